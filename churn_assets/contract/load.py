@@ -1,0 +1,205 @@
+"""From TOML text to a Contract, or to one line that says what is wrong where."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import difflib
+import math
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from churn_assets.contract.check import check_contract
+from churn_assets.contract.model import (
+    Column,
+    Contract,
+    Feature,
+    Label,
+    Monitoring,
+    Quality,
+    Rule,
+    Source,
+    Time,
+    Value,
+)
+from churn_assets.errors import ContractError
+
+T = TypeVar("T")
+
+_TOP = (
+    "name",
+    "title",
+    "source",
+    "label",
+    "time",
+    "columns",
+    "features",
+    "rules",
+    "value",
+    "quality",
+    "monitoring",
+)
+_REQUIRED = ("name", "label", "columns", "value")
+
+
+def load_contract(path: Path) -> Contract:
+    """Read the contract at `path`. Raises ContractError."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        near = sorted(p.name for p in path.parent.glob("*.toml")) if path.parent.is_dir() else []
+        there = f"there are: {', '.join(near)}" if near else "that folder has no .toml file"
+        raise ContractError(f"no contract at {path}; {there}; set CHURN_CONTRACT or --contract") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ContractError(f"{path} cannot be read as UTF-8 text: {type(error).__name__}") from None
+    return parse_contract(text, str(path), path)
+
+
+def parse_contract(text: str, name: str = "contract.toml", path: Path | None = None) -> Contract:
+    """Parse and check a contract; `name` is what messages call it. Raises ContractError."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ContractError(f"{name} is not TOML: {error}") from None
+    reader = _Reader(name)
+    reader.known("the top level", document, _TOP)
+    reader.required("the top level", document, _REQUIRED)
+    contract = Contract(
+        name=reader.value("the top level", "name", document["name"], str),
+        title=reader.value("the top level", "title", document.get("title", document["name"]), str),
+        source=reader.table("[source]", document.get("source", {}), Source),
+        label=reader.table("[label]", document["label"], Label, as_text=("churned_when", "kept_when")),
+        time=reader.table("[time]", document.get("time", {}), Time, as_text=("as_of",)),
+        columns=reader.columns(document["columns"]),
+        features=reader.features(document.get("features", {})),
+        rules=reader.rules(document.get("rules", [])),
+        value=reader.table("[value]", document["value"], Value),
+        quality=reader.table("[quality]", document.get("quality", {}), Quality),
+        monitoring=reader.table("[monitoring]", document.get("monitoring", {}), Monitoring),
+        text=text,
+        path=path,
+    )
+    check_contract(contract, name)
+    return contract
+
+
+def canonical_text(value: object) -> str:
+    """How a cell or a TOML value reads as text: whole floats without a point, booleans lower case."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
+        return str(int(value))
+    if isinstance(value, dt.date | dt.datetime):
+        return value.isoformat()
+    return str(value)
+
+
+class _Reader:
+    """Fills dataclasses from TOML tables and refuses what does not fit, naming the place."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def fail(self, place: str, words: str) -> NoReturn:
+        raise ContractError(f"{self.name}, {place}: {words}")
+
+    def known(self, place: str, table: Mapping[str, Any], keys: Sequence[str]) -> None:
+        for key in table:
+            if key not in keys:
+                near = difflib.get_close_matches(key, keys, 1)
+                hint = f"did you mean '{near[0]}'? " if near else ""
+                self.fail(place, f"unknown key '{key}'; {hint}allowed: {', '.join(keys)}")
+
+    def required(self, place: str, table: Mapping[str, Any], keys: Sequence[str]) -> None:
+        for key in keys:
+            if key not in table:
+                self.fail(place, f"key '{key}' is missing; required: {', '.join(keys)}")
+
+    def table(self, place: str, table: object, cls: type[T], as_text: Sequence[str] = ()) -> T:
+        if not isinstance(table, Mapping):
+            self.fail(place, f"found {_words(table)}, expected a table")
+        fields = dataclasses.fields(cls)  # type: ignore[arg-type]  # every cls here is a dataclass
+        self.known(place, table, [f.name for f in fields])
+        no_default = [
+            f.name for f in fields if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        ]
+        self.required(place, table, no_default)
+        hints = typing.get_type_hints(cls)
+        values = {
+            key: canonical_text(value) if key in as_text else self.value(place, key, value, hints[key])
+            for key, value in table.items()
+        }
+        return cls(**values)
+
+    def columns(self, tables: object) -> tuple[Column, ...]:
+        if not isinstance(tables, list) or not tables:
+            self.fail("[[columns]]", f"found {_words(tables)}, expected one [[columns]] table a column")
+        found = []
+        for number, table in enumerate(tables, start=1):
+            named = f" '{table['name']}'" if isinstance(table, dict) and "name" in table else ""
+            found.append(self.table(f"[[columns]] #{number}{named}", table, Column))
+        return tuple(found)
+
+    def features(self, table: object) -> tuple[Feature, ...]:
+        if not isinstance(table, Mapping):
+            self.fail("[features]", f'found {_words(table)}, expected name = "expression" lines')
+        found = []
+        for name, value in table.items():
+            body = {"expression": value} if isinstance(value, str) else value
+            if not isinstance(body, Mapping):
+                self.fail(f"[features] '{name}'", f"found {_words(value)}, expected an expression in quotes")
+            found.append(self.table(f"[features] '{name}'", {"name": name, **body}, Feature))
+        return tuple(found)
+
+    def rules(self, tables: object) -> tuple[Rule, ...]:
+        if not isinstance(tables, list):
+            self.fail("[[rules]]", f"found {_words(tables)}, expected [[rules]] tables")
+        return tuple(self.table(f"[[rules]] #{n}", table, Rule) for n, table in enumerate(tables, start=1))
+
+    def value(self, place: str, key: str, value: object, hint: Any) -> Any:
+        """`value` as the type `hint`, or ContractError; covers the types the dataclasses use."""
+        options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        for option in options:
+            fitted = self._fit(place, key, value, option)
+            if fitted is not None:
+                return fitted
+        self.fail(place, f"key '{key}' is {_words(value)}, expected {' or '.join(map(_hint_words, options))}")
+
+    def _fit(self, place: str, key: str, value: object, hint: Any) -> Any:
+        if typing.get_origin(hint) is tuple:
+            if isinstance(value, list) and not any(isinstance(item, dict | list) for item in value):
+                return tuple(canonical_text(item) for item in value)
+            return None
+        if isinstance(hint, type) and issubclass(hint, StrEnum):
+            if isinstance(value, str) and value in list(hint):
+                return hint(value)
+            allowed = ", ".join(hint)
+            self.fail(place, f"key '{key}' is {_words(value)}, allowed: {allowed}")
+        if hint is float:
+            whole_or_real = isinstance(value, int | float) and not isinstance(value, bool)
+            return float(value) if whole_or_real and math.isfinite(value) else None  # type: ignore[arg-type]
+        if hint is int:
+            return value if isinstance(value, int) and not isinstance(value, bool) else None
+        if hint is str:
+            return value.isoformat() if isinstance(value, dt.date) else value if isinstance(value, str) else None
+        return value if hint is bool and isinstance(value, bool) else None
+
+
+def _hint_words(hint: Any) -> str:
+    if typing.get_origin(hint) is tuple:
+        return "a list of texts"
+    names = {str: "text", float: "a finite number", int: "a whole number", bool: "true or false"}
+    return names.get(hint, "nothing")
+
+
+def _words(value: object) -> str:
+    if isinstance(value, str):
+        return f"'{value}'"
+    if isinstance(value, dict):
+        return "a table"
+    return "a list" if isinstance(value, list) else canonical_text(value)

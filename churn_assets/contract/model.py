@@ -1,0 +1,246 @@
+"""The contract as frozen values, and its fingerprint."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+
+from churn_assets.errors import ContractError
+
+
+class Kind(StrEnum):
+    """What a cell of a column is."""
+
+    ID = "id"
+    TEXT = "text"
+    NUMBER = "number"
+    INTEGER = "integer"
+    BOOLEAN = "boolean"
+    DATE = "date"
+    CATEGORY = "category"
+
+
+class Role(StrEnum):
+    """What a column is for."""
+
+    KEY = "key"
+    LABEL = "label"
+    FEATURE = "feature"  # goes to the model as it is, and may be used in expressions
+    INPUT = "input"  # only for expressions
+    IGNORE = "ignore"  # known, read past, never kept
+
+
+class Severity(StrEnum):
+    """What happens to a row that breaks a rule."""
+
+    REJECT = "reject"
+    WARN = "warn"
+
+
+NUMERIC_KINDS = frozenset({Kind.NUMBER, Kind.INTEGER, Kind.BOOLEAN})
+MODEL_KINDS = NUMERIC_KINDS | {Kind.CATEGORY}
+
+# Words for people: changing one changes no figure, so it is not part of the fingerprint.
+PROSE = frozenset({"title", "doc", "meaning", "unit", "suspect", "attested", "text", "path"})
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the customer table.
+
+    `low` and `high` are inclusive bounds in the column's unit (ISO dates for dates); `missing`
+    are spellings that mean null besides the empty cell; `formats` are strptime formats tried for
+    dates after ISO 8601. `suspect` says why the column may be a consequence of churn, `attested`
+    who vouches that it is known before.
+    """
+
+    name: str
+    kind: Kind
+    role: Role = Role.FEATURE
+    low: float | str | None = None
+    high: float | str | None = None
+    choices: tuple[str, ...] = ()
+    nullable: bool = False
+    missing: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
+    true: tuple[str, ...] = ("1", "true", "yes")
+    false: tuple[str, ...] = ("0", "false", "no")
+    unit: str = ""
+    doc: str = ""
+    suspect: str = ""
+    attested: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """How the file is read; `repairs` are names of repairs that undo known damage."""
+
+    format: str = "auto"
+    sheet: str | None = None
+    delimiter: str | None = None
+    encoding: str | None = None
+    repairs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Label:
+    """How the label reads; values are compared as text, whole numbers without a decimal point."""
+
+    column: str
+    churned_when: str
+    kept_when: str
+    horizon_days: int
+    meaning: str = ""
+
+
+@dataclass(frozen=True)
+class Time:
+    """`as_of`: 'latest' (newest date of the table), an ISO date, or a date column's name."""
+
+    as_of: str = "latest"
+    cohort: str | None = None
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A derived number; `model = false` keeps it as an intermediate for other expressions."""
+
+    name: str
+    expression: str
+    model: bool = True
+    doc: str = ""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A condition that must hold in each row; a row for which it is null passes."""
+
+    name: str
+    expression: str
+    severity: Severity = Severity.REJECT
+    doc: str = ""
+
+
+@dataclass(frozen=True)
+class Value:
+    """What a retained customer is worth, in one currency; `capacity` is contacts per list."""
+
+    monthly_value: float
+    months: int
+    offer_cost: float
+    save_rate: float
+    capacity: int | None = None
+
+    @property
+    def customer_value(self) -> float:
+        """Value of a customer who stays."""
+        return self.monthly_value * self.months
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Limits that stop the graph."""
+
+    max_rejected_share: float = 0.05
+    min_rows: int = 200
+    pr_auc_floor: float = 0.0
+
+
+@dataclass(frozen=True)
+class Monitoring:
+    """How predictions are watched: distinct customers a window, and the floor below which
+    nothing is concluded."""
+
+    window: int = 2000
+    floor: int = 500
+    silent: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Everything this package knows about a customer table. Made by `contract.load`."""
+
+    name: str
+    title: str
+    source: Source
+    label: Label
+    time: Time
+    columns: tuple[Column, ...]
+    features: tuple[Feature, ...]
+    rules: tuple[Rule, ...]
+    value: Value
+    quality: Quality = field(default_factory=Quality)
+    monitoring: Monitoring = field(default_factory=Monitoring)
+    text: str = ""
+    path: Path | None = None
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Column]:
+        """Columns by their name."""
+        return {column.name: column for column in self.columns}
+
+    def column(self, name: str) -> Column:
+        """The column of this name; ContractError if there is none."""
+        try:
+            return self.by_name[name]
+        except KeyError:
+            raise ContractError(f"{self.where}: no column '{name}', there are: {', '.join(self.by_name)}") from None
+
+    @property
+    def where(self) -> str:
+        """The file this came from, as far as known, for messages."""
+        return str(self.path) if self.path else f"contract '{self.name}'"
+
+    @cached_property
+    def key(self) -> Column:
+        """The column that names a customer."""
+        return next(column for column in self.columns if column.role is Role.KEY)
+
+    @cached_property
+    def label_column(self) -> Column:
+        """The column that says who churned."""
+        return self.column(self.label.column)
+
+    @cached_property
+    def kept_columns(self) -> tuple[Column, ...]:
+        """Columns of the validated table, the label aside, in the contract's order."""
+        return tuple(c for c in self.columns if c.role in (Role.KEY, Role.FEATURE, Role.INPUT))
+
+    @cached_property
+    def feature_columns(self) -> tuple[Column, ...]:
+        """Columns the model sees as they are."""
+        return tuple(c for c in self.columns if c.role is Role.FEATURE)
+
+    @cached_property
+    def scoring_columns(self) -> tuple[Column, ...]:
+        """Columns a customer must have to be scored: features and inputs, without key and label."""
+        return tuple(c for c in self.columns if c.role in (Role.FEATURE, Role.INPUT))
+
+    @cached_property
+    def date_columns(self) -> tuple[Column, ...]:
+        """Date columns that are kept."""
+        return tuple(c for c in self.kept_columns if c.kind is Kind.DATE)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of everything but prose: equal fingerprints give equal figures."""
+        canonical = json.dumps(_without_prose(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _without_prose(value: object) -> object:
+    if dataclasses.is_dataclass(value):
+        return {
+            f.name: _without_prose(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name not in PROSE
+        }
+    if isinstance(value, tuple):
+        return [_without_prose(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value

@@ -1,0 +1,162 @@
+"""Every error this package raises on purpose.
+
+ChurnError
+├── SettingsError            an environment variable says something impossible
+├── ContractError            the contract file is wrong: file, table, key, found, allowed
+│   └── ExpressionError      a feature or rule does not parse, type-check or resolve
+├── SourceError              the table cannot be read
+│   ├── SourceNotFound       there is no such file or table
+│   ├── SourceUnreadable     it exists, but is not what its name says
+│   ├── SheetNotFound        the workbook has no such sheet
+│   ├── ColumnMissing        the contract wants a column that the table lacks
+│   ├── DuplicateColumn      the table names a column twice
+│   └── EmptySource          it has no rows
+├── DataError                the table was read and cannot be used
+│   ├── LabelError           the label column has no two classes
+│   ├── TooFewRows           fewer rows than the contract's minimum
+│   ├── ColumnAllNull        a column that must speak says nothing
+│   └── TooManyRejected      more rows break the contract than it allows
+├── RowsRejected             rows handed to the scorer break the contract (row, column, found, expected)
+├── TrainingError            a candidate cannot be fitted on this table
+├── BundleError
+│   ├── BundleCorrupt        a file of the bundle is not the one that was written
+│   └── BundleMismatch       the bundle was made under another contract
+├── ReleaseError
+│   ├── NoChampion           nothing has been promoted yet
+│   ├── PointerCorrupt       the champion pointer cannot be read
+│   └── GateRefused          the model may not be registered, and why
+└── TrackingUnavailable      MLflow does not answer
+
+Each message is one line: what was found, what was expected, what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class ChurnError(Exception):
+    """Base of every deliberate error; its text is fit to be shown to a user."""
+
+
+class SettingsError(ChurnError):
+    """A setting has a value that cannot be used."""
+
+
+class ContractError(ChurnError):
+    """The contract file is wrong; names file, table, key, what was found and what is allowed."""
+
+
+class ExpressionError(ContractError):
+    """An expression in the contract is wrong; names file, feature and position."""
+
+
+class SourceError(ChurnError):
+    """The customer table cannot be read."""
+
+
+class SourceNotFound(SourceError):
+    """No file or table at the place named."""
+
+
+class SourceUnreadable(SourceError):
+    """The file exists and cannot be read as the format it claims."""
+
+
+class SheetNotFound(SourceError):
+    """The workbook has no sheet of the contract's name."""
+
+
+class ColumnMissing(SourceError):
+    """The table lacks columns that the contract names."""
+
+
+class DuplicateColumn(SourceError):
+    """The table has two columns of one name."""
+
+
+class EmptySource(SourceError):
+    """The table has a header at most."""
+
+
+class DataError(ChurnError):
+    """The table was read, and cannot be used for what was asked."""
+
+
+class LabelError(DataError):
+    """The label does not separate churned from kept customers."""
+
+
+class TooFewRows(DataError):
+    """Fewer valid rows than the contract's `quality.min_rows`."""
+
+
+class ColumnAllNull(DataError):
+    """A column the model needs holds nothing but missing values."""
+
+
+class TooManyRejected(DataError):
+    """The share of rejected rows is over the contract's `quality.max_rejected_share`."""
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One cell that breaks the contract: `row` is 0-based, `found` and `expected` are words."""
+
+    row: int
+    column: str
+    found: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"row {self.row}, column '{self.column}': found {self.found}, expected {self.expected}"
+
+
+class RowsRejected(ChurnError):
+    """Rows handed to the scorer break the contract; `violations` lists every one of them."""
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        self.violations = tuple(violations)
+        more = len(self.violations) - 1
+        tail = f" (and {more} more)" if more else ""
+        super().__init__(f"{self.violations[0]}{tail}")
+
+    def __reduce__(self) -> tuple[type[RowsRejected], tuple[Sequence[Violation]]]:
+        return type(self), (self.violations,)
+
+
+class TrainingError(ChurnError):
+    """A candidate cannot be fitted on this table."""
+
+
+class BundleError(ChurnError):
+    """A bundle cannot be used."""
+
+
+class BundleCorrupt(BundleError):
+    """A file of the bundle is missing, added, changed, or does not reproduce its golden rows."""
+
+
+class BundleMismatch(BundleError):
+    """The bundle belongs to another contract."""
+
+
+class ReleaseError(ChurnError):
+    """The state of releases does not allow what was asked."""
+
+
+class NoChampion(ReleaseError):
+    """No model has been promoted in this home."""
+
+
+class PointerCorrupt(ReleaseError):
+    """The champion pointer exists and cannot be read."""
+
+
+class GateRefused(ReleaseError):
+    """The model may not be registered; the message says which limit it misses."""
+
+
+class TrackingUnavailable(ChurnError):
+    """The MLflow server does not answer."""

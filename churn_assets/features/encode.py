@@ -1,0 +1,214 @@
+"""Typed tables and JSON-like rows as Columns: one NumPy array a column.
+
+number, integer and boolean are float64 with NaN for missing; dates are float64 whole days since
+1970-01-01; categories are int32 codes, the index in the contract's choices, -1 for missing; ids and
+texts are object arrays of str or None.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from churn_assets.contract.model import Column, Contract, Kind
+from churn_assets.errors import RowsRejected, Violation
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Columns = dict[str, npt.NDArray[Any]]
+
+_EPOCH = dt.date(1970, 1, 1)
+
+
+def days_since_epoch(day: dt.date) -> int:
+    """Whole days since 1970-01-01; the time of day of an instant is dropped."""
+    return day.toordinal() - _EPOCH.toordinal()
+
+
+def encode_table(contract: Contract, table: pa.Table | pa.RecordBatch) -> Columns:
+    """Columns of a typed table, shape (rows,) each; columns that the table lacks are left out.
+
+    Raises RowsRejected for a category outside the contract's choices.
+    """
+    names = set(table.schema.names)
+    return {
+        column.name: _from_arrow(column, table.column(column.name))
+        for column in contract.kept_columns
+        if column.name in names
+    }
+
+
+def _from_arrow(column: Column, values: Any) -> npt.NDArray[Any]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    if column.kind is Kind.CATEGORY:
+        return _codes(column, values)
+    if column.kind in (Kind.ID, Kind.TEXT):
+        return np.asarray(values.cast(pa.string()).to_numpy(zero_copy_only=False), dtype=object)
+    if column.kind is Kind.DATE:
+        values = values.cast(pa.date32()).cast(pa.int32())
+    values = values.cast(pa.float64(), safe=False)
+    if values.null_count:
+        values = pc.fill_null(values, float("nan"))
+    return np.asarray(values.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def _codes(column: Column, values: Any) -> npt.NDArray[np.int32]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    values = values.cast(pa.string())
+    found = pc.index_in(values, value_set=pa.array(column.choices, pa.string()))
+    unknown = pc.and_(pc.is_null(found), pc.is_valid(values))
+    if pc.any(unknown).as_py():
+        rows = np.flatnonzero(unknown.to_numpy(zero_copy_only=False))
+        raise RowsRejected(
+            [Violation(int(r), column.name, f"'{values[int(r)].as_py()}'", expectation(column)) for r in rows[:1000]]
+        )
+    return np.asarray(pc.fill_null(found, -1).to_numpy(zero_copy_only=False), dtype=np.int32)
+
+
+def encode_rows(contract: Contract, rows: Sequence[Mapping[str, object]]) -> Columns:
+    """Columns of JSON-like rows, checked cell by cell against the contract.
+
+    Strict: no field may be missing or unknown, no type is coerced, null only where the contract
+    allows it, numbers finite and within bounds, dates ISO 8601. The key is optional. Raises
+    RowsRejected with every violation.
+    """
+    violations: list[Violation] = []
+    wanted = (contract.key, *contract.scoring_columns)
+    known = {column.name for column in wanted}
+    for index, row in enumerate(rows):
+        for name in row.keys() - known:
+            violations.append(Violation(index, str(name), "an unknown field", "only the contract's columns"))
+    columns: Columns = {}
+    for column in wanted:
+        read = _READERS[column.kind]
+        cells = [_cell(column, index, row, read, violations) for index, row in enumerate(rows)]
+        columns[column.name] = _as_array(column, cells)
+    if violations:
+        raise RowsRejected(sorted(violations, key=lambda v: v.row))
+    return columns
+
+
+_MISSING = object()
+
+
+def _cell(
+    column: Column,
+    index: int,
+    row: Mapping[str, object],
+    read: Callable[[Column, object], object],
+    violations: list[Violation],
+) -> object:
+    value = row.get(column.name, _MISSING)
+    if value is _MISSING:
+        if column.role != "key":
+            violations.append(Violation(index, column.name, "no such field", expectation(column)))
+        return None
+    if value is None:
+        if not column.nullable and column.role != "key":
+            violations.append(Violation(index, column.name, "null", expectation(column)))
+        return None
+    cell = read(column, value)
+    if cell is None:
+        violations.append(Violation(index, column.name, _shown(value), expectation(column)))
+    return cell
+
+
+def _read_text(column: Column, value: object) -> object:
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def _read_number(column: Column, value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    if column.kind is Kind.INTEGER and not number.is_integer():
+        return None
+    low = -math.inf if column.low is None else column.low
+    high = math.inf if column.high is None else column.high
+    return number if math.isfinite(number) and low <= number <= high else None  # type: ignore[operator]  # numbers
+
+
+def _read_boolean(column: Column, value: object) -> object:
+    return float(value) if isinstance(value, bool) or value in (0, 1) else None  # type: ignore[arg-type]
+
+
+def _read_date(column: Column, value: object) -> object:
+    if isinstance(value, dt.datetime):
+        value = value.date()
+    if isinstance(value, str):
+        try:
+            value = dt.datetime.fromisoformat(value).date()
+        except ValueError:
+            return None
+    if not isinstance(value, dt.date):
+        return None
+    text = value.isoformat()
+    within = (column.low is None or text >= str(column.low)) and (column.high is None or text <= str(column.high))
+    return float(days_since_epoch(value)) if within else None
+
+
+def _read_choice(column: Column, value: object) -> object:
+    return column.choices.index(value) if isinstance(value, str) and value in column.choices else None
+
+
+_READERS: Mapping[Kind, Callable[[Column, object], object]] = {
+    Kind.ID: _read_text,
+    Kind.TEXT: _read_text,
+    Kind.NUMBER: _read_number,
+    Kind.INTEGER: _read_number,
+    Kind.BOOLEAN: _read_boolean,
+    Kind.DATE: _read_date,
+    Kind.CATEGORY: _read_choice,
+}
+
+
+def _as_array(column: Column, cells: list[object]) -> npt.NDArray[Any]:
+    if column.kind is Kind.CATEGORY:
+        return np.array([-1 if c is None else c for c in cells], dtype=np.int32)
+    if column.kind in (Kind.ID, Kind.TEXT):
+        return np.array(cells, dtype=object)
+    return np.array([math.nan if c is None else c for c in cells], dtype=np.float64)
+
+
+def expectation(column: Column) -> str:
+    """What a cell of this column must be, in words."""
+    kind = {
+        Kind.ID: "an id (text)",
+        Kind.TEXT: "text",
+        Kind.NUMBER: "a finite number",
+        Kind.INTEGER: "a whole number",
+        Kind.BOOLEAN: "true or false",
+        Kind.DATE: "a date such as 2014-01-20",
+        Kind.CATEGORY: f"one of: {', '.join(column.choices)}",
+    }[column.kind]
+    if column.low is not None and column.high is not None:
+        kind += f" from {_bound(column.low)} to {_bound(column.high)}"
+    elif column.low is not None:
+        kind += f" of at least {_bound(column.low)}"
+    elif column.high is not None:
+        kind += f" of at most {_bound(column.high)}"
+    return f"{kind} or null" if column.nullable else kind
+
+
+def _bound(bound: float | str) -> str:
+    return f"{bound:g}" if isinstance(bound, float) else bound
+
+
+def _shown(value: object) -> str:
+    text = f"'{value}'" if isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

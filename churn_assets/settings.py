@@ -1,0 +1,140 @@
+"""Settings, read once from an environment that is handed in; nothing is created or changed here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from churn_assets.errors import SettingsError
+
+Executor = Literal["in_process", "forkserver"]
+
+_EXECUTORS: tuple[Executor, ...] = ("in_process", "forkserver")
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"", "0", "false", "no", "off"})
+
+# One switch for every library that would phone home; CHURN_TELEMETRY=1 leaves their own defaults alone.
+QUIET_ENVIRONMENT: Mapping[str, str] = {
+    "DAGSTER_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "BENTOML_DO_NOT_TRACK": "True",
+    "DO_NOT_TRACK": "1",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where things are and how the process behaves.
+
+    `root` holds `contracts/` and `data/`; `home` holds all state, and two homes share nothing.
+    `source` is the customer table if the user named one. `telemetry` is False unless asked for.
+    """
+
+    root: Path
+    home: Path
+    contract_path: Path
+    source: str | None = None
+    telemetry: bool = False
+    executor: Executor = "in_process"
+    mlflow_uri: str = ""
+    train_cron: str = "0 3 * * 1"
+    score_cron: str = "0 5 * * *"
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str], cwd: Path | None = None) -> Settings:
+        """Read CHURN_* variables; relative paths are relative to the project root.
+
+        The root is CHURN_ROOT, else the working directory if it has a `contracts` folder, else
+        the folder this package lies in. Raises SettingsError for a value that cannot be used.
+        """
+        root = _root(environ, cwd or Path.cwd())
+        home = _path(root, environ.get("CHURN_HOME") or "data/var")
+        if home.exists() and not home.is_dir():
+            raise SettingsError(f"CHURN_HOME is {home}, a file; name a folder")
+        return cls(
+            root=root,
+            home=home,
+            contract_path=_path(root, environ.get("CHURN_CONTRACT") or "contracts/store.toml"),
+            source=environ.get("CHURN_SOURCE") or None,
+            telemetry=_flag(environ, "CHURN_TELEMETRY"),
+            executor=_executor(environ),
+            mlflow_uri=environ.get("CHURN_MLFLOW_URI") or f"sqlite:///{home / 'mlflow' / 'mlflow.db'}",
+            train_cron=environ.get("CHURN_TRAIN_CRON") or cls.train_cron,
+            score_cron=environ.get("CHURN_SCORE_CRON") or cls.score_cron,
+        )
+
+    @property
+    def raw_dir(self) -> Path:
+        """Where a user puts their own table."""
+        return self.root / "data" / "raw"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Runs, events and schedules of this home's Dagster instance."""
+        return self.home / "dagster"
+
+    @property
+    def mlflow_dir(self) -> Path:
+        """The tracking database and its artifacts."""
+        return self.home / "mlflow"
+
+    @property
+    def assets_dir(self) -> Path:
+        """What the IO manager writes, one entry an asset."""
+        return self.home / "assets"
+
+    @property
+    def bundles_dir(self) -> Path:
+        """Content-addressed bundles, one folder a version."""
+        return self.home / "bundles"
+
+    @property
+    def reports_dir(self) -> Path:
+        """Pages and lists for people."""
+        return self.home / "reports"
+
+    @property
+    def bento_home(self) -> Path:
+        """BentoML's store."""
+        return self.home / "bentoml"
+
+    @property
+    def champion_path(self) -> Path:
+        """The pointer to the bundle that answers."""
+        return self.home / "champion.json"
+
+    def library_environ(self) -> dict[str, str]:
+        """Variables that point Dagster and BentoML at this home and keep every library quiet."""
+        own = {"DAGSTER_HOME": str(self.dagster_home), "BENTOML_HOME": str(self.bento_home)}
+        return own if self.telemetry else {**own, **QUIET_ENVIRONMENT}
+
+
+def _root(environ: Mapping[str, str], cwd: Path) -> Path:
+    named = environ.get("CHURN_ROOT")
+    if named:
+        return Path(named).expanduser().absolute()
+    package_parent = Path(__file__).resolve().parent.parent
+    return cwd.absolute() if (cwd / "contracts").is_dir() else package_parent
+
+
+def _path(root: Path, text: str) -> Path:
+    path = Path(text).expanduser()
+    return path if path.is_absolute() else root / path
+
+
+def _flag(environ: Mapping[str, str], name: str) -> bool:
+    value = environ.get(name, "").strip().lower()
+    if value in _TRUE:
+        return True
+    if value in _FALSE:
+        return False
+    raise SettingsError(f"{name} is '{environ[name]}', expected 1 or 0; unset it or use one of those")
+
+
+def _executor(environ: Mapping[str, str]) -> Executor:
+    value = environ.get("CHURN_EXECUTOR") or "in_process"
+    if value not in _EXECUTORS:
+        raise SettingsError(f"CHURN_EXECUTOR is '{value}', expected one of: {', '.join(_EXECUTORS)}")
+    return value
