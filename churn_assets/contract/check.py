@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import difflib
+import keyword
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from churn_assets.contract.expressions import parse_features, parse_rules
-from churn_assets.contract.model import Column, Contract, Kind, Role
+from churn_assets.contract.language import AS_OF, is_date
+from churn_assets.contract.model import DIRECTIONS, NUMERIC_KINDS, Column, Contract, Kind, Role
 from churn_assets.errors import ContractError
 
 REPAIRS = ("excel_1904", "excel_serial_zero", "ids_as_text")
+THRESHOLDS = ("profit", "f1", "capacity")
+# Names with a meaning of their own in expressions and in the validated table.
+RESERVED = {AS_OF: "the instant of scoring", "churned": "the label of the validated table"}
 FORMATS = ("auto", "excel", "csv", "parquet", "duckdb")
 
 
@@ -45,10 +49,14 @@ class _Checker:
         self._once("[[rules]]", "rule", (r.name for r in self.contract.rules))
         columns = {c.name for c in self.contract.columns}
         for feature in self.contract.features:
+            place = f"[features] '{feature.name}'"
             if feature.name in columns:
-                self.fail(f"[features] '{feature.name}'", "a column has that name already; choose another")
-            if not feature.name.isidentifier():
-                self.fail(f"[features] '{feature.name}'", "expected a name of letters, digits and _")
+                self.fail(place, "a column has that name already; choose another")
+            if not (feature.name.isascii() and feature.name.isidentifier()) or keyword.iskeyword(feature.name):
+                self.fail(place, "expected a name of letters a-z, digits and _ that is no word of the language")
+            self._among(place, "monotone", feature.monotone, tuple(DIRECTIONS))
+            if feature.name in RESERVED:
+                self.fail(place, f"the name is taken by {RESERVED[feature.name]}; choose another")
 
     def _once(self, place: str, what: str, names: Iterable[str]) -> None:
         for name, times in Counter(names).items():
@@ -71,10 +79,21 @@ class _Checker:
 
     def column(self, column: Column) -> None:
         place = f"[[columns]] '{column.name}'"
+        if column.name in RESERVED and column.role not in (Role.LABEL, Role.IGNORE):
+            self.fail(place, f"the name is taken by {RESERVED[column.name]}; rename it in the table or ignore it")
         if (column.kind is Kind.CATEGORY) != bool(column.choices) and column.role is not Role.IGNORE:
             self.fail(place, "choices belong to kind 'category', and a category needs at least one")
+        self._among(place, "monotone", column.monotone, tuple(DIRECTIONS))
+        if column.monotone and column.kind not in NUMERIC_KINDS:
+            self.fail(place, f"key 'monotone' belongs to numbers, this is a {column.kind}; remove it")
         if len(set(column.choices)) < len(column.choices):
             self.fail(place, "key 'choices' names a value twice")
+        if not all(choice.strip() for choice in column.choices):
+            self.fail(place, "key 'choices' has an empty text, and an empty cell is a missing value")
+        for one, two in (("choices", "missing"), ("true", "false")):
+            both = sorted(set(getattr(column, one)) & set(getattr(column, two)))
+            if both:
+                self.fail(place, f"'{both[0]}' stands in '{one}' and in '{two}'; it can mean one thing only")
         if column.role is Role.FEATURE and column.kind in (Kind.ID, Kind.TEXT, Kind.DATE):
             self.fail(place, f"a {column.kind} cannot go to the model as it is; use role 'input' and a feature")
         self._bounds(place, column)
@@ -85,7 +104,7 @@ class _Checker:
             if bound is None:
                 continue
             if column.kind is Kind.DATE:
-                if not isinstance(bound, str) or not _is_date(bound):
+                if not isinstance(bound, str) or not is_date(bound):
                     self.fail(place, f"key '{key}' is {bound}, expected a date such as 2014-01-20")
             elif column.kind not in (Kind.NUMBER, Kind.INTEGER) or isinstance(bound, str):
                 self.fail(place, f"key '{key}' is {bound}, expected bounds on numbers and dates only")
@@ -119,7 +138,7 @@ class _Checker:
     def time(self) -> None:
         time = self.contract.time
         dates = [c.name for c in self.contract.date_columns]
-        if time.as_of != "latest" and time.as_of not in dates and not _is_date(time.as_of):
+        if time.as_of != "latest" and time.as_of not in dates and not is_date(time.as_of):
             self.fail("[time]", f"as_of is '{time.as_of}', expected 'latest', a date, or one of: {', '.join(dates)}")
         # Age in the table orders customers as well as a date does, when a table has no dates.
         ordered = (Kind.DATE, Kind.NUMBER, Kind.INTEGER)
@@ -145,17 +164,14 @@ class _Checker:
             if number < low or (high is not None and number > high):
                 allowed = f"{low} to {high}" if high is not None else f"at least {low}"
                 self.fail(place, f"key '{key}' is {number}, expected {allowed}")
+        self._among("[value]", "decide_by", value.decide_by, THRESHOLDS)
+        if value.decide_by == "capacity" and value.capacity is None:
+            self.fail("[value]", "decide_by is 'capacity', but key 'capacity' is missing")
+        if monitoring.floor > monitoring.window:
+            self.fail("[monitoring]", f"floor {monitoring.floor} is above window {monitoring.window}")
         for name in monitoring.silent:
             self._among("[monitoring]", "silent", name, [c.name for c in self.contract.columns])
 
     def model_sees_something(self) -> None:
         if not self.contract.feature_columns and not any(f.model for f in self.contract.features):
             self.fail("[features]", "no column of role 'feature' and no feature: the model would see nothing")
-
-
-def _is_date(text: str) -> bool:
-    try:
-        dt.date.fromisoformat(text)
-    except ValueError:
-        return False
-    return True

@@ -1,45 +1,24 @@
 """The contract's small expression language: parsed, resolved and type-checked, not yet computed.
 
-Python's own parser reads the text; only the nodes listed here are let through. Types are `number`
-(booleans are 1 and 0), `date` and `category`; a missing value anywhere makes the result missing, except
-where the table of functions says otherwise.
+Python's own parser reads the text; only the nodes of `language.Types` are let through. Types are
+`number` (booleans are 1 and 0), `date` and `category`; a missing value anywhere makes the result
+missing, except where the table of functions in docs/contract.md says otherwise.
 """
 
 from __future__ import annotations
 
 import ast
-import datetime as dt
-import difflib
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NoReturn
 
-from churn_assets.contract.model import Column, Contract, Feature, Kind, Role, Rule
+from churn_assets.contract.language import AS_OF, CATEGORY, DATE, LEARNT, NUMBER, Place, Types
+from churn_assets.contract.model import Column, Contract, Kind, Role
 from churn_assets.errors import ExpressionError
 
-NUMBER, DATE, CATEGORY = "number", "date", "category"
-AS_OF = "as_of"
+# Deeper trees would run into the limits of Python's own parser when the function is generated.
+MAX_DEPTH = 50
 
-# name -> (parameter types, or one type for any count of two and more; result)
-FUNCTIONS: Mapping[str, tuple[tuple[str, ...] | str, str]] = {
-    "days": ((NUMBER,), NUMBER),
-    "log1p": ((NUMBER,), NUMBER),
-    "sqrt": ((NUMBER,), NUMBER),
-    "abs": ((NUMBER,), NUMBER),
-    "floor": ((NUMBER,), NUMBER),
-    "clip": ((NUMBER, NUMBER, NUMBER), NUMBER),
-    "where": ((NUMBER, NUMBER, NUMBER), NUMBER),
-    "fill": ((NUMBER, NUMBER), NUMBER),
-    "isnull": (("any",), NUMBER),
-    "min": (NUMBER, NUMBER),
-    "max": (NUMBER, NUMBER),
-    "month": ((DATE,), NUMBER),
-    "weekday": ((DATE,), NUMBER),
-    "typical": ((NUMBER, NUMBER), NUMBER),
-}
-
-_ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div)
-_COMPARISONS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
 _KIND_TYPES = {
     Kind.NUMBER: NUMBER,
     Kind.INTEGER: NUMBER,
@@ -65,16 +44,16 @@ def parse_features(contract: Contract, file: str = "") -> tuple[Expression, ...]
     Raises ExpressionError for what does not parse, resolve or type-check, and for a cycle.
     """
     where = file or contract.where
-    trees = {f.name: _parse(f.expression, _Place(where, "[features]", f)) for f in contract.features}
+    trees = {f.name: _parse(Place(where, "[features]", f)) for f in contract.features}
     features = {f.name: f for f in contract.features}
     reads = {name: _names(tree) for name, tree in trees.items()}
     ordered = _in_order(reads, where)
     scope = _columns_scope(contract)
     for name in ordered:
         feature = features[name]
-        found = _Types(scope, contract, _Place(where, "[features]", feature)).of(trees[name])
+        found = Types(scope, contract, Place(where, "[features]", feature)).of(trees[name])
         if found != NUMBER:
-            _Place(where, "[features]", feature).fail(trees[name], f"the result is a {found}, expected a number")
+            Place(where, "[features]", feature).fail(trees[name], f"the result is a {found}, expected a number")
         scope[name] = NUMBER
     return tuple(Expression(n, features[n].expression, trees[n], frozenset(reads[n])) for n in ordered)
 
@@ -84,10 +63,13 @@ def parse_rules(contract: Contract, file: str = "") -> tuple[Expression, ...]:
     where = file or contract.where
     found = []
     for rule in contract.rules:
-        place = _Place(where, "[[rules]]", rule)
-        tree = _parse(rule.expression, place)
-        if _Types(_columns_scope(contract), contract, place).of(tree) != NUMBER:
+        place = Place(where, "[[rules]]", rule)
+        tree = _parse(place)
+        if Types(_columns_scope(contract), contract, place).of(tree) != NUMBER:
             place.fail(tree, "the result is no condition; compare something")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in LEARNT:
+                place.fail(node, f"{node.func.id} is learnt from a training table; only a feature may use it")
         found.append(Expression(rule.name, rule.expression, tree, frozenset(_names(tree))))
     return tuple(found)
 
@@ -102,28 +84,26 @@ def columns_read(contract: Contract) -> Mapping[str, frozenset[str]]:
     return found
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where an expression stands, for messages."""
-
-    file: str
-    table: str
-    owner: Feature | Rule
-
-    def fail(self, node: ast.expr | int, words: str) -> NoReturn:
-        column = node if isinstance(node, int) else node.col_offset + 1
-        text = self.owner.expression
-        raise ExpressionError(
-            f"{self.file}, {self.table} '{self.owner.name}', position {column} of \"{text}\": {words}"
-        )
-
-
-def _parse(text: str, place: _Place) -> ast.expr:
+def _parse(place: Place) -> ast.expr:
     try:
-        return ast.parse(text.strip(), mode="eval").body
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what the parser would warn of is refused by its node anyway
+            tree = ast.parse(place.text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         position = getattr(error, "offset", None) or 1
         place.fail(position, f"does not parse ({getattr(error, 'msg', None) or error})")
+    if _is_deeper(tree, MAX_DEPTH):
+        place.fail(1, f"is nested more than {MAX_DEPTH} deep; give its parts names as features of their own")
+    return tree
+
+
+def _is_deeper(tree: ast.AST, depth: int) -> bool:
+    level: list[ast.AST] = [tree]
+    for _ in range(depth):
+        level = [child for node in level for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)]
+        if not level:
+            return False
+    return True
 
 
 def _names(tree: ast.expr) -> set[str]:
@@ -161,106 +141,6 @@ def _columns_scope(contract: Contract) -> dict[str, str]:
     return {**scope, AS_OF: DATE}
 
 
-class _Types:
-    """Gives each node its type, or fails at its position."""
-
-    def __init__(self, scope: Mapping[str, str], contract: Contract, place: _Place) -> None:
-        self.scope = scope
-        self.contract = contract
-        self.place = place
-
-    def of(self, node: ast.expr) -> str:
-        match node:
-            case ast.Constant(value=value) if isinstance(value, int | float):
-                return NUMBER
-            case ast.Name(id=name):
-                return self._name(node, name)
-            case ast.BinOp(left=left, op=op, right=right) if isinstance(op, _ARITHMETIC):
-                return self._arithmetic(node, op, self.of(left), self.of(right))
-            case ast.UnaryOp(op=ast.USub() | ast.Not(), operand=operand):
-                return self._all(NUMBER, [operand], "-" if isinstance(node.op, ast.USub) else "not")
-            case ast.BoolOp(values=values):
-                return self._all(NUMBER, values, "and / or")
-            case ast.Compare(left=left, ops=[op], comparators=[right]) if isinstance(op, _COMPARISONS):
-                return self._comparison(node, op, left, right)
-            case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
-                return self._call(node, name, arguments)
-        self.place.fail(node, f"'{ast.unparse(node)}' is not part of the language; see docs/contract.md")
-
-    def _name(self, node: ast.expr, name: str) -> str:
-        if name in self.scope:
-            return self.scope[name]
-        column = self.contract.by_name.get(name)
-        if column is not None:
-            self.place.fail(node, f"column '{name}' ({column.kind}, role {column.role}) cannot be used here")
-        near = difflib.get_close_matches(name, self.scope, 1)
-        hint = f"did you mean '{near[0]}'? " if near else ""
-        self.place.fail(node, f"unknown name '{name}'; {hint}known: {', '.join(sorted(self.scope))}")
-
-    def _arithmetic(self, node: ast.expr, op: ast.operator, left: str, right: str) -> str:
-        if left == right == NUMBER:
-            return NUMBER
-        if isinstance(op, ast.Sub) and left == right == DATE:
-            return NUMBER
-        if isinstance(op, ast.Add | ast.Sub) and (left, right) == (DATE, NUMBER):
-            return DATE
-        self.place.fail(node, f"cannot combine a {left} and a {right} in '{ast.unparse(node)}'")
-
-    def _comparison(self, node: ast.expr, op: ast.cmpop, left: ast.expr, right: ast.expr) -> str:
-        if isinstance(right, ast.Constant) and isinstance(right.value, str):
-            return self._against_text(node, op, left, right.value)
-        types = self.of(left), self.of(right)
-        if types not in ((NUMBER, NUMBER), (DATE, DATE)):
-            self.place.fail(node, f"cannot compare a {types[0]} with a {types[1]}")
-        return NUMBER
-
-    def _against_text(self, node: ast.expr, op: ast.cmpop, left: ast.expr, text: str) -> str:
-        found = self.of(left)
-        if found == DATE:
-            if not _is_date(text):
-                self.place.fail(node, f"'{text}' is no date such as 2014-01-20")
-            return NUMBER
-        if not isinstance(left, ast.Name) or found != CATEGORY:
-            self.place.fail(node, f"only dates and category columns compare with text, this is a {found}")
-        choices = self.contract.column(left.id).choices
-        if text not in choices or not isinstance(op, ast.Eq | ast.NotEq):
-            self.place.fail(node, f"compare '{left.id}' by == or != with one of: {', '.join(choices)}")
-        return NUMBER
-
-    def _call(self, node: ast.expr, name: str, arguments: list[ast.expr]) -> str:
-        if name not in FUNCTIONS:
-            near = difflib.get_close_matches(name, FUNCTIONS, 1)
-            hint = f"did you mean '{near[0]}'? " if near else ""
-            self.place.fail(node, f"unknown function '{name}'; {hint}known: {', '.join(sorted(FUNCTIONS))}")
-        parameters, result = FUNCTIONS[name]
-        if isinstance(parameters, str):
-            if len(arguments) < 2:
-                self.place.fail(node, f"{name} takes two or more arguments, found {len(arguments)}")
-            parameters = (parameters,) * len(arguments)
-        if len(arguments) != len(parameters):
-            self.place.fail(node, f"{name} takes {len(parameters)} arguments, found {len(arguments)}")
-        for argument, wanted in zip(arguments, parameters, strict=True):
-            found = self.of(argument)
-            if wanted not in ("any", found):
-                self.place.fail(argument, f"{name} wants a {wanted}, '{ast.unparse(argument)}' is a {found}")
-        return result
-
-    def _all(self, wanted: str, nodes: list[ast.expr], what: str) -> str:
-        for node in nodes:
-            found = self.of(node)
-            if found != wanted:
-                self.place.fail(node, f"{what} wants a {wanted}, '{ast.unparse(node)}' is a {found}")
-        return wanted
-
-
 def columns_of(expression: Expression, contract: Contract) -> Iterator[Column]:
     """The columns an expression reads directly."""
     return (contract.by_name[name] for name in sorted(expression.names) if name in contract.by_name)
-
-
-def _is_date(text: str) -> bool:
-    try:
-        dt.date.fromisoformat(text)
-    except ValueError:
-        return False
-    return True

@@ -64,8 +64,8 @@ def parse_contract(text: str, name: str = "contract.toml", path: Path | None = N
     """Parse and check a contract; `name` is what messages call it. Raises ContractError."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ContractError(f"{name} is not TOML: {error}") from None
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, and what a hostile number or nesting raises
+        raise ContractError(f"{name} is not TOML: {' '.join(str(error).split())}") from None
     reader = _Reader(name)
     reader.known("the top level", document, _TOP)
     reader.required("the top level", document, _REQUIRED)
@@ -131,10 +131,16 @@ class _Reader:
         self.required(place, table, no_default)
         hints = typing.get_type_hints(cls)
         values = {
-            key: canonical_text(value) if key in as_text else self.value(place, key, value, hints[key])
+            key: self.cell(place, key, value) if key in as_text else self.value(place, key, value, hints[key])
             for key, value in table.items()
         }
         return cls(**values)
+
+    def cell(self, place: str, key: str, value: object) -> str:
+        """`value` as the text a cell of the table would have."""
+        if isinstance(value, dict | list):
+            self.fail(place, f"key '{key}' is {_words(value)}, expected one text, number, date or true or false")
+        return canonical_text(value)
 
     def columns(self, tables: object) -> tuple[Column, ...]:
         if not isinstance(tables, list) or not tables:
@@ -153,6 +159,7 @@ class _Reader:
             body = {"expression": value} if isinstance(value, str) else value
             if not isinstance(body, Mapping):
                 self.fail(f"[features] '{name}'", f"found {_words(value)}, expected an expression in quotes")
+            self.known(f"[features] '{name}'", body, [f.name for f in dataclasses.fields(Feature) if f.name != "name"])
             found.append(self.table(f"[features] '{name}'", {"name": name, **body}, Feature))
         return tuple(found)
 
@@ -199,7 +206,7 @@ def _hint_words(hint: Any) -> str:
 
 def _words(value: object) -> str:
     if isinstance(value, str):
-        return f"'{value}'"
+        return repr(value)  # with line breaks escaped: a message is one line
     if isinstance(value, dict):
         return "a table"
     return "a list" if isinstance(value, list) else canonical_text(value)

@@ -43,6 +43,9 @@ class Severity(StrEnum):
     WARN = "warn"
 
 
+# How risk moves with a feature when that is known beforehand; '' is not known.
+DIRECTIONS: Mapping[str, int] = {"": 0, "rising": 1, "falling": -1}
+
 NUMERIC_KINDS = frozenset({Kind.NUMBER, Kind.INTEGER, Kind.BOOLEAN})
 MODEL_KINDS = NUMERIC_KINDS | {Kind.CATEGORY}
 
@@ -57,7 +60,8 @@ class Column:
     `low` and `high` are inclusive bounds in the column's unit (ISO dates for dates); `missing`
     are spellings that mean null besides the empty cell; `formats` are strptime formats tried for
     dates after ISO 8601. `suspect` says why the column may be a consequence of churn, `attested`
-    who vouches that it is known before.
+    who vouches that it is known before. `monotone` is 'rising' or 'falling' where risk is known to
+    rise or fall with the column; candidates that can hold to it do.
     """
 
     name: str
@@ -71,6 +75,7 @@ class Column:
     formats: tuple[str, ...] = ()
     true: tuple[str, ...] = ("1", "true", "yes")
     false: tuple[str, ...] = ("0", "false", "no")
+    monotone: str = ""
     unit: str = ""
     doc: str = ""
     suspect: str = ""
@@ -114,6 +119,7 @@ class Feature:
     name: str
     expression: str
     model: bool = True
+    monotone: str = ""
     doc: str = ""
 
 
@@ -129,13 +135,18 @@ class Rule:
 
 @dataclass(frozen=True)
 class Value:
-    """What a retained customer is worth, in one currency; `capacity` is contacts per list."""
+    """What a retained customer is worth, in one currency; `capacity` is contacts per list.
+
+    `decide_by` names the threshold that turns a probability into a yes or no: 'profit' (expected
+    profit is largest), 'f1', or 'capacity' (as many as can be contacted).
+    """
 
     monthly_value: float
     months: int
     offer_cost: float
     save_rate: float
     capacity: int | None = None
+    decide_by: str = "profit"
 
     @property
     def customer_value(self) -> float:

@@ -18,14 +18,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from churn_assets.contract.expressions import AS_OF, Expression, parse_features, parse_rules
-from churn_assets.contract.model import Contract, Kind
+from churn_assets.contract.expressions import Expression, parse_features, parse_rules
+from churn_assets.contract.language import AS_OF, LEARNT
+from churn_assets.contract.model import DIRECTIONS, Contract, Kind
 from churn_assets.features import functions
 from churn_assets.features.encode import Columns, days_since_epoch
 
 Array = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float32]
-State = dict[str, dict[str, list[float]]]
+State = dict[str, functions.Statistic]
+
+Learner = tuple[str, Callable[[Array, Array, int], functions.Statistic], Callable[..., Array], Callable[..., Array]]
 
 CHUNK_ROWS = 16_384
 TYPICAL_BINS = 40
@@ -33,11 +36,15 @@ TYPICAL_BINS = 40
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """One column of the matrix: a number, or a category whose codes index `choices`."""
+    """One column of the matrix: a number, or a category whose codes index `choices`.
+
+    `monotone` is 1 where the contract says that risk rises with it, -1 where it falls, else 0.
+    """
 
     name: str
     kind: str
     choices: tuple[str, ...] = ()
+    monotone: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class FeatureProgram:
     """Turns Columns and an instant into the model's matrix.
 
     Calling it gives float32, shape (rows, features), C order; missing is NaN, categories are their
-    codes. A program with a `typical()` in it must be fitted first (or given a state).
+    codes. A program that learns (`typical`, `accrued`) must be fitted first (or given a state).
     """
 
     specs: tuple[FeatureSpec, ...]
@@ -53,7 +60,7 @@ class FeatureProgram:
     state: State
     fingerprint: str
     _run: Callable[..., None] = field(repr=False)
-    _learn: tuple[tuple[str, Callable[..., Array], Callable[..., Array]], ...] = field(repr=False, default=())
+    _learn: tuple[Learner, ...] = field(repr=False, default=())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -70,17 +77,18 @@ class FeatureProgram:
                 part = slice(start, start + CHUNK_ROWS)
                 cut = columns if rows <= CHUNK_ROWS else {name: values[part] for name, values in columns.items()}
                 self._run(cut, instant if np.ndim(instant) == 0 else instant[part], self.state, out[part])
+                # Beyond float32 a number is unusable; missing is honest, and every model takes it.
+                out[part][np.isinf(out[part])] = np.nan
         return out
 
     def fit(self, columns: Columns, as_of: float | Array) -> FeatureProgram:
         """The same program with its label-free statistics learnt on `columns`."""
         state: State = {}
         with np.errstate(all="ignore"):
-            for key, of, by in self._learn:
+            for key, learn, of, by in self._learn:
                 # In the order of the source, so that one statistic may read another.
-                state[key] = functions.learn_typical(
-                    of(columns, np.floor(as_of), state), by(columns, np.floor(as_of), state), TYPICAL_BINS
-                )
+                values, position = of(columns, np.floor(as_of), state), by(columns, np.floor(as_of), state)
+                state[key] = learn(values, position, TYPICAL_BINS)
         return self.with_state(state)
 
     def with_state(self, state: State) -> FeatureProgram:
@@ -109,13 +117,16 @@ def compile_features(contract: Contract) -> FeatureProgram:
     expressions = parse_features(contract)
     writer = _Writer(contract)
     body = [f"    {_local(e.name)} = {writer.write(e.tree)}" for e in expressions]
-    shown = [f.name for f in contract.features if f.model]
-    raw = [FeatureSpec(c.name, "category" if c.choices else "number", c.choices) for c in contract.feature_columns]
-    specs = (*raw, *(FeatureSpec(name, "number") for name in shown))
+    shown = [f for f in contract.features if f.model]
+    raw = [
+        FeatureSpec(c.name, "category" if c.choices else "number", c.choices, DIRECTIONS[c.monotone])
+        for c in contract.feature_columns
+    ]
+    specs = (*raw, *(FeatureSpec(f.name, "number", (), DIRECTIONS[f.monotone]) for f in shown))
     for index, spec in enumerate(raw):
         read = f"codes(columns[{spec.name!r}])" if spec.choices else f"columns[{spec.name!r}]"
         body.append(f"    out[:, {index}] = {read}")
-    body += [f"    out[:, {index}] = {_local(name)}" for index, name in enumerate(shown, start=len(raw))]
+    body += [f"    out[:, {index}] = {_local(f.name)}" for index, f in enumerate(shown, start=len(raw))]
     source = "\n".join(["def run(columns, as_of, state, out):", *(body or ["    pass"])])
     return FeatureProgram(
         specs=specs,
@@ -158,15 +169,14 @@ def _build(source: str, name: str) -> Callable[..., Any]:
     return namespace[name]  # type: ignore[no-any-return]
 
 
-def _learners(
-    writer: _Writer, expressions: tuple[Expression, ...]
-) -> tuple[tuple[str, Callable[..., Array], Callable[..., Array]], ...]:
+def _learners(writer: _Writer, expressions: tuple[Expression, ...]) -> tuple[Learner, ...]:
     found = []
     before: list[str] = []
     for expression in expressions:
-        for key, of, by in writer.typical_in(expression.tree):
+        for key, learn, of, by in writer.learnt_in(expression.tree):
             head = "\n".join(["def run(columns, as_of, state):", *before])
-            found.append((key, _build(f"{head}\n    return {of}", "run"), _build(f"{head}\n    return {by}", "run")))
+            read_of, read_by = (_build(f"{head}\n    return {source}", "run") for source in (of, by))
+            found.append((key, functions.LEARNERS[learn], read_of, read_by))
         before.append(f"    {_local(expression.name)} = {writer.write(expression.tree)}")
     return tuple(found)
 
@@ -182,12 +192,14 @@ class _Writer:
         ast.Add: "+",
         ast.Sub: "-",
         ast.Mult: "*",
-        ast.Lt: "<",
-        ast.LtE: "<=",
-        ast.Gt: ">",
-        ast.GtE: ">=",
-        ast.Eq: "==",
-        ast.NotEq: "!=",
+    }
+    _COMPARISONS: Mapping[type, str] = {
+        ast.Lt: "less",
+        ast.LtE: "less_equal",
+        ast.Gt: "greater",
+        ast.GtE: "greater_equal",
+        ast.Eq: "equal",
+        ast.NotEq: "not_equal",
     }
 
     def __init__(self, contract: Contract) -> None:
@@ -213,7 +225,7 @@ class _Writer:
                 return f"{name}({', '.join(map(self.write, values))})"
             case ast.Compare(left=left, ops=[op], comparators=[right]):
                 return self._compare(left, op, right)
-            case ast.Call(func=ast.Name(id="typical"), args=[_, by]):
+            case ast.Call(func=ast.Name(id=name), args=[_, by]) if name in LEARNT:
                 return f"lookup(state[{ast.unparse(node)!r}], {self.write(by)})"
             case ast.Call(func=ast.Name(id="isnull"), args=[ast.Name(id=name)]) if self._is_category(name):
                 return f"isnull(codes(columns[{name!r}]))"
@@ -221,20 +233,21 @@ class _Writer:
                 return f"{name}_({', '.join(map(self.write, arguments))})"
         raise AssertionError(f"the checker let {ast.dump(node)} through")
 
-    def typical_in(self, tree: ast.expr) -> list[tuple[str, str, str]]:
-        """(key, source of the values, source of what they are binned by), inner ones first."""
-        calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == "typical"]
-        return [(ast.unparse(n), self.write(n.args[0]), self.write(n.args[1])) for n in reversed(calls)]
+    def learnt_in(self, tree: ast.expr) -> list[tuple[str, str, str, str]]:
+        """(key, learning function, source of the values, source of what they are binned by), inner first."""
+        calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) in LEARNT]
+        return [
+            (ast.unparse(n), ast.unparse(n.func), self.write(n.args[0]), self.write(n.args[1])) for n in reversed(calls)
+        ]
 
     def _compare(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> str:
-        sign = self._OPERATORS[type(op)]
+        name = self._COMPARISONS[type(op)]
         if isinstance(right, ast.Constant) and isinstance(right.value, str):
             if isinstance(left, ast.Name) and self._is_category(left.id):
                 code = self.contract.column(left.id).choices.index(right.value)
-                return f"known(codes(columns[{left.id!r}]) {sign} {code}, codes(columns[{left.id!r}]))"
+                return f"{name}(codes(columns[{left.id!r}]), {code}.0)"
             right = ast.Constant(float(days_since_epoch(dt.date.fromisoformat(right.value))))
-        one, two = self.write(left), self.write(right)
-        return f"known({one} {sign} {two}, {one}, {two})"
+        return f"{name}({self.write(left)}, {self.write(right)})"
 
     def _is_category(self, name: str) -> bool:
         column = self.contract.by_name.get(name)

@@ -72,7 +72,7 @@ def _codes(column: Column, values: Any) -> npt.NDArray[np.int32]:
     if pc.any(unknown).as_py():
         rows = np.flatnonzero(unknown.to_numpy(zero_copy_only=False))
         raise RowsRejected(
-            [Violation(int(r), column.name, f"'{values[int(r)].as_py()}'", expectation(column)) for r in rows[:1000]]
+            [Violation(int(r), column.name, _shown(values[int(r)].as_py()), expectation(column)) for r in rows[:1000]]
         )
     return np.asarray(pc.fill_null(found, -1).to_numpy(zero_copy_only=False), dtype=np.int32)
 
@@ -88,8 +88,8 @@ def encode_rows(contract: Contract, rows: Sequence[Mapping[str, object]]) -> Col
     wanted = (contract.key, *contract.scoring_columns)
     known = {column.name for column in wanted}
     for index, row in enumerate(rows):
-        for name in row.keys() - known:
-            violations.append(Violation(index, str(name), "an unknown field", "only the contract's columns"))
+        for name in sorted(str(key) for key in row.keys() - known):
+            violations.append(Violation(index, name, "an unknown field", "only the contract's columns"))
     columns: Columns = {}
     for column in wanted:
         read = _READERS[column.kind]
@@ -144,7 +144,7 @@ def _read_number(column: Column, value: object) -> object:
 
 
 def _read_boolean(column: Column, value: object) -> object:
-    return float(value) if isinstance(value, bool) or value in (0, 1) else None  # type: ignore[arg-type]
+    return float(value) if isinstance(value, bool) or value in (0, 1) else None
 
 
 def _read_date(column: Column, value: object) -> object:
@@ -210,5 +210,8 @@ def _bound(bound: float | str) -> str:
 
 
 def _shown(value: object) -> str:
-    text = f"'{value}'" if isinstance(value, str) else str(value)
+    try:
+        text = repr(value)  # line breaks escaped: a message is one line
+    except ValueError:  # an integer of thousands of digits
+        text = "a very long number"
     return text if len(text) <= 60 else text[:57] + "..."

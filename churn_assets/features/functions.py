@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
+Statistic = dict[str, list[float | None]]  # as JSON has it: no NaN
 
 
 def codes(values: npt.NDArray[Any]) -> Array:
@@ -16,12 +17,12 @@ def codes(values: npt.NDArray[Any]) -> Array:
     return np.where(values < 0, np.nan, values)
 
 
-def known(condition: npt.NDArray[np.bool_], *operands: Array) -> Array:
-    """1 or 0, and NaN where an operand is missing."""
-    missing = np.isnan(operands[0])
-    for operand in operands[1:]:
-        missing = missing | np.isnan(operand)
-    return np.where(missing, np.nan, condition)
+def _comparison(compare: np.ufunc) -> Callable[[Array, Array], Array]:
+    def compared(one: Array, two: Array) -> Array:
+        """1 or 0, and NaN where an operand is missing."""
+        return np.where(np.isnan(one) | np.isnan(two), np.nan, compare(one, two))
+
+    return compared
 
 
 def negate(value: Array) -> Array:
@@ -31,6 +32,7 @@ def negate(value: Array) -> Array:
 
 def both(*values: Array) -> Array:
     """Logical and as in SQL: false wins over missing."""
+    values = np.broadcast_arrays(*values)
     false = np.logical_or.reduce([v == 0.0 for v in values])
     missing = np.logical_or.reduce([np.isnan(v) for v in values])
     return np.where(false, 0.0, np.where(missing, np.nan, 1.0))
@@ -38,6 +40,7 @@ def both(*values: Array) -> Array:
 
 def either(*values: Array) -> Array:
     """Logical or as in SQL: true wins over missing."""
+    values = np.broadcast_arrays(*values)
     true = np.logical_or.reduce([(v != 0.0) & ~np.isnan(v) for v in values])
     missing = np.logical_or.reduce([np.isnan(v) for v in values])
     return np.where(true, 1.0, np.where(missing, np.nan, 0.0))
@@ -45,7 +48,7 @@ def either(*values: Array) -> Array:
 
 def divide(one: Array, two: Array) -> Array:
     """Division; by zero is missing, so that no infinity reaches a model."""
-    return np.where(two == 0.0, np.nan, one / two)
+    return np.where(np.equal(two, 0.0), np.nan, np.divide(one, two))
 
 
 def where(condition: Array, one: Array, two: Array) -> Array:
@@ -91,34 +94,51 @@ def weekday(days: Array) -> Array:
     return np.mod(np.floor(days) + 3.0, 7.0)
 
 
-def learn_typical(values: Array, by: Array, bins: int) -> dict[str, list[float]]:
-    """Median of the non-zero `values` in quantile bins of `by`, without any label.
+def learn_typical(values: Array, by: Array, bins: int) -> Statistic:
+    """What `values` typically is at `by`: medians of the non-zero values in quantile bins, no labels.
 
-    Returns `edges` (inner bin borders, ascending) and `medians` (one more). A bin without a
-    non-zero value takes the overall median; with no value at all every median is NaN.
+    Returns knots: `x`, the median of `by` in each bin, ascending, and `y`, the median of the values.
+    With no value at all there is one knot of None, that is missing.
     """
     values, by = np.broadcast_arrays(np.asarray(values, float), np.asarray(by, float))
     use = ~np.isnan(values) & ~np.isnan(by) & (values != 0.0)
     if not use.any():
-        return {"edges": [], "medians": [float("nan")]}
+        return {"x": [0.0], "y": [None]}
     values, by = values[use], by[use]
     edges = np.unique(np.quantile(by, np.linspace(0.0, 1.0, bins + 1)[1:-1]))
     which = np.searchsorted(edges, by, side="right")
-    overall = float(np.median(values))
-    medians = [float(np.median(values[which == b])) if (which == b).any() else overall for b in range(len(edges) + 1)]
-    return {"edges": edges.tolist(), "medians": medians}
+    parts = [which == b for b in np.unique(which)]
+    return {"x": [float(np.median(by[p])) for p in parts], "y": [float(np.median(values[p])) for p in parts]}
 
 
-def lookup(statistic: Mapping[str, list[float]], by: Array) -> Array:
-    """The median learnt for the bin that `by` falls in; missing where it is missing."""
-    edges, medians = np.asarray(statistic["edges"], float), np.asarray(statistic["medians"], float)
-    found = medians[np.searchsorted(edges, by, side="right")]
-    return np.where(np.isnan(by), np.nan, found)
+def learn_accrued(values: Array, by: Array, bins: int) -> Statistic:
+    """As `learn_typical` for a count that is zero when `by` is: the first knot is the origin.
 
+    Without that knot a cohort younger than any in training is measured against an older one's count.
+    """
+    knots = learn_typical(values, by, bins)
+    later = [(x, y) for x, y in zip(knots["x"], knots["y"], strict=True) if x is not None and x > 0.0]
+    return {"x": [0.0, *(x for x, _ in later)], "y": [0.0 if later else None, *(y for _, y in later)]}
+
+
+def lookup(statistic: Statistic, by: Array) -> Array:
+    """The learnt value at `by`: linear between knots, constant outside, missing where `by` is."""
+    return np.asarray(np.interp(by, np.asarray(statistic["x"], float), np.asarray(statistic["y"], float)))
+
+
+LEARNERS: Mapping[str, Callable[[Array, Array, int], Statistic]] = {
+    "typical": learn_typical,
+    "accrued": learn_accrued,
+}
 
 NAMESPACE: Mapping[str, Callable[..., Any]] = {
     "codes": codes,
-    "known": known,
+    "less": _comparison(np.less),
+    "less_equal": _comparison(np.less_equal),
+    "greater": _comparison(np.greater),
+    "greater_equal": _comparison(np.greater_equal),
+    "equal": _comparison(np.equal),
+    "not_equal": _comparison(np.not_equal),
     "negate": negate,
     "both": both,
     "either": either,
@@ -127,6 +147,7 @@ NAMESPACE: Mapping[str, Callable[..., Any]] = {
     "isnull": isnull,
     "days_": np.floor,
     "floor_": np.floor,
+    "round_": np.round,
     "log1p_": log1p,
     "sqrt_": lambda value: np.where(value < 0.0, np.nan, np.sqrt(value)),
     "abs_": np.abs,

@@ -1,0 +1,87 @@
+"""What a source string names: a file with its format, a DuckDB table, or generated customers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+from churn_assets.contract.model import Contract
+from churn_assets.errors import SourceNotFound, SourceUnreadable
+
+SUFFIXES = {
+    ".xlsx": "excel",
+    ".xlsm": "excel",
+    ".xlsb": "excel",
+    ".xls": "excel",
+    ".ods": "excel",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "csv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+DUCKDB, GENERATED = "duckdb", "generated"
+
+
+@dataclass(frozen=True)
+class Location:
+    """A source taken apart. `path` is None for generated customers; `options` are what follows '?'."""
+
+    text: str
+    format: str
+    path: Path | None = None
+    options: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Short name for messages and reports."""
+        if self.path is None:
+            return self.text
+        table = self.options.get("table")
+        return f"{self.path.name}, table {table}" if table else self.path.name
+
+
+def locate(source: str | Path, contract: Contract) -> Location:
+    """Take `source` apart: a path, `duckdb://file?table=name` or `generated://name?rows=..&seed=..`.
+
+    Raises SourceNotFound for a file that is not there, SourceUnreadable for one whose format
+    cannot be told.
+    """
+    text = str(source)
+    scheme, mark, rest = text.partition("://")
+    if mark and scheme == GENERATED:
+        return Location(text, GENERATED, None, dict(parse_qsl(rest.partition("?")[2])))
+    if mark and scheme == DUCKDB:
+        file, _, query = rest.partition("?")
+        options = dict(parse_qsl(query))
+        if not options.get("table"):
+            raise SourceUnreadable(f"{text} names no table; write duckdb://{file or 'file'}?table=name")
+        return Location(text, DUCKDB, _existing(Path(file), text), options)
+    if mark and len(scheme) > 1:
+        raise SourceUnreadable(f"{text} begins with {scheme}://, expected a path, duckdb:// or generated://")
+    path = _existing(Path(text).expanduser(), text)
+    return Location(text, _format(path, contract), path)
+
+
+def _existing(path: Path, text: str) -> Path:
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise SourceNotFound(f"{text} is a folder, expected a file; name the table in it")
+    folder = path.parent
+    there = sorted(p.name for p in folder.iterdir() if p.is_file()) if folder.is_dir() else []
+    beside = f"beside it are: {', '.join(there[:5])}" if there else "that folder has no files"
+    raise SourceNotFound(f"no file at {text}; {beside}; set CHURN_SOURCE or put a table in data/raw/")
+
+
+def _format(path: Path, contract: Contract) -> str:
+    by_suffix = SUFFIXES.get(path.suffix.lower())
+    if contract.source.format not in ("auto", DUCKDB):
+        return contract.source.format
+    if by_suffix is None:
+        known = ", ".join(sorted(SUFFIXES))
+        raise SourceUnreadable(
+            f"{path.name} ends in '{path.suffix}', expected one of: {known}; rename it or set [source] format"
+        )
+    return by_suffix

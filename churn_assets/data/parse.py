@@ -1,0 +1,226 @@
+"""Raw cells of one column as the contract's kind; nothing that does not fit is guessed at."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from churn_assets.contract.load import canonical_text
+from churn_assets.contract.model import Column, Kind
+
+Mask = npt.NDArray[np.bool_]
+
+_EXACT = 2**53  # whole numbers beyond it are not told apart by float64
+_ARROW_TYPES = {
+    Kind.ID: pa.string(),
+    Kind.TEXT: pa.string(),
+    Kind.CATEGORY: pa.string(),
+    Kind.NUMBER: pa.float64(),
+    Kind.INTEGER: pa.int64(),
+    Kind.BOOLEAN: pa.bool_(),
+    Kind.DATE: pa.date32(),
+}
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """One column, read: shape (rows,) each.
+
+    `values` has the kind's Arrow type and is null where the cell is missing, unreadable or
+    infinite; `missing` marks empty cells and the contract's spellings of null; `unreadable` cells
+    that are not of the kind; `infinite` numbers without bound.
+    """
+
+    values: pa.Array
+    missing: Mask
+    unreadable: Mask
+    infinite: Mask
+
+
+def arrow_type(kind: Kind) -> pa.DataType:
+    """The type of a kind's column in a typed table."""
+    return _ARROW_TYPES[kind]
+
+
+def parse_column(column: Column, cells: pa.Array | pa.ChunkedArray) -> Parsed:
+    """Read `cells` (strings or any Arrow type) as `column.kind`; bounds and choices are not looked at."""
+    flat = _flat(cells)
+    quick = _typed(column, flat)
+    if quick is None and pa.types.is_string(flat.type) and column.kind in (Kind.NUMBER, Kind.INTEGER):
+        quick = _plain_numbers(column, flat)
+    return quick if quick is not None else _by_distinct_text(column, as_text(flat))
+
+
+def as_text(cells: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Cells as text: whole floats without a point, dates ISO 8601, booleans lower case."""
+    flat = _flat(cells)
+    if pa.types.is_string(flat.type):
+        return flat
+    if pa.types.is_floating(flat.type) or pa.types.is_timestamp(flat.type) or pa.types.is_nested(flat.type):
+        return pa.array([_cell_text(value) for value in flat.to_pylist()], pa.string())
+    try:
+        return flat.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return pa.array([_cell_text(value) for value in flat.to_pylist()], pa.string())
+
+
+def _cell_text(value: object) -> str | None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, dt.datetime) and value.time() == dt.time():
+        return value.date().isoformat()
+    return canonical_text(value)
+
+
+def _flat(cells: pa.Array | pa.ChunkedArray) -> pa.Array:
+    if isinstance(cells, pa.ChunkedArray):
+        cells = cells.combine_chunks()
+    if pa.types.is_dictionary(cells.type):
+        cells = cells.dictionary_decode()
+    return cells.cast(pa.string()) if pa.types.is_large_string(cells.type) else cells
+
+
+def _typed(column: Column, cells: pa.Array) -> Parsed | None:
+    """Cells whose Arrow type already says what they are, or None."""
+    kind, type_ = column.kind, cells.type
+    numeric = pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_)
+    if kind in (Kind.NUMBER, Kind.INTEGER) and numeric and not column.missing:
+        return _numbers(column, cells.cast(pa.float64(), safe=False))
+    if kind is Kind.DATE and (pa.types.is_date(type_) or pa.types.is_timestamp(type_)):
+        return _all_readable(_to_date(cells))
+    if kind is Kind.BOOLEAN and pa.types.is_boolean(type_):
+        return _all_readable(cells)
+    return None
+
+
+def _to_date(cells: pa.Array) -> pa.Array:
+    if pa.types.is_timestamp(cells.type):
+        # An instant becomes the UTC day it lies in; floor first, or the cast refuses the time of day.
+        cells = pc.floor_temporal(cells, unit="day")
+    return cells.cast(pa.date32(), safe=False)
+
+
+def _all_readable(values: pa.Array) -> Parsed:
+    none = np.zeros(len(values), dtype=bool)
+    return Parsed(values, _mask(pc.is_null(values)), none, none)
+
+
+def _plain_numbers(column: Column, cells: pa.Array) -> Parsed | None:
+    """Strings that are all numbers or empty, by one cast; None if any is something else."""
+    missing = pc.is_in(cells, value_set=pa.array(["", *column.missing], pa.string()))
+    blank = pc.if_else(missing, pa.scalar(None, pa.string()), cells)
+    try:
+        return _numbers(column, blank.cast(pa.float64()))
+    except pa.ArrowInvalid:
+        return None
+
+
+def _numbers(column: Column, values: pa.Array) -> Parsed:
+    numbers = np.asarray(pc.fill_null(values, math.nan).to_numpy(zero_copy_only=False), dtype=np.float64)
+    missing, infinite = np.isnan(numbers), np.isinf(numbers)
+    unreadable = np.zeros(len(numbers), dtype=bool)
+    if column.kind is Kind.INTEGER:
+        with np.errstate(invalid="ignore"):
+            unreadable = ~missing & ~infinite & ((numbers != np.floor(numbers)) | (np.abs(numbers) > _EXACT))
+    typed = pa.array(np.where(missing | infinite | unreadable, np.nan, numbers), from_pandas=True)
+    return Parsed(typed.cast(arrow_type(column.kind)), missing, unreadable, infinite)
+
+
+def _by_distinct_text(column: Column, cells: pa.Array) -> Parsed:
+    """Each distinct spelling is read once, in Python, and spread over the rows."""
+    encoded = cells.dictionary_encode()
+    codes = np.asarray(pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False), dtype=np.int64)
+    spellings = encoded.dictionary.to_pylist()
+    read = _READERS[column.kind]
+    values: list[object] = []
+    flags = np.zeros((3, len(spellings) + 1), dtype=bool)  # missing, unreadable, infinite
+    flags[0, -1] = True  # code -1 is a null cell
+    for index, text in enumerate(spellings):
+        value = None
+        if not text.strip() or text in column.missing:
+            flags[0, index] = True
+        else:
+            value = read(column, text)
+            if isinstance(value, float) and not math.isfinite(value):
+                flags[0 if math.isnan(value) else 2, index] = True
+                value = None
+            elif value is None:
+                flags[1, index] = True
+        values.append(value)
+    distinct = pa.array(values, arrow_type(column.kind))
+    spread = distinct.take(pa.array(codes, mask=codes < 0))
+    return Parsed(spread, flags[0][codes], flags[1][codes], flags[2][codes])
+
+
+def _read_text(column: Column, text: str) -> str:
+    return text
+
+
+def _read_number(column: Column, text: str) -> float | None:
+    try:
+        return float(text) if "_" not in text else None
+    except ValueError:
+        return None
+
+
+def _read_integer(column: Column, text: str) -> float | int | None:
+    number = _read_number(column, text)
+    if number is None or not math.isfinite(number):
+        return number
+    return int(number) if number.is_integer() and abs(number) <= _EXACT else None
+
+
+def _read_boolean(column: Column, text: str) -> bool | None:
+    lowered = canonical_number(text).lower()
+    if lowered in column.true:
+        return True
+    return False if lowered in column.false else None
+
+
+def _read_date(column: Column, text: str) -> dt.date | None:
+    stripped = text.strip()
+    try:
+        # Python reads 20120928 and 2012-W39 as dates too; a table with such numbers means no date.
+        if len(stripped) >= 10 and stripped[4] == "-" and stripped[5] != "W":
+            return dt.datetime.fromisoformat(stripped).date()
+    except ValueError:
+        pass
+    for form in column.formats:
+        try:
+            return dt.datetime.strptime(stripped, form).date()  # noqa: DTZ007  # a day, not an instant
+        except ValueError:
+            continue
+    return None
+
+
+_READERS: Mapping[Kind, Callable[[Column, str], object]] = {
+    Kind.ID: _read_text,
+    Kind.TEXT: _read_text,
+    Kind.CATEGORY: _read_text,
+    Kind.NUMBER: _read_number,
+    Kind.INTEGER: _read_integer,
+    Kind.BOOLEAN: _read_boolean,
+    Kind.DATE: _read_date,
+}
+
+
+def canonical_number(text: str) -> str:
+    """`1.0` and `1e2` as `1` and `100`; any other text unchanged but for surrounding blanks."""
+    stripped = text.strip()
+    if stripped.isdigit() or not stripped[:1] in "+-.0123456789":
+        return stripped
+    try:
+        return canonical_text(float(stripped))
+    except ValueError:
+        return stripped
+
+
+def _mask(values: pa.Array) -> Mask:
+    return np.asarray(values.to_numpy(zero_copy_only=False), dtype=bool)

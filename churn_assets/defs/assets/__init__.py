@@ -1,0 +1,1 @@
+"""The assets; each body gathers its inputs, calls one plain function and reports what came of it."""

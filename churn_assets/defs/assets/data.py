@@ -1,0 +1,205 @@
+"""Reading, repairing and validating customers, and who is rejected and why."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from churn_assets.data.quality import ValidationReport
+from churn_assets.data.repair import RepairReport
+from churn_assets.defs import plots, report
+from churn_assets.defs.describe import lineage
+from churn_assets.defs.policy import OWNERS
+from churn_assets.defs.project import Project
+
+GROUP = "data"
+SUMMARY_KEY = b"churn_validation"  # in the validated table's metadata: the check reads nothing else
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"file", "parquet"},
+    code_version="1",
+    check_specs=[
+        dg.AssetCheckSpec(
+            "the_table_has_enough_rows",
+            asset="raw_customers",
+            blocking=True,
+            description="At least as many rows as the contract's quality.min_rows.",
+        )
+    ],
+)
+def raw_customers(project: Project) -> dg.MaterializeResult[pa.Table]:
+    """The customer table as found: CHURN_SOURCE, else a fitting file in data/raw/, else generated customers."""
+    from churn_assets.data.read import read_table
+    from churn_assets.data.source import resolve_source
+
+    contract = project.contract
+    source = resolve_source(project.settings, contract)
+    table = read_table(source.source, contract)
+    told = {**(table.schema.metadata or {}), b"churn_source": source.words.encode()}
+    table = table.replace_schema_metadata(told)
+    floor = contract.quality.min_rows
+    shares = report.missing_share(table)
+    return dg.MaterializeResult(
+        value=table,
+        metadata={
+            **report.about(contract.fingerprint, table),
+            "generated": source.generated,
+            "passed_over": report.table({"file": why} for why in source.skipped),
+            "missing_values": report.image(plots.missing_values(shares, None), "missing values by column, as found"),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                passed=table.num_rows >= floor, metadata={"rows": table.num_rows, "expected_at_least": floor}
+            )
+        ],
+    )
+
+
+@dg.multi_asset(
+    can_subset=True,
+    outs={
+        "validated_customers": dg.AssetOut(
+            description="Customers that keep the contract: repaired, typed, with `churned` instead of the label.",
+            group_name=GROUP,
+            owners=OWNERS,
+            kinds={"arrow", "parquet"},
+            code_version="1",
+            dagster_type=pa.Table,
+            is_required=False,
+        ),
+        "rejected_customers": dg.AssetOut(
+            description="Customers that break the contract, as found, each with every reason.",
+            group_name=GROUP,
+            owners=OWNERS,
+            kinds={"arrow", "parquet"},
+            code_version="1",
+            dagster_type=pa.Table,
+            is_required=False,
+        ),
+    },
+)
+def validation(
+    context: dg.AssetExecutionContext, project: Project, raw_customers: pa.Table
+) -> Iterator[dg.Output[pa.Table]]:
+    """Undo known damage, then hold every row against the contract. Either table can be made on its own."""
+    from churn_assets.data.repair import apply_repairs
+    from churn_assets.data.validate import validate
+
+    contract = project.contract
+    words = (raw_customers.schema.metadata or {}).get(b"churn_source", b"").decode()
+    repaired, repairs = apply_repairs(raw_customers, contract)
+    found = validate(contract, repaired, found=raw_customers, source=words)
+    context.log.info(found.report.summary())
+    wanted = context.op_execution_context.selected_output_names
+    if "validated_customers" in wanted:
+        summary = json.dumps(_summary(found.report, repairs)).encode()
+        told = {**(found.customers.schema.metadata or {}), SUMMARY_KEY: summary}
+        customers = found.customers.replace_schema_metadata(told)
+        metadata = _validated_metadata(customers, found.report, repairs)
+        metadata["dagster/column_lineage"] = lineage(contract, "validated_customers")
+        yield dg.Output(customers, "validated_customers", metadata=metadata)
+    if "rejected_customers" in wanted:
+        yield dg.Output(found.rejected, "rejected_customers", metadata=_rejected_metadata(found.rejected, found.report))
+
+
+@dg.asset_check(
+    asset="validated_customers",
+    blocking=True,
+    description="The share of rejected rows is within the contract's quality.max_rejected_share; else all stops here.",
+)
+def customers_keep_the_contract(validated_customers: pa.Table) -> dg.AssetCheckResult:
+    """Stop everything downstream when too much of the table is wrong, and show by what."""
+    summary = json.loads(validated_customers.schema.metadata[SUMMARY_KEY])
+    share, limit = summary["rejected_share"], summary["max_rejected_share"]
+    return dg.AssetCheckResult(
+        passed=share <= limit,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=f"{share:.2%} of {summary['rows_in']:,} rows rejected, allowed {limit:.2%}",
+        metadata={"rejected_share": share, "allowed_share": limit, "causes": report.table(summary["causes"])},
+    )
+
+
+@dg.asset_check(
+    asset="rejected_customers", description="No row is rejected without a reason code and words that explain it."
+)
+def every_rejection_has_a_reason(rejected_customers: pa.Table) -> dg.AssetCheckResult:
+    """Count rejected rows that nothing explains."""
+    import pyarrow.compute as pc
+
+    unexplained = pc.sum(pc.equal(pc.list_value_length(rejected_customers["reasons"]), 0)).as_py() or 0
+    return dg.AssetCheckResult(passed=unexplained == 0, metadata={"unexplained_rows": unexplained})
+
+
+def _summary(found: ValidationReport, repairs: Sequence[RepairReport]) -> dict[str, Any]:
+    """The validation as JSON: figures, causes, repairs."""
+    return {
+        "rows_in": found.rows_in,
+        "rows_valid": found.rows_valid,
+        "rows_rejected": found.rows_rejected,
+        "rejected_share": found.rejected_share,
+        "max_rejected_share": found.max_rejected_share,
+        "as_of": found.as_of.isoformat(),
+        "as_of_words": found.as_of_words,
+        "duplicate_ids": found.duplicate_ids,
+        "conflicting_ids": found.conflicting_ids,
+        "causes": _causes(found),
+        "repairs": [{"repair": r.name, "rows": r.rows, "cells": r.cells, "words": r.words} for r in repairs],
+    }
+
+
+def _causes(found: ValidationReport) -> list[dict[str, Any]]:
+    return [
+        {
+            "reason": cause.reason,
+            "column": cause.column,
+            "rows": cause.rows,
+            "what happens": "rejected" if cause.severity == "reject" else "counted",
+            "example": cause.example,
+        }
+        for cause in found.causes
+    ]
+
+
+def _validated_metadata(
+    customers: pa.Table, found: ValidationReport, repairs: Sequence[RepairReport]
+) -> dict[str, Any]:
+    repaired = max((r.rows for r in repairs), default=0)
+    shares = report.missing_share(customers)
+    details = [{"repair": r.name, "what": name, "found": value} for r in repairs for name, value in r.details.items()]
+    return {
+        **report.about("", customers),
+        "rows_in": found.rows_in,
+        "rows_rejected": found.rows_rejected,
+        "rejected_share": found.rejected_share,
+        "rows_repaired": repaired,
+        "as_of_words": found.as_of_words,
+        "churned_share": found.churn_rate_share or 0.0,
+        "null_ids": found.count("null", next(iter(customers.column_names))),
+        "duplicate_ids": found.duplicate_ids,
+        "conflicting_ids": found.conflicting_ids,
+        "repairs": report.table(_summary(found, repairs)["repairs"]),
+        "repair_evidence": report.table(details),
+        "causes": report.table(_causes(found)),
+        "missing_values": report.image(
+            plots.missing_values(shares, found.churn_rate_share), "churned share and missing values by column"
+        ),
+    }
+
+
+def _rejected_metadata(rejected: pa.Table, found: ValidationReport) -> dict[str, Any]:
+    rejecting = {f"{c.reason}: {c.column}": c.rows for c in found.causes if c.severity == "reject"}
+    metadata = {
+        "dagster/row_count": rejected.num_rows,
+        "rejected_share": found.rejected_share,
+        "causes": report.table(_causes(found)),
+    }
+    if rejecting:
+        metadata["reasons"] = report.image(
+            plots.counts(rejecting, "rejected rows by reason; a row may have several", "rows"), "rejected rows by reason"
+        )
+    return metadata

@@ -1,0 +1,143 @@
+"""What the contract says about each asset's table, in Dagster's words: its columns and where they come from."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import dagster as dg
+
+from churn_assets.contract.expressions import columns_read
+from churn_assets.contract.model import Column, Contract, Kind, Role
+
+RAW = dg.AssetKey("raw_customers")
+VALIDATED = dg.AssetKey("validated_customers")
+SPLITS = dg.AssetKey("splits")
+
+_TYPES: Mapping[Kind, str] = {
+    Kind.ID: "string",
+    Kind.TEXT: "string",
+    Kind.NUMBER: "double",
+    Kind.INTEGER: "int64",
+    Kind.BOOLEAN: "bool",
+    Kind.DATE: "date32",
+    Kind.CATEGORY: "string",
+}
+
+Table = tuple[list[dg.TableColumn], dict[str, list[dg.TableColumnDep]]]
+
+
+def describe(contract: Contract) -> Callable[[dg.AssetSpec], dg.AssetSpec]:
+    """A function that adds schema and column lineage to the specs of the assets that are tables."""
+    tables: dict[str, Table] = {
+        "raw_customers": _raw(contract),
+        "validated_customers": _validated(contract),
+        "rejected_customers": _rejected(contract),
+        "customer_features": _features(contract),
+        "splits": _splits(contract),
+        "risk_list": _risk_list(contract),
+    }
+
+    def add(spec: dg.AssetSpec) -> dg.AssetSpec:
+        table = tables.get(spec.key.to_user_string())
+        return spec if table is None else spec.merge_attributes(metadata=_metadata(*table))
+
+    return add
+
+
+def lineage(contract: Contract, asset: str) -> dg.TableColumnLineage:
+    """Where each column of a table asset comes from, for the metadata of its materializations."""
+    tables = {"customer_features": _features, "splits": _splits, "validated_customers": _validated}
+    return dg.TableColumnLineage(tables[asset](contract)[1])
+
+
+def _metadata(columns: list[dg.TableColumn], deps: dict[str, list[dg.TableColumnDep]]) -> dict[str, Any]:
+    found: dict[str, Any] = {"dagster/column_schema": dg.TableSchema(columns=columns)}
+    if deps:
+        found["dagster/column_lineage"] = dg.TableColumnLineage(deps)
+    return found
+
+
+def _raw(contract: Contract) -> Table:
+    said = [dg.TableColumn(c.name, "as found", c.doc) for c in contract.columns]
+    return said, {}
+
+
+def _validated(contract: Contract) -> Table:
+    label = dg.TableColumn(
+        "churned", "int8", f"1: churned, 0: kept. {contract.label.meaning}", dg.TableColumnConstraints(nullable=False)
+    )
+    deps = {c.name: [dg.TableColumnDep(RAW, c.name)] for c in contract.kept_columns}
+    deps["churned"] = [dg.TableColumnDep(RAW, contract.label.column)]
+    return [*map(_typed, contract.kept_columns), label], deps
+
+
+def _rejected(contract: Contract) -> Table:
+    columns = [dg.TableColumn(c.name, "as found", c.doc) for c in contract.columns if c.role is not Role.IGNORE]
+    added = [
+        dg.TableColumn("row", "int64", "Row of the source, from 0."),
+        dg.TableColumn("reasons", "list<string>", "Why the row may not pass, one code a violation."),
+    ]
+    return [*added, *columns], {c.name: [dg.TableColumnDep(RAW, c.name)] for c in columns}
+
+
+def _features(contract: Contract) -> Table:
+    raw = [_typed(c) for c in contract.feature_columns]
+    made = [dg.TableColumn(f.name, "float", f"{f.doc} = {f.expression}") for f in contract.features if f.model]
+    reads = columns_read(contract)
+    deps = {"customer_id": [dg.TableColumnDep(VALIDATED, contract.key.name)], "churned": _from_validated(["churned"])}
+    deps |= {c.name: _from_validated([c.name]) for c in contract.feature_columns}
+    deps |= {f.name: _from_validated(sorted(reads[f.name])) for f in contract.features if f.model}
+    head = [
+        dg.TableColumn("customer_id", "string", "The contract's key."),
+        dg.TableColumn("churned", "int8", "1: churned, 0: kept."),
+    ]
+    return [*head, *raw, *made], deps
+
+
+def _splits(contract: Contract) -> Table:
+    parts = "train, validation or test"
+    key = contract.key.name
+    columns = [
+        dg.TableColumn("customer_id", "string", "The contract's key."),
+        dg.TableColumn("random", "string", f"Stratified at random: {parts}."),
+        dg.TableColumn("out_of_time", "string", f"By the cohort, oldest first: {parts}; null without a cohort."),
+    ]
+    by_time = [contract.time.cohort] if contract.time.cohort else []
+    deps = {
+        "customer_id": _from_validated([key]),
+        "random": _from_validated([key, "churned"]),
+        "out_of_time": _from_validated([key, *by_time]),
+    }
+    return columns, deps
+
+
+def _risk_list(contract: Contract) -> Table:
+    words = {
+        "rank": "1 is called first.",
+        "customer_id": "The contract's key.",
+        "churn_probability": "Calibrated, 0 to 1.",
+        "risk_band": "low, medium, high or very high.",
+        "expected_value": "churn_probability x save_rate x customer_value - offer_cost.",
+        "contact": "Whether the customer is within the capacity and worth the offer.",
+    }
+    scored_from = _from_validated([c.name for c in contract.scoring_columns])
+    deps = {name: scored_from for name in words}
+    deps["customer_id"] = _from_validated([contract.key.name])
+    return [dg.TableColumn(name, description=doc) for name, doc in words.items()], deps
+
+
+def _from_validated(columns: Iterable[str]) -> list[dg.TableColumnDep]:
+    return [dg.TableColumnDep(VALIDATED, name) for name in columns]
+
+
+def _typed(column: Column) -> dg.TableColumn:
+    limits = []
+    if column.low is not None:
+        limits.append(f"at least {column.low}")
+    if column.high is not None:
+        limits.append(f"at most {column.high}")
+    if column.choices:
+        limits.append(f"one of {', '.join(column.choices)}")
+    words = " ".join(filter(None, [column.doc, f"({column.unit})" if column.unit else ""]))
+    constraints = dg.TableColumnConstraints(nullable=column.nullable, other=limits)
+    tags = {"suspect": ""} if column.suspect else {}
+    return dg.TableColumn(column.name, _TYPES[column.kind], words, constraints, tags)

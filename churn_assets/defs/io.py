@@ -1,0 +1,106 @@
+"""Where assets are kept: one file or folder an asset below one home, readable without this package.
+
+Tables are Parquet, small values JSON, models folders that save and load themselves. Nothing is pickled.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+from uuid import uuid4
+
+import dagster as dg
+import pyarrow as pa
+
+from churn_assets.errors import ChurnError
+
+
+class AssetMissing(ChurnError):
+    """An asset that is needed has not been made in this home."""
+
+
+@runtime_checkable
+class Saved(Protocol):
+    """A value that writes itself into a folder; its class has `load(folder)`."""
+
+    def save(self, folder: Path, /) -> Any:
+        """Write everything below `folder`, which exists and is empty."""
+
+
+class HomeIOManager(dg.ConfigurableIOManager):
+    """Keeps each asset under `folder/<asset>`, as .parquet, .json or a folder."""
+
+    folder: str
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        """Write `obj` beside its place, then move it there: a reader sees the old value or the new one."""
+        if obj is None:
+            return
+        name = context.asset_key.to_user_string()
+        folder = Path(self.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = write(folder, name, obj)
+        context.add_output_metadata({"path": dg.MetadataValue.path(str(path))})
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """Read the value back, as the type that the asset's parameter asks for."""
+        wanted = context.dagster_type.typing_type
+        return read(Path(self.folder), context.asset_key.to_user_string(), wanted)
+
+
+def write(folder: Path, name: str, value: Any) -> Path:
+    """Keep `value` as `folder/name`; TypeError for a value that is no table, JSON or Saved."""
+    match value:
+        case pa.Table():
+            return _replace(folder / f"{name}.parquet", lambda path: _write_parquet(value, path))
+        case dict() | list():
+            text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False)
+            return _replace(folder / f"{name}.json", lambda path: path.write_text(text + "\n"))
+        case Saved():
+            return _replace(folder / name, lambda path: _write_folder(value, path))
+    raise TypeError(f"asset '{name}' is a {type(value).__name__}, expected a table, JSON or something that saves itself")
+
+
+def read(folder: Path, name: str, wanted: Any) -> Any:
+    """The value kept as `folder/name`, of type `wanted`; AssetMissing if it was never made."""
+    table, small, deep = folder / f"{name}.parquet", folder / f"{name}.json", folder / name
+    if hasattr(wanted, "load") and deep.is_dir():
+        return wanted.load(deep)
+    if wanted is not dict and table.is_file():
+        import pyarrow.parquet as pq
+
+        return pq.read_table(table)
+    if small.is_file():
+        return json.loads(small.read_text())
+    raise AssetMissing(f"there is no '{name}' in {folder}; make it: churn run, or materialize {name}")
+
+
+def _write_parquet(table: pa.Table, path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    pq.write_table(table, path, compression="zstd")
+
+
+def _write_folder(value: Saved, path: Path) -> None:
+    path.mkdir()
+    value.save(path)
+
+
+def _replace(target: Path, write_to: Any) -> Path:
+    scratch = target.with_name(f".{target.name}.{uuid4().hex}")
+    try:
+        write_to(scratch)
+        if target.is_dir():
+            old = target.with_name(f".{target.name}.{uuid4().hex}.old")
+            target.rename(old)
+            scratch.rename(target)
+            shutil.rmtree(old)
+        else:
+            os.replace(scratch, target)
+    finally:
+        if scratch.is_dir():
+            shutil.rmtree(scratch)
+        else:
+            scratch.unlink(missing_ok=True)
+    return target

@@ -1,0 +1,109 @@
+"""Pictures for asset metadata and MLflow: plain functions from numbers to PNG bytes.
+
+Drawn on Matplotlib's Agg canvas directly; pyplot would keep every figure and look for a display.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO
+from typing import Any
+
+Curve = tuple[Sequence[float], Sequence[float]]
+
+_CHURNED, _KEPT, _LINE = "#c0392b", "#2c7fb8", "#555555"
+_COLOURS = ("#2c7fb8", "#c0392b", "#238b45", "#8856a7", "#d95f0e", "#555555")
+_DPI = 90
+
+
+def missing_values(missing_share: Mapping[str, float], churned_share: float | None) -> bytes:
+    """Bars of the share of missing values a column, the label's rate in the title."""
+    told = sorted(missing_share.items(), key=lambda item: item[1])[-20:]
+    rate = "" if churned_share is None else f"{churned_share:.1%} churned; "
+
+    def draw(axes: Any) -> None:
+        axes.barh([name for name, _ in told], [100 * share for _, share in told], color=_KEPT)
+        axes.set(xlabel="missing, %", title=f"{rate}missing values by column")
+        axes.set_xlim(0, max(1.0, *(110 * share for _, share in told)) if told else 1.0)
+
+    return _picture(draw, height=1.2 + 0.24 * len(told))
+
+
+def counts(numbers: Mapping[str, int], title: str, unit: str) -> bytes:
+    """Horizontal bars of whole numbers, the largest on top."""
+    told = sorted(numbers.items(), key=lambda item: item[1])[-20:]
+
+    def draw(axes: Any) -> None:
+        bars = axes.barh([name for name, _ in told], [count for _, count in told], color=_CHURNED)
+        axes.bar_label(bars, fmt="{:,.0f}", padding=3)
+        axes.margins(x=0.15)
+        axes.set(xlabel=unit, title=title)
+
+    return _picture(draw, height=1.2 + 0.26 * max(1, len(told)))
+
+
+def precision_recall(curves: Mapping[str, Curve], base_rate: float, title: str) -> bytes:
+    """Precision over recall, one line a model, and the base rate a random list would reach."""
+
+    def draw(axes: Any) -> None:
+        for colour, (name, (recall, precision)) in zip(_cycle(len(curves)), curves.items(), strict=True):
+            axes.plot(recall, precision, label=name, color=colour, linewidth=1.4)
+        axes.axhline(base_rate, color=_LINE, linestyle=":", linewidth=1, label=f"base rate {base_rate:.1%}")
+        axes.set(xlabel="recall", ylabel="precision", title=title, xlim=(0, 1), ylim=(0, 1.02))
+        axes.legend(fontsize=8, loc="lower left")
+
+    return _picture(draw)
+
+
+def calibration(predicted: Sequence[float], observed: Sequence[float], title: str) -> bytes:
+    """Observed churn share over predicted probability in bins of equal mass."""
+
+    def draw(axes: Any) -> None:
+        axes.plot([0, 1], [0, 1], color=_LINE, linestyle=":", linewidth=1)
+        axes.plot(predicted, observed, marker="o", markersize=4, color=_KEPT, linewidth=1)
+        axes.set(xlabel="predicted churn probability", ylabel="churned share", title=title, xlim=(0, 1), ylim=(0, 1))
+
+    return _picture(draw)
+
+
+def profit(contacted_share: Sequence[float], value: Sequence[float], chosen_share: float | None, title: str) -> bytes:
+    """Expected value of contacting the riskiest share of customers."""
+
+    def draw(axes: Any) -> None:
+        axes.plot([100 * share for share in contacted_share], value, color=_KEPT, linewidth=1.4)
+        axes.axhline(0, color=_LINE, linewidth=0.8)
+        if chosen_share is not None:
+            axes.axvline(100 * chosen_share, color=_CHURNED, linestyle="--", linewidth=1, label="chosen threshold")
+            axes.legend(fontsize=8)
+        axes.set(xlabel="customers contacted, %", ylabel="expected value", title=title)
+
+    return _picture(draw)
+
+
+def columns(numbers: Mapping[str, int], title: str) -> bytes:
+    """Vertical bars in the order given, for example customers by risk band."""
+
+    def draw(axes: Any) -> None:
+        bars = axes.bar(list(numbers), list(numbers.values()), color=_KEPT)
+        axes.bar_label(bars, fmt="{:,.0f}", padding=2)
+        axes.margins(y=0.12)
+        axes.set(ylabel="customers", title=title)
+
+    return _picture(draw, height=2.8)
+
+
+def _cycle(count: int) -> list[str]:
+    return [_COLOURS[index % len(_COLOURS)] for index in range(count)]
+
+
+def _picture(draw: Callable[[Any], None], height: float = 3.4) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, height), dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    draw(axes)
+    out = BytesIO()
+    # Without a date in it the same numbers give the same bytes.
+    figure.savefig(out, format="png", metadata={"Software": None})
+    return out.getvalue()

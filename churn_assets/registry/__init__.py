@@ -1,0 +1,1 @@
+"""Runs and models in MLflow: the only package that imports it."""

@@ -1,0 +1,81 @@
+"""Reaching MLflow: quietly, within seconds, and with everything it writes below one home."""
+
+from __future__ import annotations
+
+import os
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from churn_assets.errors import TrackingUnavailable
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+# MLflow asks seven times, two minutes each, before it gives up on a server; a training must not wait for that.
+_MANNERS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+_KNOCK_S = 3.0
+
+
+def connect(uri: str) -> MlflowClient:
+    """A client of the tracking store and registry at `uri` (sqlite:///... or http(s)://...).
+
+    The folder of an sqlite store is made if needed. Raises TrackingUnavailable if a server does not
+    answer within a few seconds or a store cannot be opened.
+    """
+    for name, value in _MANNERS.items():
+        os.environ.setdefault(name, value)
+    if urlsplit(uri).scheme in ("http", "https"):
+        _knock(uri)
+    store = store_path(uri)
+    if store is not None:
+        store.parent.mkdir(parents=True, exist_ok=True)
+    with hushed():
+        import mlflow
+        from mlflow.exceptions import MlflowException
+
+    try:
+        with hushed():
+            return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+    except (MlflowException, OSError) as error:
+        raise unavailable(uri, error) from error
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Keep MLflow's warnings about itself (deprecated SQLAlchemy options, its own type hints) to itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def store_path(uri: str) -> Path | None:
+    """The database file of an sqlite store; None for any other store."""
+    prefix = "sqlite:///"
+    return Path(uri.removeprefix(prefix)) if uri.startswith(prefix) else None
+
+
+def unavailable(uri: str, error: BaseException) -> TrackingUnavailable:
+    """The one-line error for a store that does not answer."""
+    reason = " ".join(str(error).split())[:200]
+    return TrackingUnavailable(f"MLflow at {uri} does not answer ({reason}); start it or set CHURN_MLFLOW_URI")
+
+
+def _knock(uri: str) -> None:
+    """Ask a server for its health, so that an absent one costs seconds at most."""
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_KNOCK_S):
+            return
+    except urllib.error.HTTPError:
+        return  # something answers there; whether it is MLflow will show at the first call
+    except (OSError, ValueError) as error:
+        raise unavailable(uri, error) from error

@@ -1,0 +1,107 @@
+"""A chosen model enters the release: the gate, the registry, the champion pointer."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from churn_assets.contract.model import Contract
+from churn_assets.errors import BundleError, TrackingUnavailable
+from churn_assets.registry.models import MODEL_NAME, Registered, point, register
+from churn_assets.release.gate import Alias, Model, Role, admit, role_of
+from churn_assets.release.state import Champion, read_champion, write_champion
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What became of a model. `registered_version` is None, and `missing` says why, without MLflow."""
+
+    version: str
+    bundle: str
+    alias: Alias
+    reason: str
+    champion: str
+    registered_version: int | None
+    registry: str
+    missing: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As a small JSON value."""
+        return asdict(self)
+
+
+def promote(
+    home: Path, contract: Contract, model: Model, bundle: Path, tracking: tuple[str, str | None, str | None]
+) -> Promotion:
+    """Admit the model, register it, and point to it if it is to be champion.
+
+    `bundle` lies inside `home`; `tracking` is MLflow's uri, this training's run id, and why there is
+    none. Raises GateRefused below the contract's floor. Without MLflow the model is still promoted,
+    with `missing` saying that it is not in the registry.
+    """
+    admit(model, contract)
+    champion = read_champion(home)
+    role = role_of(model, contract, champion, home, _learnt_from_generated(home, champion))
+    uri, run_id, missing = tracking
+    registered: Registered | None = None
+    if run_id is not None and missing is None:
+        try:
+            registered = register(uri, run_id, contract, bundle, model.version, {"fingerprint": contract.fingerprint})
+            point(uri, role.alias, registered.version)
+        except TrackingUnavailable as error:
+            missing = str(error)
+    number = registered.version if registered else None
+    if role.alias == "champion":
+        champion = _enthrone(home, contract, model, bundle, number, role, champion)
+    assert champion is not None  # a challenger has one
+    return Promotion(
+        version=model.version,
+        bundle=str(bundle.relative_to(home)),
+        alias=role.alias,
+        reason=role.reason,
+        champion=champion.version,
+        registered_version=number,
+        registry=f"models:/{MODEL_NAME}/{number}" if number is not None else "",
+        missing=missing,
+    )
+
+
+def _enthrone(
+    home: Path,
+    contract: Contract,
+    model: Model,
+    bundle: Path,
+    number: int | None,
+    role: Role,
+    before: Champion | None,
+) -> Champion:
+    if before is not None and before.version == model.version:
+        if number in (None, before.registered_version):
+            return before
+        since, by = before.since_at, before.by  # it only learns its number, late
+    else:
+        since, by = datetime.now(UTC), "training"
+    champion = Champion(
+        version=model.version,
+        bundle=bundle.relative_to(home).as_posix(),
+        fingerprint=contract.fingerprint,
+        registered_version=number,
+        since_at=since,
+        by=by,
+        reason=role.reason,
+    )
+    write_champion(home, champion)
+    return champion
+
+
+def _learnt_from_generated(home: Path, champion: Champion | None) -> bool:
+    from churn_assets.scoring.bundle import read_provenance
+
+    if champion is None:
+        return False
+    try:
+        return bool(read_provenance(champion.path(home)).get("generated"))
+    except (BundleError, OSError, ValueError):
+        return False

@@ -1,0 +1,1 @@
+"""Which model answers: the champion pointer and what may move it."""

@@ -1,0 +1,62 @@
+"""Who may be registered, and under which alias. Pure decisions; nothing is written here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from churn_assets.contract.model import Contract
+from churn_assets.errors import GateRefused
+from churn_assets.release.state import Champion
+
+Alias = Literal["champion", "challenger"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that asks for admission. `generated`: its customers were made up by this package."""
+
+    version: str
+    pr_auc: float
+    generated: bool
+
+
+@dataclass(frozen=True)
+class Role:
+    """The alias a model gets, and why."""
+
+    alias: Alias
+    reason: str
+
+
+def admit(model: Model, contract: Contract) -> None:
+    """Raise GateRefused unless the model's test PR-AUC reaches the contract's floor."""
+    floor = contract.quality.pr_auc_floor
+    if not model.pr_auc >= floor:  # written so that NaN is refused as well
+        raise GateRefused(
+            f"model {model.version}: test PR-AUC is {model.pr_auc:.4f}, expected at least {floor:.4f} "
+            f"(quality.pr_auc_floor of contract '{contract.name}'); look at chosen_model's report, mend the data "
+            "or lower the floor knowingly"
+        )
+
+
+def role_of(
+    model: Model, contract: Contract, champion: Champion | None, home: Path, champion_generated: bool = False
+) -> Role:
+    """Champion if there is none that can answer for this contract and its customers, else challenger."""
+    if champion is None:
+        return Role("champion", "the first model of this home")
+    if champion.version == model.version:
+        return Role("champion", champion.reason)
+    if champion.fingerprint != contract.fingerprint:
+        return Role(
+            "champion",
+            f"the contract has changed: champion {champion.version} was made under {champion.fingerprint[:12]}, "
+            f"the present contract '{contract.name}' is {contract.fingerprint[:12]}",
+        )
+    if not champion.path(home).is_dir():
+        return Role("champion", f"the bundle of champion {champion.version} is gone from this home")
+    if champion_generated and not model.generated:
+        return Role("champion", f"champion {champion.version} had learnt from generated customers, this one from yours")
+    return Role("challenger", f"champion {champion.version} stays; a challenger replaces it only by a gate of its own")

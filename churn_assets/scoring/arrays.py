@@ -1,0 +1,57 @@
+"""A model's files: `model.json` for what is small, `weights.npz` for arrays; never a pickle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from churn_assets.errors import BundleCorrupt
+
+SETTINGS_FILE = "model.json"
+ARRAYS_FILE = "weights.npz"
+
+
+def write_settings(directory: Path, kind: str, settings: Mapping[str, object]) -> None:
+    """Write `model.json`: the model's kind and its JSON-able settings, in one canonical form."""
+    directory.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"kind": kind, **settings}, indent=1, sort_keys=True, allow_nan=False)
+    (directory / SETTINGS_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def read_settings(directory: Path) -> dict[str, Any]:
+    """Read `model.json`; BundleCorrupt if it is missing or no JSON object with a kind."""
+    path = directory / SETTINGS_FILE
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleCorrupt(f"{path}: cannot be read ({error}); make the bundle again") from error
+    if not isinstance(settings, dict) or "kind" not in settings:
+        raise BundleCorrupt(f"{path}: no model kind in it, expected an object with 'kind'; make the bundle again")
+    return settings
+
+
+def write_arrays(
+    directory: Path,
+    kind: str,
+    settings: Mapping[str, object],
+    arrays: Mapping[str, npt.NDArray[np.generic]],
+) -> None:
+    """Write `model.json` and `weights.npz`; the same arrays give the same bytes."""
+    write_settings(directory, kind, settings)
+    np.savez(directory / ARRAYS_FILE, allow_pickle=False, **arrays)
+
+
+def read_arrays(directory: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    """Settings and arrays that `write_arrays` wrote; BundleCorrupt if they cannot be read."""
+    settings = read_settings(directory)
+    path = directory / ARRAYS_FILE
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return settings, {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, KeyError) as error:
+        raise BundleCorrupt(f"{path}: cannot be read ({error}); make the bundle again") from error

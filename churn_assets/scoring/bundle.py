@@ -1,0 +1,215 @@
+"""The bundle: everything that turns customers into scores, as files without a pickle among them.
+
+    contract.toml      the contract, as it was written
+    model/             model.json with the kind, model.ubj or weights.npz; a blend's members in 0/, 1/
+    calibration.json   log-odds to probability
+    features.json      learnt, label-free state of the feature program; training ranges
+    card.json          what people read: figures, thresholds, bands
+    golden.json        rows, and the probabilities they must reproduce
+    reference.parquet  training rows that monitoring compares with
+    provenance.json    where it came from: run, commit, versions (not part of the version)
+    manifest.json      version, contract, and the SHA-256 of every file above
+
+`card.json` must hold nothing that differs between two equal trainings (no times): it is part of the
+version. Loading hashes every file, compares the contract's fingerprint and replays the golden rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from churn_assets.contract.load import parse_contract
+from churn_assets.errors import BundleCorrupt, BundleMismatch, ChurnError, RowsRejected
+from churn_assets.features.compile import compile_features
+from churn_assets.scoring.calibration import calibration_from_json
+from churn_assets.scoring.models import load_model
+from churn_assets.scoring.scorer import AsOf, Bands, Scorer, Thresholds, days
+from churn_assets.scoring.sealed import canonical_json, seal, verify
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CONTRACT, MODEL, CALIBRATION, FEATURES = "contract.toml", "model", "calibration.json", "features.json"
+CARD, GOLDEN, REFERENCE, PROVENANCE = "card.json", "golden.json", "reference.parquet", "provenance.json"
+UNVERSIONED = frozenset({PROVENANCE})
+
+GOLDEN_TOLERANCE = 1e-6
+_SINGLES = 8  # golden rows that are also replayed one by one, as the service asks them
+
+
+def write_bundle(
+    root: Path,
+    scorer: Scorer,
+    *,
+    card: Mapping[str, object],
+    golden: pa.Table,
+    as_of: AsOf,
+    reference: pa.Table,
+    provenance: Mapping[str, object],
+) -> Path:
+    """Write `root/<version>` atomically; the same content twice is the same version, and a no-op.
+
+    `golden` are a few typed rows (32 to 256) with their `as_of`; they get the probabilities that
+    `scorer` gives them now. The bundle is loaded and replayed before it gets its name. Raises
+    BundleCorrupt if it would not reproduce them.
+    """
+
+    def write(directory: Path) -> None:
+        (directory / CONTRACT).write_bytes(scorer.contract.text.encode())
+        scorer.model.save(directory / MODEL)
+        described = {**card, **_decisions(scorer)}
+        contents = {
+            CALIBRATION: scorer.calibration.to_json(),
+            FEATURES: {"names": scorer.program.names, "state": scorer.program.state, "ranges": scorer.ranges},
+            CARD: described,
+            GOLDEN: _golden(scorer, golden, as_of),
+            PROVENANCE: provenance,
+        }
+        for name, content in contents.items():
+            (directory / name).write_bytes(canonical_json(content))
+        _write_reference(directory / REFERENCE, reference)
+
+    about = {"contract": scorer.contract.name, "fingerprint": scorer.contract.fingerprint}
+    return seal(root, write, about, unversioned=UNVERSIONED, check=_replayed)
+
+
+def load_bundle(path: Path, expect_fingerprint: str | None = None) -> Scorer:
+    """The scorer of a bundle that is whole, of the contract expected, and reproduces its golden rows.
+
+    Raises BundleCorrupt (file, and what differs) or BundleMismatch (fingerprints).
+    """
+    scorer = _replayed(path)
+    found = scorer.contract.fingerprint
+    if expect_fingerprint is not None and found != expect_fingerprint:
+        raise BundleMismatch(
+            f"{path}: made under contract '{scorer.contract.name}' {found[:12]}, expected {expect_fingerprint[:12]}; "
+            "train again under the contract in use, or use the bundle's"
+        )
+    return scorer
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """The card of a bundle: figures, thresholds and bands, for people and reports."""
+    return _read_json(path, CARD)
+
+
+def read_provenance(path: Path) -> dict[str, Any]:
+    """Where a bundle came from."""
+    return _read_json(path, PROVENANCE)
+
+
+def read_reference(path: Path) -> pa.Table:
+    """The training rows that monitoring compares with."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path / REFERENCE)
+
+
+def _replayed(path: Path) -> Scorer:
+    manifest = verify(path, UNVERSIONED)
+    try:
+        scorer = _assemble(path, manifest)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        words = " ".join(str(error).split())[:160]
+        raise BundleCorrupt(f"{path}: cannot be put together ({words}); was it made by another version?") from error
+    _replay(path, scorer)
+    return scorer
+
+
+def _assemble(path: Path, manifest: Mapping[str, Any]) -> Scorer:
+    contract = parse_contract((path / CONTRACT).read_text(encoding="utf-8"), CONTRACT, path / CONTRACT)
+    if contract.fingerprint != manifest["fingerprint"]:
+        raise BundleMismatch(
+            f"{path}: made under fingerprint {str(manifest['fingerprint'])[:12]}, its contract now reads as "
+            f"{contract.fingerprint[:12]}; train again with this version"
+        )
+    features, card = _read_json(path, FEATURES), _read_json(path, CARD)
+    program = compile_features(contract).with_state(features["state"])
+    if list(program.names) != features["names"]:
+        raise BundleCorrupt(f"{path / FEATURES}: other features than its contract has; train again with this version")
+    return Scorer(
+        contract=contract,
+        program=program,
+        model=load_model(path / MODEL),
+        calibration=calibration_from_json(_read_json(path, CALIBRATION)),
+        thresholds=Thresholds(**card["thresholds"]),
+        bands=Bands(**card["bands"]),
+        version=str(manifest["version"]),
+        ranges={name: (low, high) for name, (low, high) in features["ranges"].items()},
+    )
+
+
+def _decisions(scorer: Scorer) -> dict[str, object]:
+    return {
+        "contract": scorer.contract.name,
+        "fingerprint": scorer.contract.fingerprint,
+        "model_kind": scorer.model.kind,
+        "model_cost": scorer.model.cost,
+        "thresholds": {"values": dict(scorer.thresholds.values), "chosen": scorer.thresholds.chosen},
+        "bands": dataclasses.asdict(scorer.bands),
+    }
+
+
+def _golden(scorer: Scorer, table: pa.Table, as_of: AsOf) -> dict[str, object]:
+    wanted = [column.name for column in scorer.contract.kept_columns if column.name in table.schema.names]
+    rows = [{name: _plain(cell) for name, cell in row.items()} for row in table.select(wanted).to_pylist()]
+    instant = days(as_of)
+    return {
+        "as_of_days": instant if isinstance(instant, float) else instant.tolist(),
+        "rows": rows,
+        "probability": scorer.score_table(table, as_of).probability.tolist(),
+    }
+
+
+def _plain(cell: object) -> object:
+    return cell.isoformat() if isinstance(cell, dt.date) else cell
+
+
+def _replay(path: Path, scorer: Scorer) -> None:
+    golden = _read_json(path, GOLDEN)
+    instant, rows = golden["as_of_days"], golden["rows"]
+    at = np.broadcast_to(np.asarray(instant, dtype=np.float64), (len(rows),))
+    expected = np.array(golden["probability"], dtype=np.float64)
+    try:
+        together = scorer.score_rows(rows, at).probability
+        singles = [scorer.score_rows([row], at[i : i + 1]).probability[0] for i, row in enumerate(rows[:_SINGLES])]
+    except RowsRejected as error:
+        raise BundleCorrupt(f"{path / GOLDEN}: {error}; the golden rows break their own contract") from error
+    except ChurnError as error:
+        raise BundleCorrupt(f"{path / GOLDEN}: cannot be replayed: {error}") from error
+    for found in (together, np.array(singles)):
+        _agree(path, found, expected[: len(found)])
+
+
+def _agree(path: Path, found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> None:
+    same = len(found) == len(expected) and np.abs(found - expected) <= GOLDEN_TOLERANCE  # NaN is never the same
+    if np.all(same):
+        return
+    row = int(np.flatnonzero(~np.asarray(same))[0]) if np.ndim(same) else 0
+    raise BundleCorrupt(
+        f"{path / GOLDEN}: row {row} scores {found[row]:.9f}, it must score {expected[row]:.9f} within "
+        f"{GOLDEN_TOLERANCE:g}; features or model compute otherwise here, train again"
+    )
+
+
+def _read_json(path: Path, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads((path / name).read_bytes())
+    except (OSError, ValueError) as error:
+        raise BundleCorrupt(f"{path / name}: cannot be read ({error}); make the bundle again") from error
+    if not isinstance(content, dict):
+        raise BundleCorrupt(f"{path / name}: holds no JSON object; make the bundle again")
+    return content
+
+
+def _write_reference(path: Path, reference: pa.Table) -> None:
+    import pyarrow.parquet as pq
+
+    pq.write_table(reference, path, compression="zstd")

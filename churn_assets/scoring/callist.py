@@ -1,0 +1,89 @@
+"""Whom to contact: customers by the money that contacting them is expected to bring."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from churn_assets.contract.model import Value
+from churn_assets.scoring.scorer import BAND_NAMES, AsOf, Scorer, days
+
+Array = npt.NDArray[np.float64]
+
+SCHEMA = pa.schema(
+    [
+        ("rank", pa.int64()),
+        ("customer_id", pa.string()),
+        ("churn_probability", pa.float64()),
+        ("risk_band", pa.string()),
+        ("expected_value", pa.float64()),
+        ("contact", pa.bool_()),
+        ("as_of", pa.date32()),
+        ("model_version", pa.string()),
+        ("contract", pa.string()),
+    ]
+)
+
+
+def expected_value(probability: Array, value: Value) -> Array:
+    """Money (n,) expected from contacting: probability x save_rate x customer_value - offer_cost."""
+    return probability * (value.save_rate * value.customer_value) - value.offer_cost
+
+
+def call_list(
+    scorer: Scorer, customer_ids: pa.Array | pa.ChunkedArray | Sequence[str], probability: Array, as_of: AsOf
+) -> pa.Table:
+    """All customers (`SCHEMA`), the most valuable to contact first; ties in the order of their ids.
+
+    `contact` is true within the contract's capacity as far as the expected value is positive.
+    """
+    listed = scored_table(scorer, customer_ids, probability, as_of)
+    order = pc.sort_indices(listed, [("expected_value", "descending"), ("customer_id", "ascending")])
+    return ranked(listed.take(order), scorer.contract.value)
+
+
+def ranked(listed: pa.Table, value: Value) -> pa.Table:
+    """A scored table in its final order, with `rank` from 1 and `contact` filled in."""
+    rank = np.arange(1, listed.num_rows + 1, dtype=np.int64)
+    contact = listed["expected_value"].to_numpy() > 0.0
+    if value.capacity is not None:
+        contact &= rank <= value.capacity
+    columns = {"rank": pa.array(rank), "contact": pa.array(contact)}
+    return pa.table(
+        [columns.get(name, listed[name] if name in listed.schema.names else None) for name in SCHEMA.names],
+        schema=SCHEMA,
+    )
+
+
+def scored_table(
+    scorer: Scorer, customer_ids: pa.Array | pa.ChunkedArray | Sequence[str], probability: Array, as_of: AsOf
+) -> pa.Table:
+    """Customers in the order given, `SCHEMA` without rank and contact."""
+    rows = len(probability)
+    ids = customer_ids if isinstance(customer_ids, pa.Array | pa.ChunkedArray) else pa.array(customer_ids, pa.string())
+    cuts = (scorer.bands.medium, scorer.bands.high)
+    band = pa.DictionaryArray.from_arrays(
+        pa.array(np.searchsorted(cuts, probability, side="right").astype(np.int8)), pa.array(BAND_NAMES)
+    )
+    columns = {
+        "customer_id": ids.cast(pa.string()),
+        "churn_probability": pa.array(probability),
+        "risk_band": band.cast(pa.string()),
+        "expected_value": pa.array(expected_value(probability, scorer.contract.value)),
+        "as_of": _dates(as_of, rows),
+        "model_version": pa.repeat(pa.scalar(scorer.version), rows),
+        "contract": pa.repeat(pa.scalar(scorer.contract.name), rows),
+    }
+    return pa.table(columns)
+
+
+def _dates(as_of: AsOf, rows: int) -> pa.Array:
+    instant = days(as_of)
+    if isinstance(instant, float):
+        return pa.repeat(pa.scalar(dt.date(1970, 1, 1) + dt.timedelta(days=instant), pa.date32()), rows)
+    return pa.array(instant.astype(np.int32)).cast(pa.date32())

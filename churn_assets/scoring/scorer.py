@@ -1,0 +1,194 @@
+"""The one way to turn a customer into a number: features, model, calibration, threshold."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from churn_assets.contract.model import Contract
+from churn_assets.errors import DataError
+from churn_assets.features.compile import FeatureProgram, FeatureSpec, as_of_days
+from churn_assets.features.encode import Columns, encode_rows, encode_table
+from churn_assets.scoring.calibration import Calibration
+from churn_assets.scoring.models import Model
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+# Days since 1970-01-01 (one, or one a row), a date, an instant, or an ISO text of either.
+AsOf = float | Array | dt.date | dt.datetime | str
+Ranges = Mapping[str, tuple[float, float]]
+
+BAND_NAMES = ("low", "medium", "high")
+CHUNK_ROWS = 16_384  # one chunk of features (some 20 float32 columns) fits the second-level cache
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Probabilities from which a customer counts as churning, by purpose; `chosen` names the one used."""
+
+    values: Mapping[str, float]
+    chosen: str
+
+    def __post_init__(self) -> None:
+        if self.chosen not in self.values:
+            raise ValueError(f"chosen threshold is '{self.chosen}', expected one of: {', '.join(self.values)}")
+        wrong = {name: value for name, value in self.values.items() if not 0.0 <= value <= 1.0}
+        if wrong:
+            raise ValueError(f"thresholds {wrong} lie outside 0..1")
+
+    @property
+    def value(self) -> float:
+        """The chosen threshold."""
+        return self.values[self.chosen]
+
+
+@dataclass(frozen=True)
+class Bands:
+    """Cut points of the risk bands: low < `medium` <= medium band < `high` <= high band."""
+
+    medium: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.medium <= self.high <= 1.0:
+            raise ValueError(f"bands are cut at {self.medium} and {self.high}, expected 0 <= medium <= high <= 1")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Calibrated probabilities (n,) in 0..1, and the model's log-odds (n,) before calibration."""
+
+    probability: Array
+    margin: Array
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Scores customers of one contract. Immutable, and safe to call from any thread.
+
+    `program` carries its fitted state; `ranges` are the training (low, high) of each number among the
+    features; `version` is the bundle's, empty while there is none.
+    """
+
+    contract: Contract
+    program: FeatureProgram
+    model: Model
+    calibration: Calibration
+    thresholds: Thresholds
+    bands: Bands
+    version: str = ""
+    ranges: Ranges = field(default_factory=dict)
+
+    def score(self, columns: Columns, as_of: AsOf, *, threads: int = 1) -> Scores:
+        """Scores of encoded columns. Raises DataError if a row has no finite score."""
+        rows = len(next(iter(columns.values())))
+        if rows <= CHUNK_ROWS:
+            return self._finish(self.model.margin(self.program(columns, days(as_of))))
+
+        def cut(part: slice) -> Columns:
+            return {name: values[part] for name, values in columns.items()}
+
+        return self._in_chunks(rows, cut, as_of, threads)
+
+    def score_table(self, table: pa.Table | pa.RecordBatch, as_of: AsOf, *, threads: int = 1) -> Scores:
+        """Scores of a typed table, in its order; chunks go to `threads` threads.
+
+        Raises RowsRejected for a category outside the contract's choices, DataError if a row has no
+        finite score.
+        """
+        if table.num_rows <= CHUNK_ROWS:
+            return self.score(self._encode(table), as_of)
+
+        def cut(part: slice) -> Columns:
+            return self._encode(table.slice(part.start, part.stop - part.start))
+
+        return self._in_chunks(table.num_rows, cut, as_of, threads)
+
+    def score_rows(self, rows: Sequence[Mapping[str, object]], as_of: AsOf) -> Scores:
+        """Scores of JSON-like rows, checked cell by cell; RowsRejected lists every violation."""
+        if not rows:
+            return Scores(np.empty(0), np.empty(0))
+        return self.score(encode_rows(self.contract, rows), as_of)
+
+    def decide(self, probability: Array) -> Mask:
+        """Whether each probability reaches the chosen threshold."""
+        return np.asarray(probability >= self.thresholds.value)
+
+    def band(self, probability: Array) -> npt.NDArray[np.str_]:
+        """Risk band of each probability: low, medium or high."""
+        cuts = (self.bands.medium, self.bands.high)
+        return np.array(BAND_NAMES)[np.searchsorted(cuts, probability, side="right")]
+
+    def outside_training_range(self, columns: Columns, as_of: AsOf) -> dict[str, Mask]:
+        """For each feature with a value outside its training range: which rows. Missing is not outside."""
+        matrix = self.program(columns, days(as_of))
+        outside = {}
+        for j, name in enumerate(self.program.names):
+            if name in self.ranges:
+                low, high = self.ranges[name]
+                mask = (matrix[:, j] < low) | (matrix[:, j] > high)
+                if mask.any():
+                    outside[name] = mask
+        return outside
+
+    def _encode(self, table: pa.Table | pa.RecordBatch) -> Columns:
+        wanted = [column.name for column in self.contract.scoring_columns]
+        return encode_table(self.contract, table.select(wanted))
+
+    def _in_chunks(self, rows: int, cut: Callable[[slice], Columns], as_of: AsOf, threads: int) -> Scores:
+        instant = days(as_of)
+        margin = np.empty(rows)
+
+        def one(start: int) -> None:
+            part = slice(start, min(start + CHUNK_ROWS, rows))
+            at = instant if isinstance(instant, float) else instant[part]
+            margin[part] = self.model.margin(self.program(cut(part), at))
+
+        starts = range(0, rows, CHUNK_ROWS)
+        if threads == 1:
+            for start in starts:
+                one(start)
+        else:  # NumPy and XGBoost let go of the interpreter lock while they compute
+            with ThreadPoolExecutor(threads) as pool:
+                for _ in pool.map(one, starts):
+                    pass
+        return self._finish(margin)
+
+    def _finish(self, margin: Array) -> Scores:
+        probability = self.calibration.apply(margin)
+        if not np.isfinite(probability).all():
+            row = int(np.flatnonzero(~np.isfinite(probability))[0])
+            raise DataError(f"row {row} has no finite score (log-odds {margin[row]}); validate the rows first")
+        return Scores(probability, margin)
+
+
+def days(as_of: AsOf) -> float | Array:
+    """Whole days since 1970-01-01 of any way to say when; one, or one a row."""
+    if isinstance(as_of, np.ndarray):
+        return as_of
+    return float(as_of) if isinstance(as_of, int | float) else as_of_days(as_of)
+
+
+def feature_ranges(
+    specs: Sequence[FeatureSpec], matrix: npt.NDArray[np.float32], tail_share: float = 0.0
+) -> dict[str, tuple[float, float]]:
+    """(low, high) of each number among the features over training rows (n, k), missing left out.
+
+    `tail_share` leaves that share out at either end (0: the extremes themselves).
+    """
+    ranges: dict[str, tuple[float, float]] = {}
+    for j, spec in enumerate(specs):
+        present: npt.NDArray[Any] = matrix[:, j][np.isfinite(matrix[:, j])]
+        if spec.kind != "category" and len(present):
+            low, high = np.quantile(present, [tail_share, 1.0 - tail_share])
+            ranges[spec.name] = (float(low), float(high))
+    return ranges

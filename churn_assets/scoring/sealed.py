@@ -1,0 +1,162 @@
+"""A sealed directory: every file hashed in a manifest, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from churn_assets.errors import BundleCorrupt
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+_VERSION_DIGITS = 16
+
+
+def canonical_json(value: object) -> bytes:
+    """The one way a JSON file of a bundle is written; NaN and infinity are refused (ValueError)."""
+    return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def seal(
+    root: Path,
+    write: Callable[[Path], None],
+    about: Mapping[str, object],
+    *,
+    unversioned: frozenset[str],
+    check: Callable[[Path], object],
+) -> Path:
+    """Write a directory named by its content under `root`, or find that it is there already.
+
+    `write` fills a temporary directory; `about` goes into the manifest; files named `unversioned` are
+    hashed in the manifest, and do not change the version; `check` must accept the sealed directory
+    before it gets its name. The same content gives the same version, and what is there stays.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with _scratch(root) as scratch:
+        write(scratch)
+        files = _hashes(scratch)
+        version = content_version(files, unversioned)
+        manifest = _manifest(version, about, files)
+        (scratch / MANIFEST).write_bytes(canonical_json(manifest))
+        target = root / version
+        if target.exists():
+            verify(target, unversioned)
+            return target
+        check(scratch)
+        _sync(scratch)
+        try:
+            scratch.rename(target)
+        except OSError:
+            if not target.is_dir():  # somebody else sealed the same content a moment ago
+                raise
+            verify(target, unversioned)
+        sync_directory(root)
+        return target
+
+
+def verify(directory: Path, unversioned: frozenset[str]) -> dict[str, Any]:
+    """The manifest of a sealed directory whose every byte is as it was written.
+
+    Raises BundleCorrupt naming the file and what differs: changed, missing or extra.
+    """
+    path = directory / MANIFEST
+    try:
+        stored = path.read_bytes()
+        manifest = json.loads(stored)
+        listed = {str(name): dict(entry) for name, entry in manifest["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleCorrupt(f"{path}: cannot be read ({_words(error)}), expected a bundle's manifest") from None
+    if manifest.get("format") != FORMAT:
+        raise BundleCorrupt(f"{path}: format is {manifest.get('format')!r}, expected {FORMAT}; make the bundle again")
+    found = _hashes(directory)
+    for name in sorted(listed.keys() | found.keys()):
+        _compare(directory / name, listed.get(name), found.get(name))
+    about = {key: value for key, value in manifest.items() if key not in ("format", "version", "files")}
+    expected = canonical_json(_manifest(content_version(found, unversioned), about, found))
+    if stored != expected:
+        raise BundleCorrupt(f"{path}: its bytes are not those that were written; take the bundle from its source again")
+    return dict(manifest)
+
+
+def content_version(files: Mapping[str, Mapping[str, object]], unversioned: frozenset[str]) -> str:
+    """Hex digits that name the content of `files`, the unversioned ones left out."""
+    digest = hashlib.sha256()
+    for name in sorted(files.keys() - unversioned):
+        digest.update(f"{name}\0{files[name]['sha256']}\n".encode())
+    return digest.hexdigest()[:_VERSION_DIGITS]
+
+
+def sync_directory(directory: Path) -> None:
+    """Make names that were written or renamed in `directory` survive a loss of power."""
+    if os.name == "nt":  # there is no handle of a directory to sync
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _manifest(version: str, about: Mapping[str, object], files: Mapping[str, object]) -> dict[str, object]:
+    return {**about, "format": FORMAT, "version": version, "files": dict(files)}
+
+
+def _compare(path: Path, listed: Mapping[str, object] | None, found: Mapping[str, object] | None) -> None:
+    advice = "take the bundle from its source again"
+    if found is None:
+        raise BundleCorrupt(f"{path}: is missing, the manifest lists it; {advice}")
+    if listed is None:
+        raise BundleCorrupt(f"{path}: is not in the manifest, expected only the files listed there; {advice}")
+    if listed.get("bytes") != found["bytes"]:
+        raise BundleCorrupt(f"{path}: has {found['bytes']} bytes, the manifest says {listed.get('bytes')}; {advice}")
+    if listed.get("sha256") != found["sha256"]:
+        short = [str(entry.get("sha256"))[:12] for entry in (found, listed)]
+        raise BundleCorrupt(f"{path}: sha256 is {short[0]}..., the manifest says {short[1]}...; {advice}")
+
+
+def _hashes(directory: Path) -> dict[str, dict[str, object]]:
+    files = sorted(path for path in directory.rglob("*") if not path.is_dir())
+    names = [path.relative_to(directory).as_posix() for path in files]
+    return {name: _entry(path) for name, path in zip(names, files, strict=True) if name != MANIFEST}
+
+
+def _entry(path: Path) -> dict[str, object]:
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"bytes": path.stat().st_size, "sha256": digest}
+    except OSError as error:
+        raise BundleCorrupt(
+            f"{path}: cannot be read ({_words(error)}); take the bundle from its source again"
+        ) from None
+
+
+@contextmanager
+def _scratch(root: Path) -> Iterator[Path]:
+    scratch = Path(tempfile.mkdtemp(prefix=".sealing-", dir=root))
+    scratch.chmod(0o755)  # mkdtemp's 0700 would shut a service out that runs as somebody else
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _sync(directory: Path) -> None:
+    for path in sorted(directory.rglob("*")):
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+        else:
+            sync_directory(path)
+    sync_directory(directory)
+
+
+def _words(error: BaseException) -> str:
+    return " ".join(str(error).split())[:120]

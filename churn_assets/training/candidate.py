@@ -1,0 +1,142 @@
+"""A candidate: one way to model churn, fitted on both splits, judged on validation rows only."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from churn_assets.contract.model import Contract
+from churn_assets.errors import TrainingError
+from churn_assets.features.compile import FeatureSpec, Matrix
+from churn_assets.scoring.calibration import sigmoid
+from churn_assets.scoring.models import Model, load_model
+from churn_assets.training.evaluate import ece, log_loss, pr_auc, roc_auc
+from churn_assets.training.matrix import TrainingData, View, training_data
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+NAMES = ("logistic", "boosted", "network")
+
+
+class Recipe(Protocol):
+    """What a module in `training.candidates` offers: `Params`, a frozen dataclass with defaults, and `fit`."""
+
+    Params: type[Any]
+
+    def fit(
+        self,
+        train: tuple[Matrix, npt.NDArray[Any]],
+        validation: tuple[Matrix, npt.NDArray[Any]],
+        specs: tuple[FeatureSpec, ...],
+        params: Any,
+        seed: int,
+    ) -> Model:
+        """Learn from training rows; validation rows may stop the learning, never feed it."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model of one split and its log-odds on that split's validation rows."""
+
+    model: Model
+    validation_margin: npt.NDArray[np.float64]
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One recipe, fitted on the random split and, if there is a cohort, on the out-of-time split."""
+
+    name: str
+    params: dict[str, Any]
+    fitted: dict[str, Fitted]
+    cpu_s: float
+
+    @property
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """Validation metrics by split."""
+        return {name: fitted.metrics for name, fitted in self.fitted.items()}
+
+    def save(self, directory: Path) -> None:
+        """Write `candidate.json`, a model folder and the validation margins of each split."""
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, fitted in self.fitted.items():
+            (directory / name).mkdir()
+            fitted.model.save(directory / name)
+            np.save(directory / f"{name}.npy", fitted.validation_margin, allow_pickle=False)
+        about = {"name": self.name, "params": self.params, "metrics": self.metrics, "cpu_s": self.cpu_s}
+        (directory / "candidate.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory: Path) -> Candidate:
+        """Read what `save` wrote."""
+        about = json.loads((directory / "candidate.json").read_text(encoding="utf-8"))
+        fitted = {
+            name: Fitted(load_model(directory / name), np.load(directory / f"{name}.npy", allow_pickle=False), metrics)
+            for name, metrics in about["metrics"].items()
+        }
+        return cls(about["name"], about["params"], fitted, about["cpu_s"])
+
+
+def train_candidate(
+    name: str,
+    contract: Contract,
+    features: pa.Table,
+    splits: pa.Table,
+    params: Mapping[str, Any] | None = None,
+    seed: int = 42,
+) -> Candidate:
+    """Fit the recipe `name` on every split of the feature table.
+
+    `params` overrides the recipe's defaults by name. Raises TrainingError for an unknown recipe or
+    parameter.
+    """
+    recipe = _recipe(name)
+    settings = _params(name, recipe, params or {})
+    data = training_data(contract, features, splits)
+    start = time.process_time()
+    fitted = {which: _fit(recipe, settings, data, view, seed) for which, view in data.views.items()}
+    return Candidate(name, dataclasses.asdict(settings), fitted, time.process_time() - start)
+
+
+def _fit(recipe: Recipe, params: Any, data: TrainingData, view: View, seed: int) -> Fitted:
+    train, validation = view.split.train, view.split.validation
+    held_out, label = view.matrix[validation], data.churned[validation]
+    model = recipe.fit((view.matrix[train], data.churned[train]), (held_out, label), view.program.specs, params, seed)
+    margin = model.margin(held_out)
+    probability = sigmoid(margin)
+    metrics = {
+        "pr_auc": pr_auc(label, margin),
+        "roc_auc": roc_auc(label, margin),
+        "log_loss": log_loss(label, probability),
+        "ece": ece(label, probability),
+        "rows": float(len(label)),
+    }
+    return Fitted(model, margin, metrics)
+
+
+def _recipe(name: str) -> Recipe:
+    if name not in NAMES:
+        raise TrainingError(f"no candidate '{name}'; there are: {', '.join(NAMES)}")
+    # A step imports the library of its own candidate only.
+    module: Any = importlib.import_module(f"churn_assets.training.candidates.{name}")
+    recipe: Recipe = module
+    return recipe
+
+
+def _params(name: str, recipe: Recipe, given: Mapping[str, Any]) -> Any:
+    known = {field.name for field in dataclasses.fields(recipe.Params)}
+    for key in given:
+        if key not in known:
+            raise TrainingError(f"candidate '{name}' has no parameter '{key}'; there are: {', '.join(sorted(known))}")
+    return recipe.Params(**given)

@@ -1,0 +1,104 @@
+"""A small multi-layer perceptron in torch over piecewise-linear encoded numbers.
+
+The encoding is that of Gorishniy, Rubachev & Babenko, "On Embeddings for Numerical Features in
+Tabular Deep Learning" (NeurIPS 2022), with quantile bins: a linear layer over the ramps of a
+feature is a piecewise-linear embedding of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from churn_assets.features.compile import FeatureSpec, Matrix
+from churn_assets.scoring.encoding import PiecewiseEncoding
+from churn_assets.scoring.network import Net, NetworkModel
+
+Rows = tuple[Matrix, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Params:
+    """Two hidden layers of `width`, AdamW under a one-cycle schedule; `nets` of them are averaged."""
+
+    knots: int = 25
+    width: int = 128
+    dropout: float = 0.2
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    batch: int = 256
+    epochs: int = 12
+    nets: int = 1
+    threads: int = 1
+
+
+def fit(train: Rows, validation: Rows, specs: tuple[FeatureSpec, ...], params: Params, seed: int) -> NetworkModel:
+    """Train for a fixed number of epochs; validation rows are not used."""
+    matrix, churned = train
+    encoding = PiecewiseEncoding.fit(matrix, specs, params.knots)
+    inputs = torch.from_numpy(encoding.transform(matrix).astype(np.float32))
+    target = torch.from_numpy(churned.astype(np.float32))[:, None]
+    before = torch.get_num_threads()
+    torch.set_num_threads(params.threads)  # small matrices: threads cost more than they give
+    try:
+        nets = [_train(inputs, target, params, seed + number) for number in range(params.nets)]
+    finally:
+        torch.set_num_threads(before)
+    return NetworkModel(encoding, [_export(net, len(specs)) for net in nets])
+
+
+def _train(inputs: Any, target: Any, params: Params, seed: int) -> Any:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = _network(inputs.shape[1], params)
+        _descend(net, inputs, target, params, generator)
+    return net.eval()
+
+
+def _network(inputs: int, params: Params) -> Any:
+    nn = torch.nn
+    return nn.Sequential(
+        nn.Linear(inputs, params.width),
+        nn.SiLU(),
+        nn.Dropout(params.dropout),
+        nn.Linear(params.width, params.width),
+        nn.SiLU(),
+        nn.Dropout(params.dropout),
+        nn.Linear(params.width, 1),
+    )
+
+
+def _descend(net: Any, inputs: Any, target: Any, params: Params, generator: Any) -> None:
+    rows = len(inputs)
+    batch = min(params.batch, rows)
+    steps = rows // batch
+    optimiser = torch.optim.AdamW(
+        net.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay, foreach=True
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, params.learning_rate, total_steps=steps * params.epochs, pct_start=0.2
+    )
+    loss = torch.nn.BCEWithLogitsLoss()
+    for _ in range(params.epochs):
+        order = torch.randperm(rows, generator=generator)
+        for step in range(steps):
+            part = order[step * batch : (step + 1) * batch]
+            optimiser.zero_grad()
+            loss(net(inputs[part]), target[part]).backward()
+            optimiser.step()
+            schedule.step()
+
+
+def _export(net: Any, features: int) -> Net:
+    layers = [
+        (layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy())
+        for layer in net
+        if isinstance(layer, torch.nn.Linear)
+    ]
+    inputs = layers[0][0].shape[1]
+    return Net(np.zeros((inputs, 0), np.float32), np.zeros((features, 0), np.float32), tuple(layers))

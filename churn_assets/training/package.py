@@ -1,0 +1,100 @@
+"""From a choice to a bundle: the scorer, the card people read, the golden rows, the reference sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from churn_assets.contract.model import Contract
+from churn_assets.scoring.bundle import write_bundle
+from churn_assets.scoring.scorer import Bands, Scorer, Thresholds, feature_ranges
+from churn_assets.training.candidate import Candidate
+from churn_assets.training.choose import Choice
+from churn_assets.training.matrix import as_of_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+GOLDEN_ROWS = 64
+REFERENCE_ROWS = 10_000
+
+
+def as_scorer(contract: Contract, choice: Choice) -> Scorer:
+    """The chosen model with everything it needs to score; it was fitted on the random split's training rows."""
+    view = choice.views["random"]
+    pays, best_f1 = choice.thresholds["profit"], choice.thresholds["f1"]
+    return Scorer(
+        contract=contract,
+        program=view.program,
+        model=choice.contender.models["random"],
+        calibration=choice.calibration.calibration,
+        thresholds=Thresholds(choice.thresholds, contract.value.decide_by),
+        bands=Bands(min(pays, best_f1), max(pays, best_f1)),
+        ranges=feature_ranges(view.program.specs, view.matrix[view.split.train]),
+    )
+
+
+def write_choice(
+    contract: Contract,
+    choice: Choice,
+    candidates: Sequence[Candidate],
+    customers: pa.Table,
+    root: Path,
+    provenance: Mapping[str, object],
+) -> Path:
+    """Write the bundle of `choice` under `root`; returns its directory. The same choice gives the same one."""
+    scorer = as_scorer(contract, choice)
+    split = choice.views["random"].split
+    probability = choice.test["random"][1]
+    return write_bundle(
+        root,
+        scorer,
+        card=card(contract, choice, candidates, customers),
+        golden=customers.take(split.test[_spread(probability, GOLDEN_ROWS)]),
+        as_of=as_of_of(customers),
+        reference=_reference(scorer, customers, split.train, choice.seed),
+        provenance=provenance,
+    )
+
+
+def card(contract: Contract, choice: Choice, candidates: Sequence[Candidate], customers: pa.Table) -> dict[str, Any]:
+    """What people read about the model; the same for two equal trainings, so no times in it."""
+    metadata = customers.schema.metadata
+    return {
+        "title": contract.title,
+        "chosen": choice.name,
+        "reason": choice.reason,
+        "comparison": choice.comparison,
+        "metrics": choice.metrics,
+        "calibration": {
+            "kind": choice.calibration.calibration.kind,
+            "reason": choice.calibration.reason,
+            "tried": choice.calibration.tried,
+        },
+        "candidates": {c.name: {"params": c.params, "validation": c.metrics} for c in candidates},
+        "features": list(choice.views["random"].program.names),
+        "as_of": metadata[b"churn_as_of"].decode(),
+        "source": metadata[b"churn_source"].decode(),
+        "rows": customers.num_rows,
+        "seed": choice.seed,
+        "bands": "low below the smaller, high from the larger of the profit and the F1 threshold, medium between",
+    }
+
+
+def _spread(probability: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
+    """Positions evenly spread over the ranking, so that golden rows cover the range of scores."""
+    order = np.argsort(probability, kind="stable")
+    return order[np.unique(np.linspace(0, len(order) - 1, count).astype(np.int64))]
+
+
+def _reference(scorer: Scorer, customers: pa.Table, train: npt.NDArray[np.int64], seed: int) -> pa.Table:
+    import pyarrow as pa
+
+    rows = np.sort(np.random.default_rng(seed).permutation(train)[:REFERENCE_ROWS])
+    sample = customers.take(rows)
+    probability = scorer.score_table(sample, as_of_of(customers)).probability
+    return sample.append_column("churn_probability", pa.array(probability))
