@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import keyword
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import NoReturn
 
 from churn_assets.contract.expressions import parse_features, parse_rules
@@ -54,7 +54,7 @@ class _Checker:
                 self.fail(place, "a column has that name already; choose another")
             if not (feature.name.isascii() and feature.name.isidentifier()) or keyword.iskeyword(feature.name):
                 self.fail(place, "expected a name of letters a-z, digits and _ that is no word of the language")
-            self._among(place, "monotone", feature.monotone, tuple(DIRECTIONS))
+            self._among(place, "monotone", feature.monotone, DIRECTIONS)
             if feature.name in RESERVED:
                 self.fail(place, f"the name is taken by {RESERVED[feature.name]}; choose another")
 
@@ -71,11 +71,11 @@ class _Checker:
         for repair in source.repairs:
             self._among("[source]", "repairs", repair, REPAIRS)
 
-    def _among(self, place: str, key: str, value: str, allowed: Sequence[str]) -> None:
+    def _among(self, place: str, key: str, value: str, allowed: Collection[str]) -> None:
         if value not in allowed:
             near = difflib.get_close_matches(value, allowed, 1)
             hint = f"did you mean '{near[0]}'? " if near else ""
-            self.fail(place, f"key '{key}' is '{value}'; {hint}allowed: {', '.join(allowed)}")
+            self.fail(place, f"key '{key}' is '{value}'; {hint}allowed: {', '.join(filter(None, allowed)) or 'none'}")
 
     def column(self, column: Column) -> None:
         place = f"[[columns]] '{column.name}'"
@@ -83,7 +83,7 @@ class _Checker:
             self.fail(place, f"the name is taken by {RESERVED[column.name]}; rename it in the table or ignore it")
         if (column.kind is Kind.CATEGORY) != bool(column.choices) and column.role is not Role.IGNORE:
             self.fail(place, "choices belong to kind 'category', and a category needs at least one")
-        self._among(place, "monotone", column.monotone, tuple(DIRECTIONS))
+        self._among(place, "monotone", column.monotone, DIRECTIONS)
         if column.monotone and column.kind not in NUMERIC_KINDS:
             self.fail(place, f"key 'monotone' belongs to numbers, this is a {column.kind}; remove it")
         if len(set(column.choices)) < len(column.choices):

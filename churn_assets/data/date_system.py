@@ -131,7 +131,9 @@ def _latest(days: Days) -> Days:
         return np.full(len(days), np.nan)
     latest: Days = np.fmax.reduce(days, axis=1)
     known = latest[~np.isnan(latest)]
-    newest = np.sort(np.partition(known, -_LONELY_ROWS - 1)[-_LONELY_ROWS - 1 :]) if len(known) > _LONELY_ROWS else known
+    newest = (
+        np.sort(np.partition(known, -_LONELY_ROWS - 1)[-_LONELY_ROWS - 1 :]) if len(known) > _LONELY_ROWS else known
+    )
     gaps = np.flatnonzero(np.diff(newest) > _LONELY_DAYS)
     if len(gaps):
         with np.errstate(invalid="ignore"):

@@ -194,7 +194,7 @@ def _read_date(column: Column, text: str) -> dt.date | None:
         pass
     for form in column.formats:
         try:
-            return dt.datetime.strptime(stripped, form).date()  # noqa: DTZ007  # a day, not an instant
+            return dt.datetime.strptime(stripped, form).date()  # a day, not an instant
         except ValueError:
             continue
     return None
@@ -214,7 +214,7 @@ _READERS: Mapping[Kind, Callable[[Column, str], object]] = {
 def canonical_number(text: str) -> str:
     """`1.0` and `1e2` as `1` and `100`; any other text unchanged but for surrounding blanks."""
     stripped = text.strip()
-    if stripped.isdigit() or not stripped[:1] in "+-.0123456789":
+    if stripped.isdigit() or stripped[:1] not in "+-.0123456789":
         return stripped
     try:
         return canonical_text(float(stripped))

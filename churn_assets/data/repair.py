@@ -129,7 +129,9 @@ def excel_serial_zero(table: pa.Table, contract: Contract) -> tuple[pa.Table, Re
         touched |= zero
     cells = sum(by_column.values())
     told = ", ".join(f"{name} {count}" for name, count in by_column.items() if count)
-    words = f"{cells} dates that are Excel's serial 0 became missing ({told})" if cells else "no date is Excel's serial 0"
+    words = (
+        f"{cells} dates that are Excel's serial 0 became missing ({told})" if cells else "no date is Excel's serial 0"
+    )
     details = {"spellings": ", ".join(sorted(spellings))}
     return table, RepairReport("excel_serial_zero", int(touched.sum()), cells, by_column, words, details)
 

@@ -156,9 +156,7 @@ def _customers(
     return table.combine_chunks().replace_schema_metadata(metadata)
 
 
-def _rejected(
-    raw: pa.Table, findings: Sequence[Finding], broken: npt.NDArray[np.bool_], first_row: int
-) -> pa.Table:
+def _rejected(raw: pa.Table, findings: Sequence[Finding], broken: npt.NDArray[np.bool_], first_row: int) -> pa.Table:
     rows = np.flatnonzero(broken)
     place = np.full(len(broken), -1)
     place[rows] = np.arange(len(rows))

@@ -45,7 +45,12 @@ def describe(contract: Contract) -> Callable[[dg.AssetSpec], dg.AssetSpec]:
 
 def lineage(contract: Contract, asset: str) -> dg.TableColumnLineage:
     """Where each column of a table asset comes from, for the metadata of its materializations."""
-    tables = {"customer_features": _features, "splits": _splits, "validated_customers": _validated}
+    tables = {
+        "customer_features": _features,
+        "splits": _splits,
+        "validated_customers": _validated,
+        "risk_list": _risk_list,
+    }
     return dg.TableColumnLineage(tables[asset](contract)[1])
 
 
@@ -72,11 +77,12 @@ def _validated(contract: Contract) -> Table:
 
 def _rejected(contract: Contract) -> Table:
     columns = [dg.TableColumn(c.name, "as found", c.doc) for c in contract.columns if c.role is not Role.IGNORE]
-    added = [
-        dg.TableColumn("row", "int64", "Row of the source, from 0."),
-        dg.TableColumn("reasons", "list<string>", "Why the row may not pass, one code a violation."),
+    row = dg.TableColumn("source_row", "int64", "Row of the source, from 0.")
+    why = [
+        dg.TableColumn("reasons", "list<string>", "Codes of everything the row breaks."),
+        dg.TableColumn("detail", "string", "The same in words: found, expected."),
     ]
-    return [*added, *columns], {c.name: [dg.TableColumnDep(RAW, c.name)] for c in columns}
+    return [row, *columns, *why], {c.name: [dg.TableColumnDep(RAW, c.name)] for c in columns}
 
 
 def _features(contract: Contract) -> Table:
@@ -115,9 +121,12 @@ def _risk_list(contract: Contract) -> Table:
         "rank": "1 is called first.",
         "customer_id": "The contract's key.",
         "churn_probability": "Calibrated, 0 to 1.",
-        "risk_band": "low, medium, high or very high.",
+        "risk_band": "low, medium or high.",
         "expected_value": "churn_probability x save_rate x customer_value - offer_cost.",
         "contact": "Whether the customer is within the capacity and worth the offer.",
+        "as_of": "The day the customer's figures were true.",
+        "model_version": "The bundle that scored.",
+        "contract": "The contract's name.",
     }
     scored_from = _from_validated([c.name for c in contract.scoring_columns])
     deps = {name: scored_from for name in words}

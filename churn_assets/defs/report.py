@@ -7,6 +7,8 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
+from churn_assets.registry.tracking import Tracking
+
 
 def image(png: bytes, words: str) -> dg.MarkdownMetadataValue:
     """A picture that the UI shows in place."""
@@ -41,6 +43,13 @@ def missing_share(customers: pa.Table) -> dict[str, float]:
     """Share of missing values a column, 0 to 1."""
     rows = max(1, customers.num_rows)
     return {name: customers.column(name).null_count / rows for name in customers.column_names}
+
+
+def tracked(tracking: Tracking) -> dict[str, Any]:
+    """Where the training is logged, or why it is not."""
+    if tracking.missing is not None:
+        return {"mlflow": f"not logged: {tracking.missing}"}
+    return {"mlflow": tracking.uri, "mlflow_run_id": str(tracking.run_id)}
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,22 +46,26 @@ class Tracking:
         """A run that logs nothing, and the reason why."""
         return cls(uri, None, reason)
 
-    def params(self, prefix: str, values: Mapping[str, object]) -> None:
-        """Log parameters as `prefix.name`; text over MLflow's limit is cut."""
+    def params(self, values: Mapping[str, object], prefix: str = "") -> None:
+        """Log parameters, as `prefix.name`; text over MLflow's limit is cut."""
+        if self._client is None:
+            return
         from mlflow.entities import Param
 
-        entries = [Param(f"{prefix}.{name}", str(value)[:_PARAM_LENGTH]) for name, value in values.items()]
+        entries = [Param(_named(prefix, name), str(value)[:_PARAM_LENGTH]) for name, value in values.items()]
         for start in range(0, len(entries), _BATCH):
             batch = entries[start : start + _BATCH]
             self._do(lambda client, run, batch=batch: client.log_batch(run, params=batch))
 
-    def metrics(self, prefix: str, values: Mapping[str, object]) -> None:
-        """Log the finite numbers among `values` as `prefix.name`."""
+    def metrics(self, values: Mapping[str, object], prefix: str = "") -> None:
+        """Log the finite numbers among `values`, as `prefix.name`."""
+        if self._client is None:
+            return
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
         entries = [
-            Metric(f"{prefix}.{name}", float(value), now, 0)
+            Metric(_named(prefix, name), float(value), now, 0)
             for name, value in values.items()
             if isinstance(value, (int, float)) and math.isfinite(value)
         ]
@@ -69,6 +73,8 @@ class Tracking:
 
     def tags(self, values: Mapping[str, object]) -> None:
         """Set tags of the run."""
+        if self._client is None:
+            return
         from mlflow.entities import RunTag
 
         entries = [RunTag(name, str(value)) for name, value in values.items()]
@@ -104,6 +110,10 @@ class Tracking:
             self._client = None
             self.missing = str(unavailable(self.uri, error))
             _log.warning("%s; the training goes on without it", self.missing)
+
+
+def _named(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name
 
 
 def prepare_experiment(uri: str, name: str, artifacts: Path) -> str:

@@ -74,7 +74,7 @@ class BoostedModel:
 
     def margin(self, matrix: Matrix) -> Array:
         """Log-odds (n,) of feature rows (n, k)."""
-        if len(matrix) <= FEW_ROWS and (masks := self.leaf_masks) is not None:
+        if 0 < len(matrix) <= FEW_ROWS and (masks := self.leaf_masks) is not None:
             return masks.margin(matrix)
         return self._many(matrix)
 

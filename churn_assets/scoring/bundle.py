@@ -116,10 +116,10 @@ def _replayed(path: Path) -> Scorer:
     manifest = verify(path, UNVERSIONED)
     try:
         scorer = _assemble(path, manifest)
+        _replay(path, scorer)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         words = " ".join(str(error).split())[:160]
         raise BundleCorrupt(f"{path}: cannot be put together ({words}); was it made by another version?") from error
-    _replay(path, scorer)
     return scorer
 
 

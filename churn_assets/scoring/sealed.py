@@ -17,6 +17,10 @@ from churn_assets.errors import BundleCorrupt
 MANIFEST = "manifest.json"
 FORMAT = 1
 _VERSION_DIGITS = 16
+_OWN_KEYS = ("format", "version", "files", "sha256")
+_ADVICE = "take the bundle from its source again"
+
+_Files = Mapping[str, Mapping[str, object]]
 
 
 def canonical_json(value: object) -> bytes:
@@ -42,10 +46,8 @@ def seal(
     with _scratch(root) as scratch:
         write(scratch)
         files = _hashes(scratch)
-        version = content_version(files, unversioned)
-        manifest = _manifest(version, about, files)
-        (scratch / MANIFEST).write_bytes(canonical_json(manifest))
-        target = root / version
+        (scratch / MANIFEST).write_bytes(_manifest(about, files, unversioned))
+        target = root / content_version(files, unversioned)
         if target.exists():
             verify(target, unversioned)
             return target
@@ -75,17 +77,16 @@ def verify(directory: Path, unversioned: frozenset[str]) -> dict[str, Any]:
         raise BundleCorrupt(f"{path}: cannot be read ({_words(error)}), expected a bundle's manifest") from None
     if manifest.get("format") != FORMAT:
         raise BundleCorrupt(f"{path}: format is {manifest.get('format')!r}, expected {FORMAT}; make the bundle again")
+    about = {key: value for key, value in manifest.items() if key not in _OWN_KEYS}
+    if stored != _manifest(about, listed, unversioned):
+        raise BundleCorrupt(f"{path}: its bytes are not those that were written; {_ADVICE}")
     found = _hashes(directory)
     for name in sorted(listed.keys() | found.keys()):
         _compare(directory / name, listed.get(name), found.get(name))
-    about = {key: value for key, value in manifest.items() if key not in ("format", "version", "files")}
-    expected = canonical_json(_manifest(content_version(found, unversioned), about, found))
-    if stored != expected:
-        raise BundleCorrupt(f"{path}: its bytes are not those that were written; take the bundle from its source again")
     return dict(manifest)
 
 
-def content_version(files: Mapping[str, Mapping[str, object]], unversioned: frozenset[str]) -> str:
+def content_version(files: _Files, unversioned: frozenset[str]) -> str:
     """Hex digits that name the content of `files`, the unversioned ones left out."""
     digest = hashlib.sha256()
     for name in sorted(files.keys() - unversioned):
@@ -104,21 +105,24 @@ def sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
-def _manifest(version: str, about: Mapping[str, object], files: Mapping[str, object]) -> dict[str, object]:
-    return {**about, "format": FORMAT, "version": version, "files": dict(files)}
+def _manifest(about: Mapping[str, object], files: _Files, unversioned: frozenset[str]) -> bytes:
+    """The manifest's bytes; its own digest is in it, so that a change in it is not blamed on a file."""
+    version = content_version(files, unversioned)
+    content = {**about, "format": FORMAT, "version": version, "files": files}
+    digest = hashlib.sha256(canonical_json(content)).hexdigest()
+    return canonical_json({**content, "sha256": digest})
 
 
 def _compare(path: Path, listed: Mapping[str, object] | None, found: Mapping[str, object] | None) -> None:
-    advice = "take the bundle from its source again"
     if found is None:
-        raise BundleCorrupt(f"{path}: is missing, the manifest lists it; {advice}")
+        raise BundleCorrupt(f"{path}: is missing, the manifest lists it; {_ADVICE}")
     if listed is None:
-        raise BundleCorrupt(f"{path}: is not in the manifest, expected only the files listed there; {advice}")
+        raise BundleCorrupt(f"{path}: is not in the manifest, expected only the files listed there; {_ADVICE}")
     if listed.get("bytes") != found["bytes"]:
-        raise BundleCorrupt(f"{path}: has {found['bytes']} bytes, the manifest says {listed.get('bytes')}; {advice}")
+        raise BundleCorrupt(f"{path}: has {found['bytes']} bytes, the manifest says {listed.get('bytes')}; {_ADVICE}")
     if listed.get("sha256") != found["sha256"]:
         short = [str(entry.get("sha256"))[:12] for entry in (found, listed)]
-        raise BundleCorrupt(f"{path}: sha256 is {short[0]}..., the manifest says {short[1]}...; {advice}")
+        raise BundleCorrupt(f"{path}: sha256 is {short[0]}..., the manifest says {short[1]}...; {_ADVICE}")
 
 
 def _hashes(directory: Path) -> dict[str, dict[str, object]]:
@@ -133,9 +137,7 @@ def _entry(path: Path) -> dict[str, object]:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return {"bytes": path.stat().st_size, "sha256": digest}
     except OSError as error:
-        raise BundleCorrupt(
-            f"{path}: cannot be read ({_words(error)}); take the bundle from its source again"
-        ) from None
+        raise BundleCorrupt(f"{path}: cannot be read ({_words(error)}); {_ADVICE}") from None
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import json
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,8 @@ import numpy.typing as npt
 
 from churn_assets.errors import BundleCorrupt, BundleError
 
+_EXPECTED = "expected a model as XGBoost wrote it, and rows of its width; train it again"
+_WHERE = re.compile(r"^\[\d\d:\d\d:\d\d\] \S+:\d+: ")
 _NAMES = {"win32": "xgboost.dll", "darwin": "libxgboost.dylib"}
 
 
@@ -66,6 +69,8 @@ class Booster:
         self._handle = ctypes.c_void_p()
         self.raw = raw
         self.iterations = iterations
+        if not raw.startswith(b"{"):  # UBJSON and JSON begin so; the library aborts the process on nothing at all
+            raise BundleCorrupt(f"booster: begins with {raw[:8]!r}, {_EXPECTED}")
         self._call("XGBoosterCreate", None, 0, ctypes.byref(self._handle))
         self._call("XGBoosterLoadModelFromBuffer", self._handle, raw, len(raw))
         self._call("XGBoosterSetParam", self._handle, b"nthread", b"1")
@@ -124,8 +129,9 @@ class Booster:
 
     def _call(self, function: str, *arguments: object) -> None:
         if getattr(self._library, function)(*arguments) != 0:
-            said = self._library.XGBGetLastError().decode(errors="replace").strip().splitlines()
-            raise BundleCorrupt(f"{function}: {said[0] if said else 'failed'}; expected a model XGBoost wrote")
+            lines = self._library.XGBGetLastError().decode(errors="replace").strip().splitlines() or ["failed"]
+            said = _WHERE.sub("", lines[0]).strip(" :")  # without the time and the place in XGBoost's source
+            raise BundleCorrupt(f"{function}: {said}, {_EXPECTED}")
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None):

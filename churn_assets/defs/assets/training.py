@@ -1,12 +1,11 @@
-"""Splits, features, three candidates, and the one that is chosen."""
+"""Splits, features and three candidates."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 
-from churn_assets.defs import plots, report
+from churn_assets.defs import measure, plots, report
 from churn_assets.defs.describe import lineage
 from churn_assets.defs.policy import OWNERS, TRAINING_POOL
 from churn_assets.defs.project import Project
@@ -48,19 +47,165 @@ def splits(project: Project, validated_customers: pa.Table, config: SplitConfig)
     from churn_assets.training.split import split_table, straddlers
 
     table = split_table(project.contract, validated_customers, config.seed)
-    rows = split_summary(table, validated_customers)
-    told = straddlers(table)
+    straddling = {name: len(customers) for name, customers in straddlers(table).items()}
     return dg.MaterializeResult(
         value=table,
         metadata={
-            "dagster/row_count": table.num_rows,
+            **report.about(project.contract.fingerprint, table),
             "dagster/column_lineage": lineage(project.contract, "splits"),
-            "parts": report.table(rows),
+            "parts": report.table(measure.split_parts(table, validated_customers)),
             "seed": config.seed,
         },
         check_results=[
             dg.AssetCheckResult(
-                passed=not any(told.values()), metadata={f"straddling_{name}": len(ids) for name, ids in told.items()}
+                passed=not any(straddling.values()),
+                metadata={f"customers_on_two_sides_{name}": count for name, count in straddling.items()},
+            )
+        ],
+    )
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"numpy", "parquet"},
+    code_version="1",
+    check_specs=[
+        dg.AssetCheckSpec(
+            "every_feature_is_finite_or_missing",
+            asset="customer_features",
+            blocking=True,
+            description="No feature is infinite: a division by zero must come out as missing.",
+        ),
+        dg.AssetCheckSpec(
+            "every_feature_varies",
+            asset="customer_features",
+            description="No feature has one value only, which would teach a model nothing.",
+        ),
+    ],
+)
+def customer_features(
+    project: Project, validated_customers: pa.Table, splits: pa.Table
+) -> dg.MaterializeResult[pa.Table]:
+    """The contract's features of every validated customer; what is learnt for them comes from training rows."""
+    from churn_assets.training.matrix import feature_table
+
+    contract = project.contract
+    table = feature_table(contract, validated_customers, splits)
+    infinite, constant = measure.infinite_columns(table), measure.constant_columns(table)
+    return dg.MaterializeResult(
+        value=table,
+        metadata={
+            **report.about(contract.fingerprint, table),
+            "dagster/column_lineage": lineage(contract, "customer_features"),
+            "expressions": report.table(
+                {"feature": f.name, "expression": f.expression, "meaning": f.doc} for f in contract.features
+            ),
+            "missing_values": report.image(
+                plots.missing_values(report.missing_share(table), None), "missing values by feature"
+            ),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="every_feature_is_finite_or_missing", passed=not infinite, metadata={"infinite": infinite}
+            ),
+            dg.AssetCheckResult(
+                check_name="every_feature_varies",
+                passed=not constant,
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata={"constant": constant},
+            ),
+        ],
+    )
+
+
+def _candidate_check(asset: str) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(
+        "the_candidate_beats_the_base_rate",
+        asset=asset,
+        description="Validation PR-AUC is above the share of churners: above what a random list reaches.",
+    )
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"sklearn", "mlflow"},
+    code_version="1",
+    pool=TRAINING_POOL,
+    check_specs=[_candidate_check("logistic_candidate")],
+)
+def logistic_candidate(
+    project: Project,
+    tracking: dg.ResourceParam[Tracking],
+    customer_features: pa.Table,
+    splits: pa.Table,
+    config: CandidateConfig,
+) -> dg.MaterializeResult[Candidate]:
+    """Logistic regression on piecewise-linear features: the one a person can read."""
+    return _train("logistic", project, tracking, customer_features, splits, config)
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"xgboost", "mlflow"},
+    code_version="1",
+    pool=TRAINING_POOL,
+    check_specs=[_candidate_check("boosted_candidate")],
+)
+def boosted_candidate(
+    project: Project,
+    tracking: dg.ResourceParam[Tracking],
+    customer_features: pa.Table,
+    splits: pa.Table,
+    config: CandidateConfig,
+) -> dg.MaterializeResult[Candidate]:
+    """Gradient-boosted trees, regularised, stopped early on validation rows."""
+    return _train("boosted", project, tracking, customer_features, splits, config)
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"pytorch", "mlflow"},
+    code_version="1",
+    pool=TRAINING_POOL,
+    check_specs=[_candidate_check("network_candidate")],
+)
+def network_candidate(
+    project: Project,
+    tracking: dg.ResourceParam[Tracking],
+    customer_features: pa.Table,
+    splits: pa.Table,
+    config: CandidateConfig,
+) -> dg.MaterializeResult[Candidate]:
+    """A small neural network with piecewise-linear embeddings of the numbers."""
+    return _train("network", project, tracking, customer_features, splits, config)
+
+
+def _train(
+    name: str, project: Project, tracking: Tracking, features: pa.Table, splits: pa.Table, config: CandidateConfig
+) -> dg.MaterializeResult[Candidate]:
+    from churn_assets.training.candidate import train_candidate
+
+    candidate = train_candidate(name, project.contract, features, splits, config.params, config.seed)
+    tracking.params(candidate.params, name)
+    for split, metrics in candidate.metrics.items():
+        tracking.metrics(metrics, f"{name}.{split}.validation")
+    base_rate = measure.churn_rate(features)
+    reached = candidate.metrics["random"]["pr_auc"]
+    return dg.MaterializeResult(
+        value=candidate,
+        metadata={
+            "validation": report.table({"split": split, **m} for split, m in candidate.metrics.items()),
+            "parameters": dg.MetadataValue.json(candidate.params),
+            "cpu_s": candidate.cpu_s,
+            **report.tracked(tracking),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                passed=reached > base_rate, metadata={"validation_pr_auc": reached, "base_rate": base_rate}
             )
         ],
     )

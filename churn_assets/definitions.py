@@ -1,0 +1,44 @@
+"""The composition root: settings in, Dagster definitions out. `defs` is what Dagster loads."""
+
+import os
+
+import dagster as dg
+
+from churn_assets.contract.load import load_contract
+from churn_assets.defs.assets import choice, data, release, scoring, training
+from churn_assets.defs.describe import describe
+from churn_assets.defs.io import HomeIOManager
+from churn_assets.defs.jobs import JOBS
+from churn_assets.defs.policy import executor
+from churn_assets.defs.project import Project
+from churn_assets.defs.schedules import schedules
+from churn_assets.defs.sensors import sensors
+from churn_assets.defs.tracking import MlflowRun
+from churn_assets.settings import Settings
+
+
+def build(settings: Settings) -> dg.Definitions:
+    """Everything Dagster needs to know about one home. Reads the contract; creates nothing."""
+    contract = load_contract(settings.contract_path)
+    found = dg.load_assets_from_modules([data, training, choice, release, scoring])
+    checks = dg.load_asset_checks_from_modules([data, training, choice, release, scoring])
+    return dg.Definitions(
+        assets=dg.map_asset_specs(describe(contract), found),
+        asset_checks=checks,
+        jobs=JOBS,
+        schedules=schedules(settings),
+        sensors=sensors(settings),
+        resources={
+            "project": Project.of(settings),
+            "tracking": MlflowRun(
+                mlflow_tracking_uri=settings.mlflow_uri,
+                experiment_name=f"churn/{contract.name}",
+                artifacts=str(settings.mlflow_dir / "artifacts"),
+            ),
+            "io_manager": HomeIOManager(folder=str(settings.assets_dir)),
+        },
+        executor=executor(settings),
+    )
+
+
+defs = build(Settings.from_environ(os.environ))

@@ -1,0 +1,109 @@
+"""The chosen model enters the registry, and a Bento is built around the champion."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from churn_assets.defs import report
+from churn_assets.defs.policy import OWNERS
+from churn_assets.defs.project import Project
+from churn_assets.errors import GateRefused
+from churn_assets.registry.tracking import Tracking
+
+GROUP = "release"
+FLOOR = "the_model_clears_the_floor"
+IN_REGISTRY = "the_model_is_in_the_registry"
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"mlflow"},
+    code_version="1",
+    check_specs=[
+        dg.AssetCheckSpec(
+            FLOOR,
+            asset="registered_model",
+            blocking=True,
+            description="Test PR-AUC reaches the contract's quality.pr_auc_floor.",
+        ),
+        dg.AssetCheckSpec(
+            IN_REGISTRY, asset="registered_model", description="MLflow has this version, under its alias."
+        ),
+    ],
+)
+def registered_model(
+    project: Project, tracking: dg.ResourceParam[Tracking], chosen_model: dict[str, Any]
+) -> Iterator[dg.Output[dict[str, Any]] | dg.AssetCheckResult]:
+    """The chosen model in MLflow's registry as champion or challenger; the first one becomes champion."""
+    from churn_assets.registry.promote import promote
+    from churn_assets.release.gate import Model
+
+    home, floor = project.settings.home, project.contract.quality.pr_auc_floor
+    reached = chosen_model["metrics"]["test_pr_auc"]
+    figures = {"test_pr_auc": reached, "floor": floor}
+    model = Model(chosen_model["version"], reached, bool(chosen_model["generated"]))
+    try:
+        logged = (tracking.uri, tracking.run_id, tracking.missing)
+        promotion = promote(home, project.contract, model, home / chosen_model["bundle"], logged)
+    except GateRefused as refusal:
+        yield dg.AssetCheckResult(passed=False, check_name=FLOOR, description=str(refusal), metadata=figures)
+        raise
+    told = {"alias": promotion.alias, "bundle_version": promotion.version, "champion": promotion.champion}
+    tracking.tags(told)
+    number = promotion.registered_version
+    yield dg.Output(
+        promotion.to_json(),
+        metadata={
+            **told,
+            "reason": promotion.reason,
+            "registry": promotion.registry or "not registered",
+            **report.tracked(tracking),
+        },
+    )
+    yield dg.AssetCheckResult(passed=True, check_name=FLOOR, metadata=figures)
+    yield dg.AssetCheckResult(
+        passed=number is not None,
+        check_name=IN_REGISTRY,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=promotion.missing or f"{promotion.registry} is {promotion.alias}",
+    )
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"bentoml"},
+    code_version="1",
+    deps=["registered_model"],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "the_bento_holds_the_champion",
+            asset="churn_bento",
+            description="The bundle inside the Bento is the one the champion pointer names.",
+        )
+    ],
+)
+def churn_bento(project: Project) -> dg.MaterializeResult[dict[str, Any]]:
+    """A Bento with the online service and the champion's bundle, ready to serve or to containerize."""
+    from churn_assets.defs.bento import build_bento
+    from churn_assets.release.state import require_champion
+
+    champion = require_champion(project.settings.home)
+    built = build_bento(project.settings, champion.path(project.settings.home), champion.version)
+    return dg.MaterializeResult(
+        value={"tag": built.tag, "path": str(built.path), "bundle_version": built.bundle_version},
+        metadata={
+            "tag": built.tag,
+            "path": dg.MetadataValue.path(str(built.path)),
+            "bundle_version": built.bundle_version,
+            "serve": dg.MetadataValue.md(f"`BENTOML_HOME={project.settings.bento_home} bentoml serve {built.tag}`"),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                passed=built.bundle_version == champion.version,
+                metadata={"in_the_bento": built.bundle_version, "champion": champion.version},
+            )
+        ],
+    )

@@ -1,0 +1,96 @@
+"""Whom to call: every active customer through the one Scorer, ranked by expected value."""
+
+from pathlib import Path
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from churn_assets.defs import plots, report
+from churn_assets.defs.describe import lineage
+from churn_assets.defs.policy import OWNERS
+from churn_assets.defs.project import Project
+
+
+@dg.asset(
+    group_name="scoring",
+    owners=OWNERS,
+    kinds={"arrow", "csv"},
+    code_version="1",
+    deps=["registered_model"],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "every_active_customer_is_on_the_list_once",
+            asset="risk_list",
+            blocking=True,
+            description="As many rows as active customers, and no id twice.",
+        ),
+        dg.AssetCheckSpec(
+            "contacts_stay_within_capacity",
+            asset="risk_list",
+            blocking=True,
+            description="No more contacts than the contract's capacity, none below zero expected value.",
+        ),
+    ],
+)
+def risk_list(project: Project, validated_customers: pa.Table) -> dg.MaterializeResult[pa.Table]:
+    """Active customers, those whom contacting is expected to bring most first; also as CSV in the reports folder."""
+    from churn_assets.release.state import require_champion
+    from churn_assets.scoring.bundle import load_bundle
+    from churn_assets.scoring.callist import call_list
+    from churn_assets.scoring.scorer import BAND_NAMES
+
+    contract, settings = project.contract, project.settings
+    champion = require_champion(settings.home)
+    scorer = load_bundle(champion.path(settings.home), expect_fingerprint=contract.fingerprint)
+    active = active_customers(validated_customers)
+    as_of = validated_customers.schema.metadata[b"churn_as_of"].decode()
+    probability = scorer.score_table(active, as_of).probability
+    table = call_list(scorer, active[contract.key.name], probability, as_of)
+    table = table.replace_schema_metadata(validated_customers.schema.metadata)
+    page = write_csv(table, settings.reports_dir / "risk_list.csv")
+    distinct = pc.count_distinct(table["customer_id"], mode="all").as_py()
+    contacted = table.filter(table["contact"])
+    bands = {band: pc.sum(pc.equal(table["risk_band"], band)).as_py() or 0 for band in BAND_NAMES}
+    allowed = contract.value.capacity if contract.value.capacity is not None else table.num_rows
+    return dg.MaterializeResult(
+        value=table,
+        metadata={
+            **report.about(contract.fingerprint, table),
+            "dagster/column_lineage": lineage(contract, "risk_list"),
+            "csv": dg.MetadataValue.path(str(page)),
+            "model_version": champion.version,
+            "contacts": contacted.num_rows,
+            "expected_value_of_contacts": pc.sum(contacted["expected_value"]).as_py() or 0.0,
+            "first_ten": report.table(table.slice(0, 10).to_pylist()),
+            "risk_bands": report.image(plots.columns(bands, "active customers by risk band"), "customers by risk band"),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                passed=table.num_rows == active.num_rows == distinct,
+                check_name="every_active_customer_is_on_the_list_once",
+                metadata={"active": active.num_rows, "listed": table.num_rows, "distinct_ids": distinct},
+            ),
+            dg.AssetCheckResult(
+                passed=contacted.num_rows <= allowed and not pc.any(pc.less(contacted["expected_value"], 0.0)).as_py(),
+                check_name="contacts_stay_within_capacity",
+                metadata={"contacts": contacted.num_rows, "capacity": allowed},
+            ),
+        ],
+    )
+
+
+def active_customers(customers: pa.Table) -> pa.Table:
+    """Customers who have not churned yet: there is no keeping the others."""
+    return customers.filter(pc.equal(customers["churned"], 0))
+
+
+def write_csv(table: pa.Table, path: Path) -> Path:
+    """The list for people without Parquet; written beside its place, then moved there."""
+    from pyarrow import csv
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.new")
+    csv.write_csv(table, scratch)
+    scratch.replace(path)
+    return path

@@ -1,0 +1,61 @@
+"""The pictures of a choice: candidates on validation rows, the chosen model on test rows."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from churn_assets.contract.model import Contract
+from churn_assets.defs import plots
+
+if TYPE_CHECKING:
+    from churn_assets.training.candidate import Candidate
+    from churn_assets.training.choose import Choice
+
+POINTS = 400  # of a curve that is drawn 500 pixels wide
+
+
+def choice_plots(
+    contract: Contract,
+    choice: "Choice",
+    candidates: Sequence["Candidate"],
+    features: pa.Table,
+    splits: pa.Table,
+) -> dict[str, bytes]:
+    """PNGs by name: candidates, chosen model at random and out of time, calibration, profit."""
+    from churn_assets.training.evaluate import calibration_bins
+    from churn_assets.training.split import read_split
+    from churn_assets.training.threshold import profit_curve
+
+    split = read_split(splits, "random")
+    assert split is not None  # only the split by time may be absent
+    label = features["churned"].to_numpy()[split.validation]
+    curves = {c.name: recall_precision(label, c.fitted["random"].validation_margin) for c in candidates}
+    churned, probability = choice.test["random"]
+    tested = {name.replace("_", " "): recall_precision(*scored) for name, scored in choice.test.items()}
+    said, came, _ = calibration_bins(churned, probability)
+    share, value = profit_curve(churned, probability, contract.value)
+    cut = float(np.mean(probability >= choice.thresholds[contract.value.decide_by]))
+    some = thinned(len(share))
+    return {
+        "candidates": plots.precision_recall(curves, float(label.mean()), "candidates, validation rows"),
+        "precision_and_recall": plots.precision_recall(tested, float(churned.mean()), f"{choice.name}, test rows"),
+        "calibration": plots.calibration(said.tolist(), came.tolist(), f"{choice.name}, test rows"),
+        "profit": plots.profit(
+            share[some].tolist(), value[some].tolist(), cut, "expected value per customer, riskiest first"
+        ),
+    }
+
+
+def recall_precision(churned: Any, score: Any) -> plots.Curve:
+    """Recall and precision at each cut of the ranking, thinned for drawing."""
+    hits = np.cumsum(np.asarray(churned, dtype=np.float64)[np.argsort(-score, kind="stable")])
+    some = thinned(len(hits))
+    recall, precision = hits / hits[-1], hits / np.arange(1, len(hits) + 1)
+    return recall[some].tolist(), precision[some].tolist()
+
+
+def thinned(count: int) -> Any:
+    """At most POINTS positions in order, first and last among them."""
+    return np.unique(np.linspace(0, count - 1, min(count, POINTS)).astype(np.int64))

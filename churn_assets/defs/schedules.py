@@ -1,0 +1,26 @@
+"""When jobs run by themselves; all of it is off until someone turns it on."""
+
+import dagster as dg
+
+from churn_assets.defs.jobs import score, train
+from churn_assets.settings import Settings
+
+
+def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
+    """One schedule a job, at CHURN_TRAIN_CRON and CHURN_SCORE_CRON (UTC)."""
+    return [
+        dg.ScheduleDefinition(
+            name="weekly_training",
+            job=train,
+            cron_schedule=settings.train_cron,
+            default_status=dg.DefaultScheduleStatus.STOPPED,
+            description="Train on the table as it is then.",
+        ),
+        dg.ScheduleDefinition(
+            name="nightly_scoring",
+            job=score,
+            cron_schedule=settings.score_cron,
+            default_status=dg.DefaultScheduleStatus.STOPPED,
+            description="Make the call list again.",
+        ),
+    ]

@@ -1,0 +1,38 @@
+"""What Dagster tells MLflow when a run of the daemon has ended badly.
+
+In one process a training closes its own MLflow run. With a process a step, the last step that logs
+cannot know how the others will end; so a failure of the whole run is told from here.
+"""
+
+from typing import Any
+
+import dagster as dg
+
+from churn_assets.settings import Settings
+
+
+def sensors(settings: Settings) -> list[dg.SensorDefinition]:
+    """The sensors of this home."""
+    uri = settings.mlflow_uri
+
+    @dg.run_failure_sensor(
+        name="mark_failed_trainings",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Marks the MLflow run of a failed Dagster run as FAILED.",
+    )
+    def mark_failed_trainings(context: dg.RunFailureSensorContext) -> Any:
+        return mark_failed(uri, context.dagster_run.run_id)
+
+    return [mark_failed_trainings]
+
+
+def mark_failed(uri: str, dagster_run_id: str) -> dg.SkipReason | None:
+    """Close the MLflow run as FAILED; a reason to skip if there is none or MLflow does not answer."""
+    from churn_assets.errors import TrackingUnavailable
+    from churn_assets.registry.tracking import close_run
+
+    try:
+        closed = close_run(uri, dagster_run_id, "FAILED")
+    except TrackingUnavailable as error:
+        return dg.SkipReason(str(error))
+    return None if closed else dg.SkipReason(f"Dagster run {dagster_run_id} opened no MLflow run")

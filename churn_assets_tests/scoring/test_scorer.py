@@ -1,0 +1,115 @@
+"""Thresholds, bands, ranges and refusals of the one scorer."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+
+import numpy as np
+import pytest
+
+from churn_assets.errors import DataError, RowsRejected
+from churn_assets.features.encode import encode_table
+from churn_assets.scoring.scorer import Bands, Thresholds, feature_ranges
+from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT, customers, json_rows, scorer_of, training
+
+SCORER = scorer_of("boosted")
+
+
+def test_the_chosen_threshold_decides():
+    probability = np.array([0.29, 0.3, 0.31])
+    np.testing.assert_array_equal(SCORER.decide(probability), [False, True, True])
+    strict = dataclasses.replace(SCORER, thresholds=Thresholds(SCORER.thresholds.values, "capacity"))
+    assert not strict.decide(probability).any()
+
+
+def test_bands_are_cut_where_the_card_says():
+    bands = SCORER.band(np.array([0.0, 0.2999, 0.3, 0.6999, 0.7, 1.0]))
+    assert bands.tolist() == ["low", "low", "medium", "medium", "high", "high"]
+
+
+@pytest.mark.parametrize("values", [{"f1": 1.2}, {"f1": float("nan")}, {"profit": 0.5}], ids=str)
+def test_thresholds_that_cannot_be_are_refused(values):
+    with pytest.raises(ValueError, match=r"threshold"):
+        Thresholds(values, "f1")
+
+
+@pytest.mark.parametrize("cuts", [(0.7, 0.3), (-0.1, 0.5), (0.5, 1.5), (0.1, float("nan"))])
+def test_bands_that_cannot_be_are_refused(cuts):
+    with pytest.raises(ValueError, match="expected 0 <= medium <= high <= 1"):
+        Bands(*cuts)
+
+
+def test_as_of_may_be_said_in_any_way():
+    table = customers(30)
+    expected = SCORER.score_table(table, AS_OF).probability
+    days = (dt.date(2014, 1, 20) - dt.date(1970, 1, 1)).days
+    for as_of in (
+        days,
+        float(days),
+        dt.date(2014, 1, 20),
+        dt.datetime(2014, 1, 20, 23, tzinfo=dt.UTC),
+        "2014-01-20T08:00:00Z",
+        np.full(30, float(days)),
+    ):
+        np.testing.assert_array_equal(SCORER.score_table(table, as_of).probability, expected)
+    later = SCORER.score_table(table, "2014-06-20").margin
+    assert (later != SCORER.score_table(table, AS_OF).margin).any()
+
+
+def test_one_instant_a_row_reaches_every_chunk():
+    table = customers(40_000)
+    at = np.where(np.arange(40_000) < 20_000, 16090.0, 16400.0)
+    mixed = SCORER.score_table(table, at, threads=2).margin
+    np.testing.assert_array_equal(mixed[:20_000], SCORER.score_table(table.slice(0, 20_000), 16090.0).margin)
+    np.testing.assert_array_equal(mixed[20_000:], SCORER.score_table(table.slice(20_000), 16400.0).margin)
+
+
+def test_values_outside_the_training_range_are_named_with_their_rows():
+    rows = json_rows(customers(4))
+    rows[2]["spent"] = 9999.0
+    columns = encode_table(CONTRACT, customers(4))
+    columns["spent"] = np.array([np.nan, 50.0, 9999.0, 60.0])
+    outside = SCORER.outside_training_range(columns, AS_OF)
+    assert outside["spent"].tolist() == [False, False, True, False]
+    assert "city" not in outside
+    assert SCORER.outside_training_range(encode_table(CONTRACT, customers(600, seed=42)), AS_OF) == {}
+
+
+def test_ranges_can_leave_out_the_tails():
+    program, matrix, _ = training()
+    whole, inner = feature_ranges(program.specs, matrix), feature_ranges(program.specs, matrix, tail_share=0.05)
+    assert "city" not in whole
+    assert inner["sent"][1] < whole["sent"][1] == np.nanmax(matrix[:, 0])
+
+
+def test_an_unknown_category_is_refused_in_tables_and_rows():
+    table = customers(5)
+    wrong = table.set_column(table.schema.get_field_index("city"), "city", [["BLR", "PARIS", None, "DEL", "BOM"]])
+    with pytest.raises(RowsRejected, match="row 1, column 'city': found 'PARIS'"):
+        SCORER.score_table(wrong, AS_OF)
+    with pytest.raises(RowsRejected, match="row 1, column 'city': found 'PARIS'"):
+        SCORER.score_rows(json_rows(wrong), AS_OF)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), "12", -1, None])
+def test_a_bad_number_is_refused_not_scored(value):
+    row = json_rows(customers(1))[0] | {"sent": value}
+    with pytest.raises(RowsRejected, match="row 0, column 'sent'"):
+        SCORER.score_rows([row], AS_OF)
+
+
+def test_a_row_without_a_finite_score_is_an_error_never_a_number():
+    class Broken:
+        kind, cost = "broken", 0.0
+
+        def margin(self, matrix):
+            return np.where(np.arange(len(matrix)) == 3, np.nan, 0.0)
+
+    with pytest.raises(DataError, match="row 3 has no finite score"):
+        dataclasses.replace(SCORER, model=Broken()).score_table(customers(5), AS_OF)
+
+
+def test_no_rows_have_no_scores():
+    assert SCORER.score_rows([], AS_OF).probability.shape == (0,)
+    assert SCORER.score_table(customers(5).slice(5), AS_OF).probability.shape == (0,)

@@ -1,0 +1,194 @@
+"""One battery for all candidates, and the choice between them."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from churn_assets.errors import TrainingError
+from churn_assets.scoring.bundle import load_bundle, read_card
+from churn_assets.training.candidate import NAMES, Candidate, train_candidate
+from churn_assets.training.choose import choose_model
+from churn_assets.training.evaluate import pr_auc
+from churn_assets.training.matrix import STATE_KEY, as_of_of, feature_table, training_data
+from churn_assets.training.package import as_scorer, write_choice
+from churn_assets.training.split import read_split
+from churn_assets_tests.strategies import STORE
+from churn_assets_tests.training.conftest import SMALL
+
+every_candidate = pytest.mark.parametrize("name", NAMES)
+
+
+def of(candidates, name):
+    return next(c for c in candidates if c.name == name)
+
+
+@every_candidate
+def test_a_candidate_learns_something_on_both_splits(candidates, features, splits, name):
+    data = training_data(STORE, features, splits)
+    for which, found in of(candidates, name).metrics.items():
+        base = data.churned[data.views[which].split.validation].mean()
+        assert found["pr_auc"] > base + 0.1, which
+
+
+@every_candidate
+def test_the_same_seed_gives_the_same_candidate(candidates, features, splits, name):
+    again = train_candidate(name, STORE, features, splits, SMALL[name])
+    for which, fitted in of(candidates, name).fitted.items():
+        np.testing.assert_array_equal(again.fitted[which].validation_margin, fitted.validation_margin)
+
+
+@every_candidate
+def test_a_saved_candidate_is_the_same_candidate(candidates, features, splits, name, tmp_path):
+    before = of(candidates, name)
+    before.save(tmp_path / "kept")
+    after = Candidate.load(tmp_path / "kept")
+    assert (after.name, after.params, after.metrics) == (before.name, before.params, before.metrics)
+    matrix = training_data(STORE, features, splits).views["random"].matrix[:200]
+    np.testing.assert_array_equal(
+        after.fitted["random"].model.margin(matrix), before.fitted["random"].model.margin(matrix)
+    )
+
+
+@every_candidate
+def test_shuffled_labels_fall_to_the_base_rate(features, splits, name):
+    shuffled = np.random.default_rng(0).permutation(features.column("churned").to_numpy())
+    place = features.column_names.index("churned")
+    broken = features.set_column(place, "churned", [shuffled])
+    found = train_candidate(name, STORE, broken, splits, SMALL[name]).metrics["random"]["pr_auc"]
+    assert found < shuffled.mean() + 0.1
+
+
+@every_candidate
+def test_an_unknown_parameter_is_named_with_those_there_are(features, splits, name):
+    with pytest.raises(TrainingError, match=rf"candidate '{name}' has no parameter 'depht'; there are: "):
+        train_candidate(name, STORE, features, splits, {"depht": 3})
+
+
+def test_an_unknown_candidate_is_named(features, splits):
+    with pytest.raises(TrainingError, match="no candidate 'forest'; there are: logistic, boosted, network"):
+        train_candidate("forest", STORE, features, splits)
+
+
+def test_the_network_scores_in_numpy_as_it_did_in_torch(features, splits):
+    import torch
+
+    from churn_assets.scoring.network import NetworkModel
+    from churn_assets.training.candidates import network
+
+    data = training_data(STORE, features, splits)
+    view = data.views["random"]
+    rows = (view.matrix[:500], data.churned[:500])
+    kept = {}
+    original = network._export
+
+    def keep(net, count):
+        kept["net"] = net
+        return original(net, count)
+
+    network._export = keep
+    try:
+        model = network.fit(rows, rows, view.program.specs, network.Params(epochs=2, width=16), seed=1)
+    finally:
+        network._export = original
+    assert isinstance(model, NetworkModel)
+    with torch.no_grad():
+        inputs = torch.from_numpy(model.encoding.transform(rows[0]).astype(np.float32))
+        expected = kept["net"](inputs).numpy()[:, 0]
+    np.testing.assert_allclose(model.margin(rows[0]), expected, atol=1e-4)
+
+
+def test_boosted_trees_keep_to_the_directions_of_the_contract(candidates, features, splits):
+    view = training_data(STORE, features, splits).views["random"]
+    falling = [i for i, spec in enumerate(view.program.specs) if spec.monotone == -1]
+    assert falling
+    model = of(candidates, "boosted").fitted["random"].model
+    for column in falling:
+        rows = np.repeat(view.matrix[:20], 30, axis=0)
+        rows[:, column] = np.tile(np.linspace(0, 300, 30), 20)
+        assert (np.diff(model.margin(rows).reshape(20, 30), axis=1) <= 1e-6).all()
+
+
+def test_features_of_a_split_know_nothing_of_its_other_rows(customers, splits):
+    """Statistics come from training rows: changing the e-mails of test rows changes no other feature."""
+    import pyarrow as pa
+
+    test = read_split(splits, "random").test
+    emails = customers.column("esent").to_numpy().copy()
+    emails[test] = 999
+    changed = customers.set_column(customers.column_names.index("esent"), "esent", pa.array(emails))
+    before, after = feature_table(STORE, customers, splits), feature_table(STORE, changed, splits)
+    assert '"random"' in before.schema.metadata[STATE_KEY].decode()
+    others = np.setdiff1d(np.arange(customers.num_rows), test)
+    assert before.column("emails_ratio").take(others) == after.column("emails_ratio").take(others)
+
+
+def test_the_feature_table_gives_back_exactly_what_was_computed(customers, features, splits):
+    from churn_assets.features.encode import encode_table
+
+    for view in training_data(STORE, features, splits).views.values():
+        expected = view.program(encode_table(STORE, customers), as_of_of(customers))
+        np.testing.assert_array_equal(view.matrix, expected)
+
+
+def test_the_choice_is_made_on_validation_and_reported_on_test(choice, features, splits):
+    data = training_data(STORE, features, splits)
+    view = data.views["random"]
+    margin = choice.contender.models["random"].margin(view.matrix[view.split.test])
+    expected = pr_auc(data.churned[view.split.test], margin)
+    assert choice.metrics["test_pr_auc"] == pytest.approx(expected, abs=1e-3)
+    assert choice.metrics["test_pr_auc_low"] < choice.metrics["test_pr_auc"] < choice.metrics["test_pr_auc_high"]
+    assert {"validation_pr_auc", "test_ece", "oot_pr_auc", "oot_log_loss"} <= choice.metrics.keys()
+    assert [row["candidate"] for row in choice.comparison][:3] == list(NAMES)
+    assert len(choice.comparison) == 4
+
+
+def test_of_candidates_that_tie_the_cheapest_is_chosen(candidates, features, splits):
+    """Three copies of one candidate tie with each other; the one that claims to be cheapest wins."""
+    one = of(candidates, "boosted")
+
+    class Priced:
+        def __init__(self, model, cost):
+            self.model, self.cost, self.kind = model, cost, model.kind
+            self.margin, self.save = model.margin, model.save
+
+    def priced(name, cost):
+        fitted = {k: dataclasses.replace(f, model=Priced(f.model, cost)) for k, f in one.fitted.items()}
+        return dataclasses.replace(one, name=name, fitted=fitted)
+
+    chosen = choose_model(STORE, [priced("dear", 9.0), priced("cheap", 1.0), priced("fair", 5.0)], features, splits)
+    assert chosen.name == "cheap"
+
+
+def test_a_candidate_that_is_really_worse_is_not_chosen_however_cheap(candidates, features, splits):
+    good = of(candidates, "boosted")
+    blind = {
+        k: dataclasses.replace(
+            f, validation_margin=np.zeros_like(f.validation_margin), metrics={**f.metrics, "pr_auc": 0}
+        )
+        for k, f in of(candidates, "logistic").fitted.items()
+    }
+    worse = dataclasses.replace(of(candidates, "logistic"), fitted=blind)
+    chosen = choose_model(STORE, [worse, good], features, splits)
+    assert chosen.name != "logistic"
+
+
+def test_nothing_to_choose_from_says_what_to_do(features, splits):
+    with pytest.raises(TrainingError, match=r"materialise at least one \*_candidate"):
+        choose_model(STORE, [], features, splits)
+
+
+def test_the_bundle_scores_as_training_did_and_equal_trainings_are_one_version(
+    choice, candidates, customers, features, splits, tmp_path
+):
+    first = write_choice(STORE, choice, candidates, customers, tmp_path, {"run": "a"})
+    again = write_choice(
+        STORE, choose_model(STORE, candidates, features, splits), candidates, customers, tmp_path, {"run": "b"}
+    )
+    assert first == again
+    test = read_split(splits, "random").test
+    scored = load_bundle(first).score_table(customers.take(test), as_of_of(customers)).probability
+    np.testing.assert_allclose(scored, choice.test["random"][1], atol=1e-6)
+    assert read_card(first)["metrics"] == pytest.approx(choice.metrics)
+    bands = as_scorer(STORE, choice).bands
+    assert bands.medium <= bands.high

@@ -1,0 +1,112 @@
+"""Who is learnt from and who is reported on."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.model_selection import train_test_split
+
+from churn_assets.errors import TrainingError
+from churn_assets.training.split import out_of_time_split, random_split, read_split, split_table, straddlers
+from churn_assets_tests.strategies import STORE, TELECOM
+
+
+def parts(split):
+    return split.train, split.validation, split.test
+
+
+@given(rows=st.integers(60, 400), customers=st.integers(40, 400), seed=st.integers(0, 2**31 - 1))
+def test_no_customer_is_ever_on_two_sides(rows, customers, seed):
+    generator = np.random.default_rng(seed)
+    groups = generator.integers(0, customers, rows)
+    churned = (groups % 3 == 0).astype(int)
+    split = random_split(churned, groups, seed)
+    sides = [set(groups[part]) for part in parts(split)]
+    assert not (sides[0] & sides[1])
+    assert not (sides[0] & sides[2])
+    assert not (sides[1] & sides[2])
+    assert sorted(np.concatenate(parts(split))) == list(range(rows))
+
+
+@given(seed=st.integers(0, 1000))
+def test_with_one_row_a_customer_it_is_the_published_split(seed):
+    churned = (np.random.default_rng(seed).random(500) < 0.3).astype(int)
+    ids = np.random.default_rng(seed).permutation(500).astype(str)
+    split = random_split(churned, ids, seed)
+    train, rest = train_test_split(np.arange(500), test_size=0.3, random_state=seed, stratify=churned)
+    validation, test = train_test_split(rest, test_size=0.5, random_state=seed, stratify=churned[rest])
+    for found, expected in zip(parts(split), (train, validation, test), strict=True):
+        assert set(found) == set(expected)
+
+
+@given(cohort=st.lists(st.integers(0, 50), min_size=100, max_size=300))
+def test_out_of_time_never_learns_from_a_newer_customer_than_it_tests_on(cohort):
+    values = np.asarray(cohort, dtype=float)
+    split = out_of_time_split(values, np.arange(len(values)))
+    if split is None:
+        return
+    assert values[split.train].max() < values[split.validation].min()
+    assert values[split.validation].max() < values[split.test].min()
+    assert sorted(np.concatenate(parts(split))) == list(range(len(values)))
+
+
+def test_without_a_spread_of_cohorts_there_is_no_out_of_time_split():
+    assert out_of_time_split(np.zeros(100), np.arange(100)) is None
+
+
+def test_distinct_cohorts_are_cut_at_70_and_85_percent():
+    split = out_of_time_split(np.arange(1000.0), np.arange(1000))
+    assert split is not None
+    assert [len(part) for part in parts(split)] == [700, 150, 150]
+
+
+def test_a_row_without_a_cohort_counts_as_oldest():
+    cohort = np.append(np.arange(100.0), np.nan)
+    split = out_of_time_split(cohort, np.arange(101))
+    assert split is not None
+    assert 100 in split.train
+
+
+def test_too_few_churners_are_one_clear_line():
+    with pytest.raises(TrainingError, match=r"10 customers with 1 churned cannot be split"):
+        random_split(np.array([1] + [0] * 9), np.arange(10))
+
+
+def test_the_table_gives_the_splits_back(customers, splits):
+    assert straddlers(splits) == {"random": [], "out_of_time": []}
+    split = read_split(splits, "random")
+    assert split is not None
+    churned = customers.column("churned").to_numpy()
+    shares = [churned[part].mean() for part in parts(split)]
+    assert max(shares) - min(shares) < 0.01
+    created = customers.column("created").to_numpy()
+    later = read_split(splits, "out_of_time")
+    assert later is not None
+    assert created[later.train].max() < created[later.test].min()
+
+
+def test_a_straddling_customer_is_named(splits):
+    import pyarrow as pa
+
+    twice = pa.concat_tables([splits, splits.slice(0, 1)]).to_pydict()
+    twice["random"][-1] = "test" if twice["random"][0] != "test" else "train"
+    assert straddlers(pa.table(twice))["random"] == [twice["customer_id"][0]]
+
+
+def test_a_tenure_orders_cohorts_the_other_way_round():
+    import pyarrow as pa
+
+    rows = 1000
+    generator = np.random.default_rng(0)
+    table = pa.table(
+        {
+            "customer_id": [str(i) for i in range(rows)],
+            "tenure_months": pa.array(generator.integers(0, 72, rows)),
+            "churned": pa.array((generator.random(rows) < 0.3).astype(np.int8)),
+        }
+    )
+    split = read_split(split_table(TELECOM, table), "out_of_time")
+    assert split is not None
+    tenure = table.column("tenure_months").to_numpy()
+    assert tenure[split.train].min() > tenure[split.test].max()
+    assert STORE.time.cohort == "created"
