@@ -59,7 +59,9 @@ def write(folder: Path, name: str, value: Any) -> Path:
             return _replace(folder / f"{name}.json", lambda path: path.write_text(text + "\n"))
         case Saved():
             return _replace(folder / name, lambda path: _write_folder(value, path))
-    raise TypeError(f"asset '{name}' is a {type(value).__name__}, expected a table, JSON or something that saves itself")
+    raise TypeError(
+        f"asset '{name}' is a {type(value).__name__}, expected a table, JSON or something that saves itself"
+    )
 
 
 def read(folder: Path, name: str, wanted: Any) -> Any:

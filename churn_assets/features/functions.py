@@ -11,6 +11,9 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 Statistic = dict[str, list[float | None]]  # as JSON has it: no NaN
 
+# The days that Python's calendar knows, 0001-01-01 and 9999-12-31.
+_FIRST_DAY, _LAST_DAY = -719_162.0, 2_932_896.0
+
 
 def codes(values: npt.NDArray[Any]) -> Array:
     """Category codes as numbers, with -1 (missing) as NaN."""
@@ -82,8 +85,8 @@ def maximum(*values: Array) -> Array:
 
 
 def month(days: Array) -> Array:
-    """Month 1 to 12 of a date in days since 1970-01-01."""
-    present = ~np.isnan(days)
+    """Month 1 to 12 of a date in days since 1970-01-01; missing outside the years 1 to 9999."""
+    present = (days >= _FIRST_DAY) & (days < _LAST_DAY + 1.0)
     stamps = np.where(present, np.floor(days), 0.0).astype("datetime64[D]")
     months = stamps.astype("datetime64[M]").astype(np.int64) % 12 + 1
     return np.where(present, months, np.nan)

@@ -31,9 +31,7 @@ class ChurnModel(PythonModel):  # type: ignore[misc]
 
         self.scorer = load_bundle(Path(context.artifacts["bundle"]))
 
-    def predict(
-        self, context: Any, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None
-    ) -> list[float]:
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None) -> list[float]:
         """Churn probability of each row of `model_input`.
 
         `params["as_of"]` is an ISO date, the day the columns were true; today if absent or empty.

@@ -6,7 +6,8 @@ training range, so that a value a hundred times too large moves the score no fur
 value seen. Each category becomes one column a choice and one for missing.
 
 Two forms of the same thing: `PiecewiseEncoding.transform` writes the encoded columns out, for
-training; `PiecewiseTables` folds a linear map of those columns into one value a knot, for scoring.
+training and for many rows; `PiecewiseTables` folds a linear map of those columns into one value a knot,
+for one row or a few.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from churn_assets.features.compile import FeatureSpec
 
 FloatMatrix = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64]
+
+FEW_ROWS = 6  # up to here one row after the other in plain Python beats NumPy's cost a call and feature
 
 
 @dataclass(frozen=True)
@@ -56,29 +59,36 @@ class Group:
         ramps = max(len(self.knots) - 1, 0)
         return ramps + int(self.linear and ramps > 0) + int(self.has_missing)
 
-    def encode(self, values: FloatMatrix) -> Array:
-        """Encoded columns (n, width) of one feature's values (n,); NaN is missing."""
-        return self._encode_codes(values) if self.is_category else self._encode_numbers(values)
-
-    def _encode_codes(self, values: FloatMatrix) -> Array:
-        out = np.zeros((len(values), self.width))
-        codes = np.where(np.isnan(values), self.choices, values).astype(np.intp)
-        out[np.arange(len(values)), codes] = 1.0
-        return out
-
-    def _encode_numbers(self, values: FloatMatrix) -> Array:
-        out = np.zeros((len(values), self.width))
+    def encode_into(self, out: Array, values: Array) -> None:
+        """Write the encoded columns, transposed (width, n), of one feature's values (n,); NaN is missing."""
         missing = np.isnan(values)
+        if self.is_category:
+            out[:] = 0.0
+            out[np.where(missing, self.choices, values).astype(np.intp), np.arange(len(values))] = 1.0
+            return
         if self.knots:
-            knots = np.asarray(self.knots)
-            ramps = len(knots) - 1
-            filled = np.where(missing, self.fill, values.astype(np.float64))
-            np.clip((filled[:, None] - knots[:-1]) / np.diff(knots), 0.0, 1.0, out=out[:, :ramps])
+            knots = np.asarray(self.knots)[:, None]
+            filled = np.where(missing, self.fill, values)
+            ramps = out[: len(knots) - 1]
+            np.subtract(filled, knots[:-1], out=ramps)
+            ramps *= 1.0 / np.diff(knots, axis=0)
+            np.clip(ramps, 0.0, 1.0, out=ramps)
             if self.linear:
-                out[:, ramps] = (np.clip(filled, knots[0], knots[-1]) - self.centre) / self.scale
+                out[len(knots) - 1] = (np.clip(filled, knots[0], knots[-1]) - self.centre) / self.scale
         if self.has_missing:
-            out[:, -1] = missing
-        return out
+            out[-1] = missing
+
+    @property
+    def nodes(self) -> Array:
+        """Values between which any sum of the encoded columns is linear, or choices; the last is missing."""
+        values = range(self.choices) if self.is_category else self.knots or (self.fill,)
+        return np.array([*values, np.nan], dtype=np.float64)
+
+    def heights(self, weights: Array) -> Array:
+        """The encoded columns times `weights` (width, d) at each node: (nodes, d)."""
+        encoded = np.empty((self.width, len(self.nodes)))
+        self.encode_into(encoded, self.nodes)
+        return np.asarray(encoded.T @ weights)
 
 
 @dataclass(frozen=True)
@@ -117,10 +127,15 @@ class PiecewiseEncoding:
 
     def transform(self, matrix: FloatMatrix) -> Array:
         """Encoded columns (n, width), float64, of a feature matrix (n, k) with NaN for missing."""
-        out = np.zeros((len(matrix), self.width))
-        for j, (group, where) in enumerate(zip(self.groups, self.slices, strict=True)):
+        return np.ascontiguousarray(self.transposed(matrix).T)
+
+    def transposed(self, matrix: FloatMatrix) -> Array:
+        """`transform(matrix).T` (width, n): each encoded column is contiguous, which is what scoring reads."""
+        values = np.ascontiguousarray(matrix.T, dtype=np.float64)
+        out = np.empty((self.width, len(matrix)))
+        for group, where, own in zip(self.groups, self.slices, values, strict=True):
             if group.width:
-                out[:, where] = group.encode(matrix[:, j])
+                group.encode_into(out[where], own)
         return out
 
     def to_arrays(self) -> dict[str, npt.NDArray[np.generic]]:
@@ -181,107 +196,53 @@ def _fit_group(values: FloatMatrix, spec: FeatureSpec, knots: int, linear: bool)
 
 
 class PiecewiseTables:
-    """`transform(matrix) @ weights`, feature by feature, as curves: one node a knot or choice.
+    """`transform(matrix)` times weights, feature by feature, as curves: one node a knot or choice.
 
     `weights` is (encoding.width, d): each feature's block maps its own columns to d numbers. A value
     between two knots is the linear interpolation of their nodes, which is exact because every ramp is
-    linear there. Cost per value: one binary search and d multiply-adds, whatever the number of knots.
+    linear there. A few rows at a time, in plain Python: many rows are faster as a matrix product.
     """
 
     def __init__(self, encoding: PiecewiseEncoding, weights: Array) -> None:
-        self.depth = weights.shape[1]
         nodes, steps, self._features = [], [], []
         offset = 0
         for group, where in zip(encoding.groups, encoding.slices, strict=True):
-            inputs = _node_inputs(group)
-            heights = group.encode(inputs) @ weights[where]
+            heights = group.heights(weights[where])
             step = np.zeros_like(heights)
+            last = max(len(group.knots) - 2, 0)
             if group.knots:
-                step[: len(group.knots) - 1] = np.diff(heights[: len(group.knots)], axis=0)
+                step[: last + 1] = np.diff(heights[: last + 2], axis=0)
             nodes.append(heights)
             steps.append(step)
-            self._features.append(_NodeFinder(group, offset, offset + len(inputs) - 1))
-            offset += len(inputs)
-        self.nodes = np.concatenate(nodes) if nodes else np.zeros((0, self.depth))
-        self.steps = np.concatenate(steps) if steps else np.zeros((0, self.depth))
+            inverse = (1.0 / np.diff(group.knots)).tolist() if group.knots else []
+            missing = offset + len(heights) - 1
+            self._features.append((group.is_category, offset, missing, list(group.knots), inverse, last))
+            offset += len(heights)
+        empty = np.zeros((0, weights.shape[1]))
+        self.nodes, self.steps = np.concatenate([empty, *nodes]), np.concatenate([empty, *steps])
 
-    def locate(self, matrix: FloatMatrix) -> tuple[npt.NDArray[np.intp], Array]:
-        """Node (n, k) below each value, and how far (0..1) it is on the way to the next."""
-        if len(matrix) == 1:  # plain Python beats eight NumPy calls a feature on a single row
-            pairs = [f.locate_one(x) for f, x in zip(self._features, matrix[0].tolist(), strict=True)]
-            return np.array([[p[0] for p in pairs]], dtype=np.intp), np.array([[p[1] for p in pairs]])
-        node = np.empty(matrix.shape, dtype=np.intp)
-        share = np.zeros(matrix.shape)
-        for j, feature in enumerate(self._features):
-            feature.locate_many(matrix[:, j], node[:, j], share[:, j])
-        return node, share
-
-    def apply(self, matrix: FloatMatrix) -> Array:
-        """Curve values (n, k, d) of a feature matrix (n, k)."""
-        node, share = self.locate(matrix)
+    def __call__(self, matrix: FloatMatrix) -> Array:
+        """Curve values (n, k, d) of a few feature rows (n, k)."""
+        located = [self._locate(row) for row in matrix.tolist()]
+        node = np.array([nodes for nodes, _ in located])
         out: Array = self.steps[node]
-        out *= share[:, :, None]
+        out *= np.array([shares for _, shares in located])[:, :, None]
         out += self.nodes[node]
         return out
 
-    def total(self, matrix: FloatMatrix) -> Array:
-        """Curve values summed over the features: (n, d)."""
-        node, share = self.locate(matrix)
-        if self.depth == 1:
-            flat = self.nodes[:, 0][node]
-            flat += share * self.steps[:, 0][node]
-            return np.asarray(flat.sum(axis=1, keepdims=True))
-        out = np.zeros((len(matrix), self.depth))
-        for j in range(matrix.shape[1]):
-            out += self.nodes[node[:, j]]
-            out += share[:, j, None] * self.steps[node[:, j]]
-        return out
-
-
-def _node_inputs(group: Group) -> Array:
-    """Values whose encodings are the nodes of a feature; the last is always missing."""
-    if group.is_category:
-        return np.array([*range(group.choices), np.nan])
-    return np.array([*(group.knots or (group.fill,)), np.nan])
-
-
-class _NodeFinder:
-    """Finds the node of a value among those of one feature, one value or many: same arithmetic."""
-
-    def __init__(self, group: Group, first: int, missing: int) -> None:
-        self.first = first
-        self.missing = missing
-        self.is_category = group.is_category
-        self.knots = list(group.knots)
-        self.knots_array = np.array(group.knots, dtype=np.float64)
-        self.inverse = 1.0 / np.diff(self.knots_array) if self.knots else np.zeros(0)
-        self.inverse_list = self.inverse.tolist()
-        self.last = max(len(self.knots) - 2, 0)
-
-    def locate_one(self, value: float) -> tuple[int, float]:
-        """Node and share of one value."""
-        if value != value:
-            return self.missing, 0.0
-        if self.is_category:
-            return self.first + int(value), 0.0
-        if not self.knots:
-            return self.first, 0.0
-        i = min(max(bisect_right(self.knots, value) - 1, 0), self.last)
-        share = (value - self.knots[i]) * self.inverse_list[i]
-        return self.first + i, min(max(share, 0.0), 1.0)
-
-    def locate_many(self, values: FloatMatrix, node: npt.NDArray[np.intp], share: Array) -> None:
-        """Write nodes and shares of values (n,) into `node` and `share`."""
-        missing = np.isnan(values)
-        if self.is_category:
-            node[:] = np.where(missing, self.missing, values).astype(np.intp)
-            node[~missing] += self.first
-            return
-        if not self.knots:
-            node[:] = np.where(missing, self.missing, self.first)
-            return
-        exact = np.where(missing, self.knots[0], values).astype(np.float64)
-        i = np.clip(np.searchsorted(self.knots_array, exact, side="right") - 1, 0, self.last)
-        np.clip((exact - self.knots_array[i]) * self.inverse[i], 0.0, 1.0, out=share)
-        share[missing] = 0.0
-        node[:] = np.where(missing, self.missing, self.first + i)
+    def _locate(self, row: list[float]) -> tuple[list[int], list[float]]:
+        """For each value the node below it, and how far (0..1) it is on the way to the next."""
+        nodes, shares = [], []
+        for x, (is_category, first, missing, knots, inverse, last) in zip(row, self._features, strict=True):
+            node, share = first, 0.0
+            if x != x:
+                node = missing
+            elif is_category:
+                node += int(x)
+            elif (i := bisect_right(knots, x) - 1) > last:
+                node, share = first + last, 1.0
+            elif i >= 0:
+                node, share = first + i, (x - knots[i]) * inverse[i]
+            nodes.append(node)
+            shares.append(share)
+        return nodes, shares

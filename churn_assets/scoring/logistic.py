@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from churn_assets.features.compile import FeatureSpec
 from churn_assets.scoring.arrays import read_arrays, write_arrays
-from churn_assets.scoring.encoding import FloatMatrix, PiecewiseEncoding, PiecewiseTables
+from churn_assets.scoring.encoding import FEW_ROWS, FloatMatrix, Group, PiecewiseEncoding, PiecewiseTables
 
 Array = npt.NDArray[np.float64]
 
@@ -51,12 +52,18 @@ class LogisticModel:
 
     def margin(self, matrix: npt.NDArray[np.float32]) -> Array:
         """Log-odds (n,) of feature rows (n, k)."""
-        out = np.empty(len(matrix))
+        if 0 < len(matrix) <= FEW_ROWS:
+            return np.asarray(self._curves(matrix).sum(axis=(1, 2)) + self.intercept)
+        out = np.full(len(matrix), self.intercept)
         for start in range(0, len(matrix), _CHUNK):
-            chunk = matrix[start : start + _CHUNK]
-            out[start : start + _CHUNK] = self._curves.total(chunk)[:, 0]
-        out += self.intercept
+            values = np.ascontiguousarray(matrix[start : start + _CHUNK].T, dtype=np.float64)
+            for curve, own in zip(self._whole_curves, values, strict=True):
+                out[start : start + _CHUNK] += curve(own)
         return out
+
+    @cached_property
+    def _whole_curves(self) -> list[_Curve]:
+        return [_Curve(g, self.weights[where]) for g, where in zip(self.basis.groups, self.basis.slices, strict=True)]
 
     def save(self, directory: Path) -> None:
         """Write `model.json` and `weights.npz`."""
@@ -69,3 +76,19 @@ class LogisticModel:
         _, arrays = read_arrays(directory)
         basis = PiecewiseEncoding.from_arrays(arrays)
         return cls(basis, arrays["weights"].astype(np.float64), float(arrays["intercept"]))
+
+
+class _Curve:
+    """One feature's part of the margin, for many values at once."""
+
+    def __init__(self, group: Group, weights: Array) -> None:
+        self.heights = group.heights(weights[:, None])[:, 0]
+        self.knots = group.nodes[:-1]
+        self.is_category = group.is_category
+
+    def __call__(self, values: Array) -> Array:
+        """Heights (n,) at values (n,)."""
+        missing = np.isnan(values)
+        if self.is_category:
+            return self.heights[np.where(missing, len(self.knots), values).astype(np.intp)]
+        return np.where(missing, self.heights[-1], np.interp(values, self.knots, self.heights[:-1]))

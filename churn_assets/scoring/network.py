@@ -11,7 +11,7 @@ Parameter layout, for `training.candidates.network` to export to (torch shapes, 
 - `Net.layers`: pairs of torch `Linear` weight (out, in) and bias (out); the hidden activation follows
   every layer but the last, which has one output: the log-odds.
 
-The embedding is evaluated as one curve a feature (see `encoding.PiecewiseTables`). Sums are float64: a
+For a few rows the embedding is evaluated as one curve a feature (`encoding.PiecewiseTables`). Sums are float64: a
 float32 product depends on the shape BLAS is given, float64 keeps one row and a batch within 1e-12.
 """
 
@@ -27,13 +27,13 @@ import numpy.typing as npt
 
 from churn_assets.errors import BundleCorrupt
 from churn_assets.scoring.arrays import SETTINGS_FILE, read_arrays, write_arrays
-from churn_assets.scoring.encoding import PiecewiseEncoding, PiecewiseTables
+from churn_assets.scoring.encoding import FEW_ROWS, PiecewiseEncoding, PiecewiseTables
 
 Array = npt.NDArray[np.float64]
 Parameters = npt.NDArray[np.floating]
 Activation = Literal["none", "relu", "silu"]
 
-_CHUNK = 512  # rows at a time: bounds memory, keeps a chunk's activations in the second-level cache
+_CHUNK = 256  # rows at a time: bounds memory, keeps a chunk's activations in the second-level cache
 
 
 @dataclass(frozen=True)
@@ -121,40 +121,54 @@ class NetworkModel:
 
 
 class _Run:
-    """One net made ready: embedding folded into curves, weights transposed, all float64."""
+    """One net made ready. Activations are transposed, (units, rows), so that torch's weights serve as they are."""
 
     def __init__(
         self, encoding: PiecewiseEncoding, net: Net, embedding_activation: Activation, activation: Activation
     ) -> None:
-        layers = [(np.asarray(w, dtype=np.float64).T, np.asarray(b, dtype=np.float64)) for w, b in net.layers]
+        self.encoding = encoding
         self.activation = activation
+        self.embedding = np.asarray(net.embedding, dtype=np.float64)
+        self.embedding_bias = np.asarray(net.embedding_bias, dtype=np.float64)
         self.embedding_activation: Activation = embedding_activation
-        self.embedded = net.embedding.shape[1] > 0
-        if self.embedded:
-            self.curves = PiecewiseTables(encoding, np.asarray(net.embedding, dtype=np.float64))
-            self.bias = np.asarray(net.embedding_bias, dtype=np.float64)
-        else:  # the first layer reads the encoded columns: its product is a sum of curves
-            first, self.bias = layers.pop(0)
-            self.curves = PiecewiseTables(encoding, first)
-        self.layers = [(np.ascontiguousarray(w), b) for w, b in layers]
+        self.embedded = self.embedding.shape[1] > 0
+        self.layers = [
+            (np.ascontiguousarray(w, dtype=np.float64), np.asarray(b, dtype=np.float64)[:, None]) for w, b in net.layers
+        ]
+        # Without an embedding the first layer reads the encoded columns: its product is a sum of curves.
+        self.curves = PiecewiseTables(encoding, self.embedding if self.embedded else self.layers[0][0].T)
 
     def __call__(self, rows: npt.NDArray[np.float32]) -> Array:
         """Log-odds (n,) of feature rows (n, k)."""
+        few = len(rows) <= FEW_ROWS
         if self.embedded:
-            x = self.curves.apply(rows)
-            x += self.bias
-            x = _activate(x, self.embedding_activation).reshape(len(rows), -1)
+            x, done = self._embed_few(rows) if few else self._embed(rows), 0
+        elif few:
+            x, done = self.curves(rows).sum(axis=1).T, 1
+            x = self._after(x, 0)
         else:
-            x = self.curves.total(rows)
-            x += self.bias
-            if self.layers:
-                x = _activate(x, self.activation)
-        for i, (weight, bias) in enumerate(self.layers):
-            x = x @ weight
-            x += bias
-            if i + 1 < len(self.layers):
-                x = _activate(x, self.activation)
-        return np.asarray(x[:, 0])
+            x, done = self.encoding.transposed(rows), 0
+        for layer in range(done, len(self.layers)):
+            x = self._after(self.layers[layer][0] @ x, layer)
+        return np.asarray(x[0])
+
+    def _after(self, x: Array, layer: int) -> Array:
+        x += self.layers[layer][1]
+        return _activate(x, self.activation) if layer + 1 < len(self.layers) else x
+
+    def _embed_few(self, rows: npt.NDArray[np.float32]) -> Array:
+        x = self.curves(rows)
+        x += self.embedding_bias
+        return _activate(x, self.embedding_activation).reshape(len(rows), -1).T
+
+    def _embed(self, rows: npt.NDArray[np.float32]) -> Array:
+        encoded = self.encoding.transposed(rows)
+        depth = self.embedding.shape[1]
+        x = np.empty((depth * len(self.encoding.groups), len(rows)))
+        for j, where in enumerate(self.encoding.slices):
+            np.matmul(self.embedding[where].T, encoded[where], out=x[j * depth : (j + 1) * depth])
+        x += self.embedding_bias.reshape(-1, 1)
+        return _activate(x, self.embedding_activation)
 
 
 def _activate(x: Array, activation: Activation) -> Array:

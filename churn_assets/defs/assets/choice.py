@@ -1,6 +1,6 @@
 """The model that is chosen among the candidates, measured once on test rows, as a bundle."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,7 @@ def chosen_model(
     logistic_candidate: Candidate,
     boosted_candidate: Candidate,
     network_candidate: Candidate,
-) -> dg.MaterializeResult[dict[str, Any]]:
+) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """The best candidate or a blend, calibrated, with thresholds, as a bundle that scores without training's libraries."""
     from churn_assets.scoring.bundle import load_bundle
     from churn_assets.training.choose import choose_model
@@ -71,7 +71,7 @@ def chosen_model(
     pictures = choice_plots(contract, choice, candidates, customer_features, splits)
     _log(tracking, choice, origin, contract, bundle, pictures)
     ece = choice.metrics["test_ece"]
-    return dg.MaterializeResult(
+    yield dg.MaterializeResult(
         value={
             "version": bundle.name,
             "bundle": bundle.relative_to(settings.home).as_posix(),

@@ -32,7 +32,7 @@ SUMMARY_KEY = b"churn_validation"  # in the validated table's metadata: the chec
         )
     ],
 )
-def raw_customers(project: Project) -> dg.MaterializeResult[pa.Table]:
+def raw_customers(project: Project) -> Iterator[dg.MaterializeResult[pa.Table]]:
     """The customer table as found: CHURN_SOURCE, else a fitting file in data/raw/, else generated customers."""
     from churn_assets.data.read import read_table
     from churn_assets.data.source import resolve_source
@@ -44,7 +44,7 @@ def raw_customers(project: Project) -> dg.MaterializeResult[pa.Table]:
     table = table.replace_schema_metadata(told)
     floor = contract.quality.min_rows
     shares = report.missing_share(table)
-    return dg.MaterializeResult(
+    yield dg.MaterializeResult(
         value=table,
         metadata={
             **report.about(contract.fingerprint, table),
@@ -200,6 +200,7 @@ def _rejected_metadata(rejected: pa.Table, found: ValidationReport) -> dict[str,
     }
     if rejecting:
         metadata["reasons"] = report.image(
-            plots.counts(rejecting, "rejected rows by reason; a row may have several", "rows"), "rejected rows by reason"
+            plots.counts(rejecting, "rejected rows by reason; a row may have several", "rows"),
+            "rejected rows by reason",
         )
     return metadata

@@ -85,14 +85,14 @@ def registered_model(
         )
     ],
 )
-def churn_bento(project: Project) -> dg.MaterializeResult[dict[str, Any]]:
+def churn_bento(project: Project) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """A Bento with the online service and the champion's bundle, ready to serve or to containerize."""
     from churn_assets.defs.bento import build_bento
     from churn_assets.release.state import require_champion
 
     champion = require_champion(project.settings.home)
     built = build_bento(project.settings, champion.path(project.settings.home), champion.version)
-    return dg.MaterializeResult(
+    yield dg.MaterializeResult(
         value={"tag": built.tag, "path": str(built.path), "bundle_version": built.bundle_version},
         metadata={
             "tag": built.tag,

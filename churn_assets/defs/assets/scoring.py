@@ -1,5 +1,6 @@
 """Whom to call: every active customer through the one Scorer, ranked by expected value."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -33,7 +34,7 @@ from churn_assets.defs.project import Project
         ),
     ],
 )
-def risk_list(project: Project, validated_customers: pa.Table) -> dg.MaterializeResult[pa.Table]:
+def risk_list(project: Project, validated_customers: pa.Table) -> Iterator[dg.MaterializeResult[pa.Table]]:
     """Active customers, those whom contacting is expected to bring most first; also as CSV in the reports folder."""
     from churn_assets.release.state import require_champion
     from churn_assets.scoring.bundle import load_bundle
@@ -53,7 +54,7 @@ def risk_list(project: Project, validated_customers: pa.Table) -> dg.Materialize
     contacted = table.filter(table["contact"])
     bands = {band: pc.sum(pc.equal(table["risk_band"], band)).as_py() or 0 for band in BAND_NAMES}
     allowed = contract.value.capacity if contract.value.capacity is not None else table.num_rows
-    return dg.MaterializeResult(
+    yield dg.MaterializeResult(
         value=table,
         metadata={
             **report.about(contract.fingerprint, table),

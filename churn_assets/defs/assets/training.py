@@ -1,5 +1,6 @@
 """Splits, features and three candidates."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
@@ -42,13 +43,15 @@ class CandidateConfig(dg.Config):
         )
     ],
 )
-def splits(project: Project, validated_customers: pa.Table, config: SplitConfig) -> dg.MaterializeResult[pa.Table]:
+def splits(
+    project: Project, validated_customers: pa.Table, config: SplitConfig
+) -> Iterator[dg.MaterializeResult[pa.Table]]:
     """Train, validation and test at random (70/15/15, stratified) and by time (oldest, next, newest)."""
     from churn_assets.training.split import split_table, straddlers
 
     table = split_table(project.contract, validated_customers, config.seed)
     straddling = {name: len(customers) for name, customers in straddlers(table).items()}
-    return dg.MaterializeResult(
+    yield dg.MaterializeResult(
         value=table,
         metadata={
             **report.about(project.contract.fingerprint, table),
@@ -86,14 +89,14 @@ def splits(project: Project, validated_customers: pa.Table, config: SplitConfig)
 )
 def customer_features(
     project: Project, validated_customers: pa.Table, splits: pa.Table
-) -> dg.MaterializeResult[pa.Table]:
+) -> Iterator[dg.MaterializeResult[pa.Table]]:
     """The contract's features of every validated customer; what is learnt for them comes from training rows."""
     from churn_assets.training.matrix import feature_table
 
     contract = project.contract
     table = feature_table(contract, validated_customers, splits)
     infinite, constant = measure.infinite_columns(table), measure.constant_columns(table)
-    return dg.MaterializeResult(
+    yield dg.MaterializeResult(
         value=table,
         metadata={
             **report.about(contract.fingerprint, table),
@@ -141,9 +144,9 @@ def logistic_candidate(
     customer_features: pa.Table,
     splits: pa.Table,
     config: CandidateConfig,
-) -> dg.MaterializeResult[Candidate]:
+) -> Iterator[dg.MaterializeResult[Candidate]]:
     """Logistic regression on piecewise-linear features: the one a person can read."""
-    return _train("logistic", project, tracking, customer_features, splits, config)
+    yield _train("logistic", project, tracking, customer_features, splits, config)
 
 
 @dg.asset(
@@ -160,9 +163,9 @@ def boosted_candidate(
     customer_features: pa.Table,
     splits: pa.Table,
     config: CandidateConfig,
-) -> dg.MaterializeResult[Candidate]:
+) -> Iterator[dg.MaterializeResult[Candidate]]:
     """Gradient-boosted trees, regularised, stopped early on validation rows."""
-    return _train("boosted", project, tracking, customer_features, splits, config)
+    yield _train("boosted", project, tracking, customer_features, splits, config)
 
 
 @dg.asset(
@@ -179,9 +182,9 @@ def network_candidate(
     customer_features: pa.Table,
     splits: pa.Table,
     config: CandidateConfig,
-) -> dg.MaterializeResult[Candidate]:
+) -> Iterator[dg.MaterializeResult[Candidate]]:
     """A small neural network with piecewise-linear embeddings of the numbers."""
-    return _train("network", project, tracking, customer_features, splits, config)
+    yield _train("network", project, tracking, customer_features, splits, config)
 
 
 def _train(

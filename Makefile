@@ -1,0 +1,49 @@
+# make run, make test: everything else is a part of these two. `make help` lists them.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+WORKERS ?= 2
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+# One thread a process: the graph and the tests already use every core.
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint ui bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Remade only when what it is made from has changed: a second `make run` installs nothing.
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "no python3.11 or python3 on the PATH; set PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$(PYTHON) is older than Python 3.11; set PYTHON=..." >&2; exit 1; }
+	@echo "installing into .venv (once; about two minutes)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+setup: $(INSTALLED)  ## make .venv if it is missing or out of date
+
+run: $(INSTALLED)  ## from the customer table to the chosen model and the call list
+	@$(BIN)/churn run
+
+test: lint  ## the linters, then every test
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+lint: $(INSTALLED)  ## ruff, mypy --strict and import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict
+	$(BIN)/lint-imports
+
+ui: $(INSTALLED)  ## Dagster's UI on the runs and assets of this home
+	CHURN_EXECUTOR=forkserver $(BIN)/python -m churn_assets.defs.ui
+
+bench: $(INSTALLED)  ## measure, and write benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove caches and build products; keeps .venv, data/raw and data/var
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .tmp_dagster_home_*
+	find churn_assets churn_assets_tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

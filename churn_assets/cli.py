@@ -1,0 +1,168 @@
+"""The `churn` command. Each command calls the same plain functions as the assets do."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from churn_assets.errors import ChurnError
+from churn_assets.settings import Settings
+
+MISTAKE, FAILURE = 2, 1
+
+app = typer.Typer(
+    help="Who is about to leave, how sure that is, and whom to call.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+contract_app = typer.Typer(help="Look at a contract, the file that describes a customer table.", no_args_is_help=True)
+app.add_typer(contract_app, name="contract")
+
+out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+
+HomeOption = Annotated[Path | None, typer.Option("--home", help="Where all state is kept. Default: CHURN_HOME.")]
+ContractOption = Annotated[Path | None, typer.Option("--contract", help="Contract file. Default: CHURN_CONTRACT.")]
+
+
+def main() -> None:
+    """Run the command line; a deliberate error is one line and exit code 2."""
+    try:
+        app()
+    except ChurnError as error:
+        err.print(f"[red]error:[/red] {_plain(str(error))}", soft_wrap=True)
+        sys.exit(MISTAKE)
+
+
+@app.command(epilog="Example: [bold]churn run --source data/raw/customers.xlsx[/bold]")
+def run(
+    source: Annotated[
+        str | None,
+        typer.Option(help="Customer table: xlsx, csv, parquet or duckdb://file?table=name. Default: CHURN_SOURCE."),
+    ] = None,
+    contract: ContractOption = None,
+    home: HomeOption = None,
+    select: Annotated[
+        list[str] | None, typer.Option("--select", help="Only this asset; may be given several times.")
+    ] = None,
+) -> None:
+    """Materialise the whole graph: from the customer table to the chosen model and the call list."""
+    settings = _settings(home, contract, source)
+    from churn_assets.definitions import build
+    from churn_assets.defs.run import prepare_home, run_graph
+    from churn_assets.progress import Progress, summarise
+
+    prepare_home(settings)
+    with Progress(err) as progress:
+        outcome = run_graph(build(settings), progress.tell, select)
+    if outcome.success:
+        summarise(settings, out)
+        return
+    for line in outcome.mistakes:
+        err.print(f"[red]error:[/red] {_plain(line)}", soft_wrap=True)
+    for line in outcome.failures:
+        err.print(f"[red]failed:[/red] {_plain(line)}", soft_wrap=True)
+    err.print(f"Nothing that was made before is changed. Look closer: `churn ui`, run {outcome.run_id}.")
+    raise typer.Exit(MISTAKE if outcome.mistakes and not outcome.failures else FAILURE)
+
+
+@app.command(epilog="Example: [bold]churn score customers.csv -o scores.parquet --as-of 2026-11-01[/bold]")
+def score(
+    file: Annotated[str, typer.Argument(help="Customers: xlsx, csv, parquet or duckdb://file?table=name. No label.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to: .parquet or .csv.")] = Path(
+        "scores.parquet"
+    ),
+    as_of: Annotated[
+        str | None, typer.Option(help="The day the table was true, such as 2026-11-01. Default: as the contract says.")
+    ] = None,
+    home: HomeOption = None,
+) -> None:
+    """Score a file with the champion: the call list of its customers, in bounded memory."""
+    settings = _settings(home)
+    from churn_assets.progress import score_with_progress
+
+    score_with_progress(settings, file, output, as_of, out, err)
+
+
+@app.command(epilog="Example: [bold]churn status --json | jq .metrics.test_pr_auc[/bold]")
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False, home: HomeOption = None
+) -> None:
+    """What this home holds: the champion, its figures, where things lie."""
+    settings = _settings(home)
+    from churn_assets.progress import show_status
+    from churn_assets.release.status import read_status
+
+    found = read_status(settings)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        show_status(found, out)
+
+
+@app.command(epilog="Example: [bold]churn ui --port 3001[/bold]")
+def ui(
+    port: Annotated[int, typer.Option(help="Port of the web page.")] = 3000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    contract: ContractOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Dagster's UI on the runs, assets, schedules and sensors of this home."""
+    settings = _settings(home, contract)
+    from churn_assets.defs.run import prepare_home
+
+    prepare_home(settings)
+    os.environ.setdefault("CHURN_EXECUTOR", "forkserver")
+    out.print(f"Dagster's UI on {settings.home}: http://{host}:{port} (ready in about 20 s, stop with ctrl-c)")
+    command = [sys.executable, "-m", "dagster", "dev", "-w", str(settings.root / "workspace.yaml")]
+    os.execv(sys.executable, [*command, "-h", host, "-p", str(port)])
+
+
+@contract_app.command(epilog="Example: [bold]churn contract check contracts/telecom.toml[/bold]")
+def check(
+    path: Annotated[Path | None, typer.Argument(help="Contract file. Default: CHURN_CONTRACT.")] = None,
+) -> None:
+    """Say whether a contract can be used; if not, where it is wrong and what is allowed."""
+    from churn_assets.contract.load import load_contract
+
+    found = load_contract(path or _settings().contract_path)
+    made = sum(feature.model for feature in found.features)
+    out.print(
+        f"{found.where} is fine: '{found.name}', {len(found.columns)} columns, "
+        f"{len(found.feature_columns) + made} features, {len(found.rules)} rules, fingerprint {found.fingerprint[:12]}",
+        soft_wrap=True,
+    )
+
+
+@contract_app.command(epilog="Example: [bold]churn contract show contracts/store.toml[/bold]")
+def show(
+    path: Annotated[Path | None, typer.Argument(help="Contract file. Default: CHURN_CONTRACT.")] = None,
+) -> None:
+    """Show a contract as tables: columns, features, rules, what a customer is worth."""
+    from churn_assets.contract.load import load_contract
+    from churn_assets.progress import show_contract
+
+    show_contract(load_contract(path or _settings().contract_path), out)
+
+
+def _settings(home: Path | None = None, contract: Path | None = None, source: str | None = None) -> Settings:
+    """Options win over the environment; they are put there, so that every process of this run agrees."""
+    given = {"CHURN_HOME": home, "CHURN_CONTRACT": contract}
+    # A path on the command line is relative to where it was typed, not to the project.
+    os.environ.update({name: str(path.absolute()) for name, path in given.items() if path is not None})
+    if source is not None:
+        os.environ["CHURN_SOURCE"] = source if "://" in source else str(Path(source).absolute())
+    return Settings.from_environ(os.environ)
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,85 @@
+"""Building a Bento around a bundle. The one place that knows BentoML's build; the service goes by name."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from churn_assets.errors import ChurnError
+from churn_assets.registry.models import requirements
+from churn_assets.settings import Settings
+
+SERVICE = "churn_assets.serving.service:ChurnService"
+# What a service process imports from this package.
+_PARTS = ("contract", "data", "features", "scoring", "release", "serving")
+_MODULES = ("__init__.py", "errors.py", "settings.py")
+
+
+class BentoNotBuilt(ChurnError):
+    """BentoML refused to build; the message ends with its last line."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A Bento in the store: its tag, folder, and the version of the bundle inside."""
+
+    tag: str
+    path: Path
+    bundle_version: str
+
+
+def build_bento(settings: Settings, bundle: Path, version: str) -> Built:
+    """Pack the service's part of this package with `bundle` into the Bento `churn:<version>`.
+
+    BentoML runs in a process of its own: it reads BENTOML_HOME once a process, and two homes must not
+    share a store. An existing Bento of the same content is replaced. Raises BentoNotBuilt.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        context = Path(scratch)
+        _stage(context, bundle)
+        (context / "bentofile.yaml").write_text(json.dumps(_options(version)))  # JSON is YAML
+        settings.bento_home.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(settings.bento_home / "bentos" / "churn" / version, ignore_errors=True)
+        _bentoml_build(settings, context, version)
+    path = settings.bento_home / "bentos" / "churn" / version
+    manifest = json.loads((path / "src" / "bundle" / "manifest.json").read_text(encoding="utf-8"))
+    return Built(f"churn:{version}", path, str(manifest["version"]))
+
+
+def _options(version: str) -> dict[str, Any]:
+    packages = [line for line in requirements() if not line.startswith("churn-assets")]
+    return {
+        "service": SERVICE,
+        "labels": {"owner": "churn", "bundle": version},
+        "include": ["churn_assets/**", "bundle/**"],
+        "python": {"packages": packages, "lock_packages": False},
+    }
+
+
+def _stage(context: Path, bundle: Path) -> None:
+    source, target = Path(__file__).resolve().parents[1], context / "churn_assets"
+    target.mkdir()
+    for name in _MODULES:
+        shutil.copy2(source / name, target / name)
+    for name in _PARTS:
+        shutil.copytree(source / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(bundle, context / "bundle")
+
+
+def _bentoml_build(settings: Settings, context: Path, version: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bentoml", "build", "--version", version, "--output", "tag"],
+        cwd=context,  # it refuses to read a bentofile anywhere else
+        env={**os.environ, **settings.library_environ()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
+        raise BentoNotBuilt(f"bentoml build ended with {done.returncode}: {last}; is its version as pinned?")

@@ -1,0 +1,163 @@
+"""What a person sees in a terminal: progress, summaries, tables."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.spinner import Spinner
+from rich.table import Table
+
+from churn_assets.contract.model import Contract
+from churn_assets.release.state import require_champion
+from churn_assets.release.status import Status, read_asset, read_status, read_validation
+from churn_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+HEADLINES = ("pr_auc", "roc_auc", "ece", "log_loss", "f1")
+
+
+class Progress:
+    """One line an asset as it is made, with a spinner for the one at work."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.started: dict[str, float] = {}
+        self.live = Live(Spinner("dots", "loading the graph"), console=console, transient=True)
+
+    def __enter__(self) -> Progress:
+        self.live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.live.stop()
+
+    def tell(self, step: str, what: str, words: str) -> None:
+        """Take news of a step: started, done, failed, or said something."""
+        if what == "started":
+            self.started[step] = time.monotonic()
+            self.live.update(Spinner("dots", step))
+        elif what == "said":
+            self.live.console.print(f"  [dim]{escape(words)}[/dim]", soft_wrap=True)
+        else:
+            mark = "[green]made[/green]  " if what == "done" else "[red]failed[/red]"
+            seconds = time.monotonic() - self.started.get(step, time.monotonic())
+            self.live.console.print(f"{mark} {step} [dim]{seconds:.1f} s[/dim]")
+
+
+def summarise(settings: Settings, out: Console) -> None:
+    """What the main job made: rows, candidates, champion, where things are, what to do next."""
+    chosen, registered = read_asset(settings, "chosen_model"), read_asset(settings, "registered_model")
+    out.print()
+    if chosen and chosen["generated"]:
+        out.print(
+            "[yellow]These customers are generated, not real: every figure below describes a simulation.[/yellow]"
+        )
+    validation = read_validation(settings)
+    if validation:
+        repaired = max((repair["rows"] for repair in validation["repairs"]), default=0)
+        out.print(
+            f"{validation['rows_in']:,} rows in, {repaired:,} repaired, {validation['rows_rejected']:,} rejected; "
+            f"snapshot {validation['as_of']}"
+        )
+    if chosen:
+        out.print(_comparison(chosen))
+        out.print(escape(f"Chosen: {chosen['name']}, version {chosen['version']}. {chosen['reason']}."), soft_wrap=True)
+    if registered:
+        where = registered["registry"] or f"not in MLflow: {registered['missing']}"
+        out.print(escape(f"It is the {registered['alias']} ({where}): {registered['reason']}."), soft_wrap=True)
+    _places(read_status(settings).paths, out)
+    out.print("\nNext:")
+    out.print("  churn ui                       look at the run, every table and plot, in Dagster")
+    out.print("  churn status --json            the champion and its figures")
+    out.print("  churn score FILE -o OUT.csv    a call list for another table")
+
+
+def show_status(found: Status, out: Console) -> None:
+    """The champion in a few lines."""
+    if found.champion is None:
+        out.print("No model yet in this home. Make one: churn run")
+        _places(found.paths, out)
+        return
+    card = found.card
+    out.print(escape(f"champion {found.champion.version}: {card['chosen']}, contract '{card['contract']}'"))
+    out.print(escape(f"trained on {card['source']}, as of {card['as_of']}"), soft_wrap=True)
+    table = Table("", "random split, test", "out of time, test")
+    for name in HEADLINES:
+        table.add_row(name, *(_with_interval(card["metrics"], f"{part}_{name}") for part in ("test", "oot")))
+    out.print(table)
+    _places(found.paths, out)
+
+
+def show_contract(contract: Contract, out: Console) -> None:
+    """A contract as tables."""
+    out.print(escape(f"{contract.title} ('{contract.name}', fingerprint {contract.fingerprint[:12]})"))
+    columns = Table("column", "kind", "role", "allowed", "about", title="Columns")
+    for column in contract.columns:
+        bounds = f"{'' if column.low is None else column.low} .. {'' if column.high is None else column.high}"
+        allowed = ", ".join(column.choices) or (bounds if bounds != " .. " else "")
+        about = column.doc + (" [yellow]suspect[/yellow]" if column.suspect else "")
+        columns.add_row(column.name, column.kind, column.role, allowed + (" or null" * column.nullable), about)
+    features = Table("feature", "expression", "about", title="Features")
+    for feature in contract.features:
+        features.add_row(feature.name, escape(feature.expression), feature.doc)
+    rules = Table("rule", "expression", "a row that breaks it is", title="Rules")
+    for rule in contract.rules:
+        rules.add_row(rule.name, escape(rule.expression), "rejected" if rule.severity == "reject" else "counted")
+    value = contract.value
+    for table in (columns, features, rules):
+        out.print(table)
+    out.print(
+        f"A kept customer is worth {value.customer_value:g}; an offer costs {value.offer_cost:g} and saves "
+        f"{value.save_rate:.0%}; contacts per list: {value.capacity or 'no limit'}."
+    )
+
+
+def score_with_progress(
+    settings: Settings, file: str, output: Path, as_of: str | None, out: Console, err: Console
+) -> None:
+    """Score `file` with the champion and say what became of its rows."""
+    from churn_assets.scoring.batch import score_file
+    from churn_assets.scoring.bundle import load_bundle
+
+    champion = require_champion(settings.home)
+    scorer = load_bundle(champion.path(settings.home))
+    with Progress(err) as progress:
+
+        def tell(done: int, total: int | None) -> None:
+            of = f" of {total:,}" if total else ""
+            progress.live.update(Spinner("dots", f"{done:,}{of} rows"))
+
+        summary = score_file(scorer, file, output, as_of=as_of, progress=tell)
+    out.print(escape(str(summary)), soft_wrap=True)
+
+
+def _comparison(chosen: dict[str, Any]) -> Table:
+    table = Table("candidate", "validation", "test", "out of time", "operations a row", title="PR-AUC, churn positive")
+    for row in chosen["comparison"]:
+        name = f"[bold]{row['candidate']}[/bold]" if row["candidate"] == chosen["name"] else row["candidate"]
+        figures = (row.get(f"{key}_pr_auc") for key in ("validation", "test", "oot_test"))
+        table.add_row(name, *("" if f is None else f"{f:.4f}" for f in figures), f"{row['cost']:,.0f}")
+    return table
+
+
+def _with_interval(metrics: dict[str, float], name: str) -> str:
+    if name not in metrics:
+        return ""
+    interval = f"  {metrics[f'{name}_low']:.4f} .. {metrics[f'{name}_high']:.4f}" if f"{name}_low" in metrics else ""
+    return f"{metrics[name]:.4f}{interval}"
+
+
+def _places(paths: dict[str, str], out: Console) -> None:
+    words = {"report": "report", "call_list": "call list", "rejected": "rejected rows", "bundle": "bundle"}
+    for name, path in paths.items():
+        if name in words:
+            out.print(escape(f"{words[name]}: {path}"), soft_wrap=True)
