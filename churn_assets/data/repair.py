@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from churn_assets.contract.model import Column, Contract, Kind
-from churn_assets.data.date_system import SHIFT_DAYS, ShiftedBlock, find_shifted_block
+from churn_assets.data.date_edges import SHIFT_DAYS
+from churn_assets.data.date_system import ShiftedBlock, find_shifted_block
 from churn_assets.data.parse import as_text, parse_column
 from churn_assets.features.encode import days_since_epoch
 
@@ -188,7 +189,7 @@ def _shift_report(block: ShiftedBlock, rows: int, by_column: Mapping[str, int]) 
         "repeated_ids_exactly_1462_days_apart": block.repeats_for,
         "repeated_ids_equal_as_found": block.repeats_against,
         "weekday_evidence_nats": round(block.weekday_nats, 2),
-        "break_in_order_days": round(block.break_days, 1),
+        "found_by": block.found_by,
         "score": round(block.score, 2),
     }
     return RepairReport("excel_1904", rows, sum(by_column.values()), dict(by_column), words, details)

@@ -4,7 +4,6 @@ Tables are Parquet, small values JSON, models folders that save and load themsel
 """
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -13,11 +12,7 @@ from uuid import uuid4
 import dagster as dg
 import pyarrow as pa
 
-from churn_assets.errors import ChurnError
-
-
-class AssetMissing(ChurnError):
-    """An asset that is needed has not been made in this home."""
+from churn_assets.errors import AssetMissing
 
 
 @runtime_checkable
@@ -99,7 +94,7 @@ def _replace(target: Path, write_to: Any) -> Path:
             scratch.rename(target)
             shutil.rmtree(old)
         else:
-            os.replace(scratch, target)
+            scratch.replace(target)
     finally:
         if scratch.is_dir():
             shutil.rmtree(scratch)

@@ -7,7 +7,8 @@ import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ _MANNERS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
 _KNOCK_S = 3.0
 
@@ -52,8 +54,8 @@ def connect(uri: str) -> MlflowClient:
 
 @contextmanager
 def hushed() -> Iterator[None]:
-    """Keep MLflow's warnings about itself (deprecated SQLAlchemy options, its own type hints) to itself."""
-    with warnings.catch_warnings():
+    """Keep what MLflow says of itself to itself: deprecated SQLAlchemy options, its own type hints, "Successfully"."""
+    with warnings.catch_warnings(), redirect_stderr(StringIO()):
         warnings.simplefilter("ignore")
         yield
 
