@@ -9,8 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dagster as dg
 import pytest
+from dagster._core.instance.ref import InstanceRef
 
+from churn_assets.defs.instance import HomeInstance
 from churn_assets_tests.defs.home import ROOT
 
 SOURCE = "generated://store?rows=400&seed=7"
@@ -67,3 +70,14 @@ def test_a_wrong_contract_is_told_in_its_own_words(tmp_path):
     done = dagster(tmp_path, "asset", "list", "-m", "churn_assets.definitions", CHURN_CONTRACT=contract)
     assert done.returncode != 0
     assert "bad.toml" in done.stderr
+
+
+@pytest.mark.parametrize(("switch", "on"), [("", False), ("0", False), ("1", True)])
+def test_dagster_phones_home_only_when_the_switch_is_on(tmp_path, monkeypatch, switch, on):
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    monkeypatch.setenv("CHURN_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("CHURN_TELEMETRY", switch)
+    with dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(tmp_path), config_dir=str(ROOT))) as instance:
+        assert isinstance(instance, HomeInstance)
+        assert instance.telemetry_enabled is on
+        assert str(tmp_path / "home" / "dagster") in instance.storage_directory()
