@@ -127,6 +127,28 @@ def ui(
     os.execv(sys.executable, [*command, "-h", host, "-p", str(port)])
 
 
+@app.command(epilog="Example: [bold]churn serve --port 3001 --workers 2[/bold]")
+def serve(
+    port: Annotated[int | None, typer.Option(help="Port. Default: CHURN_PORT, else 3000.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address. Default: CHURN_HOST, else every one.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes. Default: CHURN_WORKERS, else 1.")] = None,
+    home: HomeOption = None,
+) -> None:
+    """Answer requests with the champion of this home, in BentoML."""
+    settings = _settings(home)
+    for name, value in (("CHURN_PORT", port), ("CHURN_HOST", host), ("CHURN_WORKERS", workers)):
+        if value is not None:
+            os.environ[name] = str(value)
+    from churn_assets.serving.settings import ServingSettings
+
+    found = ServingSettings.from_environ(os.environ)
+    settings.bento_home.mkdir(parents=True, exist_ok=True)
+    os.environ.update({**settings.library_environ(), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
+    out.print(f"http://localhost:{found.port} answers in some five seconds (stop with ctrl-c)")
+    service = "churn_assets.serving.service:ChurnService"
+    os.execv(sys.executable, [sys.executable, "-m", "bentoml", "serve", service])
+
+
 @contract_app.command(epilog="Example: [bold]churn contract check contracts/telecom.toml[/bold]")
 def check(
     path: Annotated[Path | None, typer.Argument(help="Contract file. Default: CHURN_CONTRACT.")] = None,
