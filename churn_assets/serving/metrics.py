@@ -61,13 +61,19 @@ class Metrics:
         self._commit: Callable[[float], None] = make(
             histogram, "churn_log_commit_seconds", buckets=COMMIT_BUCKETS
         ).observe
+        # Finding a child by its labels costs as much as counting.
+        self._counted: dict[tuple[str, str, str], Callable[[float], None]] = {}
+        self._warned: dict[str, Callable[[], None]] = {}
         self._columns: frozenset[str] = frozenset()
         self._answers: tuple[str, str, str] | None = None
         self.causes = {cause: self._rejected.labels(cause) for cause in CAUSES}
 
     def predicted(self, version: str, arm: str, status: str, rows: int = 1) -> None:
         """Count predictions of a model."""
-        self._predictions.labels(version, arm, status).inc(rows)
+        known = self._counted.get((version, arm, status))
+        if known is None:
+            known = self._counted[version, arm, status] = self._predictions.labels(version, arm, status).inc
+        known(rows)
 
     def rejected(self, cause: str) -> None:
         """Count a refused request."""
@@ -75,7 +81,13 @@ class Metrics:
 
     def warned(self, column: str) -> None:
         """Count a warning; columns of no contract are counted together."""
-        self._warnings.labels(column if column in self._columns else OTHER).inc()
+        known = self._warned.get(column)
+        if known is None:
+            name = column if column in self._columns else OTHER
+            known = self._warnings.labels(name).inc
+            if name is column:
+                self._warned[column] = known
+        known()
 
     def committed(self, seconds: float, waiting: int) -> None:
         """Tell of a group commit, and of what waits after it."""
