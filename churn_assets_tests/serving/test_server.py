@@ -204,6 +204,35 @@ def test_a_disk_that_fills_up_is_answered_with_503_and_nothing_is_lost(tmp_path)
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
+def test_a_log_folder_made_read_only_is_answered_with_503_until_it_is_mended(tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a folder read-only")
+    home = home_with_champion(tmp_path / "home")
+    folder = home / "predlog"
+    with served(tmp_path, home, environ={"CHURN_LOG_SEGMENT_S": "1"}) as (url, process):
+        wait_for(f"{url}/readyz", process, tmp_path / "log")
+        assert httpx.post(f"{url}/predict", json=ASKED).status_code == 200
+        bound = subprocess.run(["mount", "--bind", str(folder), str(folder)], capture_output=True)
+        if bound.returncode:
+            pytest.skip(f"no bind mounts here: {bound.stderr.decode().strip()}")
+        try:
+            subprocess.run(["mount", "-o", "remount,ro,bind", str(folder)], check=True)
+            with Load(f"{url}/predict", ASKED, clients=2) as load:
+                deadline = time.monotonic() + 30
+                while load.statuses.get(503, 0) < 10 and time.monotonic() < deadline:
+                    time.sleep(0.05)
+            said = assert_refusal(httpx.post(f"{url}/predict", json=ASKED), 503)
+            assert str(folder) not in said["error"]
+            assert "cannot be written" in httpx.get(f"{url}/readyz").json()["detail"]["log"]
+        finally:
+            subprocess.run(["umount", "-l", str(folder)], check=True)
+        assert set(load.statuses) <= {200, 503}
+        after = httpx.post(f"{url}/predict", json=ASKED)
+        assert after.status_code == 200
+    verdict = verify(folder, [*load.acknowledged, after.json()["prediction_id"]])
+    assert verdict.kept, str(verdict)
+
+
 def test_the_service_starts_within_three_seconds_of_cpu_and_loads_no_training_library(tmp_path):
     home = home_with_champion(tmp_path)
     code = (
