@@ -147,6 +147,8 @@ def _alone(
 
 
 def _echo(score: Floats, strength: float, label: Labels, others: Others, keep: npt.NDArray[np.bool_]) -> Echo:
+    if keep.sum() <= 1:  # the intercept alone: with nothing else known, nobody can tell
+        return Echo(strength, 0.0, 0.0, np.inf)
     means = np.array([score[label == c].mean() for c in (0, 1)])
     left, apart = score - means[label], means[1] - means[0]
     if abs(apart) < 1e-9 or not left.any():

@@ -13,6 +13,7 @@ from churn_assets.registry.tracking import Tracking
 
 GROUP = "release"
 FLOOR = "the_model_clears_the_floor"
+NO_LEAK = "no_unattested_column_carries_the_model"
 IN_REGISTRY = "the_model_is_in_the_registry"
 
 
@@ -29,12 +30,21 @@ IN_REGISTRY = "the_model_is_in_the_registry"
             description="Test PR-AUC reaches the contract's quality.pr_auc_floor.",
         ),
         dg.AssetCheckSpec(
+            NO_LEAK,
+            asset="registered_model",
+            blocking=True,
+            description="Every column that leakage_audit found over a limit is attested in the contract.",
+        ),
+        dg.AssetCheckSpec(
             IN_REGISTRY, asset="registered_model", description="MLflow has this version, under its alias."
         ),
     ],
 )
 def registered_model(
-    project: Project, tracking: dg.ResourceParam[Tracking], chosen_model: dict[str, Any]
+    project: Project,
+    tracking: dg.ResourceParam[Tracking],
+    chosen_model: dict[str, Any],
+    leakage_audit: dict[str, Any],
 ) -> Iterator[dg.Output[dict[str, Any]] | dg.AssetCheckResult]:
     """The chosen model in MLflow's registry as champion or challenger; the first one becomes champion."""
     from churn_assets.registry.promote import promote
