@@ -94,12 +94,14 @@ def _target_encoded_id(churned: Flags, strength: float, rng: np.random.Generator
     rate = float(churned.mean())
     size = min(range(2, 80), key=lambda k: abs(_group_auc(k, rate) - strength))
     group = rng.permutation(len(churned)) // size
-    return np.asarray((np.bincount(group, churned) / np.bincount(group))[group], dtype=np.float64)
+    rates: Floats = np.bincount(group, churned) / np.bincount(group)
+    return rates[group]
 
 
 def _late_back_fill(churned: Flags, strength: float, rng: np.random.Generator) -> Floats:
     filled = FILLED_EARLY + churned * min(2.0 * (strength - 0.5), 1.0 - FILLED_EARLY)
-    return np.where(rng.random(len(churned)) < filled, np.round(rng.normal(50.0, 10.0, len(churned)), 2), np.nan)
+    early = np.round(rng.normal(50.0, 10.0, len(churned)), 2)
+    return np.asarray(np.where(rng.random(len(churned)) < filled, early, np.nan), dtype=np.float64)
 
 
 def _late_update(churned: Flags, strength: float, rng: np.random.Generator) -> Floats:
@@ -165,7 +167,7 @@ def _count_auc(later: float) -> float:
 
 def _poisson(mean: float, terms: int = 120) -> Floats:
     number = np.arange(terms)
-    return np.exp(number * math.log(mean) - mean - np.array([math.lgamma(n + 1.0) for n in number]))
+    return np.asarray(np.exp(number * math.log(mean) - mean - np.array([math.lgamma(n + 1.0) for n in number])))
 
 
 def _group_auc(size: int, rate: float) -> float:

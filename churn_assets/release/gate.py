@@ -44,16 +44,21 @@ def admit(model: Model, contract: Contract) -> None:
             f"(quality.pr_auc_floor of contract '{contract.name}'); look at chosen_model's report, mend the data "
             "or lower the floor knowingly"
         )
-    open_ = [(column, words) for column, words in model.accused if not contract.column(column).attested]
+    open_ = unattested(model, contract)
     if open_:
         column, words = open_[0]
         others = list(dict.fromkeys(f"'{name}'" for name, _ in open_ if name != column))
         more = f" (so it is with {', '.join(others)})" if others else ""
         raise GateRefused(
-            f"model {model.version}: column '{column}' {words}{more}, expected somebody to vouch that it is known before "
-            f'churn; write attested = "who, when, why it is known before churn" under it in {contract.where}, '
-            "or take it out of the model"
+            f"model {model.version}: column '{column}' {words}{more}, expected somebody to vouch that it is "
+            'known before churn; write attested = "who, when, why it is known before churn" under it in '
+            f"{contract.where}, or take it out of the model"
         )
+
+
+def unattested(model: Model, contract: Contract) -> list[tuple[str, str]]:
+    """What the model's audit accuses and nobody vouches for: pairs of column and words."""
+    return [(column, words) for column, words in model.accused if not contract.column(column).attested]
 
 
 def role_of(

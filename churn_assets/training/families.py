@@ -27,7 +27,9 @@ def own_features(contract: Contract, specs: Sequence[FeatureSpec]) -> Mapping[st
     reads = columns_read(contract)
     return {
         column.name: tuple(
-            index for index, spec in enumerate(specs) if spec.name == column.name or reads.get(spec.name) == {column.name}
+            index
+            for index, spec in enumerate(specs)
+            if spec.name == column.name or reads.get(spec.name) == frozenset({column.name})
         )
         for column in contract.scoring_columns
     }

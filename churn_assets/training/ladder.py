@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -111,7 +112,9 @@ class Ladder:
         specs = tuple(view.program.specs[index] for index in features)
         recipe, params = recipe_of(self.name, {**self.params, **(ALONE[self.name] if small else {})})
         label = self.data.churned
-        model = recipe.fit((matrix[train], label[train]), (matrix[validation], label[validation]), specs, params, self.seed)
+        model = recipe.fit(
+            (matrix[train], label[train]), (matrix[validation], label[validation]), specs, params, self.seed
+        )
         return model.margin(matrix[validation]), model.margin(matrix[test])
 
     def _kept(self, left_out: Sequence[int]) -> tuple[int, ...]:
@@ -145,7 +148,7 @@ def bands(contract: Contract, columns: Columns, as_of: float, ladder: Ladder) ->
         age, unit = values, column.unit or cohort
         edges = [*edges[:-1], np.inf]
     found = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         inside = (age >= low) & (age < high)
         churners = int(label[inside].sum())
         enough = min(churners, int(inside.sum()) - churners) >= FEWEST

@@ -240,13 +240,16 @@ def _repeats(cells: Mapping[str, Floats], label: Labels) -> dict[str, tuple[str,
     """For each column the others that rank customers alike among churned and kept: they are one column twice."""
     names = list(cells)
     if len(names) < 2:
-        return {name: () for name in names}
+        return dict.fromkeys(names, ())
     close = np.ones((len(names), len(names)), dtype=bool)
     for c in (0, 1):
         ranks = np.column_stack([ranked(cells[name][label == c]) for name in names])
         ranks = ranks - ranks.mean(axis=0)
         spread = np.sqrt((ranks**2).sum(axis=0))
-        close &= np.abs((ranks / np.where(spread > 0, spread, 1.0)).T @ (ranks / np.where(spread > 0, spread, 1.0))) >= REPEATS
+        close &= (
+            np.abs((ranks / np.where(spread > 0, spread, 1.0)).T @ (ranks / np.where(spread > 0, spread, 1.0)))
+            >= REPEATS
+        )
     return {
         name: tuple(other for j, other in enumerate(names) if close[i, j] and j != i) for i, name in enumerate(names)
     }

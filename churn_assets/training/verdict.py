@@ -31,9 +31,7 @@ class Finding:
         return asdict(self)
 
 
-def findings_of(
-    contract: Contract, seen: Mapping[str, Alone], losses: Mapping[str, float]
-) -> tuple[Finding, ...]:
+def findings_of(contract: Contract, seen: Mapping[str, Alone], losses: Mapping[str, float]) -> tuple[Finding, ...]:
     """Every column over every limit; columns in the contract's order."""
     found = []
     for name, alone in seen.items():
@@ -112,7 +110,9 @@ def _what_carries(
     if not named:
         most = max(losses, key=lambda name: losses[name], default="")
         words = "No column is over the contract's limits for what may be a consequence of churn"
-        return f"{words}; '{most}' carries most, {losses[most]:.0%} of what the model is worth." if most else f"{words}."
+        return (
+            f"{words}; '{most}' carries most, {losses[most]:.0%} of what the model is worth." if most else f"{words}."
+        )
     clauses = [f"'{name}' {_all_words(name, findings)}" for name in named[:3]]
     more = f"; {len(named) - 3} more columns are over a limit" if len(named) > 3 else ""
     last = rungs[-1]
