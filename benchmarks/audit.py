@@ -21,6 +21,7 @@ from churn_assets.data.synthesize import generate
 from churn_assets.data.validate import validate
 from churn_assets.features.encode import encode_table
 from churn_assets.training.audit import accuse
+from churn_assets.training.ladder import Loss
 from churn_assets.training.leaks import look_at_columns
 from churn_assets.training.matrix import feature_table, training_data
 from churn_assets.training.split import split_table
@@ -42,7 +43,7 @@ def accused(contract: Contract, raw: pa.Table, whole: bool) -> set[str]:
     rows = np.concatenate([view.split.train, view.split.validation])
     columns = encode_table(contract, customers)
     seen = look_at_columns(contract, columns, view.matrix, view.program.specs, data.churned, rows)
-    return {finding.column for finding in findings_of(contract, seen, dict.fromkeys(seen, 0.0))}
+    return {finding.column for finding in findings_of(contract, seen, dict.fromkeys(seen, Loss(0.0, 0.0)))}
 
 
 def main() -> None:
@@ -74,9 +75,8 @@ def main() -> None:
     every = [hit for (kind, _), hits in found.items() if kind in FINDABLE for hit in hits]
     print(f"recall {np.mean(every):.4f} of {len(every)} leaks")
     print(f"false accusations on {tables} clean tables: {clean.total()} {dict(clean) or ''}")
-    print(
-        f"false accusations beside a planted leak, {sum(map(len, found.values()))} tables: {beside.total()} {dict(beside) or ''}"
-    )
+    planted_tables = sum(map(len, found.values()))
+    print(f"false accusations beside a leak, {planted_tables} tables: {beside.total()} {dict(beside) or ''}")
 
 
 if __name__ == "__main__":

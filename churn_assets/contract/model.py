@@ -176,7 +176,7 @@ class Audit:
 
     single_column_pr_auc_lift: float = 0.6
     isolated_churner_share: float = 0.2
-    headline_loss_when_removed: float = 0.3
+    headline_loss_when_removed: float = 0.5
     echo_roc_auc: float = 0.61
 
 

@@ -118,7 +118,7 @@ def _disguised(
         raise DataError("a disguised echo needs a number to hide behind; this contract has none")
     worn = np.asarray(table.column(numbers[0]).cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
     ranked = np.argsort(np.argsort(np.nan_to_num(worn))) / len(worn)
-    disguise = (ranked - ranked.mean()) / ranked.std()
+    disguise: Floats = (ranked - ranked.mean()) / ranked.std()
     return _label_echo(churned, strength, rng) + disguise
 
 

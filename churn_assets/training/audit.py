@@ -15,7 +15,7 @@ import numpy as np
 from churn_assets.contract.model import Contract
 from churn_assets.features.encode import Columns, encode_table
 from churn_assets.training.families import companions, features_of, own_features
-from churn_assets.training.ladder import Band, Figure, Ladder, bands
+from churn_assets.training.ladder import Band, Figure, Ladder, Loss, bands
 from churn_assets.training.leaks import Alone, Echo, look_at_columns
 from churn_assets.training.matrix import as_of_of, training_data
 from churn_assets.training.verdict import Finding, findings_of, two_sentences
@@ -41,7 +41,7 @@ class ColumnFigures:
     share of the model's lift that goes with it (validation rows), and what was seen of it."""
 
     alone: Mapping[str, Figure]
-    loss: float
+    loss: Loss
     seen: Alone
 
 
@@ -145,15 +145,15 @@ def accuse(
 
 def _examine(
     contract: Contract, columns: Columns, ladder: Ladder
-) -> tuple[dict[str, Alone], dict[str, float], tuple[Finding, ...]]:
+) -> tuple[dict[str, Alone], dict[str, Loss], tuple[Finding, ...]]:
     """What each column shows, what goes with it, and who is over a limit; no test row is read."""
     data = ladder.data
     view = data.views["random"]
     learnt_from = np.concatenate([view.split.train, view.split.validation])
     seen = look_at_columns(contract, columns, view.matrix, view.program.specs, data.churned, learnt_from, ladder.seed)
     reads = features_of(contract, view.program.specs)
-    base = float(data.churned[view.split.validation].mean())
-    losses = {name: _loss(ladder, reads[name], base) for name in seen}
+    limit = contract.audit.headline_loss_when_removed
+    losses = {name: ladder.loss(reads[name], limit) for name in seen}
     return seen, losses, findings_of(contract, seen, losses)
 
 
@@ -192,22 +192,14 @@ def audited_recipe(chosen: str) -> tuple[str, str]:
     return "boosted", f"boosted trees in place of '{chosen}', which takes too long to refit at each rung, in {fast}"
 
 
-def _loss(ladder: Ladder, features: Sequence[int], base: float) -> float:
-    """Share of the lift over the base rate that goes with these features, 0 to 1, on validation rows."""
-    whole = ladder.validation() - base
-    if not features or whole <= 0:
-        return 0.0
-    return float(np.clip((ladder.validation() - ladder.validation(features)) / whole, 0.0, 1.0))
-
-
 def _suspects(contract: Contract, findings: Sequence[Finding]) -> tuple[str, ...]:
     named = {finding.column for finding in findings}
     return tuple(c.name for c in contract.scoring_columns if c.suspect or c.name in named)
 
 
-def _heaviest(losses: Mapping[str, float]) -> tuple[str, ...]:
+def _heaviest(losses: Mapping[str, Loss]) -> tuple[str, ...]:
     """Where nothing is suspect, the column that carries most shows how far the figure rests on one."""
-    most = max(losses, key=lambda name: losses[name], default=None)
+    most = max(losses, key=lambda name: losses[name].share, default=None)
     return () if most is None or len(losses) < 2 else (most,)
 
 
@@ -234,7 +226,7 @@ def _column_json(figures: ColumnFigures) -> dict[str, Any]:
     seen = figures.seen
     return {
         "alone": {split: figure.to_json() for split, figure in figures.alone.items()},
-        "headline_loss_when_removed": figures.loss,
+        "headline_loss_when_removed": figures.loss.share,
         "single_column_pr_auc_lift": seen.pr_auc_lift,
         "isolated_churner_share": seen.isolated_share,
         "isolated_by": seen.isolated_by,
@@ -248,7 +240,7 @@ def _echo_json(echo: Echo) -> dict[str, float | None]:
     told = np.isfinite(echo.by_label_error)
     return {
         "roc_auc": echo.roc_auc,
-        "tied_share": echo.tied_share,
+        "tied": echo.tied,
         "by_label": echo.by_label if told else None,
         "by_label_error": echo.by_label_error if told else None,
     }

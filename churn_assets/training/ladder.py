@@ -13,7 +13,7 @@ import numpy.typing as npt
 from churn_assets.contract.model import Contract, Kind
 from churn_assets.features.encode import Columns
 from churn_assets.training.candidate import recipe_of
-from churn_assets.training.evaluate import Ranking, bootstrap_weights, interval, pr_auc
+from churn_assets.training.evaluate import Ranking, bootstrap_weights, interval
 from churn_assets.training.matrix import TrainingData
 
 Floats = npt.NDArray[np.float64]
@@ -56,6 +56,14 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Loss:
+    """Share of the lift over the base rate that goes with some columns, 0 to 1, and its lower 95 % bound."""
+
+    share: float
+    low: float
+
+
+@dataclass(frozen=True)
 class Band:
     """Test customers of one age; `figure` is None where there are too few to say."""
 
@@ -91,10 +99,24 @@ class Ladder:
         """The figure on test rows with nothing but these features, by a smaller model of the same recipe."""
         return self._figure(split, self.margins(split, tuple(features), small=True)[1])
 
-    def validation(self, left_out: Sequence[int] = ()) -> float:
-        """PR-AUC on validation rows of the random split without these features: for limits, not for show."""
+    def loss(self, features: Sequence[int], limit: float) -> Loss:
+        """What goes with these features, on validation rows; the bound is only sought where it matters,
+        above `limit`."""
         rows = self.data.views["random"].split.validation
-        return pr_auc(self.data.churned[rows], self.margins("random", self._kept(left_out))[0])
+        label, base = self.data.churned[rows], float(self.data.churned[rows].mean())
+        whole = Ranking(label, self.margins("random", self._kept(()))[0])
+        without = Ranking(label, self.margins("random", self._kept(features))[0])
+
+        def share(weights: Floats | None) -> float:
+            reached = whole.pr_auc(weights)
+            lift = reached - base
+            return float(np.clip((reached - without.pr_auc(weights)) / lift, 0.0, 1.0)) if lift > 0 else 0.0
+
+        point = share(None) if features else 0.0
+        if point <= limit:
+            return Loss(point, point)
+        drawn = [share(weights) for weights in bootstrap_weights(label, DRAWS, self.seed)]
+        return Loss(point, interval(np.array(drawn))[0])
 
     def margins(self, split: str, features: tuple[int, ...], small: bool = False) -> tuple[Floats, Floats]:
         """Log-odds of validation and of test rows; all equal if no feature is left."""

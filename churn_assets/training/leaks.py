@@ -43,9 +43,10 @@ SMOOTHING = 20.0  # rows of the base rate added to each bin
 MOST_ROWS = 50_000  # more say nothing more about an echo
 RUN_ROWS = 30  # a shorter run of churners without a kept customer is luck
 REPEATS = 0.9  # rank correlation within the labels from which on one column repeats another
-TIED = 0.02  # share of a column's variance within the labels that others may explain of an echo
+TIED = 0.1  # correlation within a label with what the others predict; below it a column is as good as free
 CLEAR = 3.0  # standard errors
 PRECISE = 0.25  # a larger standard error of `by_label` says nothing
+FEWEST = 100  # churned or kept customers; with fewer, whether others explain a column cannot be told
 SOME = 0.005  # a share of missing values below it is no pattern
 
 
@@ -53,14 +54,16 @@ SOME = 0.005  # a share of missing values below it is no pattern
 class Echo:
     """Whether a quantity comes from the label alone.
 
-    `roc_auc` of the quantity alone, at least 0.5. `tied_share`: part of its variance within the
-    labels that all other columns predict out of fold, the larger of churned and kept. `by_label`: what
+    `roc_auc` of the quantity alone, at least 0.5. `tied`: its correlation with what all other columns
+    predict of it out of fold, among the churned or among the kept, whichever is clearer; `tied_by_chance`:
+    up to where it may be noise. `by_label`: what
     predicts the label predicts of it, as a share of what it would predict of a copy of the label;
     `by_label_error` is its standard error, infinite if the others do not predict the label.
     """
 
     roc_auc: float
-    tied_share: float
+    tied: float
+    tied_by_chance: float
     by_label: float
     by_label_error: float
 
@@ -68,7 +71,7 @@ class Echo:
         """Strong enough, explained by the label, and by nothing else."""
         return (
             self.roc_auc >= roc_auc_limit
-            and self.tied_share <= TIED
+            and self.tied <= max(TIED, self.tied_by_chance)
             and self.by_label_error <= PRECISE
             and abs(self.by_label - 1.0) <= max(0.1, CLEAR * self.by_label_error)
             and self.by_label >= CLEAR * self.by_label_error
@@ -147,26 +150,35 @@ def _alone(
 
 
 def _echo(score: Floats, strength: float, label: Labels, others: Others, keep: npt.NDArray[np.bool_]) -> Echo:
-    if keep.sum() <= 1:  # the intercept alone: with nothing else known, nobody can tell
-        return Echo(strength, 0.0, 0.0, np.inf)
+    fewest = min(int(label.sum()), int((1 - label).sum()))
+    if keep.sum() <= 1 or fewest < FEWEST:  # the intercept alone, or too few customers: nobody can tell
+        return Echo(strength, 0.0, 0.0, 0.0, np.inf)
     means = np.array([score[label == c].mean() for c in (0, 1)])
     left, apart = score - means[label], means[1] - means[0]
     if abs(apart) < 1e-9 or not left.any():
         # Nothing varies within the labels: either no signal at all, or the label itself.
-        return Echo(strength, 0.0, 1.0, 0.0 if abs(apart) > 1e-9 else np.inf)
+        return Echo(strength, 0.0, 0.0, 1.0, 0.0 if abs(apart) > 1e-9 else np.inf)
     leaning = others.predict(label.astype(np.float64), keep)
     leaning = leaning - leaning.mean()
     known = float(np.mean(leaning * (label - label.mean()))) * apart
     noise = float(np.std(leaning * left)) / np.sqrt(len(label))
     by_label = 1.0 + float(np.mean(leaning * left)) / known if known else 0.0
     error = noise / abs(known) if known else np.inf
-    tied = []
+    tied, by_chance = _tied(left, label, others, keep)
+    return Echo(strength, tied, by_chance, by_label, error)
+
+
+def _tied(left: Floats, label: Labels, others: Others, keep: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    """Correlation of what the label leaves of a column with what the others predict of that, in the label
+    where it stands out most, and the correlation that chance gives there."""
+    found = []
     for c in (0, 1):
         own = label == c
-        rest = np.sum((left[own] - others.predict(left, keep, (c,))[own]) ** 2)
-        spread = np.sum(left[own] ** 2)
-        tied.append(1.0 - float(rest / spread) if spread > 0 else 0.0)
-    return Echo(strength, max(tied), by_label, error)
+        rest, said = left[own] - left[own].mean(), others.predict(left, keep, (c,))[own]
+        said = said - said.mean()
+        spread = float(np.sqrt(np.sum(rest**2) * np.sum(said**2)))
+        found.append((float(np.sum(rest * said)) / spread if spread > 0 else 0.0, CLEAR / float(np.sqrt(own.sum()))))
+    return max(found, key=lambda pair: pair[0] - max(TIED, pair[1]))
 
 
 def isolated(values: Floats, label: Labels, column: Column) -> tuple[float, str]:

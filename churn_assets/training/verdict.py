@@ -11,7 +11,7 @@ from churn_assets.training.leaks import Alone
 
 if TYPE_CHECKING:
     from churn_assets.training.audit import Rung
-    from churn_assets.training.ladder import Band
+    from churn_assets.training.ladder import Band, Loss
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Finding:
         return asdict(self)
 
 
-def findings_of(contract: Contract, seen: Mapping[str, Alone], losses: Mapping[str, float]) -> tuple[Finding, ...]:
+def findings_of(contract: Contract, seen: Mapping[str, Alone], losses: Mapping[str, Loss]) -> tuple[Finding, ...]:
     """Every column over every limit; columns in the contract's order."""
     found = []
     for name, alone in seen.items():
@@ -41,7 +41,7 @@ def findings_of(contract: Contract, seen: Mapping[str, Alone], losses: Mapping[s
     return tuple(found)
 
 
-def _over(contract: Contract, alone: Alone, loss: float) -> list[tuple[str, float, str]]:
+def _over(contract: Contract, alone: Alone, loss: Loss) -> list[tuple[str, float, str]]:
     limits = contract.audit
     over = []
     if alone.pr_auc_lift > limits.single_column_pr_auc_lift:
@@ -56,9 +56,9 @@ def _over(contract: Contract, alone: Alone, loss: float) -> list[tuple[str, floa
             f"{alone.isolated_by} (allowed {limits.isolated_churner_share:.0%})"
         )
         over.append(("isolated_churner_share", alone.isolated_share, words))
-    if loss > limits.headline_loss_when_removed:
-        words = f"carries {loss:.0%} of what the model is worth (allowed {limits.headline_loss_when_removed:.0%})"
-        over.append(("headline_loss_when_removed", loss, words))
+    if loss.low > limits.headline_loss_when_removed:
+        words = f"carries {loss.share:.0%} of what the model is worth (allowed {limits.headline_loss_when_removed:.0%})"
+        over.append(("headline_loss_when_removed", loss.share, words))
     if alone.values.is_echo(limits.echo_roc_auc):
         words = (
             f"follows the label (ROC AUC alone {alone.values.roc_auc:.2f}) and nothing else known about a customer, "
@@ -77,7 +77,7 @@ def _over(contract: Contract, alone: Alone, loss: float) -> list[tuple[str, floa
 def two_sentences(
     contract: Contract,
     rungs: Sequence[Rung],
-    losses: Mapping[str, float],
+    losses: Mapping[str, Loss],
     findings: Sequence[Finding],
     ages: Sequence[Band],
 ) -> tuple[str, str]:
@@ -104,14 +104,16 @@ def _what_is_left(whole: Rung, ages: Sequence[Band]) -> str:
 
 
 def _what_carries(
-    contract: Contract, rungs: Sequence[Rung], losses: Mapping[str, float], findings: Sequence[Finding]
+    contract: Contract, rungs: Sequence[Rung], losses: Mapping[str, Loss], findings: Sequence[Finding]
 ) -> str:
     named = list(dict.fromkeys(finding.column for finding in findings))
     if not named:
-        most = max(losses, key=lambda name: losses[name], default="")
+        most = max(losses, key=lambda name: losses[name].share, default="")
         words = "No column is over the contract's limits for what may be a consequence of churn"
         return (
-            f"{words}; '{most}' carries most, {losses[most]:.0%} of what the model is worth." if most else f"{words}."
+            f"{words}; '{most}' carries most, {losses[most].share:.0%} of what the model is worth."
+            if most
+            else f"{words}."
         )
     clauses = [f"'{name}' {_all_words(name, findings)}" for name in named[:3]]
     more = f"; {len(named) - 3} more columns are over a limit" if len(named) > 3 else ""

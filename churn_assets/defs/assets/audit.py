@@ -114,7 +114,7 @@ def _column_rows(found: "Audit") -> list[dict[str, Any]]:
             "alone, out of time": str(figures.alone["out_of_time"]) if "out_of_time" in figures.alone else None,
             "lift alone": figures.seen.pr_auc_lift,
             "churners set apart": figures.seen.isolated_share,
-            "lost without it": figures.loss,
+            "lost without it": figures.loss.share,
         }
         for name, figures in found.columns.items()
     ]
