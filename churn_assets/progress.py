@@ -73,6 +73,9 @@ def summarise(settings: Settings, out: Console) -> None:
     if chosen:
         out.print(_comparison(chosen))
         out.print(escape(f"Chosen: {chosen['name']}, version {chosen['version']}. {chosen['reason']}."), soft_wrap=True)
+    audited = read_asset(settings, "leakage_audit")
+    for sentence in audited["sentences"] if audited else ():
+        out.print(escape(sentence), soft_wrap=True)
     if registered:
         where = registered["registry"] or f"not in MLflow: {registered['missing']}"
         out.print(escape(f"It is the {registered['alias']} ({where}): {registered['reason']}."), soft_wrap=True)

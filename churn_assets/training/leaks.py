@@ -20,7 +20,7 @@ with a behaviour, unless it goes over one of the plain limits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,7 @@ from churn_assets.features.compile import FeatureSpec, Matrix
 from churn_assets.features.encode import Columns
 from churn_assets.training.evaluate import pr_auc, roc_auc
 from churn_assets.training.families import features_of
+from churn_assets.training.isolation import isolated
 from churn_assets.training.others import Others, ranked
 
 Floats = npt.NDArray[np.float64]
@@ -41,7 +42,6 @@ FOLDS = 5
 BINS = 20
 SMOOTHING = 20.0  # rows of the base rate added to each bin
 MOST_ROWS = 50_000  # more say nothing more about an echo
-RUN_ROWS = 30  # a shorter run of churners without a kept customer is luck
 REPEATS = 0.9  # rank correlation within the labels from which on one column repeats another
 TIED = 0.1  # correlation within a label with what the others predict; below it a column is as good as free
 CLEAR = 3.0  # standard errors
@@ -179,43 +179,6 @@ def _tied(left: Floats, label: Labels, others: Others, keep: npt.NDArray[np.bool
         spread = float(np.sqrt(np.sum(rest**2) * np.sum(said**2)))
         found.append((float(np.sum(rest * said)) / spread if spread > 0 else 0.0, CLEAR / float(np.sqrt(own.sum()))))
     return max(found, key=lambda pair: pair[0] - max(TIED, pair[1]))
-
-
-def isolated(values: Floats, label: Labels, column: Column) -> tuple[float, str]:
-    """Share of the churners in runs of at least RUN_ROWS churners without a kept customer, and the
-    longest run in words. Values are sorted, equal ones stand together; a category's choices and
-    missing values are runs of their own."""
-    total = max(1, int(label.sum()))
-    best, share, words = 0, 0, ""
-    for churners, told in _runs(values, label, column):
-        if churners >= RUN_ROWS:
-            share += churners
-            if churners > best:
-                best, words = churners, told
-    return share / total, words
-
-
-def _runs(values: Floats, label: Labels, column: Column) -> Iterator[tuple[int, str]]:
-    known = ~np.isnan(values)
-    gone = label[~known]
-    if len(gone) and gone.all():
-        yield len(gone), f"{column.name} missing"
-    distinct, place = np.unique(values[known], return_inverse=True)
-    churned = np.bincount(place, label[known], len(distinct))
-    pure = churned == np.bincount(place, minlength=len(distinct))
-    if column.choices:
-        for code in np.flatnonzero(pure):
-            yield int(churned[code]), f"{column.name} = {column.choices[int(distinct[code])]}"
-        return
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], pure.astype(np.int8), [0]])))
-    for start, end in zip(edges[::2], edges[1::2] - 1, strict=True):
-        one, two = (_word(column, distinct[i]) for i in (start, end))
-        told = f"{column.name} = {one}" if one == two else f"{column.name} from {one} to {two}"
-        yield int(churned[start : end + 1].sum()), told
-
-
-def _word(column: Column, value: float) -> str:
-    return str(np.datetime64(int(value), "D")) if column.kind is Kind.DATE else f"{value:g}"
 
 
 def _numbers(column: Column, values: npt.NDArray[np.float64]) -> Floats:

@@ -11,7 +11,8 @@ from churn_assets.data.synthesize import generate
 from churn_assets.data.validate import validate
 from churn_assets.features.compile import FeatureSpec, compile_features
 from churn_assets.features.encode import encode_table
-from churn_assets.training.leaks import RUN_ROWS, Echo, isolated, look_at_columns
+from churn_assets.training.isolation import RUN_ROWS, isolated
+from churn_assets.training.leaks import Echo, look_at_columns
 from churn_assets.training.matrix import as_of_of
 from churn_assets.training.others import Others, ranked
 from churn_assets_tests.strategies import STORE, TELECOM
