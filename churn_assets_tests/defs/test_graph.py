@@ -107,7 +107,7 @@ def test_one_mlflow_run_holds_the_whole_training(made):
     parameters = dict(_rows(of, "select key, value from params"))
     assert parameters["boosted.rounds"] == "40"
     kept = {path.name for path in (of.mlflow_dir / "artifacts").rglob("*.png")}
-    assert kept == {"candidates.png", "precision_and_recall.png", "calibration.png", "profit.png"}
+    assert kept == {"candidates.png", "precision_and_recall.png", "calibration.png", "profit.png", "leakage_audit.png"}
 
 
 def test_the_first_model_is_champion_everywhere(made):
