@@ -152,6 +152,34 @@ def show(
     show_contract(load_contract(path or _settings().contract_path), out)
 
 
+@contract_app.command(
+    epilog="Example: [bold]churn contract init customers.csv --label Churn --churned Yes -o contracts/mine.toml[/bold]"
+)
+def init(
+    file: Annotated[str, typer.Argument(help="Any table: xlsx, csv, parquet or duckdb://file?table=name.")],
+    label: Annotated[str, typer.Option(help="The column that says who churned.")],
+    churned: Annotated[str, typer.Option(help="Its value for a customer who churned.")],
+    key: Annotated[str | None, typer.Option("--id", help="The column that names a customer. Default: found.")] = None,
+    cohort: Annotated[
+        str | None, typer.Option(help="When a customer came: a date, or a tenure. Default: found.")
+    ] = None,
+    sheet: Annotated[str | None, typer.Option(help="Sheet of a workbook. Default: the first.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to.")] = Path("contracts/mine.toml"),
+    force: Annotated[bool, typer.Option("--force", help="Write over a contract that is there.")] = False,
+) -> None:
+    """Draft a contract from any table: enough to train and score by, with what is unclear as questions in it."""
+    from churn_assets.data.draft import Wish, draft_contract, refuse_existing, write_draft
+    from churn_assets.data.draft_time import slug
+    from churn_assets.progress import Counting, show_draft
+
+    refuse_existing(output, force)  # before a long table is read
+    wish = Wish(label, churned, key, cohort, sheet, name=slug(output.stem))
+    with Counting(err, "rows read") as tell:
+        draft = draft_contract(file, wish, tell=tell)
+    write_draft(draft, output, force)
+    show_draft(draft, file, output, out)
+
+
 def _settings(home: Path | None = None, contract: Path | None = None, source: str | None = None) -> Settings:
     """Options win over the environment; they are put there, so that every process of this run agrees."""
     given = {"CHURN_HOME": home, "CHURN_CONTRACT": contract}
