@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -22,6 +23,7 @@ from churn_assets.data.draft_guess import (
 )
 from churn_assets.data.draft_number import as_number
 from churn_assets.data.parse import as_text, canonical_number, read_date
+from churn_assets.data.repair import SERIAL_ZERO
 
 _TRUE_FALSE = (
     ("yes", "no"),
@@ -117,7 +119,11 @@ def _with_dates(base: Guess, counts: Mapping[str, int], formats: tuple[str, ...]
     found = replace(
         base, column=column, seen=f"{min(known)} .. {max(known)}", questions=(question,) if question else ()
     )
-    return with_missing(found, counts, {t: n for t, n in counts.items() if t not in unread})
+    # Excel's day zero is undone by a repair of its own, and is none of the contract's spellings of nothing.
+    zero = sum(n for text, n in unread.items() if re.match(SERIAL_ZERO, text))
+    plain = {text: n for text, n in counts.items() if not re.match(SERIAL_ZERO, text)}
+    readable = {text: n for text, n in plain.items() if text not in unread}
+    return with_missing(replace(found, missing_rows=found.missing_rows + zero), plain, readable)
 
 
 def _as_category(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) -> Guess | None:

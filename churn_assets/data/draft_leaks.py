@@ -75,7 +75,8 @@ def why_suspect(name: str, found: Look | None) -> str:
         words.append(f"{found.pure_share:.0%} of the churned share a value that next to nobody else has")
     if OUTCOME_NAME.search(words_of(name)):
         words.append("its name speaks of the outcome")
-    return f"{' and '.join(words)}; is it known before the customer leaves?".capitalize() if words else ""
+    told = " and ".join(words)
+    return f"{told[0].upper()}{told[1:]}; is it known before the customer leaves?" if words else ""
 
 
 def _groups(guess: Guess, cells: pa.ChunkedArray) -> Codes:

@@ -75,7 +75,8 @@ _VALUE = (
 
 def _column(guess: Guess) -> Iterable[str]:
     column = guess.column
-    seen = guess.seen + (f"; {guess.missing_rows:,} of {guess.rows:,} rows missing" if guess.missing_rows else "")
+    gone = f"{guess.missing_rows:,} of {guess.rows:,} rows missing" if guess.missing_rows else ""
+    seen = "; ".join(filter(None, (guess.seen, gone)))
     yield from _comment([f"Seen: {seen}"] if seen else [])
     yield from _questions(guess.questions)
     yield "[[columns]]"

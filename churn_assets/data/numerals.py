@@ -12,7 +12,7 @@ from churn_assets.contract.model import Contract, Kind
 
 _SIGN, _GAPS = "[-+\u2212]?", " \u00a0\u202f'\u2019"
 _COMMA = re.compile(rf"{_SIGN}(?:\d+|[1-9]\d{{0,2}}(?:[.{_GAPS}]\d{{3}})+)(?:,\d*)?")
-_POINT = re.compile(rf"{_SIGN}(?:\d+|[1-9]\d{{0,2}}(?:[.{_GAPS}]\d{{3}})+)(?:\.\d*)?")
+_POINT = re.compile(rf"{_SIGN}(?:\d+|[1-9]\d{{0,2}}(?:[,{_GAPS}]\d{{3}})+)(?:\.\d*)?")
 _MARKS = re.compile(r"^(?:[A-Z]{3}(?=[\s\d])|[$€£¥₹₽]|kr\.?)|(?:%|[$€£¥₹₽]|(?<=[\s\d])[A-Z]{3}|kr\.?|zł)$")
 
 

@@ -28,7 +28,7 @@ _FIRST_SHIFTED_DAY = days_since_epoch(dt.date(1904, 1, 1)) + SHIFT_DAYS
 
 # Excel's serial 0 once it is text: a time without a day, the day before the first of January 1900, or
 # the first day of another reader's epoch.
-_SERIAL_ZERO = (
+SERIAL_ZERO = (
     r"^\s*(?:0?0:00(?::00(?:\.0+)?)?|0?1/0?0/(?:00|1900)|0?0/0?1/(?:00|1900)"
     r"|(?:1899-12-30|1899-12-31|1900-01-00|1904-01-01)(?:[T ]0?0:00(?::00(?:\.0+)?)?)?)\s*$"
 )
@@ -123,7 +123,7 @@ def excel_serial_zero(table: pa.Table, contract: Contract) -> tuple[pa.Table, Re
     touched = np.zeros(table.num_rows, dtype=bool)
     for column in _dates_in(table, contract):
         text = as_text(table.column(column.name))
-        zero = _matches(text, _SERIAL_ZERO)
+        zero = _matches(text, SERIAL_ZERO)
         spellings.update(pc.unique(text.filter(pa.array(zero))).to_pylist())
         table = _replace(table, column.name, zero, pa.nulls(table.num_rows, pa.string()))
         by_column[column.name] = int(zero.sum())
