@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from churn_assets.contract.check import RESERVED
 from churn_assets.contract.load import parse_contract
@@ -105,7 +106,7 @@ def draft_contract(
         raise DraftError(f"{wish.label!r} is the label; --id and --cohort must be other columns")
     label = draft_label(wish.label, wish.churned, sample.labels)
     guesses = [guess_column(name, sample.table.column(name)) for name in names if name != wish.label]
-    guesses, number_repair = _one_number_style(guesses, sample.table)
+    guesses, number_repair = _one_number_style(guesses, sample)
     key, asked = choose_key(guesses, wish.key)
     churned = label.read(sample.table.column(wish.label))
     guesses = [_judged(g, key, wish, sample.table, churned) for g in _without_repeats(guesses, key, sample.table)]
@@ -146,26 +147,24 @@ def _something_left(guesses: Sequence[Guess], label: LabelDraft) -> None:
     )
 
 
-def _one_number_style(guesses: Sequence[Guess], table: pa.Table) -> tuple[list[Guess], str]:
+def _one_number_style(guesses: Sequence[Guess], sample: Sample) -> tuple[list[Guess], str]:
     """One repair of numbers for the whole table; columns written in the other style are left out."""
     needed = [g.repair for g in guesses if g.repair]
     if not needed:
         return list(guesses), ""
     repair = max(_NUMBER_REPAIRS, key=needed.count)
-    kept = [
-        g.left_out("its numbers are written in another style than those of the other columns; write them alike")
-        if g.repair not in ("", repair)
-        else g
-        for g in guesses
-    ]
-    columns = tuple(g.column for g in kept if not g.why)
-    rewritten = {name: cells for name, _, cells in rewrite(table, _bare(columns), repair)}
+    columns = tuple(g.column for g in guesses if not g.why)
+    touched = {n: cells for n, change, cells in rewrite(sample.table, _bare(columns), repair) if pc.any(change).as_py()}
+    bystanders = [g for g in guesses if g.name in touched and not g.repair]
+    if bystanders and sample.format != "csv":
+        repair = ""  # numbers there are numbers, and 12.345 must stay what it is
+    why = "its numbers are written in another style than those of other columns; write them alike"
+    kept = [g.left_out(why) if g.repair not in ("", repair) else g for g in guesses]
+    if not repair:
+        return kept, ""
     # The repair is for the table: a column that read without it may read otherwise now.
-    again = [
-        guess_column(g.name, pa.chunked_array([rewritten[g.name]])) if g.name in rewritten and not g.repair else g
-        for g in kept
-    ]
-    return again, repair
+    again = {g.name: guess_column(g.name, pa.chunked_array([touched[g.name]])) for g in bystanders}
+    return [again.get(g.name, g) for g in kept], repair
 
 
 def _bare(columns: tuple[Column, ...]) -> Contract:
@@ -182,7 +181,7 @@ def _without_repeats(guesses: Sequence[Guess], key: Guess | None, table: pa.Tabl
         twin = None
         if not guess.why and guess is not key:
             alike = [g for g in kept if not g.why and (g.distinct, g.seen) == (guess.distinct, guess.seen)]
-            text = as_text(table.column(guess.name))
+            text = as_text(table.column(guess.name)) if alike else None
             twin = next((g for g in alike if as_text(table.column(g.name)).equals(text)), None)
         kept.append(guess.left_out(f"it repeats '{twin.name}' in every row") if twin else guess)
     return kept

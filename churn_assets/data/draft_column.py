@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -25,6 +26,7 @@ from churn_assets.data.draft_number import as_number
 from churn_assets.data.parse import as_text, canonical_number, read_date
 from churn_assets.data.repair import SERIAL_ZERO
 
+_MOST_SPELLINGS = 20  # of true and false, in upper and lower case
 _TRUE_FALSE = (
     ("yes", "no"),
     ("true", "false"),
@@ -50,12 +52,15 @@ def guess_column(name: str, cells: pa.ChunkedArray) -> Guess:
     type_ = cells.type.value_type if pa.types.is_dictionary(cells.type) else cells.type
     if pa.types.is_nested(type_) or pa.types.is_binary(type_) or pa.types.is_time(type_) or pa.types.is_duration(type_):
         return _ignored(name, cells, f"its cells are of type {type_}, which no kind of the contract fits")
-    text = as_text(cells)
-    counted = pc.value_counts(pc.fill_null(text, ""))
-    every = dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
-    blank = sum(rows for value, rows in every.items() if not value.strip())
-    counts = {value: rows for value, rows in every.items() if value.strip()}
-    return _of_counts(name, type_, counts, len(text), blank)
+    blank, counts = 0, Counter[str]()
+    # Counted as it is stored, and only then as text: a column of numbers has fewer values than cells.
+    counted = pc.value_counts(cells)
+    for text, rows in zip(as_text(counted.field("values")).to_pylist(), counted.field("counts").to_pylist(), strict=True):
+        if text is None or not text.strip():
+            blank += rows
+        else:
+            counts[text] += rows
+    return _of_counts(name, type_, counts, len(cells), blank)
 
 
 def _of_counts(name: str, type_: pa.DataType, counts: Mapping[str, int], rows: int, blank: int) -> Guess:
@@ -82,6 +87,8 @@ def _ignored(name: str, cells: pa.ChunkedArray, why: str) -> Guess:
 
 
 def _as_boolean(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) -> Guess | None:
+    if len(real) > _MOST_SPELLINGS:
+        return None
     lowered = {canonical_number(value).lower() for value in real}
     for true, false in _TRUE_FALSE:
         if lowered == {true, false}:

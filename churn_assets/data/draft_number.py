@@ -26,6 +26,7 @@ from churn_assets.data.parse import read_number
 
 _EXACT = 2**53  # whole numbers beyond it are not told apart by float64
 _FEW_CODES = 8
+_TRIED = 300
 
 
 def as_number(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) -> Guess | None:
@@ -34,6 +35,9 @@ def as_number(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) -
     `counts` has the rows of each spelling, `real` those that mean something.
     """
     texts = list(real)
+    few = texts[:: max(1, len(texts) // _TRIED)]
+    if sum(_reads(text) for text in few) < 0.5 * len(few):
+        return None  # ids and free text, of which there may be very many, are not read one by one
     if any(re.fullmatch(r"\s*0\d+\s*", text) for text in texts):
         return None  # 01234 is a code: as a number it would lose its zero
     repair, values, share = _best_reading(real)
@@ -70,6 +74,10 @@ def _best_reading(real: Mapping[str, int]) -> tuple[str, list[float | None], flo
     }
     best = max(shares, key=lambda name: shares[name])  # the first of equals: no repair, if none is needed
     return best, found[best], shares[best]
+
+
+def _reads(text: str) -> bool:
+    return _plain(text) is not None or any(_rewritten(read, text) is not None for read in READERS.values())
 
 
 def _coded(base: Guess, readable: Mapping[str, int], whole: bool, numbers: npt.NDArray[np.float64]) -> Guess | None:

@@ -6,7 +6,6 @@ sample does not follow a pattern of the file, needs no knowledge of its length, 
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from churn_assets.data.delimited import dialect
 from churn_assets.data.location import locate
 from churn_assets.data.parse import as_text
 from churn_assets.data.read import iter_batches
+from churn_assets.data.row_hash import hashed
 from churn_assets.errors import DuplicateColumn, SourceUnreadable
 
 SAMPLE_ROWS = 250_000
@@ -123,7 +123,7 @@ def _stream(
     for batch in iter_batches(source, contract):
         if rows == 0:
             _names_once(batch.schema.names, str(source))
-        drawn = hash_rows(rows, batch.num_rows)
+        drawn = hashed(np.arange(rows, rows + batch.num_rows), 0, "sample")
         rows += batch.num_rows
         if label in batch.schema.names and len(labels) <= LABEL_VALUES:
             labels.update(_counts(batch.column(batch.schema.names.index(label))))
@@ -159,18 +159,6 @@ def _thin(kept: list[pa.Table], hashes: list[npt.NDArray[np.uint64]], limit: int
         kept[index] = kept[index].filter(pa.array(part <= highest))
         hashes[index] = part[part <= highest]
     return highest
-
-
-def hash_rows(start: int, rows: int, salt: str = "sample") -> npt.NDArray[np.uint64]:
-    """A uniform 64-bit number a row, by row number and `salt` alone (splitmix64), shape (rows,)."""
-    base = int.from_bytes(hashlib.sha256(salt.encode()).digest()[:8], "big")
-    with np.errstate(over="ignore"):
-        mixed = (np.arange(start + 1, start + rows + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)) + np.uint64(
-            base
-        )
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return mixed ^ (mixed >> np.uint64(31))
 
 
 def _counts(cells: pa.Array) -> dict[str, int]:
