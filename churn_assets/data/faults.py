@@ -84,7 +84,7 @@ class Change:
                 return pa.array([self.value] * len(cells), cells.type)
             return pa.array(np.zeros(len(cells), dtype=np.int64)).cast(cells.type)
         if pa.types.is_date(cells.type):
-            return pc.add(cells.cast(pa.int32()), int(self.amount)).cast(pa.date32())
+            return pc.add(cells.cast(pa.int32()), pa.scalar(int(self.amount), pa.int32())).cast(pa.date32())
         numbers = cells.cast(pa.float64())
         changed = pc.add(numbers, self.amount) if self.what == "add" else pc.multiply(numbers, self.amount)
         return pc.round(changed).cast(cells.type) if pa.types.is_integer(cells.type) else changed

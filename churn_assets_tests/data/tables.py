@@ -127,7 +127,9 @@ def forty_columns(rows: int = 500) -> Columns:
     rng, risk, churned = people(rows, seed=5)
     table: Columns = {"customer_no": list(range(7, 7 + rows))}
     for i in range(36):
-        table[f"measure {i}"] = [round(float(v), 3) for v in (0.3 * risk if i % 3 == 0 else 0) + rng.standard_normal(rows)]
+        table[f"measure {i}"] = [
+            round(float(v), 3) for v in (0.3 * risk if i % 3 == 0 else 0) + rng.standard_normal(rows)
+        ]
     table["always"] = ["same"] * rows
     table["never"] = [None] * rows
     table["churn"] = [int(v) for v in churned]

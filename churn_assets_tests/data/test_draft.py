@@ -1,11 +1,13 @@
 """From any table to a contract that trains: every awkward shape, and every way it cannot work."""
 
+import contextlib
 import datetime as dt
 import tomllib
 
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ from churn_assets.contract.model import Column, Kind, Role
 from churn_assets.data.draft import Wish, draft_contract, write_draft
 from churn_assets.data.draft_column import guess_column
 from churn_assets.data.draft_dates import find_formats
-from churn_assets.data.draft_label import LabelDraft
+from churn_assets.data.draft_label import LabelDraft, draft_label
 from churn_assets.data.draft_sample import read_sample
 from churn_assets.data.draft_text import toml
 from churn_assets.data.parse import read_date
@@ -352,7 +354,9 @@ def test_any_text_survives_being_written_as_toml(text):
 
 @given(
     st.lists(
-        st.sampled_from(["", " ", "1", "2.5", "1,5", "$3", "yes", "no", "NA", "2020-01-02", "3.4.2021", "x", "é\n", "inf"]),
+        st.sampled_from(
+            ["", " ", "1", "2.5", "1,5", "$3", "yes", "no", "NA", "2020-01-02", "3.4.2021", "x", "é\n", "inf"]
+        ),
         min_size=30,
         max_size=60,
     ),
@@ -363,19 +367,14 @@ def test_no_mixture_of_cells_makes_the_draft_crash(tmp_path_factory, cells, name
     table = pa.table({name: cells, "steady": list(range(rows)), "left": [i % 2 for i in range(rows)]})
     path = tmp_path_factory.mktemp("mixture") / "m.parquet"
     pa.parquet.write_table(table, path)
-    try:
+    with contextlib.suppress(DraftError):  # a refusal is an answer, too; any other error is none
         found = draft(path, "left", "1")
-    except ChurnError as error:
-        assert "\n" not in str(error)
-    else:
         assert parse_contract(found.text).columns == found.contract.columns
         assert found.contract.label_column.role is Role.LABEL
 
 
 def test_the_labels_rows_read_back_as_they_were_counted(tmp_path):
     sample = read_sample(tables.to_csv(tmp_path / "s.csv", tables.shouted_labels()), "Churn")
-    from churn_assets.data.draft_label import draft_label
-
     label = draft_label("Churn", "yes", sample.labels)
     assert isinstance(label, LabelDraft)
     read = label.read(sample.table.column("Churn"))
