@@ -30,7 +30,7 @@ run: $(INSTALLED)  ## from the customer table to the chosen model and the call l
 	@$(BIN)/churn run
 
 test: lint  ## the linters, then every test
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 
 lint: $(INSTALLED)  ## ruff, mypy --strict and import-linter
 	$(BIN)/ruff check .
@@ -39,7 +39,7 @@ lint: $(INSTALLED)  ## ruff, mypy --strict and import-linter
 	$(BIN)/lint-imports
 
 ui: $(INSTALLED)  ## Dagster's UI on the runs and assets of this home
-	CHURN_EXECUTOR=forkserver $(BIN)/python -m churn_assets.defs.ui
+	$(BIN)/churn ui
 
 bench: $(INSTALLED)  ## measure, and write benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks

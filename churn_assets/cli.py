@@ -67,7 +67,7 @@ def run(
         err.print(f"[red]error:[/red] {_plain(line)}", soft_wrap=True)
     for line in outcome.failures:
         err.print(f"[red]failed:[/red] {_plain(line)}", soft_wrap=True)
-    err.print(f"Nothing that was made before is changed. Look closer: `churn ui`, run {outcome.run_id}.")
+    err.print(f"The champion and the call list are as they were. Look closer: `churn ui`, run {outcome.run_id}.")
     raise typer.Exit(MISTAKE if outcome.mistakes and not outcome.failures else FAILURE)
 
 

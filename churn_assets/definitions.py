@@ -16,15 +16,17 @@ from churn_assets.defs.sensors import sensors
 from churn_assets.defs.tracking import MlflowRun
 from churn_assets.settings import Settings
 
+MODULES = [data, training, choice, release, scoring]
+
 
 def build(settings: Settings) -> dg.Definitions:
     """Everything Dagster needs to know about one home. Reads the contract; creates nothing."""
     contract = load_contract(settings.contract_path)
-    found = dg.load_assets_from_modules([data, training, choice, release, scoring])
-    checks = dg.load_asset_checks_from_modules([data, training, choice, release, scoring])
+    tell = describe(contract)
+    found = dg.load_assets_from_modules(MODULES)
     return dg.Definitions(
-        assets=dg.map_asset_specs(describe(contract), found),
-        asset_checks=checks,
+        assets=[asset.map_asset_specs(tell) for asset in found if isinstance(asset, dg.AssetsDefinition)],
+        asset_checks=dg.load_asset_checks_from_modules(MODULES),
         jobs=JOBS,
         schedules=schedules(settings),
         sensors=sensors(settings),

@@ -26,7 +26,9 @@ ChurnError
 ├── ReleaseError
 │   ├── NoChampion           nothing has been promoted yet
 │   ├── PointerCorrupt       the champion pointer cannot be read
-│   └── GateRefused          the model may not be registered, and why
+│   ├── GateRefused          the model may not be registered, and why
+│   ├── AssetMissing         an asset that is needed was never made in this home
+│   └── BentoNotBuilt        BentoML could not pack the service
 └── TrackingUnavailable      MLflow does not answer
 
 Each message is one line: what was found, what was expected, what to do.
@@ -166,6 +168,14 @@ class PointerCorrupt(ReleaseError):
 
 class GateRefused(ReleaseError):
     """The model may not be registered; the message says which limit it misses."""
+
+
+class AssetMissing(ReleaseError):
+    """An asset that is needed has not been made in this home."""
+
+
+class BentoNotBuilt(ReleaseError):
+    """BentoML could not pack the service."""
 
 
 class TrackingUnavailable(ChurnError):

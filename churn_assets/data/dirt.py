@@ -77,7 +77,7 @@ def _plant_repeat(
     planted.append(Planted(row, reason, key))
     if not same:
         planted.append(Planted(partner, reason, key))
-    return clean[clean != partner]
+    return np.setdiff1d(clean, [partner])
 
 
 def _outside(contract: Contract, column: Column) -> str:

@@ -55,7 +55,9 @@ def guess_column(name: str, cells: pa.ChunkedArray) -> Guess:
     blank, counts = 0, Counter[str]()
     # Counted as it is stored, and only then as text: a column of numbers has fewer values than cells.
     counted = pc.value_counts(cells)
-    for text, rows in zip(as_text(counted.field("values")).to_pylist(), counted.field("counts").to_pylist(), strict=True):
+    for text, rows in zip(
+        as_text(counted.field("values")).to_pylist(), counted.field("counts").to_pylist(), strict=True
+    ):
         if text is None or not text.strip():
             blank += rows
         else:

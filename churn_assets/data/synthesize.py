@@ -81,8 +81,7 @@ def generate_batches(
     for chunk, start in enumerate(range(0, max(rows, 1), _CHUNK_ROWS)):
         table = _valid_chunk(contract, min(_CHUNK_ROWS, rows - start), today, base, (seed, chunk))
         table = _with_keys(contract, table, start)
-        for batch in table.to_batches(batch_rows):
-            yield batch
+        yield from table.to_batches(batch_rows)
 
 
 def snapshot_of(contract: Contract, as_of: dt.date | None = None) -> dt.date:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from churn_assets.errors import ChurnError
+from churn_assets.errors import BentoNotBuilt
 from churn_assets.registry.models import requirements
 from churn_assets.settings import Settings
 
@@ -18,10 +18,6 @@ SERVICE = "churn_assets.serving.service:ChurnService"
 # What a service process imports from this package.
 _PARTS = ("contract", "data", "features", "scoring", "release", "serving")
 _MODULES = ("__init__.py", "errors.py", "settings.py")
-
-
-class BentoNotBuilt(ChurnError):
-    """BentoML refused to build; the message ends with its last line."""
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ def _risk_list(contract: Contract) -> Table:
         "contract": "The contract's name.",
     }
     scored_from = _from_validated([c.name for c in contract.scoring_columns])
-    deps = {name: scored_from for name in words}
+    deps = dict.fromkeys(words, scored_from)
     deps["customer_id"] = _from_validated([contract.key.name])
     return [dg.TableColumn(name, description=doc) for name, doc in words.items()], deps
 

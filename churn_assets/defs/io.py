@@ -4,8 +4,8 @@ Tables are Parquet, small values JSON, models folders that save and load themsel
 """
 
 import json
-import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 from uuid import uuid4
@@ -13,11 +13,7 @@ from uuid import uuid4
 import dagster as dg
 import pyarrow as pa
 
-from churn_assets.errors import ChurnError
-
-
-class AssetMissing(ChurnError):
-    """An asset that is needed has not been made in this home."""
+from churn_assets.errors import AssetMissing
 
 
 @runtime_checkable
@@ -89,7 +85,7 @@ def _write_folder(value: Saved, path: Path) -> None:
     value.save(path)
 
 
-def _replace(target: Path, write_to: Any) -> Path:
+def _replace(target: Path, write_to: Callable[[Path], object]) -> Path:
     scratch = target.with_name(f".{target.name}.{uuid4().hex}")
     try:
         write_to(scratch)
@@ -99,7 +95,7 @@ def _replace(target: Path, write_to: Any) -> Path:
             scratch.rename(target)
             shutil.rmtree(old)
         else:
-            os.replace(scratch, target)
+            scratch.replace(target)
     finally:
         if scratch.is_dir():
             shutil.rmtree(scratch)

@@ -6,7 +6,6 @@ the training; and it leaves closing the run to hooks that mark a failed run as f
 closed when the resource is torn down, by what the Dagster instance knows about the run.
 """
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,21 +48,23 @@ class MlflowRun(dg.ConfigurableResource[Any]):
             forget_active_runs(status)
 
     def _open(self, context: dg.InitResourceContext) -> "Tracking":
+        from churn_assets.registry.connect import hushed, unavailable
         from churn_assets.registry.tracking import Tracking, forget_active_runs, keep_status_at_exit, prepare_experiment
 
         prepare_experiment(self.mlflow_tracking_uri, self.experiment_name, Path(self.artifacts))
         forget_active_runs("KILLED")  # of a training in this process that never came to its end
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # dagster-mlflow calls itself beta at every import
-            from dagster_mlflow.resources import MlFlow
         try:
-            mlflow_run = MlFlow(context)
-        except Exception as error:  # whatever a server or a store may answer
-            from churn_assets.registry.connect import unavailable
+            with hushed():  # dagster-mlflow calls itself beta, at its import and at each use
+                from dagster_mlflow.resources import MlFlow
 
+                mlflow_run = MlFlow(context)
+        except Exception as error:  # whatever a server or a store may answer
             raise unavailable(self.mlflow_tracking_uri, error) from error
         keep_status_at_exit()
-        return Tracking(self.mlflow_tracking_uri, mlflow_run.active_run().info.run_id)
+        tracking = Tracking(self.mlflow_tracking_uri, mlflow_run.active_run().info.run_id)
+        if context.run is not None:  # dagster-mlflow calls every run after the job, which is mostly __ASSET_JOB
+            tracking.tags({"mlflow.runName": f"{self.experiment_name} {context.run.run_id[:8]}"})
+        return tracking
 
 
 def _has_failed(context: dg.InitResourceContext) -> bool:

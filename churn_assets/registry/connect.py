@@ -7,12 +7,14 @@ import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from churn_assets.errors import TrackingUnavailable
+from churn_assets.settings import QUIET_ENVIRONMENT, Settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,6 +24,7 @@ _MANNERS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
 _KNOCK_S = 3.0
 
@@ -32,7 +35,8 @@ def connect(uri: str) -> MlflowClient:
     The folder of an sqlite store is made if needed. Raises TrackingUnavailable if a server does not
     answer within a few seconds or a store cannot be opened.
     """
-    for name, value in _MANNERS.items():
+    quiet = {} if Settings.from_environ(os.environ).telemetry else QUIET_ENVIRONMENT
+    for name, value in {**_MANNERS, **quiet}.items():  # read by MLflow when it is imported
         os.environ.setdefault(name, value)
     if urlsplit(uri).scheme in ("http", "https"):
         _knock(uri)
@@ -52,8 +56,8 @@ def connect(uri: str) -> MlflowClient:
 
 @contextmanager
 def hushed() -> Iterator[None]:
-    """Keep MLflow's warnings about itself (deprecated SQLAlchemy options, its own type hints) to itself."""
-    with warnings.catch_warnings():
+    """Keep what MLflow says of itself to itself: deprecated SQLAlchemy options, its own type hints, "Successfully"."""
+    with warnings.catch_warnings(), redirect_stderr(StringIO()):
         warnings.simplefilter("ignore")
         yield
 

@@ -128,4 +128,4 @@ def _log_and_register(uri: str, run_id: str, contract: Contract, bundle: Path, t
             pip_requirements=requirements(),
             signature=signature(contract),
         )
-    return int(mlflow.register_model(logged.model_uri, MODEL_NAME, tags=tags).version)
+        return int(mlflow.register_model(logged.model_uri, MODEL_NAME, tags=tags).version)

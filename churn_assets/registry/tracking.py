@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from churn_assets.errors import TrackingUnavailable
 from churn_assets.registry.connect import connect, store_path, unavailable
@@ -54,8 +54,10 @@ class Tracking:
 
         entries = [Param(_named(prefix, name), str(value)[:_PARAM_LENGTH]) for name, value in values.items()]
         for start in range(0, len(entries), _BATCH):
-            batch = entries[start : start + _BATCH]
-            self._do(lambda client, run, batch=batch: client.log_batch(run, params=batch))
+            self._log_params(entries[start : start + _BATCH])
+
+    def _log_params(self, batch: list[Any]) -> None:
+        self._do(lambda client, run: client.log_batch(run, params=batch))
 
     def metrics(self, values: Mapping[str, object], prefix: str = "") -> None:
         """Log the finite numbers among `values`, as `prefix.name`."""

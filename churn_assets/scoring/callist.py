@@ -43,8 +43,12 @@ def call_list(
     `contact` is true within the contract's capacity as far as the expected value is positive.
     """
     listed = scored_table(scorer, customer_ids, probability, as_of)
-    order = pc.sort_indices(listed, [("expected_value", "descending"), ("customer_id", "ascending")])
-    return ranked(listed.take(order), scorer.contract.value)
+    return ranked(listed.take(call_order(listed)), scorer.contract.value)
+
+
+def call_order(listed: pa.Table) -> pa.Array:
+    """Row numbers of a scored table, the most valuable to contact first; ties in the order of their ids."""
+    return pc.sort_indices(listed, [("expected_value", "descending"), ("customer_id", "ascending")])
 
 
 def ranked(listed: pa.Table, value: Value) -> pa.Table:

@@ -6,7 +6,6 @@ import datetime as dt
 import json
 import os
 from collections.abc import Callable
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -40,12 +39,12 @@ def application(load: Callable[[], Scorer] | None = None) -> Starlette:
     holder = Holder(load or (lambda: load_model(os.environ)))
 
     async def predict(request: Request) -> Response:
-        body = await request.body()
-        if len(body) > MAX_BODY_BYTES:
-            return _refused(413, f"the body has {len(body):,} bytes, expected at most {MAX_BODY_BYTES:,}")
+        body = await _body(request)
+        if body is None:
+            return _refused(413, f"the body is too long, expected at most {MAX_BODY_BYTES:,} bytes")
         try:
             customer = json.loads(body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return _refused(400, f"the body is no JSON ({error}), expected one customer as a JSON object")
         if not isinstance(customer, dict):
             kind = type(customer).__name__
@@ -62,6 +61,16 @@ def application(load: Callable[[], Scorer] | None = None) -> Starlette:
     app = Starlette(routes=[Route("/predict", predict, methods=["POST"])])
     app.state.holder = holder
     return app
+
+
+async def _body(request: Request) -> bytes | None:
+    """The body, or None as soon as it is too long: the rest is not kept."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BODY_BYTES:
+            return None
+    return bytes(body)
 
 
 def _refused(status: int, words: str) -> JSONResponse:

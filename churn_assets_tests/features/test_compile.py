@@ -376,6 +376,13 @@ def test_nothing_to_learn_from_is_missing_and_no_failure():
     assert np.isnan(program(found, AS_OF_DAYS)[:, -2:]).all()
 
 
+def test_what_is_looked_up_at_a_missing_place_is_missing():
+    """np.interp answers for NaN when there is one knot only."""
+    for knots in ({"x": [1.0], "y": [5.0]}, {"x": [1.0, 2.0], "y": [5.0, 6.0]}):
+        got = functions.lookup(knots, np.array([np.nan, 0.0, 9.0]))
+        np.testing.assert_array_equal(got, [np.nan, knots["y"][0], knots["y"][-1]])
+
+
 def test_a_statistic_may_read_another():
     contract = small(x="typical(spend, visits)", y="typical(spend - typical(spend, visits), x) + x")
     many = make_columns(contract, 300, seed=9)

@@ -56,7 +56,7 @@ def chosen_model(
     boosted_candidate: Candidate,
     network_candidate: Candidate,
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
-    """The best candidate or a blend, calibrated, with thresholds, as a bundle that scores without training's libraries."""
+    """The best candidate or a blend, calibrated, with thresholds: a bundle that scores without training's libraries."""
     from churn_assets.scoring.bundle import load_bundle
     from churn_assets.training.choose import choose_model
     from churn_assets.training.package import write_choice
@@ -64,7 +64,7 @@ def chosen_model(
     contract, settings = project.contract, project.settings
     candidates = [logistic_candidate, boosted_candidate, network_candidate]
     choice = choose_model(contract, candidates, customer_features, splits)
-    origin = provenance(settings, validated_customers, context.run_id, tracking.run_id)
+    origin = provenance(settings, validated_customers, context.run.run_id, tracking.run_id)
     bundle = write_choice(contract, choice, candidates, validated_customers, settings.bundles_dir, origin)
     load_bundle(bundle, expect_fingerprint=contract.fingerprint)  # raises unless its golden rows come out again
     context.log.info(choice.reason)
@@ -111,7 +111,7 @@ def _metadata(
         "bundle": dg.MetadataValue.path(str(bundle)),
         "contract_fingerprint": contract.fingerprint,
         "comparison": report.table(choice.comparison),
-        "calibration": f"{choice.calibration.calibration.kind}: {choice.calibration.reason}",
+        "calibration_kept": f"{choice.calibration.calibration.kind}: {choice.calibration.reason}",
         "thresholds": report.table({"purpose": name, "probability": p} for name, p in choice.thresholds.items()),
         **{key: str(origin[key]) for key in ("source", "as_of", "git_commit", "data_sha256")},
         **report.numbers({name: choice.metrics[name] for name in HEADLINES if name in choice.metrics}),

@@ -119,7 +119,7 @@ def customers_keep_the_contract(validated_customers: pa.Table) -> dg.AssetCheckR
     return dg.AssetCheckResult(
         passed=share <= limit,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=f"{share:.2%} of {summary['rows_in']:,} rows rejected, allowed {limit:.2%}",
+        description=f"{share:.2%} of {summary['rows_in']:,} rows rejected, allowed {limit:.2%}{_most_common(summary)}",
         metadata={"rejected_share": share, "allowed_share": limit, "causes": report.table(summary["causes"])},
     )
 
@@ -133,6 +133,12 @@ def every_rejection_has_a_reason(rejected_customers: pa.Table) -> dg.AssetCheckR
 
     unexplained = pc.sum(pc.equal(pc.list_value_length(rejected_customers["reasons"]), 0)).as_py() or 0
     return dg.AssetCheckResult(passed=unexplained == 0, metadata={"unexplained_rows": unexplained})
+
+
+def _most_common(summary: dict[str, Any]) -> str:
+    worst = sorted((c for c in summary["causes"] if c["what happens"] == "rejected"), key=lambda c: -c["rows"])[:3]
+    words = [f"{c['reason']} in '{c['column']}' ({c['rows']:,} rows, such as {c['example']})" for c in worst]
+    return f"; most often: {'; '.join(words)}" if words else ""
 
 
 def _summary(found: ValidationReport, repairs: Sequence[RepairReport]) -> dict[str, Any]:

@@ -1,0 +1,90 @@
+"""Microseconds for one customer, from encoded columns to a probability, for each kind of model.
+
+python -m benchmarks.one_row [repeats]
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import xgboost
+
+from benchmarks.batch_scoring import PARAMS, ROUNDS, TRAINING_ROWS
+from benchmarks.customers import AS_OF, CONTRACT, churned, typed
+from churn_assets.features.compile import as_of_days, compile_features
+from churn_assets.features.encode import encode_rows, encode_table
+from churn_assets.scoring.calibration import Platt
+from churn_assets.scoring.encoding import PiecewiseEncoding
+from churn_assets.scoring.models import (
+    BlendModel,
+    BoostedModel,
+    LogisticBasis,
+    LogisticModel,
+    Model,
+    Net,
+    NetworkModel,
+)
+from churn_assets.scoring.scorer import Bands, Scorer, Thresholds
+
+WIDTH = 128
+
+
+def models(matrix: np.ndarray, specs: tuple, label: np.ndarray) -> dict[str, Model]:  # type: ignore[type-arg]
+    """One of each kind, of the size that training makes; weights of all but the booster are random."""
+    rng = np.random.default_rng(0)
+    basis = LogisticBasis.fit(matrix, specs, 17)
+    encoding = PiecewiseEncoding.fit(matrix, specs, 25)
+    sizes = [encoding.width, WIDTH, WIDTH, 1]
+    layers = tuple((rng.normal(size=(b, a)) / a**0.5, np.zeros(b)) for a, b in itertools.pairwise(sizes))
+    empty = np.zeros((encoding.width, 0)), np.zeros((len(specs), 0))
+    booster = xgboost.train({**PARAMS, "nthread": 1}, xgboost.DMatrix(matrix, label), ROUNDS)
+    boosted, network = BoostedModel([bytes(booster.save_raw("ubj"))]), NetworkModel(encoding, [Net(*empty, layers)])
+    return {
+        "logistic": LogisticModel(basis, rng.normal(size=basis.width), 0.0),
+        "boosted": boosted,
+        "network": network,
+        "blend": BlendModel([boosted, network], [0.5, 0.5]),
+    }
+
+
+def microseconds(call: Callable[[], object], repeats: int) -> float:
+    """Median of single calls."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds) * 1e6
+
+
+def main(repeats: int = 3000) -> str:
+    table, as_of = typed(TRAINING_ROWS, seed=1), as_of_days(AS_OF)
+    columns = encode_table(CONTRACT, table)
+    program = compile_features(CONTRACT).fit(columns, as_of)
+    matrix = program(columns, as_of)
+    made = models(matrix, program.specs, np.array(churned(TRAINING_ROWS, seed=1)))
+    one = {name: values[:1] for name, values in columns.items()}
+    row = {k: v.isoformat() if hasattr(v, "isoformat") else v for k, v in table.slice(0, 1).to_pylist()[0].items()}
+    scorer = Scorer(CONTRACT, program, made["boosted"], Platt(1.0, 0.0), Thresholds({"f1": 0.5}, "f1"), Bands(0.3, 0.7))
+    parts = [
+        f"checking and encoding {microseconds(lambda: encode_rows(CONTRACT, [row]), repeats):.0f}",
+        f"features {microseconds(lambda: program(one, as_of), repeats):.0f}",
+        f"calibration {microseconds(lambda: scorer.calibration.apply(np.zeros(1)), repeats):.0f}",
+    ]
+    for kind, model in made.items():
+        own = dataclasses.replace(scorer, model=model)
+        parts.append(
+            f"{kind} model {microseconds(lambda m=model: m.margin(matrix[:1]), repeats):.0f}, "
+            f"in all {microseconds(lambda s=own: s.score(one, as_of), repeats):.0f}"
+        )
+    return f"one row, us: {'; '.join(parts)}"
+
+
+if __name__ == "__main__":
+    print(main(*map(int, sys.argv[1:])))

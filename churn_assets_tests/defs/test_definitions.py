@@ -1,0 +1,136 @@
+"""The definitions as Dagster sees them: complete, light, the same as written down here."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from churn_assets.contract.load import load_contract
+from churn_assets.definitions import build
+from churn_assets.settings import Settings
+from churn_assets_tests.defs.home import ROOT, settings
+
+SNAPSHOT = Path(__file__).with_name("definitions.txt")
+HEAVY = ("mlflow", "xgboost", "torch", "sklearn", "evidently", "pandas", "matplotlib", "bentoml", "scipy", "duckdb")
+NAMES = (
+    *("raw_customers", "validated_customers", "rejected_customers", "customer_features", "splits"),
+    *("logistic_candidate", "boosted_candidate", "network_candidate", "chosen_model", "registered_model"),
+    *("risk_list", "churn_bento"),
+)
+
+
+@pytest.fixture(scope="module")
+def defs(tmp_path_factory: pytest.TempPathFactory) -> dg.Definitions:
+    return build(settings(tmp_path_factory.mktemp("home") / "not_made"))
+
+
+@pytest.fixture(scope="module")
+def graph(defs: dg.Definitions):
+    return defs.resolve_asset_graph()
+
+
+def test_the_assets_are_the_twelve(graph):
+    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_asset_is_described_grouped_owned_versioned_and_checked(graph, name):
+    node = graph.get(dg.AssetKey(name))
+    assert node.description
+    assert node.group_name in {"data", "training", "release", "scoring"}
+    assert node.owners == ["team:churn"]
+    assert node.kinds
+    assert node.code_version
+    assert graph.get_check_keys_for_assets({node.key})
+
+
+@pytest.mark.parametrize("name", [*NAMES[:5], "risk_list"])
+def test_every_table_has_a_schema_from_the_contract(graph, name):
+    schema = graph.get(dg.AssetKey(name)).metadata["dagster/column_schema"]
+    assert schema.columns
+    assert all(column.description for column in schema.columns)
+
+
+def test_lineage_reaches_columns_that_exist(graph):
+    for name in ("validated_customers", "customer_features", "splits", "risk_list"):
+        node = graph.get(dg.AssetKey(name))
+        columns = {column.name for column in node.metadata["dagster/column_schema"].columns}
+        for column, deps in node.metadata["dagster/column_lineage"].deps_by_column.items():
+            assert column in columns
+            for dep in deps:
+                upstream = graph.get(dep.asset_key).metadata["dagster/column_schema"]
+                assert dep.column_name in {c.name for c in upstream.columns}
+
+
+def test_definitions_are_as_written_down(defs, graph):
+    """A change of the graph shows as a difference of this file; write it anew with `python -m` of this module."""
+    assert SNAPSHOT.read_text() == snapshot(defs, graph)
+    assert SNAPSHOT.read_text().count("\n") < 150
+
+
+def test_schedules_are_off_until_someone_turns_them_on(defs):
+    schedules = defs.get_repository_def().schedule_defs
+    assert {s.name for s in schedules} == {"weekly_training", "nightly_scoring"}
+    assert all(s.default_status is dg.DefaultScheduleStatus.STOPPED for s in schedules)
+
+
+def test_training_makes_all_but_the_list_and_scoring_the_list(defs):
+    repository = defs.get_repository_def()
+    jobs = {name: repository.get_job(name).asset_layer.selected_asset_keys for name in ("train", "score")}
+    assert {k.to_user_string() for k in jobs["train"]} == set(NAMES) - {"risk_list"}
+    assert {k.to_user_string() for k in jobs["score"]} == {"risk_list"}
+
+
+@pytest.mark.parametrize(("named", "executor"), [("in_process", "in_process"), ("forkserver", "forkserver")])
+def test_the_executor_is_the_settings(tmp_path, named, executor):
+    defs = build(settings(tmp_path, CHURN_EXECUTOR=named))
+    assert defs.resolve_implicit_global_asset_job_def().executor_def.name == executor
+
+
+def test_building_makes_nothing(tmp_path):
+    build(settings(tmp_path / "home"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_contract_is_another_graph_of_columns(tmp_path):
+    of = Settings.from_environ({"CHURN_HOME": str(tmp_path), "CHURN_CONTRACT": "contracts/telecom.toml"}, ROOT)
+    graph = build(of).resolve_asset_graph()
+    schema = graph.get(dg.AssetKey("customer_features")).metadata["dagster/column_schema"]
+    contract = load_contract(of.contract_path)
+    assert {f.name for f in contract.features if f.model} <= {column.name for column in schema.columns}
+
+
+def test_loading_the_definitions_imports_nothing_heavy():
+    code = f"import sys, churn_assets.definitions; print([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def snapshot(defs: dg.Definitions, graph) -> str:
+    """One line an asset, check, job, schedule, sensor and resource."""
+    lines = []
+    for key in sorted(graph.get_all_asset_keys(), key=lambda k: k.to_user_string()):
+        node = graph.get(key)
+        parents = ", ".join(sorted(p.to_user_string() for p in node.parent_keys)) or "-"
+        about = f"{node.group_name} [{', '.join(sorted(node.kinds))}] v{node.code_version}"
+        lines.append(f"asset {key.to_user_string()}: {about} <- {parents}")
+        for check in sorted(graph.get_check_keys_for_assets({key}), key=str):
+            blocking = " (blocking)" if graph.get_check_spec(check).blocking else ""
+            lines.append(f"  check {check.name}{blocking}")
+    repository = defs.get_repository_def()
+    jobs = [name for name in sorted(repository.get_all_jobs(), key=lambda j: j.name) if not name.name.startswith("__")]
+    lines += [f"job {job.name}" for job in jobs]
+    schedules = sorted(repository.schedule_defs, key=lambda s: s.name)
+    lines += [f"schedule {s.name}: {s.cron_schedule} -> {s.job_name}" for s in schedules]
+    lines += [f"sensor {s.name}" for s in sorted(repository.sensor_defs, key=lambda s: s.name)]
+    lines += [f"resource {name}" for name in sorted(repository.get_top_level_resources())]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    made = build(Settings.from_environ({}, ROOT))
+    SNAPSHOT.write_text(snapshot(made, made.resolve_asset_graph()))

@@ -1,0 +1,166 @@
+"""The whole graph, run once on generated customers, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow.parquet as pq
+import pytest
+
+from churn_assets.contract.load import load_contract
+from churn_assets.features.encode import encode_table
+from churn_assets.release.state import require_champion
+from churn_assets.scoring.bundle import load_bundle
+from churn_assets.settings import Settings
+from churn_assets_tests.defs.home import checks, metadata, run, settings
+
+TABLES = ("raw_customers", "validated_customers", "rejected_customers", "splits", "customer_features", "risk_list")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    of = settings(tmp_path_factory.mktemp("home"))
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield of, run(of, instance), instance
+
+
+def test_every_asset_is_made_and_no_check_stops_the_run(made):
+    _, result, _ = made
+    assert result.success
+    assert len(result.get_asset_materialization_events()) == 12
+    warned = {name for name, passed in checks(result).items() if not passed}
+    assert warned <= {"the_probabilities_are_calibrated"}  # 450 validation rows are few
+
+
+def test_every_table_tells_rows_contract_and_source(made):
+    of, result, _ = made
+    fingerprint = load_contract(of.contract_path).fingerprint
+    for asset in TABLES:
+        told = metadata(result, asset)
+        assert told["dagster/row_count"] == pq.read_metadata(of.assets_dir / f"{asset}.parquet").num_rows
+        if asset != "rejected_customers":
+            assert told["contract_fingerprint"] == fingerprint
+            assert "generated customers" in told["source"]
+
+
+def test_pictures_are_shown_in_place(made):
+    _, result, _ = made
+    shown = {
+        asset
+        for asset in ("raw_customers", "validated_customers", "chosen_model", "risk_list")
+        if any("data:image/png;base64," in str(v) for v in metadata(result, asset).values())
+    }
+    assert shown == {"raw_customers", "validated_customers", "chosen_model", "risk_list"}
+
+
+def test_features_name_the_columns_they_come_from(made):
+    _, result, _ = made
+    lineage = metadata(result, "customer_features")["dagster/column_lineage"].deps_by_column
+    assert [dep.column_name for dep in lineage["opens"]] == ["eopenrate", "esent"]
+    assert {dep.asset_key.to_user_string() for dep in lineage["opens"]} == {"validated_customers"}
+
+
+def test_nothing_below_the_home_is_pickled(made):
+    of, _, _ = made
+    for path in Path(of.home).rglob("*"):
+        if path.is_file():
+            assert path.suffix not in {".pkl", ".pickle", ".joblib", ".pt", ".pth"}, path
+            assert path.read_bytes()[:2] not in {b"\x80\x04", b"\x80\x05"}, path
+
+
+def test_the_list_holds_the_champions_scores_of_active_customers(made):
+    of, _, _ = made
+    listed = pq.read_table(of.assets_dir / "risk_list.parquet")
+    customers = pq.read_table(of.assets_dir / "validated_customers.parquet")
+    scorer = load_bundle(require_champion(of.home).path(of.home))
+    as_of = customers.schema.metadata[b"churn_as_of"].decode()
+    expected = dict(
+        zip(
+            customers[scorer.contract.key.name].to_pylist(),
+            scorer.score(encode_table(scorer.contract, customers), as_of).probability,
+            strict=True,
+        )
+    )
+    churned = dict(zip(customers[scorer.contract.key.name].to_pylist(), customers["churned"].to_pylist(), strict=True))
+    found = dict(zip(listed["customer_id"].to_pylist(), listed["churn_probability"].to_pylist(), strict=True))
+    assert set(found) == {customer for customer, gone in churned.items() if not gone}
+    assert all(abs(found[customer] - expected[customer]) < 1e-12 for customer in found)
+    assert (of.reports_dir / "risk_list.csv").read_text().count("\n") == listed.num_rows + 1
+
+
+def test_one_mlflow_run_holds_the_whole_training(made):
+    of, result, _ = made
+    runs = _rows(of, "select run_uuid, status from runs")
+    assert [status for _, status in runs] == ["FINISHED"]
+    tags = dict(_rows(of, "select key, value from tags"))
+    assert tags["dagster_run_id"] == result.run_id
+    assert tags["fingerprint"] == load_contract(of.contract_path).fingerprint
+    assert len(tags["data_sha256"]) == 64
+    assert tags["git_commit"]
+    assert tags["generated"] == "True"
+    metrics = {key for (key,) in _rows(of, "select key from metrics")}
+    assert {"test_pr_auc", "oot_pr_auc", "boosted.random.validation.pr_auc"} <= metrics
+    parameters = dict(_rows(of, "select key, value from params"))
+    assert parameters["boosted.rounds"] == "40"
+    kept = {path.name for path in (of.mlflow_dir / "artifacts").rglob("*.png")}
+    assert kept == {"candidates.png", "precision_and_recall.png", "calibration.png", "profit.png"}
+
+
+def test_the_first_model_is_champion_everywhere(made):
+    of, _, _ = made
+    champion = require_champion(of.home)
+    stored = json.loads((of.assets_dir / "registered_model.json").read_text())
+    assert (stored["alias"], stored["version"]) == ("champion", champion.version)
+    assert _rows(of, "select alias, version from registered_model_aliases") == [("champion", 1)]
+    assert champion.registered_version == 1
+    bento = of.bento_home / "bentos" / "churn" / champion.version
+    packed = json.loads((bento / "src" / "bundle" / "manifest.json").read_text())
+    assert packed["version"] == champion.version
+
+
+def test_the_same_training_again_gives_the_same_version_and_registers_nothing(made):
+    of, _, _ = made
+    with dg.DagsterInstance.ephemeral() as instance:
+        again = run(of, instance, ["boosted_candidate", "chosen_model", "registered_model"])
+    assert again.success
+    assert metadata(again, "registered_model")["bundle_version"] == require_champion(of.home).version
+    assert _rows(of, "select version from model_versions") == [(1,)]
+    assert len(_rows(of, "select run_uuid from runs")) == 2
+
+
+def test_mlflow_answers_as_the_scorer_does(made):
+    of, _, _ = made
+    from churn_assets.registry.connect import hushed
+
+    with hushed():
+        import mlflow
+        import pandas as pd
+
+        mlflow.set_tracking_uri(of.mlflow_uri)
+        model = mlflow.pyfunc.load_model("models:/churn@champion")
+    scorer = load_bundle(require_champion(of.home).path(of.home))
+    golden = json.loads((require_champion(of.home).path(of.home) / "golden.json").read_text())
+    names = [column.name for column in scorer.contract.scoring_columns]
+    frame = pd.DataFrame([{name: row[name] for name in names} for row in golden["rows"]])
+    for column in scorer.contract.scoring_columns:
+        if column.kind in ("number", "integer"):
+            frame[column.name] = frame[column.name].astype("float64")
+    found = model.predict(frame, params={"as_of": "1970-01-01" if not golden["as_of_days"] else _day(golden)})
+    assert found == pytest.approx(golden["probability"], abs=1e-9)
+
+
+def _day(golden: dict[str, Any]) -> str:
+    from datetime import date, timedelta
+
+    return (date(1970, 1, 1) + timedelta(days=golden["as_of_days"])).isoformat()
+
+
+def _rows(of: Settings, query: str) -> list[Any]:
+    with sqlite3.connect(of.mlflow_dir / "mlflow.db") as connection:
+        found = connection.execute(query).fetchall()
+    connection.close()
+    return found

@@ -1,0 +1,80 @@
+"""The errors: the tree that the module opens with is the tree there is, and none is only there for show."""
+
+import ast
+import inspect
+import pickle
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from churn_assets import errors
+from churn_assets.errors import ChurnError, RowsRejected, Violation
+from churn_assets_tests.strategies import ROOT
+
+CLASSES = {
+    name: found
+    for name, found in vars(errors).items()
+    if inspect.isclass(found) and issubclass(found, Exception) and found.__module__ == errors.__name__
+}
+
+
+def told_tree() -> dict[str, str]:
+    """Class -> parent, as the docstring draws it."""
+    told, path = {}, []
+    for line in (errors.__doc__ or "").splitlines():
+        match = re.match(r"^((?:│   |    )*(?:[├└]── )?)([A-Z]\w+)(?:\s|$)", line)
+        if match and (match[1] or match[2] == "ChurnError"):
+            depth = len(match[1]) // 4
+            path[depth:] = [match[2]]
+            told[match[2]] = path[depth - 1] if depth else "Exception"
+    return told
+
+
+def test_the_tree_that_is_drawn_is_the_tree_there_is():
+    assert told_tree() == {name: found.__mro__[1].__name__ for name, found in CLASSES.items()}
+
+
+def _nodes(folder: str) -> Iterator[ast.AST]:
+    for path in (ROOT / folder).rglob("*.py"):
+        if path.name not in (Path(__file__).name, Path(errors.__file__).name):
+            yield from ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def _name(node: ast.AST) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+# Made somewhere: most are raised on the spot, some by a function that words them.
+RAISED = {_name(node.func) for node in _nodes("churn_assets") if isinstance(node, ast.Call)} & CLASSES.keys()
+NAMED_BY_TESTS = {_name(node) for node in _nodes("churn_assets_tests")} & CLASSES.keys()
+LEAVES = {name for name, found in CLASSES.items() if not found.__subclasses__()}
+
+
+def test_every_error_is_raised_by_the_package():
+    assert set() == LEAVES - RAISED
+
+
+def test_every_error_that_is_raised_is_expected_by_a_test():
+    assert set() == RAISED - NAMED_BY_TESTS
+
+
+@pytest.mark.parametrize("name", sorted(CLASSES))
+def test_every_error_says_when_it_is_raised(name):
+    assert CLASSES[name].__doc__
+    assert issubclass(CLASSES[name], ChurnError)
+
+
+@pytest.mark.parametrize("name", sorted(CLASSES.keys() - {"RowsRejected"}))
+def test_every_error_travels_between_processes(name):
+    again = pickle.loads(pickle.dumps(CLASSES[name]("found this, expected that; do this")))
+    assert type(again) is CLASSES[name]
+    assert str(again) == "found this, expected that; do this"
+
+
+def test_many_violations_are_told_by_the_first_and_a_number():
+    one, two = Violation(3, "visits", "-1", "at least 0"), Violation(4, "visits", "-2", "at least 0")
+    assert str(RowsRejected([one])) == "row 3, column 'visits': found -1, expected at least 0"
+    assert str(RowsRejected([one, two, two])).endswith("expected at least 0 (and 2 more)")
+    assert pickle.loads(pickle.dumps(RowsRejected([one, two]))).violations == (one, two)
