@@ -118,6 +118,12 @@ BROKEN = {
     "a feature with a space": (("age_days =", '"age days" ='), "[features] 'age days'", "expected a name of", "digits"),
     "a feature named as a word": (("age_days =", "not ="), "[features] 'not'", "expected a name of", "no word of"),
     "a feature named as_of": (("age_days =", "as_of ="), "[features] 'as_of'", "the instant of scoring", "another"),
+    "a column named customer_id that is no key": (
+        ('name = "visits"', 'name = "customer_id"'),
+        "[[columns]] 'customer_id'",
+        "is taken by",
+        "rename it",
+    ),
     "a column named as_of": (('name = "visits"', 'name = "as_of"'), "[[columns]] 'as_of'", "is taken by", "rename it"),
     "a column named churned": (
         ('name = "visits"', 'name = "churned"'),
