@@ -80,13 +80,14 @@ def score(
     as_of: Annotated[
         str | None, typer.Option(help="The day the table was true, such as 2026-11-01. Default: as the contract says.")
     ] = None,
+    reasons: Annotated[bool, typer.Option("--reasons", help="Say in the call list why each is on it.")] = False,
     home: HomeOption = None,
 ) -> None:
     """Score a file with the champion: the call list of its customers, in bounded memory."""
     settings = _settings(home)
     from churn_assets.progress import score_with_progress
 
-    score_with_progress(settings, file, output, as_of, out, err)
+    score_with_progress(settings, file, output, as_of, reasons, out, err)
 
 
 @app.command(epilog="Example: [bold]churn status --json | jq .metrics.test_pr_auc[/bold]")
@@ -105,6 +106,19 @@ def status(
         typer.echo(json.dumps(found.to_json(), indent=2))
     else:
         show_status(found, out)
+
+
+@app.command(epilog="Example: [bold]churn budget 5000[/bold]")
+def budget(
+    amount: Annotated[float, typer.Argument(help="What may be spent on offers, in the contract's currency.")],
+    beyond_capacity: Annotated[bool, typer.Option(help="Leave the contract's capacity out.")] = False,
+    home: HomeOption = None,
+) -> None:
+    """What a budget buys: how many of the call list to contact, and what that is expected to bring."""
+    settings = _settings(home)
+    from churn_assets.progress import show_budget
+
+    show_budget(settings, amount, not beyond_capacity, out)
 
 
 @app.command(epilog="Example: [bold]churn ui --port 3001[/bold]")
