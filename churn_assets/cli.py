@@ -50,16 +50,19 @@ def run(
     select: Annotated[
         list[str] | None, typer.Option("--select", help="Only this asset; may be given several times.")
     ] = None,
+    tune: Annotated[
+        int, typer.Option(min=0, help="Tune every candidate until its study holds this many trials; resumable.")
+    ] = 0,
 ) -> None:
     """Materialise the whole graph: from the customer table to the chosen model and the call list."""
     settings = _settings(home, contract, source)
     from churn_assets.definitions import build
-    from churn_assets.defs.run import prepare_home, run_graph
+    from churn_assets.defs.run import prepare_home, run_graph, tuning
     from churn_assets.progress import Progress, summarise
 
     prepare_home(settings)
     with Progress(err) as progress:
-        outcome = run_graph(build(settings), progress.tell, select)
+        outcome = run_graph(build(settings), progress.tell, select, tuning(tune, select))
     if outcome.success:
         summarise(settings, out)
         return

@@ -166,7 +166,7 @@ def show_budget(settings: Settings, amount: float, capacity: bool, out: Console)
     out.print(table)
     out.print(
         f"If the probabilities hold, {value.save_rate:.0%} of contacted churners stay and each is worth "
-        f"{value.customer_value:,.0f} (the contract's [value]); the interval is chance alone.",
+        f"{value.customer_value:,.0f} (the contract's \\[value]); the interval is chance alone.",
         soft_wrap=True,
     )
     if "profit" in card:

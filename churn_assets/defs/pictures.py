@@ -41,10 +41,12 @@ def choice_plots(
 
 def profit_plots(profit: Mapping[str, Any]) -> dict[str, bytes]:
     """PNGs by name from a card's `profit`: the curve with its interval, and what the assumptions move."""
-    columns = ([row[key] for row in profit["curve"]] for key in ("contacted_share", "profit", "low", "high"))
+    share, value, low, high = (
+        [row[key] for row in profit["curve"]] for key in ("contacted_share", "profit", "low", "high")
+    )
     swings = {row["assumption"].replace("_", " "): (row["profit_low"], row["profit_high"]) for row in profit["tornado"]}
     return {
-        "profit": plots.profit(*columns, profit["chosen"]["contacted_share"]),
+        "profit": plots.profit(share, value, low, high, profit["chosen"]["contacted_share"]),
         "profit_assumptions": plots.tornado(
             swings, profit["chosen"]["profit"], "one assumption halved, or half again as large"
         ),

@@ -101,8 +101,7 @@ def train_candidate(
     `params` overrides the recipe's defaults by name. Raises TrainingError for an unknown recipe or
     parameter.
     """
-    recipe = _recipe(name)
-    settings = _params(name, recipe, params or {})
+    recipe, settings = recipe_of(name, params or {})
     data = training_data(contract, features, splits)
     start = time.process_time()
     fitted = {which: _fit(recipe, settings, data, view, seed) for which, view in data.views.items()}
@@ -123,6 +122,12 @@ def _fit(recipe: Recipe, params: Any, data: TrainingData, view: View, seed: int)
         "rows": float(len(label)),
     }
     return Fitted(model, margin, metrics)
+
+
+def recipe_of(name: str, given: Mapping[str, Any]) -> tuple[Recipe, Any]:
+    """The recipe `name`, and its parameters: defaults but for those given. Raises TrainingError."""
+    recipe = _recipe(name)
+    return recipe, _params(name, recipe, given)
 
 
 def _recipe(name: str) -> Recipe:

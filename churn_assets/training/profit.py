@@ -113,7 +113,7 @@ def tornado(ranked: Ranked, value: Value) -> list[dict[str, Any]]:
         assumed = float(getattr(value, name))
         ends = (assumed * (1.0 - VARIED_BY), _highest(name, assumed * (1.0 + VARIED_BY)))
         rows.append(_swing(name, assumed, ends, (low, high)))
-    point, drawn = ranked.profit(value)
+    _, drawn = ranked.profit(value)
     rows.append(_swing("which customers were tested", None, (None, None), interval(drawn[:, -1])))
     return sorted(rows, key=lambda row: -float(row["swing"]))
 
