@@ -56,7 +56,7 @@ def cross_validation(
     chosen_model: dict[str, Any],
     config: CrossValidationConfig,
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
-    """The chosen recipe and the logistic one on five folds of the rows that are not test rows: mean and deviation."""
+    """The chosen recipe and the logistic one on five folds of rows that are not test rows: mean and deviation."""
     from churn_assets.training.crossval import cross_validate
 
     candidates = {c.name: c.params for c in (logistic_candidate, boosted_candidate, network_candidate)}
