@@ -31,7 +31,7 @@ def test_the_curve_is_the_profit_curve():
 
 
 def test_the_chosen_point_is_the_threshold_the_contract_decides_by():
-    said = PROBABILITY >= THRESHOLDS["profit"]
+    said = THRESHOLDS["profit"] <= PROBABILITY
     expected = (CHURNED[said].sum() * 0.1 * 200.0 - said.sum() * 5.0) / 900
     assert REPORT["chosen"]["profit"] == pytest.approx(expected)
     assert REPORT["chosen"]["contacted_share"] == pytest.approx(said.mean())

@@ -87,7 +87,7 @@ def _result(
     room = DEVIATIONS * deviation * (1.0 + 1.0 / folds) ** 0.5
     metadata: dict[str, Any] = {
         "folds": report.table(told["summary"]),
-        "pr_auc": f"{chosen}: {mean:.4f} ± {deviation:.4f} over {folds} folds of {found.rows:,} rows; test {reached:.4f}",
+        "pr_auc": f"{chosen}: {mean:.4f} ± {deviation:.4f} over {folds} folds, {found.rows:,} rows; test {reached:.4f}",
         "cpu_s": found.cpu_s,
         **report.tracked(tracking),
     }
