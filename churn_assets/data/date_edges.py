@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 SHIFT_DAYS = 1462
 MIN_BLOCK_ROWS = 20  # dated rows, on either side; fewer have no edge to speak of
+# The few oldest customers of a table that is sorted by date lie far apart, and a border among them looks
+# like a break: the others must be more than a thin tail.
+MIN_OTHER_ROWS = 60
 
 _BEYOND_SLACK_DAYS = 92  # the block's newest customer may be this much older than the snapshot
 _EDGE_DAYS = 31  # edges this close agree; farther apart only if chance explains it
@@ -48,7 +51,9 @@ def find_by_edges(days: Days, latest: Days) -> Edges | None:
     ins = dated.copy()
     ins[:first] = ins[end:] = False
     outs = dated & ~ins
-    if min(ins.sum(), outs.sum()) < MIN_BLOCK_ROWS or (beyond & outs).sum() > _MAX_STRAY_SHARE * outs.sum():
+    if ins.sum() < MIN_BLOCK_ROWS or outs.sum() < MIN_OTHER_ROWS:
+        return None
+    if (beyond & outs).sum() > _MAX_STRAY_SHARE * outs.sum():
         return None
     # The newest of the others, apart from rows so near the block that they may be its own.
     apart = outs & ~beyond

@@ -25,7 +25,7 @@ is what chance gives; *repeated customers* on both sides of the border, 5 for ea
 exactly 1462 days, -5 for each whose dates agree as found. A block is undone at SCORE_NEEDED and above.
 
 All figures go into the report: a person can see why. What stays undecided: a block under 20 dated rows,
-and one of old customers only in a table that is sorted by no date column.
+one that leaves fewer than 60 others, and one of old customers only in a table that is sorted by no date column.
 """
 
 from __future__ import annotations

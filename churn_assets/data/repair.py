@@ -74,7 +74,7 @@ def repair_batches(
     names = contract.source.repairs
     block = None
     if "excel_1904" in names:
-        days = [_days(pa.table(batch), contract) for batch in first_pass()]
+        days = [date_matrix(pa.table(batch), contract) for batch in first_pass()]
         block = find_shifted_block(np.concatenate(days)) if days else None
     start = 0
     for batch in first_pass():
@@ -92,7 +92,7 @@ def repair_batches(
 def excel_1904(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairReport]:
     """Find the block of rows shifted by +1462 days and undo it; see `date_system` for how."""
     ids = as_text(table.column(contract.key.name)).to_pylist() if contract.key.name in table.column_names else None
-    return undo_shift(table, contract, find_shifted_block(_days(table, contract), ids))
+    return undo_shift(table, contract, find_shifted_block(date_matrix(table, contract), ids))
 
 
 def undo_shift(
@@ -199,7 +199,8 @@ def _dates_in(table: pa.Table, contract: Contract) -> list[Column]:
     return [column for column in contract.date_columns if column.name in table.column_names]
 
 
-def _days(table: pa.Table, contract: Contract) -> npt.NDArray[np.float64]:
+def date_matrix(table: pa.Table, contract: Contract) -> npt.NDArray[np.float64]:
+    """The kept date columns as days since 1970-01-01, shape (rows, date columns), NaN missing."""
     columns = [_column_days(column, table) for column in _dates_in(table, contract)]
     return np.column_stack(columns) if columns else np.empty((table.num_rows, 0))
 

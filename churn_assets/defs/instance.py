@@ -24,6 +24,11 @@ class HomeInstance(dg.DagsterInstance):
         """No settings of its own in `dagster.yaml`."""
         return {}
 
+    @property
+    def telemetry_enabled(self) -> bool:
+        """Only with CHURN_TELEMETRY=1: one switch for every library."""
+        return Settings.from_environ(os.environ).telemetry
+
     @classmethod
     def config_defaults(cls, base_dir: str) -> Mapping[str, ConfigurableClassData | None]:
         """Where runs, events, schedules and logs go."""

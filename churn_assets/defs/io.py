@@ -5,6 +5,7 @@ Tables are Parquet, small values JSON, models folders that save and load themsel
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 from uuid import uuid4
@@ -84,7 +85,7 @@ def _write_folder(value: Saved, path: Path) -> None:
     value.save(path)
 
 
-def _replace(target: Path, write_to: Any) -> Path:
+def _replace(target: Path, write_to: Callable[[Path], object]) -> Path:
     scratch = target.with_name(f".{target.name}.{uuid4().hex}")
     try:
         write_to(scratch)

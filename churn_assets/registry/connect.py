@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from churn_assets.errors import TrackingUnavailable
+from churn_assets.settings import QUIET_ENVIRONMENT, Settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,7 +35,8 @@ def connect(uri: str) -> MlflowClient:
     The folder of an sqlite store is made if needed. Raises TrackingUnavailable if a server does not
     answer within a few seconds or a store cannot be opened.
     """
-    for name, value in _MANNERS.items():
+    quiet = {} if Settings.from_environ(os.environ).telemetry else QUIET_ENVIRONMENT
+    for name, value in {**_MANNERS, **quiet}.items():  # read by MLflow when it is imported
         os.environ.setdefault(name, value)
     if urlsplit(uri).scheme in ("http", "https"):
         _knock(uri)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import os
 import subprocess
 import sys
 import time
@@ -141,3 +142,21 @@ def test_importing_the_registry_does_not_import_mlflow():
     code = f"import sys, json, {modules}; print(json.dumps([m for m in ('mlflow', 'pandas') if m in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+@pytest.mark.parametrize(("switch", "silent"), [("0", True), ("1", False)])
+def test_mlflow_phones_home_only_when_the_switch_is_on(tmp_path, switch, silent):
+    code = (
+        "import sys; sys.modules['mlflow'] = None\n"  # what it would read is enough, it need not be imported
+        "from churn_assets.registry.connect import connect\n"
+        "try:\n"
+        f"    connect('sqlite:///{tmp_path / 'mlflow.db'}')\n"
+        "except ImportError:\n"
+        "    pass\n"
+        "import os; print('MLFLOW_DISABLE_TELEMETRY' in os.environ)"
+    )
+    ours = ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK")
+    environ = {name: value for name, value in os.environ.items() if name not in ours}
+    told = {**environ, "CHURN_TELEMETRY": switch}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=told)
+    assert done.stdout.strip() == str(silent)
