@@ -111,7 +111,13 @@ def test_one_mlflow_run_holds_the_whole_training(made):
     parameters = dict(_rows(of, "select key, value from params"))
     assert parameters["boosted.rounds"] == "40"
     kept = {path.name for path in (of.mlflow_dir / "artifacts").rglob("*.png")}
-    assert kept == {"candidates.png", "precision_and_recall.png", "calibration.png", "profit.png", "profit_assumptions.png"}
+    assert kept == {
+        "candidates.png",
+        "precision_and_recall.png",
+        "calibration.png",
+        "profit.png",
+        "profit_assumptions.png",
+    }
 
 
 def test_the_first_model_is_champion_everywhere(made):
@@ -176,7 +182,9 @@ def test_the_list_says_why_and_the_segments_are_beside_it(made):
     contacted = listed.filter(listed["contact"])
     assert all(contacted["reason_1"].to_pylist())
     explained = max(1000, contacted.num_rows)
-    assert listed["reason_1"].null_count == listed["reason_1"].slice(explained).null_count == listed.num_rows - explained
+    assert (
+        listed["reason_1"].null_count == listed["reason_1"].slice(explained).null_count == listed.num_rows - explained
+    )
     told = metadata(result, "risk_list")
     assert "Shapley values" in told["reasons"]
     assert "city" in told["expected_loss_by_segment"]
