@@ -14,7 +14,7 @@ from churn_assets.contract.model import DIRECTIONS, NUMERIC_KINDS, Column, Contr
 from churn_assets.contract.wording import mistakes_in_wording
 from churn_assets.errors import ContractError
 
-REPAIRS = ("excel_1904", "excel_serial_zero", "ids_as_text")
+REPAIRS = ("excel_1904", "excel_serial_zero", "ids_as_text", "rows_as_ids", "decimal_comma", "number_marks")
 THRESHOLDS = ("profit", "f1", "capacity")
 # Names with a meaning of their own in expressions and in the validated table.
 RESERVED = {AS_OF: "the instant of scoring", "churned": "the label of the validated table"}

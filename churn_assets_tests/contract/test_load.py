@@ -340,6 +340,7 @@ BAD_EXPRESSIONS = {
     "an assignment": ("visits = 5", 1, "does not parse"),
     "an unknown function": ("log(visits)", 1, "unknown function 'log'; did you mean 'log1p'?"),
     "an unknown name": ("1 + visit", 5, "unknown name 'visit'; did you mean 'visits'?"),
+    "a column not quoted": ("1 + column(visits)", 5, "column takes one name in quotes"),
     "the label": ("visits + lost", 10, "column 'lost' (text, role label) cannot be used here"),
     "the key": ("isnull(id)", 8, "column 'id' (id, role key) cannot be used here"),
     "an ignored column": ("isnull(note)", 8, "role ignore) cannot be used here"),
