@@ -52,16 +52,19 @@ def run(
     select: Annotated[
         list[str] | None, typer.Option("--select", help="Only this asset; may be given several times.")
     ] = None,
+    tune: Annotated[
+        int, typer.Option(min=0, help="Tune every candidate until its study holds this many trials; resumable.")
+    ] = 0,
 ) -> None:
     """Materialise the whole graph: from the customer table to the chosen model and the call list."""
     settings = _settings(home, contract, source)
     from churn_assets.definitions import build
-    from churn_assets.defs.run import prepare_home, run_graph
+    from churn_assets.defs.run import prepare_home, run_graph, tuning
     from churn_assets.progress import Progress, summarise
 
     prepare_home(settings)
     with Progress(err) as progress:
-        outcome = run_graph(build(settings), progress.tell, select)
+        outcome = run_graph(build(settings), progress.tell, select, tuning(tune, select))
     if outcome.success:
         summarise(settings, out)
         return
@@ -82,13 +85,40 @@ def score(
     as_of: Annotated[
         str | None, typer.Option(help="The day the table was true, such as 2026-11-01. Default: as the contract says.")
     ] = None,
+    reasons: Annotated[bool, typer.Option("--reasons", help="Say in the call list why each is on it.")] = False,
     home: HomeOption = None,
 ) -> None:
     """Score a file with the champion: the call list of its customers, in bounded memory."""
     settings = _settings(home)
     from churn_assets.progress import score_with_progress
 
-    score_with_progress(settings, file, output, as_of, out, err)
+    score_with_progress(settings, file, output, as_of, reasons, out, err)
+
+
+@app.command(epilog="Example: [bold]churn audit --source customers.csv --contract contracts/mine.toml[/bold]")
+def audit(
+    source: Annotated[
+        str | None, typer.Option(help="Customer table with its label. Default: CHURN_SOURCE, else as `churn run`.")
+    ] = None,
+    contract: ContractOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+) -> None:
+    """How honest a model's number on this table can be, and which columns must be vouched for.
+
+    Ends with 1 if a column over the contract's limits is not attested: registration would refuse.
+    """
+    settings = _settings(None, contract, source)
+    from churn_assets.progress import audit_with_progress, show_audit
+
+    found = audit_with_progress(settings, err)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(found.to_json(), indent=2, allow_nan=False))
+    else:
+        show_audit(found, out)
+    if found.unattested:
+        raise typer.Exit(FAILURE)
 
 
 @app.command(epilog="Example: [bold]churn status --json | jq .metrics.test_pr_auc[/bold]")
@@ -107,6 +137,19 @@ def status(
         typer.echo(json.dumps(found.to_json(), indent=2))
     else:
         show_status(found, out)
+
+
+@app.command(epilog="Example: [bold]churn budget 5000[/bold]")
+def budget(
+    amount: Annotated[float, typer.Argument(help="What may be spent on offers, in the contract's currency.")],
+    beyond_capacity: Annotated[bool, typer.Option(help="Leave the contract's capacity out.")] = False,
+    home: HomeOption = None,
+) -> None:
+    """What a budget buys: how many of the call list to contact, and what that is expected to bring."""
+    settings = _settings(home)
+    from churn_assets.progress import show_budget
+
+    show_budget(settings, amount, not beyond_capacity, out)
 
 
 @app.command(epilog="Example: [bold]churn ui --port 3001[/bold]")
@@ -147,6 +190,49 @@ def serve(
     out.print(f"http://localhost:{found.port} answers in some five seconds (stop with ctrl-c)")
     service = "churn_assets.serving.service:ChurnService"
     os.execv(sys.executable, [sys.executable, "-m", "bentoml", "serve", service])
+
+
+@app.command(
+    epilog="Example: [bold]churn generate --contract telecom --rows 100000 --seed 1 -o customers.parquet "
+    "--drift 'monthly_charges*1.25@0.5'[/bold]"
+)
+def generate(
+    contract: Annotated[str, typer.Option(help="store, telecom (any name in contracts/), or a contract file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to: .parquet, .csv or .xlsx.")],
+    rows: Annotated[int, typer.Option(help="How many customers.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same file.")] = 7,
+    drift: Annotated[
+        list[str] | None, typer.Option(help="COLUMN*1.25@0.5, COLUMN+10@5000, COLUMN=VALUE:0.3@50%.")
+    ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="zero:COLUMN, unit:COLUMN*100, swap:COLUMN,COLUMN, missing:COLUMN:0.3, duplicate:0.05; @WHEN."
+        ),
+    ] = None,
+    offer: Annotated[float | None, typer.Option(help="Share of customers who get an offer; needs --truth.")] = None,
+    effect: Annotated[float, typer.Option(help="Share of those who would leave that the offer keeps.")] = 0.3,
+    targeting: Annotated[float, typer.Option(help="0: offers at random; 1: all who would leave get one.")] = 0.0,
+    truth: Annotated[Path | None, typer.Option(help="Where both outcomes of each customer go.")] = None,
+    label_delay: Annotated[int | None, typer.Option(help="Days until a label is known; needs --labels.")] = None,
+    over_days: Annotated[int, typer.Option(help="Days over which the rows arrive.")] = 30,
+    labels: Annotated[Path | None, typer.Option(help="Where the labels go, with the day each is known.")] = None,
+) -> None:
+    """Make customers from a causal churn process: for trials, never for figures about real ones."""
+    from churn_assets.contract.load import load_contract
+    from churn_assets.data.knobs import read_scenario
+    from churn_assets.data.write import write_customers
+    from churn_assets.progress import Counting
+
+    named = _settings().root / "contracts" / f"{contract}.toml"
+    found = load_contract(named if named.is_file() and not Path(contract).is_file() else Path(contract))
+    happening = read_scenario(
+        found, drift or (), fault or (), (offer, effect, targeting), label_delay_days=label_delay, over_days=over_days
+    )
+    with Counting(err, "rows generated") as tell:
+        written = write_customers(found, rows, seed, output, happening, truth=truth, labels=labels, tell=tell)
+    files = ", ".join(map(str, written.files))
+    out.print(_plain(f"{written.rows:,} generated customers, not real ones, seed {seed}: {files}"), soft_wrap=True)
 
 
 @contract_app.command(epilog="Example: [bold]churn contract check contracts/telecom.toml[/bold]")
@@ -216,6 +302,34 @@ def log_verify(
     (out if verdict.kept else err).print(str(verdict), soft_wrap=True)
     if not verdict.kept:
         raise typer.Exit(FAILURE)
+
+
+@contract_app.command(
+    epilog="Example: [bold]churn contract init customers.csv --label Churn --churned Yes -o contracts/mine.toml[/bold]"
+)
+def init(
+    file: Annotated[str, typer.Argument(help="Any table: xlsx, csv, parquet or duckdb://file?table=name.")],
+    label: Annotated[str, typer.Option(help="The column that says who churned.")],
+    churned: Annotated[str, typer.Option(help="Its value for a customer who churned.")],
+    key: Annotated[str | None, typer.Option("--id", help="The column that names a customer. Default: found.")] = None,
+    cohort: Annotated[
+        str | None, typer.Option(help="When a customer came: a date, or a tenure. Default: found.")
+    ] = None,
+    sheet: Annotated[str | None, typer.Option(help="Sheet of a workbook. Default: the first.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to.")] = Path("contracts/mine.toml"),
+    force: Annotated[bool, typer.Option("--force", help="Write over a contract that is there.")] = False,
+) -> None:
+    """Draft a contract from any table: enough to train and score by, with what is unclear as questions in it."""
+    from churn_assets.data.draft import Wish, draft_contract, refuse_existing, write_draft
+    from churn_assets.data.draft_time import slug
+    from churn_assets.progress import Counting, show_draft
+
+    refuse_existing(output, force)  # before a long table is read
+    wish = Wish(label, churned, key, cohort, sheet, name=slug(output.stem))
+    with Counting(err, "rows read") as tell:
+        draft = draft_contract(file, wish, tell=tell)
+    write_draft(draft, output, force)
+    show_draft(draft, file, output, out)
 
 
 def _settings(home: Path | None = None, contract: Path | None = None, source: str | None = None) -> Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from churn_assets.data.draft import Draft
+    from churn_assets.training.audit import Audit
 
 HEADLINES = ("pr_auc", "roc_auc", "ece", "log_loss", "f1")
 
@@ -53,6 +57,23 @@ class Progress:
             self.live.console.print(f"{mark} {step} [dim]{seconds:.1f} s[/dim]")
 
 
+class Counting:
+    """A spinner with a number that grows: `with Counting(err, "rows read") as tell: ... tell(1000)`."""
+
+    def __init__(self, console: Console, words: str) -> None:
+        self.words = words
+        self.live = Live(Spinner("dots", words), console=console, transient=True)
+
+    def __enter__(self) -> Callable[[int], None]:
+        self.live.start()
+        return lambda count: self.live.update(Spinner("dots", f"{count:,} {self.words}"))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.live.stop()
+
+
 def summarise(settings: Settings, out: Console) -> None:
     """What the main job made: rows, candidates, champion, where things are, what to do next."""
     chosen, registered = read_asset(settings, "chosen_model"), read_asset(settings, "registered_model")
@@ -71,6 +92,9 @@ def summarise(settings: Settings, out: Console) -> None:
     if chosen:
         out.print(_comparison(chosen))
         out.print(escape(f"Chosen: {chosen['name']}, version {chosen['version']}. {chosen['reason']}."), soft_wrap=True)
+    audited = read_asset(settings, "leakage_audit")
+    for sentence in audited["sentences"] if audited else ():
+        out.print(escape(sentence), soft_wrap=True)
     if registered:
         where = registered["registry"] or f"not in MLflow: {registered['missing']}"
         out.print(escape(f"It is the {registered['alias']} ({where}): {registered['reason']}."), soft_wrap=True)
@@ -121,8 +145,35 @@ def show_contract(contract: Contract, out: Console) -> None:
     )
 
 
+def show_draft(draft: Draft, source: str, path: Path, out: Console) -> None:
+    """What a drafted contract holds, and the next commands."""
+    contract = draft.contract
+    read = (
+        f"{draft.rows:,} rows"
+        if draft.rows == draft.sampled
+        else f"a sample of {draft.sampled:,} of {draft.rows:,} rows"
+    )
+    out.print(escape(f"Drafted {path} from {read}: contract '{contract.name}'."), soft_wrap=True)
+    made = len(contract.feature_columns) + sum(feature.model for feature in contract.features)
+    out.print(
+        escape(
+            f"id '{contract.key.name}', label '{contract.label.column}' ({contract.label.churned_when} = churned), "
+            f"cohort {contract.time.cohort or 'none'}, {made} features; "
+            f"{draft.report.rows_rejected:,} of {draft.report.rows_in:,} rows would be rejected"
+        ),
+        soft_wrap=True,
+    )
+    for words, names in (("left out", draft.left_out), ("suspect", draft.suspects)):
+        if names:
+            out.print(escape(f"{words}, with the reason: {', '.join(names)}"), soft_wrap=True)
+    out.print(f"{draft.questions} questions stand in it as lines that begin with # QUESTION; it can be used as it is.")
+    out.print("\nNext:")
+    out.print(escape(f"  churn contract show {path}"), soft_wrap=True)
+    out.print(escape(f"  churn run --contract {path} --source {source}"), soft_wrap=True)
+
+
 def score_with_progress(
-    settings: Settings, file: str, output: Path, as_of: str | None, out: Console, err: Console
+    settings: Settings, file: str, output: Path, as_of: str | None, reasons: bool, out: Console, err: Console
 ) -> None:
     """Score `file` with the champion and say what became of its rows."""
     from churn_assets.scoring.batch import score_file
@@ -136,8 +187,78 @@ def score_with_progress(
             of = f" of {total:,}" if total else ""
             progress.live.update(Spinner("dots", f"{done:,}{of} rows"))
 
-        summary = score_file(scorer, file, output, as_of=as_of, progress=tell)
+        summary = score_file(scorer, file, output, as_of=as_of, reasons=reasons, progress=tell)
     out.print(escape(str(summary)), soft_wrap=True)
+
+
+def audit_with_progress(settings: Settings, err: Console) -> Audit:
+    """Audit the table that these settings name, with a spinner."""
+    from churn_assets.contract.load import load_contract
+    from churn_assets.data.source import resolve_source
+    from churn_assets.training.audit import audit_source
+
+    contract = load_contract(settings.contract_path)
+    source = resolve_source(settings, contract)
+    with Live(Spinner("dots", f"auditing {source.words}"), console=err, transient=True):
+        return audit_source(contract, source.source, source.words)
+
+
+def show_audit(found: Audit, out: Console) -> None:
+    """The ladder, what each column does alone, who is over a limit, and two sentences."""
+    splits = list(found.rungs[0].figures)
+    title = f"PR-AUC on test rows of {found.source} ({found.rows:,} customers, {found.churners:,} churned)"
+    rungs = Table("", *(split.replace("_", " ") for split in splits), title=escape(title))
+    base = ["" if f is None else f"{f.base_rate:.3f}" for f in found.rungs[0].figures.values()]
+    for rung in found.rungs:
+        rungs.add_row(escape(rung.words), *(str(rung.figures[split]) for split in splits))
+    by_strength = sorted(found.columns.items(), key=lambda item: -item[1].seen.pr_auc_lift)
+    for name, column in by_strength[:8]:
+        if column.alone:
+            rungs.add_row(escape(f"{name} alone"), *(str(column.alone[split]) for split in splits))
+    for band in found.bands:
+        rungs.add_row(escape(f"aged {band.words}"), str(band.figure) if band.figure else "too few to say")
+    rungs.add_row("a random list", *base)
+    out.print(rungs)
+    out.print(escape(f"Refitted at each rung: {found.recipe}."), soft_wrap=True)
+    for finding in found.findings:
+        mark = "[green]attested[/green]" if finding.attested else "[red]not attested[/red]"
+        out.print(f"{mark} {escape(finding.column)} {escape(finding.words)}", soft_wrap=True)
+    out.print()
+    for sentence in found.sentences:
+        out.print(escape(sentence), soft_wrap=True)
+
+
+def show_budget(settings: Settings, amount: float, capacity: bool, out: Console) -> None:
+    """The best list for a budget, from the champion and the call list of this home."""
+    from churn_assets.release.spending import spend
+
+    found, card = spend(settings, amount, capacity)
+    value = found.value
+    ends = {
+        "budget": "the budget is spent",
+        "capacity": f"the contract's capacity is {value.capacity or 0:,} contacts",
+        "value": "a further contact would cost more than it is expected to bring",
+        "customers": "there are no more customers",
+    }
+    plan = found.plan
+    out.print(f"Contact the first {plan.contacts:,} of {found.customers:,} on the list: {ends[plan.limit]}.")
+    table = Table("", "", title=f"A budget of {plan.budget:,.0f}")
+    for name, words in (
+        ("cost", f"{plan.cost:,.0f}"),
+        ("churners expected among them", f"{plan.expected_churners:,.1f}"),
+        ("of whom saved", f"{plan.expected_saved:,.1f}"),
+        ("expected net value", f"{plan.net_value:,.0f}"),
+        ("95 % of outcomes", f"{plan.low:,.0f} to {plan.high:,.0f}"),
+    ):
+        table.add_row(name, words)
+    out.print(table)
+    out.print(
+        f"If the probabilities hold, {value.save_rate:.0%} of contacted churners stay and each is worth "
+        f"{value.customer_value:,.0f} (the contract's \\[value]); the interval is chance alone.",
+        soft_wrap=True,
+    )
+    if "profit" in card:
+        out.print(escape(f"On test rows: {card['profit']['words']}"), soft_wrap=True)
 
 
 def _comparison(chosen: dict[str, Any]) -> Table:
