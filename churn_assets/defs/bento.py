@@ -18,7 +18,7 @@ from churn_assets.settings import Settings
 SERVICE = "churn_assets.serving.service:ChurnService"
 # What a service process imports from this package.
 _PARTS = ("contract", "data", "features", "predlog", "scoring", "release", "serving")
-_SERVER = ("bentoml", "httptools", "msgspec", "uvloop")  # what answers, besides what scores
+_SERVER = ("httptools", "msgspec", "uvloop")  # what answers, besides BentoML and what scores
 _MODULES = ("__init__.py", "errors.py", "settings.py")
 
 

@@ -15,7 +15,7 @@ from churn_assets.predlog.segment import Segment, adopt_orphans
 Observer = Callable[[float, int], None]
 _Group = tuple[list[bytes], list["asyncio.Future[None]"], int]
 
-DEFAULT_ROWS, DEFAULT_BYTES = 50_000, 64 * 2**20
+DEFAULT_ROWS, DEFAULT_BYTES, DEFAULT_PATIENCE_S = 50_000, 64 * 2**20, 5.0
 _IDLE_S = 1.0
 
 
@@ -23,7 +23,8 @@ class LogWriter:
     """The log of one event loop. Rows that come while a sync is under way share the next one.
 
     The disk is waited for in a thread of its own; a handover costs two context switches for the whole
-    group. `max_rows` and `max_bytes` bound what may wait. `observe(seconds, rows)` is told of each group.
+    group. `max_rows` and `max_bytes` bound what may wait, `patience_s` how long: a disk that hangs is as bad
+    as a full one. `observe(seconds, rows)` is told of each group.
     """
 
     def __init__(
@@ -32,14 +33,16 @@ class LogWriter:
         max_rows: int = DEFAULT_ROWS,
         max_bytes: int = DEFAULT_BYTES,
         observe: Observer = lambda seconds, rows: None,
+        patience_s: float = DEFAULT_PATIENCE_S,
     ) -> None:
         self._segment, self._observe = segment, observe
-        self._max_rows, self._max_bytes = max_rows, max_bytes
+        self._max_rows, self._max_bytes, self._patience_s = max_rows, max_bytes, patience_s
         self._lines: list[bytes] = []
         self._waiters: list[asyncio.Future[None]] = []
         self._rows = 0
         self.waiting_rows, self._waiting_bytes = 0, 0
-        self._flying = self._planned = self._closed = False
+        self._flying = self._planned = self._closed = self._hangs = False
+        self._alarm: asyncio.TimerHandle | None = None
         self.failed: str | None = None  # why the last group is not on disk
         self._groups: queue.SimpleQueue[_Group | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="prediction-log", daemon=True)
@@ -56,6 +59,8 @@ class LogWriter:
         """
         if self._closed:
             raise LogUnavailable("the prediction log is closed, the service is stopping; ask another instance")
+        if self._hangs:
+            raise LogUnavailable(str(self.failed))
         if self.waiting_rows + rows > self._max_rows or self._waiting_bytes + len(lines) > self._max_bytes:
             raise LogBusy(
                 f"{self.waiting_rows:,} rows wait for the disk, expected at most {self._max_rows:,}; "
@@ -90,14 +95,29 @@ class LogWriter:
         group = self._lines, self._waiters, self._rows
         self._lines, self._waiters, self._rows = [], [], 0
         self._flying = True
+        self._alarm = self._loop.call_later(self._patience_s, self._give_up, group)
         self._groups.put(group)
+
+    def _give_up(self, group: _Group) -> None:
+        """The disk hangs: refuse all who wait. Those under way may be written yet, the others are not."""
+        self._hangs = True
+        self.failed = f"the disk has not answered for {self._patience_s:g} seconds; the service goes on when it does"
+        error = LogUnavailable(self.failed)
+        for waiter in (*group[1], *self._waiters):
+            if not waiter.done():
+                waiter.set_exception(error)
+        self.waiting_rows -= self._rows
+        self._waiting_bytes -= sum(map(len, self._lines))
+        self._lines, self._waiters, self._rows = [], [], 0
 
     def _landed(self, group: _Group, error: ChurnError | None, seconds: float) -> None:
         lines, waiters, rows = group
         self.waiting_rows -= rows
         self._waiting_bytes -= sum(map(len, lines))
         self.failed = None if error is None else str(error)
-        self._flying = False
+        self._flying = self._hangs = False
+        if self._alarm is not None:
+            self._alarm.cancel()
         for waiter in waiters:
             if waiter.done():  # its client has gone
                 continue

@@ -38,7 +38,8 @@ class Core:
         segment = Segment(folder, settings.log_segment_bytes, settings.log_segment_s)
         self.log: LogWriter | None = None
         if settings.log:
-            self.log = LogWriter(segment, settings.log_queue_rows, observe=self._committed)
+            patience_s = settings.timeout_s / 2  # a hanging disk is told of in our shape, not by BentoML's 504
+            self.log = LogWriter(segment, settings.log_queue_rows, observe=self._committed, patience_s=patience_s)
         self._causes: Counter[str] = Counter()
         self._since = dt.datetime.now(dt.UTC)
         self._tasks: list[asyncio.Task[None]] = []

@@ -22,6 +22,7 @@ from churn_assets.serving.router import Arm
 
 decode = msgspec.json.Decoder().decode
 _BATCH_FIELDS = {"customers", "as_of"}
+BATCHES_AT_ONCE = 4  # of one worker; each holds its rows in memory
 _UTC = dt.UTC
 HTML = b"text/html; charset=utf-8"
 
@@ -47,6 +48,7 @@ class Routes:
 
     def __init__(self, core: Core) -> None:
         self.core = core
+        self._batches = 0
         limits = core.settings
         self.table: Mapping[str, Mapping[str, Handler]] = {
             "/predict": {"POST": Handler(self.predict, limits.body_bytes)},
@@ -93,11 +95,27 @@ class Routes:
         return await self._logged(arm, told, told.answers[0])
 
     async def predict_batch(self, request: Request) -> Reply:
-        """Many customers, all or none."""
+        """Many customers, all or none; in a thread, so that single customers are answered meanwhile."""
         now = dt.datetime.now(_UTC)
         arm = self.core.router.arm()
         if arm is None:
             return self._no_model()
+        if self._batches >= BATCHES_AT_ONCE:
+            return retry(
+                503, "busy", f"{self._batches} batches are being scored, expected fewer; ask again in a second"
+            )
+        self._batches += 1
+        try:
+            told = await asyncio.to_thread(self._batch, arm, request, now)
+        except RowsRejected as error:
+            return self._rejected(arm, error)
+        except DataError as error:
+            return self._rejected(arm, _unscorable(error))
+        finally:
+            self._batches -= 1
+        return told if isinstance(told, Reply) else await self._logged(arm, told, {"predictions": told.answers})
+
+    def _batch(self, arm: Arm, request: Request, now: dt.datetime) -> Told | Reply:
         asked = _parsed(request.body)
         if type(asked) is not dict:
             return asked if isinstance(asked, Reply) else _no_object(asked, 'an object {"customers": [...], "as_of"?}')
@@ -109,16 +127,7 @@ class Routes:
             size = f"{len(customers):,} customers" if isinstance(customers, list) else shown(customers)
             found = [Violation(0, "customers", size, f"a list of 1 to {limit:,} customers")]
             return refused(422, "rows", str(RowsRejected(found)), found)
-        stale = self.core.settings.stale_days
-        try:
-            told = await asyncio.to_thread(
-                predict_batch, arm, customers, asked.get("as_of"), request.request_id, now, stale
-            )
-        except RowsRejected as error:
-            return self._rejected(arm, error)
-        except DataError as error:
-            return self._rejected(arm, _unscorable(error))
-        return await self._logged(arm, told, {"predictions": told.answers})
+        return predict_batch(arm, customers, asked.get("as_of"), request.request_id, now, self.core.settings.stale_days)
 
     async def feedback(self, request: Request) -> Reply:
         """What became of customers."""

@@ -120,6 +120,32 @@ def test_a_disk_that_fails_is_told_to_all_who_wait_and_tried_again(tmp_path, err
     asyncio.run(go())
 
 
+def test_a_disk_that_hangs_is_not_waited_for_and_taken_up_again(tmp_path):
+    disk = HeldDisk(tmp_path)
+
+    async def go() -> None:
+        writer = LogWriter(disk, patience_s=0.05)
+        writer.start()
+        first = writer.append(line(1))
+        await asyncio.sleep(0.01)
+        second = writer.append(line(2))
+        found = await asyncio.gather(first, second, return_exceptions=True)
+        assert all("has not answered" in str(one) for one in found)
+        with pytest.raises(LogUnavailable, match="has not answered"):
+            writer.append(line(3))
+        assert writer.waiting_rows == 1, "the one that is under way"
+        disk.free.set()
+        async with asyncio.timeout(10):
+            while writer.failed is not None:
+                await asyncio.sleep(0.01)
+        await writer.append(line(4))
+        await writer.close()
+
+    asyncio.run(go())
+    assert verify(tmp_path, ["w-1", "w-4"]).kept
+    assert count(tmp_path).rows == 2
+
+
 def test_a_client_that_went_away_changes_nothing(tmp_path):
     async def go() -> None:
         writer = LogWriter(Segment(tmp_path))

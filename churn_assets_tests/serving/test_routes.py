@@ -260,6 +260,29 @@ def test_a_full_queue_is_a_503_with_retry_after(home):
     assert response.headers["retry-after"] == "1"
 
 
+def test_too_many_batches_at_once_are_a_503(home):
+    async def question(client, core):
+        batch = {"customers": [ROW] * 300, "as_of": AS_OF}
+        return await asyncio.gather(*(client.post("/predict_batch", json=batch) for _ in range(12)))
+
+    replies = ask(home, question)
+    assert {reply.status_code for reply in replies} == {200, 503}
+    for reply in replies:
+        if reply.status_code == 503:
+            assert "batches are being scored" in assert_refusal(reply, 503)["error"]
+
+
+def test_logs_are_lines_of_json_with_request_ids_and_without_what_was_asked(home, capfd):
+    post(home, "/predict", {**ASKED, "city": "Atlantis"}, headers={"x-request-id": "r-1"}, access_log=True)
+    lines = [json.loads(said) for said in capfd.readouterr().err.splitlines()]
+    (request,) = [one for one in lines if one["event"] == "request"]
+    assert (request["request_id"], request["status"], request["cause"]) == ("r-1", 422, "contract")
+    assert [one["counts"] for one in lines if one["event"] == "rejected"] == [{"contract": 1}]
+    assert "Atlantis" not in json.dumps(lines)
+    post(home, "/predict", ASKED, level="ERROR", access_log=True)
+    assert capfd.readouterr().err == ""
+
+
 def test_a_body_that_never_ends_is_a_408(home):
     async def question(client, core):
         async def parts():
