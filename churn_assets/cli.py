@@ -86,13 +86,14 @@ def score(
         str | None, typer.Option(help="The day the table was true, such as 2026-11-01. Default: as the contract says.")
     ] = None,
     reasons: Annotated[bool, typer.Option("--reasons", help="Say in the call list why each is on it.")] = False,
+    log: Annotated[bool, typer.Option("--log", help="Put each prediction into the prediction log as well.")] = False,
     home: HomeOption = None,
 ) -> None:
     """Score a file with the champion: the call list of its customers, in bounded memory."""
     settings = _settings(home)
     from churn_assets.progress import score_with_progress
 
-    score_with_progress(settings, file, output, as_of, reasons, out, err)
+    score_with_progress(settings, file, output, as_of, reasons, out, err, log)
 
 
 @app.command(epilog="Example: [bold]churn audit --source customers.csv --contract contracts/mine.toml[/bold]")

@@ -12,7 +12,8 @@ class Prediction(msgspec.Struct, tag="prediction", tag_field="kind", frozen=True
 
     `features` are the contract's columns as they were asked, before any computation; `score` is the
     calibrated probability, `margin` the model's log-odds; `latency_us` runs from the request's arrival
-    to this line. `arm` and `policy` say by which route the model was chosen.
+    to this line. Both are None for rows of `churn score --log`, which no request asked for. `arm` and `policy`
+    say by which route the model was chosen.
     """
 
     prediction_id: str
@@ -21,7 +22,7 @@ class Prediction(msgspec.Struct, tag="prediction", tag_field="kind", frozen=True
     as_of: str
     scored_at: str
     score: float
-    margin: float
+    margin: float | None
     decision: bool
     threshold: float
     risk_band: str
@@ -31,7 +32,7 @@ class Prediction(msgspec.Struct, tag="prediction", tag_field="kind", frozen=True
     arm: str
     policy: str
     status: str
-    latency_us: float
+    latency_us: float | None
     warnings: list[str]
     features: dict[str, object]
 
