@@ -37,7 +37,7 @@ def build(settings: Settings) -> dg.Definitions:
                 experiment_name=f"churn/{contract.name}",
                 artifacts=str(settings.mlflow_dir / "artifacts"),
             ),
-            "io_manager": HomeIOManager(folder=str(settings.assets_dir)),
+            "io_manager": HomeIOManager(folder=str(settings.assets_dir), contract=contract.fingerprint),
         },
         executor=executor(settings),
     )

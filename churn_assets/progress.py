@@ -123,8 +123,8 @@ def show_contract(contract: Contract, out: Console) -> None:
 
 def score_with_progress(
     settings: Settings, file: str, output: Path, as_of: str | None, out: Console, err: Console
-) -> None:
-    """Score `file` with the champion and say what became of its rows."""
+) -> int:
+    """Score `file` with the champion, say what became of its rows, and return how many were scored."""
     from churn_assets.scoring.batch import score_file
     from churn_assets.scoring.bundle import load_bundle
 
@@ -138,6 +138,7 @@ def score_with_progress(
 
         summary = score_file(scorer, file, output, as_of=as_of, progress=tell)
     out.print(escape(str(summary)), soft_wrap=True)
+    return summary.rows_scored
 
 
 def _comparison(chosen: dict[str, Any]) -> Table:

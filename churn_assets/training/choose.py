@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.model import Contract
-from churn_assets.errors import TrainingError
+from churn_assets.errors import AssetStale, TrainingError
 from churn_assets.scoring.models import BlendModel, Model
 from churn_assets.training.calibrate import CalibrationChoice, choose_calibration, refit
 from churn_assets.training.candidate import Candidate
@@ -27,7 +27,7 @@ from churn_assets.training.evaluate import (
     pr_auc,
     summary,
 )
-from churn_assets.training.matrix import TrainingData, View, training_data
+from churn_assets.training.matrix import TrainingData, View, features_hash, training_data
 from churn_assets.training.threshold import choose_thresholds
 
 if TYPE_CHECKING:
@@ -83,10 +83,20 @@ class Choice:
 def choose_model(
     contract: Contract, candidates: Sequence[Candidate], features: pa.Table, splits: pa.Table, seed: int = 42
 ) -> Choice:
-    """Choose on validation rows, calibrate and set thresholds on them, then measure on test rows."""
+    """Choose on validation rows, calibrate and set thresholds on them, then measure on test rows.
+
+    Raises TrainingError without a candidate, AssetStale for one that learnt from other features.
+    """
     if not candidates:
         raise TrainingError("no candidate to choose from; materialise at least one *_candidate asset")
     data = training_data(contract, features, splits)
+    present = features_hash(features)
+    for candidate in candidates:
+        if candidate.features_sha256 != present:
+            raise AssetStale(
+                f"{candidate.name}_candidate learnt from other customer_features than there are now; "
+                "make it again: churn run"
+            )
     contenders = _contenders(candidates)
     view = data.views["random"]
     label = data.churned[view.split.validation]
