@@ -85,6 +85,12 @@ def read(folder: Path, name: str, wanted: Any) -> Any:
     raise AssetMissing(f"there is no '{name}' in {folder}; make it: churn run, or materialize {name}")
 
 
+def write_text(text: str, path: Path) -> Path:
+    """A page for people, beside its place and then moved there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return _replace(path, lambda scratch: scratch.write_text(text, encoding="utf-8"))
+
+
 def _contract_of(value: Any) -> str | None:
     """The fingerprint that a table or a small value says it was made under; None if it does not say."""
     if isinstance(value, pa.Table):

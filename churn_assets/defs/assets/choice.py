@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from churn_assets.contract.model import Contract
 from churn_assets.defs import report
+from churn_assets.defs.io import write_text
 from churn_assets.defs.pictures import choice_plots
 from churn_assets.defs.policy import OWNERS
 from churn_assets.defs.project import Project
@@ -57,10 +58,11 @@ def chosen_model(
     network_candidate: Candidate,
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """The best candidate or a blend, calibrated, with thresholds: a bundle that scores without training's libraries."""
-    from churn_assets.scoring.bundle import load_bundle
+    from churn_assets.scoring.bundle import load_bundle, read_card
     from churn_assets.training.choose import choose_model
     from churn_assets.training.matrix import CUSTOMERS_KEY, check_origin
     from churn_assets.training.package import write_choice
+    from churn_assets.training.report import training_page
 
     contract, settings = project.contract, project.settings
     candidates = [logistic_candidate, boosted_candidate, network_candidate]
@@ -71,6 +73,8 @@ def chosen_model(
     load_bundle(bundle, expect_fingerprint=contract.fingerprint)  # raises unless its golden rows come out again
     context.log.info(choice.reason)
     pictures = choice_plots(contract, choice, candidates, customer_features, splits)
+    told = training_page(contract, read_card(bundle), pictures, bundle.name, origin["generated"])
+    page = write_text(told, settings.reports_dir / "training.html")
     _log(tracking, choice, origin, contract, bundle, pictures)
     ece = choice.metrics["test_ece"]
     yield dg.MaterializeResult(
@@ -86,7 +90,10 @@ def chosen_model(
             "source": origin["source"],
             "generated": origin["generated"],
         },
-        metadata=_metadata(choice, origin, bundle, contract, tracking, pictures),
+        metadata={
+            **_metadata(choice, origin, bundle, contract, tracking, pictures),
+            "report": dg.MetadataValue.path(str(page)),
+        },
         check_results=[
             dg.AssetCheckResult(passed=True, check_name="the_bundle_reproduces_its_scores"),
             dg.AssetCheckResult(
