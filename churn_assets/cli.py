@@ -56,17 +56,20 @@ def run(
     select: Annotated[
         list[str] | None, typer.Option("--select", help="Only this asset; may be given several times.")
     ] = None,
+    tune: Annotated[
+        int, typer.Option(min=0, help="Tune every candidate until its study holds this many trials; resumable.")
+    ] = 0,
 ) -> None:
     """Materialise the whole graph: from the customer table to the chosen model and the call list."""
     settings = _settings(home, contract, source)
     from churn_assets.definitions import build
-    from churn_assets.defs.run import alone_in, prepare_home, run_graph
+    from churn_assets.defs.run import alone_in, prepare_home, run_graph, tuning
     from churn_assets.progress import Progress, summarise
 
     defs = build(settings)
     prepare_home(settings)
     with alone_in(settings.home), _past_dagster() as console, Progress(console) as progress:
-        outcome = run_graph(defs, progress.tell, select)
+        outcome = run_graph(defs, progress.tell, select, tuning(tune, select))
     if outcome.success:
         summarise(settings, out)
         return
@@ -90,15 +93,42 @@ def score(
     as_of: Annotated[
         str | None, typer.Option(help="The day the table was true, such as 2026-11-01. Default: as the contract says.")
     ] = None,
+    reasons: Annotated[bool, typer.Option("--reasons", help="Say in the call list why each is on it.")] = False,
     home: HomeOption = None,
 ) -> None:
     """Score a file with the champion: the call list of its customers, in bounded memory."""
     settings = _settings(home)
     from churn_assets.progress import score_with_progress
 
-    if not score_with_progress(settings, file, output, as_of, out, err):
+    if not score_with_progress(settings, file, output, as_of, reasons, out, err):
         _tell_mistake(f"no row of {file} could be scored; the rejected rows above say why")
         raise typer.Exit(MISTAKE)
+
+
+@app.command(epilog="Example: [bold]churn audit --source customers.csv --contract contracts/mine.toml[/bold]")
+def audit(
+    source: Annotated[
+        str | None, typer.Option(help="Customer table with its label. Default: CHURN_SOURCE, else as `churn run`.")
+    ] = None,
+    contract: ContractOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+) -> None:
+    """How honest a model's number on this table can be, and which columns must be vouched for.
+
+    Ends with 1 if a column over the contract's limits is not attested: registration would refuse.
+    """
+    settings = _settings(None, contract, source)
+    from churn_assets.progress import audit_with_progress, show_audit
+
+    found = audit_with_progress(settings, err)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(found.to_json(), indent=2, allow_nan=False))
+    else:
+        show_audit(found, out)
+    if found.unattested:
+        raise typer.Exit(FAILURE)
 
 
 @app.command(epilog="Example: [bold]churn status --json | jq .metrics.test_pr_auc[/bold]")
@@ -117,6 +147,19 @@ def status(
         typer.echo(json.dumps(found.to_json(), indent=2))
     else:
         show_status(found, out)
+
+
+@app.command(epilog="Example: [bold]churn budget 5000[/bold]")
+def budget(
+    amount: Annotated[float, typer.Argument(help="What may be spent on offers, in the contract's currency.")],
+    beyond_capacity: Annotated[bool, typer.Option(help="Leave the contract's capacity out.")] = False,
+    home: HomeOption = None,
+) -> None:
+    """What a budget buys: how many of the call list to contact, and what that is expected to bring."""
+    settings = _settings(home)
+    from churn_assets.progress import show_budget
+
+    show_budget(settings, amount, not beyond_capacity, out)
 
 
 @app.command(epilog="Example: [bold]churn ui --port 3001[/bold]")

@@ -50,7 +50,10 @@ NUMERIC_KINDS = frozenset({Kind.NUMBER, Kind.INTEGER, Kind.BOOLEAN})
 MODEL_KINDS = NUMERIC_KINDS | {Kind.CATEGORY}
 
 # Words for people: changing one changes no figure, so it is not part of the fingerprint.
-PROSE = frozenset({"title", "doc", "meaning", "unit", "suspect", "attested", "text", "path"})
+PROSE = frozenset(
+    {"title", "doc", "meaning", "unit", "suspect", "attested", "text", "path"}
+    | {"reason_high", "reason_low", "reason_missing", "topic"}
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ class Column:
     are spellings that mean null besides the empty cell; `formats` are strptime formats tried for
     dates after ISO 8601. `suspect` says why the column may be a consequence of churn, `attested`
     who vouches that it is known before. `monotone` is 'rising' or 'falling' where risk is known to
-    rise or fall with the column; candidates that can hold to it do.
+    rise or fall with the column; candidates that can hold to it do. `reason_high`, `reason_low` and
+    `reason_missing` are how a reason on the call list reads: see `contract.wording`.
     """
 
     name: str
@@ -80,6 +84,9 @@ class Column:
     doc: str = ""
     suspect: str = ""
     attested: str = ""
+    reason_high: str = ""
+    reason_low: str = ""
+    reason_missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,13 +121,20 @@ class Time:
 
 @dataclass(frozen=True)
 class Feature:
-    """A derived number; `model = false` keeps it as an intermediate for other expressions."""
+    """A derived number; `model = false` keeps it as an intermediate for other expressions.
+
+    `topic` is the column whose reasons it counts with; by default the first column it reads.
+    """
 
     name: str
     expression: str
     model: bool = True
     monotone: str = ""
     doc: str = ""
+    topic: str = ""
+    reason_high: str = ""
+    reason_low: str = ""
+    reason_missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -164,6 +178,23 @@ class Quality:
 
 
 @dataclass(frozen=True)
+class Audit:
+    """Limits above which a column needs an `attested`, or its model is not registered; see docs/audit.md.
+
+    Shares and lifts run from 0 to 1. `single_column_pr_auc_lift`: how far the column alone gets from the
+    base rate (0) to a perfect ranking (1). `isolated_churner_share`: churners whose values of the column
+    no kept customer has. `headline_loss_when_removed`: share of the model's lift that goes when the
+    column and all that reads it are taken away. `echo_roc_auc`: ROC AUC (0.5 to 1) from which on a column
+    that nothing but the label explains is taken for an echo of it.
+    """
+
+    single_column_pr_auc_lift: float = 0.6
+    isolated_churner_share: float = 0.2
+    headline_loss_when_removed: float = 0.5
+    echo_roc_auc: float = 0.61
+
+
+@dataclass(frozen=True)
 class Monitoring:
     """How predictions are watched: distinct customers a window, and the floor below which
     nothing is concluded."""
@@ -187,6 +218,7 @@ class Contract:
     rules: tuple[Rule, ...]
     value: Value
     quality: Quality = field(default_factory=Quality)
+    audit: Audit = field(default_factory=Audit)
     monitoring: Monitoring = field(default_factory=Monitoring)
     text: str = ""
     path: Path | None = None

@@ -13,6 +13,7 @@ import dagster as dg
 
 from churn_assets import errors
 from churn_assets.settings import Settings
+from churn_assets.training.candidate import NAMES
 
 # What the caller is told: an asset's name, and "started", "done", "failed" or "said" with words.
 Tell = Callable[[str, str, str], None]
@@ -118,6 +119,12 @@ def _outcome(result: dg.ExecuteInProcessResult) -> Outcome:
             error = getattr(event.event_specific_data, "error", None)
             failures.append(_words(error) if error is not None else event.message or "the run failed")
     return Outcome(result.success, result.run_id, mistakes, failures, interrupted)
+
+
+def tuning(trials: int, selection: Sequence[str] | None = None) -> dict[str, Any]:
+    """Run config that tunes every candidate that is made, for `run_graph`; empty for no trials."""
+    made = [f"{name}_candidate" for name in NAMES if not selection or f"{name}_candidate" in selection]
+    return {"ops": {asset: {"config": {"trials": trials}} for asset in made}} if trials and made else {}
 
 
 def _step_logger(tell: Tell) -> dg.LoggerDefinition:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from churn_assets.contract.model import Contract
 from churn_assets.defs import report
 from churn_assets.defs.io import write_text
-from churn_assets.defs.pictures import choice_plots
+from churn_assets.defs.pictures import choice_plots, profit_plots
 from churn_assets.defs.policy import OWNERS
 from churn_assets.defs.project import Project
 from churn_assets.defs.provenance import provenance
@@ -72,9 +72,11 @@ def chosen_model(
     bundle = write_choice(contract, choice, candidates, validated_customers, settings.bundles_dir, origin)
     load_bundle(bundle, expect_fingerprint=contract.fingerprint)  # raises unless its golden rows come out again
     context.log.info(choice.reason)
-    pictures = choice_plots(contract, choice, candidates, customer_features, splits)
-    told = training_page(contract, read_card(bundle), pictures, bundle.name, origin["generated"])
-    page = write_text(told, settings.reports_dir / "training.html")
+    told = read_card(bundle)
+    profit = told["profit"]
+    pictures = {**choice_plots(choice, candidates, customer_features, splits), **profit_plots(profit)}
+    text = training_page(contract, told, pictures, bundle.name, origin["generated"])
+    page = write_text(text, settings.reports_dir / "training.html")
     _log(tracking, choice, origin, contract, bundle, pictures)
     ece = choice.metrics["test_ece"]
     yield dg.MaterializeResult(
@@ -93,6 +95,9 @@ def chosen_model(
         metadata={
             **_metadata(choice, origin, bundle, contract, tracking, pictures),
             "report": dg.MetadataValue.path(str(page)),
+            "profit_in_words": profit["words"],
+            "profit_by_list_size": report.table(profit["list_sizes"]),
+            "profit_by_assumption": report.table(profit["tornado"]),
         },
         check_results=[
             dg.AssetCheckResult(passed=True, check_name="the_bundle_reproduces_its_scores"),
