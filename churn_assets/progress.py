@@ -84,9 +84,10 @@ def summarise(settings: Settings, out: Console) -> None:
         )
     validation = read_validation(settings)
     if validation:
-        repaired = max((repair["rows"] for repair in validation["repairs"]), default=0)
+        repairs = [f"{repair['rows']:,} ({repair['repair']})" for repair in validation["repairs"] if repair["rows"]]
         out.print(
-            f"{validation['rows_in']:,} rows in, {repaired:,} repaired, {validation['rows_rejected']:,} rejected; "
+            f"{validation['rows_in']:,} rows in, {' + '.join(repairs) or 'none'} repaired, "
+            f"{validation['rows_rejected']:,} rejected; "
             f"snapshot {validation['as_of']}"
         )
     if chosen:
