@@ -31,7 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_every_asset_is_made_and_no_check_stops_the_run(made):
     _, result, _ = made
     assert result.success
-    assert len(result.get_asset_materialization_events()) == 12
+    assert len(result.get_asset_materialization_events()) == 13
     warned = {name for name, passed in checks(result).items() if not passed}
     assert warned <= {"the_probabilities_are_calibrated"}  # 450 validation rows are few
 
@@ -51,10 +51,10 @@ def test_pictures_are_shown_in_place(made):
     _, result, _ = made
     shown = {
         asset
-        for asset in ("raw_customers", "validated_customers", "chosen_model", "risk_list")
+        for asset in ("raw_customers", "validated_customers", "chosen_model", "leakage_audit", "risk_list")
         if any("data:image/png;base64," in str(v) for v in metadata(result, asset).values())
     }
-    assert shown == {"raw_customers", "validated_customers", "chosen_model", "risk_list"}
+    assert shown == {"raw_customers", "validated_customers", "chosen_model", "leakage_audit", "risk_list"}
 
 
 def test_features_name_the_columns_they_come_from(made):
