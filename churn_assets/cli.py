@@ -50,16 +50,19 @@ def run(
     select: Annotated[
         list[str] | None, typer.Option("--select", help="Only this asset; may be given several times.")
     ] = None,
+    tune: Annotated[
+        int, typer.Option(min=0, help="Tune every candidate until its study holds this many trials; resumable.")
+    ] = 0,
 ) -> None:
     """Materialise the whole graph: from the customer table to the chosen model and the call list."""
     settings = _settings(home, contract, source)
     from churn_assets.definitions import build
-    from churn_assets.defs.run import prepare_home, run_graph
+    from churn_assets.defs.run import prepare_home, run_graph, tuning
     from churn_assets.progress import Progress, summarise
 
     prepare_home(settings)
     with Progress(err) as progress:
-        outcome = run_graph(build(settings), progress.tell, select)
+        outcome = run_graph(build(settings), progress.tell, select, tuning(tune, select))
     if outcome.success:
         summarise(settings, out)
         return
@@ -80,13 +83,14 @@ def score(
     as_of: Annotated[
         str | None, typer.Option(help="The day the table was true, such as 2026-11-01. Default: as the contract says.")
     ] = None,
+    reasons: Annotated[bool, typer.Option("--reasons", help="Say in the call list why each is on it.")] = False,
     home: HomeOption = None,
 ) -> None:
     """Score a file with the champion: the call list of its customers, in bounded memory."""
     settings = _settings(home)
     from churn_assets.progress import score_with_progress
 
-    score_with_progress(settings, file, output, as_of, out, err)
+    score_with_progress(settings, file, output, as_of, reasons, out, err)
 
 
 @app.command(epilog="Example: [bold]churn audit --source customers.csv --contract contracts/mine.toml[/bold]")
@@ -131,6 +135,19 @@ def status(
         typer.echo(json.dumps(found.to_json(), indent=2))
     else:
         show_status(found, out)
+
+
+@app.command(epilog="Example: [bold]churn budget 5000[/bold]")
+def budget(
+    amount: Annotated[float, typer.Argument(help="What may be spent on offers, in the contract's currency.")],
+    beyond_capacity: Annotated[bool, typer.Option(help="Leave the contract's capacity out.")] = False,
+    home: HomeOption = None,
+) -> None:
+    """What a budget buys: how many of the call list to contact, and what that is expected to bring."""
+    settings = _settings(home)
+    from churn_assets.progress import show_budget
+
+    show_budget(settings, amount, not beyond_capacity, out)
 
 
 @app.command(epilog="Example: [bold]churn ui --port 3001[/bold]")

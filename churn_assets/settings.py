@@ -96,6 +96,11 @@ class Settings:
         return self.home / "reports"
 
     @property
+    def studies_dir(self) -> Path:
+        """Tuning studies and the best parameters they found."""
+        return self.home / "studies"
+
+    @property
     def bento_home(self) -> Path:
         """BentoML's store."""
         return self.home / "bentoml"

@@ -20,6 +20,7 @@ COMMANDS = (
     ["score"],
     ["audit"],
     ["status"],
+    ["budget"],
     ["ui"],
     ["contract", "check"],
     ["contract", "show"],
@@ -118,6 +119,32 @@ def test_a_file_without_labels_is_scored(made, tmp_path, suffix):
     assert ((probability >= 0) & (probability <= 1)).all()
 
 
+def test_a_call_list_of_a_file_says_why(made, tmp_path):
+    home, _ = made
+    pq.write_table(generate(STORE, rows=300, seed=9), tmp_path / "new.parquet")
+    result = churn("score", tmp_path / "new.parquet", "-o", tmp_path / "scores.csv", "--reasons", home=home)
+    assert result.returncode == 0, result.stderr
+    calls = pa.csv.read_csv(tmp_path / "scores.calls.csv")
+    assert all(calls["reason_1"].to_pylist())
+
+
+def test_a_budget_is_turned_into_a_list_and_what_it_brings(made):
+    home, _ = made
+    result = churn("budget", "50", home=home)
+    assert result.returncode == 0, result.stderr
+    assert "Contact the first 5 of " in result.stdout
+    assert "the budget is spent" in result.stdout
+    assert "95 % of outcomes" in result.stdout
+    assert "the contract's [value]" in result.stdout
+    assert "On test rows: Contacting the riskiest" in result.stdout
+    everybody = churn("budget", "1e9", "--beyond-capacity", home=home).stdout
+    assert "a further contact would cost more than it is expected to bring" in everybody
+    assert "expected an amount of at least 0" in refused(churn("budget", "--", "-1", home=home))
+    (home / "assets" / "risk_list.parquet").rename(home / "assets" / "kept.parquet")
+    assert "there is no call list at" in refused(churn("budget", "50", home=home))
+    (home / "assets" / "kept.parquet").rename(home / "assets" / "risk_list.parquet")
+
+
 def test_a_contract_is_checked_and_shown(made):
     home, _ = made
     result = churn("contract", "check", "contracts/telecom.toml", home=home)
@@ -140,6 +167,7 @@ MISTAKES = {
     "no such contract": (["contract", "check", "contracts/shop.toml"], {}, "store.toml"),
     "a switch that is no switch": (["status"], {"CHURN_TELEMETRY": "maybe"}, "CHURN_TELEMETRY is 'maybe'"),
     "an executor that is none": (["status"], {"CHURN_EXECUTOR": "threads"}, "in_process, forkserver"),
+    "nothing to spend on": (["budget", "100"], {}, "no model has been promoted"),
     "nothing to score with": (["score", "new.csv"], {}, "no model has been promoted"),
 }
 

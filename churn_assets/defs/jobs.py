@@ -6,8 +6,8 @@ import dagster as dg
 train = dg.define_asset_job(
     "train",
     selection=dg.AssetSelection.assets("registered_model", "churn_bento").upstream()
-    | dg.AssetSelection.assets("rejected_customers"),
-    description="Read, validate, train, choose, register; build the Bento.",
+    | dg.AssetSelection.assets("rejected_customers", "cross_validation"),
+    description="Read, validate, train, choose, cross-validate, register; build the Bento.",
 )
 
 score = dg.define_asset_job(

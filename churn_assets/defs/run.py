@@ -11,6 +11,7 @@ import dagster as dg
 
 from churn_assets import errors
 from churn_assets.settings import Settings
+from churn_assets.training.candidate import NAMES
 
 # What the caller is told: an asset's name, and "started", "done", "failed" or "said" with words.
 Tell = Callable[[str, str, str], None]
@@ -64,6 +65,12 @@ def run_graph(
         elif not mistakes:  # a failed blocking check fails its step too; its own words say more
             failures.append(f"{event.step_key}: {_words(event.step_failure_data.error)}")
     return Outcome(result.success, result.run_id, mistakes, failures)
+
+
+def tuning(trials: int, selection: Sequence[str] | None = None) -> dict[str, Any]:
+    """Run config that tunes every candidate that is made, for `run_graph`; empty for no trials."""
+    made = [f"{name}_candidate" for name in NAMES if not selection or f"{name}_candidate" in selection]
+    return {"ops": {asset: {"config": {"trials": trials}} for asset in made}} if trials and made else {}
 
 
 def _step_logger(tell: Tell) -> dg.LoggerDefinition:
