@@ -56,10 +56,10 @@ def test_pictures_are_shown_in_place(made):
     _, result, _ = made
     shown = {
         asset
-        for asset in ("raw_customers", "validated_customers", "chosen_model", "risk_list")
+        for asset in ("raw_customers", "validated_customers", "chosen_model", "leakage_audit", "risk_list")
         if any("data:image/png;base64," in str(v) for v in metadata(result, asset).values())
     }
-    assert shown == {"raw_customers", "validated_customers", "chosen_model", "risk_list"}
+    assert shown == {"raw_customers", "validated_customers", "chosen_model", "leakage_audit", "risk_list"}
 
 
 def test_features_name_the_columns_they_come_from(made):
