@@ -78,6 +78,22 @@ class BoostedModel:
             return masks.margin(matrix)
         return self._many(matrix)
 
+    def contributions(self, matrix: Matrix) -> tuple[Array, float]:
+        """Shapley values (n, k) of feature rows (n, k) and the base value; exact, to float32.
+
+        A category with columns of its own has the sum of theirs: to be one choice is not to be the others.
+        """
+        inputs = np.ascontiguousarray(matrix, dtype=np.float32) if self.columns is None else self._expand(matrix)
+        each = np.array([booster.contributions(inputs) for booster in self.boosters], dtype=np.float64)
+        found: Array = each.mean(axis=0)
+        base = float(found[0, -1]) if len(found) else 0.0
+        if self.columns is None:
+            return found[:, :-1], base
+        out = np.zeros(matrix.shape)
+        for j, (source, _) in enumerate(self.columns):
+            out[:, source] += found[:, j]
+        return out, base
+
     def _many(self, matrix: Matrix) -> Array:
         if self.columns is None:
             return self._margin(np.ascontiguousarray(matrix, dtype=np.float32))

@@ -61,6 +61,12 @@ class LogisticModel:
                 out[start : start + _CHUNK] += curve(own)
         return out
 
+    def heights(self, matrix: npt.NDArray[np.float32]) -> Array:
+        """The part (n, k) of each feature in the log-odds; with the intercept they add up to `margin`."""
+        values = np.ascontiguousarray(matrix.T, dtype=np.float64)
+        parts = [curve(own) for curve, own in zip(self._whole_curves, values, strict=True)]
+        return np.stack(parts, axis=1) if parts else np.zeros(matrix.shape)
+
     @cached_property
     def _whole_curves(self) -> list[_Curve]:
         return [_Curve(g, self.weights[where]) for g, where in zip(self.basis.groups, self.basis.slices, strict=True)]

@@ -49,6 +49,9 @@ def _declare(lib: ctypes.CDLL) -> ctypes.CDLL:
         "XGBoosterSaveModelToBuffer": [handle, text, pointer, pointer],
         "XGBoosterGetNumFeature": [handle, pointer],
         "XGBoosterPredictFromDense": [handle, text, text, handle, pointer, pointer, pointer],
+        "XGBoosterPredictFromDMatrix": [handle, handle, text, pointer, pointer, pointer],
+        "XGDMatrixCreateFromDense": [text, text, pointer],
+        "XGDMatrixFree": [handle],
     }
     for name, arguments in signatures.items():
         getattr(lib, name).argtypes = arguments
@@ -76,7 +79,6 @@ class Booster:
         self._call("XGBoosterSetParam", self._handle, b"nthread", b"1")
         self._call("XGBoosterSetParam", self._handle, b"device", b"cpu")
         config = {
-            "type": 1,  # untransformed margin
             "training": False,
             "iteration_begin": 0,
             "iteration_end": iterations,
@@ -84,7 +86,8 @@ class Booster:
             "strict_shape": False,
             "cache_id": 0,
         }
-        self._config = json.dumps(config).encode()
+        # 1: untransformed margin; 2: exact Shapley values (TreeSHAP), then the base value.
+        self._margin_config, self._shapley_config = (json.dumps({**config, "type": kind}).encode() for kind in (1, 2))
         # The first prediction configures the booster, which is not safe from several threads.
         self.margin(np.zeros((1, self.features), dtype=np.float32))
 
@@ -97,28 +100,28 @@ class Booster:
 
     def margin(self, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Log-odds (n,) of rows (n, k), float32 in C order, NaN for missing."""
+        if not len(matrix):
+            return np.empty(0, dtype=np.float32)
+        found = _Found()
+        self._call("XGBoosterPredictFromDense", self._handle, _array(matrix), self._margin_config, None, *found.places)
+        return found.values(len(matrix))
+
+    def contributions(self, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Shapley values (n, k + 1) of rows (n, k), the base value last; a row adds up to its margin.
+
+        The library's TreeSHAP, which weighs paths by their cover in training (Lundberg et al., 2020):
+        exact, in float32. It reads a DMatrix only.
+        """
         rows, columns = matrix.shape
         if not rows:
-            return np.empty(0, dtype=np.float32)
-        values = b'{"data":[%d,true],"shape":[%d,%d],"typestr":"<f4","version":3}' % (
-            matrix.ctypes.data,
-            rows,
-            columns,
-        )
-        shape, result = ctypes.c_void_p(), ctypes.c_void_p()
-        dimensions = ctypes.c_uint64()
-        self._call(
-            "XGBoosterPredictFromDense",
-            self._handle,
-            values,
-            self._config,
-            None,
-            ctypes.byref(shape),
-            ctypes.byref(dimensions),
-            ctypes.byref(result),
-        )
-        buffer = (ctypes.c_float * rows).from_address(result.value or 0)
-        return np.array(buffer, dtype=np.float32)
+            return np.empty((0, columns + 1), dtype=np.float32)
+        data, found = ctypes.c_void_p(), _Found()
+        self._call("XGDMatrixCreateFromDense", _array(matrix), b'{"missing":NaN,"nthread":1}', ctypes.byref(data))
+        try:
+            self._call("XGBoosterPredictFromDMatrix", self._handle, data, self._shapley_config, *found.places)
+            return found.values(rows * (columns + 1)).reshape(rows, columns + 1)
+        finally:
+            self._library.XGDMatrixFree(data)
 
     def as_json(self) -> bytes:
         """The whole model in XGBoost's JSON format."""
@@ -136,3 +139,20 @@ class Booster:
     def __del__(self) -> None:
         if getattr(self, "_handle", None):
             self._library.XGBoosterFree(self._handle)
+
+
+class _Found:
+    """Where the library puts a prediction; it lies in a buffer of the library's until the next call."""
+
+    def __init__(self) -> None:
+        self._shape, self._result, self._dimensions = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_uint64()
+        self.places = tuple(ctypes.byref(place) for place in (self._shape, self._dimensions, self._result))
+
+    def values(self, count: int) -> npt.NDArray[np.float32]:
+        """The first `count` numbers, copied."""
+        return np.array((ctypes.c_float * count).from_address(self._result.value or 0), dtype=np.float32)
+
+
+def _array(matrix: npt.NDArray[np.float32]) -> bytes:
+    """The array interface of a float32 matrix in C order, which must live as long as the call."""
+    return b'{"data":[%d,true],"shape":[%d,%d],"typestr":"<f4","version":3}' % (matrix.ctypes.data, *matrix.shape)
