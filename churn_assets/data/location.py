@@ -22,6 +22,7 @@ SUFFIXES = {
     ".pq": "parquet",
 }
 DUCKDB, GENERATED = "duckdb", "generated"
+GENERATED_ROWS, GENERATED_SEED = 20_000, 7
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,18 @@ def locate(source: str | Path, contract: Contract) -> Location:
         raise SourceUnreadable(f"{text} begins with {scheme}://, expected a path, duckdb:// or generated://")
     path = _existing(Path(text).expanduser(), text)
     return Location(text, _format(path, contract), path)
+
+
+def generated_size(location: Location) -> tuple[int, int]:
+    """(rows, seed) that a generated:// source asks for. Raises SourceUnreadable."""
+    try:
+        rows = int(location.options.get("rows", GENERATED_ROWS))
+        seed = int(location.options.get("seed", GENERATED_SEED))
+    except ValueError:
+        raise SourceUnreadable(f"{location.text}: rows and seed must be whole numbers") from None
+    if rows < 1 or seed < 0:
+        raise SourceUnreadable(f"{location.text}: rows must be at least 1 and seed at least 0")
+    return rows, seed
 
 
 def _existing(path: Path, text: str) -> Path:

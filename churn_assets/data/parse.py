@@ -179,9 +179,9 @@ def _read_integer(column: Column, text: str) -> float | int | None:
 
 def _read_boolean(column: Column, text: str) -> bool | None:
     lowered = canonical_number(text).lower()
-    if lowered in column.true:
+    if lowered in [spelling.lower() for spelling in column.true]:
         return True
-    return False if lowered in column.false else None
+    return False if lowered in [spelling.lower() for spelling in column.false] else None
 
 
 def _read_date(column: Column, text: str) -> dt.date | None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from churn_assets.contract.model import Contract, Role
 from churn_assets.data.delimited import dialect, open_csv, unreadable
 from churn_assets.data.excel import read_excel
-from churn_assets.data.location import DUCKDB, GENERATED, Location, locate
+from churn_assets.data.location import DUCKDB, GENERATED, Location, generated_size, locate
 from churn_assets.errors import ColumnMissing, DuplicateColumn, EmptySource, SourceNotFound, SourceUnreadable
 
 BATCH_ROWS = 65_536
@@ -136,12 +136,7 @@ def _open_duckdb(location: Location, contract: Contract, batch_rows: int) -> _Op
 def _open_generated(location: Location, contract: Contract, batch_rows: int) -> _Opened:
     from churn_assets.data.synthesize import generate_batches
 
-    try:
-        rows, seed = int(location.options.get("rows", "20000")), int(location.options.get("seed", "7"))
-    except ValueError:
-        raise SourceUnreadable(f"{location.text}: rows and seed must be whole numbers") from None
-    if rows < 1 or seed < 0:
-        raise SourceUnreadable(f"{location.text}: rows must be at least 1 and seed at least 0")
+    rows, seed = generated_size(location)
     batches = generate_batches(contract, rows, seed, batch_rows=batch_rows)
     first = next(batches)
 

@@ -6,13 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from churn_assets.contract.model import Contract
-from churn_assets.data.location import GENERATED, SUFFIXES, locate
+from churn_assets.data.location import GENERATED, GENERATED_ROWS, GENERATED_SEED, SUFFIXES, generated_size, locate
 from churn_assets.data.read import check_columns, read_names
 from churn_assets.errors import SourceError
 from churn_assets.settings import Settings
-
-GENERATED_ROWS = 20_000
-GENERATED_SEED = 7
 
 
 @dataclass(frozen=True)
@@ -55,12 +52,11 @@ def _named(root: Path, text: str, contract: Contract) -> SourceRef:
         text = prefix + str(root / Path(file).expanduser())
     location = locate(text, contract)
     if location.format == GENERATED:
-        rows = int(location.options.get("rows", GENERATED_ROWS))
-        return _generated(contract, rows, int(location.options.get("seed", GENERATED_SEED)), ())
+        return _generated(contract, *generated_size(location))
     return SourceRef(text, f"{location.name} (named by CHURN_SOURCE)")
 
 
-def _generated(contract: Contract, rows: int, seed: int, skipped: tuple[str, ...]) -> SourceRef:
+def _generated(contract: Contract, rows: int, seed: int, skipped: tuple[str, ...] = ()) -> SourceRef:
     words = f"generated customers, not real ones: {rows:,} rows made for contract '{contract.name}', seed {seed}"
     source = f"{GENERATED}://{contract.name}?rows={rows}&seed={seed}"
     return SourceRef(source, words, generated=True, skipped=skipped)

@@ -188,7 +188,9 @@ def _rule_teller(program: RuleProgram, typed: Mapping[str, pa.Array]) -> Callabl
 def _label_text(column: Column, text: str) -> str:
     plain = canonical_number(text)
     if column.kind is Kind.BOOLEAN:
-        return "true" if plain.lower() in column.true else "false" if plain.lower() in column.false else plain
+        for meaning, spellings in (("true", column.true), ("false", column.false)):
+            if plain.lower() in [spelling.lower() for spelling in spellings]:
+                return meaning
     return plain
 
 

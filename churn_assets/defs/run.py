@@ -43,8 +43,8 @@ def run_graph(
 ) -> Outcome:
     """Materialise all of `defs`, or the assets named in `selection`; `config` is Dagster run config.
 
-    The run is in the history of the home that `prepare_home` pointed to. Nothing is raised for a step that fails: look at
-    the outcome.
+    The run is in the history of the home that `prepare_home` pointed to. Nothing is raised for a step
+    that fails: look at the outcome.
     """
     told = dg.Definitions.merge(defs, dg.Definitions(loggers={"steps": _step_logger(tell)}))
     job = told.resolve_implicit_global_asset_job_def()

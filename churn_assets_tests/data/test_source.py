@@ -6,7 +6,7 @@ import pytest
 from churn_assets.data.read import read_table
 from churn_assets.data.source import resolve_source
 from churn_assets.data.synthesize import generate
-from churn_assets.errors import SourceNotFound
+from churn_assets.errors import SourceNotFound, SourceUnreadable
 from churn_assets.settings import Settings
 from churn_assets_tests.strategies import STORE, TELECOM
 
@@ -44,6 +44,11 @@ def test_churn_source_comes_first_and_is_relative_to_the_root(tmp_path):
     assert read_table(ref.source, STORE).num_rows == 20
     with pytest.raises(SourceNotFound):
         resolve_source(settings(tmp_path, CHURN_SOURCE="other.csv"), STORE)
+
+
+def test_a_generated_source_of_no_size_is_one_clear_line(tmp_path):
+    with pytest.raises(SourceUnreadable, match="whole numbers"):
+        resolve_source(settings(tmp_path, CHURN_SOURCE="generated://store?rows=many"), STORE)
 
 
 def test_generated_customers_can_be_asked_for(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from churn_assets.contract.model import Kind
+from churn_assets.contract.model import Kind, Quality
 from churn_assets.data.dirt import plant_dirt
 from churn_assets.data.parse import arrow_type
 from churn_assets.data.synthesize import generate
@@ -41,7 +41,7 @@ def with_cell(table, row, column, value):
 
 
 def generous(contract):
-    return dataclasses.replace(contract, quality=dataclasses.replace(contract.quality, max_rejected_share=1.0))
+    return dataclasses.replace(contract, quality=Quality(max_rejected_share=1.0, min_rows=2))
 
 
 @pytest.fixture(scope="module")

@@ -19,11 +19,11 @@ from churn_assets_tests.defs.home import ROOT
 SOURCE = "generated://store?rows=400&seed=7"
 
 
-def dagster(home: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+def dagster(home: Path, *arguments: str, cwd: Path = ROOT, **environ: str) -> subprocess.CompletedProcess[str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith("CHURN_") and k != "DAGSTER_HOME"}
     told = {**kept, "CHURN_HOME": str(home), "CHURN_SOURCE": SOURCE, **environ}
     command = [sys.executable, "-m", "dagster", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=told, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=cwd, env=told, capture_output=True, text=True, check=False)
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -33,17 +33,20 @@ def contents(folder: Path) -> dict[str, str]:
 
 def test_a_bare_materialize_keeps_its_history_in_its_home_and_nowhere_else(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    before = {path.name for path in ROOT.iterdir()}
+    project = tmp_path / "project"  # of its own, so that what else runs in the repository does not show
+    shutil.copytree(ROOT / "contracts", project / "contracts")
+    shutil.copy(ROOT / "dagster.yaml", project)
+    before = contents(project)
     select = ("asset", "materialize", "-m", "churn_assets.definitions", "--select", "raw_customers")
-    assert dagster(one, *select).returncode == 0
+    assert dagster(one, *select, cwd=project).returncode == 0
     first = contents(one)
     assert "assets/raw_customers.parquet" in first
     assert "dagster/history/runs.db" in first
-    assert dagster(two, *select).returncode == 0
+    assert dagster(two, *select, cwd=project).returncode == 0
     assert contents(one) == first
     assert (two / "dagster" / "history" / "runs.db").is_file()
-    assert {path.name for path in ROOT.iterdir()} - before <= {"data"}
-    assert not list(ROOT.glob(".tmp_dagster_home_*"))
+    assert contents(project) == before
+    assert {path.name for path in project.iterdir()} == {"contracts", "dagster.yaml"}
 
 
 @pytest.mark.parametrize("named", [False, True], ids=["without DAGSTER_HOME", "with DAGSTER_HOME"])
