@@ -181,6 +181,4 @@ def _share(value: float, axis: Axis) -> float:
 
 def _svg(title: str, parts: Sequence[object], height: float) -> Markup:
     box = f"0 0 {WIDTH:g} {height:g}"
-    return el(
-        "svg", inside(parts), viewBox=box, role="img", aria_label=title, xmlns="http://www.w3.org/2000/svg"
-    )
+    return el("svg", inside(parts), viewBox=box, role="img", aria_label=title, xmlns="http://www.w3.org/2000/svg")

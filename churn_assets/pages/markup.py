@@ -8,11 +8,13 @@ from html import escape
 from churn_assets.pages.theme import page_style
 
 
-
 class Markup(str):
     """Text that is HTML already, because this module made it."""
 
     __slots__ = ()
+
+
+VOID = frozenset({"br", "meta", "hr"})
 
 
 def el(name: str, *children: object, **attributes: object) -> Markup:
@@ -22,7 +24,7 @@ def el(name: str, *children: object, **attributes: object) -> Markup:
         for key, value in attributes.items()
         if value is not None
     )
-    return Markup(f"<{name}{told}>{inside(children)}</{name}>")
+    return Markup(f"<{name}{told}>" if name in VOID else f"<{name}{told}>{inside(children)}</{name}>")
 
 
 def inside(content: object) -> Markup:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from churn_assets.pages.drawing import round_numbers
 from churn_assets.pages.markup import Markup, el, number
 
 
@@ -39,7 +40,13 @@ def interval_rows(
             parts.append(el("i", class_=f"dot {mark.style}", style=f"left:{place(mark.value)}%"))
         return el("span", parts, class_="track")
 
-    return el("div", [_row(*row, track=track, form=form) for row in rows], class_="rows")
+    told = [_row(*row, track=track, form=form) for row in rows]
+    return el("div", told, _scale(low, high, place), class_="rows")
+
+
+def _scale(low: float, high: float, place: Callable[[float], float]) -> Markup:
+    ticks = [el("i", f"{value:g}", style=f"left:{place(value)}%") for value in round_numbers(low, high)]
+    return el("div", el("span", class_="what"), el("span", ticks, class_="scale"), el("span"), class_="row")
 
 
 def bar_rows(rows: Sequence[tuple[object, object, Sequence[Mark]]], form: str = ".3f") -> Markup:
@@ -53,8 +60,7 @@ def bar_rows(rows: Sequence[tuple[object, object, Sequence[Mark]]], form: str = 
     return el("div", [_row(*row, track=track, form=form) for row in rows], class_="rows")
 
 
-def _row(words: object, small: object, marks: Sequence[Mark], *, track: object, form: str) -> Markup:
-    assert callable(track)
+def _row(words: object, small: object, marks: Sequence[Mark], *, track: Callable[[Mark], Markup], form: str) -> Markup:
     said = []
     for mark in marks:
         between = None

@@ -33,7 +33,10 @@ def validation_cards(found: Mapping[str, Any]) -> Markup:
     rows = [
         ["rows in", number(found["rows_in"], ",")],
         ["rows kept", number(found["rows_valid"], ",")],
-        ["rows rejected", [number(found["rows_rejected"], ","), el("small", " ", number(found["rejected_share"], ".2%"))]],
+        [
+            "rows rejected",
+            [number(found["rows_rejected"], ","), el("small", " ", number(found["rejected_share"], ".2%"))],
+        ],
         ["ids that repeat", number(found["duplicate_ids"], ",")],
         ["of these with labels that disagree", number(found["conflicting_ids"], ",")],
         ["snapshot", [found["as_of"], el("small", " ", found["as_of_words"])]],
@@ -46,9 +49,17 @@ def validation_cards(found: Mapping[str, Any]) -> Markup:
          c["column"], number(c["rows"], ","), el("small", c["example"])]
         for c in found["causes"]
     ]  # fmt: skip
-    mended = table(["repair", "rows", "cells", "what was done"], repairs, (1, 2)) if repairs else el("p", "None declared.")
-    refused = table(["reason", "column", "rows", "example"], causes, (2,)) if causes else el("p", "No row breaks the contract.")
-    note = "A row may have several reasons. Rejected rows are kept as found in rejected_customers; counted ones stay in."
+    mended = (
+        table(["repair", "rows", "cells", "what was done"], repairs, (1, 2)) if repairs else el("p", "None declared.")
+    )
+    refused = (
+        table(["reason", "column", "rows", "example"], causes, (2,))
+        if causes
+        else el("p", "No row breaks the contract.")
+    )
+    note = (
+        "A row may have several reasons. Rejected rows are kept as found in rejected_customers; counted ones stay in."
+    )
     return el(
         "div",
         card("Rows", el("dl", [[el("dt", name), el("dd", value)] for name, value in rows])),
@@ -60,7 +71,9 @@ def validation_cards(found: Mapping[str, Any]) -> Markup:
 def limits_section(facts: Facts) -> Markup:
     """What the model must not be used for."""
     items = [el("li", el("b", limit["title"]), ". ", limit["words"]) for limit in facts["limits"]]
-    lead = "What it may be used for: ranking customers of this contract for a retention offer, within what is said here."
+    lead = (
+        "What it may be used for: ranking customers of this contract for a retention offer, within what is said here."
+    )
     return section("limits", "What it must not be used for", card("", el("ul", items, class_="plain")), lead=lead)
 
 

@@ -57,9 +57,7 @@ def _banner(facts: Facts) -> list[str]:
 def _ladder(facts: Facts) -> str:
     audit = facts["ladder"]
     if audit is None:
-        rungs = [
-            ["everything", *(_estimate(facts["sides"][s]["metrics"]["pr_auc"], ".3f") for s, *_ in _there(facts))]
-        ]
+        rungs = [["everything", *(_estimate(facts["sides"][s]["metrics"]["pr_auc"], ".3f") for s, *_ in _there(facts))]]
         told = "Not computed in this run: the rungs without suspect columns, single columns and bands of age."
     else:
         splits = [{"test": "random", "oot": "out_of_time"}[side] for side, *_ in _there(facts)]
@@ -87,7 +85,9 @@ def _segments(facts: Facts) -> str:
     rows = []
     for row in facts["segments"]:
         found = row["test"]
-        figures = [_estimate(found[name], ".3f") if found["enough"] else "too few to say" for name in ("pr_auc", "roc_auc")]
+        figures = [
+            _estimate(found[name], ".3f") if found["enough"] else "too few to say" for name in ("pr_auc", "roc_auc")
+        ]
         rate = "" if found["churn_rate"] is None else f"{found['churn_rate']:.1%}"
         rows.append([_text(row["column"]), _text(row["level"]), f"{found['rows']:,}", rate, *figures])
     return _table(["column", "value", "customers", "churned", "PR-AUC", "ROC AUC"], rows) if rows else "No categories."
@@ -119,7 +119,10 @@ def _validation(found: Mapping[str, Any] | None) -> str:
         return "Not computed in this run: what the validation repaired and rejected."
     lines = [f"{found['rows_in']:,} rows in, {found['rows_rejected']:,} rejected ({found['rejected_share']:.2%})."]
     lines += [f"- repaired by {_text(r['repair'])}: {_text(r['words'])}" for r in found["repairs"]]
-    lines += [f"- {c['what happens']}: {_text(c['reason'])} in {_text(c['column'])}, {c['rows']:,} rows" for c in found["causes"]]
+    lines += [
+        f"- {c['what happens']}: {_text(c['reason'])} in {_text(c['column'])}, {c['rows']:,} rows"
+        for c in found["causes"]
+    ]
     return "\n".join([lines[0], "", *lines[1:]])
 
 

@@ -118,7 +118,18 @@ def _chosen(sources: Sources) -> Contender:
 
 def _model(sources: Sources) -> dict[str, Any]:
     card = sources.card
-    wanted = ("title", "chosen", "reason", "contract", "fingerprint", "model_kind", "model_cost", "bands", "seed", "features")
+    wanted = (
+        "title",
+        "chosen",
+        "reason",
+        "contract",
+        "fingerprint",
+        "model_kind",
+        "model_cost",
+        "bands",
+        "seed",
+        "features",
+    )
     return {**{name: card[name] for name in wanted}, "version": sources.version}
 
 
@@ -155,9 +166,7 @@ def _value(contract: Contract) -> dict[str, Any]:
     }
 
 
-def _side(
-    side: Tested, threshold: float, card: Mapping[str, Any], prefix: str, contract: Contract
-) -> dict[str, Any]:
+def _side(side: Tested, threshold: float, card: Mapping[str, Any], prefix: str, contract: Contract) -> dict[str, Any]:
     low, high = calibration_noise(side, card["seed"])
     return {
         "rows": len(side.churned),
@@ -196,5 +205,5 @@ def _codes(column: Column, values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int
 
 def _words(contract: Contract) -> dict[str, str]:
     """What each feature is, in the contract's words."""
-    raw = {c.name: " ".join(filter(None, [c.doc, f"({c.unit})" if c.unit else ""])) for c in contract.columns}
-    return {**raw, **{f.name: f.doc or f.expression for f in contract.features}}
+    raw = {c.name: c.doc.rstrip(".") + (f", in {c.unit}" if c.unit else "") for c in contract.columns}
+    return {**raw, **{f.name: f.doc.rstrip(".") or f.expression for f in contract.features}}

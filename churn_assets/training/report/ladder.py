@@ -26,15 +26,19 @@ def ladder_section(facts: Facts) -> Markup:
     title = "The honest-number ladder"
     if audit is None:
         why = "Without it nobody can say how much of the headline is a consequence of churn. Make it: churn audit."
-        rungs = card("Everything the model knows", key(_keys(facts["sides"])), interval_rows(_own_rungs(facts), 0.0, 1.0))
+        rungs = card(
+            "Everything the model knows", key(_keys(facts["sides"])), interval_rows(_own_rungs(facts), 0.0, 1.0)
+        )
         missing = absent("the rungs without suspect columns, single columns and bands of age", why)
         return section("ladder", title, rungs, missing, _suspects(facts), lead=LEAD)
     rungs = [(rung["words"], _left_out(rung), _marks(rung)) for rung in audit["rungs"]]
     parts = [
-        card("Rung by rung", key(KEY), interval_rows(rungs, 0.0, 1.0), note=f"Refitted at each rung: {audit['recipe']}."),
+        card(
+            "Rung by rung", key(KEY), interval_rows(rungs, 0.0, 1.0), note=f"Refitted at each rung: {audit['recipe']}."
+        ),
         _bands(audit["bands"]),
         _columns(audit["columns"]),
-        _findings(audit["findings"]),
+        _findings(audit["findings"], {row["column"] for row in facts["suspects"]}),
     ]
     return section("ladder", title, parts, _suspects(facts), lead=LEAD)
 
@@ -55,7 +59,11 @@ def _keys(sides: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _left_out(rung: Mapping[str, Any]) -> str:
     count = len(rung["left_out"])
-    return f"{count} column{'s' * (count != 1)} and every feature made of {'them' if count != 1 else 'it'}" if count else ""
+    return (
+        f"{count} column{'s' * (count != 1)} and every feature made of {'them' if count != 1 else 'it'}"
+        if count
+        else ""
+    )
 
 
 def _marks(found: Mapping[str, Any]) -> list[Mark]:
@@ -99,15 +107,18 @@ def _columns(columns: Mapping[str, Any]) -> Markup | None:
     return card("Each column alone", key(KEY), interval_rows(rows, 0.0, 1.0), note=note)
 
 
-def _findings(findings: Sequence[Mapping[str, Any]]) -> Markup:
+def _findings(findings: Sequence[Mapping[str, Any]], told_below: set[str]) -> Markup:
     if not findings:
         return card("Columns over the contract's limits", el("p", "None."))
     rows = []
     for finding in findings:
         tag = el("span", "attested", class_="tag good") if finding["attested"] else el("span", "open", class_="tag bad")
-        rows.append([[el("b", finding["column"]), tag], [finding["words"], el("span", finding["attested"], class_="doc")]])
+        vouched = "" if finding["column"] in told_below else finding["attested"]
+        rows.append([[el("b", finding["column"]), tag], [finding["words"], el("span", vouched, class_="doc")]])
     note = "A column over a limit must be attested in the contract, or the model is not registered as champion."
-    return card("Columns over the contract's limits", table(["column", "what was found; who vouches for it"], rows), note=note)
+    return card(
+        "Columns over the contract's limits", table(["column", "what was found; who vouches for it"], rows), note=note
+    )
 
 
 def _suspects(facts: Facts) -> Markup | None:

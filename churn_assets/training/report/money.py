@@ -26,10 +26,12 @@ def money_section(facts: Facts) -> Markup:
         " of the churners it reaches. These are the contract's assumptions; no table can measure them.",
     ]
     if profit is None:
-        more = [absent("sensitivity to the assumptions, list sizes with intervals")]
+        missing = absent("sensitivity to the assumptions, list sizes with intervals")
+        boxes = grid(_curve(facts), card("What matters most", missing))
     else:
-        more = [el("p", profit["words"], class_="say"), grid(_tornado(profit), _sizes(profit))]
-    return section("money", "Money: whom it pays to contact", _curve(facts), more, lead=lead)
+        boxes = grid(_curve(facts), _tornado(profit), _sizes(profit))
+    said = el("p", profit["words"], class_="say") if profit else None
+    return section("money", "Money: whom it pays to contact", said, boxes, lead=lead)
 
 
 def _curve(facts: Facts) -> Markup:
@@ -50,7 +52,7 @@ def _curve(facts: Facts) -> Markup:
         "Per customer of the table, in the contract's currency, with 95 % intervals; the upright line is the chosen "
         "threshold on the random split. Past the top each further offer costs more than it brings."
     )
-    return card("Profit by length of the list", el("div", chart, style="max-width:46rem"), note=note)
+    return card("Profit by length of the list", chart, note=note)
 
 
 def _tornado(profit: Mapping[str, Any]) -> Markup:
@@ -68,7 +70,11 @@ def _tornado(profit: Mapping[str, Any]) -> Markup:
 
 def _sizes(profit: Mapping[str, Any]) -> Markup:
     rows = [
-        [number(row["contacted_share"], ".1%"), number(row["profit"], ",.2f"), _between(row["low"], row["high"], ",.2f")]
+        [
+            number(row["contacted_share"], ".1%"),
+            number(row["profit"], ",.2f"),
+            _between(row["low"], row["high"], ",.2f"),
+        ]
         for row in profit["list_sizes"]
     ]
     return card("By length of the list", table(["contacted", "earned per customer", "95 %"], rows, (0, 1, 2)))

@@ -73,7 +73,9 @@ def _in_short(facts: Facts) -> Markup:
         words = "PR-AUC on the newest customers, unseen in training"
         tiles.append(_tile(words, sides["oot"]["metrics"]["pr_auc"], ".3f", "b", sides["oot"]))
     else:
-        tiles.append(el("div", el("b", "\N{EM DASH}"), el("span", "newest customers: no cohorts to tell"), class_="tile"))
+        tiles.append(
+            el("div", el("b", "\N{EM DASH}"), el("span", "newest customers: no cohorts to tell"), class_="tile")
+        )
     tiles.append(_tile("of the churners are found at the chosen threshold", drawn["recall"], ".0%", "", None))
     tiles.append(_tile("of those it names have churned", drawn["precision"], ".0%", "", None))
     audit, profit = facts["ladder"], facts["profit"]

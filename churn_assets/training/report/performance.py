@@ -32,7 +32,9 @@ def performance_section(facts: Facts) -> Markup:
         "Blue: test customers drawn at random from the table. Orange: the newest customers, scored by a model that has "
         "seen only older ones. Neither was used to make any decision."
     )
-    missing = None if "oot" in facts["sides"] else absent("the out-of-time curves", "The contract names no usable cohort.")
+    missing = (
+        None if "oot" in facts["sides"] else absent("the out-of-time curves", "The contract names no usable cohort.")
+    )
     boxes = [_confusion(facts, *side[:2]) for side in SIDES if side[0] in facts["sides"]]
     return section("performance", "How well it ranks, and how far its probabilities can be trusted", missing,
                    grid(charts), grid(boxes), lead=lead)  # fmt: skip
@@ -46,7 +48,10 @@ def metrics_section(facts: Facts) -> Markup:
         found = [estimate(facts["sides"][side]["metrics"][name], form) for side, *_ in there]
         rows.append([[words, el("span", f"{doc}; {better} is better", class_="doc")], *found])
     counts = [
-        [number(facts["sides"][side]["rows"], ","), el("small", " of them churned ", number(facts["sides"][side]["churners"], ","))]
+        [
+            number(facts["sides"][side]["rows"], ","),
+            el("small", " of them churned ", number(facts["sides"][side]["churners"], ",")),
+        ]
         for side, *_ in there
     ]
     rows.append(["test customers", *counts])
@@ -70,7 +75,10 @@ def candidates_section(facts: Facts) -> Markup:
     rows = []
     for row in sorted(facts["comparison"], key=lambda r: -r["validation_pr_auc"]):
         picked = row["candidate"] == chosen
-        name = [el("b", row["candidate"]) if picked else row["candidate"], el("span", "chosen", class_="tag good") if picked else None]
+        name = [
+            el("b", row["candidate"]) if picked else row["candidate"],
+            el("span", "chosen", class_="tag good") if picked else None,
+        ]
         tied = el("span", "ties", class_="tag") if row["tied"] else el("span", "behind", class_="tag warn")
         behind = {"value": row["behind_best"], "low": row["behind_best_low"], "high": row["behind_best_high"]}
         rows.append(
@@ -122,7 +130,11 @@ def _roc(facts: Facts) -> Markup:
     drawn = [Line(words, facts["sides"][side]["curves"]["roc"], style) for side, words, style in _there(facts)]
     drawn.append(Line("random list", [(0.0, 0.0), (1.0, 1.0)], "base", dashed=True))
     chart = lines("ROC curve", _axis("kept customers named"), _axis("churners found"), drawn)
-    return card("ROC", chart, note="Dashed: a random list. Flatters where churners are few: read it beside precision and recall.")
+    return card(
+        "ROC",
+        chart,
+        note="Dashed: a random list. Flatters where churners are few: read it beside precision and recall.",
+    )
 
 
 def _gains(facts: Facts) -> Markup:
@@ -163,7 +175,11 @@ def _confusion(facts: Facts, side: str, words: str) -> Markup:
         box("true_negatives", "left in peace", True),
         class_="matrix",
     )
-    note = ["Threshold ", number(threshold["value"], ".3f"), f", set for {threshold['by']} before any test row was read."]
+    note = [
+        "Threshold ",
+        number(threshold["value"], ".3f"),
+        f", set for {threshold['by']} before any test row was read.",
+    ]
     return card(f"Confusion, {words}", matrix, note=note)
 
 

@@ -36,7 +36,7 @@ def _column(facts: Facts, name: str, levels: Sequence[Mapping[str, Any]]) -> Mar
     most = sorted(levels, key=lambda row: -row["test"]["rows"])[:SHOWN]
     rows = [[el("b", row["level"]), *_cells(row["test"]), *(_late(row["oot"]) if late else ())] for row in most]
     head = ["value", "customers", "churned", "predicted", "PR-AUC", "ROC AUC"]
-    head += ["newest: customers", "newest: PR-AUC"] if late else []
+    head += ["newest: PR-AUC"] if late else []
     more = f"{len(levels) - SHOWN} rarer values are in metrics.json." if len(levels) > SHOWN else None
     doc = el("small", " ", facts["words"].get(name, ""))
     return el("div", el("h3", name, doc), table(head, rows, numeric=range(1, len(head))),
@@ -49,15 +49,18 @@ def _cells(found: Mapping[str, Any]) -> list[object]:
 
 
 def _late(found: Mapping[str, Any]) -> list[object]:
-    return [number(found["rows"], ","), estimate(found["pr_auc"]) if found["enough"] else _too_few(found)[0]]
+    if not found["rows"]:
+        return [el("span", "none there", class_="none")]
+    return [estimate(found["pr_auc"]) if found["enough"] else _too_few(found)[0]]
 
 
 def _too_few(found: Mapping[str, Any]) -> list[object]:
-    words = [el("span", "too few to say", class_="tag warn"), el("small", " ", number(found["churners"], ","), " churned")]
+    words = [
+        el("span", "too few to say", class_="tag warn"),
+        el("small", " ", number(found["churners"], ","), " churned"),
+    ]
     return [words, ""]
 
 
 def _rate(value: float | None) -> Markup:
     return number(value, ".1%")
-
-
