@@ -119,12 +119,12 @@ def _missing(column: Column, values: npt.NDArray[Any]) -> Mask:
 
 
 def _levels(codes: npt.NDArray[Any], names: tuple[str, ...], churned: Mask) -> dict[str, Any]:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for code, name in enumerate(names):
         inside = codes == code
         count, gone = int(inside.sum()), int(churned[inside].sum())
         rows.append({"level": name, "rows": count, "churners": gone, "churn_rate": gone / count if count else None})
-    rows.sort(key=lambda row: -int(row["rows"] or 0))
+    rows.sort(key=lambda row: -row["rows"])
     return {
         "distinct": sum(1 for row in rows if row["rows"]),
         "levels": rows[:SHOWN_LEVELS],

@@ -16,14 +16,16 @@ Profile = Mapping[str, Any]
 
 def render_profile(found: Profile) -> str:
     """The page of `profile.profile`."""
-    sections = [
+    sections: list[tuple[str, str, Markup | None]] = [
         ("strength", "Against the label", _strength(found)),
         ("missing", "Missing", _missing(found)),
         ("columns", "Columns", _columns(found)),
         ("cohorts", "Over time", _cohorts(found)),
         ("repairs", "Repairs", _validation(found)),
     ]
-    return page(f"{found['title']}: data profile", _header(found), [s for s in sections if s[2]])
+    return page(
+        f"{found['title']}: data profile", _header(found), [(a, words, made) for a, words, made in sections if made]
+    )
 
 
 def _header(found: Profile) -> list[Markup]:
@@ -49,8 +51,8 @@ def _header(found: Profile) -> list[Markup]:
 
 def _strength(found: Profile) -> Markup:
     lead = (
-        "ROC AUC of each number alone: the chance that a churner's value is above a kept customer's. One half says nothing, "
-        "near 0 or 1 says much, and may be said after the fact."
+        "ROC AUC of each number alone: the chance that a churner's value is above a kept customer's. One half "
+        "says nothing, near 0 or 1 says much, and may be said after the fact."
     )
     ranked = [c for c in found["columns"] if c.get("roc_auc") is not None]
     ranked.sort(key=lambda c: -abs(c["roc_auc"] - 0.5))
@@ -156,8 +158,8 @@ def _cohorts(found: Profile) -> Markup | None:
     top = max(0.05, *(rate for _, rate in points))
     low, high = parts[0]["from"], parts[-1]["to"]
     x = Axis(cohort["column"], low, high, _axis_form(cohort["kind"]), _ticks(cohort["kind"], [low, high]))
-    drawn = [Line("churned share", points, "churned", dots=True),
-             Line("all customers", [(low, found["churn_rate"]), (high, found["churn_rate"])], "base", dashed=True)]  # fmt: skip
+    level = [(low, found["churn_rate"]), (high, found["churn_rate"])]
+    drawn = [Line("churned share", points, "churned", dots=True), Line("all", level, "base", dashed=True)]
     chart = lines("Churned share by cohort", x, Axis("churned share", 0.0, top, percent), drawn)
     note = "Cohorts of equal size; dashed: all customers. Where the curve falls to nothing, time has not passed yet."
     box = card(f"By '{cohort['column']}'", el("div", chart, style="max-width:34rem"), note=note)

@@ -30,16 +30,14 @@ def data_section(facts: Facts) -> Markup:
 
 def validation_cards(found: Mapping[str, Any]) -> Markup:
     """Rows, repairs and causes from the validated table's own metadata."""
-    rows = [
-        ["rows in", number(found["rows_in"], ",")],
-        ["rows kept", number(found["rows_valid"], ",")],
-        [
-            "rows rejected",
-            [number(found["rows_rejected"], ","), el("small", " ", number(found["rejected_share"], ".2%"))],
-        ],
-        ["ids that repeat", number(found["duplicate_ids"], ",")],
-        ["of these with labels that disagree", number(found["conflicting_ids"], ",")],
-        ["snapshot", [found["as_of"], el("small", " ", found["as_of_words"])]],
+    rejected = [number(found["rows_rejected"], ","), " ", el("small", number(found["rejected_share"], ".2%"))]
+    rows: list[tuple[str, object]] = [
+        ("rows in", number(found["rows_in"], ",")),
+        ("rows kept", number(found["rows_valid"], ",")),
+        ("rows rejected", rejected),
+        ("ids that repeat", number(found["duplicate_ids"], ",")),
+        ("of these with labels that disagree", number(found["conflicting_ids"], ",")),
+        ("snapshot", [found["as_of"], el("small", " ", found["as_of_words"])]),
     ]
     repairs = [
         [el("b", r["repair"]), number(r["rows"], ","), number(r["cells"], ","), r["words"]] for r in found["repairs"]
@@ -49,17 +47,9 @@ def validation_cards(found: Mapping[str, Any]) -> Markup:
          c["column"], number(c["rows"], ","), el("small", c["example"])]
         for c in found["causes"]
     ]  # fmt: skip
-    mended = (
-        table(["repair", "rows", "cells", "what was done"], repairs, (1, 2)) if repairs else el("p", "None declared.")
-    )
-    refused = (
-        table(["reason", "column", "rows", "example"], causes, (2,))
-        if causes
-        else el("p", "No row breaks the contract.")
-    )
-    note = (
-        "A row may have several reasons. Rejected rows are kept as found in rejected_customers; counted ones stay in."
-    )
+    mended = table(["repair", "rows", "cells", "what was done"], repairs, (1, 2)) if repairs else "None declared."
+    refused = table(["reason", "column", "rows", "example"], causes, (2,)) if causes else "No row breaks the contract."
+    note = "A row may have several reasons. Rejected rows are kept, as found, in rejected_customers; counted ones stay."
     return el(
         "div",
         card("Rows", el("dl", [[el("dt", name), el("dd", value)] for name, value in rows])),

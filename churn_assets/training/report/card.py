@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from churn_assets.training.report.performance import METRICS, SIDES
+from churn_assets.training.report.curves import SIDES
+from churn_assets.training.report.performance import METRICS
 
 Facts = Mapping[str, Any]
 
@@ -27,7 +28,8 @@ def render_card(facts: Facts) -> str:
         "## What it must not be used for",
         "\n".join(f"- **{_text(limit['title'])}.** {_text(limit['words'])}" for limit in facts["limits"]),
         "## Data",
-        f"{_text(data['source'])}, as of {data['as_of']}: {data['rows']:,} customers, {data['churn_rate']:.1%} churned. "
+        f"{_text(data['source'])}, as of {data['as_of']}: {data['rows']:,} customers, "
+        f"{data['churn_rate']:.1%} churned. "
         f"Label '{_text(data['label']['column'])}': {_text(data['label']['meaning'])}",
         _validation(facts["validation"]),
         "## Figures on test customers",

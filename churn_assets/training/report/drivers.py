@@ -32,7 +32,8 @@ def drivers_section(facts: Facts) -> Markup:
         "Each dot is a test customer: the feature's value, and how far it moves that customer's log-odds of churn; the "
         "orange line is the mean. One scale for all drawings."
         if shapley
-        else "Partial dependence: the mean log-odds of churn if everybody had this value, against the values as they are."
+        else "Partial dependence: the mean log-odds of churn if everybody had this value, less that of the "
+        "values as they are."
     )
     return section("drivers", "What drives the score", bars, el("p", told, class_="lead"), grid(charts), lead=lead)
 
@@ -40,7 +41,7 @@ def drivers_section(facts: Facts) -> Markup:
 def _dependence(found: Mapping[str, Any], words: Mapping[str, str], top: float, shapley: bool) -> Markup:
     name = found["feature"]
     missing = found["missing"]
-    note = [words.get(name, name), "."] if words.get(name) else [name]
+    note: list[object] = [words.get(name) or name, "."]
     if missing is not None:
         note += [" Not known: ", number(missing, "+.2f"), "."]
     if found["kind"] == "category":

@@ -12,8 +12,8 @@ from churn_assets.pages.tracks import Mark, interval_rows
 Facts = Mapping[str, Any]
 
 LEAD = (
-    "One recipe under weaker and weaker assumptions. PR-AUC is the area under precision over recall, churn positive; the "
-    "thin upright line is what a random list reaches, the pale bar the 95 % interval over test customers."
+    "One recipe under weaker and weaker assumptions. PR-AUC is the area under precision over recall, churn positive; "
+    "the thin upright line is what a random list reaches, the pale bar the 95 % interval over test customers."
 )
 KEY = (("random split", "a"), ("out of time: newest customers", "b"))
 SHOWN_COLUMNS = 8
@@ -31,11 +31,12 @@ def ladder_section(facts: Facts) -> Markup:
         )
         missing = absent("the rungs without suspect columns, single columns and bands of age", why)
         return section("ladder", title, rungs, missing, _suspects(facts), lead=LEAD)
-    rungs = [(rung["words"], _left_out(rung), _marks(rung)) for rung in audit["rungs"]]
+    climbed: list[tuple[object, object, Sequence[Mark]]] = [
+        (rung["words"], _left_out(rung), _marks(rung)) for rung in audit["rungs"]
+    ]
+    note = f"Fitted anew at each rung, so that the first differs a little from the model itself: {audit['recipe']}."
     parts = [
-        card(
-            "Rung by rung", key(KEY), interval_rows(rungs, 0.0, 1.0), note=f"Refitted at each rung: {audit['recipe']}."
-        ),
+        card("Rung by rung", key(KEY), interval_rows(climbed, 0.0, 1.0), note=note),
         _bands(audit["bands"]),
         _columns(audit["columns"]),
         _findings(audit["findings"], {row["column"] for row in facts["suspects"]}),

@@ -48,8 +48,8 @@ def _of_the_audit(facts: Mapping[str, Any]) -> list[dict[str, str]]:
     if audit is None:
         if not facts["suspects"]:
             return []
-        named = ", ".join(f"'{row['column']}'" for row in facts["suspects"])
-        words = f"The contract suspects {named}, and no audit of this run says how much hangs on that."
+        suspects = ", ".join(f"'{row['column']}'" for row in facts["suspects"])
+        words = f"The contract suspects {suspects}, and no audit of this run says how much hangs on that."
         return [{"title": "Not as a forecast that is free of what follows churn", "words": words}]
     named = list(dict.fromkeys(finding["column"] for finding in audit["findings"]))
     if not named:

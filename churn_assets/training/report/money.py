@@ -7,7 +7,7 @@ from typing import Any
 
 from churn_assets.pages.drawing import Axis, Line, compact, lines, percent
 from churn_assets.pages.markup import Markup, absent, card, el, grid, number, section, table
-from churn_assets.training.report.performance import SIDES
+from churn_assets.training.report.curves import SIDES
 
 Facts = Mapping[str, Any]
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)

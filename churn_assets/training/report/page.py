@@ -7,10 +7,11 @@ from typing import Any
 
 from churn_assets.pages.markup import Markup, el, estimate, number, page
 from churn_assets.training.report.background import data_section, limits_section, origin_section
+from churn_assets.training.report.candidates import candidates_section
 from churn_assets.training.report.drivers import drivers_section
 from churn_assets.training.report.ladder import ladder_section
 from churn_assets.training.report.money import money_section
-from churn_assets.training.report.performance import candidates_section, metrics_section, performance_section
+from churn_assets.training.report.performance import metrics_section, performance_section
 from churn_assets.training.report.segments import segments_section
 
 Facts = Mapping[str, Any]

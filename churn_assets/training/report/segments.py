@@ -15,8 +15,8 @@ def segments_section(facts: Facts) -> Markup:
     """A table for each category and yes/no column, out of time beside the random split."""
     rows = facts["segments"]
     lead = [
-        "Test customers by each category and yes/no column. ROC AUC compares segments; PR-AUC depends on how many churn, so "
-        "compare it with the churned share of the same row. Below ",
+        "Test customers by each category and yes/no column. ROC AUC compares segments; PR-AUC depends on how many "
+        "churn, so compare it with the churned share of the same row. Below ",
         number(facts["fewest"], "d"),
         " churned or ",
         number(facts["fewest"], "d"),
