@@ -24,7 +24,7 @@ from churn_assets.training.report.importance import importance
 from churn_assets.training.report.limits import limits
 from churn_assets.training.report.measure import (
     FEWEST,
-    Tested,
+    Scored,
     calibration_noise,
     confusion,
     curves,
@@ -69,7 +69,7 @@ def collect(sources: Sources) -> dict[str, Any]:
     chosen = _chosen(sources)
     threshold = card["thresholds"]["values"][card["thresholds"]["chosen"]]
     sides = {
-        PREFIX[name]: Tested.of(*tested(chosen, name, data, sources.calibration), seed=card["seed"])
+        PREFIX[name]: Scored.of(*tested(chosen, name, data, sources.calibration), seed=card["seed"])
         for name in data.views
     }
     view = data.views["random"]
@@ -166,7 +166,7 @@ def _value(contract: Contract) -> dict[str, Any]:
     }
 
 
-def _side(side: Tested, threshold: float, card: Mapping[str, Any], prefix: str, contract: Contract) -> dict[str, Any]:
+def _side(side: Scored, threshold: float, card: Mapping[str, Any], prefix: str, contract: Contract) -> dict[str, Any]:
     low, high = calibration_noise(side, card["seed"])
     return {
         "rows": len(side.churned),
@@ -180,7 +180,7 @@ def _side(side: Tested, threshold: float, card: Mapping[str, Any], prefix: str, 
 
 
 def _segments(
-    contract: Contract, customers: pa.Table, data: TrainingData, sides: Mapping[str, Tested]
+    contract: Contract, customers: pa.Table, data: TrainingData, sides: Mapping[str, Scored]
 ) -> list[dict[str, Any]]:
     """A row a value of each category and yes/no column, those of one column together, with figures by side."""
     columns = [c for c in contract.scoring_columns if c.kind in (Kind.CATEGORY, Kind.BOOLEAN)]

@@ -32,7 +32,7 @@ FEWEST = 30
 
 
 @dataclass(frozen=True)
-class Tested:
+class Scored:
     """Test rows of one split: labels (n,), calibrated probabilities (n,), and bootstrap weights (DRAWS, n)."""
 
     churned: Labels
@@ -40,12 +40,12 @@ class Tested:
     weights: Floats
 
     @classmethod
-    def of(cls, churned: Labels, probability: Floats, seed: int) -> Tested:
+    def of(cls, churned: Labels, probability: Floats, seed: int) -> Scored:
         """With `DRAWS` stratified bootstrap samples."""
         return cls(churned, probability, bootstrap_weights(churned, DRAWS, seed))
 
 
-def curves(tested: Tested, value: Value) -> dict[str, Any]:
+def curves(tested: Scored, value: Value) -> dict[str, Any]:
     """Points of the PR, ROC, lift, calibration and profit curves."""
     churned, probability = np.asarray(tested.churned, dtype=np.float64), tested.probability
     order = np.argsort(-probability, kind="stable")
@@ -66,7 +66,7 @@ def curves(tested: Tested, value: Value) -> dict[str, Any]:
     }
 
 
-def metrics(tested: Tested, threshold: float, known: Mapping[str, float], prefix: str) -> dict[str, Estimate]:
+def metrics(tested: Scored, threshold: float, known: Mapping[str, float], prefix: str) -> dict[str, Estimate]:
     """Each metric with its 95 % interval. Those of rank and loss are `known` from choosing the model; calibration,
     lift and what hangs on the threshold are measured here."""
     found: dict[str, Estimate] = {}
@@ -82,14 +82,14 @@ def metrics(tested: Tested, threshold: float, known: Mapping[str, float], prefix
     return found
 
 
-def confusion(tested: Tested, threshold: float) -> dict[str, int]:
+def confusion(tested: Scored, threshold: float) -> dict[str, int]:
     """The four counts of `probability >= threshold`."""
     found = at_threshold(tested.churned, tested.probability, threshold)
     names = ("true_positives", "false_positives", "false_negatives", "true_negatives")
     return {name: int(found[name]) for name in names}
 
 
-def calibration_noise(tested: Tested, seed: int) -> tuple[float, float]:
+def calibration_noise(tested: Scored, seed: int) -> tuple[float, float]:
     """The middle 95 % of the calibration error that perfect probabilities would show on so few rows.
 
     Labels are drawn from the probabilities themselves (consistency resampling, Broecker & Smith, 2007).
@@ -101,7 +101,7 @@ def calibration_noise(tested: Tested, seed: int) -> tuple[float, float]:
     return interval(_binned_error(drawn - ranked))
 
 
-def segment(tested: Tested, rows: npt.NDArray[np.bool_]) -> dict[str, Any]:
+def segment(tested: Scored, rows: npt.NDArray[np.bool_]) -> dict[str, Any]:
     """Figures of the test customers in `rows` (n,) bool; `pr_auc` and `roc_auc` are None if too few to say."""
     churned, probability = tested.churned[rows], tested.probability[rows]
     count, churners = len(churned), int(np.sum(churned))
@@ -123,7 +123,7 @@ def segment(tested: Tested, rows: npt.NDArray[np.bool_]) -> dict[str, Any]:
     return found
 
 
-def _calibration(tested: Tested) -> list[dict[str, float]]:
+def _calibration(tested: Scored) -> list[dict[str, float]]:
     said, came, count = calibration_bins(tested.churned, tested.probability)
     rows = []
     for x, y, n in zip(said.tolist(), came.tolist(), count.tolist(), strict=True):
@@ -142,7 +142,7 @@ def wilson(hits: float, count: float) -> tuple[float, float]:
     return max(0.0, float((middle - spread) / scale)), min(1.0, float((middle + spread) / scale))
 
 
-def _profit(tested: Tested, order: npt.NDArray[np.intp], value: Value) -> list[list[float]]:
+def _profit(tested: Scored, order: npt.NDArray[np.intp], value: Value) -> list[list[float]]:
     """Share contacted, profit a customer of the table, and its interval, at `POINTS` cuts."""
     count = len(order)
     ends = np.unique(np.linspace(0, count, POINTS // 2 + 1).astype(np.int64))
@@ -157,7 +157,7 @@ def _profit(tested: Tested, order: npt.NDArray[np.intp], value: Value) -> list[l
     return np.round(np.stack([ends / count, up_to(worth), low, high], axis=1), 6).tolist()  # type: ignore[no-any-return]
 
 
-def _lift(tested: Tested) -> tuple[float, Floats]:
+def _lift(tested: Scored) -> tuple[float, Floats]:
     """Churn rate among the riskiest `LIFT_SHARE` over that of all: of the rows, and of each draw's own riskiest."""
     order = np.argsort(-tested.probability, kind="stable")
     label = np.asarray(tested.churned, dtype=np.float64)[order]
@@ -169,7 +169,7 @@ def _lift(tested: Tested) -> tuple[float, Floats]:
     return float(lifts[0]), lifts[1:]
 
 
-def _threshold_draws(tested: Tested, threshold: float) -> dict[str, Floats]:
+def _threshold_draws(tested: Scored, threshold: float) -> dict[str, Floats]:
     said, true = tested.probability >= threshold, np.asarray(tested.churned) == 1
     counts = tested.weights @ np.stack([said & true, said, true], axis=1).astype(np.float64)
     hits, named, there = counts.T
@@ -180,7 +180,7 @@ def _threshold_draws(tested: Tested, threshold: float) -> dict[str, Floats]:
     }
 
 
-def _ece_draws(tested: Tested) -> Floats:
+def _ece_draws(tested: Scored) -> Floats:
     order = np.argsort(tested.probability, kind="stable")
     gap = (np.asarray(tested.churned, dtype=np.float64) - tested.probability)[order]
     return _binned_error(tested.weights[:, order] * gap)
