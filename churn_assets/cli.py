@@ -125,6 +125,49 @@ def ui(
     os.execv(sys.executable, [*command, "-h", host, "-p", str(port)])
 
 
+@app.command(
+    epilog="Example: [bold]churn generate --contract telecom --rows 100000 --seed 1 -o customers.parquet "
+    "--drift 'monthly_charges*1.25@0.5'[/bold]"
+)
+def generate(
+    contract: Annotated[str, typer.Option(help="store, telecom (any name in contracts/), or a contract file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to: .parquet, .csv or .xlsx.")],
+    rows: Annotated[int, typer.Option(help="How many customers.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same file.")] = 7,
+    drift: Annotated[
+        list[str] | None, typer.Option(help="COLUMN*1.25@0.5, COLUMN+10@5000, COLUMN=VALUE:0.3@50%.")
+    ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="zero:COLUMN, unit:COLUMN*100, swap:COLUMN,COLUMN, missing:COLUMN:0.3, duplicate:0.05; @WHEN."
+        ),
+    ] = None,
+    offer: Annotated[float | None, typer.Option(help="Share of customers who get an offer; needs --truth.")] = None,
+    effect: Annotated[float, typer.Option(help="Share of those who would leave that the offer keeps.")] = 0.3,
+    targeting: Annotated[float, typer.Option(help="0: offers at random; 1: all who would leave get one.")] = 0.0,
+    truth: Annotated[Path | None, typer.Option(help="Where both outcomes of each customer go.")] = None,
+    label_delay: Annotated[int | None, typer.Option(help="Days until a label is known; needs --labels.")] = None,
+    over_days: Annotated[int, typer.Option(help="Days over which the rows arrive.")] = 30,
+    labels: Annotated[Path | None, typer.Option(help="Where the labels go, with the day each is known.")] = None,
+) -> None:
+    """Make customers from a causal churn process: for trials, never for figures about real ones."""
+    from churn_assets.contract.load import load_contract
+    from churn_assets.data.knobs import read_scenario
+    from churn_assets.data.write import write_customers
+    from churn_assets.progress import Counting
+
+    named = _settings().root / "contracts" / f"{contract}.toml"
+    found = load_contract(named if named.is_file() and not Path(contract).is_file() else Path(contract))
+    happening = read_scenario(
+        found, drift or (), fault or (), (offer, effect, targeting), label_delay_days=label_delay, over_days=over_days
+    )
+    with Counting(err, "rows generated") as tell:
+        written = write_customers(found, rows, seed, output, happening, truth=truth, labels=labels, tell=tell)
+    files = ", ".join(map(str, written.files))
+    out.print(_plain(f"{written.rows:,} generated customers, not real ones, seed {seed}: {files}"), soft_wrap=True)
+
+
 @contract_app.command(epilog="Example: [bold]churn contract check contracts/telecom.toml[/bold]")
 def check(
     path: Annotated[Path | None, typer.Argument(help="Contract file. Default: CHURN_CONTRACT.")] = None,
@@ -150,6 +193,34 @@ def show(
     from churn_assets.progress import show_contract
 
     show_contract(load_contract(path or _settings().contract_path), out)
+
+
+@contract_app.command(
+    epilog="Example: [bold]churn contract init customers.csv --label Churn --churned Yes -o contracts/mine.toml[/bold]"
+)
+def init(
+    file: Annotated[str, typer.Argument(help="Any table: xlsx, csv, parquet or duckdb://file?table=name.")],
+    label: Annotated[str, typer.Option(help="The column that says who churned.")],
+    churned: Annotated[str, typer.Option(help="Its value for a customer who churned.")],
+    key: Annotated[str | None, typer.Option("--id", help="The column that names a customer. Default: found.")] = None,
+    cohort: Annotated[
+        str | None, typer.Option(help="When a customer came: a date, or a tenure. Default: found.")
+    ] = None,
+    sheet: Annotated[str | None, typer.Option(help="Sheet of a workbook. Default: the first.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to.")] = Path("contracts/mine.toml"),
+    force: Annotated[bool, typer.Option("--force", help="Write over a contract that is there.")] = False,
+) -> None:
+    """Draft a contract from any table: enough to train and score by, with what is unclear as questions in it."""
+    from churn_assets.data.draft import Wish, draft_contract, refuse_existing, write_draft
+    from churn_assets.data.draft_time import slug
+    from churn_assets.progress import Counting, show_draft
+
+    refuse_existing(output, force)  # before a long table is read
+    wish = Wish(label, churned, key, cohort, sheet, name=slug(output.stem))
+    with Counting(err, "rows read") as tell:
+        draft = draft_contract(file, wish, tell=tell)
+    write_draft(draft, output, force)
+    show_draft(draft, file, output, out)
 
 
 def _settings(home: Path | None = None, contract: Path | None = None, source: str | None = None) -> Settings:

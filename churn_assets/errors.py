@@ -15,7 +15,9 @@ ChurnError
 │   ├── LabelError           the label column has no two classes
 │   ├── TooFewRows           fewer rows than the contract's minimum
 │   ├── ColumnAllNull        a column that must speak says nothing
-│   └── TooManyRejected      more rows break the contract than it allows
+│   ├── TooManyRejected      more rows break the contract than it allows
+│   └── DraftError           no contract can be drafted from this table, or not as asked
+├── ScenarioError            a knob of the generator asks for what cannot be
 ├── RowsRejected             rows handed to the scorer break the contract (row, column, found, expected)
 ├── TrainingError            a candidate cannot be fitted on this table
 ├── BundleError
@@ -100,6 +102,14 @@ class ColumnAllNull(DataError):
 
 class TooManyRejected(DataError):
     """The share of rejected rows is over the contract's `quality.max_rejected_share`."""
+
+
+class ScenarioError(ChurnError):
+    """A knob of the generator asks for what cannot be."""
+
+
+class DraftError(DataError):
+    """No contract can be drafted from this table, or not with the columns and values asked for."""
 
 
 @dataclass(frozen=True)

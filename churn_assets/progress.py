@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from churn_assets.data.draft import Draft
 
 HEADLINES = ("pr_auc", "roc_auc", "ece", "log_loss", "f1")
 
@@ -51,6 +54,23 @@ class Progress:
             mark = "[green]made[/green]  " if what == "done" else "[red]failed[/red]"
             seconds = time.monotonic() - self.started.get(step, time.monotonic())
             self.live.console.print(f"{mark} {step} [dim]{seconds:.1f} s[/dim]")
+
+
+class Counting:
+    """A spinner with a number that grows: `with Counting(err, "rows read") as tell: ... tell(1000)`."""
+
+    def __init__(self, console: Console, words: str) -> None:
+        self.words = words
+        self.live = Live(Spinner("dots", words), console=console, transient=True)
+
+    def __enter__(self) -> Callable[[int], None]:
+        self.live.start()
+        return lambda count: self.live.update(Spinner("dots", f"{count:,} {self.words}"))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.live.stop()
 
 
 def summarise(settings: Settings, out: Console) -> None:
@@ -119,6 +139,33 @@ def show_contract(contract: Contract, out: Console) -> None:
         f"A kept customer is worth {value.customer_value:g}; an offer costs {value.offer_cost:g} and saves "
         f"{value.save_rate:.0%}; contacts per list: {value.capacity or 'no limit'}."
     )
+
+
+def show_draft(draft: Draft, source: str, path: Path, out: Console) -> None:
+    """What a drafted contract holds, and the next commands."""
+    contract = draft.contract
+    read = (
+        f"{draft.rows:,} rows"
+        if draft.rows == draft.sampled
+        else f"a sample of {draft.sampled:,} of {draft.rows:,} rows"
+    )
+    out.print(escape(f"Drafted {path} from {read}: contract '{contract.name}'."), soft_wrap=True)
+    made = len(contract.feature_columns) + sum(feature.model for feature in contract.features)
+    out.print(
+        escape(
+            f"id '{contract.key.name}', label '{contract.label.column}' ({contract.label.churned_when} = churned), "
+            f"cohort {contract.time.cohort or 'none'}, {made} features; "
+            f"{draft.report.rows_rejected:,} of {draft.report.rows_in:,} rows would be rejected"
+        ),
+        soft_wrap=True,
+    )
+    for words, names in (("left out", draft.left_out), ("suspect", draft.suspects)):
+        if names:
+            out.print(escape(f"{words}, with the reason: {', '.join(names)}"), soft_wrap=True)
+    out.print(f"{draft.questions} questions stand in it as lines that begin with # QUESTION; it can be used as it is.")
+    out.print("\nNext:")
+    out.print(escape(f"  churn contract show {path}"), soft_wrap=True)
+    out.print(escape(f"  churn run --contract {path} --source {source}"), soft_wrap=True)
 
 
 def score_with_progress(

@@ -15,7 +15,16 @@ from churn_assets.data.synthesize import generate
 from churn_assets_tests.strategies import ROOT, STORE
 
 SOURCE = "generated://store?rows=2500&seed=3"
-COMMANDS = (["run"], ["score"], ["status"], ["ui"], ["contract", "check"], ["contract", "show"])
+COMMANDS = (
+    ["run"],
+    ["score"],
+    ["status"],
+    ["ui"],
+    ["contract", "check"],
+    ["contract", "show"],
+    ["contract", "init"],
+    ["generate"],
+)
 
 
 def churn(*words, home, **environ):

@@ -13,10 +13,14 @@ from churn_assets.contract.language import AS_OF, is_date
 from churn_assets.contract.model import DIRECTIONS, NUMERIC_KINDS, Column, Contract, Kind, Role
 from churn_assets.errors import ContractError
 
-REPAIRS = ("excel_1904", "excel_serial_zero", "ids_as_text")
+REPAIRS = ("excel_1904", "excel_serial_zero", "ids_as_text", "rows_as_ids", "decimal_comma", "number_marks")
 THRESHOLDS = ("profit", "f1", "capacity")
 # Names with a meaning of their own in expressions and in the validated table.
-RESERVED = {AS_OF: "the instant of scoring", "churned": "the label of the validated table"}
+RESERVED = {
+    AS_OF: "the instant of scoring",
+    "churned": "the label of the validated table",
+    "customer_id": "the key in tables that this package makes",
+}
 FORMATS = ("auto", "excel", "csv", "parquet", "duckdb")
 
 
@@ -79,7 +83,8 @@ class _Checker:
 
     def column(self, column: Column) -> None:
         place = f"[[columns]] '{column.name}'"
-        if column.name in RESERVED and column.role not in (Role.LABEL, Role.IGNORE):
+        key_under_its_own_name = column.role is Role.KEY and column.name == "customer_id"
+        if column.name in RESERVED and column.role not in (Role.LABEL, Role.IGNORE) and not key_under_its_own_name:
             self.fail(place, f"the name is taken by {RESERVED[column.name]}; rename it in the table or ignore it")
         if (column.kind is Kind.CATEGORY) != bool(column.choices) and column.role is not Role.IGNORE:
             self.fail(place, "choices belong to kind 'category', and a category needs at least one")

@@ -1,6 +1,7 @@
 """The contract's small expression language: parsed, resolved and type-checked, not yet computed.
 
-Python's own parser reads the text; only the nodes of `language.Types` are let through. Types are
+Python's own parser reads the text; only the nodes of `language.Types` are let through. A column whose
+name is no word (blanks, other signs, a keyword) is written `column("Total Charges")`. Types are
 `number` (booleans are 1 and 0), `date` and `category`; a missing value anywhere makes the result
 missing, except where the table of functions in docs/contract.md says otherwise.
 """
@@ -12,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from churn_assets.contract.language import AS_OF, CATEGORY, DATE, LEARNT, NUMBER, Place, Types
+from churn_assets.contract.language import AS_OF, CATEGORY, DATE, LEARNT, NUMBER, Place, Types, resolve_quoted
 from churn_assets.contract.model import Column, Contract, Kind, Role
 from churn_assets.errors import ExpressionError
 
@@ -94,7 +95,7 @@ def _parse(place: Place) -> ast.expr:
         place.fail(position, f"does not parse ({getattr(error, 'msg', None) or error})")
     if _is_deeper(tree, MAX_DEPTH):
         place.fail(1, f"is nested more than {MAX_DEPTH} deep; give its parts names as features of their own")
-    return tree
+    return resolve_quoted(tree, place)
 
 
 def _is_deeper(tree: ast.AST, depth: int) -> bool:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import copy
 import datetime as dt
 import difflib
+import keyword
 import math
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
@@ -37,6 +40,9 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...] | str, str]] = {
     "accrued": ((NUMBER, NUMBER), NUMBER),
 }
 
+# column("Total Charges") names a column whose name is no word of the language.
+QUOTED = "column"
+
 _ONE_LINE = str.maketrans("\r\n\t\v\f", "     ")
 _ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div)
 _COMPARISONS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
@@ -63,6 +69,52 @@ class Place:
         raise ExpressionError(
             f"{self.file}, {self.table} '{self.owner.name}', position {column} of \"{text}\": {words}"
         )
+
+
+class _ResolveQuoted(ast.NodeTransformer):
+    """Puts the bare name where `column("...")` stands: after it nothing else has to know of quotes."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:  # the name is the standard library's
+        match node:
+            case ast.Call(func=ast.Name(id="column"), args=[ast.Constant(value=str() as name)], keywords=[]):
+                return ast.copy_location(ast.Name(name, ast.Load()), node)
+            case ast.Call(func=ast.Name(id="column")):
+                self.place.fail(node, 'column takes one name in quotes, as in column("Total Charges")')
+        return self.generic_visit(node)
+
+
+class _QuoteAgain(ast.NodeTransformer):
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        if is_plain(node.id):
+            return node
+        return ast.Call(ast.Name(QUOTED, ast.Load()), [ast.Constant(node.id)], [])
+
+
+def resolve_quoted(tree: ast.expr, place: Place) -> ast.expr:
+    """`tree` with each `column("name")` as that name. Raises ExpressionError for another use of `column`."""
+    found: ast.expr = _ResolveQuoted(place).visit(tree)
+    return found
+
+
+def written(node: ast.expr) -> str:
+    """`node` as it is written; two trees that differ are never written alike, whatever columns are called."""
+    return ast.unparse(_QuoteAgain().visit(copy.deepcopy(node)))
+
+
+def is_plain(name: str) -> bool:
+    """Whether an expression can name a column without quotes (the parser rewrites names that are not NFKC)."""
+    return name.isidentifier() and not keyword.iskeyword(name) and unicodedata.normalize("NFKC", name) == name
+
+
+def in_expression(name: str) -> str:
+    """How an expression names this column: as it is, or as `column("...")`."""
+    if is_plain(name):
+        return name
+    # Escapes that Python's parser reads back, so that any name can be written on one line.
+    return f"{QUOTED}({name!r})" if '"' in name else QUOTED + '("' + repr(name + "'")[1:-2] + '")'
 
 
 class Types:
@@ -93,10 +145,10 @@ class Types:
             case ast.Compare(left=left, ops=[op], comparators=[right]) if isinstance(op, _COMPARISONS):
                 return self._comparison(node, op, left, right)
             case ast.Compare(ops=[_, _, *_]):
-                self.place.fail(node, f"'{ast.unparse(node)}' compares more than two; join two comparisons by 'and'")
+                self.place.fail(node, f"'{written(node)}' compares more than two; join two comparisons by 'and'")
             case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
                 return self._call(node, name, arguments)
-        self.place.fail(node, f"'{ast.unparse(node)}' is not part of the language; see docs/contract.md")
+        self.place.fail(node, f"'{written(node)}' is not part of the language; see docs/contract.md")
 
     def _name(self, node: ast.expr, name: str) -> str:
         if name in self.scope:
@@ -115,7 +167,7 @@ class Types:
             return NUMBER
         if isinstance(op, ast.Add | ast.Sub) and (left, right) == (DATE, NUMBER):
             return DATE
-        self.place.fail(node, f"cannot combine a {left} and a {right} in '{ast.unparse(node)}'")
+        self.place.fail(node, f"cannot combine a {left} and a {right} in '{written(node)}'")
 
     def _comparison(self, node: ast.expr, op: ast.cmpop, left: ast.expr, right: ast.expr) -> str:
         if isinstance(right, ast.Constant) and isinstance(right.value, str):
@@ -153,14 +205,14 @@ class Types:
         for argument, wanted in zip(arguments, parameters, strict=True):
             found = self.of(argument)
             if wanted not in ("any", found):
-                self.place.fail(argument, f"{name} wants a {wanted}, '{ast.unparse(argument)}' is a {found}")
+                self.place.fail(argument, f"{name} wants a {wanted}, '{written(argument)}' is a {found}")
         return result
 
     def _all(self, wanted: str, nodes: list[ast.expr], what: str) -> str:
         for node in nodes:
             found = self.of(node)
             if found != wanted:
-                self.place.fail(node, f"{what} wants a {wanted}, '{ast.unparse(node)}' is a {found}")
+                self.place.fail(node, f"{what} wants a {wanted}, '{written(node)}' is a {found}")
         return wanted
 
 

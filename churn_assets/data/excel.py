@@ -22,7 +22,7 @@ def read_excel(path: Path, sheet: str | None) -> pa.Table:
     try:
         workbook = calamine.CalamineWorkbook.from_path(str(path))
     except (calamine.CalamineError, OSError) as error:
-        raise SourceUnreadable(f"{path.name} is not a workbook ({_one_line(error)}); save it as .xlsx again") from None
+        raise unreadable_workbook(path, error) from None
     names = workbook.sheet_names
     if sheet is not None and sheet not in names:
         raise SheetNotFound(
@@ -41,6 +41,11 @@ def read_excel(path: Path, sheet: str | None) -> pa.Table:
     columns = zip(*rows[1:], strict=True) if len(rows) > 1 else ([] for _ in header)
     arrays = [_strings(column) for column in columns]
     return pa.Table.from_arrays(arrays, names=header)
+
+
+def unreadable_workbook(path: Path, error: Exception) -> SourceUnreadable:
+    """One line for a file that calamine does not open."""
+    return SourceUnreadable(f"{path.name} is not a workbook ({_one_line(error)}); save it as .xlsx again")
 
 
 def _strings(cells: object) -> pa.Array:

@@ -163,7 +163,8 @@ def _read_text(column: Column, text: str) -> str:
     return text
 
 
-def _read_number(column: Column, text: str) -> float | None:
+def read_number(column: Column, text: str) -> float | None:
+    """A number, infinite and NaN ones too, or None."""
     try:
         return float(text) if "_" not in text else None
     except ValueError:
@@ -171,7 +172,7 @@ def _read_number(column: Column, text: str) -> float | None:
 
 
 def _read_integer(column: Column, text: str) -> float | int | None:
-    number = _read_number(column, text)
+    number = read_number(column, text)
     if number is None or not math.isfinite(number):
         return number
     return int(number) if number.is_integer() and abs(number) <= _EXACT else None
@@ -184,7 +185,8 @@ def _read_boolean(column: Column, text: str) -> bool | None:
     return False if lowered in [spelling.lower() for spelling in column.false] else None
 
 
-def _read_date(column: Column, text: str) -> dt.date | None:
+def read_date(column: Column, text: str) -> dt.date | None:
+    """The day of an ISO 8601 text or of one in the column's formats, or None."""
     stripped = text.strip()
     try:
         # Python reads 20120928 and 2012-W39 as dates too; a table with such numbers means no date.
@@ -204,10 +206,10 @@ _READERS: Mapping[Kind, Callable[[Column, str], object]] = {
     Kind.ID: _read_text,
     Kind.TEXT: _read_text,
     Kind.CATEGORY: _read_text,
-    Kind.NUMBER: _read_number,
+    Kind.NUMBER: read_number,
     Kind.INTEGER: _read_integer,
     Kind.BOOLEAN: _read_boolean,
-    Kind.DATE: _read_date,
+    Kind.DATE: read_date,
 }
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from churn_assets.contract.model import Contract, Role
 from churn_assets.data.delimited import dialect, open_csv, unreadable
@@ -20,6 +21,8 @@ from churn_assets.data.location import DUCKDB, GENERATED, Location, generated_si
 from churn_assets.errors import ColumnMissing, DuplicateColumn, EmptySource, SourceNotFound, SourceUnreadable
 
 BATCH_ROWS = 65_536
+
+ROW_IDS = "rows_as_ids"  # the repair that makes up for a table without ids, here where rows are counted
 
 _Opened = tuple[pa.Schema, Iterator[pa.RecordBatch]]
 
@@ -63,7 +66,8 @@ def read_names(source: str | Path, contract: Contract) -> list[str]:
     """Column names of the source, without reading its rows where the format allows that."""
     location = locate(source, contract)
     if location.format == "csv" and location.path is not None:
-        return dialect(location.path, contract.source, _wanted(contract, True))[2]
+        names = dialect(location.path, contract.source, _wanted(contract, True))[2]
+        return names if contract.key.name in names or not _counts_rows(contract) else [contract.key.name, *names]
     return list(_open(location, contract, BATCH_ROWS)[0].names)
 
 
@@ -75,7 +79,34 @@ def _open(location: Location, contract: Contract, batch_rows: int) -> _Opened:
         DUCKDB: _open_duckdb,
         GENERATED: _open_generated,
     }
-    return openers[location.format](location, contract, batch_rows)
+    opened = openers[location.format](location, contract, batch_rows)
+    if _counts_rows(contract) and contract.key.name not in opened[0].names:
+        return _with_row_ids(*opened, contract.key.name)
+    return opened
+
+
+def _counts_rows(contract: Contract) -> bool:
+    return ROW_IDS in contract.source.repairs
+
+
+def _with_row_ids(schema: pa.Schema, batches: Iterator[pa.RecordBatch], name: str) -> _Opened:
+    """The stream with a first column `name`: `row-000000001` for the first row, and so on."""
+    full = schema.insert(0, pa.field(name, pa.string()))
+
+    def numbered() -> Iterator[pa.RecordBatch]:
+        start = 1
+        for batch in batches:
+            ids = row_ids(start, batch.num_rows)
+            start += batch.num_rows
+            yield pa.RecordBatch.from_arrays([ids, *batch.columns], schema=full)
+
+    return full, numbered()
+
+
+def row_ids(start: int, rows: int) -> pa.Array:
+    """What names the rows `start`, `start` + 1, ... (the first is 1) of a table without ids."""
+    numbers = pa.array(range(start, start + rows), pa.int64()).cast(pa.string())
+    return pc.binary_join_element_wise(pa.scalar("row"), pc.utf8_lpad(numbers, 9, "0"), "-")
 
 
 def _open_excel(location: Location, contract: Contract, batch_rows: int) -> _Opened:

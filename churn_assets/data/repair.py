@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.data.date_edges import SHIFT_DAYS
 from churn_assets.data.date_system import ShiftedBlock, find_shifted_block
+from churn_assets.data.numerals import rewrite
 from churn_assets.data.parse import as_text, parse_column
 from churn_assets.features.encode import days_since_epoch
 
@@ -28,7 +29,7 @@ _FIRST_SHIFTED_DAY = days_since_epoch(dt.date(1904, 1, 1)) + SHIFT_DAYS
 
 # Excel's serial 0 once it is text: a time without a day, the day before the first of January 1900, or
 # the first day of another reader's epoch.
-_SERIAL_ZERO = (
+SERIAL_ZERO = (
     r"^\s*(?:0?0:00(?::00(?:\.0+)?)?|0?1/0?0/(?:00|1900)|0?0/0?1/(?:00|1900)"
     r"|(?:1899-12-30|1899-12-31|1900-01-00|1904-01-01)(?:[T ]0?0:00(?::00(?:\.0+)?)?)?)\s*$"
 )
@@ -123,7 +124,7 @@ def excel_serial_zero(table: pa.Table, contract: Contract) -> tuple[pa.Table, Re
     touched = np.zeros(table.num_rows, dtype=bool)
     for column in _dates_in(table, contract):
         text = as_text(table.column(column.name))
-        zero = _matches(text, _SERIAL_ZERO)
+        zero = _matches(text, SERIAL_ZERO)
         spellings.update(pc.unique(text.filter(pa.array(zero))).to_pylist())
         table = _replace(table, column.name, zero, pa.nulls(table.num_rows, pa.string()))
         by_column[column.name] = int(zero.sum())
@@ -166,10 +167,42 @@ def ids_as_text(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairRe
     return table, RepairReport("ids_as_text", int(touched.sum()), cells, by_column, words, {"ids": ", ".join(examples)})
 
 
+def rows_as_ids(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairReport]:
+    """The table has no ids: reading has named each row by its number (see `read`); told here, nothing changed."""
+    words = f"the table has no ids: '{contract.key.name}' is the number of the row, and means nothing in another table"
+    return table, RepairReport("rows_as_ids", 0, 0, {}, words)
+
+
+def decimal_comma(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairReport]:
+    """Numbers with a decimal comma (`1.234,5`) are written with a point; dots are separators of thousands."""
+    return _rewrite_numbers(table, contract, "decimal_comma", "numbers with a decimal comma were rewritten")
+
+
+def number_marks(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairReport]:
+    """Numbers lose signs of currency and percent and separators of thousands (`$1,234.50`)."""
+    return _rewrite_numbers(table, contract, "number_marks", "numbers lost a sign of currency, percent or thousands")
+
+
+def _rewrite_numbers(table: pa.Table, contract: Contract, name: str, words: str) -> tuple[pa.Table, RepairReport]:
+    by_column: dict[str, int] = {}
+    touched = np.zeros(table.num_rows, dtype=bool)
+    for column, change, cells in rewrite(table, contract, name):
+        where = _mask(change)
+        table = _replace(table, column, where, cells)
+        by_column[column] = int(where.sum())
+        touched |= where
+    cells_changed = sum(by_column.values())
+    told = f"{cells_changed:,} {words}" if cells_changed else "no number needed it"
+    return table, RepairReport(name, int(touched.sum()), cells_changed, by_column, told)
+
+
 REPAIRS: Mapping[str, Repair] = {
     "excel_1904": excel_1904,
     "excel_serial_zero": excel_serial_zero,
     "ids_as_text": ids_as_text,
+    "rows_as_ids": rows_as_ids,
+    "decimal_comma": decimal_comma,
+    "number_marks": number_marks,
 }
 
 

@@ -76,7 +76,7 @@ def generate_batches(
     contract: Contract, rows: int, seed: int, as_of: dt.date | None = None, batch_rows: int = _CHUNK_ROWS
 ) -> Iterator[pa.RecordBatch]:
     """`generate` as a stream of at most `batch_rows` rows a batch; memory is one chunk."""
-    today = _today(contract, as_of)
+    today = snapshot_of(contract, as_of)
     base = _base(contract, today)
     for chunk, start in enumerate(range(0, max(rows, 1), _CHUNK_ROWS)):
         table = _valid_chunk(contract, min(_CHUNK_ROWS, rows - start), today, base, (seed, chunk))
@@ -84,7 +84,8 @@ def generate_batches(
         yield from table.to_batches(batch_rows)
 
 
-def _today(contract: Contract, as_of: dt.date | None) -> dt.date:
+def snapshot_of(contract: Contract, as_of: dt.date | None = None) -> dt.date:
+    """The day no date of the generated customers lies after: `as_of`, the contract's, or AS_OF."""
     if as_of is not None:
         return as_of
     rule = contract.time.as_of

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.expressions import Expression, parse_features, parse_rules
-from churn_assets.contract.language import AS_OF, LEARNT
+from churn_assets.contract.language import AS_OF, LEARNT, written
 from churn_assets.contract.model import DIRECTIONS, Contract, Kind
 from churn_assets.features import functions
 from churn_assets.features.encode import Columns, days_since_epoch
@@ -226,7 +226,7 @@ class _Writer:
             case ast.Compare(left=left, ops=[op], comparators=[right]):
                 return self._compare(left, op, right)
             case ast.Call(func=ast.Name(id=name), args=[_, by]) if name in LEARNT:
-                return f"lookup(state[{ast.unparse(node)!r}], {self.write(by)})"
+                return f"lookup(state[{written(node)!r}], {self.write(by)})"
             case ast.Call(func=ast.Name(id="isnull"), args=[ast.Name(id=name)]) if self._is_category(name):
                 return f"isnull(codes(columns[{name!r}]))"
             case ast.Call(func=ast.Name(id=name), args=arguments):
@@ -237,7 +237,7 @@ class _Writer:
         """(key, learning function, source of the values, source of what they are binned by), inner first."""
         calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) in LEARNT]
         return [
-            (ast.unparse(n), ast.unparse(n.func), self.write(n.args[0]), self.write(n.args[1])) for n in reversed(calls)
+            (written(n), ast.unparse(n.func), self.write(n.args[0]), self.write(n.args[1])) for n in reversed(calls)
         ]
 
     def _compare(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> str:

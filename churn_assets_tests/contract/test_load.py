@@ -118,6 +118,12 @@ BROKEN = {
     "a feature with a space": (("age_days =", '"age days" ='), "[features] 'age days'", "expected a name of", "digits"),
     "a feature named as a word": (("age_days =", "not ="), "[features] 'not'", "expected a name of", "no word of"),
     "a feature named as_of": (("age_days =", "as_of ="), "[features] 'as_of'", "the instant of scoring", "another"),
+    "a column named customer_id that is no key": (
+        ('name = "visits"', 'name = "customer_id"'),
+        "[[columns]] 'customer_id'",
+        "is taken by",
+        "rename it",
+    ),
     "a column named as_of": (('name = "visits"', 'name = "as_of"'), "[[columns]] 'as_of'", "is taken by", "rename it"),
     "a column named churned": (
         ('name = "visits"', 'name = "churned"'),
@@ -334,6 +340,7 @@ BAD_EXPRESSIONS = {
     "an assignment": ("visits = 5", 1, "does not parse"),
     "an unknown function": ("log(visits)", 1, "unknown function 'log'; did you mean 'log1p'?"),
     "an unknown name": ("1 + visit", 5, "unknown name 'visit'; did you mean 'visits'?"),
+    "a column not quoted": ("1 + column(visits)", 5, "column takes one name in quotes"),
     "the label": ("visits + lost", 10, "column 'lost' (text, role label) cannot be used here"),
     "the key": ("isnull(id)", 8, "column 'id' (id, role key) cannot be used here"),
     "an ignored column": ("isnull(note)", 8, "role ignore) cannot be used here"),

@@ -1,0 +1,35 @@
+"""The generator's knobs as they stand on a command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from churn_assets.contract.model import Contract
+from churn_assets.data.faults import Change, Duplicate, read_drift, read_fault
+from churn_assets.data.scenario import Offer, Scenario, check_scenario
+
+
+def read_scenario(
+    contract: Contract,
+    drifts: Sequence[str] = (),
+    faults: Sequence[str] = (),
+    offer: tuple[float | None, float, float] = (None, 0.0, 0.0),
+    *,
+    label_delay_days: int | None = None,
+    over_days: int = 30,
+) -> Scenario:
+    """A scenario from texts (see `faults`) and `offer` = (share or None, effect, targeting).
+
+    Drifts come before faults, each in the order given. Raises ScenarioError.
+    """
+    read = [read_fault(contract, text) for text in faults]
+    share, effect, targeting = offer
+    scenario = Scenario(
+        changes=(*(read_drift(contract, text) for text in drifts), *(f for f in read if isinstance(f, Change))),
+        duplicates=tuple(f for f in read if isinstance(f, Duplicate)),
+        offer=None if share is None else Offer(share, effect, targeting),
+        label_delay_days=label_delay_days,
+        over_days=over_days,
+    )
+    check_scenario(contract, scenario)
+    return scenario
