@@ -19,7 +19,7 @@ HEAVY = ("mlflow", "xgboost", "torch", "sklearn", "evidently", "pandas", "matplo
 NAMES = (
     *("raw_customers", "validated_customers", "rejected_customers", "customer_features", "splits"),
     *("logistic_candidate", "boosted_candidate", "network_candidate", "chosen_model", "registered_model"),
-    *("risk_list", "churn_bento"),
+    *("risk_list", "churn_bento", "data_profile", "model_report"),
 )
 
 
@@ -33,7 +33,7 @@ def graph(defs: dg.Definitions):
     return defs.resolve_asset_graph()
 
 
-def test_the_assets_are_the_twelve(graph):
+def test_the_assets_are_these(graph):
     assert {key.to_user_string() for key in graph.get_all_asset_keys()} == set(NAMES)
 
 

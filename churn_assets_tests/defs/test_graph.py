@@ -31,7 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_every_asset_is_made_and_no_check_stops_the_run(made):
     _, result, _ = made
     assert result.success
-    assert len(result.get_asset_materialization_events()) == 12
+    assert len(result.get_asset_materialization_events()) == 14
     warned = {name for name, passed in checks(result).items() if not passed}
     assert warned <= {"the_probabilities_are_calibrated"}  # 450 validation rows are few
 

@@ -34,7 +34,13 @@ def test_no_line_leaves_its_box(points):
 @pytest.mark.parametrize(
     "figure",
     [
-        lines("a & b", Axis("x", 0, 1), Axis("y", 0, 1), [Line("<l>", [(0, 0), (1, 1)], band=[(0, 0, 1), (1, 0, 1)])], [0.5]),
+        lines(
+            "a & b",
+            Axis("x", 0, 1),
+            Axis("y", 0, 1),
+            [Line("<l>", [(0, 0), (1, 1)], band=[(0, 0, 1), (1, 0, 1)])],
+            [0.5],
+        ),
         scatter("s", Axis("x", 0, 0), Axis("y", -1, 1), [(0, 0)], []),
         histogram("h", Axis("x", 0, 2), [0, 1, 2], [3, 0], [0, 0]),
     ],

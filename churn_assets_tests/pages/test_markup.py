@@ -69,7 +69,9 @@ def test_a_number_that_is_not_there_is_a_dash(found):
 
 def test_a_hostile_name_stays_words_everywhere():
     hostile = "<script>alert(1)</script>\" onload='x"
-    text = page(hostile, el("h1", hostile), [("a", hostile, card(hostile, table([hostile], [[hostile]]), note=hostile))])
+    text = page(
+        hostile, el("h1", hostile), [("a", hostile, card(hostile, table([hostile], [[hostile]]), note=hostile))]
+    )
     found = read(text)
     assert "script" not in {tag for tag, _ in found.tags}
     assert not any(name.startswith("on") for _, attributes in found.tags for name in attributes)

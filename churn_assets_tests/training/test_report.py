@@ -38,13 +38,18 @@ AUDIT: dict[str, Any] = {
         {"words": "everything", "left_out": [], "random": FIGURE, "out_of_time": FIGURE},
         {"words": "without esent", "left_out": ["esent"], "random": FIGURE},
     ],
-    "bands": [{"words": "0 to 30 days", "rows": 5, "churners": 1}, {"words": "30 days and more", "churners": 9, **FIGURE}],
+    "bands": [
+        {"words": "0 to 30 days", "rows": 5, "churners": 1},
+        {"words": "30 days and more", "churners": 9, **FIGURE},
+    ],
     "columns": {"esent": {"alone": {"random": FIGURE}, "headline_loss_when_removed": 0.4}, "city": {"alone": {}}},
     "findings": [{"column": "esent", "words": "alone gets far", "attested": ""}],
 }
 PROFIT: dict[str, Any] = {
     "words": "Contacting pays.",
-    "tornado": [{"assumption": "save_rate", "from": 0.1, "to": 0.2, "profit_low": 1.0, "profit_high": 3.0, "swing": 2.0}],
+    "tornado": [
+        {"assumption": "save_rate", "from": 0.1, "to": 0.2, "profit_low": 1.0, "profit_high": 3.0, "swing": 2.0}
+    ],
     "list_sizes": [{"contacted_share": 0.1, "profit": 2.0, "low": 1.5, "high": 2.5}],
 }
 VALIDATED = {
