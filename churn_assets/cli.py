@@ -89,6 +89,32 @@ def score(
     score_with_progress(settings, file, output, as_of, out, err)
 
 
+@app.command(epilog="Example: [bold]churn audit --source customers.csv --contract contracts/mine.toml[/bold]")
+def audit(
+    source: Annotated[
+        str | None, typer.Option(help="Customer table with its label. Default: CHURN_SOURCE, else as `churn run`.")
+    ] = None,
+    contract: ContractOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+) -> None:
+    """How honest a model's number on this table can be, and which columns must be vouched for.
+
+    Ends with 1 if a column over the contract's limits is not attested: registration would refuse.
+    """
+    settings = _settings(None, contract, source)
+    from churn_assets.progress import audit_with_progress, show_audit
+
+    found = audit_with_progress(settings, err)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(found.to_json(), indent=2, allow_nan=False))
+    else:
+        show_audit(found, out)
+    if found.unattested:
+        raise typer.Exit(FAILURE)
+
+
 @app.command(epilog="Example: [bold]churn status --json | jq .metrics.test_pr_auc[/bold]")
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False, home: HomeOption = None

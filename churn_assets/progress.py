@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from churn_assets.data.draft import Draft
+    from churn_assets.training.audit import Audit
 
 HEADLINES = ("pr_auc", "roc_auc", "ece", "log_loss", "f1")
 
@@ -91,6 +92,9 @@ def summarise(settings: Settings, out: Console) -> None:
     if chosen:
         out.print(_comparison(chosen))
         out.print(escape(f"Chosen: {chosen['name']}, version {chosen['version']}. {chosen['reason']}."), soft_wrap=True)
+    audited = read_asset(settings, "leakage_audit")
+    for sentence in audited["sentences"] if audited else ():
+        out.print(escape(sentence), soft_wrap=True)
     if registered:
         where = registered["registry"] or f"not in MLflow: {registered['missing']}"
         out.print(escape(f"It is the {registered['alias']} ({where}): {registered['reason']}."), soft_wrap=True)
@@ -185,6 +189,43 @@ def score_with_progress(
 
         summary = score_file(scorer, file, output, as_of=as_of, progress=tell)
     out.print(escape(str(summary)), soft_wrap=True)
+
+
+def audit_with_progress(settings: Settings, err: Console) -> Audit:
+    """Audit the table that these settings name, with a spinner."""
+    from churn_assets.contract.load import load_contract
+    from churn_assets.data.source import resolve_source
+    from churn_assets.training.audit import audit_source
+
+    contract = load_contract(settings.contract_path)
+    source = resolve_source(settings, contract)
+    with Live(Spinner("dots", f"auditing {source.words}"), console=err, transient=True):
+        return audit_source(contract, source.source, source.words)
+
+
+def show_audit(found: Audit, out: Console) -> None:
+    """The ladder, what each column does alone, who is over a limit, and two sentences."""
+    splits = list(found.rungs[0].figures)
+    title = f"PR-AUC on test rows of {found.source} ({found.rows:,} customers, {found.churners:,} churned)"
+    rungs = Table("", *(split.replace("_", " ") for split in splits), title=escape(title))
+    base = ["" if f is None else f"{f.base_rate:.3f}" for f in found.rungs[0].figures.values()]
+    for rung in found.rungs:
+        rungs.add_row(escape(rung.words), *(str(rung.figures[split]) for split in splits))
+    by_strength = sorted(found.columns.items(), key=lambda item: -item[1].seen.pr_auc_lift)
+    for name, column in by_strength[:8]:
+        if column.alone:
+            rungs.add_row(escape(f"{name} alone"), *(str(column.alone[split]) for split in splits))
+    for band in found.bands:
+        rungs.add_row(escape(f"aged {band.words}"), str(band.figure) if band.figure else "too few to say")
+    rungs.add_row("a random list", *base)
+    out.print(rungs)
+    out.print(escape(f"Refitted at each rung: {found.recipe}."), soft_wrap=True)
+    for finding in found.findings:
+        mark = "[green]attested[/green]" if finding.attested else "[red]not attested[/red]"
+        out.print(f"{mark} {escape(finding.column)} {escape(finding.words)}", soft_wrap=True)
+    out.print()
+    for sentence in found.sentences:
+        out.print(escape(sentence), soft_wrap=True)
 
 
 def _comparison(chosen: dict[str, Any]) -> Table:

@@ -18,6 +18,7 @@ SOURCE = "generated://store?rows=2500&seed=3"
 COMMANDS = (
     ["run"],
     ["score"],
+    ["audit"],
     ["status"],
     ["ui"],
     ["contract", "check"],

@@ -237,6 +237,7 @@ TABLES = {
     "`[[rules]]`": model.Rule,
     "`[value]`": model.Value,
     "`[quality]`": model.Quality,
+    "`[audit]`": model.Audit,
     "`[monitoring]`": model.Monitoring,
 }
 

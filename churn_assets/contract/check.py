@@ -153,6 +153,7 @@ class _Checker:
 
     def numbers(self) -> None:
         value, quality, monitoring = self.contract.value, self.contract.quality, self.contract.monitoring
+        audit = self.contract.audit
         limits = (
             ("[value]", "save_rate", value.save_rate, 0.0, 1.0),
             ("[value]", "monthly_value", value.monthly_value, 0.0, None),
@@ -162,6 +163,10 @@ class _Checker:
             ("[quality]", "max_rejected_share", quality.max_rejected_share, 0.0, 1.0),
             ("[quality]", "min_rows", quality.min_rows, 2, None),
             ("[quality]", "pr_auc_floor", quality.pr_auc_floor, 0.0, 1.0),
+            ("[audit]", "single_column_pr_auc_lift", audit.single_column_pr_auc_lift, 0.0, 1.0),
+            ("[audit]", "isolated_churner_share", audit.isolated_churner_share, 0.0, 1.0),
+            ("[audit]", "headline_loss_when_removed", audit.headline_loss_when_removed, 0.0, 1.0),
+            ("[audit]", "echo_roc_auc", audit.echo_roc_auc, 0.5, 1.0),
             ("[monitoring]", "window", monitoring.window, 1, None),
             ("[monitoring]", "floor", monitoring.floor, 1, None),
         )

@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar
 
 from churn_assets.contract.check import check_contract
 from churn_assets.contract.model import (
+    Audit,
     Column,
     Contract,
     Feature,
@@ -42,6 +43,7 @@ _TOP = (
     "rules",
     "value",
     "quality",
+    "audit",
     "monitoring",
 )
 _REQUIRED = ("name", "label", "columns", "value")
@@ -80,6 +82,7 @@ def parse_contract(text: str, name: str = "contract.toml", path: Path | None = N
         rules=reader.rules(document.get("rules", [])),
         value=reader.table("[value]", document["value"], Value),
         quality=reader.table("[quality]", document.get("quality", {}), Quality),
+        audit=reader.table("[audit]", document.get("audit", {}), Audit),
         monitoring=reader.table("[monitoring]", document.get("monitoring", {}), Monitoring),
         text=text,
         path=path,

@@ -164,6 +164,23 @@ class Quality:
 
 
 @dataclass(frozen=True)
+class Audit:
+    """Limits above which a column needs an `attested`, or its model is not registered; see docs/audit.md.
+
+    Shares and lifts run from 0 to 1. `single_column_pr_auc_lift`: how far the column alone gets from the
+    base rate (0) to a perfect ranking (1). `isolated_churner_share`: churners whose values of the column
+    no kept customer has. `headline_loss_when_removed`: share of the model's lift that goes when the
+    column and all that reads it are taken away. `echo_roc_auc`: ROC AUC (0.5 to 1) from which on a column
+    that nothing but the label explains is taken for an echo of it.
+    """
+
+    single_column_pr_auc_lift: float = 0.6
+    isolated_churner_share: float = 0.2
+    headline_loss_when_removed: float = 0.5
+    echo_roc_auc: float = 0.61
+
+
+@dataclass(frozen=True)
 class Monitoring:
     """How predictions are watched: distinct customers a window, and the floor below which
     nothing is concluded."""
@@ -187,6 +204,7 @@ class Contract:
     rules: tuple[Rule, ...]
     value: Value
     quality: Quality = field(default_factory=Quality)
+    audit: Audit = field(default_factory=Audit)
     monitoring: Monitoring = field(default_factory=Monitoring)
     text: str = ""
     path: Path | None = None

@@ -78,6 +78,34 @@ def profit(contacted_share: Sequence[float], value: Sequence[float], chosen_shar
     return _picture(draw)
 
 
+def ladder(rows: Sequence[tuple[str, Mapping[str, tuple[float, float, float]]]], title: str) -> bytes:
+    """A line a row with PR-AUC and its interval (value, low, high), one colour a split; first row on top."""
+    splits = list(dict.fromkeys(split for _, figures in rows for split in figures))
+
+    def draw(axes: Any) -> None:
+        for shift, (colour, split) in enumerate(zip(_cycle(len(splits)), splits, strict=True)):
+            told = [(place, figures[split]) for place, (_, figures) in enumerate(rows) if split in figures]
+            places = [place + 0.18 * shift for place, _ in told]
+            values = [value for _, (value, _, _) in told]
+            spread = [[v - low for _, (v, low, _) in told], [high - v for _, (v, _, high) in told]]
+            axes.errorbar(
+                values,
+                places,
+                xerr=spread,
+                fmt="o",
+                markersize=4,
+                color=colour,
+                label=split.replace("_", " "),
+                capsize=2,
+            )
+        axes.set_yticks(range(len(rows)), [words for words, _ in rows], fontsize=8)
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set(xlabel="PR-AUC", title=title, xlim=(0, 1.02))
+        axes.legend(fontsize=8, loc="lower left")
+
+    return _picture(draw, height=1.3 + 0.28 * len(rows))
+
+
 def columns(numbers: Mapping[str, int], title: str) -> bytes:
     """Vertical bars in the order given, for example customers by risk band."""
 

@@ -15,11 +15,15 @@ Alias = Literal["champion", "challenger"]
 
 @dataclass(frozen=True)
 class Model:
-    """A model that asks for admission. `generated`: its customers were made up by this package."""
+    """A model that asks for admission. `generated`: its customers were made up by this package.
+
+    `accused` are pairs of a column that its audit found over a limit, and by what, in words.
+    """
 
     version: str
     pr_auc: float
     generated: bool
+    accused: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,8 @@ class Role:
 
 
 def admit(model: Model, contract: Contract) -> None:
-    """Raise GateRefused unless the model's test PR-AUC reaches the contract's floor."""
+    """Raise GateRefused unless the model's test PR-AUC reaches the contract's floor, and every column its
+    audit accuses is attested in the contract as it is now."""
     floor = contract.quality.pr_auc_floor
     if not model.pr_auc >= floor:  # written so that NaN is refused as well
         raise GateRefused(
@@ -39,6 +44,21 @@ def admit(model: Model, contract: Contract) -> None:
             f"(quality.pr_auc_floor of contract '{contract.name}'); look at chosen_model's report, mend the data "
             "or lower the floor knowingly"
         )
+    open_ = unattested(model, contract)
+    if open_:
+        column, words = open_[0]
+        others = list(dict.fromkeys(f"'{name}'" for name, _ in open_ if name != column))
+        more = f" (so it is with {', '.join(others)})" if others else ""
+        raise GateRefused(
+            f"model {model.version}: column '{column}' {words}{more}, expected somebody to vouch that it is "
+            'known before churn; write attested = "who, when, why it is known before churn" under it in '
+            f"{contract.where}, or take it out of the model"
+        )
+
+
+def unattested(model: Model, contract: Contract) -> list[tuple[str, str]]:
+    """What the model's audit accuses and nobody vouches for: pairs of column and words."""
+    return [(column, words) for column, words in model.accused if not contract.column(column).attested]
 
 
 def role_of(

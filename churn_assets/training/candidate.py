@@ -101,12 +101,17 @@ def train_candidate(
     `params` overrides the recipe's defaults by name. Raises TrainingError for an unknown recipe or
     parameter.
     """
-    recipe = _recipe(name)
-    settings = _params(name, recipe, params or {})
+    recipe, settings = recipe_of(name, params or {})
     data = training_data(contract, features, splits)
     start = time.process_time()
     fitted = {which: _fit(recipe, settings, data, view, seed) for which, view in data.views.items()}
     return Candidate(name, dataclasses.asdict(settings), fitted, time.process_time() - start)
+
+
+def recipe_of(name: str, params: Mapping[str, Any]) -> tuple[Recipe, Any]:
+    """The recipe `name` and its parameters, `params` over its defaults. Raises TrainingError."""
+    recipe = _recipe(name)
+    return recipe, _params(name, recipe, params)
 
 
 def _fit(recipe: Recipe, params: Any, data: TrainingData, view: View, seed: int) -> Fitted:

@@ -26,7 +26,7 @@ NOWHERE = "http://127.0.0.1:9"
 TRAINING = (
     *("raw_customers", "validated_customers", "splits", "customer_features"),
     *CANDIDATES,
-    *("chosen_model", "registered_model"),
+    *("chosen_model", "leakage_audit", "registered_model"),
 )
 
 
@@ -114,11 +114,12 @@ def test_a_model_below_the_floor_is_neither_registered_nor_champion(tmp_path, pr
     of.assets_dir.mkdir(parents=True)
     chosen = {"version": "v", "bundle": "bundles/v", "metrics": {"test_pr_auc": pr_auc}, "generated": False}
     (of.assets_dir / "chosen_model.json").write_text(json.dumps(chosen))
+    (of.assets_dir / "leakage_audit.json").write_text(json.dumps({"findings": []}))
     with dg.DagsterInstance.ephemeral() as instance:
         result = run(of, instance, ["registered_model", "churn_bento", "risk_list"])
     assert not result.success
     assert f"test PR-AUC {words}, expected at least 0.5000" in failure(result, "registered_model")
-    assert checks(result) == {"the_model_clears_the_floor": False}
+    assert checks(result) == {"the_model_clears_the_floor": False, "no_unattested_column_carries_the_model": True}
     assert read_champion(of.home) is None
 
 

@@ -31,7 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_every_asset_is_made_and_no_check_stops_the_run(made):
     _, result, _ = made
     assert result.success
-    assert len(result.get_asset_materialization_events()) == 14
+    assert len(result.get_asset_materialization_events()) == 15
     warned = {name for name, passed in checks(result).items() if not passed}
     assert warned <= {"the_probabilities_are_calibrated"}  # 450 validation rows are few
 
@@ -107,7 +107,7 @@ def test_one_mlflow_run_holds_the_whole_training(made):
     parameters = dict(_rows(of, "select key, value from params"))
     assert parameters["boosted.rounds"] == "40"
     kept = {path.name for path in (of.mlflow_dir / "artifacts").rglob("*.png")}
-    assert kept == {"candidates.png", "precision_and_recall.png", "calibration.png", "profit.png"}
+    assert kept == {"candidates.png", "precision_and_recall.png", "calibration.png", "profit.png", "leakage_audit.png"}
 
 
 def test_the_first_model_is_champion_everywhere(made):

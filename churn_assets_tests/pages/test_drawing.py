@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from churn_assets.pages.drawing import WIDTH, Axis, Line, alone, compact, histogram, lines, round_numbers, scatter
 from churn_assets.pages.tracks import Mark, bar_rows, interval_rows
 
+UNIT = Axis("words", 0.0, 1.0)
 VALUES = st.floats(-1e9, 1e9)
 
 

@@ -13,6 +13,7 @@ from churn_assets.registry.tracking import Tracking
 
 GROUP = "release"
 FLOOR = "the_model_clears_the_floor"
+NO_LEAK = "no_unattested_column_carries_the_model"
 IN_REGISTRY = "the_model_is_in_the_registry"
 
 
@@ -29,26 +30,42 @@ IN_REGISTRY = "the_model_is_in_the_registry"
             description="Test PR-AUC reaches the contract's quality.pr_auc_floor.",
         ),
         dg.AssetCheckSpec(
+            NO_LEAK,
+            asset="registered_model",
+            blocking=True,
+            description="Every column that leakage_audit found over a limit is attested in the contract.",
+        ),
+        dg.AssetCheckSpec(
             IN_REGISTRY, asset="registered_model", description="MLflow has this version, under its alias."
         ),
     ],
 )
 def registered_model(
-    project: Project, tracking: dg.ResourceParam[Tracking], chosen_model: dict[str, Any]
+    project: Project,
+    tracking: dg.ResourceParam[Tracking],
+    chosen_model: dict[str, Any],
+    leakage_audit: dict[str, Any],
 ) -> Iterator[dg.Output[dict[str, Any]] | dg.AssetCheckResult]:
     """The chosen model in MLflow's registry as champion or challenger; the first one becomes champion."""
     from churn_assets.registry.promote import promote
-    from churn_assets.release.gate import Model
+    from churn_assets.release.gate import Model, unattested
 
     home, floor = project.settings.home, project.contract.quality.pr_auc_floor
     reached = chosen_model["metrics"]["test_pr_auc"]
     figures = {"test_pr_auc": reached, "floor": floor}
-    model = Model(chosen_model["version"], reached, bool(chosen_model["generated"]))
+    accused = tuple((finding["column"], finding["words"]) for finding in leakage_audit["findings"])
+    model = Model(chosen_model["version"], reached, bool(chosen_model["generated"]), accused)
     try:
         logged = (tracking.uri, tracking.run_id, tracking.missing)
         promotion = promote(home, project.contract, model, home / chosen_model["bundle"], logged)
     except GateRefused as refusal:
-        yield dg.AssetCheckResult(passed=False, check_name=FLOOR, description=str(refusal), metadata=figures)
+        open_ = sorted({column for column, _ in unattested(model, project.contract)})
+        clears = reached >= floor
+        for name, passed in ((FLOOR, clears), (NO_LEAK, not open_)):
+            words = None if passed else str(refusal)
+            yield dg.AssetCheckResult(
+                passed=passed, check_name=name, description=words, metadata={**figures, "not_attested": open_}
+            )
         raise
     told = {"alias": promotion.alias, "bundle_version": promotion.version, "champion": promotion.champion}
     tracking.tags(told)
@@ -63,6 +80,8 @@ def registered_model(
         },
     )
     yield dg.AssetCheckResult(passed=True, check_name=FLOOR, metadata=figures)
+    attested = sorted({column for column, _ in accused})
+    yield dg.AssetCheckResult(passed=True, check_name=NO_LEAK, metadata={"over_a_limit_and_attested": attested})
     yield dg.AssetCheckResult(
         passed=number is not None,
         check_name=IN_REGISTRY,

@@ -68,6 +68,7 @@ def data_profile(project: Project, validated_customers: pa.Table) -> Iterator[dg
     owners=OWNERS,
     kinds={"html", "mlflow"},
     code_version="1",
+    deps=["leakage_audit"],  # read from its file: a report of an unaudited model is still a report
     check_specs=[
         dg.AssetCheckSpec(
             COMPLETE, asset="model_report", description="The page loads nothing from elsewhere and runs no script."
