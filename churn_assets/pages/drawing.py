@@ -147,7 +147,7 @@ def alone(figure: Markup) -> str:
 def round_numbers(low: float, high: float, about: int = 5) -> tuple[float, ...]:
     """About `about` multiples of 1, 2 or 5 times a power of ten in `low`..`high`."""
     span = high - low
-    if not span > 0:
+    if not span > 1e-9 * max(abs(low), abs(high)):  # nothing, or less than a float tells apart
         return (low,)
     rough = span / about
     power = 10.0 ** math.floor(math.log10(rough))

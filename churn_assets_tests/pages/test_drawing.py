@@ -20,7 +20,7 @@ VALUES = st.floats(-1e9, 1e9)
 def test_round_numbers_lie_within_the_axis_in_order(low, span):
     found = round_numbers(low, low + span)
     assert list(found) == sorted(set(found))
-    assert all(low - span * 1e-6 <= value <= low + span * (1 + 1e-6) for value in found)
+    assert all(low - span * 1e-3 <= value <= low + span * (1 + 1e-3) for value in found)
     assert 1 <= len(found) <= 12
 
 
