@@ -84,9 +84,10 @@ def summarise(settings: Settings, out: Console) -> None:
         )
     validation = read_validation(settings)
     if validation:
-        repaired = max((repair["rows"] for repair in validation["repairs"]), default=0)
+        repairs = [f"{repair['rows']:,} ({repair['repair']})" for repair in validation["repairs"] if repair["rows"]]
         out.print(
-            f"{validation['rows_in']:,} rows in, {repaired:,} repaired, {validation['rows_rejected']:,} rejected; "
+            f"{validation['rows_in']:,} rows in, {' + '.join(repairs) or 'none'} repaired, "
+            f"{validation['rows_rejected']:,} rejected; "
             f"snapshot {validation['as_of']}"
         )
     if chosen:
@@ -173,9 +174,9 @@ def show_draft(draft: Draft, source: str, path: Path, out: Console) -> None:
 
 
 def score_with_progress(
-    settings: Settings, file: str, output: Path, as_of: str | None, out: Console, err: Console
-) -> None:
-    """Score `file` with the champion and say what became of its rows."""
+    settings: Settings, file: str, output: Path, as_of: str | None, reasons: bool, out: Console, err: Console
+) -> int:
+    """Score `file` with the champion, say what became of its rows, and return how many were scored."""
     from churn_assets.scoring.batch import score_file
     from churn_assets.scoring.bundle import load_bundle
 
@@ -187,8 +188,9 @@ def score_with_progress(
             of = f" of {total:,}" if total else ""
             progress.live.update(Spinner("dots", f"{done:,}{of} rows"))
 
-        summary = score_file(scorer, file, output, as_of=as_of, progress=tell)
+        summary = score_file(scorer, file, output, as_of=as_of, reasons=reasons, progress=tell)
     out.print(escape(str(summary)), soft_wrap=True)
+    return summary.rows_scored
 
 
 def audit_with_progress(settings: Settings, err: Console) -> Audit:
@@ -226,6 +228,39 @@ def show_audit(found: Audit, out: Console) -> None:
     out.print()
     for sentence in found.sentences:
         out.print(escape(sentence), soft_wrap=True)
+
+
+def show_budget(settings: Settings, amount: float, capacity: bool, out: Console) -> None:
+    """The best list for a budget, from the champion and the call list of this home."""
+    from churn_assets.release.spending import spend
+
+    found, card = spend(settings, amount, capacity)
+    value = found.value
+    ends = {
+        "budget": "the budget is spent",
+        "capacity": f"the contract's capacity is {value.capacity or 0:,} contacts",
+        "value": "a further contact would cost more than it is expected to bring",
+        "customers": "there are no more customers",
+    }
+    plan = found.plan
+    out.print(f"Contact the first {plan.contacts:,} of {found.customers:,} on the list: {ends[plan.limit]}.")
+    table = Table("", "", title=f"A budget of {plan.budget:,.0f}")
+    for name, words in (
+        ("cost", f"{plan.cost:,.0f}"),
+        ("churners expected among them", f"{plan.expected_churners:,.1f}"),
+        ("of whom saved", f"{plan.expected_saved:,.1f}"),
+        ("expected net value", f"{plan.net_value:,.0f}"),
+        ("95 % of outcomes", f"{plan.low:,.0f} to {plan.high:,.0f}"),
+    ):
+        table.add_row(name, words)
+    out.print(table)
+    out.print(
+        f"If the probabilities hold, {value.save_rate:.0%} of contacted churners stay and each is worth "
+        f"{value.customer_value:,.0f} (the contract's \\[value]); the interval is chance alone.",
+        soft_wrap=True,
+    )
+    if "profit" in card:
+        out.print(escape(f"On test rows: {card['profit']['words']}"), soft_wrap=True)
 
 
 def _comparison(chosen: dict[str, Any]) -> Table:

@@ -11,6 +11,7 @@ from typing import NoReturn
 from churn_assets.contract.expressions import parse_features, parse_rules
 from churn_assets.contract.language import AS_OF, is_date
 from churn_assets.contract.model import DIRECTIONS, NUMERIC_KINDS, Column, Contract, Kind, Role
+from churn_assets.contract.wording import mistakes_in_wording
 from churn_assets.errors import ContractError
 
 REPAIRS = ("excel_1904", "excel_serial_zero", "ids_as_text", "rows_as_ids", "decimal_comma", "number_marks")
@@ -38,6 +39,8 @@ def check_contract(contract: Contract, name: str) -> None:
     parse_features(contract, name)
     parse_rules(contract, name)
     checker.model_sees_something()
+    for place, words in mistakes_in_wording(contract):
+        checker.fail(place, words)
 
 
 class _Checker:

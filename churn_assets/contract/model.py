@@ -50,7 +50,10 @@ NUMERIC_KINDS = frozenset({Kind.NUMBER, Kind.INTEGER, Kind.BOOLEAN})
 MODEL_KINDS = NUMERIC_KINDS | {Kind.CATEGORY}
 
 # Words for people: changing one changes no figure, so it is not part of the fingerprint.
-PROSE = frozenset({"title", "doc", "meaning", "unit", "suspect", "attested", "text", "path"})
+PROSE = frozenset(
+    {"title", "doc", "meaning", "unit", "suspect", "attested", "text", "path"}
+    | {"reason_high", "reason_low", "reason_missing", "topic"}
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ class Column:
     are spellings that mean null besides the empty cell; `formats` are strptime formats tried for
     dates after ISO 8601. `suspect` says why the column may be a consequence of churn, `attested`
     who vouches that it is known before. `monotone` is 'rising' or 'falling' where risk is known to
-    rise or fall with the column; candidates that can hold to it do.
+    rise or fall with the column; candidates that can hold to it do. `reason_high`, `reason_low` and
+    `reason_missing` are how a reason on the call list reads: see `contract.wording`.
     """
 
     name: str
@@ -80,6 +84,9 @@ class Column:
     doc: str = ""
     suspect: str = ""
     attested: str = ""
+    reason_high: str = ""
+    reason_low: str = ""
+    reason_missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,13 +121,20 @@ class Time:
 
 @dataclass(frozen=True)
 class Feature:
-    """A derived number; `model = false` keeps it as an intermediate for other expressions."""
+    """A derived number; `model = false` keeps it as an intermediate for other expressions.
+
+    `topic` is the column whose reasons it counts with; by default the first column it reads.
+    """
 
     name: str
     expression: str
     model: bool = True
     monotone: str = ""
     doc: str = ""
+    topic: str = ""
+    reason_high: str = ""
+    reason_low: str = ""
+    reason_missing: str = ""
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,7 @@ def _risk_list(contract: Contract) -> Table:
         "as_of": "The day the customer's figures were true.",
         "model_version": "The bundle that scored.",
         "contract": "The contract's name.",
+        **{f"reason_{n}": "Why, in words: a column that raises the score; strongest first." for n in (1, 2, 3)},
     }
     scored_from = _from_validated([c.name for c in contract.scoring_columns])
     deps = dict.fromkeys(words, scored_from)

@@ -1,12 +1,11 @@
 """The pictures of a choice: candidates on validation rows, the chosen model on test rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from churn_assets.contract.model import Contract
 from churn_assets.defs import plots
 
 if TYPE_CHECKING:
@@ -17,16 +16,14 @@ POINTS = 400  # of a curve that is drawn 500 pixels wide
 
 
 def choice_plots(
-    contract: Contract,
     choice: "Choice",
     candidates: Sequence["Candidate"],
     features: pa.Table,
     splits: pa.Table,
 ) -> dict[str, bytes]:
-    """PNGs by name: candidates, chosen model at random and out of time, calibration, profit."""
+    """PNGs by name: candidates, chosen model at random and out of time, calibration."""
     from churn_assets.training.evaluate import calibration_bins
     from churn_assets.training.split import read_split
-    from churn_assets.training.threshold import profit_curve
 
     split = read_split(splits, "random")
     assert split is not None  # only the split by time may be absent
@@ -35,15 +32,23 @@ def choice_plots(
     churned, probability = choice.test["random"]
     tested = {name.replace("_", " "): recall_precision(*scored) for name, scored in choice.test.items()}
     said, came, _ = calibration_bins(churned, probability)
-    share, value = profit_curve(churned, probability, contract.value)
-    cut = float(np.mean(probability >= choice.thresholds[contract.value.decide_by]))
-    some = thinned(len(share))
     return {
         "candidates": plots.precision_recall(curves, float(label.mean()), "candidates, validation rows"),
         "precision_and_recall": plots.precision_recall(tested, float(churned.mean()), f"{choice.name}, test rows"),
         "calibration": plots.calibration(said.tolist(), came.tolist(), f"{choice.name}, test rows"),
-        "profit": plots.profit(
-            share[some].tolist(), value[some].tolist(), cut, "expected value per customer, riskiest first"
+    }
+
+
+def profit_plots(profit: Mapping[str, Any]) -> dict[str, bytes]:
+    """PNGs by name from a card's `profit`: the curve with its interval, and what the assumptions move."""
+    share, value, low, high = (
+        [row[key] for row in profit["curve"]] for key in ("contacted_share", "profit", "low", "high")
+    )
+    swings = {row["assumption"].replace("_", " "): (row["profit_low"], row["profit_high"]) for row in profit["tornado"]}
+    return {
+        "profit": plots.profit(share, value, low, high, profit["chosen"]["contacted_share"]),
+        "profit_assumptions": plots.tornado(
+            swings, profit["chosen"]["profit"], "one assumption halved, or half again as large"
         ),
     }
 

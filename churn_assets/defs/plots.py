@@ -64,16 +64,19 @@ def calibration(predicted: Sequence[float], observed: Sequence[float], title: st
     return _picture(draw)
 
 
-def profit(contacted_share: Sequence[float], value: Sequence[float], chosen_share: float | None, title: str) -> bytes:
-    """Expected value of contacting the riskiest share of customers."""
+def profit(
+    contacted_share: Sequence[float], value: Sequence[float], low: Sequence[float], high: Sequence[float], chosen: float
+) -> bytes:
+    """Profit a customer over the share contacted, with its 95 % interval and the chosen share."""
+    share = [100 * part for part in contacted_share]
 
     def draw(axes: Any) -> None:
-        axes.plot([100 * share for share in contacted_share], value, color=_KEPT, linewidth=1.4)
+        axes.fill_between(share, low, high, color=_KEPT, alpha=0.25, linewidth=0, label="95 % interval")
+        axes.plot(share, value, color=_KEPT, linewidth=1.4)
         axes.axhline(0, color=_LINE, linewidth=0.8)
-        if chosen_share is not None:
-            axes.axvline(100 * chosen_share, color=_CHURNED, linestyle="--", linewidth=1, label="chosen threshold")
-            axes.legend(fontsize=8)
-        axes.set(xlabel="customers contacted, %", ylabel="expected value", title=title)
+        axes.axvline(100 * chosen, color=_CHURNED, linestyle="--", linewidth=1, label="chosen point")
+        axes.legend(fontsize=8)
+        axes.set(xlabel="customers contacted, %", ylabel="profit per customer", title="profit on test rows")
 
     return _picture(draw)
 
@@ -104,6 +107,21 @@ def ladder(rows: Sequence[tuple[str, Mapping[str, tuple[float, float, float]]]],
         axes.legend(fontsize=8, loc="lower left")
 
     return _picture(draw, height=1.3 + 0.28 * len(rows))
+
+
+def tornado(swings: Mapping[str, tuple[float, float]], middle: float, title: str) -> bytes:
+    """Bars from the lowest to the highest result of varying one assumption, the widest on top."""
+    told = sorted(swings.items(), key=lambda item: item[1][1] - item[1][0])
+
+    def draw(axes: Any) -> None:
+        lows = [low for _, (low, _) in told]
+        axes.barh([name for name, _ in told], [high - low for _, (low, high) in told], left=lows, color=_KEPT)
+        axes.axvline(middle, color=_CHURNED, linewidth=1, label="as assumed")
+        axes.axvline(0, color=_LINE, linewidth=0.8)
+        axes.legend(fontsize=8)
+        axes.set(xlabel="profit per customer", title=title)
+
+    return _picture(draw, height=1.4 + 0.36 * max(1, len(told)))
 
 
 def columns(numbers: Mapping[str, int], title: str) -> bytes:

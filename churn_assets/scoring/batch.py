@@ -16,12 +16,14 @@ import pyarrow.compute as pc
 
 from churn_assets.contract.model import Severity
 from churn_assets.errors import SettingsError
-from churn_assets.scoring.callist import call_order, ranked
+from churn_assets.scoring.callist import call_order, ranked, with_reasons
+from churn_assets.scoring.explain import Explainer
 from churn_assets.scoring.outputs import TableFile
-from churn_assets.scoring.passes import Part, Passes
+from churn_assets.scoring.passes import Part, Passes, as_days
 from churn_assets.scoring.scorer import BAND_NAMES, Scorer
 
 BATCH_ROWS = 65_536
+_CUSTOMER = "customer"
 CALLS_WITHOUT_CAPACITY = 1000  # the length of the call list where the contract sets no capacity
 
 Progress = Callable[[int, int | None], None]
@@ -78,6 +80,7 @@ def score_file(
     *,
     batch_rows: int = BATCH_ROWS,
     threads: int | None = None,
+    reasons: bool = False,
     progress: Progress | None = None,
 ) -> BatchSummary:
     """Score every row of `source` (anything `data.read` reads) into `out` (.parquet or .csv).
@@ -85,16 +88,18 @@ def score_file(
     `out` has the valid rows in the file's order, with their source row; beside it are
     `<name>.rejected.parquet` (raw cells and reasons) and `<name>.calls<suffix>` (the contacts worth most,
     as many as the contract's capacity). All appear when everything is written, `out` last. An `as_of`
-    given here wins over the contract's. `threads` is by default the number of processors; `progress(rows
-    done, rows in all or None)` is called after each batch. Raises what reading raises, and SettingsError
-    for an `out` or `as_of` that cannot be.
+    given here wins over the contract's. `threads` is by default the number of processors; with `reasons`
+    the calls say why; `progress(rows done, rows in all or None)` is called after each batch. Raises what
+    reading raises, SettingsError for an `out` or `as_of` that cannot be, and BundleMismatch for reasons
+    of a bundle that cannot give any.
     """
     beside = out.with_name(f"{out.stem}.rejected.parquet"), out.with_name(f"{out.stem}.calls{out.suffix}")
     _check_places(source, out, *beside)
     workers = threads or _processors()
+    explainer = Explainer(scorer) if reasons else None
     with TableFile(out) as scored, TableFile(beside[0]) as rejected, TableFile(beside[1]) as calls:
         passes = Passes(scorer, source, batch_rows, _date(as_of))
-        tally = _Tally(scorer)
+        tally = _Tally(scorer, keep_customers=reasons)
         with ThreadPoolExecutor(workers) as pool:
             for part in _in_order(pool, passes.score, passes.batches(), ahead=workers + 1):
                 scored.write(part.scored)
@@ -104,7 +109,7 @@ def score_file(
                 if progress is not None:
                     progress(tally.rows, passes.rows)
         if tally.best.num_rows:
-            calls.write(ranked(tally.best, scorer.contract.value))
+            calls.write(tally.call_list(explainer))
         return BatchSummary(
             source=passes.name,
             rejected=rejected.publish(),
@@ -126,7 +131,8 @@ def score_file(
 class _Tally:
     """Sums over the batches, and the contacts worth most so far."""
 
-    def __init__(self, scorer: Scorer) -> None:
+    def __init__(self, scorer: Scorer, keep_customers: bool = False) -> None:
+        self._value, self._keep_customers = scorer.contract.value, keep_customers
         capacity = scorer.contract.value.capacity
         self._keep = CALLS_WITHOUT_CAPACITY if capacity is None else capacity
         self.rows = 0
@@ -145,7 +151,19 @@ class _Tally:
             counts[cause.reason] += cause.rows
         for band in pc.value_counts(part.scored["risk_band"]).to_pylist():
             self.bands[band["values"]] += band["counts"]
-        self._call(part.scored)
+        scored = part.scored
+        if self._keep_customers:  # the columns that reasons are made of, only for those on the list so far
+            rows = part.checked.customers.to_struct_array()
+            scored = scored.append_column(_CUSTOMER, rows)
+        self._call(scored)
+
+    def call_list(self, explainer: Explainer | None) -> pa.Table:
+        """The contacts in their final order, with reasons if there is an explainer."""
+        listed = ranked(self.best, self._value)
+        if explainer is None:
+            return listed
+        customers = pa.Table.from_struct_array(self.best[_CUSTOMER].combine_chunks())
+        return with_reasons(listed, explainer.explain_table(customers, as_days(listed["as_of"].combine_chunks())))
 
     def _call(self, scored: pa.Table) -> None:
         if self.best.num_rows == self._keep > 0:  # most batches have few that are worth more than the last

@@ -4,6 +4,7 @@
     model/             model.json with the kind, model.ubj or weights.npz; a blend's members in 0/, 1/
     calibration.json   log-odds to probability
     features.json      learnt, label-free state of the feature program; training ranges
+    explain.json       what reasons are measured against: typical values, means of training rows
     card.json          what people read: figures, thresholds, bands
     golden.json        rows, and the probabilities they must reproduce
     reference.parquet  training rows that monitoring compares with
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 CONTRACT, MODEL, CALIBRATION, FEATURES = "contract.toml", "model", "calibration.json", "features.json"
 CARD, GOLDEN, REFERENCE, PROVENANCE = "card.json", "golden.json", "reference.parquet", "provenance.json"
+EXPLAIN = "explain.json"
 UNVERSIONED = frozenset({PROVENANCE})
 
 GOLDEN_TOLERANCE = 1e-6
@@ -68,6 +70,7 @@ def write_bundle(
         contents = {
             CALIBRATION: scorer.calibration.to_json(),
             FEATURES: {"names": scorer.program.names, "state": scorer.program.state, "ranges": scorer.ranges},
+            EXPLAIN: scorer.background,
             CARD: described,
             GOLDEN: _golden(scorer, golden, as_of),
             PROVENANCE: provenance,
@@ -143,6 +146,7 @@ def _assemble(path: Path, manifest: Mapping[str, Any]) -> Scorer:
         bands=Bands(**card["bands"]),
         version=str(manifest["version"]),
         ranges={name: (low, high) for name, (low, high) in features["ranges"].items()},
+        background=_read_json(path, EXPLAIN) if (path / EXPLAIN).exists() else {},  # an older bundle has none
     )
 
 

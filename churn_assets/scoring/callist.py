@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from churn_assets.contract.model import Value
+from churn_assets.scoring.explain import Reason
 from churn_assets.scoring.scorer import BAND_NAMES, AsOf, Scorer, days
 
 Array = npt.NDArray[np.float64]
@@ -28,6 +29,9 @@ SCHEMA = pa.schema(
         ("contract", pa.string()),
     ]
 )
+
+
+REASON_COLUMNS = ("reason_1", "reason_2", "reason_3")
 
 
 def expected_value(probability: Array, value: Value) -> Array:
@@ -49,6 +53,15 @@ def call_list(
 def call_order(listed: pa.Table) -> pa.Array:
     """Row numbers of a scored table, the most valuable to contact first; ties in the order of their ids."""
     return pc.sort_indices(listed, [("expected_value", "descending"), ("customer_id", "ascending")])
+
+
+def with_reasons(listed: pa.Table, reasons: Sequence[Sequence[Reason]]) -> pa.Table:
+    """The list with `REASON_COLUMNS`; `reasons` are those of its first rows, the others get null."""
+    for place, name in enumerate(REASON_COLUMNS):
+        words = [row[place].words if place < len(row) else None for row in reasons]
+        words += [None] * (listed.num_rows - len(words))
+        listed = listed.append_column(name, pa.array(words, pa.string()))
+    return listed
 
 
 def ranked(listed: pa.Table, value: Value) -> pa.Table:

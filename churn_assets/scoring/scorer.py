@@ -76,7 +76,8 @@ class Scorer:
     """Scores customers of one contract. Immutable, and safe to call from any thread.
 
     `program` carries its fitted state; `ranges` are the training (low, high) of each number among the
-    features; `version` is the bundle's, empty while there is none.
+    features; `version` is the bundle's, empty while there is none. `background` is what `explain` knows of
+    the training rows, empty for a scorer that gives no reasons.
     """
 
     contract: Contract
@@ -87,6 +88,7 @@ class Scorer:
     bands: Bands
     version: str = ""
     ranges: Ranges = field(default_factory=dict)
+    background: Mapping[str, Any] = field(default_factory=dict)
 
     def score(self, columns: Columns, as_of: AsOf, *, threads: int = 1) -> Scores:
         """Scores of encoded columns. Raises DataError if a row has no finite score."""

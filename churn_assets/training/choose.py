@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.model import Contract
-from churn_assets.errors import TrainingError
+from churn_assets.errors import AssetStale, TrainingError
 from churn_assets.scoring.calibration import Calibration
 from churn_assets.scoring.models import BlendModel, Model
 from churn_assets.training.calibrate import CalibrationChoice, choose_calibration, refit
@@ -28,7 +28,7 @@ from churn_assets.training.evaluate import (
     pr_auc,
     summary,
 )
-from churn_assets.training.matrix import TrainingData, View, training_data
+from churn_assets.training.matrix import TrainingData, View, features_hash, training_data
 from churn_assets.training.threshold import choose_thresholds
 
 if TYPE_CHECKING:
@@ -84,10 +84,14 @@ class Choice:
 def choose_model(
     contract: Contract, candidates: Sequence[Candidate], features: pa.Table, splits: pa.Table, seed: int = 42
 ) -> Choice:
-    """Choose on validation rows, calibrate and set thresholds on them, then measure on test rows."""
+    """Choose on validation rows, calibrate and set thresholds on them, then measure on test rows.
+
+    Raises TrainingError without a candidate, AssetStale for one that learnt from other features.
+    """
     if not candidates:
         raise TrainingError("no candidate to choose from; materialise at least one *_candidate asset")
     data = training_data(contract, features, splits)
+    check_candidates(candidates, features)
     field = contenders(candidates)
     view = data.views["random"]
     label = data.churned[view.split.validation]
@@ -100,6 +104,17 @@ def choose_model(
     metrics = _metrics(label, probability, test, threshold, seed)
     comparison = [_compared(c, differences[c.name], data) for c in field]
     return Choice(chosen, reason, comparison, calibration, thresholds, metrics, test, data.views, seed)
+
+
+def check_candidates(candidates: Sequence[Candidate], features: pa.Table) -> None:
+    """Raise AssetStale if a candidate learnt from another feature table: its rows would mean nothing in this one."""
+    present = features_hash(features)
+    for candidate in candidates:
+        if candidate.features_sha256 != present:
+            raise AssetStale(
+                f"{candidate.name}_candidate learnt from other customer_features than there are now; "
+                "make it again: churn run"
+            )
 
 
 def contenders(candidates: Sequence[Candidate]) -> list[Contender]:

@@ -11,10 +11,12 @@ import numpy.typing as npt
 
 from churn_assets.contract.model import Contract
 from churn_assets.scoring.bundle import write_bundle
+from churn_assets.scoring.explain import background
 from churn_assets.scoring.scorer import Bands, Scorer, Thresholds, feature_ranges
 from churn_assets.training.candidate import Candidate
 from churn_assets.training.choose import Choice
 from churn_assets.training.matrix import as_of_of
+from churn_assets.training.profit import profit_report
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,15 +28,17 @@ REFERENCE_ROWS = 10_000
 def as_scorer(contract: Contract, choice: Choice) -> Scorer:
     """The chosen model with everything it needs to score; it was fitted on the random split's training rows."""
     view = choice.views["random"]
+    model, train = choice.contender.models["random"], view.matrix[view.split.train]
     pays, best_f1 = choice.thresholds["profit"], choice.thresholds["f1"]
     return Scorer(
         contract=contract,
         program=view.program,
-        model=choice.contender.models["random"],
+        model=model,
         calibration=choice.calibration.calibration,
         thresholds=Thresholds(choice.thresholds, contract.value.decide_by),
         bands=Bands(min(pays, best_f1), max(pays, best_f1)),
-        ranges=feature_ranges(view.program.specs, view.matrix[view.split.train]),
+        ranges=feature_ranges(view.program.specs, train),
+        background=background(model, view.program.specs, train),
     )
 
 
@@ -76,6 +80,7 @@ def card(contract: Contract, choice: Choice, candidates: Sequence[Candidate], cu
             "tried": choice.calibration.tried,
         },
         "candidates": {c.name: {"params": c.params, "validation": c.metrics} for c in candidates},
+        "profit": profit_report(*choice.test["random"], contract.value, choice.thresholds, choice.seed),
         "features": list(choice.views["random"].program.names),
         "as_of": metadata[b"churn_as_of"].decode(),
         "source": metadata[b"churn_source"].decode(),

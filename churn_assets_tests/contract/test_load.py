@@ -168,6 +168,12 @@ BROKEN = {
         "key 'monotone' belongs to numbers, this is a category",
         "remove it",
     ),
+    "words with a hole nobody fills": (
+        ('doc = "money a visit"', 'reason_high = "spends {amount}"'),
+        "[features] 'spend_per_visit'",
+        "key 'reason_high' has '{amount}'",
+        "allowed in braces: {value}, {typical}, {average}",
+    ),
     "a choice twice": (('["a", "b", "c"]', '["a", "a"]'), "[[columns]] 'plan'", "'choices' names a value twice", ""),
     "an empty choice": (('["a", "b", "c"]', '["a", ""]'), "[[columns]] 'plan'", "'choices' has an empty text", ""),
     "a choice that is missing": (

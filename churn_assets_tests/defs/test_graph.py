@@ -12,11 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from churn_assets.contract.load import load_contract
+from churn_assets.defs.run import tuning
 from churn_assets.features.encode import encode_table
 from churn_assets.release.state import require_champion
 from churn_assets.scoring.bundle import load_bundle
 from churn_assets.settings import Settings
 from churn_assets_tests.defs.home import checks, metadata, run, settings
+from churn_assets_tests.defs.test_definitions import NAMES
 
 TABLES = ("raw_customers", "validated_customers", "rejected_customers", "splits", "customer_features", "risk_list")
 
@@ -31,9 +33,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_every_asset_is_made_and_no_check_stops_the_run(made):
     _, result, _ = made
     assert result.success
-    assert len(result.get_asset_materialization_events()) == 15
+    assert len(result.get_asset_materialization_events()) == len(NAMES)
     warned = {name for name, passed in checks(result).items() if not passed}
-    assert warned <= {"the_probabilities_are_calibrated"}  # 450 validation rows are few
+    assert warned <= {
+        "the_probabilities_are_calibrated",
+        "the_test_figure_is_no_lucky_draw",
+    }  # 450 validation rows are few
 
 
 def test_every_table_tells_rows_contract_and_source(made):
@@ -107,7 +112,14 @@ def test_one_mlflow_run_holds_the_whole_training(made):
     parameters = dict(_rows(of, "select key, value from params"))
     assert parameters["boosted.rounds"] == "40"
     kept = {path.name for path in (of.mlflow_dir / "artifacts").rglob("*.png")}
-    assert kept == {"candidates.png", "precision_and_recall.png", "calibration.png", "profit.png", "leakage_audit.png"}
+    assert kept == {
+        "candidates.png",
+        "precision_and_recall.png",
+        "calibration.png",
+        "profit.png",
+        "profit_assumptions.png",
+        "leakage_audit.png",
+    }
 
 
 def test_the_first_model_is_champion_everywhere(made):
@@ -164,3 +176,62 @@ def _rows(of: Settings, query: str) -> list[Any]:
         found = connection.execute(query).fetchall()
     connection.close()
     return found
+
+
+def test_the_list_says_why_and_the_segments_are_beside_it(made):
+    of, result, _ = made
+    listed = pq.read_table(of.assets_dir / "risk_list.parquet")
+    contacted = listed.filter(listed["contact"])
+    assert all(contacted["reason_1"].to_pylist())
+    explained = max(1000, contacted.num_rows)
+    assert (
+        listed["reason_1"].null_count == listed["reason_1"].slice(explained).null_count == listed.num_rows - explained
+    )
+    told = metadata(result, "risk_list")
+    assert "Shapley values" in told["reasons"]
+    assert "city" in told["expected_loss_by_segment"]
+    header = (of.reports_dir / "segments.csv").read_text().splitlines()[0]
+    assert header.startswith('"column","segment","customers","expected_churners"')
+
+
+def test_the_card_has_the_profit_and_the_choice_says_what_it_hangs_on(made):
+    of, result, _ = made
+    profit = json.loads((require_champion(of.home).path(of.home) / "card.json").read_text())["profit"]
+    told = metadata(result, "chosen_model")
+    assert told["profit_in_words"] == profit["words"]
+    assert "data:image/png" in told["profit_assumptions"]
+
+
+def test_cross_validation_has_the_chosen_recipe_and_the_baseline(made):
+    of, result, _ = made
+    found = json.loads((of.assets_dir / "cross_validation.json").read_text())
+    assert {row["model"] for row in found["summary"]} >= {found["chosen"], "logistic"}
+    assert "±" in metadata(result, "cross_validation")["pr_auc"]
+
+
+def test_what_a_study_found_is_used_by_later_trainings_of_the_same_data(made):
+    of, result, instance = made
+    assert metadata(result, "logistic_candidate")["tuning"] == "none: defaults"
+    name = "logistic_candidate"
+    tuned = run(of, instance, [name], {name: {"config": {"trials": 3}}})
+    later = run(of, instance, [name])
+    without = run(of, instance, [name], {name: {"config": {"tuned": False}}})
+    assert "3 trials" in metadata(tuned, name)["tuning"]
+    assert metadata(later, name)["tuning"] == metadata(tuned, name)["tuning"]
+    assert metadata(later, name)["parameters"] == metadata(tuned, name)["parameters"]
+    assert metadata(without, name)["tuning"] == "none: defaults"
+    assert run(of, instance, ["boosted_candidate"]).success  # of which there is no study
+
+
+def test_too_few_churners_for_folds_are_said_and_stop_nothing(made):
+    of, _, instance = made
+    result = run(of, instance, ["cross_validation"], {"cross_validation": {"config": {"folds": 100_000}}})
+    assert result.success
+    assert "take fewer folds" in metadata(result, "cross_validation")["missing"]
+
+
+def test_tuning_from_the_command_line_reaches_every_candidate_that_is_made():
+    assert tuning(0) == {}
+    assert set(tuning(5)["ops"]) == {"logistic_candidate", "boosted_candidate", "network_candidate"}
+    assert tuning(5, ["boosted_candidate", "splits"]) == {"ops": {"boosted_candidate": {"config": {"trials": 5}}}}
+    assert tuning(5, ["splits"]) == {}

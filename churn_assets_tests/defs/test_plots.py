@@ -12,8 +12,8 @@ PICTURES = {
     "counts": lambda: plots.counts({"null: custid": 20, "bounds: esent": 3}, "rejected", "rows"),
     "precision": lambda: plots.precision_recall({"boosted": ([0.1, 1.0], [1.0, 0.2])}, 0.2, "candidates"),
     "calibration": lambda: plots.calibration([0.1, 0.9], [0.2, 0.8], "chosen"),
-    "profit": lambda: plots.profit([0.1, 1.0], [5.0, -2.0], 0.3, "profit"),
-    "profit without threshold": lambda: plots.profit([0.1, 1.0], [5.0, -2.0], None, "profit"),
+    "profit": lambda: plots.profit([0.1, 1.0], [5.0, -2.0], [4.0, -3.0], [6.0, -1.0], 0.3),
+    "tornado": lambda: plots.tornado({"offer cost": (1.0, 3.0), "save rate": (0.0, 4.0)}, 2.0, "assumptions"),
     "columns": lambda: plots.columns({"low": 5, "high": 0}, "bands"),
 }
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from churn_assets.contract.model import Contract
 from churn_assets.defs import report
-from churn_assets.defs.pictures import choice_plots
+from churn_assets.defs.pictures import choice_plots, profit_plots
 from churn_assets.defs.policy import OWNERS
 from churn_assets.defs.project import Project
 from churn_assets.defs.provenance import provenance
@@ -57,23 +57,27 @@ def chosen_model(
     network_candidate: Candidate,
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """The best candidate or a blend, calibrated, with thresholds: a bundle that scores without training's libraries."""
-    from churn_assets.scoring.bundle import load_bundle
+    from churn_assets.scoring.bundle import load_bundle, read_card
     from churn_assets.training.choose import choose_model
+    from churn_assets.training.matrix import CUSTOMERS_KEY, check_origin
     from churn_assets.training.package import write_choice
 
     contract, settings = project.contract, project.settings
     candidates = [logistic_candidate, boosted_candidate, network_candidate]
+    check_origin(customer_features, CUSTOMERS_KEY, validated_customers, "validated_customers")
     choice = choose_model(contract, candidates, customer_features, splits)
     origin = provenance(settings, validated_customers, context.run.run_id, tracking.run_id)
     bundle = write_choice(contract, choice, candidates, validated_customers, settings.bundles_dir, origin)
     load_bundle(bundle, expect_fingerprint=contract.fingerprint)  # raises unless its golden rows come out again
     context.log.info(choice.reason)
-    pictures = choice_plots(contract, choice, candidates, customer_features, splits)
+    profit = read_card(bundle)["profit"]
+    pictures = {**choice_plots(choice, candidates, customer_features, splits), **profit_plots(profit)}
     _log(tracking, choice, origin, contract, bundle, pictures)
     ece = choice.metrics["test_ece"]
     yield dg.MaterializeResult(
         value={
             "version": bundle.name,
+            "fingerprint": contract.fingerprint,
             "bundle": bundle.relative_to(settings.home).as_posix(),
             "name": choice.name,
             "reason": choice.reason,
@@ -83,7 +87,12 @@ def chosen_model(
             "source": origin["source"],
             "generated": origin["generated"],
         },
-        metadata=_metadata(choice, origin, bundle, contract, tracking, pictures),
+        metadata={
+            **_metadata(choice, origin, bundle, contract, tracking, pictures),
+            "profit_in_words": profit["words"],
+            "profit_by_list_size": report.table(profit["list_sizes"]),
+            "profit_by_assumption": report.table(profit["tornado"]),
+        },
         check_results=[
             dg.AssetCheckResult(passed=True, check_name="the_bundle_reproduces_its_scores"),
             dg.AssetCheckResult(

@@ -8,6 +8,7 @@ import dagster as dg
 import pyarrow as pa
 
 from churn_assets.defs import report
+from churn_assets.defs.io import write_text
 from churn_assets.defs.policy import OWNERS
 from churn_assets.defs.project import Project
 from churn_assets.registry.tracking import Tracking
@@ -37,11 +38,10 @@ def data_profile(project: Project, validated_customers: pa.Table) -> Iterator[dg
     """Each column as the contract has it: distribution by label, missing and odd values, strength alone; as HTML."""
     from churn_assets.data.profile import profile
     from churn_assets.data.profile_page import render_profile
-    from churn_assets.pages.files import put
 
     found = profile(project.contract, validated_customers)
     text = render_profile(found)
-    path = put(project.settings.reports_dir / "data_profile.html", text)
+    path = write_text(text, project.settings.reports_dir / "data_profile.html")
     alone = [c for c in found["columns"] if c.get("roc_auc") is not None]
     yield dg.MaterializeResult(
         value=found,
@@ -68,7 +68,10 @@ def data_profile(project: Project, validated_customers: pa.Table) -> Iterator[dg
     owners=OWNERS,
     kinds={"html", "mlflow"},
     code_version="1",
-    deps=["leakage_audit"],  # read from its file: a report of an unaudited model is still a report
+    deps=[
+        "leakage_audit",
+        "cross_validation",
+    ],  # read from their files: a report of an unaudited model is still a report
     check_specs=[
         dg.AssetCheckSpec(
             COMPLETE, asset="model_report", description="The page loads nothing from elsewhere and runs no script."
@@ -93,9 +96,11 @@ def model_report(
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """What the chosen model is worth, and what not: a self-contained page, a model card, and all figures as JSON."""
     from churn_assets.release.status import read_asset
+    from churn_assets.training.matrix import CUSTOMERS_KEY, check_origin
     from churn_assets.training.report import files
 
     settings = project.settings
+    check_origin(customer_features, CUSTOMERS_KEY, validated_customers, "validated_customers")
     bundle = settings.home / chosen_model["bundle"]
     facts = files.report_facts(
         bundle,

@@ -1,7 +1,9 @@
 """Whom to call: every active customer through the one Scorer, ranked by expected value."""
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import pyarrow as pa
@@ -12,12 +14,22 @@ from churn_assets.defs.describe import lineage
 from churn_assets.defs.policy import OWNERS
 from churn_assets.defs.project import Project
 
+if TYPE_CHECKING:
+    from churn_assets.scoring.scorer import Scorer
+    from churn_assets.scoring.segments import Segment
+
+
+class RiskListConfig(dg.Config):
+    """`reasons_for`: how many of the first on the list are told why, besides everyone to contact."""
+
+    reasons_for: int = 1000
+
 
 @dg.asset(
     group_name="scoring",
     owners=OWNERS,
     kinds={"arrow", "csv"},
-    code_version="1",
+    code_version="2",
     deps=["registered_model"],
     check_specs=[
         dg.AssetCheckSpec(
@@ -34,12 +46,15 @@ from churn_assets.defs.project import Project
         ),
     ],
 )
-def risk_list(project: Project, validated_customers: pa.Table) -> Iterator[dg.MaterializeResult[pa.Table]]:
-    """Active customers, those whom contacting is expected to bring most first; also as CSV in the reports folder."""
+def risk_list(
+    project: Project, validated_customers: pa.Table, config: RiskListConfig
+) -> Iterator[dg.MaterializeResult[pa.Table]]:
+    """Active customers, those whom contacting is expected to bring most first, and why; as CSV too."""
     from churn_assets.release.state import require_champion
     from churn_assets.scoring.bundle import load_bundle
     from churn_assets.scoring.callist import call_list
     from churn_assets.scoring.scorer import BAND_NAMES
+    from churn_assets.scoring.segments import by_segment, segment_table
 
     contract, settings = project.contract, project.settings
     champion = require_champion(settings.home)
@@ -48,7 +63,10 @@ def risk_list(project: Project, validated_customers: pa.Table) -> Iterator[dg.Ma
     as_of = validated_customers.schema.metadata[b"churn_as_of"].decode()
     probability = scorer.score_table(active, as_of).probability
     table = call_list(scorer, active[contract.key.name], probability, as_of)
+    table, told = give_reasons(scorer, active, table, config.reasons_for)
     table = table.replace_schema_metadata(validated_customers.schema.metadata)
+    segments = by_segment(contract, active, probability, scorer.band(probability))
+    write_csv(segment_table(segments), settings.reports_dir / "segments.csv")
     page = write_csv(table, settings.reports_dir / "risk_list.csv")
     distinct = pc.count_distinct(table["customer_id"], mode="all").as_py()
     contacted = table.filter(table["contact"])
@@ -63,6 +81,9 @@ def risk_list(project: Project, validated_customers: pa.Table) -> Iterator[dg.Ma
             "model_version": champion.version,
             "contacts": contacted.num_rows,
             "expected_value_of_contacts": pc.sum(contacted["expected_value"]).as_py() or 0.0,
+            "reasons": told,
+            "expected_loss_by_segment": report.table(dataclasses.asdict(segment) for segment in segments),
+            "loss_by_segment": report.image(segment_plot(segments), "expected loss by segment"),
             "first_ten": report.table(table.slice(0, 10).to_pylist()),
             "risk_bands": report.image(plots.columns(bands, "active customers by risk band"), "customers by risk band"),
         },
@@ -79,6 +100,30 @@ def risk_list(project: Project, validated_customers: pa.Table) -> Iterator[dg.Ma
             ),
         ],
     )
+
+
+def give_reasons(scorer: "Scorer", active: pa.Table, listed: pa.Table, at_least: int) -> tuple[pa.Table, str]:
+    """The list with reasons for all contacts and the first `at_least`, and how they were found."""
+    from churn_assets.scoring.callist import with_reasons
+    from churn_assets.scoring.explain import Explainer
+
+    if not scorer.background:
+        return with_reasons(listed, []), "none: the champion's bundle was made before reasons; train and promote again"
+    first = listed.slice(0, max(at_least, pc.sum(listed["contact"]).as_py() or 0))
+    rows = pc.index_in(first["customer_id"], value_set=active[scorer.contract.key.name].cast(pa.string()))
+    explainer = Explainer(scorer)
+    as_of = first["as_of"][0].as_py() if first.num_rows else 0.0  # one snapshot for the whole list
+    table = with_reasons(listed, explainer.explain_table(active.take(rows), as_of))
+    how = "exact Shapley values" if explainer.exact else "Shapley values, estimated where a network takes part"
+    return table, f"{first.num_rows} customers, {how}"
+
+
+def segment_plot(segments: Sequence["Segment"]) -> bytes:
+    """Bars of the expected loss of every segment, risk bands aside: those only repeat the ranking."""
+    from churn_assets.scoring.segments import RISK_BAND
+
+    loss = {f"{s.column}: {s.segment}": round(s.expected_loss) for s in segments if s.column != RISK_BAND}
+    return plots.counts(loss, "expected loss by segment", "value of the customers expected to be lost")
 
 
 def active_customers(customers: pa.Table) -> pa.Table:

@@ -23,9 +23,15 @@ class SplitConfig(dg.Config):
 
 
 class CandidateConfig(dg.Config):
-    """`params` overrides the recipe's own defaults by name."""
+    """`params` overrides the recipe's own defaults by name, and tuned ones.
+
+    `trials`: go on with the recipe's study until it holds that many; 0 uses what an earlier study of the
+    same contract and data has found, and tunes no further. `tuned = false` leaves studies aside.
+    """
 
     seed: int = 42
+    trials: int = 0
+    tuned: bool = True
     params: dict[str, Any] = {}  # noqa: RUF012  # Dagster reads it as a field, not as a class variable
 
 
@@ -192,7 +198,8 @@ def _train(
 ) -> dg.MaterializeResult[Candidate]:
     from churn_assets.training.candidate import train_candidate
 
-    candidate = train_candidate(name, project.contract, features, splits, config.params, config.seed)
+    params, tuning = _parameters(name, project, features, splits, config)
+    candidate = train_candidate(name, project.contract, features, splits, params, config.seed)
     tracking.params(candidate.params, name)
     for split, metrics in candidate.metrics.items():
         tracking.metrics(metrics, f"{name}.{split}.validation")
@@ -203,6 +210,7 @@ def _train(
         metadata={
             "validation": report.table({"split": split, **m} for split, m in candidate.metrics.items()),
             "parameters": dg.MetadataValue.json(candidate.params),
+            "tuning": tuning,
             "cpu_s": candidate.cpu_s,
             **report.tracked(tracking),
         },
@@ -212,3 +220,24 @@ def _train(
             )
         ],
     )
+
+
+def _parameters(
+    name: str, project: Project, features: pa.Table, splits: pa.Table, config: CandidateConfig
+) -> tuple[dict[str, Any], str]:
+    """Parameters other than the recipe's defaults, and where they come from in words."""
+    from churn_assets.training.tune import best_so_far, study_name, tune
+
+    folder, contract = project.settings.studies_dir, project.contract
+    if config.trials > 0:
+        log = dg.AssetExecutionContext.get().log
+        found = tune(name, contract, features, splits, config.trials, folder, config.seed, log.info)
+        log.info(found.words())
+    elif config.tuned and folder.is_dir():
+        known = best_so_far(folder, study_name(name, contract, features, splits))
+        if known is None:
+            return config.params, "no study of this contract and data: defaults"
+        found = known
+    else:
+        return config.params, "none: defaults"
+    return {**found.params, **config.params}, found.words()

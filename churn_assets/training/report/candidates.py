@@ -45,12 +45,17 @@ def candidates_section(facts: Facts) -> Markup:
 def _cross_validation(facts: Facts) -> Markup:
     found = facts["cross_validation"]
     title = "Cross-validation"
-    if not found:
-        return card(title, absent("cross-validation", "The intervals above are of one split."))
-    mean, deviation = found.get("mean", {}), found.get("deviation", {})
+    if not found or "summary" not in found:
+        why = (found or {}).get("missing") or "The intervals above are of one split."
+        return card(title, absent("cross-validation", why))
     rows = [
-        [name.replace("_", " "), number(value, ".4f"), number(deviation.get(name), ".4f")]
-        for name, value in mean.items()
-        if isinstance(value, (int, float))
+        [row["model"], _scatter(row, "pr_auc"), _scatter(row, "roc_auc"), _scatter(row, "ece")]
+        for row in found["summary"]
     ]
-    return card(title, table(["metric", "mean", "deviation"], rows, (1, 2)), note=found.get("words"))
+    note = ["Mean and deviation over folds of ", number(found["rows"], ","), " customers that are not test customers."]
+    return card(title, table(["model", "PR-AUC", "ROC AUC", "calibration error"], rows, (1, 2, 3)), note=note)
+
+
+def _scatter(row: Mapping[str, Any], metric: str) -> list[object]:
+    mean, deviation = row[f"{metric}_mean"], row[f"{metric}_deviation"]
+    return [number(mean, ".4f"), " ", el("small", "\N{PLUS-MINUS SIGN} ", number(deviation, ".4f"))]

@@ -17,7 +17,7 @@ from churn_assets.errors import TrainingError
 from churn_assets.features.encode import encode_table
 from churn_assets.scoring.calibration import Calibration
 from churn_assets.training.candidate import Candidate
-from churn_assets.training.choose import Contender, contenders, tested
+from churn_assets.training.choose import Contender, check_candidates, contenders, tested
 from churn_assets.training.evaluate import pr_auc
 from churn_assets.training.matrix import TrainingData, training_data
 from churn_assets.training.report.importance import importance
@@ -62,7 +62,8 @@ class Sources:
 def collect(sources: Sources) -> dict[str, Any]:
     """The facts, JSON throughout and the same for equal sources. Test rows are read, nothing is decided by them.
 
-    Raises TrainingError if the chosen model is not among the candidates.
+    Raises TrainingError if the chosen model is not among the candidates, AssetStale if these learnt from
+    other features.
     """
     contract, card = sources.contract, sources.card
     data = training_data(contract, sources.features, sources.splits)
@@ -108,6 +109,7 @@ def collect(sources: Sources) -> dict[str, Any]:
 
 
 def _chosen(sources: Sources) -> Contender:
+    check_candidates(sources.candidates, sources.features)
     name = sources.card["chosen"]
     for contender in contenders(sources.candidates):
         if contender.name == name:
