@@ -48,10 +48,7 @@ def _cross_validation(facts: Facts) -> Markup:
     if not found or "summary" not in found:
         why = (found or {}).get("missing") or "The intervals above are of one split."
         return card(title, absent("cross-validation", why))
-    rows = [
-        [row["model"], _scatter(row, "pr_auc"), _scatter(row, "roc_auc"), _scatter(row, "ece")]
-        for row in found["summary"]
-    ]
+    rows = [[row["model"], *(_scatter(row, m) for m in ("pr_auc", "roc_auc", "ece"))] for row in found["summary"]]
     note = ["Mean and deviation over folds of ", number(found["rows"], ","), " customers that are not test customers."]
     return card(title, table(["model", "PR-AUC", "ROC AUC", "calibration error"], rows, (1, 2, 3)), note=note)
 
