@@ -280,7 +280,13 @@ def _with_interval(metrics: dict[str, float], name: str) -> str:
 
 
 def _places(paths: dict[str, str], out: Console) -> None:
-    words = {"report": "report", "call_list": "call list", "rejected": "rejected rows", "bundle": "bundle"}
+    words = {
+        "report": "report",
+        "profile": "data profile",
+        "call_list": "call list",
+        "rejected": "rejected rows",
+        "bundle": "bundle",
+    }
     for name, path in paths.items():
         if name in words:
             out.print(escape(f"{words[name]}: {path}"), soft_wrap=True)

@@ -75,8 +75,8 @@ def test_the_main_job_ends_with_a_summary_and_the_next_commands(made):
         assert word in said
     assert f"call list: {home / 'reports' / 'risk_list.csv'}" in said
     assert (home / "reports" / "risk_list.csv").is_file()
-    assert f"report: {home / 'reports' / 'training.html'}" in said
-    assert "generated, not real" in (home / "reports" / "training.html").read_text(encoding="utf-8")
+    assert f"report: {home / 'reports' / 'model_report.html'}" in said
+    assert "generated, not real" in (home / "reports" / "model_report.html").read_text(encoding="utf-8")
     assert "made   network_candidate" in result.stderr
 
 

@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from churn_assets.contract.model import Contract
 from churn_assets.defs import report
-from churn_assets.defs.io import write_text
 from churn_assets.defs.pictures import choice_plots, profit_plots
 from churn_assets.defs.policy import OWNERS
 from churn_assets.defs.project import Project
@@ -62,7 +61,6 @@ def chosen_model(
     from churn_assets.training.choose import choose_model
     from churn_assets.training.matrix import CUSTOMERS_KEY, check_origin
     from churn_assets.training.package import write_choice
-    from churn_assets.training.report import training_page
 
     contract, settings = project.contract, project.settings
     candidates = [logistic_candidate, boosted_candidate, network_candidate]
@@ -72,11 +70,8 @@ def chosen_model(
     bundle = write_choice(contract, choice, candidates, validated_customers, settings.bundles_dir, origin)
     load_bundle(bundle, expect_fingerprint=contract.fingerprint)  # raises unless its golden rows come out again
     context.log.info(choice.reason)
-    told = read_card(bundle)
-    profit = told["profit"]
+    profit = read_card(bundle)["profit"]
     pictures = {**choice_plots(choice, candidates, customer_features, splits), **profit_plots(profit)}
-    text = training_page(contract, told, pictures, bundle.name, origin["generated"])
-    page = write_text(text, settings.reports_dir / "training.html")
     _log(tracking, choice, origin, contract, bundle, pictures)
     ece = choice.metrics["test_ece"]
     yield dg.MaterializeResult(
@@ -94,7 +89,6 @@ def chosen_model(
         },
         metadata={
             **_metadata(choice, origin, bundle, contract, tracking, pictures),
-            "report": dg.MetadataValue.path(str(page)),
             "profit_in_words": profit["words"],
             "profit_by_list_size": report.table(profit["list_sizes"]),
             "profit_by_assumption": report.table(profit["tornado"]),
