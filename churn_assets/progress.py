@@ -86,9 +86,9 @@ def summarise(settings: Settings, out: Console) -> None:
     if validation:
         repairs = [f"{repair['rows']:,} ({repair['repair']})" for repair in validation["repairs"] if repair["rows"]]
         out.print(
-            f"{validation['rows_in']:,} rows in, {' + '.join(repairs) or 'none'} repaired, "
-            f"{validation['rows_rejected']:,} rejected; "
-            f"snapshot {validation['as_of']}"
+            f"{validation['rows_in']:,} rows in; repaired: {', '.join(repairs) or 'none'}; "
+            f"{validation['rows_rejected']:,} rejected; snapshot {validation['as_of']}",
+            soft_wrap=True,
         )
     if chosen:
         out.print(_comparison(chosen))
@@ -101,7 +101,7 @@ def summarise(settings: Settings, out: Console) -> None:
         out.print(escape(f"It is the {registered['alias']} ({where}): {registered['reason']}."), soft_wrap=True)
     _places(read_status(settings).paths, out)
     out.print("\nNext:")
-    out.print("  churn ui                       look at the run, every table and plot, in Dagster")
+    out.print("  churn ui                       the run, every table and plot, in Dagster")
     out.print("  churn status --json            the champion and its figures")
     out.print("  churn score FILE -o OUT.csv    a call list for another table")
 
