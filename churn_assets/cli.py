@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +15,7 @@ from rich.console import Console
 from churn_assets.errors import ChurnError
 from churn_assets.settings import Settings
 
-MISTAKE, FAILURE = 2, 1
+MISTAKE, FAILURE, STOPPED = 2, 1, 130
 
 app = typer.Typer(
     help="Who is about to leave, how sure that is, and whom to call.",
@@ -37,8 +39,12 @@ def main() -> None:
     try:
         app()
     except ChurnError as error:
-        err.print(f"[red]error:[/red] {_plain(str(error))}", soft_wrap=True)
+        _tell_mistake(str(error))
         sys.exit(MISTAKE)
+
+
+def _tell_mistake(words: str) -> None:
+    err.print(f"[red]error:[/red] {_plain(words)}", soft_wrap=True)
 
 
 @app.command(epilog="Example: [bold]churn run --source data/raw/customers.xlsx[/bold]")
@@ -59,20 +65,24 @@ def run(
     """Materialise the whole graph: from the customer table to the chosen model and the call list."""
     settings = _settings(home, contract, source)
     from churn_assets.definitions import build
-    from churn_assets.defs.run import prepare_home, run_graph, tuning
+    from churn_assets.defs.run import alone_in, prepare_home, run_graph, tuning
     from churn_assets.progress import Progress, summarise
 
+    defs = build(settings)
     prepare_home(settings)
-    with Progress(err) as progress:
-        outcome = run_graph(build(settings), progress.tell, select, tuning(tune, select))
+    with alone_in(settings.home), _past_dagster() as console, Progress(console) as progress:
+        outcome = run_graph(defs, progress.tell, select, tuning(tune, select))
     if outcome.success:
         summarise(settings, out)
         return
     for line in outcome.mistakes:
-        err.print(f"[red]error:[/red] {_plain(line)}", soft_wrap=True)
+        _tell_mistake(line)
     for line in outcome.failures:
         err.print(f"[red]failed:[/red] {_plain(line)}", soft_wrap=True)
-    err.print(f"The champion and the call list are as they were. Look closer: `churn ui`, run {outcome.run_id}.")
+    said = f"The champion and the call list are as they were. Look closer: `churn ui`, run {outcome.run_id}."
+    err.print("stopped. " * outcome.interrupted + said, soft_wrap=True)
+    if outcome.interrupted:
+        raise typer.Exit(STOPPED)
     raise typer.Exit(MISTAKE if outcome.mistakes and not outcome.failures else FAILURE)
 
 
@@ -93,7 +103,9 @@ def score(
     settings = _settings(home)
     from churn_assets.progress import score_with_progress
 
-    score_with_progress(settings, file, output, as_of, reasons, out, err, log)
+    if not score_with_progress(settings, file, output, as_of, reasons, out, err, log):
+        _tell_mistake(f"no row of {file} could be scored; the rejected rows above say why")
+        raise typer.Exit(MISTAKE)
 
 
 @app.command(epilog="Example: [bold]churn audit --source customers.csv --contract contracts/mine.toml[/bold]")
@@ -343,7 +355,22 @@ def _settings(home: Path | None = None, contract: Path | None = None, source: st
     return Settings.from_environ(os.environ)
 
 
+@contextmanager
+def _past_dagster() -> Iterator[Console]:
+    """A console on standard error as it is now.
+
+    While a step runs Dagster turns the descriptor itself to the step's log file and copies from there by
+    another process, which is stopped with the step: what was written last would not always arrive.
+    """
+    with os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding, errors="replace") as file:
+        yield Console(file=file, highlight=False)
+
+
 def _plain(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,7 @@ import os
 import dagster as dg
 
 from churn_assets.contract.load import load_contract
-from churn_assets.defs.assets import audit, choice, data, release, scoring, stability, training
+from churn_assets.defs.assets import audit, choice, data, release, reporting, scoring, stability, training
 from churn_assets.defs.describe import describe
 from churn_assets.defs.io import HomeIOManager
 from churn_assets.defs.jobs import JOBS
@@ -16,7 +16,7 @@ from churn_assets.defs.sensors import sensors
 from churn_assets.defs.tracking import MlflowRun
 from churn_assets.settings import Settings
 
-MODULES = [data, training, choice, audit, stability, release, scoring]
+MODULES = [data, training, choice, audit, stability, reporting, release, scoring]
 
 
 def build(settings: Settings) -> dg.Definitions:
@@ -37,7 +37,7 @@ def build(settings: Settings) -> dg.Definitions:
                 experiment_name=f"churn/{contract.name}",
                 artifacts=str(settings.mlflow_dir / "artifacts"),
             ),
-            "io_manager": HomeIOManager(folder=str(settings.assets_dir)),
+            "io_manager": HomeIOManager(folder=str(settings.assets_dir), contract=contract.fingerprint),
         },
         executor=executor(settings),
     )

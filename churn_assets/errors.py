@@ -28,6 +28,8 @@ ChurnError
 │   ├── PointerCorrupt       the champion pointer cannot be read
 │   ├── GateRefused          the model may not be registered, and why
 │   ├── AssetMissing         an asset that is needed was never made in this home
+│   ├── AssetStale           it was made under another contract, or of other data than what goes with it
+│   ├── HomeBusy             another run is at work in this home
 │   └── BentoNotBuilt        BentoML could not pack the service
 ├── LogError
 │   ├── LogUnavailable       the prediction log cannot be written now
@@ -176,6 +178,14 @@ class GateRefused(ReleaseError):
 
 class AssetMissing(ReleaseError):
     """An asset that is needed has not been made in this home."""
+
+
+class AssetStale(ReleaseError):
+    """An asset was made under another contract, or of other data than the assets it is used with."""
+
+
+class HomeBusy(ReleaseError):
+    """Another run is at work in this home; two at once would take each other's assets."""
 
 
 class BentoNotBuilt(ReleaseError):

@@ -84,10 +84,11 @@ def summarise(settings: Settings, out: Console) -> None:
         )
     validation = read_validation(settings)
     if validation:
-        repaired = max((repair["rows"] for repair in validation["repairs"]), default=0)
+        repairs = [f"{repair['rows']:,} ({repair['repair']})" for repair in validation["repairs"] if repair["rows"]]
         out.print(
-            f"{validation['rows_in']:,} rows in, {repaired:,} repaired, {validation['rows_rejected']:,} rejected; "
-            f"snapshot {validation['as_of']}"
+            f"{validation['rows_in']:,} rows in; repaired: {', '.join(repairs) or 'none'}; "
+            f"{validation['rows_rejected']:,} rejected; snapshot {validation['as_of']}",
+            soft_wrap=True,
         )
     if chosen:
         out.print(_comparison(chosen))
@@ -100,7 +101,7 @@ def summarise(settings: Settings, out: Console) -> None:
         out.print(escape(f"It is the {registered['alias']} ({where}): {registered['reason']}."), soft_wrap=True)
     _places(read_status(settings).paths, out)
     out.print("\nNext:")
-    out.print("  churn ui                       look at the run, every table and plot, in Dagster")
+    out.print("  churn ui                       the run, every table and plot, in Dagster")
     out.print("  churn status --json            the champion and its figures")
     out.print("  churn score FILE -o OUT.csv    a call list for another table")
 
@@ -181,8 +182,8 @@ def score_with_progress(
     out: Console,
     err: Console,
     log: bool = False,
-) -> None:
-    """Score `file` with the champion and say what became of its rows."""
+) -> int:
+    """Score `file` with the champion, say what became of its rows, and return how many were scored."""
     from churn_assets.predlog.segment import Segment
     from churn_assets.scoring.batch import score_file
     from churn_assets.scoring.batchlog import BatchLog
@@ -205,6 +206,7 @@ def score_with_progress(
     out.print(escape(str(summary)), soft_wrap=True)
     if logged is not None:
         out.print(f"logged: {logged.rows:,} predictions in {settings.predlog_dir}", soft_wrap=True)
+    return summary.rows_scored
 
 
 def audit_with_progress(settings: Settings, err: Console) -> Audit:
@@ -294,7 +296,13 @@ def _with_interval(metrics: dict[str, float], name: str) -> str:
 
 
 def _places(paths: dict[str, str], out: Console) -> None:
-    words = {"report": "report", "call_list": "call list", "rejected": "rejected rows", "bundle": "bundle"}
+    words = {
+        "report": "report",
+        "profile": "data profile",
+        "call_list": "call list",
+        "rejected": "rejected rows",
+        "bundle": "bundle",
+    }
     for name, path in paths.items():
         if name in words:
             out.print(escape(f"{words[name]}: {path}"), soft_wrap=True)

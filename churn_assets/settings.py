@@ -15,6 +15,9 @@ _EXECUTORS: tuple[Executor, ...] = ("in_process", "forkserver")
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"", "0", "false", "no", "off"})
 
+# Dagster and MLflow name their databases by URL and do not escape the path in it.
+_NOT_IN_A_HOME = frozenset("%?#")
+
 # One switch for every library that would phone home; CHURN_TELEMETRY=1 leaves their own defaults alone.
 QUIET_ENVIRONMENT: Mapping[str, str] = {
     "DAGSTER_DISABLE_TELEMETRY": "1",
@@ -51,6 +54,9 @@ class Settings:
         """
         root = _root(environ, cwd or Path.cwd())
         home = _path(root, environ.get("CHURN_HOME") or "data/var")
+        odd = sorted(set(str(home)) & _NOT_IN_A_HOME)
+        if odd:
+            raise SettingsError(f"CHURN_HOME is {home}, which holds '{odd[0]}'; name a folder without it")
         if home.exists() and not home.is_dir():
             raise SettingsError(f"CHURN_HOME is {home}, a file; name a folder")
         return cls(

@@ -30,11 +30,12 @@ COMMANDS = (
 
 
 def churn(*words, home, **environ):
+    environ = {"CHURN_HOME": str(home), **environ}
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("CHURN_", "DAGSTER_"))}
     command = [str(Path(sys.executable).parent / "churn"), *map(str, words)]
     return subprocess.run(
         command,
-        env={**clean, "CHURN_HOME": str(home), "COLUMNS": "160", **environ},
+        env={**clean, "COLUMNS": "160", **environ},
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -48,6 +49,9 @@ def refused(result):
     assert "Traceback" not in result.stderr + result.stdout
     lines = [line for line in result.stderr.splitlines() if line.startswith("error:")]
     assert len(lines) == 1, result.stderr
+    progress = ("made", "failed", "error:", "  ", "The champion and the call list are as they were")
+    assert [line for line in result.stderr.splitlines() if not line.startswith(progress)] == []
+    assert "Not executing" not in result.stderr  # what Dagster says of each step that never began
     return lines[0]
 
 
@@ -71,6 +75,8 @@ def test_the_main_job_ends_with_a_summary_and_the_next_commands(made):
         assert word in said
     assert f"call list: {home / 'reports' / 'risk_list.csv'}" in said
     assert (home / "reports" / "risk_list.csv").is_file()
+    assert f"report: {home / 'reports' / 'model_report.html'}" in said
+    assert "generated, not real" in (home / "reports" / "model_report.html").read_text(encoding="utf-8")
     assert "made   network_candidate" in result.stderr
 
 
@@ -167,6 +173,9 @@ MISTAKES = {
     "no such contract": (["contract", "check", "contracts/shop.toml"], {}, "store.toml"),
     "a switch that is no switch": (["status"], {"CHURN_TELEMETRY": "maybe"}, "CHURN_TELEMETRY is 'maybe'"),
     "an executor that is none": (["status"], {"CHURN_EXECUTOR": "threads"}, "in_process, forkserver"),
+    "a home that is below a file": (["run"], {"CHURN_HOME": "/dev/null/home"}, "cannot be written"),
+    "a home that no database URL can name": (["status"], {"CHURN_HOME": "/tmp/50%off"}, "holds '%'"),
+    "no such asset": (["run", "--select", "call_list"], {}, "there is no asset 'call_list'; there are: boosted_"),
     "nothing to spend on": (["budget", "100"], {}, "no model has been promoted"),
     "nothing to score with": (["score", "new.csv"], {}, "no model has been promoted"),
 }
@@ -190,3 +199,46 @@ def test_a_table_that_breaks_the_contract_too_often_stops_the_graph_with_its_cau
     assert "eopenrate" in line
     assert (home / "champion.json").read_bytes() == before
     assert json.loads(churn("status", "--json", home=home).stdout)["version"] in before.decode()
+
+
+def test_too_few_rows_are_said_in_figures(tmp_path):
+    pq.write_table(generate(STORE, rows=20, seed=5), tmp_path / "few.parquet")
+    line = refused(churn("run", "--source", tmp_path / "few.parquet", home=tmp_path / "home"))
+    assert "20 rows, expected at least 200 ([quality] min_rows); bring more" in line
+
+
+def test_a_file_of_which_no_row_can_be_scored_is_a_mistake_and_its_rows_are_kept(made, tmp_path):
+    home, _ = made
+    customers = generate(STORE, rows=50, seed=9)
+    place = customers.column_names.index("city")
+    unknown = customers.set_column(place, "city", pa.array(["Mars"] * 50))
+    pq.write_table(unknown, tmp_path / "new.parquet")
+    result = churn("score", tmp_path / "new.parquet", "-o", tmp_path / "scores.csv", home=home)
+    assert result.returncode == 2
+    assert "no row of " in result.stderr
+    assert "reasons of rejection: choices 50" in result.stdout
+    assert pq.read_table(tmp_path / "scores.rejected.parquet").num_rows == 50
+
+
+def test_scores_that_cannot_be_written_are_a_mistake(made, tmp_path):
+    home, _ = made
+    pq.write_table(generate(STORE, rows=50, seed=9), tmp_path / "new.parquet")
+    (tmp_path / "file").touch()
+    line = refused(churn("score", tmp_path / "new.parquet", "-o", tmp_path / "file" / "scores.csv", home=home))
+    assert "scores.csv cannot be written" in line
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no flock")
+def test_a_second_run_in_a_home_at_work_is_refused(tmp_path):
+    import fcntl
+
+    with (tmp_path / ".run.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert f"another `churn run` is at work in {tmp_path}" in refused(churn("run", home=tmp_path))
+    assert not (tmp_path / "assets").exists()
+
+
+def test_the_module_is_the_command():
+    """A module that does nothing when it is run looks like a command that succeeds."""
+    done = subprocess.run([sys.executable, "-m", "churn_assets.cli", "nonsense"], cwd=ROOT, capture_output=True)
+    assert done.returncode == 2

@@ -85,7 +85,7 @@ def _existing(path: Path, text: str) -> Path:
     folder = path.parent
     there = sorted(p.name for p in folder.iterdir() if p.is_file()) if folder.is_dir() else []
     beside = f"beside it are: {', '.join(there[:5])}" if there else "that folder has no files"
-    raise SourceNotFound(f"no file at {text}; {beside}; set CHURN_SOURCE or put a table in data/raw/")
+    raise SourceNotFound(f"no file at {text}; {beside}; correct the path, or put a table in data/raw/")
 
 
 def _format(path: Path, contract: Contract) -> str:

@@ -13,7 +13,7 @@ from uuid import uuid4
 import dagster as dg
 import pyarrow as pa
 
-from churn_assets.errors import AssetMissing
+from churn_assets.errors import AssetMissing, AssetStale
 
 
 @runtime_checkable
@@ -25,9 +25,13 @@ class Saved(Protocol):
 
 
 class HomeIOManager(dg.ConfigurableIOManager):
-    """Keeps each asset under `folder/<asset>`, as .parquet, .json or a folder."""
+    """Keeps each asset under `folder/<asset>`, as .parquet, .json or a folder.
+
+    `contract` is the fingerprint of the contract in use: what was made under another one is not handed out.
+    """
 
     folder: str
+    contract: str
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Write `obj` beside its place, then move it there: a reader sees the old value or the new one."""
@@ -41,8 +45,15 @@ class HomeIOManager(dg.ConfigurableIOManager):
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Read the value back, as the type that the asset's parameter asks for."""
-        wanted = context.dagster_type.typing_type
-        return read(Path(self.folder), context.asset_key.to_user_string(), wanted)
+        name = context.asset_key.to_user_string()
+        value = read(Path(self.folder), name, context.dagster_type.typing_type)
+        made_under = _contract_of(value)
+        if made_under not in (None, self.contract):
+            raise AssetStale(
+                f"'{name}' was made under contract {made_under[:12]}, the one in use is {self.contract[:12]}; "
+                "make it again: churn run"
+            )
+        return value
 
 
 def write(folder: Path, name: str, value: Any) -> Path:
@@ -72,6 +83,19 @@ def read(folder: Path, name: str, wanted: Any) -> Any:
     if small.is_file():
         return json.loads(small.read_text())
     raise AssetMissing(f"there is no '{name}' in {folder}; make it: churn run, or materialize {name}")
+
+
+def write_text(text: str, path: Path) -> Path:
+    """A page for people, beside its place and then moved there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return _replace(path, lambda scratch: scratch.write_text(text, encoding="utf-8"))
+
+
+def _contract_of(value: Any) -> str | None:
+    """The fingerprint that a table or a small value says it was made under; None if it does not say."""
+    if isinstance(value, pa.Table):
+        return (value.schema.metadata or {}).get(b"churn_contract", b"").decode() or None
+    return value.get("fingerprint") if isinstance(value, dict) else None
 
 
 def _write_parquet(table: pa.Table, path: Path) -> None:

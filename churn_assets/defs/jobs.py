@@ -6,8 +6,8 @@ import dagster as dg
 train = dg.define_asset_job(
     "train",
     selection=dg.AssetSelection.assets("registered_model", "churn_bento").upstream()
-    | dg.AssetSelection.assets("rejected_customers", "cross_validation"),
-    description="Read, validate, train, choose, cross-validate, register; build the Bento.",
+    | dg.AssetSelection.assets("rejected_customers", "data_profile", "model_report", "cross_validation"),
+    description="Read, validate, train, choose, cross-validate, report, register; build the Bento.",
 )
 
 score = dg.define_asset_job(

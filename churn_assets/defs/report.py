@@ -15,6 +15,11 @@ def image(png: bytes, words: str) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md(f"![{words}](data:image/png;base64,{b64encode(png).decode()})")
 
 
+def drawing(svg: str, words: str) -> dg.MarkdownMetadataValue:
+    """A drawing that the UI shows in place."""
+    return dg.MetadataValue.md(f"![{words}](data:image/svg+xml;base64,{b64encode(svg.encode()).decode()})")
+
+
 def table(rows: Iterable[Mapping[str, Any]]) -> dg.MarkdownMetadataValue:
     """Rows of equal keys as a Markdown table; Dagster's own table value refuses mixed and missing cells."""
     told = list(rows)

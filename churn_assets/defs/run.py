@@ -3,8 +3,10 @@
 import logging
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -21,22 +23,55 @@ _KINDS = {"STEP_START": "started", "STEP_SUCCESS": "done", "STEP_FAILURE": "fail
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. `mistakes` are lines for a user; `failures` are steps that broke for another reason."""
+    """How a run ended. `mistakes` are lines for a user; `failures` are what broke for another reason.
+
+    `interrupted`: someone stopped it. A run without success has at least one line, or was interrupted.
+    """
 
     success: bool
     run_id: str
     mistakes: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    interrupted: bool = False
 
 
 def prepare_home(settings: Settings) -> None:
-    """Point Dagster and BentoML at this home, quietly, and give its instance the project's dagster.yaml."""
+    """Point Dagster and BentoML at this home, quietly, and give its instance the project's dagster.yaml.
+
+    Raises SettingsError for a home that cannot be written.
+    """
     os.environ.update(settings.library_environ())
-    settings.dagster_home.mkdir(parents=True, exist_ok=True)
-    settings.bento_home.mkdir(parents=True, exist_ok=True)
     ours, theirs = settings.root / "dagster.yaml", settings.dagster_home / "dagster.yaml"
-    if ours.is_file() and not (theirs.is_file() and theirs.read_bytes() == ours.read_bytes()):
-        shutil.copyfile(ours, theirs)
+    try:
+        settings.dagster_home.mkdir(parents=True, exist_ok=True)
+        settings.bento_home.mkdir(parents=True, exist_ok=True)
+        if ours.is_file() and not (theirs.is_file() and theirs.read_bytes() == ours.read_bytes()):
+            shutil.copyfile(ours, theirs)
+    except OSError as error:
+        raise errors.SettingsError(
+            f"CHURN_HOME is {settings.home}, which cannot be written ({error.strerror}); name a folder that can"
+        ) from error
+
+
+@contextmanager
+def alone_in(home: Path) -> Iterator[None]:
+    """Hold the home against a second run: each would read the tables that the other is writing.
+
+    The system gives the lock back when the process ends, however it ends. Raises HomeBusy.
+    """
+    if os.name == "nt":  # no flock there; the check of every table's origin still stands
+        yield
+        return
+    import fcntl
+
+    with (home / ".run.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise errors.HomeBusy(
+                f"another `churn run` is at work in {home}; wait until it has ended, or name another home: --home"
+            ) from None
+        yield
 
 
 def run_graph(
@@ -45,8 +80,9 @@ def run_graph(
     """Materialise all of `defs`, or the assets named in `selection`; `config` is Dagster run config.
 
     The run is in the history of the home that `prepare_home` pointed to. Nothing is raised for a step
-    that fails: look at the outcome.
+    that fails: look at the outcome. Raises SettingsError for a selection that names no asset.
     """
+    _known(defs, selection or ())
     told = dg.Definitions.merge(defs, dg.Definitions(loggers={"steps": _step_logger(tell)}))
     job = told.resolve_implicit_global_asset_job_def()
     with dg.DagsterInstance.get() as instance:
@@ -56,15 +92,33 @@ def run_graph(
             asset_selection=[dg.AssetKey(name) for name in selection] if selection else None,
             run_config={**(config or {}), "loggers": {"steps": {}}},
         )
+    return _outcome(result)
+
+
+def _known(defs: dg.Definitions, selection: Sequence[str]) -> None:
+    there = sorted(key.to_user_string() for key in defs.resolve_all_asset_keys())
+    for name in selection:
+        if name not in there:
+            raise errors.SettingsError(f"there is no asset '{name}'; there are: {', '.join(there)}")
+
+
+def _outcome(result: dg.ExecuteInProcessResult) -> Outcome:
     mistakes = _failed_checks(result)
-    failures = []
+    failures: list[str] = []
+    interrupted = False
     for event in result.filter_events(lambda e: e.is_step_failure):
         found = _mistake(event.step_failure_data.error)
         if found is not None:
             mistakes.append(found)
+        elif _is_interruption(event.step_failure_data.error):
+            interrupted = True
         elif not mistakes:  # a failed blocking check fails its step too; its own words say more
             failures.append(f"{event.step_key}: {_words(event.step_failure_data.error)}")
-    return Outcome(result.success, result.run_id, mistakes, failures)
+    if not (result.success or mistakes or failures or interrupted):  # no step failed: a resource did, before any
+        for event in result.filter_events(lambda e: e.is_failure):
+            error = getattr(event.event_specific_data, "error", None)
+            failures.append(_words(error) if error is not None else event.message or "the run failed")
+    return Outcome(result.success, result.run_id, mistakes, failures, interrupted)
 
 
 def tuning(trials: int, selection: Sequence[str] | None = None) -> dict[str, Any]:
@@ -74,14 +128,18 @@ def tuning(trials: int, selection: Sequence[str] | None = None) -> dict[str, Any
 
 
 def _step_logger(tell: Tell) -> dg.LoggerDefinition:
+    started: set[str] = set()
+
     class Teller(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             event = getattr(record, "dagster_event", None)
             if event is None:
-                if record.levelno >= logging.INFO:
-                    step = getattr(record, "dagster_meta", {}).get("step_key") or ""
+                step = getattr(record, "dagster_meta", {}).get("step_key") or ""
+                # Of a step that never began, Dagster says at length why; the mistake before it says more.
+                if record.levelno >= logging.INFO and (not step or step in started):
                     tell(step, "said", str(getattr(record, "dagster_meta", {}).get("orig_message", record.msg)))
             elif event.event_type_value in _KINDS:
+                started.add(event.step_key or "")
                 tell(event.step_key or "", _KINDS[event.event_type_value], "")
 
     def logger(_: dg.InitLoggerContext) -> logging.Logger:
@@ -100,6 +158,10 @@ def _mistake(error: Any) -> str | None:
             return _words(error)
         error = error.cause
     return None
+
+
+def _is_interruption(error: Any) -> bool:
+    return error.cls_name in ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 
 
 def _family(cls: type[Exception]) -> list[type[Exception]]:

@@ -42,15 +42,19 @@ def connect(uri: str) -> MlflowClient:
         _knock(uri)
     store = store_path(uri)
     if store is not None:
-        store.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            store.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unavailable(uri, error) from error
     with hushed():
         import mlflow
         from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError  # making or migrating a store is not wrapped by MLflow
 
     try:
         with hushed():
             return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
-    except (MlflowException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError) as error:
         raise unavailable(uri, error) from error
 
 

@@ -90,6 +90,10 @@ class Tracking:
         """Keep a text, for example JSON, under its name."""
         self._file(text.encode(), name)
 
+    def file(self, path: Path, folder: str = "") -> None:
+        """Keep a file as it is, under `folder`."""
+        self._do(lambda client, run: client.log_artifact(run, str(path), folder or None))
+
     def close(self, status: Status) -> None:
         """End the run with this status."""
         self._do(lambda client, run: client.set_terminated(run, status=status))

@@ -54,7 +54,7 @@ def read_champion(home: Path) -> Champion | None:
         words = " ".join(str(error).split())[:160]
         raise PointerCorrupt(
             f"{path}: cannot be read ({words}), expected a champion as this package writes it; "
-            "promote a model again, or restore the file"
+            "restore it, or remove it: the next `churn run` makes a new champion"
         ) from error
 
 

@@ -52,7 +52,9 @@ def read_status(settings: Settings) -> Status:
     paths = {
         "home": settings.home,
         "call_list": settings.reports_dir / "risk_list.csv",
-        "report": settings.reports_dir / "training.html",
+        "report": settings.reports_dir / "model_report.html",
+        "card": settings.reports_dir / "model_card.md",
+        "profile": settings.reports_dir / "data_profile.html",
         "rejected": settings.assets_dir / "rejected_customers.parquet",
         "mlflow": settings.mlflow_dir,
     }

@@ -35,8 +35,13 @@ class TableFile:
     def write(self, table: pa.Table) -> None:
         """Append a table; the first one sets the schema."""
         if self._writer is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = self._open(table.schema)
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._writer = self._open(table.schema)
+            except OSError as error:
+                raise SettingsError(
+                    f"{self.path} cannot be written ({error.strerror or error}); name another output"
+                ) from error
         self._writer.write_table(table)
         self.rows += table.num_rows
 

@@ -20,7 +20,7 @@ from churn_assets.features.compile import FeatureSpec, Matrix
 from churn_assets.scoring.calibration import sigmoid
 from churn_assets.scoring.models import Model, load_model
 from churn_assets.training.evaluate import ece, log_loss, pr_auc, roc_auc
-from churn_assets.training.matrix import TrainingData, View, training_data
+from churn_assets.training.matrix import TrainingData, View, features_hash, training_data
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,9 +55,13 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One recipe, fitted on the random split and, if there is a cohort, on the out-of-time split."""
+    """One recipe, fitted on the random split and, if there is a cohort, on the out-of-time split.
+
+    `features_sha256` is the hash of the feature table it learnt from: with another one its rows mean nothing.
+    """
 
     name: str
+    features_sha256: str
     params: dict[str, Any]
     fitted: dict[str, Fitted]
     cpu_s: float
@@ -74,7 +78,13 @@ class Candidate:
             (directory / name).mkdir()
             fitted.model.save(directory / name)
             np.save(directory / f"{name}.npy", fitted.validation_margin, allow_pickle=False)
-        about = {"name": self.name, "params": self.params, "metrics": self.metrics, "cpu_s": self.cpu_s}
+        about = {
+            "name": self.name,
+            "features_sha256": self.features_sha256,
+            "params": self.params,
+            "metrics": self.metrics,
+            "cpu_s": self.cpu_s,
+        }
         (directory / "candidate.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
 
     @classmethod
@@ -85,7 +95,7 @@ class Candidate:
             name: Fitted(load_model(directory / name), np.load(directory / f"{name}.npy", allow_pickle=False), metrics)
             for name, metrics in about["metrics"].items()
         }
-        return cls(about["name"], about["params"], fitted, about["cpu_s"])
+        return cls(about["name"], about["features_sha256"], about["params"], fitted, about["cpu_s"])
 
 
 def train_candidate(
@@ -105,7 +115,7 @@ def train_candidate(
     data = training_data(contract, features, splits)
     start = time.process_time()
     fitted = {which: _fit(recipe, settings, data, view, seed) for which, view in data.views.items()}
-    return Candidate(name, dataclasses.asdict(settings), fitted, time.process_time() - start)
+    return Candidate(name, features_hash(features), dataclasses.asdict(settings), fitted, time.process_time() - start)
 
 
 def recipe_of(name: str, params: Mapping[str, Any]) -> tuple[Recipe, Any]:

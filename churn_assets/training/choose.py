@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.model import Contract
-from churn_assets.errors import TrainingError
+from churn_assets.errors import AssetStale, TrainingError
+from churn_assets.scoring.calibration import Calibration
 from churn_assets.scoring.models import BlendModel, Model
 from churn_assets.training.calibrate import CalibrationChoice, choose_calibration, refit
 from churn_assets.training.candidate import Candidate
@@ -27,7 +28,7 @@ from churn_assets.training.evaluate import (
     pr_auc,
     summary,
 )
-from churn_assets.training.matrix import TrainingData, View, training_data
+from churn_assets.training.matrix import TrainingData, View, features_hash, training_data
 from churn_assets.training.threshold import choose_thresholds
 
 if TYPE_CHECKING:
@@ -83,25 +84,41 @@ class Choice:
 def choose_model(
     contract: Contract, candidates: Sequence[Candidate], features: pa.Table, splits: pa.Table, seed: int = 42
 ) -> Choice:
-    """Choose on validation rows, calibrate and set thresholds on them, then measure on test rows."""
+    """Choose on validation rows, calibrate and set thresholds on them, then measure on test rows.
+
+    Raises TrainingError without a candidate, AssetStale for one that learnt from other features.
+    """
     if not candidates:
         raise TrainingError("no candidate to choose from; materialise at least one *_candidate asset")
     data = training_data(contract, features, splits)
-    contenders = _contenders(candidates)
+    check_candidates(candidates, features)
+    field = contenders(candidates)
     view = data.views["random"]
     label = data.churned[view.split.validation]
-    chosen, differences, reason = _select(label, contenders, seed)
+    chosen, differences, reason = _select(label, field, seed)
     calibration = choose_calibration(label, chosen.margins["random"], seed)
     probability = calibration.calibration.apply(chosen.margins["random"])
     thresholds = choose_thresholds(label, probability, contract.value, features.num_rows)
     threshold = thresholds[contract.value.decide_by]
-    test = {name: _tested(chosen, name, data, calibration, seed) for name in data.views}
+    test = {name: tested(chosen, name, data, calibration.calibration) for name in data.views}
     metrics = _metrics(label, probability, test, threshold, seed)
-    comparison = [_compared(c, differences[c.name], data) for c in contenders]
+    comparison = [_compared(c, differences[c.name], data) for c in field]
     return Choice(chosen, reason, comparison, calibration, thresholds, metrics, test, data.views, seed)
 
 
-def _contenders(candidates: Sequence[Candidate]) -> list[Contender]:
+def check_candidates(candidates: Sequence[Candidate], features: pa.Table) -> None:
+    """Raise AssetStale if a candidate learnt from another feature table: its rows would mean nothing in this one."""
+    present = features_hash(features)
+    for candidate in candidates:
+        if candidate.features_sha256 != present:
+            raise AssetStale(
+                f"{candidate.name}_candidate learnt from other customer_features than there are now; "
+                "make it again: churn run"
+            )
+
+
+def contenders(candidates: Sequence[Candidate]) -> list[Contender]:
+    """The candidates and the mean of the two best on validation rows."""
     alone = [
         Contender(
             c.name,
@@ -146,11 +163,11 @@ def _select(
     return chosen, differences, reason
 
 
-def _tested(
-    chosen: Contender, name: str, data: TrainingData, calibration: CalibrationChoice, seed: int
+def tested(
+    chosen: Contender, name: str, data: TrainingData, fitted: Calibration
 ) -> tuple[npt.NDArray[np.int8], Floats]:
+    """Labels and calibrated probabilities of a split's test rows; `fitted` is the random split's calibration."""
     view = data.views[name]
-    fitted = calibration.calibration
     if name != "random":
         # The same kind of calibration, learnt on the older customers that this split may look at.
         fitted = refit(fitted, data.churned[view.split.validation], chosen.margins[name])

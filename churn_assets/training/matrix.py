@@ -7,6 +7,7 @@ two splits; such a feature stands in the table twice, the second time as `<name>
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ import numpy.typing as npt
 from churn_assets.contract.expressions import parse_features
 from churn_assets.contract.language import LEARNT
 from churn_assets.contract.model import Contract
+from churn_assets.data.fingerprint import data_hash
+from churn_assets.errors import AssetStale
 from churn_assets.features.compile import FeatureProgram, Matrix, as_of_days, compile_features
 from churn_assets.features.encode import Columns, encode_table
 from churn_assets.training.split import Split, read_split
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 SPLITS = ("random", "out_of_time")
 STATE_KEY = b"churn_feature_state"
+CUSTOMERS_KEY, SPLITS_KEY = b"churn_customers_sha256", b"churn_splits_sha256"
 LATER = "__out_of_time"
 
 
@@ -52,8 +56,13 @@ def as_of_of(customers: pa.Table) -> float:
 
 
 def feature_table(contract: Contract, customers: pa.Table, splits: pa.Table) -> pa.Table:
-    """Every feature of every validated customer, under the statistics of each split's training rows."""
+    """Every feature of every validated customer, under the statistics of each split's training rows.
+
+    Raises AssetStale if the splits are of other customers.
+    """
     import pyarrow as pa
+
+    _same_rows(customers.column(contract.key.name), splits.column("customer_id"))
 
     columns, as_of = encode_table(contract, customers), as_of_of(customers)
     data: dict[str, pa.Array | pa.ChunkedArray] = {
@@ -72,12 +81,17 @@ def feature_table(contract: Contract, customers: pa.Table, splits: pa.Table) -> 
         for index, spec in enumerate(program.specs):
             if name == "random" or spec.name in learnt:
                 data[spec.name + (LATER if name != "random" else "")] = _as_arrow(matrix[:, index], spec.choices)
-    metadata = {**(customers.schema.metadata or {}), STATE_KEY: json.dumps(states).encode()}
+    origin = {CUSTOMERS_KEY: data_hash(customers).encode(), SPLITS_KEY: data_hash(splits).encode()}
+    metadata = {**(customers.schema.metadata or {}), **origin, STATE_KEY: json.dumps(states).encode()}
     return pa.table(data).replace_schema_metadata(metadata)
 
 
 def training_data(contract: Contract, features: pa.Table, splits: pa.Table) -> TrainingData:
-    """Matrices, labels and programs back from a feature table; exactly what `feature_table` computed."""
+    """Matrices, labels and programs back from a feature table; exactly what `feature_table` computed.
+
+    Raises AssetStale if the features were made with other splits: their statistics would leak.
+    """
+    check_origin(features, SPLITS_KEY, splits, "splits")
     states = json.loads(features.schema.metadata[STATE_KEY])
     base = compile_features(contract)
     views = {}
@@ -93,6 +107,23 @@ def training_data(contract: Contract, features: pa.Table, splits: pa.Table) -> T
             matrix[:, index] = _as_numpy(features.column(use), spec.choices)
         views[name] = View(matrix, split, program)
     return TrainingData(features.column("churned").to_numpy().astype(np.int8), views)
+
+
+def check_origin(features: pa.Table, key: bytes, table: pa.Table, name: str) -> None:
+    """Raise AssetStale unless the feature table was made of this `table`, by its contents."""
+    if features.schema.metadata.get(key, b"").decode() != data_hash(table):
+        raise AssetStale(f"customer_features was made of other {name} than there are now; make it again: churn run")
+
+
+def features_hash(features: pa.Table) -> str:
+    """What a model learnt from: the features, and the splits they were made with."""
+    told = features.schema.metadata.get(SPLITS_KEY, b"")
+    return hashlib.sha256(data_hash(features).encode() + told).hexdigest()
+
+
+def _same_rows(customers: pa.ChunkedArray, split: pa.ChunkedArray) -> None:
+    if not customers.equals(split):
+        raise AssetStale("splits was made of other customers than validated_customers; make it again: churn run")
 
 
 def _learnt_features(contract: Contract) -> set[str]:

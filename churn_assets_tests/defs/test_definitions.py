@@ -19,7 +19,7 @@ HEAVY = ("mlflow", "xgboost", "torch", "sklearn", "evidently", "pandas", "matplo
 NAMES = (
     *("raw_customers", "validated_customers", "rejected_customers", "customer_features", "splits"),
     *("logistic_candidate", "boosted_candidate", "network_candidate", "chosen_model", "registered_model"),
-    *("leakage_audit", "risk_list", "churn_bento", "cross_validation"),
+    *("leakage_audit", "risk_list", "churn_bento", "cross_validation", "data_profile", "model_report"),
 )
 
 

@@ -18,6 +18,7 @@ from churn_assets.release.state import require_champion
 from churn_assets.scoring.bundle import load_bundle
 from churn_assets.settings import Settings
 from churn_assets_tests.defs.home import checks, metadata, run, settings
+from churn_assets_tests.defs.test_definitions import NAMES
 
 TABLES = ("raw_customers", "validated_customers", "rejected_customers", "splits", "customer_features", "risk_list")
 
@@ -32,7 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_every_asset_is_made_and_no_check_stops_the_run(made):
     _, result, _ = made
     assert result.success
-    assert len(result.get_asset_materialization_events()) == 13
+    assert len(result.get_asset_materialization_events()) == len(NAMES)
     warned = {name for name, passed in checks(result).items() if not passed}
     assert warned <= {
         "the_probabilities_are_calibrated",
@@ -55,10 +56,10 @@ def test_pictures_are_shown_in_place(made):
     _, result, _ = made
     shown = {
         asset
-        for asset in ("raw_customers", "validated_customers", "chosen_model", "risk_list")
+        for asset in ("raw_customers", "validated_customers", "chosen_model", "leakage_audit", "risk_list")
         if any("data:image/png;base64," in str(v) for v in metadata(result, asset).values())
     }
-    assert shown == {"raw_customers", "validated_customers", "chosen_model", "risk_list"}
+    assert shown == {"raw_customers", "validated_customers", "chosen_model", "leakage_audit", "risk_list"}
 
 
 def test_features_name_the_columns_they_come_from(made):

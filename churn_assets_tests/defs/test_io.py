@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from churn_assets.defs.io import AssetMissing, read, write
+from churn_assets.defs.io import HomeIOManager, read, write
+from churn_assets.errors import AssetMissing, AssetStale
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -94,3 +96,17 @@ def test_what_was_never_made_is_named(tmp_path):
 def test_parquet_can_be_read_without_this_package(tmp_path):
     path = write(tmp_path, "customers", pa.table({"a": [1]}))
     assert pq.read_table(path)["a"].to_pylist() == [1]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [pa.table({"a": [1]}).replace_schema_metadata({b"churn_contract": b"old"}), {"fingerprint": "old"}],
+    ids=["table", "small value"],
+)
+def test_what_was_made_under_another_contract_is_not_handed_out(tmp_path, value):
+    write(tmp_path, "made", value)
+    kind = dg.PythonObjectDagsterType(type(value))
+    context = dg.build_input_context(asset_key=dg.AssetKey("made"), dagster_type=kind)
+    with pytest.raises(AssetStale, match="'made' was made under contract old, the one in use is new"):
+        HomeIOManager(folder=str(tmp_path), contract="new").load_input(context)
+    HomeIOManager(folder=str(tmp_path), contract="old").load_input(context)

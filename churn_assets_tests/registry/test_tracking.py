@@ -160,3 +160,10 @@ def test_mlflow_phones_home_only_when_the_switch_is_on(tmp_path, switch, silent)
     told = {**environ, "CHURN_TELEMETRY": switch}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=told)
     assert done.stdout.strip() == str(silent)
+
+
+def test_a_store_that_is_no_database_is_unavailable_and_no_traceback(tmp_path):
+    """MLflow makes and migrates its tables outside its own error handling; two first runs at once meet there."""
+    (tmp_path / "mlflow.db").write_bytes(b"this is no database " * 100)
+    with pytest.raises(TrackingUnavailable, match="does not answer"):
+        connect(f"sqlite:///{tmp_path / 'mlflow.db'}")

@@ -67,7 +67,7 @@ def test_nothing_promoted_yet_says_what_to_do(tmp_path):
 )
 def test_an_unreadable_pointer_is_an_error_never_no_champion(tmp_path, content):
     (tmp_path / POINTER).write_bytes(content)
-    with pytest.raises(PointerCorrupt, match=r"champion\.json: cannot be read \([^\n]+promote a model again"):
+    with pytest.raises(PointerCorrupt, match=r"champion\.json: cannot be read \([^\n]+restore it, or remove it"):
         read_champion(tmp_path)
 
 

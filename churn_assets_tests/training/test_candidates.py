@@ -5,14 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from churn_assets.errors import TrainingError
+from churn_assets.errors import AssetStale, TrainingError
 from churn_assets.scoring.bundle import load_bundle, read_card
 from churn_assets.training.candidate import NAMES, Candidate, train_candidate
 from churn_assets.training.choose import choose_model
 from churn_assets.training.evaluate import pr_auc
 from churn_assets.training.matrix import STATE_KEY, as_of_of, feature_table, training_data
 from churn_assets.training.package import as_scorer, write_choice
-from churn_assets.training.split import read_split
+from churn_assets.training.split import read_split, split_table
 from churn_assets_tests.strategies import STORE
 from churn_assets_tests.training.conftest import SMALL
 
@@ -107,6 +107,21 @@ def test_boosted_trees_keep_to_the_directions_of_the_contract(candidates, featur
         rows = np.repeat(view.matrix[:20], 30, axis=0)
         rows[:, column] = np.tile(np.linspace(0, 300, 30), 20)
         assert (np.diff(model.margin(rows).reshape(20, 30), axis=1) <= 1e-6).all()
+
+
+def test_features_of_other_customers_or_splits_are_refused(customers, features, splits):
+    """Made one by one, assets can be of different tables; a model of two of them would be a lie."""
+    fewer = customers.slice(1)
+    with pytest.raises(AssetStale, match="splits was made of other customers"):
+        feature_table(STORE, fewer, splits)
+    with pytest.raises(AssetStale, match="customer_features was made of other splits"):
+        training_data(STORE, features, split_table(STORE, customers, seed=7))
+
+
+def test_a_candidate_that_learnt_from_other_features_is_refused(customers, candidates):
+    other = split_table(STORE, customers, seed=7)
+    with pytest.raises(AssetStale, match="logistic_candidate learnt from other customer_features"):
+        choose_model(STORE, candidates, feature_table(STORE, customers, other), other)
 
 
 def test_features_of_a_split_know_nothing_of_its_other_rows(customers, splits):

@@ -59,10 +59,12 @@ def chosen_model(
     """The best candidate or a blend, calibrated, with thresholds: a bundle that scores without training's libraries."""
     from churn_assets.scoring.bundle import load_bundle, read_card
     from churn_assets.training.choose import choose_model
+    from churn_assets.training.matrix import CUSTOMERS_KEY, check_origin
     from churn_assets.training.package import write_choice
 
     contract, settings = project.contract, project.settings
     candidates = [logistic_candidate, boosted_candidate, network_candidate]
+    check_origin(customer_features, CUSTOMERS_KEY, validated_customers, "validated_customers")
     choice = choose_model(contract, candidates, customer_features, splits)
     origin = provenance(settings, validated_customers, context.run.run_id, tracking.run_id)
     bundle = write_choice(contract, choice, candidates, validated_customers, settings.bundles_dir, origin)
@@ -75,6 +77,7 @@ def chosen_model(
     yield dg.MaterializeResult(
         value={
             "version": bundle.name,
+            "fingerprint": contract.fingerprint,
             "bundle": bundle.relative_to(settings.home).as_posix(),
             "name": choice.name,
             "reason": choice.reason,

@@ -54,7 +54,9 @@ def raw_customers(project: Project) -> Iterator[dg.MaterializeResult[pa.Table]]:
         },
         check_results=[
             dg.AssetCheckResult(
-                passed=table.num_rows >= floor, metadata={"rows": table.num_rows, "expected_at_least": floor}
+                passed=table.num_rows >= floor,
+                description=f"{table.num_rows:,} rows, expected at least {floor:,} ([quality] min_rows); bring more",
+                metadata={"rows": table.num_rows, "expected_at_least": floor},
             )
         ],
     )

@@ -1,0 +1,1 @@
+"""Pages for people: HTML and SVG from numbers, self-contained, by the standard library alone."""
