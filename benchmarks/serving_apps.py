@@ -5,6 +5,7 @@ Each is started by `benchmarks.serving`; none is imported by anything else.
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import Any
 
@@ -37,13 +38,18 @@ class _ConstantDoor:
 
 @bentoml.service(
     name="constant",
-    traffic={"timeout": 10},
+    traffic={"timeout": 5},
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
     tracing={"excluded_urls": ".*"},
 )
 class Constant:
     """The same doors, no model and no log."""
+
+    @bentoml.on_startup
+    async def start(self) -> None:
+        gc.collect()
+        gc.freeze()
 
 
 Constant.add_asgi_middleware(_ConstantDoor)

@@ -25,7 +25,7 @@ class ServingSettings:
     host: str = "0.0.0.0"
     port: int = 3000
     workers: int = 1
-    timeout_s: float = 10.0
+    timeout_s: float = 5.0
     body_bytes: int = MIB
     batch_bytes: int = 16 * MIB
     batch_rows: int = 10_000
