@@ -9,7 +9,7 @@ INSTALLED := .venv/.installed
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint ui bench clean
+.PHONY: help setup run serve test lint ui bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ setup: $(INSTALLED)  ## make .venv if it is missing or out of date
 
 run: $(INSTALLED)  ## from the customer table to the chosen model and the call list
 	@$(BIN)/churn run
+
+serve: $(INSTALLED)  ## answer requests with the champion, on port 3000
+	@$(BIN)/churn serve
 
 test: lint  ## the linters, then every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope

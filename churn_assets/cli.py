@@ -25,6 +25,8 @@ app = typer.Typer(
 )
 contract_app = typer.Typer(help="Look at a contract, the file that describes a customer table.", no_args_is_help=True)
 app.add_typer(contract_app, name="contract")
+log_app = typer.Typer(help="Look into the prediction log, also while it is written.", no_args_is_help=True)
+app.add_typer(log_app, name="log")
 
 out, err = Console(highlight=False), Console(stderr=True, highlight=False)
 
@@ -94,13 +96,14 @@ def score(
         str | None, typer.Option(help="The day the table was true, such as 2026-11-01. Default: as the contract says.")
     ] = None,
     reasons: Annotated[bool, typer.Option("--reasons", help="Say in the call list why each is on it.")] = False,
+    log: Annotated[bool, typer.Option("--log", help="Put each prediction into the prediction log as well.")] = False,
     home: HomeOption = None,
 ) -> None:
     """Score a file with the champion: the call list of its customers, in bounded memory."""
     settings = _settings(home)
     from churn_assets.progress import score_with_progress
 
-    if not score_with_progress(settings, file, output, as_of, reasons, out, err):
+    if not score_with_progress(settings, file, output, as_of, reasons, out, err, log):
         _tell_mistake(f"no row of {file} could be scored; the rejected rows above say why")
         raise typer.Exit(MISTAKE)
 
@@ -180,6 +183,28 @@ def ui(
     os.execv(sys.executable, [*command, "-h", host, "-p", str(port)])
 
 
+@app.command(epilog="Example: [bold]churn serve --port 3001 --workers 2[/bold]")
+def serve(
+    port: Annotated[int | None, typer.Option(help="Port. Default: CHURN_PORT, else 3000.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address. Default: CHURN_HOST, else every one.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes. Default: CHURN_WORKERS, else 1.")] = None,
+    home: HomeOption = None,
+) -> None:
+    """Answer requests with the champion of this home, in BentoML."""
+    settings = _settings(home)
+    for name, value in (("CHURN_PORT", port), ("CHURN_HOST", host), ("CHURN_WORKERS", workers)):
+        if value is not None:
+            os.environ[name] = str(value)
+    from churn_assets.serving.settings import ServingSettings
+
+    found = ServingSettings.from_environ(os.environ)
+    settings.bento_home.mkdir(parents=True, exist_ok=True)
+    os.environ.update({**settings.library_environ(), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
+    out.print(f"http://localhost:{found.port} answers in some five seconds (stop with ctrl-c)")
+    service = "churn_assets.serving.service:ChurnService"
+    os.execv(sys.executable, [sys.executable, "-m", "bentoml", "serve", service])
+
+
 @app.command(
     epilog="Example: [bold]churn generate --contract telecom --rows 100000 --seed 1 -o customers.parquet "
     "--drift 'monthly_charges*1.25@0.5'[/bold]"
@@ -248,6 +273,48 @@ def show(
     from churn_assets.progress import show_contract
 
     show_contract(load_contract(path or _settings().contract_path), out)
+
+
+@log_app.command("tail", epilog="Example: [bold]churn log tail -n 5 | jq .score[/bold]")
+def log_tail(
+    rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="How many.")] = 10, home: HomeOption = None
+) -> None:
+    """Print the newest rows, one JSON object a line."""
+    import json
+
+    from churn_assets.predlog.read import tail
+
+    for row in tail(_settings(home).predlog_dir, rows):
+        typer.echo(json.dumps(row))
+
+
+@log_app.command("count", epilog="Example: [bold]churn log count[/bold]")
+def log_count(home: HomeOption = None) -> None:
+    """Count segments, bytes and rows by kind."""
+    from churn_assets.predlog.read import count
+
+    folder = _settings(home).predlog_dir
+    found = count(folder)
+    kinds = ", ".join(f"{rows:,} {kind}" for kind, rows in sorted(found.kinds.items())) or "no rows"
+    damage = f"; {found.torn} torn tails, {found.broken} broken lines" if found.torn or found.broken else ""
+    out.print(f"{folder}: {found.segments:,} segments, {found.size:,} bytes, {kinds}{damage}", soft_wrap=True)
+
+
+@log_app.command("verify", epilog="Example: [bold]churn log verify --ids acknowledged.txt[/bold]")
+def log_verify(
+    ids: Annotated[Path, typer.Option("--ids", help="A file of prediction or feedback ids, one a line.")],
+    home: HomeOption = None,
+) -> None:
+    """Exit with 0 only if each id is in the log exactly once; say which are not."""
+    from churn_assets.predlog.read import read_ids, verify
+
+    verdict = verify(_settings(home).predlog_dir, read_ids(ids))
+    for what, names in (("missing", verdict.missing), ("more than once", verdict.repeated)):
+        for name in names:
+            typer.echo(f"{what}: {name}")
+    (out if verdict.kept else err).print(str(verdict), soft_wrap=True)
+    if not verdict.kept:
+        raise typer.Exit(FAILURE)
 
 
 @contract_app.command(

@@ -31,6 +31,10 @@ ChurnError
 │   ├── AssetStale           it was made under another contract, or of other data than what goes with it
 │   ├── HomeBusy             another run is at work in this home
 │   └── BentoNotBuilt        BentoML could not pack the service
+├── LogError
+│   ├── LogUnavailable       the prediction log cannot be written now
+│   ├── LogBusy              too many rows wait for the disk
+│   └── LogUnreadable        the prediction log cannot be read
 └── TrackingUnavailable      MLflow does not answer
 
 Each message is one line: what was found, what was expected, what to do.
@@ -186,6 +190,22 @@ class HomeBusy(ReleaseError):
 
 class BentoNotBuilt(ReleaseError):
     """BentoML could not pack the service."""
+
+
+class LogError(ChurnError):
+    """The prediction log does not do what was asked."""
+
+
+class LogUnavailable(LogError):
+    """A row could not be put on disk; it is not in the log."""
+
+
+class LogBusy(LogError):
+    """More rows wait for the disk than may wait."""
+
+
+class LogUnreadable(LogError):
+    """A segment or a file of ids cannot be read."""
 
 
 class TrackingUnavailable(ChurnError):

@@ -174,22 +174,38 @@ def show_draft(draft: Draft, source: str, path: Path, out: Console) -> None:
 
 
 def score_with_progress(
-    settings: Settings, file: str, output: Path, as_of: str | None, reasons: bool, out: Console, err: Console
+    settings: Settings,
+    file: str,
+    output: Path,
+    as_of: str | None,
+    reasons: bool,
+    out: Console,
+    err: Console,
+    log: bool = False,
 ) -> int:
     """Score `file` with the champion, say what became of its rows, and return how many were scored."""
+    from churn_assets.predlog.segment import Segment
     from churn_assets.scoring.batch import score_file
+    from churn_assets.scoring.batchlog import BatchLog
     from churn_assets.scoring.bundle import load_bundle
 
     champion = require_champion(settings.home)
     scorer = load_bundle(champion.path(settings.home))
+    logged = BatchLog(scorer, Segment(settings.predlog_dir)) if log else None
     with Progress(err) as progress:
 
         def tell(done: int, total: int | None) -> None:
             of = f" of {total:,}" if total else ""
             progress.live.update(Spinner("dots", f"{done:,}{of} rows"))
 
-        summary = score_file(scorer, file, output, as_of=as_of, reasons=reasons, progress=tell)
+        try:
+            summary = score_file(scorer, file, output, as_of=as_of, reasons=reasons, progress=tell, each=logged)
+        finally:
+            if logged is not None:
+                logged.close()
     out.print(escape(str(summary)), soft_wrap=True)
+    if logged is not None:
+        out.print(f"logged: {logged.rows:,} predictions in {settings.predlog_dir}", soft_wrap=True)
     return summary.rows_scored
 
 

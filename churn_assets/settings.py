@@ -112,6 +112,11 @@ class Settings:
         return self.home / "bentoml"
 
     @property
+    def predlog_dir(self) -> Path:
+        """Segments of the prediction log."""
+        return self.home / "predlog"
+
+    @property
     def champion_path(self) -> Path:
         """The pointer to the bundle that answers."""
         return self.home / "champion.json"

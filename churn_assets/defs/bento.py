@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from churn_assets.settings import Settings
 
 SERVICE = "churn_assets.serving.service:ChurnService"
 # What a service process imports from this package.
-_PARTS = ("contract", "data", "features", "scoring", "release", "serving")
+_PARTS = ("contract", "data", "features", "predlog", "scoring", "release", "serving")
+_SERVER = ("httptools", "msgspec", "uvloop")  # what answers, besides BentoML and what scores
 _MODULES = ("__init__.py", "errors.py", "settings.py")
 
 
@@ -48,7 +50,8 @@ def build_bento(settings: Settings, bundle: Path, version: str) -> Built:
 
 
 def _options(version: str) -> dict[str, Any]:
-    packages = [line for line in requirements() if not line.startswith("churn-assets")]
+    model = [line for line in requirements() if not line.startswith("churn-assets")]
+    packages = model + [f"{name}=={metadata.version(name)}" for name in _SERVER]
     return {
         "service": SERVICE,
         "labels": {"owner": "churn", "bundle": version},

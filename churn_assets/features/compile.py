@@ -115,8 +115,8 @@ class RuleProgram:
 def compile_features(contract: Contract) -> FeatureProgram:
     """Compile the contract's features; the matrix has the feature columns first, then the features."""
     expressions = parse_features(contract)
-    writer = _Writer(contract)
-    body = [f"    {_local(e.name)} = {writer.write(e.tree)}" for e in expressions]
+    writer = Writer(contract)
+    body = [f"    {local_name(e.name)} = {writer.write(e.tree)}" for e in expressions]
     shown = [f for f in contract.features if f.model]
     raw = [
         FeatureSpec(c.name, "category" if c.choices else "number", c.choices, DIRECTIONS[c.monotone])
@@ -126,26 +126,26 @@ def compile_features(contract: Contract) -> FeatureProgram:
     for index, spec in enumerate(raw):
         read = f"codes(columns[{spec.name!r}])" if spec.choices else f"columns[{spec.name!r}]"
         body.append(f"    out[:, {index}] = {read}")
-    body += [f"    out[:, {index}] = {_local(f.name)}" for index, f in enumerate(shown, start=len(raw))]
+    body += [f"    out[:, {index}] = {local_name(f.name)}" for index, f in enumerate(shown, start=len(raw))]
     source = "\n".join(["def run(columns, as_of, state, out):", *(body or ["    pass"])])
     return FeatureProgram(
         specs=specs,
         source=source,
         state={},
         fingerprint=hashlib.sha256(source.encode()).hexdigest(),
-        _run=_build(source, "run"),
+        _run=build(source, "run"),
         _learn=_learners(writer, expressions),
     )
 
 
 def compile_rules(contract: Contract) -> tuple[RuleProgram, ...]:
     """Compile the contract's rules, in its order."""
-    writer = _Writer(contract)
+    writer = Writer(contract)
     programs = []
     for expression in parse_rules(contract):
         source = f"def run(columns, as_of, state):\n    return {writer.write(expression.tree)}"
         columns = tuple(sorted(expression.names - {AS_OF}))
-        programs.append(RuleProgram(expression.name, expression.text, columns, _build(source, "run")))
+        programs.append(RuleProgram(expression.name, expression.text, columns, build(source, "run")))
     return tuple(programs)
 
 
@@ -162,31 +162,33 @@ def _rows(columns: Columns) -> int:
     return len(next(iter(columns.values())))
 
 
-def _build(source: str, name: str) -> Callable[..., Any]:
-    # The source holds nothing but what _Writer wrote from checked trees, with names through repr().
-    namespace: dict[str, Any] = {"np": np, **functions.NAMESPACE, "__builtins__": {}}
+def build(source: str, name: str, known: Mapping[str, Any] = functions.NAMESPACE) -> Callable[..., Any]:
+    """The function `name` of generated source, which sees the functions `known` and nothing else."""
+    # The source holds nothing but what Writer wrote from checked trees, with names through repr().
+    namespace: dict[str, Any] = {**known, "__builtins__": {}}
     exec(compile(source, "<contract>", "exec"), namespace)
     return namespace[name]  # type: ignore[no-any-return]
 
 
-def _learners(writer: _Writer, expressions: tuple[Expression, ...]) -> tuple[Learner, ...]:
+def _learners(writer: Writer, expressions: tuple[Expression, ...]) -> tuple[Learner, ...]:
     found = []
     before: list[str] = []
     for expression in expressions:
         for key, learn, of, by in writer.learnt_in(expression.tree):
             head = "\n".join(["def run(columns, as_of, state):", *before])
-            read_of, read_by = (_build(f"{head}\n    return {source}", "run") for source in (of, by))
+            read_of, read_by = (build(f"{head}\n    return {source}", "run") for source in (of, by))
             found.append((key, functions.LEARNERS[learn], read_of, read_by))
-        before.append(f"    {_local(expression.name)} = {writer.write(expression.tree)}")
+        before.append(f"    {local_name(expression.name)} = {writer.write(expression.tree)}")
     return tuple(found)
 
 
-def _local(name: str) -> str:
+def local_name(name: str) -> str:
+    """The name of a feature inside generated source."""
     return f"f_{name}"
 
 
-class _Writer:
-    """Writes one checked tree as NumPy source."""
+class Writer:
+    """Writes one checked tree as source over the functions of `features.functions`, or of `features.scalar`."""
 
     _OPERATORS: Mapping[type, str] = {
         ast.Add: "+",
@@ -207,11 +209,12 @@ class _Writer:
         self.features = {feature.name for feature in contract.features}
 
     def write(self, node: ast.expr) -> str:
+        """The source of a checked tree."""
         match node:
             case ast.Constant(value=value):
                 return repr(float(value))  # type: ignore[arg-type]  # texts are written by _compare
             case ast.Name(id=name):
-                return name if name == AS_OF else _local(name) if name in self.features else f"columns[{name!r}]"
+                return name if name == AS_OF else local_name(name) if name in self.features else f"columns[{name!r}]"
             case ast.BinOp(left=left, op=ast.Div(), right=right):
                 return f"divide({self.write(left)}, {self.write(right)})"
             case ast.BinOp(left=left, op=op, right=right):

@@ -82,6 +82,7 @@ def score_file(
     threads: int | None = None,
     reasons: bool = False,
     progress: Progress | None = None,
+    each: Callable[[Part], None] | None = None,
 ) -> BatchSummary:
     """Score every row of `source` (anything `data.read` reads) into `out` (.parquet or .csv).
 
@@ -89,7 +90,8 @@ def score_file(
     `<name>.rejected.parquet` (raw cells and reasons) and `<name>.calls<suffix>` (the contacts worth most,
     as many as the contract's capacity). All appear when everything is written, `out` last. An `as_of`
     given here wins over the contract's. `threads` is by default the number of processors; with `reasons`
-    the calls say why; `progress(rows done, rows in all or None)` is called after each batch. Raises what
+    the calls say why; `progress(rows done, rows in all or None)` is called after each batch, and `each` is
+    given it, in order. Raises what
     reading raises, SettingsError for an `out` or `as_of` that cannot be, and BundleMismatch for reasons
     of a bundle that cannot give any.
     """
@@ -106,6 +108,8 @@ def score_file(
                 if part.checked.rejected.num_rows:
                     rejected.write(part.checked.rejected)
                 tally.add(part)
+                if each is not None:
+                    each(part)
                 if progress is not None:
                     progress(tally.rows, passes.rows)
         if tally.best.num_rows:

@@ -1,25 +1,76 @@
-"""The BentoML service `churn`: POST /predict."""
+"""The BentoML service `churn`. BentoML brings processes, sockets, packing and signals; the routes are ours.
+
+They stand before BentoML's own as a middleware, the documented place for code that sees every request.
+Its access log, tracing and metrics are off: together they cost four times what a prediction does (see
+docs/serving.md), and ours say more. `timeout` is BentoML's last resort; the limits that clients meet
+are in `serving.settings`.
+"""
+
+import gc
+import os
+from typing import Any
 
 import bentoml
 
-from churn_assets.errors import ChurnError
-from churn_assets.serving.http import Holder, application
+from churn_assets.serving.core import Core
+from churn_assets.serving.front import Front
+from churn_assets.serving.routes import Routes
+from churn_assets.serving.settings import ServingSettings
 
-_app = application()
+_SETTINGS = ServingSettings.from_environ(os.environ)
 
 
-@bentoml.service(name="churn", traffic={"timeout": 10}, workers=1)
-@bentoml.asgi_app(_app, path="/")
+@bentoml.service(
+    name="churn",
+    workers=_SETTINGS.workers,
+    traffic={"timeout": _SETTINGS.timeout_s},
+    http={"host": _SETTINGS.host, "port": _SETTINGS.port},
+    metrics={"enabled": False},
+    logging={"access": {"enabled": False}},
+    tracing={"excluded_urls": ".*"},
+)
 class ChurnService:
-    """Scores one customer a request, with the bundle packed into the Bento or the home's champion."""
+    """Scores customers with the bundle packed into the Bento, or with the home's champion."""
 
-    def __init__(self) -> None:
-        self.holder: Holder = _app.state.holder
+    @bentoml.on_deployment  # type: ignore[untyped-decorator]  # bentoml is not followed by mypy
+    @staticmethod
+    def mend_dead_workers() -> None:
+        """In a container BentoML lets dead workers lie: with several of them, have it replace them."""
+        if _SETTINGS.workers > 1:
+            os.environ.pop("BENTOML_CONTAINERIZED", None)
 
-    def __is_ready__(self) -> bool:
-        """Ready once a verified bundle is loaded."""
-        try:
-            self.holder.scorer()
-        except ChurnError:
-            return False
-        return True
+    @bentoml.on_startup  # type: ignore[untyped-decorator]
+    async def start(self) -> None:
+        """Open the log, load the model, watch for the next."""
+        await _core().start()
+        # What is loaded now stays: no collection need walk over it again.
+        gc.collect()
+        gc.freeze()
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+    async def stop(self) -> None:
+        """Put on disk what was accepted."""
+        await _core().stop()
+
+
+_made: list[Core] = []
+
+
+def _core() -> Core:
+    # Made in the worker, not at import: the build and the supervisor import this module as well.
+    if not _made:
+        _made.append(Core(_SETTINGS, os.environ))
+    return _made[0]
+
+
+class _Door:
+    """The middleware: its worker's front, made when the application is."""
+
+    def __init__(self, app: Any) -> None:
+        self._front = Front(app, Routes(_core()))
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self._front(scope, receive, send)
+
+
+ChurnService.add_asgi_middleware(_Door)  # type: ignore[attr-defined]

@@ -1,0 +1,182 @@
+"""One worker's segment file: append, sync, cut what is torn, hand over.
+
+A segment is `<name>.open` while its worker appends to it, locked by that worker; it becomes
+`<name>.ready` by one rename when it is old or large enough, and nobody changes it afterwards. When a
+worker dies its lock goes with it, and any other worker (or the next start) hands its segment over: the
+torn last line, which was never acknowledged, is cut off. What is acknowledged has been through
+`fdatasync`, and the file's name through an `fsync` of its folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from churn_assets.errors import LogUnavailable
+
+OPEN, READY = ".open", ".ready"
+DEFAULT_BYTES, DEFAULT_AGE_S = 64 * 2**20, 60.0
+
+_sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
+_BLOCK = 1 << 16
+
+
+class Segment:
+    """The present segment of one worker and its successors. Not safe from several threads.
+
+    A file is made when the first row comes, so that a quiet worker leaves no empty files. `max_bytes`
+    and `max_age_s` say when it is handed over.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        max_bytes: int = DEFAULT_BYTES,
+        max_age_s: float = DEFAULT_AGE_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.folder = folder
+        self._max_bytes, self._max_age_s, self._clock = max_bytes, max_age_s, clock
+        self._path: Path | None = None
+        self._handle = -1
+        self._size = 0
+        self._since = 0.0
+
+    def append(self, data: bytes) -> None:
+        """Put whole lines on disk; when this returns they survive a loss of power.
+
+        Raises LogUnavailable, and then none of them is in the log: what was half written is cut off.
+        """
+        try:
+            if self._path is None:
+                self._begin()
+            _write(self._handle, data)
+            _sync_data(self._handle)
+        except OSError as error:
+            self._retreat()
+            raise LogUnavailable(
+                f"{self.folder}: cannot be written ({error.strerror or error}), expected room and write access; "
+                "free the disk or mend its permissions, the service goes on by itself"
+            ) from error
+        self._size += len(data)
+        if self._size >= self._max_bytes:
+            self.hand_over()
+
+    def hand_over_if_due(self) -> None:
+        """Hand the segment over once it is old enough."""
+        if self._path is not None and self._clock() - self._since >= self._max_age_s:
+            self.hand_over()
+
+    def hand_over(self) -> None:
+        """Close the segment and give it its final name; the next append begins another.
+
+        If the name cannot be given now, a later start gives it.
+        """
+        path, self._path = self._path, None
+        if path is None:
+            return
+        try:
+            with contextlib.suppress(OSError):
+                path.rename(path.with_suffix(READY))
+                sync_folder(self.folder)
+        finally:
+            os.close(self._handle)  # the lock is held until the name is given
+
+    def _begin(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        while True:
+            now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+            path = self.folder / f"{now}-{os.getpid()}-{secrets.token_hex(3)}{OPEN}"
+            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o640)
+            if _locked(handle, path):
+                break
+            os.close(handle)  # somebody took the empty file for an orphan in between
+        self._path, self._handle, self._size, self._since = path, handle, 0, self._clock()
+        sync_folder(self.folder)
+
+    def _retreat(self) -> None:
+        """After a failed write or sync: keep what was acknowledged, and never trust this file again.
+
+        A failed fdatasync may have dropped pages that a second one would call clean (Rebello et al. 2020).
+        """
+        if self._path is None:
+            return
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._handle, self._size)
+            os.fsync(self._handle)
+        if self._size == 0:
+            path, self._path = self._path, None
+            with contextlib.suppress(OSError):
+                path.unlink()
+            os.close(self._handle)
+        else:
+            self.hand_over()
+
+
+def adopt_orphans(folder: Path) -> int:
+    """Hand over the segments of workers that died, their torn tails cut; how many those were."""
+    adopted = 0
+    for path in sorted(folder.glob(f"*{OPEN}")):
+        with contextlib.suppress(OSError):  # a disk that cannot be written now: next time
+            adopted += _adopt(path)
+    return adopted
+
+
+def _adopt(path: Path) -> bool:
+    handle = os.open(path, os.O_RDWR)
+    try:
+        if not _locked(handle, path):
+            return False
+        whole = last_line_end(handle)
+        os.ftruncate(handle, whole)
+        os.fsync(handle)
+        if whole:
+            path.rename(path.with_suffix(READY))
+        else:
+            path.unlink()
+        sync_folder(path.parent)
+    finally:
+        os.close(handle)
+    return True
+
+
+def last_line_end(handle: int) -> int:
+    """Offset behind the last newline of an open file, 0 if there is none."""
+    end = os.fstat(handle).st_size
+    while end > 0:
+        start = max(0, end - _BLOCK)
+        found = os.pread(handle, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names that were made or changed in `folder` survive a loss of power."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _locked(handle: int, path: Path) -> bool:
+    """Whether this process now holds the lock of a file that still has its name."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.fstat(handle).st_ino == path.stat().st_ino
+    except (BlockingIOError, FileNotFoundError):
+        return False
+
+
+def _write(handle: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(handle, view) :]

@@ -1,0 +1,142 @@
+"""What Prometheus is told. Label values are from closed lists, so that no client can add a series.
+
+With several workers each writes its own files in PROMETHEUS_MULTIPROC_DIR, and any of them answers for
+all. The objects are made in a worker, after BentoML has named that folder.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+SCORE_BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
+LATENCY_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+COMMIT_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0)
+CAUSES = (
+    "busy", "content_type", "contract", "disk", "internal", "json", "method", "no_model", "path",
+    "rows", "size", "slow_body",
+)  # fmt: skip
+OTHER = "other"
+MEANINGS = {
+    "churn_predictions_total": "Predictions by model, arm and status: ok, or rejected.",
+    "churn_prediction_latency_seconds": "From a request's headers to its answer, log included.",
+    "churn_score": "Calibrated probabilities that were given.",
+    "churn_request_rejected_total": "Refused requests by cause.",
+    "churn_log_commit_seconds": "One group commit of the prediction log.",
+    "churn_log_queue": "Rows that wait for the disk, all workers.",
+    "churn_model_info": "1 for the model that answers.",
+    "churn_model_swaps_total": "Times a worker took another model while answering.",
+    "churn_model_refused_total": "Bundles that a worker refused to load.",
+    "churn_input_warnings_total": "Warnings by column: outside the training range, a rule broken, a stale as_of.",
+}
+
+
+class Metrics:
+    """The metrics of one worker. Made once a process."""
+
+    def __init__(self) -> None:
+        import prometheus_client as prometheus  # reads PROMETHEUS_MULTIPROC_DIR when it is imported
+
+        _bury_the_dead()
+        registry = prometheus.CollectorRegistry()
+
+        def make(kind: Any, name: str, labels: tuple[str, ...] = (), **options: Any) -> Any:
+            return kind(name, MEANINGS[name], labels, registry=registry, **options)
+
+        counter, histogram, gauge = prometheus.Counter, prometheus.Histogram, prometheus.Gauge
+        self._registry = registry
+        self._predictions = make(counter, "churn_predictions_total", ("model_version", "arm", "status"))
+        self._rejected = make(counter, "churn_request_rejected_total", ("cause",))
+        self._warnings = make(counter, "churn_input_warnings_total", ("column",))
+        self._info = make(gauge, "churn_model_info", ("model_version", "contract", "kind"), multiprocess_mode="livemax")
+        self._swaps = make(counter, "churn_model_swaps_total")
+        self._refused = make(counter, "churn_model_refused_total")
+        self._queue = make(gauge, "churn_log_queue", multiprocess_mode="livesum")
+        self.latency: Callable[[float], None] = make(
+            histogram, "churn_prediction_latency_seconds", buckets=LATENCY_BUCKETS
+        ).observe
+        self.score: Callable[[float], None] = make(histogram, "churn_score", buckets=SCORE_BUCKETS).observe
+        self._commit: Callable[[float], None] = make(
+            histogram, "churn_log_commit_seconds", buckets=COMMIT_BUCKETS
+        ).observe
+        # Finding a child by its labels costs as much as counting.
+        self._counted: dict[tuple[str, str, str], Callable[[float], None]] = {}
+        self._warned: dict[str, Callable[[], None]] = {}
+        self._columns: frozenset[str] = frozenset()
+        self._answers: tuple[str, str, str] | None = None
+        self.causes = {cause: self._rejected.labels(cause) for cause in CAUSES}
+
+    def predicted(self, version: str, arm: str, status: str, rows: int = 1) -> None:
+        """Count predictions of a model."""
+        known = self._counted.get((version, arm, status))
+        if known is None:
+            known = self._counted[version, arm, status] = self._predictions.labels(version, arm, status).inc
+        known(rows)
+
+    def rejected(self, cause: str) -> None:
+        """Count a refused request."""
+        self.causes[cause if cause in self.causes else "internal"].inc()
+
+    def warned(self, column: str) -> None:
+        """Count a warning; columns of no contract are counted together."""
+        known = self._warned.get(column)
+        if known is None:
+            name = column if column in self._columns else OTHER
+            known = self._warnings.labels(name).inc
+            if name is column:
+                self._warned[column] = known
+        known()
+
+    def committed(self, seconds: float, waiting: int) -> None:
+        """Tell of a group commit, and of what waits after it."""
+        self._commit(seconds)
+        self._queue.set(waiting)
+
+    def model(self, version: str, contract: str, kind: str, columns: frozenset[str]) -> None:
+        """Tell which model answers now."""
+        if self._answers is not None:
+            self._info.labels(*self._answers).set(0)
+            self._swaps.inc()
+        self._answers = (version, contract, kind)
+        self._columns = self._columns | columns
+        self._info.labels(version, contract, kind).set(1)
+
+    def model_refused(self) -> None:
+        """Count a bundle that was not taken."""
+        self._refused.inc()
+
+    def exposition(self) -> tuple[bytes, str]:
+        """(text, content type): all workers' metrics if there are several, else this process's."""
+        import prometheus_client as prometheus
+        from prometheus_client import multiprocess
+
+        if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+            registry = prometheus.CollectorRegistry()
+            multiprocess.MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+            return prometheus.generate_latest(registry), prometheus.CONTENT_TYPE_LATEST
+        return prometheus.generate_latest(self._registry), prometheus.CONTENT_TYPE_LATEST
+
+
+def _bury_the_dead() -> None:
+    """Take gauges of workers that were killed out of the sum; their counters stay."""
+    from prometheus_client import multiprocess
+
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if not folder:
+        return
+    for path in Path(folder).glob("gauge_live*_*.db"):
+        pid = path.stem.rpartition("_")[2]
+        if pid.isdigit() and not _lives(int(pid)):
+            multiprocess.mark_process_dead(int(pid), folder)  # type: ignore[no-untyped-call]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,158 @@
+"""The service in this process, and the real one in another; requests to both."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from churn_assets.contract.model import Contract
+from churn_assets.release.state import Champion, write_champion
+from churn_assets.scoring.bundle import write_bundle
+from churn_assets.serving.core import Core
+from churn_assets.serving.front import Front
+from churn_assets.serving.routes import Routes
+from churn_assets.serving.settings import ServingSettings
+from churn_assets_tests.scoring.tiny import AS_OF, customers, json_rows, scorer_of
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICE = "churn_assets.serving.service:ChurnService"
+SCORER = scorer_of("boosted")
+CUSTOMERS = customers(20, seed=3)
+ROW: dict[str, Any] = json_rows(CUSTOMERS)[0]
+ASKED = {**ROW, "as_of": AS_OF}
+
+T = TypeVar("T")
+
+
+def make_bundle(home: Path, kind: str = "boosted") -> Path:
+    return write_bundle(
+        home / "bundles",
+        scorer_of(kind),
+        card={"metrics": {"test_pr_auc": 0.9}},
+        golden=customers(40, seed=8),
+        as_of=AS_OF,
+        reference=customers(50, seed=9),
+        provenance={"made_at": "2026-11-21T00:00:00+00:00"},
+    )
+
+
+def promote(home: Path, bundle: Path, contract: Contract = SCORER.contract) -> None:
+    import datetime as dt
+
+    version, now = bundle.name, dt.datetime.now(dt.UTC)
+    write_champion(home, Champion(version, f"bundles/{version}", contract.fingerprint, 1, now, "a test", "to answer"))
+
+
+def home_with_champion(home: Path, kind: str = "boosted") -> Path:
+    promote(home, make_bundle(home, kind))
+    return home
+
+
+@asynccontextmanager
+async def in_process(home: Path, **settings: Any) -> AsyncIterator[tuple[httpx.AsyncClient, Core]]:
+    """A client of a core that has started on `home`."""
+    core = Core(ServingSettings(home=home, poll_s=0.05, **settings), {"CHURN_HOME": str(home)}, beside=home)
+
+    async def nothing(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("BentoML's application was asked")
+
+    await core.start()
+    transport = httpx.ASGITransport(Front(nothing, Routes(core)))
+    try:
+        async with httpx.AsyncClient(transport=transport, base_url="http://churn") as client:
+            yield client, core
+    finally:
+        await core.stop()
+
+
+def ask(home: Path, question: Callable[[httpx.AsyncClient, Core], Awaitable[T]], **settings: Any) -> T:
+    """What `question` finds out from a service on `home`."""
+
+    async def go() -> T:
+        async with in_process(home, **settings) as (client, core):
+            return await question(client, core)
+
+    return asyncio.run(go())
+
+
+def post(home: Path, path: str, body: object, **options: Any) -> httpx.Response:
+    """One POST to a service on `home`; bytes go as they are."""
+    headers = {"content-type": "application/json", **options.pop("headers", {})}
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+
+    async def question(client: httpx.AsyncClient, core: Core) -> httpx.Response:
+        return await client.post(path, content=content, headers={k: v for k, v in headers.items() if v is not None})
+
+    return ask(home, question, **options)
+
+
+def assert_refusal(response: httpx.Response, status: int) -> dict[str, Any]:
+    """The body of an error, which has the one shape."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    said: dict[str, Any] = response.json()
+    assert said.keys() == {"error", "detail"}
+    assert said["error"]
+    assert "\n" not in said["error"]
+    for fault in said["detail"]:
+        assert fault.keys() == {"row", "column", "found", "expected"}
+    return said
+
+
+@contextmanager
+def served(folder: Path, home: Path, workers: int = 1, **options: Any) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """`bentoml serve` on a free port: its address and process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    told = {
+        "CHURN_HOME": str(home),
+        "CHURN_WORKERS": str(workers),
+        "CHURN_HOST": "127.0.0.1",
+        "CHURN_PORT": str(port),
+        "CHURN_POLL_S": "0.1",
+        "BENTOML_HOME": str(folder / "bentoml"),
+        "BENTOML_DO_NOT_TRACK": "True",
+        **options.pop("environ", {}),
+    }
+    (folder / "bentoml").mkdir(exist_ok=True)
+    with (folder / "log").open("ab") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "bentoml", "serve", SERVICE],
+            cwd=ROOT,
+            env={**os.environ, **told},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            **options,
+        )
+        try:
+            wait_for(f"http://127.0.0.1:{port}/livez", server, folder / "log")
+            yield f"http://127.0.0.1:{port}", server
+        finally:
+            server.terminate()
+            server.wait(20)
+
+
+def wait_for(url: str, server: subprocess.Popen[bytes], log: Path, status: int = 200) -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        assert server.poll() is None, f"the server ended by itself: {log.read_text()[-2000:]}"
+        try:
+            if httpx.get(url, timeout=2).status_code == status:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError(f"{url} did not answer {status} within 90 s: {log.read_text()[-2000:]}")

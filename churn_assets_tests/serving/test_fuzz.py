@@ -1,0 +1,137 @@
+"""Whatever is sent, the service answers in its one shape, and never with 5xx."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from churn_assets_tests.serving.client import ASKED, assert_refusal, home_with_champion, in_process
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**40), 10**40) | st.floats() | st.text(max_size=20)
+    | st.sampled_from(["2012-02-30", "9999-12-31", "0001-01-01", "NaN", "", " ", "\x00", "1e400", "2014-W04-1"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+
+
+class Service:
+    """A service that lives as long as its event loop, so that thousands of requests share one start."""
+
+    def __init__(self, home) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._context = in_process(home, body_bytes=100_000, batch_bytes=100_000)
+        self.client, self.core = self._loop.run_until_complete(self._context.__aenter__())
+
+    def send(self, method: str, path: str, content: bytes, headers: dict[str, str]) -> httpx.Response:
+        return self._loop.run_until_complete(self.client.request(method, path, content=content, headers=headers))
+
+    def close(self) -> None:
+        self._loop.run_until_complete(self._context.__aexit__(None, None, None))
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    made = Service(home_with_champion(tmp_path_factory.mktemp("fuzz")))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def document(service):
+    return service.send("GET", "/docs.json", b"", {}).json()
+
+
+def check(response: httpx.Response) -> None:
+    assert response.status_code < 500, response.text
+    if response.status_code >= 400:
+        assert_refusal(response, response.status_code)
+
+
+def values(schema: dict, document: dict) -> st.SearchStrategy:
+    """What an OpenAPI schema of the document allows, bounds and nulls included."""
+    if "$ref" in schema:
+        return values(document["components"]["schemas"][schema["$ref"].rpartition("/")[2]], document)
+    if "oneOf" in schema:
+        return st.one_of([values(one, document) for one in schema["oneOf"]])
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
+    low, high = schema.get("minimum"), schema.get("maximum")
+    kinds = {
+        "number": lambda: st.floats(low, high, allow_nan=False, allow_infinity=False),
+        "integer": lambda: st.integers(None if low is None else int(low), None if high is None else int(high)),
+        "boolean": st.booleans,
+        "string": lambda: st.dates().map(str) if "2" in str(schema.get("example")) else st.text(min_size=1, max_size=9),
+        "array": lambda: st.lists(values(schema["items"], document), min_size=schema.get("minItems", 0), max_size=5),
+        "object": lambda: _objects(schema, document),
+    }
+    found = kinds[schema["type"]]()
+    return st.none() | found if schema.get("nullable") else found
+
+
+def _objects(schema: dict, document: dict) -> st.SearchStrategy:
+    fields = {name: values(one, document) for name, one in schema["properties"].items()}
+    needed = {name: fields.pop(name) for name in schema["required"]}
+    return st.fixed_dictionaries(needed, optional=fields)
+
+
+POSTS = ["/predict", "/predict_batch", "/feedback"]
+JSON = {"content-type": "application/json"}
+
+
+@pytest.mark.parametrize("path", POSTS)
+@given(data=st.data())
+def test_what_the_document_allows_is_never_a_5xx_and_mostly_answered(service, document, path, data):
+    schema = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    body = data.draw(values(schema, document))
+    response = service.send("POST", path, json.dumps(body).encode(), JSON)
+    check(response)
+    assert response.status_code in (200, 422), "JSON of the right shape breaks a rule at most"
+
+
+@pytest.mark.parametrize("path", POSTS)
+@given(data=st.data())
+def test_a_right_body_with_something_spoilt_is_never_a_5xx(service, path, data):
+    right = {
+        "/predict": ASKED,
+        "/predict_batch": {"customers": [{k: v for k, v in ASKED.items() if k != "as_of"}] * 2, "as_of": "2014-01-20"},
+        "/feedback": {"prediction_id": "p", "churned": True, "observed_at": "2014-01-20"},
+    }
+    body = copy.deepcopy(right[path])
+    target = data.draw(st.sampled_from([body, *(body.get("customers") or [])]))
+    for _ in range(data.draw(st.integers(1, 3))):
+        target[data.draw(st.sampled_from([*target]) | st.text(max_size=8))] = data.draw(JUNK)
+    check(service.send("POST", path, json.dumps(body).encode(), JSON))
+
+
+@pytest.mark.parametrize("path", POSTS)
+@given(body=JUNK.map(lambda junk: json.dumps(junk).encode()) | st.binary(max_size=300))
+def test_junk_is_never_a_5xx(service, path, body):
+    check(service.send("POST", path, body, JSON))
+
+
+@settings(max_examples=100)
+@given(
+    method=st.sampled_from(["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE"]),
+    path=st.sampled_from([*POSTS, "/model", "/", "/docs", "/docs.json", "/metrics", "/livez", "/readyz"])
+    | st.text("abc/.%?#~", max_size=12).map("/".__add__),
+    kind=st.sampled_from(
+        ["application/json", "text/plain", "multipart/form-data", "application/json; charset=utf-16", ""]
+    ),
+    length=st.sampled_from([None, "0", "7", "99999999999999999999"]),
+    body=st.binary(max_size=40),
+)
+def test_any_method_path_and_header_is_never_a_5xx(service, method, path, kind, length, body):
+    headers = {"content-type": kind} | ({"content-length": length} if length else {})
+    response = service.send(method, path, body, headers)
+    assert response.status_code < 500
+    if response.status_code >= 400 and method != "HEAD":
+        assert_refusal(response, response.status_code)

@@ -1,0 +1,68 @@
+"""The service's settings, and that the documentation tells what there is."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from churn_assets.errors import SettingsError
+from churn_assets.serving.metrics import CAUSES, MEANINGS
+from churn_assets.serving.routes import Routes
+from churn_assets.serving.settings import ServingSettings
+from churn_assets_tests.serving.client import ROOT, ask
+
+PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+TOLD = dict(re.findall(r"^\| `(CHURN_\w+)` \| `([^`]*)` \|", (ROOT / "docs" / "settings.md").read_text(), re.M))
+
+
+def test_an_empty_environment_gives_the_defaults_that_are_told(tmp_path):
+    found = ServingSettings.from_environ({"CHURN_HOME": str(tmp_path)})
+    assert found == ServingSettings(home=tmp_path)
+    named = {
+        "host": "CHURN_HOST", "port": "CHURN_PORT", "workers": "CHURN_WORKERS", "timeout_s": "CHURN_TIMEOUT_S",
+        "body_bytes": "CHURN_BODY_BYTES", "batch_bytes": "CHURN_BATCH_BYTES", "batch_rows": "CHURN_BATCH_ROWS",
+        "poll_s": "CHURN_POLL_S", "stale_days": "CHURN_STALE_DAYS", "log": "CHURN_LOG",
+        "log_segment_bytes": "CHURN_LOG_SEGMENT_BYTES", "log_segment_s": "CHURN_LOG_SEGMENT_S",
+        "log_queue_rows": "CHURN_LOG_QUEUE", "level": "CHURN_LOG_LEVEL", "access_log": "CHURN_ACCESS_LOG",
+    }  # fmt: skip
+    assert named.keys() | {"home"} == {field.name for field in dataclasses.fields(found)}
+    for field, variable in named.items():
+        value = getattr(found, field)
+        text = f"{value:g}" if isinstance(value, float) else str(int(value) if isinstance(value, bool) else value)
+        assert TOLD[variable] == text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CHURN_PORT", "0"), ("CHURN_PORT", "http"), ("CHURN_WORKERS", "-1"), ("CHURN_WORKERS", "1.5"),
+        ("CHURN_TIMEOUT_S", "soon"), ("CHURN_TIMEOUT_S", "nan"), ("CHURN_LOG", "yes"), ("CHURN_LOG_LEVEL", "loud"),
+        ("CHURN_BATCH_ROWS", "9" * 30), ("CHURN_POLL_S", "0"),
+    ],
+)  # fmt: skip
+def test_a_value_that_cannot_be_is_refused_by_name(tmp_path, name, value):
+    with pytest.raises(SettingsError, match=name):
+        ServingSettings.from_environ({"CHURN_HOME": str(tmp_path), name: value})
+
+
+def test_every_route_metric_and_cause_is_documented(tmp_path):
+    async def question(client, core):
+        return {f"`{method} {path}`" for path, methods in Routes(core).table.items() for method in methods} - {
+            f"`HEAD {path}`" for path in Routes(core).table
+        }
+
+    assert ask(tmp_path, question) == set(re.findall(r"^\| (`(?:GET|POST) /[^`]*`)", PAGE, re.M))
+    assert set(MEANINGS) == set(re.findall(r"^\| `(churn_\w+)` \|", PAGE, re.M))
+    told = next(line for line in PAGE.splitlines() if line.startswith("| `churn_request_rejected_total`"))
+    assert set(CAUSES) <= set(re.findall(r"`(\w+)`", told))
+
+
+def test_every_status_that_a_reply_may_have_is_documented():
+    told = set(re.findall(r"^\| (\d{3}) \|", PAGE, re.M))
+    used = set()
+    for path in (Path(ROOT) / "churn_assets" / "serving").glob("*.py"):
+        used |= set(re.findall(r"(?:refused|retry)\((\d{3})", path.read_text()))
+    assert used - {"500"} == told, "a 500 is a mistake of ours, not a part of the interface"

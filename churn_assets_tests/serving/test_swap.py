@@ -1,0 +1,153 @@
+"""The champion changes while requests go on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+
+import pytest
+
+from churn_assets.errors import BundleCorrupt, NoChampion
+from churn_assets.serving.model import Models, find_bundle, load_served, replay_one_by_one
+from churn_assets_tests.scoring.tiny import KINDS
+from churn_assets_tests.serving.client import ASKED, ask, home_with_champion, make_bundle, promote
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bundle_of_every_kind_is_served(tmp_path, kind):
+    assert load_served(make_bundle(tmp_path, kind)).scorer.version
+
+
+def test_another_champion_takes_over_and_no_request_fails(tmp_path):
+    home = home_with_champion(tmp_path, "boosted")
+    bundles = [make_bundle(home, kind) for kind in ("logistic", "network", "boosted")]
+
+    async def question(client, core):
+        seen, stop = [], asyncio.Event()
+
+        async def load():
+            while not stop.is_set():
+                response = await client.post("/predict", json=ASKED)
+                seen.append((response.status_code, response.json().get("model_version")))
+
+        clients = [asyncio.create_task(load()) for _ in range(4)]
+        for bundle in bundles:
+            promote(home, bundle)
+            async with asyncio.timeout(30):
+                while core.models.current.scorer.version != bundle.name:
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+        stop.set()
+        await asyncio.gather(*clients)
+        return seen, (await client.get("/metrics")).text
+
+    seen, metrics = ask(home, question)
+    assert {status for status, _ in seen} == {200}
+    assert {version for _, version in seen} == {bundle.name for bundle in bundles}
+    assert "churn_model_swaps_total 3.0" in metrics
+    assert metrics.count("churn_model_info{") == 3
+    assert f'kind="boosted",model_version="{bundles[-1].name}"}} 1.0' in metrics
+
+
+def spoilt(home, kind="logistic"):
+    """A bundle whose golden rows expect something else, its seals mended."""
+    from churn_assets.scoring.sealed import MANIFEST, _hashes, _manifest, canonical_json
+
+    bundle = make_bundle(home, kind)
+    golden = json.loads((bundle / "golden.json").read_bytes())
+    golden["probability"][3] += 0.01
+    (bundle / "golden.json").write_bytes(canonical_json(golden))
+    about = {k: v for k, v in json.loads((bundle / MANIFEST).read_bytes()).items() if k in ("contract", "fingerprint")}
+    (bundle / MANIFEST).write_bytes(_manifest(about, _hashes(bundle), frozenset({"provenance.json"})))
+    return bundle
+
+
+def test_a_bundle_that_fails_its_golden_rows_is_refused_and_the_old_one_answers(tmp_path):
+    home = home_with_champion(tmp_path)
+    bad = spoilt(home)
+
+    async def question(client, core):
+        before = (await client.post("/predict", json=ASKED)).json()["model_version"]
+        promote(home, bad)
+        async with asyncio.timeout(30):
+            while core.models.refused is None:
+                await asyncio.sleep(0.01)
+        after = await client.post("/predict", json=ASKED)
+        ready = await client.get("/readyz")
+        metrics = (await client.get("/metrics")).text
+        promote(home, home / "bundles" / before)
+        async with asyncio.timeout(30):
+            while core.models.refused is not None:
+                await asyncio.sleep(0.01)
+        return before, after, ready, metrics
+
+    before, after, ready, metrics = ask(home, question)
+    assert (after.status_code, after.json()["model_version"]) == (200, before)
+    assert ready.status_code == 200
+    assert "it must score" in ready.json()["detail"]["model_refused"]
+    assert "churn_model_refused_total 1.0" in metrics
+
+
+def test_a_refused_bundle_is_not_loaded_again_at_every_look(tmp_path):
+    loads, now = [], [0.0]
+
+    def load(path):
+        loads.append(path)
+        raise BundleCorrupt("no good")
+
+    models = Models(lambda: tmp_path, load, clock=lambda: now[0])
+    for _ in range(5):
+        models.look()
+    assert len(loads) == 1
+    now[0] = 31.0
+    models.look()
+    assert len(loads) == 2
+    assert models.refusals == 1
+    assert models.missing == "no good"
+
+
+def test_a_pointer_that_cannot_be_read_changes_nothing_and_is_told(tmp_path):
+    home = home_with_champion(tmp_path)
+
+    async def question(client, core):
+        (home / "champion.json").write_text("{half")
+        async with asyncio.timeout(30):
+            while core.models.refused is None:
+                await asyncio.sleep(0.01)
+        return await client.post("/predict", json=ASKED), await client.get("/readyz")
+
+    answer, ready = ask(home, question)
+    assert answer.status_code == ready.status_code == 200
+    assert "champion.json" in ready.json()["detail"]["model_refused"]
+
+
+def test_the_first_model_is_taken_up_without_a_restart(tmp_path):
+    async def question(client, core):
+        before = await client.post("/predict", json=ASKED)
+        home_with_champion(tmp_path)
+        async with asyncio.timeout(30):
+            while core.models.current is None:
+                await asyncio.sleep(0.01)
+        return before.status_code, (await client.post("/predict", json=ASKED)).status_code
+
+    assert ask(tmp_path, question) == (503, 200)
+
+
+def test_the_quick_way_must_reproduce_the_golden_rows_too(tmp_path):
+    served = load_served(make_bundle(tmp_path))
+    served.one._calibrate = lambda margin: 0.5
+    with pytest.raises(BundleCorrupt, match="alone, it must score"):
+        replay_one_by_one(served)
+
+
+def test_the_bundle_is_the_one_named_else_packed_else_the_champion(home, tmp_path):
+    bundle = next((home / "bundles").iterdir())
+    shutil.copytree(bundle, tmp_path / "bundle")
+    from pathlib import Path
+
+    assert find_bundle({"CHURN_BUNDLE": "x", "CHURN_HOME": "y"}, tmp_path) == Path("x")
+    assert find_bundle({"CHURN_HOME": str(home)}, tmp_path) == tmp_path / "bundle"
+    assert find_bundle({"CHURN_HOME": str(home)}, tmp_path / "elsewhere").parent == home / "bundles"
+    with pytest.raises(NoChampion):
+        find_bundle({"CHURN_HOME": str(tmp_path)}, tmp_path / "elsewhere")
