@@ -68,7 +68,7 @@ def test_the_main_job_ends_with_a_summary_and_the_next_commands(made):
     home, result = made
     said = result.stdout
     assert "generated, not real" in said
-    assert "2,500 rows in, " in said
+    assert "2,500 rows in; repaired: " in said
     assert "Chosen: " in said
     assert "It is the champion" in said
     for word in ("logistic", "boosted", "network", "churn ui", "churn status --json", "churn score FILE"):
@@ -174,7 +174,7 @@ MISTAKES = {
     "a switch that is no switch": (["status"], {"CHURN_TELEMETRY": "maybe"}, "CHURN_TELEMETRY is 'maybe'"),
     "an executor that is none": (["status"], {"CHURN_EXECUTOR": "threads"}, "in_process, forkserver"),
     "a home that is below a file": (["run"], {"CHURN_HOME": "/dev/null/home"}, "cannot be written"),
-    "a home that no database URL can name": (["status"], {"CHURN_HOME": "/tmp/50%off"}, "holds '%'"),
+    "a home that no database URL can name": (["status"], {"CHURN_HOME": "/var/lib/50%off"}, "holds '%'"),
     "no such asset": (["run", "--select", "call_list"], {}, "there is no asset 'call_list'; there are: boosted_"),
     "nothing to spend on": (["budget", "100"], {}, "no model has been promoted"),
     "nothing to score with": (["score", "new.csv"], {}, "no model has been promoted"),

@@ -18,7 +18,7 @@ def test_a_telecom_table_goes_from_file_to_call_list_by_two_commands(tmp_path):
     made = churn("run", "--contract", contract, "--source", table, home=home)
     assert made.returncode == 0, made.stderr + made.stdout
     assert "Chosen:" in made.stdout
-    assert "700 rows in, 0 repaired, 0 rejected" in made.stdout
+    assert "700 rows in; repaired: none; 0 rejected" in made.stdout
     scored = churn("score", table, "-o", tmp_path / "scores.csv", home=home)
     assert scored.returncode == 0, scored.stderr
     assert len((tmp_path / "scores.csv").read_text().splitlines()) == 701

@@ -252,6 +252,14 @@ def test_intervals_hold_their_order_and_values_their_definition(seed):
     assert found["lift_at_10_percent"]["value"] == pytest.approx(churned[first].mean() / churned.mean())
 
 
+def test_the_profit_curve_has_the_interval_of_the_profit_report(facts):
+    sizes = facts["profit"]["list_sizes"]
+    curve = np.array(facts["sides"]["test"]["curves"]["profit"])
+    for row in sizes:
+        low, high = (np.interp(row["contacted_share"], curve[:, 0], curve[:, i]) for i in (2, 3))
+        assert high - low == pytest.approx(row["high"] - row["low"], rel=0.25, abs=0.05)
+
+
 def test_a_segment_of_everybody_has_the_figures_of_everybody():
     churned, probability = drawn(3, rows=2000)
     tested = Scored.of(churned, probability, 1)

@@ -68,10 +68,8 @@ def data_profile(project: Project, validated_customers: pa.Table) -> Iterator[dg
     owners=OWNERS,
     kinds={"html", "mlflow"},
     code_version="1",
-    deps=[
-        "leakage_audit",
-        "cross_validation",
-    ],  # read from their files: a report of an unaudited model is still a report
+    # Read from their files: the report of an unaudited model is still a report.
+    deps=["leakage_audit", "cross_validation"],
     check_specs=[
         dg.AssetCheckSpec(
             COMPLETE, asset="model_report", description="The page loads nothing from elsewhere and runs no script."

@@ -38,11 +38,12 @@ class Scored:
     churned: Labels
     probability: Floats
     weights: Floats
+    seed: int
 
     @classmethod
     def of(cls, churned: Labels, probability: Floats, seed: int) -> Scored:
         """With `DRAWS` stratified bootstrap samples."""
-        return cls(churned, probability, bootstrap_weights(churned, DRAWS, seed))
+        return cls(churned, probability, bootstrap_weights(churned, DRAWS, seed), seed)
 
 
 def curves(tested: Scored, value: Value) -> dict[str, Any]:
@@ -153,7 +154,9 @@ def _profit(tested: Scored, order: npt.NDArray[np.intp], value: Value) -> list[l
         padded = np.concatenate([np.zeros((*values.shape[:-1], 1)), np.cumsum(values, axis=-1)], axis=-1)
         return np.asarray(padded[..., ends] / count)
 
-    low, high = np.quantile(up_to(tested.weights[:, order] * worth), [0.025, 0.975], axis=0)
+    # Not stratified, as in `profit_report`: how many churn is part of what money is uncertain of.
+    drawn = np.random.default_rng(tested.seed).multinomial(count, np.full(count, 1 / count), size=DRAWS)
+    low, high = np.quantile(up_to(drawn * worth), [0.025, 0.975], axis=0)
     return np.round(np.stack([ends / count, up_to(worth), low, high], axis=1), 6).tolist()  # type: ignore[no-any-return]
 
 
