@@ -12,10 +12,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from churn_assets.cli_contract import contract_app
+from churn_assets.cli_log import log_app
 from churn_assets.errors import ChurnError
-from churn_assets.settings import Settings
-
-MISTAKE, FAILURE, STOPPED = 2, 1, 130
+from churn_assets.terminal import FAILURE, MISTAKE, STOPPED, ContractOption, HomeOption, err, out, plain, settings_of
 
 app = typer.Typer(
     help="Who is about to leave, how sure that is, and whom to call.",
@@ -23,15 +23,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-contract_app = typer.Typer(help="Look at a contract, the file that describes a customer table.", no_args_is_help=True)
 app.add_typer(contract_app, name="contract")
-log_app = typer.Typer(help="Look into the prediction log, also while it is written.", no_args_is_help=True)
 app.add_typer(log_app, name="log")
-
-out, err = Console(highlight=False), Console(stderr=True, highlight=False)
-
-HomeOption = Annotated[Path | None, typer.Option("--home", help="Where all state is kept. Default: CHURN_HOME.")]
-ContractOption = Annotated[Path | None, typer.Option("--contract", help="Contract file. Default: CHURN_CONTRACT.")]
 
 
 def main() -> None:
@@ -44,7 +37,7 @@ def main() -> None:
 
 
 def _tell_mistake(words: str) -> None:
-    err.print(f"[red]error:[/red] {_plain(words)}", soft_wrap=True)
+    err.print(f"[red]error:[/red] {plain(words)}", soft_wrap=True)
 
 
 @app.command(epilog="Example: [bold]churn run --source data/raw/customers.xlsx[/bold]")
@@ -63,10 +56,11 @@ def run(
     ] = 0,
 ) -> None:
     """Materialise the whole graph: from the customer table to the chosen model and the call list."""
-    settings = _settings(home, contract, source)
+    settings = settings_of(home, contract, source)
     from churn_assets.definitions import build
     from churn_assets.defs.run import alone_in, prepare_home, run_graph, tuning
-    from churn_assets.progress import Progress, summarise
+    from churn_assets.progress import Progress
+    from churn_assets.shown import summarise
 
     defs = build(settings)
     prepare_home(settings)
@@ -78,7 +72,7 @@ def run(
     for line in outcome.mistakes:
         _tell_mistake(line)
     for line in outcome.failures:
-        err.print(f"[red]failed:[/red] {_plain(line)}", soft_wrap=True)
+        err.print(f"[red]failed:[/red] {plain(line)}", soft_wrap=True)
     said = f"The champion and the call list are as they were. Look closer: `churn ui`, run {outcome.run_id}."
     err.print("stopped. " * outcome.interrupted + said, soft_wrap=True)
     if outcome.interrupted:
@@ -100,7 +94,7 @@ def score(
     home: HomeOption = None,
 ) -> None:
     """Score a file with the champion: the call list of its customers, in bounded memory."""
-    settings = _settings(home)
+    settings = settings_of(home)
     from churn_assets.progress import score_with_progress
 
     if not score_with_progress(settings, file, output, as_of, reasons, out, err, log):
@@ -120,8 +114,9 @@ def audit(
 
     Ends with 1 if a column over the contract's limits is not attested: registration would refuse.
     """
-    settings = _settings(None, contract, source)
-    from churn_assets.progress import audit_with_progress, show_audit
+    settings = settings_of(None, contract, source)
+    from churn_assets.progress import audit_with_progress
+    from churn_assets.shown import show_audit
 
     found = audit_with_progress(settings, err)
     if as_json:
@@ -139,9 +134,9 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False, home: HomeOption = None
 ) -> None:
     """What this home holds: the champion, its figures, where things lie."""
-    settings = _settings(home)
-    from churn_assets.progress import show_status
+    settings = settings_of(home)
     from churn_assets.release.status import read_status
+    from churn_assets.shown import show_status
 
     found = read_status(settings)
     if as_json:
@@ -159,8 +154,8 @@ def budget(
     home: HomeOption = None,
 ) -> None:
     """What a budget buys: how many of the call list to contact, and what that is expected to bring."""
-    settings = _settings(home)
-    from churn_assets.progress import show_budget
+    settings = settings_of(home)
+    from churn_assets.shown import show_budget
 
     show_budget(settings, amount, not beyond_capacity, out)
 
@@ -173,7 +168,7 @@ def ui(
     home: HomeOption = None,
 ) -> None:
     """Dagster's UI on the runs, assets, schedules and sensors of this home."""
-    settings = _settings(home, contract)
+    settings = settings_of(home, contract)
     from churn_assets.defs.run import prepare_home
 
     prepare_home(settings)
@@ -191,7 +186,7 @@ def serve(
     home: HomeOption = None,
 ) -> None:
     """Answer requests with the champion of this home, in BentoML."""
-    settings = _settings(home)
+    settings = settings_of(home)
     for name, value in (("CHURN_PORT", port), ("CHURN_HOST", host), ("CHURN_WORKERS", workers)):
         if value is not None:
             os.environ[name] = str(value)
@@ -237,7 +232,7 @@ def generate(
     from churn_assets.data.write import write_customers
     from churn_assets.progress import Counting
 
-    named = _settings().root / "contracts" / f"{contract}.toml"
+    named = settings_of().root / "contracts" / f"{contract}.toml"
     found = load_contract(named if named.is_file() and not Path(contract).is_file() else Path(contract))
     happening = read_scenario(
         found, drift or (), fault or (), (offer, effect, targeting), label_delay_days=label_delay, over_days=over_days
@@ -245,114 +240,7 @@ def generate(
     with Counting(err, "rows generated") as tell:
         written = write_customers(found, rows, seed, output, happening, truth=truth, labels=labels, tell=tell)
     files = ", ".join(map(str, written.files))
-    out.print(_plain(f"{written.rows:,} generated customers, not real ones, seed {seed}: {files}"), soft_wrap=True)
-
-
-@contract_app.command(epilog="Example: [bold]churn contract check contracts/telecom.toml[/bold]")
-def check(
-    path: Annotated[Path | None, typer.Argument(help="Contract file. Default: CHURN_CONTRACT.")] = None,
-) -> None:
-    """Say whether a contract can be used; if not, where it is wrong and what is allowed."""
-    from churn_assets.contract.load import load_contract
-
-    found = load_contract(path or _settings().contract_path)
-    made = sum(feature.model for feature in found.features)
-    out.print(
-        f"{found.where} is fine: '{found.name}', {len(found.columns)} columns, "
-        f"{len(found.feature_columns) + made} features, {len(found.rules)} rules, fingerprint {found.fingerprint[:12]}",
-        soft_wrap=True,
-    )
-
-
-@contract_app.command(epilog="Example: [bold]churn contract show contracts/store.toml[/bold]")
-def show(
-    path: Annotated[Path | None, typer.Argument(help="Contract file. Default: CHURN_CONTRACT.")] = None,
-) -> None:
-    """Show a contract as tables: columns, features, rules, what a customer is worth."""
-    from churn_assets.contract.load import load_contract
-    from churn_assets.progress import show_contract
-
-    show_contract(load_contract(path or _settings().contract_path), out)
-
-
-@log_app.command("tail", epilog="Example: [bold]churn log tail -n 5 | jq .score[/bold]")
-def log_tail(
-    rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="How many.")] = 10, home: HomeOption = None
-) -> None:
-    """Print the newest rows, one JSON object a line."""
-    import json
-
-    from churn_assets.predlog.read import tail
-
-    for row in tail(_settings(home).predlog_dir, rows):
-        typer.echo(json.dumps(row))
-
-
-@log_app.command("count", epilog="Example: [bold]churn log count[/bold]")
-def log_count(home: HomeOption = None) -> None:
-    """Count segments, bytes and rows by kind."""
-    from churn_assets.predlog.read import count
-
-    folder = _settings(home).predlog_dir
-    found = count(folder)
-    kinds = ", ".join(f"{rows:,} {kind}" for kind, rows in sorted(found.kinds.items())) or "no rows"
-    damage = f"; {found.torn} torn tails, {found.broken} broken lines" if found.torn or found.broken else ""
-    out.print(f"{folder}: {found.segments:,} segments, {found.size:,} bytes, {kinds}{damage}", soft_wrap=True)
-
-
-@log_app.command("verify", epilog="Example: [bold]churn log verify --ids acknowledged.txt[/bold]")
-def log_verify(
-    ids: Annotated[Path, typer.Option("--ids", help="A file of prediction or feedback ids, one a line.")],
-    home: HomeOption = None,
-) -> None:
-    """Exit with 0 only if each id is in the log exactly once; say which are not."""
-    from churn_assets.predlog.read import read_ids, verify
-
-    verdict = verify(_settings(home).predlog_dir, read_ids(ids))
-    for what, names in (("missing", verdict.missing), ("more than once", verdict.repeated)):
-        for name in names:
-            typer.echo(f"{what}: {name}")
-    (out if verdict.kept else err).print(str(verdict), soft_wrap=True)
-    if not verdict.kept:
-        raise typer.Exit(FAILURE)
-
-
-@contract_app.command(
-    epilog="Example: [bold]churn contract init customers.csv --label Churn --churned Yes -o contracts/mine.toml[/bold]"
-)
-def init(
-    file: Annotated[str, typer.Argument(help="Any table: xlsx, csv, parquet or duckdb://file?table=name.")],
-    label: Annotated[str, typer.Option(help="The column that says who churned.")],
-    churned: Annotated[str, typer.Option(help="Its value for a customer who churned.")],
-    key: Annotated[str | None, typer.Option("--id", help="The column that names a customer. Default: found.")] = None,
-    cohort: Annotated[
-        str | None, typer.Option(help="When a customer came: a date, or a tenure. Default: found.")
-    ] = None,
-    sheet: Annotated[str | None, typer.Option(help="Sheet of a workbook. Default: the first.")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where to.")] = Path("contracts/mine.toml"),
-    force: Annotated[bool, typer.Option("--force", help="Write over a contract that is there.")] = False,
-) -> None:
-    """Draft a contract from any table: enough to train and score by, with what is unclear as questions in it."""
-    from churn_assets.data.draft import Wish, draft_contract, refuse_existing, write_draft
-    from churn_assets.data.draft_time import slug
-    from churn_assets.progress import Counting, show_draft
-
-    refuse_existing(output, force)  # before a long table is read
-    wish = Wish(label, churned, key, cohort, sheet, name=slug(output.stem))
-    with Counting(err, "rows read") as tell:
-        draft = draft_contract(file, wish, tell=tell)
-    write_draft(draft, output, force)
-    show_draft(draft, file, output, out)
-
-
-def _settings(home: Path | None = None, contract: Path | None = None, source: str | None = None) -> Settings:
-    """Options win over the environment; they are put there, so that every process of this run agrees."""
-    given = {"CHURN_HOME": home, "CHURN_CONTRACT": contract}
-    # A path on the command line is relative to where it was typed, not to the project.
-    os.environ.update({name: str(path.absolute()) for name, path in given.items() if path is not None})
-    if source is not None:
-        os.environ["CHURN_SOURCE"] = source if "://" in source else str(Path(source).absolute())
-    return Settings.from_environ(os.environ)
+    out.print(plain(f"{written.rows:,} generated customers, not real ones, seed {seed}: {files}"), soft_wrap=True)
 
 
 @contextmanager
@@ -364,12 +252,6 @@ def _past_dagster() -> Iterator[Console]:
     """
     with os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding, errors="replace") as file:
         yield Console(file=file, highlight=False)
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
 
 
 if __name__ == "__main__":
