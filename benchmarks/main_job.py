@@ -7,6 +7,7 @@ BentoML. The ratio is what the platform costs on top of the work.
 """
 
 import os
+import re
 import resource
 import statistics
 import subprocess
@@ -51,19 +52,25 @@ def main() -> None:
     churn = [str(Path(sys.executable).parent / "churn"), "run"]
     bare = [sys.executable, "-c", BARE]
     ours, theirs = [], []
+    steps: dict[str, list[float]] = {}
     for repeat in range(repeats):
         for command in (churn, bare) if repeat % 2 else (bare, churn):
-            (ours if command is churn else theirs).append(measured(command))
+            *figures, said = measured(command)
+            (ours if command is churn else theirs).append(tuple(figures))
+            for step, seconds in re.findall(r"^made +(\w+) ([0-9.]+) s", said, re.MULTILINE):
+                steps.setdefault(step, []).append(float(seconds))
     ratios = sorted(one[0] / two[0] for one, two in zip(ours, theirs, strict=True))
     print(
         f"churn run: {middle(ours, 0):.1f} CPU s, {middle(ours, 1):.1f} s wall, peak {middle(ours, 2):,.0f} MiB; "
         f"the same functions in one script {middle(theirs, 0):.1f} CPU s, {middle(theirs, 1):.1f} s wall; "
         f"CPU ratio {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f} in {repeats} repeats)"
     )
+    longest = sorted(((statistics.median(s), step) for step, s in steps.items()), reverse=True)
+    print("where they go, s a step: " + ", ".join(f"{step} {s:.1f}" for s, step in longest if s >= 0.3))
 
 
-def measured(command: Sequence[str]) -> tuple[float, float, float]:
-    """CPU seconds of the process and its children, wall seconds, largest peak so far in MiB."""
+def measured(command: Sequence[str]) -> tuple[float, float, float, str]:
+    """CPU seconds of the process and its children, wall seconds, largest peak so far in MiB, what it said."""
     with tempfile.TemporaryDirectory() as home:
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         done = subprocess.run(command, env={**os.environ, "CHURN_HOME": home}, capture_output=True, text=True)
@@ -71,7 +78,7 @@ def measured(command: Sequence[str]) -> tuple[float, float, float]:
     if done.returncode:
         raise SystemExit(f"{' '.join(command[:2])} ended with {done.returncode}: {done.stderr[-500:]}")
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return cpu, wall, after.ru_maxrss / 1024
+    return cpu, wall, after.ru_maxrss / 1024, done.stderr
 
 
 def middle(found: Sequence[tuple[float, float, float]], which: int) -> float:

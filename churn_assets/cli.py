@@ -218,6 +218,10 @@ def generate(
             help="zero:COLUMN, unit:COLUMN*100, swap:COLUMN,COLUMN, missing:COLUMN:0.3, duplicate:0.05; @WHEN."
         ),
     ] = None,
+    leak: Annotated[
+        list[str] | None,
+        typer.Option(help="label_echo:0.8 and others: a column that knows the outcome; its contract goes beside -o."),
+    ] = None,
     offer: Annotated[float | None, typer.Option(help="Share of customers who get an offer; needs --truth.")] = None,
     effect: Annotated[float, typer.Option(help="Share of those who would leave that the offer keeps.")] = 0.3,
     targeting: Annotated[float, typer.Option(help="0: offers at random; 1: all who would leave get one.")] = 0.0,
@@ -228,7 +232,7 @@ def generate(
 ) -> None:
     """Make customers from a causal churn process: for trials, never for figures about real ones."""
     from churn_assets.contract.load import load_contract
-    from churn_assets.data.knobs import read_scenario
+    from churn_assets.data.knobs import read_leaks, read_scenario
     from churn_assets.data.write import write_customers
     from churn_assets.progress import Counting
 
@@ -237,8 +241,11 @@ def generate(
     happening = read_scenario(
         found, drift or (), fault or (), (offer, effect, targeting), label_delay_days=label_delay, over_days=over_days
     )
+    planted = read_leaks(leak or ())
     with Counting(err, "rows generated") as tell:
-        written = write_customers(found, rows, seed, output, happening, truth=truth, labels=labels, tell=tell)
+        written = write_customers(
+            found, rows, seed, output, happening, truth=truth, labels=labels, leaks=planted, tell=tell
+        )
     files = ", ".join(map(str, written.files))
     out.print(plain(f"{written.rows:,} generated customers, not real ones, seed {seed}: {files}"), soft_wrap=True)
 

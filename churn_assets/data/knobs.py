@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from churn_assets.contract.model import Contract
 from churn_assets.data.faults import Change, Duplicate, read_drift, read_fault
+from churn_assets.data.plant import KINDS
 from churn_assets.data.scenario import Offer, Scenario, check_scenario
+from churn_assets.errors import ScenarioError
 
 
 def read_scenario(
@@ -33,3 +35,21 @@ def read_scenario(
     )
     check_scenario(contract, scenario)
     return scenario
+
+
+def read_leaks(texts: Sequence[str]) -> tuple[tuple[str, float], ...]:
+    """Kinds and strengths of leaks from texts such as `label_echo:0.8`. Raises ScenarioError."""
+    found = []
+    for text in texts:
+        kind, _, strength = text.partition(":")
+        try:
+            number = float(strength)
+        except ValueError:
+            number = 0.0
+        if kind not in KINDS or not 0.55 <= number <= 0.95:
+            raise ScenarioError(
+                f"--leak '{text}': expected KIND:STRENGTH, a strength from 0.55 to 0.95 (ROC AUC of the column alone), "
+                f"kinds: {', '.join(KINDS)}"
+            )
+        found.append((kind, number))
+    return tuple(found)

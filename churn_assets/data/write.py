@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from churn_assets.contract.model import Contract
+from churn_assets.data.plant import plant_leak
 from churn_assets.data.scenario import Scenario, play
 from churn_assets.data.synthesize import generate_batches, snapshot_of
 from churn_assets.data.workbook import WorkbookWriter
 from churn_assets.errors import ScenarioError
 
+_SMALL_CHUNK = 1000
 SUFFIXES = (".parquet", ".csv", ".xlsx")
 
 
@@ -38,32 +41,83 @@ def write_customers(
     *,
     truth: Path | None = None,
     labels: Path | None = None,
+    leaks: Sequence[tuple[str, float]] = (),
     tell: Callable[[int], None] | None = None,
 ) -> Written:
     """Generate `rows` customers of the contract into `path`; the same arguments give the same bytes.
 
     `truth` takes both outcomes of each customer under an offer, `labels` the labels with the day they are
-    known; each is wanted exactly if the scenario has them. Files appear whole or not at all. `tell` hears
-    the rows drawn. Raises ScenarioError and DataError.
+    known; each is wanted exactly if the scenario has them. `leaks` are kinds and strengths of columns to
+    plant (`data.plant`); the contract that has them too goes beside `path`, as `.toml`. Files appear whole
+    or not at all. `tell` hears the rows drawn. Raises ScenarioError and DataError.
     """
     scenario = scenario or Scenario()
     if rows < 1 or seed < 0:
         raise ScenarioError(f"{rows} rows with seed {seed}: expected at least 1 row and a seed of at least 0")
     _paired("--truth", truth, "an offer", scenario.offer is not None)
     _paired("--labels", labels, "a label delay", scenario.label_delay_days is not None)
-    today = snapshot_of(contract)
+    if leaks and scenario.label_delay_days is not None:
+        raise ScenarioError("a leak is drawn from the label, which a label delay leaves empty; give one of both")
+    beside = path.with_suffix(".toml") if leaks else None
+    if beside is not None and beside.exists():
+        raise ScenarioError(f"{beside} is there already, and the contract of the leaks would go there; move it")
+    today, planter = snapshot_of(contract), _Planter(contract, leaks, seed)
     batches = generate_batches(contract, rows, seed, today)
     written = drawn = 0
     with _File(path, contract) as table, _File(truth, contract) as known, _File(labels, contract) as late:
         for happened in play(contract, batches, rows, seed, today, scenario):
-            table.write(happened.customers)
+            for customers in planter.feed(happened.customers):
+                table.write(customers)
             known.write(happened.truth)
             late.write(happened.labels)
             written += happened.customers.num_rows
             drawn += 65_536
             if tell is not None:
                 tell(min(drawn, rows))
-    return Written(written, tuple(p for p in (path, truth, labels) if p is not None))
+        for customers in planter.rest():
+            table.write(customers)
+    if beside is not None:
+        beside.write_text(planter.described.text, encoding="utf-8")
+    return Written(written, tuple(p for p in (path, truth, labels, beside) if p is not None))
+
+
+class _Planter:
+    """Plants leaks chunk by chunk: they are drawn row by row, or in groups of a few, so nothing is lost.
+
+    A chunk is held until the next one is known, because a last chunk of a few rows may have one class only.
+    """
+
+    def __init__(self, contract: Contract, leaks: Sequence[tuple[str, float]], seed: int) -> None:
+        self.contract = self.described = contract
+        self.leaks = leaks
+        self.seed = seed
+        self.chunks = 0
+        self.held: pa.Table | None = None
+
+    def feed(self, table: pa.Table) -> list[pa.Table]:
+        """The tables that are ready to be written now that `table` has come."""
+        if not self.leaks:
+            return [table]
+        before, self.held = self.held, table
+        if before is None:
+            return []
+        if table.num_rows < _SMALL_CHUNK:
+            self.held = pa.concat_tables([before, table])
+            return []
+        return [self._planted(before)]
+
+    def rest(self) -> list[pa.Table]:
+        """The last table, if one is held."""
+        return [] if self.held is None else [self._planted(self.held)]
+
+    def _planted(self, table: pa.Table) -> pa.Table:
+        described = self.contract
+        for number, (kind, strength) in enumerate(self.leaks):
+            state = np.random.SeedSequence((self.seed, self.chunks, number)).generate_state(1)
+            table, described, _ = plant_leak(described, table, kind, strength, int(state[0]))
+        self.chunks += 1
+        self.described = described
+        return table
 
 
 def _paired(option: str, path: Path | None, what: str, is_on: bool) -> None:
