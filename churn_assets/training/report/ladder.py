@@ -87,7 +87,7 @@ def _bands(bands: Sequence[Mapping[str, Any]]) -> Markup | None:
             small.append(": too few to say")
         at = Mark(band.get("pr_auc"), band.get("low"), band.get("high"), "a", band.get("base_rate"))
         rows.append((band["words"], small, [at]))
-    note = "Customers of the random split's test rows by their age; the full recipe."
+    note = "All customers by their age, each scored by a model that has not seen them (5 folds); the full recipe."
     return card("By age of the customer", interval_rows(rows, 0.0, 1.0), note=note)
 
 
