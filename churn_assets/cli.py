@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,7 +63,7 @@ def run(
     from churn_assets.progress import Progress
     from churn_assets.shown import summarise
 
-    defs = build(settings)
+    defs, begun = build(settings), time.time()
     prepare_home(settings)
     with alone_in(settings.home), _past_dagster() as console, Progress(console) as progress:
         outcome = run_graph(defs, progress.tell, select, tuning(tune, select))
@@ -75,6 +76,9 @@ def run(
         err.print(f"[red]failed:[/red] {plain(line)}", soft_wrap=True)
     said = f"The champion and the call list are as they were. Look closer: `churn ui`, run {outcome.run_id}."
     err.print("stopped. " * outcome.interrupted + said, soft_wrap=True)
+    report = settings.reports_dir / "model_report.html"
+    if report.is_file() and report.stat().st_mtime >= begun:
+        err.print(plain(f"The report of this run was made before it stopped: {report}"), soft_wrap=True)
     if outcome.interrupted:
         raise typer.Exit(STOPPED)
     raise typer.Exit(MISTAKE if outcome.mistakes and not outcome.failures else FAILURE)

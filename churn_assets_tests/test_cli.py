@@ -242,3 +242,19 @@ def test_the_module_is_the_command():
     """A module that does nothing when it is run looks like a command that succeeds."""
     done = subprocess.run([sys.executable, "-m", "churn_assets.cli", "nonsense"], cwd=ROOT, capture_output=True)
     assert done.returncode == 2
+
+
+def test_a_leak_nobody_attests_is_one_line_and_the_report_is_there_all_the_same(tmp_path):
+    home, table = tmp_path / "home", tmp_path / "leaky.parquet"
+    made = churn(
+        "generate", "--contract", "telecom", "--rows", "1200", "--leak", "label_echo:0.95", "-o", table, home=home
+    )
+    assert made.returncode == 0, made.stderr
+    result = churn("run", "--source", table, "--contract", tmp_path / "leaky.toml", home=home)
+    line = refused(result)
+    assert "value_index" in line
+    assert "attested" in line
+    report = home / "reports" / "model_report.html"
+    assert f"The report of this run was made before it stopped: {report}" in result.stderr
+    assert "value_index" in report.read_text(encoding="utf-8")
+    assert not (home / "champion.json").exists()

@@ -103,7 +103,7 @@ def _known(defs: dg.Definitions, selection: Sequence[str]) -> None:
 
 
 def _outcome(result: dg.ExecuteInProcessResult) -> Outcome:
-    mistakes = _failed_checks(result)
+    checks, mistakes = _failed_checks(result), []
     failures: list[str] = []
     interrupted = False
     for event in result.filter_events(lambda e: e.is_step_failure):
@@ -112,8 +112,10 @@ def _outcome(result: dg.ExecuteInProcessResult) -> Outcome:
             mistakes.append(found)
         elif _is_interruption(event.step_failure_data.error):
             interrupted = True
-        elif not mistakes:  # a failed blocking check fails its step too; its own words say more
+        elif not checks:  # a failed blocking check fails its step too; its own words say more
             failures.append(f"{event.step_key}: {_words(event.step_failure_data.error)}")
+    if not failures:
+        mistakes = mistakes or checks  # what was raised says the same as its check, once is enough
     if not (result.success or mistakes or failures or interrupted):  # no step failed: a resource did, before any
         for event in result.filter_events(lambda e: e.is_failure):
             error = getattr(event.event_specific_data, "error", None)
