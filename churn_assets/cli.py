@@ -78,7 +78,7 @@ def run(
     err.print("stopped. " * outcome.interrupted + said, soft_wrap=True)
     report = settings.reports_dir / "model_report.html"
     if report.is_file() and report.stat().st_mtime >= begun:
-        err.print(plain(f"The report of this run was made before it stopped: {report}"), soft_wrap=True)
+        out.print(plain(f"The report of this run was made before it stopped: {report}"), soft_wrap=True)
     if outcome.interrupted:
         raise typer.Exit(STOPPED)
     raise typer.Exit(MISTAKE if outcome.mistakes and not outcome.failures else FAILURE)

@@ -255,6 +255,6 @@ def test_a_leak_nobody_attests_is_one_line_and_the_report_is_there_all_the_same(
     assert "value_index" in line
     assert "attested" in line
     report = home / "reports" / "model_report.html"
-    assert f"The report of this run was made before it stopped: {report}" in result.stderr
+    assert f"The report of this run was made before it stopped: {report}" in result.stdout
     assert "value_index" in report.read_text(encoding="utf-8")
     assert not (home / "champion.json").exists()
