@@ -137,7 +137,11 @@ def home_with_champion(scratch: Path) -> None:
     if read_champion(Settings.from_environ(os.environ).home) is None:
         os.environ.setdefault("CHURN_SOURCE", "generated://store?rows=6000&seed=7")
         os.environ["CHURN_HOME"] = str(scratch / "home")
-        subprocess.run([sys.executable, "-c", "from churn_assets.cli import main; main()", "run"], check=True)
+        subprocess.run(
+            [sys.executable, "-c", "from churn_assets.cli import main; main()", "run"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
 
 
 def main(seconds: int = 5, clients: tuple[int, ...] = (1, 16, 64)) -> str:

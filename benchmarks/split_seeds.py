@@ -53,7 +53,7 @@ def main() -> None:
     ours, theirs, error = map(np.array, zip(*rows, strict=True))
     spread = ours.std(ddof=1) if len(ours) > 1 else 0.0
     print(
-        f"mean test PR-AUC {ours.mean():.4f} +- {spread:.4f}, ECE {error.mean():.4f}; published recipe "
+        f"mean test PR-AUC {ours.mean():.4f} +- {spread:.4f}, ECE {error.mean():.4f}; their model "
         f"{theirs.mean():.4f}; difference {np.mean(ours - theirs):+.4f} ({(ours - theirs).min():+.4f} .. "
         f"{(ours - theirs).max():+.4f})"
     )
