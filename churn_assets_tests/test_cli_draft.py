@@ -19,9 +19,24 @@ def test_a_telecom_table_goes_from_file_to_call_list_by_two_commands(tmp_path):
     assert made.returncode == 0, made.stderr + made.stdout
     assert "Chosen:" in made.stdout
     assert "700 rows in; repaired: none; 0 rejected" in made.stdout
+    assert (home / "reports" / "model_report.html").is_file()
     scored = churn("score", table, "-o", tmp_path / "scores.csv", home=home)
     assert scored.returncode == 0, scored.stderr
     assert len((tmp_path / "scores.csv").read_text().splitlines()) == 701
+
+
+def test_a_bank_table_with_leaks_goes_to_its_report_and_no_further_until_somebody_vouches(tmp_path):
+    table = tables.to_csv(tmp_path / "bank.csv", tables.bank(1500))
+    contract, home = tmp_path / "bank.toml", tmp_path / "home"
+    drafted = churn("contract", "init", table, "--label", "Exited", "--churned", "1", "-o", contract, home=home)
+    assert drafted.returncode == 0, drafted.stderr
+    assert "'SatisfactionDrop'" in refused(churn("run", "--contract", contract, "--source", table, home=home))
+    assert not (home / "champion.json").exists()
+    assert "SatisfactionDrop" in (home / "reports" / "model_report.html").read_text(encoding="utf-8")
+    contract.write_text(contract.read_text().replace("\nsuspect =", '\nattested = "a test, today, known"\nsuspect ='))
+    made = churn("run", "--contract", contract, "--source", table, "--select", "registered_model", home=home)
+    assert made.returncode == 0, made.stderr
+    assert (home / "champion.json").is_file()
 
 
 def test_an_unreadable_table_is_one_line_and_no_contract(tmp_path):
