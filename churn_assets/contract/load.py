@@ -192,7 +192,7 @@ class _Reader:
             self.fail(place, f"key '{key}' is {_words(value)}, allowed: {allowed}")
         if hint is float:
             whole_or_real = isinstance(value, int | float) and not isinstance(value, bool)
-            return float(value) if whole_or_real and math.isfinite(value) else None  # type: ignore[arg-type]
+            return float(value) if whole_or_real and math.isfinite(value) else None  # type: ignore[arg-type]  # a number, checked
         if hint is int:
             return value if isinstance(value, int) and not isinstance(value, bool) else None
         if hint is str:

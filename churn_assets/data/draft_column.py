@@ -41,7 +41,7 @@ _TRUE_FALSE = (
     ("sim", "não"),
     ("да", "нет"),
     ("tak", "nie"),
-    ("evet", "hayır"),  # noqa: RUF001
+    ("evet", "hayır"),  # noqa: RUF001  # Turkish, not a look-alike
     ("是", "否"),
     ("はい", "いいえ"),
 )

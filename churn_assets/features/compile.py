@@ -167,7 +167,7 @@ def build(source: str, name: str, known: Mapping[str, Any] = functions.NAMESPACE
     # The source holds nothing but what Writer wrote from checked trees, with names through repr().
     namespace: dict[str, Any] = {**known, "__builtins__": {}}
     exec(compile(source, "<contract>", "exec"), namespace)
-    return namespace[name]  # type: ignore[no-any-return]
+    return namespace[name]  # type: ignore[no-any-return]  # what the source defines
 
 
 def _learners(writer: Writer, expressions: tuple[Expression, ...]) -> tuple[Learner, ...]:

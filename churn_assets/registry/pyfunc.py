@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 AS_OF = "as_of"
 
 
-class ChurnModel(PythonModel):  # type: ignore[misc]
+class ChurnModel(PythonModel):  # type: ignore[misc]  # mlflow has no types
     """Scores a data frame with the contract's columns, and optionally the parameter `as_of`."""
 
     scorer: Scorer

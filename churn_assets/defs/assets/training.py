@@ -128,69 +128,47 @@ def customer_features(
     )
 
 
-def _candidate_check(asset: str) -> dg.AssetCheckSpec:
-    return dg.AssetCheckSpec(
-        "the_candidate_beats_the_base_rate",
-        asset=asset,
-        description="Validation PR-AUC is above the share of churners: above what a random list reaches.",
+def _candidate(recipe: str, library: str, description: str) -> dg.AssetsDefinition:
+    """The asset `<recipe>_candidate`: all three are made, logged and checked alike."""
+    name = f"{recipe}_candidate"
+
+    @dg.asset(
+        name=name,
+        description=description,
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={library, "mlflow"},
+        code_version="1",
+        pool=TRAINING_POOL,
+        check_specs=[
+            dg.AssetCheckSpec(
+                "the_candidate_beats_the_base_rate",
+                asset=name,
+                description="Validation PR-AUC is above the share of churners: above what a random list reaches.",
+            )
+        ],
     )
+    def candidate(
+        project: Project,
+        tracking: dg.ResourceParam[Tracking],
+        customer_features: pa.Table,
+        splits: pa.Table,
+        config: CandidateConfig,
+    ) -> Iterator[dg.MaterializeResult[Candidate]]:
+        yield _train(recipe, project, tracking, customer_features, splits, config)
+
+    return candidate
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"sklearn", "mlflow"},
-    code_version="1",
-    pool=TRAINING_POOL,
-    check_specs=[_candidate_check("logistic_candidate")],
+logistic_candidate = _candidate(
+    "logistic", "sklearn", "Logistic regression on piecewise-linear features: the one a person can read."
 )
-def logistic_candidate(
-    project: Project,
-    tracking: dg.ResourceParam[Tracking],
-    customer_features: pa.Table,
-    splits: pa.Table,
-    config: CandidateConfig,
-) -> Iterator[dg.MaterializeResult[Candidate]]:
-    """Logistic regression on piecewise-linear features: the one a person can read."""
-    yield _train("logistic", project, tracking, customer_features, splits, config)
-
-
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"xgboost", "mlflow"},
-    code_version="1",
-    pool=TRAINING_POOL,
-    check_specs=[_candidate_check("boosted_candidate")],
+boosted_candidate = _candidate(
+    "boosted", "xgboost", "Gradient-boosted trees, regularised, stopped early on validation rows."
 )
-def boosted_candidate(
-    project: Project,
-    tracking: dg.ResourceParam[Tracking],
-    customer_features: pa.Table,
-    splits: pa.Table,
-    config: CandidateConfig,
-) -> Iterator[dg.MaterializeResult[Candidate]]:
-    """Gradient-boosted trees, regularised, stopped early on validation rows."""
-    yield _train("boosted", project, tracking, customer_features, splits, config)
-
-
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"pytorch", "mlflow"},
-    code_version="1",
-    pool=TRAINING_POOL,
-    check_specs=[_candidate_check("network_candidate")],
+network_candidate = _candidate(
+    "network", "pytorch", "A small neural network with piecewise-linear embeddings of the numbers."
 )
-def network_candidate(
-    project: Project,
-    tracking: dg.ResourceParam[Tracking],
-    customer_features: pa.Table,
-    splits: pa.Table,
-    config: CandidateConfig,
-) -> Iterator[dg.MaterializeResult[Candidate]]:
-    """A small neural network with piecewise-linear embeddings of the numbers."""
-    yield _train("network", project, tracking, customer_features, splits, config)
 
 
 def _train(
