@@ -9,12 +9,11 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import warnings
 from pathlib import Path
 
 import pytest
-from typer.main import get_command
 
-from churn_assets.cli import app
 from churn_assets.contract import model
 from churn_assets.contract.check import FORMATS, REPAIRS, THRESHOLDS
 from churn_assets.contract.language import FUNCTIONS
@@ -393,6 +392,12 @@ def test_every_decision_is_in_the_index():
 
 def test_every_command_has_help_with_an_example():
     """Walks the commands as they are registered, in whatever file they stand."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of click, in what typer imports
+        from typer.main import get_command
+
+        from churn_assets.cli import app
+
     told = dict(_commands(get_command(app), "churn"))
     assert {"churn run", "churn generate", "churn contract init", "churn log verify"} <= told.keys()
     for name, command in told.items():
