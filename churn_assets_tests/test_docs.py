@@ -402,7 +402,7 @@ def test_every_command_has_help_with_an_example():
     assert {"churn run", "churn generate", "churn contract init", "churn log verify"} <= told.keys()
     for name, command in told.items():
         assert command.help, name
-        assert (command.epilog or "").startswith(f"Example: [bold]{name} "), name
+        assert (command.epilog or "").startswith(f"Example: [bold]{name}"), name
 
 
 def _commands(command, name):
