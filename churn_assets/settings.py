@@ -42,8 +42,11 @@ class Settings:
     telemetry: bool = False
     executor: Executor = "in_process"
     mlflow_uri: str = ""
-    train_cron: str = "0 3 * * 1"
     score_cron: str = "0 5 * * *"
+    ingest_cron: str = "5 * * * *"
+    monitor_cron: str = "30 4 * * *"
+    retrain_cron: str = "0 3 * * 1"
+    sensor_s: int = 30
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], cwd: Path | None = None) -> Settings:
@@ -67,8 +70,11 @@ class Settings:
             telemetry=_flag(environ, "CHURN_TELEMETRY"),
             executor=_executor(environ),
             mlflow_uri=environ.get("CHURN_MLFLOW_URI") or f"sqlite:///{home / 'mlflow' / 'mlflow.db'}",
-            train_cron=environ.get("CHURN_TRAIN_CRON") or cls.train_cron,
             score_cron=environ.get("CHURN_SCORE_CRON") or cls.score_cron,
+            ingest_cron=environ.get("CHURN_INGEST_CRON") or cls.ingest_cron,
+            monitor_cron=environ.get("CHURN_MONITOR_CRON") or cls.monitor_cron,
+            retrain_cron=environ.get("CHURN_RETRAIN_CRON") or cls.retrain_cron,
+            sensor_s=_seconds(environ, "CHURN_SENSOR_S", cls.sensor_s),
         )
 
     @property
@@ -117,6 +123,26 @@ class Settings:
         return self.home / "predlog"
 
     @property
+    def warehouse_dir(self) -> Path:
+        """The ingested log: DuckDB's file, its published copy and the archive of old segments."""
+        return self.home / "warehouse"
+
+    @property
+    def monitoring_dir(self) -> Path:
+        """Windows of predictions and the reports on them."""
+        return self.home / "monitoring"
+
+    @property
+    def holdout_dir(self) -> Path:
+        """Frozen customers that no model of this home is ever trained on."""
+        return self.home / "holdout"
+
+    @property
+    def ledger_path(self) -> Path:
+        """Decisions, requests, challengers, approvals and moves of the champion."""
+        return self.home / "ledger.db"
+
+    @property
     def champion_path(self) -> Path:
         """The pointer to the bundle that answers."""
         return self.home / "champion.json"
@@ -147,6 +173,15 @@ def _flag(environ: Mapping[str, str], name: str) -> bool:
     if value in _FALSE:
         return False
     raise SettingsError(f"{name} is '{environ[name]}', expected 1 or 0; unset it or use one of those")
+
+
+def _seconds(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name, "").strip()
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:8]) <= 86_400):
+        raise SettingsError(f"{name} is '{text}', expected a whole number of seconds from 1 to 86,400; correct it")
+    return int(text)
 
 
 def _executor(environ: Mapping[str, str]) -> Executor:

@@ -240,6 +240,7 @@ TABLES = {
     "`[quality]`": model.Quality,
     "`[audit]`": model.Audit,
     "`[monitoring]`": model.Monitoring,
+    "`[release]`": model.Release,
 }
 
 
@@ -317,7 +318,7 @@ def test_the_defaults_of_the_settings_are_those_that_are_told():
     assert told["CHURN_HOME"][0] == f"`{settings.home.relative_to(ROOT)}`"
     assert told["CHURN_CONTRACT"][0] == f"`{settings.contract_path.relative_to(ROOT)}`"
     assert told["CHURN_EXECUTOR"][0] == f"`{settings.executor}`"
-    assert told["CHURN_TRAIN_CRON"][0] == f"`{settings.train_cron}`"
+    assert told["CHURN_RETRAIN_CRON"][0] == f"`{settings.retrain_cron}`"
     assert told["CHURN_SCORE_CRON"][0] == f"`{settings.score_cron}`"
 
 

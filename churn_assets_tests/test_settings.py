@@ -26,7 +26,7 @@ def test_an_empty_environment_gives_the_defaults_of_this_checkout():
 def test_an_empty_variable_is_as_good_as_none():
     names = [
         "CHURN_ROOT", "CHURN_HOME", "CHURN_CONTRACT", "CHURN_SOURCE", "CHURN_TELEMETRY", "CHURN_EXECUTOR",
-        "CHURN_MLFLOW_URI", "CHURN_TRAIN_CRON", "CHURN_SCORE_CRON",
+        "CHURN_MLFLOW_URI", "CHURN_RETRAIN_CRON", "CHURN_SCORE_CRON",
     ]  # fmt: skip
     assert Settings.from_environ(dict.fromkeys(names, ""), Path("/")) == Settings.from_environ({}, Path("/"))
 

@@ -16,6 +16,44 @@ from churn_assets.errors import ContractError
 
 REPAIRS = ("excel_1904", "excel_serial_zero", "ids_as_text", "rows_as_ids", "decimal_comma", "number_marks")
 THRESHOLDS = ("profit", "f1", "capacity")
+OUTLIERS = ("range", "mahalanobis", "isolation_forest")
+APPROVALS = ("automatic", "manual")
+
+# section, key, lowest, highest (None: no limit)
+_LIMITS: tuple[tuple[str, str, float, float | None], ...] = (
+    ("value", "save_rate", 0.0, 1.0),
+    ("value", "monthly_value", 0.0, None),
+    ("value", "offer_cost", 0.0, None),
+    ("value", "months", 1, None),
+    ("value", "capacity", 1, None),
+    ("quality", "max_rejected_share", 0.0, 1.0),
+    ("quality", "min_rows", 2, None),
+    ("quality", "pr_auc_floor", 0.0, 1.0),
+    ("audit", "single_column_pr_auc_lift", 0.0, 1.0),
+    ("audit", "isolated_churner_share", 0.0, 1.0),
+    ("audit", "headline_loss_when_removed", 0.0, 1.0),
+    ("audit", "echo_roc_auc", 0.5, 1.0),
+    ("monitoring", "window", 1, None),
+    ("monitoring", "window_days", 0, None),
+    ("monitoring", "floor", 1, None),
+    ("monitoring", "significance", 0.0, 1.0),
+    ("monitoring", "effect", 0.0, None),
+    ("monitoring", "windows_to_retrain", 1, None),
+    ("monitoring", "missing_rise", 0.0, 1.0),
+    ("monitoring", "outside_share", 0.0, 1.0),
+    ("monitoring", "spike_rise", 0.0, 1.0),
+    ("monitoring", "volume_ratio", 1.0, None),
+    ("monitoring", "stale_hours", 0.0, None),
+    ("monitoring", "pr_auc_drop", 0.0, 1.0),
+    ("monitoring", "label_floor", 10, None),
+    ("monitoring", "labels_to_retrain", 0, None),
+    ("monitoring", "cooldown_days", 0.0, None),
+    ("release", "holdout_margin", -1.0, 1.0),
+    ("release", "recent_margin", -1.0, 1.0),
+    ("release", "segment_rows", 10, None),
+    ("release", "segment_drop", 0.0, 1.0),
+    ("release", "max_ece", 0.0, 1.0),
+)
 # Names with a meaning of their own in expressions and in the validated table.
 RESERVED = {
     AS_OF: "the instant of scoring",
@@ -155,32 +193,18 @@ class _Checker:
             self._among("[time]", "cohort", time.cohort, allowed)
 
     def numbers(self) -> None:
-        value, quality, monitoring = self.contract.value, self.contract.quality, self.contract.monitoring
-        audit = self.contract.audit
-        limits = (
-            ("[value]", "save_rate", value.save_rate, 0.0, 1.0),
-            ("[value]", "monthly_value", value.monthly_value, 0.0, None),
-            ("[value]", "offer_cost", value.offer_cost, 0.0, None),
-            ("[value]", "months", value.months, 1, None),
-            ("[value]", "capacity", 1 if value.capacity is None else value.capacity, 1, None),
-            ("[quality]", "max_rejected_share", quality.max_rejected_share, 0.0, 1.0),
-            ("[quality]", "min_rows", quality.min_rows, 2, None),
-            ("[quality]", "pr_auc_floor", quality.pr_auc_floor, 0.0, 1.0),
-            ("[audit]", "single_column_pr_auc_lift", audit.single_column_pr_auc_lift, 0.0, 1.0),
-            ("[audit]", "isolated_churner_share", audit.isolated_churner_share, 0.0, 1.0),
-            ("[audit]", "headline_loss_when_removed", audit.headline_loss_when_removed, 0.0, 1.0),
-            ("[audit]", "echo_roc_auc", audit.echo_roc_auc, 0.5, 1.0),
-            ("[monitoring]", "window", monitoring.window, 1, None),
-            ("[monitoring]", "floor", monitoring.floor, 1, None),
-        )
-        for place, key, number, low, high in limits:
-            if number < low or (high is not None and number > high):
+        for section, key, low, high in _LIMITS:
+            number = getattr(getattr(self.contract, section), key)
+            if number is not None and (number < low or (high is not None and number > high)):
                 allowed = f"{low} to {high}" if high is not None else f"at least {low}"
-                self.fail(place, f"key '{key}' is {number}, expected {allowed}")
+                self.fail(f"[{section}]", f"key '{key}' is {number}, expected {allowed}")
+        value, monitoring = self.contract.value, self.contract.monitoring
         self._among("[value]", "decide_by", value.decide_by, THRESHOLDS)
         if value.decide_by == "capacity" and value.capacity is None:
             self.fail("[value]", "decide_by is 'capacity', but key 'capacity' is missing")
-        if monitoring.floor > monitoring.window:
+        self._among("[monitoring]", "outliers", monitoring.outliers, OUTLIERS)
+        self._among("[release]", "approval", self.contract.release.approval, APPROVALS)
+        if monitoring.floor > monitoring.window and not monitoring.window_days:
             self.fail("[monitoring]", f"floor {monitoring.floor} is above window {monitoring.window}")
         for name in monitoring.silent:
             self._among("[monitoring]", "silent", name, [c.name for c in self.contract.columns])

@@ -15,19 +15,8 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from churn_assets.contract.check import check_contract
-from churn_assets.contract.model import (
-    Audit,
-    Column,
-    Contract,
-    Feature,
-    Label,
-    Monitoring,
-    Quality,
-    Rule,
-    Source,
-    Time,
-    Value,
-)
+from churn_assets.contract.model import Column, Contract, Feature, Label, Rule, Source, Time
+from churn_assets.contract.policy import Audit, Monitoring, Quality, Release, Value
 from churn_assets.errors import ContractError
 
 T = TypeVar("T")
@@ -45,6 +34,7 @@ _TOP = (
     "quality",
     "audit",
     "monitoring",
+    "release",
 )
 _REQUIRED = ("name", "label", "columns", "value")
 
@@ -84,6 +74,7 @@ def parse_contract(text: str, name: str = "contract.toml", path: Path | None = N
         quality=reader.table("[quality]", document.get("quality", {}), Quality),
         audit=reader.table("[audit]", document.get("audit", {}), Audit),
         monitoring=reader.table("[monitoring]", document.get("monitoring", {}), Monitoring),
+        release=reader.table("[release]", document.get("release", {}), Release),
         text=text,
         path=path,
     )

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from churn_assets.contract.policy import Audit, Monitoring, Quality, Release, Value
 from churn_assets.errors import ContractError
 
 
@@ -147,61 +149,8 @@ class Rule:
     doc: str = ""
 
 
-@dataclass(frozen=True)
-class Value:
-    """What a retained customer is worth, in one currency; `capacity` is contacts per list.
-
-    `decide_by` names the threshold that turns a probability into a yes or no: 'profit' (expected
-    profit is largest), 'f1', or 'capacity' (as many as can be contacted).
-    """
-
-    monthly_value: float
-    months: int
-    offer_cost: float
-    save_rate: float
-    capacity: int | None = None
-    decide_by: str = "profit"
-
-    @property
-    def customer_value(self) -> float:
-        """Value of a customer who stays."""
-        return self.monthly_value * self.months
-
-
-@dataclass(frozen=True)
-class Quality:
-    """Limits that stop the graph."""
-
-    max_rejected_share: float = 0.05
-    min_rows: int = 200
-    pr_auc_floor: float = 0.0
-
-
-@dataclass(frozen=True)
-class Audit:
-    """Limits above which a column needs an `attested`, or its model is not registered; see docs/audit.md.
-
-    Shares and lifts run from 0 to 1. `single_column_pr_auc_lift`: how far the column alone gets from the
-    base rate (0) to a perfect ranking (1). `isolated_churner_share`: churners whose values of the column
-    no kept customer has. `headline_loss_when_removed`: share of the model's lift that goes when the
-    column and all that reads it are taken away. `echo_roc_auc`: ROC AUC (0.5 to 1) from which on a column
-    that nothing but the label explains is taken for an echo of it.
-    """
-
-    single_column_pr_auc_lift: float = 0.6
-    isolated_churner_share: float = 0.2
-    headline_loss_when_removed: float = 0.5
-    echo_roc_auc: float = 0.61
-
-
-@dataclass(frozen=True)
-class Monitoring:
-    """How predictions are watched: distinct customers a window, and the floor below which
-    nothing is concluded."""
-
-    window: int = 2000
-    floor: int = 500
-    silent: tuple[str, ...] = ()
+# How predictions are watched and models replaced changes no score: not part of the fingerprint either.
+UNSCORED = frozenset({"monitoring", "release"})
 
 
 @dataclass(frozen=True)
@@ -220,6 +169,7 @@ class Contract:
     quality: Quality = field(default_factory=Quality)
     audit: Audit = field(default_factory=Audit)
     monitoring: Monitoring = field(default_factory=Monitoring)
+    release: Release = field(default_factory=Release)
     text: str = ""
     path: Path | None = None
 
@@ -272,12 +222,13 @@ class Contract:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of everything but prose: equal fingerprints give equal figures."""
-        canonical = json.dumps(_without_prose(self), sort_keys=True, separators=(",", ":"))
+        """SHA-256 (hex) of everything but prose and UNSCORED: equal fingerprints give equal scores."""
+        scored = {name: value for name, value in _without_prose(self).items() if name not in UNSCORED}
+        canonical = json.dumps(scored, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _without_prose(value: object) -> object:
+def _without_prose(value: object) -> Any:
     if dataclasses.is_dataclass(value):
         return {
             f.name: _without_prose(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name not in PROSE

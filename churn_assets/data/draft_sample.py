@@ -16,7 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from churn_assets.contract.model import Contract, Label, Source, Time, Value
+from churn_assets.contract.model import Contract, Label, Source, Time
+from churn_assets.contract.policy import Value
 from churn_assets.data.delimited import dialect
 from churn_assets.data.location import locate
 from churn_assets.data.parse import as_text

@@ -7,12 +7,12 @@ from churn_assets.settings import Settings
 
 
 def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
-    """One schedule a job, at CHURN_TRAIN_CRON and CHURN_SCORE_CRON (UTC)."""
+    """One schedule a job, at CHURN_RETRAIN_CRON and CHURN_SCORE_CRON (UTC)."""
     return [
         dg.ScheduleDefinition(
-            name="weekly_training",
+            name="weekly_retraining",
             job=train,
-            cron_schedule=settings.train_cron,
+            cron_schedule=settings.retrain_cron,
             default_status=dg.DefaultScheduleStatus.STOPPED,
             description="Train on the table as it is then.",
         ),

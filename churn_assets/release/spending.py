@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from churn_assets.contract.load import parse_contract
-from churn_assets.contract.model import Value
+from churn_assets.contract.policy import Value
 from churn_assets.errors import AssetMissing
 from churn_assets.release.state import require_champion
 from churn_assets.scoring.budget import Plan, plan

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from churn_assets.contract.model import Value
+from churn_assets.contract.policy import Value
 from churn_assets.errors import SettingsError
 from churn_assets.scoring.callist import expected_value
 

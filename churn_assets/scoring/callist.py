@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from churn_assets.contract.model import Value
+from churn_assets.contract.policy import Value
 from churn_assets.scoring.explain import Reason
 from churn_assets.scoring.scorer import BAND_NAMES, AsOf, Scorer, days
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from churn_assets.contract.model import Value
+from churn_assets.contract.policy import Value
 from churn_assets.training.evaluate import DRAWS, interval
 
 Floats = npt.NDArray[np.float64]

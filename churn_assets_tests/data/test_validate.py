@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from churn_assets.contract.model import Kind, Quality
+from churn_assets.contract.model import Kind
+from churn_assets.contract.policy import Quality
 from churn_assets.data.dirt import plant_dirt
 from churn_assets.data.parse import arrow_type
 from churn_assets.data.synthesize import generate

@@ -74,7 +74,7 @@ def test_definitions_are_as_written_down(defs, graph):
 
 def test_schedules_are_off_until_someone_turns_them_on(defs):
     schedules = defs.get_repository_def().schedule_defs
-    assert {s.name for s in schedules} == {"weekly_training", "nightly_scoring"}
+    assert {s.name for s in schedules} == {"weekly_retraining", "nightly_scoring"}
     assert all(s.default_status is dg.DefaultScheduleStatus.STOPPED for s in schedules)
 
 

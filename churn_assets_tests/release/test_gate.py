@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from churn_assets.contract.load import load_contract
-from churn_assets.contract.model import Quality
+from churn_assets.contract.policy import Quality
 from churn_assets.errors import GateRefused
 from churn_assets.release.gate import Model, admit, role_of
 from churn_assets.release.state import Champion

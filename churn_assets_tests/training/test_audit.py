@@ -10,7 +10,7 @@ import pyarrow.csv
 import pytest
 
 from churn_assets.contract.load import parse_contract
-from churn_assets.contract.model import Audit as Limits
+from churn_assets.contract.policy import Audit as Limits
 from churn_assets.data.plant import plant_leak
 from churn_assets.data.read import read_table
 from churn_assets.data.synthesize import generate

@@ -1,0 +1,1 @@
+"""What became of the predictions: windows, quality, drift, labels, performance, decisions, alerts."""
