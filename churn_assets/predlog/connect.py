@@ -52,7 +52,8 @@ def opened(path: Path, patience_s: float) -> Iterator[Any]:
         connection.execute("SET TimeZone = 'UTC'")
         yield connection
     except duckdb.Error as error:
-        raise _told(path, error) from error
+        # A mistake of ours is no damage, and must not look like it.
+        raise error if isinstance(error, duckdb.ProgrammingError) else _told(path, error) from error
     finally:
         with contextlib.suppress(duckdb.Error):
             connection.close()
