@@ -52,8 +52,9 @@ def opened(path: Path, patience_s: float) -> Iterator[Any]:
         connection.execute("SET TimeZone = 'UTC'")
         yield connection
     except duckdb.Error as error:
-        # A mistake of ours is no damage, and must not look like it.
-        raise error if isinstance(error, duckdb.ProgrammingError) else _told(path, error) from error
+        if isinstance(error, duckdb.ProgrammingError):  # a mistake of ours is no damage, and must not look like it
+            raise
+        raise _told(path, error) from error
     finally:
         with contextlib.suppress(duckdb.Error):
             connection.close()
