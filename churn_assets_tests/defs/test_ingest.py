@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import dagster as dg
 import pytest
+from dagster._core.code_pointer import ModuleCodePointer
+from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
+from dagster._core.remote_origin import InProcessCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from churn_assets.definitions import build
 from churn_assets.defs.ingest import ingest_sensor, under_way_or_failed
@@ -112,6 +118,9 @@ def stand_in():
     pass
 
 
+CODE = JobPythonOrigin(
+    stand_in.name, RepositoryPythonOrigin(sys.executable, ModuleCodePointer("churn_assets.definitions", "defs"))
+)
 EVENTS = {
     **{"NOT_STARTED": "", "QUEUED": "ENQUEUED", "STARTING": "STARTING"},
     **{"STARTED": "START", "CANCELING": "CANCELING"},
@@ -122,7 +131,10 @@ EVENTS = {
 def test_nothing_is_asked_for_while_an_ingest_is_queued_or_under_way(of, status):
     write(of, "a", prediction("a"))
     with dg.DagsterInstance.ephemeral() as instance:
-        run_ = instance.create_run_for_job(stand_in, status=dg.DagsterRunStatus["NOT_STARTED"])
+        # Where the job came from: a run that is queued must say so.
+        code = InProcessCodeLocationOrigin(LoadableTargetOrigin(module_name="churn_assets.definitions"))
+        origin = RemoteJobOrigin(RemoteRepositoryOrigin(code, "__repository__"), stand_in.name)
+        run_ = instance.create_run_for_job(stand_in, remote_job_origin=origin, job_code_origin=CODE)
         if status != "NOT_STARTED":
             instance.report_dagster_event(dg.DagsterEvent(f"PIPELINE_{EVENTS[status]}", stand_in.name), run_.run_id)
         assert instance.get_run_by_id(run_.run_id).status.value == status
