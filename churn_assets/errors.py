@@ -34,7 +34,8 @@ ChurnError
 ├── LogError
 │   ├── LogUnavailable       the prediction log cannot be written now
 │   ├── LogBusy              too many rows wait for the disk
-│   └── LogUnreadable        the prediction log cannot be read
+│   ├── LogUnreadable        the prediction log cannot be read
+│   └── WindowUnreadable     a report on a window of the log cannot be read
 └── TrackingUnavailable      MLflow does not answer
 
 Each message is one line: what was found, what was expected, what to do.
@@ -206,6 +207,10 @@ class LogBusy(LogError):
 
 class LogUnreadable(LogError):
     """A segment or a file of ids cannot be read."""
+
+
+class WindowUnreadable(LogError):
+    """The boundaries of a window, or a report on it, are not as they were written."""
 
 
 class TrackingUnavailable(ChurnError):
