@@ -35,6 +35,10 @@ ChurnError
 │   ├── LogUnavailable       the prediction log cannot be written now
 │   ├── LogBusy              too many rows wait for the disk
 │   ├── LogUnreadable        the prediction log cannot be read
+│   ├── NothingIngested      the warehouse of the log has not been made yet
+│   ├── WarehouseLocked      another process has the warehouse open
+│   ├── WarehouseCorrupt     the warehouse is no DuckDB file, or a damaged one
+│   ├── QueryRefused         DuckDB does not take the question
 │   └── WindowUnreadable     a report on a window of the log cannot be read
 └── TrackingUnavailable      MLflow does not answer
 
@@ -207,6 +211,22 @@ class LogBusy(LogError):
 
 class LogUnreadable(LogError):
     """A segment or a file of ids cannot be read."""
+
+
+class NothingIngested(LogError):
+    """There is no published copy of the warehouse to read."""
+
+
+class WarehouseLocked(LogError):
+    """Another process has the warehouse open; DuckDB lets one in at a time."""
+
+
+class WarehouseCorrupt(LogError):
+    """The warehouse cannot be read; segments and archives hold all of it."""
+
+
+class QueryRefused(LogError):
+    """The SQL of a question is wrong."""
 
 
 class WindowUnreadable(LogError):
