@@ -16,4 +16,10 @@ score = dg.define_asset_job(
     description="Rank the customers that were validated last, by the champion there is.",
 )
 
-JOBS = [train, score]
+monitor = dg.define_asset_job(
+    "monitor",
+    selection=dg.AssetSelection.groups("monitoring"),
+    description="Ingest the log, judge the data and the drift of every window that has closed.",
+)
+
+JOBS = [train, score, monitor]

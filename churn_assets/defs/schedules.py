@@ -1,13 +1,13 @@
-"""When jobs run by themselves; all of it is off until someone turns it on."""
+"""When jobs run by themselves. What trains or calls is off until someone turns it on; looking is on."""
 
 import dagster as dg
 
-from churn_assets.defs.jobs import score, train
+from churn_assets.defs.jobs import monitor, score, train
 from churn_assets.settings import Settings
 
 
 def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
-    """One schedule a job, at CHURN_RETRAIN_CRON and CHURN_SCORE_CRON (UTC)."""
+    """One schedule a job, at CHURN_RETRAIN_CRON, CHURN_SCORE_CRON and CHURN_MONITOR_CRON (UTC)."""
     return [
         dg.ScheduleDefinition(
             name="weekly_retraining",
@@ -22,5 +22,12 @@ def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
             cron_schedule=settings.score_cron,
             default_status=dg.DefaultScheduleStatus.STOPPED,
             description="Make the call list again.",
+        ),
+        dg.ScheduleDefinition(
+            name="daily_monitoring",
+            job=monitor,
+            cron_schedule=settings.monitor_cron,
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+            description="Ingest, and judge what has come.",
         ),
     ]

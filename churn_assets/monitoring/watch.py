@@ -92,8 +92,10 @@ def quality_of(connection: Any, settings: Settings, subject: Subject, windows: l
 def _judge(connection: Any, subject: Subject, window: Window, before: list[Traffic]) -> Report:
     traffic = read_traffic(connection, window)
     findings = check_traffic(traffic, before, subject.limits)
+    missing: dict[str, float] = {}
     if subject.reference is not None:
         content = look(connection, subject, window)
+        missing = {name: facts.missing / max(1, facts.rows) for name, facts in content.facts.items()}
         findings = check_columns(content, subject.reference, subject.contract, subject.limits) + findings
     status = status_of(window.customers, findings, subject.limits)
     if subject.reference is None and status != BROKEN:
@@ -103,6 +105,7 @@ def _judge(connection: Any, subject: Subject, window: Window, before: list[Traff
         "model_version": subject.version,
         "status": status,
         "findings": [finding.to_json() for finding in findings],
+        "missing": missing,
         "traffic": asdict(traffic),
         "words": _said(window, status, [f.words for f in findings if f.blocks], subject),
     }

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from churn_assets.contract.model import Contract, Kind
 from churn_assets.errors import NothingIngested
 from churn_assets.monitoring import drift
@@ -136,12 +138,21 @@ def _judged(subject: Subject, window: Window, content: Content | None, data: str
         "status": status,
         "data": data,
         "drifted": named,
+        "score": _score(content),
         "scored_by_others": content.other_models if content else 0,
         "columns": [one.to_json() for one in judged],
         **extra,
         "page": None,
         "words": _said(subject, window, status, named, data),
     }
+
+
+def _score(content: Content | None) -> Report:
+    if content is None or not content.scored:
+        return {"mean": None, "positive_share": None, "rows": 0}
+    score = content.sample["score"].to_numpy()
+    mean = float(score[np.isfinite(score)].mean())
+    return {"mean": mean, "positive_share": content.positives / content.scored, "rows": content.scored}
 
 
 def _status(subject: Subject, window: Window, judged: list[Judged]) -> str:
