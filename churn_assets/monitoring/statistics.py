@@ -18,6 +18,7 @@ Floats = npt.NDArray[np.float64]
 
 BINS = 10  # deciles of the reference, as the population stability index is usually read
 _EMPTY_SHARE = 1e-4  # an empty bin would make the index infinite
+_PULLED_IN = 0.01  # of the values on each side, when a spread is taken
 _EXPECTED = 5.0  # below this many expected rows chi-square is no chi-square: Cochran (1954)
 
 
@@ -26,8 +27,8 @@ class Distances:
     """Measures between a reference and a window; None where one does not apply.
 
     `psi` population stability index (Siddiqi 2006); `ks` two-sample Kolmogorov-Smirnov and its asymptotic
-    p-value; `chi_square` two-sample test of homogeneity; `wasserstein` first Wasserstein distance in
-    standard deviations of the reference; `jensen_shannon` square root of the divergence in nats (Lin 1991,
+    p-value; `chi_square` two-sample test of homogeneity; `wasserstein` first Wasserstein distance in `spread_of`
+    the reference; `jensen_shannon` square root of the divergence in nats (Lin 1991,
     Endres and Schindelin 2003), 0 to 0.83. `reference_rows` and `rows` are values that were there.
     """
 
@@ -45,13 +46,11 @@ class Distances:
 def of_numbers(reference: Floats, current: Floats, scale: float | None = None) -> Distances:
     """Two samples of finite numbers, any order, at least one value each.
 
-    `scale` divides the Wasserstein distance; None takes the standard deviation of the reference (1 if it
-    has none: a constant reference is told apart by any difference).
+    `scale` divides the Wasserstein distance; None takes `spread_of(reference)`.
     """
     from scipy import stats
 
     test = stats.ks_2samp(reference, current, method="asymp")
-    spread = float(reference.std()) if scale is None else scale
     before, after = _binned(reference, current)
     return Distances(
         reference_rows=len(reference),
@@ -59,9 +58,20 @@ def of_numbers(reference: Floats, current: Floats, scale: float | None = None) -
         psi=_psi(before, after),
         ks=float(test.statistic),
         ks_p=float(test.pvalue),
-        wasserstein=float(stats.wasserstein_distance(reference, current)) / (spread or 1.0),
+        wasserstein=_wasserstein(reference, current, scale or spread_of(reference)),
         jensen_shannon=_jensen_shannon(before, after),
     )
+
+
+def spread_of(values: Floats) -> float:
+    """Standard deviation with the outermost percent on each side pulled in (Winsorised; Tukey 1962); 1 if it is 0.
+
+    A heavy tail makes the plain deviation so large that a quarter more of everything is a small effect.
+    """
+    low, high = np.quantile(values, [_PULLED_IN, 1 - _PULLED_IN])
+    largest = float(np.abs(values).max()) or 1.0  # divided out, so that no square is beyond what a float holds
+    pulled = float(np.clip(values / largest, low / largest, high / largest).std())
+    return (pulled or float((values / largest).std())) * largest or 1.0
 
 
 def of_levels(reference: Mapping[str, int], current: Mapping[str, int]) -> Distances:
@@ -87,6 +97,14 @@ def _binned(reference: Floats, current: Floats) -> tuple[Floats, Floats]:
     counts = (np.bincount(np.searchsorted(edges, side, side="left"), minlength=places) for side in (reference, current))
     before, after = (side.astype(np.float64) for side in counts)
     return before, after
+
+
+def _wasserstein(reference: Floats, current: Floats, scale: float) -> float:
+    from scipy import stats
+
+    with np.errstate(over="ignore"):
+        distance = float(stats.wasserstein_distance(reference / scale, current / scale))
+    return float(np.nan_to_num(distance))  # the largest number instead of infinity, which JSON does not know
 
 
 def _psi(before: Floats, after: Floats) -> float:
