@@ -23,3 +23,10 @@ ingest_log = dg.define_asset_job(
 )
 
 JOBS = [train, score, ingest_log]
+monitor = dg.define_asset_job(
+    "monitor",
+    selection=dg.AssetSelection.groups("monitoring"),
+    description="Ingest the log, judge the data and the drift of every window that has closed.",
+)
+
+JOBS = [train, score, monitor]

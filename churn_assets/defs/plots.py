@@ -124,6 +124,26 @@ def tornado(swings: Mapping[str, tuple[float, float]], middle: float, title: str
     return _picture(draw, height=1.4 + 0.36 * max(1, len(told)))
 
 
+def trend(
+    series: Mapping[str, Sequence[float | None]], windows: Sequence[int], limit: float | None, title: str, unit: str
+) -> bytes:
+    """A line a name over windows, gaps where there is no figure, and the limit if there is one."""
+
+    def draw(axes: Any) -> None:
+        for colour, (name, values) in zip(_cycle(len(series)), series.items(), strict=True):
+            told = [float("nan") if value is None else value for value in values]
+            axes.plot(windows, told, label=name, color=colour, marker="o", markersize=3, linewidth=1.2)
+        if limit is not None:
+            axes.axhline(limit, color=_LINE, linestyle=":", linewidth=1, label=f"limit {limit:g}")
+        axes.locator_params(axis="x", integer=True)
+        axes.set(xlabel="window", ylabel=unit, title=title)
+        if series:
+            axes.set_ylim(bottom=0)
+            axes.legend(fontsize=8)
+
+    return _picture(draw)
+
+
 def columns(numbers: Mapping[str, int], title: str) -> bytes:
     """Vertical bars in the order given, for example customers by risk band."""
 
