@@ -154,9 +154,9 @@ def labelled(connection: duckdb.DuckDBPyConnection, contract: Contract, now: dt.
     a column that the log does not have is null.
     """
     schema = label_schema(contract)
-    there = {name for (name, *_) in connection.sql("DESCRIBE predictions").fetchall()}
+    there = {name.lower() for (name, *_) in connection.sql("DESCRIBE predictions").fetchall()}
     asked = [name for name in schema.names if name.startswith("x_")]
-    told = [_quoted(name) if name in there else f"NULL AS {_quoted(name)}" for name in asked]
+    told = [_quoted(name) if name.lower() in there else f"NULL AS {_quoted(name)}" for name in asked]
     query = f"WITH {_REPORTS} SELECT {', '.join([_HEAD, *told])} FROM resolved ORDER BY seq"
     values = {**_values(contract, now), "gate_below": _gate_below()}
     found = connection.sql(query, params=values).to_arrow_table()

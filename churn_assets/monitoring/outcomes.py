@@ -35,6 +35,12 @@ class Period:
         """Whether this is a calendar month of `scored_at` and not a window."""
         return self.from_seq is None
 
+    def where(self) -> tuple[str, dict[str, Any]]:
+        """An SQL condition on `predictions`, and its parameters."""
+        if self.is_month:
+            return "strftime(scored_at, '%Y-%m') = $period", {"period": self.name}
+        return "seq BETWEEN $from_seq AND $to_seq", {"from_seq": self.from_seq, "to_seq": self.to_seq}
+
 
 @dataclass(frozen=True)
 class Outcomes:

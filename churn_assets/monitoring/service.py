@@ -79,11 +79,7 @@ def _by_day(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
 
 
 def _of_period(connection: duckdb.DuckDBPyConnection, period: Period) -> dict[str, Any]:
-    if period.is_month:
-        where: str = "strftime(scored_at, '%Y-%m') = $name"
-        values: dict[str, Any] = {"name": period.name}
-    else:
-        where, values = "seq BETWEEN $low AND $high", {"low": period.from_seq, "high": period.to_seq}
+    where, values = period.where()
     found = connection.execute(f"SELECT {_FIGURES} FROM predictions WHERE {where}", values).fetchall()[0]
     return {"period": period.name, **_figures(found)}
 
