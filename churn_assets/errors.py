@@ -34,7 +34,11 @@ ChurnError
 ├── LogError
 │   ├── LogUnavailable       the prediction log cannot be written now
 │   ├── LogBusy              too many rows wait for the disk
-│   └── LogUnreadable        the prediction log cannot be read
+│   ├── LogUnreadable        the prediction log cannot be read
+│   ├── NothingIngested      the warehouse of the log has not been made yet
+│   ├── WarehouseLocked      another process has the warehouse open
+│   ├── WarehouseCorrupt     the warehouse is no DuckDB file, or a damaged one
+│   └── QueryRefused         DuckDB does not take the question
 └── TrackingUnavailable      MLflow does not answer
 
 Each message is one line: what was found, what was expected, what to do.
@@ -206,6 +210,22 @@ class LogBusy(LogError):
 
 class LogUnreadable(LogError):
     """A segment or a file of ids cannot be read."""
+
+
+class NothingIngested(LogError):
+    """There is no published copy of the warehouse to read."""
+
+
+class WarehouseLocked(LogError):
+    """Another process has the warehouse open; DuckDB lets one in at a time."""
+
+
+class WarehouseCorrupt(LogError):
+    """The warehouse cannot be read; segments and archives hold all of it."""
+
+
+class QueryRefused(LogError):
+    """The SQL of a question is wrong."""
 
 
 class TrackingUnavailable(ChurnError):

@@ -32,7 +32,9 @@ class Settings:
     """Where things are and how the process behaves.
 
     `root` holds `contracts/` and `data/`; `home` holds all state, and two homes share nothing.
-    `source` is the customer table if the user named one. `telemetry` is False unless asked for.
+    `source` is the customer table if the user named one. `telemetry` is False unless asked for. Ingested
+    segments of days that ended `log_archive_hours` ago are archived; rows ingested `log_retention_days` ago are
+    deleted, 0 keeps them for ever.
     """
 
     root: Path
@@ -47,6 +49,8 @@ class Settings:
     monitor_cron: str = "30 4 * * *"
     retrain_cron: str = "0 3 * * 1"
     sensor_s: int = 30
+    log_archive_hours: int = 24
+    log_retention_days: int = 0
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], cwd: Path | None = None) -> Settings:
@@ -75,6 +79,8 @@ class Settings:
             monitor_cron=environ.get("CHURN_MONITOR_CRON") or cls.monitor_cron,
             retrain_cron=environ.get("CHURN_RETRAIN_CRON") or cls.retrain_cron,
             sensor_s=_seconds(environ, "CHURN_SENSOR_S", cls.sensor_s),
+            log_archive_hours=_whole(environ, "CHURN_LOG_ARCHIVE_HOURS", cls.log_archive_hours, "hours"),
+            log_retention_days=_whole(environ, "CHURN_LOG_RETENTION_DAYS", cls.log_retention_days, "days"),
         )
 
     @property
@@ -181,6 +187,15 @@ def _seconds(environ: Mapping[str, str], name: str, default: int) -> int:
         return default
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:8]) <= 86_400):
         raise SettingsError(f"{name} is '{text}', expected a whole number of seconds from 1 to 86,400; correct it")
+    return int(text)
+
+
+def _whole(environ: Mapping[str, str], name: str, default: int, unit: str) -> int:
+    text = environ.get(name, "").strip()
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and int(text[:8]) <= 100_000):
+        raise SettingsError(f"{name} is '{text}', expected a whole number of {unit} from 0 to 100,000; correct it")
     return int(text)
 
 

@@ -3,7 +3,8 @@
 A segment is `<name>.open` while its worker appends to it, locked by that worker; it becomes
 `<name>.ready` by one rename when it is old or large enough, and nobody changes it afterwards. When a
 worker dies its lock goes with it, and any other worker (or the next start) hands its segment over: the
-torn last line, which was never acknowledged, is cut off. What is acknowledged has been through
+torn last line, which was never acknowledged, is cut off. The ingest names it `<name>.done` once its rows are
+in the warehouse, and takes it away when an archive holds it. What is acknowledged has been through
 `fdatasync`, and the file's name through an `fsync` of its folder.
 """
 
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from churn_assets.errors import LogUnavailable
 
-OPEN, READY = ".open", ".ready"
+OPEN, READY, DONE = ".open", ".ready", ".done"
 DEFAULT_BYTES, DEFAULT_AGE_S = 64 * 2**20, 60.0
 
 _sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync

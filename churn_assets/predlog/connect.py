@@ -1,0 +1,108 @@
+"""The one way in for writing: a lock of our own, DuckDB's lock, and what its errors mean."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from churn_assets.errors import ChurnError, LogUnavailable, WarehouseCorrupt, WarehouseLocked
+from churn_assets.predlog.published import FILE, PUBLISHED
+
+_LOCK = ".ingest.lock"
+_LONGEST_WAIT_S = 1.0
+_HOLDER = re.compile(r"PID (\d+)")
+
+
+@contextlib.contextmanager
+def alone(folder: Path, patience_s: float) -> Iterator[None]:
+    """Hold the warehouse against a second ingest, its copy and archive included.
+
+    The system gives the lock back when the process ends, however it ends. Raises WarehouseLocked after
+    `patience_s`, LogUnavailable where the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o640)
+    except OSError as error:
+        raise LogUnavailable(f"{folder}: cannot be written ({error.strerror}); mend its permissions") from error
+    try:
+        _patiently(lambda: _take(handle, folder), patience_s)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def opened(path: Path, patience_s: float) -> Iterator[Any]:
+    """A read-write connection, closed whatever happens; its time zone is UTC.
+
+    Raises WarehouseLocked (another program has the file open), WarehouseCorrupt, LogUnavailable (a full
+    disk).
+    """
+    import duckdb
+
+    connection = _patiently(lambda: _connect(path), patience_s)
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        yield connection
+    except duckdb.Error as error:
+        raise _told(path, error) from error
+    finally:
+        with contextlib.suppress(duckdb.Error):
+            connection.close()
+
+
+def _connect(path: Path) -> Any:
+    import duckdb
+
+    try:
+        return duckdb.connect(str(path))
+    except duckdb.Error as error:
+        raise _told(path, error) from error
+
+
+def _told(path: Path, error: Exception) -> ChurnError:
+    words = " ".join(str(error).split())
+    if "lock" in words and "Could not set" in words:
+        holder = _HOLDER.search(words)
+        return _locked(path, holder[1] if holder else "")
+    if "No space left" in words or "not permitted" in words or "Permission denied" in words:
+        return LogUnavailable(f"{path}: cannot be written ({words[:200]}); free the disk or mend its permissions")
+    return WarehouseCorrupt(
+        f"{path}: cannot be used ({words[:200]}); segments and archives hold every row: `churn log ingest --rebuild`"
+    )
+
+
+def _locked(path: Path, holder: str) -> WarehouseLocked:
+    who = f"process {holder}" if holder else "another process"
+    copy = path.with_name(PUBLISHED).name
+    return WarehouseLocked(f"{path} is open in {who}, expected nobody; wait for it or close it, and read {copy}")
+
+
+def _take(handle: int, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(handle, 20, 0).decode(errors="replace").strip()
+        raise _locked(folder / FILE, holder) from None
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, str(os.getpid()).encode(), 0)
+
+
+def _patiently(attempt: Callable[[], Any], patience_s: float) -> Any:
+    """The attempt's result; a lock is waited for, ever longer."""
+    end, wait = time.monotonic() + patience_s, 0.02
+    while True:
+        try:
+            return attempt()
+        except WarehouseLocked:
+            if time.monotonic() + wait > end:
+                raise
+            time.sleep(wait)
+            wait = min(2 * wait, _LONGEST_WAIT_S)

@@ -1,0 +1,64 @@
+"""The copy of the warehouse that people and tools read: replaced whole, never locked by the ingest."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from churn_assets.errors import NothingIngested, WarehouseCorrupt
+from churn_assets.predlog.segment import sync_folder
+from churn_assets.settings import Settings
+
+FILE, PUBLISHED = "log.duckdb", "published.duckdb"
+
+
+@contextlib.contextmanager
+def open_published(settings: Settings) -> Iterator[Any]:
+    """A read-only DuckDB connection to the log as it was ingested last; its time zone is UTC.
+
+    The ingest replaces the file under its name: who has it open goes on with what they opened. Raises
+    NothingIngested, WarehouseCorrupt.
+    """
+    path = settings.warehouse_dir / PUBLISHED
+    if not path.is_file():
+        raise NothingIngested(
+            f"nothing has been ingested in {settings.home}, expected {PUBLISHED}; "
+            "`churn log ingest` makes it once there are predictions"
+        )
+    import duckdb
+
+    try:
+        connection = duckdb.connect(str(path), read_only=True)
+    except duckdb.Error as error:
+        words = " ".join(str(error).split())[:200]
+        advice = "make it again: `churn log ingest --rebuild`"
+        raise WarehouseCorrupt(f"{path} cannot be opened ({words}); {advice}") from error
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        yield connection
+    finally:
+        connection.close()
+
+
+def publish(folder: Path) -> bool:
+    """Copy the warehouse beside and give the copy its name, if it is older; whether that was needed.
+
+    Nobody may be writing the warehouse meanwhile.
+    """
+    source, target = folder / FILE, folder / PUBLISHED
+    if not source.exists() or (target.exists() and target.stat().st_mtime_ns >= source.stat().st_mtime_ns):
+        return False
+    temporary = target.with_suffix(".tmp")
+    shutil.copyfile(source, temporary)
+    handle = os.open(temporary, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    temporary.replace(target)
+    sync_folder(folder)
+    return True

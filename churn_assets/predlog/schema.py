@@ -1,0 +1,162 @@
+"""Tables of the ingested log, read from the contract, and how they grow when the contract does.
+
+A scoring column `age` of kind number is the column `x_age` of type DOUBLE. When the contract changes a
+column's kind, what is there is renamed to `x_age__varchar` (its old type) and `x_age` begins anew; rows that
+were scored under the older contract go on to the older column. A column that leaves the contract stays, null
+in newer rows. Nothing is ever dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from churn_assets.contract.model import Contract, Kind
+from churn_assets.errors import ContractError, WarehouseCorrupt
+
+TYPES: Mapping[Kind, str] = {
+    Kind.ID: "VARCHAR",
+    Kind.TEXT: "VARCHAR",
+    Kind.NUMBER: "DOUBLE",
+    Kind.INTEGER: "DOUBLE",
+    Kind.BOOLEAN: "BOOLEAN",
+    Kind.DATE: "DATE",
+    Kind.CATEGORY: "VARCHAR",
+}
+
+# Each entry takes the fixed columns one version further; entries are never edited, only added.
+VERSIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE segments (
+        name VARCHAR PRIMARY KEY, number BIGINT NOT NULL UNIQUE, first_seq BIGINT NOT NULL, last_seq BIGINT NOT NULL,
+        rows BIGINT NOT NULL, predictions BIGINT NOT NULL, feedback BIGINT NOT NULL, rejections BIGINT NOT NULL,
+        quarantined BIGINT NOT NULL, torn BIGINT NOT NULL, bytes BIGINT NOT NULL,
+        ingested_at TIMESTAMP NOT NULL, expired BOOLEAN NOT NULL
+    );
+    CREATE TABLE predictions (
+        seq BIGINT NOT NULL, prediction_id VARCHAR PRIMARY KEY CHECK (prediction_id <> ''),
+        request_id VARCHAR NOT NULL, customer_id VARCHAR, as_of TIMESTAMP NOT NULL, scored_at TIMESTAMP NOT NULL,
+        score DOUBLE NOT NULL CHECK (score BETWEEN 0 AND 1), margin DOUBLE, decision BOOLEAN NOT NULL,
+        threshold DOUBLE NOT NULL, risk_band VARCHAR NOT NULL, model_version VARCHAR NOT NULL,
+        contract VARCHAR NOT NULL, fingerprint VARCHAR NOT NULL, arm VARCHAR NOT NULL, policy VARCHAR NOT NULL,
+        status VARCHAR NOT NULL, latency_us DOUBLE, warnings VARCHAR[] NOT NULL, segment VARCHAR NOT NULL
+    );
+    CREATE TABLE feedback (
+        feedback_id VARCHAR PRIMARY KEY CHECK (feedback_id <> ''), seq BIGINT NOT NULL, request_id VARCHAR NOT NULL,
+        prediction_id VARCHAR, customer_id VARCHAR, churned BOOLEAN NOT NULL, observed_at TIMESTAMP NOT NULL,
+        contacted BOOLEAN, received_at TIMESTAMP NOT NULL, segment VARCHAR NOT NULL,
+        CHECK (prediction_id IS NOT NULL OR customer_id IS NOT NULL)
+    );
+    CREATE TABLE rejections (
+        seq BIGINT NOT NULL, since_at TIMESTAMP NOT NULL, until_at TIMESTAMP NOT NULL, worker VARCHAR NOT NULL,
+        cause VARCHAR NOT NULL, requests BIGINT NOT NULL CHECK (requests >= 0), segment VARCHAR NOT NULL
+    );
+    CREATE TABLE quarantine (segment VARCHAR NOT NULL, line BIGINT NOT NULL, reason VARCHAR NOT NULL, text VARCHAR);
+    """,
+)
+ROW_TABLES = ("predictions", "feedback", "rejections", "quarantine")
+
+
+def table_column(name: str) -> str:
+    """The warehouse's name of a column of the contract."""
+    return f"x_{name}"
+
+
+def quoted(name: str) -> str:
+    """A name as SQL reads it, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A text as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def migrate(connection: Any, contract: Contract) -> list[str]:
+    """Bring the tables to this version of the package and to `contract`; words for each thing done.
+
+    One transaction: a kill leaves the tables as they were. Raises WarehouseCorrupt for a warehouse of a newer version.
+    """
+    connection.execute("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)")
+    (found,) = connection.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
+    if found > len(VERSIONS):
+        raise WarehouseCorrupt(
+            f"the warehouse has version {found}, this package knows versions to {len(VERSIONS)}; "
+            "use the newer package, or make it again: `churn log ingest --rebuild`"
+        )
+    done: list[str] = []
+    connection.execute("BEGIN")
+    for version, script in enumerate(VERSIONS[found:], found + 1):
+        connection.execute(script)
+        connection.execute("INSERT INTO schema_version VALUES (?)", [version])
+        done.append(f"tables of version {version}")
+    done += _own_columns(connection, contract)
+    connection.execute("COMMIT")
+    return done
+
+
+def _own_columns(connection: Any, contract: Contract) -> list[str]:
+    """Make `x_<name>` of the contract's type for each scoring column; what stood there gets its type's name."""
+    done, there = [], columns_of(connection)
+    for name, sql_type in _wanted(contract).items():
+        column = table_column(name)
+        found = there.get(column.lower())
+        if found == sql_type:
+            continue
+        if found is not None:
+            _rename(connection, column, _typed(column, found))
+            done.append(f"{column} was {found}, now {_typed(column, found)}")
+        kept = _typed(column, sql_type)
+        if there.get(kept.lower()) == sql_type:
+            _rename(connection, kept, column)
+            done.append(f"{kept} is {column} again")
+        else:
+            _add(connection, column, sql_type)
+            done.append(f"{column} {sql_type} added")
+    return done
+
+
+def targets(connection: Any, contract: Contract) -> dict[str, str]:
+    """Column of the contract -> column of the table that holds its values; added if there is none of its type."""
+    there, found = columns_of(connection), {}
+    for name, sql_type in _wanted(contract).items():
+        column = table_column(name)
+        if there.get(column.lower()) not in (sql_type, None):
+            column = _typed(column, sql_type)
+        if column.lower() not in there:
+            _add(connection, column, sql_type)
+        found[name] = column
+    return found
+
+
+def columns_of(connection: Any, table: str = "predictions") -> dict[str, str]:
+    """Columns of a table, in small letters as DuckDB compares them, and their SQL types, in its order."""
+    rows = connection.execute(
+        "SELECT lower(column_name), data_type FROM duckdb_columns() WHERE table_name = ? ORDER BY column_index",
+        [table],
+    ).fetchall()
+    return dict(rows)
+
+
+def _wanted(contract: Contract) -> dict[str, str]:
+    seen: dict[str, str] = {}
+    for column in contract.scoring_columns:
+        twin = seen.setdefault(column.name.lower(), column.name)
+        if twin != column.name:
+            raise ContractError(
+                f"{contract.where}: columns '{twin}' and '{column.name}' differ by case only, which DuckDB does not "
+                "see; rename one of them"
+            )
+    return {column.name: TYPES[column.kind] for column in contract.scoring_columns}
+
+
+def _typed(column: str, sql_type: str) -> str:
+    return f"{column}__{sql_type.lower()}"
+
+
+def _rename(connection: Any, old: str, new: str) -> None:
+    connection.execute(f"ALTER TABLE predictions RENAME COLUMN {quoted(old)} TO {quoted(new)}")
+
+
+def _add(connection: Any, column: str, sql_type: str) -> None:
+    connection.execute(f"ALTER TABLE predictions ADD COLUMN {quoted(column)} {sql_type}")
