@@ -38,7 +38,8 @@ ChurnError
 │   ├── NothingIngested      the warehouse of the log has not been made yet
 │   ├── WarehouseLocked      another process has the warehouse open
 │   ├── WarehouseCorrupt     the warehouse is no DuckDB file, or a damaged one
-│   └── QueryRefused         DuckDB does not take the question
+│   ├── QueryRefused         DuckDB does not take the question
+│   └── WindowUnreadable     a report on a window of the log cannot be read
 └── TrackingUnavailable      MLflow does not answer
 
 Each message is one line: what was found, what was expected, what to do.
@@ -226,6 +227,10 @@ class WarehouseCorrupt(LogError):
 
 class QueryRefused(LogError):
     """The SQL of a question is wrong."""
+
+
+class WindowUnreadable(LogError):
+    """The boundaries of a window, or a report on it, are not as they were written."""
 
 
 class TrackingUnavailable(ChurnError):

@@ -1,0 +1,207 @@
+"""What a set of customers looks like, one row each: exact counts by DuckDB, and a sample of bounded size.
+
+The window and the reference go through the same queries. Counts are over all rows; numbers are compared
+on at most SAMPLE_ROWS of them, taken by a hash of the customer, so that neither the order of the rows
+nor their number changes what comes out or how much memory it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from churn_assets.contract.model import Column, Contract, Kind
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SAMPLE_ROWS = 20_000
+MOST_LEVELS = 200  # of a category; more is an id in the wrong column
+SCORE, POSITIVE_RATE = "(score)", "(positive rate)"  # no column of a contract can be mistaken for them
+
+_ORDERED = frozenset({Kind.NUMBER, Kind.INTEGER, Kind.DATE})
+_NAN = "CAST('nan' AS DOUBLE)"
+Bounds = Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Counts of one column over all rows. `low`, `high`: of finite values (days since 1970 for dates).
+
+    `outside` are finite values beyond the bounds that were handed in; `top` is the most frequent number of
+    the sample with its share of the rows there; `levels` rows by level, of categories and booleans.
+    """
+
+    kind: Kind
+    rows: int
+    missing: int = 0
+    unreadable: int = 0
+    infinite: int = 0
+    outside: int = 0
+    low: float | None = None
+    high: float | None = None
+    top: tuple[float, float] | None = None
+    levels: Mapping[str, int] | None = None
+
+    @property
+    def constant(self) -> bool:
+        """Whether every value that is there is the same."""
+        if self.levels is not None:
+            return sum(count > 0 for count in self.levels.values()) == 1
+        return self.low is not None and self.low == self.high and not self.infinite
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What drift compares: finite `numbers`, or counts by level."""
+
+    kind: str
+    numbers: npt.NDArray[np.float64] | None = None
+    levels: Mapping[str, int] | None = None
+
+    @property
+    def values(self) -> int:
+        """How many values there are."""
+        if self.levels is not None:
+            return sum(self.levels.values())
+        return 0 if self.numbers is None else len(self.numbers)
+
+
+@dataclass(frozen=True)
+class Content:
+    """`rows` customers: `facts` of each column there is, `sample` rows of them, and the scores.
+
+    `scored` counts rows of the model asked about; `positives` those it said yes to. `sample` has the
+    contract's column names (float64 numbers and days with NaN, booleans as 0 and 1, text for categories)
+    and `score`, NaN for rows that another model scored.
+    """
+
+    rows: int
+    facts: Mapping[str, Facts]
+    sample: pa.Table
+    scored: int = 0
+    positives: int = 0
+    other_models: int = 0
+
+    def observed(self, names: Mapping[str, Kind]) -> dict[str, Observed]:
+        """The named columns that are there, and, if anything was scored, the score and the positive rate."""
+        found = {name: self._column(name, kind) for name, kind in names.items() if name in self.facts}
+        if self.scored:
+            score = self.sample["score"].to_numpy()
+            found[SCORE] = Observed("score", numbers=score[np.isfinite(score)])
+            split = {"yes": self.positives, "no": self.scored - self.positives}
+            found[POSITIVE_RATE] = Observed("positive rate", levels=split)
+        return found
+
+    def _column(self, name: str, kind: Kind) -> Observed:
+        levels = self.facts[name].levels
+        if levels is not None:
+            return Observed(str(kind), levels=levels)
+        numbers = self.sample[name].to_numpy()
+        return Observed(str(kind), numbers=numbers[np.isfinite(numbers)])
+
+
+def observe(
+    connection: Any, relation: str, contract: Contract, *, prefix: str = "", bounds: Bounds | None = None
+) -> Content:
+    """Look at `relation`: SQL with columns who, score (null: not of this model), decision, and `prefix<column>`.
+
+    Scoring columns that the relation lacks are not among the facts; one whose type is wrong is cast, and
+    cells that cannot be are counted as unreadable. Memory is bounded by SAMPLE_ROWS and the distinct levels.
+    """
+    there = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()}
+    columns = [column for column in contract.scoring_columns if prefix + column.name in there]
+    parts = ["count(*)", "count(score)", "count(*) FILTER (score IS NOT NULL AND decision)"]
+    for column in columns:
+        parts += _aggregates(column, prefix + column.name, (bounds or {}).get(column.name))
+    totals = iter(connection.execute(f"SELECT {', '.join(parts)} FROM {relation}").fetchone())
+    rows, scored, positives = next(totals), next(totals), next(totals)
+    sample = _sample(connection, relation, columns, prefix)
+    facts = {}
+    for column in columns:
+        missing, unreadable, infinite, outside, low, high = (next(totals) for _ in range(6))
+        facts[column.name] = Facts(
+            column.kind,
+            rows,
+            missing=missing,
+            unreadable=unreadable,
+            infinite=infinite,
+            outside=outside,
+            low=low,
+            high=high,
+            top=_top(sample, column) if column.kind in _ORDERED else None,
+            levels=_levels(connection, relation, column, prefix) if _has_levels(column) else None,
+        )
+    return Content(rows, facts, sample, scored, positives, rows - scored)
+
+
+def _has_levels(column: Column) -> bool:
+    return column.kind in (Kind.CATEGORY, Kind.BOOLEAN)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _value(column: Column, name: str) -> str:
+    """SQL of a cell as the kind says it is; null where it is something else."""
+    if column.kind in (Kind.NUMBER, Kind.INTEGER):
+        number = f"TRY_CAST({_quoted(name)} AS DOUBLE)"
+        return f"(CASE WHEN NOT isnan({number}) THEN {number} END)"
+    if column.kind is Kind.DATE:
+        return f"CAST(date_diff('day', DATE '1970-01-01', TRY_CAST({_quoted(name)} AS DATE)) AS DOUBLE)"
+    if column.kind is Kind.BOOLEAN:
+        return f"TRY_CAST({_quoted(name)} AS BOOLEAN)"
+    return f"CAST({_quoted(name)} AS VARCHAR)"
+
+
+def _aggregates(column: Column, name: str, bounds: tuple[float, float] | None) -> list[str]:
+    """Six aggregates: missing, unreadable, infinite, outside, low, high."""
+    value, text = _value(column, name), f"CAST({_quoted(name)} AS VARCHAR)"
+    unreadable = f"count(*) FILTER ({value} IS NULL AND {text} IS NOT NULL AND lower({text}) <> 'nan')"
+    missing = f"count(*) - count({value}) - {unreadable}"
+    if column.kind not in _ORDERED:
+        return [missing, unreadable, "0", "0", "NULL", "NULL"]
+    finite = f"isfinite({value})"
+    beyond = f"NOT {value} BETWEEN {bounds[0]!r} AND {bounds[1]!r}" if bounds else "false"
+    return [
+        missing,
+        unreadable,
+        f"count(*) FILTER (isinf({value}))",
+        f"count(*) FILTER ({finite} AND {beyond})",
+        f"min({value}) FILTER ({finite})",
+        f"max({value}) FILTER ({finite})",
+    ]
+
+
+def _sample(connection: Any, relation: str, columns: list[Column], prefix: str) -> pa.Table:
+    parts = [f"coalesce(CAST(score AS DOUBLE), {_NAN}) AS score"]
+    for column in columns:
+        value = _value(column, prefix + column.name)
+        if column.kind not in (Kind.CATEGORY, Kind.TEXT, Kind.ID):
+            value = f"coalesce(CAST({value} AS DOUBLE), {_NAN})"
+        parts.append(f"{value} AS {_quoted(column.name)}")
+    query = f"SELECT {', '.join(parts)} FROM {relation} ORDER BY hash(who || '#'), who LIMIT {SAMPLE_ROWS}"
+    return connection.sql(query).to_arrow_table()
+
+
+def _top(sample: pa.Table, column: Column) -> tuple[float, float] | None:
+    numbers = sample[column.name].to_numpy()
+    values, counts = np.unique(numbers[np.isfinite(numbers)], return_counts=True)
+    if not len(values):
+        return None
+    most = int(counts.argmax())
+    return float(values[most]), float(counts[most]) / len(numbers)
+
+
+def _levels(connection: Any, relation: str, column: Column, prefix: str) -> dict[str, int]:
+    value = _value(column, prefix + column.name)
+    query = (
+        f"SELECT CAST({value} AS VARCHAR) AS level, count(*) AS rows FROM {relation} WHERE {value} IS NOT NULL "
+        f"GROUP BY level ORDER BY rows DESC, level LIMIT {MOST_LEVELS}"
+    )
+    return {level: rows for level, rows in connection.execute(query).fetchall()}

@@ -1,0 +1,178 @@
+"""The pass over closed windows: each gets its quality and its drift report once, oldest first."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from churn_assets.contract.model import Contract
+from churn_assets.errors import NothingIngested
+from churn_assets.monitoring.observe import Content, observe
+from churn_assets.monitoring.quality import BROKEN, INSUFFICIENT, check_columns, check_traffic, status_of
+from churn_assets.monitoring.reference import PREFIX
+from churn_assets.monitoring.subject import NO_CHAMPION, Subject, read_subject
+from churn_assets.monitoring.traffic import Traffic, read_traffic
+from churn_assets.monitoring.windows import (
+    QUALITY,
+    WHO,
+    Window,
+    close_windows,
+    place_of,
+    read_report,
+    read_windows,
+    rows_of,
+    still_open,
+    write_json,
+)
+from churn_assets.predlog.published import open_published
+from churn_assets.settings import Settings
+
+NO_PREDICTIONS = "no predictions yet: nothing has been ingested from the log"
+NEWEST = 30  # windows that an asset's value tells of
+_COMPARED = 5  # earlier windows that tell how much traffic is usual
+
+Report = dict[str, Any]
+
+
+def report_quality(settings: Settings, contract: Contract, now: dt.datetime) -> Report:
+    """Close what can be closed, judge the data of every window that was not judged yet, and say how things stand.
+
+    `now` is an aware instant, for the age of the log. The value has `fingerprint`, `status` (of the newest
+    window, 'insufficient' without one), `stale`, `blocks` (whether retraining must wait), `words` and
+    `windows`, the newest last. Raises WindowUnreadable, PointerCorrupt.
+    """
+    subject = read_subject(settings, contract)
+    if subject is None:
+        return nothing(contract.fingerprint, NO_CHAMPION)
+    try:
+        with open_published(settings) as connection:
+            close_windows(connection, settings, subject.fingerprint, subject.limits)
+            windows = read_windows(settings, subject.fingerprint)
+            told = [_quality_of(connection, settings, subject, windows, index) for index in range(len(windows))]
+            last = windows[-1] if windows else None
+            waiting = still_open(connection, subject.fingerprint, subject.limits, last)
+            log = _log(connection, subject, now)
+    except NothingIngested:
+        return nothing(subject.fingerprint, NO_PREDICTIONS)
+    return {
+        "fingerprint": subject.fingerprint,
+        "model_version": subject.version,
+        "status": told[-1]["status"] if told else INSUFFICIENT,
+        "stale": log["stale"],
+        "blocks": log["stale"] or bool(told and told[-1]["status"] == BROKEN),
+        "words": "; ".join(filter(None, [told[-1]["words"] if told else waiting.words, log["words"], subject.words])),
+        "open": asdict(waiting),
+        "log": log,
+        "windows": told[-NEWEST:],
+    }
+
+
+def nothing(fingerprint: str, words: str) -> Report:
+    """What is reported when there is nothing to report on."""
+    return {
+        "fingerprint": fingerprint,
+        "status": INSUFFICIENT,
+        "stale": False,
+        "blocks": False,
+        "words": words,
+        "windows": [],
+    }
+
+
+def _quality_of(connection: Any, settings: Settings, subject: Subject, windows: list[Window], index: int) -> Report:
+    window = windows[index]
+    found = read_report(settings, window, QUALITY)
+    if found is None:
+        earlier = [read_report(settings, one, QUALITY) for one in windows[max(0, index - _COMPARED) : index]]
+        before = [Traffic(**report["traffic"]) for report in earlier if report]
+        found = judge_quality(connection, subject, window, before)
+        write_json(place_of(settings, window) / QUALITY, found)
+    return found
+
+
+def judge_quality(connection: Any, subject: Subject, window: Window, before: list[Traffic]) -> Report:
+    """The quality report on one window, as JSON."""
+    traffic = read_traffic(connection, window)
+    findings = check_traffic(traffic, before, subject.limits)
+    if subject.reference is not None:
+        with one_each(connection, subject, window) as relation:
+            content = observe(
+                connection, relation, subject.contract, prefix=PREFIX, bounds=subject.reference.bounds
+            )
+        findings = check_columns(content, subject.reference, subject.contract, subject.limits) + findings
+    status = status_of(window.customers, findings, subject.limits)
+    if subject.reference is None and status != BROKEN:
+        status = INSUFFICIENT
+    return {
+        **asdict(window),
+        "model_version": subject.version,
+        "status": status,
+        "findings": [finding.to_json() for finding in findings],
+        "traffic": asdict(traffic),
+        "words": _said(window, status, [f.words for f in findings if f.blocks], subject),
+    }
+
+
+def _said(window: Window, status: str, broken: list[str], subject: Subject) -> str:
+    named = f"window {window.window}"
+    if status == INSUFFICIENT:
+        if window.customers < subject.limits.floor:
+            return f"{named}: {window.customers:,} customers are too few to say, the floor is {subject.limits.floor:,}"
+        return f"{named}: {subject.words}"
+    if status == BROKEN:
+        return f"{named}: the data is broken: {'; '.join(broken)}"
+    return f"{named}: the data is whole, {window.customers:,} customers"
+
+
+def look(connection: Any, subject: Subject, window: Window) -> Content:
+    """The last score of each customer of a window; `score` counts only where the champion gave it."""
+    bounds = subject.reference.bounds if subject.reference else None
+    with one_each(connection, subject, window) as relation:
+        return observe(connection, relation, subject.contract, prefix=PREFIX, bounds=bounds)
+
+
+@contextmanager
+def one_each(connection: Any, subject: Subject, window: Window) -> Iterator[str]:
+    """SQL of a relation with the last row of each customer; rows of other models have a null score."""
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE last_rows AS SELECT max(seq) AS seq FROM predictions "
+        f"WHERE {rows_of(window)} GROUP BY {WHO}"
+    )
+    version = subject.version.replace("'", "''")
+    try:
+        yield (
+            f"(SELECT {WHO} AS who, CASE WHEN model_version = '{version}' THEN p.score END AS score, "
+            "p.decision AS decision, p.* EXCLUDE (score, decision) "
+            f"FROM predictions p SEMI JOIN last_rows l ON p.seq = l.seq WHERE {rows_of(window)})"
+        )
+    finally:
+        connection.execute("DROP TABLE last_rows")
+
+
+def _log(connection: Any, subject: Subject, now: dt.datetime) -> Report:
+    rows, newest = connection.execute(
+        "SELECT count(*), max(scored_at) FROM predictions WHERE fingerprint = ?", [subject.fingerprint]
+    ).fetchone()
+    others = connection.execute(
+        "SELECT count(*) FROM predictions WHERE fingerprint <> ?", [subject.fingerprint]
+    ).fetchone()[0]
+    hours = None if newest is None else (now - newest.replace(tzinfo=dt.UTC)).total_seconds() / 3600
+    stale = hours is not None and hours > subject.limits.stale_hours
+    words = []
+    if stale:
+        words.append(f"the log is stale: its newest prediction is {hours:.0f} hours old")
+    if others:
+        words.append(f"{others:,} predictions of other contracts are not looked at")
+    return {
+        "rows": rows,
+        "other_rows": others,
+        "newest_scored_at": None if newest is None else newest.isoformat() + "+00:00",
+        "age_hours": None if hours is None else round(hours, 3),
+        "stale": stale,
+        "words": "; ".join(words),
+    }
+
+
