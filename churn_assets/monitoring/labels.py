@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from churn_assets.contract.model import Contract, Kind
+from churn_assets.predlog.schema import columns_of, quoted, table_column
 
 if TYPE_CHECKING:
     import duckdb
@@ -141,7 +142,7 @@ def label_schema(contract: Contract) -> pa.Schema:
         "part": pa.string(),
     }
     kinds = {Kind.BOOLEAN: pa.bool_(), Kind.DATE: pa.date32(), Kind.NUMBER: pa.float64(), Kind.INTEGER: pa.float64()}
-    asked = {f"x_{c.name}": kinds.get(c.kind, pa.string()) for c in contract.scoring_columns}
+    asked = {table_column(c.name): kinds.get(c.kind, pa.string()) for c in contract.scoring_columns}
     return pa.schema(list({**head, **asked}.items()), {"churn_contract": contract.fingerprint})
 
 
@@ -154,9 +155,9 @@ def labelled(connection: duckdb.DuckDBPyConnection, contract: Contract, now: dt.
     a column that the log does not have is null.
     """
     schema = label_schema(contract)
-    there = {name.lower() for (name, *_) in connection.sql("DESCRIBE predictions").fetchall()}
-    asked = [name for name in schema.names if name.startswith("x_")]
-    told = [_quoted(name) if name.lower() in there else f"NULL AS {_quoted(name)}" for name in asked]
+    there = {name.lower() for name in columns_of(connection)}
+    asked = [table_column(column.name) for column in contract.scoring_columns]
+    told = [quoted(name) if name.lower() in there else f"NULL AS {quoted(name)}" for name in asked]
     query = f"WITH {_REPORTS} SELECT {', '.join([_HEAD, *told])} FROM resolved ORDER BY seq"
     values = {**_values(contract, now), "gate_below": _gate_below()}
     found = connection.sql(query, params=values).to_arrow_table()
@@ -236,7 +237,3 @@ def _values(contract: Contract, now: dt.datetime) -> dict[str, Any]:
 
 def _gate_below() -> int:
     return int(GATE_SHARE * 16**_PART_DIGITS)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,8 @@ Rows = npt.NDArray[np.int64]
 class Period:
     """A stretch of the log: a closed window, or a month. `from_seq` and `to_seq` are inclusive, None for a month.
 
-    `name` is the window's number, or the month as 2026-01; `closed` is whether no row can join it any more.
+    `name` is the window's number as four digits, or the month as 2026-01; `closed` is whether no row can join
+    it any more. `folder` is where the reports on a window are kept.
     """
 
     name: str
@@ -104,16 +104,6 @@ class Outcomes:
     def newest(self, customers: int) -> Outcomes:
         """The last `customers` rows."""
         return self.take(np.arange(max(0, len(self) - customers), len(self)))
-
-
-def closed_windows(monitoring_dir: Path, fingerprint: str) -> list[Period]:
-    """The windows that were closed under a contract, oldest first; none if there are none yet."""
-    found = []
-    for path in sorted((monitoring_dir / fingerprint[:12]).glob("*/window.json")):
-        told: dict[str, Any] = json.loads(path.read_bytes())
-        if told["fingerprint"] == fingerprint:
-            found.append(Period(f"{told['window']:04d}", told["from_seq"], told["to_seq"], folder=path.parent))
-    return found
 
 
 def months(names: Sequence[str], present: str) -> list[Period]:

@@ -18,7 +18,8 @@ import numpy as np
 
 from churn_assets.contract.model import Contract
 from churn_assets.monitoring.estimate import BLIND, estimate, read_history, remember, track_record
-from churn_assets.monitoring.outcomes import Outcomes, Period, closed_windows, months
+from churn_assets.monitoring.labels import count_labels, in_words, no_labels
+from churn_assets.monitoring.outcomes import Outcomes, Period, months
 from churn_assets.monitoring.performance import compare, measure
 from churn_assets.monitoring.service import service_report
 from churn_assets.pages.files import put
@@ -45,24 +46,24 @@ class Model:
 
 @dataclass(frozen=True)
 class Review:
-    """Everything the report is made of. `connection` is None if nothing was ingested, `champion` if there is none."""
+    """Everything the report is made of.
+
+    `connection` is None if nothing was ingested, `champion` if there is none. `windows` are the closed ones
+    of the champion's contract, oldest first; `folder` is where its reports are kept.
+    """
 
     connection: duckdb.DuckDBPyConnection | None
     contract: Contract
     champion: Model | None
     labelled: pa.Table
-    monitoring_dir: Path
+    windows: Sequence[Period]
+    folder: Path
     now: dt.datetime
 
     @property
     def fingerprint(self) -> str:
         """The contract whose rows are looked at: the champion's."""
         return self.champion.fingerprint if self.champion else self.contract.fingerprint
-
-    @property
-    def folder(self) -> Path:
-        """Where this contract's reports are kept."""
-        return self.monitoring_dir / self.fingerprint[:12]
 
     @property
     def capacity_share(self) -> float | None:
@@ -87,7 +88,12 @@ def performance_report(of: Review) -> dict[str, Any]:
         "champion_fingerprint": of.fingerprint,
         "made_at": of.now.astimezone(dt.UTC).isoformat(timespec="seconds"),
         "label_floor": floor,
-        "labels": {"final": len(outcomes), "final_of_champion": len(ours), "new": _new(of, outcomes)},
+        "labels": {
+            "final": len(outcomes),
+            "final_of_champion": len(ours),
+            "new": _new(of, outcomes),
+            "counts": count_labels(of.connection, of.contract, of.now) if of.connection is not None else no_labels(),
+        },
         "periods": [
             {"period": p.name, "closed": p.closed, "inputs": _inputs(p), "measured": measured[p.name]}
             | {"estimated": estimated.get(p.name)}
@@ -110,7 +116,7 @@ def _periods(of: Review) -> list[Period]:
         return []
     asked = "FROM predictions WHERE fingerprint = $fingerprint"
     values = {"fingerprint": of.fingerprint}
-    windows = closed_windows(of.monitoring_dir, of.fingerprint)[-SHOWN:]
+    windows = list(of.windows)[-SHOWN:]
     if not windows:
         names = of.connection.execute(f"SELECT DISTINCT strftime(scored_at, '%Y-%m') {asked}", values).fetchall()
         return months([name for (name,) in names], of.now.astimezone(dt.UTC).strftime("%Y-%m"))[-SHOWN:]
@@ -202,9 +208,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _words(of: Review, found: Mapping[str, Any]) -> list[str]:
+    said = [in_words(found["labels"]["counts"])]
     if of.connection is None:
-        return ["no predictions yet: nothing has been ingested from the prediction log"]
-    said = [str(found["fall"]["words"])]
+        return said
+    said.append(str(found["fall"]["words"]))
     latest = next((row for row in reversed(found["periods"]) if row["estimated"]), None)
     if latest is not None and latest["estimated"]["status"] == "estimated":
         figure = latest["estimated"]

@@ -8,14 +8,13 @@ from typing import Any
 import duckdb
 
 from churn_assets.contract.model import Contract
+from churn_assets.predlog.schema import migrate
 from churn_assets_tests.scoring.tiny import CONTRACT
 
 DAY = dt.timedelta(days=1)
 AS_OF = dt.datetime(2026, 1, 10, 12)  # the horizon is 30 days: the 9th of February
 MATURE = dt.datetime(2026, 2, 9, 12)
 NOW = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
-
-_TYPES = {"number": "DOUBLE", "integer": "DOUBLE", "boolean": "BOOLEAN", "date": "DATE"}
 
 
 def log(
@@ -25,29 +24,18 @@ def log(
     contract: Contract = CONTRACT,
 ) -> duckdb.DuckDBPyConnection:
     """Rows are given by what differs from a usual one; they are ingested in the order given."""
-    asked = [(f"x_{c.name}", _TYPES.get(c.kind, "VARCHAR")) for c in contract.scoring_columns]
     connection = duckdb.connect()
-    connection.execute(
-        "CREATE TABLE predictions (seq BIGINT, prediction_id VARCHAR PRIMARY KEY, request_id VARCHAR, "
-        "customer_id VARCHAR, as_of TIMESTAMP, scored_at TIMESTAMP, score DOUBLE, margin DOUBLE, decision BOOLEAN, "
-        "threshold DOUBLE, risk_band VARCHAR, model_version VARCHAR, contract VARCHAR, fingerprint VARCHAR, "
-        "arm VARCHAR, policy VARCHAR, status VARCHAR, latency_us DOUBLE, warnings VARCHAR[], segment VARCHAR, "
-        + ", ".join(f"{name} {kind}" for name, kind in asked)
-        + ")"
-    )
-    connection.execute(
-        "CREATE TABLE feedback (feedback_id VARCHAR PRIMARY KEY, seq BIGINT, request_id VARCHAR, "
-        "prediction_id VARCHAR, customer_id VARCHAR, churned BOOLEAN, observed_at TIMESTAMP, contacted BOOLEAN, "
-        "received_at TIMESTAMP, segment VARCHAR)"
-    )
-    connection.execute(
-        "CREATE TABLE rejections (seq BIGINT, since_at TIMESTAMP, until_at TIMESTAMP, worker VARCHAR, "
-        "cause VARCHAR, requests BIGINT)"
-    )
+    migrate(connection, contract)
     _insert(connection, "predictions", [_prediction(n, row, contract) for n, row in enumerate(predictions or [], 1)])
-    _insert(connection, "feedback", [_report(n, row) for n, row in enumerate(feedback or [], 1)])
+    replace_feedback(connection, feedback or [])
     _insert(connection, "rejections", [_rejection(n, row) for n, row in enumerate(rejections or [], 1)])
     return connection
+
+
+def replace_feedback(connection: duckdb.DuckDBPyConnection, rows: list[dict[str, Any]]) -> None:
+    """These reports and no other."""
+    connection.execute("DELETE FROM feedback")
+    _insert(connection, "feedback", [_report(n, row) for n, row in enumerate(rows, 1)])
 
 
 def _prediction(number: int, row: dict[str, Any], contract: Contract) -> dict[str, Any]:
@@ -94,7 +82,7 @@ def _report(number: int, row: dict[str, Any]) -> dict[str, Any]:
 
 def _rejection(number: int, row: dict[str, Any]) -> dict[str, Any]:
     usual = {"seq": number, "since_at": AS_OF, "until_at": AS_OF, "worker": "w", "cause": "json", "requests": 1}
-    return usual | row
+    return usual | {"segment": "s"} | row
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: list[dict[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from functools import cache
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +19,7 @@ from churn_assets.monitoring.labels import (
     no_labels,
     part_of,
 )
-from churn_assets_tests.monitoring.log import AS_OF, DAY, MATURE, NOW, log
+from churn_assets_tests.monitoring.log import AS_OF, DAY, MATURE, NOW, log, replace_feedback
 from churn_assets_tests.scoring.tiny import CONTRACT
 
 LOST, KEPT = True, False
@@ -63,13 +64,21 @@ MOMENTS = st.integers(-3, 45).map(lambda days: AS_OF + days * DAY)
 REPORTS = st.lists(st.tuples(st.booleans(), MOMENTS, st.sampled_from([None, False, True])), min_size=1, max_size=6)
 
 
+@cache
+def one_prediction():
+    return log([{}])
+
+
 @settings(max_examples=40, deadline=None)
 @given(reports=REPORTS, data=st.data(), looked_after_days=st.integers(0, 60))
 def test_the_order_in_which_reports_arrive_changes_nothing(reports, data, looked_after_days):
     now = (AS_OF + looked_after_days * DAY).replace(tzinfo=dt.UTC)
     rows = [{"customer_id": "c1", "churned": c, "observed_at": at, "contacted": k} for c, at, k in reports]
-    again = data.draw(st.permutations(rows))
-    one, two = (labelled(log([{}], given), CONTRACT, now).to_pylist() for given in (rows, again))
+    again, connection = data.draw(st.permutations(rows)), one_prediction()
+    replace_feedback(connection, rows)
+    one = labelled(connection, CONTRACT, now).to_pylist()
+    replace_feedback(connection, again)
+    two = labelled(connection, CONTRACT, now).to_pylist()
     assert one == two
     for row in one:
         assert row["label_state"] in STATES
