@@ -11,7 +11,7 @@ def performance_plots(found: Mapping[str, Any]) -> dict[str, bytes]:
     periods = found["periods"]
     names = [row["period"] for row in periods]
     measured = [row["measured"] if row["measured"]["status"] == "ok" else None for row in periods]
-    estimated = [row["estimated"] if (row["estimated"] or {}).get("status") == "estimated" else None for row in periods]
+    estimated = [row["estimated"] if row["estimated"]["status"] == "estimated" else None for row in periods]
     drawn = {}
     pr_auc = {"labelled": _spread(measured, "pr_auc"), "estimated, before labels": _spread(estimated, "pr_auc")}
     if any(point for line in pr_auc.values() for point in line):

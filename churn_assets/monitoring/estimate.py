@@ -25,6 +25,7 @@ from churn_assets.training.evaluate import Ranking, interval
 Floats = npt.NDArray[np.float64]
 
 DRAWS = 200
+LEAST_EXPECTED = 10  # of each class; as of labels, see `performance`
 HISTORY = "estimates.json"
 METRICS = ("pr_auc", "roc_auc", "log_loss")
 BLIND = (
@@ -38,15 +39,14 @@ def estimate(score: Floats, floor: int, seed: int = 42) -> dict[str, Any]:
     """Expected metrics of scores (one a customer), each with `_low` and `_high`.
 
     The interval is where 95 % of labelled figures of these very customers would lie if the scores are
-    calibrated; it does not hold what BLIND names. Below `floor` customers, or where fewer than one churner
-    or one kept customer is expected, the status is 'insufficient' and there is no figure.
+    calibrated; it does not hold what BLIND names. Below `floor` customers, or where fewer than
+    LEAST_EXPECTED are expected to churn or to stay, the status is 'insufficient' and there is no figure.
     """
     rows, expected = len(score), float(np.sum(score))
     told = {"rows": rows, "blind_to": BLIND}
-    if rows < floor or not 1.0 <= expected <= rows - 1.0:
-        words = (
-            f"insufficient: {rows:,} customers with {expected:.1f} expected churners, {floor:,} customers are needed"
-        )
+    if rows < floor or not LEAST_EXPECTED <= expected <= rows - LEAST_EXPECTED:
+        words = f"insufficient: {rows:,} customers, {expected:.1f} of them expected to churn; {floor:,} are needed, "
+        words += f"and {LEAST_EXPECTED} expected to churn and to stay"
         return {"status": "insufficient", **told, "words": words}
     found = _metrics(score, score)
     generator = np.random.default_rng(seed)

@@ -57,9 +57,7 @@ def _measured(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _estimated(row: Mapping[str, Any] | None) -> str:
-    if row is None:
-        return ""
+def _estimated(row: Mapping[str, Any]) -> str:
     if row["status"] != "estimated":
         return str(row["words"])
     return _spread(row["pr_auc"], row["pr_auc_low"], row["pr_auc_high"])

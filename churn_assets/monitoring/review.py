@@ -96,7 +96,7 @@ def performance_report(of: Review) -> dict[str, Any]:
         },
         "periods": [
             {"period": p.name, "closed": p.closed, "inputs": _inputs(p), "measured": measured[p.name]}
-            | {"estimated": estimated.get(p.name)}
+            | {"estimated": estimated[p.name]}
             for p in periods
         ],
         "versions": [
@@ -149,14 +149,14 @@ def _estimates(
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """(estimate by period, track record): of a closed period the one that was made first, for ever."""
     history, wrong = read_history(of.folder)
-    known = {row["period"]: row for row in history}
+    known = {row["period"] for row in history}
     floor = of.contract.monitoring.floor
     made = {p.name: estimate(_scores(of, p), floor) for p in periods if p.name not in known}
     closed = {p.name: made[p.name] for p in periods if p.closed and p.name in made}
     names = {p.name for p in periods}
     history = [row for row in remember(of.folder, closed, of.now) if row["period"] in names]
     record = track_record(history, measured)
-    shown = {name: {"status": "estimated", **row} for name, row in known.items() if name in names} | made
+    shown = made | {row["period"]: {"status": "estimated", "blind_to": BLIND, **row} for row in history}
     return shown, {**record, "words": wrong or record["words"]}
 
 
@@ -212,8 +212,8 @@ def _words(of: Review, found: Mapping[str, Any]) -> list[str]:
     if of.connection is None:
         return said
     said.append(str(found["fall"]["words"]))
-    latest = next((row for row in reversed(found["periods"]) if row["estimated"]), None)
-    if latest is not None and latest["estimated"]["status"] == "estimated":
+    latest = next((row for row in reversed(found["periods"]) if row["estimated"]["status"] == "estimated"), None)
+    if latest is not None:
         figure = latest["estimated"]
         ends = f"{figure['pr_auc_low']:.3f} to {figure['pr_auc_high']:.3f}"
         said.append(f"estimated without labels for {latest['period']}: PR-AUC {figure['pr_auc']:.3f} ({ends}). {BLIND}")

@@ -28,7 +28,7 @@ LOST_SHARE = 0.05  # of reports
         dg.AssetCheckSpec(
             AGREE,
             asset="labelled_predictions",
-            description=f"Of predictions with final reports at most {CONFLICTING_SHARE:.0%} have reports that disagree.",
+            description=f"Of predictions with final reports at most {CONFLICTING_SHARE:.0%} have some that disagree.",
         ),
         dg.AssetCheckSpec(
             BELONG,

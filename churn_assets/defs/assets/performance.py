@@ -114,7 +114,8 @@ def _metadata(found: Mapping[str, Any], page: str) -> dict[str, Any]:
 def _checks(found: Mapping[str, Any], max_ece: float) -> list[dg.AssetCheckResult]:
     fall = found["fall"]
     rows = [row for row in found["versions"] if row["model_version"] == found["champion"]]
-    measured: dict[str, Any] = rows[0] if rows else {"status": "unknown", "words": "the champion has no final label yet"}
+    nothing = {"status": "unknown", "words": "the champion has no final label yet"}
+    measured: dict[str, Any] = rows[0] if rows else nothing
     known = measured["status"] == "ok"
     limit = max(max_ece, measured["ece_by_chance"]) if known else max_ece
     calibrated = f"ECE {measured['ece']:.3f}, allowed {limit:.3f}" if known else f"not known: {measured['words']}"
