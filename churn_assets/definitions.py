@@ -10,6 +10,7 @@ from churn_assets.defs.assets import (
     choice,
     data,
     labels,
+    log,
     performance,
     release,
     reporting,
@@ -27,7 +28,7 @@ from churn_assets.defs.sensors import sensors
 from churn_assets.defs.tracking import MlflowRun
 from churn_assets.settings import Settings
 
-MODULES = [data, training, choice, audit, stability, reporting, release, scoring, labels, performance]
+MODULES = [data, training, choice, audit, stability, reporting, release, scoring, log, labels, performance]
 
 
 def build(settings: Settings) -> dg.Definitions:

@@ -16,4 +16,10 @@ score = dg.define_asset_job(
     description="Rank the customers that were validated last, by the champion there is.",
 )
 
-JOBS = [train, score]
+ingest_log = dg.define_asset_job(
+    "ingest_log",
+    selection=dg.AssetSelection.assets("prediction_log", "feedback_log"),
+    description="Take what the service has logged into the warehouse, and publish a copy to read.",
+)
+
+JOBS = [train, score, ingest_log]

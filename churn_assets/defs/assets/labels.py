@@ -8,18 +8,18 @@ import dagster as dg
 import pyarrow as pa
 
 from churn_assets.defs import report
-from churn_assets.defs.policy import OWNERS
+from churn_assets.defs.policy import MONITORING, OWNERS
 from churn_assets.defs.project import Project
 from churn_assets.errors import NothingIngested
 
-GROUP = "monitoring"
+
 AGREE, BELONG = "labels_agree", "labels_belong_to_predictions"
 CONFLICTING_SHARE = 0.01  # of settled predictions
 LOST_SHARE = 0.05  # of reports
 
 
 @dg.asset(
-    group_name=GROUP,
+    group_name=MONITORING,
     owners=OWNERS,
     kinds={"duckdb", "arrow"},
     code_version="1",

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from churn_assets.defs import report
 from churn_assets.defs.performance_plots import performance_plots
-from churn_assets.defs.policy import OWNERS
+from churn_assets.defs.policy import MONITORING, OWNERS
 from churn_assets.defs.project import Project
 from churn_assets.errors import NothingIngested
 from churn_assets.settings import Settings
@@ -23,7 +23,7 @@ PAGE, JSON = "performance.md", "performance.json"
 
 
 @dg.asset(
-    group_name="monitoring",
+    group_name=MONITORING,
     owners=OWNERS,
     kinds={"duckdb", "numpy"},
     code_version="1",
