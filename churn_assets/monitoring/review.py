@@ -89,7 +89,7 @@ def performance_report(of: Review) -> dict[str, Any]:
         "made_at": of.now.astimezone(dt.UTC).isoformat(timespec="seconds"),
         "label_floor": floor,
         "labels": {
-            "final": len(outcomes),
+            "final": len(outcomes.last_of_each()),
             "final_of_champion": len(ours),
             "new": _new(of, outcomes),
             "counts": count_labels(of.connection, of.contract, of.now) if of.connection is not None else no_labels(),
@@ -185,11 +185,11 @@ def _fall(of: Review, ours: Outcomes) -> dict[str, Any]:
 
 
 def _new(of: Review, outcomes: Outcomes) -> int:
-    """Labels that were settled after the champion was trained; all of them before there is one."""
+    """Customers whose label was settled after the champion was trained; all of them before there is one."""
     if of.champion is None or of.champion.trained_at is None:
-        return len(outcomes)
+        return len(outcomes.last_of_each())
     since = np.datetime64(of.champion.trained_at.astimezone(dt.UTC).replace(tzinfo=None), "us")
-    return int(np.sum(outcomes.settled > since))
+    return len(outcomes.take(np.asarray(outcomes.settled > since, dtype=np.bool_)).last_of_each())
 
 
 def _inputs(period: Period) -> str | None:

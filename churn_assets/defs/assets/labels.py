@@ -12,7 +12,6 @@ from churn_assets.defs.policy import MONITORING, OWNERS
 from churn_assets.defs.project import Project
 from churn_assets.errors import NothingIngested
 
-
 AGREE, BELONG = "labels_agree", "labels_belong_to_predictions"
 CONFLICTING_SHARE = 0.01  # of settled predictions
 LOST_SHARE = 0.05  # of reports
