@@ -91,7 +91,7 @@ def _record(estimates: Mapping[str, Any]) -> str:
     ]
     names = ("period", "made", "estimated", "labelled", "of them labelled", "off", "held")
     return "\n\n".join(
-        [f"{estimates['blind_to']} {record['words'].capitalize()}.", *([_table(names, rows)] * bool(rows))]
+        [f"{estimates['blind_to']} {_sentence(record['words'])}.", *([_table(names, rows)] * bool(rows))]
     )
 
 
@@ -119,6 +119,10 @@ def _service(service: Mapping[str, Any] | None) -> str:
 def _volume(row: Mapping[str, Any]) -> list[str]:
     times = ["" if row[name] is None else f"{row[name]:.2f}" for name in _LATENCY]
     return [f"{row['predictions']:,}", f"{row['requests']:,}", *times]
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _spread(value: float, low: float, high: float) -> str:

@@ -96,6 +96,7 @@ def test_an_estimate_is_kept_and_later_set_beside_its_labels(scored, tmp_path):
     kept = (tmp_path / HISTORY).read_bytes()
     late = performance_report(review(scored, tmp_path, windows(tmp_path)))
     assert (tmp_path / HISTORY).read_bytes() == kept, "what was estimated is not estimated again"
+    assert "Of 1 past estimates 1 had the labelled PR-AUC in their interval" in render(late)
     (row,) = late["estimates"]["record"]["rows"]
     assert row["made_at"].startswith("2026-02-01")
     assert row["labelled"] == late["periods"][0]["measured"]["pr_auc"]
