@@ -19,7 +19,6 @@ import msgspec
 from churn_assets.predlog.segment import DONE, sync_folder
 from churn_assets.predlog.sources import NAMES_KEY, PARQUET, TORN, archives
 
-FOLDER = "archive"
 MAX_BYTES = 256 * 2**20  # of segments in one archive
 _ROWS = 20_000  # of a row group
 
@@ -145,4 +144,4 @@ def _rows(segments: Path, names: Sequence[str]) -> Iterator[tuple[str, int, str 
                     head = _HEAD.decode(line)
                 except (msgspec.DecodeError, UnicodeDecodeError):
                     head = _Head()
-                yield name, number, head.kind, head.prediction_id or head.feedback_id, line[:-1]
+                yield name, number, head.kind, head.feedback_id or head.prediction_id, line[:-1]

@@ -100,6 +100,14 @@ def read_rows(folder: Path, found: Found | None = None, archive: Path | None = N
             yield from _rows((line for _, line in one.lines(late)), found)
 
 
+def read_segments(folder: Path, names: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """The rows of these segments, as far as they are still there. Raises LogUnreadable."""
+    for name in names:
+        file = open_segment(folder, name)
+        if file is not None:
+            yield from _rows(_each_line(file), Found())
+
+
 def verify(folder: Path, ids: Iterable[str], archive: Path | None = None) -> Verdict:
     """Whether each prediction or feedback id is in the log exactly once."""
     times = dict.fromkeys(ids, 0)

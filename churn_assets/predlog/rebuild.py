@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from churn_assets.predlog.archive import FOLDER
 from churn_assets.predlog.journal import last_number, read_journal
 from churn_assets.predlog.segment import DONE, READY
 from churn_assets.predlog.sources import Archive, archives
@@ -44,7 +43,7 @@ def catch_up(settings: Settings, names: frozenset[str], number: int, loader: Loa
     done = {path.stem for path in folder.glob(f"*{DONE}")}
     if last_number(home) <= number and not done - names and number:
         return
-    kept = archives(home / FOLDER)
+    kept = archives(settings.archive_dir)
     told = {row["name"]: row for row in read_journal(home) if row["number"] > number}
     archived = [name for archive in kept for name in archive.names]
     rest = [name for name in (*archived, *sorted(done)) if name not in told and name not in names]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from churn_assets.errors import NothingIngested
-from churn_assets.predlog.archive import FOLDER
 from churn_assets.predlog.published import FILE, open_published
 from churn_assets.predlog.segment import DONE, READY
 from churn_assets.predlog.sources import PARQUET, archives
@@ -96,7 +95,7 @@ def _not_once(connection: Any, settings: Settings) -> list[str]:
         "ON segment = name WHERE NOT expired AND predictions <> coalesce(found, 0) ORDER BY name"
     ).fetchall()
     ingested = {name for (name,) in connection.execute("SELECT name FROM segments").fetchall()}
-    archived = {name for archive in archives(settings.warehouse_dir / FOLDER) for name in archive.names}
+    archived = {name for archive in archives(settings.archive_dir) for name in archive.names}
     done = {path.stem for path in settings.predlog_dir.glob(f"*{DONE}")}
     return sorted({name for (name,) in wrong} | ((archived | done) - ingested))
 
@@ -110,7 +109,7 @@ def sizes(settings: Settings) -> dict[str, int]:
     return {
         "segments_bytes": of(settings.predlog_dir, f"*{READY}", f"*{DONE}"),
         "warehouse_bytes": of(settings.warehouse_dir, FILE),
-        "archive_bytes": of(settings.warehouse_dir / FOLDER, f"*{PARQUET}"),
+        "archive_bytes": of(settings.archive_dir, f"*{PARQUET}"),
     }
 
 

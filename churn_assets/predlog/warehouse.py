@@ -111,8 +111,8 @@ def ingest(
             gone = archive.expired(connection)
             connection.execute("CHECKPOINT")
         report.published = publish(home)
-        archive.remove(home / archive.FOLDER, folder, gone)
-        report.archived = archive.compact(home / archive.FOLDER, folder, old)
+        archive.remove(settings.archive_dir, folder, gone)
+        report.archived = archive.compact(settings.archive_dir, folder, old)
     if report.unreadable:
         raise LogUnreadable(
             f"{len(report.unreadable)} segments cannot be read, the first is {report.unreadable[0]}; "
