@@ -34,6 +34,7 @@ def describe(contract: Contract) -> Callable[[dg.AssetSpec], dg.AssetSpec]:
         "customer_features": _features(contract),
         "splits": _splits(contract),
         "risk_list": _risk_list(contract),
+        "labelled_predictions": _labelled(contract),
     }
 
     def add(spec: dg.AssetSpec) -> dg.AssetSpec:
@@ -133,6 +134,30 @@ def _risk_list(contract: Contract) -> Table:
     deps = dict.fromkeys(words, scored_from)
     deps["customer_id"] = _from_validated([contract.key.name])
     return [dg.TableColumn(name, description=doc) for name, doc in words.items()], deps
+
+
+def _labelled(contract: Contract) -> Table:
+    horizon = contract.label.horizon_days
+    words = {
+        "seq": ("int64", "Place in the ingested log."),
+        "prediction_id": ("string", "The prediction."),
+        "customer_id": ("string", "The contract's key; null if the request named none."),
+        "as_of": ("timestamp", "The instant the customer's figures were true, UTC."),
+        "scored_at": ("timestamp", "UTC."),
+        "matures_at": ("timestamp", f"as_of + {horizon} days: no label is final before."),
+        "score": ("double", "Calibrated, 0 to 1."),
+        "model_version": ("string", "The bundle that scored."),
+        "fingerprint": ("string", "The contract the row was scored under."),
+        "arm": ("string", "By which route the model was chosen."),
+        "label_state": ("string", "final, open, early, late or conflicting."),
+        "churned": ("bool", f"Null unless final. {contract.label.meaning}"),
+        "contacted": ("bool", "Whether a report says the customer was treated; null if none says."),
+        "observed_at": ("timestamp", "The report that made the label, else the last one, UTC."),
+        "part": ("string", "train or gate, by the customer's id, for ever."),
+    }
+    head = [dg.TableColumn(name, kind, doc) for name, (kind, doc) in words.items()]
+    asked = [dg.TableColumn(f"x_{c.name}", _typed(c).type, _typed(c).description) for c in contract.scoring_columns]
+    return [*head, *asked], {}
 
 
 def _from_validated(columns: Iterable[str]) -> list[dg.TableColumnDep]:

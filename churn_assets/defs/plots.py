@@ -8,6 +8,7 @@ from io import BytesIO
 from typing import Any
 
 Curve = tuple[Sequence[float], Sequence[float]]
+Point = tuple[float, float, float] | None  # value, low, high; nothing known
 
 _CHURNED, _KEPT, _LINE = "#c0392b", "#2c7fb8", "#555555"
 _COLOURS = ("#2c7fb8", "#c0392b", "#238b45", "#8856a7", "#d95f0e", "#555555")
@@ -154,6 +155,30 @@ def columns(numbers: Mapping[str, int], title: str) -> bytes:
         axes.set(ylabel="customers", title=title)
 
     return _picture(draw, height=2.8)
+
+
+def over_periods(
+    names: Sequence[str], lines: Mapping[str, Sequence[Point]], unit: str, title: str, zero: bool = False
+) -> bytes:
+    """A line a series with its intervals over periods in order; a period without a figure is a gap."""
+
+    def draw(axes: Any) -> None:
+        for shift, (colour, (label, points)) in enumerate(zip(_cycle(len(lines)), lines.items(), strict=True)):
+            told = [(place + 0.08 * shift, point) for place, point in enumerate(points) if point is not None]
+            values = [value for _, (value, _, _) in told]
+            spread = [[max(0.0, v - low) for _, (v, low, _) in told], [max(0.0, high - v) for _, (v, _, high) in told]]
+            at = [place for place, _ in told]
+            axes.errorbar(
+                at, values, yerr=spread, fmt="o-", markersize=4, linewidth=1, color=colour, label=label, capsize=2
+            )
+        if zero:
+            axes.axhline(0, color=_LINE, linewidth=0.8)
+        step = max(1, len(names) // 8)
+        axes.set_xticks(range(0, len(names), step), names[::step], fontsize=8)
+        axes.set(ylabel=unit, title=title, xlim=(-0.5, len(names) - 0.5 + 0.08 * len(lines)))
+        axes.legend(fontsize=8)
+
+    return _picture(draw)
 
 
 def _cycle(count: int) -> list[str]:

@@ -16,7 +16,7 @@ from churn_assets_tests.defs.home import ROOT, settings
 
 SNAPSHOT = Path(__file__).with_name("definitions.txt")
 HEAVY = ("mlflow", "xgboost", "torch", "sklearn", "evidently", "pandas", "matplotlib", "bentoml", "scipy", "duckdb")
-MONITORING = ("prediction_log", "feedback_log")
+MONITORING = ("prediction_log", "feedback_log", "labelled_predictions", "performance_report")
 NAMES = (
     *MONITORING,
     *("raw_customers", "validated_customers", "rejected_customers", "customer_features", "splits"),
