@@ -20,6 +20,7 @@ from churn_assets.defs.assets import (
     stability,
     training,
 )
+from churn_assets.defs.assets import audit, choice, data, decision, release, reporting, scoring, stability, training
 from churn_assets.defs.describe import describe
 from churn_assets.defs.io import HomeIOManager
 from churn_assets.defs.jobs import JOBS
@@ -33,6 +34,7 @@ from churn_assets.settings import Settings
 MODULES = [data, training, choice, audit, stability, reporting, release, scoring, log]
 MODULES = [data, training, choice, audit, stability, reporting, release, scoring, monitoring]
 MODULES = [data, training, choice, audit, stability, reporting, release, scoring, log, labels, performance]
+MODULES = [data, training, choice, audit, stability, reporting, release, scoring, decision]
 
 
 def build(settings: Settings) -> dg.Definitions:

@@ -30,3 +30,10 @@ monitor = dg.define_asset_job(
 )
 
 JOBS = [train, score, monitor]
+decide = dg.define_asset_job(
+    "decide",
+    selection=dg.AssetSelection.assets("retraining_decision"),
+    description="Decide by the reports there are whether to retrain; makes no report.",
+)
+
+JOBS = [train, score, decide]

@@ -1,5 +1,7 @@
 """When jobs run by themselves. What trains or scores is off until someone turns it on."""
 
+from typing import Any
+
 import dagster as dg
 
 from churn_assets.defs.jobs import ingest_log, score, train
@@ -8,6 +10,7 @@ from churn_assets.defs.jobs import ingest_log, score, train
 import dagster as dg
 
 from churn_assets.defs.jobs import monitor, score, train
+from churn_assets.defs.jobs import decide, score
 from churn_assets.settings import Settings
 
 
@@ -17,10 +20,11 @@ def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     return [
         dg.ScheduleDefinition(
             name="weekly_retraining",
-            job=train,
+            job=decide,
+            run_config_fn=ask,
             cron_schedule=settings.retrain_cron,
             default_status=dg.DefaultScheduleStatus.STOPPED,
-            description="Train on the table as it is then.",
+            description="Ask for a retraining; the decision says whether it is time for one.",
         ),
         dg.ScheduleDefinition(
             name="nightly_scoring",
@@ -42,3 +46,10 @@ def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
             description="Ingest, and judge what has come.",
         ),
     ]
+
+
+def ask(context: dg.ScheduleEvaluationContext) -> dict[str, Any]:
+    """The decision's config of one tick; a tick that runs twice is one occasion."""
+    at = context.scheduled_execution_time
+    config = {"trigger": "schedule", "occasion": f"{at:%Y%m%dT%H%M}"}
+    return {"ops": {"retraining_decision": {"config": config}}}
