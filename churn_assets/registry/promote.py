@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,13 +34,19 @@ class Promotion:
 
 
 def promote(
-    home: Path, contract: Contract, model: Model, bundle: Path, tracking: tuple[str, str | None, str | None]
+    home: Path,
+    contract: Contract,
+    model: Model,
+    bundle: Path,
+    tracking: tuple[str, str | None, str | None],
+    before_champion: Callable[[], object] = lambda: None,
 ) -> Promotion:
     """Admit the model, register it, and point to it if it is to be champion.
 
     `bundle` lies inside `home`; `tracking` is MLflow's uri, this training's run id, and why there is
-    none. Raises GateRefused below the contract's floor. Without MLflow the model is still promoted,
-    with `missing` saying that it is not in the registry.
+    none. `before_champion` is called before the pointer moves to a model that becomes, or is, champion:
+    it writes what must be on disk then. Raises GateRefused below the contract's floor. Without MLflow
+    the model is still promoted, with `missing` saying that it is not in the registry.
     """
     admit(model, contract)
     champion = read_champion(home)
@@ -54,6 +61,7 @@ def promote(
             missing = str(error)
     number = registered.version if registered else None
     if role.alias == "champion":
+        before_champion()
         champion = _enthrone(home, contract, model, bundle, number, role, champion)
     assert champion is not None  # a challenger has one
     return Promotion(
