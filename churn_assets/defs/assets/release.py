@@ -42,6 +42,7 @@ IN_REGISTRY = "the_model_is_in_the_registry"
     ],
 )
 def registered_model(
+    context: dg.AssetExecutionContext,
     project: Project,
     tracking: dg.ResourceParam[Tracking],
     chosen_model: dict[str, Any],
@@ -59,8 +60,10 @@ def registered_model(
     model = Model(chosen_model["version"], reached, bool(chosen_model["generated"]), accused)
     try:
         logged = (tracking.uri, tracking.run_id, tracking.missing)
+        request = context.run.tags.get("churn/request")
         spare = partial(freeze_test_rows, project, chosen_model)
-        promotion = promote(home, project.contract, model, home / chosen_model["bundle"], logged, spare)
+        bundle = home / chosen_model["bundle"]
+        promotion = promote(project.settings, project.contract, model, bundle, logged, request, spare)
     except GateRefused as refusal:
         open_ = sorted({column for column, _ in unattested(model, project.contract)})
         clears = reached >= floor
