@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from churn_assets.contract.model import Contract
+from churn_assets.contract.model import Contract, Kind
 from churn_assets.data.parse import arrow_type
 from churn_assets.data.rows import AS_OF, ASIDE, FEEDBACK, SOURCE
 from churn_assets.data.violations import CHURNED
@@ -22,6 +22,7 @@ from churn_assets.data.violations import CHURNED
 PREFIX = "x_"  # before a column's name in the log
 FINAL, TRAIN, GATE = "final", "train", "gate"
 USED = "learnt from"
+EXACT = 2.0**53  # whole numbers beyond it are not told apart by float64
 
 Mask = npt.NDArray[np.bool_]
 
@@ -45,8 +46,8 @@ def labelled_rows(contract: Contract, labelled: pa.Table, frozen: Collection[str
     """The rows to learn from: final labels of this contract, the last one of each customer.
 
     Left out, in this order: predictions under another contract, without a final label, without a customer (who
-    might be one of `frozen`), of the gate's customers, of `frozen` ones, of contacted ones, and earlier ones of a
-    customer. `labelled` is the asset `labelled_predictions`, in any order.
+    might be one of `frozen`), of the gate's customers, of `frozen` ones, with a value that no validated row has, of
+    contacted ones, and earlier ones of a customer. `labelled` is the asset `labelled_predictions`, in any order.
     """
     left = np.ones(labelled.num_rows, dtype=bool)
     counts: list[tuple[str, int]] = []
@@ -63,6 +64,7 @@ def labelled_rows(contract: Contract, labelled: pa.Table, frozen: Collection[str
     take_out("without a customer's id", _null(ids))
     gate = take_out("kept for the gate", _not(labelled, "part", TRAIN))
     take_out("of customers in the frozen holdout", _among(ids, frozen))
+    take_out("with a value that the table could not hold", _beyond(contract, labelled))
     treated = set(ids.filter(pa.array(left & ~_not(labelled, "contacted", True))).to_pylist())
     apart = take_out("of customers who were contacted", _among(ids, treated))
     take_out("before a later one of the same customer", ~_last(labelled, ids, left))
@@ -102,6 +104,20 @@ def _typed(contract: Contract, kept: pa.Table) -> pa.Table:
     columns[AS_OF] = pc.floor_temporal(kept["as_of"], unit="day").cast(pa.date32())
     columns[ASIDE] = pa.array([False] * kept.num_rows, pa.bool_())
     return pa.table(columns)
+
+
+def _beyond(contract: Contract, labelled: pa.Table) -> Mask:
+    """True for a category outside the choices, and for a whole number that float64 does not tell from its neighbour."""
+    found = np.zeros(labelled.num_rows, dtype=bool)
+    for column in contract.scoring_columns:
+        values = labelled[PREFIX + column.name]
+        if column.kind is Kind.CATEGORY:
+            known = pc.is_in(values.cast(pa.string()), value_set=pa.array([*column.choices, None], pa.string()))
+            found |= ~np.asarray(known.to_numpy(), dtype=bool)
+        elif column.kind is Kind.INTEGER:
+            whole = pc.and_(pc.less_equal(pc.abs(values), EXACT), pc.equal(pc.floor(values), values))
+            found |= ~np.asarray(pc.fill_null(whole, True).to_numpy(), dtype=bool)
+    return found
 
 
 def _last(labelled: pa.Table, ids: pa.ChunkedArray, left: Mask) -> Mask:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from churn_assets.contract.model import Contract
-from churn_assets.data.fingerprint import data_hash
+from churn_assets.data.fingerprint import content_hash
 from churn_assets.errors import HoldoutCorrupt
 from churn_assets.scoring.sealed import sync_directory
 
@@ -27,7 +27,7 @@ _SHA, _AT, _GENERATED, _VERSION = b"churn_sha256", b"churn_frozen_at", b"churn_g
 @dataclass(frozen=True)
 class Holdout:
     """`rows`: typed rows with `churned`, `row_source` and `row_as_of` (the day each was true), and in the schema's
-    metadata `churn_as_of`, `churn_source` and `churn_contract`. `sha256` is `data_hash(rows)`; `generated` says that
+    metadata `churn_as_of`, `churn_source` and `churn_contract`. `sha256` is `content_hash(rows)`; `generated` says that
     the customers were made up; `version` is the bundle that they were the test rows of; `frozen_at` is UTC.
     """
 
@@ -69,7 +69,7 @@ def read_holdout(folder: Path, contract: Contract) -> Holdout | None:
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         words = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:160]
         raise HoldoutCorrupt(f"{path}: cannot be read as a holdout ({words}); {_ADVICE}") from None
-    if mine != contract.fingerprint or data_hash(rows) != found.sha256:
+    if mine != contract.fingerprint or content_hash(rows) != found.sha256:
         what = f"rows of contract {mine[:12]}" if mine != contract.fingerprint else "other rows than were frozen"
         raise HoldoutCorrupt(f"{path}: holds {what}, expected those of its own metadata; {_ADVICE}")
     return found
@@ -94,7 +94,7 @@ def freeze(
     there = holdout_for(folder, contract, generated)
     if there is not None:
         return there
-    sha = data_hash(rows)
+    sha = content_hash(rows)
     told = {
         **(rows.schema.metadata or {}),
         b"churn_contract": contract.fingerprint.encode(),
