@@ -131,6 +131,12 @@ BROKEN = {
         "the label of the validated table",
         "rename it",
     ),
+    "a column named as a mark": (
+        ('name = "visits"', 'name = "row_source"'),
+        "[[columns]] 'row_source'",
+        "a mark of the validated table",
+        "rename it",
+    ),
     "an unknown format": (
         ('format = "csv"', 'format = "xlsx"'),
         "[source]",

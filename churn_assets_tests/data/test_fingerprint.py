@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
 
-from churn_assets.data.fingerprint import data_hash
+from churn_assets.data.fingerprint import content_hash, data_hash
+from churn_assets_tests.strategies import STORE, tables, typed_table
 
 TABLE = pa.table({"a": pa.array([1, None, 3]), "b": ["x", "y", None]})
 
@@ -21,6 +24,7 @@ TABLE = pa.table({"a": pa.array([1, None, 3]), "b": ["x", "y", None]})
 )
 def test_what_is_no_content_does_not_matter(same):
     assert data_hash(same) == data_hash(TABLE)
+    assert content_hash(same) == content_hash(TABLE)
 
 
 @pytest.mark.parametrize(
@@ -36,3 +40,17 @@ def test_what_is_no_content_does_not_matter(same):
 )
 def test_content_matters(other):
     assert data_hash(other) != data_hash(TABLE)
+    assert content_hash(other) != content_hash(TABLE)
+
+
+@given(rows=tables(STORE))
+def test_a_file_does_not_change_the_hash_of_what_is_kept(rows):
+    table = typed_table(STORE, rows)
+    file = pa.BufferOutputStream()
+    pq.write_table(table, file, compression="zstd")
+    assert content_hash(pq.read_table(pa.BufferReader(file.getvalue()))) == content_hash(table)
+
+
+def test_where_one_text_ends_and_the_next_begins_is_content():
+    one, two = (pa.table({"a": texts}) for texts in (["ab", "c"], ["a", "bc"]))
+    assert content_hash(one) != content_hash(two)

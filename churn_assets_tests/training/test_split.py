@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
 from churn_assets.errors import TrainingError
-from churn_assets.training.split import out_of_time_split, random_split, read_split, split_table, straddlers
+from churn_assets.training.split import (
+    out_of_time_split,
+    random_split,
+    read_split,
+    split_around,
+    split_table,
+    straddlers,
+)
 from churn_assets_tests.strategies import STORE, TELECOM
 
 
@@ -110,3 +117,46 @@ def test_a_tenure_orders_cohorts_the_other_way_round():
     tenure = table.column("tenure_months").to_numpy()
     assert tenure[split.train].min() > tenure[split.test].max()
     assert STORE.time.cohort == "created"
+
+
+@given(
+    rows=st.integers(120, 400),
+    repeats=st.integers(0, 80),
+    share=st.floats(0.0, 0.5),
+    seed=st.integers(0, 2**31 - 1),
+)
+def test_frozen_customers_are_tested_on_and_never_learnt_from(rows, repeats, share, seed):
+    generator = np.random.default_rng(seed)
+    groups = np.concatenate([np.arange(rows), generator.integers(0, rows + 40, repeats)])
+    churned = (groups % 3 == 0).astype(int)
+    frozen = np.isin(groups, np.flatnonzero(generator.random(rows) < share))
+    table = np.arange(len(groups)) < rows
+    split = split_around(churned, groups, frozen, table, seed)
+    sides = [set(groups[part]) for part in parts(split)]
+    assert set(groups[frozen]) <= sides[2]
+    assert not (sides[0] & sides[1])
+    assert not (sides[0] & sides[2])
+    assert not (sides[1] & sides[2])
+    assert sorted(np.concatenate(parts(split))) == list(range(len(groups)))
+    others = len(sides[0] | sides[1])
+    assert abs(len(sides[1]) - others * 15 / 85) <= 1
+    wanted = int(np.ceil(np.ceil(0.3 * rows) / 2))
+    if frozen.any():
+        assert len(sides[2]) == max(wanted, len(set(groups[frozen]))) or len(set(groups[frozen])) == wanted - 1
+
+
+@given(seed=st.integers(0, 1000))
+def test_a_table_whose_test_customers_are_the_frozen_ones_is_split_as_the_first_time(seed):
+    churned = (np.random.default_rng(seed).random(500) < 0.3).astype(int)
+    first = random_split(churned, np.arange(500), seed)
+    frozen = np.isin(np.arange(500), first.test)
+    again = split_around(churned, np.arange(500), frozen, np.ones(500, dtype=bool), seed)
+    for found, expected in zip(parts(again), parts(first), strict=True):
+        assert found.tolist() == expected.tolist()
+
+
+def test_frozen_customers_of_one_class_are_one_clear_line():
+    churned = np.arange(400) < 100
+    frozen = churned.copy()
+    with pytest.raises(TrainingError, match=r"the 100 rows of frozen .* all of one class, expected both; bring"):
+        split_around(churned.astype(int), np.arange(400), frozen, np.ones(400, dtype=bool))
