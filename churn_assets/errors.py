@@ -30,6 +30,10 @@ ChurnError
 │   ├── AssetMissing         an asset that is needed was never made in this home
 │   ├── AssetStale           it was made under another contract, or of other data than what goes with it
 │   ├── HomeBusy             another run is at work in this home
+│   ├── LedgerCorrupt        the ledger of decisions and moves is damaged or no ledger
+│   ├── LedgerUnavailable    the ledger is locked, or cannot be written now
+│   ├── TransitionRefused    a request, challenger or champion cannot become what was asked
+│   ├── RollbackRefused      there is no sound bundle to go back to
 │   └── BentoNotBuilt        BentoML could not pack the service
 ├── LogError
 │   ├── LogUnavailable       the prediction log cannot be written now
@@ -186,6 +190,22 @@ class AssetStale(ReleaseError):
 
 class HomeBusy(ReleaseError):
     """Another run is at work in this home; two at once would take each other's assets."""
+
+
+class LedgerCorrupt(ReleaseError):
+    """The ledger exists and is damaged, of another program, or of a newer version."""
+
+
+class LedgerUnavailable(ReleaseError):
+    """The ledger cannot be read or written now."""
+
+
+class TransitionRefused(ReleaseError):
+    """A request, a challenger or the champion cannot become what was asked; the message says from where."""
+
+
+class RollbackRefused(ReleaseError):
+    """There is nothing to go back to: no champion before, the bundle is gone, or it is not what it was."""
 
 
 class BentoNotBuilt(ReleaseError):

@@ -11,7 +11,9 @@ from churn_assets.contract.model import Contract
 from churn_assets.errors import BundleError, TrackingUnavailable
 from churn_assets.registry.models import MODEL_NAME, Registered, point, register
 from churn_assets.release.gate import Alias, Model, Role, admit, role_of
-from churn_assets.release.state import Champion, read_champion, write_champion
+from churn_assets.release.moves import learn_number, move_champion, recover
+from churn_assets.release.state import Champion, read_champion
+from churn_assets.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -33,15 +35,17 @@ class Promotion:
 
 
 def promote(
-    home: Path, contract: Contract, model: Model, bundle: Path, tracking: tuple[str, str | None, str | None]
+    settings: Settings, contract: Contract, model: Model, bundle: Path, tracking: tuple[str, str | None, str | None]
 ) -> Promotion:
     """Admit the model, register it, and point to it if it is to be champion.
 
-    `bundle` lies inside `home`; `tracking` is MLflow's uri, this training's run id, and why there is
+    `bundle` lies inside the home; `tracking` is MLflow's uri, this training's run id, and why there is
     none. Raises GateRefused below the contract's floor. Without MLflow the model is still promoted,
     with `missing` saying that it is not in the registry.
     """
     admit(model, contract)
+    home = settings.home
+    recover(settings)
     champion = read_champion(home)
     role = role_of(model, contract, champion, home, _learnt_from_generated(home, champion))
     uri, run_id, missing = tracking
@@ -54,7 +58,7 @@ def promote(
             missing = str(error)
     number = registered.version if registered else None
     if role.alias == "champion":
-        champion = _enthrone(home, contract, model, bundle, number, role, champion)
+        champion = _enthrone(settings, contract, model, bundle, number, role, champion)
     assert champion is not None  # a challenger has one
     return Promotion(
         version=model.version,
@@ -69,7 +73,7 @@ def promote(
 
 
 def _enthrone(
-    home: Path,
+    settings: Settings,
     contract: Contract,
     model: Model,
     bundle: Path,
@@ -78,22 +82,18 @@ def _enthrone(
     before: Champion | None,
 ) -> Champion:
     if before is not None and before.version == model.version:
-        if number in (None, before.registered_version):
-            return before
-        since, by = before.since_at, before.by  # it only learns its number, late
-    else:
-        since, by = datetime.now(UTC), "training"
+        found = None if number is None else learn_number(settings, model.version, number)
+        return found or before
     champion = Champion(
         version=model.version,
-        bundle=bundle.relative_to(home).as_posix(),
+        bundle=bundle.relative_to(settings.home).as_posix(),
         fingerprint=contract.fingerprint,
         registered_version=number,
-        since_at=since,
-        by=by,
+        since_at=datetime.now(UTC),
+        by="training",
         reason=role.reason,
     )
-    write_champion(home, champion)
-    return champion
+    return move_champion(settings, champion, "first", champion.by, role.reason).to
 
 
 def _learnt_from_generated(home: Path, champion: Champion | None) -> bool:

@@ -57,7 +57,7 @@ def registered_model(
     model = Model(chosen_model["version"], reached, bool(chosen_model["generated"]), accused)
     try:
         logged = (tracking.uri, tracking.run_id, tracking.missing)
-        promotion = promote(home, project.contract, model, home / chosen_model["bundle"], logged)
+        promotion = promote(project.settings, project.contract, model, home / chosen_model["bundle"], logged)
     except GateRefused as refusal:
         open_ = sorted({column for column, _ in unattested(model, project.contract)})
         clears = reached >= floor
