@@ -16,4 +16,10 @@ score = dg.define_asset_job(
     description="Rank the customers that were validated last, by the champion there is.",
 )
 
-JOBS = [train, score]
+promote = dg.define_asset_job(
+    "promote",
+    selection=dg.AssetSelection.assets("promotion"),
+    description="Let the challengers that wait meet the champion; one that passes the gate replaces it.",
+)
+
+JOBS = [train, score, promote]

@@ -10,8 +10,11 @@ from typing import Any
 from churn_assets.contract.model import Contract
 from churn_assets.errors import BundleError, TrackingUnavailable
 from churn_assets.registry.models import MODEL_NAME, Registered, point, register
+from churn_assets.registry.verdicts import sync_aliases
+from churn_assets.release.admission import keep_admission
 from churn_assets.release.gate import Alias, Model, Role, admit, role_of
-from churn_assets.release.moves import learn_number, move_champion, recover
+from churn_assets.release.ledger import Ledger
+from churn_assets.release.moves import bundle_hash, learn_number, move_champion, recover
 from churn_assets.release.state import Champion, read_champion
 from churn_assets.settings import Settings
 
@@ -35,15 +38,22 @@ class Promotion:
 
 
 def promote(
-    settings: Settings, contract: Contract, model: Model, bundle: Path, tracking: tuple[str, str | None, str | None]
+    settings: Settings,
+    contract: Contract,
+    model: Model,
+    bundle: Path,
+    tracking: tuple[str, str | None, str | None],
+    request: str | None = None,
 ) -> Promotion:
     """Admit the model, register it, and point to it if it is to be champion.
 
     `bundle` lies inside the home; `tracking` is MLflow's uri, this training's run id, and why there is
-    none. Raises GateRefused below the contract's floor. Without MLflow the model is still promoted,
-    with `missing` saying that it is not in the registry.
+    none; `request` is the key of the request in the ledger that the training answers, if it does. A challenger
+    waits for the gate in the ledger from here on. Raises GateRefused below the contract's floor. Without MLflow
+    the model is still promoted, with `missing` saying that it is not in the registry.
     """
     admit(model, contract)
+    keep_admission(settings.home, model)
     home = settings.home
     recover(settings)
     champion = read_champion(home)
@@ -54,12 +64,15 @@ def promote(
         try:
             registered = register(uri, run_id, contract, bundle, model.version, {"fingerprint": contract.fingerprint})
             point(uri, role.alias, registered.version)
+            if role.alias == "challenger" and champion and champion.registered_version is not None:
+                sync_aliases(uri, champion.registered_version)  # a rollback moves it without MLflow
         except TrackingUnavailable as error:
             missing = str(error)
     number = registered.version if registered else None
     if role.alias == "champion":
         champion = _enthrone(settings, contract, model, bundle, number, role, champion)
     assert champion is not None  # a challenger has one
+    _answer(settings, model.version, bundle, number, role.alias, request)
     return Promotion(
         version=model.version,
         bundle=str(bundle.relative_to(home)),
@@ -70,6 +83,19 @@ def promote(
         registry=f"models:/{MODEL_NAME}/{number}" if number is not None else "",
         missing=missing,
     )
+
+
+def _answer(
+    settings: Settings, version: str, bundle: Path, number: int | None, alias: Alias, request: str | None
+) -> None:
+    """Tell the ledger what has come of a training: a challenger for the gate, or the champion itself."""
+    ledger = Ledger(settings.ledger_path)
+    if alias == "champion":
+        if request is not None:
+            ledger.finish_request(request, f"champion {version}")
+        return
+    inside = bundle.relative_to(settings.home).as_posix()
+    ledger.add_challenger(version, inside, bundle_hash(bundle), number, request)
 
 
 def _enthrone(

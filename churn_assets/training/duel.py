@@ -2,12 +2,13 @@
 
 The rules, each a line of the verdict's table:
 
-- PR-AUC: the lower end of the 95 % interval of challenger minus champion (paired percentile bootstrap,
-  stratified by label) exceeds the contract's margin, on the frozen holdout and on recent labels. A
-  non-inferiority test (Piaggio et al., 2012): "not seen to be worse" is not enough, for small samples
-  never see anything. A holdout that shows the challenger to be better at 99.5 % (against its margin, and
-  at least zero) may decide without the recent labels: alone if they are too few, and else if they point
-  the same way, for a few hundred labels seldom prove by themselves what is true.
+- PR-AUC, the lower end of the interval of challenger minus champion (paired percentile bootstrap, stratified
+  by label): on the frozen holdout that of the 95 % interval exceeds `holdout_margin`, a test of
+  non-inferiority (Piaggio et al., 2012), for "not seen to be worse" is what every small sample says; on recent
+  labels that of the 99 % interval exceeds `recent_margin`. Somewhere it must be shown to be better, and 95 %
+  would let 2.5 % of equal challengers through. A holdout that shows it at 99 % (over its margin, and over
+  zero) does instead: alone if recent labels are too few, else if those point the same way, for a few
+  hundred seldom prove a thing by themselves.
 - Log-loss: on the rows that decide (recent labels; the holdout, if alone) the challenger's mean is not
   higher; on the others it is not higher beyond noise (lower end of the 95 % interval not above zero).
 - Segments: of those with enough rows none falls by more than the limit in PR-AUC and beyond its own
@@ -41,18 +42,19 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-SURE_QUANTILE = 0.0025  # lower end of a 99.5 % interval
+SURE_QUANTILE = 0.005  # lower end of a 99 % interval
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`passed` is true if every check is. `draws` are bootstrapped PR-AUC differences by the rows' name, for
-    drawing; they are not part of the JSON."""
+    """`passed` is true if every check is. For drawing, and no part of the JSON: `draws`, bootstrapped PR-AUC
+    differences by the rows' name, and `evidence`, the rows of the frozen holdout."""
 
     champion: str
     challenger: str
     checks: tuple[Check, ...]
     draws: Mapping[str, Floats] = field(default_factory=dict, repr=False, compare=False)
+    evidence: Evidence | None = field(default=None, repr=False, compare=False)
 
     @property
     def passed(self) -> bool:
@@ -125,7 +127,7 @@ def verdict(
     if late is not None:
         checks += [_recent(contract.release, late, sure), *guards("recent", contract.release, late, True, seed)]
     draws = {found.evidence.name: found.pr_auc for found in compared if found is not None}
-    return Verdict(champion, challenger, tuple(checks), draws)
+    return Verdict(champion, challenger, tuple(checks), draws, holdout)
 
 
 def _enough(holdout: Evidence, compared: Compared | None) -> Check:
@@ -154,15 +156,15 @@ def _holdout(release: Release, compared: Compared) -> Check:
 
 
 def _holdout_alone(release: Release, compared: Compared) -> Check:
-    return _ranking("holdout", compared, _surely(compared), max(release.holdout_margin, 0.0), "99.5 %")
+    return _ranking("holdout", compared, _surely(compared), max(release.holdout_margin, 0.0), "99 %")
 
 
 def _recent(release: Release, compared: Compared, sure: bool) -> Check:
     margin = release.recent_margin
-    found = _ranking("recent", compared, interval(compared.pr_auc)[0], margin, "95 %")
+    found = _ranking("recent", compared, _surely(compared), margin, "99 %")
     if found.passed or not (sure and compared.gain > margin):
         return found
-    words = f"{_told(compared)}; that agrees with the frozen holdout, which shows it to be better at 99.5 % by itself"
+    words = f"{_told(compared)}; that agrees with the frozen holdout, which shows it to be better at 99 % by itself"
     return Check(found.check, compared.gain, margin, True, words)
 
 

@@ -41,6 +41,7 @@ IN_REGISTRY = "the_model_is_in_the_registry"
     ],
 )
 def registered_model(
+    context: dg.AssetExecutionContext,
     project: Project,
     tracking: dg.ResourceParam[Tracking],
     chosen_model: dict[str, Any],
@@ -56,8 +57,9 @@ def registered_model(
     accused = tuple((finding["column"], finding["words"]) for finding in leakage_audit["findings"])
     model = Model(chosen_model["version"], reached, bool(chosen_model["generated"]), accused)
     try:
+        request = context.run.tags.get("churn/request")
         logged = (tracking.uri, tracking.run_id, tracking.missing)
-        promotion = promote(project.settings, project.contract, model, home / chosen_model["bundle"], logged)
+        promotion = promote(project.settings, project.contract, model, home / chosen_model["bundle"], logged, request)
     except GateRefused as refusal:
         open_ = sorted({column for column, _ in unattested(model, project.contract)})
         clears = reached >= floor
