@@ -29,6 +29,7 @@ ChurnError
 │   ├── GateRefused          the model may not be registered, and why
 │   ├── AssetMissing         an asset that is needed was never made in this home
 │   ├── AssetStale           it was made under another contract, or of other data than what goes with it
+│   ├── HoldoutCorrupt       the frozen customers are not the ones that were frozen
 │   ├── HomeBusy             another run is at work in this home
 │   ├── LedgerCorrupt        the ledger of decisions and moves is damaged or no ledger
 │   ├── LedgerUnavailable    the ledger is locked, or cannot be written now
@@ -186,6 +187,10 @@ class AssetMissing(ReleaseError):
 
 class AssetStale(ReleaseError):
     """An asset was made under another contract, or of other data than the assets it is used with."""
+
+
+class HoldoutCorrupt(ReleaseError):
+    """The frozen holdout cannot be read, or holds other rows than were frozen."""
 
 
 class HomeBusy(ReleaseError):

@@ -59,6 +59,7 @@ RESERVED = {
     AS_OF: "the instant of scoring",
     "churned": "the label of the validated table",
     "customer_id": "the key in tables that this package makes",
+    **dict.fromkeys(("row_source", "row_as_of", "row_aside"), "a mark of the validated table"),
 }
 FORMATS = ("auto", "excel", "csv", "parquet", "duckdb")
 

@@ -72,7 +72,12 @@ def _validated(contract: Contract) -> Table:
     )
     deps = {c.name: [dg.TableColumnDep(RAW, c.name)] for c in contract.kept_columns}
     deps["churned"] = [dg.TableColumnDep(RAW, contract.label.column)]
-    return [*map(_typed, contract.kept_columns), label], deps
+    marks = [
+        dg.TableColumn("row_source", "string", "table, or feedback for a prediction whose label is final."),
+        dg.TableColumn("row_as_of", "date32", "The day the row was true: ages are counted from it."),
+        dg.TableColumn("row_aside", "bool", "Not learnt from: the gate judges challengers by this customer."),
+    ]
+    return [*map(_typed, contract.kept_columns), label, *marks], deps
 
 
 def _rejected(contract: Contract) -> Table:

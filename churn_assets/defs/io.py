@@ -91,6 +91,14 @@ def write_text(text: str, path: Path) -> Path:
     return _replace(path, lambda scratch: scratch.write_text(text, encoding="utf-8"))
 
 
+def write_table(table: pa.Table, path: Path) -> Path:
+    """A table for people without Parquet, as CSV; written beside its place, then moved there."""
+    from pyarrow import csv
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return _replace(path, lambda scratch: csv.write_csv(table, scratch))
+
+
 def _contract_of(value: Any) -> str | None:
     """The fingerprint that a table or a small value says it was made under; None if it does not say."""
     if isinstance(value, pa.Table):

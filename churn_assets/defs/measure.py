@@ -15,7 +15,7 @@ def split_parts(splits: pa.Table, customers: pa.Table) -> list[dict[str, Any]]:
     """Rows and churned share of each part of each split."""
     rows = []
     for name in ("random", "out_of_time"):
-        for part in ("train", "validation", "test"):
+        for part in ("train", "validation", "test", "aside"):
             label = customers["churned"].filter(pc.fill_null(pc.equal(splits[name], part), False))
             if len(label):
                 rows.append({"split": name, "part": part, "rows": len(label), "churned_share": pc.mean(label).as_py()})

@@ -7,6 +7,10 @@ from churn_assets.settings import Settings
 OWNERS = ["team:churn"]
 TRAINING_POOL = "training"  # one candidate at a time: each uses every core it gets
 
+# Of all runs with one of these tags, one goes at a time: see tag_concurrency_limits in dagster.yaml.
+MODELS = {"churn/models": "one"}  # writes the tables of training, the call list or the champion
+LOG = {"churn/log": "one"}  # writes the warehouse or reports on it
+
 # Imported once by the fork server, so that a step starts in a fraction of a second instead of several.
 PRELOAD = [
     "churn_assets.definitions",

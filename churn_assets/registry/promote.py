@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,13 +45,16 @@ def promote(
     bundle: Path,
     tracking: tuple[str, str | None, str | None],
     request: str | None = None,
+    before_champion: Callable[[], object] = lambda: None,
 ) -> Promotion:
     """Admit the model, register it, and point to it if it is to be champion.
 
     `bundle` lies inside the home; `tracking` is MLflow's uri, this training's run id, and why there is
     none; `request` is the key of the request in the ledger that the training answers, if it does. A challenger
-    waits for the gate in the ledger from here on. Raises GateRefused below the contract's floor. Without MLflow
-    the model is still promoted, with `missing` saying that it is not in the registry.
+    waits for the gate in the ledger from here on. `before_champion` is called before the pointer moves to a
+    model that becomes, or is, champion: it writes what must be on disk then. Raises GateRefused below the
+    contract's floor. Without MLflow the model is still promoted, with `missing` saying that it is not in the
+    registry.
     """
     admit(model, contract)
     keep_admission(settings.home, model)
@@ -70,6 +74,7 @@ def promote(
             missing = str(error)
     number = registered.version if registered else None
     if role.alias == "champion":
+        before_champion()
         champion = _enthrone(settings, contract, model, bundle, number, role, champion)
     assert champion is not None  # a challenger has one
     _answer(settings, model.version, bundle, number, role.alias, request)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from churn_assets.contract.model import Contract
+from churn_assets.data.rows import once
 from churn_assets.features.encode import Columns, encode_table
 from churn_assets.training.families import companions, features_of, own_features
 from churn_assets.training.ladder import Band, Figure, Ladder, Loss, bands
@@ -119,7 +120,7 @@ def audit(
     }
     suspects = _suspects(contract, findings)
     rungs = _rungs(contract, ladder, suspects or _heaviest(losses), reads)
-    told = bands(contract, columns, as_of_of(customers), ladder)
+    told = bands(contract, columns, as_of_of(customers), ladder, once(customers))
     ages = tuple(band for band in told if band.figure is not None)
     return Audit(
         recipe=words,

@@ -28,7 +28,7 @@ from churn_assets.training.evaluate import (
     pr_auc,
     summary,
 )
-from churn_assets.training.matrix import TrainingData, View, features_hash, training_data
+from churn_assets.training.matrix import TrainingData, View, features_hash, table_size, training_data
 from churn_assets.training.threshold import choose_thresholds
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def choose_model(
     chosen, differences, reason = _select(label, field, seed)
     calibration = choose_calibration(label, chosen.margins["random"], seed)
     probability = calibration.calibration.apply(chosen.margins["random"])
-    thresholds = choose_thresholds(label, probability, contract.value, features.num_rows)
+    thresholds = choose_thresholds(label, probability, contract.value, table_size(features))
     threshold = thresholds[contract.value.decide_by]
     test = {name: tested(chosen, name, data, calibration.calibration) for name in data.views}
     metrics = _metrics(label, probability, test, threshold, seed)

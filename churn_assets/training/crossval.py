@@ -24,7 +24,7 @@ from churn_assets.features.encode import Columns, encode_table
 from churn_assets.scoring.calibration import sigmoid
 from churn_assets.training.candidate import Recipe, recipe_of
 from churn_assets.training.evaluate import ece, log_loss, pr_auc, roc_auc
-from churn_assets.training.matrix import as_of_of
+from churn_assets.training.matrix import as_of_of, at_rows
 from churn_assets.training.split import read_split
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def cross_validate(
     found: dict[str, list[dict[str, float]]] = {}
     start = time.process_time()
     for fold in make_folds(churned, ids, rows, folds, seed):
-        program = compile_features(contract).fit(_take(columns, fold.learn), as_of)
+        program = compile_features(contract).fit(_take(columns, fold.learn), at_rows(as_of, fold.learn))
         matrix = program(columns, as_of)
         margins = {name: fit_fold(*r, matrix, churned, program.specs, fold, seed) for name, r in recipes.items()}
         if len(blend) > 1:

@@ -14,9 +14,10 @@ from churn_assets.contract.model import Contract, Kind
 from churn_assets.features.encode import Columns
 from churn_assets.training.candidate import recipe_of
 from churn_assets.training.evaluate import Ranking, bootstrap_weights, interval
-from churn_assets.training.matrix import TrainingData
+from churn_assets.training.matrix import TrainingData, at_rows
 
 Floats = npt.NDArray[np.float64]
+Index = npt.NDArray[np.int64]
 
 DRAWS = 400
 BAND_DAYS = (0.0, 30.0, 60.0, 90.0, 120.0, 180.0, 365.0)
@@ -127,9 +128,10 @@ class Ladder:
             self._margins[key] = self._fit(*key)
         return self._margins[key]
 
-    def out_of_fold(self) -> Floats:
-        """Log-odds of every customer by a model that has not seen them, random split's features, 5 folds."""
-        view, label = self.data.views["random"], self.data.churned
+    def out_of_fold(self, rows: Index) -> Floats:
+        """Log-odds of `rows`, one a customer, by models that have not seen them: random split's features, 5 folds."""
+        view, label = self.data.views["random"], self.data.churned[rows]
+        matrix = view.matrix[rows]
         fold = np.empty(len(label), dtype=np.int64)
         shuffled = np.random.default_rng(self.seed).permutation(len(label))
         by_label = shuffled[np.argsort(label[shuffled], kind="stable")]
@@ -137,17 +139,17 @@ class Ladder:
         recipe, params = recipe_of(self.name, self.params)
         margin = np.empty(len(label))
         for part in range(FOLDS):
-            rows = shuffled[fold[shuffled] != part]
-            stop = np.arange(len(rows)) % STOP_EVERY == 0
-            learn, watch, scored = rows[~stop], rows[stop], fold == part
+            others = shuffled[fold[shuffled] != part]
+            stop = np.arange(len(others)) % STOP_EVERY == 0
+            learn, watch, scored = others[~stop], others[stop], fold == part
             model = recipe.fit(
-                (view.matrix[learn], label[learn]),
-                (view.matrix[watch], label[watch]),
+                (matrix[learn], label[learn]),
+                (matrix[watch], label[watch]),
                 view.program.specs,
                 params,
                 self.seed,
             )
-            margin[scored] = model.margin(view.matrix[scored])
+            margin[scored] = model.margin(matrix[scored])
         return margin
 
     def _fit(self, split: str, features: tuple[int, ...], small: bool) -> tuple[Floats, Floats]:
@@ -178,16 +180,16 @@ def figure(label: npt.NDArray[Any], margin: Floats, seed: int) -> Figure:
     return Figure(ranking.pr_auc(), *interval(drawn), float(label.mean()), len(label))
 
 
-def bands(contract: Contract, columns: Columns, as_of: float, ladder: Ladder) -> tuple[Band, ...]:
-    """The whole recipe out of fold on all customers, by the age that the contract's cohort tells."""
+def bands(contract: Contract, columns: Columns, as_of: float | Floats, ladder: Ladder, rows: Index) -> tuple[Band, ...]:
+    """The whole recipe out of fold on `rows`, one a customer, by the age that the contract's cohort tells."""
     cohort = contract.time.cohort
     if cohort is None:
         return ()
-    label, margin = ladder.data.churned, ladder.out_of_fold()
-    values = np.asarray(columns[cohort], dtype=np.float64)
+    label, margin = ladder.data.churned[rows], ladder.out_of_fold(rows)
+    values = np.asarray(columns[cohort], dtype=np.float64)[rows]
     column = contract.column(cohort)
     if column.kind is Kind.DATE:
-        age, edges, unit = as_of - values, [*BAND_DAYS, np.inf], "days"
+        age, edges, unit = at_rows(as_of, rows) - values, [*BAND_DAYS, np.inf], "days"
     else:
         known = values[~np.isnan(values)]
         edges = np.unique(np.quantile(known, np.arange(BANDS + 1) / BANDS)).tolist() if len(known) else []

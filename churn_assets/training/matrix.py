@@ -19,6 +19,7 @@ from churn_assets.contract.expressions import parse_features
 from churn_assets.contract.language import LEARNT
 from churn_assets.contract.model import Contract
 from churn_assets.data.fingerprint import data_hash
+from churn_assets.data.rows import AS_OF
 from churn_assets.errors import AssetStale
 from churn_assets.features.compile import FeatureProgram, Matrix, as_of_days, compile_features
 from churn_assets.features.encode import Columns, encode_table
@@ -26,6 +27,8 @@ from churn_assets.training.split import Split, read_split
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+Floats = npt.NDArray[np.float64]
 
 SPLITS = ("random", "out_of_time")
 STATE_KEY = b"churn_feature_state"
@@ -50,9 +53,23 @@ class TrainingData:
     views: dict[str, View]
 
 
-def as_of_of(customers: pa.Table) -> float:
-    """The snapshot day that validation wrote into the table's metadata, in days since 1970-01-01."""
+def as_of_of(customers: pa.Table) -> float | Floats:
+    """The day each row was true, in days since 1970-01-01: one, or (rows,) where they differ.
+
+    An unmarked table is as of the snapshot that validation wrote into its metadata.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if AS_OF in customers.column_names:
+        days = pc.fill_null(customers[AS_OF].cast(pa.int32()).cast(pa.float64()), float("nan")).to_numpy()
+        return float(days[0]) if len(days) and (days == days[0]).all() else np.asarray(days, dtype=np.float64)
     return as_of_days(customers.schema.metadata[b"churn_as_of"].decode())
+
+
+def at_rows(as_of: float | Floats, rows: npt.NDArray[np.int64]) -> float | Floats:
+    """`as_of` of some of the rows."""
+    return as_of[rows] if isinstance(as_of, np.ndarray) else as_of
 
 
 def feature_table(contract: Contract, customers: pa.Table, splits: pa.Table) -> pa.Table:
@@ -75,7 +92,7 @@ def feature_table(contract: Contract, customers: pa.Table, splits: pa.Table) -> 
         split = read_split(splits, name)
         if split is None:
             continue
-        program = compile_features(contract).fit(_rows(columns, split.train), as_of)
+        program = compile_features(contract).fit(_rows(columns, split.train), at_rows(as_of, split.train))
         states[name] = program.state
         matrix = program(columns, as_of)
         for index, spec in enumerate(program.specs):
@@ -113,6 +130,16 @@ def check_origin(features: pa.Table, key: bytes, table: pa.Table, name: str) -> 
     """Raise AssetStale unless the feature table was made of this `table`, by its contents."""
     if features.schema.metadata.get(key, b"").decode() != data_hash(table):
         raise AssetStale(f"customer_features was made of other {name} than there are now; make it again: churn run")
+
+
+def table_size(features: pa.Table) -> int:
+    """Customers of the table that a call list is made from; rows of labelled predictions do not count."""
+    return int((features.schema.metadata or {}).get(b"churn_table_rows", features.num_rows))
+
+
+def feedback_size(features: pa.Table) -> int:
+    """Rows of labelled predictions among those that are learnt from."""
+    return int((features.schema.metadata or {}).get(b"churn_feedback_rows", 0))
 
 
 def features_hash(features: pa.Table) -> str:

@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.model import Contract
+from churn_assets.data.rows import without_marks
 from churn_assets.scoring.bundle import write_bundle
 from churn_assets.scoring.explain import background
 from churn_assets.scoring.scorer import Bands, Scorer, Thresholds, feature_ranges
 from churn_assets.training.candidate import Candidate
 from churn_assets.training.choose import Choice
-from churn_assets.training.matrix import as_of_of
+from churn_assets.training.matrix import as_of_of, at_rows
 from churn_assets.training.profit import profit_report
 
 if TYPE_CHECKING:
@@ -53,13 +54,13 @@ def write_choice(
     """Write the bundle of `choice` under `root`; returns its directory. The same choice gives the same one."""
     scorer = as_scorer(contract, choice)
     split = choice.views["random"].split
-    probability = choice.test["random"][1]
+    shown = split.test[_spread(choice.test["random"][1], GOLDEN_ROWS)]
     return write_bundle(
         root,
         scorer,
         card=card(contract, choice, candidates, customers),
-        golden=customers.take(split.test[_spread(probability, GOLDEN_ROWS)]),
-        as_of=as_of_of(customers),
+        golden=customers.take(shown),
+        as_of=at_rows(as_of_of(customers), shown),
         reference=_reference(scorer, customers, split.train, choice.seed),
         provenance=provenance,
     )
@@ -101,5 +102,5 @@ def _reference(scorer: Scorer, customers: pa.Table, train: npt.NDArray[np.int64]
 
     rows = np.sort(np.random.default_rng(seed).permutation(train)[:REFERENCE_ROWS])
     sample = customers.take(rows)
-    probability = scorer.score_table(sample, as_of_of(customers)).probability
-    return sample.append_column("churn_probability", pa.array(probability))
+    probability = scorer.score_table(sample, at_rows(as_of_of(customers), rows)).probability
+    return without_marks(sample).append_column("churn_probability", pa.array(probability))

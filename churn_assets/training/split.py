@@ -1,7 +1,12 @@
-"""Which customers are learnt from, chosen by, and reported on: at random, and by time."""
+"""Which customers are learnt from, chosen by, and reported on: at random, and by time.
+
+Customers that were frozen with a home's first champion are in the test part for ever.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.model import Contract, Kind
+from churn_assets.data.rows import ASIDE, SOURCE, TABLE, once
 from churn_assets.errors import TrainingError
 from churn_assets.features.encode import encode_table
 
@@ -16,7 +22,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Index = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 PARTS = ("train", "validation", "test")
+PUT_ASIDE = "aside"  # of rows in none of the parts
 HOLDOUT = 0.30
 
 
@@ -42,27 +50,56 @@ def random_split(churned: npt.NDArray[Any], groups: npt.NDArray[Any], seed: int 
     When every group has one row this is scikit-learn's `train_test_split(test_size=.30)` and then
     `(test_size=.5)` of the rest, both with `random_state=seed`: the split of the published projects.
     """
-    from sklearn.model_selection import train_test_split
-
     _, first, member = np.unique(groups, return_index=True, return_inverse=True)
     # np.unique sorts by name; the published split is drawn over rows in the order of the file.
     order = np.argsort(first)
     label = np.asarray(churned)[first[order]]
-    try:
-        train, rest = train_test_split(order, test_size=HOLDOUT, random_state=seed, stratify=label)
-        validation, test = train_test_split(
-            rest, test_size=0.5, random_state=seed, stratify=np.asarray(churned)[first[rest]]
-        )
-    except ValueError as error:
-        churners = int(np.sum(label))
-        raise TrainingError(
-            f"{len(label)} customers with {churners} churned cannot be split 70/15/15 with both classes in each part; "
-            f"bring more rows ({error})"
-        ) from None
+    train, rest = _stratified(order, label, HOLDOUT, seed)
+    validation, test = _stratified(rest, np.asarray(churned)[first[rest]], 0.5, seed)
     part = np.empty(len(first), dtype=np.int8)
     for code, chosen in enumerate((train, validation, test)):
         part[chosen] = code
     return _from_parts(part[member])
+
+
+def split_around(
+    churned: npt.NDArray[Any], groups: npt.NDArray[Any], frozen: Mask, drawn: Mask, seed: int = 42
+) -> Split:
+    """The random split with `frozen` rows in the test part for ever, and the others 70 : 15 in the first two.
+
+    Where fewer customers are frozen than 15 % of those `drawn` (rows a new test part would be drawn from), others
+    of them fill the test part up. If the random split of all rows has just the frozen ones in its test part, it is
+    kept as it is. Groups stay on one side; a group with a frozen row is frozen. Raises TrainingError where a part
+    would lack a class.
+    """
+    names, first, member = np.unique(groups, return_index=True, return_inverse=True)
+    held = np.zeros(len(names), dtype=bool)
+    held[member[frozen]] = True
+    natural = random_split(churned, groups, seed)
+    test = np.zeros(len(names), dtype=bool)
+    test[member[natural.test]] = True
+    if not held.any() or (test == held).all():
+        return natural
+    may = np.zeros(len(names), dtype=bool)
+    may[member[drawn]] = True
+    order = np.argsort(first)
+    label = np.asarray(churned)[first]
+    wanted = math.ceil(math.ceil(HOLDOUT * int(may.sum())) / 2)  # as train_test_split rounds
+    missing = wanted - int(held.sum())
+    if missing > 1:  # one customer cannot be drawn stratified
+        pool = order[(may & ~held)[order]]
+        held[_stratified(pool, label[pool], missing, seed)[1]] = True
+    free = order[~held[order]]
+    train, validation = _stratified(free, label[free], HOLDOUT / 2 / (1 - HOLDOUT / 2), seed)
+    part = np.full(len(names), PARTS.index("test"), dtype=np.int8)
+    part[train], part[validation] = 0, 1
+    split = _from_parts(part[member])
+    if not 0 < np.asarray(churned)[split.test].mean() < 1:
+        raise TrainingError(
+            f"the {len(split.test)} rows of frozen customers in this table are all of one class, expected both; "
+            "bring a table with more of the customers that the first model was tested on"
+        )
+    return split
 
 
 def out_of_time_split(cohort: npt.NDArray[np.float64], groups: npt.NDArray[Any]) -> Split | None:
@@ -81,24 +118,39 @@ def out_of_time_split(cohort: npt.NDArray[np.float64], groups: npt.NDArray[Any])
     return split if all(len(getattr(split, part)) for part in PARTS) else None
 
 
-def split_table(contract: Contract, customers: pa.Table, seed: int = 42) -> pa.Table:
-    """Both splits of a validated table: customer_id, random, out_of_time (null without a cohort)."""
+def split_table(
+    contract: Contract, customers: pa.Table, seed: int = 42, frozen: Collection[str] = frozenset()
+) -> pa.Table:
+    """Both splits of a validated table: customer_id, random, out_of_time (null without a cohort).
+
+    `frozen` customers are in the random split's test part, and with it out of everything that is served: models
+    by the other split are only reported on. Rows that are put aside are in neither split, in the part 'aside'.
+    """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     churned = customers.column("churned").to_numpy()
     ids = np.asarray(customers.column(contract.key.name).to_pylist(), dtype=object).astype(str)
-    random = random_split(churned, ids, seed)
-    out_of_time = _by_cohort(contract, customers, ids, churned)
-    rows = customers.num_rows
-    return pa.table(
-        {
-            "customer_id": pa.array(ids.tolist(), pa.string()),
-            "random": pa.array(random.labels(rows), pa.string()),
-            "out_of_time": pa.array(out_of_time.labels(rows), pa.string())
-            if out_of_time
-            else pa.nulls(rows, pa.string()),
-        }
-    ).replace_schema_metadata({**(customers.schema.metadata or {}), b"churn_split_seed": str(seed).encode()})
+    held = np.isin(ids, sorted(frozen)) if frozen else np.zeros(len(ids), dtype=bool)
+    marked = SOURCE in customers.column_names
+    aside = customers[ASIDE].to_numpy() & ~held if marked else np.zeros(len(ids), dtype=bool)
+    drawn = pc.equal(customers[SOURCE], TABLE).to_numpy() if marked else ~aside
+    use = np.flatnonzero(~aside)
+    random = split_around(churned[use], ids[use], held[use], drawn[use], seed)
+    out_of_time = _by_cohort(
+        contract, customers.take(use) if len(use) < len(ids) else customers, ids[use], churned[use]
+    )
+
+    def words(split: Split | None) -> pa.Array:
+        if split is None:
+            return pa.nulls(len(ids), pa.string())
+        found = np.full(len(ids), PUT_ASIDE, dtype=object)
+        found[use] = split.labels(len(use))
+        return pa.array(found, pa.string())
+
+    told = {**(customers.schema.metadata or {}), b"churn_split_seed": str(seed).encode()}
+    columns = {"customer_id": pa.array(ids.tolist(), pa.string()), "random": words(random)}
+    return pa.table({**columns, "out_of_time": words(out_of_time)}).replace_schema_metadata(told)
 
 
 def read_split(splits: pa.Table, name: str) -> Split | None:
@@ -108,6 +160,13 @@ def read_split(splits: pa.Table, name: str) -> Split | None:
         return None
     words = np.asarray(column.to_pylist(), dtype=object)
     return Split(*(np.flatnonzero(words == part) for part in PARTS))
+
+
+def test_rows(customers: pa.Table, splits: pa.Table) -> pa.Table:
+    """Rows of the customer table in the random split's test part: those of labelled predictions are left out."""
+    split = read_split(splits, "random")
+    assert split is not None  # only the split by time may be absent
+    return customers.take(np.intersect1d(split.test, once(customers)))
 
 
 def straddlers(splits: pa.Table) -> dict[str, list[str]]:
@@ -135,6 +194,21 @@ def _by_cohort(
     split = out_of_time_split(values if contract.column(name).kind is Kind.DATE else -values, ids)
     both = split is not None and all(0 < churned[getattr(split, p)].mean() < 1 for p in PARTS)
     return split if both else None
+
+
+def _stratified(groups: Index, label: npt.NDArray[Any], size: float, seed: int) -> tuple[Index, Index]:
+    """All but `size` of the groups (a share or a count), and those."""
+    from sklearn.model_selection import train_test_split
+
+    try:
+        kept, drawn = train_test_split(groups, test_size=size, random_state=seed, stratify=label)
+    except ValueError as error:
+        churners = int(np.sum(label))
+        raise TrainingError(
+            f"{len(label)} customers with {churners} churned cannot be split 70/15/15 with both classes in each part; "
+            f"bring more rows ({error})"
+        ) from None
+    return kept, drawn
 
 
 def _from_parts(part: npt.NDArray[np.int8]) -> Split:

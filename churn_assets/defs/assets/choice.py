@@ -57,6 +57,7 @@ def chosen_model(
     network_candidate: Candidate,
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """The best candidate or a blend, calibrated, with thresholds: a bundle that scores without training's libraries."""
+    from churn_assets.data.fingerprint import data_hash
     from churn_assets.scoring.bundle import load_bundle, read_card
     from churn_assets.training.choose import choose_model
     from churn_assets.training.matrix import CUSTOMERS_KEY, check_origin
@@ -86,6 +87,8 @@ def chosen_model(
             "thresholds": choice.thresholds,
             "source": origin["source"],
             "generated": origin["generated"],
+            "customers_sha256": origin["data_sha256"],
+            "splits_sha256": data_hash(splits),
         },
         metadata={
             **_metadata(choice, origin, bundle, contract, tracking, pictures),

@@ -9,13 +9,21 @@ import pyarrow as pa
 
 from churn_assets.data.quality import ValidationReport
 from churn_assets.data.repair import RepairReport
+from churn_assets.data.rows import MARKS
 from churn_assets.defs import plots, report
 from churn_assets.defs.describe import lineage
+from churn_assets.defs.labels import sources, with_labels
 from churn_assets.defs.policy import OWNERS
 from churn_assets.defs.project import Project
 
 GROUP = "data"
 SUMMARY_KEY = b"churn_validation"  # in the validated table's metadata: the check reads nothing else
+
+
+class ValidationConfig(dg.Config):
+    """`with_labels`: add predictions whose label is final as rows to learn from; the job `retrain` does."""
+
+    with_labels: bool = False
 
 
 @dg.asset(
@@ -66,7 +74,8 @@ def raw_customers(project: Project) -> Iterator[dg.MaterializeResult[pa.Table]]:
     can_subset=True,
     outs={
         "validated_customers": dg.AssetOut(
-            description="Customers that keep the contract: repaired, typed, with `churned` instead of the label.",
+            description="Customers that keep the contract: repaired, typed, with `churned` instead of the label; in a "
+            "retraining also predictions whose label is final, told apart by `row_source`.",
             group_name=GROUP,
             owners=OWNERS,
             kinds={"arrow", "parquet"},
@@ -86,10 +95,11 @@ def raw_customers(project: Project) -> Iterator[dg.MaterializeResult[pa.Table]]:
     },
 )
 def validation(
-    context: dg.AssetExecutionContext, project: Project, raw_customers: pa.Table
+    context: dg.AssetExecutionContext, project: Project, raw_customers: pa.Table, config: ValidationConfig
 ) -> Iterator[dg.Output[pa.Table]]:
     """Undo known damage, then hold every row against the contract. Either table can be made on its own."""
     from churn_assets.data.repair import apply_repairs
+    from churn_assets.data.rows import mark_table
     from churn_assets.data.validate import validate
 
     contract = project.contract
@@ -101,8 +111,12 @@ def validation(
     if "validated_customers" in wanted:
         summary = json.dumps(_summary(found.report, repairs)).encode()
         told = {**(found.customers.schema.metadata or {}), SUMMARY_KEY: summary}
-        customers = found.customers.replace_schema_metadata(told)
+        customers = mark_table(contract, found.customers.replace_schema_metadata(told))
         metadata = _validated_metadata(customers, found.report, repairs)
+        if config.with_labels:
+            customers, about = with_labels(project, customers)
+            metadata |= about
+        metadata |= report.about(contract.fingerprint, customers) | {"rows_by_source": sources(customers)}
         metadata["dagster/column_lineage"] = lineage(contract, "validated_customers")
         yield dg.Output(customers, "validated_customers", metadata=metadata)
     if "rejected_customers" in wanted:
@@ -177,10 +191,9 @@ def _validated_metadata(
     customers: pa.Table, found: ValidationReport, repairs: Sequence[RepairReport]
 ) -> dict[str, Any]:
     repaired = max((r.rows for r in repairs), default=0)
-    shares = report.missing_share(customers)
+    shares = report.missing_share(customers.drop_columns(list(MARKS)))
     details = [{"repair": r.name, "what": name, "found": value} for r in repairs for name, value in r.details.items()]
     return {
-        **report.about("", customers),
         "rows_in": found.rows_in,
         "rows_rejected": found.rows_rejected,
         "rejected_share": found.rejected_share,

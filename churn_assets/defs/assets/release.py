@@ -1,6 +1,7 @@
 """The chosen model enters the registry, and a Bento is built around the champion."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -48,6 +49,7 @@ def registered_model(
     leakage_audit: dict[str, Any],
 ) -> Iterator[dg.Output[dict[str, Any]] | dg.AssetCheckResult]:
     """The chosen model in MLflow's registry as champion or challenger; the first one becomes champion."""
+    from churn_assets.defs.freezing import freeze_test_rows, holdout_in_words
     from churn_assets.registry.promote import promote
     from churn_assets.release.gate import Model, unattested
 
@@ -57,9 +59,11 @@ def registered_model(
     accused = tuple((finding["column"], finding["words"]) for finding in leakage_audit["findings"])
     model = Model(chosen_model["version"], reached, bool(chosen_model["generated"]), accused)
     try:
-        request = context.run.tags.get("churn/request")
         logged = (tracking.uri, tracking.run_id, tracking.missing)
-        promotion = promote(project.settings, project.contract, model, home / chosen_model["bundle"], logged, request)
+        request = context.run.tags.get("churn/request")
+        spare = partial(freeze_test_rows, project, chosen_model)
+        bundle = home / chosen_model["bundle"]
+        promotion = promote(project.settings, project.contract, model, bundle, logged, request, spare)
     except GateRefused as refusal:
         open_ = sorted({column for column, _ in unattested(model, project.contract)})
         clears = reached >= floor
@@ -77,6 +81,7 @@ def registered_model(
         metadata={
             **told,
             "reason": promotion.reason,
+            "holdout": holdout_in_words(project),
             "registry": promotion.registry or "not registered",
             **report.tracked(tracking),
         },

@@ -38,15 +38,17 @@ def data_profile(project: Project, validated_customers: pa.Table) -> Iterator[dg
     """Each column as the contract has it: distribution by label, missing and odd values, strength alone; as HTML."""
     from churn_assets.data.profile import profile
     from churn_assets.data.profile_page import render_profile
+    from churn_assets.data.rows import table_rows
 
-    found = profile(project.contract, validated_customers)
+    customers = table_rows(validated_customers)
+    found = profile(project.contract, customers)
     text = render_profile(found)
     path = write_text(text, project.settings.reports_dir / "data_profile.html")
     alone = [c for c in found["columns"] if c.get("roc_auc") is not None]
     yield dg.MaterializeResult(
         value=found,
         metadata={
-            **report.about(project.contract.fingerprint, validated_customers),
+            **report.about(project.contract.fingerprint, customers),
             "page": dg.MetadataValue.path(str(path)),
             "rows_that_repeat_another": found["repeated_rows"],
             "roc_auc_alone": report.table(

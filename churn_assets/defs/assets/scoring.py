@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -11,6 +10,7 @@ import pyarrow.compute as pc
 
 from churn_assets.defs import plots, report
 from churn_assets.defs.describe import lineage
+from churn_assets.defs.io import write_table
 from churn_assets.defs.policy import OWNERS
 from churn_assets.defs.project import Project
 
@@ -50,6 +50,7 @@ def risk_list(
     project: Project, validated_customers: pa.Table, config: RiskListConfig
 ) -> Iterator[dg.MaterializeResult[pa.Table]]:
     """Active customers, those whom contacting is expected to bring most first, and why; as CSV too."""
+    from churn_assets.data.rows import table_rows
     from churn_assets.release.state import require_champion
     from churn_assets.scoring.bundle import load_bundle
     from churn_assets.scoring.callist import call_list
@@ -59,15 +60,15 @@ def risk_list(
     contract, settings = project.contract, project.settings
     champion = require_champion(settings.home)
     scorer = load_bundle(champion.path(settings.home), expect_fingerprint=contract.fingerprint)
-    active = active_customers(validated_customers)
+    active = active_customers(table_rows(validated_customers))
     as_of = validated_customers.schema.metadata[b"churn_as_of"].decode()
     probability = scorer.score_table(active, as_of).probability
     table = call_list(scorer, active[contract.key.name], probability, as_of)
     table, told = give_reasons(scorer, active, table, config.reasons_for)
     table = table.replace_schema_metadata(validated_customers.schema.metadata)
     segments = by_segment(contract, active, probability, scorer.band(probability))
-    write_csv(segment_table(segments), settings.reports_dir / "segments.csv")
-    page = write_csv(table, settings.reports_dir / "risk_list.csv")
+    write_table(segment_table(segments), settings.reports_dir / "segments.csv")
+    page = write_table(table, settings.reports_dir / "risk_list.csv")
     distinct = pc.count_distinct(table["customer_id"], mode="all").as_py()
     contacted = table.filter(table["contact"])
     bands = {band: pc.sum(pc.equal(table["risk_band"], band)).as_py() or 0 for band in BAND_NAMES}
@@ -129,14 +130,3 @@ def segment_plot(segments: Sequence["Segment"]) -> bytes:
 def active_customers(customers: pa.Table) -> pa.Table:
     """Customers who have not churned yet: there is no keeping the others."""
     return customers.filter(pc.equal(customers["churned"], 0))
-
-
-def write_csv(table: pa.Table, path: Path) -> Path:
-    """The list for people without Parquet; written beside its place, then moved there."""
-    from pyarrow import csv
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.new")
-    csv.write_csv(table, scratch)
-    scratch.replace(path)
-    return path

@@ -8,8 +8,10 @@ import pyarrow as pa
 
 from churn_assets.defs import measure, plots, report
 from churn_assets.defs.describe import lineage
+from churn_assets.defs.labels import champion_parameters
 from churn_assets.defs.policy import OWNERS, TRAINING_POOL
 from churn_assets.defs.project import Project
+from churn_assets.defs.provenance import is_generated
 from churn_assets.registry.tracking import Tracking
 from churn_assets.training.candidate import Candidate
 
@@ -52,10 +54,14 @@ class CandidateConfig(dg.Config):
 def splits(
     project: Project, validated_customers: pa.Table, config: SplitConfig
 ) -> Iterator[dg.MaterializeResult[pa.Table]]:
-    """Train, validation and test at random (70/15/15, stratified) and by time (oldest, next, newest)."""
+    """Train, validation and test at random (70/15/15, stratified) and by time; frozen customers are for the test."""
+    from churn_assets.release.holdout import holdout_for
     from churn_assets.training.split import split_table, straddlers
 
-    table = split_table(project.contract, validated_customers, config.seed)
+    contract, said = project.contract, (validated_customers.schema.metadata or {}).get(b"churn_source", b"").decode()
+    spared = holdout_for(project.settings.holdout_dir, contract, is_generated(said))
+    frozen = spared.customers(contract) if spared else frozenset()
+    table = split_table(contract, validated_customers, config.seed, frozen)
     straddling = {name: len(customers) for name, customers in straddlers(table).items()}
     yield dg.MaterializeResult(
         value=table,
@@ -64,6 +70,7 @@ def splits(
             "dagster/column_lineage": lineage(project.contract, "splits"),
             "parts": report.table(measure.split_parts(table, validated_customers)),
             "seed": config.seed,
+            "frozen_customers": len(frozen),
         },
         check_results=[
             dg.AssetCheckResult(
@@ -204,6 +211,7 @@ def _parameters(
     name: str, project: Project, features: pa.Table, splits: pa.Table, config: CandidateConfig
 ) -> tuple[dict[str, Any], str]:
     """Parameters other than the recipe's defaults, and where they come from in words."""
+    from churn_assets.training.matrix import feedback_size
     from churn_assets.training.tune import best_so_far, study_name, tune
 
     folder, contract = project.settings.studies_dir, project.contract
@@ -211,11 +219,12 @@ def _parameters(
         log = dg.AssetExecutionContext.get().log
         found = tune(name, contract, features, splits, config.trials, folder, config.seed, log.info)
         log.info(found.words())
-    elif config.tuned and folder.is_dir():
-        known = best_so_far(folder, study_name(name, contract, features, splits))
-        if known is None:
-            return config.params, "no study of this contract and data: defaults"
-        found = known
-    else:
-        return config.params, "none: defaults"
-    return {**found.params, **config.params}, found.words()
+        return {**found.params, **config.params}, found.words()
+    look = config.tuned and folder.is_dir()
+    known = best_so_far(folder, study_name(name, contract, features, splits)) if look else None
+    if known is not None:
+        return {**known.params, **config.params}, known.words()
+    champions = champion_parameters(project, name) if feedback_size(features) else {}
+    if champions:
+        return {**champions, **config.params}, "none of these data: as in the champion's training"
+    return config.params, "no study of this contract and data: defaults" if look else "none: defaults"
