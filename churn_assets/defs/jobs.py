@@ -38,4 +38,10 @@ promote = dg.define_asset_job(
     description="Let the challengers that wait meet the champion; one that passes the gate replaces it.",
 )
 
-JOBS = [train, retrain, score, promote]
+decide = dg.define_asset_job(
+    "decide",
+    selection=dg.AssetSelection.assets("retraining_decision"),
+    description="Decide by the reports there are whether to retrain; makes no report.",
+)
+
+JOBS = [train, retrain, score, decide, promote]

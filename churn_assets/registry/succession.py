@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from churn_assets.contract.model import Contract
-from churn_assets.errors import AssetMissing, BundleError, ChurnError, GateRefused, ReleaseError
+from churn_assets.errors import AssetMissing, BundleError, ChurnError, GateRefused, ReleaseError, TransitionRefused
 from churn_assets.registry.verdicts import publish
 from churn_assets.release.admission import read_admission
 from churn_assets.release.gate import admit
@@ -73,8 +73,17 @@ def promote_waiting(
         if newer is not None:
             outcomes.append(_refuse(settings, contract, found, _superseded(found, newer), now))
         else:
-            outcomes.append(try_promotion(settings, contract, found.version, labelled, now))
+            outcomes.append(_turn(settings, contract, found, labelled, now))
     return outcomes
+
+
+def _turn(
+    settings: Settings, contract: Contract, found: Challenger, labelled: pa.Table | None, now: datetime | None
+) -> Outcome:
+    try:
+        return try_promotion(settings, contract, found.version, labelled, now)
+    except TransitionRefused as error:  # a person, or another run, has moved it on meanwhile
+        return Outcome(found.version, "undecided", str(error))
 
 
 def try_promotion(

@@ -43,7 +43,8 @@ def tiny_home(tmp_path: Path, champion: str, challenger: str, text: str = LENIEN
 
 def test_a_fresh_home_has_nobody_waiting(tmp_path, instance):
     result = run(settings_of(tmp_path), instance, ["promotion"])
-    assert result.success and checks(result) == {"the_challenger_is_no_worse": True}
+    assert result.success
+    assert checks(result) == {"the_challenger_is_no_worse": True}
     told = metadata(result, "promotion")
     assert (told["champion"], told["words"]) == ("none", "no challenger waits for the gate")
 
@@ -52,7 +53,8 @@ def test_a_challenger_that_passes_is_champion_and_the_verdict_is_shown(tmp_path,
     settings, _, new = tiny_home(tmp_path, "logistic", "boosted")
     result = run(settings, instance, ["promotion"])
     told = metadata(result, "promotion")
-    assert result.success and checks(result) == {"the_challenger_is_no_worse": True}
+    assert result.success
+    assert checks(result) == {"the_challenger_is_no_worse": True}
     assert require_champion(settings.home).version == told["champion"] == new
     assert "| holdout_pr_auc |" in told["verdict"]
     assert all(told[name].startswith("![") for name in ("pr_auc_differences", "precision_and_recall"))
@@ -63,7 +65,9 @@ def test_a_refused_challenger_fails_the_check_and_not_the_run_however_often_it_i
     settings, old, new = tiny_home(tmp_path, "boosted", "logistic")
     result = run(settings, instance, ["promotion"])
     (check,) = result.get_asset_check_evaluations()
-    assert result.success and not check.passed and check.severity is dg.AssetCheckSeverity.WARN
+    assert result.success
+    assert not check.passed
+    assert check.severity is dg.AssetCheckSeverity.WARN
     assert f"challenger {new} is refused" in str(check.description)
     assert run(settings, instance, ["promotion"]).success
     assert require_champion(settings.home).version == old
@@ -73,7 +77,8 @@ def test_a_refused_challenger_fails_the_check_and_not_the_run_however_often_it_i
 def test_a_person_who_has_to_say_yes_is_told_how(tmp_path, instance):
     settings, old, new = tiny_home(tmp_path, "logistic", "boosted", LENIENT + 'approval = "manual"\n')
     told = metadata(run(settings, instance, ["promotion"]), "promotion")
-    assert told["status"] == "waiting approval" and f"churn approve {new}" in told["words"]
+    assert told["status"] == "waiting approval"
+    assert f"churn approve {new}" in told["words"]
     assert require_champion(settings.home).version == old
 
 

@@ -95,7 +95,8 @@ def test_a_better_challenger_becomes_champion_and_mlflow_being_away_is_only_said
     assert [move.kind for move in history(settings)] == ["first", "promotion"]
     assert "not in MLflow's registry" in str(outcome.missing)
     kept = Ledger(settings.ledger_path).challenger(new)
-    assert kept.verdict == outcome.verdict.to_json() and kept.verdict["champion"] == old
+    assert kept.verdict == outcome.verdict.to_json()
+    assert kept.verdict["champion"] == old
 
 
 def test_a_worse_challenger_is_refused_with_every_number_in_the_ledger(tmp_path):
@@ -103,7 +104,8 @@ def test_a_worse_challenger_is_refused_with_every_number_in_the_ledger(tmp_path)
     outcome = try_promotion(settings, LENIENT, new, None, NOW)
     assert (outcome.status, status(settings, new), require_champion(tmp_path).version) == ("refused", "refused", old)
     checks = {check["check"]: check for check in Ledger(settings.ledger_path).challenger(new).verdict["checks"]}
-    assert not checks["holdout_pr_auc"]["passed"] and checks["holdout_pr_auc"]["found"] < -0.1
+    assert not checks["holdout_pr_auc"]["passed"]
+    assert checks["holdout_pr_auc"]["found"] < -0.1
     assert Ledger(settings.ledger_path).rejections_in_a_row() == 1
     with pytest.raises(TransitionRefused):
         try_promotion(settings, LENIENT, new, None, NOW)  # by hand, once more: it stays refused
@@ -145,7 +147,8 @@ def test_an_approved_bundle_that_has_changed_is_refused(tmp_path):
     shutil.rmtree(path)
     shutil.copytree(other, path)  # whole, of the same version, and not what Ada looked at
     outcome = try_promotion(settings, MANUAL, new, None, NOW)
-    assert outcome.status == "refused" and "is not the one that Ada approved" in outcome.words
+    assert outcome.status == "refused"
+    assert "is not the one that Ada approved" in outcome.words
     assert require_champion(tmp_path).version == old
 
 
@@ -153,7 +156,8 @@ def test_a_damaged_challenger_is_refused(tmp_path):
     settings, old, new = home_with(tmp_path)
     (tmp_path / "bundles" / new / "card.json").write_text("{}")
     outcome = try_promotion(settings, LENIENT, new, None, NOW)
-    assert outcome.status == "refused" and "card.json" in outcome.words
+    assert outcome.status == "refused"
+    assert "card.json" in outcome.words
     assert require_champion(tmp_path).version == old
 
 
@@ -162,15 +166,18 @@ def test_a_challenger_of_another_contract_is_refused(tmp_path):
     other = dataclasses.replace(LENIENT, name="other")
     freeze(settings.holdout_dir, other, clean(), False, "first", NOW)
     outcome = try_promotion(settings, other, new, None, NOW)
-    assert outcome.status == "refused" and "made under contract 'tiny'" in outcome.words
+    assert outcome.status == "refused"
+    assert "made under contract 'tiny'" in outcome.words
 
 
 def test_without_a_holdout_the_gate_refuses_and_says_what_to_do(tmp_path):
     settings, old, new = home_with(tmp_path)
     holdout_path(settings.holdout_dir, CONTRACT).unlink()
     outcome = try_promotion(settings, LENIENT, new, None, NOW)
-    assert outcome.status == "refused" and "there is no frozen holdout" in outcome.words
-    assert "churn run --home" in outcome.words and require_champion(tmp_path).version == old
+    assert outcome.status == "refused"
+    assert "there is no frozen holdout" in outcome.words
+    assert "churn run --home" in outcome.words
+    assert require_champion(tmp_path).version == old
 
 
 def test_a_damaged_holdout_hinders_the_gate_and_leaves_the_challenger_waiting(tmp_path):
@@ -204,21 +211,24 @@ def test_the_champion_is_not_its_own_challenger(tmp_path):
         old, f"bundles/{old}", bundle_hash(tmp_path / "bundles" / old), 1, None, NOW
     )
     outcome = try_promotion(settings, LENIENT, old, None, NOW)
-    assert outcome.status == "refused" and "is the champion already" in outcome.words
+    assert outcome.status == "refused"
+    assert "is the champion already" in outcome.words
 
 
 def test_a_column_that_nobody_attests_any_more_refuses_the_challenger(tmp_path):
     settings, _, new = home_with(tmp_path)
     keep_admission(tmp_path, Model(new, 0.9, False, (("sent", "alone gets 80 % of the way"),)))
     outcome = try_promotion(settings, LENIENT, new, None, NOW)
-    assert outcome.status == "refused" and "column 'sent' alone gets 80 % of the way" in outcome.words
+    assert outcome.status == "refused"
+    assert "column 'sent' alone gets 80 % of the way" in outcome.words
 
 
 def test_a_challenger_without_the_record_of_its_audit_is_refused(tmp_path):
     settings, _, new = home_with(tmp_path)
     (tmp_path / "admissions" / f"{new}.json").unlink()
     outcome = try_promotion(settings, LENIENT, new, None, NOW)
-    assert outcome.status == "refused" and "register the model again" in outcome.words
+    assert outcome.status == "refused"
+    assert "register the model again" in outcome.words
     (tmp_path / "admissions" / f"{new}.json").write_text("{")
     with pytest.raises(AssetMissing, match="cannot be read"):
         read_admission(tmp_path, new)
@@ -260,7 +270,8 @@ def test_mlflow_is_told_the_verdict_and_follows_a_rollback(tmp_path):
     assert (outcome.status, outcome.missing) == ("promoted", None)
     assert aliases(connect(uri)) == {"champion": 2}
     tags = connect(uri).get_model_version(MODEL_NAME, "2").tags
-    assert tags["gate"] == "passed" and '"holdout_pr_auc"' in tags["gate_figures"]
+    assert tags["gate"] == "passed"
+    assert '"holdout_pr_auc"' in tags["gate_figures"]
     rollback(settings, by="Ada", why="complaints")
     assert follow(settings, require_champion(tmp_path)) is None
     assert aliases(connect(uri)) == {"champion": 1}

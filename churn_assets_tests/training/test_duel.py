@@ -79,7 +79,8 @@ def test_a_holdout_that_is_sure_needs_of_few_recent_labels_only_that_they_agree(
     assert compare(late, 0).gain > 0
     verdict = held(rows(0.6), late)
     told = next(check for check in verdict.checks if check.check == "recent_pr_auc")
-    assert verdict.passed and "agrees with the frozen holdout" in told.words
+    assert verdict.passed
+    assert "agrees with the frozen holdout" in told.words
 
 
 def test_an_overconfident_challenger_is_refused_for_its_log_loss():
@@ -111,7 +112,8 @@ def spoilt(size: int) -> Evidence:
 def test_a_segment_that_falls_is_named():
     verdict = held(spoilt(400))
     words = next(check.words for check in verdict.checks if check.check == "holdout_segments")
-    assert "holdout_segments" in failed(verdict) and "'city: DEL' (400 rows) falls by" in words
+    assert "holdout_segments" in failed(verdict)
+    assert "'city: DEL' (400 rows) falls by" in words
 
 
 def test_a_segment_below_the_minimum_is_not_looked_at():
@@ -129,25 +131,30 @@ def test_a_segment_that_falls_by_noise_alone_refuses_nobody():
     worse = dataclasses.replace(one, champion=other, challenger=score, segments={"city: DEL": mask})
     verdict = held(worse)
     told = next(check for check in verdict.checks if check.check == "holdout_segments")
-    assert told.passed and told.found > told.limit and "noise" in told.words
+    assert told.passed
+    assert told.found > told.limit
+    assert "noise" in told.words
 
 
 @pytest.mark.parametrize("holdout", [no_evidence("the frozen holdout"), rows(0.5, count=140)])
 def test_a_holdout_too_small_to_compare_on_refuses_in_words(holdout):
     verdict = held(holdout, recent(0.6))
-    assert "holdout_rows" in failed(verdict) and "too few to compare on" in verdict.reason
+    assert "holdout_rows" in failed(verdict)
+    assert "too few to compare on" in verdict.reason
 
 
 def test_recent_labels_below_the_floor_are_counted_and_not_used():
     verdict = held(rows(0.6), recent(-0.9, count=499))
     told = {check.check: check for check in verdict.checks}
-    assert verdict.passed and "recent_pr_auc" not in told
+    assert verdict.passed
+    assert "recent_pr_auc" not in told
     assert "fewer than 500, so the frozen holdout decides alone" in told["recent_rows"].words
 
 
 def test_a_refusal_says_what_so_few_rows_could_have_shown():
     verdict = held(rows(0.1, seed=5, count=700), release=Release())
-    assert failed(verdict) and "prove nothing below" in verdict.reason
+    assert failed(verdict)
+    assert "prove nothing below" in verdict.reason
 
 
 def test_a_verdict_without_checks_lets_nobody_through():
@@ -171,7 +178,8 @@ def test_blocks_of_bootstrap_samples_are_stratified_and_as_spread_as_whole_ones(
     churned = np.array([1] * 40 + [0] * 160)
     drawn = np.concatenate(list(bootstrap_blocks(churned, 400, 0)))
     assert drawn.shape == (400, 200)
-    assert (drawn[:, :40].sum(axis=1) == 40).all() and (drawn[:, 40:].sum(axis=1) == 160).all()
+    assert (drawn[:, :40].sum(axis=1) == 40).all()
+    assert (drawn[:, 40:].sum(axis=1) == 160).all()
     assert drawn.var() == pytest.approx(bootstrap_weights(churned, 400, 0).var(), rel=0.05)
 
 
@@ -185,5 +193,6 @@ def test_equal_and_worse_challengers_stay_out_and_better_ones_get_in(monkeypatch
     for shift in (0.0, -simulation.STEP, simulation.STEP):
         found = [simulation.trial(simulation.world(shift), 77_000 + i, recent=(0, 600)) for i in range(20)]
         promoted[shift] = [sum(outcome[count] for outcome in found) for count in (0, 600)]
-    assert max(promoted[0.0]) <= 2 and promoted[-simulation.STEP] == [0, 0]
+    assert max(promoted[0.0]) <= 2
+    assert promoted[-simulation.STEP] == [0, 0]
     assert min(promoted[simulation.STEP]) >= 17
