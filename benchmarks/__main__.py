@@ -11,6 +11,16 @@ FOLDER = Path(__file__).resolve().parent
 SCRIPTS = (
     *("main_job", "split_seeds", "features", "batch_scoring", "memory", "one_row", "few_rows", "audit", "serving"),
     "ingest",
+    "main_job",
+    "split_seeds",
+    "features",
+    "batch_scoring",
+    "memory",
+    "one_row",
+    "few_rows",
+    "audit",
+    "gate_simulation",
+    "serving",
 )
 
 

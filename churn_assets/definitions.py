@@ -14,6 +14,8 @@ from churn_assets.defs.assets import (
     labels,
     log,
     performance,
+    decision,
+    promotion,
     release,
     reporting,
     scoring,
@@ -35,6 +37,7 @@ MODULES = [data, training, choice, audit, stability, reporting, release, scoring
 MODULES = [data, training, choice, audit, stability, reporting, release, scoring, monitoring]
 MODULES = [data, training, choice, audit, stability, reporting, release, scoring, log, labels, performance]
 MODULES = [data, training, choice, audit, stability, reporting, release, scoring, decision]
+MODULES = [data, training, choice, audit, stability, reporting, release, scoring, decision, promotion]
 
 
 def build(settings: Settings) -> dg.Definitions:

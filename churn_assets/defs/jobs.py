@@ -45,6 +45,13 @@ monitor = dg.define_asset_job(
 )
 
 JOBS = [train, score, monitor]
+promote = dg.define_asset_job(
+    "promote",
+    selection=dg.AssetSelection.assets("promotion"),
+    tags=MODELS,
+    description="Let the challengers that wait meet the champion; one that passes the gate replaces it.",
+)
+
 decide = dg.define_asset_job(
     "decide",
     selection=dg.AssetSelection.assets("retraining_decision"),
@@ -53,3 +60,4 @@ decide = dg.define_asset_job(
 
 JOBS = [train, score, decide]
 JOBS = [train, retrain, score]
+JOBS = [train, retrain, score, decide, promote]

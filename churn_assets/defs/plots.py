@@ -145,6 +145,19 @@ def trend(
     return _picture(draw)
 
 
+def differences(draws: Mapping[str, Any], title: str) -> bytes:
+    """Histograms of bootstrapped differences, one a set of rows, and the line where both are equal."""
+
+    def draw(axes: Any) -> None:
+        for colour, (name, values) in zip(_cycle(len(draws)), draws.items(), strict=True):
+            axes.hist(values, bins=40, color=colour, alpha=0.5, label=name)
+        axes.axvline(0, color=_LINE, linewidth=1)
+        axes.legend(fontsize=8)
+        axes.set(xlabel="difference", ylabel="bootstrap samples", title=title)
+
+    return _picture(draw)
+
+
 def columns(numbers: Mapping[str, int], title: str) -> bytes:
     """Vertical bars in the order given, for example customers by risk band."""
 

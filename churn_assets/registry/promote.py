@@ -11,6 +11,8 @@ from typing import Any
 from churn_assets.contract.model import Contract
 from churn_assets.errors import BundleError, TrackingUnavailable
 from churn_assets.registry.models import MODEL_NAME, Registered, point, register
+from churn_assets.registry.verdicts import sync_aliases
+from churn_assets.release.admission import keep_admission
 from churn_assets.release.gate import Alias, Model, Role, admit, role_of
 from churn_assets.release.ledger import Ledger
 from churn_assets.release.moves import bundle_hash, learn_number, move_champion, recover
@@ -55,6 +57,7 @@ def promote(
     registry.
     """
     admit(model, contract)
+    keep_admission(settings.home, model)
     home = settings.home
     recover(settings)
     champion = read_champion(home)
@@ -65,6 +68,8 @@ def promote(
         try:
             registered = register(uri, run_id, contract, bundle, model.version, {"fingerprint": contract.fingerprint})
             point(uri, role.alias, registered.version)
+            if role.alias == "challenger" and champion and champion.registered_version is not None:
+                sync_aliases(uri, champion.registered_version)  # a rollback moves it without MLflow
         except TrackingUnavailable as error:
             missing = str(error)
     number = registered.version if registered else None

@@ -7,7 +7,7 @@ costs one cumulative sum a draw. Intervals are percentile bootstrap over rows, s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ Labels = npt.NDArray[Any]
 
 DRAWS = 1000
 ECE_BINS = 15
+_CELLS = 2_000_000  # weights looked at together: 16 MB
 
 
 class Ranking:
@@ -30,12 +31,21 @@ class Ranking:
         self.order = order
         self.churned = np.asarray(churned, dtype=np.float64)[order]
         self.ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
+        self.churners = np.flatnonzero(self.churned)
+        tie = np.searchsorted(self.ends, self.churners)  # the group of equal scores that each churner is in
+        self.counts = np.append(np.flatnonzero(np.diff(tie)), len(tie) - 1)[: len(tie)]
+        self.steps = self.ends[tie[self.counts]]
 
     def pr_auc(self, weights: Floats | None = None) -> float:
-        """Average precision under row weights (in the order of the rows given at first)."""
-        hits, misses = self._cumulative(weights)
+        """Average precision under row weights (in the order of the rows given at first); NaN if nobody churned."""
+        if not len(self.churners):
+            return float("nan")
+        weight = np.ones(len(self.churned)) if weights is None else weights[self.order]
+        # Only where somebody churned is anything gained: a fraction of the rows, and most of the time of a bootstrap.
+        said = np.cumsum(weight)[self.steps]
+        hits = np.cumsum(weight[self.churners])[self.counts]
         gained = np.diff(hits, prepend=0.0)
-        return float(np.sum(gained * hits / np.maximum(hits + misses, 1e-300)) / hits[-1])
+        return float(np.sum(gained * hits / np.maximum(said, 1e-300)) / hits[-1])
 
     def roc_auc(self, weights: Floats | None = None) -> float:
         """Area under the ROC curve under row weights."""
@@ -61,8 +71,13 @@ def roc_auc(churned: Labels, score: Floats) -> float:
 
 def log_loss(churned: Labels, probability: Floats) -> float:
     """Mean negative log-likelihood, natural logarithm."""
+    return float(np.mean(losses(churned, probability)))
+
+
+def losses(churned: Labels, probability: Floats) -> Floats:
+    """Negative log-likelihood of each row, natural logarithm."""
     p = np.clip(probability, 1e-15, 1 - 1e-15)
-    return float(-np.mean(np.where(churned == 1, np.log(p), np.log1p(-p))))
+    return np.asarray(-np.where(churned == 1, np.log(p), np.log1p(-p)))
 
 
 def brier(churned: Labels, probability: Floats) -> float:
@@ -116,6 +131,26 @@ def bootstrap_weights(churned: Labels, draws: int, seed: int) -> npt.NDArray[np.
     return weights
 
 
+def bootstrap_blocks(churned: Labels, draws: int, seed: int) -> Iterator[Floats]:
+    """`draws` stratified bootstrap samples as blocks (some, rows) of row multiplicities, so that memory stays
+    bounded at any number of rows."""
+    generator = np.random.default_rng(seed)
+    strata = [np.flatnonzero(np.asarray(churned) == label) for label in (0, 1)]
+    step = max(1, _CELLS // max(1, len(churned)))
+    for start in range(0, draws, step):
+        weights = np.zeros((min(step, draws - start), len(churned)))
+        for rows in strata:
+            weights[:, rows] = _multiplicities(generator, len(weights), len(rows))
+        yield weights
+
+
+def _multiplicities(generator: np.random.Generator, draws: int, rows: int) -> npt.NDArray[np.int64]:
+    if not rows:
+        return np.empty((draws, 0), dtype=np.int64)
+    picked = generator.integers(0, rows, size=(draws, rows)) + rows * np.arange(draws)[:, None]
+    return np.bincount(picked.ravel(), minlength=draws * rows).reshape(draws, rows)
+
+
 def interval(values: Floats) -> tuple[float, float]:
     """The middle 95 %."""
     low, high = np.quantile(values, [0.025, 0.975])
@@ -126,13 +161,12 @@ def summary(churned: Labels, probability: Floats, threshold: float, weights: Flo
     """Every metric by name; those of rank and loss with `_low` and `_high` (95 %) under `weights`,
     row multiplicities from `bootstrap_weights`."""
     ranking = Ranking(churned, probability)
-    p = np.clip(probability, 1e-15, 1 - 1e-15)
-    losses = -np.where(churned == 1, np.log(p), np.log1p(-p))
+    surprise = losses(churned, probability)
     errors = (probability - churned) ** 2
     weighted: Mapping[str, Callable[[Floats], float]] = {
         "pr_auc": ranking.pr_auc,
         "roc_auc": ranking.roc_auc,
-        "log_loss": lambda w: float(np.average(losses, weights=w)),
+        "log_loss": lambda w: float(np.average(surprise, weights=w)),
         "brier": lambda w: float(np.average(errors, weights=w)),
     }
     found: dict[str, float] = {}
