@@ -35,6 +35,7 @@ ChurnError
 │   ├── LogUnavailable       the prediction log cannot be written now
 │   ├── LogBusy              too many rows wait for the disk
 │   └── LogUnreadable        the prediction log cannot be read
+├── AlertsUnreadable         the file of alerts is no such file
 └── TrackingUnavailable      MLflow does not answer
 
 Each message is one line: what was found, what was expected, what to do.
@@ -206,6 +207,10 @@ class LogBusy(LogError):
 
 class LogUnreadable(LogError):
     """A segment or a file of ids cannot be read."""
+
+
+class AlertsUnreadable(ChurnError):
+    """The file that remembers this home's alerts cannot be read."""
 
 
 class TrackingUnavailable(ChurnError):
