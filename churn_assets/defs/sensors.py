@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 
+from churn_assets.defs.failures import failure_sensors
 from churn_assets.settings import Settings
 
 
@@ -23,7 +24,7 @@ def sensors(settings: Settings) -> list[dg.SensorDefinition]:
     def mark_failed_trainings(context: dg.RunFailureSensorContext) -> Any:
         return mark_failed(uri, context.dagster_run.run_id)
 
-    return [mark_failed_trainings]
+    return [mark_failed_trainings, *failure_sensors(settings)]
 
 
 def mark_failed(uri: str, dagster_run_id: str) -> dg.SkipReason | None:
