@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from churn_assets.cli_alerts import alerts_app, open_or_told
 from churn_assets.cli_contract import contract_app
 from churn_assets.cli_feedback import feedback_app
 from churn_assets.cli_generate import EXAMPLE as GENERATE_EXAMPLE
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.add_typer(contract_app, name="contract")
 app.add_typer(log_app, name="log")
 app.add_typer(feedback_app, name="feedback")
+app.add_typer(alerts_app, name="alerts")
 app.command(epilog=GENERATE_EXAMPLE)(generate)
 add_release_commands(app)
 
@@ -144,20 +146,23 @@ def audit(
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False, home: HomeOption = None
 ) -> None:
-    """What this home holds: the champion, its figures, where things lie."""
+    """What this home holds: the champion, its figures, open alerts, where things lie."""
     settings = settings_of(home)
     from churn_assets.release.moves import recover
     from churn_assets.release.status import read_status
-    from churn_assets.shown import show_status
+    from churn_assets.shown import show_alerts, show_status
 
     recover(settings)
-    found = read_status(settings)
+    found, alerts = read_status(settings), open_or_told(settings)
     if as_json:
         import json
 
-        typer.echo(json.dumps(found.to_json(), indent=2))
+        told = None if alerts is None else [alert.to_json() for alert in alerts]
+        typer.echo(json.dumps({**found.to_json(), "alerts": told}, indent=2))
     else:
         show_status(found, out)
+        if alerts is not None:
+            show_alerts(alerts, out)
 
 
 @app.command(epilog="Example: [bold]churn budget 5000[/bold]")

@@ -45,6 +45,8 @@ ChurnError
 │   ├── WarehouseCorrupt     the warehouse is no DuckDB file, or a damaged one
 │   ├── QueryRefused         DuckDB does not take the question
 │   └── WindowUnreadable     a report on a window of the log cannot be read
+│   └── LogUnreadable        the prediction log cannot be read
+├── AlertsUnreadable         the file of alerts is no such file
 └── TrackingUnavailable      MLflow does not answer
 
 Each message is one line: what was found, what was expected, what to do.
@@ -265,6 +267,8 @@ class QueryRefused(LogError):
 
 class WindowUnreadable(LogError):
     """The boundaries of a window, or a report on it, are not as they were written."""
+class AlertsUnreadable(ChurnError):
+    """The file that remembers this home's alerts cannot be read."""
 
 
 class TrackingUnavailable(ChurnError):

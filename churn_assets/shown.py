@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
     from churn_assets.data.draft import Draft
+    from churn_assets.monitoring.alert_book import Entry
     from churn_assets.training.audit import Audit
 
 HEADLINES = ("pr_auc", "roc_auc", "ece", "log_loss", "f1")
@@ -73,6 +75,24 @@ def show_status(found: Status, out: Console) -> None:
 def _standing(found: Status, out: Console) -> None:
     for line in found.standing.lines:
         out.print(escape(line), soft_wrap=True)
+
+
+def show_alerts(found: Sequence[Entry], out: Console) -> None:
+    """Each alert in a few lines: what, since when, how often, and who has not been told."""
+    if not any(entry.closed_at is None for entry in found):
+        out.print("no open alerts")
+    for entry in found:
+        until = f" to {entry.closed_at:%Y-%m-%d %H:%M}" if entry.closed_at else ""
+        mark = "[dim]over[/dim] " if entry.closed_at else "[red]alert[/red]"
+        often = f", raised {entry.times:,} times" if entry.times > 1 else ""
+        out.print(
+            f"{mark} {escape(entry.title)} [dim]({entry.opened_at:%Y-%m-%d %H:%M}{until} UTC{often})[/dim]",
+            soft_wrap=True,
+        )
+        for line in [*entry.words.splitlines(), *entry.ending.splitlines()]:
+            out.print(f"  {escape(line)}", soft_wrap=True)
+        for name, why in entry.undelivered.items():
+            out.print(f"  [yellow]not taken by {escape(name)}: {escape(why)}[/yellow]", soft_wrap=True)
 
 
 def show_contract(contract: Contract, out: Console) -> None:

@@ -11,6 +11,7 @@ import dagster as dg
 from churn_assets.defs.ingest import ingest_sensor
 from churn_assets.defs.jobs import JOBS
 from churn_assets.defs.release_sensors import release_sensors
+from churn_assets.defs.failures import failure_sensors
 from churn_assets.settings import Settings
 
 
@@ -28,6 +29,7 @@ def sensors(settings: Settings) -> list[dg.SensorDefinition]:
 
     return [mark_failed_trainings, ingest_sensor(settings)]
     return [mark_failed_trainings, *release_sensors(settings, {job.name for job in JOBS})]
+    return [mark_failed_trainings, *failure_sensors(settings)]
 
 
 def mark_failed(uri: str, dagster_run_id: str) -> dg.SkipReason | None:
