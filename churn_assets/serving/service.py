@@ -13,11 +13,15 @@ from typing import Any
 import bentoml
 
 from churn_assets.serving.core import Core
+from churn_assets.serving.family import stop_when_orphaned
 from churn_assets.serving.front import Front
+from churn_assets.serving.protocol import answer_garbage, count_garbage
 from churn_assets.serving.routes import Routes
 from churn_assets.serving.settings import ServingSettings
 
 _SETTINGS = ServingSettings.from_environ(os.environ)
+_SUPERVISOR = os.getppid()  # in a worker; read early, it may die while the worker starts
+answer_garbage()
 
 
 @bentoml.service(
@@ -35,14 +39,16 @@ class ChurnService:
     @bentoml.on_deployment  # type: ignore[untyped-decorator]  # bentoml is not followed by mypy
     @staticmethod
     def mend_dead_workers() -> None:
-        """In a container BentoML lets dead workers lie: with several of them, have it replace them."""
-        if _SETTINGS.workers > 1:
-            os.environ.pop("BENTOML_CONTAINERIZED", None)
+        """In a container BentoML lets dead workers lie: have it replace them there too."""
+        os.environ.pop("BENTOML_CONTAINERIZED", None)
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def start(self) -> None:
-        """Open the log, load the model, watch for the next."""
-        await _core().start()
+        """Open the log, load the model, watch for the next, and for the death of the supervisor."""
+        core = _core()
+        count_garbage(core.rejected)
+        await core.start()
+        core.watch(stop_when_orphaned(core.logger, _SUPERVISOR))
         # What is loaded now stays: no collection need walk over it again.
         gc.collect()
         gc.freeze()
