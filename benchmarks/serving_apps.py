@@ -5,7 +5,6 @@ Each is started by `benchmarks.serving`; none is imported by anything else.
 
 from __future__ import annotations
 
-import gc
 import os
 from typing import Any
 
@@ -48,8 +47,7 @@ class Constant:
 
     @bentoml.on_startup
     async def start(self) -> None:
-        gc.collect()
-        gc.freeze()
+        ours.settle_memory()
 
 
 Constant.add_asgi_middleware(_ConstantDoor)

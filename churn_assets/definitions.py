@@ -5,16 +5,15 @@ import os
 import dagster as dg
 
 from churn_assets.contract.load import load_contract
-from churn_assets.defs.assets import audit, choice, data, log, release, reporting, scoring, stability, training
-from churn_assets.defs.assets import audit, choice, data, monitoring, release, reporting, scoring, stability, training
 from churn_assets.defs.assets import (
     audit,
     choice,
     data,
+    decision,
     labels,
     log,
+    monitoring,
     performance,
-    decision,
     promotion,
     release,
     reporting,
@@ -22,7 +21,6 @@ from churn_assets.defs.assets import (
     stability,
     training,
 )
-from churn_assets.defs.assets import audit, choice, data, decision, release, reporting, scoring, stability, training
 from churn_assets.defs.describe import describe
 from churn_assets.defs.io import HomeIOManager
 from churn_assets.defs.jobs import JOBS
@@ -33,11 +31,9 @@ from churn_assets.defs.sensors import sensors
 from churn_assets.defs.tracking import MlflowRun
 from churn_assets.settings import Settings
 
-MODULES = [data, training, choice, audit, stability, reporting, release, scoring, log]
-MODULES = [data, training, choice, audit, stability, reporting, release, scoring, monitoring]
-MODULES = [data, training, choice, audit, stability, reporting, release, scoring, log, labels, performance]
-MODULES = [data, training, choice, audit, stability, reporting, release, scoring, decision]
-MODULES = [data, training, choice, audit, stability, reporting, release, scoring, decision, promotion]
+MODELS = [data, training, choice, audit, stability, reporting, release, scoring]
+LOOP = [log, monitoring, labels, performance, decision, promotion]
+MODULES = [*MODELS, *LOOP]
 
 
 def build(settings: Settings) -> dg.Definitions:

@@ -13,9 +13,11 @@ from typing import Any
 
 from churn_assets.errors import BentoNotBuilt
 from churn_assets.registry.models import requirements
+from churn_assets.scoring.ladder import ladder_path
 from churn_assets.settings import Settings
 
 SERVICE = "churn_assets.serving.service:ChurnService"
+LADDER = ladder_path(Path("bundle")).name
 # What a service process imports from this package.
 _PARTS = ("contract", "data", "features", "predlog", "scoring", "release", "serving")
 _SERVER = ("httptools", "msgspec", "uvloop")  # what answers, besides BentoML and what scores
@@ -55,7 +57,7 @@ def _options(version: str) -> dict[str, Any]:
     return {
         "service": SERVICE,
         "labels": {"owner": "churn", "bundle": version},
-        "include": ["churn_assets/**", "bundle/**"],
+        "include": ["churn_assets/**", "bundle/**", LADDER],
         "python": {"packages": packages, "lock_packages": False},
     }
 
@@ -68,6 +70,8 @@ def _stage(context: Path, bundle: Path) -> None:
     for name in _PARTS:
         shutil.copytree(source / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(bundle, context / "bundle")
+    if ladder_path(bundle).is_file():
+        shutil.copy2(ladder_path(bundle), context / LADDER)
 
 
 def _bentoml_build(settings: Settings, context: Path, version: str) -> None:

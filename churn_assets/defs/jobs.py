@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from churn_assets.defs.policy import MODELS
+from churn_assets.defs.policy import LOG, MODELS
 
 # Everything from reading the table to a Bento around the champion; the list is its own job.
 _TRAINING = dg.AssetSelection.assets("registered_model", "churn_bento").upstream() | dg.AssetSelection.assets(
@@ -34,22 +34,15 @@ score = dg.define_asset_job(
 ingest_log = dg.define_asset_job(
     "ingest_log",
     selection=dg.AssetSelection.assets("prediction_log", "feedback_log"),
+    tags=LOG,
     description="Take what the service has logged into the warehouse, and publish a copy to read.",
 )
 
-JOBS = [train, score, ingest_log]
 monitor = dg.define_asset_job(
     "monitor",
-    selection=dg.AssetSelection.groups("monitoring"),
-    description="Ingest the log, judge the data and the drift of every window that has closed.",
-)
-
-JOBS = [train, score, monitor]
-promote = dg.define_asset_job(
-    "promote",
-    selection=dg.AssetSelection.assets("promotion"),
-    tags=MODELS,
-    description="Let the challengers that wait meet the champion; one that passes the gate replaces it.",
+    selection=dg.AssetSelection.groups("monitoring") - dg.AssetSelection.assets("promotion"),
+    tags=LOG,
+    description="Ingest, judge the data, the drift and the labels of what has come, and decide whether to retrain.",
 )
 
 decide = dg.define_asset_job(
@@ -58,6 +51,11 @@ decide = dg.define_asset_job(
     description="Decide by the reports there are whether to retrain; makes no report.",
 )
 
-JOBS = [train, score, decide]
-JOBS = [train, retrain, score]
-JOBS = [train, retrain, score, decide, promote]
+promote = dg.define_asset_job(
+    "promote",
+    selection=dg.AssetSelection.assets("promotion"),
+    tags=MODELS,
+    description="Let the challengers that wait meet the champion; one that passes the gate replaces it.",
+)
+
+JOBS = [train, retrain, score, ingest_log, monitor, decide, promote]

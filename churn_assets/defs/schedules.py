@@ -1,22 +1,15 @@
-"""When jobs run by themselves. What trains or scores is off until someone turns it on."""
+"""When jobs run by themselves. What trains or scores is off until someone turns it on; looking is on."""
 
 from typing import Any
 
 import dagster as dg
 
-from churn_assets.defs.jobs import ingest_log, score, train
-"""When jobs run by themselves. What trains or calls is off until someone turns it on; looking is on."""
-
-import dagster as dg
-
-from churn_assets.defs.jobs import monitor, score, train
-from churn_assets.defs.jobs import decide, score
+from churn_assets.defs.jobs import decide, ingest_log, monitor, score
 from churn_assets.settings import Settings
 
 
 def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
-    """One schedule a job, at CHURN_RETRAIN_CRON, CHURN_SCORE_CRON and CHURN_INGEST_CRON (UTC)."""
-    """One schedule a job, at CHURN_RETRAIN_CRON, CHURN_SCORE_CRON and CHURN_MONITOR_CRON (UTC)."""
+    """One schedule a job, at CHURN_RETRAIN_CRON, CHURN_SCORE_CRON, CHURN_INGEST_CRON, CHURN_MONITOR_CRON (UTC)."""
     return [
         dg.ScheduleDefinition(
             name="weekly_retraining",
@@ -39,6 +32,8 @@ def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
             cron_schedule=settings.ingest_cron,
             default_status=dg.DefaultScheduleStatus.RUNNING,
             description="Take what dead workers left behind, and archive what is old.",
+        ),
+        dg.ScheduleDefinition(
             name="daily_monitoring",
             job=monitor,
             cron_schedule=settings.monitor_cron,

@@ -27,9 +27,12 @@ def sensors(settings: Settings) -> list[dg.SensorDefinition]:
     def mark_failed_trainings(context: dg.RunFailureSensorContext) -> Any:
         return mark_failed(uri, context.dagster_run.run_id)
 
-    return [mark_failed_trainings, ingest_sensor(settings)]
-    return [mark_failed_trainings, *release_sensors(settings, {job.name for job in JOBS})]
-    return [mark_failed_trainings, *failure_sensors(settings)]
+    return [
+        mark_failed_trainings,
+        ingest_sensor(settings),
+        *release_sensors(settings, {job.name for job in JOBS}),
+        *failure_sensors(settings),
+    ]
 
 
 def mark_failed(uri: str, dagster_run_id: str) -> dg.SkipReason | None:

@@ -1,43 +1,45 @@
-"""One JSON-like row as numbers, quickly; whatever is not plainly right is left to `encode_rows`."""
+"""One JSON-like row as numbers, quickly; whatever is not plainly right is left to `encode_rows`.
+
+The checks of a contract are written out as one function without calls: what costs here is not the work but
+the number of things a processor must fetch that has just served something else.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from churn_assets.contract.model import Column, Contract, Kind
+from churn_assets.features.compile import build
 from churn_assets.features.encode import encode_rows
 
-Reader = Callable[[object], float | None]
-
 _EPOCH = dt.date(1970, 1, 1).toordinal()
-_MISSING = object()
 
 
 class RowReader:
     """Reads rows of one contract: column -> number, days or category code, NaN for missing.
 
-    `encode_rows` says what a row may be. The readers here know the common spelling of each kind and
-    answer None for anything else; such a row goes through `encode_rows`, which takes or refuses it.
+    `encode_rows` says what a row may be. The function written here knows the common spelling of each kind
+    and gives None for anything else; such a row goes through `encode_rows`, which takes or refuses it.
     """
 
     def __init__(self, contract: Contract) -> None:
         self._contract = contract
         self._key = contract.key.name
-        self._plan = [(column.name, _reader(column)) for column in contract.scoring_columns]
+        self._plain = _written(contract)
 
     def __call__(self, row: Mapping[str, object]) -> dict[str, float]:
         """The numbers of a row. Raises RowsRejected with every violation."""
-        cells: dict[str, float] = {}
-        get = row.get
-        for name, read in self._plan:
-            value = read(get(name, _MISSING))
-            if value is None:
-                return self._slowly(row)
-            cells[name] = value
+        try:
+            cells = self._plain(row)
+        except (KeyError, ValueError):
+            cells = None
+        if cells is None:
+            return self._slowly(row)
         if len(row) != len(cells):
-            key = get(self._key)
+            key = row.get(self._key)
             if len(row) != len(cells) + 1 or type(key) is not str or not key.strip():
                 return self._slowly(row)
         return cells
@@ -45,71 +47,56 @@ class RowReader:
     def _slowly(self, row: Mapping[str, object]) -> dict[str, float]:
         columns = encode_rows(self._contract, [row])
         found = {}
-        for name, _ in self._plan:
-            value = columns[name][0]
-            if self._contract.by_name[name].kind is Kind.CATEGORY and value < 0:
+        for column in self._contract.scoring_columns:
+            value = columns[column.name][0]
+            if column.kind is Kind.CATEGORY and value < 0:
                 value = math.nan
-            found[name] = math.nan if value is None or isinstance(value, str) else float(value)
+            found[column.name] = math.nan if value is None or isinstance(value, str) else float(value)
         return found
 
 
-def _reader(column: Column) -> Reader:
+def _written(contract: Contract) -> Callable[[Mapping[str, object]], dict[str, float] | None]:
+    """The plain way of reading a row, as source: every line is a check that ends in None if it fails."""
+    known: dict[str, Any] = {
+        "NAN": math.nan, "type": type, "float": float, "int": int, "str": str, "len": len,
+        "ordinal": lambda text: dt.date.fromisoformat(text).toordinal(),
+    }  # fmt: skip
+    lines = ["def read(row):"]
+    for i, column in enumerate(contract.scoring_columns):
+        known[f"codes{i}"] = {name: float(code) for code, name in enumerate(column.choices)}
+        lines.append(f"    v{i} = row[{column.name!r}]")
+        checks = [line.replace("$", f"v{i}").replace("#", str(i)) for line in _checks(column)]
+        if column.nullable:
+            lines += [f"    if v{i} is None: v{i} = NAN", "    else:", *(f"        {line}" for line in checks)]
+        else:
+            lines += [f"    {line}" for line in checks]
+    cells = ", ".join(f"{column.name!r}: v{i}" for i, column in enumerate(contract.scoring_columns))
+    return build("\n".join([*lines, f"    return {{{cells}}}"]), "read", known)
+
+
+def _checks(column: Column) -> list[str]:
+    """Source that checks the value $ of the column numbered # and makes it a float."""
     match column.kind:
         case Kind.NUMBER | Kind.INTEGER:
-            read = _number(column)
+            low = -1e300 if column.low is None else max(float(column.low), -1e300)  # so that an infinity is outside
+            high = 1e300 if column.high is None else min(float(column.high), 1e300)
+            whole = " or $ % 1.0" if column.kind is Kind.INTEGER else ""
+            return [
+                f"if type($) is not float and type($) is not int or not {low!r} <= $ <= {high!r}{whole}: return",
+                "$ = float($)",
+            ]
         case Kind.BOOLEAN:
-            read = _boolean
+            return ["if $ is not True and $ is not False: return", "$ = 1.0 if $ else 0.0"]
         case Kind.DATE:
-            read = _date(column)
+            low = dt.date.min if column.low is None else dt.date.fromisoformat(str(column.low))
+            high = dt.date.max if column.high is None else dt.date.fromisoformat(str(column.high))
+            return [
+                "if type($) is not str or len($) != 10: return",
+                "$ = ordinal($)",
+                f"if not {low.toordinal()} <= $ <= {high.toordinal()}: return",
+                f"$ = float($ - {_EPOCH})",
+            ]
         case Kind.CATEGORY:
-            read = _choice(column)
-        case _:
-            read = _text
-    if not column.nullable:
-        return read
-    return lambda value: math.nan if value is None else read(value)
-
-
-def _number(column: Column) -> Reader:
-    low = -math.inf if column.low is None else float(column.low)
-    high = math.inf if column.high is None else float(column.high)
-    low, high = max(low, -1e300), min(high, 1e300)  # so that an infinity is outside
-    whole = column.kind is Kind.INTEGER
-
-    def read(value: object) -> float | None:
-        if type(value) is float:
-            return value if low <= value <= high and not (whole and value % 1.0) else None
-        return float(value) if type(value) is int and low <= value <= high else None
-
-    return read
-
-
-def _boolean(value: object) -> float | None:
-    return 1.0 if value is True else 0.0 if value is False else None
-
-
-def _date(column: Column) -> Reader:
-    low = dt.date.min if column.low is None else dt.date.fromisoformat(str(column.low))
-    high = dt.date.max if column.high is None else dt.date.fromisoformat(str(column.high))
-    parse = dt.date.fromisoformat
-
-    def read(value: object) -> float | None:
-        if type(value) is not str or len(value) != 10:
-            return None
-        try:
-            day = parse(value)
-        except ValueError:
-            return None
-        return float(day.toordinal() - _EPOCH) if low <= day <= high else None
-
-    return read
-
-
-def _choice(column: Column) -> Reader:
-    codes = {name: float(code) for code, name in enumerate(column.choices)}
-    return lambda value: codes.get(value) if type(value) is str else None
-
-
-def _text(value: object) -> float | None:
+            return ["if type($) is not str: return", "$ = codes#[$]"]
     # Texts take no part in a score; that they are there is all that is asked.
-    return math.nan if type(value) is str and value.strip() else None
+    return ["if type($) is not str or not $.strip(): return", "$ = NAN"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import gt, lt
 
 import numpy as np
 
@@ -16,7 +17,10 @@ from churn_assets.errors import DataError, RowsRejected, Violation
 from churn_assets.features.one_row import RowReader
 from churn_assets.features.scalar import scalar_features, scalar_rules
 from churn_assets.scoring.calibration import Beta, Calibration, Identity, Isotonic, Platt
+from churn_assets.scoring.one_margin import margin_of_one
 from churn_assets.scoring.scorer import BAND_NAMES, Scorer
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(slots=True)
@@ -42,9 +46,10 @@ class OneRow:
         self._features = scalar_features(contract, scorer.program)
         self._reject = scalar_rules(contract, Severity.REJECT)
         self._warn = scalar_rules(contract, Severity.WARN)
+        self._margin = margin_of_one(scorer.model)
         self._calibrate = calibrate_one(scorer.calibration)
-        ranges = ((j, name, scorer.ranges.get(name)) for j, name in enumerate(scorer.program.names))
-        self._ranges = [(j, name, *pair) for j, name, pair in ranges if pair is not None]
+        ranges = [scorer.ranges.get(name, (-_LARGEST, _LARGEST)) for name in scorer.program.names]
+        self._lows, self._highs = [low for low, _ in ranges], [high for _, high in ranges]
         self._threshold, self._cuts = scorer.thresholds.value, (scorer.bands.medium, scorer.bands.high)
 
     def score(self, row: Mapping[str, object], as_of: float) -> Scored:
@@ -57,23 +62,22 @@ class OneRow:
         for name, rule in self._reject:
             if rule(cells, as_of) == 0.0:
                 raise RowsRejected(rule_violations(self.scorer.contract, row, name))
-        values = array("f", self._features(cells, as_of))
-        matrix = np.frombuffer(values, dtype=np.float32).reshape(1, -1)
-        if np.isinf(matrix).any():  # as in FeatureProgram: beyond float32 is missing
-            matrix = np.where(np.isinf(matrix), np.float32(np.nan), matrix)
-            values = array("f", matrix[0].tolist())
-        margin = float(self.scorer.model.margin(matrix)[0])
+        values = array("f", self._features(cells, as_of)).tolist()
+        outside = []
+        if True in map(lt, values, self._lows) or True in map(gt, values, self._highs):
+            values = [math.nan if math.isinf(value) else value for value in values]  # as in FeatureProgram
+            outside = self._outside(values)
+        margin = self._margin(values)
         probability = self._calibrate(margin)
         if not math.isfinite(probability):
             raise DataError(f"row 0 has no finite score (log-odds {margin}); validate the rows first")
-        outside = [
-            (name, value, low, high)
-            for j, name, low, high in self._ranges
-            if (value := values[j]) < low or value > high
-        ]
         broken = [name for name, rule in self._warn if rule(cells, as_of) == 0.0]
         band = BAND_NAMES[bisect_right(self._cuts, probability)]
         return Scored(probability, margin, probability >= self._threshold, band, outside, broken)
+
+    def _outside(self, values: Sequence[float]) -> list[tuple[str, float, float, float]]:
+        bounds = zip(self.scorer.program.names, values, self._lows, self._highs, strict=True)
+        return [(name, value, low, high) for name, value, low, high in bounds if value < low or value > high]
 
 
 def rule_violations(contract: Contract, row: Mapping[str, object], name: str, index: int = 0) -> list[Violation]:

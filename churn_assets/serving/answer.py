@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -57,6 +59,31 @@ class When:
 
 
 @dataclass(slots=True)
+class Moment:
+    """When a request came: `text` is the instant in UTC, `day` its ordinal, `since` by `time.perf_counter`."""
+
+    text: str
+    day: int
+    since: float
+
+
+class Clock:
+    """Moments, whose common part is written once a second."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text, self._day = "", 0
+
+    def now(self) -> Moment:
+        """This moment."""
+        second, rest = divmod(time.time_ns(), 1_000_000_000)
+        if second != self._second:
+            instant = dt.datetime.fromtimestamp(second, _UTC)
+            self._text, self._day, self._second = instant.isoformat()[:19], instant.toordinal(), second
+        return Moment(f"{self._text}.{rest // 1000:06d}+00:00", self._day, time.perf_counter())
+
+
+@dataclass(slots=True)
 class Told:
     """Answers, their lines for the log, the scores and the columns that were warned of."""
 
@@ -66,16 +93,33 @@ class Told:
     warned: list[str]
 
 
-def read_as_of(value: object, now: dt.datetime, stale_days: int) -> When:
-    """The day of an ISO text, today (UTC) for None. Raises RowsRejected."""
-    if value is None:
-        today = now.date()
-        return When(today.isoformat(), float(today.toordinal() - _EPOCH), None)
-    day = _day(value)
-    if day is None:
+@dataclass(slots=True)
+class Call:
+    """One request as its rows see it; `logged` says whether lines for the log are wanted."""
+
+    request_id: str
+    moment: Moment
+    stale_days: int
+    logged: bool = True
+
+
+def read_as_of(value: object, today: int, stale_days: int) -> When:
+    """The day of an ISO text, today (an ordinal, UTC) for None. Raises RowsRejected."""
+    found = _when(value, today, stale_days) if value is None or type(value) is str else None
+    if found is None:
         expected = "a date such as 2014-01-20, or an instant such as 2014-01-20T12:00:00Z"
         raise RowsRejected([Violation(0, AS_OF, shown(value), expected)])
-    text, age = day.isoformat(), (now.date() - day).days
+    return found
+
+
+@lru_cache(maxsize=1024)  # most requests of a day are asked at few of them
+def _when(value: str | None, today: int, stale_days: int) -> When | None:
+    if value is None:
+        return When(dt.date.fromordinal(today).isoformat(), float(today - _EPOCH), None)
+    day = _day(value)
+    if day is None:
+        return None
+    text, age = day.isoformat(), today - day.toordinal()
     stale = None
     if age > stale_days:
         stale = Warned(AS_OF, f"{text}, {age:,} days ago", f"within {stale_days} days of now")
@@ -84,28 +128,26 @@ def read_as_of(value: object, now: dt.datetime, stale_days: int) -> When:
     return When(text, float(day.toordinal() - _EPOCH), stale)
 
 
-def predict_one(arm: Arm, customer: dict[str, Any], request_id: str, now: dt.datetime, stale_days: int) -> Told:
-    """Score one customer: the contract's columns, optionally the key, and `as_of`. Raises RowsRejected."""
-    served = arm.served
-    if AS_OF in customer:
-        row = dict(customer)
-        when = read_as_of(row.pop(AS_OF), now, stale_days)
-    else:
-        row, when = customer, read_as_of(None, now, stale_days)
-    scored = served.one.score(row, when.days)
+def predict_one(arm: Arm, customer: dict[str, Any], call: Call) -> Told:
+    """Score one customer: the contract's columns, optionally the key, and `as_of`, which is taken out.
+
+    Raises RowsRejected, and DataError for one that has no finite score.
+    """
+    when = read_as_of(customer.pop(AS_OF, None), call.moment.day, call.stale_days)
+    scored = arm.served.one.score(customer, when.days)
     warnings = [Warned(name, f"{value:g}", f"{low:g} to {high:g}") for name, value, low, high in scored.outside]
     warnings += [Warned(name, "a rule that is broken", _rule_text(arm, name)) for name in scored.broken]
     if when.stale is not None:
         warnings.append(when.stale)
-    return _told(arm, [row], when, request_id, now, [_Result(scored.probability, scored.margin, warnings)])
+    columns = [warning.column for warning in warnings]
+    answer, line = _told(arm, customer, when, call, scored.probability, scored.margin, warnings, columns)
+    return Told([answer], line, [scored.probability], columns)
 
 
-def predict_batch(
-    arm: Arm, customers: Sequence[Mapping[str, Any]], as_of: object, request_id: str, now: dt.datetime, stale_days: int
-) -> Told:
+def predict_batch(arm: Arm, customers: Sequence[dict[str, Any]], as_of: object, call: Call) -> Told:
     """Score many customers at one `as_of`, their order kept. Raises RowsRejected if any of them is bad."""
     served, scorer = arm.served, arm.served.scorer
-    when = read_as_of(as_of, now, stale_days)
+    when = read_as_of(as_of, call.moment.day, call.stale_days)
     for index, row in enumerate(customers):
         if not isinstance(row, dict):
             raise RowsRejected([Violation(index, "", shown(row), "a customer as a JSON object")])
@@ -126,64 +168,46 @@ def predict_batch(
     if when.stale is not None:
         for told in warnings:
             told.append(when.stale)
-    pairs = zip(scores.probability.tolist(), scores.margin.tolist(), warnings, strict=True)
-    return _told(arm, customers, when, request_id, now, [_Result(*one) for one in pairs])
-
-
-@dataclass(slots=True)
-class _Result:
-    probability: float
-    margin: float
-    warnings: list[Warned]
+    answers, lines, warned = [], [], []
+    probabilities = scores.probability.tolist()
+    for row, probability, margin, own in zip(customers, probabilities, scores.margin.tolist(), warnings, strict=True):
+        names = [warning.column for warning in own]
+        answer, line = _told(arm, row, when, call, probability, margin, own, names)
+        answers.append(answer)
+        lines.append(line)
+        warned += names
+    return Told(answers, b"".join(lines), probabilities, warned)
 
 
 def _told(
     arm: Arm,
-    rows: Sequence[Mapping[str, Any]],
+    row: dict[str, Any],
     when: When,
-    request_id: str,
-    now: dt.datetime,
-    results: Sequence[_Result],
-) -> Told:
-    scorer, contract = arm.served.scorer, arm.served.contract
-    key, threshold, cuts = contract.key.name, scorer.thresholds.value, (scorer.bands.medium, scorer.bands.high)
-    version, name, fingerprint = scorer.version, contract.name, contract.fingerprint
-    scored_at = now.isoformat()
-    latency_us = round((dt.datetime.now(_UTC) - now).total_seconds() * 1e6, 1)
-    told = Told([], b"", [], [])
-    lines = []
-    for row, result in zip(rows, results, strict=True):
-        probability, warnings = result.probability, result.warnings
-        prediction_id = os.urandom(12).hex()
-        customer = row.get(key)
-        churn = probability >= threshold
-        band = "low" if probability < cuts[0] else "medium" if probability < cuts[1] else "high"
-        columns = [warning.column for warning in warnings]
-        told.answers.append(
-            Answer(
-                prediction_id,
-                customer,
-                probability,
-                churn,
-                threshold,
-                band,
-                version,
-                name,
-                when.text,
-                scored_at,
-                warnings,
-            )
-        )
-        told.scores.append(probability)
-        told.warned += columns
-        line = Prediction(
-            prediction_id, request_id, customer, when.text, scored_at, probability, result.margin, churn, threshold,
-            band, version, name, fingerprint, arm.name, arm.policy, OK, latency_us, columns,
-            {column: cell for column, cell in row.items() if column != key},
-        )  # fmt: skip
-        lines.append(encode_line(line))
-    told.lines = b"".join(lines)
-    return told
+    call: Call,
+    probability: float,
+    margin: float,
+    warnings: list[Warned],
+    columns: list[str],
+) -> tuple[Answer, bytes]:
+    """The answer to one row, and its line for the log. The key is taken out of the row."""
+    scorer, contract, moment = arm.served.scorer, arm.served.contract, call.moment
+    threshold, bands = scorer.thresholds.value, scorer.bands
+    prediction_id = os.urandom(12).hex()
+    customer = row.pop(contract.key.name, None)
+    churn = probability >= threshold
+    band = "low" if probability < bands.medium else "medium" if probability < bands.high else "high"
+    answer = Answer(
+        prediction_id, customer, probability, churn, threshold, band, scorer.version, contract.name, when.text,
+        moment.text, warnings,
+    )  # fmt: skip
+    if not call.logged:
+        return answer, b""
+    latency_us = float(int((time.perf_counter() - moment.since) * 1e6))
+    line = Prediction(
+        prediction_id, call.request_id, customer, when.text, moment.text, probability, margin, churn, threshold,
+        band, scorer.version, contract.name, contract.fingerprint, arm.name, arm.policy, OK, latency_us, columns, row,
+    )  # fmt: skip
+    return answer, encode_line(line)
 
 
 def _rule_text(arm: Arm, name: str) -> str:

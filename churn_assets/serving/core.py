@@ -8,7 +8,7 @@ import datetime as dt
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 
 from churn_assets.errors import LogError
@@ -52,6 +52,10 @@ class Core:
         if self.models.current is None:
             tell(self.logger, logging.WARNING, "no model", why=self.models.missing)
         self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._report())]
+
+    def watch(self, what: Coroutine[None, None, None]) -> None:
+        """Run one more task until the worker stops."""
+        self._tasks.append(asyncio.create_task(what))
 
     async def stop(self) -> None:
         """Put on disk what was accepted, and end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from churn_assets.contract.model import Column, Role
@@ -29,8 +30,15 @@ def describe_model(served: Served) -> dict[str, Any]:
         "decided_by": scorer.thresholds.chosen,
         "bands": {"medium": scorer.bands.medium, "high": scorer.bands.high},
         "metrics": card.get("metrics", {}),
-        "ladder": card.get("ladder"),
+        "ladder": _ladder(served.ladder),
     }
+
+
+def _ladder(audit: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What the headline rests on: figures under weaker assumptions, and by the customers' age."""
+    if audit is None:
+        return None
+    return {name: audit.get(name) for name in ("recipe", "rungs", "bands", "suspects", "findings", "sentences")}
 
 
 def columns_of(served: Served) -> list[Column]:

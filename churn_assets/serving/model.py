@@ -14,6 +14,7 @@ from churn_assets.errors import ChurnError
 from churn_assets.features.compile import RuleProgram, compile_rules
 from churn_assets.release.state import require_champion
 from churn_assets.scoring.bundle import load_bundle, read_card, read_provenance
+from churn_assets.scoring.ladder import read_ladder
 from churn_assets.scoring.one_row import OneRow
 from churn_assets.scoring.scorer import Scorer
 from churn_assets.settings import Settings
@@ -46,6 +47,7 @@ class Served:
     rules: tuple[RuleProgram, ...]
     card: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    ladder: Mapping[str, Any] | None = None
 
     @property
     def contract(self) -> Contract:
@@ -59,9 +61,8 @@ def load_served(path: Path) -> Served:
     Raises BundleCorrupt or BundleMismatch.
     """
     scorer = load_bundle(path)
-    served = Served(
-        path, scorer, OneRow(scorer), compile_rules(scorer.contract), read_card(path), read_provenance(path)
-    )
+    told = read_card(path), read_provenance(path), read_ladder(path, scorer.version)
+    served = Served(path, scorer, OneRow(scorer), compile_rules(scorer.contract), *told)
     replay_one_by_one(served)
     return served
 

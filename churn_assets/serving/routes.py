@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from churn_assets.errors import DataError, LogBusy, LogUnavailable, RowsRejected, Violation, shown
-from churn_assets.serving.answer import OK, Told, predict_batch, predict_one
+from churn_assets.serving.answer import OK, Call, Clock, Told, predict_batch, predict_one
 from churn_assets.serving.core import Core
 from churn_assets.serving.describe import describe_model
 from churn_assets.serving.feedback import read_feedback
@@ -27,7 +27,7 @@ _UTC = dt.UTC
 HTML = b"text/html; charset=utf-8"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
     """A whole body, and the id that log and answer carry."""
 
@@ -49,6 +49,7 @@ class Routes:
     def __init__(self, core: Core) -> None:
         self.core = core
         self._batches = 0
+        self._clock = Clock()
         limits = core.settings
         self.table: Mapping[str, Mapping[str, Handler]] = {
             "/predict": {"POST": Handler(self.predict, limits.body_bytes)},
@@ -79,7 +80,7 @@ class Routes:
 
     async def predict(self, request: Request) -> Reply:
         """One customer."""
-        now = dt.datetime.now(_UTC)
+        call = self._call(request)
         arm = self.core.router.arm()
         if arm is None:
             return self._no_model()
@@ -87,7 +88,7 @@ class Routes:
         if type(customer) is not dict:
             return customer if isinstance(customer, Reply) else _no_object(customer, "one customer")
         try:
-            told = predict_one(arm, customer, request.request_id, now, self.core.settings.stale_days)
+            told = predict_one(arm, customer, call)
         except RowsRejected as error:
             return self._rejected(arm, error)
         except DataError as error:
@@ -96,7 +97,7 @@ class Routes:
 
     async def predict_batch(self, request: Request) -> Reply:
         """Many customers, all or none; in a thread, so that single customers are answered meanwhile."""
-        now = dt.datetime.now(_UTC)
+        call = self._call(request)
         arm = self.core.router.arm()
         if arm is None:
             return self._no_model()
@@ -106,7 +107,7 @@ class Routes:
             )
         self._batches += 1
         try:
-            told = await asyncio.to_thread(self._batch, arm, request, now)
+            told = await asyncio.to_thread(self._batch, arm, request, call)
         except RowsRejected as error:
             return self._rejected(arm, error)
         except DataError as error:
@@ -115,7 +116,7 @@ class Routes:
             self._batches -= 1
         return told if isinstance(told, Reply) else await self._logged(arm, told, {"predictions": told.answers})
 
-    def _batch(self, arm: Arm, request: Request, now: dt.datetime) -> Told | Reply:
+    def _batch(self, arm: Arm, request: Request, call: Call) -> Told | Reply:
         asked = _parsed(request.body)
         if type(asked) is not dict:
             return asked if isinstance(asked, Reply) else _no_object(asked, 'an object {"customers": [...], "as_of"?}')
@@ -127,7 +128,11 @@ class Routes:
             size = f"{len(customers):,} customers" if isinstance(customers, list) else shown(customers)
             found = [Violation(0, "customers", size, f"a list of 1 to {limit:,} customers")]
             return refused(422, "rows", str(RowsRejected(found)), found)
-        return predict_batch(arm, customers, asked.get("as_of"), request.request_id, now, self.core.settings.stale_days)
+        return predict_batch(arm, customers, asked.get("as_of"), call)
+
+    def _call(self, request: Request) -> Call:
+        core = self.core
+        return Call(request.request_id, self._clock.now(), core.settings.stale_days, core.log is not None)
 
     async def feedback(self, request: Request) -> Reply:
         """What became of customers."""

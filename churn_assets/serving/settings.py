@@ -11,6 +11,7 @@ from churn_assets.settings import Settings
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 MIB = 2**20
+_SOURCE = Path(__file__).resolve().parents[2]  # in a Bento its `src`, beside which lies bento.yaml
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,21 @@ class ServingSettings:
     access_log: bool = False
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str]) -> ServingSettings:
-        """Read CHURN_* variables. Raises SettingsError for a value that cannot be used."""
+    def from_environ(cls, environ: Mapping[str, str], source: Path = _SOURCE) -> ServingSettings:
+        """Read CHURN_* variables; `source` is the folder this package lies in.
+
+        Raises SettingsError for a value that cannot be used, and for a home inside of a Bento: what is
+        logged there would go with the Bento.
+        """
         read = _Reader(environ)
+        home, log = Settings.from_environ(environ).home, read.whole("CHURN_LOG", 1, 0, 1) == 1
+        if log and (source.parent / "bento.yaml").is_file() and home.is_relative_to(source.parent):
+            raise SettingsError(
+                f"CHURN_HOME is {environ.get('CHURN_HOME') or 'not set'}, expected an absolute path outside of the "
+                "Bento, where the prediction log is kept; set it"
+            )
         return cls(
-            home=Settings.from_environ(environ).home,
+            home=home,
             host=environ.get("CHURN_HOST") or cls.host,
             port=read.whole("CHURN_PORT", cls.port, 1, 65_535),
             workers=read.whole("CHURN_WORKERS", cls.workers, 1, 256),
@@ -53,7 +64,7 @@ class ServingSettings:
             batch_rows=read.whole("CHURN_BATCH_ROWS", cls.batch_rows, 1, 1_000_000),
             poll_s=read.real("CHURN_POLL_S", cls.poll_s, 0.05, 3600.0),
             stale_days=read.whole("CHURN_STALE_DAYS", cls.stale_days, 0, 100_000),
-            log=read.whole("CHURN_LOG", 1, 0, 1) == 1,
+            log=log,
             log_segment_bytes=read.whole("CHURN_LOG_SEGMENT_BYTES", cls.log_segment_bytes, 1024, 2**34),
             log_segment_s=read.real("CHURN_LOG_SEGMENT_S", cls.log_segment_s, 1.0, 86_400.0),
             log_queue_rows=read.whole("CHURN_LOG_QUEUE", cls.log_queue_rows, 1, 10_000_000),

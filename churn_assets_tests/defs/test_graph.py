@@ -16,6 +16,7 @@ from churn_assets.defs.run import tuning
 from churn_assets.features.encode import encode_table
 from churn_assets.release.state import require_champion
 from churn_assets.scoring.bundle import load_bundle
+from churn_assets.scoring.ladder import read_ladder
 from churn_assets.settings import Settings
 from churn_assets_tests.defs.home import checks, metadata, run, settings
 from churn_assets_tests.defs.test_definitions import NAMES
@@ -132,6 +133,10 @@ def test_the_first_model_is_champion_everywhere(made):
     bento = of.bento_home / "bentos" / "churn" / champion.version
     packed = json.loads((bento / "src" / "bundle" / "manifest.json").read_text())
     assert packed["version"] == champion.version
+    ladder = read_ladder(bento / "src" / "bundle", champion.version)
+    assert ladder is not None
+    assert ladder == read_ladder(champion.path(of.home), champion.version)
+    assert ladder["rungs"] == json.loads((of.assets_dir / "leakage_audit.json").read_text())["rungs"]
 
 
 def test_the_same_training_again_gives_the_same_version_and_registers_nothing(made):

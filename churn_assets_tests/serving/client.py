@@ -129,7 +129,7 @@ def served(folder: Path, home: Path, workers: int = 1, **options: Any) -> Iterat
     (folder / "bentoml").mkdir(exist_ok=True)
     with (folder / "log").open("ab") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "bentoml", "serve", SERVICE],
+            [sys.executable, "-m", "bentoml", "serve", options.pop("service", SERVICE)],
             cwd=ROOT,
             env={**os.environ, **told},
             stdout=log,

@@ -13,6 +13,8 @@ import pytest
 from churn_assets.errors import LogBusy
 from churn_assets.predlog.read import read_rows
 from churn_assets.predlog.segment import Segment
+from churn_assets.release.state import require_champion
+from churn_assets.scoring.ladder import write_ladder
 from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT
 from churn_assets_tests.serving.client import ASKED, ROW, SCORER, ask, assert_refusal, home_with_champion, post
 
@@ -73,6 +75,27 @@ def test_the_model_tells_of_itself(home):
     assert said["thresholds"] == dict(SCORER.thresholds.values)
     assert [column["name"] for column in said["columns"]] == ["id", *(c.name for c in CONTRACT.scoring_columns)]
     assert str(home) not in json.dumps(said)
+
+
+LADDER = {
+    "recipe": "boosted trees",
+    "sentences": ["At random .977, out of time .517.", "Without e-mail columns .433."],
+    "rungs": [{"words": "all columns", "left_out": [], "random": {"pr_auc": 0.9, "low": 0.8, "high": 0.95}}],
+    "bands": [{"words": "0 to 30 days", "rows": 7, "churners": 1}],
+    "suspects": ["sent"],
+    "findings": [],
+    "columns": {"sent": {}},
+}
+
+
+def test_the_model_tells_its_ladder_once_it_was_climbed_for_this_version(tmp_path):
+    home = home_with_champion(tmp_path)
+    assert get(home, "/model").json()["ladder"] is None
+    bundle = require_champion(home).path(home)
+    write_ladder(bundle, bundle.name, LADDER)
+    assert get(home, "/model").json()["ladder"] == {k: v for k, v in LADDER.items() if k != "columns"}
+    write_ladder(bundle, "another", LADDER)
+    assert get(home, "/model").json()["ladder"] is None
 
 
 class _Page(HTMLParser):

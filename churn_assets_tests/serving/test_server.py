@@ -89,6 +89,7 @@ def test_metrics_add_up_over_the_workers(server):
 
 
 RAW = {
+    "tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     "nothing of http": b"\x00\xff\x16\x03\x01 hello\r\n\r\n",
     "no host": b"POST /predict HTTP/1.1\r\n\r\n",
     "bad length": POST + b"Content-Length: -5\r\n\r\n",
@@ -108,12 +109,19 @@ def test_raw_bytes_break_nothing(server, sent):
     host, port = url.removeprefix("http://").split(":")
     pids = {child.pid for child in workers_of(process)}
     with socket.create_connection((host, int(port)), timeout=2) as line:
+        said = b""
         try:
             line.sendall(sent)
-            said = line.recv(65_536)
+            while not re.fullmatch(rb".*?\r\n\r\n.+", said, re.S) and (more := line.recv(65_536)):
+                said += more
         except (TimeoutError, ConnectionError):
-            said = b""
-    assert not re.search(rb"HTTP/1\.[01] 5\d\d", said), said[:200]
+            pass
+    if re.match(rb"HTTP/1\.1 4\d\d", said):
+        head, _, body = said.partition(b"\r\n\r\n")
+        assert json.loads(body).keys() == {"error", "detail"}, said[:200]
+        assert b"content-type: application/json" in head
+    else:
+        assert re.match(rb"HTTP/1\.[01] 200|\Z", said), said[:200]
     assert httpx.get(f"{url}/livez").status_code == 200
     assert {child.pid for child in workers_of(process)} == pids
 
@@ -149,6 +157,33 @@ def test_kill_9_of_a_worker_loses_nothing_and_bentoml_replaces_it(server):
     verdict = verify(home / "predlog", load.acknowledged)
     assert verdict.kept, str(verdict)
     assert len(load.acknowledged) > 50
+
+
+def test_in_a_container_too_a_dead_worker_is_replaced_and_a_dead_supervisor_stops_its_workers(tmp_path):
+    """BentoML's own images set BENTOML_CONTAINERIZED, and it then lets dead workers lie."""
+    home = home_with_champion(tmp_path / "home")
+    with served(tmp_path, home, environ={"BENTOML_CONTAINERIZED": "true"}) as (url, process):
+        wait_for(f"{url}/readyz", process, tmp_path / "log")
+        (first,) = workers_of(process)
+        first.kill()
+        deadline = time.monotonic() + 45
+        while not (there := [w for w in workers_of(process) if w.pid != first.pid]) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        (second,) = there
+        wait_for(f"{url}/readyz", process, tmp_path / "log")
+        with Load(f"{url}/predict", ASKED) as load:
+            time.sleep(0.5)
+            process.kill()
+            process.wait(20)
+            psutil.wait_procs([second], timeout=20)
+            assert not second.is_running()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{url}/livez")
+    assert set(load.statuses) == {200}
+    verdict = verify(home / "predlog", load.acknowledged)
+    assert verdict.kept, str(verdict)
+    assert not list((home / "predlog").glob(f"*{OPEN}")), "it stopped as on SIGTERM: the segment is handed over"
+    assert "the supervisor has died" in (tmp_path / "log").read_text()
 
 
 def test_kill_9_of_the_whole_service_and_a_sigterm_lose_nothing(tmp_path):

@@ -35,6 +35,22 @@ def test_an_empty_environment_gives_the_defaults_that_are_told(tmp_path):
         assert TOLD[variable] == text
 
 
+@pytest.mark.parametrize("home", [None, "data/var", "INSIDE"])
+def test_a_home_inside_of_a_bento_is_refused(tmp_path, monkeypatch, home):
+    """What is logged there would go with the Bento."""
+    source = tmp_path / "bento" / "src"
+    source.mkdir(parents=True)
+    monkeypatch.chdir(source)
+    monkeypatch.setattr("churn_assets.settings.__file__", str(source / "churn_assets" / "settings.py"))
+    environ = {} if home is None else {"CHURN_HOME": home.replace("INSIDE", str(source / "deep"))}
+    ServingSettings.from_environ(environ, source)
+    (source.parent / "bento.yaml").touch()
+    with pytest.raises(SettingsError, match="expected an absolute path outside of the Bento"):
+        ServingSettings.from_environ(environ, source)
+    assert ServingSettings.from_environ({"CHURN_HOME": str(tmp_path / "home")}, source).log
+    assert not ServingSettings.from_environ({**environ, "CHURN_LOG": "0"}, source).log
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -41,13 +41,16 @@ def leakage_audit(
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """The honest-number ladder: the chosen recipe at random, out of time, without suspects, by column, by age."""
     from churn_assets.scoring.bundle import read_card
+    from churn_assets.scoring.ladder import write_ladder
     from churn_assets.training.audit import audit
 
     contract = project.contract
-    card = read_card(project.settings.home / chosen_model["bundle"])
+    bundle = project.settings.home / chosen_model["bundle"]
+    card = read_card(bundle)
     params = {name: about["params"] for name, about in card["candidates"].items()}
     found = audit(contract, validated_customers, customer_features, splits, chosen_model["name"], params)
     value = {**found.to_json(), "model": chosen_model["version"], "chosen": chosen_model["name"]}
+    write_ladder(bundle, chosen_model["version"], found.to_json())  # for GET /model
     picture = plots.ladder(_drawn(found), "PR-AUC under weaker assumptions, test rows")
     tracking.picture("leakage_audit", picture)
     tracking.metrics(_tracked(found))

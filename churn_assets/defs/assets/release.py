@@ -11,6 +11,7 @@ from churn_assets.defs.policy import OWNERS
 from churn_assets.defs.project import Project
 from churn_assets.errors import GateRefused
 from churn_assets.registry.tracking import Tracking
+from churn_assets.settings import Settings
 
 GROUP = "release"
 FLOOR = "the_model_clears_the_floor"
@@ -124,7 +125,7 @@ def churn_bento(project: Project) -> Iterator[dg.MaterializeResult[dict[str, Any
             "tag": built.tag,
             "path": dg.MetadataValue.path(str(built.path)),
             "bundle_version": built.bundle_version,
-            "serve": dg.MetadataValue.md(f"`BENTOML_HOME={project.settings.bento_home} bentoml serve {built.tag}`"),
+            "serve": dg.MetadataValue.md(f"`{_serve(project.settings, built.tag)}`"),
         },
         check_results=[
             dg.AssetCheckResult(
@@ -133,3 +134,7 @@ def churn_bento(project: Project) -> Iterator[dg.MaterializeResult[dict[str, Any
             )
         ],
     )
+
+
+def _serve(settings: Settings, tag: str) -> str:
+    return f"CHURN_HOME={settings.home} BENTOML_HOME={settings.bento_home} bentoml serve {tag}"

@@ -1,0 +1,53 @@
+"""The Bento: built around a bundle, and served from its own folder with its own copy of the package."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import httpx
+import pytest
+
+from churn_assets.defs.bento import build_bento
+from churn_assets.predlog.read import verify
+from churn_assets.scoring.ladder import write_ladder
+from churn_assets.settings import Settings
+from churn_assets_tests.serving.client import ASKED, make_bundle, served, wait_for
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    bundle = make_bundle(home)
+    write_ladder(bundle, bundle.name, {"rungs": [{"words": "all columns"}]})
+    settings = Settings.from_environ({"CHURN_HOME": str(home)})
+    return build_bento(settings, bundle, bundle.name), settings
+
+
+def test_a_bento_answers_with_its_bundle_and_its_ladder(built, tmp_path):
+    bento, settings = built
+    environ = {"BENTOML_HOME": str(settings.bento_home)}
+    with served(tmp_path, tmp_path / "home", service=bento.tag, environ=environ) as (url, process):
+        wait_for(f"{url}/readyz", process, tmp_path / "log")
+        answer = httpx.post(f"{url}/predict", json=ASKED).json()
+        model = httpx.get(f"{url}/model").json()
+    assert answer["model_version"] == model["version"] == bento.bundle_version
+    assert model["ladder"]["rungs"] == [{"words": "all columns"}]
+    assert verify(tmp_path / "home" / "predlog", [answer["prediction_id"]]).kept
+    assert not (bento.path / "src" / "data").exists()
+
+
+def test_a_bento_without_a_home_does_not_start(built):
+    bento, settings = built
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("CHURN_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "bentoml", "serve", bento.tag],
+        env={**environ, "BENTOML_HOME": str(settings.bento_home), "BENTOML_DO_NOT_TRACK": "True"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "CHURN_HOME is not set, expected an absolute path outside of the Bento" in done.stderr
