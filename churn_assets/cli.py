@@ -15,6 +15,8 @@ from rich.console import Console
 
 from churn_assets.cli_alerts import alerts_app, open_or_told
 from churn_assets.cli_contract import contract_app
+from churn_assets.cli_demo import EXAMPLE as DEMO_EXAMPLE
+from churn_assets.cli_demo import demo
 from churn_assets.cli_feedback import feedback_app
 from churn_assets.cli_generate import EXAMPLE as GENERATE_EXAMPLE
 from churn_assets.cli_generate import generate
@@ -34,6 +36,7 @@ app.add_typer(log_app, name="log")
 app.add_typer(feedback_app, name="feedback")
 app.add_typer(alerts_app, name="alerts")
 app.command(epilog=GENERATE_EXAMPLE)(generate)
+app.command(epilog=DEMO_EXAMPLE)(demo)
 add_release_commands(app)
 
 

@@ -45,8 +45,8 @@ ChurnError
 │   ├── WarehouseCorrupt     the warehouse is no DuckDB file, or a damaged one
 │   ├── QueryRefused         DuckDB does not take the question
 │   └── WindowUnreadable     a report on a window of the log cannot be read
-│   └── LogUnreadable        the prediction log cannot be read
 ├── AlertsUnreadable         the file of alerts is no such file
+├── DemoFailed               something did not happen as the demo promises
 └── TrackingUnavailable      MLflow does not answer
 
 Each message is one line: what was found, what was expected, what to do.
@@ -267,8 +267,14 @@ class QueryRefused(LogError):
 
 class WindowUnreadable(LogError):
     """The boundaries of a window, or a report on it, are not as they were written."""
+
+
 class AlertsUnreadable(ChurnError):
     """The file that remembers this home's alerts cannot be read."""
+
+
+class DemoFailed(ChurnError):
+    """A scene of `churn demo` did not end as it must; the message names the log to read."""
 
 
 class TrackingUnavailable(ChurnError):

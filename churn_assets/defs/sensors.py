@@ -8,10 +8,11 @@ from typing import Any
 
 import dagster as dg
 
+from churn_assets.defs.failures import failure_sensors
 from churn_assets.defs.ingest import ingest_sensor
 from churn_assets.defs.jobs import JOBS
 from churn_assets.defs.release_sensors import release_sensors
-from churn_assets.defs.failures import failure_sensors
+from churn_assets.defs.watching import window_sensor
 from churn_assets.settings import Settings
 
 
@@ -30,6 +31,7 @@ def sensors(settings: Settings) -> list[dg.SensorDefinition]:
     return [
         mark_failed_trainings,
         ingest_sensor(settings),
+        window_sensor(settings),
         *release_sensors(settings, {job.name for job in JOBS}),
         *failure_sensors(settings),
     ]

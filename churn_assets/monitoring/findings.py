@@ -90,9 +90,10 @@ def _broken(words: str) -> Findings:
 
 
 def _staleness(quality: Report | None) -> Findings:
-    every = (one for table in (quality or {}, _last(quality)) for one in table.get("findings", ()))
-    stale = [one for one in every if one.get("what") == "stale"]
-    return _stale(str(stale[0].get("words") or stale[0].get("found"))) if stale else Findings()
+    if quality is None or "log" not in quality:
+        return Findings()
+    log = quality["log"]
+    return _stale(str(log["words"])) if log["stale"] else Findings(over={STALE: "Predictions come again."})
 
 
 def _stale(words: str) -> Findings:

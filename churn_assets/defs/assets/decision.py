@@ -44,6 +44,8 @@ def retraining_decision(
     context: dg.AssetExecutionContext, project: Project, config: Asking
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Nothing, investigate data, wait or retrain, with its reason; a request for a run is in the ledger."""
+    from churn_assets.defs.telling import tell
+    from churn_assets.monitoring.findings import alerts_of
     from churn_assets.monitoring.situation import decide_now, read_reports
     from churn_assets.release.ledger import Ledger
     from churn_assets.release.moves import recover
@@ -51,13 +53,15 @@ def retraining_decision(
     settings = project.settings
     recover(settings)
     # Read from their files: a report that was never made is no reason to fail, it is part of the situation.
-    kept = decide_now(settings, project.contract.monitoring, read_reports(settings), _asked(config, context.run_id))
+    reports = read_reports(settings)
+    kept = decide_now(settings, project.contract.monitoring, reports, _asked(config, context.run_id))
     decision = kept.decision
     told = {"kind": decision.kind, "words": decision.words, "trigger": decision.trigger, "request": kept.request}
     past = [
         {"at": f"{k.decided_at:%Y-%m-%d %H:%M}", "decision": k.decision.kind, "why": k.decision.words}
         for k in Ledger(settings.ledger_path).decisions(10)
     ]
+    alerts = tell(context, settings, alerts_of(reports.quality, reports.drift, reports.performance, told))
     yield dg.MaterializeResult(
         value={**told, "number": kept.number, "champion": decision.champion, "situation": dict(decision.situation)},
         metadata={
@@ -66,6 +70,7 @@ def retraining_decision(
             "request": kept.request or "none",
             "situation": dg.MetadataValue.json(dict(decision.situation)),
             "history": report.table(past),
+            **alerts,
         },
         check_results=[
             dg.AssetCheckResult(

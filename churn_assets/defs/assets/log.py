@@ -37,10 +37,12 @@ QUARANTINE_LIMIT = 0.001
 )
 def prediction_log(project: Project) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Every prediction that the service or `churn score --log` gave, in DuckDB, each once."""
+    from churn_assets.monitoring.full import note_open
     from churn_assets.predlog.totals import count_all
     from churn_assets.predlog.warehouse import ingest
 
     done = ingest(project.settings, project.contract)
+    note_open(project.settings, project.contract)
     totals = count_all(project.settings)
     if totals is None:
         yield dg.MaterializeResult(

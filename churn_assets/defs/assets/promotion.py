@@ -35,8 +35,10 @@ LABELLED = "labelled_predictions"
         )
     ],
 )
-def promotion(project: Project) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
+def promotion(context: dg.AssetExecutionContext, project: Project) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Challengers against the champion on the same rows; one that passes becomes champion, or waits for a person."""
+    from churn_assets.defs.telling import tell
+    from churn_assets.monitoring.findings import Findings, alerts_of
     from churn_assets.registry.succession import promote_waiting
     from churn_assets.registry.verdicts import follow
     from churn_assets.release.state import read_champion
@@ -50,6 +52,10 @@ def promotion(project: Project) -> Iterator[dg.MaterializeResult[dict[str, Any]]
         "words": "; ".join(outcome.words for outcome in outcomes) or "no challenger waits for the gate",
         **({"mlflow": missing} if missing else {}),
     }
+    news = Findings()
+    for outcome in outcomes:
+        news = news.also(alerts_of(promotion=outcome.to_json()))
+    told |= tell(context, settings, news)
     against = [outcome.words for outcome in outcomes if outcome.status in ("refused", "undecided")]
     yield dg.MaterializeResult(
         value={**told, "outcomes": [outcome.to_json() for outcome in outcomes]},
