@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import random
 import statistics
 import sys
 import tempfile
@@ -35,15 +36,24 @@ def lines(rows: int, repeat: int) -> list[bytes]:
     key = CONTRACT.key.name
     columns = [key, *(column.name for column in CONTRACT.scoring_columns)]
     now = dt.datetime.now(dt.UTC).isoformat()
-    found = []
+    found, draw = [], random.Random(repeat)
     for number, row in enumerate(typed(rows, seed=7).select(columns).to_pylist()):
         customer = row.pop(key)
         found.append(
             encode_line(
                 Prediction(
-                    *(f"{repeat:06x}{number:018x}"[::-1], f"{number:016x}", customer, "2018-01-17", now),
-                    *(number % 997 / 997, number % 89 / 17 - 2.0, number % 5 == 0, 0.31, "medium", "0" * 16),
-                    *(CONTRACT.name, CONTRACT.fingerprint, "champion", "champion", "ok", 130.5, [], row),
+                    *(draw.randbytes(12).hex(), draw.randbytes(8).hex(), customer, "2018-01-17", now),
+                    *(draw.random(), draw.gauss(0, 1), number % 5 == 0, 0.31, "medium", "0" * 16),
+                    *(
+                        CONTRACT.name,
+                        CONTRACT.fingerprint,
+                        "champion",
+                        "champion",
+                        "ok",
+                        round(draw.uniform(90, 400), 1),
+                        [],
+                        row,
+                    ),
                 )
             )
         )

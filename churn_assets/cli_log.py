@@ -72,6 +72,9 @@ def log_ingest(
     from churn_assets.predlog.warehouse import ingest
 
     done = ingest(settings, load_contract(settings.contract_path), rebuild=rebuild)
+    if not settings.warehouse_dir.exists():
+        out.print(f"{settings.predlog_dir}: no log yet; `churn serve` answers and logs", soft_wrap=True)
+        return
     for words in done.migrations:
         out.print(plain(words), soft_wrap=True)
     said = (

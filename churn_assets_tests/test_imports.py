@@ -45,14 +45,20 @@ def test_features_add_numpy_only():
     assert {name for name in foreign if not name.startswith("_")} <= {"numpy"}
 
 
-@pytest.mark.parametrize("package", ["features", "scoring", "data", "release"])
+@pytest.mark.parametrize("package", ["features", "scoring", "data", "release", "predlog"])
 def test_no_heavy_library_comes_with_a_plain_package(package):
     assert loaded_by(*modules_of(f"churn_assets.{package}")) & HEAVY == set()
 
 
-@pytest.mark.parametrize("package", ["contract", "data", "features", "training", "scoring", "registry", "release"])
+@pytest.mark.parametrize("package", ["contract", "data", "features", "predlog", "training", "scoring", "registry", "release"])
 def test_dagster_is_known_to_defs_alone(package):
     assert "dagster" not in loaded_by(*modules_of(f"churn_assets.{package}"))
+
+
+def test_the_service_and_the_sensors_do_not_know_duckdb():
+    """A service that opened the warehouse would lock the ingest out."""
+    for module in ("churn_assets.serving.routes", "churn_assets.serving.core", "churn_assets.definitions"):
+        assert "duckdb" not in loaded_by(module)
 
 
 def test_the_definitions_load_no_training_library():
