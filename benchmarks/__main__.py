@@ -11,6 +11,7 @@ FOLDER = Path(__file__).resolve().parent
 SCRIPTS = (
     *("main_job", "split_seeds", "features", "batch_scoring", "memory", "one_row", "few_rows", "audit", "serving"),
     *("monitoring", "monitoring_simulation"),
+    "ingest",
 )
 
 

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from churn_assets.cli_contract import contract_app
+from churn_assets.cli_feedback import feedback_app
 from churn_assets.cli_generate import EXAMPLE as GENERATE_EXAMPLE
 from churn_assets.cli_generate import generate
 from churn_assets.cli_log import log_app
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 app.add_typer(contract_app, name="contract")
 app.add_typer(log_app, name="log")
+app.add_typer(feedback_app, name="feedback")
 app.command(epilog=GENERATE_EXAMPLE)(generate)
 
 
@@ -59,7 +61,7 @@ def run(
         int, typer.Option(min=0, help="Tune every candidate until its study holds this many trials; resumable.")
     ] = 0,
 ) -> None:
-    """Materialise the whole graph: from the customer table to the chosen model and the call list."""
+    """Materialise the training graph: from the customer table to the chosen model and the call list."""
     settings = settings_of(home, contract, source)
     from churn_assets.definitions import build
     from churn_assets.defs.run import alone_in, prepare_home, run_graph, tuning

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from churn_assets.terminal import FAILURE, HomeOption, err, out, settings_of
+from churn_assets.terminal import FAILURE, ContractOption, HomeOption, err, out, plain, settings_of
+
+_MOST = 1000  # rows of a table for the eye
 
 log_app = typer.Typer(help="Look into the prediction log, also while it is written.", no_args_is_help=True)
 
@@ -21,7 +23,8 @@ def log_tail(
 
     from churn_assets.predlog.read import tail
 
-    for row in tail(settings_of(home).predlog_dir, rows):
+    settings = settings_of(home)
+    for row in tail(settings.predlog_dir, rows, settings.archive_dir):
         typer.echo(json.dumps(row))
 
 
@@ -30,8 +33,8 @@ def log_count(home: HomeOption = None) -> None:
     """Count segments, bytes and rows by kind."""
     from churn_assets.predlog.read import count
 
-    folder = settings_of(home).predlog_dir
-    found = count(folder)
+    settings = settings_of(home)
+    folder, found = settings.predlog_dir, count(settings.predlog_dir, settings.archive_dir)
     kinds = ", ".join(f"{rows:,} {kind}" for kind, rows in sorted(found.kinds.items())) or "no rows"
     damage = f"; {found.torn} torn tails, {found.broken} broken lines" if found.torn or found.broken else ""
     out.print(f"{folder}: {found.segments:,} segments, {found.size:,} bytes, {kinds}{damage}", soft_wrap=True)
@@ -45,10 +48,75 @@ def log_verify(
     """Exit with 0 only if each id is in the log exactly once; say which are not."""
     from churn_assets.predlog.read import read_ids, verify
 
-    verdict = verify(settings_of(home).predlog_dir, read_ids(ids))
+    settings = settings_of(home)
+    verdict = verify(settings.predlog_dir, read_ids(ids), settings.archive_dir)
     for what, names in (("missing", verdict.missing), ("more than once", verdict.repeated)):
         for name in names:
             typer.echo(f"{what}: {name}")
     (out if verdict.kept else err).print(str(verdict), soft_wrap=True)
     if not verdict.kept:
         raise typer.Exit(FAILURE)
+
+
+@log_app.command("ingest", epilog="Example: [bold]churn log ingest[/bold]")
+def log_ingest(
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Delete the warehouse and make it again of segments and archives.")
+    ] = False,
+    contract: ContractOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Take the log into the warehouse, as the job `ingest_log` does, and publish a copy for `churn log query`."""
+    settings = settings_of(home, contract)
+    from churn_assets.contract.load import load_contract
+    from churn_assets.predlog.warehouse import ingest
+
+    done = ingest(settings, load_contract(settings.contract_path), rebuild=rebuild)
+    for words in done.migrations:
+        out.print(plain(words), soft_wrap=True)
+    said = (
+        f"{done.segments:,} segments: {done.predictions:,} predictions, {done.feedback:,} feedback, "
+        f"{done.quarantined:,} lines in quarantine, {done.torn:,} torn tails"
+    )
+    said += f"; {done.archived:,} archives made" if done.archived else ""
+    said += f"; {done.missing:,} segments lie nowhere any more" if done.missing else ""
+    out.print(said, soft_wrap=True)
+
+
+@log_app.command("query", epilog='Example: [bold]churn log query "select count(*) from predictions"[/bold]')
+def log_query(
+    sql: Annotated[str, typer.Argument(help="What to ask; DuckDB's SQL.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a row.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated, with a header.")] = False,
+    home: HomeOption = None,
+) -> None:
+    """Ask the published copy of the warehouse: predictions, feedback, rejections, quarantine, segments."""
+    from churn_assets.predlog.query import ask
+
+    batches = ask(settings_of(home), sql)
+    if as_json:
+        import json
+
+        for names, rows in batches:
+            for row in rows:
+                typer.echo(json.dumps(dict(zip(names, row, strict=True)), default=str))
+    elif as_csv:
+        import csv
+        import sys
+
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        for number, (names, rows) in enumerate(batches):
+            writer.writerows([names, *rows] if number == 0 else rows)
+    else:
+        _print_table(*next(batches))
+
+
+def _print_table(names: list[str], rows: list[tuple[object, ...]]) -> None:
+    from rich.table import Table
+
+    table = Table(*map(plain, names))
+    for row in rows[:_MOST]:
+        table.add_row(*("" if cell is None else plain(str(cell)) for cell in row))
+    out.print(table)
+    if len(rows) > _MOST:
+        out.print(f"the first {_MOST:,} rows; --csv and --json print all of them")

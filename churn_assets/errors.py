@@ -136,6 +136,15 @@ class Violation:
         return f"row {self.row}, column '{self.column}': found {self.found}, expected {self.expected}"
 
 
+def shown(value: object) -> str:
+    """A value as an error tells it: short, on one line."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        text = "a very long number"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 class RowsRejected(ChurnError):
     """Rows handed to the scorer break the contract; `violations` lists every one of them."""
 

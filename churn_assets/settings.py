@@ -134,6 +134,11 @@ class Settings:
         return self.home / "warehouse"
 
     @property
+    def archive_dir(self) -> Path:
+        """Old segments of the prediction log, as Parquet."""
+        return self.warehouse_dir / "archive"
+
+    @property
     def monitoring_dir(self) -> Path:
         """Windows of predictions and the reports on them."""
         return self.home / "monitoring"

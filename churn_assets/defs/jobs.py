@@ -23,3 +23,10 @@ monitor = dg.define_asset_job(
 )
 
 JOBS = [train, score, monitor]
+ingest_log = dg.define_asset_job(
+    "ingest_log",
+    selection=dg.AssetSelection.assets("prediction_log", "feedback_log"),
+    description="Take what the service has logged into the warehouse, and publish a copy to read.",
+)
+
+JOBS = [train, score, ingest_log]

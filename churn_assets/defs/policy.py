@@ -5,6 +5,8 @@ import dagster as dg
 from churn_assets.settings import Settings
 
 OWNERS = ["team:churn"]
+MONITORING = "monitoring"  # the group of what watches a served model; `churn run` trains and leaves it out
+WAREHOUSE_POOL = "warehouse"  # DuckDB lets one writer in at a time
 TRAINING_POOL = "training"  # one candidate at a time: each uses every core it gets
 
 # Imported once by the fork server, so that a step starts in a fraction of a second instead of several.

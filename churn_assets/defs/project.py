@@ -20,6 +20,8 @@ class Project(dg.ConfigurableResource[object]):
     source: str | None = None
     telemetry: bool = False
     mlflow_uri: str
+    log_archive_hours: int = Settings.log_archive_hours
+    log_retention_days: int = Settings.log_retention_days
 
     @classmethod
     def of(cls, settings: Settings) -> "Project":
@@ -31,6 +33,8 @@ class Project(dg.ConfigurableResource[object]):
             source=settings.source,
             telemetry=settings.telemetry,
             mlflow_uri=settings.mlflow_uri,
+            log_archive_hours=settings.log_archive_hours,
+            log_retention_days=settings.log_retention_days,
         )
 
     @cached_property
@@ -43,6 +47,8 @@ class Project(dg.ConfigurableResource[object]):
             source=self.source,
             telemetry=self.telemetry,
             mlflow_uri=self.mlflow_uri,
+            log_archive_hours=self.log_archive_hours,
+            log_retention_days=self.log_retention_days,
         )
 
     @cached_property

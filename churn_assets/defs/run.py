@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 
 from churn_assets import errors
+from churn_assets.defs.policy import MONITORING
 from churn_assets.settings import Settings
 from churn_assets.training.candidate import NAMES
 
@@ -77,7 +78,7 @@ def alone_in(home: Path) -> Iterator[None]:
 def run_graph(
     defs: dg.Definitions, tell: Tell, selection: Sequence[str] | None = None, config: dict[str, Any] | None = None
 ) -> Outcome:
-    """Materialise all of `defs`, or the assets named in `selection`; `config` is Dagster run config.
+    """Materialise all of `defs` but its group "monitoring", or what `selection` names; `config` is run config.
 
     The run is in the history of the home that `prepare_home` pointed to. Nothing is raised for a step
     that fails: look at the outcome. Raises SettingsError for a selection that names no asset.
@@ -89,10 +90,15 @@ def run_graph(
         result = job.execute_in_process(
             instance=instance,
             raise_on_error=False,
-            asset_selection=[dg.AssetKey(name) for name in selection] if selection else None,
+            asset_selection=[dg.AssetKey(name) for name in selection] if selection else _training(defs),
             run_config={**(config or {}), "loggers": {"steps": {}}},
         )
     return _outcome(result)
+
+
+def _training(defs: dg.Definitions) -> list[dg.AssetKey]:
+    specs = defs.resolve_all_asset_specs()
+    return [spec.key for spec in specs if spec.group_name != MONITORING]
 
 
 def _known(defs: dg.Definitions, selection: Sequence[str]) -> None:

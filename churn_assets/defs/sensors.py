@@ -1,4 +1,4 @@
-"""What Dagster tells MLflow when a run of the daemon has ended badly.
+"""What Dagster does when something has happened; what it tells MLflow when a run of the daemon has ended badly.
 
 In one process a training closes its own MLflow run. With a process a step, the last step that logs
 cannot know how the others will end; so a failure of the whole run is told from here.
@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 
+from churn_assets.defs.ingest import ingest_sensor
 from churn_assets.settings import Settings
 
 
@@ -23,7 +24,7 @@ def sensors(settings: Settings) -> list[dg.SensorDefinition]:
     def mark_failed_trainings(context: dg.RunFailureSensorContext) -> Any:
         return mark_failed(uri, context.dagster_run.run_id)
 
-    return [mark_failed_trainings]
+    return [mark_failed_trainings, ingest_sensor(settings)]
 
 
 def mark_failed(uri: str, dagster_run_id: str) -> dg.SkipReason | None:

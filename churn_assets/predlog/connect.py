@@ -52,6 +52,8 @@ def opened(path: Path, patience_s: float) -> Iterator[Any]:
         connection.execute("SET TimeZone = 'UTC'")
         yield connection
     except duckdb.Error as error:
+        if isinstance(error, duckdb.ProgrammingError):  # a mistake of ours is no damage, and must not look like it
+            raise
         raise _told(path, error) from error
     finally:
         with contextlib.suppress(duckdb.Error):

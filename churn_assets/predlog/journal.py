@@ -42,7 +42,7 @@ def read_journal(folder: Path) -> list[dict[str, Any]]:
 def bring_up(folder: Path, connection: Any) -> None:
     """Append the segments that the table has and the journal has not."""
     path = folder / FILE
-    known = _last_number(path)
+    known = last_number(folder)
     rows = connection.execute(
         f"SELECT {', '.join(COLUMNS)} FROM segments WHERE number > ? ORDER BY number", [known]
     ).fetchall()
@@ -64,9 +64,10 @@ def _append(path: Path, rows: Sequence[tuple[Any, ...]]) -> None:
     sync_folder(path.parent)
 
 
-def _last_number(path: Path) -> int:
+def last_number(folder: Path) -> int:
+    """The number of the last segment told of, 0 for none."""
     try:
-        with path.open("rb") as file:
+        with (folder / FILE).open("rb") as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - 4096))
             lines = file.read().splitlines(keepends=True)

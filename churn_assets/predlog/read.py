@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from churn_assets.errors import LogUnreadable
-from churn_assets.predlog.segment import OPEN, READY
+from churn_assets.predlog.segment import DONE, OPEN, READY
+from churn_assets.predlog.sources import archives, open_segment
 
 _ID_FIELDS = {"prediction": "prediction_id", "feedback": "feedback_id"}
 
@@ -61,29 +62,57 @@ class Verdict:
 def segment_names(folder: Path) -> list[str]:
     """Names of the segments, open ones among them, oldest first; a name is told once."""
     try:
-        return sorted({path.stem for path in folder.iterdir() if path.suffix in (OPEN, READY)})
+        return sorted({path.stem for path in folder.iterdir() if path.suffix in (OPEN, READY, DONE)})
     except FileNotFoundError:
         return []
     except OSError as error:
         raise LogUnreadable(f"{folder}: cannot be listed ({error.strerror}); name a folder you may read") from error
 
 
-def read_rows(folder: Path, found: Found | None = None) -> Iterator[dict[str, Any]]:
-    """Every row of the log, segment by segment; `found` counts what was met.
+def read_rows(folder: Path, found: Found | None = None, archive: Path | None = None) -> Iterator[dict[str, Any]]:
+    """Every row of the log, archived segments first; `found` counts what was met.
 
-    A last line without its newline was never acknowledged: it is passed over and counted. Raises
-    LogUnreadable if a segment cannot be read.
+    `archive` is the folder of archives, if those count too. A last line without its newline was never
+    acknowledged: it is passed over and counted. Raises LogUnreadable if a segment or an archive cannot be read.
     """
     found = found if found is not None else Found()
-    for name in segment_names(folder):
-        yield from _segment_rows(folder / name, found)
+    names = segment_names(folder)
+    seen: set[str] = set()
+    for one in archives(archive) if archive else ():
+        seen.update(one.names)
+        found.segments += len(one.names)
+        yield from _rows((line for _, line in one.lines()), found)
+    gone = []
+    for name in names:
+        if name in seen:
+            continue
+        file = open_segment(folder, name)
+        if file is None:
+            gone.append(name)
+            continue
+        found.segments += 1
+        yield from _rows(_each_line(file), found)
+    # What was archived after the archives were listed.
+    for one in archives(archive) if archive and gone else ():
+        late = frozenset(gone) & set(one.names)
+        found.segments += len(late)
+        if late:
+            yield from _rows((line for _, line in one.lines(late)), found)
 
 
-def verify(folder: Path, ids: Iterable[str]) -> Verdict:
+def read_segments(folder: Path, names: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """The rows of these segments, as far as they are still there. Raises LogUnreadable."""
+    for name in names:
+        file = open_segment(folder, name)
+        if file is not None:
+            yield from _rows(_each_line(file), Found())
+
+
+def verify(folder: Path, ids: Iterable[str], archive: Path | None = None) -> Verdict:
     """Whether each prediction or feedback id is in the log exactly once."""
     times = dict.fromkeys(ids, 0)
     found = Found()
-    for row in read_rows(folder, found):
+    for row in read_rows(folder, found, archive):
         own = row.get(_ID_FIELDS.get(str(row.get("kind")), ""))
         if own in times:
             times[own] += 1
@@ -101,27 +130,33 @@ def read_ids(path: Path) -> list[str]:
         raise LogUnreadable(f"{path}: cannot be read ({words}), expected a text file with one id a line") from error
 
 
-def tail(folder: Path, rows: int) -> list[dict[str, Any]]:
-    """The newest rows, oldest of them first; reads newest segments until it has enough."""
+def tail(folder: Path, rows: int, archive: Path | None = None) -> list[dict[str, Any]]:
+    """The newest rows, oldest of them first; reads newest segments until it has enough, archives last."""
     newest: list[dict[str, Any]] = []
+    kept = archives(archive) if archive else []
+    seen = {name for one in kept for name in one.names}
     for name in reversed(segment_names(folder)):
-        newest = [*_segment_rows(folder / name, Found()), *newest]
+        file = None if name in seen else open_segment(folder, name)
+        if file is not None:
+            newest = [*_rows(_each_line(file), Found()), *newest]
         if len(newest) >= rows:
             break
+    for one in reversed(kept):
+        if len(newest) >= rows:
+            break
+        newest = [*_rows((line for _, line in one.lines()), Found()), *newest]
     return newest[len(newest) - min(rows, len(newest)) :]
 
 
-def count(folder: Path) -> Found:
+def count(folder: Path, archive: Path | None = None) -> Found:
     """Segments, bytes and rows by kind."""
     found = Found()
-    for _ in read_rows(folder, found):
+    for _ in read_rows(folder, found, archive):
         pass
     return found
 
 
-def _segment_rows(stem: Path, found: Found) -> Iterator[dict[str, Any]]:
-    lines = _lines(stem)
-    found.segments += 1
+def _rows(lines: Iterable[bytes], found: Found) -> Iterator[dict[str, Any]]:
     for line in lines:
         found.size += len(line)
         if not line.endswith(b"\n"):
@@ -136,19 +171,6 @@ def _segment_rows(stem: Path, found: Found) -> Iterator[dict[str, Any]]:
             continue
         found.kinds[str(row.get("kind"))] += 1
         yield row
-
-
-def _lines(stem: Path) -> Iterator[bytes]:
-    # The name changes once, from open to ready: who misses the first finds the second.
-    for suffix in (OPEN, READY, READY):
-        try:
-            file = stem.with_name(stem.name + suffix).open("rb")
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise LogUnreadable(f"{stem}{suffix}: cannot be read ({error.strerror}); mend its permissions") from error
-        return _each_line(file)
-    return iter(())  # taken away after it was listed
 
 
 def _each_line(file: Any) -> Iterator[bytes]:

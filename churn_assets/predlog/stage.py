@@ -218,17 +218,10 @@ def _rows(result: Any) -> int:
 
 
 def _quarantine(connection: Any, name: str, refused: Sequence[tuple[int, str, bytes]]) -> None:
-    if not refused:
-        return
-    import pyarrow as pa
-
-    bad = pa.table(
-        {
-            "line": [number for number, _, _ in refused],
-            "reason": [reason for _, reason, _ in refused],
-            "text": [line.rstrip(b"\n")[:_TEXT].decode(errors="backslashreplace") for _, _, line in refused],
-        }
+    numbers = [number for number, _, _ in refused]
+    reasons = [reason for _, reason, _ in refused]
+    texts = [line.rstrip(b"\n")[:_TEXT].decode(errors="backslashreplace") for _, _, line in refused]
+    connection.execute(
+        "INSERT INTO quarantine SELECT ?, unnest(?::BIGINT[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[])",
+        [name, numbers, reasons, texts],
     )
-    connection.register("refused_lines", bad)
-    connection.execute(f"INSERT INTO quarantine SELECT {literal(name)}, line, reason, text FROM refused_lines")
-    connection.unregister("refused_lines")

@@ -15,13 +15,14 @@ from typing import Any
 
 from churn_assets.contract.model import Contract
 from churn_assets.errors import LogUnreadable
-from churn_assets.predlog import journal
+from churn_assets.predlog import archive, journal
 from churn_assets.predlog.connect import alone, opened
 from churn_assets.predlog.known import KnownContracts
 from churn_assets.predlog.published import FILE, publish
+from churn_assets.predlog.rebuild import catch_up, discard
 from churn_assets.predlog.schema import migrate, targets
 from churn_assets.predlog.segment import DONE, READY, adopt_orphans, sync_folder
-from churn_assets.predlog.stage import Place, Read, load_carefully, load_plain, read_strictly
+from churn_assets.predlog.stage import Counts, Place, Read, load_carefully, load_plain, read_strictly
 from churn_assets.predlog.strict import Checker
 from churn_assets.settings import Settings
 
@@ -30,7 +31,11 @@ PATIENCE_S = 30.0
 
 @dataclass
 class IngestReport:
-    """What one ingest did. Counts are of this ingest; `migrations` are words for each change of the tables."""
+    """What one ingest did. Counts are of this ingest; `migrations` are words for each change of the tables.
+
+    `restored` segments had been ingested before and were not in the warehouse; of those, `missing` lie nowhere
+    any more. `archived` counts files, `expired` segments.
+    """
 
     segments: int = 0
     predictions: int = 0
@@ -40,6 +45,8 @@ class IngestReport:
     torn: int = 0
     bytes: int = 0
     adopted: int = 0
+    restored: int = 0
+    missing: int = 0
     archived: int = 0
     expired: int = 0
     published: bool = False
@@ -72,26 +79,40 @@ def ingest(
     *,
     now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     patience_s: float = PATIENCE_S,
+    rebuild: bool = False,
 ) -> IngestReport:
     """Take every segment that was handed over, each exactly once; publish, archive, forget what is too old.
 
-    A home without any log is left as it is. Raises WarehouseLocked after `patience_s` seconds,
+    A home without any log is left as it is. `rebuild` deletes the warehouse and makes it again of segments and
+    archives, which a warehouse that is simply gone does as well. Raises WarehouseLocked after `patience_s` seconds,
     WarehouseCorrupt, LogUnavailable, and LogUnreadable for segments that cannot be read, after all others.
     """
     report = IngestReport()
-    folder, database = settings.predlog_dir, settings.warehouse_dir / FILE
-    if not database.exists() and not (folder.is_dir() and any(folder.iterdir())):
+    folder, home = settings.predlog_dir, settings.warehouse_dir
+    if not home.exists() and not (folder.is_dir() and any(folder.iterdir())):
         return report
-    with alone(settings.warehouse_dir, patience_s):
+    at = now().astimezone(dt.UTC).replace(tzinfo=None)
+    with alone(home, patience_s):
+        folder.mkdir(parents=True, exist_ok=True)
         report.adopted = adopt_orphans(folder)
-        with opened(database, patience_s) as connection:
+        if rebuild:
+            discard(home / FILE)
+        with opened(home / FILE, patience_s) as connection:
             report.migrations = migrate(connection, contract)
-            session = Session(connection, settings, contract, now)
+            session = Session(connection, settings, contract, report, at)
+            catch_up(settings, session.names(), session.number, session)
             for path in pending(folder):
-                session.take(path, report)
-            session.settle()
+                session.take(path)
+            sync_folder(folder)
+            journal.bring_up(home, connection)
+            if settings.log_retention_days:
+                report.expired = archive.expire(connection, at - dt.timedelta(days=settings.log_retention_days))
+            old = archive.due(connection, _start_of_day(at - dt.timedelta(hours=settings.log_archive_hours)))
+            gone = archive.expired(connection)
             connection.execute("CHECKPOINT")
-        report.published = publish(settings.warehouse_dir)
+        report.published = publish(home)
+        archive.remove(settings.archive_dir, folder, gone)
+        report.archived = archive.compact(settings.archive_dir, folder, old)
     if report.unreadable:
         raise LogUnreadable(
             f"{len(report.unreadable)} segments cannot be read, the first is {report.unreadable[0]}; "
@@ -103,42 +124,74 @@ def ingest(
 class Session:
     """One ingest with the warehouse open. What was learnt of contracts lasts as long."""
 
-    def __init__(self, connection: Any, settings: Settings, contract: Contract, now: Callable[[], dt.datetime]) -> None:
-        self._connection, self._settings, self._now = connection, settings, now
-        home = settings.warehouse_dir
-        self._check = Checker(KnownContracts(home / "contracts", settings.bundles_dir, contract).find)
+    def __init__(
+        self, connection: Any, settings: Settings, contract: Contract, report: IngestReport, at: dt.datetime
+    ) -> None:
+        self._connection, self._scratch, self._report, self._at = connection, settings.warehouse_dir, report, at
+        known = KnownContracts(settings.warehouse_dir / "contracts", settings.bundles_dir, contract)
+        self._check = Checker(known.find)
         self._targets: dict[str, dict[str, str]] = {}
         row = connection.execute("SELECT coalesce(max(last_seq), 0), coalesce(max(number), 0) FROM segments").fetchone()
-        self._seq, self._number = row
+        self._seq, self.number = row
 
-    def take(self, path: Path, report: IngestReport) -> None:
-        """One segment file; what cannot be read is noted and left."""
+    def names(self) -> frozenset[str]:
+        """Every segment that was ingested."""
+        return frozenset(name for (name,) in self._connection.execute("SELECT name FROM segments").fetchall())
+
+    def take(self, path: Path) -> None:
+        """One segment file that was handed over; what cannot be read is noted and left."""
         try:
             if not self._has(path.stem):
-                self.load(path.stem, path, lambda: _lines(path), report)
+                self._load(path.stem, path, self._at)
             path.rename(path.with_suffix(DONE))
         except OSError as error:
-            report.unreadable.append(f"{path} ({error.strerror or error})")
+            self._report.unreadable.append(f"{path} ({error.strerror or error})")
 
-    def load(self, name: str, path: Path, lines: Callable[[], Iterator[bytes]], report: IngestReport) -> None:
+    def restore(self, name: str, path: Path, told: dict[str, Any] | None) -> None:
+        """A segment that had been ingested, with the `seq` and the instant it had then. Raises LogUnreadable."""
+        at = self._at
+        if told is not None:
+            self.number, self._seq = told["number"] - 1, told["first_seq"] - 1
+            at = dt.datetime.fromisoformat(told["ingested_at"])
+        try:
+            self._load(name, path, at)
+        except OSError as error:
+            raise LogUnreadable(f"{path}: cannot be read ({error.strerror}); mend its permissions") from error
+        self._report.restored += 1
+
+    def mourn(self, told: dict[str, Any]) -> None:
+        """A segment that had been ingested, and of which nothing is left but that."""
+        row = {**told, "expired": True}
+        marks = ", ".join("?" * len(journal.COLUMNS))
+        self._connection.execute(f"INSERT INTO segments VALUES ({marks})", [row[name] for name in journal.COLUMNS])
+        self.number, self._seq = told["number"], told["last_seq"]
+        self._report.restored += 1
+        self._report.missing += 1
+
+    def _load(self, name: str, path: Path, at: dt.datetime) -> None:
         """Rows and the segment's own row, in one transaction. Raises OSError, duckdb.Error."""
         import duckdb
 
-        read = read_strictly(lines(), self._check)
+        read = read_strictly(_lines(path), self._check)
         for fingerprint in read.fingerprints - self._targets.keys():
             self._targets[fingerprint] = targets(self._connection, self._check.contracts[fingerprint])
         place = Place(name, self._seq, self._targets)
         try:
             if not read.plain:
                 raise duckdb.DataError("lines to be sorted out")
-            self._commit(place, read, lambda: load_plain(self._connection, path, place, read, self._check))
+            self._commit(place, read, at, lambda: load_plain(self._connection, path, place, read, self._check))
         except (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException):
-            read = read_strictly(lines(), self._check)
-            scratch = self._settings.warehouse_dir
+            read = again = read_strictly(_lines(path), self._check)
             self._commit(
-                place, read, lambda: load_carefully(self._connection, lines, place, read, self._check, scratch)
+                *(place, read, at),
+                lambda: load_carefully(
+                    self._connection, lambda: _lines(path), place, again, self._check, self._scratch
+                ),
             )
-        counts = read.counts
+        self._tell(read.counts)
+
+    def _tell(self, counts: Counts) -> None:
+        report = self._report
         report.segments += 1
         report.predictions += counts.predictions
         report.feedback += counts.feedback
@@ -147,15 +200,10 @@ class Session:
         report.torn += counts.torn
         report.bytes += counts.size
 
-    def settle(self) -> None:
-        """Make the new names durable and the journal complete."""
-        sync_folder(self._settings.predlog_dir)
-        journal.bring_up(self._settings.warehouse_dir, self._connection)
-
     def _has(self, name: str) -> bool:
         return self._connection.execute("SELECT 1 FROM segments WHERE name = ?", [name]).fetchone() is not None
 
-    def _commit(self, place: Place, read: Read, load: Callable[[], None]) -> None:
+    def _commit(self, place: Place, read: Read, at: dt.datetime, load: Callable[[], None]) -> None:
         connection, counts = self._connection, read.counts
         connection.execute("BEGIN")
         try:
@@ -163,17 +211,21 @@ class Session:
             connection.execute(
                 "INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, false)",
                 [
-                    *(place.name, self._number + 1, place.base + 1, place.base + counts.lines, counts.rows),
+                    *(place.name, self.number + 1, place.base + 1, place.base + counts.lines, counts.rows),
                     *(counts.predictions, counts.feedback, counts.rejections, len(counts.quarantined)),
-                    *(counts.torn, counts.size, self._now().astimezone(dt.UTC).replace(tzinfo=None)),
+                    *(counts.torn, counts.size, at),
                 ],
             )
             connection.execute("COMMIT")
         except BaseException:
             connection.execute("ROLLBACK")
             raise
-        self._number += 1
+        self.number += 1
         self._seq = place.base + counts.lines
+
+
+def _start_of_day(at: dt.datetime) -> dt.datetime:
+    return at.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _lines(path: Path) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from churn_assets.errors import RowsRejected, Violation
+from churn_assets.errors import RowsRejected, Violation, shown
 from churn_assets.features.encode import encode_rows
 from churn_assets.predlog.rows import Prediction, encode_line
 from churn_assets.scoring.one_row import rule_violations
@@ -200,12 +200,3 @@ def _day(value: object) -> dt.date | None:
         return (instant if instant.tzinfo is None else instant.astimezone(_UTC)).date()
     except (ValueError, OverflowError):
         return None
-
-
-def shown(value: object) -> str:
-    """A value as an error tells it: short, on one line."""
-    try:
-        text = repr(value)
-    except ValueError:  # an integer of thousands of digits
-        text = "a very long number"
-    return text if len(text) <= 60 else text[:57] + "..."

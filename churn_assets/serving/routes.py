@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from churn_assets.errors import DataError, LogBusy, LogUnavailable, RowsRejected, Violation
-from churn_assets.serving.answer import OK, Told, predict_batch, predict_one, shown
+from churn_assets.errors import DataError, LogBusy, LogUnavailable, RowsRejected, Violation, shown
+from churn_assets.serving.answer import OK, Told, predict_batch, predict_one
 from churn_assets.serving.core import Core
 from churn_assets.serving.describe import describe_model
 from churn_assets.serving.feedback import read_feedback

@@ -16,7 +16,9 @@ from churn_assets_tests.defs.home import ROOT, settings
 
 SNAPSHOT = Path(__file__).with_name("definitions.txt")
 HEAVY = ("mlflow", "xgboost", "torch", "sklearn", "evidently", "pandas", "matplotlib", "bentoml", "scipy", "duckdb")
+MONITORING = ("prediction_log", "feedback_log")
 NAMES = (
+    *MONITORING,
     *("raw_customers", "validated_customers", "rejected_customers", "customer_features", "splits"),
     *("logistic_candidate", "boosted_candidate", "network_candidate", "chosen_model", "registered_model"),
     *("data_quality_report", "drift_report"),
@@ -52,7 +54,9 @@ def test_every_asset_is_described_grouped_owned_versioned_and_checked(graph, nam
     assert graph.get_check_keys_for_assets({node.key})
 
 
-@pytest.mark.parametrize("name", [*NAMES[:5], "risk_list"])
+@pytest.mark.parametrize(
+    "name", ["raw_customers", "validated_customers", "rejected_customers", "customer_features", "splits", "risk_list"]
+)
 def test_every_table_has_a_schema_from_the_contract(graph, name):
     schema = graph.get(dg.AssetKey(name)).metadata["dagster/column_schema"]
     assert schema.columns
@@ -80,12 +84,18 @@ def test_schedules_that_train_or_call_are_off_until_someone_turns_them_on(defs):
     schedules = {s.name: s.default_status for s in defs.get_repository_def().schedule_defs}
     off, on = dg.DefaultScheduleStatus.STOPPED, dg.DefaultScheduleStatus.RUNNING
     assert schedules == {"weekly_retraining": off, "nightly_scoring": off, "daily_monitoring": on}
+def test_what_trains_or_scores_is_off_until_someone_turns_them_on(defs):
+    schedules = defs.get_repository_def().schedule_defs
+    on = {s.name for s in schedules if s.default_status is dg.DefaultScheduleStatus.RUNNING}
+    assert {s.name for s in schedules} - on == {"weekly_retraining", "nightly_scoring"}
+    assert on == {"hourly_ingest"}
 
 
 def test_training_makes_all_but_the_list_and_scoring_the_list(defs):
     repository = defs.get_repository_def()
     jobs = {name: repository.get_job(name).asset_layer.selected_asset_keys for name in ("train", "score")}
     assert {k.to_user_string() for k in jobs["train"]} == set(NAMES) - {"risk_list", *WATCHING}
+    assert {k.to_user_string() for k in jobs["train"]} == set(NAMES) - {"risk_list", *MONITORING}
     assert {k.to_user_string() for k in jobs["score"]} == {"risk_list"}
 
 
