@@ -118,7 +118,7 @@ def observe(
     parts = ["count(*)", "count(score)", "count(*) FILTER (score IS NOT NULL AND decision)"]
     for column in columns:
         parts += _aggregates(column, prefix + column.name, (bounds or {}).get(column.name))
-    totals = iter(connection.execute(f"SELECT {', '.join(parts)} FROM {relation}").fetchone())
+    totals = iter(connection.execute(f"SELECT {', '.join(parts)} FROM {relation}").fetchall()[0])
     rows, scored, positives = next(totals), next(totals), next(totals)
     sample = _sample(connection, relation, columns, prefix)
     facts = {}
@@ -204,4 +204,4 @@ def _levels(connection: Any, relation: str, column: Column, prefix: str) -> dict
         f"SELECT CAST({value} AS VARCHAR) AS level, count(*) AS rows FROM {relation} WHERE {value} IS NOT NULL "
         f"GROUP BY level ORDER BY rows DESC, level LIMIT {MOST_LEVELS}"
     )
-    return {level: rows for level, rows in connection.execute(query).fetchall()}
+    return dict(connection.execute(query).fetchall())

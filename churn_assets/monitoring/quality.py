@@ -55,9 +55,7 @@ def check_columns(content: Content, reference: Reference, contract: Contract, li
     return found
 
 
-def _column(
-    column: Column, here: Facts, there: Facts, reference: Reference, limits: Monitoring
-) -> Iterator[Finding]:
+def _column(column: Column, here: Facts, there: Facts, reference: Reference, limits: Monitoring) -> Iterator[Finding]:
     name, rows = column.name, here.rows
     missing, usually = here.missing / rows, there.missing / max(1, there.rows)
     if here.missing == rows:
@@ -80,7 +78,9 @@ def _range(column: Column, here: Facts, reference: Reference, limits: Monitoring
         low, high = reference.bounds[name]
         share, usually = here.outside / rows, reference.outside_share[name]
         if share - usually >= limits.outside_share:
-            words = f"{share:.1%} of '{name}' lie outside {low:g} to {high:g}, the training range; is the unit the same?"
+            words = (
+                f"{share:.1%} of '{name}' lie outside {low:g} to {high:g}, the training range; is the unit the same?"
+            )
             yield _finding(name, "outside", share, usually, words)
     if column.kind is Kind.CATEGORY and here.levels:
         unknown = {level: count for level, count in here.levels.items() if level not in column.choices}
@@ -96,9 +96,9 @@ def _one_value(
 ) -> Iterator[Finding]:
     name = column.name
     if here.constant and not there.constant:
-        value = next(level for level, n in here.levels.items() if n) if here.levels else _told(column, here.low)
-        words = f"'{name}' is {value} for everybody, and was not in training; is it still filled?"
-        yield Finding(name, "constant", f"only {value}", "several values", words)
+        only = next(level for level, n in here.levels.items() if n) if here.levels else _told(column, here.low)
+        words = f"'{name}' is {only} for everybody, and was not in training; is it still filled?"
+        yield Finding(name, "constant", f"only {only}", "several values", words)
         return
     if here.top is None:
         return
@@ -106,7 +106,9 @@ def _one_value(
     usually = reference.share_of(name, value)
     if share - usually >= limits.spike_rise:
         said = _told(column, value)
-        words = f"'{name}' is {said} for {share:.1%} of the customers, in training for {usually:.1%}; is it still filled?"
+        words = (
+            f"'{name}' is {said} for {share:.1%} of the customers, in training for {usually:.1%}; is it still filled?"
+        )
         yield _finding(name, "spike", share, usually, words)
 
 

@@ -61,7 +61,9 @@ def reference_of(table: object, contract: Contract, threshold: float, version: s
     assert isinstance(table, pa.Table)
     named = table.rename_columns([PREFIX + name for name in table.column_names])
     key, score = f'"{PREFIX}{contract.key.name}"', f'"{PREFIX}churn_probability"'
-    relation = f"(SELECT CAST({key} AS VARCHAR) AS who, {score} AS score, {score} >= {threshold!r} AS decision, * FROM r)"
+    relation = (
+        f"(SELECT CAST({key} AS VARCHAR) AS who, {score} AS score, {score} >= {threshold!r} AS decision, * FROM r)"
+    )
     with duckdb.connect() as connection:
         connection.register("r", named)
         content = observe(connection, relation, contract, prefix=PREFIX)

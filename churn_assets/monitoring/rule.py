@@ -17,13 +17,14 @@ from typing import Any
 
 from churn_assets.contract.model import Kind
 from churn_assets.contract.policy import Monitoring
-from churn_assets.monitoring.statistics import Distances, of_levels, of_numbers
 from churn_assets.monitoring.observe import POSITIVE_RATE, SCORE, Observed
+from churn_assets.monitoring.statistics import Distances, of_levels, of_numbers
 
 # The Wasserstein distance of the score is told in units of 0.3 instead of the reference's deviation: the
 # same shift in probability is then the same effect for every model, and .05 is .167, over the default .1.
 SCORE_UNIT = 0.3
 FEWEST_VALUES = 100  # of a column, below which neither test says much
+DRIFT, STABLE = "drift", "stable"
 TESTED_KINDS = frozenset({Kind.NUMBER, Kind.INTEGER, Kind.BOOLEAN, Kind.CATEGORY})
 
 
@@ -106,3 +107,17 @@ def _decide(name: str, kind: str, found: Distances, limits: Monitoring, tested: 
     said = f"effect {effect:.3f}, limit {limits.effect:g}; p {p_value:.2g}, limit {level:.2g}"
     words = f"{what} {'drifts' if drifts else 'holds'}: {said}"
     return Judged(name, kind, drifts, words, found, "ks" if ordered else "chi_square", p_value, measure, effect)
+
+
+def in_a_row(reports: Sequence[Mapping[str, Any]], windows: int) -> list[str]:
+    """Columns that drift in each of the newest `windows` drift reports (oldest first), in their order.
+
+    Reports that conclude nothing, whose data is broken, or that were compared with another model's rows end
+    the row: what they say of a column is no evidence.
+    """
+    newest = list(reports)[-windows:]
+    if len(newest) < windows or len({report["model_version"] for report in newest}) > 1:
+        return []
+    if any(report["status"] != DRIFT or report["data"] == "broken" for report in newest):
+        return []
+    return [name for name in newest[-1]["drifted"] if all(name in report["drifted"] for report in newest)]

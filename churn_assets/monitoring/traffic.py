@@ -51,7 +51,7 @@ def read_traffic(connection: Any, window: Window) -> Traffic:
             SELECT (SELECT count(*) FROM taken), (SELECT count(*) FROM each), (SELECT max(gap) FROM gaps),
                    (SELECT max(rows) FROM each), (SELECT count(*) FROM taken WHERE customer_id IS NULL),
                    (SELECT date_diff('microsecond', min(scored_at), max(scored_at)) FROM taken)"""
-    ).fetchone()
+    ).fetchall()[0]
     rows, customers, gap, most, without_id, span = found
     days = max(1.0, (span or 0) / 1e6 / 86_400)
     return Traffic(
@@ -73,7 +73,7 @@ def usual(before: Sequence[Traffic]) -> tuple[float | None, dict[str, float]]:
 
 
 def _refused(connection: Any, window: Window) -> dict[str, int]:
-    there = connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'rejections'").fetchone()[0]
+    there = connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'rejections'").fetchall()[0][0]
     if not there:
         return {}
     found = connection.execute(

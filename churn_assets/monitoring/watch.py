@@ -1,29 +1,24 @@
-"""The pass over closed windows: each gets its quality and its drift report once, oldest first."""
+"""The first pass over closed windows: is the data whole? Each is judged once, oldest first."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
 from churn_assets.contract.model import Contract
 from churn_assets.errors import NothingIngested
-from churn_assets.monitoring.observe import Content, observe
+from churn_assets.monitoring.look import look
 from churn_assets.monitoring.quality import BROKEN, INSUFFICIENT, check_columns, check_traffic, status_of
-from churn_assets.monitoring.reference import PREFIX
 from churn_assets.monitoring.subject import NO_CHAMPION, Subject, read_subject
 from churn_assets.monitoring.traffic import Traffic, read_traffic
 from churn_assets.monitoring.windows import (
-    QUALITY,
-    WHO,
+    QUALITY_JSON,
     Window,
     close_windows,
     place_of,
     read_report,
     read_windows,
-    rows_of,
     still_open,
     write_json,
 )
@@ -51,7 +46,7 @@ def report_quality(settings: Settings, contract: Contract, now: dt.datetime) -> 
         with open_published(settings) as connection:
             close_windows(connection, settings, subject.fingerprint, subject.limits)
             windows = read_windows(settings, subject.fingerprint)
-            told = [_quality_of(connection, settings, subject, windows, index) for index in range(len(windows))]
+            told = [quality_of(connection, settings, subject, windows, index) for index in range(len(windows))]
             last = windows[-1] if windows else None
             waiting = still_open(connection, subject.fingerprint, subject.limits, last)
             log = _log(connection, subject, now)
@@ -82,26 +77,23 @@ def nothing(fingerprint: str, words: str) -> Report:
     }
 
 
-def _quality_of(connection: Any, settings: Settings, subject: Subject, windows: list[Window], index: int) -> Report:
+def quality_of(connection: Any, settings: Settings, subject: Subject, windows: list[Window], index: int) -> Report:
+    """The quality report on `windows[index]`: read, or made and kept."""
     window = windows[index]
-    found = read_report(settings, window, QUALITY)
+    found = read_report(settings, window, QUALITY_JSON)
     if found is None:
-        earlier = [read_report(settings, one, QUALITY) for one in windows[max(0, index - _COMPARED) : index]]
+        earlier = [read_report(settings, one, QUALITY_JSON) for one in windows[max(0, index - _COMPARED) : index]]
         before = [Traffic(**report["traffic"]) for report in earlier if report]
-        found = judge_quality(connection, subject, window, before)
-        write_json(place_of(settings, window) / QUALITY, found)
+        found = _judge(connection, subject, window, before)
+        write_json(place_of(settings, window) / QUALITY_JSON, found)
     return found
 
 
-def judge_quality(connection: Any, subject: Subject, window: Window, before: list[Traffic]) -> Report:
-    """The quality report on one window, as JSON."""
+def _judge(connection: Any, subject: Subject, window: Window, before: list[Traffic]) -> Report:
     traffic = read_traffic(connection, window)
     findings = check_traffic(traffic, before, subject.limits)
     if subject.reference is not None:
-        with one_each(connection, subject, window) as relation:
-            content = observe(
-                connection, relation, subject.contract, prefix=PREFIX, bounds=subject.reference.bounds
-            )
+        content = look(connection, subject, window)
         findings = check_columns(content, subject.reference, subject.contract, subject.limits) + findings
     status = status_of(window.customers, findings, subject.limits)
     if subject.reference is None and status != BROKEN:
@@ -127,38 +119,13 @@ def _said(window: Window, status: str, broken: list[str], subject: Subject) -> s
     return f"{named}: the data is whole, {window.customers:,} customers"
 
 
-def look(connection: Any, subject: Subject, window: Window) -> Content:
-    """The last score of each customer of a window; `score` counts only where the champion gave it."""
-    bounds = subject.reference.bounds if subject.reference else None
-    with one_each(connection, subject, window) as relation:
-        return observe(connection, relation, subject.contract, prefix=PREFIX, bounds=bounds)
-
-
-@contextmanager
-def one_each(connection: Any, subject: Subject, window: Window) -> Iterator[str]:
-    """SQL of a relation with the last row of each customer; rows of other models have a null score."""
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE last_rows AS SELECT max(seq) AS seq FROM predictions "
-        f"WHERE {rows_of(window)} GROUP BY {WHO}"
-    )
-    version = subject.version.replace("'", "''")
-    try:
-        yield (
-            f"(SELECT {WHO} AS who, CASE WHEN model_version = '{version}' THEN p.score END AS score, "
-            "p.decision AS decision, p.* EXCLUDE (score, decision) "
-            f"FROM predictions p SEMI JOIN last_rows l ON p.seq = l.seq WHERE {rows_of(window)})"
-        )
-    finally:
-        connection.execute("DROP TABLE last_rows")
-
-
 def _log(connection: Any, subject: Subject, now: dt.datetime) -> Report:
     rows, newest = connection.execute(
         "SELECT count(*), max(scored_at) FROM predictions WHERE fingerprint = ?", [subject.fingerprint]
-    ).fetchone()
+    ).fetchall()[0]
     others = connection.execute(
         "SELECT count(*) FROM predictions WHERE fingerprint <> ?", [subject.fingerprint]
-    ).fetchone()[0]
+    ).fetchall()[0][0]
     hours = None if newest is None else (now - newest.replace(tzinfo=dt.UTC)).total_seconds() / 3600
     stale = hours is not None and hours > subject.limits.stale_hours
     words = []
@@ -174,5 +141,3 @@ def _log(connection: Any, subject: Subject, now: dt.datetime) -> Report:
         "stale": stale,
         "words": "; ".join(words),
     }
-
-

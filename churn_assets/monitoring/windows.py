@@ -22,7 +22,8 @@ from churn_assets.contract.policy import Monitoring
 from churn_assets.errors import WindowUnreadable
 from churn_assets.settings import Settings
 
-WINDOW, QUALITY, DRIFT, DRIFT_MD, DRIFT_HTML = "window.json", "quality.json", "drift.json", "drift.md", "drift.html"
+WINDOW, QUALITY_JSON = "window.json", "quality.json"
+DRIFT_JSON, DRIFT_MD, DRIFT_HTML = "drift.json", "drift.md", "drift.html"
 
 # Who was scored: rows without a customer id stand for themselves.
 WHO = "CASE WHEN customer_id IS NULL THEN 'p:' || prediction_id ELSE 'c:' || customer_id END"
@@ -79,15 +80,19 @@ def read_windows(settings: Settings, fingerprint: str) -> list[Window]:
 
 def read_report(settings: Settings, window: Window, name: str) -> dict[str, Any] | None:
     """A JSON report on a window, None if it was not made. Raises WindowUnreadable."""
-    path = place_of(settings, window) / name
+    return read_json(place_of(settings, window) / name)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object as `write_json` left it, None if there is none. Raises WindowUnreadable."""
     try:
         found = json.loads(path.read_bytes())
+        if not isinstance(found, dict):
+            raise ValueError("no JSON object")
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
-    if not isinstance(found, dict):
-        raise _unreadable(path, ValueError("no JSON object"))
     return found
 
 
@@ -110,17 +115,12 @@ def still_open(connection: Any, fingerprint: str, limits: Monitoring, last: Wind
     found = connection.execute(
         f"SELECT count(DISTINCT {WHO}), count(*) FROM predictions WHERE fingerprint = ? AND seq > ?",
         [fingerprint, _after(last)],
-    ).fetchone()
+    ).fetchall()[0]
     customers, rows = found
-    if limits.window_days:
-        wanted = f"it closes after {limits.window_days} days"
-    else:
-        wanted = f"it closes at {limits.window:,}"
-    words = f"{customers:,} customers wait in a window that is still open, {wanted}"
-    if not limits.window_days and rows > 10 * limits.window and customers:
-        words += (
-            f"; {rows:,} rows are of the same few customers: set [monitoring] window below {customers:,}, or window_days"
-        )
+    wanted = f"after {limits.window_days} days" if limits.window_days else f"at {limits.window:,}"
+    words = f"{customers:,} customers wait in a window that is still open, it closes {wanted}"
+    if not limits.window_days and customers and rows > 10 * limits.window:
+        words += f"; they have {rows:,} rows: set [monitoring] window below {customers:,}, or window_days"
     return Open(customers, rows, words)
 
 
@@ -165,11 +165,11 @@ def _next(connection: Any, fingerprint: str, limits: Monitoring, last: Window | 
         f"SELECT min(seq), count(DISTINCT {WHO}), count(*), min(scored_at), max(scored_at) FROM predictions "
         "WHERE fingerprint = ? AND seq > ? AND seq <= ?",
         [fingerprint, _after(last), found],
-    ).fetchone()
+    ).fetchall()[0]
     start, customers, rows, first, newest = told
     others = connection.execute(
         "SELECT count(*) FROM predictions WHERE fingerprint <> ? AND seq BETWEEN ? AND ?", [fingerprint, start, found]
-    ).fetchone()[0]
+    ).fetchall()[0][0]
     return Window(
         window=last.window + 1 if last else 1,
         fingerprint=fingerprint,
@@ -193,9 +193,8 @@ def _ends_by_customers(connection: Any, fingerprint: str, wanted: int, after: in
                 ), first_seen AS (SELECT min(seq) AS seq FROM ahead GROUP BY who)
                 SELECT seq FROM first_seen ORDER BY seq LIMIT 1 OFFSET {wanted - 1}""",
             [fingerprint, after],
-        ).fetchone()
-        if found is not None:
-            yield found[0]
+        ).fetchall()
+        yield from (row[0] for row in found)
 
 
 def _end_by_days(connection: Any, fingerprint: str, days: int, after: int) -> int | None:
@@ -207,8 +206,8 @@ def _end_by_days(connection: Any, fingerprint: str, days: int, after: int) -> in
                            WHERE rest.scored_at >= start.scored_at + INTERVAL {days} DAY)
             SELECT max(rest.seq) FROM rest, later WHERE rest.seq < later.seq""",
         [fingerprint, after],
-    ).fetchone()
-    return found[0] if found else None
+    ).fetchall()
+    return found[0][0] if found else None
 
 
 def _utc(instant: datetime) -> str:
@@ -216,12 +215,12 @@ def _utc(instant: datetime) -> str:
 
 
 def _read(path: Path) -> Window:
+    found = read_json(path)
     try:
-        found = json.loads(path.read_bytes())
-        if not isinstance(found, dict) or found.keys() != {field.name for field in fields(Window)}:
+        if found is None or found.keys() != {field.name for field in fields(Window)}:
             raise ValueError("other fields than a window has")
         return Window(**found)
-    except (OSError, ValueError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise _unreadable(path, error) from error
 
 

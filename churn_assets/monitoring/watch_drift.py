@@ -1,0 +1,166 @@
+"""The second pass over closed windows: does anything drift? Each is judged once, oldest first."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from churn_assets.contract.model import Contract, Kind
+from churn_assets.errors import NothingIngested
+from churn_assets.monitoring import drift
+from churn_assets.monitoring.look import look
+from churn_assets.monitoring.multivariate import separate
+from churn_assets.monitoring.observe import SCORE, Content
+from churn_assets.monitoring.outliers import find_outliers
+from churn_assets.monitoring.quality import BROKEN, INSUFFICIENT
+from churn_assets.monitoring.rule import DRIFT, STABLE, Judged, drifted, in_a_row, judge
+from churn_assets.monitoring.subject import NO_CHAMPION, Subject, read_subject
+from churn_assets.monitoring.told import as_markdown
+from churn_assets.monitoring.watch import NEWEST, NO_PREDICTIONS, Report, nothing, quality_of
+from churn_assets.monitoring.windows import (
+    DRIFT_HTML,
+    DRIFT_JSON,
+    DRIFT_MD,
+    Window,
+    close_windows,
+    place_of,
+    read_report,
+    read_windows,
+    still_open,
+    write_json,
+    write_text,
+)
+from churn_assets.predlog.published import open_published
+from churn_assets.settings import Settings
+
+UNKNOWN = "unknown"
+Draw = Callable[..., drift.Page]
+
+
+def report_drift(settings: Settings, contract: Contract, *, pages: bool = False, draw: Draw = drift.draw) -> Report:
+    """Judge every window that was not judged yet, and say which columns drift in enough windows in a row.
+
+    `pages` draws Evidently's page for the newest window too when it does not alarm. The value has
+    `fingerprint`, `status` and `drifted` of the newest window, `in_a_row` (columns that ask for a
+    retraining), `words` and `windows`, the newest last. Raises WindowUnreadable, PointerCorrupt.
+    """
+    subject = read_subject(settings, contract)
+    if subject is None:
+        return {**nothing(contract.fingerprint, NO_CHAMPION), "drifted": [], "in_a_row": []}
+    try:
+        with open_published(settings) as connection:
+            close_windows(connection, settings, subject.fingerprint, subject.limits)
+            windows = read_windows(settings, subject.fingerprint)
+            told = [
+                _drift_of(connection, settings, subject, windows, index, pages and index == len(windows) - 1, draw)
+                for index in range(len(windows))
+            ]
+            last = windows[-1] if windows else None
+            waiting = still_open(connection, subject.fingerprint, subject.limits, last)
+    except NothingIngested:
+        return {**nothing(subject.fingerprint, NO_PREDICTIONS), "drifted": [], "in_a_row": []}
+    asking = in_a_row(told, subject.limits.windows_to_retrain)
+    words = [told[-1]["words"] if told else waiting.words]
+    if asking:
+        words.append(f"{', '.join(asking)} drifted in {subject.limits.windows_to_retrain} windows in a row")
+    return {
+        "fingerprint": subject.fingerprint,
+        "model_version": subject.version,
+        "status": told[-1]["status"] if told else INSUFFICIENT,
+        "drifted": told[-1]["drifted"] if told else [],
+        "in_a_row": asking,
+        "words": "; ".join(words),
+        "open": asdict(waiting),
+        "windows": told[-NEWEST:],
+    }
+
+
+def _drift_of(
+    connection: Any,
+    settings: Settings,
+    subject: Subject,
+    windows: list[Window],
+    index: int,
+    page_too: bool,
+    draw: Draw,
+) -> Report:
+    window = windows[index]
+    folder = place_of(settings, window)
+    found = read_report(settings, window, DRIFT_JSON)
+    if found is not None and not (page_too and not (folder / DRIFT_HTML).is_file()):
+        return found
+    data = quality_of(connection, settings, subject, windows, index)["status"]
+    content = look(connection, subject, window) if subject.reference else None
+    if found is None:
+        found = _judged(subject, window, content, data)
+    if content is not None and subject.reference and (page_too or found["status"] == DRIFT):
+        page = draw(
+            subject.reference.content.sample.rename_columns(_with_score(subject.reference.content)),
+            content.sample.rename_columns(_with_score(content)),
+            {**subject.watched, SCORE: Kind.NUMBER},
+            subject.limits,
+            folder / DRIFT_HTML,
+            workspace=settings.monitoring_dir / drift.WORKSPACE,
+            project=f"{subject.contract.name} {subject.fingerprint[:12]}",
+            name=f"window {window.window}",
+            at=dt.datetime.fromisoformat(window.last_scored_at),
+        )
+        found["page"] = {"file": DRIFT_HTML if page.path else None, "words": page.words, "left_out": page.left_out}
+    write_text(folder / DRIFT_MD, as_markdown(found))
+    write_json(folder / DRIFT_JSON, found)
+    return found
+
+
+def _with_score(content: Content) -> list[str]:
+    return [SCORE if name == "score" else name for name in content.sample.column_names]
+
+
+def _judged(subject: Subject, window: Window, content: Content | None, data: str) -> Report:
+    judged: list[Judged] = []
+    extra: Report = {"multivariate": None, "outliers": None}
+    limits = subject.limits
+    if content is not None and subject.reference is not None:
+        before = subject.reference.content
+        judged = judge(before.observed(subject.watched), content.observed(subject.watched), limits)
+        extra = {
+            "multivariate": asdict(separate(before.sample, content.sample, subject.watched)),
+            "outliers": find_outliers(subject.reference, content.sample, subject.watched, limits.outliers).to_json(),
+        }
+    status = _status(subject, window, judged)
+    named = drifted(judged) if status == DRIFT else []
+    return {
+        **asdict(window),
+        "model_version": subject.version,
+        "status": status,
+        "data": data,
+        "drifted": named,
+        "scored_by_others": content.other_models if content else 0,
+        "columns": [one.to_json() for one in judged],
+        **extra,
+        "page": None,
+        "words": _said(subject, window, status, named, data),
+    }
+
+
+def _status(subject: Subject, window: Window, judged: list[Judged]) -> str:
+    if window.customers < subject.limits.floor:
+        return INSUFFICIENT
+    if all(one.drifts is None for one in judged):
+        return UNKNOWN
+    return DRIFT if drifted(judged) else STABLE
+
+
+def _said(subject: Subject, window: Window, status: str, named: list[str], data: str) -> str:
+    head = f"window {window.window}, {window.customers:,} customers: "
+    match status:
+        case "insufficient":
+            return f"{head}too few to say, the floor is {subject.limits.floor:,}"
+        case "unknown":
+            return head + (subject.words or "no column could be compared")
+        case "stable":
+            said = f"{head}no column drifts"
+        case _:
+            said = f"{head}{', '.join(named)} drift"
+    return f"{said}; but the data is broken, so this proves nothing" if data == BROKEN else said
