@@ -2,14 +2,15 @@
 
 python -m benchmarks.serving_soak [seconds] [requests a second] [swaps]
 
-The ingest is a stand-in for the asset: DuckDB reads handed-over segments into a table and deletes them; the
-reader counts rows of all segments meanwhile. Exits 1 if a request failed, an id is missing or memory grew by
+The ingest is the asset's, every two seconds; the reader asks the published copy meanwhile, as `churn log query`
+does. Exits 1 if a request failed, an id is missing or memory grew by
 more than a tenth after warm-up.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import json
 import os
@@ -23,7 +24,12 @@ import duckdb
 import httpx
 import psutil
 
-from churn_assets_tests.serving.client import ASKED, home_with_champion, make_bundle, promote, served, wait_for
+from churn_assets.errors import LogError, NothingIngested
+from churn_assets.predlog.published import open_published
+from churn_assets.predlog.warehouse import ingest
+from churn_assets.settings import Settings
+from churn_assets_tests.serving.client import ASKED, SCORER, home_with_champion, make_bundle, promote, served, wait_for
+from churn_assets_tests.strategies import ROOT
 
 KINDS = ("logistic", "network", "boosted", "blend")
 
@@ -55,30 +61,21 @@ async def steady(url: str, seconds: float, per_second: float) -> tuple[list[str]
     return ids, failed
 
 
-def ingest(folder: Path, database: Path) -> None:
-    """Handed-over segments into DuckDB, each once."""
-    with duckdb.connect(str(database)) as connection:
-        connection.execute("CREATE TABLE IF NOT EXISTS predictions (prediction_id VARCHAR PRIMARY KEY, score DOUBLE)")
-        for path in sorted(folder.glob("*.ready")):
-            columns = "{kind: 'VARCHAR', prediction_id: 'VARCHAR', score: 'DOUBLE'}"
-            connection.execute(
-                f"INSERT INTO predictions SELECT prediction_id, score FROM read_json(?, format='newline_delimited', "
-                f"columns={columns}) WHERE kind = 'prediction'",
-                [str(path)],
-            )
-            path.unlink()
+def settings_of(home: Path) -> Settings:
+    return Settings.from_environ({"CHURN_HOME": str(home)}, ROOT)
 
 
 def beside(home: Path, stop: threading.Event, swaps: int, every_s: float, errors: list[str]) -> None:
     """Ingest, read and swap until told to stop."""
+    of = settings_of(home)
     bundles = [make_bundle(home, kind) for kind in KINDS]
     done, due = 0, time.monotonic() + every_s
     while not stop.wait(2.0):
         try:
-            ingest(home / "predlog", home / "log.duckdb")
-            with duckdb.connect(str(home / "log.duckdb"), read_only=True) as reader:
+            ingest(of, SCORER.contract)
+            with contextlib.suppress(NothingIngested), open_published(of) as reader:
                 reader.execute("SELECT count(*), avg(score) FROM predictions").fetchall()
-        except duckdb.Error as error:
+        except (duckdb.Error, LogError) as error:
             errors.append(str(error))
         if done < swaps and time.monotonic() >= due:
             promote(home, bundles[done % len(bundles)])
@@ -109,8 +106,8 @@ def main(seconds: int = 600, per_second: int = 200, swaps: int = 10) -> int:
             stop.set()
             others.join()
             watch.join()
-        ingest(home / "predlog", home / "log.duckdb")
-        with duckdb.connect(str(home / "log.duckdb")) as connection:
+        ingest(settings_of(home), SCORER.contract)
+        with open_published(settings_of(home)) as connection:
             stored = {row[0] for row in connection.execute("SELECT prediction_id FROM predictions").fetchall()}
     missing = len(set(ids) - stored)
     swapped = [line for line in text.splitlines() if line.startswith("churn_model_swaps_total")]

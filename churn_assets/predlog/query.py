@@ -19,6 +19,8 @@ def ask(settings: Settings, sql: str) -> Iterator[tuple[list[str], list[tuple[An
     with open_published(settings) as connection:
         try:
             result = connection.execute(sql)
+            if result is None:
+                raise QueryRefused('the question is empty, expected SQL; `churn log query "show all tables"` is one')
             names = [column[0] for column in result.description or ()]
             rows = result.fetchmany(_BATCH)
             yield names, rows
