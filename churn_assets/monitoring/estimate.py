@@ -113,7 +113,8 @@ def _kept(told: Mapping[str, Any]) -> dict[str, Any]:
 def track_record(history: Sequence[Mapping[str, Any]], measured: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Past estimates of PR-AUC beside what labels said of the same period.
 
-    `measured` are results of `performance.measure` by period. `held` is whether the labelled figure lies in
+    `measured` are results of `performance.measure` by period; `labels_then` is how many labels there were
+    already when the estimate was made (it uses none). `held` is whether the labelled figure lies in
     the estimate's interval; periods without a conclusive figure are counted as waiting.
     """
     rows = []
@@ -128,6 +129,7 @@ def track_record(history: Sequence[Mapping[str, Any]], measured: Mapping[str, Ma
                 "estimated": past["pr_auc"],
                 "estimated_low": past["pr_auc_low"],
                 "estimated_high": past["pr_auc_high"],
+                "labels_then": past.get("labels_then"),
                 "labelled": truth["pr_auc"],
                 "labelled_share": truth["rows"] / past["rows"],
                 "off": past["pr_auc"] - truth["pr_auc"],

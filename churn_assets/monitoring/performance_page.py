@@ -81,6 +81,7 @@ def _record(estimates: Mapping[str, Any]) -> str:
         [
             row["period"],
             row["made_at"][:10],
+            f"{row['labels_then'] or 0:,}",
             _spread(row["estimated"], row["estimated_low"], row["estimated_high"]),
             f"{row['labelled']:.3f}",
             f"{row['labelled_share']:.0%}",
@@ -89,7 +90,7 @@ def _record(estimates: Mapping[str, Any]) -> str:
         ]
         for row in record["rows"]
     ]
-    names = ("period", "made", "estimated", "labelled", "of them labelled", "off", "held")
+    names = ("period", "made", "labels then", "estimated", "labelled", "of them labelled", "off", "held")
     return "\n\n".join(
         [f"{estimates['blind_to']} {_sentence(record['words'])}.", *([_table(names, rows)] * bool(rows))]
     )

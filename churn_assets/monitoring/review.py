@@ -152,7 +152,11 @@ def _estimates(
     known = {row["period"] for row in history}
     floor = of.contract.monitoring.floor
     made = {p.name: estimate(_scores(of, p), floor) for p in periods if p.name not in known}
-    closed = {p.name: made[p.name] for p in periods if p.closed and p.name in made}
+    closed = {
+        p.name: {**made[p.name], "labels_then": measured[p.name]["rows"]}
+        for p in periods
+        if p.closed and p.name in made
+    }
     names = {p.name for p in periods}
     history = [row for row in remember(of.folder, closed, of.now) if row["period"] in names]
     record = track_record(history, measured)

@@ -54,7 +54,11 @@ def test_every_asset_is_described_grouped_owned_versioned_and_checked(graph, nam
 
 
 @pytest.mark.parametrize(
-    "name", ["raw_customers", "validated_customers", "rejected_customers", "customer_features", "splits", "risk_list"]
+    "name",
+    [
+        *("raw_customers", "validated_customers", "rejected_customers", "customer_features", "splits", "risk_list"),
+        "labelled_predictions",
+    ],
 )
 def test_every_table_has_a_schema_from_the_contract(graph, name):
     schema = graph.get(dg.AssetKey(name)).metadata["dagster/column_schema"]

@@ -61,6 +61,7 @@ def test_too_little_is_said_and_gives_no_figure(rows, churners, status, words):
 
 def test_the_interval_covers_the_true_figure_as_often_as_it_says(monkeypatch):
     monkeypatch.setattr(performance, "DRAWS", 200)
+    monkeypatch.setattr(performance, "_CALIBRATED_DRAWS", 2)
     truth = pr_auc(*reversed(calibrated(400_000, seed=99)))
     held = 0
     for seed in range(60):
@@ -146,7 +147,8 @@ def test_a_fall_within_noise_is_none_however_large():
     assert "within noise" in found["words"]
 
 
-def test_no_look_at_an_unchanged_model_finds_a_fall():
+def test_no_look_at_an_unchanged_model_finds_a_fall(monkeypatch):
+    monkeypatch.setattr(performance, "DRAWS", 300)
     card = card_of(*calibrated(1500, seed=77))
     dropped = [compare(outcomes(*calibrated(2000, seed)), card, 0.02, FLOOR)["dropped"] for seed in range(10)]
     assert not any(dropped)

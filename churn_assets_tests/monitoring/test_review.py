@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from churn_assets.monitoring import estimate, performance
 from churn_assets.monitoring.estimate import BLIND, HISTORY
 from churn_assets.monitoring.labels import label_schema, labelled
 from churn_assets.monitoring.outcomes import Period
@@ -39,6 +40,14 @@ def scored():
     ]
     with log(predictions, reports) as connection:
         yield connection
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch):
+    """How intervals are drawn is tested elsewhere."""
+    monkeypatch.setattr(performance, "DRAWS", 60)
+    monkeypatch.setattr(performance, "_CALIBRATED_DRAWS", 20)
+    monkeypatch.setattr(estimate, "DRAWS", 40)
 
 
 CHAMPION = Model("v1", CONTRACT.fingerprint, CARD, None, 1000)
@@ -101,6 +110,7 @@ def test_an_estimate_is_kept_and_later_set_beside_its_labels(scored, tmp_path):
     assert row["made_at"].startswith("2026-02-01")
     assert row["labelled"] == late["periods"][0]["measured"]["pr_auc"]
     assert row["held"]
+    assert row["labels_then"] == 0
     assert late["estimates"]["record"]["waiting"] == 1
 
 
