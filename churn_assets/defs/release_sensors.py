@@ -126,12 +126,15 @@ def tell_failure(settings: Settings, run: dg.DagsterRun, why: str) -> dg.SkipRea
 
 
 def settle(ledger: Ledger, request: Request, instance: Runs) -> None:
-    """End what a request's runs have left in flight: they failed, were canceled, vanished, or said nothing."""
+    """Say which run has taken a request, or end it: its run failed, was canceled, vanished, or said nothing."""
     runs = [*_runs(instance, {REQUEST: request.key})]
     if request.run_id is not None and all(run.run_id != request.run_id for run in runs):
         taken = instance.get_run_by_id(request.run_id)  # started by hand, without the tag
         runs += [] if taken is None else [taken]
-    if any(run.status not in _ENDED for run in runs):
+    under_way = [run for run in runs if run.status not in _ENDED]
+    if under_way:
+        if request.status == "open":
+            ledger.start_request(request.key, under_way[0].run_id)
         return
     if not runs:
         if request.run_id is not None:

@@ -84,6 +84,13 @@ def test_an_open_request_is_asked_for_at_each_tick_with_one_key_until_a_run_take
     assert [r.status for r in home.ledger.requests()] == ["started"]
 
 
+def test_a_run_that_does_not_say_so_is_found_at_work(home):
+    home.ask()
+    home.instance.add_run(dg.DagsterRun("retrain", "run1", tags={REQUEST: KEY}, status=dg.DagsterRunStatus.STARTED))
+    assert home.tick("retrain_on_decision") == home.tick("retrain_on_decision") == "no request is open"
+    assert [(r.status, r.run_id) for r in home.ledger.requests()] == [("started", "run1")]
+
+
 def test_a_failed_run_is_told_once_whoever_sees_it_first(home):
     home.ask()
     run = home.run(retrain, {REQUEST: KEY}, breaks=True)

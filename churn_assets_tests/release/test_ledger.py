@@ -119,6 +119,13 @@ def test_a_challenger_ends_its_request_whatever_becomes_of_the_run_afterwards(le
     assert [(r.status, r.outcome) for r in ledger.requests()] == [("finished", "challenger v2")]
 
 
+def test_a_run_that_is_run_again_after_its_request_has_ended_makes_a_challenger_of_its_own(ledger):
+    ledger.record_decision(DRIFT, AT)
+    ledger.add_challenger("v2", "bundles/v2", "aa", None, KEY)
+    assert ledger.add_challenger("v3", "bundles/v3", "bb", None, KEY).request is None
+    assert ledger.requests()[0].outcome == "challenger v2"
+
+
 def test_an_unknown_or_ended_request_is_refused_in_words(ledger):
     with pytest.raises(TransitionRefused, match="there is no request nowhere"):
         ledger.start_request("nowhere", "run1")
