@@ -52,6 +52,11 @@ def test_what_the_reports_say_becomes_the_situation():
     assert (found.labels, found.new_labels) == (900, 600)
 
 
+def test_a_drift_report_says_itself_that_its_data_was_broken_if_the_quality_report_has_forgotten():
+    drift = {"windows": [{"window": 9, "status": "drift", "drifted": ["a"], "data": "broken"}]}
+    assert told(replace(ALL, drift=drift)).windows == (Seen(9, "drift", ("a",), "broken"),)
+
+
 def test_reports_that_were_never_made_say_nothing():
     found = told(NONE)
     assert (found.windows, found.broken, found.dropped, found.labels) == ((), "", False, 0)
