@@ -22,6 +22,8 @@ SCRIPTS = (
     "audit",
     "gate_simulation",
     "serving",
+    "serving",
+    "loop_faults",
 )
 
 

@@ -4,11 +4,13 @@ A tick reads the ledger, and Dagster's own runs only while something is in fligh
 of is counted in the ledger once, whether its failure is told by Dagster or found by a later tick.
 """
 
-from collections.abc import Iterator, Set
+from collections.abc import Sequence, Set
+from typing import Protocol
 
 import dagster as dg
 from dagster import DagsterRunStatus as Status
 
+from churn_assets.errors import TransitionRefused
 from churn_assets.release.ledger import Ledger
 from churn_assets.release.moves import recover
 from churn_assets.release.records import Challenger, Request
@@ -20,6 +22,18 @@ _ENDED = (Status.SUCCESS, Status.FAILURE, Status.CANCELED)
 _RUNNING = dg.DefaultSensorStatus.RUNNING
 
 Sensors = list[dg.SensorDefinition]
+
+
+class Runs(Protocol):
+    """What is asked of Dagster's instance."""
+
+    def get_runs(self, filters: dg.RunsFilter | None = None, *, limit: int | None = None) -> Sequence[dg.DagsterRun]:
+        """Runs, the newest first."""
+        ...
+
+    def get_run_by_id(self, run_id: str) -> dg.DagsterRun | None:
+        """One run, None if it is not known."""
+        ...
 
 
 def release_sensors(settings: Settings, jobs: Set[str]) -> Sensors:
@@ -37,11 +51,7 @@ def _retrain(settings: Settings) -> dg.SensorDefinition:
         description="Runs `retrain` once for each request that a decision has put into the ledger.",
     )
     def retrain_on_decision(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        recover(settings)
-        ledger = Ledger(settings.ledger_path)
-        for request in ledger.requests_in_flight():
-            settle(ledger, request, context.instance)
-        asked = [dg.RunRequest(run_key=request.key, tags={REQUEST: request.key}) for request in ledger.open_requests()]
+        asked = runs_to_retrain(settings, context.instance)
         return dg.SensorResult(run_requests=asked) if asked else dg.SkipReason("no request is open")
 
     return retrain_on_decision
@@ -56,18 +66,7 @@ def _promote(settings: Settings) -> dg.SensorDefinition:
         description="Runs `promote` for each challenger that waits for the gate or was approved.",
     )
     def promote_on_approval(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        recover(settings)
-        ledger = Ledger(settings.ledger_path)
-        for challenger in ledger.challengers_to_promote():
-            settle_promotion(ledger, challenger, context.instance)
-        idle = [one for one in ledger.challengers_to_promote() if not _under_way(context.instance, one)]
-        # A run that has just ended may have left "approved" behind for a moment: what is true now counts.
-        now = {one.run_key for one in ledger.challengers_to_promote()} if idle else set()
-        asked = [
-            dg.RunRequest(run_key=one.run_key, tags={CHALLENGER: one.version, RUN_KEY: one.run_key})
-            for one in idle
-            if one.run_key in now
-        ]
+        asked = runs_to_promote(settings, context.instance)
         return dg.SensorResult(run_requests=asked) if asked else dg.SkipReason("no challenger waits for the gate")
 
     return promote_on_approval
@@ -86,11 +85,39 @@ def _failures(settings: Settings) -> dg.SensorDefinition:
     return requests_of_failed_runs
 
 
+def runs_to_retrain(settings: Settings, instance: Runs) -> list[dg.RunRequest]:
+    """A run for each open request, after what runs have left in flight is ended."""
+    recover(settings)
+    ledger = Ledger(settings.ledger_path)
+    for request in ledger.requests_in_flight():
+        settle(ledger, request, instance)
+    return [dg.RunRequest(run_key=request.key, tags={REQUEST: request.key}) for request in ledger.open_requests()]
+
+
+def runs_to_promote(settings: Settings, instance: Runs) -> list[dg.RunRequest]:
+    """A run of the gate for each challenger that is to be judged or promoted, and that none is at."""
+    recover(settings)
+    ledger = Ledger(settings.ledger_path)
+    for challenger in ledger.challengers_to_promote():
+        settle_promotion(ledger, challenger, instance)
+    idle = [one for one in ledger.challengers_to_promote() if not _under_way(instance, one)]
+    # A run that has just ended may have left "approved" behind for a moment: what is true now counts.
+    now = {one.run_key for one in ledger.challengers_to_promote()} if idle else set()
+    return [
+        dg.RunRequest(run_key=one.run_key, tags={CHALLENGER: one.version, RUN_KEY: one.run_key})
+        for one in idle
+        if one.run_key in now
+    ]
+
+
 def tell_failure(settings: Settings, run: dg.DagsterRun, why: str) -> dg.SkipReason | None:
     """Count a failed run against its request or its challenger; a reason to skip if it has neither."""
     ledger, words = Ledger(settings.ledger_path), " ".join(why.split())[:300]
     if key := run.tags.get(REQUEST):
-        ledger.fail_request(key, run.run_id, words)
+        try:
+            ledger.fail_request(key, run.run_id, words)
+        except TransitionRefused as error:  # a ledger that was moved away knows nothing of it
+            return dg.SkipReason(str(error))
         return None
     if run_key := run.tags.get(RUN_KEY):
         ledger.fail_promotion(run_key, words)
@@ -98,13 +125,16 @@ def tell_failure(settings: Settings, run: dg.DagsterRun, why: str) -> dg.SkipRea
     return dg.SkipReason(f"Dagster run {run.run_id} served no request")
 
 
-def settle(ledger: Ledger, request: Request, instance: dg.DagsterInstance) -> None:
-    """End what a request's runs have left in flight: they failed, were canceled, vanished, or said nothing."""
-    runs = list(_runs(instance, {REQUEST: request.key}))
+def settle(ledger: Ledger, request: Request, instance: Runs) -> None:
+    """Say which run has taken a request, or end it: its run failed, was canceled, vanished, or said nothing."""
+    runs = [*_runs(instance, {REQUEST: request.key})]
     if request.run_id is not None and all(run.run_id != request.run_id for run in runs):
         taken = instance.get_run_by_id(request.run_id)  # started by hand, without the tag
         runs += [] if taken is None else [taken]
-    if any(run.status not in _ENDED for run in runs):
+    under_way = [run for run in runs if run.status not in _ENDED]
+    if under_way:
+        if request.status == "open":
+            ledger.start_request(request.key, under_way[0].run_id)
         return
     if not runs:
         if request.run_id is not None:
@@ -119,18 +149,18 @@ def settle(ledger: Ledger, request: Request, instance: dg.DagsterInstance) -> No
         ledger.finish_request(request.key, f"run {newest.run_id} ended and left no challenger")
 
 
-def settle_promotion(ledger: Ledger, challenger: Challenger, instance: dg.DagsterInstance) -> None:
+def settle_promotion(ledger: Ledger, challenger: Challenger, instance: Runs) -> None:
     """Count a run of the gate that has ended and left its challenger where it was."""
-    runs = list(_runs(instance, {RUN_KEY: challenger.run_key}))
+    runs = _runs(instance, {RUN_KEY: challenger.run_key})
     if runs and all(run.status in _ENDED for run in runs):
         ledger.fail_promotion(challenger.run_key, f"run {runs[0].run_id} ended as {runs[0].status.value}")
 
 
-def _under_way(instance: dg.DagsterInstance, challenger: Challenger) -> bool:
+def _under_way(instance: Runs, challenger: Challenger) -> bool:
     """Whether a run is at this challenger now: it may have approved it itself a moment ago."""
     return any(run.status not in _ENDED for run in _runs(instance, {CHALLENGER: challenger.version}))
 
 
-def _runs(instance: dg.DagsterInstance, tags: dict[str, str]) -> Iterator[dg.DagsterRun]:
+def _runs(instance: Runs, tags: dict[str, str]) -> Sequence[dg.DagsterRun]:
     """Runs with these tags, the newest first."""
-    yield from instance.get_runs(filters=dg.RunsFilter(tags=tags), limit=20)
+    return instance.get_runs(filters=dg.RunsFilter(tags=tags), limit=20)

@@ -75,7 +75,7 @@ def _windows(quality: Report, drift: Report, champion: Champion) -> tuple[Seen, 
             window=int(told["window"]),
             drift=str(told.get("status", "unknown")),
             drifted=tuple(str(name) for name in told.get("drifted", ())),
-            quality=whole.get(int(told["window"]), "ok"),
+            quality=whole.get(int(told["window"]), str(told.get("data", "ok"))),
         )
         for told in _list(drift, "windows")
         if _of_contract(drift, champion) and told.get("model_version", champion.version) == champion.version

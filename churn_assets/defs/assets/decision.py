@@ -53,8 +53,12 @@ def retraining_decision(
     settings = project.settings
     recover(settings)
     # Read from their files: a report that was never made is no reason to fail, it is part of the situation.
+<<<<<<< HEAD
     reports = read_reports(settings)
     kept = decide_now(settings, project.contract.monitoring, reports, _asked(config, context.run_id))
+=======
+    kept = decide_now(settings, project.contract.monitoring, read_reports(settings), _asked(config, context.run.run_id))
+>>>>>>> led
     decision = kept.decision
     told = {"kind": decision.kind, "words": decision.words, "trigger": decision.trigger, "request": kept.request}
     past = [
@@ -88,8 +92,6 @@ def _asked(config: Asking, run_id: str) -> Any:
     if not config.trigger:
         return None
     if config.trigger not in ("schedule", "hand"):
-        raise SettingsError(
-            f"trigger is '{config.trigger}', expected 'schedule', 'hand' or nothing; correct the config"
-        )
+        raise SettingsError(f"trigger is '{config.trigger}', expected 'schedule', 'hand' or none; correct the config")
     trigger = cast(Literal["schedule", "hand"], config.trigger)
     return Asked(trigger, config.occasion or run_id[:8], config.by, config.why)
