@@ -175,10 +175,7 @@ def test_no_frozen_customer_and_none_of_the_gate_is_learnt_from(again):
 def test_where_each_row_comes_from_is_recorded_and_shown(again):
     of, _, _, result = again
     customers, told = table_of(of, "validated_customers"), metadata(result, "validated_customers")
-    counts = dict(
-        zip(*(column.to_pylist() for column in customers["row_source"].value_counts().flatten()), strict=True)
-    )
-    assert counts == {"table": 1500, "feedback": 290}
+    assert Counter(customers["row_source"].to_pylist()) == {"table": 1500, "feedback": 290}
     assert "| feedback | 290 |" in told["rows_by_source"]
     assert "| learnt from | 290 |" in told["labelled_predictions"]
     assert "| kept for the gate | 40 |" in told["labelled_predictions"]
