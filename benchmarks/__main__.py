@@ -8,7 +8,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-SCRIPTS = ("main_job", "split_seeds", "features", "batch_scoring", "memory", "one_row", "few_rows", "audit", "serving")
+SCRIPTS = (
+    "main_job",
+    "split_seeds",
+    "features",
+    "batch_scoring",
+    "memory",
+    "one_row",
+    "few_rows",
+    "audit",
+    "serving",
+    "loop_faults",
+)
 
 
 def main() -> None:

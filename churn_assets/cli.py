@@ -17,6 +17,7 @@ from churn_assets.cli_contract import contract_app
 from churn_assets.cli_generate import EXAMPLE as GENERATE_EXAMPLE
 from churn_assets.cli_generate import generate
 from churn_assets.cli_log import log_app
+from churn_assets.cli_release import add_release_commands
 from churn_assets.errors import ChurnError
 from churn_assets.terminal import FAILURE, MISTAKE, STOPPED, ContractOption, HomeOption, err, out, plain, settings_of
 
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.add_typer(contract_app, name="contract")
 app.add_typer(log_app, name="log")
 app.command(epilog=GENERATE_EXAMPLE)(generate)
+add_release_commands(app)
 
 
 def main() -> None:
@@ -142,9 +144,11 @@ def status(
 ) -> None:
     """What this home holds: the champion, its figures, where things lie."""
     settings = settings_of(home)
+    from churn_assets.release.moves import recover
     from churn_assets.release.status import read_status
     from churn_assets.shown import show_status
 
+    recover(settings)
     found = read_status(settings)
     if as_json:
         import json

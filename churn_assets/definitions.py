@@ -5,7 +5,7 @@ import os
 import dagster as dg
 
 from churn_assets.contract.load import load_contract
-from churn_assets.defs.assets import audit, choice, data, release, reporting, scoring, stability, training
+from churn_assets.defs.assets import audit, choice, data, decision, release, reporting, scoring, stability, training
 from churn_assets.defs.describe import describe
 from churn_assets.defs.io import HomeIOManager
 from churn_assets.defs.jobs import JOBS
@@ -16,7 +16,7 @@ from churn_assets.defs.sensors import sensors
 from churn_assets.defs.tracking import MlflowRun
 from churn_assets.settings import Settings
 
-MODULES = [data, training, choice, audit, stability, reporting, release, scoring]
+MODULES = [data, training, choice, audit, stability, reporting, release, scoring, decision]
 
 
 def build(settings: Settings) -> dg.Definitions:

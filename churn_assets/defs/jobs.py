@@ -32,3 +32,10 @@ score = dg.define_asset_job(
 )
 
 JOBS = [train, retrain, score]
+decide = dg.define_asset_job(
+    "decide",
+    selection=dg.AssetSelection.assets("retraining_decision"),
+    description="Decide by the reports there are whether to retrain; makes no report.",
+)
+
+JOBS = [train, score, decide]

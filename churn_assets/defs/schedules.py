@@ -1,8 +1,10 @@
 """When jobs run by themselves; all of it is off until someone turns it on."""
 
+from typing import Any
+
 import dagster as dg
 
-from churn_assets.defs.jobs import score, train
+from churn_assets.defs.jobs import decide, score
 from churn_assets.settings import Settings
 
 
@@ -11,10 +13,11 @@ def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     return [
         dg.ScheduleDefinition(
             name="weekly_retraining",
-            job=train,
+            job=decide,
+            run_config_fn=ask,
             cron_schedule=settings.retrain_cron,
             default_status=dg.DefaultScheduleStatus.STOPPED,
-            description="Train on the table as it is then.",
+            description="Ask for a retraining; the decision says whether it is time for one.",
         ),
         dg.ScheduleDefinition(
             name="nightly_scoring",
@@ -24,3 +27,10 @@ def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
             description="Make the call list again.",
         ),
     ]
+
+
+def ask(context: dg.ScheduleEvaluationContext) -> dict[str, Any]:
+    """The decision's config of one tick; a tick that runs twice is one occasion."""
+    at = context.scheduled_execution_time
+    config = {"trigger": "schedule", "occasion": f"{at:%Y%m%dT%H%M}"}
+    return {"ops": {"retraining_decision": {"config": config}}}

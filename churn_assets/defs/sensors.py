@@ -8,6 +8,8 @@ from typing import Any
 
 import dagster as dg
 
+from churn_assets.defs.jobs import JOBS
+from churn_assets.defs.release_sensors import release_sensors
 from churn_assets.settings import Settings
 
 
@@ -23,7 +25,7 @@ def sensors(settings: Settings) -> list[dg.SensorDefinition]:
     def mark_failed_trainings(context: dg.RunFailureSensorContext) -> Any:
         return mark_failed(uri, context.dagster_run.run_id)
 
-    return [mark_failed_trainings]
+    return [mark_failed_trainings, *release_sensors(settings, {job.name for job in JOBS})]
 
 
 def mark_failed(uri: str, dagster_run_id: str) -> dg.SkipReason | None:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from churn_assets.errors import TransitionRefused
-from churn_assets.release.ledger_requests import finish, rejections_in_a_row
+from churn_assets.release.ledger_requests import finish, rejections_in_a_row, request_of
 from churn_assets.release.ledger_store import Store, instant, now_or, text_of
 from churn_assets.release.records import ATTEMPTS, GATE, Approval, Challenger, ChallengerStatus
 
@@ -35,11 +35,14 @@ class Challengers(Store):
         """A new model waits for the gate; the request it came of is finished in the same transaction.
 
         The same version again, while it waits, changes nothing but its number in the registry; after it
-        was refused, rejected or promoted it starts a new round. Raises TransitionRefused for a request
-        that is not in flight.
+        was refused, rejected or promoted it starts a new round. A request that has ended before is not
+        answered twice: somebody has run its run again, and the challenger is theirs. Raises
+        TransitionRefused for an attempt that has failed, whose successor answers.
         """
         at = now_or(now)
         with self._writing() as db:
+            if request_key is not None and request_of(db, request_key).status in ("finished", "abandoned"):
+                request_key = None
             if request_key is not None:
                 finish(db, request_key, f"challenger {version}", at)
             found = newest(db, version)

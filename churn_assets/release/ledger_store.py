@@ -24,6 +24,8 @@ class Store:
     Nothing is made before the first write: a reader of a home without a ledger finds empty tables.
     """
 
+    synchronous = "FULL"
+
     def __init__(self, path: Path) -> None:
         self.path = path
 
@@ -45,7 +47,7 @@ class Store:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with closing(self._connect()) as db:
                 db.execute("PRAGMA journal_mode = WAL")
-                db.execute("PRAGMA synchronous = FULL")
+                db.execute(f"PRAGMA synchronous = {self.synchronous}")
                 db.execute("PRAGMA foreign_keys = ON")
                 db.execute("BEGIN IMMEDIATE")
                 if self._version(db) == 0:

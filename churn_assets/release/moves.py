@@ -39,6 +39,13 @@ def bundle_hash(path: Path) -> str:
         ) from error
 
 
+def sound_hash(path: Path) -> str:
+    """As `bundle_hash`, of a bundle whose every byte is as it was written. Raises BundleCorrupt."""
+    found = bundle_hash(path)
+    verify(path, _UNVERSIONED)
+    return found
+
+
 def move_champion(
     settings: Settings, to: Champion, kind: MoveKind, by: str, why: str, now: datetime | None = None
 ) -> Move:
@@ -75,8 +82,7 @@ def rollback(settings: Settings, to: str | None = None, *, by: str, why: str, no
         target, known = _target(settings, moves, present, to)
         path = target.path(settings.home)
         try:
-            found = bundle_hash(path)
-            verify(path, _UNVERSIONED)
+            found = sound_hash(path)
         except BundleCorrupt as error:
             raise RollbackRefused(f"cannot go back to {target.version}: {error}") from error
         if known is not None and found != known:
@@ -110,8 +116,7 @@ def learn_number(settings: Settings, version: str, number: int) -> Champion | No
 def _move(settings: Settings, to: Champion, kind: MoveKind, by: str, why: str, now: datetime | None) -> Move:
     ledger, path = Ledger(settings.ledger_path), to.path(settings.home)
     _recover(settings, ledger)
-    sha256 = bundle_hash(path)
-    verify(path, _UNVERSIONED)
+    sha256 = sound_hash(path)
     before = _present(settings.home)
     number = ledger.intend_move(kind, before.version if before else None, to, sha256, by, why, now)
     try:
@@ -166,6 +171,8 @@ def _target(
 def _line(done: Sequence[Move]) -> list[str]:
     """Champions one behind the other, the present one last; going back takes off what came after."""
     line: list[str] = []
+    if done and done[0].before is not None:  # the champion of a home that is older than its ledger
+        line.append(done[0].before)
     for move in done:
         if move.kind == "rollback" and move.to.version in line:
             del line[line.index(move.to.version) + 1 :]

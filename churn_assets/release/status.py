@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from churn_assets.release.standing import Standing, read_standing
 from churn_assets.release.state import Champion, read_champion
 from churn_assets.scoring.bundle import read_card, read_provenance
 from churn_assets.settings import Settings
@@ -23,10 +24,12 @@ class Status:
     card: dict[str, Any]
     provenance: dict[str, Any]
     paths: dict[str, str]
+    standing: Standing = field(default_factory=Standing)
 
     def to_json(self) -> dict[str, Any]:
         """Flat enough for scripts: version, contract, model, metrics, thresholds, source, paths."""
         found: dict[str, Any] = {"version": None, "contract": None, "metrics": {}, "paths": self.paths}
+        found["release"] = self.standing.to_json()
         if self.champion is None:
             return found
         return {
@@ -59,10 +62,12 @@ def read_status(settings: Settings) -> Status:
         "mlflow": settings.mlflow_dir,
     }
     champion = read_champion(settings.home)
+    standing = read_standing(settings)
     if champion is None:
-        return Status(None, {}, {}, _there(paths))
+        return Status(None, {}, {}, _there(paths), standing)
     bundle = champion.path(settings.home)
-    return Status(champion, read_card(bundle), read_provenance(bundle), _there({**paths, "bundle": bundle}))
+    there = _there({**paths, "bundle": bundle})
+    return Status(champion, read_card(bundle), read_provenance(bundle), there, standing)
 
 
 def read_asset(settings: Settings, name: str) -> Any:

@@ -1,0 +1,140 @@
+"""`churn retrain | approve | reject | rollback | history`: what a person says to the loop."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from churn_assets.terminal import FAILURE, ContractOption, HomeOption, out, plain, settings_of
+
+
+def _not_blank(text: str | None) -> str | None:
+    if text is not None and not text.strip():
+        raise typer.BadParameter("expected some words, it goes into the history")
+    return text
+
+
+By = Annotated[str, typer.Option("--by", callback=_not_blank, help="Who says so; it goes into the history.")]
+Why = Annotated[str, typer.Option("--why", callback=_not_blank, help="Why; it goes into the history.")]
+Version = Annotated[str, typer.Argument(help="The challenger's version, as churn status shows it.")]
+
+
+def retrain(
+    why: Why,
+    by: Annotated[str, typer.Option("--by", help="Who asks.")] = "",
+    contract: ContractOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Ask for a retraining now, whatever the cooldown says; broken data or one under way still stop it.
+
+    Ends with 1 if nothing was asked for, and says why.
+    """
+    from datetime import UTC, datetime
+
+    from churn_assets.contract.load import load_contract
+    from churn_assets.monitoring.decide import Asked
+    from churn_assets.monitoring.situation import decide_now, read_reports
+    from churn_assets.release.moves import recover
+
+    settings, now = settings_of(home, contract), datetime.now(UTC)
+    recover(settings)
+    limits = load_contract(settings.contract_path).monitoring
+    asked = Asked("hand", f"{now:%Y%m%dT%H%M%S%f}", by, why)
+    kept = decide_now(settings, limits, read_reports(settings), asked, now)
+    out.print(plain(f"{kept.decision.kind.replace('_', ' ')}: {kept.decision.words}"), soft_wrap=True)
+    if kept.request is None:
+        raise typer.Exit(FAILURE)
+    out.print(
+        plain(
+            f"request {kept.request} is open. A running daemon (churn ui) takes it up within {settings.sensor_s} s. "
+            "Without one: dagster job execute -m churn_assets.definitions -j retrain "
+            f'--tags \'{{"churn/request": "{kept.request}"}}\''
+        ),
+        soft_wrap=True,
+    )
+
+
+def approve(version: Version, by: By, why: Why, home: HomeOption = None) -> None:
+    """Say yes to a challenger that has passed the gate; the gate looks once more, then it is promoted."""
+    from churn_assets.release.ledger import Ledger
+    from churn_assets.release.moves import recover, sound_hash
+
+    settings = settings_of(home)
+    recover(settings)
+    ledger = Ledger(settings.ledger_path)
+    found = ledger.challenger(version)
+    ledger.approve(version, by, why, sound_hash(settings.home / found.bundle))
+    out.print(
+        plain(
+            f"challenger {version} is approved by {by}. A running daemon (churn ui) promotes it within "
+            f"{settings.sensor_s} s, if the gate still finds it no worse."
+        ),
+        soft_wrap=True,
+    )
+
+
+def reject(version: Version, by: By, why: Why, home: HomeOption = None) -> None:
+    """Say no to a challenger; the time until the next retraining doubles."""
+    from churn_assets.release.ledger import Ledger
+    from churn_assets.release.moves import recover
+
+    settings = settings_of(home)
+    recover(settings)
+    Ledger(settings.ledger_path).reject(version, by, why)
+    out.print(plain(f"challenger {version} is rejected by {by}; the champion stays."), soft_wrap=True)
+
+
+def rollback(
+    by: By,
+    why: Why,
+    to: Annotated[str | None, typer.Option("--to", help="A version. Default: the champion before this one.")] = None,
+    home: HomeOption = None,
+) -> None:
+    """Go back to an earlier champion, at once; running services follow within a second."""
+    from churn_assets.release import moves
+
+    settings = settings_of(home)
+    move = moves.rollback(settings, to, by=by, why=why)
+    came = f" (was {move.before})" if move.before else ""
+    out.print(plain(f"champion {move.to.version}{came}, since {move.to.since_at:%Y-%m-%d %H:%M:%S} UTC."))
+
+
+def history(
+    as_json: Annotated[bool, typer.Option("--json", help="Moves, approvals and decisions, as JSON.")] = False,
+    home: HomeOption = None,
+) -> None:
+    """Who moved the champion, approved or rejected what, when and why; the oldest first."""
+    from churn_assets.release.ledger import Ledger
+    from churn_assets.release.standing import timeline, to_json
+    from churn_assets.release.state import read_champion
+
+    settings = settings_of(home)
+    events = timeline(settings)
+    if as_json:
+        import json
+
+        told = [
+            {"at": k.decided_at.isoformat(), "kind": k.decision.kind, "words": k.decision.words, "request": k.request}
+            for k in reversed(Ledger(settings.ledger_path).decisions(1000))
+        ]
+        typer.echo(json.dumps({"events": [to_json(event) for event in events], "decisions": told}, indent=2))
+        return
+    if not events:
+        champion = read_champion(settings.home)
+        if champion is None:
+            out.print("No model has been promoted in this home yet. Make one: churn run")
+        else:
+            out.print(plain(f"champion {champion.version} since {champion.since_at:%Y-%m-%d %H:%M:%S}, no move since."))
+    for event in events:
+        line = f"{event.at:%Y-%m-%d %H:%M:%S}  {event.what}  {event.version}  by {event.by}: {event.why}"
+        out.print(plain(line), soft_wrap=True)
+
+
+def add_release_commands(app: typer.Typer) -> None:
+    """Register the commands of this file."""
+    app.command(epilog='Example: [bold]churn retrain --why "the spring offer changed who leaves"[/bold]')(retrain)
+    app.command(epilog='Example: [bold]churn approve 0123456789abcdef --by ana --why "read it"[/bold]')(approve)
+    app.command(epilog='Example: [bold]churn reject 0123456789abcdef --by ana --why "worse on new"[/bold]')(reject)
+    app.command(epilog='Example: [bold]churn rollback --by ana --why "complaints since noon"[/bold]')(rollback)
+    app.command(epilog="Example: [bold]churn history --json | jq .events[/bold]")(history)

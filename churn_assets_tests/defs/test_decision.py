@@ -1,0 +1,90 @@
+"""The asset that decides: on a fresh home, by its reports, on schedule, by hand."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import dagster as dg
+import pytest
+
+from churn_assets.definitions import build
+from churn_assets.defs.schedules import schedules
+from churn_assets.release.ledger import Ledger
+from churn_assets.release.state import write_champion
+from churn_assets_tests.defs.home import checks, failure, metadata, settings
+from churn_assets_tests.release.homes import champion
+
+NAME = "retraining_decision"
+
+
+@pytest.fixture
+def of(tmp_path):
+    return settings(tmp_path / "home")
+
+
+def decided(of, **config):
+    """One run of the job `decide`."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        job = build(of).resolve_job_def("decide")
+        ops = {NAME: {"config": config}}
+        return job.execute_in_process(instance=instance, run_config={"ops": ops}, raise_on_error=False)
+
+
+def report(of, name, value):
+    of.assets_dir.mkdir(parents=True, exist_ok=True)
+    (of.assets_dir / f"{name}.json").write_text(json.dumps(value))
+
+
+def test_a_fresh_home_decides_nothing_and_says_why(of):
+    result = decided(of)
+    assert result.success
+    assert metadata(result, NAME)["decision"] == "nothing"
+    assert "churn run makes the first" in metadata(result, NAME)["reason"]
+    assert checks(result) == {"no_retraining_on_broken_data": True}
+
+
+def test_two_windows_of_drift_ask_for_a_retraining_that_is_in_the_ledger(of):
+    write_champion(of.home, champion("v1"))
+    windows = [{"window": n, "status": "drift", "drifted": ["esent"], "model_version": "v1"} for n in (1, 2)]
+    report(of, "drift_report", {"windows": windows})
+    report(of, "performance_report", {"labels": {"final": 5000, "new": 5000}})
+    result = decided(of)
+    (request,) = Ledger(of.ledger_path).open_requests()
+    told = metadata(result, NAME)
+    assert (told["decision"], told["request"]) == ("retrain", request.key)
+    assert request.key == "retrain-drift-2-v1-1"
+    assert "esent drifted in 2 windows in a row" in told["history"]
+    kept = json.loads((of.assets_dir / f"{NAME}.json").read_text())
+    assert (kept["kind"], kept["request"], kept["situation"]["labels"]) == ("retrain", request.key, 5000)
+
+
+def test_broken_data_is_investigated_whoever_asks(of):
+    write_champion(of.home, champion("v1"))
+    words = "window 3: the data is broken: esent is 0 in every row"
+    report(of, "data_quality_report", {"windows": [{"window": 3, "status": "broken", "words": words}]})
+    result = decided(of, trigger="hand", by="ana", why="hurry")
+    assert metadata(result, NAME)["decision"] == "investigate_data"
+    assert metadata(result, NAME)["reason"].startswith(words)
+    assert Ledger(of.ledger_path).requests() == []
+    assert checks(result) == {"no_retraining_on_broken_data": True}
+
+
+def test_a_trigger_that_there_is_not_is_refused_in_words(of):
+    result = decided(of, trigger="whim")
+    assert "trigger is 'whim', expected 'schedule', 'hand' or none" in failure(result, NAME)
+
+
+def test_the_weekly_schedule_asks_once_a_tick(of):
+    write_champion(of.home, champion("v1"))
+    (weekly,) = (s for s in schedules(of) if s.name == "weekly_retraining")
+    assert weekly.default_status is dg.DefaultScheduleStatus.STOPPED
+    assert weekly.job_name == "decide"
+    context = dg.build_schedule_context(scheduled_execution_time=datetime(2026, 11, 23, 3, 0, tzinfo=UTC))
+    (request,) = weekly.evaluate_tick(context).run_requests
+    config = request.run_config["ops"][NAME]["config"]
+    assert decided(of, **config).success
+    Ledger(of.ledger_path).finish_request("retrain-schedule-20261123T0300-v1-1", "done")
+    again = decided(of, **config)
+    assert metadata(again, NAME)["decision"] == "nothing"
+    assert metadata(again, NAME)["reason"] == "the schedule asks; it was acted upon already"
