@@ -137,7 +137,14 @@ def shell(command: str, root: Path, errors_too: bool = False, port: int = 3000) 
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command.replace(":3000", f":{port}")],
         cwd=root,
-        env={**environment, "PATH": path, "CHURN_SOURCE": SOURCE, "CHURN_PORT": str(port), "COLUMNS": "500", "NO_COLOR": "1"},
+        env={
+            **environment,
+            "PATH": path,
+            "CHURN_SOURCE": SOURCE,
+            "CHURN_PORT": str(port),
+            "COLUMNS": "500",
+            "NO_COLOR": "1",
+        },
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT if errors_too else subprocess.PIPE,

@@ -151,6 +151,12 @@ def test_the_openapi_document_describes_a_customer_of_the_contract(home):
         assert reference in told["components"]["schemas"]
 
 
+def test_the_document_describes_what_model_and_readyz_answer(home):
+    schemas = get(home, "/docs.json").json()["components"]["schemas"]
+    assert list(get(home, "/model").json()) == list(schemas["Model"]["properties"])
+    assert list(get(home, "/readyz").json()) == list(schemas["Ready"]["properties"])
+
+
 def test_the_example_of_the_document_is_answered(home):
     example = get(home, "/docs.json").json()["components"]["schemas"]["Customer"]["example"]
     assert post(home, "/predict", example).status_code == 200
