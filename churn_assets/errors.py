@@ -130,6 +130,9 @@ class DraftError(DataError):
     """No contract can be drafted from this table, or not with the columns and values asked for."""
 
 
+_LONGEST = 500  # characters told of the first violation
+
+
 @dataclass(frozen=True)
 class Violation:
     """One cell that breaks the contract: `row` is 0-based, `found` and `expected` are words."""
@@ -159,7 +162,8 @@ class RowsRejected(ChurnError):
         self.violations = tuple(violations)
         more = len(self.violations) - 1
         tail = f" (and {more} more)" if more else ""
-        super().__init__(f"{self.violations[0]}{tail}")
+        first = " ".join(str(self.violations[0]).split())  # a client may name a field as it likes
+        super().__init__(f"{first[:_LONGEST]}{tail}")
 
     def __reduce__(self) -> tuple[type[RowsRejected], tuple[Sequence[Violation]]]:
         return type(self), (self.violations,)

@@ -1,17 +1,21 @@
 """The documentation is run, and what it lists is compared with what there is."""
 
 import ast
+import contextlib
 import dataclasses
+import json
 import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import tomllib
 import warnings
 from pathlib import Path
 
+import psutil
 import pytest
 
 from churn_assets.contract import model
@@ -35,6 +39,7 @@ SOURCE = "generated://store?rows=2500&seed=7"
 QUICK_MAKE = """#!/bin/sh
 case "$1" in
   run) test -f data/var/champion.json || exec churn run ;;
+  serve) echo $$ > serve.pid; exec churn serve > serve.log 2>&1 ;;
   TARGETS) ;;
   *) exit 2 ;;
 esac
@@ -125,14 +130,21 @@ def customers_csv(root: Path) -> str:
     return path.read_text()
 
 
-def shell(command: str, root: Path, errors_too: bool = False) -> subprocess.CompletedProcess:
-    """`command` in bash, in the project, as a user with `.venv` active would type it."""
+def shell(command: str, root: Path, errors_too: bool = False, port: int = 3000) -> subprocess.CompletedProcess:
+    """`command` in bash, in the project, as a user with `.venv` active would type it; `port` stands for 3000."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("CHURN_", "DAGSTER_"))}
     path = os.pathsep.join([str(root / "tools"), str(Path(sys.executable).parent), environment["PATH"]])
     return subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command],
+        ["bash", "-euo", "pipefail", "-c", command.replace(":3000", f":{port}")],
         cwd=root,
-        env={**environment, "PATH": path, "CHURN_SOURCE": SOURCE, "COLUMNS": "500", "NO_COLOR": "1"},
+        env={
+            **environment,
+            "PATH": path,
+            "CHURN_SOURCE": SOURCE,
+            "CHURN_PORT": str(port),
+            "COLUMNS": "500",
+            "NO_COLOR": "1",
+        },
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT if errors_too else subprocess.PIPE,
@@ -140,10 +152,39 @@ def shell(command: str, root: Path, errors_too: bool = False) -> subprocess.Comp
     )
 
 
-@pytest.mark.parametrize("block", run_blocks("bash"), ids=str)
+@pytest.mark.parametrize("block", [b for b in run_blocks("bash") if "curl" not in b.text], ids=str)
 def test_a_block_of_commands_runs(block, project):
     done = shell(block.text, project)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("block", [b for b in run_blocks("bash") if "curl" in b.text], ids=str)
+def test_a_block_that_asks_the_service_ends_in_an_answer(block, project):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    try:
+        done = shell(block.text, project, port=port)
+        log = project / "serve.log"
+        assert done.returncode == 0, done.stderr + (log.read_text() if log.exists() else "it was not started")
+        answer = json.loads(done.stdout)
+    finally:
+        stop(project / "serve.pid")
+    assert 0.0 <= answer["churn_probability"] <= 1.0
+    assert [warning["column"] for warning in answer["warnings"]][-1] == "as_of"
+    kept = shell("churn log count", project)
+    assert "1" in kept.stdout, kept.stderr
+
+
+def stop(pid_file: Path) -> None:
+    """End the service that a block has started, and wait for it."""
+    if not pid_file.exists():
+        return
+    with contextlib.suppress(psutil.NoSuchProcess):
+        server = psutil.Process(int(pid_file.read_text()))
+        server.terminate()
+        server.wait(20)
+    pid_file.unlink()
 
 
 @pytest.mark.parametrize("block", run_blocks("console"), ids=str)
@@ -208,7 +249,7 @@ def test_every_make_target_that_is_named_exists():
         for block in BLOCKS
         if block.language == "bash"
         for line in block.text.splitlines()
-        if (words := shlex.split(line, comments=True))[:1] == ["make"]
+        if line.startswith("make ") and (words := shlex.split(line, comments=True))
     }
     assert in_commands <= TARGETS
     assert {"run", "test", "ui", "bench", "clean"} <= named

@@ -88,12 +88,12 @@ def _checks(column: Column) -> list[str]:
         case Kind.BOOLEAN:
             return ["if $ is not True and $ is not False: return", "$ = 1.0 if $ else 0.0"]
         case Kind.DATE:
-            low = dt.date.min if column.low is None else dt.date.fromisoformat(str(column.low))
-            high = dt.date.max if column.high is None else dt.date.fromisoformat(str(column.high))
+            first = dt.date.min if column.low is None else dt.date.fromisoformat(str(column.low))
+            last = dt.date.max if column.high is None else dt.date.fromisoformat(str(column.high))
             return [
                 "if type($) is not str or len($) != 10: return",
                 "$ = ordinal($)",
-                f"if not {low.toordinal()} <= $ <= {high.toordinal()}: return",
+                f"if not {first.toordinal()} <= $ <= {last.toordinal()}: return",
                 f"$ = float($ - {_EPOCH})",
             ]
         case Kind.CATEGORY:

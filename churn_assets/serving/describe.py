@@ -60,3 +60,48 @@ def describe_column(column: Column) -> dict[str, Any]:
         "doc": column.doc or None,
     }
     return {name: value for name, value in described.items() if value is not None}
+
+
+def model_schema() -> dict[str, Any]:
+    """What `describe_model` gives, as JSON Schema."""
+    text, number, several = {"type": "string"}, {"type": "number"}, {"type": "array", "items": {"type": "string"}}
+    words = {
+        "version": {**text, "description": "Of the bundle: a hash of its content."},
+        "kind": {**text, "description": "logistic, boosted, network or blend."},
+        "trained_at": {**text, "nullable": True},
+        "as_of": {**text, "nullable": True, "description": "Day at which the training customers looked as they did."},
+        "generated": {"type": "boolean", "description": "Whether it learnt from made-up customers."},
+        "contract": text,
+        "fingerprint": {**text, "description": "Hash of everything in the contract but its prose."},
+        "title": text,
+        "label": {**text, "description": "What churn means here."},
+        "columns": {"type": "array", "items": {"type": "object"}, "description": "Of a request, with their bounds."},
+        "features": several,
+        "training_ranges": {"type": "object", "description": "[low, high] of each feature; outside it answers warn."},
+        "thresholds": {"type": "object", "additionalProperties": number, "description": "By purpose."},
+        "threshold": {**number, "description": "The one that decides."},
+        "decided_by": {**text, "description": "Which of the thresholds that is."},
+        "bands": {"type": "object", "additionalProperties": number},
+        "metrics": {"type": "object", "description": "Figures on test rows, with 95 % intervals."},
+        "ladder": {
+            "type": "object",
+            "nullable": True,
+            "description": "The figures under weaker assumptions (rungs), by the customers' age (bands), the columns "
+            "that must be vouched for (suspects, findings), and all of it in two sentences.",
+        },
+    }
+    return {"type": "object", "properties": words, "required": list(words)}
+
+
+def ready_schema() -> dict[str, Any]:
+    """What `GET /readyz` answers when it is 200."""
+    reasons = {
+        "model_refused": {"type": "string", "description": "Why the bundle that should answer does not."},
+        "log": {"type": "string", "description": "Why the prediction log cannot be written."},
+    }
+    properties = {
+        "ready": {"type": "boolean"},
+        "model_version": {"type": "string"},
+        "detail": {"type": "object", "properties": reasons},
+    }
+    return {"type": "object", "properties": properties, "required": list(properties)}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from churn_assets.contract.model import Column, Contract, Kind
+from churn_assets.serving.describe import model_schema, ready_schema
 from churn_assets.serving.feedback import MAX_ID, MAX_ITEMS
 from churn_assets.serving.settings import ServingSettings
 
@@ -53,12 +54,12 @@ def _paths(settings: ServingSettings) -> Schema:
             "BatchAnswer",
         ),
         "/feedback": _post(f"Tell what became of customers. At most {limit} bytes.", "FeedbackBody", "FeedbackAnswer"),
-        "/model": _get("The model that answers: figures, thresholds, columns.", "application/json", busy=True),
+        "/model": _get("The model that answers: figures, thresholds, columns, ladder.", "Model", busy=True),
         "/": _get("A page for people.", "text/html"),
         "/docs.json": _get("This document.", "application/json"),
         "/livez": _get("The process answers.", "text/plain"),
         "/healthz": _get("As /livez.", "text/plain"),
-        "/readyz": _get("Whether a model can answer; what else is wrong.", "application/json", busy=True),
+        "/readyz": _get("Whether a model can answer; what else is wrong.", "Ready", busy=True),
         "/metrics": _get("Metrics of all workers for Prometheus.", "text/plain"),
     }
 
@@ -67,18 +68,23 @@ def _post(summary: str, body: str, answer: str) -> Schema:
     return {
         "post": {
             "summary": summary,
+            "parameters": [_ID],
             "requestBody": {"required": True, "content": {"application/json": {"schema": _ref(body)}}},
             "responses": {
                 "200": {"description": "Done.", "content": {"application/json": {"schema": _ref(answer)}}},
                 **{status: _error(words) for status, words in _STATUSES.items()},
+                "503": {**_error(_STATUSES["503"]), "headers": _RETRY},
             },
         }
     }
 
 
 def _get(summary: str, media: str, busy: bool = False) -> Schema:
-    kind = "object" if media == "application/json" else "string"
-    responses = {"200": {"description": "Done.", "content": {media: {"schema": {"type": kind}}}}}
+    """A GET whose answer has a media type, or the schema of that name."""
+    schema: Schema = {"type": "object"} if media == "application/json" else {"type": "string"}
+    if "/" not in media:
+        media, schema = "application/json", _ref(media)
+    responses = {"200": {"description": "Done.", "content": {media: {"schema": schema}}}}
     if busy:
         responses["503"] = _error("There is no model.")
     return {"get": {"summary": summary, "responses": responses}}
@@ -86,6 +92,15 @@ def _get(summary: str, media: str, busy: bool = False) -> Schema:
 
 def _error(words: str) -> Schema:
     return {"description": words, "content": {"application/json": {"schema": _ref("Error")}}}
+
+
+_RETRY = {"Retry-After": {"description": "Seconds after which to ask again.", "schema": {"type": "integer"}}}
+_ID: Schema = {
+    "name": "x-request-id",
+    "in": "header",
+    "description": "Comes back with the answer, and stands in the log. Default: a new one.",
+    "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,64}$"},
+}
 
 
 def _ref(name: str) -> Schema:
@@ -136,6 +151,8 @@ def _schemas(contract: Contract | None, settings: ServingSettings) -> Schema:
             ]
         },
         "FeedbackAnswer": _object({"accepted": {"type": "integer"}, "feedback_ids": {"type": "array", "items": text}}),
+        "Model": model_schema(),
+        "Ready": ready_schema(),
         "Error": _object({"error": text, "detail": {"type": "array", "items": fault}}),
     }
 

@@ -11,6 +11,7 @@ from churn_assets.errors import RowsRejected, Violation
 
 JSON = b"application/json"
 MAX_DETAIL = 100  # violations told; the first sentence says how many there are
+MAX_NAME = 100  # characters of a field's name, which may be the client's own
 
 encode = msgspec.json.Encoder().encode
 
@@ -37,7 +38,10 @@ def refused(
     status: int, cause: str, error: str, detail: Sequence[Violation] = (), headers: tuple[Header, ...] = ()
 ) -> Reply:
     """An error as every route gives it: `{"error": ..., "detail": [{"row", "column", "found", "expected"}]}`."""
-    told = [{"row": v.row, "column": v.column, "found": v.found, "expected": v.expected} for v in detail[:MAX_DETAIL]]
+    told = [
+        {"row": v.row, "column": v.column[:MAX_NAME], "found": v.found, "expected": v.expected}
+        for v in detail[:MAX_DETAIL]
+    ]
     return Reply(status, encode({"error": error, "detail": told}), cause=cause, headers=headers)
 
 

@@ -106,15 +106,24 @@ class Routes:
                 503, "busy", f"{self._batches} batches are being scored, expected fewer; ask again in a second"
             )
         self._batches += 1
+        work = asyncio.ensure_future(asyncio.to_thread(self._batch, arm, request, call))
+        work.add_done_callback(self._batch_ended)
+        limit_s = self.core.settings.timeout_s
         try:
-            told = await asyncio.to_thread(self._batch, arm, request, call)
+            told = await asyncio.wait_for(asyncio.shield(work), limit_s)
+        except TimeoutError:  # its thread goes on, and what it finds is thrown away
+            words = f"the batch took more than {limit_s:g} seconds, expected less; send fewer customers at a time"
+            return retry(503, "busy", words)
         except RowsRejected as error:
             return self._rejected(arm, error)
         except DataError as error:
             return self._rejected(arm, _unscorable(error))
-        finally:
-            self._batches -= 1
         return told if isinstance(told, Reply) else await self._logged(arm, told, {"predictions": told.answers})
+
+    def _batch_ended(self, work: asyncio.Future[Told | Reply]) -> None:
+        self._batches -= 1
+        if not work.cancelled():
+            work.exception()  # told of already, or nobody waits for it any more
 
     def _batch(self, arm: Arm, request: Request, call: Call) -> Told | Reply:
         asked = _parsed(request.body)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -43,6 +45,19 @@ def test_values_outside_the_training_range_are_named_with_the_range():
         name: (value, low, high) for name, value, low, high in OneRow(scorer).score({**row, "sent": 999}, AT).outside
     }
     assert outside["sent"] == (999.0, *scorer.ranges["sent"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_feature_beyond_32_bits_is_missing_as_in_a_table(kind):
+    scorer = scorer_of(kind)
+    one, row = OneRow(scorer), json_rows(customers(1, seed=3))[0]
+    features = one._features
+    found = {}
+    for value in (1e39, -1e39, float("inf"), float("nan")):
+        one._features = lambda cells, at, value=value: (value, *features(cells, at)[1:])
+        found[value] = one.score(row, AT)
+    assert len({scored.probability for scored in found.values()}) == 1
+    assert all(math.isfinite(told[1]) for scored in found.values() for told in scored.outside)
 
 
 def test_a_row_that_breaks_a_rule_is_refused_with_its_values():

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import httpx
+import psutil
 import pytest
 
 from churn_assets.defs.bento import build_bento
@@ -31,7 +32,12 @@ def test_a_bento_answers_with_its_bundle_and_its_ladder(built, tmp_path):
     with served(tmp_path, tmp_path / "home", service=bento.tag, environ=environ) as (url, process):
         wait_for(f"{url}/readyz", process, tmp_path / "log")
         answer = httpx.post(f"{url}/predict", json=ASKED).json()
+        supervisor = psutil.Process(process.pid)
+        (worker,) = [c for c in supervisor.children() if "_bentoml_impl.worker" in " ".join(c.cmdline())]
+        started_s = [sum(one.cpu_times()[:2]) for one in (supervisor, worker)]
         model = httpx.get(f"{url}/model").json()
+    assert started_s[1] < 3.0, "CPU seconds of a worker from its start to its first answer; 1.1 were measured"
+    assert sum(started_s) < 4.5, "with the supervisor; 2.0 were measured"
     assert answer["model_version"] == model["version"] == bento.bundle_version
     assert model["ladder"]["rungs"] == [{"words": "all columns"}]
     assert verify(tmp_path / "home" / "predlog", [answer["prediction_id"]]).kept

@@ -53,6 +53,13 @@ def test_the_id_may_be_left_out_and_today_is_the_default(home):
     assert said["as_of"] == said["scored_at"][:10]
 
 
+@pytest.mark.parametrize("path", ["/predict", "/predict_batch", "/feedback"])
+def test_a_field_may_be_named_as_the_client_likes_and_is_told_of_shortly_on_one_line(home, path):
+    said = assert_refusal(post(home, path, {"a\nb\r\u2028c" + "d" * 10_000: 1}), 422)
+    assert len(said["error"]) < 600
+    assert all(len(fault["column"]) <= 100 for fault in said["detail"])
+
+
 @pytest.mark.parametrize(
     ("change", "column", "expected"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from html.parser import HTMLParser
 
 import httpx
@@ -151,6 +152,12 @@ def test_the_openapi_document_describes_a_customer_of_the_contract(home):
         assert reference in told["components"]["schemas"]
 
 
+def test_the_document_describes_what_model_and_readyz_answer(home):
+    schemas = get(home, "/docs.json").json()["components"]["schemas"]
+    assert list(get(home, "/model").json()) == list(schemas["Model"]["properties"])
+    assert list(get(home, "/readyz").json()) == list(schemas["Ready"]["properties"])
+
+
 def test_the_example_of_the_document_is_answered(home):
     example = get(home, "/docs.json").json()["components"]["schemas"]["Customer"]["example"]
     assert post(home, "/predict", example).status_code == 200
@@ -293,6 +300,25 @@ def test_too_many_batches_at_once_are_a_503(home):
     for reply in replies:
         if reply.status_code == 503:
             assert "batches are being scored" in assert_refusal(reply, 503)["error"]
+
+
+def test_a_batch_that_takes_too_long_is_a_503_and_is_not_in_the_log(tmp_path):
+    home = home_with_champion(tmp_path)
+
+    async def question(client, core):
+        batch = {"customers": [ROW] * 5_000, "as_of": AS_OF}
+        late = await client.post("/predict_batch", json=batch)
+        deadline = time.monotonic() + 30
+        while (again := await client.post("/predict_batch", json={"customers": [ROW]})).status_code != 200:
+            assert time.monotonic() < deadline
+        return late, again
+
+    late, again = ask(home, question, timeout_s=0.02)
+    assert "send fewer customers" in assert_refusal(late, 503)["error"]
+    assert late.headers["retry-after"]
+    ids = {row["prediction_id"] for row in read_rows(home / "predlog") if row["kind"] == "prediction"}
+    assert again.json()["predictions"][0]["prediction_id"] in ids
+    assert len(ids) < 5_000
 
 
 def test_logs_are_lines_of_json_with_request_ids_and_without_what_was_asked(home, capfd):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import re
 from pathlib import Path
@@ -12,7 +13,7 @@ from churn_assets.errors import SettingsError
 from churn_assets.serving.metrics import CAUSES, MEANINGS
 from churn_assets.serving.routes import Routes
 from churn_assets.serving.settings import ServingSettings
-from churn_assets_tests.serving.client import ROOT, ask
+from churn_assets_tests.serving.client import ASKED, ROOT, ask, assert_refusal
 
 PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
 TOLD = dict(re.findall(r"^\| `(CHURN_\w+)` \| `([^`]*)` \|", (ROOT / "docs" / "settings.md").read_text(), re.M))
@@ -74,6 +75,37 @@ def test_every_route_metric_and_cause_is_documented(tmp_path):
     assert set(MEANINGS) == set(re.findall(r"^\| `(churn_\w+)` \|", PAGE, re.M))
     told = next(line for line in PAGE.splitlines() if line.startswith("| `churn_request_rejected_total`"))
     assert set(CAUSES) <= set(re.findall(r"`(\w+)`", told))
+
+
+BODIES = dict(re.findall(r"^\| (\d{3}) \| .* \| `+(.+?)`+ \|$", PAGE, re.M))
+JSON = {"content-type": "application/json"}
+PROVOKED = {
+    "400": lambda client: client.post("/predict", content=b'{"sent":1', headers=JSON),
+    "404": lambda client: client.get("/none"),
+    "405": lambda client: client.put("/predict"),
+    "413": lambda client: client.post("/predict", content=b" " * 2_000_000, headers=JSON),
+    "415": lambda client: client.post("/predict", content=b"{}", headers={"content-type": "text/plain"}),
+    "422": lambda client: client.post("/predict", json={**ASKED, "sent": -1}),
+}
+
+
+@pytest.mark.parametrize("status", BODIES)
+def test_the_body_told_for_a_status_is_the_body_it_has(home, tmp_path, status):
+    async def slow():
+        yield b"{"
+        await asyncio.sleep(30)
+
+    def provoke(client, core):
+        if status == "503":
+            return client.post("/predict", json=ASKED)
+        if status == "408":
+            return client.post("/predict", content=slow(), headers=JSON)
+        return PROVOKED[status](client)
+
+    timeout_s = 0.05 if status == "408" else ServingSettings.timeout_s
+    response = ask(tmp_path if status == "503" else home, provoke, timeout_s=timeout_s)
+    told = BODIES[status].replace("4 seconds", "0.04 seconds")
+    assert assert_refusal(response, int(status))["error"] == told
 
 
 def test_every_status_that_a_reply_may_have_is_documented():
