@@ -38,11 +38,7 @@ def test_the_sensor_marks_the_mlflow_run_of_a_failed_run(home):
         context = dg.build_run_status_sensor_context(
             "mark_failed_trainings", event.dagster_event, instance, run
         ).for_run_failure()
-<<<<<<< HEAD
         sensor = next(one for one in sensors(home) if one.name == "mark_failed_trainings")
-=======
-        (sensor,) = (s for s in sensors(home) if s.name == "mark_failed_trainings")
->>>>>>> led
         sensor(context)
     assert connect(home.mlflow_uri).get_run(opened.info.run_id).info.status == "FAILED"
 

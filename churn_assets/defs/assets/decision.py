@@ -53,12 +53,8 @@ def retraining_decision(
     settings = project.settings
     recover(settings)
     # Read from their files: a report that was never made is no reason to fail, it is part of the situation.
-<<<<<<< HEAD
-    reports = read_reports(settings)
-    kept = decide_now(settings, project.contract.monitoring, reports, _asked(config, context.run_id))
-=======
-    kept = decide_now(settings, project.contract.monitoring, read_reports(settings), _asked(config, context.run.run_id))
->>>>>>> led
+    reports, run_id = read_reports(settings), context.run.run_id
+    kept = decide_now(settings, project.contract.monitoring, reports, _asked(config, run_id))
     decision = kept.decision
     told = {"kind": decision.kind, "words": decision.words, "trigger": decision.trigger, "request": kept.request}
     past = [
