@@ -9,7 +9,7 @@ INSTALLED := .venv/.installed
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve test lint ui bench clean
+.PHONY: help setup run serve demo test lint ui bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ run: $(INSTALLED)  ## from the customer table to the chosen model and the call l
 
 serve: $(INSTALLED)  ## answer requests with the champion, on port 3000
 	@$(BIN)/churn serve
+
+demo: $(INSTALLED)  ## drift, a broken pipeline and an equal challenger against a real service and daemon
+	@$(BIN)/churn demo
 
 test: lint  ## the linters, then every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
