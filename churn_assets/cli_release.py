@@ -76,12 +76,20 @@ def approve(version: Version, by: By, why: Why, home: HomeOption = None) -> None
 
 def reject(version: Version, by: By, why: Why, home: HomeOption = None) -> None:
     """Say no to a challenger; the time until the next retraining doubles."""
+    import os
+    from datetime import UTC, datetime
+
+    from churn_assets.monitoring.addresses import AlertSettings
+    from churn_assets.monitoring.alerts import recover_alert
+    from churn_assets.monitoring.findings import waiting_key
     from churn_assets.release.ledger import Ledger
     from churn_assets.release.moves import recover
 
     settings = settings_of(home)
     recover(settings)
     Ledger(settings.ledger_path).reject(version, by, why)
+    words = f"It was rejected by {by}: {why}"
+    recover_alert(AlertSettings.from_environ(os.environ, settings.home), waiting_key(version), words, datetime.now(UTC))
     out.print(plain(f"challenger {version} is rejected by {by}; the champion stays."), soft_wrap=True)
 
 

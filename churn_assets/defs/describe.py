@@ -158,6 +158,7 @@ def _labelled(contract: Contract) -> Table:
         "churned": ("bool", f"Null unless final. {contract.label.meaning}"),
         "contacted": ("bool", "Whether a report says the customer was treated; null if none says."),
         "observed_at": ("timestamp", "The report that made the label, else the last one, UTC."),
+        "received_at": ("timestamp", "When that report came in, UTC."),
         "part": ("string", "train or gate, by the customer's id, for ever."),
     }
     head = [dg.TableColumn(name, kind, doc) for name, (kind, doc) in words.items()]

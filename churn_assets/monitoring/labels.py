@@ -37,11 +37,11 @@ _PART_DIGITS = 8  # of the hash, hexadecimal
 # of the customer that was made of days up to the report.
 _REPORTS = """
 reports AS (
-  SELECT p.prediction_id, p.as_of, f.churned, f.observed_at, f.contacted
+  SELECT p.prediction_id, p.as_of, f.churned, f.observed_at, f.received_at, f.contacted
   FROM feedback f JOIN predictions p ON p.prediction_id = f.prediction_id
   WHERE f.customer_id IS NULL OR p.customer_id IS NULL OR f.customer_id = p.customer_id
   UNION ALL
-  SELECT p.prediction_id, p.as_of, f.churned, f.observed_at, f.contacted
+  SELECT p.prediction_id, p.as_of, f.churned, f.observed_at, f.received_at, f.contacted
   FROM feedback f JOIN predictions p
     ON p.customer_id = f.customer_id AND CAST(p.as_of AS DATE) <= CAST(f.observed_at AS DATE)
   WHERE f.prediction_id IS NULL
@@ -59,6 +59,9 @@ told AS (
     min(observed_at) FILTER (churned AND seen BETWEEN first_day AND last_day) AS lost_at,
     min(observed_at) FILTER (NOT churned AND seen >= last_day) AS kept_at,
     max(observed_at) AS last_at,
+    min(received_at) FILTER (churned AND seen BETWEEN first_day AND last_day) AS lost_told_at,
+    min(received_at) FILTER (NOT churned AND seen >= last_day) AS kept_told_at,
+    max(received_at) AS last_told_at,
     bool_or(contacted) AS contacted
   FROM dated GROUP BY prediction_id
 ),
@@ -71,14 +74,15 @@ resolved AS (
       WHEN t.too_late THEN 'late'
       ELSE 'early'
     END AS label_state,
-    t.lost, coalesce(t.lost_at, t.kept_at, t.last_at) AS observed_at
+    t.lost, coalesce(t.lost_at, t.kept_at, t.last_at) AS observed_at,
+    coalesce(t.lost_told_at, t.kept_told_at, t.last_told_at) AS received_at
   FROM told t JOIN predictions p USING (prediction_id)
 )
 """
 
 _HEAD = (
     "seq, prediction_id, customer_id, as_of, scored_at, matures_at, score, model_version, fingerprint, arm, "
-    "label_state, CASE WHEN label_state = 'final' THEN lost END AS churned, contacted, observed_at, "
+    "label_state, CASE WHEN label_state = 'final' THEN lost END AS churned, contacted, observed_at, received_at, "
     f"CASE WHEN CAST('0x' || substr(sha256(coalesce(customer_id, prediction_id)), 1, {_PART_DIGITS}) AS BIGINT) "
     "< $gate_below THEN 'gate' ELSE 'train' END AS part"
 )
@@ -139,6 +143,7 @@ def label_schema(contract: Contract) -> pa.Schema:
         "churned": pa.bool_(),
         "contacted": pa.bool_(),
         "observed_at": instant,
+        "received_at": instant,
         "part": pa.string(),
     }
     kinds = {Kind.BOOLEAN: pa.bool_(), Kind.DATE: pa.date32(), Kind.NUMBER: pa.float64(), Kind.INTEGER: pa.float64()}
@@ -150,9 +155,9 @@ def labelled(connection: duckdb.DuckDBPyConnection, contract: Contract, now: dt.
     """Every prediction that someone has reported on, in the order of the log, with its state at `now` (aware).
 
     `churned` is null unless the state is final, `contacted` null unless a report says it; `observed_at` is
-    the first report that made the label, else the last one. Predictions without a report are not among
-    them: `count_labels` counts those. Rows of other contracts are kept, `fingerprint` tells them apart;
-    a column that the log does not have is null.
+    of the first report that made the label, else of the last one; `received_at` is when that became known
+    here. Predictions without a report are not among them: `count_labels` counts those. Rows of other
+    contracts are kept, `fingerprint` tells them apart; a column that the log does not have is null.
     """
     schema = label_schema(contract)
     there = {name.lower() for name in columns_of(connection)}

@@ -47,7 +47,7 @@ class Outcomes:
     """Predictions with a final label, in the order of the log; arrays of equal length.
 
     `who` is a number a customer (a row without a customer is its own), `month` of `scored_at` as 2026-01,
-    `settled` the instant (datetime64[us], UTC) at which the label was made and the days were over.
+    `settled` the instant (datetime64[us], UTC) at which the label was known and the days were over.
     """
 
     seq: Rows
@@ -76,7 +76,7 @@ class Outcomes:
             contacted=pc.fill_null(rows["contacted"], False).to_numpy().astype(np.bool_),
             version=rows["model_version"].to_numpy(),
             month=pc.strftime(rows["scored_at"], format="%Y-%m").to_numpy(),
-            settled=pc.max_element_wise(rows["matures_at"], rows["observed_at"]).to_numpy(),
+            settled=pc.max_element_wise(rows["matures_at"], rows["received_at"]).to_numpy(),
         )
 
     def __len__(self) -> int:

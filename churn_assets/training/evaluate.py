@@ -23,7 +23,10 @@ _CELLS = 2_000_000  # weights looked at together: 16 MB
 
 
 class Ranking:
-    """Rows sorted by score once, so that weighted rank metrics are cumulative sums."""
+    """Rows sorted by score once, so that weighted rank metrics are cumulative sums.
+
+    `churned` may be probabilities: an estimate before there are labels ranks by expected churners.
+    """
 
     def __init__(self, churned: Labels, score: Floats) -> None:
         order = np.argsort(-score, kind="stable")
@@ -43,7 +46,7 @@ class Ranking:
         weight = np.ones(len(self.churned)) if weights is None else weights[self.order]
         # Only where somebody churned is anything gained: a fraction of the rows, and most of the time of a bootstrap.
         said = np.cumsum(weight)[self.steps]
-        hits = np.cumsum(weight[self.churners])[self.counts]
+        hits = np.cumsum(weight[self.churners] * self.churned[self.churners])[self.counts]
         gained = np.diff(hits, prepend=0.0)
         return float(np.sum(gained * hits / np.maximum(said, 1e-300)) / hits[-1])
 

@@ -18,6 +18,7 @@ def labelled_table(rows: list[dict[str, Any]]) -> pa.Table:
         "scored_at": AS_OF,
         "matures_at": MATURE,
         "observed_at": MATURE,
+        "received_at": MATURE,
         "score": 0.25,
         "model_version": "v1",
         "fingerprint": "f",

@@ -77,7 +77,8 @@ def _report(number: int, row: dict[str, Any]) -> dict[str, Any]:
         "received_at": AS_OF + DAY,
         "segment": "s",
     }
-    return usual | row
+    seen = row.get("observed_at", usual["observed_at"])
+    return usual | {"received_at": seen} | row
 
 
 def _rejection(number: int, row: dict[str, Any]) -> dict[str, Any]:

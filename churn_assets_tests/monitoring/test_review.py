@@ -180,3 +180,13 @@ def test_the_page_has_every_table(scored, tmp_path):
     tables = [[line.count("|") for line in part.splitlines()] for part in page.split("\n\n") if part.startswith("|")]
     assert len(tables) == 6
     assert all(len(set(table)) == 1 for table in tables)
+
+
+def test_an_outcome_of_long_ago_that_is_told_now_is_new(tmp_path):
+    trained_at = (AS_OF + 31 * DAY).replace(tzinfo=dt.UTC)
+    report = {"customer_id": "c1", "churned": True, "observed_at": AS_OF + DAY}
+    champion = Model("v1", CONTRACT.fingerprint, CARD, trained_at)
+    for received_at, new in ((AS_OF + 30 * DAY, 0), (AS_OF + 32 * DAY, 1)):
+        with log([{"as_of": AS_OF, "scored_at": AS_OF}], [{**report, "received_at": received_at}]) as connection:
+            found = performance_report(review(connection, tmp_path / str(new), champion=champion))
+        assert found["labels"]["new"] == new
