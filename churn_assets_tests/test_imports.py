@@ -50,7 +50,9 @@ def test_no_heavy_library_comes_with_a_plain_package(package):
     assert loaded_by(*modules_of(f"churn_assets.{package}")) & HEAVY == set()
 
 
-@pytest.mark.parametrize("package", ["contract", "data", "features", "predlog", "training", "scoring", "registry", "release"])
+@pytest.mark.parametrize(
+    "package", ["contract", "data", "features", "predlog", "training", "scoring", "registry", "release"]
+)
 def test_dagster_is_known_to_defs_alone(package):
     assert "dagster" not in loaded_by(*modules_of(f"churn_assets.{package}"))
 
