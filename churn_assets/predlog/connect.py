@@ -24,7 +24,7 @@ def alone(folder: Path, patience_s: float) -> Iterator[None]:
     """Hold the warehouse against a second ingest, its copy and archive included.
 
     The system gives the lock back when the process ends, however it ends. Raises WarehouseLocked after
-    `patience_s`, LogUnavailable where the folder cannot be written.
+    `patience_s`, LogUnavailable for what the disk refuses in here.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -34,6 +34,11 @@ def alone(folder: Path, patience_s: float) -> Iterator[None]:
     try:
         _patiently(lambda: _take(handle, folder), patience_s)
         yield
+    except OSError as error:
+        raise LogUnavailable(
+            f"{error.filename or folder}: cannot be written ({error.strerror or error}), expected room and write "
+            "access; mend that and ingest again, nothing is lost"
+        ) from error
     finally:
         os.close(handle)
 

@@ -8,7 +8,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from churn_assets.errors import LogUnreadable
+from churn_assets.errors import LogUnavailable, LogUnreadable
 from churn_assets.predlog import archive
 from churn_assets.predlog.published import FILE
 from churn_assets.predlog.read import count, read_rows, tail, verify
@@ -67,7 +67,7 @@ def test_segments_of_a_day_that_ended_long_enough_ago_become_one_file(of):
 def test_what_a_kill_left_beside_its_archive_is_read_once_and_taken_away(of, monkeypatch):
     late = FIRST + 3 * DAY
     monkeypatch.setattr(archive.Path, "unlink", lambda path, **_: (_ for _ in ()).throw(OSError("killed")))
-    with pytest.raises(OSError, match="killed"):
+    with pytest.raises(LogUnavailable, match="killed"):
         ingest(of, STORE, now=lambda: late)
     monkeypatch.undo()
     assert len(list(of.predlog_dir.glob(f"*{DONE}"))) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import errno
 import fcntl
 import os
 import re
@@ -15,7 +16,14 @@ import pytest
 
 from churn_assets.contract.load import parse_contract
 from churn_assets.contract.model import Kind
-from churn_assets.errors import ContractError, LogUnreadable, NothingIngested, WarehouseCorrupt, WarehouseLocked
+from churn_assets.errors import (
+    ContractError,
+    LogUnavailable,
+    LogUnreadable,
+    NothingIngested,
+    WarehouseCorrupt,
+    WarehouseLocked,
+)
 from churn_assets.predlog import rows, strict
 from churn_assets.predlog.published import FILE, PUBLISHED, open_published
 from churn_assets.predlog.rows import encode_line
@@ -305,3 +313,18 @@ def test_a_contract_in_memory_only_is_not_kept(tmp_path):
     write(of, "a", prediction("a", other))
     assert ingest(of, other).predictions == 1
     assert not (of.warehouse_dir / "contracts").exists()
+
+
+def test_a_full_disk_is_one_line_and_the_next_ingest_goes_on(tmp_path, monkeypatch):
+    of = settings(tmp_path)
+    write(of, "a", prediction("a"))
+
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    monkeypatch.setattr("churn_assets.predlog.published.shutil.copyfile", full)
+    with pytest.raises(LogUnavailable, match=r"No space left on device.*ingest again"):
+        ingest(of, STORE)
+    monkeypatch.undo()
+    assert ingest(of, STORE).published
+    assert ask(of, "SELECT count(*) FROM predictions") == [(1,)]
