@@ -10,8 +10,7 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent
 SCRIPTS = (
     *("main_job", "split_seeds", "features", "batch_scoring", "memory", "one_row", "few_rows", "audit", "serving"),
-    *("monitoring", "monitoring_simulation"),
-    "ingest",
+    *("ingest", "monitoring", "monitoring_simulation"),
 )
 
 

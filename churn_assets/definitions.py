@@ -5,8 +5,18 @@ import os
 import dagster as dg
 
 from churn_assets.contract.load import load_contract
-from churn_assets.defs.assets import audit, choice, data, monitoring, release, reporting, scoring, stability, training
-from churn_assets.defs.assets import audit, choice, data, log, release, reporting, scoring, stability, training
+from churn_assets.defs.assets import (
+    audit,
+    choice,
+    data,
+    log,
+    monitoring,
+    release,
+    reporting,
+    scoring,
+    stability,
+    training,
+)
 from churn_assets.defs.describe import describe
 from churn_assets.defs.io import HomeIOManager
 from churn_assets.defs.jobs import JOBS
@@ -17,8 +27,7 @@ from churn_assets.defs.sensors import sensors
 from churn_assets.defs.tracking import MlflowRun
 from churn_assets.settings import Settings
 
-MODULES = [data, training, choice, audit, stability, reporting, release, scoring, monitoring]
-MODULES = [data, training, choice, audit, stability, reporting, release, scoring, log]
+MODULES = [data, training, choice, audit, stability, reporting, release, scoring, log, monitoring]
 
 
 def build(settings: Settings) -> dg.Definitions:

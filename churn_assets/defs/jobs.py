@@ -2,6 +2,8 @@
 
 import dagster as dg
 
+from churn_assets.defs.policy import MONITORING
+
 # Everything from reading the table to a Bento around the champion; the list is its own job.
 train = dg.define_asset_job(
     "train",
@@ -16,17 +18,16 @@ score = dg.define_asset_job(
     description="Rank the customers that were validated last, by the champion there is.",
 )
 
-monitor = dg.define_asset_job(
-    "monitor",
-    selection=dg.AssetSelection.groups("monitoring"),
-    description="Ingest the log, judge the data and the drift of every window that has closed.",
-)
-
-JOBS = [train, score, monitor]
 ingest_log = dg.define_asset_job(
     "ingest_log",
     selection=dg.AssetSelection.assets("prediction_log", "feedback_log"),
     description="Take what the service has logged into the warehouse, and publish a copy to read.",
 )
 
-JOBS = [train, score, ingest_log]
+monitor = dg.define_asset_job(
+    "monitor",
+    selection=dg.AssetSelection.groups(MONITORING),
+    description="Ingest the log, judge the data and the drift of every window that has closed.",
+)
+
+JOBS = [train, score, ingest_log, monitor]

@@ -2,18 +2,12 @@
 
 import dagster as dg
 
-from churn_assets.defs.jobs import monitor, score, train
-"""When jobs run by themselves. What trains or scores is off until someone turns it on."""
-
-import dagster as dg
-
-from churn_assets.defs.jobs import ingest_log, score, train
+from churn_assets.defs.jobs import ingest_log, monitor, score, train
 from churn_assets.settings import Settings
 
 
 def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
-    """One schedule a job, at CHURN_RETRAIN_CRON, CHURN_SCORE_CRON and CHURN_MONITOR_CRON (UTC)."""
-    """One schedule a job, at CHURN_RETRAIN_CRON, CHURN_SCORE_CRON and CHURN_INGEST_CRON (UTC)."""
+    """One schedule a job, at the CHURN_*_CRON of the settings (UTC)."""
     return [
         dg.ScheduleDefinition(
             name="weekly_retraining",
@@ -35,6 +29,8 @@ def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
             cron_schedule=settings.monitor_cron,
             default_status=dg.DefaultScheduleStatus.RUNNING,
             description="Ingest, and judge what has come.",
+        ),
+        dg.ScheduleDefinition(
             name="hourly_ingest",
             job=ingest_log,
             cron_schedule=settings.ingest_cron,

@@ -16,17 +16,13 @@ from churn_assets_tests.defs.home import ROOT, settings
 
 SNAPSHOT = Path(__file__).with_name("definitions.txt")
 HEAVY = ("mlflow", "xgboost", "torch", "sklearn", "evidently", "pandas", "matplotlib", "bentoml", "scipy", "duckdb")
-MONITORING = ("prediction_log", "feedback_log")
+MONITORING = ("prediction_log", "feedback_log", "data_quality_report", "drift_report")
 NAMES = (
     *MONITORING,
     *("raw_customers", "validated_customers", "rejected_customers", "customer_features", "splits"),
     *("logistic_candidate", "boosted_candidate", "network_candidate", "chosen_model", "registered_model"),
-    *("data_quality_report", "drift_report"),
     *("leakage_audit", "risk_list", "churn_bento", "cross_validation", "data_profile", "model_report"),
 )
-
-
-WATCHING = ("data_quality_report", "drift_report")
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +36,7 @@ def graph(defs: dg.Definitions):
 
 
 def test_the_assets_are_these(graph):
-    assert {key.to_user_string() for key in graph.get_all_asset_keys()} - {"prediction_log"} == set(NAMES)
+    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -80,21 +76,16 @@ def test_definitions_are_as_written_down(defs, graph):
     assert SNAPSHOT.read_text().count("\n") < 150
 
 
-def test_schedules_that_train_or_call_are_off_until_someone_turns_them_on(defs):
-    schedules = {s.name: s.default_status for s in defs.get_repository_def().schedule_defs}
-    off, on = dg.DefaultScheduleStatus.STOPPED, dg.DefaultScheduleStatus.RUNNING
-    assert schedules == {"weekly_retraining": off, "nightly_scoring": off, "daily_monitoring": on}
 def test_what_trains_or_scores_is_off_until_someone_turns_them_on(defs):
     schedules = defs.get_repository_def().schedule_defs
     on = {s.name for s in schedules if s.default_status is dg.DefaultScheduleStatus.RUNNING}
     assert {s.name for s in schedules} - on == {"weekly_retraining", "nightly_scoring"}
-    assert on == {"hourly_ingest"}
+    assert on == {"hourly_ingest", "daily_monitoring"}
 
 
 def test_training_makes_all_but_the_list_and_scoring_the_list(defs):
     repository = defs.get_repository_def()
     jobs = {name: repository.get_job(name).asset_layer.selected_asset_keys for name in ("train", "score")}
-    assert {k.to_user_string() for k in jobs["train"]} == set(NAMES) - {"risk_list", *WATCHING}
     assert {k.to_user_string() for k in jobs["train"]} == set(NAMES) - {"risk_list", *MONITORING}
     assert {k.to_user_string() for k in jobs["score"]} == {"risk_list"}
 
