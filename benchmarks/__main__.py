@@ -24,6 +24,7 @@ SCRIPTS = (
     "serving",
     "serving",
     "loop_faults",
+    *("ingest", "monitoring", "monitoring_simulation"),
 )
 
 

@@ -99,7 +99,9 @@ def theirs(log: Path, rows: int) -> dict[str, float]:
     with duckdb.connect(str(log), read_only=True) as connection:
         connection.execute("SET threads = 1")
         start = _now()
-        columns = ", ".join(f'"x_{name}" AS "{name}"' for name in names)
+        flags = {c.name for c in CONTRACT.feature_columns if c.kind is Kind.BOOLEAN}
+        cells = {name: f'CAST("x_{name}" AS DOUBLE)' if name in flags else f'"x_{name}"' for name in names}
+        columns = ", ".join(f'{cell} AS "{name}"' for name, cell in cells.items())
         frame = connection.execute(f"SELECT {columns}, score FROM predictions").df()
         frame[levels] = frame[levels].astype(str)
         before[levels] = before[levels].astype(str)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.model import Column, Contract, Kind
+from churn_assets.monitoring.cells import AGGREGATES, COUNTED, NAN, ORDERED, Cells, quoted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,8 +24,6 @@ SAMPLE_ROWS = 20_000
 MOST_LEVELS = 200  # of a category; more is an id in the wrong column
 SCORE, POSITIVE_RATE = "(score)", "(positive rate)"  # no column of a contract can be mistaken for them
 
-_ORDERED = frozenset({Kind.NUMBER, Kind.INTEGER, Kind.DATE})
-_NAN = "CAST('nan' AS DOUBLE)"
 Bounds = Mapping[str, tuple[float, float]]
 
 
@@ -113,19 +112,23 @@ def observe(
     Scoring columns that the relation lacks are not among the facts; one whose type is wrong is cast, and
     cells that cannot be are counted as unreadable. Memory is bounded by SAMPLE_ROWS and the distinct levels.
     """
-    there = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()}
-    columns = [column for column in contract.scoring_columns if prefix + column.name in there]
+    there = {row[0].lower(): row[1] for row in connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()}
+    columns = [
+        Cells(column, prefix + column.name, there[(prefix + column.name).lower()])
+        for column in contract.scoring_columns
+        if (prefix + column.name).lower() in there
+    ]
     parts = ["count(*)", "count(score)", "count(*) FILTER (score IS NOT NULL AND decision)"]
-    for column in columns:
-        parts += _aggregates(column, prefix + column.name, (bounds or {}).get(column.name))
+    for cells in columns:
+        parts += cells.aggregates((bounds or {}).get(cells.column.name))
     totals = iter(connection.execute(f"SELECT {', '.join(parts)} FROM {relation}").fetchall()[0])
     rows, scored, positives = next(totals), next(totals), next(totals)
-    sample = _sample(connection, relation, columns, prefix)
+    sample = _sample(connection, relation, columns)
     facts = {}
-    for column in columns:
-        missing, unreadable, infinite, outside, low, high = (next(totals) for _ in range(6))
-        facts[column.name] = Facts(
-            column.kind,
+    for cells in columns:
+        missing, unreadable, infinite, outside, low, high = (next(totals) for _ in range(AGGREGATES))
+        facts[cells.column.name] = Facts(
+            cells.column.kind,
             rows,
             missing=missing,
             unreadable=unreadable,
@@ -133,58 +136,15 @@ def observe(
             outside=outside,
             low=low,
             high=high,
-            top=_top(sample, column) if column.kind in _ORDERED else None,
-            levels=_levels(connection, relation, column, prefix) if _has_levels(column) else None,
+            top=_top(sample, cells.column) if cells.column.kind in ORDERED else None,
+            levels=_levels(connection, relation, cells) if cells.column.kind in COUNTED else None,
         )
     return Content(rows, facts, sample, scored, positives, rows - scored)
 
 
-def _has_levels(column: Column) -> bool:
-    return column.kind in (Kind.CATEGORY, Kind.BOOLEAN)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _value(column: Column, name: str) -> str:
-    """SQL of a cell as the kind says it is; null where it is something else."""
-    if column.kind in (Kind.NUMBER, Kind.INTEGER):
-        number = f"TRY_CAST({_quoted(name)} AS DOUBLE)"
-        return f"(CASE WHEN NOT isnan({number}) THEN {number} END)"
-    if column.kind is Kind.DATE:
-        return f"CAST(date_diff('day', DATE '1970-01-01', TRY_CAST({_quoted(name)} AS DATE)) AS DOUBLE)"
-    if column.kind is Kind.BOOLEAN:
-        return f"TRY_CAST({_quoted(name)} AS BOOLEAN)"
-    return f"CAST({_quoted(name)} AS VARCHAR)"
-
-
-def _aggregates(column: Column, name: str, bounds: tuple[float, float] | None) -> list[str]:
-    """Six aggregates: missing, unreadable, infinite, outside, low, high."""
-    value, text = _value(column, name), f"CAST({_quoted(name)} AS VARCHAR)"
-    unreadable = f"count(*) FILTER ({value} IS NULL AND {text} IS NOT NULL AND lower({text}) <> 'nan')"
-    missing = f"count(*) - count({value}) - {unreadable}"
-    if column.kind not in _ORDERED:
-        return [missing, unreadable, "0", "0", "NULL", "NULL"]
-    finite = f"isfinite({value})"
-    beyond = f"NOT {value} BETWEEN {bounds[0]!r} AND {bounds[1]!r}" if bounds else "false"
-    return [
-        missing,
-        unreadable,
-        f"count(*) FILTER (isinf({value}))",
-        f"count(*) FILTER ({finite} AND {beyond})",
-        f"min({value}) FILTER ({finite})",
-        f"max({value}) FILTER ({finite})",
-    ]
-
-
-def _sample(connection: Any, relation: str, columns: list[Column], prefix: str) -> pa.Table:
-    parts = [f"coalesce(CAST(score AS DOUBLE), {_NAN}) AS score"]
-    for column in columns:
-        value = _value(column, prefix + column.name)
-        if column.kind not in (Kind.CATEGORY, Kind.TEXT, Kind.ID):
-            value = f"coalesce(CAST({value} AS DOUBLE), {_NAN})"
-        parts.append(f"{value} AS {_quoted(column.name)}")
+def _sample(connection: Any, relation: str, columns: list[Cells]) -> pa.Table:
+    parts = [f"coalesce(CAST(score AS DOUBLE), {NAN}) AS score"]
+    parts += [f"{cells.sampled} AS {quoted(cells.column.name)}" for cells in columns]
     query = f"SELECT {', '.join(parts)} FROM {relation} ORDER BY hash(who || '#'), who LIMIT {SAMPLE_ROWS}"
     return connection.sql(query).to_arrow_table()
 
@@ -198,10 +158,9 @@ def _top(sample: pa.Table, column: Column) -> tuple[float, float] | None:
     return float(values[most]), float(counts[most]) / len(numbers)
 
 
-def _levels(connection: Any, relation: str, column: Column, prefix: str) -> dict[str, int]:
-    value = _value(column, prefix + column.name)
+def _levels(connection: Any, relation: str, cells: Cells) -> dict[str, int]:
     query = (
-        f"SELECT CAST({value} AS VARCHAR) AS level, count(*) AS rows FROM {relation} WHERE {value} IS NOT NULL "
-        f"GROUP BY level ORDER BY rows DESC, level LIMIT {MOST_LEVELS}"
+        f"SELECT CAST({cells.value} AS VARCHAR) AS level, count(*) AS rows FROM {relation} "
+        f"WHERE {cells.value} IS NOT NULL GROUP BY level ORDER BY rows DESC, level LIMIT {MOST_LEVELS}"
     )
     return dict(connection.execute(query).fetchall())

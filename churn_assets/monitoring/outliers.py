@@ -65,7 +65,7 @@ def find_outliers(reference: Reference, current: pa.Table, kinds: Mapping[str, K
     caught = float(odd(probes).mean()) if len(probes) else 0.0
     words = (
         f"{share:.2%} of the requests are outliers by '{method}' ({usually:.2%} of the training rows); it notices "
-        f"{caught:.0%} of numbers that are a hundred times too large, for {cost:.1f} us a row"
+        f"{caught:.0%} of numbers that are a hundred times too large, for {cost:.2f} us a row"
     )
     return Outliers(method, len(after), share, usually, caught, round(cost, 2), words)
 

@@ -98,6 +98,19 @@ def test_cells_of_another_type_are_counted_and_the_others_still_judged(log):
     assert "40 unreadable values where a number is expected" in found["words"]
 
 
+@pytest.mark.parametrize(
+    ("column", "sql_type"), [("sent", "BOOLEAN"), ("created", "DOUBLE"), ("paperless", "VARCHAR"), ("city", "DOUBLE")]
+)
+def test_a_table_of_other_types_hides_no_column(log, column, sql_type):
+    log.sql(f"ALTER TABLE predictions DROP x_{column}")
+    log.sql(f"ALTER TABLE predictions ADD x_{column} {sql_type}")
+    log.add(400, change=lambda t: set_column("spent", nobody)(t).drop_columns([column]))
+    log.sql(f"UPDATE predictions SET x_{column} = CAST(1 AS {sql_type})")
+    found = newest(log)["findings"]
+    assert {column, "spent"} <= {finding["column"] for finding in found}
+    assert [finding["what"] for finding in found if finding["column"] == "spent"] == ["all missing"]
+
+
 def test_a_few_odd_values_are_told_and_stop_nothing(log):
     log.add(400, change=set_column("city", lambda v: share_of(v, 0.01, "HYD")))
     found = newest(log)

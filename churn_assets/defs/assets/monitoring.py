@@ -8,10 +8,9 @@ from typing import Any
 import dagster as dg
 
 from churn_assets.defs import plots, report
-from churn_assets.defs.policy import OWNERS
+from churn_assets.defs.policy import MONITORING, OWNERS
 from churn_assets.defs.project import Project
 
-GROUP = "monitoring"
 WHOLE = "no_broken_data_was_found"
 STEADY = "no_drift_was_found"
 _LINES = 6  # of a trend plot, the columns with the largest figures
@@ -19,7 +18,7 @@ _TOLD = 10  # windows of a table
 
 
 @dg.asset(
-    group_name=GROUP,
+    group_name=MONITORING,
     owners=OWNERS,
     kinds={"duckdb"},
     code_version="1",
@@ -60,7 +59,7 @@ class DriftConfig(dg.Config):
 
 
 @dg.asset(
-    group_name=GROUP,
+    group_name=MONITORING,
     owners=OWNERS,
     kinds={"evidently", "duckdb"},
     code_version="1",
