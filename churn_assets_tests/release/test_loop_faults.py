@@ -32,7 +32,7 @@ def test_a_loop_that_is_killed_anywhere_comes_to_its_end_with_one_champion(tmp_p
         loop = Loop(tmp_path / str(seed), seed)
         loop.play()
         kills, requests, moves = kills + loop.kills, requests + len(loop.asked), moves + len(loop.ledger.moves())
-    assert min(kills, requests, moves) > SCHEDULES // GROUPS  # the schedules did something
+    assert min(kills, requests, moves) >= SCHEDULES // GROUPS // 2  # the schedules did something
 
 
 _MOVER = """
