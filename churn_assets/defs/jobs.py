@@ -31,11 +31,10 @@ score = dg.define_asset_job(
     description="Rank the customers that were validated last, by the champion there is.",
 )
 
-JOBS = [train, retrain, score]
 decide = dg.define_asset_job(
     "decide",
     selection=dg.AssetSelection.assets("retraining_decision"),
     description="Decide by the reports there are whether to retrain; makes no report.",
 )
 
-JOBS = [train, score, decide]
+JOBS = [train, retrain, score, decide]
