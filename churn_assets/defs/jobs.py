@@ -70,3 +70,4 @@ monitor = dg.define_asset_job(
 )
 
 JOBS = [train, score, ingest_log, monitor]
+JOBS = [train, retrain, score, decide]
