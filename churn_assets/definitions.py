@@ -15,8 +15,6 @@ from churn_assets.defs.assets import (
     monitoring,
     performance,
     promotion,
-    log,
-    monitoring,
     release,
     reporting,
     scoring,
@@ -36,7 +34,6 @@ from churn_assets.settings import Settings
 MODELS = [data, training, choice, audit, stability, reporting, release, scoring]
 LOOP = [log, monitoring, labels, performance, decision, promotion]
 MODULES = [*MODELS, *LOOP]
-MODULES = [data, training, choice, audit, stability, reporting, release, scoring, log, monitoring]
 
 
 def build(settings: Settings) -> dg.Definitions:

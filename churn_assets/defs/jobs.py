@@ -3,7 +3,6 @@
 import dagster as dg
 
 from churn_assets.defs.policy import LOG, MODELS
-from churn_assets.defs.policy import MONITORING
 
 # Everything from reading the table to a Bento around the champion; the list is its own job.
 _TRAINING = dg.AssetSelection.assets("registered_model", "churn_bento").upstream() | dg.AssetSelection.assets(
@@ -60,14 +59,3 @@ promote = dg.define_asset_job(
 )
 
 JOBS = [train, retrain, score, ingest_log, monitor, decide, promote]
-    description="Take what the service has logged into the warehouse, and publish a copy to read.",
-)
-
-monitor = dg.define_asset_job(
-    "monitor",
-    selection=dg.AssetSelection.groups(MONITORING),
-    description="Ingest the log, judge the data and the drift of every window that has closed.",
-)
-
-JOBS = [train, score, ingest_log, monitor]
-JOBS = [train, retrain, score, decide]

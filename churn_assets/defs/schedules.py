@@ -5,13 +5,11 @@ from typing import Any
 import dagster as dg
 
 from churn_assets.defs.jobs import decide, ingest_log, monitor, score
-from churn_assets.defs.jobs import ingest_log, monitor, score, train
 from churn_assets.settings import Settings
 
 
 def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     """One schedule a job, at CHURN_RETRAIN_CRON, CHURN_SCORE_CRON, CHURN_INGEST_CRON, CHURN_MONITOR_CRON (UTC)."""
-    """One schedule a job, at the CHURN_*_CRON of the settings (UTC)."""
     return [
         dg.ScheduleDefinition(
             name="weekly_retraining",
@@ -27,13 +25,6 @@ def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
             cron_schedule=settings.score_cron,
             default_status=dg.DefaultScheduleStatus.STOPPED,
             description="Make the call list again.",
-        ),
-        dg.ScheduleDefinition(
-            name="daily_monitoring",
-            job=monitor,
-            cron_schedule=settings.monitor_cron,
-            default_status=dg.DefaultScheduleStatus.RUNNING,
-            description="Ingest, and judge what has come.",
         ),
         dg.ScheduleDefinition(
             name="hourly_ingest",
