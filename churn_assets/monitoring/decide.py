@@ -7,7 +7,7 @@ waits for what is in flight, for labels and for the cooldown. A proposal is neve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -27,6 +27,12 @@ class Seen:
     drift: str
     drifted: tuple[str, ...] = ()
     quality: str = "ok"
+
+    @classmethod
+    def of(cls, report: Mapping[str, Any]) -> Seen:
+        """From a window's drift report, which knows what its data was."""
+        drifted = tuple(str(name) for name in report.get("drifted", ()))
+        return cls(int(report["window"]), str(report.get("status", "unknown")), drifted, str(report.get("data", "ok")))
 
 
 @dataclass(frozen=True)

@@ -107,17 +107,3 @@ def _decide(name: str, kind: str, found: Distances, limits: Monitoring, tested: 
     said = f"effect {effect:.3f}, limit {limits.effect:g}; p {p_value:.2g}, limit {level:.2g}"
     words = f"{what} {'drifts' if drifts else 'holds'}: {said}"
     return Judged(name, kind, drifts, words, found, "ks" if ordered else "chi_square", p_value, measure, effect)
-
-
-def in_a_row(reports: Sequence[Mapping[str, Any]], windows: int) -> list[str]:
-    """Columns that drift in each of the newest `windows` drift reports (oldest first), in their order.
-
-    Reports that conclude nothing, whose data is broken, or that were compared with another model's rows end
-    the row: what they say of a column is no evidence.
-    """
-    newest = list(reports)[-windows:]
-    if len(newest) < windows or len({report["model_version"] for report in newest}) > 1:
-        return []
-    if any(report["status"] != DRIFT or report["data"] == "broken" for report in newest):
-        return []
-    return [name for name in newest[-1]["drifted"] if all(name in report["drifted"] for report in newest)]

@@ -71,14 +71,10 @@ def _windows(quality: Report, drift: Report, champion: Champion) -> tuple[Seen, 
     """Windows whose drift was measured against this champion: an older one's reference says nothing now."""
     whole = {int(told["window"]): str(told.get("status")) for told in _list(quality, "windows")}
     seen = [
-        Seen(
-            window=int(told["window"]),
-            drift=str(told.get("status", "unknown")),
-            drifted=tuple(str(name) for name in told.get("drifted", ())),
-            quality=whole.get(int(told["window"]), str(told.get("data", "ok"))),
-        )
+        replace(found, quality=whole.get(found.window, found.quality))
         for told in _list(drift, "windows")
         if _of_contract(drift, champion) and told.get("model_version", champion.version) == champion.version
+        for found in [Seen.of(told)]
     ]
     return tuple(sorted(seen, key=lambda one: one.window))
 

@@ -12,12 +12,13 @@ import numpy as np
 from churn_assets.contract.model import Contract, Kind
 from churn_assets.errors import NothingIngested
 from churn_assets.monitoring import drift
+from churn_assets.monitoring.decide import Seen, drift_run
 from churn_assets.monitoring.look import look
 from churn_assets.monitoring.multivariate import separate
 from churn_assets.monitoring.observe import SCORE, Content
 from churn_assets.monitoring.outliers import find_outliers
 from churn_assets.monitoring.quality import BROKEN, INSUFFICIENT
-from churn_assets.monitoring.rule import DRIFT, STABLE, Judged, drifted, in_a_row, judge
+from churn_assets.monitoring.rule import DRIFT, STABLE, Judged, drifted, judge
 from churn_assets.monitoring.subject import NO_CHAMPION, Subject, read_subject
 from churn_assets.monitoring.told import as_markdown
 from churn_assets.monitoring.watch import NEWEST, NO_PREDICTIONS, Report, nothing, quality_of
@@ -63,7 +64,8 @@ def report_drift(settings: Settings, contract: Contract, *, pages: bool = False,
             waiting = still_open(connection, subject.fingerprint, subject.limits, last)
     except NothingIngested:
         return {**nothing(subject.fingerprint, NO_PREDICTIONS), "drifted": [], "in_a_row": []}
-    asking = in_a_row(told, subject.limits.windows_to_retrain)
+    same = [Seen.of(report) for report in told if report["model_version"] == subject.version]
+    asking = list(drift_run(same, subject.limits.windows_to_retrain))
     words = [told[-1]["words"] if told else waiting.words]
     if asking:
         words.append(f"{', '.join(asking)} drifted in {subject.limits.windows_to_retrain} windows in a row")

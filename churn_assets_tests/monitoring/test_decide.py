@@ -214,3 +214,28 @@ def test_a_run_is_of_columns_that_alarmed_each_time(windows, needed):
     for column in drift_run(windows, needed):
         telling = [one for one in windows if one.drift in ("drift", "stable") and one.quality != "broken"]
         assert all(one.drift == "drift" and column in one.drifted for one in telling[-needed:])
+
+
+@pytest.mark.parametrize(
+    ("reports", "asks"),
+    [
+        ([], ()),
+        ([("a",)], ()),
+        ([("a",), ("a", "b")], ("a",)),
+        ([("a",), ("b",)], ()),
+        ([("a",), "stable", ("a",)], ()),
+        ([("a",), "insufficient", ("a",)], ("a",)),
+        ([("a",), "unknown", ("a",)], ("a",)),
+        ([("a",), "broken", ("a",)], ("a",)),
+        ([("a",), "broken"], ()),
+        ([("b",), ("a",), ("a",)], ("a",)),
+    ],
+)
+def test_drift_reports_ask_by_the_same_column_in_windows_that_say_anything(reports, asks):
+    seen = []
+    for number, told in enumerate(reports):
+        drift = told if told in ("stable", "insufficient", "unknown") else "drift"
+        columns = ["a"] if told == "broken" else list(told) if drift == "drift" else []
+        data = "broken" if told == "broken" else "ok"
+        seen.append(Seen.of({"window": number, "status": drift, "drifted": columns, "data": data}))
+    assert drift_run(seen, 2) == asks

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from churn_assets.contract.policy import Monitoring
 from churn_assets.monitoring.observe import POSITIVE_RATE, SCORE, Observed
-from churn_assets.monitoring.rule import drifted, in_a_row, judge
+from churn_assets.monitoring.rule import drifted, judge
 from churn_assets.monitoring.statistics import of_levels, of_numbers, spread_of
 
 LIMITS = Monitoring()
@@ -180,34 +180,6 @@ def test_two_hundred_windows_of_nothing_ask_for_no_retraining():
         before = now
     assert alarmed <= 1
     assert asked == 0
-
-
-def report(*columns: str, status: str = "drift", data: str = "ok", version: str = "v") -> dict:
-    return {"status": status, "data": data, "drifted": list(columns), "model_version": version}
-
-
-@pytest.mark.parametrize(
-    ("reports", "asks"),
-    [
-        ([], []),
-        ([report("a")], []),
-        ([report("a"), report("a", "b")], ["a"]),
-        ([report("a"), report("b")], []),
-        ([report("a"), report(status="stable"), report("a")], []),
-        ([report("a"), report(status="insufficient")], []),
-        ([report("a"), report("a", data="broken")], []),
-        ([report("a", data="broken"), report("a")], []),
-        ([report("a"), report("a", version="w")], []),
-        ([report("b"), report("a"), report("a")], ["a"]),
-    ],
-)
-def test_a_retraining_is_asked_for_by_the_same_column_in_windows_that_follow_each_other(reports, asks):
-    assert in_a_row(reports, 2) == asks
-
-
-def test_how_many_windows_is_the_contracts():
-    assert in_a_row([report("a")], 1) == ["a"]
-    assert in_a_row([report("a"), report("a")], 3) == []
 
 
 def test_the_limits_are_the_contracts():
