@@ -33,6 +33,10 @@ class Customers:
     churned: list[bool]
     as_of: dt.date
 
+    def first(self, count: int) -> Customers:
+        """The first `count` of them."""
+        return Customers(self.rows[:count], self.churned[:count], self.as_of)
+
 
 def draw(
     contract: Contract, count: int, seed: int, drifts: Sequence[str] = (), faults: Sequence[str] = ()
