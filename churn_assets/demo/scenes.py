@@ -14,6 +14,10 @@ from churn_assets.contract.load import load_contract
 from churn_assets.demo.stage import Stage
 from churn_assets.demo.traffic import Client, Customers, Steady, draw
 from churn_assets.errors import DemoFailed
+from churn_assets.monitoring.addresses import AlertSettings
+from churn_assets.monitoring.alert_book import Entry
+from churn_assets.monitoring.alerts import open_alerts
+from churn_assets.monitoring.findings import DATA
 from churn_assets.monitoring.windows import DRIFT_JSON, QUALITY_JSON, read_report, read_windows
 from churn_assets.release.ledger import Ledger
 from churn_assets.release.records import Challenger, Kept
@@ -84,6 +88,8 @@ class Play:
         if len(self.ledger.requests()) != asked:
             raise DemoFailed("a retraining was asked for on broken data, expected none; read churn history")
         self.tell(f"no retraining: {decided.decision.words}")
+        told = self.stage.wait_for("the alert", self._data_alert, _MINUTE)
+        self.tell(f"alert: {told.title}")
 
     def scene_equal(self, champion: Champion) -> Challenger:
         """The pipeline is mended, somebody asks for a model all the same: it is no better, and stays out."""
@@ -146,6 +152,10 @@ class Play:
             if window.window == number:
                 return read_report(self.settings, window, name)
         return None
+
+    def _data_alert(self) -> Entry | None:
+        found = open_alerts(AlertSettings.from_environ(self.stage.environ, self.settings.home))
+        return next((entry for entry in found if entry.key == DATA), None)
 
     def _another(self, before: Champion) -> Champion | None:
         now = read_champion(self.settings.home)
