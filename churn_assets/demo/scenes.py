@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from churn_assets.contract.load import load_contract
+from churn_assets.defs.run import runs_under_way
 from churn_assets.demo.stage import Stage
 from churn_assets.demo.traffic import Client, Customers, Steady, draw
 from churn_assets.errors import DemoFailed
@@ -19,6 +20,7 @@ from churn_assets.monitoring.alert_book import Entry
 from churn_assets.monitoring.alerts import open_alerts
 from churn_assets.monitoring.findings import DATA
 from churn_assets.monitoring.windows import DRIFT_JSON, QUALITY_JSON, read_report, read_windows
+from churn_assets.predlog.warehouse import pending
 from churn_assets.release.ledger import Ledger
 from churn_assets.release.records import Challenger, Kept
 from churn_assets.release.state import Champion, read_champion, require_champion
@@ -110,6 +112,14 @@ class Play:
         self.tell(f"challenger {judged.version} stays out: {judged.words}")
         return judged
 
+    def settle(self) -> None:
+        """Let the last runs come to their end, so that nothing is left half done in the home that is looked at."""
+        self.stage.stop("service")
+        settings = self.settings
+        self.stage.wait_for(
+            "the last runs", lambda: not pending(settings.predlog_dir) and not runs_under_way(settings), _MINUTE
+        )
+
     def send(self, words: str, customers: Customers) -> None:
         """Ask about all of them. Raises DemoFailed if one request was not answered."""
         self.count(words, self.client.predict(customers))
@@ -186,4 +196,5 @@ def perform(play: Play) -> Steady:
         play.scene_equal(champion)
     if steady.client.failed:
         raise DemoFailed(f"{steady.client.failed} of {steady.client.asked} steady requests failed, expected none")
+    play.settle()
     return steady
