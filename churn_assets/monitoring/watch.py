@@ -58,7 +58,7 @@ def report_quality(settings: Settings, contract: Contract, now: dt.datetime) -> 
         "status": told[-1]["status"] if told else INSUFFICIENT,
         "stale": log["stale"],
         "blocks": log["stale"] or bool(told and told[-1]["status"] == BROKEN),
-        "words": "; ".join(filter(None, [told[-1]["words"] if told else waiting.words, log["words"], subject.words])),
+        "words": _joined(told[-1]["words"] if told else waiting.words, log["words"], subject.words),
         "open": asdict(waiting),
         "log": log,
         "windows": told[-NEWEST:],
@@ -121,6 +121,11 @@ def _said(window: Window, customers: int, status: str, broken: list[str], subjec
     if status == BROKEN:
         return f"{named}: the data is broken: {'; '.join(broken)}"
     return f"{named}: the data is whole, {customers:,} customers"
+
+
+def _joined(said: str, *more: str) -> str:
+    """All that is not said already."""
+    return "; ".join([said, *(words for words in more if words and words not in said)])
 
 
 def _log(connection: Any, subject: Subject, now: dt.datetime) -> Report:

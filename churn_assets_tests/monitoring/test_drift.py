@@ -304,6 +304,15 @@ def test_outliers_say_what_they_cost_and_catch(reference, method):
     assert calm.us_a_row >= 0
 
 
+@pytest.mark.parametrize("method", ["range", "mahalanobis", "isolation_forest"])
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), 1e308, -1e308, 1e39])
+def test_numbers_of_any_size_are_outliers_by_every_method(reference, method, value):
+    table = window_of()
+    place = table.column_names.index("spent")
+    huge = table.set_column(place, "spent", pa.array(np.full(table.num_rows, value)))
+    assert find_outliers(reference, huge, KINDS, method).share == 1.0
+
+
 def test_outliers_without_a_number_are_not_computed(reference):
     assert find_outliers(reference, pa.table({"city": ["BLR"]}), KINDS, "range").share is None
 

@@ -179,6 +179,12 @@ def test_a_reference_of_another_contract_is_said_and_breaks_nothing(tmp_path):
     assert "its reference rows were made under contract eeeeeeeeeeee" in report["words"]
 
 
+def test_why_there_is_no_reference_is_said_once(tmp_path):
+    log = Log(make_home(tmp_path / "home", fingerprint="e" * 64))
+    log.add(400)
+    assert report_quality(log.settings, CONTRACT, NOW)["words"].count("no reference to compare with") == 1
+
+
 def test_a_column_that_the_reference_lacks_is_said(tmp_path):
     log = Log(make_home(tmp_path / "home", change=lambda t: t.drop_columns(["spent"])))
     log.add(400)
