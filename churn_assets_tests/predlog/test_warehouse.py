@@ -295,7 +295,6 @@ def test_a_damaged_warehouse_says_what_to_do_and_is_made_again_the_same(tmp_path
 def test_a_damaged_published_copy_is_told(tmp_path):
     of = settings(tmp_path)
     of.warehouse_dir.mkdir(parents=True)
-    (of.warehouse_dir / PUBLISHED).unlink()  # nobody may write it
     (of.warehouse_dir / PUBLISHED).write_text("no database")
     with pytest.raises(WarehouseCorrupt, match="cannot be opened"), open_published(of):
         pass
