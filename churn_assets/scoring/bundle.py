@@ -7,7 +7,7 @@
     explain.json       what reasons are measured against: typical values, means of training rows
     card.json          what people read: figures, thresholds, bands
     golden.json        rows, and the probabilities they must reproduce
-    reference.parquet  training rows that monitoring compares with
+    reference.parquet  rows that monitoring compares with; scores of those the model has not learnt from
     provenance.json    where it came from: run, commit, versions (not part of the version)
     manifest.json      version, contract, and the SHA-256 of every file above
 
@@ -109,7 +109,7 @@ def read_provenance(path: Path) -> dict[str, Any]:
 
 
 def read_reference(path: Path) -> pa.Table:
-    """The training rows that monitoring compares with."""
+    """The rows that monitoring compares with; `churn_probability` is null where the model has learnt from the row."""
     import pyarrow.parquet as pq
 
     return pq.read_table(path / REFERENCE)

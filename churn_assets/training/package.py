@@ -18,6 +18,7 @@ from churn_assets.training.candidate import Candidate
 from churn_assets.training.choose import Choice
 from churn_assets.training.matrix import as_of_of, at_rows
 from churn_assets.training.profit import profit_report
+from churn_assets.training.split import Split
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,7 +62,7 @@ def write_choice(
         card=card(contract, choice, candidates, customers),
         golden=customers.take(shown),
         as_of=at_rows(as_of_of(customers), shown),
-        reference=_reference(scorer, customers, split.train, choice.seed),
+        reference=_reference(scorer, customers, split, choice.seed),
         provenance=provenance,
     )
 
@@ -97,10 +98,15 @@ def _spread(probability: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.
     return order[np.unique(np.linspace(0, len(order) - 1, count).astype(np.int64))]
 
 
-def _reference(scorer: Scorer, customers: pa.Table, train: npt.NDArray[np.int64], seed: int) -> pa.Table:
+def _reference(scorer: Scorer, customers: pa.Table, split: Split, seed: int) -> pa.Table:
+    """Training and validation rows; only the latter have `churn_probability`: what a model says of the rows it learnt
+    from is surer than what it says of new ones, and would look like drift."""
     import pyarrow as pa
 
-    rows = np.sort(np.random.default_rng(seed).permutation(train)[:REFERENCE_ROWS])
+    draw = np.random.default_rng(seed)
+    unseen = draw.permutation(split.validation)[: REFERENCE_ROWS // 2]
+    rows = np.sort(np.concatenate([unseen, draw.permutation(split.train)[: REFERENCE_ROWS - len(unseen)]]))
     sample = customers.take(rows)
     probability = scorer.score_table(sample, at_rows(as_of_of(customers), rows)).probability
-    return without_marks(sample).append_column("churn_probability", pa.array(probability))
+    learnt_from = ~np.isin(rows, unseen)
+    return without_marks(sample).append_column("churn_probability", pa.array(probability, mask=learnt_from))

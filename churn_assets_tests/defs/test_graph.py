@@ -15,7 +15,7 @@ from churn_assets.contract.load import load_contract
 from churn_assets.defs.run import tuning
 from churn_assets.features.encode import encode_table
 from churn_assets.release.state import require_champion
-from churn_assets.scoring.bundle import load_bundle
+from churn_assets.scoring.bundle import load_bundle, read_reference
 from churn_assets.scoring.ladder import read_ladder
 from churn_assets.settings import Settings
 from churn_assets_tests.defs.home import checks, metadata, run, settings
@@ -76,6 +76,16 @@ def test_nothing_below_the_home_is_pickled(made):
         if path.is_file():
             assert path.suffix not in {".pkl", ".pickle", ".joblib", ".pt", ".pth"}, path
             assert path.read_bytes()[:2] not in {b"\x80\x04", b"\x80\x05"}, path
+
+
+def test_the_reference_has_scores_of_customers_the_model_did_not_learn_from(made):
+    of, _, _ = made
+    splits = pq.read_table(of.assets_dir / "splits.parquet")
+    part = dict(zip(splits["customer_id"].to_pylist(), splits["random"].to_pylist(), strict=True))
+    reference = read_reference(require_champion(of.home).path(of.home))
+    scored = dict(zip(reference["custid"].to_pylist(), reference["churn_probability"].to_pylist(), strict=True))
+    assert {part[customer] for customer, score in scored.items() if score is None} == {"train"}
+    assert {part[customer] for customer, score in scored.items() if score is not None} == {"validation"}
 
 
 def test_the_list_holds_the_champions_scores_of_active_customers(made):
