@@ -91,7 +91,8 @@ def try_promotion(
 ) -> Outcome:
     """Hold the gate for one challenger of the ledger, and do what the verdict and the contract's approval say.
 
-    There is no other way to promote. Raises TransitionRefused for a version that is no challenger on its way.
+    There is no other way to promote. Raises TransitionRefused for a version that is no challenger on its way,
+    or if another than the one it was compared with has become champion meanwhile: it stays approved.
     """
     recover(settings)
     found = Ledger(settings.ledger_path).challenger(version)
@@ -229,4 +230,4 @@ def _crown(
         by=by,
         reason=verdict.reason,
     )
-    return move_champion(settings, champion, "promotion", by, verdict.reason, now).to
+    return move_champion(settings, champion, "promotion", by, verdict.reason, now, instead_of=verdict.champion).to
