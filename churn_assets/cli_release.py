@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from churn_assets.terminal import FAILURE, ContractOption, HomeOption, out, plain, settings_of
+from churn_assets.settings import Settings
+from churn_assets.terminal import FAILURE, ContractOption, HomeOption, err, out, plain, settings_of
 
 
 def _not_blank(text: str | None) -> str | None:
@@ -65,6 +66,7 @@ def approve(version: Version, by: By, why: Why, home: HomeOption = None) -> None
     ledger = Ledger(settings.ledger_path)
     found = ledger.challenger(version)
     ledger.approve(version, by, why, sound_hash(settings.home / found.bundle))
+    _waits_no_more(settings, version, f"It was approved by {by}: {why}")
     out.print(
         plain(
             f"challenger {version} is approved by {by}. A running daemon (churn ui) promotes it within "
@@ -76,21 +78,32 @@ def approve(version: Version, by: By, why: Why, home: HomeOption = None) -> None
 
 def reject(version: Version, by: By, why: Why, home: HomeOption = None) -> None:
     """Say no to a challenger; the time until the next retraining doubles."""
-    import os
-    from datetime import UTC, datetime
-
-    from churn_assets.monitoring.addresses import AlertSettings
-    from churn_assets.monitoring.alerts import recover_alert
-    from churn_assets.monitoring.findings import waiting_key
     from churn_assets.release.ledger import Ledger
     from churn_assets.release.moves import recover
 
     settings = settings_of(home)
     recover(settings)
     Ledger(settings.ledger_path).reject(version, by, why)
-    words = f"It was rejected by {by}: {why}"
-    recover_alert(AlertSettings.from_environ(os.environ, settings.home), waiting_key(version), words, datetime.now(UTC))
+    _waits_no_more(settings, version, f"It was rejected by {by}: {why}")
     out.print(plain(f"challenger {version} is rejected by {by}; the champion stays."), soft_wrap=True)
+
+
+def _waits_no_more(settings: Settings, version: str, words: str) -> None:
+    """End the alert that somebody is waited for; what a person said holds, whether it can be told or not."""
+    import os
+    from datetime import UTC, datetime
+
+    from churn_assets.errors import SettingsError
+    from churn_assets.monitoring.addresses import AlertSettings
+    from churn_assets.monitoring.alerts import recover_alert
+    from churn_assets.monitoring.findings import waiting_key
+
+    try:
+        where = AlertSettings.from_environ(os.environ, settings.home)
+    except SettingsError as error:
+        err.print(plain(str(error)), soft_wrap=True)
+        where = AlertSettings(settings.home)
+    recover_alert(where, waiting_key(version), words, datetime.now(UTC))
 
 
 def rollback(

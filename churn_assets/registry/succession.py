@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from churn_assets.scoring.scorer import Scorer
     from churn_assets.training.duel import Verdict
 
-Status = Literal["promoted", "refused", "waiting_approval", "undecided"]
+# undecided: the gate could not be held. overtaken: a person or another run has moved it or the champion meanwhile.
+Status = Literal["promoted", "refused", "waiting_approval", "undecided", "overtaken"]
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,8 @@ def _turn(
 ) -> Outcome:
     try:
         return try_promotion(settings, contract, found.version, labelled, now)
-    except TransitionRefused as error:  # a person, or another run, has moved it on meanwhile
-        return Outcome(found.version, "undecided", str(error))
+    except TransitionRefused as error:
+        return Outcome(found.version, "overtaken", str(error))
 
 
 def try_promotion(

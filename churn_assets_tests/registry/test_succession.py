@@ -218,7 +218,7 @@ def test_a_champion_that_came_while_the_gate_was_held_is_not_replaced_by_its_ver
 
     monkeypatch.setattr(succession, "hold_gate", held_while_a_person_moves_the_champion)
     (outcome,) = promote_waiting(settings, LENIENT, None, NOW)
-    assert (outcome.status, status(settings, new)) == ("undecided", "approved")
+    assert (outcome.status, status(settings, new)) == ("overtaken", "approved")
     assert f"compared with {old}, and {third} is champion by now" in outcome.words
     assert require_champion(tmp_path).version == third
     monkeypatch.undo()
