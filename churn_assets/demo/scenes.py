@@ -159,8 +159,7 @@ class Play:
         return said is not None and said["model_version"] == champion.version
 
     def _verdict(self, before: int) -> Challenger | None:
-        fresh = list(self.ledger.challengers())[: len(self.ledger.challengers()) - before]
-        return next((c for c in fresh if c.verdict is not None), None)
+        return next((c for c in self.ledger.challengers()[before:] if c.verdict is not None), None)
 
 
 def perform(play: Play) -> Steady:

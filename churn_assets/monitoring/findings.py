@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from churn_assets.monitoring.alerts import Alert
@@ -40,27 +39,13 @@ def alerts_of(
     """What the loop's reports give cause to tell. None, or a report that concludes nothing, changes nothing.
 
     `quality` and `drift` hold `windows`, oldest first, each with `status` and `findings` or `drifted`: the
-    newest one that concludes something counts, and drift in a window whose data is broken does not.
-    `performance` holds the table `fall` with `dropped`, `status` and `words`. `decision` holds `kind` and
-    `words`. `promotion` holds `version`, `status` (refused, waiting_approval, promoted, rejected, undecided) and
-    `words`.
+    newest one that concludes something counts, and drift in a window whose data is broken does not. `quality`
+    has `log` with `stale` and `words` once there was a prediction. `performance` holds the table `fall` with
+    `dropped`, `status` and `words`. `decision` holds `kind` and `words`. `promotion` holds `version`, `status`
+    (refused, waiting_approval, promoted, rejected, undecided) and `words`.
     """
     told = _data(quality, decision).also(_staleness(quality)).also(_drift(drift, quality))
     return told.also(_performance(performance)).also(_promotion(promotion))
-
-
-def stale_log(last_scored_at: datetime | None, stale_hours: float, now: datetime) -> Findings:
-    """Whether the log is stale: no prediction for `stale_hours`. Before the first there is nothing to miss.
-
-    Both instants are UTC-aware; 0 hours switch it off.
-    """
-    if last_scored_at is None or stale_hours <= 0:
-        return Findings()
-    hours = (now - last_scored_at).total_seconds() / 3600
-    at = last_scored_at.strftime("%Y-%m-%d %H:%M UTC")
-    if hours < stale_hours:
-        return Findings(over={STALE: f"Predictions come again; the newest is of {at}."})
-    return _stale(f"the newest prediction is of {at}, {hours:.0f} hours ago")
 
 
 def waiting_on_people(waiting: Mapping[str, str]) -> Findings:
@@ -79,12 +64,13 @@ def waiting_key(version: str) -> str:
 def _data(quality: Report | None, decision: Report | None) -> Findings:
     window = _newest(quality, ("ok", "broken"))
     if window is None:
-        if str((decision or {}).get("kind", "")).startswith("investigate"):
+        stale = (quality or {}).get("stale")  # an alert of its own
+        if not stale and str((decision or {}).get("kind", "")).startswith("investigate"):
             return _broken(str((decision or {}).get("words", "")))
         return Findings()
     if window["status"] == "ok":
         return Findings(over={DATA: f"The data of window {_number(window)} is whole again."})
-    found = [one for one in window.get("findings", ()) if one.get("what") != "stale" and one.get("blocks", True)]
+    found = [one for one in window.get("findings", ()) if one.get("blocks", True)]
     if not found:
         return Findings()  # broken by its age alone, which is an alert of its own
     words = "; ".join(str(one.get("words") or f"{one.get('column')}: {one.get('what')}") for one in found)

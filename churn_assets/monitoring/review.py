@@ -234,5 +234,5 @@ def _words(of: Review, found: Mapping[str, Any]) -> list[str]:
     if broken:
         said.append(f"inputs were broken in {', '.join(broken)}: what is estimated there says nothing")
     if left_out := found["labels"]["of_broken_data"]:
-        said.append(f"{left_out:,} final labels are of broken data: nothing is learnt from them, and no fall told by them")
+        said.append(f"{left_out:,} final labels are of broken data: no model learns from them, no fall is seen in them")
     return said

@@ -98,7 +98,8 @@ def rollback(settings: Settings, to: str | None = None, *, by: str, why: str, no
                 f"cannot go back to {target.version}: the manifest of {path} is {found[:12]}, "
                 f"it was {known[:12]} when it became champion; restore it, or name another: --to"
             )
-        return _move(settings, replace(target, since_at=at, by=by, reason=f"rollback: {why}"), "rollback", by, why, at, None)
+        again = replace(target, since_at=at, by=by, reason=f"rollback: {why}")
+        return _move(settings, again, "rollback", by, why, at, None)
 
 
 def history(settings: Settings) -> Sequence[Move]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from churn_assets.monitoring.findings import Findings, alerts_of, stale_log, waiting_key
+from churn_assets.monitoring.findings import Findings, alerts_of, waiting_key
 
 NOW = datetime(2026, 11, 1, 8, 0, tzinfo=UTC)
 
@@ -24,7 +24,8 @@ def told(findings: Findings) -> tuple[set[str], set[str]]:
 SO = {"dropped": True, "status": "ok", "words": "labelled PR-AUC has fallen"}
 BROKEN = {"column": "esent", "what": "spike", "words": "'esent' is 0 in 100 % of rows, usually in 3 %"}
 GAP = {"column": "(traffic)", "what": "gap", "words": "no prediction for 50 hours", "blocks": False}
-STALE = {"column": "", "what": "stale", "words": "the newest prediction is 60 hours old"}
+STALE = {"stale": True, "words": "the log is stale: its newest prediction is 60 hours old"}
+FRESH = {"stale": False, "words": ""}
 
 
 @pytest.mark.parametrize(
@@ -46,8 +47,9 @@ STALE = {"column": "", "what": "stale", "words": "the newest prediction is 60 ho
             {"data_quality"},
             set(),
         ),
-        ({"windows": [window(1, "broken", findings=[STALE])]}, {"stale_log"}, set()),
-        ({"findings": [STALE], "windows": [window(1, "ok")]}, {"stale_log"}, {"data_quality"}),
+        ({"log": STALE, "windows": []}, {"stale_log"}, set()),
+        ({"log": STALE, "windows": [window(1, "ok")]}, {"stale_log"}, {"data_quality"}),
+        ({"log": FRESH, "windows": []}, set(), {"stale_log"}),
     ],
 )
 def test_the_newest_window_that_concludes_something_decides_about_the_data(quality, raised, over):
@@ -71,6 +73,7 @@ def test_a_decision_to_look_at_the_data_is_told_where_the_quality_report_is_sile
     decision = {"kind": "investigate_data", "words": "the log is unreadable"}
     assert told(alerts_of(decision=decision)) == ({"data_quality"}, set())
     assert told(alerts_of({"windows": [window(1, "ok")]}, decision=decision)) == (set(), {"data_quality"})
+    assert told(alerts_of({"stale": True, "log": STALE, "windows": []}, decision=decision)) == ({"stale_log"}, set())
     assert told(alerts_of(decision={"kind": "retrain", "words": "drift"})) == (set(), set())
 
 
@@ -151,27 +154,21 @@ def test_who_waits_for_approval_is_told_with_the_commands():
     assert "`churn approve 7 --by NAME --why TEXT`" in alert.words
 
 
-@pytest.mark.parametrize(
-    ("age_hours", "limit", "raised", "over"),
-    [
-        (None, 48, set(), set()),
-        (47, 48, set(), {"stale_log"}),
-        (48, 48, {"stale_log"}, set()),
-        (500, 0, set(), set()),
-    ],
-)
-def test_a_log_is_stale_after_its_hours_and_never_before_the_first_prediction(age_hours, limit, raised, over):
-    last = None if age_hours is None else NOW - timedelta(hours=age_hours)
-    assert told(stale_log(last, limit, NOW)) == (raised, over)
-
-
 STATUS = st.sampled_from(["ok", "broken", "insufficient", "stable", "drift", "unknown", "odd"])
 WINDOWS = st.lists(
     st.fixed_dictionaries({"status": STATUS}, optional={"window": st.integers(), "drifted": st.just(["a"])})
 )
 FALL = st.fixed_dictionaries({}, optional={"dropped": st.booleans(), "status": STATUS})
 REPORT = st.none() | st.fixed_dictionaries(
-    {}, optional={"windows": WINDOWS, "dropped": st.booleans(), "kind": STATUS, "version": st.text(), "status": STATUS, "fall": FALL}
+    {},
+    optional={
+        "windows": WINDOWS,
+        "dropped": st.booleans(),
+        "kind": STATUS,
+        "version": st.text(),
+        "status": STATUS,
+        "fall": FALL,
+    },
 )
 
 
