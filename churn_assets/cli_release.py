@@ -42,7 +42,8 @@ def retrain(
     recover(settings)
     limits = load_contract(settings.contract_path).monitoring
     asked = Asked("hand", f"{now:%Y%m%dT%H%M%S%f}", by, why)
-    kept = decide_now(settings, limits, read_reports(settings), asked, now)
+    reports = read_reports(settings)
+    kept = decide_now(settings, limits, reports, asked, now)
     out.print(plain(f"{kept.decision.kind.replace('_', ' ')}: {kept.decision.words}"), soft_wrap=True)
     if kept.request is None:
         raise typer.Exit(FAILURE)
@@ -54,6 +55,10 @@ def retrain(
         ),
         soft_wrap=True,
     )
+    seen = reports.performance.get("made_at")
+    labels = f"labels that monitor saw at {seen}" if seen else "the table alone: monitor has seen no labels yet"
+    more = "dagster job execute -m churn_assets.definitions -j monitor"
+    out.print(plain(f"It learns from {labels}; for newer ones, first: {more}"), soft_wrap=True)
 
 
 def approve(version: Version, by: By, why: Why, home: HomeOption = None) -> None:
@@ -122,7 +127,7 @@ def rollback(
 
 
 def history(
-    as_json: Annotated[bool, typer.Option("--json", help="Moves, approvals and decisions, as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Moves, approvals, decisions and verdicts, as JSON.")] = False,
     home: HomeOption = None,
 ) -> None:
     """Who moved the champion, approved or rejected what, when and why; the oldest first."""
@@ -139,7 +144,10 @@ def history(
             {"at": k.decided_at.isoformat(), "kind": k.decision.kind, "words": k.decision.words, "request": k.request}
             for k in reversed(Ledger(settings.ledger_path).decisions(1000))
         ]
-        typer.echo(json.dumps({"events": [to_json(event) for event in events], "decisions": told}, indent=2))
+        ledger = Ledger(settings.ledger_path)
+        verdicts = [{"version": c.version, "status": c.status, "verdict": c.verdict} for c in ledger.challengers()]
+        found = {"events": [to_json(event) for event in events], "decisions": told, "verdicts": verdicts}
+        typer.echo(json.dumps(found, indent=2))
         return
     if not events:
         champion = read_champion(settings.home)

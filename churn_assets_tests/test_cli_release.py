@@ -87,8 +87,10 @@ def test_a_retraining_is_asked_for_by_hand_once_at_a_time(home):
     assert "dagster job execute" in done.stdout
     assert [r.key for r in Ledger(settings.ledger_path).open_requests()] == [key]
     assert "one at a time" in churn("retrain", *WHO, home=settings.home).stdout
-    decisions = json.loads(churn("history", "--json", home=settings.home).stdout)["decisions"]
-    assert [d["kind"] for d in decisions] == ["wait", "retrain", "wait"]
+    assert "the table alone: monitor has seen no labels yet" in done.stdout
+    told = json.loads(churn("history", "--json", home=settings.home).stdout)
+    assert [d["kind"] for d in told["decisions"]] == ["wait", "retrain", "wait"]
+    assert told["verdicts"] == [{"version": versions[1], "status": "rejected", "verdict": {}}]
 
 
 def test_who_and_why_must_be_said(home):
