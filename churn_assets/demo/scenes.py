@@ -11,10 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from churn_assets.contract.load import load_contract
+from churn_assets.defs.run import runs_under_way
 from churn_assets.demo.stage import Stage
 from churn_assets.demo.traffic import Client, Customers, Steady, draw
 from churn_assets.errors import DemoFailed
+from churn_assets.monitoring.addresses import AlertSettings
+from churn_assets.monitoring.alert_book import Entry
+from churn_assets.monitoring.alerts import open_alerts
+from churn_assets.monitoring.findings import DATA
 from churn_assets.monitoring.windows import DRIFT_JSON, QUALITY_JSON, read_report, read_windows
+from churn_assets.predlog.warehouse import pending
 from churn_assets.release.ledger import Ledger
 from churn_assets.release.records import Challenger, Kept
 from churn_assets.release.state import Champion, read_champion, require_champion
@@ -84,6 +90,8 @@ class Play:
         if len(self.ledger.requests()) != asked:
             raise DemoFailed("a retraining was asked for on broken data, expected none; read churn history")
         self.tell(f"no retraining: {decided.decision.words}")
+        told = self.stage.wait_for("the alert", self._data_alert, _MINUTE)
+        self.tell(f"alert: {told.title}")
 
     def scene_equal(self, champion: Champion) -> Challenger:
         """The pipeline is mended, somebody asks for a model all the same: it is no better, and stays out."""
@@ -103,6 +111,14 @@ class Play:
             )
         self.tell(f"challenger {judged.version} stays out: {judged.words}")
         return judged
+
+    def settle(self) -> None:
+        """Let the last runs come to their end, so that nothing is left half done in the home that is looked at."""
+        self.stage.stop("service")
+        settings = self.settings
+        self.stage.wait_for(
+            "the last runs", lambda: not pending(settings.predlog_dir) and not runs_under_way(settings), _MINUTE
+        )
 
     def send(self, words: str, customers: Customers) -> None:
         """Ask about all of them. Raises DemoFailed if one request was not answered."""
@@ -147,6 +163,10 @@ class Play:
                 return read_report(self.settings, window, name)
         return None
 
+    def _data_alert(self) -> Entry | None:
+        found = open_alerts(AlertSettings.from_environ(self.stage.environ, self.settings.home))
+        return next((entry for entry in found if entry.key == DATA), None)
+
     def _another(self, before: Champion) -> Champion | None:
         now = read_champion(self.settings.home)
         refused = self.ledger.challengers("refused")
@@ -176,4 +196,5 @@ def perform(play: Play) -> Steady:
         play.scene_equal(champion)
     if steady.client.failed:
         raise DemoFailed(f"{steady.client.failed} of {steady.client.asked} steady requests failed, expected none")
+    play.settle()
     return steady
