@@ -1,4 +1,4 @@
-"""Microseconds for one customer, from encoded columns to a probability, for each kind of model.
+"""Microseconds for one customer, for each kind of model: the arrays' way, and the service's over Python floats.
 
 python -m benchmarks.one_row [repeats]
 """
@@ -10,6 +10,7 @@ import itertools
 import statistics
 import sys
 import time
+from array import array
 from collections.abc import Callable
 
 import numpy as np
@@ -19,6 +20,8 @@ from benchmarks.batch_scoring import PARAMS, ROUNDS, TRAINING_ROWS
 from benchmarks.customers import AS_OF, CONTRACT, churned, typed
 from churn_assets.features.compile import as_of_days, compile_features
 from churn_assets.features.encode import encode_rows, encode_table
+from churn_assets.features.one_row import RowReader
+from churn_assets.features.scalar import scalar_features
 from churn_assets.scoring.calibration import Platt
 from churn_assets.scoring.encoding import PiecewiseEncoding
 from churn_assets.scoring.models import (
@@ -30,6 +33,8 @@ from churn_assets.scoring.models import (
     Net,
     NetworkModel,
 )
+from churn_assets.scoring.one_margin import margin_of_one
+from churn_assets.scoring.one_row import OneRow
 from churn_assets.scoring.scorer import Bands, Scorer, Thresholds
 
 WIDTH = 128
@@ -72,18 +77,30 @@ def main(repeats: int = 3000) -> str:
     one = {name: values[:1] for name, values in columns.items()}
     row = {k: v.isoformat() if hasattr(v, "isoformat") else v for k, v in table.slice(0, 1).to_pylist()[0].items()}
     scorer = Scorer(CONTRACT, program, made["boosted"], Platt(1.0, 0.0), Thresholds({"f1": 0.5}, "f1"), Bands(0.3, 0.7))
-    parts = [
+    arrays = [
         f"checking and encoding {microseconds(lambda: encode_rows(CONTRACT, [row]), repeats):.0f}",
         f"features {microseconds(lambda: program(one, as_of), repeats):.0f}",
         f"calibration {microseconds(lambda: scorer.calibration.apply(np.zeros(1)), repeats):.0f}",
     ]
+    reader, features = RowReader(CONTRACT), scalar_features(CONTRACT, program)
+    cells = reader(row)
+    values = array("f", features(cells, as_of)).tolist()
+    floats = [
+        f"checking and reading {microseconds(lambda: reader(row), repeats):.0f}",
+        f"features {microseconds(lambda: features(cells, as_of), repeats):.0f}",
+    ]
     for kind, model in made.items():
         own = dataclasses.replace(scorer, model=model)
-        parts.append(
+        quick, margin = OneRow(own), margin_of_one(model)
+        arrays.append(
             f"{kind} model {microseconds(lambda m=model: m.margin(matrix[:1]), repeats):.0f}, "
             f"in all {microseconds(lambda s=own: s.score(one, as_of), repeats):.0f}"
         )
-    return f"one row, us: {'; '.join(parts)}"
+        floats.append(
+            f"{kind} model {microseconds(lambda m=margin: m(values), repeats):.0f}, "
+            f"in all with checks and warnings {microseconds(lambda q=quick: q.score(row, as_of), repeats):.0f}"
+        )
+    return f"one row as the service scores it, us: {'; '.join(floats)}\none row as arrays, us: {'; '.join(arrays)}"
 
 
 if __name__ == "__main__":

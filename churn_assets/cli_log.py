@@ -69,9 +69,11 @@ def log_ingest(
     """Take the log into the warehouse, as the job `ingest_log` does, and publish a copy for `churn log query`."""
     settings = settings_of(home, contract)
     from churn_assets.contract.load import load_contract
+    from churn_assets.monitoring.full import note_open
     from churn_assets.predlog.warehouse import ingest
 
-    done = ingest(settings, load_contract(settings.contract_path), rebuild=rebuild)
+    loaded = load_contract(settings.contract_path)
+    done = ingest(settings, loaded, rebuild=rebuild)
     if not settings.warehouse_dir.exists():
         out.print(f"{settings.predlog_dir}: no log yet; `churn serve` answers and logs", soft_wrap=True)
         return
@@ -84,6 +86,7 @@ def log_ingest(
     said += f"; {done.archived:,} archives made" if done.archived else ""
     said += f"; {done.missing:,} segments lie nowhere any more" if done.missing else ""
     out.print(said, soft_wrap=True)
+    note_open(settings, loaded)
 
 
 @log_app.command("query", epilog='Example: [bold]churn log query "select count(*) from predictions"[/bold]')

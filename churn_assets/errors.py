@@ -152,7 +152,9 @@ class Violation:
 
 
 def shown(value: object) -> str:
-    """A value as an error tells it: short, on one line."""
+    """A value as an error tells it: short, on one line, with the words that JSON and TOML have."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
     try:
         text = repr(value)
     except ValueError:  # an integer of thousands of digits

@@ -432,6 +432,27 @@ def test_every_decision_is_in_the_index():
         assert f"{number}. [{words}]({path.name})" in index
 
 
+def test_every_benchmark_is_told_of_is_run_once_and_has_a_result():
+    from benchmarks.__main__ import SCRIPTS, sections_of
+
+    folder = ROOT / "benchmarks"
+    table = (folder / "README.md").read_text(encoding="utf-8")
+    files = (path for path in folder.glob("*.py") if path.stem not in ("__main__", "clients"))
+    scripts = {path.stem for path in files if "__main__" in path.read_text(encoding="utf-8")}
+    assert set(re.findall(r"^\| `python -m benchmarks\.(\w+)", table, re.M)) == scripts
+    assert sorted(SCRIPTS) == sorted(scripts - {"serving_faults", "serving_soak"})
+    assert set(sections_of((folder / "RESULTS.md").read_text(encoding="utf-8"))) == scripts
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "benchmarks" / "README.md"], ids=lambda p: str(p.relative_to(ROOT)))
+def test_nothing_is_told_twice_in_a_table_or_list(page):
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    for part in re.split(r"\n\s*\n", text):
+        rows = [line for line in part.splitlines() if re.match(r"\||- |\d+\. ", line) and not line.startswith("| --")]
+        firsts = [line.split(" | ")[0] if line[0] == "|" else line for line in rows]
+        assert len(firsts) == len(set(firsts)), [row for row in firsts if firsts.count(row) > 1]
+
+
 def test_every_command_has_help_with_an_example():
     """Walks the commands as they are registered, in whatever file they stand."""
     with warnings.catch_warnings():

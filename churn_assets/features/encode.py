@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.model import Column, Contract, Kind
-from churn_assets.errors import RowsRejected, Violation
+from churn_assets.errors import RowsRejected, Violation, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,7 +72,7 @@ def _codes(column: Column, values: Any) -> npt.NDArray[np.int32]:
     if pc.any(unknown).as_py():
         rows = np.flatnonzero(unknown.to_numpy(zero_copy_only=False))
         raise RowsRejected(
-            [Violation(int(r), column.name, _shown(values[int(r)].as_py()), expectation(column)) for r in rows[:1000]]
+            [Violation(int(r), column.name, shown(values[int(r)].as_py()), expectation(column)) for r in rows[:1000]]
         )
     return np.asarray(pc.fill_null(found, -1).to_numpy(zero_copy_only=False), dtype=np.int32)
 
@@ -121,7 +121,7 @@ def _cell(
         return None
     cell = read(column, value)
     if cell is None:
-        violations.append(Violation(index, column.name, _shown(value), expectation(column)))
+        violations.append(Violation(index, column.name, shown(value), expectation(column)))
     return cell
 
 
@@ -207,11 +207,3 @@ def expectation(column: Column) -> str:
 
 def _bound(bound: float | str) -> str:
     return f"{bound:g}" if isinstance(bound, float) else bound
-
-
-def _shown(value: object) -> str:
-    try:
-        text = repr(value)  # line breaks escaped: a message is one line
-    except ValueError:  # an integer of thousands of digits
-        text = "a very long number"
-    return text if len(text) <= 60 else text[:57] + "..."

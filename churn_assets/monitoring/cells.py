@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from churn_assets.contract.model import Column, Kind
+from churn_assets.predlog.schema import literal, quoted
 
 NAN = "CAST('nan' AS DOUBLE)"
 TEXTS = frozenset({Kind.CATEGORY, Kind.TEXT, Kind.ID})
@@ -23,11 +24,6 @@ _SQL_TYPES: Mapping[Kind, str] = {
     Kind.BOOLEAN: "BOOLEAN",
     Kind.DATE: "DATE",
 }
-
-
-def quoted(name: str) -> str:
-    """A name as SQL reads it, whatever is in it."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 @dataclass(frozen=True)
@@ -63,14 +59,15 @@ class Cells:
         return self.value if self.column.kind in TEXTS else f"coalesce(CAST({self.value} AS DOUBLE), {NAN})"
 
     def aggregates(self, bounds: tuple[float, float] | None) -> Iterator[str]:
-        """Missing, unreadable, infinite, outside `bounds`, lowest and highest finite value."""
+        """Missing, unreadable, infinite, outside `bounds` (a category: no choice), lowest and highest finite value."""
         value, text = self.value, self._as_text
         wrong = f"count(*) FILTER ({value} IS NULL AND {text} IS NOT NULL AND lower({text}) <> 'nan')"
         unreadable = wrong if self._foreign else "0"
         yield f"count(*) - count({value}) - {unreadable}"
         yield unreadable
         if self.column.kind not in ORDERED:
-            yield from ("0", "0", "NULL", "NULL")
+            choices = ", ".join(map(literal, self.column.choices))
+            yield from ("0", f"count(*) FILTER ({value} NOT IN ({choices}))" if choices else "0", "NULL", "NULL")
             return
         finite = f"isfinite({value})"
         beyond = f"NOT {value} BETWEEN {bounds[0]!r} AND {bounds[1]!r}" if bounds else "false"

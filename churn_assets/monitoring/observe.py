@@ -15,13 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.model import Column, Contract, Kind
-from churn_assets.monitoring.cells import AGGREGATES, COUNTED, NAN, ORDERED, Cells, quoted
+from churn_assets.monitoring.cells import AGGREGATES, COUNTED, NAN, ORDERED, Cells
+from churn_assets.predlog.schema import holder, quoted
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 SAMPLE_ROWS = 20_000
 MOST_LEVELS = 200  # of a category; more is an id in the wrong column
+REST = "(all others)"
 SCORE, POSITIVE_RATE = "(score)", "(positive rate)"  # no column of a contract can be mistaken for them
 
 Bounds = Mapping[str, tuple[float, float]]
@@ -31,8 +33,9 @@ Bounds = Mapping[str, tuple[float, float]]
 class Facts:
     """Counts of one column over all rows. `low`, `high`: of finite values (days since 1970 for dates).
 
-    `outside` are finite values beyond the bounds that were handed in; `top` is the most frequent number of
-    the sample with its share of the rows there; `levels` rows by level, of categories and booleans.
+    `outside` are finite values beyond the bounds that were handed in, of a category those that are no choice of
+    the contract; `top` is the most frequent number of the sample with its share of the rows there; `levels` rows
+    by level, of categories and booleans, beyond MOST_LEVELS all together as REST.
     """
 
     kind: Kind
@@ -113,11 +116,8 @@ def observe(
     cells that cannot be are counted as unreadable. Memory is bounded by SAMPLE_ROWS and the distinct levels.
     """
     there = {row[0].lower(): row[1] for row in connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()}
-    columns = [
-        Cells(column, prefix + column.name, there[(prefix + column.name).lower()])
-        for column in contract.scoring_columns
-        if (prefix + column.name).lower() in there
-    ]
+    places = [(column, holder(there, prefix + column.name, column.kind)) for column in contract.scoring_columns]
+    columns = [Cells(column, name, there[name.lower()]) for column, name in places if name.lower() in there]
     parts = ["count(*)", "count(score)", "count(*) FILTER (score IS NOT NULL AND decision)"]
     for cells in columns:
         parts += cells.aggregates((bounds or {}).get(cells.column.name))
@@ -137,7 +137,9 @@ def observe(
             low=low,
             high=high,
             top=_top(sample, cells.column) if cells.column.kind in ORDERED else None,
-            levels=_levels(connection, relation, cells) if cells.column.kind in COUNTED else None,
+            levels=_levels(connection, relation, cells, rows - missing - unreadable)
+            if cells.column.kind in COUNTED
+            else None,
         )
     return Content(rows, facts, sample, scored, positives, rows - scored)
 
@@ -158,9 +160,11 @@ def _top(sample: pa.Table, column: Column) -> tuple[float, float] | None:
     return float(values[most]), float(counts[most]) / len(numbers)
 
 
-def _levels(connection: Any, relation: str, cells: Cells) -> dict[str, int]:
+def _levels(connection: Any, relation: str, cells: Cells, values: int) -> dict[str, int]:
     query = (
         f"SELECT CAST({cells.value} AS VARCHAR) AS level, count(*) AS rows FROM {relation} "
         f"WHERE {cells.value} IS NOT NULL GROUP BY level ORDER BY rows DESC, level LIMIT {MOST_LEVELS}"
     )
-    return dict(connection.execute(query).fetchall())
+    found: dict[str, int] = dict(connection.execute(query).fetchall())
+    rest = values - sum(found.values())
+    return {**found, REST: rest} if rest else found

@@ -102,7 +102,7 @@ def _by_distance(reference: Reference, before: Matrix, names: list[str]) -> Call
         return squared
 
     limit = np.quantile(distance(before), _QUANTILE)
-    return lambda rows: np.isinf(rows).any(axis=1) | (distance(rows) > limit)
+    return lambda rows: _beyond(rows).any(axis=1) | (distance(rows) > limit)
 
 
 def _by_isolation(reference: Reference, before: Matrix, names: list[str]) -> Callable[[Matrix], Flags]:
@@ -111,11 +111,17 @@ def _by_isolation(reference: Reference, before: Matrix, names: list[str]) -> Cal
     middle = np.nanmean(np.where(np.isfinite(before), before, np.nan), axis=0)
     forest = IsolationForest(n_estimators=100, random_state=0).fit(_filled(before, middle))
     limit = np.quantile(forest.score_samples(_filled(before, middle)), 1 - _QUANTILE)
-    return lambda rows: np.isinf(rows).any(axis=1) | (forest.score_samples(_filled(rows, middle)) < limit)
+    return lambda rows: _beyond(rows).any(axis=1) | (forest.score_samples(_filled(rows, middle)) < limit)
 
 
 def _filled(rows: Matrix, middle: Matrix) -> Matrix:
-    found: Matrix = np.where(np.isfinite(rows), rows, middle)
+    found: Matrix = np.where(np.isfinite(rows) & ~_beyond(rows), rows, middle)
+    return found
+
+
+def _beyond(rows: Matrix) -> Flags:
+    """Numbers too large to be squared or for a tree's single precision; infinite ones are."""
+    found: Flags = np.abs(rows) > np.finfo(np.float32).max
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.contract.policy import Monitoring
-from churn_assets.monitoring.observe import Content, Facts
+from churn_assets.monitoring.observe import REST, Content, Facts
 from churn_assets.monitoring.reference import Reference
 from churn_assets.monitoring.traffic import Traffic, usual
 
@@ -82,13 +82,12 @@ def _range(column: Column, here: Facts, reference: Reference, limits: Monitoring
                 f"{share:.1%} of '{name}' lie outside {low:g} to {high:g}, the training range; is the unit the same?"
             )
             yield _finding(name, "outside", share, usually, words)
-    if column.kind is Kind.CATEGORY and here.levels:
-        unknown = {level: count for level, count in here.levels.items() if level not in column.choices}
-        share = sum(unknown.values()) / rows
-        if unknown:
-            most = max(unknown, key=lambda level: (unknown[level], level))
-            words = f"{share:.1%} of '{name}' are no choice of the contract, most of them '{most}'; add it, or mend it"
-            yield _finding(name, "unknown category", share, 0.0, words, share >= limits.outside_share)
+    if column.kind is Kind.CATEGORY and here.outside:
+        unknown = {n: count for n, count in (here.levels or {}).items() if n not in (*column.choices, REST)}
+        most = max(unknown, key=lambda level: (unknown[level], level), default=REST)
+        share = here.outside / rows
+        words = f"{share:.1%} of '{name}' are no choice of the contract, most often '{most}'; add it, or mend it"
+        yield _finding(name, "unknown category", share, 0.0, words, share >= limits.outside_share)
 
 
 def _one_value(

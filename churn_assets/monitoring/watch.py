@@ -58,7 +58,7 @@ def report_quality(settings: Settings, contract: Contract, now: dt.datetime) -> 
         "status": told[-1]["status"] if told else INSUFFICIENT,
         "stale": log["stale"],
         "blocks": log["stale"] or bool(told and told[-1]["status"] == BROKEN),
-        "words": "; ".join(filter(None, [told[-1]["words"] if told else waiting.words, log["words"], subject.words])),
+        "words": _joined(told[-1]["words"] if told else waiting.words, log["words"], subject.words),
         "open": asdict(waiting),
         "log": log,
         "windows": told[-NEWEST:],
@@ -97,7 +97,8 @@ def _judge(connection: Any, subject: Subject, window: Window, before: list[Traff
         content = look(connection, subject, window)
         missing = {name: facts.missing / max(1, facts.rows) for name, facts in content.facts.items()}
         findings = check_columns(content, subject.reference, subject.contract, subject.limits) + findings
-    status = status_of(window.customers, findings, subject.limits)
+    # The log's own count: it may have forgotten rows since the window was closed.
+    status = status_of(traffic.customers, findings, subject.limits)
     if subject.reference is None and status != BROKEN:
         status = INSUFFICIENT
     return {
@@ -107,19 +108,24 @@ def _judge(connection: Any, subject: Subject, window: Window, before: list[Traff
         "findings": [finding.to_json() for finding in findings],
         "missing": missing,
         "traffic": asdict(traffic),
-        "words": _said(window, status, [f.words for f in findings if f.blocks], subject),
+        "words": _said(window, traffic.customers, status, [f.words for f in findings if f.blocks], subject),
     }
 
 
-def _said(window: Window, status: str, broken: list[str], subject: Subject) -> str:
+def _said(window: Window, customers: int, status: str, broken: list[str], subject: Subject) -> str:
     named = f"window {window.window}"
     if status == INSUFFICIENT:
-        if window.customers < subject.limits.floor:
-            return f"{named}: {window.customers:,} customers are too few to say, the floor is {subject.limits.floor:,}"
+        if customers < subject.limits.floor:
+            return f"{named}: {customers:,} customers are too few to say, the floor is {subject.limits.floor:,}"
         return f"{named}: {subject.words}"
     if status == BROKEN:
         return f"{named}: the data is broken: {'; '.join(broken)}"
-    return f"{named}: the data is whole, {window.customers:,} customers"
+    return f"{named}: the data is whole, {customers:,} customers"
+
+
+def _joined(said: str, *more: str) -> str:
+    """All that is not said already."""
+    return "; ".join([said, *(words for words in more if words and words not in said)])
 
 
 def _log(connection: Any, subject: Subject, now: dt.datetime) -> Report:

@@ -132,7 +132,8 @@ def _judged(subject: Subject, window: Window, content: Content | None, data: str
             "multivariate": asdict(separate(before.sample, content.sample, subject.watched)),
             "outliers": find_outliers(subject.reference, content.sample, subject.watched, limits.outliers).to_json(),
         }
-    status = _status(subject, window, judged)
+    customers = content.rows if content else window.customers  # fewer, if the log has forgotten some
+    status = _status(subject, customers, judged)
     named = drifted(judged) if status == DRIFT else []
     return {
         **asdict(window),
@@ -145,7 +146,7 @@ def _judged(subject: Subject, window: Window, content: Content | None, data: str
         "columns": [one.to_json() for one in judged],
         **extra,
         "page": None,
-        "words": _said(subject, window, status, named, data),
+        "words": _said(subject, window, customers, status, named, data),
     }
 
 
@@ -153,20 +154,21 @@ def _score(content: Content | None) -> Report:
     if content is None or not content.scored:
         return {"mean": None, "positive_share": None, "rows": 0}
     score = content.sample["score"].to_numpy()
-    mean = float(score[np.isfinite(score)].mean())
+    score = score[np.isfinite(score)]
+    mean = float(score.mean()) if len(score) else None  # the champion's few rows may not be in the sample
     return {"mean": mean, "positive_share": content.positives / content.scored, "rows": content.scored}
 
 
-def _status(subject: Subject, window: Window, judged: list[Judged]) -> str:
-    if window.customers < subject.limits.floor:
+def _status(subject: Subject, customers: int, judged: list[Judged]) -> str:
+    if customers < subject.limits.floor:
         return INSUFFICIENT
     if all(one.drifts is None for one in judged):
         return UNKNOWN
     return DRIFT if drifted(judged) else STABLE
 
 
-def _said(subject: Subject, window: Window, status: str, named: list[str], data: str) -> str:
-    head = f"window {window.window}, {window.customers:,} customers: "
+def _said(subject: Subject, window: Window, customers: int, status: str, named: list[str], data: str) -> str:
+    head = f"window {window.window}, {customers:,} customers: "
     match status:
         case "insufficient":
             return f"{head}too few to say, the floor is {subject.limits.floor:,}"

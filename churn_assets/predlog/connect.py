@@ -5,18 +5,16 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from churn_assets.errors import ChurnError, LogUnavailable, WarehouseCorrupt, WarehouseLocked
-from churn_assets.predlog.published import FILE, PUBLISHED
+from churn_assets.predlog.published import FILE, PUBLISHED, holder_of
 
 _LOCK = ".ingest.lock"
 _LONGEST_WAIT_S = 1.0
-_HOLDER = re.compile(r"PID (\d+)")
 
 
 @contextlib.contextmanager
@@ -76,9 +74,8 @@ def _connect(path: Path) -> Any:
 
 def _told(path: Path, error: Exception) -> ChurnError:
     words = " ".join(str(error).split())
-    if "lock" in words and "Could not set" in words:
-        holder = _HOLDER.search(words)
-        return _locked(path, holder[1] if holder else "")
+    if (holder := holder_of(words)) is not None:
+        return _locked(path, holder)
     if "No space left" in words or "not permitted" in words or "Permission denied" in words:
         return LogUnavailable(f"{path}: cannot be written ({words[:200]}); free the disk or mend its permissions")
     return WarehouseCorrupt(
@@ -86,8 +83,7 @@ def _told(path: Path, error: Exception) -> ChurnError:
     )
 
 
-def _locked(path: Path, holder: str) -> WarehouseLocked:
-    who = f"process {holder}" if holder else "another process"
+def _locked(path: Path, who: str) -> WarehouseLocked:
     copy = path.with_name(PUBLISHED).name
     return WarehouseLocked(f"{path} is open in {who}, expected nobody; wait for it or close it, and read {copy}")
 
@@ -97,7 +93,7 @@ def _take(handle: int, folder: Path) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.pread(handle, 20, 0).decode(errors="replace").strip()
-        raise _locked(folder / FILE, holder) from None
+        raise _locked(folder / FILE, f"process {holder}" if holder else "another process") from None
     os.ftruncate(handle, 0)
     os.pwrite(handle, str(os.getpid()).encode(), 0)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from churn_assets.errors import NothingIngested, WarehouseCorrupt
+from churn_assets.errors import NothingIngested, WarehouseCorrupt, WarehouseLocked
 from churn_assets.predlog.segment import sync_folder
 from churn_assets.settings import Settings
 
@@ -21,7 +22,7 @@ def open_published(settings: Settings) -> Iterator[Any]:
     """A read-only DuckDB connection to the log as it was ingested last; its time zone is UTC.
 
     The ingest replaces the file under its name: who has it open goes on with what they opened. Raises
-    NothingIngested, WarehouseCorrupt.
+    NothingIngested, WarehouseCorrupt, WarehouseLocked (somebody has the copy open for writing).
     """
     path = settings.warehouse_dir / PUBLISHED
     if not path.is_file():
@@ -35,6 +36,11 @@ def open_published(settings: Settings) -> Iterator[Any]:
         connection = duckdb.connect(str(path), read_only=True)
     except duckdb.Error as error:
         words = " ".join(str(error).split())[:200]
+        if (holder := holder_of(str(error))) is not None:
+            raise WarehouseLocked(
+                f"{path} is open for writing in {holder}, expected readers only; close it there and open it read-only "
+                "(`duckdb -readonly`)"
+            ) from error
         advice = "make it again: `churn log ingest --rebuild`"
         raise WarehouseCorrupt(f"{path} cannot be opened ({words}); {advice}") from error
     try:
@@ -42,6 +48,14 @@ def open_published(settings: Settings) -> Iterator[Any]:
         yield connection
     finally:
         connection.close()
+
+
+def holder_of(error: str) -> str | None:
+    """Who has the database open, by DuckDB's words; None if they are about something else than its lock."""
+    if "lock" not in error or "Could not set" not in error:
+        return None
+    found = re.search(r"PID (\d+)", error)
+    return f"process {found[1]}" if found else "another process"
 
 
 def publish(folder: Path) -> bool:
@@ -53,7 +67,9 @@ def publish(folder: Path) -> bool:
     if not source.exists() or (target.exists() and target.stat().st_mtime_ns >= source.stat().st_mtime_ns):
         return False
     temporary = target.with_suffix(".tmp")
+    temporary.unlink(missing_ok=True)
     shutil.copyfile(source, temporary)
+    temporary.chmod(0o444)  # who opened it for writing would keep every reader out
     handle = os.open(temporary, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -116,6 +116,15 @@ def _own_columns(connection: Any, contract: Contract) -> list[str]:
     return done
 
 
+def holder(there: Mapping[str, str], name: str, kind: Kind) -> str:
+    """Which of a table's columns (small letters -> type) has the values of `name` under a contract that gave it `kind`.
+
+    That is `name`, unless a newer contract of another kind has taken that name.
+    """
+    older = _typed(name, TYPES[kind])
+    return older if there.get(name.lower()) != TYPES[kind] and older.lower() in there else name
+
+
 def targets(connection: Any, contract: Contract) -> dict[str, str]:
     """Column of the contract -> column of the table that holds its values; added if there is none of its type."""
     there, found = columns_of(connection), {}

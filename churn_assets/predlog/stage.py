@@ -187,7 +187,7 @@ def _insert(connection: Any, place: Place, fingerprint: str, contract: Contract 
         for column, target in place.targets[fingerprint].items():
             own.append(quoted(target))
             cell = f"features.{quoted(column)}"
-            cells.append(f"left({cell}, 10)::DATE" if kinds[column] is Kind.DATE else cell)
+            cells.append(_within(f"left({cell}, 10)::DATE", cell) if kinds[column] is Kind.DATE else cell)
     where = f"{literal(place.name)}, {place.base} + number"
     counts.predictions += _rows(connection.execute(
         f"INSERT INTO predictions (segment, seq, {', '.join(own)}) "
@@ -210,7 +210,12 @@ def _insert(connection: Any, place: Place, fingerprint: str, contract: Contract 
 
 
 def _read(column: str) -> str:
-    return f"{column}::TIMESTAMPTZ AT TIME ZONE 'UTC'" if column in _INSTANTS else quoted(column)
+    return _within(f"{column}::TIMESTAMPTZ AT TIME ZONE 'UTC'", column) if column in _INSTANTS else quoted(column)
+
+
+def _within(value: str, text: str) -> str:
+    """SQL of an instant or a day that Python has too: 'infinity' and years before 1 are a mistake."""
+    return f"CASE WHEN {text} IS NULL OR year({value}) BETWEEN 1 AND 9999 THEN {value} ELSE error('no day') END"
 
 
 def _rows(result: Any) -> int:

@@ -117,9 +117,12 @@ class Checker:
     def canonical(self, line: bytes, number: int) -> bytes:
         """A line that was taken, its number inside, spelled as DuckDB reads it: instants in UTC, days, booleans.
 
-        Raises Refused for an instant or a day that is none.
+        Raises Refused for an instant or a day that is none, and for bytes that are no text in what nobody reads.
         """
-        row: dict[str, Any] = msgspec.json.decode(line)
+        try:
+            row: dict[str, Any] = msgspec.json.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Refused(f"no JSON: {error}") from None
         for name in _INSTANTS:
             if name in row:
                 row[name] = _instant(name, row[name])

@@ -13,7 +13,7 @@ import numpy as np
 
 from churn_assets.contract.expressions import parse_rules
 from churn_assets.contract.model import Contract, Severity
-from churn_assets.errors import DataError, RowsRejected, Violation
+from churn_assets.errors import DataError, RowsRejected, Violation, shown
 from churn_assets.features.one_row import RowReader
 from churn_assets.features.scalar import scalar_features, scalar_rules
 from churn_assets.scoring.calibration import Beta, Calibration, Identity, Isotonic, Platt
@@ -84,7 +84,7 @@ def rule_violations(contract: Contract, row: Mapping[str, object], name: str, in
     """What is told of a row that breaks the rule `name`: its first column, and the rule."""
     expression = next(rule for rule in parse_rules(contract) if rule.name == name)
     columns = sorted(expression.names - {"as_of"}, key=list(contract.by_name).index)
-    found = ", ".join(f"{column} {row.get(column)!r}" for column in columns)
+    found = ", ".join(f"{column} {shown(row.get(column))}" for column in columns)
     return [Violation(index, columns[0] if columns else "as_of", found or "this as_of", f"{expression.text} ({name})")]
 
 

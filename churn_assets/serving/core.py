@@ -32,10 +32,11 @@ class Core:
         self.settings = settings
         self.logger = make_logger(settings.level)
         self.metrics = Metrics()
-        self.models = Models(lambda: find_bundle(environ, beside), told=self._took)
+        home = Settings.from_environ(environ)
+        self.home = home.home
+        self.models = Models(lambda: find_bundle(environ, beside), told=self._took, home=self.home)
         self.router = Router(self.models)
-        folder = Settings.from_environ(environ).predlog_dir
-        segment = Segment(folder, settings.log_segment_bytes, settings.log_segment_s)
+        segment = Segment(home.predlog_dir, settings.log_segment_bytes, settings.log_segment_s)
         self.log: LogWriter | None = None
         if settings.log:
             patience_s = settings.timeout_s / 2  # a hanging disk is told of in our shape, not by BentoML's 504

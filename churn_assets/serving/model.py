@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -93,7 +93,8 @@ class Models:
     """The bundle that answers, and the watch on the one that should.
 
     `current` is one reference, replaced whole: a request takes it once and keeps it. `refused` says why
-    the bundle that should answer does not.
+    the bundle that should answer does not. Clients read these words, so no folder above `home` or above the
+    bundle is in them.
     """
 
     def __init__(
@@ -102,8 +103,9 @@ class Models:
         load: Callable[[Path], Served] = load_served,
         told: Callable[[Served], None] = lambda served: None,
         clock: Callable[[], float] = time.monotonic,
+        home: Path | None = None,
     ) -> None:
-        self._find, self._load, self._told, self._clock = find, load, told, clock
+        self._find, self._load, self._told, self._clock, self._home = find, load, told, clock, home
         self.current: Served | None = None
         self.refused: str | None = None
         self.missing = "no model has been looked for yet; ask again in a second"
@@ -116,9 +118,9 @@ class Models:
         try:
             path = self._find().resolve()
         except ChurnError as error:
-            self.missing = str(error)
+            self.missing = self._words(error)
             # What answers goes on answering when the pointer cannot be read.
-            self.refused = str(error) if self.current is not None else None
+            self.refused = self.missing if self.current is not None else None
             return
         if self.current is not None and path == self.current.path:
             self.refused = self._refused_path = None
@@ -130,14 +132,14 @@ class Models:
         except (ChurnError, OSError) as error:
             self.refusals += path != self._refused_path
             self._refused_path, self._refused_at = path, self._clock()
-            self.refused = self.missing = " ".join(str(error).split())
+            self.refused = self.missing = self._words(error, path.parent)
             return
         self.swaps += self.current is not None
         self.current, self.refused, self._refused_path = served, None, None
         self._told(served)
 
-    async def watch(self, every_s: float) -> None:
-        """Look again and again, in a thread: loading takes no time from requests."""
-        while True:
-            await asyncio.sleep(every_s)
-            await asyncio.to_thread(self.look)
+    def _words(self, error: Exception, *folders: Path) -> str:
+        words = " ".join(str(error).split())
+        for folder in (*folders, self._home):
+            words = words if folder is None else words.replace(f"{folder}{os.sep}", "")
+        return words

@@ -7,7 +7,7 @@ import json
 
 from churn_assets.contract.model import Column, Kind, Role
 from churn_assets.serving.model import Served
-from churn_assets.serving.openapi import example
+from churn_assets.serving.typical import typical
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8886; --accent: #2a6fdb; }
@@ -22,6 +22,7 @@ nav a { margin-right: 1rem; }
 """
 _SCRIPT = """
 const form = document.querySelector('form'), out = document.querySelector('#answer');
+document.querySelector('#url').textContent = new URL('./predict', location.href).href;
 form.addEventListener('submit', async event => {
   event.preventDefault();
   const customer = {};
@@ -81,16 +82,18 @@ def _about(served: Served) -> str:
 
 
 def _form(served: Served) -> str:
-    contract, values = served.contract, example(served.contract)
+    contract, values = served.contract, typical(served)
     columns = (contract.key, *contract.scoring_columns)
     fields = "".join(_field(column, values[column.name]) for column in columns)
     as_of = "<label>as_of<small>day of these values; empty: today</small>"
-    as_of += '<input name="as_of" data-optional="left out"></label>'
-    curl = f"curl -H 'Content-Type: application/json' -d '{json.dumps(values)}' http://localhost:3000/predict"
+    as_of += f'<input name="as_of" data-optional="left out" value="{_safe(str(values.get("as_of", "")))}"></label>'
+    told = json.dumps(values).replace("'", "\\u0027")  # it stands between quotes of the shell
+    curl = f"curl -H 'Content-Type: application/json' -d '{told}' "
     return (
         f"<h2>One customer</h2><form>{fields}{as_of}<div><button>Score</button></div></form>"
         '<pre id="answer">The answer comes here.</pre>'
-        f"<h2>By hand</h2><pre>{_safe(curl)}</pre><script>{_SCRIPT}</script>"
+        f'<h2>By hand</h2><pre>{_safe(curl)}<span id="url">http://localhost:3000/predict</span></pre>'
+        f"<script>{_SCRIPT}</script>"
     )
 
 
@@ -105,10 +108,15 @@ def _field(column: Column, value: object) -> str:
     if column.kind in (Kind.BOOLEAN, Kind.CATEGORY):
         choices = ["true", "false"] if column.kind is Kind.BOOLEAN else list(column.choices)
         options = ([""] if column.nullable else []) + choices
-        entry = f"<select {facts}>{''.join(f'<option>{_safe(option)}</option>' for option in options)}</select>"
+        first = str(value).lower() if column.kind is Kind.BOOLEAN else str(value)
+        entry = f"<select {facts}>{''.join(_option(option, option == first) for option in options)}</select>"
     else:
         entry = f'<input {facts} value="{_safe(str(value))}">'
     return f"<label>{name}<small>{_safe(words)}</small>{entry}</label>"
+
+
+def _option(text: str, chosen: bool) -> str:
+    return f"<option{' selected' if chosen else ''}>{_safe(text)}</option>"
 
 
 def _safe(text: str) -> str:

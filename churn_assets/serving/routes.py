@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -135,6 +136,8 @@ class Routes:
             return refused(422, "contract", str(RowsRejected(found)), found)
         if not isinstance(customers, list) or not 1 <= len(customers) <= limit:
             size = f"{len(customers):,} customers" if isinstance(customers, list) else shown(customers)
+            if "customers" not in asked:
+                size = "no such field"
             found = [Violation(0, "customers", size, f"a list of 1 to {limit:,} customers")]
             return refused(422, "rows", str(RowsRejected(found)), found)
         return predict_batch(arm, customers, asked.get("as_of"), call)
@@ -162,7 +165,8 @@ class Routes:
 
     async def index(self, request: Request) -> Reply:
         """The page for people."""
-        return Reply(200, page(self.core.models.current, self.core.models.missing), HTML)
+        models = self.core.models
+        return Reply(200, await asyncio.to_thread(page, models.current, models.missing), HTML)
 
     async def docs(self, request: Request) -> Reply:
         """The OpenAPI document."""
@@ -186,8 +190,9 @@ class Routes:
         """Whether there is a model; what is wrong besides."""
         models, log = self.core.models, self.core.log
         if models.current is None:
-            return refused(503, "no_model", models.missing)
-        detail = {"model_refused": models.refused, "log": log.failed if log is not None else "off"}
+            return retry(503, "no_model", models.missing, 5)
+        failed = "off" if log is None else (log.failed or "").replace(f"{self.core.home}{os.sep}", "")
+        detail = {"model_refused": models.refused, "log": failed}
         version = models.current.scorer.version
         return answered({"ready": True, "model_version": version, "detail": {k: v for k, v in detail.items() if v}})
 
@@ -234,7 +239,11 @@ def _parsed(body: bytes) -> Any:
     try:
         return decode(body)
     except (ValueError, RecursionError) as error:
-        words = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())[:120]
+        words = " ".join(str(error).split())[:120]
+        if isinstance(error, RecursionError):
+            words = "nested too deeply"
+        elif isinstance(error, UnicodeDecodeError):
+            words = f"byte {error.start} is no UTF-8"
         return refused(400, "json", f"the body is no JSON ({words}), expected JSON in UTF-8 with finite numbers")
 
 

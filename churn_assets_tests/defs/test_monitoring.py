@@ -9,7 +9,7 @@ import pytest
 
 from churn_assets.definitions import build
 from churn_assets_tests.defs.home import checks, metadata, run, settings
-from churn_assets_tests.monitoring.logs import Log, make_home, set_column
+from churn_assets_tests.monitoring.logs import Log, contract_of, make_home, set_column
 
 REPORTS = ["data_quality_report", "drift_report"]
 CHECKS = ("no_broken_data_was_found", "no_drift_was_found")
@@ -57,6 +57,16 @@ def test_windows_are_reported_with_figures_and_pictures(tmp_path, instance, monk
     (evaluation,) = [e for e in result.get_asset_check_evaluations() if e.check_name == CHECKS[1]]
     assert evaluation.severity is dg.AssetCheckSeverity.WARN
     assert "sent drifted in 2 windows in a row" in evaluation.description
+
+
+def test_a_damaged_window_stops_the_reports_and_not_the_ingest(tmp_path, instance):
+    of = make_home(tmp_path / "home")
+    Log(of).add(1)
+    place = of.monitoring_dir / contract_of().fingerprint[:12] / "0001"
+    place.mkdir(parents=True)
+    (place / "window.json").write_text("{")
+    assert run(of, instance, ["prediction_log"]).success
+    assert not run(of, instance, ["data_quality_report"]).success
 
 
 def test_the_job_monitors_everything_that_watches(tmp_path):

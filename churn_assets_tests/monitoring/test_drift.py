@@ -16,7 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from churn_assets.contract.model import Kind
-from churn_assets.monitoring import drift, multivariate
+from churn_assets.monitoring import drift, multivariate, observe
 from churn_assets.monitoring.drift import Page, draw
 from churn_assets.monitoring.multivariate import separate
 from churn_assets.monitoring.observe import SCORE
@@ -128,6 +128,15 @@ def test_scores_of_another_model_are_left_out_of_the_score_and_told(log):
     assert found["status"] == "stable"
     assert found["windows"][0]["scored_by_others"] == 100
     assert "100 customers were scored by another model" in _markdown(log)
+
+
+def test_a_sample_without_a_row_of_the_champion_is_no_failure(log, monkeypatch):
+    monkeypatch.setattr(observe, "SAMPLE_ROWS", 399)
+    log.add(400, model_version="another")
+    last = "SELECT seq FROM predictions ORDER BY hash('c:' || customer_id || '#') DESC LIMIT 1"
+    log.sql(f"UPDATE predictions SET model_version = ? WHERE seq = ({last})", [log.version])
+    score = drifted(log)["windows"][0]["score"]
+    assert (score["rows"], score["mean"]) == (1, None)
 
 
 def test_below_the_floor_nothing_is_stable(log):
@@ -293,6 +302,15 @@ def test_outliers_say_what_they_cost_and_catch(reference, method):
     assert 0 < calm.caught_share <= 1
     assert f"by '{method}'" in calm.words
     assert calm.us_a_row >= 0
+
+
+@pytest.mark.parametrize("method", ["range", "mahalanobis", "isolation_forest"])
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), 1e308, -1e308, 1e39])
+def test_numbers_of_any_size_are_outliers_by_every_method(reference, method, value):
+    table = window_of()
+    place = table.column_names.index("spent")
+    huge = table.set_column(place, "spent", pa.array(np.full(table.num_rows, value)))
+    assert find_outliers(reference, huge, KINDS, method).share == 1.0
 
 
 def test_outliers_without_a_number_are_not_computed(reference):

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from churn_assets.monitoring import observe
 from churn_assets.monitoring.quality import check_traffic
 from churn_assets.monitoring.traffic import Traffic
 from churn_assets.monitoring.watch import report_quality
@@ -50,7 +51,7 @@ BROKEN = {
     "category all missing": ("city", nobody, "all missing", "'city' says nothing"),
     "outside": ("spent", lambda v: [None if x is None else 100 * x for x in v], "outside", "is the unit the same?"),
     "infinite": ("spent", lambda v: share_of(v, 0.06, float("inf")), "infinite", "24 infinite values"),
-    "new category": ("city", lambda v: share_of(v, 0.1, "HYD"), "unknown category", "most of them 'HYD'"),
+    "new category": ("city", lambda v: share_of(v, 0.1, "HYD"), "unknown category", "most often 'HYD'"),
     "constant number": ("sent", lambda v: v * 0, "constant", "'sent' is 0 for everybody"),
     "constant category": ("city", lambda v: share_of(v, 1, "BLR"), "constant", "'city' is BLR for everybody"),
     "constant boolean": ("paperless", lambda v: share_of(v, 1, True), "constant", "'paperless' is true for everybody"),
@@ -118,6 +119,34 @@ def test_a_few_odd_values_are_told_and_stop_nothing(log):
     assert [(f["what"], f["blocks"]) for f in found["findings"]] == [("unknown category", False)]
 
 
+def test_a_category_full_of_ids_is_broken_however_many_there_are(log):
+    log.add(400, change=set_column("city", lambda v: [*v[:280], *(f"id {n}" for n in range(120))]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(observe, "MOST_LEVELS", 5)
+        found = newest(log)
+    assert found["status"] == "broken"
+    assert [(f["what"], f["found"]) for f in found["findings"]] == [("unknown category", "30.0%")]
+
+
+def test_a_column_whose_name_a_newer_contract_has_taken_is_read_where_its_values_are(log):
+    log.add(400)
+    log.sql("ALTER TABLE predictions RENAME x_city TO x_city__varchar")
+    log.sql("ALTER TABLE predictions ADD x_city DOUBLE")
+    assert newest(log)["findings"] == []
+
+
+def test_a_window_whose_rows_the_log_has_forgotten_is_not_called_whole(log):
+    log.add(400)
+    newest(log)
+    for name in ("quality.json", "drift.json"):
+        for path in log.settings.monitoring_dir.rglob(name):
+            path.unlink()
+    log.sql("DELETE FROM predictions WHERE seq >= 100")
+    found = newest(log)
+    assert found["status"] == "insufficient"
+    assert "100 customers are too few to say" in found["words"]
+
+
 def test_a_silent_column_is_told_and_stops_nothing(log):
     log.add(400, change=set_column("lastorder", nobody))
     found = newest(log)
@@ -148,6 +177,12 @@ def test_a_reference_of_another_contract_is_said_and_breaks_nothing(tmp_path):
     report = report_quality(log.settings, CONTRACT, NOW)
     assert report["status"] == "insufficient"
     assert "its reference rows were made under contract eeeeeeeeeeee" in report["words"]
+
+
+def test_why_there_is_no_reference_is_said_once(tmp_path):
+    log = Log(make_home(tmp_path / "home", fingerprint="e" * 64))
+    log.add(400)
+    assert report_quality(log.settings, CONTRACT, NOW)["words"].count("no reference to compare with") == 1
 
 
 def test_a_column_that_the_reference_lacks_is_said(tmp_path):

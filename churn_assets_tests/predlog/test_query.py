@@ -10,6 +10,7 @@ import pytest
 
 from churn_assets.errors import NothingIngested, QueryRefused
 from churn_assets.predlog.query import ask
+from churn_assets_tests.monitoring.logs import make_home
 from churn_assets_tests.predlog.home import prediction, settings, write
 
 CLI = "from churn_assets.cli import main; main()"
@@ -60,6 +61,14 @@ def test_a_home_without_a_warehouse_names_the_command(tmp_path):
 
 def test_the_rebuild_says_what_it_made(home):
     assert "1 segments: 2 predictions" in churn(home, "log", "ingest", "--rebuild")
+
+
+def test_the_ingest_by_hand_tells_the_sensor_of_windows_as_well(tmp_path):
+    home = tmp_path / "home"
+    make_home(home)
+    write(settings(home), "a", prediction("a"))
+    churn(home, "log", "ingest")
+    assert json.loads((home / "monitoring" / "open.json").read_text())["window"] == 1
 
 
 def test_a_file_of_outcomes_is_imported_and_its_mistakes_are_one_line(home, tmp_path):

@@ -88,7 +88,11 @@ BAD = [
     (encode_line(prediction("x", features={**features(), "esent": "three"})), r"wrong type: .*\$.esent"),
     (encode_line(prediction("x", features={})), "wrong type"),
     (encode_line(prediction("x", features={**features(), "created": "yesterday"})), "created is no day"),
+    (encode_line(prediction("x", features={**features(), "created": "infinity"})), "created is no day"),
     (encode_line(prediction("x", scored_at="yesterday")), "scored_at is no instant"),
+    (encode_line(prediction("x", scored_at="infinity")), "scored_at is no instant"),
+    (encode_line(prediction("x", as_of="2000-01-01 (BC)")), "as_of is no instant"),
+    (encode_line(prediction("x")).replace(b'{"kind"', b'{"nobody reads":"\xff","kind"', 1), "no JSON: 'utf-8'"),
     (encode_line(feedback("x", prediction_id=None)), "neither prediction_id nor customer_id"),
     (encode_line(rejections(malformed=-1)), "wrong type"),
     (b'{"kind":"feedback","feedback_id":"' + b"x" * 2**20 + b'"}\n', "longer than"),
@@ -294,6 +298,34 @@ def test_a_damaged_published_copy_is_told(tmp_path):
     (of.warehouse_dir / PUBLISHED).write_text("no database")
     with pytest.raises(WarehouseCorrupt, match="cannot be opened"), open_published(of):
         pass
+
+
+@pytest.mark.parametrize("spelled", ["infinity", "-infinity", "2000-01-01 (BC)", "epoch"])
+def test_an_instant_that_only_duckdb_knows_is_refused_in_a_segment_without_other_faults(tmp_path, spelled):
+    of = settings(tmp_path)
+    write(of, "a", prediction("good"), prediction("x", as_of=spelled))
+    ingest(of, STORE)
+    assert ask(of, "SELECT prediction_id FROM predictions WHERE as_of < '0001-01-01' OR NOT isfinite(as_of)") == []
+
+
+def test_a_published_copy_that_somebody_opened_for_writing_is_one_line_and_the_ingest_goes_on(tmp_path):
+    of = settings(tmp_path)
+    write(of, "a", prediction("p"))
+    ingest(of, STORE)
+    published = of.warehouse_dir / PUBLISHED
+    assert published.stat().st_mode & 0o222 == 0
+    published.chmod(0o644)
+    hold = f"import duckdb; c = duckdb.connect({str(published)!r}); print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        holder.stdout.readline()
+        with pytest.raises(WarehouseLocked, match=r"open for writing in process \d+, .*-readonly"), open_published(of):
+            pass
+        write(of, "b", prediction("q"))
+        ingest(of, STORE)
+        assert ask(of, "SELECT count(*) FROM predictions") == [(2,)]
+        holder.communicate("\n")
 
 
 def test_who_reads_the_published_copy_goes_on_while_it_is_replaced(tmp_path):

@@ -39,7 +39,7 @@ def make_bundle(home: Path, kind: str = "boosted") -> Path:
     return write_bundle(
         home / "bundles",
         scorer_of(kind),
-        card={"metrics": {"test_pr_auc": 0.9}},
+        card={"metrics": {"test_pr_auc": 0.9}, "as_of": AS_OF},
         golden=customers(40, seed=8),
         as_of=AS_OF,
         reference=customers(50, seed=9),

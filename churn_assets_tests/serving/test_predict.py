@@ -89,7 +89,7 @@ BAD = [
     ({"sent": -1}, "sent", "-1"),
     ({"sent": "many"}, "sent", "'many'"),
     ({"sent": 1.5}, "sent", "1.5"),
-    ({"sent": True}, "sent", "True"),
+    ({"sent": True}, "sent", "true"),
     ({"sent": 10**30}, "sent", "1000000000"),
     ({"sent": None}, "sent", "null"),
     ({"spent": [1]}, "spent", "[1]"),

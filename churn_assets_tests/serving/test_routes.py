@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import json
 import re
 import time
@@ -129,6 +130,17 @@ def test_the_page_has_a_field_for_each_column_and_fetches_nothing(home):
     assert page.open == []
 
 
+def test_the_page_begins_with_a_customer_of_the_middle_and_says_where_to_send_it(home):
+    text = html.unescape(get(home, "/").text)
+    customer = json.loads(re.search(r"-d '(.*?)' <span id=\"url\">", text)[1])
+    answer = post(home, "/predict", customer).json()
+    assert {warning["column"] for warning in answer["warnings"]} <= {"as_of"}
+    for name, value in customer.items():
+        shown = str(value).lower() if isinstance(value, bool) else str(value)
+        assert re.search(rf'name="{name}"[^>]*(value="|>.*?<option selected>){re.escape(shown)}["<]', text), name
+    assert "new URL('./predict', location.href)" in text
+
+
 def test_swagger_is_served_from_here(home):
     page = _Page()
     page.feed(get(home, "/docs").text)
@@ -203,13 +215,17 @@ def test_a_request_id_is_kept_if_it_is_one_and_made_if_not(home):
 
 def test_without_a_model_the_service_lives_and_says_how_to_make_one(tmp_path):
     assert get(tmp_path, "/livez").status_code == 200
-    assert_refusal(get(tmp_path, "/readyz"), 503)
+    ready = get(tmp_path, "/readyz")
+    assert assert_refusal(ready, 503)["error"].startswith("champion.json: ")
+    assert ready.headers["retry-after"]
     for path in ("/predict", "/predict_batch"):
         response = post(tmp_path, path, ASKED)
         assert "make run" in assert_refusal(response, 503)["error"]
         assert response.headers["retry-after"]
     assert_refusal(get(tmp_path, "/model"), 503)
-    assert "make run" in get(tmp_path, "/").text
+    page = get(tmp_path, "/").text
+    assert "make run" in page
+    assert str(tmp_path) not in page
     assert get(tmp_path, "/docs.json").status_code == 200
 
 
@@ -250,7 +266,7 @@ class FullDisk(Segment):
     def append(self, data: bytes) -> None:
         from churn_assets.errors import LogUnavailable
 
-        raise LogUnavailable("/some/place: cannot be written (No space left on device)")
+        raise LogUnavailable(f"{self.folder}: cannot be written (No space left on device)")
 
 
 def test_what_is_not_on_disk_is_not_answered(tmp_path):
@@ -267,9 +283,10 @@ def test_what_is_not_on_disk_is_not_answered(tmp_path):
 
     refused, ready, metrics = ask(home, question)
     for response in refused:
-        assert "/some/place" not in assert_refusal(response, 503)["error"]
+        assert_refusal(response, 503)
+        assert str(home) not in response.text
         assert response.headers["retry-after"]
-    assert "No space left" in ready["detail"]["log"]
+    assert ready["detail"]["log"] == "predlog: cannot be written (No space left on device)"
     assert 'churn_request_rejected_total{cause="disk"} 3.0' in metrics
     assert 'status="ok"' not in metrics
 
