@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from churn_assets.terminal import FAILURE, ContractOption, HomeOption, out, plain, settings_of
+from churn_assets.settings import Settings
+from churn_assets.terminal import FAILURE, ContractOption, HomeOption, err, out, plain, settings_of
 
 
 def _not_blank(text: str | None) -> str | None:
@@ -41,7 +42,8 @@ def retrain(
     recover(settings)
     limits = load_contract(settings.contract_path).monitoring
     asked = Asked("hand", f"{now:%Y%m%dT%H%M%S%f}", by, why)
-    kept = decide_now(settings, limits, read_reports(settings), asked, now)
+    reports = read_reports(settings)
+    kept = decide_now(settings, limits, reports, asked, now)
     out.print(plain(f"{kept.decision.kind.replace('_', ' ')}: {kept.decision.words}"), soft_wrap=True)
     if kept.request is None:
         raise typer.Exit(FAILURE)
@@ -53,6 +55,10 @@ def retrain(
         ),
         soft_wrap=True,
     )
+    seen = reports.performance.get("made_at")
+    labels = f"labels that monitor saw at {seen}" if seen else "the table alone: monitor has seen no labels yet"
+    more = "dagster job execute -m churn_assets.definitions -j monitor"
+    out.print(plain(f"It learns from {labels}; for newer ones, first: {more}"), soft_wrap=True)
 
 
 def approve(version: Version, by: By, why: Why, home: HomeOption = None) -> None:
@@ -65,6 +71,7 @@ def approve(version: Version, by: By, why: Why, home: HomeOption = None) -> None
     ledger = Ledger(settings.ledger_path)
     found = ledger.challenger(version)
     ledger.approve(version, by, why, sound_hash(settings.home / found.bundle))
+    _waits_no_more(settings, version, f"It was approved by {by}: {why}")
     out.print(
         plain(
             f"challenger {version} is approved by {by}. A running daemon (churn ui) promotes it within "
@@ -76,21 +83,32 @@ def approve(version: Version, by: By, why: Why, home: HomeOption = None) -> None
 
 def reject(version: Version, by: By, why: Why, home: HomeOption = None) -> None:
     """Say no to a challenger; the time until the next retraining doubles."""
-    import os
-    from datetime import UTC, datetime
-
-    from churn_assets.monitoring.addresses import AlertSettings
-    from churn_assets.monitoring.alerts import recover_alert
-    from churn_assets.monitoring.findings import waiting_key
     from churn_assets.release.ledger import Ledger
     from churn_assets.release.moves import recover
 
     settings = settings_of(home)
     recover(settings)
     Ledger(settings.ledger_path).reject(version, by, why)
-    words = f"It was rejected by {by}: {why}"
-    recover_alert(AlertSettings.from_environ(os.environ, settings.home), waiting_key(version), words, datetime.now(UTC))
+    _waits_no_more(settings, version, f"It was rejected by {by}: {why}")
     out.print(plain(f"challenger {version} is rejected by {by}; the champion stays."), soft_wrap=True)
+
+
+def _waits_no_more(settings: Settings, version: str, words: str) -> None:
+    """End the alert that somebody is waited for; what a person said holds, whether it can be told or not."""
+    import os
+    from datetime import UTC, datetime
+
+    from churn_assets.errors import SettingsError
+    from churn_assets.monitoring.addresses import AlertSettings
+    from churn_assets.monitoring.alerts import recover_alert
+    from churn_assets.monitoring.findings import waiting_key
+
+    try:
+        where = AlertSettings.from_environ(os.environ, settings.home)
+    except SettingsError as error:
+        err.print(plain(str(error)), soft_wrap=True)
+        where = AlertSettings(settings.home)
+    recover_alert(where, waiting_key(version), words, datetime.now(UTC))
 
 
 def rollback(
@@ -109,7 +127,7 @@ def rollback(
 
 
 def history(
-    as_json: Annotated[bool, typer.Option("--json", help="Moves, approvals and decisions, as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Moves, approvals, decisions and verdicts, as JSON.")] = False,
     home: HomeOption = None,
 ) -> None:
     """Who moved the champion, approved or rejected what, when and why; the oldest first."""
@@ -126,7 +144,10 @@ def history(
             {"at": k.decided_at.isoformat(), "kind": k.decision.kind, "words": k.decision.words, "request": k.request}
             for k in reversed(Ledger(settings.ledger_path).decisions(1000))
         ]
-        typer.echo(json.dumps({"events": [to_json(event) for event in events], "decisions": told}, indent=2))
+        ledger = Ledger(settings.ledger_path)
+        verdicts = [{"version": c.version, "status": c.status, "verdict": c.verdict} for c in ledger.challengers()]
+        found = {"events": [to_json(event) for event in events], "decisions": told, "verdicts": verdicts}
+        typer.echo(json.dumps(found, indent=2))
         return
     if not events:
         champion = read_champion(settings.home)

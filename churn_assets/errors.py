@@ -16,6 +16,7 @@ ChurnError
 │   ├── TooFewRows           fewer rows than the contract's minimum
 │   ├── ColumnAllNull        a column that must speak says nothing
 │   ├── TooManyRejected      more rows break the contract than it allows
+│   ├── DataBroken           the newest window's data is broken: nothing is learnt from the log
 │   └── DraftError           no contract can be drafted from this table, or not as asked
 ├── ScenarioError            a knob of the generator asks for what cannot be
 ├── RowsRejected             rows handed to the scorer break the contract (row, column, found, expected)
@@ -120,6 +121,10 @@ class ColumnAllNull(DataError):
 
 class TooManyRejected(DataError):
     """The share of rejected rows is over the contract's `quality.max_rejected_share`."""
+
+
+class DataBroken(DataError):
+    """The newest decision has found the newest window's data broken: no retraining learns from the log."""
 
 
 class ScenarioError(ChurnError):

@@ -2,9 +2,13 @@
 
 import json
 import re
+from datetime import UTC, datetime
 
 import pytest
 
+from churn_assets.monitoring.addresses import AlertSettings
+from churn_assets.monitoring.alerts import Alert, open_alerts, raise_alert
+from churn_assets.monitoring.findings import waiting_key
 from churn_assets.release.ledger import Ledger
 from churn_assets.release.moves import bundle_hash, move_champion
 from churn_assets.release.state import read_champion
@@ -34,6 +38,17 @@ def test_a_challenger_is_approved_and_the_history_says_by_whom(home):
     told = churn("history", home=settings.home).stdout
     assert f"first  {versions[0]}  by training: the first model of this home" in told
     assert f"approved  {versions[1]}  by ana: because" in told
+
+
+@pytest.mark.parametrize("says", ["approve", "reject"])
+def test_who_has_answered_is_waited_for_no_more_even_if_nobody_can_be_told(home, says):
+    settings, versions = home
+    alert = Alert(waiting_key(versions[1]), "waiting_approval", "It waits", "Decide.")
+    raise_alert(AlertSettings(settings.home), alert, datetime.now(UTC))
+    done = churn(says, versions[1], *WHO, home=settings.home, CHURN_ALERT_TIMEOUT_S="never")
+    assert done.returncode == 0, done.stderr
+    assert "CHURN_ALERT_TIMEOUT_S" in done.stderr
+    assert open_alerts(AlertSettings(settings.home)) == []
 
 
 def test_a_changed_bundle_is_not_approved(home):
@@ -72,8 +87,10 @@ def test_a_retraining_is_asked_for_by_hand_once_at_a_time(home):
     assert "dagster job execute" in done.stdout
     assert [r.key for r in Ledger(settings.ledger_path).open_requests()] == [key]
     assert "one at a time" in churn("retrain", *WHO, home=settings.home).stdout
-    decisions = json.loads(churn("history", "--json", home=settings.home).stdout)["decisions"]
-    assert [d["kind"] for d in decisions] == ["wait", "retrain", "wait"]
+    assert "the table alone: monitor has seen no labels yet" in done.stdout
+    told = json.loads(churn("history", "--json", home=settings.home).stdout)
+    assert [d["kind"] for d in told["decisions"]] == ["wait", "retrain", "wait"]
+    assert told["verdicts"] == [{"version": versions[1], "status": "rejected", "verdict": {}}]
 
 
 def test_who_and_why_must_be_said(home):

@@ -10,7 +10,8 @@ import pyarrow as pa
 from churn_assets.defs import report
 from churn_assets.defs.io import read, write_table
 from churn_assets.defs.project import Project
-from churn_assets.errors import AssetMissing
+from churn_assets.errors import AssetMissing, DataBroken
+from churn_assets.settings import Settings
 
 LABELLED = "labelled_predictions"
 CONTACTED = "contacted_customers.csv"
@@ -19,16 +20,22 @@ CONTACTED = "contacted_customers.csv"
 def with_labels(project: Project, customers: pa.Table) -> tuple[pa.Table, dict[str, Any]]:
     """The marked table with labelled predictions below it, and what became of each of them, as metadata.
 
-    Those of contacted customers are kept apart, in `reports/contacted_customers.csv`.
+    Those of contacted customers are kept apart, in `reports/contacted_customers.csv`. Raises DataBroken while the
+    newest decision has found the newest window's data broken.
     """
     from churn_assets.data.labelled import join, labelled_rows
     from churn_assets.defs.provenance import is_generated
     from churn_assets.release.holdout import holdout_for
+    from churn_assets.release.ledger import Ledger
 
     contract, settings = project.contract, project.settings
-    try:
-        labelled = read(settings.assets_dir, LABELLED, pa.Table)
-    except AssetMissing:
+    if broken := Ledger(settings.ledger_path).broken_data():
+        raise DataBroken(
+            f"{broken}; expected whole data before a model learns from the log again: mend the feed, then run monitor "
+            "(docs/operations.md, The data is broken)"
+        )
+    labelled, left_out = sound_labels(settings, contract.fingerprint)
+    if labelled is None:
         return customers, {"labelled_predictions": "none were made yet: the model is trained on the table alone"}
     source = (customers.schema.metadata or {}).get(b"churn_source", b"").decode()
     spared = holdout_for(settings.holdout_dir, contract, is_generated(source))
@@ -37,9 +44,22 @@ def with_labels(project: Project, customers: pa.Table) -> tuple[pa.Table, dict[s
     joined = join(contract, customers, found)
     return joined, {
         "labelled_predictions": report.table({"predictions": words, "count": n} for words, n in found.counts),
+        "labelled_predictions_of_broken_data": f"{left_out:,}, left out",
         "customers_kept_for_the_gate": len(found.gate),
         "contacted_customers": dg.MetadataValue.path(str(apart)),
     }
+
+
+def sound_labels(settings: Settings, fingerprint: str) -> tuple[pa.Table | None, int]:
+    """`labelled_predictions` as the asset last wrote it, without those of windows whose data was broken, and how many
+    these are; (None, 0) before the asset was made."""
+    from churn_assets.monitoring.sound import sound_rows
+
+    try:
+        labelled = read(settings.assets_dir, LABELLED, pa.Table)
+    except AssetMissing:
+        return None, 0
+    return sound_rows(settings, fingerprint, labelled)
 
 
 def _flat(table: pa.Table) -> pa.Table:

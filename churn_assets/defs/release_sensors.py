@@ -52,6 +52,8 @@ def _retrain(settings: Settings) -> dg.SensorDefinition:
     )
     def retrain_on_decision(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         asked = runs_to_retrain(settings, context.instance)
+        if broken := Ledger(settings.ledger_path).broken_data() if asked else "":
+            return dg.SkipReason(f"{asked[0].run_key} waits until the data is whole: {broken}")
         return dg.SensorResult(run_requests=asked) if asked else dg.SkipReason("no request is open")
 
     return retrain_on_decision

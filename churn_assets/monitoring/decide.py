@@ -105,7 +105,7 @@ def decide(situation: Situation) -> Decision:
         )
     if situation.stale and asked is None:
         return _decision(situation, "investigate_data", f"{situation.stale}; what it says is not acted upon", None)
-    proposals = _proposals(situation)
+    proposals = _proposals(situation)[: 1 if situation.stale else None]  # of a stale log only who asks is heard
     new = [p for p in proposals if (p.trigger, p.occasion, situation.champion) not in situation.memory.asked]
     if not new:
         return _decision(situation, "nothing", _why_not(situation, proposals), asked)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ DRIFT, DATA, PERFORMANCE, STALE = "drift", "data_quality", "performance_drop", "
 
 _RUNBOOK = "docs/operations.md says what to do"
 _MOST_FINDINGS = 5
+_HELD = "The gate has been held."
 
 Report = Mapping[str, Any]
 
@@ -39,12 +40,20 @@ def alerts_of(
 
     `quality` and `drift` hold `windows`, oldest first, each with `status` and `findings` or `drifted`: the
     newest one that concludes something counts, and drift in a window whose data is broken does not. `quality`
-    has `log` with `stale` and `words` once there was a prediction.
-    `performance` holds `pr_auc_dropped`, or `dropped` in a table of its own. `decision` holds `kind` and
-    `words`. `promotion` holds `version`, `status` (refused, waiting_approval, promoted, rejected) and `words`.
+    has `log` with `stale` and `words` once there was a prediction. `performance` holds the table `fall` with
+    `dropped`, `status` and `words`. `decision` holds `kind` and `words`. `promotion` holds `version`, `status`
+    (refused, waiting_approval, promoted, rejected, undecided) and `words`.
     """
     told = _data(quality, decision).also(_staleness(quality)).also(_drift(drift, quality))
     return told.also(_performance(performance)).also(_promotion(promotion))
+
+
+def waiting_on_people(waiting: Mapping[str, str]) -> Findings:
+    """A reminder of challengers, version -> the gate's words, that wait for a person."""
+    told = Findings()
+    for version, words in waiting.items():
+        told = told.also(_promotion({"version": version, "status": "waiting_approval", "words": words}))
+    return told
 
 
 def waiting_key(version: str) -> str:
@@ -55,7 +64,8 @@ def waiting_key(version: str) -> str:
 def _data(quality: Report | None, decision: Report | None) -> Findings:
     window = _newest(quality, ("ok", "broken"))
     if window is None:
-        if str((decision or {}).get("kind", "")).startswith("investigate"):
+        stale = (quality or {}).get("stale")  # an alert of its own
+        if not stale and str((decision or {}).get("kind", "")).startswith("investigate"):
             return _broken(str((decision or {}).get("words", "")))
         return Findings()
     if window["status"] == "ok":
@@ -97,9 +107,11 @@ def _drift(drift: Report | None, quality: Report | None) -> Findings:
     if _number(window) in broken:
         return Findings()
     columns = ", ".join(map(str, window.get("drifted", ()))) or "see the report"
-    run = 0
+    run, model = 0, window.get("model_version")
     for one in reversed([w for w in (drift or {})["windows"] if w.get("status") in ("stable", "drift")]):
-        if one["status"] != "drift":
+        if one.get("data") == "broken" or _number(one) in broken:
+            continue  # says nothing either way, as in the decision
+        if one["status"] != "drift" or one.get("model_version") != model:
             break
         run += 1
     since = f" It is the {_ordinal(run)} such window in a row." if run > 1 else ""
@@ -108,16 +120,15 @@ def _drift(drift: Report | None, quality: Report | None) -> Findings:
 
 
 def _performance(performance: Report | None) -> Findings:
-    for table in _tables(performance):
-        dropped = table.get("pr_auc_dropped", table.get("dropped"))
-        if dropped is None:
-            continue
-        words = str(table.get("words") or "see performance_report")
-        if dropped:
-            said = f"{words}. {_RUNBOOK}."
-            return Findings((Alert(PERFORMANCE, "performance_drop", "The model has become worse", said, "error"),))
-        if table.get("status", "ok") == "ok":
-            return Findings(over={PERFORMANCE: f"The labels no longer show a fall: {words}."})
+    fall = (performance or {}).get("fall")
+    if not isinstance(fall, Mapping):
+        return Findings()
+    words = str(fall.get("words") or "see performance_report")
+    if fall.get("dropped"):
+        said = f"{words}. {_RUNBOOK}."
+        return Findings((Alert(PERFORMANCE, "performance_drop", "The model has become worse", said, "error"),))
+    if fall.get("status") == "ok":
+        return Findings(over={PERFORMANCE: f"The labels no longer show a fall: {words}."})
     return Findings()
 
 
@@ -125,19 +136,24 @@ def _promotion(promotion: Report | None) -> Findings:
     found = promotion or {}
     version, status = str(found.get("version") or ""), found.get("status")
     words = str(found.get("words") or found.get("reason") or "see the asset promotion")
-    if not version or status not in ("refused", "waiting_approval", "promoted", "rejected"):
+    key, waiting, hindered = f"gate_verdict:{version}", waiting_key(version), f"no_verdict:{version}"
+    if not version or status not in ("refused", "waiting_approval", "promoted", "rejected", "undecided"):
         return Findings()
-    key, waiting = f"gate_verdict:{version}", waiting_key(version)
+    if status == "undecided":
+        alert = Alert(hindered, "gate_verdict", f"The gate cannot judge {version}", f"{words}. {_RUNBOOK}.", "error")
+        return Findings((alert,))
     if status == "refused":
         said = f"{words}. The champion stays. {_RUNBOOK} (a retraining was refused)."
         alert = Alert(key, "gate_verdict", f"Challenger {version} is refused", said, "warning", once=True)
-        return Findings((alert,), {waiting: "The gate looked again and refuses it."})
+        return Findings((alert,), {waiting: "The gate looked again and refuses it.", hindered: _HELD})
     if status == "waiting_approval":
         said = f"{words}. Decide: `churn approve {version} --by NAME --why TEXT`, or `churn reject {version} ...`."
-        return Findings((Alert(waiting, "waiting_approval", f"Challenger {version} waits for approval", said),))
+        alert = Alert(waiting, "waiting_approval", f"Challenger {version} waits for approval", said)
+        return Findings((alert,), {hindered: _HELD})
     if status == "rejected":
         return Findings(over={waiting: f"It was rejected: {words}."})
-    over = {waiting: "It is the champion.", "gate_verdict:*": f"Challenger {version} has become champion since."}
+    since = f"Challenger {version} has become champion since."
+    over = {waiting: "It is the champion.", "gate_verdict:*": since, "no_verdict:*": since, PERFORMANCE: since}
     promoted = Alert(f"promoted:{version}", "gate_verdict", f"Challenger {version} is champion", f"{words}.", "info")
     return Findings((promoted,), over)
 
@@ -145,18 +161,6 @@ def _promotion(promotion: Report | None) -> Findings:
 def _newest(report: Report | None, statuses: Sequence[str]) -> Report | None:
     windows = [window for window in (report or {}).get("windows", ()) if window.get("status") in statuses]
     return windows[-1] if windows else None
-
-
-def _last(report: Report | None) -> Report:
-    windows = (report or {}).get("windows", ())
-    found: Report = windows[-1] if windows else {}
-    return found
-
-
-def _tables(report: Report | None) -> Iterator[Report]:
-    if report:
-        yield report
-        yield from (value for value in report.values() if isinstance(value, Mapping))
 
 
 def _number(window: Report) -> Any:

@@ -22,6 +22,7 @@ from churn_assets.monitoring.labels import count_labels, in_words, no_labels
 from churn_assets.monitoring.outcomes import Outcomes, Period, months
 from churn_assets.monitoring.performance import compare, measure
 from churn_assets.monitoring.service import service_report
+from churn_assets.monitoring.sound import BROKEN, outside
 from churn_assets.pages.files import put
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ def performance_report(of: Review) -> dict[str, Any]:
     periods = _periods(of)
     measured = {p.name: _measured(of, outcomes.within(p), p) for p in periods}
     estimated, record = _estimates(of, periods, measured)
-    ours = outcomes.of_version(of.champion.version) if of.champion else outcomes.take(np.arange(0))
+    sound = outcomes.take(outside(outcomes.seq, _broken(of)))
+    ours = sound.of_version(of.champion.version) if of.champion else sound.take(np.arange(0))
     fall = _fall(of, ours)
     versions = list(dict.fromkeys(outcomes.version[::-1].tolist()))[:VERSIONS]
     found = {
@@ -89,9 +91,10 @@ def performance_report(of: Review) -> dict[str, Any]:
         "made_at": of.now.astimezone(dt.UTC).isoformat(timespec="seconds"),
         "label_floor": floor,
         "labels": {
-            "final": len(outcomes.last_of_each()),
+            "final": len(sound.last_of_each()),
             "final_of_champion": len(ours),
-            "new": _new(of, outcomes),
+            "new": _new(of, sound),
+            "of_broken_data": len(outcomes) - len(sound),
             "counts": count_labels(of.connection, of.contract, of.now) if of.connection is not None else no_labels(),
         },
         "periods": [
@@ -196,6 +199,11 @@ def _new(of: Review, outcomes: Outcomes) -> int:
     return len(outcomes.take(np.asarray(outcomes.settled > since, dtype=np.bool_)).last_of_each())
 
 
+def _broken(of: Review) -> list[tuple[int, int]]:
+    """Where the log's data was broken: labels of these rows are counted, and neither learnt from nor judged by."""
+    return [(p.from_seq or 0, p.to_seq or 0) for p in of.windows if _inputs(p) == BROKEN]
+
+
 def _inputs(period: Period) -> str | None:
     """What the quality report of a window says of its inputs; None if there is none."""
     found = _read(period.folder / "quality.json").get("status") if period.folder else None
@@ -225,4 +233,6 @@ def _words(of: Review, found: Mapping[str, Any]) -> list[str]:
     broken = [row["period"] for row in found["periods"] if row["inputs"] == "broken"]
     if broken:
         said.append(f"inputs were broken in {', '.join(broken)}: what is estimated there says nothing")
+    if left_out := found["labels"]["of_broken_data"]:
+        said.append(f"{left_out:,} final labels are of broken data: no model learns from them, no fall is seen in them")
     return said

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from churn_assets.scoring.scorer import Scorer
     from churn_assets.training.duel import Verdict
 
-Status = Literal["promoted", "refused", "waiting_approval", "undecided"]
+# undecided: the gate could not be held. overtaken: a person or another run has moved it or the champion meanwhile.
+Status = Literal["promoted", "refused", "waiting_approval", "undecided", "overtaken"]
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,8 @@ def _turn(
 ) -> Outcome:
     try:
         return try_promotion(settings, contract, found.version, labelled, now)
-    except TransitionRefused as error:  # a person, or another run, has moved it on meanwhile
-        return Outcome(found.version, "undecided", str(error))
+    except TransitionRefused as error:
+        return Outcome(found.version, "overtaken", str(error))
 
 
 def try_promotion(
@@ -91,7 +92,8 @@ def try_promotion(
 ) -> Outcome:
     """Hold the gate for one challenger of the ledger, and do what the verdict and the contract's approval say.
 
-    There is no other way to promote. Raises TransitionRefused for a version that is no challenger on its way.
+    There is no other way to promote. Raises TransitionRefused for a version that is no challenger on its way,
+    or if another than the one it was compared with has become champion meanwhile: it stays approved.
     """
     recover(settings)
     found = Ledger(settings.ledger_path).challenger(version)
@@ -229,4 +231,4 @@ def _crown(
         by=by,
         reason=verdict.reason,
     )
-    return move_champion(settings, champion, "promotion", by, verdict.reason, now).to
+    return move_champion(settings, champion, "promotion", by, verdict.reason, now, instead_of=verdict.champion).to

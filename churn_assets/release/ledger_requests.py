@@ -51,6 +51,14 @@ class Requests(Store):
         with self._reading() as db:
             return [_kept(row) for row in db.execute(asked, (last,))]
 
+    def broken_data(self) -> str:
+        """What the newest decision found broken in the newest window's data, in words; "" if nothing.
+
+        No open request is run meanwhile: it waits until a later decision finds the data whole.
+        """
+        newest = self.decisions(1)
+        return str(newest[0].decision.situation.get("broken") or "") if newest else ""
+
     def open_requests(self) -> Sequence[Request]:
         """Requests that no run has taken yet."""
         return self.requests("status = 'open'")
@@ -173,9 +181,10 @@ def _memory(db: sqlite3.Connection) -> Memory:
         "SELECT version, status FROM challengers WHERE status IN ('waiting_gate', 'waiting_approval', 'approved') "
         "ORDER BY number DESC"
     ).fetchone()
-    newest = db.execute(
-        "SELECT r.opened_at, d.situation FROM requests r JOIN decisions d ON d.number = r.decision "
-        "WHERE r.attempt = 1 ORDER BY r.rowid DESC LIMIT 1"
+    newest = db.execute("SELECT opened_at FROM requests WHERE attempt = 1 ORDER BY rowid DESC LIMIT 1").fetchone()
+    learnt = db.execute(
+        "SELECT d.situation FROM requests r JOIN decisions d ON d.number = r.decision "
+        "WHERE r.status IN ('open', 'started', 'finished') ORDER BY r.rowid DESC LIMIT 1"
     ).fetchone()
     asked = db.execute('SELECT DISTINCT "trigger", occasion, champion FROM requests')
     return Memory(
@@ -184,7 +193,7 @@ def _memory(db: sqlite3.Connection) -> Memory:
         asked=frozenset((row[0], row[1], row[2]) for row in asked),
         last_asked_at=instant(newest[0]) if newest else None,
         rejections=rejections_in_a_row(db),
-        labels_used=int(json.loads(newest[1]).get("labels", 0)) if newest else 0,
+        labels_used=int(json.loads(learnt[0]).get("labels", 0)) if learnt else 0,
     )
 
 

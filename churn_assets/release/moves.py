@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from churn_assets.errors import BundleCorrupt, HomeBusy, PointerCorrupt, RollbackRefused
+from churn_assets.errors import BundleCorrupt, HomeBusy, PointerCorrupt, RollbackRefused, TransitionRefused
 from churn_assets.release.ledger import Ledger
 from churn_assets.release.ledger_store import now_or
 from churn_assets.release.records import Move, MoveKind
@@ -47,15 +47,23 @@ def sound_hash(path: Path) -> str:
 
 
 def move_champion(
-    settings: Settings, to: Champion, kind: MoveKind, by: str, why: str, now: datetime | None = None
+    settings: Settings,
+    to: Champion,
+    kind: MoveKind,
+    by: str,
+    why: str,
+    now: datetime | None = None,
+    instead_of: str | None = None,
 ) -> Move:
     """Make `to` the champion, and keep who, why and when.
 
-    Raises BundleCorrupt unless every byte of its bundle is as it was written, TransitionRefused for a
-    promotion that was not approved, HomeBusy if somebody else moves the champion for 20 s.
+    `instead_of` is the version that must be champion still, if any: what was decided by comparing with it says
+    nothing about another. Raises TransitionRefused if it is not, and for a promotion that was not approved;
+    BundleCorrupt unless every byte of the bundle is as it was written, HomeBusy if somebody else moves the
+    champion for 20 s.
     """
     with _alone(settings.home):
-        return _move(settings, to, kind, by, why, now)
+        return _move(settings, to, kind, by, why, now, instead_of)
 
 
 def recover(settings: Settings) -> Move | None:
@@ -90,7 +98,8 @@ def rollback(settings: Settings, to: str | None = None, *, by: str, why: str, no
                 f"cannot go back to {target.version}: the manifest of {path} is {found[:12]}, "
                 f"it was {known[:12]} when it became champion; restore it, or name another: --to"
             )
-        return _move(settings, replace(target, since_at=at, by=by, reason=f"rollback: {why}"), "rollback", by, why, at)
+        again = replace(target, since_at=at, by=by, reason=f"rollback: {why}")
+        return _move(settings, again, "rollback", by, why, at, None)
 
 
 def history(settings: Settings) -> Sequence[Move]:
@@ -113,11 +122,18 @@ def learn_number(settings: Settings, version: str, number: int) -> Champion | No
         return champion
 
 
-def _move(settings: Settings, to: Champion, kind: MoveKind, by: str, why: str, now: datetime | None) -> Move:
+def _move(
+    settings: Settings, to: Champion, kind: MoveKind, by: str, why: str, now: datetime | None, instead_of: str | None
+) -> Move:
     ledger, path = Ledger(settings.ledger_path), to.path(settings.home)
     _recover(settings, ledger)
     sha256 = sound_hash(path)
     before = _present(settings.home)
+    if instead_of is not None and (before is None or before.version != instead_of):
+        raise TransitionRefused(
+            f"{to.version} was compared with {instead_of}, and {before.version if before else 'nobody'} is champion by "
+            "now, expected the one it was compared with; the gate is held again"
+        )
     number = ledger.intend_move(kind, before.version if before else None, to, sha256, by, why, now)
     try:
         write_champion(settings.home, to)

@@ -132,7 +132,8 @@ class Memory:
     `in_flight` and `waiting` say in words which request or challenger is under way ("" if none).
     `asked` are (trigger, occasion, champion) of every request there ever was; `last_asked_at` is when the
     newest was first opened; `rejections` counts challengers in a row that were refused or rejected;
-    `labels_used` is how many final labels there were when the newest request was made.
+    `labels_used` is how many final labels there were when the newest request was made that was not given up: that
+    one has learnt from none.
     """
 
     in_flight: str = ""

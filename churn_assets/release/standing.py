@@ -23,7 +23,10 @@ class Standing:
     def lines(self) -> list[str]:
         """One line each, with what to do where a person is waited for."""
         told = [_challenger(one) for one in self.challengers]
-        told += [f"retraining {one.key} is {one.status}, attempt {one.attempt} of {ATTEMPTS}" for one in self.requests]
+        broken = self.last is not None and self.last.decision.situation.get("broken")
+        for one in self.requests:
+            held = "; it waits until the data is whole" if broken and one.status == "open" else ""
+            told.append(f"retraining {one.key} is {one.status}, attempt {one.attempt} of {ATTEMPTS}{held}")
         if self.last is not None:
             at, decision = self.last.decided_at, self.last.decision
             told.append(f"last decision, {at:%Y-%m-%d %H:%M} UTC: {decision.kind.replace('_', ' ')}: {decision.words}")

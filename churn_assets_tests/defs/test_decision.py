@@ -88,3 +88,13 @@ def test_the_weekly_schedule_asks_once_a_tick(of):
     again = decided(of, **config)
     assert metadata(again, NAME)["decision"] == "nothing"
     assert metadata(again, NAME)["reason"] == "the schedule asks; it was acted upon already"
+
+
+def test_whoever_is_waited_for_is_reminded_with_every_decision_until_an_answer_is_given(of):
+    ledger = Ledger(of.ledger_path)
+    ledger.add_challenger("v2", "bundles/v2", "aa", None, None)
+    assert metadata(decided(of), NAME)["alerts"] == "none"
+    ledger.record_verdict("v2", True, {}, "manual", "it holds all checks")
+    assert metadata(decided(of), NAME)["alerts"] == "Challenger v2 waits for approval"
+    ledger.approve("v2", "ana", "read it", "aa")
+    assert metadata(decided(of), NAME)["alerts"] == "none"

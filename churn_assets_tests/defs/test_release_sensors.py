@@ -75,6 +75,15 @@ def test_a_fresh_home_is_skipped_with_the_reason_and_left_as_it_is(home):
     assert not home.settings.ledger_path.exists()
 
 
+def test_an_open_request_waits_while_the_data_is_broken_and_is_run_once_it_is_whole(home):
+    home.ask()
+    home.ledger.record_decision(Decision("investigate_data", "mend it", situation={"broken": "window 8: all zero"}))
+    assert home.tick("retrain_on_decision") == f"{KEY} waits until the data is whole: window 8: all zero"
+    assert [request.status for request in home.ledger.requests()] == ["open"]
+    home.ledger.record_decision(Decision("wait", "one at a time", situation={"broken": ""}))
+    assert home.tick("retrain_on_decision") == [KEY]
+
+
 def test_an_open_request_is_asked_for_at_each_tick_with_one_key_until_a_run_takes_it(home):
     home.ask()
     assert home.tick("retrain_on_decision") == home.tick("retrain_on_decision") == [KEY]

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
@@ -22,7 +23,10 @@ from churn_assets.data.rows import MARKS
 from churn_assets.data.synthesize import generate
 from churn_assets.data.validate import validate
 from churn_assets.definitions import build
+from churn_assets.defs.labels import sound_labels
 from churn_assets.defs.policy import MODELS
+from churn_assets.errors import DataBroken
+from churn_assets.monitoring.windows import QUALITY_JSON, WINDOW, Window, place_of, write_json
 from churn_assets.release.holdout import holdout_path, read_holdout
 from churn_assets.release.ledger import Ledger
 from churn_assets.release.records import Decision
@@ -204,6 +208,38 @@ def test_without_labels_a_retraining_is_a_training_and_says_so(tmp_path):
     assert result.success
     assert metadata(result, "validated_customers")["labelled_predictions"].startswith("none were made yet")
     assert set(table_of(of, "validated_customers")["row_source"].to_pylist()) == {"table"}
+
+
+def test_no_model_learns_from_the_log_while_its_data_is_broken(tmp_path):
+    of = settings(tmp_path, CHURN_MLFLOW_URI=NOWHERE, CHURN_SOURCE="generated://store?rows=600&seed=3")
+    found = Decision("investigate_data", "mend it", situation={"broken": "window 7: 'esent' is 0"})
+    Ledger(of.ledger_path).record_decision(found)
+    result = retrain(of, ["raw_customers", "validated_customers"], {})
+    assert not result.success
+    assert f"{DataBroken.__name__}: window 7: 'esent' is 0; expected whole data" in failure(result, "validation")
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert run(of, instance, ["raw_customers", "validated_customers"]).success  # the table alone
+
+
+def test_predictions_of_broken_windows_are_neither_learnt_from_nor_judged_by(again, tmp_path):
+    first, *_ = again
+    of = settings(tmp_path / "home", CHURN_MLFLOW_URI=NOWHERE, CHURN_SOURCE=SOURCE)
+    shutil.copytree(first.home, of.home)
+    fingerprint = load_contract(of.contract_path).fingerprint
+    log = table_of(of, "labelled_predictions").sort_by("seq")
+    spans = {1: (0, 199, "ok"), 2: (200, 299, "broken"), 3: (300, 349, "insufficient")}
+    for number, (first_row, last_row, status) in spans.items():
+        ends = (log["seq"][first_row].as_py(), log["seq"][last_row].as_py())
+        window = Window(number, fingerprint, *ends, 100, 100, 0, "2026-01-01", "2026-01-02", "customers")
+        write_json(place_of(of, window) / WINDOW, asdict(window))
+        write_json(place_of(of, window) / QUALITY_JSON, {"status": status})
+    assert sound_labels(of, fingerprint)[1] == 100
+    assert sound_labels(of, "another")[1] == 0
+    result = retrain(of, ["raw_customers", "validated_customers"], {})
+    assert result.success
+    told = metadata(result, "validated_customers")
+    assert told["labelled_predictions_of_broken_data"] == "100, left out"
+    assert "| learnt from | 190 |" in told["labelled_predictions"]
 
 
 def test_tables_made_again_since_the_choice_are_not_frozen(trained, tmp_path):

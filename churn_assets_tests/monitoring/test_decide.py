@@ -51,6 +51,14 @@ TABLE = {
         "no model is trained",
     ),
     "drift, stale log": (replace(DRIFT, stale="the log is stale"), "investigate_data", "", "the log is stale"),
+    "asked twice, drift, stale log": (
+        replace(
+            DRIFT, stale="the log is stale", asked=HAND, memory=Memory(asked=frozenset({("hand", HAND.occasion, "v1")}))
+        ),
+        "nothing",
+        "hand",
+        "it was acted upon already",
+    ),
     "by hand, stale log": (replace(CALM, stale="the log is stale", asked=HAND), "retrain", "hand", "ana asks by hand"),
     "drift, few labels": (replace(DRIFT, new_labels=499), "wait", "drift", "only 499 labels are new"),
     "by hand, no labels": (replace(CALM, new_labels=0, asked=HAND), "retrain", "hand", "the offer changed"),

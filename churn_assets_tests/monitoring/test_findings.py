@@ -73,6 +73,7 @@ def test_a_decision_to_look_at_the_data_is_told_where_the_quality_report_is_sile
     decision = {"kind": "investigate_data", "words": "the log is unreadable"}
     assert told(alerts_of(decision=decision)) == ({"data_quality"}, set())
     assert told(alerts_of({"windows": [window(1, "ok")]}, decision=decision)) == (set(), {"data_quality"})
+    assert told(alerts_of({"stale": True, "log": STALE, "windows": []}, decision=decision)) == ({"stale_log"}, set())
     assert told(alerts_of(decision={"kind": "retrain", "words": "drift"})) == (set(), set())
 
 
@@ -103,32 +104,42 @@ def test_drift_says_its_columns_and_how_many_windows_in_a_row():
     )
 
 
+def test_a_row_of_drift_is_counted_as_the_decision_counts_it():
+    windows = [
+        window(1, "drift", drifted=["visits"], model_version="old"),
+        window(2, "drift", drifted=["visits"], model_version="new"),
+        window(3, "drift", drifted=["visits"], model_version="new", data="broken"),
+        window(4, "drift", drifted=["visits"], model_version="new"),
+    ]
+    (alert,) = alerts_of(drift={"windows": windows}).alerts
+    assert "It is the 2nd such window in a row." in alert.words
+
+
 @pytest.mark.parametrize(
     ("performance", "raised", "over"),
     [
-        ({"pr_auc_dropped": True}, {"performance_drop"}, set()),
-        ({"pr_auc_dropped": False}, set(), {"performance_drop"}),
-        (
-            {"compared": {"dropped": True, "status": "ok", "words": "labelled PR-AUC has fallen"}},
-            {"performance_drop"},
-            set(),
-        ),
-        ({"compared": {"dropped": False, "status": "insufficient"}}, set(), set()),
-        ({"compared": {"dropped": False, "status": "ok", "words": "holds"}}, set(), {"performance_drop"}),
+        ({"pr_auc_dropped": True, "words": ["a", "b"], "fall": SO}, {"performance_drop"}, set()),
+        ({"pr_auc_dropped": False, "fall": {**SO, "dropped": False, "status": "insufficient"}}, set(), set()),
+        ({"pr_auc_dropped": False, "fall": {**SO, "dropped": False, "status": "unknown"}}, set(), set()),
+        ({"pr_auc_dropped": False, "fall": {**SO, "dropped": False}}, set(), {"performance_drop"}),
         ({"windows": []}, set(), set()),
     ],
 )
 def test_a_fall_of_the_labelled_figure_is_told_and_its_end_too(performance, raised, over):
-    assert told(alerts_of(performance=performance)) == (raised, over)
+    found = alerts_of(performance=performance)
+    assert told(found) == (raised, over)
+    assert all(alert.words.startswith("labelled PR-AUC has fallen. ") for alert in found.alerts)
 
 
 @pytest.mark.parametrize(
     ("status", "raised", "over"),
     [
-        ("refused", {"gate_verdict:7"}, {"waiting_approval:7"}),
-        ("waiting_approval", {"waiting_approval:7"}, set()),
-        ("promoted", {"promoted:7"}, {"waiting_approval:7", "gate_verdict:*"}),
+        ("refused", {"gate_verdict:7"}, {"waiting_approval:7", "no_verdict:7"}),
+        ("waiting_approval", {"waiting_approval:7"}, {"no_verdict:7"}),
+        ("promoted", {"promoted:7"}, {"waiting_approval:7", "gate_verdict:*", "no_verdict:*", "performance_drop"}),
         ("rejected", set(), {"waiting_approval:7"}),
+        ("undecided", {"no_verdict:7"}, set()),
+        ("overtaken", set(), set()),
         ("waiting_gate", set(), set()),
     ],
 )
@@ -147,8 +158,17 @@ STATUS = st.sampled_from(["ok", "broken", "insufficient", "stable", "drift", "un
 WINDOWS = st.lists(
     st.fixed_dictionaries({"status": STATUS}, optional={"window": st.integers(), "drifted": st.just(["a"])})
 )
+FALL = st.fixed_dictionaries({}, optional={"dropped": st.booleans(), "status": STATUS})
 REPORT = st.none() | st.fixed_dictionaries(
-    {}, optional={"windows": WINDOWS, "dropped": st.booleans(), "kind": STATUS, "version": st.text(), "status": STATUS}
+    {},
+    optional={
+        "windows": WINDOWS,
+        "dropped": st.booleans(),
+        "kind": STATUS,
+        "version": st.text(),
+        "status": STATUS,
+        "fall": FALL,
+    },
 )
 
 

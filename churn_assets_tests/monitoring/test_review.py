@@ -129,6 +129,17 @@ def test_broken_inputs_of_a_window_are_named_beside_its_estimate(scored, tmp_pat
     assert "inputs were broken in 0002: what is estimated there says nothing" in found["words"]
 
 
+def test_labels_of_broken_data_are_counted_and_neither_new_nor_a_fall(scored, tmp_path):
+    (tmp_path / "0002").mkdir()
+    (tmp_path / "0002" / "quality.json").write_text('{"status": "broken"}')
+    found = performance_report(review(scored, tmp_path, windows(tmp_path)))
+    labels = {name: found["labels"][name] for name in ("final", "final_of_champion", "new", "of_broken_data")}
+    assert labels == {"final": 800, "final_of_champion": 800, "new": 800, "of_broken_data": 400}
+    assert found["fall"]["rows"] == 800
+    assert any(words.startswith("400 final labels are of broken data") for words in found["words"])
+    assert found["periods"][1]["measured"]["rows"] == 400
+
+
 def test_a_windows_figures_are_kept_until_its_labels_change(scored, tmp_path):
     first = performance_report(review(scored, tmp_path, windows(tmp_path, 1)))
     path = tmp_path / "0001" / MEASURED

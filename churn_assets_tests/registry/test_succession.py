@@ -15,6 +15,7 @@ from churn_assets.contract.model import Contract
 from churn_assets.contract.policy import Release
 from churn_assets.errors import AssetMissing, TransitionRefused
 from churn_assets.features.encode import encode_table
+from churn_assets.registry import succession
 from churn_assets.registry.connect import connect
 from churn_assets.registry.models import MODEL_NAME, aliases
 from churn_assets.registry.promote import promote
@@ -203,6 +204,26 @@ def test_without_a_champion_to_compare_with_the_challenger_waits(tmp_path, what)
     outcome = try_promotion(settings, LENIENT, new, None, NOW)
     assert (outcome.status, status(settings, new)) == ("undecided", "waiting_gate")
     assert "churn run" in outcome.words
+
+
+def test_a_champion_that_came_while_the_gate_was_held_is_not_replaced_by_its_verdict(tmp_path, monkeypatch):
+    settings, old, new = home_with(tmp_path)
+    third = bundle(tmp_path, "network").name
+    held = succession.hold_gate
+
+    def held_while_a_person_moves_the_champion(*about):
+        verdict = held(*about)
+        rollback(settings, third, by="Ada", why="complaints")
+        return verdict
+
+    monkeypatch.setattr(succession, "hold_gate", held_while_a_person_moves_the_champion)
+    (outcome,) = promote_waiting(settings, LENIENT, None, NOW)
+    assert (outcome.status, status(settings, new)) == ("overtaken", "approved")
+    assert f"compared with {old}, and {third} is champion by now" in outcome.words
+    assert require_champion(tmp_path).version == third
+    monkeypatch.undo()
+    assert [found.status for found in promote_waiting(settings, LENIENT, None, NOW)] == ["promoted"]
+    assert Ledger(settings.ledger_path).challenger(new).verdict["champion"] == third
 
 
 def test_the_champion_is_not_its_own_challenger(tmp_path):

@@ -54,6 +54,23 @@ def test_a_decision_and_its_request_are_kept_together(ledger):
     assert memory.in_flight == f"request {KEY} is open"
 
 
+def test_a_retraining_that_was_given_up_has_used_no_labels_and_still_counts_for_the_cooldown(ledger):
+    ledger.record_decision(DRIFT, AT)
+    for attempt in range(1, 4):
+        assert ledger.memory().labels_used == 30
+        ledger.fail_request(f"{KEY[:-1]}{attempt}", f"run{attempt}", "the disk is full", AT)
+    assert ledger.requests()[-1].status == "abandoned"
+    assert (ledger.memory().labels_used, ledger.memory().last_asked_at) == (0, AT)
+
+
+def test_broken_data_is_what_the_newest_decision_has_found(ledger):
+    assert ledger.broken_data() == ""
+    ledger.record_decision(Decision("investigate_data", "mend it", situation={"broken": "window 7: all zero"}), AT)
+    assert ledger.broken_data() == "window 7: all zero"
+    ledger.record_decision(DRIFT, AT)
+    assert ledger.broken_data() == ""
+
+
 @pytest.mark.parametrize("kind", ["nothing", "wait", "investigate_data"])
 def test_any_other_decision_asks_for_nothing(ledger, kind):
     ledger.record_decision(Decision(kind, "so it is"), AT)

@@ -39,6 +39,14 @@ def test_each_that_waits_has_a_line_with_what_to_do(tmp_path):
     assert told[5] == "last decision, 2026-11-21 12:00 UTC: retrain: spent drifted"
 
 
+def test_an_open_request_says_that_it_waits_while_the_data_is_broken(tmp_path):
+    settings = place(tmp_path)
+    ledger = Ledger(settings.ledger_path)
+    ledger.record_decision(Decision("retrain", "spent drifted", "drift", "7", "v1"), AT)
+    ledger.record_decision(Decision("investigate_data", "mend it", situation={"broken": "window 8"}), AT)
+    assert read_standing(settings).lines[0].endswith("attempt 1 of 3; it waits until the data is whole")
+
+
 def test_the_history_is_in_order_whatever_was_done(tmp_path):
     settings = place(tmp_path)
     ledger = Ledger(settings.ledger_path)

@@ -45,7 +45,7 @@ def retraining_decision(
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Nothing, investigate data, wait or retrain, with its reason; a request for a run is in the ledger."""
     from churn_assets.defs.telling import tell
-    from churn_assets.monitoring.findings import alerts_of
+    from churn_assets.monitoring.findings import alerts_of, waiting_on_people
     from churn_assets.monitoring.situation import decide_now, read_reports
     from churn_assets.release.ledger import Ledger
     from churn_assets.release.moves import recover
@@ -57,11 +57,14 @@ def retraining_decision(
     kept = decide_now(settings, project.contract.monitoring, reports, _asked(config, run_id))
     decision = kept.decision
     told = {"kind": decision.kind, "words": decision.words, "trigger": decision.trigger, "request": kept.request}
+    ledger = Ledger(settings.ledger_path)
     past = [
         {"at": f"{k.decided_at:%Y-%m-%d %H:%M}", "decision": k.decision.kind, "why": k.decision.words}
-        for k in Ledger(settings.ledger_path).decisions(10)
+        for k in ledger.decisions(10)
     ]
-    alerts = tell(context, settings, alerts_of(reports.quality, reports.drift, reports.performance, told))
+    news = alerts_of(reports.quality, reports.drift, reports.performance, told)
+    waiting = {one.version: one.words for one in ledger.challengers("waiting_approval")}
+    alerts = tell(context, settings, news.also(waiting_on_people(waiting)))
     yield dg.MaterializeResult(
         value={**told, "number": kept.number, "champion": decision.champion, "situation": dict(decision.situation)},
         metadata={

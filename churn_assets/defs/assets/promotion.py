@@ -6,19 +6,16 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from churn_assets.defs import plots, report
+from churn_assets.defs.labels import LABELLED, sound_labels
 from churn_assets.defs.policy import OWNERS
 from churn_assets.defs.project import Project
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from churn_assets.registry.succession import Outcome
-    from churn_assets.settings import Settings
     from churn_assets.training.duel import Verdict
 
 GROUP = "monitoring"  # what `churn run` leaves out
 NO_WORSE = "the_challenger_is_no_worse"
-LABELLED = "labelled_predictions"
 
 
 @dg.asset(
@@ -44,13 +41,15 @@ def promotion(context: dg.AssetExecutionContext, project: Project) -> Iterator[d
     from churn_assets.release.state import read_champion
 
     settings = project.settings
-    outcomes = promote_waiting(settings, project.contract, labelled_predictions(settings))
+    labelled, left_out = sound_labels(settings, project.contract.fingerprint)
+    outcomes = promote_waiting(settings, project.contract, labelled)
     champion = read_champion(settings.home)
     missing = follow(settings, champion)
     told = {
         "champion": champion.version if champion else "none",
         "words": "; ".join(outcome.words for outcome in outcomes) or "no challenger waits for the gate",
         **({"mlflow": missing} if missing else {}),
+        **({"labelled_predictions_of_broken_data": f"{left_out:,}, left out"} if left_out else {}),
     }
     news = Findings()
     for outcome in outcomes:
@@ -69,14 +68,6 @@ def promotion(context: dg.AssetExecutionContext, project: Project) -> Iterator[d
             )
         ],
     )
-
-
-def labelled_predictions(settings: "Settings") -> "pa.Table | None":
-    """The table as its asset last wrote it, None before that."""
-    import pyarrow.parquet as pq
-
-    path = settings.assets_dir / f"{LABELLED}.parquet"
-    return pq.read_table(path) if path.is_file() else None
 
 
 def shown(outcome: "Outcome") -> dict[str, Any]:
