@@ -50,5 +50,5 @@ if __name__ == "__main__":
     try:
         import uvloop as loops
     except ImportError:
-        loops = asyncio  # type: ignore[misc]  # the same calls, slower
+        loops = asyncio
     print(json.dumps(loops.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))))

@@ -17,7 +17,7 @@ BATCH_ROWS = 65_536
 __all__ = ["AS_OF", "BATCH_ROWS", "CONTRACT", "churned", "raw_batches", "typed"]
 
 
-def raw_batches(rows: int, seed: int, contract: Contract = CONTRACT):  # type: ignore[no-untyped-def]
+def raw_batches(rows: int, seed: int, contract: Contract = CONTRACT):
     """Raw record batches, label included."""
     return generate_batches(contract, rows, seed, batch_rows=BATCH_ROWS)
 

@@ -128,7 +128,7 @@ def _noise_of(wanted: float, distance: float) -> float:
     return _bisect(lambda noise: _expected(distance, noise) > wanted, 0.0, 20.0)
 
 
-def _bisect(too_small, low: float, high: float) -> float:  # type: ignore[no-untyped-def]
+def _bisect(too_small, low: float, high: float) -> float:
     for _ in range(24):
         middle = (low + high) / 2
         low, high = (middle, high) if too_small(middle) else (low, middle)

@@ -32,7 +32,7 @@ Change = Callable[[dict[str, np.ndarray]], None]
 def arrays(rows: int, seed: int, scorer: object) -> dict[str, np.ndarray]:
     """Generated customers as arrays, the scorer's answer among them."""
     table = typed(rows, seed)
-    found = {SCORE: scorer.score_table(table, AS_OF).probability}  # type: ignore[attr-defined]
+    found = {SCORE: scorer.score_table(table, AS_OF).probability}
     for name, kind in KINDS.items():
         column = table[name].to_numpy(zero_copy_only=False)
         found[name] = column.astype(str) if kind in (Kind.CATEGORY, Kind.BOOLEAN) else column.astype(np.float64)

@@ -40,7 +40,7 @@ from churn_assets.scoring.scorer import Bands, Scorer, Thresholds
 WIDTH = 128
 
 
-def models(matrix: np.ndarray, specs: tuple, label: np.ndarray) -> dict[str, Model]:  # type: ignore[type-arg]
+def models(matrix: np.ndarray, specs: tuple, label: np.ndarray) -> dict[str, Model]:
     """One of each kind, of the size that training makes; weights of all but the booster are random."""
     rng = np.random.default_rng(0)
     basis = LogisticBasis.fit(matrix, specs, 17)

@@ -118,14 +118,14 @@ def _wrk(url: str, body: object, clients: int, seconds: int, scratch: Path) -> t
     )
     command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--latency", "-s", str(script), url]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    asked = int(re.search(r"(\d+) requests in", said)[1])  # type: ignore[index]
+    asked = int(re.search(r"(\d+) requests in", said)[1])
     refused = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
-    per_second = float(re.search(r"Requests/sec:\s+(\S+)", said)[1])  # type: ignore[index]
+    per_second = float(re.search(r"Requests/sec:\s+(\S+)", said)[1])
     return asked, per_second, _ms(said, 50), _ms(said, 99), int(refused[1]) if refused else 0
 
 
 def _ms(said: str, percent: int) -> float:
-    value, unit = re.search(rf"{percent}%\s+([\d.]+)(us|ms|s)", said).groups()  # type: ignore[union-attr]
+    value, unit = re.search(rf"{percent}%\s+([\d.]+)(us|ms|s)", said).groups()
     return float(value) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[unit]
 
 
