@@ -19,6 +19,7 @@ from churn_assets.monitoring.traffic import Traffic, usual
 
 TRAFFIC = "(traffic)"  # what is no column's fault
 OK, BROKEN, INSUFFICIENT = "ok", "broken", "insufficient"
+FEW = 10  # numbers that a column had in training; with so few, one that becomes frequent is drift and no default
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def _one_value(
         return
     value, share = here.top
     usually = reference.share_of(name, value)
-    if share - usually >= limits.spike_rise:
+    if share - usually >= limits.spike_rise and not (usually and reference.values_of(name) <= FEW):
         said = _told(column, value)
         words = (
             f"'{name}' is {said} for {share:.1%} of the customers, in training for {usually:.1%}; is it still filled?"

@@ -34,6 +34,10 @@ class Reference:
         numbers = self.content.sample[column].to_numpy()
         return float((numbers == value).mean()) if len(numbers) else 0.0
 
+    def values_of(self, column: str) -> int:
+        """How many different numbers the reference's customers have."""
+        return len(np.unique(self.content.sample[column].to_numpy()))
+
 
 def load_reference(bundle: Path, contract: Contract) -> Reference:
     """The reference of a bundle, read under `contract`.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import shutil
+import statistics
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from churn_assets.monitoring import observe
+from churn_assets.monitoring import observe, quality
 from churn_assets.monitoring.quality import check_traffic
 from churn_assets.monitoring.traffic import Traffic
 from churn_assets.monitoring.watch import report_quality
@@ -110,6 +111,18 @@ def test_a_table_of_other_types_hides_no_column(log, column, sql_type):
     found = newest(log)["findings"]
     assert {column, "spent"} <= {finding["column"] for finding in found}
     assert [finding["what"] for finding in found if finding["column"] == "spent"] == ["all missing"]
+
+
+def test_one_of_few_known_numbers_that_becomes_frequent_is_drift_and_not_broken(log, monkeypatch):
+    log.add(400, change=set_column("sent", lambda v: share_of(v, 0.4, statistics.mode(v))))
+    monkeypatch.setattr(quality, "FEW", 10_000)  # as if the column had that few
+    assert newest(log)["status"] == "ok"
+
+
+def test_a_number_that_training_never_had_is_a_spike_also_among_few(log, monkeypatch):
+    log.add(400, change=set_column("sent", lambda v: share_of(v, 0.4, 9999)))
+    monkeypatch.setattr(quality, "FEW", 10_000)
+    assert "spike" in [f["what"] for f in newest(log)["findings"]]
 
 
 def test_a_few_odd_values_are_told_and_stop_nothing(log):
