@@ -114,7 +114,7 @@ class Metrics:
 
         if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
             registry = prometheus.CollectorRegistry()
-            multiprocess.MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+            multiprocess.MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]  # has no types
             return prometheus.generate_latest(registry), prometheus.CONTENT_TYPE_LATEST
         return prometheus.generate_latest(self._registry), prometheus.CONTENT_TYPE_LATEST
 
@@ -129,7 +129,7 @@ def _bury_the_dead() -> None:
     for path in Path(folder).glob("gauge_live*_*.db"):
         pid = path.stem.rpartition("_")[2]
         if pid.isdigit() and not _lives(int(pid)):
-            multiprocess.mark_process_dead(int(pid), folder)  # type: ignore[no-untyped-call]
+            multiprocess.mark_process_dead(int(pid), folder)  # type: ignore[no-untyped-call]  # has no types
 
 
 def _lives(pid: int) -> bool:
