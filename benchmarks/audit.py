@@ -16,16 +16,15 @@ import pyarrow as pa
 
 from churn_assets.contract.load import load_contract
 from churn_assets.contract.model import Contract
-from churn_assets.data.plant import FINDABLE, KINDS, plant_leak
-from churn_assets.data.synthesize import generate
-from churn_assets.data.validate import validate
+from churn_assets.data.validation.validate import validate
 from churn_assets.features.encode import encode_table
-from churn_assets.training.audit import accuse
-from churn_assets.training.ladder import Loss
-from churn_assets.training.leaks import look_at_columns
-from churn_assets.training.matrix import feature_table, training_data
+from churn_assets.leakage.audit import accuse, findings_of
+from churn_assets.leakage.column_tests import look_at_columns
+from churn_assets.leakage.ladder import Loss
+from churn_assets.synthetic.generate import generate
+from churn_assets.synthetic.leaks import FINDABLE, KINDS, plant_leak
+from churn_assets.training.feature_table import feature_table, training_data
 from churn_assets.training.split import split_table
-from churn_assets.training.verdict import findings_of
 
 ROOT = Path(__file__).resolve().parent.parent
 STRENGTHS = (0.65, 0.75, 0.85, 0.95)

@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from churn_assets.contract.load import load_contract
 from churn_assets.contract.model import Contract
-from churn_assets.data.synthesize import AS_OF, generate_batches
-from churn_assets.data.validate import validate_features_only
+from churn_assets.data.validation.validate import validate_features_only
+from churn_assets.synthetic.generate import AS_OF, generate_batches
 
 CONTRACT = load_contract(Path(__file__).resolve().parent.parent / "contracts" / "store.toml")
 BATCH_ROWS = 65_536

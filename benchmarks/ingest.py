@@ -21,10 +21,10 @@ from typing import Any
 import duckdb
 
 from benchmarks.customers import CONTRACT, typed
-from churn_assets.predlog.published import FILE
-from churn_assets.predlog.rows import Prediction, encode_line
-from churn_assets.predlog.segment import READY
-from churn_assets.predlog.warehouse import ingest
+from churn_assets.prediction_log.records import Prediction, encode_line
+from churn_assets.prediction_log.segment import READY
+from churn_assets.prediction_log.warehouse.connection import FILE
+from churn_assets.prediction_log.warehouse.ingest import ingest
 from churn_assets.settings import Settings
 from churn_assets_tests.strategies import ROOT
 

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from churn_assets_tests.release.loop import Loop
+from churn_assets_tests.promotion.loop import Loop
 
 
 def main() -> None:

@@ -21,16 +21,16 @@ BARE = """
 import os, sys
 from pathlib import Path
 from churn_assets.contract.load import load_contract
-from churn_assets.data.read import read_table
-from churn_assets.data.repair import apply_repairs
-from churn_assets.data.source import resolve_source
-from churn_assets.data.validate import validate
+from churn_assets.data.readers.read import read_table
+from churn_assets.data.repairs.repairs import apply_repairs
+from churn_assets.data.readers.resolve import resolve_source
+from churn_assets.data.validation.validate import validate
 from churn_assets.scoring.bundle import load_bundle
 from churn_assets.settings import Settings
 from churn_assets.training.candidate import NAMES, train_candidate
-from churn_assets.training.choose import choose_model
-from churn_assets.training.matrix import as_of_of, feature_table
-from churn_assets.training.package import write_choice
+from churn_assets.training.select import choose_model
+from churn_assets.training.feature_table import as_of_of, feature_table
+from churn_assets.training.export import write_choice
 from churn_assets.training.split import split_table
 
 settings = Settings.from_environ(os.environ)

@@ -29,7 +29,7 @@ def write_log(path: Path, rows: int) -> None:
     import duckdb
 
     from benchmarks.customers import CONTRACT, typed
-    from churn_assets.predlog.schema import migrate
+    from churn_assets.prediction_log.schema import migrate
 
     with duckdb.connect(str(path)) as connection:
         migrate(connection, CONTRACT)
@@ -56,10 +56,9 @@ def ours(log: Path, rows: int) -> dict[str, float]:
     import scipy.stats  # noqa: F401  # imports are counted on neither side
 
     from benchmarks.customers import CONTRACT
-    from churn_assets.monitoring.look import look
-    from churn_assets.monitoring.rule import TESTED_KINDS, judge
-    from churn_assets.monitoring.subject import Subject
-    from churn_assets.monitoring.windows import Window
+    from churn_assets.monitoring.drift.univariate import TESTED_KINDS, judge
+    from churn_assets.monitoring.monitored_model import Subject, look
+    from churn_assets.monitoring.windows.windows import Window
 
     reference = _reference()
     kinds = {c.name: c.kind for c in CONTRACT.feature_columns if c.kind in TESTED_KINDS}
@@ -115,7 +114,7 @@ def _reference() -> Any:
     import pyarrow as pa
 
     from benchmarks.customers import CONTRACT, typed
-    from churn_assets.monitoring.reference import reference_of
+    from churn_assets.monitoring.windows.reference import reference_of
 
     table = typed(REFERENCE, seed=1)
     score = 1 / (1 + np.exp((table["esent"].to_numpy() - 20) / 8))

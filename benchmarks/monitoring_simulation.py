@@ -18,8 +18,8 @@ import numpy as np
 from benchmarks.batch_scoring import TRAINING_ROWS, make_scorer
 from benchmarks.customers import AS_OF, CONTRACT, typed
 from churn_assets.contract.model import Kind
-from churn_assets.monitoring.observe import POSITIVE_RATE, SCORE, Observed
-from churn_assets.monitoring.rule import TESTED_KINDS, drifted, judge
+from churn_assets.monitoring.drift.univariate import TESTED_KINDS, drifted, judge
+from churn_assets.monitoring.windows.profile import POSITIVE_RATE, SCORE, Observed
 
 POPULATION, REFERENCE, WINDOW, SERIES = 60_000, 10_000, 2_000, 100
 THRESHOLD = 0.5

@@ -23,8 +23,7 @@ from churn_assets.features.encode import encode_rows, encode_table
 from churn_assets.features.one_row import RowReader
 from churn_assets.features.scalar import scalar_features
 from churn_assets.scoring.calibration import Platt
-from churn_assets.scoring.encoding import PiecewiseEncoding
-from churn_assets.scoring.models import (
+from churn_assets.scoring.models.base import (
     BlendModel,
     BoostedModel,
     LogisticBasis,
@@ -33,8 +32,9 @@ from churn_assets.scoring.models import (
     Net,
     NetworkModel,
 )
-from churn_assets.scoring.one_margin import margin_of_one
-from churn_assets.scoring.one_row import OneRow
+from churn_assets.scoring.models.piecewise import PiecewiseEncoding
+from churn_assets.scoring.online.margins import margin_of_one
+from churn_assets.scoring.online.scorer import OneRow
 from churn_assets.scoring.scorer import Bands, Scorer, Thresholds
 
 WIDTH = 128

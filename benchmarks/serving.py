@@ -131,14 +131,14 @@ def _ms(said: str, percent: int) -> float:
 
 def home_with_champion(scratch: Path) -> None:
     """Point CHURN_HOME at a champion; without one train it on made-up customers."""
-    from churn_assets.release.state import read_champion
+    from churn_assets.promotion.pointer import read_champion
     from churn_assets.settings import Settings
 
     if read_champion(Settings.from_environ(os.environ).home) is None:
         os.environ.setdefault("CHURN_SOURCE", "generated://store?rows=6000&seed=7")
         os.environ["CHURN_HOME"] = str(scratch / "home")
         subprocess.run(
-            [sys.executable, "-c", "from churn_assets.cli import main; main()", "run"],
+            [sys.executable, "-c", "from churn_assets.cli.main import main; main()", "run"],
             check=True,
             stdout=subprocess.DEVNULL,
         )

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import psutil
 
-from churn_assets.predlog.read import count
-from churn_assets.predlog.segment import adopt_orphans
+from churn_assets.prediction_log.segment import adopt_orphans
+from churn_assets.prediction_log.warehouse.read import count
 from churn_assets_tests.serving.client import ASKED, home_with_champion, served, wait_for
 from churn_assets_tests.serving.load import Load
 
@@ -74,7 +74,7 @@ def main(rounds: int = 100, seed: int = 0) -> int:
         torn = count(home / "predlog").torn
         adopted = adopt_orphans(home / "predlog")
         (folder / "ids").write_text("\n".join(ids))
-        command = [sys.executable, "-c", "from churn_assets.cli import main; main()", "log", "verify"]
+        command = [sys.executable, "-c", "from churn_assets.cli.main import main; main()", "log", "verify"]
         verdict = subprocess.run(
             [*command, "--ids", str(folder / "ids"), "--home", str(home)], capture_output=True, text=True, check=False
         )

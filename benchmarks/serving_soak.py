@@ -25,8 +25,8 @@ import httpx
 import psutil
 
 from churn_assets.errors import LogError, NothingIngested
-from churn_assets.predlog.published import open_published
-from churn_assets.predlog.warehouse import ingest
+from churn_assets.prediction_log.warehouse.connection import open_published
+from churn_assets.prediction_log.warehouse.ingest import ingest
 from churn_assets.settings import Settings
 from churn_assets_tests.serving.client import ASKED, SCORER, home_with_champion, make_bundle, promote, served, wait_for
 from churn_assets_tests.strategies import ROOT

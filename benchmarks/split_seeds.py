@@ -12,15 +12,15 @@ import sys
 import numpy as np
 
 from churn_assets.contract.load import load_contract
-from churn_assets.data.read import read_table
-from churn_assets.data.repair import apply_repairs
-from churn_assets.data.source import resolve_source
-from churn_assets.data.validate import validate
+from churn_assets.data.readers.read import read_table
+from churn_assets.data.readers.resolve import resolve_source
+from churn_assets.data.repairs.repairs import apply_repairs
+from churn_assets.data.validation.validate import validate
+from churn_assets.evaluation.metrics import pr_auc
 from churn_assets.settings import Settings
 from churn_assets.training.candidate import NAMES, train_candidate
-from churn_assets.training.choose import choose_model
-from churn_assets.training.evaluate import pr_auc
-from churn_assets.training.matrix import TrainingData, feature_table, training_data
+from churn_assets.training.feature_table import TrainingData, feature_table, training_data
+from churn_assets.training.select import choose_model
 from churn_assets.training.split import split_table
 
 SEEDS = (42, 0, 1, 2, 3)

@@ -23,9 +23,9 @@ from churn_assets.contract.check import FORMATS, REPAIRS, THRESHOLDS
 from churn_assets.contract.language import FUNCTIONS
 from churn_assets.contract.model import PROSE, Kind, Role, Severity
 from churn_assets.settings import Settings
+from churn_assets_tests.cli.test_shell import MAKEFILE, PYPROJECT, TARGETS
 from churn_assets_tests.strategies import ROOT
 from churn_assets_tests.test_errors import CLASSES
-from churn_assets_tests.test_shell import MAKEFILE, PYPROJECT, TARGETS
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RUN = ("bash", "console", "python", "toml")
@@ -398,13 +398,14 @@ def test_every_job_schedule_and_sensor_is_documented():
 
 
 def test_every_column_of_the_call_list_is_documented():
-    from churn_assets.scoring.callist import SCHEMA
+    from churn_assets.scoring.call_list import SCHEMA
 
     assert list(rows_of("assets.md", "The call list")) == SCHEMA.names
 
 
 def test_every_file_of_a_bundle_is_documented():
-    from churn_assets.scoring import bundle, sealed
+    from churn_assets.scoring import bundle
+    from churn_assets.storage import sealed
 
     names = {v for m in (bundle, sealed) for k, v in vars(m).items() if k.isupper() and isinstance(v, str)}
     told = {name.rstrip("/") for name in rows_of("training.md", "The bundle")}
@@ -459,7 +460,7 @@ def test_every_command_has_help_with_an_example():
         warnings.simplefilter("ignore", DeprecationWarning)  # of click, in what typer imports
         from typer.main import get_command
 
-        from churn_assets.cli import app
+        from churn_assets.cli.main import app
 
     told = dict(_commands(get_command(app), "churn"))
     assert {"churn run", "churn generate", "churn contract init", "churn log verify"} <= told.keys()

@@ -12,16 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from churn_assets.errors import BentoNotBuilt
-from churn_assets.registry.models import requirements
+from churn_assets.mlflow_registry.models import requirements
 from churn_assets.scoring.ladder import ladder_path
 from churn_assets.settings import Settings
 
 SERVICE = "churn_assets.serving.service:ChurnService"
 LADDER = ladder_path(Path("bundle")).name
-# What a service process imports from this package.
-_PARTS = ("contract", "data", "features", "predlog", "scoring", "release", "serving")
 _SERVER = ("httptools", "msgspec", "uvloop")  # what answers, besides BentoML and what scores
-_MODULES = ("__init__.py", "errors.py", "settings.py")
 
 
 @dataclass(frozen=True)
@@ -63,12 +60,9 @@ def _options(version: str) -> dict[str, Any]:
 
 
 def _stage(context: Path, bundle: Path) -> None:
-    source, target = Path(__file__).resolve().parents[1], context / "churn_assets"
-    target.mkdir()
-    for name in _MODULES:
-        shutil.copy2(source / name, target / name)
-    for name in _PARTS:
-        shutil.copytree(source / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+    # The whole package, as bentofile.yaml has it: a list of the parts that a service imports would grow stale.
+    package = Path(__file__).resolve().parents[1]
+    shutil.copytree(package, context / "churn_assets", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(bundle, context / "bundle")
     if ladder_path(bundle).is_file():
         shutil.copy2(ladder_path(bundle), context / LADDER)

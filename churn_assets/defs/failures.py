@@ -4,9 +4,9 @@ from typing import Any
 
 import dagster as dg
 
+from churn_assets.alerting.alerts import Alert
+from churn_assets.alerting.rules import Findings
 from churn_assets.defs.telling import tell
-from churn_assets.monitoring.alerts import Alert
-from churn_assets.monitoring.findings import Findings
 from churn_assets.settings import Settings
 
 _BY_HAND = "__ASSET_JOB"

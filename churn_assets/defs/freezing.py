@@ -15,8 +15,8 @@ def freeze_test_rows(project: Project, chosen: dict[str, Any]) -> None:
 
     Raises AssetStale if the tables have been made again since the model was chosen, HoldoutCorrupt.
     """
-    from churn_assets.data.fingerprint import data_hash
-    from churn_assets.release.holdout import freeze, holdout_for
+    from churn_assets.data.hashing import data_hash
+    from churn_assets.promotion.holdout import freeze, holdout_for
     from churn_assets.training.split import test_rows
 
     settings, contract, generated = project.settings, project.contract, bool(chosen["generated"])
@@ -32,7 +32,7 @@ def freeze_test_rows(project: Project, chosen: dict[str, Any]) -> None:
 
 def holdout_in_words(project: Project) -> str:
     """Which customers are frozen under this contract."""
-    from churn_assets.release.holdout import read_holdout
+    from churn_assets.promotion.holdout import read_holdout
 
     found = read_holdout(project.settings.holdout_dir, project.contract)
     if found is None:

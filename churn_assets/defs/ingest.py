@@ -6,7 +6,7 @@ import dagster as dg
 
 from churn_assets.defs.jobs import ingest_log
 from churn_assets.errors import LogUnreadable
-from churn_assets.predlog.warehouse import pending
+from churn_assets.prediction_log.warehouse.ingest import pending
 from churn_assets.settings import Settings
 
 _LONGEST_WAIT_S = 600.0

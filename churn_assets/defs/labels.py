@@ -23,10 +23,10 @@ def with_labels(project: Project, customers: pa.Table) -> tuple[pa.Table, dict[s
     Those of contacted customers are kept apart, in `reports/contacted_customers.csv`. Raises DataBroken while the
     newest decision has found the newest window's data broken.
     """
-    from churn_assets.data.labelled import join, labelled_rows
     from churn_assets.defs.provenance import is_generated
-    from churn_assets.release.holdout import holdout_for
-    from churn_assets.release.ledger import Ledger
+    from churn_assets.promotion.holdout import holdout_for
+    from churn_assets.promotion.ledger.ledger import Ledger
+    from churn_assets.training.labelled_rows import join, labelled_rows
 
     contract, settings = project.contract, project.settings
     if broken := Ledger(settings.ledger_path).broken_data():
@@ -53,7 +53,7 @@ def with_labels(project: Project, customers: pa.Table) -> tuple[pa.Table, dict[s
 def sound_labels(settings: Settings, fingerprint: str) -> tuple[pa.Table | None, int]:
     """`labelled_predictions` as the asset last wrote it, without those of windows whose data was broken, and how many
     these are; (None, 0) before the asset was made."""
-    from churn_assets.monitoring.sound import sound_rows
+    from churn_assets.monitoring.performance.outcomes import sound_rows
 
     try:
         labelled = read(settings.assets_dir, LABELLED, pa.Table)
@@ -90,7 +90,7 @@ def sources(customers: pa.Table) -> dg.MarkdownMetadataValue:
 
 def champion_parameters(project: Project, candidate: str) -> dict[str, Any]:
     """The parameters that a candidate of the champion's training had; empty without one under this contract."""
-    from churn_assets.release.state import read_champion
+    from churn_assets.promotion.pointer import read_champion
     from churn_assets.scoring.bundle import read_card
     from churn_assets.training.candidate import recipe_of
 

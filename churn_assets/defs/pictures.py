@@ -10,7 +10,7 @@ from churn_assets.defs import plots
 
 if TYPE_CHECKING:
     from churn_assets.training.candidate import Candidate
-    from churn_assets.training.choose import Choice
+    from churn_assets.training.select import Choice
 
 POINTS = 400  # of a curve that is drawn 500 pixels wide
 
@@ -22,7 +22,7 @@ def choice_plots(
     splits: pa.Table,
 ) -> dict[str, bytes]:
     """PNGs by name: candidates, chosen model at random and out of time, calibration."""
-    from churn_assets.training.evaluate import calibration_bins
+    from churn_assets.evaluation.metrics import calibration_bins
     from churn_assets.training.split import read_split
 
     split = read_split(splits, "random")

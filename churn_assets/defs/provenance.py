@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from churn_assets.data.fingerprint import data_hash
-from churn_assets.registry.tracking import git_commit
+from churn_assets.data.hashing import data_hash
+from churn_assets.mlflow_registry.tracking import git_commit
 from churn_assets.settings import Settings
 
 _LIBRARIES = ("churn-assets", "numpy", "pyarrow", "scikit-learn", "torch", "xgboost", "xgboost-cpu")

@@ -11,9 +11,9 @@ import dagster as dg
 from dagster import DagsterRunStatus as Status
 
 from churn_assets.errors import TransitionRefused
-from churn_assets.release.ledger import Ledger
-from churn_assets.release.moves import recover
-from churn_assets.release.records import Challenger, Request
+from churn_assets.promotion.champion import recover
+from churn_assets.promotion.ledger.ledger import Ledger
+from churn_assets.promotion.records import Challenger, Request
 from churn_assets.settings import Settings
 
 REQUEST, CHALLENGER, RUN_KEY = "churn/request", "churn/challenger", "churn/run_key"

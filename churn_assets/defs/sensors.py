@@ -40,7 +40,7 @@ def sensors(settings: Settings) -> list[dg.SensorDefinition]:
 def mark_failed(uri: str, dagster_run_id: str) -> dg.SkipReason | None:
     """Close the MLflow run as FAILED; a reason to skip if there is none or MLflow does not answer."""
     from churn_assets.errors import TrackingUnavailable
-    from churn_assets.registry.tracking import close_run
+    from churn_assets.mlflow_registry.tracking import close_run
 
     try:
         closed = close_run(uri, dagster_run_id, "FAILED")

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from churn_assets.alerting.alerts import Told, raise_alert, recover_alert, send_waiting
+from churn_assets.alerting.destinations import AlertSettings
+from churn_assets.alerting.rules import Findings
 from churn_assets.errors import SettingsError
-from churn_assets.monitoring.addresses import AlertSettings
-from churn_assets.monitoring.alerts import Told, raise_alert, recover_alert, send_waiting
-from churn_assets.monitoring.findings import Findings
 from churn_assets.settings import Settings
 
 

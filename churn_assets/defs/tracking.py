@@ -16,7 +16,7 @@ import dagster as dg
 from churn_assets.errors import TrackingUnavailable
 
 if TYPE_CHECKING:
-    from churn_assets.registry.tracking import Status, Tracking
+    from churn_assets.mlflow_registry.tracking import Status, Tracking
 
 
 class MlflowRun(dg.ConfigurableResource[Any]):
@@ -30,7 +30,7 @@ class MlflowRun(dg.ConfigurableResource[Any]):
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["Tracking"]:
         """Open the run, hand it out, close it by the outcome; without MLflow hand out one that says so."""
-        from churn_assets.registry.tracking import Tracking, forget_active_runs
+        from churn_assets.mlflow_registry.tracking import Tracking, forget_active_runs
 
         try:
             tracking = self._open(context)
@@ -48,8 +48,13 @@ class MlflowRun(dg.ConfigurableResource[Any]):
             forget_active_runs(status)
 
     def _open(self, context: dg.InitResourceContext) -> "Tracking":
-        from churn_assets.registry.connect import hushed, unavailable
-        from churn_assets.registry.tracking import Tracking, forget_active_runs, keep_status_at_exit, prepare_experiment
+        from churn_assets.mlflow_registry.connect import hushed, unavailable
+        from churn_assets.mlflow_registry.tracking import (
+            Tracking,
+            forget_active_runs,
+            keep_status_at_exit,
+            prepare_experiment,
+        )
 
         prepare_experiment(self.mlflow_tracking_uri, self.experiment_name, Path(self.artifacts))
         forget_active_runs("KILLED")  # of a training in this process that never came to its end

@@ -10,20 +10,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from churn_assets.alerting.alerts import open_alerts
+from churn_assets.alerting.destinations import AlertSettings
+from churn_assets.alerting.rules import DATA
+from churn_assets.alerting.store import Entry
 from churn_assets.contract.load import load_contract
 from churn_assets.defs.run import runs_under_way
 from churn_assets.demo.stage import Stage
 from churn_assets.demo.traffic import Client, Customers, Steady, draw
 from churn_assets.errors import DemoFailed
-from churn_assets.monitoring.addresses import AlertSettings
-from churn_assets.monitoring.alert_book import Entry
-from churn_assets.monitoring.alerts import open_alerts
-from churn_assets.monitoring.findings import DATA
-from churn_assets.monitoring.windows import DRIFT_JSON, QUALITY_JSON, read_report, read_windows
-from churn_assets.predlog.warehouse import pending
-from churn_assets.release.ledger import Ledger
-from churn_assets.release.records import Challenger, Kept
-from churn_assets.release.state import Champion, read_champion, require_champion
+from churn_assets.monitoring.windows.windows import DRIFT_JSON, QUALITY_JSON, read_report, read_windows
+from churn_assets.prediction_log.warehouse.ingest import pending
+from churn_assets.promotion.ledger.ledger import Ledger
+from churn_assets.promotion.pointer import Champion, read_champion, require_champion
+from churn_assets.promotion.records import Challenger, Kept
 
 TABLE = "generated://store?rows=3000&seed=7"
 CAMPAIGN = ("esent*1.6",)

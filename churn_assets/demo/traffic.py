@@ -14,11 +14,11 @@ from types import TracebackType
 from typing import Any
 
 from churn_assets.contract.model import Contract
-from churn_assets.data.knobs import read_scenario
-from churn_assets.data.scenario import play
-from churn_assets.data.synthesize import generate_batches, snapshot_of
-from churn_assets.data.validate import validate
+from churn_assets.data.validation.validate import validate
 from churn_assets.errors import DemoFailed
+from churn_assets.synthetic.generate import generate_batches, snapshot_of
+from churn_assets.synthetic.options import read_scenario
+from churn_assets.synthetic.scenario import play
 
 _CHUNK = 100
 _PAUSE_S = 0.05

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from churn_assets.contract.policy import Value
 from churn_assets.errors import SettingsError
-from churn_assets.scoring.callist import expected_value
+from churn_assets.scoring.call_list import expected_value
 
 Array = npt.NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from churn_assets.scoring.sealed import canonical_json, sync_directory
+from churn_assets.storage.sealed import canonical_json, sync_directory
 
 
 def ladder_path(bundle: Path) -> Path:

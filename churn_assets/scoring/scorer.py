@@ -16,7 +16,7 @@ from churn_assets.errors import DataError
 from churn_assets.features.compile import FeatureProgram, FeatureSpec, as_of_days
 from churn_assets.features.encode import Columns, encode_rows, encode_table
 from churn_assets.scoring.calibration import Calibration
-from churn_assets.scoring.models import Model
+from churn_assets.scoring.models.base import Model
 
 if TYPE_CHECKING:
     import pyarrow as pa

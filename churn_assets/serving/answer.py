@@ -15,8 +15,8 @@ import numpy as np
 
 from churn_assets.errors import RowsRejected, Violation, shown
 from churn_assets.features.encode import encode_rows
-from churn_assets.predlog.rows import Prediction, encode_line
-from churn_assets.scoring.one_row import rule_violations
+from churn_assets.prediction_log.records import Prediction, encode_line
+from churn_assets.scoring.online.scorer import rule_violations
 from churn_assets.serving.router import Arm
 
 AS_OF = "as_of"

@@ -12,9 +12,9 @@ from collections.abc import Coroutine, Mapping
 from pathlib import Path
 
 from churn_assets.errors import LogError
-from churn_assets.predlog.rows import Rejections, encode_line
-from churn_assets.predlog.segment import Segment
-from churn_assets.predlog.writer import LogWriter
+from churn_assets.prediction_log.records import Rejections, encode_line
+from churn_assets.prediction_log.segment import Segment
+from churn_assets.prediction_log.writer import LogWriter
 from churn_assets.serving.logs import make_logger, tell
 from churn_assets.serving.metrics import Metrics
 from churn_assets.serving.model import Models, Served, find_bundle

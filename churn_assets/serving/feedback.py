@@ -7,8 +7,8 @@ import os
 from collections.abc import Sequence
 
 from churn_assets.errors import RowsRejected, Violation
-from churn_assets.predlog.feedback import FIELDS, MAX_ID, make, wrong
-from churn_assets.predlog.rows import encode_line
+from churn_assets.prediction_log.feedback import FIELDS, MAX_ID, make, wrong
+from churn_assets.prediction_log.records import encode_line
 
 __all__ = ["FIELDS", "MAX_ID", "MAX_ITEMS", "read_feedback"]
 

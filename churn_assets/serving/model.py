@@ -12,10 +12,10 @@ from typing import Any
 from churn_assets.contract.model import Contract
 from churn_assets.errors import ChurnError
 from churn_assets.features.compile import RuleProgram, compile_rules
-from churn_assets.release.state import require_champion
+from churn_assets.promotion.pointer import require_champion
 from churn_assets.scoring.bundle import load_bundle, read_card, read_provenance
 from churn_assets.scoring.ladder import read_ladder
-from churn_assets.scoring.one_row import OneRow
+from churn_assets.scoring.online.scorer import OneRow
 from churn_assets.scoring.scorer import Scorer
 from churn_assets.settings import Settings
 

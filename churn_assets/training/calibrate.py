@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from churn_assets.evaluation.metrics import log_loss, pr_auc
 from churn_assets.scoring.calibration import Beta, Calibration, Identity, Isotonic, Platt
-from churn_assets.training.evaluate import log_loss, pr_auc
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[Any]

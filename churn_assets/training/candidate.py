@@ -16,11 +16,11 @@ import numpy.typing as npt
 
 from churn_assets.contract.model import Contract
 from churn_assets.errors import TrainingError
+from churn_assets.evaluation.metrics import ece, log_loss, pr_auc, roc_auc
 from churn_assets.features.compile import FeatureSpec, Matrix
 from churn_assets.scoring.calibration import sigmoid
-from churn_assets.scoring.models import Model, load_model
-from churn_assets.training.evaluate import ece, log_loss, pr_auc, roc_auc
-from churn_assets.training.matrix import TrainingData, View, features_hash, training_data
+from churn_assets.scoring.models.base import Model, load_model
+from churn_assets.training.feature_table import TrainingData, View, features_hash, training_data
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.policy import Value
-from churn_assets.training.evaluate import DRAWS, interval
+from churn_assets.evaluation.metrics import DRAWS, interval
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[Any]

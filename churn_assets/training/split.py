@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.model import Contract, Kind
-from churn_assets.data.rows import ASIDE, SOURCE, TABLE, once
+from churn_assets.data.row_marks import ASIDE, SOURCE, TABLE, once
 from churn_assets.errors import TrainingError
 from churn_assets.features.encode import encode_table
 

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from churn_assets.contract.model import Contract
-from churn_assets.data.fingerprint import data_hash
+from churn_assets.data.hashing import data_hash
 from churn_assets.errors import TrainingError
 from churn_assets.training.candidate import recipe_of
-from churn_assets.training.crossval import figures, fit_fold, make_folds
-from churn_assets.training.matrix import training_data
+from churn_assets.training.cross_validation import figures, fit_fold, make_folds
+from churn_assets.training.feature_table import training_data
 
 if TYPE_CHECKING:
     import optuna

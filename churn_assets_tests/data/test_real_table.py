@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from churn_assets.data.read import read_table
-from churn_assets.data.repair import apply_repairs
-from churn_assets.data.validate import validate, validate_features_only
+from churn_assets.data.readers.read import read_table
+from churn_assets.data.repairs.repairs import apply_repairs
+from churn_assets.data.validation.validate import validate, validate_features_only
 from churn_assets_tests.strategies import STORE
 
 SOURCE = os.environ.get("CHURN_SOURCE", "")

@@ -6,7 +6,7 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
-from churn_assets.release.state import read_champion, require_champion
+from churn_assets.promotion.pointer import read_champion, require_champion
 from churn_assets_tests.defs.home import CANDIDATES, ROOT, checks, failure, metadata, run, settings
 
 NOWHERE = "http://127.0.0.1:9"

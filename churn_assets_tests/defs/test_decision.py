@@ -10,10 +10,10 @@ import pytest
 
 from churn_assets.definitions import build
 from churn_assets.defs.schedules import schedules
-from churn_assets.release.ledger import Ledger
-from churn_assets.release.state import write_champion
+from churn_assets.promotion.ledger.ledger import Ledger
+from churn_assets.promotion.pointer import write_champion
 from churn_assets_tests.defs.home import checks, failure, metadata, settings
-from churn_assets_tests.release.homes import champion
+from churn_assets_tests.promotion.homes import champion
 
 NAME = "retraining_decision"
 

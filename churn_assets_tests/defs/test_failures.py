@@ -18,8 +18,8 @@ import pytest
 from pyarrow import csv
 
 from churn_assets.contract.load import load_contract
-from churn_assets.data.read import read_table
-from churn_assets.release.state import read_champion, require_champion
+from churn_assets.data.readers.read import read_table
+from churn_assets.promotion.pointer import read_champion, require_champion
 from churn_assets_tests.defs.home import CANDIDATES, ROOT, checks, failure, metadata, run, settings
 
 NOWHERE = "http://127.0.0.1:9"

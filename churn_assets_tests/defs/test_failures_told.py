@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
+from churn_assets.alerting.alerts import Alert, all_alerts, open_alerts
+from churn_assets.alerting.destinations import AlertSettings
+from churn_assets.alerting.rules import Findings
 from churn_assets.defs.failures import failed_run, failure_sensors
 from churn_assets.defs.telling import tell
-from churn_assets.monitoring.addresses import AlertSettings
-from churn_assets.monitoring.alerts import Alert, all_alerts, open_alerts
-from churn_assets.monitoring.findings import Findings
+from churn_assets_tests.alerting.receiver import Receiver, receiving
 from churn_assets_tests.defs.home import ROOT, settings
-from churn_assets_tests.monitoring.receiver import Receiver, receiving
 
 
 @pytest.fixture(scope="module")

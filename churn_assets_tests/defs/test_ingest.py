@@ -15,9 +15,9 @@ from churn_assets.definitions import build
 from churn_assets.defs.ingest import ingest_sensor, under_way_or_failed
 from churn_assets.defs.jobs import ingest_log
 from churn_assets.defs.run import run_graph
-from churn_assets.predlog.warehouse import ingest
+from churn_assets.prediction_log.warehouse.ingest import ingest
 from churn_assets_tests.defs.home import checks, metadata, run, settings
-from churn_assets_tests.predlog.home import STORE, feedback, prediction, write
+from churn_assets_tests.prediction_log.home import STORE, feedback, prediction, write
 
 LOG = ["prediction_log", "feedback_log"]
 

@@ -11,10 +11,10 @@ import pytest
 
 from churn_assets.contract.load import load_contract
 from churn_assets.defs.describe import describe
-from churn_assets.predlog.rows import encode_line
+from churn_assets.prediction_log.records import encode_line
 from churn_assets_tests.defs.home import checks, metadata, run, settings
 from churn_assets_tests.monitoring.outcomes import calibrated
-from churn_assets_tests.predlog.home import feedback, prediction, write
+from churn_assets_tests.prediction_log.home import feedback, prediction, write
 
 ASSETS = ["prediction_log", "feedback_log", "labelled_predictions", "performance_report"]
 CHECKS = (

@@ -8,14 +8,14 @@ import dagster as dg
 import pytest
 
 from churn_assets.contract.load import parse_contract
-from churn_assets.release.gate import Model
-from churn_assets.release.holdout import freeze
-from churn_assets.release.ledger import Ledger
-from churn_assets.release.state import require_champion
+from churn_assets.promotion.holdout import freeze
+from churn_assets.promotion.ledger.ledger import Ledger
+from churn_assets.promotion.pointer import require_champion
+from churn_assets.promotion.registration_rules import Model
 from churn_assets.settings import Settings
 from churn_assets_tests.defs.home import ROOT, checks, metadata, run
 from churn_assets_tests.defs.home import settings as settings_of
-from churn_assets_tests.registry.test_succession import NOW, bundle, clean, enter
+from churn_assets_tests.promotion.test_promote import NOW, bundle, clean, enter
 from churn_assets_tests.scoring.tiny import TEXT
 
 LENIENT = TEXT + "\n[release]\nmax_ece = 0.2\nsegment_rows = 5000\n"
@@ -83,7 +83,7 @@ def test_a_person_who_has_to_say_yes_is_told_how(tmp_path, instance):
 
 
 def test_the_audit_of_a_model_that_was_registered_is_kept_for_the_gate(tmp_path):
-    from churn_assets.release.admission import keep_admission, read_admission
+    from churn_assets.promotion.registration_rules import keep_admission, read_admission
 
     model = Model("v1", 0.9, True, (("sent", "follows the label"),))
     keep_admission(tmp_path, model)

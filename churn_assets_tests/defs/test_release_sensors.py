@@ -7,10 +7,10 @@ import dagster as dg
 import pytest
 
 from churn_assets.defs.release_sensors import CHALLENGER, REQUEST, RUN_KEY, release_sensors, tell_failure
-from churn_assets.release.ledger import Ledger
-from churn_assets.release.moves import bundle_hash, history, move_champion
-from churn_assets.release.records import Decision
-from churn_assets_tests.release.homes import champion, home_with
+from churn_assets.promotion.champion import bundle_hash, history, move_champion
+from churn_assets.promotion.ledger.ledger import Ledger
+from churn_assets.promotion.records import Decision
+from churn_assets_tests.promotion.homes import champion, home_with
 
 KEY = "retrain-drift-7-v1-1"
 JOBS = {"retrain", "promote"}

@@ -6,8 +6,8 @@ import dagster as dg
 import pytest
 
 from churn_assets.defs.sensors import mark_failed, sensors
-from churn_assets.registry.connect import connect
-from churn_assets.registry.tracking import prepare_experiment
+from churn_assets.mlflow_registry.connect import connect
+from churn_assets.mlflow_registry.tracking import prepare_experiment
 from churn_assets_tests.defs.home import settings
 
 

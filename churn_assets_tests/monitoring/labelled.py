@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from churn_assets.monitoring.labels import label_schema
+from churn_assets.monitoring.performance.labels import label_schema
 from churn_assets_tests.monitoring.log import AS_OF, MATURE
 from churn_assets_tests.scoring.tiny import CONTRACT
 

@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 
 from churn_assets.contract.model import Contract
-from churn_assets.predlog.schema import migrate
+from churn_assets.prediction_log.schema import migrate
 from churn_assets_tests.scoring.tiny import CONTRACT
 
 DAY = dt.timedelta(days=1)

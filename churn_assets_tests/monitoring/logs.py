@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from churn_assets.contract.load import parse_contract
 from churn_assets.contract.model import Contract
-from churn_assets.predlog.published import PUBLISHED
-from churn_assets.predlog.schema import migrate
-from churn_assets.release.state import Champion, write_champion
+from churn_assets.prediction_log.schema import migrate
+from churn_assets.prediction_log.warehouse.connection import PUBLISHED
+from churn_assets.promotion.pointer import Champion, write_champion
 from churn_assets.scoring.bundle import write_bundle
 from churn_assets.settings import Settings
 from churn_assets_tests.scoring.tiny import AS_OF, TEXT, customers, scorer_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from churn_assets.monitoring.outcomes import Outcomes
+from churn_assets.monitoring.performance.outcomes import Outcomes
 
 
 def calibrated(rows: int, seed: int = 0, middle: float = -2.0, spread: float = 1.6) -> tuple[np.ndarray, np.ndarray]:

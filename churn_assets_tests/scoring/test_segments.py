@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from churn_assets.scoring.segments import MISSING, RISK_BAND, by_segment, segment_table
+from churn_assets.scoring.call_list import MISSING, RISK_BAND, by_segment, segment_table
 from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT, customers, scorer_of
 
 SCORER = scorer_of()

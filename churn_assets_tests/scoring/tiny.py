@@ -13,8 +13,7 @@ from churn_assets.contract.load import parse_contract
 from churn_assets.features.compile import compile_features
 from churn_assets.features.encode import encode_table
 from churn_assets.scoring.calibration import Beta, Calibration, Identity, Isotonic, Platt
-from churn_assets.scoring.encoding import PiecewiseEncoding
-from churn_assets.scoring.models import (
+from churn_assets.scoring.models.base import (
     BlendModel,
     BoostedModel,
     LogisticBasis,
@@ -23,6 +22,7 @@ from churn_assets.scoring.models import (
     Net,
     NetworkModel,
 )
+from churn_assets.scoring.models.piecewise import PiecewiseEncoding
 from churn_assets.scoring.scorer import Bands, Scorer, Thresholds, feature_ranges
 
 TEXT = """

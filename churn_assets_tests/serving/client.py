@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import httpx
 
 from churn_assets.contract.model import Contract
-from churn_assets.release.state import Champion, write_champion
+from churn_assets.promotion.pointer import Champion, write_champion
 from churn_assets.scoring.bundle import write_bundle
 from churn_assets.serving.core import Core
 from churn_assets.serving.front import Front

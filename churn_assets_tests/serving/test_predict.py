@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from churn_assets.predlog.read import read_rows
+from churn_assets.prediction_log.warehouse.read import read_rows
 from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT, customers, json_rows
 from churn_assets_tests.serving.client import (
     ASKED,

@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from churn_assets.errors import LogBusy
-from churn_assets.predlog.read import read_rows
-from churn_assets.predlog.segment import Segment
-from churn_assets.release.state import require_champion
+from churn_assets.prediction_log.segment import Segment
+from churn_assets.prediction_log.warehouse.read import read_rows
+from churn_assets.promotion.pointer import require_champion
 from churn_assets.scoring.ladder import write_ladder
 from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT
 from churn_assets_tests.serving.client import ASKED, ROW, SCORER, ask, assert_refusal, home_with_champion, post

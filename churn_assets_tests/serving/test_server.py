@@ -15,8 +15,8 @@ import httpx
 import psutil
 import pytest
 
-from churn_assets.predlog.read import count, verify
-from churn_assets.predlog.segment import OPEN, adopt_orphans
+from churn_assets.prediction_log.segment import OPEN, adopt_orphans
+from churn_assets.prediction_log.warehouse.read import count, verify
 from churn_assets_tests.scoring.tiny import AS_OF
 from churn_assets_tests.serving.client import (
     ASKED,

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from churn_assets.errors import AssetStale, TrainingError
+from churn_assets.evaluation.metrics import pr_auc
 from churn_assets.scoring.bundle import load_bundle, read_card
 from churn_assets.training.candidate import NAMES, Candidate, train_candidate
-from churn_assets.training.choose import choose_model
-from churn_assets.training.evaluate import pr_auc
-from churn_assets.training.matrix import STATE_KEY, as_of_of, feature_table, training_data
-from churn_assets.training.package import as_scorer, write_choice
+from churn_assets.training.export import as_scorer, write_choice
+from churn_assets.training.feature_table import STATE_KEY, as_of_of, feature_table, training_data
+from churn_assets.training.select import choose_model
 from churn_assets.training.split import read_split, split_table
 from churn_assets_tests.strategies import STORE
-from churn_assets_tests.training.conftest import SMALL
+from churn_assets_tests.trained import SMALL
 
 every_candidate = pytest.mark.parametrize("name", NAMES)
 
@@ -73,7 +73,7 @@ def test_an_unknown_candidate_is_named(features, splits):
 def test_the_network_scores_in_numpy_as_it_did_in_torch(features, splits):
     import torch
 
-    from churn_assets.scoring.network import NetworkModel
+    from churn_assets.scoring.models.network import NetworkModel
     from churn_assets.training.candidates import network
 
     data = training_data(STORE, features, splits)

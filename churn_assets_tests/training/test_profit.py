@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from churn_assets.contract.policy import Value
 from churn_assets.training.profit import profit_report
-from churn_assets.training.threshold import profit_curve, profit_threshold
+from churn_assets.training.thresholds import profit_curve, profit_threshold
 
 VALUE = Value(monthly_value=20.0, months=10, offer_cost=5.0, save_rate=0.1)
 RNG = np.random.default_rng(8)

@@ -10,10 +10,10 @@ from churn_assets.contract.model import Contract
 from churn_assets.defs import plots, report
 from churn_assets.defs.policy import OWNERS, TRAINING_POOL
 from churn_assets.defs.project import Project
-from churn_assets.registry.tracking import Tracking
+from churn_assets.mlflow_registry.tracking import Tracking
 
 if TYPE_CHECKING:
-    from churn_assets.training.audit import Audit
+    from churn_assets.leakage.audit import Audit
 
 
 @dg.asset(
@@ -40,9 +40,9 @@ def leakage_audit(
     chosen_model: dict[str, Any],
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """The honest-number ladder: the chosen recipe at random, out of time, without suspects, by column, by age."""
+    from churn_assets.leakage.audit import audit
     from churn_assets.scoring.bundle import read_card
     from churn_assets.scoring.ladder import write_ladder
-    from churn_assets.training.audit import audit
 
     contract = project.contract
     bundle = project.settings.home / chosen_model["bundle"]

@@ -13,11 +13,11 @@ from churn_assets.defs.pictures import choice_plots, profit_plots
 from churn_assets.defs.policy import OWNERS
 from churn_assets.defs.project import Project
 from churn_assets.defs.provenance import provenance
-from churn_assets.registry.tracking import Tracking
+from churn_assets.mlflow_registry.tracking import Tracking
 from churn_assets.training.candidate import Candidate
 
 if TYPE_CHECKING:
-    from churn_assets.training.choose import Choice
+    from churn_assets.training.select import Choice
 
 ECE_LIMIT = 0.03  # equal-mass bins; above it the probabilities are no basis for money
 HEADLINES = (
@@ -57,11 +57,11 @@ def chosen_model(
     network_candidate: Candidate,
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """The best candidate or a blend, calibrated, with thresholds: a bundle that scores without training's libraries."""
-    from churn_assets.data.fingerprint import data_hash
+    from churn_assets.data.hashing import data_hash
     from churn_assets.scoring.bundle import load_bundle, read_card
-    from churn_assets.training.choose import choose_model
-    from churn_assets.training.matrix import CUSTOMERS_KEY, check_origin
-    from churn_assets.training.package import write_choice
+    from churn_assets.training.export import write_choice
+    from churn_assets.training.feature_table import CUSTOMERS_KEY, check_origin
+    from churn_assets.training.select import choose_model
 
     contract, settings = project.contract, project.settings
     candidates = [logistic_candidate, boosted_candidate, network_candidate]

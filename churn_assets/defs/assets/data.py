@@ -7,9 +7,9 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from churn_assets.data.quality import ValidationReport
-from churn_assets.data.repair import RepairReport
-from churn_assets.data.rows import MARKS
+from churn_assets.data.repairs.repairs import RepairReport
+from churn_assets.data.row_marks import MARKS
+from churn_assets.data.validation.report import ValidationReport
 from churn_assets.defs import plots, report
 from churn_assets.defs.describe import lineage
 from churn_assets.defs.labels import sources, with_labels
@@ -42,8 +42,8 @@ class ValidationConfig(dg.Config):
 )
 def raw_customers(project: Project) -> Iterator[dg.MaterializeResult[pa.Table]]:
     """The customer table as found: CHURN_SOURCE, else a fitting file in data/raw/, else generated customers."""
-    from churn_assets.data.read import read_table
-    from churn_assets.data.source import resolve_source
+    from churn_assets.data.readers.read import read_table
+    from churn_assets.data.readers.resolve import resolve_source
 
     contract = project.contract
     source = resolve_source(project.settings, contract)
@@ -98,9 +98,9 @@ def validation(
     context: dg.AssetExecutionContext, project: Project, raw_customers: pa.Table, config: ValidationConfig
 ) -> Iterator[dg.Output[pa.Table]]:
     """Undo known damage, then hold every row against the contract. Either table can be made on its own."""
-    from churn_assets.data.repair import apply_repairs
-    from churn_assets.data.rows import mark_table
-    from churn_assets.data.validate import validate
+    from churn_assets.data.repairs.repairs import apply_repairs
+    from churn_assets.data.row_marks import mark_table
+    from churn_assets.data.validation.validate import validate
 
     contract = project.contract
     words = (raw_customers.schema.metadata or {}).get(b"churn_source", b"").decode()

@@ -44,11 +44,11 @@ def retraining_decision(
     context: dg.AssetExecutionContext, project: Project, config: Asking
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Nothing, investigate data, wait or retrain, with its reason; a request for a run is in the ledger."""
+    from churn_assets.alerting.rules import alerts_of, waiting_on_people
     from churn_assets.defs.telling import tell
-    from churn_assets.monitoring.findings import alerts_of, waiting_on_people
-    from churn_assets.monitoring.situation import decide_now, read_reports
-    from churn_assets.release.ledger import Ledger
-    from churn_assets.release.moves import recover
+    from churn_assets.promotion.champion import recover
+    from churn_assets.promotion.ledger.ledger import Ledger
+    from churn_assets.promotion.retraining_inputs import decide_now, read_reports
 
     settings = project.settings
     recover(settings)
@@ -86,7 +86,7 @@ def retraining_decision(
 
 
 def _asked(config: Asking, run_id: str) -> Any:
-    from churn_assets.monitoring.decide import Asked
+    from churn_assets.promotion.retraining import Asked
 
     if not config.trigger:
         return None

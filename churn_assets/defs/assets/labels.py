@@ -38,8 +38,8 @@ LOST_SHARE = 0.05  # of reports
 )
 def labelled_predictions(project: Project) -> Iterator[dg.MaterializeResult[pa.Table]]:
     """Predictions that someone has reported on, each with its label state and, once that is final, its label."""
-    from churn_assets.monitoring.labels import count_labels, in_words, label_schema, labelled, no_labels
-    from churn_assets.predlog.published import open_published
+    from churn_assets.monitoring.performance.labels import count_labels, in_words, label_schema, labelled, no_labels
+    from churn_assets.prediction_log.warehouse.connection import open_published
 
     now = datetime.now(UTC)
     try:

@@ -40,9 +40,9 @@ def prediction_log(
     context: dg.AssetExecutionContext, project: Project
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Every prediction that the service or `churn score --log` gave, in DuckDB, each once."""
-    from churn_assets.monitoring.full import note_open
-    from churn_assets.predlog.totals import count_all
-    from churn_assets.predlog.warehouse import ingest
+    from churn_assets.monitoring.windows.windows import note_open
+    from churn_assets.prediction_log.warehouse.ingest import ingest
+    from churn_assets.prediction_log.warehouse.read import count_all
 
     done = ingest(project.settings, project.contract)
     try:
@@ -108,7 +108,7 @@ def prediction_log(
 )
 def feedback_log(project: Project) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """What became of customers, as `POST /feedback` and `churn feedback import` were told, in DuckDB."""
-    from churn_assets.predlog.totals import count_all
+    from churn_assets.prediction_log.warehouse.read import count_all
 
     totals = count_all(project.settings)
     if totals is None or not totals.feedback:

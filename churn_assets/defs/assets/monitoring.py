@@ -33,7 +33,7 @@ _TOLD = 10  # windows of a table
 )
 def data_quality_report(project: Project) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Per window of distinct customers: missing, outside, unknown, constant, spikes, volume, refusals, staleness."""
-    from churn_assets.monitoring.watch import report_quality
+    from churn_assets.monitoring.data_quality.report import report_quality
 
     found = report_quality(project.settings, project.contract, dt.datetime.now(dt.UTC))
     windows = found["windows"]
@@ -74,7 +74,7 @@ class DriftConfig(dg.Config):
 )
 def drift_report(project: Project, config: DriftConfig) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Per window, column by column, the score and the positive rate: every measure, and the one rule that decides."""
-    from churn_assets.monitoring.watch_drift import report_drift
+    from churn_assets.monitoring.drift.report import report_drift
 
     found = report_drift(project.settings, project.contract, pages=config.pages)
     windows, limit = found["windows"], project.contract.monitoring.effect

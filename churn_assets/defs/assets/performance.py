@@ -16,7 +16,7 @@ from churn_assets.errors import NothingIngested
 from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
-    from churn_assets.monitoring.review import Model
+    from churn_assets.monitoring.performance.report import Model
 
 HOLDS, CALIBRATED = "the_labelled_pr_auc_holds", "the_labelled_scores_are_calibrated"
 PAGE, JSON = "performance.md", "performance.json"
@@ -48,13 +48,13 @@ def performance_report(
     """Labelled metrics by window and model version, estimates with their track record, and the service's figures."""
     import json
 
-    from churn_assets.monitoring.outcomes import Period
-    from churn_assets.monitoring.performance_page import render
-    from churn_assets.monitoring.review import Review
-    from churn_assets.monitoring.review import performance_report as made
-    from churn_assets.monitoring.windows import place_of, read_windows
-    from churn_assets.pages.files import put
-    from churn_assets.predlog.published import open_published
+    from churn_assets.html.files import put
+    from churn_assets.monitoring.performance.outcomes import Period
+    from churn_assets.monitoring.performance.page import render
+    from churn_assets.monitoring.performance.report import Review
+    from churn_assets.monitoring.performance.report import performance_report as made
+    from churn_assets.monitoring.windows.windows import place_of, read_windows
+    from churn_assets.prediction_log.warehouse.connection import open_published
 
     settings, champion = project.settings, champion_of(project.settings)
     fingerprint = champion.fingerprint if champion else project.contract.fingerprint
@@ -83,8 +83,8 @@ def performance_report(
 
 def champion_of(settings: Settings) -> "Model | None":
     """The champion as its labels are compared with it; None before the first."""
-    from churn_assets.monitoring.review import Model
-    from churn_assets.release.state import read_champion
+    from churn_assets.monitoring.performance.report import Model
+    from churn_assets.promotion.pointer import read_champion
     from churn_assets.scoring.bundle import read_card, read_provenance
 
     pointer = read_champion(settings.home)

@@ -11,8 +11,8 @@ from churn_assets.defs.policy import OWNERS
 from churn_assets.defs.project import Project
 
 if TYPE_CHECKING:
-    from churn_assets.registry.succession import Outcome
-    from churn_assets.training.duel import Verdict
+    from churn_assets.promotion.gate.verdict import Verdict
+    from churn_assets.promotion.promote import Outcome
 
 GROUP = "monitoring"  # what `churn run` leaves out
 NO_WORSE = "the_challenger_is_no_worse"
@@ -34,11 +34,11 @@ NO_WORSE = "the_challenger_is_no_worse"
 )
 def promotion(context: dg.AssetExecutionContext, project: Project) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Challengers against the champion on the same rows; one that passes becomes champion, or waits for a person."""
+    from churn_assets.alerting.rules import Findings, alerts_of
     from churn_assets.defs.telling import tell
-    from churn_assets.monitoring.findings import Findings, alerts_of
-    from churn_assets.registry.succession import promote_waiting
-    from churn_assets.registry.verdicts import follow
-    from churn_assets.release.state import read_champion
+    from churn_assets.mlflow_registry.tags import follow
+    from churn_assets.promotion.pointer import read_champion
+    from churn_assets.promotion.promote import promote_waiting
 
     settings = project.settings
     labelled, left_out = sound_labels(settings, project.contract.fingerprint)

@@ -10,7 +10,7 @@ from churn_assets.defs import report
 from churn_assets.defs.policy import OWNERS
 from churn_assets.defs.project import Project
 from churn_assets.errors import GateRefused
-from churn_assets.registry.tracking import Tracking
+from churn_assets.mlflow_registry.tracking import Tracking
 from churn_assets.settings import Settings
 
 GROUP = "release"
@@ -51,8 +51,8 @@ def registered_model(
 ) -> Iterator[dg.Output[dict[str, Any]] | dg.AssetCheckResult]:
     """The chosen model in MLflow's registry as champion or challenger; the first one becomes champion."""
     from churn_assets.defs.freezing import freeze_test_rows, holdout_in_words
-    from churn_assets.registry.promote import promote
-    from churn_assets.release.gate import Model, unattested
+    from churn_assets.promotion.register import promote
+    from churn_assets.promotion.registration_rules import Model, unattested
 
     home, floor = project.settings.home, project.contract.quality.pr_auc_floor
     reached = chosen_model["metrics"]["test_pr_auc"]
@@ -115,7 +115,7 @@ def registered_model(
 def churn_bento(project: Project) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """A Bento with the online service and the champion's bundle, ready to serve or to containerize."""
     from churn_assets.defs.bento import build_bento
-    from churn_assets.release.state import require_champion
+    from churn_assets.promotion.pointer import require_champion
 
     champion = require_champion(project.settings.home)
     built = build_bento(project.settings, champion.path(project.settings.home), champion.version)

@@ -11,7 +11,7 @@ from churn_assets.defs import report
 from churn_assets.defs.io import write_text
 from churn_assets.defs.policy import OWNERS
 from churn_assets.defs.project import Project
-from churn_assets.registry.tracking import Tracking
+from churn_assets.mlflow_registry.tracking import Tracking
 from churn_assets.training.candidate import Candidate
 
 AGREES = "the_report_agrees_with_the_model"
@@ -37,8 +37,8 @@ _FETCHED = frozenset({"src", "href", "srcset", "action", "data", "poster", "back
 def data_profile(project: Project, validated_customers: pa.Table) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Each column as the contract has it: distribution by label, missing and odd values, strength alone; as HTML."""
     from churn_assets.data.profile import profile
-    from churn_assets.data.profile_page import render_profile
-    from churn_assets.data.rows import table_rows
+    from churn_assets.data.row_marks import table_rows
+    from churn_assets.reporting.profile_page import render_profile
 
     customers = table_rows(validated_customers)
     found = profile(project.contract, customers)
@@ -95,9 +95,9 @@ def model_report(
     chosen_model: dict[str, Any],
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """What the chosen model is worth, and what not: a self-contained page, a model card, and all figures as JSON."""
-    from churn_assets.release.status import read_asset
-    from churn_assets.training.matrix import CUSTOMERS_KEY, check_origin
-    from churn_assets.training.report import files
+    from churn_assets.promotion.status import read_asset
+    from churn_assets.reporting.model import files
+    from churn_assets.training.feature_table import CUSTOMERS_KEY, check_origin
 
     settings = project.settings
     check_origin(customer_features, CUSTOMERS_KEY, validated_customers, "validated_customers")
@@ -138,8 +138,8 @@ def model_report(
 
 
 def _drawings(facts: Mapping[str, Any]) -> dict[str, str]:
-    from churn_assets.pages.drawing import alone
-    from churn_assets.training.report.curves import drawings
+    from churn_assets.html.drawing import alone
+    from churn_assets.reporting.model.curves import drawings
 
     return {name: alone(figure) for name, figure in drawings(facts).items()}
 

@@ -15,8 +15,8 @@ from churn_assets.defs.policy import OWNERS
 from churn_assets.defs.project import Project
 
 if TYPE_CHECKING:
+    from churn_assets.scoring.call_list import Segment
     from churn_assets.scoring.scorer import Scorer
-    from churn_assets.scoring.segments import Segment
 
 
 class RiskListConfig(dg.Config):
@@ -50,12 +50,11 @@ def risk_list(
     project: Project, validated_customers: pa.Table, config: RiskListConfig
 ) -> Iterator[dg.MaterializeResult[pa.Table]]:
     """Active customers, those whom contacting is expected to bring most first, and why; as CSV too."""
-    from churn_assets.data.rows import table_rows
-    from churn_assets.release.state import require_champion
+    from churn_assets.data.row_marks import table_rows
+    from churn_assets.promotion.pointer import require_champion
     from churn_assets.scoring.bundle import load_bundle
-    from churn_assets.scoring.callist import call_list
+    from churn_assets.scoring.call_list import by_segment, call_list, segment_table
     from churn_assets.scoring.scorer import BAND_NAMES
-    from churn_assets.scoring.segments import by_segment, segment_table
 
     contract, settings = project.contract, project.settings
     champion = require_champion(settings.home)
@@ -105,8 +104,8 @@ def risk_list(
 
 def give_reasons(scorer: "Scorer", active: pa.Table, listed: pa.Table, at_least: int) -> tuple[pa.Table, str]:
     """The list with reasons for all contacts and the first `at_least`, and how they were found."""
-    from churn_assets.scoring.callist import with_reasons
-    from churn_assets.scoring.explain import Explainer
+    from churn_assets.scoring.call_list import with_reasons
+    from churn_assets.scoring.explain.reasons import Explainer
 
     if not scorer.background:
         return with_reasons(listed, []), "none: the champion's bundle was made before reasons; train and promote again"
@@ -121,7 +120,7 @@ def give_reasons(scorer: "Scorer", active: pa.Table, listed: pa.Table, at_least:
 
 def segment_plot(segments: Sequence["Segment"]) -> bytes:
     """Bars of the expected loss of every segment, risk bands aside: those only repeat the ranking."""
-    from churn_assets.scoring.segments import RISK_BAND
+    from churn_assets.scoring.call_list import RISK_BAND
 
     loss = {f"{s.column}: {s.segment}": round(s.expected_loss) for s in segments if s.column != RISK_BAND}
     return plots.counts(loss, "expected loss by segment", "value of the customers expected to be lost")

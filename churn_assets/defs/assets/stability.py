@@ -10,11 +10,11 @@ from churn_assets.defs import report
 from churn_assets.defs.policy import OWNERS, TRAINING_POOL
 from churn_assets.defs.project import Project
 from churn_assets.errors import TrainingError
-from churn_assets.registry.tracking import Tracking
+from churn_assets.mlflow_registry.tracking import Tracking
 from churn_assets.training.candidate import Candidate
 
 if TYPE_CHECKING:
-    from churn_assets.training.crossval import CrossValidation
+    from churn_assets.training.cross_validation import CrossValidation
 
 BASELINE = "logistic"
 # A further figure of the same kind falls within this many deviations of the folds' mean in 99 of 100 cases
@@ -57,7 +57,7 @@ def cross_validation(
     config: CrossValidationConfig,
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """The chosen recipe and the logistic one on five folds of rows that are not test rows: mean and deviation."""
-    from churn_assets.training.crossval import cross_validate
+    from churn_assets.training.cross_validation import cross_validate
 
     candidates = {c.name: c.params for c in (logistic_candidate, boosted_candidate, network_candidate)}
     chosen: str = chosen_model["name"]

@@ -12,7 +12,7 @@ from churn_assets.defs.labels import champion_parameters
 from churn_assets.defs.policy import OWNERS, TRAINING_POOL
 from churn_assets.defs.project import Project
 from churn_assets.defs.provenance import is_generated
-from churn_assets.registry.tracking import Tracking
+from churn_assets.mlflow_registry.tracking import Tracking
 from churn_assets.training.candidate import Candidate
 
 GROUP = "training"
@@ -55,7 +55,7 @@ def splits(
     project: Project, validated_customers: pa.Table, config: SplitConfig
 ) -> Iterator[dg.MaterializeResult[pa.Table]]:
     """Train, validation and test at random (70/15/15, stratified) and by time; frozen customers are for the test."""
-    from churn_assets.release.holdout import holdout_for
+    from churn_assets.promotion.holdout import holdout_for
     from churn_assets.training.split import split_table, straddlers
 
     contract, said = project.contract, (validated_customers.schema.metadata or {}).get(b"churn_source", b"").decode()
@@ -104,7 +104,7 @@ def customer_features(
     project: Project, validated_customers: pa.Table, splits: pa.Table
 ) -> Iterator[dg.MaterializeResult[pa.Table]]:
     """The contract's features of every validated customer; what is learnt for them comes from training rows."""
-    from churn_assets.training.matrix import feature_table
+    from churn_assets.training.feature_table import feature_table
 
     contract = project.contract
     table = feature_table(contract, validated_customers, splits)
@@ -211,7 +211,7 @@ def _parameters(
     name: str, project: Project, features: pa.Table, splits: pa.Table, config: CandidateConfig
 ) -> tuple[dict[str, Any], str]:
     """Parameters other than the recipe's defaults, and where they come from in words."""
-    from churn_assets.training.matrix import feedback_size
+    from churn_assets.training.feature_table import feedback_size
     from churn_assets.training.tune import best_so_far, study_name, tune
 
     folder, contract = project.settings.studies_dir, project.contract

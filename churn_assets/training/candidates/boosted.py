@@ -9,7 +9,7 @@ import numpy.typing as npt
 import xgboost
 
 from churn_assets.features.compile import FeatureSpec, Matrix
-from churn_assets.scoring.boosted import BoostedModel
+from churn_assets.scoring.models.boosted import BoostedModel
 
 Rows = tuple[Matrix, npt.NDArray[Any]]
 

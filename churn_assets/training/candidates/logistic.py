@@ -10,7 +10,7 @@ import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
 from churn_assets.features.compile import FeatureSpec, Matrix
-from churn_assets.scoring.logistic import LogisticBasis, LogisticModel
+from churn_assets.scoring.models.logistic import LogisticBasis, LogisticModel
 
 Rows = tuple[Matrix, npt.NDArray[Any]]
 

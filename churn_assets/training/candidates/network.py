@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 
 from churn_assets.features.compile import FeatureSpec, Matrix
-from churn_assets.scoring.encoding import PiecewiseEncoding
-from churn_assets.scoring.network import Net, NetworkModel
+from churn_assets.scoring.models.network import Net, NetworkModel
+from churn_assets.scoring.models.piecewise import PiecewiseEncoding
 
 Rows = tuple[Matrix, npt.NDArray[Any]]
 

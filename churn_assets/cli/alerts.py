@@ -1,0 +1,78 @@
+"""`churn alerts`: what is open, what was, and whether the destinations answer."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from churn_assets.cli.console import FAILURE, HomeOption, err, out, plain, settings_of
+from churn_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from churn_assets.alerting.store import Entry
+
+alerts_app = typer.Typer(
+    help="What is wrong in this home, and whether it could be told.",
+    invoke_without_command=True,
+    epilog="Example: [bold]churn alerts --json | jq '.[].title'[/bold]",
+)
+
+
+@alerts_app.callback()
+def alerts(
+    context: typer.Context,
+    every: Annotated[bool, typer.Option("--all", help="Those that are over as well.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything of them, as JSON.")] = False,
+    home: HomeOption = None,
+) -> None:
+    """List the open alerts of this home, newest first."""
+    settings = settings_of(home)
+    if context.invoked_subcommand is not None:
+        return
+    from churn_assets.alerting.alerts import all_alerts, open_alerts
+    from churn_assets.alerting.destinations import AlertSettings
+    from churn_assets.cli.render import show_alerts
+
+    where = AlertSettings.from_environ(os.environ, settings.home)
+    found = all_alerts(where) if every else open_alerts(where)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps([entry.to_json() for entry in found], indent=2))
+        return
+    show_alerts(found, out)
+    out.print(plain(where.words), soft_wrap=True)
+
+
+@alerts_app.command("test", epilog="Example: [bold]churn alerts test[/bold]")
+def alerts_test(home: HomeOption = None) -> None:
+    """Send a test message to every destination; exit with 1 if one does not take it."""
+    settings = settings_of(home)
+    from churn_assets.alerting.alerts import send_test
+    from churn_assets.alerting.destinations import AlertSettings
+
+    where = AlertSettings.from_environ(os.environ, settings.home)
+    if not where.destinations:
+        out.print(plain(where.words), soft_wrap=True)
+        return
+    failed = False
+    for name, failure in send_test(where).items():
+        failed |= failure is not None
+        (err if failure else out).print(plain(f"{name}: {failure or 'taken'}"), soft_wrap=True)
+    if failed:
+        raise typer.Exit(FAILURE)
+
+
+def open_or_told(settings: Settings) -> list[Entry] | None:
+    """The open alerts, for a command that is about more than them; None after saying that they cannot be read."""
+    from churn_assets.alerting.alerts import open_alerts
+    from churn_assets.alerting.destinations import AlertSettings
+    from churn_assets.errors import AlertsUnreadable
+
+    try:
+        return open_alerts(AlertSettings(settings.home))
+    except AlertsUnreadable as error:
+        err.print(plain(str(error)), soft_wrap=True)
+        return None

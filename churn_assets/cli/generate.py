@@ -1,0 +1,61 @@
+"""`churn generate`: customers from a causal process, with whatever shall happen to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from churn_assets.cli.console import err, out, plain, settings_of
+
+EXAMPLE = (
+    "Example: [bold]churn generate --contract telecom --rows 100000 --seed 1 -o customers.parquet "
+    "--drift 'monthly_charges*1.25@0.5'[/bold]"
+)
+
+
+def generate(
+    contract: Annotated[str, typer.Option(help="store, telecom (any name in contracts/), or a contract file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to: .parquet, .csv or .xlsx.")],
+    rows: Annotated[int, typer.Option(help="How many customers.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same file.")] = 7,
+    drift: Annotated[
+        list[str] | None, typer.Option(help="COLUMN*1.25@0.5, COLUMN+10@5000, COLUMN=VALUE:0.3@50%.")
+    ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="zero:COLUMN, unit:COLUMN*100, swap:COLUMN,COLUMN, missing:COLUMN:0.3, duplicate:0.05; @WHEN."
+        ),
+    ] = None,
+    leak: Annotated[
+        list[str] | None,
+        typer.Option(help="label_echo:0.8 and others: a column that knows the outcome; its contract goes beside -o."),
+    ] = None,
+    offer: Annotated[float | None, typer.Option(help="Share of customers who get an offer; needs --truth.")] = None,
+    effect: Annotated[float, typer.Option(help="Share of those who would leave that the offer keeps.")] = 0.3,
+    targeting: Annotated[float, typer.Option(help="0: offers at random; 1: all who would leave get one.")] = 0.0,
+    truth: Annotated[Path | None, typer.Option(help="Where both outcomes of each customer go.")] = None,
+    label_delay: Annotated[int | None, typer.Option(help="Days until a label is known; needs --labels.")] = None,
+    over_days: Annotated[int, typer.Option(help="Days over which the rows arrive.")] = 30,
+    labels: Annotated[Path | None, typer.Option(help="Where the labels go, with the day each is known.")] = None,
+) -> None:
+    """Make customers from a causal churn process: for trials, never for figures about real ones."""
+    from churn_assets.cli.progress import Counting
+    from churn_assets.contract.load import load_contract
+    from churn_assets.synthetic.options import read_leaks, read_scenario
+    from churn_assets.synthetic.write import write_customers
+
+    named = settings_of().root / "contracts" / f"{contract}.toml"
+    found = load_contract(named if named.is_file() and not Path(contract).is_file() else Path(contract))
+    happening = read_scenario(
+        found, drift or (), fault or (), (offer, effect, targeting), label_delay_days=label_delay, over_days=over_days
+    )
+    planted = read_leaks(leak or ())
+    with Counting(err, "rows generated") as tell:
+        written = write_customers(
+            found, rows, seed, output, happening, truth=truth, labels=labels, leaks=planted, tell=tell
+        )
+    files = ", ".join(map(str, written.files))
+    out.print(plain(f"{written.rows:,} generated customers, not real ones, seed {seed}: {files}"), soft_wrap=True)

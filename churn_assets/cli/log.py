@@ -1,0 +1,128 @@
+"""`churn log ...`: look into the prediction log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from churn_assets.cli.console import FAILURE, ContractOption, HomeOption, err, out, plain, settings_of
+
+_MOST = 1000  # rows of a table for the eye
+
+log_app = typer.Typer(help="Look into the prediction log, also while it is written.", no_args_is_help=True)
+
+
+@log_app.command("tail", epilog="Example: [bold]churn log tail -n 5 | jq .score[/bold]")
+def log_tail(
+    rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="How many.")] = 10, home: HomeOption = None
+) -> None:
+    """Print the newest rows, one JSON object a line."""
+    import json
+
+    from churn_assets.prediction_log.warehouse.read import tail
+
+    settings = settings_of(home)
+    for row in tail(settings.predlog_dir, rows, settings.archive_dir):
+        typer.echo(json.dumps(row))
+
+
+@log_app.command("count", epilog="Example: [bold]churn log count[/bold]")
+def log_count(home: HomeOption = None) -> None:
+    """Count segments, bytes and rows by kind."""
+    from churn_assets.prediction_log.warehouse.read import count
+
+    settings = settings_of(home)
+    folder, found = settings.predlog_dir, count(settings.predlog_dir, settings.archive_dir)
+    kinds = ", ".join(f"{rows:,} {kind}" for kind, rows in sorted(found.kinds.items())) or "no rows"
+    damage = f"; {found.torn} torn tails, {found.broken} broken lines" if found.torn or found.broken else ""
+    out.print(f"{folder}: {found.segments:,} segments, {found.size:,} bytes, {kinds}{damage}", soft_wrap=True)
+
+
+@log_app.command("verify", epilog="Example: [bold]churn log verify --ids acknowledged.txt[/bold]")
+def log_verify(
+    ids: Annotated[Path, typer.Option("--ids", help="A file of prediction or feedback ids, one a line.")],
+    home: HomeOption = None,
+) -> None:
+    """Exit with 0 only if each id is in the log exactly once; say which are not."""
+    from churn_assets.prediction_log.warehouse.read import read_ids, verify
+
+    settings = settings_of(home)
+    verdict = verify(settings.predlog_dir, read_ids(ids), settings.archive_dir)
+    for what, names in (("missing", verdict.missing), ("more than once", verdict.repeated)):
+        for name in names:
+            typer.echo(f"{what}: {name}")
+    (out if verdict.kept else err).print(str(verdict), soft_wrap=True)
+    if not verdict.kept:
+        raise typer.Exit(FAILURE)
+
+
+@log_app.command("ingest", epilog="Example: [bold]churn log ingest[/bold]")
+def log_ingest(
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Delete the warehouse and make it again of segments and archives.")
+    ] = False,
+    contract: ContractOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Take the log into the warehouse, as the job `ingest_log` does, and publish a copy for `churn log query`."""
+    settings = settings_of(home, contract)
+    from churn_assets.contract.load import load_contract
+    from churn_assets.monitoring.windows.windows import note_open
+    from churn_assets.prediction_log.warehouse.ingest import ingest
+
+    loaded = load_contract(settings.contract_path)
+    done = ingest(settings, loaded, rebuild=rebuild)
+    if not settings.warehouse_dir.exists():
+        out.print(f"{settings.predlog_dir}: no log yet; `churn serve` answers and logs", soft_wrap=True)
+        return
+    for words in done.migrations:
+        out.print(plain(words), soft_wrap=True)
+    said = (
+        f"{done.segments:,} segments: {done.predictions:,} predictions, {done.feedback:,} feedback, "
+        f"{done.quarantined:,} lines in quarantine, {done.torn:,} torn tails"
+    )
+    said += f"; {done.archived:,} archives made" if done.archived else ""
+    said += f"; {done.missing:,} segments lie nowhere any more" if done.missing else ""
+    out.print(said, soft_wrap=True)
+    note_open(settings, loaded)
+
+
+@log_app.command("query", epilog='Example: [bold]churn log query "select count(*) from predictions"[/bold]')
+def log_query(
+    sql: Annotated[str, typer.Argument(help="What to ask; DuckDB's SQL.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a row.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated, with a header.")] = False,
+    home: HomeOption = None,
+) -> None:
+    """Ask the published copy of the warehouse: predictions, feedback, rejections, quarantine, segments."""
+    from churn_assets.prediction_log.warehouse.read import ask
+
+    batches = ask(settings_of(home), sql)
+    if as_json:
+        import json
+
+        for names, rows in batches:
+            for row in rows:
+                typer.echo(json.dumps(dict(zip(names, row, strict=True)), default=str))
+    elif as_csv:
+        import csv
+        import sys
+
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        for number, (names, rows) in enumerate(batches):
+            writer.writerows([names, *rows] if number == 0 else rows)
+    else:
+        _print_table(*next(batches))
+
+
+def _print_table(names: list[str], rows: list[tuple[object, ...]]) -> None:
+    from rich.table import Table
+
+    table = Table(*map(plain, names))
+    for row in rows[:_MOST]:
+        table.add_row(*("" if cell is None else plain(str(cell)) for cell in row))
+    out.print(table)
+    if len(rows) > _MOST:
+        out.print(f"the first {_MOST:,} rows; --csv and --json print all of them")

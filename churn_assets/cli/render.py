@@ -1,0 +1,233 @@
+"""What a person reads in a terminal: summaries and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from churn_assets.contract.model import Contract
+from churn_assets.promotion.status import Status, read_asset, read_status, read_validation
+from churn_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from churn_assets.alerting.store import Entry
+    from churn_assets.drafting.draft import Draft
+    from churn_assets.leakage.audit import Audit
+
+HEADLINES = ("pr_auc", "roc_auc", "ece", "log_loss", "f1")
+
+
+def summarise(settings: Settings, out: Console) -> None:
+    """What the main job made: rows, candidates, champion, where things are, what to do next."""
+    chosen, registered = read_asset(settings, "chosen_model"), read_asset(settings, "registered_model")
+    out.print()
+    if chosen and chosen["generated"]:
+        out.print(
+            "[yellow]These customers are generated, not real: every figure below describes a simulation.[/yellow]"
+        )
+    validation = read_validation(settings)
+    if validation:
+        repairs = [f"{repair['rows']:,} ({repair['repair']})" for repair in validation["repairs"] if repair["rows"]]
+        out.print(
+            f"{validation['rows_in']:,} rows in; repaired: {', '.join(repairs) or 'none'}; "
+            f"{validation['rows_rejected']:,} rejected; snapshot {validation['as_of']}",
+            soft_wrap=True,
+        )
+    if chosen:
+        out.print(_comparison(chosen))
+        out.print(escape(f"Chosen: {chosen['name']}, version {chosen['version']}. {chosen['reason']}."), soft_wrap=True)
+    audited = read_asset(settings, "leakage_audit")
+    for sentence in audited["sentences"] if audited else ():
+        out.print(escape(sentence), soft_wrap=True)
+    if registered:
+        where = registered["registry"] or f"not in MLflow: {registered['missing']}"
+        out.print(escape(f"It is the {registered['alias']} ({where}): {registered['reason']}."), soft_wrap=True)
+    _places(read_status(settings).paths, out)
+    out.print("\nNext:")
+    out.print("  churn ui                       the run, every table and plot, in Dagster")
+    out.print("  churn status --json            the champion and its figures")
+    out.print("  churn score FILE -o OUT.csv    a call list for another table")
+
+
+def show_status(found: Status, out: Console) -> None:
+    """The champion in a few lines."""
+    if found.champion is None:
+        out.print("No model yet in this home. Make one: churn run")
+        _standing(found, out)
+        _places(found.paths, out)
+        return
+    card = found.card
+    out.print(escape(f"champion {found.champion.version}: {card['chosen']}, contract '{card['contract']}'"))
+    out.print(escape(f"trained on {card['source']}, as of {card['as_of']}"), soft_wrap=True)
+    table = Table("", "random split, test", "out of time, test")
+    for name in HEADLINES:
+        table.add_row(name, *(_with_interval(card["metrics"], f"{part}_{name}") for part in ("test", "oot")))
+    out.print(table)
+    _standing(found, out)
+    _places(found.paths, out)
+
+
+def _standing(found: Status, out: Console) -> None:
+    for line in found.standing.lines:
+        out.print(escape(line), soft_wrap=True)
+
+
+def show_alerts(found: Sequence[Entry], out: Console) -> None:
+    """Each alert in a few lines: what, since when, how often, and who has not been told."""
+    if not any(entry.closed_at is None for entry in found):
+        out.print("no open alerts")
+    for entry in found:
+        until = f" to {entry.closed_at:%Y-%m-%d %H:%M}" if entry.closed_at else ""
+        mark = "[dim]over[/dim] " if entry.closed_at else "[red]alert[/red]"
+        often = f", raised {entry.times:,} times" if entry.times > 1 else ""
+        out.print(
+            f"{mark} {escape(entry.title)} [dim]({entry.opened_at:%Y-%m-%d %H:%M}{until} UTC{often})[/dim]",
+            soft_wrap=True,
+        )
+        for line in [*entry.words.splitlines(), *entry.ending.splitlines()]:
+            out.print(f"  {escape(line)}", soft_wrap=True)
+        for name, why in entry.undelivered.items():
+            out.print(f"  [yellow]not taken by {escape(name)}: {escape(why)}[/yellow]", soft_wrap=True)
+
+
+def show_contract(contract: Contract, out: Console) -> None:
+    """A contract as tables."""
+    out.print(escape(f"{contract.title} ('{contract.name}', fingerprint {contract.fingerprint[:12]})"))
+    columns = Table("column", "kind", "role", "allowed", "about", title="Columns")
+    for column in contract.columns:
+        bounds = f"{'' if column.low is None else column.low} .. {'' if column.high is None else column.high}"
+        allowed = ", ".join(column.choices) or (bounds if bounds != " .. " else "")
+        about = column.doc + (" [yellow]suspect[/yellow]" if column.suspect else "")
+        columns.add_row(column.name, column.kind, column.role, allowed + (" or null" * column.nullable), about)
+    features = Table("feature", "expression", "about", title="Features")
+    for feature in contract.features:
+        features.add_row(feature.name, escape(feature.expression), feature.doc)
+    rules = Table("rule", "expression", "a row that breaks it is", title="Rules")
+    for rule in contract.rules:
+        rules.add_row(rule.name, escape(rule.expression), "rejected" if rule.severity == "reject" else "counted")
+    value = contract.value
+    for table in (columns, features, rules):
+        out.print(table)
+    out.print(
+        f"A kept customer is worth {value.customer_value:g}; an offer costs {value.offer_cost:g} and saves "
+        f"{value.save_rate:.0%}; contacts per list: {value.capacity or 'no limit'}."
+    )
+
+
+def show_draft(draft: Draft, source: str, path: Path, out: Console) -> None:
+    """What a drafted contract holds, and the next commands."""
+    contract = draft.contract
+    read = (
+        f"{draft.rows:,} rows"
+        if draft.rows == draft.sampled
+        else f"a sample of {draft.sampled:,} of {draft.rows:,} rows"
+    )
+    out.print(escape(f"Drafted {path} from {read}: contract '{contract.name}'."), soft_wrap=True)
+    made = len(contract.feature_columns) + sum(feature.model for feature in contract.features)
+    out.print(
+        escape(
+            f"id '{contract.key.name}', label '{contract.label.column}' ({contract.label.churned_when} = churned), "
+            f"cohort {contract.time.cohort or 'none'}, {made} features; "
+            f"{draft.report.rows_rejected:,} of {draft.report.rows_in:,} rows would be rejected"
+        ),
+        soft_wrap=True,
+    )
+    for words, names in (("left out", draft.left_out), ("suspect", draft.suspects)):
+        if names:
+            out.print(escape(f"{words}, with the reason: {', '.join(names)}"), soft_wrap=True)
+    out.print(f"{draft.questions} questions stand in it as lines that begin with # QUESTION; it can be used as it is.")
+    out.print("\nNext:")
+    out.print(escape(f"  churn contract show {path}"), soft_wrap=True)
+    out.print(escape(f"  churn run --contract {path} --source {source}"), soft_wrap=True)
+
+
+def show_audit(found: Audit, out: Console) -> None:
+    """The ladder, what each column does alone, who is over a limit, and two sentences."""
+    splits = list(found.rungs[0].figures)
+    title = f"PR-AUC on test rows of {found.source} ({found.rows:,} customers, {found.churners:,} churned)"
+    rungs = Table("", *(split.replace("_", " ") for split in splits), title=escape(title))
+    base = ["" if f is None else f"{f.base_rate:.3f}" for f in found.rungs[0].figures.values()]
+    for rung in found.rungs:
+        rungs.add_row(escape(rung.words), *(str(rung.figures[split]) for split in splits))
+    by_strength = sorted(found.columns.items(), key=lambda item: -item[1].seen.pr_auc_lift)
+    for name, column in by_strength[:8]:
+        if column.alone:
+            rungs.add_row(escape(f"{name} alone"), *(str(column.alone[split]) for split in splits))
+    for band in found.bands:
+        rungs.add_row(escape(f"aged {band.words}"), str(band.figure) if band.figure else "too few to say")
+    rungs.add_row("a random list", *base)
+    out.print(rungs)
+    out.print(escape(f"Refitted at each rung: {found.recipe}."), soft_wrap=True)
+    for finding in found.findings:
+        mark = "[green]attested[/green]" if finding.attested else "[red]not attested[/red]"
+        out.print(f"{mark} {escape(finding.column)} {escape(finding.words)}", soft_wrap=True)
+    out.print()
+    for sentence in found.sentences:
+        out.print(escape(sentence), soft_wrap=True)
+
+
+def show_budget(settings: Settings, amount: float, capacity: bool, out: Console) -> None:
+    """The best list for a budget, from the champion and the call list of this home."""
+    from churn_assets.scoring.spending import spend
+
+    found, card = spend(settings, amount, capacity)
+    value = found.value
+    ends = {
+        "budget": "the budget is spent",
+        "capacity": f"the contract's capacity is {value.capacity or 0:,} contacts",
+        "value": "a further contact would cost more than it is expected to bring",
+        "customers": "there are no more customers",
+    }
+    plan = found.plan
+    out.print(f"Contact the first {plan.contacts:,} of {found.customers:,} on the list: {ends[plan.limit]}.")
+    table = Table("", "", title=f"A budget of {plan.budget:,.0f}")
+    for name, words in (
+        ("cost", f"{plan.cost:,.0f}"),
+        ("churners expected among them", f"{plan.expected_churners:,.1f}"),
+        ("of whom saved", f"{plan.expected_saved:,.1f}"),
+        ("expected net value", f"{plan.net_value:,.0f}"),
+        ("95 % of outcomes", f"{plan.low:,.0f} to {plan.high:,.0f}"),
+    ):
+        table.add_row(name, words)
+    out.print(table)
+    out.print(
+        f"If the probabilities hold, {value.save_rate:.0%} of contacted churners stay and each is worth "
+        f"{value.customer_value:,.0f} (the contract's \\[value]); the interval is chance alone.",
+        soft_wrap=True,
+    )
+    if "profit" in card:
+        out.print(escape(f"On test rows: {card['profit']['words']}"), soft_wrap=True)
+
+
+def _comparison(chosen: dict[str, Any]) -> Table:
+    table = Table("candidate", "validation", "test", "out of time", "operations a row", title="PR-AUC, churn positive")
+    for row in chosen["comparison"]:
+        name = f"[bold]{row['candidate']}[/bold]" if row["candidate"] == chosen["name"] else row["candidate"]
+        figures = (row.get(f"{key}_pr_auc") for key in ("validation", "test", "oot_test"))
+        table.add_row(name, *("" if f is None else f"{f:.4f}" for f in figures), f"{row['cost']:,.0f}")
+    return table
+
+
+def _with_interval(metrics: dict[str, float], name: str) -> str:
+    if name not in metrics:
+        return ""
+    interval = f"  {metrics[f'{name}_low']:.4f} .. {metrics[f'{name}_high']:.4f}" if f"{name}_low" in metrics else ""
+    return f"{metrics[name]:.4f}{interval}"
+
+
+def _places(paths: dict[str, str], out: Console) -> None:
+    words = {
+        "report": "report",
+        "profile": "data profile",
+        "call_list": "call list",
+        "rejected": "rejected rows",
+        "bundle": "bundle",
+    }
+    for name, path in paths.items():
+        if name in words:
+            out.print(escape(f"{words[name]}: {path}"), soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Declared damage of a table, undone and counted."""

@@ -1,0 +1,276 @@
+"""Named repairs: known damage that is undone before validation, each counted and told in words.
+
+A repair is declared in the contract ([source] repairs) and run in the declared order. It changes
+cells, never the number or the order of rows.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from churn_assets.contract.model import Column, Contract, Kind
+from churn_assets.data.repairs.excel_1904 import SHIFT_DAYS, ShiftedBlock, find_shifted_block
+from churn_assets.data.repairs.numbers import rewrite
+from churn_assets.data.validation.parse import as_text, parse_column
+from churn_assets.features.encode import days_since_epoch
+
+_EPOCH = dt.date(1970, 1, 1)
+# The 1904 system has no day before its first, so a date below this was never shifted.
+_FIRST_SHIFTED_DAY = days_since_epoch(dt.date(1904, 1, 1)) + SHIFT_DAYS
+
+# Excel's serial 0 once it is text: a time without a day, the day before the first of January 1900, or
+# the first day of another reader's epoch.
+SERIAL_ZERO = (
+    r"^\s*(?:0?0:00(?::00(?:\.0+)?)?|0?1/0?0/(?:00|1900)|0?0/0?1/(?:00|1900)"
+    r"|(?:1899-12-30|1899-12-31|1900-01-00|1904-01-01)(?:[T ]0?0:00(?::00(?:\.0+)?)?)?)\s*$"
+)
+# The exponent needs its sign, as spreadsheets write it (9.69E+10): 99E568 is an id as good as any.
+_NUMERIC_ID = r"^\s*[0-9]+(?:\.[0-9]+)?(?:[eE]\+[0-9]+)?\s*$"
+
+
+@dataclass(frozen=True)
+class RepairReport:
+    """What one repair did: `rows` and `cells` changed, `by_column` cells, `words` for people.
+
+    `details` are figures and texts that a report may show (the evidence for `excel_1904`).
+    """
+
+    name: str
+    rows: int
+    cells: int
+    by_column: Mapping[str, int]
+    words: str
+    details: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+Repair = Callable[[pa.Table, Contract], tuple[pa.Table, RepairReport]]
+
+
+def apply_repairs(table: pa.Table, contract: Contract) -> tuple[pa.Table, tuple[RepairReport, ...]]:
+    """Run the contract's repairs over a raw table, in the contract's order."""
+    reports = []
+    for name in contract.source.repairs:
+        table, report = REPAIRS[name](table, contract)
+        reports.append(report)
+    return table, tuple(reports)
+
+
+def repair_batches(
+    first_pass: Callable[[], Iterator[pa.RecordBatch]], contract: Contract
+) -> Iterator[tuple[pa.Table, tuple[RepairReport, ...]]]:
+    """`apply_repairs` over a stream; `first_pass` opens the stream, and is called once or twice.
+
+    `excel_1904` needs to have seen every row: it takes a pass of its own that keeps the dates of each
+    row (8 bytes a date) and no more, and no ids. The other repairs go cell by cell.
+    """
+    names = contract.source.repairs
+    block = None
+    if "excel_1904" in names:
+        days = [date_matrix(pa.table(batch), contract) for batch in first_pass()]
+        block = find_shifted_block(np.concatenate(days)) if days else None
+    start = 0
+    for batch in first_pass():
+        table, reports = pa.table(batch), []
+        for name in names:
+            if name == "excel_1904":
+                table, report = undo_shift(table, contract, block, start)
+            else:
+                table, report = REPAIRS[name](table, contract)
+            reports.append(report)
+        start += batch.num_rows
+        yield table, tuple(reports)
+
+
+def excel_1904(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairReport]:
+    """Find the block of rows shifted by +1462 days and undo it; see `date_system` for how."""
+    ids = as_text(table.column(contract.key.name)).to_pylist() if contract.key.name in table.column_names else None
+    return undo_shift(table, contract, find_shifted_block(date_matrix(table, contract), ids))
+
+
+def undo_shift(
+    table: pa.Table, contract: Contract, block: ShiftedBlock | None, start: int = 0
+) -> tuple[pa.Table, RepairReport]:
+    """Take 1462 days from the dates of `block` in `table`, whose first row is row `start` of the file."""
+    if block is None:
+        words = "no block of rows is shifted by 1462 days; nothing changed"
+        return table, RepairReport("excel_1904", 0, 0, {}, words)
+    rows = np.arange(start, start + table.num_rows)
+    inside = (rows >= block.first) & (rows < block.end)
+    touched = np.zeros(table.num_rows, dtype=bool)
+    by_column: dict[str, int] = {}
+    for column in _dates_in(table, contract):
+        days = _column_days(column, table)
+        with np.errstate(invalid="ignore"):
+            change = inside & (days >= _FIRST_SHIFTED_DAY)
+        table = _replace(table, column.name, change, _dates(np.where(change, days - SHIFT_DAYS, 0.0)))
+        by_column[column.name] = int(change.sum())
+        touched |= change
+    return table, _shift_report(block, int(touched.sum()), by_column)
+
+
+def excel_serial_zero(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairReport]:
+    """Dates that are Excel's serial 0 ('1/0/00', 00:00, 1899-12-31, ...) become null."""
+    by_column: dict[str, int] = {}
+    spellings: set[str] = set()
+    touched = np.zeros(table.num_rows, dtype=bool)
+    for column in _dates_in(table, contract):
+        text = as_text(table.column(column.name))
+        zero = _matches(text, SERIAL_ZERO)
+        spellings.update(pc.unique(text.filter(pa.array(zero))).to_pylist())
+        table = _replace(table, column.name, zero, pa.nulls(table.num_rows, pa.string()))
+        by_column[column.name] = int(zero.sum())
+        touched |= zero
+    cells = sum(by_column.values())
+    told = ", ".join(f"{name} {count}" for name, count in by_column.items() if count)
+    words = (
+        f"{cells} dates that are Excel's serial 0 became missing ({told})" if cells else "no date is Excel's serial 0"
+    )
+    details = {"spellings": ", ".join(sorted(spellings))}
+    return table, RepairReport("excel_serial_zero", int(touched.sum()), cells, by_column, words, details)
+
+
+def ids_as_text(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairReport]:
+    """Ids that were read as numbers become text without '.0' or exponent.
+
+    Counted are ids that look numeric among ids that mostly do not (a workbook took them for
+    numbers), or, where ids are numbers anyway, those whose spelling changed.
+    """
+    by_column: dict[str, int] = {}
+    examples: list[str] = []
+    touched = np.zeros(table.num_rows, dtype=bool)
+    for column in (c for c in contract.kept_columns if c.kind is Kind.ID and c.name in table.column_names):
+        text = as_text(table.column(column.name))
+        numeric = _matches(text, _NUMERIC_ID)
+        found = text.filter(pa.array(numeric)).to_pylist()
+        plain = pa.array([_plain_digits(value) for value in found], pa.string())
+        fixed = pc.replace_with_mask(text, pa.array(numeric), plain)
+        changed = _mask(pc.fill_null(pc.not_equal(fixed, text), False))
+        counted = numeric if numeric.sum() < (len(text) - text.null_count) / 2 else changed
+        table = table.set_column(table.column_names.index(column.name), column.name, fixed)
+        by_column[column.name] = int(counted.sum())
+        examples += fixed.filter(pa.array(counted)).to_pylist()[:10]
+        touched |= counted
+    cells = sum(by_column.values())
+    words = "no id was read as a number"
+    if cells:
+        words = f"{cells} ids that were read as numbers are text again ({', '.join(examples[:5])}); an id such as "
+        words += "12E3 that a workbook took for a number cannot be told from 12000"
+    return table, RepairReport("ids_as_text", int(touched.sum()), cells, by_column, words, {"ids": ", ".join(examples)})
+
+
+def rows_as_ids(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairReport]:
+    """The table has no ids: reading has named each row by its number (see `read`); told here, nothing changed."""
+    words = f"the table has no ids: '{contract.key.name}' is the number of the row, and means nothing in another table"
+    return table, RepairReport("rows_as_ids", 0, 0, {}, words)
+
+
+def decimal_comma(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairReport]:
+    """Numbers with a decimal comma (`1.234,5`) are written with a point; dots are separators of thousands."""
+    return _rewrite_numbers(table, contract, "decimal_comma", "numbers with a decimal comma were rewritten")
+
+
+def number_marks(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairReport]:
+    """Numbers lose signs of currency and percent and separators of thousands (`$1,234.50`)."""
+    return _rewrite_numbers(table, contract, "number_marks", "numbers lost a sign of currency, percent or thousands")
+
+
+def _rewrite_numbers(table: pa.Table, contract: Contract, name: str, words: str) -> tuple[pa.Table, RepairReport]:
+    by_column: dict[str, int] = {}
+    touched = np.zeros(table.num_rows, dtype=bool)
+    for column, change, cells in rewrite(table, contract, name):
+        where = _mask(change)
+        table = _replace(table, column, where, cells)
+        by_column[column] = int(where.sum())
+        touched |= where
+    cells_changed = sum(by_column.values())
+    told = f"{cells_changed:,} {words}" if cells_changed else "no number needed it"
+    return table, RepairReport(name, int(touched.sum()), cells_changed, by_column, told)
+
+
+REPAIRS: Mapping[str, Repair] = {
+    "excel_1904": excel_1904,
+    "excel_serial_zero": excel_serial_zero,
+    "ids_as_text": ids_as_text,
+    "rows_as_ids": rows_as_ids,
+    "decimal_comma": decimal_comma,
+    "number_marks": number_marks,
+}
+
+
+def _shift_report(block: ShiftedBlock, rows: int, by_column: Mapping[str, int]) -> RepairReport:
+    block_end, others_end = _iso(block.block_ends_day), _iso(block.others_end_day)
+    words = (
+        f"{rows:,} rows with dates (file rows {block.first:,} to {block.end - 1:,}, counted from 0) lay {SHIFT_DAYS} "
+        f"days in the future, Excel's 1904 date system: the block ended on {block_end}, the other rows on "
+        f"{others_end}; undone, it ends on {_iso(block.block_ends_day - SHIFT_DAYS)}"
+    )
+    details: dict[str, str | int | float] = {
+        "first_row": block.first,
+        "last_row": block.end - 1,
+        "block_ended_on": block_end,
+        "other_rows_end_on": others_end,
+        "gap_days": block.gap_days,
+        "repeated_ids_exactly_1462_days_apart": block.repeats_for,
+        "repeated_ids_equal_as_found": block.repeats_against,
+        "weekday_evidence_nats": round(block.weekday_nats, 2),
+        "found_by": block.found_by,
+        "score": round(block.score, 2),
+    }
+    return RepairReport("excel_1904", rows, sum(by_column.values()), dict(by_column), words, details)
+
+
+def _dates_in(table: pa.Table, contract: Contract) -> list[Column]:
+    return [column for column in contract.date_columns if column.name in table.column_names]
+
+
+def date_matrix(table: pa.Table, contract: Contract) -> npt.NDArray[np.float64]:
+    """The kept date columns as days since 1970-01-01, shape (rows, date columns), NaN missing."""
+    columns = [_column_days(column, table) for column in _dates_in(table, contract)]
+    return np.column_stack(columns) if columns else np.empty((table.num_rows, 0))
+
+
+def _column_days(column: Column, table: pa.Table) -> npt.NDArray[np.float64]:
+    values = parse_column(column, table.column(column.name)).values.cast(pa.int32()).cast(pa.float64())
+    return np.asarray(values.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def _dates(days: npt.NDArray[np.float64]) -> pa.Array:
+    return pa.array(days.astype("datetime64[D]"))
+
+
+def _replace(table: pa.Table, name: str, where: npt.NDArray[np.bool_], values: pa.Array) -> pa.Table:
+    """`table` with the cells of `name` replaced; the column keeps its type."""
+    if not where.any():
+        return table
+    index = table.column_names.index(name)
+    cells = table.column(name).combine_chunks()
+    chosen = pc.if_else(pa.array(where), values.cast(cells.type), cells)
+    return table.set_column(index, table.schema.field(index), chosen)
+
+
+def _matches(text: pa.Array, pattern: str) -> npt.NDArray[np.bool_]:
+    return _mask(pc.fill_null(pc.match_substring_regex(text, pattern), False))
+
+
+def _mask(values: pa.Array) -> npt.NDArray[np.bool_]:
+    return np.asarray(values.to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def _plain_digits(text: str) -> str:
+    whole, _, fraction = text.strip().partition(".")
+    if not re.search("[eE]", text):
+        return whole if fraction.strip("0") == "" else text.strip()
+    number = float(text)
+    return str(int(number)) if number.is_integer() and abs(number) < 1e22 else text.strip()
+
+
+def _iso(day: int) -> str:
+    return (_EPOCH + dt.timedelta(days=day)).isoformat()

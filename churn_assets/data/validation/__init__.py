@@ -1,0 +1,1 @@
+"""Typed rows that keep the contract, the others with reasons."""

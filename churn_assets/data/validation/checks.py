@@ -1,0 +1,198 @@
+"""Every way a row can break the contract, each as a mask over all rows."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from churn_assets.contract.model import Column, Contract, Kind, Severity
+from churn_assets.data.validation.parse import as_text, canonical_number, parse_column
+from churn_assets.features.compile import RuleProgram, compile_rules
+from churn_assets.features.encode import encode_table, expectation
+
+Mask = npt.NDArray[np.bool_]
+
+CHURNED = "churned"
+_SHOWN = 60
+_SHOWN_VALUES = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Rows (`mask`, shape (rows,)) that break one thing; `told(row)` says it of one row in words."""
+
+    reason: str
+    column: str
+    mask: Mask
+    told: Callable[[int], str]
+    severity: Severity = Severity.REJECT
+
+
+def check_cells(contract: Contract, table: pa.Table) -> tuple[dict[str, pa.Array], list[Finding]]:
+    """Typed columns, null where a cell breaks the contract, and what breaks it.
+
+    Reasons: kind, infinite, null, choices, bounds.
+    """
+    typed: dict[str, pa.Array] = {}
+    findings: list[Finding] = []
+    for column in contract.kept_columns:
+        cells = table.column(column.name)
+        parsed = parse_column(column, cells)
+        typed[column.name], outside = _within(column, parsed.values)
+        masks = {
+            "kind": parsed.unreadable,
+            "infinite": parsed.infinite,
+            "null": parsed.missing if not column.nullable else np.zeros(len(cells), dtype=bool),
+            "choices" if column.kind is Kind.CATEGORY else "bounds": outside,
+        }
+        told = _cell_teller(column, cells)
+        findings += [Finding(reason, column.name, mask, told) for reason, mask in masks.items() if mask.any()]
+    return typed, findings
+
+
+def check_label(contract: Contract, table: pa.Table) -> tuple[npt.NDArray[np.int8], list[Finding], str]:
+    """(1 churned, 0 kept, -1 neither; findings null and label; the values found, in words)."""
+    column, label = contract.label_column, contract.label
+    cells = as_text(table.column(column.name))
+    encoded = cells.dictionary_encode()
+    known = {_label_text(column, label.churned_when): 1, _label_text(column, label.kept_when): 0}
+    spellings: list[str] = encoded.dictionary.to_pylist()
+    empty = [not text.strip() or text in column.missing for text in spellings]
+    meaning = np.array([known.get(_label_text(column, text), -1) for text in spellings] + [-1], dtype=np.int8)
+    codes = _numpy(pc.fill_null(encoded.indices, -1))
+    churned = meaning[codes]
+    missing = np.array([*empty, True])[codes]
+    expected = f"'{label.churned_when}' (churned) or '{label.kept_when}' (kept)"
+
+    def told(row: int) -> str:
+        return f"{column.name}: found {shown(cells[row].as_py())}, expected {expected}"
+
+    masks = {"null": missing, "label": (churned < 0) & ~missing}
+    findings = [Finding(reason, column.name, mask, told) for reason, mask in masks.items() if mask.any()]
+    values = [shown(text) for text, none in zip(spellings, empty, strict=True) if not none]
+    more = f" and {len(values) - _SHOWN_VALUES} more" if len(values) > _SHOWN_VALUES else ""
+    return churned, findings, (", ".join(values[:_SHOWN_VALUES]) or "nothing") + more
+
+
+def check_rules(
+    contract: Contract, typed: Mapping[str, pa.Array], as_of: float | npt.NDArray[np.float64]
+) -> list[Finding]:
+    """Rows that break the contract's rules, reason `rule:<name>`; a row for which a rule is null passes."""
+    programs = compile_rules(contract)
+    if not programs:
+        return []
+    columns = encode_table(contract, pa.table(dict(typed)))
+    findings = []
+    for program, rule in zip(programs, contract.rules, strict=True):
+        mask = program(columns, as_of)
+        if mask.any():
+            told = _rule_teller(program, typed)
+            findings.append(Finding(f"rule:{program.name}", program.name, mask, told, rule.severity))
+    return findings
+
+
+def check_ids(
+    contract: Contract, ids: pa.Array, churned: npt.NDArray[np.int8], broken: Mask
+) -> tuple[list[Finding], int, int]:
+    """(findings duplicate_id and conflicting_label, customers that repeat, customers in conflict).
+
+    Rows of one customer whose labels disagree are all in conflict. Of other repeats the first row
+    that is not `broken` otherwise is kept.
+    """
+    rows = len(ids)
+    encoded = ids.dictionary_encode()
+    size = len(encoded.dictionary)
+    codes = _numpy(pc.fill_null(encoded.indices, size))  # rows without an id share the last slot
+    named = codes < size
+    repeated = np.bincount(codes, minlength=size + 1) > 1
+    repeated[size] = False
+    both = np.ones(size + 1, dtype=bool)
+    for value in (0, 1):
+        both &= np.bincount(codes[churned == value], minlength=size + 1) > 0
+    both &= repeated
+    kept = np.full(size + 1, rows)
+    for candidates in (np.flatnonzero(named), np.flatnonzero(named & ~broken)):
+        kept[codes[candidates[::-1]]] = candidates[::-1]  # the first row of each wins; unbroken ones over all
+    later = repeated[codes] & ~both[codes] & (kept[codes] != np.arange(rows))
+    key = contract.key.name
+
+    def told_repeat(row: int) -> str:
+        return f"{key}: {shown(ids[row].as_py())} stands in row {kept[codes[row]]} already"
+
+    def told_conflict(row: int) -> str:
+        return f"{key}: rows of {shown(ids[row].as_py())} disagree on '{contract.label.column}'"
+
+    found = [
+        Finding("duplicate_id", key, later, told_repeat),
+        Finding("conflicting_label", key, both[codes], told_conflict),
+    ]
+    return [f for f in found if f.mask.any()], int(repeated.sum()), int(both.sum())
+
+
+def any_of(findings: Sequence[Finding], rows: int) -> Mask:
+    """Rows that at least one rejecting finding names."""
+    broken = np.zeros(rows, dtype=bool)
+    for finding in findings:
+        if finding.severity is Severity.REJECT:
+            broken |= finding.mask
+    return broken
+
+
+def shown(value: object) -> str:
+    """A cell for people: one line, quoted, not too long."""
+    if value is None:
+        return "null"
+    text = " ".join(str(value).split())
+    return f"'{text}'" if len(text) <= _SHOWN else f"'{text[: _SHOWN - 3]}...'"
+
+
+def _within(column: Column, values: pa.Array) -> tuple[pa.Array, Mask]:
+    """(values without those outside bounds or choices, mask of those outside)."""
+    outside = np.zeros(len(values), dtype=bool)
+    if column.kind is Kind.CATEGORY:
+        known = pc.is_in(values, value_set=pa.array(column.choices, pa.string()))
+        outside = _numpy(pc.and_(pc.is_valid(values), pc.invert(known)))
+    for bound, compare in ((column.low, pc.less), (column.high, pc.greater)):
+        if bound is not None:
+            limit = pa.scalar(dt.date.fromisoformat(bound) if isinstance(bound, str) else bound)
+            outside = outside | _numpy(pc.fill_null(compare(values, limit), False))
+    if not outside.any():
+        return values, outside
+    return pc.if_else(pa.array(outside), pa.scalar(None, values.type), values), outside
+
+
+def _cell_teller(column: Column, cells: pa.ChunkedArray) -> Callable[[int], str]:
+    expected = expectation(column)
+
+    def told(row: int) -> str:
+        found = as_text(pa.array([cells[row].as_py()], cells.type))[0].as_py()
+        return f"{column.name}: found {shown(found)}, expected {expected}"
+
+    return told
+
+
+def _rule_teller(program: RuleProgram, typed: Mapping[str, pa.Array]) -> Callable[[int], str]:
+    def told(row: int) -> str:
+        cells = ", ".join(f"{name} {shown(typed[name][row].as_py())}" for name in program.columns)
+        return f"{program.name}: '{program.expression}' does not hold for {cells}"
+
+    return told
+
+
+def _label_text(column: Column, text: str) -> str:
+    plain = canonical_number(text)
+    if column.kind is Kind.BOOLEAN:
+        for meaning, spellings in (("true", column.true), ("false", column.false)):
+            if plain.lower() in [spelling.lower() for spelling in spellings]:
+                return meaning
+    return plain
+
+
+def _numpy(values: pa.Array) -> npt.NDArray[np.bool_]:
+    return np.asarray(values.to_numpy(zero_copy_only=False))

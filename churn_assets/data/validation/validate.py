@@ -1,0 +1,240 @@
+"""Rows that keep the contract, typed; rows that do not, with every reason; nothing in between.
+
+Nothing is dropped or coerced in silence: each row of the raw table is in exactly one of the two
+tables, in the file's order.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from churn_assets.contract.model import Contract, Role
+from churn_assets.data.readers.read import check_columns
+from churn_assets.data.validation.checks import (
+    CHURNED,
+    Finding,
+    any_of,
+    check_cells,
+    check_ids,
+    check_label,
+    check_rules,
+)
+from churn_assets.data.validation.parse import as_text
+from churn_assets.data.validation.report import Cause, ValidationReport
+from churn_assets.errors import ColumnAllNull, EmptySource, LabelError, TooFewRows
+from churn_assets.features.compile import as_of_days
+
+ROW, REASONS, DETAIL = "source_row", "reasons", "detail"
+
+
+@dataclass(frozen=True)
+class Validated:
+    """`customers`: typed rows that keep the contract. `rejected`: `source_row` (0-based data row), the
+    raw cells as text, `reasons` (list of codes), `detail` (words). `report`: the figures.
+
+    `rows` are the source rows of `customers`, shape (valid rows,).
+    """
+
+    customers: pa.Table
+    rejected: pa.Table
+    report: ValidationReport
+    rows: npt.NDArray[np.int64]
+
+
+def validate(
+    contract: Contract,
+    table: pa.Table,
+    *,
+    found: pa.Table | None = None,
+    source: str = "",
+    as_of: dt.date | None = None,
+) -> Validated:
+    """Check a repaired raw table, label included, against the contract.
+
+    `found` is the table before repair, if rejected cells shall be shown as they stood. `as_of`
+    overrides the contract's snapshot. Raises what stops the whole table: EmptySource, ColumnMissing,
+    TooFewRows, ColumnAllNull, LabelError. Too many rejected rows are no error here: look at
+    `report.over_limit`.
+    """
+    _not_empty(table, source)
+    check_columns(table.column_names, contract, source or "the table")
+    minimum = contract.quality.min_rows
+    if table.num_rows < minimum:
+        raise TooFewRows(f"{table.num_rows} rows, expected at least {minimum} ([quality] min_rows); bring more rows")
+    churned, label_findings, values = check_label(contract, table)
+    _two_classes(contract, churned, values)
+    result = _checked(contract, table, found, source, as_of, (churned, label_findings))
+    _not_only_null(contract, table)
+    if not result.report.over_limit:  # else the causes say more than this
+        if result.customers.num_rows < minimum:
+            raise TooFewRows(
+                f"{result.customers.num_rows} valid rows of {table.num_rows}, expected at least {minimum} "
+                "([quality] min_rows); bring more rows or repair the rejected ones"
+            )
+        _two_classes(contract, np.asarray(result.customers[CHURNED], dtype=np.int8), values)
+    return result
+
+
+def validate_features_only(
+    contract: Contract,
+    table: pa.Table,
+    *,
+    found: pa.Table | None = None,
+    source: str = "",
+    as_of: dt.date | None = None,
+    first_row: int = 0,
+) -> Validated:
+    """Check rows that are to be scored: no label is needed, and one that is there is not looked at.
+
+    For batches: `first_row` is the source row of the first one. A repeated customer is no
+    violation here. Raises EmptySource and ColumnMissing.
+    """
+    _not_empty(table, source)
+    check_columns(table.column_names, contract, source or "the table", label_required=False)
+    return _checked(contract, table, found, source, as_of, None, first_row)
+
+
+def _checked(
+    contract: Contract,
+    table: pa.Table,
+    found: pa.Table | None,
+    source: str,
+    as_of: dt.date | None,
+    label: tuple[npt.NDArray[np.int8], list[Finding]] | None,
+    first_row: int = 0,
+) -> Validated:
+    rows = table.num_rows
+    typed, findings = check_cells(contract, table)
+    snapshot, instants, words = _snapshot(contract, typed, as_of)
+    findings += check_rules(contract, typed, instants)
+    repeated = conflicting = 0
+    if label is not None:
+        churned, label_findings = label
+        findings += label_findings
+        broken = any_of(findings, rows)
+        id_findings, repeated, conflicting = check_ids(contract, typed[contract.key.name], churned, broken)
+        findings += id_findings
+        typed[CHURNED] = pa.array(np.maximum(churned, 0), pa.int8())
+    broken = any_of(findings, rows)
+    customers = _customers(contract, typed, broken, snapshot, source)
+    report = ValidationReport(
+        rows_in=rows,
+        rows_valid=customers.num_rows,
+        causes=_causes(findings),
+        as_of=snapshot,
+        as_of_words=words,
+        churn_rate_share=float(pc.mean(customers[CHURNED]).as_py() or 0.0) if label is not None else None,
+        duplicate_ids=repeated,
+        conflicting_ids=conflicting,
+        max_rejected_share=contract.quality.max_rejected_share,
+        source=source,
+    )
+    rejected = _rejected(table if found is None else found, findings, broken, first_row)
+    return Validated(customers, rejected, report, np.flatnonzero(~broken) + first_row)
+
+
+def _customers(
+    contract: Contract, typed: Mapping[str, pa.Array], broken: npt.NDArray[np.bool_], snapshot: dt.date, source: str
+) -> pa.Table:
+    # The label takes its place in the contract's order, under the one name everything downstream knows.
+    kept = {c.name for c in contract.kept_columns}
+    names = [CHURNED if c.role is Role.LABEL else c.name for c in contract.columns if c.role is not Role.IGNORE]
+    columns = {name: typed[name] for name in names if name in typed and (name in kept or name == CHURNED)}
+    metadata = {
+        "churn_contract": contract.fingerprint,
+        "churn_as_of": snapshot.isoformat(),
+        "churn_source": source,
+    }
+    table = pa.table(columns).filter(pa.array(~broken))
+    return table.combine_chunks().replace_schema_metadata(metadata)
+
+
+def _rejected(raw: pa.Table, findings: Sequence[Finding], broken: npt.NDArray[np.bool_], first_row: int) -> pa.Table:
+    rows = np.flatnonzero(broken)
+    place = np.full(len(broken), -1)
+    place[rows] = np.arange(len(rows))
+    reasons: list[list[str]] = [[] for _ in rows]
+    details: list[list[str]] = [[] for _ in rows]
+    for finding in findings:
+        for row in np.flatnonzero(finding.mask & broken).tolist():
+            if finding.reason not in reasons[place[row]]:
+                reasons[place[row]].append(finding.reason)
+            details[place[row]].append(finding.told(row))
+    cells = raw.take(pa.array(rows))
+    own = (ROW, REASONS, DETAIL)
+    columns = {
+        (f"{name}_" if name in own else name): as_text(cells.column(index))
+        for index, name in enumerate(cells.column_names)
+    }
+    return pa.table(
+        {
+            ROW: pa.array(rows + first_row, pa.int64()),
+            **columns,
+            REASONS: pa.array(reasons, pa.list_(pa.string())),
+            DETAIL: pa.array(["; ".join(words) for words in details], pa.string()),
+        }
+    )
+
+
+def _causes(findings: Sequence[Finding]) -> tuple[Cause, ...]:
+    causes = []
+    for finding in findings:
+        first = int(np.argmax(finding.mask))
+        example = f"row {first}, {finding.told(first)}"
+        causes.append(Cause(finding.reason, finding.column, int(finding.mask.sum()), example, finding.severity))
+    return tuple(sorted(causes, key=lambda c: -c.rows))
+
+
+def _snapshot(
+    contract: Contract, typed: Mapping[str, pa.Array], given: dt.date | None
+) -> tuple[dt.date, float | npt.NDArray[np.float64], str]:
+    """(the snapshot, as_of in days for the rules, where it comes from)."""
+    rule = contract.time.as_of
+    if given is not None:
+        return given, as_of_days(given), "given by the caller"
+    if rule in contract.by_name:
+        days = typed[rule].cast(pa.int32()).cast(pa.float64()).to_numpy(zero_copy_only=False)
+        newest = pc.max(typed[rule]).as_py() or dt.datetime.now(dt.UTC).date()
+        return newest, days, f"newest '{rule}'; each row has its own"
+    if rule != "latest":
+        return dt.date.fromisoformat(rule), as_of_days(rule), "fixed in the contract"
+    ends = {c.name: pc.max(typed[c.name]).as_py() for c in contract.date_columns}
+    known = {name: end for name, end in ends.items() if end is not None}
+    if not known:
+        today = dt.datetime.now(dt.UTC).date()
+        return today, as_of_days(today), "today: the table has no dates"
+    name = max(known, key=lambda n: known[n])
+    return known[name], as_of_days(known[name]), f"newest date of the table, in '{name}'"
+
+
+def _not_empty(table: pa.Table, source: str) -> None:
+    if table.num_rows == 0:
+        raise EmptySource(f"{source or 'the table'} has no rows; expected customers")
+
+
+def _not_only_null(contract: Contract, table: pa.Table) -> None:
+    for column in contract.kept_columns:
+        if pc.all(pc.is_in(as_text(table[column.name]), pa.array([None, "", *column.missing], pa.string()))).as_py():
+            raise ColumnAllNull(
+                f"column '{column.name}' holds nothing but missing values in {table.num_rows:,} rows; "
+                "fill it, or give it role 'ignore' in the contract"
+            )
+
+
+def _two_classes(contract: Contract, churned: npt.NDArray[np.int8], values: str) -> None:
+    label = contract.label
+    counts = {label.churned_when: int((churned == 1).sum()), label.kept_when: int((churned == 0).sum())}
+    if min(counts.values()) > 0:
+        return
+    told = " and ".join(f"{n:,} rows of '{value}'" for value, n in counts.items())
+    raise LabelError(
+        f"label column '{label.column}' holds {values}: {told}; expected both '{label.churned_when}' (churned) and "
+        f"'{label.kept_when}' (kept); bring both kinds of customers or correct [label]"
+    )

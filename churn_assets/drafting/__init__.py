@@ -1,0 +1,1 @@
+"""`churn contract init`: a draft contract from a table."""

@@ -1,0 +1,135 @@
+"""The label and the key of an unknown table."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from churn_assets.contract.check import RESERVED
+from churn_assets.contract.model import Column, Kind, Role
+from churn_assets.data.validation.parse import as_text, canonical_number
+from churn_assets.drafting.guess import ID_NAME, NOTHING, Guess, words_of
+from churn_assets.drafting.sample import LABEL_VALUES
+from churn_assets.errors import DraftError
+
+MAX_LABEL_VALUES = 5
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class LabelDraft:
+    """The label's column, its two values as the table spells them, rows of each, and what to ask."""
+
+    column: Column
+    churned_when: str
+    kept_when: str
+    churned_rows: int
+    kept_rows: int
+    questions: tuple[str, ...]
+
+    def read(self, cells: pa.ChunkedArray) -> npt.NDArray[np.int8]:
+        """1 churned, 0 kept, -1 neither, shape (rows,)."""
+        fold = str.lower if self.column.kind is Kind.BOOLEAN else str
+        known = {fold(self.churned_when): 1, fold(self.kept_when): 0}
+        encoded = as_text(cells).dictionary_encode()
+        spellings = encoded.dictionary.to_pylist()
+        meaning = np.array([known.get(fold(canonical_number(t)), -1) for t in spellings] + [-1], dtype=np.int8)
+        codes = encoded.indices.fill_null(len(spellings)).to_numpy(zero_copy_only=False)
+        return np.asarray(meaning[codes])
+
+
+def need_column(names: Sequence[str], option: str, name: str, where: str) -> None:
+    """Raise DraftError if `name` is no column, with the closest names."""
+    if name in names:
+        return
+    near = difflib.get_close_matches(name, names, 3, 0.5)
+    near += [n for n in names if n.lower().strip() == name.lower().strip() and n not in near]
+    hint = f"did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
+    raise DraftError(f"{where} has no column {name!r} ({option}); {hint}it has: {', '.join(names)}")
+
+
+def draft_label(name: str, churned: str, counted: Counter[str]) -> LabelDraft:
+    """Tell churned from kept by the label's spellings and their rows.
+
+    Raises DraftError if `churned` is not among the values, nothing else is, or too much is.
+    """
+    values: Counter[str] = Counter()
+    for text, rows in counted.items():
+        values[canonical_number(text)] += rows
+    wanted = canonical_number(churned)
+    empty = sum(values.pop(t, 0) for t in ("", *(t for t in NOTHING if t != wanted)))
+    folded = len({v.lower() for v in values}) == 2 < len(values)
+    if folded:
+        values = Counter({v: sum(n for o, n in values.items() if o.lower() == v) for v in {v.lower() for v in values}})
+    found = _value(values, wanted, name, folded)
+    others = [value for value, _ in values.most_common() if value != found]
+    if not others:
+        raise DraftError(f"every row of {name!r} says {found!r}; expected customers who stayed, too; bring both kinds")
+    if len(values) > MAX_LABEL_VALUES:
+        many = f"more than {LABEL_VALUES:,}" if len(values) > LABEL_VALUES else str(len(values))
+        raise DraftError(
+            f"label {name!r} holds {many} different values ({_told(values)}), expected two, churned and kept; "
+            "name the column of the outcome, or recode this one"
+        )
+    asked = []
+    if len(others) > 1:
+        rest = ", ".join(f"{v!r} ({values[v]:,} rows)" for v in others[1:])
+        asked.append(f"kept_when is the most frequent of the other values; rows of {rest} are rejected. Is that right?")
+    if empty:
+        asked.append(f"{empty:,} rows have no label and are rejected. Are they customers of whom it is not known yet?")
+    missing = tuple(sorted(t for t in counted if t.strip() in NOTHING and t.strip() != wanted))
+    column = Column(name, Kind.TEXT, Role.LABEL, missing=missing)
+    if folded:  # spelled in upper and lower case; only a boolean reads past that
+        column = replace(column, kind=Kind.BOOLEAN, true=(found.lower(),), false=(others[0].lower(),))
+    elif all(_is_whole(v) for v in (found, others[0])):
+        column = replace(column, kind=Kind.INTEGER)
+    return LabelDraft(column, found, others[0], values[found], values[others[0]], tuple(asked))
+
+
+def _value(values: Counter[str], wanted: str, name: str, folded: bool) -> str:
+    if not values:
+        raise DraftError(f"label {name!r} is empty in every row; name the column of the outcome")
+    same = [v for v in values if v.lower() == wanted.lower()]
+    if wanted in values and not folded:
+        return wanted
+    if len(same) == 1:
+        return same[0]
+    raise DraftError(
+        f"no row of {name!r} says {wanted!r}, so there is no churner; it holds {_told(values)}; "
+        "name one of them by --churned"
+    )
+
+
+def _told(values: Counter[str]) -> str:
+    told = ", ".join(f"{v!r} ({n:,} rows)" for v, n in values.most_common(_SHOWN))
+    return told + (f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else "")
+
+
+def _is_whole(text: str) -> bool:
+    return text.lstrip("-").isdigit() and text.isascii()
+
+
+def choose_key(guesses: Sequence[Guess], wanted: str | None) -> tuple[Guess | None, tuple[str, ...]]:
+    """(the column that names a customer, or None; what to ask)."""
+    if wanted is not None:
+        return next(g for g in guesses if g.name == wanted), ()
+    named = [g for g in guesses if ID_NAME.search(words_of(g.name)) and g.name not in RESERVED]
+    usable = [g for g in named if g.distinct >= 0.98 * (g.rows - g.missing_rows) and g.missing_rows <= 0.02 * g.rows]
+    if not usable:
+        usable = [g for g in guesses[:1] if g.is_unique and g.why and not g.missing_rows]
+    asked = []
+    if not usable and named:
+        told = ", ".join(f"'{g.name}' ({g.distinct:,} different in {g.rows:,} rows)" for g in named[:3])
+        asked.append(f"is {told} the customer's id? It repeats, and a table has one row a customer.")
+    customers = ("cust", "client", "account", "user", "subscriber", "member", "kunde", "client")
+    usable.sort(key=lambda g: not any(word in g.name.lower() for word in customers))
+    if len(usable) > 1:
+        told = ", ".join(f"'{g.name}'" for g in usable[1:4])
+        asked.append(f"the customer's id is taken to be '{usable[0].name}'; {told} could be it, too.")
+    return (usable[0] if usable else None), tuple(asked)

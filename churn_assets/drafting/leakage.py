@@ -1,0 +1,117 @@
+"""Which columns of an unknown table know the label too well, each looked at alone.
+
+A column is cut into groups (its choices, or up to 50 bins of equal counts, and one for missing cells);
+each row gets the churn rate of its group among the *other* half of the rows, so that many groups gain
+nothing by chance, and the ROC AUC of that rate says how well the column alone separates. This is a first
+look to draft by; the leakage audit of the main job is the judgement.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from churn_assets.contract.model import Kind
+from churn_assets.data.validation.parse import parse_column
+from churn_assets.drafting.guess import Guess, words_of
+
+ECHO_AUC = 0.99
+SUSPECT_AUC = 0.85
+PURE_RATE = 0.99
+PURE_SHARE = 0.05  # of all churners, in one group
+MIN_CHURNERS = 20  # fewer say nothing about a column
+_BINS = 50
+_SMALLEST_PURE = 20
+
+OUTCOME_NAME = re.compile(
+    r"churn|attrit|cancel|terminat|deactivat|unsubscri|winback|win_back|retention|exit(ed)?($|[_\W])|clos(ed|ing|ure)"
+    r"|(leav|left|exit|end)\w*_?(date|reason)|reason_?(for|of|code|$)|kuendig|kündig|résili|resili|baja($|_)",
+    re.I,
+)
+
+Codes = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Look:
+    """`auc` of the column alone (0.5 nothing, 1 everything), and of churners the share in a pure group."""
+
+    auc: float
+    pure_share: float
+
+    @property
+    def is_echo(self) -> bool:
+        """Whether the column says nothing but the label."""
+        return self.auc >= ECHO_AUC
+
+
+def look(guess: Guess, cells: pa.ChunkedArray, churned: npt.NDArray[np.int8]) -> Look | None:
+    """How well the column separates churned (1) from kept (0) rows; rows of -1 are not looked at.
+
+    None with fewer than MIN_CHURNERS rows of either class.
+    """
+    known = churned >= 0
+    label = churned[known].astype(np.float64)
+    if min(label.sum(), len(label) - label.sum()) < MIN_CHURNERS:
+        return None
+    codes = _groups(guess, cells)[known]
+    rate = _rate_of_other_half(codes, label)
+    counts, churners = np.bincount(codes), np.bincount(codes, weights=label)
+    pure = (churners >= PURE_RATE * counts) & (churners >= _SMALLEST_PURE)
+    return Look(_auc(rate, label), float(churners[pure].max(initial=0.0) / label.sum()))
+
+
+def why_suspect(name: str, found: Look | None) -> str:
+    """Why the column may be a consequence of churn, '' if nothing speaks for it."""
+    words = []
+    if found is not None and found.auc >= SUSPECT_AUC:
+        words.append(f"alone it separates churned from kept customers with ROC AUC {found.auc:.2f}")
+    if found is not None and found.pure_share >= PURE_SHARE:
+        words.append(f"{found.pure_share:.0%} of the churned share a value that next to nobody else has")
+    if OUTCOME_NAME.search(words_of(name)):
+        words.append("its name speaks of the outcome")
+    told = " and ".join(words)
+    return f"{told[0].upper()}{told[1:]}; is it known before the customer leaves?" if words else ""
+
+
+def _groups(guess: Guess, cells: pa.ChunkedArray) -> Codes:
+    values = parse_column(guess.column, cells).values
+    if guess.column.kind in (Kind.CATEGORY, Kind.TEXT):
+        encoded = values.dictionary_encode()
+        return np.asarray(pc.fill_null(encoded.indices, len(encoded.dictionary)).to_numpy(zero_copy_only=False)).astype(
+            np.int64
+        )
+    if guess.column.kind is Kind.DATE:
+        values = values.cast(pa.int32())
+    numbers = np.asarray(values.cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
+    missing = np.isnan(numbers)
+    if missing.all():
+        return np.zeros(len(numbers), dtype=np.int64)
+    edges = np.unique(np.quantile(numbers[~missing], np.linspace(0.0, 1.0, _BINS + 1), method="lower"))
+    codes = np.searchsorted(edges, numbers, side="right")
+    return np.where(missing, len(edges) + 1, codes).astype(np.int64)
+
+
+def _rate_of_other_half(codes: Codes, label: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    rate = np.empty(len(label))
+    half = np.arange(len(label)) % 2 == 0
+    groups = int(codes.max()) + 1
+    for here, there in ((half, ~half), (~half, half)):
+        counts = np.bincount(codes[there], minlength=groups)
+        churners = np.bincount(codes[there], weights=label[there], minlength=groups)
+        # Two rows of the base rate keep a group that the other half has not seen in the middle.
+        rate[here] = ((churners + 2.0 * label[there].mean()) / (counts + 2.0))[codes[here]]
+    return rate
+
+
+def _auc(score: npt.NDArray[np.float64], label: npt.NDArray[np.float64]) -> float:
+    """ROC AUC by ranks, ties shared (Mann and Whitney 1947)."""
+    _, place, counts = np.unique(score, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2.0)[place]
+    positives = float(label.sum())
+    return float((ranks[label == 1].sum() - positives * (positives + 1) / 2.0) / (positives * (len(label) - positives)))

@@ -1,0 +1,168 @@
+"""Rows to draft a contract from: any table, streamed once, kept whole up to a number of rows, else sampled.
+
+Which rows are kept is decided by a hash of the row's number (the rows with the smallest hashes), so the
+sample does not follow a pattern of the file, needs no knowledge of its length, and is the same each time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from churn_assets.contract.model import Contract, Label, Source, Time
+from churn_assets.contract.policy import Value
+from churn_assets.data.readers.csv import dialect
+from churn_assets.data.readers.location import locate
+from churn_assets.data.readers.read import iter_batches
+from churn_assets.data.validation.parse import as_text
+from churn_assets.errors import DuplicateColumn, SourceUnreadable
+from churn_assets.synthetic.row_hash import hashed
+
+SAMPLE_ROWS = 250_000
+LABEL_VALUES = 1_000  # more different labels than this are not counted on
+
+Tell = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """`table`: the kept rows, in the file's order, of `rows` in the source. `labels` counts the label's
+    spellings over all rows (null as ''). `source` is how the file was read; `notes` are worth a comment."""
+
+    table: pa.Table
+    rows: int
+    labels: Counter[str]
+    source: Source
+    format: str
+    notes: tuple[str, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every row of the source was kept."""
+        return bool(self.table.num_rows == self.rows)
+
+
+def read_sample(
+    source: str | Path, label: str, sheet: str | None = None, sample_rows: int = SAMPLE_ROWS, tell: Tell | None = None
+) -> Sample:
+    """Stream `source` once and keep at most `sample_rows` rows; memory is the sample and one batch.
+
+    `tell` is called with the number of rows read. A text that is not in the encoding it seems to be in
+    is read again in a wider one. Raises what reading raises, and DuplicateColumn.
+    """
+    how, notes, kind = _how(source, sheet)
+    encodings = ("utf-8", "cp1252", "latin-1") if kind == "csv" else (None,)
+    start = encodings.index(how.encoding) if how.encoding in encodings else 0
+    tries = [how, *(replace(how, encoding=e) for e in encodings[start + 1 :] if e)]
+    for number, attempt in enumerate(tries):
+        try:
+            table, rows, labels = _stream(source, reader(attempt), label, sample_rows, tell)
+        except SourceUnreadable as error:
+            wrong_signs = "utf" in str(error).lower() or "codec" in str(error).lower()
+            if number + 1 == len(tries) or not wrong_signs:
+                raise
+            notes = [f"not all of it is {attempt.encoding or 'UTF-8'}; read as {tries[number + 1].encoding}"]
+            continue
+        return Sample(table, rows, labels, attempt, kind, tuple(notes))
+    raise AssertionError("the last attempt returns or raises")
+
+
+def reader(source: Source) -> Contract:
+    """A contract that knows how to read and nothing of the columns."""
+    return Contract("draft", "", source, Label("", "", "", 1), Time(), (), (), (), Value(0.0, 1, 0.0, 0.0))
+
+
+def _how(source: str | Path, sheet: str | None) -> tuple[Source, list[str], str]:
+    blank = reader(Source(sheet=sheet))
+    location = locate(source, blank)
+    how, notes = blank.source, []
+    if location.format == "excel" and location.path is not None:
+        sheets = _sheets(location.path)
+        if sheet is None and len(sheets) > 1:
+            how = replace(how, sheet=sheets[0])
+            notes.append(f"the workbook has several sheets ({', '.join(sheets)}); this is the first")
+    if location.format == "csv" and location.path is not None:
+        encoding, delimiter, names = dialect(location.path, Source(), ())
+        how = replace(
+            how,
+            delimiter=None if delimiter == "," else delimiter,
+            encoding=None if encoding in ("utf-8", "utf-8-sig") else encoding,
+        )
+        if encoding == "utf-8-sig":
+            notes.append("it begins with a byte order mark, which is read past")
+        if len(names) == 1:
+            notes.append("no delimiter was found: the header is one column")
+    return how, notes, location.format
+
+
+def _sheets(path: Path) -> list[str]:
+    import python_calamine as calamine
+
+    from churn_assets.data.readers.excel import unreadable_workbook
+
+    try:
+        return list(calamine.CalamineWorkbook.from_path(str(path)).sheet_names)
+    except (calamine.CalamineError, OSError) as error:
+        raise unreadable_workbook(path, error) from None
+
+
+def _stream(
+    source: str | Path, contract: Contract, label: str, limit: int, tell: Tell | None
+) -> tuple[pa.Table, int, Counter[str]]:
+    kept: list[pa.Table] = []
+    hashes: list[npt.NDArray[np.uint64]] = []
+    labels: Counter[str] = Counter()
+    rows = held = 0
+    highest = np.uint64(2**64 - 1)
+    for batch in iter_batches(source, contract):
+        if rows == 0:
+            _names_once(batch.schema.names, str(source))
+        drawn = hashed(np.arange(rows, rows + batch.num_rows), 0, "sample")
+        rows += batch.num_rows
+        if label in batch.schema.names and len(labels) <= LABEL_VALUES:
+            labels.update(_counts(batch.column(batch.schema.names.index(label))))
+        take = drawn <= highest
+        kept.append(pa.table(batch).filter(pa.array(take)))
+        hashes.append(drawn[take])
+        held += int(take.sum())
+        if held > 2 * limit:
+            highest = _thin(kept, hashes, limit)
+            held = sum(len(part) for part in hashes)
+        if tell is not None:
+            tell(rows)
+    if rows > limit:
+        _thin(kept, hashes, limit)
+    return pa.concat_tables(kept).combine_chunks(), rows, labels
+
+
+def _names_once(names: list[str], source: str) -> None:
+    twice = [name for name, times in Counter(names).items() if times > 1 and name.strip()]
+    if twice:
+        raise DuplicateColumn(
+            f"{Path(source).name} has the column '{twice[0]}' {names.count(twice[0])} times; rename or drop one of each"
+        )
+
+
+def _thin(kept: list[pa.Table], hashes: list[npt.NDArray[np.uint64]], limit: int) -> np.uint64:
+    """Keep the `limit` rows with the smallest hashes; returns the largest of those."""
+    every = np.concatenate(hashes)
+    if len(every) <= limit:
+        return np.uint64(2**64 - 1)
+    highest = np.uint64(np.partition(every, limit - 1)[limit - 1])
+    for index, part in enumerate(hashes):
+        kept[index] = kept[index].filter(pa.array(part <= highest))
+        hashes[index] = part[part <= highest]
+    return highest
+
+
+def _counts(cells: pa.Array) -> dict[str, int]:
+    text = pc.fill_null(as_text(cells), "")
+    found = pc.value_counts(text)
+    return {pair["values"].as_py(): pair["counts"].as_py() for pair in found}

@@ -1,0 +1,262 @@
+"""A drafted contract as TOML text that a person reads, corrects and keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+
+from churn_assets.contract.model import Column, Feature, Kind, Role, Rule, Time
+from churn_assets.data.readers.read import ROW_IDS
+from churn_assets.drafting.guess import Guess
+from churn_assets.drafting.label import LabelDraft
+from churn_assets.drafting.sample import Sample
+from churn_assets.drafting.time import Days, Timing, date_features
+
+MIN_ROWS = 200
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the parts of the draft are made from; `row_ids` names the key of a table that has none, else ''."""
+
+    name: str
+    where: str
+    sample: Sample
+    label: LabelDraft
+    timing: Timing
+    days: Mapping[str, Days]
+    row_ids: str
+    key_questions: tuple[str, ...]
+    number_repair: str
+
+
+def assemble(found: Found) -> Parts:
+    """The sections, without what only a trial can tell: repairs and the share of rows rejected."""
+    guesses = found.timing.guesses
+    taken = {g.name for g in guesses} | {found.label.column.name, "customer_id", "churned", "as_of", found.row_ids}
+    features, rules = date_features(found.timing, found.days, taken)
+    label = found.label
+    rate = label.churned_rows / (label.churned_rows + label.kept_rows)
+    cohort = found.timing.time.cohort
+    silent = [g.name for g in guesses if g.name in found.days and g.column.role is Role.INPUT]
+    if cohort is not None and cohort not in silent:
+        silent.append(cohort)
+    return Parts(
+        name=found.name,
+        title=f"Customers of {found.where}",
+        about=_about(found),
+        source=_source(found),
+        source_notes=found.sample.notes,
+        label={
+            "column": label.column.name,
+            "churned_when": _value(label.column, label.churned_when),
+            "kept_when": _value(label.column, label.kept_when),
+            "horizon_days": 30,
+            "meaning": f"{label.churned_when}: the customer left; {label.kept_when}: the customer stayed.",
+        },
+        time=found.timing.time,
+        time_notes=found.timing.notes,
+        guesses=_all_columns(found),
+        features=features,
+        rules=rules,
+        quality=_quality(found.sample.rows),
+        quality_notes=(f"{rate:.1%} of the customers churned: a model that knows nothing has PR-AUC {rate:.2f}.",),
+        silent=tuple(silent),
+        questions={
+            "source": found.key_questions,
+            "label": (
+                "within how many days after the table was taken did they leave? 30 is a guess.",
+                *label.questions,
+            ),
+            "time": found.timing.questions,
+            "value": ("these four are placeholders. What is a customer worth, and what does an offer cost you?",),
+            "quality": ("from which PR-AUC on may a model be used? 0 lets every model pass.",),
+        },
+    )
+
+
+def _about(found: Found) -> tuple[str, ...]:
+    sample = found.sample
+    label = found.label
+    rows = f"{sample.rows:,} rows"
+    how = rows if sample.is_whole else f"a sample of {sample.table.num_rows:,} of {rows}, spread over the whole table"
+    about = [
+        f"Drafted by `churn contract init` from {found.where}: {how}, {label.churned_rows:,} churned and "
+        f"{label.kept_rows:,} kept. It can be used as it is; lines that begin with QUESTION are worth an answer.",
+    ]
+    if not sample.is_whole:
+        about.append("Ranges, choices and missing cells are those of the sample: a rare value may be rejected.")
+    if min(label.churned_rows, label.kept_rows) < 100:
+        few = min(label.churned_rows, label.kept_rows)
+        about.append(f"Only {few} rows of the rarer kind: every figure will come with a wide interval.")
+    return tuple(about)
+
+
+def _source(found: Found) -> dict[str, object]:
+    how = found.sample.source
+    source: dict[str, object] = {"format": "auto"}
+    for key in ("sheet", "delimiter", "encoding"):
+        value = getattr(how, key)
+        if value is not None:
+            source[key] = value
+    repairs = [ROW_IDS] if found.row_ids else ["ids_as_text"]
+    source["repairs"] = repairs + ([found.number_repair] if found.number_repair else [])
+    return source
+
+
+def _all_columns(found: Found) -> tuple[Guess, ...]:
+    label = found.label
+    seen = f"{label.churned_when} {label.churned_rows:,} rows, {label.kept_when} {label.kept_rows:,} rows"
+    rows = found.sample.table.num_rows
+    label_guess = Guess(label.column, seen, 2, rows)
+    keys = tuple(g for g in found.timing.guesses if g.column.role is Role.KEY)
+    if found.row_ids:
+        column = Column(found.row_ids, Kind.ID, Role.KEY, doc="Number of the row: the table has no ids.")
+        keys = (Guess(column, "", rows, rows),)
+    return (*keys, label_guess, *(g for g in found.timing.guesses if g.column.role is not Role.KEY))
+
+
+def _quality(rows: int) -> dict[str, object]:
+    least = MIN_ROWS if rows >= 2 * MIN_ROWS else max(2, rows // 2)
+    return {"max_rejected_share": 0.05, "min_rows": least, "pr_auc_floor": 0.0}
+
+
+def _value(column: Column, text: str) -> object:
+    return int(text) if column.kind is Kind.INTEGER else text
+
+
+QUESTION = "# QUESTION: "
+_WIDTH = 112
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything the text is written from; `questions` by section ('source', 'label', 'time', ...)."""
+
+    name: str
+    title: str
+    about: tuple[str, ...]
+    source: dict[str, object]
+    source_notes: tuple[str, ...]
+    label: dict[str, object]
+    time: Time
+    time_notes: tuple[str, ...]
+    guesses: tuple[Guess, ...]
+    features: tuple[Feature, ...]
+    rules: tuple[Rule, ...]
+    quality: dict[str, object]
+    quality_notes: tuple[str, ...]
+    silent: tuple[str, ...]
+    questions: dict[str, tuple[str, ...]]
+
+
+def write(parts: Parts) -> str:
+    """The contract, comments and all."""
+    lines = [*_comment(parts.about), _pair("name", parts.name), _pair("title", parts.title), ""]
+    lines += ["[source]", *_comment(parts.source_notes), *_asked(parts, "source")]
+    lines += [_pair(key, value) for key, value in parts.source.items()]
+    lines += ["", "[label]", *_asked(parts, "label"), *(_pair(key, value) for key, value in parts.label.items())]
+    lines += ["", "[time]", *_comment(parts.time_notes), *_asked(parts, "time"), _pair("as_of", parts.time.as_of)]
+    lines += [_pair("cohort", parts.time.cohort)] if parts.time.cohort is not None else []
+    kept = [g for g in parts.guesses if g.column.role is not Role.IGNORE]
+    out = [g for g in parts.guesses if g.column.role is Role.IGNORE]
+    for guess in kept:
+        lines += ["", *_column(guess)]
+    if out:
+        lines += ["", "# Left out. To use one after all, give it a kind and a role that fit, and remove the reason."]
+    for guess in out:
+        lines += ["", *_comment([guess.why]), "[[columns]]", _pair("name", guess.name)]
+        lines += [_pair("kind", str(guess.column.kind)), _pair("role", "ignore")]
+    if parts.features:
+        lines += ["", "[features]"]
+        lines += [_feature(feature) for feature in parts.features]
+    for rule in parts.rules:
+        lines += ["", "[[rules]]", _pair("name", rule.name), _pair("expression", rule.expression)]
+        lines += [_pair("severity", str(rule.severity)), _pair("doc", rule.doc)]
+    lines += ["", "[value]", *_asked(parts, "value"), *_VALUE]
+    lines += ["", "[quality]", *_comment(parts.quality_notes), *_asked(parts, "quality")]
+    lines += [_pair(key, value) for key, value in parts.quality.items()]
+    lines += ["", "[monitoring]", "window = 2000", "floor = 500"]
+    lines += [_pair("silent", list(parts.silent))] if parts.silent else []
+    return "\n".join(lines) + "\n"
+
+
+_VALUE = (
+    "monthly_value = 30.0  # margin a month of a customer who stays",
+    "months = 12           # for how many months a saved customer stays",
+    "offer_cost = 10.0     # what contacting one customer with an offer costs",
+    "save_rate = 0.15      # share of those contacted who would have left and then stay",
+    "# capacity = 500      # customers that can be contacted from one list; without it, all who pay off",
+)
+
+
+def _column(guess: Guess) -> Iterable[str]:
+    column = guess.column
+    gone = f"{guess.missing_rows:,} of {guess.rows:,} rows missing" if guess.missing_rows else ""
+    seen = "; ".join(filter(None, (guess.seen, gone)))
+    yield from _comment([f"Seen: {seen}"] if seen else [])
+    yield from _questions(guess.questions)
+    yield "[[columns]]"
+    default = Column(column.name, column.kind)
+    for field in fields(Column):
+        value = getattr(column, field.name)
+        if field.name in ("name", "kind") or value != getattr(default, field.name):
+            yield _pair(field.name, _bound(column, value) if field.name in ("low", "high") else value)
+
+
+def _bound(column: Column, value: object) -> object:
+    return int(value) if column.kind is Kind.INTEGER and isinstance(value, float) else value
+
+
+def _feature(feature: Feature) -> str:
+    return f"{feature.name} = {{ expression = {toml(feature.expression)}, doc = {toml(feature.doc)} }}"
+
+
+def _asked(parts: Parts, section: str) -> list[str]:
+    return _questions(parts.questions.get(section, ()))
+
+
+def _questions(texts: Sequence[str]) -> list[str]:
+    return [line for text in texts for line in _comment([text], QUESTION)]
+
+
+def _comment(texts: Iterable[str], mark: str = "# ") -> list[str]:
+    """Texts as comment lines of bearable length; signs that would end a line are shown escaped."""
+    lines = []
+    for text in texts:
+        line = mark
+        for word in toml(text)[1:-1].replace('\\"', '"').split(" "):
+            if len(line) + len(word) > _WIDTH and line.strip("# "):
+                lines.append(line.rstrip())
+                line = "#   "
+            line += word + " "
+        lines.append(line.rstrip())
+    return lines
+
+
+def _pair(key: str, value: object) -> str:
+    if isinstance(value, list | tuple) and len(toml(value)) > _WIDTH - 10:
+        return "\n".join([f"{key} = [", *(f"  {toml(item)}," for item in value), "]"])
+    return f"{key} = {toml(value)}"
+
+
+def toml(value: object) -> str:
+    """One TOML value on one line (texts, numbers, booleans, lists of them)."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml, value))}]"
+    text = str(value)
+    if '"' in text and "'" not in text and text.isprintable():
+        return f"'{text}'"
+    return '"' + "".join(map(_escaped, text)) + '"'
+
+
+def _escaped(sign: str) -> str:
+    if sign in '"\\':
+        return "\\" + sign
+    if sign.isprintable() or sign == " ":
+        return sign
+    return f"\\u{ord(sign):04x}" if ord(sign) < 0x10000 else f"\\U{ord(sign):08x}"

@@ -1,0 +1,1 @@
+"""Metrics, intervals and curves of a model's scores."""

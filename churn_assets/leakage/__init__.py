@@ -1,0 +1,1 @@
+"""Which columns know the label before it happens, and the ladder of models without them."""

@@ -1,0 +1,206 @@
+"""One recipe under weaker and weaker assumptions, with bootstrap intervals on test rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from churn_assets.contract.model import Contract, Kind
+from churn_assets.evaluation.metrics import Ranking, bootstrap_weights, interval
+from churn_assets.features.encode import Columns
+from churn_assets.training.candidate import recipe_of
+from churn_assets.training.feature_table import TrainingData, at_rows
+
+Floats = npt.NDArray[np.float64]
+Index = npt.NDArray[np.int64]
+
+DRAWS = 400
+BAND_DAYS = (0.0, 30.0, 60.0, 90.0, 120.0, 180.0, 365.0)
+BANDS = 5  # of equal size, for a cohort that is no date
+FOLDS = 5  # for the bands: one test part has too few churners of one age
+STOP_EVERY = 8  # of the rows learnt from in a fold, one in so many stops the learning
+FEWEST = 10  # churned or kept customers of a band; fewer say nothing
+
+# A ladder needs many fits and no last thousandth: fewer rounds at a higher rate, one booster.
+QUICK: Mapping[str, Mapping[str, Any]] = {
+    "boosted": {"rounds": 120, "patience": 20, "learning_rate": 0.15, "bag": 1, "threads": 1},
+    "logistic": {},
+}
+ALONE: Mapping[str, Mapping[str, Any]] = {"boosted": {"rounds": 60, "patience": 15, "max_depth": 3}, "logistic": {}}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """PR-AUC on test rows with its 95 % interval; `base_rate` is what a random list reaches."""
+
+    pr_auc: float
+    low: float
+    high: float
+    base_rate: float
+    rows: int
+
+    def to_json(self) -> dict[str, float]:
+        """As a small JSON value."""
+        return {
+            "pr_auc": self.pr_auc,
+            "low": self.low,
+            "high": self.high,
+            "base_rate": self.base_rate,
+            "rows": self.rows,
+        }
+
+    def __str__(self) -> str:
+        return f"{self.pr_auc:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Share of the lift over the base rate that goes with some columns, 0 to 1, and its lower 95 % bound."""
+
+    share: float
+    low: float
+
+
+@dataclass(frozen=True)
+class Band:
+    """Customers of one age, scored out of fold; `figure` is None where there are too few to say."""
+
+    words: str
+    rows: int
+    churners: int
+    figure: Figure | None
+
+
+class Ladder:
+    """Fits the audited recipe on parts of one feature table; masks columns, computes nothing twice."""
+
+    def __init__(self, data: TrainingData, recipe: str, params: Mapping[str, Any], seed: int) -> None:
+        self.data, self.name, self.seed = data, recipe, seed
+        self.params = {**params, **QUICK[recipe]}
+        self._margins: dict[tuple[str, tuple[int, ...], bool], tuple[Floats, Floats]] = {}
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """'random', and 'out_of_time' if the contract has a cohort that allows it."""
+        return tuple(self.data.views)
+
+    @property
+    def width(self) -> int:
+        """Features of the whole matrix."""
+        return len(self.data.views["random"].program.specs)
+
+    def test(self, split: str, left_out: Sequence[int] = ()) -> Figure:
+        """The figure on test rows without the features at `left_out`."""
+        return self._figure(split, self.margins(split, self._kept(left_out))[1])
+
+    def alone(self, split: str, features: Sequence[int]) -> Figure:
+        """The figure on test rows with nothing but these features, by a smaller model of the same recipe."""
+        return self._figure(split, self.margins(split, tuple(features), small=True)[1])
+
+    def loss(self, features: Sequence[int], limit: float) -> Loss:
+        """What goes with these features, on validation rows; the bound is only sought where it matters,
+        above `limit`."""
+        rows = self.data.views["random"].split.validation
+        label, base = self.data.churned[rows], float(self.data.churned[rows].mean())
+        whole = Ranking(label, self.margins("random", self._kept(()))[0])
+        without = Ranking(label, self.margins("random", self._kept(features))[0])
+
+        def share(weights: Floats | None) -> float:
+            reached = whole.pr_auc(weights)
+            lift = reached - base
+            return float(np.clip((reached - without.pr_auc(weights)) / lift, 0.0, 1.0)) if lift > 0 else 0.0
+
+        point = share(None) if features else 0.0
+        if point <= limit:
+            return Loss(point, point)
+        drawn = [share(weights) for weights in bootstrap_weights(label, DRAWS, self.seed)]
+        return Loss(point, interval(np.array(drawn))[0])
+
+    def margins(self, split: str, features: tuple[int, ...], small: bool = False) -> tuple[Floats, Floats]:
+        """Log-odds of validation and of test rows; all equal if no feature is left."""
+        key = (split, features, small)
+        if key not in self._margins:
+            self._margins[key] = self._fit(*key)
+        return self._margins[key]
+
+    def out_of_fold(self, rows: Index) -> Floats:
+        """Log-odds of `rows`, one a customer, by models that have not seen them: random split's features, 5 folds."""
+        view, label = self.data.views["random"], self.data.churned[rows]
+        matrix = view.matrix[rows]
+        fold = np.empty(len(label), dtype=np.int64)
+        shuffled = np.random.default_rng(self.seed).permutation(len(label))
+        by_label = shuffled[np.argsort(label[shuffled], kind="stable")]
+        fold[by_label] = np.arange(len(label)) % FOLDS
+        recipe, params = recipe_of(self.name, self.params)
+        margin = np.empty(len(label))
+        for part in range(FOLDS):
+            others = shuffled[fold[shuffled] != part]
+            stop = np.arange(len(others)) % STOP_EVERY == 0
+            learn, watch, scored = others[~stop], others[stop], fold == part
+            model = recipe.fit(
+                (matrix[learn], label[learn]),
+                (matrix[watch], label[watch]),
+                view.program.specs,
+                params,
+                self.seed,
+            )
+            margin[scored] = model.margin(matrix[scored])
+        return margin
+
+    def _fit(self, split: str, features: tuple[int, ...], small: bool) -> tuple[Floats, Floats]:
+        view = self.data.views[split]
+        train, validation, test = view.split.train, view.split.validation, view.split.test
+        if not features:
+            return np.zeros(len(validation)), np.zeros(len(test))
+        matrix = np.ascontiguousarray(view.matrix[:, list(features)])
+        specs = tuple(view.program.specs[index] for index in features)
+        recipe, params = recipe_of(self.name, {**self.params, **(ALONE[self.name] if small else {})})
+        label = self.data.churned
+        model = recipe.fit(
+            (matrix[train], label[train]), (matrix[validation], label[validation]), specs, params, self.seed
+        )
+        return model.margin(matrix[validation]), model.margin(matrix[test])
+
+    def _kept(self, left_out: Sequence[int]) -> tuple[int, ...]:
+        return tuple(index for index in range(self.width) if index not in set(left_out))
+
+    def _figure(self, split: str, margin: Floats) -> Figure:
+        return figure(self.data.churned[self.data.views[split].split.test], margin, self.seed)
+
+
+def figure(label: npt.NDArray[Any], margin: Floats, seed: int) -> Figure:
+    """PR-AUC with the percentile bootstrap over rows, stratified by label."""
+    ranking = Ranking(label, margin)
+    drawn = np.array([ranking.pr_auc(weights) for weights in bootstrap_weights(label, DRAWS, seed)])
+    return Figure(ranking.pr_auc(), *interval(drawn), float(label.mean()), len(label))
+
+
+def bands(contract: Contract, columns: Columns, as_of: float | Floats, ladder: Ladder, rows: Index) -> tuple[Band, ...]:
+    """The whole recipe out of fold on `rows`, one a customer, by the age that the contract's cohort tells."""
+    cohort = contract.time.cohort
+    if cohort is None:
+        return ()
+    label, margin = ladder.data.churned[rows], ladder.out_of_fold(rows)
+    values = np.asarray(columns[cohort], dtype=np.float64)[rows]
+    column = contract.column(cohort)
+    if column.kind is Kind.DATE:
+        age, edges, unit = at_rows(as_of, rows) - values, [*BAND_DAYS, np.inf], "days"
+    else:
+        known = values[~np.isnan(values)]
+        edges = np.unique(np.quantile(known, np.arange(BANDS + 1) / BANDS)).tolist() if len(known) else []
+        age, unit = values, column.unit or cohort
+        edges = [*edges[:-1], np.inf]
+    found = []
+    for low, high in pairwise(edges):
+        inside = (age >= low) & (age < high)
+        churners = int(label[inside].sum())
+        enough = min(churners, int(inside.sum()) - churners) >= FEWEST
+        words = f"{low:g} to {high:g} {unit}" if np.isfinite(high) else f"{low:g} {unit} and more"
+        told = figure(label[inside], margin[inside], ladder.seed) if enough else None
+        found.append(Band(words, int(inside.sum()), churners, told))
+    return tuple(found)

@@ -1,0 +1,203 @@
+"""One MLflow run for one training: what is logged, and how it is closed.
+
+dagster-mlflow opens the run (see `defs/tracking.py`); from then on it is addressed by its id, never
+through MLflow's idea of an "active" run, so that a second training in the same process cannot write
+into the first. A server that stops answering costs the log, never the training: the reason is kept in
+`Tracking.missing` and shown by the assets.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import math
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from churn_assets.errors import TrackingUnavailable
+from churn_assets.mlflow_registry.connect import connect, store_path, unavailable
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+Status = Literal["FINISHED", "FAILED", "KILLED", "RUNNING"]
+_PARAM_LENGTH = 6000  # MLflow's own limit on a parameter's text
+_BATCH = 100  # parameters or tags it takes at once
+
+_log = logging.getLogger(__name__)
+
+
+class Tracking:
+    """The MLflow run of one training; every method does nothing once MLflow is out of reach."""
+
+    def __init__(self, uri: str, run_id: str | None, missing: str | None = None) -> None:
+        self.uri = uri
+        self.run_id = run_id
+        self.missing = missing
+        self._client: MlflowClient | None = None if missing else connect(uri)
+
+    @classmethod
+    def absent(cls, uri: str, reason: str) -> Tracking:
+        """A run that logs nothing, and the reason why."""
+        return cls(uri, None, reason)
+
+    def params(self, values: Mapping[str, object], prefix: str = "") -> None:
+        """Log parameters, as `prefix.name`; text over MLflow's limit is cut."""
+        if self._client is None:
+            return
+        from mlflow.entities import Param
+
+        entries = [Param(_named(prefix, name), str(value)[:_PARAM_LENGTH]) for name, value in values.items()]
+        for start in range(0, len(entries), _BATCH):
+            self._log_params(entries[start : start + _BATCH])
+
+    def _log_params(self, batch: list[Any]) -> None:
+        self._do(lambda client, run: client.log_batch(run, params=batch))
+
+    def metrics(self, values: Mapping[str, object], prefix: str = "") -> None:
+        """Log the finite numbers among `values`, as `prefix.name`."""
+        if self._client is None:
+            return
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        entries = [
+            Metric(_named(prefix, name), float(value), now, 0)
+            for name, value in values.items()
+            if isinstance(value, (int, float)) and math.isfinite(value)
+        ]
+        self._do(lambda client, run: client.log_batch(run, metrics=entries))
+
+    def tags(self, values: Mapping[str, object]) -> None:
+        """Set tags of the run."""
+        if self._client is None:
+            return
+        from mlflow.entities import RunTag
+
+        entries = [RunTag(name, str(value)) for name, value in values.items()]
+        self._do(lambda client, run: client.log_batch(run, tags=entries))
+
+    def picture(self, name: str, png: bytes) -> None:
+        """Keep a PNG under `plots/<name>.png`."""
+        self._file(png, f"plots/{name}.png")
+
+    def document(self, name: str, text: str) -> None:
+        """Keep a text, for example JSON, under its name."""
+        self._file(text.encode(), name)
+
+    def file(self, path: Path, folder: str = "") -> None:
+        """Keep a file as it is, under `folder`."""
+        self._do(lambda client, run: client.log_artifact(run, str(path), folder or None))
+
+    def close(self, status: Status) -> None:
+        """End the run with this status."""
+        self._do(lambda client, run: client.set_terminated(run, status=status))
+
+    def _file(self, content: bytes, name: str) -> None:
+        folder, _, leaf = name.rpartition("/")
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / leaf
+            path.write_bytes(content)
+            self._do(lambda client, run: client.log_artifact(run, str(path), folder or None))
+
+    def _do(self, call: Callable[[MlflowClient, str], object]) -> None:
+        if self._client is None or self.run_id is None:
+            return
+        from mlflow.exceptions import MlflowException
+
+        try:
+            call(self._client, self.run_id)
+        except (MlflowException, OSError) as error:
+            self._client = None
+            self.missing = str(unavailable(self.uri, error))
+            _log.warning("%s; the training goes on without it", self.missing)
+
+
+def _named(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name
+
+
+def prepare_experiment(uri: str, name: str, artifacts: Path) -> str:
+    """The id of the experiment `name`, made if needed.
+
+    With an sqlite store its artifacts go below `artifacts`: MLflow's own default is `./mlruns`, the
+    working directory of whoever asked first. Raises TrackingUnavailable.
+    """
+    client = connect(uri)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        where = artifacts.absolute().as_uri() if store_path(uri) is not None else None
+        return str(client.create_experiment(name, artifact_location=where))
+    except (MlflowException, OSError) as error:
+        raise unavailable(uri, error) from error
+
+
+def keep_status_at_exit() -> None:
+    """Stop MLflow from marking every run FINISHED when the process exits, failed ones too.
+
+    dagster-mlflow unregisters `mlflow.end_run`; since version 3 MLflow registers another function.
+    """
+    import mlflow
+    from mlflow.tracking import fluent
+
+    atexit.unregister(mlflow.end_run)
+    atexit.unregister(fluent._safe_end_run)
+
+
+def forget_active_runs(status: Status) -> None:
+    """End the runs that this thread still counts as active, so that the next training opens its own."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    while mlflow.active_run() is not None:
+        with contextlib.suppress(MlflowException, OSError):  # it is off the stack before the store is asked
+            mlflow.end_run(status=status)
+
+
+def close_run(uri: str, dagster_run_id: str, status: Status) -> bool:
+    """Close the MLflow run that a Dagster run opened; False if there is none. Raises TrackingUnavailable."""
+    if (path := store_path(uri)) is not None and not path.exists():
+        return False
+    client = connect(uri)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        everywhere = [experiment.experiment_id for experiment in client.search_experiments()]
+        wanted = f"tags.dagster_run_id = '{dagster_run_id}'"
+        runs = client.search_runs(everywhere, filter_string=wanted, max_results=1)
+        for run in runs:
+            client.set_terminated(run.info.run_id, status=status)
+        return bool(runs)
+    except (MlflowException, OSError) as error:
+        raise unavailable(uri, error) from error
+
+
+def git_commit(root: Path) -> str:
+    """The commit of the working tree at `root`, `-dirty` if changed; 'unknown' outside git."""
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return found.stdout.strip() if found.returncode == 0 and found.stdout.strip() else "unknown"
+
+
+__all__ = [
+    "Status",
+    "Tracking",
+    "TrackingUnavailable",
+    "close_run",
+    "forget_active_runs",
+    "git_commit",
+    "keep_status_at_exit",
+    "prepare_experiment",
+]

@@ -1,0 +1,1 @@
+"""Univariate and multivariate drift of a window against the reference."""

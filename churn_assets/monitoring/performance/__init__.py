@@ -1,0 +1,1 @@
+"""Labels, realized and estimated performance of a window."""

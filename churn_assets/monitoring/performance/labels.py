@@ -1,0 +1,244 @@
+"""Predictions joined with what became of their customers.
+
+A label speaks about the days from `as_of` to `matures_at` = as_of + the contract's horizon. Reports often
+carry no more than a day, so an instant counts by its UTC day: a report of the 31st at midnight is not
+earlier than a prediction of the 31st at noon. What is not certain is kept and counted, never guessed:
+
+    final        churned within the days, or kept at their end or later, and the days are over
+    open         the days are not over
+    early        the only reports say 'kept' before the end (or speak of days before the prediction)
+    late         the only reports say 'churned' after the end: nobody said how things stood at the end
+    conflicting  final reports disagree
+    unlabelled   the days are over and nobody has reported
+
+Positive reports wait for the end of the days as negative ones must: counting them when they come would
+make every young window look full of churners. A state depends on the set of reports, not on their order.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from churn_assets.contract.model import Contract, Kind
+from churn_assets.prediction_log.schema import columns_of, quoted, table_column
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+STATES = ("final", "open", "early", "late", "conflicting", "unlabelled")
+GATE_SHARE = 0.3
+_PART_DIGITS = 8  # of the hash, hexadecimal
+
+# Reports that name a prediction speak of that one; those that name a customer speak of every prediction
+# of the customer that was made of days up to the report.
+_REPORTS = """
+reports AS (
+  SELECT p.prediction_id, p.as_of, f.churned, f.observed_at, f.received_at, f.contacted
+  FROM feedback f JOIN predictions p ON p.prediction_id = f.prediction_id
+  WHERE f.customer_id IS NULL OR p.customer_id IS NULL OR f.customer_id = p.customer_id
+  UNION ALL
+  SELECT p.prediction_id, p.as_of, f.churned, f.observed_at, f.received_at, f.contacted
+  FROM feedback f JOIN predictions p
+    ON p.customer_id = f.customer_id AND CAST(p.as_of AS DATE) <= CAST(f.observed_at AS DATE)
+  WHERE f.prediction_id IS NULL
+),
+dated AS (
+  SELECT *, CAST(observed_at AS DATE) AS seen, CAST(as_of AS DATE) AS first_day,
+    CAST(as_of + to_days($horizon) AS DATE) AS last_day
+  FROM reports
+),
+told AS (
+  SELECT prediction_id,
+    bool_or(churned AND seen BETWEEN first_day AND last_day) AS lost,
+    bool_or(NOT churned AND seen >= last_day) AS kept,
+    bool_or(churned AND seen > last_day) AS too_late,
+    min(observed_at) FILTER (churned AND seen BETWEEN first_day AND last_day) AS lost_at,
+    min(observed_at) FILTER (NOT churned AND seen >= last_day) AS kept_at,
+    max(observed_at) AS last_at,
+    min(received_at) FILTER (churned AND seen BETWEEN first_day AND last_day) AS lost_told_at,
+    min(received_at) FILTER (NOT churned AND seen >= last_day) AS kept_told_at,
+    max(received_at) AS last_told_at,
+    bool_or(contacted) AS contacted
+  FROM dated GROUP BY prediction_id
+),
+resolved AS (
+  SELECT p.*, p.as_of + to_days($horizon) AS matures_at, t.contacted,
+    CASE
+      WHEN (t.lost OR t.kept) AND $now < p.as_of + to_days($horizon) THEN 'open'
+      WHEN t.lost AND t.kept THEN 'conflicting'
+      WHEN t.lost OR t.kept THEN 'final'
+      WHEN t.too_late THEN 'late'
+      ELSE 'early'
+    END AS label_state,
+    t.lost, coalesce(t.lost_at, t.kept_at, t.last_at) AS observed_at,
+    coalesce(t.lost_told_at, t.kept_told_at, t.last_told_at) AS received_at
+  FROM told t JOIN predictions p USING (prediction_id)
+)
+"""
+
+_HEAD = (
+    "seq, prediction_id, customer_id, as_of, scored_at, matures_at, score, model_version, fingerprint, arm, "
+    "label_state, CASE WHEN label_state = 'final' THEN lost END AS churned, contacted, observed_at, received_at, "
+    f"CASE WHEN CAST('0x' || substr(sha256(coalesce(customer_id, prediction_id)), 1, {_PART_DIGITS}) AS BIGINT) "
+    "< $gate_below THEN 'gate' ELSE 'train' END AS part"
+)
+
+_COUNTS = f"""
+WITH {_REPORTS}
+SELECT coalesce(r.label_state, CASE WHEN $now < p.as_of + to_days($horizon) THEN 'open' ELSE 'unlabelled' END) AS state,
+  count(*), count(*) FILTER (r.label_state = 'final' AND r.lost), count(*) FILTER (r.contacted),
+  count(*) FILTER (r.contacted IS NOT NULL)
+FROM predictions p LEFT JOIN resolved r ON r.prediction_id = p.prediction_id
+GROUP BY 1
+"""
+
+_WAITING = """
+SELECT CAST(date_trunc('month', as_of + to_days($horizon)) AS DATE) AS month, count(*),
+  min(as_of + to_days($horizon)), max(as_of + to_days($horizon))
+FROM predictions WHERE $now < as_of + to_days($horizon) GROUP BY 1 ORDER BY 1
+"""
+
+_FEEDBACK = """
+SELECT count(*),
+  count(*) FILTER (f.prediction_id IS NOT NULL AND p.prediction_id IS NULL),
+  count(*) FILTER (f.customer_id <> p.customer_id),
+  count(*) FILTER (f.prediction_id IS NULL AND c.customer_id IS NULL),
+  count(*) FILTER (f.prediction_id IS NULL AND CAST(f.observed_at AS DATE) < c.first_day)
+FROM feedback f
+LEFT JOIN predictions p ON p.prediction_id = f.prediction_id
+LEFT JOIN (
+  SELECT customer_id, CAST(min(as_of) AS DATE) AS first_day
+  FROM predictions WHERE customer_id IS NOT NULL GROUP BY customer_id
+) c ON c.customer_id = f.customer_id
+"""
+
+
+def part_of(customer_id: str) -> str:
+    """'gate' for GATE_SHARE of customers, else 'train': by the SHA-256 of the id, for ever the same."""
+    head = hashlib.sha256(customer_id.encode()).hexdigest()[:_PART_DIGITS]
+    return "gate" if int(head, 16) < _gate_below() else "train"
+
+
+def label_schema(contract: Contract) -> pa.Schema:
+    """The columns of `labelled`, under this contract; instants are UTC without a zone."""
+    import pyarrow as pa
+
+    instant = pa.timestamp("us")
+    head = {
+        "seq": pa.int64(),
+        "prediction_id": pa.string(),
+        "customer_id": pa.string(),
+        "as_of": instant,
+        "scored_at": instant,
+        "matures_at": instant,
+        "score": pa.float64(),
+        "model_version": pa.string(),
+        "fingerprint": pa.string(),
+        "arm": pa.string(),
+        "label_state": pa.string(),
+        "churned": pa.bool_(),
+        "contacted": pa.bool_(),
+        "observed_at": instant,
+        "received_at": instant,
+        "part": pa.string(),
+    }
+    kinds = {Kind.BOOLEAN: pa.bool_(), Kind.DATE: pa.date32(), Kind.NUMBER: pa.float64(), Kind.INTEGER: pa.float64()}
+    asked = {table_column(c.name): kinds.get(c.kind, pa.string()) for c in contract.scoring_columns}
+    return pa.schema(list({**head, **asked}.items()), {"churn_contract": contract.fingerprint})
+
+
+def labelled(connection: duckdb.DuckDBPyConnection, contract: Contract, now: dt.datetime) -> pa.Table:
+    """Every prediction that someone has reported on, in the order of the log, with its state at `now` (aware).
+
+    `churned` is null unless the state is final, `contacted` null unless a report says it; `observed_at` is
+    of the first report that made the label, else of the last one; `received_at` is when that became known
+    here. Predictions without a report are not among them: `count_labels` counts those. Rows of other
+    contracts are kept, `fingerprint` tells them apart; a column that the log does not have is null.
+    """
+    schema = label_schema(contract)
+    there = {name.lower() for name in columns_of(connection)}
+    asked = [table_column(column.name) for column in contract.scoring_columns]
+    told = [quoted(name) if name.lower() in there else f"NULL AS {quoted(name)}" for name in asked]
+    query = f"WITH {_REPORTS} SELECT {', '.join([_HEAD, *told])} FROM resolved ORDER BY seq"
+    values = {**_values(contract, now), "gate_below": _gate_below()}
+    found = connection.sql(query, params=values).to_arrow_table()
+    return found.cast(schema.remove_metadata()).replace_schema_metadata(schema.metadata)
+
+
+def count_labels(connection: duckdb.DuckDBPyConnection, contract: Contract, now: dt.datetime) -> dict[str, Any]:
+    """How many predictions are in each state at `now` (aware), what still waits, and which reports fit nothing.
+
+    `states` sums to `predictions`. `waiting` counts predictions whose days are not over, whatever their
+    state, with the days they mature on; `feedback` counts reports, and those that reach no prediction.
+    """
+    values = _values(contract, now)
+    rows = connection.execute(_COUNTS, values).fetchall()
+    states = dict.fromkeys(STATES, 0) | {state: count for state, count, *_ in rows}
+    final, churned = states["final"], sum(row[2] for row in rows)
+    waiting = connection.execute(_WAITING, values).fetchall()
+    feedback = connection.execute(_FEEDBACK).fetchall()[0]
+    reasons = ("unknown_prediction", "of_another_customer", "unknown_customer", "before_any_prediction")
+    return {
+        "predictions": sum(states.values()),
+        "states": states,
+        "churned": churned,
+        "churned_share": churned / final if final else None,
+        "contacted": sum(row[3] for row in rows),
+        "contacted_known": sum(row[4] for row in rows),
+        "waiting": _waiting(waiting),
+        "feedback": {"reports": feedback[0], **dict(zip(reasons, feedback[1:], strict=True))},
+    }
+
+
+def no_labels() -> dict[str, Any]:
+    """What `count_labels` says of a log without rows."""
+    reasons = ("reports", "unknown_prediction", "of_another_customer", "unknown_customer", "before_any_prediction")
+    return {
+        "predictions": 0,
+        "states": dict.fromkeys(STATES, 0),
+        "churned": 0,
+        "churned_share": None,
+        "contacted": 0,
+        "contacted_known": 0,
+        "waiting": _waiting([]),
+        "feedback": dict.fromkeys(reasons, 0),
+    }
+
+
+def in_words(counts: dict[str, Any]) -> str:
+    """The counts as one or two sentences."""
+    if not counts["predictions"]:
+        return "no predictions yet: nothing has been ingested from the prediction log"
+    states, waiting, feedback = counts["states"], counts["waiting"], counts["feedback"]
+    parts = [f"{states['final']:,} of {counts['predictions']:,} predictions have a final label"]
+    if waiting["predictions"]:
+        first, last = waiting["first_matures_at"][:10], waiting["last_matures_at"][:10]
+        parts.append(f"{waiting['predictions']:,} are still open and mature from {first} to {last}")
+    parts += [f"{states[name]:,} are {name}" for name in ("unlabelled", "early", "late", "conflicting") if states[name]]
+    lost = sum(count for name, count in feedback.items() if name != "reports")
+    if lost:
+        parts.append(f"{lost:,} of {feedback['reports']:,} reports fit no prediction")
+    return "; ".join(parts)
+
+
+def _waiting(rows: Sequence[tuple[dt.date, int, dt.datetime, dt.datetime]]) -> dict[str, Any]:
+    return {
+        "predictions": sum(row[1] for row in rows),
+        "first_matures_at": min(row[2] for row in rows).isoformat() if rows else None,
+        "last_matures_at": max(row[3] for row in rows).isoformat() if rows else None,
+        "by_month": [{"month": month.strftime("%Y-%m"), "predictions": count} for month, count, *_ in rows],
+    }
+
+
+def _values(contract: Contract, now: dt.datetime) -> dict[str, Any]:
+    if now.tzinfo is None:
+        raise ValueError(f"now is {now}, expected an instant with a time zone")
+    return {"horizon": contract.label.horizon_days, "now": now.astimezone(dt.UTC).replace(tzinfo=None)}
+
+
+def _gate_below() -> int:
+    return int(GATE_SHARE * 16**_PART_DIGITS)

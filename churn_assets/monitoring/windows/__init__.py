@@ -1,0 +1,1 @@
+"""Windows of distinct customers, their profile and the reference."""

@@ -1,0 +1,241 @@
+"""What a set of customers looks like, one row each: exact counts by DuckDB, and a sample of bounded size.
+
+The window and the reference go through the same queries. Counts are over all rows; numbers are compared
+on at most SAMPLE_ROWS of them, taken by a hash of the customer, so that neither the order of the rows
+nor their number changes what comes out or how much memory it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from churn_assets.contract.model import Column, Contract, Kind
+from churn_assets.prediction_log.schema import holder, quoted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+from collections.abc import Iterator
+
+from churn_assets.prediction_log.schema import literal
+
+NAN = "CAST('nan' AS DOUBLE)"
+TEXTS = frozenset({Kind.CATEGORY, Kind.TEXT, Kind.ID})
+ORDERED = frozenset({Kind.NUMBER, Kind.INTEGER, Kind.DATE})
+COUNTED = frozenset({Kind.CATEGORY, Kind.BOOLEAN})
+AGGREGATES = 6
+# Types that hold nothing but cells of the kind; a column of any other type is read as text.
+_OWN_TYPES: Mapping[Kind, frozenset[str]] = {
+    **dict.fromkeys((Kind.NUMBER, Kind.INTEGER), frozenset({"DOUBLE", "FLOAT", "BIGINT", "INTEGER", "TINYINT"})),
+    Kind.BOOLEAN: frozenset({"BOOLEAN"}),
+    Kind.DATE: frozenset({"DATE"}),
+}
+_SQL_TYPES: Mapping[Kind, str] = {
+    **dict.fromkeys((Kind.NUMBER, Kind.INTEGER), "DOUBLE"),
+    Kind.BOOLEAN: "BOOLEAN",
+    Kind.DATE: "DATE",
+}
+
+
+@dataclass(frozen=True)
+class Cells:
+    """One column of the contract and where it stands: `name` in the table, of `sql_type`."""
+
+    column: Column
+    name: str
+    sql_type: str
+
+    @property
+    def _as_text(self) -> str:
+        return f"CAST({quoted(self.name)} AS VARCHAR)"
+
+    @property
+    def _foreign(self) -> bool:
+        return self.column.kind not in TEXTS and self.sql_type not in _OWN_TYPES[self.column.kind]
+
+    @property
+    def value(self) -> str:
+        """SQL of a cell as the kind says it is, dates as days since 1970; null where it is something else."""
+        kind = self.column.kind
+        if kind in TEXTS:
+            return self._as_text
+        typed = f"TRY_CAST({self._as_text if self._foreign else quoted(self.name)} AS {_SQL_TYPES[kind]})"
+        if kind is Kind.DATE:
+            return f"CAST(date_diff('day', DATE '1970-01-01', {typed}) AS DOUBLE)"
+        return typed if kind is Kind.BOOLEAN else f"(CASE WHEN NOT isnan({typed}) THEN {typed} END)"
+
+    @property
+    def sampled(self) -> str:
+        """SQL of a cell for the sample: text, or a number with NaN for missing."""
+        return self.value if self.column.kind in TEXTS else f"coalesce(CAST({self.value} AS DOUBLE), {NAN})"
+
+    def aggregates(self, bounds: tuple[float, float] | None) -> Iterator[str]:
+        """Missing, unreadable, infinite, outside `bounds` (a category: no choice), lowest and highest finite value."""
+        value, text = self.value, self._as_text
+        wrong = f"count(*) FILTER ({value} IS NULL AND {text} IS NOT NULL AND lower({text}) <> 'nan')"
+        unreadable = wrong if self._foreign else "0"
+        yield f"count(*) - count({value}) - {unreadable}"
+        yield unreadable
+        if self.column.kind not in ORDERED:
+            choices = ", ".join(map(literal, self.column.choices))
+            yield from ("0", f"count(*) FILTER ({value} NOT IN ({choices}))" if choices else "0", "NULL", "NULL")
+            return
+        finite = f"isfinite({value})"
+        beyond = f"NOT {value} BETWEEN {bounds[0]!r} AND {bounds[1]!r}" if bounds else "false"
+        yield f"count(*) FILTER (isinf({value}))"
+        yield f"count(*) FILTER ({finite} AND {beyond})"
+        yield f"min({value}) FILTER ({finite})"
+        yield f"max({value}) FILTER ({finite})"
+
+
+SAMPLE_ROWS = 20_000
+MOST_LEVELS = 200  # of a category; more is an id in the wrong column
+REST = "(all others)"
+SCORE, POSITIVE_RATE = "(score)", "(positive rate)"  # no column of a contract can be mistaken for them
+
+Bounds = Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Counts of one column over all rows. `low`, `high`: of finite values (days since 1970 for dates).
+
+    `outside` are finite values beyond the bounds that were handed in, of a category those that are no choice of
+    the contract; `top` is the most frequent number of the sample with its share of the rows there; `levels` rows
+    by level, of categories and booleans, beyond MOST_LEVELS all together as REST.
+    """
+
+    kind: Kind
+    rows: int
+    missing: int = 0
+    unreadable: int = 0
+    infinite: int = 0
+    outside: int = 0
+    low: float | None = None
+    high: float | None = None
+    top: tuple[float, float] | None = None
+    levels: Mapping[str, int] | None = None
+
+    @property
+    def constant(self) -> bool:
+        """Whether every value that is there is the same."""
+        if self.levels is not None:
+            return sum(count > 0 for count in self.levels.values()) == 1
+        return self.low is not None and self.low == self.high and not self.infinite
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What drift compares: finite `numbers`, or counts by level."""
+
+    kind: str
+    numbers: npt.NDArray[np.float64] | None = None
+    levels: Mapping[str, int] | None = None
+
+    @property
+    def values(self) -> int:
+        """How many values there are."""
+        if self.levels is not None:
+            return sum(self.levels.values())
+        return 0 if self.numbers is None else len(self.numbers)
+
+
+@dataclass(frozen=True)
+class Content:
+    """`rows` customers: `facts` of each column there is, `sample` rows of them, and the scores.
+
+    `scored` counts rows of the model asked about; `positives` those it said yes to. `sample` has the
+    contract's column names (float64 numbers and days with NaN, booleans as 0 and 1, text for categories)
+    and `score`, NaN for rows that another model scored.
+    """
+
+    rows: int
+    facts: Mapping[str, Facts]
+    sample: pa.Table
+    scored: int = 0
+    positives: int = 0
+    other_models: int = 0
+
+    def observed(self, names: Mapping[str, Kind]) -> dict[str, Observed]:
+        """The named columns that are there, and, if anything was scored, the score and the positive rate."""
+        found = {name: self._column(name, kind) for name, kind in names.items() if name in self.facts}
+        if self.scored:
+            score = self.sample["score"].to_numpy()
+            found[SCORE] = Observed("score", numbers=score[np.isfinite(score)])
+            split = {"yes": self.positives, "no": self.scored - self.positives}
+            found[POSITIVE_RATE] = Observed("positive rate", levels=split)
+        return found
+
+    def _column(self, name: str, kind: Kind) -> Observed:
+        levels = self.facts[name].levels
+        if levels is not None:
+            return Observed(str(kind), levels=levels)
+        numbers = self.sample[name].to_numpy()
+        return Observed(str(kind), numbers=numbers[np.isfinite(numbers)])
+
+
+def observe(
+    connection: Any, relation: str, contract: Contract, *, prefix: str = "", bounds: Bounds | None = None
+) -> Content:
+    """Look at `relation`: SQL with columns who, score (null: not of this model), decision, and `prefix<column>`.
+
+    Scoring columns that the relation lacks are not among the facts; one whose type is wrong is cast, and
+    cells that cannot be are counted as unreadable. Memory is bounded by SAMPLE_ROWS and the distinct levels.
+    """
+    there = {row[0].lower(): row[1] for row in connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()}
+    places = [(column, holder(there, prefix + column.name, column.kind)) for column in contract.scoring_columns]
+    columns = [Cells(column, name, there[name.lower()]) for column, name in places if name.lower() in there]
+    parts = ["count(*)", "count(score)", "count(*) FILTER (score IS NOT NULL AND decision)"]
+    for cells in columns:
+        parts += cells.aggregates((bounds or {}).get(cells.column.name))
+    totals = iter(connection.execute(f"SELECT {', '.join(parts)} FROM {relation}").fetchall()[0])
+    rows, scored, positives = next(totals), next(totals), next(totals)
+    sample = _sample(connection, relation, columns)
+    facts = {}
+    for cells in columns:
+        missing, unreadable, infinite, outside, low, high = (next(totals) for _ in range(AGGREGATES))
+        facts[cells.column.name] = Facts(
+            cells.column.kind,
+            rows,
+            missing=missing,
+            unreadable=unreadable,
+            infinite=infinite,
+            outside=outside,
+            low=low,
+            high=high,
+            top=_top(sample, cells.column) if cells.column.kind in ORDERED else None,
+            levels=_levels(connection, relation, cells, rows - missing - unreadable)
+            if cells.column.kind in COUNTED
+            else None,
+        )
+    return Content(rows, facts, sample, scored, positives, rows - scored)
+
+
+def _sample(connection: Any, relation: str, columns: list[Cells]) -> pa.Table:
+    parts = [f"coalesce(CAST(score AS DOUBLE), {NAN}) AS score"]
+    parts += [f"{cells.sampled} AS {quoted(cells.column.name)}" for cells in columns]
+    query = f"SELECT {', '.join(parts)} FROM {relation} ORDER BY hash(who || '#'), who LIMIT {SAMPLE_ROWS}"
+    return connection.sql(query).to_arrow_table()
+
+
+def _top(sample: pa.Table, column: Column) -> tuple[float, float] | None:
+    numbers = sample[column.name].to_numpy()
+    values, counts = np.unique(numbers[np.isfinite(numbers)], return_counts=True)
+    if not len(values):
+        return None
+    most = int(counts.argmax())
+    return float(values[most]), float(counts[most]) / len(numbers)
+
+
+def _levels(connection: Any, relation: str, cells: Cells, values: int) -> dict[str, int]:
+    query = (
+        f"SELECT CAST({cells.value} AS VARCHAR) AS level, count(*) AS rows FROM {relation} "
+        f"WHERE {cells.value} IS NOT NULL GROUP BY level ORDER BY rows DESC, level LIMIT {MOST_LEVELS}"
+    )
+    found: dict[str, int] = dict(connection.execute(query).fetchall())
+    rest = values - sum(found.values())
+    return {**found, REST: rest} if rest else found

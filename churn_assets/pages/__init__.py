@@ -1,1 +1,0 @@
-"""Pages for people: HTML and SVG from numbers, self-contained, by the standard library alone."""

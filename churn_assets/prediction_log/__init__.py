@@ -1,0 +1,1 @@
+"""The durable log of predictions and feedback: records, segments, writer."""

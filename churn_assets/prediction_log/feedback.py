@@ -1,0 +1,182 @@
+"""What became of customers: what a report must say, and a file of them into the log."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from churn_assets.errors import (
+    ColumnMissing,
+    EmptySource,
+    NothingIngested,
+    RowsRejected,
+    SourceNotFound,
+    SourceUnreadable,
+    Violation,
+    shown,
+)
+from churn_assets.prediction_log.records import Feedback, encode_line
+from churn_assets.prediction_log.segment import Segment
+from churn_assets.prediction_log.warehouse.connection import open_published
+from churn_assets.prediction_log.warehouse.read import read_segments, segment_names
+from churn_assets.settings import Settings
+
+FIELDS = ("prediction_id", "customer_id", "churned", "observed_at", "contacted")
+MAX_ID = 200
+_IDS = ("prediction_id", "customer_id")
+_AHEAD = dt.timedelta(days=1)  # clocks and time zones differ
+_WORDS: Mapping[str, bool] = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import did: `added` reports are on disk, `known` were in the log already, `repeated` in the file."""
+
+    added: int
+    known: int
+    repeated: int
+
+
+def import_file(settings: Settings, path: Path, now: dt.datetime) -> Imported:
+    """Append the reports of a csv or Parquet file to the log, all of them or none; what is there is not repeated.
+
+    Who kills it while it writes imports the file again: the rest is added, nothing twice. Raises SourceNotFound,
+    SourceUnreadable, EmptySource, ColumnMissing, RowsRejected (every wrong cell, rows counted from 0 below the
+    header), LogUnavailable.
+    """
+    items = list(_read(path))
+    if not items:
+        raise EmptySource(f"{path} has no rows, expected reports of {', '.join(FIELDS)}; name another file")
+    violations = [found for index, item in enumerate(items) for found in wrong(index, item, now)]
+    if violations:
+        raise RowsRejected(violations)
+    rows = {row.feedback_id: row for row in (make(item, "import", now, _own_id(item)) for item in items)}
+    known = _known(settings, rows.keys())
+    fresh = [row for own, row in rows.items() if own not in known]
+    if fresh:
+        segment = Segment(settings.predlog_dir)
+        segment.append(b"".join(map(encode_line, fresh)))  # one write and one sync: all of them or none
+        segment.hand_over()
+    return Imported(len(fresh), len(rows) - len(fresh), len(items) - len(rows))
+
+
+def make(item: Mapping[str, Any], request_id: str, now: dt.datetime, feedback_id: str) -> Feedback:
+    """The row of a report that is not wrong."""
+    return Feedback(
+        feedback_id=feedback_id,
+        request_id=request_id,
+        prediction_id=item.get("prediction_id"),
+        customer_id=item.get("customer_id"),
+        churned=item["churned"],
+        observed_at=_utc(item["observed_at"]).isoformat(),
+        contacted=item.get("contacted"),
+        received_at=now.isoformat(),
+    )
+
+
+def wrong(index: int, item: object, now: dt.datetime) -> list[Violation]:
+    """What is wrong with one report, `index` its place among others."""
+    if not isinstance(item, dict):
+        return [Violation(index, "", shown(item), "a report as a JSON object")]
+    found = [
+        Violation(index, name, "an unknown field", f"only {', '.join(FIELDS)}")
+        for name in sorted(item.keys() - set(FIELDS))[:10]
+    ]
+    ids = [name for name in _IDS if item.get(name) is not None]
+    for name in ids:
+        if not isinstance(item[name], str) or not 0 < len(item[name].strip()) <= MAX_ID:
+            found.append(Violation(index, name, shown(item[name]), f"a text of 1 to {MAX_ID} characters"))
+    if not ids:
+        found.append(Violation(index, "prediction_id", "neither id", "a prediction_id or a customer_id"))
+    if not isinstance(item.get("churned"), bool):
+        found.append(Violation(index, "churned", shown(item.get("churned")), "true or false"))
+    if not isinstance(item.get("contacted"), bool | None):
+        found.append(Violation(index, "contacted", shown(item.get("contacted")), "true or false or null"))
+    if not _is_past(item.get("observed_at"), now):
+        expected = "a date or instant such as 2014-01-20, not in the future"
+        found.append(Violation(index, "observed_at", shown(item.get("observed_at")), expected))
+    return found
+
+
+def _utc(text: str) -> dt.datetime:
+    instant = dt.datetime.fromisoformat(text)
+    return instant.replace(tzinfo=dt.UTC) if instant.tzinfo is None else instant.astimezone(dt.UTC)
+
+
+def _is_past(value: object, now: dt.datetime) -> bool:
+    if not isinstance(value, str) or len(value) > 40:
+        return False
+    try:
+        return _utc(value) <= now + _AHEAD
+    except (ValueError, OverflowError):
+        return False
+
+
+def _own_id(item: Mapping[str, Any]) -> str:
+    """The same report has the same id, whichever file it comes in."""
+    said = [item.get("prediction_id"), item.get("customer_id"), item["churned"], item.get("contacted")]
+    text = json.dumps([*said, _utc(item["observed_at"]).isoformat()])
+    return "file-" + hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _known(settings: Settings, ids: Collection[str]) -> set[str]:
+    """Those of the ids that are in the warehouse, or in segments that it has not taken yet."""
+    ingested: set[str] = set()
+    found: set[str] = set()
+    with contextlib.suppress(NothingIngested), open_published(settings) as connection:
+        ingested = {name for (name,) in connection.execute("SELECT name FROM segments").fetchall()}
+        asked = "SELECT feedback_id FROM feedback WHERE feedback_id IN (SELECT unnest(?))"
+        found = {own for (own,) in connection.execute(asked, [list(ids)]).fetchall()}
+    names = [name for name in segment_names(settings.predlog_dir) if name not in ingested]
+    told = {str(row.get("feedback_id")) for row in read_segments(settings.predlog_dir, names)}
+    return found | (told & set(ids))
+
+
+def _read(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.is_file():
+        raise SourceNotFound(f"no file at {path}; name a .csv or .parquet file of {', '.join(FIELDS)}")
+    try:
+        names, rows = _read_parquet(path) if path.suffix in (".parquet", ".pq") else _read_csv(path)
+    except (OSError, ValueError, csv.Error) as error:
+        words = " ".join(str(error).split())[:200]
+        raise SourceUnreadable(f"{path}: cannot be read ({words}), expected csv in UTF-8 or Parquet") from error
+    missing = [name for name in ("churned", "observed_at") if name not in names]
+    if missing or not set(_IDS) & set(names):
+        wanted = " and ".join(missing) or "prediction_id or customer_id"
+        raise ColumnMissing(f"{path}: no column {wanted}, there are: {', '.join(names)}; add it to the file")
+    for row in rows:
+        yield {name: _cell(name, value) for name, value in row.items()}
+
+
+def _read_csv(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, restkey="more cells than columns", strict=True)
+        rows = [{name: value or None for name, value in row.items()} for row in reader]
+        return [name.strip() for name in reader.fieldnames or []], rows
+
+
+def _read_parquet(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    return list(table.column_names), table.to_pylist()
+
+
+def _cell(name: str, value: Any) -> Any:
+    """A cell as `wrong` judges it: words and 0 or 1 for booleans, days and instants as text, ids as text."""
+    if isinstance(value, str):
+        value = value.strip() or None
+    if name in ("churned", "contacted") and value is not None:
+        return _WORDS.get(str(value).lower().removesuffix(".0"), value)
+    if name == "observed_at" and isinstance(value, dt.date):
+        return value.isoformat()
+    if name in _IDS and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value

@@ -1,0 +1,1 @@
+"""The prediction log in DuckDB: ingest, archive, the published copy and queries."""

@@ -1,0 +1,147 @@
+"""Old segments as Parquet, and the end of what is kept too long.
+
+Segments of a UTC day that ended long enough ago go into one file a day (several where they are large), which is
+complete and durable under its name before the first of them is taken away. Readers pass over a segment
+that an archive names; so a kill in between shows no row twice and hides none.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from churn_assets.prediction_log.segment import DONE, sync_folder
+from churn_assets.prediction_log.warehouse.sources import NAMES_KEY, PARQUET, TORN, archives
+
+MAX_BYTES = 256 * 2**20  # of segments in one archive
+_ROWS = 20_000  # of a row group
+
+
+class _Head(msgspec.Struct, gc=False):
+    kind: str | None = None
+    prediction_id: str | None = None
+    feedback_id: str | None = None
+
+
+_HEAD = msgspec.json.Decoder(_Head)
+
+
+def due(connection: Any, before: dt.datetime) -> list[tuple[str, dt.date]]:
+    """Segments ingested before an instant (UTC, naive) and the day of that, in the order of ingest."""
+    found: list[tuple[str, dt.date]] = connection.execute(
+        "SELECT name, ingested_at::DATE FROM segments WHERE ingested_at < ? AND NOT expired ORDER BY number", [before]
+    ).fetchall()
+    return found
+
+
+def compact(folder: Path, segments: Path, old: Sequence[tuple[str, dt.date]]) -> int:
+    """Archive the segments that are `old` and still lie in `segments`; how many files that made. Raises OSError."""
+    there = {path.stem for path in segments.glob(f"*{DONE}")}
+    kept = {name for archive in archives(folder) for name in archive.names} if there else set()
+    made = 0
+    for names in _groups([(name, day) for name, day in old if name in there - kept], segments):
+        _write(folder, segments, names)
+        kept |= set(names)
+        made += 1
+    for name in sorted(there & kept):
+        (segments / f"{name}{DONE}").unlink()
+    return made
+
+
+def expire(connection: Any, before: dt.datetime) -> int:
+    """Delete the rows of segments ingested before an instant, in one transaction; how many segments."""
+    (found,) = connection.execute(
+        "SELECT count(*) FROM segments WHERE ingested_at < ? AND NOT expired", [before]
+    ).fetchone()
+    if not found:
+        return 0
+    connection.execute("BEGIN")
+    for table in ("predictions", "feedback", "rejections", "quarantine"):
+        connection.execute(
+            f"DELETE FROM {table} WHERE segment IN (SELECT name FROM segments WHERE ingested_at < ? AND NOT expired)",
+            [before],
+        )
+    connection.execute("UPDATE segments SET expired = true WHERE ingested_at < ? AND NOT expired", [before])
+    connection.execute("COMMIT")
+    return int(found)
+
+
+def expired(connection: Any) -> frozenset[str]:
+    """Names of the segments whose rows were deleted."""
+    return frozenset(name for (name,) in connection.execute("SELECT name FROM segments WHERE expired").fetchall())
+
+
+def remove(folder: Path, segments: Path, names: frozenset[str]) -> None:
+    """Take away archives that hold expired segments only, and files of expired ones. Raises OSError."""
+    if not names:
+        return
+    for archive in archives(folder):
+        if names.issuperset(archive.names):
+            archive.path.unlink()
+    for path in segments.glob(f"*{DONE}"):
+        if path.stem in names:
+            path.unlink()
+
+
+def _groups(old: Sequence[tuple[str, dt.date]], segments: Path) -> Iterator[list[str]]:
+    """Names of one day each, at most MAX_BYTES together unless one alone is larger."""
+    group: list[str] = []
+    size, of = 0, None
+    for name, day in old:
+        more = (segments / f"{name}{DONE}").stat().st_size
+        if group and (day != of or size + more > MAX_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(name)
+        size, of = size + more, day
+    if group:
+        yield group
+
+
+def _write(folder: Path, segments: Path, names: Sequence[str]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{names[0]}{PARQUET}"
+    temporary = target.with_suffix(".tmp")
+    schema = pa.schema(
+        {"segment": pa.string(), "number": pa.int64(), "kind": pa.string(), "id": pa.string(), "line": pa.binary()},
+        metadata={NAMES_KEY: json.dumps(names)},
+    )
+    with temporary.open("wb") as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        rows: list[tuple[str, int, str | None, str | None, bytes]] = []
+        for row in _rows(segments, names):
+            rows.append(row)
+            if len(rows) == _ROWS:
+                writer.write_batch(pa.record_batch(list(map(list, zip(*rows, strict=True))), schema=schema))
+                rows.clear()
+        if rows:
+            writer.write_batch(pa.record_batch(list(map(list, zip(*rows, strict=True))), schema=schema))
+    handle = os.open(temporary, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    temporary.replace(target)
+    sync_folder(folder)
+
+
+def _rows(segments: Path, names: Sequence[str]) -> Iterator[tuple[str, int, str | None, str | None, bytes]]:
+    for name in names:
+        with (segments / f"{name}{DONE}").open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    yield name, number, TORN, None, line
+                    continue
+                try:
+                    head = _HEAD.decode(line)
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    head = _Head()
+                yield name, number, head.kind, head.feedback_id or head.prediction_id, line[:-1]

@@ -1,0 +1,232 @@
+"""The ingested log: the only writer of `<home>/warehouse/log.duckdb`.
+
+A segment is taken in one transaction with its row in `segments`; then its file is named `.done`, the
+warehouse is copied to `published.duckdb`, and old segments go to the archive. A kill between any two of
+these is made good by the next ingest: a segment that the table names is not taken again.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from churn_assets.contract.model import Contract
+from churn_assets.errors import LogUnreadable
+from churn_assets.prediction_log.contracts import KnownContracts
+from churn_assets.prediction_log.schema import migrate, targets
+from churn_assets.prediction_log.segment import DONE, READY, adopt_orphans, sync_folder
+from churn_assets.prediction_log.warehouse import archive, journal
+from churn_assets.prediction_log.warehouse.connection import FILE, alone, opened, publish
+from churn_assets.prediction_log.warehouse.parse import Checker
+from churn_assets.prediction_log.warehouse.rebuild import catch_up, discard
+from churn_assets.prediction_log.warehouse.stage import Counts, Place, Read, load_carefully, load_plain, read_strictly
+from churn_assets.settings import Settings
+
+PATIENCE_S = 30.0
+
+
+@dataclass
+class IngestReport:
+    """What one ingest did. Counts are of this ingest; `migrations` are words for each change of the tables.
+
+    `restored` segments had been ingested before and were not in the warehouse; of those, `missing` lie nowhere
+    any more. `archived` counts files, `expired` segments.
+    """
+
+    segments: int = 0
+    predictions: int = 0
+    feedback: int = 0
+    rejections: int = 0
+    quarantined: int = 0
+    torn: int = 0
+    bytes: int = 0
+    adopted: int = 0
+    restored: int = 0
+    missing: int = 0
+    archived: int = 0
+    expired: int = 0
+    published: bool = False
+    migrations: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """Lines that were taken."""
+        return self.predictions + self.feedback + self.rejections
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "rows": self.rows}
+
+
+def pending(folder: Path) -> list[Path]:
+    """Segments that were handed over and not ingested, oldest first; one look at the folder."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix == READY)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise LogUnreadable(f"{folder}: cannot be listed ({error.strerror}); name a folder you may read") from error
+
+
+def ingest(
+    settings: Settings,
+    contract: Contract,
+    *,
+    now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+    patience_s: float = PATIENCE_S,
+    rebuild: bool = False,
+) -> IngestReport:
+    """Take every segment that was handed over, each exactly once; publish, archive, forget what is too old.
+
+    A home without any log is left as it is. `rebuild` deletes the warehouse and makes it again of segments and
+    archives, which a warehouse that is simply gone does as well. Raises WarehouseLocked after `patience_s` seconds,
+    WarehouseCorrupt, LogUnavailable, and LogUnreadable for segments that cannot be read, after all others.
+    """
+    report = IngestReport()
+    folder, home = settings.predlog_dir, settings.warehouse_dir
+    if not home.exists() and not (folder.is_dir() and any(folder.iterdir())):
+        return report
+    at = now().astimezone(dt.UTC).replace(tzinfo=None)
+    with alone(home, patience_s):
+        folder.mkdir(parents=True, exist_ok=True)
+        report.adopted = adopt_orphans(folder)
+        if rebuild:
+            discard(home / FILE)
+        with opened(home / FILE, patience_s) as connection:
+            report.migrations = migrate(connection, contract)
+            session = Session(connection, settings, contract, report, at)
+            catch_up(settings, session.names(), session.number, session)
+            for path in pending(folder):
+                session.take(path)
+            sync_folder(folder)
+            journal.bring_up(home, connection)
+            if settings.log_retention_days:
+                report.expired = archive.expire(connection, at - dt.timedelta(days=settings.log_retention_days))
+            old = archive.due(connection, _start_of_day(at - dt.timedelta(hours=settings.log_archive_hours)))
+            gone = archive.expired(connection)
+            connection.execute("CHECKPOINT")
+        report.published = publish(home)
+        archive.remove(settings.archive_dir, folder, gone)
+        report.archived = archive.compact(settings.archive_dir, folder, old)
+    if report.unreadable:
+        raise LogUnreadable(
+            f"{len(report.unreadable)} segments cannot be read, the first is {report.unreadable[0]}; "
+            "all others are ingested; mend it and ingest again"
+        )
+    return report
+
+
+class Session:
+    """One ingest with the warehouse open. What was learnt of contracts lasts as long."""
+
+    def __init__(
+        self, connection: Any, settings: Settings, contract: Contract, report: IngestReport, at: dt.datetime
+    ) -> None:
+        self._connection, self._scratch, self._report, self._at = connection, settings.warehouse_dir, report, at
+        known = KnownContracts(settings.warehouse_dir / "contracts", settings.bundles_dir, contract)
+        self._check = Checker(known.find)
+        self._targets: dict[str, dict[str, str]] = {}
+        row = connection.execute("SELECT coalesce(max(last_seq), 0), coalesce(max(number), 0) FROM segments").fetchone()
+        self._seq, self.number = row
+
+    def names(self) -> frozenset[str]:
+        """Every segment that was ingested."""
+        return frozenset(name for (name,) in self._connection.execute("SELECT name FROM segments").fetchall())
+
+    def take(self, path: Path) -> None:
+        """One segment file that was handed over; what cannot be read is noted and left."""
+        try:
+            if not self._has(path.stem):
+                self._load(path.stem, path, self._at)
+            path.rename(path.with_suffix(DONE))
+        except OSError as error:
+            self._report.unreadable.append(f"{path} ({error.strerror or error})")
+
+    def restore(self, name: str, path: Path, told: dict[str, Any] | None) -> None:
+        """A segment that had been ingested, with the `seq` and the instant it had then. Raises LogUnreadable."""
+        at = self._at
+        if told is not None:
+            self.number, self._seq = told["number"] - 1, told["first_seq"] - 1
+            at = dt.datetime.fromisoformat(told["ingested_at"])
+        try:
+            self._load(name, path, at)
+        except OSError as error:
+            raise LogUnreadable(f"{path}: cannot be read ({error.strerror}); mend its permissions") from error
+        self._report.restored += 1
+
+    def mourn(self, told: dict[str, Any]) -> None:
+        """A segment that had been ingested, and of which nothing is left but that."""
+        row = {**told, "expired": True}
+        marks = ", ".join("?" * len(journal.COLUMNS))
+        self._connection.execute(f"INSERT INTO segments VALUES ({marks})", [row[name] for name in journal.COLUMNS])
+        self.number, self._seq = told["number"], told["last_seq"]
+        self._report.restored += 1
+        self._report.missing += 1
+
+    def _load(self, name: str, path: Path, at: dt.datetime) -> None:
+        """Rows and the segment's own row, in one transaction. Raises OSError, duckdb.Error."""
+        import duckdb
+
+        read = read_strictly(_lines(path), self._check)
+        for fingerprint in read.fingerprints - self._targets.keys():
+            self._targets[fingerprint] = targets(self._connection, self._check.contracts[fingerprint])
+        place = Place(name, self._seq, self._targets)
+        try:
+            if not read.plain:
+                raise duckdb.DataError("lines to be sorted out")
+            self._commit(place, read, at, lambda: load_plain(self._connection, path, place, read, self._check))
+        except (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException):
+            read = again = read_strictly(_lines(path), self._check)
+            self._commit(
+                *(place, read, at),
+                lambda: load_carefully(
+                    self._connection, lambda: _lines(path), place, again, self._check, self._scratch
+                ),
+            )
+        self._tell(read.counts)
+
+    def _tell(self, counts: Counts) -> None:
+        report = self._report
+        report.segments += 1
+        report.predictions += counts.predictions
+        report.feedback += counts.feedback
+        report.rejections += counts.rejections
+        report.quarantined += len(counts.quarantined)
+        report.torn += counts.torn
+        report.bytes += counts.size
+
+    def _has(self, name: str) -> bool:
+        return self._connection.execute("SELECT 1 FROM segments WHERE name = ?", [name]).fetchone() is not None
+
+    def _commit(self, place: Place, read: Read, at: dt.datetime, load: Callable[[], None]) -> None:
+        connection, counts = self._connection, read.counts
+        connection.execute("BEGIN")
+        try:
+            load()
+            connection.execute(
+                "INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, false)",
+                [
+                    *(place.name, self.number + 1, place.base + 1, place.base + counts.lines, counts.rows),
+                    *(counts.predictions, counts.feedback, counts.rejections, len(counts.quarantined)),
+                    *(counts.torn, counts.size, at),
+                ],
+            )
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        self.number += 1
+        self._seq = place.base + counts.lines
+
+
+def _start_of_day(at: dt.datetime) -> dt.datetime:
+    return at.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield from file

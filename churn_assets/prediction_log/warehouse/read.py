@@ -1,0 +1,312 @@
+"""Reading the log while it is written: every whole line of every segment, once."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from churn_assets.errors import LogUnreadable, NothingIngested, QueryRefused
+from churn_assets.prediction_log.segment import DONE, OPEN, READY
+from churn_assets.prediction_log.warehouse.connection import FILE, open_published
+from churn_assets.prediction_log.warehouse.sources import PARQUET, archives, open_segment
+from churn_assets.settings import Settings
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Counts of the published copy; sizes are in bytes.
+
+    `unknown` feedback names no prediction or customer of the log; `not_once` are segments that are not in it once.
+    """
+
+    predictions: int
+    feedback: int
+    unknown: int
+    rejected_requests: int
+    quarantined: int
+    segments: int
+    versions: list[dict[str, Any]]
+    reasons: list[dict[str, Any]]
+    outcomes: list[dict[str, Any]]
+    not_once: list[str]
+    sizes: dict[str, int]
+
+    @property
+    def quarantined_share(self) -> float:
+        """Of all lines, 0 to 1."""
+        rows = self.predictions + self.feedback + self.quarantined
+        return self.quarantined / rows if rows else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def count_all(settings: Settings) -> Totals | None:
+    """The counts, or None where nothing was ingested. Raises WarehouseCorrupt, LogUnreadable."""
+    try:
+        with open_published(settings) as connection:
+            return _count(connection, settings)
+    except NothingIngested:
+        return None
+
+
+def _count(connection: Any, settings: Settings) -> Totals:
+    def number(sql: str) -> int:
+        return int(connection.execute(sql).fetchall()[0][0])
+
+    return Totals(
+        predictions=number("SELECT count(*) FROM predictions"),
+        feedback=number("SELECT count(*) FROM feedback"),
+        unknown=number(
+            "SELECT count(*) FROM feedback f WHERE NOT EXISTS (SELECT 1 FROM predictions p "
+            "WHERE p.prediction_id = f.prediction_id) AND NOT EXISTS (SELECT 1 FROM predictions p "
+            "WHERE p.customer_id = f.customer_id)"
+        ),
+        rejected_requests=number("SELECT coalesce(sum(requests), 0) FROM rejections"),
+        quarantined=number("SELECT count(*) FROM quarantine"),
+        segments=number("SELECT count(*) FROM segments"),
+        versions=_dicts(
+            connection,
+            "SELECT model_version, arm, count(*) AS predictions, count(DISTINCT customer_id) AS customers, "
+            "min(scored_at)::VARCHAR AS first, max(scored_at)::VARCHAR AS last FROM predictions "
+            "GROUP BY ALL ORDER BY last DESC LIMIT 20",
+        ),
+        reasons=_dicts(
+            connection,
+            "SELECT split_part(reason, ':', 1) AS reason, count(*) AS lines FROM quarantine GROUP BY ALL "
+            "ORDER BY lines DESC LIMIT 20",
+        ),
+        outcomes=_dicts(
+            connection,
+            "SELECT churned, contacted, count(*) AS reports, max(observed_at)::VARCHAR AS last FROM feedback "
+            "GROUP BY ALL ORDER BY ALL",
+        ),
+        not_once=_not_once(connection, settings),
+        sizes=sizes(settings),
+    )
+
+
+def _not_once(connection: Any, settings: Settings) -> list[str]:
+    """Ingested segments whose rows are not all there, and archived or finished ones that are not ingested."""
+    wrong = connection.execute(
+        "SELECT name FROM segments LEFT JOIN (SELECT segment, count(*) AS found FROM predictions GROUP BY ALL) "
+        "ON segment = name WHERE NOT expired AND predictions <> coalesce(found, 0) ORDER BY name"
+    ).fetchall()
+    ingested = {name for (name,) in connection.execute("SELECT name FROM segments").fetchall()}
+    archived = {name for archive in archives(settings.archive_dir) for name in archive.names}
+    done = {path.stem for path in settings.predlog_dir.glob(f"*{DONE}")}
+    return sorted({name for (name,) in wrong} | ((archived | done) - ingested))
+
+
+def sizes(settings: Settings) -> dict[str, int]:
+    """Bytes of the segments, the warehouse and the archive."""
+
+    def of(folder: Path, *patterns: str) -> int:
+        return sum(path.stat().st_size for pattern in patterns for path in folder.glob(pattern))
+
+    return {
+        "segments_bytes": of(settings.predlog_dir, f"*{READY}", f"*{DONE}"),
+        "warehouse_bytes": of(settings.warehouse_dir, FILE),
+        "archive_bytes": of(settings.archive_dir, f"*{PARQUET}"),
+    }
+
+
+def _dicts(connection: Any, sql: str) -> list[dict[str, Any]]:
+    result = connection.execute(sql)
+    names = [column[0] for column in result.description]
+    return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+
+
+_BATCH = 10_000
+
+
+def ask(settings: Settings, sql: str) -> Iterator[tuple[list[str], list[tuple[Any, ...]]]]:
+    """Batches of (column names, rows), at least one of them. Raises NothingIngested, QueryRefused."""
+    import duckdb
+
+    with open_published(settings) as connection:
+        try:
+            result = connection.execute(sql)
+            if result is None:
+                raise QueryRefused('the question is empty, expected SQL; `churn log query "show all tables"` is one')
+            names = [column[0] for column in result.description or ()]
+            rows = result.fetchmany(_BATCH)
+            yield names, rows
+            while rows := result.fetchmany(_BATCH):
+                yield names, rows
+        except duckdb.Error as error:
+            words = str(error).split("\n\nLINE", 1)[0]
+            raise QueryRefused(
+                f"the question is not understood ({' '.join(words.split())}); "
+                '`churn log query "show all tables"` lists what there is'
+            ) from error
+
+
+_ID_FIELDS = {"prediction": "prediction_id", "feedback": "feedback_id"}
+
+
+@dataclass
+class Found:
+    """What was met while reading: segments, lines by kind, torn tails and lines that are no JSON object."""
+
+    segments: int = 0
+    size: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    torn: int = 0
+    broken: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Lines that could be read."""
+        return self.kinds.total()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Which of the wanted ids are not in the log exactly once."""
+
+    wanted: int
+    missing: tuple[str, ...]
+    repeated: tuple[str, ...]
+    found: Found
+
+    @property
+    def kept(self) -> bool:
+        """Whether each id is in the log exactly once."""
+        return not self.missing and not self.repeated
+
+    def __str__(self) -> str:
+        """One line: how many ids, and how many of them are not there once."""
+        once = self.wanted - len(self.missing) - len(self.repeated)
+        said = f"{once:,} of {self.wanted:,} ids are in the log exactly once"
+        if self.missing:
+            said += f"; {len(self.missing):,} are missing"
+        if self.repeated:
+            said += f"; {len(self.repeated):,} are there more than once"
+        if self.found.torn or self.found.broken:
+            said += f" ({self.found.torn} torn tails, {self.found.broken} broken lines, none of them acknowledged)"
+        return said
+
+
+def segment_names(folder: Path) -> list[str]:
+    """Names of the segments, open ones among them, oldest first; a name is told once."""
+    try:
+        return sorted({path.stem for path in folder.iterdir() if path.suffix in (OPEN, READY, DONE)})
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise LogUnreadable(f"{folder}: cannot be listed ({error.strerror}); name a folder you may read") from error
+
+
+def read_rows(folder: Path, found: Found | None = None, archive: Path | None = None) -> Iterator[dict[str, Any]]:
+    """Every row of the log, archived segments first; `found` counts what was met.
+
+    `archive` is the folder of archives, if those count too. A last line without its newline was never
+    acknowledged: it is passed over and counted. Raises LogUnreadable if a segment or an archive cannot be read.
+    """
+    found = found if found is not None else Found()
+    names = segment_names(folder)
+    seen: set[str] = set()
+    for one in archives(archive) if archive else ():
+        seen.update(one.names)
+        found.segments += len(one.names)
+        yield from _rows((line for _, line in one.lines()), found)
+    gone = []
+    for name in names:
+        if name in seen:
+            continue
+        file = open_segment(folder, name)
+        if file is None:
+            gone.append(name)
+            continue
+        found.segments += 1
+        yield from _rows(_each_line(file), found)
+    # What was archived after the archives were listed.
+    for one in archives(archive) if archive and gone else ():
+        late = frozenset(gone) & set(one.names)
+        found.segments += len(late)
+        if late:
+            yield from _rows((line for _, line in one.lines(late)), found)
+
+
+def read_segments(folder: Path, names: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """The rows of these segments, as far as they are still there. Raises LogUnreadable."""
+    for name in names:
+        file = open_segment(folder, name)
+        if file is not None:
+            yield from _rows(_each_line(file), Found())
+
+
+def verify(folder: Path, ids: Iterable[str], archive: Path | None = None) -> Verdict:
+    """Whether each prediction or feedback id is in the log exactly once."""
+    times = dict.fromkeys(ids, 0)
+    found = Found()
+    for row in read_rows(folder, found, archive):
+        own = row.get(_ID_FIELDS.get(str(row.get("kind")), ""))
+        if own in times:
+            times[own] += 1
+    missing = tuple(name for name, count in times.items() if count == 0)
+    repeated = tuple(name for name, count in times.items() if count > 1)
+    return Verdict(len(times), missing, repeated, found)
+
+
+def read_ids(path: Path) -> list[str]:
+    """The ids of a file, one a line; empty lines are passed over. Raises LogUnreadable."""
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        words = " ".join(str(error).split())
+        raise LogUnreadable(f"{path}: cannot be read ({words}), expected a text file with one id a line") from error
+
+
+def tail(folder: Path, rows: int, archive: Path | None = None) -> list[dict[str, Any]]:
+    """The newest rows, oldest of them first; reads newest segments until it has enough, archives last."""
+    newest: list[dict[str, Any]] = []
+    kept = archives(archive) if archive else []
+    seen = {name for one in kept for name in one.names}
+    for name in reversed(segment_names(folder)):
+        file = None if name in seen else open_segment(folder, name)
+        if file is not None:
+            newest = [*_rows(_each_line(file), Found()), *newest]
+        if len(newest) >= rows:
+            break
+    for one in reversed(kept):
+        if len(newest) >= rows:
+            break
+        newest = [*_rows((line for _, line in one.lines()), Found()), *newest]
+    return newest[len(newest) - min(rows, len(newest)) :]
+
+
+def count(folder: Path, archive: Path | None = None) -> Found:
+    """Segments, bytes and rows by kind."""
+    found = Found()
+    for _ in read_rows(folder, found, archive):
+        pass
+    return found
+
+
+def _rows(lines: Iterable[bytes], found: Found) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        found.size += len(line)
+        if not line.endswith(b"\n"):
+            found.torn += 1
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            found.broken += 1
+            continue
+        found.kinds[str(row.get("kind"))] += 1
+        yield row
+
+
+def _each_line(file: Any) -> Iterator[bytes]:
+    with file:
+        yield from file

@@ -1,0 +1,154 @@
+"""Group commit: requests wait together for one sync of the disk, and none waits for another's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+from churn_assets.errors import ChurnError, LogBusy, LogUnavailable
+from churn_assets.prediction_log.segment import Segment, adopt_orphans
+
+Observer = Callable[[float, int], None]
+_Group = tuple[list[bytes], list["asyncio.Future[None]"], int]
+
+DEFAULT_ROWS, DEFAULT_BYTES, DEFAULT_PATIENCE_S = 50_000, 64 * 2**20, 5.0
+_IDLE_S = 1.0
+
+
+class LogWriter:
+    """The log of one event loop. Rows that come while a sync is under way share the next one.
+
+    The disk is waited for in a thread of its own; a handover costs two context switches for the whole
+    group. `max_rows` and `max_bytes` bound what may wait, `patience_s` how long: a disk that hangs is as bad
+    as a full one. `observe(seconds, rows)` is told of each group.
+    """
+
+    def __init__(
+        self,
+        segment: Segment,
+        max_rows: int = DEFAULT_ROWS,
+        max_bytes: int = DEFAULT_BYTES,
+        observe: Observer = lambda seconds, rows: None,
+        patience_s: float = DEFAULT_PATIENCE_S,
+    ) -> None:
+        self._segment, self._observe = segment, observe
+        self._max_rows, self._max_bytes, self._patience_s = max_rows, max_bytes, patience_s
+        self._lines: list[bytes] = []
+        self._waiters: list[asyncio.Future[None]] = []
+        self._rows = 0
+        self.waiting_rows, self._waiting_bytes = 0, 0
+        self._flying = self._planned = self._closed = self._hangs = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self.failed: str | None = None  # why the last group is not on disk
+        self._groups: queue.SimpleQueue[_Group | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="prediction-log", daemon=True)
+
+    def start(self) -> None:
+        """Begin, from the event loop whose requests will wait; segments of dead workers are handed over."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    def append(self, lines: bytes, rows: int = 1) -> asyncio.Future[None]:
+        """A future that is done when the lines are on disk, or has LogUnavailable as its exception.
+
+        Raises LogBusy if too much is waiting, LogUnavailable after `close`.
+        """
+        if self._closed:
+            raise LogUnavailable("the prediction log is closed, the service is stopping; ask another instance")
+        if self._hangs:
+            raise LogUnavailable(str(self.failed))
+        if self.waiting_rows + rows > self._max_rows or self._waiting_bytes + len(lines) > self._max_bytes:
+            raise LogBusy(
+                f"{self.waiting_rows:,} rows wait for the disk, expected at most {self._max_rows:,}; "
+                "ask again in a second"
+            )
+        waiter = self._loop.create_future()
+        self._lines.append(lines)
+        self._waiters.append(waiter)
+        self._rows += rows
+        self.waiting_rows += rows
+        self._waiting_bytes += len(lines)
+        if not self._flying and not self._planned:
+            self._planned = True
+            self._loop.call_soon(self._launch)  # after all requests that this turn of the loop brought
+        return waiter
+
+    async def close(self) -> None:
+        """Put on disk what was accepted, hand the segment over, stop."""
+        if self._closed:
+            return
+        self._closed = True
+        while self.waiting_rows:
+            await asyncio.sleep(0.002)
+        self._groups.put(None)
+        if self._thread.ident is not None:
+            await asyncio.to_thread(self._thread.join)
+
+    def _launch(self) -> None:
+        self._planned = False
+        if not self._lines:
+            return
+        group = self._lines, self._waiters, self._rows
+        self._lines, self._waiters, self._rows = [], [], 0
+        self._flying = True
+        self._alarm = self._loop.call_later(self._patience_s, self._give_up, group)
+        self._groups.put(group)
+
+    def _give_up(self, group: _Group) -> None:
+        """The disk hangs: refuse all who wait. Those under way may be written yet, the others are not."""
+        self._hangs = True
+        self.failed = f"the disk has not answered for {self._patience_s:g} seconds; the service goes on when it does"
+        error = LogUnavailable(self.failed)
+        for waiter in (*group[1], *self._waiters):
+            if not waiter.done():
+                waiter.set_exception(error)
+        self.waiting_rows -= self._rows
+        self._waiting_bytes -= sum(map(len, self._lines))
+        self._lines, self._waiters, self._rows = [], [], 0
+
+    def _landed(self, group: _Group, error: ChurnError | None, seconds: float) -> None:
+        lines, waiters, rows = group
+        self.waiting_rows -= rows
+        self._waiting_bytes -= sum(map(len, lines))
+        self.failed = None if error is None else str(error)
+        self._flying = self._hangs = False
+        if self._alarm is not None:
+            self._alarm.cancel()
+        for waiter in waiters:
+            if waiter.done():  # its client has gone
+                continue
+            if error is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(error)
+        self._observe(seconds, rows)
+        self._launch()
+
+    def _work(self) -> None:
+        adopt_orphans(self._segment.folder)
+        while True:
+            try:
+                group = self._groups.get(timeout=_IDLE_S)
+            except queue.Empty:
+                self._segment.hand_over_if_due()
+                continue
+            if group is None:
+                break
+            self._commit(group)
+        self._segment.hand_over()
+
+    def _commit(self, group: _Group) -> None:
+        start, error = time.perf_counter(), None
+        try:
+            self._segment.append(b"".join(group[0]))
+        except LogUnavailable as found:
+            error = found
+        except Exception as found:  # a writer that dies would leave every client waiting
+            error = LogUnavailable(f"the prediction log failed ({type(found).__name__}); see the service's log")
+        with contextlib.suppress(RuntimeError):  # the loop has ended, nobody waits
+            self._loop.call_soon_threadsafe(self._landed, group, error, time.perf_counter() - start)
+        self._segment.hand_over_if_due()

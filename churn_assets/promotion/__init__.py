@@ -1,0 +1,1 @@
+"""Which model answers: registration, the gate, the ledger and the champion pointer."""

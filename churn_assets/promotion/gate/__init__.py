@@ -1,0 +1,1 @@
+"""Champion against challenger: evidence, comparison, guard checks, verdict."""

@@ -1,0 +1,1 @@
+"""Decisions, requests, challengers and moves of a home in one SQLite file."""

@@ -1,1 +1,0 @@
-"""Runs and models in MLflow: the only package that imports it."""

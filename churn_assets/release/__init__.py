@@ -1,1 +1,0 @@
-"""Which model answers: the champion pointer and what may move it."""

@@ -1,0 +1,1 @@
+"""What a person reads of a table and of a model: pages and Markdown."""

@@ -1,0 +1,1 @@
+"""The model report: metrics, curves, drivers, ladder and limits of one model."""

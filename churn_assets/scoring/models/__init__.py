@@ -1,0 +1,1 @@
+"""The models as files without pickle, and how each computes its log-odds."""

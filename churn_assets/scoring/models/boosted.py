@@ -1,0 +1,141 @@
+"""Gradient-boosted trees that XGBoost trained: many rows by its C library, a few by leaf masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from churn_assets.errors import BundleCorrupt
+from churn_assets.scoring.models.files import read_settings, write_settings
+from churn_assets.scoring.models.xgboost_c import Booster
+from churn_assets.scoring.online.tree_masks import LeafMasks, build_leaf_masks
+
+Array = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float32]
+
+# Up to here leaf masks are faster than the C library's fixed cost a call; see benchmarks/README.md.
+FEW_ROWS = 6
+_PROBE_ROWS, _PROBE_TOLERANCE = 64, 1e-9
+_CHUNK = 65_536  # rows expanded at a time when categories have their own columns
+
+
+class BoostedModel:
+    """The mean log-odds of one or more boosters.
+
+    `boosters` are models as `Booster.save_raw("ubj")` gives them; `iterations` says how many rounds of
+    each are used (0: all; best_iteration + 1 after early stopping). `columns` says what the boosters
+    were trained on, when that is not the feature matrix itself: a pair (feature index, -1) is the
+    feature, (feature index, code) is 1.0 where the category has that code, else 0.0 (missing too).
+    """
+
+    kind: ClassVar[str] = "boosted"
+
+    def __init__(
+        self,
+        boosters: Sequence[bytes],
+        iterations: Sequence[int] | None = None,
+        columns: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
+        rounds = list(iterations) if iterations is not None else [0] * len(boosters)
+        if not boosters or len(rounds) != len(boosters):
+            raise ValueError(f"{len(boosters)} boosters and {len(rounds)} iterations, expected as many, one at least")
+        self.boosters = tuple(Booster(bytes(raw), n) for raw, n in zip(boosters, rounds, strict=True))
+        self.columns = tuple((int(i), int(code)) for i, code in columns) if columns is not None else None
+
+    @cached_property
+    def leaf_masks(self) -> LeafMasks | None:
+        """The boosters as leaf masks, or None if their trees are too large or unusual for that.
+
+        They are used only if they give the C library's margins on rows made of their own thresholds,
+        so that a later XGBoost may read its model format as it likes.
+        """
+        try:
+            masks = build_leaf_masks(self.boosters, self.columns)
+        except (KeyError, TypeError, ValueError, IndexError):  # a model format this package does not know
+            return None
+        if masks is None:
+            return None
+        probe = masks.probe_rows(_PROBE_ROWS)
+        same = np.abs(masks.margin(probe) - self._many(probe)) <= _PROBE_TOLERANCE
+        return masks if same.all() else None
+
+    @cached_property
+    def cost(self) -> float:
+        """Operations a row: about four for each node on the way from root to leaf."""
+        masks = self.leaf_masks
+        if masks is not None:
+            return masks.path_length * 4.0
+        return float(sum(len(booster.raw) for booster in self.boosters)) / 8.0
+
+    def margin(self, matrix: Matrix) -> Array:
+        """Log-odds (n,) of feature rows (n, k)."""
+        if 0 < len(matrix) <= FEW_ROWS and (masks := self.leaf_masks) is not None:
+            return masks.margin(matrix)
+        return self._many(matrix)
+
+    def contributions(self, matrix: Matrix) -> tuple[Array, float]:
+        """Shapley values (n, k) of feature rows (n, k) and the base value; exact, to float32.
+
+        A category with columns of its own has the sum of theirs: to be one choice is not to be the others.
+        """
+        inputs = np.ascontiguousarray(matrix, dtype=np.float32) if self.columns is None else self._expand(matrix)
+        each = np.array([booster.contributions(inputs) for booster in self.boosters], dtype=np.float64)
+        found: Array = each.mean(axis=0)
+        base = float(found[0, -1]) if len(found) else 0.0
+        if self.columns is None:
+            return found[:, :-1], base
+        out = np.zeros(matrix.shape)
+        for j, (source, _) in enumerate(self.columns):
+            out[:, source] += found[:, j]
+        return out, base
+
+    def _many(self, matrix: Matrix) -> Array:
+        if self.columns is None:
+            return self._margin(np.ascontiguousarray(matrix, dtype=np.float32))
+        chunks = [self._margin(self._expand(matrix[i : i + _CHUNK])) for i in range(0, len(matrix), _CHUNK)]
+        return np.concatenate(chunks) if chunks else np.empty(0)
+
+    def _margin(self, matrix: Matrix) -> Array:
+        out = self.boosters[0].margin(matrix).astype(np.float64)
+        for booster in self.boosters[1:]:
+            out += booster.margin(matrix)
+        out /= len(self.boosters)
+        return out
+
+    def _expand(self, matrix: Matrix) -> Matrix:
+        assert self.columns is not None
+        out = np.empty((len(matrix), len(self.columns)), dtype=np.float32)
+        for j, (source, code) in enumerate(self.columns):
+            out[:, j] = matrix[:, source] if code < 0 else matrix[:, source] == code
+        return out
+
+    def save(self, directory: Path) -> None:
+        """Write `model.json`, and `model.ubj` (further boosters: `model_1.ubj` and on)."""
+        settings = {
+            "iterations": [booster.iterations for booster in self.boosters],
+            "columns": None if self.columns is None else [list(pair) for pair in self.columns],
+        }
+        write_settings(directory, self.kind, settings)
+        for i, booster in enumerate(self.boosters):
+            _file(directory, i).write_bytes(booster.raw)
+
+    @classmethod
+    def load(cls, directory: Path) -> BoostedModel:
+        """Read what `save` wrote; BundleCorrupt if XGBoost cannot."""
+        settings = read_settings(directory)
+        iterations = settings["iterations"]
+        files = [_file(directory, i) for i in range(len(iterations))]
+        try:
+            raws = [file.read_bytes() for file in files]
+        except OSError as error:
+            raise BundleCorrupt(f"{error.filename}: cannot be read ({error}); make the bundle again") from error
+        return cls(raws, iterations, settings["columns"])
+
+
+def _file(directory: Path, index: int) -> Path:
+    return directory / ("model.ubj" if index == 0 else f"model_{index}.ubj")

@@ -1,0 +1,1 @@
+"""The single-row path of the service."""

@@ -1,0 +1,1 @@
+"""How a home keeps its files: atomic writes, locks, databases, sealed folders."""

@@ -1,0 +1,1 @@
+"""Generated customers: the process, scenarios of drift, faults and planted leaks."""

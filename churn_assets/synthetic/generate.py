@@ -1,0 +1,275 @@
+"""Generated customers for any contract: a causal churn process, seeded, never mistaken for real ones.
+
+How a customer comes about, in this order:
+
+1. Latent traits: engagement, price sensitivity (standard normal) and tenure (days since joining).
+2. Things chosen at the start: categories and booleans. Booleans follow engagement a little.
+3. The yearly hazard of leaving, log h = base - 1.0 engagement + 0.6 price + effects of the choices;
+   a customer has churned by now with probability 1 - exp(-h x years since joining, at most
+   EXPOSED_YEARS). `base` is set so that BASE_RATE of all customers churn.
+4. The day of leaving, if so: exponential, cut off at today.
+5. Behaviour: each number has a quantile function (`marginals`) read at a mix of the traits and noise.
+   Counts that stop at churn are cut to the share of the tenure lived, for STOPPED_SHARE of those who
+   left (the mailing list forgets some). Dates follow one another in the order the contract's rules
+   ask for and end at today, or at the day of leaving.
+
+Churn is caused by traits, some of which no column shows, so that no model can be perfect. Rows are
+checked against the contract as real ones are; a row that breaks it is drawn again.
+"""
+
+from __future__ import annotations
+
+import ast
+import datetime as dt
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from churn_assets.contract.expressions import parse_rules
+from churn_assets.contract.model import Column, Contract, Kind, Role
+from churn_assets.data.validation.checks import any_of, check_cells, check_rules
+from churn_assets.errors import DataError
+from churn_assets.features.compile import as_of_days
+from churn_assets.synthetic import marginals
+
+Array = npt.NDArray[np.float64]
+
+AS_OF = dt.date(2024, 12, 31)
+BASE_RATE = 0.20
+EXPOSED_YEARS = 2.0
+STOPPED_SHARE = 0.8
+NULL_SHARE = 0.01
+
+_CHUNK_ROWS = 65_536  # rows drawn together; a batch of any size is cut from the same chunks
+_PILOT_ROWS = 8_192
+_ATTEMPTS = 20
+
+
+@dataclass(frozen=True)
+class _Traits:
+    """Latent state of a chunk of customers, shape (rows,) each; `lived_share` is 1 for who stayed."""
+
+    engagement: Array
+    price: Array
+    tenure: Array  # standard normal
+    tenure_days: Array
+    hazard: Array  # log, without its base
+    churned: npt.NDArray[np.bool_]
+    lived_share: Array
+
+
+def generate(contract: Contract, rows: int, seed: int, as_of: dt.date | None = None) -> pa.Table:
+    """A raw table of `rows` customers that keep the contract, label included, typed like Parquet.
+
+    The same arguments give the same table. `as_of` is the day no date lies after; by default the
+    contract's if it is fixed, else AS_OF. Raises DataError if the contract's rules leave no room.
+    """
+    batches = list(generate_batches(contract, rows, seed, as_of))
+    return pa.Table.from_batches(batches)
+
+
+def generate_batches(
+    contract: Contract, rows: int, seed: int, as_of: dt.date | None = None, batch_rows: int = _CHUNK_ROWS
+) -> Iterator[pa.RecordBatch]:
+    """`generate` as a stream of at most `batch_rows` rows a batch; memory is one chunk."""
+    today = snapshot_of(contract, as_of)
+    base = _base(contract, today)
+    for chunk, start in enumerate(range(0, max(rows, 1), _CHUNK_ROWS)):
+        table = _valid_chunk(contract, min(_CHUNK_ROWS, rows - start), today, base, (seed, chunk))
+        table = _with_keys(contract, table, start)
+        yield from table.to_batches(batch_rows)
+
+
+def snapshot_of(contract: Contract, as_of: dt.date | None = None) -> dt.date:
+    """The day no date of the generated customers lies after: `as_of`, the contract's, or AS_OF."""
+    if as_of is not None:
+        return as_of
+    rule = contract.time.as_of
+    fixed = dt.date.fromisoformat(rule) if rule != "latest" and rule not in contract.by_name else AS_OF
+    highs = [dt.date.fromisoformat(str(c.high)) for c in contract.date_columns if c.high is not None]
+    return min([fixed, *highs])
+
+
+def _base(contract: Contract, today: dt.date) -> float:
+    """The base log hazard at which BASE_RATE of a pilot population churns, by bisection."""
+    pilot = _draw_traits(contract, _PILOT_ROWS, today, 0.0, np.random.default_rng(20_241_231), {})
+    years = np.minimum(pilot.tenure_days / 365.25, EXPOSED_YEARS)
+    low, high = -20.0, 20.0
+    for _ in range(60):
+        middle = (low + high) / 2.0
+        rate = float(np.mean(-np.expm1(-np.exp(middle + pilot.hazard) * years)))
+        low, high = (middle, high) if rate < BASE_RATE else (low, middle)
+    return low
+
+
+def _valid_chunk(contract: Contract, rows: int, today: dt.date, base: float, seed: tuple[int, int]) -> pa.Table:
+    table = _draw(contract, rows, today, base, np.random.default_rng(seed))
+    for attempt in range(1, _ATTEMPTS + 1):
+        typed, findings = check_cells(contract, table)
+        findings = [f for f in findings if f.column != contract.key.name]
+        findings += check_rules(contract, typed, as_of_days(today))
+        broken = any_of(findings, rows)
+        if not broken.any():
+            return table
+        fresh = _draw(contract, rows, today, base, np.random.default_rng((*seed, attempt)))
+        if attempt == _ATTEMPTS and not broken.all():
+            # What cannot be drawn is rare by then: those rows repeat others, under their own ids.
+            whole = np.flatnonzero(~broken)
+            take = np.where(broken, whole[np.arange(rows) % len(whole)], np.arange(rows))
+            return table.take(pa.array(take))
+        table = _where(broken, fresh, table)
+    told = findings[0].told(int(np.argmax(findings[0].mask)))
+    raise DataError(f"no customer can be generated that keeps contract '{contract.name}' ({told}); loosen that rule")
+
+
+def _where(mask: npt.NDArray[np.bool_], one: pa.Table, two: pa.Table) -> pa.Table:
+    chosen = pa.array(mask)
+    columns = {
+        name: pc.if_else(chosen, one.column(name).combine_chunks(), two.column(name).combine_chunks())
+        for name in two.column_names
+    }
+    return pa.table(columns)
+
+
+def _draw(contract: Contract, rows: int, today: dt.date, base: float, rng: np.random.Generator) -> pa.Table:
+    chosen: dict[str, Array] = {}
+    traits = _draw_traits(contract, rows, today, base, rng, chosen)
+    dates = _draw_dates(contract, traits, today, rng)
+    columns: dict[str, pa.Array] = {}
+    for column in contract.columns:
+        if column.role is Role.IGNORE:
+            continue
+        if column.role is Role.LABEL:
+            words = pa.array([contract.label.kept_when, contract.label.churned_when])
+            cells = words.take(pa.array(traits.churned.astype(np.int8)))
+        elif column.kind in (Kind.NUMBER, Kind.INTEGER):
+            cells = _number_cells(contract, column, traits, rng)
+        elif column.kind is Kind.DATE:
+            cells = pa.array(dates[column.name].astype("datetime64[D]"))
+        elif column.kind in (Kind.CATEGORY, Kind.BOOLEAN):
+            spellings = column.choices or (column.false[0], column.true[0])
+            cells = pa.array(spellings).take(pa.array(chosen[column.name].astype(np.int64)))
+        else:
+            cells = _named_cells(f"{column.name}-", np.arange(rows))
+        columns[column.name] = _some_null(column, cells, rng)
+    return pa.table(columns)
+
+
+def _draw_traits(
+    contract: Contract, rows: int, today: dt.date, base: float, rng: np.random.Generator, chosen: dict[str, Array]
+) -> _Traits:
+    """Steps 1 to 4; what was chosen at the start is put into `chosen` as codes."""
+    engagement, price, tenure = rng.standard_normal((3, rows))
+    days = np.floor(_quantile(marginals.tenure_days(contract), tenure))
+    lows = [as_of_days(str(c.low)) for c in contract.date_columns if c.low is not None]
+    if lows:
+        days = np.minimum(days, max(as_of_days(today) - max(lows), 0.0))
+    hazard = -1.0 * engagement + 0.6 * price
+    for column in contract.kept_columns:
+        if column.kind is Kind.CATEGORY:
+            shares = np.cumsum(marginals.choice_shares(contract, column))
+            codes = np.minimum(np.searchsorted(shares, rng.random(rows), side="right"), len(shares) - 1)
+            effects = np.array([marginals.effect_on_hazard(column, choice) for choice in column.choices])
+        elif column.kind is Kind.BOOLEAN:
+            mixed = 0.3 * engagement + 0.954 * rng.standard_normal(rows)
+            codes = (_uniform(mixed) > 1.0 - marginals.true_share(contract, column)).astype(np.int64)
+            effects = np.array([0.0, marginals.effect_on_hazard(column, "true")])
+        else:
+            continue
+        chosen[column.name] = codes
+        hazard = hazard + effects[codes]
+    years = np.minimum(days / 365.25, EXPOSED_YEARS)
+    reached = np.exp(np.clip(base + hazard, -30.0, 30.0)) * years
+    chance = -np.expm1(-reached)
+    churned = rng.random(rows) < chance
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gone = -np.log1p(-rng.random(rows) * chance) / reached
+    lived = np.where(churned, np.clip(np.nan_to_num(gone, nan=1.0), 0.0, 1.0), 1.0)
+    return _Traits(engagement, price, tenure, days, hazard, churned, lived)
+
+
+def _number_cells(contract: Contract, column: Column, traits: _Traits, rng: np.random.Generator) -> pa.Array:
+    hint = marginals.marginal(contract, column)
+    loadings = np.array([hint.engagement, hint.tenure, hint.price])
+    noise = np.sqrt(max(0.0, 1.0 - float(loadings @ loadings)))
+    rows = len(traits.churned)
+    mixed = loadings @ np.vstack([traits.engagement, traits.tenure, traits.price]) + noise * rng.standard_normal(rows)
+    values = _quantile(hint.quantiles, mixed)
+    if hint.stops_at_churn:
+        stopped = rng.random(rows) < STOPPED_SHARE
+        values = np.where(stopped, values * traits.lived_share, values)
+    whole = column.kind is Kind.INTEGER
+    values = np.floor(values) if whole else np.round(values, hint.decimals)
+    if column.low is not None:
+        values = np.maximum(values, np.ceil(float(column.low)) if whole else float(column.low))
+    if column.high is not None:
+        values = np.minimum(values, np.floor(float(column.high)) if whole else float(column.high))
+    return pa.array(values).cast(pa.int64()) if whole else pa.array(values)
+
+
+def _draw_dates(contract: Contract, traits: _Traits, today: dt.date, rng: np.random.Generator) -> dict[str, Array]:
+    """The first date is the day of joining; each further one lies between the one before and the end."""
+    end = as_of_days(today)
+    joined = end - traits.tenure_days
+    gone = joined + np.floor(traits.lived_share * traits.tenure_days)
+    found: dict[str, Array] = {}
+    before = joined
+    names = [name for name in _date_order(contract) if name != contract.time.as_of]
+    for place, name in enumerate(names):
+        if place > 0:
+            rows = len(before)
+            # Half follow on the same day; the engaged come closer to the end.
+            near = rng.random(rows) ** np.exp(-0.5 * traits.engagement)
+            before = before + np.floor((gone - before) * np.where(rng.random(rows) < 0.5, 0.0, near))
+        found[name] = before
+    if contract.time.as_of in contract.by_name:
+        found[contract.time.as_of] = np.full(len(joined), end)
+    return found
+
+
+def _date_order(contract: Contract) -> list[str]:
+    """Date columns, each after those that a rule `a <= b` puts before it, else in the contract's order."""
+    names = [column.name for column in contract.date_columns]
+    earlier: dict[str, set[str]] = {name: set() for name in names}
+    for rule in parse_rules(contract):
+        match rule.tree:
+            case ast.Compare(left=ast.Name(id=one), ops=[op], comparators=[ast.Name(id=two)]):
+                if one in earlier and two in earlier and isinstance(op, ast.Lt | ast.LtE | ast.Gt | ast.GtE):
+                    first, second = (one, two) if isinstance(op, ast.Lt | ast.LtE) else (two, one)
+                    earlier[second].add(first)
+    ordered: list[str] = []
+    while len(ordered) < len(names):
+        left = [name for name in names if name not in ordered]
+        ordered.append(next((name for name in left if earlier[name] <= set(ordered)), left[0]))
+    return ordered
+
+
+def _with_keys(contract: Contract, table: pa.Table, start: int) -> pa.Table:
+    keys = _named_cells("C", np.arange(start, start + table.num_rows))
+    return table.set_column(table.column_names.index(contract.key.name), contract.key.name, keys)
+
+
+def _named_cells(prefix: str, numbers: npt.NDArray[np.int64]) -> pa.Array:
+    digits = pc.utf8_lpad(pa.array(numbers).cast(pa.string()), 8, "0")
+    return pc.binary_join_element_wise(pa.scalar(prefix), digits, "")
+
+
+def _some_null(column: Column, cells: pa.Array, rng: np.random.Generator) -> pa.Array:
+    if not column.nullable or column.role in (Role.KEY, Role.LABEL):
+        return cells
+    gone = pa.array(rng.random(len(cells)) < NULL_SHARE)
+    return pc.if_else(gone, pa.scalar(None, cells.type), cells)
+
+
+def _uniform(normal: Array) -> Array:
+    """The normal distribution function, to .01, by a logistic one: no library for one curve."""
+    return 1.0 / (1.0 + np.exp(-1.702 * normal))
+
+
+def _quantile(values: tuple[float, ...], normal: Array) -> Array:
+    """Values read off a quantile function at the place of standard normal draws."""
+    return np.interp(_uniform(normal), np.linspace(0.0, 1.0, len(values)), values)

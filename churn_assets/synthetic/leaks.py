@@ -1,0 +1,181 @@
+"""Leaks planted into a customer table on purpose, with the contract that admits them: what an audit must find.
+
+A leak is a column that knows the outcome because it was written after it. Each kind is drawn from the
+label, so that the column alone separates churned from kept customers with the ROC AUC asked for
+(`strength`), in expectation:
+
+- post_outcome_count   contacts in a window: Poisson background for all, further ones after the outcome
+- label_echo           a score that is the label plus normal noise
+- target_encoded_id    the churn rate of a small group without meaning, the row's own label included
+- late_back_fill       a value that is filled in for few of those who stay and for most of those who left
+- late_update          days since the record was last touched: short where the outcome has touched it
+- disguised_echo       a label echo of which half the variance is a column that was there before; no audit
+                       of one snapshot can tell it from a good predictor, and the benchmark says how many slip by
+
+See Kaufman, Rosset & Perlich, "Leakage in Data Mining" (KDD 2011), for where each is met.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from churn_assets.contract.load import canonical_text, parse_contract
+from churn_assets.contract.model import Contract, Kind
+from churn_assets.data.validation.parse import as_text
+from churn_assets.errors import DataError
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+BACKGROUND = 0.5  # contacts a customer has anyway
+FILLED_EARLY = 0.05  # share of kept customers whose late field is filled all the same
+KEPT_UPDATE_DAYS = 180.0
+
+
+@dataclass(frozen=True)
+class Leak:
+    """One planted column: its kind, name, and the ROC AUC it was made for (0.5 to 1)."""
+
+    kind: str
+    column: str
+    strength: float
+
+
+def plant_leak(
+    contract: Contract, table: pa.Table, kind: str, strength: float, seed: int
+) -> tuple[pa.Table, Contract, Leak]:
+    """`table` with one column more, the contract that describes it, and what was planted.
+
+    `table` is raw or typed and has the label column. The new column is of role feature, without
+    `suspect` or `attested`. Raises DataError for an unknown kind, a strength outside 0.55..0.95, or a
+    table without both classes.
+    """
+    if kind not in KINDS:
+        raise DataError(f"no kind of leak '{kind}'; there are: {', '.join(KINDS)}")
+    if not 0.55 <= strength <= 0.95:
+        raise DataError(f"a leak of strength {strength:g} cannot be planted; expected a ROC AUC from 0.55 to 0.95")
+    words = np.asarray(as_text(table.column(contract.label.column)).to_pylist(), dtype=object)
+    churned = words == contract.label.churned_when
+    if churned.all() or not churned.any():
+        raise DataError(f"column '{contract.label.column}' has one class only; a leak needs churned and kept customers")
+    maker = KINDS[kind]
+    name = _free(contract, maker.column)
+    rng = np.random.default_rng((seed, list(KINDS).index(kind)))
+    if kind == "disguised_echo":
+        values = _disguised(contract, table, churned, strength, rng)
+    else:
+        values = maker.draw(churned, strength, rng)
+    cells = pa.array(values, mask=np.isnan(values))
+    if maker.whole:
+        cells = cells.cast(pa.int64())
+    planted = parse_contract(contract.text + _toml(name, maker), contract.where, contract.path)
+    return table.append_column(name, cells), planted, Leak(kind, name, strength)
+
+
+def _post_outcome_count(churned: Flags, strength: float, rng: np.random.Generator) -> Floats:
+    later = _solve(_count_auc, strength, 0.0, 40.0)
+    return rng.poisson(BACKGROUND + later * churned).astype(np.float64)
+
+
+def _label_echo(churned: Flags, strength: float, rng: np.random.Generator) -> Floats:
+    # Two unit normals a distance d apart have ROC AUC Phi(d / sqrt 2).
+    apart = math.sqrt(2.0) * NormalDist().inv_cdf(strength)
+    return np.asarray(apart * churned + rng.standard_normal(len(churned)), dtype=np.float64)
+
+
+def _target_encoded_id(churned: Flags, strength: float, rng: np.random.Generator) -> Floats:
+    rate = float(churned.mean())
+    size = min(range(2, 80), key=lambda k: abs(_group_auc(k, rate) - strength))
+    group = rng.permutation(len(churned)) // size
+    rates: Floats = np.bincount(group, churned) / np.bincount(group)
+    return rates[group]
+
+
+def _late_back_fill(churned: Flags, strength: float, rng: np.random.Generator) -> Floats:
+    filled = FILLED_EARLY + churned * min(2.0 * (strength - 0.5), 1.0 - FILLED_EARLY)
+    early = np.round(rng.normal(50.0, 10.0, len(churned)), 2)
+    return np.asarray(np.where(rng.random(len(churned)) < filled, early, np.nan), dtype=np.float64)
+
+
+def _late_update(churned: Flags, strength: float, rng: np.random.Generator) -> Floats:
+    # P(one exponential is longer than another) is its mean over the sum of both.
+    mean = np.where(churned, KEPT_UPDATE_DAYS * (1.0 - strength) / strength, KEPT_UPDATE_DAYS)
+    return np.floor(rng.exponential(mean))
+
+
+def _disguised(
+    contract: Contract, table: pa.Table, churned: Flags, strength: float, rng: np.random.Generator
+) -> Floats:
+    numbers = [c.name for c in contract.feature_columns if c.kind in (Kind.NUMBER, Kind.INTEGER)]
+    if not numbers:
+        raise DataError("a disguised echo needs a number to hide behind; this contract has none")
+    worn = np.asarray(table.column(numbers[0]).cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
+    ranked = np.argsort(np.argsort(np.nan_to_num(worn))) / len(worn)
+    disguise: Floats = (ranked - ranked.mean()) / ranked.std()
+    return _label_echo(churned, strength, rng) + disguise
+
+
+@dataclass(frozen=True)
+class _Maker:
+    column: str
+    whole: bool
+    nullable: bool
+    doc: str
+    draw: Callable[[Flags, float, np.random.Generator], Floats]
+
+
+KINDS: Mapping[str, _Maker] = {
+    "post_outcome_count": _Maker("service_contacts", True, False, "Contacts with service.", _post_outcome_count),
+    "label_echo": _Maker("value_index", False, False, "An index of customer value.", _label_echo),
+    "target_encoded_id": _Maker("segment_rate", False, False, "A rate of the customer's segment.", _target_encoded_id),
+    "late_back_fill": _Maker("interview_score", False, True, "Score of an interview.", _late_back_fill),
+    "late_update": _Maker("days_since_update", True, False, "Days since the record was touched.", _late_update),
+    "disguised_echo": _Maker("loyalty_index", False, False, "An index of loyalty.", _label_echo),
+}
+# What a single snapshot can show; `disguised_echo` is there to say what it cannot.
+FINDABLE = tuple(kind for kind in KINDS if kind != "disguised_echo")
+
+
+def _free(contract: Contract, wanted: str) -> str:
+    taken = {*contract.by_name, *(feature.name for feature in contract.features)}
+    return next(name for name in (wanted, *(f"{wanted}_{n}" for n in range(2, 1000))) if name not in taken)
+
+
+def _toml(name: str, maker: _Maker) -> str:
+    kind = Kind.INTEGER if maker.whole else Kind.NUMBER
+    nullable = canonical_text(maker.nullable)
+    return f'\n[[columns]]\nname = "{name}"\nkind = "{kind}"\nnullable = {nullable}\ndoc = "{maker.doc}"\n'
+
+
+def _solve(auc: Callable[[float], float], strength: float, low: float, high: float) -> float:
+    for _ in range(50):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if auc(middle) < strength else (low, middle)
+    return low
+
+
+def _count_auc(later: float) -> float:
+    return _auc(_poisson(BACKGROUND + later), _poisson(BACKGROUND))
+
+
+def _poisson(mean: float, terms: int = 120) -> Floats:
+    number = np.arange(terms)
+    return np.asarray(np.exp(number * math.log(mean) - mean - np.array([math.lgamma(n + 1.0) for n in number])))
+
+
+def _group_auc(size: int, rate: float) -> float:
+    others = np.array([math.comb(size - 1, n) * rate**n * (1 - rate) ** (size - 1 - n) for n in range(size)])
+    return _auc(np.append(0.0, others), np.append(others, 0.0))
+
+
+def _auc(one: Floats, two: Floats) -> float:
+    """ROC AUC of two distributions over 0, 1, 2, ...: P(one is larger) + P(equal) / 2."""
+    below = np.cumsum(two) - two
+    return float(np.sum(one * (below + two / 2.0)))

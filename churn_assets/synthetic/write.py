@@ -1,0 +1,198 @@
+"""Generated customers, written to a file as they are drawn: memory is one chunk, whatever the number of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+
+from churn_assets.contract.model import Contract
+from churn_assets.errors import ScenarioError
+from churn_assets.synthetic.generate import generate_batches, snapshot_of
+from churn_assets.synthetic.leaks import plant_leak
+from churn_assets.synthetic.scenario import Scenario, play
+from churn_assets.synthetic.workbook import WorkbookWriter
+
+_SMALL_CHUNK = 1000
+SUFFIXES = (".parquet", ".csv", ".xlsx")
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written: rows of the customer table (repeated ones too), and the files."""
+
+    rows: int
+    files: tuple[Path, ...]
+
+
+def write_customers(
+    contract: Contract,
+    rows: int,
+    seed: int,
+    path: Path,
+    scenario: Scenario | None = None,
+    *,
+    truth: Path | None = None,
+    labels: Path | None = None,
+    leaks: Sequence[tuple[str, float]] = (),
+    tell: Callable[[int], None] | None = None,
+) -> Written:
+    """Generate `rows` customers of the contract into `path`; the same arguments give the same bytes.
+
+    `truth` takes both outcomes of each customer under an offer, `labels` the labels with the day they are
+    known; each is wanted exactly if the scenario has them. `leaks` are kinds and strengths of columns to
+    plant (`data.plant`); the contract that has them too goes beside `path`, as `.toml`. Files appear whole
+    or not at all. `tell` hears the rows drawn. Raises ScenarioError and DataError.
+    """
+    scenario = scenario or Scenario()
+    if rows < 1 or seed < 0:
+        raise ScenarioError(f"{rows} rows with seed {seed}: expected at least 1 row and a seed of at least 0")
+    _paired("--truth", truth, "an offer", scenario.offer is not None)
+    _paired("--labels", labels, "a label delay", scenario.label_delay_days is not None)
+    if leaks and scenario.label_delay_days is not None:
+        raise ScenarioError("a leak is drawn from the label, which a label delay leaves empty; give one of both")
+    beside = path.with_suffix(".toml") if leaks else None
+    if beside is not None and beside.exists():
+        raise ScenarioError(f"{beside} is there already, and the contract of the leaks would go there; move it")
+    today, planter = snapshot_of(contract), _Planter(contract, leaks, seed)
+    batches = generate_batches(contract, rows, seed, today)
+    written = drawn = 0
+    with _File(path, contract) as table, _File(truth, contract) as known, _File(labels, contract) as late:
+        for happened in play(contract, batches, rows, seed, today, scenario):
+            for customers in planter.feed(happened.customers):
+                table.write(customers)
+            known.write(happened.truth)
+            late.write(happened.labels)
+            written += happened.customers.num_rows
+            drawn += 65_536
+            if tell is not None:
+                tell(min(drawn, rows))
+        for customers in planter.rest():
+            table.write(customers)
+    if beside is not None:
+        beside.write_text(planter.described.text, encoding="utf-8")
+    return Written(written, tuple(p for p in (path, truth, labels, beside) if p is not None))
+
+
+class _Planter:
+    """Plants leaks chunk by chunk: they are drawn row by row, or in groups of a few, so nothing is lost.
+
+    A chunk is held until the next one is known, because a last chunk of a few rows may have one class only.
+    """
+
+    def __init__(self, contract: Contract, leaks: Sequence[tuple[str, float]], seed: int) -> None:
+        self.contract = self.described = contract
+        self.leaks = leaks
+        self.seed = seed
+        self.chunks = 0
+        self.held: pa.Table | None = None
+
+    def feed(self, table: pa.Table) -> list[pa.Table]:
+        """The tables that are ready to be written now that `table` has come."""
+        if not self.leaks:
+            return [table]
+        before, self.held = self.held, table
+        if before is None:
+            return []
+        if table.num_rows < _SMALL_CHUNK:
+            self.held = pa.concat_tables([before, table])
+            return []
+        return [self._planted(before)]
+
+    def rest(self) -> list[pa.Table]:
+        """The last table, if one is held."""
+        return [] if self.held is None else [self._planted(self.held)]
+
+    def _planted(self, table: pa.Table) -> pa.Table:
+        described = self.contract
+        for number, (kind, strength) in enumerate(self.leaks):
+            state = np.random.SeedSequence((self.seed, self.chunks, number)).generate_state(1)
+            table, described, _ = plant_leak(described, table, kind, strength, int(state[0]))
+        self.chunks += 1
+        self.described = described
+        return table
+
+
+def _paired(option: str, path: Path | None, what: str, is_on: bool) -> None:
+    if (path is not None) != is_on:
+        found = f"{option} is given without {what}" if path else f"{what} needs a file for what only it knows"
+        raise ScenarioError(f"{found}; give both or neither ({option} FILE)")
+
+
+class _Sink(Protocol):
+    def write(self, table: pa.Table) -> None:
+        """Append rows."""
+
+    def close(self) -> None:
+        """Finish the file."""
+
+
+class _File:
+    """One output, opened at its first rows, put in place when all went well; without a path it takes nothing."""
+
+    def __init__(self, path: Path | None, contract: Contract) -> None:
+        self.path = path
+        self.contract = contract
+        self.sink: _Sink | None = None
+        if path is not None and path.suffix.lower() not in SUFFIXES:
+            raise ScenarioError(f"{path.name} ends in '{path.suffix}', expected one of: {', '.join(SUFFIXES)}")
+
+    def __enter__(self) -> _File:
+        return self
+
+    def write(self, table: pa.Table | None) -> None:
+        """Append rows, if there is a file for them."""
+        if self.path is None or table is None:
+            return
+        if self.path.suffix.lower() != ".parquet" and "decimal_comma" in self.contract.source.repairs:
+            table = _with_commas(table)
+        if self.sink is None:
+            self.sink = self._open(table.schema)
+        self.sink.write(table)
+
+    def _open(self, schema: pa.Schema) -> _Sink:
+        import pyarrow.parquet as pq
+
+        assert self.path is not None
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        suffix = self.path.suffix.lower()
+        if suffix == ".parquet":
+            sink: _Sink = pq.ParquetWriter(self._scratch, schema, compression="zstd")
+        elif suffix == ".csv":
+            options = pa_csv.WriteOptions(delimiter=self.contract.source.delimiter or ",")
+            sink = pa_csv.CSVWriter(self._scratch, schema, write_options=options)
+        else:
+            sink = WorkbookWriter(self._scratch, schema)
+        return sink
+
+    @property
+    def _scratch(self) -> Path:
+        assert self.path is not None
+        return self.path.with_name(f"{self.path.name}.part")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.path is None or self.sink is None:
+            return
+        self.sink.close()
+        if kind is None:
+            self._scratch.replace(self.path)
+        else:
+            self._scratch.unlink(missing_ok=True)
+
+
+def _with_commas(table: pa.Table) -> pa.Table:
+    """Fractions as texts with a decimal comma, as the contract reads them."""
+    for index, name in enumerate(table.column_names):
+        if pa.types.is_floating(table.schema.field(index).type):
+            text = pc.replace_substring(table.column(index).cast(pa.string()), ".", ",")
+            table = table.set_column(index, name, text)
+    return table

@@ -1,0 +1,171 @@
+"""How much a figure depends on which customers were drawn: stratified, grouped cross-validation.
+
+Folds are drawn among the training and validation rows of the random split; its test rows are never read.
+A fold's statistics, model and early stopping come from the other folds alone: an eighth of their customers
+stops the learning. The deviation over folds says how far figures scatter; it is no standard error, for the
+folds share training rows (Bengio & Grandvalet, "No unbiased estimator of the variance of k-fold
+cross-validation", JMLR 2004).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from churn_assets.contract.model import Contract
+from churn_assets.errors import TrainingError
+from churn_assets.evaluation.metrics import ece, log_loss, pr_auc, roc_auc
+from churn_assets.features.compile import FeatureSpec, Matrix, compile_features
+from churn_assets.features.encode import Columns, encode_table
+from churn_assets.scoring.calibration import sigmoid
+from churn_assets.training.candidate import Recipe, recipe_of
+from churn_assets.training.feature_table import as_of_of, at_rows
+from churn_assets.training.split import read_split
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Index = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+FOLDS = 5
+STOPPING_SHARE = 0.125
+METRICS = ("pr_auc", "roc_auc", "log_loss", "ece")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Row numbers: learnt from, stopped by, and scored."""
+
+    learn: Index
+    stop: Index
+    held_out: Index
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """Figures a fold for each model: `scores[model][metric]` is (folds,). `cpu_s` is what it cost."""
+
+    scores: dict[str, dict[str, Floats]]
+    rows: int
+    cpu_s: float = field(compare=False, default=0.0)
+
+    def summary(self) -> list[dict[str, Any]]:
+        """A row a model: mean and deviation (n - 1) over folds of every metric."""
+        return [
+            {"model": name, **{f"{m}_{what}": f(values[m]) for m in METRICS for what, f in _STATISTICS.items()}}
+            for name, values in self.scores.items()
+        ]
+
+    def difference(self, one: str, two: str) -> tuple[float, float]:
+        """Mean and deviation over folds of PR-AUC of `one` less that of `two`, on the same folds."""
+        gaps = self.scores[one]["pr_auc"] - self.scores[two]["pr_auc"]
+        return float(gaps.mean()), float(gaps.std(ddof=1))
+
+    def to_json(self) -> dict[str, Any]:
+        """For the asset and the report; equal for equal inputs, so without the cost."""
+        folds = {name: {m: v.tolist() for m, v in values.items()} for name, values in self.scores.items()}
+        return {"rows": self.rows, "summary": self.summary(), "folds": folds}
+
+
+_STATISTICS: Mapping[str, Callable[[Floats], float]] = {
+    "mean": lambda values: float(values.mean()),
+    "deviation": lambda values: float(values.std(ddof=1)),
+}
+
+
+def cross_validate(
+    contract: Contract,
+    customers: pa.Table,
+    splits: pa.Table,
+    params: Mapping[str, Mapping[str, Any]],
+    blend: Sequence[str] = (),
+    folds: int = FOLDS,
+    seed: int = 42,
+) -> CrossValidation:
+    """Cross-validate the recipes named in `params`, each with its parameters, and the mean of those in `blend`.
+
+    Raises TrainingError for an unknown recipe or parameter, and when the classes do not fill the folds.
+    """
+    split = read_split(splits, "random")
+    assert split is not None  # only the split by time may be absent
+    rows = np.sort(np.concatenate([split.train, split.validation]))
+    churned = customers["churned"].to_numpy()
+    ids = np.asarray(customers[contract.key.name].to_pylist(), dtype=object).astype(str)
+    columns, as_of = encode_table(contract, customers), as_of_of(customers)
+    recipes = {name: recipe_of(name, given) for name, given in params.items()}
+    found: dict[str, list[dict[str, float]]] = {}
+    start = time.process_time()
+    for fold in make_folds(churned, ids, rows, folds, seed):
+        program = compile_features(contract).fit(_take(columns, fold.learn), at_rows(as_of, fold.learn))
+        matrix = program(columns, as_of)
+        margins = {name: fit_fold(*r, matrix, churned, program.specs, fold, seed) for name, r in recipes.items()}
+        if len(blend) > 1:
+            margins[" + ".join(blend)] = np.mean([margins[name] for name in blend], axis=0)
+        for name, margin in margins.items():
+            found.setdefault(name, []).append(figures(churned[fold.held_out], margin))
+    scores = {name: {m: np.array([row[m] for row in each]) for m in METRICS} for name, each in found.items()}
+    return CrossValidation(scores, len(rows), time.process_time() - start)
+
+
+def make_folds(
+    churned: npt.NDArray[Any], groups: npt.NDArray[Any], rows: Index, folds: int = FOLDS, seed: int = 42
+) -> list[Fold]:
+    """Folds of `rows`, stratified by label, with all rows of one group (customer) in one place.
+
+    Groups of each label are dealt out in turn after a shuffle, so that folds differ by one group at most.
+    Raises TrainingError if a class has fewer groups than there are folds.
+    """
+    _, first, member = np.unique(groups[rows], return_index=True, return_inverse=True)
+    label = np.asarray(churned)[rows][first]
+    rng = np.random.default_rng(seed)
+    fold_of, stops = np.empty(len(first), dtype=np.int64), np.zeros(len(first), dtype=bool)
+    for value in (0, 1):
+        shuffled = rng.permutation(np.flatnonzero(label == value))
+        if folds < 2 or len(shuffled) < 2 * folds:
+            words = "churned" if value else "kept"
+            raise TrainingError(
+                f"{len(shuffled)} {words} customers for {folds} folds, expected at least two a fold and two folds; "
+                "take fewer folds or bring more rows"
+            )
+        fold_of[shuffled] = np.arange(len(shuffled)) % folds
+        # A share of every fold serves to stop the others' learning when it is not held out itself.
+        turn = np.arange(len(shuffled)) // folds
+        stops[shuffled] = turn % round(1 / STOPPING_SHARE) == 0
+    of_row, stops_row = fold_of[member], stops[member]
+    return [
+        Fold(rows[(of_row != k) & ~stops_row], rows[(of_row != k) & stops_row], rows[of_row == k]) for k in range(folds)
+    ]
+
+
+def fit_fold(
+    recipe: Recipe,
+    params: Any,
+    matrix: Matrix,
+    churned: npt.NDArray[Any],
+    specs: tuple[FeatureSpec, ...],
+    fold: Fold,
+    seed: int,
+) -> Floats:
+    """Log-odds of the held-out rows, by a model that has not seen them."""
+    learn, stop = ((matrix[part], churned[part]) for part in (fold.learn, fold.stop))
+    return recipe.fit(learn, stop, specs, params, seed).margin(matrix[fold.held_out])
+
+
+def figures(churned: npt.NDArray[Any], margin: Floats) -> dict[str, float]:
+    """METRICS of uncalibrated log-odds."""
+    probability = sigmoid(margin)
+    return {
+        "pr_auc": pr_auc(churned, margin),
+        "roc_auc": roc_auc(churned, margin),
+        "log_loss": log_loss(churned, probability),
+        "ece": ece(churned, probability),
+    }
+
+
+def _take(columns: Columns, rows: Index) -> Columns:
+    return {name: values[rows] for name, values in columns.items()}

@@ -1,0 +1,112 @@
+"""From a choice to a bundle: the scorer, the card people read, the golden rows, the reference sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from churn_assets.contract.model import Contract
+from churn_assets.data.row_marks import without_marks
+from churn_assets.scoring.bundle import write_bundle
+from churn_assets.scoring.explain.reasons import background
+from churn_assets.scoring.scorer import Bands, Scorer, Thresholds, feature_ranges
+from churn_assets.training.candidate import Candidate
+from churn_assets.training.feature_table import as_of_of, at_rows
+from churn_assets.training.profit import profit_report
+from churn_assets.training.select import Choice
+from churn_assets.training.split import Split
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+GOLDEN_ROWS = 64
+REFERENCE_ROWS = 10_000
+
+
+def as_scorer(contract: Contract, choice: Choice) -> Scorer:
+    """The chosen model with everything it needs to score; it was fitted on the random split's training rows."""
+    view = choice.views["random"]
+    model, train = choice.contender.models["random"], view.matrix[view.split.train]
+    pays, best_f1 = choice.thresholds["profit"], choice.thresholds["f1"]
+    return Scorer(
+        contract=contract,
+        program=view.program,
+        model=model,
+        calibration=choice.calibration.calibration,
+        thresholds=Thresholds(choice.thresholds, contract.value.decide_by),
+        bands=Bands(min(pays, best_f1), max(pays, best_f1)),
+        ranges=feature_ranges(view.program.specs, train),
+        background=background(model, view.program.specs, train),
+    )
+
+
+def write_choice(
+    contract: Contract,
+    choice: Choice,
+    candidates: Sequence[Candidate],
+    customers: pa.Table,
+    root: Path,
+    provenance: Mapping[str, object],
+) -> Path:
+    """Write the bundle of `choice` under `root`; returns its directory. The same choice gives the same one."""
+    scorer = as_scorer(contract, choice)
+    split = choice.views["random"].split
+    shown = split.test[_spread(choice.test["random"][1], GOLDEN_ROWS)]
+    return write_bundle(
+        root,
+        scorer,
+        card=card(contract, choice, candidates, customers),
+        golden=customers.take(shown),
+        as_of=at_rows(as_of_of(customers), shown),
+        reference=_reference(scorer, customers, split, choice.seed),
+        provenance=provenance,
+    )
+
+
+def card(contract: Contract, choice: Choice, candidates: Sequence[Candidate], customers: pa.Table) -> dict[str, Any]:
+    """What people read about the model; the same for two equal trainings, so no times in it."""
+    metadata = customers.schema.metadata
+    return {
+        "title": contract.title,
+        "chosen": choice.name,
+        "reason": choice.reason,
+        "comparison": choice.comparison,
+        "metrics": choice.metrics,
+        "calibration": {
+            "kind": choice.calibration.calibration.kind,
+            "reason": choice.calibration.reason,
+            "tried": choice.calibration.tried,
+        },
+        "candidates": {c.name: {"params": c.params, "validation": c.metrics} for c in candidates},
+        "profit": profit_report(*choice.test["random"], contract.value, choice.thresholds, choice.seed),
+        "features": list(choice.views["random"].program.names),
+        "as_of": metadata[b"churn_as_of"].decode(),
+        "source": metadata[b"churn_source"].decode(),
+        "rows": customers.num_rows,
+        "seed": choice.seed,
+        "bands": "low below the smaller, high from the larger of the profit and the F1 threshold, medium between",
+    }
+
+
+def _spread(probability: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
+    """Positions evenly spread over the ranking, so that golden rows cover the range of scores."""
+    order = np.argsort(probability, kind="stable")
+    return order[np.unique(np.linspace(0, len(order) - 1, count).astype(np.int64))]
+
+
+def _reference(scorer: Scorer, customers: pa.Table, split: Split, seed: int) -> pa.Table:
+    """Training and validation rows; only the latter have `churn_probability`: what a model says of the rows it learnt
+    from is surer than what it says of new ones, and would look like drift."""
+    import pyarrow as pa
+
+    draw = np.random.default_rng(seed)
+    unseen = draw.permutation(split.validation)[: REFERENCE_ROWS // 2]
+    rows = np.sort(np.concatenate([unseen, draw.permutation(split.train)[: REFERENCE_ROWS - len(unseen)]]))
+    sample = customers.take(rows)
+    probability = scorer.score_table(sample, at_rows(as_of_of(customers), rows)).probability
+    learnt_from = ~np.isin(rows, unseen)
+    return without_marks(sample).append_column("churn_probability", pa.array(probability, mask=learnt_from))

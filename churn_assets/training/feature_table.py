@@ -1,0 +1,186 @@
+"""The feature table: what the candidates learn from, and what a person can open and read.
+
+Statistics that a feature learns (`typical`) come from training rows alone, so they differ between the
+two splits; such a feature stands in the table twice, the second time as `<name>__out_of_time`.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from churn_assets.contract.expressions import parse_features
+from churn_assets.contract.language import LEARNT
+from churn_assets.contract.model import Contract
+from churn_assets.data.hashing import data_hash
+from churn_assets.data.row_marks import AS_OF
+from churn_assets.errors import AssetStale
+from churn_assets.features.compile import FeatureProgram, Matrix, as_of_days, compile_features
+from churn_assets.features.encode import Columns, encode_table
+from churn_assets.training.split import Split, read_split
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Floats = npt.NDArray[np.float64]
+
+SPLITS = ("random", "out_of_time")
+STATE_KEY = b"churn_feature_state"
+CUSTOMERS_KEY, SPLITS_KEY = b"churn_customers_sha256", b"churn_splits_sha256"
+LATER = "__out_of_time"
+
+
+@dataclass(frozen=True)
+class View:
+    """One split's data: matrix float32 (rows, features), the split, and the fitted program."""
+
+    matrix: Matrix
+    split: Split
+    program: FeatureProgram
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Labels int8 (rows,), ids, and a View a split; `out_of_time` is absent without a cohort."""
+
+    churned: npt.NDArray[np.int8]
+    views: dict[str, View]
+
+
+def as_of_of(customers: pa.Table) -> float | Floats:
+    """The day each row was true, in days since 1970-01-01: one, or (rows,) where they differ.
+
+    An unmarked table is as of the snapshot that validation wrote into its metadata.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if AS_OF in customers.column_names:
+        days = pc.fill_null(customers[AS_OF].cast(pa.int32()).cast(pa.float64()), float("nan")).to_numpy()
+        return float(days[0]) if len(days) and (days == days[0]).all() else np.asarray(days, dtype=np.float64)
+    return as_of_days(customers.schema.metadata[b"churn_as_of"].decode())
+
+
+def at_rows(as_of: float | Floats, rows: npt.NDArray[np.int64]) -> float | Floats:
+    """`as_of` of some of the rows."""
+    return as_of[rows] if isinstance(as_of, np.ndarray) else as_of
+
+
+def feature_table(contract: Contract, customers: pa.Table, splits: pa.Table) -> pa.Table:
+    """Every feature of every validated customer, under the statistics of each split's training rows.
+
+    Raises AssetStale if the splits are of other customers.
+    """
+    import pyarrow as pa
+
+    _same_rows(customers.column(contract.key.name), splits.column("customer_id"))
+
+    columns, as_of = encode_table(contract, customers), as_of_of(customers)
+    data: dict[str, pa.Array | pa.ChunkedArray] = {
+        "customer_id": customers.column(contract.key.name),
+        "churned": customers.column("churned"),
+    }
+    states = {}
+    learnt = _learnt_features(contract)
+    for name in SPLITS:
+        split = read_split(splits, name)
+        if split is None:
+            continue
+        program = compile_features(contract).fit(_rows(columns, split.train), at_rows(as_of, split.train))
+        states[name] = program.state
+        matrix = program(columns, as_of)
+        for index, spec in enumerate(program.specs):
+            if name == "random" or spec.name in learnt:
+                data[spec.name + (LATER if name != "random" else "")] = _as_arrow(matrix[:, index], spec.choices)
+    origin = {CUSTOMERS_KEY: data_hash(customers).encode(), SPLITS_KEY: data_hash(splits).encode()}
+    metadata = {**(customers.schema.metadata or {}), **origin, STATE_KEY: json.dumps(states).encode()}
+    return pa.table(data).replace_schema_metadata(metadata)
+
+
+def training_data(contract: Contract, features: pa.Table, splits: pa.Table) -> TrainingData:
+    """Matrices, labels and programs back from a feature table; exactly what `feature_table` computed.
+
+    Raises AssetStale if the features were made with other splits: their statistics would leak.
+    """
+    check_origin(features, SPLITS_KEY, splits, "splits")
+    states = json.loads(features.schema.metadata[STATE_KEY])
+    base = compile_features(contract)
+    views = {}
+    for name in SPLITS:
+        split = read_split(splits, name)
+        if split is None:
+            continue
+        program = base.with_state(states[name])
+        matrix = np.empty((features.num_rows, len(program.specs)), dtype=np.float32)
+        for index, spec in enumerate(program.specs):
+            later = spec.name + LATER
+            use = later if name != "random" and later in features.column_names else spec.name
+            matrix[:, index] = _as_numpy(features.column(use), spec.choices)
+        views[name] = View(matrix, split, program)
+    return TrainingData(features.column("churned").to_numpy().astype(np.int8), views)
+
+
+def check_origin(features: pa.Table, key: bytes, table: pa.Table, name: str) -> None:
+    """Raise AssetStale unless the feature table was made of this `table`, by its contents."""
+    if features.schema.metadata.get(key, b"").decode() != data_hash(table):
+        raise AssetStale(f"customer_features was made of other {name} than there are now; make it again: churn run")
+
+
+def table_size(features: pa.Table) -> int:
+    """Customers of the table that a call list is made from; rows of labelled predictions do not count."""
+    return int((features.schema.metadata or {}).get(b"churn_table_rows", features.num_rows))
+
+
+def feedback_size(features: pa.Table) -> int:
+    """Rows of labelled predictions among those that are learnt from."""
+    return int((features.schema.metadata or {}).get(b"churn_feedback_rows", 0))
+
+
+def features_hash(features: pa.Table) -> str:
+    """What a model learnt from: the features, and the splits they were made with."""
+    told = features.schema.metadata.get(SPLITS_KEY, b"")
+    return hashlib.sha256(data_hash(features).encode() + told).hexdigest()
+
+
+def _same_rows(customers: pa.ChunkedArray, split: pa.ChunkedArray) -> None:
+    if not customers.equals(split):
+        raise AssetStale("splits was made of other customers than validated_customers; make it again: churn run")
+
+
+def _learnt_features(contract: Contract) -> set[str]:
+    found: set[str] = set()
+    for expression in parse_features(contract):
+        calls = {ast.unparse(node.func) for node in ast.walk(expression.tree) if isinstance(node, ast.Call)}
+        if calls & set(LEARNT) or expression.names & found:
+            found.add(expression.name)
+    return found
+
+
+def _rows(columns: Columns, index: npt.NDArray[np.int64]) -> Columns:
+    return {name: values[index] for name, values in columns.items()}
+
+
+def _as_arrow(values: npt.NDArray[np.float32], choices: tuple[str, ...]) -> pa.Array:
+    import pyarrow as pa
+
+    missing = np.isnan(values)
+    if not choices:
+        return pa.array(values, mask=missing)
+    codes = np.where(missing, 0, values).astype(np.int32)
+    return pa.DictionaryArray.from_arrays(pa.array(codes, mask=missing), pa.array(choices))
+
+
+def _as_numpy(column: pa.ChunkedArray, choices: tuple[str, ...]) -> npt.NDArray[np.float32]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if choices:
+        column = pc.index_in(column.cast(pa.string()), value_set=pa.array(choices))
+    values = pc.fill_null(column.cast(pa.float32()), float("nan")).to_numpy()
+    return np.asarray(values, dtype=np.float32)

@@ -1,0 +1,144 @@
+"""Predictions whose label has become final, as further rows of the validated table.
+
+A prediction in the log holds the columns as they were asked and the day they were true for, so that a row
+made of it has the very features that were scored. Its label is what became of the customer afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from churn_assets.contract.model import Contract, Kind
+from churn_assets.data.row_marks import AS_OF, ASIDE, FEEDBACK, SOURCE
+from churn_assets.data.validation.checks import CHURNED
+from churn_assets.data.validation.parse import arrow_type
+
+PREFIX = "x_"  # before a column's name in the log
+FINAL, TRAIN, GATE = "final", "train", "gate"
+USED = "learnt from"
+EXACT = 2.0**53  # whole numbers beyond it are not told apart by float64
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What became of labelled predictions.
+
+    `rows` have the columns of a marked validated table. `contacted` are the predictions of customers who were
+    contacted, as they stand in the log: what became of them is what the contact made of them. `gate` are ids of
+    customers whom the gate judges by. `counts` are (words, predictions); together they are all of them.
+    """
+
+    rows: pa.Table
+    contacted: pa.Table
+    gate: frozenset[str]
+    counts: tuple[tuple[str, int], ...] = field(default=())
+
+
+def labelled_rows(contract: Contract, labelled: pa.Table, frozen: Collection[str] = ()) -> Labelled:
+    """The rows to learn from: final labels of this contract, the last one of each customer.
+
+    Left out, in this order: predictions under another contract, without a final label, without a customer (who
+    might be one of `frozen`), of the gate's customers, of `frozen` ones, with a value that no validated row has, of
+    contacted ones, and earlier ones of a customer. `labelled` is the asset `labelled_predictions`, in any order.
+    """
+    left = np.ones(labelled.num_rows, dtype=bool)
+    counts: list[tuple[str, int]] = []
+
+    def take_out(words: str, mask: Mask) -> Mask:
+        out = left & mask
+        counts.append((words, int(out.sum())))
+        left[out] = False
+        return out
+
+    ids = labelled["customer_id"].cast(pa.string())
+    take_out("under another contract", _not(labelled, "fingerprint", contract.fingerprint))
+    take_out("without a final label", _not(labelled, "label_state", FINAL) | _null(labelled[CHURNED]))
+    take_out("without a customer's id", _null(ids))
+    gate = take_out("kept for the gate", _not(labelled, "part", TRAIN))
+    take_out("of customers in the frozen holdout", _among(ids, frozen))
+    take_out("with a value that the table could not hold", _beyond(contract, labelled))
+    treated = set(ids.filter(pa.array(left & ~_not(labelled, "contacted", True))).to_pylist())
+    apart = take_out("of customers who were contacted", _among(ids, treated))
+    take_out("before a later one of the same customer", ~_last(labelled, ids, left))
+    counts.append((USED, int(left.sum())))
+    return Labelled(
+        rows=_typed(contract, labelled.filter(pa.array(left))),
+        contacted=labelled.filter(pa.array(apart)),
+        gate=frozenset(ids.filter(pa.array(gate)).to_pylist()) - frozenset(frozen),
+        counts=tuple(counts),
+    )
+
+
+def join(contract: Contract, customers: pa.Table, found: Labelled) -> pa.Table:
+    """The marked table with the labelled rows below it; table rows of the gate's customers are put aside."""
+    ids = customers[contract.key.name].cast(pa.string())
+    aside = pa.array(_among(ids, found.gate))
+    marked = customers.set_column(customers.schema.get_field_index(ASIDE), ASIDE, aside)
+    told = dict(customers.schema.metadata or {})
+    used = found.rows.num_rows
+    if used:
+        told[b"churn_source"] = told.get(b"churn_source", b"") + f"; and {used:,} labelled predictions".encode()
+    told[b"churn_table_rows"] = str(customers.num_rows).encode()
+    told[b"churn_feedback_rows"] = str(used).encode()
+    below = found.rows.select(marked.column_names).cast(marked.schema.remove_metadata())
+    return (
+        pa.concat_tables([marked.replace_schema_metadata(None), below]).combine_chunks().replace_schema_metadata(told)
+    )
+
+
+def _typed(contract: Contract, kept: pa.Table) -> pa.Table:
+    """Rows of the log as rows of the validated table, typed as its cells are."""
+    columns = {contract.key.name: kept["customer_id"].cast(arrow_type(contract.key.kind))}
+    for column in contract.scoring_columns:
+        columns[column.name] = kept[PREFIX + column.name].cast(arrow_type(column.kind))
+    columns[CHURNED] = kept[CHURNED].cast(pa.int8())
+    columns[SOURCE] = pa.array([FEEDBACK] * kept.num_rows, pa.string())
+    columns[AS_OF] = pc.floor_temporal(kept["as_of"], unit="day").cast(pa.date32())
+    columns[ASIDE] = pa.array([False] * kept.num_rows, pa.bool_())
+    return pa.table(columns)
+
+
+def _beyond(contract: Contract, labelled: pa.Table) -> Mask:
+    """True for a category outside the choices, and for a whole number that float64 does not tell from its neighbour."""
+    found = np.zeros(labelled.num_rows, dtype=bool)
+    for column in contract.scoring_columns:
+        values = labelled[PREFIX + column.name]
+        if column.kind is Kind.CATEGORY:
+            known = pc.is_in(values.cast(pa.string()), value_set=pa.array([*column.choices, None], pa.string()))
+            found |= ~np.asarray(known.to_numpy(), dtype=bool)
+        elif column.kind is Kind.INTEGER:
+            whole = pc.and_(pc.less_equal(pc.abs(values), EXACT), pc.equal(pc.floor(values), values))
+            found |= ~np.asarray(pc.fill_null(whole, True).to_numpy(), dtype=bool)
+    return found
+
+
+def _last(labelled: pa.Table, ids: pa.ChunkedArray, left: Mask) -> Mask:
+    """True for the prediction with the greatest `seq` of each customer, among those `left`."""
+    rows = np.flatnonzero(left)
+    order = rows[np.argsort(labelled["seq"].to_numpy()[rows], kind="stable")]
+    names = np.asarray(ids.to_pylist(), dtype=object)[order].astype(str)
+    _, newest = np.unique(names[::-1], return_index=True)
+    found = np.zeros(len(left), dtype=bool)
+    found[order[::-1][newest]] = True
+    return found
+
+
+def _not(table: pa.Table, name: str, value: object) -> Mask:
+    same = pc.fill_null(pc.equal(table[name], pa.scalar(value)), False)
+    return ~np.asarray(same.to_numpy(), dtype=bool)
+
+
+def _null(values: pa.ChunkedArray) -> Mask:
+    return np.asarray(pc.is_null(values).to_numpy(), dtype=bool)
+
+
+def _among(ids: pa.ChunkedArray, names: Collection[str]) -> Mask:
+    return np.asarray(pc.is_in(ids, value_set=pa.array(sorted(names), pa.string())).to_numpy(), dtype=bool)

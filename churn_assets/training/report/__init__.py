@@ -1,1 +1,0 @@
-"""The report on a chosen model: facts as JSON, and pages that show nothing else."""

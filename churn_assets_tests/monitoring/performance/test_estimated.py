@@ -1,0 +1,122 @@
+"""An estimate without labels: right while scores are calibrated, blind where it says it is, and remembered."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+
+import numpy as np
+import pytest
+
+from churn_assets.evaluation.metrics import log_loss, pr_auc, roc_auc
+from churn_assets.monitoring.performance.estimated import BLIND, HISTORY, estimate, read_history, remember, track_record
+from churn_assets_tests.monitoring.outcomes import calibrated
+
+FLOOR = 500
+NOW = dt.datetime(2026, 2, 1, 8, tzinfo=dt.UTC)
+
+
+def logistic(x):
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+@pytest.mark.parametrize("middle", [-3.0, -2.0, -0.5], ids=["fewer at risk", "as trained", "more at risk"])
+def test_it_is_right_when_other_customers_come(middle):
+    """Covariate shift: how risk follows from the features stays, which features come does not."""
+    score, churned = calibrated(20_000, seed=3, middle=middle)
+    found = estimate(score, FLOOR)
+    assert found["pr_auc"] == pytest.approx(pr_auc(churned, score), abs=0.02)
+    assert found["roc_auc"] == pytest.approx(roc_auc(churned, score), abs=0.01)
+    assert found["log_loss"] == pytest.approx(log_loss(churned, score), abs=0.01)
+
+
+def test_its_interval_holds_the_labelled_figure_as_often_as_it_says():
+    held = 0
+    for seed in range(50):
+        score, churned = calibrated(800, seed)
+        found = estimate(score, FLOOR, seed)
+        held += found["pr_auc_low"] <= pr_auc(churned, score) <= found["pr_auc_high"]
+    assert held >= 42  # 47.5 are expected; fewer than 42 happen once in two hundred such tests
+
+
+def broken_and_true():
+    """A model of two features, and the score it gives when a pipeline turns the second to zeros."""
+    generator = np.random.default_rng(5)
+    one, two = generator.standard_normal((2, 20_000))
+    churned = generator.random(20_000) < logistic(-3 + 1.5 * one + 2 * two)
+    return logistic(-3 + 1.5 * one + 2 * 2.5), churned, logistic(-3 + 1.5 * one + 2 * two)
+
+
+def test_it_is_blind_to_a_broken_input_and_says_so():
+    score, churned, right = broken_and_true()
+    found = estimate(score, FLOOR)
+    assert estimate(right, FLOOR)["pr_auc"] == pytest.approx(pr_auc(churned, right), abs=0.02)
+    assert found["pr_auc"] > pr_auc(churned, score) + 0.3, "it promises much while the ranking is poor"
+    assert found["pr_auc_low"] > pr_auc(churned, score)
+    assert found["blind_to"] == BLIND
+    for words in ("broken inputs", "concept drift", "Never an all-clear"):
+        assert words in BLIND
+
+
+@pytest.mark.parametrize(
+    ("score", "words"),
+    [
+        (np.empty(0), "0 customers"),
+        (np.full(499, 0.2), "500 are needed"),
+        (np.full(600, 0.001), "0.6 of them expected to churn"),
+        (np.full(600, 0.9999), "expected to churn"),
+    ],
+)
+def test_too_little_gives_no_figure(score, words):
+    found = estimate(score, FLOOR)
+    assert found["status"] == "insufficient"
+    assert words in found["words"]
+    assert "pr_auc" not in found
+
+
+def test_the_estimate_of_a_period_is_the_one_made_first(tmp_path):
+    first, other = estimate(calibrated(800)[0], FLOOR), estimate(calibrated(800, middle=-1)[0], FLOOR)
+    remember(tmp_path, {"0001": first}, NOW)
+    kept = remember(tmp_path, {"0001": other, "0002": other}, NOW + dt.timedelta(days=9))
+    assert kept == read_history(tmp_path)[0]
+    assert [(row["period"], row["pr_auc"]) for row in kept] == [("0001", first["pr_auc"]), ("0002", other["pr_auc"])]
+    assert kept[0]["made_at"] == "2026-02-01T08:00:00+00:00"
+
+
+def test_nothing_insufficient_is_remembered(tmp_path):
+    assert remember(tmp_path, {"0001": estimate(np.full(3, 0.2), FLOOR)}, NOW) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[1]", "[{}]"])
+def test_a_history_that_cannot_be_read_is_said_and_left_alone(tmp_path, content):
+    (tmp_path / HISTORY).write_text(content)
+    found, wrong = read_history(tmp_path)
+    assert found == []
+    assert "restore or remove it" in wrong
+    assert remember(tmp_path, {"0001": estimate(calibrated(800)[0], FLOOR)}, NOW) == []
+    assert (tmp_path / HISTORY).read_text() == content
+
+
+def test_the_record_sets_each_estimate_beside_what_came():
+    history = [
+        {"period": f"{n:04d}", "made_at": "2026-02-01T08:00:00+00:00", "rows": 1000}
+        | {"pr_auc": 0.5, "pr_auc_low": 0.45, "pr_auc_high": 0.55}
+        for n in (1, 2, 3, 4)
+    ]
+    measured = {
+        "0001": {"status": "ok", "pr_auc": 0.52, "rows": 800},
+        "0002": {"status": "ok", "pr_auc": 0.30, "rows": 1000},
+        "0003": {"status": "insufficient", "rows": 20},
+    }
+    found = track_record(history, measured)
+    assert [(row["period"], row["held"]) for row in found["rows"]] == [("0001", True), ("0002", False)]
+    assert [row["off"] for row in found["rows"]] == pytest.approx([-0.02, 0.2])
+    assert found["rows"][0]["labelled_share"] == 0.8
+    assert found["waiting"] == 2
+    assert found["words"] == (
+        "of 2 past estimates 1 had the labelled PR-AUC in their interval; off by +0.090 on average, +0.200 at worst; "
+        "2 wait for labels"
+    )
+    assert "unknown" in track_record(history, {})["words"]
+    assert json.dumps(found)

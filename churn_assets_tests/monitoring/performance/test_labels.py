@@ -1,0 +1,197 @@
+"""Which label a prediction has, whatever was reported, and what is said of what has none."""
+
+from __future__ import annotations
+
+import datetime as dt
+from functools import cache
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from churn_assets.monitoring.performance.labels import (
+    GATE_SHARE,
+    STATES,
+    count_labels,
+    in_words,
+    label_schema,
+    labelled,
+    no_labels,
+    part_of,
+)
+from churn_assets_tests.monitoring.log import AS_OF, DAY, MATURE, NOW, log, replace_feedback
+from churn_assets_tests.scoring.tiny import CONTRACT
+
+LOST, KEPT = True, False
+BEFORE = dt.datetime(2026, 2, 1, tzinfo=dt.UTC)  # the days are not over
+
+# What is reported of one prediction, when it is looked at, its state, its label.
+RULES = {
+    "churned within the days": ([(LOST, AS_OF + 5 * DAY)], NOW, "final", True),
+    "churned on the first day": ([(LOST, AS_OF)], NOW, "final", True),
+    "churned on the last day": ([(LOST, MATURE)], NOW, "final", True),
+    "churned on the last day, told by its date": ([(LOST, dt.datetime(2026, 2, 9))], NOW, "final", True),
+    "churned on the first day, told by its date": ([(LOST, dt.datetime(2026, 1, 10))], NOW, "final", True),
+    "kept at the end": ([(KEPT, MATURE)], NOW, "final", False),
+    "kept on the last day, told by its date": ([(KEPT, dt.datetime(2026, 2, 9))], NOW, "final", False),
+    "kept long after the end": ([(KEPT, MATURE + 60 * DAY)], NOW, "final", False),
+    "churned, but the days are not over": ([(LOST, AS_OF + 5 * DAY)], BEFORE, "open", None),
+    "kept, said too soon": ([(KEPT, AS_OF + 5 * DAY)], NOW, "early", None),
+    "kept, said too soon and looked at soon": ([(KEPT, AS_OF + 5 * DAY)], BEFORE, "early", None),
+    "kept, said on the last day but one": ([(KEPT, MATURE - DAY)], NOW, "early", None),
+    "churned before the prediction": ([(LOST, AS_OF - 5 * DAY)], NOW, "early", None),
+    "churned after the days": ([(LOST, MATURE + DAY)], NOW, "late", None),
+    "kept too soon, then churned too late": ([(KEPT, AS_OF + DAY), (LOST, MATURE + DAY)], NOW, "late", None),
+    "kept at the end, churned later": ([(KEPT, MATURE + DAY), (LOST, MATURE + 9 * DAY)], NOW, "final", False),
+    "kept too soon, then churned within": ([(KEPT, AS_OF + DAY), (LOST, AS_OF + 9 * DAY)], NOW, "final", True),
+    "churned within, kept at the end": ([(LOST, AS_OF + DAY), (KEPT, MATURE + DAY)], NOW, "conflicting", None),
+    "the same twice": ([(LOST, AS_OF + DAY), (LOST, AS_OF + 2 * DAY)], NOW, "final", True),
+}
+
+
+def by_prediction(reports):
+    return [{"prediction_id": "p1", "churned": churned, "observed_at": at} for churned, at in reports]
+
+
+@pytest.mark.parametrize(("reports", "now", "state", "churned"), RULES.values(), ids=RULES)
+def test_a_label_follows_its_rule(reports, now, state, churned):
+    (row,) = labelled(log([{}], by_prediction(reports)), CONTRACT, now).to_pylist()
+    assert (row["label_state"], row["churned"]) == (state, churned)
+    assert row["matures_at"] == MATURE
+
+
+MOMENTS = st.integers(-3, 45).map(lambda days: AS_OF + days * DAY)
+REPORTS = st.lists(st.tuples(st.booleans(), MOMENTS, st.sampled_from([None, False, True])), min_size=1, max_size=6)
+
+
+@cache
+def one_prediction():
+    return log([{}])
+
+
+@settings(max_examples=40, deadline=None)
+@given(reports=REPORTS, data=st.data(), looked_after_days=st.integers(0, 60))
+def test_the_order_in_which_reports_arrive_changes_nothing(reports, data, looked_after_days):
+    now = (AS_OF + looked_after_days * DAY).replace(tzinfo=dt.UTC)
+    rows = [{"customer_id": "c1", "churned": c, "observed_at": at, "contacted": k} for c, at, k in reports]
+    again, connection = data.draw(st.permutations(rows)), one_prediction()
+    replace_feedback(connection, rows)
+    one = labelled(connection, CONTRACT, now).to_pylist()
+    replace_feedback(connection, again)
+    two = labelled(connection, CONTRACT, now).to_pylist()
+    assert one == two
+    for row in one:
+        assert row["label_state"] in STATES
+        assert (row["churned"] is None) == (row["label_state"] != "final")
+
+
+def test_a_report_on_a_customer_speaks_of_every_prediction_made_before_it():
+    rows = [{"customer_id": "c", "as_of": AS_OF + days * DAY} for days in (0, 20, 60)]
+    reports = [{"customer_id": "c", "churned": True, "observed_at": AS_OF + 40 * DAY}]
+    found = labelled(log(rows, reports), CONTRACT, NOW).to_pylist()
+    assert [(row["prediction_id"], row["label_state"]) for row in found] == [("p1", "late"), ("p2", "final")]
+
+
+def test_a_report_on_a_prediction_speaks_of_no_other():
+    rows = [{"customer_id": "c"}, {"customer_id": "c"}]
+    found = labelled(log(rows, [{"prediction_id": "p2"}]), CONTRACT, NOW).to_pylist()
+    assert [row["prediction_id"] for row in found] == ["p2"]
+
+
+def test_reports_that_fit_nothing_are_counted_by_why_and_said():
+    reports = [
+        {"prediction_id": "unknown"},
+        {"customer_id": "unknown"},
+        {"customer_id": "c1", "observed_at": AS_OF - DAY},
+        {"prediction_id": "p1", "customer_id": "another"},
+        {"prediction_id": "p1", "customer_id": "c1"},
+    ]
+    counts = count_labels(log([{}], reports), CONTRACT, NOW)
+    assert counts["feedback"] == {
+        "reports": 5,
+        "unknown_prediction": 1,
+        "of_another_customer": 1,
+        "unknown_customer": 1,
+        "before_any_prediction": 1,
+    }
+    assert counts["states"]["final"] == 1
+    assert "4 of 5 reports fit no prediction" in in_words(counts)
+
+
+def test_predictions_nobody_reports_on_are_open_and_then_unlabelled():
+    rows = [{"as_of": AS_OF}, {"as_of": AS_OF + 100 * DAY}, {"as_of": AS_OF + 130 * DAY}]
+    counts = count_labels(log(rows, [{"customer_id": "c2", "observed_at": AS_OF + 101 * DAY}]), CONTRACT, _at(120))
+    assert counts["states"] == dict.fromkeys(STATES, 0) | {"open": 2, "unlabelled": 1}
+    assert counts["waiting"]["predictions"] == 2
+    assert counts["waiting"]["first_matures_at"] == (AS_OF + 130 * DAY).isoformat()
+    assert counts["waiting"]["last_matures_at"] == (AS_OF + 160 * DAY).isoformat()
+    assert [row["predictions"] for row in counts["waiting"]["by_month"]] == [1, 1]
+    assert "2 are still open and mature from 2026-05-20 to 2026-06-19" in in_words(counts)
+
+
+def _at(days: int) -> dt.datetime:
+    return (AS_OF + days * DAY).replace(tzinfo=dt.UTC)
+
+
+def test_the_states_are_of_all_predictions_and_agree_with_the_table():
+    rows = [{"as_of": AS_OF + n % 50 * DAY} for n in range(200)]
+    reports = [
+        {"customer_id": f"c{n}", "churned": n % 3 == 0, "observed_at": AS_OF + n % 90 * DAY, "contacted": n % 5 == 0}
+        for n in range(1, 180)
+    ]
+    connection = log(rows, reports)
+    counts, table = count_labels(connection, CONTRACT, _at(60)), labelled(connection, CONTRACT, _at(60))
+    assert sum(counts["states"].values()) == counts["predictions"] == 200
+    found = table["label_state"].to_pylist()
+    for state in ("final", "early", "late", "conflicting"):
+        assert found.count(state) == counts["states"][state]
+    assert table["churned"].to_pylist().count(True) == counts["churned"]
+    assert counts["contacted"] == table["contacted"].to_pylist().count(True)
+    assert table["seq"].to_pylist() == sorted(table["seq"].to_pylist())
+
+
+@pytest.mark.parametrize(
+    ("told", "contacted"),
+    [([None], None), ([False], False), ([False, True], True), ([None, False], False), ([None, True], True)],
+)
+def test_a_customer_is_treated_if_any_report_says_so(told, contacted):
+    reports = [{"prediction_id": "p1", "contacted": value} for value in told]
+    assert labelled(log([{}], reports), CONTRACT, NOW)["contacted"].to_pylist() == [contacted]
+
+
+def test_a_customer_is_in_one_part_for_ever_in_python_and_in_the_database():
+    rows = [{"customer_id": f"Kunde {n} ü"} for n in range(500)] + [{"customer_id": None}]
+    reports = [{"prediction_id": f"p{n}"} for n in range(1, 502)]
+    table = labelled(log(rows, reports), CONTRACT, NOW)
+    wanted = [part_of(row["customer_id"] or row["prediction_id"]) for row in table.to_pylist()]
+    assert table["part"].to_pylist() == wanted
+    assert wanted.count("gate") / len(wanted) == pytest.approx(GATE_SHARE, abs=0.06)
+    assert part_of("c1") == "train"
+    assert part_of("c4") == "gate"
+
+
+def test_the_table_has_the_raw_features_and_the_contract():
+    rows = [{"x_sent": 3.0, "x_city": "BOM", "x_paperless": True, "x_created": dt.date(2025, 1, 1), "x_spent": None}]
+    table = labelled(log(rows, [{"prediction_id": "p1"}]), CONTRACT, NOW)
+    assert table.schema.equals(label_schema(CONTRACT), check_metadata=True)
+    assert table.schema.metadata[b"churn_contract"].decode() == CONTRACT.fingerprint
+    (row,) = table.to_pylist()
+    assert {name: row[name] for name in rows[0]} == rows[0]
+
+
+def test_a_column_the_log_does_not_have_yet_is_missing_not_an_error():
+    connection = log([{}], [{"prediction_id": "p1"}])
+    connection.execute("ALTER TABLE predictions DROP COLUMN x_spent")
+    assert labelled(connection, CONTRACT, NOW)["x_spent"].to_pylist() == [None]
+
+
+def test_a_log_without_rows_has_no_labels_and_says_so():
+    counts = count_labels(log(), CONTRACT, NOW)
+    assert counts == no_labels()
+    assert in_words(counts).startswith("no predictions yet")
+    assert labelled(log(), CONTRACT, NOW).schema.equals(label_schema(CONTRACT))
+
+
+def test_now_must_know_its_zone():
+    with pytest.raises(ValueError, match="time zone"):
+        count_labels(log(), CONTRACT, dt.datetime(2026, 1, 1))

@@ -1,0 +1,73 @@
+"""A window that is full is judged at once; one that is not waits for the day's look."""
+
+from __future__ import annotations
+
+import json
+
+import dagster as dg
+import pytest
+
+from churn_assets.defs.watching import window_sensor
+from churn_assets.errors import WindowUnreadable
+from churn_assets.monitoring.windows.windows import OPEN, WINDOW, full_window, note_open
+from churn_assets.settings import Settings
+from churn_assets_tests.strategies import ROOT, STORE
+
+FINGERPRINT = "ab" * 32
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings.from_environ({"CHURN_HOME": str(tmp_path)}, ROOT)
+
+
+def told(settings, **changes):
+    value = {"fingerprint": FINGERPRINT, "window": 1, "customers": 2000, "wanted": 2000, **changes}
+    settings.monitoring_dir.mkdir(parents=True, exist_ok=True)
+    (settings.monitoring_dir / OPEN).write_text(json.dumps(value))
+
+
+def closed(settings, number):
+    folder = settings.monitoring_dir / FINGERPRINT[:12] / f"{number:04d}"
+    folder.mkdir(parents=True)
+    window = {
+        **{"window": number, "fingerprint": FINGERPRINT, "from_seq": 1, "to_seq": 9, "customers": 9, "rows": 9},
+        **{"other_rows": 0, "first_scored_at": "2026-01-01", "last_scored_at": "2026-01-02", "closed_by": "customers"},
+    }
+    (folder / WINDOW).write_text(json.dumps(window))
+
+
+def tick(settings):
+    with dg.DagsterInstance.ephemeral() as instance:
+        return window_sensor(settings)(dg.build_sensor_context(instance=instance))
+
+
+def test_before_the_first_prediction_nothing_is_full(settings):
+    assert note_open(settings, STORE) is None
+    assert full_window(settings) is None
+    assert tick(settings).skip_message == "no window is full"
+
+
+@pytest.mark.parametrize(("customers", "wanted"), [(1999, 2000), (0, 2000), (5000, 0)])
+def test_a_window_that_waits_for_customers_or_days_asks_for_no_run(settings, customers, wanted):
+    told(settings, customers=customers, wanted=wanted)
+    assert full_window(settings) is None
+
+
+def test_a_full_window_asks_for_one_run_until_it_is_closed(settings):
+    told(settings)
+    first, second = tick(settings), tick(settings)
+    assert first.run_key == second.run_key
+    assert first.run_key.startswith(f"window-{FINGERPRINT[:12]}-0001")
+    closed(settings, 1)
+    assert tick(settings).skip_message == "no window is full"
+    told(settings, window=2)
+    assert tick(settings).run_key.startswith(f"window-{FINGERPRINT[:12]}-0002")
+
+
+def test_a_file_that_cannot_be_read_is_a_reason_to_skip(settings):
+    settings.monitoring_dir.mkdir(parents=True)
+    (settings.monitoring_dir / OPEN).write_text("{")
+    with pytest.raises(WindowUnreadable):
+        full_window(settings)
+    assert "open.json" in tick(settings).skip_message

@@ -1,0 +1,212 @@
+"""What is appended is on disk, whatever happens next."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from churn_assets.errors import LogUnavailable
+from churn_assets.prediction_log.segment import OPEN, READY, Segment, adopt_orphans
+from churn_assets.prediction_log.warehouse.read import count, read_rows, segment_names, tail, verify
+from churn_assets_tests.prediction_log.rows import line
+
+
+def suffixes(folder: Path) -> list[str]:
+    return sorted(path.suffix for path in folder.iterdir())
+
+
+def test_what_is_appended_can_be_read_while_the_segment_is_open(tmp_path):
+    segment = Segment(tmp_path)
+    segment.append(line(1) + line(2))
+    assert [row["prediction_id"] for row in read_rows(tmp_path)] == ["w-1", "w-2"]
+    assert suffixes(tmp_path) == [OPEN]
+    segment.hand_over()
+    assert suffixes(tmp_path) == [READY]
+    assert count(tmp_path).rows == 2
+
+
+def test_a_quiet_worker_leaves_no_file(tmp_path):
+    segment = Segment(tmp_path / "log")
+    segment.hand_over_if_due()
+    segment.hand_over()
+    assert segment_names(tmp_path / "log") == []
+
+
+def test_a_segment_is_handed_over_when_it_is_large_or_old(tmp_path):
+    now = [0.0]
+    segment = Segment(tmp_path, max_bytes=1 + len(line(2)), max_age_s=60, clock=lambda: now[0])
+    segment.append(line(1))
+    segment.hand_over_if_due()
+    assert suffixes(tmp_path) == [OPEN]
+    now[0] = 60.0
+    segment.hand_over_if_due()
+    assert suffixes(tmp_path) == [READY]
+    segment.append(line(2))
+    segment.append(line(3))
+    assert suffixes(tmp_path) == [READY, READY]
+    assert verify(tmp_path, ["w-1", "w-2", "w-3"]).kept
+
+
+def test_two_workers_share_a_folder(tmp_path):
+    one, two = Segment(tmp_path), Segment(tmp_path)
+    for number in range(5):
+        one.append(line(number, "one"))
+        two.append(line(number, "two"))
+    assert adopt_orphans(tmp_path) == 0, "a living worker's segment is no orphan"
+    assert count(tmp_path).rows == 10
+
+
+@given(cut=st.integers(0, 400), rows=st.integers(0, 3))
+def test_a_torn_tail_is_cut_and_nothing_else(tmp_path_factory, cut, rows):
+    folder = tmp_path_factory.mktemp("log")
+    whole = b"".join(line(number) for number in range(rows))
+    torn = line(99)[: min(cut, len(line(99)) - 1)]
+    (folder / f"20260101T000000-1-aa{OPEN}").write_bytes(whole + torn)
+    assert [row["prediction_id"] for row in read_rows(folder)] == [f"w-{n}" for n in range(rows)]
+    assert adopt_orphans(folder) == 1
+    assert suffixes(folder) == ([READY] if rows else [])
+    assert count(folder).rows == rows
+    assert count(folder).torn == 0
+    assert b"".join(path.read_bytes() for path in folder.iterdir()) == whole
+
+
+def test_a_line_longer_than_a_block_is_kept_whole(tmp_path):
+    row = b'{"kind":"prediction","prediction_id":"long","features":"' + b"x" * 200_000 + b'"}\n'
+    (tmp_path / f"a{OPEN}").write_bytes(row + b'{"torn":"' + b"y" * 150_000)
+    adopt_orphans(tmp_path)
+    assert (tmp_path / f"a{READY}").read_bytes() == row
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from churn_assets.prediction_log.segment import Segment
+from churn_assets_tests.prediction_log.rows import line
+segment = Segment(Path(sys.argv[1]), max_bytes=20_000)
+for number in range(10**9):
+    segment.append(line(number, sys.argv[2]))
+    sys.stdout.write(f"{sys.argv[2]}-{number}\\n")
+    sys.stdout.flush()
+"""
+
+
+def test_kill_9_loses_no_row_that_was_acknowledged(tmp_path):
+    acknowledged: list[str] = []
+    for round_ in range(4):
+        adopt_orphans(tmp_path / "log")
+        command = [sys.executable, "-c", WRITER, str(tmp_path / "log"), f"r{round_}"]
+        writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        first = writer.stdout.readline()
+        time.sleep(0.05 * round_)
+        os.kill(writer.pid, signal.SIGKILL)
+        acknowledged += [first.strip(), *(said.strip() for said in writer.stdout if said.endswith("\n"))]
+        writer.stdout.close()
+        writer.wait()
+    adopt_orphans(tmp_path / "log")
+    assert set(suffixes(tmp_path / "log")) == {READY}
+    verdict = verify(tmp_path / "log", acknowledged)
+    assert verdict.kept, str(verdict)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A tmpfs of 256 kB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small disk")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(disk)], capture_output=True)
+    if made.returncode:
+        pytest.skip(f"no tmpfs here: {made.stderr.decode().strip()}")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_keeps_every_row_that_was_acknowledged_and_no_other(small_disk):
+    segment = Segment(small_disk / "log")
+    kept = []
+    with pytest.raises(LogUnavailable, match="No space left"):  # noqa: PT012  # which row is the last is found here
+        for number in range(10_000):
+            segment.append(line(number))
+            kept.append(f"w-{number}")
+    assert [row["prediction_id"] for row in read_rows(small_disk / "log")] == kept
+    assert count(small_disk / "log").torn == 0
+    for path in (small_disk / "log").glob(f"*{READY}"):
+        path.unlink()  # as the ingest does
+    segment.append(line(10_000))
+    assert verify(small_disk / "log", ["w-10000"]).kept
+    segment.hand_over()
+
+
+NOBODY = """
+import sys
+from pathlib import Path
+from churn_assets.errors import LogUnavailable
+from churn_assets.prediction_log.segment import Segment
+from churn_assets_tests.prediction_log.rows import line
+segment = Segment(Path(sys.argv[1]), max_bytes=1)
+try:
+    segment.append(line(1))
+except LogUnavailable as error:
+    print("refused:", error)
+else:
+    print("written")
+"""
+
+
+def test_a_folder_without_write_access_is_refused_in_one_line(tmp_path):
+    folder = tmp_path / "log"
+    folder.mkdir()
+    folder.chmod(0o555)
+    if os.geteuid() == 0:  # root may write anywhere: a folder that is no folder does the same
+        folder.rmdir()
+        folder.write_text("")
+    done = subprocess.run([sys.executable, "-c", NOBODY, str(folder)], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("refused:")
+    assert "cannot be written" in done.stdout
+
+
+def test_a_failed_sync_ends_the_file_and_the_next_row_begins_another(tmp_path, monkeypatch):
+    segment = Segment(tmp_path)
+    segment.append(line(1))
+    real = os.fdatasync
+
+    def fails(handle: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("churn_assets.prediction_log.segment._sync_data", fails)
+    with pytest.raises(LogUnavailable, match="Input/output error"):
+        segment.append(line(2))
+    monkeypatch.setattr("churn_assets.prediction_log.segment._sync_data", real)
+    segment.append(line(3))
+    assert [row["prediction_id"] for row in read_rows(tmp_path)] == ["w-1", "w-3"]
+    assert suffixes(tmp_path) == [OPEN, READY]
+
+
+def test_a_worker_that_cannot_write_at_all_leaves_nothing(tmp_path, monkeypatch):
+    def fails(handle: int, data: bytes) -> None:
+        os.write(handle, data[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("churn_assets.prediction_log.segment._write", fails)
+    segment = Segment(tmp_path)
+    with pytest.raises(LogUnavailable):
+        segment.append(line(1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_tail_is_the_newest_rows_oldest_first(tmp_path):
+    segment = Segment(tmp_path, max_bytes=1)
+    for number in range(6):
+        segment.append(line(number))
+    assert [row["prediction_id"] for row in tail(tmp_path, 3)] == ["w-3", "w-4", "w-5"]
+    assert len(tail(tmp_path, 100)) == 6
+    assert tail(tmp_path / "nowhere", 3) == []

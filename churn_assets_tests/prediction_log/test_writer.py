@@ -1,0 +1,173 @@
+"""Group commit: who is answered is on disk, nobody waits for ever, and the queue has an end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+
+from churn_assets.errors import LogBusy, LogUnavailable
+from churn_assets.prediction_log.segment import OPEN, READY, Segment
+from churn_assets.prediction_log.warehouse.read import count, verify
+from churn_assets.prediction_log.writer import LogWriter
+from churn_assets_tests.prediction_log.rows import line
+
+
+class HeldDisk(Segment):
+    """A disk that answers when it is let go, or fails with `error`."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.free = threading.Event()
+        self.error: Exception | None = None
+        self.groups: list[int] = []
+
+    def append(self, data: bytes) -> None:
+        assert self.free.wait(10)
+        self.groups.append(data.count(b"\n"))
+        if self.error is not None:
+            raise self.error
+        super().append(data)
+
+
+def test_rows_that_come_together_share_a_sync(tmp_path):
+    disk = HeldDisk(tmp_path)
+
+    async def go() -> None:
+        writer = LogWriter(disk)
+        writer.start()
+        futures = [writer.append(line(0))]
+        await asyncio.sleep(0.01)  # the first is under way
+        futures += [writer.append(line(number)) for number in range(1, 50)]
+        assert not any(future.done() for future in futures)
+        disk.free.set()
+        await asyncio.gather(*futures)
+        assert count(tmp_path).rows == 50
+        await writer.close()
+
+    asyncio.run(go())
+    assert disk.groups == [1, 49]
+
+
+def test_what_is_answered_is_in_the_log_once(tmp_path):
+    async def ask(writer: LogWriter, number: int) -> str:
+        await asyncio.sleep(number % 7 / 1000)
+        await writer.append(line(number))
+        return f"w-{number}"
+
+    async def go() -> list[str]:
+        writer = LogWriter(Segment(tmp_path, max_bytes=5_000))
+        writer.start()
+        ids = await asyncio.gather(*(ask(writer, number) for number in range(200)))
+        await writer.close()
+        return ids
+
+    assert verify(tmp_path, asyncio.run(go())).kept
+    assert not list(tmp_path.glob(f"*{OPEN}"))
+
+
+def test_closing_writes_what_was_accepted_and_accepts_no_more(tmp_path):
+    async def go() -> None:
+        writer = LogWriter(Segment(tmp_path))
+        writer.start()
+        futures = [writer.append(line(number)) for number in range(20)]
+        await writer.close()
+        assert all(future.done() and future.exception() is None for future in futures)
+        with pytest.raises(LogUnavailable, match="is closed"):
+            writer.append(line(21))
+        await writer.close()
+
+    asyncio.run(go())
+    assert count(tmp_path).rows == 20
+
+
+def test_the_queue_has_an_end(tmp_path):
+    disk = HeldDisk(tmp_path)
+
+    async def go() -> None:
+        writer = LogWriter(disk, max_rows=10)
+        writer.start()
+        futures = [writer.append(line(number)) for number in range(10)]
+        with pytest.raises(LogBusy, match="10 rows wait"):
+            writer.append(line(11))
+        disk.free.set()
+        await asyncio.gather(*futures)
+        await writer.append(line(12))
+        await writer.close()
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("error", [LogUnavailable("no room"), ValueError("a mistake of ours")])
+def test_a_disk_that_fails_is_told_to_all_who_wait_and_tried_again(tmp_path, error):
+    disk = HeldDisk(tmp_path)
+    disk.free.set()
+
+    async def go() -> None:
+        writer = LogWriter(disk)
+        writer.start()
+        disk.error = error
+        found = await asyncio.gather(*(writer.append(line(n)) for n in range(3)), return_exceptions=True)
+        assert all(isinstance(one, LogUnavailable) for one in found)
+        assert writer.failed
+        disk.error = None
+        await writer.append(line(4))
+        assert writer.failed is None
+        await writer.close()
+
+    asyncio.run(go())
+
+
+def test_a_disk_that_hangs_is_not_waited_for_and_taken_up_again(tmp_path):
+    disk = HeldDisk(tmp_path)
+
+    async def go() -> None:
+        writer = LogWriter(disk, patience_s=0.05)
+        writer.start()
+        first = writer.append(line(1))
+        await asyncio.sleep(0.01)
+        second = writer.append(line(2))
+        found = await asyncio.gather(first, second, return_exceptions=True)
+        assert all("has not answered" in str(one) for one in found)
+        with pytest.raises(LogUnavailable, match="has not answered"):
+            writer.append(line(3))
+        assert writer.waiting_rows == 1, "the one that is under way"
+        disk.free.set()
+        async with asyncio.timeout(10):
+            while writer.failed is not None:
+                await asyncio.sleep(0.01)
+        await writer.append(line(4))
+        await writer.close()
+
+    asyncio.run(go())
+    assert verify(tmp_path, ["w-1", "w-4"]).kept
+    assert count(tmp_path).rows == 2
+
+
+def test_a_client_that_went_away_changes_nothing(tmp_path):
+    async def go() -> None:
+        writer = LogWriter(Segment(tmp_path))
+        writer.start()
+        gone, stays = writer.append(line(1)), writer.append(line(2))
+        gone.cancel()
+        await stays
+        await writer.close()
+
+    asyncio.run(go())
+    assert count(tmp_path).rows == 2
+
+
+def test_a_dead_workers_segment_is_handed_over_at_the_start(tmp_path):
+    (tmp_path / f"20260101T000000-1-aa{OPEN}").write_bytes(line(1) + line(2)[:30])
+
+    async def go() -> None:
+        writer = LogWriter(Segment(tmp_path))
+        writer.start()
+        await writer.append(line(3))
+        await writer.close()
+
+    asyncio.run(go())
+    assert [path.suffix for path in tmp_path.iterdir()] == [READY, READY]
+    assert verify(tmp_path, ["w-1", "w-3"]).kept

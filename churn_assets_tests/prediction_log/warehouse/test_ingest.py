@@ -1,0 +1,363 @@
+"""The ingest: each row once, what is wrong in quarantine, nothing without words."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import errno
+import fcntl
+import os
+import re
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from churn_assets.contract.load import parse_contract
+from churn_assets.contract.model import Kind
+from churn_assets.errors import (
+    ContractError,
+    LogUnavailable,
+    LogUnreadable,
+    NothingIngested,
+    WarehouseCorrupt,
+    WarehouseLocked,
+)
+from churn_assets.prediction_log import records as rows
+from churn_assets.prediction_log.records import encode_line
+from churn_assets.prediction_log.segment import DONE, OPEN
+from churn_assets.prediction_log.warehouse import parse as strict
+from churn_assets.prediction_log.warehouse.connection import FILE, PUBLISHED, open_published
+from churn_assets.prediction_log.warehouse.ingest import ingest, pending
+from churn_assets_tests.prediction_log.home import (
+    STORE,
+    ask,
+    features,
+    feedback,
+    prediction,
+    rejections,
+    settings,
+    tables,
+    variant,
+    write,
+)
+
+
+def test_rows_of_every_kind_arrive_typed_and_in_order(tmp_path):
+    of = settings(tmp_path)
+    write(of, "a", prediction("a-1"), feedback("f-1"), prediction("a-2", customer_id=None, score=1.0))
+    write(of, "b", rejections(malformed=2, too_large=1), prediction("b-1"))
+    report = ingest(of, STORE)
+    assert (report.segments, report.predictions, report.feedback, report.rejections) == (2, 3, 1, 1)
+    assert ask(of, "SELECT prediction_id, seq, segment, x_esent, year(x_created) FROM predictions ORDER BY seq") == [
+        ("a-1", 1, "a", 3.0, 2014),
+        ("a-2", 3, "a", 3.0, 2014),
+        ("b-1", 5, "b", 3.0, 2014),
+    ]
+    assert ask(of, "SELECT cause, requests, seq FROM rejections") == [("malformed", 2, 4), ("too_large", 1, 4)]
+    assert ask(of, "SELECT feedback_id, churned, contacted, observed_at::VARCHAR FROM feedback") == [
+        ("f-1", True, None, "2026-11-21 10:00:00.5")
+    ]
+    assert ingest(of, STORE).segments == 0
+
+
+def test_a_home_without_a_log_is_left_as_it_is(tmp_path):
+    of = settings(tmp_path)
+    assert ingest(of, STORE).segments == 0
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(NothingIngested, match="churn log ingest"), open_published(of):
+        pass
+
+
+def test_the_strict_rows_have_the_fields_of_the_rows_that_are_written():
+    for name in ("Prediction", "Feedback", "Rejections"):
+        assert getattr(strict, name).__struct_fields__ == getattr(rows, name).__struct_fields__
+
+
+BAD = [
+    (b"{half\n", "no JSON"),
+    (b"\xff\xfe\n", "no JSON"),
+    (b"[]\n", "wrong type"),
+    (b'{"kind":"other"}\n', "wrong type"),
+    (encode_line(prediction("x", score=1.5)), "wrong type"),
+    (encode_line(prediction("x", score="0.5")), "wrong type"),
+    (encode_line(prediction("", score=0.5)), "wrong type"),
+    (encode_line(prediction("x", prediction_id=None)), "wrong type"),
+    (encode_line(prediction("x", fingerprint="f" * 64)), "unknown contract ffffffffffff"),
+    (encode_line(prediction("x", fingerprint="../../x")), "unknown contract"),
+    (encode_line(prediction("x", features={**features(), "esent": "three"})), r"wrong type: .*\$.esent"),
+    (encode_line(prediction("x", features={})), "wrong type"),
+    (encode_line(prediction("x", features={**features(), "created": "yesterday"})), "created is no day"),
+    (encode_line(prediction("x", features={**features(), "created": "infinity"})), "created is no day"),
+    (encode_line(prediction("x", scored_at="yesterday")), "scored_at is no instant"),
+    (encode_line(prediction("x", scored_at="infinity")), "scored_at is no instant"),
+    (encode_line(prediction("x", as_of="2000-01-01 (BC)")), "as_of is no instant"),
+    (encode_line(prediction("x")).replace(b'{"kind"', b'{"nobody reads":"\xff","kind"', 1), "no JSON: 'utf-8'"),
+    (encode_line(feedback("x", prediction_id=None)), "neither prediction_id nor customer_id"),
+    (encode_line(rejections(malformed=-1)), "wrong type"),
+    (b'{"kind":"feedback","feedback_id":"' + b"x" * 2**20 + b'"}\n', "longer than"),
+    (encode_line(prediction("good")), "duplicate: prediction_id good is there already"),
+    (encode_line(prediction("older")), "duplicate: prediction_id older is there already"),
+]
+
+
+def test_what_is_wrong_goes_to_quarantine_with_its_reason_and_the_rest_arrives(tmp_path):
+    of = settings(tmp_path)
+    write(of, "a", prediction("older"))
+    write(of, "b", prediction("good"), *(line for line, _ in BAD), prediction("last"), b'{"kind":"pred')
+    report = ingest(of, STORE)
+    assert (report.predictions, report.quarantined, report.torn) == (3, len(BAD), 1)
+    found = ask(of, "SELECT line, reason, text FROM quarantine ORDER BY line")
+    for number, ((line, reason), (at, said, text)) in enumerate(zip(BAD, found, strict=True), 2):
+        assert at == number
+        assert re.search(reason, said), said
+        assert text == line.rstrip(b"\n")[:4096].decode(errors="backslashreplace")
+    assert ask(of, "SELECT prediction_id, seq FROM predictions ORDER BY seq") == [
+        ("older", 1), ("good", 2), ("last", 3 + len(BAD)),
+    ]  # fmt: skip
+    assert ask(of, "SELECT rows, quarantined, torn FROM segments WHERE name = 'b'") == [(2, len(BAD), 1)]
+
+
+@pytest.mark.parametrize(
+    ("spelled", "day"), [("2014-01-20T23:30:00-05:00", 20), ("20140120", 20), ("2014-01-20 01:00:00", 20)]
+)
+def test_rare_spellings_of_days_and_booleans_are_read_as_the_service_reads_them(tmp_path, spelled, day):
+    of = settings(tmp_path)
+    cells = {**features(), "created": spelled, "paperless": 1, "firstorder": None, "added_later": [1]}
+    write(of, "a", prediction("p", features=cells, scored_at="2026-11-21T10:00:00"))
+    assert ingest(of, STORE).quarantined == 0
+    asked = "SELECT day(x_created), x_paperless, x_firstorder, scored_at FROM predictions"
+    assert ask(of, asked) == [(day, True, None, dt.datetime(2026, 11, 21, 10))]
+
+
+def test_order_holds_over_what_duckdb_reads_in_parallel(tmp_path):
+    of = settings(tmp_path)
+    line = encode_line(prediction("XXXXXX"))
+    write(of, "a", *(line.replace(b'"XXXXXX"', b'"%06d"' % number) for number in range(30_000)))
+    ingest(of, STORE)
+    assert ask(of, "SELECT count(*) FROM predictions WHERE seq <> prediction_id::INTEGER + 1") == [(0,)]
+
+
+def test_segments_of_dead_workers_are_adopted_and_open_ones_left(tmp_path):
+    of = settings(tmp_path)
+    write(of, "a", prediction("a"), b'{"torn', suffix=OPEN)
+    alive = write(of, "b", prediction("b"), suffix=OPEN)
+    with alive.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        report = ingest(of, STORE)
+    assert (report.adopted, report.predictions) == (1, 1)
+    assert alive.exists()
+    assert sorted(path.name for path in of.predlog_dir.iterdir()) == [f"a{DONE}", f"b{OPEN}"]
+
+
+def test_a_segment_that_cannot_be_read_is_told_after_all_others_are_taken(tmp_path):
+    of = settings(tmp_path)
+    (of.predlog_dir / "a.ready").mkdir(parents=True)
+    write(of, "b", prediction("b"))
+    with pytest.raises(LogUnreadable, match=r"1 segments cannot be read.*a\.ready"):
+        ingest(of, STORE)
+    assert ask(of, "SELECT prediction_id FROM predictions") == [("b",)]
+    assert [path.name for path in pending(of.predlog_dir)] == ["a.ready"]
+
+
+# -- the contract grows ------------------------------------------------------------------------------
+
+
+def bundle(of, contract) -> None:
+    folder = of.bundles_dir / ("1" * 16)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "contract.toml").write_text(contract.text)
+
+
+def test_a_column_of_another_kind_is_kept_beside_and_comes_back(tmp_path):
+    of = settings(tmp_path)
+    whole = 'name = "esent"\nkind = "integer"\nlow = 0\nhigh = 2000'
+    other = parse_contract(STORE.text.replace(whole, 'name = "esent"\nkind = "boolean"'), "other")
+    assert other.column("esent").kind is Kind.BOOLEAN
+    write(of, "a", prediction("a"))
+    ingest(of, STORE)
+    write(of, "b", prediction("b", other), prediction("c"))
+    report = ingest(of, other)
+    assert report.migrations == ["x_esent was DOUBLE, now x_esent__double", "x_esent BOOLEAN added"]
+    asked = "SELECT prediction_id, x_esent, {} FROM predictions ORDER BY seq"
+    assert ask(of, asked.format("x_esent__double")) == [("a", None, 3.0), ("b", True, None), ("c", None, 3.0)]
+    write(of, "d", prediction("d", other))
+    assert ingest(of, STORE).migrations == [
+        "x_esent was BOOLEAN, now x_esent__boolean",
+        "x_esent__double is x_esent again",
+    ]
+    expected = [("a", 3.0, None), ("b", None, True), ("c", 3.0, None), ("d", None, True)]
+    assert ask(of, asked.format("x_esent__boolean")) == expected
+
+
+def test_a_column_that_leaves_stays_and_one_that_comes_is_null_before(tmp_path):
+    of = settings(tmp_path)
+    fewer = dataclasses.replace(STORE, columns=tuple(c for c in STORE.columns if c.name != "city"), text="")
+    write(of, "a", prediction("a", fewer))
+    ingest(of, fewer)
+    write(of, "b", prediction("b"))
+    assert ingest(of, STORE).migrations == ["x_city VARCHAR added"]
+    write(of, "c", prediction("c", fewer))
+    assert ingest(of, fewer).migrations == []
+    assert ask(of, "SELECT x_city IS NULL FROM predictions ORDER BY seq") == [(True,), (False,), (True,)]
+
+
+def test_a_contract_is_known_from_the_bundle_that_answered_also_when_it_is_gone(tmp_path):
+    of = settings(tmp_path)
+    other = parse_contract(STORE.text.replace("horizon_days = 90", "horizon_days = 30"), "other")
+    bundle(of, other)
+    write(of, "a", prediction("a", other, model_version="1" * 16))
+    assert ingest(of, STORE).quarantined == 0
+    (of.bundles_dir / ("1" * 16) / "contract.toml").unlink()
+    write(of, "b", prediction("b", other, model_version="1" * 16))
+    assert ingest(of, STORE).quarantined == 0
+
+
+def test_columns_that_differ_by_case_only_are_refused(tmp_path):
+    of = settings(tmp_path)
+    twins = dataclasses.replace(STORE.column("city"), name="CITY")
+    write(of, "a", prediction("a"))
+    with pytest.raises(ContractError, match="differ by case only"):
+        ingest(of, dataclasses.replace(STORE, columns=(*STORE.columns, twins), text=""))
+
+
+def test_a_warehouse_of_a_newer_version_is_left_alone(tmp_path):
+    import duckdb
+
+    of = settings(tmp_path)
+    write(of, "a", prediction("a"))
+    ingest(of, STORE)
+    with duckdb.connect(str(of.warehouse_dir / FILE)) as connection:
+        connection.execute("INSERT INTO schema_version VALUES (99)")
+    with pytest.raises(WarehouseCorrupt, match="version 99"):
+        ingest(of, STORE)
+
+
+# -- locks and damage --------------------------------------------------------------------------------
+
+HOLD = "import duckdb,sys; c=duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+
+
+def test_a_locked_warehouse_is_one_line_that_names_the_process_and_nothing_is_lost(tmp_path):
+    of = settings(tmp_path)
+    write(of, "a", prediction("a"))
+    ingest(of, STORE)
+    write(of, "b", prediction("b"))
+    command = [sys.executable, "-c", HOLD, str(of.warehouse_dir / FILE)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(WarehouseLocked, match=f"process {holder.pid}") as found:
+            ingest(of, STORE, patience_s=0.1)
+        assert "\n" not in str(found.value)
+        assert ask(of, "SELECT count(*) FROM predictions") == [(1,)]
+        holder.communicate("")
+    assert ingest(of, STORE).predictions == 1
+
+
+def test_a_second_ingest_waits_for_the_first_and_names_it_if_that_takes_too_long(tmp_path):
+    of = settings(tmp_path)
+    write(of, "a", prediction("a"))
+    of.warehouse_dir.mkdir()
+    with (of.warehouse_dir / ".ingest.lock").open("w+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        with pytest.raises(WarehouseLocked, match=f"process {os.getpid()}"):
+            ingest(of, STORE, patience_s=0.05)
+        release = threading.Timer(0.2, lambda: fcntl.flock(lock, fcntl.LOCK_UN))
+        release.start()
+        assert ingest(of, STORE, patience_s=30).predictions == 1
+        release.join()
+
+
+@pytest.mark.parametrize("damage", ["garbage", "cut", "flipped"])
+def test_a_damaged_warehouse_says_what_to_do_and_is_made_again_the_same(tmp_path, damage):
+    of = settings(tmp_path)
+    write(of, "b", *(prediction(f"b-{n}") for n in range(50)), b"broken\n")
+    ingest(of, STORE)
+    write(of, "a", prediction("a"), feedback("f"), rejections(malformed=1), b"torn")
+    ingest(of, STORE)
+    before, path = tables(of), of.warehouse_dir / FILE
+    whole = path.read_bytes()
+    zeros = whole[:4096] + b"\x00" * 200_000
+    path.write_bytes({"garbage": b"no database", "cut": whole[:5000], "flipped": zeros}[damage])
+    write(of, "c", prediction("c"))
+    with pytest.raises(WarehouseCorrupt, match=r"churn log ingest --rebuild") as found:
+        ingest(of, STORE)
+    assert "\n" not in str(found.value)
+    (of.predlog_dir / "c.ready").unlink()
+    report = ingest(of, STORE, rebuild=True)
+    assert (report.restored, report.missing) == (2, 0)
+    assert tables(of) == before
+
+
+def test_a_damaged_published_copy_is_told(tmp_path):
+    of = settings(tmp_path)
+    of.warehouse_dir.mkdir(parents=True)
+    (of.warehouse_dir / PUBLISHED).write_text("no database")
+    with pytest.raises(WarehouseCorrupt, match="cannot be opened"), open_published(of):
+        pass
+
+
+@pytest.mark.parametrize("spelled", ["infinity", "-infinity", "2000-01-01 (BC)", "epoch"])
+def test_an_instant_that_only_duckdb_knows_is_refused_in_a_segment_without_other_faults(tmp_path, spelled):
+    of = settings(tmp_path)
+    write(of, "a", prediction("good"), prediction("x", as_of=spelled))
+    ingest(of, STORE)
+    assert ask(of, "SELECT prediction_id FROM predictions WHERE as_of < '0001-01-01' OR NOT isfinite(as_of)") == []
+
+
+def test_a_published_copy_that_somebody_opened_for_writing_is_one_line_and_the_ingest_goes_on(tmp_path):
+    of = settings(tmp_path)
+    write(of, "a", prediction("p"))
+    ingest(of, STORE)
+    published = of.warehouse_dir / PUBLISHED
+    assert published.stat().st_mode & 0o222 == 0
+    published.chmod(0o644)
+    hold = f"import duckdb; c = duckdb.connect({str(published)!r}); print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        holder.stdout.readline()
+        with pytest.raises(WarehouseLocked, match=r"open for writing in process \d+, .*-readonly"), open_published(of):
+            pass
+        write(of, "b", prediction("q"))
+        ingest(of, STORE)
+        assert ask(of, "SELECT count(*) FROM predictions") == [(2,)]
+        holder.communicate("\n")
+
+
+def test_who_reads_the_published_copy_goes_on_while_it_is_replaced(tmp_path):
+    of = settings(tmp_path)
+    write(of, "a", prediction("a"))
+    ingest(of, STORE)
+    with open_published(of) as reader:
+        write(of, "b", prediction("b"))
+        assert ingest(of, STORE).published
+        assert reader.execute("SELECT count(*) FROM predictions").fetchall() == [(1,)]
+    assert ask(of, "SELECT count(*) FROM predictions") == [(2,)]
+
+
+def test_a_contract_in_memory_only_is_not_kept(tmp_path):
+    of = settings(tmp_path)
+    other = variant(esent=Kind.NUMBER)
+    write(of, "a", prediction("a", other))
+    assert ingest(of, other).predictions == 1
+    assert not (of.warehouse_dir / "contracts").exists()
+
+
+def test_a_full_disk_is_one_line_and_the_next_ingest_goes_on(tmp_path, monkeypatch):
+    of = settings(tmp_path)
+    write(of, "a", prediction("a"))
+
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    monkeypatch.setattr("churn_assets.prediction_log.warehouse.connection.shutil.copyfile", full)
+    with pytest.raises(LogUnavailable, match=r"No space left on device.*ingest again"):
+        ingest(of, STORE)
+    monkeypatch.undo()
+    assert ingest(of, STORE).published
+    assert ask(of, "SELECT count(*) FROM predictions") == [(1,)]

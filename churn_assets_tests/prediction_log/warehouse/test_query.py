@@ -1,0 +1,80 @@
+"""`churn log ingest` and `churn log query`, `churn feedback import`: what is printed, and one line for a mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from churn_assets.errors import NothingIngested, QueryRefused
+from churn_assets.prediction_log.warehouse.read import ask
+from churn_assets_tests.monitoring.logs import make_home
+from churn_assets_tests.prediction_log.home import prediction, settings, write
+
+CLI = "from churn_assets.cli.main import main; main()"
+
+
+def churn(home, *arguments, code=0):
+    command = [sys.executable, "-c", CLI, *arguments, "--home", str(home)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stderr if code else done.stdout
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    assert "churn log ingest" in churn(home, "log", "query", "select 1", code=2)
+    write(settings(home), "a", prediction("a", customer_id="[b]x"), prediction("b", customer_id=None), b"broken\n")
+    assert "1 segments: 2 predictions, 0 feedback, 1 lines in quarantine" in churn(home, "log", "ingest")
+    return home
+
+
+def test_answers_are_a_table_json_or_csv(home):
+    asked = "select customer_id, as_of::date as day from predictions order by seq"
+    told = churn(home, "log", "query", asked)
+    assert "customer_id" in told
+    assert "[b]x" in told
+    lines = churn(home, "log", "query", asked, "--json").splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"customer_id": "[b]x", "day": "2014-01-20"},
+        {"customer_id": None, "day": "2014-01-20"},
+    ]
+    assert churn(home, "log", "query", asked, "--csv") == "customer_id,day\n[b]x,2014-01-20\n,2014-01-20\n"
+
+
+@pytest.mark.parametrize(
+    "sql", ["select nothing from nowhere", "selec 1", "delete from predictions", "select 'a'::int", "", "select 1/"]
+)
+def test_a_mistake_in_sql_is_one_line(home, sql):
+    with pytest.raises(QueryRefused, match="show all tables") as found:
+        list(ask(settings(home), sql))
+    assert "\n" not in str(found.value)
+
+
+def test_a_home_without_a_warehouse_names_the_command(tmp_path):
+    with pytest.raises(NothingIngested, match="churn log ingest"):
+        list(ask(settings(tmp_path), "select 1"))
+
+
+def test_the_rebuild_says_what_it_made(home):
+    assert "1 segments: 2 predictions" in churn(home, "log", "ingest", "--rebuild")
+
+
+def test_the_ingest_by_hand_tells_the_sensor_of_windows_as_well(tmp_path):
+    home = tmp_path / "home"
+    make_home(home)
+    write(settings(home), "a", prediction("a"))
+    churn(home, "log", "ingest")
+    assert json.loads((home / "monitoring" / "open.json").read_text())["window"] == 1
+
+
+def test_a_file_of_outcomes_is_imported_and_its_mistakes_are_one_line(home, tmp_path):
+    (tmp_path / "outcomes.csv").write_text("prediction_id,churned,observed_at\na,1,2026-01-20\n")
+    assert "1 reports are in the log" in churn(home, "feedback", "import", str(tmp_path / "outcomes.csv"))
+    assert "1 were there before" in churn(home, "feedback", "import", str(tmp_path / "outcomes.csv"))
+    (tmp_path / "outcomes.csv").write_text("prediction_id,churned,observed_at\na,perhaps,2026-01-20\n")
+    said = churn(home, "feedback", "import", str(tmp_path / "outcomes.csv"), code=2)
+    assert said == "error: row 0, column 'churned': found 'perhaps', expected true or false\n"

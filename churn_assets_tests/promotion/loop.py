@@ -1,0 +1,366 @@
+"""The decision loop under kills: a simulated daemon, runs and people on the real ledger, moves, rule and sensors.
+
+A schedule is a seed. Everything that survives a killed process is kept for real (ledger, pointer, bundles)
+or in `Runs`, which stands for Dagster's own database; a kill is an exception at one of the steps that
+persist something: before and after each commit, around the pointer's rename, around each change of a run.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from dagster import DagsterRunStatus as Status
+
+from churn_assets.contract.policy import Monitoring
+from churn_assets.defs.release_sensors import CHALLENGER, REQUEST, runs_to_promote, runs_to_retrain, tell_failure
+from churn_assets.errors import RollbackRefused, TransitionRefused
+from churn_assets.promotion import champion as moves
+from churn_assets.promotion import pointer as state
+from churn_assets.promotion.ledger.ledger import Ledger
+from churn_assets.promotion.ledger.store import Store
+from churn_assets.promotion.pointer import Champion, read_champion
+from churn_assets.promotion.retraining import Asked
+from churn_assets.promotion.retraining_inputs import Reports, decide_now
+from churn_assets.settings import Settings
+from churn_assets.storage.sealed import seal, verify
+
+UNVERSIONED = frozenset({"provenance.json"})
+LIMITS = Monitoring(cooldown_days=0.2, label_floor=10, labels_to_retrain=40)
+STARTED_AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Killed(BaseException):
+    """The process is gone, here."""
+
+
+@dataclass
+class Fate:
+    """Counts the steps that persist something; at `kill_at` the process dies."""
+
+    kill_at: int = -1
+    steps: int = 0
+
+    def step(self) -> None:
+        self.steps += 1
+        if self.steps == self.kill_at:
+            raise Killed
+
+
+@dataclass
+class Run:
+    """As much of a Dagster run as the sensors look at."""
+
+    run_id: str
+    job: str
+    run_key: str
+    tags: dict[str, str]
+    status: Status = Status.QUEUED
+    body: Iterator[None] | None = field(default=None, repr=False)
+
+
+class Runs:
+    """Dagster's database of runs, with its rule that a run key is used once."""
+
+    def __init__(self, fate: Fate) -> None:
+        self.all: list[Run] = []
+        self._fate = fate
+
+    def launch(self, job: str, run_key: str, tags: dict[str, str]) -> None:
+        if any(run.run_key == run_key for run in self.all):
+            return
+        self._fate.step()
+        self.all.append(Run(f"run{len(self.all)}", job, run_key, tags))
+        self._fate.step()
+
+    def set(self, run: Run, status: Status) -> None:
+        self._fate.step()
+        run.status = status
+        self._fate.step()
+
+    def get_runs(self, filters: Any = None, *, limit: int | None = None) -> list[Any]:
+        wanted = filters.tags.items()
+        return [run for run in reversed(self.all) if wanted <= run.tags.items()][:limit]
+
+    def get_run_by_id(self, run_id: str) -> Any:
+        return next((run for run in self.all if run.run_id == run_id), None)
+
+
+@contextmanager
+def watched(fate: Fate) -> Iterator[None]:
+    """Every step that persists something passes by `fate`."""
+    commit, rename = Store._commit, state.sync_directory
+
+    def committed(self: Store, db: Any) -> None:
+        fate.step()
+        commit(self, db)
+        fate.step()
+
+    def renamed(folder: Path) -> None:
+        fate.step()
+
+    fake_os = SimpleNamespace(fdopen=state.os.fdopen, fsync=lambda handle: fate.step())
+    with (
+        mock.patch.object(Store, "_commit", committed),
+        mock.patch.object(Store, "synchronous", "OFF"),  # a killed process loses nothing that the system has
+        mock.patch.object(state, "sync_directory", renamed),
+        mock.patch.object(state, "os", fake_os),
+    ):
+        yield
+    assert rename is state.sync_directory
+
+
+class Loop:
+    """One home, its daemon and its people; `play` runs a schedule to its end and looks after every act."""
+
+    def __init__(self, home: Path, seed: int) -> None:
+        self.settings = Settings(root=home, home=home, contract_path=home / "none.toml")
+        self.ledger = Ledger(self.settings.ledger_path)
+        self.rng, self.fate, self.now = random.Random(seed), Fate(), STARTED_AT
+        self.runs = Runs(self.fate)
+        self.kills = 0
+        self.window, self.labels = 0, 0
+        self.windows: list[dict[str, Any]] = []
+        self.passed: set[tuple[str, str]] = set()  # versions the gate let pass, with their bundle's hash
+        self.were: set[str] = set()  # versions that may answer: the first, and what was promoted
+        self.trained: Counter[str] = Counter()
+        self.asked: list[str] = []  # requests whose decision was acknowledged
+
+    # -- what is done ---------------------------------------------------------------------------------
+
+    def first(self) -> None:
+        version, bundle, _ = self.bundle()
+        self.were.add(version)
+        champion = Champion(version, bundle, "f" * 64, None, self.now, "training", "the first model")
+        moves.move_champion(self.settings, champion, "first", "training", "the first model", self.now)
+
+    def bundle(self) -> tuple[str, str, str]:
+        """A new sealed folder: its version, its path in the home, and the hash of its manifest."""
+        text = str(self.rng.random())
+        path = seal(
+            self.settings.bundles_dir,
+            lambda folder: (folder / "card.json").write_text(text),
+            {"fingerprint": "f" * 64},
+            unversioned=UNVERSIONED,
+            check=lambda folder: None,
+        )
+        return path.name, f"bundles/{path.name}", moves.bundle_hash(path)
+
+    def monitor(self, asked: Asked | None = None) -> None:
+        champion = read_champion(self.settings.home)
+        version = champion.version if champion else ""
+        if asked is None and self.rng.random() < 0.8:
+            self.window += 1
+            self.labels += self.rng.randrange(30)
+            status = self.rng.choice(["drift", "drift", "stable", "insufficient"])
+            quality = "broken" if self.rng.random() < 0.15 else "ok"
+            told = {"window": self.window, "status": status, "drifted": ["a", self.rng.choice("bc")]}
+            self.windows.append({**told, "model_version": version, "quality": quality})
+        reports = Reports(
+            {"windows": [{"window": w["window"], "status": w["quality"]} for w in self.windows]},
+            {"windows": self.windows},
+            {
+                "champion": version,
+                "labels": {"final": self.labels, "new": self.labels},
+                "fall": {"dropped": self.rng.random() < 0.1, "words": "fell"},
+            },
+        )
+        kept = decide_now(self.settings, LIMITS, reports, asked, self.now)
+        if kept.request is not None:
+            self.asked.append(kept.request)
+            broken = bool(self.windows) and self.windows[-1]["quality"] == "broken"
+            assert not broken, "a retraining was asked for while the data is broken"
+
+    def by_hand(self) -> None:
+        self.monitor(Asked("hand", f"h{self.now.timestamp():.0f}", "ana", "because"))
+
+    def by_schedule(self) -> None:
+        self.monitor(Asked("schedule", f"s{self.now:%d}"))
+
+    def tick_retrain(self) -> None:
+        for request in runs_to_retrain(self.settings, self.runs):
+            self.runs.launch("retrain", request.run_key or "", dict(request.tags))
+
+    def tick_promote(self) -> None:
+        for request in runs_to_promote(self.settings, self.runs):
+            self.runs.launch("promote", request.run_key or "", dict(request.tags))
+
+    def tick_failures(self) -> None:
+        failed = [run for run in self.runs.all if run.status is Status.FAILURE]
+        for run in self.rng.sample(failed, min(len(failed), 2)):  # told late, twice or never
+            tell_failure(self.settings, run, "it failed")  # type: ignore[arg-type]
+
+    def take_step(self) -> None:
+        """One run goes on by one step; one at a time is under way, as dagster.yaml says."""
+        under_way = [run for run in self.runs.all if run.status is Status.STARTED]
+        queued = [run for run in self.runs.all if run.status is Status.QUEUED]
+        if not under_way and queued:
+            run = queued[0]
+            self.runs.set(run, Status.STARTED)
+            run.body = self.retrain(run) if run.job == "retrain" else self.promote(run)
+        for run in under_way:
+            if run.body is None:  # the process that was at it is gone: run monitoring finds out
+                self.runs.set(run, Status.FAILURE)
+                continue
+            try:
+                next(run.body)
+            except StopIteration:
+                self.runs.set(run, Status.SUCCESS)
+            except (TransitionRefused, ValueError):
+                self.runs.set(run, Status.FAILURE)
+
+    def retrain(self, run: Run) -> Iterator[None]:
+        key = run.tags[REQUEST]
+        if self.rng.random() < 0.5:  # else the sensor finds out
+            self.ledger.start_request(key, run.run_id)
+        if run.run_key == key:
+            self.trained[key] += 1
+        yield
+        if self.rng.random() < 0.25:
+            raise ValueError("the training failed")
+        version, path, sha256 = self.bundle()
+        yield
+        if self.rng.random() < 0.2:
+            self.ledger.finish_request(key, "the same model came out")
+        else:
+            self.ledger.add_challenger(version, path, sha256, None, key)
+        yield
+        if self.rng.random() < 0.1:
+            raise ValueError("the report failed after the challenger was made")
+
+    def promote(self, run: Run) -> Iterator[None]:
+        moves.recover(self.settings)
+        found = self.ledger.challenger(run.tags[CHALLENGER])
+        if found.status not in ("waiting_gate", "approved"):
+            return
+        yield
+        if self.rng.random() < 0.15:
+            raise ValueError("MLflow is away")
+        passed = self.rng.random() < 0.6
+        if passed:
+            self.passed.add((found.version, found.bundle_sha256))
+        approval = self.rng.choice(["automatic", "manual"])
+        found = self.ledger.record_verdict(found.version, passed, {"passed": passed}, approval, "the gate's words")
+        yield
+        if found.status == "approved":
+            assert (found.version, found.bundle_sha256) in self.passed
+            to = Champion(found.version, found.bundle, "f" * 64, None, self.now, found.approved_by, "promoted")
+            self.were.add(found.version)
+            moves.move_champion(self.settings, to, "promotion", found.approved_by, "promoted", self.now)
+        yield
+
+    def person(self) -> None:
+        waiting = self.ledger.challengers("waiting_approval")
+        if waiting:
+            one = self.rng.choice(waiting)
+            if self.rng.random() < 0.6:
+                sha256 = moves.sound_hash(self.settings.home / one.bundle)
+                self.ledger.approve(one.version, "ana", "read it", sha256)
+            else:
+                self.ledger.reject(one.version, "ana", "no")
+
+    def go_back(self) -> None:
+        done = [move.to.version for move in moves.history(self.settings) if move.status == "done"]
+        to = self.rng.choice([None, *done])
+        try:
+            moves.rollback(self.settings, to, by="ana", why="complaints", now=self.now)
+        except RollbackRefused:
+            assert to is None  # only for want of a champion before
+
+    def run_again(self) -> None:
+        """Somebody presses "re-execute" on a run that has ended: Dagster copies its tags."""
+        ended = [
+            run for run in self.runs.all if run.job == "retrain" and run.status in (Status.SUCCESS, Status.FAILURE)
+        ]
+        if ended:
+            self.runs.launch("retrain", f"by hand {len(self.runs.all)}", self.rng.choice(ended).tags)
+
+    def look(self) -> None:
+        moves.recover(self.settings)
+
+    # -- a schedule -----------------------------------------------------------------------------------
+
+    def play(self, acts: int = 60) -> None:
+        """`acts` random acts with kills among them, then calm until nothing moves; checks all the way."""
+        self.first()
+        ticks: list[Callable[[], None]] = [self.tick_retrain, self.tick_promote, self.monitor]
+        asked = [self.by_hand, self.by_schedule, self.person, self.go_back]
+        rarely = [self.tick_failures, self.look, self.run_again]
+        with watched(self.fate):
+            for _ in range(acts):
+                if self.fate.kill_at <= self.fate.steps:
+                    self.fate.kill_at = self.fate.steps + self.rng.randint(1, 25)
+                self.now += timedelta(hours=self.rng.random() * 4)
+                self.alive(self.rng.choice([self.take_step] * 6 + ticks * 2 + asked + rarely))
+                self.check()
+            self.fate.kill_at = -1
+            self.calm()
+        self.check_end()
+
+    def alive(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Killed:
+            self.kills += 1
+            for run in self.runs.all:  # daemon and runs die together; what they wrote stays
+                run.body = None
+
+    def calm(self) -> None:
+        """No more kills and no more triggers: what was begun comes to its end."""
+        for _ in range(60):
+            for act in (self.tick_retrain, self.tick_promote, self.take_step, self.take_step, self.take_step):
+                act()
+            self.check()
+            ended = all(run.status in (Status.SUCCESS, Status.FAILURE) for run in self.runs.all)
+            if ended and not self.ledger.requests_in_flight() and not self.ledger.challengers_to_promote():
+                return
+
+    # -- what must hold -------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """What a service, or anybody, may see at any moment."""
+        champion = read_champion(self.settings.home)
+        assert champion is not None
+        assert champion.version in self.were, "a model answers that was never promoted"
+        verify(champion.path(self.settings.home), UNVERSIONED)
+        assert sum(move.status == "intended" for move in self.ledger.moves()) <= 1
+        assert len(self.ledger.requests_in_flight()) <= 1
+        assert max(self.trained.values(), default=0) <= 1, "a request was trained twice"
+
+    def check_end(self) -> None:
+        """What was asked for has come to an end, once; the ledger and the pointer tell the same."""
+        history, requests = self.ledger.moves(), self.ledger.requests()
+        champion = read_champion(self.settings.home)
+        done = [move for move in history if move.status == "done"]
+        assert champion == done[-1].to
+        assert not [move for move in history if move.status == "intended"]
+        for before, after in pairwise(done):
+            assert after.before == before.to.version, "there were two champions"
+        promoted = {move.to.version for move in done if move.kind == "promotion"}
+        assert promoted == {c.version for c in self.ledger.challengers("promoted")}
+        assert promoted <= {version for version, _ in self.passed}, "a model was promoted that never passed the gate"
+        assert not self.ledger.requests_in_flight(), "a request is lost"
+        assert set(self.asked) <= {request.key for request in requests}
+        asking = {kept.number for kept in self.ledger.decisions(10_000) if kept.decision.kind == "retrain"}
+        chains: dict[int, list[Any]] = {}
+        for request in requests:
+            chains.setdefault(request.decision, []).append(request)
+        assert chains.keys() == asking, "a decision and its request were parted"
+        for chain in chains.values():
+            assert [request.attempt for request in chain] == list(range(1, len(chain) + 1))
+            assert [request.status for request in chain[:-1]] == ["failed"] * (len(chain) - 1)
+            assert chain[-1].status == "finished" or (chain[-1].status, len(chain)) == ("abandoned", 3)
+        decision_of = {request.key: request.decision for request in requests}
+        made = Counter(decision_of[c.request] for c in self.ledger.challengers() if c.request is not None)
+        assert max(made.values(), default=0) <= 1, "a decision made two challengers"
+        for challenger in self.ledger.challengers("waiting_gate", "approved"):
+            assert challenger.attempt > 3, "a challenger is forgotten"

@@ -1,0 +1,301 @@
+"""The report: every number from the facts, nothing from elsewhere, and what is missing is said."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from churn_assets.errors import TrainingError
+from churn_assets.evaluation.metrics import ece
+from churn_assets.reporting.model import files
+from churn_assets.reporting.model.card import render_card
+from churn_assets.reporting.model.importance import importance
+from churn_assets.reporting.model.measure import FEWEST, Scored, curves, metrics, segment, wilson
+from churn_assets.reporting.model.page import render_report
+from churn_assets.scoring.bundle import load_bundle
+from churn_assets.scoring.models.base import BlendModel
+from churn_assets.training.export import write_choice
+from churn_assets_tests.html.test_markup import read
+from churn_assets_tests.strategies import STORE
+
+HOSTILE = "<script>alert('x')</script>"
+FIGURE = {"pr_auc": 0.5, "low": 0.4, "high": 0.6, "base_rate": 0.2, "rows": 100}
+AUDIT: dict[str, Any] = {
+    "recipe": "boosted trees",
+    "sentences": ["The first sentence.", "The second sentence."],
+    "rungs": [
+        {"words": "everything", "left_out": [], "random": FIGURE, "out_of_time": FIGURE},
+        {"words": "without esent", "left_out": ["esent"], "random": FIGURE},
+    ],
+    "bands": [
+        {"words": "0 to 30 days", "rows": 5, "churners": 1},
+        {"words": "30 days and more", "churners": 9, **FIGURE},
+    ],
+    "columns": {"esent": {"alone": {"random": FIGURE}, "headline_loss_when_removed": 0.4}, "city": {"alone": {}}},
+    "findings": [{"column": "esent", "words": "alone gets far", "attested": ""}],
+}
+PROFIT: dict[str, Any] = {
+    "words": "Contacting pays.",
+    "tornado": [
+        {"assumption": "save_rate", "from": 0.1, "to": 0.2, "profit_low": 1.0, "profit_high": 3.0, "swing": 2.0}
+    ],
+    "list_sizes": [{"contacted_share": 0.1, "profit": 2.0, "low": 1.5, "high": 2.5}],
+}
+VALIDATED = {
+    "rows_in": 3000, "rows_valid": 2990, "rows_rejected": 10, "rejected_share": 10 / 3000, "duplicate_ids": 1,
+    "conflicting_ids": 0, "as_of": "2014-01-20", "as_of_words": "newest date",
+    "repairs": [{"repair": "excel_1904", "rows": 7, "cells": 9, "words": "undone"}],
+    "causes": [{"reason": "null", "column": "custid", "rows": 10, "what happens": "rejected", "example": HOSTILE}],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def bundle(choice, candidates, customers, tmp_path_factory) -> Path:
+    return write_choice(STORE, choice, candidates, customers, tmp_path_factory.mktemp("bundles"), {"git_commit": "abc"})
+
+
+@pytest.fixture(scope="session")
+def facts(bundle, customers, features, splits, candidates) -> dict[str, Any]:
+    validated = {**customers.schema.metadata, b"churn_validation": json.dumps(VALIDATED).encode()}
+    table = customers.replace_schema_metadata(validated)
+    return json.loads(files.as_json(files.report_facts(bundle, table, features, splits, candidates)))
+
+
+def with_all(facts: dict[str, Any]) -> dict[str, Any]:
+    figures = {f"{m}_{what}": 0.71 for m in ("pr_auc", "roc_auc", "ece") for what in ("mean", "deviation")}
+    folds = {"rows": 2550, "summary": [{"model": "logistic", **figures}]}
+    return {**copy.deepcopy(without(facts)), "ladder": AUDIT, "profit": PROFIT, "cross_validation": folds}
+
+
+def without(facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts of a run that has trained and nothing else."""
+    return {**facts, "ladder": None, "profit": None, "cross_validation": None}
+
+
+def leaves(value: object) -> Iterator[object]:
+    if isinstance(value, dict):
+        for part in value.values():
+            yield from leaves(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from leaves(part)
+    else:
+        yield value
+
+
+def shown(text: str) -> list[float]:
+    return [float(attributes["value"]) for tag, attributes in read(text).tags if tag == "data"]
+
+
+@pytest.mark.parametrize("complete", [False, True], ids=["of the training alone", "with audit, profit and folds"])
+def test_every_number_on_the_page_stands_in_the_facts(facts, complete):
+    told = with_all(facts) if complete else without(facts)
+    known = {float(leaf) for leaf in leaves(told) if isinstance(leaf, (int, float))}
+    found = shown(render_report(told))
+    assert len(found) > 250
+    assert set(found) <= known
+
+
+def test_the_headline_of_the_choice_is_the_headline_of_the_report(facts, choice):
+    text = render_report(facts)
+    assert f'<data value="{choice.metrics["test_pr_auc"]!r}">{choice.metrics["test_pr_auc"]:.3f}</data>' in text
+    assert facts["sides"]["test"]["recomputed_pr_auc"] == pytest.approx(choice.metrics["test_pr_auc"], abs=1e-12)
+    assert facts["sides"]["oot"]["recomputed_pr_auc"] == pytest.approx(choice.metrics["oot_pr_auc"], abs=1e-12)
+    for name in ("ece", "precision", "recall", "f1"):
+        assert facts["sides"]["test"]["metrics"][name]["value"] == pytest.approx(choice.metrics[f"test_{name}"])
+
+
+def test_the_page_loads_and_runs_nothing(facts):
+    text = render_report(with_all(facts))
+    found = read(text)
+    assert {tag for tag, _ in found.tags} & {"script", "link", "iframe", "object", "img"} == set()
+    for _, attributes in found.tags:
+        assert not any(name.startswith("on") for name in attributes)
+        assert str(attributes.get("href", "#")).startswith("#")
+    assert set(re.findall(r"https?://[^\s\"']+", text)) == {"http://www.w3.org/2000/svg"}
+    assert "url(" not in text
+    assert len(text.encode()) < 1_500_000
+
+
+def test_generated_customers_are_announced_and_real_ones_are_not(facts):
+    assert "These customers are generated, not real." in render_report(facts)
+    assert "generated, not real" in render_card(facts)
+    assert facts["limits"][0]["title"] == "Not for any real customer"
+    real = copy.deepcopy(facts)
+    real["data"]["generated"] = False
+    assert "generated, not real" not in render_report(real)
+    assert "generated, not real" not in render_card(real)
+
+
+def test_the_ladder_comes_first_and_what_was_not_computed_is_said(facts):
+    text = render_report(without(facts))
+    anchors = re.findall(r'<section id="(\w+)"', text)
+    assert anchors[:2] == ["short", "ladder"]
+    assert text.count("Not computed in this run: ") == 3
+    whole = render_report(with_all(facts))
+    assert "Not computed in this run" not in whole
+    for words in (*AUDIT["sentences"], "without esent", "alone gets far", "Contacting pays.", "0 to 30 days"):
+        assert words in whole
+    assert "Not computed in this run" in render_card(without(facts))
+    assert "The second sentence." in render_card(with_all(facts))
+
+
+def test_words_of_the_table_cannot_become_markup(facts):
+    told = with_all(facts)
+    told["segments"][0]["level"] = told["model"]["title"] = told["data"]["source"] = HOSTILE
+    told["words"] = dict.fromkeys(told["words"], HOSTILE)
+    told["ladder"] = {**AUDIT, "sentences": [HOSTILE], "recipe": HOSTILE}
+    for text in (render_report(told), render_card(told)):
+        assert "<script" not in text
+        assert "&lt;script&gt;" in text
+
+
+def test_a_small_segment_says_so_and_gives_no_figure(facts):
+    few = [row for row in facts["segments"] if row["test"]["rows"] and not row["test"]["enough"]]
+    assert few
+    assert all(row["test"]["pr_auc"] is None for row in few)
+    assert all(min(r["test"]["churners"], r["test"]["rows"] - r["test"]["churners"]) < FEWEST for r in few)
+    assert render_report(facts).count("too few to say") >= len(few)
+    assert any(few[0]["column"] in limit["words"] for limit in facts["limits"])
+
+
+def test_segments_of_a_column_are_all_the_test_customers(facts):
+    for column in {row["column"] for row in facts["segments"]}:
+        rows = [row["test"]["rows"] for row in facts["segments"] if row["column"] == column]
+        assert sum(rows) == facts["sides"]["test"]["rows"]
+
+
+def test_every_category_and_yes_no_column_has_segments(facts):
+    wanted = {c.name for c in STORE.scoring_columns if c.kind in ("category", "boolean")}
+    assert {row["column"] for row in facts["segments"]} == wanted
+
+
+def test_without_a_cohort_the_report_says_that_nothing_is_known_of_newer_customers(facts):
+    told = with_all(facts)
+    del told["sides"]["oot"]
+    for row in told["segments"]:
+        del row["oot"]
+    text = render_report(told)
+    assert "no cohorts" in text
+    assert "Not computed in this run: </strong>the out-of-time curves" in text
+    assert "| metric | random split |" in render_card(told)
+
+
+def test_files_are_all_there_and_say_the_same(facts, bundle, tmp_path):
+    written = files.write_report(facts, bundle, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(files.FILES) == set(written)
+    stored = json.loads(written[files.METRICS].read_text())
+    assert render_report(stored) == written[files.PAGE].read_text(encoding="utf-8")
+    told = json.loads(written[files.IMPORTANCE].read_text())
+    assert {row["feature"] for row in told["features"]} == set(facts["model"]["features"])
+
+
+def test_an_audit_of_another_model_is_not_shown(bundle, customers, features, splits, candidates):
+    found = files.report_facts(bundle, customers, features, splits, candidates, audit={**AUDIT, "model": "another"})
+    assert found["ladder"] is None
+
+
+def test_a_model_that_is_no_candidate_any_more_is_refused(bundle, customers, features, splits, candidates, choice):
+    others = [c for c in candidates if c.name not in choice.contender.parts]
+    with pytest.raises(TrainingError, match=r"the bundle holds .* materialise chosen_model again"):
+        files.report_facts(bundle, customers, features, splits, others)
+
+
+def test_a_figure_that_is_not_finite_is_refused():
+    with pytest.raises(ValueError, match="Out of range float"):
+        files.as_json({"pr_auc": math.nan})
+
+
+# -- what is measured --------------------------------------------------------------------------------
+
+
+def drawn(seed: int, rows: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    probability = np.round(rng.beta(0.6, 2.0, rows), 2)  # rounded: with ties
+    churned = (rng.random(rows) < probability).astype(np.int8)
+    churned[:2] = (0, 1)
+    return churned, probability
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_curves_begin_and_end_where_they_must(seed):
+    churned, probability = drawn(seed)
+    found = curves(Scored.of(churned, probability, 1), STORE.value)
+    assert found["pr"][-1] == [1.0, round(float(churned.mean()), 5)]
+    assert found["roc"][0] == [0.0, 0.0]
+    assert found["roc"][-1] == [1.0, 1.0]
+    assert found["gains"][-1] == [1.0, 1.0]
+    assert found["profit"][0] == [0.0, 0.0, 0.0, 0.0]
+    for name in ("pr", "roc", "gains"):
+        assert [x for x, _ in found[name]] == sorted(x for x, _ in found[name])
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_intervals_hold_their_order_and_values_their_definition(seed):
+    churned, probability = drawn(seed)
+    known = {f"test_{n}{e}": 0.5 for n in ("pr_auc", "roc_auc", "log_loss", "brier") for e in ("", "_low", "_high")}
+    found = metrics(Scored.of(churned, probability, 1), 0.3, known, "test")
+    assert all(value["low"] <= value["high"] for value in found.values())
+    assert found["ece"]["value"] == ece(churned, probability)
+    first = np.argsort(-probability, kind="stable")[:40]
+    assert found["lift_at_10_percent"]["value"] == pytest.approx(churned[first].mean() / churned.mean())
+
+
+def test_the_profit_curve_has_the_interval_of_the_profit_report(facts):
+    sizes = facts["profit"]["list_sizes"]
+    curve = np.array(facts["sides"]["test"]["curves"]["profit"])
+    for row in sizes:
+        low, high = (np.interp(row["contacted_share"], curve[:, 0], curve[:, i]) for i in (2, 3))
+        assert high - low == pytest.approx(row["high"] - row["low"], rel=0.25, abs=0.05)
+
+
+def test_a_segment_of_everybody_has_the_figures_of_everybody():
+    churned, probability = drawn(3, rows=2000)
+    tested = Scored.of(churned, probability, 1)
+    found = segment(tested, np.ones(2000, dtype=bool))
+    assert found["pr_auc"]["low"] <= found["pr_auc"]["value"] <= found["pr_auc"]["high"]
+    assert segment(tested, np.zeros(2000, dtype=bool))["rows"] == 0
+
+
+@given(st.integers(0, 500), st.integers(1, 500))
+def test_a_share_lies_within_its_interval(hits, count):
+    low, high = wilson(min(hits, count), count)
+    assert 0.0 <= low <= min(hits, count) / count + 1e-12
+    assert min(hits, count) / count - 1e-12 <= high <= 1.0
+
+
+@pytest.mark.parametrize("name", ["logistic", "boosted", "network", "boosted + logistic", "boosted + network"])
+def test_each_kind_of_model_is_explained_by_what_it_is(name, candidates, choice):
+    view = choice.views["random"]
+    models = [c.fitted["random"].model for part in name.split(" + ") for c in candidates if c.name == part]
+    model = models[0] if len(models) == 1 else BlendModel(models, [0.5, 0.5])
+    test = view.matrix[view.split.test][:200]
+    churned = np.arange(200) % 4 == 0
+    found = importance(model, view.program.specs, view.matrix[view.split.train], test, churned)
+    assert found["method"] == ("permutation" if "network" in name else "shapley")
+    assert len(found["features"]) == len(view.program.specs)
+    values = [row["value"] for row in found["features"]]
+    assert values == sorted(values, reverse=True)
+    assert all(math.isfinite(leaf) for leaf in leaves(found) if isinstance(leaf, float))
+    assert len(found["dependence"]) == 6
+
+
+def test_the_bundle_scores_what_the_report_tells(facts, bundle, customers, choice):
+    scorer = load_bundle(bundle)
+    test = choice.views["random"].split.test
+    as_of = customers.schema.metadata[b"churn_as_of"].decode()
+    probability = scorer.score_table(customers.take(pa.array(test)), as_of).probability
+    named = int(np.sum(probability >= facts["threshold"]["value"]))
+    told = facts["sides"]["test"]["confusion"]
+    assert named == told["true_positives"] + told["false_positives"]

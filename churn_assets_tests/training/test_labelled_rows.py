@@ -1,0 +1,163 @@
+"""Predictions from the log as rows to learn from: which ones, and that they say what was scored."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from churn_assets.contract.model import Contract
+from churn_assets.data.row_marks import MARKS, mark_table, once, table_rows
+from churn_assets.features.compile import as_of_days, compile_features
+from churn_assets.features.encode import encode_rows, encode_table
+from churn_assets.training.feature_table import as_of_of
+from churn_assets.training.labelled_rows import USED, join, labelled_rows
+from churn_assets_tests.data.log import labelled
+from churn_assets_tests.strategies import CONTRACTS, STORE, make_columns, rows, typed_table
+
+WHEN = st.datetimes(dt.datetime(2013, 1, 1), dt.datetime(2026, 12, 31))
+ABOUT = st.fixed_dictionaries(
+    {
+        "customer_id": st.sampled_from(["a", "b", "c", "d", None]),
+        "label_state": st.sampled_from(["final", "open", "early", "late", "conflicting"]),
+        "part": st.sampled_from(["train", "train", "gate"]),
+        "churned": st.sampled_from([True, False, None]),
+        "contacted": st.sampled_from([True, False, None]),
+        "fingerprint": st.sampled_from([STORE.fingerprint, STORE.fingerprint, "another"]),
+    }
+)
+
+
+def table(contract: Contract, ids: list[str]) -> pa.Table:
+    """A small validated table, marked."""
+    values = make_columns(contract, len(ids), 1)
+    many: list[dict[str, Any]] = []
+    for index in range(len(ids)):
+        row: dict[str, Any] = {contract.key.name: ids[index]}
+        for column in contract.scoring_columns:
+            cell = values[column.name][index]
+            if column.choices:
+                row[column.name] = column.choices[cell] if cell >= 0 else None
+            elif column.kind == "date":
+                row[column.name] = None if np.isnan(cell) else str(np.datetime64(int(cell), "D"))
+            else:
+                row[column.name] = None if np.isnan(cell) else int(cell) if column.kind == "integer" else float(cell)
+        many.append(row)
+    typed = typed_table(contract, many).append_column("churned", pa.array([0, 1] * (len(ids) // 2), pa.int8()))
+    told = {"churn_as_of": "2014-01-20", "churn_source": "a file", "churn_contract": contract.fingerprint}
+    return mark_table(contract, typed.replace_schema_metadata(told))
+
+
+def one_row(about: dict[str, Any], frozen: set[str] = frozenset()) -> str:  # type: ignore[assignment]  # a set too
+    """What becomes of one prediction, in words."""
+    row = {c.name: None for c in STORE.scoring_columns}
+    found = labelled_rows(STORE, labelled(STORE, [row], [about]), frozen)
+    return next(words for words, count in found.counts if count)
+
+
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda c: c.name)
+@given(data=st.data(), instants=st.lists(WHEN, min_size=1, max_size=6))
+def test_the_features_of_an_appended_row_are_those_that_the_service_computed(contract, data, instants):
+    asked = [data.draw(rows(contract)) for _ in instants]
+    told = [{"as_of": at} for at in instants]
+    found = labelled_rows(contract, labelled(contract, asked, told))
+    joined = join(contract, table(contract, ["t0", "t1", "t2", "t3"]), found)
+    assert joined.num_rows == 4 + found.rows.num_rows
+    program = compile_features(contract).fit(encode_table(contract, joined), as_of_of(joined))
+    together = program(encode_table(contract, joined), as_of_of(joined))
+    place = {name: row for row, name in enumerate(joined[contract.key.name].to_pylist())}
+    for number, (row, at) in enumerate(zip(asked, instants, strict=True)):
+        if f"p{number}" in place:
+            alone = program(encode_rows(contract, [row]), as_of_days(at))
+            np.testing.assert_array_equal(together[place[f"p{number}"]], alone[0])
+
+
+@given(told=st.lists(ABOUT, max_size=25), frozen=st.sets(st.sampled_from("abcd")))
+def test_every_prediction_is_counted_once_and_only_what_may_be_learnt_from_is(told, frozen):
+    log = labelled(STORE, [{c.name: None for c in STORE.scoring_columns}] * len(told), told)
+    found = labelled_rows(STORE, log, frozen)
+    assert sum(count for _, count in found.counts) == len(told)
+    assert dict(found.counts)[USED] == found.rows.num_rows
+    ids = found.rows["custid"].to_pylist()
+    treated = {
+        row["customer_id"]
+        for row in told
+        if row["contacted"] and row["label_state"] == "final" and row["churned"] is not None
+        if row["part"] == "train" and row["fingerprint"] == STORE.fingerprint
+    }
+    assert len(set(ids)) == len(ids)
+    assert not set(ids) & (frozen | treated | {None})
+    assert not found.gate & frozen
+    assert set(found.contacted["customer_id"].to_pylist()) == treated - frozen - {None}
+
+
+def test_of_a_customers_predictions_the_last_with_a_final_label_is_learnt_from():
+    blank = {c.name: None for c in STORE.scoring_columns}
+    told = [
+        {"customer_id": "a", "churned": False},
+        {"customer_id": "a", "churned": True, "as_of": dt.datetime(2024, 6, 1, 23, 59, 59)},
+        {"customer_id": "a", "churned": None, "label_state": "open"},
+    ]
+    found = labelled_rows(STORE, labelled(STORE, [blank] * 3, told).take([2, 1, 0]))
+    assert found.rows["churned"].to_pylist() == [1]
+    assert found.rows["row_as_of"].to_pylist() == [dt.date(2024, 6, 1)]
+    assert found.rows["row_source"].to_pylist() == ["feedback"]
+
+
+@pytest.mark.parametrize(
+    ("about", "words"),
+    [
+        ({}, "learnt from"),
+        ({"fingerprint": "another"}, "under another contract"),
+        ({"label_state": "early"}, "without a final label"),
+        ({"churned": None}, "without a final label"),
+        ({"customer_id": None}, "without a customer's id"),
+        ({"part": "gate"}, "kept for the gate"),
+        ({"customer_id": "h"}, "of customers in the frozen holdout"),
+        ({"contacted": True}, "of customers who were contacted"),
+        ({"contacted": False}, "learnt from"),
+    ],
+)
+def test_what_becomes_of_a_prediction_is_said(about, words):
+    assert one_row(about, {"h"}) == words
+
+
+def test_a_value_that_no_validated_row_has_is_left_out_and_counted():
+    blank: dict[str, object] = {c.name: None for c in STORE.scoring_columns}
+    odd = [{**blank, "city": "ATLANTIS"}, {**blank, "esent": 2.0**60}, {**blank, "esent": 1.5}, blank]
+    found = labelled_rows(STORE, labelled(STORE, odd, [{}] * 4))
+    assert dict(found.counts)["with a value that the table could not hold"] == 3
+    assert found.rows["custid"].to_pylist() == ["p3"]
+
+
+def test_customers_of_the_gate_stay_in_the_table_and_are_put_aside():
+    blank = {c.name: None for c in STORE.scoring_columns}
+    told = [{"customer_id": "t1", "part": "gate"}, {"customer_id": "t2"}]
+    before = table(STORE, ["t0", "t1", "t2", "t3"])
+    joined = join(STORE, before, labelled_rows(STORE, labelled(STORE, [blank] * 2, told)))
+    assert joined["row_aside"].to_pylist() == [False, True, False, False, False]
+    assert joined["custid"].to_pylist() == ["t0", "t1", "t2", "t3", "t2"]
+    assert once(joined).tolist() == [0, 2, 3]
+    assert table_rows(joined).equals(before.drop_columns(list(MARKS)))
+    assert joined.schema.metadata[b"churn_source"] == b"a file; and 1 labelled predictions"
+
+
+def test_no_labels_leave_the_table_as_it_was():
+    before = table(STORE, ["t0", "t1"])
+    joined = join(STORE, before, labelled_rows(STORE, labelled(STORE, [], [])))
+    assert joined.equals(before)
+    assert as_of_of(joined) == as_of_days("2014-01-20")
+
+
+def test_where_each_row_has_its_own_date_ages_are_counted_from_it():
+    import dataclasses
+
+    contract = dataclasses.replace(STORE, time=dataclasses.replace(STORE.time, as_of="lastorder"))
+    plain = table(STORE, ["t0", "t1"]).drop_columns(list(MARKS))
+    days = as_of_of(mark_table(contract, plain))
+    np.testing.assert_array_equal(days, encode_table(STORE, plain)["lastorder"])
