@@ -38,7 +38,7 @@ def data_profile(project: Project, validated_customers: pa.Table) -> Iterator[dg
     """Each column as the contract has it: distribution by label, missing and odd values, strength alone; as HTML."""
     from churn_assets.data.profile import profile
     from churn_assets.data.row_marks import table_rows
-    from churn_assets.reporting.profile_page import render_profile
+    from churn_assets.reporting.profile import render_profile
 
     customers = table_rows(validated_customers)
     found = profile(project.contract, customers)
