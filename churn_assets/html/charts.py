@@ -36,12 +36,12 @@ class Axis:
     low: float
     high: float
     form: Callable[[float], str] = field(default=lambda value: f"{value:g}")
-    ticks: tuple[float, ...] = ()
+    ticks: tuple[float, ...] | None = None
 
     @property
     def marks(self) -> tuple[float, ...]:
         """Round numbers within the axis, unless `ticks` are given."""
-        return self.ticks or round_numbers(self.low, self.high)
+        return round_numbers(self.low, self.high) if self.ticks is None else self.ticks
 
     def share(self, value: float) -> float:
         """Where a value lies, 0 to 1; outside the axis it is held at its end."""
@@ -292,7 +292,9 @@ def bars(title: str, values: Mapping[str, float], x_title: str, form: Callable[[
     shapes = frame.axes()
     for place, (name, value) in enumerate(shown):
         top, right = frame.down(-place + 0.3), frame.right(value)
-        shapes.append(_box(frame.left, top, right - frame.left, ROW_HEIGHT * 0.6, f"f{style}", f"{name}: {form(value)}"))
+        shapes.append(
+            _box(frame.left, top, right - frame.left, ROW_HEIGHT * 0.6, f"f{style}", f"{name}: {form(value)}")
+        )
         shapes.append(_text(form(value), right + 5, top + ROW_HEIGHT * 0.6 - 2, "start"))
     return Chart(title, frame.height, tuple(shapes))
 
@@ -395,9 +397,7 @@ def _row_frame(labels: Sequence[str], x: Axis) -> Frame:
     left = min(0.55 * WIDTH, 16 + CHARACTER * max((len(label) for label in labels), default=4))
     count = max(1, len(labels))
     places = tuple(-float(i) for i in range(len(labels)))
-    y = Axis("", 0.5 - count, 0.5, lambda place: labels[round(-place)], places or (0.0,))
-    if not labels:
-        y = Axis("", -0.5, 0.5, lambda _: "none", (0.0,))
+    y = Axis("", 0.5 - count, 0.5, lambda place: labels[round(-place)], places)
     return Frame(x, y, TOP + BOTTOM + ROW_HEIGHT * count, left, grid_of_x=True)
 
 

@@ -70,9 +70,7 @@ def render_profile(profile: Profile) -> str:
 
 def _page(profile: Profile) -> ProfilePage:
     columns = profile["columns"]
-    ranked = sorted(
-        (c for c in columns if c.get("roc_auc") is not None), key=lambda c: -abs(float(c["roc_auc"]) - 0.5)
-    )
+    ranked = sorted((c for c in columns if c.get("roc_auc") is not None), key=lambda c: -abs(float(c["roc_auc"]) - 0.5))
     associated = sorted((c for c in columns if c.get("association") is not None), key=lambda c: -c["association"])
     return ProfilePage(
         profile=profile,
@@ -181,7 +179,7 @@ def _day(value: float) -> str:
     return (dt.date(1970, 1, 1) + dt.timedelta(days=round(value))).isoformat()
 
 
-def _ticks(kind: str, edges: Sequence[float]) -> tuple[float, ...]:
+def _ticks(kind: str, edges: Sequence[float]) -> tuple[float, ...] | None:
     if kind != "date":
-        return ()
+        return None
     return tuple(edges[0] + share * (edges[-1] - edges[0]) for share in (0.08, 0.36, 0.64, 0.92))

@@ -49,7 +49,7 @@ class ChosenThreshold(msgspec.Struct, frozen=True):
 
 
 class ModelCard(msgspec.Struct, frozen=True):
-    """`card.json` of a bundle: what was chosen, why, and what it reaches. Bundles of earlier versions may lack `profit`."""
+    """`card.json` of a bundle: what was chosen, why, and its metrics. Old bundles may lack `profit`."""
 
     title: str
     chosen: str

@@ -156,7 +156,9 @@ def dependence(report: Report) -> list[tuple[Dependence, Chart | BarRows | None]
 def _dependence(feature: Dependence, y: Axis) -> Chart | BarRows | None:
     if feature.levels is not None:
         marks = [Mark(level.value, style="churned" if (level.value or 0.0) > 0 else "kept") for level in feature.levels]
-        rows = [Row(level.level, [m], f"{level.rows:,} customers") for level, m in zip(feature.levels, marks, strict=True)]
+        rows = [
+            Row(level.level, [m], f"{level.rows:,} customers") for level, m in zip(feature.levels, marks, strict=True)
+        ]
         return BarRows(rows, "+.3f")
     dots, trend = feature.dots or [], feature.trend or []
     values = [x for x, _ in [*dots, *trend]]
@@ -175,7 +177,9 @@ def _left_out(rung: Rung) -> str:
     count = len(rung.left_out)
     if not count:
         return ""
-    return "1 column and every feature that uses it" if count == 1 else f"{count} columns and every feature that uses them"
+    return (
+        "1 column and every feature that uses it" if count == 1 else f"{count} columns and every feature that uses them"
+    )
 
 
 def _unit(title: str) -> Axis:

@@ -11,9 +11,11 @@ from typing import Any
 
 import msgspec
 
+from churn_assets.training.calibrate import CalibrationTrials
 from churn_assets.training.cross_validation import FoldSummary
-from churn_assets.training.export import CalibrationTrials, CandidateSummary, Comparison
+from churn_assets.training.export import CandidateSummary
 from churn_assets.training.profit import ProfitReport
+from churn_assets.training.select import Comparison
 
 FORMAT = 1
 SIDES = {"random": "test", "out_of_time": "oot"}  # split -> its name among `Report.sides`
@@ -352,12 +354,12 @@ class Provenance(msgspec.Struct, frozen=True):
     generated: bool | msgspec.UnsetType = msgspec.UNSET
     as_of: str | msgspec.UnsetType = msgspec.UNSET
     rows: int | msgspec.UnsetType = msgspec.UNSET
-    data_sha256: str | None | msgspec.UnsetType = msgspec.UNSET
-    git_commit: str | None | msgspec.UnsetType = msgspec.UNSET
-    made_at: str | None | msgspec.UnsetType = msgspec.UNSET
-    dagster_run_id: str | None | msgspec.UnsetType = msgspec.UNSET
-    mlflow_run_id: str | None | msgspec.UnsetType = msgspec.UNSET
-    python: str | None | msgspec.UnsetType = msgspec.UNSET
+    data_sha256: str | msgspec.UnsetType | None = msgspec.UNSET
+    git_commit: str | msgspec.UnsetType | None = msgspec.UNSET
+    made_at: str | msgspec.UnsetType | None = msgspec.UNSET
+    dagster_run_id: str | msgspec.UnsetType | None = msgspec.UNSET
+    mlflow_run_id: str | msgspec.UnsetType | None = msgspec.UNSET
+    python: str | msgspec.UnsetType | None = msgspec.UNSET
     libraries: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
 
 

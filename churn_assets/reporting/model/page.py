@@ -27,9 +27,21 @@ CONTENTS = (
 )
 # name, title, explanation, format, which direction is better
 METRICS = (
-    ("pr_auc", "PR-AUC", "area under the precision-recall curve; a random list reaches the churn rate", ".3f", "higher"),
+    (
+        "pr_auc",
+        "PR-AUC",
+        "area under the precision-recall curve; a random list reaches the churn rate",
+        ".3f",
+        "higher",
+    ),
     ("roc_auc", "ROC AUC", "probability that a churner ranks above a kept customer", ".3f", "higher"),
-    ("lift_at_10_percent", "lift at 10 %", "churn rate among the riskiest 10 %, divided by that of all", ".2f", "higher"),
+    (
+        "lift_at_10_percent",
+        "lift at 10 %",
+        "churn rate among the riskiest 10 %, divided by that of all",
+        ".2f",
+        "higher",
+    ),
     ("log_loss", "log loss", "mean negative log-likelihood, natural logarithm", ".4f", "lower"),
     ("brier", "Brier score", "mean squared error of the probability", ".4f", "lower"),
     ("ece", "calibration error", "expected calibration error (ECE), 15 bins of equal size", ".4f", "lower"),
