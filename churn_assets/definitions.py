@@ -30,6 +30,7 @@ from churn_assets.defs.schedules import schedules
 from churn_assets.defs.sensors import sensors
 from churn_assets.defs.tracking import MlflowRun
 from churn_assets.settings import Settings
+from churn_assets.synthetic import register_generated_source
 
 MODELS = [data, training, choice, audit, stability, reporting, release, scoring]
 LOOP = [log, monitoring, labels, performance, decision, promotion]
@@ -60,4 +61,5 @@ def build(settings: Settings) -> dg.Definitions:
     )
 
 
+register_generated_source()
 defs = build(Settings.from_environ(os.environ))
