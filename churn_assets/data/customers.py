@@ -57,3 +57,8 @@ def reported_rows(customers: pa.Table) -> npt.NDArray[np.int64]:
 def without_marks(customers: pa.Table) -> pa.Table:
     """All rows, with the columns of the contract and `churned` only."""
     return customers.drop_columns([name for name in MARKS if name in customers.column_names])
+
+
+def is_generated(source: str) -> bool:
+    """Whether a table whose source is described as `source` holds generated customers."""
+    return source.startswith("generated customers")

@@ -175,7 +175,11 @@ _NUMBER_MARKS = re.compile(r"^(?:[A-Z]{3}(?=[\s\d])|[$€£¥₹₽]|kr\.?)|(?:%
 
 
 def from_comma(text: str) -> str | None:
-    """`1.234,5` or `12,5` with a decimal comma as `1234.5`, `12.5`; None if it does not read so."""
+    """A number with a decimal comma as one with a point; None for text that is not such a number.
+
+    >>> from_comma("1.234,5"), from_comma("12,5"), from_comma("12.50")
+    ('1234.5', '12.5', None)
+    """
     plain = _unmarked(text)
     if not _COMMA.fullmatch(plain):
         return None
@@ -183,7 +187,11 @@ def from_comma(text: str) -> str | None:
 
 
 def from_marks(text: str) -> str | None:
-    """`$1,234.50`, `45 %`, `1 234` as `1234.50`, `45`, `1234`; None if it does not read so."""
+    """A number without currency, percent sign and thousands separators; None for text that is not such a number.
+
+    >>> from_marks("$1,234.50"), from_marks("45 %"), from_marks("about 3")
+    ('1234.50', '45', None)
+    """
     plain = _unmarked(text)
     if not _POINT.fullmatch(plain):
         return None
