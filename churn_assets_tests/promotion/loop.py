@@ -7,6 +7,7 @@ persist something: before and after each commit, around the pointer's rename, ar
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -108,7 +109,7 @@ def watched(fate: Fate) -> Iterator[None]:
     def renamed(folder: Path) -> None:
         fate.step()
 
-    fake_os = SimpleNamespace(fsync=lambda handle: fate.step())
+    fake_os = SimpleNamespace(**{**vars(os), "fsync": lambda handle: fate.step()})
     with (
         mock.patch.object(Store, "_commit", committed),
         mock.patch.object(Store, "synchronous", "OFF"),  # a killed process loses nothing that the system has
