@@ -36,8 +36,8 @@ _FETCHED = frozenset({"src", "href", "srcset", "action", "data", "poster", "back
 )
 def data_profile(project: Project, validated_customers: pa.Table) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Each column as the contract has it: distribution by label, missing and odd values, strength alone; as HTML."""
+    from churn_assets.data.customers import table_rows
     from churn_assets.data.profile import profile
-    from churn_assets.data.row_marks import table_rows
     from churn_assets.reporting.profile_page import render_profile
 
     customers = table_rows(validated_customers)
