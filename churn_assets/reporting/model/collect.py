@@ -14,7 +14,6 @@ from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.errors import TrainingError
 from churn_assets.evaluation.metrics import pr_auc
 from churn_assets.features.encode import encode_table
-from churn_assets.html.files import put
 from churn_assets.reporting.model import facts, measure
 from churn_assets.reporting.model.facts import SIDES, Report, as_json
 from churn_assets.reporting.model.importance import importance
@@ -22,6 +21,7 @@ from churn_assets.reporting.model.limits import limits
 from churn_assets.reporting.model.measure import Scored
 from churn_assets.reporting.model.page import render_card, render_report
 from churn_assets.scoring.bundle import load_bundle, read_provenance, read_reference
+from churn_assets.storage.files import replacing, write_text
 from churn_assets.training.export import ModelCard, read_model_card
 from churn_assets.training.feature_table import TrainingData, training_data
 from churn_assets.training.select import Contender, check_candidates, contenders, tested
@@ -111,10 +111,9 @@ def write_report(report: Report, bundle: Path, folder: Path) -> dict[str, Path]:
         IMPORTANCE: as_json({**weights, "words_by_feature": report.feature_docs, "version": report.model.version}),
     }
     for name, text in texts.items():
-        put(folder / name, text)
-    scratch = folder / f".{REFERENCE}.new"
-    pq.write_table(read_reference(bundle), scratch, compression="zstd")
-    scratch.replace(folder / REFERENCE)
+        write_text(folder / name, text)
+    with replacing(folder / REFERENCE) as temporary:
+        pq.write_table(read_reference(bundle), temporary, compression="zstd")
     return {name: folder / name for name in FILES}
 
 
