@@ -1,4 +1,4 @@
-"""Who is learnt from and who is reported on."""
+"""Training, validation and test customers."""
 
 import numpy as np
 import pytest
