@@ -33,7 +33,7 @@ serve: $(INSTALLED)  ## answer requests with the champion, on port 3000
 	@$(BIN)/churn serve
 
 demo: $(INSTALLED)  ## drift, a broken pipeline and an equal challenger against a real service and daemon
-	@$(BIN)/churn demo
+	@$(BIN)/python -m examples.demo
 
 test: lint  ## the linters, then every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
@@ -52,4 +52,4 @@ bench: $(INSTALLED)  ## measure, and write benchmarks/RESULTS.md
 
 clean:  ## remove caches and build products; keeps .venv, data/raw and data/var
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .tmp_dagster_home_*
-	find churn_assets churn_assets_tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find churn_assets churn_assets_tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
