@@ -16,8 +16,7 @@ from typing import Any
 from churn_assets.contract.model import Contract
 from churn_assets.data.validation.validate import validate
 from churn_assets.synthetic.generate import generate_batches, snapshot_of
-from churn_assets.synthetic.options import read_scenario
-from churn_assets.synthetic.scenario import play
+from churn_assets.synthetic.scenario import play, read_scenario
 from examples.demo.stage import DemoFailed
 
 _CHUNK = 100
