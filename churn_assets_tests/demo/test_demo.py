@@ -142,6 +142,7 @@ def test_a_connection_that_the_server_has_closed_is_no_failure():
             for _ in range(5):
                 answers.append(client.post("/predict", {}))
                 time.sleep(0.05)
+            client.close()
         finally:
             server.shutdown()
             thread.join()

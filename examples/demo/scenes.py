@@ -60,6 +60,7 @@ class Demo:
                 f"{steady.client.failed} of {steady.client.requests} steady requests failed, expected none: "
                 f"{steady.client.failure}; read the service's log in {self.stage.logs}"
             )
+        self.client.close()
         self.stage.stop("service")
         # Nothing is left half done in the home that the user looks at.
         self.stage.wait_for("the last runs to end", lambda: self.stage.idle() or None)

@@ -98,6 +98,10 @@ class Client:
         self._used_at = time.monotonic()
         return answer if status == 200 else self._fail(f"POST {path}: {status}: {answer}")
 
+    def close(self) -> None:
+        """Close the connection; a later request opens another."""
+        self._connection.close()
+
     def predict(self, customers: Customers) -> Iterator[int]:
         """Ask about all of them, a hundred at a time; yields how many were answered so far."""
         for start in range(0, len(customers.rows), _CHUNK):
@@ -155,6 +159,7 @@ class SteadyClient:
     ) -> None:
         self._stop.set()
         self._thread.join(2 * _TIMEOUT_S)
+        self.client.close()
 
     def _ask(self) -> None:
         while not self._stop.is_set():
