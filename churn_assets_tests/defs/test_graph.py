@@ -161,9 +161,9 @@ def test_the_same_training_again_gives_the_same_version_and_registers_nothing(ma
 
 def test_mlflow_answers_as_the_scorer_does(made):
     of, _, _ = made
-    from churn_assets.mlflow_registry.connect import hushed
+    from churn_assets.mlflow_registry.connect import quiet
 
-    with hushed():
+    with quiet():
         import mlflow
         import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Who is admitted, and as what."""
+"""Which models are registered, and under which alias."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from churn_assets.contract.load import load_contract
 from churn_assets.contract.policy import Quality
 from churn_assets.errors import GateRefused
 from churn_assets.promotion.pointer import Champion
-from churn_assets.promotion.registration_rules import Model, admit, role_of
+from churn_assets.promotion.registration import TrainedModel, assign_role, check_registration
 
 STORE = load_contract(Path(__file__).resolve().parents[2] / "contracts" / "store.toml")
 FLOORED = dataclasses.replace(STORE, quality=Quality(pr_auc_floor=0.6))
-NEW = Model("new", 0.9, generated=False)
+NEW = TrainedModel("new", 0.9, generated=False)
 
 
 def champion(version: str = "old", fingerprint: str = STORE.fingerprint) -> Champion:
@@ -27,35 +27,37 @@ def champion(version: str = "old", fingerprint: str = STORE.fingerprint) -> Cham
 
 @pytest.mark.parametrize("pr_auc", [0.6, 0.61, 1.0])
 def test_a_model_at_the_floor_or_above_is_admitted(pr_auc):
-    admit(Model("v", pr_auc, generated=False), FLOORED)
+    check_registration(TrainedModel("v", pr_auc, generated=False), FLOORED)
 
 
 @pytest.mark.parametrize("pr_auc", [0.5999, 0.0, float("nan")])
 def test_a_model_below_the_floor_is_refused_in_one_line(pr_auc):
     with pytest.raises(GateRefused, match=r"^model v: test PR-AUC is .*, expected at least 0\.6000 .*$"):
-        admit(Model("v", pr_auc, generated=False), FLOORED)
+        check_registration(TrainedModel("v", pr_auc, generated=False), FLOORED)
 
 
 @pytest.mark.parametrize(
-    ("before", "bundle_there", "learnt_from_generated", "alias", "words"),
+    ("before", "bundle_there", "champion_generated", "alias", "words"),
     [
         (None, False, False, "champion", "the first model of this home"),
         (champion(), True, False, "challenger", "champion old stays"),
         (champion("new"), True, False, "champion", "first"),
         (champion(fingerprint="f" * 64), True, False, "champion", "the contract has changed"),
         (champion(), False, False, "champion", "is gone from this home"),
-        (champion(), True, True, "champion", "had learnt from generated customers"),
+        (champion(), True, True, "champion", "was trained on generated customers"),
     ],
     ids=["first", "second", "the same again", "other contract", "bundle gone", "generated before"],
 )
-def test_the_role_depends_on_the_champion_there_is(tmp_path, before, bundle_there, learnt_from_generated, alias, words):
+def test_the_role_depends_on_the_champion_there_is(tmp_path, before, bundle_there, champion_generated, alias, words):
     if bundle_there:
         (tmp_path / "bundles" / before.version).mkdir(parents=True)
-    role = role_of(NEW, STORE, before, tmp_path, learnt_from_generated)
+    role = assign_role(NEW, STORE, before, tmp_path, champion_generated)
     assert role.alias == alias
     assert words in role.reason
 
 
 def test_generated_customers_do_not_depose_generated_ones(tmp_path):
     (tmp_path / "bundles" / "old").mkdir(parents=True)
-    assert role_of(Model("new", 0.9, generated=True), STORE, champion(), tmp_path, True).alias == "challenger"
+    assert (
+        assign_role(TrainedModel("new", 0.9, generated=True), STORE, champion(), tmp_path, True).alias == "challenger"
+    )

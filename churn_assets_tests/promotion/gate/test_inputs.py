@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from churn_assets.promotion.gate.evidence import NEWEST, holdout_evidence, recent_evidence, recent_rows, segments_of
+from churn_assets.promotion.gate.inputs import NEWEST, holdout_evidence, recent_evidence, recent_rows, segments_of
 from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT, customers, scorer_of
 
 COLUMNS = [column.name for column in CONTRACT.scoring_columns]
@@ -59,9 +59,8 @@ def test_only_final_labels_of_this_contract_set_apart_for_the_gate_are_looked_at
     assert recent_rows(CONTRACT, labelled(customers(6), **{column: values})).num_rows == 2
 
 
-def test_no_more_than_the_newest_are_looked_at(monkeypatch):
-    monkeypatch.setattr("churn_assets.promotion.gate.evidence.NEWEST", 4)
-    assert recent_rows(CONTRACT, labelled(customers(6))).num_rows == 4 < NEWEST
+def test_no_more_than_the_newest_are_compared():
+    assert recent_rows(CONTRACT, labelled(customers(6)), newest=4).num_rows == 4 < NEWEST
 
 
 def test_each_row_is_scored_at_its_own_day_whatever_the_hour():

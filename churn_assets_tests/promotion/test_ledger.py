@@ -1,7 +1,8 @@
-"""The ledger: every transition that may be, none that may not, and plain words for a file that is none."""
+"""The ledger: every allowed transition, no other, and clear errors for a damaged file."""
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import sqlite3
 from datetime import UTC, datetime, timedelta
@@ -10,14 +11,15 @@ from pathlib import Path
 import pytest
 
 from churn_assets.errors import LedgerCorrupt, LedgerUnavailable, TransitionRefused
-from churn_assets.promotion.ledger import store as ledger_store
-from churn_assets.promotion.ledger.ledger import Ledger
-from churn_assets.promotion.records import GATE, Decision
-from churn_assets_tests.promotion.homes import AT, champion
+from churn_assets.promotion.ledger import Ledger
+from churn_assets.promotion.records import Check, Decision, DecisionInputs, Gate, MonitoredWindow, Person, Verdict
+from churn_assets_tests.promotion.homes import AT, champion, record_decision
 
-DRIFT = Decision("retrain", "a drifted twice", "drift", "7", "v1", situation={"labels": 30})
+DRIFT = Decision("retrain", "a drifted twice", "drift", "7", "v1", inputs=DecisionInputs(labels=30))
 KEY = "retrain-drift-7-v1-1"
-VERDICT = {"difference": 0.01}
+PASSED = Verdict("v1", "v2", (Check("holdout_pr_auc", 0.01, 0.0, True, "better"),))
+FAILED = Verdict("v1", "v2", (Check("holdout_pr_auc", -0.01, 0.0, False, "worse"),))
+ANA = Person("ana")
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def challenged(ledger: Ledger, version: str = "v2") -> None:
 
 def waiting(ledger: Ledger) -> None:
     challenged(ledger)
-    ledger.record_verdict("v2", True, VERDICT, "manual", now=AT)
+    ledger.record_verdict("v2", PASSED, needs_person=True, now=AT)
 
 
 # -- decisions and requests --------------------------------------------------------------------------
@@ -40,40 +42,42 @@ def waiting(ledger: Ledger) -> None:
 def test_reading_a_home_without_a_ledger_finds_nothing_and_makes_nothing(ledger):
     assert (ledger.decisions(), ledger.open_requests(), ledger.challengers(), ledger.moves()) == ([], [], [], [])
     assert ledger.unfinished_move() is None
-    assert ledger.memory().asked == frozenset()
+    assert ledger.state().asked == frozenset()
     assert not ledger.path.parent.exists()
 
 
 def test_a_decision_and_its_request_are_kept_together(ledger):
-    assert ledger.record_decision(DRIFT, AT) == 1
+    assert record_decision(ledger, DRIFT, AT) == 1
     (kept,), (request,) = ledger.decisions(), ledger.open_requests()
     assert (kept.decision, kept.decided_at, kept.request) == (DRIFT, AT, KEY)
     assert (request.key, request.decision, request.attempt, request.status) == (KEY, 1, 1, "open")
-    memory = ledger.memory()
-    assert (memory.asked, memory.last_asked_at, memory.labels_used) == ({("drift", "7", "v1")}, AT, 30)
-    assert memory.in_flight == f"request {KEY} is open"
+    state = ledger.state()
+    assert (state.asked, state.last_asked_at, state.labels_used) == ({("drift", "7", "v1")}, AT, 30)
+    assert state.in_flight == (KEY, "open")
 
 
 def test_a_retraining_that_was_given_up_has_used_no_labels_and_still_counts_for_the_cooldown(ledger):
-    ledger.record_decision(DRIFT, AT)
+    record_decision(ledger, DRIFT, AT)
     for attempt in range(1, 4):
-        assert ledger.memory().labels_used == 30
+        assert ledger.state().labels_used == 30
         ledger.fail_request(f"{KEY[:-1]}{attempt}", f"run{attempt}", "the disk is full", AT)
     assert ledger.requests()[-1].status == "abandoned"
-    assert (ledger.memory().labels_used, ledger.memory().last_asked_at) == (0, AT)
+    assert (ledger.state().labels_used, ledger.state().last_asked_at) == (0, AT)
 
 
 def test_broken_data_is_what_the_newest_decision_has_found(ledger):
     assert ledger.broken_data() == ""
-    ledger.record_decision(Decision("investigate_data", "mend it", situation={"broken": "window 7: all zero"}), AT)
+    record_decision(
+        ledger, Decision("investigate_data", "mend it", inputs=DecisionInputs(broken="window 7: all zero")), AT
+    )
     assert ledger.broken_data() == "window 7: all zero"
-    ledger.record_decision(DRIFT, AT)
+    record_decision(ledger, DRIFT, AT)
     assert ledger.broken_data() == ""
 
 
 @pytest.mark.parametrize("kind", ["nothing", "wait", "investigate_data"])
 def test_any_other_decision_asks_for_nothing(ledger, kind):
-    ledger.record_decision(Decision(kind, "so it is"), AT)
+    record_decision(ledger, Decision(kind, "so it is"), AT)
     assert ledger.requests() == []
     assert ledger.decisions()[0].request is None
 
@@ -84,23 +88,23 @@ def test_a_decision_to_retrain_without_an_occasion_cannot_be_made():
 
 
 def test_no_second_request_is_opened_while_one_is_in_flight_and_no_decision_is_kept_without_its_request(ledger):
-    ledger.record_decision(DRIFT, AT)
+    record_decision(ledger, DRIFT, AT)
     for _ in range(2):
         with pytest.raises(TransitionRefused, match=rf"{KEY} is (open|started)[^\n]+wait until it has ended"):
-            ledger.record_decision(Decision("retrain", "again", "hand", "1", "v1"), AT)
+            record_decision(ledger, Decision("retrain", "again", "hand", "1", "v1"), AT)
         ledger.start_request(KEY, "run1")
     assert len(ledger.decisions()) == len(ledger.requests()) == 1
 
 
 def test_the_same_occasion_is_never_asked_for_twice(ledger):
-    ledger.record_decision(DRIFT, AT)
+    record_decision(ledger, DRIFT, AT)
     ledger.finish_request(KEY, "done")
     with pytest.raises(TransitionRefused, match="was made before"):
-        ledger.record_decision(DRIFT, AT)
+        record_decision(ledger, DRIFT, AT)
 
 
 def test_a_request_belongs_to_the_run_that_took_it_first(ledger):
-    ledger.record_decision(DRIFT, AT)
+    record_decision(ledger, DRIFT, AT)
     ledger.start_request(KEY, "run1")
     ledger.start_request(KEY, "run1")
     with pytest.raises(TransitionRefused, match=r"is started \(run run1\), expected open"):
@@ -110,7 +114,7 @@ def test_a_request_belongs_to_the_run_that_took_it_first(ledger):
 
 
 def test_a_failed_request_is_opened_again_twice_and_then_given_up(ledger):
-    ledger.record_decision(DRIFT, AT)
+    record_decision(ledger, DRIFT, AT)
     for attempt in (1, 2, 3):
         key = f"retrain-drift-7-v1-{attempt}"
         ledger.start_request(key, f"run{attempt}")
@@ -123,12 +127,12 @@ def test_a_failed_request_is_opened_again_twice_and_then_given_up(ledger):
 
 
 def test_a_request_whose_run_never_began_can_fail_as_well(ledger):
-    ledger.record_decision(DRIFT, AT)
+    record_decision(ledger, DRIFT, AT)
     assert ledger.fail_request(KEY, "run1", "it could not be launched").attempt == 2
 
 
 def test_a_challenger_ends_its_request_whatever_becomes_of_the_run_afterwards(ledger):
-    ledger.record_decision(DRIFT, AT)
+    record_decision(ledger, DRIFT, AT)
     ledger.start_request(KEY, "run1")
     ledger.add_challenger("v2", "bundles/v2", "aa", None, KEY, AT)
     ledger.finish_request(KEY, "told again")
@@ -137,7 +141,7 @@ def test_a_challenger_ends_its_request_whatever_becomes_of_the_run_afterwards(le
 
 
 def test_a_run_that_is_run_again_after_its_request_has_ended_makes_a_challenger_of_its_own(ledger):
-    ledger.record_decision(DRIFT, AT)
+    record_decision(ledger, DRIFT, AT)
     ledger.add_challenger("v2", "bundles/v2", "aa", None, KEY)
     assert ledger.add_challenger("v3", "bundles/v3", "bb", None, KEY).request is None
     assert ledger.requests()[0].outcome == "challenger v2"
@@ -146,7 +150,7 @@ def test_a_run_that_is_run_again_after_its_request_has_ended_makes_a_challenger_
 def test_an_unknown_or_ended_request_is_refused_in_words(ledger):
     with pytest.raises(TransitionRefused, match="there is no request nowhere"):
         ledger.start_request("nowhere", "run1")
-    ledger.record_decision(DRIFT, AT)
+    record_decision(ledger, DRIFT, AT)
     ledger.fail_request(KEY, "run1", "boom")
     with pytest.raises(TransitionRefused, match="is failed"):
         ledger.finish_request(KEY, "done")
@@ -160,16 +164,16 @@ def test_an_unknown_or_ended_request_is_refused_in_words(ledger):
 START = {
     "waiting_gate": challenged,
     "waiting_approval": waiting,
-    "approved": lambda ledger: (waiting(ledger), ledger.approve("v2", "ana", "read it", "aa")),
-    "refused": lambda ledger: (challenged(ledger), ledger.record_verdict("v2", False, VERDICT, "manual")),
-    "rejected": lambda ledger: (waiting(ledger), ledger.reject("v2", "ana", "no")),
+    "approved": lambda ledger: (waiting(ledger), ledger.approve("v2", ANA, "read it", "aa")),
+    "refused": lambda ledger: (challenged(ledger), ledger.record_verdict("v2", FAILED, needs_person=True)),
+    "rejected": lambda ledger: (waiting(ledger), ledger.reject("v2", ANA, "no")),
 }
 DO = {
-    "pass, manual": lambda ledger: ledger.record_verdict("v2", True, VERDICT, "manual"),
-    "pass, automatic": lambda ledger: ledger.record_verdict("v2", True, VERDICT, "automatic"),
-    "fail": lambda ledger: ledger.record_verdict("v2", False, VERDICT, "automatic"),
-    "approve": lambda ledger: ledger.approve("v2", "ana", "read it", "aa"),
-    "reject": lambda ledger: ledger.reject("v2", "ana", "no"),
+    "pass, manual": lambda ledger: ledger.record_verdict("v2", PASSED, needs_person=True),
+    "pass, automatic": lambda ledger: ledger.record_verdict("v2", PASSED, needs_person=False),
+    "fail": lambda ledger: ledger.record_verdict("v2", FAILED, needs_person=False),
+    "approve": lambda ledger: ledger.approve("v2", ANA, "read it", "aa"),
+    "reject": lambda ledger: ledger.reject("v2", ANA, "no"),
 }
 BECOMES = {
     "waiting_gate": ("waiting_approval", "approved", "refused", None, "rejected"),
@@ -196,19 +200,19 @@ def test_a_challenger_becomes_what_it_may_and_nothing_else(ledger, start, act):
 
 def test_an_approval_by_the_gate_is_taken_back_when_the_contract_now_wants_a_person(ledger):
     challenged(ledger)
-    assert ledger.record_verdict("v2", True, VERDICT, "automatic").approved_by == GATE
-    assert ledger.record_verdict("v2", True, VERDICT, "manual").status == "waiting_approval"
-    assert [(a.by, a.approved) for a in ledger.approvals()] == [(GATE, True)]
+    assert ledger.record_verdict("v2", PASSED, needs_person=False).approved_by == Gate()
+    assert ledger.record_verdict("v2", PASSED, needs_person=True).status == "waiting_approval"
+    assert [(a.by, a.approved) for a in ledger.approvals()] == [(Gate(), True)]
 
 
 def test_an_approval_is_of_the_bytes_that_were_judged(ledger):
     waiting(ledger)
     with pytest.raises(TransitionRefused, match="its bundle is bb now, the gate judged aa"):
-        ledger.approve("v2", "ana", "read it", "bb")
-    ledger.approve("v2", "ana", "read it", "aa", AT)
-    (said,) = ledger.approvals()
-    assert (said.by, said.why, said.bundle_sha256, said.at) == ("ana", "read it", "aa", AT)
-    assert ledger.challenger("v2").verdict == VERDICT
+        ledger.approve("v2", ANA, "read it", "bb")
+    ledger.approve("v2", ANA, "read it", "aa", AT)
+    (approval,) = ledger.approvals()
+    assert (approval.by, approval.why, approval.bundle_sha256, approval.at) == (ANA, "read it", "aa", AT)
+    assert ledger.challenger("v2").verdict == PASSED
 
 
 def test_an_unknown_challenger_is_answered_with_those_there_are(ledger):
@@ -216,14 +220,14 @@ def test_an_unknown_challenger_is_answered_with_those_there_are(ledger):
         ledger.challenger("v9")
     challenged(ledger)
     with pytest.raises(TransitionRefused, match="no challenger v9, expected one of: v2"):
-        ledger.approve("v9", "ana", "", "aa")
+        ledger.approve("v9", ANA, "", "aa")
 
 
 def test_the_same_version_waits_once_and_starts_again_after_it_was_refused(ledger):
     challenged(ledger)
     first = ledger.add_challenger("v2", "bundles/v2", "aa", 4, None)
     assert (len(ledger.challengers()), first.registered_version) == (1, 4)
-    ledger.record_verdict("v2", False, VERDICT, "automatic", "worse")
+    ledger.record_verdict("v2", FAILED, needs_person=False)
     again = ledger.add_challenger("v2", "bundles/v2", "aa", 4, None)
     assert (again.number, again.status) == (2, "waiting_gate")
     assert first.run_key != again.run_key
@@ -233,24 +237,24 @@ def test_a_gate_that_cannot_be_run_is_tried_three_times(ledger):
     challenged(ledger)
     keys = []
     while ledger.challengers_to_promote():
-        (one,) = ledger.challengers_to_promote()
-        keys.append(one.run_key)
-        ledger.fail_promotion(one.run_key, "MLflow is away")
-        assert ledger.fail_promotion(one.run_key, "told twice") is None
+        (challenger,) = ledger.challengers_to_promote()
+        keys.append(challenger.run_key)
+        ledger.fail_promotion(challenger.run_key, "MLflow is away")
+        assert ledger.fail_promotion(challenger.run_key, "told twice") is None
     assert len(set(keys)) == 3
-    assert ledger.challenger("v2").words == "the gate could not be run: MLflow is away"
+    assert ledger.challenger("v2").message == "the gate could not be run: MLflow is away"
 
 
 def test_rejections_are_counted_since_the_last_promotion(ledger, tmp_path):
     for number in range(3):
         challenged(ledger, f"r{number}")
-        ledger.record_verdict(f"r{number}", False, VERDICT, "automatic")
-    assert ledger.rejections_in_a_row() == ledger.memory().rejections == 3
+        ledger.record_verdict(f"r{number}", FAILED, needs_person=False)
+    assert ledger.state().rejections == 3
     challenged(ledger)
-    ledger.record_verdict("v2", True, VERDICT, "automatic")
-    ledger.finish_move(ledger.intend_move("promotion", "v1", champion("v2"), "aa", GATE, "better", AT))
+    ledger.record_verdict("v2", PASSED, needs_person=False)
+    ledger.finish_move(ledger.intend_move("promotion", "v1", champion("v2"), "aa", "the gate", "better", AT))
     assert ledger.challenger("v2").status == "promoted"
-    assert ledger.rejections_in_a_row() == 0
+    assert ledger.state().rejections == 0
 
 
 # -- the file ----------------------------------------------------------------------------------------
@@ -262,9 +266,9 @@ def test_rejections_are_counted_since_the_last_promotion(ledger, tmp_path):
 def test_a_damaged_file_is_an_error_that_says_what_to_do(ledger, content):
     ledger.path.parent.mkdir()
     ledger.path.write_bytes(content)
-    for act in (ledger.memory, lambda: ledger.record_decision(DRIFT)):
+    for act in (ledger.state, lambda: record_decision(ledger, DRIFT)):
         with pytest.raises(
-            LedgerCorrupt, match=r"ledger\.db: is no ledger or a damaged one [^\n]+restore it, or move it away"
+            LedgerCorrupt, match=r"ledger\.db: is damaged or not a ledger [^\n]+restore it, or move it away"
         ):
             act()
     assert ledger.path.read_bytes() == content
@@ -288,13 +292,13 @@ def test_a_ledger_that_was_killed_before_its_first_transaction_is_empty(ledger):
     ledger.path.parent.mkdir()
     ledger.path.touch()
     assert ledger.decisions() == []
-    ledger.record_decision(DRIFT)
+    record_decision(ledger, DRIFT)
     assert len(ledger.decisions()) == 1
 
 
 def test_a_locked_ledger_is_told_after_a_while_and_read_all_the_same(ledger, monkeypatch):
-    ledger.record_decision(DRIFT)
-    monkeypatch.setattr(ledger_store, "BUSY_S", 0.05)
+    record_decision(ledger, DRIFT)
+    monkeypatch.setattr(Ledger, "busy_s", 0.05)
     with sqlite3.connect(ledger.path, isolation_level=None) as holder:
         holder.execute("BEGIN IMMEDIATE")
         with pytest.raises(LedgerUnavailable, match="database is locked"):
@@ -306,17 +310,17 @@ def test_a_locked_ledger_is_told_after_a_while_and_read_all_the_same(ledger, mon
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(LedgerUnavailable, match="expected a folder that can be written"):
-        Ledger(tmp_path / "file" / "ledger.db").record_decision(DRIFT)
+        record_decision(Ledger(tmp_path / "file" / "ledger.db"), DRIFT)
 
 
 def test_an_instant_without_a_time_zone_is_refused(ledger):
     with pytest.raises(ValueError, match="time zone"):
-        ledger.record_decision(DRIFT, datetime(2026, 1, 1))
+        record_decision(ledger, DRIFT, datetime(2026, 1, 1))
 
 
 def _decide(path: str, number: int) -> int:
     try:
-        Ledger(Path(path)).record_decision(Decision("retrain", "me", "hand", f"{number}", "v1"))
+        record_decision(Ledger(Path(path)), Decision("retrain", "me", "hand", f"{number}", "v1"))
     except TransitionRefused:
         return 0
     return 1
@@ -333,19 +337,71 @@ def test_of_many_processes_that_decide_at_once_one_opens_a_request(ledger):
 def test_two_moves_at_once_and_a_promotion_that_nobody_approved_are_refused(ledger):
     challenged(ledger)
     with pytest.raises(TransitionRefused, match="is waiting gate"):
-        ledger.intend_move("promotion", "v1", champion("v2"), "aa", GATE, "better")
-    ledger.record_verdict("v2", True, VERDICT, "automatic")
+        ledger.intend_move("promotion", "v1", champion("v2"), "aa", "the gate", "better")
+    ledger.record_verdict("v2", PASSED, needs_person=False)
     with pytest.raises(TransitionRefused, match="bundle aa, found bb"):
-        ledger.intend_move("promotion", "v1", champion("v2"), "bb", GATE, "better")
-    ledger.intend_move("promotion", "v1", champion("v2"), "aa", GATE, "better")
+        ledger.intend_move("promotion", "v1", champion("v2"), "bb", "the gate", "better")
+    ledger.intend_move("promotion", "v1", champion("v2"), "aa", "the gate", "better")
     with pytest.raises(TransitionRefused, match="the move to v2 is not finished"):
         ledger.intend_move("rollback", "v1", champion("v0"), "aa", "ana", "back")
     with pytest.raises(TransitionRefused, match="just becoming champion"):
-        ledger.reject("v2", "ana", "no")
+        ledger.reject("v2", ANA, "no")
 
 
 def test_instants_come_back_as_they_were_kept(ledger):
     at = AT + timedelta(microseconds=5)
-    ledger.record_decision(DRIFT, at)
+    record_decision(ledger, DRIFT, at)
     assert ledger.decisions()[0].decided_at == at
     assert ledger.decisions()[0].decided_at.tzinfo == UTC
+
+
+def test_the_gate_and_a_person_are_different_approvers_and_nobody_takes_the_name_of_the_gate(ledger):
+    waiting(ledger)
+    for name in ("the gate", " ", ""):
+        with pytest.raises(TransitionRefused, match="expected the name of a person"):
+            Person(name)
+    assert ledger.approve("v2", ANA, "read it", "aa").approved_by == ANA != Gate()
+
+
+OLD = """
+INSERT INTO decisions VALUES (1, '2026-01-01T00:00:00.000000+00:00', 'retrain', 'a drifted', 'drift', '7', 'v1', '', '',
+  '{"champion": "v1", "windows": [[6, "ok", "stable", []], [7, "broken", "drift", ["a"]]], "labels": 30}');
+INSERT INTO requests VALUES ('retrain-drift-7-v1-1', 1, 'drift', '7', 'v1', 1, 'finished', NULL, 'challenger v2',
+  '2026-01-01T00:00:00.000000+00:00', '2026-01-02T00:00:00.000000+00:00');
+INSERT INTO challengers VALUES (1, 'v2', 'bundles/v2', 'aa', NULL, 'retrain-drift-7-v1-1', 'promoted', 1, 'it passed',
+  '{"champion": "v1", "challenger": "v2", "passed": true, "reason": "it passed", "checks":
+    [{"check": "holdout_pr_auc", "found": 0.01, "limit": 0.0, "passed": true, "words": "better"}]}',
+  'the gate', '2026-01-01T00:00:00.000000+00:00', '2026-01-03T00:00:00.000000+00:00');
+INSERT INTO challengers VALUES (2, 'v3', 'bundles/v3', 'bb', 4, NULL, 'approved', 1, 'it passed', '{}',
+  'ana', '2026-01-01T00:00:00.000000+00:00', '2026-01-03T00:00:00.000000+00:00');
+INSERT INTO approvals VALUES (1, 1, 'v2', 1, 'the gate', 'it passed', 'aa', '2026-01-03T00:00:00.000000+00:00');
+INSERT INTO approvals VALUES (2, 2, 'v3', 1, 'ana', 'read it', 'bb', '2026-01-03T00:00:00.000000+00:00');
+"""
+
+
+def test_a_ledger_of_version_0_1_is_read_as_it_was_written(ledger):
+    ledger.path.parent.mkdir()
+    with sqlite3.connect(ledger.path) as db:
+        db.executescript(f"{Ledger.schema} PRAGMA user_version = 1; {OLD}")
+    db.close()
+    (record,), (first, second) = ledger.decisions(), ledger.challengers()
+    assert record.decision.message == "a drifted"
+    assert record.decision.inputs.windows == (
+        MonitoredWindow(6, "stable"),
+        MonitoredWindow(7, "drift", ("a",), "broken"),
+    )
+    assert (first.verdict, first.approved_by) == (PASSED, Gate())
+    assert (second.verdict, second.approved_by) == (Verdict("", ""), ANA)
+    assert [approval.by for approval in ledger.approvals()] == [Gate(), ANA]
+    assert (ledger.state().labels_used, ledger.state().waiting) == (30, ("v3", "approved"))
+    assert ledger.record_verdict("v3", FAILED, needs_person=True).status == "refused"
+
+
+def test_decisions_and_verdicts_are_stored_with_the_number_of_their_format(ledger):
+    waiting(ledger)
+    record_decision(ledger, DRIFT, AT)
+    with sqlite3.connect(ledger.path) as db:
+        stored = [*db.execute("SELECT situation FROM decisions"), *db.execute("SELECT verdict FROM challengers")]
+    db.close()
+    assert [json.loads(text)["version"] for (text,) in stored] == [1, 1]
+    assert ledger.decisions()[0].decision == DRIFT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ from hypothesis import strategies as st
 from benchmarks import gate_simulation as simulation
 from churn_assets.contract.policy import Monitoring, Release
 from churn_assets.evaluation.metrics import bootstrap_blocks, bootstrap_weights, pr_auc
-from churn_assets.promotion.gate.comparison import compare
-from churn_assets.promotion.gate.evidence import Evidence, no_evidence
-from churn_assets.promotion.gate.verdict import Verdict, judge
+from churn_assets.promotion.gate.inputs import Evidence, GateInputs, no_evidence
+from churn_assets.promotion.gate.judge import compare, judge, judge_evidence
+from churn_assets.promotion.records import Verdict
 from churn_assets_tests.scoring.tiny import CONTRACT
 
 FLOORED = dataclasses.replace(CONTRACT, monitoring=Monitoring(label_floor=500))
@@ -44,7 +45,7 @@ def failed(verdict: Verdict) -> set[str]:
 
 def held(holdout: Evidence, late: Evidence | None = None, release: Release | None = None) -> Verdict:
     contract = FLOORED if release is None else dataclasses.replace(FLOORED, release=release)
-    return judge(contract, "old", "new", holdout, late or no_evidence())
+    return judge_evidence(contract, "old", "new", holdout, late or no_evidence())
 
 
 def test_a_better_challenger_passes_with_recent_labels_and_without():
@@ -80,7 +81,7 @@ def test_a_holdout_that_is_sure_needs_of_few_recent_labels_only_that_they_agree(
     verdict = held(rows(0.6), late)
     told = next(check for check in verdict.checks if check.check == "recent_pr_auc")
     assert verdict.passed
-    assert "agrees with the frozen holdout" in told.words
+    assert "agrees with the frozen holdout" in told.message
 
 
 def test_an_overconfident_challenger_is_refused_for_its_log_loss():
@@ -111,7 +112,7 @@ def spoilt(size: int) -> Evidence:
 
 def test_a_segment_that_falls_is_named():
     verdict = held(spoilt(400))
-    words = next(check.words for check in verdict.checks if check.check == "holdout_segments")
+    words = next(check.message for check in verdict.checks if check.check == "holdout_segments")
     assert "holdout_segments" in failed(verdict)
     assert "'city: DEL' (400 rows) falls by" in words
 
@@ -132,8 +133,8 @@ def test_a_segment_that_falls_by_noise_alone_refuses_nobody():
     verdict = held(worse)
     told = next(check for check in verdict.checks if check.check == "holdout_segments")
     assert told.passed
-    assert told.found > told.limit
-    assert "noise" in told.words
+    assert told.value > told.limit
+    assert "noise" in told.message
 
 
 @pytest.mark.parametrize("holdout", [no_evidence("the frozen holdout"), rows(0.5, count=140)])
@@ -148,7 +149,7 @@ def test_recent_labels_below_the_floor_are_counted_and_not_used():
     told = {check.check: check for check in verdict.checks}
     assert verdict.passed
     assert "recent_pr_auc" not in told
-    assert "fewer than 500, so the frozen holdout decides alone" in told["recent_rows"].words
+    assert "fewer than 500, so the frozen holdout decides alone" in told["recent_rows"].message
 
 
 def test_a_refusal_says_what_so_few_rows_could_have_shown():
@@ -171,7 +172,7 @@ def test_two_models_never_each_replace_the_other(seed, gain):
     there, back = held(one, late), held(both(one), both(late))
     assert not (there.passed and back.passed)
     assert there == held(one, late)  # the same rows give the same verdict
-    json.dumps(there.to_json(), allow_nan=False)
+    assert Verdict.from_json(json.loads(json.dumps(there.to_json(), allow_nan=False))) == there
 
 
 def test_blocks_of_bootstrap_samples_are_stratified_and_as_spread_as_whole_ones():
@@ -196,3 +197,27 @@ def test_equal_and_worse_challengers_stay_out_and_better_ones_get_in(monkeypatch
     assert max(promoted[0.0]) <= 2
     assert promoted[-simulation.STEP] == [0, 0]
     assert min(promoted[simulation.STEP]) >= 17
+
+
+FACTS = GateInputs(FLOORED, "old", "new", bundle="new", frozen_at=datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def test_facts_and_comparison_are_one_verdict():
+    verdict = judge(dataclasses.replace(FACTS, holdout=rows(0.5), recent=no_evidence()))
+    assert verdict.passed
+    assert [check.check for check in verdict.checks[:3]] == ["bundle", "attested", "holdout"]
+    assert verdict.checks[3:] == held(rows(0.5)).checks
+
+
+@pytest.mark.parametrize(
+    ("problem", "check"),
+    [("bundle_problem", "bundle"), ("registration_problem", "attested"), ("holdout_problem", "holdout")],
+)
+def test_each_problem_refuses_in_its_own_words(problem, check):
+    verdict = judge(dataclasses.replace(FACTS, **{problem: "it is damaged"}))
+    assert failed(verdict) == {check}
+    assert verdict.reason == "challenger new is refused: it is damaged"
+
+
+def test_the_champion_is_no_challenger_of_its_own():
+    assert failed(judge(dataclasses.replace(FACTS, challenger="old"))) == {"another_model"}
