@@ -338,11 +338,6 @@ class Ledger(SqliteStore):
         with self._reading() as db:
             return [_approval(row) for row in db.execute(query)]
 
-    def rejections_in_a_row(self) -> int:
-        """Challengers refused by the gate or rejected by a person since the last that was promoted."""
-        with self._reading() as db:
-            return _rejections_in_a_row(db)
-
     # -- moves of the champion ---------------------------------------------------------------------------
 
     def intend_move(
@@ -420,7 +415,7 @@ class Ledger(SqliteStore):
 
     def _unavailable(self, message: str) -> LedgerUnavailable:
         return LedgerUnavailable(
-            f"{self.path}: cannot be used now ({message}), expected a ledger that can be read and written; "
+            f"{self.path}: cannot be used now ({message}), expected a ledger and a folder that can be written; "
             "see who holds it, the disk and its permissions, then try again"
         )
 

@@ -309,7 +309,7 @@ def test_a_locked_ledger_is_told_after_a_while_and_read_all_the_same(ledger, mon
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(LedgerUnavailable, match="expected a folder that can be written"):
+    with pytest.raises(LedgerUnavailable, match="expected a ledger and a folder that can be written"):
         record_decision(Ledger(tmp_path / "file" / "ledger.db"), DRIFT)
 
 
