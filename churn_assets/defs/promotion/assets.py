@@ -303,7 +303,7 @@ def promotion(context: dg.AssetExecutionContext, project: Project) -> Iterator[d
 
 
 def verdict_metadata(outcome: "Outcome") -> dict[str, Any]:
-    """The newest challenger's verdict as metadata: the table, and both plots if the two were compared."""
+    """The newest challenger's verdict as metadata: the table, and both charts if the two were compared."""
     fields: dict[str, Any] = {"challenger": outcome.challenger, "status": outcome.status.replace("_", " ")}
     if outcome.missing:
         fields["mlflow_of_the_challenger"] = outcome.missing
@@ -312,21 +312,19 @@ def verdict_metadata(outcome: "Outcome") -> dict[str, Any]:
         return fields
     rows = [{**asdict(check), "message": check.message.replace("|", "/")} for check in verdict.checks]
     fields["verdict"] = metadata.table(rows)
-    for name, png in pictures(verdict).items():
-        fields[name] = metadata.image(png, name.replace("_", " "))
+    for name, svg in charts(verdict).items():
+        fields[name] = metadata.image(svg, name.replace("_", " "))
     return fields
 
 
-def pictures(verdict: "Verdict") -> dict[str, bytes]:
-    """PNGs by name: bootstrapped differences, and both precision-recall curves on the frozen holdout."""
-    from churn_assets.defs.pictures import recall_precision
-
+def charts(verdict: "Verdict") -> dict[str, str]:
+    """SVG by name: bootstrapped differences, and both precision-recall curves on the frozen holdout."""
     if not verdict.draws or verdict.evidence is None:
         return {}
     rows = verdict.evidence
     curves = {
-        f"champion {verdict.champion}": recall_precision(rows.churned, rows.champion),
-        f"challenger {verdict.challenger}": recall_precision(rows.churned, rows.challenger),
+        f"champion {verdict.champion}": plots.recall_precision(rows.churned, rows.champion),
+        f"challenger {verdict.challenger}": plots.recall_precision(rows.churned, rows.challenger),
     }
     return {
         "pr_auc_differences": plots.differences(verdict.draws, "PR-AUC of the challenger minus the champion's"),
