@@ -16,9 +16,9 @@ from churn_assets.alerting.store import Entry
 from churn_assets.contract.load import load_contract
 from churn_assets.monitoring.windows.windows import DRIFT_JSON, QUALITY_JSON, read_report, read_windows
 from churn_assets.prediction_log.warehouse.read import count_all
-from churn_assets.promotion.ledger.ledger import Ledger
+from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import Champion, read_champion, require_champion
-from churn_assets.promotion.records import Challenger, Kept
+from churn_assets.promotion.records import Challenger, DecisionRecord
 from examples.demo.progress import Progress
 from examples.demo.stage import DemoFailed, Stage
 from examples.demo.traffic import Client, Customers, SteadyClient, draw
@@ -92,7 +92,7 @@ class Demo:
         self.report(first)
         self.send("customers after a mail campaign", last)
         decided = self.decision(window + 2, "the decision to retrain for drift", "retrain")
-        self.progress.line(f"decision: retrain; {decided.decision.words}")
+        self.progress.line(f"decision: retrain; {decided.decision.message}")
         after = self.stage.wait_for("a new champion", lambda: self._new_champion(before))
         self.progress.line(f"challenger {after.version} passed the gate and is champion: {after.reason}")
         self.stage.wait_for("the service to load it", lambda: self._serves(after) or None)
@@ -110,7 +110,7 @@ class Demo:
         decided = self.decision(window, "the decision to investigate the data", "investigate_data")
         if len(self.ledger.requests()) != requests:
             raise DemoFailed("a retraining was requested on broken data, expected none; read churn history")
-        self.progress.line(f"no retraining: {decided.decision.words}")
+        self.progress.line(f"no retraining: {decided.decision.message}")
         alert = self.stage.wait_for("the alert", self._data_alert)
         self.progress.line(f"alert: {alert.title}")
 
@@ -132,9 +132,9 @@ class Demo:
         challenger = self.stage.wait_for("the gate's verdict", lambda: self._verdict(challengers))
         if challenger.status != "refused" or read_champion(self.settings.home) != champion:
             raise DemoFailed(
-                f"challenger {challenger.version} is {challenger.status}, expected refused: {challenger.words}"
+                f"challenger {challenger.version} is {challenger.status}, expected refused: {challenger.message}"
             )
-        self.progress.line(f"challenger {challenger.version} does not become champion: {challenger.words}")
+        self.progress.line(f"challenger {challenger.version} does not become champion: {challenger.message}")
         return challenger
 
     def send(self, description: str, customers: Customers) -> None:
@@ -172,10 +172,10 @@ class Demo:
         if actual != status:
             raise DemoFailed(f"window {window}: the status in {report} is {actual}, expected {status}")
 
-    def decision(self, window: int, description: str, kind: str | None = None) -> Kept:
+    def decision(self, window: int, description: str, kind: str | None = None) -> DecisionRecord:
         """Wait for a decision (of this kind) that knows the reports on `window`."""
 
-        def decided() -> Kept | None:
+        def decided() -> DecisionRecord | None:
             decisions = [k for k in self.ledger.decisions() if _newest_window(k) >= window]
             return next((k for k in decisions if kind in (None, k.decision.kind)), None)
 
@@ -206,7 +206,7 @@ class Demo:
         champion = read_champion(self.settings.home)
         refused = self.ledger.challengers("refused")
         if refused:
-            raise DemoFailed(f"challenger {refused[0].version} was refused, expected promotion: {refused[0].words}")
+            raise DemoFailed(f"challenger {refused[0].version} was refused, expected promotion: {refused[0].message}")
         return champion if champion is not None and champion.version != before.version else None
 
     def _serves(self, champion: Champion) -> bool:
@@ -217,6 +217,6 @@ class Demo:
         return next((c for c in self.ledger.challengers()[before:] if c.verdict is not None), None)
 
 
-def _newest_window(kept: Kept) -> int:
-    windows = kept.decision.situation.get("windows") or [[0]]
-    return int(windows[-1][0])
+def _newest_window(record: DecisionRecord) -> int:
+    windows = record.decision.inputs.windows
+    return windows[-1].window if windows else 0
