@@ -13,7 +13,7 @@ from typing import Any
 
 from churn_assets.errors import BentoNotBuilt
 from churn_assets.mlflow_registry.models import requirements
-from churn_assets.scoring.ladder import ladder_path
+from churn_assets.scoring.bundle import ladder_path
 from churn_assets.settings import Settings
 
 SERVICE = "churn_assets.serving.service:ChurnService"

@@ -13,6 +13,9 @@
 
 `card.json` must hold nothing that differs between two equal trainings (no times): it is part of the
 version. Loading hashes every file, compares the contract's fingerprint and replays the golden rows.
+
+The audit's ladder (figures under weaker assumptions) is computed after the bundle is written, so it is not one of its
+files: `<version>.ladder.json` stands beside the folder `<version>` and names the version it was computed for.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
+import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,9 +35,9 @@ from churn_assets.contract.load import parse_contract
 from churn_assets.errors import BundleCorrupt, BundleMismatch, ChurnError, RowsRejected
 from churn_assets.features.compile import compile_features
 from churn_assets.scoring.calibration import calibration_from_json
-from churn_assets.scoring.models.base import load_model
+from churn_assets.scoring.models.blend import load_model
 from churn_assets.scoring.scorer import AsOf, Bands, Scorer, Thresholds, days
-from churn_assets.storage.sealed import canonical_json, seal, verify
+from churn_assets.storage.sealed import canonical_json, seal, sync_directory, verify
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -113,6 +118,43 @@ def read_reference(path: Path) -> pa.Table:
     import pyarrow.parquet as pq
 
     return pq.read_table(path / REFERENCE)
+
+
+def ladder_path(bundle: Path) -> Path:
+    """The path of a bundle's ladder, whether the file exists or not."""
+    return bundle.with_name(f"{bundle.name}.ladder.json")
+
+
+def write_ladder(bundle: Path, version: str, ladder: Mapping[str, Any]) -> Path:
+    """Write the ladder of the bundle `version` beside it, atomically; an older one is replaced."""
+    target = ladder_path(bundle)
+    handle, scratch = tempfile.mkstemp(prefix=".ladder-", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(canonical_json({"version": version, **ladder}))
+            file.flush()
+            os.fsync(file.fileno())
+        Path(scratch).chmod(0o644)  # mkstemp's 0600 would shut out a service of another user
+        Path(scratch).replace(target)
+    except BaseException:
+        Path(scratch).unlink(missing_ok=True)
+        raise
+    sync_directory(target.parent)
+    return target
+
+
+def read_ladder(bundle: Path, version: str) -> dict[str, Any] | None:
+    """The ladder beside a bundle, None if there is none for this version.
+
+    It explains a model and decides nothing, so that a damaged one is no reason to refuse the bundle.
+    """
+    try:
+        ladder = json.loads(ladder_path(bundle).read_bytes())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(ladder, dict) or ladder.get("version") != version:
+        return None
+    return ladder
 
 
 def _replayed(path: Path) -> Scorer:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from churn_assets.contract.model import Contract
 from churn_assets.data.row_marks import without_marks
 from churn_assets.scoring.bundle import write_bundle
-from churn_assets.scoring.explain.reasons import background
+from churn_assets.scoring.explain import background
 from churn_assets.scoring.scorer import Bands, Scorer, Thresholds, feature_ranges
 from churn_assets.training.candidate import Candidate
 from churn_assets.training.feature_table import as_of_of, at_rows

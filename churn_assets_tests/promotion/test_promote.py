@@ -28,7 +28,7 @@ from churn_assets.promotion.promote import promote_waiting, try_promotion
 from churn_assets.promotion.register import promote
 from churn_assets.promotion.registration_rules import Model, keep_admission, read_admission
 from churn_assets.scoring.bundle import write_bundle
-from churn_assets.scoring.models.base import BoostedModel
+from churn_assets.scoring.models.boosted import BoostedModel
 from churn_assets.settings import Settings
 from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT, booster_bytes, customers, scorer_of
 

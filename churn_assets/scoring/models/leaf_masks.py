@@ -58,10 +58,10 @@ class LeafMasks:
     def margin(self, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Mean log-odds (n,) of a few feature rows (n, k)."""
         if len(matrix) == 1:
-            return np.array([self.margin_of_one(matrix[0].tolist())])
+            return np.array([self.margin_of_row(matrix[0].tolist())])
         return self._few(matrix)
 
-    def margin_of_one(self, row: list[float]) -> float:
+    def margin_of_row(self, row: list[float]) -> float:
         """Mean log-odds of one feature row, in half the calls: each of them costs more than its work."""
         if self._lowest is None:
             return float(self._few(np.array([row], dtype=np.float32))[0])
