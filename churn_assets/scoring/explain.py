@@ -169,8 +169,8 @@ class Explainer:
         stored: Mapping[str, Any] = scorer.background
         if not stored:
             raise BundleMismatch(
-                f"bundle {scorer.version or 'in memory'}: has no explain.json, which reasons need; it was made by a "
-                "version without reasons: train again and promote the new model"
+                f"bundle {scorer.version or 'in memory'}: has no explain.json, expected one for reasons; it was made "
+                "by a version without them: train again and promote the new model"
             )
         self.scorer = scorer
         self._reference = stored["reference"]

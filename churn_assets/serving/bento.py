@@ -25,7 +25,7 @@ _SERVER = (
     "starlette",
     "uvicorn",
     "uvloop",
-)  # what answers, besides BentoML and what scores
+)  # beside BentoML and the scorer's
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def test_a_home_inside_of_a_bento_is_refused(tmp_path, monkeypatch, home):
     source = tmp_path / "bento" / "src"
     source.mkdir(parents=True)
     monkeypatch.chdir(source)
-    monkeypatch.setattr("churn_assets.settings.__file__", str(source / "churn_assets" / "settings.py"))
+    monkeypatch.setattr("churn_assets.settings.STARTER", source / "churn_assets" / "starter")
     environ = {} if home is None else {"CHURN_HOME": home.replace("INSIDE", str(source / "deep"))}
     ServingSettings.from_environ(environ, source)
     (source.parent / "bento.yaml").touch()

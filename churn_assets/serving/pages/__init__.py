@@ -1,7 +1,7 @@
 """The pages for people: a form for one customer, and Swagger. Nothing is fetched from elsewhere.
 
-The templates are beside this file. Jinja2 is imported when a page is asked for, so that a worker that only predicts does
-not carry it.
+The templates are beside this file. Jinja2 is imported when a page is asked for, so that a worker that
+only predicts does not carry it.
 """
 
 from __future__ import annotations
