@@ -23,8 +23,6 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +35,8 @@ from churn_assets.features.compile import compile_features
 from churn_assets.scoring.calibration import calibration_from_json
 from churn_assets.scoring.models.blend import load_model
 from churn_assets.scoring.scorer import AsOf, Bands, Scorer, Thresholds, days
-from churn_assets.storage.sealed import canonical_json, seal, sync_directory, verify
+from churn_assets.storage.files import canonical_json, read_json_object, write_json
+from churn_assets.storage.sealed import seal, verify
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -127,34 +126,19 @@ def ladder_path(bundle: Path) -> Path:
 
 def write_ladder(bundle: Path, version: str, ladder: Mapping[str, Any]) -> Path:
     """Write the ladder of the bundle `version` beside it, atomically; an older one is replaced."""
-    target = ladder_path(bundle)
-    handle, scratch = tempfile.mkstemp(prefix=".ladder-", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(canonical_json({"version": version, **ladder}))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(scratch).chmod(0o644)  # mkstemp's 0600 would shut out a service of another user
-        Path(scratch).replace(target)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
-    sync_directory(target.parent)
-    return target
+    return write_json(ladder_path(bundle), {"version": version, **ladder})
 
 
 def read_ladder(bundle: Path, version: str) -> dict[str, Any] | None:
-    """The ladder beside a bundle, None if there is none for this version.
+    """The ladder beside a bundle, None if there is none that was computed for this version.
 
     It explains a model and decides nothing, so that a damaged one is no reason to refuse the bundle.
     """
     try:
-        ladder = json.loads(ladder_path(bundle).read_bytes())
+        stored = read_json_object(ladder_path(bundle))
     except (OSError, ValueError):
         return None
-    if not isinstance(ladder, dict) or ladder.get("version") != version:
-        return None
-    return ladder
+    return stored if stored.get("version") == version else None
 
 
 def _replayed(path: Path) -> Scorer:

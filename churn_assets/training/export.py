@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.model import Contract
-from churn_assets.data.row_marks import without_marks
+from churn_assets.data.customers import without_marks
 from churn_assets.scoring.bundle import write_bundle
 from churn_assets.scoring.explain import background
 from churn_assets.scoring.scorer import Bands, Scorer, Thresholds, feature_ranges

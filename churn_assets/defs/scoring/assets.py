@@ -50,7 +50,7 @@ def risk_list(
     project: Project, validated_customers: pa.Table, config: RiskListConfig
 ) -> Iterator[dg.MaterializeResult[pa.Table]]:
     """Active customers, those whom contacting is expected to bring most first, and why; as CSV too."""
-    from churn_assets.data.row_marks import table_rows
+    from churn_assets.data.customers import table_rows
     from churn_assets.promotion.pointer import require_champion
     from churn_assets.scoring.bundle import load_bundle
     from churn_assets.scoring.call_list import by_segment, call_list, segment_table

@@ -67,7 +67,7 @@ def splits(
     project: Project, validated_customers: pa.Table, config: SplitConfig
 ) -> Iterator[dg.MaterializeResult[pa.Table]]:
     """Train, validation and test at random (70/15/15, stratified) and by time; frozen customers are for the test."""
-    from churn_assets.data.readers.resolve import is_generated
+    from churn_assets.data.customers import is_generated
     from churn_assets.promotion.holdout import holdout_for
     from churn_assets.training.split import split_table, straddlers
 
@@ -425,7 +425,7 @@ _LIBRARIES = ("churn-assets", "numpy", "pyarrow", "scikit-learn", "torch", "xgbo
 
 def provenance(settings: Settings, customers: pa.Table, dagster_run: str, mlflow_run: str | None) -> dict[str, Any]:
     """What the bundle keeps beside its version; none of it is part of the version."""
-    from churn_assets.data.readers.resolve import is_generated
+    from churn_assets.data.customers import is_generated
 
     said = {key.decode(): value.decode() for key, value in (customers.schema.metadata or {}).items()}
     source = said.get("churn_source", "")

@@ -29,12 +29,11 @@ from churn_assets.monitoring.windows.windows import (
     read_report,
     read_windows,
     still_open,
-    write_json,
-    write_text,
 )
 from churn_assets.prediction_log.warehouse.connection import open_published
 from churn_assets.promotion.retraining import MonitoredWindow, columns_drifting_in_a_row
 from churn_assets.settings import Settings
+from churn_assets.storage.files import write_json, write_text
 
 _MEASURES = ("psi", "ks", "chi_square", "wasserstein", "jensen_shannon")
 
