@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from churn_assets.errors import BentoNotBuilt
-from churn_assets.mlflow_registry.models import requirements
+from churn_assets.mlflow_registry.registry import requirements
 from churn_assets.scoring.bundle import ladder_path
 from churn_assets.settings import Settings
 

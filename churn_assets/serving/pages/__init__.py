@@ -1,7 +1,6 @@
 """The pages for people: a form for one customer, and Swagger. Nothing is fetched from elsewhere.
 
-The templates are beside this file. Jinja2 is imported when a page is asked for, so that a worker that
-only predicts does not carry it.
+Jinja2 is imported when a page is asked for (`html.templating`), so that a worker that only predicts does not carry it.
 """
 
 from __future__ import annotations
@@ -11,19 +10,19 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from churn_assets.contract.model import Column, Kind, Role
+from churn_assets.html.templating import render
 from churn_assets.scoring.bundle import read_reference
 from churn_assets.serving.model_watcher import ServedModel
 from churn_assets.serving.schemas import example_customer
 
-if TYPE_CHECKING:
-    import jinja2
-
 Value = str | float | bool
+_INDEX = "serving/pages/templates/index.html.j2"
+_SWAGGER = "serving/pages/templates/swagger.html.j2"
 _MEDIAN_ROWS = 1000  # of the reference; the form needs no exact median
 
 
@@ -41,15 +40,15 @@ class FormField:
 
 def index_page(model: ServedModel | None, missing: str) -> str:
     """The page as HTML; without a model it says how to make one, and why there is none (`missing`)."""
-    template = _templates().get_template("index.html")
     if model is None:
-        return template.render(title="churn", model=None, missing=missing)
+        return render(_INDEX, title="churn", model=None, missing=missing)
     customer = median_customer(model)
     columns = (model.contract.key, *model.contract.scoring_columns)
     as_of = FormField(
         "as_of", "date", "day of these values; empty: today", str(customer.get("as_of", "")), None, "left out"
     )
-    return template.render(
+    return render(
+        _INDEX,
         title=model.contract.title,
         model=model,
         pr_auc=model.metrics.get("test_pr_auc"),
@@ -60,7 +59,7 @@ def index_page(model: ServedModel | None, missing: str) -> str:
 
 def swagger_page() -> str:
     """The page that tries every route."""
-    return _templates().get_template("swagger.html").render()
+    return render(_SWAGGER)
 
 
 def median_customer(model: ServedModel) -> dict[str, Value]:
@@ -110,15 +109,3 @@ def _field(column: Column, value: Value) -> FormField:
         options = ("", *choices) if column.nullable else tuple(choices)
     text = str(value).lower() if column.kind is Kind.BOOLEAN else str(value)
     return FormField(column.name, str(column.kind), description, text, options, optional)
-
-
-@cache
-def _templates() -> jinja2.Environment:
-    import jinja2
-
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )
