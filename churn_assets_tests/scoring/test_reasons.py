@@ -13,7 +13,7 @@ from churn_assets.errors import BundleMismatch
 from churn_assets.scoring.batch.score_file import score_file
 from churn_assets.scoring.bundle import load_bundle, write_bundle
 from churn_assets.scoring.call_list import REASON_COLUMNS, call_list, with_reasons
-from churn_assets.scoring.explain.reasons import Explainer, background
+from churn_assets.scoring.explain import Explainer, background
 from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT, KINDS, customers, scorer_of, training
 
 PROGRAM, MATRIX, _ = training()
@@ -53,10 +53,10 @@ def test_no_reason_shows_the_name_of_a_feature_or_a_code():
     for kind in ("logistic", "boosted", "network"):
         for reasons in Explainer(explained(kind)).explain_table(TABLE, AS_OF):
             for reason in reasons:
-                assert not any(re.search(rf"\b{name}\b", reason.words) for name in names if "_" in name)
-                assert "nan" not in reason.words
+                assert not any(re.search(rf"\b{name}\b", reason.text) for name in names if "_" in name)
+                assert "nan" not in reason.text
                 if reason.feature == "city":
-                    assert reason.words.startswith(
+                    assert reason.text.startswith(
                         ("city: not known", *(f"city: {c}" for c in CONTRACT.column("city").choices))
                     )
 
@@ -68,7 +68,7 @@ def test_what_is_said_is_the_customers_own_value():
     said = [(i, r) for i, rs in enumerate(explainer.explain_table(TABLE, AS_OF)) for r in rs if r.feature == "sent"]
     assert said
     for row, reason in said:
-        assert reason.words in (
+        assert reason.text in (
             f"e-mails sent: {sent[row]:,}; typical {median}",
             f"e-mails sent: {sent[row]:,}, as is typical",
         )

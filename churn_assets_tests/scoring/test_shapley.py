@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from churn_assets.scoring.explain.shapley import BACKGROUND_ROWS, contributions, is_exact, reference
+from churn_assets.scoring.explain import BACKGROUND_ROWS, contributions, is_exact, reference
 from churn_assets_tests.scoring.tiny import KINDS, model_of, trained_booster, training
 
 TOPICS = [(0, 4), (1, 3), (2,), (5, 6)]
