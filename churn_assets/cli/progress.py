@@ -80,7 +80,7 @@ def score_with_progress(
 ) -> int:
     """Score `file` with the champion, say what became of its rows, and return how many were scored."""
     from churn_assets.prediction_log.segment import Segment
-    from churn_assets.scoring.batch.log import BatchLog
+    from churn_assets.scoring.batch.outputs import BatchLog
     from churn_assets.scoring.batch.score_file import score_file
     from churn_assets.scoring.bundle import load_bundle
 
@@ -107,10 +107,10 @@ def score_with_progress(
 def audit_with_progress(settings: Settings, err: Console) -> Audit:
     """Audit the table that these settings name, with a spinner."""
     from churn_assets.contract.load import load_contract
-    from churn_assets.data.readers.resolve import resolve_source
+    from churn_assets.data.readers.read import resolve_source
     from churn_assets.leakage.audit import audit_source
 
     contract = load_contract(settings.contract_path)
     source = resolve_source(settings, contract)
-    with Live(Spinner("dots", f"auditing {source.words}"), console=err, transient=True):
-        return audit_source(contract, source.source, source.words)
+    with Live(Spinner("dots", f"auditing {source.description}"), console=err, transient=True):
+        return audit_source(contract, source.source, source.description)

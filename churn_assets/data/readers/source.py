@@ -1,0 +1,136 @@
+"""What a source string names: a file with its format, a DuckDB table, or a scheme that another package registers.
+
+Schemes such as `generated://` belong to packages above this one: an entry point (the command line, the Dagster
+definitions) registers their reader with `register_scheme`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import parse_qsl
+
+from churn_assets.contract.model import Contract
+from churn_assets.errors import SourceNotFound, SourceUnreadable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SUFFIXES = {
+    ".xlsx": "excel",
+    ".xlsm": "excel",
+    ".xlsb": "excel",
+    ".xls": "excel",
+    ".ods": "excel",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "csv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+DUCKDB, GENERATED = "duckdb", "generated"
+GENERATED_ROWS, GENERATED_SEED = 20_000, 7
+
+
+@dataclass(frozen=True)
+class Location:
+    """A source taken apart. `path` is None for a registered scheme; `options` are what follows '?'."""
+
+    text: str
+    format: str
+    path: Path | None = None
+    options: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Short name for messages and reports."""
+        if self.path is None:
+            return self.text
+        table = self.options.get("table")
+        return f"{self.path.name}, table {table}" if table else self.path.name
+
+
+class SchemeReader(Protocol):
+    """Reads the rows of a source of a registered scheme, in batches of at most `batch_rows`."""
+
+    def __call__(self, location: Location, contract: Contract, batch_rows: int) -> Iterator[pa.RecordBatch]:
+        """Record batches in order, at least one."""
+
+
+_SCHEMES: dict[str, SchemeReader] = {}
+
+
+def register_scheme(scheme: str, reader: SchemeReader) -> None:
+    """Let sources that begin with `scheme://` be read by `reader`; registering again replaces it."""
+    _SCHEMES[scheme] = reader
+
+
+def scheme_reader(location: Location) -> SchemeReader | None:
+    """The registered reader of this location, None for files and DuckDB. Raises SourceUnreadable."""
+    if location.path is not None:
+        return None
+    reader = _SCHEMES.get(location.format)
+    if reader is None:
+        raise SourceUnreadable(
+            f"{location.text} has no reader in this process; expected one for {location.format}://; call "
+            "churn_assets.synthetic.register_generated_source() first"
+        )
+    return reader
+
+
+def locate(source: str | Path, contract: Contract) -> Location:
+    """Take `source` apart: a path, `duckdb://file?table=name` or `generated://name?rows=..&seed=..`.
+
+    Raises SourceNotFound for a file that does not exist, SourceUnreadable for one of unknown format.
+    """
+    text = str(source)
+    scheme, mark, rest = text.partition("://")
+    if mark and (scheme == GENERATED or scheme in _SCHEMES):
+        return Location(text, scheme, None, dict(parse_qsl(rest.partition("?")[2])))
+    if mark and scheme == DUCKDB:
+        file, _, query = rest.partition("?")
+        options = dict(parse_qsl(query))
+        if not options.get("table"):
+            raise SourceUnreadable(f"{text} names no table; write duckdb://{file or 'file'}?table=name")
+        return Location(text, DUCKDB, _existing(Path(file), text), options)
+    if mark and len(scheme) > 1:
+        raise SourceUnreadable(f"{text} begins with {scheme}://; expected a path, duckdb:// or generated://")
+    path = _existing(Path(text).expanduser(), text)
+    return Location(text, _format(path, contract), path)
+
+
+def generated_size(location: Location) -> tuple[int, int]:
+    """(rows, seed) that a generated:// source asks for. Raises SourceUnreadable."""
+    try:
+        rows = int(location.options.get("rows", GENERATED_ROWS))
+        seed = int(location.options.get("seed", GENERATED_SEED))
+    except ValueError:
+        raise SourceUnreadable(f"{location.text}: rows and seed must be whole numbers") from None
+    if rows < 1 or seed < 0:
+        raise SourceUnreadable(f"{location.text}: rows must be at least 1 and seed at least 0")
+    return rows, seed
+
+
+def _existing(path: Path, text: str) -> Path:
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise SourceNotFound(f"{text} is a folder; expected a file; name a file in it")
+    folder = path.parent
+    files = sorted(p.name for p in folder.iterdir() if p.is_file()) if folder.is_dir() else []
+    nearby = f"files in that folder: {', '.join(files[:5])}" if files else "that folder has no files"
+    raise SourceNotFound(f"no file at {text}; {nearby}; correct the path, or put a table in data/raw/")
+
+
+def _format(path: Path, contract: Contract) -> str:
+    by_suffix = SUFFIXES.get(path.suffix.lower())
+    if contract.source.format not in ("auto", DUCKDB):
+        return contract.source.format
+    if by_suffix is None:
+        known = ", ".join(sorted(SUFFIXES))
+        raise SourceUnreadable(
+            f"{path.name} ends in '{path.suffix}'; expected one of: {known}; rename it or set [source] format"
+        )
+    return by_suffix
