@@ -34,7 +34,7 @@ from churn_assets.promotion.records import Person
 from churn_assets.promotion.registration import TrainedModel, read_registration_record, save_registration_record
 from churn_assets.promotion.service import Outcome, PromotionService, Registration
 from churn_assets.scoring.bundle import write_bundle
-from churn_assets.scoring.models.base import BoostedModel
+from churn_assets.scoring.models.boosted import BoostedModel
 from churn_assets.settings import Settings
 from churn_assets_tests.promotion.homes import FakeRegistry, history
 from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT, booster_bytes, customers, scorer_of
