@@ -215,7 +215,7 @@ def serve(
     for name, value in (("CHURN_PORT", port), ("CHURN_HOST", host), ("CHURN_WORKERS", workers)):
         if value is not None:
             os.environ[name] = str(value)
-    from churn_assets.serving.settings import ServingSettings
+    from churn_assets.settings import ServingSettings
 
     found = ServingSettings.from_environ(os.environ)
     settings.bento_home.mkdir(parents=True, exist_ok=True)
