@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from churn_assets.contract.model import Contract
-from churn_assets.data.customers import reported_rows
+from churn_assets.data.customers import TableOrigin, reported_rows
 from churn_assets.features.encode import Columns, encode_table
 from churn_assets.leakage.column_groups import companions, features_of, own_features
 from churn_assets.leakage.column_tests import Alone, Echo, look_at_columns
@@ -263,7 +263,7 @@ def audit(
         sentences=two_sentences(contract, rungs, losses, findings, ages),
         rows=customers.num_rows,
         churners=int(data.churned.sum()),
-        source=(customers.schema.metadata or {}).get(b"churn_source", b"").decode(),
+        source=TableOrigin.of(customers).source,
     )
 
 
@@ -299,7 +299,7 @@ def audit_source(contract: Contract, source: str, words: str = "", seed: int = 4
 
     raw = read_table(source, contract)
     repaired, _ = apply_repairs(raw, contract)
-    found = validate(contract, repaired, found=raw, source=words or source)
+    found = validate(contract, repaired, raw=raw, source=words or source)
     found.report.stop_if_over_limit()
     splits = split_table(contract, found.customers, seed)
     return audit(contract, found.customers, feature_table(contract, found.customers, splits), splits, seed=seed)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from churn_assets.promotion.history import Standing, read_standing
 from churn_assets.promotion.pointer import Champion, read_champion
 from churn_assets.scoring.bundle import read_card, read_provenance
 from churn_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from churn_assets.data.validation.report import ValidationReport
 
 
 @dataclass(frozen=True)
@@ -76,16 +79,16 @@ def read_asset(settings: Settings, name: str) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def read_validation(settings: Settings) -> dict[str, Any] | None:
-    """The figures of the last validation, from the validated table's own metadata."""
+def read_validation(settings: Settings) -> ValidationReport | None:
+    """The report on the last validation, from the validated table's own metadata."""
     import pyarrow.parquet as pq
+
+    from churn_assets.data.validation.report import report_of
 
     path = settings.assets_dir / "validated_customers.parquet"
     if not path.is_file():
         return None
-    stored = (pq.read_schema(path).metadata or {}).get(b"churn_validation")
-    found: dict[str, Any] | None = json.loads(stored) if stored else None
-    return found
+    return report_of(pq.read_schema(path))
 
 
 def _there(paths: dict[str, Path]) -> dict[str, str]:

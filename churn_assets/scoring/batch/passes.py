@@ -83,7 +83,7 @@ class Passes:
                 table, report = REPAIRS[name](table, self.contract)
             repairs[name] = report.cells
         checked = validate_features_only(
-            self.contract, table, found=raw, source=self.name, as_of=self.snapshot, first_row=start
+            self.contract, table, raw=raw, source=self.name, as_of=self.snapshot, first_row=start
         )
         customers = checked.customers
         own = self.contract.time.as_of

@@ -172,7 +172,7 @@ def test_customers_who_churned_and_did_not_are_rejected_altogether(store):
 def test_rejected_cells_are_shown_as_they_were_found(store):
     found = with_cell(store, 2, "lastorder", "00:00")
     repaired = with_cell(with_cell(store, 2, "lastorder", None), 2, "city", "XX")
-    assert validate(STORE, repaired, found=found).rejected["lastorder"].to_pylist() == ["00:00"]
+    assert validate(STORE, repaired, raw=found).rejected["lastorder"].to_pylist() == ["00:00"]
 
 
 def test_a_broken_warning_rule_is_counted_and_kept(store):
@@ -209,8 +209,8 @@ def test_the_snapshot_is_the_newest_date_that_keeps_the_contract(store):
     fixed = dataclasses.replace(STORE, time=dataclasses.replace(STORE.time, as_of="2025-01-01"))
     assert validate(fixed, store).report.as_of == dt.date(2025, 1, 1)
     each = dataclasses.replace(STORE, time=dataclasses.replace(STORE.time, as_of="lastorder"))
-    assert "each row has its own" in validate(each, store).report.as_of_words
-    assert "no dates" in validate(TELECOM, generate(TELECOM, 300, 1)).report.as_of_words
+    assert "each row has its own" in validate(each, store).report.as_of_origin
+    assert "no dates" in validate(TELECOM, generate(TELECOM, 300, 1)).report.as_of_origin
 
 
 def column_of(table, name, value):
