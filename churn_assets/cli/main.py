@@ -159,10 +159,10 @@ def status(
     """What this home holds: the champion, its figures, open alerts, where things lie."""
     settings = settings_of(home)
     from churn_assets.cli.render import show_alerts, show_status
-    from churn_assets.promotion.champion import recover
+    from churn_assets.promotion.service import PromotionService
     from churn_assets.promotion.status import read_status
 
-    recover(settings)
+    PromotionService.of(settings).recover()
     found, alerts = read_status(settings), open_or_told(settings)
     if as_json:
         import json

@@ -21,9 +21,9 @@ from churn_assets.demo.traffic import Client, Customers, Steady, draw
 from churn_assets.errors import DemoFailed
 from churn_assets.monitoring.windows.windows import DRIFT_JSON, QUALITY_JSON, read_report, read_windows
 from churn_assets.prediction_log.warehouse.ingest import pending
-from churn_assets.promotion.ledger.ledger import Ledger
+from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import Champion, read_champion, require_champion
-from churn_assets.promotion.records import Challenger, Kept
+from churn_assets.promotion.records import Challenger, DecisionRecord
 
 TABLE = "generated://store?rows=3000&seed=7"
 CAMPAIGN = ("esent*1.6",)
@@ -72,7 +72,7 @@ class Play:
         self.send("customers after a mail campaign", changed)
         self.count("outcomes", self.client.report(self.contract, changed))
         decided = self.decision("retrain", "retraining for drift")
-        self.tell(f"decided to retrain: {decided.decision.words}")
+        self.tell(f"decided to retrain: {decided.decision.message}")
         after = self.stage.wait_for("a new champion", lambda: self._another(before), 3 * _MINUTE)
         self.tell(f"challenger {after.version} held the gate and is champion: {after.reason}")
         self.stage.wait_for("the service to take it up", lambda: self._serves(after), _MINUTE)
@@ -89,7 +89,7 @@ class Play:
         decided = self.decision("investigate_data", "the data to be looked at")
         if len(self.ledger.requests()) != asked:
             raise DemoFailed("a retraining was asked for on broken data, expected none; read churn history")
-        self.tell(f"no retraining: {decided.decision.words}")
+        self.tell(f"no retraining: {decided.decision.message}")
         told = self.stage.wait_for("the alert", self._data_alert, _MINUTE)
         self.tell(f"alert: {told.title}")
 
@@ -107,9 +107,9 @@ class Play:
         judged = self.stage.wait_for("the gate's verdict", lambda: self._verdict(before), 3 * _MINUTE)
         if judged.status != "refused" or read_champion(self.settings.home) != champion:
             raise DemoFailed(
-                f"challenger {judged.version} is {judged.status}, expected it to be refused; {judged.words}"
+                f"challenger {judged.version} is {judged.status}, expected it to be refused; {judged.message}"
             )
-        self.tell(f"challenger {judged.version} stays out: {judged.words}")
+        self.tell(f"challenger {judged.version} stays out: {judged.message}")
         return judged
 
     def settle(self) -> None:
@@ -145,11 +145,11 @@ class Play:
         if found.get("status") != status:
             raise DemoFailed(f"window {window}: {report} says {found.get('status')}, expected {status}")
 
-    def decision(self, kind: str, words: str) -> Kept:
+    def decision(self, kind: str, words: str) -> DecisionRecord:
         """Wait for a decision of this kind that is newer than those seen so far."""
         seen = self.found.get("decision", 0)
 
-        def look() -> Kept | None:
+        def look() -> DecisionRecord | None:
             fresh = [k for k in self.ledger.decisions() if k.number > seen and k.decision.kind == kind]
             return fresh[0] if fresh else None
 
@@ -171,7 +171,7 @@ class Play:
         now = read_champion(self.settings.home)
         refused = self.ledger.challengers("refused")
         if refused:
-            raise DemoFailed(f"challenger {refused[0].version} was refused, expected it to win: {refused[0].words}")
+            raise DemoFailed(f"challenger {refused[0].version} was refused, expected it to win: {refused[0].message}")
         return now if now is not None and now.version != before.version else None
 
     def _serves(self, champion: Champion) -> bool:

@@ -11,11 +11,12 @@ import dagster as dg
 import pyarrow as pa
 
 from churn_assets.defs import metadata, plots
-from churn_assets.defs.performance_plots import performance_plots
+from churn_assets.defs.plots import performance_plots
 from churn_assets.defs.policy import MONITORING, OWNERS
 from churn_assets.defs.resources import Project
 from churn_assets.errors import NothingIngested
 from churn_assets.settings import Settings
+from churn_assets.storage.files import write_json, write_text
 
 if TYPE_CHECKING:
     from churn_assets.monitoring.performance.report import Model
@@ -156,7 +157,7 @@ def _trend(
     title: str,
     unit: str,
 ) -> dict[str, Any]:
-    """The picture as metadata; nothing, and nothing imported, where there is no window."""
+    """The chart as metadata; nothing where there is no window."""
     if not windows:
         return {}
     return {key: metadata.image(plots.trend(series, [w["window"] for w in windows], limit, title, unit), title)}
@@ -203,9 +204,7 @@ def performance_report(
     project: Project, labelled_predictions: pa.Table
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Labelled metrics by window and model version, estimates with their track record, and the service's figures."""
-    import json
 
-    from churn_assets.html.files import put
     from churn_assets.monitoring.performance.outcomes import Period
     from churn_assets.monitoring.performance.page import render
     from churn_assets.monitoring.performance.report import Review
@@ -229,8 +228,8 @@ def performance_report(
             Review(connection, project.contract, champion, labelled_predictions, windows, folder, datetime.now(UTC))
         )
     page = render(found)
-    put(folder / JSON, json.dumps(found, indent=1, sort_keys=True, allow_nan=False) + "\n")
-    put(folder / PAGE, page)
+    write_json(folder / JSON, found)
+    write_text(folder / PAGE, page)
     yield dg.MaterializeResult(
         value=found,
         metadata={**_performance_metadata(found, page), "page": dg.MetadataValue.path(str(folder / PAGE))},
@@ -265,7 +264,7 @@ def _performance_metadata(found: Mapping[str, Any], page: str) -> dict[str, Any]
         "labels_since_the_champion": labels["new"],
         "pr_auc_dropped": found["pr_auc_dropped"],
     }
-    return told | {name: metadata.image(png, name.replace("_", " ")) for name, png in performance_plots(found).items()}
+    return told | {name: metadata.image(svg, name.replace("_", " ")) for name, svg in performance_plots(found).items()}
 
 
 def _performance_checks(found: Mapping[str, Any], max_ece: float) -> list[dg.AssetCheckResult]:

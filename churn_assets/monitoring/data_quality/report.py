@@ -19,10 +19,10 @@ from churn_assets.monitoring.windows.windows import (
     read_report,
     read_windows,
     still_open,
-    write_json,
 )
 from churn_assets.prediction_log.warehouse.connection import open_published
 from churn_assets.settings import Settings
+from churn_assets.storage.files import write_json
 
 NO_PREDICTIONS = "no predictions yet: nothing has been ingested from the log"
 NEWEST = 30  # windows that an asset's value tells of

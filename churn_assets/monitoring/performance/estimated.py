@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.evaluation.metrics import Ranking, interval
-from churn_assets.html.files import put
+from churn_assets.storage.files import write_json
 
 Floats = npt.NDArray[np.float64]
 
@@ -102,7 +102,7 @@ def remember(folder: Path, made: Mapping[str, Mapping[str, Any]], now: dt.dateti
     ]
     if wrong is None and fresh:
         history = [*history, *fresh]
-        put(folder / HISTORY, json.dumps(history, indent=1, sort_keys=True, allow_nan=False) + "\n")
+        write_json(folder / HISTORY, history)
     return history
 
 

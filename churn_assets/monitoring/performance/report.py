@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from churn_assets.contract.model import Contract
-from churn_assets.html.files import put
 from churn_assets.monitoring.performance.estimated import BLIND, estimate, read_history, remember, track_record
 from churn_assets.monitoring.performance.labels import count_labels, in_words, no_labels
 from churn_assets.monitoring.performance.outcomes import BROKEN, Outcomes, Period, months, outside
 from churn_assets.monitoring.performance.realized import compare, measure
 from churn_assets.monitoring.performance.service import service_report
+from churn_assets.storage.files import read_json_object, write_text
 
 if TYPE_CHECKING:
     import duckdb
@@ -142,7 +142,7 @@ def _measured(of: Review, outcomes: Outcomes, period: Period) -> dict[str, Any]:
     about = {"window": int(period.name), "fingerprint": of.fingerprint}
     told = {**about, "from_seq": period.from_seq, "to_seq": period.to_seq, "status": found["status"]}
     text = json.dumps({**told, "measured": found, "labels_sha256": labels}, indent=1, sort_keys=True)
-    put(path, text + "\n")
+    write_text(path, text + "\n")
     return found
 
 
@@ -212,10 +212,9 @@ def _inputs(period: Period) -> str | None:
 def _read(path: Path) -> dict[str, Any]:
     """A kept report; empty if it is not there or not whole: it is then made again."""
     try:
-        found = json.loads(path.read_bytes())
+        return read_json_object(path)
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _words(of: Review, found: Mapping[str, Any]) -> list[str]:

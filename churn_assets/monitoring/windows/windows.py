@@ -9,9 +9,6 @@ once, so that a later change of the contract's window size moves no window that 
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
@@ -24,6 +21,7 @@ from churn_assets.errors import NothingIngested, WindowUnreadable
 from churn_assets.prediction_log.warehouse.connection import open_published
 from churn_assets.promotion.pointer import read_champion
 from churn_assets.settings import Settings
+from churn_assets.storage.files import read_json_object, write_json
 
 OPEN = "open.json"
 
@@ -130,14 +128,11 @@ def read_report(settings: Settings, window: Window, name: str) -> dict[str, Any]
 def read_json(path: Path) -> dict[str, Any] | None:
     """A JSON object as `write_json` left it, None if there is none. Raises WindowUnreadable."""
     try:
-        found = json.loads(path.read_bytes())
-        if not isinstance(found, dict):
-            raise ValueError("no JSON object")
+        return read_json_object(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
-    return found
 
 
 def close_windows(connection: Any, settings: Settings, fingerprint: str, limits: Monitoring) -> list[Window]:
@@ -172,25 +167,6 @@ def rows_of(window: Window) -> str:
     """SQL that is true for the rows of a window."""
     # The fingerprint is hexadecimal and the numbers are numbers: nothing of a user's is in this text.
     return f"fingerprint = '{window.fingerprint}' AND seq BETWEEN {window.from_seq} AND {window.to_seq}"
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write beside, then move: a reader sees nothing or all of it. NaN is refused (ValueError)."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """The same for text."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(scratch).chmod(0o644)
-        Path(scratch).replace(path)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
 
 
 def _after(last: Window | None) -> int:
