@@ -47,7 +47,6 @@ ChurnError
 │   ├── QueryRefused         DuckDB rejects the SQL of a query
 │   └── WindowUnreadable     a report on a window of the log cannot be read
 ├── AlertsUnreadable         the database of alerts cannot be read
-├── DemoFailed               a step of the demo did not have the expected result
 └── TrackingUnavailable      MLflow does not answer
 
 A message is one line with three parts: what is wrong; what was expected; what to do. docs/errors.md has the remedy
@@ -283,10 +282,6 @@ class WindowUnreadable(LogError):
 
 class AlertsUnreadable(ChurnError):
     """The database of this home's alerts cannot be read."""
-
-
-class DemoFailed(ChurnError):
-    """A step of `churn demo` did not have the expected result; the message has the log to read."""
 
 
 class TrackingUnavailable(ChurnError):
