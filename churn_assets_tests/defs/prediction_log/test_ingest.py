@@ -70,8 +70,8 @@ def test_running_the_graph_leaves_monitoring_out_and_naming_it_does_not(tmp_path
     with dg.DagsterInstance.ephemeral() as instance:
         monkeypatch.setattr(dg.DagsterInstance, "get", lambda: instance)
         defs = build(settings(tmp_path))
-        run_graph(defs, lambda *_: None)
-        run_graph(defs, lambda *_: None, LOG)
+        run_graph(defs, lambda event: None)
+        run_graph(defs, lambda event: None, LOG)
     everything = {key.to_user_string() for key in asked[0]}
     assert not everything & set(LOG)
     assert {"raw_customers", "churn_bento", "risk_list"} <= everything
