@@ -51,7 +51,7 @@ def test_a_study_that_has_its_trials_is_not_run_again(tuned, folder, features, s
 
 
 def test_a_study_that_was_stopped_goes_on(tmp_path, features, splits, monkeypatch):
-    fit, calls = tuning.fit_fold, []
+    fit, calls = tuning.fit_fold, []  # type: ignore[attr-defined]
 
     def stop_in_the_third_trial(*arguments):
         calls.append(1)
@@ -81,7 +81,7 @@ def test_neither_validation_nor_test_rows_have_a_part_in_it(tuned, tmp_path, fea
 
 def test_a_poor_trial_is_stopped_early(tmp_path, features, splits, monkeypatch):
     """From the fifth trial on, below the median of those before after a fold."""
-    fit, calls = tuning.fit_fold, []
+    fit, calls = tuning.fit_fold, []  # type: ignore[attr-defined]
 
     def worse_and_worse(*arguments):
         calls.append(1)
