@@ -183,7 +183,7 @@ def test_where_each_row_comes_from_is_recorded_and_shown(again):
     customers, told = table_of(of, "validated_customers"), metadata(result, "validated_customers")
     assert Counter(customers["row_source"].to_pylist()) == {"table": 1500, "feedback": 290}
     assert "| feedback | 290 |" in told["rows_by_source"]
-    assert "| learnt from | 290 |" in told["labelled_predictions"]
+    assert "| used for training | 290 |" in told["labelled_predictions"]
     assert "| kept for the gate | 40 |" in told["labelled_predictions"]
     assert "| of customers in the frozen holdout | 20 |" in told["labelled_predictions"]
     assert "290 labelled predictions" in told["source"]
@@ -241,7 +241,7 @@ def test_predictions_of_broken_windows_are_neither_learnt_from_nor_judged_by(aga
     assert result.success
     told = metadata(result, "validated_customers")
     assert told["labelled_predictions_of_broken_data"] == "100, left out"
-    assert "| learnt from | 190 |" in told["labelled_predictions"]
+    assert "| used for training | 190 |" in told["labelled_predictions"]
 
 
 def test_tables_made_again_since_the_choice_are_not_frozen(trained, tmp_path):
