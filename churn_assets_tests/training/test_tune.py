@@ -64,7 +64,7 @@ def test_a_study_that_was_stopped_goes_on(tmp_path, features, splits, monkeypatc
         tune("logistic", STORE, features, splits, 4, tmp_path)
     monkeypatch.setattr(tuning, "fit_fold", fit)
     told = []
-    assert tune("logistic", STORE, features, splits, 4, tmp_path, tell=told.append).trials == 4
+    assert tune("logistic", STORE, features, splits, 4, tmp_path, tell=told.append).trials == 4  # type: ignore[call-arg]
     assert [line.split(",")[0] for line in told] == ["tuning logistic: trial 3 of 4", "tuning logistic: trial 4 of 4"]
 
 
