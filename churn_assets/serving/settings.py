@@ -1,4 +1,4 @@
-"""What a service process may be told, all of it by environment variables; docs/serving.md lists them."""
+"""Settings of the service, all of them environment variables; docs/settings.md lists them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ServingSettings:
     """Workers, limits and timeouts of the online service. Sizes are in bytes, times in seconds.
 
     `log` is False only to measure what the prediction log costs. `stale_days` is the age from which an
-    `as_of` is warned of; `poll_s` how often the champion pointer is looked at.
+    `as_of` gets a warning; `poll_s` is the time between two checks of the champion pointer.
     """
 
     home: Path
@@ -43,8 +43,8 @@ class ServingSettings:
     def from_environ(cls, environ: Mapping[str, str], source: Path = _SOURCE) -> ServingSettings:
         """Read CHURN_* variables; `source` is the folder this package lies in.
 
-        Raises SettingsError for a value that cannot be used, and for a home inside of a Bento: what is
-        logged there would go with the Bento.
+        Raises SettingsError for an invalid value, and for a home inside of a Bento: the log would be deleted with
+        the Bento.
         """
         read = _Reader(environ)
         home, log = Settings.from_environ(environ).home, read.whole("CHURN_LOG", 1, 0, 1) == 1
