@@ -96,8 +96,8 @@ def load_bundle(path: Path, expect_fingerprint: str | None = None) -> Scorer:
     fingerprint = scorer.contract.fingerprint
     if expect_fingerprint is not None and fingerprint != expect_fingerprint:
         raise BundleMismatch(
-            f"{path}: made under contract '{scorer.contract.name}' {fingerprint[:12]}, expected {expect_fingerprint[:12]}; "
-            "train again under the contract in use, or use the bundle's"
+            f"{path}: made under contract '{scorer.contract.name}' {fingerprint[:12]}, expected "
+            f"{expect_fingerprint[:12]}; train again under the contract in use, or use the bundle's"
         )
     return scorer
 
@@ -148,7 +148,9 @@ def _replayed(path: Path) -> Scorer:
         _replay(path, scorer)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise BundleCorrupt(f"{path}: cannot be loaded ({reason}), expected the files of this version; was it made by another version?") from error
+        raise BundleCorrupt(
+            f"{path}: cannot be loaded ({reason}), expected the files of this version; was it made by another version?"
+        ) from error
     return scorer
 
 
@@ -162,7 +164,7 @@ def _assemble(path: Path, manifest: Mapping[str, Any]) -> Scorer:
     features, card = _read_json(path, FEATURES), _read_json(path, CARD)
     program = compile_features(contract).with_state(features["state"])
     if list(program.names) != features["names"]:
-        raise BundleCorrupt(f"{path / FEATURES}: its features are not those of its contract; train again with this version")
+        raise BundleCorrupt(f"{path / FEATURES}: not the features of its contract; train again with this version")
     return Scorer(
         contract=contract,
         program=program,
@@ -219,7 +221,9 @@ def _replay(path: Path, scorer: Scorer) -> None:
 
 
 def _require_equal(path: Path, probability: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> None:
-    same = len(probability) == len(expected) and np.abs(probability - expected) <= GOLDEN_TOLERANCE  # NaN is never the same
+    same = (
+        len(probability) == len(expected) and np.abs(probability - expected) <= GOLDEN_TOLERANCE
+    )  # NaN is never the same
     if np.all(same):
         return
     row = int(np.flatnonzero(~np.asarray(same))[0]) if np.ndim(same) else 0

@@ -2,8 +2,8 @@
 
 `POST /predict` is answered by a short path of its own: Starlette's router, request and response add 19 us to the 40 us
 of CPU that the application takes without the log, so they serve the other routes (`python -m benchmarks.serving`, the
-variant by Starlette's router). BentoML answers only for its static files; its errors are replaced by ours, so that every error has the shape
-of `http.Refused`.
+variant by Starlette's router). BentoML answers only for its static files; its errors are replaced by ours, so that
+every error has the shape of `http.Refused`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.prediction_log.feedback import MAX_ID
 from churn_assets.scoring.online import InputWarning
-from churn_assets.serving.settings import ServingSettings
+from churn_assets.settings import ServingSettings
 
 MAX_REPORTS = 10_000  # of one POST /feedback
 _REF = "#/components/schemas/{name}"

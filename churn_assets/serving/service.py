@@ -2,7 +2,7 @@
 
 They stand before BentoML's own as a middleware, the documented place for code that sees every request. Its access log,
 tracing and metrics are off: together they cost four times what a prediction does (see docs/serving.md). The limits
-that clients meet are in `serving.settings`; BentoML's own timeout, which answers in another shape, is longer than all
+that clients meet are in `settings.py`; BentoML's own timeout, which answers in another shape, is longer than all
 of them together.
 """
 
@@ -20,8 +20,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from churn_assets.serving.app import ServiceApp
 from churn_assets.serving.http import ASGIApp, Receive, Refused, Scope, Send
-from churn_assets.serving.settings import ServingSettings
 from churn_assets.serving.worker import Worker, stop_with_supervisor
+from churn_assets.settings import ServingSettings
 
 NOT_HTTP = "http"  # the cause of refusing bytes that are no HTTP
 _REFUSAL = Refused(

@@ -20,8 +20,7 @@ from churn_assets.prediction_log.segment import Segment
 from churn_assets.prediction_log.writer import LogWriter
 from churn_assets.serving.metrics import Metrics
 from churn_assets.serving.model_watcher import ModelWatcher, ServedModel, find_bundle
-from churn_assets.serving.settings import ServingSettings
-from churn_assets.settings import Settings
+from churn_assets.settings import ServingSettings, Settings
 
 REPORT_S = 10.0  # how often refusals are summed up in service log and prediction log
 SUPERVISOR_POLL_S = 0.5

@@ -43,7 +43,7 @@ class BoostedModel:
     ) -> None:
         rounds = list(iterations) if iterations is not None else [0] * len(boosters)
         if not boosters or len(rounds) != len(boosters):
-            raise ValueError(f"{len(boosters)} boosters and {len(rounds)} iterations, expected the same number of both, at least 1")
+            raise ValueError(f"{len(boosters)} boosters and {len(rounds)} iterations, expected equally many")
         self.boosters = tuple(Booster(bytes(raw), n) for raw, n in zip(boosters, rounds, strict=True))
         self.columns = tuple((int(i), int(code)) for i, code in columns) if columns is not None else None
 

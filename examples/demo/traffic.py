@@ -1,4 +1,4 @@
-"""Customers of the demo: drawn by the generator, asked about over HTTP, and their outcomes told later."""
+"""Customers of the demo: drawn from the generator, predicted over HTTP, their outcomes reported later."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from typing import Any
 
 from churn_assets.contract.model import Contract
 from churn_assets.data.validation.validate import validate
-from churn_assets.errors import DemoFailed
 from churn_assets.synthetic.generate import generate_batches, snapshot_of
 from churn_assets.synthetic.scenario import play, read_scenario
+from examples.demo.stage import DemoFailed
 
 _CHUNK = 100
 _PAUSE_S = 0.05
-_IDLE_S = 2.0  # the server closes a connection that is silent for longer; a client that knows opens another
+_IDLE_S = 1.0  # the server closes a connection that is silent for some seconds: open another in time
+_TIMEOUT_S = 60.0  # of one request, on a machine with other work
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,21 @@ class Customers:
     churned: list[bool]
     as_of: dt.date
 
-    def first(self, count: int) -> Customers:
-        """The first `count` of them."""
-        return Customers(self.rows[:count], self.churned[:count], self.as_of)
+    def split(self, count: int) -> tuple[Customers, Customers]:
+        """The first `count` of them, and the others."""
+        return (
+            Customers(self.rows[:count], self.churned[:count], self.as_of),
+            Customers(self.rows[count:], self.churned[count:], self.as_of),
+        )
 
 
 def draw(
     contract: Contract, count: int, seed: int, drifts: Sequence[str] = (), faults: Sequence[str] = ()
 ) -> Customers:
-    """`count` generated customers that nobody was trained on, their ids by seed; `drifts` and `faults` are knobs
-    of `churn generate`."""
+    """`count` generated customers that no model was trained on, their ids by seed.
+
+    `drifts` and `faults` are options of `churn generate`.
+    """
     import pyarrow as pa
 
     day = snapshot_of(contract)
@@ -60,44 +66,53 @@ def draw(
 
 
 class Client:
-    """Asks the service; every failure is counted. Safe from one thread."""
+    """Sends requests to the service and counts those that fail. For one thread.
+
+    A request on a connection that the server has just closed is sent once more on a new one.
+    """
 
     def __init__(self, port: int) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
         self._used_at = time.monotonic()
-        self.asked = self.failed = 0
+        self.requests = self.failed = 0
+        self.failure = ""
         self.versions: Counter[str] = Counter()
 
     def post(self, path: str, body: object) -> Any:
-        """The answer, or None if it is not a 200."""
-        self.asked += 1
+        """The answer, or None if it is not a 200; `failure` then says why."""
+        self.requests += 1
         if time.monotonic() - self._used_at > _IDLE_S:
             self._connection.close()
+        reused = self._connection.sock is not None
         try:
-            self._connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
-            response = self._connection.getresponse()
-            said = json.loads(response.read())
-        except (OSError, http.client.HTTPException, ValueError):
+            try:
+                status, answer = self._send(path, body)
+            except ConnectionError:
+                self._connection.close()
+                if not reused:
+                    raise
+                status, answer = self._send(path, body)
+        except (OSError, http.client.HTTPException, ValueError) as error:
             self._connection.close()
-            self.failed += 1
-            return None
+            return self._fail(f"POST {path}: {type(error).__name__}: {error}")
         self._used_at = time.monotonic()
-        if response.status != 200:
-            self.failed += 1
-            return None
-        return said
+        return answer if status == 200 else self._fail(f"POST {path}: {status}: {answer}")
+
+    def close(self) -> None:
+        """Close the connection; a later request opens another."""
+        self._connection.close()
 
     def predict(self, customers: Customers) -> Iterator[int]:
         """Ask about all of them, a hundred at a time; yields how many were answered so far."""
         for start in range(0, len(customers.rows), _CHUNK):
             body = {"customers": customers.rows[start : start + _CHUNK], "as_of": customers.as_of.isoformat()}
-            said = self.post("/predict_batch", body)
-            if said is not None:
-                self.versions.update(answer["model_version"] for answer in said["predictions"])
+            answer = self.post("/predict_batch", body)
+            if answer is not None:
+                self.versions.update(prediction["model_version"] for prediction in answer["predictions"])
             yield min(start + _CHUNK, len(customers.rows))
 
     def report(self, contract: Contract, customers: Customers) -> Iterator[int]:
-        """Tell what became of them: those who left did so in time, the others were there when it was over."""
+        """Report outcomes: customers who left did so within the horizon, the others were there at its end."""
         matured = customers.as_of + dt.timedelta(days=contract.label.horizon_days)
         within = customers.as_of + dt.timedelta(days=1)
         reports = [
@@ -110,14 +125,23 @@ class Client:
         ]
         for start in range(0, len(reports), _CHUNK):
             if self.post("/feedback", reports[start : start + _CHUNK]) is None:
-                raise DemoFailed("the service did not take the outcomes, expected 200; read its log")
+                raise DemoFailed(f"the service did not take the outcomes, expected 200: {self.failure}; read its log")
             yield min(start + _CHUNK, len(reports))
 
+    def _send(self, path: str, body: object) -> tuple[int, Any]:
+        self._connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        response = self._connection.getresponse()
+        return response.status, json.loads(response.read())
 
-class Steady:
-    """One customer after another for as long as the demo runs: whoever is there while a model is replaced.
+    def _fail(self, failure: str) -> None:
+        self.failed += 1
+        self.failure = failure
 
-    They bear no id of the other traffic, and there are few: windows count customers, not requests.
+
+class SteadyClient:
+    """One customer after another for as long as the demo runs: the traffic while a model is replaced.
+
+    The customers bear no id of the other traffic, and there are few: windows count customers, not requests.
     """
 
     def __init__(self, port: int, customers: Customers) -> None:
@@ -125,9 +149,8 @@ class Steady:
         self._customers = customers
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._ask, name="steady-client", daemon=True)
-        self.slowest_s = 0.0
 
-    def __enter__(self) -> Steady:
+    def __enter__(self) -> SteadyClient:
         self._thread.start()
         return self
 
@@ -135,15 +158,14 @@ class Steady:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        self._thread.join(15)
+        self._thread.join(2 * _TIMEOUT_S)
+        self.client.close()
 
     def _ask(self) -> None:
         while not self._stop.is_set():
             for row in self._customers.rows:
-                begun = time.monotonic()
-                said = self.client.post("/predict", {**row, "as_of": self._customers.as_of.isoformat()})
-                self.slowest_s = max(self.slowest_s, time.monotonic() - begun)
-                if said is not None:
-                    self.client.versions[said["model_version"]] += 1
+                answer = self.client.post("/predict", {**row, "as_of": self._customers.as_of.isoformat()})
+                if answer is not None:
+                    self.client.versions[answer["model_version"]] += 1
                 if self._stop.wait(_PAUSE_S):
                     return
