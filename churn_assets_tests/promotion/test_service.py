@@ -14,7 +14,14 @@ import pytest
 
 from churn_assets.contract.model import Contract
 from churn_assets.contract.policy import Release
-from churn_assets.errors import AssetMissing, BundleCorrupt, GateRefused, TrackingUnavailable, TransitionRefused
+from churn_assets.errors import (
+    AssetMissing,
+    BundleCorrupt,
+    DataError,
+    GateRefused,
+    TrackingUnavailable,
+    TransitionRefused,
+)
 from churn_assets.features.encode import encode_table
 from churn_assets.mlflow_registry.connect import connect
 from churn_assets.mlflow_registry.registry import MODEL_NAME, MlflowRegistry, aliases
@@ -239,6 +246,22 @@ def test_a_champion_that_came_while_the_gate_was_held_is_not_replaced_by_its_ver
     assert require_champion(tmp_path).version == third
     assert [again.status for again in promote_waiting(settings, LENIENT)] == ["promoted"]
     assert Ledger(settings.ledger_path).challenger(new).verdict.champion == third
+
+
+def test_rows_that_a_model_cannot_score_block_the_gate(tmp_path):
+    settings, _, new = home_with(tmp_path)
+
+    class Unable:
+        def score_table(self, rows, as_of):
+            raise DataError("the holdout lacks column 'sent'")
+
+    blocked = PromotionService(
+        *(settings, Ledger(settings.ledger_path), ChampionPointer(tmp_path), FakeRegistry()),
+        load_scorer=lambda path, fingerprint: Unable(),
+    )
+    outcome = blocked.promote(LENIENT, new, None)
+    assert (outcome.status, status(settings, new)) == ("undecided", "waiting_gate")
+    assert outcome.message.endswith("the holdout lacks column 'sent'")
 
 
 def test_the_champion_is_not_its_own_challenger(tmp_path):
