@@ -253,7 +253,7 @@ def test_the_ladder_of_the_real_table_is_the_one_that_is_known():
     agrees(result.columns["esent"].alone["random"], 0.927)
     agrees(result.columns["esent"].alone["out_of_time"], 0.276)
     ages = {band.label: band.figure for band in result.bands}
-    for label, known in {"0 to 30 days": 0.18, "30 to 60 days": 0.57, "90 to 120 days": 0.90}.items():
+    for label, known in {"0 to 30 days": 0.18, "30 to 60 days": 0.57, "90 to 120 days": 0.90}.items():  # type: ignore[assignment]
         assert ages[label].low <= known <= ages[label].high, label
     assert ages["365 days and more"].pr_auc >= 0.99
     assert {finding.column for finding in result.findings} == {"esent"}

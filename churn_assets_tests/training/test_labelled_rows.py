@@ -103,7 +103,7 @@ def test_the_last_final_prediction_of_a_customer_is_used():
         {"customer_id": "a", "churned": True, "as_of": dt.datetime(2024, 6, 1, 23, 59, 59)},
         {"customer_id": "a", "churned": None, "label_state": "open"},
     ]
-    result = labelled_rows(STORE, labelled(STORE, [blank] * 3, predictions).take([2, 1, 0]))
+    result = labelled_rows(STORE, labelled(STORE, [blank] * 3, predictions).take([2, 1, 0]))  # type: ignore[arg-type]
     assert result.rows["churned"].to_pylist() == [1]
     assert result.rows["row_as_of"].to_pylist() == [dt.date(2024, 6, 1)]
     assert result.rows["row_source"].to_pylist() == ["feedback"]

@@ -51,7 +51,7 @@ def test_a_study_that_has_its_trials_is_not_run_again(tuned, folder, features, s
 
 
 def test_a_stopped_study_is_resumed(tmp_path, features, splits, monkeypatch):
-    fit, calls = tuning.fit_fold, []
+    fit, calls = tuning.fit_fold, []  # type: ignore[attr-defined]
 
     def stop_in_the_third_trial(*arguments):
         calls.append(1)
@@ -84,7 +84,7 @@ def test_tuning_uses_training_rows_only(tuned, tmp_path, features, splits):
 
 def test_a_poor_trial_is_pruned(tmp_path, features, splits, monkeypatch):
     """From the fifth trial on, below the median of those before after a fold."""
-    fit, calls = tuning.fit_fold, []
+    fit, calls = tuning.fit_fold, []  # type: ignore[attr-defined]
 
     def worse_and_worse(*arguments):
         calls.append(1)

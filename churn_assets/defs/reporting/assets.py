@@ -159,7 +159,7 @@ def _segments(facts: "Report") -> list[dict[str, Any]]:
             "value": row.level,
             "customers": row.test.rows,
             "churned": row.test.churn_rate,
-            "PR-AUC": row.test.pr_auc.value if row.test.pr_auc is not None else "too few to say",
+            "PR-AUC": row.test.pr_auc.value if row.test.pr_auc is not None else "too few customers",
         }
         for row in facts.segments
     ]
@@ -186,10 +186,10 @@ def _agreement(facts: "Report", metrics: Mapping[str, float]) -> dg.AssetCheckRe
 
 
 def _self_contained(check: str, text: str) -> dg.AssetCheckResult:
-    found = _Fetches()
-    found.feed(text)
-    found.close()
-    return dg.AssetCheckResult(check_name=check, passed=not found.seen, metadata={"found": sorted(found.seen)[:20]})
+    parser = _Fetches()
+    parser.feed(text)
+    parser.close()
+    return dg.AssetCheckResult(check_name=check, passed=not parser.seen, metadata={"found": sorted(parser.seen)[:20]})
 
 
 class _Fetches(HTMLParser):

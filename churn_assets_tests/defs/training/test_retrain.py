@@ -63,7 +63,7 @@ def predictions(of: Settings) -> pa.Table:
     contract = load_contract(of.contract_path)
     repaired, _ = apply_repairs(generate(contract, rows=400, seed=98), contract)
     rows = validate(contract, repaired, source="made up").customers.to_pylist()
-    frozen = sorted(read_holdout(of.holdout_dir, contract).customers(contract))  # type: ignore[union-attr]
+    frozen = sorted(read_holdout(of.holdout_dir, contract).customers(contract))
     others = sorted(ids(table_of(of, "validated_customers")) - set(frozen))
     told = []
     for number, row in enumerate(rows):
@@ -167,7 +167,7 @@ def test_a_challenger_waits_for_the_gate_and_the_champion_stays(again):
 def test_no_frozen_customer_and_none_of_the_gate_is_learnt_from(again):
     of, _, _, _ = again
     splits, log = table_of(of, "splits"), predictions(of)
-    held = ids(read_holdout(of.holdout_dir, load_contract(of.contract_path)).rows)  # type: ignore[union-attr]
+    held = ids(read_holdout(of.holdout_dir, load_contract(of.contract_path)).rows)
     learnt = ids(splits, pc.is_in(splits["random"], value_set=pa.array(["train", "validation"])))
     gate = ids(log, pc.equal(log["part"], "gate"))
     treated = ids(log, pc.fill_null(log["contacted"], False))
