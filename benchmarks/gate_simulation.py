@@ -22,11 +22,11 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.customers import CONTRACT
+from churn_assets.evaluation.bootstrap import wilson
 from churn_assets.evaluation.metrics import pr_auc
 from churn_assets.promotion.gate.comparison import Compared, compare
 from churn_assets.promotion.gate.evidence import Evidence
 from churn_assets.promotion.gate.verdict import verdict
-from churn_assets.reporting.model.measure import wilson
 
 Floats = npt.NDArray[np.float64]
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from churn_assets.contract.model import Column, Contract, Kind, Role
+from churn_assets.evaluation.metrics import roc_auc
 from churn_assets.features.encode import encode_table
 
 Floats = npt.NDArray[np.float64]
@@ -63,12 +64,7 @@ def roc_auc_alone(values: Floats, churned: Mask) -> float | None:
     """Chance that a churner's value is above a kept customer's, ties half; missing values are left out."""
     known = ~np.isnan(values)
     label = churned[known]
-    hits, others = int(label.sum()), int((~label).sum())
-    if not hits or not others:
-        return None
-    _, member, count = np.unique(values[known], return_inverse=True, return_counts=True)
-    rank = np.cumsum(count) - (count - 1) / 2.0  # mean rank of each distinct value
-    return float((rank[member][label].sum() - hits * (hits + 1) / 2.0) / (hits * others))
+    return roc_auc(label, values[known]) if label.any() and not label.all() else None
 
 
 def cramers_v(codes: npt.NDArray[Any], churned: Mask) -> float | None:

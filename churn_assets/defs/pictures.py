@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 
 from churn_assets.defs import plots
+from churn_assets.evaluation.curves import Curves, evenly_spaced
 
 if TYPE_CHECKING:
     from churn_assets.training.candidate import Candidate
@@ -22,7 +22,7 @@ def choice_plots(
     splits: pa.Table,
 ) -> dict[str, bytes]:
     """PNGs by name: candidates, chosen model at random and out of time, calibration."""
-    from churn_assets.evaluation.metrics import calibration_bins
+    from churn_assets.evaluation.calibration import calibration_bins
     from churn_assets.training.split import read_split
 
     split = read_split(splits, "random")
@@ -55,12 +55,6 @@ def profit_plots(profit: Mapping[str, Any]) -> dict[str, bytes]:
 
 def recall_precision(churned: Any, score: Any) -> plots.Curve:
     """Recall and precision at each cut of the ranking, thinned for drawing."""
-    hits = np.cumsum(np.asarray(churned, dtype=np.float64)[np.argsort(-score, kind="stable")])
-    some = thinned(len(hits))
-    recall, precision = hits / hits[-1], hits / np.arange(1, len(hits) + 1)
-    return recall[some].tolist(), precision[some].tolist()
-
-
-def thinned(count: int) -> Any:
-    """At most POINTS positions in order, first and last among them."""
-    return np.unique(np.linspace(0, count - 1, min(count, POINTS)).astype(np.int64))
+    curves = Curves.of(churned, score)
+    points = evenly_spaced(curves.recall, POINTS)
+    return curves.recall[points].tolist(), curves.precision[points].tolist()

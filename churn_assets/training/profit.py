@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.policy import Value
-from churn_assets.evaluation.metrics import DRAWS, interval
+from churn_assets.evaluation.bootstrap import DRAWS, interval, intervals, samples
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[Any]
@@ -75,11 +75,11 @@ def profit_report(
     `list_sizes` and `words`.
     """
     rows = len(probability)
-    drawn = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1.0 / rows), size=DRAWS)
+    drawn = samples(rows, DRAWS, seed)
     chosen = int(np.sum(probability >= thresholds[value.decide_by]))
     ends = np.unique(np.linspace(0, rows, POINTS + 1).astype(np.int64)).tolist()
     sizes = [max(1, round(share * rows)) for share in LIST_SHARES]
-    ranked = Ranked.of(churned, probability, drawn.astype(np.float64), [*ends, *sizes, chosen])
+    ranked = Ranked.of(churned, probability, drawn, [*ends, *sizes, chosen])
     table = _points(ranked, value)
     curve, lists, operating = table[: len(ends)], table[len(ends) : -1], table[-1]
     swings = tornado(ranked, value)
@@ -156,7 +156,7 @@ def in_words(chosen: Mapping[str, Any], swings: Sequence[Mapping[str, Any]], lim
 
 def _points(ranked: Ranked, value: Value) -> list[dict[str, float]]:
     point, drawn = ranked.profit(value)
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    low, high = intervals(drawn)
     return [
         {
             "contacted_share": float(ranked.point[0, i]),

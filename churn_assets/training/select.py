@@ -16,14 +16,8 @@ import numpy.typing as npt
 
 from churn_assets.contract.model import Contract
 from churn_assets.errors import AssetStale, TrainingError
-from churn_assets.evaluation.metrics import (
-    DRAWS,
-    Difference,
-    bootstrap_weights,
-    paired_difference,
-    pr_auc,
-    summary,
-)
+from churn_assets.evaluation.bootstrap import DRAWS, Difference, paired_difference, stratified_samples
+from churn_assets.evaluation.metrics import Ranking, pr_auc, summary
 from churn_assets.scoring.calibration import Calibration
 from churn_assets.scoring.models.base import BlendModel, Model
 from churn_assets.training.calibrate import CalibrationChoice, choose_calibration, refit
@@ -146,9 +140,10 @@ def _select(
     label: npt.NDArray[Any], contenders: list[Contender], seed: int
 ) -> tuple[Contender, dict[str, Difference], str]:
     best = max(contenders, key=lambda c: pr_auc(label, c.margins["random"]))
-    weights = bootstrap_weights(label, DRAWS, seed)
+    samples = list(stratified_samples(label, DRAWS, seed))
+    ranking = {c.name: Ranking(label, c.margins["random"]) for c in contenders}
     differences = {
-        c.name: paired_difference(label, best.margins["random"], c.margins["random"], weights) for c in contenders
+        c.name: paired_difference(samples, ranking[best.name].pr_auc, ranking[c.name].pr_auc) for c in contenders
     }
     tied = [c for c in contenders if c is best or differences[c.name].share_better < CONFIDENCE]
     chosen = min(tied, key=lambda c: c.cost)
@@ -158,7 +153,7 @@ def _select(
     gap = differences[chosen.name]
     reason = (
         f"{chosen.name} ties with {best.name}, the best on validation (PR-AUC difference {gap.point:.4f}, "
-        f"95 % {gap.low:.4f} to {gap.high:.4f}), and is cheaper to serve"
+        f"95 % {gap.interval[0]:.4f} to {gap.interval[1]:.4f}), and is cheaper to serve"
     )
     return chosen, differences, reason
 
@@ -187,7 +182,7 @@ def _metrics(
         parts["oot"] = test["out_of_time"]
     found: dict[str, float] = {}
     for prefix, (churned, scored) in parts.items():
-        values = summary(churned, scored, threshold, bootstrap_weights(churned, DRAWS, seed))
+        values = summary(churned, scored, threshold, stratified_samples(churned, DRAWS, seed))
         found.update({f"{prefix}_{name}": value for name, value in values.items()})
     return found
 
@@ -197,8 +192,8 @@ def _compared(contender: Contender, difference: Difference, data: TrainingData) 
         "candidate": contender.name,
         "cost": contender.cost,
         "behind_best": difference.point,
-        "behind_best_low": difference.low,
-        "behind_best_high": difference.high,
+        "behind_best_low": difference.interval[0],
+        "behind_best_high": difference.interval[1],
         "tied": difference.share_better < CONFIDENCE,
     }
     for name, view in data.views.items():

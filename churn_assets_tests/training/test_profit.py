@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from churn_assets.contract.policy import Value
 from churn_assets.training.profit import profit_report
-from churn_assets.training.thresholds import profit_curve, profit_threshold
+from churn_assets.training.thresholds import profit_threshold
 
 VALUE = Value(monthly_value=20.0, months=10, offer_cost=5.0, save_rate=0.1)
 RNG = np.random.default_rng(8)
@@ -20,8 +20,9 @@ THRESHOLDS = {"f1": 0.5, "profit": profit_threshold(VALUE)}
 REPORT = profit_report(CHURNED, PROBABILITY, VALUE, THRESHOLDS)
 
 
-def test_the_curve_is_the_profit_curve():
-    share, profit = profit_curve(CHURNED, PROBABILITY, VALUE)
+def test_the_curve_is_the_sum_over_the_riskiest_as_by_hand():
+    share = np.arange(1, 901) / 900
+    profit = np.cumsum(CHURNED[np.argsort(-PROBABILITY)] * 0.1 * 200.0 - 5.0) / 900
     assert REPORT["curve"][0] | {"profit": 0.0} == REPORT["curve"][0]
     for row in REPORT["curve"][1:]:
         at = int(np.argmin(np.abs(share - row["contacted_share"])))

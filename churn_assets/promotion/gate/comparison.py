@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from churn_assets.evaluation.metrics import DRAWS, Ranking, bootstrap_blocks, losses
+from churn_assets.evaluation.bootstrap import DRAWS, statistics_under, stratified_samples
+from churn_assets.evaluation.metrics import Ranking, losses
 from churn_assets.promotion.gate.evidence import Evidence
 
 Floats = npt.NDArray[np.float64]
@@ -51,11 +52,8 @@ def compare(evidence: Evidence, seed: int, draws: int = DRAWS) -> Compared | Non
         return None
     one, two = Ranking(evidence.churned, evidence.champion), Ranking(evidence.churned, evidence.challenger)
     surprise = losses(evidence.churned, evidence.challenger) - losses(evidence.churned, evidence.champion)
-    gains: list[float] = []
-    rises: list[Floats] = []
-    for weights in bootstrap_blocks(evidence.churned, draws, seed):
-        gains += [two.pr_auc(w) - one.pr_auc(w) for w in weights]
-        rises.append(weights @ surprise / len(surprise))
-    return Compared(
-        evidence, one.pr_auc(), two.pr_auc(), np.array(gains), np.concatenate(rises), float(np.mean(surprise))
+    samples = stratified_samples(evidence.churned, draws, seed)
+    gains, rises = statistics_under(
+        samples, lambda w: two.pr_auc(w) - one.pr_auc(w), lambda w: float(w @ surprise) / len(surprise)
     )
+    return Compared(evidence, one.pr_auc(), two.pr_auc(), gains, rises, float(np.mean(surprise)))

@@ -9,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.policy import Release
-from churn_assets.evaluation.metrics import DRAWS, Ranking, bootstrap_blocks, ece, interval
+from churn_assets.evaluation.bootstrap import DRAWS, interval, paired_difference, stratified_samples
+from churn_assets.evaluation.calibration import ece, ece_by_chance
+from churn_assets.evaluation.metrics import Ranking
 from churn_assets.promotion.gate.comparison import Check, Compared
 from churn_assets.promotion.gate.evidence import Evidence
 
-Floats = npt.NDArray[np.float64]
+CALIBRATED_DRAWS = 200
 
 
 def guards(name: str, release: Release, compared: Compared, decides: bool, seed: int) -> Iterator[Check]:
@@ -55,24 +57,15 @@ def _segments(name: str, release: Release, evidence: Evidence, seed: int) -> Che
 
 
 def _is_worse(one: Ranking, two: Ranking, label: npt.NDArray[Any], seed: int) -> bool:
-    drawn = [two.pr_auc(w) - one.pr_auc(w) for block in bootstrap_blocks(label, DRAWS, seed) for w in block]
-    return interval(np.array(drawn))[1] < 0.0
+    difference = paired_difference(stratified_samples(label, DRAWS, seed), two.pr_auc, one.pr_auc)
+    return difference.interval[1] < 0.0
 
 
 def _calibration(name: str, release: Release, evidence: Evidence, seed: int) -> Check:
     found, limit = ece(evidence.churned, evidence.challenger), release.max_ece
     words = f"on {evidence.name} the calibration error is {found:.4f}, allowed {limit:.4f}"
     if found > limit:
-        limit = max(limit, perfect_ece(evidence.challenger, seed))
+        by_chance = ece_by_chance(evidence.challenger, CALIBRATED_DRAWS, seed)
+        limit = max(limit, float(np.quantile(by_chance, 0.975)))
         words += f" or what perfect probabilities may show on so few rows, {limit:.4f}"
     return Check(f"{name}_calibration", found, limit, found <= limit, words)
-
-
-def perfect_ece(probability: Floats, seed: int, draws: int = 200) -> float:
-    """The calibration error that perfect probabilities (n,) stay under in 97.5 % of samples.
-
-    Labels are drawn from the probabilities themselves (consistency resampling, Broecker & Smith, 2007).
-    """
-    generator = np.random.default_rng(seed)
-    found = [ece(generator.random(len(probability)) < probability, probability) for _ in range(draws)]
-    return float(np.quantile(found, 0.975))

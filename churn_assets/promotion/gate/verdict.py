@@ -31,7 +31,7 @@ import numpy.typing as npt
 
 from churn_assets.contract.model import Contract
 from churn_assets.contract.policy import Release
-from churn_assets.evaluation.metrics import interval
+from churn_assets.evaluation.bootstrap import interval
 from churn_assets.promotion.gate.comparison import FEWEST, Check, Compared, compare
 from churn_assets.promotion.gate.evidence import Evidence, holdout_evidence, no_evidence, recent_evidence
 from churn_assets.promotion.gate.guards import guards

@@ -10,15 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.policy import Value
-from churn_assets.evaluation.metrics import (
-    ECE_BINS,
-    Ranking,
-    at_threshold,
-    bootstrap_weights,
-    calibration_bins,
-    ece,
-    interval,
-)
+from churn_assets.evaluation.bootstrap import interval, intervals, samples, statistics_under, stratified_samples, wilson
+from churn_assets.evaluation.calibration import calibration_bins, ece, ece_by_chance, ece_under
+from churn_assets.evaluation.curves import Curves, evenly_spaced, lift
+from churn_assets.evaluation.metrics import Ranking, at_threshold
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[Any]
@@ -43,27 +38,21 @@ class Scored:
     @classmethod
     def of(cls, churned: Labels, probability: Floats, seed: int) -> Scored:
         """With `DRAWS` stratified bootstrap samples."""
-        return cls(churned, probability, bootstrap_weights(churned, DRAWS, seed), seed)
+        return cls(churned, probability, np.stack(list(stratified_samples(churned, DRAWS, seed))), seed)
 
 
 def curves(tested: Scored, value: Value) -> dict[str, Any]:
     """Points of the PR, ROC, lift, calibration and profit curves."""
-    churned, probability = np.asarray(tested.churned, dtype=np.float64), tested.probability
-    order = np.argsort(-probability, kind="stable")
-    hits, said = np.cumsum(churned[order]), np.arange(1.0, len(order) + 1)
-    # Ties are one step: a cut inside of them is no cut that the model could make.
-    ends = np.append(np.flatnonzero(np.diff(probability[order])), len(order) - 1)
-    recall, precision = hits[ends] / hits[-1], hits[ends] / said[ends]
-    misses = said[ends] - hits[ends]
-    fall_out, share = misses / misses[-1], said[ends] / len(order)
-    steps, flat = _thin(recall), _thin(share)
+    of = Curves.of(tested.churned, tested.probability)
+    steps, flat = evenly_spaced(of.recall, POINTS), evenly_spaced(of.listed, POINTS)
+    roc = np.union1d(steps, evenly_spaced(of.false_positive_rate, POINTS))
     return {
-        "base_rate": float(churned.mean()),
-        "pr": _points(recall, precision, steps),
-        "roc": [[0.0, 0.0], *_points(fall_out, recall, np.union1d(steps, _thin(fall_out)))],
-        "gains": [[0.0, 0.0], *_points(share, recall, flat)],
+        "base_rate": float(np.mean(tested.churned)),
+        "pr": _points(of.recall, of.precision, steps),
+        "roc": [[0.0, 0.0], *_points(of.false_positive_rate, of.recall, roc)],
+        "gains": [[0.0, 0.0], *_points(of.listed, of.recall, flat)],
         "calibration": _calibration(tested),
-        "profit": _profit(tested, order, value),
+        "profit": _profit(tested, value),
     }
 
 
@@ -73,9 +62,12 @@ def metrics(tested: Scored, threshold: float, known: Mapping[str, float], prefix
     found: dict[str, Estimate] = {}
     for name in ("pr_auc", "roc_auc", "log_loss", "brier"):
         found[name] = _estimate(*(known[f"{prefix}_{name}{end}"] for end in ("", "_low", "_high")))
-    found["ece"] = _estimate(ece(tested.churned, tested.probability), *interval(_ece_draws(tested)))
-    lift, lifts = _lift(tested)
-    found["lift_at_10_percent"] = _estimate(lift, *interval(lifts))
+    found["ece"] = _estimate(
+        ece(tested.churned, tested.probability),
+        *interval(ece_under(tested.churned, tested.probability, tested.weights)),
+    )
+    point_lift, drawn_lifts = lift(tested.churned, tested.probability, LIFT_SHARE, tested.weights)
+    found["lift_at_10_percent"] = _estimate(point_lift, *interval(drawn_lifts))
     point = at_threshold(tested.churned, tested.probability, threshold)
     drawn = _threshold_draws(tested, threshold)
     for name in ("precision", "recall", "f1"):
@@ -91,15 +83,8 @@ def confusion(tested: Scored, threshold: float) -> dict[str, int]:
 
 
 def calibration_noise(tested: Scored, seed: int) -> tuple[float, float]:
-    """The middle 95 % of the calibration error that perfect probabilities would show on so few rows.
-
-    Labels are drawn from the probabilities themselves (consistency resampling, Broecker & Smith, 2007).
-    """
-    rng = np.random.default_rng(seed)
-    order = np.argsort(tested.probability, kind="stable")
-    ranked = tested.probability[order]
-    drawn = rng.random((DRAWS, len(ranked))) < ranked
-    return interval(_binned_error(drawn - ranked))
+    """The middle 95 % of the calibration error that perfect probabilities would show on so few rows."""
+    return interval(ece_by_chance(tested.probability, DRAWS, seed))
 
 
 def segment(tested: Scored, rows: npt.NDArray[np.bool_]) -> dict[str, Any]:
@@ -118,9 +103,9 @@ def segment(tested: Scored, rows: npt.NDArray[np.bool_]) -> dict[str, Any]:
     if found["enough"]:
         ranking, drawn = Ranking(churned, probability), tested.weights[:, rows]
         # A draw may leave a small class of a segment empty only if it has a handful of rows; FEWEST rules that out.
-        pairs = np.array([(ranking.pr_auc(w), ranking.roc_auc(w)) for w in drawn])
-        found["pr_auc"] = _estimate(ranking.pr_auc(), *interval(pairs[:, 0]))
-        found["roc_auc"] = _estimate(ranking.roc_auc(), *interval(pairs[:, 1]))
+        pr_draws, roc_draws = statistics_under(drawn, ranking.pr_auc, ranking.roc_auc)
+        found["pr_auc"] = _estimate(ranking.pr_auc(), *interval(pr_draws))
+        found["roc_auc"] = _estimate(ranking.roc_auc(), *interval(roc_draws))
     return found
 
 
@@ -133,18 +118,9 @@ def _calibration(tested: Scored) -> list[dict[str, float]]:
     return rows
 
 
-def wilson(hits: float, count: float) -> tuple[float, float]:
-    """95 % interval of a share (Wilson, 1927); it stays inside 0..1 and is right for few rows too."""
-    if not count:
-        return 0.0, 1.0
-    z, p = 1.959964, hits / count
-    middle, spread = p + z * z / (2 * count), z * np.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
-    scale = 1 + z * z / count
-    return max(0.0, float((middle - spread) / scale)), min(1.0, float((middle + spread) / scale))
-
-
-def _profit(tested: Scored, order: npt.NDArray[np.intp], value: Value) -> list[list[float]]:
+def _profit(tested: Scored, value: Value) -> list[list[float]]:
     """Share contacted, profit a customer of the table, and its interval, at `POINTS` cuts."""
+    order = np.argsort(-tested.probability, kind="stable")
     count = len(order)
     ends = np.unique(np.linspace(0, count, POINTS // 2 + 1).astype(np.int64))
     gain = value.save_rate * value.customer_value
@@ -155,21 +131,8 @@ def _profit(tested: Scored, order: npt.NDArray[np.intp], value: Value) -> list[l
         return np.asarray(padded[..., ends] / count)
 
     # Not stratified, as in `profit_report`: how many churn is part of what money is uncertain of.
-    drawn = np.random.default_rng(tested.seed).multinomial(count, np.full(count, 1 / count), size=DRAWS)
-    low, high = np.quantile(up_to(drawn * worth), [0.025, 0.975], axis=0)
+    low, high = intervals(up_to(samples(count, DRAWS, tested.seed) * worth))
     return np.round(np.stack([ends / count, up_to(worth), low, high], axis=1), 6).tolist()  # type: ignore[no-any-return]
-
-
-def _lift(tested: Scored) -> tuple[float, Floats]:
-    """Churn rate among the riskiest `LIFT_SHARE` over that of all: of the rows, and of each draw's own riskiest."""
-    order = np.argsort(-tested.probability, kind="stable")
-    label = np.asarray(tested.churned, dtype=np.float64)[order]
-    drawn = np.concatenate([np.ones((1, len(order))), tested.weights[:, order]])
-    said = np.cumsum(drawn, axis=1)
-    last = np.argmax(said >= LIFT_SHARE * len(order), axis=1)[:, None]
-    hits = np.take_along_axis(np.cumsum(drawn * label, axis=1), last, axis=1)
-    lifts = (hits / np.take_along_axis(said, last, axis=1))[:, 0] / label.mean()
-    return float(lifts[0]), lifts[1:]
 
 
 def _threshold_draws(tested: Scored, threshold: float) -> dict[str, Floats]:
@@ -183,27 +146,8 @@ def _threshold_draws(tested: Scored, threshold: float) -> dict[str, Floats]:
     }
 
 
-def _ece_draws(tested: Scored) -> Floats:
-    order = np.argsort(tested.probability, kind="stable")
-    gap = (np.asarray(tested.churned, dtype=np.float64) - tested.probability)[order]
-    return _binned_error(tested.weights[:, order] * gap)
-
-
-def _binned_error(gaps: Floats) -> Floats:
-    """Calibration error of rows (draws, n) in the order of their probability, in bins of equal mass."""
-    count = gaps.shape[1]
-    starts = np.unique([part[0] for part in np.array_split(np.arange(count), ECE_BINS) if len(part)])
-    return np.asarray(np.abs(np.add.reduceat(gaps, starts, axis=1)).sum(axis=1) / count)
-
-
 def _estimate(value: float, low: float, high: float) -> Estimate:
     return {"value": float(value), "low": float(low), "high": float(high)}
-
-
-def _thin(values: Floats) -> npt.NDArray[np.int64]:
-    """Positions at which `values`, rising from 0 to 1, pass equal steps; first and last among them."""
-    found = np.searchsorted(values, np.linspace(values[0], values[-1], POINTS))
-    return np.unique(np.append(found, [0, len(values) - 1])).astype(np.int64)
 
 
 def _points(x: Floats, y: Floats, some: npt.NDArray[np.int64]) -> list[list[float]]:

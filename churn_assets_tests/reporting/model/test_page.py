@@ -21,7 +21,7 @@ from churn_assets.evaluation.metrics import ece
 from churn_assets.reporting.model import files
 from churn_assets.reporting.model.card import render_card
 from churn_assets.reporting.model.importance import importance
-from churn_assets.reporting.model.measure import FEWEST, Scored, curves, metrics, segment, wilson
+from churn_assets.reporting.model.measure import FEWEST, Scored, curves, metrics, segment
 from churn_assets.reporting.model.page import render_report
 from churn_assets.scoring.bundle import load_bundle
 from churn_assets.scoring.models.base import BlendModel
@@ -266,13 +266,6 @@ def test_a_segment_of_everybody_has_the_figures_of_everybody():
     found = segment(tested, np.ones(2000, dtype=bool))
     assert found["pr_auc"]["low"] <= found["pr_auc"]["value"] <= found["pr_auc"]["high"]
     assert segment(tested, np.zeros(2000, dtype=bool))["rows"] == 0
-
-
-@given(st.integers(0, 500), st.integers(1, 500))
-def test_a_share_lies_within_its_interval(hits, count):
-    low, high = wilson(min(hits, count), count)
-    assert 0.0 <= low <= min(hits, count) / count + 1e-12
-    assert min(hits, count) / count - 1e-12 <= high <= 1.0
 
 
 @pytest.mark.parametrize("name", ["logistic", "boosted", "network", "boosted + logistic", "boosted + network"])
