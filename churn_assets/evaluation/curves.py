@@ -1,4 +1,4 @@
-"""Curves of a ranking: precision and recall, ROC, cumulative gains, lift. Equal scores are one step of each."""
+"""RankCurves of a ranking: precision and recall, ROC, cumulative gains, lift. Equal scores are one step of each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Labels = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Curves:
+class RankCurves:
     """One value (cuts,) for each distinct score, highest first: what a list that ends there would be.
 
     `false_positive_rate` is the share of kept customers on it, `listed` the share of all customers.
@@ -29,7 +29,7 @@ class Curves:
     listed: Floats
 
     @classmethod
-    def of(cls, churned: Labels, score: Floats) -> Curves:
+    def of(cls, churned: Labels, score: Floats) -> RankCurves:
         """Of rows (n,) with both classes among them."""
         ranking = Ranking(churned, score)
         listed, hits = ranking.counts()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -19,7 +20,8 @@ from churn_assets.errors import AssetStale, TrainingError
 from churn_assets.evaluation.bootstrap import DRAWS, Difference, paired_difference, stratified_samples
 from churn_assets.evaluation.metrics import Ranking, pr_auc, summary
 from churn_assets.scoring.calibration import Calibration
-from churn_assets.scoring.models.base import BlendModel, Model
+from churn_assets.scoring.models.base import Model
+from churn_assets.scoring.models.blend import BlendModel
 from churn_assets.training.calibrate import CalibrationChoice, choose_calibration, refit
 from churn_assets.training.candidate import Candidate
 from churn_assets.training.feature_table import TrainingData, View, features_hash, table_size, training_data
@@ -50,18 +52,36 @@ class Contender:
         return self.models["random"].cost
 
 
+class Comparison(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A contender beside the best on validation rows.
+
+    `behind_best`: PR-AUC it lacks, with the 95 % interval of the paired bootstrap; `tied`: the difference may be
+    chance. `cost`: estimated operations a row. Out-of-time figures are absent without that split.
+    """
+
+    candidate: str
+    cost: float
+    behind_best: float
+    behind_best_low: float
+    behind_best_high: float
+    tied: bool
+    validation_pr_auc: float
+    test_pr_auc: float
+    oot_validation_pr_auc: float | None = None
+    oot_test_pr_auc: float | None = None
+
+
 @dataclass(frozen=True)
 class Choice:
     """The chosen contender with everything that was decided and measured on the way.
 
-    `metrics` is flat: `validation_`, `test_` and `oot_` before the names of `evaluate.summary`.
-    `comparison` has a row a contender. `curves` holds arrays for plots: labels and probabilities of
-    test rows.
+    `metrics` is flat: `validation_`, `test_` and `oot_` before the names of `evaluation.metrics.summary`.
+    `comparison` has a row a contender. `test` holds labels and probabilities of each split's test rows.
     """
 
     contender: Contender
     reason: str
-    comparison: list[dict[str, Any]]
+    comparison: list[Comparison]
     calibration: CalibrationChoice
     thresholds: dict[str, float]
     metrics: dict[str, float]
@@ -140,8 +160,8 @@ def _select(
     label: npt.NDArray[Any], contenders: list[Contender], seed: int
 ) -> tuple[Contender, dict[str, Difference], str]:
     best = max(contenders, key=lambda c: pr_auc(label, c.margins["random"]))
-    samples = list(stratified_samples(label, DRAWS, seed))
     ranking = {c.name: Ranking(label, c.margins["random"]) for c in contenders}
+    samples = list(stratified_samples(label, DRAWS, seed))
     differences = {
         c.name: paired_difference(samples, ranking[best.name].pr_auc, ranking[c.name].pr_auc) for c in contenders
     }
@@ -151,9 +171,10 @@ def _select(
         others = "no other ties with it" if len(tied) == 1 else "it is the cheapest of those that tie"
         return chosen, differences, f"{best.name} has the best validation PR-AUC and {others}"
     gap = differences[chosen.name]
+    low, high = gap.interval
     reason = (
         f"{chosen.name} ties with {best.name}, the best on validation (PR-AUC difference {gap.point:.4f}, "
-        f"95 % {gap.interval[0]:.4f} to {gap.interval[1]:.4f}), and is cheaper to serve"
+        f"95 % {low:.4f} to {high:.4f}), and is cheaper to serve"
     )
     return chosen, differences, reason
 
@@ -187,18 +208,20 @@ def _metrics(
     return found
 
 
-def _compared(contender: Contender, difference: Difference, data: TrainingData) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "candidate": contender.name,
-        "cost": contender.cost,
-        "behind_best": difference.point,
-        "behind_best_low": difference.interval[0],
-        "behind_best_high": difference.interval[1],
-        "tied": difference.share_better < CONFIDENCE,
-    }
+def _compared(contender: Contender, difference: Difference, data: TrainingData) -> Comparison:
+    figures: dict[str, float] = {}
     for name, view in data.views.items():
         prefix = "oot_" if name == "out_of_time" else ""
         validation, test = view.split.validation, view.split.test
-        row[f"{prefix}validation_pr_auc"] = pr_auc(data.churned[validation], contender.margins[name])
-        row[f"{prefix}test_pr_auc"] = pr_auc(data.churned[test], contender.models[name].margin(view.matrix[test]))
-    return row
+        figures[f"{prefix}validation_pr_auc"] = pr_auc(data.churned[validation], contender.margins[name])
+        figures[f"{prefix}test_pr_auc"] = pr_auc(data.churned[test], contender.models[name].margin(view.matrix[test]))
+    low, high = difference.interval
+    return Comparison(
+        candidate=contender.name,
+        cost=contender.cost,
+        behind_best=difference.point,
+        behind_best_low=low,
+        behind_best_high=high,
+        tied=difference.share_better < CONFIDENCE,
+        **figures,
+    )

@@ -15,8 +15,7 @@ from churn_assets.contract.load import load_contract
 from churn_assets.defs.run import tuning
 from churn_assets.features.encode import encode_table
 from churn_assets.promotion.pointer import require_champion
-from churn_assets.scoring.bundle import load_bundle, read_reference
-from churn_assets.scoring.ladder import read_ladder
+from churn_assets.scoring.bundle import load_bundle, read_ladder, read_reference
 from churn_assets.settings import Settings
 from churn_assets_tests.defs.home import checks, metadata, run, settings
 from churn_assets_tests.defs.test_definitions import NAMES
@@ -58,7 +57,7 @@ def test_pictures_are_shown_in_place(made):
     shown = {
         asset
         for asset in ("raw_customers", "validated_customers", "chosen_model", "leakage_audit", "risk_list")
-        if any("data:image/png;base64," in str(v) for v in metadata(result, asset).values())
+        if any("data:image/svg+xml;base64," in str(v) for v in metadata(result, asset).values())
     }
     assert shown == {"raw_customers", "validated_customers", "chosen_model", "leakage_audit", "risk_list"}
 
@@ -122,14 +121,16 @@ def test_one_mlflow_run_holds_the_whole_training(made):
     assert {"test_pr_auc", "oot_pr_auc", "boosted.random.validation.pr_auc"} <= metrics
     parameters = dict(_rows(of, "select key, value from params"))
     assert parameters["boosted.rounds"] == "40"
-    kept = {path.name for path in (of.mlflow_dir / "artifacts").rglob("*.png")}
+    kept = {
+        path.name for path in (of.mlflow_dir / "artifacts").rglob("plots/*.svg") if not path.name.startswith("report_")
+    }
     assert kept == {
-        "candidates.png",
-        "precision_and_recall.png",
-        "calibration.png",
-        "profit.png",
-        "profit_assumptions.png",
-        "leakage_audit.png",
+        "candidates.svg",
+        "precision_and_recall.svg",
+        "calibration.svg",
+        "profit.svg",
+        "profit_assumptions.svg",
+        "leakage_audit.svg",
     }
 
 
@@ -161,9 +162,9 @@ def test_the_same_training_again_gives_the_same_version_and_registers_nothing(ma
 
 def test_mlflow_answers_as_the_scorer_does(made):
     of, _, _ = made
-    from churn_assets.mlflow_registry.connect import hushed
+    from churn_assets.mlflow_registry.connect import quiet
 
-    with hushed():
+    with quiet():
         import mlflow
         import pandas as pd
 
@@ -213,8 +214,8 @@ def test_the_card_has_the_profit_and_the_choice_says_what_it_hangs_on(made):
     of, result, _ = made
     profit = json.loads((require_champion(of.home).path(of.home) / "card.json").read_text())["profit"]
     told = metadata(result, "chosen_model")
-    assert told["profit_in_words"] == profit["words"]
-    assert "data:image/png" in told["profit_assumptions"]
+    assert f"expected profit per customer: {profit['chosen']['profit']:.2f}" in told["profit_in_words"]
+    assert "data:image/svg+xml" in told["profit_assumptions"]
 
 
 def test_cross_validation_has_the_chosen_recipe_and_the_baseline(made):

@@ -1,4 +1,4 @@
-"""Curves: the same as scikit-learn's, ties taken together."""
+"""RankCurves: the same as scikit-learn's, ties taken together."""
 
 import numpy as np
 import pytest
@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from churn_assets.evaluation.curves import Curves, evenly_spaced, lift
+from churn_assets.evaluation.curves import RankCurves, evenly_spaced, lift
 
 
 @given(generator=st.integers(0, 2**31 - 1).map(np.random.default_rng), levels=st.sampled_from([4, 1000]))
 def test_curves_agree_with_scikit_learn_ties_included(generator, levels):
     churned = np.append([0, 1], generator.integers(0, 2, 198))
     score = generator.integers(0, levels, 200) / levels
-    curves = Curves.of(churned, score)
+    curves = RankCurves.of(churned, score)
     precision, recall, thresholds = reference.precision_recall_curve(churned, score)
     assert curves.threshold[::-1].tolist() == thresholds.tolist()
     assert curves.precision[::-1] == pytest.approx(precision[:-1])

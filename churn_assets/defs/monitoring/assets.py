@@ -11,7 +11,7 @@ import dagster as dg
 import pyarrow as pa
 
 from churn_assets.defs import metadata, plots
-from churn_assets.defs.performance_plots import performance_plots
+from churn_assets.defs.plots import performance_plots
 from churn_assets.defs.policy import MONITORING, OWNERS
 from churn_assets.defs.resources import Project
 from churn_assets.errors import NothingIngested
@@ -157,7 +157,7 @@ def _trend(
     title: str,
     unit: str,
 ) -> dict[str, Any]:
-    """The picture as metadata; nothing, and nothing imported, where there is no window."""
+    """The chart as metadata; nothing where there is no window."""
     if not windows:
         return {}
     return {key: metadata.image(plots.trend(series, [w["window"] for w in windows], limit, title, unit), title)}
@@ -264,7 +264,7 @@ def _performance_metadata(found: Mapping[str, Any], page: str) -> dict[str, Any]
         "labels_since_the_champion": labels["new"],
         "pr_auc_dropped": found["pr_auc_dropped"],
     }
-    return told | {name: metadata.image(png, name.replace("_", " ")) for name, png in performance_plots(found).items()}
+    return told | {name: metadata.image(svg, name.replace("_", " ")) for name, svg in performance_plots(found).items()}
 
 
 def _performance_checks(found: Mapping[str, Any], max_ece: float) -> list[dg.AssetCheckResult]:

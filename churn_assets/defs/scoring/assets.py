@@ -86,7 +86,7 @@ def risk_list(
             "loss_by_segment": metadata.image(segment_plot(segments), "expected loss by segment"),
             "first_ten": metadata.table(table.slice(0, 10).to_pylist()),
             "risk_bands": metadata.image(
-                plots.columns(bands, "active customers by risk band"), "customers by risk band"
+                plots.customers_by(bands, "active customers by risk band"), "customers by risk band"
             ),
         },
         check_results=[
@@ -107,7 +107,7 @@ def risk_list(
 def give_reasons(scorer: "Scorer", active: pa.Table, listed: pa.Table, at_least: int) -> tuple[pa.Table, str]:
     """The list with reasons for all contacts and the first `at_least`, and how they were found."""
     from churn_assets.scoring.call_list import with_reasons
-    from churn_assets.scoring.explain.reasons import Explainer
+    from churn_assets.scoring.explain import Explainer
 
     if not scorer.background:
         return with_reasons(listed, []), "none: the champion's bundle was made before reasons; train and promote again"
@@ -120,7 +120,7 @@ def give_reasons(scorer: "Scorer", active: pa.Table, listed: pa.Table, at_least:
     return table, f"{first.num_rows} customers, {how}"
 
 
-def segment_plot(segments: Sequence["Segment"]) -> bytes:
+def segment_plot(segments: Sequence["Segment"]) -> str:
     """Bars of the expected loss of every segment, risk bands aside: those only repeat the ranking."""
     from churn_assets.scoring.call_list import RISK_BAND
 

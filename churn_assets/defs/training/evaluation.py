@@ -44,8 +44,7 @@ def leakage_audit(
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """The honest-number ladder: the chosen recipe at random, out of time, without suspects, by column, by age."""
     from churn_assets.leakage.audit import audit
-    from churn_assets.scoring.bundle import read_card
-    from churn_assets.scoring.ladder import write_ladder
+    from churn_assets.scoring.bundle import read_card, write_ladder
 
     contract = project.contract
     bundle = project.settings.home / chosen_model["bundle"]
@@ -54,8 +53,8 @@ def leakage_audit(
     found = audit(contract, validated_customers, customer_features, splits, chosen_model["name"], params)
     value = {**found.to_json(), "model": chosen_model["version"], "chosen": chosen_model["name"]}
     write_ladder(bundle, chosen_model["version"], found.to_json())  # for GET /model
-    picture = plots.ladder(_drawn(found), "PR-AUC under weaker assumptions, test rows")
-    tracking.picture("leakage_audit", picture)
+    chart = plots.ladder(_drawn(found), "PR-AUC under weaker assumptions, test rows")
+    tracking.chart("leakage_audit", chart)
     tracking.metrics(_tracked(found))
     open_ = _open(contract, found)
     yield dg.MaterializeResult(
@@ -64,7 +63,7 @@ def leakage_audit(
             **metadata.table_facts(contract.fingerprint, validated_customers),
             "in_words": dg.MetadataValue.md("\n\n".join(found.sentences)),
             "recipe": found.recipe,
-            "ladder": metadata.image(picture, "the ladder"),
+            "ladder": metadata.image(chart, "the ladder"),
             "rungs": metadata.table(_rung_rows(found)),
             "columns": metadata.table(_column_rows(found)),
             "by_age": metadata.table(_band_rows(found)),

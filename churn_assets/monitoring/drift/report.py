@@ -31,7 +31,8 @@ from churn_assets.monitoring.windows.windows import (
     still_open,
 )
 from churn_assets.prediction_log.warehouse.connection import open_published
-from churn_assets.promotion.retraining import MonitoredWindow, columns_drifting_in_a_row
+from churn_assets.promotion.monitoring_reports import monitored_window
+from churn_assets.promotion.retraining import columns_drifting_in_a_row
 from churn_assets.settings import Settings
 from churn_assets.storage.files import write_json, write_text
 
@@ -111,7 +112,7 @@ def report_drift(settings: Settings, contract: Contract, *, pages: bool = False,
             waiting = still_open(connection, subject.fingerprint, subject.limits, last)
     except NothingIngested:
         return {**nothing(subject.fingerprint, NO_PREDICTIONS), "drifted": [], "in_a_row": []}
-    same = [MonitoredWindow.of(report) for report in told if report["model_version"] == subject.version]
+    same = [monitored_window(report) for report in told if report["model_version"] == subject.version]
     asking = list(columns_drifting_in_a_row(same, subject.limits.windows_to_retrain))
     words = [told[-1]["words"] if told else waiting.words]
     if asking:
