@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from churn_assets.errors import LedgerCorrupt, LedgerUnavailable, TransitionRefused
 from churn_assets.promotion.pointer import Champion
 from churn_assets.promotion.records import (
@@ -81,10 +83,10 @@ CREATE UNIQUE INDEX one_move_at_a_time ON moves ((1)) WHERE status = 'intended';
 
 _REQUEST = 'key, decision, "trigger", occasion, champion, attempt, status, run_id, outcome, opened_at, ended_at'
 _CHALLENGER = (
-    "number, version, bundle, bundle_sha256, registered_version, request, status, attempt, words, verdict, "
+    "number, version, bundle, bundle_sha256, registered_version, request, status, attempt, words AS message, verdict, "
     "approved_by, added_at, changed_at"
 )
-_MOVE = 'number, kind, "before", champion, bundle_sha256, "by", why, status, intended_at, ended_at'
+_MOVE = 'number, kind, "before", champion AS "to", bundle_sha256, "by", why, status, intended_at, ended_at'
 _IN_FLIGHT = "status IN ('open', 'started')"
 _LIVE: tuple[ChallengerStatus, ...] = ("waiting_gate", "waiting_approval", "approved")
 
@@ -112,8 +114,7 @@ class Ledger(SqliteStore):
             decision = judge(_state(db))
             values = (decision.kind, decision.message, decision.trigger, decision.occasion, decision.champion)
             cursor = db.execute(
-                'INSERT INTO decisions (decided_at, kind, words, "trigger", occasion, champion, "by", why, situation) '
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO decisions VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (_text(at), *values, decision.by, decision.why, _json(decision.inputs.to_json())),
             )
             number = int(cursor.lastrowid or 0)
@@ -128,9 +129,8 @@ class Ledger(SqliteStore):
     def decisions(self, last: int = 50) -> Sequence[DecisionRecord]:
         """The newest decisions, newest first."""
         query = (
-            'SELECT d.number, d.decided_at, d.kind, d.words, d."trigger", d.occasion, d.champion, d."by", d.why, '
-            "d.situation, (SELECT min(key) FROM requests r WHERE r.decision = d.number) AS request FROM decisions d "
-            "ORDER BY d.number DESC LIMIT ?"
+            "SELECT d.*, d.words AS message, (SELECT min(key) FROM requests r WHERE r.decision = d.number) AS request "
+            "FROM decisions d ORDER BY d.number DESC LIMIT ?"
         )
         with self._reading() as db:
             return [_decision(row) for row in db.execute(query, (last,))]
@@ -228,11 +228,8 @@ class Ledger(SqliteStore):
                 db.execute("UPDATE challengers SET registered_version = ? WHERE number = ?", (number, newest.number))
             else:
                 values = (version, bundle, bundle_sha256, registered_version, request_key)
-                db.execute(
-                    f"INSERT INTO challengers ({_CHALLENGER}) "
-                    "VALUES (NULL, ?, ?, ?, ?, ?, 'waiting_gate', 1, '', NULL, '', ?, ?)",
-                    (*values, _text(at), _text(at)),
-                )
+                insert = "INSERT INTO challengers VALUES (NULL, ?, ?, ?, ?, ?, 'waiting_gate', 1, '', NULL, '', ?, ?)"
+                db.execute(insert, (*values, _text(at), _text(at)))
             return _get_challenger(db, version)
 
     def challengers(self, *statuses: ChallengerStatus) -> Sequence[Challenger]:
@@ -371,8 +368,7 @@ class Ledger(SqliteStore):
                         "bundle is unchanged: churn approve, or retrain"
                     )
             cursor = db.execute(
-                'INSERT INTO moves (kind, "before", "to", champion, bundle_sha256, "by", why, status, intended_at) '
-                "VALUES (?, ?, ?, ?, ?, ?, ?, 'intended', ?)",
+                "INSERT INTO moves VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, 'intended', ?, NULL)",
                 (kind, before, to.version, _json(to.to_json()), bundle_sha256, by, why, _text(at)),
             )
             return int(cursor.lastrowid or 0)
@@ -450,7 +446,7 @@ def _state(db: sqlite3.Connection) -> LedgerState:
         in_flight=(in_flight[0], in_flight[1]) if in_flight else None,
         waiting=(waiting[0], waiting[1]) if waiting else None,
         asked=frozenset((row[0], row[1], row[2]) for row in asked),
-        last_asked_at=_instant(newest[0]) if newest else None,
+        last_asked_at=datetime.fromisoformat(newest[0]) if newest else None,
         rejections=_rejections_in_a_row(db),
         labels_used=DecisionInputs.from_json(json.loads(used[0])).labels if used else 0,
     )
@@ -483,7 +479,7 @@ def _open_request(
 ) -> Request:
     key = _request_key(occasion, attempt)
     db.execute(
-        f"INSERT INTO requests ({_REQUEST}) VALUES (?, ?, ?, ?, ?, ?, 'open', NULL, '', ?, NULL)",
+        "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, 'open', NULL, '', ?, NULL)",
         (key, decision, *occasion, attempt, _text(at)),
     )
     return _get_request(db, key)
@@ -564,11 +560,8 @@ def _change(
 
 def _insert_approval(db: sqlite3.Connection, challenger: Challenger, approval: Approval) -> None:
     values = (approval.version, int(approval.approved), str(approval.by), approval.why, approval.bundle_sha256)
-    db.execute(
-        'INSERT INTO approvals (challenger, version, approved, "by", why, bundle_sha256, at) '
-        "VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (challenger.number, *values, _text(approval.at)),
-    )
+    insert = "INSERT INTO approvals VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)"
+    db.execute(insert, (challenger.number, *values, _text(approval.at)))
 
 
 def _end_move(db: sqlite3.Connection, number: int, status: str, at: datetime) -> None:
@@ -582,44 +575,32 @@ def _end_move(db: sqlite3.Connection, number: int, status: str, at: datetime) ->
 
 
 def _decision(row: sqlite3.Row) -> DecisionRecord:
-    same = {name: row[name] for name in ("kind", "trigger", "occasion", "champion", "by", "why")}
-    inputs = DecisionInputs.from_json(json.loads(row["situation"]))
-    decision = Decision(**same, message=row["words"], inputs=inputs)
+    decision = Decision(
+        **{name: row[name] for name in ("kind", "message", "trigger", "occasion", "champion", "by", "why")},
+        inputs=DecisionInputs.from_json(json.loads(row["situation"])),
+    )
     return DecisionRecord(row["number"], datetime.fromisoformat(row["decided_at"]), decision, row["request"])
 
 
 def _request(row: sqlite3.Row) -> Request:
-    values: dict[str, Any] = dict(row)
-    return Request(**{**values, "opened_at": _instant(row["opened_at"]), "ended_at": _instant(row["ended_at"])})
+    return msgspec.convert(dict(row), Request)
 
 
 def _challenger(row: sqlite3.Row) -> Challenger:
     values: dict[str, Any] = dict(row)
-    verdict = values.pop("verdict")
-    return Challenger(
-        **{
-            **{name: value for name, value in values.items() if name != "words"},
-            "message": row["words"],
-            "verdict": None if verdict is None else Verdict.from_json(json.loads(verdict)),
-            "approved_by": approver_of(row["approved_by"]),
-            "added_at": _instant(row["added_at"]),
-            "changed_at": _instant(row["changed_at"]),
-        }
-    )
+    verdict = None if row["verdict"] is None else Verdict.from_json(json.loads(row["verdict"]))
+    instants = {name: datetime.fromisoformat(row[name]) for name in ("added_at", "changed_at")}
+    return Challenger(**{**values, **instants, "verdict": verdict, "approved_by": approver_of(row["approved_by"])})
 
 
 def _approval(row: sqlite3.Row) -> Approval:
-    by = approver_of(row["by"])
-    assert by is not None  # an approval is never stored without its approver
-    at = datetime.fromisoformat(row["at"])
-    return Approval(row["version"], bool(row["approved"]), by, row["why"], row["bundle_sha256"], at)
+    values: dict[str, Any] = dict(row)
+    at, approved = datetime.fromisoformat(row["at"]), bool(row["approved"])
+    return Approval(**{**values, "by": approver_of(row["by"]), "approved": approved, "at": at})
 
 
 def _move(row: sqlite3.Row) -> Move:
-    values: dict[str, Any] = dict(row)
-    champion = Champion.from_json(json.loads(values.pop("champion")))
-    instants = {name: _instant(row[name]) for name in ("intended_at", "ended_at")}
-    return Move(**{**values, **instants}, to=champion)
+    return msgspec.convert({**dict(row), "to": json.loads(row["to"])}, Move)
 
 
 def now_or(now: datetime | None) -> datetime:
@@ -634,10 +615,6 @@ def now_or(now: datetime | None) -> datetime:
 def _text(at: datetime) -> str:
     """How an instant is stored: ISO, UTC, microseconds always, so that text sorts as time does."""
     return at.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def _instant(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
 
 
 def _json(value: dict[str, Any]) -> str:

@@ -7,10 +7,12 @@ stored as JSON carries the format's number as `version` or, where that is taken,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
 
 from churn_assets.errors import TransitionRefused
 from churn_assets.promotion.pointer import Champion
@@ -81,18 +83,6 @@ class MonitoredWindow:
     drifted: tuple[str, ...] = ()
     quality: str = "ok"
 
-    def to_json(self) -> dict[str, Any]:
-        """As stored with a decision."""
-        return {"window": self.window, "quality": self.quality, "drift": self.drift, "drifted": list(self.drifted)}
-
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any] | Sequence[Any]) -> MonitoredWindow:
-        """The inverse of `to_json`; 0.1 stored a list [window, quality, drift, drifted]."""
-        if not isinstance(stored, Mapping):
-            stored = dict(zip(("window", "quality", "drift", "drifted"), stored, strict=True))
-        drifted = tuple(str(name) for name in stored["drifted"])
-        return cls(int(stored["window"]), str(stored["drift"]), drifted, str(stored["quality"]))
-
 
 @dataclass(frozen=True)
 class DecisionInputs:
@@ -116,14 +106,17 @@ class DecisionInputs:
 
     def to_json(self) -> dict[str, Any]:
         """As stored."""
-        return {"version": FORMAT, **asdict(self), "windows": [window.to_json() for window in self.windows]}
+        return {"version": FORMAT, **msgspec.to_builtins(self)}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> DecisionInputs:
-        """The inverse of `to_json`; a missing key is a default."""
-        values = {name: stored[name] for name in cls.__dataclass_fields__ if name in stored}
-        windows = tuple(MonitoredWindow.from_json(window) for window in stored.get("windows", ()))
-        return cls(**{**values, "windows": windows})
+        """The inverse of `to_json`, a missing key being a default; 0.1 stored a window as a list of its values."""
+        names = ("window", "quality", "drift", "drifted")
+        windows = [
+            dict(zip(names, window, strict=True)) if isinstance(window, list) else window
+            for window in stored.get("windows", ())
+        ]
+        return msgspec.convert({**stored, "windows": windows}, cls)
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from churn_assets.contract.model import Contract
     from churn_assets.contract.policy import Monitoring
     from churn_assets.promotion.retraining import ExternalTrigger, MonitoringSummary
+    from churn_assets.scoring.scorer import Scorer
 
 # undecided: the gate could not be held. overtaken: a person or another run has moved it or the champion meanwhile.
 OutcomeStatus = Literal["promoted", "refused", "waiting_approval", "undecided", "overtaken"]
@@ -91,6 +92,13 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def load_scorer(bundle: Path, fingerprint: str) -> Scorer:
+    """As `load_bundle`, whose NumPy a rollback does not wait for."""
+    from churn_assets.scoring.bundle import load_bundle
+
+    return load_bundle(bundle, fingerprint)
+
+
 class PromotionService:
     """The only writer of a home's ledger and champion pointer. `PromotionService.of(settings)` is the usual one."""
 
@@ -101,7 +109,9 @@ class PromotionService:
         pointer: ChampionPointer,
         registry: ModelRegistry,
         clock: Callable[[], datetime] = utc_now,
+        load_scorer: Callable[[Path, str], Scorer] = load_scorer,
     ) -> None:
+        self._load_scorer = load_scorer
         self._settings, self._home = settings, settings.home
         self._ledger, self._pointer, self._registry, self._clock = ledger, pointer, registry, clock
         self._champion = ChampionMoves(settings.bundles_dir, ledger, pointer, clock)
@@ -263,7 +273,8 @@ class PromotionService:
         self.recover()
         challenger = self._ledger.challenger(version)
         try:
-            inputs = load_inputs(self._settings, contract, self._pointer.read(), challenger, labelled)
+            champion = self._pointer.read()
+            inputs = load_inputs(self._settings, contract, champion, challenger, labelled, self._load_scorer)
         except GateBlocked as obstacle:
             message = f"the gate cannot be held for challenger {version}: {obstacle}"
             self.fail_gate_run(challenger.run_key, message)

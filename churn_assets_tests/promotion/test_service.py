@@ -14,7 +14,14 @@ import pytest
 
 from churn_assets.contract.model import Contract
 from churn_assets.contract.policy import Release
-from churn_assets.errors import AssetMissing, BundleCorrupt, GateRefused, TrackingUnavailable, TransitionRefused
+from churn_assets.errors import (
+    AssetMissing,
+    BundleCorrupt,
+    DataError,
+    GateRefused,
+    TrackingUnavailable,
+    TransitionRefused,
+)
 from churn_assets.features.encode import encode_table
 from churn_assets.mlflow_registry.connect import connect
 from churn_assets.mlflow_registry.registry import MODEL_NAME, MlflowRegistry, aliases
@@ -25,7 +32,7 @@ from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import ChampionPointer, read_champion, require_champion
 from churn_assets.promotion.records import Person
 from churn_assets.promotion.registration import TrainedModel, read_registration_record, save_registration_record
-from churn_assets.promotion.service import Outcome, PromotionService, Registration
+from churn_assets.promotion.service import Outcome, PromotionService, Registration  # type: ignore[attr-defined]
 from churn_assets.scoring.bundle import write_bundle
 from churn_assets.scoring.models.boosted import BoostedModel
 from churn_assets.settings import Settings
@@ -44,7 +51,7 @@ def place(home: Path, uri: str = "http://127.0.0.1:9") -> Settings:
 def service(settings: Settings, registry: object = None, ledger: Ledger | None = None) -> PromotionService:
     """The service of a home at the instant NOW."""
     ledger, pointer = ledger or Ledger(settings.ledger_path), ChampionPointer(settings.home)
-    return PromotionService(settings, ledger, pointer, registry or FakeRegistry(), lambda: NOW)
+    return PromotionService(settings, ledger, pointer, registry or FakeRegistry(), lambda: NOW)  # type: ignore[arg-type]
 
 
 def bundle(home: Path, kind: str, rounds: int = 25, generated: bool = False) -> Path:
@@ -75,11 +82,11 @@ def clean(count: int = 900, seed: int = 11) -> pa.Table:
 
 def enter(settings: Settings, path: Path, contract: Contract = CONTRACT, **options: object) -> Registration:
     """Register a model of this bundle, by default without MLflow."""
-    model = TrainedModel(path.name, options.pop("pr_auc", 0.9), options.pop("generated", False))
+    model = TrainedModel(path.name, options.pop("pr_auc", 0.9), options.pop("generated", False))  # type: ignore[arg-type]
     registry = options.pop("registry", None)
     if registry is None:
         options |= {"missing": "MLflow is away"}
-    return service(settings, registry).register(contract, model, path, **options)
+    return service(settings, registry).register(contract, model, path, **options)  # type: ignore[arg-type]
 
 
 def promote(settings: Settings, contract: Contract, version: str) -> Outcome:
@@ -239,6 +246,22 @@ def test_a_champion_that_came_while_the_gate_was_held_is_not_replaced_by_its_ver
     assert require_champion(tmp_path).version == third
     assert [again.status for again in promote_waiting(settings, LENIENT)] == ["promoted"]
     assert Ledger(settings.ledger_path).challenger(new).verdict.champion == third
+
+
+def test_rows_that_a_model_cannot_score_block_the_gate(tmp_path):
+    settings, _, new = home_with(tmp_path)
+
+    class Unable:
+        def score_table(self, rows, as_of):
+            raise DataError("the holdout lacks column 'sent'")
+
+    blocked = PromotionService(
+        *(settings, Ledger(settings.ledger_path), ChampionPointer(tmp_path), FakeRegistry()),
+        load_scorer=lambda path, fingerprint: Unable(),  # type: ignore[arg-type, return-value]
+    )
+    outcome = blocked.promote(LENIENT, new, None)
+    assert (outcome.status, status(settings, new)) == ("undecided", "waiting_gate")
+    assert outcome.message.endswith("the holdout lacks column 'sent'")
 
 
 def test_the_champion_is_not_its_own_challenger(tmp_path):

@@ -8,7 +8,7 @@ the log.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -26,7 +26,6 @@ from churn_assets.promotion.holdout import holdout_path, read_holdout
 from churn_assets.promotion.pointer import Champion
 from churn_assets.promotion.records import Challenger
 from churn_assets.promotion.registration import check_registration, read_registration_record
-from churn_assets.scoring.bundle import load_bundle
 from churn_assets.scoring.scorer import Scorer
 from churn_assets.settings import Settings
 from churn_assets.training.feature_table import as_of_of
@@ -34,6 +33,7 @@ from churn_assets.training.feature_table import as_of_of
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
+ScorerLoader = Callable[[Path, str], Scorer]
 
 HOLDOUT, RECENT = "the frozen holdout", "recent labels"
 NEWEST = 20_000  # recent customers that are compared; older ones say more about the past than about today
@@ -95,19 +95,23 @@ def load_inputs(
     champion: Champion | None,
     challenger: Challenger,
     labelled: pa.Table | None,
+    load_scorer: ScorerLoader,
 ) -> GateInputs:
     """Everything the gate needs as it stands now; writes nothing.
 
-    `labelled` is the table `labelled_predictions`, None if there is none. Raises GateBlocked if there is no champion
+    `labelled` is the table `labelled_predictions`, None if there is none; `load_scorer` loads a bundle made under a
+    contract's fingerprint, and raises BundleError for any other. Raises GateBlocked if there is no champion
     to compare with, or its bundle or the holdout is damaged.
     """
     if champion is None:
         raise GateBlocked("this home has no champion to compare with; `churn run` makes one")
     if champion.version == challenger.version:
         return GateInputs(contract, champion.version, challenger.version)
-    scorer, bundle_problem = _load_challenger(settings.home / challenger.bundle, contract, challenger)
+    scorer, bundle_problem = _load_challenger(settings.home / challenger.bundle, contract, challenger, load_scorer)
     registration_problem = _registration_problem(settings.home, contract, challenger.version)
-    champion_scorer = None if scorer is None else _load_champion(champion.path(settings.home), contract, champion)
+    champion_scorer = None
+    if scorer is not None:
+        champion_scorer = _load_champion(champion.path(settings.home), contract, champion, load_scorer)
     try:
         holdout = read_holdout(settings.holdout_dir, contract)
     except ReleaseError as error:
@@ -140,11 +144,13 @@ def load_inputs(
     )
 
 
-def _load_challenger(path: Path, contract: Contract, challenger: Challenger) -> tuple[Scorer | None, str]:
+def _load_challenger(
+    path: Path, contract: Contract, challenger: Challenger, load_scorer: ScorerLoader
+) -> tuple[Scorer | None, str]:
     """Its scorer, or None and the problem."""
     try:
         unchanged = bundle_hash(path) == challenger.bundle_sha256
-        scorer = load_bundle(path, contract.fingerprint)
+        scorer = load_scorer(path, contract.fingerprint)
     except (BundleError, OSError) as error:
         return None, str(error)
     if unchanged:
@@ -156,9 +162,9 @@ def _load_challenger(path: Path, contract: Contract, challenger: Challenger) -> 
     )
 
 
-def _load_champion(path: Path, contract: Contract, champion: Champion) -> Scorer:
+def _load_champion(path: Path, contract: Contract, champion: Champion, load_scorer: ScorerLoader) -> Scorer:
     try:
-        return load_bundle(path, contract.fingerprint)
+        return load_scorer(path, contract.fingerprint)
     except (BundleError, OSError) as error:
         raise GateBlocked(
             f"champion {champion.version} cannot be compared with ({error}); `churn rollback`, or `churn run` for a "
