@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from churn_assets.contract import model
+from churn_assets.contract import model, policy
 from churn_assets.contract.check import FORMATS, REPAIRS, THRESHOLDS
 from churn_assets.contract.expressions import FUNCTIONS
 from churn_assets.contract.model import PROSE, Kind, Role, Severity
@@ -289,11 +289,11 @@ TABLES = {
     "`[[columns]]`": model.Column,
     "`[features]`": model.Feature,
     "`[[rules]]`": model.Rule,
-    "`[value]`": model.Value,
-    "`[quality]`": model.Quality,
-    "`[audit]`": model.Audit,
-    "`[monitoring]`": model.Monitoring,
-    "`[release]`": model.Release,
+    "`[value]`": policy.Value,
+    "`[quality]`": policy.Quality,
+    "`[audit]`": policy.Audit,
+    "`[monitoring]`": policy.Monitoring,
+    "`[release]`": policy.Release,
 }
 
 

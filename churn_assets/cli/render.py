@@ -153,19 +153,19 @@ def show_audit(found: Audit, out: Console) -> None:
     rungs = Table("", *(split.replace("_", " ") for split in splits), title=escape(title))
     base = ["" if f is None else f"{f.base_rate:.3f}" for f in found.rungs[0].figures.values()]
     for rung in found.rungs:
-        rungs.add_row(escape(rung.words), *(str(rung.figures[split]) for split in splits))
-    by_strength = sorted(found.columns.items(), key=lambda item: -item[1].seen.pr_auc_lift)
+        rungs.add_row(escape(rung.label), *(str(rung.figures[split]) for split in splits))
+    by_strength = sorted(found.columns.items(), key=lambda item: -item[1].signal.pr_auc_lift)
     for name, column in by_strength[:8]:
         if column.alone:
             rungs.add_row(escape(f"{name} alone"), *(str(column.alone[split]) for split in splits))
     for band in found.bands:
-        rungs.add_row(escape(f"aged {band.words}"), str(band.figure) if band.figure else "too few to say")
+        rungs.add_row(escape(f"aged {band.label}"), str(band.figure) if band.figure else "too few to say")
     rungs.add_row("a random list", *base)
     out.print(rungs)
     out.print(escape(f"Refitted at each rung: {found.recipe}."), soft_wrap=True)
     for finding in found.findings:
         mark = "[green]attested[/green]" if finding.attested else "[red]not attested[/red]"
-        out.print(f"{mark} {escape(finding.column)} {escape(finding.words)}", soft_wrap=True)
+        out.print(f"{mark} {escape(finding.column)} {escape(finding.description)}", soft_wrap=True)
     out.print()
     for sentence in found.sentences:
         out.print(escape(sentence), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Fit a calibration on validation rows, and keep it only if it is worth keeping."""
+"""Fit a calibration on validation rows, and keep it only if it lowers the log-loss significantly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a choice to a bundle: the scorer, the card people read, the golden rows, the reference sample."""
+"""The bundle of a choice: the scorer, the model card, the golden rows, the reference sample."""
 
 from __future__ import annotations
 
@@ -102,13 +102,13 @@ def write_choice(
     """Write the bundle of `choice` under `root`; returns its directory. The same choice gives the same one."""
     scorer = as_scorer(contract, choice)
     split = choice.views["random"].split
-    shown = split.test[_spread(choice.test["random"][1], GOLDEN_ROWS)]
+    rows = split.test[_spread(choice.test["random"][1], GOLDEN_ROWS)]
     return write_bundle(
         root,
         scorer,
         card=card(contract, choice, candidates, customers),
-        golden=customers.take(shown),
-        as_of=at_rows(as_of_of(customers), shown),
+        golden=customers.take(rows),
+        as_of=at_rows(as_of_of(customers), rows),
         reference=_reference(scorer, customers, split, choice.seed),
         provenance=provenance,
     )

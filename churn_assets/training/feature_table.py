@@ -1,7 +1,7 @@
-"""The feature table: what the candidates learn from, and what a person can open and read.
+"""The feature table: the input of the candidates, which a person can open and read.
 
 Statistics that a feature learns (`typical`) come from training rows alone, so they differ between the
-two splits; such a feature stands in the table twice, the second time as `<name>__out_of_time`.
+two splits; such a feature is in the table twice, the second time as `<name>__out_of_time`.
 """
 
 from __future__ import annotations
@@ -128,7 +128,9 @@ def training_data(contract: Contract, features: pa.Table, splits: pa.Table) -> T
 def check_origin(features: pa.Table, key: bytes, table: pa.Table, name: str) -> None:
     """Raise AssetStale unless the feature table was made of this `table`, by its contents."""
     if features.schema.metadata.get(key, b"").decode() != data_hash(table):
-        raise AssetStale(f"customer_features was made of other {name} than there are now; make it again: churn run")
+        raise AssetStale(
+            f"customer_features was made from another version of {name}, expected the current one; run: churn run"
+        )
 
 
 def table_size(features: pa.Table) -> int:
@@ -137,28 +139,28 @@ def table_size(features: pa.Table) -> int:
 
 
 def feedback_size(features: pa.Table) -> int:
-    """Rows of labelled predictions among those that are learnt from."""
+    """Rows of labelled predictions among the training rows."""
     return int((features.schema.metadata or {}).get(b"churn_feedback_rows", 0))
 
 
 def features_hash(features: pa.Table) -> str:
-    """What a model learnt from: the features, and the splits they were made with."""
-    told = features.schema.metadata.get(SPLITS_KEY, b"")
-    return hashlib.sha256(data_hash(features).encode() + told).hexdigest()
+    """Hash of a model's training input: the features, and the splits they were made with."""
+    splits = features.schema.metadata.get(SPLITS_KEY, b"")
+    return hashlib.sha256(data_hash(features).encode() + splits).hexdigest()
 
 
 def _same_rows(customers: pa.ChunkedArray, split: pa.ChunkedArray) -> None:
     if not customers.equals(split):
-        raise AssetStale("splits was made of other customers than validated_customers; make it again: churn run")
+        raise AssetStale("splits was made from other customers, expected those of validated_customers; run: churn run")
 
 
 def _learnt_features(contract: Contract) -> set[str]:
-    found: set[str] = set()
+    names: set[str] = set()
     for expression in parse_features(contract):
         calls = {ast.unparse(node.func) for node in ast.walk(expression.tree) if isinstance(node, ast.Call)}
-        if calls & set(LEARNT) or expression.names & found:
-            found.add(expression.name)
-    return found
+        if calls & set(LEARNT) or expression.names & names:
+            names.add(expression.name)
+    return names
 
 
 def _rows(columns: Columns, index: npt.NDArray[np.int64]) -> Columns:

@@ -1,8 +1,7 @@
-"""Which contender goes on, and what it is worth: the one place where test rows are read.
+"""Model selection on validation rows, and the metrics of the chosen model on test rows.
 
-Contenders are the candidates and the plain mean of the two best. The best by validation PR-AUC sets
-the mark; whoever cannot be told from it by a paired bootstrap ties, and of those that tie the
-cheapest to serve is chosen.
+Contenders are the candidates and the mean of the two best. Contenders whose validation PR-AUC does not differ
+from the best in a paired bootstrap tie with it, and the cheapest of those to serve is chosen.
 """
 
 from __future__ import annotations
@@ -38,8 +37,7 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-# The share of bootstrap draws from which on "better" is believed; one-sided, as nobody asks whether
-# the best is worse.
+# Share of bootstrap draws from which on a difference counts; one-sided, because the best is never tested as worse.
 CONFIDENCE = 0.95
 
 
@@ -79,7 +77,7 @@ class Comparison(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen contender with everything that was decided and measured on the way.
+    """The chosen contender with its decisions and metrics.
 
     `metrics` is flat: `validation_`, `test_` and `oot_` before the names of `evaluation.metrics.summary`.
     `comparison` has a row a contender. `test` holds labels and probabilities of each split's test rows.
@@ -106,7 +104,7 @@ def choose_model(
 ) -> Choice:
     """Choose on validation rows, calibrate and set thresholds on them, then measure on test rows.
 
-    Raises TrainingError without a candidate, AssetStale for one that learnt from other features.
+    Raises TrainingError without a candidate, AssetStale for one that was trained on other features.
     """
     if not candidates:
         raise TrainingError("no candidate to choose from; materialise at least one *_candidate asset")
@@ -127,13 +125,13 @@ def choose_model(
 
 
 def check_candidates(candidates: Sequence[Candidate], features: pa.Table) -> None:
-    """Raise AssetStale if a candidate learnt from another feature table: its rows would mean nothing in this one."""
+    """Raise AssetStale if a candidate was trained on another feature table: its rows would be other customers."""
     present = features_hash(features)
     for candidate in candidates:
         if candidate.features_sha256 != present:
             raise AssetStale(
-                f"{candidate.name}_candidate learnt from other customer_features than there are now; "
-                "make it again: churn run"
+                f"{candidate.name}_candidate was trained on other customer_features, expected the current ones; "
+                "run: churn run"
             )
 
 
@@ -189,7 +187,7 @@ def tested(
     """Labels and calibrated probabilities of a split's test rows; `fitted` is the random split's calibration."""
     view = data.views[name]
     if name != "random":
-        # The same kind of calibration, learnt on the older customers that this split may look at.
+        # The same kind of calibration, fitted on the older customers that this split may use.
         fitted = refit(fitted, data.churned[view.split.validation], chosen.margins[name])
     margin = chosen.models[name].margin(view.matrix[view.split.test])
     return data.churned[view.split.test], fitted.apply(margin)
@@ -205,11 +203,11 @@ def _metrics(
     parts = {"validation": (label, probability), "test": test["random"]}
     if "out_of_time" in test:
         parts["oot"] = test["out_of_time"]
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for prefix, (churned, scored) in parts.items():
         values = summary(churned, scored, threshold, bootstrap_weights(churned, DRAWS, seed))
-        found.update({f"{prefix}_{name}": value for name, value in values.items()})
-    return found
+        metrics.update({f"{prefix}_{name}": value for name, value in values.items()})
+    return metrics
 
 
 def _compared(contender: Contender, difference: Difference, data: TrainingData) -> Comparison:

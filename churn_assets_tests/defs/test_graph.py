@@ -243,7 +243,7 @@ def test_too_few_churners_for_folds_are_said_and_stop_nothing(made):
     of, _, instance = made
     result = run(of, instance, ["cross_validation"], {"cross_validation": {"config": {"folds": 100_000}}})
     assert result.success
-    assert "take fewer folds" in metadata(result, "cross_validation")["missing"]
+    assert "use fewer folds" in metadata(result, "cross_validation")["missing"]
 
 
 def test_tuning_from_the_command_line_reaches_every_candidate_that_is_made():

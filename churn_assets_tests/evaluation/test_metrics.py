@@ -79,7 +79,7 @@ def test_a_95_percent_interval_covers_the_truth_about_95_times_in_100():
     for _ in range(200):
         churned = (generator.random(400) < probability).astype(int)
         found = summary(churned, probability, 0.5, bootstrap_weights(churned, 200, 0))
-        hits += found["brier_low"] <= truth <= found["brier_high"]
+        hits += found["brier_low"] <= truth <= found["brier_high"]  # type: ignore[assignment]
     assert 180 <= hits <= 200
 
 

@@ -14,7 +14,7 @@ from churn_assets.contract.policy import Audit as Limits
 from churn_assets.data.readers.read import read_table
 from churn_assets.data.validation.validate import validate
 from churn_assets.errors import ContractError, GateRefused, LabelError
-from churn_assets.leakage.audit import accuse, audit, audit_source, audited_recipe
+from churn_assets.leakage.audit import audit, audit_source, audited_recipe, leakage_findings
 from churn_assets.leakage.column_groups import companions, features_of, own_features
 from churn_assets.leakage.ladder import Ladder
 from churn_assets.promotion.registration import TrainedModel, check_registration
@@ -53,7 +53,7 @@ save_rate = 0.5
 """
 
 
-def climbed(contract, raw, **given):
+def audited(contract, raw, **given):
     customers = validate(contract, raw, source="a test").customers
     splits = split_table(contract, customers)
     return audit(contract, customers, feature_table(contract, customers, splits), splits, **given)
@@ -62,7 +62,7 @@ def climbed(contract, raw, **given):
 @pytest.fixture(scope="module")
 def leaking():
     table, contract, leak = plant_leak(TELECOM, generate(TELECOM, rows=2500, seed=3), "post_outcome_count", 0.9, 5)
-    return climbed(contract, table), contract, leak.column
+    return audited(contract, table), contract, leak.column
 
 
 def attested(contract, column):
@@ -70,10 +70,10 @@ def attested(contract, column):
     return dataclasses.replace(contract, columns=tuple(columns))
 
 
-def test_the_ladder_names_the_leak_and_says_what_is_left_without_it(leaking):
+def test_the_audit_finds_the_leak_and_refits_without_it(leaking):
     found, _, column = leaking
     assert {finding.column for finding in found.findings} == {column}
-    assert [rung.words for rung in found.rungs] == ["everything", f"without {column}"]
+    assert [rung.label for rung in found.rungs] == ["everything", f"without {column}"]
     whole, without = (rung.figures["random"] for rung in found.rungs)
     assert whole.low > without.high
     for rung in found.rungs:
@@ -81,13 +81,13 @@ def test_the_ladder_names_the_leak_and_says_what_is_left_without_it(leaking):
             assert figure.low <= figure.pr_auc <= figure.high
 
 
-def test_two_sentences_are_made_of_the_figures(leaking):
+def test_the_summary_sentences_have_the_figures(leaking):
     found, _, column = leaking
     first, second = found.sentences
     assert str(found.rungs[0].figures["random"]) in first
     assert str(found.rungs[0].figures["out_of_time"]) in first
     assert f"'{column}'" in second
-    assert f"{found.rungs[-1].figures['random'].pr_auc:.3f} is left" in second
+    assert f"PR-AUC is {found.rungs[-1].figures['random'].pr_auc:.3f}" in second
     assert f"nobody attests that '{column}' is known before churn" in second
     assert all(sentence.count(". ") == 0 and sentence.endswith(".") for sentence in found.sentences)
 
@@ -99,9 +99,9 @@ def test_the_stored_audit_is_plain_json(leaking):
     assert set(stored["columns"]) == {c.name for c in TELECOM.scoring_columns} | {column}
 
 
-def test_the_gate_refuses_an_accused_column_until_somebody_vouches_for_it(leaking):
+def test_registration_refuses_a_column_over_a_limit_until_it_is_attested(leaking):
     found, contract, column = leaking
-    model = TrainedModel("v", 0.9, False, tuple((f.column, f.words) for f in found.findings))
+    model = TrainedModel("v", 0.9, False, tuple((f.column, f.description) for f in found.findings))
     with pytest.raises(GateRefused, match=rf"^model v: column '{column}' .*; write attested = .*$"):
         check_registration(model, contract)
     check_registration(model, attested(contract, column))
@@ -112,17 +112,17 @@ def test_an_attestation_changes_no_fingerprint_and_no_figure(leaking):
     assert attested(contract, column).fingerprint == contract.fingerprint
 
 
-def test_where_nothing_is_suspect_the_heaviest_column_is_taken_away():
-    found = climbed(TELECOM, generate(TELECOM, rows=2500, seed=3))
+def test_without_a_suspect_the_strongest_column_is_left_out():
+    found = audited(TELECOM, generate(TELECOM, rows=2500, seed=3))
     assert not found.findings
-    heaviest = max(found.columns, key=lambda name: found.columns[name].loss.share)
-    assert [rung.left_out for rung in found.rungs][:2] == [(), (heaviest,)]
+    strongest = max(found.columns, key=lambda name: found.columns[name].loss.share)
+    assert [rung.left_out for rung in found.rungs][:2] == [(), (strongest,)]
     assert "No column is over the contract's limits" in found.sentences[1]
-    assert f"'{heaviest}' carries most" in found.sentences[1]
+    assert f"'{strongest}' is the most important" in found.sentences[1]
     assert sum(band.rows for band in found.bands) == found.rows
 
 
-def test_no_test_row_decides_who_is_accused():
+def test_no_test_row_affects_the_findings():
     customers = validate(TELECOM, generate(TELECOM, rows=1500, seed=3)).customers
     splits = split_table(TELECOM, customers)
     features = feature_table(TELECOM, customers, splits)
@@ -133,12 +133,16 @@ def test_no_test_row_decides_who_is_accused():
     column = features.column_names.index("churned")
     other = features.set_column(column, "churned", [turned])
     strict = dataclasses.replace(TELECOM, audit=Limits(0.05, 0.0, 0.0, 0.5))
-    assert accuse(strict, customers, features, splits) == accuse(strict, customers, other, splits) != ()
+    assert (
+        leakage_findings(strict, customers, features, splits)
+        == leakage_findings(strict, customers, other, splits)
+        != ()
+    )
 
 
 def test_a_table_where_every_column_is_suspicious_ends_at_the_base_rate():
     strict = dataclasses.replace(TELECOM, audit=Limits(-1.0, -1.0, -1.0, 0.5))
-    found = climbed(strict, generate(TELECOM, rows=1200, seed=3))
+    found = audited(strict, generate(TELECOM, rows=1200, seed=3))
     assert set(found.suspects) == {c.name for c in TELECOM.scoring_columns}
     last = found.rungs[-1].figures["random"]
     assert last.pr_auc == pytest.approx(last.base_rate)
@@ -151,9 +155,9 @@ def test_one_feature_is_enough_for_a_ladder():
     left = (rng.random(900) < 0.3).astype(int)
     visits = rng.poisson(6 - 4 * left)
     raw = pyarrow.table({"id": [f"c{i}" for i in range(900)], "left": left, "visits": visits})
-    found = climbed(contract, raw)
+    found = audited(contract, raw)
     assert tuple(found.rungs[0].figures) == ("random",)
-    assert "cannot be said, for the table has no cohorts" in found.sentences[0]
+    assert "is not known, because the table has no cohorts" in found.sentences[0]
     assert {finding.limit for finding in found.findings} <= {"single_column_pr_auc_lift", "headline_loss_when_removed"}
 
 
@@ -175,18 +179,18 @@ def test_a_table_without_a_churner_is_a_mistake_and_no_ladder(tmp_path):
         ("network", "boosted", "in place of 'network'"),
     ],
 )
-def test_what_is_refitted_is_said(chosen, recipe, words):
+def test_the_recipe_is_described(chosen, recipe, words):
     name, told = audited_recipe(chosen)
     assert name == recipe
     assert words in told
 
 
 def test_a_logistic_choice_is_audited_by_logistic_regression():
-    found = climbed(TELECOM, generate(TELECOM, rows=800, seed=3), chosen="logistic", params={"logistic": {"knots": 5}})
+    found = audited(TELECOM, generate(TELECOM, rows=800, seed=3), chosen="logistic", params={"logistic": {"knots": 5}})
     assert found.recipe == "logistic regression, as chosen"
 
 
-def test_families_follow_the_contract():
+def test_groups_of_features_follow_the_contract():
     customers = validate(STORE, generate(STORE, rows=400, seed=1)).customers
     splits = split_table(STORE, customers)
     data = training_data(STORE, feature_table(STORE, customers, splits), splits)
@@ -236,7 +240,7 @@ SPLIT_NOISE = 0.015
 @pytest.mark.skipif(not Path(SOURCE).is_file(), reason="the real table is not here; CHURN_SOURCE names it")
 def test_the_ladder_of_the_real_table_is_the_one_that_is_known():
     found = audit_source(STORE, SOURCE)
-    rungs = {rung.words: rung.figures for rung in found.rungs}
+    rungs = {rung.label: rung.figures for rung in found.rungs}
 
     def agrees(figure, known):
         assert figure.low - 2 * SPLIT_NOISE <= known <= figure.high + 2 * SPLIT_NOISE, (str(figure), known)
@@ -248,8 +252,8 @@ def test_the_ladder_of_the_real_table_is_the_one_that_is_known():
     assert rungs["everything"]["out_of_time"].pr_auc >= 0.396  # expected e-mails are learnt by split: better
     agrees(found.columns["esent"].alone["random"], 0.927)
     agrees(found.columns["esent"].alone["out_of_time"], 0.276)
-    ages = {band.words: band.figure for band in found.bands}
-    for words, known in {"0 to 30 days": 0.18, "30 to 60 days": 0.57, "90 to 120 days": 0.90}.items():
+    ages = {band.label: band.figure for band in found.bands}
+    for words, known in {"0 to 30 days": 0.18, "30 to 60 days": 0.57, "90 to 120 days": 0.90}.items():  # type: ignore[assignment]
         assert ages[words].low <= known <= ages[words].high, words
     assert ages["365 days and more"].pr_auc >= 0.99
     assert {finding.column for finding in found.findings} == {"esent"}

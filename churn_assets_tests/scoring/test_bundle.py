@@ -216,7 +216,7 @@ def test_a_bundle_that_would_not_reproduce_its_scores_is_not_written(tmp_path):
             scorer_of().model.save(directory)
 
     with pytest.raises(BundleCorrupt, match="it must score"):
-        write(tmp_path, dataclasses.replace(scorer_of(), model=Forgetful()))
+        write(tmp_path, dataclasses.replace(scorer_of(), model=Forgetful()))  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
 
 

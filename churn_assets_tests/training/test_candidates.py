@@ -61,12 +61,12 @@ def test_shuffled_labels_fall_to_the_base_rate(features, splits, name):
 
 @every_candidate
 def test_an_unknown_parameter_is_named_with_those_there_are(features, splits, name):
-    with pytest.raises(TrainingError, match=rf"candidate '{name}' has no parameter 'depht'; there are: "):
+    with pytest.raises(TrainingError, match=rf"candidate '{name}' has no parameter 'depht', expected one of "):
         train_candidate(name, STORE, features, splits, {"depht": 3})
 
 
 def test_an_unknown_candidate_is_named(features, splits):
-    with pytest.raises(TrainingError, match="no candidate 'forest'; there are: logistic, boosted, network"):
+    with pytest.raises(TrainingError, match="no candidate 'forest', expected one of logistic, boosted, network"):
         train_candidate("forest", STORE, features, splits)
 
 
@@ -112,15 +112,15 @@ def test_boosted_trees_keep_to_the_directions_of_the_contract(candidates, featur
 def test_features_of_other_customers_or_splits_are_refused(customers, features, splits):
     """Made one by one, assets can be of different tables; a model of two of them would be a lie."""
     fewer = customers.slice(1)
-    with pytest.raises(AssetStale, match="splits was made of other customers"):
+    with pytest.raises(AssetStale, match="splits was made from other customers"):
         feature_table(STORE, fewer, splits)
-    with pytest.raises(AssetStale, match="customer_features was made of other splits"):
+    with pytest.raises(AssetStale, match="customer_features was made from another version of splits"):
         training_data(STORE, features, split_table(STORE, customers, seed=7))
 
 
 def test_a_candidate_that_learnt_from_other_features_is_refused(customers, candidates):
     other = split_table(STORE, customers, seed=7)
-    with pytest.raises(AssetStale, match="logistic_candidate learnt from other customer_features"):
+    with pytest.raises(AssetStale, match="logistic_candidate was trained on other customer_features"):
         choose_model(STORE, candidates, feature_table(STORE, customers, other), other)
 
 

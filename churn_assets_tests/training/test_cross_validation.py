@@ -74,7 +74,7 @@ def test_shuffled_labels_fall_to_the_base_rate(customers, splits):
 
 def test_too_few_churners_for_the_folds_are_said():
     churned = np.array([1] * 9 + [0] * 50)
-    with pytest.raises(TrainingError, match="9 churned customers for 5 folds, expected at least two a fold"):
+    with pytest.raises(TrainingError, match="9 churned customers for 5 folds, expected at least 2 a fold"):
         make_folds(churned, np.arange(59).astype(str), np.arange(59))
     with pytest.raises(TrainingError, match="for 1 folds"):
         make_folds(churned, np.arange(59).astype(str), np.arange(59), folds=1)

@@ -103,7 +103,7 @@ def test_of_a_customers_predictions_the_last_with_a_final_label_is_learnt_from()
         {"customer_id": "a", "churned": True, "as_of": dt.datetime(2024, 6, 1, 23, 59, 59)},
         {"customer_id": "a", "churned": None, "label_state": "open"},
     ]
-    found = labelled_rows(STORE, labelled(STORE, [blank] * 3, told).take([2, 1, 0]))
+    found = labelled_rows(STORE, labelled(STORE, [blank] * 3, told).take([2, 1, 0]))  # type: ignore[arg-type]
     assert found.rows["churned"].to_pylist() == [1]
     assert found.rows["row_as_of"].to_pylist() == [dt.date(2024, 6, 1)]
     assert found.rows["row_source"].to_pylist() == ["feedback"]
@@ -112,7 +112,7 @@ def test_of_a_customers_predictions_the_last_with_a_final_label_is_learnt_from()
 @pytest.mark.parametrize(
     ("about", "words"),
     [
-        ({}, "learnt from"),
+        ({}, "used for training"),
         ({"fingerprint": "another"}, "under another contract"),
         ({"label_state": "early"}, "without a final label"),
         ({"churned": None}, "without a final label"),
@@ -120,7 +120,7 @@ def test_of_a_customers_predictions_the_last_with_a_final_label_is_learnt_from()
         ({"part": "gate"}, "kept for the gate"),
         ({"customer_id": "h"}, "of customers in the frozen holdout"),
         ({"contacted": True}, "of customers who were contacted"),
-        ({"contacted": False}, "learnt from"),
+        ({"contacted": False}, "used for training"),
     ],
 )
 def test_what_becomes_of_a_prediction_is_said(about, words):

@@ -1,4 +1,4 @@
-"""Who is learnt from and who is reported on."""
+"""Training, validation and test customers."""
 
 import numpy as np
 import pytest
@@ -158,5 +158,5 @@ def test_a_table_whose_test_customers_are_the_frozen_ones_is_split_as_the_first_
 def test_frozen_customers_of_one_class_are_one_clear_line():
     churned = np.arange(400) < 100
     frozen = churned.copy()
-    with pytest.raises(TrainingError, match=r"the 100 rows of frozen .* all of one class, expected both; bring"):
+    with pytest.raises(TrainingError, match=r"the 100 rows of frozen .* all of one class, expected both; use"):
         split_around(churned.astype(int), np.arange(400), frozen, np.ones(400, dtype=bool))

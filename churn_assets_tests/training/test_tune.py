@@ -51,7 +51,7 @@ def test_a_study_that_has_its_trials_is_not_run_again(tuned, folder, features, s
 
 
 def test_a_study_that_was_stopped_goes_on(tmp_path, features, splits, monkeypatch):
-    fit, calls = tuning.fit_fold, []
+    fit, calls = tuning.fit_fold, []  # type: ignore[attr-defined]
 
     def stop_in_the_third_trial(*arguments):
         calls.append(1)
@@ -64,7 +64,7 @@ def test_a_study_that_was_stopped_goes_on(tmp_path, features, splits, monkeypatc
         tune("logistic", STORE, features, splits, 4, tmp_path)
     monkeypatch.setattr(tuning, "fit_fold", fit)
     told = []
-    assert tune("logistic", STORE, features, splits, 4, tmp_path, tell=told.append).trials == 4
+    assert tune("logistic", STORE, features, splits, 4, tmp_path, tell=told.append).trials == 4  # type: ignore[call-arg]
     assert [line.split(",")[0] for line in told] == ["tuning logistic: trial 3 of 4", "tuning logistic: trial 4 of 4"]
 
 
@@ -81,7 +81,7 @@ def test_neither_validation_nor_test_rows_have_a_part_in_it(tuned, tmp_path, fea
 
 def test_a_poor_trial_is_stopped_early(tmp_path, features, splits, monkeypatch):
     """From the fifth trial on, below the median of those before after a fold."""
-    fit, calls = tuning.fit_fold, []
+    fit, calls = tuning.fit_fold, []  # type: ignore[attr-defined]
 
     def worse_and_worse(*arguments):
         calls.append(1)

@@ -232,12 +232,12 @@ def _parameters(
     if config.trials > 0:
         log = dg.AssetExecutionContext.get().log
         found = tune(name, contract, features, splits, config.trials, folder, config.seed, log.info)
-        log.info(found.words())
-        return {**found.params, **config.params}, found.words()
+        log.info(found.describe())
+        return {**found.params, **config.params}, found.describe()
     look = config.tuned and folder.is_dir()
     known = best_so_far(folder, study_name(name, contract, features, splits)) if look else None
     if known is not None:
-        return {**known.params, **config.params}, known.words()
+        return {**known.params, **config.params}, known.describe()
     champions = champion_parameters(project, name) if feedback_size(features) else {}
     if champions:
         return {**champions, **config.params}, "none of these data: as in the champion's training"

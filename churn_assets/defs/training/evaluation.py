@@ -68,7 +68,8 @@ def leakage_audit(
             "columns": metadata.table(_column_rows(found)),
             "by_age": metadata.table(_band_rows(found)),
             "findings": metadata.table(
-                {"column": f.column, "what": f.words, "attested": f.attested or "by nobody"} for f in found.findings
+                {"column": f.column, "what": f.description, "attested": f.attested or "by nobody"}
+                for f in found.findings
             ),
             **metadata.tracking_run(tracking),
         },
@@ -85,7 +86,7 @@ def leakage_audit(
 
 def _open(contract: Contract, found: "Audit") -> dict[str, str]:
     """Suspect columns that nobody attests, and why they are suspect."""
-    over = {finding.column: finding.words for finding in reversed(found.unattested)}
+    over = {finding.column: finding.description for finding in reversed(found.unattested)}
     said = {name: contract.column(name).suspect for name in found.suspects if not contract.column(name).attested}
     return {**said, **over}
 
@@ -97,16 +98,16 @@ def _tracked(found: "Audit") -> dict[str, float]:
 
 
 def _drawn(found: "Audit") -> list[tuple[str, Mapping[str, tuple[float, float, float]]]]:
-    rows = [(rung.words, rung.figures) for rung in found.rungs]
-    by_strength = sorted(found.columns.items(), key=lambda item: -item[1].seen.pr_auc_lift)
+    rows = [(rung.label, rung.figures) for rung in found.rungs]
+    by_strength = sorted(found.columns.items(), key=lambda item: -item[1].signal.pr_auc_lift)
     rows += [(f"{name} alone", figures.alone) for name, figures in by_strength[:5] if figures.alone]
-    rows += [(f"aged {band.words}", {"random": band.figure}) for band in found.bands if band.figure is not None]
+    rows += [(f"aged {band.label}", {"random": band.figure}) for band in found.bands if band.figure is not None]
     return [(words, {split: (f.pr_auc, f.low, f.high) for split, f in figures.items()}) for words, figures in rows]
 
 
 def _rung_rows(found: "Audit") -> list[dict[str, Any]]:
     return [
-        {"assumption": rung.words, **{split.replace("_", " "): str(figure) for split, figure in rung.figures.items()}}
+        {"assumption": rung.label, **{split.replace("_", " "): str(figure) for split, figure in rung.figures.items()}}
         for rung in found.rungs
     ]
 
@@ -117,8 +118,8 @@ def _column_rows(found: "Audit") -> list[dict[str, Any]]:
             "column": name,
             "alone": str(figures.alone["random"]) if figures.alone else None,
             "alone, out of time": str(figures.alone["out_of_time"]) if "out_of_time" in figures.alone else None,
-            "lift alone": figures.seen.pr_auc_lift,
-            "churners set apart": figures.seen.isolated_share,
+            "lift alone": figures.signal.pr_auc_lift,
+            "churners separated": figures.signal.isolated_share,
             "lost without it": figures.loss.share,
         }
         for name, figures in found.columns.items()
@@ -128,7 +129,7 @@ def _column_rows(found: "Audit") -> list[dict[str, Any]]:
 def _band_rows(found: "Audit") -> list[dict[str, Any]]:
     return [
         {
-            "age": band.words,
+            "age": band.label,
             "customers": band.rows,
             "churned": band.churners,
             "PR-AUC": str(band.figure) if band.figure else "too few to say",

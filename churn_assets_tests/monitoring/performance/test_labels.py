@@ -106,7 +106,7 @@ def test_reports_that_fit_nothing_are_counted_by_why_and_said():
         {"prediction_id": "p1", "customer_id": "another"},
         {"prediction_id": "p1", "customer_id": "c1"},
     ]
-    counts = count_labels(log([{}], reports), CONTRACT, NOW)
+    counts = count_labels(log([{}], reports), CONTRACT, NOW)  # type: ignore[arg-type]
     assert counts["feedback"] == {
         "reports": 5,
         "unknown_prediction": 1,

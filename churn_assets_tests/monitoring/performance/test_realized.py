@@ -184,7 +184,7 @@ def test_only_final_rows_of_the_contract_count_and_each_customer_once():
         {"seq": 6, "customer_id": None, "score": 0.6},
         {"seq": 7, "customer_id": "a", "score": 0.7, "model_version": "v2"},
     ]
-    found = Outcomes.of(labelled_table(rows), "f")
+    found = Outcomes.of(labelled_table(rows), "f")  # type: ignore[arg-type]
     assert found.seq.tolist() == [1, 4, 5, 6, 7]
     assert found.last_of_each().score.tolist() == [0.5, 0.6, 0.7]
     assert found.within(Period("0001", 1, 5)).score.tolist() == [0.4, 0.5]

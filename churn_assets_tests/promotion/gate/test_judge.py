@@ -214,7 +214,7 @@ def test_facts_and_comparison_are_one_verdict():
     [("bundle_problem", "bundle"), ("registration_problem", "attested"), ("holdout_problem", "holdout")],
 )
 def test_each_problem_refuses_in_its_own_words(problem, check):
-    verdict = judge(dataclasses.replace(FACTS, **{problem: "it is damaged"}))
+    verdict = judge(dataclasses.replace(FACTS, **{problem: "it is damaged"}))  # type: ignore[arg-type]
     assert failed(verdict) == {check}
     assert verdict.reason == "challenger new is refused: it is damaged"
 
