@@ -45,24 +45,24 @@ def data_profile(project: Project, validated_customers: pa.Table) -> Iterator[dg
     from churn_assets.reporting.profile import render_profile
 
     customers = table_rows(validated_customers)
-    found = profile(project.contract, customers)
-    text = render_profile(found)
+    table_profile = profile(project.contract, customers)
+    text = render_profile(table_profile)
     path = write_text(project.settings.reports_dir / "data_profile.html", text)
-    alone = [c for c in found["columns"] if c.get("roc_auc") is not None]
+    alone = [(c, c.roc_auc) for c in table_profile.columns if c.roc_auc is not None]
     yield dg.MaterializeResult(
-        value=found,
+        value=table_profile.to_json(),
         metadata={
             **metadata.table_facts(project.contract.fingerprint, customers),
             "page": dg.MetadataValue.path(str(path)),
-            "rows_that_repeat_another": found["repeated_rows"],
+            "rows_that_repeat_another": table_profile.repeated_rows,
             "roc_auc_alone": metadata.table(
-                {"column": c["name"], "ROC AUC alone": c["roc_auc"], "suspect": c["suspect"]}
-                for c in sorted(alone, key=lambda c: -abs(c["roc_auc"] - 0.5))
+                {"column": c.name, "ROC AUC alone": roc_auc, "suspect": c.suspect}
+                for c, roc_auc in sorted(alone, key=lambda pair: -abs(pair[1] - 0.5))
             ),
             "missing": metadata.table(
-                {"column": c["name"], "missing": c["missing"], "share": c["missing_share"]}
-                for c in found["columns"]
-                if c["missing"]
+                {"column": c.name, "missing": c.missing, "share": c.missing_share}
+                for c in table_profile.columns
+                if c.missing
             ),
         },
         check_results=[_self_contained("the_profile_is_self_contained", text)],
@@ -159,7 +159,7 @@ def _segments(facts: "Report") -> list[dict[str, Any]]:
             "value": row.level,
             "customers": row.test.rows,
             "churned": row.test.churn_rate,
-            "PR-AUC": row.test.pr_auc.value if row.test.pr_auc is not None else "too few to say",
+            "PR-AUC": row.test.pr_auc.value if row.test.pr_auc is not None else "too few customers",
         }
         for row in facts.segments
     ]
@@ -186,10 +186,10 @@ def _agreement(facts: "Report", metrics: Mapping[str, float]) -> dg.AssetCheckRe
 
 
 def _self_contained(check: str, text: str) -> dg.AssetCheckResult:
-    found = _Fetches()
-    found.feed(text)
-    found.close()
-    return dg.AssetCheckResult(check_name=check, passed=not found.seen, metadata={"found": sorted(found.seen)[:20]})
+    parser = _Fetches()
+    parser.feed(text)
+    parser.close()
+    return dg.AssetCheckResult(check_name=check, passed=not parser.seen, metadata={"found": sorted(parser.seen)[:20]})
 
 
 class _Fetches(HTMLParser):
