@@ -53,9 +53,9 @@ def log_verify(
 
     settings = settings_of(home)
     verdict = verify(settings.predlog_dir, read_ids(ids), settings.archive_dir)
-    for what, names in (("missing", verdict.missing), ("more than once", verdict.repeated)):
+    for problem, names in (("missing", verdict.missing), ("more than once", verdict.repeated)):
         for name in names:
-            typer.echo(f"{what}: {name}")
+            typer.echo(f"{problem}: {name}")
     (out if verdict.kept else err).print(str(verdict), soft_wrap=True)
     if not verdict.kept:
         raise typer.Exit(FAILURE)
