@@ -32,10 +32,10 @@ def show_run(settings: Settings, out: Console) -> None:
         )
     validation = read_validation(settings)
     if validation:
-        repairs = [f"{repair['rows']:,} ({repair['repair']})" for repair in validation["repairs"] if repair["rows"]]
+        repairs = [f"{repair.rows:,} ({repair.name})" for repair in validation.repairs if repair.rows]
         out.print(
-            f"{validation['rows_in']:,} rows in; repaired: {', '.join(repairs) or 'none'}; "
-            f"{validation['rows_rejected']:,} rejected; snapshot {validation['as_of']}",
+            f"{validation.rows_in:,} rows in; repaired: {', '.join(repairs) or 'none'}; "
+            f"{validation.rows_rejected:,} rejected; snapshot {validation.as_of.isoformat()}",
             soft_wrap=True,
         )
     if chosen:

@@ -6,7 +6,6 @@ model by. Features of other rows are never looked at.
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
@@ -15,6 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from churn_assets.contract.model import Column, Contract, Kind, Role
+from churn_assets.data.customers import TableOrigin
+from churn_assets.data.validation.report import report_of
 from churn_assets.features.encode import encode_table
 
 Floats = npt.NDArray[np.float64]
@@ -33,22 +34,21 @@ def profile(contract: Contract, customers: pa.Table) -> dict[str, Any]:
     churned = customers["churned"].to_numpy().astype(bool)
     columns = [c for c in contract.kept_columns if c.role is not Role.KEY]
     encoded = encode_table(contract, customers.select([c.name for c in columns]))
-    said = {key.decode(): value.decode() for key, value in (customers.schema.metadata or {}).items()}
-    stored = said.get("churn_validation")
+    origin, report = TableOrigin.of(customers), report_of(customers.schema)
     return {
         "format": 1,
         "title": contract.title,
         "contract": {"name": contract.name, "fingerprint": contract.fingerprint},
-        "source": said.get("churn_source", ""),
-        "generated": said.get("churn_source", "").startswith("generated customers"),
-        "as_of": said.get("churn_as_of", ""),
+        "source": origin.source,
+        "generated": origin.generated,
+        "as_of": origin.as_of,
         "rows": customers.num_rows,
         "churners": int(churned.sum()),
         "churn_rate": float(churned.mean()),
         "repeated_rows": repeated_rows(contract, customers),
         "columns": [_column(column, encoded[column.name], churned) for column in columns],
         "cohort": _cohort(contract, encoded, churned),
-        "validation": json.loads(stored) if stored else None,
+        "validation": report.to_json() if report else None,
     }
 
 
@@ -213,9 +213,3 @@ def _cohort(contract: Contract, encoded: dict[str, npt.NDArray[Any]], churned: M
             for part in parts
         ],
     }
-
-
-def warned(found: dict[str, Any]) -> int:
-    """Rows that rules of severity 'warn' have counted."""
-    causes = (found["validation"] or {}).get("causes", [])
-    return int(sum(cause["rows"] for cause in causes if cause["what happens"] == "counted"))

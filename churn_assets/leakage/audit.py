@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from churn_assets.contract.model import Contract
-from churn_assets.data.customers import reported_rows
+from churn_assets.data.customers import TableOrigin, reported_rows
 from churn_assets.features.encode import Columns, encode_table
 from churn_assets.leakage.column_groups import companions, features_of, own_features
 from churn_assets.leakage.column_tests import ColumnSignal, EchoTest, measure_columns
@@ -154,7 +154,7 @@ def audit(
         sentences=summary_sentences(contract, rungs, losses, findings, age_bands),
         rows=customers.num_rows,
         churners=int(data.churned.sum()),
-        source=(customers.schema.metadata or {}).get(b"churn_source", b"").decode(),
+        source=TableOrigin.of(customers).source,
     )
 
 
@@ -190,7 +190,7 @@ def audit_source(contract: Contract, source: str, description: str = "", seed: i
 
     raw = read_table(source, contract)
     repaired, _ = apply_repairs(raw, contract)
-    validated = validate(contract, repaired, found=raw, source=description or source)
+    validated = validate(contract, repaired, raw=raw, source=description or source)
     validated.report.stop_if_over_limit()
     customers = validated.customers
     splits = split_table(contract, customers, seed)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from churn_assets.contract.expressions import LEARNT, parse_features
+from churn_assets.contract.expressions import FITTED, parse_features
 from churn_assets.contract.model import Contract
 from churn_assets.data.customers import AS_OF
 from churn_assets.data.hashing import data_hash
@@ -158,7 +158,7 @@ def _learnt_features(contract: Contract) -> set[str]:
     names: set[str] = set()
     for expression in parse_features(contract):
         calls = {ast.unparse(node.func) for node in ast.walk(expression.tree) if isinstance(node, ast.Call)}
-        if calls & set(LEARNT) or expression.names & names:
+        if calls & set(FITTED) or expression.names & names:
             names.add(expression.name)
     return names
 

@@ -22,7 +22,7 @@ from churn_assets_tests.strategies import CONTRACTS, STORE
 @pytest.fixture(scope="module", params=CONTRACTS, ids=lambda c: c.name)
 def made(request):
     raw = generate(request.param, rows=1500, seed=3)
-    customers = validate(request.param, raw, source="generated customers").customers
+    customers = validate(request.param, raw, source="generated customers", generated=True).customers
     return request.param, customers, profile(request.param, customers)
 
 
@@ -106,4 +106,4 @@ def test_a_category_that_tells_the_label_is_one_and_one_that_does_not_is_nothing
 
 def small() -> pa.Table:
     raw = generate(STORE, rows=600, seed=5)
-    return validate(STORE, raw, source="generated customers").customers.slice(0, 400)
+    return validate(STORE, raw, source="generated customers", generated=True).customers.slice(0, 400)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from churn_assets.contract.expressions import FUNCTIONS, LEARNT, columns_read, parse_features
+from churn_assets.contract.expressions import FITTED, FUNCTIONS, columns_read, parse_features
 from churn_assets.features import functions
 from churn_assets.features.compile import CHUNK_ROWS, as_of_days, compile_features, compile_rules
 from churn_assets.features.encode import encode_rows
@@ -113,7 +113,7 @@ def test_what_is_missing_stays_missing(contract):
         e.name
         for e in parse_features(contract)
         for node in ast.walk(e.tree)
-        if isinstance(node, ast.Call) and node.func.id in ("isnull", "fill", *LEARNT)  # type: ignore[attr-defined]
+        if isinstance(node, ast.Call) and node.func.id in ("isnull", "fill", *FITTED)  # type: ignore[attr-defined]
     }
     tried = 0
     for name, read in reads.items():
@@ -185,7 +185,7 @@ def test_numpy_and_plain_python_read_an_expression_alike(one, two, many):
 
 
 def test_the_plain_interpreter_knows_every_function():
-    assert set(FUNCTIONS) == set(PLAIN) | set(LEARNT)
+    assert set(FUNCTIONS) == set(PLAIN) | set(FITTED)
 
 
 @given(many=tables(small(x="visits"), max_size=6))
@@ -272,7 +272,7 @@ def test_every_function_is_in_the_table_of_meanings():
         for node in ast.walk(ast.parse(expression))
         if isinstance(node, ast.Call)
     }
-    assert called | set(LEARNT) | {"abs", "max"} == set(FUNCTIONS)
+    assert called | set(FITTED) | {"abs", "max"} == set(FUNCTIONS)
 
 
 def test_the_time_of_day_of_the_instant_does_not_count():

@@ -1,25 +1,23 @@
 """The customer table: read, repaired, validated; rejected rows with their reasons."""
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 
 from churn_assets.data.customers import MARKS
-from churn_assets.data.repairs.repairs import RepairReport
-from churn_assets.data.validation.report import ValidationReport
+from churn_assets.data.validation.report import ValidationReport, report_of, with_report
 from churn_assets.defs import metadata, plots
 from churn_assets.defs.column_schema import lineage
 from churn_assets.defs.io_manager import write_table
 from churn_assets.defs.policy import OWNERS
 from churn_assets.defs.prediction_log.assets import sound_labels
 from churn_assets.defs.resources import Project
-from churn_assets.errors import DataBroken
+from churn_assets.errors import DataBroken, DataError
 
 GROUP = "data"
-SUMMARY_KEY = b"churn_validation"  # in the validated table's metadata: the check reads nothing else
 
 
 class ValidationConfig(dg.Config):
@@ -44,13 +42,13 @@ class ValidationConfig(dg.Config):
 )
 def raw_customers(project: Project) -> Iterator[dg.MaterializeResult[pa.Table]]:
     """The customer table as found: CHURN_SOURCE, else a fitting file in data/raw/, else generated customers."""
+    from churn_assets.data.customers import TableOrigin
     from churn_assets.data.readers.read import read_table, resolve_source
 
     contract = project.contract
     source = resolve_source(project.settings, contract)
     table = read_table(source.source, contract)
-    told = {**(table.schema.metadata or {}), b"churn_source": source.description.encode()}
-    table = table.replace_schema_metadata(told)
+    table = TableOrigin(source.description, source.generated).added_to(table)
     floor = contract.quality.min_rows
     shares = metadata.missing_share(table)
     yield dg.MaterializeResult(
@@ -99,21 +97,20 @@ def validation(
     context: dg.AssetExecutionContext, project: Project, raw_customers: pa.Table, config: ValidationConfig
 ) -> Iterator[dg.Output[pa.Table]]:
     """Undo known damage, then hold every row against the contract. Either table can be made on its own."""
-    from churn_assets.data.customers import mark_table
+    from churn_assets.data.customers import TableOrigin, mark_table
     from churn_assets.data.repairs.repairs import apply_repairs
     from churn_assets.data.validation.validate import validate
 
     contract = project.contract
-    words = (raw_customers.schema.metadata or {}).get(b"churn_source", b"").decode()
+    origin = TableOrigin.of(raw_customers)
     repaired, repairs = apply_repairs(raw_customers, contract)
-    found = validate(contract, repaired, found=raw_customers, source=words)
-    context.log.info(found.report.summary())
+    validated = validate(contract, repaired, raw=raw_customers, source=origin.source, generated=origin.generated)
+    validation_report = replace(validated.report, repairs=repairs)
+    context.log.info(validation_report.summary())
     wanted = context.op_execution_context.selected_output_names
     if "validated_customers" in wanted:
-        summary = json.dumps(_summary(found.report, repairs)).encode()
-        told = {**(found.customers.schema.metadata or {}), SUMMARY_KEY: summary}
-        customers = mark_table(contract, found.customers.replace_schema_metadata(told))
-        facts = _validated_metadata(customers, found.report, repairs)
+        customers = mark_table(contract, with_report(validated.customers, validation_report))
+        facts = _validated_metadata(customers, validation_report)
         if config.with_labels:
             customers, label_facts = with_labels(project, customers)
             facts |= label_facts
@@ -121,7 +118,8 @@ def validation(
         facts["dagster/column_lineage"] = lineage(contract, "validated_customers")
         yield dg.Output(customers, "validated_customers", metadata=facts)
     if "rejected_customers" in wanted:
-        yield dg.Output(found.rejected, "rejected_customers", metadata=_rejected_metadata(found.rejected, found.report))
+        facts = _rejected_metadata(validated.rejected, validation_report)
+        yield dg.Output(validated.rejected, "rejected_customers", metadata=facts)
 
 
 @dg.asset_check(
@@ -131,13 +129,16 @@ def validation(
 )
 def customers_keep_the_contract(validated_customers: pa.Table) -> dg.AssetCheckResult:
     """Stop everything downstream when too much of the table is wrong, and show by what."""
-    summary = json.loads(validated_customers.schema.metadata[SUMMARY_KEY])
-    share, limit = summary["rejected_share"], summary["max_rejected_share"]
+    validation_report = report_of(validated_customers.schema)
+    if validation_report is None:
+        raise DataError("validated_customers has no validation report; expected one; make the asset again: churn run")
+    share, limit = validation_report.rejected_share, validation_report.max_rejected_share
     return dg.AssetCheckResult(
-        passed=share <= limit,
+        passed=not validation_report.over_limit,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=f"{share:.2%} of {summary['rows_in']:,} rows rejected, allowed {limit:.2%}{_most_common(summary)}",
-        metadata={"rejected_share": share, "allowed_share": limit, "causes": metadata.table(summary["causes"])},
+        description=f"{share:.2%} of {validation_report.rows_in:,} rows rejected, allowed {limit:.2%}"
+        f"{_most_common(validation_report)}",
+        metadata={"rejected_share": share, "allowed_share": limit, "causes": _causes(validation_report)},
     )
 
 
@@ -152,73 +153,47 @@ def every_rejection_has_a_reason(rejected_customers: pa.Table) -> dg.AssetCheckR
     return dg.AssetCheckResult(passed=unexplained == 0, metadata={"unexplained_rows": unexplained})
 
 
-def _most_common(summary: dict[str, Any]) -> str:
-    worst = sorted((c for c in summary["causes"] if c["what happens"] == "rejected"), key=lambda c: -c["rows"])[:3]
-    words = [f"{c['reason']} in '{c['column']}' ({c['rows']:,} rows, such as {c['example']})" for c in worst]
-    return f"; most often: {'; '.join(words)}" if words else ""
-
-
-def _summary(found: ValidationReport, repairs: Sequence[RepairReport]) -> dict[str, Any]:
-    """The validation as JSON: figures, causes, repairs."""
-    return {
-        "rows_in": found.rows_in,
-        "rows_valid": found.rows_valid,
-        "rows_rejected": found.rows_rejected,
-        "rejected_share": found.rejected_share,
-        "max_rejected_share": found.max_rejected_share,
-        "as_of": found.as_of.isoformat(),
-        "as_of_words": found.as_of_words,
-        "duplicate_ids": found.duplicate_ids,
-        "conflicting_ids": found.conflicting_ids,
-        "causes": _causes(found),
-        "repairs": [{"repair": r.name, "rows": r.rows, "cells": r.cells, "words": r.words} for r in repairs],
-    }
-
-
-def _causes(found: ValidationReport) -> list[dict[str, Any]]:
-    return [
-        {
-            "reason": cause.reason,
-            "column": cause.column,
-            "rows": cause.rows,
-            "what happens": "rejected" if cause.severity == "reject" else "counted",
-            "example": cause.example,
-        }
-        for cause in found.causes
+def _most_common(validation_report: ValidationReport) -> str:
+    causes = [
+        f"{c.reason} in '{c.column}' ({c.rows:,} rows, such as {c.example})" for c in validation_report.rejecting[:3]
     ]
+    return f"; most often: {'; '.join(causes)}" if causes else ""
 
 
-def _validated_metadata(
-    customers: pa.Table, found: ValidationReport, repairs: Sequence[RepairReport]
-) -> dict[str, Any]:
-    repaired = max((r.rows for r in repairs), default=0)
+def _causes(validation_report: ValidationReport) -> dg.MarkdownMetadataValue:
+    return metadata.table(cause.to_json() for cause in validation_report.causes)
+
+
+def _validated_metadata(customers: pa.Table, validation_report: ValidationReport) -> dict[str, Any]:
+    repairs = validation_report.repairs
     shares = metadata.missing_share(customers.drop_columns(list(MARKS)))
     details = [{"repair": r.name, "what": name, "found": value} for r in repairs for name, value in r.details.items()]
+    churned_share = validation_report.churn_rate_share
     return {
-        "rows_in": found.rows_in,
-        "rows_rejected": found.rows_rejected,
-        "rejected_share": found.rejected_share,
-        "rows_repaired": repaired,
-        "as_of_words": found.as_of_words,
-        "churned_share": found.churn_rate_share or 0.0,
-        "null_ids": found.count("null", next(iter(customers.column_names))),
-        "duplicate_ids": found.duplicate_ids,
-        "conflicting_ids": found.conflicting_ids,
-        "repairs": metadata.table(_summary(found, repairs)["repairs"]),
+        "rows_in": validation_report.rows_in,
+        "rows_rejected": validation_report.rows_rejected,
+        "rejected_share": validation_report.rejected_share,
+        "rows_repaired": max((r.rows for r in repairs), default=0),
+        "as_of_words": validation_report.as_of_origin,
+        "churned_share": churned_share or 0.0,
+        "null_ids": validation_report.count("null", next(iter(customers.column_names))),
+        "duplicate_ids": validation_report.duplicate_ids,
+        "conflicting_ids": validation_report.conflicting_ids,
+        "repairs": metadata.table(repair.to_json() for repair in repairs),
         "repair_evidence": metadata.table(details),
-        "causes": metadata.table(_causes(found)),
+        "causes": _causes(validation_report),
         "missing_values": metadata.image(
-            plots.missing_values(shares, found.churn_rate_share), "churned share and missing values by column"
+            plots.missing_values(shares, churned_share), "churned share and missing values by column"
         ),
     }
 
 
-def _rejected_metadata(rejected: pa.Table, found: ValidationReport) -> dict[str, Any]:
-    rejecting = {f"{c.reason}: {c.column}": c.rows for c in found.causes if c.severity == "reject"}
+def _rejected_metadata(rejected: pa.Table, validation_report: ValidationReport) -> dict[str, Any]:
+    rejecting = {f"{c.reason}: {c.column}": c.rows for c in validation_report.rejecting}
     facts = {
         "dagster/row_count": rejected.num_rows,
-        "rejected_share": found.rejected_share,
-        "causes": metadata.table(_causes(found)),
+        "rejected_share": validation_report.rejected_share,
+        "causes": _causes(validation_report),
     }
     if rejecting:
         facts["reasons"] = metadata.image(
@@ -237,7 +212,7 @@ def with_labels(project: Project, customers: pa.Table) -> tuple[pa.Table, dict[s
     Those of contacted customers are kept apart, in `reports/contacted_customers.csv`. Raises DataBroken while the
     newest decision has found the newest window's data broken.
     """
-    from churn_assets.data.customers import is_generated
+    from churn_assets.data.customers import TableOrigin
     from churn_assets.promotion.holdout import holdout_for
     from churn_assets.promotion.ledger import Ledger
     from churn_assets.training.labelled_rows import join, labelled_rows
@@ -251,8 +226,7 @@ def with_labels(project: Project, customers: pa.Table) -> tuple[pa.Table, dict[s
     labelled, left_out = sound_labels(settings, contract.fingerprint)
     if labelled is None:
         return customers, {"labelled_predictions": "none were made yet: the model is trained on the table alone"}
-    source = (customers.schema.metadata or {}).get(b"churn_source", b"").decode()
-    spared = holdout_for(settings.holdout_dir, contract, is_generated(source))
+    spared = holdout_for(settings.holdout_dir, contract, TableOrigin.of(customers).generated)
     found = labelled_rows(contract, labelled, spared.customers(contract) if spared else frozenset())
     apart = write_table(_flat(found.contacted), settings.reports_dir / CONTACTED)
     joined = join(contract, customers, found)

@@ -68,12 +68,12 @@ def splits(
     project: Project, validated_customers: pa.Table, config: SplitConfig
 ) -> Iterator[dg.MaterializeResult[pa.Table]]:
     """Train, validation and test at random (70/15/15, stratified) and by time; frozen customers are for the test."""
-    from churn_assets.data.customers import is_generated
+    from churn_assets.data.customers import TableOrigin
     from churn_assets.promotion.holdout import holdout_for
     from churn_assets.training.split import split_table, straddlers
 
-    contract, said = project.contract, (validated_customers.schema.metadata or {}).get(b"churn_source", b"").decode()
-    spared = holdout_for(project.settings.holdout_dir, contract, is_generated(said))
+    contract = project.contract
+    spared = holdout_for(project.settings.holdout_dir, contract, TableOrigin.of(validated_customers).generated)
     frozen = spared.customers(contract) if spared else frozenset()
     table = split_table(contract, validated_customers, config.seed, frozen)
     straddling = {name: len(customers) for name, customers in straddlers(table).items()}
@@ -428,14 +428,13 @@ _LIBRARIES = ("churn-assets", "numpy", "pyarrow", "scikit-learn", "torch", "xgbo
 
 def provenance(settings: Settings, customers: pa.Table, dagster_run: str, mlflow_run: str | None) -> dict[str, Any]:
     """What the bundle keeps beside its version; none of it is part of the version."""
-    from churn_assets.data.customers import is_generated
+    from churn_assets.data.customers import TableOrigin
 
-    said = {key.decode(): value.decode() for key, value in (customers.schema.metadata or {}).items()}
-    source = said.get("churn_source", "")
+    origin = TableOrigin.of(customers)
     return {
-        "source": source,
-        "generated": is_generated(source),
-        "as_of": said.get("churn_as_of", ""),
+        "source": origin.source,
+        "generated": origin.generated,
+        "as_of": origin.as_of,
         "rows": customers.num_rows,
         "data_sha256": data_hash(customers),
         "git_commit": git_commit(settings.root),
