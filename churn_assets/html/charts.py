@@ -389,9 +389,9 @@ def _standalone(chart: Chart) -> Chart:
     head = 22.0 + (18.0 if chart.legend else 0.0)
     shapes = [_text(chart.title, WIDTH / 2, 16)]
     at = 10.0
-    for words, style in chart.legend:
-        shapes += [_box(at, 27, 12, 4, f"f{style}", ""), _text(words, at + 17, 33, "start")]
-        at += 34 + CHARACTER * len(words)
+    for label, style in chart.legend:
+        shapes += [_box(at, 27, 12, 4, f"f{style}", ""), _text(label, at + 17, 33, "start")]
+        at += 34 + CHARACTER * len(label)
     moved = Shape("g", {"transform": f"translate(0 {head:g})"}, text=_draw("elements", chart))
     return Chart(chart.title, chart.height + head, (*shapes, moved))
 

@@ -86,7 +86,7 @@ def feature_table(contract: Contract, customers: pa.Table, splits: pa.Table) -> 
         "churned": customers.column("churned"),
     }
     states = {}
-    learnt = _learnt_features(contract)
+    fitted = _fitted_features(contract)
     for name in SPLITS:
         split = read_split(splits, name)
         if split is None:
@@ -95,7 +95,7 @@ def feature_table(contract: Contract, customers: pa.Table, splits: pa.Table) -> 
         states[name] = program.state
         matrix = program(columns, as_of)
         for index, spec in enumerate(program.specs):
-            if name == "random" or spec.name in learnt:
+            if name == "random" or spec.name in fitted:
                 data[spec.name + (LATER if name != "random" else "")] = _as_arrow(matrix[:, index], spec.choices)
     origin = {CUSTOMERS_KEY: data_hash(customers).encode(), SPLITS_KEY: data_hash(splits).encode()}
     metadata = {**(customers.schema.metadata or {}), **origin, STATE_KEY: json.dumps(states).encode()}
@@ -154,7 +154,7 @@ def _same_rows(customers: pa.ChunkedArray, split: pa.ChunkedArray) -> None:
         raise AssetStale("splits was made from other customers, expected those of validated_customers; run: churn run")
 
 
-def _learnt_features(contract: Contract) -> set[str]:
+def _fitted_features(contract: Contract) -> set[str]:
     names: set[str] = set()
     for expression in parse_features(contract):
         calls = {ast.unparse(node.func) for node in ast.walk(expression.tree) if isinstance(node, ast.Call)}

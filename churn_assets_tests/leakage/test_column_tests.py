@@ -47,7 +47,7 @@ def honest(request):
     return request.param, generate(request.param, rows=5000, seed=11)
 
 
-def test_honest_columns_are_no_echoes(honest):
+def test_legitimate_columns_are_not_echoes(honest):
     assert echoes(*honest) == set()
 
 
@@ -59,19 +59,19 @@ def test_a_planted_leak_is_an_echo_and_nothing_else_is(honest, kind, strength):
     assert echoes(planted, table) == {leak.column}
 
 
-def test_two_leaks_and_a_leak_told_twice_are_found_all_the_same(honest):
+def test_two_leaks_and_a_repeated_leak_are_detected(honest):
     contract, raw = honest
     one, with_one, first = plant_leak(contract, raw, "label_echo", 0.8, seed=1)
     two, with_two, second = plant_leak(with_one, one, "late_update", 0.8, seed=2)
     three, with_three, third = plant_leak(with_two, two, "label_echo", 0.8, seed=3)
     place = three.column_names.index(third.column)
     three = three.set_column(place, third.column, three[first.column])
-    found = measured(with_three, three)
-    assert found[first.column].repeats == (third.column,)
+    result = measured(with_three, three)
+    assert result[first.column].repeats == (third.column,)
     assert echoes(with_three, three) == {first.column, second.column, third.column}
 
 
-def test_with_too_few_churners_nobody_is_called_an_echo():
+def test_with_too_few_churners_there_is_no_echo():
     table, planted, leak = plant_leak(STORE, generate(STORE, rows=300, seed=1), "label_echo", 0.9, seed=1)
     assert not measured(planted, table)[leak.column].values.is_echo(LIMIT)
 
@@ -81,13 +81,13 @@ def test_the_label_itself_is_an_echo_and_isolates_everyone():
     table, planted, leak = plant_leak(STORE, raw, "label_echo", 0.9, seed=1)
     label = (np.asarray(raw["retained"].to_pylist()) == "0").astype(float)
     table = table.set_column(table.column_names.index(leak.column), leak.column, [label])
-    found = measured(planted, table)[leak.column]
-    assert found.values.is_echo(LIMIT)
-    assert found.isolated_share == 1.0
-    assert found.pr_auc_lift == pytest.approx(1.0)
+    result = measured(planted, table)[leak.column]
+    assert result.values.is_echo(LIMIT)
+    assert result.isolated_share == 1.0
+    assert result.pr_auc_lift == pytest.approx(1.0)
 
 
-def test_with_nothing_else_known_nobody_can_tell():
+def test_without_other_columns_only_the_intercept_remains():
     rng = np.random.default_rng(0)
     label = (rng.random(1000) < 0.3).astype(np.int8)
     ridge = RidgeBaseline(np.zeros((1000, 1), np.float32), [FeatureSpec("x", "number")], label, np.arange(1000) % 5)
@@ -103,10 +103,10 @@ def test_the_isolated_share_is_that_of_the_churners_beyond_every_kept_customer(i
     values = np.concatenate([np.arange(2 * mixed), np.full(isolated_rows, 1e6 if high else -1e6)])
     label = np.concatenate([np.arange(2 * mixed) % 2, np.ones(isolated_rows)]).astype(np.int8)
     order = rng.permutation(len(values))
-    share, words = isolated_churners(values[order], label[order], NUMBER)
+    share, longest = isolated_churners(values[order], label[order], NUMBER)
     at_the_edge = int(high)  # the last of the row is a churner, and stands beside them
     assert share == pytest.approx((isolated_rows + at_the_edge) / (isolated_rows + mixed))
-    assert words.startswith("count ")
+    assert longest.startswith("count ")
 
 
 def test_missing_values_and_choices_are_runs_of_their_own():
@@ -114,15 +114,15 @@ def test_missing_values_and_choices_are_runs_of_their_own():
     label = np.array([1] * 40 + [0] * 40 + [1] * 40, dtype=np.int8)
     assert isolated_churners(values, label, NUMBER) == (1.0, "count missing")
     state = Column("state", Kind.CATEGORY, choices=("open", "closed"))
-    share, words = isolated_churners(values[40:], label[40:], state)
-    assert (share, words) == (1.0, "state = closed")
+    share, longest = isolated_churners(values[40:], label[40:], state)
+    assert (share, longest) == (1.0, "state = closed")
 
 
 def test_ranks_ignore_what_is_missing_and_share_ties():
     assert ranked(np.array([5.0, np.nan, 5.0, 9.0])).tolist() == pytest.approx([-1 / 6, 0.0, -1 / 6, 1 / 3])
 
 
-def test_the_ridge_leaves_out_what_it_is_told_to():
+def test_the_ridge_leaves_out_features():
     rng = np.random.default_rng(3)
     matrix = rng.normal(size=(3000, 2)).astype(np.float32)
     label = (rng.random(3000) < 0.4).astype(np.int8)
@@ -144,6 +144,6 @@ def test_the_ridge_leaves_out_what_it_is_told_to():
     ],
     ids=["too weak", "tied to others", "an independent cause", "shares its causes", "cannot be told"],
 )
-def test_one_missing_sign_is_enough_for_no_accusation(echo):
+def test_one_missing_condition_is_enough_for_no_echo(echo):
     assert not echo.is_echo(LIMIT)
     assert EchoTest(0.62, 0.05, 0.1, 1.1, 0.1).is_echo(LIMIT)
