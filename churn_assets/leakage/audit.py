@@ -309,7 +309,7 @@ def _describe_columns(
     if unattested:
         attested = f"nobody attests that {_quoted_list(unattested)} {'is' if one else 'are'} known before churn"
     else:
-        attested = f"the contract attests that {'it is' if one else 'they are'} known before churn"
+        attested = f"only the contract's attestation says that {'it is' if one else 'they are'} known before churn"
     return f"{'; '.join(clauses)}{more}; {rest}, and {attested}."
 
 

@@ -42,24 +42,24 @@ def data_profile(project: Project, validated_customers: pa.Table) -> Iterator[dg
     from churn_assets.reporting.profile import render_profile
 
     customers = table_rows(validated_customers)
-    columns_profile = profile(project.contract, customers)
-    text = render_profile(columns_profile)
+    table_profile = profile(project.contract, customers)
+    text = render_profile(table_profile)
     path = write_text(project.settings.reports_dir / "data_profile.html", text)
-    alone = [c for c in columns_profile["columns"] if c.get("roc_auc") is not None]
+    alone = [(c, c.roc_auc) for c in table_profile.columns if c.roc_auc is not None]
     yield dg.MaterializeResult(
-        value=columns_profile,
+        value=table_profile.to_json(),
         metadata={
             **metadata.table_facts(project.contract.fingerprint, customers),
             "page": dg.MetadataValue.path(str(path)),
-            "rows_that_repeat_another": columns_profile["repeated_rows"],
+            "rows_that_repeat_another": table_profile.repeated_rows,
             "roc_auc_alone": metadata.table(
-                {"column": c["name"], "ROC AUC alone": c["roc_auc"], "suspect": c["suspect"]}
-                for c in sorted(alone, key=lambda c: -abs(c["roc_auc"] - 0.5))
+                {"column": c.name, "ROC AUC alone": roc_auc, "suspect": c.suspect}
+                for c, roc_auc in sorted(alone, key=lambda pair: -abs(pair[1] - 0.5))
             ),
             "missing": metadata.table(
-                {"column": c["name"], "missing": c["missing"], "share": c["missing_share"]}
-                for c in columns_profile["columns"]
-                if c["missing"]
+                {"column": c.name, "missing": c.missing, "share": c.missing_share}
+                for c in table_profile.columns
+                if c.missing
             ),
         },
         check_results=[_self_contained("the_profile_is_self_contained", text)],
