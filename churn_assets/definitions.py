@@ -5,35 +5,24 @@ import os
 import dagster as dg
 
 from churn_assets.contract.load import load_contract
-from churn_assets.defs.assets import (
-    audit,
-    choice,
-    data,
-    decision,
-    labels,
-    log,
-    monitoring,
-    performance,
-    promotion,
-    release,
-    reporting,
-    scoring,
-    stability,
-    training,
-)
-from churn_assets.defs.describe import describe
-from churn_assets.defs.io import HomeIOManager
+from churn_assets.defs.column_schema import describe
+from churn_assets.defs.data import assets as data
+from churn_assets.defs.io_manager import HomeIOManager
 from churn_assets.defs.jobs import JOBS
+from churn_assets.defs.monitoring import assets as monitoring
 from churn_assets.defs.policy import executor
-from churn_assets.defs.project import Project
+from churn_assets.defs.prediction_log import assets as prediction_log
+from churn_assets.defs.promotion import assets as promotion
+from churn_assets.defs.reporting import assets as reporting
+from churn_assets.defs.resources import MlflowRun, Project
 from churn_assets.defs.schedules import schedules
+from churn_assets.defs.scoring import assets as scoring
 from churn_assets.defs.sensors import sensors
-from churn_assets.defs.tracking import MlflowRun
+from churn_assets.defs.training import assets as training
+from churn_assets.defs.training import evaluation
 from churn_assets.settings import Settings
 
-MODELS = [data, training, choice, audit, stability, reporting, release, scoring]
-LOOP = [log, monitoring, labels, performance, decision, promotion]
-MODULES = [*MODELS, *LOOP]
+MODULES = [data, training, evaluation, reporting, promotion, scoring, prediction_log, monitoring]
 
 
 def build(settings: Settings) -> dg.Definitions:

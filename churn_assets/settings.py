@@ -15,6 +15,9 @@ _EXECUTORS: tuple[Executor, ...] = ("in_process", "forkserver")
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"", "0", "false", "no", "off"})
 
+# What the wheel carries of a project: contracts, dagster.yaml, workspace.yaml; `churn init` copies it.
+STARTER = Path(__file__).resolve().parent / "starter"
+
 # Dagster and MLflow name their databases by URL and do not escape the path in it.
 _NOT_IN_A_HOME = frozenset("%?#")
 
@@ -56,8 +59,10 @@ class Settings:
     def from_environ(cls, environ: Mapping[str, str], cwd: Path | None = None) -> Settings:
         """Read CHURN_* variables; relative paths are relative to the project root.
 
-        The root is CHURN_ROOT, else the working directory if it has a `contracts` folder, else
-        the folder this package lies in. Raises SettingsError for a value that cannot be used.
+        The root is CHURN_ROOT, else the working directory if it has a `contracts` folder, else the checkout
+        or Bento that this package lies in, else (an installed package) the working directory. A relative
+        contract that the root does not have is the one that the package carries.
+        Raises SettingsError for a value that cannot be used.
         """
         root = _root(environ, cwd or Path.cwd())
         home = _path(root, environ.get("CHURN_HOME") or "data/var")
@@ -69,7 +74,7 @@ class Settings:
         return cls(
             root=root,
             home=home,
-            contract_path=_path(root, environ.get("CHURN_CONTRACT") or "contracts/store.toml"),
+            contract_path=project_file(root, environ.get("CHURN_CONTRACT") or "contracts/store.toml"),
             source=environ.get("CHURN_SOURCE") or None,
             telemetry=_flag(environ, "CHURN_TELEMETRY"),
             executor=_executor(environ),
@@ -164,12 +169,19 @@ class Settings:
         return own if self.telemetry else {**own, **QUIET_ENVIRONMENT}
 
 
+def project_file(root: Path, name: str) -> Path:
+    """`name` below `root`; the package's own copy where `root` has none and the package does."""
+    path, copy = _path(root, name), STARTER / name
+    return copy if not path.exists() and copy.is_file() else path
+
+
 def _root(environ: Mapping[str, str], cwd: Path) -> Path:
     named = environ.get("CHURN_ROOT")
     if named:
         return Path(named).expanduser().absolute()
-    package_parent = Path(__file__).resolve().parent.parent
-    return cwd.absolute() if (cwd / "contracts").is_dir() else package_parent
+    parent = STARTER.parent.parent
+    installed = not ((parent / "pyproject.toml").is_file() or (parent.parent / "bento.yaml").is_file())
+    return cwd.absolute() if installed or (cwd / "contracts").is_dir() else parent
 
 
 def _path(root: Path, text: str) -> Path:

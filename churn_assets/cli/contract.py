@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from churn_assets.cli.console import err, out, settings_of
+from churn_assets.cli.console import contract_file, err, out, settings_of
 
 contract_app = typer.Typer(help="Look at a contract, the file that describes a customer table.", no_args_is_help=True)
 
@@ -19,7 +19,7 @@ def check(
     """Say whether a contract can be used; if not, where it is wrong and what is allowed."""
     from churn_assets.contract.load import load_contract
 
-    found = load_contract(path or settings_of().contract_path)
+    found = load_contract(contract_file(path) if path else settings_of().contract_path)
     made = sum(feature.model for feature in found.features)
     out.print(
         f"{found.where} is fine: '{found.name}', {len(found.columns)} columns, "
@@ -36,7 +36,7 @@ def show(
     from churn_assets.cli.render import show_contract
     from churn_assets.contract.load import load_contract
 
-    show_contract(load_contract(path or settings_of().contract_path), out)
+    show_contract(load_contract(contract_file(path) if path else settings_of().contract_path), out)
 
 
 @contract_app.command(

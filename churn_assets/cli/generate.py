@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from churn_assets.cli.console import err, out, plain, settings_of
+from churn_assets.cli.console import contract_file, err, out, plain, settings_of
+from churn_assets.settings import project_file
 
 EXAMPLE = (
     "Example: [bold]churn generate --contract telecom --rows 100000 --seed 1 -o customers.parquet "
@@ -47,8 +48,9 @@ def generate(
     from churn_assets.synthetic.options import read_leaks, read_scenario
     from churn_assets.synthetic.write import write_customers
 
-    named = settings_of().root / "contracts" / f"{contract}.toml"
-    found = load_contract(named if named.is_file() and not Path(contract).is_file() else Path(contract))
+    named = project_file(settings_of().root, f"contracts/{contract}.toml")
+    path = named if named.is_file() and not Path(contract).is_file() else contract_file(Path(contract))
+    found = load_contract(path)
     happening = read_scenario(
         found, drift or (), fault or (), (offer, effect, targeting), label_delay_days=label_delay, over_days=over_days
     )

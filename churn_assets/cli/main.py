@@ -21,9 +21,12 @@ from churn_assets.cli.demo import demo
 from churn_assets.cli.feedback import feedback_app
 from churn_assets.cli.generate import EXAMPLE as GENERATE_EXAMPLE
 from churn_assets.cli.generate import generate
+from churn_assets.cli.init import EXAMPLE as INIT_EXAMPLE
+from churn_assets.cli.init import init
 from churn_assets.cli.log import log_app
 from churn_assets.cli.promotion import add_release_commands
 from churn_assets.errors import ChurnError
+from churn_assets.settings import project_file
 
 app = typer.Typer(
     help="Who is about to leave, how sure that is, and whom to call.",
@@ -37,6 +40,7 @@ app.add_typer(feedback_app, name="feedback")
 app.add_typer(alerts_app, name="alerts")
 app.command(epilog=GENERATE_EXAMPLE)(generate)
 app.command(epilog=DEMO_EXAMPLE)(demo)
+app.command(epilog=INIT_EXAMPLE)(init)
 add_release_commands(app)
 
 
@@ -195,7 +199,7 @@ def ui(
     prepare_home(settings)
     os.environ.setdefault("CHURN_EXECUTOR", "forkserver")
     out.print(f"Dagster's UI on {settings.home}: http://{host}:{port} (ready in about 20 s, stop with ctrl-c)")
-    command = [sys.executable, "-m", "dagster", "dev", "-w", str(settings.root / "workspace.yaml")]
+    command = [sys.executable, "-m", "dagster", "dev", "-w", str(project_file(settings.root, "workspace.yaml"))]
     os.execv(sys.executable, [*command, "-h", host, "-p", str(port)])
 
 

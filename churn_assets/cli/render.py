@@ -173,18 +173,20 @@ def show_audit(found: Audit, out: Console) -> None:
 
 def show_budget(settings: Settings, amount: float, capacity: bool, out: Console) -> None:
     """The best list for a budget, from the champion and the call list of this home."""
-    from churn_assets.scoring.spending import spend
+    from churn_assets.promotion.pointer import require_champion
+    from churn_assets.scoring.budget import plan_call_list
+    from churn_assets.scoring.bundle import read_card
 
-    found, card = spend(settings, amount, capacity)
-    value = found.value
+    bundle = require_champion(settings.home).path(settings.home)
+    call_list = plan_call_list(bundle, settings.assets_dir / "risk_list.parquet", amount, capacity=capacity)
+    value, plan, card = call_list.value, call_list.plan, read_card(bundle)
     ends = {
         "budget": "the budget is spent",
         "capacity": f"the contract's capacity is {value.capacity or 0:,} contacts",
         "value": "a further contact would cost more than it is expected to bring",
         "customers": "there are no more customers",
     }
-    plan = found.plan
-    out.print(f"Contact the first {plan.contacts:,} of {found.customers:,} on the list: {ends[plan.limit]}.")
+    out.print(f"Contact the first {plan.contacts:,} of {call_list.customers:,} on the list: {ends[plan.limit]}.")
     table = Table("", "", title=f"A budget of {plan.budget:,.0f}")
     for name, words in (
         ("cost", f"{plan.cost:,.0f}"),

@@ -13,7 +13,7 @@ import dagster as dg
 
 from churn_assets import errors
 from churn_assets.defs.policy import MONITORING
-from churn_assets.settings import Settings
+from churn_assets.settings import Settings, project_file
 from churn_assets.training.candidate import NAMES
 
 # What the caller is told: an asset's name, and "started", "done", "failed" or "said" with words.
@@ -42,7 +42,7 @@ def prepare_home(settings: Settings) -> None:
     Raises SettingsError for a home that cannot be written.
     """
     os.environ.update(settings.library_environ())
-    ours, theirs = settings.root / "dagster.yaml", settings.dagster_home / "dagster.yaml"
+    ours, theirs = project_file(settings.root, "dagster.yaml"), settings.dagster_home / "dagster.yaml"
     try:
         settings.dagster_home.mkdir(parents=True, exist_ok=True)
         settings.bento_home.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """One MLflow run for one training: what is logged, and how it is closed.
 
-dagster-mlflow opens the run (see `defs/tracking.py`); from then on it is addressed by its id, never
+dagster-mlflow opens the run (see `defs/resources.py`); from then on it is addressed by its id, never
 through MLflow's idea of an "active" run, so that a second training in the same process cannot write
 into the first. A server that stops answering costs the log, never the training: the reason is kept in
 `Tracking.missing` and shown by the assets.

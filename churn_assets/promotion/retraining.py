@@ -20,7 +20,7 @@ _CONCLUSIVE = ("stable", "drift")
 
 
 @dataclass(frozen=True)
-class Seen:
+class MonitoredWindow:
     """One closed window: what its drift report says against the champion, and what its quality report says."""
 
     window: int
@@ -29,7 +29,7 @@ class Seen:
     quality: str = "ok"
 
     @classmethod
-    def of(cls, report: Mapping[str, Any]) -> Seen:
+    def of(cls, report: Mapping[str, Any]) -> MonitoredWindow:
         """From a window's drift report, which knows what its data was."""
         drifted = tuple(str(name) for name in report.get("drifted", ()))
         return cls(int(report["window"]), str(report.get("status", "unknown")), drifted, str(report.get("data", "ok")))
@@ -60,7 +60,7 @@ class Situation:
     champion: str
     limits: Monitoring
     memory: Memory
-    windows: tuple[Seen, ...] = ()
+    windows: tuple[MonitoredWindow, ...] = ()
     broken: str = ""
     stale: str = ""
     dropped: bool = False
@@ -121,7 +121,7 @@ def cooldown_days(limits: Monitoring, rejections: int) -> float:
     return min(limits.cooldown_days * 2.0 ** min(rejections, 30), LONGEST_DAYS)
 
 
-def drift_run(windows: Sequence[Seen], needed: int) -> tuple[str, ...]:
+def columns_drifting_in_a_row(windows: Sequence[MonitoredWindow], needed: int) -> tuple[str, ...]:
     """Columns that drifted in each of the newest `needed` windows that say anything.
 
     A window with too few customers or with broken data says nothing: it neither adds to a run nor ends it.
@@ -133,7 +133,7 @@ def drift_run(windows: Sequence[Seen], needed: int) -> tuple[str, ...]:
     return tuple(sorted(first.intersection(*others)))
 
 
-def _telling(windows: Sequence[Seen]) -> list[Seen]:
+def _telling(windows: Sequence[MonitoredWindow]) -> list[MonitoredWindow]:
     return [seen for seen in windows if seen.drift in _CONCLUSIVE and seen.quality != "broken"]
 
 
@@ -148,7 +148,7 @@ def _proposals(situation: Situation) -> list[_Proposal]:
     if situation.dropped:
         at = str(situation.windows[-1].window) if situation.windows else f"{situation.labels}labels"
         found.append(_Proposal("performance", at, situation.fall or "the labelled PR-AUC has fallen beyond noise"))
-    if columns := drift_run(situation.windows, limits.windows_to_retrain):
+    if columns := columns_drifting_in_a_row(situation.windows, limits.windows_to_retrain):
         words = f"{', '.join(columns)} drifted in {limits.windows_to_retrain} windows in a row"
         found.append(_Proposal("drift", str(telling[-1].window), words))
     if 0 < limits.labels_to_retrain <= situation.new_labels:

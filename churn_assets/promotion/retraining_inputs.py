@@ -11,7 +11,7 @@ from churn_assets.contract.policy import Monitoring
 from churn_assets.promotion.ledger.ledger import Ledger
 from churn_assets.promotion.pointer import Champion, read_champion
 from churn_assets.promotion.records import Decision, Kept, Memory
-from churn_assets.promotion.retraining import Asked, Seen, Situation, decide
+from churn_assets.promotion.retraining import Asked, MonitoredWindow, Situation, decide
 from churn_assets.promotion.status import read_asset
 from churn_assets.settings import Settings
 
@@ -67,14 +67,14 @@ def situation_of(
     )
 
 
-def _windows(quality: Report, drift: Report, champion: Champion) -> tuple[Seen, ...]:
+def _windows(quality: Report, drift: Report, champion: Champion) -> tuple[MonitoredWindow, ...]:
     """Windows whose drift was measured against this champion: an older one's reference says nothing now."""
     whole = {int(told["window"]): str(told.get("status")) for told in _list(quality, "windows")}
     seen = [
         replace(found, quality=whole.get(found.window, found.quality))
         for told in _list(drift, "windows")
         if _of_contract(drift, champion) and told.get("model_version", champion.version) == champion.version
-        for found in [Seen.of(told)]
+        for found in [MonitoredWindow.of(told)]
     ]
     return tuple(sorted(seen, key=lambda one: one.window))
 

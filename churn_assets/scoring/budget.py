@@ -8,12 +8,15 @@ nothing about a wrong save rate or a wrong model; `training.profit` varies those
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from churn_assets.contract.load import parse_contract
 from churn_assets.contract.policy import Value
-from churn_assets.errors import SettingsError
+from churn_assets.errors import AssetMissing, SettingsError
+from churn_assets.scoring.bundle import CONTRACT
 from churn_assets.scoring.call_list import expected_value
 
 Array = npt.NDArray[np.float64]
@@ -41,6 +44,29 @@ class Plan:
     low: float
     high: float
     limit: str
+
+
+@dataclass(frozen=True)
+class CallListPlan:
+    """A plan for a stored call list: the value table it was made under, and how many customers the list has."""
+
+    plan: Plan
+    value: Value
+    customers: int
+
+
+def plan_call_list(bundle: Path, call_list: Path, budget: float, *, capacity: bool = True) -> CallListPlan:
+    """The best use of `budget` on `call_list` (Parquet with `churn_probability`) under the contract of `bundle`.
+
+    Raises AssetMissing if there is no call list, and SettingsError for a negative budget.
+    """
+    import pyarrow.parquet as pq
+
+    if not call_list.is_file():
+        raise AssetMissing(f"{call_list}: does not exist; expected the call list of this home; make it: churn run")
+    value = parse_contract((bundle / CONTRACT).read_text(encoding="utf-8"), CONTRACT).value
+    probability = pq.read_table(call_list, columns=["churn_probability"])["churn_probability"].to_numpy()
+    return CallListPlan(plan(probability, value, budget, capacity=capacity), value, len(probability))
 
 
 def plan(probability: Array, value: Value, budget: float, *, capacity: bool = True) -> Plan:

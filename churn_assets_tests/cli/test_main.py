@@ -147,7 +147,7 @@ def test_a_budget_is_turned_into_a_list_and_what_it_brings(made):
     assert "a further contact would cost more than it is expected to bring" in everybody
     assert "expected an amount of at least 0" in refused(churn("budget", "--", "-1", home=home))
     (home / "assets" / "risk_list.parquet").rename(home / "assets" / "kept.parquet")
-    assert "there is no call list at" in refused(churn("budget", "50", home=home))
+    assert "expected the call list of this home" in refused(churn("budget", "50", home=home))
     (home / "assets" / "kept.parquet").rename(home / "assets" / "risk_list.parquet")
 
 

@@ -170,7 +170,7 @@ def test_no_file_names_a_place_of_the_machine_it_was_made_on():
 
 def test_the_package_carries_its_types():
     assert (ROOT / "churn_assets" / "py.typed").exists()
-    assert PYPROJECT["tool"]["setuptools"]["package-data"]["churn_assets"] == ["py.typed", "html/*.css"]
+    assert PYPROJECT["tool"]["setuptools"]["package-data"]["churn_assets"] == ["py.typed", "html/*.css", "starter/**"]
 
 
 def test_the_licence_is_the_one_that_is_named():

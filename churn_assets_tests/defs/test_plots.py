@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from churn_assets.defs import plots, report
+from churn_assets.defs import metadata, plots
 
 PICTURES = {
     "missing values": lambda: plots.missing_values({"a": 0.1, "b": 0.0}, 0.2),
@@ -27,16 +27,16 @@ def test_a_picture_is_a_png_and_the_same_twice(draw):
 
 
 def test_a_picture_is_shown_in_place():
-    shown = report.image(b"\x89PNG", "words").value
+    shown = metadata.image(b"\x89PNG", "words").value
     assert shown.startswith("![words](data:image/png;base64,")
 
 
 def test_a_table_shows_missing_cells_and_escapes_bars():
-    shown = report.table([{"a": 1, "b": None}, {"a": 0.12345, "b": "x|y\nz"}]).value
+    shown = metadata.table([{"a": 1, "b": None}, {"a": 0.12345, "b": "x|y\nz"}]).value
     assert shown.splitlines() == ["| a | b |", "| --- | --- |", "| 1 |  |", "| 0.1235 | x\\|y z |"]
-    assert report.table([]).value == "none"
+    assert metadata.table([]).value == "none"
 
 
 def test_only_finite_numbers_are_reported_as_numbers():
-    found = report.numbers({"a": 1, "b": 0.5, "c": float("nan"), "d": "no", "e": True})
+    found = metadata.numbers({"a": 1, "b": 0.5, "c": float("nan"), "d": "no", "e": True})
     assert {name: value.value for name, value in found.items()} == {"a": 1, "b": 0.5}

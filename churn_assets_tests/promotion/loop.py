@@ -22,7 +22,7 @@ from unittest import mock
 from dagster import DagsterRunStatus as Status
 
 from churn_assets.contract.policy import Monitoring
-from churn_assets.defs.release_sensors import CHALLENGER, REQUEST, runs_to_promote, runs_to_retrain, tell_failure
+from churn_assets.defs.promotion.sensors import CHALLENGER, REQUEST, runs_to_promote, runs_to_retrain, tell_failure
 from churn_assets.errors import RollbackRefused, TransitionRefused
 from churn_assets.promotion import champion as moves
 from churn_assets.promotion import pointer as state

@@ -12,15 +12,28 @@ from hypothesis import strategies as st
 
 from churn_assets.contract.policy import Monitoring
 from churn_assets.promotion.records import Memory
-from churn_assets.promotion.retraining import Asked, Seen, Situation, cooldown_days, decide, drift_run
+from churn_assets.promotion.retraining import (
+    Asked,
+    MonitoredWindow,
+    Situation,
+    columns_drifting_in_a_row,
+    cooldown_days,
+    decide,
+)
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 LIMITS = Monitoring(labels_to_retrain=1000, cooldown_days=7.0)
 HAND = Asked("hand", "now", "ana", "the offer changed")
 SCHEDULE = Asked("schedule", "20261121T0300")
-DRIFTED = (Seen(6, "drift", ("spent", "city")), Seen(7, "drift", ("spent",)))
+DRIFTED = (MonitoredWindow(6, "drift", ("spent", "city")), MonitoredWindow(7, "drift", ("spent",)))
 CALM = Situation(
-    NOW, "v1", LIMITS, Memory(), windows=(Seen(6, "stable"), Seen(7, "stable")), labels=900, new_labels=900
+    NOW,
+    "v1",
+    LIMITS,
+    Memory(),
+    windows=(MonitoredWindow(6, "stable"), MonitoredWindow(7, "stable")),
+    labels=900,
+    new_labels=900,
 )
 DRIFT = replace(CALM, windows=DRIFTED)
 JUST_NOW = Memory(last_asked_at=NOW - timedelta(days=3))
@@ -29,18 +42,27 @@ TABLE = {
     "no champion": (replace(DRIFT, champion="", asked=HAND), "nothing", "hand", "churn run makes the first"),
     "nothing yet": (Situation(NOW, "v1", LIMITS, Memory()), "nothing", "", "no window has closed"),
     "calm": (CALM, "nothing", "", "window 7 is stable"),
-    "one alarm": (replace(CALM, windows=(*CALM.windows, Seen(8, "drift", ("spent",)))), "nothing", "", "2 in a row"),
+    "one alarm": (
+        replace(CALM, windows=(*CALM.windows, MonitoredWindow(8, "drift", ("spent",)))),
+        "nothing",
+        "",
+        "2 in a row",
+    ),
     "two on other columns": (
-        replace(CALM, windows=(Seen(6, "drift", ("city",)), Seen(7, "drift", ("spent",)))),
+        replace(CALM, windows=(MonitoredWindow(6, "drift", ("city",)), MonitoredWindow(7, "drift", ("spent",)))),
         *("nothing", "", "2 in a row on the same column"),
     ),
     "two on one column": (DRIFT, "retrain", "drift", "spent drifted in 2 windows in a row"),
     "two around one too small": (
-        replace(DRIFT, windows=(DRIFTED[0], Seen(65, "insufficient"), Seen(70, "drift", ("spent",)))),
+        replace(
+            DRIFT, windows=(DRIFTED[0], MonitoredWindow(65, "insufficient"), MonitoredWindow(70, "drift", ("spent",)))
+        ),
         *("retrain", "drift", "spent drifted"),
     ),
     "two around one that was broken": (
-        replace(DRIFT, windows=(DRIFTED[0], Seen(8, "drift", ("spent",), "broken"), Seen(9, "stable"))),
+        replace(
+            DRIFT, windows=(DRIFTED[0], MonitoredWindow(8, "drift", ("spent",), "broken"), MonitoredWindow(9, "stable"))
+        ),
         *("nothing", "", "window 9 is stable"),
     ),
     "drift, broken data": (replace(DRIFT, broken="sent is all zero"), "investigate_data", "", "sent is all zero"),
@@ -120,7 +142,7 @@ def test_a_decision_by_hand_keeps_who_and_why_and_another_does_not():
 
 
 seen = st.builds(
-    Seen,
+    MonitoredWindow,
     window=st.integers(1, 20),
     drift=st.sampled_from(["stable", "drift", "insufficient", "unknown"]),
     drifted=st.lists(st.sampled_from("abc"), unique=True).map(tuple),
@@ -209,17 +231,21 @@ def test_waiting_longer_never_makes_it_too_soon(situation, days):
 @given(st.lists(seen, max_size=8), st.integers(1, 4), st.data())
 def test_windows_that_say_nothing_neither_make_nor_break_a_run(windows, needed, data):
     silent = st.sampled_from(
-        [Seen(0, "insufficient", ("a",)), Seen(0, "unknown"), Seen(0, "drift", ("a", "b"), "broken")]
+        [
+            MonitoredWindow(0, "insufficient", ("a",)),
+            MonitoredWindow(0, "unknown"),
+            MonitoredWindow(0, "drift", ("a", "b"), "broken"),
+        ]
     )
     among = list(windows)
     for _ in range(data.draw(st.integers(0, 3))):
         among.insert(data.draw(st.integers(0, len(among))), data.draw(silent))
-    assert drift_run(among, needed) == drift_run(windows, needed)
+    assert columns_drifting_in_a_row(among, needed) == columns_drifting_in_a_row(windows, needed)
 
 
 @given(st.lists(seen, max_size=8), st.integers(1, 4))
 def test_a_run_is_of_columns_that_alarmed_each_time(windows, needed):
-    for column in drift_run(windows, needed):
+    for column in columns_drifting_in_a_row(windows, needed):
         telling = [one for one in windows if one.drift in ("drift", "stable") and one.quality != "broken"]
         assert all(one.drift == "drift" and column in one.drifted for one in telling[-needed:])
 
@@ -245,5 +271,5 @@ def test_drift_reports_ask_by_the_same_column_in_windows_that_say_anything(repor
         drift = told if told in ("stable", "insufficient", "unknown") else "drift"
         columns = ["a"] if told == "broken" else list(told) if drift == "drift" else []
         data = "broken" if told == "broken" else "ok"
-        seen.append(Seen.of({"window": number, "status": drift, "drifted": columns, "data": data}))
-    assert drift_run(seen, 2) == asks
+        seen.append(MonitoredWindow.of({"window": number, "status": drift, "drifted": columns, "data": data}))
+    assert columns_drifting_in_a_row(seen, 2) == asks

@@ -11,7 +11,7 @@ from churn_assets.contract.policy import Monitoring
 from churn_assets.promotion.ledger.ledger import Ledger
 from churn_assets.promotion.pointer import write_champion
 from churn_assets.promotion.records import Memory
-from churn_assets.promotion.retraining import Asked, Seen
+from churn_assets.promotion.retraining import Asked, MonitoredWindow
 from churn_assets.promotion.retraining_inputs import Reports, decide_now, read_reports, situation_of
 from churn_assets_tests.promotion.homes import AT, FINGERPRINT, champion, place
 
@@ -46,7 +46,10 @@ def told(reports=ALL, model=V1, memory=Memory()):  # noqa: B008  # frozen
 
 def test_what_the_reports_say_becomes_the_situation():
     found = told()
-    assert found.windows == (Seen(2, "drift", ("a",), "ok"), Seen(3, "stable", (), "ok"))  # 1 was another champion's
+    assert found.windows == (
+        MonitoredWindow(2, "drift", ("a",), "ok"),
+        MonitoredWindow(3, "stable", (), "ok"),
+    )  # 1 was another champion's
     assert (found.champion, found.broken, found.stale) == ("v1", "", "")
     assert (found.dropped, found.fall) == (True, "labelled PR-AUC has fallen beyond noise")
     assert (found.labels, found.new_labels) == (900, 600)
@@ -54,7 +57,7 @@ def test_what_the_reports_say_becomes_the_situation():
 
 def test_a_drift_report_says_itself_that_its_data_was_broken_if_the_quality_report_has_forgotten():
     drift = {"windows": [{"window": 9, "status": "drift", "drifted": ["a"], "data": "broken"}]}
-    assert told(replace(ALL, drift=drift)).windows == (Seen(9, "drift", ("a",), "broken"),)
+    assert told(replace(ALL, drift=drift)).windows == (MonitoredWindow(9, "drift", ("a",), "broken"),)
 
 
 def test_reports_that_were_never_made_say_nothing():

@@ -10,9 +10,10 @@ import httpx
 import psutil
 import pytest
 
-from churn_assets.defs.bento import build_bento
+from churn_assets.errors import BentoNotBuilt
 from churn_assets.prediction_log.warehouse.read import verify
 from churn_assets.scoring.ladder import write_ladder
+from churn_assets.serving.bento import build_bento
 from churn_assets.settings import Settings
 from churn_assets_tests.serving.client import ASKED, make_bundle, served, wait_for
 
@@ -57,3 +58,12 @@ def test_a_bento_without_a_home_does_not_start(built):
     )
     assert done.returncode != 0
     assert "CHURN_HOME is not set, expected an absolute path outside of the Bento" in done.stderr
+
+
+def test_a_build_that_fails_says_what_bentoml_said(tmp_path):
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    settings = Settings.from_environ({"CHURN_HOME": str(tmp_path / "home")})
+    with pytest.raises(BentoNotBuilt, match=r"bentoml build ended with \d+: .*; is its version as pinned\?") as caught:
+        build_bento(settings, bundle, "not a version")
+    assert "\n" not in str(caught.value)

@@ -69,6 +69,11 @@ def _generated(contract: Contract, rows: int, seed: int, skipped: tuple[str, ...
     return SourceRef(source, words, generated=True, skipped=skipped)
 
 
+def is_generated(source: str) -> bool:
+    """Whether a table whose source is described as `source` holds generated customers."""
+    return source.startswith("generated customers")
+
+
 def _candidates(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []

@@ -33,7 +33,7 @@ from churn_assets.monitoring.windows.windows import (
     write_text,
 )
 from churn_assets.prediction_log.warehouse.connection import open_published
-from churn_assets.promotion.retraining import Seen, drift_run
+from churn_assets.promotion.retraining import MonitoredWindow, columns_drifting_in_a_row
 from churn_assets.settings import Settings
 
 _MEASURES = ("psi", "ks", "chi_square", "wasserstein", "jensen_shannon")
@@ -112,8 +112,8 @@ def report_drift(settings: Settings, contract: Contract, *, pages: bool = False,
             waiting = still_open(connection, subject.fingerprint, subject.limits, last)
     except NothingIngested:
         return {**nothing(subject.fingerprint, NO_PREDICTIONS), "drifted": [], "in_a_row": []}
-    same = [Seen.of(report) for report in told if report["model_version"] == subject.version]
-    asking = list(drift_run(same, subject.limits.windows_to_retrain))
+    same = [MonitoredWindow.of(report) for report in told if report["model_version"] == subject.version]
+    asking = list(columns_drifting_in_a_row(same, subject.limits.windows_to_retrain))
     words = [told[-1]["words"] if told else waiting.words]
     if asking:
         words.append(f"{', '.join(asking)} drifted in {subject.limits.windows_to_retrain} windows in a row")

@@ -7,7 +7,7 @@ import json
 import dagster as dg
 import pytest
 
-from churn_assets.defs.watching import window_sensor
+from churn_assets.defs.monitoring.sensors import window_sensor
 from churn_assets.errors import WindowUnreadable
 from churn_assets.monitoring.windows.windows import OPEN, WINDOW, full_window, note_open
 from churn_assets.settings import Settings

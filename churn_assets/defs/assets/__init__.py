@@ -1,1 +1,0 @@
-"""The assets; each body gathers its inputs, calls one plain function and reports what came of it."""

@@ -1,0 +1,79 @@
+"""Values that assets report, as Dagster metadata."""
+
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from churn_assets.mlflow_registry.tracking import Tracking
+
+
+def image(png: bytes, words: str) -> dg.MarkdownMetadataValue:
+    """A picture that the UI shows in place."""
+    return dg.MetadataValue.md(f"![{words}](data:image/png;base64,{b64encode(png).decode()})")
+
+
+def svg_image(svg: str, words: str) -> dg.MarkdownMetadataValue:
+    """A drawing that the UI shows in place."""
+    return dg.MetadataValue.md(f"![{words}](data:image/svg+xml;base64,{b64encode(svg.encode()).decode()})")
+
+
+def table(rows: Iterable[Mapping[str, Any]]) -> dg.MarkdownMetadataValue:
+    """Rows of equal keys as a Markdown table; Dagster's own table value refuses mixed and missing cells."""
+    told = list(rows)
+    if not told:
+        return dg.MetadataValue.md("none")
+    names = list(told[0])
+    lines = [names, ["---"] * len(names), *([_cell(row.get(name)) for name in names] for row in told)]
+    return dg.MetadataValue.md("\n".join(f"| {' | '.join(line)} |" for line in lines))
+
+
+def table_facts(contract_fingerprint: str, customers: pa.Table) -> dict[str, Any]:
+    """What a table was made of: rows, contract, source and snapshot day, from its schema's metadata."""
+    said = {key.decode(): value.decode() for key, value in (customers.schema.metadata or {}).items()}
+    found: dict[str, Any] = {
+        "dagster/row_count": customers.num_rows,
+        "contract_fingerprint": said.get("churn_contract", contract_fingerprint),
+    }
+    if "churn_source" in said:
+        found["source"] = said["churn_source"]
+    if "churn_as_of" in said:
+        found["as_of"] = said["churn_as_of"]
+    return found
+
+
+def missing_share(customers: pa.Table) -> dict[str, float]:
+    """Share of missing values a column, 0 to 1."""
+    rows = max(1, customers.num_rows)
+    return {name: customers.column(name).null_count / rows for name in customers.column_names}
+
+
+def tracking_run(tracking: Tracking) -> dict[str, Any]:
+    """Where the training is logged, or why it is not."""
+    if tracking.missing is not None:
+        return {"mlflow": f"not logged: {tracking.missing}"}
+    return {"mlflow": tracking.uri, "mlflow_run_id": str(tracking.run_id)}
+
+
+def numbers(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers among `values`, as metadata."""
+    return {
+        name: dg.MetadataValue.float(float(value)) if isinstance(value, float) else dg.MetadataValue.int(value)
+        for name, value in values.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+    }
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case float():
+            return f"{value:.4f}"
+        case bool():
+            return "yes" if value else "no"
+        case Sequence() if not isinstance(value, str):
+            return ", ".join(map(str, value))
+    return str(value).replace("|", "\\|").replace("\n", " ")

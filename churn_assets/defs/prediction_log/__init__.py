@@ -1,0 +1,1 @@
+"""Ingesting the prediction log."""

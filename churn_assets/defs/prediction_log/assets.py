@@ -1,0 +1,244 @@
+"""The prediction log in the warehouse: predictions, feedback, and predictions with their labels."""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from churn_assets.defs import metadata
+from churn_assets.defs.io_manager import read
+from churn_assets.defs.policy import MONITORING, OWNERS, WAREHOUSE_POOL
+from churn_assets.defs.resources import Project
+from churn_assets.errors import AssetMissing, ChurnError, NothingIngested
+from churn_assets.settings import Settings
+
+ONCE = "every_segment_is_ingested_once"
+FEW = "few_rows_are_in_quarantine"
+TOLD = "feedback_belongs_to_predictions"
+NOTHING = "nothing has been predicted yet: `churn serve` answers and logs"
+QUARANTINE_LIMIT = 0.001
+
+
+@dg.asset(
+    group_name=MONITORING,
+    owners=OWNERS,
+    kinds={"duckdb"},
+    code_version="1",
+    pool=WAREHOUSE_POOL,
+    check_specs=[
+        dg.AssetCheckSpec(
+            ONCE,
+            asset="prediction_log",
+            description="Each segment that was handed over is in the warehouse once, with all of its rows.",
+        ),
+        dg.AssetCheckSpec(
+            FEW,
+            asset="prediction_log",
+            description=f"At most {QUARANTINE_LIMIT:.1%} of all lines could not be taken.",
+        ),
+    ],
+)
+def prediction_log(
+    context: dg.AssetExecutionContext, project: Project
+) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
+    """Every prediction that the service or `churn score --log` gave, in DuckDB, each once."""
+    from churn_assets.monitoring.windows.windows import note_open
+    from churn_assets.prediction_log.warehouse.ingest import ingest
+    from churn_assets.prediction_log.warehouse.read import count_all
+
+    done = ingest(project.settings, project.contract)
+    try:
+        note_open(project.settings, project.contract)
+    except ChurnError as error:  # what is ingested is ingested; the reports on windows fail by it
+        context.log.warning(f"whether a window is full is not known: {error}")
+    totals = count_all(project.settings)
+    if totals is None:
+        yield dg.MaterializeResult(
+            value={"ingest": done.to_json(), "totals": None},
+            metadata={"rows": 0, "log": NOTHING},
+            check_results=[_passed(ONCE, NOTHING), _passed(FEW, NOTHING)],
+        )
+        return
+    share = totals.quarantined_share
+    yield dg.MaterializeResult(
+        value={"ingest": done.to_json(), "totals": totals.to_json()},
+        metadata={
+            "dagster/row_count": totals.predictions,
+            "rows": done.rows,
+            "quarantined": done.quarantined,
+            "segments": done.segments,
+            "archived_files": done.archived,
+            "expired_segments": done.expired,
+            "tables_changed": "; ".join(done.migrations) or "no",
+            "by_model_version": metadata.table(totals.versions),
+            "quarantine": metadata.table(totals.reasons),
+            **totals.sizes,
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                passed=not totals.not_once,
+                check_name=ONCE,
+                description=f"not there once: {', '.join(totals.not_once[:5])}" if totals.not_once else None,
+                metadata={"segments": totals.segments},
+            ),
+            dg.AssetCheckResult(
+                passed=share <= QUARANTINE_LIMIT,
+                check_name=FEW,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=f"{totals.quarantined:,} lines, {share:.2%}: "
+                '`churn log query "select reason, count(*) from quarantine group by all"`',
+                metadata={"quarantined": totals.quarantined, "share": share, "limit": QUARANTINE_LIMIT},
+            ),
+        ],
+    )
+
+
+@dg.asset(
+    group_name=MONITORING,
+    owners=OWNERS,
+    kinds={"duckdb"},
+    code_version="1",
+    pool=WAREHOUSE_POOL,
+    deps=["prediction_log"],
+    check_specs=[
+        dg.AssetCheckSpec(
+            TOLD,
+            asset="feedback_log",
+            description="What was reported names a prediction or a customer that is in the log.",
+        )
+    ],
+)
+def feedback_log(project: Project) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
+    """What became of customers, as `POST /feedback` and `churn feedback import` were told, in DuckDB."""
+    from churn_assets.prediction_log.warehouse.read import count_all
+
+    totals = count_all(project.settings)
+    if totals is None or not totals.feedback:
+        words = "no feedback yet: `POST /feedback` or `churn feedback import FILE`"
+        yield dg.MaterializeResult(
+            value={"feedback": 0, "unknown": 0, "outcomes": []},
+            metadata={"rows": 0, "log": words},
+            check_results=[_passed(TOLD, words)],
+        )
+        return
+    yield dg.MaterializeResult(
+        value={"feedback": totals.feedback, "unknown": totals.unknown, "outcomes": totals.outcomes},
+        metadata={
+            "dagster/row_count": totals.feedback,
+            "outcomes": metadata.table(totals.outcomes),
+            "of_unknown_predictions_or_customers": totals.unknown,
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                passed=totals.unknown == 0,
+                check_name=TOLD,
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata={"unknown": totals.unknown, "feedback": totals.feedback},
+            )
+        ],
+    )
+
+
+def _passed(check: str, words: str) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=True, check_name=check, description=words)
+
+
+AGREE, BELONG = "labels_agree", "labels_belong_to_predictions"
+CONFLICTING_SHARE = 0.01  # of settled predictions
+LOST_SHARE = 0.05  # of reports
+
+
+@dg.asset(
+    group_name=MONITORING,
+    owners=OWNERS,
+    kinds={"duckdb", "arrow"},
+    code_version="1",
+    deps=["prediction_log", "feedback_log"],
+    check_specs=[
+        dg.AssetCheckSpec(
+            AGREE,
+            asset="labelled_predictions",
+            description=f"Of predictions with final reports at most {CONFLICTING_SHARE:.0%} have some that disagree.",
+        ),
+        dg.AssetCheckSpec(
+            BELONG,
+            asset="labelled_predictions",
+            description=f"At most {LOST_SHARE:.0%} of reports fit no prediction of the log.",
+        ),
+    ],
+)
+def labelled_predictions(project: Project) -> Iterator[dg.MaterializeResult[pa.Table]]:
+    """Predictions that someone has reported on, each with its label state and, once that is final, its label."""
+    from churn_assets.monitoring.performance.labels import count_labels, in_words, label_schema, labelled, no_labels
+    from churn_assets.prediction_log.warehouse.connection import open_published
+
+    now = datetime.now(UTC)
+    try:
+        with open_published(project.settings) as connection:
+            table = labelled(connection, project.contract, now)
+            counts = count_labels(connection, project.contract, now)
+    except NothingIngested:
+        table, counts = label_schema(project.contract).empty_table(), no_labels()
+    yield dg.MaterializeResult(
+        value=table, metadata=_label_metadata(table, counts, in_words(counts)), check_results=_label_checks(counts)
+    )
+
+
+def _label_metadata(table: pa.Table, counts: Mapping[str, Any], words: str) -> dict[str, Any]:
+    waiting, final = counts["waiting"], counts["states"]["final"]
+    found: dict[str, Any] = {
+        "dagster/row_count": table.num_rows,
+        "contract_fingerprint": table.schema.metadata[b"churn_contract"].decode(),
+        "in_words": words,
+        "predictions": counts["predictions"],
+        "states": metadata.table([{"state": name, "predictions": count} for name, count in counts["states"].items()]),
+        "open_until": waiting["last_matures_at"] or "nothing is open",
+        "next_matures_at": waiting["first_matures_at"] or "nothing is open",
+        "open_by_month": metadata.table(waiting["by_month"]),
+        "reports": metadata.table([{"reports": name, "count": count} for name, count in counts["feedback"].items()]),
+        "treated": f"{counts['contacted']:,} contacted; known of {counts['contacted_known']:,} predictions",
+    }
+    if final:
+        found["churned_share"] = counts["churned_share"]
+        found["treated_share"] = counts["contacted"] / max(1, table.num_rows)
+    return found
+
+
+def _label_checks(counts: Mapping[str, Any]) -> list[dg.AssetCheckResult]:
+    states, feedback = counts["states"], counts["feedback"]
+    settled = states["final"] + states["conflicting"]
+    lost = sum(count for name, count in feedback.items() if name != "reports")
+    agree = f"{states['conflicting']:,} of {settled:,} predictions with final reports have reports that disagree"
+    belong = f"{lost:,} of {feedback['reports']:,} reports fit no prediction"
+    return [
+        dg.AssetCheckResult(
+            passed=states["conflicting"] <= CONFLICTING_SHARE * settled,
+            check_name=AGREE,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=agree,
+        ),
+        dg.AssetCheckResult(
+            passed=lost <= LOST_SHARE * feedback["reports"],
+            check_name=BELONG,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=belong,
+            metadata={name: count for name, count in feedback.items() if name != "reports"},
+        ),
+    ]
+
+
+LABELLED = "labelled_predictions"
+
+
+def sound_labels(settings: Settings, fingerprint: str) -> tuple[pa.Table | None, int]:
+    """`labelled_predictions` as the asset last wrote it, without those of windows whose data was broken, and how many
+    these are; (None, 0) before the asset was made."""
+    from churn_assets.monitoring.performance.outcomes import sound_rows
+
+    try:
+        labelled = read(settings.assets_dir, LABELLED, pa.Table)
+    except AssetMissing:
+        return None, 0
+    return sound_rows(settings, fingerprint, labelled)

@@ -1,0 +1,1 @@
+"""Registry, Bento, retraining decision and gate."""

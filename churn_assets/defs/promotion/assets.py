@@ -1,0 +1,353 @@
+"""The registry, the Bento, the retraining decision and the gate."""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import dagster as dg
+import pyarrow as pa
+
+from churn_assets.defs import metadata, plots
+from churn_assets.defs.io_manager import read
+from churn_assets.defs.policy import MONITORING, OWNERS
+from churn_assets.defs.prediction_log.assets import LABELLED, sound_labels
+from churn_assets.defs.resources import Project
+from churn_assets.errors import AssetStale, GateRefused, SettingsError
+from churn_assets.mlflow_registry.tracking import Tracking
+from churn_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from churn_assets.promotion.gate.verdict import Verdict
+    from churn_assets.promotion.promote import Outcome
+
+GROUP = "release"
+FLOOR = "the_model_clears_the_floor"
+NO_LEAK = "no_unattested_column_carries_the_model"
+IN_REGISTRY = "the_model_is_in_the_registry"
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"mlflow"},
+    code_version="1",
+    check_specs=[
+        dg.AssetCheckSpec(
+            FLOOR,
+            asset="registered_model",
+            blocking=True,
+            description="Test PR-AUC reaches the contract's quality.pr_auc_floor.",
+        ),
+        dg.AssetCheckSpec(
+            NO_LEAK,
+            asset="registered_model",
+            blocking=True,
+            description="Every column that leakage_audit found over a limit is attested in the contract.",
+        ),
+        dg.AssetCheckSpec(
+            IN_REGISTRY, asset="registered_model", description="MLflow has this version, under its alias."
+        ),
+    ],
+)
+def registered_model(
+    context: dg.AssetExecutionContext,
+    project: Project,
+    tracking: dg.ResourceParam[Tracking],
+    chosen_model: dict[str, Any],
+    leakage_audit: dict[str, Any],
+) -> Iterator[dg.Output[dict[str, Any]] | dg.AssetCheckResult]:
+    """The chosen model in MLflow's registry as champion or challenger; the first one becomes champion."""
+    from churn_assets.promotion.register import promote
+    from churn_assets.promotion.registration_rules import Model, unattested
+
+    home, floor = project.settings.home, project.contract.quality.pr_auc_floor
+    reached = chosen_model["metrics"]["test_pr_auc"]
+    figures = {"test_pr_auc": reached, "floor": floor}
+    accused = tuple((finding["column"], finding["words"]) for finding in leakage_audit["findings"])
+    model = Model(chosen_model["version"], reached, bool(chosen_model["generated"]), accused)
+    try:
+        logged = (tracking.uri, tracking.run_id, tracking.missing)
+        request = context.run.tags.get("churn/request")
+        spare = partial(freeze_test_rows, project, chosen_model)
+        bundle = home / chosen_model["bundle"]
+        promotion = promote(project.settings, project.contract, model, bundle, logged, request, spare)
+    except GateRefused as refusal:
+        open_ = sorted({column for column, _ in unattested(model, project.contract)})
+        clears = reached >= floor
+        for name, passed in ((FLOOR, clears), (NO_LEAK, not open_)):
+            words = None if passed else str(refusal)
+            yield dg.AssetCheckResult(
+                passed=passed, check_name=name, description=words, metadata={**figures, "not_attested": open_}
+            )
+        raise
+    told = {"alias": promotion.alias, "bundle_version": promotion.version, "champion": promotion.champion}
+    tracking.tags(told)
+    number = promotion.registered_version
+    yield dg.Output(
+        promotion.to_json(),
+        metadata={
+            **told,
+            "reason": promotion.reason,
+            "holdout": holdout_in_words(project),
+            "registry": promotion.registry or "not registered",
+            **metadata.tracking_run(tracking),
+        },
+    )
+    yield dg.AssetCheckResult(passed=True, check_name=FLOOR, metadata=figures)
+    attested = sorted({column for column, _ in accused})
+    yield dg.AssetCheckResult(passed=True, check_name=NO_LEAK, metadata={"over_a_limit_and_attested": attested})
+    yield dg.AssetCheckResult(
+        passed=number is not None,
+        check_name=IN_REGISTRY,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=promotion.missing or f"{promotion.registry} is {promotion.alias}",
+    )
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"bentoml"},
+    code_version="1",
+    deps=["registered_model"],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "the_bento_holds_the_champion",
+            asset="churn_bento",
+            description="The bundle inside the Bento is the one the champion pointer names.",
+        )
+    ],
+)
+def churn_bento(project: Project) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
+    """A Bento with the online service and the champion's bundle, ready to serve or to containerize."""
+    from churn_assets.promotion.pointer import require_champion
+    from churn_assets.serving.bento import build_bento
+
+    champion = require_champion(project.settings.home)
+    built = build_bento(project.settings, champion.path(project.settings.home), champion.version)
+    yield dg.MaterializeResult(
+        value={"tag": built.tag, "path": str(built.path), "bundle_version": built.bundle_version},
+        metadata={
+            "tag": built.tag,
+            "path": dg.MetadataValue.path(str(built.path)),
+            "bundle_version": built.bundle_version,
+            "serve": dg.MetadataValue.md(f"`{_serve(project.settings, built.tag)}`"),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                passed=built.bundle_version == champion.version,
+                metadata={"in_the_bento": built.bundle_version, "champion": champion.version},
+            )
+        ],
+    )
+
+
+def _serve(settings: Settings, tag: str) -> str:
+    return f"CHURN_HOME={settings.home} BENTOML_HOME={settings.bento_home} bentoml serve {tag}"
+
+
+NOT_ON_BROKEN_DATA = "no_retraining_on_broken_data"
+REPORTS = ["data_quality_report", "drift_report", "performance_report"]
+
+
+class Asking(dg.Config):
+    """Who asks: nobody (the reports decide), a `schedule`, or a person by `hand`. `occasion` tells one
+    asking from the next; asked again for the same one, nothing happens."""
+
+    trigger: str = ""
+    occasion: str = ""
+    by: str = ""
+    why: str = ""
+
+
+@dg.asset(
+    group_name=MONITORING,
+    owners=OWNERS,
+    kinds={"json"},
+    code_version="1",
+    deps=REPORTS,
+    check_specs=[
+        dg.AssetCheckSpec(
+            NOT_ON_BROKEN_DATA,
+            asset="retraining_decision",
+            blocking=True,
+            description="While the newest window's data is broken, no decision asks for a retraining.",
+        )
+    ],
+)
+def retraining_decision(
+    context: dg.AssetExecutionContext, project: Project, config: Asking
+) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
+    """Nothing, investigate data, wait or retrain, with its reason; a request for a run is in the ledger."""
+    from churn_assets.alerting.rules import alerts_of, waiting_on_people
+    from churn_assets.defs.alerts import tell
+    from churn_assets.promotion.champion import recover
+    from churn_assets.promotion.ledger.ledger import Ledger
+    from churn_assets.promotion.retraining_inputs import decide_now, read_reports
+
+    settings = project.settings
+    recover(settings)
+    # Read from their files: a report that was never made is no reason to fail, it is part of the situation.
+    reports, run_id = read_reports(settings), context.run.run_id
+    kept = decide_now(settings, project.contract.monitoring, reports, _asked(config, run_id))
+    decision = kept.decision
+    told = {"kind": decision.kind, "words": decision.words, "trigger": decision.trigger, "request": kept.request}
+    ledger = Ledger(settings.ledger_path)
+    past = [
+        {"at": f"{k.decided_at:%Y-%m-%d %H:%M}", "decision": k.decision.kind, "why": k.decision.words}
+        for k in ledger.decisions(10)
+    ]
+    news = alerts_of(reports.quality, reports.drift, reports.performance, told)
+    waiting = {one.version: one.words for one in ledger.challengers("waiting_approval")}
+    alerts = tell(context, settings, news.also(waiting_on_people(waiting)))
+    yield dg.MaterializeResult(
+        value={**told, "number": kept.number, "champion": decision.champion, "situation": dict(decision.situation)},
+        metadata={
+            "decision": decision.kind,
+            "reason": decision.words,
+            "request": kept.request or "none",
+            "situation": dg.MetadataValue.json(dict(decision.situation)),
+            "history": metadata.table(past),
+            **alerts,
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                passed=not (decision.kind == "retrain" and decision.situation.get("broken")),
+                check_name=NOT_ON_BROKEN_DATA,
+                description=str(decision.situation.get("broken") or "the newest window's data is not broken"),
+            )
+        ],
+    )
+
+
+def _asked(config: Asking, run_id: str) -> Any:
+    from churn_assets.promotion.retraining import Asked
+
+    if not config.trigger:
+        return None
+    if config.trigger not in ("schedule", "hand"):
+        raise SettingsError(f"trigger is '{config.trigger}', expected 'schedule', 'hand' or none; correct the config")
+    trigger = cast(Literal["schedule", "hand"], config.trigger)
+    return Asked(trigger, config.occasion or run_id[:8], config.by, config.why)
+
+
+NO_WORSE = "the_challenger_is_no_worse"
+
+
+@dg.asset(
+    group_name=MONITORING,
+    owners=OWNERS,
+    kinds={"python"},
+    code_version="1",
+    deps=["registered_model", LABELLED],
+    check_specs=[
+        dg.AssetCheckSpec(
+            NO_WORSE,
+            asset="promotion",
+            description="Every check of the gate holds for every challenger that was waiting; docs/release.md.",
+        )
+    ],
+)
+def promotion(context: dg.AssetExecutionContext, project: Project) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
+    """Challengers against the champion on the same rows; one that passes becomes champion, or waits for a person."""
+    from churn_assets.alerting.rules import Findings, alerts_of
+    from churn_assets.defs.alerts import tell
+    from churn_assets.mlflow_registry.tags import follow
+    from churn_assets.promotion.pointer import read_champion
+    from churn_assets.promotion.promote import promote_waiting
+
+    settings = project.settings
+    labelled, left_out = sound_labels(settings, project.contract.fingerprint)
+    outcomes = promote_waiting(settings, project.contract, labelled)
+    champion = read_champion(settings.home)
+    missing = follow(settings, champion)
+    told = {
+        "champion": champion.version if champion else "none",
+        "words": "; ".join(outcome.words for outcome in outcomes) or "no challenger waits for the gate",
+        **({"mlflow": missing} if missing else {}),
+        **({"labelled_predictions_of_broken_data": f"{left_out:,}, left out"} if left_out else {}),
+    }
+    news = Findings()
+    for outcome in outcomes:
+        news = news.also(alerts_of(promotion=outcome.to_json()))
+    told |= tell(context, settings, news)
+    against = [outcome.words for outcome in outcomes if outcome.status in ("refused", "undecided")]
+    yield dg.MaterializeResult(
+        value={**told, "outcomes": [outcome.to_json() for outcome in outcomes]},
+        metadata={**told, **(shown(outcomes[0]) if outcomes else {})},
+        check_results=[
+            dg.AssetCheckResult(
+                passed=not against,
+                check_name=NO_WORSE,
+                severity=dg.AssetCheckSeverity.WARN,  # a challenger that is refused is no failure of the run
+                description="; ".join(against) or told["words"],
+            )
+        ],
+    )
+
+
+def shown(outcome: "Outcome") -> dict[str, Any]:
+    """The newest challenger's verdict as metadata: the table, and both pictures if the two were compared."""
+    told: dict[str, Any] = {"challenger": outcome.version, "status": outcome.status.replace("_", " ")}
+    if outcome.missing:
+        told["mlflow_of_the_challenger"] = outcome.missing
+    verdict = outcome.verdict
+    if verdict is None:
+        return told
+    told["verdict"] = metadata.table(_row(check) for check in verdict.to_json()["checks"])
+    for name, png in pictures(verdict).items():
+        told[name] = metadata.image(png, name.replace("_", " "))
+    return told
+
+
+def pictures(verdict: "Verdict") -> dict[str, bytes]:
+    """PNGs by name: bootstrapped differences, and both precision-recall curves on the frozen holdout."""
+    from churn_assets.defs.pictures import recall_precision
+
+    if not verdict.draws or verdict.evidence is None:
+        return {}
+    rows = verdict.evidence
+    curves = {
+        f"champion {verdict.champion}": recall_precision(rows.churned, rows.champion),
+        f"challenger {verdict.challenger}": recall_precision(rows.churned, rows.challenger),
+    }
+    return {
+        "pr_auc_differences": plots.differences(verdict.draws, "PR-AUC of the challenger minus the champion's"),
+        "precision_and_recall": plots.precision_recall(curves, float(rows.churned.mean()), "the frozen holdout"),
+    }
+
+
+def _row(check: Mapping[str, Any]) -> dict[str, Any]:
+    return {**check, "words": check["words"].replace("|", "/")}
+
+
+def freeze_test_rows(project: Project, chosen: dict[str, Any]) -> None:
+    """Freeze the table's rows that `chosen` (the value of chosen_model) was tested on, unless some are frozen.
+
+    Raises AssetStale if the tables have been made again since the model was chosen, HoldoutCorrupt.
+    """
+    from churn_assets.data.hashing import data_hash
+    from churn_assets.promotion.holdout import freeze, holdout_for
+    from churn_assets.training.split import test_rows
+
+    settings, contract, generated = project.settings, project.contract, bool(chosen["generated"])
+    if holdout_for(settings.holdout_dir, contract, generated) is not None:
+        return
+    tables = {name: read(settings.assets_dir, name, pa.Table) for name in ("validated_customers", "splits")}
+    for name, key in (("validated_customers", "customers_sha256"), ("splits", "splits_sha256")):
+        if chosen.get(key) != data_hash(tables[name]):
+            raise AssetStale(f"chosen_model was made of other {name} than there are now; make it again: churn run")
+    rows = test_rows(tables["validated_customers"], tables["splits"])
+    freeze(settings.holdout_dir, contract, rows, generated, chosen["version"], datetime.now(UTC))
+
+
+def holdout_in_words(project: Project) -> str:
+    """Which customers are frozen under this contract."""
+    from churn_assets.promotion.holdout import read_holdout
+
+    found = read_holdout(project.settings.holdout_dir, project.contract)
+    if found is None:
+        return "none: this champion is older than the holdout; until a first champion freezes one, the gate has none"
+    kind = "generated customers" if found.generated else "customers"
+    return f"{found.rows.num_rows:,} {kind}, frozen {found.frozen_at.date()} with {found.version}, never trained on"

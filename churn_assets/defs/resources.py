@@ -1,0 +1,131 @@
+"""What assets are given: the settings and the contract of this home, and the MLflow run of a training."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from churn_assets.contract.load import load_contract
+from churn_assets.contract.model import Contract
+from churn_assets.errors import TrackingUnavailable
+from churn_assets.settings import QUIET_ENVIRONMENT, Settings
+
+if TYPE_CHECKING:
+    from churn_assets.mlflow_registry.tracking import Status, Tracking
+
+
+class Project(dg.ConfigurableResource[object]):
+    """Paths and switches of one home, as Dagster shows them; `settings` and `contract` as code wants them."""
+
+    root: str
+    home: str
+    contract_path: str
+    source: str | None = None
+    telemetry: bool = False
+    mlflow_uri: str
+    log_archive_hours: int = Settings.log_archive_hours
+    log_retention_days: int = Settings.log_retention_days
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Project":
+        """The resource for these settings."""
+        return cls(
+            root=str(settings.root),
+            home=str(settings.home),
+            contract_path=str(settings.contract_path),
+            source=settings.source,
+            telemetry=settings.telemetry,
+            mlflow_uri=settings.mlflow_uri,
+            log_archive_hours=settings.log_archive_hours,
+            log_retention_days=settings.log_retention_days,
+        )
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings this resource was made from."""
+        return Settings(
+            root=Path(self.root),
+            home=Path(self.home),
+            contract_path=Path(self.contract_path),
+            source=self.source,
+            telemetry=self.telemetry,
+            mlflow_uri=self.mlflow_uri,
+            log_archive_hours=self.log_archive_hours,
+            log_retention_days=self.log_retention_days,
+        )
+
+    @cached_property
+    def contract(self) -> Contract:
+        """The contract, read from its file as it is now."""
+        return load_contract(Path(self.contract_path))
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Keep libraries from phoning home, before any of them is imported by an asset body."""
+        if not self.telemetry:
+            for name, value in QUIET_ENVIRONMENT.items():
+                os.environ.setdefault(name, value)
+
+
+class MlflowRun(dg.ConfigurableResource[Any]):
+    """The MLflow run of this Dagster run; field names are those dagster-mlflow reads."""
+
+    mlflow_tracking_uri: str
+    experiment_name: str
+    artifacts: str
+    extra_tags: dict[str, str] = {}  # noqa: RUF012  # Dagster reads it as a field, not as a class variable
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["Tracking"]:
+        """Open the run, hand it out, close it by the outcome; without MLflow hand out one that says so."""
+        from churn_assets.mlflow_registry.tracking import Tracking, forget_active_runs
+
+        try:
+            tracking = self._open(context)
+        except TrackingUnavailable as error:
+            if context.log is not None:
+                context.log.warning(f"{error}; the training goes on without it")
+            yield Tracking.absent(self.mlflow_tracking_uri, str(error))
+            return
+        status: Status = "KILLED"
+        try:
+            yield tracking
+            status = "FAILED" if _has_failed(context) else "FINISHED"
+        finally:
+            tracking.close(status)
+            forget_active_runs(status)
+
+    def _open(self, context: dg.InitResourceContext) -> "Tracking":
+        from churn_assets.mlflow_registry.connect import hushed, unavailable
+        from churn_assets.mlflow_registry.tracking import (
+            Tracking,
+            forget_active_runs,
+            keep_status_at_exit,
+            prepare_experiment,
+        )
+
+        prepare_experiment(self.mlflow_tracking_uri, self.experiment_name, Path(self.artifacts))
+        forget_active_runs("KILLED")  # of a training in this process that never came to its end
+        try:
+            with hushed():  # dagster-mlflow calls itself beta, at its import and at each use
+                from dagster_mlflow.resources import MlFlow
+
+                mlflow_run = MlFlow(context)
+        except Exception as error:  # whatever a server or a store may answer
+            raise unavailable(self.mlflow_tracking_uri, error) from error
+        keep_status_at_exit()
+        tracking = Tracking(self.mlflow_tracking_uri, mlflow_run.active_run().info.run_id)
+        if context.run is not None:  # dagster-mlflow calls every run after the job, which is mostly __ASSET_JOB
+            tracking.tags({"mlflow.runName": f"{self.experiment_name} {context.run.run_id[:8]}"})
+        return tracking
+
+
+def _has_failed(context: dg.InitResourceContext) -> bool:
+    """Whether a step of this Dagster run has failed so far, in this process or another one."""
+    if context.instance is None or context.run is None:
+        return False
+    failed = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
+    return bool(context.instance.all_logs(context.run.run_id, of_type=failed))

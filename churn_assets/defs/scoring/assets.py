@@ -1,0 +1,133 @@
+"""Whom to call: every active customer through the one Scorer, ranked by expected value."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from churn_assets.defs import metadata, plots
+from churn_assets.defs.column_schema import lineage
+from churn_assets.defs.io_manager import write_table
+from churn_assets.defs.policy import OWNERS
+from churn_assets.defs.resources import Project
+
+if TYPE_CHECKING:
+    from churn_assets.scoring.call_list import Segment
+    from churn_assets.scoring.scorer import Scorer
+
+
+class RiskListConfig(dg.Config):
+    """`reasons_for`: how many of the first on the list are told why, besides everyone to contact."""
+
+    reasons_for: int = 1000
+
+
+@dg.asset(
+    group_name="scoring",
+    owners=OWNERS,
+    kinds={"arrow", "csv"},
+    code_version="2",
+    deps=["registered_model"],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "every_active_customer_is_on_the_list_once",
+            asset="risk_list",
+            blocking=True,
+            description="As many rows as active customers, and no id twice.",
+        ),
+        dg.AssetCheckSpec(
+            "contacts_stay_within_capacity",
+            asset="risk_list",
+            blocking=True,
+            description="No more contacts than the contract's capacity, none below zero expected value.",
+        ),
+    ],
+)
+def risk_list(
+    project: Project, validated_customers: pa.Table, config: RiskListConfig
+) -> Iterator[dg.MaterializeResult[pa.Table]]:
+    """Active customers, those whom contacting is expected to bring most first, and why; as CSV too."""
+    from churn_assets.data.row_marks import table_rows
+    from churn_assets.promotion.pointer import require_champion
+    from churn_assets.scoring.bundle import load_bundle
+    from churn_assets.scoring.call_list import by_segment, call_list, segment_table
+    from churn_assets.scoring.scorer import BAND_NAMES
+
+    contract, settings = project.contract, project.settings
+    champion = require_champion(settings.home)
+    scorer = load_bundle(champion.path(settings.home), expect_fingerprint=contract.fingerprint)
+    active = active_customers(table_rows(validated_customers))
+    as_of = validated_customers.schema.metadata[b"churn_as_of"].decode()
+    probability = scorer.score_table(active, as_of).probability
+    table = call_list(scorer, active[contract.key.name], probability, as_of)
+    table, told = give_reasons(scorer, active, table, config.reasons_for)
+    table = table.replace_schema_metadata(validated_customers.schema.metadata)
+    segments = by_segment(contract, active, probability, scorer.band(probability))
+    write_table(segment_table(segments), settings.reports_dir / "segments.csv")
+    page = write_table(table, settings.reports_dir / "risk_list.csv")
+    distinct = pc.count_distinct(table["customer_id"], mode="all").as_py()
+    contacted = table.filter(table["contact"])
+    bands = {band: pc.sum(pc.equal(table["risk_band"], band)).as_py() or 0 for band in BAND_NAMES}
+    allowed = contract.value.capacity if contract.value.capacity is not None else table.num_rows
+    yield dg.MaterializeResult(
+        value=table,
+        metadata={
+            **metadata.table_facts(contract.fingerprint, table),
+            "dagster/column_lineage": lineage(contract, "risk_list"),
+            "csv": dg.MetadataValue.path(str(page)),
+            "model_version": champion.version,
+            "contacts": contacted.num_rows,
+            "expected_value_of_contacts": pc.sum(contacted["expected_value"]).as_py() or 0.0,
+            "reasons": told,
+            "expected_loss_by_segment": metadata.table(dataclasses.asdict(segment) for segment in segments),
+            "loss_by_segment": metadata.image(segment_plot(segments), "expected loss by segment"),
+            "first_ten": metadata.table(table.slice(0, 10).to_pylist()),
+            "risk_bands": metadata.image(
+                plots.columns(bands, "active customers by risk band"), "customers by risk band"
+            ),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                passed=table.num_rows == active.num_rows == distinct,
+                check_name="every_active_customer_is_on_the_list_once",
+                metadata={"active": active.num_rows, "listed": table.num_rows, "distinct_ids": distinct},
+            ),
+            dg.AssetCheckResult(
+                passed=contacted.num_rows <= allowed and not pc.any(pc.less(contacted["expected_value"], 0.0)).as_py(),
+                check_name="contacts_stay_within_capacity",
+                metadata={"contacts": contacted.num_rows, "capacity": allowed},
+            ),
+        ],
+    )
+
+
+def give_reasons(scorer: "Scorer", active: pa.Table, listed: pa.Table, at_least: int) -> tuple[pa.Table, str]:
+    """The list with reasons for all contacts and the first `at_least`, and how they were found."""
+    from churn_assets.scoring.call_list import with_reasons
+    from churn_assets.scoring.explain.reasons import Explainer
+
+    if not scorer.background:
+        return with_reasons(listed, []), "none: the champion's bundle was made before reasons; train and promote again"
+    first = listed.slice(0, max(at_least, pc.sum(listed["contact"]).as_py() or 0))
+    rows = pc.index_in(first["customer_id"], value_set=active[scorer.contract.key.name].cast(pa.string()))
+    explainer = Explainer(scorer)
+    as_of = first["as_of"][0].as_py() if first.num_rows else 0.0  # one snapshot for the whole list
+    table = with_reasons(listed, explainer.explain_table(active.take(rows), as_of))
+    how = "exact Shapley values" if explainer.exact else "Shapley values, estimated where a network takes part"
+    return table, f"{first.num_rows} customers, {how}"
+
+
+def segment_plot(segments: Sequence["Segment"]) -> bytes:
+    """Bars of the expected loss of every segment, risk bands aside: those only repeat the ranking."""
+    from churn_assets.scoring.call_list import RISK_BAND
+
+    loss = {f"{s.column}: {s.segment}": round(s.expected_loss) for s in segments if s.column != RISK_BAND}
+    return plots.counts(loss, "expected loss by segment", "value of the customers expected to be lost")
+
+
+def active_customers(customers: pa.Table) -> pa.Table:
+    """Customers who have not churned yet: there is no keeping the others."""
+    return customers.filter(pc.equal(customers["churned"], 0))

@@ -1,0 +1,1 @@
+"""Candidates, the chosen model and its evaluation."""

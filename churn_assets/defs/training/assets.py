@@ -1,0 +1,451 @@
+"""Splits, features, the three candidates and the chosen model."""
+
+import dataclasses
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from churn_assets.contract.model import Contract
+from churn_assets.data.hashing import data_hash
+from churn_assets.defs import metadata, plots
+from churn_assets.defs.column_schema import lineage
+from churn_assets.defs.pictures import choice_plots, profit_plots
+from churn_assets.defs.policy import OWNERS, TRAINING_POOL
+from churn_assets.defs.resources import Project
+from churn_assets.mlflow_registry.tracking import Tracking, git_commit
+from churn_assets.settings import Settings
+from churn_assets.training.candidate import Candidate
+
+if TYPE_CHECKING:
+    from churn_assets.training.select import Choice
+
+GROUP = "training"
+
+
+class SplitConfig(dg.Config):
+    """42 is the seed of the published projects, so that figures compare."""
+
+    seed: int = 42
+
+
+class CandidateConfig(dg.Config):
+    """`params` overrides the recipe's own defaults by name, and tuned ones.
+
+    `trials`: go on with the recipe's study until it holds that many; 0 uses what an earlier study of the
+    same contract and data has found, and tunes no further. `tuned = false` leaves studies aside.
+    """
+
+    seed: int = 42
+    trials: int = 0
+    tuned: bool = True
+    params: dict[str, Any] = {}  # noqa: RUF012  # Dagster reads it as a field, not as a class variable
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"sklearn", "parquet"},
+    code_version="1",
+    check_specs=[
+        dg.AssetCheckSpec(
+            "no_customer_is_on_two_sides",
+            asset="splits",
+            blocking=True,
+            description="Each customer is in one part of a split, and every row is in some part.",
+        )
+    ],
+)
+def splits(
+    project: Project, validated_customers: pa.Table, config: SplitConfig
+) -> Iterator[dg.MaterializeResult[pa.Table]]:
+    """Train, validation and test at random (70/15/15, stratified) and by time; frozen customers are for the test."""
+    from churn_assets.data.readers.resolve import is_generated
+    from churn_assets.promotion.holdout import holdout_for
+    from churn_assets.training.split import split_table, straddlers
+
+    contract, said = project.contract, (validated_customers.schema.metadata or {}).get(b"churn_source", b"").decode()
+    spared = holdout_for(project.settings.holdout_dir, contract, is_generated(said))
+    frozen = spared.customers(contract) if spared else frozenset()
+    table = split_table(contract, validated_customers, config.seed, frozen)
+    straddling = {name: len(customers) for name, customers in straddlers(table).items()}
+    yield dg.MaterializeResult(
+        value=table,
+        metadata={
+            **metadata.table_facts(project.contract.fingerprint, table),
+            "dagster/column_lineage": lineage(project.contract, "splits"),
+            "parts": metadata.table(split_parts(table, validated_customers)),
+            "seed": config.seed,
+            "frozen_customers": len(frozen),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                passed=not any(straddling.values()),
+                metadata={f"customers_on_two_sides_{name}": count for name, count in straddling.items()},
+            )
+        ],
+    )
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"numpy", "parquet"},
+    code_version="1",
+    check_specs=[
+        dg.AssetCheckSpec(
+            "every_feature_is_finite_or_missing",
+            asset="customer_features",
+            blocking=True,
+            description="No feature is infinite: a division by zero must come out as missing.",
+        ),
+        dg.AssetCheckSpec(
+            "every_feature_varies",
+            asset="customer_features",
+            description="No feature has one value only, which would teach a model nothing.",
+        ),
+    ],
+)
+def customer_features(
+    project: Project, validated_customers: pa.Table, splits: pa.Table
+) -> Iterator[dg.MaterializeResult[pa.Table]]:
+    """The contract's features of every validated customer; what is learnt for them comes from training rows."""
+    from churn_assets.training.feature_table import feature_table
+
+    contract = project.contract
+    table = feature_table(contract, validated_customers, splits)
+    infinite, constant = infinite_columns(table), constant_columns(table)
+    yield dg.MaterializeResult(
+        value=table,
+        metadata={
+            **metadata.table_facts(contract.fingerprint, table),
+            "dagster/column_lineage": lineage(contract, "customer_features"),
+            "expressions": metadata.table(
+                {"feature": f.name, "expression": f.expression, "meaning": f.doc} for f in contract.features
+            ),
+            "missing_values": metadata.image(
+                plots.missing_values(metadata.missing_share(table), None), "missing values by feature"
+            ),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="every_feature_is_finite_or_missing", passed=not infinite, metadata={"infinite": infinite}
+            ),
+            dg.AssetCheckResult(
+                check_name="every_feature_varies",
+                passed=not constant,
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata={"constant": constant},
+            ),
+        ],
+    )
+
+
+def _candidate(recipe: str, library: str, description: str) -> dg.AssetsDefinition:
+    """The asset `<recipe>_candidate`: all three are made, logged and checked alike."""
+    name = f"{recipe}_candidate"
+
+    @dg.asset(
+        name=name,
+        description=description,
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={library, "mlflow"},
+        code_version="1",
+        pool=TRAINING_POOL,
+        check_specs=[
+            dg.AssetCheckSpec(
+                "the_candidate_beats_the_base_rate",
+                asset=name,
+                description="Validation PR-AUC is above the share of churners: above what a random list reaches.",
+            )
+        ],
+    )
+    def candidate(
+        project: Project,
+        tracking: dg.ResourceParam[Tracking],
+        customer_features: pa.Table,
+        splits: pa.Table,
+        config: CandidateConfig,
+    ) -> Iterator[dg.MaterializeResult[Candidate]]:
+        yield _train(recipe, project, tracking, customer_features, splits, config)
+
+    return candidate
+
+
+logistic_candidate = _candidate(
+    "logistic", "sklearn", "Logistic regression on piecewise-linear features: the one a person can read."
+)
+boosted_candidate = _candidate(
+    "boosted", "xgboost", "Gradient-boosted trees, regularised, stopped early on validation rows."
+)
+network_candidate = _candidate(
+    "network", "pytorch", "A small neural network with piecewise-linear embeddings of the numbers."
+)
+
+
+def _train(
+    name: str, project: Project, tracking: Tracking, features: pa.Table, splits: pa.Table, config: CandidateConfig
+) -> dg.MaterializeResult[Candidate]:
+    from churn_assets.training.candidate import train_candidate
+
+    params, tuning = _parameters(name, project, features, splits, config)
+    candidate = train_candidate(name, project.contract, features, splits, params, config.seed)
+    tracking.params(candidate.params, name)
+    for split, metrics in candidate.metrics.items():
+        tracking.metrics(metrics, f"{name}.{split}.validation")
+    base_rate = churn_rate(features)
+    reached = candidate.metrics["random"]["pr_auc"]
+    return dg.MaterializeResult(
+        value=candidate,
+        metadata={
+            "validation": metadata.table({"split": split, **m} for split, m in candidate.metrics.items()),
+            "parameters": dg.MetadataValue.json(candidate.params),
+            "tuning": tuning,
+            "cpu_s": candidate.cpu_s,
+            **metadata.tracking_run(tracking),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                passed=reached > base_rate, metadata={"validation_pr_auc": reached, "base_rate": base_rate}
+            )
+        ],
+    )
+
+
+def _parameters(
+    name: str, project: Project, features: pa.Table, splits: pa.Table, config: CandidateConfig
+) -> tuple[dict[str, Any], str]:
+    """Parameters other than the recipe's defaults, and where they come from in words."""
+    from churn_assets.training.feature_table import feedback_size
+    from churn_assets.training.tune import best_so_far, study_name, tune
+
+    folder, contract = project.settings.studies_dir, project.contract
+    if config.trials > 0:
+        log = dg.AssetExecutionContext.get().log
+        found = tune(name, contract, features, splits, config.trials, folder, config.seed, log.info)
+        log.info(found.words())
+        return {**found.params, **config.params}, found.words()
+    look = config.tuned and folder.is_dir()
+    known = best_so_far(folder, study_name(name, contract, features, splits)) if look else None
+    if known is not None:
+        return {**known.params, **config.params}, known.words()
+    champions = champion_parameters(project, name) if feedback_size(features) else {}
+    if champions:
+        return {**champions, **config.params}, "none of these data: as in the champion's training"
+    return config.params, "no study of this contract and data: defaults" if look else "none: defaults"
+
+
+ECE_LIMIT = 0.03  # equal-mass bins; above it the probabilities are no basis for money
+HEADLINES = (
+    *("test_pr_auc", "test_pr_auc_low", "test_pr_auc_high", "test_roc_auc", "test_ece", "test_log_loss", "test_f1"),
+    *("oot_pr_auc", "oot_pr_auc_low", "oot_pr_auc_high", "oot_roc_auc", "oot_churn_rate", "validation_pr_auc"),
+)
+
+
+@dg.asset(
+    group_name="training",
+    owners=OWNERS,
+    kinds={"numpy", "mlflow"},
+    code_version="1",
+    check_specs=[
+        dg.AssetCheckSpec(
+            "the_bundle_reproduces_its_scores",
+            asset="chosen_model",
+            blocking=True,
+            description="Loaded from its files, the bundle gives the scores of training time to 1e-6.",
+        ),
+        dg.AssetCheckSpec(
+            "the_probabilities_are_calibrated",
+            asset="chosen_model",
+            description=f"Expected calibration error on test rows is at most {ECE_LIMIT}.",
+        ),
+    ],
+)
+def chosen_model(
+    context: dg.AssetExecutionContext,
+    project: Project,
+    tracking: dg.ResourceParam[Tracking],
+    validated_customers: pa.Table,
+    customer_features: pa.Table,
+    splits: pa.Table,
+    logistic_candidate: Candidate,
+    boosted_candidate: Candidate,
+    network_candidate: Candidate,
+) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
+    """The best candidate or a blend, calibrated, with thresholds: a bundle that scores without training's libraries."""
+    from churn_assets.data.hashing import data_hash
+    from churn_assets.scoring.bundle import load_bundle, read_card
+    from churn_assets.training.export import write_choice
+    from churn_assets.training.feature_table import CUSTOMERS_KEY, check_origin
+    from churn_assets.training.select import choose_model
+
+    contract, settings = project.contract, project.settings
+    candidates = [logistic_candidate, boosted_candidate, network_candidate]
+    check_origin(customer_features, CUSTOMERS_KEY, validated_customers, "validated_customers")
+    choice = choose_model(contract, candidates, customer_features, splits)
+    origin = provenance(settings, validated_customers, context.run.run_id, tracking.run_id)
+    bundle = write_choice(contract, choice, candidates, validated_customers, settings.bundles_dir, origin)
+    load_bundle(bundle, expect_fingerprint=contract.fingerprint)  # raises unless its golden rows come out again
+    context.log.info(choice.reason)
+    profit = read_card(bundle)["profit"]
+    pictures = {**choice_plots(choice, candidates, customer_features, splits), **profit_plots(profit)}
+    _log_choice(tracking, choice, origin, contract, bundle, pictures)
+    ece = choice.metrics["test_ece"]
+    yield dg.MaterializeResult(
+        value={
+            "version": bundle.name,
+            "fingerprint": contract.fingerprint,
+            "bundle": bundle.relative_to(settings.home).as_posix(),
+            "name": choice.name,
+            "reason": choice.reason,
+            "metrics": choice.metrics,
+            "comparison": choice.comparison,
+            "thresholds": choice.thresholds,
+            "source": origin["source"],
+            "generated": origin["generated"],
+            "customers_sha256": origin["data_sha256"],
+            "splits_sha256": data_hash(splits),
+        },
+        metadata={
+            **_choice_metadata(choice, origin, bundle, contract, tracking, pictures),
+            "profit_in_words": profit["words"],
+            "profit_by_list_size": metadata.table(profit["list_sizes"]),
+            "profit_by_assumption": metadata.table(profit["tornado"]),
+        },
+        check_results=[
+            dg.AssetCheckResult(passed=True, check_name="the_bundle_reproduces_its_scores"),
+            dg.AssetCheckResult(
+                passed=ece <= ECE_LIMIT,
+                check_name="the_probabilities_are_calibrated",
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata={"test_ece": ece, "limit": ECE_LIMIT},
+            ),
+        ],
+    )
+
+
+def _choice_metadata(
+    choice: "Choice",
+    origin: Mapping[str, Any],
+    bundle: Path,
+    contract: Contract,
+    tracking: Tracking,
+    pictures: Mapping[str, bytes],
+) -> dict[str, Any]:
+    return {
+        "chosen": choice.name,
+        "reason": choice.reason,
+        "version": bundle.name,
+        "bundle": dg.MetadataValue.path(str(bundle)),
+        "contract_fingerprint": contract.fingerprint,
+        "comparison": metadata.table(choice.comparison),
+        "calibration_kept": f"{choice.calibration.calibration.kind}: {choice.calibration.reason}",
+        "thresholds": metadata.table({"purpose": name, "probability": p} for name, p in choice.thresholds.items()),
+        **{key: str(origin[key]) for key in ("source", "as_of", "git_commit", "data_sha256")},
+        **metadata.numbers({name: choice.metrics[name] for name in HEADLINES if name in choice.metrics}),
+        **metadata.tracking_run(tracking),
+        **{name: metadata.image(png, name.replace("_", " ")) for name, png in pictures.items()},
+    }
+
+
+def _log_choice(
+    tracking: Tracking,
+    choice: "Choice",
+    origin: Mapping[str, Any],
+    contract: Contract,
+    bundle: Path,
+    pictures: Mapping[str, bytes],
+) -> None:
+    tracking.metrics(choice.metrics)
+    tracking.params({"model": choice.name, "seed": choice.seed, "decide_by": contract.value.decide_by}, "chosen")
+    tracking.params(choice.thresholds, "threshold")
+    said = {key: origin[key] for key in ("source", "as_of", "git_commit", "data_sha256", "generated")}
+    tracking.tags({**said, "contract": contract.name, "fingerprint": contract.fingerprint, "bundle": bundle.name})
+    for name, png in pictures.items():
+        tracking.picture(name, png)
+    tracking.document("contract.toml", contract.text)
+    tracking.document("card.json", (bundle / "card.json").read_text(encoding="utf-8"))
+
+
+def champion_parameters(project: Project, candidate: str) -> dict[str, Any]:
+    """The parameters that a candidate of the champion's training had; empty without one under this contract."""
+    from churn_assets.promotion.pointer import read_champion
+    from churn_assets.scoring.bundle import read_card
+    from churn_assets.training.candidate import recipe_of
+
+    champion = read_champion(project.settings.home)
+    if champion is None or champion.fingerprint != project.contract.fingerprint:
+        return {}
+    bundle: Path = champion.path(project.settings.home)
+    if not bundle.is_dir():
+        return {}
+    params: dict[str, Any] = read_card(bundle)["candidates"].get(candidate, {}).get("params", {})
+    known = {field.name for field in dataclasses.fields(recipe_of(candidate, {})[1])}
+    return {name: value for name, value in params.items() if name in known}  # an older recipe may have had others
+
+
+def churn_rate(features: pa.Table) -> float:
+    """Share of churned customers."""
+    return float(pc.mean(features["churned"]).as_py())
+
+
+def split_parts(splits: pa.Table, customers: pa.Table) -> list[dict[str, Any]]:
+    """Rows and churned share of each part of each split."""
+    rows = []
+    for name in ("random", "out_of_time"):
+        for part in ("train", "validation", "test", "aside"):
+            label = customers["churned"].filter(pc.fill_null(pc.equal(splits[name], part), False))
+            if len(label):
+                rows.append({"split": name, "part": part, "rows": len(label), "churned_share": pc.mean(label).as_py()})
+    return rows
+
+
+def infinite_columns(features: pa.Table) -> list[str]:
+    """Names of columns that hold an infinite number."""
+    numbers = [n for n in features.column_names if pa.types.is_floating(features.schema.field(n).type)]
+    return [n for n in numbers if pc.any(pc.is_inf(features[n])).as_py()]
+
+
+def constant_columns(features: pa.Table) -> list[str]:
+    """Names of features that have one value only, missing counted as one."""
+    told = [n for n in features.column_names if n not in ("customer_id", "churned")]
+    return [n for n in told if len(features[n].unique()) < 2]
+
+
+_LIBRARIES = ("churn-assets", "numpy", "pyarrow", "scikit-learn", "torch", "xgboost", "xgboost-cpu")
+
+
+def provenance(settings: Settings, customers: pa.Table, dagster_run: str, mlflow_run: str | None) -> dict[str, Any]:
+    """What the bundle keeps beside its version; none of it is part of the version."""
+    from churn_assets.data.readers.resolve import is_generated
+
+    said = {key.decode(): value.decode() for key, value in (customers.schema.metadata or {}).items()}
+    source = said.get("churn_source", "")
+    return {
+        "source": source,
+        "generated": is_generated(source),
+        "as_of": said.get("churn_as_of", ""),
+        "rows": customers.num_rows,
+        "data_sha256": data_hash(customers),
+        "git_commit": git_commit(settings.root),
+        "dagster_run_id": dagster_run,
+        "mlflow_run_id": mlflow_run,
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": sys.version.split()[0],
+        "libraries": {name: version for name in _LIBRARIES if (version := _version(name))},
+    }
+
+
+def _version(library: str) -> str | None:
+    try:
+        return installed_version(library)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,165 @@
+"""The log's assets, and the sensor that asks for an ingest: tick by tick."""
+
+from __future__ import annotations
+
+import sys
+
+import dagster as dg
+import pytest
+from dagster._core.code_pointer import ModuleCodePointer
+from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
+from dagster._core.remote_origin import InProcessCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+
+from churn_assets.definitions import build
+from churn_assets.defs.jobs import ingest_log
+from churn_assets.defs.prediction_log.sensors import ingest_sensor, under_way_or_failed
+from churn_assets.defs.run import run_graph
+from churn_assets.prediction_log.warehouse.ingest import ingest
+from churn_assets_tests.defs.home import checks, metadata, run, settings
+from churn_assets_tests.prediction_log.home import STORE, feedback, prediction, write
+
+LOG = ["prediction_log", "feedback_log"]
+
+
+def test_a_home_without_predictions_says_so_and_makes_nothing(tmp_path):
+    of = settings(tmp_path / "home")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run(of, instance, LOG)
+    assert result.success
+    assert metadata(result, "prediction_log")["log"].startswith("nothing has been predicted yet")
+    assert metadata(result, "feedback_log")["log"].startswith("no feedback yet")
+    assert all(checks(result).values())
+    assert not of.warehouse_dir.exists()
+
+
+def test_the_assets_tell_what_was_taken_and_check_it(tmp_path):
+    of = settings(tmp_path / "home")
+    write(of, "a", prediction("a-1"), feedback("f-1"), feedback("f-2", prediction_id="nobody"), b"broken\n")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run(of, instance, LOG)
+    told = metadata(result, "prediction_log")
+    assert (told["rows"], told["quarantined"], told["dagster/row_count"]) == (3, 1, 1)
+    assert "0000000000000000" in told["by_model_version"]
+    assert metadata(result, "feedback_log")["of_unknown_predictions_or_customers"] == 1
+    assert checks(result) == {
+        "every_segment_is_ingested_once": True,
+        "few_rows_are_in_quarantine": False,
+        "feedback_belongs_to_predictions": False,
+    }
+
+
+def test_a_segment_that_is_not_whole_in_the_warehouse_fails_its_check(tmp_path):
+    import duckdb
+
+    of = settings(tmp_path / "home")
+    write(of, "a", prediction("a-1"), prediction("a-2"))
+    ingest(of, STORE)
+    with duckdb.connect(str(of.warehouse_dir / "log.duckdb")) as connection:
+        connection.execute("DELETE FROM predictions WHERE prediction_id = 'a-1'")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run(of, instance, ["prediction_log"])
+    assert checks(result)["every_segment_is_ingested_once"] is False
+
+
+def test_running_the_graph_leaves_monitoring_out_and_naming_it_does_not(tmp_path, monkeypatch):
+    asked = []
+    job = type("Job", (), {"execute_in_process": lambda self, **how: asked.append(how["asset_selection"])})
+    monkeypatch.setattr(dg.Definitions, "resolve_implicit_global_asset_job_def", lambda self: job())
+    monkeypatch.setattr("churn_assets.defs.run._outcome", lambda result: result)
+    with dg.DagsterInstance.ephemeral() as instance:
+        monkeypatch.setattr(dg.DagsterInstance, "get", lambda: instance)
+        defs = build(settings(tmp_path))
+        run_graph(defs, lambda *_: None)
+        run_graph(defs, lambda *_: None, LOG)
+    everything = {key.to_user_string() for key in asked[0]}
+    assert not everything & set(LOG)
+    assert {"raw_customers", "churn_bento", "risk_list"} <= everything
+    assert [key.to_user_string() for key in asked[1]] == LOG
+
+
+# -- the sensor, tick by tick ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def of(tmp_path):
+    return settings(tmp_path / "home")
+
+
+def tick(of, instance):
+    sensor = ingest_sensor(of)
+    with dg.build_sensor_context(instance=instance) as context:
+        return sensor.evaluate_tick(context)
+
+
+def test_nothing_new_is_skipped_in_words(of):
+    with dg.DagsterInstance.ephemeral() as instance:
+        told = tick(of, instance)
+        assert "no new segments" in told.skip_message
+        write(of, "open", prediction("a"), suffix=".open")
+        assert tick(of, instance).run_requests == []
+
+
+def test_segments_are_asked_for_until_they_are_taken(of):
+    write(of, "a", prediction("a"))
+    with dg.DagsterInstance.ephemeral() as instance:
+        (request,) = tick(of, instance).run_requests
+        assert request.tags["churn/segments"] == "1"
+        assert request.run_key is None  # a key would never be asked for again, also when its run had failed
+        assert len(tick(of, instance).run_requests) == 1  # the request was lost: no run came of it
+        ingest(of, STORE)
+        assert tick(of, instance).run_requests == []
+        write(of, "b", prediction("b"))
+        assert len(tick(of, instance).run_requests) == 1
+
+
+@dg.job(name=ingest_log.name)
+def stand_in():
+    pass
+
+
+CODE = JobPythonOrigin(
+    stand_in.name, RepositoryPythonOrigin(sys.executable, ModuleCodePointer("churn_assets.definitions", "defs"))
+)
+EVENTS = {
+    **{"NOT_STARTED": "", "QUEUED": "ENQUEUED", "STARTING": "STARTING"},
+    **{"STARTED": "START", "CANCELING": "CANCELING"},
+}
+
+
+@pytest.mark.parametrize("status", EVENTS)
+def test_nothing_is_asked_for_while_an_ingest_is_queued_or_under_way(of, status):
+    write(of, "a", prediction("a"))
+    with dg.DagsterInstance.ephemeral() as instance:
+        # Where the job came from: a run that is queued must say so.
+        code = InProcessCodeLocationOrigin(LoadableTargetOrigin(module_name="churn_assets.definitions"))
+        origin = RemoteJobOrigin(RemoteRepositoryOrigin(code, "__repository__"), stand_in.name)
+        run_ = instance.create_run_for_job(stand_in, remote_job_origin=origin, job_code_origin=CODE)
+        if status != "NOT_STARTED":
+            instance.report_dagster_event(dg.DagsterEvent(f"PIPELINE_{EVENTS[status]}", stand_in.name), run_.run_id)
+        assert instance.get_run_by_id(run_.run_id).status.value == status
+        assert "under way" in tick(of, instance).skip_message
+
+
+@pytest.mark.parametrize("status", ["FAILURE", "CANCELED"])
+def test_after_a_failure_the_segment_is_asked_for_again_each_time_later(of, status):
+    with dg.DagsterInstance.ephemeral() as instance:
+        waits = []
+        for _ in range(6):
+            instance.create_run_for_job(stand_in, status=dg.DagsterRunStatus[status])
+            records = instance.get_run_records(limit=1)
+            ended = records[0].update_timestamp.timestamp()
+            due = [s for s in range(0, 700, 20) if under_way_or_failed(instance, 30, ended + s) is None]
+            waits.append(min(due))
+        assert waits == sorted(waits)
+        assert waits[0] == pytest.approx(60, abs=20)
+        assert waits[-1] == pytest.approx(600, abs=20)
+        instance.create_run_for_job(stand_in, status=dg.DagsterRunStatus.SUCCESS)
+        assert under_way_or_failed(instance, 30, ended) is None
+
+
+def test_a_folder_that_cannot_be_listed_is_told(of):
+    of.home.mkdir()
+    of.predlog_dir.write_text("")
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert "cannot be listed" in tick(of, instance).skip_message

@@ -1,0 +1,204 @@
+"""The loop's sensors, tick by tick: each request gets its run once, and no dead run keeps it."""
+
+import subprocess
+import sys
+
+import dagster as dg
+import pytest
+
+from churn_assets.defs.promotion.sensors import CHALLENGER, REQUEST, RUN_KEY, release_sensors, tell_failure
+from churn_assets.promotion.champion import bundle_hash, history, move_champion
+from churn_assets.promotion.ledger.ledger import Ledger
+from churn_assets.promotion.records import Decision
+from churn_assets_tests.promotion.homes import champion, home_with
+
+KEY = "retrain-drift-7-v1-1"
+JOBS = {"retrain", "promote"}
+
+
+@dg.op(config_schema={"breaks": dg.Field(bool, default_value=False)})
+def work(context: dg.OpExecutionContext) -> None:
+    if context.op_config["breaks"]:
+        raise ValueError("on purpose")
+
+
+@dg.job
+def retrain() -> None:
+    work()
+
+
+@dg.job
+def promote() -> None:
+    work()
+
+
+class Home:
+    """A home, Dagster's instance of it, and its sensors by name."""
+
+    def __init__(self, settings, versions, instance):
+        self.settings, self.versions, self.instance = settings, versions, instance
+        self.ledger = Ledger(settings.ledger_path)
+        self.sensors = {sensor.name: sensor for sensor in release_sensors(settings, JOBS)}
+
+    def tick(self, name):
+        """(run keys asked for, or the reason for none)."""
+        with dg.build_sensor_context(instance=self.instance) as context:
+            found = self.sensors[name](context)
+        if isinstance(found, dg.SkipReason):
+            return found.skip_message
+        return [request.run_key for request in found.run_requests]
+
+    def run(self, job, tags, breaks=False):
+        config = {"ops": {"work": {"config": {"breaks": breaks}}}}
+        done = job.execute_in_process(instance=self.instance, tags=tags, run_config=config, raise_on_error=False)
+        return done.dagster_run
+
+    def ask(self):
+        self.ledger.record_decision(Decision("retrain", "drifted", "drift", "7", "v1"))
+
+    def challenge(self):
+        version = self.versions[1]
+        path = self.settings.bundles_dir / version
+        return self.ledger.add_challenger(version, f"bundles/{version}", bundle_hash(path), None, None)
+
+
+@pytest.fixture
+def home(tmp_path):
+    settings, versions = home_with(tmp_path, 2)
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Home(settings, versions, instance)
+
+
+def test_a_fresh_home_is_skipped_with_the_reason_and_left_as_it_is(home):
+    assert home.tick("retrain_on_decision") == "no request is open"
+    assert home.tick("promote_on_approval") == "no challenger waits for the gate"
+    assert not home.settings.ledger_path.exists()
+
+
+def test_an_open_request_waits_while_the_data_is_broken_and_is_run_once_it_is_whole(home):
+    home.ask()
+    home.ledger.record_decision(Decision("investigate_data", "mend it", situation={"broken": "window 8: all zero"}))
+    assert home.tick("retrain_on_decision") == f"{KEY} waits until the data is whole: window 8: all zero"
+    assert [request.status for request in home.ledger.requests()] == ["open"]
+    home.ledger.record_decision(Decision("wait", "one at a time", situation={"broken": ""}))
+    assert home.tick("retrain_on_decision") == [KEY]
+
+
+def test_an_open_request_is_asked_for_at_each_tick_with_one_key_until_a_run_takes_it(home):
+    home.ask()
+    assert home.tick("retrain_on_decision") == home.tick("retrain_on_decision") == [KEY]
+    home.ledger.start_request(KEY, "run1")
+    home.instance.add_run(dg.DagsterRun("retrain", "run1", tags={REQUEST: KEY}, status=dg.DagsterRunStatus.STARTED))
+    assert home.tick("retrain_on_decision") == "no request is open"
+    assert [r.status for r in home.ledger.requests()] == ["started"]
+
+
+def test_a_run_that_does_not_say_so_is_found_at_work(home):
+    home.ask()
+    home.instance.add_run(dg.DagsterRun("retrain", "run1", tags={REQUEST: KEY}, status=dg.DagsterRunStatus.STARTED))
+    assert home.tick("retrain_on_decision") == home.tick("retrain_on_decision") == "no request is open"
+    assert [(r.status, r.run_id) for r in home.ledger.requests()] == [("started", "run1")]
+
+
+def test_a_failed_run_is_told_once_whoever_sees_it_first(home):
+    home.ask()
+    run = home.run(retrain, {REQUEST: KEY}, breaks=True)
+    (event,) = (e for e in home.instance.all_logs(run.run_id) if e.dagster_event and e.dagster_event.is_run_failure)
+    context = dg.build_run_status_sensor_context(
+        "requests_of_failed_runs", event.dagster_event, home.instance, run
+    ).for_run_failure()
+    home.sensors["requests_of_failed_runs"](context)
+    assert home.tick("retrain_on_decision") == ["retrain-drift-7-v1-2"]
+    assert home.tick("retrain_on_decision") == ["retrain-drift-7-v1-2"]
+    assert [(r.status, r.run_id) for r in home.ledger.requests()] == [("failed", run.run_id), ("open", None)]
+
+
+@pytest.mark.parametrize("taken", [True, False], ids=["while it worked", "before it took the request"])
+def test_a_run_that_failed_and_told_nobody_is_found(home, taken):
+    home.ask()
+    run = home.run(retrain, {REQUEST: KEY}, breaks=True)
+    if taken:
+        home.ledger.start_request(KEY, run.run_id)
+    assert home.tick("retrain_on_decision") == ["retrain-drift-7-v1-2"]
+
+
+def test_a_run_that_dagster_does_not_know_any_more_is_found(home):
+    home.ask()
+    home.ledger.start_request(KEY, "gone")
+    assert home.tick("retrain_on_decision") == ["retrain-drift-7-v1-2"]
+    assert "does not know the run" in home.ledger.requests()[0].outcome
+
+
+@pytest.mark.parametrize(("status", "words"), [("CANCELED", "canceled by a person"), ("SUCCESS", "left no challenger")])
+def test_a_run_that_ended_without_a_word_ends_its_request(home, status, words):
+    home.ask()
+    home.ledger.start_request(KEY, "run1")
+    home.instance.add_run(dg.DagsterRun("retrain", "run1", tags={REQUEST: KEY}, status=dg.DagsterRunStatus[status]))
+    assert home.tick("retrain_on_decision") == "no request is open"
+    (request,) = home.ledger.requests()
+    assert request.status == "finished"
+    assert words in request.outcome
+
+
+def test_a_challenger_is_asked_for_while_no_run_is_at_it(home):
+    one = home.challenge()
+    assert home.tick("promote_on_approval") == [one.run_key]
+    tags = {CHALLENGER: one.version, RUN_KEY: one.run_key}
+    home.instance.add_run(dg.DagsterRun("promote", "run1", tags=tags, status=dg.DagsterRunStatus.STARTED))
+    home.ledger.record_verdict(one.version, True, {}, "automatic")  # by that run, which is about to move the champion
+    assert home.tick("promote_on_approval") == "no challenger waits for the gate"
+
+
+def test_an_approval_is_asked_for_under_a_new_key_and_a_wait_for_one_is_not(home):
+    one = home.challenge()
+    home.ledger.record_verdict(one.version, True, {}, "manual")
+    assert home.tick("promote_on_approval") == "no challenger waits for the gate"
+    approved = home.ledger.approve(one.version, "ana", "read it", one.bundle_sha256)
+    assert home.tick("promote_on_approval") == [approved.run_key] != [one.run_key]
+
+
+def test_a_gate_whose_run_fails_is_asked_for_three_times(home):
+    home.challenge()
+    asked = []
+    while isinstance(found := home.tick("promote_on_approval"), list):
+        asked += found
+        tags = {CHALLENGER: home.versions[1], RUN_KEY: found[0]}
+        home.run(promote, tags, breaks=len(asked) != 2)  # the second ends well and leaves no verdict
+    assert len(asked) == len(set(asked)) == 3
+
+
+def test_a_tick_finishes_the_move_that_a_killed_run_left(home, monkeypatch):
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as cut:
+        cut.setattr(Ledger, "finish_move", dies)
+        with pytest.raises(KeyboardInterrupt):
+            move_champion(home.settings, champion(home.versions[0]), "first", "training", "the first")
+    home.tick("promote_on_approval")
+    assert [move.status for move in history(home.settings)] == ["done"]
+
+
+def test_a_failed_run_of_another_job_or_ledger_is_skipped_with_the_reason(home):
+    for tags, words in (({}, "served no request"), ({REQUEST: "unknown"}, "there is no request unknown")):
+        skipped = tell_failure(home.settings, dg.DagsterRun("score", "run1", tags=tags), "it failed")
+        assert words in skipped.skip_message
+
+
+def test_a_sensor_whose_job_there_is_not_is_left_out(home):
+    assert {s.name for s in release_sensors(home.settings, {"retrain"})} == {
+        "requests_of_failed_runs",
+        "retrain_on_decision",
+    }
+    for sensor in home.sensors.values():
+        assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+        assert sensor.minimum_interval_seconds == home.settings.sensor_s
+
+
+def test_the_sensors_import_nothing_heavy():
+    asked = (
+        "import sys, churn_assets.defs.promotion.sensors; "
+        "print({'mlflow', 'numpy', 'duckdb', 'pyarrow', 'evidently', 'scipy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
