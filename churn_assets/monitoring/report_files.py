@@ -98,15 +98,23 @@ def _from_release_0_1(value: Any) -> Any:
     if "drifts" in new:
         new["status"] = {True: "drift", False: "stable"}.get(new.pop("drifts"), "unknown")
         new["check"] = new.pop("test")
-    if "brier_low" in new or ("estimated" in new.values() and "pr_auc_low" in new):
+    if "measured" in new:
+        new["realized"] = new.pop("measured")
+    if "as_it_was" in new:
+        new["unweighted"] = new.pop("as_it_was")
+    if "off" in new and "held" in new:
+        new["error"], new["estimated"] = new.pop("off"), _interval(new, "estimated")
+    elif "pr_auc_low" in new:
         new["metrics"] = _metrics(new)
+        new.setdefault("message", "")
     return new
 
 
 def _metrics(flat: Mapping[str, Any]) -> dict[str, Any]:
-    names = [name for name in _INTERVALS if f"{name}_low" in flat]
-    spreads = {
-        name: {"value": flat[name], "low": flat[f"{name}_low"], "high": flat[f"{name}_high"]} for name in names
-    }
+    intervals = {name: _interval(flat, name) for name in _INTERVALS if f"{name}_low" in flat}
     others = ("churned_share", "ece", "ece_by_chance", "calibration", "at_capacity")
-    return {**spreads, **{name: flat[name] for name in others if name in flat}}
+    return {**intervals, **{name: flat[name] for name in others if name in flat}}
+
+
+def _interval(flat: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {"value": flat[name], "low": flat[f"{name}_low"], "high": flat[f"{name}_high"]}

@@ -1,37 +1,38 @@
-"""Single requests that look like no training row: by range, by distance, or by isolation.
+"""Single requests unlike any training row: by range, by distance, or by isolation. For information only.
 
-Each method says what it costs and what it catches, measured on the spot: a column of some reference rows is
-multiplied by a hundred, as a wrong unit would, and the share that is noticed is told beside the share of
-untouched reference rows that is noticed too.
+What each method costs and catches is measured with every report: one number of some reference rows is
+multiplied by a hundred, as a wrong unit would, and the share that is detected is reported beside the share of
+unchanged reference rows that is flagged too.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.model import Kind
-from churn_assets.monitoring.drift.multivariate import NUMBER_KINDS, Matrix, numbers_of
+from churn_assets.monitoring.drift.multivariate import Matrix
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from churn_assets.monitoring.windows.reference import Reference
+    from churn_assets.monitoring.windows.monitored_model import Reference
 
 _PROBES = 400
 _UNIT = 100.0
-_QUANTILE = 0.999  # of the reference, beyond which a distance is odd: one customer of a thousand
+_QUANTILE = 0.999  # of the reference, beyond which a distance is an outlier's: one customer of a thousand
+_NUMBERS = frozenset({Kind.NUMBER, Kind.INTEGER})
 Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Outliers:
-    """Shares 0 to 1 of the sampled requests that `method` takes for outliers; `us_a_row` of CPU.
+    """Shares 0 to 1 of the sampled requests that `method` flags; `us_a_row` of CPU.
 
     `reference_share` is the same on training rows, the false positives; `caught_share` of unit errors.
     """
@@ -42,32 +43,33 @@ class Outliers:
     reference_share: float | None
     caught_share: float | None
     us_a_row: float | None
-    words: str
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields, for a report."""
-        return asdict(self)
+    message: str
 
 
 def find_outliers(reference: Reference, current: pa.Table, kinds: Mapping[str, Kind], method: str) -> Outliers:
-    """Judge every sampled request by `method`: range, mahalanobis or isolation_forest; numbers only."""
-    known = [name for name, kind in kinds.items() if kind in NUMBER_KINDS and name in reference.bounds]
+    """Classify every sampled request by `method`: range, mahalanobis or isolation_forest; numbers only."""
+    known = [name for name, kind in kinds.items() if kind in _NUMBERS and name in reference.bounds]
     names = [name for name in known if name in current.column_names]
     if not names or not current.num_rows:
         return Outliers(method, 0, None, None, None, None, "not computed: no number that both sides have")
-    before, after = numbers_of(reference.content.sample, names), numbers_of(current, names)
-    odd = _METHODS[method](reference, before, names)
+    before, after = _numbers(reference.profile.sample, names), _numbers(current, names)
+    is_outlier = _METHODS[method](reference, before, names)
     started = time.process_time()
-    flags = odd(after)
+    flags = is_outlier(after)
     cost = (time.process_time() - started) / len(after) * 1e6
     probes = _probes(before)
-    share, usually = float(flags.mean()), float(odd(before).mean())
-    caught = float(odd(probes).mean()) if len(probes) else 0.0
-    words = (
-        f"{share:.2%} of the requests are outliers by '{method}' ({usually:.2%} of the training rows); it notices "
-        f"{caught:.0%} of numbers that are a hundred times too large, for {cost:.2f} us a row"
+    share, usual = float(flags.mean()), float(is_outlier(before).mean())
+    caught = float(is_outlier(probes).mean()) if len(probes) else 0.0
+    message = (
+        f"{share:.2%} of the requests are outliers by '{method}' ({usual:.2%} of the training rows); it detects "
+        f"{caught:.0%} of numbers that are a hundred times too large, at {cost:.2f} us a row"
     )
-    return Outliers(method, len(after), share, usually, caught, round(cost, 2), words)
+    return Outliers(method, len(after), share, usual, caught, round(cost, 2), message)
+
+
+def _numbers(table: pa.Table, names: list[str]) -> Matrix:
+    """Shape (rows, names): NaN for missing, infinite kept."""
+    return np.column_stack([table[name].to_numpy().astype(np.float64) for name in names])
 
 
 def _probes(before: Matrix, seed: int = 0) -> Matrix:
@@ -83,11 +85,11 @@ def _probes(before: Matrix, seed: int = 0) -> Matrix:
 def _by_range(reference: Reference, before: Matrix, names: list[str]) -> Callable[[Matrix], Flags]:
     low, high = np.array([reference.bounds[name] for name in names]).T
 
-    def odd(rows: Matrix) -> Flags:
-        found: Flags = ((rows < low) | (rows > high)).any(axis=1)  # a missing value is neither
-        return found
+    def is_outlier(rows: Matrix) -> Flags:
+        flags: Flags = ((rows < low) | (rows > high)).any(axis=1)  # a missing value is neither
+        return flags
 
-    return odd
+    return is_outlier
 
 
 def _by_distance(reference: Reference, before: Matrix, names: list[str]) -> Callable[[Matrix], Flags]:
@@ -102,7 +104,7 @@ def _by_distance(reference: Reference, before: Matrix, names: list[str]) -> Call
         return squared
 
     limit = np.quantile(distance(before), _QUANTILE)
-    return lambda rows: _beyond(rows).any(axis=1) | (distance(rows) > limit)
+    return lambda rows: _too_large(rows).any(axis=1) | (distance(rows) > limit)
 
 
 def _by_isolation(reference: Reference, before: Matrix, names: list[str]) -> Callable[[Matrix], Flags]:
@@ -111,21 +113,21 @@ def _by_isolation(reference: Reference, before: Matrix, names: list[str]) -> Cal
     middle = np.nanmean(np.where(np.isfinite(before), before, np.nan), axis=0)
     forest = IsolationForest(n_estimators=100, random_state=0).fit(_filled(before, middle))
     limit = np.quantile(forest.score_samples(_filled(before, middle)), 1 - _QUANTILE)
-    return lambda rows: _beyond(rows).any(axis=1) | (forest.score_samples(_filled(rows, middle)) < limit)
+    return lambda rows: _too_large(rows).any(axis=1) | (forest.score_samples(_filled(rows, middle)) < limit)
 
 
 def _filled(rows: Matrix, middle: Matrix) -> Matrix:
-    found: Matrix = np.where(np.isfinite(rows) & ~_beyond(rows), rows, middle)
-    return found
+    filled: Matrix = np.where(np.isfinite(rows) & ~_too_large(rows), rows, middle)
+    return filled
 
 
-def _beyond(rows: Matrix) -> Flags:
+def _too_large(rows: Matrix) -> Flags:
     """Numbers too large to be squared or for a tree's single precision; infinite ones are."""
-    found: Flags = np.abs(rows) > np.finfo(np.float32).max
-    return found
+    flags: Flags = np.abs(rows) > np.finfo(np.float32).max
+    return flags
 
 
-_METHODS: Mapping[str, Callable[[Any, Matrix, list[str]], Callable[[Matrix], Flags]]] = {
+_METHODS: Mapping[str, Callable[[Reference, Matrix, list[str]], Callable[[Matrix], Flags]]] = {
     "range": _by_range,
     "mahalanobis": _by_distance,
     "isolation_forest": _by_isolation,

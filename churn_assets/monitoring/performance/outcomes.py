@@ -1,54 +1,21 @@
-"""Scores whose outcome is known, and the periods they are looked at in."""
+"""Predictions whose outcome is known, and the periods that they are measured in."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
-from churn_assets.monitoring.windows.windows import QUALITY_JSON, read_report, read_windows
+from churn_assets.monitoring.data_quality.report import read_window_quality
+from churn_assets.monitoring.windows.windows import read_windows
 from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-BROKEN = "broken"
-
-
-def sound_rows(settings: Settings, fingerprint: str, labelled: pa.Table) -> tuple[pa.Table, int]:
-    """The rows of `labelled_predictions` that lie in no broken window of a contract, and how many do.
-
-    A window that was not judged is not held to be broken. Raises WindowUnreadable.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    spans = [
-        (window.from_seq, window.to_seq)
-        for window in read_windows(settings, fingerprint)
-        if (read_report(settings, window, QUALITY_JSON) or {}).get("status") == BROKEN
-    ]
-    theirs = pc.equal(labelled["fingerprint"], fingerprint).to_numpy().astype(bool)
-    keep = outside(labelled["seq"].to_numpy(), spans) | ~theirs
-    return labelled.filter(pa.array(keep)), int(np.sum(~keep))
-
-
-def outside(seq: npt.NDArray[np.int64], spans: Iterable[tuple[int, int]]) -> npt.NDArray[np.bool_]:
-    """True (n,) for rows of the log that lie in none of these stretches, both ends included."""
-    keep = np.ones(len(seq), dtype=np.bool_)
-    for first, last in spans:
-        keep &= (seq < first) | (seq > last)
-    return keep
-
 
 Rows = npt.NDArray[np.int64]
 
@@ -72,7 +39,7 @@ class Period:
         """Whether this is a calendar month of `scored_at` and not a window."""
         return self.from_seq is None
 
-    def where(self) -> tuple[str, dict[str, Any]]:
+    def where(self) -> tuple[str, dict[str, str | int | None]]:
         """An SQL condition on `predictions`, and its parameters."""
         if self.is_month:
             return "strftime(scored_at, '%Y-%m') = $period", {"period": self.name}
@@ -98,7 +65,7 @@ class Outcomes:
 
     @classmethod
     def of(cls, labelled: pa.Table, fingerprint: str) -> Outcomes:
-        """The final rows of `monitoring.labels.labelled` that were scored under one contract."""
+        """The final rows of `labels.labelled` that were scored under one contract."""
         import pyarrow.compute as pc
 
         wanted = pc.and_(pc.equal(labelled["label_state"], "final"), pc.equal(labelled["fingerprint"], fingerprint))
@@ -146,3 +113,29 @@ class Outcomes:
 def months(names: Sequence[str], present: str) -> list[Period]:
     """Months as periods; the `present` one and later ones can still grow."""
     return [Period(name, closed=name < present) for name in sorted(set(names))]
+
+
+def usable_rows(settings: Settings, fingerprint: str, labelled: pa.Table) -> tuple[pa.Table, int]:
+    """The rows of `labelled_predictions` that lie in no broken window of a contract, and how many do.
+
+    A window whose data was not checked counts as usable. Raises WindowUnreadable.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    broken = []
+    for window in read_windows(settings, fingerprint):
+        quality = read_window_quality(settings, window)
+        if quality is not None and quality.status == "broken":
+            broken.append((window.from_seq, window.to_seq))
+    of_contract = pc.equal(labelled["fingerprint"], fingerprint).to_numpy().astype(bool)
+    keep = outside(labelled["seq"].to_numpy(), broken) | ~of_contract
+    return labelled.filter(pa.array(keep)), int(np.sum(~keep))
+
+
+def outside(seq: Rows, spans: Iterable[tuple[int, int]]) -> npt.NDArray[np.bool_]:
+    """True (n,) for rows of the log that lie in none of these stretches, both ends included."""
+    keep = np.ones(len(seq), dtype=np.bool_)
+    for first, last in spans:
+        keep &= (seq < first) | (seq > last)
+    return keep
