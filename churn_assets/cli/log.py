@@ -69,7 +69,7 @@ def log_ingest(
     """Take the log into the warehouse, as the job `ingest_log` does, and publish a copy for `churn log query`."""
     settings = settings_of(home, contract)
     from churn_assets.contract.load import load_contract
-    from churn_assets.monitoring.windows.windows import note_open
+    from churn_assets.monitoring.windows.windows import record_open_window
     from churn_assets.prediction_log.warehouse.ingest import ingest
 
     loaded = load_contract(settings.contract_path)
@@ -86,7 +86,7 @@ def log_ingest(
     said += f"; {done.archived:,} archives made" if done.archived else ""
     said += f"; {done.missing:,} segments lie nowhere any more" if done.missing else ""
     out.print(said, soft_wrap=True)
-    note_open(settings, loaded)
+    record_open_window(settings, loaded)
 
 
 @log_app.command("query", epilog='Example: [bold]churn log query "select count(*) from predictions"[/bold]')

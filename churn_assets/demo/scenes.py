@@ -19,7 +19,8 @@ from churn_assets.defs.run import runs_under_way
 from churn_assets.demo.stage import Stage
 from churn_assets.demo.traffic import Client, Customers, Steady, draw
 from churn_assets.errors import DemoFailed
-from churn_assets.monitoring.windows.windows import DRIFT_JSON, QUALITY_JSON, read_report, read_windows
+from churn_assets.monitoring.report_files import Report
+from churn_assets.monitoring.windows.windows import DRIFT_JSON, QUALITY_JSON, read_window_report, read_windows
 from churn_assets.prediction_log.warehouse.ingest import pending
 from churn_assets.promotion.ledger.ledger import Ledger
 from churn_assets.promotion.pointer import Champion, read_champion, require_champion
@@ -141,9 +142,9 @@ class Play:
 
     def expect(self, window: int, report: str, status: str) -> None:
         """Raise DemoFailed unless the window's report has this status."""
-        found = self._report(window, report) or {}
-        if found.get("status") != status:
-            raise DemoFailed(f"window {window}: {report} says {found.get('status')}, expected {status}")
+        found = self._report(window, report)
+        if found is None or found.status != status:
+            raise DemoFailed(f"window {window}: {report} says {found and found.status}, expected {status}")
 
     def decision(self, kind: str, words: str) -> Kept:
         """Wait for a decision of this kind that is newer than those seen so far."""
@@ -157,10 +158,10 @@ class Play:
         self.found["decision"] = found.number
         return found
 
-    def _report(self, number: int, name: str) -> dict[str, Any] | None:
+    def _report(self, number: int, name: str) -> Report | None:
         for window in read_windows(self.settings, self.contract.fingerprint):
             if window.window == number:
-                return read_report(self.settings, window, name)
+                return read_window_report(self.settings, window, name, Report)
         return None
 
     def _data_alert(self) -> Entry | None:

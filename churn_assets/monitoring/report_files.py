@@ -40,7 +40,9 @@ def parse_report(value: object, kind: type[R]) -> R:
     """A report from its JSON, of this version or of release 0.1. Raises ValueError for anything else."""
     if isinstance(value, Mapping) and (version := value.get("version", 1)) != VERSION:
         if version != 1:
-            raise ValueError(f"its version is {version!r}, expected at most {VERSION}; it was written by a later release")
+            raise ValueError(
+                f"its version is {version!r}, expected at most {VERSION}; it was written by a later release"
+            )
         value = _from_release_0_1(value)
     try:
         return msgspec.convert(value, kind)
@@ -48,14 +50,17 @@ def parse_report(value: object, kind: type[R]) -> R:
         raise ValueError(str(error)) from error
 
 
-def read_report(path: Path, kind: type[R]) -> R | None:
-    """The report in a file, None without a file. Raises WindowUnreadable."""
+_AGAIN = "remove its folder and those after it, and run `monitor`: they are made again from the log"
+
+
+def read_report(path: Path, kind: type[R], remedy: str = _AGAIN) -> R | None:
+    """The report in a file, None without a file. Raises WindowUnreadable, which says `remedy`."""
     try:
         return parse_report(read_json_object(path), kind)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error
+        raise unreadable(path, error, remedy) from error
 
 
 def write_report(path: Path, report: object) -> None:
@@ -63,13 +68,10 @@ def write_report(path: Path, report: object) -> None:
     write_json(path, to_json(report))
 
 
-def unreadable(path: Path, error: Exception) -> WindowUnreadable:
-    """The error for a file below `monitoring/` that cannot be read."""
+def unreadable(path: Path, error: Exception, remedy: str = _AGAIN) -> WindowUnreadable:
+    """The error for a report or window that cannot be read."""
     reason = " ".join(str(error).split())[:160]
-    return WindowUnreadable(
-        f"{path}: cannot be read ({reason}), expected a report of this package; "
-        "remove its folder and those after it, and run `monitor`: they are made again from the log"
-    )
+    return WindowUnreadable(f"{path}: cannot be read ({reason}), expected a report of this package; {remedy}")
 
 
 # -- release 0.1 ---------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pyarrow as pa
 from churn_assets.defs import metadata, plots
 from churn_assets.defs.io_manager import read
 from churn_assets.defs.policy import MONITORING, OWNERS
-from churn_assets.defs.prediction_log.assets import LABELLED, sound_labels
+from churn_assets.defs.prediction_log.assets import LABELLED, usable_labels
 from churn_assets.defs.resources import Project
 from churn_assets.errors import AssetStale, GateRefused, SettingsError
 from churn_assets.mlflow_registry.tracking import Tracking
@@ -258,7 +258,7 @@ def promotion(context: dg.AssetExecutionContext, project: Project) -> Iterator[d
     from churn_assets.promotion.promote import promote_waiting
 
     settings = project.settings
-    labelled, left_out = sound_labels(settings, project.contract.fingerprint)
+    labelled, left_out = usable_labels(settings, project.contract.fingerprint)
     outcomes = promote_waiting(settings, project.contract, labelled)
     champion = read_champion(settings.home)
     missing = follow(settings, champion)

@@ -50,9 +50,7 @@ class Finding:
 # -- columns -------------------------------------------------------------------------------------------
 
 
-def check_columns(
-    profile: Profile, reference: Reference, contract: Contract, limits: Monitoring
-) -> Iterator[Finding]:
+def check_columns(profile: Profile, reference: Reference, contract: Contract, limits: Monitoring) -> Iterator[Finding]:
     """Findings about the columns of a window, in the contract's order. A `silent` column blocks nothing."""
     for column in contract.scoring_columns:
         blocks = column.name not in limits.silent
@@ -80,9 +78,7 @@ def _check_column(column: Column, profile: Profile, reference: Reference, limits
         yield from _check_frequent_value(column, now, before, reference, limits)
 
 
-def _check_cells(
-    column: Column, now: ColumnProfile, before: ColumnProfile, limits: Monitoring
-) -> Iterator[Finding]:
+def _check_cells(column: Column, now: ColumnProfile, before: ColumnProfile, limits: Monitoring) -> Iterator[Finding]:
     name, rows = column.name, now.rows
     missing, usual = now.missing / rows, before.missing / max(1, before.rows)
     if missing - usual >= limits.missing_rise:
@@ -101,7 +97,9 @@ def _check_range(column: Column, now: ColumnProfile, reference: Reference, limit
         low, high = reference.bounds[name]
         usual = reference.outside_share[name]
         if share - usual >= limits.outside_share:
-            message = f"{share:.1%} of '{name}' lie outside {low:g} to {high:g}, the training range; is the unit the same?"
+            message = (
+                f"{share:.1%} of '{name}' lie outside {low:g} to {high:g}, the training range; is the unit the same?"
+            )
             yield _share("outside_range", name, share, usual, message)
     if column.kind is Kind.CATEGORY and now.outside:
         unknown = {level: n for level, n in (now.levels or {}).items() if level not in (*column.choices, REST)}

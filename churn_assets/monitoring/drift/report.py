@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,10 +12,10 @@ import numpy as np
 
 from churn_assets.contract.model import Contract, Kind
 from churn_assets.errors import NothingIngested
+from churn_assets.html.templating import render
 from churn_assets.monitoring.data_quality import report as quality
 from churn_assets.monitoring.drift import evidently
-from churn_assets.monitoring.drift.multivariate import DomainClassifier, compare_all_columns
-from churn_assets.monitoring.drift.outliers import Outliers, find_outliers
+from churn_assets.monitoring.drift.multivariate import DomainClassifier, Outliers, compare_all_columns, find_outliers
 from churn_assets.monitoring.drift.univariate import (
     MEASURES,
     TESTED_KINDS,
@@ -54,6 +54,9 @@ if TYPE_CHECKING:
 
 Status = Literal["stable", "drift", "insufficient", "unknown"]
 WritePage = Callable[..., evidently.Page]
+
+TEMPLATE = "monitoring/drift/templates/drift.md.j2"
+_HEAD = ("column", "kind", "status", "decided by", "p", "effect", *MEASURES, "message")
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,7 @@ def _window_drift(
         report = _compare_window(model, window, profile, data)
     if profile is not None and (page_wanted or report.status == "drift"):
         report = replace(report, page=_page(settings, model, window, profile, folder, write_page))
-    write_text(folder / DRIFT_MD, as_markdown(report))
+    write_text(folder / DRIFT_MD, render_window(report))
     write_report(folder / DRIFT_JSON, report)
     return report
 
@@ -258,49 +261,14 @@ def _conclude(model: MonitoredModel, customers: int, columns: Sequence[ColumnDri
 # -- for people ----------------------------------------------------------------------------------------
 
 
-def as_markdown(report: WindowDrift) -> str:
-    """The drift report of a window for people: the status, every measure of every column, what else was measured."""
-    lines = [
-        f"# Drift, window {report.window}",
-        "",
-        f"**{report.status}**: {report.message}.",
-        "",
-        f"{report.customers:,} customers, {report.rows:,} predictions, {report.first_scored_at} to "
-        f"{report.last_scored_at}; compared with the training rows of model {report.model_version}; "
-        f"data: {report.data}.",
-    ]
-    if report.scored_by_others:
-        lines += ["", f"{report.scored_by_others:,} customers were scored by another model last: not in the score."]
-    lines += ["", *_table(_COLUMNS, map(_row, report.columns)), ""]
-    lines += [
-        "`n/a`: the measure does not apply to the kind of column. A column drifts when its p-value and its effect",
-        "both pass their limits; the other measures decide nothing.",
-        "",
-    ]
-    if report.multivariate:
-        lines.append(f"- multivariate: {report.multivariate.message}")
-    if report.outliers:
-        lines.append(f"- outliers: {report.outliers.message}")
-    if report.page:
-        lines.append(f"- Evidently: {report.page.file or report.page.message}")
-        lines += [f"- not on Evidently's page: {name}, {why}" for name, why in sorted(report.page.left_out.items())]
-    return "\n".join(lines) + "\n"
+def render_window(report: WindowDrift) -> str:
+    """The drift report of a window in Markdown: the status, every measure of every column, what else was measured."""
+    return render(TEMPLATE, report=report, head=_HEAD, columns=[_row(column) for column in report.columns])
 
 
-_COLUMNS = ("column", "kind", "status", "decided by", "p", "effect", *MEASURES, "message")
-
-
-def _row(column: ColumnDrift) -> Sequence[str]:
-    status = "**drift**" if column.status == "drift" else column.status
-    by = f"{column.check}, {column.effect_measure}" if column.check else ""
-    figures = [_figure(getattr(column, name)) for name in ("p_value", "effect", *MEASURES)]
-    return [column.column, column.kind, status, by, *figures, column.message]
-
-
-def _figure(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.3g}"
-
-
-def _table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = [names, ["---"] * len(names), *rows]
-    return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines]
+def _row(column: ColumnDrift) -> list[str]:
+    status = column.status.upper() if column.status == "drift" else column.status
+    check = f"{column.check}, {column.effect_measure}" if column.check else ""
+    values = [getattr(column, name) for name in ("p_value", "effect", *MEASURES)]
+    figures = ["n/a" if value is None else f"{value:.3g}" for value in values]
+    return [column.column, column.kind, status, check, *figures, column.message]

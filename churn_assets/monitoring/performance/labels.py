@@ -218,8 +218,8 @@ class LabelCounts:
     churned_share: float | None = None
     contacted: int = 0
     contacted_known: int = 0
-    waiting: OpenLabels = OpenLabels()  # noqa: RUF009  # frozen
-    feedback: ReportCounts = ReportCounts()  # noqa: RUF009  # frozen
+    waiting: OpenLabels = OpenLabels()
+    feedback: ReportCounts = ReportCounts()
 
     @property
     def message(self) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from churn_assets.monitoring.performance.outcomes import Period
+from churn_assets.monitoring.performance.realized import Period
 
 if TYPE_CHECKING:
     import duckdb

@@ -141,7 +141,9 @@ def read_window_report(settings: Settings, window: Window, name: str, kind: type
     return read_report(window_folder(settings, window) / name, kind)
 
 
-def close_windows(connection: duckdb.DuckDBPyConnection, settings: Settings, fingerprint: str, limits: Monitoring) -> list[Window]:
+def close_windows(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, fingerprint: str, limits: Monitoring
+) -> list[Window]:
     """Close every window the log holds by now, and write each down; returns the new ones, oldest first.
 
     A second call closes nothing more. `connection` has the table `predictions`.
@@ -155,7 +157,9 @@ def close_windows(connection: duckdb.DuckDBPyConnection, settings: Settings, fin
     return new
 
 
-def read_open_window(connection: duckdb.DuckDBPyConnection, fingerprint: str, limits: Monitoring, last: Window | None) -> OpenWindow:
+def read_open_window(
+    connection: duckdb.DuckDBPyConnection, fingerprint: str, limits: Monitoring, last: Window | None
+) -> OpenWindow:
     """What the log holds after `last`, with a message that says when the next window closes."""
     customers, rows = connection.execute(
         f"SELECT count(DISTINCT {WHO}), count(*) FROM predictions WHERE fingerprint = ? AND seq > ?",
@@ -210,7 +214,9 @@ def _next_window(
     )
 
 
-def _ends_by_customers(connection: duckdb.DuckDBPyConnection, fingerprint: str, wanted: int, after: int) -> Iterator[int]:
+def _ends_by_customers(
+    connection: duckdb.DuckDBPyConnection, fingerprint: str, wanted: int, after: int
+) -> Iterator[int]:
     """The seq at which the wanted number of distinct customers is reached: of the next rows, then of all."""
     for limit in (f"LIMIT {_ROWS_A_CUSTOMER * wanted}", ""):
         ends = connection.execute(

@@ -23,7 +23,7 @@ from churn_assets.data.row_marks import MARKS
 from churn_assets.data.validation.validate import validate
 from churn_assets.definitions import build
 from churn_assets.defs.policy import MODELS
-from churn_assets.defs.prediction_log.assets import sound_labels
+from churn_assets.defs.prediction_log.assets import usable_labels
 from churn_assets.errors import DataBroken
 from churn_assets.monitoring.windows.windows import QUALITY_JSON, WINDOW, Window, place_of, write_json
 from churn_assets.promotion.holdout import holdout_path, read_holdout
@@ -233,8 +233,8 @@ def test_predictions_of_broken_windows_are_neither_learnt_from_nor_judged_by(aga
         window = Window(number, fingerprint, *ends, 100, 100, 0, "2026-01-01", "2026-01-02", "customers")
         write_json(place_of(of, window) / WINDOW, asdict(window))
         write_json(place_of(of, window) / QUALITY_JSON, {"status": status})
-    assert sound_labels(of, fingerprint)[1] == 100
-    assert sound_labels(of, "another")[1] == 0
+    assert usable_labels(of, fingerprint)[1] == 100
+    assert usable_labels(of, "another")[1] == 0
     result = retrain(of, ["raw_customers", "validated_customers"], {})
     assert result.success
     told = metadata(result, "validated_customers")

@@ -1,0 +1,123 @@
+"""Jinja2 templates for pages and Markdown.
+
+A template is named by its path in the package, `reporting/templates/model_report.html.j2`. What it is given is
+text unless it says otherwise: HTML is escaped in `*.html.j2`, Markdown and HTML in `*.md.j2`. A name that the
+data does not have is an error, not an empty place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from html import escape
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+PACKAGE = "churn_assets"
+EM_DASH = "\N{EM DASH}"
+_MARKDOWN = str.maketrans({character: f"\\{character}" for character in "|*_`[]#"})
+
+
+def render(template: str, **data: object) -> str:
+    """The text of `template` (a path within the package) with `data`.
+
+    Raises jinja2.UndefinedError for a name that neither the data nor the template has.
+    """
+    environment = _markdown_environment() if template.endswith(".md.j2") else _html_environment()
+    return environment.get_template(template).render(data)
+
+
+def module(template: str) -> Any:
+    """The macros of an HTML template as functions that return markup."""
+    return _html_environment().get_template(template).module
+
+
+def escape_markdown(value: object) -> str:
+    """Text as Markdown shows it: no markup of its own, one line."""
+    return escape(" ".join(str(value).split()), quote=False).translate(_MARKDOWN)
+
+
+@cache
+def stylesheet(*names: str) -> str:
+    """The named style sheets of `html/templates`, white space folded."""
+    folder = resources.files(PACKAGE).joinpath("html", "templates")
+    text = "\n".join(folder.joinpath(f"{name}.css").read_text(encoding="utf-8") for name in names)
+    return " ".join(text.split())
+
+
+@cache
+def _html_environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader(PACKAGE, ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["number"] = html_number
+    # The sheets are files of this package: they hold no text of a user.
+    environment.globals["page_style"] = Markup(stylesheet("colours", "drawing", "page"))  # noqa: S704
+    environment.globals["chart_style"] = Markup(stylesheet("colours", "drawing"))  # noqa: S704
+    return environment
+
+
+@cache
+def _markdown_environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    def finalize(value: object) -> object:
+        return value if isinstance(value, (Markup, int, float)) else escape_markdown(value)
+
+    # Escaping HTML is part of `finalize`: Markdown passes HTML through.
+    environment = Environment(
+        loader=PackageLoader(PACKAGE, ""),
+        autoescape=False,  # noqa: S701
+        finalize=finalize,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["number"] = plain_number
+    environment.globals["table"] = markdown_table
+    return environment
+
+
+def html_number(value: float | None, form: str = ".3f") -> Markup:
+    """A number as people read it, with the exact one in the `data` element; an em dash for None."""
+    from markupsafe import Markup
+
+    if value is None:
+        return Markup('<span class="none">{}</span>').format(EM_DASH)
+    return Markup('<data value="{}">{}</data>').format(repr(value), format(value, form))
+
+
+def plain_number(value: float | None, form: str = ".3f") -> str:
+    """A number as people read it, empty for None."""
+    return "" if value is None else format(value, form)
+
+
+def markdown_table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> Markup:
+    """A Markdown table of text cells, or 'none yet' without a row."""
+    from markupsafe import Markup
+
+    lines = [[_cell(cell) for cell in line] for line in (head, *rows)]
+    if len(lines) == 1:
+        return Markup("none yet")
+    lines.insert(1, ["---"] * len(head))
+    return Markup("\n".join(f"| {' | '.join(line)} |" for line in lines))  # noqa: S704
+
+
+def _cell(value: object) -> str:
+    from markupsafe import Markup
+
+    return str(value) if isinstance(value, Markup) else escape_markdown("" if value is None else value)

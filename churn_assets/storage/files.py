@@ -1,0 +1,135 @@
+"""Files that a reader sees complete or not at all, and that survive a loss of power once written.
+
+Every file of a home is written the same way: into a temporary file in the same folder, fsync of that file,
+rename, fsync of the folder. A process that is killed before the rename leaves the old file as it was, and a
+hidden `.<name>.<digits>.tmp` beside it. The only writer that does not come here is `prediction_log.segment`,
+which appends to an open file and syncs many rows at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class PendingFile:
+    """A file that is written as `temporary` and replaces `path` at `commit`; the folder of `path` is made.
+
+    `mode` are its permissions, None for those that the umask gives. `reuse_name`: always the same temporary
+    name, so that the rest of a killed writer is overwritten and not left; only for a caller that holds a lock.
+    """
+
+    def __init__(self, path: Path, mode: int | None = None, reuse_name: bool = False) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        digits = "" if reuse_name else f".{secrets.token_hex(6)}"
+        self.temporary = path.with_name(f".{path.name}{digits}.tmp")
+        self._mode = mode
+        if reuse_name:
+            self.discard()
+
+    def commit(self) -> Path:
+        """Give the file its name, once it is on disk. Raises OSError; the old file is there as long as it can be."""
+        with self.temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        if self._mode is not None:
+            self.temporary.chmod(self._mode)
+        self.temporary.replace(self.path)
+        sync_directory(self.path.parent)
+        return self.path
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        self.temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing(path: Path, mode: int | None = None, reuse_name: bool = False) -> Iterator[Path]:
+    """The temporary path to write to; it replaces `path` when the block ends, and is removed if it raises."""
+    pending = PendingFile(path, mode, reuse_name)
+    try:
+        yield pending.temporary
+        pending.commit()
+    except BaseException:
+        pending.discard()
+        raise
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Replace `path` by a file of this content; its path. Raises OSError."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+    return path
+
+
+def write_text(path: Path, text: str) -> Path:
+    """The same for text, as UTF-8 with the line ends it has."""
+    return write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: object) -> Path:
+    """The same for a JSON value, in its canonical form. Raises ValueError for NaN and infinity."""
+    return write_bytes(path, canonical_json(value))
+
+
+def canonical_json(value: object) -> bytes:
+    """The one form in which JSON is written to a file: sorted keys, one a line; ValueError for NaN and infinity."""
+    return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. Raises OSError, and ValueError for what is not a JSON object."""
+    value = json.loads(path.read_bytes())
+    if not isinstance(value, dict):
+        raise ValueError(f"is a JSON {type(value).__name__}, expected an object")
+    return value
+
+
+def replace_folder(path: Path, write: Callable[[Path], object]) -> Path:
+    """Replace the folder `path` by one that `write` fills; a reader finds the old one or the new one.
+
+    A kill between the two renames leaves no folder `path`, and the old one beside it as `.<name>.<digits>.old`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digits = secrets.token_hex(6)
+    temporary, old = path.with_name(f".{path.name}.{digits}.tmp"), path.with_name(f".{path.name}.{digits}.old")
+    try:
+        temporary.mkdir()
+        write(temporary)
+        sync_tree(temporary)
+        if path.is_dir():
+            path.rename(old)
+        temporary.rename(path)
+        sync_directory(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+    return path
+
+
+def sync_tree(directory: Path) -> None:
+    """Put every file and folder below `directory`, and itself, on disk."""
+    for path in sorted(directory.rglob("*")):
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+        else:
+            sync_directory(path)
+    sync_directory(directory)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make names that were written or renamed in `directory` survive a loss of power."""
+    if os.name == "nt":  # a folder has no handle to sync there
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
