@@ -8,18 +8,15 @@ its caller: a destination that does not answer is remembered and tried again at 
 from __future__ import annotations
 
 import logging
-import os
-import sqlite3
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
 from churn_assets.alerting.delivery import Parcel, send
 from churn_assets.alerting.destinations import AlertSettings, without_secrets
-from churn_assets.alerting.store import Book, Entry, read_entries
+from churn_assets.alerting.store import Book, Entry
+from churn_assets.errors import AlertsUnreadable
+from churn_assets.storage.lock import LockBusy, file_lock
 
 Kind = Literal[
     "drift", "data_quality", "performance_drop", "gate_verdict", "waiting_approval", "failed_run", "stale_log"
@@ -70,10 +67,10 @@ def raise_alert(settings: AlertSettings, alert: Alert, now: datetime) -> Told:
     title, words = without_secrets(alert.title), without_secrets(alert.words)
     now_s = _seconds(now)
     try:
-        with Book(settings.path) as book:
-            made = _raise(book, settings, alert, title, words, now_s)
-            return Told(made, *_send_waiting(book, settings, now_s))
-    except (sqlite3.Error, OSError) as error:
+        book = Book(settings.path)
+        made = _raise(book, settings, alert, title, words, now_s)
+        return Told(made, *_send_waiting(book, settings, now_s))
+    except (AlertsUnreadable, OSError) as error:
         log.error("%s cannot be used (%s); alerts are sent without memory, so they may repeat", settings.path, error)
         _say(alert.severity, title, words)
         parcels = [Parcel(0, place, *_text(settings, title, words), alert.severity) for place in settings.destinations]
@@ -91,10 +88,10 @@ def recover_alert(settings: AlertSettings, key: str, words: str, now: datetime) 
         return Told()
     now_s = _seconds(now)
     try:
-        with Book(settings.path) as book:
-            made = _recover(book, settings, key, without_secrets(words), now_s)
-            return Told(made, *_send_waiting(book, settings, now_s))
-    except (sqlite3.Error, OSError) as error:
+        book = Book(settings.path)
+        made = _recover(book, settings, key, without_secrets(words), now_s)
+        return Told(made, *_send_waiting(book, settings, now_s))
+    except (AlertsUnreadable, OSError) as error:
         log.error("%s cannot be used (%s); the end of '%s' is not told", settings.path, error, key)
         return Told()
 
@@ -104,21 +101,20 @@ def send_waiting(settings: AlertSettings, now: datetime) -> Told:
     if not (settings.destinations and settings.path.exists()):
         return Told()
     try:
-        with Book(settings.path) as book:
-            return Told("", *_send_waiting(book, settings, _seconds(now)))
-    except (sqlite3.Error, OSError) as error:
+        return Told("", *_send_waiting(Book(settings.path), settings, _seconds(now)))
+    except (AlertsUnreadable, OSError) as error:
         log.error("%s cannot be used (%s); nothing that waits is sent", settings.path, error)
         return Told()
 
 
 def open_alerts(settings: AlertSettings) -> list[Entry]:
     """The open alerts, newest first. Creates nothing. Raises AlertsUnreadable."""
-    return read_entries(settings.path, closed=False)
+    return Book(settings.path).entries(closed=False)
 
 
 def all_alerts(settings: AlertSettings) -> list[Entry]:
     """Every alert there was, newest first. Creates nothing. Raises AlertsUnreadable."""
-    return read_entries(settings.path, closed=True)
+    return Book(settings.path).entries(closed=True)
 
 
 def send_test(settings: AlertSettings) -> dict[str, str | None]:
@@ -176,47 +172,26 @@ def _send_waiting(book: Book, settings: AlertSettings, now_s: float) -> tuple[tu
     places = {place.name: place for place in settings.destinations}
     delivered: list[str] = []
     failed: dict[str, str] = {}
-    with _alone(settings) as alone:
-        if not alone:
-            return (), {}
-        with book.change():
-            rows = book.waiting(list(places), now_s)
-        parcels = [Parcel(number, places[to], title, body, severity) for number, to, title, body, severity in rows]
-        for answer in send(parcels, settings.timeout_s):
-            name = answer.parcel.destination.name
+    try:
+        with file_lock(settings.home / ".alerts.lock", settings.timeout_s):  # two at once would send the same twice
             with book.change():
-                book.answered(answer.parcel.number, name, answer.failure, now_s)
-            if answer.failure is None:
-                delivered.append(name)
-            else:
-                failed[name] = answer.failure
+                rows = book.waiting(list(places), now_s)
+            parcels = [Parcel(number, places[to], title, body, severity) for number, to, title, body, severity in rows]
+            for answer in send(parcels, settings.timeout_s):
+                name = answer.parcel.destination.name
+                with book.change():
+                    book.answered(answer.parcel.number, name, answer.failure, now_s)
+                if answer.failure is None:
+                    delivered.append(name)
+                else:
+                    failed[name] = answer.failure
+    except LockBusy:
+        log.warning("another process is sending alerts; this one is sent at the next call")
+        return (), {}
     failed = {name: failed[name] for name in places if name in failed}
     for name, why in failed.items():
         log.warning("an alert was not taken by %s: %s; it is tried again at the next alert or run", name, why)
     return tuple(name for name in places if name in delivered), failed
-
-
-@contextmanager
-def _alone(settings: AlertSettings) -> Iterator[bool]:
-    """Whether this process may send: two at once would send the same twice. The lock ends with its holder."""
-    if not settings.destinations or os.name == "nt":  # no flock there
-        yield True
-        return
-    import fcntl
-
-    until = time.monotonic() + settings.timeout_s
-    with (settings.home / ".alerts.lock").open("w") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= until:
-                    log.warning("another process is sending alerts; this one is sent at the next call")
-                    yield False
-                    return
-                time.sleep(0.02)
-        yield True
 
 
 def _text(settings: AlertSettings, title: str, words: str) -> tuple[str, str]:

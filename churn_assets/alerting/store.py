@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from churn_assets.errors import AlertsUnreadable
+from churn_assets.storage.sqlite import SqliteStore
 
 GIVE_UP_DAYS = 3.0
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS alerts (
+CREATE TABLE alerts (
   id INTEGER PRIMARY KEY, key TEXT NOT NULL, kind TEXT NOT NULL, title TEXT NOT NULL, words TEXT NOT NULL,
   severity TEXT NOT NULL, opened_s REAL NOT NULL, last_s REAL NOT NULL, told_s REAL NOT NULL,
   times INTEGER NOT NULL, closed_s REAL, ending TEXT NOT NULL DEFAULT '');
-CREATE UNIQUE INDEX IF NOT EXISTS one_open_alert_a_key ON alerts (key) WHERE closed_s IS NULL;
-CREATE INDEX IF NOT EXISTS alerts_of_a_key ON alerts (key);
-CREATE TABLE IF NOT EXISTS messages (
+CREATE UNIQUE INDEX one_open_alert_a_key ON alerts (key) WHERE closed_s IS NULL;
+CREATE INDEX alerts_of_a_key ON alerts (key);
+CREATE TABLE messages (
   id INTEGER PRIMARY KEY, alert INTEGER NOT NULL REFERENCES alerts (id), key TEXT NOT NULL, title TEXT NOT NULL,
   body TEXT NOT NULL, severity TEXT NOT NULL, made_s REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS deliveries (
+CREATE TABLE deliveries (
   message INTEGER NOT NULL REFERENCES messages (id), destination TEXT NOT NULL, tries INTEGER NOT NULL DEFAULT 0,
   failure TEXT NOT NULL DEFAULT 'not sent yet', state TEXT NOT NULL DEFAULT 'waiting', done_s REAL,
   PRIMARY KEY (message, destination));
-CREATE INDEX IF NOT EXISTS waiting_deliveries ON deliveries (state) WHERE state = 'waiting';
+CREATE INDEX waiting_deliveries ON deliveries (state) WHERE state = 'waiting';
 """
 
 
@@ -69,37 +70,47 @@ class Row:
     times: int
 
 
-class Book:
-    """The open file; `with book.change():` is one durable transaction. Raises sqlite3.Error, OSError."""
+class Book(SqliteStore):
+    """The alerts of a home; `with book.change():` is one durable transaction. Raises AlertsUnreadable."""
+
+    schema = _SCHEMA
+    busy_s = 5.0
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.db = sqlite3.connect(path, timeout=5.0, isolation_level=None)
-        try:
-            self.db.execute("PRAGMA synchronous = FULL")
-            if self.db.execute("PRAGMA user_version").fetchone()[0] < 1:
-                self.db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = 1; COMMIT;")
-        except BaseException:
-            self.db.close()
-            raise
-
-    def __enter__(self) -> Book:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.db.close()
+        super().__init__(path)
+        self.db: sqlite3.Connection  # of the transaction under way
 
     @contextmanager
     def change(self) -> Iterator[None]:
         """All of it or nothing, on disk when left, and alone: another process waits."""
-        self.db.execute("BEGIN IMMEDIATE")
-        try:
+        with self._writing() as self.db:
             yield
-            self.db.execute("COMMIT")
-        except BaseException:
-            if self.db.in_transaction:
-                self.db.execute("ROLLBACK")
-            raise
+
+    def entries(self, closed: bool) -> list[Entry]:
+        """The alerts, newest first; only the open ones unless `closed`. Nothing is created."""
+        with self._reading() as db:
+            where = "" if closed else "WHERE closed_s IS NULL"
+            found = db.execute(
+                "SELECT id, key, kind, title, words, severity, opened_s, last_s, times, closed_s, ending"
+                f" FROM alerts {where} ORDER BY id DESC"
+            ).fetchall()
+            failures = db.execute(
+                "SELECT m.alert, d.destination, d.failure FROM deliveries d JOIN messages m ON m.id = d.message"
+                " WHERE d.state IN ('waiting', 'given up') ORDER BY d.message"
+            ).fetchall()
+        return [_entry(row, {name: why for alert, name, why in failures if alert == row["id"]}) for row in found]
+
+    def _unavailable(self, message: str) -> AlertsUnreadable:
+        return AlertsUnreadable(
+            f"{self.path}: cannot be used now ({message}), expected the alerts of this home; see who holds it, the "
+            "disk and its permissions, then try again"
+        )
+
+    def _corrupt(self, message: str) -> AlertsUnreadable:
+        return AlertsUnreadable(
+            f"{self.path}: cannot be read ({message}), expected the alerts of this home; move it away and a new one "
+            "is made"
+        )
 
     def open_row(self, key: str) -> Row | None:
         """The open alert of a key."""
@@ -178,32 +189,6 @@ class Book:
             " WHERE message = ? AND destination = ?",
             (failure or "", now_s, message, destination),
         )
-
-
-def read_entries(path: Path, closed: bool) -> list[Entry]:
-    """The alerts of a home, newest first; only the open ones unless `closed`. Nothing is created.
-
-    Raises AlertsUnreadable if the file is there and is no database of alerts.
-    """
-    if not path.exists():
-        return []
-    try:
-        # Not read-only: after a kill the first to open the file must be able to take half a change back.
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=5.0)) as db:
-            where = "" if closed else "WHERE closed_s IS NULL"
-            found = db.execute(
-                "SELECT id, key, kind, title, words, severity, opened_s, last_s, times, closed_s, ending"
-                f" FROM alerts {where} ORDER BY id DESC"
-            ).fetchall()
-            failures = db.execute(
-                "SELECT m.alert, d.destination, d.failure FROM deliveries d JOIN messages m ON m.id = d.message"
-                " WHERE d.state IN ('waiting', 'given up') ORDER BY d.message"
-            ).fetchall()
-    except sqlite3.Error as error:
-        raise AlertsUnreadable(
-            f"{path}: cannot be read ({error}), expected the alerts of this home; move it away and a new one is made"
-        ) from error
-    return [_entry(row, {name: why for alert, name, why in failures if alert == row[0]}) for row in found]
 
 
 def _entry(row: Sequence[Any], undelivered: dict[str, str]) -> Entry:

@@ -4,16 +4,14 @@ Tables are Parquet, small values JSON, models folders that save and load themsel
 """
 
 import json
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
-from uuid import uuid4
 
 import dagster as dg
 import pyarrow as pa
 
 from churn_assets.errors import AssetMissing, AssetStale
+from churn_assets.storage.files import replace_folder, replacing, write_json
 
 
 @runtime_checkable
@@ -60,12 +58,14 @@ def write(folder: Path, name: str, value: Any) -> Path:
     """Keep `value` as `folder/name`; TypeError for a value that is no table, JSON or Saved."""
     match value:
         case pa.Table():
-            return _replace(folder / f"{name}.parquet", lambda path: _write_parquet(value, path))
+            path = folder / f"{name}.parquet"
+            with replacing(path) as temporary:
+                _write_parquet(value, temporary)
+            return path
         case dict() | list():
-            text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False)
-            return _replace(folder / f"{name}.json", lambda path: path.write_text(text + "\n"))
+            return write_json(folder / f"{name}.json", value)
         case Saved():
-            return _replace(folder / name, lambda path: _write_folder(value, path))
+            return replace_folder(folder / name, value.save)
     raise TypeError(
         f"asset '{name}' is a {type(value).__name__}, expected a table, JSON or something that saves itself"
     )
@@ -85,18 +85,13 @@ def read(folder: Path, name: str, wanted: Any) -> Any:
     raise AssetMissing(f"there is no '{name}' in {folder}; make it: churn run, or materialize {name}")
 
 
-def write_text(text: str, path: Path) -> Path:
-    """A page for people, beside its place and then moved there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return _replace(path, lambda scratch: scratch.write_text(text, encoding="utf-8"))
-
-
 def write_table(table: pa.Table, path: Path) -> Path:
     """A table for people without Parquet, as CSV; written beside its place, then moved there."""
     from pyarrow import csv
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return _replace(path, lambda scratch: csv.write_csv(table, scratch))
+    with replacing(path) as temporary:
+        csv.write_csv(table, temporary)
+    return path
 
 
 def _contract_of(value: Any) -> str | None:
@@ -110,27 +105,3 @@ def _write_parquet(table: pa.Table, path: Path) -> None:
     import pyarrow.parquet as pq
 
     pq.write_table(table, path, compression="zstd")
-
-
-def _write_folder(value: Saved, path: Path) -> None:
-    path.mkdir()
-    value.save(path)
-
-
-def _replace(target: Path, write_to: Callable[[Path], object]) -> Path:
-    scratch = target.with_name(f".{target.name}.{uuid4().hex}")
-    try:
-        write_to(scratch)
-        if target.is_dir():
-            old = target.with_name(f".{target.name}.{uuid4().hex}.old")
-            target.rename(old)
-            scratch.rename(target)
-            shutil.rmtree(old)
-        else:
-            scratch.replace(target)
-    finally:
-        if scratch.is_dir():
-            shutil.rmtree(scratch)
-        else:
-            scratch.unlink(missing_ok=True)
-    return target

@@ -14,6 +14,7 @@ import dagster as dg
 from churn_assets import errors
 from churn_assets.defs.policy import MONITORING
 from churn_assets.settings import Settings, project_file
+from churn_assets.storage.lock import file_lock
 from churn_assets.training.candidate import NAMES
 
 # What the caller is told: an asset's name, and "started", "done", "failed" or "said" with words.
@@ -69,18 +70,10 @@ def alone_in(home: Path) -> Iterator[None]:
 
     The system gives the lock back when the process ends, however it ends. Raises HomeBusy.
     """
-    if os.name == "nt":  # no flock there; the check of every table's origin still stands
-        yield
-        return
-    import fcntl
-
-    with (home / ".run.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise errors.HomeBusy(
-                f"another `churn run` is at work in {home}; wait until it has ended, or name another home: --home"
-            ) from None
+    busy = errors.HomeBusy(
+        f"another `churn run` is at work in {home}; wait until it has ended, or name another home: --home"
+    )
+    with file_lock(home / ".run.lock", busy=lambda _: busy):
         yield
 
 

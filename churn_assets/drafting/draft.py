@@ -34,6 +34,7 @@ from churn_assets.drafting.sample import SAMPLE_ROWS, Sample, Tell, read_sample
 from churn_assets.drafting.time import choose_time
 from churn_assets.drafting.toml import QUESTION, Found, Parts, assemble, write
 from churn_assets.errors import DraftError
+from churn_assets.storage.files import write_text
 
 Churned = npt.NDArray[np.int8]
 
@@ -229,10 +230,7 @@ def write_draft(draft: Draft, path: Path, force: bool = False) -> None:
     """Write the text to `path`, whole or not at all. Raises DraftError if the file is there and not `force`."""
     refuse_existing(path, force)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f"{path.name}.part")
-        scratch.write_text(draft.text, encoding="utf-8")
-        scratch.replace(path)
+        write_text(path, draft.text)
     except OSError as error:
         raise DraftError(f"{path} cannot be written ({error.strerror}); give another place to -o") from None
 

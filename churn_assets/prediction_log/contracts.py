@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from churn_assets.contract.load import load_contract
 from churn_assets.contract.model import Contract
 from churn_assets.errors import ContractError
-from churn_assets.prediction_log.segment import sync_folder
+from churn_assets.storage.files import write_text
 
 _BUNDLE_FILE = "contract.toml"  # as scoring.bundle writes it
 
@@ -43,8 +42,4 @@ class KnownContracts:
         path = self._folder / f"{contract.fingerprint}.toml"
         if path.exists() or not contract.text:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(contract.text, encoding="utf-8")
-        temporary.replace(path)
-        sync_folder(self._folder)
+        write_text(path, contract.text)

@@ -11,7 +11,6 @@ in the warehouse, and takes it away when an archive holds it. What is acknowledg
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import time
@@ -20,6 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from churn_assets.errors import LogUnavailable
+from churn_assets.storage.files import sync_directory
+from churn_assets.storage.lock import try_lock
 
 OPEN, READY, DONE = ".open", ".ready", ".done"
 DEFAULT_BYTES, DEFAULT_AGE_S = 64 * 2**20, 60.0
@@ -85,7 +86,7 @@ class Segment:
         try:
             with contextlib.suppress(OSError):
                 path.rename(path.with_suffix(READY))
-                sync_folder(self.folder)
+                sync_directory(self.folder)
         finally:
             os.close(self._handle)  # the lock is held until the name is given
 
@@ -99,7 +100,7 @@ class Segment:
                 break
             os.close(handle)  # somebody took the empty file for an orphan in between
         self._path, self._handle, self._size, self._since = path, handle, 0, self._clock()
-        sync_folder(self.folder)
+        sync_directory(self.folder)
 
     def _retreat(self) -> None:
         """After a failed write or sync: keep what was acknowledged, and never trust this file again.
@@ -141,7 +142,7 @@ def _adopt(path: Path) -> bool:
             path.rename(path.with_suffix(READY))
         else:
             path.unlink()
-        sync_folder(path.parent)
+        sync_directory(path.parent)
     finally:
         os.close(handle)
     return True
@@ -159,21 +160,11 @@ def last_line_end(handle: int) -> int:
     return 0
 
 
-def sync_folder(folder: Path) -> None:
-    """Make names that were made or changed in `folder` survive a loss of power."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _locked(handle: int, path: Path) -> bool:
     """Whether this process now holds the lock of a file that still has its name."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.fstat(handle).st_ino == path.stat().st_ino
-    except (BlockingIOError, FileNotFoundError):
+        return try_lock(handle) and os.fstat(handle).st_ino == path.stat().st_ino
+    except FileNotFoundError:
         return False
 
 

@@ -7,8 +7,6 @@ is abandoned, and its challenger stays approved.
 from __future__ import annotations
 
 import hashlib
-import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +19,7 @@ from churn_assets.promotion.ledger.store import now_or
 from churn_assets.promotion.pointer import Champion, read_champion, write_champion
 from churn_assets.promotion.records import Move, MoveKind
 from churn_assets.settings import Settings
+from churn_assets.storage.lock import file_lock
 from churn_assets.storage.sealed import MANIFEST, verify
 
 LOCK = ".champion.lock"
@@ -225,23 +224,12 @@ def _names(settings: Settings) -> str:
 @contextmanager
 def _alone(home: Path) -> Iterator[None]:
     """One mover at a time; the system gives the lock back when the process ends, however it ends."""
-    home.mkdir(parents=True, exist_ok=True)
-    if os.name == "nt":  # no flock there; the ledger still lets one move in at a time
-        yield
-        return
-    import fcntl
-
-    end = time.monotonic() + LOCK_S
-    with (home / LOCK).open("w") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    raise HomeBusy(
-                        f"somebody else has been moving the champion of {home} for {LOCK_S:.0f} s, expected a moment; "
-                        "see who holds the lock, then try again"
-                    ) from None
-                time.sleep(0.01)
+    with file_lock(
+        home / LOCK,
+        LOCK_S,
+        lambda holder: HomeBusy(
+            f"{holder} has been moving the champion of {home} for {LOCK_S:.0f} s, expected a moment; "
+            "see who holds the lock, then try again"
+        ),
+    ):
         yield

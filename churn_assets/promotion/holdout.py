@@ -7,8 +7,6 @@ champion on these rows; they are clean because nothing that happened in producti
 from __future__ import annotations
 
 import datetime as dt
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +14,7 @@ from typing import TYPE_CHECKING
 from churn_assets.contract.model import Contract
 from churn_assets.data.hashing import content_hash
 from churn_assets.errors import HoldoutCorrupt
-from churn_assets.storage.sealed import sync_directory
+from churn_assets.storage.files import replacing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -118,16 +116,5 @@ _ADVICE = (
 def _write(path: Path, rows: pa.Table) -> None:
     import pyarrow.parquet as pq
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            pq.write_table(rows, file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        Path(scratch).chmod(0o444)  # a word to people: nobody changes it
-        Path(scratch).replace(path)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
+    with replacing(path, mode=0o444) as temporary:  # the mode tells people that nobody changes it
+        pq.write_table(rows, temporary, compression="zstd")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from churn_assets.errors import NoChampion, PointerCorrupt
-from churn_assets.storage.sealed import sync_directory
+from churn_assets.storage.files import write_json
 
 POINTER = "champion.json"
 
@@ -71,20 +69,8 @@ def write_champion(home: Path, champion: Champion) -> Path:
 
     The file is on disk when this returns: it and its folder are synced.
     """
-    home.mkdir(parents=True, exist_ok=True)
     stored = {**asdict(champion), "since_at": champion.since_at.astimezone(UTC).isoformat()}
-    handle, scratch = tempfile.mkstemp(prefix=f".{POINTER}-", dir=home)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write((json.dumps(stored, indent=1, sort_keys=True) + "\n").encode())
-            file.flush()
-            os.fsync(file.fileno())
-        Path(scratch).chmod(0o644)
-        Path(scratch).replace(home / POINTER)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
-    sync_directory(home)
+    write_json(home / POINTER, stored)
     return home / POINTER
 
 

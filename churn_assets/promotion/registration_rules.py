@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,23 +10,14 @@ from typing import Literal
 from churn_assets.contract.model import Contract
 from churn_assets.errors import AssetMissing, GateRefused
 from churn_assets.promotion.pointer import Champion
-from churn_assets.storage.sealed import sync_directory
+from churn_assets.storage.files import write_json
 
 FOLDER = "admissions"
 
 
 def keep_admission(home: Path, model: Model) -> Path:
     """Write the model's test figure and what its audit accuses; whole or not at all."""
-    folder = home / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    scratch = folder / f".{model.version}.{os.getpid()}"
-    with scratch.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(model), indent=1, sort_keys=True) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(folder / f"{model.version}.json")
-    sync_directory(folder)
-    return folder / f"{model.version}.json"
+    return write_json(home / FOLDER / f"{model.version}.json", asdict(model))
 
 
 def read_admission(home: Path, version: str) -> Model:

@@ -32,7 +32,8 @@ from churn_assets.features.compile import compile_features
 from churn_assets.scoring.calibration import calibration_from_json
 from churn_assets.scoring.models.base import load_model
 from churn_assets.scoring.scorer import AsOf, Bands, Scorer, Thresholds, days
-from churn_assets.storage.sealed import canonical_json, seal, verify
+from churn_assets.storage.files import canonical_json
+from churn_assets.storage.sealed import seal, verify
 
 if TYPE_CHECKING:
     import pyarrow as pa

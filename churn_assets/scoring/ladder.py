@@ -7,14 +7,11 @@ is copied by those who want it (the Bento has it). It names the version it was c
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from churn_assets.storage.sealed import canonical_json, sync_directory
+from churn_assets.storage.files import read_json_object, write_json
 
 
 def ladder_path(bundle: Path) -> Path:
@@ -24,20 +21,7 @@ def ladder_path(bundle: Path) -> Path:
 
 def write_ladder(bundle: Path, version: str, ladder: Mapping[str, Any]) -> Path:
     """Write the ladder of the bundle `version` beside it, whole or not at all; an older one is replaced."""
-    target = ladder_path(bundle)
-    handle, scratch = tempfile.mkstemp(prefix=".ladder-", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(canonical_json({"version": version, **ladder}))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(scratch).chmod(0o644)  # mkstemp's 0600 would shut a service out that runs as somebody else
-        Path(scratch).replace(target)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
-    sync_directory(target.parent)
-    return target
+    return write_json(ladder_path(bundle), {"version": version, **ladder})
 
 
 def read_ladder(bundle: Path, version: str) -> dict[str, Any] | None:
@@ -46,9 +30,7 @@ def read_ladder(bundle: Path, version: str) -> dict[str, Any] | None:
     It explains a model and decides nothing, so that a damaged one is no reason to refuse the bundle.
     """
     try:
-        found = json.loads(ladder_path(bundle).read_bytes())
+        stored = read_json_object(ladder_path(bundle))
     except (OSError, ValueError):
         return None
-    if not isinstance(found, dict) or found.get("version") != version:
-        return None
-    return found
+    return stored if stored.get("version") == version else None

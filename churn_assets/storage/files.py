@@ -31,7 +31,7 @@ class PendingFile:
         digits = "" if reuse_name else f".{secrets.token_hex(6)}"
         self.temporary = path.with_name(f".{path.name}{digits}.tmp")
         self._mode = mode
-        if reuse_name:
+        if reuse_name and self.temporary.exists():
             self.discard()
 
     def commit(self) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from churn_assets.errors import BundleCorrupt
+from churn_assets.storage.files import canonical_json, sync_directory, sync_tree
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -21,11 +21,6 @@ _OWN_KEYS = ("format", "version", "files", "sha256")
 _ADVICE = "take the bundle from its source again"
 
 _Files = Mapping[str, Mapping[str, object]]
-
-
-def canonical_json(value: object) -> bytes:
-    """The one way a JSON file of a bundle is written; NaN and infinity are refused (ValueError)."""
-    return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
 def seal(
@@ -52,7 +47,7 @@ def seal(
             verify(target, unversioned)
             return target
         check(scratch)
-        _sync(scratch)
+        sync_tree(scratch)
         try:
             scratch.rename(target)
         except OSError:
@@ -92,17 +87,6 @@ def content_version(files: _Files, unversioned: frozenset[str]) -> str:
     for name in sorted(files.keys() - unversioned):
         digest.update(f"{name}\0{files[name]['sha256']}\n".encode())
     return digest.hexdigest()[:_VERSION_DIGITS]
-
-
-def sync_directory(directory: Path) -> None:
-    """Make names that were written or renamed in `directory` survive a loss of power."""
-    if os.name == "nt":  # there is no handle of a directory to sync
-        return
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _manifest(about: Mapping[str, object], files: _Files, unversioned: frozenset[str]) -> bytes:
@@ -148,16 +132,6 @@ def _scratch(root: Path) -> Iterator[Path]:
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _sync(directory: Path) -> None:
-    for path in sorted(directory.rglob("*")):
-        if path.is_file():
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
-        else:
-            sync_directory(path)
-    sync_directory(directory)
 
 
 def _words(error: BaseException) -> str:

@@ -15,6 +15,7 @@ import pyarrow.csv as pa_csv
 
 from churn_assets.contract.model import Contract
 from churn_assets.errors import ScenarioError
+from churn_assets.storage.files import PendingFile, write_text
 from churn_assets.synthetic.generate import generate_batches, snapshot_of
 from churn_assets.synthetic.leaks import plant_leak
 from churn_assets.synthetic.scenario import Scenario, play
@@ -77,7 +78,7 @@ def write_customers(
         for customers in planter.rest():
             table.write(customers)
     if beside is not None:
-        beside.write_text(planter.described.text, encoding="utf-8")
+        write_text(beside, planter.described.text)
     return Written(written, tuple(p for p in (path, truth, labels, beside) if p is not None))
 
 
@@ -141,6 +142,7 @@ class _File:
         self.path = path
         self.contract = contract
         self.sink: _Sink | None = None
+        self._pending: PendingFile | None = None
         if path is not None and path.suffix.lower() not in SUFFIXES:
             raise ScenarioError(f"{path.name} ends in '{path.suffix}', expected one of: {', '.join(SUFFIXES)}")
 
@@ -161,32 +163,29 @@ class _File:
         import pyarrow.parquet as pq
 
         assert self.path is not None
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._pending = PendingFile(self.path)
+        temporary = self._pending.temporary
         suffix = self.path.suffix.lower()
         if suffix == ".parquet":
-            sink: _Sink = pq.ParquetWriter(self._scratch, schema, compression="zstd")
+            sink: _Sink = pq.ParquetWriter(temporary, schema, compression="zstd")
         elif suffix == ".csv":
             options = pa_csv.WriteOptions(delimiter=self.contract.source.delimiter or ",")
-            sink = pa_csv.CSVWriter(self._scratch, schema, write_options=options)
+            sink = pa_csv.CSVWriter(temporary, schema, write_options=options)
         else:
-            sink = WorkbookWriter(self._scratch, schema)
+            sink = WorkbookWriter(temporary, schema)
         return sink
-
-    @property
-    def _scratch(self) -> Path:
-        assert self.path is not None
-        return self.path.with_name(f"{self.path.name}.part")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.path is None or self.sink is None:
+        if self.sink is not None:
+            self.sink.close()
+        if self._pending is None:
             return
-        self.sink.close()
         if kind is None:
-            self._scratch.replace(self.path)
+            self._pending.commit()
         else:
-            self._scratch.unlink(missing_ok=True)
+            self._pending.discard()
 
 
 def _with_commas(table: pa.Table) -> pa.Table:

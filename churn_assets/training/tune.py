@@ -24,6 +24,7 @@ import numpy as np
 from churn_assets.contract.model import Contract
 from churn_assets.data.hashing import data_hash
 from churn_assets.errors import TrainingError
+from churn_assets.storage.files import write_json
 from churn_assets.training.candidate import recipe_of
 from churn_assets.training.cross_validation import figures, fit_fold, make_folds
 from churn_assets.training.feature_table import training_data
@@ -202,7 +203,5 @@ def _keep(folder: Path, name: str, study: optuna.Study) -> Tuned:
         pruned=sum(trial.state.name == "PRUNED" for trial in finished),
     )
     path = folder / f"{study.study_name}.json"
-    scratch = path.with_name(f".{path.name}.new")
-    scratch.write_text(json.dumps(asdict(tuned), indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    scratch.replace(path)
+    write_json(path, asdict(tuned))
     return tuned

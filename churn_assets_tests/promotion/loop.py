@@ -7,6 +7,7 @@ persist something: before and after each commit, around the pointer's rename, ar
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -25,13 +26,13 @@ from churn_assets.contract.policy import Monitoring
 from churn_assets.defs.promotion.sensors import CHALLENGER, REQUEST, runs_to_promote, runs_to_retrain, tell_failure
 from churn_assets.errors import RollbackRefused, TransitionRefused
 from churn_assets.promotion import champion as moves
-from churn_assets.promotion import pointer as state
 from churn_assets.promotion.ledger.ledger import Ledger
 from churn_assets.promotion.ledger.store import Store
 from churn_assets.promotion.pointer import Champion, read_champion
 from churn_assets.promotion.retraining import Asked
 from churn_assets.promotion.retraining_inputs import Reports, decide_now
 from churn_assets.settings import Settings
+from churn_assets.storage import files
 from churn_assets.storage.sealed import seal, verify
 
 UNVERSIONED = frozenset({"provenance.json"})
@@ -98,7 +99,7 @@ class Runs:
 @contextmanager
 def watched(fate: Fate) -> Iterator[None]:
     """Every step that persists something passes by `fate`."""
-    commit, rename = Store._commit, state.sync_directory
+    commit, rename = Store._commit, files.sync_directory
 
     def committed(self: Store, db: Any) -> None:
         fate.step()
@@ -108,15 +109,15 @@ def watched(fate: Fate) -> Iterator[None]:
     def renamed(folder: Path) -> None:
         fate.step()
 
-    fake_os = SimpleNamespace(fdopen=state.os.fdopen, fsync=lambda handle: fate.step())
+    fake_os = SimpleNamespace(**{**vars(os), "fsync": lambda handle: fate.step()})
     with (
         mock.patch.object(Store, "_commit", committed),
         mock.patch.object(Store, "synchronous", "OFF"),  # a killed process loses nothing that the system has
-        mock.patch.object(state, "sync_directory", renamed),
-        mock.patch.object(state, "os", fake_os),
+        mock.patch.object(files, "sync_directory", renamed),
+        mock.patch.object(files, "os", fake_os),
     ):
         yield
-    assert rename is state.sync_directory
+    assert rename is files.sync_directory
 
 
 class Loop:

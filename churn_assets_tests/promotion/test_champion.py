@@ -205,7 +205,7 @@ def test_two_movers_at_once_wait_for_one_another_and_not_for_ever(home, monkeypa
     words = [sys.executable, "-c", _HOLDER, str(settings.home / moves.LOCK)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(HomeBusy, match="somebody else has been moving the champion"):
+        with pytest.raises(HomeBusy, match="another process has been moving the champion"):
             rollback(settings, by="ana", why="complaints")
         holder.stdin.close()
     assert rollback(settings, by="ana", why="complaints").status == "done"

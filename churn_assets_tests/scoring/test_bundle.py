@@ -25,7 +25,8 @@ from churn_assets.scoring.bundle import (
     write_bundle,
 )
 from churn_assets.scoring.calibration import Platt
-from churn_assets.storage.sealed import MANIFEST, _manifest, canonical_json
+from churn_assets.storage.files import canonical_json
+from churn_assets.storage.sealed import MANIFEST, _manifest
 from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT, KINDS, TEXT, customers, scorer_of
 
 GOLDEN, REFERENCE = customers(40, seed=8), customers(100, seed=9)

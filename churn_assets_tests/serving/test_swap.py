@@ -52,7 +52,8 @@ def test_another_champion_takes_over_and_no_request_fails(tmp_path):
 
 def spoilt(home, kind="logistic"):
     """A bundle whose golden rows expect something else, its seals mended."""
-    from churn_assets.storage.sealed import MANIFEST, _hashes, _manifest, canonical_json
+    from churn_assets.storage.files import canonical_json
+    from churn_assets.storage.sealed import MANIFEST, _hashes, _manifest
 
     bundle = make_bundle(home, kind)
     golden = json.loads((bundle / "golden.json").read_bytes())

@@ -8,10 +8,10 @@ import dagster as dg
 import pyarrow as pa
 
 from churn_assets.defs import metadata
-from churn_assets.defs.io_manager import write_text
 from churn_assets.defs.policy import OWNERS
 from churn_assets.defs.resources import Project
 from churn_assets.mlflow_registry.tracking import Tracking
+from churn_assets.storage.files import write_text
 from churn_assets.training.candidate import Candidate
 
 AGREES = "the_report_agrees_with_the_model"
@@ -43,7 +43,7 @@ def data_profile(project: Project, validated_customers: pa.Table) -> Iterator[dg
     customers = table_rows(validated_customers)
     found = profile(project.contract, customers)
     text = render_profile(found)
-    path = write_text(text, project.settings.reports_dir / "data_profile.html")
+    path = write_text(project.settings.reports_dir / "data_profile.html", text)
     alone = [c for c in found["columns"] if c.get("roc_auc") is not None]
     yield dg.MaterializeResult(
         value=found,

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from churn_assets.prediction_log.segment import DONE, sync_folder
+from churn_assets.prediction_log.segment import DONE
 from churn_assets.prediction_log.warehouse.sources import NAMES_KEY, PARQUET, TORN, archives
+from churn_assets.storage.files import replacing
 
 MAX_BYTES = 256 * 2**20  # of segments in one archive
 _ROWS = 20_000  # of a row group
@@ -108,14 +108,14 @@ def _write(folder: Path, segments: Path, names: Sequence[str]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{names[0]}{PARQUET}"
-    temporary = target.with_suffix(".tmp")
     schema = pa.schema(
         {"segment": pa.string(), "number": pa.int64(), "kind": pa.string(), "id": pa.string(), "line": pa.binary()},
         metadata={NAMES_KEY: json.dumps(names)},
     )
-    with temporary.open("wb") as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+    with (  # the ingest's lock is held: a killed one's rest is written over
+        replacing(folder / f"{names[0]}{PARQUET}", reuse_name=True) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
+    ):
         rows: list[tuple[str, int, str | None, str | None, bytes]] = []
         for row in _rows(segments, names):
             rows.append(row)
@@ -124,13 +124,6 @@ def _write(folder: Path, segments: Path, names: Sequence[str]) -> None:
                 rows.clear()
         if rows:
             writer.write_batch(pa.record_batch(list(map(list, zip(*rows, strict=True))), schema=schema))
-    handle = os.open(temporary, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    temporary.replace(target)
-    sync_folder(folder)
 
 
 def _rows(segments: Path, names: Sequence[str]) -> Iterator[tuple[str, int, str | None, str | None, bytes]]:

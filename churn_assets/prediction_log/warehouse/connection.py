@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import re
 import shutil
 import time
@@ -13,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from churn_assets.errors import ChurnError, LogUnavailable, NothingIngested, WarehouseCorrupt, WarehouseLocked
-from churn_assets.prediction_log.segment import sync_folder
 from churn_assets.settings import Settings
+from churn_assets.storage.files import replacing
+from churn_assets.storage.lock import file_lock
 
 FILE, PUBLISHED = "log.duckdb", "published.duckdb"
 
@@ -68,17 +67,9 @@ def publish(folder: Path) -> bool:
     source, target = folder / FILE, folder / PUBLISHED
     if not source.exists() or (target.exists() and target.stat().st_mtime_ns >= source.stat().st_mtime_ns):
         return False
-    temporary = target.with_suffix(".tmp")
-    temporary.unlink(missing_ok=True)
-    shutil.copyfile(source, temporary)
-    temporary.chmod(0o444)  # who opened it for writing would keep every reader out
-    handle = os.open(temporary, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    temporary.replace(target)
-    sync_folder(folder)
+    # 0444: who opened it for writing would keep every reader out. The ingest's lock is held, see `alone`.
+    with replacing(target, mode=0o444, reuse_name=True) as temporary:
+        shutil.copyfile(source, temporary)
     return True
 
 
@@ -94,20 +85,13 @@ def alone(folder: Path, patience_s: float) -> Iterator[None]:
     `patience_s`, LogUnavailable for what the disk refuses in here.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o640)
-    except OSError as error:
-        raise LogUnavailable(f"{folder}: cannot be written ({error.strerror}); mend its permissions") from error
-    try:
-        _patiently(lambda: _take(handle, folder), patience_s)
-        yield
+        with file_lock(folder / _LOCK, patience_s, lambda holder: _locked(folder / FILE, holder)):
+            yield
     except OSError as error:
         raise LogUnavailable(
             f"{error.filename or folder}: cannot be written ({error.strerror or error}), expected room and write "
             "access; mend that and ingest again, nothing is lost"
         ) from error
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -155,16 +139,6 @@ def _told(path: Path, error: Exception) -> ChurnError:
 def _locked(path: Path, who: str) -> WarehouseLocked:
     copy = path.with_name(PUBLISHED).name
     return WarehouseLocked(f"{path} is open in {who}, expected nobody; wait for it or close it, and read {copy}")
-
-
-def _take(handle: int, folder: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(handle, 20, 0).decode(errors="replace").strip()
-        raise _locked(folder / FILE, f"process {holder}" if holder else "another process") from None
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, str(os.getpid()).encode(), 0)
 
 
 def _patiently(attempt: Callable[[], Any], patience_s: float) -> Any:

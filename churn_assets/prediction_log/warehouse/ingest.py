@@ -17,13 +17,14 @@ from churn_assets.contract.model import Contract
 from churn_assets.errors import LogUnreadable
 from churn_assets.prediction_log.contracts import KnownContracts
 from churn_assets.prediction_log.schema import migrate, targets
-from churn_assets.prediction_log.segment import DONE, READY, adopt_orphans, sync_folder
+from churn_assets.prediction_log.segment import DONE, READY, adopt_orphans
 from churn_assets.prediction_log.warehouse import archive, journal
 from churn_assets.prediction_log.warehouse.connection import FILE, alone, opened, publish
 from churn_assets.prediction_log.warehouse.parse import Checker
 from churn_assets.prediction_log.warehouse.rebuild import catch_up, discard
 from churn_assets.prediction_log.warehouse.stage import Counts, Place, Read, load_carefully, load_plain, read_strictly
 from churn_assets.settings import Settings
+from churn_assets.storage.files import sync_directory
 
 PATIENCE_S = 30.0
 
@@ -102,7 +103,7 @@ def ingest(
             catch_up(settings, session.names(), session.number, session)
             for path in pending(folder):
                 session.take(path)
-            sync_folder(folder)
+            sync_directory(folder)
             journal.bring_up(home, connection)
             if settings.log_retention_days:
                 report.expired = archive.expire(connection, at - dt.timedelta(days=settings.log_retention_days))

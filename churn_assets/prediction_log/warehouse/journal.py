@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from churn_assets.prediction_log.segment import last_line_end, sync_folder
+from churn_assets.prediction_log.segment import last_line_end
+from churn_assets.storage.files import sync_directory
 
 FILE = "segments.jsonl"
 COLUMNS = (
@@ -61,7 +62,7 @@ def _append(path: Path, rows: Sequence[tuple[Any, ...]]) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-    sync_folder(path.parent)
+    sync_directory(path.parent)
 
 
 def last_number(folder: Path) -> int:

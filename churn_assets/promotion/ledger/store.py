@@ -1,17 +1,11 @@
-"""The ledger's file: one SQLite database, one transaction a call, plain errors.
-
-WAL lets sensors read while a run writes; synchronous=FULL puts a transaction on disk before it counts.
-"""
+"""The ledger's file: its tables, and what its errors say (`storage.sqlite` opens it)."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 from churn_assets.errors import LedgerCorrupt, LedgerUnavailable, TransitionRefused
+from churn_assets.storage.sqlite import SqliteStore
 
 VERSION = 1
 
@@ -58,98 +52,33 @@ CREATE UNIQUE INDEX one_move_at_a_time ON moves ((1)) WHERE status = 'intended';
 """
 
 
-BUSY_S = 20.0
-_NO_DATABASE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")  # the last: a table that is not ours
+class Store(SqliteStore):
+    """The tables of a ledger. A reader of a home without one finds empty tables."""
 
+    schema, version = SCHEMA, VERSION
 
-class Store:
-    """Opens the file for each call and closes it again: no connection is shared by threads or forks.
+    def _refused(self, message: str) -> TransitionRefused:
+        return TransitionRefused(
+            f"{self.path}: refuses what was asked ({message}), expected at most one request in flight and one move "
+            "at a time; see churn status"
+        )
 
-    Nothing is made before the first write: a reader of a home without a ledger finds empty tables.
-    """
+    def _unavailable(self, message: str) -> LedgerUnavailable:
+        return LedgerUnavailable(
+            f"{self.path}: cannot be used now ({message}), expected a ledger and a folder that can be written; "
+            "see who holds it, the disk and its permissions, then try again"
+        )
 
-    synchronous = "FULL"
+    def _corrupt(self, message: str) -> LedgerCorrupt:
+        return LedgerCorrupt(
+            f"{self.path}: is no ledger or a damaged one ({message}), expected one that churn wrote; restore it, "
+            "or move it away: the champion stays, its history and open requests are lost"
+        )
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._plain_errors(), closing(self._connect() if self.path.is_file() else _nothing()) as db:
-            if self._version(db) == 0:  # made, and killed before its first transaction
-                with closing(_nothing()) as empty:
-                    yield empty
-                return
-            db.execute("BEGIN")
-            yield db
-            db.execute("ROLLBACK")
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: all of it is on disk when the block ends, or nothing after an exception."""
-        with self._plain_errors():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(self._connect()) as db:
-                db.execute("PRAGMA journal_mode = WAL")
-                db.execute(f"PRAGMA synchronous = {self.synchronous}")
-                db.execute("PRAGMA foreign_keys = ON")
-                db.execute("BEGIN IMMEDIATE")
-                if self._version(db) == 0:
-                    for statement in SCHEMA.split(";\n"):
-                        db.execute(statement)
-                    db.execute(f"PRAGMA user_version = {VERSION}")
-                yield db
-                self._commit(db)
-
-    def _commit(self, db: sqlite3.Connection) -> None:
-        db.execute("COMMIT")
-
-    def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)
-        db.row_factory = sqlite3.Row
-        return db
-
-    def _version(self, db: sqlite3.Connection) -> int:
-        found = int(db.execute("PRAGMA user_version").fetchone()[0])
-        if found > VERSION:
-            raise LedgerCorrupt(
-                f"{self.path}: is a ledger of format {found}, expected {VERSION}; use the churn that wrote it"
-            )
-        return found
-
-    @contextmanager
-    def _plain_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.IntegrityError as error:
-            raise TransitionRefused(
-                f"{self.path}: refuses what was asked ({error}), expected at most one request in flight and one move "
-                "at a time; see churn status"
-            ) from error
-        except sqlite3.DatabaseError as error:
-            words, code = " ".join(str(error).split()), getattr(error, "sqlite_errorname", "") or ""
-            if isinstance(error, sqlite3.OperationalError) and not code.startswith(_NO_DATABASE):
-                raise LedgerUnavailable(
-                    f"{self.path}: cannot be used now ({words}), expected a ledger that can be read and written; "
-                    "see who holds it, the disk and its permissions, then try again"
-                ) from error
-            raise LedgerCorrupt(
-                f"{self.path}: is no ledger or a damaged one ({words}), expected one that churn wrote; restore it, "
-                "or move it away: the champion stays, its history and open requests are lost"
-            ) from error
-        except OSError as error:
-            raise LedgerUnavailable(
-                f"{self.path}: cannot be used now ({error.strerror}), expected a folder that can be written; "
-                "mend its permissions, then try again"
-            ) from error
-
-
-def _nothing() -> sqlite3.Connection:
-    """An empty ledger in memory."""
-    db = sqlite3.connect(":memory:", isolation_level=None)
-    db.row_factory = sqlite3.Row
-    db.executescript(f"{SCHEMA} PRAGMA user_version = {VERSION};")
-    return db
+    def _too_new(self, version: int) -> LedgerCorrupt:
+        return LedgerCorrupt(
+            f"{self.path}: is a ledger of format {version}, expected {self.version}; use the churn that wrote it"
+        )
 
 
 def now_or(now: datetime | None) -> datetime:

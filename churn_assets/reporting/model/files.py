@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from churn_assets.html.files import put
 from churn_assets.reporting.model.card import render_card
 from churn_assets.reporting.model.facts import Sources, collect
 from churn_assets.reporting.model.page import render_report
 from churn_assets.scoring.bundle import load_bundle, read_card, read_provenance, read_reference
+from churn_assets.storage.files import replacing, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,10 +68,9 @@ def write_report(facts: Mapping[str, Any], bundle: Path, folder: Path) -> dict[s
         IMPORTANCE: as_json({name: found for name, found in importance.items() if name != "dependence"}),
     }
     for name, text in texts.items():
-        put(folder / name, text)
-    scratch = folder / f".{REFERENCE}.new"
-    pq.write_table(read_reference(bundle), scratch, compression="zstd")
-    scratch.replace(folder / REFERENCE)
+        write_text(folder / name, text)
+    with replacing(folder / REFERENCE) as temporary:
+        pq.write_table(read_reference(bundle), temporary, compression="zstd")
     return {name: folder / name for name in FILES}
 
 

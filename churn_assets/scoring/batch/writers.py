@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from churn_assets.errors import SettingsError
-from churn_assets.storage.sealed import sync_directory
+from churn_assets.storage.files import PendingFile
 
 SUFFIXES = (".parquet", ".csv")
 
@@ -29,15 +28,15 @@ class TableFile:
             )
         self.path = path
         self.rows = 0
-        self._scratch = path.with_name(f".{path.name}.{os.getpid()}.new")
+        self._pending: PendingFile | None = None
         self._writer: Any = None
 
     def write(self, table: pa.Table) -> None:
         """Append a table; the first one sets the schema."""
         if self._writer is None:
             try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._writer = self._open(table.schema)
+                self._pending = PendingFile(self.path)
+                self._writer = self._open(self._pending.temporary, table.schema)
             except OSError as error:
                 raise SettingsError(
                     f"{self.path} cannot be written ({error.strerror or error}); name another output"
@@ -47,24 +46,22 @@ class TableFile:
 
     def publish(self) -> Path | None:
         """Close the file and give it its name; None, and no file of that name, if nothing was written."""
-        if self._writer is None:
+        if self._pending is None:
             self.path.unlink(missing_ok=True)  # one from an earlier run would tell of other rows
             return None
         self._writer.close()
-        with self._scratch.open("rb+") as file:
-            os.fsync(file.fileno())
-        self._scratch.replace(self.path)
-        sync_directory(self.path.parent)
+        self._pending.commit()
+        self._pending = None
         return self.path
 
-    def _open(self, schema: pa.Schema) -> Any:
+    def _open(self, path: Path, schema: pa.Schema) -> Any:
         if self.path.suffix.lower() == ".csv":
             from pyarrow import csv
 
-            return csv.CSVWriter(self._scratch, schema)
+            return csv.CSVWriter(path, schema)
         import pyarrow.parquet as pq
 
-        return pq.ParquetWriter(self._scratch, schema, compression="zstd")
+        return pq.ParquetWriter(path, schema, compression="zstd")
 
     def __enter__(self) -> TableFile:
         return self
@@ -72,6 +69,8 @@ class TableFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._writer is not None and self._scratch.exists():
+        if self._pending is None:
+            return
+        if self._writer is not None:
             self._writer.close()
-            self._scratch.unlink()
+        self._pending.discard()

@@ -25,13 +25,14 @@ from churn_assets.definitions import build
 from churn_assets.defs.policy import MODELS
 from churn_assets.defs.prediction_log.assets import usable_labels
 from churn_assets.errors import DataBroken
-from churn_assets.monitoring.windows.windows import QUALITY_JSON, WINDOW, Window, place_of, write_json
+from churn_assets.monitoring.windows.windows import QUALITY_JSON, WINDOW, Window, place_of
 from churn_assets.promotion.holdout import holdout_path, read_holdout
 from churn_assets.promotion.ledger.ledger import Ledger
 from churn_assets.promotion.pointer import read_champion, require_champion
 from churn_assets.promotion.records import Decision
 from churn_assets.scoring.bundle import read_card, read_reference
 from churn_assets.settings import Settings
+from churn_assets.storage.files import write_json
 from churn_assets.synthetic.generate import generate
 from churn_assets.training.split import read_split
 from churn_assets_tests.data.log import labelled

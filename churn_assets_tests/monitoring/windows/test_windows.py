@@ -138,7 +138,7 @@ def test_a_report_that_is_no_object_is_told(log):
     (window,) = closed(log)
     assert read_report(log.settings, window, "quality.json") is None
     (place_of(log.settings, window) / "quality.json").write_text(json.dumps([1]))
-    with pytest.raises(WindowUnreadable, match="no JSON object"):
+    with pytest.raises(WindowUnreadable, match="expected an object"):
         read_report(log.settings, window, "quality.json")
 
 

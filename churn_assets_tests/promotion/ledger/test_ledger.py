@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from churn_assets.errors import LedgerCorrupt, LedgerUnavailable, TransitionRefused
-from churn_assets.promotion.ledger import store as ledger_store
 from churn_assets.promotion.ledger.ledger import Ledger
 from churn_assets.promotion.records import GATE, Decision
 from churn_assets_tests.promotion.homes import AT, champion
@@ -294,7 +293,7 @@ def test_a_ledger_that_was_killed_before_its_first_transaction_is_empty(ledger):
 
 def test_a_locked_ledger_is_told_after_a_while_and_read_all_the_same(ledger, monkeypatch):
     ledger.record_decision(DRIFT)
-    monkeypatch.setattr(ledger_store, "BUSY_S", 0.05)
+    monkeypatch.setattr(Ledger, "busy_s", 0.05)
     with sqlite3.connect(ledger.path, isolation_level=None) as holder:
         holder.execute("BEGIN IMMEDIATE")
         with pytest.raises(LedgerUnavailable, match="database is locked"):
@@ -305,7 +304,7 @@ def test_a_locked_ledger_is_told_after_a_while_and_read_all_the_same(ledger, mon
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(LedgerUnavailable, match="expected a folder that can be written"):
+    with pytest.raises(LedgerUnavailable, match="expected a ledger and a folder that can be written"):
         Ledger(tmp_path / "file" / "ledger.db").record_decision(DRIFT)
 
 

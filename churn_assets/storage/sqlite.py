@@ -1,0 +1,114 @@
+"""One SQLite file for each store: a connection for each call, durable transactions, errors that say what to do.
+
+WAL lets readers read while another process writes; synchronous=FULL puts a transaction on disk before it counts.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import ClassVar
+
+BUSY_S = 20.0
+_NOT_OURS = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")  # the last: a table that this schema does not have
+
+
+class SqliteStore:
+    """Base of a store; a subclass names its schema and its errors.
+
+    `with self._reading() as db` and `with self._writing() as db` open the file and close it again, so no
+    connection is shared by threads or forks, and a store may be kept or made anew. Nothing is made before the
+    first write: a reader of a home without the file finds empty tables.
+    """
+
+    schema: ClassVar[str]  # CREATE statements, each ended by ";\n"
+    version: ClassVar[int] = 1  # kept as PRAGMA user_version; a file of a later one is refused
+    synchronous: ClassVar[str] = "FULL"
+    busy_s: ClassVar[float] = BUSY_S  # how long a call waits for another process's transaction
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """A snapshot: what is read in the block is of one instant."""
+        with self._plain_errors(), closing(self._connect() if self.path.is_file() else self._empty()) as db:
+            if self._stored_version(db) == 0:  # made, and killed before its first transaction
+                with closing(self._empty()) as empty:
+                    yield empty
+                return
+            db.execute("BEGIN")
+            yield db
+            db.execute("ROLLBACK")
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: all of it is on disk when the block ends, or nothing after an exception."""
+        with self._plain_errors():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(self._connect()) as db:
+                db.execute("PRAGMA journal_mode = WAL")
+                db.execute(f"PRAGMA synchronous = {self.synchronous}")
+                db.execute("PRAGMA foreign_keys = ON")
+                db.execute("BEGIN IMMEDIATE")
+                if self._stored_version(db) == 0:
+                    for statement in self.schema.split(";\n"):
+                        db.execute(statement)
+                    db.execute(f"PRAGMA user_version = {self.version}")
+                yield db
+                self._commit(db)
+
+    def _commit(self, db: sqlite3.Connection) -> None:
+        db.execute("COMMIT")
+
+    # What a subclass says of a failure. Each gives the error to raise; `message` is SQLite's or the system's.
+
+    def _refused(self, message: str) -> Exception:
+        """A constraint of the schema does not allow the change."""
+        return self._corrupt(message)
+
+    def _unavailable(self, message: str) -> Exception:
+        """The file cannot be used now: locked, read-only, a full disk."""
+        raise NotImplementedError
+
+    def _corrupt(self, message: str) -> Exception:
+        """The file is damaged or not a database of this store."""
+        raise NotImplementedError
+
+    def _too_new(self, version: int) -> Exception:
+        """The file was written by a later version."""
+        return self._corrupt(f"its format is {version}, expected {self.version}")
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, timeout=self.busy_s, isolation_level=None)
+        db.row_factory = sqlite3.Row
+        return db
+
+    def _empty(self) -> sqlite3.Connection:
+        """The empty tables, in memory."""
+        db = sqlite3.connect(":memory:", isolation_level=None)
+        db.row_factory = sqlite3.Row
+        db.executescript(f"{self.schema} PRAGMA user_version = {self.version};")
+        return db
+
+    def _stored_version(self, db: sqlite3.Connection) -> int:
+        version = int(db.execute("PRAGMA user_version").fetchone()[0])
+        if version > self.version:
+            raise self._too_new(version)
+        return version
+
+    @contextmanager
+    def _plain_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.IntegrityError as error:
+            raise self._refused(str(error)) from error
+        except sqlite3.DatabaseError as error:
+            message, code = " ".join(str(error).split()), getattr(error, "sqlite_errorname", "") or ""
+            if isinstance(error, sqlite3.OperationalError) and not code.startswith(_NOT_OURS):
+                raise self._unavailable(message) from error
+            raise self._corrupt(message) from error
+        except OSError as error:
+            raise self._unavailable(error.strerror or str(error)) from error

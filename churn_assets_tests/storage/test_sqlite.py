@@ -1,0 +1,142 @@
+"""A store: durable transactions, snapshots for readers, plain errors."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+
+import pytest
+
+from churn_assets.storage.sqlite import SqliteStore
+
+
+class Refused(Exception):
+    pass
+
+
+class Unavailable(Exception):
+    pass
+
+
+class Corrupt(Exception):
+    pass
+
+
+class Counters(SqliteStore):
+    schema = "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;\n"
+    busy_s = 0.05
+
+    def _refused(self, message):
+        return Refused(message)
+
+    def _unavailable(self, message):
+        return Unavailable(message)
+
+    def _corrupt(self, message):
+        return Corrupt(message)
+
+    def add(self, name, value):
+        self.add_all((name, value))
+
+    def add_all(self, *counters):
+        with self._writing() as db:
+            for counter in counters:
+                db.execute("INSERT INTO counters VALUES (?, ?)", counter)
+
+    def all(self):
+        with self._reading() as db:
+            return {row["name"]: row["value"] for row in db.execute("SELECT * FROM counters ORDER BY name")}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Counters(tmp_path / "home" / "counters.db")
+
+
+def test_reading_makes_nothing_and_writing_makes_the_file(store):
+    assert store.all() == {}
+    assert not store.path.parent.exists()
+    store.add("a", 1)
+    assert store.all() == {"a": 1}
+    with closing(sqlite3.connect(store.path)) as db:
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_an_exception_undoes_the_whole_transaction(store):
+    store.add("a", 1)
+    with pytest.raises(Refused):
+        store.add_all(("b", 2), ("a", 3))
+    assert store.all() == {"a": 1}
+
+
+def test_a_reader_sees_one_instant_while_another_writes(store):
+    store.add("a", 1)
+    with store._reading() as db:
+        before = db.execute("SELECT count(*) FROM counters").fetchone()[0]
+        store.add("b", 2)
+        assert db.execute("SELECT count(*) FROM counters").fetchone()[0] == before == 1
+    assert store.all() == {"a": 1, "b": 2}
+
+
+def test_what_the_schema_forbids_is_refused(store):
+    store.add("a", 1)
+    with pytest.raises(Refused, match="UNIQUE constraint failed"):
+        store.add("a", 2)
+
+
+def test_a_locked_store_can_be_read_and_says_that_it_cannot_be_written(store):
+    store.add("a", 1)
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable, match="locked"):
+            store.add("b", 2)
+        assert store.all() == {"a": 1}
+        holder.execute("ROLLBACK")
+
+
+def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Unavailable, match=r"Not a directory|File exists"):
+        Counters(tmp_path / "file" / "deep" / "counters.db").add("a", 1)
+
+
+def test_a_damaged_file_a_foreign_one_and_a_later_one_are_corrupt(store):
+    store.path.parent.mkdir()
+    store.path.write_bytes(b"no database " * 200)
+    with pytest.raises(Corrupt, match="not a database"):
+        store.all()
+    store.path.unlink()
+    with closing(sqlite3.connect(store.path)) as db:
+        db.execute("PRAGMA user_version = 1")
+    with pytest.raises(Corrupt, match="no such table"):
+        store.all()
+    with closing(sqlite3.connect(store.path)) as db:
+        db.execute("PRAGMA user_version = 2")
+    for call in (store.all, lambda: store.add("a", 1)):
+        with pytest.raises(Corrupt, match="its format is 2, expected 1"):
+            call()
+
+
+def test_a_file_that_was_made_and_never_written_is_empty(store):
+    store.path.parent.mkdir()
+    store.path.touch()
+    assert store.all() == {}
+    store.add("a", 1)
+    assert store.all() == {"a": 1}
+
+
+_KILLED = """
+import os, sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("BEGIN IMMEDIATE")
+db.execute("INSERT INTO counters VALUES ('half', 1)")
+os._exit(9)
+"""
+
+
+def test_a_killed_writer_leaves_nothing_of_its_transaction(store):
+    store.add("a", 1)
+    assert subprocess.run([sys.executable, "-c", _KILLED, os.fspath(store.path)], check=False).returncode == 9
+    assert store.all() == {"a": 1}
+    store.add("b", 2)
