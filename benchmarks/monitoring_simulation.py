@@ -134,7 +134,9 @@ def main(windows: int = 2_000, trials: int = 60, seed: int = 0) -> str:
     cases["every score up .05"] = (SCORE, higher_score(0.05))
     for words, (column, change) in cases.items():
         once, twice = found(population, training, column, change, trials, seed)
-        effect = detect_drift(column_values(training), column_values(_changed(population, change)), replace(LIMITS, effect=0.0))
+        effect = detect_drift(
+            column_values(training), column_values(_changed(population, change)), replace(LIMITS, effect=0.0)
+        )
         size = next(one.effect for one in effect if one.column == column)
         lines.append(f"{words} (effect {size:.3f}): found within two windows {once:.0%}, asked after two {twice:.0%}")
     return "\n".join(lines)

@@ -155,7 +155,10 @@ def gate_alerts(version: str, status: GateStatus | str, reason: str) -> AlertCha
             title = f"The gate cannot judge {version}"
             return AlertChanges((Alert(undecided_key, "gate_verdict", title, message, "error"),))
         case "refused":
-            message = f"{reason}. Expected: no check of the gate fails. The champion stays. {_RUNBOOK} (A retraining was refused)."
+            message = (
+                f"{reason}. Expected: no check of the gate fails. The champion stays. "
+                f"{_RUNBOOK} (A retraining was refused)."
+            )
             alert = Alert(refused_key, "gate_verdict", f"Challenger {version} is refused", message, once=True)
             ended = {waiting: "The gate judged it again and refuses it.", undecided_key: _JUDGED}
             return AlertChanges((alert,), ended)

@@ -42,9 +42,7 @@ def _service(service: "ServiceReport | None") -> dict[str, bytes]:
         "p95": [row.p95_ms for row in days],
         "p99": [row.p99_ms for row in days],
     }
-    lines = {
-        name: [None if value is None else (value,) * 3 for value in values] for name, values in latencies.items()
-    }
+    lines = {name: [None if value is None else (value,) * 3 for value in values] for name, values in latencies.items()}
     drawn = {"volume": plots.columns({row.day: row.predictions for row in days[-14:]}, "predictions a day")}
     if any(point for line in lines.values() for point in line):
         drawn["latency"] = plots.over_periods(names, lines, "ms", "latency by day")

@@ -86,7 +86,7 @@ def _from_release_0_1(value: Any) -> Any:
         return [_from_release_0_1(item) for item in value]
     if not isinstance(value, Mapping):
         return value
-    new = {
+    new: dict[str, Any] = {
         key: item if key in _BY_NAME and isinstance(item, Mapping) else _from_release_0_1(item)
         for key, item in value.items()
     }

@@ -184,7 +184,9 @@ def labelled_predictions(project: Project) -> Iterator[dg.MaterializeResult[pa.T
             counts = count_labels(connection, project.contract, now)
     except NothingIngested:
         table, counts = label_schema(project.contract).empty_table(), no_labels()
-    yield dg.MaterializeResult(value=table, metadata=_label_metadata(table, counts), check_results=_label_checks(counts))
+    yield dg.MaterializeResult(
+        value=table, metadata=_label_metadata(table, counts), check_results=_label_checks(counts)
+    )
 
 
 def _label_metadata(table: pa.Table, counts: "LabelCounts") -> dict[str, Any]:

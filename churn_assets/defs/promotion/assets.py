@@ -180,8 +180,9 @@ def retraining_decision(
     context: dg.AssetExecutionContext, project: Project, config: Asking
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Nothing, investigate data, wait or retrain, with its reason; a request for a run is in the ledger."""
-    from churn_assets.alerting.rules import alerts_of, waiting_on_people
+    from churn_assets.alerting.rules import approval_reminders, monitoring_alerts
     from churn_assets.defs.alerts import tell
+    from churn_assets.monitoring.latest import read_latest_reports
     from churn_assets.promotion.champion import recover
     from churn_assets.promotion.ledger.ledger import Ledger
     from churn_assets.promotion.retraining_inputs import decide_now, read_reports
@@ -198,9 +199,11 @@ def retraining_decision(
         {"at": f"{k.decided_at:%Y-%m-%d %H:%M}", "decision": k.decision.kind, "why": k.decision.words}
         for k in ledger.decisions(10)
     ]
-    news = alerts_of(reports.quality, reports.drift, reports.performance, told)
+    latest = read_latest_reports(settings)
+    investigate = decision.words if decision.kind == "investigate_data" else ""
+    news = monitoring_alerts(latest.quality, latest.drift, latest.performance, investigate)
     waiting = {one.version: one.words for one in ledger.challengers("waiting_approval")}
-    alerts = tell(context, settings, news.also(waiting_on_people(waiting)))
+    alerts = tell(context, settings, news + approval_reminders(waiting))
     yield dg.MaterializeResult(
         value={**told, "number": kept.number, "champion": decision.champion, "situation": dict(decision.situation)},
         metadata={
@@ -251,7 +254,7 @@ NO_WORSE = "the_challenger_is_no_worse"
 )
 def promotion(context: dg.AssetExecutionContext, project: Project) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Challengers against the champion on the same rows; one that passes becomes champion, or waits for a person."""
-    from churn_assets.alerting.rules import Findings, alerts_of
+    from churn_assets.alerting.rules import AlertChanges, gate_alerts
     from churn_assets.defs.alerts import tell
     from churn_assets.mlflow_registry.tags import follow
     from churn_assets.promotion.pointer import read_champion
@@ -268,9 +271,9 @@ def promotion(context: dg.AssetExecutionContext, project: Project) -> Iterator[d
         **({"mlflow": missing} if missing else {}),
         **({"labelled_predictions_of_broken_data": f"{left_out:,}, left out"} if left_out else {}),
     }
-    news = Findings()
+    news = AlertChanges()
     for outcome in outcomes:
-        news = news.also(alerts_of(promotion=outcome.to_json()))
+        news += gate_alerts(outcome.version, outcome.status, outcome.words)
     told |= tell(context, settings, news)
     against = [outcome.words for outcome in outcomes if outcome.status in ("refused", "undecided")]
     yield dg.MaterializeResult(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from churn_assets.contract.model import Kind
 from churn_assets.contract.policy import Monitoring
 from churn_assets.settings import QUIET_ENVIRONMENT
-from churn_assets.storage.files import read_json_object, write_json
+from churn_assets.storage.files import read_json_object, replacing, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,10 +63,8 @@ def write_page(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pandas' and NumPy's, on data that is as it is
             snapshot = _snapshot(reference, current, usable, limits, name, at)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            scratch = target.with_name(f".{target.stem}.new.html")
-            snapshot.save_html(str(scratch))
-            scratch.replace(target)
+            with replacing(target) as temporary:
+                snapshot.save_html(str(temporary))
             if workspace is not None:
                 _keep(snapshot, workspace, project, name, target.with_name(_RUN))
     except Exception as error:  # the statistics stand without the page, whatever failed

@@ -1,7 +1,8 @@
 """Multivariate drift: all columns together, and single requests unlike any training row. Never an alarm.
 
-Can a classifier tell the window from the reference? A shift of how columns go together leaves each column by itself unchanged, and a domain classifier finds it
-(Lopez-Paz and Oquab 2017, classifier two-sample tests). ROC AUC .5 is no difference at all.
+Can a classifier tell the window from the reference? A shift of how columns go together leaves each column by
+itself unchanged, and a domain classifier finds it (Lopez-Paz and Oquab 2017, classifier two-sample tests).
+ROC AUC .5 is no difference at all.
 
 Outliers are found by range, by distance, or by isolation. What each method costs and catches is measured with
 every report: one number of some reference rows is multiplied by a hundred, as a wrong unit would, and the share

@@ -10,7 +10,6 @@ every figure, and `track_record` sets each estimate, as it was made then, beside
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -233,5 +232,6 @@ def _describe_record(rows: Sequence[EstimateOutcome], waiting: int) -> str:
     held = sum(row.held for row in rows)
     return (
         f"of {len(rows)} past estimates {held} had the labelled PR-AUC in their interval; "
-        f"error {float(np.mean(errors)):+.3f} on average, {max(errors, key=abs):+.3f} at worst; {waiting} wait for labels"
+        f"error {float(np.mean(errors)):+.3f} on average, {max(errors, key=abs):+.3f} at worst; "
+        f"{waiting} wait for labels"
     )

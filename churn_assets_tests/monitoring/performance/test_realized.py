@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from churn_assets.monitoring.performance.outcomes import Outcomes, Period
 from sklearn import metrics
 
 from churn_assets.evaluation.metrics import bootstrap_weights, pr_auc, summary
 from churn_assets.monitoring.performance import realized as performance
-from churn_assets.monitoring.performance.outcomes import Outcomes, Period
 from churn_assets.monitoring.performance.realized import compare, in_the_large, measure
 from churn_assets_tests.monitoring.labelled import labelled_table
 from churn_assets_tests.monitoring.outcomes import calibrated, outcomes

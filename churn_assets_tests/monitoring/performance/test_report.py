@@ -6,13 +6,13 @@ import datetime as dt
 import json
 
 import pytest
+from churn_assets.monitoring.performance.outcomes import Period
+from churn_assets.monitoring.performance.page import render
 
 from churn_assets.monitoring.performance import estimated as estimate
 from churn_assets.monitoring.performance import realized as performance
 from churn_assets.monitoring.performance.estimated import BLIND, HISTORY
 from churn_assets.monitoring.performance.labels import label_schema, labelled
-from churn_assets.monitoring.performance.outcomes import Period
-from churn_assets.monitoring.performance.page import render
 from churn_assets.monitoring.performance.report import MEASURED, Model, Review, performance_report
 from churn_assets_tests.monitoring.log import AS_OF, DAY, NOW, log
 from churn_assets_tests.monitoring.outcomes import calibrated

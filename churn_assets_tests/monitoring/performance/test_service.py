@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
 from churn_assets.monitoring.performance.outcomes import Period
+
 from churn_assets.monitoring.performance.service import service_report
 from churn_assets_tests.monitoring.log import AS_OF, DAY, log
 
