@@ -4,15 +4,16 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 WORKERS ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+COVERAGE_FLOOR := 90
 
 # One thread a process: the graph and the tests already use every core.
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve demo test lint ui bench clean
+.PHONY: help setup run serve demo test lint coverage docs ui bench clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Remade only when what it is made from has changed: a second `make run` installs nothing.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -35,14 +36,24 @@ serve: $(INSTALLED)  ## answer requests with the champion, on port 3000
 demo: $(INSTALLED)  ## drift, a broken pipeline and an equal challenger against a real service and daemon
 	@$(BIN)/churn demo
 
-test: lint  ## the linters, then every test
+test: lint docs  ## the linters, the documentation site, then every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 
-lint: $(INSTALLED)  ## ruff, mypy --strict and import-linter
+lint: $(INSTALLED)  ## style, complexity, types, layers, declared imports, spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict
+	$(BIN)/mypy --strict -p churn_assets_tests
 	$(BIN)/lint-imports
+	$(BIN)/deptry churn_assets
+	$(BIN)/deptry churn_assets_tests benchmarks docs --ignore DEP002,DEP004
+	$(BIN)/codespell churn_assets churn_assets_tests benchmarks contracts docs *.md Makefile pyproject.toml
+
+coverage: $(INSTALLED)  ## every test with coverage of the package; fails below the floor
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --cov --cov-report term --cov-fail-under $(COVERAGE_FLOOR)
+
+docs: $(INSTALLED)  ## build the documentation site into site/; a broken link is an error
+	$(BIN)/mkdocs build --strict --quiet
 
 ui: $(INSTALLED)  ## Dagster's UI on the runs and assets of this home
 	$(BIN)/churn ui
@@ -51,5 +62,5 @@ bench: $(INSTALLED)  ## measure, and write benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove caches and build products; keeps .venv, data/raw and data/var
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .tmp_dagster_home_*
+	rm -rf build dist site .coverage *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .tmp_dagster_home_*
 	find churn_assets churn_assets_tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

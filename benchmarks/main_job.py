@@ -23,21 +23,23 @@ from pathlib import Path
 from churn_assets.contract.load import load_contract
 from churn_assets.data.readers.read import read_table
 from churn_assets.data.repairs.repairs import apply_repairs
-from churn_assets.data.readers.resolve import resolve_source
+from churn_assets.data.readers.read import resolve_source
 from churn_assets.data.validation.validate import validate
 from churn_assets.scoring.bundle import load_bundle
 from churn_assets.settings import Settings
+from churn_assets.synthetic import register_generated_source
 from churn_assets.training.candidate import NAMES, train_candidate
 from churn_assets.training.select import choose_model
 from churn_assets.training.feature_table import as_of_of, feature_table
 from churn_assets.training.export import write_choice
 from churn_assets.training.split import split_table
 
+register_generated_source()
 settings = Settings.from_environ(os.environ)
 contract = load_contract(settings.contract_path)
 source = resolve_source(settings, contract)
 raw, _ = apply_repairs(read_table(source.source, contract), contract)
-customers = validate(contract, raw, source=source.words).customers
+customers = validate(contract, raw, source=source.description).customers
 splits = split_table(contract, customers)
 features = feature_table(contract, customers, splits)
 candidates = [train_candidate(name, contract, features, splits) for name in NAMES]

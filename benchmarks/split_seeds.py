@@ -12,12 +12,12 @@ import sys
 import numpy as np
 
 from churn_assets.contract.load import load_contract
-from churn_assets.data.readers.read import read_table
-from churn_assets.data.readers.resolve import resolve_source
+from churn_assets.data.readers.read import read_table, resolve_source
 from churn_assets.data.repairs.repairs import apply_repairs
 from churn_assets.data.validation.validate import validate
 from churn_assets.evaluation.metrics import pr_auc
 from churn_assets.settings import Settings
+from churn_assets.synthetic import register_generated_source
 from churn_assets.training.candidate import NAMES, train_candidate
 from churn_assets.training.feature_table import TrainingData, feature_table, training_data
 from churn_assets.training.select import choose_model
@@ -29,12 +29,13 @@ LEARNT = ("opens", "clicks", "unopened", "emails_ratio", "emails_gap", "emails_p
 
 def main() -> None:
     seeds = tuple(map(int, sys.argv[1:])) or SEEDS
+    register_generated_source()
     settings = Settings.from_environ(os.environ)
     contract = load_contract(settings.contract_path)
     source = resolve_source(settings, contract)
     repaired, _ = apply_repairs(read_table(source.source, contract), contract)
-    customers = validate(contract, repaired, source=source.words).customers
-    print(f"{source.words}: {customers.num_rows:,} customers")
+    customers = validate(contract, repaired, source=source.description).customers
+    print(f"{source.description}: {customers.num_rows:,} customers")
     rows = []
     for seed in seeds:
         splits = split_table(contract, customers, seed)

@@ -21,6 +21,7 @@ from churn_assets.defs.sensors import sensors
 from churn_assets.defs.training import assets as training
 from churn_assets.defs.training import evaluation
 from churn_assets.settings import Settings
+from churn_assets.synthetic import register_generated_source
 
 MODULES = [data, training, evaluation, reporting, promotion, scoring, prediction_log, monitoring]
 
@@ -49,4 +50,5 @@ def build(settings: Settings) -> dg.Definitions:
     )
 
 
+register_generated_source()
 defs = build(Settings.from_environ(os.environ))

@@ -20,7 +20,7 @@ import pytest
 
 from churn_assets.contract import model
 from churn_assets.contract.check import FORMATS, REPAIRS, THRESHOLDS
-from churn_assets.contract.language import FUNCTIONS
+from churn_assets.contract.expressions import FUNCTIONS
 from churn_assets.contract.model import PROSE, Kind, Role, Severity
 from churn_assets.settings import Settings
 from churn_assets_tests.cli.test_shell import MAKEFILE, PYPROJECT, TARGETS

@@ -31,11 +31,12 @@ def unpack(folder: Path) -> Settings:
     """A copy of the home; MLflow's absolute paths lead into the copy."""
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(folder, filter="data")
-    with sqlite3.connect(folder / "home" / "mlflow" / "mlflow.db") as database:
+    database = sqlite3.connect(folder / "home" / "mlflow" / "mlflow.db")
+    with database:
+        default = database.execute("SELECT artifact_location FROM experiments WHERE name = 'Default'").fetchone()[0]
+        made_in = str(Path(default).parents[1])
         for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
-            database.execute(
-                f"UPDATE {table} SET {column} = replace({column}, '/tmp/churn-home-0.1', ?)", [str(folder)]
-            )
+            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", [made_in, str(folder)])
     database.close()
     return Settings.from_environ({**os.environ, **environ(folder)})
 

@@ -45,7 +45,8 @@ def generate(
     """Make customers from a causal churn process: for trials, never for figures about real ones."""
     from churn_assets.cli.progress import Counting
     from churn_assets.contract.load import load_contract
-    from churn_assets.synthetic.options import read_leaks, read_scenario
+    from churn_assets.synthetic.leaks import read_leaks
+    from churn_assets.synthetic.scenario import read_scenario
     from churn_assets.synthetic.write import write_customers
 
     named = project_file(settings_of().root, f"contracts/{contract}.toml")

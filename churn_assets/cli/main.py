@@ -27,6 +27,9 @@ from churn_assets.cli.log import log_app
 from churn_assets.cli.promotion import add_release_commands
 from churn_assets.errors import ChurnError
 from churn_assets.settings import project_file
+from churn_assets.synthetic import register_generated_source
+
+register_generated_source()
 
 app = typer.Typer(
     help="Who is about to leave, how sure that is, and whom to call.",

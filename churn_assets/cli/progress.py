@@ -107,10 +107,10 @@ def score_with_progress(
 def audit_with_progress(settings: Settings, err: Console) -> Audit:
     """Audit the table that these settings name, with a spinner."""
     from churn_assets.contract.load import load_contract
-    from churn_assets.data.readers.resolve import resolve_source
+    from churn_assets.data.readers.read import resolve_source
     from churn_assets.leakage.audit import audit_source
 
     contract = load_contract(settings.contract_path)
     source = resolve_source(settings, contract)
-    with Live(Spinner("dots", f"auditing {source.words}"), console=err, transient=True):
-        return audit_source(contract, source.source, source.words)
+    with Live(Spinner("dots", f"auditing {source.description}"), console=err, transient=True):
+        return audit_source(contract, source.source, source.description)

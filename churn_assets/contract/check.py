@@ -8,8 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import NoReturn
 
-from churn_assets.contract.expressions import parse_features, parse_rules
-from churn_assets.contract.language import AS_OF, is_date
+from churn_assets.contract.expressions import AS_OF, is_date, parse_features, parse_rules
 from churn_assets.contract.model import DIRECTIONS, NUMERIC_KINDS, Column, Contract, Kind, Role
 from churn_assets.contract.wording import mistakes_in_wording
 from churn_assets.errors import ContractError

@@ -100,7 +100,11 @@ class Wording:
 
 
 def number_words(value: float) -> str:
-    """A number as people say it: `212`, `1,340`, `4.5`, `0.173`."""
+    """A number as people write it.
+
+    >>> [number_words(value) for value in (212, 1340.4, 4.5, 0.1731)]
+    ['212', '1,340', '4.5', '0.173']
+    """
     if value == round(value) or abs(value) >= _WHOLE_FROM:
         return f"{round(value) or 0:,}"
     return f"{value:.3g}"

@@ -1,10 +1,11 @@
-"""Hashes of a table's contents."""
+"""Hashes of a table's contents, and numbers that depend on a row's number and a seed alone."""
 
 from __future__ import annotations
 
 import hashlib
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -39,3 +40,22 @@ def content_hash(table: pa.Table) -> str:
             plain = known.cast(pa.int32()) if pa.types.is_date32(field.type) else known
             digest.update(np.ascontiguousarray(plain.to_numpy()).tobytes())
     return digest.hexdigest()
+
+
+def hash_rows(rows: npt.NDArray[np.int64], seed: int, word: str) -> npt.NDArray[np.uint64]:
+    """A uniform 64-bit number for each row number (splitmix64; Steele, Lea and Flood 2014), shape (rows,).
+
+    It depends on the row's number, the seed and the word alone, so a sample or a change of some rows is the same
+    whatever the size of the batches.
+    """
+    base = int.from_bytes(hashlib.sha256(f"{seed}\x1f{word}".encode()).digest()[:8], "big")
+    with np.errstate(over="ignore"):
+        mixed = (rows.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(base)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return np.asarray(mixed ^ (mixed >> np.uint64(31)))
+
+
+def uniform_rows(rows: npt.NDArray[np.int64], seed: int, word: str) -> npt.NDArray[np.float64]:
+    """A uniform number in [0, 1) for each row number, shape (rows,); see `hash_rows`."""
+    return np.asarray((hash_rows(rows, seed, word) >> np.uint64(11)) * 2.0**-53)

@@ -10,14 +10,9 @@ import pyarrow as pa
 from churn_assets.mlflow_registry.tracking import Tracking
 
 
-def image(png: bytes, words: str) -> dg.MarkdownMetadataValue:
-    """A picture that the UI shows in place."""
-    return dg.MetadataValue.md(f"![{words}](data:image/png;base64,{b64encode(png).decode()})")
-
-
-def svg_image(svg: str, words: str) -> dg.MarkdownMetadataValue:
-    """A drawing that the UI shows in place."""
-    return dg.MetadataValue.md(f"![{words}](data:image/svg+xml;base64,{b64encode(svg.encode()).decode()})")
+def image(svg: str, alt: str) -> dg.MarkdownMetadataValue:
+    """A chart that the UI shows in place."""
+    return dg.MetadataValue.md(f"![{alt}](data:image/svg+xml;base64,{b64encode(svg.encode()).decode()})")
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> dg.MarkdownMetadataValue:

@@ -1,213 +1,204 @@
-"""Pictures for asset metadata and MLflow: plain functions from numbers to PNG bytes.
+"""Charts of assets as SVG files, for Dagster's metadata and MLflow: the drawing is that of html/charts.py."""
 
-Drawn on Matplotlib's Agg canvas directly; pyplot would keep every figure and look for a display.
-"""
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from collections.abc import Callable, Mapping, Sequence
-from io import BytesIO
-from typing import Any
+import pyarrow as pa
 
-Curve = tuple[Sequence[float], Sequence[float]]
-Point = tuple[float, float, float] | None  # value, low, high; nothing known
+from churn_assets.html.charts import (
+    STYLES,
+    Axis,
+    Line,
+    Mark,
+    bars,
+    columns,
+    intervals,
+    lines,
+    over_periods,
+    percent,
+)
 
-_CHURNED, _KEPT, _LINE = "#c0392b", "#2c7fb8", "#555555"
-_COLOURS = ("#2c7fb8", "#c0392b", "#238b45", "#8856a7", "#d95f0e", "#555555")
-_DPI = 90
+if TYPE_CHECKING:
+    from churn_assets.monitoring.performance.realized import Figure
+    from churn_assets.monitoring.performance.report import PerformanceReport
+    from churn_assets.monitoring.performance.service import ServiceReport
+    from churn_assets.training.candidate import Candidate
+    from churn_assets.training.profit import ProfitReport
+    from churn_assets.training.select import Choice
+
+Curve = Sequence[tuple[float, float]]
+Interval = tuple[float, float, float]  # value, low, high
+
+POINTS = 400  # of a curve that is drawn 400 pixels wide
+BINS = 40
+LAST_DAYS = 14
 
 
-def missing_values(missing_share: Mapping[str, float], churned_share: float | None) -> bytes:
-    """Bars of the share of missing values a column, the label's rate in the title."""
-    told = sorted(missing_share.items(), key=lambda item: item[1])[-20:]
+def missing_values(missing_share: Mapping[str, float], churned_share: float | None) -> str:
+    """Bars of the share of missing values a column, with the churn rate in the title."""
     rate = "" if churned_share is None else f"{churned_share:.1%} churned; "
-
-    def draw(axes: Any) -> None:
-        axes.barh([name for name, _ in told], [100 * share for _, share in told], color=_KEPT)
-        axes.set(xlabel="missing, %", title=f"{rate}missing values by column")
-        axes.set_xlim(0, max(1.0, *(110 * share for _, share in told)) if told else 1.0)
-
-    return _picture(draw, height=1.2 + 0.24 * len(told))
+    return bars(f"{rate}missing values by column", missing_share, "missing", percent, "kept").svg()
 
 
-def counts(numbers: Mapping[str, int], title: str, unit: str) -> bytes:
-    """Horizontal bars of whole numbers, the largest on top."""
-    told = sorted(numbers.items(), key=lambda item: item[1])[-20:]
-
-    def draw(axes: Any) -> None:
-        bars = axes.barh([name for name, _ in told], [count for _, count in told], color=_CHURNED)
-        axes.bar_label(bars, fmt="{:,.0f}", padding=3)
-        axes.margins(x=0.15)
-        axes.set(xlabel=unit, title=title)
-
-    return _picture(draw, height=1.2 + 0.26 * max(1, len(told)))
+def counts(numbers: Mapping[str, int], title: str, unit: str) -> str:
+    """Bars of whole numbers, the largest on top."""
+    return bars(title, numbers, unit, lambda value: f"{value:,.0f}", "churned").svg()
 
 
-def precision_recall(curves: Mapping[str, Curve], base_rate: float, title: str) -> bytes:
-    """Precision over recall, one line a model, and the base rate a random list would reach."""
-
-    def draw(axes: Any) -> None:
-        for colour, (name, (recall, precision)) in zip(_cycle(len(curves)), curves.items(), strict=True):
-            axes.plot(recall, precision, label=name, color=colour, linewidth=1.4)
-        axes.axhline(base_rate, color=_LINE, linestyle=":", linewidth=1, label=f"base rate {base_rate:.1%}")
-        axes.set(xlabel="recall", ylabel="precision", title=title, xlim=(0, 1), ylim=(0, 1.02))
-        axes.legend(fontsize=8, loc="lower left")
-
-    return _picture(draw)
+def customers_by(names: Mapping[str, int], title: str) -> str:
+    """Upright bars of customers in the order given, for example by risk band."""
+    return columns(title, names).svg()
 
 
-def calibration(predicted: Sequence[float], observed: Sequence[float], title: str) -> bytes:
-    """Observed churn share over predicted probability in bins of equal mass."""
-
-    def draw(axes: Any) -> None:
-        axes.plot([0, 1], [0, 1], color=_LINE, linestyle=":", linewidth=1)
-        axes.plot(predicted, observed, marker="o", markersize=4, color=_KEPT, linewidth=1)
-        axes.set(xlabel="predicted churn probability", ylabel="churned share", title=title, xlim=(0, 1), ylim=(0, 1))
-
-    return _picture(draw)
-
-
-def profit(
-    contacted_share: Sequence[float], value: Sequence[float], low: Sequence[float], high: Sequence[float], chosen: float
-) -> bytes:
-    """Profit a customer over the share contacted, with its 95 % interval and the chosen share."""
-    share = [100 * part for part in contacted_share]
-
-    def draw(axes: Any) -> None:
-        axes.fill_between(share, low, high, color=_KEPT, alpha=0.25, linewidth=0, label="95 % interval")
-        axes.plot(share, value, color=_KEPT, linewidth=1.4)
-        axes.axhline(0, color=_LINE, linewidth=0.8)
-        axes.axvline(100 * chosen, color=_CHURNED, linestyle="--", linewidth=1, label="chosen point")
-        axes.legend(fontsize=8)
-        axes.set(xlabel="customers contacted, %", ylabel="profit per customer", title="profit on test rows")
-
-    return _picture(draw)
-
-
-def ladder(rows: Sequence[tuple[str, Mapping[str, tuple[float, float, float]]]], title: str) -> bytes:
-    """A line a row with PR-AUC and its interval (value, low, high), one colour a split; first row on top."""
+def ladder(rows: Sequence[tuple[str, Mapping[str, Interval]]], title: str) -> str:
+    """PR-AUC with its interval, a row a label, one colour a split; first row on top."""
     splits = list(dict.fromkeys(split for _, figures in rows for split in figures))
-
-    def draw(axes: Any) -> None:
-        for shift, (colour, split) in enumerate(zip(_cycle(len(splits)), splits, strict=True)):
-            told = [(place, figures[split]) for place, (_, figures) in enumerate(rows) if split in figures]
-            places = [place + 0.18 * shift for place, _ in told]
-            values = [value for _, (value, _, _) in told]
-            spread = [[v - low for _, (v, low, _) in told], [high - v for _, (v, _, high) in told]]
-            axes.errorbar(
-                values,
-                places,
-                xerr=spread,
-                fmt="o",
-                markersize=4,
-                color=colour,
-                label=split.replace("_", " "),
-                capsize=2,
-            )
-        axes.set_yticks(range(len(rows)), [words for words, _ in rows], fontsize=8)
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set(xlabel="PR-AUC", title=title, xlim=(0, 1.02))
-        axes.legend(fontsize=8, loc="lower left")
-
-    return _picture(draw, height=1.3 + 0.28 * len(rows))
-
-
-def tornado(swings: Mapping[str, tuple[float, float]], middle: float, title: str) -> bytes:
-    """Bars from the lowest to the highest result of varying one assumption, the widest on top."""
-    told = sorted(swings.items(), key=lambda item: item[1][1] - item[1][0])
-
-    def draw(axes: Any) -> None:
-        lows = [low for _, (low, _) in told]
-        axes.barh([name for name, _ in told], [high - low for _, (low, high) in told], left=lows, color=_KEPT)
-        axes.axvline(middle, color=_CHURNED, linewidth=1, label="as assumed")
-        axes.axvline(0, color=_LINE, linewidth=0.8)
-        axes.legend(fontsize=8)
-        axes.set(xlabel="profit per customer", title=title)
-
-    return _picture(draw, height=1.4 + 0.36 * max(1, len(told)))
+    marks = [
+        (
+            label,
+            [
+                Mark(*figures[split], style=style)
+                for split, style in zip(splits, STYLES, strict=False)
+                if split in figures
+            ],
+        )
+        for label, figures in rows
+    ]
+    legend = [(split.replace("_", " "), style) for split, style in zip(splits, STYLES, strict=False)]
+    return intervals(title, marks, Axis("PR-AUC", 0.0, 1.0), legend).svg()
 
 
 def trend(
     series: Mapping[str, Sequence[float | None]], windows: Sequence[int], limit: float | None, title: str, unit: str
-) -> bytes:
+) -> str:
     """A line a name over windows, gaps where there is no figure, and the limit if there is one."""
-
-    def draw(axes: Any) -> None:
-        for colour, (name, values) in zip(_cycle(len(series)), series.items(), strict=True):
-            told = [float("nan") if value is None else value for value in values]
-            axes.plot(windows, told, label=name, color=colour, marker="o", markersize=3, linewidth=1.2)
-        if limit is not None:
-            axes.axhline(limit, color=_LINE, linestyle=":", linewidth=1, label=f"limit {limit:g}")
-        axes.locator_params(axis="x", integer=True)
-        axes.set(xlabel="window", ylabel=unit, title=title)
-        if series:
-            axes.set_ylim(bottom=0)
-            axes.legend(fontsize=8)
-
-    return _picture(draw)
+    marks = {name: [None if value is None else Mark(value) for value in values] for name, values in series.items()}
+    return over_periods(title, [f"{window}" for window in windows], marks, unit, limit=limit).svg()
 
 
-def differences(draws: Mapping[str, Any], title: str) -> bytes:
-    """Histograms of bootstrapped differences, one a set of rows, and the line where both are equal."""
+def differences(draws: Mapping[str, Any], title: str) -> str:
+    """Distributions of bootstrapped differences, one a set of rows, and the line where both are equal."""
+    import numpy as np
 
-    def draw(axes: Any) -> None:
-        for colour, (name, values) in zip(_cycle(len(draws)), draws.items(), strict=True):
-            axes.hist(values, bins=40, color=colour, alpha=0.5, label=name)
-        axes.axvline(0, color=_LINE, linewidth=1)
-        axes.legend(fontsize=8)
-        axes.set(xlabel="difference", ylabel="bootstrap samples", title=title)
-
-    return _picture(draw)
-
-
-def columns(numbers: Mapping[str, int], title: str) -> bytes:
-    """Vertical bars in the order given, for example customers by risk band."""
-
-    def draw(axes: Any) -> None:
-        bars = axes.bar(list(numbers), list(numbers.values()), color=_KEPT)
-        axes.bar_label(bars, fmt="{:,.0f}", padding=2)
-        axes.margins(y=0.12)
-        axes.set(ylabel="customers", title=title)
-
-    return _picture(draw, height=2.8)
+    values = np.concatenate([np.zeros(1), *(np.asarray(drawn) for drawn in draws.values())])
+    edges = np.linspace(values.min(), max(values.max(), values.min() + 1e-9), BINS + 1)
+    middles = (edges[:-1] + edges[1:]) / 2
+    drawn, most = [], 1.0
+    for style, (name, samples) in zip(STYLES, draws.items(), strict=False):
+        heights = np.histogram(np.asarray(samples), edges)[0].astype(float)
+        most = max(most, float(heights.max()))
+        points = list(zip(middles.tolist(), heights.tolist(), strict=True))
+        drawn.append(Line(name, points, style, band=[(x, 0.0, y) for x, y in points]))
+    x = Axis("difference", float(edges[0]), float(edges[-1]))
+    return lines(title, x, Axis("bootstrap samples", 0.0, most), drawn, marks=[0.0]).svg()
 
 
-def over_periods(
-    names: Sequence[str], lines: Mapping[str, Sequence[Point]], unit: str, title: str, zero: bool = False
-) -> bytes:
-    """A line a series with its intervals over periods in order; a period without a figure is a gap."""
-
-    def draw(axes: Any) -> None:
-        for shift, (colour, (label, points)) in enumerate(zip(_cycle(len(lines)), lines.items(), strict=True)):
-            told = [(place + 0.08 * shift, point) for place, point in enumerate(points) if point is not None]
-            values = [value for _, (value, _, _) in told]
-            spread = [[max(0.0, v - low) for _, (v, low, _) in told], [max(0.0, high - v) for _, (v, _, high) in told]]
-            at = [place for place, _ in told]
-            axes.errorbar(
-                at, values, yerr=spread, fmt="o-", markersize=4, linewidth=1, color=colour, label=label, capsize=2
-            )
-        if zero:
-            axes.axhline(0, color=_LINE, linewidth=0.8)
-        step = max(1, len(names) // 8)
-        axes.set_xticks(range(0, len(names), step), names[::step], fontsize=8)
-        axes.set(ylabel=unit, title=title, xlim=(-0.5, len(names) - 0.5 + 0.08 * len(lines)))
-        axes.legend(fontsize=8)
-
-    return _picture(draw)
+def precision_recall(curves: Mapping[str, Curve], base_rate: float, title: str) -> str:
+    """Precision over recall, one line a model; dashed is the base rate, which a random list reaches."""
+    drawn = [Line(name, curve, style) for style, (name, curve) in zip(STYLES, curves.items(), strict=False)]
+    drawn.append(Line("random list", [(0.0, base_rate), (1.0, base_rate)], "base", dashed=True))
+    return lines(title, Axis("recall", 0.0, 1.0), Axis("precision", 0.0, 1.0), drawn).svg()
 
 
-def _cycle(count: int) -> list[str]:
-    return [_COLOURS[index % len(_COLOURS)] for index in range(count)]
+def recall_precision(churned: Any, score: Any) -> Curve:
+    """(recall, precision) at each cut of the ranking, thinned for drawing."""
+    import numpy as np
+
+    hits = np.cumsum(np.asarray(churned, dtype=np.float64)[np.argsort(-score, kind="stable")])
+    some = np.unique(np.linspace(0, len(hits) - 1, min(len(hits), POINTS)).astype(np.int64))
+    recall, precision = hits / hits[-1], hits / np.arange(1, len(hits) + 1)
+    return list(zip(recall[some].tolist(), precision[some].tolist(), strict=True))
 
 
-def _picture(draw: Callable[[Any], None], height: float = 3.4) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def choice_plots(
+    choice: "Choice", candidates: Sequence["Candidate"], features: pa.Table, splits: pa.Table
+) -> dict[str, str]:
+    """By name: candidates on validation rows, the chosen model on test rows of both splits, its calibration."""
+    from churn_assets.evaluation.metrics import calibration_bins
+    from churn_assets.training.split import read_split
 
-    figure = Figure(figsize=(6.4, height), dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    draw(axes)
-    out = BytesIO()
-    # Without a date in it the same numbers give the same bytes.
-    figure.savefig(out, format="png", metadata={"Software": None})
-    return out.getvalue()
+    split = read_split(splits, "random")
+    assert split is not None  # only the split by time may be absent
+    label = features["churned"].to_numpy()[split.validation]
+    validated = {c.name: recall_precision(label, c.fitted["random"].validation_margin) for c in candidates}
+    churned, probability = choice.test["random"]
+    tested = {name.replace("_", " "): recall_precision(*scored) for name, scored in choice.test.items()}
+    predicted, observed, _ = calibration_bins(churned, probability)
+    calibration = [
+        Line("perfect", [(0.0, 0.0), (1.0, 1.0)], "base", dashed=True),
+        Line("churn rate", list(zip(predicted.tolist(), observed.tolist(), strict=True)), dots=True),
+    ]
+    unit = Axis("predicted probability", 0.0, 1.0), Axis("churn rate", 0.0, 1.0)
+    return {
+        "candidates": precision_recall(validated, float(label.mean()), "candidates, validation rows"),
+        "precision_and_recall": precision_recall(tested, float(churned.mean()), f"{choice.name}, test rows"),
+        "calibration": lines(f"{choice.name}, test rows", *unit, calibration).svg(),
+    }
+
+
+def profit_plots(profit: "ProfitReport") -> dict[str, str]:
+    """By name: the profit curve with its interval and the chosen list, and the effect of the assumptions."""
+    ends = [0.0, *(end for point in profit.curve for end in (point.low, point.high))]
+    curve = Line(
+        "profit",
+        [(point.contacted_share, point.profit) for point in profit.curve],
+        band=[(point.contacted_share, point.low, point.high) for point in profit.curve],
+    )
+    zero = Line("no profit", [(0.0, 0.0), (1.0, 0.0)], "base", dashed=True)
+    x = Axis("customers contacted, riskiest first", 0.0, 1.0, percent)
+    y = Axis("profit per customer", min(ends), max(ends))
+    swings = [
+        (swing.assumption.replace("_", " "), [Mark(None, swing.profit_low, swing.profit_high)])
+        for swing in profit.tornado
+    ]
+    reach = [end for swing in profit.tornado for end in (swing.profit_low, swing.profit_high)]
+    effect = Axis("profit per customer", min(0.0, *reach), max(0.0, *reach))
+    return {
+        "profit": lines("profit on test rows", x, y, [curve, zero], [profit.chosen.contacted_share]).svg(),
+        "profit_assumptions": intervals(
+            "one assumption halved, or increased by half", swings, effect, marks=[profit.chosen.profit]
+        ).svg(),
+    }
+
+
+def performance_plots(report: "PerformanceReport") -> dict[str, str]:
+    """By name: PR-AUC and calibration over periods, volume and latency over days. An empty chart is left out."""
+    names = [row.period for row in report.periods]
+    realized = [row.realized.metrics for row in report.periods]
+    estimated = [row.estimated.metrics for row in report.periods]
+    pr_auc = {
+        "labelled": [_mark(metrics.pr_auc) if metrics else None for metrics in realized],
+        "estimated, before labels": [_mark(metrics.pr_auc) if metrics else None for metrics in estimated],
+    }
+    gaps = [
+        Mark(metrics.calibration.gap, metrics.calibration.low, metrics.calibration.high) if metrics else None
+        for metrics in realized
+    ]
+    charts = {}
+    if any(mark for marks in pr_auc.values() for mark in marks):
+        charts["pr_auc"] = over_periods("PR-AUC by period", names, pr_auc, "PR-AUC").svg()
+    if any(gaps):
+        title = "churned share minus mean score"
+        charts["calibration"] = over_periods(f"{title}, by period", names, {"gap": gaps}, title, zero=True).svg()
+    return charts | _service_plots(report.service)
+
+
+def _service_plots(service: "ServiceReport | None") -> dict[str, str]:
+    if service is None or not service.by_day:
+        return {}
+    days = service.by_day
+    values = {
+        "p50": [row.p50_ms for row in days],
+        "p95": [row.p95_ms for row in days],
+        "p99": [row.p99_ms for row in days],
+    }
+    latency = {name: [None if ms is None else Mark(ms) for ms in series] for name, series in values.items()}
+    volume = {row.day: row.predictions for row in days[-LAST_DAYS:]}
+    charts = {"volume": columns("predictions a day", volume, "predictions").svg()}
+    if any(mark for marks in latency.values() for mark in marks):
+        charts["latency"] = over_periods("latency by day", [row.day for row in days], latency, "ms").svg()
+    return charts
+
+
+def _mark(figure: "Figure") -> Mark:
+    return Mark(figure.value, figure.low, figure.high)

@@ -20,7 +20,6 @@ PRELOAD = [
     "pyarrow.parquet",
     "pyarrow.compute",
     "sklearn.linear_model",
-    "matplotlib.figure",
     "mlflow",
 ]
 

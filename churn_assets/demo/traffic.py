@@ -17,8 +17,7 @@ from churn_assets.contract.model import Contract
 from churn_assets.data.validation.validate import validate
 from churn_assets.errors import DemoFailed
 from churn_assets.synthetic.generate import generate_batches, snapshot_of
-from churn_assets.synthetic.options import read_scenario
-from churn_assets.synthetic.scenario import play
+from churn_assets.synthetic.scenario import play, read_scenario
 
 _CHUNK = 100
 _PAUSE_S = 0.05

@@ -1,30 +1,103 @@
-"""What one column of an unknown table is: its kind, how its cells read, and what must be asked."""
+"""What each column of an unknown table is: its kind, how its cells are written, and what must be asked.
+
+`guess_column` counts the spellings of a column and tries the kinds in this order: boolean, day of eight digits,
+number (or a code, or an id), date, category. A column that is none of these is left out, with the reason.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from churn_assets.contract.model import Column, Kind, Role
-from churn_assets.data.repairs.repairs import SERIAL_ZERO
-from churn_assets.data.validation.parse import as_text, canonical_number, read_date
-from churn_assets.drafting.dates import find_formats
-from churn_assets.drafting.guess import (
-    DATE_NAME,
-    MAX_CHOICES,
-    NOTHING,
-    READABLE_SHARE,
-    Guess,
-    seen_choices,
-    with_missing,
-    words_of,
+from churn_assets.data.repairs.repairs import NUMBER_READERS, SERIAL_ZERO
+from churn_assets.data.validation.parse import as_text, canonical_number, read_date, read_number
+
+MAX_CHOICES = 60
+READABLE_SHARE = 0.9  # a column is a number or a date if this share of its cells reads so
+
+# Spellings of nothing. In a category some of them may be a choice of their own, the first ones never are.
+NOTHING = ("NA", "N/A", "n/a", "#N/A", "NULL", "null", "NaN", "nan", "?")
+NO_NUMBER = (*NOTHING, "None", "none", "-", "--", ".", "missing", "Missing", "unknown", "Unknown", "nil", "(null)")
+
+ID_NAME = re.compile(
+    r"(^|[_\W])(id|ids|uuid|guid|key|msisdn|phone|telephone|iban|e-?mail)($|[_\W])|customer_?id|cust_?id|client_?num"
+    r"|(customer|client|account|user|subscriber|member)[_\W]?(no|nr|num|number)\b|kunden(nr|nummer)|rownumber|row_?num",
+    re.I,
 )
-from churn_assets.drafting.numbers import as_number
+CODE_NAME = re.compile(
+    r"zip|postal|post_?code|plz|(^|[_\W])(code|branch|region|area|type|class|segment)($|[_\W])", re.I
+)
+DATE_NAME = re.compile(r"date|day|datum|fecha|(^|_)(dt|at|on)$|since|tag($|_)", re.I)
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A column as the draft will write it, with what was `seen`, `why` it is left out, and `questions`.
+
+    `distinct` counts different values, `rows` and `missing_rows` rows of the sample; `repair` names the
+    repair its cells need.
+    """
+
+    column: Column
+    seen: str
+    distinct: int
+    rows: int
+    missing_rows: int = 0
+    why: str = ""
+    questions: tuple[str, ...] = ()
+    repair: str = ""
+    is_unique: bool = False
+
+    @property
+    def name(self) -> str:
+        """The column's name."""
+        return self.column.name
+
+    def left_out(self, why: str) -> Guess:
+        """The same column, read past, for this reason."""
+        plain = Column(self.name, self.column.kind, Role.IGNORE)
+        return replace(self, column=plain, why=why, questions=(), repair="")
+
+
+def words_of(name: str) -> str:
+    """A column's name with its parts apart: `CustomerID` reads `Customer_ID` to the patterns here."""
+    return _CAMEL.sub("_", name)
+
+
+def with_missing(found: Guess, counts: Mapping[str, int], readable: Mapping[str, int]) -> Guess:
+    """`found`, told which spellings besides the empty cell mean nothing."""
+    odd = {text: n for text, n in counts.items() if text not in readable}
+    known = tuple(sorted(t for t in odd if t.strip() in NO_NUMBER))
+    strange = sorted((t for t in odd if t.strip() not in NO_NUMBER), key=lambda t: -odd[t])
+    asked = found.questions
+    if 0 < len(strange) <= 10:
+        known += tuple(strange)
+        told = ", ".join(repr(t) for t in strange[:5])
+        asked += (f"{told} ({sum(odd[t] for t in strange):,} rows) reads as nothing here; is that what it means?",)
+    gone = found.missing_rows + sum(odd.values())
+    column = replace(found.column, missing=known, nullable=gone > 0)
+    return replace(found, column=column, missing_rows=gone, questions=asked)
+
+
+def seen_choices(counts: Mapping[str, int]) -> str:
+    """The most frequent values with their shares, for a comment."""
+    total = sum(counts.values())
+    top = sorted(counts.items(), key=lambda item: -item[1])[:4]
+    told = ", ".join(f"{value.strip()[:24]} {n / total:.1%}" for value, n in top)
+    return told + (f", and {len(counts) - 4} more" if len(counts) > 4 else "")
+
+
+# -- one column -----------------------------------------------------------------------------------------
 
 _MOST_SPELLINGS = 20  # of true and false, in upper and lower case
 _TRUE_FALSE = (
@@ -75,7 +148,7 @@ def _of_counts(name: str, type_: pa.DataType, counts: Mapping[str, int], rows: i
     base = replace(base, is_unique=len(real) >= 0.999 * sum(real.values()) and len(real) > 20)
     if pa.types.is_date(type_) or pa.types.is_timestamp(type_):
         return _with_dates(base, counts, (), "")
-    for look in (_as_boolean, _as_number_of_a_day, as_number, _as_date, _as_category):
+    for look in (_as_boolean, _as_number_of_a_day, _as_number, _as_date, _as_category):
         found = look(base, counts, real)
         if found is not None:
             return found
@@ -142,3 +215,224 @@ def _as_category(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]
     rare = sorted(value for value, n in real.items() if n < 5)
     asked = (f"{len(rare)} of the choices stand in fewer than 5 rows: spelling mistakes?",) if rare else ()
     return with_missing(replace(base, column=column, seen=seen_choices(real), questions=asked), counts, real)
+
+
+# -- numbers --------------------------------------------------------------------------------------------
+
+_EXACT = 2**53  # whole numbers beyond it are not told apart by float64
+_FEW_CODES = 8
+_TRIED_NUMBERS = 300
+
+
+def _as_number(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) -> Guess | None:
+    """`base` as a number, an integer, or a category of numeric codes; None if its cells are no numbers.
+
+    `counts` has the rows of each spelling, `real` those that mean something.
+    """
+    texts = list(real)
+    few = texts[:: max(1, len(texts) // _TRIED_NUMBERS)]
+    if sum(_reads_as_number(text) for text in few) < 0.5 * len(few):
+        return None  # ids and free text, of which there may be very many, are not read one by one
+    if any(re.fullmatch(r"\s*0\d+\s*", text) for text in texts):
+        return None  # 01234 is a code: as a number it would lose its zero
+    repair, values, share = _best_reading(real)
+    if share < READABLE_SHARE:
+        return None
+    readable = {text: n for text, value, n in zip(texts, values, real.values(), strict=True) if value is not None}
+    numbers = np.array([v for v in values if v is not None and math.isfinite(v)])
+    weights = np.array([n for v, n in zip(values, real.values(), strict=True) if v is not None and math.isfinite(v)])
+    if not len(numbers):
+        return None
+    whole = bool(np.all(numbers == np.floor(numbers)))
+    if whole and np.abs(numbers).max() > _EXACT:
+        return base.left_out("whole numbers too long to be told apart as numbers: ids")
+    coded = _coded(base, readable, whole, numbers)
+    if coded is not None:
+        return with_missing(coded, counts, readable)
+    low, high = _bounds(numbers, base.name)
+    column = replace(base.column, kind=Kind.INTEGER if whole else Kind.NUMBER, low=low, high=high)
+    seen = f"{len(np.unique(numbers)):,} different, {numbers.min():g} .. {numbers.max():g}"
+    infinite = {text for text, v in zip(texts, values, strict=True) if v in (math.inf, -math.inf)}
+    asked = _number_questions(numbers, weights, whole, infinite)
+    return with_missing(replace(base, column=column, seen=seen, questions=asked, repair=repair), counts, readable)
+
+
+def _best_reading(real: Mapping[str, int]) -> tuple[str, list[float | None], float]:
+    """(repair by which most rows read as numbers, '' for none; what each text reads as; share of rows read)."""
+    texts, rows = list(real), np.array(list(real.values()), dtype=np.float64)
+    found = {"": [_plain_number(text) for text in texts]}
+    if None in found[""]:
+        found |= {name: [_rewritten(read, text) for text in texts] for name, read in NUMBER_READERS.items()}
+    shares = {
+        name: float(rows[np.array([v is not None for v in values])].sum() / rows.sum())
+        for name, values in found.items()
+    }
+    best = max(shares, key=lambda name: shares[name])  # the first of equals: no repair, if none is needed
+    return best, found[best], shares[best]
+
+
+def _reads_as_number(text: str) -> bool:
+    return _plain_number(text) is not None or any(
+        _rewritten(read, text) is not None for read in NUMBER_READERS.values()
+    )
+
+
+def _coded(base: Guess, readable: Mapping[str, int], whole: bool, numbers: npt.NDArray[np.float64]) -> Guess | None:
+    """Whole numbers that name things: a row's number or id, or a code."""
+    if not whole:
+        return None
+    words = words_of(base.name)
+    runs = len(numbers) > 20 and numbers.max() - numbers.min() < 3 * len(numbers)
+    if base.is_unique and (ID_NAME.search(words) or runs):
+        return base.left_out("every row has a number of its own: an id, or the number of the row")
+    if not (CODE_NAME.search(words) or ID_NAME.search(words)):
+        return None
+    if len(readable) > MAX_CHOICES:
+        if CODE_NAME.search(words) and not ID_NAME.search(words) and len(numbers) > 0.5 * sum(readable.values()):
+            return None
+        return base.left_out(
+            f"its name says code or id, and {len(readable):,} different ones are too many for a category"
+        )
+    choices = tuple(sorted(readable, key=float))
+    column = replace(base.column, kind=Kind.CATEGORY, choices=choices)
+    asked = "its name says code, so each number is a choice; if it is an amount, set kind = 'integer' and drop choices"
+    return replace(base, column=column, seen=seen_choices(readable), questions=(asked,))
+
+
+def _plain_number(text: str) -> float | None:
+    value = read_number(Column("", Kind.NUMBER), text)
+    return None if value is None or math.isnan(value) else value
+
+
+def _rewritten(read: Callable[[str], str | None], text: str) -> float | None:
+    plain = read(text)
+    return _plain_number(text if plain is None else plain)
+
+
+def _bounds(numbers: npt.NDArray[np.float64], name: str) -> tuple[float | None, float | None]:
+    """Inclusive bounds with room: what never was negative stays so, a share stays within 0 and 1."""
+    low, high = float(numbers.min()), float(numbers.max())
+    if low >= 0.0 and high <= 1.0 and not np.all(numbers == np.floor(numbers)):
+        return 0.0, 1.0
+    if low >= 0.0 and high <= 100.0 and re.search(r"percent|pct|rate|share|prozent|%", name, re.I):
+        return 0.0, 100.0
+    room = max(high - low, abs(high), abs(low), 1.0)
+    return (0.0 if low >= 0.0 else -_round_up(room - low)), _round_up(high + room)
+
+
+def _round_up(value: float) -> float:
+    """The next number with one digit and zeros after it (1, 2, 5 times a power of ten)."""
+    power = 10.0 ** math.floor(math.log10(value)) if value > 0 else 1.0
+    return next(step * power for step in (1.0, 2.0, 5.0, 10.0) if step * power >= value)
+
+
+def _number_questions(
+    numbers: npt.NDArray[np.float64], rows: npt.NDArray[np.int64], whole: bool, infinite: set[str]
+) -> tuple[str, ...]:
+    asked = []
+    if infinite:
+        asked.append(f"{', '.join(sorted(infinite))} stands for no number; such rows are rejected")
+    values = np.unique(numbers)
+    if whole and len(values) <= _FEW_CODES and np.array_equal(values, np.arange(values[0], values[0] + len(values))):
+        asked.append("a count or a code? Of a code say kind = 'category' and choices = [...] instead of bounds")
+    for odd in (-1.0, -9.0, -99.0, -999.0, -9999.0, 99.0, 999.0, 9999.0, 99999.0, 999999.0):
+        rest = values[values != odd]
+        here = int(rows[numbers == odd].sum())
+        if len(rest) < 3 or here < 0.005 * rows.sum():
+            continue
+        spread = float(rest.max() - rest.min())
+        negative = odd < 0 <= rest.min()
+        if negative or (odd > rest.max() and odd - rest.max() > spread):
+            asked.append(f"does {odd:g} ({here:,} rows) mean missing? Then write missing = ['{odd:g}']")
+    return tuple(asked)
+
+
+# -- dates ----------------------------------------------------------------------------------------------
+
+# In the order in which they win when several read the same texts. A day before a month comes first after
+# dots, a month before a day after slashes; both are asked about.
+FORMATS = (
+    "%d.%m.%Y",
+    "%d.%m.%y",
+    "%m/%d/%Y",
+    "%d/%m/%Y",
+    "%m/%d/%y",
+    "%d/%m/%y",
+    "%Y/%m/%d",
+    "%Y.%m.%d",
+    "%d-%m-%Y",
+    "%m-%d-%Y",
+    "%d-%b-%Y",
+    "%d-%b-%y",
+    "%d %b %Y",
+    "%d %B %Y",
+    "%b %d, %Y",
+    "%B %d, %Y",
+    "%Y%m%d",
+)
+_TIMES = (" %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p")
+_TWINS = {
+    "%m/%d/%Y": "%d/%m/%Y",
+    "%m/%d/%y": "%d/%m/%y",
+    "%d-%m-%Y": "%m-%d-%Y",
+    "%d.%m.%Y": "%m.%d.%Y",
+    "%d.%m.%y": "%m.%d.%y",
+}
+_LOOKED_AT = 2_000  # different texts; formats that read these read the rest
+_TRIED_DATES = 60  # of them, to find which formats are worth counting with
+_YEARS = (1900, 2150)
+
+
+@dataclass(frozen=True)
+class Dates:
+    """`formats` to declare (ISO 8601 needs none), the share of rows they read, and what is unclear."""
+
+    formats: tuple[str, ...]
+    share: float
+    question: str
+
+
+def find_formats(counts: Mapping[str, int]) -> Dates:
+    """Formats that together read the most of `counts` (text -> rows), fewest first.
+
+    Greedy: of the texts no format has read yet, the format that reads the most is added, until what is
+    left is under one in a hundred rows or nothing reads it.
+    """
+    looked = dict(sorted(counts.items(), key=lambda item: -item[1])[:_LOOKED_AT])
+    total = sum(looked.values())
+    left = {text: rows for text, rows in looked.items() if not _date_reads("", text)}
+    formats: list[str] = []
+    unclear: list[str] = []
+    while left and sum(left.values()) > 0.01 * total:
+        few = list(left)[:: max(1, len(left) // _TRIED_DATES)]
+        possible = [f for f in _candidates(left) if any(_date_reads(f, text) for text in few)]
+        reads = {f: [t for t in left if _date_reads(f, t)] for f in possible}
+        best = max(reads, key=lambda f: sum(left[t] for t in reads[f]), default="")
+        if not best or not reads[best]:
+            break
+        twin = _twin(best)
+        if twin and all(_date_reads(twin, text) for text in reads[best]):
+            unclear.append(f"'{best}' or '{twin}'?")
+        formats.append(best)
+        left = {text: rows for text, rows in left.items() if text not in set(reads[best])}
+    share = 1.0 - sum(left.values()) / total if total else 0.0
+    question = f"day or month first, {' '.join(unclear)} Every date fits both." if unclear else ""
+    return Dates(tuple(formats), share, question)
+
+
+def _candidates(texts: Mapping[str, int]) -> list[str]:
+    timed = any(":" in text for text in texts)
+    return [f + time for f in FORMATS for time in (("", *_TIMES) if timed else ("",))]
+
+
+def _twin(form: str) -> str:
+    day, blank, time = form.partition(" %H") if " %H" in form else form.partition(" %I")
+    twin = _TWINS.get(day, "")
+    return f"{twin}{blank}{time}" if twin else ""
+
+
+def _date_reads(form: str, text: str) -> bool:
+    if form == "%Y%m%d" and len(text.strip()) != 8:
+        return False  # strptime reads 20201 as the year 2020, month 1
+    found = read_date(Column("", Kind.DATE, formats=(form,) if form else ()), text)
+    return found is not None and _YEARS[0] <= found.year <= _YEARS[1]

@@ -21,13 +21,11 @@ from churn_assets.contract.check import RESERVED
 from churn_assets.contract.load import parse_contract
 from churn_assets.contract.model import Column, Contract, Kind, Role
 from churn_assets.data.readers.read import row_ids as row_ids_of
-from churn_assets.data.repairs.numbers import rewrite
-from churn_assets.data.repairs.repairs import REPAIRS, apply_repairs
+from churn_assets.data.repairs.repairs import REPAIRS, apply_repairs, rewrite_numbers
 from churn_assets.data.validation.parse import as_text, parse_column
 from churn_assets.data.validation.report import ValidationReport
 from churn_assets.data.validation.validate import validate
-from churn_assets.drafting.columns import guess_column
-from churn_assets.drafting.guess import Guess
+from churn_assets.drafting.columns import Guess, guess_column
 from churn_assets.drafting.label import LabelDraft, choose_key, draft_label, need_column
 from churn_assets.drafting.leakage import look, why_suspect
 from churn_assets.drafting.sample import SAMPLE_ROWS, Sample, Tell, read_sample
@@ -116,6 +114,10 @@ def draft_contract(
     row_ids = "" if key is not None else next(n for n in ("row_id", "row_number", "_row_id") if n not in names)
     if row_ids:
         asked += ("no column names the customer, so rows get their number as id. Is there none? Give it as --id.",)
+    if not any(g.column.role is Role.FEATURE for g in timing.guesses) and not any(
+        g.column.role is Role.INPUT and g.name != timing.time.as_of for g in timing.guesses
+    ):
+        raise _nothing_left(guesses, label)
     parts = assemble(Found(wish.name, where, sample, label, timing, days, row_ids, asked, number_repair))
     return _tried(parts, sample, row_ids, label)
 
@@ -140,8 +142,12 @@ def _something_left(guesses: Sequence[Guess], label: LabelDraft) -> None:
     seen = [g for g in guesses if not g.why and g.column.role is not Role.KEY]
     if any(not g.column.suspect for g in seen):
         return
+    raise _nothing_left(guesses, label)
+
+
+def _nothing_left(guesses: Sequence[Guess], label: LabelDraft) -> DraftError:
     told = "; ".join(f"'{g.name}': {g.why or g.column.suspect}" for g in guesses if g.column.role is not Role.KEY)
-    raise DraftError(
+    return DraftError(
         f"no column besides '{label.column.name}' is left that a model could honestly learn from: {told or 'none'}; "
         "bring columns that were known before a customer left"
     )
@@ -154,7 +160,9 @@ def _one_number_style(guesses: Sequence[Guess], sample: Sample) -> tuple[list[Gu
         return list(guesses), ""
     repair = max(_NUMBER_REPAIRS, key=needed.count)
     columns = tuple(g.column for g in guesses if not g.why)
-    touched = {n: cells for n, change, cells in rewrite(sample.table, _bare(columns), repair) if pc.any(change).as_py()}
+    touched = {
+        n: cells for n, change, cells in rewrite_numbers(sample.table, _bare(columns), repair) if pc.any(change).as_py()
+    }
     bystanders = [g for g in guesses if g.name in touched and not g.repair]
     if bystanders and sample.format != "csv":
         repair = ""  # numbers there are numbers, and 12.345 must stay what it is

@@ -14,7 +14,7 @@ import pyarrow as pa
 from churn_assets.contract.check import RESERVED
 from churn_assets.contract.model import Column, Kind, Role
 from churn_assets.data.validation.parse import as_text, canonical_number
-from churn_assets.drafting.guess import ID_NAME, NOTHING, Guess, words_of
+from churn_assets.drafting.columns import ID_NAME, NOTHING, Guess, words_of
 from churn_assets.drafting.sample import LABEL_VALUES
 from churn_assets.errors import DraftError
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from churn_assets.contract.model import Kind
 from churn_assets.data.validation.parse import parse_column
-from churn_assets.drafting.guess import Guess, words_of
+from churn_assets.drafting.columns import Guess, words_of
 
 ECHO_AUC = 0.99
 SUSPECT_AUC = 0.85

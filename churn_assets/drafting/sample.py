@@ -18,12 +18,12 @@ import pyarrow.compute as pc
 
 from churn_assets.contract.model import Contract, Label, Source, Time
 from churn_assets.contract.policy import Value
-from churn_assets.data.readers.csv import dialect
-from churn_assets.data.readers.location import locate
+from churn_assets.data.hashing import hash_rows
+from churn_assets.data.readers.formats import csv_dialect, sheet_names
 from churn_assets.data.readers.read import iter_batches
+from churn_assets.data.readers.source import locate
 from churn_assets.data.validation.parse import as_text
 from churn_assets.errors import DuplicateColumn, SourceUnreadable
-from churn_assets.synthetic.row_hash import hashed
 
 SAMPLE_ROWS = 250_000
 LABEL_VALUES = 1_000  # more different labels than this are not counted on
@@ -84,12 +84,12 @@ def _how(source: str | Path, sheet: str | None) -> tuple[Source, list[str], str]
     location = locate(source, blank)
     how, notes = blank.source, []
     if location.format == "excel" and location.path is not None:
-        sheets = _sheets(location.path)
+        sheets = sheet_names(location.path)
         if sheet is None and len(sheets) > 1:
             how = replace(how, sheet=sheets[0])
             notes.append(f"the workbook has several sheets ({', '.join(sheets)}); this is the first")
     if location.format == "csv" and location.path is not None:
-        encoding, delimiter, names = dialect(location.path, Source(), ())
+        encoding, delimiter, names = csv_dialect(location.path, Source(), ())
         how = replace(
             how,
             delimiter=None if delimiter == "," else delimiter,
@@ -100,17 +100,6 @@ def _how(source: str | Path, sheet: str | None) -> tuple[Source, list[str], str]
         if len(names) == 1:
             notes.append("no delimiter was found: the header is one column")
     return how, notes, location.format
-
-
-def _sheets(path: Path) -> list[str]:
-    import python_calamine as calamine
-
-    from churn_assets.data.readers.excel import unreadable_workbook
-
-    try:
-        return list(calamine.CalamineWorkbook.from_path(str(path)).sheet_names)
-    except (calamine.CalamineError, OSError) as error:
-        raise unreadable_workbook(path, error) from None
 
 
 def _stream(
@@ -124,7 +113,7 @@ def _stream(
     for batch in iter_batches(source, contract):
         if rows == 0:
             _names_once(batch.schema.names, str(source))
-        drawn = hashed(np.arange(rows, rows + batch.num_rows), 0, "sample")
+        drawn = hash_rows(np.arange(rows, rows + batch.num_rows), 0, "sample")
         rows += batch.num_rows
         if label in batch.schema.names and len(labels) <= LABEL_VALUES:
             labels.update(_counts(batch.column(batch.schema.names.index(label))))

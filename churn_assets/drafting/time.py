@@ -11,9 +11,9 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from churn_assets.contract.language import in_expression
+from churn_assets.contract.expressions import in_expression
 from churn_assets.contract.model import Feature, Kind, Role, Rule, Severity, Time
-from churn_assets.drafting.guess import Guess, words_of
+from churn_assets.drafting.columns import Guess, words_of
 from churn_assets.errors import DraftError
 from churn_assets.features.encode import days_since_epoch
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 from churn_assets.contract.model import Column, Feature, Kind, Role, Rule, Time
 from churn_assets.data.readers.read import ROW_IDS
-from churn_assets.drafting.guess import Guess
+from churn_assets.drafting.columns import Guess
 from churn_assets.drafting.label import LabelDraft
 from churn_assets.drafting.sample import Sample
 from churn_assets.drafting.time import Days, Timing, date_features

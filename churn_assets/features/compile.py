@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from churn_assets.contract.expressions import Expression, parse_features, parse_rules
-from churn_assets.contract.language import AS_OF, LEARNT, written
+from churn_assets.contract.expressions import AS_OF, LEARNT, Expression, parse_features, parse_rules, written
 from churn_assets.contract.model import DIRECTIONS, Contract, Kind
 from churn_assets.features import functions
 from churn_assets.features.encode import Columns, days_since_epoch

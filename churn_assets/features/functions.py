@@ -34,7 +34,11 @@ def negate(value: Array) -> Array:
 
 
 def both(*values: Array) -> Array:
-    """Logical and as in SQL: false wins over missing."""
+    """Logical and as in SQL: false wins over missing.
+
+    >>> both(np.array([1.0, 0.0, 1.0]), np.array([1.0, np.nan, np.nan])).tolist()
+    [1.0, 0.0, nan]
+    """
     values = np.broadcast_arrays(*values)
     false = np.logical_or.reduce([v == 0.0 for v in values])
     missing = np.logical_or.reduce([np.isnan(v) for v in values])
@@ -93,7 +97,11 @@ def month(days: Array) -> Array:
 
 
 def weekday(days: Array) -> Array:
-    """Weekday 0 (Monday) to 6 of a date in days since 1970-01-01, a Thursday."""
+    """Weekday 0 (Monday) to 6 of a date in days since 1970-01-01, a Thursday.
+
+    >>> weekday(np.array([0.0, 4.0])).tolist()
+    [3.0, 0.0]
+    """
     return np.mod(np.floor(days) + 3.0, 7.0)
 
 

@@ -1,1 +1,1 @@
-"""HTML and SVG for the pages; standard library only."""
+"""Pages, Markdown and charts: templates and the drawing of curves; Jinja2 is imported when a page is made."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from churn_assets.contract.model import Contract
-from churn_assets.data.row_marks import once
+from churn_assets.data.customers import reported_rows
 from churn_assets.features.encode import Columns, encode_table
 from churn_assets.leakage.column_groups import companions, features_of, own_features
 from churn_assets.leakage.column_tests import Alone, Echo, look_at_columns
@@ -251,7 +251,7 @@ def audit(
     }
     suspects = _suspects(contract, findings)
     rungs = _rungs(contract, ladder, suspects or _heaviest(losses), reads)
-    told = bands(contract, columns, as_of_of(customers), ladder, once(customers))
+    told = bands(contract, columns, as_of_of(customers), ladder, reported_rows(customers))
     ages = tuple(band for band in told if band.figure is not None)
     return Audit(
         recipe=words,

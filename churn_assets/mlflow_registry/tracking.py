@@ -82,9 +82,9 @@ class Tracking:
         entries = [RunTag(name, str(value)) for name, value in values.items()]
         self._do(lambda client, run: client.log_batch(run, tags=entries))
 
-    def picture(self, name: str, png: bytes) -> None:
-        """Keep a PNG under `plots/<name>.png`."""
-        self._file(png, f"plots/{name}.png")
+    def chart(self, name: str, svg: str) -> None:
+        """Keep a chart under `plots/<name>.svg`."""
+        self._file(svg.encode(), f"plots/{name}.svg")
 
     def document(self, name: str, text: str) -> None:
         """Keep a text, for example JSON, under its name."""

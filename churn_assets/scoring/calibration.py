@@ -27,7 +27,11 @@ class Calibration(Protocol):
 
 
 def sigmoid(margin: Array) -> Array:
-    """Probability of log-odds, without overflow at any size."""
+    """Probability of log-odds, without overflow at any size.
+
+    >>> sigmoid(np.array([-1e9, 0.0, 1e9])).round(3).tolist()
+    [0.0, 0.5, 1.0]
+    """
     return np.asarray(1.0 / (1.0 + np.exp(-np.clip(margin, -700.0, 700.0))))
 
 

@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from churn_assets.contract.model import Column, Contract, Kind
+from churn_assets.data.hashing import uniform_rows
 from churn_assets.errors import ScenarioError
-from churn_assets.synthetic.row_hash import uniform
 
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -66,7 +66,7 @@ class Change:
         if not inside.any():
             return table
         if self.share < 1.0:
-            inside &= uniform(place, seed, f"{self.what} {self.column} {self.value}") < self.share
+            inside &= uniform_rows(place, seed, f"{self.what} {self.column} {self.value}") < self.share
         cells = table.column(self.column).combine_chunks()
         if self.what == "swap":
             others = table.column(self.other).combine_chunks()
@@ -99,7 +99,7 @@ class Duplicate:
 
     def which(self, place: Rows, rows: int, seed: int) -> npt.NDArray[np.int64]:
         """1 for rows that arrive twice, else 0, shape of `place`."""
-        return (self.when.mask(place, rows) & (uniform(place, seed, "duplicate") < self.share)).astype(np.int64)
+        return (self.when.mask(place, rows) & (uniform_rows(place, seed, "duplicate") < self.share)).astype(np.int64)
 
 
 def _put(table: pa.Table, name: str, where: Mask, new: pa.Array, old: pa.Array) -> pa.Table:

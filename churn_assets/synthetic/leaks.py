@@ -18,7 +18,7 @@ See Kaufman, Rosset & Perlich, "Leakage in Data Mining" (KDD 2011), for where ea
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -29,7 +29,7 @@ import pyarrow as pa
 from churn_assets.contract.load import canonical_text, parse_contract
 from churn_assets.contract.model import Contract, Kind
 from churn_assets.data.validation.parse import as_text
-from churn_assets.errors import DataError
+from churn_assets.errors import DataError, ScenarioError
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -141,6 +141,24 @@ KINDS: Mapping[str, _Maker] = {
 }
 # What a single snapshot can show; `disguised_echo` is there to say what it cannot.
 FINDABLE = tuple(kind for kind in KINDS if kind != "disguised_echo")
+
+
+def read_leaks(texts: Sequence[str]) -> tuple[tuple[str, float], ...]:
+    """Kinds and strengths of leaks from texts such as `label_echo:0.8`. Raises ScenarioError."""
+    found = []
+    for text in texts:
+        kind, _, strength = text.partition(":")
+        try:
+            number = float(strength)
+        except ValueError:
+            number = 0.0
+        if kind not in KINDS or not 0.55 <= number <= 0.95:
+            raise ScenarioError(
+                f"--leak '{text}': expected KIND:STRENGTH, a strength from 0.55 to 0.95 (ROC AUC of the column alone), "
+                f"kinds: {', '.join(KINDS)}"
+            )
+        found.append((kind, number))
+    return tuple(found)
 
 
 def _free(contract: Contract, wanted: str) -> str:

@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from churn_assets.contract.model import Contract
+from churn_assets.data.hashing import uniform_rows
 from churn_assets.errors import ScenarioError
-from churn_assets.synthetic.faults import Change, Duplicate
-from churn_assets.synthetic.row_hash import uniform
+from churn_assets.synthetic.faults import Change, Duplicate, read_drift, read_fault
 
 TREATED, SEEN_ON, KNOWN_ON = "treated", "seen_on", "known_on"
 
@@ -67,6 +67,32 @@ class Happened:
     customers: pa.Table
     truth: pa.Table | None = None
     labels: pa.Table | None = None
+
+
+def read_scenario(
+    contract: Contract,
+    drifts: Sequence[str] = (),
+    faults: Sequence[str] = (),
+    offer: tuple[float | None, float, float] = (None, 0.0, 0.0),
+    *,
+    label_delay_days: int | None = None,
+    over_days: int = 30,
+) -> Scenario:
+    """A scenario from texts (see `faults`) and `offer` = (share or None, effect, targeting).
+
+    Drifts come before faults, each in the order given. Raises ScenarioError.
+    """
+    read = [read_fault(contract, text) for text in faults]
+    share, effect, targeting = offer
+    scenario = Scenario(
+        changes=(*(read_drift(contract, text) for text in drifts), *(f for f in read if isinstance(f, Change))),
+        duplicates=tuple(f for f in read if isinstance(f, Duplicate)),
+        offer=None if share is None else Offer(share, effect, targeting),
+        label_delay_days=label_delay_days,
+        over_days=over_days,
+    )
+    check_scenario(contract, scenario)
+    return scenario
 
 
 def check_scenario(contract: Contract, scenario: Scenario) -> None:
@@ -134,8 +160,8 @@ def _offered(
     name = contract.label.column
     without = _equal(table.column(name), contract.label.churned_when)
     chance = np.where(without, offer.share + offer.targeting * (1.0 - offer.share), offer.share)
-    treated = uniform(place, seed, "offer") < chance
-    with_offer = without & ~(uniform(place, seed, "saved") < offer.effect)
+    treated = uniform_rows(place, seed, "offer") < chance
+    with_offer = without & ~(uniform_rows(place, seed, "saved") < offer.effect)
     observed = np.where(treated, with_offer, without)
     words = pa.array([contract.label.kept_when, contract.label.churned_when])
     cells = words.take(pa.array(observed.astype(np.int8)))

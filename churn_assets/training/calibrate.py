@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -17,43 +18,57 @@ Labels = npt.NDArray[Any]
 FOLDS = 5
 
 
+class Trial(msgspec.Struct, frozen=True):
+    """Out-of-fold figures of one kind of calibration on validation rows."""
+
+    log_loss: float
+    pr_auc: float
+
+
+class CalibrationTrials(msgspec.Struct, frozen=True):
+    """The kind that was kept, why (a clause), and what every kind reached."""
+
+    kind: str
+    reason: str
+    tried: dict[str, Trial]
+
+
 @dataclass(frozen=True)
 class CalibrationChoice:
-    """The calibration kept, and for each kind tried its out-of-fold log-loss and PR-AUC."""
+    """The calibration that was kept, and the trials it was chosen by."""
 
     calibration: Calibration
-    tried: dict[str, dict[str, float]]
-    reason: str
+    trials: CalibrationTrials
 
 
 def choose_calibration(churned: Labels, margin: Floats, seed: int = 42) -> CalibrationChoice:
     """Identity, Platt, beta or isotonic by out-of-fold log-loss on validation rows.
 
-    A calibration is judged on folds it was not fitted on, for on its own rows it always wins. It must
+    A calibration is judged on folds it was not fitted on, because on its own rows it always wins. It must
     lower the log-loss by more than one standard error of the paired difference; isotonic must not
     lower PR-AUC either (its steps make ties).
     """
     fold = np.random.default_rng(seed).permutation(len(margin)) % FOLDS
     base = Identity().apply(margin)
-    tried = {"identity": {"log_loss": log_loss(churned, base), "pr_auc": pr_auc(churned, base)}}
+    tried = {"identity": Trial(log_loss(churned, base), pr_auc(churned, base))}
     kept, reason = "identity", "no calibration lowers the log-loss beyond its own noise"
     for kind, fit in _FITS.items():
         held_out = np.empty_like(margin)
         for part in range(FOLDS):
             held_out[fold == part] = fit(churned[fold != part], margin[fold != part]).apply(margin[fold == part])
         gain = _losses(churned, base) - _losses(churned, held_out)
-        tried[kind] = {"log_loss": log_loss(churned, held_out), "pr_auc": pr_auc(churned, held_out)}
+        tried[kind] = Trial(log_loss(churned, held_out), pr_auc(churned, held_out))
         noise = float(np.std(gain, ddof=1) / np.sqrt(len(gain)))
-        ties_hurt = kind == "isotonic" and tried[kind]["pr_auc"] < tried["identity"]["pr_auc"]
-        if float(np.mean(gain)) > noise and not ties_hurt and tried[kind]["log_loss"] < tried[kept]["log_loss"]:
+        ties_hurt = kind == "isotonic" and tried[kind].pr_auc < tried["identity"].pr_auc
+        if float(np.mean(gain)) > noise and not ties_hurt and tried[kind].log_loss < tried[kept].log_loss:
             kept = kind
             reason = f"{kind} lowers the out-of-fold log-loss by {np.mean(gain):.5f} (standard error {noise:.5f})"
     calibration = _FITS[kept](churned, margin) if kept in _FITS else Identity()
-    return CalibrationChoice(calibration, tried, reason)
+    return CalibrationChoice(calibration, CalibrationTrials(kept, reason, tried))
 
 
 def refit(calibration: Calibration, churned: Labels, margin: Floats) -> Calibration:
-    """A calibration of the same kind, learnt on other rows."""
+    """A calibration of the same kind, fitted on other rows."""
     return _FITS[calibration.kind](churned, margin) if calibration.kind in _FITS else calibration
 
 

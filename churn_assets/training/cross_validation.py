@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -46,6 +47,20 @@ class Fold:
     held_out: Index
 
 
+class FoldSummary(msgspec.Struct, frozen=True):
+    """Mean and deviation (n - 1) over folds of each of METRICS, for one model."""
+
+    model: str
+    pr_auc_mean: float
+    pr_auc_deviation: float
+    roc_auc_mean: float
+    roc_auc_deviation: float
+    log_loss_mean: float
+    log_loss_deviation: float
+    ece_mean: float
+    ece_deviation: float
+
+
 @dataclass(frozen=True)
 class CrossValidation:
     """Figures a fold for each model: `scores[model][metric]` is (folds,). `cpu_s` is what it cost."""
@@ -54,10 +69,10 @@ class CrossValidation:
     rows: int
     cpu_s: float = field(compare=False, default=0.0)
 
-    def summary(self) -> list[dict[str, Any]]:
-        """A row a model: mean and deviation (n - 1) over folds of every metric."""
+    def summary(self) -> list[FoldSummary]:
+        """A row a model."""
         return [
-            {"model": name, **{f"{m}_{what}": f(values[m]) for m in METRICS for what, f in _STATISTICS.items()}}
+            FoldSummary(name, **{f"{m}_{what}": f(values[m]) for m in METRICS for what, f in _STATISTICS.items()})
             for name, values in self.scores.items()
         ]
 
@@ -69,7 +84,7 @@ class CrossValidation:
     def to_json(self) -> dict[str, Any]:
         """For the asset and the report; equal for equal inputs, so without the cost."""
         folds = {name: {m: v.tolist() for m, v in values.items()} for name, values in self.scores.items()}
-        return {"rows": self.rows, "summary": self.summary(), "folds": folds}
+        return {"rows": self.rows, "summary": msgspec.to_builtins(self.summary()), "folds": folds}
 
 
 _STATISTICS: Mapping[str, Callable[[Floats], float]] = {

@@ -6,18 +6,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.model import Contract
-from churn_assets.data.row_marks import without_marks
-from churn_assets.scoring.bundle import write_bundle
+from churn_assets.data.customers import without_marks
+from churn_assets.scoring.bundle import read_card, write_bundle
 from churn_assets.scoring.explain.reasons import background
 from churn_assets.scoring.scorer import Bands, Scorer, Thresholds, feature_ranges
+from churn_assets.training.calibrate import CalibrationTrials
 from churn_assets.training.candidate import Candidate
 from churn_assets.training.feature_table import as_of_of, at_rows
-from churn_assets.training.profit import profit_report
-from churn_assets.training.select import Choice
+from churn_assets.training.profit import ProfitReport, profit_report
+from churn_assets.training.select import Choice, Comparison
 from churn_assets.training.split import Split
 
 if TYPE_CHECKING:
@@ -27,18 +29,63 @@ GOLDEN_ROWS = 64
 REFERENCE_ROWS = 10_000
 
 
+class CandidateSummary(msgspec.Struct, frozen=True):
+    """Parameters of a candidate, and its metrics on validation rows by split."""
+
+    params: dict[str, Any]
+    validation: dict[str, dict[str, float]]
+
+
+class ChosenThreshold(msgspec.Struct, frozen=True):
+    """All thresholds by the rule that sets them, and the rule in use."""
+
+    values: dict[str, float]
+    chosen: str
+
+    @property
+    def value(self) -> float:
+        """The threshold in use."""
+        return self.values[self.chosen]
+
+
+class ModelCard(msgspec.Struct, frozen=True):
+    """`card.json` of a bundle: what was chosen, why, and its metrics. Old bundles may lack `profit`."""
+
+    title: str
+    chosen: str
+    reason: str
+    contract: str
+    fingerprint: str
+    model_kind: str
+    model_cost: float
+    thresholds: ChosenThreshold
+    bands: dict[str, float]
+    comparison: list[Comparison]
+    metrics: dict[str, float]
+    calibration: CalibrationTrials
+    candidates: dict[str, CandidateSummary]
+    features: list[str]
+    seed: int
+    profit: ProfitReport | None = None
+
+
+def read_model_card(bundle: Path) -> ModelCard:
+    """The card of a bundle. Raises BundleCorrupt if it cannot be read, msgspec.ValidationError for another form."""
+    return msgspec.convert(read_card(bundle), ModelCard)
+
+
 def as_scorer(contract: Contract, choice: Choice) -> Scorer:
     """The chosen model with everything it needs to score; it was fitted on the random split's training rows."""
     view = choice.views["random"]
     model, train = choice.contender.models["random"], view.matrix[view.split.train]
-    pays, best_f1 = choice.thresholds["profit"], choice.thresholds["f1"]
+    profit, f1 = choice.thresholds["profit"], choice.thresholds["f1"]
     return Scorer(
         contract=contract,
         program=view.program,
         model=model,
         calibration=choice.calibration.calibration,
         thresholds=Thresholds(choice.thresholds, contract.value.decide_by),
-        bands=Bands(min(pays, best_f1), max(pays, best_f1)),
+        bands=Bands(min(profit, f1), max(profit, f1)),  # low below both, high above both
         ranges=feature_ranges(view.program.specs, train),
         background=background(model, view.program.specs, train),
     )
@@ -68,28 +115,25 @@ def write_choice(
 
 
 def card(contract: Contract, choice: Choice, candidates: Sequence[Candidate], customers: pa.Table) -> dict[str, Any]:
-    """What people read about the model; the same for two equal trainings, so no times in it."""
+    """The training's part of `ModelCard`; the same for two equal trainings, so it holds no times."""
     metadata = customers.schema.metadata
-    return {
+    parts = {
         "title": contract.title,
         "chosen": choice.name,
         "reason": choice.reason,
         "comparison": choice.comparison,
         "metrics": choice.metrics,
-        "calibration": {
-            "kind": choice.calibration.calibration.kind,
-            "reason": choice.calibration.reason,
-            "tried": choice.calibration.tried,
-        },
-        "candidates": {c.name: {"params": c.params, "validation": c.metrics} for c in candidates},
+        "calibration": choice.calibration.trials,
+        "candidates": {c.name: CandidateSummary(c.params, c.metrics) for c in candidates},
         "profit": profit_report(*choice.test["random"], contract.value, choice.thresholds, choice.seed),
         "features": list(choice.views["random"].program.names),
         "as_of": metadata[b"churn_as_of"].decode(),
         "source": metadata[b"churn_source"].decode(),
         "rows": customers.num_rows,
         "seed": choice.seed,
-        "bands": "low below the smaller, high from the larger of the profit and the F1 threshold, medium between",
     }
+    plain: dict[str, Any] = msgspec.to_builtins(parts)
+    return plain
 
 
 def _spread(probability: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
@@ -99,8 +143,8 @@ def _spread(probability: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.
 
 
 def _reference(scorer: Scorer, customers: pa.Table, split: Split, seed: int) -> pa.Table:
-    """Training and validation rows; only the latter have `churn_probability`: what a model says of the rows it learnt
-    from is surer than what it says of new ones, and would look like drift."""
+    """Training and validation rows; only the latter have `churn_probability`: scores of training rows are more
+    extreme than scores of new rows, and would look like drift."""
     import pyarrow as pa
 
     draw = np.random.default_rng(seed)
@@ -108,5 +152,5 @@ def _reference(scorer: Scorer, customers: pa.Table, split: Split, seed: int) -> 
     rows = np.sort(np.concatenate([unseen, draw.permutation(split.train)[: REFERENCE_ROWS - len(unseen)]]))
     sample = customers.take(rows)
     probability = scorer.score_table(sample, at_rows(as_of_of(customers), rows)).probability
-    learnt_from = ~np.isin(rows, unseen)
-    return without_marks(sample).append_column("churn_probability", pa.array(probability, mask=learnt_from))
+    trained_on = ~np.isin(rows, unseen)
+    return without_marks(sample).append_column("churn_probability", pa.array(probability, mask=trained_on))

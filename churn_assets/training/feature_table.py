@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from churn_assets.contract.expressions import parse_features
-from churn_assets.contract.language import LEARNT
+from churn_assets.contract.expressions import LEARNT, parse_features
 from churn_assets.contract.model import Contract
+from churn_assets.data.customers import AS_OF
 from churn_assets.data.hashing import data_hash
-from churn_assets.data.row_marks import AS_OF
 from churn_assets.errors import AssetStale
 from churn_assets.features.compile import FeatureProgram, Matrix, as_of_days, compile_features
 from churn_assets.features.encode import Columns, encode_table

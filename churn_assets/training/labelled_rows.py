@@ -15,8 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from churn_assets.contract.model import Contract, Kind
-from churn_assets.data.row_marks import AS_OF, ASIDE, FEEDBACK, SOURCE
-from churn_assets.data.validation.checks import CHURNED
+from churn_assets.data.customers import AS_OF, ASIDE, CHURNED, FEEDBACK, SOURCE
 from churn_assets.data.validation.parse import arrow_type
 
 PREFIX = "x_"  # before a column's name in the log

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.model import Contract, Kind
-from churn_assets.data.row_marks import ASIDE, SOURCE, TABLE, once
+from churn_assets.data.customers import ASIDE, SOURCE, TABLE, reported_rows
 from churn_assets.errors import TrainingError
 from churn_assets.features.encode import encode_table
 
@@ -166,7 +166,7 @@ def test_rows(customers: pa.Table, splits: pa.Table) -> pa.Table:
     """Rows of the customer table in the random split's test part: those of labelled predictions are left out."""
     split = read_split(splits, "random")
     assert split is not None  # only the split by time may be absent
-    return customers.take(np.intersect1d(split.test, once(customers)))
+    return customers.take(np.intersect1d(split.test, reported_rows(customers)))
 
 
 def straddlers(splits: pa.Table) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""Thresholds that turn a probability into a yes or no, learnt on validation rows."""
+"""Thresholds from which on a customer is predicted to churn, set on validation rows."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ def choose_thresholds(churned: Labels, probability: Floats, value: Value, custom
 
     `customers` is the size of the table a call list is made from: capacity is a share of it.
     """
-    found = {
-        "f1": f1_threshold(churned, probability),
-        "profit": profit_threshold(value),
-    }
+    thresholds = {"f1": f1_threshold(churned, probability), "profit": profit_threshold(value)}
     if value.capacity is not None:
-        found["capacity"] = capacity_threshold(probability, min(1.0, value.capacity / customers))
-    return found
+        thresholds["capacity"] = capacity_threshold(probability, min(1.0, value.capacity / customers))
+    return thresholds
 
 
 def f1_threshold(churned: Labels, probability: Floats) -> float:
-    """The probability from which on F1 is largest."""
-    cut, hits, said = _cumulative(churned, probability)
-    return float(cut[np.argmax(2 * hits / (said + np.sum(churned)))])
+    """The threshold with the largest F1; customers of equal probability are predicted alike."""
+    order = np.argsort(-probability, kind="stable")
+    ranked = probability[order]
+    ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
+    true_positives = np.cumsum(np.asarray(churned, dtype=np.float64)[order])[ends]
+    predicted = ends + 1.0
+    return float(ranked[ends][np.argmax(2 * true_positives / (predicted + np.sum(churned)))])
 
 
 def profit_threshold(value: Value) -> float:
-    """The probability from which contacting is expected to earn: offer_cost over what a saved churner
-    is worth, save_rate x customer_value (Elkan, 2001); 1 if no contact can pay.
+    """The probability from which on a contact is expected to pay: offer_cost over save_rate x customer_value
+    (Elkan, 2001); 1 if no contact can pay.
 
-    It is exact for calibrated probabilities and the same line that the call list draws. The best cut
-    on validation rows would chase their noise instead; `profit_curve` shows it.
+    It is exact for calibrated probabilities and the threshold of the call list. The best cut on validation rows
+    would follow their noise instead.
     """
     gain = value.save_rate * value.customer_value
     return min(1.0, value.offer_cost / gain) if gain > 0 else 1.0
@@ -47,20 +48,3 @@ def profit_threshold(value: Value) -> float:
 def capacity_threshold(probability: Floats, share: float) -> float:
     """The probability that `share` of the customers reach."""
     return float(np.quantile(probability, 1.0 - share, method="higher"))
-
-
-def profit_curve(churned: Labels, probability: Floats, value: Value) -> tuple[Floats, Floats]:
-    """Share of customers contacted, best first, and the profit so far per customer in the table."""
-    order = np.argsort(-probability, kind="stable")
-    hits = np.cumsum(np.asarray(churned, dtype=np.float64)[order])
-    said = np.arange(1.0, len(order) + 1)
-    gain = value.save_rate * value.customer_value
-    return said / len(order), (hits * gain - said * value.offer_cost) / len(order)
-
-
-def _cumulative(churned: Labels, probability: Floats) -> tuple[Floats, Floats, Floats]:
-    order = np.argsort(-probability, kind="stable")
-    ranked = probability[order]
-    ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
-    hits = np.cumsum(np.asarray(churned, dtype=np.float64)[order])[ends]
-    return ranked[ends], hits, ends + 1.0

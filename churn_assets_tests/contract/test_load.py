@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from churn_assets.contract import check, expressions, language, load
+from churn_assets.contract import check, expressions, load
 from churn_assets.contract.load import canonical_text, load_contract, parse_contract
 from churn_assets.errors import ContractError, ExpressionError
 from churn_assets_tests.contract.small import SMALL, small
@@ -538,7 +538,7 @@ def test_every_check_fails_in_some_test():
         reached |= _failing_lines(caught.value)
     written = {
         (module.__name__, node.lineno)
-        for module in (check, load, expressions, language)
+        for module in (check, load, expressions)
         for node in ast.walk(ast.parse(Path(inspect.getfile(module)).read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "fail"
     }
@@ -563,7 +563,7 @@ def _failing_lines(error: BaseException) -> set[tuple[str, int]]:
 
 
 def _source(module: str, line: int) -> str:
-    found = {m.__name__: m for m in (check, load, expressions, language)}[module]
+    found = {m.__name__: m for m in (check, load, expressions)}[module]
     return "".join(inspect.getsource(found).splitlines(keepends=True)[line - 1 : line + 3])
 
 
@@ -592,7 +592,7 @@ def test_no_text_makes_the_reader_fail_in_another_way(text):
 
 
 _WORDS = [
-    *language.FUNCTIONS, "visits", "spend", "joined", "seen", "plan", "member", "as_of", "'a'", "'2014-01-20'",
+    *expressions.FUNCTIONS, "visits", "spend", "joined", "seen", "plan", "member", "as_of", "'a'", "'2014-01-20'",
     "1", "0.5", "(", ")", ",", "+", "-", "*", "/", "<", "==", "and", "or", "not", " ",
 ]  # fmt: skip
 

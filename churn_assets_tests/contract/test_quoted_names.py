@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from churn_assets.contract.language import in_expression, is_plain, written
+from churn_assets.contract.expressions import in_expression, is_plain, written
 from churn_assets.contract.load import parse_contract
 from churn_assets.errors import ExpressionError
 from churn_assets.features.compile import compile_features, compile_rules

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from churn_assets.data.profile import cramers_v, profile, roc_auc_alone
 from churn_assets.data.validation.validate import validate
 from churn_assets.evaluation.metrics import roc_auc
-from churn_assets.reporting.profile_page import render_profile
+from churn_assets.reporting.profile import render_profile
 from churn_assets.synthetic.generate import generate
-from churn_assets_tests.html.test_markup import read
+from churn_assets_tests.html.reader import read
 from churn_assets_tests.strategies import CONTRACTS, STORE
 
 

@@ -58,7 +58,7 @@ def test_pictures_are_shown_in_place(made):
     shown = {
         asset
         for asset in ("raw_customers", "validated_customers", "chosen_model", "leakage_audit", "risk_list")
-        if any("data:image/png;base64," in str(v) for v in metadata(result, asset).values())
+        if any("data:image/svg+xml;base64," in str(v) for v in metadata(result, asset).values())
     }
     assert shown == {"raw_customers", "validated_customers", "chosen_model", "leakage_audit", "risk_list"}
 
@@ -122,14 +122,16 @@ def test_one_mlflow_run_holds_the_whole_training(made):
     assert {"test_pr_auc", "oot_pr_auc", "boosted.random.validation.pr_auc"} <= metrics
     parameters = dict(_rows(of, "select key, value from params"))
     assert parameters["boosted.rounds"] == "40"
-    kept = {path.name for path in (of.mlflow_dir / "artifacts").rglob("*.png")}
+    kept = {
+        path.name for path in (of.mlflow_dir / "artifacts").rglob("plots/*.svg") if not path.name.startswith("report_")
+    }
     assert kept == {
-        "candidates.png",
-        "precision_and_recall.png",
-        "calibration.png",
-        "profit.png",
-        "profit_assumptions.png",
-        "leakage_audit.png",
+        "candidates.svg",
+        "precision_and_recall.svg",
+        "calibration.svg",
+        "profit.svg",
+        "profit_assumptions.svg",
+        "leakage_audit.svg",
     }
 
 
@@ -213,8 +215,8 @@ def test_the_card_has_the_profit_and_the_choice_says_what_it_hangs_on(made):
     of, result, _ = made
     profit = json.loads((require_champion(of.home).path(of.home) / "card.json").read_text())["profit"]
     told = metadata(result, "chosen_model")
-    assert told["profit_in_words"] == profit["words"]
-    assert "data:image/png" in told["profit_assumptions"]
+    assert f"expected profit per customer: {profit['chosen']['profit']:.2f}" in told["profit_in_words"]
+    assert "data:image/svg+xml" in told["profit_assumptions"]
 
 
 def test_cross_validation_has_the_chosen_recipe_and_the_baseline(made):

@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from churn_assets.contract.expressions import columns_read, parse_features
-from churn_assets.contract.language import FUNCTIONS, LEARNT
+from churn_assets.contract.expressions import FUNCTIONS, LEARNT, columns_read, parse_features
 from churn_assets.features import functions
 from churn_assets.features.compile import CHUNK_ROWS, as_of_days, compile_features, compile_rules
 from churn_assets.features.encode import encode_rows

@@ -46,7 +46,7 @@ def test_parameters_metrics_tags_and_files_can_be_read_back(run, store):
     run.params({"long": "x" * 9000})
     run.metrics({"pr_auc": 0.97, "rows": 12, "words": "no", "undefined": float("nan"), "flag_share": 1.0}, "test")
     run.tags({"fingerprint": "abc"})
-    run.picture("calibration", b"\x89PNG")
+    run.chart("calibration", "<svg></svg>")
     run.document("card.json", "{}")
     assert run.missing is None
     found = connect(run.uri).get_run(run.run_id).data
@@ -55,7 +55,7 @@ def test_parameters_metrics_tags_and_files_can_be_read_back(run, store):
     assert found.metrics == {"test.pr_auc": 0.97, "test.rows": 12.0, "test.flag_share": 1.0}
     assert found.tags["fingerprint"] == "abc"
     files = {str(path.relative_to(store[1])).split("/", 2)[2] for path in store[1].rglob("*") if path.is_file()}
-    assert files == {"plots/calibration.png", "card.json"}
+    assert files == {"plots/calibration.svg", "card.json"}
 
 
 @pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
@@ -82,7 +82,7 @@ def test_a_store_that_goes_away_stops_the_log_and_not_the_training(tmp_path, cap
     assert "does not answer" in (lost.missing or "")
     assert "the training goes on without it" in caplog.text
     lost.params({"a": 1})
-    lost.picture("b", b"c")
+    lost.chart("b", "c")
     lost.close("FINISHED")
 
 
@@ -91,7 +91,7 @@ def test_an_absent_run_takes_everything_and_keeps_nothing():
     absent.params({"a": 1})
     absent.metrics({"a": 1})
     absent.tags({"a": 1})
-    absent.picture("a", b"")
+    absent.chart("a", "")
     absent.document("a", "")
     absent.close("FINISHED")
     assert (absent.run_id, absent.missing) == (None, "why")

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from churn_assets.data.row_marks import mark_table
+from churn_assets.data.customers import mark_table
 from churn_assets.errors import HoldoutCorrupt
 from churn_assets.promotion.holdout import freeze, holdout_for, holdout_path, read_holdout
 from churn_assets_tests.scoring.tiny import CONTRACT, customers

@@ -14,8 +14,8 @@ from churn_assets.data.validation.validate import validate, validate_features_on
 from churn_assets.errors import DataError
 from churn_assets.features.compile import as_of_days, compile_features
 from churn_assets.features.encode import encode_table
-from churn_assets.synthetic.dirt import plant_dirt
 from churn_assets.synthetic.generate import AS_OF, BASE_RATE, generate, generate_batches
+from churn_assets_tests.data.violations import plant_dirt
 from churn_assets_tests.strategies import CONTRACTS, STORE
 
 EACH = pytest.mark.parametrize("contract", CONTRACTS, ids=lambda c: c.name)

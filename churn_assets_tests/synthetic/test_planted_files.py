@@ -8,7 +8,8 @@ from sklearn.metrics import roc_auc_score
 from churn_assets.contract.load import load_contract
 from churn_assets.data.validation.validate import validate
 from churn_assets.errors import ScenarioError
-from churn_assets.synthetic.options import read_leaks, read_scenario
+from churn_assets.synthetic.leaks import read_leaks
+from churn_assets.synthetic.scenario import read_scenario
 from churn_assets.synthetic.write import write_customers
 from churn_assets_tests.strategies import TELECOM
 

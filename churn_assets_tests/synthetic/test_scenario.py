@@ -11,16 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from churn_assets.data.readers.excel import read_excel
+from churn_assets.data.readers.formats import read_excel
 from churn_assets.data.readers.read import read_table
-from churn_assets.data.repairs.numbers import from_comma, from_marks
-from churn_assets.data.repairs.repairs import apply_repairs
+from churn_assets.data.repairs.repairs import apply_repairs, from_comma, from_marks
 from churn_assets.data.validation.validate import validate
 from churn_assets.errors import DataError, ScenarioError
-from churn_assets.synthetic import workbook
+from churn_assets.synthetic import write
 from churn_assets.synthetic.generate import generate, generate_batches, snapshot_of
-from churn_assets.synthetic.options import read_scenario
-from churn_assets.synthetic.scenario import Scenario, effect_on_all, play
+from churn_assets.synthetic.scenario import Scenario, effect_on_all, play, read_scenario
 from churn_assets.synthetic.write import write_customers
 from churn_assets_tests.data.contracts import with_columns
 from churn_assets_tests.strategies import STORE, TELECOM
@@ -237,7 +235,7 @@ def test_impossible_offers_delays_names_and_files_are_refused(tmp_path):
 
 
 def test_a_sheet_that_is_too_long_is_refused_and_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(workbook, "MAX_ROWS", 100)
+    monkeypatch.setattr(write, "MAX_ROWS", 100)
     with pytest.raises(DataError, match=r"write \.parquet or \.csv"):
         write_customers(TELECOM, 200, 1, tmp_path / "a.xlsx")
     assert list(tmp_path.iterdir()) == []
@@ -247,7 +245,7 @@ def test_a_workbook_keeps_blanks_signs_and_dates_in_their_columns(tmp_path):
     table = pa.table(
         {"a & b": [None, " <x> ", "é"], "d": [dt.date(2024, 2, 29), None, dt.date(1999, 1, 1)], "n": [1.5, None, 2.0]}
     )
-    sink = workbook.WorkbookWriter(tmp_path / "w.xlsx", table.schema)
+    sink = write.WorkbookWriter(tmp_path / "w.xlsx", table.schema)
     sink.write(table)
     sink.close()
     read = read_excel(tmp_path / "w.xlsx", "data").to_pydict()

@@ -154,7 +154,7 @@ def test_the_choice_is_made_on_validation_and_reported_on_test(choice, features,
     assert choice.metrics["test_pr_auc"] == pytest.approx(expected, abs=1e-3)
     assert choice.metrics["test_pr_auc_low"] < choice.metrics["test_pr_auc"] < choice.metrics["test_pr_auc_high"]
     assert {"validation_pr_auc", "test_ece", "oot_pr_auc", "oot_log_loss"} <= choice.metrics.keys()
-    assert [row["candidate"] for row in choice.comparison][:3] == list(NAMES)
+    assert [row.candidate for row in choice.comparison][:3] == list(NAMES)
     assert len(choice.comparison) == 4
 
 

@@ -45,12 +45,12 @@ def found(customers, splits):
 def test_every_model_and_the_blend_has_every_figure_of_every_fold(found):
     assert list(found.scores) == ["logistic", "boosted", "logistic + boosted"]
     for row in found.summary():
-        own = found.scores[row["model"]]
+        own = found.scores[row.model]
         assert all(own[m].shape == (3,) for m in METRICS)
-        assert row["pr_auc_mean"] == pytest.approx(own["pr_auc"].mean())
-        assert row["pr_auc_deviation"] == pytest.approx(own["pr_auc"].std(ddof=1))
+        assert row.pr_auc_mean == pytest.approx(own["pr_auc"].mean())
+        assert row.pr_auc_deviation == pytest.approx(own["pr_auc"].std(ddof=1))
     mean, deviation = found.difference("boosted", "logistic")
-    assert mean == pytest.approx(found.summary()[1]["pr_auc_mean"] - found.summary()[0]["pr_auc_mean"])
+    assert mean == pytest.approx(found.summary()[1].pr_auc_mean - found.summary()[0].pr_auc_mean)
     assert deviation > 0
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from churn_assets.contract.model import Contract
-from churn_assets.data.row_marks import MARKS, mark_table, once, table_rows
+from churn_assets.data.customers import MARKS, mark_table, reported_rows, table_rows
 from churn_assets.features.compile import as_of_days, compile_features
 from churn_assets.features.encode import encode_rows, encode_table
 from churn_assets.training.feature_table import as_of_of
@@ -142,7 +142,7 @@ def test_customers_of_the_gate_stay_in_the_table_and_are_put_aside():
     joined = join(STORE, before, labelled_rows(STORE, labelled(STORE, [blank] * 2, told)))
     assert joined["row_aside"].to_pylist() == [False, True, False, False, False]
     assert joined["custid"].to_pylist() == ["t0", "t1", "t2", "t3", "t2"]
-    assert once(joined).tolist() == [0, 2, 3]
+    assert reported_rows(joined).tolist() == [0, 2, 3]
     assert table_rows(joined).equals(before.drop_columns(list(MARKS)))
     assert joined.schema.metadata[b"churn_source"] == b"a file; and 1 labelled predictions"
 

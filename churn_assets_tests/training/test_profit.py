@@ -1,16 +1,16 @@
-"""Profit on test rows: the same sums as by hand, intervals that hold them, and words from figures."""
+"""Profit on test rows: the sums, their intervals, and the sentences made from them."""
 
 import dataclasses
-import json
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from churn_assets.contract.policy import Value
-from churn_assets.training.profit import profit_report
-from churn_assets.training.thresholds import profit_curve, profit_threshold
+from churn_assets.training.profit import BreakEven, describe_profit, profit_report
+from churn_assets.training.thresholds import profit_threshold
 
 VALUE = Value(monthly_value=20.0, months=10, offer_cost=5.0, save_rate=0.1)
 RNG = np.random.default_rng(8)
@@ -20,21 +20,23 @@ THRESHOLDS = {"f1": 0.5, "profit": profit_threshold(VALUE)}
 REPORT = profit_report(CHURNED, PROBABILITY, VALUE, THRESHOLDS)
 
 
-def test_the_curve_is_the_profit_curve():
-    share, profit = profit_curve(CHURNED, PROBABILITY, VALUE)
-    assert REPORT["curve"][0] | {"profit": 0.0} == REPORT["curve"][0]
-    for row in REPORT["curve"][1:]:
-        at = int(np.argmin(np.abs(share - row["contacted_share"])))
-        assert row["profit"] == pytest.approx(profit[at])
-        assert row["low"] <= row["profit"] <= row["high"]
-    assert REPORT["best"]["profit"] == max(row["profit"] for row in REPORT["curve"])
+def test_a_point_of_the_curve_is_the_profit_of_a_list_of_that_length():
+    ranked = CHURNED[np.argsort(-PROBABILITY, kind="stable")]
+    assert REPORT.curve[0].profit == 0.0
+    for point in REPORT.curve[1:]:
+        contacted = round(point.contacted_share * len(ranked))
+        gain = ranked[:contacted].sum() * 0.1 * 200.0
+        assert point.profit == pytest.approx((gain - contacted * 5.0) / len(ranked))
+        assert point.low <= point.profit <= point.high
+    assert REPORT.curve[-1].contacted_share == 1.0
+    assert REPORT.best.profit == max(point.profit for point in REPORT.curve)
 
 
 def test_the_chosen_point_is_the_threshold_the_contract_decides_by():
     said = THRESHOLDS["profit"] <= PROBABILITY
     expected = (CHURNED[said].sum() * 0.1 * 200.0 - said.sum() * 5.0) / 900
-    assert REPORT["chosen"]["profit"] == pytest.approx(expected)
-    assert REPORT["chosen"]["contacted_share"] == pytest.approx(said.mean())
+    assert REPORT.chosen.profit == pytest.approx(expected)
+    assert REPORT.chosen.contacted_share == pytest.approx(said.mean())
 
 
 @given(save_rate=st.floats(0.01, 1.0), cost=st.floats(0.0, 50.0), worth=st.floats(1.0, 500.0))
@@ -42,31 +44,35 @@ def test_at_the_break_even_of_an_assumption_nothing_is_earned(save_rate, cost, w
     value = Value(monthly_value=worth, months=1, offer_cost=cost, save_rate=save_rate)
     found = profit_report(CHURNED[:60], PROBABILITY[:60], value, THRESHOLDS)
     for name, key in (("save_rate", "save_rate"), ("offer_cost", "offer_cost"), ("customer_value", "monthly_value")):
-        at = found["break_even"][name]
+        at = getattr(found.break_even, name)
         if at is not None:
             there = profit_report(CHURNED[:60], PROBABILITY[:60], dataclasses.replace(value, **{key: at}), THRESHOLDS)
-            assert there["chosen"]["profit"] == pytest.approx(0.0, abs=1e-6 * max(1.0, cost, worth))
+            assert there.chosen.profit == pytest.approx(0.0, abs=1e-6 * max(1.0, cost, worth))
 
 
 def test_the_assumption_named_first_moves_the_profit_most():
-    swings = [row["swing"] for row in REPORT["tornado"]]
+    swings = [row.swing for row in REPORT.tornado]
     assert swings == sorted(swings, reverse=True)
-    assert {row["assumption"] for row in REPORT["tornado"]} == {
+    assert {row.assumption for row in REPORT.tornado} == {
         "save_rate", "offer_cost", "customer_value", "which customers were tested",
     }  # fmt: skip
     dear = dataclasses.replace(VALUE, offer_cost=30.0, decide_by="f1")
-    assert "What matters most is the offer cost" in profit_report(CHURNED, PROBABILITY, dear, THRESHOLDS)["words"]
-    assert "What matters most is the save rate and customer value" in REPORT["words"]
+    costly = profit_report(CHURNED, PROBABILITY, dear, THRESHOLDS)
+    assert "depends most on the offer cost" in describe_profit(costly)
+    assert "What matters most is the offer cost" in costly.card_sentence
+    assert "depends most on the save rate and customer value" in describe_profit(REPORT)
+    assert f"expected profit per customer: {REPORT.chosen.profit:.2f}" in describe_profit(REPORT)
 
 
 def test_where_no_contact_pays_it_says_so():
     nobody = profit_report(CHURNED, PROBABILITY, VALUE, {"profit": 1.0, "f1": 1.0})
-    assert nobody["words"].startswith("Under the contract's values no contact is expected to pay")
-    assert nobody["chosen"]["profit"] == 0.0
-    assert nobody["break_even"] == {"save_rate": None, "offer_cost": None, "customer_value": None}
+    for sentence in (describe_profit(nobody), nobody.card_sentence):
+        assert sentence.startswith("Under the contract's values no contact is expected to pay")
+    assert nobody.chosen.profit == 0.0
+    assert nobody.break_even == BreakEven(None, None, None)
 
 
 def test_it_is_json_and_the_same_every_time():
     again = profit_report(CHURNED, PROBABILITY, VALUE, THRESHOLDS)
-    assert json.dumps(again, allow_nan=False) == json.dumps(REPORT, allow_nan=False)
-    assert len(json.dumps(REPORT)) < 30_000
+    assert msgspec.json.encode(again) == msgspec.json.encode(REPORT)
+    assert len(msgspec.json.encode(REPORT)) < 30_000

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from churn_assets.evaluation.metrics import at_threshold
-from churn_assets.training.thresholds import choose_thresholds, f1_threshold, profit_curve, profit_threshold
+from churn_assets.training.thresholds import choose_thresholds, f1_threshold, profit_threshold
 from churn_assets_tests.strategies import STORE
 
 VALUE = STORE.value
@@ -43,12 +43,3 @@ def test_capacity_is_a_share_of_the_table_the_list_is_made_from():
     everybody = choose_thresholds(churned, probability, value, customers=100)
     assert everybody["capacity"] == 0.0
     assert "capacity" not in choose_thresholds(churned, probability, dataclasses.replace(value, capacity=None), 10)
-
-
-def test_the_profit_curve_ends_where_everybody_is_contacted():
-    churned = np.array([1, 0, 1, 0])
-    share, profit = profit_curve(churned, np.array([0.9, 0.8, 0.7, 0.1]), VALUE)
-    gain = VALUE.save_rate * VALUE.customer_value
-    assert share.tolist() == [0.25, 0.5, 0.75, 1.0]
-    assert profit[-1] == pytest.approx((2 * gain - 4 * VALUE.offer_cost) / 4)
-    assert profit[0] == pytest.approx((gain - VALUE.offer_cost) / 4)

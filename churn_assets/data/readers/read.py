@@ -1,44 +1,51 @@
-"""A customer table as it stands in its source: raw Arrow, whole or in batches.
+"""A customer table as it is in its source: raw Arrow, whole or in batches; and which source a run has.
 
-Workbooks and delimited text give strings in every column (types are the contract's affair); Parquet
-and DuckDB keep their types. Columns are the file's, in its order; rows too.
+Columns are the file's, in its order; rows too. See `formats` for the types of the columns.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from churn_assets.contract.model import Contract, Role
-from churn_assets.data.readers.csv import dialect, open_csv, unreadable
-from churn_assets.data.readers.excel import read_excel
-from churn_assets.data.readers.location import DUCKDB, GENERATED, Location, generated_size, locate
-from churn_assets.errors import ColumnMissing, DuplicateColumn, EmptySource, SourceNotFound, SourceUnreadable
+from churn_assets.data.readers.formats import Opened, csv_dialect, open_csv, open_duckdb, open_excel, open_parquet
+from churn_assets.data.readers.source import (
+    GENERATED,
+    GENERATED_ROWS,
+    GENERATED_SEED,
+    SUFFIXES,
+    Location,
+    generated_size,
+    locate,
+    scheme_reader,
+)
+from churn_assets.errors import ColumnMissing, DuplicateColumn, EmptySource, SourceError
+from churn_assets.settings import Settings
 
 BATCH_ROWS = 65_536
 
-ROW_IDS = "rows_as_ids"  # the repair that makes up for a table without ids, here where rows are counted
-
-_Opened = tuple[pa.Schema, Iterator[pa.RecordBatch]]
+ROW_IDS = "rows_as_ids"  # the repair for a table without ids; done here, where rows are counted
 
 
 def read_table(source: str | Path, contract: Contract, *, label_required: bool = True) -> pa.Table:
     """The whole source as a raw table.
 
     Raises SourceNotFound, SourceUnreadable, SheetNotFound, DuplicateColumn, ColumnMissing (columns
-    the contract names; the label only if `label_required`), EmptySource.
+    that the contract names; the label only if `label_required`), EmptySource.
     """
     location = locate(source, contract)
     schema, batches = _open(location, contract, BATCH_ROWS)
     _check_names(schema.names, contract, location, label_required)
     table = pa.Table.from_batches(list(batches), schema)
     if table.num_rows == 0:
-        raise EmptySource(f"{location.name} has a header and no rows; expected customers")
+        raise _no_rows(location)
     return table
 
 
@@ -59,116 +66,44 @@ def iter_batches(
         for start in range(0, batch.num_rows, batch_rows):
             yield batch.slice(start, batch_rows)
     if rows == 0:
-        raise EmptySource(f"{location.name} has a header and no rows; expected customers")
+        raise _no_rows(location)
 
 
 def read_names(source: str | Path, contract: Contract) -> list[str]:
     """Column names of the source, without reading its rows where the format allows that."""
     location = locate(source, contract)
     if location.format == "csv" and location.path is not None:
-        names = dialect(location.path, contract.source, _wanted(contract, True))[2]
-        return names if contract.key.name in names or not _counts_rows(contract) else [contract.key.name, *names]
+        names = csv_dialect(location.path, contract.source, _wanted(contract, True))[2]
+        return [contract.key.name, *names] if _needs_row_ids(contract, names) else names
     return list(_open(location, contract, BATCH_ROWS)[0].names)
 
 
-def _open(location: Location, contract: Contract, batch_rows: int) -> _Opened:
-    openers: dict[str, Callable[[Location, Contract, int], _Opened]] = {
-        "excel": _open_excel,
-        "csv": _open_csv,
-        "parquet": _open_parquet,
-        DUCKDB: _open_duckdb,
-        GENERATED: _open_generated,
-    }
-    opened = openers[location.format](location, contract, batch_rows)
-    if _counts_rows(contract) and contract.key.name not in opened[0].names:
+def _open(location: Location, contract: Contract, batch_rows: int) -> Opened:
+    reader = scheme_reader(location)
+    if reader is not None:
+        opened = _peeked(reader(location, contract, batch_rows))
+    else:
+        opened = _open_file(location, contract, batch_rows)
+    if _needs_row_ids(contract, opened[0].names):
         return _with_row_ids(*opened, contract.key.name)
     return opened
 
 
-def _counts_rows(contract: Contract) -> bool:
-    return ROW_IDS in contract.source.repairs
+def _open_file(location: Location, contract: Contract, batch_rows: int) -> Opened:
+    path = location.path
+    assert path is not None  # only registered schemes have none
+    match location.format:
+        case "excel":
+            return open_excel(path, contract.source.sheet, batch_rows)
+        case "csv":
+            return open_csv(path, contract.source, _wanted(contract, True))
+        case "parquet":
+            return open_parquet(path, batch_rows)
+    return open_duckdb(path, location.options["table"], batch_rows)
 
 
-def _with_row_ids(schema: pa.Schema, batches: Iterator[pa.RecordBatch], name: str) -> _Opened:
-    """The stream with a first column `name`: `row-000000001` for the first row, and so on."""
-    full = schema.insert(0, pa.field(name, pa.string()))
-
-    def numbered() -> Iterator[pa.RecordBatch]:
-        start = 1
-        for batch in batches:
-            ids = row_ids(start, batch.num_rows)
-            start += batch.num_rows
-            yield pa.RecordBatch.from_arrays([ids, *batch.columns], schema=full)
-
-    return full, numbered()
-
-
-def row_ids(start: int, rows: int) -> pa.Array:
-    """What names the rows `start`, `start` + 1, ... (the first is 1) of a table without ids."""
-    numbers = pa.array(range(start, start + rows), pa.int64()).cast(pa.string())
-    return pc.binary_join_element_wise(pa.scalar("row"), pc.utf8_lpad(numbers, 9, "0"), "-")
-
-
-def _open_excel(location: Location, contract: Contract, batch_rows: int) -> _Opened:
-    table = read_excel(_path(location), contract.source.sheet)
-    return table.schema, iter(table.to_batches(batch_rows))
-
-
-def _open_csv(location: Location, contract: Contract, batch_rows: int) -> _Opened:
-    path = _path(location)
-    reader = open_csv(path, contract.source, _wanted(contract, True))
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        try:
-            yield from reader
-        except (pa.ArrowInvalid, UnicodeError) as error:
-            raise unreadable(path, error) from None
-
-    return reader.schema, batches()
-
-
-def _open_parquet(location: Location, contract: Contract, batch_rows: int) -> _Opened:
-    import pyarrow.parquet as pq
-
-    path = _path(location)
-    try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        words = " ".join(str(error).split())[:160]
-        raise SourceUnreadable(f"{path.name} is not a Parquet file ({words}); write it again") from None
-    return file.schema_arrow, file.iter_batches(batch_size=batch_rows)
-
-
-def _open_duckdb(location: Location, contract: Contract, batch_rows: int) -> _Opened:
-    import duckdb
-
-    path, table = _path(location), location.options["table"]
-    try:
-        connection = duckdb.connect(str(path), read_only=True)
-    except duckdb.Error as error:
-        words = " ".join(str(error).split())[:160]
-        raise SourceUnreadable(f"{path.name} cannot be opened as DuckDB ({words}); is another process in it?") from None
-    tables = [row[0] for row in connection.execute("SELECT table_name FROM information_schema.tables").fetchall()]
-    if table not in tables:
-        connection.close()
-        raise SourceNotFound(f"{path.name} has no table '{table}', it has: {', '.join(sorted(tables)) or 'none'}")
-    quoted = table.replace('"', '""')
-    reader = connection.sql(f'SELECT * FROM "{quoted}"').to_arrow_reader(batch_rows)
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        try:
-            yield from reader
-        finally:
-            connection.close()
-
-    return reader.schema, batches()
-
-
-def _open_generated(location: Location, contract: Contract, batch_rows: int) -> _Opened:
-    from churn_assets.synthetic.generate import generate_batches
-
-    rows, seed = generated_size(location)
-    batches = generate_batches(contract, rows, seed, batch_rows=batch_rows)
+def _peeked(batches: Iterator[pa.RecordBatch]) -> Opened:
+    """The stream with the schema of its first batch."""
     first = next(batches)
 
     def all_batches() -> Iterator[pa.RecordBatch]:
@@ -178,9 +113,32 @@ def _open_generated(location: Location, contract: Contract, batch_rows: int) -> 
     return first.schema, all_batches()
 
 
-def _path(location: Location) -> Path:
-    assert location.path is not None  # every format but the generated one has a file
-    return location.path
+def _no_rows(location: Location) -> EmptySource:
+    return EmptySource(f"{location.name} has a header and no rows; expected at least 1 customer; add rows")
+
+
+def _needs_row_ids(contract: Contract, names: Sequence[str]) -> bool:
+    return ROW_IDS in contract.source.repairs and contract.key.name not in names
+
+
+def _with_row_ids(schema: pa.Schema, batches: Iterator[pa.RecordBatch], name: str) -> Opened:
+    """The stream with a first column `name`: `row-000000001` for the first row, and so on."""
+    with_ids = schema.insert(0, pa.field(name, pa.string()))
+
+    def numbered() -> Iterator[pa.RecordBatch]:
+        start = 1
+        for batch in batches:
+            ids = row_ids(start, batch.num_rows)
+            start += batch.num_rows
+            yield pa.RecordBatch.from_arrays([ids, *batch.columns], schema=with_ids)
+
+    return with_ids, numbered()
+
+
+def row_ids(start: int, rows: int) -> pa.Array:
+    """Ids of the rows `start`, `start` + 1, ... (the first is 1) of a table without ids."""
+    numbers = pa.array(range(start, start + rows), pa.int64()).cast(pa.string())
+    return pc.binary_join_element_wise(pa.scalar("row"), pc.utf8_lpad(numbers, 9, "0"), "-")
 
 
 def _wanted(contract: Contract, label_required: bool) -> list[str]:
@@ -190,26 +148,88 @@ def _wanted(contract: Contract, label_required: bool) -> list[str]:
 
 
 def _check_names(names: Sequence[str], contract: Contract, location: Location, label_required: bool) -> None:
-    twice = [name for name, times in Counter(names).items() if times > 1 and name in contract.by_name]
-    if twice:
-        raise DuplicateColumn(f"{location.name} has the column {_quoted(twice)} more than once; keep one of each")
+    repeated = [name for name, times in Counter(names).items() if times > 1 and name in contract.by_name]
+    if repeated:
+        raise DuplicateColumn(
+            f"{location.name} has column {_quoted(repeated)} more than once; expected each once; rename or remove one"
+        )
     check_columns(names, contract, location.name, label_required=label_required)
 
 
 def check_columns(names: Sequence[str], contract: Contract, where: str, *, label_required: bool = True) -> None:
-    """Raise ColumnMissing if `names` lack a column of the contract, naming the nearest found."""
+    """Raise ColumnMissing if `names` lack a column of the contract; the message has the most similar names."""
     missing = [name for name in _wanted(contract, label_required) if name not in names]
     if not missing:
         return
-    near = {m: difflib.get_close_matches(m, names, 1, 0.6) for m in missing}
-    hints = [f"'{found[0]}' looks like '{name}'" for name, found in near.items() if found]
+    similar = {name: difflib.get_close_matches(name, names, 1, 0.6) for name in missing}
+    hints = [f"'{matches[0]}' looks like '{name}'" for name, matches in similar.items() if matches]
     label = " (the label)" if contract.label.column in missing else ""
     raise ColumnMissing(
-        f"{where} lacks {_quoted(missing)}{label}; "
+        f"{where} lacks column {_quoted(missing)}{label}; "
         + (f"{', '.join(hints)}; " if hints else "")
-        + f"found: {', '.join(names) or 'no column'}; rename them or the contract's columns"
+        + f"it has: {', '.join(names) or 'no column'}; rename them, or the contract's columns"
     )
 
 
 def _quoted(names: Sequence[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
+
+
+# -- the source of a run ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SourceRef:
+    """The source of a run, for `read_table` and `iter_batches`.
+
+    `description` is for reports. `skipped` has a line for each file in data/raw/ that does not fit the contract,
+    with the reason.
+    """
+
+    source: str
+    description: str
+    generated: bool = False
+    skipped: tuple[str, ...] = ()
+
+
+def resolve_source(settings: Settings, contract: Contract) -> SourceRef:
+    """CHURN_SOURCE if set, else the first file in data/raw/ with the contract's columns, else
+    generated customers.
+
+    A relative CHURN_SOURCE is relative to the project root. Raises SourceNotFound or
+    SourceUnreadable if CHURN_SOURCE names a file that does not exist or whose format is unknown.
+    """
+    if settings.source:
+        return _from_setting(settings.root, settings.source, contract)
+    skipped = []
+    for path in _candidates(settings.raw_dir):
+        try:
+            check_columns(read_names(path, contract), contract, path.name)
+        except SourceError as error:
+            skipped.append(str(error))
+            continue
+        return SourceRef(str(path), f"{path.name} (found in data/raw/)", skipped=tuple(skipped))
+    return _generated(contract, GENERATED_ROWS, GENERATED_SEED, tuple(skipped))
+
+
+def _from_setting(root: Path, text: str, contract: Contract) -> SourceRef:
+    scheme, mark, rest = text.partition("://")
+    prefix, file = (f"{scheme}://", rest) if mark else ("", text)
+    if prefix != f"{GENERATED}://":
+        text = prefix + str(root / Path(file).expanduser())
+    location = locate(text, contract)
+    if location.format == GENERATED:
+        return _generated(contract, *generated_size(location))
+    return SourceRef(text, f"{location.name} (named by CHURN_SOURCE)")
+
+
+def _generated(contract: Contract, rows: int, seed: int, skipped: tuple[str, ...] = ()) -> SourceRef:
+    description = f"generated customers, not real ones: {rows:,} rows made for contract '{contract.name}', seed {seed}"
+    source = f"{GENERATED}://{contract.name}?rows={rows}&seed={seed}"
+    return SourceRef(source, description, generated=True, skipped=skipped)
+
+
+def _candidates(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES)

@@ -1,31 +1,34 @@
 """Finds the block of rows whose dates were pasted from a 1904-system workbook into a 1900 one.
 
-Excel counts days from 1900, or on old Macs from 1904-01-01. A block of rows that crosses from the one
-to the other moves by +1462 days, in every date column at once. Nothing marks the block, so it is found
-by what such a paste cannot help leaving behind. With `latest(row)` the newest date of a row:
+Excel counts days from 1900, or on old Macs from 1904-01-01. A block of rows that is copied from the one to the
+other moves by +1462 days, in every date column at once. Nothing marks the block, so it is found by its traces.
+With `latest(row)` the newest date of a row:
 
-1. *Two edges 1462 days apart, and a break* (`date_edges`). No customer is newer than the day the table
-   was taken, so rows outside the block end at that day and rows inside end 1462 days after it. If a
-   block exists, the newest date of all belongs to it, and `newest - 1462` is where the others must end.
-   Rows well beyond that day are inside; the contiguous run that holds them is the candidate
-   (maximum-sum run: +1 a row beyond, -1/2 a row not beyond), and outside it hardly any may be beyond.
-   The median of `latest` must jump up where the run begins and down where it ends, by far more than it
-   moves elsewhere: this tells a pasted block from a table sorted by date, of which every tail reaches
-   beyond some day. Rows at the border whose own dates do not tell go to the side they resemble.
-2. *Or steps in a sorted column* (`date_steps`). If a date column is sorted but for a rise and a fall of
-   1462 days (one of them, at an end of the file), and no other step comes near that size, the block
-   between them needs no edge; it may hold the oldest customers only.
+1. *Two edges 1462 days apart, and a break* (`_find_by_edges`). No customer is newer than the day the table was
+   taken, so rows outside the block end at that day and rows inside end 1462 days after it. If a block exists, the
+   newest date of all belongs to it, and `newest - 1462` is where the others must end. Rows well beyond that day are
+   inside; the contiguous run that holds them is the candidate (maximum-sum run: +1 for a row beyond, -1/2 for a row
+   not beyond), and outside it hardly any row may be beyond. The median of `latest` must jump up where the run begins
+   and down where it ends, by far more than it moves elsewhere: this separates a pasted block from a table sorted by
+   date, of which every tail reaches beyond some day. Rows at the border whose own dates do not decide go to the side
+   that they resemble.
+2. *Or steps in a sorted column* (`_find_by_steps`). If a date column is sorted except for a rise and a fall of 1462
+   days (one of them, at an end of the file), and no other step comes near that size, the block between them needs no
+   edge; it may consist of the oldest customers only.
 
-What was found by either is then weighed, in nats: how unlikely a fit that close is by chance, which is
-ln(1462 / (2 |gap| + 1)) for edges, and the same of each step, less 2 if there is but one,
-less the same of how well the edges agree as found; *weekdays*
-(1462 is 6 modulo 7: customers who order on Monday would order on Sunday in the block), half the
-difference of the two-sample G statistics as found and undone, within +-12 and ignored below 8, which
-is what chance gives; *repeated customers* on both sides of the border, 5 for each whose dates differ by
-exactly 1462 days, -5 for each whose dates agree as found. A block is undone at SCORE_NEEDED and above.
+The score of a candidate is in nats. It is the sum of:
 
-All figures go into the report: a person can see why. What stays undecided: a block under 20 dated rows,
-one that leaves fewer than 60 others, and one of old customers only in a table that is sorted by no date column.
+- how unlikely so close a fit is by chance: ln(1462 / (2 |gap| + 1)) for edges, and the same for each step, less 2 if
+  there is only one; less the same for how well the edges agree as found;
+- *weekdays* (1462 is 6 modulo 7: customers who order on Monday would order on Sunday in the block): half the
+  difference of the two-sample G statistics as found and undone, within +-12, and ignored below 8, which chance gives;
+- *repeated customers* on both sides of the border: 5 for each whose dates differ by exactly 1462 days, -5 for each
+  whose dates agree as found.
+
+A block is undone at `SCORE_NEEDED` and above. All figures go into the report, so that a person can check them.
+
+Limits: a block of fewer than 20 dated rows, one that leaves fewer than 60 others, and one that has only old customers
+in a table sorted by no date column are not found.
 """
 
 from __future__ import annotations
@@ -37,79 +40,24 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-_SLACK_DAYS = 31  # a step is 1462 days and the ordinary step that it replaces
-_TIMES_ORDINARY = 5.0
-
 Days = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Steps:
-    """Rows `first` to `end - 1`, and `nats`: how unlikely steps of just that size are by chance."""
-
-    first: int
-    end: int
-    nats: float
-
-
-def find_by_steps(column: Days) -> Steps | None:
-    """The block that, moved back by 1462 days, makes `column` (days, NaN missing) sorted.
-
-    The column must be sorted in either direction but for the block, and no other step may come near
-    the size of the shift; else None.
-    """
-    rows = np.flatnonzero(~np.isnan(column))
-    if len(rows) < 3:
-        return None
-    found = _ascending(column[rows])
-    if found is not None:
-        first, end, nats = found
-        return Steps(int(rows[first]), int(rows[end - 1]) + 1, nats)
-    found = _ascending(column[rows][::-1])
-    if found is None:
-        return None
-    first, end, nats = len(rows) - found[1], len(rows) - found[0], found[2]
-    return Steps(int(rows[first]), int(rows[end - 1]) + 1, nats)
-
-
-def _ascending(days: Days) -> tuple[int, int, float] | None:
-    steps = np.diff(days)
-    falls = np.flatnonzero(steps < 0)
-    if len(falls) > 1:
-        return None
-    rise = int(np.argmax(steps))
-    largest_first = np.sort(np.abs(np.delete(steps, falls)))[::-1]
-    if len(falls) == 1:
-        fall = int(falls[0])
-        over = float(steps[fall] + SHIFT_DAYS)
-        if not 0 <= over <= _SLACK_DAYS:
-            return None
-        if not _fits(steps[rise] - SHIFT_DAYS):
-            inside_order = largest_first[0] * _TIMES_ORDINARY < SHIFT_DAYS
-            return (0, fall + 1, _nats(over) - 2.0) if inside_order else None
-        if rise > fall or largest_first[1] * _TIMES_ORDINARY >= SHIFT_DAYS:
-            return None
-        return rise + 1, fall + 1, _nats(over) + _nats(float(steps[rise] - SHIFT_DAYS))
-    if not _fits(steps[rise] - SHIFT_DAYS) or largest_first[1] * _TIMES_ORDINARY >= SHIFT_DAYS:
-        return None
-    # One border alone could be a pause of four years: it must fit better than two that agree.
-    return rise + 1, len(days), _nats(float(steps[rise] - SHIFT_DAYS)) - 2.0
-
-
-def _fits(over: float) -> bool:
-    return bool(0 <= over <= _SLACK_DAYS)
-
-
-def _nats(over: float) -> float:
-    return math.log(SHIFT_DAYS / (2.0 * over + 1.0))
-
+Mask = npt.NDArray[np.bool_]
 
 SHIFT_DAYS = 1462
-MIN_BLOCK_ROWS = 20  # dated rows, on either side; fewer have no edge to speak of
+MIN_BLOCK_ROWS = 20  # dated rows on either side; fewer have no reliable edge
 # The few oldest customers of a table that is sorted by date lie far apart, and a border among them looks
 # like a break: the others must be more than a thin tail.
 MIN_OTHER_ROWS = 60
+SCORE_NEEDED = 3.0
 
+# Evidence
+_LONELY_DAYS = 366  # a date this far beyond the next is a typing error,
+_LONELY_ROWS = 3  # if it is one of so few
+_NOISE_NATS = 8.0
+_WEEKDAY_LIMIT = 12.0
+_REPEAT_NATS = 5.0
+
+# Edges
 _BEYOND_SLACK_DAYS = 92  # the block's newest customer may be this much older than the snapshot
 _EDGE_DAYS = 31  # edges this close agree; farther apart only if chance explains it
 _MAX_STRAY_SHARE = 0.002  # typing errors beyond the edge that do not belong to the block
@@ -120,163 +68,9 @@ _BREAK_ROWS = 20
 _MIN_BREAK_DAYS = 180.0
 _BREAK_RATIO = 3.0
 
-Mask = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Edges:
-    """Rows `first` to `end - 1`; `break_days` the smaller jump at its borders; `nats` of the edges' agreement."""
-
-    first: int
-    end: int
-    break_days: float
-    nats: float
-
-
-def find_by_edges(days: Days, latest: Days) -> Edges | None:
-    """The block in `days`, shape (rows, date columns), whose rows end 1462 days after the others.
-
-    `latest` is the newest date of each row; NaN is missing. None if there is none.
-    """
-    dated = ~np.isnan(latest)
-    expected_end = np.nanmax(latest) - SHIFT_DAYS
-    with np.errstate(invalid="ignore"):
-        beyond = latest > expected_end + _BEYOND_SLACK_DAYS
-    first, end = refined(days, *_reaching(beyond, *_densest_run(beyond, dated)))
-    ins = dated.copy()
-    ins[:first] = ins[end:] = False
-    outs = dated & ~ins
-    if ins.sum() < MIN_BLOCK_ROWS or outs.sum() < MIN_OTHER_ROWS:
-        return None
-    if (beyond & outs).sum() > _MAX_STRAY_SHARE * outs.sum():
-        return None
-    # The newest of the others, apart from rows so near the block that they may be its own.
-    apart = outs & ~beyond
-    near = apart.copy()
-    near[max(0, first - _REACH_ROWS) : end + _REACH_ROWS] = False
-    others_end = np.max(latest[near if near.sum() >= MIN_BLOCK_ROWS else apart])
-    gap = float(expected_end - others_end)
-    break_days = _break(latest[dated], int(dated[:first].sum()), int(dated[:end].sum()), others_end)
-    if break_days is None or not _edges_agree(latest, ins, apart, gap):
-        return None
-    # A row at the border that is newer than the day the table was taken is the block's, however it
-    # looks. A week's grace: the newest of the others may itself stand at the border.
-    with np.errstate(invalid="ignore"):
-        first, end = _reaching(latest > max(others_end, expected_end) + 7, first, end, _BORDER_ROWS)
-    return Edges(first, end, break_days, math.log(SHIFT_DAYS / (2.0 * abs(gap) + 1.0)))
-
-
-def _densest_run(beyond: Mask, dated: Mask) -> tuple[int, int]:
-    """[first, end) of the run with the largest sum of +1 beyond, -1/2 dated and not beyond."""
-    weights = np.where(beyond, 1.0, np.where(dated, -0.5, 0.0))
-    sums = np.concatenate([[0.0], np.cumsum(weights)])
-    lowest = np.minimum.accumulate(sums)
-    end = int(np.argmax(sums - lowest))
-    first = int(np.flatnonzero(sums[: end + 1] == lowest[end])[-1])
-    return first, end
-
-
-def _reaching(beyond: Mask, first: int, end: int, reach: int = _REACH_ROWS) -> tuple[int, int]:
-    """The run, taking in rows beyond the edge that only a few others part from it."""
-    rows = np.flatnonzero(beyond)
-    before, after = rows[rows < first][::-1], rows[rows >= end]
-    for row in before:
-        if first - row > reach:
-            break
-        first = int(row)
-    for row in after:
-        if row - end >= reach:
-            break
-        end = int(row) + 1
-    return first, end
-
-
-def refined(days: Days, first: int, end: int) -> tuple[int, int]:
-    """Borders moved outwards over rows that resemble the block more than what lies outside."""
-    while (more := _joining(days[:first][::-1], days[first:end])) > 0:
-        first -= more
-    while (more := _joining(days[end:], days[first:end][::-1])) > 0:
-        end += more
-    return first, end
-
-
-def _joining(outside: Days, inside: Days) -> int:
-    """How many rows at the start of `outside` (nearest first) belong to `inside` (nearest first)."""
-    zone = outside[:_WINDOW_ROWS]
-    if len(zone) == 0 or len(inside) == 0:
-        return 0
-    near_in = _medians(inside[:_WINDOW_ROWS])
-    far = outside[len(zone) // 2 : 2 * _WINDOW_ROWS]
-    # A handful of rows at the file's end tell no neighbourhood: what is not shifted lies 1462 days below.
-    near_out = _medians(far) if len(far) >= 5 else near_in - SHIFT_DAYS
-    cost = np.nansum(np.abs(zone - near_in) - np.abs(zone - near_out), axis=1)
-    sums = np.concatenate([[0.0], np.cumsum(cost)])
-    return int(np.argmin(sums))
-
-
-def _medians(days: Days) -> Days:
-    known = ~np.all(np.isnan(days), axis=0)
-    out: Days = np.full(days.shape[1], np.nan)
-    out[known] = np.nanmedian(days[:, known], axis=0)
-    return out
-
-
-def _edges_agree(latest: Days, ins: Mask, outs: Mask, gap: float) -> bool:
-    """Whether the two ends, after undoing, differ by no more than a few weeks, or than chance allows.
-
-    Chance: were both sides one population, the newest `k` customers would all be on one side with
-    probability (its share) ** k.
-    """
-    if abs(gap) <= _EDGE_DAYS:
-        return True
-    if abs(gap) > _BEYOND_SLACK_DAYS:
-        return False
-    inside, outside = latest[ins] - SHIFT_DAYS, latest[outs]
-    longer, shorter = (inside, outside) if gap > 0 else (outside, inside)
-    newest = int((longer > shorter.max()).sum())
-    return newest * math.log(len(longer) / (len(longer) + len(shorter))) > math.log(0.01)
-
-
-def _break(latest: Days, first: int, end: int, others_end: float) -> float | None:
-    """The smaller jump at the borders within the file; None if it is no clear break.
-
-    The jump is from the median of the rows before the border to that of the rows after it which are
-    newer than `others_end` (a block that begins with old customers has others there as well).
-    Clear is: at least half a year, and thrice what is usual in the file and in the neighbourhood
-    (in a table sorted by date the median moves all the time, and faster where customers are few).
-    """
-    rows = len(latest)
-    window = max(5, min(_BREAK_ROWS, (end - first) // 2, (rows - end + first) // 2))
-    step = max(window // 2, rows // 2000)
-    at = np.array([a for a in range(window, rows - window + 1, step) if min(abs(a - first), abs(a - end)) >= window])
-    ordinary = np.array([abs(_jump(latest, int(a), window)) for a in at])
-    clear = []
-    for sign, border in ((1, first), (-1, end)):
-        if not 0 < border < rows:
-            continue
-        sides = latest[max(0, border - window) : border], latest[border : border + window]
-        outside, inside = sides if sign > 0 else sides[::-1]
-        newer = inside[inside > others_end]
-        jump = float(np.median(newer) - np.median(outside)) if len(newer) else 0.0
-        around = ordinary[np.abs(at - border) <= 10 * max(window, step)] if len(at) else ordinary
-        usual = max((float(np.median(some)) for some in (ordinary, around) if len(some)), default=0.0)
-        if jump < max(_MIN_BREAK_DAYS, _BREAK_RATIO * usual):
-            return None
-        clear.append(jump)
-    return min(clear, default=None)
-
-
-def _jump(latest: Days, at: int, window: int) -> float:
-    return float(np.median(latest[at : at + window]) - np.median(latest[max(0, at - window) : at]))
-
-
-SCORE_NEEDED = 3.0
-
-_LONELY_DAYS = 366  # a date this far beyond the next is a typing error,
-_LONELY_ROWS = 3  # if it is one of so few
-_NOISE_NATS = 8.0
-_WEEKDAY_LIMIT = 12.0
-_REPEAT_NATS = 5.0
+# Steps
+_SLACK_DAYS = 31  # a step is 1462 days and the ordinary step that it replaces
+_TIMES_ORDINARY = 5.0
 
 
 @dataclass(frozen=True)
@@ -307,32 +101,32 @@ class ShiftedBlock:
 def find_shifted_block(days: Days, ids: Sequence[str | None] | None = None) -> ShiftedBlock | None:
     """The shifted block in `days`, shape (rows, date columns), days since 1970-01-01, NaN missing.
 
-    `ids`, one a row, let repeated customers speak. Returns None if no block is evident.
+    `ids`, one for each row, add the evidence of repeated customers. Returns None if no block is evident.
     """
     latest = _latest(days)
     if (~np.isnan(latest)).sum() < 2 * MIN_BLOCK_ROWS:
         return None
-    weighed = [_weighed(days, latest, ids, candidate) for candidate in _candidates(days, latest)]
-    evident = [block for block in weighed if block is not None and block.score >= SCORE_NEEDED]
+    scored = [_scored(days, latest, ids, candidate) for candidate in _candidates(days, latest)]
+    evident = [block for block in scored if block is not None and block.score >= SCORE_NEEDED]
     return max(evident, key=lambda block: block.score, default=None)
 
 
 def _candidates(days: Days, latest: Days) -> Iterator[tuple[str, int, int, float]]:
-    """(found by, first, end, nats)."""
+    """(how it was found, first row, end, nats) of each candidate."""
     for column in range(days.shape[1]):
-        steps = find_by_steps(days[:, column])
+        steps = _find_by_steps(days[:, column])
         if steps is not None:
-            yield "steps", *refined(days, steps.first, steps.end), steps.nats
-    edges = find_by_edges(days, latest)
+            yield "steps", *_refined(days, steps.first, steps.end), steps.nats
+    edges = _find_by_edges(days, latest)
     if edges is not None:
         yield "edges", edges.first, edges.end, edges.nats
 
 
-def _weighed(
+def _scored(
     days: Days, latest: Days, ids: Sequence[str | None] | None, candidate: tuple[str, int, int, float]
 ) -> ShiftedBlock | None:
     """The candidate with all its evidence; None if it leaves too few rows on a side."""
-    found_by, first, end, nats = candidate
+    method, first, end, nats = candidate
     inside = np.zeros(len(latest), dtype=bool)
     inside[first:end] = True
     ins, outs = latest[inside & ~np.isnan(latest)], latest[~inside & ~np.isnan(latest)]
@@ -345,7 +139,7 @@ def _weighed(
     return ShiftedBlock(
         first=first,
         end=end,
-        found_by=found_by,
+        found_by=method,
         block_ends_day=int(ins.max()),
         others_end_day=int(outs.max()),
         weekday_nats=weekdays,
@@ -356,7 +150,7 @@ def _weighed(
 
 
 def _latest(days: Days) -> Days:
-    """Newest date of each row, NaN if it has none; lonely dates far in the future count as none."""
+    """Newest date of each row, NaN if it has none; single dates far in the future are ignored."""
     if days.shape[1] == 0:
         return np.full(len(days), np.nan)
     latest: Days = np.fmax.reduce(days, axis=1)
@@ -373,21 +167,21 @@ def _latest(days: Days) -> Days:
 
 def _weekday_nats(inside: Days, outside: Days) -> float:
     """Half the fall of the two-sample G statistic when the block is undone; positive is for undoing."""
-    others = _weekdays(outside)
-    as_found = _g_statistic(others, _weekdays(inside))
-    undone = _g_statistic(others, _weekdays(inside - SHIFT_DAYS))
+    expected = _weekdays(outside)
+    as_found = _g_statistic(expected, _weekdays(inside))
+    undone = _g_statistic(expected, _weekdays(inside - SHIFT_DAYS))
     return float(np.clip((as_found - undone) / 2.0, -_WEEKDAY_LIMIT, _WEEKDAY_LIMIT))
 
 
 def _weekdays(days: Days) -> Days:
-    # One busy day (a bulk import, the snapshot) would speak for its weekday: counts are capped.
-    which, counts = np.unique(days, return_counts=True)
+    # One busy day (a bulk import, the snapshot) would decide for its weekday: counts are capped.
+    distinct, counts = np.unique(days, return_counts=True)
     capped = np.minimum(counts, np.quantile(counts, 0.9))
-    return np.bincount(which.astype(np.int64) % 7, weights=capped, minlength=7).astype(np.float64)
+    return np.bincount(distinct.astype(np.int64) % 7, weights=capped, minlength=7).astype(np.float64)
 
 
-def _g_statistic(one: Days, two: Days) -> float:
-    table = np.vstack([one, two])
+def _g_statistic(first: Days, second: Days) -> float:
+    table = np.vstack([first, second])
     expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / table.sum()
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = np.where(table > 0, table * np.log(table / expected), 0.0)
@@ -396,12 +190,12 @@ def _g_statistic(one: Days, two: Days) -> float:
 
 def _repeats(days: Days, ids: Sequence[str | None], inside: Mask) -> tuple[int, int]:
     """(customers on both sides whose dates all differ by exactly 1462 days, ... agree as found)."""
-    seen: dict[str, int] = {}
+    first_row: dict[str, int] = {}
     agree = against = 0
     for row, name in enumerate(ids):
         if name is None:
             continue
-        other = seen.setdefault(name, row)
+        other = first_row.setdefault(name, row)
         if inside[row] == inside[other]:
             continue
         shifted, plain = (row, other) if inside[row] else (other, row)
@@ -410,3 +204,218 @@ def _repeats(days: Days, ids: Sequence[str | None], inside: Mask) -> tuple[int, 
             agree += int(bool(np.all(differences == SHIFT_DAYS)))
             against += int(bool(np.all(differences == 0)))
     return agree, against
+
+
+# -- edges ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Edges:
+    """Rows `first` to `end - 1`; `break_days` the smaller jump at its borders; `nats` of the edges' agreement."""
+
+    first: int
+    end: int
+    break_days: float
+    nats: float
+
+
+def _find_by_edges(days: Days, latest: Days) -> _Edges | None:
+    """The block in `days`, shape (rows, date columns), whose rows end 1462 days after the others.
+
+    `latest` is the newest date of each row; NaN is missing. None if there is none.
+    """
+    dated = ~np.isnan(latest)
+    expected_end = np.nanmax(latest) - SHIFT_DAYS
+    with np.errstate(invalid="ignore"):
+        beyond = latest > expected_end + _BEYOND_SLACK_DAYS
+    first, end = _refined(days, *_reaching(beyond, *_densest_run(beyond, dated)))
+    ins = dated.copy()
+    ins[:first] = ins[end:] = False
+    outs = dated & ~ins
+    if ins.sum() < MIN_BLOCK_ROWS or outs.sum() < MIN_OTHER_ROWS:
+        return None
+    if (beyond & outs).sum() > _MAX_STRAY_SHARE * outs.sum():
+        return None
+    # The newest of the others, apart from rows so near the block that they may be its own.
+    apart = outs & ~beyond
+    near = apart.copy()
+    near[max(0, first - _REACH_ROWS) : end + _REACH_ROWS] = False
+    others_end = np.max(latest[near if near.sum() >= MIN_BLOCK_ROWS else apart])
+    gap = float(expected_end - others_end)
+    break_days = _break(latest[dated], int(dated[:first].sum()), int(dated[:end].sum()), others_end)
+    if break_days is None or not _edges_agree(latest, ins, apart, gap):
+        return None
+    # A row at the border that is newer than the day the table was taken belongs to the block, whatever its
+    # neighbours are. A week of slack: the newest of the others may itself be at the border.
+    with np.errstate(invalid="ignore"):
+        first, end = _reaching(latest > max(others_end, expected_end) + 7, first, end, _BORDER_ROWS)
+    return _Edges(first, end, break_days, math.log(SHIFT_DAYS / (2.0 * abs(gap) + 1.0)))
+
+
+def _densest_run(beyond: Mask, dated: Mask) -> tuple[int, int]:
+    """[first, end) of the run with the largest sum of +1 beyond, -1/2 dated and not beyond."""
+    weights = np.where(beyond, 1.0, np.where(dated, -0.5, 0.0))
+    sums = np.concatenate([[0.0], np.cumsum(weights)])
+    lowest = np.minimum.accumulate(sums)
+    end = int(np.argmax(sums - lowest))
+    first = int(np.flatnonzero(sums[: end + 1] == lowest[end])[-1])
+    return first, end
+
+
+def _reaching(beyond: Mask, first: int, end: int, reach: int = _REACH_ROWS) -> tuple[int, int]:
+    """The run, extended over rows beyond the edge that only a few rows separate from it."""
+    rows = np.flatnonzero(beyond)
+    before, after = rows[rows < first][::-1], rows[rows >= end]
+    for row in before:
+        if first - row > reach:
+            break
+        first = int(row)
+    for row in after:
+        if row - end >= reach:
+            break
+        end = int(row) + 1
+    return first, end
+
+
+def _refined(days: Days, first: int, end: int) -> tuple[int, int]:
+    """Borders moved outwards over rows that resemble the block more than what lies outside."""
+    while (more := _joining(days[:first][::-1], days[first:end])) > 0:
+        first -= more
+    while (more := _joining(days[end:], days[first:end][::-1])) > 0:
+        end += more
+    return first, end
+
+
+def _joining(outside: Days, inside: Days) -> int:
+    """How many rows at the start of `outside` (nearest first) belong to `inside` (nearest first)."""
+    zone = outside[:_WINDOW_ROWS]
+    if len(zone) == 0 or len(inside) == 0:
+        return 0
+    near_in = _medians(inside[:_WINDOW_ROWS])
+    far = outside[len(zone) // 2 : 2 * _WINDOW_ROWS]
+    # A handful of rows at the file's end is no neighbourhood: rows that are not shifted lie 1462 days below.
+    near_out = _medians(far) if len(far) >= 5 else near_in - SHIFT_DAYS
+    cost = np.nansum(np.abs(zone - near_in) - np.abs(zone - near_out), axis=1)
+    sums = np.concatenate([[0.0], np.cumsum(cost)])
+    return int(np.argmin(sums))
+
+
+def _medians(days: Days) -> Days:
+    known = ~np.all(np.isnan(days), axis=0)
+    out: Days = np.full(days.shape[1], np.nan)
+    out[known] = np.nanmedian(days[:, known], axis=0)
+    return out
+
+
+def _edges_agree(latest: Days, ins: Mask, outs: Mask, gap: float) -> bool:
+    """Whether the two ends, after undoing, differ by no more than a few weeks, or than chance allows.
+
+    Chance: were both sides one population, the newest `k` customers would all be on one side with
+    probability (its share) ** k.
+    """
+    if abs(gap) <= _EDGE_DAYS:
+        return True
+    if abs(gap) > _BEYOND_SLACK_DAYS:
+        return False
+    inside, outside = latest[ins] - SHIFT_DAYS, latest[outs]
+    longer, shorter = (inside, outside) if gap > 0 else (outside, inside)
+    newest = int((longer > shorter.max()).sum())
+    return newest * math.log(len(longer) / (len(longer) + len(shorter))) > math.log(0.01)
+
+
+def _break(latest: Days, first: int, end: int, others_end: float) -> float | None:
+    """The smaller jump at the borders within the file, in days; None if it is no clear break.
+
+    The jump is from the median of the rows before the border to that of the rows after it which are
+    newer than `others_end` (a block that begins with old customers has others there as well).
+    Clear means at least half a year, and three times what is usual in the file and in the neighbourhood
+    (in a table sorted by date the median moves all the time, and faster where customers are few).
+    """
+    rows = len(latest)
+    window = max(5, min(_BREAK_ROWS, (end - first) // 2, (rows - end + first) // 2))
+    step = max(window // 2, rows // 2000)
+    at = np.array([a for a in range(window, rows - window + 1, step) if min(abs(a - first), abs(a - end)) >= window])
+    ordinary = np.array([abs(_jump(latest, int(a), window)) for a in at])
+    clear = []
+    for sign, border in ((1, first), (-1, end)):
+        if not 0 < border < rows:
+            continue
+        sides = latest[max(0, border - window) : border], latest[border : border + window]
+        outside, inside = sides if sign > 0 else sides[::-1]
+        newer = inside[inside > others_end]
+        jump = float(np.median(newer) - np.median(outside)) if len(newer) else 0.0
+        around = ordinary[np.abs(at - border) <= 10 * max(window, step)] if len(at) else ordinary
+        usual = max((float(np.median(jumps)) for jumps in (ordinary, around) if len(jumps)), default=0.0)
+        if jump < max(_MIN_BREAK_DAYS, _BREAK_RATIO * usual):
+            return None
+        clear.append(jump)
+    return min(clear, default=None)
+
+
+def _jump(latest: Days, at: int, window: int) -> float:
+    return float(np.median(latest[at : at + window]) - np.median(latest[max(0, at - window) : at]))
+
+
+# -- steps ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """Rows `first` to `end - 1`, and `nats`: how unlikely steps of just that size are by chance."""
+
+    first: int
+    end: int
+    nats: float
+
+
+def _find_by_steps(column: Days) -> _Steps | None:
+    """The block that, moved back by 1462 days, makes `column` (days, NaN missing) sorted.
+
+    The column must be sorted in either direction except for the block, and no other step may come near
+    the size of the shift; else None.
+    """
+    rows = np.flatnonzero(~np.isnan(column))
+    if len(rows) < 3:
+        return None
+    block = _ascending(column[rows])
+    if block is not None:
+        first, end, nats = block
+        return _Steps(int(rows[first]), int(rows[end - 1]) + 1, nats)
+    block = _ascending(column[rows][::-1])
+    if block is None:
+        return None
+    first, end, nats = len(rows) - block[1], len(rows) - block[0], block[2]
+    return _Steps(int(rows[first]), int(rows[end - 1]) + 1, nats)
+
+
+def _ascending(days: Days) -> tuple[int, int, float] | None:
+    """(first, end, nats) of the block that interrupts an ascending column of known dates."""
+    steps = np.diff(days)
+    falls = np.flatnonzero(steps < 0)
+    if len(falls) > 1:
+        return None
+    rise = int(np.argmax(steps))
+    largest_first = np.sort(np.abs(np.delete(steps, falls)))[::-1]
+    if len(falls) == 1:
+        fall = int(falls[0])
+        over = float(steps[fall] + SHIFT_DAYS)
+        if not 0 <= over <= _SLACK_DAYS:
+            return None
+        if not _fits(steps[rise] - SHIFT_DAYS):
+            inside_order = largest_first[0] * _TIMES_ORDINARY < SHIFT_DAYS
+            return (0, fall + 1, _nats(over) - 2.0) if inside_order else None
+        if rise > fall or largest_first[1] * _TIMES_ORDINARY >= SHIFT_DAYS:
+            return None
+        return rise + 1, fall + 1, _nats(over) + _nats(float(steps[rise] - SHIFT_DAYS))
+    if not _fits(steps[rise] - SHIFT_DAYS) or largest_first[1] * _TIMES_ORDINARY >= SHIFT_DAYS:
+        return None
+    # One border alone could be a pause of four years: it must fit better than two that agree.
+    return rise + 1, len(days), _nats(float(steps[rise] - SHIFT_DAYS)) - 2.0
+
+
+def _fits(over: float) -> bool:
+    return bool(0 <= over <= _SLACK_DAYS)
+
+
+def _nats(over: float) -> float:
+    return math.log(SHIFT_DAYS / (2.0 * over + 1.0))

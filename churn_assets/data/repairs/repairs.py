@@ -18,7 +18,6 @@ import pyarrow.compute as pc
 
 from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.data.repairs.excel_1904 import SHIFT_DAYS, ShiftedBlock, find_shifted_block
-from churn_assets.data.repairs.numbers import rewrite
 from churn_assets.data.validation.parse import as_text, parse_column
 from churn_assets.features.encode import days_since_epoch
 
@@ -61,32 +60,6 @@ def apply_repairs(table: pa.Table, contract: Contract) -> tuple[pa.Table, tuple[
         table, report = REPAIRS[name](table, contract)
         reports.append(report)
     return table, tuple(reports)
-
-
-def repair_batches(
-    first_pass: Callable[[], Iterator[pa.RecordBatch]], contract: Contract
-) -> Iterator[tuple[pa.Table, tuple[RepairReport, ...]]]:
-    """`apply_repairs` over a stream; `first_pass` opens the stream, and is called once or twice.
-
-    `excel_1904` needs to have seen every row: it takes a pass of its own that keeps the dates of each
-    row (8 bytes a date) and no more, and no ids. The other repairs go cell by cell.
-    """
-    names = contract.source.repairs
-    block = None
-    if "excel_1904" in names:
-        days = [date_matrix(pa.table(batch), contract) for batch in first_pass()]
-        block = find_shifted_block(np.concatenate(days)) if days else None
-    start = 0
-    for batch in first_pass():
-        table, reports = pa.table(batch), []
-        for name in names:
-            if name == "excel_1904":
-                table, report = undo_shift(table, contract, block, start)
-            else:
-                table, report = REPAIRS[name](table, contract)
-            reports.append(report)
-        start += batch.num_rows
-        yield table, tuple(reports)
 
 
 def excel_1904(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairReport]:
@@ -185,7 +158,7 @@ def number_marks(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairR
 def _rewrite_numbers(table: pa.Table, contract: Contract, name: str, words: str) -> tuple[pa.Table, RepairReport]:
     by_column: dict[str, int] = {}
     touched = np.zeros(table.num_rows, dtype=bool)
-    for column, change, cells in rewrite(table, contract, name):
+    for column, change, cells in rewrite_numbers(table, contract, name):
         where = _mask(change)
         table = _replace(table, column, where, cells)
         by_column[column] = int(where.sum())
@@ -193,6 +166,66 @@ def _rewrite_numbers(table: pa.Table, contract: Contract, name: str, words: str)
     cells_changed = sum(by_column.values())
     told = f"{cells_changed:,} {words}" if cells_changed else "no number needed it"
     return table, RepairReport(name, int(touched.sum()), cells_changed, by_column, told)
+
+
+_SIGN, _GAPS = "[-+\u2212]?", " \u00a0\u202f'\u2019"
+_COMMA = re.compile(rf"{_SIGN}(?:\d+|[1-9]\d{{0,2}}(?:[.{_GAPS}]\d{{3}})+)(?:,\d*)?")
+_POINT = re.compile(rf"{_SIGN}(?:\d+|[1-9]\d{{0,2}}(?:[,{_GAPS}]\d{{3}})+)(?:\.\d*)?")
+_NUMBER_MARKS = re.compile(r"^(?:[A-Z]{3}(?=[\s\d])|[$€£¥₹₽]|kr\.?)|(?:%|[$€£¥₹₽]|(?<=[\s\d])[A-Z]{3}|kr\.?|zł)$")
+
+
+def from_comma(text: str) -> str | None:
+    """A number with a decimal comma as one with a point; None for text that is not such a number.
+
+    >>> from_comma("1.234,5"), from_comma("12,5"), from_comma("12.50")
+    ('1234.5', '12.5', None)
+    """
+    plain = _unmarked(text)
+    if not _COMMA.fullmatch(plain):
+        return None
+    return re.sub(rf"[.{_GAPS}]", "", plain).replace(",", ".").replace("\u2212", "-")
+
+
+def from_marks(text: str) -> str | None:
+    """A number without currency, percent sign and thousands separators; None for text that is not such a number.
+
+    >>> from_marks("$1,234.50"), from_marks("45 %"), from_marks("about 3")
+    ('1234.50', '45', None)
+    """
+    plain = _unmarked(text)
+    if not _POINT.fullmatch(plain):
+        return None
+    return re.sub(rf"[,{_GAPS}]", "", plain).replace("\u2212", "-")
+
+
+def _unmarked(text: str) -> str:
+    """`text` without currency, percent and blanks around it."""
+    found = text.strip()
+    for _ in range(2):  # a sign of currency before and one of percent after
+        found = _NUMBER_MARKS.sub("", found, count=1).strip()
+    return found
+
+
+NUMBER_READERS = {"decimal_comma": from_comma, "number_marks": from_marks}
+
+
+def rewrite_numbers(table: pa.Table, contract: Contract, repair: str) -> Iterator[tuple[str, pa.Array, pa.Array]]:
+    """(column, which cells change, all cells) for each text column that the contract calls a number.
+
+    A cell changes if the repair reads it and its text is another then; each spelling is read once.
+    """
+    for column in contract.kept_columns:
+        if column.kind not in (Kind.NUMBER, Kind.INTEGER) or column.name not in table.column_names:
+            continue
+        cells = table.column(column.name).combine_chunks()
+        if not (pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type)):
+            continue
+        encoded = cells.cast(pa.string()).dictionary_encode()
+        spellings: list[str] = encoded.dictionary.to_pylist()
+        read = [None if text in column.missing else NUMBER_READERS[repair](text) for text in spellings]
+        new = pa.array([text if to is None else to for text, to in zip(spellings, read, strict=True)], pa.string())
+        changed = new.take(encoded.indices)
+        yield column.name, pc.fill_null(pc.not_equal(changed, cells.cast(pa.string())), False), changed
 
 
 REPAIRS: Mapping[str, Repair] = {

@@ -18,7 +18,6 @@ from churn_assets.features.encode import encode_table, expectation
 
 Mask = npt.NDArray[np.bool_]
 
-CHURNED = "churned"
 _SHOWN = 60
 _SHOWN_VALUES = 5
 

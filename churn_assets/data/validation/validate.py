@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from churn_assets.contract.model import Contract, Role
+from churn_assets.data.customers import CHURNED
 from churn_assets.data.readers.read import check_columns
 from churn_assets.data.validation.checks import (
-    CHURNED,
     Finding,
     any_of,
     check_cells,

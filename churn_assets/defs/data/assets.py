@@ -7,8 +7,8 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
+from churn_assets.data.customers import MARKS
 from churn_assets.data.repairs.repairs import RepairReport
-from churn_assets.data.row_marks import MARKS
 from churn_assets.data.validation.report import ValidationReport
 from churn_assets.defs import metadata, plots
 from churn_assets.defs.column_schema import lineage
@@ -44,13 +44,12 @@ class ValidationConfig(dg.Config):
 )
 def raw_customers(project: Project) -> Iterator[dg.MaterializeResult[pa.Table]]:
     """The customer table as found: CHURN_SOURCE, else a fitting file in data/raw/, else generated customers."""
-    from churn_assets.data.readers.read import read_table
-    from churn_assets.data.readers.resolve import resolve_source
+    from churn_assets.data.readers.read import read_table, resolve_source
 
     contract = project.contract
     source = resolve_source(project.settings, contract)
     table = read_table(source.source, contract)
-    told = {**(table.schema.metadata or {}), b"churn_source": source.words.encode()}
+    told = {**(table.schema.metadata or {}), b"churn_source": source.description.encode()}
     table = table.replace_schema_metadata(told)
     floor = contract.quality.min_rows
     shares = metadata.missing_share(table)
@@ -100,8 +99,8 @@ def validation(
     context: dg.AssetExecutionContext, project: Project, raw_customers: pa.Table, config: ValidationConfig
 ) -> Iterator[dg.Output[pa.Table]]:
     """Undo known damage, then hold every row against the contract. Either table can be made on its own."""
+    from churn_assets.data.customers import mark_table
     from churn_assets.data.repairs.repairs import apply_repairs
-    from churn_assets.data.row_marks import mark_table
     from churn_assets.data.validation.validate import validate
 
     contract = project.contract
@@ -238,7 +237,7 @@ def with_labels(project: Project, customers: pa.Table) -> tuple[pa.Table, dict[s
     Those of contacted customers are kept apart, in `reports/contacted_customers.csv`. Raises DataBroken while the
     newest decision has found the newest window's data broken.
     """
-    from churn_assets.data.readers.resolve import is_generated
+    from churn_assets.data.customers import is_generated
     from churn_assets.promotion.holdout import holdout_for
     from churn_assets.promotion.ledger.ledger import Ledger
     from churn_assets.training.labelled_rows import join, labelled_rows

@@ -9,7 +9,7 @@ import dagster as dg
 import pyarrow as pa
 
 from churn_assets.defs import metadata, plots
-from churn_assets.defs.performance_plots import performance_plots
+from churn_assets.defs.plots import performance_plots
 from churn_assets.defs.policy import MONITORING, OWNERS
 from churn_assets.defs.resources import Project
 

@@ -291,7 +291,7 @@ def promotion(context: dg.AssetExecutionContext, project: Project) -> Iterator[d
 
 
 def shown(outcome: "Outcome") -> dict[str, Any]:
-    """The newest challenger's verdict as metadata: the table, and both pictures if the two were compared."""
+    """The newest challenger's verdict as metadata: the table, and both charts if the two were compared."""
     told: dict[str, Any] = {"challenger": outcome.version, "status": outcome.status.replace("_", " ")}
     if outcome.missing:
         told["mlflow_of_the_challenger"] = outcome.missing
@@ -299,21 +299,19 @@ def shown(outcome: "Outcome") -> dict[str, Any]:
     if verdict is None:
         return told
     told["verdict"] = metadata.table(_row(check) for check in verdict.to_json()["checks"])
-    for name, png in pictures(verdict).items():
-        told[name] = metadata.image(png, name.replace("_", " "))
+    for name, svg in charts(verdict).items():
+        told[name] = metadata.image(svg, name.replace("_", " "))
     return told
 
 
-def pictures(verdict: "Verdict") -> dict[str, bytes]:
-    """PNGs by name: bootstrapped differences, and both precision-recall curves on the frozen holdout."""
-    from churn_assets.defs.pictures import recall_precision
-
+def charts(verdict: "Verdict") -> dict[str, str]:
+    """SVG by name: bootstrapped differences, and both precision-recall curves on the frozen holdout."""
     if not verdict.draws or verdict.evidence is None:
         return {}
     rows = verdict.evidence
     curves = {
-        f"champion {verdict.champion}": recall_precision(rows.churned, rows.champion),
-        f"challenger {verdict.challenger}": recall_precision(rows.churned, rows.challenger),
+        f"champion {verdict.champion}": plots.recall_precision(rows.churned, rows.champion),
+        f"challenger {verdict.challenger}": plots.recall_precision(rows.churned, rows.challenger),
     }
     return {
         "pr_auc_differences": plots.differences(verdict.draws, "PR-AUC of the challenger minus the champion's"),

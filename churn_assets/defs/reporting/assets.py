@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from html.parser import HTMLParser
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pyarrow as pa
+from msgspec.structs import asdict
 
 from churn_assets.defs import metadata
 from churn_assets.defs.policy import OWNERS
@@ -13,6 +14,9 @@ from churn_assets.defs.resources import Project
 from churn_assets.mlflow_registry.tracking import Tracking
 from churn_assets.storage.files import write_text
 from churn_assets.training.candidate import Candidate
+
+if TYPE_CHECKING:
+    from churn_assets.reporting.model.facts import Report
 
 AGREES = "the_report_agrees_with_the_model"
 COMPLETE = "the_report_is_self_contained"
@@ -36,9 +40,9 @@ _FETCHED = frozenset({"src", "href", "srcset", "action", "data", "poster", "back
 )
 def data_profile(project: Project, validated_customers: pa.Table) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Each column as the contract has it: distribution by label, missing and odd values, strength alone; as HTML."""
+    from churn_assets.data.customers import table_rows
     from churn_assets.data.profile import profile
-    from churn_assets.data.row_marks import table_rows
-    from churn_assets.reporting.profile_page import render_profile
+    from churn_assets.reporting.profile import render_profile
 
     customers = table_rows(validated_customers)
     found = profile(project.contract, customers)
@@ -79,7 +83,7 @@ def data_profile(project: Project, validated_customers: pa.Table) -> Iterator[dg
         dg.AssetCheckSpec(
             AGREES,
             asset="model_report",
-            description="Scored anew for the report, test rows give the PR-AUC that the model's card tells.",
+            description="Scored again for the report, test rows give the PR-AUC of the model's card.",
         ),
     ],
 )
@@ -94,15 +98,15 @@ def model_report(
     network_candidate: Candidate,
     chosen_model: dict[str, Any],
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
-    """What the chosen model is worth, and what not: a self-contained page, a model card, and all figures as JSON."""
+    """How good the chosen model is, and its limits: a self-contained page, a model card, and all figures as JSON."""
     from churn_assets.promotion.status import read_asset
-    from churn_assets.reporting.model import files
+    from churn_assets.reporting.model import charts, collect
     from churn_assets.training.feature_table import CUSTOMERS_KEY, check_origin
 
     settings = project.settings
     check_origin(customer_features, CUSTOMERS_KEY, validated_customers, "validated_customers")
     bundle = settings.home / chosen_model["bundle"]
-    facts = files.report_facts(
+    facts = collect.collect_report(
         bundle,
         validated_customers,
         customer_features,
@@ -111,13 +115,13 @@ def model_report(
         audit=read_asset(settings, "leakage_audit"),
         cross_validation=read_asset(settings, "cross_validation"),
     )
-    written = files.write_report(facts, bundle, settings.reports_dir)
-    drawings = _drawings(facts)
+    written = collect.write_report(facts, bundle, settings.reports_dir)
+    curves = {name: chart.svg() for name, chart in charts.curves(facts).items()}
     for path in written.values():
         tracking.file(path, "report")
-    for name, svg in drawings.items():
+    for name, svg in curves.items():
         tracking.document(f"plots/report_{name}.svg", svg)
-    text = written[files.PAGE].read_text(encoding="utf-8")
+    text = written[collect.PAGE].read_text(encoding="utf-8")
     yield dg.MaterializeResult(
         value={"version": chosen_model["version"], "files": {name: str(path) for name, path in written.items()}},
         metadata={
@@ -126,59 +130,58 @@ def model_report(
             "not_computed": ", ".join(_not_computed(facts)) or "nothing is missing",
             "figures": metadata.table(_figures(facts)),
             "segments": metadata.table(_segments(facts)),
-            "importance": metadata.table(facts["importance"]["features"]),
+            "importance": metadata.table(map(asdict, facts.importance.features)),
             "must_not_be_used_for": dg.MetadataValue.md(
-                "\n".join(f"- **{limit['title']}.** {limit['words']}" for limit in facts["limits"])
+                "\n".join(f"- **{limit.title}.** {limit.text}" for limit in facts.limits)
             ),
-            **{name: metadata.svg_image(svg, name.replace("_", " ")) for name, svg in drawings.items()},
+            **{name: metadata.image(svg, name.replace("_", " ")) for name, svg in curves.items()},
             **metadata.tracking_run(tracking),
         },
         check_results=[_self_contained(COMPLETE, text), _agreement(facts, chosen_model["metrics"])],
     )
 
 
-def _drawings(facts: Mapping[str, Any]) -> dict[str, str]:
-    from churn_assets.html.drawing import alone
-    from churn_assets.reporting.model.curves import drawings
-
-    return {name: alone(figure) for name, figure in drawings(facts).items()}
-
-
-def _figures(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _figures(facts: "Report") -> list[dict[str, Any]]:
     rows = []
-    for name in facts["sides"]["test"]["metrics"]:
+    for name in facts.sides["test"].metrics:
         row: dict[str, Any] = {"metric": name}
-        for side, found in facts["sides"].items():
-            value = found["metrics"][name]
-            row |= {side: value["value"], f"{side} 95 %": f"{value['low']:.4f} to {value['high']:.4f}"}
+        for side, figures in facts.sides.items():
+            value = figures.metrics[name]
+            row |= {side: value.value, f"{side} 95 %": f"{value.low:.4f} to {value.high:.4f}"}
         rows.append(row)
     return rows
 
 
-def _segments(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _segments(facts: "Report") -> list[dict[str, Any]]:
     return [
         {
-            "column": row["column"],
-            "value": row["level"],
-            "customers": row["test"]["rows"],
-            "churned": row["test"]["churn_rate"],
-            "PR-AUC": row["test"]["pr_auc"]["value"] if row["test"]["enough"] else "too few to say",
+            "column": row.column,
+            "value": row.level,
+            "customers": row.test.rows,
+            "churned": row.test.churn_rate,
+            "PR-AUC": row.test.pr_auc.value if row.test.pr_auc is not None else "too few to say",
         }
-        for row in facts["segments"]
+        for row in facts.segments
     ]
 
 
-def _not_computed(facts: Mapping[str, Any]) -> list[str]:
-    words = {"ladder": "leakage audit", "profit": "sensitivity of the profit", "cross_validation": "cross-validation"}
-    return [said for name, said in words.items() if not facts[name]]
+def _not_computed(facts: "Report") -> list[str]:
+    optional = {
+        "leakage audit": facts.ladder,
+        "sensitivity of the profit": facts.profit,
+        "cross-validation": facts.cross_validation,
+    }
+    return [name for name, value in optional.items() if value is None]
 
 
-def _agreement(facts: Mapping[str, Any], told: Mapping[str, float]) -> dg.AssetCheckResult:
-    apart = {side: abs(found["recomputed_pr_auc"] - told[f"{side}_pr_auc"]) for side, found in facts["sides"].items()}
+def _agreement(facts: "Report", metrics: Mapping[str, float]) -> dg.AssetCheckResult:
+    differences = {
+        side: abs(figures.recomputed_pr_auc - metrics[f"{side}_pr_auc"]) for side, figures in facts.sides.items()
+    }
     return dg.AssetCheckResult(
         check_name=AGREES,
-        passed=all(value <= _TOLERANCE for value in apart.values()),
-        metadata={f"{side}_difference": value for side, value in apart.items()},
+        passed=all(value <= _TOLERANCE for value in differences.values()),
+        metadata={f"{side}_difference": value for side, value in differences.items()},
     )
 
 

@@ -50,7 +50,7 @@ def risk_list(
     project: Project, validated_customers: pa.Table, config: RiskListConfig
 ) -> Iterator[dg.MaterializeResult[pa.Table]]:
     """Active customers, those whom contacting is expected to bring most first, and why; as CSV too."""
-    from churn_assets.data.row_marks import table_rows
+    from churn_assets.data.customers import table_rows
     from churn_assets.promotion.pointer import require_champion
     from churn_assets.scoring.bundle import load_bundle
     from churn_assets.scoring.call_list import by_segment, call_list, segment_table
@@ -86,7 +86,7 @@ def risk_list(
             "loss_by_segment": metadata.image(segment_plot(segments), "expected loss by segment"),
             "first_ten": metadata.table(table.slice(0, 10).to_pylist()),
             "risk_bands": metadata.image(
-                plots.columns(bands, "active customers by risk band"), "customers by risk band"
+                plots.customers_by(bands, "active customers by risk band"), "customers by risk band"
             ),
         },
         check_results=[
@@ -120,7 +120,7 @@ def give_reasons(scorer: "Scorer", active: pa.Table, listed: pa.Table, at_least:
     return table, f"{first.num_rows} customers, {how}"
 
 
-def segment_plot(segments: Sequence["Segment"]) -> bytes:
+def segment_plot(segments: Sequence["Segment"]) -> str:
     """Bars of the expected loss of every segment, risk bands aside: those only repeat the ranking."""
     from churn_assets.scoring.call_list import RISK_BAND
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,7 +18,7 @@ from churn_assets.contract.model import Contract
 from churn_assets.data.hashing import data_hash
 from churn_assets.defs import metadata, plots
 from churn_assets.defs.column_schema import lineage
-from churn_assets.defs.pictures import choice_plots, profit_plots
+from churn_assets.defs.plots import choice_plots, profit_plots
 from churn_assets.defs.policy import OWNERS, TRAINING_POOL
 from churn_assets.defs.resources import Project
 from churn_assets.mlflow_registry.tracking import Tracking, git_commit
@@ -67,7 +68,7 @@ def splits(
     project: Project, validated_customers: pa.Table, config: SplitConfig
 ) -> Iterator[dg.MaterializeResult[pa.Table]]:
     """Train, validation and test at random (70/15/15, stratified) and by time; frozen customers are for the test."""
-    from churn_assets.data.readers.resolve import is_generated
+    from churn_assets.data.customers import is_generated
     from churn_assets.promotion.holdout import holdout_for
     from churn_assets.training.split import split_table, straddlers
 
@@ -282,9 +283,10 @@ def chosen_model(
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """The best candidate or a blend, calibrated, with thresholds: a bundle that scores without training's libraries."""
     from churn_assets.data.hashing import data_hash
-    from churn_assets.scoring.bundle import load_bundle, read_card
-    from churn_assets.training.export import write_choice
+    from churn_assets.scoring.bundle import load_bundle
+    from churn_assets.training.export import read_model_card, write_choice
     from churn_assets.training.feature_table import CUSTOMERS_KEY, check_origin
+    from churn_assets.training.profit import describe_profit
     from churn_assets.training.select import choose_model
 
     contract, settings = project.contract, project.settings
@@ -295,9 +297,10 @@ def chosen_model(
     bundle = write_choice(contract, choice, candidates, validated_customers, settings.bundles_dir, origin)
     load_bundle(bundle, expect_fingerprint=contract.fingerprint)  # raises unless its golden rows come out again
     context.log.info(choice.reason)
-    profit = read_card(bundle)["profit"]
-    pictures = {**choice_plots(choice, candidates, customer_features, splits), **profit_plots(profit)}
-    _log_choice(tracking, choice, origin, contract, bundle, pictures)
+    profit = read_model_card(bundle).profit
+    assert profit is not None  # `write_choice` has just written it
+    charts = {**choice_plots(choice, candidates, customer_features, splits), **profit_plots(profit)}
+    _log_choice(tracking, choice, origin, contract, bundle, charts)
     ece = choice.metrics["test_ece"]
     yield dg.MaterializeResult(
         value={
@@ -307,7 +310,7 @@ def chosen_model(
             "name": choice.name,
             "reason": choice.reason,
             "metrics": choice.metrics,
-            "comparison": choice.comparison,
+            "comparison": msgspec.to_builtins(choice.comparison),
             "thresholds": choice.thresholds,
             "source": origin["source"],
             "generated": origin["generated"],
@@ -315,10 +318,10 @@ def chosen_model(
             "splits_sha256": data_hash(splits),
         },
         metadata={
-            **_choice_metadata(choice, origin, bundle, contract, tracking, pictures),
-            "profit_in_words": profit["words"],
-            "profit_by_list_size": metadata.table(profit["list_sizes"]),
-            "profit_by_assumption": metadata.table(profit["tornado"]),
+            **_choice_metadata(choice, origin, bundle, contract, tracking, charts),
+            "profit_in_words": describe_profit(profit),
+            "profit_by_list_size": metadata.table(msgspec.to_builtins(profit.list_sizes)),
+            "profit_by_assumption": metadata.table(msgspec.to_builtins(profit.tornado)),
         },
         check_results=[
             dg.AssetCheckResult(passed=True, check_name="the_bundle_reproduces_its_scores"),
@@ -338,7 +341,7 @@ def _choice_metadata(
     bundle: Path,
     contract: Contract,
     tracking: Tracking,
-    pictures: Mapping[str, bytes],
+    charts: Mapping[str, str],
 ) -> dict[str, Any]:
     return {
         "chosen": choice.name,
@@ -346,13 +349,13 @@ def _choice_metadata(
         "version": bundle.name,
         "bundle": dg.MetadataValue.path(str(bundle)),
         "contract_fingerprint": contract.fingerprint,
-        "comparison": metadata.table(choice.comparison),
-        "calibration_kept": f"{choice.calibration.calibration.kind}: {choice.calibration.reason}",
+        "comparison": metadata.table(msgspec.to_builtins(choice.comparison)),
+        "calibration_kept": f"{choice.calibration.calibration.kind}: {choice.calibration.trials.reason}",
         "thresholds": metadata.table({"purpose": name, "probability": p} for name, p in choice.thresholds.items()),
         **{key: str(origin[key]) for key in ("source", "as_of", "git_commit", "data_sha256")},
         **metadata.numbers({name: choice.metrics[name] for name in HEADLINES if name in choice.metrics}),
         **metadata.tracking_run(tracking),
-        **{name: metadata.image(png, name.replace("_", " ")) for name, png in pictures.items()},
+        **{name: metadata.image(svg, name.replace("_", " ")) for name, svg in charts.items()},
     }
 
 
@@ -362,15 +365,15 @@ def _log_choice(
     origin: Mapping[str, Any],
     contract: Contract,
     bundle: Path,
-    pictures: Mapping[str, bytes],
+    charts: Mapping[str, str],
 ) -> None:
     tracking.metrics(choice.metrics)
     tracking.params({"model": choice.name, "seed": choice.seed, "decide_by": contract.value.decide_by}, "chosen")
     tracking.params(choice.thresholds, "threshold")
     said = {key: origin[key] for key in ("source", "as_of", "git_commit", "data_sha256", "generated")}
     tracking.tags({**said, "contract": contract.name, "fingerprint": contract.fingerprint, "bundle": bundle.name})
-    for name, png in pictures.items():
-        tracking.picture(name, png)
+    for name, svg in charts.items():
+        tracking.chart(name, svg)
     tracking.document("contract.toml", contract.text)
     tracking.document("card.json", (bundle / "card.json").read_text(encoding="utf-8"))
 
@@ -425,7 +428,7 @@ _LIBRARIES = ("churn-assets", "numpy", "pyarrow", "scikit-learn", "torch", "xgbo
 
 def provenance(settings: Settings, customers: pa.Table, dagster_run: str, mlflow_run: str | None) -> dict[str, Any]:
     """What the bundle keeps beside its version; none of it is part of the version."""
-    from churn_assets.data.readers.resolve import is_generated
+    from churn_assets.data.customers import is_generated
 
     said = {key.decode(): value.decode() for key, value in (customers.schema.metadata or {}).items()}
     source = said.get("churn_source", "")

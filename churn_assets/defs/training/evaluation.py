@@ -54,8 +54,8 @@ def leakage_audit(
     found = audit(contract, validated_customers, customer_features, splits, chosen_model["name"], params)
     value = {**found.to_json(), "model": chosen_model["version"], "chosen": chosen_model["name"]}
     write_ladder(bundle, chosen_model["version"], found.to_json())  # for GET /model
-    picture = plots.ladder(_drawn(found), "PR-AUC under weaker assumptions, test rows")
-    tracking.picture("leakage_audit", picture)
+    chart = plots.ladder(_drawn(found), "PR-AUC under weaker assumptions, test rows")
+    tracking.chart("leakage_audit", chart)
     tracking.metrics(_tracked(found))
     open_ = _open(contract, found)
     yield dg.MaterializeResult(
@@ -64,7 +64,7 @@ def leakage_audit(
             **metadata.table_facts(contract.fingerprint, validated_customers),
             "in_words": dg.MetadataValue.md("\n\n".join(found.sentences)),
             "recipe": found.recipe,
-            "ladder": metadata.image(picture, "the ladder"),
+            "ladder": metadata.image(chart, "the ladder"),
             "rungs": metadata.table(_rung_rows(found)),
             "columns": metadata.table(_column_rows(found)),
             "by_age": metadata.table(_band_rows(found)),

@@ -1,211 +1,399 @@
-"""Everything the report says, as one JSON value: the pages are made of it and of nothing else.
+"""What the model report says, as typed values with one JSON form: the page and the card are made of them alone.
 
-`metrics.json` is this value, so any number on the page can be looked up there.
+`metrics.json` is the JSON form of `Report`, so any number on the page can be looked up there. Field names are the
+keys of the file; where a key would be a poor name, `rename` says which it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import json
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+import msgspec
 
-from churn_assets.contract.model import Column, Contract, Kind
-from churn_assets.errors import TrainingError
-from churn_assets.evaluation.metrics import pr_auc
-from churn_assets.features.encode import encode_table
-from churn_assets.reporting.model.importance import importance
-from churn_assets.reporting.model.limits import limits
-from churn_assets.reporting.model.measure import (
-    FEWEST,
-    Scored,
-    calibration_noise,
-    confusion,
-    curves,
-    metrics,
-    segment,
-)
-from churn_assets.scoring.calibration import Calibration
-from churn_assets.training.candidate import Candidate
-from churn_assets.training.feature_table import TrainingData, training_data
-from churn_assets.training.select import Contender, check_candidates, contenders, tested
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from churn_assets.training.calibrate import CalibrationTrials
+from churn_assets.training.cross_validation import FoldSummary
+from churn_assets.training.export import CandidateSummary
+from churn_assets.training.profit import ProfitReport
+from churn_assets.training.select import Comparison
 
 FORMAT = 1
-PREFIX = {"random": "test", "out_of_time": "oot"}
-MISSING = "not known"
+SIDES = {"random": "test", "out_of_time": "oot"}  # split -> its name among `Report.sides`
 
 
-@dataclass(frozen=True)
-class Sources:
-    """What the report is made from. `calibration` is the bundle's; `audit` is `Audit.to_json()` of this
-    table or None; `cross_validation` likewise, for a run that made none."""
+class Estimate(msgspec.Struct, frozen=True):
+    """A figure with its 95 % interval."""
 
-    contract: Contract
+    value: float
+    low: float
+    high: float
+
+
+class Range(msgspec.Struct, frozen=True):
+    """From where to where."""
+
+    low: float
+    high: float
+
+
+class ModelFacts(msgspec.Struct, frozen=True):
+    """The chosen model; `reason` says why it was chosen, as a clause."""
+
+    title: str
+    chosen: str
+    reason: str
+    contract: str
+    fingerprint: str
+    model_kind: str
+    model_cost: float
+    bands: dict[str, float]
+    seed: int
+    features: list[str]
     version: str
-    card: Mapping[str, Any]
-    provenance: Mapping[str, Any]
-    calibration: Calibration
-    customers: pa.Table
-    features: pa.Table
-    splits: pa.Table
-    candidates: Sequence[Candidate]
-    validation: Mapping[str, Any] | None = None
-    audit: Mapping[str, Any] | None = None
-    cross_validation: Mapping[str, Any] | None = None
 
 
-def collect(sources: Sources) -> dict[str, Any]:
-    """The facts, JSON throughout and the same for equal sources. Test rows are read, nothing is decided by them.
+class LabelFacts(msgspec.Struct, frozen=True):
+    """The label of the contract."""
 
-    Raises TrainingError if the chosen model is not among the candidates, AssetStale if these learnt from
-    other features.
+    column: str
+    meaning: str
+    horizon_days: int | None
+
+
+class PartFacts(msgspec.Struct, frozen=True):
+    """Customers in one part of a split."""
+
+    rows: int
+    churn_rate: float
+
+
+class DataFacts(msgspec.Struct, frozen=True):
+    """The customers; `parts` by split and part."""
+
+    source: str
+    generated: bool
+    as_of: str
+    rows: int
+    churners: int
+    churn_rate: float
+    label: LabelFacts
+    cohort: str | None
+    parts: dict[str, dict[str, PartFacts]]
+
+
+class ThresholdFacts(msgspec.Struct, frozen=True):
+    """The probability from which on a customer is predicted to churn: `by` names the rule, `all` has every rule's."""
+
+    value: float
+    by: str
+    all: dict[str, float]
+
+
+class ValueFacts(msgspec.Struct, frozen=True):
+    """The contract's assumptions about money."""
+
+    customer_value: float
+    offer_cost: float
+    save_rate: float
+    capacity: int | None
+
+
+class Confusion(msgspec.Struct, frozen=True):
+    """Counts of test customers by label and prediction."""
+
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+    true_negatives: int
+
+
+class CalibrationBin(msgspec.Struct, frozen=True):
+    """Customers of similar probability: mean prediction, churn rate and its 95 % interval."""
+
+    predicted: float
+    observed: float
+    low: float
+    high: float
+    rows: float
+
+
+class Curves(msgspec.Struct, frozen=True):
+    """Points of the curves: (recall, precision), (false positive rate, recall), (share contacted, recall) and
+    (share contacted, profit per customer, low, high)."""
+
+    base_rate: float
+    pr: list[tuple[float, float]]
+    roc: list[tuple[float, float]]
+    gains: list[tuple[float, float]]
+    calibration: list[CalibrationBin]
+    profit: list[tuple[float, float, float, float]]
+
+
+class Side(msgspec.Struct, frozen=True):
+    """Figures of one split's test customers. `ece_of_perfect`: the calibration error that perfect probabilities
+    would show on as few customers; `recomputed_pr_auc` is measured again from the bundle's model."""
+
+    rows: int
+    churners: int
+    metrics: dict[str, Estimate]
+    recomputed_pr_auc: float
+    ece_of_perfect: Range
+    confusion: Confusion
+    curves: Curves
+
+
+class SegmentFigures(msgspec.Struct, frozen=True):
+    """Figures of a segment's test customers; the two areas are None unless there are `enough` customers."""
+
+    rows: int
+    churners: int
+    churn_rate: float | None
+    predicted: float | None
+    enough: bool
+    pr_auc: Estimate | None = None
+    roc_auc: Estimate | None = None
+
+
+class Segment(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One value of a category or yes/no column; `oot` is absent without an out-of-time split."""
+
+    column: str
+    level: str
+    test: SegmentFigures
+    oot: SegmentFigures | None = None
+
+
+class FeatureImportance(msgspec.Struct, frozen=True):
+    """How much a feature moves the score, in the unit of the `Importance` it stands in."""
+
+    feature: str
+    value: float
+    standard_error: float
+
+
+class Level(msgspec.Struct, frozen=True):
+    """Mean effect of one value of a category, in log-odds."""
+
+    level: str
+    value: float | None
+    rows: int
+
+
+class Dependence(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Effect of a feature by its value, in log-odds: `levels` of a category, else `dots` and their `trend`.
+
+    `missing` is the mean effect where the value is missing, None if it never is.
     """
-    contract, card = sources.contract, sources.card
-    data = training_data(contract, sources.features, sources.splits)
-    chosen = _chosen(sources)
-    threshold = card["thresholds"]["values"][card["thresholds"]["chosen"]]
-    sides = {
-        PREFIX[name]: Scored.of(*tested(chosen, name, data, sources.calibration), seed=card["seed"])
-        for name in data.views
-    }
-    view = data.views["random"]
-    test = view.split.test
-    found: dict[str, Any] = {
-        "format": FORMAT,
-        "model": _model(sources),
-        "data": _data(sources, data),
-        "threshold": {"value": threshold, "by": card["thresholds"]["chosen"], "all": card["thresholds"]["values"]},
-        "value": _value(contract),
-        "sides": {name: _side(side, threshold, card, name, contract) for name, side in sides.items()},
-        "segments": _segments(contract, sources.customers, data, sides),
-        "fewest": FEWEST,
-        "importance": importance(
-            chosen.models["random"],
-            view.program.specs,
-            view.matrix[view.split.train],
-            view.matrix[test],
-            data.churned[test],
-            card["seed"],
-        ),
-        "words": _words(contract),
-        "comparison": card["comparison"],
-        "calibration": card["calibration"],
-        "candidates": card["candidates"],
-        "suspects": [
-            {"column": c.name, "why": c.suspect, "attested": c.attested} for c in contract.columns if c.suspect
-        ],
-        "ladder": sources.audit,
-        "profit": card.get("profit"),
-        "cross_validation": sources.cross_validation or card.get("cross_validation"),
-        "validation": sources.validation,
-        "provenance": dict(sources.provenance),
-    }
-    return {**found, "limits": limits(contract, found)}
+
+    feature: str
+    kind: str
+    missing: float | None
+    dots: list[tuple[float, float]] | None = None
+    trend: list[tuple[float, float]] | None = None
+    levels: list[Level] | None = None
 
 
-def _chosen(sources: Sources) -> Contender:
-    check_candidates(sources.candidates, sources.features)
-    name = sources.card["chosen"]
-    for contender in contenders(sources.candidates):
-        if contender.name == name:
-            return contender
-    there = ", ".join(c.name for c in sources.candidates) or "none"
-    raise TrainingError(f"the bundle holds '{name}', the candidates are {there}; materialise chosen_model again")
+class Importance(msgspec.Struct, frozen=True, rename={"description": "words"}):
+    """Global importance, the largest first; `method` is 'shapley' or 'permutation'."""
+
+    method: str
+    description: str
+    unit: str
+    sample_rows: int
+    model: str
+    features: list[FeatureImportance]
+    dependence: list[Dependence]
 
 
-def _model(sources: Sources) -> dict[str, Any]:
-    card = sources.card
-    wanted = (
-        "title",
-        "chosen",
-        "reason",
-        "contract",
-        "fingerprint",
-        "model_kind",
-        "model_cost",
-        "bands",
-        "seed",
-        "features",
-    )
-    return {**{name: card[name] for name in wanted}, "version": sources.version}
+class Suspect(msgspec.Struct, frozen=True):
+    """A column that the contract suspects, why, and who attests that it is known before churn ('': nobody)."""
+
+    column: str
+    why: str
+    attested: str
 
 
-def _data(sources: Sources, data: TrainingData) -> dict[str, Any]:
-    said = sources.customers.schema.metadata
-    source = said[b"churn_source"].decode()
-    label = sources.contract.label
-    return {
-        "source": source,
-        "generated": source.startswith("generated customers"),
-        "as_of": said[b"churn_as_of"].decode(),
-        "rows": sources.customers.num_rows,
-        "churners": int(data.churned.sum()),
-        "churn_rate": float(data.churned.mean()),
-        "label": {"column": label.column, "meaning": label.meaning, "horizon_days": label.horizon_days},
-        "cohort": sources.contract.time.cohort,
-        "parts": {
-            name: {
-                part: {"rows": len(rows), "churn_rate": float(data.churned[rows].mean())}
-                for part, rows in vars(view.split).items()
-            }
-            for name, view in data.views.items()
-        },
-    }
+class Limit(msgspec.Struct, frozen=True, rename={"text": "words"}):
+    """A use that the model is not made for."""
+
+    title: str
+    text: str
 
 
-def _value(contract: Contract) -> dict[str, Any]:
-    value = contract.value
-    return {
-        "customer_value": value.customer_value,
-        "offer_cost": value.offer_cost,
-        "save_rate": value.save_rate,
-        "capacity": value.capacity,
-    }
+class LadderFigure(msgspec.Struct, frozen=True):
+    """PR-AUC on test customers; `base_rate` is what a random list reaches."""
+
+    pr_auc: float
+    low: float
+    high: float
+    base_rate: float
+    rows: int
 
 
-def _side(side: Scored, threshold: float, card: Mapping[str, Any], prefix: str, contract: Contract) -> dict[str, Any]:
-    low, high = calibration_noise(side, card["seed"])
-    return {
-        "rows": len(side.churned),
-        "churners": int(side.churned.sum()),
-        "metrics": metrics(side, threshold, card["metrics"], prefix),
-        "recomputed_pr_auc": pr_auc(side.churned, side.probability),
-        "ece_of_perfect": {"low": low, "high": high},
-        "confusion": confusion(side, threshold),
-        "curves": curves(side, contract.value),
-    }
+class Rung(msgspec.Struct, frozen=True, omit_defaults=True, rename={"label": "words"}):
+    """The recipe without the columns `left_out`."""
+
+    label: str
+    left_out: list[str]
+    random: LadderFigure
+    out_of_time: LadderFigure | None = None
 
 
-def _segments(
-    contract: Contract, customers: pa.Table, data: TrainingData, sides: Mapping[str, Scored]
-) -> list[dict[str, Any]]:
-    """A row a value of each category and yes/no column, those of one column together, with figures by side."""
-    columns = [c for c in contract.scoring_columns if c.kind in (Kind.CATEGORY, Kind.BOOLEAN)]
-    encoded = encode_table(contract, customers.select([c.name for c in columns])) if columns else {}
-    index = {PREFIX[name]: view.split.test for name, view in data.views.items()}
-    found = []
-    for column in columns:
-        codes, names = _codes(column, encoded[column.name])
-        for code, name in enumerate(names):
-            figures = {p: segment(side, codes[index[p]] == code) for p, side in sides.items()}
-            if any(f["rows"] for f in figures.values()):
-                found.append({"column": column.name, "level": name, **figures})
-    return found
+class AgeBand(msgspec.Struct, frozen=True, omit_defaults=True, rename={"label": "words"}):
+    """Customers of one age; the figure is absent where there are too few."""
+
+    label: str
+    rows: int
+    churners: int
+    pr_auc: float | None = None
+    low: float | None = None
+    high: float | None = None
+    base_rate: float | None = None
 
 
-def _codes(column: Column, values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-    """(n,) positions in the names that are returned beside them; missing is the last name."""
-    names = (*(("no", "yes") if column.kind is Kind.BOOLEAN else column.choices), MISSING)
-    codes = np.asarray(values, dtype=np.float64)
-    return np.where(np.isnan(codes) | (codes < 0), len(names) - 1, codes).astype(np.int64), names
+class LabelTest(msgspec.Struct, frozen=True):
+    """How far the label alone explains a column's values; see leakage/column_tests.py."""
+
+    roc_auc: float
+    tied: float
+    by_label: float | None
+    by_label_error: float | None
 
 
-def _words(contract: Contract) -> dict[str, str]:
-    """What each feature is, in the contract's words."""
-    raw = {c.name: c.doc.rstrip(".") + (f", in {c.unit}" if c.unit else "") for c in contract.columns}
-    return {**raw, **{f.name: f.doc.rstrip(".") or f.expression for f in contract.features}}
+class SingleColumn(msgspec.Struct, frozen=True):
+    """What a column reaches alone, by split, and what the audit measured of it."""
+
+    alone: dict[str, LadderFigure]
+    headline_loss_when_removed: float | None
+    single_column_pr_auc_lift: float
+    isolated_churner_share: float
+    isolated_by: str
+    values: LabelTest
+    gaps: LabelTest | None
+    repeats: list[str]
+
+
+class AuditFinding(msgspec.Struct, frozen=True, rename={"description": "words"}):
+    """A column over `limit`: the value `found` and the one `allowed`; `attested`: who attests it ('': nobody)."""
+
+    column: str
+    limit: str
+    found: float
+    allowed: float
+    description: str
+    attested: str
+
+
+class Ladder(msgspec.Struct, frozen=True):
+    """The leakage audit of the chosen model."""
+
+    recipe: str
+    sentences: list[str]
+    rungs: list[Rung]
+    bands: list[AgeBand]
+    columns: dict[str, SingleColumn]
+    findings: list[AuditFinding]
+    suspects: list[str]
+    rows: int
+    churners: int
+    source: str
+    model: str | msgspec.UnsetType = msgspec.UNSET
+    chosen: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class CrossValidation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Figures over folds; without a `summary`, `missing` says why there is none."""
+
+    rows: int = 0
+    summary: list[FoldSummary] = []
+    folds: dict[str, dict[str, list[float]]] = {}
+    chosen: str = ""
+    seed: int | None = None
+    missing: str = ""
+
+
+class Repair(msgspec.Struct, frozen=True, rename={"description": "words"}):
+    """A declared repair and what it changed."""
+
+    repair: str
+    rows: int
+    cells: int
+    description: str
+
+
+class Violation(msgspec.Struct, frozen=True, rename={"outcome": "what happens"}):
+    """Rows that break the contract for one reason; `outcome` is 'rejected' or 'counted'."""
+
+    reason: str
+    column: str
+    rows: int
+    outcome: str
+    example: str
+
+
+class Validation(msgspec.Struct, frozen=True, rename={"as_of_source": "as_of_words"}):
+    """What validation repaired and rejected."""
+
+    rows_in: int
+    rows_valid: int
+    rows_rejected: int
+    rejected_share: float
+    duplicate_ids: int
+    conflicting_ids: int
+    as_of: str
+    as_of_source: str
+    repairs: list[Repair]
+    causes: list[Violation]
+    max_rejected_share: float | msgspec.UnsetType = msgspec.UNSET
+
+
+class Provenance(msgspec.Struct, frozen=True):
+    """Where the bundle came from; a field that its file does not have is unset."""
+
+    source: str | msgspec.UnsetType = msgspec.UNSET
+    generated: bool | msgspec.UnsetType = msgspec.UNSET
+    as_of: str | msgspec.UnsetType = msgspec.UNSET
+    rows: int | msgspec.UnsetType = msgspec.UNSET
+    data_sha256: str | msgspec.UnsetType | None = msgspec.UNSET
+    git_commit: str | msgspec.UnsetType | None = msgspec.UNSET
+    made_at: str | msgspec.UnsetType | None = msgspec.UNSET
+    dagster_run_id: str | msgspec.UnsetType | None = msgspec.UNSET
+    mlflow_run_id: str | msgspec.UnsetType | None = msgspec.UNSET
+    python: str | msgspec.UnsetType | None = msgspec.UNSET
+    libraries: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Report(msgspec.Struct, frozen=True, rename={"feature_docs": "words"}):
+    """Everything the report says. `feature_docs` describe each feature; `fewest` is the smallest class of a segment
+    that gets figures. `ladder`, `profit`, `cross_validation` and `validation` are None where a run made none."""
+
+    model: ModelFacts
+    data: DataFacts
+    threshold: ThresholdFacts
+    value: ValueFacts
+    sides: dict[str, Side]
+    segments: list[Segment]
+    fewest: int
+    importance: Importance
+    feature_docs: dict[str, str]
+    comparison: list[Comparison]
+    calibration: CalibrationTrials
+    candidates: dict[str, CandidateSummary]
+    suspects: list[Suspect]
+    ladder: Ladder | None
+    profit: ProfitReport | None
+    cross_validation: CrossValidation | None
+    validation: Validation | None
+    provenance: Provenance
+    limits: list[Limit] = []
+    format: int = FORMAT
+
+
+def as_json(value: object) -> str:
+    """Canonical JSON of a value; ValueError for a number that is not finite, which no reader would understand."""
+    return json.dumps(msgspec.to_builtins(value), indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def parse_report(stored: dict[str, Any]) -> Report:
+    """The report from its JSON form. Raises msgspec.ValidationError for another form."""
+    return msgspec.convert(stored, Report)

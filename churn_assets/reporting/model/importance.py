@@ -1,4 +1,4 @@
-"""Which features a model leans on, and how the score moves with them."""
+"""Which features move the score of a model, how much, and in which direction."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from churn_assets.evaluation.metrics import Ranking
 from churn_assets.features.compile import FeatureSpec
+from churn_assets.reporting.model.facts import Dependence, FeatureImportance, Importance, Level
 from churn_assets.scoring.explain.shapley import contributions, is_exact, reference
 from churn_assets.scoring.models.base import BlendModel, Model
 
@@ -19,17 +20,18 @@ Matrix = npt.NDArray[np.float32]
 ROWS = 2000  # test customers that are explained
 NETWORK_ROWS = 1500
 REPEATS = 2  # shufflings of a feature
-TOP = 6  # features with a picture of their own
+TOP = 6  # features with a chart of their own
 DOTS = 400
 GRID = 15
 
 SHAPLEY = (
-    "Mean absolute Shapley value (SHAP) on test customers, in log-odds: how far a feature moves a customer's score, "
-    "exact for this model."
+    "Mean absolute Shapley value (SHAP) on test customers, in log-odds: how far a feature moves a customer's score; "
+    "computed exactly for this model."
 )
 PERMUTED = (
-    "PR-AUC lost on test customers when the feature's values are shuffled among them; an exact Shapley value "
-    "of a neural network cannot be had. Features that say the same stand in for each other and look small."
+    "PR-AUC lost on test customers when the feature's values are shuffled among them (permutation importance), because "
+    "exact Shapley values of a neural network cannot be computed. Features with the same information replace each "
+    "other and look less important."
 )
 
 
@@ -40,8 +42,8 @@ def importance(
     test: Matrix,
     churned: npt.NDArray[Any],
     seed: int = 42,
-) -> dict[str, Any]:
-    """Global importance of every feature, the largest first, and dependence pictures of the first `TOP`.
+) -> Importance:
+    """Global importance of every feature, the largest first, and the dependence on the first `TOP`.
 
     `test` are feature rows (n, k) with labels `churned` (n,); `train` is what contributions are measured
     against. Exact Shapley values if the model allows, else permutation importance (Breiman, 2001; Fisher,
@@ -57,20 +59,18 @@ def importance(
     else:
         values, spread = _permuted(model, rows, churned[some], seed)
     order = np.argsort(-values, kind="stable")
-    return {
-        "method": "shapley" if exact else "permutation",
-        "words": SHAPLEY if exact else PERMUTED,
-        "unit": "log-odds" if exact else "PR-AUC",
-        "sample_rows": len(rows),
-        "model": " and ".join(member.kind for member in _members(model)),
-        "features": [
-            {"feature": specs[j].name, "value": float(values[j]), "standard_error": float(spread[j])} for j in order
-        ],
-        "dependence": [
+    return Importance(
+        method="shapley" if exact else "permutation",
+        description=SHAPLEY if exact else PERMUTED,
+        unit="log-odds" if exact else "PR-AUC",
+        sample_rows=len(rows),
+        model=" and ".join(member.kind for member in _members(model)),
+        features=[FeatureImportance(specs[j].name, float(values[j]), float(spread[j])) for j in order],
+        dependence=[
             _shapley_dependence(specs[j], rows[:, j], parts[:, j]) if exact else _partial(model, specs[j], rows, int(j))
             for j in order[:TOP]
         ],
-    }
+    )
 
 
 def _members(model: Model) -> Sequence[Model]:
@@ -90,32 +90,32 @@ def _permuted(model: Model, rows: Matrix, churned: npt.NDArray[Any], seed: int) 
     return lost.mean(axis=0), lost.std(axis=0, ddof=1) / np.sqrt(REPEATS)
 
 
-def _shapley_dependence(spec: FeatureSpec, values: npt.NDArray[np.float32], parts: Floats) -> dict[str, Any]:
-    found: dict[str, Any] = {"feature": spec.name, "kind": spec.kind, "missing": _mean(parts[np.isnan(values)])}
+def _shapley_dependence(spec: FeatureSpec, values: npt.NDArray[np.float32], parts: Floats) -> Dependence:
+    missing = _mean(parts[np.isnan(values)])
     if spec.kind == "category" or len(np.unique(values[~np.isnan(values)])) <= 2:
-        return {**found, "kind": "category", "levels": _levels(spec, values, parts)}
+        return Dependence(spec.name, "category", missing, levels=_levels(spec, values, parts))
     known = ~np.isnan(values)
     x, y = values[known].astype(np.float64), parts[known]
-    # Rare giants would press everybody else against the axis: they are drawn at the 1st and 99th percentile.
+    # Rare extreme values would leave no room for the others: they are drawn at the 1st and 99th percentile.
     x = np.clip(x, *np.quantile(x, [0.01, 0.99]))
-    return {**found, "dots": _round(np.stack([x, y], axis=1)[:DOTS]), "trend": _trend(x, y)}
+    return Dependence(spec.name, spec.kind, missing, _round(np.stack([x, y], axis=1)[:DOTS]), _trend(x, y))
 
 
-def _levels(spec: FeatureSpec, values: npt.NDArray[np.float32], parts: Floats) -> list[dict[str, Any]]:
+def _levels(spec: FeatureSpec, values: npt.NDArray[np.float32], parts: Floats) -> list[Level]:
     codes = np.unique(values[~np.isnan(values)])
-    found = []
+    levels = []
     for code in codes.tolist():
         name = spec.choices[int(code)] if spec.choices else _yes_or_no(code, codes)
-        found.append({"level": name, "value": _mean(parts[values == code]), "rows": int(np.sum(values == code))})
-    return found
+        levels.append(Level(name, _mean(parts[values == code]), int(np.sum(values == code))))
+    return levels
 
 
 def _yes_or_no(code: float, codes: npt.NDArray[np.float32]) -> str:
     return ("no", "yes")[int(code)] if set(codes.tolist()) <= {0.0, 1.0} else f"{code:g}"
 
 
-def _partial(model: Model, spec: FeatureSpec, rows: Matrix, index: int) -> dict[str, Any]:
-    """Mean log-odds of all rows with the feature set to a value, less the mean as they are."""
+def _partial(model: Model, spec: FeatureSpec, rows: Matrix, index: int) -> Dependence:
+    """Mean log-odds of all rows with the feature set to a value, less the mean without that change."""
     rows = rows[:300]
     values, base = rows[:, index], float(model.margin(rows).mean())
 
@@ -125,17 +125,16 @@ def _partial(model: Model, spec: FeatureSpec, rows: Matrix, index: int) -> dict[
         return float(model.margin(moved).mean()) - base
 
     known = values[~np.isnan(values)]
-    found: dict[str, Any] = {"feature": spec.name, "kind": spec.kind, "missing": None}
     if spec.kind == "category" or len(np.unique(known)) <= 2:
         levels = _levels(spec, values, np.zeros(len(values)))
         codes = np.unique(known).tolist()
-        moved = [{**row, "value": at(code)} for row, code in zip(levels, codes, strict=True)]
-        return {**found, "kind": "category", "levels": moved}
+        moved = [Level(level.level, at(code), level.rows) for level, code in zip(levels, codes, strict=True)]
+        return Dependence(spec.name, "category", None, levels=moved)
     grid = np.unique(np.quantile(known.astype(np.float64), np.linspace(0.01, 0.99, GRID)))
-    return {**found, "dots": [], "trend": [[round(float(x), 5), round(at(float(x)), 5)] for x in grid]}
+    return Dependence(spec.name, spec.kind, None, [], [(round(float(x), 5), round(at(float(x)), 5)) for x in grid])
 
 
-def _trend(x: Floats, y: Floats) -> list[list[float]]:
+def _trend(x: Floats, y: Floats) -> list[tuple[float, float]]:
     """Mean contribution in bins of equal mass."""
     order = np.argsort(x, kind="stable")
     parts = [part for part in np.array_split(order, GRID) if len(part)]
@@ -146,5 +145,5 @@ def _mean(values: Floats) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
-def _round(values: Floats) -> list[list[float]]:
-    return np.round(values, 4).tolist()  # type: ignore[no-any-return]
+def _round(values: Floats) -> list[tuple[float, float]]:
+    return [(x, y) for x, y in np.round(values, 4).tolist()]

@@ -1,4 +1,4 @@
-"""Curves, thresholds and segments of test rows, as JSON, with bootstrap intervals."""
+"""Curves, metrics and segments of test rows, with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -19,15 +20,15 @@ from churn_assets.evaluation.metrics import (
     ece,
     interval,
 )
+from churn_assets.reporting.model.facts import CalibrationBin, Confusion, Curves, Estimate, SegmentFigures
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[Any]
-Estimate = dict[str, float | None]
 
 DRAWS = 400
 POINTS = 120  # of a curve that is drawn 400 pixels wide
 LIFT_SHARE = 0.10
-# Below so many churned or kept test customers a segment's interval is wider than anything to be told by it.
+# With fewer churned or kept test customers the interval of a segment is too wide to compare it with another.
 FEWEST = 30
 
 
@@ -46,48 +47,48 @@ class Scored:
         return cls(churned, probability, bootstrap_weights(churned, DRAWS, seed), seed)
 
 
-def curves(tested: Scored, value: Value) -> dict[str, Any]:
-    """Points of the PR, ROC, lift, calibration and profit curves."""
+def curves(tested: Scored, value: Value) -> Curves:
+    """Points of the precision-recall, ROC, gains, calibration and profit curves."""
     churned, probability = np.asarray(tested.churned, dtype=np.float64), tested.probability
     order = np.argsort(-probability, kind="stable")
-    hits, said = np.cumsum(churned[order]), np.arange(1.0, len(order) + 1)
-    # Ties are one step: a cut inside of them is no cut that the model could make.
+    hits, predicted = np.cumsum(churned[order]), np.arange(1.0, len(order) + 1)
+    # Ties are one step: no threshold cuts between equal probabilities.
     ends = np.append(np.flatnonzero(np.diff(probability[order])), len(order) - 1)
-    recall, precision = hits[ends] / hits[-1], hits[ends] / said[ends]
-    misses = said[ends] - hits[ends]
-    fall_out, share = misses / misses[-1], said[ends] / len(order)
+    recall, precision = hits[ends] / hits[-1], hits[ends] / predicted[ends]
+    misses = predicted[ends] - hits[ends]
+    false_positive_rate, share = misses / misses[-1], predicted[ends] / len(order)
     steps, flat = _thin(recall), _thin(share)
-    return {
-        "base_rate": float(churned.mean()),
-        "pr": _points(recall, precision, steps),
-        "roc": [[0.0, 0.0], *_points(fall_out, recall, np.union1d(steps, _thin(fall_out)))],
-        "gains": [[0.0, 0.0], *_points(share, recall, flat)],
-        "calibration": _calibration(tested),
-        "profit": _profit(tested, order, value),
-    }
+    of_roc = np.union1d(steps, _thin(false_positive_rate))
+    return Curves(
+        base_rate=float(churned.mean()),
+        pr=_points(recall, precision, steps),
+        roc=[(0.0, 0.0), *_points(false_positive_rate, recall, of_roc)],
+        gains=[(0.0, 0.0), *_points(share, recall, flat)],
+        calibration=_calibration(tested),
+        profit=_profit(tested, order, value),
+    )
 
 
 def metrics(tested: Scored, threshold: float, known: Mapping[str, float], prefix: str) -> dict[str, Estimate]:
     """Each metric with its 95 % interval. Those of rank and loss are `known` from choosing the model; calibration,
-    lift and what hangs on the threshold are measured here."""
-    found: dict[str, Estimate] = {}
+    lift and those that depend on the threshold are measured here."""
+    figures: dict[str, Estimate] = {}
     for name in ("pr_auc", "roc_auc", "log_loss", "brier"):
-        found[name] = _estimate(*(known[f"{prefix}_{name}{end}"] for end in ("", "_low", "_high")))
-    found["ece"] = _estimate(ece(tested.churned, tested.probability), *interval(_ece_draws(tested)))
+        figures[name] = _estimate(*(known[f"{prefix}_{name}{end}"] for end in ("", "_low", "_high")))
+    figures["ece"] = _estimate(ece(tested.churned, tested.probability), *interval(_ece_draws(tested)))
     lift, lifts = _lift(tested)
-    found["lift_at_10_percent"] = _estimate(lift, *interval(lifts))
+    figures["lift_at_10_percent"] = _estimate(lift, *interval(lifts))
     point = at_threshold(tested.churned, tested.probability, threshold)
     drawn = _threshold_draws(tested, threshold)
     for name in ("precision", "recall", "f1"):
-        found[name] = _estimate(point[name], *interval(drawn[name]))
-    return found
+        figures[name] = _estimate(point[name], *interval(drawn[name]))
+    return figures
 
 
-def confusion(tested: Scored, threshold: float) -> dict[str, int]:
+def confusion(tested: Scored, threshold: float) -> Confusion:
     """The four counts of `probability >= threshold`."""
-    found = at_threshold(tested.churned, tested.probability, threshold)
-    names = ("true_positives", "false_positives", "false_negatives", "true_negatives")
-    return {name: int(found[name]) for name in names}
+    counts = at_threshold(tested.churned, tested.probability, threshold)
+    return Confusion(**{name: int(counts[name]) for name in Confusion.__struct_fields__})
 
 
 def calibration_noise(tested: Scored, seed: int) -> tuple[float, float]:
@@ -102,35 +103,34 @@ def calibration_noise(tested: Scored, seed: int) -> tuple[float, float]:
     return interval(_binned_error(drawn - ranked))
 
 
-def segment(tested: Scored, rows: npt.NDArray[np.bool_]) -> dict[str, Any]:
-    """Figures of the test customers in `rows` (n,) bool; `pr_auc` and `roc_auc` are None if too few to say."""
+def segment(tested: Scored, rows: npt.NDArray[np.bool_]) -> SegmentFigures:
+    """Figures of the test customers in `rows` (n,) bool."""
     churned, probability = tested.churned[rows], tested.probability[rows]
     count, churners = len(churned), int(np.sum(churned))
-    found: dict[str, Any] = {
-        "rows": count,
-        "churners": churners,
-        "churn_rate": churners / count if count else None,
-        "predicted": float(probability.mean()) if count else None,
-        "enough": min(churners, count - churners) >= FEWEST,
-        "pr_auc": None,
-        "roc_auc": None,
-    }
-    if found["enough"]:
-        ranking, drawn = Ranking(churned, probability), tested.weights[:, rows]
-        # A draw may leave a small class of a segment empty only if it has a handful of rows; FEWEST rules that out.
-        pairs = np.array([(ranking.pr_auc(w), ranking.roc_auc(w)) for w in drawn])
-        found["pr_auc"] = _estimate(ranking.pr_auc(), *interval(pairs[:, 0]))
-        found["roc_auc"] = _estimate(ranking.roc_auc(), *interval(pairs[:, 1]))
-    return found
+    figures = SegmentFigures(
+        rows=count,
+        churners=churners,
+        churn_rate=churners / count if count else None,
+        predicted=float(probability.mean()) if count else None,
+        enough=min(churners, count - churners) >= FEWEST,
+    )
+    if not figures.enough:
+        return figures
+    ranking, drawn = Ranking(churned, probability), tested.weights[:, rows]
+    # A draw may leave a small class of a segment empty only if it has a handful of rows; FEWEST rules that out.
+    pairs = np.array([(ranking.pr_auc(w), ranking.roc_auc(w)) for w in drawn])
+    return msgspec.structs.replace(
+        figures,
+        pr_auc=_estimate(ranking.pr_auc(), *interval(pairs[:, 0])),
+        roc_auc=_estimate(ranking.roc_auc(), *interval(pairs[:, 1])),
+    )
 
 
-def _calibration(tested: Scored) -> list[dict[str, float]]:
-    said, came, count = calibration_bins(tested.churned, tested.probability)
-    rows = []
-    for x, y, n in zip(said.tolist(), came.tolist(), count.tolist(), strict=True):
-        low, high = wilson(y * n, n)
-        rows.append({"predicted": x, "observed": y, "low": low, "high": high, "rows": n})
-    return rows
+def _calibration(tested: Scored) -> list[CalibrationBin]:
+    bins = zip(*(part.tolist() for part in calibration_bins(tested.churned, tested.probability)), strict=True)
+    return [
+        CalibrationBin(predicted, observed, *wilson(observed * rows, rows), rows) for predicted, observed, rows in bins
+    ]
 
 
 def wilson(hits: float, count: float) -> tuple[float, float]:
@@ -143,21 +143,22 @@ def wilson(hits: float, count: float) -> tuple[float, float]:
     return max(0.0, float((middle - spread) / scale)), min(1.0, float((middle + spread) / scale))
 
 
-def _profit(tested: Scored, order: npt.NDArray[np.intp], value: Value) -> list[list[float]]:
-    """Share contacted, profit a customer of the table, and its interval, at `POINTS` cuts."""
+def _profit(tested: Scored, order: npt.NDArray[np.intp], value: Value) -> list[tuple[float, float, float, float]]:
+    """Share contacted, profit per customer of the table, and its interval, at `POINTS` cuts."""
     count = len(order)
     ends = np.unique(np.linspace(0, count, POINTS // 2 + 1).astype(np.int64))
     gain = value.save_rate * value.customer_value
-    worth = np.asarray(tested.churned, dtype=np.float64)[order] * gain - value.offer_cost
+    profit = np.asarray(tested.churned, dtype=np.float64)[order] * gain - value.offer_cost
 
-    def up_to(values: Floats) -> Floats:
+    def at_cuts(values: Floats) -> Floats:
         padded = np.concatenate([np.zeros((*values.shape[:-1], 1)), np.cumsum(values, axis=-1)], axis=-1)
         return np.asarray(padded[..., ends] / count)
 
-    # Not stratified, as in `profit_report`: how many churn is part of what money is uncertain of.
+    # Not stratified, as in `profit_report`: the number of churners is part of the uncertainty of profit.
     drawn = np.random.default_rng(tested.seed).multinomial(count, np.full(count, 1 / count), size=DRAWS)
-    low, high = np.quantile(up_to(drawn * worth), [0.025, 0.975], axis=0)
-    return np.round(np.stack([ends / count, up_to(worth), low, high], axis=1), 6).tolist()  # type: ignore[no-any-return]
+    low, high = np.quantile(at_cuts(drawn * profit), [0.025, 0.975], axis=0)
+    rows = np.round(np.stack([ends / count, at_cuts(profit), low, high], axis=1), 6)
+    return [tuple(row) for row in rows.tolist()]
 
 
 def _lift(tested: Scored) -> tuple[float, Floats]:
@@ -165,21 +166,21 @@ def _lift(tested: Scored) -> tuple[float, Floats]:
     order = np.argsort(-tested.probability, kind="stable")
     label = np.asarray(tested.churned, dtype=np.float64)[order]
     drawn = np.concatenate([np.ones((1, len(order))), tested.weights[:, order]])
-    said = np.cumsum(drawn, axis=1)
-    last = np.argmax(said >= LIFT_SHARE * len(order), axis=1)[:, None]
+    contacted = np.cumsum(drawn, axis=1)
+    last = np.argmax(contacted >= LIFT_SHARE * len(order), axis=1)[:, None]
     hits = np.take_along_axis(np.cumsum(drawn * label, axis=1), last, axis=1)
-    lifts = (hits / np.take_along_axis(said, last, axis=1))[:, 0] / label.mean()
+    lifts = (hits / np.take_along_axis(contacted, last, axis=1))[:, 0] / label.mean()
     return float(lifts[0]), lifts[1:]
 
 
 def _threshold_draws(tested: Scored, threshold: float) -> dict[str, Floats]:
-    said, true = tested.probability >= threshold, np.asarray(tested.churned) == 1
-    counts = tested.weights @ np.stack([said & true, said, true], axis=1).astype(np.float64)
-    hits, named, there = counts.T
+    predicted, churned = tested.probability >= threshold, np.asarray(tested.churned) == 1
+    counts = tested.weights @ np.stack([predicted & churned, predicted, churned], axis=1).astype(np.float64)
+    true_positives, positives, churners = counts.T
     return {
-        "precision": hits / np.maximum(named, 1.0),
-        "recall": hits / np.maximum(there, 1.0),
-        "f1": 2 * hits / np.maximum(named + there, 1.0),
+        "precision": true_positives / np.maximum(positives, 1.0),
+        "recall": true_positives / np.maximum(churners, 1.0),
+        "f1": 2 * true_positives / np.maximum(positives + churners, 1.0),
     }
 
 
@@ -197,14 +198,14 @@ def _binned_error(gaps: Floats) -> Floats:
 
 
 def _estimate(value: float, low: float, high: float) -> Estimate:
-    return {"value": float(value), "low": float(low), "high": float(high)}
+    return Estimate(float(value), float(low), float(high))
 
 
 def _thin(values: Floats) -> npt.NDArray[np.int64]:
     """Positions at which `values`, rising from 0 to 1, pass equal steps; first and last among them."""
-    found = np.searchsorted(values, np.linspace(values[0], values[-1], POINTS))
-    return np.unique(np.append(found, [0, len(values) - 1])).astype(np.int64)
+    positions = np.searchsorted(values, np.linspace(values[0], values[-1], POINTS))
+    return np.unique(np.append(positions, [0, len(values) - 1])).astype(np.int64)
 
 
-def _points(x: Floats, y: Floats, some: npt.NDArray[np.int64]) -> list[list[float]]:
-    return np.round(np.stack([x[some], y[some]], axis=1), 5).tolist()  # type: ignore[no-any-return]
+def _points(x: Floats, y: Floats, some: npt.NDArray[np.int64]) -> list[tuple[float, float]]:
+    return [(a, b) for a, b in np.round(np.stack([x[some], y[some]], axis=1), 5).tolist()]

@@ -1,110 +1,165 @@
-"""The report as one self-contained HTML page, made of the facts and of nothing else."""
+"""The report as one self-contained HTML page and as a model card in Markdown, made of the report's facts alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from churn_assets.html.markup import Markup, el, estimate, number, page
-from churn_assets.reporting.model.background import data_section, limits_section, origin_section
-from churn_assets.reporting.model.candidates import candidates_section
-from churn_assets.reporting.model.drivers import drivers_section
-from churn_assets.reporting.model.ladder import ladder_section
-from churn_assets.reporting.model.money import money_section
-from churn_assets.reporting.model.performance import metrics_section, performance_section
-from churn_assets.reporting.model.segments import segments_section
+from churn_assets.html.charts import BarRows, Chart, IntervalRows
+from churn_assets.html.templating import render
+from churn_assets.reporting.model import charts
+from churn_assets.reporting.model.facts import Dependence, Report, Segment
+from churn_assets.training.profit import describe_profit
+from churn_assets.training.select import Comparison
 
-Facts = Mapping[str, Any]
-
-SECTIONS = (
-    ("ladder", "The ladder", ladder_section),
-    ("performance", "How well it ranks", performance_section),
-    ("figures", "Every figure", metrics_section),
-    ("segments", "Segments", segments_section),
-    ("drivers", "What drives it", drivers_section),
-    ("money", "Money", money_section),
-    ("candidates", "Candidates", candidates_section),
-    ("data", "Data", data_section),
-    ("limits", "Limits", limits_section),
-    ("origin", "Origin", origin_section),
+CONTENTS = (
+    ("short", "Summary"),
+    ("ladder", "The ladder"),
+    ("performance", "Performance"),
+    ("figures", "All metrics"),
+    ("segments", "Segments"),
+    ("drivers", "Feature importance"),
+    ("money", "Profit"),
+    ("candidates", "Candidates"),
+    ("data", "Data"),
+    ("limits", "Limits"),
+    ("origin", "Origin"),
 )
+# name, title, explanation, format, which direction is better
+METRICS = (
+    (
+        "pr_auc",
+        "PR-AUC",
+        "area under the precision-recall curve; a random list reaches the churn rate",
+        ".3f",
+        "higher",
+    ),
+    ("roc_auc", "ROC AUC", "probability that a churner ranks above a kept customer", ".3f", "higher"),
+    (
+        "lift_at_10_percent",
+        "lift at 10 %",
+        "churn rate among the riskiest 10 %, divided by that of all",
+        ".2f",
+        "higher",
+    ),
+    ("log_loss", "log loss", "mean negative log-likelihood, natural logarithm", ".4f", "lower"),
+    ("brier", "Brier score", "mean squared error of the probability", ".4f", "lower"),
+    ("ece", "calibration error", "expected calibration error (ECE), 15 bins of equal size", ".4f", "lower"),
+    ("precision", "precision", "share of predicted churners that churned, at the chosen threshold", ".3f", "higher"),
+    ("recall", "recall", "share of churners that are predicted, at the chosen threshold", ".3f", "higher"),
+    ("f1", "F1", "harmonic mean of precision and recall", ".3f", "higher"),
+)
+CURVES = {
+    "precision_recall": (
+        "Precision and recall",
+        "Precision: share of predicted churners that churned. Recall: share of churners that are predicted. "
+        "Dashed: a random list.",
+    ),
+    "roc": (
+        "ROC",
+        "False positive rate: share of kept customers that are predicted to churn. Dashed: a random list. With few "
+        "churners this curve looks better than the model is: read it with precision and recall.",
+    ),
+    "gains": (
+        "Cumulative gains and lift",
+        "Gains: recall reached by contacting the riskiest customers first. Lift: the curve divided by the dashed line, "
+        "a random list.",
+    ),
+    "calibration": (
+        "Calibration",
+        "Dashed: perfect calibration. 15 bins of equal size; the band is each bin's 95 % interval (Wilson).",
+    ),
+}
+SHOWN_LEVELS = 12  # values of a column; the others are in metrics.json
+CARD_FEATURES = 10
 
 
-def render_report(facts: Facts) -> str:
-    """The page of `facts.collect`. What a run has not made is said in its place."""
-    contents = [("short", "In short", _in_short(facts))]
-    contents += [(anchor, words, make(facts)) for anchor, words, make in SECTIONS]
-    return page(f"{facts['model']['title']}: churn model report", _header(facts), contents)
+@dataclass(frozen=True)
+class SegmentTable:
+    """The values of one column, the largest first; `more` of them are not shown."""
+
+    column: str
+    doc: str
+    rows: Sequence[Segment]
+    more: int
 
 
-def _header(facts: Facts) -> list[Markup]:
-    model, data = facts["model"], facts["data"]
-    chips = [
-        ("source", data["source"]),
-        ("as of", data["as_of"]),
-        ("customers", number(data["rows"], ",")),
-        ("churned", number(data["churn_rate"], ".1%")),
-        ("model", model["chosen"]),
-        ("version", model["version"]),
-    ]
-    found = [
-        el("p", "Churn model report", class_="kicker"),
-        el("h1", model["title"]),
-        el("p", f"The chosen model is '{model['chosen']}': {model['reason']}.", class_="sub"),
-        el("div", [el("span", f"{name} ", el("b", value), class_="fact") for name, value in chips]),
-    ]
-    if data["generated"]:
-        found.append(
-            el(
-                "div",
-                el("b", "These customers are generated, not real."),
-                "Every figure on this page describes a simulation and says nothing about anybody's customers.",
-                class_="banner generated",
-                role="note",
-            )
-        )
-    return found
+@dataclass(frozen=True)
+class ModelPage:
+    """The report and the charts that its page shows beside it."""
+
+    report: Report
+    sides: Sequence[tuple[str, str, str]]
+    summary: Sequence[str]
+    comparison: Sequence[Comparison]
+    segments: Sequence[SegmentTable]
+    rungs: IntervalRows
+    ages: IntervalRows | None
+    single_columns: IntervalRows | None
+    single_columns_more: int
+    curves: Sequence[tuple[str, str, Chart]]
+    importance: BarRows
+    dependence: Sequence[tuple[Dependence, Chart | BarRows | None]]
+    profit: Chart
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether there is an out-of-time split."""
+        return "oot" in self.report.sides
 
 
-def _in_short(facts: Facts) -> Markup:
-    sides = facts["sides"]
-    drawn = sides["test"]["metrics"]
-    tiles = [_tile("PR-AUC on customers drawn at random", drawn["pr_auc"], ".3f", "a", sides["test"])]
-    if "oot" in sides:
-        words = "PR-AUC on the newest customers, unseen in training"
-        tiles.append(_tile(words, sides["oot"]["metrics"]["pr_auc"], ".3f", "b", sides["oot"]))
-    else:
-        tiles.append(
-            el("div", el("b", "\N{EM DASH}"), el("span", "newest customers: no cohorts to tell"), class_="tile")
-        )
-    tiles.append(_tile("of the churners are found at the chosen threshold", drawn["recall"], ".0%", "", None))
-    tiles.append(_tile("of those it names have churned", drawn["precision"], ".0%", "", None))
-    audit, profit = facts["ladder"], facts["profit"]
-    said = list(audit["sentences"]) if audit else [_without_audit(facts)]
-    said += [profit["words"]] if profit else []
-    return el(
-        "section",
-        el("h2", "In short"),
-        el("div", tiles, class_="tiles"),
-        [el("p", words, class_="say") for words in said],
-        id="short",
+def render_report(report: Report) -> str:
+    """The page of `collect_report`. What a run has not computed is said in its place."""
+    return render(
+        "reporting/templates/model_report.html.j2",
+        title=f"{report.model.title}: churn model report",
+        contents=CONTENTS,
+        page=_page(report),
+        metrics=METRICS,
     )
 
 
-def _tile(words: str, found: Mapping[str, float], form: str, style: str, side: Mapping[str, Any] | None) -> Markup:
-    between = el("span", "95 %: ", number(found["low"], form), " \N{EN DASH} ", number(found["high"], form))
-    rate = side["curves"]["base_rate"] if side else None
-    base = el("span", "a random list: ", number(rate, ".3f")) if side else None
-    return el("div", el("b", number(found["value"], form)), el("span", words), between, base, class_=f"tile {style}")
+def render_card(report: Report) -> str:
+    """The model card in the order of Mitchell et al., "Model Cards for Model Reporting" (2019)."""
+    return render(
+        "reporting/templates/model_card.md.j2",
+        report=report,
+        sides=charts.sides(report),
+        metrics=METRICS,
+        features=report.importance.features[:CARD_FEATURES],
+    )
 
 
-def _without_audit(facts: Facts) -> list[object]:
-    sides = facts["sides"]
-    words: list[object] = [
-        "Of customers drawn at random the model ranks churners with PR-AUC ",
-        estimate(sides["test"]["metrics"]["pr_auc"]),
-        " (1 is perfect)",
+def _page(report: Report) -> ModelPage:
+    ladder = report.ladder
+    single, more = charts.single_columns(ladder, charts.ladder_legend(report)) if ladder else (None, 0)
+    return ModelPage(
+        report=report,
+        sides=charts.sides(report),
+        summary=[*(ladder.sentences if ladder else []), *([describe_profit(report.profit)] if report.profit else [])],
+        comparison=sorted(report.comparison, key=lambda row: -row.validation_pr_auc),
+        segments=_segment_tables(report),
+        rungs=charts.rungs(report),
+        ages=charts.age_bands(ladder.bands) if ladder and ladder.bands else None,
+        single_columns=single,
+        single_columns_more=more,
+        curves=[(*CURVES[name], chart) for name, chart in charts.curves(report).items()],
+        importance=charts.importance_bars(report),
+        dependence=charts.dependence(report),
+        profit=charts.profit(report),
+    )
+
+
+def _segment_tables(report: Report) -> list[SegmentTable]:
+    by_column: dict[str, list[Segment]] = {}
+    for segment in report.segments:
+        by_column.setdefault(segment.column, []).append(segment)
+    return [
+        SegmentTable(
+            column,
+            report.feature_docs.get(column, ""),
+            sorted(rows, key=lambda row: -row.test.rows)[:SHOWN_LEVELS],
+            max(0, len(rows) - SHOWN_LEVELS),
+        )
+        for column, rows in by_column.items()
     ]
-    if "oot" in sides:
-        words += ["; of the newest ones with ", estimate(sides["oot"]["metrics"]["pr_auc"])]
-    return [*words, ". How much of that hangs on single columns was not computed in this run."]

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from churn_assets.contract.model import Contract
-from churn_assets.data.readers.location import locate
 from churn_assets.data.readers.read import iter_batches, read_table
+from churn_assets.data.readers.source import locate
 from churn_assets.data.repairs.excel_1904 import SHIFT_DAYS, ShiftedBlock, find_shifted_block
 from churn_assets.data.repairs.repairs import REPAIRS, undo_shift
 from churn_assets.data.validation.parse import parse_column

@@ -142,7 +142,7 @@ BAD_FILES = {
         "a.csv",
         (header([n for n in NAMES if n != "retained"]) + line(NAMES[1:])).encode(),
         ColumnMissing,
-        r"lacks 'retained' \(the label\)",
+        r"lacks column 'retained' \(the label\)",
     ),
     "a misspelt column": (
         "a.csv",
@@ -170,9 +170,9 @@ def test_a_bad_file_is_one_clear_line(tmp_path, case):
         list(iter_batches(tmp_path / name, STORE, label_required=True))
 
 
-def test_a_missing_file_names_what_is_beside_it(tmp_path):
+def test_a_missing_file_names_the_files_of_its_folder(tmp_path):
     (tmp_path / "real.csv").write_text("x")
-    with pytest.raises(SourceNotFound, match=r"no file at .*nope.csv; beside it are: real.csv"):
+    with pytest.raises(SourceNotFound, match=r"no file at .*nope.csv; files in that folder: real.csv"):
         read_table(tmp_path / "nope.csv", STORE)
     with pytest.raises(SourceNotFound, match="that folder has no files"):
         read_table(tmp_path / "nowhere" / "nope.csv", STORE)
@@ -182,7 +182,7 @@ def test_a_missing_file_names_what_is_beside_it(tmp_path):
 
 def test_a_wrong_sheet_names_those_there_are(tmp_path, customers):
     write_excel(tmp_path / "a.xlsx", customers.slice(0, 3), sheet="Sheet1")
-    with pytest.raises(SheetNotFound, match="no sheet 'data', it has: Sheet1"):
+    with pytest.raises(SheetNotFound, match="no sheet 'data'; it has: Sheet1"):
         read_table(tmp_path / "a.xlsx", STORE)
     any_sheet = dataclasses.replace(STORE, source=dataclasses.replace(STORE.source, sheet=None))
     assert read_table(tmp_path / "a.xlsx", any_sheet).num_rows == 3
@@ -200,7 +200,7 @@ def test_a_workbook_without_rows_is_empty(tmp_path, customers):
 
 def test_a_missing_duckdb_table_names_those_there_are(tmp_path, customers):
     write_duckdb(tmp_path / "a.duckdb", customers.slice(0, 3))
-    with pytest.raises(SourceNotFound, match="has no table 'persons', it has: people"):
+    with pytest.raises(SourceNotFound, match="has no table 'persons'; it has: people"):
         read_table(f"duckdb://{tmp_path}/a.duckdb?table=persons", STORE)
     (tmp_path / "b.duckdb").write_text("hello" * 1000)
     with pytest.raises(SourceUnreadable, match="cannot be opened as DuckDB"):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from churn_assets.contract.model import Kind
 from churn_assets.contract.policy import Quality
-from churn_assets.data.validation.checks import CHURNED
+from churn_assets.data.customers import CHURNED
 from churn_assets.data.validation.parse import arrow_type
 from churn_assets.data.validation.validate import validate, validate_features_only
 from churn_assets.errors import (
@@ -24,8 +24,8 @@ from churn_assets.errors import (
     TooManyRejected,
 )
 from churn_assets.features.encode import encode_table
-from churn_assets.synthetic.dirt import plant_dirt
 from churn_assets.synthetic.generate import generate
+from churn_assets_tests.data.violations import plant_dirt
 from churn_assets_tests.strategies import CONTRACTS, STORE, TELECOM
 
 EACH = pytest.mark.parametrize("contract", CONTRACTS, ids=lambda c: c.name)
@@ -220,7 +220,7 @@ def column_of(table, name, value):
 WHOLE = {
     "no rows": (lambda t: t.slice(0, 0), EmptySource, "no rows"),
     "one row": (lambda t: t.slice(0, 1), TooFewRows, "1 rows, expected at least 200"),
-    "no label column": (lambda t: t.drop_columns(["retained"]), ColumnMissing, "lacks 'retained'"),
+    "no label column": (lambda t: t.drop_columns(["retained"]), ColumnMissing, "lacks column 'retained'"),
     "all one class": (lambda t: column_of(t, "retained", "1"), LabelError, "holds '1': 0 rows of '0'"),
     "a label of other words": (lambda t: column_of(t, "retained", "yes"), LabelError, "holds 'yes'"),
     "no label at all": (lambda t: column_of(t, "retained", None), LabelError, "holds nothing"),

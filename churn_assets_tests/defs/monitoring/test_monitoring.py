@@ -42,7 +42,7 @@ def test_windows_are_reported_with_figures_and_pictures(tmp_path, instance, monk
     told = metadata(result, "data_quality_report")
     assert told["status"] == "ok"
     assert told["stale"] or told["said"].startswith("window 1: the data is whole")
-    assert told["volume"].startswith("![volume](data:image/png;base64,")
+    assert told["volume"].startswith("![volume](data:image/svg+xml;base64,")
     assert metadata(result, "drift_report")["asks_for_retraining"] == "none"
     for seed in (6, 7):
         log.add(400, seed=seed, change=set_column("sent", lambda v: [int(1.15 * x) + 3 for x in v]))
@@ -51,7 +51,7 @@ def test_windows_are_reported_with_figures_and_pictures(tmp_path, instance, monk
     told = metadata(result, "drift_report")
     assert (told["drifted"], told["asks_for_retraining"], told["windows_closed"]) == ("sent", "sent", 3)
     assert told["evidently_failed"].startswith("no Evidently page")
-    assert told["effects"].startswith("![effect by column](data:image/png;base64,")
+    assert told["effects"].startswith("![effect by column](data:image/svg+xml;base64,")
     assert "| sent | integer |" in told["newest_window"]
     assert "n/a" in told["newest_window"]
     (evaluation,) = [e for e in result.get_asset_check_evaluations() if e.check_name == CHECKS[1]]

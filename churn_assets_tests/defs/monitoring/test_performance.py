@@ -109,7 +109,7 @@ def test_the_report_is_kept_as_json_and_page_and_has_its_plots(watched):
     told = metadata(result, "performance_report")
     assert told["report"] == page
     assert "2026-03" in page
-    plots = {name for name, value in told.items() if "data:image/png" in str(value)}
+    plots = {name for name, value in told.items() if "data:image/svg+xml" in str(value)}
     assert plots == {"pr_auc", "calibration", "volume", "latency"}
     assert told["final_labels"] == 699
     assert found["periods"][0]["measured"]["status"] == "ok"

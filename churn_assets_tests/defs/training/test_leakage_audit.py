@@ -32,7 +32,7 @@ def test_the_audit_shows_the_ladder_in_words_in_a_table_and_as_a_picture(audited
     told = metadata(result, "leakage_audit")
     stored = json.loads((of.assets_dir / "leakage_audit.json").read_text())
     assert told["in_words"] == "\n\n".join(stored["sentences"])
-    assert told["ladder"].startswith("![the ladder](data:image/png;base64,")
+    assert told["ladder"].startswith("![the ladder](data:image/svg+xml;base64,")
     assert "without esent" in told["rungs"]
     rows = pq.read_metadata(of.assets_dir / "validated_customers.parquet").num_rows
     assert told["dagster/row_count"] == stored["rows"] == rows

@@ -18,8 +18,8 @@ import pytest
 from dagster._core.instance.ref import InstanceRef
 
 from churn_assets.contract.load import load_contract
+from churn_assets.data.customers import MARKS
 from churn_assets.data.repairs.repairs import apply_repairs
-from churn_assets.data.row_marks import MARKS
 from churn_assets.data.validation.validate import validate
 from churn_assets.definitions import build
 from churn_assets.defs.policy import MODELS

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -18,19 +19,29 @@ from hypothesis import strategies as st
 
 from churn_assets.errors import TrainingError
 from churn_assets.evaluation.metrics import ece
-from churn_assets.reporting.model import files
-from churn_assets.reporting.model.card import render_card
+from churn_assets.reporting.model import collect
+from churn_assets.reporting.model.facts import Report, as_json, parse_report
 from churn_assets.reporting.model.importance import importance
 from churn_assets.reporting.model.measure import FEWEST, Scored, curves, metrics, segment, wilson
-from churn_assets.reporting.model.page import render_report
+from churn_assets.reporting.model.page import render_card, render_report
 from churn_assets.scoring.bundle import load_bundle
 from churn_assets.scoring.models.base import BlendModel
 from churn_assets.training.export import write_choice
-from churn_assets_tests.html.test_markup import read
+from churn_assets_tests.html.reader import read
 from churn_assets_tests.strategies import STORE
 
 HOSTILE = "<script>alert('x')</script>"
 FIGURE = {"pr_auc": 0.5, "low": 0.4, "high": 0.6, "base_rate": 0.2, "rows": 100}
+ECHO = {"roc_auc": 0.6, "tied": 0.3, "by_label": None, "by_label_error": None}
+COLUMN: dict[str, Any] = {
+    "headline_loss_when_removed": 0.4,
+    "single_column_pr_auc_lift": 0.5,
+    "isolated_churner_share": 0.0,
+    "isolated_by": "",
+    "values": ECHO,
+    "gaps": None,
+    "repeats": [],
+}
 AUDIT: dict[str, Any] = {
     "recipe": "boosted trees",
     "sentences": ["The first sentence.", "The second sentence."],
@@ -42,15 +53,21 @@ AUDIT: dict[str, Any] = {
         {"words": "0 to 30 days", "rows": 5, "churners": 1},
         {"words": "30 days and more", "churners": 9, **FIGURE},
     ],
-    "columns": {"esent": {"alone": {"random": FIGURE}, "headline_loss_when_removed": 0.4}, "city": {"alone": {}}},
-    "findings": [{"column": "esent", "words": "alone gets far", "attested": ""}],
-}
-PROFIT: dict[str, Any] = {
-    "words": "Contacting pays.",
-    "tornado": [
-        {"assumption": "save_rate", "from": 0.1, "to": 0.2, "profit_low": 1.0, "profit_high": 3.0, "swing": 2.0}
+    "columns": {"esent": {**COLUMN, "alone": {"random": FIGURE}}, "city": {**COLUMN, "alone": {}}},
+    "findings": [
+        {
+            "column": "esent",
+            "words": "alone gets far",
+            "attested": "",
+            "limit": "echo_roc_auc",
+            "found": 0.9,
+            "allowed": 0.6,
+        }
     ],
-    "list_sizes": [{"contacted_share": 0.1, "profit": 2.0, "low": 1.5, "high": 2.5}],
+    "suspects": ["esent"],
+    "rows": 3000,
+    "churners": 600,
+    "source": "generated",
 }
 VALIDATED = {
     "rows_in": 3000, "rows_valid": 2990, "rows_rejected": 10, "rejected_share": 10 / 3000, "duplicate_ids": 1,
@@ -62,25 +79,41 @@ VALIDATED = {
 
 @pytest.fixture(scope="session")
 def bundle(choice, candidates, customers, tmp_path_factory) -> Path:
-    return write_choice(STORE, choice, candidates, customers, tmp_path_factory.mktemp("bundles"), {"git_commit": "abc"})
+    origin = {"git_commit": "abc", "generated": True}
+    return write_choice(STORE, choice, candidates, customers, tmp_path_factory.mktemp("bundles"), origin)
 
 
 @pytest.fixture(scope="session")
-def facts(bundle, customers, features, splits, candidates) -> dict[str, Any]:
+def report(bundle, customers, features, splits, candidates) -> Report:
     validated = {**customers.schema.metadata, b"churn_validation": json.dumps(VALIDATED).encode()}
     table = customers.replace_schema_metadata(validated)
-    return json.loads(files.as_json(files.report_facts(bundle, table, features, splits, candidates)))
+    return collect.collect_report(bundle, table, features, splits, candidates)
+
+
+@pytest.fixture(scope="session")
+def facts(report) -> dict[str, Any]:
+    """The JSON form of the report."""
+    return json.loads(as_json(report))
 
 
 def with_all(facts: dict[str, Any]) -> dict[str, Any]:
-    figures = {f"{m}_{what}": 0.71 for m in ("pr_auc", "roc_auc", "ece") for what in ("mean", "deviation")}
-    folds = {"rows": 2550, "summary": [{"model": "logistic", **figures}]}
-    return {**copy.deepcopy(without(facts)), "ladder": AUDIT, "profit": PROFIT, "cross_validation": folds}
+    metrics = ("pr_auc", "roc_auc", "log_loss", "ece")
+    summary = {f"{metric}_{what}": 0.71 for metric in metrics for what in ("mean", "deviation")}
+    folds = {"rows": 2550, "summary": [{"model": "logistic", **summary}]}
+    return {**copy.deepcopy(facts), "ladder": AUDIT, "cross_validation": folds}
 
 
 def without(facts: dict[str, Any]) -> dict[str, Any]:
-    """The facts of a run that has trained and nothing else."""
+    """The facts of a run that has trained and nothing else, with a bundle from before the profit report."""
     return {**facts, "ladder": None, "profit": None, "cross_validation": None}
+
+
+def page_of(facts: dict[str, Any]) -> str:
+    return render_report(parse_report(facts))
+
+
+def card_of(facts: dict[str, Any]) -> str:
+    return render_card(parse_report(facts))
 
 
 def leaves(value: object) -> Iterator[object]:
@@ -102,13 +135,13 @@ def shown(text: str) -> list[float]:
 def test_every_number_on_the_page_stands_in_the_facts(facts, complete):
     told = with_all(facts) if complete else without(facts)
     known = {float(leaf) for leaf in leaves(told) if isinstance(leaf, (int, float))}
-    found = shown(render_report(told))
+    found = shown(page_of(told))
     assert len(found) > 250
     assert set(found) <= known
 
 
 def test_the_headline_of_the_choice_is_the_headline_of_the_report(facts, choice):
-    text = render_report(facts)
+    text = page_of(facts)
     assert f'<data value="{choice.metrics["test_pr_auc"]!r}">{choice.metrics["test_pr_auc"]:.3f}</data>' in text
     assert facts["sides"]["test"]["recomputed_pr_auc"] == pytest.approx(choice.metrics["test_pr_auc"], abs=1e-12)
     assert facts["sides"]["oot"]["recomputed_pr_auc"] == pytest.approx(choice.metrics["oot_pr_auc"], abs=1e-12)
@@ -117,7 +150,7 @@ def test_the_headline_of_the_choice_is_the_headline_of_the_report(facts, choice)
 
 
 def test_the_page_loads_and_runs_nothing(facts):
-    text = render_report(with_all(facts))
+    text = page_of(with_all(facts))
     found = read(text)
     assert {tag for tag, _ in found.tags} & {"script", "link", "iframe", "object", "img"} == set()
     for _, attributes in found.tags:
@@ -129,26 +162,27 @@ def test_the_page_loads_and_runs_nothing(facts):
 
 
 def test_generated_customers_are_announced_and_real_ones_are_not(facts):
-    assert "These customers are generated, not real." in render_report(facts)
-    assert "generated, not real" in render_card(facts)
+    assert "These customers are generated, not real." in page_of(facts)
+    assert "generated, not real" in card_of(facts)
     assert facts["limits"][0]["title"] == "Not for any real customer"
     real = copy.deepcopy(facts)
     real["data"]["generated"] = False
-    assert "generated, not real" not in render_report(real)
-    assert "generated, not real" not in render_card(real)
+    assert "generated, not real" not in page_of(real)
+    assert "generated, not real" not in card_of(real)
 
 
 def test_the_ladder_comes_first_and_what_was_not_computed_is_said(facts):
-    text = render_report(without(facts))
+    text = page_of(without(facts))
     anchors = re.findall(r'<section id="(\w+)"', text)
     assert anchors[:2] == ["short", "ladder"]
     assert text.count("Not computed in this run: ") == 3
-    whole = render_report(with_all(facts))
+    whole = page_of(with_all(facts))
     assert "Not computed in this run" not in whole
-    for words in (*AUDIT["sentences"], "without esent", "alone gets far", "Contacting pays.", "0 to 30 days"):
+    profit = f"expected profit per customer: {facts['profit']['chosen']['profit']:.2f}"
+    for words in (*AUDIT["sentences"], "without esent", "alone gets far", profit, "0 to 30 days"):
         assert words in whole
-    assert "Not computed in this run" in render_card(without(facts))
-    assert "The second sentence." in render_card(with_all(facts))
+    assert "Not computed in this run" in card_of(without(facts))
+    assert "The second sentence." in card_of(with_all(facts))
 
 
 def test_words_of_the_table_cannot_become_markup(facts):
@@ -156,7 +190,7 @@ def test_words_of_the_table_cannot_become_markup(facts):
     told["segments"][0]["level"] = told["model"]["title"] = told["data"]["source"] = HOSTILE
     told["words"] = dict.fromkeys(told["words"], HOSTILE)
     told["ladder"] = {**AUDIT, "sentences": [HOSTILE], "recipe": HOSTILE}
-    for text in (render_report(told), render_card(told)):
+    for text in (page_of(told), card_of(told)):
         assert "<script" not in text
         assert "&lt;script&gt;" in text
 
@@ -166,7 +200,7 @@ def test_a_small_segment_says_so_and_gives_no_figure(facts):
     assert few
     assert all(row["test"]["pr_auc"] is None for row in few)
     assert all(min(r["test"]["churners"], r["test"]["rows"] - r["test"]["churners"]) < FEWEST for r in few)
-    assert render_report(facts).count("too few to say") >= len(few)
+    assert page_of(facts).count("too few to say") >= len(few)
     assert any(few[0]["column"] in limit["words"] for limit in facts["limits"])
 
 
@@ -186,35 +220,37 @@ def test_without_a_cohort_the_report_says_that_nothing_is_known_of_newer_custome
     del told["sides"]["oot"]
     for row in told["segments"]:
         del row["oot"]
-    text = render_report(told)
+    text = page_of(told)
     assert "no cohorts" in text
     assert "Not computed in this run: </strong>the out-of-time curves" in text
-    assert "| metric | random split |" in render_card(told)
+    assert "| metric | random split |" in card_of(told)
 
 
-def test_files_are_all_there_and_say_the_same(facts, bundle, tmp_path):
-    written = files.write_report(facts, bundle, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == set(files.FILES) == set(written)
-    stored = json.loads(written[files.METRICS].read_text())
-    assert render_report(stored) == written[files.PAGE].read_text(encoding="utf-8")
-    told = json.loads(written[files.IMPORTANCE].read_text())
+def test_files_are_all_there_and_say_the_same(report, facts, bundle, tmp_path):
+    written = collect.write_report(report, bundle, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(collect.FILES) == set(written)
+    stored = json.loads(written[collect.METRICS].read_text())
+    assert stored == facts
+    assert page_of(stored) == written[collect.PAGE].read_text(encoding="utf-8")
+    told = json.loads(written[collect.IMPORTANCE].read_text())
     assert {row["feature"] for row in told["features"]} == set(facts["model"]["features"])
 
 
 def test_an_audit_of_another_model_is_not_shown(bundle, customers, features, splits, candidates):
-    found = files.report_facts(bundle, customers, features, splits, candidates, audit={**AUDIT, "model": "another"})
-    assert found["ladder"] is None
+    audit = {**AUDIT, "model": "another"}
+    report = collect.collect_report(bundle, customers, features, splits, candidates, audit=audit)
+    assert report.ladder is None
 
 
 def test_a_model_that_is_no_candidate_any_more_is_refused(bundle, customers, features, splits, candidates, choice):
     others = [c for c in candidates if c.name not in choice.contender.parts]
     with pytest.raises(TrainingError, match=r"the bundle holds .* materialise chosen_model again"):
-        files.report_facts(bundle, customers, features, splits, others)
+        collect.collect_report(bundle, customers, features, splits, others)
 
 
 def test_a_figure_that_is_not_finite_is_refused():
     with pytest.raises(ValueError, match="Out of range float"):
-        files.as_json({"pr_auc": math.nan})
+        as_json({"pr_auc": math.nan})
 
 
 # -- what is measured --------------------------------------------------------------------------------
@@ -232,13 +268,13 @@ def drawn(seed: int, rows: int = 400) -> tuple[np.ndarray, np.ndarray]:
 def test_curves_begin_and_end_where_they_must(seed):
     churned, probability = drawn(seed)
     found = curves(Scored.of(churned, probability, 1), STORE.value)
-    assert found["pr"][-1] == [1.0, round(float(churned.mean()), 5)]
-    assert found["roc"][0] == [0.0, 0.0]
-    assert found["roc"][-1] == [1.0, 1.0]
-    assert found["gains"][-1] == [1.0, 1.0]
-    assert found["profit"][0] == [0.0, 0.0, 0.0, 0.0]
-    for name in ("pr", "roc", "gains"):
-        assert [x for x, _ in found[name]] == sorted(x for x, _ in found[name])
+    assert found.pr[-1] == (1.0, round(float(churned.mean()), 5))
+    assert found.roc[0] == (0.0, 0.0)
+    assert found.roc[-1] == (1.0, 1.0)
+    assert found.gains[-1] == (1.0, 1.0)
+    assert found.profit[0] == (0.0, 0.0, 0.0, 0.0)
+    for points in (found.pr, found.roc, found.gains):
+        assert [x for x, _ in points] == sorted(x for x, _ in points)
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -246,10 +282,10 @@ def test_intervals_hold_their_order_and_values_their_definition(seed):
     churned, probability = drawn(seed)
     known = {f"test_{n}{e}": 0.5 for n in ("pr_auc", "roc_auc", "log_loss", "brier") for e in ("", "_low", "_high")}
     found = metrics(Scored.of(churned, probability, 1), 0.3, known, "test")
-    assert all(value["low"] <= value["high"] for value in found.values())
-    assert found["ece"]["value"] == ece(churned, probability)
+    assert all(value.low <= value.high for value in found.values())
+    assert found["ece"].value == ece(churned, probability)
     first = np.argsort(-probability, kind="stable")[:40]
-    assert found["lift_at_10_percent"]["value"] == pytest.approx(churned[first].mean() / churned.mean())
+    assert found["lift_at_10_percent"].value == pytest.approx(churned[first].mean() / churned.mean())
 
 
 def test_the_profit_curve_has_the_interval_of_the_profit_report(facts):
@@ -264,8 +300,8 @@ def test_a_segment_of_everybody_has_the_figures_of_everybody():
     churned, probability = drawn(3, rows=2000)
     tested = Scored.of(churned, probability, 1)
     found = segment(tested, np.ones(2000, dtype=bool))
-    assert found["pr_auc"]["low"] <= found["pr_auc"]["value"] <= found["pr_auc"]["high"]
-    assert segment(tested, np.zeros(2000, dtype=bool))["rows"] == 0
+    assert found.pr_auc.low <= found.pr_auc.value <= found.pr_auc.high
+    assert segment(tested, np.zeros(2000, dtype=bool)).rows == 0
 
 
 @given(st.integers(0, 500), st.integers(1, 500))
@@ -283,12 +319,12 @@ def test_each_kind_of_model_is_explained_by_what_it_is(name, candidates, choice)
     test = view.matrix[view.split.test][:200]
     churned = np.arange(200) % 4 == 0
     found = importance(model, view.program.specs, view.matrix[view.split.train], test, churned)
-    assert found["method"] == ("permutation" if "network" in name else "shapley")
-    assert len(found["features"]) == len(view.program.specs)
-    values = [row["value"] for row in found["features"]]
+    assert found.method == ("permutation" if "network" in name else "shapley")
+    assert len(found.features) == len(view.program.specs)
+    values = [row.value for row in found.features]
     assert values == sorted(values, reverse=True)
-    assert all(math.isfinite(leaf) for leaf in leaves(found) if isinstance(leaf, float))
-    assert len(found["dependence"]) == 6
+    assert all(math.isfinite(leaf) for leaf in leaves(msgspec.to_builtins(found)) if isinstance(leaf, float))
+    assert len(found.dependence) == 6
 
 
 def test_the_bundle_scores_what_the_report_tells(facts, bundle, customers, choice):

@@ -3,8 +3,7 @@
 import pyarrow.csv as pa_csv
 import pytest
 
-from churn_assets.data.readers.read import read_table
-from churn_assets.data.readers.resolve import resolve_source
+from churn_assets.data.readers.read import read_table, resolve_source
 from churn_assets.errors import SourceNotFound, SourceUnreadable
 from churn_assets.settings import Settings
 from churn_assets.synthetic.generate import generate
@@ -18,7 +17,7 @@ def settings(root, **environ):
 def test_without_any_file_the_customers_are_generated_and_it_says_so(tmp_path):
     ref = resolve_source(settings(tmp_path), STORE)
     assert ref.generated
-    assert ref.words.startswith("generated customers, not real ones: 20,000 rows")
+    assert ref.description.startswith("generated customers, not real ones: 20,000 rows")
     assert read_table(ref.source.replace("20000", "50"), STORE).num_rows == 50
 
 
@@ -32,7 +31,7 @@ def test_the_first_file_in_data_raw_that_fits_is_taken(tmp_path):
     pa_csv.write_csv(generate(STORE, 20, 2), raw / "d.csv")
     ref = resolve_source(settings(tmp_path), STORE)
     assert ref.source.endswith("c.csv")
-    assert ref.words == "c.csv (found in data/raw/)"
+    assert ref.description == "c.csv (found in data/raw/)"
     assert not ref.generated
     assert [text.split()[0] for text in ref.skipped] == ["a.csv", "b.csv"]
 
@@ -40,7 +39,7 @@ def test_the_first_file_in_data_raw_that_fits_is_taken(tmp_path):
 def test_churn_source_comes_first_and_is_relative_to_the_root(tmp_path):
     pa_csv.write_csv(generate(STORE, 20, 1), tmp_path / "mine.csv")
     ref = resolve_source(settings(tmp_path, CHURN_SOURCE="mine.csv"), STORE)
-    assert ref.words == "mine.csv (named by CHURN_SOURCE)"
+    assert ref.description == "mine.csv (named by CHURN_SOURCE)"
     assert read_table(ref.source, STORE).num_rows == 20
     with pytest.raises(SourceNotFound):
         resolve_source(settings(tmp_path, CHURN_SOURCE="other.csv"), STORE)
@@ -54,6 +53,6 @@ def test_a_generated_source_of_no_size_is_one_clear_line(tmp_path):
 def test_generated_customers_can_be_asked_for(tmp_path):
     ref = resolve_source(settings(tmp_path, CHURN_SOURCE="generated://store?rows=30&seed=9"), STORE)
     assert ref.generated
-    assert "30 rows" in ref.words
-    assert "seed 9" in ref.words
+    assert "30 rows" in ref.description
+    assert "seed 9" in ref.description
     assert read_table(ref.source, STORE).equals(generate(STORE, 30, 9))

@@ -1,11 +1,11 @@
-"""What a validated table says of each row beside the contract's columns: where it is from, when it was true.
+"""The validated customer table: the columns beside the contract's, and where the table came from.
 
+    churned      1 churned, 0 kept, in place of the contract's label column
     row_source   'table' for a row of the customer table, 'feedback' for a prediction whose label is final
-    row_as_of    the day its columns were true, from which ages are counted; null where that is not known
-    row_aside    true for a row that is neither learnt from nor reported on, because the gate will judge by its
-                 customer
+    row_as_of    the day at which its columns were true, from which ages are counted; null where that is not known
+    row_aside    true for a row that is neither trained nor reported on, because the gate judges by its customer
 
-A customer stands once among the table's rows, and may stand once more among those of the feedback.
+A customer has one row among the table's rows, and may have another among those of the feedback.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from churn_assets.contract.model import Contract
 
+CHURNED = "churned"
 SOURCE, AS_OF, ASIDE = "row_source", "row_as_of", "row_aside"
 MARKS = (SOURCE, AS_OF, ASIDE)
 TABLE, FEEDBACK = "table", "feedback"
@@ -33,7 +34,9 @@ def mark_table(contract: Contract, customers: pa.Table) -> pa.Table:
         snapshot = dt.date.fromisoformat(customers.schema.metadata[b"churn_as_of"].decode())
         as_of = pa.array([snapshot], pa.date32()).take(pa.array([0] * rows, pa.int32()))
     marks = (pa.array([TABLE]).take(pa.array([0] * rows, pa.int32())), as_of, pa.array([False] * rows, pa.bool_()))
-    return _with(customers, *marks)
+    for name, values in zip(MARKS, marks, strict=True):
+        customers = customers.append_column(name, values)
+    return customers
 
 
 def table_rows(customers: pa.Table) -> pa.Table:
@@ -43,8 +46,8 @@ def table_rows(customers: pa.Table) -> pa.Table:
     return without_marks(customers)
 
 
-def once(customers: pa.Table) -> npt.NDArray[np.int64]:
-    """Positions of the table's rows that are not put aside: nobody stands there twice."""
+def reported_rows(customers: pa.Table) -> npt.NDArray[np.int64]:
+    """Positions of the table's rows that are not set aside; each customer occurs at most once."""
     if SOURCE not in customers.column_names:
         return np.arange(customers.num_rows)
     kept = pc.and_not(pc.equal(customers[SOURCE], TABLE), customers[ASIDE])
@@ -52,11 +55,10 @@ def once(customers: pa.Table) -> npt.NDArray[np.int64]:
 
 
 def without_marks(customers: pa.Table) -> pa.Table:
-    """All rows, and of the columns those that the contract knows."""
+    """All rows, with the columns of the contract and `churned` only."""
     return customers.drop_columns([name for name in MARKS if name in customers.column_names])
 
 
-def _with(customers: pa.Table, *marks: pa.Array | pa.ChunkedArray) -> pa.Table:
-    for name, values in zip(MARKS, marks, strict=True):
-        customers = customers.append_column(name, values)
-    return customers
+def is_generated(source: str) -> bool:
+    """Whether a table whose source is described as `source` holds generated customers."""
+    return source.startswith("generated customers")

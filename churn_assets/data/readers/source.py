@@ -1,13 +1,22 @@
-"""What a source string names: a file with its format, a DuckDB table, or generated customers."""
+"""What a source string names: a file with its format, a DuckDB table, or a scheme that another package registers.
+
+Schemes such as `generated://` belong to packages above this one: an entry point (the command line, the Dagster
+definitions) registers their reader with `register_scheme`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import parse_qsl
 
 from churn_assets.contract.model import Contract
 from churn_assets.errors import SourceNotFound, SourceUnreadable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SUFFIXES = {
     ".xlsx": "excel",
@@ -27,7 +36,7 @@ GENERATED_ROWS, GENERATED_SEED = 20_000, 7
 
 @dataclass(frozen=True)
 class Location:
-    """A source taken apart. `path` is None for generated customers; `options` are what follows '?'."""
+    """A source taken apart. `path` is None for a registered scheme; `options` are what follows '?'."""
 
     text: str
     format: str
@@ -43,16 +52,43 @@ class Location:
         return f"{self.path.name}, table {table}" if table else self.path.name
 
 
+class SchemeReader(Protocol):
+    """Reads the rows of a source of a registered scheme, in batches of at most `batch_rows`."""
+
+    def __call__(self, location: Location, contract: Contract, batch_rows: int) -> Iterator[pa.RecordBatch]:
+        """Record batches in order, at least one."""
+
+
+_SCHEMES: dict[str, SchemeReader] = {}
+
+
+def register_scheme(scheme: str, reader: SchemeReader) -> None:
+    """Let sources that begin with `scheme://` be read by `reader`; registering again replaces it."""
+    _SCHEMES[scheme] = reader
+
+
+def scheme_reader(location: Location) -> SchemeReader | None:
+    """The registered reader of this location, None for files and DuckDB. Raises SourceUnreadable."""
+    if location.path is not None:
+        return None
+    reader = _SCHEMES.get(location.format)
+    if reader is None:
+        raise SourceUnreadable(
+            f"{location.text} has no reader in this process; expected one for {location.format}://; call "
+            "churn_assets.synthetic.register_generated_source() first"
+        )
+    return reader
+
+
 def locate(source: str | Path, contract: Contract) -> Location:
     """Take `source` apart: a path, `duckdb://file?table=name` or `generated://name?rows=..&seed=..`.
 
-    Raises SourceNotFound for a file that is not there, SourceUnreadable for one whose format
-    cannot be told.
+    Raises SourceNotFound for a file that does not exist, SourceUnreadable for one of unknown format.
     """
     text = str(source)
     scheme, mark, rest = text.partition("://")
-    if mark and scheme == GENERATED:
-        return Location(text, GENERATED, None, dict(parse_qsl(rest.partition("?")[2])))
+    if mark and (scheme == GENERATED or scheme in _SCHEMES):
+        return Location(text, scheme, None, dict(parse_qsl(rest.partition("?")[2])))
     if mark and scheme == DUCKDB:
         file, _, query = rest.partition("?")
         options = dict(parse_qsl(query))
@@ -60,7 +96,7 @@ def locate(source: str | Path, contract: Contract) -> Location:
             raise SourceUnreadable(f"{text} names no table; write duckdb://{file or 'file'}?table=name")
         return Location(text, DUCKDB, _existing(Path(file), text), options)
     if mark and len(scheme) > 1:
-        raise SourceUnreadable(f"{text} begins with {scheme}://, expected a path, duckdb:// or generated://")
+        raise SourceUnreadable(f"{text} begins with {scheme}://; expected a path, duckdb:// or generated://")
     path = _existing(Path(text).expanduser(), text)
     return Location(text, _format(path, contract), path)
 
@@ -81,11 +117,11 @@ def _existing(path: Path, text: str) -> Path:
     if path.is_file():
         return path
     if path.is_dir():
-        raise SourceNotFound(f"{text} is a folder, expected a file; name the table in it")
+        raise SourceNotFound(f"{text} is a folder; expected a file; name a file in it")
     folder = path.parent
-    there = sorted(p.name for p in folder.iterdir() if p.is_file()) if folder.is_dir() else []
-    beside = f"beside it are: {', '.join(there[:5])}" if there else "that folder has no files"
-    raise SourceNotFound(f"no file at {text}; {beside}; correct the path, or put a table in data/raw/")
+    files = sorted(p.name for p in folder.iterdir() if p.is_file()) if folder.is_dir() else []
+    nearby = f"files in that folder: {', '.join(files[:5])}" if files else "that folder has no files"
+    raise SourceNotFound(f"no file at {text}; {nearby}; correct the path, or put a table in data/raw/")
 
 
 def _format(path: Path, contract: Contract) -> str:
@@ -95,6 +131,6 @@ def _format(path: Path, contract: Contract) -> str:
     if by_suffix is None:
         known = ", ".join(sorted(SUFFIXES))
         raise SourceUnreadable(
-            f"{path.name} ends in '{path.suffix}', expected one of: {known}; rename it or set [source] format"
+            f"{path.name} ends in '{path.suffix}'; expected one of: {known}; rename it or set [source] format"
         )
     return by_suffix

@@ -1,0 +1,440 @@
+"""Charts: curves, scatters, histograms, bars and intervals, one way for every page, Dagster and MLflow.
+
+A drawn chart is an SVG 460 units wide that scales with the page; its text is drawn, so it is for charts with axes.
+Rows (`IntervalRows`, `BarRows`) are HTML with readable text at any width. Both are values: `{{ chart }}` in a
+template draws them, `Chart.svg()` is a file of its own for Dagster's metadata and MLflow's artifacts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from churn_assets.html import templating
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+WIDTH, HEIGHT = 460.0, 280.0
+LEFT, RIGHT, TOP, BOTTOM = 62.0, 20.0, 12.0, 44.0
+ROW_HEIGHT = 22.0
+CHARACTER = 6.6  # drawing units a letter of the labels takes
+STYLES = ("a", "b", "c", "d", "e", "f")  # lines of one chart, in order
+MOST_ROWS = 20  # bars of a chart; the others are smaller
+
+Points = Sequence[tuple[float, float | None]]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What is along an axis: its title, from where to where, and how its numbers read."""
+
+    title: str
+    low: float
+    high: float
+    form: Callable[[float], str] = field(default=lambda value: f"{value:g}")
+    ticks: tuple[float, ...] | None = None
+
+    @property
+    def marks(self) -> tuple[float, ...]:
+        """Round numbers within the axis, unless `ticks` are given."""
+        return round_numbers(self.low, self.high) if self.ticks is None else self.ticks
+
+    def share(self, value: float) -> float:
+        """Where a value lies, 0 to 1; outside the axis it is held at its end."""
+        span = self.high - self.low
+        return min(1.0, max(0.0, (value - self.low) / span)) if span else 0.5
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line; `style` is a class of the style sheet. A point without a value is a gap.
+
+    `band` are (x, low, high) drawn as an area, `whiskers` the same drawn as upright lines.
+    """
+
+    name: str
+    points: Points
+    style: str = "a"
+    dashed: bool = False
+    dots: bool = False
+    band: Sequence[tuple[float, float, float]] = ()
+    whiskers: Sequence[tuple[float, float, float]] = ()
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A value with its interval if it has one; `style` is a class of the style sheet; `at` is a reference value."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    style: str = "a"
+    at: float | None = None
+
+
+@dataclass(frozen=True)
+class Shape:
+    """An SVG element with its attributes, text, and the text shown when the pointer rests on it."""
+
+    element: str
+    attributes: Mapping[str, object]
+    text: str = ""
+    tooltip: str = ""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawn chart; `legend` are (text, style) of what the colours stand for."""
+
+    title: str
+    height: float
+    shapes: tuple[Shape, ...]
+    legend: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def width_units(self) -> str:
+        """Width of the drawing, in drawing units."""
+        return f"{WIDTH:g}"
+
+    @property
+    def height_units(self) -> str:
+        """Height of the drawing, in drawing units."""
+        return f"{self.height:g}"
+
+    def __html__(self) -> Markup:
+        return _draw("figure", self)
+
+    def svg(self) -> str:
+        """The drawing as a file of its own, with its colours, legend and title in it."""
+        return str(_draw("svg", _standalone(self), True))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A labelled line of marks; `label` and `note` are text or markup."""
+
+    label: object
+    marks: Sequence[Mark]
+    note: object = None
+
+
+@dataclass(frozen=True)
+class IntervalRows:
+    """Dots with 95 % intervals between `low` and `high`."""
+
+    rows: Sequence[Row]
+    low: float
+    high: float
+    form: str = ".3f"
+    legend: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def ticks(self) -> tuple[float, ...]:
+        """Round numbers for the scale below the rows."""
+        return round_numbers(self.low, self.high)
+
+    def place(self, value: float) -> float:
+        """Where a value lies, in per cent of the width."""
+        return round(100 * Axis("", self.low, self.high).share(value), 2)
+
+    def width(self, mark: Mark) -> str:
+        """Width of a mark's interval, in per cent."""
+        if mark.low is None or mark.high is None:
+            return "0"
+        return f"{self.place(mark.high) - self.place(mark.low):.2f}"
+
+    def __html__(self) -> Markup:
+        return _draw("rows", self, True)
+
+
+@dataclass(frozen=True)
+class BarRows:
+    """Bars from zero to the largest value of all."""
+
+    rows: Sequence[Row]
+    form: str = ".3f"
+    legend: tuple[tuple[str, str], ...] = ()
+
+    def width(self, mark: Mark) -> float:
+        """Width of a bar, in per cent."""
+        largest = max((abs(mark.value or 0.0) for row in self.rows for mark in row.marks), default=0.0) or 1.0
+        return round(100 * abs(mark.value or 0.0) / largest, 2)
+
+    def __html__(self) -> Markup:
+        return _draw("rows", self, False)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The two axes of a drawing."""
+
+    x: Axis
+    y: Axis
+    height: float = HEIGHT
+    left: float = LEFT
+    grid_of_x: bool = False
+
+    def right(self, value: float) -> float:
+        """Where a value lies across, in drawing units."""
+        return round(self.left + self.x.share(value) * (WIDTH - self.left - RIGHT), 1)
+
+    def down(self, value: float) -> float:
+        """Where a value lies from the top, in drawing units."""
+        return round(self.height - BOTTOM - self.y.share(value) * (self.height - TOP - BOTTOM), 1)
+
+    def path(self, points: Points) -> str:
+        """The points joined by straight lines, anew after each gap."""
+        parts, begins = [], True
+        for x, y in points:
+            if y is not None:
+                parts.append(f"{'M' if begins else 'L'}{self.right(x):g} {self.down(y):g}")
+            begins = y is None
+        return "".join(parts)
+
+    def axes(self) -> list[Shape]:
+        """Grid, numbers and titles."""
+        foot = self.down(self.y.low)
+        shapes = []
+        for value in self.y.marks:
+            y = self.down(value)
+            shapes.append(_line(self.left, WIDTH - RIGHT, y, y, "grid"))
+            shapes.append(_text(self.y.form(value), self.left - 7, y + 4, "end"))
+        for value in self.x.marks:
+            x = self.right(value)
+            if self.grid_of_x:
+                shapes.append(_line(x, x, TOP, foot, "grid"))
+            shapes.append(_text(self.x.form(value), x, foot + 17))
+        shapes.append(_line(self.left, WIDTH - RIGHT, foot, foot, "axis"))
+        shapes.append(_text(self.x.title, (self.left + WIDTH - RIGHT) / 2, self.height - 8))
+        middle = (TOP + foot) / 2
+        turned = {"x": 12, "y": middle, "text-anchor": "middle", "transform": f"rotate(-90 12 {middle:g})"}
+        if self.y.title:
+            shapes.append(Shape("text", turned, self.y.title))
+        return shapes
+
+
+def lines(title: str, x: Axis, y: Axis, drawn: Sequence[Line], marks: Sequence[float] = ()) -> Chart:
+    """A line chart; `marks` are dashed verticals. Dashed lines are explained by the note, not by the legend."""
+    frame = Frame(x, y)
+    shapes = frame.axes()
+    top, foot = frame.down(y.high), frame.down(y.low)
+    shapes += [_line(frame.right(at), frame.right(at), top, foot, "mark") for at in marks]
+    for line in drawn:
+        if line.band:
+            upper = [(at, high) for at, _, high in line.band]
+            lower = [(at, low) for at, low, _ in reversed(line.band)]
+            shapes.append(_path(frame.path([*upper, *lower]) + "Z", f"band f{line.style}"))
+        for at, low, high in line.whiskers:
+            across = frame.right(at)
+            shapes.append(_line(across, across, frame.down(low), frame.down(high), f"whisker {line.style}"))
+        shapes.append(_path(frame.path(line.points), f"{'thin' if line.dashed else 'line'} {line.style}", line.name))
+        if line.dots:
+            shapes += [_dot(frame, at, value, line) for at, value in line.points if value is not None]
+    legend = tuple((line.name, line.style) for line in drawn if not line.dashed)
+    return Chart(title, frame.height, tuple(shapes), legend)
+
+
+def scatter(title: str, x: Axis, y: Axis, dots: Sequence[tuple[float, float]], trend: Points) -> Chart:
+    """Many small dots, a line through their middle, and the zero line."""
+    frame = Frame(x, y)
+    zero = frame.down(0.0)
+    # One path of zero-length strokes: a tenth of the bytes of as many circles.
+    cloud = _path("".join(f"M{frame.right(a):g} {frame.down(b):g}h0" for a, b in dots), "dots a")
+    shapes = [*frame.axes(), _line(LEFT, WIDTH - RIGHT, zero, zero, "mark"), cloud]
+    if len(trend) > 1:
+        shapes.append(_path(frame.path(trend), "line b"))
+    return Chart(title, frame.height, tuple(shapes))
+
+
+def histogram(title: str, x: Axis, edges: Sequence[float], kept: Sequence[int], churned: Sequence[int]) -> Chart:
+    """Counts between `edges`: churned customers at the foot, kept ones on top of them."""
+    most = max((a + b for a, b in zip(kept, churned, strict=True)), default=0) or 1
+    frame = Frame(x, Axis("customers", 0.0, float(most), compact), height=210.0)
+    shapes = frame.axes()
+    for i, (stay, go) in enumerate(zip(kept, churned, strict=True)):
+        left, width = frame.right(edges[i]), frame.right(edges[i + 1]) - frame.right(edges[i])
+        tooltip = f"{x.form(edges[i])} to {x.form(edges[i + 1])}: {stay + go:,} customers, {go:,} churned"
+        for low, high, style in ((0, go, "fchurned"), (go, go + stay, "fkept")):
+            if high > low:
+                top, foot = frame.down(float(high)), frame.down(float(low))
+                shapes.append(_box(left, top, max(width - 0.8, 0.6), max(foot - top, 0.4), style, tooltip))
+    return Chart(title, frame.height, tuple(shapes))
+
+
+def columns(title: str, counts: Mapping[str, int], y_title: str = "customers") -> Chart:
+    """Upright bars of counts in the order given, for example customers by risk band."""
+    most = max(counts.values(), default=0) or 1
+    names = list(counts)
+    frame = Frame(
+        Axis("", -0.5, len(names) - 0.5, lambda place: names[round(place)], _some_places(names)),
+        Axis(y_title, 0.0, 1.1 * most, compact),
+        height=230.0,
+    )
+    shapes = frame.axes()
+    for place, (name, count) in enumerate(counts.items()):
+        left, right = frame.right(place - 0.35), frame.right(place + 0.35)
+        top, foot = frame.down(float(count)), frame.down(0.0)
+        shapes.append(_box(left, top, right - left, foot - top, "fkept", f"{name}: {count:,}"))
+        if len(names) <= 8:
+            shapes.append(_text(f"{count:,}", (left + right) / 2, top - 4))
+    return Chart(title, frame.height, tuple(shapes))
+
+
+def bars(title: str, values: Mapping[str, float], x_title: str, form: Callable[[float], str], style: str) -> Chart:
+    """Lying bars from zero, the largest on top, each with its number; the `MOST_ROWS` largest of them."""
+    shown = sorted(values.items(), key=lambda item: -item[1])[:MOST_ROWS]
+    most = max((value for _, value in shown), default=0.0) or 1.0
+    frame = _row_frame([name for name, _ in shown], Axis(x_title, 0.0, 1.18 * most, form))
+    shapes = frame.axes()
+    for place, (name, value) in enumerate(shown):
+        top, right = frame.down(-place + 0.3), frame.right(value)
+        shapes.append(
+            _box(frame.left, top, right - frame.left, ROW_HEIGHT * 0.6, f"f{style}", f"{name}: {form(value)}")
+        )
+        shapes.append(_text(form(value), right + 5, top + ROW_HEIGHT * 0.6 - 2, "start"))
+    return Chart(title, frame.height, tuple(shapes))
+
+
+def intervals(
+    title: str,
+    rows: Sequence[tuple[str, Sequence[Mark]]],
+    x: Axis,
+    legend: Iterable[tuple[str, str]] = (),
+    marks: Sequence[float] = (),
+) -> Chart:
+    """Values with their intervals, a row a label, first on top; `marks` are dashed verticals."""
+    frame = _row_frame([label for label, _ in rows], x)
+    shapes = frame.axes()
+    shapes += [_line(frame.right(at), frame.right(at), TOP, frame.height - BOTTOM, "mark") for at in marks]
+    for place, (label, values) in enumerate(rows):
+        for shift, mark in enumerate(values):
+            y = round(frame.down(-place) + 6.0 * (shift - (len(values) - 1) / 2), 1)
+            if mark.low is not None and mark.high is not None:
+                shapes.append(_line(frame.right(mark.low), frame.right(mark.high), y, y, f"span {mark.style}"))
+            if mark.value is not None:
+                dot = {"cx": frame.right(mark.value), "cy": y, "r": 3.2, "class": f"f{mark.style}"}
+                shapes.append(Shape("circle", dot, tooltip=f"{label}: {mark.value:.3g}"))
+    return Chart(title, frame.height, tuple(shapes), tuple(legend))
+
+
+def over_periods(
+    title: str,
+    names: Sequence[str],
+    series: Mapping[str, Sequence[Mark | None]],
+    y_title: str,
+    *,
+    zero: bool = False,
+    limit: float | None = None,
+) -> Chart:
+    """A line a series over periods in order, with intervals where a mark has one; None is a gap.
+
+    `zero` draws the zero line; without it the axis begins at zero or the lowest value.
+    """
+    known = [mark for values in series.values() for mark in values if mark is not None and mark.value is not None]
+    ends = [end for mark in known for end in (mark.value, mark.low, mark.high) if end is not None]
+    low, high = min([0.0, *ends]), max([0.0, *ends, *([limit] if limit is not None else [])]) or 1.0
+    y = Axis(y_title, low, low + 1.05 * (high - low) if high > low else low + 1.0)
+    x = Axis("", -0.5, max(0.5, len(names) - 0.5), lambda place: names[round(place)], _some_places(names))
+    drawn = []
+    for shift, (name, values) in enumerate(series.items()):
+        at = [(place + 0.08 * shift, mark) for place, mark in enumerate(values)]
+        points = [(place, None if mark is None else mark.value) for place, mark in at]
+        whiskers = [
+            (place, mark.low, mark.high)
+            for place, mark in at
+            if mark is not None and mark.low is not None and mark.high is not None
+        ]
+        drawn.append(Line(name, points, STYLES[shift % len(STYLES)], dots=True, whiskers=whiskers))
+    level = [(f"limit {limit:g}", limit)] if limit is not None else []
+    level += [("zero", 0.0)] if zero else []
+    drawn += [Line(name, [(x.low, value), (x.high, value)], "base", dashed=True) for name, value in level]
+    return lines(title, x, y, drawn)
+
+
+def round_numbers(low: float, high: float, about: int = 5) -> tuple[float, ...]:
+    """About `about` multiples of 1, 2 or 5 times a power of ten in `low`..`high`."""
+    span = high - low
+    if not span > 1e-9 * max(abs(low), abs(high)):  # nothing, or less than a float tells apart
+        return (low,)
+    rough = span / about
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = power * next(m for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return tuple(round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1))
+
+
+def percent(value: float) -> str:
+    """A share as per cent without needless digits."""
+    return f"{100 * value:.3g} %"
+
+
+def compact(value: float) -> str:
+    """A count that stays short: 1500 is 1.5k."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.4g}{letter}"
+    return f"{value:.4g}"
+
+
+def _standalone(chart: Chart) -> Chart:
+    """The chart with its title and legend drawn above it."""
+    head = 22.0 + (18.0 if chart.legend else 0.0)
+    shapes = [_text(chart.title, WIDTH / 2, 16)]
+    at = 10.0
+    for words, style in chart.legend:
+        shapes += [_box(at, 27, 12, 4, f"f{style}", ""), _text(words, at + 17, 33, "start")]
+        at += 34 + CHARACTER * len(words)
+    moved = Shape("g", {"transform": f"translate(0 {head:g})"}, text=_draw("elements", chart))
+    return Chart(chart.title, chart.height + head, (*shapes, moved))
+
+
+def _row_frame(labels: Sequence[str], x: Axis) -> Frame:
+    """A frame with a row a label, first on top: row i is at y = -i."""
+    left = min(0.55 * WIDTH, 16 + CHARACTER * max((len(label) for label in labels), default=4))
+    count = max(1, len(labels))
+    places = tuple(-float(i) for i in range(len(labels)))
+    y = Axis("", 0.5 - count, 0.5, lambda place: labels[round(-place)], places)
+    return Frame(x, y, TOP + BOTTOM + ROW_HEIGHT * count, left, grid_of_x=True)
+
+
+def _some_places(names: Sequence[str]) -> tuple[float, ...]:
+    """Positions of the names that fit below an axis."""
+    letters = max((len(name) for name in names), default=1)
+    fitting = max(1, int((WIDTH - LEFT - RIGHT) / (CHARACTER * (letters + 1.5))))
+    return tuple(float(i) for i in range(0, len(names), max(1, math.ceil(len(names) / fitting))))
+
+
+def _dot(frame: Frame, x: float, y: float, line: Line) -> Shape:
+    at = {"cx": frame.right(x), "cy": frame.down(y), "r": 3.2, "class": f"f{line.style}"}
+    return Shape("circle", at, tooltip=f"{line.name}: {x:.3g}, {y:.3g}")
+
+
+def _line(x1: float, x2: float, y1: float, y2: float, style: str) -> Shape:
+    return Shape("line", {"x1": f"{x1:g}", "x2": f"{x2:g}", "y1": f"{y1:g}", "y2": f"{y2:g}", "class": style})
+
+
+def _path(path: str, style: str, tooltip: str = "") -> Shape:
+    return Shape("path", {"d": path, "class": style}, tooltip=tooltip)
+
+
+def _box(x: float, y: float, width: float, height: float, style: str, tooltip: str) -> Shape:
+    at = {"x": f"{x:g}", "y": f"{y:g}", "width": f"{width:.1f}", "height": f"{height:.1f}", "class": style}
+    return Shape("rect", at, tooltip=tooltip)
+
+
+def _text(text: str, x: float, y: float, anchor: str = "middle") -> Shape:
+    return Shape("text", {"x": f"{x:g}", "y": f"{y:g}", "text-anchor": anchor}, text)
+
+
+@cache
+def _macros() -> Any:
+    return templating.module("html/templates/chart.html.j2")
+
+
+def _draw(macro: str, *values: object) -> Markup:
+    drawn: Markup = getattr(_macros(), macro)(*values)
+    return drawn

@@ -1,0 +1,192 @@
+"""The report of the model in a bundle: its facts from the bundle and the tables, and its files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from churn_assets.contract.model import Column, Contract, Kind
+from churn_assets.errors import TrainingError
+from churn_assets.evaluation.metrics import pr_auc
+from churn_assets.features.encode import encode_table
+from churn_assets.reporting.model import facts, measure
+from churn_assets.reporting.model.facts import SIDES, Report, as_json
+from churn_assets.reporting.model.importance import importance
+from churn_assets.reporting.model.limits import limits
+from churn_assets.reporting.model.measure import Scored
+from churn_assets.reporting.model.page import render_card, render_report
+from churn_assets.scoring.bundle import load_bundle, read_provenance, read_reference
+from churn_assets.storage.files import replacing, write_text
+from churn_assets.training.export import ModelCard, read_model_card
+from churn_assets.training.feature_table import TrainingData, training_data
+from churn_assets.training.select import Contender, check_candidates, contenders, tested
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from churn_assets.training.candidate import Candidate
+
+PAGE, CARD, METRICS = "model_report.html", "model_card.md", "metrics.json"
+IMPORTANCE, REFERENCE = "feature_importance.json", "reference.parquet"
+FILES = (PAGE, CARD, METRICS, IMPORTANCE, REFERENCE)
+MISSING = "not known"
+
+
+def collect_report(
+    bundle: Path,
+    customers: pa.Table,
+    features: pa.Table,
+    splits: pa.Table,
+    candidates: Sequence[Candidate],
+    audit: Mapping[str, Any] | None = None,
+    cross_validation: Mapping[str, Any] | None = None,
+) -> Report:
+    """The report of the model in `bundle`, which was chosen among `candidates` on these tables.
+
+    `audit` and `cross_validation` are the stored values of those assets, None if the run made none; an audit of
+    another model is left out. Test rows are read, nothing is decided by them. Equal inputs give an equal report.
+    Raises TrainingError if the chosen model is not among the candidates, AssetStale if they were trained on other
+    features.
+    """
+    scorer = load_bundle(bundle)
+    card, contract = read_model_card(bundle), scorer.contract
+    provenance = msgspec.convert(read_provenance(bundle), facts.Provenance)
+    data = training_data(contract, features, splits)
+    chosen = _chosen(card, candidates, features)
+    scored = {
+        SIDES[name]: Scored.of(*tested(chosen, name, data, scorer.calibration), seed=card.seed) for name in data.views
+    }
+    view = data.views["random"]
+    test = view.split.test
+    stored = (customers.schema.metadata or {}).get(b"churn_validation")
+    if audit is not None and audit.get("model", scorer.version) != scorer.version:
+        audit = None
+    report = Report(
+        model=msgspec.convert({**msgspec.to_builtins(card), "version": scorer.version}, facts.ModelFacts),
+        data=_data(contract, customers, data, bool(provenance.generated)),
+        threshold=facts.ThresholdFacts(card.thresholds.value, card.thresholds.chosen, card.thresholds.values),
+        value=facts.ValueFacts(
+            contract.value.customer_value, contract.value.offer_cost, contract.value.save_rate, contract.value.capacity
+        ),
+        sides={name: _side(side, card, name, contract) for name, side in scored.items()},
+        segments=_segments(contract, customers, data, scored),
+        fewest=measure.FEWEST,
+        importance=importance(
+            chosen.models["random"],
+            view.program.specs,
+            view.matrix[view.split.train],
+            view.matrix[test],
+            data.churned[test],
+            card.seed,
+        ),
+        feature_docs=_feature_docs(contract),
+        comparison=card.comparison,
+        calibration=card.calibration,
+        candidates=card.candidates,
+        suspects=[facts.Suspect(c.name, c.suspect, c.attested) for c in contract.columns if c.suspect],
+        ladder=None if audit is None else msgspec.convert(audit, facts.Ladder),
+        profit=card.profit,
+        cross_validation=msgspec.convert(cross_validation, facts.CrossValidation) if cross_validation else None,
+        validation=msgspec.json.decode(stored, type=facts.Validation) if stored else None,
+        provenance=provenance,
+    )
+    return msgspec.structs.replace(report, limits=limits(contract, report))
+
+
+def write_report(report: Report, bundle: Path, folder: Path) -> dict[str, Path]:
+    """Write `FILES` into `folder`, each beside its place and then moved there; returns their paths by name."""
+    import pyarrow.parquet as pq
+
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: value for name, value in msgspec.to_builtins(report.importance).items() if name != "dependence"}
+    texts = {
+        PAGE: render_report(report),
+        CARD: render_card(report),
+        METRICS: as_json(report),
+        IMPORTANCE: as_json({**weights, "words_by_feature": report.feature_docs, "version": report.model.version}),
+    }
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    with replacing(folder / REFERENCE) as temporary:
+        pq.write_table(read_reference(bundle), temporary, compression="zstd")
+    return {name: folder / name for name in FILES}
+
+
+def _chosen(card: ModelCard, candidates: Sequence[Candidate], features: pa.Table) -> Contender:
+    check_candidates(candidates, features)
+    for contender in contenders(candidates):
+        if contender.name == card.chosen:
+            return contender
+    names = ", ".join(c.name for c in candidates) or "none"
+    raise TrainingError(
+        f"the bundle holds '{card.chosen}', expected one of the candidates ({names}); materialise chosen_model again"
+    )
+
+
+def _data(contract: Contract, customers: pa.Table, data: TrainingData, generated: bool) -> facts.DataFacts:
+    metadata, label = customers.schema.metadata, contract.label
+    return facts.DataFacts(
+        source=metadata[b"churn_source"].decode(),
+        generated=generated,
+        as_of=metadata[b"churn_as_of"].decode(),
+        rows=customers.num_rows,
+        churners=int(data.churned.sum()),
+        churn_rate=float(data.churned.mean()),
+        label=facts.LabelFacts(label.column, label.meaning, label.horizon_days),
+        cohort=contract.time.cohort,
+        parts={
+            name: {
+                part: facts.PartFacts(len(rows), float(data.churned[rows].mean()))
+                for part, rows in vars(view.split).items()
+            }
+            for name, view in data.views.items()
+        },
+    )
+
+
+def _side(side: Scored, card: ModelCard, name: str, contract: Contract) -> facts.Side:
+    threshold = card.thresholds.value
+    return facts.Side(
+        rows=len(side.churned),
+        churners=int(side.churned.sum()),
+        metrics=measure.metrics(side, threshold, card.metrics, name),
+        recomputed_pr_auc=pr_auc(side.churned, side.probability),
+        ece_of_perfect=facts.Range(*measure.calibration_noise(side, card.seed)),
+        confusion=measure.confusion(side, threshold),
+        curves=measure.curves(side, contract.value),
+    )
+
+
+def _segments(
+    contract: Contract, customers: pa.Table, data: TrainingData, scored: Mapping[str, Scored]
+) -> list[facts.Segment]:
+    """A row a value of each category and yes/no column, those of one column together."""
+    columns = [c for c in contract.scoring_columns if c.kind in (Kind.CATEGORY, Kind.BOOLEAN)]
+    encoded = encode_table(contract, customers.select([c.name for c in columns])) if columns else {}
+    test_rows = {SIDES[name]: view.split.test for name, view in data.views.items()}
+    segments = []
+    for column in columns:
+        codes, names = _codes(column, encoded[column.name])
+        for code, name in enumerate(names):
+            sides = {side: measure.segment(rows, codes[test_rows[side]] == code) for side, rows in scored.items()}
+            if any(figures.rows for figures in sides.values()):
+                segments.append(facts.Segment(column.name, name, **sides))
+    return segments
+
+
+def _codes(column: Column, values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
+    """(n,) positions in the names that are returned beside them; missing is the last name."""
+    names = (*(("no", "yes") if column.kind is Kind.BOOLEAN else column.choices), MISSING)
+    codes = np.asarray(values, dtype=np.float64)
+    return np.where(np.isnan(codes) | (codes < 0), len(names) - 1, codes).astype(np.int64), names
+
+
+def _feature_docs(contract: Contract) -> dict[str, str]:
+    """What each feature is, as the contract describes it."""
+    raw = {c.name: c.doc.rstrip(".") + (f", in {c.unit}" if c.unit else "") for c in contract.columns}
+    return {**raw, **{f.name: f.doc.rstrip(".") or f.expression for f in contract.features}}
