@@ -34,9 +34,9 @@ serve: $(INSTALLED)  ## answer requests with the champion, on port 3000
 	@$(BIN)/churn serve
 
 demo: $(INSTALLED)  ## drift, a broken pipeline and an equal challenger against a real service and daemon
-	@$(BIN)/churn demo
+	@$(BIN)/python -m examples.demo
 
-test: lint docs  ## the linters, the documentation site, then every test
+test: lint  ## the linters, then every test (the documentation site among them)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 
 lint: $(INSTALLED)  ## style, complexity, types, layers, declared imports, spelling
@@ -46,14 +46,14 @@ lint: $(INSTALLED)  ## style, complexity, types, layers, declared imports, spell
 	$(BIN)/mypy --strict -p churn_assets_tests
 	$(BIN)/lint-imports
 	$(BIN)/deptry churn_assets
-	$(BIN)/deptry churn_assets_tests benchmarks docs --ignore DEP002,DEP004
-	$(BIN)/codespell churn_assets churn_assets_tests benchmarks contracts docs *.md Makefile pyproject.toml
+	$(BIN)/deptry churn_assets_tests benchmarks docs examples --ignore DEP002,DEP004
+	$(BIN)/codespell churn_assets churn_assets_tests benchmarks examples contracts docs *.md Makefile pyproject.toml
 
 coverage: $(INSTALLED)  ## every test with coverage of the package; fails below the floor
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --cov --cov-report term --cov-fail-under $(COVERAGE_FLOOR)
 
 docs: $(INSTALLED)  ## build the documentation site into site/; a broken link is an error
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 ui: $(INSTALLED)  ## Dagster's UI on the runs and assets of this home
 	$(BIN)/churn ui
@@ -63,4 +63,4 @@ bench: $(INSTALLED)  ## measure, and write benchmarks/RESULTS.md
 
 clean:  ## remove caches and build products; keeps .venv, data/raw and data/var
 	rm -rf build dist site .coverage *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .tmp_dagster_home_*
-	find churn_assets churn_assets_tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find churn_assets churn_assets_tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

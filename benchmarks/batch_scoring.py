@@ -18,7 +18,7 @@ from benchmarks.paired import timed
 from churn_assets.features.compile import as_of_days, compile_features
 from churn_assets.features.encode import encode_table
 from churn_assets.scoring.calibration import Platt
-from churn_assets.scoring.models.base import BoostedModel
+from churn_assets.scoring.models.boosted import BoostedModel
 from churn_assets.scoring.scorer import Bands, Scorer, Thresholds
 
 PARAMS = {

@@ -12,7 +12,7 @@ from benchmarks.customers import AS_OF, typed
 from benchmarks.one_row import microseconds
 from churn_assets.features.compile import as_of_days
 from churn_assets.features.encode import encode_table
-from churn_assets.scoring.models.base import BoostedModel
+from churn_assets.scoring.models.boosted import BoostedModel
 
 
 def main(repeats: int = 2000) -> str:

@@ -23,9 +23,8 @@ import numpy.typing as npt
 
 from benchmarks.customers import CONTRACT
 from churn_assets.evaluation.metrics import pr_auc
-from churn_assets.promotion.gate.comparison import Compared, compare
-from churn_assets.promotion.gate.evidence import Evidence
-from churn_assets.promotion.gate.verdict import verdict
+from churn_assets.promotion.gate.inputs import Evidence
+from churn_assets.promotion.gate.judge import Comparison, compare, judge_comparisons
 from churn_assets.reporting.model.measure import wilson
 
 Floats = npt.NDArray[np.float64]
@@ -85,8 +84,10 @@ def trial(of: World, seed: int, recent: tuple[int, ...] = RECENT, holdout: int =
     found = {NAIVE: on_holdout is not None and on_holdout.gain > 0.0}
     for rows in recent:
         late = evidence("recent labels", of, rows, rng)
-        on_recent: Compared | None = compare(late, seed + 1, DRAWS) if rows else None
-        found[rows] = verdict(CONTRACT, "champion", "challenger", frozen, late, (on_holdout, on_recent), seed).passed
+        on_recent: Comparison | None = compare(late, seed + 1, DRAWS) if rows else None
+        comparisons = (on_holdout, on_recent)
+        verdict = judge_comparisons(CONTRACT, "champion", "challenger", frozen, late, comparisons, seed)
+        found[rows] = verdict.passed
     return found
 
 

@@ -3,7 +3,7 @@
 python -m benchmarks.loop_faults [schedules] [first seed]
 
 Each schedule is a daemon, its runs and its people on a home of its own; what must hold is checked after
-every act (churn_assets_tests/release/loop.py). Exits 1 and names the seeds if anything did not hold.
+every act (churn_assets_tests/promotion/loop.py). Exits 1 and names the seeds if anything did not hold.
 """
 
 from __future__ import annotations

@@ -23,18 +23,13 @@ from churn_assets.features.encode import encode_rows, encode_table
 from churn_assets.features.one_row import RowReader
 from churn_assets.features.scalar import scalar_features
 from churn_assets.scoring.calibration import Platt
-from churn_assets.scoring.models.base import (
-    BlendModel,
-    BoostedModel,
-    LogisticBasis,
-    LogisticModel,
-    Model,
-    Net,
-    NetworkModel,
-)
+from churn_assets.scoring.models.base import Model
+from churn_assets.scoring.models.blend import BlendModel
+from churn_assets.scoring.models.boosted import BoostedModel
+from churn_assets.scoring.models.logistic import LogisticBasis, LogisticModel
+from churn_assets.scoring.models.network import Net, NetworkModel
 from churn_assets.scoring.models.piecewise import PiecewiseEncoding
-from churn_assets.scoring.online.margins import margin_of_one
-from churn_assets.scoring.online.scorer import OneRow
+from churn_assets.scoring.online import CustomerScorer, margin_of_row
 from churn_assets.scoring.scorer import Bands, Scorer, Thresholds
 
 WIDTH = 128
@@ -91,7 +86,7 @@ def main(repeats: int = 3000) -> str:
     ]
     for kind, model in made.items():
         own = dataclasses.replace(scorer, model=model)
-        quick, margin = OneRow(own), margin_of_one(model)
+        quick, margin = CustomerScorer(own), margin_of_row(model)
         arrays.append(
             f"{kind} model {microseconds(lambda m=model: m.margin(matrix[:1]), repeats):.0f}, "
             f"in all {microseconds(lambda s=own: s.score(one, as_of), repeats):.0f}"

@@ -3,7 +3,7 @@
 python -m benchmarks.serving [seconds] [clients,...]
 
 In one run, one after another on the same machine: our service (log on, log off, two workers), a constant
-through the same doors, BentoML's `@api` with defaults, and a FastAPI app as the seed's. Load by wrk if it is
+through the same HTTP, BentoML's `@api` with defaults, and a FastAPI app as the seed's. Load by wrk if it is
 installed, else by our own clients in a process of their own. It needs a champion: CHURN_HOME, else one
 trained on 6,000 made-up customers. CPU is that of the server's processes.
 """
@@ -41,6 +41,7 @@ class Variant:
     command: list[str]
     environ: dict[str, str]
     body: object = None
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ def variants(port: int, scratch: Path) -> list[Variant]:
         Variant("ours, 1 worker", bento(OURS), {}),
         Variant("ours, 1 worker, log off", bento(OURS), {"CHURN_LOG": "0"}),
         Variant("ours, 2 workers", bento(OURS), {"CHURN_WORKERS": "2"}),
-        Variant("a constant, same doors", bento(f"{APPS}:Constant"), {"CHURN_LOG": "0"}),
+        Variant("ours by Starlette's router", bento(f"{APPS}:Routed"), {}),
+        Variant("a constant, same HTTP", bento(f"{APPS}:Constant"), {"CHURN_LOG": "0"}),
         Variant("BentoML @api, defaults, no log", bento(f"{APPS}:Plain"), {}, {"customer": ROW}),
         Variant("FastAPI like the seed", seed, {"SEED_DATABASE": str(scratch / "seed.sqlite")}),
     ]
@@ -74,7 +76,7 @@ def running(variant: Variant, port: int, scratch: Path) -> Iterator[psutil.Proce
     environ |= {"OMP_NUM_THREADS": "1", "CHURN_PORT": str(port), "CHURN_HOST": "127.0.0.1", **variant.environ}
     (scratch / "bentoml").mkdir(exist_ok=True)
     with (scratch / "log").open("wb") as log:
-        server = subprocess.Popen(variant.command, env=environ, stdout=log, stderr=log)
+        server = subprocess.Popen(variant.command, env=environ, stdout=log, stderr=log, cwd=variant.folder)
         try:
             _await(f"http://127.0.0.1:{port}/predict", variant.body or ROW, server, scratch / "log")
             yield psutil.Process(server.pid)
@@ -177,7 +179,7 @@ def table(found: dict[tuple[str, int], Figures]) -> str:
         lines.append(f"| {' | '.join(map(str, facts))} |")
     if ("ours, 1 worker", 16) in found:
         ours, off = found["ours, 1 worker", 16], found["ours, 1 worker, log off", 16]
-        constant, seed = found["a constant, same doors", 16], found["FastAPI like the seed", 16]
+        constant, seed = found["a constant, same HTTP", 16], found["FastAPI like the seed", 16]
         lines += [
             "",
             f"At 16 clients: {ours.per_second / seed.per_second:.0f} times the seed-like app; of the constant "

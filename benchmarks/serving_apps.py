@@ -1,4 +1,5 @@
-"""What our service is measured beside: a constant through the same doors, BentoML as it comes, and a FastAPI seed.
+"""What our service is measured beside: a constant through the same HTTP, ours by
+Starlette's router, BentoML as it comes, and a FastAPI seed.
 
 Each is started by `benchmarks.serving`; none is imported by anything else.
 """
@@ -11,28 +12,37 @@ from typing import Any
 import bentoml
 
 from churn_assets.serving import service as ours
-from churn_assets.serving.front import Front
-from churn_assets.serving.reply import Reply, answered
-from churn_assets.serving.routes import Handler, Request, Routes
+from churn_assets.serving.app import ServiceApp
+from churn_assets.serving.handlers import Handlers
+from churn_assets.serving.http import ASGIApp, Receive, Scope, Send, encode
 
 CONSTANT = {"prediction_id": "0" * 24, "customer_id": "C1", "churn_probability": 0.25, "churn": False}
 
 
-class _ConstantRoutes(Routes):
-    def __init__(self, core: Any) -> None:
-        super().__init__(core)
-        self.table = {**self.table, "/predict": {"POST": Handler(self.constant, core.settings.body_bytes)}}
-
-    async def constant(self, request: Request) -> Reply:
-        return answered(CONSTANT)
+class _ConstantHandlers(Handlers):
+    async def predict(self, body: bytes, request_id: str) -> bytes:
+        return encode(CONSTANT)
 
 
-class _ConstantDoor:
-    def __init__(self, app: Any) -> None:
-        self._front = Front(app, _ConstantRoutes(ours._core()))
+class _Middleware:
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = ServiceApp(app, ours.this_worker())
+        self.change(self._app)
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self._front(scope, receive, send)
+    def change(self, app: ServiceApp) -> None: ...
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+
+class _ConstantMiddleware(_Middleware):
+    def change(self, app: ServiceApp) -> None:
+        app.handlers = _ConstantHandlers(ours.this_worker())
+
+
+class _RoutedMiddleware(_Middleware):
+    def change(self, app: ServiceApp) -> None:
+        app.short_path = ""
 
 
 @bentoml.service(
@@ -43,14 +53,37 @@ class _ConstantDoor:
     tracing={"excluded_urls": ".*"},
 )
 class Constant:
-    """The same doors, no model and no log."""
+    """The same HTTP, no model and no log."""
 
     @bentoml.on_startup
     async def start(self) -> None:
         ours.settle_memory()
 
 
-Constant.add_asgi_middleware(_ConstantDoor)
+Constant.add_asgi_middleware(_ConstantMiddleware)
+
+
+@bentoml.service(
+    name="routed",
+    traffic={"timeout": 5},
+    metrics={"enabled": False},
+    logging={"access": {"enabled": False}},
+    tracing={"excluded_urls": ".*"},
+)
+class Routed:
+    """Our service, `/predict` answered through Starlette's router like every other route."""
+
+    @bentoml.on_startup
+    async def start(self) -> None:
+        await ours.this_worker().start()
+        ours.settle_memory()
+
+    @bentoml.on_shutdown
+    async def stop(self) -> None:
+        await ours.this_worker().stop()
+
+
+Routed.add_asgi_middleware(_RoutedMiddleware)
 
 
 @bentoml.service(name="plain")
@@ -58,12 +91,12 @@ class Plain:
     """BentoML as it comes, with our scorer behind `@bentoml.api`; no log."""
 
     def __init__(self) -> None:
-        from churn_assets.serving.model import find_bundle, load_served
+        from churn_assets.serving.model_watcher import find_bundle, load_served_model
 
-        self._served = load_served(find_bundle(os.environ))
+        self._served = load_served_model(find_bundle(os.environ))
 
     @bentoml.api
     async def predict(self, customer: dict[str, Any]) -> dict[str, Any]:
         row = dict(customer)
         row.pop("as_of", None)
-        return {"churn_probability": self._served.one.score(row, 16_090.0).probability}
+        return {"churn_probability": self._served.customers.score(row, 16_090.0).probability}

@@ -47,7 +47,6 @@ ChurnError
 │   ├── QueryRefused         DuckDB does not take the question
 │   └── WindowUnreadable     a report on a window of the log cannot be read
 ├── AlertsUnreadable         the file of alerts is no such file
-├── DemoFailed               something did not happen as the demo promises
 └── TrackingUnavailable      MLflow does not answer
 
 Each message is one line: what was found, what was expected, what to do.
@@ -282,10 +281,6 @@ class WindowUnreadable(LogError):
 
 class AlertsUnreadable(ChurnError):
     """The file that remembers this home's alerts cannot be read."""
-
-
-class DemoFailed(ChurnError):
-    """A scene of `churn demo` did not end as it must; the message names the log to read."""
 
 
 class TrackingUnavailable(ChurnError):

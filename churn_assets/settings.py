@@ -1,17 +1,23 @@
-"""Settings, read once from an environment that is handed in; nothing is created or changed here."""
+"""Every setting, read from an environment that is an argument; reading creates and changes nothing.
+
+`Settings` are those of a home, `ServingSettings` those of a service process. Where alerts go is read by
+`alerting.destinations`, which keeps the URLs and their secrets to itself. docs/settings.md lists all of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from churn_assets.errors import SettingsError
 
 Executor = Literal["in_process", "forkserver"]
 
 _EXECUTORS: tuple[Executor, ...] = ("in_process", "forkserver")
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+_MIB = 2**20
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"", "0", "false", "no", "off"})
 
@@ -21,7 +27,7 @@ STARTER = Path(__file__).resolve().parent / "starter"
 # Dagster and MLflow name their databases by URL and do not escape the path in it.
 _NOT_IN_A_HOME = frozenset("%?#")
 
-# One switch for every library that would phone home; CHURN_TELEMETRY=1 leaves their own defaults alone.
+# Turns the telemetry of every library off; CHURN_TELEMETRY=1 leaves their own defaults.
 QUIET_ENVIRONMENT: Mapping[str, str] = {
     "DAGSTER_DISABLE_TELEMETRY": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -32,12 +38,12 @@ QUIET_ENVIRONMENT: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Where things are and how the process behaves.
+    """Paths and switches of one home.
 
-    `root` holds `contracts/` and `data/`; `home` holds all state, and two homes share nothing.
-    `source` is the customer table if the user named one. `telemetry` is False unless asked for. Ingested
-    segments of days that ended `log_archive_hours` ago are archived; rows ingested `log_retention_days` ago are
-    deleted, 0 keeps them for ever.
+    `root` holds `contracts/` and `data/`; `home` holds all state, and two homes share nothing. `source` is the
+    customer table if the user named one. Schedules are cron expressions in UTC, `sensor_s` the least seconds between
+    two ticks of a sensor. Ingested segments of days that ended `log_archive_hours` ago are archived; rows ingested
+    `log_retention_days` ago are deleted, 0 keeps them for ever.
     """
 
     root: Path
@@ -64,11 +70,12 @@ class Settings:
         contract that the root does not have is the one that the package carries.
         Raises SettingsError for a value that cannot be used.
         """
+        read = EnvironReader(environ)
         root = _root(environ, cwd or Path.cwd())
         home = _path(root, environ.get("CHURN_HOME") or "data/var")
-        odd = sorted(set(str(home)) & _NOT_IN_A_HOME)
-        if odd:
-            raise SettingsError(f"CHURN_HOME is {home}, which holds '{odd[0]}'; name a folder without it")
+        forbidden = sorted(set(str(home)) & _NOT_IN_A_HOME)
+        if forbidden:
+            raise SettingsError(f"CHURN_HOME is {home}, which holds '{forbidden[0]}'; name a folder without it")
         if home.exists() and not home.is_dir():
             raise SettingsError(f"CHURN_HOME is {home}, a file; name a folder")
         return cls(
@@ -76,16 +83,16 @@ class Settings:
             home=home,
             contract_path=project_file(root, environ.get("CHURN_CONTRACT") or "contracts/store.toml"),
             source=environ.get("CHURN_SOURCE") or None,
-            telemetry=_flag(environ, "CHURN_TELEMETRY"),
-            executor=_executor(environ),
+            telemetry=read.flag("CHURN_TELEMETRY"),
+            executor=cast(Executor, read.choice("CHURN_EXECUTOR", cls.executor, _EXECUTORS)),
             mlflow_uri=environ.get("CHURN_MLFLOW_URI") or f"sqlite:///{home / 'mlflow' / 'mlflow.db'}",
-            score_cron=environ.get("CHURN_SCORE_CRON") or cls.score_cron,
-            ingest_cron=environ.get("CHURN_INGEST_CRON") or cls.ingest_cron,
-            monitor_cron=environ.get("CHURN_MONITOR_CRON") or cls.monitor_cron,
-            retrain_cron=environ.get("CHURN_RETRAIN_CRON") or cls.retrain_cron,
-            sensor_s=_seconds(environ, "CHURN_SENSOR_S", cls.sensor_s),
-            log_archive_hours=_whole(environ, "CHURN_LOG_ARCHIVE_HOURS", cls.log_archive_hours, "hours"),
-            log_retention_days=_whole(environ, "CHURN_LOG_RETENTION_DAYS", cls.log_retention_days, "days"),
+            score_cron=read.text("CHURN_SCORE_CRON", cls.score_cron),
+            ingest_cron=read.text("CHURN_INGEST_CRON", cls.ingest_cron),
+            monitor_cron=read.text("CHURN_MONITOR_CRON", cls.monitor_cron),
+            retrain_cron=read.text("CHURN_RETRAIN_CRON", cls.retrain_cron),
+            sensor_s=read.whole("CHURN_SENSOR_S", cls.sensor_s, 1, 86_400),
+            log_archive_hours=read.whole("CHURN_LOG_ARCHIVE_HOURS", cls.log_archive_hours, 0, 100_000),
+            log_retention_days=read.whole("CHURN_LOG_RETENTION_DAYS", cls.log_retention_days, 0, 100_000),
         )
 
     @property
@@ -169,6 +176,117 @@ class Settings:
         return own if self.telemetry else {**own, **QUIET_ENVIRONMENT}
 
 
+@dataclass(frozen=True)
+class ServingSettings:
+    """Workers, limits and timeouts of the online service. Sizes are in bytes, times in seconds.
+
+    `log` is False only to measure what the prediction log costs. From an age of `stale_days` an `as_of` is
+    answered with a warning; `poll_s` is the time between two reads of the champion pointer.
+    """
+
+    home: Path
+    host: str = "0.0.0.0"
+    port: int = 3000
+    workers: int = 1
+    timeout_s: float = 5.0
+    body_bytes: int = _MIB
+    batch_bytes: int = 16 * _MIB
+    batch_rows: int = 10_000
+    poll_s: float = 1.0
+    stale_days: int = 30
+    log: bool = True
+    log_segment_bytes: int = 64 * _MIB
+    log_segment_s: float = 60.0
+    log_queue_rows: int = 50_000
+    level: str = "INFO"
+    access_log: bool = False
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str], source: Path = STARTER.parent.parent) -> ServingSettings:
+        """Read CHURN_* variables; `source` is the folder that this package lies in, `src` in a Bento.
+
+        Raises SettingsError for a value that cannot be used, and for a home inside of a Bento: what is
+        logged there would go with the Bento.
+        """
+        read = EnvironReader(environ)
+        home, log = Settings.from_environ(environ).home, read.whole("CHURN_LOG", 1, 0, 1) == 1
+        if log and (source.parent / "bento.yaml").is_file() and home.is_relative_to(source.parent):
+            raise SettingsError(
+                f"CHURN_HOME is {environ.get('CHURN_HOME') or 'not set'}, expected an absolute path outside of the "
+                "Bento, where the prediction log is kept; set it"
+            )
+        return cls(
+            home=home,
+            host=read.text("CHURN_HOST", cls.host),
+            port=read.whole("CHURN_PORT", cls.port, 1, 65_535),
+            workers=read.whole("CHURN_WORKERS", cls.workers, 1, 256),
+            timeout_s=read.real("CHURN_TIMEOUT_S", cls.timeout_s, 1.0, 3600.0),
+            body_bytes=read.whole("CHURN_BODY_BYTES", cls.body_bytes, 1024, 2**30),
+            batch_bytes=read.whole("CHURN_BATCH_BYTES", cls.batch_bytes, 1024, 2**30),
+            batch_rows=read.whole("CHURN_BATCH_ROWS", cls.batch_rows, 1, 1_000_000),
+            poll_s=read.real("CHURN_POLL_S", cls.poll_s, 0.05, 3600.0),
+            stale_days=read.whole("CHURN_STALE_DAYS", cls.stale_days, 0, 100_000),
+            log=log,
+            log_segment_bytes=read.whole("CHURN_LOG_SEGMENT_BYTES", cls.log_segment_bytes, 1024, 2**34),
+            log_segment_s=read.real("CHURN_LOG_SEGMENT_S", cls.log_segment_s, 1.0, 86_400.0),
+            log_queue_rows=read.whole("CHURN_LOG_QUEUE", cls.log_queue_rows, 1, 10_000_000),
+            level=read.choice("CHURN_LOG_LEVEL", cls.level, _LEVELS, str.upper),
+            access_log=read.whole("CHURN_ACCESS_LOG", 0, 0, 1) == 1,
+        )
+
+
+@dataclass(frozen=True)
+class EnvironReader:
+    """Values of an environment by name. An empty variable is as good as none; a wrong value is a SettingsError."""
+
+    environ: Mapping[str, str]
+
+    def text(self, name: str, default: str) -> str:
+        """Any text."""
+        return self.environ.get(name) or default
+
+    def flag(self, name: str) -> bool:
+        """1, true, yes, on; 0, false, no, off; off unless set."""
+        value = self.environ.get(name, "").strip().lower()
+        if value in _TRUE:
+            return True
+        if value in _FALSE:
+            return False
+        raise SettingsError(f"{name} is '{self.environ[name]}', expected 1 or 0; unset it or use one of those")
+
+    def whole(self, name: str, default: int, low: int, high: int) -> int:
+        """A whole number from `low` to `high`."""
+        text = self.environ.get(name, "").strip()
+        if not text:
+            return default
+        if not (text.isascii() and text.isdigit() and low <= int(text[:12]) <= high):
+            raise SettingsError(f"{name} is '{text}', expected a whole number from {low:,} to {high:,}; correct it")
+        return int(text)
+
+    def real(self, name: str, default: float, low: float, high: float) -> float:
+        """A number from `low` to `high`."""
+        text = self.environ.get(name, "").strip()
+        if not text:
+            return default
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not low <= value <= high:
+            raise SettingsError(f"{name} is '{text}', expected a number from {low:g} to {high:g}; correct it")
+        return value
+
+    def choice(
+        self, name: str, default: str, allowed: Sequence[str], normalise: Callable[[str], str] = str.lower
+    ) -> str:
+        """One of `allowed`, in any case."""
+        text = self.environ.get(name, "").strip()
+        value = normalise(text) or default
+        if value not in allowed:
+            raise SettingsError(f"{name} is '{text}', expected one of: {', '.join(allowed)}; correct it")
+        return value
+
+
 def project_file(root: Path, name: str) -> Path:
     """`name` below `root`; the package's own copy where `root` has none and the package does."""
     path, copy = _path(root, name), STARTER / name
@@ -187,37 +305,3 @@ def _root(environ: Mapping[str, str], cwd: Path) -> Path:
 def _path(root: Path, text: str) -> Path:
     path = Path(text).expanduser()
     return path if path.is_absolute() else root / path
-
-
-def _flag(environ: Mapping[str, str], name: str) -> bool:
-    value = environ.get(name, "").strip().lower()
-    if value in _TRUE:
-        return True
-    if value in _FALSE:
-        return False
-    raise SettingsError(f"{name} is '{environ[name]}', expected 1 or 0; unset it or use one of those")
-
-
-def _seconds(environ: Mapping[str, str], name: str, default: int) -> int:
-    text = environ.get(name, "").strip()
-    if not text:
-        return default
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:8]) <= 86_400):
-        raise SettingsError(f"{name} is '{text}', expected a whole number of seconds from 1 to 86,400; correct it")
-    return int(text)
-
-
-def _whole(environ: Mapping[str, str], name: str, default: int, unit: str) -> int:
-    text = environ.get(name, "").strip()
-    if not text:
-        return default
-    if not (text.isascii() and text.isdigit() and int(text[:8]) <= 100_000):
-        raise SettingsError(f"{name} is '{text}', expected a whole number of {unit} from 0 to 100,000; correct it")
-    return int(text)
-
-
-def _executor(environ: Mapping[str, str]) -> Executor:
-    value = environ.get("CHURN_EXECUTOR") or "in_process"
-    if value not in _EXECUTORS:
-        raise SettingsError(f"CHURN_EXECUTOR is '{value}', expected one of: {', '.join(_EXECUTORS)}")
-    return value

@@ -27,7 +27,8 @@ from churn_assets_tests.cli.test_shell import MAKEFILE, PYPROJECT, TARGETS
 from churn_assets_tests.strategies import ROOT
 from churn_assets_tests.test_errors import CLASSES
 
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+OUTSIDE = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
+PAGES = [*OUTSIDE, *sorted((ROOT / "docs").rglob("*.md"))]
 RUN = ("bash", "console", "python", "toml")
 NOT_RUN = re.compile(r"<!-- not run: (.+) -->\s*\Z")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
@@ -242,6 +243,17 @@ def test_every_page_is_reached_from_the_readme():
     assert {page.resolve() for page in PAGES} <= seen
 
 
+def test_the_site_is_built_without_a_broken_link_and_loads_nothing_from_elsewhere(tmp_path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    completed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    assert (tmp_path / "search" / "search_index.json").exists()
+    loaded = re.compile(r"<(?:script|img|link)[^>]+(?:src|href)=\"?(https?://[^\s\">]+)")
+    for page in tmp_path.rglob("*.html"):
+        assert loaded.findall(page.read_text(encoding="utf-8")) == [], page.name
+
+
 def test_every_make_target_that_is_named_exists():
     named = set().union(*(re.findall(r"`?make ([a-z]+)", page.read_text(encoding="utf-8")) for page in PAGES))
     in_commands = {
@@ -431,6 +443,9 @@ def test_every_decision_is_in_the_index():
         number, _, words = title.partition(". ")
         assert path.name.startswith(f"{int(number):04d}-")
         assert f"{number}. [{words}]({path.name})" in index
+        text = path.read_text(encoding="utf-8")
+        assert re.search(r"^Date: \d{4}-\d\d-\d\d\. Status: (accepted|proposed|replaced)", text, re.M), path.name
+        assert "lternatives" in text, path.name
 
 
 def test_every_benchmark_is_told_of_is_run_once_and_has_a_result():
@@ -441,7 +456,7 @@ def test_every_benchmark_is_told_of_is_run_once_and_has_a_result():
     files = (path for path in folder.glob("*.py") if path.stem not in ("__main__", "clients"))
     scripts = {path.stem for path in files if "__main__" in path.read_text(encoding="utf-8")}
     assert set(re.findall(r"^\| `python -m benchmarks\.(\w+)", table, re.M)) == scripts
-    assert sorted(SCRIPTS) == sorted(scripts - {"serving_faults", "serving_soak"})
+    assert sorted(SCRIPTS) == sorted(scripts - {"serving_faults", "serving_soak", "two_checkouts"})
     assert set(sections_of((folder / "RESULTS.md").read_text(encoding="utf-8"))) == scripts
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from churn_assets.errors import SettingsError
-from churn_assets.settings import Settings
+from churn_assets.settings import EnvironReader, Settings
 
 URLS, COOLDOWN, TIMEOUT = "CHURN_ALERT_URLS", "CHURN_ALERT_COOLDOWN_S", "CHURN_ALERT_TIMEOUT_S"
 
@@ -51,11 +51,12 @@ class AlertSettings:
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], home: Path | None = None) -> AlertSettings:
         """Read CHURN_ALERT_*; `home` is CHURN_HOME's unless given. Raises SettingsError, never with a URL in it."""
+        read = EnvironReader(environ)
         return cls(
             home=home or Settings.from_environ(environ).home,
             destinations=_destinations(environ.get(URLS, "")),
-            cooldown_s=_seconds(environ, COOLDOWN, cls.cooldown_s, 0, 30 * 86_400),
-            timeout_s=_seconds(environ, TIMEOUT, cls.timeout_s, 1, 20),
+            cooldown_s=read.whole(COOLDOWN, cls.cooldown_s, 0, 30 * 86_400),
+            timeout_s=read.whole(TIMEOUT, cls.timeout_s, 1, 20),
         )
 
     @property
@@ -105,12 +106,3 @@ def _destinations(text: str) -> tuple[Destination, ...]:
         seen[name] += 1
         found.append(Destination(name if seen[name] == 1 else f"{name} ({seen[name]})", url))
     return tuple(found)
-
-
-def _seconds(environ: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
-    text = environ.get(name, "").strip()
-    if not text:
-        return default
-    if not (text.isascii() and text.isdigit() and low <= int(text[:9]) <= high):
-        raise SettingsError(f"{name} is '{text}', expected whole seconds from {low:,} to {high:,}; correct it")
-    return int(text)

@@ -32,7 +32,8 @@ def settings_of(home: Path | None = None, contract: Path | None = None, source: 
 
 def contract_file(path: Path) -> Path:
     """A contract as it was typed: relative to the working directory, else one that the package carries."""
-    return project_file(Path.cwd(), str(path))
+    packaged = project_file(Path.cwd(), str(path))
+    return packaged if packaged.exists() and not path.exists() else path  # messages name the path as it was typed
 
 
 def plain(text: str) -> str:

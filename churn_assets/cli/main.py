@@ -16,8 +16,6 @@ from rich.console import Console
 from churn_assets.cli.alerts import alerts_app, open_or_told
 from churn_assets.cli.console import FAILURE, MISTAKE, STOPPED, ContractOption, HomeOption, err, out, plain, settings_of
 from churn_assets.cli.contract import contract_app
-from churn_assets.cli.demo import EXAMPLE as DEMO_EXAMPLE
-from churn_assets.cli.demo import demo
 from churn_assets.cli.feedback import feedback_app
 from churn_assets.cli.generate import EXAMPLE as GENERATE_EXAMPLE
 from churn_assets.cli.generate import generate
@@ -42,7 +40,6 @@ app.add_typer(log_app, name="log")
 app.add_typer(feedback_app, name="feedback")
 app.add_typer(alerts_app, name="alerts")
 app.command(epilog=GENERATE_EXAMPLE)(generate)
-app.command(epilog=DEMO_EXAMPLE)(demo)
 app.command(epilog=INIT_EXAMPLE)(init)
 add_release_commands(app)
 
@@ -159,10 +156,10 @@ def status(
     """What this home holds: the champion, its figures, open alerts, where things lie."""
     settings = settings_of(home)
     from churn_assets.cli.render import show_alerts, show_status
-    from churn_assets.promotion.champion import recover
+    from churn_assets.promotion.service import PromotionService
     from churn_assets.promotion.status import read_status
 
-    recover(settings)
+    PromotionService.of(settings).recover()
     found, alerts = read_status(settings), open_or_told(settings)
     if as_json:
         import json
@@ -218,7 +215,7 @@ def serve(
     for name, value in (("CHURN_PORT", port), ("CHURN_HOST", host), ("CHURN_WORKERS", workers)):
         if value is not None:
             os.environ[name] = str(value)
-    from churn_assets.serving.settings import ServingSettings
+    from churn_assets.settings import ServingSettings
 
     found = ServingSettings.from_environ(os.environ)
     settings.bento_home.mkdir(parents=True, exist_ok=True)

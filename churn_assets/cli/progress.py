@@ -80,7 +80,7 @@ def score_with_progress(
 ) -> int:
     """Score `file` with the champion, say what became of its rows, and return how many were scored."""
     from churn_assets.prediction_log.segment import Segment
-    from churn_assets.scoring.batch.log import BatchLog
+    from churn_assets.scoring.batch.outputs import BatchLog
     from churn_assets.scoring.batch.score_file import score_file
     from churn_assets.scoring.bundle import load_bundle
 

@@ -1,4 +1,4 @@
-"""`churn retrain | approve | reject | rollback | history`: what a person says to the loop."""
+"""`churn retrain | approve | reject | rollback | history`: the decisions of a person."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from churn_assets.settings import Settings
 
 def _not_blank(text: str | None) -> str | None:
     if text is not None and not text.strip():
-        raise typer.BadParameter("expected some words, it goes into the history")
+        raise typer.BadParameter("expected a text that is not blank; it goes into the history")
     return text
 
 
-By = Annotated[str, typer.Option("--by", callback=_not_blank, help="Who says so; it goes into the history.")]
+By = Annotated[str, typer.Option("--by", callback=_not_blank, help="Who decides; it goes into the history.")]
 Why = Annotated[str, typer.Option("--why", callback=_not_blank, help="Why; it goes into the history.")]
 Version = Annotated[str, typer.Argument(help="The challenger's version, as churn status shows it.")]
 
@@ -34,67 +34,62 @@ def retrain(
     from datetime import UTC, datetime
 
     from churn_assets.contract.load import load_contract
-    from churn_assets.promotion.champion import recover
-    from churn_assets.promotion.retraining import Asked
-    from churn_assets.promotion.retraining_inputs import decide_now, read_reports
+    from churn_assets.monitoring.latest import read_latest_reports
+    from churn_assets.promotion.retraining import ExternalTrigger
+    from churn_assets.promotion.service import PromotionService
 
     settings, now = settings_of(home, contract), datetime.now(UTC)
-    recover(settings)
     limits = load_contract(settings.contract_path).monitoring
-    asked = Asked("hand", f"{now:%Y%m%dT%H%M%S%f}", by, why)
-    reports = read_reports(settings)
-    kept = decide_now(settings, limits, reports, asked, now)
-    out.print(plain(f"{kept.decision.kind.replace('_', ' ')}: {kept.decision.words}"), soft_wrap=True)
-    if kept.request is None:
+    requested = ExternalTrigger("hand", f"{now:%Y%m%dT%H%M%S%f}", by, why)
+    reports = read_latest_reports(settings)
+    record = PromotionService.of(settings).decide_retraining(limits, reports.summary, requested)
+    out.print(plain(f"{record.decision.kind.replace('_', ' ')}: {record.decision.message}"), soft_wrap=True)
+    if record.request is None:
         raise typer.Exit(FAILURE)
     out.print(
         plain(
-            f"request {kept.request} is open. A running daemon (churn ui) takes it up within {settings.sensor_s} s. "
+            f"request {record.request} is open. A running daemon (churn ui) takes it up within {settings.sensor_s} s. "
             "Without one: dagster job execute -m churn_assets.definitions -j retrain "
-            f'--tags \'{{"churn/request": "{kept.request}"}}\''
+            f'--tags \'{{"churn/request": "{record.request}"}}\''
         ),
         soft_wrap=True,
     )
-    seen = reports.performance.get("made_at")
-    labels = f"labels that monitor saw at {seen}" if seen else "the table alone: monitor has seen no labels yet"
-    more = "dagster job execute -m churn_assets.definitions -j monitor"
-    out.print(plain(f"It learns from {labels}; for newer ones, first: {more}"), soft_wrap=True)
+    made_at = reports.performance.made_at if reports.performance else None
+    labels = f"the labels of {made_at}" if made_at else "the table alone: there are no labels yet"
+    monitor = "dagster job execute -m churn_assets.definitions -j monitor"
+    out.print(plain(f"It is trained on {labels}; for newer ones, first: {monitor}"), soft_wrap=True)
 
 
 def approve(version: Version, by: By, why: Why, home: HomeOption = None) -> None:
-    """Say yes to a challenger that has passed the gate; the gate looks once more, then it is promoted."""
-    from churn_assets.promotion.champion import recover, sound_hash
-    from churn_assets.promotion.ledger.ledger import Ledger
+    """Approve a challenger that has passed the gate; the gate runs once more, then it is promoted."""
+    from churn_assets.promotion.records import Person
+    from churn_assets.promotion.service import PromotionService
 
     settings = settings_of(home)
-    recover(settings)
-    ledger = Ledger(settings.ledger_path)
-    found = ledger.challenger(version)
-    ledger.approve(version, by, why, sound_hash(settings.home / found.bundle))
-    _waits_no_more(settings, version, f"It was approved by {by}: {why}")
+    PromotionService.of(settings).approve(version, Person(by), why)
+    _close_alert(settings, version, f"It was approved by {by}: {why}")
     out.print(
         plain(
             f"challenger {version} is approved by {by}. A running daemon (churn ui) promotes it within "
-            f"{settings.sensor_s} s, if the gate still finds it no worse."
+            f"{settings.sensor_s} s, if it passes the gate again."
         ),
         soft_wrap=True,
     )
 
 
 def reject(version: Version, by: By, why: Why, home: HomeOption = None) -> None:
-    """Say no to a challenger; the time until the next retraining doubles."""
-    from churn_assets.promotion.champion import recover
-    from churn_assets.promotion.ledger.ledger import Ledger
+    """Reject a challenger; the time until the next retraining doubles."""
+    from churn_assets.promotion.records import Person
+    from churn_assets.promotion.service import PromotionService
 
     settings = settings_of(home)
-    recover(settings)
-    Ledger(settings.ledger_path).reject(version, by, why)
-    _waits_no_more(settings, version, f"It was rejected by {by}: {why}")
+    PromotionService.of(settings).reject(version, Person(by), why)
+    _close_alert(settings, version, f"It was rejected by {by}: {why}")
     out.print(plain(f"challenger {version} is rejected by {by}; the champion stays."), soft_wrap=True)
 
 
-def _waits_no_more(settings: Settings, version: str, words: str) -> None:
-    """End the alert that somebody is waited for; what a person said holds, whether it can be told or not."""
+def _close_alert(settings: Settings, version: str, message: str) -> None:
+    """Close the alert that this challenger waits; the approval holds, whether a destination can be told or not."""
     import os
     from datetime import UTC, datetime
 
@@ -104,11 +99,11 @@ def _waits_no_more(settings: Settings, version: str, words: str) -> None:
     from churn_assets.errors import SettingsError
 
     try:
-        where = AlertSettings.from_environ(os.environ, settings.home)
+        alerts = AlertSettings.from_environ(os.environ, settings.home)
     except SettingsError as error:
         err.print(plain(str(error)), soft_wrap=True)
-        where = AlertSettings(settings.home)
-    recover_alert(where, waiting_key(version), words, datetime.now(UTC))
+        alerts = AlertSettings(settings.home)
+    recover_alert(alerts, waiting_key(version), message, datetime.now(UTC))
 
 
 def rollback(
@@ -118,12 +113,11 @@ def rollback(
     home: HomeOption = None,
 ) -> None:
     """Go back to an earlier champion, at once; running services follow within a second."""
-    from churn_assets.promotion import champion as moves
+    from churn_assets.promotion.service import PromotionService
 
-    settings = settings_of(home)
-    move = moves.rollback(settings, to, by=by, why=why)
-    came = f" (was {move.before})" if move.before else ""
-    out.print(plain(f"champion {move.to.version}{came}, since {move.to.since_at:%Y-%m-%d %H:%M:%S} UTC."))
+    move = PromotionService.of(settings_of(home)).rollback(to, by=by, why=why)
+    before = f" (was {move.before})" if move.before else ""
+    out.print(plain(f"champion {move.to.version}{before}, since {move.to.since_at:%Y-%m-%d %H:%M:%S} UTC."))
 
 
 def history(
@@ -131,23 +125,29 @@ def history(
     home: HomeOption = None,
 ) -> None:
     """Who moved the champion, approved or rejected what, when and why; the oldest first."""
-    from churn_assets.promotion.history import timeline, to_json
-    from churn_assets.promotion.ledger.ledger import Ledger
+    from churn_assets.promotion.ledger import Ledger
     from churn_assets.promotion.pointer import read_champion
+    from churn_assets.promotion.status import read_events
 
     settings = settings_of(home)
-    events = timeline(settings)
+    events = read_events(settings)
     if as_json:
         import json
 
-        told = [
-            {"at": k.decided_at.isoformat(), "kind": k.decision.kind, "words": k.decision.words, "request": k.request}
-            for k in reversed(Ledger(settings.ledger_path).decisions(1000))
-        ]
         ledger = Ledger(settings.ledger_path)
-        verdicts = [{"version": c.version, "status": c.status, "verdict": c.verdict} for c in ledger.challengers()]
-        found = {"events": [to_json(event) for event in events], "decisions": told, "verdicts": verdicts}
-        typer.echo(json.dumps(found, indent=2))
+        history = {
+            "events": [event.to_json() for event in events],
+            "decisions": [record.to_json() for record in reversed(ledger.decisions(1000))],
+            "verdicts": [
+                {
+                    "version": challenger.version,
+                    "status": challenger.status,
+                    "verdict": challenger.verdict.to_json() if challenger.verdict else None,
+                }
+                for challenger in ledger.challengers()
+            ],
+        }
+        typer.echo(json.dumps(history, indent=2))
         return
     if not events:
         champion = read_champion(settings.home)

@@ -58,7 +58,7 @@ def show_status(found: Status, out: Console) -> None:
     """The champion in a few lines."""
     if found.champion is None:
         out.print("No model yet in this home. Make one: churn run")
-        _standing(found, out)
+        _ledger_lines(found, out)
         _places(found.paths, out)
         return
     card = found.card
@@ -68,12 +68,12 @@ def show_status(found: Status, out: Console) -> None:
     for name in HEADLINES:
         table.add_row(name, *(_with_interval(card["metrics"], f"{part}_{name}") for part in ("test", "oot")))
     out.print(table)
-    _standing(found, out)
+    _ledger_lines(found, out)
     _places(found.paths, out)
 
 
-def _standing(found: Status, out: Console) -> None:
-    for line in found.standing.lines:
+def _ledger_lines(found: Status, out: Console) -> None:
+    for line in found.ledger.lines:
         out.print(escape(line), soft_wrap=True)
 
 

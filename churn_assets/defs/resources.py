@@ -99,7 +99,7 @@ class MlflowRun(dg.ConfigurableResource[Any]):
             forget_active_runs(status)
 
     def _open(self, context: dg.InitResourceContext) -> "Tracking":
-        from churn_assets.mlflow_registry.connect import hushed, unavailable
+        from churn_assets.mlflow_registry.connect import quiet, unavailable
         from churn_assets.mlflow_registry.tracking import (
             Tracking,
             forget_active_runs,
@@ -110,7 +110,7 @@ class MlflowRun(dg.ConfigurableResource[Any]):
         prepare_experiment(self.mlflow_tracking_uri, self.experiment_name, Path(self.artifacts))
         forget_active_runs("KILLED")  # of a training in this process that never came to its end
         try:
-            with hushed():  # dagster-mlflow calls itself beta, at its import and at each use
+            with quiet():  # dagster-mlflow calls itself beta, at its import and at each use
                 from dagster_mlflow.resources import MlFlow
 
                 mlflow_run = MlFlow(context)

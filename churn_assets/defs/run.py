@@ -55,15 +55,6 @@ def prepare_home(settings: Settings) -> None:
         ) from error
 
 
-def runs_under_way(settings: Settings) -> int:
-    """How many runs of the home's daemon are queued or at work; points this process at the home."""
-    prepare_home(settings)
-    with dg.DagsterInstance.get() as instance:
-        ended = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
-        going = [status for status in dg.DagsterRunStatus if status not in ended]
-        return instance.get_runs_count(dg.RunsFilter(statuses=going))
-
-
 @contextmanager
 def alone_in(home: Path) -> Iterator[None]:
     """Hold the home against a second run: each would read the tables that the other is writing.

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 # MLflow asks seven times, two minutes each, before it gives up on a server; a training must not wait for that.
-_MANNERS = {
+_MLFLOW_ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
-_KNOCK_S = 3.0
+_PROBE_S = 3.0
 
 
 def connect(uri: str) -> MlflowClient:
@@ -35,32 +35,32 @@ def connect(uri: str) -> MlflowClient:
     The folder of an sqlite store is made if needed. Raises TrackingUnavailable if a server does not
     answer within a few seconds or a store cannot be opened.
     """
-    quiet = {} if Settings.from_environ(os.environ).telemetry else QUIET_ENVIRONMENT
-    for name, value in {**_MANNERS, **quiet}.items():  # read by MLflow when it is imported
+    environment = {} if Settings.from_environ(os.environ).telemetry else QUIET_ENVIRONMENT
+    for name, value in {**_MLFLOW_ENVIRONMENT, **environment}.items():  # read by MLflow when it is imported
         os.environ.setdefault(name, value)
     if urlsplit(uri).scheme in ("http", "https"):
-        _knock(uri)
+        _probe(uri)
     store = store_path(uri)
     if store is not None:
         try:
             store.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise unavailable(uri, error) from error
-    with hushed():
+    with quiet():
         import mlflow
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError  # making or migrating a store is not wrapped by MLflow
 
     try:
-        with hushed():
+        with quiet():
             return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise unavailable(uri, error) from error
 
 
 @contextmanager
-def hushed() -> Iterator[None]:
-    """Keep what MLflow says of itself to itself: deprecated SQLAlchemy options, its own type hints, "Successfully"."""
+def quiet() -> Iterator[None]:
+    """Suppress MLflow's own warnings and progress messages."""
     with warnings.catch_warnings(), redirect_stderr(StringIO()):
         warnings.simplefilter("ignore")
         yield
@@ -78,12 +78,12 @@ def unavailable(uri: str, error: BaseException) -> TrackingUnavailable:
     return TrackingUnavailable(f"MLflow at {uri} does not answer ({reason}); start it or set CHURN_MLFLOW_URI")
 
 
-def _knock(uri: str) -> None:
-    """Ask a server for its health, so that an absent one costs seconds at most."""
+def _probe(uri: str) -> None:
+    """Request the health of a server, so that an absent one costs seconds at most."""
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_KNOCK_S):
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_PROBE_S):
             return
     except urllib.error.HTTPError:
-        return  # something answers there; whether it is MLflow will show at the first call
+        return  # a server answers; the first call shows whether it is MLflow
     except (OSError, ValueError) as error:
         raise unavailable(uri, error) from error

@@ -1,7 +1,7 @@
 """One MLflow run for one training: what is logged, and how it is closed.
 
 dagster-mlflow opens the run (see `defs/resources.py`); from then on it is addressed by its id, never
-through MLflow's idea of an "active" run, so that a second training in the same process cannot write
+through MLflow's "active" run, so that a second training in the same process cannot write
 into the first. A server that stops answering costs the log, never the training: the reason is kept in
 `Tracking.missing` and shown by the assets.
 """
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 class Tracking:
-    """The MLflow run of one training; every method does nothing once MLflow is out of reach."""
+    """The MLflow run of one training; every method does nothing once MLflow does not answer."""
 
     def __init__(self, uri: str, run_id: str | None, missing: str | None = None) -> None:
         self.uri = uri
@@ -132,11 +132,11 @@ def prepare_experiment(uri: str, name: str, artifacts: Path) -> str:
     from mlflow.exceptions import MlflowException
 
     try:
-        found = client.get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
-        where = artifacts.absolute().as_uri() if store_path(uri) is not None else None
-        return str(client.create_experiment(name, artifact_location=where))
+        experiment = client.get_experiment_by_name(name)
+        if experiment is not None:
+            return str(experiment.experiment_id)
+        location = artifacts.absolute().as_uri() if store_path(uri) is not None else None
+        return str(client.create_experiment(name, artifact_location=location))
     except (MlflowException, OSError) as error:
         raise unavailable(uri, error) from error
 
@@ -171,9 +171,9 @@ def close_run(uri: str, dagster_run_id: str, status: Status) -> bool:
     from mlflow.exceptions import MlflowException
 
     try:
-        everywhere = [experiment.experiment_id for experiment in client.search_experiments()]
-        wanted = f"tags.dagster_run_id = '{dagster_run_id}'"
-        runs = client.search_runs(everywhere, filter_string=wanted, max_results=1)
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        query = f"tags.dagster_run_id = '{dagster_run_id}'"
+        runs = client.search_runs(experiments, filter_string=query, max_results=1)
         for run in runs:
             client.set_terminated(run.info.run_id, status=status)
         return bool(runs)
@@ -185,10 +185,10 @@ def git_commit(root: Path) -> str:
     """The commit of the working tree at `root`, `-dirty` if changed; 'unknown' outside git."""
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        completed = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
-    return found.stdout.strip() if found.returncode == 0 and found.stdout.strip() else "unknown"
+    return completed.stdout.strip() if completed.returncode == 0 and completed.stdout.strip() else "unknown"
 
 
 __all__ = [

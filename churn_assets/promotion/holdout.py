@@ -25,8 +25,8 @@ _SHA, _AT, _GENERATED, _VERSION = b"churn_sha256", b"churn_frozen_at", b"churn_g
 @dataclass(frozen=True)
 class Holdout:
     """`rows`: typed rows with `churned`, `row_source` and `row_as_of` (the day each was true), and in the schema's
-    metadata `churn_as_of`, `churn_source` and `churn_contract`. `sha256` is `content_hash(rows)`; `generated` says that
-    the customers were made up; `version` is the bundle that they were the test rows of; `frozen_at` is UTC.
+    metadata `churn_as_of`, `churn_source` and `churn_contract`. `sha256` is `content_hash(rows)`; `generated`: the
+    customers were generated; `version` is the bundle that they were the test rows of; `frozen_at` is UTC.
     """
 
     rows: pa.Table
@@ -55,31 +55,33 @@ def read_holdout(folder: Path, contract: Contract) -> Holdout | None:
         return None
     try:
         rows = pq.read_table(path)
-        said = rows.schema.metadata or {}
-        found = Holdout(
+        metadata = rows.schema.metadata or {}
+        holdout = Holdout(
             rows=rows,
-            sha256=said[_SHA].decode(),
-            generated=said[_GENERATED] == b"true",
-            version=said[_VERSION].decode(),
-            frozen_at=dt.datetime.fromisoformat(said[_AT].decode()),
+            sha256=metadata[_SHA].decode(),
+            generated=metadata[_GENERATED] == b"true",
+            version=metadata[_VERSION].decode(),
+            frozen_at=dt.datetime.fromisoformat(metadata[_AT].decode()),
         )
-        mine = said[b"churn_contract"].decode()
+        fingerprint = metadata[b"churn_contract"].decode()
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        words = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:160]
-        raise HoldoutCorrupt(f"{path}: cannot be read as a holdout ({words}); {_ADVICE}") from None
-    if mine != contract.fingerprint or content_hash(rows) != found.sha256:
-        what = f"rows of contract {mine[:12]}" if mine != contract.fingerprint else "other rows than were frozen"
-        raise HoldoutCorrupt(f"{path}: holds {what}, expected those of its own metadata; {_ADVICE}")
-    return found
+        problem = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:160]
+        raise HoldoutCorrupt(f"{path}: cannot be read as a holdout ({problem}); {_ADVICE}") from None
+    if fingerprint != contract.fingerprint:
+        rows_of = f"rows of contract {fingerprint[:12]}"
+        raise HoldoutCorrupt(f"{path}: holds {rows_of}, expected {contract.fingerprint[:12]}; {_ADVICE}")
+    if content_hash(rows) != holdout.sha256:
+        raise HoldoutCorrupt(f"{path}: holds other rows than were frozen, by the hash in its metadata; {_ADVICE}")
+    return holdout
 
 
 def holdout_for(folder: Path, contract: Contract, generated: bool) -> Holdout | None:
-    """The holdout that a training on these customers must spare. Raises HoldoutCorrupt.
+    """The holdout that a training on these customers must leave out. Raises HoldoutCorrupt.
 
-    Made-up customers that were frozen are nobody among real ones: a name in common is chance.
+    Generated customers that were frozen do not count among real ones: an id in common is chance.
     """
-    found = read_holdout(folder, contract)
-    return None if found is not None and found.generated and not generated else found
+    holdout = read_holdout(folder, contract)
+    return None if holdout is not None and holdout.generated and not generated else holdout
 
 
 def freeze(
@@ -87,29 +89,28 @@ def freeze(
 ) -> Holdout:
     """Freeze `rows`, unless rows of this contract are frozen: those stay. Returns what is frozen then.
 
-    Only real customers take the place of generated ones. The file is whole and on disk when this returns.
+    Only real customers replace generated ones. The file is complete and on disk when this returns.
     """
-    there = holdout_for(folder, contract, generated)
-    if there is not None:
-        return there
-    sha = content_hash(rows)
-    told = {
+    frozen = holdout_for(folder, contract, generated)
+    if frozen is not None:
+        return frozen
+    metadata = {
         **(rows.schema.metadata or {}),
         b"churn_contract": contract.fingerprint.encode(),
-        _SHA: sha.encode(),
+        _SHA: content_hash(rows).encode(),
         _GENERATED: b"true" if generated else b"false",
         _VERSION: version.encode(),
         _AT: now.astimezone(dt.UTC).isoformat(timespec="seconds").encode(),
     }
-    _write(holdout_path(folder, contract), rows.replace_schema_metadata(told))
-    found = read_holdout(folder, contract)
-    assert found is not None  # it was just written
-    return found
+    _write(holdout_path(folder, contract), rows.replace_schema_metadata(metadata))
+    frozen = read_holdout(folder, contract)
+    assert frozen is not None  # it was just written
+    return frozen
 
 
 _ADVICE = (
-    "put the file back from a copy, or remove it: the gate then lacks its frozen customers, and says so, until a "
-    "first model of a home freezes new ones"
+    "restore the file from a copy, or remove it: the gate then refuses for want of a holdout until the first model of "
+    "a home freezes new customers"
 )
 
 

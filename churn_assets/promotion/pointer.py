@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from churn_assets.errors import NoChampion, PointerCorrupt
+from churn_assets.errors import HomeBusy, NoChampion, PointerCorrupt
 from churn_assets.storage.files import write_json
+from churn_assets.storage.lock import file_lock
 
 POINTER = "champion.json"
+LOCK = ".champion.lock"
+LOCK_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -31,27 +37,73 @@ class Champion:
     def __post_init__(self) -> None:
         if self.since_at.tzinfo is None:
             raise ValueError(f"since_at is {self.since_at}, expected an instant with a time zone")
-        inside = PurePosixPath(self.bundle)
-        if inside.is_absolute() or ".." in inside.parts or not inside.parts:
+        path = PurePosixPath(self.bundle)
+        if path.is_absolute() or ".." in path.parts or not path.parts:
             raise ValueError(f"bundle is '{self.bundle}', expected a path inside the home")
 
     def path(self, home: Path) -> Path:
-        """Where the bundle lies in this home."""
+        """The bundle's folder in this home."""
         return home / self.bundle
+
+    def to_json(self) -> dict[str, Any]:
+        """As the pointer file and the ledger store it."""
+        return {**asdict(self), "since_at": self.since_at.astimezone(UTC).isoformat()}
+
+    @classmethod
+    def from_json(cls, stored: object) -> Champion:
+        """The inverse of `to_json`. Raises ValueError for anything else."""
+        if not isinstance(stored, dict):
+            raise ValueError("it is not a JSON object")
+        expected = {field.name for field in fields(cls)}
+        if stored.keys() != expected:
+            raise ValueError(f"fields {sorted(stored.keys() ^ expected)} are missing or unknown")
+        number = stored["registered_version"]
+        texts = {name: stored[name] for name in expected - {"registered_version"}}
+        if not all(isinstance(value, str) for value in texts.values()) or not isinstance(number, int | None):
+            raise ValueError("a field has the wrong type")
+        since_at = datetime.fromisoformat(texts.pop("since_at"))
+        return cls(**texts, registered_version=number, since_at=since_at)
+
+
+class ChampionPointer:
+    """The pointer file of a home. `promotion.champion` alone writes it, inside `locked`."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    def read(self) -> Champion | None:
+        """As `read_champion`."""
+        return read_champion(self.home)
+
+    def write(self, champion: Champion) -> None:
+        """As `write_champion`."""
+        write_champion(self.home, champion)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One process at a time moves the champion. Raises HomeBusy after 20 s of waiting for another."""
+
+        def busy(holder: str) -> HomeBusy:
+            return HomeBusy(
+                f"{self.home}: {holder} has been moving the champion for {LOCK_S:.0f} s, expected less than a second; "
+                "find the process that holds the lock, then try again"
+            )
+
+        with file_lock(self.home / LOCK, LOCK_S, busy):
+            yield
 
 
 def read_champion(home: Path) -> Champion | None:
     """The champion of a home, None before the first. Raises PointerCorrupt if it cannot be read."""
     path = home / POINTER
     try:
-        stored = json.loads(path.read_bytes())
-        return _champion(stored)
+        return Champion.from_json(json.loads(path.read_bytes()))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        words = " ".join(str(error).split())[:160]
+    except (OSError, ValueError) as error:
+        message = " ".join(str(error).split())[:160]
         raise PointerCorrupt(
-            f"{path}: cannot be read ({words}), expected a champion as this package writes it; "
+            f"{path}: cannot be read ({message}), expected a champion as this package writes it; "
             "restore it, or remove it: the next `churn run` makes a new champion"
         ) from error
 
@@ -65,23 +117,8 @@ def require_champion(home: Path) -> Champion:
 
 
 def write_champion(home: Path, champion: Champion) -> Path:
-    """Point to `champion`; a reader sees the old pointer or the new one, never half of either.
+    """Point to `champion`; a reader sees the old pointer or the new one, never a part of either.
 
-    The file is on disk when this returns: it and its folder are synced.
+    The file and its folder are synced when this returns.
     """
-    stored = {**asdict(champion), "since_at": champion.since_at.astimezone(UTC).isoformat()}
-    write_json(home / POINTER, stored)
-    return home / POINTER
-
-
-def _champion(stored: object) -> Champion:
-    if not isinstance(stored, dict):
-        raise ValueError("no JSON object")
-    wanted = {field.name for field in fields(Champion)}
-    if stored.keys() != wanted:
-        raise ValueError(f"fields {sorted(stored.keys() ^ wanted)} are too many or too few")
-    number = stored["registered_version"]
-    words = {name: stored[name] for name in wanted - {"registered_version", "since_at"}}
-    if not all(isinstance(value, str) for value in words.values()) or not isinstance(number, int | None):
-        raise ValueError("a field has the wrong type")
-    return Champion(**words, registered_version=number, since_at=datetime.fromisoformat(stored["since_at"]))
+    return write_json(home / POINTER, champion.to_json())

@@ -1,16 +1,27 @@
-"""What the ledger keeps: decisions, requests, challengers, approvals and moves, as frozen values.
+"""What the ledger stores: decisions, requests, challengers, verdicts, approvals and moves, as frozen values.
 
-Every instant is UTC-aware. A `version` is a bundle's (16 hex digits); `bundle` its path inside the home.
+Every instant is UTC-aware. A `version` is a bundle's (16 hex digits); `bundle` its path inside the home. What is
+stored as JSON carries the format's number as `version` or, where that is taken, says so; JSON of churn_assets
+0.1 (no number, keys such as `words` and `found`) is still read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
+from churn_assets.errors import TransitionRefused
 from churn_assets.promotion.pointer import Champion
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from churn_assets.promotion.gate.inputs import Evidence
 
 DecisionKind = Literal["nothing", "investigate_data", "retrain", "wait"]
 Trigger = Literal["", "drift", "performance", "labels", "schedule", "hand"]
@@ -20,40 +31,140 @@ MoveKind = Literal["first", "promotion", "rollback"]
 MoveStatus = Literal["intended", "done", "abandoned"]
 
 ATTEMPTS = 3  # of a request, and of one round of the gate
-GATE = "the gate"  # who approves when the contract says approval = "automatic"
+FORMAT = 1  # of the JSON of a decision and of a verdict
+
+
+# -- who approves --------------------------------------------------------------------------------------
+
+_GATE_TEXT = "the gate"  # how a gate's approval is stored
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The gate itself approves, because the contract says approval = "automatic"."""
+
+    def __str__(self) -> str:
+        return _GATE_TEXT
+
+
+@dataclass(frozen=True)
+class Person:
+    """A person approves, by name. Raises TransitionRefused for an empty name and for the one the gate is stored by."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if not self.name.strip() or self.name == _GATE_TEXT:
+            raise TransitionRefused(f"approver is '{self.name}', expected the name of a person; name one with --by")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Approver = Gate | Person
+
+
+def approver_of(text: str) -> Approver | None:
+    """The approver that the ledger stored as `str(approver)`, None for ""."""
+    if not text:
+        return None
+    return Gate() if text == _GATE_TEXT else Person(text)
+
+
+# -- the decision --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MonitoredWindow:
+    """One closed window: the status of its drift report against the champion, and of its quality report."""
+
+    window: int
+    drift: str
+    drifted: tuple[str, ...] = ()
+    quality: str = "ok"
+
+
+@dataclass(frozen=True)
+class DecisionInputs:
+    """What a decision was made from, stored beside it so that it can be repeated by hand.
+
+    `broken`, `stale`, `fall`, `in_flight` and `waiting` are messages, "" where there is nothing to report.
+    """
+
+    champion: str = ""
+    windows: tuple[MonitoredWindow, ...] = ()
+    broken: str = ""
+    stale: str = ""
+    pr_auc_dropped: bool = False
+    fall: str = ""
+    labels: int = 0
+    new_labels: int = 0
+    in_flight: str = ""
+    waiting: str = ""
+    rejections: int = 0
+    cooldown_days: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """As stored."""
+        return {"version": FORMAT, **msgspec.to_builtins(self)}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> DecisionInputs:
+        """The inverse of `to_json`, a missing key being a default; 0.1 stored a window as a list of its values."""
+        names = ("window", "quality", "drift", "drifted")
+        windows = [
+            dict(zip(names, window, strict=True)) if isinstance(window, list) else window
+            for window in stored.get("windows", ())
+        ]
+        return msgspec.convert({**stored, "windows": windows}, cls)
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What is to be done, and why, in words.
+    """What to do, and the reason in one line.
 
-    `occasion` tells one asking of a trigger from the next: the window's number, the day of a schedule,
-    the instant of a hand. A trigger asks once per occasion and champion ("" before the first). `situation`
-    is the JSON it was decided from; `by` and `why` are a person's.
+    `occasion` distinguishes one firing of a trigger from the next: the window's number, the day of a schedule,
+    the instant of a person's command. A trigger fires once per occasion and champion ("" before the first).
+    `by` and `why` are a person's.
     """
 
     kind: DecisionKind
-    words: str
+    message: str
     trigger: Trigger = ""
     occasion: str = ""
     champion: str = ""
     by: str = ""
     why: str = ""
-    situation: Mapping[str, Any] = field(default_factory=dict)
+    inputs: DecisionInputs = field(default_factory=DecisionInputs)
 
     def __post_init__(self) -> None:
         if self.kind == "retrain" and not (self.trigger and self.occasion):
-            raise ValueError("a decision to retrain names its trigger and its occasion")
+            raise ValueError("a decision to retrain needs a trigger and an occasion")
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A decision as the ledger has it; `request` is the key of what it asked for, if it did."""
+class DecisionRecord:
+    """A decision as the ledger has it; `request` is the key of the retraining it asks for, None if it does not."""
 
     number: int
     decided_at: datetime
     decision: Decision
     request: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The value of the asset `retraining_decision`."""
+        decision = self.decision
+        return {
+            "version": FORMAT,
+            "number": self.number,
+            "decided_at": self.decided_at.isoformat(),
+            "kind": decision.kind,
+            "message": decision.message,
+            "trigger": decision.trigger,
+            "request": self.request,
+            "champion": decision.champion,
+            "inputs": decision.inputs.to_json(),
+        }
 
 
 @dataclass(frozen=True)
@@ -74,8 +185,95 @@ class Request:
 
 
 @dataclass(frozen=True)
+class LedgerState:
+    """The part of the ledger that a decision depends on.
+
+    `in_flight` is (key, status) of the request under way, `waiting` (version, status) of the newest challenger that
+    nobody has decided on. `asked` are (trigger, occasion, champion) of every request; `last_asked_at` is when the
+    newest was first opened; `rejections` counts challengers in a row that were refused or rejected; `labels_used`
+    is how many final labels there were when the newest request was made that was not abandoned.
+    """
+
+    in_flight: tuple[str, RequestStatus] | None = None
+    waiting: tuple[str, ChallengerStatus] | None = None
+    asked: frozenset[tuple[str, str, str]] = frozenset()
+    last_asked_at: datetime | None = None
+    rejections: int = 0
+    labels_used: int = 0
+
+
+# -- the verdict ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row of a verdict: the value of a check, its limit (None where it has none), and both in a sentence."""
+
+    check: str
+    value: float | None
+    limit: float | None
+    passed: bool
+    message: str
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Check:
+        """The inverse of `asdict`; 0.1 wrote `found` and `words`."""
+        value, message = stored.get("value", stored.get("found")), stored.get("message", stored.get("words", ""))
+        return cls(str(stored["check"]), value, stored.get("limit"), bool(stored["passed"]), str(message))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The gate's result on a challenger against a champion (versions).
+
+    For plots, and no part of the JSON: `draws`, bootstrapped PR-AUC differences by the name of the rows, and
+    `evidence`, the rows of the frozen holdout.
+    """
+
+    champion: str
+    challenger: str
+    checks: tuple[Check, ...] = ()
+    draws: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict, repr=False, compare=False)
+    evidence: Evidence | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed; without checks, no."""
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+    @property
+    def reason(self) -> str:
+        """The verdict in one sentence."""
+        failed = [check for check in self.checks if not check.passed]
+        if not failed:
+            return f"challenger {self.challenger} passes all {len(self.checks)} checks against champion {self.champion}"
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        return f"challenger {self.challenger} is refused: {failed[0].message}{more}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but what is for plots."""
+        return {
+            "version": FORMAT,
+            "champion": self.champion,
+            "challenger": self.challenger,
+            "passed": self.passed,
+            "reason": self.reason,
+            "checks": [asdict(check) for check in self.checks],
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Verdict:
+        """The inverse of `to_json`; reads 0.1 as well."""
+        checks = tuple(Check.from_json(check) for check in stored.get("checks", ()))
+        return cls(str(stored.get("champion", "")), str(stored.get("challenger", "")), checks)
+
+
+# -- challengers, approvals, moves ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
 class Challenger:
-    """A model that wants to be champion. `attempt` counts the runs of the gate in its present status."""
+    """A model that may become champion. `attempt` counts the runs of the gate in its present status."""
 
     number: int
     version: str
@@ -85,25 +283,25 @@ class Challenger:
     request: str | None
     status: ChallengerStatus
     attempt: int
-    words: str
-    verdict: Mapping[str, Any] | None
-    approved_by: str
+    message: str
+    verdict: Verdict | None
+    approved_by: Approver | None
     added_at: datetime
     changed_at: datetime
 
     @property
     def run_key(self) -> str:
-        """What Dagster knows the next run of the gate by; it changes with the status and the attempt."""
+        """Dagster's key of the next run of the gate; it changes with the status and the attempt."""
         return f"promote-{self.version}-{self.number}-{self.status}-{self.attempt}"
 
 
 @dataclass(frozen=True)
 class Approval:
-    """Who said yes or no to which bytes, and why."""
+    """Who approved or rejected which bytes, and why."""
 
     version: str
     approved: bool
-    by: str
+    by: Approver
     why: str
     bundle_sha256: str
     at: datetime
@@ -123,22 +321,3 @@ class Move:
     status: MoveStatus
     intended_at: datetime
     ended_at: datetime | None
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What the ledger remembers that a decision depends on.
-
-    `in_flight` and `waiting` say in words which request or challenger is under way ("" if none).
-    `asked` are (trigger, occasion, champion) of every request there ever was; `last_asked_at` is when the
-    newest was first opened; `rejections` counts challengers in a row that were refused or rejected;
-    `labels_used` is how many final labels there were when the newest request was made that was not given up: that
-    one has learnt from none.
-    """
-
-    in_flight: str = ""
-    waiting: str = ""
-    asked: frozenset[tuple[str, str, str]] = frozenset()
-    last_asked_at: datetime | None = None
-    rejections: int = 0
-    labels_used: int = 0

@@ -1,21 +1,59 @@
-"""What a home holds, for `churn status`, `churn run` and anything else that asks."""
+"""What a home holds and how it came there, for `churn status`, `churn history` and anything else that reads it."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from churn_assets.promotion.history import Standing, read_standing
+from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import Champion, read_champion
+from churn_assets.promotion.records import ATTEMPTS, Challenger, DecisionRecord, Gate, Request
 from churn_assets.scoring.bundle import read_card, read_provenance
 from churn_assets.settings import Settings
 
 
 @dataclass(frozen=True)
+class LedgerStatus:
+    """Challengers and requests that wait, and the newest decision."""
+
+    challengers: tuple[Challenger, ...] = ()
+    requests: tuple[Request, ...] = ()
+    decision: DecisionRecord | None = None
+
+    @property
+    def lines(self) -> list[str]:
+        """One line each, with what to do where a person must act."""
+        record = self.decision
+        lines = [_describe_challenger(challenger) for challenger in self.challengers]
+        broken = record is not None and record.decision.inputs.broken
+        for request in self.requests:
+            waits = "; it waits until the data is complete" if broken and request.status == "open" else ""
+            lines.append(
+                f"retraining {request.key} is {request.status}, attempt {request.attempt} of {ATTEMPTS}{waits}"
+            )
+        if record is not None:
+            kind, message = record.decision.kind.replace("_", " "), record.decision.message
+            lines.append(f"last decision, {record.decided_at:%Y-%m-%d %H:%M} UTC: {kind}: {message}")
+        return lines
+
+    def to_json(self) -> dict[str, Any]:
+        """Flat enough for scripts."""
+        decision: dict[str, Any] | None = None
+        if self.decision is not None:
+            stored = self.decision.to_json()
+            decision = {"at": stored["decided_at"]}
+            decision |= {name: stored[name] for name in ("kind", "message", "trigger", "request")}
+        challengers = [{"version": c.version, "status": c.status, "message": c.message} for c in self.challengers]
+        requests = [{"key": r.key, "status": r.status, "attempt": r.attempt} for r in self.requests]
+        return {"challengers": challengers, "requests": requests, "last_decision": decision}
+
+
+@dataclass(frozen=True)
 class Status:
-    """The champion of a home with its card, where it came from and where things lie.
+    """The champion of a home with its card, its provenance and where its files are.
 
     `champion` is None before the first model; then `card` and `provenance` are empty.
     """
@@ -24,16 +62,16 @@ class Status:
     card: dict[str, Any]
     provenance: dict[str, Any]
     paths: dict[str, str]
-    standing: Standing = field(default_factory=Standing)
+    ledger: LedgerStatus = field(default_factory=LedgerStatus)
 
     def to_json(self) -> dict[str, Any]:
         """Flat enough for scripts: version, contract, model, metrics, thresholds, source, paths."""
-        found: dict[str, Any] = {"version": None, "contract": None, "metrics": {}, "paths": self.paths}
-        found["release"] = self.standing.to_json()
+        status: dict[str, Any] = {"version": None, "contract": None, "metrics": {}, "paths": self.paths}
+        status["release"] = self.ledger.to_json()
         if self.champion is None:
-            return found
+            return status
         return {
-            **found,
+            **status,
             "version": self.champion.version,
             "registered_version": self.champion.registered_version,
             "since_at": self.champion.since_at.isoformat(),
@@ -50,8 +88,23 @@ class Status:
         }
 
 
+@dataclass(frozen=True)
+class Event:
+    """One change to a model: `what` in a word or two, by whom, and why."""
+
+    at: datetime
+    what: str
+    version: str
+    by: str
+    why: str
+
+    def to_json(self) -> dict[str, Any]:
+        """One event for scripts."""
+        return {**asdict(self), "at": self.at.isoformat()}
+
+
 def read_status(settings: Settings) -> Status:
-    """The state of this home. Raises PointerCorrupt or BundleCorrupt for files that cannot be read."""
+    """The state of this home. Raises PointerCorrupt, BundleCorrupt or LedgerCorrupt for files that cannot be read."""
     paths = {
         "home": settings.home,
         "call_list": settings.reports_dir / "risk_list.csv",
@@ -62,16 +115,37 @@ def read_status(settings: Settings) -> Status:
         "mlflow": settings.mlflow_dir,
     }
     champion = read_champion(settings.home)
-    standing = read_standing(settings)
+    ledger = read_ledger_status(settings)
     if champion is None:
-        return Status(None, {}, {}, _there(paths), standing)
+        return Status(None, {}, {}, _existing(paths), ledger)
     bundle = champion.path(settings.home)
-    there = _there({**paths, "bundle": bundle})
-    return Status(champion, read_card(bundle), read_provenance(bundle), there, standing)
+    return Status(champion, read_card(bundle), read_provenance(bundle), _existing({**paths, "bundle": bundle}), ledger)
+
+
+def read_ledger_status(settings: Settings) -> LedgerStatus:
+    """Everything that waits in this home. Raises LedgerCorrupt or LedgerUnavailable."""
+    ledger = Ledger(settings.ledger_path)
+    waiting = ledger.challengers("waiting_gate", "waiting_approval", "approved")
+    newest = ledger.decisions(1)
+    return LedgerStatus(tuple(waiting), tuple(ledger.requests_in_flight()), newest[0] if newest else None)
+
+
+def read_events(settings: Settings) -> list[Event]:
+    """Every move of the champion, approval and rejection of this home, oldest first."""
+    ledger = Ledger(settings.ledger_path)
+    events = [
+        Event(m.intended_at, m.kind if m.status == "done" else f"{m.kind}, {m.status}", m.to.version, m.by, m.why)
+        for m in ledger.moves()
+    ]
+    events += [
+        Event(a.at, "approved" if a.approved else "rejected", a.version, str(a.by), a.why) for a in ledger.approvals()
+    ]
+    events += [Event(c.changed_at, "refused", c.version, str(Gate()), c.message) for c in ledger.challengers("refused")]
+    return sorted(events, key=lambda event: event.at)
 
 
 def read_asset(settings: Settings, name: str) -> Any:
-    """A small asset kept as JSON, or None if it was not made."""
+    """A small asset stored as JSON, or None if it was not made."""
     path = settings.assets_dir / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
@@ -84,9 +158,25 @@ def read_validation(settings: Settings) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     stored = (pq.read_schema(path).metadata or {}).get(b"churn_validation")
-    found: dict[str, Any] | None = json.loads(stored) if stored else None
-    return found
+    validation: dict[str, Any] | None = json.loads(stored) if stored else None
+    return validation
 
 
-def _there(paths: dict[str, Path]) -> dict[str, str]:
+def _describe_challenger(challenger: Challenger) -> str:
+    version = challenger.version
+    if challenger.status == "waiting_approval":
+        return (
+            f"challenger {version} has passed the gate and waits for a person: "
+            f'churn approve {version} --by NAME --why "..."'
+        )
+    if challenger.attempt > ATTEMPTS:
+        return (
+            f"challenger {version}: {challenger.message}; it was tried {ATTEMPTS} times. Repair that, then: "
+            "dagster asset materialize --select promotion -m churn_assets.definitions"
+        )
+    status = "was approved and becomes champion" if challenger.status == "approved" else "waits for the gate"
+    return f"challenger {version} {status}: the sensor promote_on_approval of a running daemon starts the run"
+
+
+def _existing(paths: dict[str, Path]) -> dict[str, str]:
     return {name: str(path) for name, path in paths.items() if path.exists()}

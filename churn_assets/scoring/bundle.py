@@ -13,6 +13,9 @@
 
 `card.json` must hold nothing that differs between two equal trainings (no times): it is part of the
 version. Loading hashes every file, compares the contract's fingerprint and replays the golden rows.
+
+The audit's ladder (figures under weaker assumptions) is computed after the bundle is written, so it is not one of its
+files: `<version>.ladder.json` stands beside the folder `<version>` and names the version it was computed for.
 """
 
 from __future__ import annotations
@@ -30,9 +33,9 @@ from churn_assets.contract.load import parse_contract
 from churn_assets.errors import BundleCorrupt, BundleMismatch, ChurnError, RowsRejected
 from churn_assets.features.compile import compile_features
 from churn_assets.scoring.calibration import calibration_from_json
-from churn_assets.scoring.models.base import load_model
+from churn_assets.scoring.models.blend import load_model
 from churn_assets.scoring.scorer import AsOf, Bands, Scorer, Thresholds, days
-from churn_assets.storage.files import canonical_json
+from churn_assets.storage.files import canonical_json, read_json_object, write_json
 from churn_assets.storage.sealed import seal, verify
 
 if TYPE_CHECKING:
@@ -114,6 +117,28 @@ def read_reference(path: Path) -> pa.Table:
     import pyarrow.parquet as pq
 
     return pq.read_table(path / REFERENCE)
+
+
+def ladder_path(bundle: Path) -> Path:
+    """The path of a bundle's ladder, whether the file exists or not."""
+    return bundle.with_name(f"{bundle.name}.ladder.json")
+
+
+def write_ladder(bundle: Path, version: str, ladder: Mapping[str, Any]) -> Path:
+    """Write the ladder of the bundle `version` beside it, atomically; an older one is replaced."""
+    return write_json(ladder_path(bundle), {"version": version, **ladder})
+
+
+def read_ladder(bundle: Path, version: str) -> dict[str, Any] | None:
+    """The ladder beside a bundle, None if there is none that was computed for this version.
+
+    It explains a model and decides nothing, so that a damaged one is no reason to refuse the bundle.
+    """
+    try:
+        stored = read_json_object(ladder_path(bundle))
+    except (OSError, ValueError):
+        return None
+    return stored if stored.get("version") == version else None
 
 
 def _replayed(path: Path) -> Scorer:

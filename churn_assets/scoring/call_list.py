@@ -1,4 +1,8 @@
-"""Whom to contact: customers by the money that contacting them is expected to bring."""
+"""The call list: customers by the money that contacting them is expected to bring, and segments of that list.
+
+`scored_table` has the customers in their order, `call_order` sorts them, `ranked` numbers them and marks the contacts;
+`by_segment` sums the list up by columns.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +19,99 @@ import pyarrow.compute as pc
 from churn_assets.contract.model import Contract, Kind
 from churn_assets.contract.policy import Value
 from churn_assets.features.encode import encode_table
-from churn_assets.scoring.explain.reasons import Reason
+from churn_assets.scoring.explain import Reason
 from churn_assets.scoring.scorer import BAND_NAMES, AsOf, Scorer, days
 
 Array = npt.NDArray[np.float64]
+
+REASON_COLUMNS = ("reason_1", "reason_2", "reason_3")
 RISK_BAND = "risk band"
 MISSING = "not known"
 _TWO_SIDED_95 = 1.96
+_Rows = npt.NDArray[np.bool_]
+
+SCHEMA = pa.schema(
+    [
+        ("rank", pa.int64()),
+        ("customer_id", pa.string()),
+        ("churn_probability", pa.float64()),
+        ("risk_band", pa.string()),
+        ("expected_value", pa.float64()),
+        ("contact", pa.bool_()),
+        ("as_of", pa.date32()),
+        ("model_version", pa.string()),
+        ("contract", pa.string()),
+    ]
+)
+
+
+def expected_value(probability: Array, value: Value) -> Array:
+    """Money (n,) expected from contacting: probability x save_rate x customer_value - offer_cost."""
+    return probability * (value.save_rate * value.customer_value) - value.offer_cost
+
+
+def call_list(
+    scorer: Scorer, customer_ids: pa.Array | pa.ChunkedArray | Sequence[str], probability: Array, as_of: AsOf
+) -> pa.Table:
+    """All customers (`SCHEMA`), the most valuable to contact first; ties in the order of their ids.
+
+    `contact` is true within the contract's capacity as far as the expected value is positive.
+    """
+    listed = scored_table(scorer, customer_ids, probability, as_of)
+    return ranked(listed.take(call_order(listed)), scorer.contract.value)
+
+
+def call_order(listed: pa.Table) -> pa.Array:
+    """Row numbers of a scored table, the most valuable to contact first; ties in the order of their ids."""
+    return pc.sort_indices(listed, [("expected_value", "descending"), ("customer_id", "ascending")])
+
+
+def with_reasons(listed: pa.Table, reasons: Sequence[Sequence[Reason]]) -> pa.Table:
+    """The list with `REASON_COLUMNS`; `reasons` are those of its first rows, the others get null."""
+    for place, name in enumerate(REASON_COLUMNS):
+        texts = [row[place].text if place < len(row) else None for row in reasons]
+        texts += [None] * (listed.num_rows - len(texts))
+        listed = listed.append_column(name, pa.array(texts, pa.string()))
+    return listed
+
+
+def ranked(listed: pa.Table, value: Value) -> pa.Table:
+    """A scored table in its final order, with `rank` from 1 and `contact` filled in."""
+    rank = np.arange(1, listed.num_rows + 1, dtype=np.int64)
+    contact = listed["expected_value"].to_numpy() > 0.0
+    if value.capacity is not None:
+        contact &= rank <= value.capacity
+    columns = {"rank": pa.array(rank), "contact": pa.array(contact)}
+    return pa.table(
+        [columns.get(name, listed[name] if name in listed.schema.names else None) for name in SCHEMA.names],
+        schema=SCHEMA,
+    )
+
+
+def scored_table(
+    scorer: Scorer, customer_ids: pa.Array | pa.ChunkedArray | Sequence[str], probability: Array, as_of: AsOf
+) -> pa.Table:
+    """Customers in the order given, `SCHEMA` without rank and contact."""
+    rows = len(probability)
+    ids = customer_ids if isinstance(customer_ids, pa.Array | pa.ChunkedArray) else pa.array(customer_ids, pa.string())
+    band = pa.DictionaryArray.from_arrays(pa.array(scorer.bands.codes(probability)), pa.array(BAND_NAMES))
+    columns = {
+        "customer_id": ids.cast(pa.string()),
+        "churn_probability": pa.array(probability),
+        "risk_band": band.cast(pa.string()),
+        "expected_value": pa.array(expected_value(probability, scorer.contract.value)),
+        "as_of": _dates(as_of, rows),
+        "model_version": pa.repeat(pa.scalar(scorer.version), rows),
+        "contract": pa.repeat(pa.scalar(scorer.contract.name), rows),
+    }
+    return pa.table(columns)
+
+
+def _dates(as_of: AsOf, rows: int) -> pa.Array:
+    instant = days(as_of)
+    if isinstance(instant, float):
+        return pa.repeat(pa.scalar(dt.date(1970, 1, 1) + dt.timedelta(days=instant), pa.date32()), rows)
+    return pa.array(instant.astype(np.int32)).cast(pa.date32())
 
 
 @dataclass(frozen=True)
@@ -50,11 +140,11 @@ def by_segment(contract: Contract, customers: pa.Table, probability: Array, band
 
     Columns in the contract's order, the segment that loses most first; segments without a customer are left out.
     """
-    found = [segment for column, words in _groupings(contract, customers) for segment in _cut(column, words)]
-    found += _cut(RISK_BAND, np.asarray(bands, dtype=object))
+    cuts = [cut for column, names in _groupings(contract, customers) for cut in _cut(column, names)]
+    cuts += _cut(RISK_BAND, np.asarray(bands, dtype=object))
     total = float(probability.sum())
     return [
-        _segment(contract, column, name, probability[rows], total) for column, name, rows in _worst(found, probability)
+        _segment(contract, column, name, probability[rows], total) for column, name, rows in _worst(cuts, probability)
     ]
 
 
@@ -64,13 +154,10 @@ def segment_table(segments: list[Segment]) -> pa.Table:
     return pa.table({name: [getattr(segment, name) for segment in segments] for name in names})
 
 
-_Rows = npt.NDArray[np.bool_]
-
-
 def _groupings(contract: Contract, customers: pa.Table) -> list[tuple[str, npt.NDArray[Any]]]:
     kept = [c for c in contract.scoring_columns if c.kind in (Kind.CATEGORY, Kind.BOOLEAN)]
     columns = encode_table(contract, customers.select([c.name for c in kept]))
-    found = []
+    groupings = []
     for column in kept:
         values = np.asarray(columns[column.name], dtype=np.float64)
         if column.kind is Kind.BOOLEAN:
@@ -78,17 +165,17 @@ def _groupings(contract: Contract, customers: pa.Table) -> list[tuple[str, npt.N
         else:
             choices, codes = list(column.choices), values
         names = np.array([*choices, MISSING], dtype=object)  # -1, missing, is the last
-        found.append((column.name, names[codes.astype(np.int64)]))
-    return found
+        groupings.append((column.name, names[codes.astype(np.int64)]))
+    return groupings
 
 
-def _cut(column: str, words: npt.NDArray[Any]) -> list[tuple[str, str, _Rows]]:
-    return [(column, str(name), np.asarray(words == name)) for name in dict.fromkeys(words.tolist())]
+def _cut(column: str, names: npt.NDArray[Any]) -> list[tuple[str, str, _Rows]]:
+    return [(column, str(name), np.asarray(names == name)) for name in dict.fromkeys(names.tolist())]
 
 
-def _worst(found: list[tuple[str, str, _Rows]], probability: Array) -> list[tuple[str, str, _Rows]]:
-    place = {column: i for i, column in enumerate(dict.fromkeys(column for column, _, _ in found))}
-    return sorted(found, key=lambda cut: (place[cut[0]], -float(probability[cut[2]].sum()), cut[1]))
+def _worst(cuts: list[tuple[str, str, _Rows]], probability: Array) -> list[tuple[str, str, _Rows]]:
+    place = {column: i for i, column in enumerate(dict.fromkeys(column for column, _, _ in cuts))}
+    return sorted(cuts, key=lambda cut: (place[cut[0]], -float(probability[cut[2]].sum()), cut[1]))
 
 
 def _segment(contract: Contract, column: str, name: str, probability: Array, total: float) -> Segment:
@@ -105,93 +192,3 @@ def _segment(contract: Contract, column: str, name: str, probability: Array, tot
         expected_loss=expected * contract.value.customer_value,
         share_of_loss=expected / total if total else 0.0,
     )
-
-
-SCHEMA = pa.schema(
-    [
-        ("rank", pa.int64()),
-        ("customer_id", pa.string()),
-        ("churn_probability", pa.float64()),
-        ("risk_band", pa.string()),
-        ("expected_value", pa.float64()),
-        ("contact", pa.bool_()),
-        ("as_of", pa.date32()),
-        ("model_version", pa.string()),
-        ("contract", pa.string()),
-    ]
-)
-
-
-REASON_COLUMNS = ("reason_1", "reason_2", "reason_3")
-
-
-def expected_value(probability: Array, value: Value) -> Array:
-    """Money (n,) expected from contacting: probability x save_rate x customer_value - offer_cost."""
-    return probability * (value.save_rate * value.customer_value) - value.offer_cost
-
-
-def call_list(
-    scorer: Scorer, customer_ids: pa.Array | pa.ChunkedArray | Sequence[str], probability: Array, as_of: AsOf
-) -> pa.Table:
-    """All customers (`SCHEMA`), the most valuable to contact first; ties in the order of their ids.
-
-    `contact` is true within the contract's capacity as far as the expected value is positive.
-    """
-    listed = scored_table(scorer, customer_ids, probability, as_of)
-    return ranked(listed.take(call_order(listed)), scorer.contract.value)
-
-
-def call_order(listed: pa.Table) -> pa.Array:
-    """Row numbers of a scored table, the most valuable to contact first; ties in the order of their ids."""
-    return pc.sort_indices(listed, [("expected_value", "descending"), ("customer_id", "ascending")])
-
-
-def with_reasons(listed: pa.Table, reasons: Sequence[Sequence[Reason]]) -> pa.Table:
-    """The list with `REASON_COLUMNS`; `reasons` are those of its first rows, the others get null."""
-    for place, name in enumerate(REASON_COLUMNS):
-        words = [row[place].words if place < len(row) else None for row in reasons]
-        words += [None] * (listed.num_rows - len(words))
-        listed = listed.append_column(name, pa.array(words, pa.string()))
-    return listed
-
-
-def ranked(listed: pa.Table, value: Value) -> pa.Table:
-    """A scored table in its final order, with `rank` from 1 and `contact` filled in."""
-    rank = np.arange(1, listed.num_rows + 1, dtype=np.int64)
-    contact = listed["expected_value"].to_numpy() > 0.0
-    if value.capacity is not None:
-        contact &= rank <= value.capacity
-    columns = {"rank": pa.array(rank), "contact": pa.array(contact)}
-    return pa.table(
-        [columns.get(name, listed[name] if name in listed.schema.names else None) for name in SCHEMA.names],
-        schema=SCHEMA,
-    )
-
-
-def scored_table(
-    scorer: Scorer, customer_ids: pa.Array | pa.ChunkedArray | Sequence[str], probability: Array, as_of: AsOf
-) -> pa.Table:
-    """Customers in the order given, `SCHEMA` without rank and contact."""
-    rows = len(probability)
-    ids = customer_ids if isinstance(customer_ids, pa.Array | pa.ChunkedArray) else pa.array(customer_ids, pa.string())
-    cuts = (scorer.bands.medium, scorer.bands.high)
-    band = pa.DictionaryArray.from_arrays(
-        pa.array(np.searchsorted(cuts, probability, side="right").astype(np.int8)), pa.array(BAND_NAMES)
-    )
-    columns = {
-        "customer_id": ids.cast(pa.string()),
-        "churn_probability": pa.array(probability),
-        "risk_band": band.cast(pa.string()),
-        "expected_value": pa.array(expected_value(probability, scorer.contract.value)),
-        "as_of": _dates(as_of, rows),
-        "model_version": pa.repeat(pa.scalar(scorer.version), rows),
-        "contract": pa.repeat(pa.scalar(scorer.contract.name), rows),
-    }
-    return pa.table(columns)
-
-
-def _dates(as_of: AsOf, rows: int) -> pa.Array:
-    instant = days(as_of)
-    if isinstance(instant, float):
-        return pa.repeat(pa.scalar(dt.date(1970, 1, 1) + dt.timedelta(days=instant), pa.date32()), rows)
-    return pa.array(instant.astype(np.int32)).cast(pa.date32())

@@ -12,13 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from churn_assets.errors import BentoNotBuilt
-from churn_assets.mlflow_registry.models import requirements
-from churn_assets.scoring.ladder import ladder_path
+from churn_assets.mlflow_registry.registry import requirements
+from churn_assets.scoring.bundle import ladder_path
 from churn_assets.settings import Settings
 
 SERVICE = "churn_assets.serving.service:ChurnService"
 LADDER = ladder_path(Path("bundle")).name
-_SERVER = ("httptools", "msgspec", "uvloop")  # what answers, besides BentoML and what scores
+_SERVER = (
+    "httptools",
+    "jinja2",
+    "msgspec",
+    "starlette",
+    "uvicorn",
+    "uvloop",
+)  # beside BentoML and the scorer's
 
 
 @dataclass(frozen=True)

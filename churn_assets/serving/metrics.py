@@ -39,7 +39,7 @@ class Metrics:
     def __init__(self) -> None:
         import prometheus_client as prometheus  # reads PROMETHEUS_MULTIPROC_DIR when it is imported
 
-        _bury_the_dead()
+        _forget_killed_workers()
         registry = prometheus.CollectorRegistry()
 
         def make(kind: Any, name: str, labels: tuple[str, ...] = (), **options: Any) -> Any:
@@ -119,8 +119,8 @@ class Metrics:
         return prometheus.generate_latest(self._registry), prometheus.CONTENT_TYPE_LATEST
 
 
-def _bury_the_dead() -> None:
-    """Take gauges of workers that were killed out of the sum; their counters stay."""
+def _forget_killed_workers() -> None:
+    """Remove the gauges of killed workers from the sum; their counters stay."""
     from prometheus_client import multiprocess
 
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
@@ -128,11 +128,11 @@ def _bury_the_dead() -> None:
         return
     for path in Path(folder).glob("gauge_live*_*.db"):
         pid = path.stem.rpartition("_")[2]
-        if pid.isdigit() and not _lives(int(pid)):
+        if pid.isdigit() and not _is_running(int(pid)):
             multiprocess.mark_process_dead(int(pid), folder)  # type: ignore[no-untyped-call]  # has no types
 
 
-def _lives(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,27 +1,73 @@
 """The BentoML service `churn`. BentoML brings processes, sockets, packing and signals; the routes are ours.
 
-They stand before BentoML's own as a middleware, the documented place for code that sees every request.
-Its access log, tracing and metrics are off: together they cost four times what a prediction does (see
-docs/serving.md), and ours say more. The limits that clients meet are in `serving.settings`; BentoML's own
-timeout, which answers in another shape, is more than all of them together.
+They stand before BentoML's own as a middleware, the documented place for code that sees every request. Its access log,
+tracing and metrics are off: together they cost four times what a prediction does (see docs/serving.md). The limits
+that clients meet are in `settings.py`; BentoML's own timeout, which answers in another shape, is longer than all
+of them together.
 """
+
+from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import bentoml
+from uvicorn import config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from churn_assets.serving.core import Core
-from churn_assets.serving.family import stop_when_orphaned
-from churn_assets.serving.front import Front
-from churn_assets.serving.protocol import answer_garbage, count_garbage
-from churn_assets.serving.routes import Routes
-from churn_assets.serving.settings import ServingSettings
+from churn_assets.serving.app import ServiceApp
+from churn_assets.serving.http import ASGIApp, Receive, Refused, Scope, Send
+from churn_assets.serving.worker import Worker, stop_with_supervisor
+from churn_assets.settings import ServingSettings
+
+NOT_HTTP = "http"  # the cause of refusing bytes that are no HTTP
+_REFUSAL = Refused(
+    400, NOT_HTTP, "the bytes are not an HTTP/1.1 request, expected one; is it another protocol, or HTTPS?"
+).body()
+NOT_HTTP_RESPONSE = (
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
+    b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(_REFUSAL), _REFUSAL)
+)
+_refusal_counters: list[Callable[[str], None]] = []
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's protocol, except that bytes that are no HTTP get our error and WebSockets are answered in HTTP.
+
+    Such bytes reach no application: uvicorn refuses them itself, as plain text.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.ws_protocol_class = None
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse the bytes, count them, and close the connection."""
+        for count in _refusal_counters:
+            count(NOT_HTTP)
+        self.transport.write(NOT_HTTP_RESPONSE)
+        self.transport.close()
+
+
+def use_protocol() -> bool:
+    """Have uvicorn use `Protocol` in this process; False if it does not look where it used to.
+
+    BentoML has no option for it, so ours replaces the entry by which uvicorn finds its own. Without it uvicorn's
+    plain text answers such bytes, and nothing else changes.
+    """
+    protocols = getattr(config, "HTTP_PROTOCOLS", {})
+    if "auto" not in protocols or not hasattr(HttpToolsProtocol, "send_400_response"):
+        return False
+    protocols["auto"] = f"{__name__}:Protocol"
+    return True
+
 
 _SETTINGS = ServingSettings.from_environ(os.environ)
 _SUPERVISOR = os.getppid()  # in a worker; read early, it may die while the worker starts
-answer_garbage()
+use_protocol()
 
 
 @bentoml.service(
@@ -38,55 +84,51 @@ class ChurnService:
 
     @bentoml.on_deployment  # type: ignore[untyped-decorator]  # bentoml is not followed by mypy
     @staticmethod
-    def mend_dead_workers() -> None:
-        """In a container BentoML lets dead workers lie: have it replace them there too."""
+    def replace_dead_workers() -> None:
+        """In a container BentoML does not replace dead workers: have it do so there too."""
         os.environ.pop("BENTOML_CONTAINERIZED", None)
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def start(self) -> None:
-        """Open the log, load the model, watch for the next, and for the death of the supervisor."""
-        core = _core()
-        count_garbage(core.rejected)
-        await core.start()
-        core.watch(stop_when_orphaned(core.logger, _SUPERVISOR))
+        """Open the log, load the model, check for the next, and stop when the supervisor dies."""
+        worker = this_worker()
+        _refusal_counters[:] = [worker.count_refusal]
+        await worker.start()
+        worker.run_until_stop(stop_with_supervisor(worker.logger, _SUPERVISOR))
         settle_memory()
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     async def stop(self) -> None:
-        """Put on disk what was accepted."""
-        await _core().stop()
+        """Write what was accepted to disk."""
+        await this_worker().stop()
 
 
 def settle_memory() -> None:
-    """Have the collector look at less, less often.
+    """Make the garbage collector visit fewer objects, less often.
 
     What is loaded now stays. Requests make no cycles, but BentoML keeps a timer for each of them until its
     timeout: at the usual thresholds the collector walks over tens of thousands of those again and again,
-    30 ms a time, and finds nothing.
+    30 ms a time, and frees nothing.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)
 
 
-_made: list[Core] = []
+@cache
+def this_worker() -> Worker:
+    """The worker of this process; made in it, not at import: the build and the supervisor import this module too."""
+    return Worker(_SETTINGS, os.environ)
 
 
-def _core() -> Core:
-    # Made in the worker, not at import: the build and the supervisor import this module as well.
-    if not _made:
-        _made.append(Core(_SETTINGS, os.environ))
-    return _made[0]
+class _Middleware:
+    """The middleware: this worker's application, made when BentoML's is."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = ServiceApp(app, this_worker())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
 
 
-class _Door:
-    """The middleware: its worker's front, made when the application is."""
-
-    def __init__(self, app: Any) -> None:
-        self._front = Front(app, Routes(_core()))
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self._front(scope, receive, send)
-
-
-ChurnService.add_asgi_middleware(_Door)  # type: ignore[attr-defined]
+ChurnService.add_asgi_middleware(_Middleware)  # type: ignore[attr-defined]

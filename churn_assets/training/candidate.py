@@ -19,7 +19,8 @@ from churn_assets.errors import TrainingError
 from churn_assets.evaluation.metrics import ece, log_loss, pr_auc, roc_auc
 from churn_assets.features.compile import FeatureSpec, Matrix
 from churn_assets.scoring.calibration import sigmoid
-from churn_assets.scoring.models.base import Model, load_model
+from churn_assets.scoring.models.base import Model
+from churn_assets.scoring.models.blend import load_model
 from churn_assets.training.feature_table import TrainingData, View, features_hash, training_data
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from churn_assets.contract.model import Contract
 from churn_assets.data.customers import without_marks
 from churn_assets.scoring.bundle import read_card, write_bundle
-from churn_assets.scoring.explain.reasons import background
+from churn_assets.scoring.explain import background
 from churn_assets.scoring.scorer import Bands, Scorer, Thresholds, feature_ranges
 from churn_assets.training.calibrate import CalibrationTrials
 from churn_assets.training.candidate import Candidate

@@ -26,7 +26,8 @@ from churn_assets.evaluation.metrics import (
     summary,
 )
 from churn_assets.scoring.calibration import Calibration
-from churn_assets.scoring.models.base import BlendModel, Model
+from churn_assets.scoring.models.base import Model
+from churn_assets.scoring.models.blend import BlendModel
 from churn_assets.training.calibrate import CalibrationChoice, choose_calibration, refit
 from churn_assets.training.candidate import Candidate
 from churn_assets.training.feature_table import TrainingData, View, features_hash, table_size, training_data

@@ -61,7 +61,7 @@ def test_what_is_no_url_is_refused_without_being_shown(text):
     [("CHURN_ALERT_COOLDOWN_S", "6h"), ("CHURN_ALERT_TIMEOUT_S", "0"), ("CHURN_ALERT_TIMEOUT_S", "21")],
 )
 def test_an_impossible_number_is_refused(name, value):
-    with pytest.raises(SettingsError, match=f"{name} is '{value}', expected whole seconds"):
+    with pytest.raises(SettingsError, match=f"{name} is '{value}', expected a whole number"):
         AlertSettings.from_environ({name: value})
 
 

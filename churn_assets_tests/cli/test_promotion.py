@@ -9,11 +9,12 @@ import pytest
 from churn_assets.alerting.alerts import Alert, open_alerts, raise_alert
 from churn_assets.alerting.destinations import AlertSettings
 from churn_assets.alerting.rules import waiting_key
-from churn_assets.promotion.champion import bundle_hash, move_champion
-from churn_assets.promotion.ledger.ledger import Ledger
+from churn_assets.promotion.champion import bundle_hash
+from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import read_champion
+from churn_assets.promotion.records import Person
 from churn_assets_tests.cli.test_main import churn, refused
-from churn_assets_tests.promotion.homes import champion, home_with
+from churn_assets_tests.promotion.homes import champion, home_with, moves, verdict
 
 WHO = ("--by", "ana", "--why", "because")
 
@@ -22,10 +23,10 @@ WHO = ("--by", "ana", "--why", "because")
 def home(tmp_path):
     """A home whose champion is the first of three bundles, with the second waiting for a person."""
     settings, versions = home_with(tmp_path, 3)
-    move_champion(settings, champion(versions[0]), "first", "training", "the first model of this home")
+    moves(settings).move(champion(versions[0]), "first", "training", "the first model of this home")
     ledger, second = Ledger(settings.ledger_path), versions[1]
     ledger.add_challenger(second, f"bundles/{second}", bundle_hash(settings.bundles_dir / second), None, None)
-    ledger.record_verdict(second, True, {}, "manual", "no worse")
+    ledger.record_verdict(second, verdict(second), needs_person=True)
     return settings, versions
 
 
@@ -34,7 +35,7 @@ def test_a_challenger_is_approved_and_the_history_says_by_whom(home):
     done = churn("approve", versions[1], *WHO, home=settings.home)
     assert done.returncode == 0, done.stderr
     assert "promotes it within 30 s" in done.stdout
-    assert Ledger(settings.ledger_path).challenger(versions[1]).approved_by == "ana"
+    assert Ledger(settings.ledger_path).challenger(versions[1]).approved_by == Person("ana")
     told = churn("history", home=settings.home).stdout
     assert f"first  {versions[0]}  by training: the first model of this home" in told
     assert f"approved  {versions[1]}  by ana: because" in told
@@ -79,18 +80,20 @@ def test_rollback_says_where_it_went_and_refuses_what_is_not_there(home):
 def test_a_retraining_is_asked_for_by_hand_once_at_a_time(home):
     settings, versions = home
     busy = churn("retrain", *WHO, home=settings.home)
-    assert (busy.returncode, busy.stdout.count("it is decided upon first")) == (1, 1)
-    Ledger(settings.ledger_path).reject(versions[1], "ana", "no")
+    assert (busy.returncode, busy.stdout.count("it is decided on first")) == (1, 1)
+    Ledger(settings.ledger_path).reject(versions[1], Person("ana"), "no")
     done = churn("retrain", *WHO, home=settings.home)
     assert done.returncode == 0, done.stderr
     key = re.search(r"request (retrain-hand-\S+-1) is open", done.stdout)[1]
     assert "dagster job execute" in done.stdout
     assert [r.key for r in Ledger(settings.ledger_path).open_requests()] == [key]
     assert "one at a time" in churn("retrain", *WHO, home=settings.home).stdout
-    assert "the table alone: monitor has seen no labels yet" in done.stdout
+    assert "the table alone: there are no labels yet" in done.stdout
     told = json.loads(churn("history", "--json", home=settings.home).stdout)
     assert [d["kind"] for d in told["decisions"]] == ["wait", "retrain", "wait"]
-    assert told["verdicts"] == [{"version": versions[1], "status": "rejected", "verdict": {}}]
+    assert told["verdicts"] == [
+        {"version": versions[1], "status": "rejected", "verdict": verdict(versions[1]).to_json()}
+    ]
 
 
 def test_who_and_why_must_be_said(home):
@@ -106,3 +109,10 @@ def test_a_fresh_home_answers_every_question(tmp_path):
     asked = churn("retrain", *WHO, home=tmp_path)
     assert (asked.returncode, "there is no champion yet" in asked.stdout) == (1, True)
     assert "last decision" in churn("status", home=tmp_path).stdout
+
+
+def test_nobody_approves_in_the_name_of_the_gate(home):
+    settings, versions = home
+    words = ("--by", "the gate", "--why", "because")
+    assert "expected the name of a person" in refused(churn("approve", versions[1], *words, home=settings.home))
+    assert Ledger(settings.ledger_path).approvals() == []

@@ -16,6 +16,7 @@ TOP_LEVEL = [
     "pyproject.toml", "constraints.txt", "Makefile", "README.md", "CHANGELOG.md", "LICENSE", "workspace.yaml",
     "dagster.yaml", "bentofile.yaml", "contracts", "data", "docs", "benchmarks", "churn_assets",
     "churn_assets_tests", ".ci/run", ".pre-commit-config.yaml", ".github/workflows/ci.yml",
+    ".github/pull_request_template.md", ".github/ISSUE_TEMPLATE/bug.md", "mkdocs.yml", "CONTRIBUTING.md", "SECURITY.md",
 ]  # fmt: skip
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

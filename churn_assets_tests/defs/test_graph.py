@@ -15,8 +15,7 @@ from churn_assets.contract.load import load_contract
 from churn_assets.defs.run import tuning
 from churn_assets.features.encode import encode_table
 from churn_assets.promotion.pointer import require_champion
-from churn_assets.scoring.bundle import load_bundle, read_reference
-from churn_assets.scoring.ladder import read_ladder
+from churn_assets.scoring.bundle import load_bundle, read_ladder, read_reference
 from churn_assets.settings import Settings
 from churn_assets_tests.defs.home import checks, metadata, run, settings
 from churn_assets_tests.defs.test_definitions import NAMES
@@ -163,9 +162,9 @@ def test_the_same_training_again_gives_the_same_version_and_registers_nothing(ma
 
 def test_mlflow_answers_as_the_scorer_does(made):
     of, _, _ = made
-    from churn_assets.mlflow_registry.connect import hushed
+    from churn_assets.mlflow_registry.connect import quiet
 
-    with hushed():
+    with quiet():
         import mlflow
         import pandas as pd
 

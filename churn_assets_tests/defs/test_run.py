@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from churn_assets.defs.run import alone_in, prepare_home, run_graph, runs_under_way
+from churn_assets.defs.run import alone_in, prepare_home, run_graph
 from churn_assets.errors import HomeBusy
 from churn_assets_tests.defs.home import settings
 
@@ -67,14 +67,3 @@ def test_a_home_is_held_by_one_run_and_given_back(tmp_path):
         pass
     with alone_in(tmp_path):
         pass
-
-
-def test_runs_under_way_are_those_that_have_not_ended(tmp_path, monkeypatch):
-    monkeypatch.setenv("DAGSTER_HOME", "")
-    found = settings(tmp_path)
-    assert runs_under_way(found) == 0
-    with dg.DagsterInstance.get() as instance:
-        assert str(found.home) in instance.root_directory
-        for status in (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.FAILURE):
-            instance.add_run(dg.DagsterRun("monitor", status=status))
-    assert runs_under_way(found) == 2

@@ -17,7 +17,7 @@ from churn_assets.errors import ContractError, GateRefused, LabelError
 from churn_assets.leakage.audit import accuse, audit, audit_source, audited_recipe
 from churn_assets.leakage.column_groups import companions, features_of, own_features
 from churn_assets.leakage.ladder import Ladder
-from churn_assets.promotion.registration_rules import Model, admit
+from churn_assets.promotion.registration import TrainedModel, check_registration
 from churn_assets.synthetic.generate import generate
 from churn_assets.synthetic.leaks import plant_leak
 from churn_assets.training.feature_table import feature_table, training_data
@@ -101,10 +101,10 @@ def test_the_stored_audit_is_plain_json(leaking):
 
 def test_the_gate_refuses_an_accused_column_until_somebody_vouches_for_it(leaking):
     found, contract, column = leaking
-    model = Model("v", 0.9, False, tuple((f.column, f.words) for f in found.findings))
+    model = TrainedModel("v", 0.9, False, tuple((f.column, f.words) for f in found.findings))
     with pytest.raises(GateRefused, match=rf"^model v: column '{column}' .*; write attested = .*$"):
-        admit(model, contract)
-    admit(model, attested(contract, column))
+        check_registration(model, contract)
+    check_registration(model, attested(contract, column))
 
 
 def test_an_attestation_changes_no_fingerprint_and_no_figure(leaking):

@@ -139,7 +139,7 @@ def test_the_commit_is_known_inside_git_and_unknown_outside(tmp_path):
 
 def test_importing_the_registry_does_not_import_mlflow():
     modules = ", ".join(
-        f"churn_assets.{name}" for name in ("mlflow_registry.tracking", "mlflow_registry.models", "promotion.register")
+        f"churn_assets.{name}" for name in ("mlflow_registry.tracking", "mlflow_registry.registry", "promotion.service")
     )
     code = f"import sys, json, {modules}; print(json.dumps([m for m in ('mlflow', 'pandas') if m in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

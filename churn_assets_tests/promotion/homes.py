@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from churn_assets.promotion.pointer import Champion
+from churn_assets.mlflow_registry.registry import Alias, ModelVersion
+from churn_assets.promotion.champion import ChampionMoves
+from churn_assets.promotion.ledger import Ledger
+from churn_assets.promotion.pointer import Champion, ChampionPointer
+from churn_assets.promotion.records import Check, Decision, Move, Verdict
 from churn_assets.settings import Settings
 from churn_assets.storage.sealed import seal
 
@@ -37,3 +42,47 @@ def home_with(home: Path, bundles: int) -> tuple[Settings, list[str]]:
 def champion(version: str, fingerprint: str = FINGERPRINT) -> Champion:
     """A champion of one of them."""
     return Champion(version, f"bundles/{version}", fingerprint, None, AT, "training", "a reason")
+
+
+def verdict(version: str, passed: bool = True, message: str = "better") -> Verdict:
+    """A verdict of one check on a challenger."""
+    return Verdict("v1", version, (Check("holdout_pr_auc", 0.01, 0.0, passed, message),))
+
+
+def record_decision(ledger: Ledger, decision: Decision, now: datetime | None = None) -> int:
+    """Store a decision that was made already; its number."""
+    return ledger.decide(lambda _: decision, now).number
+
+
+class FakeRegistry:
+    """A registry in memory: numbers by bundle version, aliases, and the tags of each number."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+        self.aliases: dict[str, int] = {}
+        self.tags: dict[int, dict[str, str]] = {}
+
+    def register(self, model: ModelVersion) -> int:
+        return self.numbers.setdefault(model.bundle_version, len(self.numbers) + 1)
+
+    def set_alias(self, alias: Alias, number: int) -> None:
+        self.aliases[alias] = number
+
+    def set_tags(self, number: int, tags: Mapping[str, str]) -> None:
+        self.tags.setdefault(number, {}).update(tags)
+
+
+def moves(
+    settings: Settings,
+    ledger: Ledger | None = None,
+    pointer: ChampionPointer | None = None,
+    clock: Callable[[], datetime] = lambda: AT,
+) -> ChampionMoves:
+    """The moves of a home's champion, at the instant AT."""
+    ledger, pointer = ledger or Ledger(settings.ledger_path), pointer or ChampionPointer(settings.home)
+    return ChampionMoves(settings.bundles_dir, ledger, pointer, clock)
+
+
+def history(settings: Settings) -> list[Move]:
+    """Every move of a home's champion, oldest first."""
+    return list(Ledger(settings.ledger_path).moves())

@@ -7,33 +7,30 @@ persist something: before and after each commit, around the pointer's rename, ar
 
 from __future__ import annotations
 
-import os
+import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 from dagster import DagsterRunStatus as Status
 
 from churn_assets.contract.policy import Monitoring
-from churn_assets.defs.promotion.sensors import CHALLENGER, REQUEST, runs_to_promote, runs_to_retrain, tell_failure
+from churn_assets.defs.promotion.sensors import CHALLENGER, REQUEST, record_failure, runs_to_promote, runs_to_retrain
 from churn_assets.errors import RollbackRefused, TransitionRefused
-from churn_assets.promotion import champion as moves
-from churn_assets.promotion.ledger.ledger import Ledger
-from churn_assets.promotion.ledger.store import Store
-from churn_assets.promotion.pointer import Champion, read_champion
-from churn_assets.promotion.retraining import Asked
-from churn_assets.promotion.retraining_inputs import Reports, decide_now
+from churn_assets.promotion.champion import ChampionMoves, bundle_hash
+from churn_assets.promotion.ledger import Ledger
+from churn_assets.promotion.pointer import POINTER, Champion, ChampionPointer, read_champion
+from churn_assets.promotion.records import MonitoredWindow, Person
+from churn_assets.promotion.retraining import ExternalTrigger, MonitoringSummary
+from churn_assets.promotion.service import PromotionService
 from churn_assets.settings import Settings
-from churn_assets.storage import files
 from churn_assets.storage.sealed import seal, verify
+from churn_assets_tests.promotion.homes import FakeRegistry, verdict
 
 UNVERSIONED = frozenset({"provenance.json"})
 LIMITS = Monitoring(cooldown_days=0.2, label_floor=10, labels_to_retrain=40)
@@ -96,28 +93,34 @@ class Runs:
         return next((run for run in self.all if run.run_id == run_id), None)
 
 
-@contextmanager
-def watched(fate: Fate) -> Iterator[None]:
-    """Every step that persists something passes by `fate`."""
-    commit, rename = Store._commit, files.sync_directory
+class KilledLedger(Ledger):
+    """Passes by `fate` before and after each commit."""
 
-    def committed(self: Store, db: Any) -> None:
-        fate.step()
-        commit(self, db)
-        fate.step()
+    synchronous = "OFF"  # a killed process loses nothing that the system has
 
-    def renamed(folder: Path) -> None:
-        fate.step()
+    def __init__(self, path: Path, fate: Fate) -> None:
+        super().__init__(path)
+        self._fate = fate
 
-    fake_os = SimpleNamespace(**{**vars(os), "fsync": lambda handle: fate.step()})
-    with (
-        mock.patch.object(Store, "_commit", committed),
-        mock.patch.object(Store, "synchronous", "OFF"),  # a killed process loses nothing that the system has
-        mock.patch.object(files, "sync_directory", renamed),
-        mock.patch.object(files, "os", fake_os),
-    ):
-        yield
-    assert rename is files.sync_directory
+    def _commit(self, db: Any) -> None:
+        self._fate.step()
+        super()._commit(db)
+        self._fate.step()
+
+
+class KilledPointer(ChampionPointer):
+    """Passes by `fate` between the file and its rename, and after it."""
+
+    def __init__(self, home: Path, fate: Fate) -> None:
+        super().__init__(home)
+        self._fate = fate
+
+    def write(self, champion: Champion) -> None:
+        temporary = self.home / f".{POINTER}.tmp"
+        temporary.write_text(json.dumps(champion.to_json()))
+        self._fate.step()
+        temporary.replace(self.home / POINTER)
+        self._fate.step()
 
 
 class Loop:
@@ -125,12 +128,15 @@ class Loop:
 
     def __init__(self, home: Path, seed: int) -> None:
         self.settings = Settings(root=home, home=home, contract_path=home / "none.toml")
-        self.ledger = Ledger(self.settings.ledger_path)
         self.rng, self.fate, self.now = random.Random(seed), Fate(), STARTED_AT
+        self.ledger = KilledLedger(self.settings.ledger_path, self.fate)
+        pointer = KilledPointer(home, self.fate)
+        self.service = PromotionService(self.settings, self.ledger, pointer, FakeRegistry(), lambda: self.now)
+        self.moves = ChampionMoves(self.settings.bundles_dir, self.ledger, pointer, lambda: self.now)
         self.runs = Runs(self.fate)
         self.kills = 0
         self.window, self.labels = 0, 0
-        self.windows: list[dict[str, Any]] = []
+        self.windows: list[tuple[str, MonitoredWindow]] = []
         self.passed: set[tuple[str, str]] = set()  # versions the gate let pass, with their bundle's hash
         self.were: set[str] = set()  # versions that may answer: the first, and what was promoted
         self.trained: Counter[str] = Counter()
@@ -142,7 +148,7 @@ class Loop:
         version, bundle, _ = self.bundle()
         self.were.add(version)
         champion = Champion(version, bundle, "f" * 64, None, self.now, "training", "the first model")
-        moves.move_champion(self.settings, champion, "first", "training", "the first model", self.now)
+        self.moves.move(champion, "first", "training", "the first model")
 
     def bundle(self) -> tuple[str, str, str]:
         """A new sealed folder: its version, its path in the home, and the hash of its manifest."""
@@ -154,51 +160,50 @@ class Loop:
             unversioned=UNVERSIONED,
             check=lambda folder: None,
         )
-        return path.name, f"bundles/{path.name}", moves.bundle_hash(path)
+        return path.name, f"bundles/{path.name}", bundle_hash(path)
 
-    def monitor(self, asked: Asked | None = None) -> None:
+    def monitor(self, requested: ExternalTrigger | None = None) -> None:
         champion = read_champion(self.settings.home)
         version = champion.version if champion else ""
-        if asked is None and self.rng.random() < 0.8:
+        if requested is None and self.rng.random() < 0.8:
             self.window += 1
             self.labels += self.rng.randrange(30)
             status = self.rng.choice(["drift", "drift", "stable", "insufficient"])
             quality = "broken" if self.rng.random() < 0.15 else "ok"
-            told = {"window": self.window, "status": status, "drifted": ["a", self.rng.choice("bc")]}
-            self.windows.append({**told, "model_version": version, "quality": quality})
-        reports = Reports(
-            {"windows": [{"window": w["window"], "status": w["quality"]} for w in self.windows]},
-            {"windows": self.windows},
-            {
-                "champion": version,
-                "labels": {"final": self.labels, "new": self.labels},
-                "fall": {"dropped": self.rng.random() < 0.1, "words": "fell"},
-            },
+            window = MonitoredWindow(self.window, status, ("a", self.rng.choice("bc")), quality)
+            self.windows.append((version, window))
+        broken = bool(self.windows) and self.windows[-1][1].quality == "broken"
+        summary = MonitoringSummary(
+            windows=tuple(window for model_version, window in self.windows if model_version == version),
+            broken="the data is broken" if broken else "",
+            pr_auc_dropped=self.rng.random() < 0.1,
+            fall="fell",
+            labels=self.labels,
+            new_labels=self.labels,
         )
-        kept = decide_now(self.settings, LIMITS, reports, asked, self.now)
-        if kept.request is not None:
-            self.asked.append(kept.request)
-            broken = bool(self.windows) and self.windows[-1]["quality"] == "broken"
+        record = self.service.decide_retraining(LIMITS, lambda champion: summary, requested)
+        if record.request is not None:
+            self.asked.append(record.request)
             assert not broken, "a retraining was asked for while the data is broken"
 
     def by_hand(self) -> None:
-        self.monitor(Asked("hand", f"h{self.now.timestamp():.0f}", "ana", "because"))
+        self.monitor(ExternalTrigger("hand", f"h{self.now.timestamp():.0f}", "ana", "because"))
 
     def by_schedule(self) -> None:
-        self.monitor(Asked("schedule", f"s{self.now:%d}"))
+        self.monitor(ExternalTrigger("schedule", f"s{self.now:%d}"))
 
     def tick_retrain(self) -> None:
-        for request in runs_to_retrain(self.settings, self.runs):
+        for request in runs_to_retrain(self.service, self.ledger, self.runs):
             self.runs.launch("retrain", request.run_key or "", dict(request.tags))
 
     def tick_promote(self) -> None:
-        for request in runs_to_promote(self.settings, self.runs):
+        for request in runs_to_promote(self.service, self.ledger, self.runs):
             self.runs.launch("promote", request.run_key or "", dict(request.tags))
 
     def tick_failures(self) -> None:
         failed = [run for run in self.runs.all if run.status is Status.FAILURE]
         for run in self.rng.sample(failed, min(len(failed), 2)):  # told late, twice or never
-            tell_failure(self.settings, run, "it failed")  # type: ignore[arg-type]
+            record_failure(self.service, run, "it failed")  # type: ignore[arg-type]
 
     def take_step(self) -> None:
         """One run goes on by one step; one at a time is under way, as dagster.yaml says."""
@@ -222,7 +227,7 @@ class Loop:
     def retrain(self, run: Run) -> Iterator[None]:
         key = run.tags[REQUEST]
         if self.rng.random() < 0.5:  # else the sensor finds out
-            self.ledger.start_request(key, run.run_id)
+            self.service.start_request(key, run.run_id)
         if run.run_key == key:
             self.trained[key] += 1
         yield
@@ -239,7 +244,7 @@ class Loop:
             raise ValueError("the report failed after the challenger was made")
 
     def promote(self, run: Run) -> Iterator[None]:
-        moves.recover(self.settings)
+        self.service.recover()
         found = self.ledger.challenger(run.tags[CHALLENGER])
         if found.status not in ("waiting_gate", "approved"):
             return
@@ -249,31 +254,31 @@ class Loop:
         passed = self.rng.random() < 0.6
         if passed:
             self.passed.add((found.version, found.bundle_sha256))
-        approval = self.rng.choice(["automatic", "manual"])
-        found = self.ledger.record_verdict(found.version, passed, {"passed": passed}, approval, "the gate's words")
+        needs_person = self.rng.choice([False, True])
+        found = self.ledger.record_verdict(found.version, verdict(found.version, passed), needs_person=needs_person)
         yield
         if found.status == "approved":
             assert (found.version, found.bundle_sha256) in self.passed
-            to = Champion(found.version, found.bundle, "f" * 64, None, self.now, found.approved_by, "promoted")
+            by = str(found.approved_by)
+            to = Champion(found.version, found.bundle, "f" * 64, None, self.now, by, "promoted")
             self.were.add(found.version)
-            moves.move_champion(self.settings, to, "promotion", found.approved_by, "promoted", self.now)
+            self.moves.move(to, "promotion", by, "promoted")
         yield
 
     def person(self) -> None:
         waiting = self.ledger.challengers("waiting_approval")
         if waiting:
-            one = self.rng.choice(waiting)
+            version = self.rng.choice(waiting).version
             if self.rng.random() < 0.6:
-                sha256 = moves.sound_hash(self.settings.home / one.bundle)
-                self.ledger.approve(one.version, "ana", "read it", sha256)
+                self.service.approve(version, Person("ana"), "read it")
             else:
-                self.ledger.reject(one.version, "ana", "no")
+                self.service.reject(version, Person("ana"), "no")
 
     def go_back(self) -> None:
-        done = [move.to.version for move in moves.history(self.settings) if move.status == "done"]
+        done = [move.to.version for move in self.ledger.moves() if move.status == "done"]
         to = self.rng.choice([None, *done])
         try:
-            moves.rollback(self.settings, to, by="ana", why="complaints", now=self.now)
+            self.service.rollback(to, by="ana", why="complaints")
         except RollbackRefused:
             assert to is None  # only for want of a champion before
 
@@ -286,7 +291,7 @@ class Loop:
             self.runs.launch("retrain", f"by hand {len(self.runs.all)}", self.rng.choice(ended).tags)
 
     def look(self) -> None:
-        moves.recover(self.settings)
+        self.service.recover()
 
     # -- a schedule -----------------------------------------------------------------------------------
 
@@ -296,15 +301,14 @@ class Loop:
         ticks: list[Callable[[], None]] = [self.tick_retrain, self.tick_promote, self.monitor]
         asked = [self.by_hand, self.by_schedule, self.person, self.go_back]
         rarely = [self.tick_failures, self.look, self.run_again]
-        with watched(self.fate):
-            for _ in range(acts):
-                if self.fate.kill_at <= self.fate.steps:
-                    self.fate.kill_at = self.fate.steps + self.rng.randint(1, 25)
-                self.now += timedelta(hours=self.rng.random() * 4)
-                self.alive(self.rng.choice([self.take_step] * 6 + ticks * 2 + asked + rarely))
-                self.check()
-            self.fate.kill_at = -1
-            self.calm()
+        for _ in range(acts):
+            if self.fate.kill_at <= self.fate.steps:
+                self.fate.kill_at = self.fate.steps + self.rng.randint(1, 25)
+            self.now += timedelta(hours=self.rng.random() * 4)
+            self.alive(self.rng.choice([self.take_step] * 6 + ticks * 2 + asked + rarely))
+            self.check()
+        self.fate.kill_at = -1
+        self.calm()
         self.check_end()
 
     def alive(self, act: Callable[[], None]) -> None:
@@ -351,7 +355,7 @@ class Loop:
         assert promoted <= {version for version, _ in self.passed}, "a model was promoted that never passed the gate"
         assert not self.ledger.requests_in_flight(), "a request is lost"
         assert set(self.asked) <= {request.key for request in requests}
-        asking = {kept.number for kept in self.ledger.decisions(10_000) if kept.decision.kind == "retrain"}
+        asking = {made.number for made in self.ledger.decisions(10_000) if made.decision.kind == "retrain"}
         chains: dict[int, list[Any]] = {}
         for request in requests:
             chains.setdefault(request.decision, []).append(request)

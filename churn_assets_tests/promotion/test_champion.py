@@ -10,19 +10,18 @@ from dataclasses import replace
 import pytest
 
 from churn_assets.errors import BundleCorrupt, HomeBusy, RollbackRefused, TransitionRefused
-from churn_assets.promotion import champion as moves
-from churn_assets.promotion import pointer as state
-from churn_assets.promotion.champion import bundle_hash, history, learn_number, move_champion, recover, rollback
-from churn_assets.promotion.ledger.ledger import Ledger
-from churn_assets.promotion.pointer import read_champion, require_champion
-from churn_assets_tests.promotion.homes import AT, bundle, champion, home_with
+from churn_assets.promotion import pointer as pointer_module
+from churn_assets.promotion.champion import bundle_hash
+from churn_assets.promotion.ledger import Ledger
+from churn_assets.promotion.pointer import LOCK, ChampionPointer, read_champion, require_champion, write_champion
+from churn_assets_tests.promotion.homes import bundle, champion, history, home_with, moves, verdict
 
 
 @pytest.fixture
 def home(tmp_path):
     """(settings, versions) of a home whose champions were v0, v1, v2 in this order."""
     settings, versions = home_with(tmp_path, 3)
-    move_champion(settings, champion(versions[0]), "first", "training", "the first")
+    moves(settings).move(champion(versions[0]), "first", "training", "the first")
     for version in versions[1:]:
         promoted(settings, version)
     return settings, versions
@@ -32,12 +31,16 @@ def challenged(settings, version):
     ledger = Ledger(settings.ledger_path)
     path = settings.bundles_dir / version
     ledger.add_challenger(version, f"bundles/{version}", bundle_hash(path), None, None)
-    ledger.record_verdict(version, True, {}, "automatic")
+    ledger.record_verdict(version, verdict(version), needs_person=False)
 
 
 def promoted(settings, version):
     challenged(settings, version)
-    return move_champion(settings, champion(version), "promotion", "the gate", "no worse")
+    return moves(settings).move(champion(version), "promotion", "the gate", "no worse")
+
+
+def back(settings, to, *, by, why):
+    return moves(settings).rollback(to, by, why)
 
 
 def now(settings):
@@ -58,65 +61,65 @@ def test_every_move_is_remembered_with_who_why_and_when(home):
 
 def test_rollback_goes_back_one_champion_at_a_time_and_forward_again_by_name(home):
     settings, (v0, v1, v2) = home
-    assert rollback(settings, by="ana", why="complaints", now=AT).to.version == now(settings) == v1
-    assert rollback(settings, by="ana", why="still").to.version == v0
+    assert back(settings, None, by="ana", why="complaints").to.version == now(settings) == v1
+    assert back(settings, None, by="ana", why="still").to.version == v0
     with pytest.raises(RollbackRefused, match="no champion before the present one"):
-        rollback(settings, by="ana", why="and again")
-    assert rollback(settings, v2, by="ana", why="it was not the model").to.version == now(settings) == v2
-    assert rollback(settings, by="ana", why="it was").to.version == v0  # as it was before v2 came back
+        back(settings, None, by="ana", why="and again")
+    assert back(settings, v2, by="ana", why="it was not the model").to.version == now(settings) == v2
+    assert back(settings, None, by="ana", why="it was").to.version == v0  # as it was before v2 came back
     pointed = require_champion(settings.home)
     assert (pointed.by, pointed.reason) == ("ana", "rollback: it was")
 
 
 def test_a_rollback_after_a_new_promotion_goes_to_the_one_before_it(home):
     settings, (_, v1, _) = home
-    rollback(settings, by="ana", why="complaints")
+    back(settings, None, by="ana", why="complaints")
     promoted(settings, bundle(settings.home, "a fourth"))
-    assert rollback(settings, by="ana", why="again").to.version == v1
+    assert back(settings, None, by="ana", why="again").to.version == v1
 
 
 def test_a_bundle_that_never_was_champion_can_be_named_if_its_contract_is_the_same(home):
     settings, _ = home
     other, foreign = bundle(settings.home, "other"), bundle(settings.home, "foreign", "e" * 64)
-    assert rollback(settings, other, by="ana", why="try it").to.version == other
+    assert back(settings, other, by="ana", why="try it").to.version == other
     with pytest.raises(RollbackRefused, match="was made under contract eeeeeeeeeeee and never was champion"):
-        rollback(settings, foreign, by="ana", why="try it")
+        back(settings, foreign, by="ana", why="try it")
     with pytest.raises(RollbackRefused, match="there is no bundle nowhere in "):
-        rollback(settings, "nowhere", by="ana", why="try it")
+        back(settings, "nowhere", by="ana", why="try it")
 
 
 def test_a_bundle_that_is_gone_or_changed_is_refused_and_the_champion_stays(home):
     settings, (v0, v1, v2) = home
     (settings.bundles_dir / v1 / "card.json").write_text("changed")
     with pytest.raises(RollbackRefused, match=f"cannot go back to {v1}: .*card.json: has 7 bytes"):
-        rollback(settings, by="ana", why="complaints")
+        back(settings, None, by="ana", why="complaints")
     shutil.rmtree(settings.bundles_dir / v1)
     with pytest.raises(RollbackRefused, match=f"cannot go back to {v1}: .*cannot be read"):
-        rollback(settings, by="ana", why="complaints")
+        back(settings, None, by="ana", why="complaints")
     shutil.copytree(settings.bundles_dir / v0, settings.bundles_dir / v1)  # sound, and another model
     with pytest.raises(RollbackRefused, match=r"it was [0-9a-f]{12} when it became champion"):
-        rollback(settings, by="ana", why="complaints")
+        back(settings, None, by="ana", why="complaints")
     assert now(settings) == v2
-    assert rollback(settings, v0, by="ana", why="complaints").to.version == v0
+    assert back(settings, v0, by="ana", why="complaints").to.version == v0
 
 
 def test_a_damaged_pointer_is_mended_by_a_rollback(home):
     settings, (_, _, v2) = home
     settings.champion_path.write_text("{")
-    assert rollback(settings, by="ana", why="a disk failed").to.version == now(settings) == v2
+    assert back(settings, None, by="ana", why="a disk failed").to.version == now(settings) == v2
 
 
 def test_a_home_older_than_its_ledger_can_go_back_to_the_champion_it_had(tmp_path):
     settings, (v0, v1) = home_with(tmp_path, 2)
-    state.write_champion(tmp_path, champion(v0))
+    write_champion(tmp_path, champion(v0))
     promoted(settings, v1)
-    assert rollback(settings, by="ana", why="complaints").to.version == v0
+    assert back(settings, None, by="ana", why="complaints").to.version == v0
 
 
 def test_a_home_without_any_champion_has_nothing_to_go_back_to(tmp_path):
     settings, _ = home_with(tmp_path, 1)
     with pytest.raises(RollbackRefused, match="no champion before"):
-        rollback(settings, by="ana", why="complaints")
+        back(settings, None, by="ana", why="complaints")
 
 
 def test_an_unsound_bundle_never_becomes_champion(home):
@@ -125,18 +128,18 @@ def test_an_unsound_bundle_never_becomes_champion(home):
     challenged(settings, version)
     (settings.bundles_dir / version / "more").write_text("extra")
     with pytest.raises(BundleCorrupt, match="is not in the manifest"):
-        move_champion(settings, champion(version), "promotion", "the gate", "better")
+        moves(settings).move(champion(version), "promotion", "the gate", "better")
     with pytest.raises(BundleCorrupt, match="expected a bundle's manifest"):
-        move_champion(settings, champion("gone"), "rollback", "ana", "back")
+        moves(settings).move(champion("gone"), "rollback", "ana", "back")
     assert now(settings) == v2
-    assert recover(settings) is None
+    assert moves(settings).recover() is None
 
 
 def test_a_promotion_that_nobody_approved_is_refused(home):
     settings, (_, _, v2) = home
     version = bundle(settings.home, "new")
     with pytest.raises(TransitionRefused, match="there is no challenger"):
-        move_champion(settings, champion(version), "promotion", "me", "I like it")
+        moves(settings).move(champion(version), "promotion", "me", "I like it")
     assert now(settings) == v2
 
 
@@ -144,48 +147,54 @@ class Killed(BaseException):
     pass
 
 
-def dies(*_, **__):
-    raise Killed
+class KilledPointer(ChampionPointer):
+    def write(self, champion):
+        raise Killed
+
+
+class KilledLedger(Ledger):
+    def finish_move(self, *_):
+        raise Killed
 
 
 @pytest.mark.parametrize(
-    ("where", "name", "ends", "status"),
-    [(moves, "write_champion", "abandoned", "approved"), (Ledger, "finish_move", "done", "promoted")],
+    ("ledger", "pointer", "ends", "status"),
+    [(Ledger, KilledPointer, "abandoned", "approved"), (KilledLedger, ChampionPointer, "done", "promoted")],
     ids=["before the pointer", "after the pointer"],
 )
 def test_a_move_that_was_cut_is_finished_if_the_pointer_was_written_and_else_abandoned(
-    home, monkeypatch, where, name, ends, status
+    home, ledger, pointer, ends, status
 ):
     settings, (_, _, v2) = home
     version = bundle(settings.home, "new")
     challenged(settings, version)
-    with monkeypatch.context() as cut:
-        cut.setattr(where, name, dies)
-        with pytest.raises(Killed):
-            move_champion(settings, champion(version), "promotion", "the gate", "better")
+    with pytest.raises(Killed):
+        moves(settings, ledger(settings.ledger_path), pointer(settings.home)).move(
+            champion(version), "promotion", "the gate", "better"
+        )
     assert history(settings)[-1].status == "intended"
-    assert recover(settings).status == ends
-    assert recover(settings) is None
+    assert moves(settings).recover().status == ends
+    assert moves(settings).recover() is None
     assert Ledger(settings.ledger_path).challenger(version).status == status
     assert now(settings) == (version if ends == "done" else v2)
 
 
-def test_a_disk_that_is_full_abandons_the_move_and_says_so(home, monkeypatch):
-    settings, (_, _, v2) = home
-
-    def full(*_):
+class FullDisk(ChampionPointer):
+    def write(self, champion):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(moves, "write_champion", full)
+
+def test_a_disk_that_is_full_abandons_the_move_and_says_so(home):
+    settings, (_, _, v2) = home
     with pytest.raises(OSError, match="No space left"):
-        rollback(settings, by="ana", why="complaints")
+        moves(settings, pointer=FullDisk(settings.home)).rollback(None, "ana", "complaints")
     assert (now(settings), history(settings)[-1].status) == (v2, "abandoned")
 
 
 def test_the_number_that_the_registry_gives_late_is_no_move_and_overtakes_nobody(home):
     settings, (_, v1, v2) = home
-    assert learn_number(settings, v2, 7).registered_version == 7
-    assert learn_number(settings, v1, 6).version == v2
+    assert moves(settings).set_registered_version(v2, 7).registered_version == 7
+    assert moves(settings).set_registered_version(v1, 6).version == v2
     assert read_champion(settings.home) == replace(champion(v2), registered_version=7)
     assert len(history(settings)) == 3
 
@@ -201,17 +210,17 @@ sys.stdin.read()
 
 def test_two_movers_at_once_wait_for_one_another_and_not_for_ever(home, monkeypatch):
     settings, _ = home
-    monkeypatch.setattr(moves, "LOCK_S", 0.05)
-    words = [sys.executable, "-c", _HOLDER, str(settings.home / moves.LOCK)]
+    monkeypatch.setattr(pointer_module, "LOCK_S", 0.05)
+    words = [sys.executable, "-c", _HOLDER, str(settings.home / LOCK)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(HomeBusy, match="another process has been moving the champion"):
-            rollback(settings, by="ana", why="complaints")
+        with pytest.raises(HomeBusy, match="has been moving the champion"):
+            back(settings, None, by="ana", why="complaints")
         holder.stdin.close()
-    assert rollback(settings, by="ana", why="complaints").status == "done"
+    assert back(settings, None, by="ana", why="complaints").status == "done"
 
 
 def test_a_rollback_imports_neither_mlflow_nor_numpy():
-    asked = "import sys, churn_assets.promotion.champion; print({'mlflow', 'numpy', 'dagster'} & set(sys.modules))"
+    asked = "import sys, churn_assets.promotion.service; print({'mlflow', 'numpy', 'dagster'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

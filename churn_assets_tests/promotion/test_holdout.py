@@ -86,8 +86,8 @@ def test_damage_is_one_line_that_says_what_to_do(tmp_path, damage, words):
     path = holdout_path(tmp_path, CONTRACT)
     path.chmod(0o644)
     damage(path)
-    with pytest.raises(HoldoutCorrupt, match=words) as told:
+    with pytest.raises(HoldoutCorrupt, match=words) as error:
         read_holdout(tmp_path, CONTRACT)
-    assert str(path) in str(told.value)
-    assert "put the file back from a copy, or remove it" in str(told.value)
-    assert "\n" not in str(told.value)
+    assert str(path) in str(error.value)
+    assert "restore the file from a copy, or remove it" in str(error.value)
+    assert "\n" not in str(error.value)

@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from churn_assets.scoring.bundle import load_bundle
-from churn_assets.scoring.ladder import ladder_path, read_ladder, write_ladder
+from churn_assets.scoring.bundle import ladder_path, load_bundle, read_ladder, write_ladder
 from churn_assets_tests.serving.client import make_bundle
 
 

@@ -7,25 +7,32 @@ import datetime as dt
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from churn_assets.errors import DataError, RowsRejected
-from churn_assets.features.encode import encode_table
-from churn_assets.scoring.scorer import Bands, Thresholds, feature_ranges
-from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT, customers, json_rows, scorer_of, training
+from churn_assets.scoring.scorer import BAND_NAMES, Bands, Thresholds, feature_ranges
+from churn_assets_tests.scoring.tiny import AS_OF, customers, json_rows, scorer_of, training
 
 SCORER = scorer_of("boosted")
 
 
 def test_the_chosen_threshold_decides():
     probability = np.array([0.29, 0.3, 0.31])
-    np.testing.assert_array_equal(SCORER.decide(probability), [False, True, True])
-    strict = dataclasses.replace(SCORER, thresholds=Thresholds(SCORER.thresholds.values, "capacity"))
-    assert not strict.decide(probability).any()
+    np.testing.assert_array_equal(probability >= SCORER.thresholds.value, [False, True, True])
+    assert not (probability >= Thresholds(SCORER.thresholds.values, "capacity").value).any()
 
 
 def test_bands_are_cut_where_the_card_says():
     bands = SCORER.band(np.array([0.0, 0.2999, 0.3, 0.6999, 0.7, 1.0]))
     assert bands.tolist() == ["low", "low", "medium", "medium", "high", "high"]
+
+
+@given(probability=st.floats(0, 1), cuts=st.tuples(st.floats(0, 1), st.floats(0, 1)))
+def test_the_band_of_one_probability_is_that_of_an_array(probability, cuts):
+    for value in (probability, *cuts):
+        bands = Bands(min(cuts), max(cuts))
+        assert bands.band(value) == BAND_NAMES[bands.codes(np.array([value]))[0]]
 
 
 @pytest.mark.parametrize("values", [{"f1": 1.2}, {"f1": float("nan")}, {"profit": 0.5}], ids=str)
@@ -63,17 +70,6 @@ def test_one_instant_a_row_reaches_every_chunk():
     mixed = SCORER.score_table(table, at, threads=2).margin
     np.testing.assert_array_equal(mixed[:20_000], SCORER.score_table(table.slice(0, 20_000), 16090.0).margin)
     np.testing.assert_array_equal(mixed[20_000:], SCORER.score_table(table.slice(20_000), 16400.0).margin)
-
-
-def test_values_outside_the_training_range_are_named_with_their_rows():
-    rows = json_rows(customers(4))
-    rows[2]["spent"] = 9999.0
-    columns = encode_table(CONTRACT, customers(4))
-    columns["spent"] = np.array([np.nan, 50.0, 9999.0, 60.0])
-    outside = SCORER.outside_training_range(columns, AS_OF)
-    assert outside["spent"].tolist() == [False, False, True, False]
-    assert "city" not in outside
-    assert SCORER.outside_training_range(encode_table(CONTRACT, customers(600, seed=42)), AS_OF) == {}
 
 
 def test_ranges_can_leave_out_the_tails():

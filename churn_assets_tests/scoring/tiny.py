@@ -13,15 +13,11 @@ from churn_assets.contract.load import parse_contract
 from churn_assets.features.compile import compile_features
 from churn_assets.features.encode import encode_table
 from churn_assets.scoring.calibration import Beta, Calibration, Identity, Isotonic, Platt
-from churn_assets.scoring.models.base import (
-    BlendModel,
-    BoostedModel,
-    LogisticBasis,
-    LogisticModel,
-    Model,
-    Net,
-    NetworkModel,
-)
+from churn_assets.scoring.models.base import Model
+from churn_assets.scoring.models.blend import BlendModel
+from churn_assets.scoring.models.boosted import BoostedModel
+from churn_assets.scoring.models.logistic import LogisticBasis, LogisticModel
+from churn_assets.scoring.models.network import Net, NetworkModel
 from churn_assets.scoring.models.piecewise import PiecewiseEncoding
 from churn_assets.scoring.scorer import Bands, Scorer, Thresholds, feature_ranges
 

@@ -19,10 +19,9 @@ import httpx
 from churn_assets.contract.model import Contract
 from churn_assets.promotion.pointer import Champion, write_champion
 from churn_assets.scoring.bundle import write_bundle
-from churn_assets.serving.core import Core
-from churn_assets.serving.front import Front
-from churn_assets.serving.routes import Routes
-from churn_assets.serving.settings import ServingSettings
+from churn_assets.serving.app import ServiceApp
+from churn_assets.serving.worker import Worker
+from churn_assets.settings import ServingSettings
 from churn_assets_tests.scoring.tiny import AS_OF, customers, json_rows, scorer_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,28 +59,28 @@ def home_with_champion(home: Path, kind: str = "boosted") -> Path:
 
 
 @asynccontextmanager
-async def in_process(home: Path, **settings: Any) -> AsyncIterator[tuple[httpx.AsyncClient, Core]]:
-    """A client of a core that has started on `home`."""
-    core = Core(ServingSettings(home=home, poll_s=0.05, **settings), {"CHURN_HOME": str(home)}, beside=home)
+async def in_process(home: Path, **settings: Any) -> AsyncIterator[tuple[httpx.AsyncClient, Worker]]:
+    """A client of a worker that has started on `home`."""
+    worker = Worker(ServingSettings(home=home, poll_s=0.05, **settings), {"CHURN_HOME": str(home)}, home)
 
     async def nothing(scope: Any, receive: Any, send: Any) -> None:
         raise AssertionError("BentoML's application was asked")
 
-    await core.start()
-    transport = httpx.ASGITransport(Front(nothing, Routes(core)))
+    await worker.start()
+    transport = httpx.ASGITransport(ServiceApp(nothing, worker))
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://churn") as client:
-            yield client, core
+            yield client, worker
     finally:
-        await core.stop()
+        await worker.stop()
 
 
-def ask(home: Path, question: Callable[[httpx.AsyncClient, Core], Awaitable[T]], **settings: Any) -> T:
+def ask(home: Path, question: Callable[[httpx.AsyncClient, Worker], Awaitable[T]], **settings: Any) -> T:
     """What `question` finds out from a service on `home`."""
 
     async def go() -> T:
-        async with in_process(home, **settings) as (client, core):
-            return await question(client, core)
+        async with in_process(home, **settings) as (client, worker):
+            return await question(client, worker)
 
     return asyncio.run(go())
 
@@ -91,7 +90,7 @@ def post(home: Path, path: str, body: object, **options: Any) -> httpx.Response:
     headers = {"content-type": "application/json", **options.pop("headers", {})}
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
 
-    async def question(client: httpx.AsyncClient, core: Core) -> httpx.Response:
+    async def question(client: httpx.AsyncClient, worker: Worker) -> httpx.Response:
         return await client.post(path, content=content, headers={k: v for k, v in headers.items() if v is not None})
 
     return ask(home, question, **options)

@@ -12,7 +12,7 @@ import pytest
 
 from churn_assets.errors import BentoNotBuilt
 from churn_assets.prediction_log.warehouse.read import verify
-from churn_assets.scoring.ladder import write_ladder
+from churn_assets.scoring.bundle import write_ladder
 from churn_assets.serving.bento import build_bento
 from churn_assets.settings import Settings
 from churn_assets_tests.serving.client import ASKED, make_bundle, served, wait_for

@@ -27,7 +27,7 @@ class Service:
     def __init__(self, home) -> None:
         self._loop = asyncio.new_event_loop()
         self._context = in_process(home, body_bytes=100_000, batch_bytes=100_000)
-        self.client, self.core = self._loop.run_until_complete(self._context.__aenter__())
+        self.client, self.worker = self._loop.run_until_complete(self._context.__aenter__())
 
     def send(self, method: str, path: str, content: bytes, headers: dict[str, str]) -> httpx.Response:
         return self._loop.run_until_complete(self.client.request(method, path, content=content, headers=headers))
@@ -60,12 +60,13 @@ def values(schema: dict, document: dict) -> st.SearchStrategy:
     """What an OpenAPI schema of the document allows, bounds and nulls included."""
     if "$ref" in schema:
         return values(document["components"]["schemas"][schema["$ref"].rpartition("/")[2]], document)
-    if "oneOf" in schema:
-        return st.one_of([values(one, document) for one in schema["oneOf"]])
+    if "anyOf" in schema:
+        return st.one_of([values(one, document) for one in schema["anyOf"]])
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
     low, high = schema.get("minimum"), schema.get("maximum")
     kinds = {
+        "null": st.none,
         "number": lambda: st.floats(low, high, allow_nan=False, allow_infinity=False),
         "integer": lambda: st.integers(None if low is None else int(low), None if high is None else int(high)),
         "boolean": st.booleans,
@@ -73,8 +74,8 @@ def values(schema: dict, document: dict) -> st.SearchStrategy:
         "array": lambda: st.lists(values(schema["items"], document), min_size=schema.get("minItems", 0), max_size=5),
         "object": lambda: _objects(schema, document),
     }
-    found = kinds[schema["type"]]()
-    return st.none() | found if schema.get("nullable") else found
+    types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    return st.one_of([kinds[kind]() for kind in types])
 
 
 def _objects(schema: dict, document: dict) -> st.SearchStrategy:

@@ -33,7 +33,7 @@ def test_a_customer_gets_the_scorers_answer_and_a_row_in_the_log(tmp_path):
     assert response.status_code == 200
     assert response.headers["x-request-id"] == "mine-1"
     assert said["churn_probability"] == pytest.approx(expected.probability[0], abs=1e-9)
-    assert said["churn"] == bool(SCORER.decide(expected.probability)[0])
+    assert said["churn"] == bool(expected.probability[0] >= SCORER.thresholds.value)
     assert said["risk_band"] == str(SCORER.band(expected.probability)[0])
     assert (said["customer_id"], said["as_of"], said["contract"]) == (ROW["id"], AS_OF, "tiny")
     (row,) = read_rows(home / "predlog")
@@ -153,7 +153,7 @@ NO_JSON = {
 @pytest.mark.parametrize("path", ["/predict", "/predict_batch", "/feedback"])
 @pytest.mark.parametrize("body", NO_JSON.values(), ids=NO_JSON)
 def test_a_body_that_is_no_strict_json_is_a_400(home, path, body):
-    assert "the body is no JSON" in assert_refusal(post(home, path, body), 400)["error"]
+    assert "the body is not JSON" in assert_refusal(post(home, path, body), 400)["error"]
 
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b'"x"', b"3"])
@@ -180,7 +180,7 @@ def test_json_may_name_its_charset(home, given):
 def test_a_body_over_the_limit_is_a_413_with_and_without_its_length(home, path):
     large = b" " * 5000
 
-    async def question(client, core):
+    async def question(client, worker):
         async def parts():
             for _ in range(5):
                 yield large[:1000]
@@ -215,7 +215,7 @@ def test_single_batched_and_shuffled_customers_get_the_same_answer(home, seed, o
     expected = dict(zip(table["id"].to_pylist(), SCORER.score_table(table, AS_OF).probability.tolist(), strict=True))
     order.shuffle(asked)
 
-    async def question(client, core):
+    async def question(client, worker):
         batch = await client.post("/predict_batch", json={"customers": asked, "as_of": AS_OF})
         singles = [await client.post("/predict", json={**row, "as_of": AS_OF}) for row in asked[:5]]
         return batch.json()["predictions"], [single.json() for single in singles]

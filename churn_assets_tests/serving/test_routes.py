@@ -16,7 +16,9 @@ from churn_assets.errors import LogBusy
 from churn_assets.prediction_log.segment import Segment
 from churn_assets.prediction_log.warehouse.read import read_rows
 from churn_assets.promotion.pointer import require_champion
-from churn_assets.scoring.ladder import write_ladder
+from churn_assets.scoring.bundle import write_ladder
+from churn_assets.serving.app import routes
+from churn_assets.serving.handlers import Handlers
 from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT
 from churn_assets_tests.serving.client import ASKED, ROW, SCORER, ask, assert_refusal, home_with_champion, post
 
@@ -24,7 +26,7 @@ REPORT = {"prediction_id": "p1", "churned": True, "observed_at": "2014-04-20"}
 
 
 def get(home, path, method="GET", **options) -> httpx.Response:
-    return ask(home, lambda client, core: client.request(method, path), **options)
+    return ask(home, lambda client, worker: client.request(method, path), **options)
 
 
 def test_feedback_is_durable_as_predictions_are(tmp_path):
@@ -166,8 +168,8 @@ def test_the_openapi_document_describes_a_customer_of_the_contract(home):
 
 def test_the_document_describes_what_model_and_readyz_answer(home):
     schemas = get(home, "/docs.json").json()["components"]["schemas"]
-    assert list(get(home, "/model").json()) == list(schemas["Model"]["properties"])
-    assert list(get(home, "/readyz").json()) == list(schemas["Ready"]["properties"])
+    assert list(get(home, "/model").json()) == list(schemas["ModelDescription"]["properties"])
+    assert list(get(home, "/readyz").json()) == list(schemas["ReadyResponse"]["properties"])
 
 
 def test_the_example_of_the_document_is_answered(home):
@@ -176,10 +178,8 @@ def test_the_example_of_the_document_is_answered(home):
 
 
 def test_every_route_is_in_the_document_and_the_other_way_round(home):
-    async def question(client, core):
-        from churn_assets.serving.routes import Routes
-
-        return {path: set(methods) - {"HEAD"} for path, methods in Routes(core).table.items()}
+    async def question(client, worker):
+        return {route.path: route.methods - {"HEAD"} for route in routes(Handlers(worker))}
 
     there = ask(home, question)
     told = {path: {method.upper() for method in item} for path, item in get(home, "/docs.json").json()["paths"].items()}
@@ -230,7 +230,7 @@ def test_without_a_model_the_service_lives_and_says_how_to_make_one(tmp_path):
 
 
 def test_metrics_count_what_happened_under_bounded_labels(home):
-    async def question(client, core):
+    async def question(client, worker):
         for _ in range(3):
             await client.post("/predict", json=ASKED)
         await client.post("/predict_batch", json={"customers": [{**ROW, "sent": 999}] * 2, "as_of": AS_OF})
@@ -272,8 +272,8 @@ class FullDisk(Segment):
 def test_what_is_not_on_disk_is_not_answered(tmp_path):
     home = home_with_champion(tmp_path)
 
-    async def question(client, core):
-        core.log._segment = FullDisk(home / "predlog")
+    async def question(client, worker):
+        worker.log._segment = FullDisk(home / "predlog")
         refused = [
             await client.post("/predict", json=ASKED),
             await client.post("/predict_batch", json={"customers": [ROW], "as_of": AS_OF}),
@@ -292,15 +292,15 @@ def test_what_is_not_on_disk_is_not_answered(tmp_path):
 
 
 def test_a_full_queue_is_a_503_with_retry_after(home):
-    async def question(client, core):
+    async def question(client, worker):
         def busy(lines, rows):
             raise LogBusy("10 rows wait for the disk, expected at most 10; ask again in a second")
 
-        core.log.append = busy
+        worker.log.append = busy
         try:
             return await client.post("/predict", json=ASKED)
         finally:
-            del core.log.append
+            del worker.log.append
 
     response = ask(home, question)
     assert "rows wait" in assert_refusal(response, 503)["error"]
@@ -308,7 +308,7 @@ def test_a_full_queue_is_a_503_with_retry_after(home):
 
 
 def test_too_many_batches_at_once_are_a_503(home):
-    async def question(client, core):
+    async def question(client, worker):
         batch = {"customers": [ROW] * 300, "as_of": AS_OF}
         return await asyncio.gather(*(client.post("/predict_batch", json=batch) for _ in range(12)))
 
@@ -322,7 +322,7 @@ def test_too_many_batches_at_once_are_a_503(home):
 def test_a_batch_that_takes_too_long_is_a_503_and_is_not_in_the_log(tmp_path):
     home = home_with_champion(tmp_path)
 
-    async def question(client, core):
+    async def question(client, worker):
         batch = {"customers": [ROW] * 5_000, "as_of": AS_OF}
         late = await client.post("/predict_batch", json=batch)
         deadline = time.monotonic() + 30
@@ -350,7 +350,7 @@ def test_logs_are_lines_of_json_with_request_ids_and_without_what_was_asked(home
 
 
 def test_a_body_that_never_ends_is_a_408(home):
-    async def question(client, core):
+    async def question(client, worker):
         async def parts():
             yield b"{"
             await asyncio.sleep(30)
@@ -361,7 +361,7 @@ def test_a_body_that_never_ends_is_a_408(home):
 
 
 def test_a_mistake_of_ours_tells_nothing_of_itself(home, monkeypatch):
-    monkeypatch.setattr("churn_assets.serving.routes.predict_one", lambda *told: 1 / 0)
+    monkeypatch.setattr("churn_assets.serving.handlers.predict_one", lambda *told: 1 / 0)
     said = assert_refusal(post(home, "/predict", ASKED, headers={"x-request-id": "seen"}), 500)
     assert "division" not in said["error"]
     assert "seen" in said["error"]

@@ -273,20 +273,20 @@ def test_the_service_starts_within_three_seconds_of_cpu_and_loads_no_training_li
     code = (
         "import sys, os, json, asyncio, resource\n"
         "import churn_assets.serving.service as service\n"
-        "core = service._core()\n"
-        "from churn_assets.serving.routes import Request, Routes\n"
+        "worker = service.this_worker()\n"
+        "from churn_assets.serving.handlers import Handlers\n"
         "async def go():\n"
-        "    await core.start()\n"
-        "    reply = await Routes(core).predict(Request(sys.argv[1].encode(), 'r'))\n"
-        "    await core.stop()\n"
-        "    return reply.status\n"
-        "status = asyncio.run(go())\n"
+        "    await worker.start()\n"
+        "    reply = await Handlers(worker).predict(sys.argv[1].encode(), 'r')\n"
+        "    await worker.stop()\n"
+        "    return json.loads(reply)['contract']\n"
+        "contract = asyncio.run(go())\n"
         "used = resource.getrusage(resource.RUSAGE_SELF)\n"
-        f"print(json.dumps([status, [m for m in {BARRED!r} if m in sys.modules], used.ru_utime + used.ru_stime]))"
+        f"print(json.dumps([contract, [m for m in {BARRED!r} if m in sys.modules], used.ru_utime + used.ru_stime]))"
     )
     environ = {**os.environ, "CHURN_HOME": str(home), "BENTOML_HOME": str(tmp_path / "bentoml")}
     command = [sys.executable, "-c", code, json.dumps(ASKED)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environ)
-    status, loaded, seconds = json.loads(done.stdout.splitlines()[-1])
-    assert (status, loaded) == (200, [])
+    contract, loaded, seconds = json.loads(done.stdout.splitlines()[-1])
+    assert (contract, loaded) == ("tiny", [])
     assert seconds < 3.0, "CPU seconds, not of the clock"

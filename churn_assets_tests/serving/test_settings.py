@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from churn_assets.errors import SettingsError
+from churn_assets.serving.app import routes
+from churn_assets.serving.handlers import Handlers
 from churn_assets.serving.metrics import CAUSES, MEANINGS
-from churn_assets.serving.routes import Routes
-from churn_assets.serving.settings import ServingSettings
+from churn_assets.settings import ServingSettings
 from churn_assets_tests.serving.client import ASKED, ROOT, ask, assert_refusal
 
 PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
@@ -42,7 +43,7 @@ def test_a_home_inside_of_a_bento_is_refused(tmp_path, monkeypatch, home):
     source = tmp_path / "bento" / "src"
     source.mkdir(parents=True)
     monkeypatch.chdir(source)
-    monkeypatch.setattr("churn_assets.settings.__file__", str(source / "churn_assets" / "settings.py"))
+    monkeypatch.setattr("churn_assets.settings.STARTER", source / "churn_assets" / "starter")
     environ = {} if home is None else {"CHURN_HOME": home.replace("INSIDE", str(source / "deep"))}
     ServingSettings.from_environ(environ, source)
     (source.parent / "bento.yaml").touch()
@@ -66,10 +67,9 @@ def test_a_value_that_cannot_be_is_refused_by_name(tmp_path, name, value):
 
 
 def test_every_route_metric_and_cause_is_documented(tmp_path):
-    async def question(client, core):
-        return {f"`{method} {path}`" for path, methods in Routes(core).table.items() for method in methods} - {
-            f"`HEAD {path}`" for path in Routes(core).table
-        }
+    async def question(client, worker):
+        found = routes(Handlers(worker))
+        return {f"`{method} {route.path}`" for route in found for method in route.methods if method != "HEAD"}
 
     assert ask(tmp_path, question) == set(re.findall(r"^\| (`(?:GET|POST) /[^`]*`)", PAGE, re.M))
     assert set(MEANINGS) == set(re.findall(r"^\| `(churn_\w+)` \|", PAGE, re.M))
@@ -95,7 +95,7 @@ def test_the_body_told_for_a_status_is_the_body_it_has(home, tmp_path, status):
         yield b"{"
         await asyncio.sleep(30)
 
-    def provoke(client, core):
+    def provoke(client, worker):
         if status == "503":
             return client.post("/predict", json=ASKED)
         if status == "408":
@@ -112,5 +112,5 @@ def test_every_status_that_a_reply_may_have_is_documented():
     told = set(re.findall(r"^\| (\d{3}) \|", PAGE, re.M))
     used = set()
     for path in (Path(ROOT) / "churn_assets" / "serving").glob("*.py"):
-        used |= set(re.findall(r"(?:refused|retry)\((\d{3})", path.read_text()))
+        used |= set(re.findall(r"Refused\(\s*(\d{3})", path.read_text()))
     assert used - {"500"} == told, "a 500 is a mistake of ours, not a part of the interface"

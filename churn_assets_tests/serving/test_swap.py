@@ -9,21 +9,21 @@ import shutil
 import pytest
 
 from churn_assets.errors import BundleCorrupt, NoChampion
-from churn_assets.serving.model import Models, find_bundle, load_served, replay_one_by_one
+from churn_assets.serving.model_watcher import ModelWatcher, find_bundle, load_served_model, replay_one_by_one
 from churn_assets_tests.scoring.tiny import KINDS
 from churn_assets_tests.serving.client import ASKED, ask, home_with_champion, make_bundle, promote
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_bundle_of_every_kind_is_served(tmp_path, kind):
-    assert load_served(make_bundle(tmp_path, kind)).scorer.version
+    assert load_served_model(make_bundle(tmp_path, kind)).scorer.version
 
 
 def test_another_champion_takes_over_and_no_request_fails(tmp_path):
     home = home_with_champion(tmp_path, "boosted")
     bundles = [make_bundle(home, kind) for kind in ("logistic", "network", "boosted")]
 
-    async def question(client, core):
+    async def question(client, worker):
         seen, stop = [], asyncio.Event()
 
         async def load():
@@ -35,7 +35,7 @@ def test_another_champion_takes_over_and_no_request_fails(tmp_path):
         for bundle in bundles:
             promote(home, bundle)
             async with asyncio.timeout(30):
-                while core.models.current.scorer.version != bundle.name:
+                while worker.watcher.current.scorer.version != bundle.name:
                     await asyncio.sleep(0.01)
             await asyncio.sleep(0.05)
         stop.set()
@@ -68,18 +68,18 @@ def test_a_bundle_that_fails_its_golden_rows_is_refused_and_the_old_one_answers(
     home = home_with_champion(tmp_path)
     bad = spoilt(home)
 
-    async def question(client, core):
+    async def question(client, worker):
         before = (await client.post("/predict", json=ASKED)).json()["model_version"]
         promote(home, bad)
         async with asyncio.timeout(30):
-            while core.models.refused is None:
+            while worker.watcher.refused is None:
                 await asyncio.sleep(0.01)
         after = await client.post("/predict", json=ASKED)
         ready = await client.get("/readyz")
         metrics = (await client.get("/metrics")).text
         promote(home, home / "bundles" / before)
         async with asyncio.timeout(30):
-            while core.models.refused is not None:
+            while worker.watcher.refused is not None:
                 await asyncio.sleep(0.01)
         return before, after, ready, metrics
 
@@ -99,24 +99,24 @@ def test_a_refused_bundle_is_not_loaded_again_at_every_look(tmp_path):
         loads.append(path)
         raise BundleCorrupt("no good")
 
-    models = Models(lambda: tmp_path, load, clock=lambda: now[0])
+    watcher = ModelWatcher(lambda: tmp_path, load, clock=lambda: now[0])
     for _ in range(5):
-        models.look()
+        watcher.check()
     assert len(loads) == 1
     now[0] = 31.0
-    models.look()
+    watcher.check()
     assert len(loads) == 2
-    assert models.refusals == 1
-    assert models.missing == "no good"
+    assert watcher.refusals == 1
+    assert watcher.missing == "no good"
 
 
 def test_a_pointer_that_cannot_be_read_changes_nothing_and_is_told(tmp_path):
     home = home_with_champion(tmp_path)
 
-    async def question(client, core):
+    async def question(client, worker):
         (home / "champion.json").write_text("{half")
         async with asyncio.timeout(30):
-            while core.models.refused is None:
+            while worker.watcher.refused is None:
                 await asyncio.sleep(0.01)
         return await client.post("/predict", json=ASKED), await client.get("/readyz")
 
@@ -126,11 +126,11 @@ def test_a_pointer_that_cannot_be_read_changes_nothing_and_is_told(tmp_path):
 
 
 def test_the_first_model_is_taken_up_without_a_restart(tmp_path):
-    async def question(client, core):
+    async def question(client, worker):
         before = await client.post("/predict", json=ASKED)
         home_with_champion(tmp_path)
         async with asyncio.timeout(30):
-            while core.models.current is None:
+            while worker.watcher.current is None:
                 await asyncio.sleep(0.01)
         return before.status_code, (await client.post("/predict", json=ASKED)).status_code
 
@@ -138,9 +138,9 @@ def test_the_first_model_is_taken_up_without_a_restart(tmp_path):
 
 
 def test_the_quick_way_must_reproduce_the_golden_rows_too(tmp_path):
-    served = load_served(make_bundle(tmp_path))
-    served.one._calibrate = lambda margin: 0.5
-    with pytest.raises(BundleCorrupt, match="alone, it must score"):
+    served = load_served_model(make_bundle(tmp_path))
+    served.customers._calibrate = lambda margin: 0.5
+    with pytest.raises(BundleCorrupt, match="alone, expected"):
         replay_one_by_one(served)
 
 

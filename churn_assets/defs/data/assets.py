@@ -239,7 +239,7 @@ def with_labels(project: Project, customers: pa.Table) -> tuple[pa.Table, dict[s
     """
     from churn_assets.data.customers import is_generated
     from churn_assets.promotion.holdout import holdout_for
-    from churn_assets.promotion.ledger.ledger import Ledger
+    from churn_assets.promotion.ledger import Ledger
     from churn_assets.training.labelled_rows import join, labelled_rows
 
     contract, settings = project.contract, project.settings

@@ -1,6 +1,7 @@
 """The registry, the Bento, the retraining decision and the gate."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -18,8 +19,9 @@ from churn_assets.mlflow_registry.tracking import Tracking
 from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
-    from churn_assets.promotion.gate.verdict import Verdict
-    from churn_assets.promotion.promote import Outcome
+    from churn_assets.promotion.records import Verdict
+    from churn_assets.promotion.retraining import ExternalTrigger
+    from churn_assets.promotion.service import Outcome
 
 GROUP = "release"
 FLOOR = "the_model_clears_the_floor"
@@ -58,50 +60,58 @@ def registered_model(
     leakage_audit: dict[str, Any],
 ) -> Iterator[dg.Output[dict[str, Any]] | dg.AssetCheckResult]:
     """The chosen model in MLflow's registry as champion or challenger; the first one becomes champion."""
-    from churn_assets.promotion.register import promote
-    from churn_assets.promotion.registration_rules import Model, unattested
+    from churn_assets.promotion.registration import TrainedModel, unattested
+    from churn_assets.promotion.service import PromotionService
 
-    home, floor = project.settings.home, project.contract.quality.pr_auc_floor
-    reached = chosen_model["metrics"]["test_pr_auc"]
-    figures = {"test_pr_auc": reached, "floor": floor}
-    accused = tuple((finding["column"], finding["words"]) for finding in leakage_audit["findings"])
-    model = Model(chosen_model["version"], reached, bool(chosen_model["generated"]), accused)
+    settings, contract = project.settings, project.contract
+    pr_auc, floor = chosen_model["metrics"]["test_pr_auc"], contract.quality.pr_auc_floor
+    figures = {"test_pr_auc": pr_auc, "floor": floor}
+    findings = tuple((finding["column"], finding["words"]) for finding in leakage_audit["findings"])
+    model = TrainedModel(chosen_model["version"], pr_auc, bool(chosen_model["generated"]), findings)
     try:
-        logged = (tracking.uri, tracking.run_id, tracking.missing)
-        request = context.run.tags.get("churn/request")
-        spare = partial(freeze_test_rows, project, chosen_model)
-        bundle = home / chosen_model["bundle"]
-        promotion = promote(project.settings, project.contract, model, bundle, logged, request, spare)
+        registration = PromotionService.of(settings).register(
+            contract,
+            model,
+            settings.home / chosen_model["bundle"],
+            run_id=tracking.run_id,
+            missing=tracking.missing,
+            request=context.run.tags.get("churn/request"),
+            before_champion=partial(freeze_test_rows, project, chosen_model),
+        )
     except GateRefused as refusal:
-        open_ = sorted({column for column, _ in unattested(model, project.contract)})
-        clears = reached >= floor
-        for name, passed in ((FLOOR, clears), (NO_LEAK, not open_)):
-            words = None if passed else str(refusal)
+        not_attested = sorted({column for column, _ in unattested(model, contract)})
+        for name, passed in ((FLOOR, pr_auc >= floor), (NO_LEAK, not not_attested)):
             yield dg.AssetCheckResult(
-                passed=passed, check_name=name, description=words, metadata={**figures, "not_attested": open_}
+                passed=passed,
+                check_name=name,
+                description=None if passed else str(refusal),
+                metadata={**figures, "not_attested": not_attested},
             )
         raise
-    told = {"alias": promotion.alias, "bundle_version": promotion.version, "champion": promotion.champion}
-    tracking.tags(told)
-    number = promotion.registered_version
+    summary = {
+        "alias": registration.alias,
+        "bundle_version": registration.version,
+        "champion": registration.champion,
+    }
+    tracking.tags(summary)
     yield dg.Output(
-        promotion.to_json(),
+        registration.to_json(),
         metadata={
-            **told,
-            "reason": promotion.reason,
-            "holdout": holdout_in_words(project),
-            "registry": promotion.registry or "not registered",
+            **summary,
+            "reason": registration.reason,
+            "holdout": describe_holdout(project),
+            "registry": registration.registry or "not registered",
             **metadata.tracking_run(tracking),
         },
     )
     yield dg.AssetCheckResult(passed=True, check_name=FLOOR, metadata=figures)
-    attested = sorted({column for column, _ in accused})
+    attested = sorted({column for column, _ in findings})
     yield dg.AssetCheckResult(passed=True, check_name=NO_LEAK, metadata={"over_a_limit_and_attested": attested})
     yield dg.AssetCheckResult(
-        passed=number is not None,
+        passed=registration.registered_version is not None,
         check_name=IN_REGISTRY,
         severity=dg.AssetCheckSeverity.WARN,
-        description=promotion.missing or f"{promotion.registry} is {promotion.alias}",
+        description=registration.missing or f"{registration.registry} is {registration.alias}",
     )
 
 
@@ -183,56 +193,54 @@ def retraining_decision(
     from churn_assets.alerting.rules import approval_reminders, monitoring_alerts
     from churn_assets.defs.alerts import tell
     from churn_assets.monitoring.latest import read_latest_reports
-    from churn_assets.promotion.champion import recover
-    from churn_assets.promotion.ledger.ledger import Ledger
-    from churn_assets.promotion.retraining_inputs import decide_now, read_reports
+    from churn_assets.promotion.ledger import Ledger
+    from churn_assets.promotion.service import PromotionService
 
-    settings = project.settings
-    recover(settings)
-    # Read from their files: a report that was never made is no reason to fail, it is part of the situation.
-    reports, run_id = read_reports(settings), context.run.run_id
-    kept = decide_now(settings, project.contract.monitoring, reports, _asked(config, run_id))
-    decision = kept.decision
-    told = {"kind": decision.kind, "words": decision.words, "trigger": decision.trigger, "request": kept.request}
+    settings, limits = project.settings, project.contract.monitoring
+    # Read from their files: a report that was never made is no reason to fail, it is an input like any other.
+    reports = read_latest_reports(settings)
+    requested = _external_trigger(config, context.run.run_id)
+    record = PromotionService.of(settings).decide_retraining(limits, reports.summary, requested)
+    decision, inputs = record.decision, record.decision.inputs
     ledger = Ledger(settings.ledger_path)
-    past = [
-        {"at": f"{k.decided_at:%Y-%m-%d %H:%M}", "decision": k.decision.kind, "why": k.decision.words}
-        for k in ledger.decisions(10)
+    history = [
+        {"at": f"{r.decided_at:%Y-%m-%d %H:%M}", "decision": r.decision.kind, "why": r.decision.message}
+        for r in ledger.decisions(10)
     ]
-    latest = read_latest_reports(settings)
-    investigate = decision.words if decision.kind == "investigate_data" else ""
-    news = monitoring_alerts(latest.quality, latest.drift, latest.performance, investigate)
-    waiting = {one.version: one.words for one in ledger.challengers("waiting_approval")}
-    alerts = tell(context, settings, news + approval_reminders(waiting))
+    investigate = decision.message if decision.kind == "investigate_data" else ""
+    changes = monitoring_alerts(reports.quality, reports.drift, reports.performance, investigate)
+    waiting = {challenger.version: challenger.message for challenger in ledger.challengers("waiting_approval")}
+    alerts = tell(context, settings, changes + approval_reminders(waiting))
+    stored = record.to_json()
     yield dg.MaterializeResult(
-        value={**told, "number": kept.number, "champion": decision.champion, "situation": dict(decision.situation)},
+        value=stored,
         metadata={
             "decision": decision.kind,
-            "reason": decision.words,
-            "request": kept.request or "none",
-            "situation": dg.MetadataValue.json(dict(decision.situation)),
-            "history": metadata.table(past),
+            "reason": decision.message,
+            "request": record.request or "none",
+            "inputs": dg.MetadataValue.json(stored["inputs"]),
+            "history": metadata.table(history),
             **alerts,
         },
         check_results=[
             dg.AssetCheckResult(
-                passed=not (decision.kind == "retrain" and decision.situation.get("broken")),
+                passed=not (decision.kind == "retrain" and inputs.broken),
                 check_name=NOT_ON_BROKEN_DATA,
-                description=str(decision.situation.get("broken") or "the newest window's data is not broken"),
+                description=inputs.broken or "the newest window's data is not broken",
             )
         ],
     )
 
 
-def _asked(config: Asking, run_id: str) -> Any:
-    from churn_assets.promotion.retraining import Asked
+def _external_trigger(config: Asking, run_id: str) -> "ExternalTrigger | None":
+    from churn_assets.promotion.retraining import ExternalTrigger
 
     if not config.trigger:
         return None
     if config.trigger not in ("schedule", "hand"):
         raise SettingsError(f"trigger is '{config.trigger}', expected 'schedule', 'hand' or none; correct the config")
     trigger = cast(Literal["schedule", "hand"], config.trigger)
-    return Asked(trigger, config.occasion or run_id[:8], config.by, config.why)
+    return ExternalTrigger(trigger, config.occasion or run_id[:8], config.by, config.why)
 
 
 NO_WORSE = "the_challenger_is_no_worse"
@@ -256,52 +264,52 @@ def promotion(context: dg.AssetExecutionContext, project: Project) -> Iterator[d
     """Challengers against the champion on the same rows; one that passes becomes champion, or waits for a person."""
     from churn_assets.alerting.rules import AlertChanges, gate_alerts
     from churn_assets.defs.alerts import tell
-    from churn_assets.mlflow_registry.tags import follow
     from churn_assets.promotion.pointer import read_champion
-    from churn_assets.promotion.promote import promote_waiting
+    from churn_assets.promotion.service import PromotionService
 
     settings = project.settings
     labelled, left_out = usable_labels(settings, project.contract.fingerprint)
-    outcomes = promote_waiting(settings, project.contract, labelled)
-    champion = read_champion(settings.home)
-    missing = follow(settings, champion)
-    told = {
+    service = PromotionService.of(settings)
+    outcomes = service.promote_waiting(project.contract, labelled)
+    champion, missing = read_champion(settings.home), service.tell_registry()
+    summary = {
         "champion": champion.version if champion else "none",
-        "words": "; ".join(outcome.words for outcome in outcomes) or "no challenger waits for the gate",
+        "message": "; ".join(outcome.message for outcome in outcomes) or "no challenger waits for the gate",
         **({"mlflow": missing} if missing else {}),
         **({"labelled_predictions_of_broken_data": f"{left_out:,}, left out"} if left_out else {}),
     }
-    news = AlertChanges()
+    changes = AlertChanges()
     for outcome in outcomes:
-        news += gate_alerts(outcome.version, outcome.status, outcome.words)
-    told |= tell(context, settings, news)
-    against = [outcome.words for outcome in outcomes if outcome.status in ("refused", "undecided")]
+        changes += gate_alerts(outcome.challenger, outcome.status, outcome.message)
+    summary |= tell(context, settings, changes)
+    against = [outcome.message for outcome in outcomes if outcome.status in ("refused", "undecided")]
     yield dg.MaterializeResult(
-        value={**told, "outcomes": [outcome.to_json() for outcome in outcomes]},
-        metadata={**told, **(shown(outcomes[0]) if outcomes else {})},
+        value={"version": 1, **summary, "outcomes": [outcome.to_json() for outcome in outcomes]},
+        metadata={**summary, **(verdict_metadata(outcomes[0]) if outcomes else {})},
         check_results=[
             dg.AssetCheckResult(
                 passed=not against,
                 check_name=NO_WORSE,
                 severity=dg.AssetCheckSeverity.WARN,  # a challenger that is refused is no failure of the run
-                description="; ".join(against) or told["words"],
+                description="; ".join(against) or summary["message"],
             )
         ],
     )
 
 
-def shown(outcome: "Outcome") -> dict[str, Any]:
+def verdict_metadata(outcome: "Outcome") -> dict[str, Any]:
     """The newest challenger's verdict as metadata: the table, and both charts if the two were compared."""
-    told: dict[str, Any] = {"challenger": outcome.version, "status": outcome.status.replace("_", " ")}
+    fields: dict[str, Any] = {"challenger": outcome.challenger, "status": outcome.status.replace("_", " ")}
     if outcome.missing:
-        told["mlflow_of_the_challenger"] = outcome.missing
+        fields["mlflow_of_the_challenger"] = outcome.missing
     verdict = outcome.verdict
     if verdict is None:
-        return told
-    told["verdict"] = metadata.table(_row(check) for check in verdict.to_json()["checks"])
+        return fields
+    rows = [{**asdict(check), "message": check.message.replace("|", "/")} for check in verdict.checks]
+    fields["verdict"] = metadata.table(rows)
     for name, svg in charts(verdict).items():
-        told[name] = metadata.image(svg, name.replace("_", " "))
-    return told
+        fields[name] = metadata.image(svg, name.replace("_", " "))
+    return fields
 
 
 def charts(verdict: "Verdict") -> dict[str, str]:
@@ -317,10 +325,6 @@ def charts(verdict: "Verdict") -> dict[str, str]:
         "pr_auc_differences": plots.differences(verdict.draws, "PR-AUC of the challenger minus the champion's"),
         "precision_and_recall": plots.precision_recall(curves, float(rows.churned.mean()), "the frozen holdout"),
     }
-
-
-def _row(check: Mapping[str, Any]) -> dict[str, Any]:
-    return {**check, "words": check["words"].replace("|", "/")}
 
 
 def freeze_test_rows(project: Project, chosen: dict[str, Any]) -> None:
@@ -343,12 +347,14 @@ def freeze_test_rows(project: Project, chosen: dict[str, Any]) -> None:
     freeze(settings.holdout_dir, contract, rows, generated, chosen["version"], datetime.now(UTC))
 
 
-def holdout_in_words(project: Project) -> str:
+def describe_holdout(project: Project) -> str:
     """Which customers are frozen under this contract."""
     from churn_assets.promotion.holdout import read_holdout
 
-    found = read_holdout(project.settings.holdout_dir, project.contract)
-    if found is None:
+    holdout = read_holdout(project.settings.holdout_dir, project.contract)
+    if holdout is None:
         return "none: this champion is older than the holdout; until a first champion freezes one, the gate has none"
-    kind = "generated customers" if found.generated else "customers"
-    return f"{found.rows.num_rows:,} {kind}, frozen {found.frozen_at.date()} with {found.version}, never trained on"
+    kind = "generated customers" if holdout.generated else "customers"
+    return (
+        f"{holdout.rows.num_rows:,} {kind}, frozen {holdout.frozen_at.date()} with {holdout.version}, never trained on"
+    )

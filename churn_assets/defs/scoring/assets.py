@@ -107,7 +107,7 @@ def risk_list(
 def give_reasons(scorer: "Scorer", active: pa.Table, listed: pa.Table, at_least: int) -> tuple[pa.Table, str]:
     """The list with reasons for all contacts and the first `at_least`, and how they were found."""
     from churn_assets.scoring.call_list import with_reasons
-    from churn_assets.scoring.explain.reasons import Explainer
+    from churn_assets.scoring.explain import Explainer
 
     if not scorer.background:
         return with_reasons(listed, []), "none: the champion's bundle was made before reasons; train and promote again"

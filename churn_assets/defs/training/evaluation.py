@@ -44,8 +44,7 @@ def leakage_audit(
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """The honest-number ladder: the chosen recipe at random, out of time, without suspects, by column, by age."""
     from churn_assets.leakage.audit import audit
-    from churn_assets.scoring.bundle import read_card
-    from churn_assets.scoring.ladder import write_ladder
+    from churn_assets.scoring.bundle import read_card, write_ladder
 
     contract = project.contract
     bundle = project.settings.home / chosen_model["bundle"]

@@ -44,7 +44,8 @@ from churn_assets.monitoring.windows.windows import (
     window_folder,
 )
 from churn_assets.prediction_log.warehouse.connection import open_published
-from churn_assets.promotion.retraining import MonitoredWindow, columns_drifting_in_a_row
+from churn_assets.promotion.records import MonitoredWindow
+from churn_assets.promotion.retraining import columns_drifting_in_a_row
 from churn_assets.settings import Settings
 from churn_assets.storage.files import write_text
 

@@ -1,1 +1,1 @@
-"""Champion against challenger: evidence, comparison, guard checks, verdict."""
+"""The gate: `inputs` loads everything a verdict depends on, `judge` decides and is pure."""

@@ -11,8 +11,9 @@ import numpy.typing as npt
 from churn_assets.evaluation.metrics import Ranking
 from churn_assets.features.compile import FeatureSpec
 from churn_assets.reporting.model.facts import Dependence, FeatureImportance, Importance, Level
-from churn_assets.scoring.explain.shapley import contributions, is_exact, reference
-from churn_assets.scoring.models.base import BlendModel, Model
+from churn_assets.scoring.explain import contributions, is_exact, reference
+from churn_assets.scoring.models.base import Model
+from churn_assets.scoring.models.blend import BlendModel
 
 Floats = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float32]

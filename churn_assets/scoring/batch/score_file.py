@@ -1,4 +1,8 @@
-"""Scoring a file of any size: every row is scored, or rejected with its reasons, in bounded memory."""
+"""Scoring a file of any size: every row is scored, or rejected with its reasons, in bounded memory.
+
+A file is read once or twice: once for its dates, where the snapshot is the newest date of the file or a block of rows
+may be in Excel's other date system, and once for its rows.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +15,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from churn_assets.contract.model import Severity
+from churn_assets.contract.model import Contract, Severity
+from churn_assets.data.readers.read import iter_batches, read_table
+from churn_assets.data.readers.source import locate
+from churn_assets.data.repairs.excel_1904 import SHIFT_DAYS, ShiftedBlock, find_shifted_block
+from churn_assets.data.repairs.repairs import REPAIRS, undo_shift
+from churn_assets.data.validation.parse import parse_column
+from churn_assets.data.validation.validate import ROW, Validated, validate_features_only
 from churn_assets.errors import SettingsError
-from churn_assets.scoring.batch.passes import Part, Passes, as_days
-from churn_assets.scoring.batch.writers import TableFile
-from churn_assets.scoring.call_list import call_order, ranked, with_reasons
-from churn_assets.scoring.explain.reasons import Explainer
+from churn_assets.features.compile import as_of_days
+from churn_assets.scoring.batch.outputs import TableFile
+from churn_assets.scoring.call_list import call_order, ranked, scored_table, with_reasons
+from churn_assets.scoring.explain import Explainer
 from churn_assets.scoring.scorer import BAND_NAMES, Scorer
 
 BATCH_ROWS = 65_536
-_CUSTOMER = "customer"
 CALLS_WITHOUT_CAPACITY = 1000  # the length of the call list where the contract sets no capacity
+_CUSTOMER = "customer"
+_EPOCH = dt.date(1970, 1, 1)
+_SHIFTED = "excel_1904"
 
+Days = npt.NDArray[np.float64]
+SmallDays = npt.NDArray[np.float32]  # float32 holds whole days exactly, up to the year 47,000
 Progress = Callable[[int, int | None], None]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -33,7 +49,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class BatchSummary:
-    """What became of a file's rows, and where it is written; as a string, words for people.
+    """The outcome of a file's rows, and where the outputs are; as a string, a summary for people.
 
     `rejected` and `calls` are None if there are none; `as_of` is None where each row has its own.
     `reasons`, `warnings` and `repairs` count rows, rows and cells; `bands` counts scored customers.
@@ -47,7 +63,7 @@ class BatchSummary:
     rows_scored: int
     rows_rejected: int
     as_of: dt.date | None
-    as_of_words: str
+    as_of_source: str
     model_version: str
     reasons: dict[str, int]
     warnings: dict[str, int]
@@ -55,21 +71,30 @@ class BatchSummary:
     bands: dict[str, int]
 
     def __str__(self) -> str:
-        when = f"{self.as_of} ({self.as_of_words})" if self.as_of else self.as_of_words
+        when = f"{self.as_of} ({self.as_of_source})" if self.as_of else self.as_of_source
         lines = [
             f"{self.source}: {self.rows:,} rows, {self.rows_scored:,} scored, {self.rows_rejected:,} rejected",
             f"as of: {when}; model: {self.model_version or 'not in a bundle'}",
             f"risk bands: {_counts(self.bands)}",
         ]
-        for words, counts in (
+        for label, counts in (
             ("repaired cells", self.repairs),
             ("reasons of rejection", self.reasons),
             ("warnings", self.warnings),
         ):
-            lines += [f"{words}: {_counts(counts)}"] if any(counts.values()) else []
-        for words, path in (("scores", self.out), ("whom to call", self.calls), ("rejected rows", self.rejected)):
-            lines += [f"{words}: {path}"] if path else []
+            lines += [f"{label}: {_counts(counts)}"] if any(counts.values()) else []
+        for label, path in (("scores", self.out), ("call list", self.calls), ("rejected rows", self.rejected)):
+            lines += [f"{label}: {path}"] if path else []
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class ScoredBatch:
+    """One batch: `scored` has a row for each of `checked.customers`, `repairs` count cells."""
+
+    scored: pa.Table
+    checked: Validated
+    repairs: dict[str, int]
 
 
 def score_file(
@@ -82,7 +107,7 @@ def score_file(
     threads: int | None = None,
     reasons: bool = False,
     progress: Progress | None = None,
-    each: Callable[[Part], None] | None = None,
+    each: Callable[[ScoredBatch], None] | None = None,
 ) -> BatchSummary:
     """Score every row of `source` (anything `data.read` reads) into `out` (.parquet or .csv).
 
@@ -90,40 +115,39 @@ def score_file(
     `<name>.rejected.parquet` (raw cells and reasons) and `<name>.calls<suffix>` (the contacts worth most,
     as many as the contract's capacity). All appear when everything is written, `out` last. An `as_of`
     given here wins over the contract's. `threads` is by default the number of processors; with `reasons`
-    the calls say why; `progress(rows done, rows in all or None)` is called after each batch, and `each` is
-    given it, in order. Raises what
-    reading raises, SettingsError for an `out` or `as_of` that cannot be, and BundleMismatch for reasons
-    of a bundle that cannot give any.
+    the calls say why; `progress(rows done, rows in all or None)` is called after each batch, and `each` with the
+    batch, in order. Raises what reading raises, SettingsError for an invalid `out` or `as_of`, and BundleMismatch
+    for reasons of a bundle that cannot give any.
     """
     beside = out.with_name(f"{out.stem}.rejected.parquet"), out.with_name(f"{out.stem}.calls{out.suffix}")
     _check_places(source, out, *beside)
     workers = threads or _processors()
     explainer = Explainer(scorer) if reasons else None
     with TableFile(out) as scored, TableFile(beside[0]) as rejected, TableFile(beside[1]) as calls:
-        passes = Passes(scorer, source, batch_rows, _date(as_of))
+        file = _FileBatches(scorer, source, batch_rows, _date(as_of))
         tally = _Tally(scorer, keep_customers=reasons)
         with ThreadPoolExecutor(workers) as pool:
-            for part in _in_order(pool, passes.score, passes.batches(), ahead=workers + 1):
-                scored.write(part.scored)
-                if part.checked.rejected.num_rows:
-                    rejected.write(part.checked.rejected)
-                tally.add(part)
+            for batch in _in_order(pool, file.score, file.batches(), ahead=workers + 1):
+                scored.write(batch.scored)
+                if batch.checked.rejected.num_rows:
+                    rejected.write(batch.checked.rejected)
+                tally.add(batch)
                 if each is not None:
-                    each(part)
+                    each(batch)
                 if progress is not None:
-                    progress(tally.rows, passes.rows)
+                    progress(tally.rows, file.rows)
         if tally.best.num_rows:
             calls.write(tally.call_list(explainer))
         return BatchSummary(
-            source=passes.name,
+            source=file.name,
             rejected=rejected.publish(),
             calls=calls.publish(),
             out=scored.publish() or out,
             rows=tally.rows,
             rows_scored=scored.rows,
             rows_rejected=rejected.rows,
-            as_of=passes.snapshot,
-            as_of_words=passes.as_of_words,
+            as_of=file.snapshot,
+            as_of_source=file.as_of_source,
             model_version=scorer.version,
             reasons=dict(tally.reasons),
             warnings=dict(tally.warnings),
@@ -133,7 +157,7 @@ def score_file(
 
 
 class _Tally:
-    """Sums over the batches, and the contacts worth most so far."""
+    """Sums over the batches, and the most valuable contacts so far."""
 
     def __init__(self, scorer: Scorer, keep_customers: bool = False) -> None:
         self._value, self._keep_customers = scorer.contract.value, keep_customers
@@ -146,18 +170,18 @@ class _Tally:
         self.bands: Counter[str] = Counter(dict.fromkeys(BAND_NAMES, 0))
         self.best = pa.table({})
 
-    def add(self, part: Part) -> None:
-        """Count a batch in."""
-        self.rows += part.checked.report.rows_in
-        self.repairs.update(part.repairs)
-        for cause in part.checked.report.causes:
+    def add(self, batch: ScoredBatch) -> None:
+        """Add a batch's counts."""
+        self.rows += batch.checked.report.rows_in
+        self.repairs.update(batch.repairs)
+        for cause in batch.checked.report.causes:
             counts = self.warnings if cause.severity is Severity.WARN else self.reasons
             counts[cause.reason] += cause.rows
-        for band in pc.value_counts(part.scored["risk_band"]).to_pylist():
+        for band in pc.value_counts(batch.scored["risk_band"]).to_pylist():
             self.bands[band["values"]] += band["counts"]
-        scored = part.scored
+        scored = batch.scored
         if self._keep_customers:  # the columns that reasons are made of, only for those on the list so far
-            rows = part.checked.customers.to_struct_array()
+            rows = batch.checked.customers.to_struct_array()
             scored = scored.append_column(_CUSTOMER, rows)
         self._call(scored)
 
@@ -181,7 +205,7 @@ class _Tally:
 def _in_order(
     pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item], ahead: int
 ) -> Iterator[Result]:
-    """Results in the items' order, with at most `ahead` items begun and not yet taken."""
+    """Results in the items' order, with at most `ahead` items in progress."""
     waiting: deque[Future[Result]] = deque()
     try:
         for item in items:
@@ -199,7 +223,7 @@ def _check_places(source: str | Path, *places: Path) -> None:
     read = Path(str(source)).expanduser().resolve()
     for place in places:
         if place.expanduser().resolve() == read:
-            raise SettingsError(f"{place} is the file to be scored, and would be written; name another output")
+            raise SettingsError(f"{place} is the file to be scored and would be overwritten; name another output")
         if place.is_dir():
             raise SettingsError(f"{place} is a folder, expected a file that ends in .parquet or .csv; name one")
 
@@ -210,7 +234,7 @@ def _date(as_of: dt.date | str | None) -> dt.date | None:
     try:
         return dt.date.fromisoformat(as_of)
     except ValueError:
-        raise SettingsError(f"as_of is '{as_of}', expected a day such as 2014-01-20; write it so") from None
+        raise SettingsError(f"as_of is '{as_of}', expected a day such as 2014-01-20; correct it") from None
 
 
 def _processors() -> int:
@@ -219,3 +243,117 @@ def _processors() -> int:
 
 def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
+class _FileBatches:
+    """A file cut into batches, and how each is scored. The constructor reads the file's dates where they are needed.
+
+    The newest date is the snapshot when the contract says `as_of = "latest"`. A block of rows in Excel's
+    other date system shows only in the whole file: where the contract names that repair, and only there,
+    memory grows with the rows, by the dates (4 bytes each, 12 while the block is searched).
+    `snapshot` is None where each row has its own day; `rows` is None if nothing counted them.
+    """
+
+    def __init__(self, scorer: Scorer, source: str | Path, batch_rows: int, as_of: dt.date | None) -> None:
+        self.scorer, self.contract, self.source = scorer, scorer.contract, source
+        self.batch_rows = batch_rows
+        self.rows: int | None = None
+        self._block: ShiftedBlock | None = None
+        location = locate(source, self.contract)
+        self.name = location.name
+        self._whole = read_table(source, self.contract, label_required=False) if location.format == "excel" else None
+        newest = self._read_dates(wants_newest=as_of is None and self.contract.time.as_of == "latest")
+        self.snapshot, self.as_of_source = _snapshot(self.contract, as_of, newest)
+
+    def batches(self) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """(source row of its first row, raw batch), from the beginning; a workbook is read only once."""
+        start = 0
+        whole = self._whole
+        for batch in (
+            iter_batches(self.source, self.contract, self.batch_rows)
+            if whole is None
+            else whole.to_batches(self.batch_rows)
+        ):
+            yield start, batch
+            start += batch.num_rows
+
+    def score(self, item: tuple[int, pa.RecordBatch]) -> ScoredBatch:
+        """Repair, check and score one batch. Safe from several threads."""
+        start, batch = item
+        raw = table = pa.table(batch)
+        repairs = {}
+        for name in self.contract.source.repairs:
+            if name == _SHIFTED:
+                table, report = undo_shift(table, self.contract, self._block, start)
+            else:
+                table, report = REPAIRS[name](table, self.contract)
+            repairs[name] = report.cells
+        checked = validate_features_only(
+            self.contract, table, found=raw, source=self.name, as_of=self.snapshot, first_row=start
+        )
+        customers = checked.customers
+        own = self.contract.time.as_of
+        days = as_of_days(self.snapshot) if self.snapshot else as_days(customers[own].combine_chunks())
+        probability = self.scorer.score_table(customers, days).probability
+        scored = scored_table(self.scorer, customers[self.contract.key.name], probability, days)
+        return ScoredBatch(scored.add_column(0, ROW, pa.array(checked.rows, pa.int64())), checked, repairs)
+
+    def _read_dates(self, wants_newest: bool) -> float | None:
+        """Find the shifted block and count the rows; return the newest date, in days, if it is wanted."""
+        searches_block = _SHIFTED in self.contract.source.repairs
+        if not (searches_block or wants_newest) or not self.contract.date_columns:
+            return None
+        parts, newest = [], []
+        self.rows = 0
+        for start, batch in self.batches():
+            days = _dates(self.contract, batch)
+            self.rows = start + len(days)
+            if searches_block:
+                parts.append(days)
+            else:
+                newest.append(_newest(self.contract, days))
+        if searches_block:
+            whole = np.concatenate(parts, dtype=np.float64)
+            parts.clear()
+            self._block = find_shifted_block(whole)
+            if self._block is not None:
+                whole[self._block.first : self._block.end] -= SHIFT_DAYS
+            newest = [_newest(self.contract, whole)]
+        return max((day for day in newest if day is not None), default=None)
+
+
+def as_days(dates: pa.Array) -> Days:
+    """Days since 1970-01-01 (n,) of dates, NaN for null."""
+    numbers = pc.fill_null(dates.cast(pa.int32()).cast(pa.float64()), float("nan"))
+    return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def _dates(contract: Contract, batch: pa.RecordBatch) -> SmallDays:
+    """Days since 1970-01-01 (rows, date columns), NaN where missing or unreadable."""
+    own = [as_days(parse_column(c, batch.column(c.name)).values) for c in contract.date_columns]
+    return np.column_stack(own).astype(np.float32)
+
+
+def _newest(contract: Contract, days: Days | SmallDays) -> float | None:
+    """The newest date within its column's bounds, in days; None if there is none."""
+    newest = []
+    for column, own in zip(contract.date_columns, days.T, strict=True):
+        low = -np.inf if column.low is None else as_of_days(str(column.low))
+        high = np.inf if column.high is None else as_of_days(str(column.high))
+        inside = own[(own >= low) & (own <= high)]  # comparisons with NaN are false
+        newest += [float(inside.max())] if len(inside) else []
+    return max(newest, default=None)
+
+
+def _snapshot(contract: Contract, given: dt.date | None, newest: float | None) -> tuple[dt.date | None, str]:
+    """(the day customers are scored at, where it comes from); None where each row has its own."""
+    rule = contract.time.as_of
+    if given is not None:
+        return given, "given by the caller"
+    if rule in contract.by_name:
+        return None, f"each row's own '{rule}'"
+    if rule != "latest":
+        return dt.date.fromisoformat(rule), "fixed in the contract"
+    if newest is None:
+        return dt.datetime.now(dt.UTC).date(), "today: the file has no dates"
+    return _EPOCH + dt.timedelta(days=newest), "newest date of the file"

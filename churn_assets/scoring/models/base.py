@@ -1,31 +1,22 @@
-"""What a model is, the blend of several, and how a saved model is found again by its kind."""
+"""What a model is, and its files: `model.json` for settings, `weights.npz` for arrays; never a pickle.
+
+A pickle runs code when it is loaded; these files are data (docs/decisions/0002-no-pickle.md).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from churn_assets.errors import BundleCorrupt
-from churn_assets.scoring.models.boosted import BoostedModel
-from churn_assets.scoring.models.files import SETTINGS_FILE, read_settings, write_settings
-from churn_assets.scoring.models.logistic import LogisticBasis, LogisticModel
-from churn_assets.scoring.models.network import Net, NetworkModel
 
-__all__ = [
-    "MODELS",
-    "BlendModel",
-    "BoostedModel",
-    "LogisticBasis",
-    "LogisticModel",
-    "Model",
-    "Net",
-    "NetworkModel",
-    "load_model",
-]
+SETTINGS_FILE = "model.json"
+ARRAYS_FILE = "weights.npz"
 
 Array = npt.NDArray[np.float64]
 
@@ -46,55 +37,42 @@ class Model(Protocol):
         """Write the model's files; the same model gives the same bytes."""
 
 
-class BlendModel:
-    """The weighted mean of its members' log-odds; weights are positive and add up to one."""
-
-    kind: ClassVar[str] = "blend"
-
-    def __init__(self, members: Sequence[Model], weights: Sequence[float]) -> None:
-        if len(members) != len(weights) or not members:
-            raise ValueError(f"{len(members)} members and {len(weights)} weights, expected as many and one at least")
-        if min(weights) <= 0.0 or abs(sum(weights) - 1.0) > 1e-9:
-            raise ValueError(f"weights are {list(weights)}, expected positive numbers that add up to one")
-        self.members = tuple(members)
-        self.weights = tuple(map(float, weights))
-
-    @property
-    def cost(self) -> float:
-        """Operations a row, all members together."""
-        return sum(member.cost for member in self.members)
-
-    def margin(self, matrix: npt.NDArray[np.float32]) -> Array:
-        """Log-odds (n,) of feature rows (n, k)."""
-        out = np.zeros(len(matrix))
-        for member, weight in zip(self.members, self.weights, strict=True):
-            out += weight * member.margin(matrix)
-        return out
-
-    def save(self, directory: Path) -> None:
-        """Write `model.json`, and each member in a folder of its number."""
-        write_settings(directory, self.kind, {"weights": list(self.weights)})
-        for i, member in enumerate(self.members):
-            member.save(directory / str(i))
-
-    @classmethod
-    def load(cls, directory: Path) -> BlendModel:
-        """Read what `save` wrote."""
-        weights = read_settings(directory)["weights"]
-        return cls([load_model(directory / str(i)) for i in range(len(weights))], weights)
+def write_settings(directory: Path, kind: str, settings: Mapping[str, object]) -> None:
+    """Write `model.json`: the model's kind and its JSON-able settings, in one canonical form."""
+    directory.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"kind": kind, **settings}, indent=1, sort_keys=True, allow_nan=False)
+    (directory / SETTINGS_FILE).write_text(text + "\n", encoding="utf-8")
 
 
-MODELS: Mapping[str, type[LogisticModel] | type[BoostedModel] | type[NetworkModel] | type[BlendModel]] = {
-    model.kind: model for model in (LogisticModel, BoostedModel, NetworkModel, BlendModel)
-}
+def read_settings(directory: Path) -> dict[str, Any]:
+    """Read `model.json`; BundleCorrupt if it is missing or no JSON object with a kind."""
+    path = directory / SETTINGS_FILE
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleCorrupt(f"{path}: cannot be read ({error}); make the bundle again") from error
+    if not isinstance(settings, dict) or "kind" not in settings:
+        raise BundleCorrupt(f"{path}: no model kind in it, expected an object with 'kind'; make the bundle again")
+    return settings
 
 
-def load_model(directory: Path) -> Model:
-    """The model saved in `directory`, whatever its kind; BundleCorrupt if its files are not as written."""
-    kind = read_settings(directory)["kind"]
-    if kind not in MODELS:
-        raise BundleCorrupt(
-            f"{directory / SETTINGS_FILE}: kind is {kind!r}, expected one of {', '.join(MODELS)}; "
-            "was the bundle made by a newer version?"
-        )
-    return MODELS[kind].load(directory)
+def write_arrays(
+    directory: Path,
+    kind: str,
+    settings: Mapping[str, object],
+    arrays: Mapping[str, npt.NDArray[np.generic]],
+) -> None:
+    """Write `model.json` and `weights.npz`; the same arrays give the same bytes."""
+    write_settings(directory, kind, settings)
+    np.savez(directory / ARRAYS_FILE, allow_pickle=False, **arrays)
+
+
+def read_arrays(directory: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    """Settings and arrays that `write_arrays` wrote; BundleCorrupt if they cannot be read."""
+    settings = read_settings(directory)
+    path = directory / ARRAYS_FILE
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return settings, {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, KeyError) as error:
+        raise BundleCorrupt(f"{path}: cannot be read ({error}); make the bundle again") from error

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.errors import BundleCorrupt
-from churn_assets.scoring.models.files import read_settings, write_settings
+from churn_assets.scoring.models.base import read_settings, write_settings
+from churn_assets.scoring.models.leaf_masks import LeafMasks, build_leaf_masks
 from churn_assets.scoring.models.xgboost_c import Booster
-from churn_assets.scoring.online.tree_masks import LeafMasks, build_leaf_masks
 
 Array = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float32]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.features.compile import FeatureSpec
-from churn_assets.scoring.models.files import read_arrays, write_arrays
+from churn_assets.scoring.models.base import read_arrays, write_arrays
 from churn_assets.scoring.models.piecewise import FEW_ROWS, FloatMatrix, Group, PiecewiseEncoding, PiecewiseTables
 
 Array = npt.NDArray[np.float64]

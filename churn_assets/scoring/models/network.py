@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.errors import BundleCorrupt
-from churn_assets.scoring.models.files import SETTINGS_FILE, read_arrays, write_arrays
+from churn_assets.scoring.models.base import SETTINGS_FILE, read_arrays, write_arrays
 from churn_assets.scoring.models.piecewise import FEW_ROWS, PiecewiseEncoding, PiecewiseTables
 
 Array = npt.NDArray[np.float64]

@@ -10,10 +10,11 @@ import pytest
 
 from churn_assets.definitions import build
 from churn_assets.defs.schedules import schedules
-from churn_assets.promotion.ledger.ledger import Ledger
+from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import write_champion
+from churn_assets.promotion.records import Person
 from churn_assets_tests.defs.home import checks, failure, metadata, settings
-from churn_assets_tests.promotion.homes import champion
+from churn_assets_tests.promotion.homes import champion, verdict
 
 NAME = "retraining_decision"
 
@@ -56,7 +57,7 @@ def test_two_windows_of_drift_ask_for_a_retraining_that_is_in_the_ledger(of):
     assert request.key == "retrain-drift-2-v1-1"
     assert "esent drifted in 2 windows in a row" in told["history"]
     kept = json.loads((of.assets_dir / f"{NAME}.json").read_text())
-    assert (kept["kind"], kept["request"], kept["situation"]["labels"]) == ("retrain", request.key, 5000)
+    assert (kept["kind"], kept["request"], kept["inputs"]["labels"]) == ("retrain", request.key, 5000)
 
 
 def test_broken_data_is_investigated_whoever_asks(of):
@@ -87,14 +88,14 @@ def test_the_weekly_schedule_asks_once_a_tick(of):
     Ledger(of.ledger_path).finish_request("retrain-schedule-20261123T0300-v1-1", "done")
     again = decided(of, **config)
     assert metadata(again, NAME)["decision"] == "nothing"
-    assert metadata(again, NAME)["reason"] == "the schedule asks; it was acted upon already"
+    assert metadata(again, NAME)["reason"] == "requested by the schedule; it already led to a retraining"
 
 
 def test_whoever_is_waited_for_is_reminded_with_every_decision_until_an_answer_is_given(of):
     ledger = Ledger(of.ledger_path)
     ledger.add_challenger("v2", "bundles/v2", "aa", None, None)
     assert metadata(decided(of), NAME)["alerts"] == "none"
-    ledger.record_verdict("v2", True, {}, "manual", "it holds all checks")
+    ledger.record_verdict("v2", verdict("v2"), needs_person=True)
     assert metadata(decided(of), NAME)["alerts"] == "Challenger v2 waits for approval"
-    ledger.approve("v2", "ana", "read it", "aa")
+    ledger.approve("v2", Person("ana"), "read it", "aa")
     assert metadata(decided(of), NAME)["alerts"] == "none"

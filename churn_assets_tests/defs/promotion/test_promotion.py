@@ -9,13 +9,13 @@ import pytest
 
 from churn_assets.contract.load import parse_contract
 from churn_assets.promotion.holdout import freeze
-from churn_assets.promotion.ledger.ledger import Ledger
+from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import require_champion
-from churn_assets.promotion.registration_rules import Model
+from churn_assets.promotion.registration import TrainedModel, read_registration_record, save_registration_record
 from churn_assets.settings import Settings
 from churn_assets_tests.defs.home import ROOT, checks, metadata, run
 from churn_assets_tests.defs.home import settings as settings_of
-from churn_assets_tests.promotion.test_promote import NOW, bundle, clean, enter
+from churn_assets_tests.promotion.test_service import NOW, bundle, clean, enter
 from churn_assets_tests.scoring.tiny import TEXT
 
 LENIENT = TEXT + "\n[release]\nmax_ece = 0.2\nsegment_rows = 5000\n"
@@ -46,7 +46,7 @@ def test_a_fresh_home_has_nobody_waiting(tmp_path, instance):
     assert result.success
     assert checks(result) == {"the_challenger_is_no_worse": True}
     told = metadata(result, "promotion")
-    assert (told["champion"], told["words"]) == ("none", "no challenger waits for the gate")
+    assert (told["champion"], told["message"]) == ("none", "no challenger waits for the gate")
 
 
 def test_a_challenger_that_passes_is_champion_and_the_verdict_is_shown(tmp_path, instance):
@@ -78,13 +78,11 @@ def test_a_person_who_has_to_say_yes_is_told_how(tmp_path, instance):
     settings, old, new = tiny_home(tmp_path, "logistic", "boosted", LENIENT + 'approval = "manual"\n')
     told = metadata(run(settings, instance, ["promotion"]), "promotion")
     assert told["status"] == "waiting approval"
-    assert f"churn approve {new}" in told["words"]
+    assert f"churn approve {new}" in told["message"]
     assert require_champion(settings.home).version == old
 
 
 def test_the_audit_of_a_model_that_was_registered_is_kept_for_the_gate(tmp_path):
-    from churn_assets.promotion.registration_rules import keep_admission, read_admission
-
-    model = Model("v1", 0.9, True, (("sent", "follows the label"),))
-    keep_admission(tmp_path, model)
-    assert read_admission(tmp_path, "v1") == model
+    model = TrainedModel("v1", 0.9, True, (("sent", "follows the label"),))
+    save_registration_record(tmp_path, model)
+    assert read_registration_record(tmp_path, "v1") == model

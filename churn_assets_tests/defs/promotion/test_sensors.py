@@ -6,11 +6,12 @@ import sys
 import dagster as dg
 import pytest
 
-from churn_assets.defs.promotion.sensors import CHALLENGER, REQUEST, RUN_KEY, release_sensors, tell_failure
-from churn_assets.promotion.champion import bundle_hash, history, move_champion
-from churn_assets.promotion.ledger.ledger import Ledger
-from churn_assets.promotion.records import Decision
-from churn_assets_tests.promotion.homes import champion, home_with
+from churn_assets.defs.promotion.sensors import CHALLENGER, REQUEST, RUN_KEY, record_failure, release_sensors
+from churn_assets.promotion.champion import bundle_hash
+from churn_assets.promotion.ledger import Ledger
+from churn_assets.promotion.records import Decision, DecisionInputs, Person
+from churn_assets.promotion.service import PromotionService
+from churn_assets_tests.promotion.homes import champion, history, home_with, moves, record_decision, verdict
 
 KEY = "retrain-drift-7-v1-1"
 JOBS = {"retrain", "promote"}
@@ -54,7 +55,7 @@ class Home:
         return done.dagster_run
 
     def ask(self):
-        self.ledger.record_decision(Decision("retrain", "drifted", "drift", "7", "v1"))
+        record_decision(self.ledger, Decision("retrain", "drifted", "drift", "7", "v1"))
 
     def challenge(self):
         version = self.versions[1]
@@ -75,12 +76,14 @@ def test_a_fresh_home_is_skipped_with_the_reason_and_left_as_it_is(home):
     assert not home.settings.ledger_path.exists()
 
 
-def test_an_open_request_waits_while_the_data_is_broken_and_is_run_once_it_is_whole(home):
+def test_an_open_request_waits_while_the_data_is_broken_and_is_run_once_it_is_complete(home):
     home.ask()
-    home.ledger.record_decision(Decision("investigate_data", "mend it", situation={"broken": "window 8: all zero"}))
-    assert home.tick("retrain_on_decision") == f"{KEY} waits until the data is whole: window 8: all zero"
+    record_decision(
+        home.ledger, Decision("investigate_data", "mend it", inputs=DecisionInputs(broken="window 8: all zero"))
+    )
+    assert home.tick("retrain_on_decision") == f"{KEY} waits until the data is complete: window 8: all zero"
     assert [request.status for request in home.ledger.requests()] == ["open"]
-    home.ledger.record_decision(Decision("wait", "one at a time", situation={"broken": ""}))
+    record_decision(home.ledger, Decision("wait", "one at a time"))
     assert home.tick("retrain_on_decision") == [KEY]
 
 
@@ -141,20 +144,21 @@ def test_a_run_that_ended_without_a_word_ends_its_request(home, status, words):
 
 
 def test_a_challenger_is_asked_for_while_no_run_is_at_it(home):
-    one = home.challenge()
-    assert home.tick("promote_on_approval") == [one.run_key]
-    tags = {CHALLENGER: one.version, RUN_KEY: one.run_key}
+    challenger = home.challenge()
+    assert home.tick("promote_on_approval") == [challenger.run_key]
+    tags = {CHALLENGER: challenger.version, RUN_KEY: challenger.run_key}
     home.instance.add_run(dg.DagsterRun("promote", "run1", tags=tags, status=dg.DagsterRunStatus.STARTED))
-    home.ledger.record_verdict(one.version, True, {}, "automatic")  # by that run, which is about to move the champion
+    # by that run, which is about to move the champion
+    home.ledger.record_verdict(challenger.version, verdict(challenger.version), needs_person=False)
     assert home.tick("promote_on_approval") == "no challenger waits for the gate"
 
 
 def test_an_approval_is_asked_for_under_a_new_key_and_a_wait_for_one_is_not(home):
-    one = home.challenge()
-    home.ledger.record_verdict(one.version, True, {}, "manual")
+    challenger = home.challenge()
+    home.ledger.record_verdict(challenger.version, verdict(challenger.version), needs_person=True)
     assert home.tick("promote_on_approval") == "no challenger waits for the gate"
-    approved = home.ledger.approve(one.version, "ana", "read it", one.bundle_sha256)
-    assert home.tick("promote_on_approval") == [approved.run_key] != [one.run_key]
+    approved = home.ledger.approve(challenger.version, Person("ana"), "read it", challenger.bundle_sha256)
+    assert home.tick("promote_on_approval") == [approved.run_key] != [challenger.run_key]
 
 
 def test_a_gate_whose_run_fails_is_asked_for_three_times(home):
@@ -167,21 +171,27 @@ def test_a_gate_whose_run_fails_is_asked_for_three_times(home):
     assert len(asked) == len(set(asked)) == 3
 
 
-def test_a_tick_finishes_the_move_that_a_killed_run_left(home, monkeypatch):
-    def dies(*_):
-        raise KeyboardInterrupt
+def test_a_tick_finishes_the_move_that_a_killed_run_left(home):
+    class DyingLedger(Ledger):
+        def finish_move(self, *_):
+            raise KeyboardInterrupt
 
-    with monkeypatch.context() as cut:
-        cut.setattr(Ledger, "finish_move", dies)
-        with pytest.raises(KeyboardInterrupt):
-            move_champion(home.settings, champion(home.versions[0]), "first", "training", "the first")
+    with pytest.raises(KeyboardInterrupt):
+        moves(home.settings, DyingLedger(home.settings.ledger_path)).move(
+            champion(home.versions[0]), "first", "training", "the first"
+        )
     home.tick("promote_on_approval")
     assert [move.status for move in history(home.settings)] == ["done"]
 
 
 def test_a_failed_run_of_another_job_or_ledger_is_skipped_with_the_reason(home):
-    for tags, words in (({}, "served no request"), ({REQUEST: "unknown"}, "there is no request unknown")):
-        skipped = tell_failure(home.settings, dg.DagsterRun("score", "run1", tags=tags), "it failed")
+    for tags, words in (
+        ({}, "has neither a request nor a challenger"),
+        ({REQUEST: "unknown"}, "there is no request unknown"),
+    ):
+        skipped = record_failure(
+            PromotionService.of(home.settings), dg.DagsterRun("score", "run1", tags=tags), "it failed"
+        )
         assert words in skipped.skip_message
 
 

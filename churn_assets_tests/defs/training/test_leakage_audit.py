@@ -51,7 +51,7 @@ def test_registration_refuses_until_the_column_is_attested_again(audited, tmp_pa
     refusing = settings(of.home, CHURN_MLFLOW_URI=NOWHERE, CHURN_CONTRACT=str(silent))
     with dg.DagsterInstance.ephemeral() as instance:
         refused = run(refusing, instance, ["registered_model"])
-    assert "column 'esent' sets apart 59% of the churners, expected somebody to vouch" in failure(
+    assert "column 'esent' sets apart 59% of the churners, expected somebody to attest" in failure(
         refused, "registered_model"
     )
     assert checks(refused) == {

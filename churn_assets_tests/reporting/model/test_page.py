@@ -25,7 +25,7 @@ from churn_assets.reporting.model.importance import importance
 from churn_assets.reporting.model.measure import FEWEST, Scored, curves, metrics, segment, wilson
 from churn_assets.reporting.model.page import render_card, render_report
 from churn_assets.scoring.bundle import load_bundle
-from churn_assets.scoring.models.base import BlendModel
+from churn_assets.scoring.models.blend import BlendModel
 from churn_assets.training.export import write_choice
 from churn_assets_tests.html.reader import read
 from churn_assets_tests.strategies import STORE

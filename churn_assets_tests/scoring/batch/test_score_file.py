@@ -66,7 +66,7 @@ def test_a_file_scores_as_its_table_does(folder, table, tmp_path, source, suffix
     np.testing.assert_allclose(scored["churn_probability"].to_numpy(), expected, rtol=0, atol=1e-12)
     assert scored["source_row"].to_pylist() == list(range(ROWS))
     assert (summary.rows, summary.rows_scored, summary.rows_rejected) == (ROWS, ROWS, 0)
-    assert (summary.as_of, summary.as_of_words) == (dt.date(2014, 1, 20), "newest date of the file")
+    assert (summary.as_of, summary.as_of_source) == (dt.date(2014, 1, 20), "newest date of the file")
     assert seen[-1] == (ROWS, ROWS)
     assert summary.rejected is None
     calls = call_list(SCORER, table["id"], expected, AS_OF).slice(0, CONTRACT.value.capacity)
@@ -129,7 +129,7 @@ def _good(table, folder):
 def test_a_day_given_wins_over_the_contracts(folder, table, tmp_path):
     for as_of in ("2014-03-01", dt.date(2014, 3, 1)):
         summary = score_file(SCORER, folder / "in.parquet", tmp_path / "out.parquet", as_of)
-        assert (summary.as_of, summary.as_of_words) == (dt.date(2014, 3, 1), "given by the caller")
+        assert (summary.as_of, summary.as_of_source) == (dt.date(2014, 3, 1), "given by the caller")
         expected = SCORER.score_table(table, "2014-03-01").probability
         np.testing.assert_array_equal(pq.read_table(summary.out)["churn_probability"], expected)
         assert set(pq.read_table(summary.out)["as_of"].to_pylist()) == {dt.date(2014, 3, 1)}
@@ -140,7 +140,7 @@ def test_the_contract_may_fix_the_day_or_take_each_rows_own(folder, table, tmp_p
     contract = parse_contract(TEXT.replace('as_of = "latest"', f'as_of = "{rule}"'), "tiny.toml")
     scorer = dataclasses.replace(SCORER, contract=contract)
     summary = score_file(scorer, folder / "in.parquet", tmp_path / "out.parquet")
-    assert words in summary.as_of_words
+    assert words in summary.as_of_source
     as_of = rule
     if rule == "created":
         assert summary.as_of is None

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from churn_assets.errors import BundleCorrupt, BundleError
 from churn_assets.features.compile import FeatureSpec
 from churn_assets.scoring.models import xgboost_c as xgboost_library
-from churn_assets.scoring.models.base import MODELS, BlendModel, load_model
+from churn_assets.scoring.models.base import read_arrays, write_settings
+from churn_assets.scoring.models.blend import MODELS, BlendModel, load_model
 from churn_assets.scoring.models.boosted import FEW_ROWS, BoostedModel
-from churn_assets.scoring.models.files import read_arrays, write_settings
 from churn_assets.scoring.models.logistic import LogisticBasis, LogisticModel
 from churn_assets.scoring.models.network import NetworkModel
 from churn_assets.scoring.models.piecewise import PiecewiseEncoding, PiecewiseTables
@@ -108,9 +108,7 @@ def _trees(model):
 
 
 def test_leaf_masks_that_disagree_with_the_library_are_not_used(monkeypatch):
-    from churn_assets.scoring.online import tree_masks as leafmasks
-
-    monkeypatch.setattr(leafmasks, "_base_margin", lambda model: np.float32(3.0))
+    monkeypatch.setattr("churn_assets.scoring.models.leaf_masks._base_margin", lambda model: np.float32(3.0))
     assert BoostedModel([booster_bytes()]).leaf_masks is None
 
 

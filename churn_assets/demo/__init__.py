@@ -1,1 +1,0 @@
-"""The whole loop on stage: a service, a Dagster daemon and customers that change, in five minutes."""

@@ -1,0 +1,167 @@
+"""The registered model `churn`: versions, their tags, and the aliases champion and challenger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from churn_assets.contract.model import Column, Contract, Kind
+from churn_assets.mlflow_registry.connect import connect, quiet, store_path, unavailable
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.models import ModelSignature
+
+MODEL_NAME = "churn"
+Alias = Literal["champion", "challenger"]
+
+_TAG_LENGTH = 4000
+# What the Scorer needs to answer, and nothing more; MLflow spends 6 s on a wrong guess.
+_NEEDS = ("numpy", "pyarrow", "xgboost", "churn-assets")
+_COLUMN_TYPES: Mapping[Kind, str] = {Kind.NUMBER: "double", Kind.INTEGER: "double", Kind.BOOLEAN: "boolean"}
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """What is registered: a bundle's folder and version, its contract, and the MLflow run of the training."""
+
+    run_id: str
+    contract: Contract
+    bundle: Path
+    bundle_version: str
+
+
+class ModelRegistry(Protocol):
+    """A registry of model versions, each with a number; every method raises TrackingUnavailable.
+
+    `MlflowRegistry` is the one in use. Callers commit first and tell the registry afterwards.
+    """
+
+    def register(self, model: ModelVersion) -> int:
+        """The number of this bundle, registered once for each content."""
+        ...
+
+    def set_alias(self, alias: Alias, number: int) -> None:
+        """Let `alias` name this version; the champion is nobody's challenger."""
+        ...
+
+    def set_tags(self, number: int, tags: Mapping[str, str]) -> None:
+        """Set tags of a version."""
+        ...
+
+
+class MlflowRegistry:
+    """The registered model `churn` in the MLflow store at `uri`; connects at the first call."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    def register(self, model: ModelVersion) -> int:
+        """As the protocol says; the version gets the tags bundle_version, contract and fingerprint."""
+        with self._client() as client:
+            known = find(client, model.bundle_version)
+            if known is not None:
+                return known
+            contract = model.contract
+            tags = {
+                "bundle_version": model.bundle_version,
+                "contract": contract.name,
+                "fingerprint": contract.fingerprint,
+            }
+            return _log_and_register(self.uri, model, tags)
+
+    def set_alias(self, alias: Alias, number: int) -> None:
+        """As the protocol says. Does nothing for an sqlite store that does not exist: it has no version to name."""
+        store = store_path(self.uri)
+        if store is not None and not store.exists():
+            return
+        with self._client() as client:
+            before = aliases(client)
+            if before.get(alias) != number:
+                client.set_registered_model_alias(MODEL_NAME, alias, str(number))
+            if alias == "champion" and before.get("challenger") == number:
+                client.delete_registered_model_alias(MODEL_NAME, "challenger")
+
+    def set_tags(self, number: int, tags: Mapping[str, str]) -> None:
+        """As the protocol says; MLflow takes 5,000 characters, longer text is cut."""
+        with self._client() as client:
+            for name, value in tags.items():
+                client.set_model_version_tag(MODEL_NAME, str(number), name, value[:_TAG_LENGTH])
+
+    @contextmanager
+    def _client(self) -> Iterator[MlflowClient]:
+        client = connect(self.uri)
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield client
+        except (MlflowException, OSError) as error:
+            raise unavailable(self.uri, error) from error
+
+
+def find(client: MlflowClient, bundle_version: str) -> int | None:
+    """The number of the registered version that holds this bundle, None if there is none."""
+    query = f"name = '{MODEL_NAME}' and tags.bundle_version = '{bundle_version}'"
+    return min((int(version.version) for version in client.search_model_versions(query)), default=None)
+
+
+def aliases(client: MlflowClient) -> dict[str, int]:
+    """Which version each alias names."""
+    model = client.get_registered_model(MODEL_NAME)
+    return {alias: int(version) for alias, version in model.aliases.items()}
+
+
+def signature(contract: Contract) -> ModelSignature:
+    """Columns a customer is scored by, dates and categories as text, and the parameter `as_of`."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+
+    columns = [_column_spec(ColSpec, column) for column in contract.scoring_columns]
+    return ModelSignature(
+        inputs=Schema(columns),
+        outputs=Schema([ColSpec("double")]),
+        params=ParamSchema([ParamSpec("as_of", "string", "")]),
+    )
+
+
+def requirements() -> list[str]:
+    """The pinned requirements of the model."""
+    return [f"{name}=={_version(name)}" for name in _NEEDS]
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return metadata.version(f"{name}-cpu")  # xgboost under the name of its build without a GPU
+
+
+def _column_spec(spec: Any, column: Column) -> Any:
+    return spec(_COLUMN_TYPES.get(column.kind, "string"), name=column.name, required=not column.nullable)
+
+
+def _log_and_register(uri: str, model: ModelVersion, tags: dict[str, str]) -> int:
+    import mlflow
+
+    # `Model.log` and `register_model` take store and experiment from the process alone.
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_experiment(experiment_id=connect(uri).get_run(model.run_id).info.experiment_id)
+    with quiet():  # it warns that there is no input example, although it gets the signature
+        import mlflow.pyfunc
+        from mlflow.models import Model
+
+        logged = Model.log(
+            artifact_path=None,
+            name="model",
+            flavor=mlflow.pyfunc,
+            run_id=model.run_id,
+            python_model=str(Path(__file__).with_name("pyfunc.py")),
+            artifacts={"bundle": model.bundle.absolute().as_uri()},
+            pip_requirements=requirements(),
+            signature=signature(model.contract),
+        )
+        return int(mlflow.register_model(logged.model_uri, MODEL_NAME, tags=tags).version)

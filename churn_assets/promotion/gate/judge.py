@@ -1,0 +1,276 @@
+"""May the challenger replace the champion? Both are measured on the same rows; every number is in the verdict.
+
+The rules on the comparison, each a row of the verdict's table:
+
+- PR-AUC, the lower end of the interval of challenger minus champion (paired percentile bootstrap, stratified
+  by label): on the frozen holdout that of the 95 % interval exceeds `holdout_margin`, a test of
+  non-inferiority (Piaggio et al., 2012), for "not shown to be worse" is what every small sample says; on recent
+  labels that of the 99 % interval exceeds `recent_margin`. Somewhere it must be shown to be better, and 95 %
+  would let 2.5 % of equal challengers through. A holdout that shows it at 99 % (over its margin, and over
+  zero) does instead: alone if recent labels are too few, else if those point the same way, for a few
+  hundred seldom prove a thing by themselves.
+- Log-loss: on the rows that decide (recent labels; the holdout, if alone) the challenger's mean is not
+  higher; on the others it is not higher beyond noise (lower end of the 95 % interval not above zero).
+- Segments: of those with enough rows none falls by more than the limit in PR-AUC and beyond its own
+  noise (upper end of the segment's 95 % interval below zero), for one churner in a small segment can
+  move its PR-AUC by more than any limit.
+- Calibration: the challenger's ECE stays within the limit, or within what perfect probabilities would
+  show on so few rows.
+
+Rates of wrong verdicts: `benchmarks/gate_simulation.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from churn_assets.contract.model import Contract
+from churn_assets.contract.policy import Release
+from churn_assets.evaluation.metrics import DRAWS, Ranking, bootstrap_blocks, ece, interval, losses
+from churn_assets.promotion.gate.inputs import Evidence, GateInputs
+from churn_assets.promotion.records import Check, Verdict
+
+Floats = npt.NDArray[np.float64]
+
+FEWEST = 30  # of churned or kept customers; with fewer, a percentile interval of PR-AUC is too narrow
+SURE_QUANTILE = 0.005  # lower end of a 99 % interval
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """PR-AUC of both, and bootstrapped differences challenger minus champion, (draws,) each, of PR-AUC and of
+    mean log-loss."""
+
+    evidence: Evidence
+    champion: float
+    challenger: float
+    pr_auc: Floats
+    log_loss: Floats
+    log_loss_point: float
+
+    @property
+    def gain(self) -> float:
+        """The difference in PR-AUC."""
+        return self.challenger - self.champion
+
+
+def judge(inputs: GateInputs, seed: int = 0) -> Verdict:
+    """The verdict on these facts: those about the challenger itself, then the comparison by `judge_evidence`."""
+    champion, challenger = inputs.champion, inputs.challenger
+    if champion == challenger:
+        message = f"{challenger} is the champion already, expected another model"
+        return Verdict(champion, challenger, (Check("another_model", None, None, False, message),))
+    frozen = f"customers frozen on {inputs.frozen_at:%Y-%m-%d}" if inputs.frozen_at else ""
+    checks = (
+        _fact("bundle", inputs.bundle_problem, f"{inputs.bundle} is complete and reproduces its golden rows"),
+        _fact(
+            "attested",
+            inputs.registration_problem,
+            "its test PR-AUC reaches the floor, and every column its audit found over a limit is attested",
+        ),
+        _fact("holdout", inputs.holdout_problem, frozen),
+    )
+    if inputs.holdout is None or inputs.recent is None:
+        return Verdict(champion, challenger, checks)
+    verdict = judge_evidence(inputs.contract, champion, challenger, inputs.holdout, inputs.recent, seed)
+    return Verdict(champion, challenger, (*checks, *verdict.checks), verdict.draws, verdict.evidence)
+
+
+def superseded(challenger: str, newer: str) -> Verdict:
+    """The verdict on a challenger while a newer one has just been promoted."""
+    message = f"superseded by {newer}, a newer challenger that was promoted"
+    return Verdict(newer, challenger, (Check("not_superseded", None, None, False, message),))
+
+
+def judge_evidence(
+    contract: Contract, champion: str, challenger: str, holdout: Evidence, recent: Evidence, seed: int = 0
+) -> Verdict:
+    """The verdict on two versions by the contract's `[release]`, recent labels counting from
+    `monitoring.label_floor` of them."""
+    enough = len(recent.churned) >= contract.monitoring.label_floor
+    comparisons = compare(holdout, seed), compare(recent, seed + 1) if enough else None
+    return judge_comparisons(contract, champion, challenger, holdout, recent, comparisons, seed)
+
+
+def judge_comparisons(
+    contract: Contract,
+    champion: str,
+    challenger: str,
+    holdout: Evidence,
+    recent: Evidence,
+    comparisons: tuple[Comparison | None, Comparison | None],
+    seed: int = 0,
+) -> Verdict:
+    """The verdict once both comparisons (of the holdout, of recent labels) are made; without the first it never
+    passes."""
+    release, (frozen, late) = contract.release, comparisons
+    checks = [_holdout_rows(holdout, frozen), _recent_rows(contract, recent, late)]
+    sure = frozen is not None and _lower_99(frozen) > max(release.holdout_margin, 0.0)
+    if frozen is not None:
+        ranking = _holdout_alone(release, frozen) if late is None else _holdout_beside(release, frozen)
+        checks += [ranking, *_guard_checks("holdout", release, frozen, late is None, seed)]
+    if late is not None:
+        checks += [_recent(release, late, sure), *_guard_checks("recent", release, late, True, seed)]
+    draws = {made.evidence.name: made.pr_auc for made in comparisons if made is not None}
+    return Verdict(champion, challenger, tuple(checks), draws, holdout)
+
+
+def compare(evidence: Evidence, seed: int, draws: int = DRAWS) -> Comparison | None:
+    """Both models on the same rows under the same bootstrap samples; None if there are not FEWEST of each class."""
+    if evidence.fewest < FEWEST:
+        return None
+    champion = Ranking(evidence.churned, evidence.champion)
+    challenger = Ranking(evidence.churned, evidence.challenger)
+    rise = losses(evidence.churned, evidence.challenger) - losses(evidence.churned, evidence.champion)
+    gains: list[float] = []
+    rises: list[Floats] = []
+    for weights in bootstrap_blocks(evidence.churned, draws, seed):
+        gains += [challenger.pr_auc(w) - champion.pr_auc(w) for w in weights]
+        rises.append(weights @ rise / len(rise))
+    return Comparison(
+        evidence,
+        champion.pr_auc(),
+        challenger.pr_auc(),
+        np.array(gains),
+        np.concatenate(rises),
+        float(np.mean(rise)),
+    )
+
+
+def perfect_ece(probability: Floats, seed: int, draws: int = 200) -> float:
+    """The calibration error that perfect probabilities (n,) stay under in 97.5 % of samples.
+
+    Labels are drawn from the probabilities themselves (consistency resampling, Broecker & Smith, 2007).
+    """
+    generator = np.random.default_rng(seed)
+    errors = [ece(generator.random(len(probability)) < probability, probability) for _ in range(draws)]
+    return float(np.quantile(errors, 0.975))
+
+
+def _fact(check: str, problem: str, message: str) -> Check:
+    return Check(check, None, None, not problem, problem or message)
+
+
+# -- enough rows ---------------------------------------------------------------------------------------
+
+
+def _holdout_rows(holdout: Evidence, comparison: Comparison | None) -> Check:
+    rows, fewest = len(holdout.churned), holdout.fewest
+    message = f"the frozen holdout has {rows:,} customers, {holdout.churners:,} of them churned"
+    if comparison is None:
+        message += f": too few to compare on, expected at least {FEWEST} churned and as many kept"
+    return Check("holdout_rows", float(fewest), float(FEWEST), comparison is not None, message)
+
+
+def _recent_rows(contract: Contract, recent: Evidence, comparison: Comparison | None) -> Check:
+    rows, floor = len(recent.churned), contract.monitoring.label_floor
+    message = f"{rows:,} customers have recent final labels set apart for the gate, {recent.churners:,} of them churned"
+    if comparison is None:
+        least = f"{floor:,}" if rows < floor else f"{FEWEST} churned and as many kept"
+        message += f"; fewer than {least}, so the frozen holdout decides alone, by a stricter rule"
+    return Check("recent_rows", float(rows), float(floor), True, message)
+
+
+# -- ranking -------------------------------------------------------------------------------------------
+
+
+def _lower_99(comparison: Comparison) -> float:
+    return float(np.quantile(comparison.pr_auc, SURE_QUANTILE))
+
+
+def _holdout_beside(release: Release, comparison: Comparison) -> Check:
+    return _ranking("holdout", comparison, interval(comparison.pr_auc)[0], release.holdout_margin, "95 %")
+
+
+def _holdout_alone(release: Release, comparison: Comparison) -> Check:
+    return _ranking("holdout", comparison, _lower_99(comparison), max(release.holdout_margin, 0.0), "99 %")
+
+
+def _recent(release: Release, comparison: Comparison, sure: bool) -> Check:
+    margin = release.recent_margin
+    check = _ranking("recent", comparison, _lower_99(comparison), margin, "99 %")
+    if check.passed or not (sure and comparison.gain > margin):
+        return check
+    message = (
+        f"{_describe(comparison)}; that agrees with the frozen holdout, which by itself shows an improvement at 99 %"
+    )
+    return Check(check.check, comparison.gain, margin, True, message)
+
+
+def _ranking(name: str, comparison: Comparison, low: float, margin: float, level: str) -> Check:
+    passed = low > margin
+    over = "over" if passed else "not over"
+    message = f"{_describe(comparison)}, at least {low:+.4f} at {level}, {over} the margin {margin:+.4f}"
+    if not passed and comparison.gain > margin:
+        rows, provable = len(comparison.evidence.churned), comparison.gain - low + margin
+        message += f" ({rows:,} rows prove nothing below {provable:+.4f})"
+    return Check(f"{name}_pr_auc", low, margin, passed, message)
+
+
+def _describe(comparison: Comparison) -> str:
+    return (
+        f"on {comparison.evidence.name} PR-AUC is {comparison.challenger:.4f}, the champion's "
+        f"{comparison.champion:.4f}: {comparison.gain:+.4f}"
+    )
+
+
+# -- what must not get worse while the ranking gets better ------------------------------------------------
+
+
+def _guard_checks(name: str, release: Release, comparison: Comparison, decides: bool, seed: int) -> Iterator[Check]:
+    """Log-loss, segments and calibration; `decides` says whether the verdict depends on these rows alone."""
+    yield _log_loss(name, comparison, decides)
+    yield _segments(name, release, comparison.evidence, seed)
+    yield _calibration(name, release, comparison.evidence, seed)
+
+
+def _log_loss(name: str, comparison: Comparison, decides: bool) -> Check:
+    point, (low, high) = comparison.log_loss_point, interval(comparison.log_loss)
+    value = point if decides else low
+    rule = "may not rise" if decides else "may not rise beyond noise"
+    message = (
+        f"on {comparison.evidence.name} log-loss changes by {point:+.4f} (95 % {low:+.4f} to {high:+.4f}) and {rule}"
+    )
+    return Check(f"{name}_log_loss", value, 0.0, value <= 0.0, message)
+
+
+def _segments(name: str, release: Release, evidence: Evidence, seed: int) -> Check:
+    limit, worst, worst_segment, fallen, compared = release.segment_drop, 0.0, "", "", 0
+    for segment, rows in evidence.segments.items():
+        label = evidence.churned[rows]
+        if len(label) < release.segment_rows or label.min() == label.max():
+            continue
+        compared += 1
+        champion, challenger = Ranking(label, evidence.champion[rows]), Ranking(label, evidence.challenger[rows])
+        drop = champion.pr_auc() - challenger.pr_auc()
+        if drop > worst:
+            worst, worst_segment = drop, segment
+        if drop > limit and not fallen and _is_worse(champion, challenger, label, seed):
+            fallen = f"PR-AUC of '{segment}' ({len(label):,} rows) falls by {drop:.4f}"
+    where = f"on {evidence.name}"
+    if fallen:
+        return Check(f"{name}_segments", worst, limit, False, f"{where} {fallen}, more than {limit:.4f} and noise")
+    largest = f"the largest fall is {worst:.4f}, '{worst_segment}'" if worst_segment else "none falls"
+    noise = ", which is noise" if worst > limit else ""
+    message = f"{where}, {compared} segments of at least {release.segment_rows:,} rows: {largest}{noise}"
+    return Check(f"{name}_segments", worst, limit, True, message)
+
+
+def _is_worse(champion: Ranking, challenger: Ranking, label: npt.NDArray[Any], seed: int) -> bool:
+    blocks = bootstrap_blocks(label, DRAWS, seed)
+    gains = [challenger.pr_auc(w) - champion.pr_auc(w) for block in blocks for w in block]
+    return interval(np.array(gains))[1] < 0.0
+
+
+def _calibration(name: str, release: Release, evidence: Evidence, seed: int) -> Check:
+    value, limit = ece(evidence.churned, evidence.challenger), release.max_ece
+    message = f"on {evidence.name} the calibration error is {value:.4f}, allowed {limit:.4f}"
+    if value > limit:
+        limit = max(limit, perfect_ece(evidence.challenger, seed))
+        message += f" or what perfect probabilities may show on so few rows, {limit:.4f}"
+    return Check(f"{name}_calibration", value, limit, value <= limit, message)

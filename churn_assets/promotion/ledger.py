@@ -1,0 +1,621 @@
+"""The ledger of a home: what was decided, requested, trained, judged, approved and moved, and why.
+
+decision -> request: open -> started -> finished            (at most one in flight)
+                                `-> failed -> open again, 3 attempts, then abandoned
+challenger: waiting_gate -> refused | waiting_approval | approved -> promoted; or rejected by a person
+move of the champion: intended -> done | abandoned
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from churn_assets.errors import LedgerCorrupt, LedgerUnavailable, TransitionRefused
+from churn_assets.promotion.pointer import Champion
+from churn_assets.promotion.records import (
+    ATTEMPTS,
+    Approval,
+    Approver,
+    Challenger,
+    ChallengerStatus,
+    Decision,
+    DecisionInputs,
+    DecisionRecord,
+    Gate,
+    LedgerState,
+    Move,
+    MoveKind,
+    Person,
+    Request,
+    Verdict,
+    approver_of,
+)
+from churn_assets.storage.sqlite import SqliteStore
+
+# The two partial indexes are the rules "one retraining in flight" and "one move at a time". Some columns have older
+# names than the fields they hold: `words` is a message, `situation` the inputs of a decision.
+SCHEMA = """
+CREATE TABLE decisions (
+    number INTEGER PRIMARY KEY, decided_at TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('nothing', 'investigate_data', 'retrain', 'wait')),
+    words TEXT NOT NULL, "trigger" TEXT NOT NULL, occasion TEXT NOT NULL, champion TEXT NOT NULL,
+    "by" TEXT NOT NULL, why TEXT NOT NULL, situation TEXT NOT NULL
+) STRICT;
+CREATE TABLE requests (
+    key TEXT PRIMARY KEY, decision INTEGER NOT NULL REFERENCES decisions (number),
+    "trigger" TEXT NOT NULL, occasion TEXT NOT NULL, champion TEXT NOT NULL,
+    attempt INTEGER NOT NULL CHECK (attempt BETWEEN 1 AND 3),
+    status TEXT NOT NULL CHECK (status IN ('open', 'started', 'failed', 'finished', 'abandoned')),
+    run_id TEXT, outcome TEXT NOT NULL, opened_at TEXT NOT NULL, ended_at TEXT,
+    UNIQUE ("trigger", occasion, champion, attempt)
+) STRICT;
+CREATE UNIQUE INDEX one_request_in_flight ON requests ((1)) WHERE status IN ('open', 'started');
+CREATE TABLE challengers (
+    number INTEGER PRIMARY KEY, version TEXT NOT NULL, bundle TEXT NOT NULL, bundle_sha256 TEXT NOT NULL,
+    registered_version INTEGER, request TEXT REFERENCES requests (key),
+    status TEXT NOT NULL CHECK (
+        status IN ('waiting_gate', 'refused', 'waiting_approval', 'approved', 'rejected', 'promoted')),
+    attempt INTEGER NOT NULL, words TEXT NOT NULL, verdict TEXT, approved_by TEXT NOT NULL,
+    added_at TEXT NOT NULL, changed_at TEXT NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX one_live_challenger_a_version ON challengers (version)
+    WHERE status IN ('waiting_gate', 'waiting_approval', 'approved');
+CREATE TABLE approvals (
+    number INTEGER PRIMARY KEY, challenger INTEGER NOT NULL REFERENCES challengers (number),
+    version TEXT NOT NULL, approved INTEGER NOT NULL, "by" TEXT NOT NULL, why TEXT NOT NULL,
+    bundle_sha256 TEXT NOT NULL, at TEXT NOT NULL
+) STRICT;
+CREATE TABLE moves (
+    number INTEGER PRIMARY KEY, kind TEXT NOT NULL CHECK (kind IN ('first', 'promotion', 'rollback')),
+    "before" TEXT, "to" TEXT NOT NULL, champion TEXT NOT NULL, bundle_sha256 TEXT NOT NULL,
+    "by" TEXT NOT NULL, why TEXT NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('intended', 'done', 'abandoned')),
+    intended_at TEXT NOT NULL, ended_at TEXT
+) STRICT;
+CREATE UNIQUE INDEX one_move_at_a_time ON moves ((1)) WHERE status = 'intended';
+"""
+
+_REQUEST = 'key, decision, "trigger", occasion, champion, attempt, status, run_id, outcome, opened_at, ended_at'
+_CHALLENGER = (
+    "number, version, bundle, bundle_sha256, registered_version, request, status, attempt, words AS message, verdict, "
+    "approved_by, added_at, changed_at"
+)
+_MOVE = 'number, kind, "before", champion AS "to", bundle_sha256, "by", why, status, intended_at, ended_at'
+_IN_FLIGHT = "status IN ('open', 'started')"
+_LIVE: tuple[ChallengerStatus, ...] = ("waiting_gate", "waiting_approval", "approved")
+
+
+class Ledger(SqliteStore):
+    """`Ledger(settings.ledger_path)`; holds nothing open between calls, so it may be kept or made anew.
+
+    Each call is one transaction of SQLite, on disk when it returns. Reading is cheap enough for sensors and
+    creates no file. Raises LedgerCorrupt, LedgerUnavailable, and TransitionRefused for a change that the rules
+    above do not allow. Only `PromotionService` calls what writes.
+    """
+
+    schema, version = SCHEMA, 1
+
+    # -- decisions and the retrainings they request ------------------------------------------------------
+
+    def decide(self, judge: Callable[[LedgerState], Decision], now: datetime | None = None) -> DecisionRecord:
+        """Judge by the state of the ledger and store the decision, with its request, in one transaction.
+
+        Nobody else decides meanwhile: `judge` must be quick. Raises TransitionRefused if it requests a
+        retraining while one is in flight, or one that was requested before.
+        """
+        at = now_or(now)
+        with self._writing() as db:
+            decision = judge(_state(db))
+            values = (decision.kind, decision.message, decision.trigger, decision.occasion, decision.champion)
+            cursor = db.execute(
+                "INSERT INTO decisions VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (_text(at), *values, decision.by, decision.why, _json(decision.inputs.to_json())),
+            )
+            number = int(cursor.lastrowid or 0)
+            key = _insert_request(db, number, decision, at) if decision.kind == "retrain" else None
+            return DecisionRecord(number, at, decision, key)
+
+    def state(self) -> LedgerState:
+        """What a decision made now would depend on."""
+        with self._reading() as db:
+            return _state(db)
+
+    def decisions(self, last: int = 50) -> Sequence[DecisionRecord]:
+        """The newest decisions, newest first."""
+        query = (
+            "SELECT d.*, d.words AS message, (SELECT min(key) FROM requests r WHERE r.decision = d.number) AS request "
+            "FROM decisions d ORDER BY d.number DESC LIMIT ?"
+        )
+        with self._reading() as db:
+            return [_decision(row) for row in db.execute(query, (last,))]
+
+    def broken_data(self) -> str:
+        """The fault that the newest decision reports in the newest window's data, "" if none.
+
+        No open request is run meanwhile: it waits until a later decision reports complete data.
+        """
+        newest = self.decisions(1)
+        return newest[0].decision.inputs.broken if newest else ""
+
+    def open_requests(self) -> Sequence[Request]:
+        """Requests that no run has started yet; at most one."""
+        return self._requests("status = 'open'")
+
+    def requests_in_flight(self) -> Sequence[Request]:
+        """Requests that are open or started; at most one."""
+        return self._requests(_IN_FLIGHT)
+
+    def requests(self) -> Sequence[Request]:
+        """Every request, oldest first."""
+        return self._requests("1")
+
+    def start_request(self, key: str, run_id: str) -> None:
+        """A run starts the request; again by the same run changes nothing. Raises TransitionRefused."""
+        with self._writing() as db:
+            request = _get_request(db, key)
+            if request.status == "started" and request.run_id == run_id:
+                return
+            if request.status != "open":
+                raise TransitionRefused(
+                    f"request {key} is {request.status} (run {request.run_id}), expected open; "
+                    "see churn status for the request in flight"
+                )
+            db.execute("UPDATE requests SET status = 'started', run_id = ? WHERE key = ?", (run_id, key))
+
+    def fail_request(self, key: str, run_id: str, why: str, now: datetime | None = None) -> Request | None:
+        """The run of a request has failed or vanished: open the next attempt; after 3 abandon the request.
+
+        Returns the next attempt, None if there is none: abandoned, or the request has ended or belongs to another
+        run. Safe to call any number of times.
+        """
+        at = now_or(now)
+        with self._writing() as db:
+            request = _get_request(db, key)
+            if request.status not in ("open", "started") or request.run_id not in (None, run_id):
+                return None
+            is_last = request.attempt >= ATTEMPTS
+            _end_request(db, key, "abandoned" if is_last else "failed", f"run {run_id}: {why}", at)
+            db.execute("UPDATE requests SET run_id = ? WHERE key = ?", (run_id, key))
+            if is_last:
+                return None
+            return _open_request(
+                db, request.decision, (request.trigger, request.occasion, request.champion), request.attempt + 1, at
+            )
+
+    def finish_request(self, key: str, outcome: str, now: datetime | None = None) -> None:
+        """The request ended with this outcome; again changes nothing. Raises TransitionRefused."""
+        with self._writing() as db:
+            _finish_request(db, key, outcome, now_or(now))
+
+    def _requests(self, where: str) -> Sequence[Request]:
+        with self._reading() as db:
+            rows = db.execute(f"SELECT {_REQUEST} FROM requests WHERE {where} ORDER BY rowid")
+            return [_request(row) for row in rows]
+
+    # -- challengers and who approves them ---------------------------------------------------------------
+
+    def add_challenger(
+        self,
+        version: str,
+        bundle: str,
+        bundle_sha256: str,
+        registered_version: int | None,
+        request_key: str | None,
+        now: datetime | None = None,
+    ) -> Challenger:
+        """A new model waits for the gate; the request it answers is finished in the same transaction.
+
+        The same version again, while it waits, changes nothing but its number in the registry; after it
+        was refused, rejected or promoted it starts a new round. A request that has ended before is not
+        answered twice: somebody has executed its run again. Raises TransitionRefused for an attempt that has
+        failed, whose successor answers.
+        """
+        at = now_or(now)
+        with self._writing() as db:
+            if request_key is not None and _get_request(db, request_key).status in ("finished", "abandoned"):
+                request_key = None
+            if request_key is not None:
+                _finish_request(db, request_key, f"challenger {version}", at)
+            newest = _find_challenger(db, version)
+            if newest is not None and newest.status in _LIVE:
+                number = registered_version if registered_version is not None else newest.registered_version
+                db.execute("UPDATE challengers SET registered_version = ? WHERE number = ?", (number, newest.number))
+            else:
+                values = (version, bundle, bundle_sha256, registered_version, request_key)
+                insert = "INSERT INTO challengers VALUES (NULL, ?, ?, ?, ?, ?, 'waiting_gate', 1, '', NULL, '', ?, ?)"
+                db.execute(insert, (*values, _text(at), _text(at)))
+            return _get_challenger(db, version)
+
+    def challengers(self, *statuses: ChallengerStatus) -> Sequence[Challenger]:
+        """Challengers in any of these statuses (all if none is named), oldest first."""
+        marks = ", ".join("?" * len(statuses))
+        where = f"WHERE status IN ({marks})" if statuses else ""
+        with self._reading() as db:
+            rows = db.execute(f"SELECT {_CHALLENGER} FROM challengers {where} ORDER BY number", statuses)
+            return [_challenger(row) for row in rows]
+
+    def challenger(self, version: str) -> Challenger:
+        """The newest round of a version. Raises TransitionRefused if it never was a challenger."""
+        with self._reading() as db:
+            return _get_challenger(db, version)
+
+    def challengers_to_promote(self) -> Sequence[Challenger]:
+        """Those that a run of the gate should judge: waiting for it or approved, not failed 3 times."""
+        return [c for c in self.challengers("waiting_gate", "approved") if c.attempt <= ATTEMPTS]
+
+    def record_verdict(
+        self, version: str, verdict: Verdict, *, needs_person: bool, now: datetime | None = None
+    ) -> Challenger:
+        """Store the gate's verdict, and move the challenger on.
+
+        Not passed: refused, also if a person had approved it. Passed: approved, unless it
+        `needs_person` and none has approved it: then it waits for one. Raises TransitionRefused from refused, rejected
+        and promoted.
+        """
+        at = now_or(now)
+        with self._writing() as db:
+            challenger = _expect(db, version, _LIVE, "judged")
+            person = challenger.approved_by if challenger.status == "approved" else None
+            if not isinstance(person, Person):
+                person = None
+            by: Approver | None = person
+            status: ChallengerStatus = "refused"
+            if verdict.passed:
+                status = "waiting_approval" if needs_person and person is None else "approved"
+            if status == "approved" and person is None:
+                by = Gate()
+            if status == "approved" and challenger.status != "approved":
+                _insert_approval(
+                    db, challenger, Approval(version, True, Gate(), verdict.reason, challenger.bundle_sha256, at)
+                )
+            stored = _json(verdict.to_json())
+            db.execute("UPDATE challengers SET verdict = ? WHERE number = ?", (stored, challenger.number))
+            _change(db, challenger, status, verdict.reason, by, at)
+            return _get_challenger(db, version)
+
+    def approve(
+        self, version: str, by: Person, why: str, bundle_sha256: str, now: datetime | None = None
+    ) -> Challenger:
+        """A person approves these bytes. Raises TransitionRefused unless it waits for approval, or if
+        the bundle is not the one that was judged. Approving twice changes nothing."""
+        at = now_or(now)
+        with self._writing() as db:
+            challenger = _expect(db, version, ("waiting_approval", "approved"), "approved")
+            if challenger.bundle_sha256 != bundle_sha256:
+                raise TransitionRefused(
+                    f"challenger {version}: its bundle is {bundle_sha256[:12]} now, the gate judged "
+                    f"{challenger.bundle_sha256[:12]}; restore {challenger.bundle}, or retrain"
+                )
+            if challenger.status == "waiting_approval":
+                _insert_approval(db, challenger, Approval(version, True, by, why, challenger.bundle_sha256, at))
+                _change(db, challenger, "approved", challenger.message, by, at)
+            return _get_challenger(db, version)
+
+    def reject(self, version: str, by: Person, why: str, now: datetime | None = None) -> Challenger:
+        """A person rejects it, at any moment before promotion; it lengthens the cooldown. Raises TransitionRefused."""
+        at = now_or(now)
+        with self._writing() as db:
+            challenger = _expect(db, version, _LIVE, "rejected")
+            moving = db.execute("SELECT 1 FROM moves WHERE status = 'intended' AND \"to\" = ?", (version,)).fetchone()
+            if moving:
+                raise TransitionRefused(
+                    f"challenger {version} is just becoming champion, expected one that waits; "
+                    "if that is wrong: churn rollback"
+                )
+            _insert_approval(db, challenger, Approval(version, False, by, why, challenger.bundle_sha256, at))
+            _change(db, challenger, "rejected", why, None, at)
+            return _get_challenger(db, version)
+
+    def fail_promotion(self, run_key: str, why: str, now: datetime | None = None) -> Challenger | None:
+        """A run of the gate has failed before it ended: let it be run again, up to 3 times.
+
+        Returns the challenger as it is then, None if the run's status or attempt is over already.
+        """
+        at = now_or(now)
+        with self._writing() as db:
+            rows = db.execute(f"SELECT {_CHALLENGER} FROM challengers WHERE status IN ('waiting_gate', 'approved')")
+            challenger = next((c for c in map(_challenger, rows) if c.run_key == run_key), None)
+            if challenger is None or challenger.attempt > ATTEMPTS:
+                return None
+            db.execute(
+                "UPDATE challengers SET attempt = attempt + 1, words = ?, changed_at = ? WHERE number = ?",
+                (f"the gate could not be run: {why}", _text(at), challenger.number),
+            )
+            return _get_challenger(db, challenger.version)
+
+    def approvals(self) -> Sequence[Approval]:
+        """Every approval and rejection, oldest first."""
+        query = 'SELECT version, approved, "by", why, bundle_sha256, at FROM approvals ORDER BY number'
+        with self._reading() as db:
+            return [_approval(row) for row in db.execute(query)]
+
+    # -- moves of the champion ---------------------------------------------------------------------------
+
+    def intend_move(
+        self,
+        kind: MoveKind,
+        before: str | None,
+        to: Champion,
+        bundle_sha256: str,
+        by: str,
+        why: str,
+        now: datetime | None = None,
+    ) -> int:
+        """Record that the pointer is about to be written; the move's number.
+
+        Raises TransitionRefused while another move is unfinished, and for a promotion of anything but an
+        approved challenger whose bundle is the one that was judged.
+        """
+        at = now_or(now)
+        with self._writing() as db:
+            unfinished = db.execute("SELECT \"to\" FROM moves WHERE status = 'intended'").fetchone()
+            if unfinished is not None:
+                raise TransitionRefused(
+                    f"the move to {unfinished[0]} is not finished, expected no other; churn status finishes it"
+                )
+            if kind == "promotion":
+                challenger = _get_challenger(db, to.version)
+                if challenger.status != "approved" or challenger.bundle_sha256 != bundle_sha256:
+                    raise TransitionRefused(
+                        f"challenger {to.version} is {challenger.status.replace('_', ' ')} with bundle "
+                        f"{challenger.bundle_sha256[:12]}, found {bundle_sha256[:12]}; expected an approved one whose "
+                        "bundle is unchanged: churn approve, or retrain"
+                    )
+            cursor = db.execute(
+                "INSERT INTO moves VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, 'intended', ?, NULL)",
+                (kind, before, to.version, _json(to.to_json()), bundle_sha256, by, why, _text(at)),
+            )
+            return int(cursor.lastrowid or 0)
+
+    def finish_move(self, number: int, now: datetime | None = None) -> None:
+        """The pointer names the new champion; a challenger counts as promoted from here on."""
+        at = now_or(now)
+        with self._writing() as db:
+            kind, version = db.execute('SELECT kind, "to" FROM moves WHERE number = ?', (number,)).fetchone()
+            _end_move(db, number, "done", at)
+            challenger = _find_challenger(db, version) if kind == "promotion" else None
+            if challenger is not None and challenger.status in _LIVE:
+                _change(db, challenger, "promoted", challenger.message, challenger.approved_by, at)
+
+    def abandon_move(self, number: int, now: datetime | None = None) -> None:
+        """The pointer was never written; the challenger, if there is one, stays approved."""
+        with self._writing() as db:
+            _end_move(db, number, "abandoned", now_or(now))
+
+    def unfinished_move(self) -> Move | None:
+        """The move that was intended and neither done nor abandoned, if a process died in it."""
+        moves = self._moves("status = 'intended'")
+        return moves[0] if moves else None
+
+    def moves(self) -> Sequence[Move]:
+        """Every move, oldest first."""
+        return self._moves("1")
+
+    def _moves(self, where: str) -> Sequence[Move]:
+        with self._reading() as db:
+            return [_move(row) for row in db.execute(f"SELECT {_MOVE} FROM moves WHERE {where} ORDER BY number")]
+
+    # -- errors of the file ------------------------------------------------------------------------------
+
+    def _refused(self, message: str) -> TransitionRefused:
+        return TransitionRefused(
+            f"{self.path}: refuses the change ({message}), expected at most one request in flight and one move "
+            "at a time; see churn status"
+        )
+
+    def _unavailable(self, message: str) -> LedgerUnavailable:
+        return LedgerUnavailable(
+            f"{self.path}: cannot be used now ({message}), expected a ledger and a folder that can be written; "
+            "see who holds it, the disk and its permissions, then try again"
+        )
+
+    def _corrupt(self, message: str) -> LedgerCorrupt:
+        return LedgerCorrupt(
+            f"{self.path}: is damaged or not a ledger ({message}), expected one that churn wrote; restore it, "
+            "or move it away: the champion stays, its history and open requests are lost"
+        )
+
+    def _too_new(self, version: int) -> LedgerCorrupt:
+        return LedgerCorrupt(
+            f"{self.path}: is a ledger of format {version}, expected {self.version}; use the churn that wrote it"
+        )
+
+
+# -- inside a transaction --------------------------------------------------------------------------------
+
+
+def _state(db: sqlite3.Connection) -> LedgerState:
+    in_flight = db.execute(f"SELECT key, status FROM requests WHERE {_IN_FLIGHT}").fetchone()
+    waiting = db.execute(
+        "SELECT version, status FROM challengers WHERE status IN ('waiting_gate', 'waiting_approval', 'approved') "
+        "ORDER BY number DESC"
+    ).fetchone()
+    newest = db.execute("SELECT opened_at FROM requests WHERE attempt = 1 ORDER BY rowid DESC LIMIT 1").fetchone()
+    used = db.execute(
+        "SELECT d.situation FROM requests r JOIN decisions d ON d.number = r.decision "
+        "WHERE r.status IN ('open', 'started', 'finished') ORDER BY r.rowid DESC LIMIT 1"
+    ).fetchone()
+    asked = db.execute('SELECT DISTINCT "trigger", occasion, champion FROM requests')
+    return LedgerState(
+        in_flight=(in_flight[0], in_flight[1]) if in_flight else None,
+        waiting=(waiting[0], waiting[1]) if waiting else None,
+        asked=frozenset((row[0], row[1], row[2]) for row in asked),
+        last_asked_at=datetime.fromisoformat(newest[0]) if newest else None,
+        rejections=_rejections_in_a_row(db),
+        labels_used=DecisionInputs.from_json(json.loads(used[0])).labels if used else 0,
+    )
+
+
+def _rejections_in_a_row(db: sqlite3.Connection) -> int:
+    query = (
+        "SELECT count(*) FROM challengers WHERE status IN ('refused', 'rejected') AND number > "
+        "(SELECT coalesce(max(number), 0) FROM challengers WHERE status = 'promoted')"
+    )
+    return int(db.execute(query).fetchone()[0])
+
+
+def _insert_request(db: sqlite3.Connection, number: int, decision: Decision, at: datetime) -> str:
+    in_flight = db.execute(f"SELECT key, status FROM requests WHERE {_IN_FLIGHT}").fetchone()
+    occasion = (decision.trigger, decision.occasion, decision.champion)
+    key = _request_key(occasion, 1)
+    if in_flight is not None:
+        raise TransitionRefused(
+            f"request {key} cannot be opened: {in_flight[0]} is {in_flight[1]}, expected none in flight; "
+            "wait until it has ended"
+        )
+    if db.execute("SELECT 1 FROM requests WHERE key = ?", (key,)).fetchone():
+        raise TransitionRefused(f"request {key} was made before, expected a new occasion; see churn history")
+    return _open_request(db, number, occasion, 1, at).key
+
+
+def _open_request(
+    db: sqlite3.Connection, decision: int, occasion: tuple[str, str, str], attempt: int, at: datetime
+) -> Request:
+    key = _request_key(occasion, attempt)
+    db.execute(
+        "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, 'open', NULL, '', ?, NULL)",
+        (key, decision, *occasion, attempt, _text(at)),
+    )
+    return _get_request(db, key)
+
+
+def _request_key(occasion: tuple[str, str, str], attempt: int) -> str:
+    """Dagster's run key: it is never used twice, also by another decision."""
+    trigger, name, champion = occasion
+    return f"retrain-{trigger}-{name}-{champion or 'none'}-{attempt}"
+
+
+def _get_request(db: sqlite3.Connection, key: str) -> Request:
+    row = db.execute(f"SELECT {_REQUEST} FROM requests WHERE key = ?", (key,)).fetchone()
+    if row is None:
+        raise TransitionRefused(f"there is no request {key}, expected one of this home's ledger; see churn status")
+    return _request(row)
+
+
+def _finish_request(db: sqlite3.Connection, key: str, outcome: str, at: datetime) -> None:
+    request = _get_request(db, key)
+    if request.status == "finished":
+        return
+    if request.status not in ("open", "started"):
+        raise TransitionRefused(
+            f"request {key} is {request.status} ({request.outcome}), expected one in flight; its next attempt goes on"
+        )
+    _end_request(db, key, "finished", outcome, at)
+
+
+def _end_request(db: sqlite3.Connection, key: str, status: str, outcome: str, at: datetime) -> None:
+    values = (status, outcome, _text(at), key)
+    db.execute("UPDATE requests SET status = ?, outcome = ?, ended_at = ? WHERE key = ?", values)
+
+
+def _find_challenger(db: sqlite3.Connection, version: str) -> Challenger | None:
+    """The newest round of a version, None if it never was a challenger."""
+    query = f"SELECT {_CHALLENGER} FROM challengers WHERE version = ? ORDER BY number DESC LIMIT 1"
+    row = db.execute(query, (version,)).fetchone()
+    return None if row is None else _challenger(row)
+
+
+def _get_challenger(db: sqlite3.Connection, version: str) -> Challenger:
+    challenger = _find_challenger(db, version)
+    if challenger is None:
+        known = [str(row[0]) for row in db.execute("SELECT version FROM challengers ORDER BY number DESC LIMIT 5")]
+        raise TransitionRefused(
+            f"there is no challenger {version}, expected one of: {', '.join(dict.fromkeys(known)) or 'none yet'}; "
+            "see churn status"
+        )
+    return challenger
+
+
+def _expect(db: sqlite3.Connection, version: str, statuses: Sequence[ChallengerStatus], become: str) -> Challenger:
+    challenger = _get_challenger(db, version)
+    if challenger.status not in statuses:
+        expected = " or ".join(status.replace("_", " ") for status in statuses)
+        raise TransitionRefused(
+            f"challenger {version} is {challenger.status.replace('_', ' ')} and cannot be {become}, expected one that "
+            f"is {expected}; see churn status"
+        )
+    return challenger
+
+
+def _change(
+    db: sqlite3.Connection,
+    challenger: Challenger,
+    status: ChallengerStatus,
+    message: str,
+    by: Approver | None,
+    at: datetime,
+) -> None:
+    attempt = challenger.attempt if status == challenger.status else 1
+    db.execute(
+        "UPDATE challengers SET status = ?, attempt = ?, words = ?, approved_by = ?, changed_at = ? WHERE number = ?",
+        (status, attempt, message, str(by or ""), _text(at), challenger.number),
+    )
+
+
+def _insert_approval(db: sqlite3.Connection, challenger: Challenger, approval: Approval) -> None:
+    values = (approval.version, int(approval.approved), str(approval.by), approval.why, approval.bundle_sha256)
+    insert = "INSERT INTO approvals VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)"
+    db.execute(insert, (challenger.number, *values, _text(approval.at)))
+
+
+def _end_move(db: sqlite3.Connection, number: int, status: str, at: datetime) -> None:
+    db.execute(
+        "UPDATE moves SET status = ?, ended_at = ? WHERE number = ? AND status = 'intended'",
+        (status, _text(at), number),
+    )
+
+
+# -- rows to values --------------------------------------------------------------------------------------
+
+
+def _decision(row: sqlite3.Row) -> DecisionRecord:
+    decision = Decision(
+        **{name: row[name] for name in ("kind", "message", "trigger", "occasion", "champion", "by", "why")},
+        inputs=DecisionInputs.from_json(json.loads(row["situation"])),
+    )
+    return DecisionRecord(row["number"], datetime.fromisoformat(row["decided_at"]), decision, row["request"])
+
+
+def _request(row: sqlite3.Row) -> Request:
+    return msgspec.convert(dict(row), Request)
+
+
+def _challenger(row: sqlite3.Row) -> Challenger:
+    values: dict[str, Any] = dict(row)
+    verdict = None if row["verdict"] is None else Verdict.from_json(json.loads(row["verdict"]))
+    instants = {name: datetime.fromisoformat(row[name]) for name in ("added_at", "changed_at")}
+    return Challenger(**{**values, **instants, "verdict": verdict, "approved_by": approver_of(row["approved_by"])})
+
+
+def _approval(row: sqlite3.Row) -> Approval:
+    values: dict[str, Any] = dict(row)
+    at, approved = datetime.fromisoformat(row["at"]), bool(row["approved"])
+    return Approval(**{**values, "by": approver_of(row["by"]), "approved": approved, "at": at})
+
+
+def _move(row: sqlite3.Row) -> Move:
+    return msgspec.convert({**dict(row), "to": json.loads(row["to"])}, Move)
+
+
+def now_or(now: datetime | None) -> datetime:
+    """`now`, or the present instant; ValueError for an instant without a time zone."""
+    if now is None:
+        return datetime.now(UTC)
+    if now.tzinfo is None:
+        raise ValueError(f"now is {now}, expected an instant with a time zone")
+    return now.astimezone(UTC)
+
+
+def _text(at: datetime) -> str:
+    """How an instant is stored: ISO, UTC, microseconds always, so that text sorts as time does."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True)

@@ -1,1 +1,0 @@
-"""Decisions, requests, challengers and moves of a home in one SQLite file."""

@@ -1,0 +1,411 @@
+"""Everything that changes which model answers: register, gate, approve, reject, roll back, decide to retrain.
+
+    waiting_gate --gate passed--> approved --gate passed again--> champion
+         |             `--(approval = "manual")--> waiting_approval --a person--> approved
+         `--gate failed--> refused                                        (the same from approved)
+
+Each method loads what it needs, decides by a pure function, and commits: to the ledger first, then to the pointer.
+The registry (MLflow) is told after the commit; if it does not answer, the result says so and the next call
+tells it again. A process killed between two steps is recovered by the next call of any method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from churn_assets.errors import BundleError, TrackingUnavailable, TransitionRefused
+from churn_assets.mlflow_registry.registry import MODEL_NAME, MlflowRegistry, ModelRegistry, ModelVersion
+from churn_assets.promotion.champion import ChampionMoves, bundle_hash, verified_bundle_hash
+from churn_assets.promotion.ledger import Ledger
+from churn_assets.promotion.pointer import Champion, ChampionPointer
+from churn_assets.promotion.records import (
+    Challenger,
+    Decision,
+    DecisionRecord,
+    Gate,
+    LedgerState,
+    Move,
+    Person,
+    Request,
+    Verdict,
+)
+from churn_assets.promotion.registration import (
+    Registration,
+    Role,
+    TrainedModel,
+    assign_role,
+    check_registration,
+    save_registration_record,
+)
+from churn_assets.settings import Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from churn_assets.contract.model import Contract
+    from churn_assets.contract.policy import Monitoring
+    from churn_assets.promotion.retraining import ExternalTrigger, MonitoringSummary
+    from churn_assets.scoring.scorer import Scorer
+
+# undecided: the gate could not be held. overtaken: a person or another run has moved it or the champion meanwhile.
+OutcomeStatus = Literal["promoted", "refused", "waiting_approval", "undecided", "overtaken"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The gate's effect on one challenger. `verdict` is None if the gate could not be held; `missing` says why the
+    registry does not have it, None if it does."""
+
+    challenger: str
+    status: OutcomeStatus
+    message: str
+    verdict: Verdict | None = None
+    missing: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As the asset `promotion` stores it."""
+        return {
+            "version": 1,
+            "challenger": self.challenger,
+            "status": self.status,
+            "message": self.message,
+            "missing": self.missing,
+            "verdict": self.verdict.to_json() if self.verdict else None,
+        }
+
+
+@dataclass(frozen=True)
+class RunState:
+    """A run of the orchestrator."""
+
+    run_id: str
+    status: Literal["running", "failed", "canceled", "succeeded"]
+
+
+def utc_now() -> datetime:
+    """The present instant."""
+    return datetime.now(UTC)
+
+
+def load_scorer(bundle: Path, fingerprint: str) -> Scorer:
+    """As `load_bundle`, whose NumPy a rollback does not wait for."""
+    from churn_assets.scoring.bundle import load_bundle
+
+    return load_bundle(bundle, fingerprint)
+
+
+class PromotionService:
+    """The only writer of a home's ledger and champion pointer. `PromotionService.of(settings)` is the usual one."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        pointer: ChampionPointer,
+        registry: ModelRegistry,
+        clock: Callable[[], datetime] = utc_now,
+        load_scorer: Callable[[Path, str], Scorer] = load_scorer,
+    ) -> None:
+        self._load_scorer = load_scorer
+        self._settings, self._home = settings, settings.home
+        self._ledger, self._pointer, self._registry, self._clock = ledger, pointer, registry, clock
+        self._champion = ChampionMoves(settings.bundles_dir, ledger, pointer, clock)
+
+    @classmethod
+    def of(cls, settings: Settings) -> PromotionService:
+        """The service of a home, with its ledger, its pointer and MLflow."""
+        ledger, pointer = Ledger(settings.ledger_path), ChampionPointer(settings.home)
+        return cls(settings, ledger, pointer, MlflowRegistry(settings.mlflow_uri))
+
+    # -- the champion ------------------------------------------------------------------------------------
+
+    def recover(self) -> Move | None:
+        """Finish or abandon the move that a killed process left, if there is one, and return it."""
+        return self._champion.recover()
+
+    def rollback(self, to: str | None = None, *, by: str, why: str) -> Move:
+        """Go back to the champion before the present one, or to version `to`; takes milliseconds.
+
+        The registry is not told here: its alias follows at the next training or promotion. Raises RollbackRefused.
+        """
+        return self._champion.rollback(to, by, why)
+
+    def tell_registry(self) -> str | None:
+        """Let the registry's alias follow the pointer; why it could not, None if it could or need not."""
+        champion = self._pointer.read()
+        if champion is None or champion.registered_version is None:
+            return None
+        number = champion.registered_version
+        return _unless_unavailable(lambda: self._registry.set_alias("champion", number))
+
+    # -- a trained model -----------------------------------------------------------------------------------
+
+    def register(
+        self,
+        contract: Contract,
+        model: TrainedModel,
+        bundle: Path,
+        *,
+        run_id: str | None = None,
+        missing: str | None = None,
+        request: str | None = None,
+        before_champion: Callable[[], object] = lambda: None,
+    ) -> Registration:
+        """Register a model; it becomes a challenger that waits for the gate, or the first champion.
+
+        `bundle` lies inside the home; `run_id` is the training's MLflow run, `missing` why there is none; `request`
+        is the key of the request that the training answers, if it does. `before_champion` is called before
+        the pointer moves to a model that becomes, or is, champion: it writes what must be on disk then. Raises
+        GateRefused below the contract's floor or for a column that nobody attests.
+        """
+        check_registration(model, contract)
+        save_registration_record(self._home, model)
+        self.recover()
+        champion = self._pointer.read()
+        role = assign_role(model, contract, champion, self._home, self._is_generated(champion))
+        number: int | None = None
+        if run_id is not None and missing is None:
+            try:  # before the commit: pointer and ledger store the number
+                number = self._registry.register(ModelVersion(run_id, contract, bundle, model.version))
+            except TrackingUnavailable as error:
+                missing = str(error)
+        path = bundle.relative_to(self._home).as_posix()
+        if role.alias == "champion":
+            before_champion()
+            champion = self._become_champion(contract, model, bundle, number, role)
+            if request is not None:
+                self._ledger.finish_request(request, f"champion {model.version}", self._clock())
+        else:
+            self._ledger.add_challenger(model.version, path, bundle_hash(bundle), number, request, self._clock())
+        assert champion is not None  # a challenger has one
+        if number is not None:
+            missing = self._publish_aliases(role, number, champion)
+        return Registration(
+            version=model.version,
+            bundle=path,
+            alias=role.alias,
+            reason=role.reason,
+            champion=champion.version,
+            registered_version=number,
+            registry=f"models:/{MODEL_NAME}/{number}" if number is not None else "",
+            missing=missing,
+        )
+
+    def _become_champion(
+        self, contract: Contract, model: TrainedModel, bundle: Path, number: int | None, role: Role
+    ) -> Champion:
+        present = self._pointer.read()
+        if present is not None and present.version == model.version:
+            if number is None:
+                return present
+            return self._champion.set_registered_version(model.version, number) or present
+        champion = Champion(
+            version=model.version,
+            bundle=bundle.relative_to(self._home).as_posix(),
+            fingerprint=contract.fingerprint,
+            registered_version=number,
+            since_at=self._clock(),
+            by="training",
+            reason=role.reason,
+        )
+        return self._champion.move(champion, "first", champion.by, role.reason).to
+
+    def _publish_aliases(self, role: Role, number: int, champion: Champion) -> str | None:
+        def publish() -> None:
+            self._registry.set_alias(role.alias, number)
+            if role.alias == "challenger" and champion.registered_version is not None:
+                self._registry.set_alias("champion", champion.registered_version)  # it may have been rolled back
+
+        return _unless_unavailable(publish)
+
+    def _is_generated(self, champion: Champion | None) -> bool:
+        from churn_assets.scoring.bundle import read_provenance
+
+        if champion is None:
+            return False
+        try:
+            return bool(read_provenance(champion.path(self._home)).get("generated"))
+        except (BundleError, OSError, ValueError):
+            return False
+
+    # -- the gate ------------------------------------------------------------------------------------------
+
+    def promote_waiting(self, contract: Contract, labelled: pa.Table | None) -> list[Outcome]:
+        """Hold the gate for every challenger that waits for it or is approved, the newest first.
+
+        Once one is promoted the older ones are refused: the champion they would be compared with is replaced.
+        `labelled` is the table `labelled_predictions`, None if there is none.
+        """
+        from churn_assets.promotion.gate.judge import superseded
+
+        self.recover()
+        outcomes: list[Outcome] = []
+        promoted: str | None = None
+        for challenger in reversed(self._ledger.challengers("waiting_gate", "approved")):
+            version = challenger.version
+            try:
+                if promoted is not None:
+                    outcome = self._commit(contract, challenger, superseded(version, promoted))
+                else:
+                    outcome = self.promote(contract, version, labelled)
+            except TransitionRefused as error:
+                outcome = Outcome(version, "overtaken", str(error))
+            if outcome.status == "promoted":
+                promoted = version
+            outcomes.append(outcome)
+        return outcomes
+
+    def promote(self, contract: Contract, version: str, labelled: pa.Table | None) -> Outcome:
+        """Hold the gate for one challenger, and do what the verdict and the contract's approval say.
+
+        There is no other way to promote. Raises TransitionRefused for a version that is not a challenger waiting
+        for the gate or approved, or if another than the one it was compared with has become champion
+        meanwhile: it stays approved.
+        """
+        from churn_assets.promotion.gate.inputs import GateBlocked, load_inputs
+        from churn_assets.promotion.gate.judge import judge
+
+        self.recover()
+        challenger = self._ledger.challenger(version)
+        try:
+            champion = self._pointer.read()
+            inputs = load_inputs(self._settings, contract, champion, challenger, labelled, self._load_scorer)
+        except GateBlocked as obstacle:
+            message = f"the gate cannot be held for challenger {version}: {obstacle}"
+            self.fail_gate_run(challenger.run_key, message)
+            return Outcome(version, "undecided", message)
+        return self._commit(contract, challenger, judge(inputs))
+
+    def _commit(self, contract: Contract, challenger: Challenger, verdict: Verdict) -> Outcome:
+        version, needs_person = challenger.version, contract.release.approval == "manual"
+        challenger = self._ledger.record_verdict(version, verdict, needs_person=needs_person, now=self._clock())
+        status: OutcomeStatus = "refused"
+        message = verdict.reason
+        if challenger.status == "waiting_approval":
+            status, message = "waiting_approval", f"{message}; it waits for a person: churn approve {version}"
+        if challenger.status == "approved":
+            by = str(challenger.approved_by or Gate())
+            champion = Champion(
+                version=version,
+                bundle=challenger.bundle,
+                fingerprint=contract.fingerprint,
+                registered_version=challenger.registered_version,
+                since_at=self._clock(),
+                by=by,
+                reason=verdict.reason,
+            )
+            self._champion.move(champion, "promotion", by, verdict.reason, instead_of=verdict.champion)
+            status, message = "promoted", f"{message}; it is champion, approved by {by}"
+        missing = self._publish_verdict(challenger, verdict, promoted=status == "promoted")
+        return Outcome(version, status, message, verdict, missing)
+
+    def _publish_verdict(self, challenger: Challenger, verdict: Verdict, promoted: bool) -> str | None:
+        number = challenger.registered_version
+        if number is None:
+            return (
+                f"challenger {challenger.version} is not in MLflow's registry, expected a version to tag; "
+                "register it again"
+            )
+
+        def publish() -> None:
+            self._registry.set_tags(number, _verdict_tags(verdict))
+            if promoted:
+                self._registry.set_alias("champion", number)
+
+        return _unless_unavailable(publish)
+
+    def approve(self, version: str, by: Person, why: str) -> Challenger:
+        """A person approves a challenger that has passed the gate; the gate runs again before it is promoted.
+
+        Raises TransitionRefused unless it waits for approval, BundleCorrupt if its bundle is not as it was written.
+        """
+        self.recover()
+        challenger = self._ledger.challenger(version)
+        sha256 = verified_bundle_hash(self._home / challenger.bundle)
+        return self._ledger.approve(version, by, why, sha256, self._clock())
+
+    def reject(self, version: str, by: Person, why: str) -> Challenger:
+        """A person rejects a challenger before its promotion; it lengthens the cooldown. Raises TransitionRefused."""
+        self.recover()
+        return self._ledger.reject(version, by, why, self._clock())
+
+    # -- retraining ----------------------------------------------------------------------------------------
+
+    def decide_retraining(
+        self,
+        limits: Monitoring,
+        summarize: Callable[[Champion], MonitoringSummary],
+        requested: ExternalTrigger | None = None,
+    ) -> DecisionRecord:
+        """Decide whether to retrain, and store the decision and its request in one transaction.
+
+        `summarize` gives what monitoring reports about the present champion. Raises as `Ledger.decide`.
+        """
+        from churn_assets.promotion.retraining import MonitoringSummary, RetrainingInputs, decide
+
+        self.recover()
+        now, champion = self._clock(), self._pointer.read()
+        monitoring = MonitoringSummary() if champion is None else summarize(champion)
+        version = champion.version if champion else ""
+
+        def judge(state: LedgerState) -> Decision:
+            return decide(RetrainingInputs(now, version, limits, state, monitoring, requested))
+
+        return self._ledger.decide(judge, now)
+
+    def start_request(self, key: str, run_id: str) -> None:
+        """A run starts the request. Raises TransitionRefused if another has."""
+        self._ledger.start_request(key, run_id)
+
+    def fail_request(self, key: str, run_id: str, why: str) -> Request | None:
+        """The run of a request has failed: the next attempt, or None if there is none."""
+        return self._ledger.fail_request(key, run_id, why, self._clock())
+
+    def settle_request(self, request: Request, runs: Sequence[RunState]) -> None:
+        """Record which of its runs (the newest first) has started a request, or end it: its run failed, was canceled,
+        vanished, or succeeded without a challenger."""
+        running = [run for run in runs if run.status == "running"]
+        if running:
+            if request.status == "open":
+                self.start_request(request.key, running[0].run_id)
+        elif not runs:
+            if request.run_id is not None:
+                self.fail_request(request.key, request.run_id, "Dagster does not know the run any more")
+        elif runs[0].status == "failed":
+            self.fail_request(request.key, request.run_id or runs[0].run_id, "the run failed")
+        else:
+            canceled = runs[0].status == "canceled"
+            outcome = "was canceled by a person" if canceled else "ended and left no challenger"
+            self._ledger.finish_request(request.key, f"run {runs[0].run_id} {outcome}", self._clock())
+
+    def fail_gate_run(self, run_key: str, why: str) -> Challenger | None:
+        """A run of the gate has ended without a verdict: it is run again, up to 3 times."""
+        return self._ledger.fail_promotion(run_key, why, self._clock())
+
+
+def _unless_unavailable(publish: Callable[[], None]) -> str | None:
+    """Tell the registry; why it does not answer, None if it does."""
+    try:
+        publish()
+    except TrackingUnavailable as error:
+        return str(error)
+    return None
+
+
+def _verdict_tags(verdict: Verdict) -> dict[str, str]:
+    figures = {check.check: [_short(check.value), _short(check.limit), check.passed] for check in verdict.checks}
+    return {
+        "gate": "passed" if verdict.passed else "refused",
+        "gate_reason": verdict.reason,
+        "gate_champion": verdict.champion,
+        "gate_figures": dumps(figures),
+    }
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)

@@ -1,0 +1,220 @@
+"""Why a customer's score is high: Shapley values of the features, and the columns that raise the score most, in words.
+
+Contributions to the log-odds are Shapley values, exact wherever that is affordable:
+
+- Boosted trees: exact TreeSHAP by XGBoost's C library; the base value is the mean over the trees'
+  paths as their covers (sums of training rows' Hessians) weigh them (Lundberg et al.,
+  "From local explanations to global understanding with explainable AI for trees", Nature MI 2020).
+- Logistic: the model is additive, so a feature's Shapley value is its curve at the customer minus the
+  curve's mean over training rows; the base value is the mean log-odds of training rows.
+- Blend: Shapley values are linear in the model, so they are the weighted sum of the members' values.
+- Network: an estimate. Features are switched from a background customer's value to this customer's, one
+  after the other, in random orders (Strumbelj & Kononenko, 2014) that keep the features of one topic
+  together (Owen, 1977), each order also backwards. Orders and background customers are drawn once with a
+  fixed seed, so equal customers get equal values, and the sum is exact: only its division is estimated.
+
+Whatever the model, base value + contributions = log-odds.
+
+Reasons sum the contributions by topic: a column together with the features that belong to it
+(`contract.wording.topics`), so that five features made of one column are one reason. The text of a reason is that of
+the topic's feature that raises the score most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from churn_assets.contract.wording import Typical, Wording, topics
+from churn_assets.errors import BundleMismatch
+from churn_assets.features.compile import FeatureSpec
+from churn_assets.features.encode import Columns, encode_table
+from churn_assets.scoring.models.base import Array, Model
+from churn_assets.scoring.models.blend import BlendModel
+from churn_assets.scoring.models.boosted import BoostedModel
+from churn_assets.scoring.models.logistic import LogisticModel
+from churn_assets.scoring.models.network import NetworkModel
+from churn_assets.scoring.scorer import AsOf, Matrix, Scorer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Topics = Sequence[Sequence[int]]
+
+REASONS = 3
+BACKGROUND_ROWS = 16  # of a network: each is walked from in one order and in its reverse
+_SEED = 42
+_NETWORK_CHUNK = 64  # customers of a network explained at a time
+_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """`values` (n, k) in log-odds, positive towards churn; `base` + their sum is the log-odds.
+
+    `exact` is False if any of it comes from a network, where the division among features is estimated.
+    """
+
+    values: Array
+    base: float
+    exact: bool
+
+
+def is_exact(model: Model) -> bool:
+    """Whether the model's contributions are exact; a network's are estimates."""
+    if isinstance(model, BlendModel):
+        return all(is_exact(member) for member in model.members)
+    return not isinstance(model, NetworkModel)
+
+
+def reference(model: Model, matrix: Matrix, seed: int = _SEED) -> dict[str, Any]:
+    """What `contributions` needs of training rows (n, k), as JSON; for trees nothing."""
+    match model:
+        case LogisticModel():
+            return {"means": model.heights(matrix).mean(axis=0).tolist()}
+        case NetworkModel():
+            chosen = np.sort(np.random.default_rng(seed).permutation(len(matrix))[:BACKGROUND_ROWS])
+            return {"rows": [[None if np.isnan(x) else float(x) for x in row] for row in matrix[chosen]]}
+        case BlendModel():
+            return {"members": [reference(member, matrix, seed) for member in model.members]}
+    return {}
+
+
+def contributions(model: Model, matrix: Matrix, stored: Mapping[str, Any], topics: Topics) -> Contributions:
+    """Contributions of feature rows (n, k); `stored` is `reference` of the training rows.
+
+    `topics` are feature numbers that belong together, each in one topic. TypeError for a model kind that
+    cannot be explained.
+    """
+    match model:
+        case BoostedModel():
+            return Contributions(*model.contributions(matrix), exact=True)
+        case LogisticModel():
+            means = np.asarray(stored["means"], dtype=np.float64)
+            return Contributions(model.heights(matrix) - means, model.intercept + float(means.sum()), exact=True)
+        case BlendModel():
+            pairs = zip(model.members, stored["members"], strict=True)
+            parts = [contributions(member, matrix, of_member, topics) for member, of_member in pairs]
+            values = sum((w * part.values for w, part in zip(model.weights, parts, strict=True)), np.zeros(1))
+            base = sum(w * part.base for w, part in zip(model.weights, parts, strict=True))
+            return Contributions(np.asarray(values), base, all(part.exact for part in parts))
+        case NetworkModel():
+            rows = [[np.nan if x is None else x for x in row] for row in stored["rows"]]
+            return _sampled(model, matrix, np.array(rows, dtype=np.float32), topics)
+    raise TypeError(f"a model of kind '{model.kind}' has no contributions; add the kind to scoring/explain.py")
+
+
+def _sampled(model: NetworkModel, matrix: Matrix, background: Matrix, topics: Topics) -> Contributions:
+    rng = np.random.default_rng(_SEED)
+    orders = [_order(rng, topics) for _ in background]
+    values = np.zeros(matrix.shape)
+    for start in range(0, len(matrix), _NETWORK_CHUNK):
+        part = slice(start, start + _NETWORK_CHUNK)
+        for other, order in zip(background, orders, strict=True):
+            for walk in (order, order[::-1]):
+                values[part] += _walked(model, matrix[part], other, walk)
+    values /= 2.0 * len(background)
+    return Contributions(values, float(model.margin(background).mean()), exact=False)
+
+
+def _order(rng: np.random.Generator, topics: Topics) -> npt.NDArray[np.intp]:
+    """Topics in random order, and the features of each in random order."""
+    return np.concatenate([rng.permutation(np.asarray(topics[i], dtype=np.intp)) for i in rng.permutation(len(topics))])
+
+
+def _walked(model: NetworkModel, rows: Matrix, other: Matrix, order: npt.NDArray[np.intp]) -> Array:
+    """How the log-odds (n, k) move as `other` becomes each row, feature after feature in this order."""
+    count, width = rows.shape
+    steps = np.repeat(other[None, None, :], count, axis=0).repeat(width + 1, axis=1)
+    for position, feature in enumerate(order, start=1):
+        steps[:, position:, feature] = rows[:, feature, None]
+    margin = model.margin(np.ascontiguousarray(steps.reshape(-1, width))).reshape(count, width + 1)
+    out = np.empty((count, width))
+    out[:, order] = np.diff(margin, axis=1)
+    return out
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One topic that raises a customer's log-odds by `contribution` (> 0), in the words of its `feature`."""
+
+    topic: str
+    feature: str
+    text: str
+    contribution: float
+
+
+def background(model: Model, specs: Sequence[FeatureSpec], matrix: Matrix) -> dict[str, Any]:
+    """What `Explainer` needs of the training rows (n, k), as JSON: the bundle's explain.json."""
+    typical = {}
+    for j, spec in enumerate(specs):
+        present = matrix[:, j][np.isfinite(matrix[:, j])].astype(np.float64)
+        if len(present):
+            usual = np.bincount(present.astype(np.int64)).argmax() if spec.kind == "category" else np.median(present)
+            typical[spec.name] = [float(usual), float(present.mean())]
+    return {"typical": typical, "reference": reference(model, matrix)}
+
+
+class Explainer:
+    """Explains the scores of one Scorer; made once, safe to call from any thread.
+
+    Raises BundleMismatch for a scorer of a bundle without `explain.json`.
+    """
+
+    def __init__(self, scorer: Scorer) -> None:
+        stored: Mapping[str, Any] = scorer.background
+        if not stored:
+            raise BundleMismatch(
+                f"bundle {scorer.version or 'in memory'}: has no explain.json, expected one for reasons; it was made "
+                "by a version without them: train again and promote the new model"
+            )
+        self.scorer = scorer
+        self._reference = stored["reference"]
+        self._typical = {name: Typical(*pair) for name, pair in stored["typical"].items()}
+        self._wording = Wording(scorer.contract)
+        of_name = topics(scorer.contract)
+        self.exact = is_exact(scorer.model)
+        self.topics = tuple(dict.fromkeys(of_name.values()))
+        self._members = [
+            np.array([j for j, name in enumerate(scorer.program.names) if of_name[name] == topic], dtype=np.intp)
+            for topic in self.topics
+        ]
+
+    def contributions(self, matrix: Matrix) -> Contributions:
+        """Contributions of the features of rows (n, k)."""
+        return contributions(self.scorer.model, matrix, self._reference, [m.tolist() for m in self._members])
+
+    def by_topic(self, values: Array) -> Array:
+        """Contributions (n, k) of features, summed by topic: (n, topics)."""
+        parts = [values[:, members].sum(axis=1) for members in self._members]
+        return np.stack(parts, axis=1) if parts else np.zeros((len(values), 0))
+
+    def explain(self, columns: Columns, as_of: AsOf, count: int = REASONS) -> list[tuple[Reason, ...]]:
+        """Up to `count` reasons for each row, the strongest first; fewer where fewer topics raise the score."""
+        matrix = self.scorer.features(columns, as_of)
+        reasons: list[tuple[Reason, ...]] = []
+        for start in range(0, len(matrix), _CHUNK):
+            part = matrix[start : start + _CHUNK]
+            values = self.contributions(part).values
+            reasons += [self._reasons(*row, count) for row in zip(part, values, self.by_topic(values), strict=True)]
+        return reasons
+
+    def explain_table(self, table: pa.Table, as_of: AsOf, count: int = REASONS) -> list[tuple[Reason, ...]]:
+        """The same for a typed table, in its order."""
+        wanted = [column.name for column in self.scorer.contract.scoring_columns]
+        return self.explain(encode_table(self.scorer.contract, table.select(wanted)), as_of, count)
+
+    def _reasons(self, row: Matrix, values: Array, totals: Array, count: int) -> tuple[Reason, ...]:
+        strongest = [t for t in np.argsort(-totals, kind="stable")[:count] if totals[t] > 0.0]
+        return tuple(self._reason(row, values, int(t), float(totals[t])) for t in strongest)
+
+    def _reason(self, row: Matrix, values: Array, topic: int, total: float) -> Reason:
+        members = self._members[topic]
+        strongest = int(members[np.argmax(values[members])])
+        name = self.scorer.program.names[strongest]
+        text = self._wording.say(name, float(row[strongest]), self._typical.get(name))
+        return Reason(self.topics[topic], name, text, total)

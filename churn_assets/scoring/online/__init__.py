@@ -1,1 +1,0 @@
-"""The single-row path of the service."""

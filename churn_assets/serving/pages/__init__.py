@@ -1,0 +1,111 @@
+"""The pages for people: a form for one customer, and Swagger. Nothing is fetched from elsewhere.
+
+Jinja2 is imported when a page is asked for (`html.templating`), so that a worker that only predicts does not carry it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from churn_assets.contract.model import Column, Kind, Role
+from churn_assets.html.templating import render
+from churn_assets.scoring.bundle import read_reference
+from churn_assets.serving.model_watcher import ServedModel
+from churn_assets.serving.schemas import example_customer
+
+Value = str | float | bool
+_INDEX = "serving/pages/templates/index.html.j2"
+_SWAGGER = "serving/pages/templates/swagger.html.j2"
+_MEDIAN_ROWS = 1000  # of the reference; the form needs no exact median
+
+
+@dataclass(frozen=True)
+class FormField:
+    """An entry of the form; `optional` says what an empty one sends: null, nothing ("left out"), or "" for an error."""
+
+    name: str
+    kind: str
+    description: str
+    value: str
+    options: tuple[str, ...] | None = None
+    optional: str = ""
+
+
+def index_page(model: ServedModel | None, missing: str) -> str:
+    """The page as HTML; without a model it says how to make one, and why there is none (`missing`)."""
+    if model is None:
+        return render(_INDEX, title="churn", model=None, missing=missing)
+    customer = median_customer(model)
+    columns = (model.contract.key, *model.contract.scoring_columns)
+    as_of = FormField(
+        "as_of", "date", "day of these values; empty: today", str(customer.get("as_of", "")), None, "left out"
+    )
+    return render(
+        _INDEX,
+        title=model.contract.title,
+        model=model,
+        pr_auc=model.metrics.get("test_pr_auc"),
+        fields=[*(_field(column, customer[column.name]) for column in columns), as_of],
+        customer_json=json.dumps(customer).replace("'", "\\u0027"),  # it is quoted in a shell
+    )
+
+
+def swagger_page() -> str:
+    """The page that tries every route."""
+    return render(_SWAGGER)
+
+
+def median_customer(model: ServedModel) -> dict[str, Value]:
+    """The contract's example with the median of the bundle's reference in each column, and its `as_of`.
+
+    So it is no single person. Medians keep the order of dates, and categories are the most frequent ones: with the
+    training's `as_of` such a customer is answered without a warning about its values.
+    """
+    values = {**example_customer(model.contract), **_medians(model.path, model.contract.scoring_columns)}
+    return values if model.as_of is None else {**values, "as_of": model.as_of}
+
+
+@lru_cache(maxsize=1)
+def _medians(bundle: Path, columns: tuple[Column, ...]) -> Mapping[str, Value]:
+    reference = read_reference(bundle)
+    table = reference.take(list(range(0, reference.num_rows, max(1, reference.num_rows // _MEDIAN_ROWS))))
+    medians: dict[str, Value] = {}
+    for column in columns:
+        if column.name in table.column_names:
+            cells = sorted(table[column.name].drop_null().to_pylist())
+            if cells:
+                medians[column.name] = _median(column.kind, cells)
+    return medians
+
+
+def _median(kind: Kind, cells: list[Any]) -> Value:
+    """The value in the middle of sorted cells, the most frequent one of categories and booleans."""
+    if kind in (Kind.CATEGORY, Kind.BOOLEAN):
+        value: Value = Counter(cells).most_common(1)[0][0]
+        return value
+    middle = cells[(len(cells) - 1) // 2]
+    if kind is Kind.DATE:
+        return str(middle)
+    return int(middle) if kind is Kind.INTEGER else _three_digits(float(middle))
+
+
+def _three_digits(value: float) -> float:
+    return round(value, max(0, 2 - math.floor(math.log10(abs(value))))) if value else 0.0
+
+
+def _field(column: Column, value: Value) -> FormField:
+    optional = "left out" if column.role is Role.KEY else "null" if column.nullable else ""
+    description = " ".join(filter(None, [column.doc, f"({column.unit})" if column.unit else ""]))
+    options = None
+    if column.kind in (Kind.BOOLEAN, Kind.CATEGORY):
+        choices = ("true", "false") if column.kind is Kind.BOOLEAN else column.choices
+        options = ("", *choices) if column.nullable else tuple(choices)
+    text = str(value).lower() if column.kind is Kind.BOOLEAN else str(value)
+    return FormField(column.name, str(column.kind), description, text, options, optional)

@@ -1,0 +1,173 @@
+"""One worker of the service: its model, prediction log and metrics, and what runs from start to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import json
+import logging
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Coroutine, Mapping
+from pathlib import Path
+
+from churn_assets.errors import LogError
+from churn_assets.prediction_log.records import Rejections, encode_line
+from churn_assets.prediction_log.segment import Segment
+from churn_assets.prediction_log.writer import LogWriter
+from churn_assets.serving.metrics import Metrics
+from churn_assets.serving.model_watcher import ModelWatcher, ServedModel, find_bundle
+from churn_assets.settings import ServingSettings, Settings
+
+REPORT_S = 10.0  # how often refusals are summed up in service log and prediction log
+SUPERVISOR_POLL_S = 0.5
+LOGGER = "churn"
+_FACTS = "facts"
+
+
+class Worker:
+    """What a worker holds. `start` and `stop` run in its event loop."""
+
+    def __init__(
+        self, settings: ServingSettings, environ: Mapping[str, str], package_parent: Path | None = None
+    ) -> None:
+        self.settings = settings
+        self.logger = make_logger(settings.level)
+        self.metrics = Metrics()
+        home = Settings.from_environ(environ)
+        self.home = home.home
+        self.watcher = ModelWatcher(
+            lambda: find_bundle(environ, package_parent), on_change=self._model_changed, home=self.home
+        )
+        segment = Segment(home.predlog_dir, settings.log_segment_bytes, settings.log_segment_s)
+        self.log: LogWriter | None = None
+        if settings.log:
+            patience_s = settings.timeout_s / 2  # so that a hanging disk gives our 503, not BentoML's 504
+            self.log = LogWriter(segment, settings.log_queue_rows, observe=self._committed, patience_s=patience_s)
+        self._refusals: Counter[str] = Counter()
+        self._since = dt.datetime.now(dt.UTC)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Open the log, load the model if there is one, and check for the next from now on."""
+        if self.log is not None:
+            self.log.start()
+        await asyncio.to_thread(self._check_model)
+        if self.watcher.current is None:
+            log_event(self.logger, logging.WARNING, "no model", reason=self.watcher.missing)
+        self._tasks = [asyncio.create_task(self._check_for_models()), asyncio.create_task(self._report_refusals())]
+
+    def run_until_stop(self, task: Coroutine[None, None, None]) -> None:
+        """Run one more task until the worker stops."""
+        self._tasks.append(asyncio.create_task(task))
+
+    async def stop(self) -> None:
+        """Write what was accepted to disk, and end."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._sum_up_refusals()
+        if self.log is not None:
+            await self.log.close()
+        log_event(self.logger, logging.INFO, "stopped")
+
+    def count_refusal(self, cause: str) -> None:
+        """Count a refused request, in metrics and for the next summary."""
+        self.metrics.rejected(cause)
+        self._refusals[cause] += 1
+
+    def _check_model(self) -> None:
+        watcher = self.watcher
+        refusals, reason = watcher.refusals, watcher.refused
+        watcher.check()
+        if watcher.refusals > refusals:
+            self.metrics.model_refused()
+        if watcher.refused is not None and watcher.refused != reason:
+            log_event(self.logger, logging.ERROR, "model refused", reason=watcher.refused)
+
+    def _model_changed(self, model: ServedModel) -> None:
+        contract, scorer = model.contract, model.scorer
+        rules = {rule.name for rule in contract.rules}
+        columns = frozenset({*scorer.program.names, *contract.by_name, *rules, "as_of"})
+        self.metrics.model(scorer.version, contract.name, scorer.model.kind, columns)
+        log_event(self.logger, logging.INFO, "model", version=scorer.version, kind=scorer.model.kind, bundle=model.path)
+
+    def _committed(self, seconds: float, rows: int) -> None:
+        assert self.log is not None
+        self.metrics.committed(seconds, self.log.waiting_rows)
+
+    async def _check_for_models(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.poll_s)
+            try:
+                await asyncio.to_thread(self._check_model)
+            except Exception:  # an unexpected error must not end the checks
+                self.logger.exception("the check for a new model failed")
+
+    async def _report_refusals(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_S)
+            self._sum_up_refusals()
+
+    def _sum_up_refusals(self) -> None:
+        counts, since = dict(self._refusals), self._since
+        self._refusals.clear()
+        self._since = dt.datetime.now(dt.UTC)
+        if not counts:
+            return
+        log_event(self.logger, logging.INFO, "rejected", counts=counts)
+        if self.log is not None:
+            row = Rejections(since.isoformat(), self._since.isoformat(), str(os.getpid()), counts)
+            with contextlib.suppress(LogError):
+                # Nobody waits for this row; reading the exception keeps asyncio from reporting it.
+                self.log.append(encode_line(row)).add_done_callback(lambda done: done.exception())
+
+
+async def stop_with_supervisor(logger: logging.Logger, supervisor: int, every_s: float = SUPERVISOR_POLL_S) -> None:
+    """Wait until this process's parent is no longer `supervisor`, then stop as on SIGTERM.
+
+    A supervisor that was killed stops nobody: its workers would keep the port and answer, unknown to whoever
+    starts the service again. What was accepted is answered and logged first. The kernel gives an orphan another
+    parent, so that a reused pid cannot be mistaken for the supervisor.
+    """
+    while os.getppid() == supervisor:
+        await asyncio.sleep(every_s)
+    log_event(logger, logging.ERROR, "the supervisor has died, stopping", supervisor=supervisor)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+class JsonFormatter(logging.Formatter):
+    """A record as one line of JSON; what is passed as `extra={"facts": {...}}` becomes fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its newline."""
+        fields = {
+            "at": dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "event": record.getMessage(),
+            "worker": os.getpid(),
+            **getattr(record, _FACTS, {}),
+        }
+        if record.exc_info:
+            fields["trace"] = self.formatException(record.exc_info)
+        return json.dumps(fields, default=str)
+
+
+def make_logger(level: str) -> logging.Logger:
+    """The service's logger: JSON lines on stderr. BentoML's own loggers stay as they are."""
+    logger = logging.getLogger(LOGGER)
+    logger.setLevel(level)
+    logger.propagate = False
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    logger.handlers[:] = [handler]
+    return logger
+
+
+def log_event(logger: logging.Logger, level: int, event: str, /, **facts: object) -> None:
+    """Log an event with its facts."""
+    if logger.isEnabledFor(level):
+        logger.log(level, event, extra={_FACTS: facts})

@@ -1,0 +1,223 @@
+"""The gate's rules, each by rows that break it and nothing else; and how often it errs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks import gate_simulation as simulation
+from churn_assets.contract.policy import Monitoring, Release
+from churn_assets.evaluation.metrics import bootstrap_blocks, bootstrap_weights, pr_auc
+from churn_assets.promotion.gate.inputs import Evidence, GateInputs, no_evidence
+from churn_assets.promotion.gate.judge import compare, judge, judge_evidence
+from churn_assets.promotion.records import Verdict
+from churn_assets_tests.scoring.tiny import CONTRACT
+
+FLOORED = dataclasses.replace(CONTRACT, monitoring=Monitoring(label_floor=500))
+
+
+def rows(gain: float, seed: int = 0, count: int = 3000, name: str = "the frozen holdout") -> Evidence:
+    """Two calibrated readers of one signal; with `gain` 0 they are equal and independent."""
+    rng = np.random.default_rng(seed)
+    churned = (np.arange(count) < count // 5).astype(np.int8)
+    return Evidence(name, churned, *(_reading(churned, noise, rng) for noise in (1.0, 1.0 - gain)))
+
+
+def _reading(churned, noise, rng):
+    spread = np.hypot(1.0, noise)
+    score = 5.0 * churned + spread * rng.normal(size=len(churned))
+    return 1 / (1 + np.exp(-(5.0 / spread**2 * (score - 2.5) + np.log(0.25))))
+
+
+def recent(gain: float, seed: int = 1, count: int = 1000) -> Evidence:
+    return rows(gain, seed, count, "recent labels")
+
+
+def failed(verdict: Verdict) -> set[str]:
+    return {check.check for check in verdict.checks if not check.passed}
+
+
+def held(holdout: Evidence, late: Evidence | None = None, release: Release | None = None) -> Verdict:
+    contract = FLOORED if release is None else dataclasses.replace(FLOORED, release=release)
+    return judge_evidence(contract, "old", "new", holdout, late or no_evidence())
+
+
+def test_a_better_challenger_passes_with_recent_labels_and_without():
+    assert held(rows(0.5)).passed
+    assert held(rows(0.5), recent(0.5)).passed
+
+
+def test_the_same_model_again_is_not_promoted():
+    for one in (rows(0.0), recent(0.0)):
+        same = dataclasses.replace(one, challenger=one.champion)
+        assert not held(dataclasses.replace(same, name="the frozen holdout")).passed
+    same_holdout, same_recent = (dataclasses.replace(e, challenger=e.champion) for e in (rows(0.0), recent(0.0)))
+    assert failed(held(same_holdout, same_recent)) == {"recent_pr_auc"}
+
+
+def test_a_margin_below_zero_does_not_let_an_equal_model_through_when_the_holdout_decides_alone():
+    one = rows(0.0)
+    same = dataclasses.replace(one, challenger=one.champion)
+    assert failed(held(same, release=Release(holdout_margin=-0.5))) == {"holdout_pr_auc"}
+
+
+def test_better_on_recent_labels_and_worse_on_clean_customers_is_refused():
+    assert "holdout_pr_auc" in failed(held(rows(-0.4), recent(0.6)))
+
+
+def test_better_on_clean_customers_and_worse_on_recent_labels_is_refused():
+    assert "recent_pr_auc" in failed(held(rows(0.5), recent(-0.4)))
+
+
+def test_a_holdout_that_is_sure_needs_of_few_recent_labels_only_that_they_agree():
+    late = recent(0.1, seed=3, count=600)
+    assert compare(late, 0).gain > 0
+    verdict = held(rows(0.6), late)
+    told = next(check for check in verdict.checks if check.check == "recent_pr_auc")
+    assert verdict.passed
+    assert "agrees with the frozen holdout" in told.message
+
+
+def test_an_overconfident_challenger_is_refused_for_its_log_loss():
+    one = rows(0.5)
+    sharp = 1 / (1 + (1 / one.challenger - 1) ** 6)
+    assert "holdout_log_loss" in failed(held(dataclasses.replace(one, challenger=sharp)))
+
+
+def test_a_challenger_that_says_too_much_is_refused_for_its_calibration():
+    one = rows(0.6)
+    verdict = held(dataclasses.replace(one, challenger=0.3 + 0.6 * one.challenger))
+    assert {"holdout_calibration", "holdout_log_loss"} <= failed(verdict)
+
+
+def test_few_rows_are_allowed_the_calibration_error_that_perfect_probabilities_would_show():
+    tight = Release(max_ece=0.0)
+    assert "holdout_calibration" not in failed(held(rows(0.5, seed=4), release=tight))
+
+
+def spoilt(size: int) -> Evidence:
+    one = rows(0.6)
+    mask = np.zeros(len(one.churned), dtype=bool)
+    mask[np.random.default_rng(2).permutation(len(mask))[:size]] = True
+    score = one.challenger.copy()
+    score[mask] = np.random.default_rng(3).permutation(score[mask])
+    return dataclasses.replace(one, challenger=score, segments={"city: DEL": mask})
+
+
+def test_a_segment_that_falls_is_named():
+    verdict = held(spoilt(400))
+    words = next(check.message for check in verdict.checks if check.check == "holdout_segments")
+    assert "holdout_segments" in failed(verdict)
+    assert "'city: DEL' (400 rows) falls by" in words
+
+
+def test_a_segment_below_the_minimum_is_not_looked_at():
+    assert "holdout_segments" not in failed(held(spoilt(299)))
+
+
+def test_a_segment_that_falls_by_noise_alone_refuses_nobody():
+    one = rows(0.3, seed=6)
+    mask = np.zeros(len(one.churned), dtype=bool)
+    mask[:2] = mask[-400:] = True  # two churners: one place in the ranking moves its PR-AUC by a quarter
+    score = one.challenger.copy()
+    score[0], score[-1] = 0.5, 0.6
+    other = one.champion.copy()
+    other[:2] = 0.99
+    worse = dataclasses.replace(one, champion=other, challenger=score, segments={"city: DEL": mask})
+    verdict = held(worse)
+    told = next(check for check in verdict.checks if check.check == "holdout_segments")
+    assert told.passed
+    assert told.value > told.limit
+    assert "noise" in told.message
+
+
+@pytest.mark.parametrize("holdout", [no_evidence("the frozen holdout"), rows(0.5, count=140)])
+def test_a_holdout_too_small_to_compare_on_refuses_in_words(holdout):
+    verdict = held(holdout, recent(0.6))
+    assert "holdout_rows" in failed(verdict)
+    assert "too few to compare on" in verdict.reason
+
+
+def test_recent_labels_below_the_floor_are_counted_and_not_used():
+    verdict = held(rows(0.6), recent(-0.9, count=499))
+    told = {check.check: check for check in verdict.checks}
+    assert verdict.passed
+    assert "recent_pr_auc" not in told
+    assert "fewer than 500, so the frozen holdout decides alone" in told["recent_rows"].message
+
+
+def test_a_refusal_says_what_so_few_rows_could_have_shown():
+    verdict = held(rows(0.1, seed=5, count=700), release=Release())
+    assert failed(verdict)
+    assert "prove nothing below" in verdict.reason
+
+
+def test_a_verdict_without_checks_lets_nobody_through():
+    assert not Verdict("old", "new", ()).passed
+
+
+@settings(max_examples=8)
+@given(seed=st.integers(0, 10_000), gain=st.floats(-0.5, 0.5))
+def test_two_models_never_each_replace_the_other(seed, gain):
+    def both(evidence: Evidence) -> Evidence:
+        return dataclasses.replace(evidence, champion=evidence.challenger, challenger=evidence.champion)
+
+    one, late = rows(gain, seed, count=1000), recent(gain, seed + 1, count=500)
+    there, back = held(one, late), held(both(one), both(late))
+    assert not (there.passed and back.passed)
+    assert there == held(one, late)  # the same rows give the same verdict
+    assert Verdict.from_json(json.loads(json.dumps(there.to_json(), allow_nan=False))) == there
+
+
+def test_blocks_of_bootstrap_samples_are_stratified_and_as_spread_as_whole_ones():
+    churned = np.array([1] * 40 + [0] * 160)
+    drawn = np.concatenate(list(bootstrap_blocks(churned, 400, 0)))
+    assert drawn.shape == (400, 200)
+    assert (drawn[:, :40].sum(axis=1) == 40).all()
+    assert (drawn[:, 40:].sum(axis=1) == 160).all()
+    assert drawn.var() == pytest.approx(bootstrap_weights(churned, 400, 0).var(), rel=0.05)
+
+
+def test_pr_auc_without_churners_is_no_number():
+    assert np.isnan(pr_auc(np.zeros(5, int), np.arange(5.0)))
+
+
+def test_equal_and_worse_challengers_stay_out_and_better_ones_get_in(monkeypatch):
+    monkeypatch.setattr(simulation, "DRAWS", 300)
+    promoted = {}
+    for shift in (0.0, -simulation.STEP, simulation.STEP):
+        found = [simulation.trial(simulation.world(shift), 77_000 + i, recent=(0, 600)) for i in range(20)]
+        promoted[shift] = [sum(outcome[count] for outcome in found) for count in (0, 600)]
+    assert max(promoted[0.0]) <= 2
+    assert promoted[-simulation.STEP] == [0, 0]
+    assert min(promoted[simulation.STEP]) >= 17
+
+
+FACTS = GateInputs(FLOORED, "old", "new", bundle="new", frozen_at=datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def test_facts_and_comparison_are_one_verdict():
+    verdict = judge(dataclasses.replace(FACTS, holdout=rows(0.5), recent=no_evidence()))
+    assert verdict.passed
+    assert [check.check for check in verdict.checks[:3]] == ["bundle", "attested", "holdout"]
+    assert verdict.checks[3:] == held(rows(0.5)).checks
+
+
+@pytest.mark.parametrize(
+    ("problem", "check"),
+    [("bundle_problem", "bundle"), ("registration_problem", "attested"), ("holdout_problem", "holdout")],
+)
+def test_each_problem_refuses_in_its_own_words(problem, check):
+    verdict = judge(dataclasses.replace(FACTS, **{problem: "it is damaged"}))
+    assert failed(verdict) == {check}
+    assert verdict.reason == "challenger new is refused: it is damaged"
+
+
+def test_the_champion_is_no_challenger_of_its_own():
+    assert failed(judge(dataclasses.replace(FACTS, challenger="old"))) == {"another_model"}

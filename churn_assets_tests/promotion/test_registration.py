@@ -1,0 +1,63 @@
+"""Which models are registered, and under which alias."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from churn_assets.contract.load import load_contract
+from churn_assets.contract.policy import Quality
+from churn_assets.errors import GateRefused
+from churn_assets.promotion.pointer import Champion
+from churn_assets.promotion.registration import TrainedModel, assign_role, check_registration
+
+STORE = load_contract(Path(__file__).resolve().parents[2] / "contracts" / "store.toml")
+FLOORED = dataclasses.replace(STORE, quality=Quality(pr_auc_floor=0.6))
+NEW = TrainedModel("new", 0.9, generated=False)
+
+
+def champion(version: str = "old", fingerprint: str = STORE.fingerprint) -> Champion:
+    return Champion(
+        version, f"bundles/{version}", fingerprint, 1, datetime(2026, 1, 1, tzinfo=UTC), "training", "first"
+    )
+
+
+@pytest.mark.parametrize("pr_auc", [0.6, 0.61, 1.0])
+def test_a_model_at_the_floor_or_above_is_admitted(pr_auc):
+    check_registration(TrainedModel("v", pr_auc, generated=False), FLOORED)
+
+
+@pytest.mark.parametrize("pr_auc", [0.5999, 0.0, float("nan")])
+def test_a_model_below_the_floor_is_refused_in_one_line(pr_auc):
+    with pytest.raises(GateRefused, match=r"^model v: test PR-AUC is .*, expected at least 0\.6000 .*$"):
+        check_registration(TrainedModel("v", pr_auc, generated=False), FLOORED)
+
+
+@pytest.mark.parametrize(
+    ("before", "bundle_there", "champion_generated", "alias", "words"),
+    [
+        (None, False, False, "champion", "the first model of this home"),
+        (champion(), True, False, "challenger", "champion old stays"),
+        (champion("new"), True, False, "champion", "first"),
+        (champion(fingerprint="f" * 64), True, False, "champion", "the contract has changed"),
+        (champion(), False, False, "champion", "is gone from this home"),
+        (champion(), True, True, "champion", "was trained on generated customers"),
+    ],
+    ids=["first", "second", "the same again", "other contract", "bundle gone", "generated before"],
+)
+def test_the_role_depends_on_the_champion_there_is(tmp_path, before, bundle_there, champion_generated, alias, words):
+    if bundle_there:
+        (tmp_path / "bundles" / before.version).mkdir(parents=True)
+    role = assign_role(NEW, STORE, before, tmp_path, champion_generated)
+    assert role.alias == alias
+    assert words in role.reason
+
+
+def test_generated_customers_do_not_depose_generated_ones(tmp_path):
+    (tmp_path / "bundles" / "old").mkdir(parents=True)
+    assert (
+        assign_role(TrainedModel("new", 0.9, generated=True), STORE, champion(), tmp_path, True).alias == "challenger"
+    )

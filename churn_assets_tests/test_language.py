@@ -1,0 +1,109 @@
+"""One word, one meaning: names, docstrings and pages do without the words that docs/glossary.md replaces."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from churn_assets_tests.strategies import ROOT
+
+PACKAGE = sorted((ROOT / "churn_assets").rglob("*.py"))
+PAGES = [
+    path
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")]
+    if path.name not in ("CHANGELOG.md", "glossary.md", "0013-one-house.md")
+]
+
+# Parts of names, split at underscores and capitals: `_told_so` and `ToldTwice` have the part `told`.
+NAMES = {"hushed", "bury", "knock", "vouch", "duel", "succession", "knobs"}
+# Whole names of functions, classes, parameters and variables.
+WHOLE_NAMES = {"standing", "situation", "telling"}
+# In docstrings, comments of pages and pages themselves.
+PHRASES = [
+    r"hush(ed|es)?",
+    r"mourn(s|ed|ing)?",
+    r"let lie",
+    r"left in peace",
+    r"named as churner",
+]
+FENCE = re.compile(r"^```.*?^```$", re.M | re.S)
+
+
+def parts(name: str) -> list[str]:
+    """The words of a name, in lower case."""
+    return [part.lower() for part in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)]
+
+
+def names_of(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Names that the module defines: functions, classes, parameters, variables, imports under another name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name, node.lineno
+        elif isinstance(node, ast.arg):
+            yield node.arg, node.lineno
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id, node.lineno
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr, node.lineno
+        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
+            yield node.name, node.lineno
+        elif isinstance(node, ast.alias) and node.asname:
+            yield node.asname, 0
+
+
+def docstrings_of(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            text = ast.get_docstring(node)
+            if text:
+                yield text, getattr(node, "lineno", 1)
+
+
+def place(path: Path, line: int) -> str:
+    return f"{path.relative_to(ROOT)}:{line}"
+
+
+def test_no_name_has_a_part_that_was_replaced():
+    hits = [
+        f"{place(path, line)} {name}"
+        for path in PACKAGE
+        for name, line in names_of(ast.parse(path.read_text(encoding="utf-8")))
+        if NAMES.intersection(parts(name)) or (path.stem in NAMES)
+    ]
+    assert hits == [], "docs/glossary.md says which word to use"
+
+
+def test_no_name_is_a_word_that_was_replaced():
+    hits = [
+        f"{place(path, line)} {name}"
+        for path in PACKAGE
+        for name, line in names_of(ast.parse(path.read_text(encoding="utf-8")))
+        if name.lstrip("_").lower() in WHOLE_NAMES
+    ]
+    assert hits == [], "docs/glossary.md says which word to use"
+
+
+@pytest.mark.parametrize("phrase", PHRASES)
+def test_no_docstring_and_no_page_has_a_phrase_that_was_replaced(phrase):
+    pattern = re.compile(rf"\b{phrase}\b", re.I)
+    hits = [
+        f"{place(path, line)} {match[0]!r}"
+        for path in PACKAGE
+        for text, line in docstrings_of(ast.parse(path.read_text(encoding="utf-8")))
+        for match in pattern.finditer(text)
+    ]
+    for page in PAGES:
+        text = FENCE.sub("", page.read_text(encoding="utf-8"))
+        hits += [f"{place(page, text.count(chr(10), 0, m.start()) + 1)} {m[0]!r}" for m in pattern.finditer(text)]
+    assert hits == [], "docs/glossary.md says which word to use"
+
+
+def test_the_glossary_lists_each_word_once():
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    words = [row.split(" | ")[0].removeprefix("| ") for row in text.splitlines() if row.startswith("| ")]
+    words = [word for word in words if not word.startswith("---") and word not in ("word", "not")]
+    assert len(words) == len(set(words))
