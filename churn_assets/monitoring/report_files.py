@@ -7,14 +7,17 @@ by release 0.1; `parse_report` is the only place that knows their words.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from churn_assets.errors import WindowUnreadable
 from churn_assets.storage.files import read_json_object, write_json
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 VERSION = 2
 
@@ -30,9 +33,10 @@ class Report:
     version: int = VERSION
 
 
-def to_json(report: object) -> dict[str, Any]:
+def to_json(report: DataclassInstance) -> dict[str, Any]:
     """A report as plain JSON values."""
-    values: dict[str, Any] = msgspec.to_builtins(report)
+    # Not of the report itself: msgspec leaves out the defaults of a value that it has parsed.
+    values: dict[str, Any] = msgspec.to_builtins(asdict(report))
     return values
 
 
@@ -63,7 +67,7 @@ def read_report(path: Path, kind: type[R], remedy: str = _AGAIN) -> R | None:
         raise unreadable(path, error, remedy) from error
 
 
-def write_report(path: Path, report: object) -> None:
+def write_report(path: Path, report: DataclassInstance) -> None:
     """Replace the report in a file. Raises OSError, and ValueError for NaN."""
     write_json(path, to_json(report))
 

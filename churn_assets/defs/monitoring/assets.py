@@ -1,6 +1,7 @@
 """Reports on the predictions that were served: data quality, drift, performance."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,7 +147,7 @@ def _findings(windows: Sequence["WindowQuality"]) -> Iterator[dict[str, Any]]:
 def _measures(columns: Sequence["ColumnDrift"]) -> Iterator[dict[str, Any]]:
     first = ("column", "kind", "status", "check", "p_value", "effect_measure", "effect")
     for column in columns:
-        values = vars(column)
+        values = asdict(column)
         ordered = {name: values[name] for name in (*first, *(name for name in values if name not in first))}
         # Dagster's table is filled with what Markdown shows: a measure that does not apply says so.
         yield {name: "n/a" if value is None else value for name, value in ordered.items()}
