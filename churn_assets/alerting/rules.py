@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from churn_assets.alerting.alerts import Alert
-from churn_assets.monitoring.data_quality.report import QualityReport, WindowQuality
-from churn_assets.monitoring.drift.report import DriftReport, WindowDrift
-from churn_assets.monitoring.performance.report import PerformanceReport
+
+if TYPE_CHECKING:  # a sensor that raises an alert loads no NumPy
+    from churn_assets.monitoring.data_quality.report import QualityReport, WindowQuality
+    from churn_assets.monitoring.drift.report import DriftReport, WindowDrift
+    from churn_assets.monitoring.performance.report import PerformanceReport
 
 DRIFT, DATA, PERFORMANCE, STALE = "drift", "data_quality", "performance_drop", "stale_log"
 
