@@ -18,8 +18,8 @@ from churn_assets.contract.load import load_contract
 from churn_assets.contract.model import Contract
 from churn_assets.data.validation.validate import validate
 from churn_assets.features.encode import encode_table
-from churn_assets.leakage.audit import accuse, findings_of
-from churn_assets.leakage.column_tests import look_at_columns
+from churn_assets.leakage.audit import collect_findings, leakage_findings
+from churn_assets.leakage.column_tests import measure_columns
 from churn_assets.leakage.ladder import Loss
 from churn_assets.synthetic.generate import generate
 from churn_assets.synthetic.leaks import FINDABLE, KINDS, plant_leak
@@ -36,13 +36,13 @@ def accused(contract: Contract, raw: pa.Table, whole: bool) -> set[str]:
     splits = split_table(contract, customers)
     features = feature_table(contract, customers, splits)
     if whole:
-        return {finding.column for finding in accuse(contract, customers, features, splits)}
+        return {finding.column for finding in leakage_findings(contract, customers, features, splits)}
     data = training_data(contract, features, splits)
     view = data.views["random"]
     rows = np.concatenate([view.split.train, view.split.validation])
     columns = encode_table(contract, customers)
-    seen = look_at_columns(contract, columns, view.matrix, view.program.specs, data.churned, rows)
-    return {finding.column for finding in findings_of(contract, seen, dict.fromkeys(seen, Loss(0.0, 0.0)))}
+    signals = measure_columns(contract, columns, view.matrix, view.program.specs, data.churned, rows)
+    return {finding.column for finding in collect_findings(contract, signals, dict.fromkeys(signals, Loss(0.0, 0.0)))}
 
 
 def main() -> None:

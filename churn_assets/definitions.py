@@ -5,7 +5,7 @@ import os
 import dagster as dg
 
 from churn_assets.contract.load import load_contract
-from churn_assets.defs.column_schema import describe
+from churn_assets.defs.column_schema import with_column_schema
 from churn_assets.defs.data import assets as data
 from churn_assets.defs.io_manager import HomeIOManager
 from churn_assets.defs.jobs import JOBS
@@ -27,12 +27,12 @@ MODULES = [data, training, evaluation, reporting, promotion, scoring, prediction
 
 
 def build(settings: Settings) -> dg.Definitions:
-    """Everything Dagster needs to know about one home. Reads the contract; creates nothing."""
+    """The definitions of one home. Reads the contract; creates nothing."""
     contract = load_contract(settings.contract_path)
-    tell = describe(contract)
-    found = dg.load_assets_from_modules(MODULES)
+    add_schema = with_column_schema(contract)
+    assets = dg.load_assets_from_modules(MODULES)
     return dg.Definitions(
-        assets=[asset.map_asset_specs(tell) for asset in found if isinstance(asset, dg.AssetsDefinition)],
+        assets=[asset.map_asset_specs(add_schema) for asset in assets if isinstance(asset, dg.AssetsDefinition)],
         asset_checks=dg.load_asset_checks_from_modules(MODULES),
         jobs=JOBS,
         schedules=schedules(settings),

@@ -1,55 +1,56 @@
-"""Every error this package raises on purpose.
+"""Every error that this package raises deliberately.
 
 ChurnError
-├── SettingsError            an environment variable says something impossible
-├── ContractError            the contract file is wrong: file, table, key, found, allowed
+├── SettingsError            an environment variable has a value that cannot be used
+├── ContractError            the contract file is wrong: file, table, key, value, allowed values
 │   └── ExpressionError      a feature or rule does not parse, type-check or resolve
-├── SourceError              the table cannot be read
-│   ├── SourceNotFound       there is no such file or table
-│   ├── SourceUnreadable     it exists, but is not what its name says
+├── SourceError              the customer table cannot be read
+│   ├── SourceNotFound       the file or table does not exist
+│   ├── SourceUnreadable     it exists, and is not in the format that its name says
 │   ├── SheetNotFound        the workbook has no such sheet
-│   ├── ColumnMissing        the contract wants a column that the table lacks
-│   ├── DuplicateColumn      the table names a column twice
+│   ├── ColumnMissing        the table lacks a column of the contract
+│   ├── DuplicateColumn      the table has a column twice
 │   └── EmptySource          it has no rows
 ├── DataError                the table was read and cannot be used
-│   ├── LabelError           the label column has no two classes
+│   ├── LabelError           the label column does not have two classes
 │   ├── TooFewRows           fewer rows than the contract's minimum
-│   ├── ColumnAllNull        a column that must speak says nothing
+│   ├── ColumnAllNull        a column that the model needs is empty
 │   ├── TooManyRejected      more rows break the contract than it allows
-│   ├── DataBroken           the newest window's data is broken: nothing is learnt from the log
-│   └── DraftError           no contract can be drafted from this table, or not as asked
-├── ScenarioError            a knob of the generator asks for what cannot be
-├── RowsRejected             rows handed to the scorer break the contract (row, column, found, expected)
+│   ├── DataBroken           the data of the newest window is broken: no retraining uses the log
+│   └── DraftError           no contract can be drafted from this table, or not with these options
+├── ScenarioError            an option of the generator has a value that cannot be used
+├── RowsRejected             rows given to the scorer break the contract: row, column, found, expected
 ├── TrainingError            a candidate cannot be fitted on this table
-├── BundleError
-│   ├── BundleCorrupt        a file of the bundle is not the one that was written
-│   └── BundleMismatch       the bundle was made under another contract
-├── ReleaseError
-│   ├── NoChampion           nothing has been promoted yet
+├── BundleError              a bundle cannot be used
+│   ├── BundleCorrupt        a file of the bundle differs from the one that was written
+│   └── BundleMismatch       the bundle belongs to another contract
+├── ReleaseError             the state of releases does not allow the request
+│   ├── NoChampion           no model has been promoted yet
 │   ├── PointerCorrupt       the champion pointer cannot be read
-│   ├── GateRefused          the model may not be registered, and why
-│   ├── AssetMissing         an asset that is needed was never made in this home
-│   ├── AssetStale           it was made under another contract, or of other data than what goes with it
-│   ├── HoldoutCorrupt       the frozen customers are not the ones that were frozen
-│   ├── HomeBusy             another run is at work in this home
-│   ├── LedgerCorrupt        the ledger of decisions and moves is damaged or no ledger
-│   ├── LedgerUnavailable    the ledger is locked, or cannot be written now
-│   ├── TransitionRefused    a request, challenger or champion cannot become what was asked
-│   ├── RollbackRefused      there is no sound bundle to go back to
-│   └── BentoNotBuilt        BentoML could not pack the service
-├── LogError
-│   ├── LogUnavailable       the prediction log cannot be written now
-│   ├── LogBusy              too many rows wait for the disk
-│   ├── LogUnreadable        the prediction log cannot be read
+│   ├── GateRefused          the model misses a limit and may not be registered
+│   ├── AssetMissing         an asset has not been made in this home
+│   ├── AssetStale           an asset belongs to another contract or to other data than the assets it is used with
+│   ├── HoldoutCorrupt       the frozen customers differ from those that were frozen
+│   ├── HomeBusy             another run is in progress in this home
+│   ├── LedgerCorrupt        the ledger of decisions and promotions is damaged
+│   ├── LedgerUnavailable    the ledger is locked, or cannot be written at the moment
+│   ├── TransitionRefused    a request, challenger or champion cannot change to the state asked for
+│   ├── RollbackRefused      there is no intact bundle to go back to
+│   └── BentoNotBuilt        BentoML could not build the service
+├── LogError                 the prediction log cannot be used
+│   ├── LogUnavailable       a row cannot be written to the log at the moment
+│   ├── LogBusy              too many rows wait to be written
+│   ├── LogUnreadable        a segment, an archive or a file of ids cannot be read
 │   ├── NothingIngested      the warehouse of the log has not been made yet
 │   ├── WarehouseLocked      another process has the warehouse open
-│   ├── WarehouseCorrupt     the warehouse is no DuckDB file, or a damaged one
-│   ├── QueryRefused         DuckDB does not take the question
+│   ├── WarehouseCorrupt     the warehouse is damaged, or is not a DuckDB file
+│   ├── QueryRefused         DuckDB rejects the SQL of a query
 │   └── WindowUnreadable     a report on a window of the log cannot be read
-├── AlertsUnreadable         the file of alerts is no such file
+├── AlertsUnreadable         the database of alerts cannot be read
 └── TrackingUnavailable      MLflow does not answer
 
-Each message is one line: what was found, what was expected, what to do.
+A message is one line with three parts: what is wrong; what was expected; what to do. docs/errors.md has the remedy
+of each class.
 """
 
 from __future__ import annotations
@@ -59,19 +60,19 @@ from dataclasses import dataclass
 
 
 class ChurnError(Exception):
-    """Base of every deliberate error; its text is fit to be shown to a user."""
+    """Base of every deliberate error; its text can be shown to a user."""
 
 
 class SettingsError(ChurnError):
-    """A setting has a value that cannot be used."""
+    """A setting has a value that cannot be used; the message has the variable and the allowed values."""
 
 
 class ContractError(ChurnError):
-    """The contract file is wrong; names file, table, key, what was found and what is allowed."""
+    """The contract file is wrong; the message has file, table, key, value and allowed values."""
 
 
 class ExpressionError(ContractError):
-    """An expression in the contract is wrong; names file, feature and position."""
+    """An expression of the contract is wrong; the message has file, feature or rule, and position."""
 
 
 class SourceError(ChurnError):
@@ -79,19 +80,19 @@ class SourceError(ChurnError):
 
 
 class SourceNotFound(SourceError):
-    """No file or table at the place named."""
+    """There is no file or table at this place; the message lists the files or tables that exist."""
 
 
 class SourceUnreadable(SourceError):
-    """The file exists and cannot be read as the format it claims."""
+    """The file exists and cannot be read in the format of its name or of `[source] format`."""
 
 
 class SheetNotFound(SourceError):
-    """The workbook has no sheet of the contract's name."""
+    """The workbook lacks the sheet of `[source] sheet`; the message lists its sheets."""
 
 
 class ColumnMissing(SourceError):
-    """The table lacks columns that the contract names."""
+    """The table lacks columns of the contract; the message lists its columns and similar names."""
 
 
 class DuplicateColumn(SourceError):
@@ -99,15 +100,15 @@ class DuplicateColumn(SourceError):
 
 
 class EmptySource(SourceError):
-    """The table has a header at most."""
+    """The table has no rows, or not even a header."""
 
 
 class DataError(ChurnError):
-    """The table was read, and cannot be used for what was asked."""
+    """The table was read and cannot be used for this purpose."""
 
 
 class LabelError(DataError):
-    """The label does not separate churned from kept customers."""
+    """The label column does not have both classes, churned and kept; the message has the values in it."""
 
 
 class TooFewRows(DataError):
@@ -115,7 +116,7 @@ class TooFewRows(DataError):
 
 
 class ColumnAllNull(DataError):
-    """A column the model needs holds nothing but missing values."""
+    """A column that the model needs is empty in every row."""
 
 
 class TooManyRejected(DataError):
@@ -123,23 +124,23 @@ class TooManyRejected(DataError):
 
 
 class DataBroken(DataError):
-    """The newest decision has found the newest window's data broken: no retraining learns from the log."""
+    """The newest decision says that the data of the newest window is broken; no retraining uses the log."""
 
 
 class ScenarioError(ChurnError):
-    """A knob of the generator asks for what cannot be."""
+    """An option of the generator has a value that cannot be used."""
 
 
 class DraftError(DataError):
-    """No contract can be drafted from this table, or not with the columns and values asked for."""
+    """No contract can be drafted from this table, or not with the columns and values given."""
 
 
-_LONGEST = 500  # characters told of the first violation
+_MAX_LENGTH = 500  # characters of the first violation in the message
 
 
 @dataclass(frozen=True)
 class Violation:
-    """One cell that breaks the contract: `row` is 0-based, `found` and `expected` are words."""
+    """One cell that breaks the contract: `row` is 0-based, `found` and `expected` are texts."""
 
     row: int
     column: str
@@ -150,8 +151,8 @@ class Violation:
         return f"row {self.row}, column '{self.column}': found {self.found}, expected {self.expected}"
 
 
-def shown(value: object) -> str:
-    """A value as an error tells it: short, on one line, with the words that JSON and TOML have."""
+def describe_value(value: object) -> str:
+    """A value in an error message: short, on one line, with null, true and false as in JSON and TOML."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     try:
@@ -162,21 +163,21 @@ def shown(value: object) -> str:
 
 
 class RowsRejected(ChurnError):
-    """Rows handed to the scorer break the contract; `violations` lists every one of them."""
+    """Rows given to the scorer break the contract; `violations` has all of them."""
 
     def __init__(self, violations: Sequence[Violation]) -> None:
         self.violations = tuple(violations)
         more = len(self.violations) - 1
         tail = f" (and {more} more)" if more else ""
-        first = " ".join(str(self.violations[0]).split())  # a client may name a field as it likes
-        super().__init__(f"{first[:_LONGEST]}{tail}")
+        first = " ".join(str(self.violations[0]).split())  # a client chooses the names of fields
+        super().__init__(f"{first[:_MAX_LENGTH]}{tail}")
 
     def __reduce__(self) -> tuple[type[RowsRejected], tuple[Sequence[Violation]]]:
         return type(self), (self.violations,)
 
 
 class TrainingError(ChurnError):
-    """A candidate cannot be fitted on this table."""
+    """A candidate cannot be fitted on this table; it needs rows of both classes."""
 
 
 class BundleError(ChurnError):
@@ -184,7 +185,7 @@ class BundleError(ChurnError):
 
 
 class BundleCorrupt(BundleError):
-    """A file of the bundle is missing, added, changed, or does not reproduce its golden rows."""
+    """A file of the bundle is missing, added or changed, or the bundle does not reproduce its golden rows."""
 
 
 class BundleMismatch(BundleError):
@@ -192,7 +193,7 @@ class BundleMismatch(BundleError):
 
 
 class ReleaseError(ChurnError):
-    """The state of releases does not allow what was asked."""
+    """The state of releases does not allow the request."""
 
 
 class NoChampion(ReleaseError):
@@ -204,7 +205,7 @@ class PointerCorrupt(ReleaseError):
 
 
 class GateRefused(ReleaseError):
-    """The model may not be registered; the message says which limit it misses."""
+    """The model may not be registered; the message has the limit that it misses."""
 
 
 class AssetMissing(ReleaseError):
@@ -212,51 +213,51 @@ class AssetMissing(ReleaseError):
 
 
 class AssetStale(ReleaseError):
-    """An asset was made under another contract, or of other data than the assets it is used with."""
+    """An asset belongs to another contract, or to other data than the assets it is used with."""
 
 
 class HoldoutCorrupt(ReleaseError):
-    """The frozen holdout cannot be read, or holds other rows than were frozen."""
+    """The frozen holdout cannot be read, or has other rows than were frozen."""
 
 
 class HomeBusy(ReleaseError):
-    """Another run is at work in this home; two at once would take each other's assets."""
+    """Another run is in progress in this home; two runs at once would overwrite each other's assets."""
 
 
 class LedgerCorrupt(ReleaseError):
-    """The ledger exists and is damaged, of another program, or of a newer version."""
+    """The ledger is damaged, or belongs to another program or a newer version."""
 
 
 class LedgerUnavailable(ReleaseError):
-    """The ledger cannot be read or written now."""
+    """The ledger cannot be read or written at the moment."""
 
 
 class TransitionRefused(ReleaseError):
-    """A request, a challenger or the champion cannot become what was asked; the message says from where."""
+    """A request, challenger or champion cannot change to this state; the message has its present state."""
 
 
 class RollbackRefused(ReleaseError):
-    """There is nothing to go back to: no champion before, the bundle is gone, or it is not what it was."""
+    """No bundle to go back to: no earlier champion, its bundle is missing, or its files have changed."""
 
 
 class BentoNotBuilt(ReleaseError):
-    """BentoML could not pack the service."""
+    """BentoML could not build the service; the message has its output."""
 
 
 class LogError(ChurnError):
-    """The prediction log does not do what was asked."""
+    """The prediction log cannot be used."""
 
 
 class LogUnavailable(LogError):
-    """A row could not be put on disk; it is not in the log."""
+    """A row could not be written to the disk; it is not in the log."""
 
 
 class LogBusy(LogError):
-    """More rows wait for the disk than may wait."""
+    """More rows wait to be written than `CHURN_LOG_QUEUE` allows."""
 
 
 class LogUnreadable(LogError):
-    """A segment or a file of ids cannot be read."""
+    """A segment, an archive or a file of ids cannot be read."""
 
 
 class NothingIngested(LogError):
@@ -264,23 +265,23 @@ class NothingIngested(LogError):
 
 
 class WarehouseLocked(LogError):
-    """Another process has the warehouse open; DuckDB lets one in at a time."""
+    """Another process has the warehouse open; DuckDB allows one at a time."""
 
 
 class WarehouseCorrupt(LogError):
-    """The warehouse cannot be read; segments and archives hold all of it."""
+    """The warehouse cannot be read; segments and archives have all of its rows."""
 
 
 class QueryRefused(LogError):
-    """The SQL of a question is wrong."""
+    """DuckDB rejects the SQL of a query; the message has its reason."""
 
 
 class WindowUnreadable(LogError):
-    """The boundaries of a window, or a report on it, are not as they were written."""
+    """The boundaries of a window, or a report on it, differ from what was written."""
 
 
 class AlertsUnreadable(ChurnError):
-    """The file that remembers this home's alerts cannot be read."""
+    """The database of this home's alerts cannot be read."""
 
 
 class TrackingUnavailable(ChurnError):

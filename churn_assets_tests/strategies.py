@@ -113,7 +113,7 @@ def typed_table(contract: Contract, many: Sequence[Row]) -> pa.Table:
         found = [row[column.name] for row in many]
         match column.kind:
             case Kind.NUMBER:
-                arrays[column.name] = pa.array([None if v is None else float(v) for v in found], pa.float64())
+                arrays[column.name] = pa.array([None if v is None else float(v) for v in found], pa.float64())  # type: ignore[arg-type]
             case Kind.INTEGER:
                 arrays[column.name] = pa.array(found, pa.int64())
             case Kind.BOOLEAN:

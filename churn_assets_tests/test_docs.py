@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from churn_assets.contract import model
+from churn_assets.contract import model, policy
 from churn_assets.contract.check import FORMATS, REPAIRS, THRESHOLDS
 from churn_assets.contract.expressions import FUNCTIONS
 from churn_assets.contract.model import PROSE, Kind, Role, Severity
@@ -289,11 +289,11 @@ TABLES = {
     "`[[columns]]`": model.Column,
     "`[features]`": model.Feature,
     "`[[rules]]`": model.Rule,
-    "`[value]`": model.Value,
-    "`[quality]`": model.Quality,
-    "`[audit]`": model.Audit,
-    "`[monitoring]`": model.Monitoring,
-    "`[release]`": model.Release,
+    "`[value]`": policy.Value,
+    "`[quality]`": policy.Quality,
+    "`[audit]`": policy.Audit,
+    "`[monitoring]`": policy.Monitoring,
+    "`[release]`": policy.Release,
 }
 
 
@@ -434,6 +434,14 @@ def test_every_dependency_has_its_reason():
     told = rows_of("decisions/0007-dependencies.md")
     listed = [*PYPROJECT["project"]["dependencies"], *PYPROJECT["project"]["optional-dependencies"]["dev"]]
     assert set(told) == {re.match(r"[A-Za-z0-9-]+", text)[0] for text in listed}
+
+
+def test_the_architecture_page_has_the_layers_and_the_folders_that_there_are():
+    text = page_text("architecture.md")
+    (layers,) = (c["layers"] for c in PYPROJECT["tool"]["importlinter"]["contracts"] if c["type"] == "layers")
+    assert "\n".join(layer.replace("churn_assets.", "") for layer in layers) in text
+    folders = {path.parent.name for path in (ROOT / "churn_assets").glob("*/__init__.py")}
+    assert {name.rstrip("/") for name in rows_of("architecture.md", "Folders") if "/" in name} == folders
 
 
 def test_every_decision_is_in_the_index():

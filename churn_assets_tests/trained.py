@@ -18,7 +18,7 @@ SMALL = {"logistic": {}, "boosted": {"rounds": 40, "patience": 10}, "network": {
 @pytest.fixture(scope="session")
 def customers() -> pa.Table:
     repaired, _ = apply_repairs(generate(STORE, rows=3000, seed=7), STORE)
-    return validate(STORE, repaired, source="generated customers").customers
+    return validate(STORE, repaired, source="generated customers", generated=True).customers
 
 
 @pytest.fixture(scope="session")

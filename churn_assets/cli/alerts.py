@@ -1,4 +1,4 @@
-"""`churn alerts`: what is open, what was, and whether the destinations answer."""
+"""`churn alerts`: open and closed alerts of a home, and a test of the destinations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from churn_assets.alerting.store import Entry
 
 alerts_app = typer.Typer(
-    help="What is wrong in this home, and whether it could be told.",
+    help="What is wrong in this home, and whether the destinations received it.",
     invoke_without_command=True,
     epilog="Example: [bold]churn alerts --json | jq '.[].title'[/bold]",
 )
@@ -23,8 +23,8 @@ alerts_app = typer.Typer(
 @alerts_app.callback()
 def alerts(
     context: typer.Context,
-    every: Annotated[bool, typer.Option("--all", help="Those that are over as well.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Everything of them, as JSON.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Closed ones as well.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     home: HomeOption = None,
 ) -> None:
     """List the open alerts of this home, newest first."""
@@ -35,38 +35,38 @@ def alerts(
     from churn_assets.alerting.destinations import AlertSettings
     from churn_assets.cli.render import show_alerts
 
-    where = AlertSettings.from_environ(os.environ, settings.home)
-    found = all_alerts(where) if every else open_alerts(where)
+    alert_settings = AlertSettings.from_environ(os.environ, settings.home)
+    entries = all_alerts(alert_settings) if every else open_alerts(alert_settings)
     if as_json:
         import json
 
-        typer.echo(json.dumps([entry.to_json() for entry in found], indent=2))
+        typer.echo(json.dumps([entry.to_json() for entry in entries], indent=2))
         return
-    show_alerts(found, out)
-    out.print(plain(where.words), soft_wrap=True)
+    show_alerts(entries, out)
+    out.print(plain(alert_settings.words), soft_wrap=True)
 
 
 @alerts_app.command("test", epilog="Example: [bold]churn alerts test[/bold]")
 def alerts_test(home: HomeOption = None) -> None:
-    """Send a test message to every destination; exit with 1 if one does not take it."""
+    """Send a test message to every destination; exit with 1 if one does not receive it."""
     settings = settings_of(home)
     from churn_assets.alerting.alerts import send_test
     from churn_assets.alerting.destinations import AlertSettings
 
-    where = AlertSettings.from_environ(os.environ, settings.home)
-    if not where.destinations:
-        out.print(plain(where.words), soft_wrap=True)
+    alert_settings = AlertSettings.from_environ(os.environ, settings.home)
+    if not alert_settings.destinations:
+        out.print(plain(alert_settings.words), soft_wrap=True)
         return
     failed = False
-    for name, failure in send_test(where).items():
+    for name, failure in send_test(alert_settings).items():
         failed |= failure is not None
         (err if failure else out).print(plain(f"{name}: {failure or 'taken'}"), soft_wrap=True)
     if failed:
         raise typer.Exit(FAILURE)
 
 
-def open_or_told(settings: Settings) -> list[Entry] | None:
-    """The open alerts, for a command that is about more than them; None after saying that they cannot be read."""
+def read_open_alerts(settings: Settings) -> list[Entry] | None:
+    """The open alerts, for a command that shows more than them; None (and a message) if they cannot be read."""
     from churn_assets.alerting.alerts import open_alerts
     from churn_assets.alerting.destinations import AlertSettings
     from churn_assets.errors import AlertsUnreadable

@@ -1,4 +1,4 @@
-"""`churn contract ...`: look at a contract, or draft one from a table."""
+"""`churn contract ...`: check or show a contract, or draft one from a table."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ from typing import Annotated
 
 import typer
 
-from churn_assets.cli.console import contract_file, err, out, settings_of
+from churn_assets.cli.console import Counter, contract_file, out, settings_of
 
-contract_app = typer.Typer(help="Look at a contract, the file that describes a customer table.", no_args_is_help=True)
+contract_app = typer.Typer(
+    help="Check, show or draft a contract: the file that describes a customer table.", no_args_is_help=True
+)
 
 
 @contract_app.command(epilog="Example: [bold]churn contract check contracts/telecom.toml[/bold]")
 def check(
     path: Annotated[Path | None, typer.Argument(help="Contract file. Default: CHURN_CONTRACT.")] = None,
 ) -> None:
-    """Say whether a contract can be used; if not, where it is wrong and what is allowed."""
+    """Check whether a contract can be used; if not, print where it is wrong and what is allowed."""
     from churn_assets.contract.load import load_contract
 
-    found = load_contract(contract_file(path) if path else settings_of().contract_path)
-    made = sum(feature.model for feature in found.features)
+    contract = load_contract(contract_file(path) if path else settings_of().contract_path)
+    made = sum(feature.model for feature in contract.features)
     out.print(
-        f"{found.where} is fine: '{found.name}', {len(found.columns)} columns, "
-        f"{len(found.feature_columns) + made} features, {len(found.rules)} rules, fingerprint {found.fingerprint[:12]}",
+        f"{contract.where} is fine: '{contract.name}', {len(contract.columns)} columns, "
+        f"{len(contract.feature_columns) + made} features, {len(contract.rules)} rules, "
+        f"fingerprint {contract.fingerprint[:12]}",
         soft_wrap=True,
     )
 
@@ -46,23 +49,22 @@ def init(
     file: Annotated[str, typer.Argument(help="Any table: xlsx, csv, parquet or duckdb://file?table=name.")],
     label: Annotated[str, typer.Option(help="The column that says who churned.")],
     churned: Annotated[str, typer.Option(help="Its value for a customer who churned.")],
-    key: Annotated[str | None, typer.Option("--id", help="The column that names a customer. Default: found.")] = None,
+    key: Annotated[str | None, typer.Option("--id", help="The column of the customer id. Default: detected.")] = None,
     cohort: Annotated[
-        str | None, typer.Option(help="When a customer came: a date, or a tenure. Default: found.")
+        str | None, typer.Option(help="When a customer joined: a date, or a tenure. Default: detected.")
     ] = None,
     sheet: Annotated[str | None, typer.Option(help="Sheet of a workbook. Default: the first.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to.")] = Path("contracts/mine.toml"),
-    force: Annotated[bool, typer.Option("--force", help="Write over a contract that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing contract.")] = False,
 ) -> None:
-    """Draft a contract from any table: enough to train and score by, with what is unclear as questions in it."""
-    from churn_assets.cli.progress import Counting
+    """Draft a contract from any table: enough to train and score, with questions where the table is unclear."""
     from churn_assets.cli.render import show_draft
     from churn_assets.drafting.draft import Wish, draft_contract, refuse_existing, write_draft
     from churn_assets.drafting.time import slug
 
     refuse_existing(output, force)  # before a long table is read
     wish = Wish(label, churned, key, cohort, sheet, name=slug(output.stem))
-    with Counting(err, "rows read") as tell:
-        draft = draft_contract(file, wish, tell=tell)
+    with Counter("rows read") as count:
+        draft = draft_contract(file, wish, tell=count)
     write_draft(draft, output, force)
     show_draft(draft, file, output, out)

@@ -1,4 +1,4 @@
-"""`churn generate`: customers from a causal process, with whatever shall happen to them."""
+"""`churn generate`: customers from a causal process, with drift, faults, leaks and offers on demand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from churn_assets.cli.console import contract_file, err, out, plain, settings_of
+from churn_assets.cli.console import Counter, contract_file, out, plain, settings_of
 from churn_assets.settings import project_file
 
 EXAMPLE = (
@@ -42,8 +42,7 @@ def generate(
     over_days: Annotated[int, typer.Option(help="Days over which the rows arrive.")] = 30,
     labels: Annotated[Path | None, typer.Option(help="Where the labels go, with the day each is known.")] = None,
 ) -> None:
-    """Make customers from a causal churn process: for trials, never for figures about real ones."""
-    from churn_assets.cli.progress import Counting
+    """Generate customers from a causal churn process: for trials, never for figures about real customers."""
     from churn_assets.contract.load import load_contract
     from churn_assets.synthetic.leaks import read_leaks
     from churn_assets.synthetic.scenario import read_scenario
@@ -51,14 +50,14 @@ def generate(
 
     named = project_file(settings_of().root, f"contracts/{contract}.toml")
     path = named if named.is_file() and not Path(contract).is_file() else contract_file(Path(contract))
-    found = load_contract(path)
-    happening = read_scenario(
-        found, drift or (), fault or (), (offer, effect, targeting), label_delay_days=label_delay, over_days=over_days
+    loaded = load_contract(path)
+    scenario = read_scenario(
+        loaded, drift or (), fault or (), (offer, effect, targeting), label_delay_days=label_delay, over_days=over_days
     )
     planted = read_leaks(leak or ())
-    with Counting(err, "rows generated") as tell:
+    with Counter("rows generated") as count:
         written = write_customers(
-            found, rows, seed, output, happening, truth=truth, labels=labels, leaks=planted, tell=tell
+            loaded, rows, seed, output, scenario, truth=truth, labels=labels, leaks=planted, tell=count
         )
     files = ", ".join(map(str, written.files))
     out.print(plain(f"{written.rows:,} generated customers, not real ones, seed {seed}: {files}"), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`churn log ...`: look into the prediction log."""
+"""`churn log ...`: read, check and ingest the prediction log; `churn feedback ...`: add outcomes to it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import typer
 
 from churn_assets.cli.console import FAILURE, ContractOption, HomeOption, err, out, plain, settings_of
 
-_MOST = 1000  # rows of a table for the eye
+_MOST_ROWS = 1000  # of a table in the terminal
 
-log_app = typer.Typer(help="Look into the prediction log, also while it is written.", no_args_is_help=True)
+log_app = typer.Typer(help="Read the prediction log, also while it is written.", no_args_is_help=True)
+
+
+feedback_app = typer.Typer(help="Report what customers did.", no_args_is_help=True)
 
 
 @log_app.command("tail", epilog="Example: [bold]churn log tail -n 5 | jq .score[/bold]")
@@ -34,10 +37,10 @@ def log_count(home: HomeOption = None) -> None:
     from churn_assets.prediction_log.warehouse.read import count
 
     settings = settings_of(home)
-    folder, found = settings.predlog_dir, count(settings.predlog_dir, settings.archive_dir)
-    kinds = ", ".join(f"{rows:,} {kind}" for kind, rows in sorted(found.kinds.items())) or "no rows"
-    damage = f"; {found.torn} torn tails, {found.broken} broken lines" if found.torn or found.broken else ""
-    out.print(f"{folder}: {found.segments:,} segments, {found.size:,} bytes, {kinds}{damage}", soft_wrap=True)
+    folder, counts = settings.predlog_dir, count(settings.predlog_dir, settings.archive_dir)
+    kinds = ", ".join(f"{rows:,} {kind}" for kind, rows in sorted(counts.kinds.items())) or "no rows"
+    damage = f"; {counts.torn} torn tails, {counts.broken} broken lines" if counts.torn or counts.broken else ""
+    out.print(f"{folder}: {counts.segments:,} segments, {counts.size:,} bytes, {kinds}{damage}", soft_wrap=True)
 
 
 @log_app.command("verify", epilog="Example: [bold]churn log verify --ids acknowledged.txt[/bold]")
@@ -45,7 +48,7 @@ def log_verify(
     ids: Annotated[Path, typer.Option("--ids", help="A file of prediction or feedback ids, one a line.")],
     home: HomeOption = None,
 ) -> None:
-    """Exit with 0 only if each id is in the log exactly once; say which are not."""
+    """Exit with 0 only if each id is in the log exactly once; print those that are not."""
     from churn_assets.prediction_log.warehouse.read import read_ids, verify
 
     settings = settings_of(home)
@@ -61,12 +64,12 @@ def log_verify(
 @log_app.command("ingest", epilog="Example: [bold]churn log ingest[/bold]")
 def log_ingest(
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Delete the warehouse and make it again of segments and archives.")
+        bool, typer.Option("--rebuild", help="Delete the warehouse and rebuild it from segments and archives.")
     ] = False,
     contract: ContractOption = None,
     home: HomeOption = None,
 ) -> None:
-    """Take the log into the warehouse, as the job `ingest_log` does, and publish a copy for `churn log query`."""
+    """Ingest the log into the warehouse, as the job `ingest_log` does, and publish a copy for `churn log query`."""
     settings = settings_of(home, contract)
     from churn_assets.contract.load import load_contract
     from churn_assets.monitoring.windows.windows import record_open_window
@@ -77,26 +80,26 @@ def log_ingest(
     if not settings.warehouse_dir.exists():
         out.print(f"{settings.predlog_dir}: no log yet; `churn serve` answers and logs", soft_wrap=True)
         return
-    for words in done.migrations:
-        out.print(plain(words), soft_wrap=True)
-    said = (
+    for message in done.migrations:
+        out.print(plain(message), soft_wrap=True)
+    summary = (
         f"{done.segments:,} segments: {done.predictions:,} predictions, {done.feedback:,} feedback, "
         f"{done.quarantined:,} lines in quarantine, {done.torn:,} torn tails"
     )
-    said += f"; {done.archived:,} archives made" if done.archived else ""
-    said += f"; {done.missing:,} segments lie nowhere any more" if done.missing else ""
-    out.print(said, soft_wrap=True)
+    summary += f"; {done.archived:,} archives made" if done.archived else ""
+    summary += f"; {done.missing:,} segments are neither in the log nor archived" if done.missing else ""
+    out.print(summary, soft_wrap=True)
     record_open_window(settings, loaded)
 
 
 @log_app.command("query", epilog='Example: [bold]churn log query "select count(*) from predictions"[/bold]')
 def log_query(
-    sql: Annotated[str, typer.Argument(help="What to ask; DuckDB's SQL.")],
+    sql: Annotated[str, typer.Argument(help="A query in DuckDB's SQL.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a row.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated, with a header.")] = False,
     home: HomeOption = None,
 ) -> None:
-    """Ask the published copy of the warehouse: predictions, feedback, rejections, quarantine, segments."""
+    """Query the published copy of the warehouse: predictions, feedback, rejections, quarantine, segments."""
     from churn_assets.prediction_log.warehouse.read import ask
 
     batches = ask(settings_of(home), sql)
@@ -121,8 +124,35 @@ def _print_table(names: list[str], rows: list[tuple[object, ...]]) -> None:
     from rich.table import Table
 
     table = Table(*map(plain, names))
-    for row in rows[:_MOST]:
+    for row in rows[:_MOST_ROWS]:
         table.add_row(*("" if cell is None else plain(str(cell)) for cell in row))
     out.print(table)
-    if len(rows) > _MOST:
-        out.print(f"the first {_MOST:,} rows; --csv and --json print all of them")
+    if len(rows) > _MOST_ROWS:
+        out.print(f"the first {_MOST_ROWS:,} rows; --csv and --json print all of them")
+
+
+@feedback_app.callback()
+def feedback() -> None:
+    """Report what customers did."""
+
+
+@feedback_app.command("import", epilog="Example: [bold]churn feedback import outcomes.csv[/bold]")
+def feedback_import(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="csv or parquet: prediction_id or customer_id, churned, observed_at, contacted (optional)."
+        ),
+    ],
+    home: HomeOption = None,
+) -> None:
+    """Append a file of outcomes to the log: all rows or none, and none twice."""
+    import datetime as dt
+
+    from churn_assets.prediction_log.feedback import import_file
+
+    done = import_file(settings_of(home), file, dt.datetime.now(dt.UTC))
+    summary = f"{done.added:,} reports are in the log"
+    summary += f"; {done.known:,} were there before" if done.known else ""
+    summary += f"; {done.repeated:,} rows of the file repeat others" if done.repeated else ""
+    out.print(f"{summary}. `churn log ingest` or the running sensor takes them from there.", soft_wrap=True)

@@ -160,7 +160,7 @@ def history(
         out.print(plain(line), soft_wrap=True)
 
 
-def add_release_commands(app: typer.Typer) -> None:
+def add_commands(app: typer.Typer) -> None:
     """Register the commands of this file."""
     app.command(epilog='Example: [bold]churn retrain --why "the spring offer changed who leaves"[/bold]')(retrain)
     app.command(epilog='Example: [bold]churn approve 0123456789abcdef --by ana --why "read it"[/bold]')(approve)

@@ -1,4 +1,4 @@
-"""What a person reads in a terminal: summaries and tables."""
+"""Summaries and tables in the terminal."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 HEADLINES = ("pr_auc", "roc_auc", "ece", "log_loss", "f1")
 
 
-def summarise(settings: Settings, out: Console) -> None:
-    """What the main job made: rows, candidates, champion, where things are, what to do next."""
+def show_run(settings: Settings, out: Console) -> None:
+    """The result of `churn run`: rows, candidates, champion, paths, and the next commands."""
     chosen, registered = read_asset(settings, "chosen_model"), read_asset(settings, "registered_model")
     out.print()
     if chosen and chosen["generated"]:
@@ -32,61 +32,61 @@ def summarise(settings: Settings, out: Console) -> None:
         )
     validation = read_validation(settings)
     if validation:
-        repairs = [f"{repair['rows']:,} ({repair['repair']})" for repair in validation["repairs"] if repair["rows"]]
+        repairs = [f"{repair.rows:,} ({repair.name})" for repair in validation.repairs if repair.rows]
         out.print(
-            f"{validation['rows_in']:,} rows in; repaired: {', '.join(repairs) or 'none'}; "
-            f"{validation['rows_rejected']:,} rejected; snapshot {validation['as_of']}",
+            f"{validation.rows_in:,} rows in; repaired: {', '.join(repairs) or 'none'}; "
+            f"{validation.rows_rejected:,} rejected; snapshot {validation.as_of.isoformat()}",
             soft_wrap=True,
         )
     if chosen:
         out.print(_comparison(chosen))
         out.print(escape(f"Chosen: {chosen['name']}, version {chosen['version']}. {chosen['reason']}."), soft_wrap=True)
-    audited = read_asset(settings, "leakage_audit")
-    for sentence in audited["sentences"] if audited else ():
+    audit = read_asset(settings, "leakage_audit")
+    for sentence in audit["sentences"] if audit else ():
         out.print(escape(sentence), soft_wrap=True)
     if registered:
         where = registered["registry"] or f"not in MLflow: {registered['missing']}"
         out.print(escape(f"It is the {registered['alias']} ({where}): {registered['reason']}."), soft_wrap=True)
-    _places(read_status(settings).paths, out)
+    _show_paths(read_status(settings).paths, out)
     out.print("\nNext:")
     out.print("  churn ui                       the run, every table and plot, in Dagster")
     out.print("  churn status --json            the champion and its figures")
     out.print("  churn score FILE -o OUT.csv    a call list for another table")
 
 
-def show_status(found: Status, out: Console) -> None:
+def show_status(status: Status, out: Console) -> None:
     """The champion in a few lines."""
-    if found.champion is None:
+    if status.champion is None:
         out.print("No model yet in this home. Make one: churn run")
-        _ledger_lines(found, out)
-        _places(found.paths, out)
+        _ledger_lines(status, out)
+        _show_paths(status.paths, out)
         return
-    card = found.card
-    out.print(escape(f"champion {found.champion.version}: {card['chosen']}, contract '{card['contract']}'"))
+    card = status.card
+    out.print(escape(f"champion {status.champion.version}: {card['chosen']}, contract '{card['contract']}'"))
     out.print(escape(f"trained on {card['source']}, as of {card['as_of']}"), soft_wrap=True)
     table = Table("", "random split, test", "out of time, test")
     for name in HEADLINES:
         table.add_row(name, *(_with_interval(card["metrics"], f"{part}_{name}") for part in ("test", "oot")))
     out.print(table)
-    _ledger_lines(found, out)
-    _places(found.paths, out)
+    _ledger_lines(status, out)
+    _show_paths(status.paths, out)
 
 
-def _ledger_lines(found: Status, out: Console) -> None:
-    for line in found.ledger.lines:
+def _ledger_lines(status: Status, out: Console) -> None:
+    for line in status.ledger.lines:
         out.print(escape(line), soft_wrap=True)
 
 
-def show_alerts(found: Sequence[Entry], out: Console) -> None:
-    """Each alert in a few lines: what, since when, how often, and who has not been told."""
-    if not any(entry.closed_at is None for entry in found):
+def show_alerts(entries: Sequence[Entry], out: Console) -> None:
+    """Each alert in a few lines: title, since when, how often, and the destinations that did not receive it."""
+    if not any(entry.closed_at is None for entry in entries):
         out.print("no open alerts")
-    for entry in found:
+    for entry in entries:
         until = f" to {entry.closed_at:%Y-%m-%d %H:%M}" if entry.closed_at else ""
         mark = "[dim]over[/dim] " if entry.closed_at else "[red]alert[/red]"
-        often = f", raised {entry.times:,} times" if entry.times > 1 else ""
+        repeats = f", raised {entry.times:,} times" if entry.times > 1 else ""
         out.print(
-            f"{mark} {escape(entry.title)} [dim]({entry.opened_at:%Y-%m-%d %H:%M}{until} UTC{often})[/dim]",
+            f"{mark} {escape(entry.title)} [dim]({entry.opened_at:%Y-%m-%d %H:%M}{until} UTC{repeats})[/dim]",
             soft_wrap=True,
         )
         for line in [*entry.words.splitlines(), *entry.ending.splitlines()]:
@@ -146,28 +146,28 @@ def show_draft(draft: Draft, source: str, path: Path, out: Console) -> None:
     out.print(escape(f"  churn run --contract {path} --source {source}"), soft_wrap=True)
 
 
-def show_audit(found: Audit, out: Console) -> None:
-    """The ladder, what each column does alone, who is over a limit, and two sentences."""
-    splits = list(found.rungs[0].figures)
-    title = f"PR-AUC on test rows of {found.source} ({found.rows:,} customers, {found.churners:,} churned)"
+def show_audit(audit: Audit, out: Console) -> None:
+    """PR-AUC under weaker assumptions and of single columns, columns over a limit, and a summary."""
+    splits = list(audit.rungs[0].figures)
+    title = f"PR-AUC on test rows of {audit.source} ({audit.rows:,} customers, {audit.churners:,} churned)"
     rungs = Table("", *(split.replace("_", " ") for split in splits), title=escape(title))
-    base = ["" if f is None else f"{f.base_rate:.3f}" for f in found.rungs[0].figures.values()]
-    for rung in found.rungs:
-        rungs.add_row(escape(rung.words), *(str(rung.figures[split]) for split in splits))
-    by_strength = sorted(found.columns.items(), key=lambda item: -item[1].seen.pr_auc_lift)
+    base = ["" if f is None else f"{f.base_rate:.3f}" for f in audit.rungs[0].figures.values()]
+    for rung in audit.rungs:
+        rungs.add_row(escape(rung.label), *(str(rung.figures[split]) for split in splits))
+    by_strength = sorted(audit.columns.items(), key=lambda item: -item[1].signal.pr_auc_lift)
     for name, column in by_strength[:8]:
         if column.alone:
             rungs.add_row(escape(f"{name} alone"), *(str(column.alone[split]) for split in splits))
-    for band in found.bands:
-        rungs.add_row(escape(f"aged {band.words}"), str(band.figure) if band.figure else "too few to say")
+    for band in audit.bands:
+        rungs.add_row(escape(f"aged {band.label}"), str(band.figure) if band.figure else "too few customers")
     rungs.add_row("a random list", *base)
     out.print(rungs)
-    out.print(escape(f"Refitted at each rung: {found.recipe}."), soft_wrap=True)
-    for finding in found.findings:
+    out.print(escape(f"Refitted at each rung: {audit.recipe}."), soft_wrap=True)
+    for finding in audit.findings:
         mark = "[green]attested[/green]" if finding.attested else "[red]not attested[/red]"
-        out.print(f"{mark} {escape(finding.column)} {escape(finding.words)}", soft_wrap=True)
+        out.print(f"{mark} {escape(finding.column)} {escape(finding.description)}", soft_wrap=True)
     out.print()
-    for sentence in found.sentences:
+    for sentence in audit.sentences:
         out.print(escape(sentence), soft_wrap=True)
 
 
@@ -188,14 +188,14 @@ def show_budget(settings: Settings, amount: float, capacity: bool, out: Console)
     }
     out.print(f"Contact the first {plan.contacts:,} of {call_list.customers:,} on the list: {ends[plan.limit]}.")
     table = Table("", "", title=f"A budget of {plan.budget:,.0f}")
-    for name, words in (
+    for name, text in (
         ("cost", f"{plan.cost:,.0f}"),
         ("churners expected among them", f"{plan.expected_churners:,.1f}"),
         ("of whom saved", f"{plan.expected_saved:,.1f}"),
         ("expected net value", f"{plan.net_value:,.0f}"),
         ("95 % of outcomes", f"{plan.low:,.0f} to {plan.high:,.0f}"),
     ):
-        table.add_row(name, words)
+        table.add_row(name, text)
     out.print(table)
     out.print(
         f"If the probabilities hold, {value.save_rate:.0%} of contacted churners stay and each is worth "
@@ -222,7 +222,7 @@ def _with_interval(metrics: dict[str, float], name: str) -> str:
     return f"{metrics[name]:.4f}{interval}"
 
 
-def _places(paths: dict[str, str], out: Console) -> None:
+def _show_paths(paths: dict[str, str], out: Console) -> None:
     words = {
         "report": "report",
         "profile": "data profile",

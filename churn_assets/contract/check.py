@@ -1,4 +1,4 @@
-"""What must hold between the parts of a contract."""
+"""The rules that the parts of a contract must satisfy together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from churn_assets.contract.expressions import AS_OF, is_date, parse_features, parse_rules
 from churn_assets.contract.model import DIRECTIONS, NUMERIC_KINDS, Column, Contract, Kind, Role
-from churn_assets.contract.wording import mistakes_in_wording
+from churn_assets.contract.wording import wording_mistakes
 from churn_assets.errors import ContractError
 
 REPAIRS = ("excel_1904", "excel_serial_zero", "ids_as_text", "rows_as_ids", "decimal_comma", "number_marks")
@@ -53,18 +53,18 @@ _LIMITS: tuple[tuple[str, str, float, float | None], ...] = (
     ("release", "segment_drop", 0.0, 1.0),
     ("release", "max_ece", 0.0, 1.0),
 )
-# Names with a meaning of their own in expressions and in the validated table.
+# Names with a special meaning in expressions or in the validated table.
 RESERVED = {
     AS_OF: "the instant of scoring",
     "churned": "the label of the validated table",
     "customer_id": "the key in tables that this package makes",
-    **dict.fromkeys(("row_source", "row_as_of", "row_aside"), "a mark of the validated table"),
+    **dict.fromkeys(("row_source", "row_as_of", "row_aside"), "a column of the validated table"),
 }
 FORMATS = ("auto", "excel", "csv", "parquet", "duckdb")
 
 
 def check_contract(contract: Contract, name: str) -> None:
-    """Raise ContractError for the first thing in `contract` that cannot be."""
+    """Raise ContractError for the first mistake in `contract`; `name` is the file in the message."""
     checker = _Checker(contract, name)
     checker.names()
     checker.source()
@@ -76,9 +76,9 @@ def check_contract(contract: Contract, name: str) -> None:
     checker.numbers()
     parse_features(contract, name)
     parse_rules(contract, name)
-    checker.model_sees_something()
-    for place, words in mistakes_in_wording(contract):
-        checker.fail(place, words)
+    checker.model_inputs()
+    for place, message in wording_mistakes(contract):
+        checker.fail(place, message)
 
 
 class _Checker:
@@ -86,8 +86,8 @@ class _Checker:
         self.contract = contract
         self.file = name
 
-    def fail(self, place: str, words: str) -> NoReturn:
-        raise ContractError(f"{self.file}, {place}: {words}")
+    def fail(self, place: str, message: str) -> NoReturn:
+        raise ContractError(f"{self.file}, {place}: {message}")
 
     def names(self) -> None:
         self._once("[[columns]]", "column", (c.name for c in self.contract.columns))
@@ -96,19 +96,19 @@ class _Checker:
         for feature in self.contract.features:
             place = f"[features] '{feature.name}'"
             if feature.name in columns:
-                self.fail(place, "a column has that name already; choose another")
+                self.fail(place, "a column already has this name; choose another")
             if not (feature.name.isascii() and feature.name.isidentifier()) or keyword.iskeyword(feature.name):
-                self.fail(place, "expected a name of letters a-z, digits and _ that is no word of the language")
+                self.fail(place, "expected a name of letters a-z, digits and _ that is not a keyword of the language")
             self._among(place, "monotone", feature.monotone, DIRECTIONS)
             if feature.name in RESERVED:
-                self.fail(place, f"the name is taken by {RESERVED[feature.name]}; choose another")
+                self.fail(place, f"the name is reserved for {RESERVED[feature.name]}; choose another")
 
-    def _once(self, place: str, what: str, names: Iterable[str]) -> None:
+    def _once(self, place: str, item: str, names: Iterable[str]) -> None:
         for name, times in Counter(names).items():
             if times > 1:
-                self.fail(place, f"{what} '{name}' stands {times} times, expected once; rename or remove one")
+                self.fail(place, f"{item} '{name}' occurs {times} times; expected once; rename or remove one")
             if not name.strip():
-                self.fail(place, f"a {what} has an empty name")
+                self.fail(place, f"a {item} has an empty name; expected at least 1 character; name it")
 
     def source(self) -> None:
         source = self.contract.source
@@ -118,30 +118,48 @@ class _Checker:
 
     def _among(self, place: str, key: str, value: str, allowed: Collection[str]) -> None:
         if value not in allowed:
-            near = difflib.get_close_matches(value, allowed, 1)
-            hint = f"did you mean '{near[0]}'? " if near else ""
+            similar = difflib.get_close_matches(value, allowed, 1)
+            hint = f"did you mean '{similar[0]}'? " if similar else ""
             self.fail(place, f"key '{key}' is '{value}'; {hint}allowed: {', '.join(filter(None, allowed)) or 'none'}")
 
     def column(self, column: Column) -> None:
         place = f"[[columns]] '{column.name}'"
         key_under_its_own_name = column.role is Role.KEY and column.name == "customer_id"
         if column.name in RESERVED and column.role not in (Role.LABEL, Role.IGNORE) and not key_under_its_own_name:
-            self.fail(place, f"the name is taken by {RESERVED[column.name]}; rename it in the table or ignore it")
+            self.fail(
+                place,
+                f"the name is reserved for {RESERVED[column.name]}; rename it in the table, or give it role 'ignore'",
+            )
         if (column.kind is Kind.CATEGORY) != bool(column.choices) and column.role is not Role.IGNORE:
-            self.fail(place, "choices belong to kind 'category', and a category needs at least one")
+            self.fail(
+                place,
+                "key 'choices' and kind 'category' belong together; "
+                "expected both, with at least 1 choice; add the missing one",
+            )
         self._among(place, "monotone", column.monotone, DIRECTIONS)
         if column.monotone and column.kind not in NUMERIC_KINDS:
-            self.fail(place, f"key 'monotone' belongs to numbers, this is a {column.kind}; remove it")
+            self.fail(
+                place, f"key 'monotone' is set on a {column.kind}; expected number, integer or boolean; remove it"
+            )
         if len(set(column.choices)) < len(column.choices):
-            self.fail(place, "key 'choices' names a value twice")
+            self.fail(place, "key 'choices' has a value twice; expected each value once; remove one")
         if not all(choice.strip() for choice in column.choices):
-            self.fail(place, "key 'choices' has an empty text, and an empty cell is a missing value")
-        for one, two in (("choices", "missing"), ("true", "false")):
-            both = sorted(set(getattr(column, one)) & set(getattr(column, two)))
+            self.fail(
+                place,
+                "key 'choices' has an empty text; an empty cell is a missing value; remove it, or set nullable = true",
+            )
+        for first, second in (("choices", "missing"), ("true", "false")):
+            both = sorted(set(getattr(column, first)) & set(getattr(column, second)))
             if both:
-                self.fail(place, f"'{both[0]}' stands in '{one}' and in '{two}'; it can mean one thing only")
+                self.fail(
+                    place, f"'{both[0]}' is in '{first}' and in '{second}'; expected in one of them; remove it from one"
+                )
         if column.role is Role.FEATURE and column.kind in (Kind.ID, Kind.TEXT, Kind.DATE):
-            self.fail(place, f"a {column.kind} cannot go to the model as it is; use role 'input' and a feature")
+            self.fail(
+                place,
+                f"kind '{column.kind}' cannot be a model input; "
+                "expected role 'input', and a feature that reads it; change role",
+            )
         self._bounds(place, column)
 
     def _bounds(self, place: str, column: Column) -> None:
@@ -151,42 +169,59 @@ class _Checker:
                 continue
             if column.kind is Kind.DATE:
                 if not isinstance(bound, str) or not is_date(bound):
-                    self.fail(place, f"key '{key}' is {bound}, expected a date such as 2014-01-20")
+                    self.fail(place, f"key '{key}' is {bound}; expected a date such as 2014-01-20; correct it")
             elif column.kind not in (Kind.NUMBER, Kind.INTEGER) or isinstance(bound, str):
-                self.fail(place, f"key '{key}' is {bound}, expected bounds on numbers and dates only")
+                self.fail(
+                    place,
+                    f"key '{key}' is {bound} on a column of kind '{column.kind}'; "
+                    "expected bounds on numbers and dates only; remove it",
+                )
             bounds[key] = bound
         if len(bounds) == 2 and bounds["low"] > bounds["high"]:  # type: ignore[operator]  # same kind, checked above
-            self.fail(place, f"low {bounds['low']} is above high {bounds['high']}")
+            self.fail(place, f"low {bounds['low']} is above high {bounds['high']}; expected low <= high; exchange them")
 
     def roles(self) -> None:
         for role in (Role.KEY, Role.LABEL):
             named = [c.name for c in self.contract.columns if c.role is role]
             if len(named) != 1:
-                found = ", ".join(named) or "none"
-                self.fail("[[columns]]", f"role '{role}' is held by {found}, expected exactly one column")
+                columns = ", ".join(named) or "no column"
+                self.fail("[[columns]]", f"role '{role}' is on {columns}; expected exactly 1 column; change the others")
         if self.contract.key.kind is not Kind.ID:
-            self.fail(f"[[columns]] '{self.contract.key.name}'", "the key column must be of kind 'id'")
+            self.fail(
+                f"[[columns]] '{self.contract.key.name}'",
+                f"kind is '{self.contract.key.kind}'; expected 'id' for the key column; change kind",
+            )
 
     def label(self) -> None:
         label = self.contract.label
         if label.column not in self.contract.by_name:
-            self.fail("[label]", f"column '{label.column}' is not among the columns")
+            self.fail(
+                "[label]",
+                f"column is '{label.column}', which is not in [[columns]]; "
+                "expected a column of role 'label'; add or correct it",
+            )
         if self.contract.label_column.role is not Role.LABEL:
             self.fail(
                 "[label]",
-                f"column '{label.column}' has role '{self.contract.label_column.role}', not 'label'",
+                f"column '{label.column}' has role '{self.contract.label_column.role}'; "
+                "expected role 'label'; change role",
             )
         if label.churned_when == label.kept_when:
-            self.fail("[label]", f"churned_when and kept_when are both '{label.kept_when}'")
+            self.fail(
+                "[label]", f"churned_when and kept_when are both '{label.kept_when}'; expected two values; change one"
+            )
         if label.horizon_days <= 0:
-            self.fail("[label]", f"horizon_days is {label.horizon_days}, expected at least 1")
+            self.fail("[label]", f"horizon_days is {label.horizon_days}; expected at least 1; raise it")
 
     def time(self) -> None:
         time = self.contract.time
         dates = [c.name for c in self.contract.date_columns]
         if time.as_of != "latest" and time.as_of not in dates and not is_date(time.as_of):
-            self.fail("[time]", f"as_of is '{time.as_of}', expected 'latest', a date, or one of: {', '.join(dates)}")
-        # Age in the table orders customers as well as a date does, when a table has no dates.
+            self.fail(
+                "[time]",
+                f"as_of is '{time.as_of}'; expected 'latest', a date, or one of: {', '.join(dates)}; correct it",
+            )
+        # Without dates, an age (tenure) orders the customers as well.
         ordered = (Kind.DATE, Kind.NUMBER, Kind.INTEGER)
         if time.cohort is not None:
             allowed = [c.name for c in self.contract.kept_columns if c.kind in ordered]
@@ -197,18 +232,27 @@ class _Checker:
             number = getattr(getattr(self.contract, section), key)
             if number is not None and (number < low or (high is not None and number > high)):
                 allowed = f"{low} to {high}" if high is not None else f"at least {low}"
-                self.fail(f"[{section}]", f"key '{key}' is {number}, expected {allowed}")
+                self.fail(f"[{section}]", f"key '{key}' is {number}; expected {allowed}; correct it")
         value, monitoring = self.contract.value, self.contract.monitoring
         self._among("[value]", "decide_by", value.decide_by, THRESHOLDS)
         if value.decide_by == "capacity" and value.capacity is None:
-            self.fail("[value]", "decide_by is 'capacity', but key 'capacity' is missing")
+            self.fail(
+                "[value]",
+                "decide_by is 'capacity', and key 'capacity' is missing; expected a number of contacts; add it",
+            )
         self._among("[monitoring]", "outliers", monitoring.outliers, OUTLIERS)
         self._among("[release]", "approval", self.contract.release.approval, APPROVALS)
         if monitoring.floor > monitoring.window and not monitoring.window_days:
-            self.fail("[monitoring]", f"floor {monitoring.floor} is above window {monitoring.window}")
+            self.fail(
+                "[monitoring]",
+                f"floor {monitoring.floor} is above window {monitoring.window}; expected floor <= window; lower floor",
+            )
         for name in monitoring.silent:
             self._among("[monitoring]", "silent", name, [c.name for c in self.contract.columns])
 
-    def model_sees_something(self) -> None:
+    def model_inputs(self) -> None:
         if not self.contract.feature_columns and not any(f.model for f in self.contract.features):
-            self.fail("[features]", "no column of role 'feature' and no feature: the model would see nothing")
+            self.fail(
+                "[features]",
+                "no column has role 'feature' and there is no feature; expected at least 1 model input; add one",
+            )

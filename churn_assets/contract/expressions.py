@@ -25,7 +25,7 @@ from churn_assets.errors import ExpressionError
 
 NUMBER, DATE, CATEGORY = "number", "date", "category"
 AS_OF = "as_of"
-LEARNT = ("typical", "accrued")  # their statistics are learnt, without labels, on training rows
+FITTED = ("typical", "accrued")  # their statistics are fitted, without labels, on training rows
 
 # name -> (parameter types, or one type for any count of two and more; result)
 FUNCTIONS: Mapping[str, tuple[tuple[str, ...] | str, str]] = {
@@ -47,14 +47,14 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...] | str, str]] = {
     "accrued": ((NUMBER, NUMBER), NUMBER),
 }
 
-# column("Total Charges") names a column whose name is no word of the language.
+# column("Total Charges") is a column whose name is not an identifier.
 QUOTED = "column"
 
 _ONE_LINE = str.maketrans("\r\n\t\v\f", "     ")
 _ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div)
 _COMPARISONS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
 
-# Deeper trees would run into the limits of Python's own parser when the function is generated.
+# Deeper trees would exceed the limits of Python's own parser when the function is generated.
 MAX_DEPTH = 50
 
 _KIND_TYPES = {
@@ -77,9 +77,9 @@ class Expression:
 
 
 def parse_features(contract: Contract, file: str = "") -> tuple[Expression, ...]:
-    """The contract's features in an order in which each stands after those it reads.
+    """The contract's features in an order in which each follows those that it reads.
 
-    Raises ExpressionError for what does not parse, resolve or type-check, and for a cycle.
+    Raises ExpressionError if one does not parse, resolve or type-check, and for a cycle.
     """
     where = file or contract.where
     trees = {f.name: _parse(Place(where, "[features]", f)) for f in contract.features}
@@ -89,9 +89,10 @@ def parse_features(contract: Contract, file: str = "") -> tuple[Expression, ...]
     scope = _columns_scope(contract)
     for name in ordered:
         feature = features[name]
-        found = Types(scope, contract, Place(where, "[features]", feature)).of(trees[name])
-        if found != NUMBER:
-            Place(where, "[features]", feature).fail(trees[name], f"the result is a {found}, expected a number")
+        place = Place(where, "[features]", feature)
+        type_ = _Types(scope, contract, place).of(trees[name])
+        if type_ != NUMBER:
+            place.fail(trees[name], f"the result is a {type_}; expected a number")
         scope[name] = NUMBER
     return tuple(Expression(n, features[n].expression, trees[n], frozenset(reads[n])) for n in ordered)
 
@@ -99,39 +100,39 @@ def parse_features(contract: Contract, file: str = "") -> tuple[Expression, ...]
 def parse_rules(contract: Contract, file: str = "") -> tuple[Expression, ...]:
     """The contract's rules, which read columns and `as_of` only. Raises ExpressionError."""
     where = file or contract.where
-    found = []
+    rules = []
     for rule in contract.rules:
         place = Place(where, "[[rules]]", rule)
         tree = _parse(place)
-        if Types(_columns_scope(contract), contract, place).of(tree) != NUMBER:
-            place.fail(tree, "the result is no condition; compare something")
+        if _Types(_columns_scope(contract), contract, place).of(tree) != NUMBER:
+            place.fail(tree, "the result is not a condition; expected a comparison")
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in LEARNT:
-                place.fail(node, f"{node.func.id} is learnt from a training table; only a feature may use it")
-        found.append(Expression(rule.name, rule.expression, tree, frozenset(_names(tree))))
-    return tuple(found)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FITTED:
+                place.fail(node, f"{node.func.id} is fitted on a training table; only a feature may use it")
+        rules.append(Expression(rule.name, rule.expression, tree, frozenset(_names(tree))))
+    return tuple(rules)
 
 
 def columns_read(contract: Contract) -> Mapping[str, frozenset[str]]:
-    """For each feature the columns it reads, through other features too (for lineage)."""
-    found: dict[str, frozenset[str]] = {}
+    """For each feature the columns that it reads, also through other features (for lineage)."""
+    columns: dict[str, frozenset[str]] = {}
     for expression in parse_features(contract):
         direct = expression.names - {AS_OF}
-        through = [found[n] if n in found else frozenset({n}) for n in direct]
-        found[expression.name] = frozenset().union(*through) if through else frozenset()
-    return found
+        read = [columns[name] if name in columns else frozenset({name}) for name in direct]
+        columns[expression.name] = frozenset().union(*read) if read else frozenset()
+    return columns
 
 
 def _parse(place: Place) -> ast.expr:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what the parser would warn of is refused by its node anyway
+            warnings.simplefilter("ignore")  # code that the parser warns of is rejected by its node anyway
             tree = ast.parse(place.text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         position = getattr(error, "offset", None) or 1
         place.fail(position, f"does not parse ({getattr(error, 'msg', None) or error})")
     if _is_deeper(tree, MAX_DEPTH):
-        place.fail(1, f"is nested more than {MAX_DEPTH} deep; give its parts names as features of their own")
+        place.fail(1, f"is nested more than {MAX_DEPTH} levels deep; make features of its parts")
     return resolve_quoted(tree, place)
 
 
@@ -158,7 +159,10 @@ def _in_order(reads: Mapping[str, set[str]], where: str) -> list[str]:
             return
         if name in path:
             cycle = " -> ".join([*path[path.index(name) :], name])
-            raise ExpressionError(f"{where}, [features]: a cycle, {cycle}; a feature may not read itself")
+            raise ExpressionError(
+                f"{where}, [features]: {cycle} is a cycle; "
+                "expected features that do not read themselves; remove one of them"
+            )
         path.append(name)
         for other in sorted(reads[name] & reads.keys()):
             visit(other)
@@ -181,7 +185,7 @@ def _columns_scope(contract: Contract) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Place:
-    """Where an expression stands, for messages."""
+    """The place of an expression in the contract, for messages."""
 
     file: str
     table: str
@@ -192,18 +196,18 @@ class Place:
         """The expression on one line, as it is parsed."""
         return self.owner.expression.translate(_ONE_LINE).strip()
 
-    def fail(self, node: ast.expr | int, words: str) -> NoReturn:
+    def fail(self, node: ast.expr | int, message: str) -> NoReturn:
         """Raise ExpressionError at `node`, or at a 1-based position."""
         text = self.text
         # The parser counts bytes, people count characters.
         column = node if isinstance(node, int) else len(text.encode()[: node.col_offset].decode()) + 1
         raise ExpressionError(
-            f"{self.file}, {self.table} '{self.owner.name}', position {column} of \"{text}\": {words}"
+            f"{self.file}, {self.table} '{self.owner.name}', position {column} of \"{text}\": {message}"
         )
 
 
 class _ResolveQuoted(ast.NodeTransformer):
-    """Puts the bare name where `column("...")` stands: after it nothing else has to know of quotes."""
+    """Replaces `column("...")` by the bare name, so that no other code has to know of quotes."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
@@ -226,12 +230,12 @@ class _QuoteAgain(ast.NodeTransformer):
 
 def resolve_quoted(tree: ast.expr, place: Place) -> ast.expr:
     """`tree` with each `column("name")` as that name. Raises ExpressionError for another use of `column`."""
-    found: ast.expr = _ResolveQuoted(place).visit(tree)
-    return found
+    resolved: ast.expr = _ResolveQuoted(place).visit(tree)
+    return resolved
 
 
 def written(node: ast.expr) -> str:
-    """`node` as it is written; two trees that differ are never written alike, whatever columns are called."""
+    """The source text of `node`; different trees have different texts, whatever the names of the columns are."""
     return ast.unparse(_QuoteAgain().visit(copy.deepcopy(node)))
 
 
@@ -248,8 +252,8 @@ def in_expression(name: str) -> str:
     return f"{QUOTED}({name!r})" if '"' in name else QUOTED + '("' + repr(name + "'")[1:-2] + '")'
 
 
-class Types:
-    """Gives each node its type, or fails at its position."""
+class _Types:
+    """Computes the type of each node. Raises ExpressionError at the node's position."""
 
     def __init__(self, scope: Mapping[str, str], contract: Contract, place: Place) -> None:
         self.scope = scope
@@ -257,13 +261,13 @@ class Types:
         self.place = place
 
     def of(self, node: ast.expr) -> str:
-        """The type of `node`, its parts checked on the way."""
+        """The type of `node`; its parts are checked, too."""
         match node:
             case ast.Constant(value=bool()):
                 self.place.fail(node, "write 1 for true and 0 for false")
             case ast.Constant(value=int() | float() as value):
                 if not _is_finite(value):
-                    self.place.fail(node, "the number is too large")
+                    self.place.fail(node, "the number is too large; expected a finite number")
                 return NUMBER
             case ast.Name(id=name):
                 return self._name(node, name)
@@ -276,7 +280,7 @@ class Types:
             case ast.Compare(left=left, ops=[op], comparators=[right]) if isinstance(op, _COMPARISONS):
                 return self._comparison(node, op, left, right)
             case ast.Compare(ops=[_, _, *_]):
-                self.place.fail(node, f"'{written(node)}' compares more than two; join two comparisons by 'and'")
+                self.place.fail(node, f"'{written(node)}' compares more than two values; join two comparisons by 'and'")
             case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
                 return self._call(node, name, arguments)
         self.place.fail(node, f"'{written(node)}' is not part of the language; see docs/contract.md")
@@ -287,8 +291,8 @@ class Types:
         column = self.contract.by_name.get(name)
         if column is not None:
             self.place.fail(node, f"column '{name}' ({column.kind}, role {column.role}) cannot be used here")
-        near = difflib.get_close_matches(name, self.scope, 1)
-        hint = f"did you mean '{near[0]}'? " if near else ""
+        similar = difflib.get_close_matches(name, self.scope, 1)
+        hint = f"did you mean '{similar[0]}'? " if similar else ""
         self.place.fail(node, f"unknown name '{name}'; {hint}known: {', '.join(sorted(self.scope))}")
 
     def _arithmetic(self, node: ast.expr, op: ast.operator, left: str, right: str) -> str:
@@ -309,13 +313,13 @@ class Types:
         return NUMBER
 
     def _against_text(self, node: ast.expr, op: ast.cmpop, left: ast.expr, text: str) -> str:
-        found = self.of(left)
-        if found == DATE:
+        type_ = self.of(left)
+        if type_ == DATE:
             if not is_date(text):
-                self.place.fail(node, f"'{text}' is no date such as 2014-01-20")
+                self.place.fail(node, f"'{text}' is not a date; expected one such as 2014-01-20")
             return NUMBER
-        if not isinstance(left, ast.Name) or found != CATEGORY:
-            self.place.fail(node, f"only dates and category columns compare with text, this is a {found}")
+        if not isinstance(left, ast.Name) or type_ != CATEGORY:
+            self.place.fail(node, f"a {type_} is compared with text; expected a date or a category column")
         choices = self.contract.column(left.id).choices
         if text not in choices or not isinstance(op, ast.Eq | ast.NotEq):
             self.place.fail(node, f"compare '{left.id}' by == or != with one of: {', '.join(choices)}")
@@ -323,8 +327,8 @@ class Types:
 
     def _call(self, node: ast.expr, name: str, arguments: list[ast.expr]) -> str:
         if name not in FUNCTIONS:
-            near = difflib.get_close_matches(name, FUNCTIONS, 1)
-            hint = f"did you mean '{near[0]}'? " if near else ""
+            similar = difflib.get_close_matches(name, FUNCTIONS, 1)
+            hint = f"did you mean '{similar[0]}'? " if similar else ""
             self.place.fail(node, f"unknown function '{name}'; {hint}known: {', '.join(sorted(FUNCTIONS))}")
         parameters, result = FUNCTIONS[name]
         if isinstance(parameters, str):
@@ -333,18 +337,18 @@ class Types:
             parameters = (parameters,) * len(arguments)
         if len(arguments) != len(parameters):
             self.place.fail(node, f"{name} takes {len(parameters)} arguments, found {len(arguments)}")
-        for argument, wanted in zip(arguments, parameters, strict=True):
-            found = self.of(argument)
-            if wanted not in ("any", found):
-                self.place.fail(argument, f"{name} wants a {wanted}, '{written(argument)}' is a {found}")
+        for argument, expected in zip(arguments, parameters, strict=True):
+            type_ = self.of(argument)
+            if expected not in ("any", type_):
+                self.place.fail(argument, f"'{written(argument)}' is a {type_}; {name} expects a {expected}")
         return result
 
-    def _all(self, wanted: str, nodes: list[ast.expr], what: str) -> str:
+    def _all(self, expected: str, nodes: list[ast.expr], operator: str) -> str:
         for node in nodes:
-            found = self.of(node)
-            if found != wanted:
-                self.place.fail(node, f"{what} wants a {wanted}, '{written(node)}' is a {found}")
-        return wanted
+            type_ = self.of(node)
+            if type_ != expected:
+                self.place.fail(node, f"'{written(node)}' is a {type_}; {operator} expects a {expected}")
+        return expected
 
 
 def is_date(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""From TOML text to a Contract, or to one line that says what is wrong where."""
+"""Reads a contract from TOML. A mistake is a ContractError of one line, with file, table and key."""
 
 from __future__ import annotations
 
@@ -44,20 +44,22 @@ def load_contract(path: Path) -> Contract:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        near = sorted(p.name for p in path.parent.glob("*.toml")) if path.parent.is_dir() else []
-        there = f"there are: {', '.join(near)}" if near else "that folder has no .toml file"
-        raise ContractError(f"no contract at {path}; {there}; set CHURN_CONTRACT or --contract") from None
+        contracts = sorted(p.name for p in path.parent.glob("*.toml")) if path.parent.is_dir() else []
+        in_folder = f"contracts there: {', '.join(contracts)}" if contracts else "that folder has no .toml file"
+        raise ContractError(f"no contract at {path}; {in_folder}; set CHURN_CONTRACT or --contract") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ContractError(f"{path} cannot be read as UTF-8 text: {type(error).__name__}") from None
+        raise ContractError(
+            f"{path} cannot be read: {type(error).__name__}; expected UTF-8 text; save it as UTF-8"
+        ) from None
     return parse_contract(text, str(path), path)
 
 
 def parse_contract(text: str, name: str = "contract.toml", path: Path | None = None) -> Contract:
-    """Parse and check a contract; `name` is what messages call it. Raises ContractError."""
+    """Parse and check a contract; `name` is the file in messages. Raises ContractError."""
     try:
         document = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError, and what a hostile number or nesting raises
-        raise ContractError(f"{name} is not TOML: {' '.join(str(error).split())}") from None
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError; the others come from huge numbers or deep nesting
+        raise ContractError(f"{name} is not TOML: {' '.join(str(error).split())}; correct that line") from None
     reader = _Reader(name)
     reader.known("the top level", document, _TOP)
     reader.required("the top level", document, _REQUIRED)
@@ -83,7 +85,7 @@ def parse_contract(text: str, name: str = "contract.toml", path: Path | None = N
 
 
 def canonical_text(value: object) -> str:
-    """How a cell or a TOML value reads as text: whole floats without a point, booleans lower case."""
+    """A cell or a TOML value as text: whole floats without a point, booleans lower case, dates ISO 8601."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
@@ -94,19 +96,19 @@ def canonical_text(value: object) -> str:
 
 
 class _Reader:
-    """Fills dataclasses from TOML tables and refuses what does not fit, naming the place."""
+    """Fills dataclasses from TOML tables; a value that does not fit is a ContractError with its place."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def fail(self, place: str, words: str) -> NoReturn:
-        raise ContractError(f"{self.name}, {place}: {words}")
+    def fail(self, place: str, message: str) -> NoReturn:
+        raise ContractError(f"{self.name}, {place}: {message}")
 
     def known(self, place: str, table: Mapping[str, Any], keys: Sequence[str]) -> None:
         for key in table:
             if key not in keys:
-                near = difflib.get_close_matches(key, keys, 1)
-                hint = f"did you mean '{near[0]}'? " if near else ""
+                similar = difflib.get_close_matches(key, keys, 1)
+                hint = f"did you mean '{similar[0]}'? " if similar else ""
                 self.fail(place, f"unknown key '{key}'; {hint}allowed: {', '.join(keys)}")
 
     def required(self, place: str, table: Mapping[str, Any], keys: Sequence[str]) -> None:
@@ -116,7 +118,7 @@ class _Reader:
 
     def table(self, place: str, table: object, cls: type[T], as_text: Sequence[str] = ()) -> T:
         if not isinstance(table, Mapping):
-            self.fail(place, f"found {_words(table)}, expected a table")
+            self.fail(place, f"found {_describe(table)}; expected a table")
         fields = dataclasses.fields(cls)  # type: ignore[arg-type]  # every cls here is a dataclass
         self.known(place, table, [f.name for f in fields])
         no_default = [
@@ -131,45 +133,45 @@ class _Reader:
         return cls(**values)
 
     def cell(self, place: str, key: str, value: object) -> str:
-        """`value` as the text a cell of the table would have."""
+        """`value` as the text that a cell of the table would have."""
         if isinstance(value, dict | list):
-            self.fail(place, f"key '{key}' is {_words(value)}, expected one text, number, date or true or false")
+            self.fail(place, f"key '{key}' is {_describe(value)}; expected one text, number, date, true or false")
         return canonical_text(value)
 
     def columns(self, tables: object) -> tuple[Column, ...]:
         if not isinstance(tables, list) or not tables:
-            self.fail("[[columns]]", f"found {_words(tables)}, expected one [[columns]] table a column")
-        found = []
+            self.fail("[[columns]]", f"found {_describe(tables)}; expected one [[columns]] table for each column")
+        columns = []
         for number, table in enumerate(tables, start=1):
-            named = f" '{table['name']}'" if isinstance(table, dict) and "name" in table else ""
-            found.append(self.table(f"[[columns]] #{number}{named}", table, Column))
-        return tuple(found)
+            name = f" '{table['name']}'" if isinstance(table, dict) and "name" in table else ""
+            columns.append(self.table(f"[[columns]] #{number}{name}", table, Column))
+        return tuple(columns)
 
     def features(self, table: object) -> tuple[Feature, ...]:
         if not isinstance(table, Mapping):
-            self.fail("[features]", f'found {_words(table)}, expected name = "expression" lines')
-        found = []
+            self.fail("[features]", f'found {_describe(table)}; expected name = "expression" lines')
+        features = []
         for name, value in table.items():
             body = {"expression": value} if isinstance(value, str) else value
             if not isinstance(body, Mapping):
-                self.fail(f"[features] '{name}'", f"found {_words(value)}, expected an expression in quotes")
+                self.fail(f"[features] '{name}'", f"found {_describe(value)}; expected an expression in quotes")
             self.known(f"[features] '{name}'", body, [f.name for f in dataclasses.fields(Feature) if f.name != "name"])
-            found.append(self.table(f"[features] '{name}'", {"name": name, **body}, Feature))
-        return tuple(found)
+            features.append(self.table(f"[features] '{name}'", {"name": name, **body}, Feature))
+        return tuple(features)
 
     def rules(self, tables: object) -> tuple[Rule, ...]:
         if not isinstance(tables, list):
-            self.fail("[[rules]]", f"found {_words(tables)}, expected [[rules]] tables")
+            self.fail("[[rules]]", f"found {_describe(tables)}; expected [[rules]] tables")
         return tuple(self.table(f"[[rules]] #{n}", table, Rule) for n, table in enumerate(tables, start=1))
 
     def value(self, place: str, key: str, value: object, hint: Any) -> Any:
-        """`value` as the type `hint`, or ContractError; covers the types the dataclasses use."""
+        """`value` as the type `hint`, one of those that the dataclasses use. Raises ContractError."""
         options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
         for option in options:
             fitted = self._fit(place, key, value, option)
             if fitted is not None:
                 return fitted
-        self.fail(place, f"key '{key}' is {_words(value)}, expected {' or '.join(map(_hint_words, options))}")
+        self.fail(place, f"key '{key}' is {_describe(value)}; expected {' or '.join(map(_hint_name, options))}")
 
     def _fit(self, place: str, key: str, value: object, hint: Any) -> Any:
         if typing.get_origin(hint) is tuple:
@@ -180,7 +182,7 @@ class _Reader:
             if isinstance(value, str) and value in list(hint):
                 return hint(value)
             allowed = ", ".join(hint)
-            self.fail(place, f"key '{key}' is {_words(value)}, allowed: {allowed}")
+            self.fail(place, f"key '{key}' is {_describe(value)}; expected one of: {allowed}")
         if hint is float:
             whole_or_real = isinstance(value, int | float) and not isinstance(value, bool)
             return float(value) if whole_or_real and math.isfinite(value) else None  # type: ignore[arg-type]  # a number, checked
@@ -191,14 +193,14 @@ class _Reader:
         return value if hint is bool and isinstance(value, bool) else None
 
 
-def _hint_words(hint: Any) -> str:
+def _hint_name(hint: Any) -> str:
     if typing.get_origin(hint) is tuple:
         return "a list of texts"
     names = {str: "text", float: "a finite number", int: "a whole number", bool: "true or false"}
     return names.get(hint, "nothing")
 
 
-def _words(value: object) -> str:
+def _describe(value: object) -> str:
     if isinstance(value, str):
         return repr(value)  # with line breaks escaped: a message is one line
     if isinstance(value, dict):

@@ -17,7 +17,7 @@ from churn_assets.errors import ContractError
 
 
 class Kind(StrEnum):
-    """What a cell of a column is."""
+    """The kind of value in the cells of a column."""
 
     ID = "id"
     TEXT = "text"
@@ -29,13 +29,13 @@ class Kind(StrEnum):
 
 
 class Role(StrEnum):
-    """What a column is for."""
+    """The use of a column."""
 
     KEY = "key"
     LABEL = "label"
     FEATURE = "feature"  # goes to the model as it is, and may be used in expressions
     INPUT = "input"  # only for expressions
-    IGNORE = "ignore"  # known, read past, never kept
+    IGNORE = "ignore"  # known, not read, not kept
 
 
 class Severity(StrEnum):
@@ -45,13 +45,13 @@ class Severity(StrEnum):
     WARN = "warn"
 
 
-# How risk moves with a feature when that is known beforehand; '' is not known.
+# The direction in which risk moves with a feature, where it is known beforehand; '' is not known.
 DIRECTIONS: Mapping[str, int] = {"": 0, "rising": 1, "falling": -1}
 
 NUMERIC_KINDS = frozenset({Kind.NUMBER, Kind.INTEGER, Kind.BOOLEAN})
 MODEL_KINDS = NUMERIC_KINDS | {Kind.CATEGORY}
 
-# Words for people: changing one changes no figure, so it is not part of the fingerprint.
+# Texts for people: changing one changes no figure, so they are not part of the fingerprint.
 PROSE = frozenset(
     {"title", "doc", "meaning", "unit", "suspect", "attested", "text", "path"}
     | {"reason_high", "reason_low", "reason_missing", "topic"}
@@ -65,9 +65,9 @@ class Column:
     `low` and `high` are inclusive bounds in the column's unit (ISO dates for dates); `missing`
     are spellings that mean null besides the empty cell; `formats` are strptime formats tried for
     dates after ISO 8601. `suspect` says why the column may be a consequence of churn, `attested`
-    who vouches that it is known before. `monotone` is 'rising' or 'falling' where risk is known to
-    rise or fall with the column; candidates that can hold to it do. `reason_high`, `reason_low` and
-    `reason_missing` are how a reason on the call list reads: see `contract.wording`.
+    who attests that it is known before. `monotone` is 'rising' or 'falling' where risk is known to
+    rise or fall with the column; candidates that support it are constrained. `reason_high`, `reason_low` and
+    `reason_missing` are templates for a reason on the call list: see `contract.wording`.
     """
 
     name: str
@@ -93,7 +93,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Source:
-    """How the file is read; `repairs` are names of repairs that undo known damage."""
+    """How the file is read; `repairs` are names of repairs for known damage."""
 
     format: str = "auto"
     sheet: str | None = None
@@ -104,7 +104,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Label:
-    """How the label reads; values are compared as text, whole numbers without a decimal point."""
+    """The label column and its values, which are compared as text, whole numbers without a decimal point."""
 
     column: str
     churned_when: str
@@ -125,7 +125,7 @@ class Time:
 class Feature:
     """A derived number; `model = false` keeps it as an intermediate for other expressions.
 
-    `topic` is the column whose reasons it counts with; by default the first column it reads.
+    `topic` is the column with whose reasons it is counted; by default the first column that it reads.
     """
 
     name: str
@@ -149,13 +149,13 @@ class Rule:
     doc: str = ""
 
 
-# How predictions are watched and models replaced changes no score: not part of the fingerprint either.
+# Monitoring and release settings change no score: not part of the fingerprint either.
 UNSCORED = frozenset({"monitoring", "release"})
 
 
 @dataclass(frozen=True)
 class Contract:
-    """Everything this package knows about a customer table. Made by `contract.load`."""
+    """The whole description of a customer table. Made by `contract.load`."""
 
     name: str
     title: str
@@ -183,11 +183,13 @@ class Contract:
         try:
             return self.by_name[name]
         except KeyError:
-            raise ContractError(f"{self.where}: no column '{name}', there are: {', '.join(self.by_name)}") from None
+            raise ContractError(
+                f"{self.where}: no column '{name}'; expected one of: {', '.join(self.by_name)}"
+            ) from None
 
     @property
     def where(self) -> str:
-        """The file this came from, as far as known, for messages."""
+        """The file of the contract, or its name, for messages."""
         return str(self.path) if self.path else f"contract '{self.name}'"
 
     @cached_property
@@ -207,12 +209,12 @@ class Contract:
 
     @cached_property
     def feature_columns(self) -> tuple[Column, ...]:
-        """Columns the model sees as they are."""
+        """Columns that are model inputs as they are."""
         return tuple(c for c in self.columns if c.role is Role.FEATURE)
 
     @cached_property
     def scoring_columns(self) -> tuple[Column, ...]:
-        """Columns a customer must have to be scored: features and inputs, without key and label."""
+        """Columns that a customer needs to be scored: features and inputs, without key and label."""
         return tuple(c for c in self.columns if c.role in (Role.FEATURE, Role.INPUT))
 
     @cached_property
@@ -222,7 +224,7 @@ class Contract:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of everything but prose and UNSCORED: equal fingerprints give equal scores."""
+        """SHA-256 (hex) of everything except PROSE and UNSCORED: equal fingerprints give equal scores."""
         scored = {name: value for name, value in _without_prose(self).items() if name not in UNSCORED}
         canonical = json.dumps(scored, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()

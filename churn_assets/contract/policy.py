@@ -1,4 +1,4 @@
-"""What is decided about a model and by which limits: money, quality, audit, monitoring, release."""
+"""The limits by which a model is judged: value, quality, audit, monitoring, release."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Value:
-    """What a retained customer is worth, in one currency; `capacity` is contacts per list.
+    """The value of a retained customer, in one currency; `capacity` is the number of contacts of a list.
 
-    `decide_by` names the threshold that turns a probability into a yes or no: 'profit' (expected
-    profit is largest), 'f1', or 'capacity' (as many as can be contacted).
+    `decide_by` names the decision threshold: 'profit' (largest expected profit), 'f1' (largest F1), or 'capacity' (as
+    many customers as can be contacted).
     """
 
     monthly_value: float
@@ -28,7 +28,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Quality:
-    """Limits that stop the graph."""
+    """Limits on the table and the model; beyond them the run stops."""
 
     max_rejected_share: float = 0.05
     min_rows: int = 200
@@ -39,11 +39,11 @@ class Quality:
 class Audit:
     """Limits above which a column needs an `attested`, or its model is not registered; see docs/audit.md.
 
-    Shares and lifts run from 0 to 1. `single_column_pr_auc_lift`: how far the column alone gets from the
-    base rate (0) to a perfect ranking (1). `isolated_churner_share`: churners whose values of the column
-    no kept customer has. `headline_loss_when_removed`: share of the model's lift that goes when the
-    column and all that reads it are taken away. `echo_roc_auc`: ROC AUC (0.5 to 1) from which on a column
-    that nothing but the label explains is taken for an echo of it.
+    Shares and lifts run from 0 to 1. `single_column_pr_auc_lift`: PR-AUC lift of the column alone, from the base
+    rate (0) to a perfect ranking (1). `isolated_churner_share`: churners with values of the column that no kept
+    customer has. `headline_loss_when_removed`: share of the model's lift that is lost when the column and all
+    features that read it are removed. `echo_roc_auc`: ROC AUC (0.5 to 1) at and above which a column that nothing but
+    the label explains counts as an echo of the label.
     """
 
     single_column_pr_auc_lift: float = 0.6
@@ -54,17 +54,17 @@ class Audit:
 
 @dataclass(frozen=True)
 class Monitoring:
-    """How predictions are watched; see docs/monitoring.md for what each limit does.
+    """Limits of the monitoring; docs/monitoring.md describes each.
 
     A window closes at `window` distinct customers, or, if `window_days` is above 0, after as many days;
-    below `floor` customers nothing is concluded. `silent` columns never raise an alarm. A column drifts
+    with fewer than `floor` customers there is no verdict. `silent` columns never raise an alarm. A column drifts
     when its test is significant at `significance` over the number of columns and its effect is at least
-    `effect`; `windows_to_retrain` such windows in a row ask for a retraining. Shares run from 0 to 1:
-    `missing_rise`, `outside_share`, `spike_rise` are the rises over the reference from which on data is
-    called broken, `volume_ratio` how many times fewer or more predictions a day are called abnormal.
-    `pr_auc_drop` is the labelled fall in PR-AUC beyond noise, `label_floor` the matured labels below which
-    no metric is concluded from, `labels_to_retrain` as many new ones as ask for a retraining by themselves
-    (0: never). `cooldown_days` is the least time between two retrainings.
+    `effect`; `windows_to_retrain` such windows in a row request a retraining. Shares run from 0 to 1:
+    `missing_rise`, `outside_share`, `spike_rise` are rises over the reference at which data counts as broken;
+    `volume_ratio` is the factor by which the number of predictions a day may fall or rise. `pr_auc_drop` is the
+    fall in realized PR-AUC beyond noise, `label_floor` the least number of final labels for a metric,
+    `labels_to_retrain` the number of new labels that request a retraining by themselves (0: never).
+    `cooldown_days` is the least time between two retrainings.
     """
 
     window: int = 2000
@@ -88,11 +88,11 @@ class Monitoring:
 
 @dataclass(frozen=True)
 class Release:
-    """What a challenger must hold to replace the champion, and who says yes; see docs/release.md.
+    """What a challenger must reach to replace the champion, and who approves it; see docs/release.md.
 
     `holdout_margin` and `recent_margin` are the PR-AUC differences that the lower bound of the paired
     bootstrap must exceed on the frozen holdout and on recent matured labels. No segment of at least
-    `segment_rows` rows may fall by more than `segment_drop`; `max_ece` bounds the calibration error.
+    `segment_rows` rows may lose more than `segment_drop` of PR-AUC; `max_ece` limits the calibration error.
     `approval` is 'automatic' or 'manual'.
     """
 

@@ -1,4 +1,4 @@
-"""How the contract words a reason: what a customer's value of a column or feature says to a person.
+"""The text of a reason: one line about a customer's value of a column or feature.
 
 A column or feature may carry `reason_high`, `reason_low` and `reason_missing`, texts in which `{value}`
 is the customer's own value, `{typical}` the median of the training customers (most frequent choice of a
@@ -20,7 +20,7 @@ from churn_assets.contract.model import Column, Contract, Feature, Kind, Role
 
 PLACEHOLDERS = ("value", "typical", "average")
 _TEMPLATES = ("reason_high", "reason_low", "reason_missing")
-_WHOLE_FROM = 20.0  # from here on a person needs no decimals
+_WHOLE_FROM = 20.0  # numbers this large are shown without decimals
 
 
 @dataclass(frozen=True)
@@ -32,31 +32,31 @@ class Typical:
 
 
 def topics(contract: Contract) -> Mapping[str, str]:
-    """The topic (a column's name) of each column and feature that the model sees, in its order.
+    """The topic (a column's name) of each model input, in the model's order.
 
-    A column is its own topic. A feature says its `topic`, or has that of the first name it reads; one
-    that reads nothing but the instant is its own.
+    A column is its own topic. A feature has its `topic`, or that of the first name that it reads; one
+    that reads only the instant of scoring is its own.
     """
-    found = {column.name: column.name for column in contract.scoring_columns}
-    said = {feature.name: feature.topic for feature in contract.features}
+    topic_of = {column.name: column.name for column in contract.scoring_columns}
+    declared = {feature.name: feature.topic for feature in contract.features}
     for expression in parse_features(contract):
-        names = [node for node in ast.walk(expression.tree) if isinstance(node, ast.Name) and node.id in found]
+        names = [node for node in ast.walk(expression.tree) if isinstance(node, ast.Name) and node.id in topic_of]
         first = min(names, key=lambda node: (node.lineno, node.col_offset), default=None)
-        found[expression.name] = said[expression.name] or (found[first.id] if first else expression.name)
-    shown = [*(c.name for c in contract.feature_columns), *(f.name for f in contract.features if f.model)]
-    return {name: found[name] for name in shown}
+        topic_of[expression.name] = declared[expression.name] or (topic_of[first.id] if first else expression.name)
+    inputs = [*(c.name for c in contract.feature_columns), *(f.name for f in contract.features if f.model)]
+    return {name: topic_of[name] for name in inputs}
 
 
 class Wording:
-    """Says values of the contract's columns and features in words."""
+    """Describes values of the contract's columns and features."""
 
     def __init__(self, contract: Contract) -> None:
         self._columns = contract.by_name
         self._features = {feature.name: feature for feature in contract.features}
         self._conditions = {e.name for e in parse_features(contract) if _is_condition(e.tree)}
 
-    def say(self, name: str, value: float, typical: Typical | None) -> str:
-        """One line on `value` of the column or feature `name`: NaN is missing, a category is its code."""
+    def describe(self, name: str, value: float, typical: Typical | None) -> str:
+        """One line about `value` of the column or feature `name`; NaN is missing, a category is its code."""
         about = self._features.get(name) or self._columns[name]
         if math.isnan(value):
             return self._filled(about, about.reason_missing or f"{_label(about)}: not known", value, typical)
@@ -64,13 +64,13 @@ class Wording:
         if template:
             return self._filled(about, template, value, typical)
         unit = f" {about.unit}" if isinstance(about, Column) and about.unit else ""
-        words = f"{_label(about)}: {self._value(about, value)}{unit}"
+        text = f"{_label(about)}: {self._value(about, value)}{unit}"
         if typical is None:
-            return words
+            return text
         usual = self._value(about, typical.median)
         if _is_category(about):
-            return words if usual == self._value(about, value) else f"{words}; most often {usual}"
-        return f"{words}, as is typical" if usual == self._value(about, value) else f"{words}; typical {usual}"
+            return text if usual == self._value(about, value) else f"{text}; most often {usual}"
+        return f"{text}, as is typical" if usual == self._value(about, value) else f"{text}; typical {usual}"
 
     def _template(self, about: Column | Feature, value: float, typical: Typical | None) -> str:
         if self._is_yes_or_no(about):
@@ -81,7 +81,7 @@ class Wording:
 
     def _filled(self, about: Column | Feature, template: str, value: float, typical: Typical | None) -> str:
         known = typical or Typical(math.nan, math.nan)
-        # The mean of codes says nothing; the most frequent choice is the average customer's.
+        # The mean of codes has no meaning; the most frequent choice is the average customer's.
         mean = known.median if _is_category(about) else known.mean
         numbers = {"value": value, "typical": known.median, "average": mean}
         return template.format(**{key: self._value(about, number) for key, number in numbers.items()})
@@ -93,16 +93,16 @@ class Wording:
             return about.choices[int(value)]
         if self._is_yes_or_no(about) and value in (0.0, 1.0):
             return "yes" if value else "no"
-        return number_words(value)
+        return format_number(value)
 
     def _is_yes_or_no(self, about: Column | Feature) -> bool:
         return about.kind is Kind.BOOLEAN if isinstance(about, Column) else about.name in self._conditions
 
 
-def number_words(value: float) -> str:
+def format_number(value: float) -> str:
     """A number as people write it.
 
-    >>> [number_words(value) for value in (212, 1340.4, 4.5, 0.1731)]
+    >>> [format_number(value) for value in (212, 1340.4, 4.5, 0.1731)]
     ['212', '1,340', '4.5', '0.173']
     """
     if value == round(value) or abs(value) >= _WHOLE_FROM:
@@ -110,35 +110,37 @@ def number_words(value: float) -> str:
     return f"{value:.3g}"
 
 
-def mistakes_in_wording(contract: Contract) -> Iterator[tuple[str, str]]:
-    """(place in the file, what is wrong) of every topic and template that cannot be."""
+def wording_mistakes(contract: Contract) -> Iterator[tuple[str, str]]:
+    """(place in the file, message) for every wrong topic and template."""
     scored = [c.name for c in contract.columns if c.role in (Role.FEATURE, Role.INPUT)]
     for feature in contract.features:
         if feature.topic and feature.topic not in scored:
-            words = f"key 'topic' is '{feature.topic}', expected a column of role feature or input: {', '.join(scored)}"
-            yield f"[features] '{feature.name}'", words
+            message = (
+                f"key 'topic' is '{feature.topic}'; expected a column of role feature or input: {', '.join(scored)}"
+            )
+            yield f"[features] '{feature.name}'", message
     for column in contract.columns:
-        yield from ((f"[[columns]] '{column.name}'", words) for words in _wrong_templates(column))
+        yield from ((f"[[columns]] '{column.name}'", message) for message in _template_mistakes(column))
     for feature in contract.features:
-        yield from ((f"[features] '{feature.name}'", words) for words in _wrong_templates(feature))
+        yield from ((f"[features] '{feature.name}'", message) for message in _template_mistakes(feature))
 
 
-def _wrong_templates(about: Column | Feature) -> Iterator[str]:
+def _template_mistakes(about: Column | Feature) -> Iterator[str]:
     allowed = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
     for key in _TEMPLATES:
         try:
             parts = [part[1:] for part in Formatter().parse(getattr(about, key)) if part[1] is not None]
         except ValueError as error:
-            yield f"key '{key}' does not parse ({error}); allowed in braces: {allowed}"
+            yield f"key '{key}' does not parse ({error}); expected in braces: {allowed}"
             continue
-        for name, form, conversion in parts:
-            if name not in PLACEHOLDERS or form or conversion:
-                yield f"key '{key}' has '{{{name}}}' with or without a format; allowed in braces: {allowed}"
+        for name, format_, conversion in parts:
+            if name not in PLACEHOLDERS or format_ or conversion:
+                yield f"key '{key}' has '{{{name}}}' or a format; expected in braces, without a format: {allowed}"
 
 
 def _label(about: Column | Feature) -> str:
     text = about.doc.strip().rstrip(".") or about.name.replace("_", " ")
-    # A word in capitals (an abbreviation) keeps them.
+    # An abbreviation keeps its capitals.
     return text if text[1:2].isupper() else text[:1].lower() + text[1:]
 
 

@@ -1,1 +1,1 @@
-"""From a customer table, whatever its file, to rows that keep the contract and rows that do not."""
+"""Reading, repairing, validating and profiling a customer table."""

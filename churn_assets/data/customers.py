@@ -11,6 +11,7 @@ A customer has one row among the table's rows, and may have another among those 
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +60,39 @@ def without_marks(customers: pa.Table) -> pa.Table:
     return customers.drop_columns([name for name in MARKS if name in customers.column_names])
 
 
-def is_generated(source: str) -> bool:
-    """Whether a table whose source is described as `source` holds generated customers."""
-    return source.startswith("generated customers")
+@dataclass(frozen=True)
+class TableOrigin:
+    """Where a customer table came from, as its Arrow metadata carries it; empty where nothing is known.
+
+    `source` is a description for people, `as_of` the snapshot (ISO date), `contract` the fingerprint under which the
+    table was validated. `generated`: the customers come from the generator and are not real.
+    """
+
+    source: str = ""
+    generated: bool = False
+    as_of: str = ""
+    contract: str = ""
+
+    @classmethod
+    def of(cls, table: pa.Table) -> TableOrigin:
+        """The origin of a raw or validated table."""
+        metadata = {key.decode(): value for key, value in (table.schema.metadata or {}).items()}
+        source = metadata.get("churn_source", b"").decode()
+        # Tables written by version 0.1 have no `churn_generated`; there the description began so.
+        generated = metadata.get("churn_generated", b"true" if source.startswith("generated customers") else b"false")
+        return cls(
+            source,
+            generated == b"true",
+            metadata.get("churn_as_of", b"").decode(),
+            metadata.get("churn_contract", b"").decode(),
+        )
+
+    def added_to(self, table: pa.Table) -> pa.Table:
+        """`table` with this origin in its metadata."""
+        metadata = {"churn_source": self.source, "churn_generated": "true" if self.generated else "false"}
+        if self.as_of:
+            metadata["churn_as_of"] = self.as_of
+        if self.contract:
+            metadata["churn_contract"] = self.contract
+        encoded = {name.encode(): value.encode() for name, value in metadata.items()}
+        return table.replace_schema_metadata({**(table.schema.metadata or {}), **encoded})

@@ -1,4 +1,4 @@
-"""What the contract says about each asset's table, in Dagster's words: its columns and where they come from."""
+"""Column schema and column lineage of the table assets, derived from the contract."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -22,11 +22,13 @@ _TYPES: Mapping[Kind, str] = {
     Kind.CATEGORY: "string",
 }
 
+_AS_READ = "as read"  # the type in the source, before repairs
+
 Table = tuple[list[dg.TableColumn], dict[str, list[dg.TableColumnDep]]]
 
 
-def describe(contract: Contract) -> Callable[[dg.AssetSpec], dg.AssetSpec]:
-    """A function that adds schema and column lineage to the specs of the assets that are tables."""
+def with_column_schema(contract: Contract) -> Callable[[dg.AssetSpec], dg.AssetSpec]:
+    """A function that adds column schema and lineage to the spec of each table asset."""
     tables: dict[str, Table] = {
         "raw_customers": _raw(contract),
         "validated_customers": _validated(contract),
@@ -45,7 +47,7 @@ def describe(contract: Contract) -> Callable[[dg.AssetSpec], dg.AssetSpec]:
 
 
 def lineage(contract: Contract, asset: str) -> dg.TableColumnLineage:
-    """Where each column of a table asset comes from, for the metadata of its materializations."""
+    """The source columns of each column of a table asset, for the metadata of its materializations."""
     tables = {
         "customer_features": _features,
         "splits": _splits,
@@ -56,15 +58,14 @@ def lineage(contract: Contract, asset: str) -> dg.TableColumnLineage:
 
 
 def _metadata(columns: list[dg.TableColumn], deps: dict[str, list[dg.TableColumnDep]]) -> dict[str, Any]:
-    found: dict[str, Any] = {"dagster/column_schema": dg.TableSchema(columns=columns)}
+    metadata: dict[str, Any] = {"dagster/column_schema": dg.TableSchema(columns=columns)}
     if deps:
-        found["dagster/column_lineage"] = dg.TableColumnLineage(deps)
-    return found
+        metadata["dagster/column_lineage"] = dg.TableColumnLineage(deps)
+    return metadata
 
 
 def _raw(contract: Contract) -> Table:
-    said = [dg.TableColumn(c.name, "as found", c.doc) for c in contract.columns]
-    return said, {}
+    return [dg.TableColumn(c.name, _AS_READ, c.doc) for c in contract.columns], {}
 
 
 def _validated(contract: Contract) -> Table:
@@ -75,25 +76,25 @@ def _validated(contract: Contract) -> Table:
     deps["churned"] = [dg.TableColumnDep(RAW, contract.label.column)]
     marks = [
         dg.TableColumn("row_source", "string", "table, or feedback for a prediction whose label is final."),
-        dg.TableColumn("row_as_of", "date32", "The day the row was true: ages are counted from it."),
-        dg.TableColumn("row_aside", "bool", "Not learnt from: the gate judges challengers by this customer."),
+        dg.TableColumn("row_as_of", "date32", "The day the row describes; ages are counted from it."),
+        dg.TableColumn("row_aside", "bool", "True: never trained on, the gate compares models on this customer."),
     ]
     return [*map(_typed, contract.kept_columns), label, *marks], deps
 
 
 def _rejected(contract: Contract) -> Table:
-    columns = [dg.TableColumn(c.name, "as found", c.doc) for c in contract.columns if c.role is not Role.IGNORE]
+    columns = [dg.TableColumn(c.name, _AS_READ, c.doc) for c in contract.columns if c.role is not Role.IGNORE]
     row = dg.TableColumn("source_row", "int64", "Row of the source, from 0.")
-    why = [
-        dg.TableColumn("reasons", "list<string>", "Codes of everything the row breaks."),
-        dg.TableColumn("detail", "string", "The same in words: found, expected."),
+    reasons = [
+        dg.TableColumn("reasons", "list<string>", "Codes of every rule the row breaks."),
+        dg.TableColumn("detail", "string", "For each reason: the value and what was expected."),
     ]
-    return [row, *columns, *why], {c.name: [dg.TableColumnDep(RAW, c.name)] for c in columns}
+    return [row, *columns, *reasons], {c.name: [dg.TableColumnDep(RAW, c.name)] for c in columns}
 
 
 def _features(contract: Contract) -> Table:
     raw = [_typed(c) for c in contract.feature_columns]
-    made = [dg.TableColumn(f.name, "float", f"{f.doc} = {f.expression}") for f in contract.features if f.model]
+    computed = [dg.TableColumn(f.name, "float", f"{f.doc} = {f.expression}") for f in contract.features if f.model]
     reads = columns_read(contract)
     deps = {"customer_id": [dg.TableColumnDep(VALIDATED, contract.key.name)], "churned": _from_validated(["churned"])}
     deps |= {c.name: _from_validated([c.name]) for c in contract.feature_columns}
@@ -102,7 +103,7 @@ def _features(contract: Contract) -> Table:
         dg.TableColumn("customer_id", "string", "The contract's key."),
         dg.TableColumn("churned", "int8", "1: churned, 0: kept."),
     ]
-    return [*head, *raw, *made], deps
+    return [*head, *raw, *computed], deps
 
 
 def _splits(contract: Contract) -> Table:
@@ -123,47 +124,47 @@ def _splits(contract: Contract) -> Table:
 
 
 def _risk_list(contract: Contract) -> Table:
-    words = {
+    docs = {
         "rank": "1 is called first.",
         "customer_id": "The contract's key.",
         "churn_probability": "Calibrated, 0 to 1.",
         "risk_band": "low, medium or high.",
         "expected_value": "churn_probability x save_rate x customer_value - offer_cost.",
         "contact": "Whether the customer is within the capacity and worth the offer.",
-        "as_of": "The day the customer's figures were true.",
+        "as_of": "The day the customer's data describes.",
         "model_version": "The bundle that scored.",
         "contract": "The contract's name.",
-        **{f"reason_{n}": "Why, in words: a column that raises the score; strongest first." for n in (1, 2, 3)},
+        **{f"reason_{n}": "A column that raises the score, with its value; the strongest first." for n in (1, 2, 3)},
     }
     scored_from = _from_validated([c.name for c in contract.scoring_columns])
-    deps = dict.fromkeys(words, scored_from)
+    deps = dict.fromkeys(docs, scored_from)
     deps["customer_id"] = _from_validated([contract.key.name])
-    return [dg.TableColumn(name, description=doc) for name, doc in words.items()], deps
+    return [dg.TableColumn(name, description=doc) for name, doc in docs.items()], deps
 
 
 def _labelled(contract: Contract) -> Table:
     horizon = contract.label.horizon_days
-    words = {
-        "seq": ("int64", "Place in the ingested log."),
+    fields = {
+        "seq": ("int64", "Position in the ingested log."),
         "prediction_id": ("string", "The prediction."),
         "customer_id": ("string", "The contract's key; null if the request named none."),
-        "as_of": ("timestamp", "The instant the customer's figures were true, UTC."),
+        "as_of": ("timestamp", "The instant the customer's data describes, UTC."),
         "scored_at": ("timestamp", "UTC."),
         "matures_at": ("timestamp", f"as_of + {horizon} days: no label is final before."),
         "score": ("double", "Calibrated, 0 to 1."),
         "model_version": ("string", "The bundle that scored."),
         "fingerprint": ("string", "The contract the row was scored under."),
-        "arm": ("string", "By which route the model was chosen."),
+        "arm": ("string", "How the model was chosen for the request."),
         "label_state": ("string", "final, open, early, late or conflicting."),
         "churned": ("bool", f"Null unless final. {contract.label.meaning}"),
-        "contacted": ("bool", "Whether a report says the customer was treated; null if none says."),
-        "observed_at": ("timestamp", "The report that made the label, else the last one, UTC."),
-        "received_at": ("timestamp", "When that report came in, UTC."),
-        "part": ("string", "train or gate, by the customer's id, for ever."),
+        "contacted": ("bool", "Whether a report says that the customer was contacted; null if no report says."),
+        "observed_at": ("timestamp", "Date of the report that made the label, else of the last one, UTC."),
+        "received_at": ("timestamp", "When that report was received, UTC."),
+        "part": ("string", "train or gate, by the customer's id; it never changes."),
     }
-    head = [dg.TableColumn(name, kind, doc) for name, (kind, doc) in words.items()]
-    asked = [dg.TableColumn(f"x_{c.name}", _typed(c).type, _typed(c).description) for c in contract.scoring_columns]
-    return [*head, *asked], {}
+    head = [dg.TableColumn(name, kind, doc) for name, (kind, doc) in fields.items()]
+    inputs = [dg.TableColumn(f"x_{c.name}", _typed(c).type, _typed(c).description) for c in contract.scoring_columns]
+    return [*head, *inputs], {}
 
 
 def _from_validated(columns: Iterable[str]) -> list[dg.TableColumnDep]:
@@ -178,7 +179,7 @@ def _typed(column: Column) -> dg.TableColumn:
         limits.append(f"at most {column.high}")
     if column.choices:
         limits.append(f"one of {', '.join(column.choices)}")
-    words = " ".join(filter(None, [column.doc, f"({column.unit})" if column.unit else ""]))
+    doc = " ".join(filter(None, [column.doc, f"({column.unit})" if column.unit else ""]))
     constraints = dg.TableColumnConstraints(nullable=column.nullable, other=limits)
     tags = {"suspect": ""} if column.suspect else {}
-    return dg.TableColumn(column.name, _TYPES[column.kind], words, constraints, tags)
+    return dg.TableColumn(column.name, _TYPES[column.kind], doc, constraints, tags)

@@ -1,10 +1,10 @@
-"""What is run together."""
+"""Jobs: which assets are materialised together."""
 
 import dagster as dg
 
 from churn_assets.defs.policy import LOG, MODELS
 
-# Everything from reading the table to a Bento around the champion; the list is its own job.
+# From reading the table to a Bento with the champion; the call list has a job of its own.
 _TRAINING = dg.AssetSelection.assets("registered_model", "churn_bento").upstream() | dg.AssetSelection.assets(
     "rejected_customers", "data_profile", "model_report", "cross_validation"
 )
@@ -28,34 +28,34 @@ score = dg.define_asset_job(
     "score",
     selection=dg.AssetSelection.assets("risk_list"),
     tags=MODELS,
-    description="Rank the customers that were validated last, by the champion there is.",
+    description="Rank the customers that were validated last, by the current champion.",
 )
 
 ingest_log = dg.define_asset_job(
     "ingest_log",
     selection=dg.AssetSelection.assets("prediction_log", "feedback_log"),
     tags=LOG,
-    description="Take what the service has logged into the warehouse, and publish a copy to read.",
+    description="Ingest the prediction log into the warehouse and publish a copy for readers.",
 )
 
 monitor = dg.define_asset_job(
     "monitor",
     selection=dg.AssetSelection.groups("monitoring") - dg.AssetSelection.assets("promotion"),
     tags=LOG,
-    description="Ingest, judge the data, the drift and the labels of what has come, and decide whether to retrain.",
+    description="Ingest; report on data quality, drift and labels; decide whether to retrain.",
 )
 
 decide = dg.define_asset_job(
     "decide",
     selection=dg.AssetSelection.assets("retraining_decision"),
-    description="Decide by the reports there are whether to retrain; makes no report.",
+    description="Decide by the latest reports whether to retrain; makes no report.",
 )
 
 promote = dg.define_asset_job(
     "promote",
     selection=dg.AssetSelection.assets("promotion"),
     tags=MODELS,
-    description="Let the challengers that wait meet the champion; one that passes the gate replaces it.",
+    description="Compare waiting challengers with the champion; one that passes the gate replaces it.",
 )
 
 JOBS = [train, retrain, score, ingest_log, monitor, decide, promote]

@@ -1,4 +1,4 @@
-"""Values that assets report, as Dagster metadata."""
+"""Dagster metadata from values: tables and charts as Markdown, facts about tables and tracking runs."""
 
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,32 +11,32 @@ from churn_assets.mlflow_registry.tracking import Tracking
 
 
 def image(svg: str, alt: str) -> dg.MarkdownMetadataValue:
-    """A chart that the UI shows in place."""
+    """A chart, shown inline in the UI."""
     return dg.MetadataValue.md(f"![{alt}](data:image/svg+xml;base64,{b64encode(svg.encode()).decode()})")
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> dg.MarkdownMetadataValue:
     """Rows of equal keys as a Markdown table; Dagster's own table value refuses mixed and missing cells."""
-    told = list(rows)
-    if not told:
+    listed = list(rows)
+    if not listed:
         return dg.MetadataValue.md("none")
-    names = list(told[0])
-    lines = [names, ["---"] * len(names), *([_cell(row.get(name)) for name in names] for row in told)]
+    names = list(listed[0])
+    lines = [names, ["---"] * len(names), *([_cell(row.get(name)) for name in names] for row in listed)]
     return dg.MetadataValue.md("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
 def table_facts(contract_fingerprint: str, customers: pa.Table) -> dict[str, Any]:
-    """What a table was made of: rows, contract, source and snapshot day, from its schema's metadata."""
-    said = {key.decode(): value.decode() for key, value in (customers.schema.metadata or {}).items()}
-    found: dict[str, Any] = {
+    """Rows, contract fingerprint, source and snapshot day of a table, from its schema's metadata."""
+    schema = {key.decode(): value.decode() for key, value in (customers.schema.metadata or {}).items()}
+    facts: dict[str, Any] = {
         "dagster/row_count": customers.num_rows,
-        "contract_fingerprint": said.get("churn_contract", contract_fingerprint),
+        "contract_fingerprint": schema.get("churn_contract", contract_fingerprint),
     }
-    if "churn_source" in said:
-        found["source"] = said["churn_source"]
-    if "churn_as_of" in said:
-        found["as_of"] = said["churn_as_of"]
-    return found
+    if "churn_source" in schema:
+        facts["source"] = schema["churn_source"]
+    if "churn_as_of" in schema:
+        facts["as_of"] = schema["churn_as_of"]
+    return facts
 
 
 def missing_share(customers: pa.Table) -> dict[str, float]:
@@ -46,7 +46,7 @@ def missing_share(customers: pa.Table) -> dict[str, float]:
 
 
 def tracking_run(tracking: Tracking) -> dict[str, Any]:
-    """Where the training is logged, or why it is not."""
+    """The MLflow run of the training, or why there is none."""
     if tracking.missing is not None:
         return {"mlflow": f"not logged: {tracking.missing}"}
     return {"mlflow": tracking.uri, "mlflow_run_id": str(tracking.run_id)}

@@ -1,15 +1,15 @@
-"""What holds for every asset and every run."""
+"""What applies to every asset and every run: owners, groups, pools, run tags, the executor."""
 
 import dagster as dg
 
 from churn_assets.settings import Settings
 
 OWNERS = ["team:churn"]
-MONITORING = "monitoring"  # the group of what watches a served model; `churn run` trains and leaves it out
-WAREHOUSE_POOL = "warehouse"  # DuckDB lets one writer in at a time
-TRAINING_POOL = "training"  # one candidate at a time: each uses every core it gets
+MONITORING = "monitoring"  # group of the assets about a served model; `churn run` leaves it out
+WAREHOUSE_POOL = "warehouse"  # DuckDB allows one writer at a time
+TRAINING_POOL = "training"  # one candidate at a time: each uses every core
 
-# Of all runs with one of these tags, one goes at a time: see tag_concurrency_limits in dagster.yaml.
+# Of all runs with one of these tags, one is at work at a time: tag_concurrency_limits in dagster.yaml.
 MODELS = {"churn/models": "one"}  # writes the tables of training, the call list or the champion
 LOG = {"churn/log": "one"}  # writes the warehouse or reports on it
 
@@ -25,7 +25,7 @@ PRELOAD = [
 
 
 def executor(settings: Settings) -> dg.ExecutorDefinition:
-    """In one process for the command line and CI; a fork server for the UI, where runs go side by side."""
+    """In one process for the command line and CI; a fork server for the UI, where runs are concurrent."""
     if settings.executor == "in_process":
         return dg.in_process_executor
     return dg.multiprocess_executor.configured(

@@ -1,4 +1,4 @@
-"""What assets are given: the settings and the contract of this home, and the MLflow run of a training."""
+"""Resources of the assets: settings and contract of this home, and the MLflow run of a training."""
 
 import os
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Project(dg.ConfigurableResource[object]):
-    """Paths and switches of one home, as Dagster shows them; `settings` and `contract` as code wants them."""
+    """Settings of one home in the form that Dagster shows; `settings` and `contract` are the typed values."""
 
     root: str
     home: str
@@ -64,7 +64,7 @@ class Project(dg.ConfigurableResource[object]):
         return load_contract(Path(self.contract_path))
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Keep libraries from phoning home, before any of them is imported by an asset body."""
+        """Turn off the telemetry of libraries before an asset body imports one."""
         if not self.telemetry:
             for name, value in QUIET_ENVIRONMENT.items():
                 os.environ.setdefault(name, value)

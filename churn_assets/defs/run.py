@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dagster as dg
 
@@ -17,38 +17,46 @@ from churn_assets.settings import Settings, project_file
 from churn_assets.storage.lock import file_lock
 from churn_assets.training.candidate import NAMES
 
-# What the caller is told: an asset's name, and "started", "done", "failed" or "said" with words.
-Tell = Callable[[str, str, str], None]
-
-_KINDS = {"STEP_START": "started", "STEP_SUCCESS": "done", "STEP_FAILURE": "failed"}
+StepEventKind = Literal["started", "done", "failed", "logged"]
+_EVENT_KINDS: dict[str, StepEventKind] = {"STEP_START": "started", "STEP_SUCCESS": "done", "STEP_FAILURE": "failed"}
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a run ended. `mistakes` are lines for a user; `failures` are what broke for another reason.
+class StepEvent:
+    """News of one step, for a progress display; `message` is the text of what was logged, "" otherwise."""
 
-    `interrupted`: someone stopped it. A run without success has at least one line, or was interrupted.
+    step: str
+    kind: StepEventKind
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a run ended: a run without success has at least one error or failure, or was interrupted.
+
+    `errors` are messages of deliberate errors (ChurnError, a failed check), for the user to act on; `failures` are
+    messages of everything else that broke.
     """
 
     success: bool
     run_id: str
-    mistakes: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     interrupted: bool = False
 
 
 def prepare_home(settings: Settings) -> None:
-    """Point Dagster and BentoML at this home, quietly, and give its instance the project's dagster.yaml.
+    """Point Dagster and BentoML at this home, without telemetry, and give its instance the project's dagster.yaml.
 
     Raises SettingsError for a home that cannot be written.
     """
     os.environ.update(settings.library_environ())
-    ours, theirs = project_file(settings.root, "dagster.yaml"), settings.dagster_home / "dagster.yaml"
+    source, copy = project_file(settings.root, "dagster.yaml"), settings.dagster_home / "dagster.yaml"
     try:
         settings.dagster_home.mkdir(parents=True, exist_ok=True)
         settings.bento_home.mkdir(parents=True, exist_ok=True)
-        if ours.is_file() and not (theirs.is_file() and theirs.read_bytes() == ours.read_bytes()):
-            shutil.copyfile(ours, theirs)
+        if source.is_file() and not (copy.is_file() and copy.read_bytes() == source.read_bytes()):
+            shutil.copyfile(source, copy)
     except OSError as error:
         raise errors.SettingsError(
             f"CHURN_HOME is {settings.home}, which cannot be written ({error.strerror}); name a folder that can"
@@ -56,10 +64,10 @@ def prepare_home(settings: Settings) -> None:
 
 
 @contextmanager
-def alone_in(home: Path) -> Iterator[None]:
-    """Hold the home against a second run: each would read the tables that the other is writing.
+def lock_home(home: Path) -> Iterator[None]:
+    """Keep a second run out of the home: each would read the tables that the other writes.
 
-    The system gives the lock back when the process ends, however it ends. Raises HomeBusy.
+    The operating system releases the lock when the process ends, however it ends. Raises HomeBusy.
     """
     busy = errors.HomeBusy(
         f"another `churn run` is at work in {home}; wait until it has ended, or name another home: --home"
@@ -69,94 +77,98 @@ def alone_in(home: Path) -> Iterator[None]:
 
 
 def run_graph(
-    defs: dg.Definitions, tell: Tell, selection: Sequence[str] | None = None, config: dict[str, Any] | None = None
-) -> Outcome:
-    """Materialise all of `defs` but its group "monitoring", or what `selection` names; `config` is run config.
+    defs: dg.Definitions,
+    on_event: Callable[[StepEvent], None],
+    selection: Sequence[str] | None = None,
+    config: dict[str, Any] | None = None,
+) -> RunOutcome:
+    """Materialise all of `defs` but its group "monitoring", or the assets of `selection`; `config` is run config.
 
-    The run is in the history of the home that `prepare_home` pointed to. Nothing is raised for a step
-    that fails: look at the outcome. Raises SettingsError for a selection that names no asset.
+    The run is stored in the home that `prepare_home` pointed to. A step that fails raises nothing: it is in the
+    outcome. Raises SettingsError for a selection that names no asset.
     """
-    _known(defs, selection or ())
-    told = dg.Definitions.merge(defs, dg.Definitions(loggers={"steps": _step_logger(tell)}))
-    job = told.resolve_implicit_global_asset_job_def()
+    _check_selection(defs, selection or ())
+    logged = dg.Definitions.merge(defs, dg.Definitions(loggers={"steps": _step_logger(on_event)}))
+    job = logged.resolve_implicit_global_asset_job_def()
     with dg.DagsterInstance.get() as instance:
         result = job.execute_in_process(
             instance=instance,
             raise_on_error=False,
-            asset_selection=[dg.AssetKey(name) for name in selection] if selection else _training(defs),
+            asset_selection=[dg.AssetKey(name) for name in selection] if selection else _training_assets(defs),
             run_config={**(config or {}), "loggers": {"steps": {}}},
         )
     return _outcome(result)
 
 
-def _training(defs: dg.Definitions) -> list[dg.AssetKey]:
-    specs = defs.resolve_all_asset_specs()
-    return [spec.key for spec in specs if spec.group_name != MONITORING]
+def tuning_config(trials: int, selection: Sequence[str] | None = None) -> dict[str, Any]:
+    """Run config for `run_graph` that tunes every candidate of the selection; empty for no trials."""
+    candidates = [f"{name}_candidate" for name in NAMES if not selection or f"{name}_candidate" in selection]
+    return {"ops": {asset: {"config": {"trials": trials}} for asset in candidates}} if trials and candidates else {}
 
 
-def _known(defs: dg.Definitions, selection: Sequence[str]) -> None:
-    there = sorted(key.to_user_string() for key in defs.resolve_all_asset_keys())
+def _training_assets(defs: dg.Definitions) -> list[dg.AssetKey]:
+    return [spec.key for spec in defs.resolve_all_asset_specs() if spec.group_name != MONITORING]
+
+
+def _check_selection(defs: dg.Definitions, selection: Sequence[str]) -> None:
+    names = sorted(key.to_user_string() for key in defs.resolve_all_asset_keys())
     for name in selection:
-        if name not in there:
-            raise errors.SettingsError(f"there is no asset '{name}'; there are: {', '.join(there)}")
+        if name not in names:
+            raise errors.SettingsError(f"there is no asset '{name}'; expected one of: {', '.join(names)}")
 
 
-def _outcome(result: dg.ExecuteInProcessResult) -> Outcome:
-    checks, mistakes = _failed_checks(result), []
+def _outcome(result: dg.ExecuteInProcessResult) -> RunOutcome:
+    failed_checks, messages = _failed_checks(result), []
     failures: list[str] = []
     interrupted = False
     for event in result.filter_events(lambda e: e.is_step_failure):
-        found = _mistake(event.step_failure_data.error)
-        if found is not None:
-            mistakes.append(found)
-        elif _is_interruption(event.step_failure_data.error):
+        error = event.step_failure_data.error
+        message = _deliberate_message(error)
+        if message is not None:
+            messages.append(message)
+        elif _is_interruption(error):
             interrupted = True
-        elif not checks:  # a failed blocking check fails its step too; its own words say more
-            failures.append(f"{event.step_key}: {_words(event.step_failure_data.error)}")
+        elif not failed_checks:  # a failed blocking check fails its step too; the check's message says more
+            failures.append(f"{event.step_key}: {_root_message(error)}")
     if not failures:
-        mistakes = mistakes or checks  # what was raised says the same as its check, once is enough
-    if not (result.success or mistakes or failures or interrupted):  # no step failed: a resource did, before any
+        messages = messages or failed_checks  # an error and its check have the same message: one is enough
+    if not (result.success or messages or failures or interrupted):  # a resource failed before any step
         for event in result.filter_events(lambda e: e.is_failure):
             error = getattr(event.event_specific_data, "error", None)
-            failures.append(_words(error) if error is not None else event.message or "the run failed")
-    return Outcome(result.success, result.run_id, mistakes, failures, interrupted)
+            failures.append(_root_message(error) if error is not None else event.message or "the run failed")
+    return RunOutcome(result.success, result.run_id, messages, failures, interrupted)
 
 
-def tuning(trials: int, selection: Sequence[str] | None = None) -> dict[str, Any]:
-    """Run config that tunes every candidate that is made, for `run_graph`; empty for no trials."""
-    made = [f"{name}_candidate" for name in NAMES if not selection or f"{name}_candidate" in selection]
-    return {"ops": {asset: {"config": {"trials": trials}} for asset in made}} if trials and made else {}
-
-
-def _step_logger(tell: Tell) -> dg.LoggerDefinition:
+def _step_logger(on_event: Callable[[StepEvent], None]) -> dg.LoggerDefinition:
     started: set[str] = set()
 
-    class Teller(logging.Handler):
+    class StepHandler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             event = getattr(record, "dagster_event", None)
             if event is None:
-                step = getattr(record, "dagster_meta", {}).get("step_key") or ""
-                # Of a step that never began, Dagster says at length why; the mistake before it says more.
+                meta = getattr(record, "dagster_meta", {})
+                step = meta.get("step_key") or ""
+                # Dagster logs at length why a step never started; the error before it says more.
                 if record.levelno >= logging.INFO and (not step or step in started):
-                    tell(step, "said", str(getattr(record, "dagster_meta", {}).get("orig_message", record.msg)))
-            elif event.event_type_value in _KINDS:
+                    on_event(StepEvent(step, "logged", str(meta.get("orig_message", record.msg))))
+            elif event.event_type_value in _EVENT_KINDS:
                 started.add(event.step_key or "")
-                tell(event.step_key or "", _KINDS[event.event_type_value], "")
+                on_event(StepEvent(event.step_key or "", _EVENT_KINDS[event.event_type_value]))
 
-    def logger(_: dg.InitLoggerContext) -> logging.Logger:
-        found = logging.Logger("churn.steps", logging.DEBUG)
-        found.addHandler(Teller())
-        return found
+    def make_logger(_: dg.InitLoggerContext) -> logging.Logger:
+        logger = logging.Logger("churn.steps", logging.DEBUG)
+        logger.addHandler(StepHandler())
+        return logger
 
-    return dg.LoggerDefinition(logger_fn=logger)
+    return dg.LoggerDefinition(logger_fn=make_logger)
 
 
-def _mistake(error: Any) -> str | None:
-    """The message of a deliberate error somewhere in a chain of causes, or None."""
-    deliberate = {cls.__name__ for cls in _family(errors.ChurnError)}
+def _deliberate_message(error: Any) -> str | None:
+    """The message of a ChurnError somewhere in a chain of causes, or None."""
+    deliberate = {cls.__name__ for cls in _subclasses(errors.ChurnError)}
     while error is not None:
         if error.cls_name in deliberate:
-            return _words(error)
+            return _root_message(error)
         error = error.cause
     return None
 
@@ -165,11 +177,11 @@ def _is_interruption(error: Any) -> bool:
     return error.cls_name in ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 
 
-def _family(cls: type[Exception]) -> list[type[Exception]]:
-    return [cls, *(found for child in cls.__subclasses__() for found in _family(child))]
+def _subclasses(cls: type[Exception]) -> list[type[Exception]]:
+    return [cls, *(subclass for child in cls.__subclasses__() for subclass in _subclasses(child))]
 
 
-def _words(error: Any) -> str:
+def _root_message(error: Any) -> str:
     while error.cause is not None:
         error = error.cause
     return str(error.message).strip().split(": ", 1)[-1]
@@ -177,7 +189,7 @@ def _words(error: Any) -> str:
 
 def _failed_checks(result: dg.ExecuteInProcessResult) -> list[str]:
     return [
-        f"{found.asset_key.to_user_string()}, check {found.check_name}: {found.description or 'failed'}"
-        for found in result.get_asset_check_evaluations()
-        if not found.passed and found.severity is dg.AssetCheckSeverity.ERROR
+        f"{check.asset_key.to_user_string()}, check {check.check_name}: {check.description or 'failed'}"
+        for check in result.get_asset_check_evaluations()
+        if not check.passed and check.severity is dg.AssetCheckSeverity.ERROR
     ]

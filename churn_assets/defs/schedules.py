@@ -1,4 +1,4 @@
-"""When jobs run by themselves. What trains or scores is off until someone turns it on; looking is on."""
+"""Schedules. Those that train or score are stopped until a person starts them; ingest and monitoring run."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         dg.ScheduleDefinition(
             name="weekly_retraining",
             job=decide,
-            run_config_fn=ask,
+            run_config_fn=decision_config,
             cron_schedule=settings.retrain_cron,
             default_status=dg.DefaultScheduleStatus.STOPPED,
-            description="Ask for a retraining; the decision says whether it is time for one.",
+            description="Request a retraining; the decision says whether it is time for one.",
         ),
         dg.ScheduleDefinition(
             name="nightly_scoring",
@@ -31,20 +31,20 @@ def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
             job=ingest_log,
             cron_schedule=settings.ingest_cron,
             default_status=dg.DefaultScheduleStatus.RUNNING,
-            description="Take what dead workers left behind, and archive what is old.",
+            description="Ingest segments of workers that died, and archive old segments.",
         ),
         dg.ScheduleDefinition(
             name="daily_monitoring",
             job=monitor,
             cron_schedule=settings.monitor_cron,
             default_status=dg.DefaultScheduleStatus.RUNNING,
-            description="Ingest, and judge what has come.",
+            description="Ingest, and report on new windows.",
         ),
     ]
 
 
-def ask(context: dg.ScheduleEvaluationContext) -> dict[str, Any]:
-    """The decision's config of one tick; a tick that runs twice is one occasion."""
-    at = context.scheduled_execution_time
-    config = {"trigger": "schedule", "occasion": f"{at:%Y%m%dT%H%M}"}
+def decision_config(context: dg.ScheduleEvaluationContext) -> dict[str, Any]:
+    """Run config of the decision for one tick; a tick that runs twice is one occasion."""
+    scheduled_at = context.scheduled_execution_time
+    config = {"trigger": "schedule", "occasion": f"{scheduled_at:%Y%m%dT%H%M}"}
     return {"ops": {"retraining_decision": {"config": config}}}

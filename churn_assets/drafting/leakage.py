@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from churn_assets.contract.model import Kind
 from churn_assets.data.validation.parse import parse_column
 from churn_assets.drafting.columns import Guess, words_of
+from churn_assets.evaluation.metrics import roc_auc
 
 ECHO_AUC = 0.99
 SUSPECT_AUC = 0.85
@@ -63,7 +64,7 @@ def look(guess: Guess, cells: pa.ChunkedArray, churned: npt.NDArray[np.int8]) ->
     rate = _rate_of_other_half(codes, label)
     counts, churners = np.bincount(codes), np.bincount(codes, weights=label)
     pure = (churners >= PURE_RATE * counts) & (churners >= _SMALLEST_PURE)
-    return Look(_auc(rate, label), float(churners[pure].max(initial=0.0) / label.sum()))
+    return Look(roc_auc(label, rate), float(churners[pure].max(initial=0.0) / label.sum()))
 
 
 def why_suspect(name: str, found: Look | None) -> str:
@@ -107,11 +108,3 @@ def _rate_of_other_half(codes: Codes, label: npt.NDArray[np.float64]) -> npt.NDA
         # Two rows of the base rate keep a group that the other half has not seen in the middle.
         rate[here] = ((churners + 2.0 * label[there].mean()) / (counts + 2.0))[codes[here]]
     return rate
-
-
-def _auc(score: npt.NDArray[np.float64], label: npt.NDArray[np.float64]) -> float:
-    """ROC AUC by ranks, ties shared (Mann and Whitney 1947)."""
-    _, place, counts = np.unique(score, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2.0)[place]
-    positives = float(label.sum())
-    return float((ranks[label == 1].sum() - positives * (positives + 1) / 2.0) / (positives * (len(label) - positives)))

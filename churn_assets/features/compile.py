@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from churn_assets.contract.expressions import AS_OF, LEARNT, Expression, parse_features, parse_rules, written
+from churn_assets.contract.expressions import AS_OF, FITTED, Expression, parse_features, parse_rules, written
 from churn_assets.contract.model import DIRECTIONS, Contract, Kind
 from churn_assets.features import functions
 from churn_assets.features.encode import Columns, days_since_epoch
@@ -227,7 +227,7 @@ class Writer:
                 return f"{name}({', '.join(map(self.write, values))})"
             case ast.Compare(left=left, ops=[op], comparators=[right]):
                 return self._compare(left, op, right)
-            case ast.Call(func=ast.Name(id=name), args=[_, by]) if name in LEARNT:
+            case ast.Call(func=ast.Name(id=name), args=[_, by]) if name in FITTED:
                 return f"lookup(state[{written(node)!r}], {self.write(by)})"
             case ast.Call(func=ast.Name(id="isnull"), args=[ast.Name(id=name)]) if self._is_category(name):
                 return f"isnull(codes(columns[{name!r}]))"
@@ -237,7 +237,7 @@ class Writer:
 
     def learnt_in(self, tree: ast.expr) -> list[tuple[str, str, str, str]]:
         """(key, learning function, source of the values, source of what they are binned by), inner first."""
-        calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) in LEARNT]
+        calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) in FITTED]
         return [
             (written(n), ast.unparse(n.func), self.write(n.args[0]), self.write(n.args[1])) for n in reversed(calls)
         ]

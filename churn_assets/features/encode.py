@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.model import Column, Contract, Kind
-from churn_assets.errors import RowsRejected, Violation, shown
+from churn_assets.errors import RowsRejected, Violation, describe_value
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,7 +72,10 @@ def _codes(column: Column, values: Any) -> npt.NDArray[np.int32]:
     if pc.any(unknown).as_py():
         rows = np.flatnonzero(unknown.to_numpy(zero_copy_only=False))
         raise RowsRejected(
-            [Violation(int(r), column.name, shown(values[int(r)].as_py()), expectation(column)) for r in rows[:1000]]
+            [
+                Violation(int(r), column.name, describe_value(values[int(r)].as_py()), expectation(column))
+                for r in rows[:1000]
+            ]
         )
     return np.asarray(pc.fill_null(found, -1).to_numpy(zero_copy_only=False), dtype=np.int32)
 
@@ -121,7 +124,7 @@ def _cell(
         return None
     cell = read(column, value)
     if cell is None:
-        violations.append(Violation(index, column.name, shown(value), expectation(column)))
+        violations.append(Violation(index, column.name, describe_value(value), expectation(column)))
     return cell
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 460.0, 280.0
 LEFT, RIGHT, TOP, BOTTOM = 62.0, 20.0, 12.0, 44.0
 ROW_HEIGHT = 22.0
-CHARACTER = 6.6  # drawing units a letter of the labels takes
+CHARACTER = 6.9  # drawing units a letter of the labels takes
 STYLES = ("a", "b", "c", "d", "e", "f")  # lines of one chart, in order
+MOST_LETTERS = 36  # of a row's label
 MOST_ROWS = 20  # bars of a chart; the others are smaller
 
 Points = Sequence[tuple[float, float | None]]
@@ -352,7 +353,10 @@ def over_periods(
     level = [(f"limit {limit:g}", limit)] if limit is not None else []
     level += [("zero", 0.0)] if zero else []
     drawn += [Line(name, [(x.low, value), (x.high, value)], "base", dashed=True) for name, value in level]
-    return lines(title, x, y, drawn)
+    chart = lines(title, x, y, drawn)
+    if limit is None:
+        return chart
+    return replace(chart, legend=(*chart.legend, (f"limit {limit:g}", "base")))
 
 
 def round_numbers(low: float, high: float, about: int = 5) -> tuple[float, ...]:
@@ -385,16 +389,17 @@ def _standalone(chart: Chart) -> Chart:
     head = 22.0 + (18.0 if chart.legend else 0.0)
     shapes = [_text(chart.title, WIDTH / 2, 16)]
     at = 10.0
-    for words, style in chart.legend:
-        shapes += [_box(at, 27, 12, 4, f"f{style}", ""), _text(words, at + 17, 33, "start")]
-        at += 34 + CHARACTER * len(words)
+    for label, style in chart.legend:
+        shapes += [_box(at, 27, 12, 4, f"f{style}", ""), _text(label, at + 17, 33, "start")]
+        at += 34 + CHARACTER * len(label)
     moved = Shape("g", {"transform": f"translate(0 {head:g})"}, text=_draw("elements", chart))
     return Chart(chart.title, chart.height + head, (*shapes, moved))
 
 
 def _row_frame(labels: Sequence[str], x: Axis) -> Frame:
     """A frame with a row a label, first on top: row i is at y = -i."""
-    left = min(0.55 * WIDTH, 16 + CHARACTER * max((len(label) for label in labels), default=4))
+    labels = [label if len(label) <= MOST_LETTERS else f"{label[: MOST_LETTERS - 1]}…" for label in labels]
+    left = 16 + CHARACTER * max((len(label) for label in labels), default=4)
     count = max(1, len(labels))
     places = tuple(-float(i) for i in range(len(labels)))
     y = Axis("", 0.5 - count, 0.5, lambda place: labels[round(-place)], places)

@@ -1,7 +1,7 @@
-"""The honest-number ladder: what a model's headline rests on, and which columns must be vouched for.
+"""The leakage audit: how much a model's headline depends on columns that may be consequences of churn.
 
-See docs/audit.md for how each rung is computed and where it comes from. Limits are checked on training
-and validation rows; the figures shown are of test rows, which are read for reporting only.
+docs/audit.md describes how each figure is computed and its sources. Limits are checked on training and validation
+rows; the figures shown are of test rows, which are read for reporting only.
 """
 
 from __future__ import annotations
@@ -13,173 +13,65 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from churn_assets.contract.model import Contract
-from churn_assets.data.customers import reported_rows
+from churn_assets.data.customers import TableOrigin, reported_rows
 from churn_assets.features.encode import Columns, encode_table
 from churn_assets.leakage.column_groups import companions, features_of, own_features
-from churn_assets.leakage.column_tests import Alone, Echo, look_at_columns
+from churn_assets.leakage.column_tests import ColumnSignal, EchoTest, measure_columns
 from churn_assets.leakage.ladder import Band, Figure, Ladder, Loss, bands
 from churn_assets.training.feature_table import as_of_of, training_data
 
 if TYPE_CHECKING:
     import pyarrow as pa
-from dataclasses import asdict
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from churn_assets.leakage.ladder import Band, Loss
+MOST_SUSPECTS = 8  # rungs of single suspects; more are hard to read
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A column over a limit of `[audit]`: `limit` is its key, `found` and `allowed` numbers, `words` a
-    clause that has the column as its subject. `attested` is who vouches for it, '' if nobody does."""
+    """A column over a limit of `[audit]`: `limit` is its key, `found` and `allowed` are numbers, `description` is a
+    clause that has the column as its subject. `attested` is who attests it, '' if nobody does."""
 
     column: str
     limit: str
     found: float
     allowed: float
-    words: str
+    description: str
     attested: str
 
     def to_json(self) -> dict[str, Any]:
-        """As a small JSON value."""
-        return asdict(self)
-
-
-def findings_of(contract: Contract, seen: Mapping[str, Alone], losses: Mapping[str, Loss]) -> tuple[Finding, ...]:
-    """Every column over every limit; columns in the contract's order."""
-    found = []
-    for name, alone in seen.items():
-        for limit, value, words in _over(contract, alone, losses[name]):
-            allowed = getattr(contract.audit, limit)
-            found.append(Finding(name, limit, value, allowed, words, contract.column(name).attested))
-    return tuple(found)
-
-
-def _over(contract: Contract, alone: Alone, loss: Loss) -> list[tuple[str, float, str]]:
-    limits = contract.audit
-    over = []
-    if alone.pr_auc_lift > limits.single_column_pr_auc_lift:
-        words = (
-            f"alone gets {alone.pr_auc_lift:.0%} of the way from a random list to a perfect one "
-            f"(allowed {limits.single_column_pr_auc_lift:.0%})"
-        )
-        over.append(("single_column_pr_auc_lift", alone.pr_auc_lift, words))
-    if alone.isolated_share > limits.isolated_churner_share:
-        words = (
-            f"sets apart {alone.isolated_share:.0%} of the churners by values no kept customer has, above all "
-            f"{alone.isolated_by} (allowed {limits.isolated_churner_share:.0%})"
-        )
-        over.append(("isolated_churner_share", alone.isolated_share, words))
-    if loss.low > limits.headline_loss_when_removed:
-        words = f"carries {loss.share:.0%} of what the model is worth (allowed {limits.headline_loss_when_removed:.0%})"
-        over.append(("headline_loss_when_removed", loss.share, words))
-    if alone.values.is_echo(limits.echo_roc_auc):
-        words = (
-            f"follows the label (ROC AUC alone {alone.values.roc_auc:.2f}) and nothing else known about a customer, "
-            "as a value does that is written after the outcome"
-        )
-        over.append(("echo_roc_auc", alone.values.roc_auc, words))
-    elif alone.gaps is not None and alone.gaps.is_echo(limits.echo_roc_auc):
-        words = (
-            f"is missing or filled by the label (ROC AUC of that alone {alone.gaps.roc_auc:.2f}) and by nothing else "
-            "known about a customer, as a field is that is filled after the outcome"
-        )
-        over.append(("echo_roc_auc", alone.gaps.roc_auc, words))
-    return over
-
-
-def two_sentences(
-    contract: Contract,
-    rungs: Sequence[Rung],
-    losses: Mapping[str, Loss],
-    findings: Sequence[Finding],
-    ages: Sequence[Band],
-) -> tuple[str, str]:
-    """What is left of the headline, and what carries it."""
-    return _what_is_left(rungs[0], ages), _what_carries(contract, rungs, losses, findings)
-
-
-def _what_is_left(whole: Rung, ages: Sequence[Band]) -> str:
-    drawn = whole.figures["random"]
-    words = (
-        f"Customers drawn at random are ranked with a PR-AUC of {drawn}, "
-        f"where 1 is perfect and a random list gets {drawn.base_rate:.3f}"
-    )
-    later = whole.figures.get("out_of_time")
-    if later is not None:
-        words += f"; the newest customers, learnt from older ones, with {later}, a random list {later.base_rate:.3f}"
-    else:
-        words += "; how it does on newer customers cannot be said, for the table has no cohorts to tell them by"
-    told = [(band.figure.pr_auc, band) for band in ages if band.figure is not None]
-    if len(told) > 1:
-        (worst, low), (best, high) = min(told, key=lambda t: t[0]), max(told, key=lambda t: t[0])
-        words += f"; by age it runs from {worst:.2f} ({low.words}) to {best:.2f} ({high.words})"
-    return words + "."
-
-
-def _what_carries(
-    contract: Contract, rungs: Sequence[Rung], losses: Mapping[str, Loss], findings: Sequence[Finding]
-) -> str:
-    named = list(dict.fromkeys(finding.column for finding in findings))
-    if not named:
-        most = max(losses, key=lambda name: losses[name].share, default="")
-        words = "No column is over the contract's limits for what may be a consequence of churn"
-        return (
-            f"{words}; '{most}' carries most, {losses[most].share:.0%} of what the model is worth."
-            if most
-            else f"{words}."
-        )
-    clauses = [f"'{name}' {_all_words(name, findings)}" for name in named[:3]]
-    more = f"; {len(named) - 3} more columns are over a limit" if len(named) > 3 else ""
-    last = rungs[-1]
-    left = f"{last.words} a PR-AUC of {last.figures['random'].pr_auc:.3f} is left"
-    open_ = [name for name in named if not contract.column(name).attested]
-    one = len(open_ or named) == 1
-    if open_:
-        vouched = f"nobody attests that {_listed(open_)} {'is' if one else 'are'} known before churn"
-    else:
-        vouched = f"that {'it is' if one else 'they are'} known before churn rests on the contract's word alone"
-    return f"{'; '.join(clauses)}{more}; {left}, and {vouched}."
-
-
-def _all_words(name: str, findings: Sequence[Finding]) -> str:
-    said = [finding.words for finding in findings if finding.column == name]
-    return ", ".join(said[:-1]) + " and " + said[-1] if len(said) > 1 else said[0]
-
-
-def _listed(names: Sequence[str]) -> str:
-    quoted = [f"'{name}'" for name in names[:5]]
-    if len(names) > 5:
-        return f"{', '.join(quoted)} and {len(names) - 5} more"
-    return ", ".join(quoted[:-1]) + " and " + quoted[-1] if len(quoted) > 1 else quoted[0]
-
-
-MOST_FAMILIES = 8  # rungs a person still reads
+        """As a JSON value; the key of `description` is `words`."""
+        return {
+            "column": self.column,
+            "limit": self.limit,
+            "found": self.found,
+            "allowed": self.allowed,
+            "words": self.description,
+            "attested": self.attested,
+        }
 
 
 @dataclass(frozen=True)
 class Rung:
-    """The recipe without some columns: `figures` by split ('random', 'out_of_time')."""
+    """The recipe without the columns `left_out`: `figures` by split ('random', 'out_of_time')."""
 
-    words: str
+    label: str
     left_out: tuple[str, ...]
     figures: Mapping[str, Figure]
 
 
 @dataclass(frozen=True)
 class ColumnFigures:
-    """One column: what it reaches alone on test rows by split (empty if no feature is its own), the
-    share of the model's lift that goes with it (validation rows), and what was seen of it."""
+    """One column: what it reaches alone on test rows by split (empty if no feature is its own), the share of the
+    model's lift that is lost without it (validation rows), and its signal."""
 
     alone: Mapping[str, Figure]
     loss: Loss
-    seen: Alone
+    signal: ColumnSignal
 
 
 @dataclass(frozen=True)
 class Audit:
-    """The ladder of one table. `recipe` says in words what was fitted at each rung."""
+    """The ladder of one table. `recipe` describes what was fitted at each rung."""
 
     recipe: str
     rungs: tuple[Rung, ...]
@@ -194,7 +86,7 @@ class Audit:
 
     @property
     def unattested(self) -> tuple[Finding, ...]:
-        """Findings about columns nobody vouches for: they keep a model out of the registry."""
+        """Findings about columns that nobody attests: they keep a model out of the registry."""
         return tuple(finding for finding in self.findings if not finding.attested)
 
     def to_json(self) -> dict[str, Any]:
@@ -203,11 +95,11 @@ class Audit:
             "recipe": self.recipe,
             "sentences": list(self.sentences),
             "rungs": [
-                {"words": r.words, "left_out": list(r.left_out), **{s: f.to_json() for s, f in r.figures.items()}}
+                {"words": r.label, "left_out": list(r.left_out), **{s: f.to_json() for s, f in r.figures.items()}}
                 for r in self.rungs
             ],
             "bands": [
-                {"words": b.words, "rows": b.rows, "churners": b.churners, **(b.figure.to_json() if b.figure else {})}
+                {"words": b.label, "rows": b.rows, "churners": b.churners, **(b.figure.to_json() if b.figure else {})}
                 for b in self.bands
             ],
             "columns": {name: _column_json(figures) for name, figures in self.columns.items()},
@@ -228,68 +120,67 @@ def audit(
     params: Mapping[str, Any] | None = None,
     seed: int = 42,
 ) -> Audit:
-    """Climb the ladder for a validated table.
+    """The audit of a validated table.
 
     `chosen` is the name of the chosen model, a recipe or several joined by ' + ' ('' if none is chosen);
     `params` are the parameters of each recipe by name. A blend is audited by its boosted part, a
     network by boosted trees (see `audited_recipe`). Raises TrainingError if a recipe cannot be fitted.
     """
-    recipe, words = audited_recipe(chosen)
+    recipe, description = audited_recipe(chosen)
     data = training_data(contract, features, splits)
     ladder = Ladder(data, recipe, (params or {}).get(recipe, {}), seed)
     columns = encode_table(contract, customers)
-    seen, losses, findings = _examine(contract, columns, ladder)
+    signals, losses, findings = _examine(contract, columns, ladder)
     specs = data.views["random"].program.specs
     reads, own = features_of(contract, specs), own_features(contract, specs)
     figures = {
         name: ColumnFigures(
             {split: ladder.alone(split, own[name]) for split in ladder.splits} if own[name] else {},
             losses[name],
-            alone,
+            signal,
         )
-        for name, alone in seen.items()
+        for name, signal in signals.items()
     }
     suspects = _suspects(contract, findings)
-    rungs = _rungs(contract, ladder, suspects or _heaviest(losses), reads)
-    told = bands(contract, columns, as_of_of(customers), ladder, reported_rows(customers))
-    ages = tuple(band for band in told if band.figure is not None)
+    rungs = _rungs(contract, ladder, suspects or _most_important(losses), reads)
+    age_bands = bands(contract, columns, as_of_of(customers), ladder, reported_rows(customers))
     return Audit(
-        recipe=words,
+        recipe=description,
         rungs=rungs,
-        bands=told,
+        bands=age_bands,
         columns=figures,
         findings=findings,
         suspects=suspects,
-        sentences=two_sentences(contract, rungs, losses, findings, ages),
+        sentences=summary_sentences(contract, rungs, losses, findings, age_bands),
         rows=customers.num_rows,
         churners=int(data.churned.sum()),
-        source=(customers.schema.metadata or {}).get(b"churn_source", b"").decode(),
+        source=TableOrigin.of(customers).source,
     )
 
 
-def accuse(
+def leakage_findings(
     contract: Contract, customers: pa.Table, features: pa.Table, splits: pa.Table, seed: int = 42
 ) -> tuple[Finding, ...]:
-    """The findings of `audit` by boosted trees without its ladder, for those who audit many tables."""
+    """The findings of `audit` by boosted trees without its ladder, for auditing many tables."""
     ladder = Ladder(training_data(contract, features, splits), "boosted", {}, seed)
     return _examine(contract, encode_table(contract, customers), ladder)[2]
 
 
 def _examine(
     contract: Contract, columns: Columns, ladder: Ladder
-) -> tuple[dict[str, Alone], dict[str, Loss], tuple[Finding, ...]]:
-    """What each column shows, what goes with it, and who is over a limit; no test row is read."""
+) -> tuple[dict[str, ColumnSignal], dict[str, Loss], tuple[Finding, ...]]:
+    """Signals, losses and findings of all columns; no test row is read."""
     data = ladder.data
     view = data.views["random"]
-    learnt_from = np.concatenate([view.split.train, view.split.validation])
-    seen = look_at_columns(contract, columns, view.matrix, view.program.specs, data.churned, learnt_from, ladder.seed)
+    rows = np.concatenate([view.split.train, view.split.validation])
+    signals = measure_columns(contract, columns, view.matrix, view.program.specs, data.churned, rows, ladder.seed)
     reads = features_of(contract, view.program.specs)
     limit = contract.audit.headline_loss_when_removed
-    losses = {name: ladder.loss(reads[name], limit) for name in seen}
-    return seen, losses, findings_of(contract, seen, losses)
+    losses = {name: ladder.loss(reads[name], limit) for name in signals}
+    return signals, losses, collect_findings(contract, signals, losses)
 
 
-def audit_source(contract: Contract, source: str, words: str = "", seed: int = 42) -> Audit:
+def audit_source(contract: Contract, source: str, description: str = "", seed: int = 42) -> Audit:
     """Read, repair, validate and audit a table on its own, by boosted trees. Raises what any of these raises."""
     from churn_assets.data.readers.read import read_table
     from churn_assets.data.repairs.repairs import apply_repairs
@@ -299,17 +190,18 @@ def audit_source(contract: Contract, source: str, words: str = "", seed: int = 4
 
     raw = read_table(source, contract)
     repaired, _ = apply_repairs(raw, contract)
-    found = validate(contract, repaired, found=raw, source=words or source)
-    found.report.stop_if_over_limit()
-    splits = split_table(contract, found.customers, seed)
-    return audit(contract, found.customers, feature_table(contract, found.customers, splits), splits, seed=seed)
+    validated = validate(contract, repaired, raw=raw, source=description or source)
+    validated.report.stop_if_over_limit()
+    customers = validated.customers
+    splits = split_table(contract, customers, seed)
+    return audit(contract, customers, feature_table(contract, customers, splits), splits, seed=seed)
 
 
 def audited_recipe(chosen: str) -> tuple[str, str]:
-    """Which recipe is refitted at each rung, and that in words.
+    """The recipe that is refitted at each rung, and its description.
 
-    A ladder needs dozens of fits: of a blend the boosted part stands for the whole, and boosted trees
-    stand for a network, whose headline on these tables lies within its interval.
+    A ladder needs dozens of fits: a blend is represented by its boosted part, and a network by boosted trees, whose
+    headline on these tables lies within its interval.
     """
     parts = chosen.split(" + ")
     fast = "fewer, larger steps than in training"
@@ -324,13 +216,122 @@ def audited_recipe(chosen: str) -> tuple[str, str]:
     return "boosted", f"boosted trees in place of '{chosen}', which takes too long to refit at each rung, in {fast}"
 
 
+def collect_findings(
+    contract: Contract, signals: Mapping[str, ColumnSignal], losses: Mapping[str, Loss]
+) -> tuple[Finding, ...]:
+    """Every column over every limit; columns in the contract's order."""
+    return tuple(
+        Finding(name, limit, value, getattr(contract.audit, limit), description, contract.column(name).attested)
+        for name, signal in signals.items()
+        for limit, value, description in _over(contract, signal, losses[name])
+    )
+
+
+def _over(contract: Contract, signal: ColumnSignal, loss: Loss) -> list[tuple[str, float, str]]:
+    limits = contract.audit
+    over = []
+    if signal.pr_auc_lift > limits.single_column_pr_auc_lift:
+        description = (
+            f"alone reaches {signal.pr_auc_lift:.0%} of the possible PR-AUC lift over a random list "
+            f"(limit {limits.single_column_pr_auc_lift:.0%})"
+        )
+        over.append(("single_column_pr_auc_lift", signal.pr_auc_lift, description))
+    if signal.isolated_share > limits.isolated_churner_share:
+        description = (
+            f"separates {signal.isolated_share:.0%} of the churners by values that no kept customer has, mainly "
+            f"{signal.isolated_by} (limit {limits.isolated_churner_share:.0%})"
+        )
+        over.append(("isolated_churner_share", signal.isolated_share, description))
+    if loss.low > limits.headline_loss_when_removed:
+        description = (
+            f"accounts for {loss.share:.0%} of the model's PR-AUC lift (limit {limits.headline_loss_when_removed:.0%})"
+        )
+        over.append(("headline_loss_when_removed", loss.share, description))
+    if signal.values.is_echo(limits.echo_roc_auc):
+        description = (
+            f"depends on the label (ROC AUC alone {signal.values.roc_auc:.2f}) and on nothing else that is known about "
+            "a customer, like a value that is written after the outcome"
+        )
+        over.append(("echo_roc_auc", signal.values.roc_auc, description))
+    elif signal.gaps is not None and signal.gaps.is_echo(limits.echo_roc_auc):
+        description = (
+            f"is missing depending on the label (ROC AUC of that alone {signal.gaps.roc_auc:.2f}) and on nothing else "
+            "that is known about a customer, like a field that is filled after the outcome"
+        )
+        over.append(("echo_roc_auc", signal.gaps.roc_auc, description))
+    return over
+
+
+def summary_sentences(
+    contract: Contract,
+    rungs: Sequence[Rung],
+    losses: Mapping[str, Loss],
+    findings: Sequence[Finding],
+    age_bands: Sequence[Band],
+) -> tuple[str, str]:
+    """The headline under weaker assumptions, and the columns it depends on."""
+    return _describe_headline(rungs[0], age_bands), _describe_columns(contract, rungs, losses, findings)
+
+
+def _describe_headline(complete: Rung, age_bands: Sequence[Band]) -> str:
+    random, newest = complete.figures["random"], complete.figures.get("out_of_time")
+    text = (
+        f"On customers drawn at random the model reaches a PR-AUC of {random}; "
+        f"1 is perfect, a random list reaches {random.base_rate:.3f}"
+    )
+    if newest is not None:
+        text += f"; on the newest customers, trained on older ones, {newest}, a random list {newest.base_rate:.3f}"
+    else:
+        text += "; performance on newer customers is not known, because the table has no cohorts"
+    known = [(band.figure.pr_auc, band) for band in age_bands if band.figure is not None]
+    if len(known) > 1:
+        (low, worst), (high, best) = min(known, key=lambda pair: pair[0]), max(known, key=lambda pair: pair[0])
+        text += f"; by age it ranges from {low:.2f} ({worst.label}) to {high:.2f} ({best.label})"
+    return text + "."
+
+
+def _describe_columns(
+    contract: Contract, rungs: Sequence[Rung], losses: Mapping[str, Loss], findings: Sequence[Finding]
+) -> str:
+    names = list(dict.fromkeys(finding.column for finding in findings))
+    if not names:
+        text = "No column is over the contract's limits for possible consequences of churn"
+        most = max(losses, key=lambda name: losses[name].share, default="")
+        if not most:
+            return f"{text}."
+        return f"{text}; '{most}' is the most important, with {losses[most].share:.0%} of the model's PR-AUC lift."
+    clauses = [f"'{name}' {_descriptions(name, findings)}" for name in names[:3]]
+    more = f"; {len(names) - 3} more columns are over a limit" if len(names) > 3 else ""
+    last = rungs[-1]
+    rest = f"{last.label} PR-AUC is {last.figures['random'].pr_auc:.3f}"
+    unattested = [name for name in names if not contract.column(name).attested]
+    one = len(unattested or names) == 1
+    if unattested:
+        attested = f"nobody attests that {_quoted_list(unattested)} {'is' if one else 'are'} known before churn"
+    else:
+        attested = f"only the contract's attestation says that {'it is' if one else 'they are'} known before churn"
+    return f"{'; '.join(clauses)}{more}; {rest}, and {attested}."
+
+
+def _descriptions(name: str, findings: Sequence[Finding]) -> str:
+    texts = [finding.description for finding in findings if finding.column == name]
+    return ", ".join(texts[:-1]) + " and " + texts[-1] if len(texts) > 1 else texts[0]
+
+
+def _quoted_list(names: Sequence[str]) -> str:
+    quoted = [f"'{name}'" for name in names[:5]]
+    if len(names) > 5:
+        return f"{', '.join(quoted)} and {len(names) - 5} more"
+    return ", ".join(quoted[:-1]) + " and " + quoted[-1] if len(quoted) > 1 else quoted[0]
+
+
 def _suspects(contract: Contract, findings: Sequence[Finding]) -> tuple[str, ...]:
-    named = {finding.column for finding in findings}
-    return tuple(c.name for c in contract.scoring_columns if c.suspect or c.name in named)
+    over = {finding.column for finding in findings}
+    return tuple(c.name for c in contract.scoring_columns if c.suspect or c.name in over)
 
 
-def _heaviest(losses: Mapping[str, Loss]) -> tuple[str, ...]:
-    """Where nothing is suspect, the column that carries most shows how far the figure rests on one."""
+def _most_important(losses: Mapping[str, Loss]) -> tuple[str, ...]:
+    """Without a suspect, the most important column shows how far the figure depends on a single one."""
     most = max(losses, key=lambda name: losses[name].share, default=None)
     return () if most is None or len(losses) < 2 else (most,)
 
@@ -339,40 +340,40 @@ def _rungs(
     contract: Contract, ladder: Ladder, suspects: Sequence[str], reads: Mapping[str, Sequence[int]]
 ) -> tuple[Rung, ...]:
     sets: dict[tuple[str, ...], str] = {(): "everything"}
-    for name in suspects[:MOST_FAMILIES]:
+    for name in suspects[:MOST_SUSPECTS]:
         sets.setdefault((name,), f"without {name}")
     if len(suspects) > 1:
         sets.setdefault(tuple(suspects), f"without {', '.join(suspects)}")
-    around = [c for name in suspects for c in companions(contract, name) if c not in suspects]
-    wider = (*suspects, *dict.fromkeys(around))
-    if around:
+    related = [c for name in suspects for c in companions(contract, name) if c not in suspects]
+    wider = (*suspects, *dict.fromkeys(related))
+    if related:
         sets.setdefault(wider, f"without {', '.join(wider)}")
-    found = []
-    for names, words in sets.items():
+    rungs = []
+    for names, label in sets.items():
         left_out = sorted({index for name in names for index in reads[name]})
-        found.append(Rung(words, names, {split: ladder.test(split, left_out) for split in ladder.splits}))
-    return tuple(found)
+        rungs.append(Rung(label, names, {split: ladder.test(split, left_out) for split in ladder.splits}))
+    return tuple(rungs)
 
 
 def _column_json(figures: ColumnFigures) -> dict[str, Any]:
-    seen = figures.seen
+    signal = figures.signal
     return {
         "alone": {split: figure.to_json() for split, figure in figures.alone.items()},
         "headline_loss_when_removed": figures.loss.share,
-        "single_column_pr_auc_lift": seen.pr_auc_lift,
-        "isolated_churner_share": seen.isolated_share,
-        "isolated_by": seen.isolated_by,
-        "values": _echo_json(seen.values),
-        "gaps": _echo_json(seen.gaps) if seen.gaps else None,
-        "repeats": list(seen.repeats),
+        "single_column_pr_auc_lift": signal.pr_auc_lift,
+        "isolated_churner_share": signal.isolated_share,
+        "isolated_by": signal.isolated_by,
+        "values": _echo_json(signal.values),
+        "gaps": _echo_json(signal.gaps) if signal.gaps else None,
+        "repeats": list(signal.repeats),
     }
 
 
-def _echo_json(echo: Echo) -> dict[str, float | None]:
-    told = np.isfinite(echo.by_label_error)
+def _echo_json(echo: EchoTest) -> dict[str, float | None]:
+    known = np.isfinite(echo.by_label_error)
     return {
         "roc_auc": echo.roc_auc,
         "tied": echo.tied,
-        "by_label": echo.by_label if told else None,
-        "by_label_error": echo.by_label_error if told else None,
+        "by_label": echo.by_label if known else None,
+        "by_label_error": echo.by_label_error if known else None,
     }

@@ -1,4 +1,4 @@
-"""Which columns go together: a column with the features that read it, and its companions."""
+"""Columns with the features that read them, and the columns that describe the same thing."""
 
 from __future__ import annotations
 
@@ -38,10 +38,9 @@ def own_features(contract: Contract, specs: Sequence[FeatureSpec]) -> Mapping[st
 def companions(contract: Contract, name: str) -> tuple[str, ...]:
     """Columns that some feature reads together with `name`, clocks (dates and the cohort) aside.
 
-    They describe the same thing: without `e-mails sent`, the rate of opened e-mails still says who
+    They describe the same thing: without the count of e-mails sent, the share of opened e-mails still shows who
     was sent any.
     """
     clocks = {column.name for column in contract.scoring_columns if column.kind is Kind.DATE} | {contract.time.cohort}
-    together = {other for read in columns_read(contract).values() if name in read for other in read}
-    wanted = together - clocks - {name}
-    return tuple(column.name for column in contract.scoring_columns if column.name in wanted)
+    names = {other for read in columns_read(contract).values() if name in read for other in read} - clocks - {name}
+    return tuple(column.name for column in contract.scoring_columns if column.name in names)

@@ -1,21 +1,20 @@
-"""What a column alone gives away about the label, and whether anything but the label explains it.
+"""How well each column alone predicts the label, and whether anything but the label explains it.
 
 Measured on training and validation rows only, for each column:
 
 - how far the column alone goes from the base rate (0) to perfect (1) in PR-AUC, cross-fitted;
 - the share of churners it isolates: long runs of its sorted values without a single kept customer;
 - its ROC AUC alone, and that of its being missing;
-- whether it is an *echo*: strong alone, and yet, once the label is known, nothing else that is known
-  about a customer tells anything about it. A behaviour shares its causes with other behaviours, so it
-  stays tied to them among the churned and among the kept. A number written from the outcome does not:
-  the label screens it off from everything else (Pearl, Causality, 2009, section 1.2: the label is its
-  whole Markov blanket). What predicts the label then predicts the column in one exact proportion, that
-  of a copy of the label (`by_label` is 1); what is tied otherwise misses it, an independent cause of
-  churn has 0.
+- whether it is an *echo*: a strong predictor that, given the label, is independent of all other columns.
+  A behaviour shares its causes with other behaviours, so it stays correlated with them among the churned
+  and among the kept. A number written from the outcome does not: the label separates it from everything
+  else (Pearl, Causality, 2009, section 1.2: the label is its Markov blanket). Predictors of the label then
+  predict the column in one exact proportion, that of a copy of the label (`by_label` is 1); for an
+  independent cause of churn `by_label` is 0.
 
-What this cannot tell: a cause of churn that shows in no other column, where all other columns are
-themselves consequences of churn, looks the same as an echo. Nor can it find an echo that was mixed
-with a behaviour, unless it goes over one of the plain limits.
+Limits of the method: a cause of churn that correlates with no other column, where all other columns are
+themselves consequences of churn, looks like an echo. An echo mixed with a behaviour is not detected,
+unless it is over one of the plain limits.
 """
 
 from __future__ import annotations
@@ -31,74 +30,34 @@ from churn_assets.evaluation.metrics import pr_auc, roc_auc
 from churn_assets.features.compile import FeatureSpec, Matrix
 from churn_assets.features.encode import Columns
 from churn_assets.leakage.column_groups import features_of
-from churn_assets.leakage.ridge import Others, ranked
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int8]
-
-RUN_ROWS = 30  # a shorter run of churners without a kept customer is luck
-
-
-def isolated(values: Floats, label: Labels, column: Column) -> tuple[float, str]:
-    """Share of the churners in runs of at least RUN_ROWS churners without a kept customer, and the
-    longest run in words. Values are sorted, equal ones stand together; a category's choices and
-    missing values are runs of their own."""
-    total = max(1, int(label.sum()))
-    best, share, words = 0, 0, ""
-    for churners, told in _runs(values, label, column):
-        if churners >= RUN_ROWS:
-            share += churners
-            if churners > best:
-                best, words = churners, told
-    return share / total, words
-
-
-def _runs(values: Floats, label: Labels, column: Column) -> Iterator[tuple[int, str]]:
-    known = ~np.isnan(values)
-    gone = label[~known]
-    if len(gone) and gone.all():
-        yield len(gone), f"{column.name} missing"
-    distinct, place = np.unique(values[known], return_inverse=True)
-    churned = np.bincount(place, label[known], len(distinct))
-    pure = churned == np.bincount(place, minlength=len(distinct))
-    if column.choices:
-        for code in np.flatnonzero(pure):
-            yield int(churned[code]), f"{column.name} = {column.choices[int(distinct[code])]}"
-        return
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], pure.astype(np.int8), [0]])))
-    for start, end in zip(edges[::2], edges[1::2] - 1, strict=True):
-        one, two = (_word(column, distinct[i]) for i in (start, end))
-        told = f"{column.name} = {one}" if one == two else f"{column.name} from {one} to {two}"
-        yield int(churned[start : end + 1].sum()), told
-
-
-def _word(column: Column, value: float) -> str:
-    return str(np.datetime64(int(value), "D")) if column.kind is Kind.DATE else f"{value:g}"
-
-
 Index = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 FOLDS = 5
 BINS = 20
 SMOOTHING = 20.0  # rows of the base rate added to each bin
-MOST_ROWS = 50_000  # more say nothing more about an echo
-REPEATS = 0.9  # rank correlation within the labels from which on one column repeats another
-TIED = 0.1  # correlation within a label with what the others predict; below it a column is as good as free
+RUN_ROWS = 30  # a shorter run of churners without a kept customer may be chance
+MOST_ROWS = 50_000  # more rows do not make the echo test more precise
+REPEATS = 0.9  # rank correlation within both labels from which on two columns count as the same
+TIED = 0.1  # correlation within a label with the prediction from other columns; below it a column is independent
 CLEAR = 3.0  # standard errors
-PRECISE = 0.25  # a larger standard error of `by_label` says nothing
-FEWEST = 100  # churned or kept customers; with fewer, whether others explain a column cannot be told
-SOME = 0.005  # a share of missing values below it is no pattern
+PRECISE = 0.25  # with a larger standard error `by_label` is not used
+FEWEST = 100  # churned or kept customers; with fewer the echo test has no power
+SOME = 0.005  # a smaller share of missing values is not tested
+RIDGE = 30.0  # penalty, against columns of variance 1: holds back noise of a few hundred rows
 
 
 @dataclass(frozen=True)
-class Echo:
-    """Whether a quantity comes from the label alone.
+class EchoTest:
+    """Whether a quantity depends on the label alone.
 
-    `roc_auc` of the quantity alone, at least 0.5. `tied`: its correlation with what all other columns
-    predict of it out of fold, among the churned or among the kept, whichever is clearer; `tied_by_chance`:
-    up to where it may be noise. `by_label`: what
-    predicts the label predicts of it, as a share of what it would predict of a copy of the label;
-    `by_label_error` is its standard error, infinite if the others do not predict the label.
+    `roc_auc` of the quantity alone, at least 0.5. `tied`: its correlation with its out-of-fold prediction from all
+    other columns, among the churned or among the kept, whichever is larger; up to `tied_by_chance` it may be
+    noise. `by_label`: how far predictors of the label predict it, as a share of how far they would predict a copy of
+    the label; `by_label_error` is its standard error, infinite if other columns do not predict the label.
     """
 
     roc_auc: float
@@ -119,21 +78,25 @@ class Echo:
 
 
 @dataclass(frozen=True)
-class Alone:
-    """What one column shows by itself: `pr_auc_lift` 0 (base rate) to 1 (perfect), `isolated_share` of
-    the churners, `isolated_by` in words, and its values and its gaps as echoes (None: nothing missing).
-    `repeats` are columns that say the same; they do not count as others."""
+class ColumnSignal:
+    """How well one column alone predicts the label.
+
+    `pr_auc_lift` is 0 (base rate) to 1 (perfect). `isolated_share`: churners in runs of values without a kept
+    customer, `isolated_by` describes the longest run. `values` and `gaps` are the echo tests of the values and of
+    their being missing (None: nothing missing). `repeats` are columns with the same information; they are left out
+    of the other columns.
+    """
 
     column: str
     pr_auc_lift: float
     isolated_share: float
     isolated_by: str
-    values: Echo
-    gaps: Echo | None
+    values: EchoTest
+    gaps: EchoTest | None
     repeats: tuple[str, ...]
 
 
-def look_at_columns(
+def measure_columns(
     contract: Contract,
     columns: Columns,
     matrix: Matrix,
@@ -141,84 +104,183 @@ def look_at_columns(
     churned: Labels,
     rows: Index,
     seed: int = 42,
-) -> dict[str, Alone]:
-    """Every column the model is made of, looked at alone on `rows` (training and validation rows)."""
+) -> dict[str, ColumnSignal]:
+    """The signal of every column of the model, measured on `rows` (training and validation rows)."""
     rng = np.random.default_rng(seed)
     rows = rng.permutation(rows)[:MOST_ROWS]
     label, fold = churned[rows], np.arange(len(rows)) % FOLDS
-    others = Others(matrix[rows], specs, label, fold)
+    ridge = RidgeBaseline(matrix[rows], specs, label, fold)
     cells = {c.name: _numbers(c, columns[c.name][rows]) for c in contract.scoring_columns if c.kind is not Kind.TEXT}
     reads = features_of(contract, specs)
     repeats = _repeats(cells, label)
     return {
-        name: _alone(contract.column(name), values, label, fold, others, reads, repeats[name])
+        name: _signal(contract.column(name), values, label, fold, ridge, reads, repeats[name])
         for name, values in cells.items()
     }
 
 
-def _alone(
+def isolated_churners(values: Floats, label: Labels, column: Column) -> tuple[float, str]:
+    """Share of the churners in runs of at least RUN_ROWS churners without a kept customer, and a description of the
+    longest run. Values are sorted, equal ones are one step; a category's choices and missing values are runs of
+    their own."""
+    runs = [run for run in _runs(values, label, column) if run[0] >= RUN_ROWS]
+    _, longest = max(runs, key=lambda run: run[0], default=(0, ""))
+    return sum(churners for churners, _ in runs) / max(1, int(label.sum())), longest
+
+
+def _runs(values: Floats, label: Labels, column: Column) -> Iterator[tuple[int, str]]:
+    known = ~np.isnan(values)
+    missing = label[~known]
+    if len(missing) and missing.all():
+        yield len(missing), f"{column.name} missing"
+    distinct, place = np.unique(values[known], return_inverse=True)
+    churned = np.bincount(place, label[known], len(distinct))
+    pure = churned == np.bincount(place, minlength=len(distinct))
+    if column.choices:
+        for code in np.flatnonzero(pure):
+            yield int(churned[code]), f"{column.name} = {column.choices[int(distinct[code])]}"
+        return
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], pure.astype(np.int8), [0]])))
+    for start, end in zip(edges[::2], edges[1::2] - 1, strict=True):
+        low, high = (_value_text(column, distinct[i]) for i in (start, end))
+        text = f"{column.name} = {low}" if low == high else f"{column.name} from {low} to {high}"
+        yield int(churned[start : end + 1].sum()), text
+
+
+def _value_text(column: Column, value: float) -> str:
+    return str(np.datetime64(int(value), "D")) if column.kind is Kind.DATE else f"{value:g}"
+
+
+class RidgeBaseline:
+    """Out-of-fold ridge predictions of a column from the model's other features.
+
+    The same question is asked for every column, so the normal equations are summed once, by fold and by label:
+    leaving columns out is taking rows and columns from a small matrix, and forty columns cost little more than one.
+
+    Numbers enter as their ranks (0 to 1) to the first, second and third power, categories as one
+    indicator a choice, missing values as an indicator; all scaled to variance 1.
+    """
+
+    def __init__(
+        self, matrix: Matrix, specs: Sequence[FeatureSpec], churned: npt.NDArray[np.int8], fold: npt.NDArray[np.int64]
+    ) -> None:
+        parts = [_expanded(matrix[:, index].astype(np.float64), spec) for index, spec in enumerate(specs)]
+        self.owner = np.repeat(np.arange(-1, len(specs)), [1, *(part.shape[1] for part in parts)])
+        wide = np.column_stack([np.ones(len(matrix)), *parts])
+        self.design = wide
+        self.rows = [[np.flatnonzero((churned == c) & (fold == f)) for f in range(fold.max() + 1)] for c in (0, 1)]
+        self.grams = [[wide[r].T @ wide[r] for r in by_fold] for by_fold in self.rows]
+
+    def without(self, features: Sequence[int]) -> Flags:
+        """Columns of the design (k,) that stay when these features of the matrix are left out."""
+        return ~np.isin(self.owner, features)
+
+    def predict(self, target: Floats, keep: Flags, labels: Sequence[int] = (0, 1)) -> Floats:
+        """Predictions of `target`, shape (rows,), each by a fit on the other folds of customers with one of
+        `labels`; NaN for the rest. The intercept is not shrunk."""
+        predicted = np.full(len(target), np.nan)
+        design = self.design[:, keep]
+        penalty = RIDGE * np.eye(design.shape[1])
+        penalty[0, 0] = 1e-9
+        folds = range(len(self.rows[0]))
+        by_fold = [np.concatenate([self.rows[c][f] for c in labels]) for f in folds]
+        products = [design[r].T @ target[r] for r in by_fold]
+        grams = [np.sum([self.grams[c][f] for c in labels], axis=0)[np.ix_(keep, keep)] for f in folds]
+        for held_out in folds:
+            gram = np.sum([grams[f] for f in folds if f != held_out], axis=0) + penalty
+            product = np.sum([products[f] for f in folds if f != held_out], axis=0)
+            predicted[by_fold[held_out]] = design[by_fold[held_out]] @ np.linalg.solve(gram, product)
+        return predicted
+
+
+def ranked(values: Floats) -> Floats:
+    """Ranks of `values` from -0.5 to 0.5, ties at their middle; 0 for missing ones."""
+    known = ~np.isnan(values)
+    ranks = np.zeros(len(values))
+    if known.any():
+        _, place, count = np.unique(values[known], return_inverse=True, return_counts=True)
+        ranks[known] = ((np.cumsum(count) - count / 2) / count.sum())[place] - 0.5
+    return ranks
+
+
+def _expanded(values: Floats, spec: FeatureSpec) -> Floats:
+    known = ~np.isnan(values)
+    if spec.choices:
+        columns = [(values == code).astype(np.float64) for code in range(len(spec.choices))]
+    else:
+        rank = ranked(values)
+        columns = [rank, np.where(known, rank**2 - 1 / 12, 0.0), rank**3]
+    columns.append((~known).astype(np.float64))
+    wide = np.column_stack(columns)
+    wide = wide - wide.mean(axis=0)
+    spread = wide.std(axis=0)
+    return np.asarray(wide[:, spread > 1e-9] / spread[spread > 1e-9], dtype=np.float64)
+
+
+def _signal(
     column: Column,
     values: Floats,
     label: Labels,
     fold: Index,
-    others: Others,
+    ridge: RidgeBaseline,
     reads: Mapping[str, Sequence[int]],
     repeats: tuple[str, ...],
-) -> Alone:
-    keep = others.without([index for name in (column.name, *repeats) for index in reads[name]])
+) -> ColumnSignal:
+    keep = ridge.without([index for name in (column.name, *repeats) for index in reads[name]])
     score = _cross_fitted(_bins(values, bool(column.choices)), label, fold)
     base = float(label.mean())
     strength = max(roc_auc(label, score), 0.5)
-    if not column.choices:  # a number that rises or falls with churn loses nothing to bins
+    if not column.choices:  # ranks keep the full order of a number, bins do not
         by_rank = roc_auc(label, ranked(values))
         strength = max(strength, by_rank, 1.0 - by_rank)
-    gone = np.isnan(values).astype(np.float64)
+    missing = np.isnan(values).astype(np.float64)
     gaps = None
-    if SOME <= gone.mean() <= 1.0 - SOME:
-        by_gap = roc_auc(label, gone)
-        gaps = _echo(gone, max(by_gap, 1.0 - by_gap), label, others, keep)
-    share, words = isolated(values, label, column)
-    return Alone(
+    if SOME <= missing.mean() <= 1.0 - SOME:
+        by_gap = roc_auc(label, missing)
+        gaps = _echo(missing, max(by_gap, 1.0 - by_gap), label, ridge, keep)
+    share, longest = isolated_churners(values, label, column)
+    return ColumnSignal(
         column.name,
         (pr_auc(label, score) - base) / (1.0 - base),
         share,
-        words,
-        _echo(score, strength, label, others, keep),
+        longest,
+        _echo(score, strength, label, ridge, keep),
         gaps,
         repeats,
     )
 
 
-def _echo(score: Floats, strength: float, label: Labels, others: Others, keep: npt.NDArray[np.bool_]) -> Echo:
+def _echo(score: Floats, strength: float, label: Labels, ridge: RidgeBaseline, keep: Flags) -> EchoTest:
     fewest = min(int(label.sum()), int((1 - label).sum()))
-    if keep.sum() <= 1 or fewest < FEWEST:  # the intercept alone, or too few customers: nobody can tell
-        return Echo(strength, 0.0, 0.0, 0.0, np.inf)
+    if keep.sum() <= 1 or fewest < FEWEST:  # the intercept alone, or too few customers: no power
+        return EchoTest(strength, 0.0, 0.0, 0.0, np.inf)
     means = np.array([score[label == c].mean() for c in (0, 1)])
-    left, apart = score - means[label], means[1] - means[0]
-    if abs(apart) < 1e-9 or not left.any():
+    rest, difference = score - means[label], means[1] - means[0]
+    if abs(difference) < 1e-9 or not rest.any():
         # Nothing varies within the labels: either no signal at all, or the label itself.
-        return Echo(strength, 0.0, 0.0, 1.0, 0.0 if abs(apart) > 1e-9 else np.inf)
-    leaning = others.predict(label.astype(np.float64), keep)
-    leaning = leaning - leaning.mean()
-    known = float(np.mean(leaning * (label - label.mean()))) * apart
-    noise = float(np.std(leaning * left)) / np.sqrt(len(label))
-    by_label = 1.0 + float(np.mean(leaning * left)) / known if known else 0.0
-    error = noise / abs(known) if known else np.inf
-    tied, by_chance = _tied(left, label, others, keep)
-    return Echo(strength, tied, by_chance, by_label, error)
+        return EchoTest(strength, 0.0, 0.0, 1.0, 0.0 if abs(difference) > 1e-9 else np.inf)
+    predicted = ridge.predict(label.astype(np.float64), keep)
+    predicted = predicted - predicted.mean()
+    expected = float(np.mean(predicted * (label - label.mean()))) * difference
+    noise = float(np.std(predicted * rest)) / np.sqrt(len(label))
+    by_label = 1.0 + float(np.mean(predicted * rest)) / expected if expected else 0.0
+    error = noise / abs(expected) if expected else np.inf
+    tied, by_chance = _tied(rest, label, ridge, keep)
+    return EchoTest(strength, tied, by_chance, by_label, error)
 
 
-def _tied(left: Floats, label: Labels, others: Others, keep: npt.NDArray[np.bool_]) -> tuple[float, float]:
-    """Correlation of what the label leaves of a column with what the others predict of that, in the label
-    where it stands out most, and the correlation that chance gives there."""
-    found = []
+def _tied(rest: Floats, label: Labels, ridge: RidgeBaseline, keep: Flags) -> tuple[float, float]:
+    """Correlation of `rest`, the column less its mean in each label, with its prediction from the other columns, in
+    the label where it is clearest; and the correlation that chance gives there."""
+    correlations = []
     for c in (0, 1):
         own = label == c
-        rest, said = left[own] - left[own].mean(), others.predict(left, keep, (c,))[own]
-        said = said - said.mean()
-        spread = float(np.sqrt(np.sum(rest**2) * np.sum(said**2)))
-        found.append((float(np.sum(rest * said)) / spread if spread > 0 else 0.0, CLEAR / float(np.sqrt(own.sum()))))
-    return max(found, key=lambda pair: pair[0] - max(TIED, pair[1]))
+        centred, predicted = rest[own] - rest[own].mean(), ridge.predict(rest, keep, (c,))[own]
+        predicted = predicted - predicted.mean()
+        spread = float(np.sqrt(np.sum(centred**2) * np.sum(predicted**2)))
+        correlation = float(np.sum(centred * predicted)) / spread if spread > 0 else 0.0
+        correlations.append((correlation, CLEAR / float(np.sqrt(own.sum()))))
+    return max(correlations, key=lambda pair: pair[0] - max(TIED, pair[1]))
 
 
 def _numbers(column: Column, values: npt.NDArray[np.float64]) -> Floats:
@@ -230,13 +292,13 @@ def _numbers(column: Column, values: npt.NDArray[np.float64]) -> Floats:
 def _bins(values: Floats, category: bool) -> Index:
     """Bin 0 for missing, then quantile bins or a category's choices."""
     known = ~np.isnan(values)
-    found = np.zeros(len(values), dtype=np.int64)
+    bins = np.zeros(len(values), dtype=np.int64)
     if category:
-        found[known] = values[known].astype(np.int64) + 1
+        bins[known] = values[known].astype(np.int64) + 1
     elif known.any():
         edges = np.unique(np.quantile(values[known], np.arange(1, BINS) / BINS, method="lower"))
-        found[known] = 1 + np.searchsorted(edges, values[known])
-    return found
+        bins[known] = 1 + np.searchsorted(edges, values[known])
+    return bins
 
 
 def _cross_fitted(code: Index, label: Labels, fold: Index) -> Floats:
@@ -252,7 +314,7 @@ def _cross_fitted(code: Index, label: Labels, fold: Index) -> Floats:
 
 
 def _repeats(cells: Mapping[str, Floats], label: Labels) -> dict[str, tuple[str, ...]]:
-    """For each column the others that rank customers alike among churned and kept: they are one column twice."""
+    """For each column those that rank customers alike among churned and kept: the same column twice."""
     names = list(cells)
     if len(names) < 2:
         return dict.fromkeys(names, ())

@@ -1,4 +1,4 @@
-"""One recipe under weaker and weaker assumptions, with bootstrap intervals on test rows."""
+"""One recipe refitted without columns, on single columns and by age, with bootstrap intervals on test rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.model import Contract, Kind
-from churn_assets.evaluation.metrics import Ranking, bootstrap_weights, interval
+from churn_assets.evaluation.bootstrap import interval, statistics_under, stratified_samples
+from churn_assets.evaluation.metrics import Ranking
 from churn_assets.features.encode import Columns
 from churn_assets.training.candidate import recipe_of
 from churn_assets.training.feature_table import TrainingData, at_rows
@@ -23,10 +24,10 @@ DRAWS = 400
 BAND_DAYS = (0.0, 30.0, 60.0, 90.0, 120.0, 180.0, 365.0)
 BANDS = 5  # of equal size, for a cohort that is no date
 FOLDS = 5  # for the bands: one test part has too few churners of one age
-STOP_EVERY = 8  # of the rows learnt from in a fold, one in so many stops the learning
-FEWEST = 10  # churned or kept customers of a band; fewer say nothing
+STOP_EVERY = 8  # one in so many training rows of a fold is used for early stopping
+FEWEST = 10  # churned or kept customers of a band; with fewer it gets no figure
 
-# A ladder needs many fits and no last thousandth: fewer rounds at a higher rate, one booster.
+# A ladder needs many fits and no precision in the third decimal: fewer rounds at a higher rate, one booster.
 QUICK: Mapping[str, Mapping[str, Any]] = {
     "boosted": {"rounds": 120, "patience": 20, "learning_rate": 0.15, "bag": 1, "threads": 1},
     "logistic": {},
@@ -60,7 +61,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Loss:
-    """Share of the lift over the base rate that goes with some columns, 0 to 1, and its lower 95 % bound."""
+    """Share of the PR-AUC lift that is lost without some columns, 0 to 1, and its lower 95 % bound."""
 
     share: float
     low: float
@@ -70,7 +71,7 @@ class Loss:
 class Band:
     """Customers of one age, scored out of fold; `figure` is None where there are too few to say."""
 
-    words: str
+    label: str
     rows: int
     churners: int
     figure: Figure | None
@@ -103,8 +104,7 @@ class Ladder:
         return self._figure(split, self.margins(split, tuple(features), small=True)[1])
 
     def loss(self, features: Sequence[int], limit: float) -> Loss:
-        """What goes with these features, on validation rows; the bound is only sought where it matters,
-        above `limit`."""
+        """The loss without these features, on validation rows; the bound is only computed above `limit`."""
         rows = self.data.views["random"].split.validation
         label, base = self.data.churned[rows], float(self.data.churned[rows].mean())
         whole = Ranking(label, self.margins("random", self._kept(()))[0])
@@ -118,8 +118,8 @@ class Ladder:
         point = share(None) if features else 0.0
         if point <= limit:
             return Loss(point, point)
-        drawn = [share(weights) for weights in bootstrap_weights(label, DRAWS, self.seed)]
-        return Loss(point, interval(np.array(drawn))[0])
+        (draws,) = statistics_under(stratified_samples(label, DRAWS, self.seed), share)
+        return Loss(point, interval(draws)[0])
 
     def margins(self, split: str, features: tuple[int, ...], small: bool = False) -> tuple[Floats, Floats]:
         """Log-odds of validation and of test rows; all equal if no feature is left."""
@@ -129,7 +129,7 @@ class Ladder:
         return self._margins[key]
 
     def out_of_fold(self, rows: Index) -> Floats:
-        """Log-odds of `rows`, one a customer, by models that have not seen them: random split's features, 5 folds."""
+        """Log-odds of `rows`, one a customer, by models not trained on them: random split's features, 5 folds."""
         view, label = self.data.views["random"], self.data.churned[rows]
         matrix = view.matrix[rows]
         fold = np.empty(len(label), dtype=np.int64)
@@ -139,9 +139,9 @@ class Ladder:
         recipe, params = recipe_of(self.name, self.params)
         margin = np.empty(len(label))
         for part in range(FOLDS):
-            others = shuffled[fold[shuffled] != part]
-            stop = np.arange(len(others)) % STOP_EVERY == 0
-            learn, watch, scored = others[~stop], others[stop], fold == part
+            rest = shuffled[fold[shuffled] != part]
+            stop = np.arange(len(rest)) % STOP_EVERY == 0
+            learn, watch, scored = rest[~stop], rest[stop], fold == part
             model = recipe.fit(
                 (matrix[learn], label[learn]),
                 (matrix[watch], label[watch]),
@@ -176,12 +176,12 @@ class Ladder:
 def figure(label: npt.NDArray[Any], margin: Floats, seed: int) -> Figure:
     """PR-AUC with the percentile bootstrap over rows, stratified by label."""
     ranking = Ranking(label, margin)
-    drawn = np.array([ranking.pr_auc(weights) for weights in bootstrap_weights(label, DRAWS, seed)])
-    return Figure(ranking.pr_auc(), *interval(drawn), float(label.mean()), len(label))
+    (draws,) = statistics_under(stratified_samples(label, DRAWS, seed), ranking.pr_auc)
+    return Figure(ranking.pr_auc(), *interval(draws), float(label.mean()), len(label))
 
 
 def bands(contract: Contract, columns: Columns, as_of: float | Floats, ladder: Ladder, rows: Index) -> tuple[Band, ...]:
-    """The whole recipe out of fold on `rows`, one a customer, by the age that the contract's cohort tells."""
+    """The recipe with all columns, out of fold on `rows` (one a customer), by age as of the contract's cohort."""
     cohort = contract.time.cohort
     if cohort is None:
         return ()
@@ -195,12 +195,12 @@ def bands(contract: Contract, columns: Columns, as_of: float | Floats, ladder: L
         edges = np.unique(np.quantile(known, np.arange(BANDS + 1) / BANDS)).tolist() if len(known) else []
         age, unit = values, column.unit or cohort
         edges = [*edges[:-1], np.inf]
-    found = []
+    result = []
     for low, high in pairwise(edges):
         inside = (age >= low) & (age < high)
         churners = int(label[inside].sum())
         enough = min(churners, int(inside.sum()) - churners) >= FEWEST
-        words = f"{low:g} to {high:g} {unit}" if np.isfinite(high) else f"{low:g} {unit} and more"
-        told = figure(label[inside], margin[inside], ladder.seed) if enough else None
-        found.append(Band(words, int(inside.sum()), churners, told))
-    return tuple(found)
+        name = f"{low:g} to {high:g} {unit}" if np.isfinite(high) else f"{low:g} {unit} and more"
+        measured = figure(label[inside], margin[inside], ladder.seed) if enough else None
+        result.append(Band(name, int(inside.sum()), churners, measured))
+    return tuple(result)

@@ -20,7 +20,7 @@ from churn_assets.errors import (
     SourceNotFound,
     SourceUnreadable,
     Violation,
-    shown,
+    describe_value,
 )
 from churn_assets.prediction_log.records import Feedback, encode_line
 from churn_assets.prediction_log.segment import Segment
@@ -84,7 +84,7 @@ def make(item: Mapping[str, Any], request_id: str, now: dt.datetime, feedback_id
 def wrong(index: int, item: object, now: dt.datetime) -> list[Violation]:
     """What is wrong with one report, `index` its place among others."""
     if not isinstance(item, dict):
-        return [Violation(index, "", shown(item), "a report as a JSON object")]
+        return [Violation(index, "", describe_value(item), "a report as a JSON object")]
     found = [
         Violation(index, name, "an unknown field", f"only {', '.join(FIELDS)}")
         for name in sorted(item.keys() - set(FIELDS))[:10]
@@ -92,16 +92,16 @@ def wrong(index: int, item: object, now: dt.datetime) -> list[Violation]:
     ids = [name for name in _IDS if item.get(name) is not None]
     for name in ids:
         if not isinstance(item[name], str) or not 0 < len(item[name].strip()) <= MAX_ID:
-            found.append(Violation(index, name, shown(item[name]), f"a text of 1 to {MAX_ID} characters"))
+            found.append(Violation(index, name, describe_value(item[name]), f"a text of 1 to {MAX_ID} characters"))
     if not ids:
         found.append(Violation(index, "prediction_id", "neither id", "a prediction_id or a customer_id"))
     if not isinstance(item.get("churned"), bool):
-        found.append(Violation(index, "churned", shown(item.get("churned")), "true or false"))
+        found.append(Violation(index, "churned", describe_value(item.get("churned")), "true or false"))
     if not isinstance(item.get("contacted"), bool | None):
-        found.append(Violation(index, "contacted", shown(item.get("contacted")), "true or false or null"))
+        found.append(Violation(index, "contacted", describe_value(item.get("contacted")), "true or false or null"))
     if not _is_past(item.get("observed_at"), now):
         expected = "a date or instant such as 2014-01-20, not in the future"
-        found.append(Violation(index, "observed_at", shown(item.get("observed_at")), expected))
+        found.append(Violation(index, "observed_at", describe_value(item.get("observed_at")), expected))
     return found
 
 

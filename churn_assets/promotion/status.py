@@ -6,13 +6,16 @@ import json
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import Champion, read_champion
 from churn_assets.promotion.records import ATTEMPTS, Challenger, DecisionRecord, Gate, Request
 from churn_assets.scoring.bundle import read_card, read_provenance
 from churn_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from churn_assets.data.validation.report import ValidationReport
 
 
 @dataclass(frozen=True)
@@ -150,16 +153,16 @@ def read_asset(settings: Settings, name: str) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def read_validation(settings: Settings) -> dict[str, Any] | None:
-    """The figures of the last validation, from the validated table's own metadata."""
+def read_validation(settings: Settings) -> ValidationReport | None:
+    """The report on the last validation, from the validated table's own metadata."""
     import pyarrow.parquet as pq
+
+    from churn_assets.data.validation.report import report_of
 
     path = settings.assets_dir / "validated_customers.parquet"
     if not path.is_file():
         return None
-    stored = (pq.read_schema(path).metadata or {}).get(b"churn_validation")
-    validation: dict[str, Any] | None = json.loads(stored) if stored else None
-    return validation
+    return report_of(pq.read_schema(path))
 
 
 def _describe_challenger(challenger: Challenger) -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from churn_assets.data.profile import FAR
+from churn_assets.data.profile import FAR, ColumnProfile, NumberProfile, TableProfile
 from churn_assets.html.charts import (
     Axis,
     BarRows,
@@ -23,8 +22,6 @@ from churn_assets.html.charts import (
 )
 from churn_assets.html.templating import render
 
-Profile = Mapping[str, Any]
-Column = Mapping[str, Any]
 Format = Callable[[float], str]
 
 
@@ -46,123 +43,125 @@ class ColumnCard:
 class ProfilePage:
     """The data of the page."""
 
-    profile: Profile
+    profile: TableProfile
     roc_auc: IntervalRows
     association: IntervalRows | None
-    missing: Sequence[Column]
+    missing: Sequence[ColumnProfile]
     columns: Sequence[ColumnCard]
     cohorts: Chart | None
     far: float = FAR
 
 
-def render_profile(profile: Profile) -> str:
+def render_profile(profile: TableProfile) -> str:
     """The page of `data.profile.profile`."""
     contents = [("strength", "Against the label"), ("missing", "Missing"), ("columns", "Columns")]
-    contents += [("cohorts", "Over time")] if profile["cohort"] else []
+    contents += [("cohorts", "Over time")] if profile.cohort else []
     contents += [("repairs", "Repairs")]
     return render(
         "reporting/templates/data_profile.html.j2",
-        title=f"{profile['title']}: data profile",
+        title=f"{profile.title}: data profile",
         contents=contents,
         page=_page(profile),
     )
 
 
-def _page(profile: Profile) -> ProfilePage:
-    columns = profile["columns"]
-    ranked = sorted((c for c in columns if c.get("roc_auc") is not None), key=lambda c: -abs(float(c["roc_auc"]) - 0.5))
-    associated = sorted((c for c in columns if c.get("association") is not None), key=lambda c: -c["association"])
+def _page(profile: TableProfile) -> ProfilePage:
+    columns = profile.columns
+    ranked = sorted(((c, c.roc_auc) for c in columns if c.roc_auc is not None), key=lambda pair: -abs(pair[1] - 0.5))
+    associated = sorted(((c, c.association) for c in columns if c.association is not None), key=lambda pair: -pair[1])
     return ProfilePage(
         profile=profile,
-        roc_auc=IntervalRows([_roc_auc_row(c) for c in ranked], 0.0, 1.0),
-        association=IntervalRows([Row(_label(c), [Mark(c["association"])], c["doc"]) for c in associated], 0.0, 1.0)
+        roc_auc=IntervalRows([_roc_auc_row(c, roc_auc) for c, roc_auc in ranked], 0.0, 1.0),
+        association=IntervalRows(
+            [Row(_label(c), [Mark(association)], c.doc) for c, association in associated], 0.0, 1.0
+        )
         if associated
         else None,
-        missing=sorted((c for c in columns if c["missing"]), key=lambda c: -c["missing"]),
+        missing=sorted((c for c in columns if c.missing), key=lambda c: -c.missing),
         columns=[_column_card(c) for c in columns],
         cohorts=_cohorts(profile),
     )
 
 
-def _roc_auc_row(column: Column) -> Row:
-    note = f"{column['doc']} (rank correlation {2 * column['roc_auc'] - 1:+.2f})"
-    return Row(_label(column), [Mark(column["roc_auc"], at=0.5)], note)
+def _roc_auc_row(column: ColumnProfile, roc_auc: float) -> Row:
+    note = f"{column.doc} (rank correlation {2 * roc_auc - 1:+.2f})"
+    return Row(_label(column), [Mark(roc_auc, at=0.5)], note)
 
 
-def _label(column: Column) -> str:
-    return f"{column['name']} (suspect)" if column["suspect"] else str(column["name"])
+def _label(column: ColumnProfile) -> str:
+    return f"{column.name} (suspect)" if column.suspect else column.name
 
 
-def _column_card(column: Column) -> ColumnCard:
-    title, kind = f"{column['name']}, {column['kind']}", column["kind"]
-    if column.get("histogram"):
-        drawn, shown = column["histogram"], _day if kind == "date" else _plain
-        edges = drawn["edges"]
-        x = Axis(column["unit"] or column["name"], edges[0], edges[-1], _axis_form(kind), _ticks(kind, edges))
+def _column_card(column: ColumnProfile) -> ColumnCard:
+    title, kind = f"{column.name}, {column.kind}", column.kind
+    if column.number:
+        drawn, shown = column.number.histogram, _day if kind == "date" else _plain
+        edges = drawn.edges
+        x = Axis(column.unit or column.name, edges[0], edges[-1], _axis_form(kind), _ticks(kind, edges))
         return ColumnCard(
             title,
-            column["doc"],
-            column["distinct"],
-            histogram=histogram(column["name"], x, edges, drawn["kept"], drawn["churned"]),
-            facts=_facts(column, shown),
-            unusual=_unusual(column, shown),
+            column.doc,
+            column.distinct,
+            histogram=histogram(column.name, x, edges, drawn.kept, drawn.churned),
+            facts=_facts(column.number, column.distinct, shown),
+            unusual=_unusual(column.number, kind, shown),
         )
-    if "levels" not in column:
-        return ColumnCard(title, column["doc"], column["distinct"])
+    if column.levels is None:
+        return ColumnCard(title, column.doc, column.distinct)
     rows = [
-        Row(level["level"], [Mark(level["churn_rate"], style="churned")], f"{level['rows']:,} customers")
-        for level in column["levels"]
-        if level["rows"]
+        Row(level.level, [Mark(level.churn_rate, style="churned")], f"{level.rows:,} customers")
+        for level in column.levels
+        if level.churn_rate is not None
     ]
     return ColumnCard(
         title,
-        column["doc"],
-        column["distinct"],
+        column.doc,
+        column.distinct,
         levels=BarRows(rows, ".1%"),
-        levels_not_shown=column["levels_not_shown"],
+        levels_not_shown=column.levels_not_shown,
     )
 
 
-def _facts(column: Column, shown: Format) -> list[tuple[str, str]]:
+def _facts(number: NumberProfile, distinct: int, shown: Format) -> list[tuple[str, str]]:
     def mean(value: float | None) -> str:
         return "not known" if value is None else shown(value)
 
-    quantiles = column["quantiles"]
-    middle_half = f"{shown(quantiles['first'])} to {shown(quantiles['third'])}"
+    quantiles = number.quantiles
+    middle_half = f"{shown(quantiles.first)} to {shown(quantiles.third)}"
     return [
-        ("range", f"{shown(quantiles['low'])} to {shown(quantiles['high'])}"),
-        ("middle half", f"{middle_half}, median {shown(quantiles['median'])}"),
-        ("mean", f"churned {mean(column['mean_churned'])}, kept {mean(column['mean_kept'])}"),
-        ("distinct", f"{column['distinct']:,}"),
+        ("range", f"{shown(quantiles.low)} to {shown(quantiles.high)}"),
+        ("middle half", f"{middle_half}, median {shown(quantiles.median)}"),
+        ("mean", f"churned {mean(number.mean_churned)}, kept {mean(number.mean_kept)}"),
+        ("distinct", f"{distinct:,}"),
     ]
 
 
-def _unusual(column: Column, shown: Format) -> list[str]:
-    odd, texts = column["odd"], []
-    if odd["spike"]:
-        texts.append(f"{odd['spike']['rows']:,} customers on one value, {shown(odd['spike']['value'])}")
-    if odd["far_out"]:
-        between = f"from {shown(odd['far_low'])} to {shown(odd['far_high'])}"
-        texts.append(f"{odd['far_out']:,} beyond {FAR:g} interquartile ranges, {between}")
-    if odd["zeros"] and column["kind"] != "date":
-        texts.append(f"{odd['zeros']:,} zeros")
-    if odd["negative"] and column["kind"] != "date":
-        texts.append(f"{odd['negative']:,} negative")
+def _unusual(number: NumberProfile, kind: str, shown: Format) -> list[str]:
+    unusual, texts = number.unusual, []
+    if unusual.spike:
+        texts.append(f"{unusual.spike.rows:,} customers on one value, {shown(unusual.spike.value)}")
+    if unusual.far_low is not None and unusual.far_high is not None:
+        between = f"from {shown(unusual.far_low)} to {shown(unusual.far_high)}"
+        texts.append(f"{unusual.far_out:,} beyond {FAR:g} interquartile ranges, {between}")
+    if unusual.zeros and kind != "date":
+        texts.append(f"{unusual.zeros:,} zeros")
+    if unusual.negative and kind != "date":
+        texts.append(f"{unusual.negative:,} negative")
     return texts
 
 
-def _cohorts(profile: Profile) -> Chart | None:
-    cohort = profile["cohort"]
+def _cohorts(profile: TableProfile) -> Chart | None:
+    cohort = profile.cohort
     if cohort is None:
         return None
-    parts, kind = cohort["parts"], cohort["kind"]
-    points = [((part["from"] + part["to"]) / 2, part["churn_rate"]) for part in parts]
+    parts, kind = cohort.parts, cohort.kind
+    points = [((part.low + part.high) / 2, part.churn_rate) for part in parts]
     top = max(0.05, *(rate for _, rate in points))
-    low, high = parts[0]["from"], parts[-1]["to"]
-    x = Axis(cohort["column"], low, high, _axis_form(kind), _ticks(kind, [low, high]))
+    low, high = parts[0].low, parts[-1].high
+    x = Axis(cohort.column, low, high, _axis_form(kind), _ticks(kind, [low, high]))
     drawn = [
         Line("churned share", points, "churned", dots=True),
-        Line("all", [(low, profile["churn_rate"]), (high, profile["churn_rate"])], "base", dashed=True),
+        Line("all", [(low, profile.churn_rate), (high, profile.churn_rate)], "base", dashed=True),
     ]
     return lines("Churned share by cohort", x, Axis("churned share", 0.0, top, percent), drawn)
 

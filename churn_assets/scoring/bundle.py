@@ -3,11 +3,11 @@
     contract.toml      the contract, as it was written
     model/             model.json with the kind, model.ubj or weights.npz; a blend's members in 0/, 1/
     calibration.json   log-odds to probability
-    features.json      learnt, label-free state of the feature program; training ranges
-    explain.json       what reasons are measured against: typical values, means of training rows
-    card.json          what people read: figures, thresholds, bands
+    features.json      fitted, label-free state of the feature program; training ranges
+    explain.json       what reasons are relative to: medians and means of training rows
+    card.json          the model card: metrics, thresholds, bands
     golden.json        rows, and the probabilities they must reproduce
-    reference.parquet  rows that monitoring compares with; scores of those the model has not learnt from
+    reference.parquet  rows that monitoring compares with; scores of those the model was not trained on
     provenance.json    where it came from: run, commit, versions (not part of the version)
     manifest.json      version, contract, and the SHA-256 of every file above
 
@@ -47,7 +47,7 @@ EXPLAIN = "explain.json"
 UNVERSIONED = frozenset({PROVENANCE})
 
 GOLDEN_TOLERANCE = 1e-6
-_SINGLES = 8  # golden rows that are also replayed one by one, as the service asks them
+_SINGLES = 8  # golden rows that are also replayed one by one, as the service scores them
 
 
 def write_bundle(
@@ -88,22 +88,22 @@ def write_bundle(
 
 
 def load_bundle(path: Path, expect_fingerprint: str | None = None) -> Scorer:
-    """The scorer of a bundle that is whole, of the contract expected, and reproduces its golden rows.
+    """The scorer of a bundle that is complete, of the contract expected, and reproduces its golden rows.
 
     Raises BundleCorrupt (file, and what differs) or BundleMismatch (fingerprints).
     """
     scorer = _replayed(path)
-    found = scorer.contract.fingerprint
-    if expect_fingerprint is not None and found != expect_fingerprint:
+    fingerprint = scorer.contract.fingerprint
+    if expect_fingerprint is not None and fingerprint != expect_fingerprint:
         raise BundleMismatch(
-            f"{path}: made under contract '{scorer.contract.name}' {found[:12]}, expected {expect_fingerprint[:12]}; "
-            "train again under the contract in use, or use the bundle's"
+            f"{path}: made under contract '{scorer.contract.name}' {fingerprint[:12]}, expected "
+            f"{expect_fingerprint[:12]}; train again under the contract in use, or use the bundle's"
         )
     return scorer
 
 
 def read_card(path: Path) -> dict[str, Any]:
-    """The card of a bundle: figures, thresholds and bands, for people and reports."""
+    """The model card of a bundle: metrics, thresholds and bands."""
     return _read_json(path, CARD)
 
 
@@ -113,7 +113,7 @@ def read_provenance(path: Path) -> dict[str, Any]:
 
 
 def read_reference(path: Path) -> pa.Table:
-    """The rows that monitoring compares with; `churn_probability` is null where the model has learnt from the row."""
+    """The rows that monitoring compares with; `churn_probability` is null in the rows the model was trained on."""
     import pyarrow.parquet as pq
 
     return pq.read_table(path / REFERENCE)
@@ -132,7 +132,7 @@ def write_ladder(bundle: Path, version: str, ladder: Mapping[str, Any]) -> Path:
 def read_ladder(bundle: Path, version: str) -> dict[str, Any] | None:
     """The ladder beside a bundle, None if there is none that was computed for this version.
 
-    It explains a model and decides nothing, so that a damaged one is no reason to refuse the bundle.
+    It explains a model and decides nothing, so a damaged file is no reason to refuse the bundle.
     """
     try:
         stored = read_json_object(ladder_path(bundle))
@@ -147,8 +147,10 @@ def _replayed(path: Path) -> Scorer:
         scorer = _assemble(path, manifest)
         _replay(path, scorer)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        words = " ".join(str(error).split())[:160]
-        raise BundleCorrupt(f"{path}: cannot be put together ({words}); was it made by another version?") from error
+        reason = " ".join(str(error).split())[:160]
+        raise BundleCorrupt(
+            f"{path}: cannot be loaded ({reason}), expected the files of this version; was it made by another version?"
+        ) from error
     return scorer
 
 
@@ -162,7 +164,7 @@ def _assemble(path: Path, manifest: Mapping[str, Any]) -> Scorer:
     features, card = _read_json(path, FEATURES), _read_json(path, CARD)
     program = compile_features(contract).with_state(features["state"])
     if list(program.names) != features["names"]:
-        raise BundleCorrupt(f"{path / FEATURES}: other features than its contract has; train again with this version")
+        raise BundleCorrupt(f"{path / FEATURES}: not the features of its contract; train again with this version")
     return Scorer(
         contract=contract,
         program=program,
@@ -214,17 +216,19 @@ def _replay(path: Path, scorer: Scorer) -> None:
         raise BundleCorrupt(f"{path / GOLDEN}: {error}; the golden rows break their own contract") from error
     except ChurnError as error:
         raise BundleCorrupt(f"{path / GOLDEN}: cannot be replayed: {error}") from error
-    for found in (together, np.array(singles)):
-        _agree(path, found, expected[: len(found)])
+    for probability in (together, np.array(singles)):
+        _require_equal(path, probability, expected[: len(probability)])
 
 
-def _agree(path: Path, found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> None:
-    same = len(found) == len(expected) and np.abs(found - expected) <= GOLDEN_TOLERANCE  # NaN is never the same
+def _require_equal(path: Path, probability: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> None:
+    same = (
+        len(probability) == len(expected) and np.abs(probability - expected) <= GOLDEN_TOLERANCE
+    )  # NaN is never the same
     if np.all(same):
         return
     row = int(np.flatnonzero(~np.asarray(same))[0]) if np.ndim(same) else 0
     raise BundleCorrupt(
-        f"{path / GOLDEN}: row {row} scores {found[row]:.9f}, it must score {expected[row]:.9f} within "
+        f"{path / GOLDEN}: row {row} scores {probability[row]:.9f}, expected {expected[row]:.9f} within "
         f"{GOLDEN_TOLERANCE:g}; features or model compute otherwise here, train again"
     )
 
@@ -235,7 +239,7 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise BundleCorrupt(f"{path / name}: cannot be read ({error}); make the bundle again") from error
     if not isinstance(content, dict):
-        raise BundleCorrupt(f"{path / name}: holds no JSON object; make the bundle again")
+        raise BundleCorrupt(f"{path / name}: is not a JSON object, expected one; make the bundle again")
     return content
 
 

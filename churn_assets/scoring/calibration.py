@@ -1,4 +1,4 @@
-"""From log-odds to a probability that means what it says. Fitting is in `training.calibrate`."""
+"""Calibration: the map from a model's log-odds to probabilities. Fitting it is in `training.calibrate`."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Isotonic:
         return np.asarray(self.probabilities, dtype=np.float64)[np.maximum(knot, 0)]
 
     def to_json(self) -> dict[str, Any]:
-        """Kind, knots and what lies between them."""
+        """Kind, knots and the interpolation between them."""
         knots = {"margins": list(self.margins), "probabilities": list(self.probabilities)}
         return {"kind": self.kind, **knots, "between": self.between}
 

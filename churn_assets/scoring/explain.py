@@ -216,5 +216,5 @@ class Explainer:
         members = self._members[topic]
         strongest = int(members[np.argmax(values[members])])
         name = self.scorer.program.names[strongest]
-        text = self._wording.say(name, float(row[strongest]), self._typical.get(name))
+        text = self._wording.describe(name, float(row[strongest]), self._typical.get(name))
         return Reason(self.topics[topic], name, text, total)

@@ -21,7 +21,7 @@ import numpy as np
 
 from churn_assets.contract.expressions import parse_rules
 from churn_assets.contract.model import Contract, Severity
-from churn_assets.errors import DataError, RowsRejected, Violation, shown
+from churn_assets.errors import DataError, RowsRejected, Violation, describe_value
 from churn_assets.features.compile import compile_rules
 from churn_assets.features.encode import encode_rows
 from churn_assets.features.one_row import RowReader
@@ -147,7 +147,7 @@ def _violation(contract: Contract, row: Mapping[str, object], name: str, index: 
     """The violation of a row that breaks the rule `name`: its first column, the values it reads, and the rule."""
     expression = next(rule for rule in parse_rules(contract) if rule.name == name)
     columns = sorted(expression.names - {"as_of"}, key=list(contract.by_name).index)
-    values = ", ".join(f"{column} {shown(row.get(column))}" for column in columns)
+    values = ", ".join(f"{column} {describe_value(row.get(column))}" for column in columns)
     return Violation(index, columns[0] if columns else "as_of", values or "this as_of", f"{expression.text} ({name})")
 
 

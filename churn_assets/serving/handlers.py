@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from churn_assets.contract.model import Column, Role
-from churn_assets.errors import DataError, LogBusy, LogUnavailable, RowsRejected, Violation, shown
+from churn_assets.errors import DataError, LogBusy, LogUnavailable, RowsRejected, Violation, describe_value
 from churn_assets.prediction_log.feedback import make, wrong
 from churn_assets.prediction_log.records import encode_line
 from churn_assets.serving.http import Refused, encode, invalid, json_response, parse_json, read_body, unavailable
@@ -160,7 +160,7 @@ class Handlers:
             raise invalid([Violation(0, name, "an unknown field", "only customers and as_of") for name in unknown])
         customers = batch.get("customers")
         if not isinstance(customers, list) or not 1 <= len(customers) <= limit:
-            size = f"{len(customers):,} customers" if isinstance(customers, list) else shown(customers)
+            size = f"{len(customers):,} customers" if isinstance(customers, list) else describe_value(customers)
             if "customers" not in batch:
                 size = "no such field"
             raise invalid([Violation(0, "customers", size, f"a list of 1 to {limit:,} customers")], cause="rows")
@@ -241,4 +241,4 @@ def _describe_column(column: Column) -> ColumnDescription:
 
 
 def _not_an_object(value: object, expected: str) -> Refused:
-    return invalid([Violation(0, "", shown(value), f"{expected}, as a JSON object")])
+    return invalid([Violation(0, "", describe_value(value), f"{expected}, as a JSON object")])

@@ -1,4 +1,4 @@
-"""What Prometheus is told. Label values are from closed lists, so that no client can add a series.
+"""The metrics for Prometheus. Label values are from closed lists, so that no client can add a series.
 
 With several workers each writes its own files in PROMETHEUS_MULTIPROC_DIR, and any of them answers for
 all. The objects are made in a worker, after BentoML has named that folder.
@@ -90,12 +90,12 @@ class Metrics:
         known()
 
     def committed(self, seconds: float, waiting: int) -> None:
-        """Tell of a group commit, and of what waits after it."""
+        """Record a group commit, and how many rows wait after it."""
         self._commit(seconds)
         self._queue.set(waiting)
 
     def model(self, version: str, contract: str, kind: str, columns: frozenset[str]) -> None:
-        """Tell which model answers now."""
+        """Record which model answers now."""
         if self._answers is not None:
             self._info.labels(*self._answers).set(0)
             self._swaps.inc()
@@ -104,7 +104,7 @@ class Metrics:
         self._info.labels(version, contract, kind).set(1)
 
     def model_refused(self) -> None:
-        """Count a bundle that was not taken."""
+        """Count a bundle that was refused."""
         self._refused.inc()
 
     def exposition(self) -> tuple[bytes, str]:

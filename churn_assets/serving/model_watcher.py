@@ -47,7 +47,7 @@ def find_bundle(environ: Mapping[str, str], package_parent: Path | None = None) 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A bundle ready to answer: how it scores customers, and what /model and the page say of it.
+    """A bundle ready to answer: its scorer of customers, and the facts that /model and the page show.
 
     `metrics` are the card's, on test rows; `as_of` is the day of the training customers' values; `ladder` is the
     audit's, None if it was not computed for this version.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from churn_assets.errors import RowsRejected, Violation, shown
+from churn_assets.errors import RowsRejected, Violation, describe_value
 from churn_assets.prediction_log.records import Prediction, encode_line
 from churn_assets.scoring.online import CustomerScore, InputWarning
 from churn_assets.serving.model_watcher import Arm
@@ -80,7 +80,7 @@ def read_as_of(value: object, today: int, stale_days: int) -> ScoringDay:
     day = _scoring_day(value, today, stale_days) if value is None or type(value) is str else None
     if day is None:
         expected = "a date such as 2014-01-20, or an instant such as 2014-01-20T12:00:00Z"
-        raise RowsRejected([Violation(0, AS_OF, shown(value), expected)])
+        raise RowsRejected([Violation(0, AS_OF, describe_value(value), expected)])
     return day
 
 
@@ -118,7 +118,7 @@ def predict_many(
     day = read_as_of(as_of, context.arrival.day, context.stale_days)
     for index, row in enumerate(customers):
         if not isinstance(row, dict):
-            raise RowsRejected([Violation(index, "", shown(row), "a customer as a JSON object")])
+            raise RowsRejected([Violation(index, "", describe_value(row), "a customer as a JSON object")])
     scores = arm.model.customers.score_many(customers, day.days)
     responses, lines, warned = [], [], []
     for row, score in zip(customers, scores, strict=True):

@@ -25,7 +25,7 @@ _Files = Mapping[str, Mapping[str, object]]
 
 def seal(
     root: Path,
-    write: Callable[[Path], None],
+    write: Callable[[Path], object],
     about: Mapping[str, object],
     *,
     unversioned: frozenset[str],

@@ -31,7 +31,7 @@ import pyarrow.compute as pc
 
 from churn_assets.contract.expressions import parse_rules
 from churn_assets.contract.model import Column, Contract, Kind, Role
-from churn_assets.data.validation.checks import any_of, check_cells, check_rules
+from churn_assets.data.validation.checks import check_cells, check_rules, rejected_rows
 from churn_assets.errors import DataError
 from churn_assets.features.compile import as_of_days
 from churn_assets.synthetic import marginals
@@ -112,7 +112,7 @@ def _valid_chunk(contract: Contract, rows: int, today: dt.date, base: float, see
         typed, findings = check_cells(contract, table)
         findings = [f for f in findings if f.column != contract.key.name]
         findings += check_rules(contract, typed, as_of_days(today))
-        broken = any_of(findings, rows)
+        broken = rejected_rows(findings, rows)
         if not broken.any():
             return table
         fresh = _draw(contract, rows, today, base, np.random.default_rng((*seed, attempt)))
@@ -122,8 +122,11 @@ def _valid_chunk(contract: Contract, rows: int, today: dt.date, base: float, see
             take = np.where(broken, whole[np.arange(rows) % len(whole)], np.arange(rows))
             return table.take(pa.array(take))
         table = _where(broken, fresh, table)
-    told = findings[0].told(int(np.argmax(findings[0].mask)))
-    raise DataError(f"no customer can be generated that keeps contract '{contract.name}' ({told}); loosen that rule")
+    example = findings[0].describe(int(np.argmax(findings[0].mask)))
+    raise DataError(
+        f"no customer can be generated that keeps contract '{contract.name}' ({example}); expected rules and bounds "
+        "that leave room; loosen that one"
+    )
 
 
 def _where(mask: npt.NDArray[np.bool_], one: pa.Table, two: pa.Table) -> pa.Table:

@@ -1,4 +1,4 @@
-"""A candidate: one way to model churn, fitted on both splits, judged on validation rows only."""
+"""A candidate: one kind of model, fitted on both splits, measured on validation rows only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from churn_assets.contract.model import Contract
 from churn_assets.errors import TrainingError
-from churn_assets.evaluation.metrics import ece, log_loss, pr_auc, roc_auc
+from churn_assets.evaluation.metrics import model_metrics
 from churn_assets.features.compile import FeatureSpec, Matrix
 from churn_assets.scoring.calibration import sigmoid
 from churn_assets.scoring.models.base import Model
@@ -30,7 +30,7 @@ NAMES = ("logistic", "boosted", "network")
 
 
 class Recipe(Protocol):
-    """What a module in `training.candidates` offers: `Params`, a frozen dataclass with defaults, and `fit`."""
+    """The interface of a module in `training.candidates`: `Params`, a frozen dataclass with defaults, and `fit`."""
 
     Params: type[Any]
 
@@ -42,7 +42,7 @@ class Recipe(Protocol):
         params: Any,
         seed: int,
     ) -> Model:
-        """Learn from training rows; validation rows may stop the learning, never feed it."""
+        """Fit on training rows; validation rows may be used for early stopping only."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Fitted:
 class Candidate:
     """One recipe, fitted on the random split and, if there is a cohort, on the out-of-time split.
 
-    `features_sha256` is the hash of the feature table it learnt from: with another one its rows mean nothing.
+    `features_sha256` is the hash of the feature table it was trained on.
     """
 
     name: str
@@ -130,20 +130,13 @@ def _fit(recipe: Recipe, params: Any, data: TrainingData, view: View, seed: int)
     held_out, label = view.matrix[validation], data.churned[validation]
     model = recipe.fit((view.matrix[train], data.churned[train]), (held_out, label), view.program.specs, params, seed)
     margin = model.margin(held_out)
-    probability = sigmoid(margin)
-    metrics = {
-        "pr_auc": pr_auc(label, margin),
-        "roc_auc": roc_auc(label, margin),
-        "log_loss": log_loss(label, probability),
-        "ece": ece(label, probability),
-        "rows": float(len(label)),
-    }
+    metrics = {**model_metrics(label, margin, sigmoid(margin)), "rows": float(len(label))}
     return Fitted(model, margin, metrics)
 
 
 def _recipe(name: str) -> Recipe:
     if name not in NAMES:
-        raise TrainingError(f"no candidate '{name}'; there are: {', '.join(NAMES)}")
+        raise TrainingError(f"no candidate '{name}', expected one of {', '.join(NAMES)}")
     # A step imports the library of its own candidate only.
     module: Any = importlib.import_module(f"churn_assets.training.candidates.{name}")
     recipe: Recipe = module
@@ -154,5 +147,7 @@ def _params(name: str, recipe: Recipe, given: Mapping[str, Any]) -> Any:
     known = {field.name for field in dataclasses.fields(recipe.Params)}
     for key in given:
         if key not in known:
-            raise TrainingError(f"candidate '{name}' has no parameter '{key}'; there are: {', '.join(sorted(known))}")
+            raise TrainingError(
+                f"candidate '{name}' has no parameter '{key}', expected one of {', '.join(sorted(known))}"
+            )
     return recipe.Params(**given)

@@ -1,9 +1,9 @@
-"""How much a figure depends on which customers were drawn: stratified, grouped cross-validation.
+"""Stratified, grouped cross-validation: how much a metric depends on which customers were drawn.
 
 Folds are drawn among the training and validation rows of the random split; its test rows are never read.
-A fold's statistics, model and early stopping come from the other folds alone: an eighth of their customers
-stops the learning. The deviation over folds says how far figures scatter; it is no standard error, for the
-folds share training rows (Bengio & Grandvalet, "No unbiased estimator of the variance of k-fold
+A fold's statistics, model and early stopping come from the other folds only; an eighth of their customers is used
+for early stopping. The standard deviation over folds measures the spread; it is not a standard error, because folds
+share training rows (Bengio & Grandvalet, "No unbiased estimator of the variance of k-fold
 cross-validation", JMLR 2004).
 """
 
@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from churn_assets.contract.model import Contract
 from churn_assets.errors import TrainingError
-from churn_assets.evaluation.metrics import ece, log_loss, pr_auc, roc_auc
+from churn_assets.evaluation.metrics import model_metrics
 from churn_assets.features.compile import FeatureSpec, Matrix, compile_features
 from churn_assets.features.encode import Columns, encode_table
 from churn_assets.scoring.calibration import sigmoid
@@ -40,7 +40,7 @@ METRICS = ("pr_auc", "roc_auc", "log_loss", "ece")
 
 @dataclass(frozen=True)
 class Fold:
-    """Row numbers: learnt from, stopped by, and scored."""
+    """Row numbers: trained on, used for early stopping, and scored."""
 
     learn: Index
     stop: Index
@@ -63,7 +63,7 @@ class FoldSummary(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """Figures a fold for each model: `scores[model][metric]` is (folds,). `cpu_s` is what it cost."""
+    """Metrics of each fold for each model: `scores[model][metric]` is (folds,). `cpu_s` is CPU time in seconds."""
 
     scores: dict[str, dict[str, Floats]]
     rows: int
@@ -113,7 +113,7 @@ def cross_validate(
     ids = np.asarray(customers[contract.key.name].to_pylist(), dtype=object).astype(str)
     columns, as_of = encode_table(contract, customers), as_of_of(customers)
     recipes = {name: recipe_of(name, given) for name, given in params.items()}
-    found: dict[str, list[dict[str, float]]] = {}
+    metrics: dict[str, list[dict[str, float]]] = {}
     start = time.process_time()
     for fold in make_folds(churned, ids, rows, folds, seed):
         program = compile_features(contract).fit(_take(columns, fold.learn), at_rows(as_of, fold.learn))
@@ -122,8 +122,8 @@ def cross_validate(
         if len(blend) > 1:
             margins[" + ".join(blend)] = np.mean([margins[name] for name in blend], axis=0)
         for name, margin in margins.items():
-            found.setdefault(name, []).append(figures(churned[fold.held_out], margin))
-    scores = {name: {m: np.array([row[m] for row in each]) for m in METRICS} for name, each in found.items()}
+            metrics.setdefault(name, []).append(figures(churned[fold.held_out], margin))
+    scores = {name: {m: np.array([row[m] for row in each]) for m in METRICS} for name, each in metrics.items()}
     return CrossValidation(scores, len(rows), time.process_time() - start)
 
 
@@ -142,13 +142,13 @@ def make_folds(
     for value in (0, 1):
         shuffled = rng.permutation(np.flatnonzero(label == value))
         if folds < 2 or len(shuffled) < 2 * folds:
-            words = "churned" if value else "kept"
+            kind = "churned" if value else "kept"
             raise TrainingError(
-                f"{len(shuffled)} {words} customers for {folds} folds, expected at least two a fold and two folds; "
-                "take fewer folds or bring more rows"
+                f"{len(shuffled)} {kind} customers for {folds} folds, expected at least 2 a fold and 2 folds; "
+                "use fewer folds or a table with more rows"
             )
         fold_of[shuffled] = np.arange(len(shuffled)) % folds
-        # A share of every fold serves to stop the others' learning when it is not held out itself.
+        # A share of every fold is used for early stopping when the fold is not held out.
         turn = np.arange(len(shuffled)) // folds
         stops[shuffled] = turn % round(1 / STOPPING_SHARE) == 0
     of_row, stops_row = fold_of[member], stops[member]
@@ -166,20 +166,14 @@ def fit_fold(
     fold: Fold,
     seed: int,
 ) -> Floats:
-    """Log-odds of the held-out rows, by a model that has not seen them."""
+    """Log-odds of the held-out rows, by a model that was not trained on them."""
     learn, stop = ((matrix[part], churned[part]) for part in (fold.learn, fold.stop))
     return recipe.fit(learn, stop, specs, params, seed).margin(matrix[fold.held_out])
 
 
 def figures(churned: npt.NDArray[Any], margin: Floats) -> dict[str, float]:
     """METRICS of uncalibrated log-odds."""
-    probability = sigmoid(margin)
-    return {
-        "pr_auc": pr_auc(churned, margin),
-        "roc_auc": roc_auc(churned, margin),
-        "log_loss": log_loss(churned, probability),
-        "ece": ece(churned, probability),
-    }
+    return model_metrics(churned, margin, sigmoid(margin))
 
 
 def _take(columns: Columns, rows: Index) -> Columns:

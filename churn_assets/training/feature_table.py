@@ -1,7 +1,7 @@
-"""The feature table: what the candidates learn from, and what a person can open and read.
+"""The feature table: the input of the candidates, which a person can open and read.
 
 Statistics that a feature learns (`typical`) come from training rows alone, so they differ between the
-two splits; such a feature stands in the table twice, the second time as `<name>__out_of_time`.
+two splits; such a feature is in the table twice, the second time as `<name>__out_of_time`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from churn_assets.contract.expressions import LEARNT, parse_features
+from churn_assets.contract.expressions import FITTED, parse_features
 from churn_assets.contract.model import Contract
 from churn_assets.data.customers import AS_OF
 from churn_assets.data.hashing import data_hash
@@ -86,7 +86,7 @@ def feature_table(contract: Contract, customers: pa.Table, splits: pa.Table) -> 
         "churned": customers.column("churned"),
     }
     states = {}
-    learnt = _learnt_features(contract)
+    fitted = _fitted_features(contract)
     for name in SPLITS:
         split = read_split(splits, name)
         if split is None:
@@ -95,7 +95,7 @@ def feature_table(contract: Contract, customers: pa.Table, splits: pa.Table) -> 
         states[name] = program.state
         matrix = program(columns, as_of)
         for index, spec in enumerate(program.specs):
-            if name == "random" or spec.name in learnt:
+            if name == "random" or spec.name in fitted:
                 data[spec.name + (LATER if name != "random" else "")] = _as_arrow(matrix[:, index], spec.choices)
     origin = {CUSTOMERS_KEY: data_hash(customers).encode(), SPLITS_KEY: data_hash(splits).encode()}
     metadata = {**(customers.schema.metadata or {}), **origin, STATE_KEY: json.dumps(states).encode()}
@@ -128,7 +128,9 @@ def training_data(contract: Contract, features: pa.Table, splits: pa.Table) -> T
 def check_origin(features: pa.Table, key: bytes, table: pa.Table, name: str) -> None:
     """Raise AssetStale unless the feature table was made of this `table`, by its contents."""
     if features.schema.metadata.get(key, b"").decode() != data_hash(table):
-        raise AssetStale(f"customer_features was made of other {name} than there are now; make it again: churn run")
+        raise AssetStale(
+            f"customer_features was made from another version of {name}, expected the current one; run: churn run"
+        )
 
 
 def table_size(features: pa.Table) -> int:
@@ -137,28 +139,28 @@ def table_size(features: pa.Table) -> int:
 
 
 def feedback_size(features: pa.Table) -> int:
-    """Rows of labelled predictions among those that are learnt from."""
+    """Rows of labelled predictions among the training rows."""
     return int((features.schema.metadata or {}).get(b"churn_feedback_rows", 0))
 
 
 def features_hash(features: pa.Table) -> str:
-    """What a model learnt from: the features, and the splits they were made with."""
-    told = features.schema.metadata.get(SPLITS_KEY, b"")
-    return hashlib.sha256(data_hash(features).encode() + told).hexdigest()
+    """Hash of a model's training input: the features, and the splits they were made with."""
+    splits = features.schema.metadata.get(SPLITS_KEY, b"")
+    return hashlib.sha256(data_hash(features).encode() + splits).hexdigest()
 
 
 def _same_rows(customers: pa.ChunkedArray, split: pa.ChunkedArray) -> None:
     if not customers.equals(split):
-        raise AssetStale("splits was made of other customers than validated_customers; make it again: churn run")
+        raise AssetStale("splits was made from other customers, expected those of validated_customers; run: churn run")
 
 
-def _learnt_features(contract: Contract) -> set[str]:
-    found: set[str] = set()
+def _fitted_features(contract: Contract) -> set[str]:
+    names: set[str] = set()
     for expression in parse_features(contract):
         calls = {ast.unparse(node.func) for node in ast.walk(expression.tree) if isinstance(node, ast.Call)}
-        if calls & set(LEARNT) or expression.names & found:
-            found.add(expression.name)
-    return found
+        if calls & set(FITTED) or expression.names & names:
+            names.add(expression.name)
+    return names
 
 
 def _rows(columns: Columns, index: npt.NDArray[np.int64]) -> Columns:
@@ -183,3 +185,18 @@ def _as_numpy(column: pa.ChunkedArray, choices: tuple[str, ...]) -> npt.NDArray[
         column = pc.index_in(column.cast(pa.string()), value_set=pa.array(choices))
     values = pc.fill_null(column.cast(pa.float32()), float("nan")).to_numpy()
     return np.asarray(values, dtype=np.float32)
+
+
+def infinite_columns(features: pa.Table) -> list[str]:
+    """Names of columns that hold an infinite number."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    numbers = [n for n in features.column_names if pa.types.is_floating(features.schema.field(n).type)]
+    return [n for n in numbers if pc.any(pc.is_inf(features[n])).as_py()]
+
+
+def constant_columns(features: pa.Table) -> list[str]:
+    """Names of features with a single value; missing counts as one."""
+    names = [n for n in features.column_names if n not in ("customer_id", "churned")]
+    return [n for n in names if len(features[n].unique()) < 2]

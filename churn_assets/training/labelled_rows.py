@@ -1,7 +1,7 @@
 """Predictions whose label has become final, as further rows of the validated table.
 
-A prediction in the log holds the columns as they were asked and the day they were true for, so that a row
-made of it has the very features that were scored. Its label is what became of the customer afterwards.
+A prediction in the log holds the columns as they were sent and the day they were true for, so a row made of it has
+the features that were scored. Its label is the later outcome of the customer.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from churn_assets.data.validation.parse import arrow_type
 
 PREFIX = "x_"  # before a column's name in the log
 FINAL, TRAIN, GATE = "final", "train", "gate"
-USED = "learnt from"
-EXACT = 2.0**53  # whole numbers beyond it are not told apart by float64
+USED = "used for training"
+EXACT = 2.0**53  # larger whole numbers are not distinct in float64
 
 Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """What became of labelled predictions.
+class LabelledRows:
+    """Labelled predictions, by what they are used for.
 
     `rows` have the columns of a marked validated table. `contacted` are the predictions of customers who were
-    contacted, as they stand in the log: what became of them is what the contact made of them. `gate` are ids of
-    customers whom the gate judges by. `counts` are (words, predictions); together they are all of them.
+    contacted, as the log has them: their outcome is also an effect of the contact. `gate` are ids of the customers that
+    the gate compares models on. `counts` are (reason, predictions); together they are all of them.
     """
 
     rows: pa.Table
@@ -41,93 +41,95 @@ class Labelled:
     counts: tuple[tuple[str, int], ...] = field(default=())
 
 
-def labelled_rows(contract: Contract, labelled: pa.Table, frozen: Collection[str] = ()) -> Labelled:
-    """The rows to learn from: final labels of this contract, the last one of each customer.
+def labelled_rows(contract: Contract, labelled: pa.Table, frozen: Collection[str] = ()) -> LabelledRows:
+    """The rows to train on: final labels of this contract, the last one of each customer.
 
     Left out, in this order: predictions under another contract, without a final label, without a customer (who
     might be one of `frozen`), of the gate's customers, of `frozen` ones, with a value that no validated row has, of
     contacted ones, and earlier ones of a customer. `labelled` is the asset `labelled_predictions`, in any order.
     """
-    left = np.ones(labelled.num_rows, dtype=bool)
+    remaining = np.ones(labelled.num_rows, dtype=bool)
     counts: list[tuple[str, int]] = []
 
-    def take_out(words: str, mask: Mask) -> Mask:
-        out = left & mask
-        counts.append((words, int(out.sum())))
-        left[out] = False
-        return out
+    def exclude(reason: str, mask: Mask) -> Mask:
+        excluded = remaining & mask
+        counts.append((reason, int(excluded.sum())))
+        remaining[excluded] = False
+        return excluded
 
     ids = labelled["customer_id"].cast(pa.string())
-    take_out("under another contract", _not(labelled, "fingerprint", contract.fingerprint))
-    take_out("without a final label", _not(labelled, "label_state", FINAL) | _null(labelled[CHURNED]))
-    take_out("without a customer's id", _null(ids))
-    gate = take_out("kept for the gate", _not(labelled, "part", TRAIN))
-    take_out("of customers in the frozen holdout", _among(ids, frozen))
-    take_out("with a value that the table could not hold", _beyond(contract, labelled))
-    treated = set(ids.filter(pa.array(left & ~_not(labelled, "contacted", True))).to_pylist())
-    apart = take_out("of customers who were contacted", _among(ids, treated))
-    take_out("before a later one of the same customer", ~_last(labelled, ids, left))
-    counts.append((USED, int(left.sum())))
-    return Labelled(
-        rows=_typed(contract, labelled.filter(pa.array(left))),
-        contacted=labelled.filter(pa.array(apart)),
+    exclude("under another contract", _not(labelled, "fingerprint", contract.fingerprint))
+    exclude("without a final label", _not(labelled, "label_state", FINAL) | _null(labelled[CHURNED]))
+    exclude("without a customer's id", _null(ids))
+    gate = exclude("kept for the gate", _not(labelled, "part", TRAIN))
+    exclude("of customers in the frozen holdout", _among(ids, frozen))
+    exclude("with a value that the table could not hold", _beyond(contract, labelled))
+    contacted_ids = set(ids.filter(pa.array(remaining & ~_not(labelled, "contacted", True))).to_pylist())
+    contacted = exclude("of customers who were contacted", _among(ids, contacted_ids))
+    exclude("before a later one of the same customer", ~_last(labelled, ids, remaining))
+    counts.append((USED, int(remaining.sum())))
+    return LabelledRows(
+        rows=_typed(contract, labelled.filter(pa.array(remaining))),
+        contacted=labelled.filter(pa.array(contacted)),
         gate=frozenset(ids.filter(pa.array(gate)).to_pylist()) - frozenset(frozen),
         counts=tuple(counts),
     )
 
 
-def join(contract: Contract, customers: pa.Table, found: Labelled) -> pa.Table:
+def join(contract: Contract, customers: pa.Table, labelled: LabelledRows) -> pa.Table:
     """The marked table with the labelled rows below it; table rows of the gate's customers are put aside."""
     ids = customers[contract.key.name].cast(pa.string())
-    aside = pa.array(_among(ids, found.gate))
+    aside = pa.array(_among(ids, labelled.gate))
     marked = customers.set_column(customers.schema.get_field_index(ASIDE), ASIDE, aside)
-    told = dict(customers.schema.metadata or {})
-    used = found.rows.num_rows
+    metadata = dict(customers.schema.metadata or {})
+    used = labelled.rows.num_rows
     if used:
-        told[b"churn_source"] = told.get(b"churn_source", b"") + f"; and {used:,} labelled predictions".encode()
-    told[b"churn_table_rows"] = str(customers.num_rows).encode()
-    told[b"churn_feedback_rows"] = str(used).encode()
-    below = found.rows.select(marked.column_names).cast(marked.schema.remove_metadata())
+        metadata[b"churn_source"] = metadata.get(b"churn_source", b"") + f"; and {used:,} labelled predictions".encode()
+    metadata[b"churn_table_rows"] = str(customers.num_rows).encode()
+    metadata[b"churn_feedback_rows"] = str(used).encode()
+    below = labelled.rows.select(marked.column_names).cast(marked.schema.remove_metadata())
     return (
-        pa.concat_tables([marked.replace_schema_metadata(None), below]).combine_chunks().replace_schema_metadata(told)
+        pa.concat_tables([marked.replace_schema_metadata(None), below])
+        .combine_chunks()
+        .replace_schema_metadata(metadata)
     )
 
 
-def _typed(contract: Contract, kept: pa.Table) -> pa.Table:
+def _typed(contract: Contract, predictions: pa.Table) -> pa.Table:
     """Rows of the log as rows of the validated table, typed as its cells are."""
-    columns = {contract.key.name: kept["customer_id"].cast(arrow_type(contract.key.kind))}
+    columns = {contract.key.name: predictions["customer_id"].cast(arrow_type(contract.key.kind))}
     for column in contract.scoring_columns:
-        columns[column.name] = kept[PREFIX + column.name].cast(arrow_type(column.kind))
-    columns[CHURNED] = kept[CHURNED].cast(pa.int8())
-    columns[SOURCE] = pa.array([FEEDBACK] * kept.num_rows, pa.string())
-    columns[AS_OF] = pc.floor_temporal(kept["as_of"], unit="day").cast(pa.date32())
-    columns[ASIDE] = pa.array([False] * kept.num_rows, pa.bool_())
+        columns[column.name] = predictions[PREFIX + column.name].cast(arrow_type(column.kind))
+    columns[CHURNED] = predictions[CHURNED].cast(pa.int8())
+    columns[SOURCE] = pa.array([FEEDBACK] * predictions.num_rows, pa.string())
+    columns[AS_OF] = pc.floor_temporal(predictions["as_of"], unit="day").cast(pa.date32())
+    columns[ASIDE] = pa.array([False] * predictions.num_rows, pa.bool_())
     return pa.table(columns)
 
 
 def _beyond(contract: Contract, labelled: pa.Table) -> Mask:
-    """True for a category outside the choices, and for a whole number that float64 does not tell from its neighbour."""
-    found = np.zeros(labelled.num_rows, dtype=bool)
+    """True for a category outside the choices, and for a whole number too large to be exact in float64."""
+    beyond = np.zeros(labelled.num_rows, dtype=bool)
     for column in contract.scoring_columns:
         values = labelled[PREFIX + column.name]
         if column.kind is Kind.CATEGORY:
             known = pc.is_in(values.cast(pa.string()), value_set=pa.array([*column.choices, None], pa.string()))
-            found |= ~np.asarray(known.to_numpy(), dtype=bool)
+            beyond |= ~np.asarray(known.to_numpy(), dtype=bool)
         elif column.kind is Kind.INTEGER:
             whole = pc.and_(pc.less_equal(pc.abs(values), EXACT), pc.equal(pc.floor(values), values))
-            found |= ~np.asarray(pc.fill_null(whole, True).to_numpy(), dtype=bool)
-    return found
+            beyond |= ~np.asarray(pc.fill_null(whole, True).to_numpy(), dtype=bool)
+    return beyond
 
 
-def _last(labelled: pa.Table, ids: pa.ChunkedArray, left: Mask) -> Mask:
-    """True for the prediction with the greatest `seq` of each customer, among those `left`."""
-    rows = np.flatnonzero(left)
+def _last(labelled: pa.Table, ids: pa.ChunkedArray, remaining: Mask) -> Mask:
+    """True for the prediction with the greatest `seq` of each customer, among those `remaining`."""
+    rows = np.flatnonzero(remaining)
     order = rows[np.argsort(labelled["seq"].to_numpy()[rows], kind="stable")]
     names = np.asarray(ids.to_pylist(), dtype=object)[order].astype(str)
     _, newest = np.unique(names[::-1], return_index=True)
-    found = np.zeros(len(left), dtype=bool)
-    found[order[::-1][newest]] = True
-    return found
+    last = np.zeros(len(remaining), dtype=bool)
+    last[order[::-1][newest]] = True
+    return last
 
 
 def _not(table: pa.Table, name: str, value: object) -> Mask:

@@ -1,8 +1,7 @@
-"""Which contender goes on, and what it is worth: the one place where test rows are read.
+"""Model selection on validation rows, and the metrics of the chosen model on test rows.
 
-Contenders are the candidates and the plain mean of the two best. The best by validation PR-AUC sets
-the mark; whoever cannot be told from it by a paired bootstrap ties, and of those that tie the
-cheapest to serve is chosen.
+Contenders are the candidates and the mean of the two best. Contenders whose validation PR-AUC does not differ
+from the best in a paired bootstrap tie with it, and the cheapest of those to serve is chosen.
 """
 
 from __future__ import annotations
@@ -17,14 +16,8 @@ import numpy.typing as npt
 
 from churn_assets.contract.model import Contract
 from churn_assets.errors import AssetStale, TrainingError
-from churn_assets.evaluation.metrics import (
-    DRAWS,
-    Difference,
-    bootstrap_weights,
-    paired_difference,
-    pr_auc,
-    summary,
-)
+from churn_assets.evaluation.bootstrap import DRAWS, Difference, paired_difference, stratified_samples
+from churn_assets.evaluation.metrics import Ranking, pr_auc, summary
 from churn_assets.scoring.calibration import Calibration
 from churn_assets.scoring.models.base import Model
 from churn_assets.scoring.models.blend import BlendModel
@@ -38,8 +31,7 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-# The share of bootstrap draws from which on "better" is believed; one-sided, as nobody asks whether
-# the best is worse.
+# Share of bootstrap draws from which on a difference counts; one-sided, because the best is never tested as worse.
 CONFIDENCE = 0.95
 
 
@@ -79,7 +71,7 @@ class Comparison(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen contender with everything that was decided and measured on the way.
+    """The chosen contender with its decisions and metrics.
 
     `metrics` is flat: `validation_`, `test_` and `oot_` before the names of `evaluation.metrics.summary`.
     `comparison` has a row a contender. `test` holds labels and probabilities of each split's test rows.
@@ -106,7 +98,7 @@ def choose_model(
 ) -> Choice:
     """Choose on validation rows, calibrate and set thresholds on them, then measure on test rows.
 
-    Raises TrainingError without a candidate, AssetStale for one that learnt from other features.
+    Raises TrainingError without a candidate, AssetStale for one that was trained on other features.
     """
     if not candidates:
         raise TrainingError("no candidate to choose from; materialise at least one *_candidate asset")
@@ -127,13 +119,13 @@ def choose_model(
 
 
 def check_candidates(candidates: Sequence[Candidate], features: pa.Table) -> None:
-    """Raise AssetStale if a candidate learnt from another feature table: its rows would mean nothing in this one."""
+    """Raise AssetStale if a candidate was trained on another feature table: its rows would be other customers."""
     present = features_hash(features)
     for candidate in candidates:
         if candidate.features_sha256 != present:
             raise AssetStale(
-                f"{candidate.name}_candidate learnt from other customer_features than there are now; "
-                "make it again: churn run"
+                f"{candidate.name}_candidate was trained on other customer_features, expected the current ones; "
+                "run: churn run"
             )
 
 
@@ -166,9 +158,10 @@ def _select(
     label: npt.NDArray[Any], contenders: list[Contender], seed: int
 ) -> tuple[Contender, dict[str, Difference], str]:
     best = max(contenders, key=lambda c: pr_auc(label, c.margins["random"]))
-    weights = bootstrap_weights(label, DRAWS, seed)
+    ranking = {c.name: Ranking(label, c.margins["random"]) for c in contenders}
+    samples = list(stratified_samples(label, DRAWS, seed))
     differences = {
-        c.name: paired_difference(label, best.margins["random"], c.margins["random"], weights) for c in contenders
+        c.name: paired_difference(samples, ranking[best.name].pr_auc, ranking[c.name].pr_auc) for c in contenders
     }
     tied = [c for c in contenders if c is best or differences[c.name].share_better < CONFIDENCE]
     chosen = min(tied, key=lambda c: c.cost)
@@ -176,9 +169,10 @@ def _select(
         others = "no other ties with it" if len(tied) == 1 else "it is the cheapest of those that tie"
         return chosen, differences, f"{best.name} has the best validation PR-AUC and {others}"
     gap = differences[chosen.name]
+    low, high = gap.interval
     reason = (
         f"{chosen.name} ties with {best.name}, the best on validation (PR-AUC difference {gap.point:.4f}, "
-        f"95 % {gap.low:.4f} to {gap.high:.4f}), and is cheaper to serve"
+        f"95 % {low:.4f} to {high:.4f}), and is cheaper to serve"
     )
     return chosen, differences, reason
 
@@ -189,7 +183,7 @@ def tested(
     """Labels and calibrated probabilities of a split's test rows; `fitted` is the random split's calibration."""
     view = data.views[name]
     if name != "random":
-        # The same kind of calibration, learnt on the older customers that this split may look at.
+        # The same kind of calibration, fitted on the older customers that this split may use.
         fitted = refit(fitted, data.churned[view.split.validation], chosen.margins[name])
     margin = chosen.models[name].margin(view.matrix[view.split.test])
     return data.churned[view.split.test], fitted.apply(margin)
@@ -205,11 +199,11 @@ def _metrics(
     parts = {"validation": (label, probability), "test": test["random"]}
     if "out_of_time" in test:
         parts["oot"] = test["out_of_time"]
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for prefix, (churned, scored) in parts.items():
-        values = summary(churned, scored, threshold, bootstrap_weights(churned, DRAWS, seed))
-        found.update({f"{prefix}_{name}": value for name, value in values.items()})
-    return found
+        values = summary(churned, scored, threshold, stratified_samples(churned, DRAWS, seed))
+        metrics.update({f"{prefix}_{name}": value for name, value in values.items()})
+    return metrics
 
 
 def _compared(contender: Contender, difference: Difference, data: TrainingData) -> Comparison:
@@ -219,12 +213,13 @@ def _compared(contender: Contender, difference: Difference, data: TrainingData) 
         validation, test = view.split.validation, view.split.test
         figures[f"{prefix}validation_pr_auc"] = pr_auc(data.churned[validation], contender.margins[name])
         figures[f"{prefix}test_pr_auc"] = pr_auc(data.churned[test], contender.models[name].margin(view.matrix[test]))
+    low, high = difference.interval
     return Comparison(
         candidate=contender.name,
         cost=contender.cost,
         behind_best=difference.point,
-        behind_best_low=difference.low,
-        behind_best_high=difference.high,
+        behind_best_low=low,
+        behind_best_high=high,
         tied=difference.share_better < CONFIDENCE,
         **figures,
     )

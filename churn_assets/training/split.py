@@ -1,11 +1,12 @@
-"""Which customers are learnt from, chosen by, and reported on: at random, and by time.
+"""Training, validation and test customers: at random, and by time.
 
-Customers that were frozen with a home's first champion are in the test part for ever.
+Customers that were frozen with a home's first champion are always in the test part.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ class Split:
     test: Index
 
     def labels(self, rows: int) -> npt.NDArray[np.object_]:
-        """The part of each row, as words, shape (rows,)."""
+        """The name of each row's part, shape (rows,)."""
         names = np.empty(rows, dtype=object)
         for part in PARTS:
             names[getattr(self, part)] = part
@@ -65,7 +66,7 @@ def random_split(churned: npt.NDArray[Any], groups: npt.NDArray[Any], seed: int 
 def split_around(
     churned: npt.NDArray[Any], groups: npt.NDArray[Any], frozen: Mask, drawn: Mask, seed: int = 42
 ) -> Split:
-    """The random split with `frozen` rows in the test part for ever, and the others 70 : 15 in the first two.
+    """The random split with `frozen` rows always in the test part, and the others 70 : 15 in the first two.
 
     Where fewer customers are frozen than 15 % of those `drawn` (rows a new test part would be drawn from), others
     of them fill the test part up. If the random split of all rows has just the frozen ones in its test part, it is
@@ -97,7 +98,7 @@ def split_around(
     if not 0 < np.asarray(churned)[split.test].mean() < 1:
         raise TrainingError(
             f"the {len(split.test)} rows of frozen customers in this table are all of one class, expected both; "
-            "bring a table with more of the customers that the first model was tested on"
+            "use a table with more of the customers that the first model was tested on"
         )
     return split
 
@@ -141,16 +142,16 @@ def split_table(
         contract, customers.take(use) if len(use) < len(ids) else customers, ids[use], churned[use]
     )
 
-    def words(split: Split | None) -> pa.Array:
+    def part_names(split: Split | None) -> pa.Array:
         if split is None:
             return pa.nulls(len(ids), pa.string())
-        found = np.full(len(ids), PUT_ASIDE, dtype=object)
-        found[use] = split.labels(len(use))
-        return pa.array(found, pa.string())
+        names = np.full(len(ids), PUT_ASIDE, dtype=object)
+        names[use] = split.labels(len(use))
+        return pa.array(names, pa.string())
 
-    told = {**(customers.schema.metadata or {}), b"churn_split_seed": str(seed).encode()}
-    columns = {"customer_id": pa.array(ids.tolist(), pa.string()), "random": words(random)}
-    return pa.table({**columns, "out_of_time": words(out_of_time)}).replace_schema_metadata(told)
+    metadata = {**(customers.schema.metadata or {}), b"churn_split_seed": str(seed).encode()}
+    columns = {"customer_id": pa.array(ids.tolist(), pa.string()), "random": part_names(random)}
+    return pa.table({**columns, "out_of_time": part_names(out_of_time)}).replace_schema_metadata(metadata)
 
 
 def read_split(splits: pa.Table, name: str) -> Split | None:
@@ -158,8 +159,8 @@ def read_split(splits: pa.Table, name: str) -> Split | None:
     column = splits.column(name)
     if column.null_count:
         return None
-    words = np.asarray(column.to_pylist(), dtype=object)
-    return Split(*(np.flatnonzero(words == part) for part in PARTS))
+    names = np.asarray(column.to_pylist(), dtype=object)
+    return Split(*(np.flatnonzero(names == part) for part in PARTS))
 
 
 def test_rows(customers: pa.Table, splits: pa.Table) -> pa.Table:
@@ -170,17 +171,14 @@ def test_rows(customers: pa.Table, splits: pa.Table) -> pa.Table:
 
 
 def straddlers(splits: pa.Table) -> dict[str, list[str]]:
-    """For each split, the customers that stand in more than one part: none, unless something broke."""
-    ids = np.asarray(splits.column("customer_id").to_pylist(), dtype=object)
-    found = {}
+    """For each split, the customers that are in more than one part: none in a correct split."""
+    ids = splits.column("customer_id").to_pylist()
+    straddling = {}
     for name in ("random", "out_of_time"):
-        parts = splits.column(name).to_pylist()
-        pairs = {(customer, part) for customer, part in zip(ids, parts, strict=True)}
-        seen: dict[str, int] = {}
-        for customer, _ in pairs:
-            seen[customer] = seen.get(customer, 0) + 1
-        found[name] = sorted(customer for customer, times in seen.items() if times > 1)
-    return found
+        pairs = set(zip(ids, splits.column(name).to_pylist(), strict=True))
+        parts = Counter(customer for customer, _ in pairs)
+        straddling[name] = sorted(customer for customer, count in parts.items() if count > 1)
+    return straddling
 
 
 def _by_cohort(
@@ -206,10 +204,24 @@ def _stratified(groups: Index, label: npt.NDArray[Any], size: float, seed: int) 
         churners = int(np.sum(label))
         raise TrainingError(
             f"{len(label)} customers with {churners} churned cannot be split 70/15/15 with both classes in each part; "
-            f"bring more rows ({error})"
+            f"use a table with more rows ({error})"
         ) from None
     return kept, drawn
 
 
 def _from_parts(part: npt.NDArray[np.int8]) -> Split:
     return Split(*(np.flatnonzero(part == code) for code in range(len(PARTS))))
+
+
+def split_parts(splits: pa.Table, customers: pa.Table) -> list[dict[str, Any]]:
+    """Rows and churned share of each part of each split, for reports."""
+    import pyarrow.compute as pc
+
+    parts = []
+    for name in ("random", "out_of_time"):
+        for part in ("train", "validation", "test", "aside"):
+            label = customers["churned"].filter(pc.fill_null(pc.equal(splits[name], part), False))
+            if len(label):
+                share = pc.mean(label).as_py()
+                parts.append({"split": name, "part": part, "rows": len(label), "churned_share": share})
+    return parts

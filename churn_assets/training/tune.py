@@ -1,14 +1,13 @@
-"""Better parameters for a recipe: an Optuna study that can be stopped, gone on with, and is kept.
+"""Hyper-parameters of a recipe: an Optuna study that can be stopped and resumed, and is kept.
 
 The objective is the mean PR-AUC of an inner, grouped and stratified cross-validation among the *training*
 rows of the random split: validation rows stay fresh for choosing between candidates, test rows for
 reporting. Trials are proposed by the tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011) and
-stopped after a fold in which they lie below the median of the trials before them. The first trial is the
+pruned after a fold in which they are below the median of the earlier trials. The first trial is the
 recipe's defaults: tuning that finds nothing better keeps them.
 
 A study belongs to one recipe, contract fingerprint and feature table (`study_name`), and lives in one SQLite
-file below `studies`; the best parameters also stand beside it as JSON, where trainings look for them
-without Optuna.
+file below `studies`; the best parameters are also written beside it as JSON, which training reads without Optuna.
 """
 
 from __future__ import annotations
@@ -57,12 +56,12 @@ SPACES: Mapping[str, Mapping[str, tuple[str, float, float]]] = {
 }
 
 _DEFAULTS = "defaults"
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a study has found so far: `params` are empty where the defaults are still best.
+    """The best of a study so far: `params` are empty where the defaults are still best.
 
     `value` and `default_value` are mean inner PR-AUC; `trials` counts finished ones, `pruned` those of them
     that were stopped early.
@@ -76,23 +75,23 @@ class Tuned:
     trials: int
     pruned: int
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """One line for people."""
-        kept = "its best parameters are used" if self.params else "nothing beat the defaults, which are used"
+        outcome = "its best parameters are used" if self.params else "no trial beat the defaults, which are used"
         return (
             f"study {self.study}: {self.trials} trials ({self.pruned} stopped early), inner PR-AUC "
-            f"{self.default_value:.4f} with defaults, {self.value:.4f} at best; {kept}"
+            f"{self.default_value:.4f} with defaults, {self.value:.4f} at best; {outcome}"
         )
 
 
 def study_name(name: str, contract: Contract, features: pa.Table, splits: pa.Table) -> str:
-    """What one study is about: recipe, contract, the feature table and its random split."""
+    """The name of a study: recipe, contract, the feature table and its random split."""
     rows = features.append_column("random", splits["random"])
     return f"{name}-{contract.fingerprint[:12]}-{data_hash(rows)[:12]}"
 
 
 def best_so_far(folder: Path, study: str) -> Tuned | None:
-    """What a study has kept, or None if there is none. Raises TrainingError for a file that cannot be read."""
+    """The stored result of a study, or None if there is none. Raises TrainingError for a file that cannot be read."""
     path = folder / f"{study}.json"
     if not path.is_file():
         return None
@@ -110,11 +109,11 @@ def tune(
     trials: int,
     folder: Path,
     seed: int = 42,
-    tell: Tell | None = None,
+    progress: Report | None = None,
 ) -> Tuned:
-    """Go on with the study of recipe `name` until it holds `trials` finished trials; keep and return its best.
+    """Resume the study of recipe `name` until it has `trials` finished trials; store and return its best.
 
-    A study that holds as many already is only read. A run that is killed loses the trial it was in. Raises
+    A study that has as many already is only read. A killed run loses its current trial. Raises
     TrainingError for an unknown recipe or fewer than one trial.
     """
     if name not in SPACES or trials < 1:
@@ -125,8 +124,8 @@ def tune(
     objective = _objective(name, contract, features, splits, seed)
     while (done := len(_finished(study))) < trials:
         study.optimize(objective, n_trials=1)
-        if tell is not None:
-            tell(f"tuning {name}: trial {done + 1} of {trials}, best inner PR-AUC {study.best_value:.4f}")
+        if progress is not None:
+            progress(f"tuning {name}: trial {done + 1} of {trials}, best inner PR-AUC {study.best_value:.4f}")
     return _keep(folder, name, study)
 
 
@@ -135,15 +134,15 @@ def _open(folder: Path, name: str, study: str, seed: int) -> optuna.Study:
 
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    found = optuna.create_study(
+    opened = optuna.create_study(
         storage=f"sqlite:///{folder / DATABASE}", study_name=study, direction="maximize", load_if_exists=True
     )
-    # A resumed sampler must not draw the first trials over again.
-    found.sampler = optuna.samplers.TPESampler(seed=seed + len(found.trials))
-    found.pruner = optuna.pruners.MedianPruner(n_startup_trials=4)
-    if not any(trial.user_attrs.get(_DEFAULTS) for trial in _finished(found)):
-        found.enqueue_trial(defaults(name), user_attrs={_DEFAULTS: True})
-    return found
+    # A resumed sampler must not draw the first trials again.
+    opened.sampler = optuna.samplers.TPESampler(seed=seed + len(opened.trials))
+    opened.pruner = optuna.pruners.MedianPruner(n_startup_trials=4)
+    if not any(trial.user_attrs.get(_DEFAULTS) for trial in _finished(opened)):
+        opened.enqueue_trial(defaults(name), user_attrs={_DEFAULTS: True})
+    return opened
 
 
 def defaults(name: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow as pa
@@ -62,6 +63,11 @@ def made(tmp_path_factory):
     result = churn("run", home=home, CHURN_SOURCE=SOURCE)
     assert result.returncode == 0, result.stderr + result.stdout
     return home, result
+
+
+def test_the_version_is_the_one_of_the_package(tmp_path):
+    result = churn("--version", home=tmp_path)
+    assert (result.returncode, result.stdout) == (0, f"churn-assets {version('churn-assets')}\n")
 
 
 def test_the_main_job_ends_with_a_summary_and_the_next_commands(made):
@@ -175,7 +181,7 @@ MISTAKES = {
     "an executor that is none": (["status"], {"CHURN_EXECUTOR": "threads"}, "in_process, forkserver"),
     "a home that is below a file": (["run"], {"CHURN_HOME": "/dev/null/home"}, "cannot be written"),
     "a home that no database URL can name": (["status"], {"CHURN_HOME": "/var/lib/50%off"}, "holds '%'"),
-    "no such asset": (["run", "--select", "call_list"], {}, "there is no asset 'call_list'; there are: boosted_"),
+    "no such asset": (["run", "--select", "call_list"], {}, "there is no asset 'call_list'; expected one of: boosted_"),
     "nothing to spend on": (["budget", "100"], {}, "no model has been promoted"),
     "nothing to score with": (["score", "new.csv"], {}, "no model has been promoted"),
 }
@@ -204,7 +210,7 @@ def test_a_table_that_breaks_the_contract_too_often_stops_the_graph_with_its_cau
 def test_too_few_rows_are_said_in_figures(tmp_path):
     pq.write_table(generate(STORE, rows=20, seed=5), tmp_path / "few.parquet")
     line = refused(churn("run", "--source", tmp_path / "few.parquet", home=tmp_path / "home"))
-    assert "20 rows, expected at least 200 ([quality] min_rows); bring more" in line
+    assert "20 rows, expected at least 200 ([quality] min_rows); give a larger table" in line
 
 
 def test_a_file_of_which_no_row_can_be_scored_is_a_mistake_and_its_rows_are_kept(made, tmp_path):

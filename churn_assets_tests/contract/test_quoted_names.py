@@ -19,7 +19,7 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_siz
 @given(NAMES)
 def test_any_name_can_be_written_and_is_read_back_as_it_is(name):
     tree = ast.parse(in_expression(name), mode="eval").body
-    read = tree.id if isinstance(tree, ast.Name) else tree.args[0].value
+    read = tree.id if isinstance(tree, ast.Name) else tree.args[0].value  # type: ignore[attr-defined]
     assert read == name
     assert is_plain(name) == isinstance(tree, ast.Name)
 

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from churn_assets.contract.load import parse_contract
-from churn_assets.contract.wording import Typical, Wording, number_words, topics
+from churn_assets.contract.wording import Typical, Wording, format_number, topics
 from churn_assets.errors import ContractError
 from churn_assets_tests.scoring.tiny import CONTRACT, TEXT
 
@@ -32,7 +32,7 @@ def with_recency(extra):
     ],
 )
 def test_without_words_of_its_own_a_reason_is_doc_value_and_typical(name, value, typical, words):
-    assert Wording(CONTRACT).say(name, value, typical) == words
+    assert Wording(CONTRACT).describe(name, value, typical) == words
 
 
 def test_the_contracts_own_words_win():
@@ -40,7 +40,7 @@ def test_the_contracts_own_words_win():
         'reason_high = "no order for {value} days; average {average}", reason_low = "ordered {value} days ago", '
         'reason_missing = "no order yet"'
     )
-    say = Wording(contract).say
+    say = Wording(contract).describe
     assert say("recency_days", 212.0, Typical(30.0, 46.2)) == "no order for 212 days; average 46"
     assert say("recency_days", 7.0, Typical(30.0, 46.2)) == "ordered 7 days ago"
     assert say("recency_days", NONE, Typical(30.0, 46.2)) == "no order yet"
@@ -56,11 +56,14 @@ def test_words_are_prose_and_change_no_fingerprint():
 @pytest.mark.parametrize(
     ("extra", "words"),
     [
-        ('reason_high = "no order for {days}"', r"key 'reason_high' has '\{days\}'.* allowed in braces: \{value\}"),
+        (
+            'reason_high = "no order for {days}"',
+            r"key 'reason_high' has '\{days\}'.* expected in braces, without a format: \{value\}",
+        ),
         ('reason_low = "no order for {value"', r"key 'reason_low' does not parse"),
-        ('reason_low = "{value:.1f}"', r"with or without a format"),
-        ('reason_low = "{value.__class__}"', r"allowed in braces"),
-        ('topic = "lastordr"', r"key 'topic' is 'lastordr', expected a column of role feature or input"),
+        ('reason_low = "{value:.1f}"', r"or a format; expected in braces, without a format"),
+        ('reason_low = "{value.__class__}"', r"expected in braces"),
+        ('topic = "lastordr"', r"key 'topic' is 'lastordr'; expected a column of role feature or input"),
         ('topic = "kept"', r"key 'topic' is 'kept'"),
     ],
 )
@@ -82,10 +85,10 @@ def test_words_that_cannot_be_filled_are_refused_with_the_place(extra, words):
     ],
 )
 def test_numbers_read_as_people_say_them(number, words):
-    assert number_words(number) == words
+    assert format_number(number) == words
 
 
 def test_a_condition_is_said_as_yes_or_no():
     from churn_assets_tests.strategies import TELECOM
 
-    assert Wording(TELECOM).say("never_billed", 1.0, Typical(0.0, 0.01)) == "no bill yet: yes; typical no"
+    assert Wording(TELECOM).describe("never_billed", 1.0, Typical(0.0, 0.01)) == "no bill yet: yes; typical no"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from churn_assets.data.profile import cramers_v, profile, roc_auc_alone
+from churn_assets.data.profile import Spike, cramers_v, profile, roc_auc_alone
 from churn_assets.data.validation.validate import validate
 from churn_assets.evaluation.metrics import roc_auc
 from churn_assets.reporting.profile import render_profile
@@ -22,12 +23,13 @@ from churn_assets_tests.strategies import CONTRACTS, STORE
 @pytest.fixture(scope="module", params=CONTRACTS, ids=lambda c: c.name)
 def made(request):
     raw = generate(request.param, rows=1500, seed=3)
-    customers = validate(request.param, raw, source="generated customers").customers
+    customers = validate(request.param, raw, source="generated customers", generated=True).customers
     return request.param, customers, profile(request.param, customers)
 
 
 def test_the_profile_is_json_and_tells_every_column(made):
-    contract, customers, found = made
+    contract, customers, table_profile = made
+    found = table_profile.to_json()
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert [c["name"] for c in found["columns"]] == [c.name for c in contract.kept_columns if c.role != "key"]
     for column in found["columns"]:
@@ -35,12 +37,13 @@ def test_the_profile_is_json_and_tells_every_column(made):
 
 
 def test_histograms_hold_every_known_value_once(made):
-    _, customers, found = made
-    for column in found["columns"]:
-        if column.get("histogram"):
-            drawn = column["histogram"]
-            assert sum(drawn["kept"]) + sum(drawn["churned"]) == customers.num_rows - column["missing"]
-            assert drawn["edges"] == sorted(drawn["edges"])
+    _, customers, table_profile = made
+    numbers = [column for column in table_profile.columns if column.number]
+    assert numbers
+    for column in numbers:
+        drawn = column.number.histogram
+        assert sum(drawn.kept) + sum(drawn.churned) == customers.num_rows - column.missing
+        assert drawn.edges == sorted(drawn.edges)
 
 
 def test_the_page_is_whole_and_loads_nothing(made):
@@ -49,14 +52,15 @@ def test_the_page_is_whole_and_loads_nothing(made):
     tags = read(text).tags
     assert {tag for tag, _ in tags} & {"script", "link", "img"} == set()
     assert "generated, not real" in text
-    for column in found["columns"]:
-        assert column["name"] in text
+    for column in found.columns:
+        assert column.name in text
 
 
 def test_hostile_words_stay_words():
     found = profile(STORE, small())
     hostile = "<script>x</script>"
-    told = {**found, "title": hostile, "source": hostile, "columns": [{**c, "doc": hostile} for c in found["columns"]]}
+    columns = tuple(replace(column, doc=hostile) for column in found.columns)
+    told = replace(found, title=hostile, origin=replace(found.origin, source=hostile), columns=columns)
     assert "<script" not in render_profile(told)
 
 
@@ -67,22 +71,22 @@ def test_spikes_far_values_zeros_and_repeats_are_counted():
     esent[50:60] = 0
     esent[399] = 100_000
     customers = customers.set_column(customers.column_names.index("esent"), "esent", pa.array(esent))
-    odd = next(c for c in profile(STORE, customers)["columns"] if c["name"] == "esent")["odd"]
-    assert odd["spike"] == {"value": 7.0, "rows": 50}
-    assert odd["zeros"] == 10
-    assert (odd["far_out"], odd["far_high"]) == (1, 100_000.0)
+    unusual = next(c for c in profile(STORE, customers).columns if c.name == "esent").number.unusual
+    assert unusual.spike == Spike(7.0, 50)
+    assert unusual.zeros == 10
+    assert (unusual.far_out, unusual.far_high) == (1, 100_000.0)
     twice = pa.concat_tables([customers, customers.slice(0, 5)])
-    assert profile(STORE, twice)["repeated_rows"] == 5 + profile(STORE, customers)["repeated_rows"]
+    assert profile(STORE, twice).repeated_rows == 5 + profile(STORE, customers).repeated_rows
 
 
 def test_a_column_of_nulls_or_of_one_value_is_no_reason_to_stop():
     customers = small()
     for name, cells in (("lastorder", pa.nulls(400, pa.date32())), ("esent", pa.array([3] * 400))):
         customers = customers.set_column(customers.column_names.index(name), name, cells)
-    found = {c["name"]: c for c in profile(STORE, customers)["columns"]}
-    assert found["lastorder"]["missing_share"] == 1.0
-    assert found["lastorder"]["roc_auc"] is None
-    assert found["esent"]["roc_auc"] == 0.5
+    found = {c.name: c for c in profile(STORE, customers).columns}
+    assert found["lastorder"].missing_share == 1.0
+    assert found["lastorder"].roc_auc is None
+    assert found["esent"].roc_auc == 0.5
     render_profile(profile(STORE, customers))
 
 
@@ -106,4 +110,4 @@ def test_a_category_that_tells_the_label_is_one_and_one_that_does_not_is_nothing
 
 def small() -> pa.Table:
     raw = generate(STORE, rows=600, seed=5)
-    return validate(STORE, raw, source="generated customers").customers.slice(0, 400)
+    return validate(STORE, raw, source="generated customers", generated=True).customers.slice(0, 400)

@@ -28,7 +28,7 @@ def repaired(raw):
 
 @pytest.fixture(scope="module")
 def validated(raw, repaired):
-    return validate(STORE, repaired[0], found=raw, source="storedata_total.xlsx")
+    return validate(STORE, repaired[0], raw=raw, source="storedata_total.xlsx")
 
 
 def test_the_shifted_block_is_found_to_the_row(repaired):

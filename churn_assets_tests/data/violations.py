@@ -84,7 +84,7 @@ def _outside(contract: Contract, column: Column) -> str:
     bound, step = (column.low, -1) if column.low is not None else (column.high, 1)
     if column.kind is Kind.DATE:
         return str(np.datetime64(int(as_of_days(str(bound))) + step, "D"))
-    return repr(float(bound) + step * max(1.0, abs(float(bound)) * 1e-6))  # type: ignore[arg-type]  # a column with a bound
+    return repr(float(bound) + step * max(1.0, abs(float(bound)) * 1e-6))
 
 
 _BAD: Mapping[str, Callable[[Contract, Column], str | None]] = {

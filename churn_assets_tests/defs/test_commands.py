@@ -56,7 +56,7 @@ def test_definitions_validate(tmp_path, named):
         (tmp_path / "dagster").mkdir()
         shutil.copyfile(ROOT / "dagster.yaml", tmp_path / "dagster" / "dagster.yaml")
         environ = {"DAGSTER_HOME": str(tmp_path / "dagster")}
-    done = dagster(tmp_path, "definitions", "validate", "-m", "churn_assets.definitions", **environ)
+    done = dagster(tmp_path, "definitions", "validate", "-m", "churn_assets.definitions", **environ)  # type: ignore[arg-type]
     assert done.returncode == 0, done.stderr
     assert "All code locations passed validation" in done.stdout + done.stderr
 

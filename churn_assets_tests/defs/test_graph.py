@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from churn_assets.contract.load import load_contract
-from churn_assets.defs.run import tuning
+from churn_assets.defs.run import tuning_config
 from churn_assets.features.encode import encode_table
 from churn_assets.promotion.pointer import require_champion
 from churn_assets.scoring.bundle import load_bundle, read_ladder, read_reference
@@ -243,11 +243,13 @@ def test_too_few_churners_for_folds_are_said_and_stop_nothing(made):
     of, _, instance = made
     result = run(of, instance, ["cross_validation"], {"cross_validation": {"config": {"folds": 100_000}}})
     assert result.success
-    assert "take fewer folds" in metadata(result, "cross_validation")["missing"]
+    assert "use fewer folds" in metadata(result, "cross_validation")["missing"]
 
 
 def test_tuning_from_the_command_line_reaches_every_candidate_that_is_made():
-    assert tuning(0) == {}
-    assert set(tuning(5)["ops"]) == {"logistic_candidate", "boosted_candidate", "network_candidate"}
-    assert tuning(5, ["boosted_candidate", "splits"]) == {"ops": {"boosted_candidate": {"config": {"trials": 5}}}}
-    assert tuning(5, ["splits"]) == {}
+    assert tuning_config(0) == {}
+    assert set(tuning_config(5)["ops"]) == {"logistic_candidate", "boosted_candidate", "network_candidate"}
+    assert tuning_config(5, ["boosted_candidate", "splits"]) == {
+        "ops": {"boosted_candidate": {"config": {"trials": 5}}}
+    }
+    assert tuning_config(5, ["splits"]) == {}

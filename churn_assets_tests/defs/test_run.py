@@ -1,4 +1,4 @@
-"""How a run ends that no step has failed, or that someone stopped: never in silence."""
+"""Outcomes of runs in which no step failed, or that were interrupted; and the lock of a home."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from churn_assets.defs.run import alone_in, prepare_home, run_graph
+from churn_assets.defs.run import StepEvent, lock_home, prepare_home, run_graph
 from churn_assets.errors import HomeBusy
 from churn_assets_tests.defs.home import settings
 
@@ -47,23 +47,23 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_resource_that_fails_is_told(home):
-    outcome = run_graph(dg.Definitions([thing], resources={"tool": Unmade()}), lambda *_: None)
+def test_a_resource_that_fails_is_in_the_outcome(home):
+    outcome = run_graph(dg.Definitions([thing], resources={"tool": Unmade()}), lambda event: None)
     assert not outcome.success
     assert any("nobody foresaw this" in line for line in outcome.failures)
 
 
-def test_an_interruption_is_no_failure_and_no_mistake(home):
-    told: list[tuple[str, str, str]] = []
-    outcome = run_graph(dg.Definitions([stopped, later]), lambda *news: told.append(news))
+def test_an_interruption_is_neither_a_failure_nor_an_error(home):
+    events: list[StepEvent] = []
+    outcome = run_graph(dg.Definitions([stopped, later]), events.append)
     assert outcome.interrupted
-    assert (outcome.success, outcome.mistakes, outcome.failures) == (False, [], [])
-    assert {step for step, _, _ in told} <= {"", "stopped"}
+    assert (outcome.success, outcome.errors, outcome.failures) == (False, [], [])
+    assert {event.step for event in events} <= {"", "stopped"}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no flock")
 def test_a_home_is_held_by_one_run_and_given_back(tmp_path):
-    with alone_in(tmp_path), pytest.raises(HomeBusy, match="another `churn run` is at work"), alone_in(tmp_path):
+    with lock_home(tmp_path), pytest.raises(HomeBusy, match="another `churn run` is at work"), lock_home(tmp_path):
         pass
-    with alone_in(tmp_path):
+    with lock_home(tmp_path):
         pass

@@ -137,7 +137,7 @@ def test_semicolons_decimal_commas_and_any_encoding_are_read(encoding, tmp_path)
 
 def test_an_odd_byte_far_into_the_file_is_read_in_a_wider_encoding(tmp_path):
     table = tables.only_numbers(60_000)
-    table["note"] = ["plain words here"] * 59_999 + ["Zürich"]
+    table["note"] = ["plain words here"] * 59_999 + ["Zürich"]  # type: ignore[assignment]
     path = tables.to_csv(tmp_path / "late.csv", table, encoding="cp1252")
     assert path.stat().st_size > 1 << 20
     found = draft(path, "lost", "1")
@@ -156,7 +156,7 @@ def test_a_table_without_ids_counts_its_rows(tmp_path):
 
 def test_ids_that_are_numbers_stay_whole(tmp_path):
     table = {**tables.only_numbers(), "client_no": [float(10**9 + i) for i in range(800)]}
-    path = tables.to_parquet(tmp_path / "i.parquet", table)
+    path = tables.to_parquet(tmp_path / "i.parquet", table)  # type: ignore[arg-type]
     found = draft(path, "lost", "1")
     assert found.contract.key.name == "client_no"
     repaired, _ = apply_repairs(read_table(path, found.contract), found.contract)
@@ -245,7 +245,7 @@ def test_thirty_labels_are_refused_and_three_are_asked_about(tmp_path):
     table = {**tables.only_numbers(), "lost": [i % 30 for i in range(800)]}
     assert "holds 30 different values" in str(wrong(tmp_path, table))
     table["lost"] = [("stayed", "stayed", "stayed", "joined", "churned")[i % 5] for i in range(800)]
-    found = draft(tables.to_csv(tmp_path / "three.csv", table), "lost", "churned")
+    found = draft(tables.to_csv(tmp_path / "three.csv", table), "lost", "churned")  # type: ignore[arg-type]
     assert found.contract.label.kept_when == "stayed"
     assert found.contract.quality.max_rejected_share > 0.2
     assert "'joined' (160 rows) are rejected" in " ".join(found.text.replace("#", "").split())
@@ -304,7 +304,7 @@ def test_the_label_cannot_be_the_id_and_a_text_no_cohort(tmp_path):
 def test_columns_named_like_the_platforms_own_are_left_out(tmp_path):
     table = {**tables.only_numbers(), "as_of": ["2024-01-01", "2024-01-02"] * 400, "churned": [3, 4] * 400}
     table |= {"customer_id": [1.5, 2.5] * 400}
-    found = draft(tables.to_csv(tmp_path / "n.csv", table), "lost", "1")
+    found = draft(tables.to_csv(tmp_path / "n.csv", table), "lost", "1")  # type: ignore[arg-type]
     assert set(found.left_out) == {"as_of", "churned", "customer_id"}
 
 

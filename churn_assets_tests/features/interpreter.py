@@ -25,7 +25,7 @@ class Interpreter:
     def of(self, node: ast.expr) -> float:
         match node:
             case ast.Constant(value=value):
-                return float(value)
+                return float(value)  # type: ignore[arg-type]
             case ast.Name(id="as_of"):
                 return self.as_of
             case ast.Name(id=name):

@@ -6,13 +6,14 @@ import itertools
 import json
 import math
 import statistics
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from churn_assets.contract.expressions import FUNCTIONS, LEARNT, columns_read, parse_features
+from churn_assets.contract.expressions import FITTED, FUNCTIONS, columns_read, parse_features
 from churn_assets.features import functions
 from churn_assets.features.compile import CHUNK_ROWS, as_of_days, compile_features, compile_rules
 from churn_assets.features.encode import encode_rows
@@ -21,7 +22,7 @@ from churn_assets_tests.features.interpreter import FUNCTIONS as PLAIN
 from churn_assets_tests.features.interpreter import Interpreter
 from churn_assets_tests.strategies import AS_OF, AS_OF_DAYS, CONTRACTS, STORE, columns, make_columns, rows, tables
 
-BY_NAME = {"ids": lambda value: getattr(value, "name", None)}
+BY_NAME: dict[str, Any] = {"ids": lambda value: getattr(value, "name", None)}
 MANY = 2 * CHUNK_ROWS + 3
 
 
@@ -112,7 +113,7 @@ def test_what_is_missing_stays_missing(contract):
         e.name
         for e in parse_features(contract)
         for node in ast.walk(e.tree)
-        if isinstance(node, ast.Call) and node.func.id in ("isnull", "fill", *LEARNT)
+        if isinstance(node, ast.Call) and node.func.id in ("isnull", "fill", *FITTED)  # type: ignore[attr-defined]
     }
     tried = 0
     for name, read in reads.items():
@@ -178,13 +179,13 @@ def test_numpy_and_plain_python_read_an_expression_alike(one, two, many):
             row[expression.name] = value
             with np.errstate(over="ignore"):
                 wanted = np.float32(value)
-            wanted = np.nan if np.isinf(wanted) else wanted
+            wanted = np.nan if np.isinf(wanted) else wanted  # type: ignore[assignment]
             got = matrix[index, program.names.index(expression.name)]
             np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-30, err_msg=expression.text)
 
 
 def test_the_plain_interpreter_knows_every_function():
-    assert set(FUNCTIONS) == set(PLAIN) | set(LEARNT)
+    assert set(FUNCTIONS) == set(PLAIN) | set(FITTED)
 
 
 @given(many=tables(small(x="visits"), max_size=6))
@@ -266,12 +267,12 @@ def test_the_language_means(expression, row, value):
 
 def test_every_function_is_in_the_table_of_meanings():
     called = {
-        node.func.id
+        node.func.id  # type: ignore[attr-defined]
         for expression, *_ in CASES.values()
         for node in ast.walk(ast.parse(expression))
         if isinstance(node, ast.Call)
     }
-    assert called | set(LEARNT) | {"abs", "max"} == set(FUNCTIONS)
+    assert called | set(FITTED) | {"abs", "max"} == set(FUNCTIONS)
 
 
 def test_the_time_of_day_of_the_instant_does_not_count():

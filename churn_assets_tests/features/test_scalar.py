@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from churn_assets_tests.scoring.tiny import CONTRACT as TINY
 from churn_assets_tests.strategies import AS_OF_DAYS, CONTRACTS, make_columns, rows
 
 ALL = [*CONTRACTS, TINY]
-BY_NAME = {"ids": lambda value: getattr(value, "name", None)}
+BY_NAME: dict[str, Any] = {"ids": lambda value: getattr(value, "name", None)}
 
 # Everything the language has, over two columns that may be anything.
 ODD = [

@@ -1,4 +1,4 @@
-"""The ladder, its limits, its words, and the command that shows it."""
+"""The ladder, its limits, its sentences, and the command that shows it."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ from churn_assets.contract.policy import Audit as Limits
 from churn_assets.data.readers.read import read_table
 from churn_assets.data.validation.validate import validate
 from churn_assets.errors import ContractError, GateRefused, LabelError
-from churn_assets.leakage.audit import accuse, audit, audit_source, audited_recipe
+from churn_assets.leakage.audit import audit, audit_source, audited_recipe, leakage_findings
 from churn_assets.leakage.column_groups import companions, features_of, own_features
 from churn_assets.leakage.ladder import Ladder
 from churn_assets.promotion.registration import TrainedModel, check_registration
@@ -53,7 +53,7 @@ save_rate = 0.5
 """
 
 
-def climbed(contract, raw, **given):
+def audited(contract, raw, **given):
     customers = validate(contract, raw, source="a test").customers
     splits = split_table(contract, customers)
     return audit(contract, customers, feature_table(contract, customers, splits), splits, **given)
@@ -62,7 +62,7 @@ def climbed(contract, raw, **given):
 @pytest.fixture(scope="module")
 def leaking():
     table, contract, leak = plant_leak(TELECOM, generate(TELECOM, rows=2500, seed=3), "post_outcome_count", 0.9, 5)
-    return climbed(contract, table), contract, leak.column
+    return audited(contract, table), contract, leak.column
 
 
 def attested(contract, column):
@@ -70,38 +70,38 @@ def attested(contract, column):
     return dataclasses.replace(contract, columns=tuple(columns))
 
 
-def test_the_ladder_names_the_leak_and_says_what_is_left_without_it(leaking):
-    found, _, column = leaking
-    assert {finding.column for finding in found.findings} == {column}
-    assert [rung.words for rung in found.rungs] == ["everything", f"without {column}"]
-    whole, without = (rung.figures["random"] for rung in found.rungs)
+def test_the_audit_finds_the_leak_and_refits_without_it(leaking):
+    result, _, column = leaking
+    assert {finding.column for finding in result.findings} == {column}
+    assert [rung.label for rung in result.rungs] == ["everything", f"without {column}"]
+    whole, without = (rung.figures["random"] for rung in result.rungs)
     assert whole.low > without.high
-    for rung in found.rungs:
+    for rung in result.rungs:
         for figure in rung.figures.values():
             assert figure.low <= figure.pr_auc <= figure.high
 
 
-def test_two_sentences_are_made_of_the_figures(leaking):
-    found, _, column = leaking
-    first, second = found.sentences
-    assert str(found.rungs[0].figures["random"]) in first
-    assert str(found.rungs[0].figures["out_of_time"]) in first
+def test_the_summary_sentences_have_the_figures(leaking):
+    result, _, column = leaking
+    first, second = result.sentences
+    assert str(result.rungs[0].figures["random"]) in first
+    assert str(result.rungs[0].figures["out_of_time"]) in first
     assert f"'{column}'" in second
-    assert f"{found.rungs[-1].figures['random'].pr_auc:.3f} is left" in second
+    assert f"PR-AUC is {result.rungs[-1].figures['random'].pr_auc:.3f}" in second
     assert f"nobody attests that '{column}' is known before churn" in second
-    assert all(sentence.count(". ") == 0 and sentence.endswith(".") for sentence in found.sentences)
+    assert all(sentence.count(". ") == 0 and sentence.endswith(".") for sentence in result.sentences)
 
 
 def test_the_stored_audit_is_plain_json(leaking):
-    found, _, column = leaking
-    stored = json.loads(json.dumps(found.to_json(), allow_nan=False))
-    assert stored["rungs"][0]["random"]["pr_auc"] == found.rungs[0].figures["random"].pr_auc
+    result, _, column = leaking
+    stored = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert stored["rungs"][0]["random"]["pr_auc"] == result.rungs[0].figures["random"].pr_auc
     assert set(stored["columns"]) == {c.name for c in TELECOM.scoring_columns} | {column}
 
 
-def test_the_gate_refuses_an_accused_column_until_somebody_vouches_for_it(leaking):
-    found, contract, column = leaking
-    model = TrainedModel("v", 0.9, False, tuple((f.column, f.words) for f in found.findings))
+def test_registration_refuses_a_column_over_a_limit_until_it_is_attested(leaking):
+    result, contract, column = leaking
+    model = TrainedModel("v", 0.9, False, tuple((f.column, f.description) for f in result.findings))
     with pytest.raises(GateRefused, match=rf"^model v: column '{column}' .*; write attested = .*$"):
         check_registration(model, contract)
     check_registration(model, attested(contract, column))
@@ -112,17 +112,17 @@ def test_an_attestation_changes_no_fingerprint_and_no_figure(leaking):
     assert attested(contract, column).fingerprint == contract.fingerprint
 
 
-def test_where_nothing_is_suspect_the_heaviest_column_is_taken_away():
-    found = climbed(TELECOM, generate(TELECOM, rows=2500, seed=3))
-    assert not found.findings
-    heaviest = max(found.columns, key=lambda name: found.columns[name].loss.share)
-    assert [rung.left_out for rung in found.rungs][:2] == [(), (heaviest,)]
-    assert "No column is over the contract's limits" in found.sentences[1]
-    assert f"'{heaviest}' carries most" in found.sentences[1]
-    assert sum(band.rows for band in found.bands) == found.rows
+def test_without_a_suspect_the_strongest_column_is_left_out():
+    result = audited(TELECOM, generate(TELECOM, rows=2500, seed=3))
+    assert not result.findings
+    strongest = max(result.columns, key=lambda name: result.columns[name].loss.share)
+    assert [rung.left_out for rung in result.rungs][:2] == [(), (strongest,)]
+    assert "No column is over the contract's limits" in result.sentences[1]
+    assert f"'{strongest}' is the most important" in result.sentences[1]
+    assert sum(band.rows for band in result.bands) == result.rows
 
 
-def test_no_test_row_decides_who_is_accused():
+def test_no_test_row_affects_the_findings():
     customers = validate(TELECOM, generate(TELECOM, rows=1500, seed=3)).customers
     splits = split_table(TELECOM, customers)
     features = feature_table(TELECOM, customers, splits)
@@ -133,16 +133,20 @@ def test_no_test_row_decides_who_is_accused():
     column = features.column_names.index("churned")
     other = features.set_column(column, "churned", [turned])
     strict = dataclasses.replace(TELECOM, audit=Limits(0.05, 0.0, 0.0, 0.5))
-    assert accuse(strict, customers, features, splits) == accuse(strict, customers, other, splits) != ()
+    assert (
+        leakage_findings(strict, customers, features, splits)
+        == leakage_findings(strict, customers, other, splits)
+        != ()
+    )
 
 
-def test_a_table_where_every_column_is_suspicious_ends_at_the_base_rate():
+def test_without_every_column_pr_auc_is_the_base_rate():
     strict = dataclasses.replace(TELECOM, audit=Limits(-1.0, -1.0, -1.0, 0.5))
-    found = climbed(strict, generate(TELECOM, rows=1200, seed=3))
-    assert set(found.suspects) == {c.name for c in TELECOM.scoring_columns}
-    last = found.rungs[-1].figures["random"]
+    result = audited(strict, generate(TELECOM, rows=1200, seed=3))
+    assert set(result.suspects) == {c.name for c in TELECOM.scoring_columns}
+    last = result.rungs[-1].figures["random"]
     assert last.pr_auc == pytest.approx(last.base_rate)
-    assert "more columns are over a limit" in found.sentences[1]
+    assert "more columns are over a limit" in result.sentences[1]
 
 
 def test_one_feature_is_enough_for_a_ladder():
@@ -151,13 +155,13 @@ def test_one_feature_is_enough_for_a_ladder():
     left = (rng.random(900) < 0.3).astype(int)
     visits = rng.poisson(6 - 4 * left)
     raw = pyarrow.table({"id": [f"c{i}" for i in range(900)], "left": left, "visits": visits})
-    found = climbed(contract, raw)
-    assert tuple(found.rungs[0].figures) == ("random",)
-    assert "cannot be said, for the table has no cohorts" in found.sentences[0]
-    assert {finding.limit for finding in found.findings} <= {"single_column_pr_auc_lift", "headline_loss_when_removed"}
+    result = audited(contract, raw)
+    assert tuple(result.rungs[0].figures) == ("random",)
+    assert "is not known, because the table has no cohorts" in result.sentences[0]
+    assert {finding.limit for finding in result.findings} <= {"single_column_pr_auc_lift", "headline_loss_when_removed"}
 
 
-def test_a_table_without_a_churner_is_a_mistake_and_no_ladder(tmp_path):
+def test_a_table_without_a_churner_is_an_error(tmp_path):
     raw = generate(TELECOM, rows=400, seed=3)
     kept = raw.filter(np.asarray(raw["churn"].to_pylist()) == "No")
     pyarrow.csv.write_csv(kept, tmp_path / "kept.csv")
@@ -166,7 +170,7 @@ def test_a_table_without_a_churner_is_a_mistake_and_no_ladder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("chosen", "recipe", "words"),
+    ("chosen", "recipe", "part"),
     [
         ("", "boosted", "boosted trees, in"),
         ("boosted", "boosted", "as chosen"),
@@ -175,18 +179,18 @@ def test_a_table_without_a_churner_is_a_mistake_and_no_ladder(tmp_path):
         ("network", "boosted", "in place of 'network'"),
     ],
 )
-def test_what_is_refitted_is_said(chosen, recipe, words):
-    name, told = audited_recipe(chosen)
+def test_the_recipe_is_described(chosen, recipe, part):
+    name, description = audited_recipe(chosen)
     assert name == recipe
-    assert words in told
+    assert part in description
 
 
 def test_a_logistic_choice_is_audited_by_logistic_regression():
-    found = climbed(TELECOM, generate(TELECOM, rows=800, seed=3), chosen="logistic", params={"logistic": {"knots": 5}})
-    assert found.recipe == "logistic regression, as chosen"
+    result = audited(TELECOM, generate(TELECOM, rows=800, seed=3), chosen="logistic", params={"logistic": {"knots": 5}})
+    assert result.recipe == "logistic regression, as chosen"
 
 
-def test_families_follow_the_contract():
+def test_groups_of_features_follow_the_contract():
     customers = validate(STORE, generate(STORE, rows=400, seed=1)).customers
     splits = split_table(STORE, customers)
     data = training_data(STORE, feature_table(STORE, customers, splits), splits)
@@ -201,7 +205,7 @@ def test_families_follow_the_contract():
 
 
 @pytest.mark.parametrize(("key", "value"), [("isolated_churner_share", 1.5), ("echo_roc_auc", 0.4)])
-def test_a_limit_that_cannot_be_is_refused(key, value):
+def test_an_impossible_limit_is_refused(key, value):
     with pytest.raises(ContractError, match=rf"\[audit\]: key '{key}' is {value}, expected "):
         parse_contract(f"{ONE_FEATURE}\n[audit]\n{key} = {value}\n")
 
@@ -210,18 +214,18 @@ def test_a_limit_that_cannot_be_is_refused(key, value):
 def files(tmp_path):
     table, contract, leak = plant_leak(TELECOM, generate(TELECOM, rows=1500, seed=3), "label_echo", 0.95, 5)
     (tmp_path / "leaking.toml").write_text(contract.text)
-    (tmp_path / "vouched.toml").write_text(contract.text + 'attested = "somebody"\n')
+    (tmp_path / "attested.toml").write_text(contract.text + 'attested = "somebody"\n')
     pyarrow.csv.write_csv(table, tmp_path / "table.csv")
     return tmp_path, leak.column
 
 
 def test_the_command_ends_with_one_until_the_column_is_attested(files):
     folder, column = files
-    words, home = ["audit", "--source", folder / "table.csv", "--contract"], folder / "home"
-    refused = churn(*words, folder / "leaking.toml", home=home)
+    command, home = ["audit", "--source", folder / "table.csv", "--contract"], folder / "home"
+    refused = churn(*command, folder / "leaking.toml", home=home)
     assert refused.returncode == 1, refused.stderr
     assert f"not attested {column}" in refused.stdout
-    passed = churn(*words, folder / "vouched.toml", "--json", home=home)
+    passed = churn(*command, folder / "attested.toml", "--json", home=home)
     assert passed.returncode == 0
     assert json.loads(passed.stdout)["findings"][0]["attested"] == "somebody"
     assert not home.exists()
@@ -235,23 +239,23 @@ SPLIT_NOISE = 0.015
 
 @pytest.mark.skipif(not Path(SOURCE).is_file(), reason="the real table is not here; CHURN_SOURCE names it")
 def test_the_ladder_of_the_real_table_is_the_one_that_is_known():
-    found = audit_source(STORE, SOURCE)
-    rungs = {rung.words: rung.figures for rung in found.rungs}
+    result = audit_source(STORE, SOURCE)
+    rungs = {rung.label: rung.figures for rung in result.rungs}
 
     def agrees(figure, known):
         assert figure.low - 2 * SPLIT_NOISE <= known <= figure.high + 2 * SPLIT_NOISE, (str(figure), known)
 
-    for words, known in KNOWN.items():
+    for label, known in KNOWN.items():
         for split, value in zip(("random", "out_of_time"), known, strict=True):
-            agrees(rungs[words][split], value)
+            agrees(rungs[label][split], value)
     agrees(rungs["everything"]["random"], 0.9725)
     assert rungs["everything"]["out_of_time"].pr_auc >= 0.396  # expected e-mails are learnt by split: better
-    agrees(found.columns["esent"].alone["random"], 0.927)
-    agrees(found.columns["esent"].alone["out_of_time"], 0.276)
-    ages = {band.words: band.figure for band in found.bands}
-    for words, known in {"0 to 30 days": 0.18, "30 to 60 days": 0.57, "90 to 120 days": 0.90}.items():
-        assert ages[words].low <= known <= ages[words].high, words
+    agrees(result.columns["esent"].alone["random"], 0.927)
+    agrees(result.columns["esent"].alone["out_of_time"], 0.276)
+    ages = {band.label: band.figure for band in result.bands}
+    for label, known in {"0 to 30 days": 0.18, "30 to 60 days": 0.57, "90 to 120 days": 0.90}.items():  # type: ignore[assignment]
+        assert ages[label].low <= known <= ages[label].high, label
     assert ages["365 days and more"].pr_auc >= 0.99
-    assert {finding.column for finding in found.findings} == {"esent"}
-    assert found.unattested == ()
-    assert read_table(SOURCE, STORE).num_rows >= found.rows
+    assert {finding.column for finding in result.findings} == {"esent"}
+    assert result.unattested == ()
+    assert read_table(SOURCE, STORE).num_rows >= result.rows

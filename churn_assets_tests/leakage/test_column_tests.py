@@ -9,8 +9,14 @@ from churn_assets.contract.model import Column, Kind
 from churn_assets.data.validation.validate import validate
 from churn_assets.features.compile import FeatureSpec, compile_features
 from churn_assets.features.encode import encode_table
-from churn_assets.leakage.column_tests import RUN_ROWS, Echo, isolated, look_at_columns
-from churn_assets.leakage.ridge import Others, ranked
+from churn_assets.leakage.column_tests import (
+    RUN_ROWS,
+    EchoTest,
+    RidgeBaseline,
+    isolated_churners,
+    measure_columns,
+    ranked,
+)
 from churn_assets.synthetic.generate import generate
 from churn_assets.synthetic.leaks import FINDABLE, plant_leak
 from churn_assets.training.feature_table import as_of_of
@@ -20,18 +26,18 @@ LIMIT = STORE.audit.echo_roc_auc
 NUMBER = Column("count", Kind.NUMBER)
 
 
-def looked_at(contract, raw):
+def measured(contract, raw):
     customers = validate(contract, raw).customers
     columns, as_of = encode_table(contract, customers), as_of_of(customers)
     program = compile_features(contract).fit(columns, as_of)
     churned = customers["churned"].to_numpy().astype(np.int8)
-    return look_at_columns(contract, columns, program(columns, as_of), program.specs, churned, np.arange(len(churned)))
+    return measure_columns(contract, columns, program(columns, as_of), program.specs, churned, np.arange(len(churned)))
 
 
 def echoes(contract, raw):
     return {
         name
-        for name, alone in looked_at(contract, raw).items()
+        for name, alone in measured(contract, raw).items()
         if alone.values.is_echo(LIMIT) or (alone.gaps is not None and alone.gaps.is_echo(LIMIT))
     }
 
@@ -41,7 +47,7 @@ def honest(request):
     return request.param, generate(request.param, rows=5000, seed=11)
 
 
-def test_honest_columns_are_no_echoes(honest):
+def test_legitimate_columns_are_not_echoes(honest):
     assert echoes(*honest) == set()
 
 
@@ -53,21 +59,21 @@ def test_a_planted_leak_is_an_echo_and_nothing_else_is(honest, kind, strength):
     assert echoes(planted, table) == {leak.column}
 
 
-def test_two_leaks_and_a_leak_told_twice_are_found_all_the_same(honest):
+def test_two_leaks_and_a_repeated_leak_are_detected(honest):
     contract, raw = honest
     one, with_one, first = plant_leak(contract, raw, "label_echo", 0.8, seed=1)
     two, with_two, second = plant_leak(with_one, one, "late_update", 0.8, seed=2)
     three, with_three, third = plant_leak(with_two, two, "label_echo", 0.8, seed=3)
     place = three.column_names.index(third.column)
     three = three.set_column(place, third.column, three[first.column])
-    found = looked_at(with_three, three)
-    assert found[first.column].repeats == (third.column,)
+    result = measured(with_three, three)
+    assert result[first.column].repeats == (third.column,)
     assert echoes(with_three, three) == {first.column, second.column, third.column}
 
 
-def test_with_too_few_churners_nobody_is_called_an_echo():
+def test_with_too_few_churners_there_is_no_echo():
     table, planted, leak = plant_leak(STORE, generate(STORE, rows=300, seed=1), "label_echo", 0.9, seed=1)
-    assert not looked_at(planted, table)[leak.column].values.is_echo(LIMIT)
+    assert not measured(planted, table)[leak.column].values.is_echo(LIMIT)
 
 
 def test_the_label_itself_is_an_echo_and_isolates_everyone():
@@ -75,17 +81,17 @@ def test_the_label_itself_is_an_echo_and_isolates_everyone():
     table, planted, leak = plant_leak(STORE, raw, "label_echo", 0.9, seed=1)
     label = (np.asarray(raw["retained"].to_pylist()) == "0").astype(float)
     table = table.set_column(table.column_names.index(leak.column), leak.column, [label])
-    found = looked_at(planted, table)[leak.column]
-    assert found.values.is_echo(LIMIT)
-    assert found.isolated_share == 1.0
-    assert found.pr_auc_lift == pytest.approx(1.0)
+    result = measured(planted, table)[leak.column]
+    assert result.values.is_echo(LIMIT)
+    assert result.isolated_share == 1.0
+    assert result.pr_auc_lift == pytest.approx(1.0)
 
 
-def test_with_nothing_else_known_nobody_can_tell():
+def test_without_other_columns_only_the_intercept_remains():
     rng = np.random.default_rng(0)
     label = (rng.random(1000) < 0.3).astype(np.int8)
-    others = Others(np.zeros((1000, 1), np.float32), [FeatureSpec("x", "number")], label, np.arange(1000) % 5)
-    assert others.without([0]).sum() == 1
+    ridge = RidgeBaseline(np.zeros((1000, 1), np.float32), [FeatureSpec("x", "number")], label, np.arange(1000) % 5)
+    assert ridge.without([0]).sum() == 1
 
 
 @given(
@@ -97,47 +103,47 @@ def test_the_isolated_share_is_that_of_the_churners_beyond_every_kept_customer(i
     values = np.concatenate([np.arange(2 * mixed), np.full(isolated_rows, 1e6 if high else -1e6)])
     label = np.concatenate([np.arange(2 * mixed) % 2, np.ones(isolated_rows)]).astype(np.int8)
     order = rng.permutation(len(values))
-    share, words = isolated(values[order], label[order], NUMBER)
+    share, longest = isolated_churners(values[order], label[order], NUMBER)
     at_the_edge = int(high)  # the last of the row is a churner, and stands beside them
     assert share == pytest.approx((isolated_rows + at_the_edge) / (isolated_rows + mixed))
-    assert words.startswith("count ")
+    assert longest.startswith("count ")
 
 
 def test_missing_values_and_choices_are_runs_of_their_own():
     values = np.array([np.nan] * 40 + [0.0] * 40 + [1.0] * 40)
     label = np.array([1] * 40 + [0] * 40 + [1] * 40, dtype=np.int8)
-    assert isolated(values, label, NUMBER) == (1.0, "count missing")
+    assert isolated_churners(values, label, NUMBER) == (1.0, "count missing")
     state = Column("state", Kind.CATEGORY, choices=("open", "closed"))
-    share, words = isolated(values[40:], label[40:], state)
-    assert (share, words) == (1.0, "state = closed")
+    share, longest = isolated_churners(values[40:], label[40:], state)
+    assert (share, longest) == (1.0, "state = closed")
 
 
 def test_ranks_ignore_what_is_missing_and_share_ties():
     assert ranked(np.array([5.0, np.nan, 5.0, 9.0])).tolist() == pytest.approx([-1 / 6, 0.0, -1 / 6, 1 / 3])
 
 
-def test_the_ridge_leaves_out_what_it_is_told_to():
+def test_the_ridge_leaves_out_features():
     rng = np.random.default_rng(3)
     matrix = rng.normal(size=(3000, 2)).astype(np.float32)
     label = (rng.random(3000) < 0.4).astype(np.int8)
     specs = [FeatureSpec("a", "number"), FeatureSpec("b", "number")]
-    others = Others(matrix, specs, label, np.arange(3000) % 5)
+    ridge = RidgeBaseline(matrix, specs, label, np.arange(3000) % 5)
     target = ranked(matrix[:, 0].astype(float))
-    assert np.corrcoef(others.predict(target, others.without([])), target)[0, 1] > 0.99
-    assert abs(np.corrcoef(others.predict(target, others.without([0])), target)[0, 1]) < 0.1
+    assert np.corrcoef(ridge.predict(target, ridge.without([])), target)[0, 1] > 0.99
+    assert abs(np.corrcoef(ridge.predict(target, ridge.without([0])), target)[0, 1]) < 0.1
 
 
 @pytest.mark.parametrize(
     "echo",
     [
-        Echo(0.60, 0.0, 0.0, 1.0, 0.05),
-        Echo(0.90, 0.2, 0.1, 1.0, 0.05),
-        Echo(0.90, 0.0, 0.0, 0.0, 0.05),
-        Echo(0.90, 0.0, 0.0, 1.6, 0.05),
-        Echo(0.90, 0.0, 0.0, 1.0, 0.4),
+        EchoTest(0.60, 0.0, 0.0, 1.0, 0.05),
+        EchoTest(0.90, 0.2, 0.1, 1.0, 0.05),
+        EchoTest(0.90, 0.0, 0.0, 0.0, 0.05),
+        EchoTest(0.90, 0.0, 0.0, 1.6, 0.05),
+        EchoTest(0.90, 0.0, 0.0, 1.0, 0.4),
     ],
     ids=["too weak", "tied to others", "an independent cause", "shares its causes", "cannot be told"],
 )
-def test_one_missing_sign_is_enough_for_no_accusation(echo):
+def test_one_missing_condition_is_enough_for_no_echo(echo):
     assert not echo.is_echo(LIMIT)
-    assert Echo(0.62, 0.05, 0.1, 1.1, 0.1).is_echo(LIMIT)
+    assert EchoTest(0.62, 0.05, 0.1, 1.1, 0.1).is_echo(LIMIT)

@@ -112,7 +112,7 @@ def test_both_of_mlflows_hands_at_exit_are_tied(monkeypatch):
     monkeypatch.setattr(atexit, "unregister", untied.append)
     keep_status_at_exit()
     assert untied == [mlflow.end_run, fluent._safe_end_run]
-    assert module.atexit is atexit
+    assert module.atexit is atexit  # type: ignore[attr-defined]
 
 
 def test_a_run_left_active_is_closed_before_the_next(store):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from churn_assets.monitoring.performance.realized import Outcomes
@@ -17,7 +19,7 @@ def calibrated(rows: int, seed: int = 0, middle: float = -2.0, spread: float = 1
 def outcomes(score: np.ndarray, churned: np.ndarray, **columns: object) -> Outcomes:
     """One row a customer, scored by v1 in one month."""
     rows = len(score)
-    usual = {
+    usual: dict[str, Any] = {
         "seq": np.arange(1, rows + 1),
         "who": np.arange(rows),
         "score": np.asarray(score, dtype=np.float64),

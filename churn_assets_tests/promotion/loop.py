@@ -25,8 +25,8 @@ from churn_assets.errors import RollbackRefused, TransitionRefused
 from churn_assets.promotion.champion import ChampionMoves, bundle_hash
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import POINTER, Champion, ChampionPointer, read_champion
-from churn_assets.promotion.records import MonitoredWindow, Person
-from churn_assets.promotion.retraining import ExternalTrigger, MonitoringSummary
+from churn_assets.promotion.records import MonitoredWindow, MonitoringSummary, Person
+from churn_assets.promotion.retraining import ExternalTrigger
 from churn_assets.promotion.service import PromotionService
 from churn_assets.settings import Settings
 from churn_assets.storage.sealed import seal, verify

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+import churn_assets
 from churn_assets.contract.model import Contract
 from churn_assets.contract.policy import Release
 from churn_assets.errors import (
@@ -32,7 +33,7 @@ from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import ChampionPointer, read_champion, require_champion
 from churn_assets.promotion.records import Person
 from churn_assets.promotion.registration import TrainedModel, read_registration_record, save_registration_record
-from churn_assets.promotion.service import Outcome, PromotionService, Registration
+from churn_assets.promotion.service import Outcome, PromotionService, Registration  # type: ignore[attr-defined]
 from churn_assets.scoring.bundle import write_bundle
 from churn_assets.scoring.models.boosted import BoostedModel
 from churn_assets.settings import Settings
@@ -51,7 +52,7 @@ def place(home: Path, uri: str = "http://127.0.0.1:9") -> Settings:
 def service(settings: Settings, registry: object = None, ledger: Ledger | None = None) -> PromotionService:
     """The service of a home at the instant NOW."""
     ledger, pointer = ledger or Ledger(settings.ledger_path), ChampionPointer(settings.home)
-    return PromotionService(settings, ledger, pointer, registry or FakeRegistry(), lambda: NOW)
+    return PromotionService(settings, ledger, pointer, registry or FakeRegistry(), lambda: NOW)  # type: ignore[arg-type]
 
 
 def bundle(home: Path, kind: str, rounds: int = 25, generated: bool = False) -> Path:
@@ -82,11 +83,11 @@ def clean(count: int = 900, seed: int = 11) -> pa.Table:
 
 def enter(settings: Settings, path: Path, contract: Contract = CONTRACT, **options: object) -> Registration:
     """Register a model of this bundle, by default without MLflow."""
-    model = TrainedModel(path.name, options.pop("pr_auc", 0.9), options.pop("generated", False))
+    model = TrainedModel(path.name, options.pop("pr_auc", 0.9), options.pop("generated", False))  # type: ignore[arg-type]
     registry = options.pop("registry", None)
     if registry is None:
         options |= {"missing": "MLflow is away"}
-    return service(settings, registry).register(contract, model, path, **options)
+    return service(settings, registry).register(contract, model, path, **options)  # type: ignore[arg-type]
 
 
 def promote(settings: Settings, contract: Contract, version: str) -> Outcome:
@@ -257,7 +258,7 @@ def test_rows_that_a_model_cannot_score_block_the_gate(tmp_path):
 
     blocked = PromotionService(
         *(settings, Ledger(settings.ledger_path), ChampionPointer(tmp_path), FakeRegistry()),
-        load_scorer=lambda path, fingerprint: Unable(),
+        load_scorer=lambda path, fingerprint: Unable(),  # type: ignore[arg-type, return-value]
     )
     outcome = blocked.promote(LENIENT, new, None)
     assert (outcome.status, status(settings, new)) == ("undecided", "waiting_gate")
@@ -452,3 +453,18 @@ def test_a_changed_bundle_cannot_be_approved(tmp_path):
     with pytest.raises(BundleCorrupt):
         service(settings).approve(new, Person("Ada"), "looks right")
     assert status(settings, new) == "waiting_approval"
+
+
+WRITERS = (
+    *("write_champion(", "ChampionMoves(", ".record_verdict(", ".add_challenger(", ".fail_promotion("),
+    *(".intend_move(", ".finish_move(", ".abandon_move(", ".finish_request("),
+)
+
+
+def test_nobody_outside_the_package_writes_ledger_or_pointer():
+    package = Path(churn_assets.__file__).parent
+    sources = [path for path in package.rglob("*.py") if (package / "promotion") not in path.parents]
+    assert sources
+    for path in sources:
+        text = path.read_text(encoding="utf-8")
+        assert not [writer for writer in WRITERS if writer in text], path

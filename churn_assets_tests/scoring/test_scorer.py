@@ -103,7 +103,7 @@ def test_a_row_without_a_finite_score_is_an_error_never_a_number():
             return np.where(np.arange(len(matrix)) == 3, np.nan, 0.0)
 
     with pytest.raises(DataError, match="row 3 has no finite score"):
-        dataclasses.replace(SCORER, model=Broken()).score_table(customers(5), AS_OF)
+        dataclasses.replace(SCORER, model=Broken()).score_table(customers(5), AS_OF)  # type: ignore[arg-type]
 
 
 def test_no_rows_have_no_scores():

@@ -125,4 +125,4 @@ def test_a_model_that_cannot_be_explained_is_refused():
         kind = "odd"
 
     with pytest.raises(TypeError, match="'odd' has no contributions"):
-        contributions(Odd(), MATRIX, {}, TOPICS)
+        contributions(Odd(), MATRIX, {}, TOPICS)  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,6 @@ from churn_assets.contract.load import parse_contract
 from churn_assets.features.compile import compile_features
 from churn_assets.features.encode import encode_table
 from churn_assets.scoring.calibration import Beta, Calibration, Identity, Isotonic, Platt
-from churn_assets.scoring.models.base import Model
 from churn_assets.scoring.models.blend import BlendModel
 from churn_assets.scoring.models.boosted import BoostedModel
 from churn_assets.scoring.models.logistic import LogisticBasis, LogisticModel
@@ -159,7 +159,7 @@ def json_rows(table: pa.Table) -> list[dict[str, object]]:
 
 
 @cache
-def training() -> tuple[object, np.ndarray, np.ndarray]:
+def training() -> tuple[Any, np.ndarray, np.ndarray]:
     """(fitted program, feature matrix, churned) of 600 customers; churn hangs on sent, spent, city."""
     columns = encode_table(CONTRACT, customers(600, seed=42))
     as_of = float((_AS_OF_DATE - dt.date(1970, 1, 1)).days)
@@ -181,7 +181,7 @@ ONEHOT = [(0, -1), (1, -1), (2, -1), (3, 0), (3, 1), (3, 2), (3, 3), (4, -1), (5
 
 
 @cache
-def trained_booster(seed: int = 0, onehot: bool = False, depth: int = 4, rounds: int = 25) -> tuple[object, np.ndarray]:
+def trained_booster(seed: int = 0, onehot: bool = False, depth: int = 4, rounds: int = 25) -> tuple[Any, np.ndarray]:
     """(xgboost.Booster, the matrix it was trained on)."""
     import xgboost as xgb
 
@@ -194,7 +194,7 @@ def trained_booster(seed: int = 0, onehot: bool = False, depth: int = 4, rounds:
     return xgb.train(params, xgb.DMatrix(matrix, churned), rounds), matrix
 
 
-def model_of(kind: str) -> Model:
+def model_of(kind: str) -> Any:
     """A tiny model of each kind a candidate may have."""
     program, matrix, _ = training()
     rng = np.random.default_rng(5)
@@ -214,7 +214,7 @@ def model_of(kind: str) -> Model:
     return BlendModel([model_of("logistic"), model_of("boosted"), model_of("network")], [0.25, 0.5, 0.25])
 
 
-def _network(matrix: np.ndarray, specs: tuple[object, ...], depth: int, nets: int) -> NetworkModel:
+def _network(matrix: np.ndarray, specs: tuple[Any, ...], depth: int, nets: int) -> NetworkModel:
     encoding = PiecewiseEncoding.fit(matrix, specs, 12, linear=depth == 0)
     rng = np.random.default_rng(6)
     inputs = depth * len(specs) if depth else encoding.width

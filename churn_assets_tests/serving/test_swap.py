@@ -87,7 +87,7 @@ def test_a_bundle_that_fails_its_golden_rows_is_refused_and_the_old_one_answers(
     assert (after.status_code, after.json()["model_version"]) == (200, before)
     assert ready.status_code == 200
     assert ready.json()["detail"]["model_refused"].startswith(f"{bad.name}/golden.json: ")
-    assert "it must score" in ready.json()["detail"]["model_refused"]
+    assert ", expected " in ready.json()["detail"]["model_refused"]
     assert str(home) not in ready.text
     assert "churn_model_refused_total 1.0" in metrics
 

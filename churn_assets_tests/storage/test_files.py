@@ -29,7 +29,7 @@ def names(folder):
 def syscalls(monkeypatch):
     """fsyncs and renames in the order in which they are made: ("fsync", path) and ("rename", path)."""
     calls = []
-    fsync, replace = os.fsync, files.Path.replace
+    fsync, replace = os.fsync, files.Path.replace  # type: ignore[attr-defined]
 
     def logged_fsync(handle):
         calls.append(("fsync", str(Path(f"/proc/self/fd/{handle}").readlink())))
@@ -40,7 +40,7 @@ def syscalls(monkeypatch):
         return replace(path, target)
 
     monkeypatch.setattr(os, "fsync", logged_fsync)
-    monkeypatch.setattr(files.Path, "replace", logged_replace)
+    monkeypatch.setattr(files.Path, "replace", logged_replace)  # type: ignore[attr-defined]
     return calls
 
 
@@ -91,8 +91,8 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeyp
 
     module, name = {
         "fsync": (os, "fsync"),
-        "write": (files.Path, "write_bytes"),
-        "rename": (files.Path, "replace"),
+        "write": (files.Path, "write_bytes"),  # type: ignore[attr-defined]
+        "rename": (files.Path, "replace"),  # type: ignore[attr-defined]
     }[failing]
     monkeypatch.setattr(module, name, full)
     with pytest.raises(OSError, match="No space left"):

@@ -228,7 +228,7 @@ def test_impossible_offers_delays_names_and_files_are_refused(tmp_path):
         read_scenario(taken, offer=(0.5, 0.3, 0.0))
     for path, more in (("a.json", {}), ("a.csv", {"truth": Path("t.csv")}), ("a.csv", {"labels": Path("l.csv")})):
         with pytest.raises(ScenarioError):
-            write_customers(TELECOM, 10, 1, tmp_path / path, **more)
+            write_customers(TELECOM, 10, 1, tmp_path / path, **more)  # type: ignore[arg-type]
     with pytest.raises(ScenarioError, match="at least 1 row"):
         write_customers(TELECOM, 0, 1, tmp_path / "a.csv")
     assert list(tmp_path.iterdir()) == []

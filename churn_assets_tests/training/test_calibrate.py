@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from churn_assets.evaluation.metrics import ece, log_loss, pr_auc
+from churn_assets.evaluation.calibration import ece
+from churn_assets.evaluation.metrics import log_loss, pr_auc
 from churn_assets.scoring.calibration import Identity, sigmoid
 from churn_assets.training.calibrate import choose_calibration, fit_beta, fit_isotonic, fit_platt, refit
 
@@ -16,13 +17,13 @@ def sample(seed, rows=6000):
     return (generator.random(rows) < sigmoid(margin)).astype(int), margin
 
 
-def test_honest_scores_are_left_alone():
+def test_calibrated_scores_are_not_changed():
     kept = [choose_calibration(*sample(seed)).calibration.kind for seed in range(8)]
     assert kept.count("identity") >= 7
 
 
 @pytest.mark.parametrize(("scale", "shift"), [(3.0, 0.0), (0.3, 0.0), (1.0, 2.0), (2.0, -1.5)])
-def test_bent_scores_are_straightened(scale, shift):
+def test_miscalibrated_scores_are_calibrated(scale, shift):
     churned, margin = sample(0)
     bent = scale * margin + shift
     choice = choose_calibration(churned, bent)
@@ -34,7 +35,7 @@ def test_bent_scores_are_straightened(scale, shift):
 
 
 @given(seed=st.integers(0, 10_000))
-def test_no_calibration_turns_the_order_of_customers_around(seed):
+def test_no_calibration_reverses_the_ranking(seed):
     churned, margin = sample(seed, rows=300)
     ordered = np.sort(margin)
     for fit in (fit_platt, fit_beta, fit_isotonic):
@@ -43,7 +44,7 @@ def test_no_calibration_turns_the_order_of_customers_around(seed):
         assert ((probability >= 0) & (probability <= 1)).all()
 
 
-def test_isotonic_is_refused_where_its_ties_cost_pr_auc():
+def test_isotonic_is_not_chosen_if_its_ties_lower_pr_auc():
     for seed in range(5):
         churned, margin = sample(seed, rows=800)
         choice = choose_calibration(churned, np.sign(margin) * np.abs(margin) ** 1.5)

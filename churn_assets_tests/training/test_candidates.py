@@ -24,11 +24,11 @@ def of(candidates, name):
 
 
 @every_candidate
-def test_a_candidate_learns_something_on_both_splits(candidates, features, splits, name):
+def test_a_candidate_beats_the_base_rate_on_both_splits(candidates, features, splits, name):
     data = training_data(STORE, features, splits)
-    for which, found in of(candidates, name).metrics.items():
+    for which, result in of(candidates, name).metrics.items():
         base = data.churned[data.views[which].split.validation].mean()
-        assert found["pr_auc"] > base + 0.1, which
+        assert result["pr_auc"] > base + 0.1, which
 
 
 @every_candidate
@@ -55,18 +55,18 @@ def test_shuffled_labels_fall_to_the_base_rate(features, splits, name):
     shuffled = np.random.default_rng(0).permutation(features.column("churned").to_numpy())
     place = features.column_names.index("churned")
     broken = features.set_column(place, "churned", [shuffled])
-    found = train_candidate(name, STORE, broken, splits, SMALL[name]).metrics["random"]["pr_auc"]
-    assert found < shuffled.mean() + 0.1
+    result = train_candidate(name, STORE, broken, splits, SMALL[name]).metrics["random"]["pr_auc"]
+    assert result < shuffled.mean() + 0.1
 
 
 @every_candidate
-def test_an_unknown_parameter_is_named_with_those_there_are(features, splits, name):
-    with pytest.raises(TrainingError, match=rf"candidate '{name}' has no parameter 'depht'; there are: "):
+def test_an_unknown_parameter_is_an_error(features, splits, name):
+    with pytest.raises(TrainingError, match=rf"candidate '{name}' has no parameter 'depht', expected one of "):
         train_candidate(name, STORE, features, splits, {"depht": 3})
 
 
-def test_an_unknown_candidate_is_named(features, splits):
-    with pytest.raises(TrainingError, match="no candidate 'forest'; there are: logistic, boosted, network"):
+def test_an_unknown_candidate_is_an_error(features, splits):
+    with pytest.raises(TrainingError, match="no candidate 'forest', expected one of logistic, boosted, network"):
         train_candidate("forest", STORE, features, splits)
 
 
@@ -98,7 +98,7 @@ def test_the_network_scores_in_numpy_as_it_did_in_torch(features, splits):
     np.testing.assert_allclose(model.margin(rows[0]), expected, atol=1e-4)
 
 
-def test_boosted_trees_keep_to_the_directions_of_the_contract(candidates, features, splits):
+def test_boosted_trees_are_monotone_as_the_contract_says(candidates, features, splits):
     view = training_data(STORE, features, splits).views["random"]
     falling = [i for i, spec in enumerate(view.program.specs) if spec.monotone == -1]
     assert falling
@@ -112,19 +112,19 @@ def test_boosted_trees_keep_to_the_directions_of_the_contract(candidates, featur
 def test_features_of_other_customers_or_splits_are_refused(customers, features, splits):
     """Made one by one, assets can be of different tables; a model of two of them would be a lie."""
     fewer = customers.slice(1)
-    with pytest.raises(AssetStale, match="splits was made of other customers"):
+    with pytest.raises(AssetStale, match="splits was made from other customers"):
         feature_table(STORE, fewer, splits)
-    with pytest.raises(AssetStale, match="customer_features was made of other splits"):
+    with pytest.raises(AssetStale, match="customer_features was made from another version of splits"):
         training_data(STORE, features, split_table(STORE, customers, seed=7))
 
 
-def test_a_candidate_that_learnt_from_other_features_is_refused(customers, candidates):
+def test_a_candidate_of_other_features_is_refused(customers, candidates):
     other = split_table(STORE, customers, seed=7)
-    with pytest.raises(AssetStale, match="logistic_candidate learnt from other customer_features"):
+    with pytest.raises(AssetStale, match="logistic_candidate was trained on other customer_features"):
         choose_model(STORE, candidates, feature_table(STORE, customers, other), other)
 
 
-def test_features_of_a_split_know_nothing_of_its_other_rows(customers, splits):
+def test_features_of_a_split_use_its_training_rows_only(customers, splits):
     """Statistics come from training rows: changing the e-mails of test rows changes no other feature."""
     import pyarrow as pa
 
@@ -158,7 +158,7 @@ def test_the_choice_is_made_on_validation_and_reported_on_test(choice, features,
     assert len(choice.comparison) == 4
 
 
-def test_of_candidates_that_tie_the_cheapest_is_chosen(candidates, features, splits):
+def test_the_cheapest_of_tied_candidates_is_chosen(candidates, features, splits):
     """Three copies of one candidate tie with each other; the one that claims to be cheapest wins."""
     one = of(candidates, "boosted")
 
@@ -175,7 +175,7 @@ def test_of_candidates_that_tie_the_cheapest_is_chosen(candidates, features, spl
     assert chosen.name == "cheap"
 
 
-def test_a_candidate_that_is_really_worse_is_not_chosen_however_cheap(candidates, features, splits):
+def test_a_significantly_worse_candidate_is_not_chosen_even_if_cheap(candidates, features, splits):
     good = of(candidates, "boosted")
     blind = {
         k: dataclasses.replace(
@@ -188,7 +188,7 @@ def test_a_candidate_that_is_really_worse_is_not_chosen_however_cheap(candidates
     assert chosen.name != "logistic"
 
 
-def test_nothing_to_choose_from_says_what_to_do(features, splits):
+def test_no_candidate_is_an_error(features, splits):
     with pytest.raises(TrainingError, match=r"materialise at least one \*_candidate"):
         choose_model(STORE, [], features, splits)
 

@@ -27,42 +27,42 @@ def test_folds_divide_the_rows_once_with_customers_whole_and_classes_even(groups
     of_row = np.concatenate([np.arange(groups), rng.integers(0, groups, groups // 3)])
     rows = np.flatnonzero(rng.permutation(len(of_row)) >= 0)
     churned = label[of_row]
-    found = make_folds(churned, of_row.astype(str), rows, folds, seed)
-    assert sorted(np.concatenate([fold.held_out for fold in found]).tolist()) == rows.tolist()
-    for fold in found:
+    result = make_folds(churned, of_row.astype(str), rows, folds, seed)
+    assert sorted(np.concatenate([fold.held_out for fold in result]).tolist()) == rows.tolist()
+    for fold in result:
         parts = [set(of_row[part].tolist()) for part in (fold.learn, fold.stop, fold.held_out)]
         assert sum(map(len, parts)) == groups  # nobody is in two parts
         assert all(0 < churned[part].mean() < 1 for part in (fold.learn, fold.stop, fold.held_out))
-    churners = [len({g for g in of_row[fold.held_out].tolist() if label[g]}) for fold in found]
+    churners = [len({g for g in of_row[fold.held_out].tolist() if label[g]}) for fold in result]
     assert max(churners) - min(churners) <= 1
 
 
 @pytest.fixture(scope="module")
-def found(customers, splits):
+def result(customers, splits):
     return cross_validate(STORE, customers, splits, PARAMS, blend=list(PARAMS), folds=3)
 
 
-def test_every_model_and_the_blend_has_every_figure_of_every_fold(found):
-    assert list(found.scores) == ["logistic", "boosted", "logistic + boosted"]
-    for row in found.summary():
-        own = found.scores[row.model]
+def test_every_model_and_the_blend_has_every_metric_of_every_fold(result):
+    assert list(result.scores) == ["logistic", "boosted", "logistic + boosted"]
+    for row in result.summary():
+        own = result.scores[row.model]
         assert all(own[m].shape == (3,) for m in METRICS)
         assert row.pr_auc_mean == pytest.approx(own["pr_auc"].mean())
         assert row.pr_auc_deviation == pytest.approx(own["pr_auc"].std(ddof=1))
-    mean, deviation = found.difference("boosted", "logistic")
-    assert mean == pytest.approx(found.summary()[1].pr_auc_mean - found.summary()[0].pr_auc_mean)
+    mean, deviation = result.difference("boosted", "logistic")
+    assert mean == pytest.approx(result.summary()[1].pr_auc_mean - result.summary()[0].pr_auc_mean)
     assert deviation > 0
 
 
-def test_test_rows_have_no_part_in_it(found, customers, splits):
+def test_test_rows_do_not_affect_cross_validation(result, customers, splits):
     """Turning the label of every test row around changes nothing."""
     test = np.zeros(customers.num_rows, dtype=bool)
     test[read_split(splits, "random").test] = True
     label = pc.if_else(pa.array(test), pc.subtract(1, customers["churned"].cast(pa.int8())), customers["churned"])
     turned = customers.set_column(customers.column_names.index("churned"), "churned", label.cast(pa.int8()))
     again = cross_validate(STORE, turned, splits, PARAMS, blend=list(PARAMS), folds=3)
-    assert again.to_json() == found.to_json()
-    assert found.rows == int((~test).sum())
+    assert again.to_json() == result.to_json()
+    assert result.rows == int((~test).sum())
 
 
 def test_shuffled_labels_fall_to_the_base_rate(customers, splits):
@@ -72,9 +72,9 @@ def test_shuffled_labels_fall_to_the_base_rate(customers, splits):
     assert abs(scores["roc_auc"].mean() - 0.5) < 0.06
 
 
-def test_too_few_churners_for_the_folds_are_said():
+def test_too_few_churners_for_the_folds_are_an_error():
     churned = np.array([1] * 9 + [0] * 50)
-    with pytest.raises(TrainingError, match="9 churned customers for 5 folds, expected at least two a fold"):
+    with pytest.raises(TrainingError, match="9 churned customers for 5 folds, expected at least 2 a fold"):
         make_folds(churned, np.arange(59).astype(str), np.arange(59))
     with pytest.raises(TrainingError, match="for 1 folds"):
         make_folds(churned, np.arange(59).astype(str), np.arange(59), folds=1)

@@ -49,25 +49,25 @@ def table(contract: Contract, ids: list[str]) -> pa.Table:
                 row[column.name] = None if np.isnan(cell) else int(cell) if column.kind == "integer" else float(cell)
         many.append(row)
     typed = typed_table(contract, many).append_column("churned", pa.array([0, 1] * (len(ids) // 2), pa.int8()))
-    told = {"churn_as_of": "2014-01-20", "churn_source": "a file", "churn_contract": contract.fingerprint}
-    return mark_table(contract, typed.replace_schema_metadata(told))
+    metadata = {"churn_as_of": "2014-01-20", "churn_source": "a file", "churn_contract": contract.fingerprint}
+    return mark_table(contract, typed.replace_schema_metadata(metadata))
 
 
 def one_row(about: dict[str, Any], frozen: set[str] = frozenset()) -> str:  # type: ignore[assignment]  # a set too
-    """What becomes of one prediction, in words."""
+    """The reason that one prediction is counted under."""
     row = {c.name: None for c in STORE.scoring_columns}
-    found = labelled_rows(STORE, labelled(STORE, [row], [about]), frozen)
-    return next(words for words, count in found.counts if count)
+    result = labelled_rows(STORE, labelled(STORE, [row], [about]), frozen)
+    return next(reason for reason, count in result.counts if count)
 
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda c: c.name)
 @given(data=st.data(), instants=st.lists(WHEN, min_size=1, max_size=6))
 def test_the_features_of_an_appended_row_are_those_that_the_service_computed(contract, data, instants):
     asked = [data.draw(rows(contract)) for _ in instants]
-    told = [{"as_of": at} for at in instants]
-    found = labelled_rows(contract, labelled(contract, asked, told))
-    joined = join(contract, table(contract, ["t0", "t1", "t2", "t3"]), found)
-    assert joined.num_rows == 4 + found.rows.num_rows
+    predictions = [{"as_of": at} for at in instants]
+    result = labelled_rows(contract, labelled(contract, asked, predictions))
+    joined = join(contract, table(contract, ["t0", "t1", "t2", "t3"]), result)
+    assert joined.num_rows == 4 + result.rows.num_rows
     program = compile_features(contract).fit(encode_table(contract, joined), as_of_of(joined))
     together = program(encode_table(contract, joined), as_of_of(joined))
     place = {name: row for row, name in enumerate(joined[contract.key.name].to_pylist())}
@@ -77,42 +77,42 @@ def test_the_features_of_an_appended_row_are_those_that_the_service_computed(con
             np.testing.assert_array_equal(together[place[f"p{number}"]], alone[0])
 
 
-@given(told=st.lists(ABOUT, max_size=25), frozen=st.sets(st.sampled_from("abcd")))
-def test_every_prediction_is_counted_once_and_only_what_may_be_learnt_from_is(told, frozen):
-    log = labelled(STORE, [{c.name: None for c in STORE.scoring_columns}] * len(told), told)
-    found = labelled_rows(STORE, log, frozen)
-    assert sum(count for _, count in found.counts) == len(told)
-    assert dict(found.counts)[USED] == found.rows.num_rows
-    ids = found.rows["custid"].to_pylist()
+@given(predictions=st.lists(ABOUT, max_size=25), frozen=st.sets(st.sampled_from("abcd")))
+def test_every_prediction_is_counted_once_and_only_eligible_ones_are_used(predictions, frozen):
+    log = labelled(STORE, [{c.name: None for c in STORE.scoring_columns}] * len(predictions), predictions)
+    result = labelled_rows(STORE, log, frozen)
+    assert sum(count for _, count in result.counts) == len(predictions)
+    assert dict(result.counts)[USED] == result.rows.num_rows
+    ids = result.rows["custid"].to_pylist()
     treated = {
         row["customer_id"]
-        for row in told
+        for row in predictions
         if row["contacted"] and row["label_state"] == "final" and row["churned"] is not None
         if row["part"] == "train" and row["fingerprint"] == STORE.fingerprint
     }
     assert len(set(ids)) == len(ids)
     assert not set(ids) & (frozen | treated | {None})
-    assert not found.gate & frozen
-    assert set(found.contacted["customer_id"].to_pylist()) == treated - frozen - {None}
+    assert not result.gate & frozen
+    assert set(result.contacted["customer_id"].to_pylist()) == treated - frozen - {None}
 
 
-def test_of_a_customers_predictions_the_last_with_a_final_label_is_learnt_from():
+def test_the_last_final_prediction_of_a_customer_is_used():
     blank = {c.name: None for c in STORE.scoring_columns}
-    told = [
+    predictions = [
         {"customer_id": "a", "churned": False},
         {"customer_id": "a", "churned": True, "as_of": dt.datetime(2024, 6, 1, 23, 59, 59)},
         {"customer_id": "a", "churned": None, "label_state": "open"},
     ]
-    found = labelled_rows(STORE, labelled(STORE, [blank] * 3, told).take([2, 1, 0]))
-    assert found.rows["churned"].to_pylist() == [1]
-    assert found.rows["row_as_of"].to_pylist() == [dt.date(2024, 6, 1)]
-    assert found.rows["row_source"].to_pylist() == ["feedback"]
+    result = labelled_rows(STORE, labelled(STORE, [blank] * 3, predictions).take([2, 1, 0]))  # type: ignore[arg-type]
+    assert result.rows["churned"].to_pylist() == [1]
+    assert result.rows["row_as_of"].to_pylist() == [dt.date(2024, 6, 1)]
+    assert result.rows["row_source"].to_pylist() == ["feedback"]
 
 
 @pytest.mark.parametrize(
-    ("about", "words"),
+    ("about", "reason"),
     [
-        ({}, "learnt from"),
+        ({}, "used for training"),
         ({"fingerprint": "another"}, "under another contract"),
         ({"label_state": "early"}, "without a final label"),
         ({"churned": None}, "without a final label"),
@@ -120,26 +120,26 @@ def test_of_a_customers_predictions_the_last_with_a_final_label_is_learnt_from()
         ({"part": "gate"}, "kept for the gate"),
         ({"customer_id": "h"}, "of customers in the frozen holdout"),
         ({"contacted": True}, "of customers who were contacted"),
-        ({"contacted": False}, "learnt from"),
+        ({"contacted": False}, "used for training"),
     ],
 )
-def test_what_becomes_of_a_prediction_is_said(about, words):
-    assert one_row(about, {"h"}) == words
+def test_each_prediction_is_counted_under_its_reason(about, reason):
+    assert one_row(about, {"h"}) == reason
 
 
 def test_a_value_that_no_validated_row_has_is_left_out_and_counted():
     blank: dict[str, object] = {c.name: None for c in STORE.scoring_columns}
     odd = [{**blank, "city": "ATLANTIS"}, {**blank, "esent": 2.0**60}, {**blank, "esent": 1.5}, blank]
-    found = labelled_rows(STORE, labelled(STORE, odd, [{}] * 4))
-    assert dict(found.counts)["with a value that the table could not hold"] == 3
-    assert found.rows["custid"].to_pylist() == ["p3"]
+    result = labelled_rows(STORE, labelled(STORE, odd, [{}] * 4))
+    assert dict(result.counts)["with a value that the table could not hold"] == 3
+    assert result.rows["custid"].to_pylist() == ["p3"]
 
 
 def test_customers_of_the_gate_stay_in_the_table_and_are_put_aside():
     blank = {c.name: None for c in STORE.scoring_columns}
-    told = [{"customer_id": "t1", "part": "gate"}, {"customer_id": "t2"}]
+    predictions = [{"customer_id": "t1", "part": "gate"}, {"customer_id": "t2"}]
     before = table(STORE, ["t0", "t1", "t2", "t3"])
-    joined = join(STORE, before, labelled_rows(STORE, labelled(STORE, [blank] * 2, told)))
+    joined = join(STORE, before, labelled_rows(STORE, labelled(STORE, [blank] * 2, predictions)))
     assert joined["row_aside"].to_pylist() == [False, True, False, False, False]
     assert joined["custid"].to_pylist() == ["t0", "t1", "t2", "t3", "t2"]
     assert reported_rows(joined).tolist() == [0, 2, 3]

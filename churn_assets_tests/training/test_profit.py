@@ -32,25 +32,25 @@ def test_a_point_of_the_curve_is_the_profit_of_a_list_of_that_length():
     assert REPORT.best.profit == max(point.profit for point in REPORT.curve)
 
 
-def test_the_chosen_point_is_the_threshold_the_contract_decides_by():
-    said = THRESHOLDS["profit"] <= PROBABILITY
-    expected = (CHURNED[said].sum() * 0.1 * 200.0 - said.sum() * 5.0) / 900
+def test_the_chosen_point_uses_the_threshold_of_the_contract():
+    contacted = THRESHOLDS["profit"] <= PROBABILITY
+    expected = (CHURNED[contacted].sum() * 0.1 * 200.0 - contacted.sum() * 5.0) / 900
     assert REPORT.chosen.profit == pytest.approx(expected)
-    assert REPORT.chosen.contacted_share == pytest.approx(said.mean())
+    assert REPORT.chosen.contacted_share == pytest.approx(contacted.mean())
 
 
 @given(save_rate=st.floats(0.01, 1.0), cost=st.floats(0.0, 50.0), worth=st.floats(1.0, 500.0))
-def test_at_the_break_even_of_an_assumption_nothing_is_earned(save_rate, cost, worth):
+def test_profit_is_zero_at_the_break_even_of_an_assumption(save_rate, cost, worth):
     value = Value(monthly_value=worth, months=1, offer_cost=cost, save_rate=save_rate)
-    found = profit_report(CHURNED[:60], PROBABILITY[:60], value, THRESHOLDS)
+    result = profit_report(CHURNED[:60], PROBABILITY[:60], value, THRESHOLDS)
     for name, key in (("save_rate", "save_rate"), ("offer_cost", "offer_cost"), ("customer_value", "monthly_value")):
-        at = getattr(found.break_even, name)
+        at = getattr(result.break_even, name)
         if at is not None:
             there = profit_report(CHURNED[:60], PROBABILITY[:60], dataclasses.replace(value, **{key: at}), THRESHOLDS)
             assert there.chosen.profit == pytest.approx(0.0, abs=1e-6 * max(1.0, cost, worth))
 
 
-def test_the_assumption_named_first_moves_the_profit_most():
+def test_the_first_assumption_changes_the_profit_most():
     swings = [row.swing for row in REPORT.tornado]
     assert swings == sorted(swings, reverse=True)
     assert {row.assumption for row in REPORT.tornado} == {
@@ -64,7 +64,7 @@ def test_the_assumption_named_first_moves_the_profit_most():
     assert f"expected profit per customer: {REPORT.chosen.profit:.2f}" in describe_profit(REPORT)
 
 
-def test_where_no_contact_pays_it_says_so():
+def test_no_contact_pays():
     nobody = profit_report(CHURNED, PROBABILITY, VALUE, {"profit": 1.0, "f1": 1.0})
     for sentence in (describe_profit(nobody), nobody.card_sentence):
         assert sentence.startswith("Under the contract's values no contact is expected to pay")
@@ -72,7 +72,7 @@ def test_where_no_contact_pays_it_says_so():
     assert nobody.break_even == BreakEven(None, None, None)
 
 
-def test_it_is_json_and_the_same_every_time():
+def test_the_report_is_json_and_deterministic():
     again = profit_report(CHURNED, PROBABILITY, VALUE, THRESHOLDS)
     assert msgspec.json.encode(again) == msgspec.json.encode(REPORT)
     assert len(msgspec.json.encode(REPORT)) < 30_000

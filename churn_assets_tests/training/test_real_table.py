@@ -38,20 +38,20 @@ def trained(customers):
 
 
 @pytest.fixture(scope="module")
-def found(customers):
+def result(customers):
     return trained(customers)
 
 
-def test_the_chosen_model_reaches_the_figures_the_table_allows(found):
-    choice, _, _ = found
+def test_the_chosen_model_reaches_the_figures_the_table_allows(result):
+    choice, _, _ = result
     assert choice.metrics["test_pr_auc"] >= 0.974
     assert choice.metrics["test_ece"] <= 0.010
     assert choice.metrics["oot_pr_auc"] >= 0.42
     assert choice.metrics["oot_pr_auc"] < choice.metrics["test_pr_auc"] - 0.3, "the honest figure is the lower one"
 
 
-def test_a_second_run_gives_every_figure_again(customers, found):
-    choice, _, _ = found
+def test_a_second_run_gives_every_figure_again(customers, result):
+    choice, _, _ = result
     again, _, _ = trained(customers)
     assert again.name == choice.name
     assert again.metrics == pytest.approx(choice.metrics, abs=5e-5)
@@ -60,8 +60,8 @@ def test_a_second_run_gives_every_figure_again(customers, found):
     ]
 
 
-def test_the_bundle_gives_the_scores_of_training_time(customers, found, tmp_path):
-    choice, candidates, splits = found
+def test_the_bundle_gives_the_scores_of_training_time(customers, result, tmp_path):
+    choice, candidates, splits = result
     scorer = load_bundle(write_choice(STORE, choice, candidates, customers, tmp_path, {}))
     test = read_split(splits, "random").test
     scored = scorer.score_table(customers.take(test), as_of_of(customers)).probability

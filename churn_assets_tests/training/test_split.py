@@ -1,4 +1,4 @@
-"""Who is learnt from and who is reported on."""
+"""Training, validation and test customers."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def parts(split):
 
 
 @given(rows=st.integers(60, 400), customers=st.integers(40, 400), seed=st.integers(0, 2**31 - 1))
-def test_no_customer_is_ever_on_two_sides(rows, customers, seed):
+def test_a_customer_is_in_one_part_only(rows, customers, seed):
     generator = np.random.default_rng(seed)
     groups = generator.integers(0, customers, rows)
     churned = (groups % 3 == 0).astype(int)
@@ -42,12 +42,12 @@ def test_with_one_row_a_customer_it_is_the_published_split(seed):
     split = random_split(churned, ids, seed)
     train, rest = train_test_split(np.arange(500), test_size=0.3, random_state=seed, stratify=churned)
     validation, test = train_test_split(rest, test_size=0.5, random_state=seed, stratify=churned[rest])
-    for found, expected in zip(parts(split), (train, validation, test), strict=True):
-        assert set(found) == set(expected)
+    for result, expected in zip(parts(split), (train, validation, test), strict=True):
+        assert set(result) == set(expected)
 
 
 @given(cohort=st.lists(st.integers(0, 50), min_size=100, max_size=300))
-def test_out_of_time_never_learns_from_a_newer_customer_than_it_tests_on(cohort):
+def test_out_of_time_training_customers_are_older_than_test_customers(cohort):
     values = np.asarray(cohort, dtype=float)
     split = out_of_time_split(values, np.arange(len(values)))
     if split is None:
@@ -57,7 +57,7 @@ def test_out_of_time_never_learns_from_a_newer_customer_than_it_tests_on(cohort)
     assert sorted(np.concatenate(parts(split))) == list(range(len(values)))
 
 
-def test_without_a_spread_of_cohorts_there_is_no_out_of_time_split():
+def test_equal_cohorts_give_no_out_of_time_split():
     assert out_of_time_split(np.zeros(100), np.arange(100)) is None
 
 
@@ -74,12 +74,12 @@ def test_a_row_without_a_cohort_counts_as_oldest():
     assert 100 in split.train
 
 
-def test_too_few_churners_are_one_clear_line():
+def test_too_few_churners_are_an_error():
     with pytest.raises(TrainingError, match=r"10 customers with 1 churned cannot be split"):
         random_split(np.array([1] + [0] * 9), np.arange(10))
 
 
-def test_the_table_gives_the_splits_back(customers, splits):
+def test_splits_are_read_back_from_the_table(customers, splits):
     assert straddlers(splits) == {"random": [], "out_of_time": []}
     split = read_split(splits, "random")
     assert split is not None
@@ -92,7 +92,7 @@ def test_the_table_gives_the_splits_back(customers, splits):
     assert created[later.train].max() < created[later.test].min()
 
 
-def test_a_straddling_customer_is_named(splits):
+def test_a_straddling_customer_is_reported(splits):
     import pyarrow as pa
 
     twice = pa.concat_tables([splits, splits.slice(0, 1)]).to_pydict()
@@ -100,7 +100,7 @@ def test_a_straddling_customer_is_named(splits):
     assert straddlers(pa.table(twice))["random"] == [twice["customer_id"][0]]
 
 
-def test_a_tenure_orders_cohorts_the_other_way_round():
+def test_a_tenure_orders_cohorts_in_reverse():
     import pyarrow as pa
 
     rows = 1000
@@ -125,7 +125,7 @@ def test_a_tenure_orders_cohorts_the_other_way_round():
     share=st.floats(0.0, 0.5),
     seed=st.integers(0, 2**31 - 1),
 )
-def test_frozen_customers_are_tested_on_and_never_learnt_from(rows, repeats, share, seed):
+def test_frozen_customers_are_in_the_test_part_only(rows, repeats, share, seed):
     generator = np.random.default_rng(seed)
     groups = np.concatenate([np.arange(rows), generator.integers(0, rows + 40, repeats)])
     churned = (groups % 3 == 0).astype(int)
@@ -146,17 +146,17 @@ def test_frozen_customers_are_tested_on_and_never_learnt_from(rows, repeats, sha
 
 
 @given(seed=st.integers(0, 1000))
-def test_a_table_whose_test_customers_are_the_frozen_ones_is_split_as_the_first_time(seed):
+def test_a_table_whose_test_customers_are_the_frozen_ones_is_split_as_before(seed):
     churned = (np.random.default_rng(seed).random(500) < 0.3).astype(int)
     first = random_split(churned, np.arange(500), seed)
     frozen = np.isin(np.arange(500), first.test)
     again = split_around(churned, np.arange(500), frozen, np.ones(500, dtype=bool), seed)
-    for found, expected in zip(parts(again), parts(first), strict=True):
-        assert found.tolist() == expected.tolist()
+    for result, expected in zip(parts(again), parts(first), strict=True):
+        assert result.tolist() == expected.tolist()
 
 
-def test_frozen_customers_of_one_class_are_one_clear_line():
+def test_frozen_customers_of_one_class_are_an_error():
     churned = np.arange(400) < 100
     frozen = churned.copy()
-    with pytest.raises(TrainingError, match=r"the 100 rows of frozen .* all of one class, expected both; bring"):
+    with pytest.raises(TrainingError, match=r"the 100 rows of frozen .* all of one class, expected both; use"):
         split_around(churned.astype(int), np.arange(400), frozen, np.ones(400, dtype=bool))

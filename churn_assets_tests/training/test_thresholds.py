@@ -15,7 +15,7 @@ VALUE = STORE.value
 
 
 @given(seed=st.integers(0, 10_000))
-def test_no_other_cut_has_a_larger_f1(seed):
+def test_no_other_threshold_has_a_larger_f1(seed):
     generator = np.random.default_rng(seed)
     probability = generator.integers(0, 30, 200) / 30
     churned = (generator.random(200) < probability).astype(int)
@@ -24,13 +24,13 @@ def test_no_other_cut_has_a_larger_f1(seed):
     assert all(at_threshold(churned, probability, cut)["f1"] <= best + 1e-12 for cut in np.unique(probability))
 
 
-def test_contacting_pays_from_cost_over_what_a_saved_churner_is_worth():
+def test_the_profit_threshold_is_cost_over_expected_gain():
     value = dataclasses.replace(VALUE, monthly_value=20.0, months=10, offer_cost=10.0, save_rate=0.2)
     assert profit_threshold(value) == pytest.approx(10 / (0.2 * 200))
 
 
 @pytest.mark.parametrize("change", [{"save_rate": 0.0}, {"monthly_value": 0.0}, {"offer_cost": 1e9}])
-def test_where_no_contact_pays_the_threshold_is_one(change):
+def test_the_profit_threshold_is_one_if_no_contact_pays(change):
     assert profit_threshold(dataclasses.replace(VALUE, **change)) == 1.0
 
 
@@ -38,8 +38,8 @@ def test_capacity_is_a_share_of_the_table_the_list_is_made_from():
     probability = np.linspace(0, 1, 1000)
     value = dataclasses.replace(VALUE, capacity=500)
     churned = np.append(1, np.zeros(999, int))
-    found = choose_thresholds(churned, probability, value, customers=5000)
-    assert np.mean(probability >= found["capacity"]) == pytest.approx(0.1, abs=0.002)
+    result = choose_thresholds(churned, probability, value, customers=5000)
+    assert np.mean(probability >= result["capacity"]) == pytest.approx(0.1, abs=0.002)
     everybody = choose_thresholds(churned, probability, value, customers=100)
     assert everybody["capacity"] == 0.0
     assert "capacity" not in choose_thresholds(churned, probability, dataclasses.replace(value, capacity=None), 10)

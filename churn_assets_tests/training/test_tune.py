@@ -35,12 +35,12 @@ def test_every_recipe_has_a_space_that_holds_its_defaults():
             assert low <= value <= high
 
 
-def test_the_best_is_at_least_as_good_as_the_defaults_and_is_kept(tuned, folder, features, splits):
+def test_the_best_is_at_least_as_good_as_the_defaults_and_is_stored(tuned, folder, features, splits):
     assert tuned.trials == TRIALS
     assert tuned.value >= tuned.default_value
     assert set(tuned.params) in (set(), set(SPACES["logistic"]))
     assert best_so_far(folder, study_name("logistic", STORE, features, splits)) == tuned
-    assert f"{TRIALS} trials" in tuned.words()
+    assert f"{TRIALS} trials" in tuned.describe()
     assert sorted(p.name for p in folder.iterdir()) == sorted([DATABASE, f"{tuned.study}.json"])
 
 
@@ -50,8 +50,8 @@ def test_a_study_that_has_its_trials_is_not_run_again(tuned, folder, features, s
     assert tune("logistic", STORE, features, splits, 2, folder) == tuned
 
 
-def test_a_study_that_was_stopped_goes_on(tmp_path, features, splits, monkeypatch):
-    fit, calls = tuning.fit_fold, []
+def test_a_stopped_study_is_resumed(tmp_path, features, splits, monkeypatch):
+    fit, calls = tuning.fit_fold, []  # type: ignore[attr-defined]
 
     def stop_in_the_third_trial(*arguments):
         calls.append(1)
@@ -63,12 +63,15 @@ def test_a_study_that_was_stopped_goes_on(tmp_path, features, splits, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         tune("logistic", STORE, features, splits, 4, tmp_path)
     monkeypatch.setattr(tuning, "fit_fold", fit)
-    told = []
-    assert tune("logistic", STORE, features, splits, 4, tmp_path, tell=told.append).trials == 4
-    assert [line.split(",")[0] for line in told] == ["tuning logistic: trial 3 of 4", "tuning logistic: trial 4 of 4"]
+    messages = []
+    assert tune("logistic", STORE, features, splits, 4, tmp_path, progress=messages.append).trials == 4
+    assert [line.split(",")[0] for line in messages] == [
+        "tuning logistic: trial 3 of 4",
+        "tuning logistic: trial 4 of 4",
+    ]
 
 
-def test_neither_validation_nor_test_rows_have_a_part_in_it(tuned, tmp_path, features, splits):
+def test_tuning_uses_training_rows_only(tuned, tmp_path, features, splits):
     """With their labels turned around the study takes the same way to the same end."""
     other = np.ones(features.num_rows, dtype=bool)
     other[read_split(splits, "random").train] = False
@@ -79,17 +82,17 @@ def test_neither_validation_nor_test_rows_have_a_part_in_it(tuned, tmp_path, fea
     assert dataclasses.replace(again, study=tuned.study) == tuned
 
 
-def test_a_poor_trial_is_stopped_early(tmp_path, features, splits, monkeypatch):
+def test_a_poor_trial_is_pruned(tmp_path, features, splits, monkeypatch):
     """From the fifth trial on, below the median of those before after a fold."""
-    fit, calls = tuning.fit_fold, []
+    fit, calls = tuning.fit_fold, []  # type: ignore[attr-defined]
 
     def worse_and_worse(*arguments):
         calls.append(1)
         return fit(*arguments) * (1 if len(calls) <= 15 else -1)
 
     monkeypatch.setattr(tuning, "fit_fold", worse_and_worse)
-    found = tune("logistic", STORE, features, splits, 7, tmp_path)
-    assert found.pruned == 2
+    result = tune("logistic", STORE, features, splits, 7, tmp_path)
+    assert result.pruned == 2
     assert len(calls) == 5 * 3 + 2
 
 
@@ -104,12 +107,12 @@ def test_another_contract_or_other_rows_are_another_study(features, splits):
 
 
 @pytest.mark.parametrize(("name", "trials"), [("forest", 3), ("logistic", 0)])
-def test_what_cannot_be_tuned_is_refused(name, trials, features, splits, tmp_path):
+def test_an_unknown_recipe_or_no_trial_is_refused(name, trials, features, splits, tmp_path):
     with pytest.raises(TrainingError, match="expected one of logistic, boosted, network and at least 1 trial"):
         tune(name, STORE, features, splits, trials, tmp_path)
 
 
-def test_a_file_of_parameters_that_cannot_be_read_is_named(tmp_path):
+def test_an_unreadable_parameter_file_is_an_error(tmp_path):
     assert best_so_far(tmp_path, "x") is None
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(TrainingError, match=r"x\.json: cannot be read as tuned parameters .* delete it"):

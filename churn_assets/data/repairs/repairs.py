@@ -1,4 +1,4 @@
-"""Named repairs: known damage that is undone before validation, each counted and told in words.
+"""Named repairs: known damage that is undone before validation; each is counted and reported.
 
 A repair is declared in the contract ([source] repairs) and run in the declared order. It changes
 cells, never the number or the order of rows.
@@ -25,19 +25,19 @@ _EPOCH = dt.date(1970, 1, 1)
 # The 1904 system has no day before its first, so a date below this was never shifted.
 _FIRST_SHIFTED_DAY = days_since_epoch(dt.date(1904, 1, 1)) + SHIFT_DAYS
 
-# Excel's serial 0 once it is text: a time without a day, the day before the first of January 1900, or
-# the first day of another reader's epoch.
+# Excel's serial 0 as text: a time without a day, the day before 1 January 1900, or the first day of
+# another reader's epoch.
 SERIAL_ZERO = (
     r"^\s*(?:0?0:00(?::00(?:\.0+)?)?|0?1/0?0/(?:00|1900)|0?0/0?1/(?:00|1900)"
     r"|(?:1899-12-30|1899-12-31|1900-01-00|1904-01-01)(?:[T ]0?0:00(?::00(?:\.0+)?)?)?)\s*$"
 )
-# The exponent needs its sign, as spreadsheets write it (9.69E+10): 99E568 is an id as good as any.
+# The exponent needs its sign, as spreadsheets write it (9.69E+10): 99E568 may well be an id.
 _NUMERIC_ID = r"^\s*[0-9]+(?:\.[0-9]+)?(?:[eE]\+[0-9]+)?\s*$"
 
 
 @dataclass(frozen=True)
 class RepairReport:
-    """What one repair did: `rows` and `cells` changed, `by_column` cells, `words` for people.
+    """The result of one repair: numbers of changed `rows` and `cells`, `by_column` cells, a `message` for people.
 
     `details` are figures and texts that a report may show (the evidence for `excel_1904`).
     """
@@ -46,8 +46,12 @@ class RepairReport:
     rows: int
     cells: int
     by_column: Mapping[str, int]
-    words: str
+    message: str
     details: Mapping[str, str | int | float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, str | int]:
+        """Name, counts and message as JSON values; also a row of a table for people."""
+        return {"repair": self.name, "rows": self.rows, "cells": self.cells, "words": self.message}
 
 
 Repair = Callable[[pa.Table, Contract], tuple[pa.Table, RepairReport]]
@@ -63,7 +67,7 @@ def apply_repairs(table: pa.Table, contract: Contract) -> tuple[pa.Table, tuple[
 
 
 def excel_1904(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairReport]:
-    """Find the block of rows shifted by +1462 days and undo it; see `date_system` for how."""
+    """Find the block of rows shifted by +1462 days and undo it; see the module `excel_1904` for the method."""
     ids = as_text(table.column(contract.key.name)).to_pylist() if contract.key.name in table.column_names else None
     return undo_shift(table, contract, find_shifted_block(date_matrix(table, contract), ids))
 
@@ -71,13 +75,13 @@ def excel_1904(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairRep
 def undo_shift(
     table: pa.Table, contract: Contract, block: ShiftedBlock | None, start: int = 0
 ) -> tuple[pa.Table, RepairReport]:
-    """Take 1462 days from the dates of `block` in `table`, whose first row is row `start` of the file."""
+    """Subtract 1462 days from the dates of `block` in `table`, whose first row is row `start` of the file."""
     if block is None:
-        words = "no block of rows is shifted by 1462 days; nothing changed"
-        return table, RepairReport("excel_1904", 0, 0, {}, words)
+        message = "no block of rows is shifted by 1462 days; nothing changed"
+        return table, RepairReport("excel_1904", 0, 0, {}, message)
     rows = np.arange(start, start + table.num_rows)
     inside = (rows >= block.first) & (rows < block.end)
-    touched = np.zeros(table.num_rows, dtype=bool)
+    changed_rows = np.zeros(table.num_rows, dtype=bool)
     by_column: dict[str, int] = {}
     for column in _dates_in(table, contract):
         days = _column_days(column, table)
@@ -85,29 +89,31 @@ def undo_shift(
             change = inside & (days >= _FIRST_SHIFTED_DAY)
         table = _replace(table, column.name, change, _dates(np.where(change, days - SHIFT_DAYS, 0.0)))
         by_column[column.name] = int(change.sum())
-        touched |= change
-    return table, _shift_report(block, int(touched.sum()), by_column)
+        changed_rows |= change
+    return table, _shift_report(block, int(changed_rows.sum()), by_column)
 
 
 def excel_serial_zero(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairReport]:
     """Dates that are Excel's serial 0 ('1/0/00', 00:00, 1899-12-31, ...) become null."""
     by_column: dict[str, int] = {}
     spellings: set[str] = set()
-    touched = np.zeros(table.num_rows, dtype=bool)
+    changed_rows = np.zeros(table.num_rows, dtype=bool)
     for column in _dates_in(table, contract):
         text = as_text(table.column(column.name))
         zero = _matches(text, SERIAL_ZERO)
         spellings.update(pc.unique(text.filter(pa.array(zero))).to_pylist())
         table = _replace(table, column.name, zero, pa.nulls(table.num_rows, pa.string()))
         by_column[column.name] = int(zero.sum())
-        touched |= zero
+        changed_rows |= zero
     cells = sum(by_column.values())
-    told = ", ".join(f"{name} {count}" for name, count in by_column.items() if count)
-    words = (
-        f"{cells} dates that are Excel's serial 0 became missing ({told})" if cells else "no date is Excel's serial 0"
+    columns = ", ".join(f"{name} {count}" for name, count in by_column.items() if count)
+    message = (
+        f"{cells} dates that are Excel's serial 0 became missing ({columns})"
+        if cells
+        else "no date is Excel's serial 0"
     )
     details = {"spellings": ", ".join(sorted(spellings))}
-    return table, RepairReport("excel_serial_zero", int(touched.sum()), cells, by_column, words, details)
+    return table, RepairReport("excel_serial_zero", int(changed_rows.sum()), cells, by_column, message, details)
 
 
 def ids_as_text(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairReport]:
@@ -118,54 +124,59 @@ def ids_as_text(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairRe
     """
     by_column: dict[str, int] = {}
     examples: list[str] = []
-    touched = np.zeros(table.num_rows, dtype=bool)
+    changed_rows = np.zeros(table.num_rows, dtype=bool)
     for column in (c for c in contract.kept_columns if c.kind is Kind.ID and c.name in table.column_names):
         text = as_text(table.column(column.name))
         numeric = _matches(text, _NUMERIC_ID)
-        found = text.filter(pa.array(numeric)).to_pylist()
-        plain = pa.array([_plain_digits(value) for value in found], pa.string())
+        plain = pa.array([_plain_digits(value) for value in text.filter(pa.array(numeric)).to_pylist()], pa.string())
         fixed = pc.replace_with_mask(text, pa.array(numeric), plain)
         changed = _mask(pc.fill_null(pc.not_equal(fixed, text), False))
         counted = numeric if numeric.sum() < (len(text) - text.null_count) / 2 else changed
         table = table.set_column(table.column_names.index(column.name), column.name, fixed)
         by_column[column.name] = int(counted.sum())
         examples += fixed.filter(pa.array(counted)).to_pylist()[:10]
-        touched |= counted
+        changed_rows |= counted
     cells = sum(by_column.values())
-    words = "no id was read as a number"
+    message = "no id was read as a number"
     if cells:
-        words = f"{cells} ids that were read as numbers are text again ({', '.join(examples[:5])}); an id such as "
-        words += "12E3 that a workbook took for a number cannot be told from 12000"
-    return table, RepairReport("ids_as_text", int(touched.sum()), cells, by_column, words, {"ids": ", ".join(examples)})
+        message = f"{cells} ids that were read as numbers are text again ({', '.join(examples[:5])}); an id such as "
+        message += "12E3 that a workbook read as a number cannot be distinguished from 12000"
+    return table, RepairReport(
+        "ids_as_text", int(changed_rows.sum()), cells, by_column, message, {"ids": ", ".join(examples)}
+    )
 
 
 def rows_as_ids(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairReport]:
-    """The table has no ids: reading has named each row by its number (see `read`); told here, nothing changed."""
-    words = f"the table has no ids: '{contract.key.name}' is the number of the row, and means nothing in another table"
-    return table, RepairReport("rows_as_ids", 0, 0, {}, words)
+    """The table has no ids: the reader has named each row by its number; this repair only reports it."""
+    message = f"the table has no ids: '{contract.key.name}' is the number of the row; in another table it differs"
+    return table, RepairReport("rows_as_ids", 0, 0, {}, message)
 
 
 def decimal_comma(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairReport]:
-    """Numbers with a decimal comma (`1.234,5`) are written with a point; dots are separators of thousands."""
+    """Numbers with a decimal comma (`1.234,5`) are written with a point; dots are thousands separators."""
     return _rewrite_numbers(table, contract, "decimal_comma", "numbers with a decimal comma were rewritten")
 
 
 def number_marks(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairReport]:
-    """Numbers lose signs of currency and percent and separators of thousands (`$1,234.50`)."""
-    return _rewrite_numbers(table, contract, "number_marks", "numbers lost a sign of currency, percent or thousands")
+    """Numbers lose currency and percent signs and thousands separators (`$1,234.50`)."""
+    return _rewrite_numbers(
+        table, contract, "number_marks", "numbers lost a currency sign, a percent sign or thousands separators"
+    )
 
 
-def _rewrite_numbers(table: pa.Table, contract: Contract, name: str, words: str) -> tuple[pa.Table, RepairReport]:
+def _rewrite_numbers(
+    table: pa.Table, contract: Contract, name: str, what_changed: str
+) -> tuple[pa.Table, RepairReport]:
     by_column: dict[str, int] = {}
-    touched = np.zeros(table.num_rows, dtype=bool)
+    changed_rows = np.zeros(table.num_rows, dtype=bool)
     for column, change, cells in rewrite_numbers(table, contract, name):
         where = _mask(change)
         table = _replace(table, column, where, cells)
         by_column[column] = int(where.sum())
-        touched |= where
+        changed_rows |= where
     cells_changed = sum(by_column.values())
-    told = f"{cells_changed:,} {words}" if cells_changed else "no number needed it"
-    return table, RepairReport(name, int(touched.sum()), cells_changed, by_column, told)
+    message = f"{cells_changed:,} {what_changed}" if cells_changed else "no number needed this repair"
+    return table, RepairReport(name, int(changed_rows.sum()), cells_changed, by_column, message)
 
 
 _SIGN, _GAPS = "[-+\u2212]?", " \u00a0\u202f'\u2019"
@@ -200,19 +211,19 @@ def from_marks(text: str) -> str | None:
 
 def _unmarked(text: str) -> str:
     """`text` without currency, percent and blanks around it."""
-    found = text.strip()
-    for _ in range(2):  # a sign of currency before and one of percent after
-        found = _NUMBER_MARKS.sub("", found, count=1).strip()
-    return found
+    plain = text.strip()
+    for _ in range(2):  # a currency sign before and a percent sign after
+        plain = _NUMBER_MARKS.sub("", plain, count=1).strip()
+    return plain
 
 
 NUMBER_READERS = {"decimal_comma": from_comma, "number_marks": from_marks}
 
 
 def rewrite_numbers(table: pa.Table, contract: Contract, repair: str) -> Iterator[tuple[str, pa.Array, pa.Array]]:
-    """(column, which cells change, all cells) for each text column that the contract calls a number.
+    """(column, mask of changed cells, all cells) for each text column that is a number in the contract.
 
-    A cell changes if the repair reads it and its text is another then; each spelling is read once.
+    A cell changes if the repair can read it and its text differs then; each spelling is read once.
     """
     for column in contract.kept_columns:
         if column.kind not in (Kind.NUMBER, Kind.INTEGER) or column.name not in table.column_names:
@@ -240,10 +251,10 @@ REPAIRS: Mapping[str, Repair] = {
 
 def _shift_report(block: ShiftedBlock, rows: int, by_column: Mapping[str, int]) -> RepairReport:
     block_end, others_end = _iso(block.block_ends_day), _iso(block.others_end_day)
-    words = (
-        f"{rows:,} rows with dates (file rows {block.first:,} to {block.end - 1:,}, counted from 0) lay {SHIFT_DAYS} "
-        f"days in the future, Excel's 1904 date system: the block ended on {block_end}, the other rows on "
-        f"{others_end}; undone, it ends on {_iso(block.block_ends_day - SHIFT_DAYS)}"
+    message = (
+        f"{rows:,} rows with dates (file rows {block.first:,} to {block.end - 1:,}, counted from 0) were {SHIFT_DAYS} "
+        f"days late (Excel's 1904 date system): the block ended on {block_end}, the other rows on "
+        f"{others_end}; repaired, it ends on {_iso(block.block_ends_day - SHIFT_DAYS)}"
     )
     details: dict[str, str | int | float] = {
         "first_row": block.first,
@@ -257,7 +268,7 @@ def _shift_report(block: ShiftedBlock, rows: int, by_column: Mapping[str, int]) 
         "found_by": block.found_by,
         "score": round(block.score, 2),
     }
-    return RepairReport("excel_1904", rows, sum(by_column.values()), dict(by_column), words, details)
+    return RepairReport("excel_1904", rows, sum(by_column.values()), dict(by_column), message, details)
 
 
 def _dates_in(table: pa.Table, contract: Contract) -> list[Column]:

@@ -1,1 +1,1 @@
-"""Typed rows that keep the contract, the others with reasons."""
+"""Typed rows that keep the contract, and the rejected rows with their reasons."""

@@ -1,4 +1,4 @@
-"""Every way a row can break the contract, each as a mask over all rows."""
+"""Every way in which a row can break the contract, each as a mask over all rows."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from churn_assets.features.encode import encode_table, expectation
 
 Mask = npt.NDArray[np.bool_]
 
-_SHOWN = 60
+_MAX_LENGTH = 60
 _SHOWN_VALUES = 5
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Rows (`mask`, shape (rows,)) that break one thing; `told(row)` says it of one row in words."""
+    """Rows (`mask`, shape (rows,)) that break the contract in one way; `describe(row)` is the message for one row."""
 
     reason: str
     column: str
     mask: Mask
-    told: Callable[[int], str]
+    describe: Callable[[int], str]
     severity: Severity = Severity.REJECT
 
 
 def check_cells(contract: Contract, table: pa.Table) -> tuple[dict[str, pa.Array], list[Finding]]:
-    """Typed columns, null where a cell breaks the contract, and what breaks it.
+    """Typed columns, null where a cell breaks the contract, and the findings.
 
     Reasons: kind, infinite, null, choices, bounds.
     """
@@ -50,13 +50,13 @@ def check_cells(contract: Contract, table: pa.Table) -> tuple[dict[str, pa.Array
             "null": parsed.missing if not column.nullable else np.zeros(len(cells), dtype=bool),
             "choices" if column.kind is Kind.CATEGORY else "bounds": outside,
         }
-        told = _cell_teller(column, cells)
-        findings += [Finding(reason, column.name, mask, told) for reason, mask in masks.items() if mask.any()]
+        describe = _cell_message(column, cells)
+        findings += [Finding(reason, column.name, mask, describe) for reason, mask in masks.items() if mask.any()]
     return typed, findings
 
 
 def check_label(contract: Contract, table: pa.Table) -> tuple[npt.NDArray[np.int8], list[Finding], str]:
-    """(1 churned, 0 kept, -1 neither; findings null and label; the values found, in words)."""
+    """(1 churned, 0 kept, -1 neither; findings `null` and `label`; the distinct values as text)."""
     column, label = contract.label_column, contract.label
     cells = as_text(table.column(column.name))
     encoded = cells.dictionary_encode()
@@ -69,12 +69,12 @@ def check_label(contract: Contract, table: pa.Table) -> tuple[npt.NDArray[np.int
     missing = np.array([*empty, True])[codes]
     expected = f"'{label.churned_when}' (churned) or '{label.kept_when}' (kept)"
 
-    def told(row: int) -> str:
-        return f"{column.name}: found {shown(cells[row].as_py())}, expected {expected}"
+    def describe(row: int) -> str:
+        return f"{column.name}: found {quote_cell(cells[row].as_py())}, expected {expected}"
 
     masks = {"null": missing, "label": (churned < 0) & ~missing}
-    findings = [Finding(reason, column.name, mask, told) for reason, mask in masks.items() if mask.any()]
-    values = [shown(text) for text, none in zip(spellings, empty, strict=True) if not none]
+    findings = [Finding(reason, column.name, mask, describe) for reason, mask in masks.items() if mask.any()]
+    values = [quote_cell(text) for text, is_empty in zip(spellings, empty, strict=True) if not is_empty]
     more = f" and {len(values) - _SHOWN_VALUES} more" if len(values) > _SHOWN_VALUES else ""
     return churned, findings, (", ".join(values[:_SHOWN_VALUES]) or "nothing") + more
 
@@ -91,18 +91,18 @@ def check_rules(
     for program, rule in zip(programs, contract.rules, strict=True):
         mask = program(columns, as_of)
         if mask.any():
-            told = _rule_teller(program, typed)
-            findings.append(Finding(f"rule:{program.name}", program.name, mask, told, rule.severity))
+            describe = _rule_message(program, typed)
+            findings.append(Finding(f"rule:{program.name}", program.name, mask, describe, rule.severity))
     return findings
 
 
 def check_ids(
     contract: Contract, ids: pa.Array, churned: npt.NDArray[np.int8], broken: Mask
 ) -> tuple[list[Finding], int, int]:
-    """(findings duplicate_id and conflicting_label, customers that repeat, customers in conflict).
+    """(findings `duplicate_id` and `conflicting_label`, repeated customers, customers in conflict).
 
-    Rows of one customer whose labels disagree are all in conflict. Of other repeats the first row
-    that is not `broken` otherwise is kept.
+    Rows of one customer whose labels disagree are all in conflict. Of other repeated rows the first one
+    that is not `broken` is kept.
     """
     rows = len(ids)
     encoded = ids.dictionary_encode()
@@ -117,25 +117,25 @@ def check_ids(
     both &= repeated
     kept = np.full(size + 1, rows)
     for candidates in (np.flatnonzero(named), np.flatnonzero(named & ~broken)):
-        kept[codes[candidates[::-1]]] = candidates[::-1]  # the first row of each wins; unbroken ones over all
+        kept[codes[candidates[::-1]]] = candidates[::-1]  # the first row of each; unbroken rows come first
     later = repeated[codes] & ~both[codes] & (kept[codes] != np.arange(rows))
     key = contract.key.name
 
-    def told_repeat(row: int) -> str:
-        return f"{key}: {shown(ids[row].as_py())} stands in row {kept[codes[row]]} already"
+    def describe_repeat(row: int) -> str:
+        return f"{key}: {quote_cell(ids[row].as_py())} is already in row {kept[codes[row]]}"
 
-    def told_conflict(row: int) -> str:
-        return f"{key}: rows of {shown(ids[row].as_py())} disagree on '{contract.label.column}'"
+    def describe_conflict(row: int) -> str:
+        return f"{key}: rows of {quote_cell(ids[row].as_py())} disagree on '{contract.label.column}'"
 
-    found = [
-        Finding("duplicate_id", key, later, told_repeat),
-        Finding("conflicting_label", key, both[codes], told_conflict),
+    findings = [
+        Finding("duplicate_id", key, later, describe_repeat),
+        Finding("conflicting_label", key, both[codes], describe_conflict),
     ]
-    return [f for f in found if f.mask.any()], int(repeated.sum()), int(both.sum())
+    return [f for f in findings if f.mask.any()], int(repeated.sum()), int(both.sum())
 
 
-def any_of(findings: Sequence[Finding], rows: int) -> Mask:
-    """Rows that at least one rejecting finding names."""
+def rejected_rows(findings: Sequence[Finding], rows: int) -> Mask:
+    """Mask of the rows that at least one rejecting finding names, shape (rows,)."""
     broken = np.zeros(rows, dtype=bool)
     for finding in findings:
         if finding.severity is Severity.REJECT:
@@ -143,12 +143,12 @@ def any_of(findings: Sequence[Finding], rows: int) -> Mask:
     return broken
 
 
-def shown(value: object) -> str:
-    """A cell for people: one line, quoted, not too long."""
+def quote_cell(value: object) -> str:
+    """A cell in a message: one line, quoted, shortened."""
     if value is None:
         return "null"
     text = " ".join(str(value).split())
-    return f"'{text}'" if len(text) <= _SHOWN else f"'{text[: _SHOWN - 3]}...'"
+    return f"'{text}'" if len(text) <= _MAX_LENGTH else f"'{text[: _MAX_LENGTH - 3]}...'"
 
 
 def _within(column: Column, values: pa.Array) -> tuple[pa.Array, Mask]:
@@ -166,22 +166,22 @@ def _within(column: Column, values: pa.Array) -> tuple[pa.Array, Mask]:
     return pc.if_else(pa.array(outside), pa.scalar(None, values.type), values), outside
 
 
-def _cell_teller(column: Column, cells: pa.ChunkedArray) -> Callable[[int], str]:
+def _cell_message(column: Column, cells: pa.ChunkedArray) -> Callable[[int], str]:
     expected = expectation(column)
 
-    def told(row: int) -> str:
-        found = as_text(pa.array([cells[row].as_py()], cells.type))[0].as_py()
-        return f"{column.name}: found {shown(found)}, expected {expected}"
+    def describe(row: int) -> str:
+        text = as_text(pa.array([cells[row].as_py()], cells.type))[0].as_py()
+        return f"{column.name}: found {quote_cell(text)}, expected {expected}"
 
-    return told
+    return describe
 
 
-def _rule_teller(program: RuleProgram, typed: Mapping[str, pa.Array]) -> Callable[[int], str]:
-    def told(row: int) -> str:
-        cells = ", ".join(f"{name} {shown(typed[name][row].as_py())}" for name in program.columns)
+def _rule_message(program: RuleProgram, typed: Mapping[str, pa.Array]) -> Callable[[int], str]:
+    def describe(row: int) -> str:
+        cells = ", ".join(f"{name} {quote_cell(typed[name][row].as_py())}" for name in program.columns)
         return f"{program.name}: '{program.expression}' does not hold for {cells}"
 
-    return told
+    return describe
 
 
 def _label_text(column: Column, text: str) -> str:

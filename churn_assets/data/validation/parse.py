@@ -1,4 +1,4 @@
-"""Raw cells of one column as the contract's kind; nothing that does not fit is guessed at."""
+"""Raw cells of one column as the contract's kind; a cell that does not fit is marked, never guessed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from churn_assets.contract.model import Column, Kind
 
 Mask = npt.NDArray[np.bool_]
 
-_EXACT = 2**53  # whole numbers beyond it are not told apart by float64
+_EXACT = 2**53  # float64 does not distinguish whole numbers beyond it
 _ARROW_TYPES = {
     Kind.ID: pa.string(),
     Kind.TEXT: pa.string(),
@@ -30,12 +30,12 @@ _ARROW_TYPES = {
 
 
 @dataclass(frozen=True)
-class Parsed:
-    """One column, read: shape (rows,) each.
+class ParsedColumn:
+    """The cells of one column; shape (rows,) each.
 
     `values` has the kind's Arrow type and is null where the cell is missing, unreadable or
-    infinite; `missing` marks empty cells and the contract's spellings of null; `unreadable` cells
-    that are not of the kind; `infinite` numbers without bound.
+    infinite; `missing` marks empty cells and the contract's spellings of null, `unreadable` cells
+    that are not of the kind, `infinite` infinite numbers.
     """
 
     values: pa.Array
@@ -49,13 +49,13 @@ def arrow_type(kind: Kind) -> pa.DataType:
     return _ARROW_TYPES[kind]
 
 
-def parse_column(column: Column, cells: pa.Array | pa.ChunkedArray) -> Parsed:
-    """Read `cells` (strings or any Arrow type) as `column.kind`; bounds and choices are not looked at."""
+def parse_column(column: Column, cells: pa.Array | pa.ChunkedArray) -> ParsedColumn:
+    """Read `cells` (strings or any Arrow type) as `column.kind`; bounds and choices are not checked."""
     flat = _flat(cells)
-    quick = _typed(column, flat)
-    if quick is None and pa.types.is_string(flat.type) and column.kind in (Kind.NUMBER, Kind.INTEGER):
-        quick = _plain_numbers(column, flat)
-    return quick if quick is not None else _by_distinct_text(column, as_text(flat))
+    parsed = _typed(column, flat)
+    if parsed is None and pa.types.is_string(flat.type) and column.kind in (Kind.NUMBER, Kind.INTEGER):
+        parsed = _plain_numbers(column, flat)
+    return parsed if parsed is not None else _by_distinct_text(column, as_text(flat))
 
 
 def as_text(cells: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -87,8 +87,8 @@ def _flat(cells: pa.Array | pa.ChunkedArray) -> pa.Array:
     return cells.cast(pa.string()) if pa.types.is_large_string(cells.type) else cells
 
 
-def _typed(column: Column, cells: pa.Array) -> Parsed | None:
-    """Cells whose Arrow type already says what they are, or None."""
+def _typed(column: Column, cells: pa.Array) -> ParsedColumn | None:
+    """Cells whose Arrow type is that of the kind; None for other types."""
     kind, type_ = column.kind, cells.type
     numeric = pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_)
     if kind in (Kind.NUMBER, Kind.INTEGER) and numeric and not column.missing:
@@ -102,18 +102,18 @@ def _typed(column: Column, cells: pa.Array) -> Parsed | None:
 
 def _to_date(cells: pa.Array) -> pa.Array:
     if pa.types.is_timestamp(cells.type):
-        # An instant becomes the UTC day it lies in; floor first, or the cast refuses the time of day.
+        # An instant becomes its UTC day; without the floor, the cast refuses a time of day.
         cells = pc.floor_temporal(cells, unit="day")
     return cells.cast(pa.date32(), safe=False)
 
 
-def _all_readable(values: pa.Array) -> Parsed:
-    none = np.zeros(len(values), dtype=bool)
-    return Parsed(values, _mask(pc.is_null(values)), none, none)
+def _all_readable(values: pa.Array) -> ParsedColumn:
+    no_rows = np.zeros(len(values), dtype=bool)
+    return ParsedColumn(values, _mask(pc.is_null(values)), no_rows, no_rows)
 
 
-def _plain_numbers(column: Column, cells: pa.Array) -> Parsed | None:
-    """Strings that are all numbers or empty, by one cast; None if any is something else."""
+def _plain_numbers(column: Column, cells: pa.Array) -> ParsedColumn | None:
+    """Strings that are all numbers or empty, by one cast; None if any cell is something else."""
     missing = pc.is_in(cells, value_set=pa.array(["", *column.missing], pa.string()))
     blank = pc.if_else(missing, pa.scalar(None, pa.string()), cells)
     try:
@@ -122,7 +122,7 @@ def _plain_numbers(column: Column, cells: pa.Array) -> Parsed | None:
         return None
 
 
-def _numbers(column: Column, values: pa.Array) -> Parsed:
+def _numbers(column: Column, values: pa.Array) -> ParsedColumn:
     numbers = np.asarray(pc.fill_null(values, math.nan).to_numpy(zero_copy_only=False), dtype=np.float64)
     missing, infinite = np.isnan(numbers), np.isinf(numbers)
     unreadable = np.zeros(len(numbers), dtype=bool)
@@ -130,11 +130,11 @@ def _numbers(column: Column, values: pa.Array) -> Parsed:
         with np.errstate(invalid="ignore"):
             unreadable = ~missing & ~infinite & ((numbers != np.floor(numbers)) | (np.abs(numbers) > _EXACT))
     typed = pa.array(np.where(missing | infinite | unreadable, np.nan, numbers), from_pandas=True)
-    return Parsed(typed.cast(arrow_type(column.kind)), missing, unreadable, infinite)
+    return ParsedColumn(typed.cast(arrow_type(column.kind)), missing, unreadable, infinite)
 
 
-def _by_distinct_text(column: Column, cells: pa.Array) -> Parsed:
-    """Each distinct spelling is read once, in Python, and spread over the rows."""
+def _by_distinct_text(column: Column, cells: pa.Array) -> ParsedColumn:
+    """Each distinct spelling is read once, in Python, and copied to its rows."""
     encoded = cells.dictionary_encode()
     codes = np.asarray(pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False), dtype=np.int64)
     spellings = encoded.dictionary.to_pylist()
@@ -155,8 +155,8 @@ def _by_distinct_text(column: Column, cells: pa.Array) -> Parsed:
                 flags[1, index] = True
         values.append(value)
     distinct = pa.array(values, arrow_type(column.kind))
-    spread = distinct.take(pa.array(codes, mask=codes < 0))
-    return Parsed(spread, flags[0][codes], flags[1][codes], flags[2][codes])
+    cells_of_rows = distinct.take(pa.array(codes, mask=codes < 0))
+    return ParsedColumn(cells_of_rows, flags[0][codes], flags[1][codes], flags[2][codes])
 
 
 def _read_text(column: Column, text: str) -> str:
@@ -164,7 +164,7 @@ def _read_text(column: Column, text: str) -> str:
 
 
 def read_number(column: Column, text: str) -> float | None:
-    """A number, infinite and NaN ones too, or None."""
+    """A number (infinite and NaN included); None if `text` is not one."""
     try:
         return float(text) if "_" not in text else None
     except ValueError:
@@ -189,14 +189,14 @@ def read_date(column: Column, text: str) -> dt.date | None:
     """The day of an ISO 8601 text or of one in the column's formats, or None."""
     stripped = text.strip()
     try:
-        # Python reads 20120928 and 2012-W39 as dates too; a table with such numbers means no date.
+        # Python reads 20120928 and 2012-W39 as dates, too; in a table these are not dates.
         if len(stripped) >= 10 and stripped[4] == "-" and stripped[5] != "W":
             return dt.datetime.fromisoformat(stripped).date()
     except ValueError:
         pass
-    for form in column.formats:
+    for format_ in column.formats:
         try:
-            return dt.datetime.strptime(stripped, form).date()  # a day, not an instant
+            return dt.datetime.strptime(stripped, format_).date()  # a day, not an instant
         except ValueError:
             continue
     return None
@@ -214,7 +214,7 @@ _READERS: Mapping[Kind, Callable[[Column, str], object]] = {
 
 
 def canonical_number(text: str) -> str:
-    """`1.0` and `1e2` as `1` and `100`; any other text unchanged but for surrounding blanks."""
+    """`1.0` and `1e2` as `1` and `100`; any other text unchanged, without surrounding blanks."""
     stripped = text.strip()
     if stripped.isdigit() or stripped[:1] not in "+-.0123456789":
         return stripped

@@ -1,14 +1,13 @@
-"""Rows that keep the contract, typed; rows that do not, with every reason; nothing in between.
+"""Splits a table into rows that keep the contract, typed, and rejected rows, with every reason.
 
-Nothing is dropped or coerced in silence: each row of the raw table is in exactly one of the two
-tables, in the file's order.
+No row is dropped: each row of the raw table is in exactly one of the two tables, in the file's order.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,15 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from churn_assets.contract.model import Contract, Role
-from churn_assets.data.customers import CHURNED
+from churn_assets.data.customers import CHURNED, TableOrigin
 from churn_assets.data.readers.read import check_columns
 from churn_assets.data.validation.checks import (
     Finding,
-    any_of,
     check_cells,
     check_ids,
     check_label,
     check_rules,
+    rejected_rows,
 )
 from churn_assets.data.validation.parse import as_text
 from churn_assets.data.validation.report import Cause, ValidationReport
@@ -36,10 +35,11 @@ ROW, REASONS, DETAIL = "source_row", "reasons", "detail"
 
 @dataclass(frozen=True)
 class Validated:
-    """`customers`: typed rows that keep the contract. `rejected`: `source_row` (0-based data row), the
-    raw cells as text, `reasons` (list of codes), `detail` (words). `report`: the figures.
+    """The result of a validation.
 
-    `rows` are the source rows of `customers`, shape (valid rows,).
+    `customers` are typed rows that keep the contract, `rows` their source rows, shape (valid rows,). `rejected` has
+    `source_row` (0-based data row), the raw cells as text, `reasons` (list of codes) and `detail` (text). `report`
+    has the figures.
     """
 
     customers: pa.Table
@@ -52,31 +52,32 @@ def validate(
     contract: Contract,
     table: pa.Table,
     *,
-    found: pa.Table | None = None,
+    raw: pa.Table | None = None,
     source: str = "",
+    generated: bool = False,
     as_of: dt.date | None = None,
 ) -> Validated:
     """Check a repaired raw table, label included, against the contract.
 
-    `found` is the table before repair, if rejected cells shall be shown as they stood. `as_of`
-    overrides the contract's snapshot. Raises what stops the whole table: EmptySource, ColumnMissing,
-    TooFewRows, ColumnAllNull, LabelError. Too many rejected rows are no error here: look at
-    `report.over_limit`.
+    `raw` is the table before repair, from which rejected cells are shown. `source` and `generated` go into the
+    metadata of the customers (see `TableOrigin`). `as_of` overrides the contract's snapshot. Raises errors of the
+    whole table: EmptySource, ColumnMissing, TooFewRows, ColumnAllNull, LabelError. Too many rejected rows are not
+    an error here: see `report.over_limit`.
     """
     _not_empty(table, source)
     check_columns(table.column_names, contract, source or "the table")
     minimum = contract.quality.min_rows
     if table.num_rows < minimum:
-        raise TooFewRows(f"{table.num_rows} rows, expected at least {minimum} ([quality] min_rows); bring more rows")
+        raise TooFewRows(f"{table.num_rows} rows; expected at least {minimum} ([quality] min_rows); add rows")
     churned, label_findings, values = check_label(contract, table)
     _two_classes(contract, churned, values)
-    result = _checked(contract, table, found, source, as_of, (churned, label_findings))
+    result = _checked(contract, table, raw, TableOrigin(source, generated), as_of, (churned, label_findings))
     _not_only_null(contract, table)
-    if not result.report.over_limit:  # else the causes say more than this
+    if not result.report.over_limit:  # otherwise the causes are the better message
         if result.customers.num_rows < minimum:
             raise TooFewRows(
-                f"{result.customers.num_rows} valid rows of {table.num_rows}, expected at least {minimum} "
-                "([quality] min_rows); bring more rows or repair the rejected ones"
+                f"{result.customers.num_rows} valid rows of {table.num_rows}; expected at least {minimum} "
+                "([quality] min_rows); add rows or repair the rejected ones"
             )
         _two_classes(contract, np.asarray(result.customers[CHURNED], dtype=np.int8), values)
     return result
@@ -86,74 +87,67 @@ def validate_features_only(
     contract: Contract,
     table: pa.Table,
     *,
-    found: pa.Table | None = None,
+    raw: pa.Table | None = None,
     source: str = "",
     as_of: dt.date | None = None,
     first_row: int = 0,
 ) -> Validated:
-    """Check rows that are to be scored: no label is needed, and one that is there is not looked at.
+    """Check rows that are to be scored: no label is needed, and a label column is ignored.
 
-    For batches: `first_row` is the source row of the first one. A repeated customer is no
+    For batches: `first_row` is the source row of the first row. A repeated customer is not a
     violation here. Raises EmptySource and ColumnMissing.
     """
     _not_empty(table, source)
     check_columns(table.column_names, contract, source or "the table", label_required=False)
-    return _checked(contract, table, found, source, as_of, None, first_row)
+    return _checked(contract, table, raw, TableOrigin(source), as_of, None, first_row)
 
 
 def _checked(
     contract: Contract,
     table: pa.Table,
-    found: pa.Table | None,
-    source: str,
+    raw: pa.Table | None,
+    origin: TableOrigin,
     as_of: dt.date | None,
     label: tuple[npt.NDArray[np.int8], list[Finding]] | None,
     first_row: int = 0,
 ) -> Validated:
     rows = table.num_rows
     typed, findings = check_cells(contract, table)
-    snapshot, instants, words = _snapshot(contract, typed, as_of)
+    snapshot, instants, as_of_origin = _snapshot(contract, typed, as_of)
     findings += check_rules(contract, typed, instants)
     repeated = conflicting = 0
     if label is not None:
         churned, label_findings = label
         findings += label_findings
-        broken = any_of(findings, rows)
+        broken = rejected_rows(findings, rows)
         id_findings, repeated, conflicting = check_ids(contract, typed[contract.key.name], churned, broken)
         findings += id_findings
         typed[CHURNED] = pa.array(np.maximum(churned, 0), pa.int8())
-    broken = any_of(findings, rows)
-    customers = _customers(contract, typed, broken, snapshot, source)
+    broken = rejected_rows(findings, rows)
+    origin = replace(origin, as_of=snapshot.isoformat(), contract=contract.fingerprint)
+    customers = origin.added_to(_customers(contract, typed, broken))
     report = ValidationReport(
         rows_in=rows,
         rows_valid=customers.num_rows,
         causes=_causes(findings),
         as_of=snapshot,
-        as_of_words=words,
+        as_of_origin=as_of_origin,
         churn_rate_share=float(pc.mean(customers[CHURNED]).as_py() or 0.0) if label is not None else None,
         duplicate_ids=repeated,
         conflicting_ids=conflicting,
         max_rejected_share=contract.quality.max_rejected_share,
-        source=source,
+        source=origin.source,
     )
-    rejected = _rejected(table if found is None else found, findings, broken, first_row)
+    rejected = _rejected(table if raw is None else raw, findings, broken, first_row)
     return Validated(customers, rejected, report, np.flatnonzero(~broken) + first_row)
 
 
-def _customers(
-    contract: Contract, typed: Mapping[str, pa.Array], broken: npt.NDArray[np.bool_], snapshot: dt.date, source: str
-) -> pa.Table:
-    # The label takes its place in the contract's order, under the one name everything downstream knows.
+def _customers(contract: Contract, typed: Mapping[str, pa.Array], broken: npt.NDArray[np.bool_]) -> pa.Table:
+    # The label keeps its place in the contract's order, under the name that all other packages use.
     kept = {c.name for c in contract.kept_columns}
     names = [CHURNED if c.role is Role.LABEL else c.name for c in contract.columns if c.role is not Role.IGNORE]
     columns = {name: typed[name] for name in names if name in typed and (name in kept or name == CHURNED)}
-    metadata = {
-        "churn_contract": contract.fingerprint,
-        "churn_as_of": snapshot.isoformat(),
-        "churn_source": source,
-    }
-    table = pa.table(columns).filter(pa.array(~broken))
-    return table.combine_chunks().replace_schema_metadata(metadata)
+    return pa.table(columns).filter(pa.array(~broken)).combine_chunks()
 
 
 def _rejected(raw: pa.Table, findings: Sequence[Finding], broken: npt.NDArray[np.bool_], first_row: int) -> pa.Table:
@@ -166,11 +160,11 @@ def _rejected(raw: pa.Table, findings: Sequence[Finding], broken: npt.NDArray[np
         for row in np.flatnonzero(finding.mask & broken).tolist():
             if finding.reason not in reasons[place[row]]:
                 reasons[place[row]].append(finding.reason)
-            details[place[row]].append(finding.told(row))
+            details[place[row]].append(finding.describe(row))
     cells = raw.take(pa.array(rows))
-    own = (ROW, REASONS, DETAIL)
+    added = (ROW, REASONS, DETAIL)
     columns = {
-        (f"{name}_" if name in own else name): as_text(cells.column(index))
+        (f"{name}_" if name in added else name): as_text(cells.column(index))
         for index, name in enumerate(cells.column_names)
     }
     return pa.table(
@@ -178,7 +172,7 @@ def _rejected(raw: pa.Table, findings: Sequence[Finding], broken: npt.NDArray[np
             ROW: pa.array(rows + first_row, pa.int64()),
             **columns,
             REASONS: pa.array(reasons, pa.list_(pa.string())),
-            DETAIL: pa.array(["; ".join(words) for words in details], pa.string()),
+            DETAIL: pa.array(["; ".join(texts) for texts in details], pa.string()),
         }
     )
 
@@ -187,7 +181,7 @@ def _causes(findings: Sequence[Finding]) -> tuple[Cause, ...]:
     causes = []
     for finding in findings:
         first = int(np.argmax(finding.mask))
-        example = f"row {first}, {finding.told(first)}"
+        example = f"row {first}, {finding.describe(first)}"
         causes.append(Cause(finding.reason, finding.column, int(finding.mask.sum()), example, finding.severity))
     return tuple(sorted(causes, key=lambda c: -c.rows))
 
@@ -216,14 +210,14 @@ def _snapshot(
 
 def _not_empty(table: pa.Table, source: str) -> None:
     if table.num_rows == 0:
-        raise EmptySource(f"{source or 'the table'} has no rows; expected customers")
+        raise EmptySource(f"{source or 'the table'} has no rows; expected at least 1 customer; add rows")
 
 
 def _not_only_null(contract: Contract, table: pa.Table) -> None:
     for column in contract.kept_columns:
         if pc.all(pc.is_in(as_text(table[column.name]), pa.array([None, "", *column.missing], pa.string()))).as_py():
             raise ColumnAllNull(
-                f"column '{column.name}' holds nothing but missing values in {table.num_rows:,} rows; "
+                f"column '{column.name}' is empty in all {table.num_rows:,} rows; expected at least 1 value; "
                 "fill it, or give it role 'ignore' in the contract"
             )
 
@@ -233,8 +227,8 @@ def _two_classes(contract: Contract, churned: npt.NDArray[np.int8], values: str)
     counts = {label.churned_when: int((churned == 1).sum()), label.kept_when: int((churned == 0).sum())}
     if min(counts.values()) > 0:
         return
-    told = " and ".join(f"{n:,} rows of '{value}'" for value, n in counts.items())
+    rows_of = " and ".join(f"{n:,} rows of '{value}'" for value, n in counts.items())
     raise LabelError(
-        f"label column '{label.column}' holds {values}: {told}; expected both '{label.churned_when}' (churned) and "
-        f"'{label.kept_when}' (kept); bring both kinds of customers or correct [label]"
+        f"label column '{label.column}' contains {values}: {rows_of}; expected both '{label.churned_when}' (churned) "
+        f"and '{label.kept_when}' (kept); add customers of both kinds or correct [label]"
     )

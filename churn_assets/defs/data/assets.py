@@ -1,29 +1,28 @@
 """The customer table: read, repaired, validated; rejected rows with their reasons."""
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 
 from churn_assets.data.customers import MARKS
-from churn_assets.data.repairs.repairs import RepairReport
-from churn_assets.data.validation.report import ValidationReport
+from churn_assets.data.validation.report import ValidationReport, report_of, with_report
 from churn_assets.defs import metadata, plots
 from churn_assets.defs.column_schema import lineage
 from churn_assets.defs.io_manager import write_table
 from churn_assets.defs.policy import OWNERS
 from churn_assets.defs.prediction_log.assets import usable_labels
 from churn_assets.defs.resources import Project
-from churn_assets.errors import DataBroken
+from churn_assets.errors import DataBroken, DataError
 
 GROUP = "data"
-SUMMARY_KEY = b"churn_validation"  # in the validated table's metadata: the check reads nothing else
+CONTACTED = "contacted_customers.csv"
 
 
 class ValidationConfig(dg.Config):
-    """`with_labels`: add predictions whose label is final as rows to learn from; the job `retrain` does."""
+    """`with_labels`: add predictions whose label is final as training rows; the job `retrain` does."""
 
     with_labels: bool = False
 
@@ -43,14 +42,14 @@ class ValidationConfig(dg.Config):
     ],
 )
 def raw_customers(project: Project) -> Iterator[dg.MaterializeResult[pa.Table]]:
-    """The customer table as found: CHURN_SOURCE, else a fitting file in data/raw/, else generated customers."""
+    """The customer table as read: CHURN_SOURCE, else a fitting file in data/raw/, else generated customers."""
+    from churn_assets.data.customers import TableOrigin
     from churn_assets.data.readers.read import read_table, resolve_source
 
     contract = project.contract
     source = resolve_source(project.settings, contract)
     table = read_table(source.source, contract)
-    told = {**(table.schema.metadata or {}), b"churn_source": source.description.encode()}
-    table = table.replace_schema_metadata(told)
+    table = TableOrigin(source.description, source.generated).added_to(table)
     floor = contract.quality.min_rows
     shares = metadata.missing_share(table)
     yield dg.MaterializeResult(
@@ -58,13 +57,14 @@ def raw_customers(project: Project) -> Iterator[dg.MaterializeResult[pa.Table]]:
         metadata={
             **metadata.table_facts(contract.fingerprint, table),
             "generated": source.generated,
-            "passed_over": metadata.table({"file": why} for why in source.skipped),
-            "missing_values": metadata.image(plots.missing_values(shares, None), "missing values by column, as found"),
+            "passed_over": metadata.table({"file": reason} for reason in source.skipped),
+            "missing_values": metadata.image(plots.missing_values(shares, None), "missing values by column, as read"),
         },
         check_results=[
             dg.AssetCheckResult(
                 passed=table.num_rows >= floor,
-                description=f"{table.num_rows:,} rows, expected at least {floor:,} ([quality] min_rows); bring more",
+                description=f"{table.num_rows:,} rows, expected at least {floor:,} ([quality] min_rows); "
+                "give a larger table",
                 metadata={"rows": table.num_rows, "expected_at_least": floor},
             )
         ],
@@ -76,7 +76,7 @@ def raw_customers(project: Project) -> Iterator[dg.MaterializeResult[pa.Table]]:
     outs={
         "validated_customers": dg.AssetOut(
             description="Customers that keep the contract: repaired, typed, with `churned` instead of the label; in a "
-            "retraining also predictions whose label is final, told apart by `row_source`.",
+            "retraining also predictions whose label is final, marked by `row_source`.",
             group_name=GROUP,
             owners=OWNERS,
             kinds={"arrow", "parquet"},
@@ -85,7 +85,7 @@ def raw_customers(project: Project) -> Iterator[dg.MaterializeResult[pa.Table]]:
             is_required=False,
         ),
         "rejected_customers": dg.AssetOut(
-            description="Customers that break the contract, as found, each with every reason.",
+            description="Customers that break the contract, as read, each with every reason.",
             group_name=GROUP,
             owners=OWNERS,
             kinds={"arrow", "parquet"},
@@ -98,127 +98,103 @@ def raw_customers(project: Project) -> Iterator[dg.MaterializeResult[pa.Table]]:
 def validation(
     context: dg.AssetExecutionContext, project: Project, raw_customers: pa.Table, config: ValidationConfig
 ) -> Iterator[dg.Output[pa.Table]]:
-    """Undo known damage, then hold every row against the contract. Either table can be made on its own."""
-    from churn_assets.data.customers import mark_table
+    """Repair known damage, then validate every row against the contract. Either table can be made on its own."""
+    from churn_assets.data.customers import TableOrigin, mark_table
     from churn_assets.data.repairs.repairs import apply_repairs
     from churn_assets.data.validation.validate import validate
 
     contract = project.contract
-    words = (raw_customers.schema.metadata or {}).get(b"churn_source", b"").decode()
+    origin = TableOrigin.of(raw_customers)
     repaired, repairs = apply_repairs(raw_customers, contract)
-    found = validate(contract, repaired, found=raw_customers, source=words)
-    context.log.info(found.report.summary())
-    wanted = context.op_execution_context.selected_output_names
-    if "validated_customers" in wanted:
-        summary = json.dumps(_summary(found.report, repairs)).encode()
-        told = {**(found.customers.schema.metadata or {}), SUMMARY_KEY: summary}
-        customers = mark_table(contract, found.customers.replace_schema_metadata(told))
-        facts = _validated_metadata(customers, found.report, repairs)
+    validated = validate(contract, repaired, raw=raw_customers, source=origin.source, generated=origin.generated)
+    validation_report = replace(validated.report, repairs=repairs)
+    context.log.info(validation_report.summary())
+    outputs = context.op_execution_context.selected_output_names
+    if "validated_customers" in outputs:
+        customers = mark_table(contract, with_report(validated.customers, validation_report))
+        facts = _validated_metadata(customers, validation_report)
         if config.with_labels:
             customers, label_facts = with_labels(project, customers)
             facts |= label_facts
         facts |= metadata.table_facts(contract.fingerprint, customers) | {"rows_by_source": sources(customers)}
         facts["dagster/column_lineage"] = lineage(contract, "validated_customers")
         yield dg.Output(customers, "validated_customers", metadata=facts)
-    if "rejected_customers" in wanted:
-        yield dg.Output(found.rejected, "rejected_customers", metadata=_rejected_metadata(found.rejected, found.report))
+    if "rejected_customers" in outputs:
+        facts = _rejected_metadata(validated.rejected, validation_report)
+        yield dg.Output(validated.rejected, "rejected_customers", metadata=facts)
 
 
 @dg.asset_check(
     asset="validated_customers",
     blocking=True,
-    description="The share of rejected rows is within the contract's quality.max_rejected_share; else all stops here.",
+    description="The share of rejected rows is within the contract's quality.max_rejected_share; otherwise the run "
+    "stops here.",
 )
 def customers_keep_the_contract(validated_customers: pa.Table) -> dg.AssetCheckResult:
-    """Stop everything downstream when too much of the table is wrong, and show by what."""
-    summary = json.loads(validated_customers.schema.metadata[SUMMARY_KEY])
-    share, limit = summary["rejected_share"], summary["max_rejected_share"]
+    """Stop everything downstream when too many rows are rejected, and show the most common causes."""
+    validation_report = report_of(validated_customers.schema)
+    if validation_report is None:
+        raise DataError("validated_customers has no validation report; expected one; make the asset again: churn run")
+    share, limit = validation_report.rejected_share, validation_report.max_rejected_share
     return dg.AssetCheckResult(
-        passed=share <= limit,
+        passed=not validation_report.over_limit,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=f"{share:.2%} of {summary['rows_in']:,} rows rejected, allowed {limit:.2%}{_most_common(summary)}",
-        metadata={"rejected_share": share, "allowed_share": limit, "causes": metadata.table(summary["causes"])},
+        description=f"{share:.2%} of {validation_report.rows_in:,} rows rejected, allowed {limit:.2%}"
+        f"{_most_common(validation_report)}",
+        metadata={"rejected_share": share, "allowed_share": limit, "causes": _causes(validation_report)},
     )
 
 
-@dg.asset_check(
-    asset="rejected_customers", description="No row is rejected without a reason code and words that explain it."
-)
+@dg.asset_check(asset="rejected_customers", description="Each rejected row has a reason code and an explanation.")
 def every_rejection_has_a_reason(rejected_customers: pa.Table) -> dg.AssetCheckResult:
-    """Count rejected rows that nothing explains."""
+    """Count rejected rows without a reason."""
     import pyarrow.compute as pc
 
     unexplained = pc.sum(pc.equal(pc.list_value_length(rejected_customers["reasons"]), 0)).as_py() or 0
     return dg.AssetCheckResult(passed=unexplained == 0, metadata={"unexplained_rows": unexplained})
 
 
-def _most_common(summary: dict[str, Any]) -> str:
-    worst = sorted((c for c in summary["causes"] if c["what happens"] == "rejected"), key=lambda c: -c["rows"])[:3]
-    words = [f"{c['reason']} in '{c['column']}' ({c['rows']:,} rows, such as {c['example']})" for c in worst]
-    return f"; most often: {'; '.join(words)}" if words else ""
-
-
-def _summary(found: ValidationReport, repairs: Sequence[RepairReport]) -> dict[str, Any]:
-    """The validation as JSON: figures, causes, repairs."""
-    return {
-        "rows_in": found.rows_in,
-        "rows_valid": found.rows_valid,
-        "rows_rejected": found.rows_rejected,
-        "rejected_share": found.rejected_share,
-        "max_rejected_share": found.max_rejected_share,
-        "as_of": found.as_of.isoformat(),
-        "as_of_words": found.as_of_words,
-        "duplicate_ids": found.duplicate_ids,
-        "conflicting_ids": found.conflicting_ids,
-        "causes": _causes(found),
-        "repairs": [{"repair": r.name, "rows": r.rows, "cells": r.cells, "words": r.words} for r in repairs],
-    }
-
-
-def _causes(found: ValidationReport) -> list[dict[str, Any]]:
-    return [
-        {
-            "reason": cause.reason,
-            "column": cause.column,
-            "rows": cause.rows,
-            "what happens": "rejected" if cause.severity == "reject" else "counted",
-            "example": cause.example,
-        }
-        for cause in found.causes
+def _most_common(validation_report: ValidationReport) -> str:
+    causes = [
+        f"{c.reason} in '{c.column}' ({c.rows:,} rows, such as {c.example})" for c in validation_report.rejecting[:3]
     ]
+    return f"; most often: {'; '.join(causes)}" if causes else ""
 
 
-def _validated_metadata(
-    customers: pa.Table, found: ValidationReport, repairs: Sequence[RepairReport]
-) -> dict[str, Any]:
-    repaired = max((r.rows for r in repairs), default=0)
+def _causes(validation_report: ValidationReport) -> dg.MarkdownMetadataValue:
+    return metadata.table(cause.to_json() for cause in validation_report.causes)
+
+
+def _validated_metadata(customers: pa.Table, validation_report: ValidationReport) -> dict[str, Any]:
+    repairs = validation_report.repairs
     shares = metadata.missing_share(customers.drop_columns(list(MARKS)))
     details = [{"repair": r.name, "what": name, "found": value} for r in repairs for name, value in r.details.items()]
+    churned_share = validation_report.churn_rate_share
     return {
-        "rows_in": found.rows_in,
-        "rows_rejected": found.rows_rejected,
-        "rejected_share": found.rejected_share,
-        "rows_repaired": repaired,
-        "as_of_words": found.as_of_words,
-        "churned_share": found.churn_rate_share or 0.0,
-        "null_ids": found.count("null", next(iter(customers.column_names))),
-        "duplicate_ids": found.duplicate_ids,
-        "conflicting_ids": found.conflicting_ids,
-        "repairs": metadata.table(_summary(found, repairs)["repairs"]),
+        "rows_in": validation_report.rows_in,
+        "rows_rejected": validation_report.rows_rejected,
+        "rejected_share": validation_report.rejected_share,
+        "rows_repaired": max((r.rows for r in repairs), default=0),
+        "as_of_words": validation_report.as_of_origin,
+        "churned_share": churned_share or 0.0,
+        "null_ids": validation_report.count("null", next(iter(customers.column_names))),
+        "duplicate_ids": validation_report.duplicate_ids,
+        "conflicting_ids": validation_report.conflicting_ids,
+        "repairs": metadata.table(repair.to_json() for repair in repairs),
         "repair_evidence": metadata.table(details),
-        "causes": metadata.table(_causes(found)),
+        "causes": _causes(validation_report),
         "missing_values": metadata.image(
-            plots.missing_values(shares, found.churn_rate_share), "churned share and missing values by column"
+            plots.missing_values(shares, churned_share), "churned share and missing values by column"
         ),
     }
 
 
-def _rejected_metadata(rejected: pa.Table, found: ValidationReport) -> dict[str, Any]:
-    rejecting = {f"{c.reason}: {c.column}": c.rows for c in found.causes if c.severity == "reject"}
+def _rejected_metadata(rejected: pa.Table, validation_report: ValidationReport) -> dict[str, Any]:
+    rejecting = {f"{c.reason}: {c.column}": c.rows for c in validation_report.rejecting}
     facts = {
         "dagster/row_count": rejected.num_rows,
-        "rejected_share": found.rejected_share,
-        "causes": metadata.table(_causes(found)),
+        "rejected_share": validation_report.rejected_share,
+        "causes": _causes(validation_report),
     }
     if rejecting:
         facts["reasons"] = metadata.image(
@@ -228,16 +204,13 @@ def _rejected_metadata(rejected: pa.Table, found: ValidationReport) -> dict[str,
     return facts
 
 
-CONTACTED = "contacted_customers.csv"
-
-
 def with_labels(project: Project, customers: pa.Table) -> tuple[pa.Table, dict[str, Any]]:
-    """The marked table with labelled predictions below it, and what became of each of them, as metadata.
+    """The marked table with labelled predictions appended, and counts of them as metadata.
 
-    Those of contacted customers are kept apart, in `reports/contacted_customers.csv`. Raises DataBroken while the
-    newest decision has found the newest window's data broken.
+    Those of contacted customers are not appended but written to `reports/contacted_customers.csv`.
+    Raises DataBroken while the newest decision finds the data of the newest window broken.
     """
-    from churn_assets.data.customers import is_generated
+    from churn_assets.data.customers import TableOrigin
     from churn_assets.promotion.holdout import holdout_for
     from churn_assets.promotion.ledger import Ledger
     from churn_assets.training.labelled_rows import join, labelled_rows
@@ -245,22 +218,21 @@ def with_labels(project: Project, customers: pa.Table) -> tuple[pa.Table, dict[s
     contract, settings = project.contract, project.settings
     if broken := Ledger(settings.ledger_path).broken_data():
         raise DataBroken(
-            f"{broken}; expected whole data before a model learns from the log again: mend the feed, then run monitor "
+            f"{broken}; expected complete data before a training on the log: repair the feed, then run monitor "
             "(docs/operations.md, The data is broken)"
         )
     labelled, left_out = usable_labels(settings, contract.fingerprint)
     if labelled is None:
         return customers, {"labelled_predictions": "none were made yet: the model is trained on the table alone"}
-    source = (customers.schema.metadata or {}).get(b"churn_source", b"").decode()
-    spared = holdout_for(settings.holdout_dir, contract, is_generated(source))
-    found = labelled_rows(contract, labelled, spared.customers(contract) if spared else frozenset())
-    apart = write_table(_flat(found.contacted), settings.reports_dir / CONTACTED)
-    joined = join(contract, customers, found)
+    holdout = holdout_for(settings.holdout_dir, contract, TableOrigin.of(customers).generated)
+    rows = labelled_rows(contract, labelled, holdout.customers(contract) if holdout else frozenset())
+    contacted = write_table(_flat(rows.contacted), settings.reports_dir / CONTACTED)
+    joined = join(contract, customers, rows)
     return joined, {
-        "labelled_predictions": metadata.table({"predictions": words, "count": n} for words, n in found.counts),
+        "labelled_predictions": metadata.table({"predictions": label, "count": n} for label, n in rows.counts),
         "labelled_predictions_of_broken_data": f"{left_out:,}, left out",
-        "customers_kept_for_the_gate": len(found.gate),
-        "contacted_customers": dg.MetadataValue.path(str(apart)),
+        "customers_kept_for_the_gate": len(rows.gate),
+        "contacted_customers": dg.MetadataValue.path(str(contacted)),
     }
 
 

@@ -1,4 +1,4 @@
-"""When the log is ingested: as soon as a segment was handed over, and once at a time."""
+"""The sensor that ingests the prediction log: when a segment is ready, one run at a time."""
 
 import time
 
@@ -9,9 +9,9 @@ from churn_assets.errors import LogUnreadable
 from churn_assets.prediction_log.warehouse.ingest import pending
 from churn_assets.settings import Settings
 
-_LONGEST_WAIT_S = 600.0
-_LOOK_BACK = 8  # runs
-_UNDER_WAY = [
+_MAX_WAIT_S = 600.0
+_RECENT_RUNS = 8  # runs
+_UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
@@ -21,14 +21,14 @@ _UNDER_WAY = [
 
 
 def ingest_sensor(settings: Settings) -> dg.SensorDefinition:
-    """The sensor of this home's log. It keeps no cursor: a segment is new for as long as it is named `.ready`."""
+    """The sensor of this home's log. It keeps no cursor: a segment is new as long as it is named `.ready`."""
 
     @dg.sensor(
         name="ingest_on_new_segments",
         job=ingest_log,
         minimum_interval_seconds=settings.sensor_s,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Ingests segments that a worker has handed over.",
+        description="Ingests segments of the prediction log that are ready.",
     )
     def ingest_on_new_segments(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         try:
@@ -37,29 +37,29 @@ def ingest_sensor(settings: Settings) -> dg.SensorDefinition:
             return dg.SkipReason(str(error))
         if not segments:
             return dg.SkipReason(f"no new segments in {settings.predlog_dir}")
-        waiting = under_way_or_failed(context.instance, settings.sensor_s, time.time())
-        if waiting is not None:
-            return dg.SkipReason(waiting)
+        reason = reason_to_wait(context.instance, settings.sensor_s, time.time())
+        if reason is not None:
+            return dg.SkipReason(reason)
         return dg.RunRequest(tags={"churn/segments": str(len(segments))})
 
     return ingest_on_new_segments
 
 
-def under_way_or_failed(instance: dg.DagsterInstance, every_s: float, now_s: float) -> str | None:
-    """Why no ingest should be asked for now: one is under way, or the last ones failed a moment ago.
+def reason_to_wait(instance: dg.DagsterInstance, every_s: float, now_s: float) -> str | None:
+    """Why no ingest should be requested now: one is under way, or the last ones failed a moment ago.
 
     After n failures in a row the next try waits 2^n ticks of `every_s` seconds, ten minutes at most.
     """
-    mine = dg.RunsFilter(job_name=ingest_log.name, statuses=_UNDER_WAY)
-    if instance.get_runs_count(mine):
+    unfinished = dg.RunsFilter(job_name=ingest_log.name, statuses=_UNFINISHED)
+    if instance.get_runs_count(unfinished):
         return "an ingest is under way"
     failures, ended = 0, 0.0
-    for record in instance.get_run_records(dg.RunsFilter(job_name=ingest_log.name), limit=_LOOK_BACK):
+    for record in instance.get_run_records(dg.RunsFilter(job_name=ingest_log.name), limit=_RECENT_RUNS):
         if record.dagster_run.status is dg.DagsterRunStatus.SUCCESS:
             break
         failures += 1
         ended = max(ended, record.end_time or record.update_timestamp.timestamp())
-    due = ended + min(every_s * 2**failures, _LONGEST_WAIT_S)
+    due = ended + min(every_s * 2**failures, _MAX_WAIT_S)
     if failures and now_s < due:
         return f"the last {failures} ingests failed, the next try is in {due - now_s:.0f} s"
     return None

@@ -1,7 +1,6 @@
-"""Pages for people: what the customers look like, and what the chosen model is worth."""
+"""The data profile and the model report, as self-contained pages."""
 
 from collections.abc import Iterator, Mapping
-from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 AGREES = "the_report_agrees_with_the_model"
 COMPLETE = "the_report_is_self_contained"
 _TOLERANCE = 1e-9
-# Attributes from which a browser would fetch; `xmlns` is a name, not an address.
-_FETCHED = frozenset({"src", "href", "srcset", "action", "data", "poster", "background", "xlink:href"})
 
 
 @dg.asset(
@@ -39,30 +36,30 @@ _FETCHED = frozenset({"src", "href", "srcset", "action", "data", "poster", "back
     ],
 )
 def data_profile(project: Project, validated_customers: pa.Table) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
-    """Each column as the contract has it: distribution by label, missing and odd values, strength alone; as HTML."""
+    """Per column: distribution by label, missing and unusual values, ROC AUC of the column alone; as HTML."""
     from churn_assets.data.customers import table_rows
     from churn_assets.data.profile import profile
     from churn_assets.reporting.profile import render_profile
 
     customers = table_rows(validated_customers)
-    found = profile(project.contract, customers)
-    text = render_profile(found)
+    table_profile = profile(project.contract, customers)
+    text = render_profile(table_profile)
     path = write_text(project.settings.reports_dir / "data_profile.html", text)
-    alone = [c for c in found["columns"] if c.get("roc_auc") is not None]
+    alone = [(c, c.roc_auc) for c in table_profile.columns if c.roc_auc is not None]
     yield dg.MaterializeResult(
-        value=found,
+        value=table_profile.to_json(),
         metadata={
             **metadata.table_facts(project.contract.fingerprint, customers),
             "page": dg.MetadataValue.path(str(path)),
-            "rows_that_repeat_another": found["repeated_rows"],
+            "rows_that_repeat_another": table_profile.repeated_rows,
             "roc_auc_alone": metadata.table(
-                {"column": c["name"], "ROC AUC alone": c["roc_auc"], "suspect": c["suspect"]}
-                for c in sorted(alone, key=lambda c: -abs(c["roc_auc"] - 0.5))
+                {"column": c.name, "ROC AUC alone": roc_auc, "suspect": c.suspect}
+                for c, roc_auc in sorted(alone, key=lambda pair: -abs(pair[1] - 0.5))
             ),
             "missing": metadata.table(
-                {"column": c["name"], "missing": c["missing"], "share": c["missing_share"]}
-                for c in found["columns"]
-                if c["missing"]
+                {"column": c.name, "missing": c.missing, "share": c.missing_share}
+                for c in table_profile.columns
+                if c.missing
             ),
         },
         check_results=[_self_contained("the_profile_is_self_contained", text)],
@@ -159,7 +156,7 @@ def _segments(facts: "Report") -> list[dict[str, Any]]:
             "value": row.level,
             "customers": row.test.rows,
             "churned": row.test.churn_rate,
-            "PR-AUC": row.test.pr_auc.value if row.test.pr_auc is not None else "too few to say",
+            "PR-AUC": row.test.pr_auc.value if row.test.pr_auc is not None else "too few customers",
         }
         for row in facts.segments
     ]
@@ -185,29 +182,8 @@ def _agreement(facts: "Report", metrics: Mapping[str, float]) -> dg.AssetCheckRe
     )
 
 
-def _self_contained(check: str, text: str) -> dg.AssetCheckResult:
-    found = _Fetches()
-    found.feed(text)
-    found.close()
-    return dg.AssetCheckResult(check_name=check, passed=not found.seen, metadata={"found": sorted(found.seen)[:20]})
+def _self_contained(check: str, page: str) -> dg.AssetCheckResult:
+    from churn_assets.html.templating import external_references
 
-
-class _Fetches(HTMLParser):
-    """Collects what a browser would fetch or run."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: set[str] = set()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note scripts, event handlers and addresses outside the page."""
-        if tag in {"script", "iframe", "object", "embed", "link"}:
-            self.seen.add(tag)
-        for name, value in attrs:
-            if name.startswith("on") or (name in _FETCHED and not (value or "").startswith(("#", "data:"))):
-                self.seen.add(f"{tag} {name}={value}")
-
-    def handle_data(self, data: str) -> None:
-        """Note style that fetches."""
-        if self.get_starttag_text() == "<style>" and ("url(" in data or "@import" in data):
-            self.seen.add("style")
+    references = external_references(page)
+    return dg.AssetCheckResult(check_name=check, passed=not references, metadata={"found": references[:20]})

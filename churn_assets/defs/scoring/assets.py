@@ -1,4 +1,4 @@
-"""Whom to call: every active customer through the one Scorer, ranked by expected value."""
+"""The call list: active customers scored by the champion, ranked by expected value."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class RiskListConfig(dg.Config):
-    """`reasons_for`: how many of the first on the list are told why, besides everyone to contact."""
+    """`reasons_for`: how many customers at the top of the list get reasons, besides everyone to contact."""
 
     reasons_for: int = 1000
 
@@ -49,7 +49,7 @@ class RiskListConfig(dg.Config):
 def risk_list(
     project: Project, validated_customers: pa.Table, config: RiskListConfig
 ) -> Iterator[dg.MaterializeResult[pa.Table]]:
-    """Active customers, those whom contacting is expected to bring most first, and why; as CSV too."""
+    """Active customers by the expected value of contacting them, the highest first, with reasons; as CSV too."""
     from churn_assets.data.customers import table_rows
     from churn_assets.promotion.pointer import require_champion
     from churn_assets.scoring.bundle import load_bundle
@@ -63,11 +63,11 @@ def risk_list(
     as_of = validated_customers.schema.metadata[b"churn_as_of"].decode()
     probability = scorer.score_table(active, as_of).probability
     table = call_list(scorer, active[contract.key.name], probability, as_of)
-    table, told = give_reasons(scorer, active, table, config.reasons_for)
+    table, method = add_reasons(scorer, active, table, config.reasons_for)
     table = table.replace_schema_metadata(validated_customers.schema.metadata)
     segments = by_segment(contract, active, probability, scorer.band(probability))
     write_table(segment_table(segments), settings.reports_dir / "segments.csv")
-    page = write_table(table, settings.reports_dir / "risk_list.csv")
+    csv = write_table(table, settings.reports_dir / "risk_list.csv")
     distinct = pc.count_distinct(table["customer_id"], mode="all").as_py()
     contacted = table.filter(table["contact"])
     bands = {band: pc.sum(pc.equal(table["risk_band"], band)).as_py() or 0 for band in BAND_NAMES}
@@ -77,11 +77,11 @@ def risk_list(
         metadata={
             **metadata.table_facts(contract.fingerprint, table),
             "dagster/column_lineage": lineage(contract, "risk_list"),
-            "csv": dg.MetadataValue.path(str(page)),
+            "csv": dg.MetadataValue.path(str(csv)),
             "model_version": champion.version,
             "contacts": contacted.num_rows,
             "expected_value_of_contacts": pc.sum(contacted["expected_value"]).as_py() or 0.0,
-            "reasons": told,
+            "reasons": method,
             "expected_loss_by_segment": metadata.table(dataclasses.asdict(segment) for segment in segments),
             "loss_by_segment": metadata.image(segment_plot(segments), "expected loss by segment"),
             "first_ten": metadata.table(table.slice(0, 10).to_pylist()),
@@ -104,8 +104,8 @@ def risk_list(
     )
 
 
-def give_reasons(scorer: "Scorer", active: pa.Table, listed: pa.Table, at_least: int) -> tuple[pa.Table, str]:
-    """The list with reasons for all contacts and the first `at_least`, and how they were found."""
+def add_reasons(scorer: "Scorer", active: pa.Table, listed: pa.Table, at_least: int) -> tuple[pa.Table, str]:
+    """The list with reasons for all contacts and the first `at_least`, and the method that computed them."""
     from churn_assets.scoring.call_list import with_reasons
     from churn_assets.scoring.explain import Explainer
 
@@ -116,12 +116,12 @@ def give_reasons(scorer: "Scorer", active: pa.Table, listed: pa.Table, at_least:
     explainer = Explainer(scorer)
     as_of = first["as_of"][0].as_py() if first.num_rows else 0.0  # one snapshot for the whole list
     table = with_reasons(listed, explainer.explain_table(active.take(rows), as_of))
-    how = "exact Shapley values" if explainer.exact else "Shapley values, estimated where a network takes part"
-    return table, f"{first.num_rows} customers, {how}"
+    method = "exact Shapley values" if explainer.exact else "Shapley values, estimated where a network takes part"
+    return table, f"{first.num_rows} customers, {method}"
 
 
 def segment_plot(segments: Sequence["Segment"]) -> str:
-    """Bars of the expected loss of every segment, risk bands aside: those only repeat the ranking."""
+    """Bars of the expected loss of every segment but the risk bands, which repeat the ranking."""
     from churn_assets.scoring.call_list import RISK_BAND
 
     loss = {f"{s.column}: {s.segment}": round(s.expected_loss) for s in segments if s.column != RISK_BAND}
@@ -129,5 +129,5 @@ def segment_plot(segments: Sequence["Segment"]) -> str:
 
 
 def active_customers(customers: pa.Table) -> pa.Table:
-    """Customers who have not churned yet: there is no keeping the others."""
+    """Customers who have not churned yet."""
     return customers.filter(pc.equal(customers["churned"], 0))

@@ -42,98 +42,99 @@ def leakage_audit(
     splits: pa.Table,
     chosen_model: dict[str, Any],
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
-    """The honest-number ladder: the chosen recipe at random, out of time, without suspects, by column, by age."""
-    from churn_assets.leakage.audit import audit
+    """The chosen recipe under weaker assumptions: out of time, without suspect columns, by single column, by age."""
+    from churn_assets.leakage.audit import audit as audit_model
     from churn_assets.scoring.bundle import read_card, write_ladder
 
     contract = project.contract
     bundle = project.settings.home / chosen_model["bundle"]
     card = read_card(bundle)
-    params = {name: about["params"] for name, about in card["candidates"].items()}
-    found = audit(contract, validated_customers, customer_features, splits, chosen_model["name"], params)
-    value = {**found.to_json(), "model": chosen_model["version"], "chosen": chosen_model["name"]}
-    write_ladder(bundle, chosen_model["version"], found.to_json())  # for GET /model
-    chart = plots.ladder(_drawn(found), "PR-AUC under weaker assumptions, test rows")
+    params = {name: candidate["params"] for name, candidate in card["candidates"].items()}
+    audit = audit_model(contract, validated_customers, customer_features, splits, chosen_model["name"], params)
+    value = {**audit.to_json(), "model": chosen_model["version"], "chosen": chosen_model["name"]}
+    write_ladder(bundle, chosen_model["version"], audit.to_json())  # for GET /model
+    chart = plots.ladder(_ladder_rows(audit), "PR-AUC under weaker assumptions, test rows")
     tracking.chart("leakage_audit", chart)
-    tracking.metrics(_tracked(found))
-    open_ = _open(contract, found)
+    tracking.metrics(_mlflow_metrics(audit))
+    unattested = _unattested(contract, audit)
     yield dg.MaterializeResult(
         value=value,
         metadata={
             **metadata.table_facts(contract.fingerprint, validated_customers),
-            "in_words": dg.MetadataValue.md("\n\n".join(found.sentences)),
-            "recipe": found.recipe,
+            "in_words": dg.MetadataValue.md("\n\n".join(audit.sentences)),
+            "recipe": audit.recipe,
             "ladder": metadata.image(chart, "the ladder"),
-            "rungs": metadata.table(_rung_rows(found)),
-            "columns": metadata.table(_column_rows(found)),
-            "by_age": metadata.table(_band_rows(found)),
+            "rungs": metadata.table(_rung_rows(audit)),
+            "columns": metadata.table(_column_rows(audit)),
+            "by_age": metadata.table(_band_rows(audit)),
             "findings": metadata.table(
-                {"column": f.column, "what": f.words, "attested": f.attested or "by nobody"} for f in found.findings
+                {"column": f.column, "what": f.description, "attested": f.attested or "by nobody"}
+                for f in audit.findings
             ),
             **metadata.tracking_run(tracking),
         },
         check_results=[
             dg.AssetCheckResult(
-                passed=not open_,
-                severity=dg.AssetCheckSeverity.ERROR if found.unattested else dg.AssetCheckSeverity.WARN,
-                description="; ".join(f"{column}: {why}" for column, why in open_.items()) or None,
-                metadata={"suspect_columns": list(found.suspects), "not_attested": list(open_)},
+                passed=not unattested,
+                severity=dg.AssetCheckSeverity.ERROR if audit.unattested else dg.AssetCheckSeverity.WARN,
+                description="; ".join(f"{column}: {reason}" for column, reason in unattested.items()) or None,
+                metadata={"suspect_columns": list(audit.suspects), "not_attested": list(unattested)},
             )
         ],
     )
 
 
-def _open(contract: Contract, found: "Audit") -> dict[str, str]:
-    """Suspect columns that nobody attests, and why they are suspect."""
-    over = {finding.column: finding.words for finding in reversed(found.unattested)}
-    said = {name: contract.column(name).suspect for name in found.suspects if not contract.column(name).attested}
-    return {**said, **over}
+def _unattested(contract: Contract, audit: "Audit") -> dict[str, str]:
+    """Suspect columns that are not attested, with the reason."""
+    over_limit = {finding.column: finding.description for finding in reversed(audit.unattested)}
+    suspect = {name: contract.column(name).suspect for name in audit.suspects if not contract.column(name).attested}
+    return {**suspect, **over_limit}
 
 
-def _tracked(found: "Audit") -> dict[str, float]:
-    whole = {f"audit.{split}.pr_auc": figure.pr_auc for split, figure in found.rungs[0].figures.items()}
-    left = {f"audit.without_suspects.{split}.pr_auc": f.pr_auc for split, f in found.rungs[-1].figures.items()}
-    return {**whole, **(left if len(found.rungs) > 1 else {})}
+def _mlflow_metrics(audit: "Audit") -> dict[str, float]:
+    complete = {f"audit.{split}.pr_auc": figure.pr_auc for split, figure in audit.rungs[0].figures.items()}
+    without = {f"audit.without_suspects.{split}.pr_auc": f.pr_auc for split, f in audit.rungs[-1].figures.items()}
+    return {**complete, **(without if len(audit.rungs) > 1 else {})}
 
 
-def _drawn(found: "Audit") -> list[tuple[str, Mapping[str, tuple[float, float, float]]]]:
-    rows = [(rung.words, rung.figures) for rung in found.rungs]
-    by_strength = sorted(found.columns.items(), key=lambda item: -item[1].seen.pr_auc_lift)
+def _ladder_rows(audit: "Audit") -> list[tuple[str, Mapping[str, tuple[float, float, float]]]]:
+    rows = [(rung.label, rung.figures) for rung in audit.rungs]
+    by_strength = sorted(audit.columns.items(), key=lambda item: -item[1].signal.pr_auc_lift)
     rows += [(f"{name} alone", figures.alone) for name, figures in by_strength[:5] if figures.alone]
-    rows += [(f"aged {band.words}", {"random": band.figure}) for band in found.bands if band.figure is not None]
-    return [(words, {split: (f.pr_auc, f.low, f.high) for split, f in figures.items()}) for words, figures in rows]
+    rows += [(f"aged {band.label}", {"random": band.figure}) for band in audit.bands if band.figure is not None]
+    return [(label, {split: (f.pr_auc, f.low, f.high) for split, f in figures.items()}) for label, figures in rows]
 
 
-def _rung_rows(found: "Audit") -> list[dict[str, Any]]:
+def _rung_rows(audit: "Audit") -> list[dict[str, Any]]:
     return [
-        {"assumption": rung.words, **{split.replace("_", " "): str(figure) for split, figure in rung.figures.items()}}
-        for rung in found.rungs
+        {"assumption": rung.label, **{split.replace("_", " "): str(figure) for split, figure in rung.figures.items()}}
+        for rung in audit.rungs
     ]
 
 
-def _column_rows(found: "Audit") -> list[dict[str, Any]]:
+def _column_rows(audit: "Audit") -> list[dict[str, Any]]:
     return [
         {
             "column": name,
             "alone": str(figures.alone["random"]) if figures.alone else None,
             "alone, out of time": str(figures.alone["out_of_time"]) if "out_of_time" in figures.alone else None,
-            "lift alone": figures.seen.pr_auc_lift,
-            "churners set apart": figures.seen.isolated_share,
+            "lift alone": figures.signal.pr_auc_lift,
+            "churners separated": figures.signal.isolated_share,
             "lost without it": figures.loss.share,
         }
-        for name, figures in found.columns.items()
+        for name, figures in audit.columns.items()
     ]
 
 
-def _band_rows(found: "Audit") -> list[dict[str, Any]]:
+def _band_rows(audit: "Audit") -> list[dict[str, Any]]:
     return [
         {
-            "age": band.words,
+            "age": band.label,
             "customers": band.rows,
             "churned": band.churners,
             "PR-AUC": str(band.figure) if band.figure else "too few to say",
         }
-        for band in found.bands
+        for band in audit.bands
     ]
 
 
@@ -185,44 +186,45 @@ def cross_validation(
     parts = chosen.split(" + ")
     wanted = {name: candidates.get(name, {}) for name in dict.fromkeys([*config.candidates, *parts])}
     try:
-        found = cross_validate(project.contract, validated_customers, splits, wanted, parts, config.folds, config.seed)
+        result = cross_validate(project.contract, validated_customers, splits, wanted, parts, config.folds, config.seed)
     except TrainingError as error:
         context.log.warning(f"{error}; the training goes on without cross-validation")
         yield _not_measured(str(error))
         return
-    told = {**found.to_json(), "chosen": chosen, "seed": config.seed}
+    value = {**result.to_json(), "chosen": chosen, "seed": config.seed}
     tracking.metrics(
-        {f"{row['model']}.{k}": v for row in told["summary"] for k, v in row.items() if k != "model"}, "cv"
+        {f"{row['model']}.{k}": v for row in value["summary"] for k, v in row.items() if k != "model"}, "cv"
     )
-    yield _cross_validated(found, told, float(chosen_model["metrics"]["test_pr_auc"]), tracking)
+    yield _cross_validated(result, value, float(chosen_model["metrics"]["test_pr_auc"]), tracking)
 
 
 def _cross_validated(
-    found: "CrossValidation", told: dict[str, Any], reached: float, tracking: Tracking
+    result: "CrossValidation", value: dict[str, Any], reached: float, tracking: Tracking
 ) -> dg.MaterializeResult[dict[str, Any]]:
-    chosen = told["chosen"]
+    chosen = value["chosen"]
     mean, deviation = (
-        next(r for r in told["summary"] if r["model"] == chosen)[f"pr_auc_{s}"] for s in ("mean", "deviation")
+        next(r for r in value["summary"] if r["model"] == chosen)[f"pr_auc_{s}"] for s in ("mean", "deviation")
     )
-    folds = len(found.scores[chosen]["pr_auc"])
-    room = DEVIATIONS * deviation * (1.0 + 1.0 / folds) ** 0.5
+    folds = len(result.scores[chosen]["pr_auc"])
+    allowed = DEVIATIONS * deviation * (1.0 + 1.0 / folds) ** 0.5
     facts: dict[str, Any] = {
-        "folds": metadata.table(told["summary"]),
-        "pr_auc": f"{chosen}: {mean:.4f} ± {deviation:.4f} over {folds} folds, {found.rows:,} rows; test {reached:.4f}",
-        "cpu_s": found.cpu_s,
+        "folds": metadata.table(value["summary"]),
+        "pr_auc": f"{chosen}: {mean:.4f} ± {deviation:.4f} over {folds} folds, {result.rows:,} rows; "
+        f"test {reached:.4f}",
+        "cpu_s": result.cpu_s,
         **metadata.tracking_run(tracking),
     }
-    if chosen != BASELINE and BASELINE in found.scores:
-        gap, spread = found.difference(chosen, BASELINE)
+    if chosen != BASELINE and BASELINE in result.scores:
+        gap, spread = result.difference(chosen, BASELINE)
         facts["ahead_of_the_baseline"] = f"{gap:+.4f} ± {spread:.4f} PR-AUC, on the same folds"
     return dg.MaterializeResult(
-        value=told,
+        value=value,
         metadata=facts,
         check_results=[
             dg.AssetCheckResult(
-                passed=abs(reached - mean) <= room,
+                passed=abs(reached - mean) <= allowed,
                 severity=dg.AssetCheckSeverity.WARN,
-                metadata={"test_pr_auc": reached, "mean": mean, "deviation": deviation, "room": room},
+                metadata={"test_pr_auc": reached, "mean": mean, "deviation": deviation, "room": allowed},
             )
         ],
     )

@@ -24,7 +24,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from churn_assets.evaluation.metrics import Ranking, bootstrap_weights, ece, interval, summary
+from churn_assets.evaluation.bootstrap import interval, samples, statistics_under, stratified_samples
+from churn_assets.evaluation.calibration import ece_by_chance
+from churn_assets.evaluation.metrics import Ranking, summary
 from churn_assets.monitoring.data_quality.report import read_window_quality
 from churn_assets.monitoring.windows.windows import read_windows
 from churn_assets.settings import Settings
@@ -292,7 +294,7 @@ def measure(outcomes: Outcomes, floor: int, capacity_share: float | None = None,
         brier=figure("brier"),
         churned_share=values["churn_rate"],
         ece=values["ece"],
-        ece_by_chance=_ece_by_chance(score, seed),
+        ece_by_chance=float(np.quantile(ece_by_chance(score, _CALIBRATED_DRAWS, seed), 0.95)),
         calibration=calibration_in_the_large(label, score),
         at_capacity=None if capacity_share is None else _at_capacity(label, score, capacity_share, weights),
     )
@@ -327,8 +329,10 @@ def compare(
     share, target = churned / rows, card[f"{split}_churn_rate"]
     prior_weight = np.where(outcomes.churned, target / share, (1.0 - target) / (1.0 - share))
     ranking = Ranking(outcomes.churned, outcomes.score)
-    weights = bootstrap_weights(outcomes.churned, _draws(rows), seed)
-    low, high = interval(np.array([ranking.pr_auc(weight * prior_weight) for weight in weights]))
+    (draws,) = statistics_under(
+        stratified_samples(outcomes.churned, _draws(rows), seed), lambda weight: ranking.pr_auc(weight * prior_weight)
+    )
+    low, high = interval(draws)
     before = Figure(card[f"{split}_pr_auc"], card[f"{split}_pr_auc_low"], card[f"{split}_pr_auc_high"])
     now = Figure(ranking.pr_auc(prior_weight), low, high)
     fall = before.value - now.value
@@ -386,15 +390,9 @@ def _draws(rows: int) -> int:
 def _bootstrap_customers(churned: npt.NDArray[np.bool_], seed: int) -> Floats:
     """Multiplicities of draws of customers (draws, rows); the rare draw without one of the classes is left out."""
     rows = len(churned)
-    weights = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), size=_draws(rows))
-    hits = weights @ churned.astype(np.int64)
-    return np.asarray(weights[(hits > 0) & (hits < rows)], dtype=np.float64)
-
-
-def _ece_by_chance(score: Floats, seed: int) -> float:
-    generator = np.random.default_rng(seed)
-    drawn = [ece((generator.random(len(score)) < score).astype(np.float64), score) for _ in range(_CALIBRATED_DRAWS)]
-    return float(np.quantile(drawn, 0.95))
+    weights = samples(rows, _draws(rows), seed)
+    hits = weights @ churned
+    return np.asarray(weights[(hits > 0) & (hits < rows)])
 
 
 def _at_capacity(churned: Floats, score: Floats, share: float, weights: Floats) -> AtCapacity:
@@ -402,10 +400,9 @@ def _at_capacity(churned: Floats, score: Floats, share: float, weights: Floats) 
 
     def precision(weight: Floats) -> float:
         listed = share * float(np.sum(weight))
-        total = np.cumsum(weight[ranking.order])[ranking.ends]
-        hits = np.cumsum((weight * churned)[ranking.order])[ranking.ends]
+        total, hits = ranking.counts(weight)
         # Customers of equal score are on the list in proportion.
         return float(np.interp(listed, np.append(0.0, total), np.append(0.0, hits)) / listed)
 
-    low, high = interval(np.array([precision(weight) for weight in weights]))
+    low, high = interval(statistics_under(weights, precision)[0])
     return AtCapacity(share, share * len(score), precision(np.ones(len(score))), low, high)

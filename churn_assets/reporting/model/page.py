@@ -109,7 +109,7 @@ class ModelPage:
 
 
 def render_report(report: Report) -> str:
-    """The page of `collect_report`. What a run has not computed is said in its place."""
+    """The page of `collect_report`. Parts that a run has not computed are marked as such."""
     return render(
         "reporting/templates/model_report.html.j2",
         title=f"{report.model.title}: churn model report",

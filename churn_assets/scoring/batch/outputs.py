@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
+from churn_assets.data.validation.validate import Validated
 from churn_assets.errors import SettingsError
 from churn_assets.prediction_log.records import Prediction, encode_line
 from churn_assets.prediction_log.segment import Segment
 from churn_assets.scoring.scorer import Scorer
 from churn_assets.storage.files import PendingFile
 
-if TYPE_CHECKING:
-    from churn_assets.scoring.batch.score_file import ScoredBatch
-
 BATCH = "batch"  # arm and policy of a prediction that no request asked for
 SUFFIXES = (".parquet", ".csv")
+
+
+@dataclass(frozen=True)
+class ScoredBatch:
+    """One batch: `scored` has a row for each of `checked.customers`, `repairs` count cells."""
+
+    scored: pa.Table
+    checked: Validated
+    repairs: dict[str, int]
 
 
 class TableFile:

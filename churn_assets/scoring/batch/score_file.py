@@ -26,10 +26,10 @@ from churn_assets.data.readers.source import locate
 from churn_assets.data.repairs.excel_1904 import SHIFT_DAYS, ShiftedBlock, find_shifted_block
 from churn_assets.data.repairs.repairs import REPAIRS, undo_shift
 from churn_assets.data.validation.parse import parse_column
-from churn_assets.data.validation.validate import ROW, Validated, validate_features_only
+from churn_assets.data.validation.validate import ROW, validate_features_only
 from churn_assets.errors import SettingsError
 from churn_assets.features.compile import as_of_days
-from churn_assets.scoring.batch.outputs import TableFile
+from churn_assets.scoring.batch.outputs import ScoredBatch, TableFile
 from churn_assets.scoring.call_list import call_order, ranked, scored_table, with_reasons
 from churn_assets.scoring.explain import Explainer
 from churn_assets.scoring.scorer import BAND_NAMES, Scorer
@@ -86,15 +86,6 @@ class BatchSummary:
         for label, path in (("scores", self.out), ("call list", self.calls), ("rejected rows", self.rejected)):
             lines += [f"{label}: {path}"] if path else []
         return "\n".join(lines)
-
-
-@dataclass(frozen=True)
-class ScoredBatch:
-    """One batch: `scored` has a row for each of `checked.customers`, `repairs` count cells."""
-
-    scored: pa.Table
-    checked: Validated
-    repairs: dict[str, int]
 
 
 def score_file(
@@ -289,7 +280,7 @@ class _FileBatches:
                 table, report = REPAIRS[name](table, self.contract)
             repairs[name] = report.cells
         checked = validate_features_only(
-            self.contract, table, found=raw, source=self.name, as_of=self.snapshot, first_row=start
+            self.contract, table, raw=raw, source=self.name, as_of=self.snapshot, first_row=start
         )
         customers = checked.customers
         own = self.contract.time.as_of

@@ -23,7 +23,7 @@ class BlendModel:
 
     def __init__(self, members: Sequence[Model], weights: Sequence[float]) -> None:
         if len(members) != len(weights) or not members:
-            raise ValueError(f"{len(members)} members and {len(weights)} weights, expected as many and one at least")
+            raise ValueError(f"{len(members)} members and {len(weights)} weights, expected equally many")
         if min(weights) <= 0.0 or abs(sum(weights) - 1.0) > 1e-9:
             raise ValueError(f"weights are {list(weights)}, expected positive numbers that add up to one")
         self.members = tuple(members)

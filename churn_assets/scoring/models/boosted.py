@@ -18,7 +18,7 @@ from churn_assets.scoring.models.xgboost_c import Booster
 Array = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float32]
 
-# Up to here leaf masks are faster than the C library's fixed cost a call; see benchmarks/README.md.
+# Up to here leaf masks are faster than the C library's fixed cost of a call (`python -m benchmarks.few_rows`).
 FEW_ROWS = 6
 _PROBE_ROWS, _PROBE_TOLERANCE = 64, 1e-9
 _CHUNK = 65_536  # rows expanded at a time when categories have their own columns
@@ -43,7 +43,7 @@ class BoostedModel:
     ) -> None:
         rounds = list(iterations) if iterations is not None else [0] * len(boosters)
         if not boosters or len(rounds) != len(boosters):
-            raise ValueError(f"{len(boosters)} boosters and {len(rounds)} iterations, expected as many, one at least")
+            raise ValueError(f"{len(boosters)} boosters and {len(rounds)} iterations, expected equally many")
         self.boosters = tuple(Booster(bytes(raw), n) for raw, n in zip(boosters, rounds, strict=True))
         self.columns = tuple((int(i), int(code)) for i, code in columns) if columns is not None else None
 
@@ -81,17 +81,17 @@ class BoostedModel:
     def contributions(self, matrix: Matrix) -> tuple[Array, float]:
         """Shapley values (n, k) of feature rows (n, k) and the base value; exact, to float32.
 
-        A category with columns of its own has the sum of theirs: to be one choice is not to be the others.
+        A category with a column for each choice has the sum of its columns.
         """
         inputs = np.ascontiguousarray(matrix, dtype=np.float32) if self.columns is None else self._expand(matrix)
         each = np.array([booster.contributions(inputs) for booster in self.boosters], dtype=np.float64)
-        found: Array = each.mean(axis=0)
-        base = float(found[0, -1]) if len(found) else 0.0
+        mean: Array = each.mean(axis=0)
+        base = float(mean[0, -1]) if len(mean) else 0.0
         if self.columns is None:
-            return found[:, :-1], base
+            return mean[:, :-1], base
         out = np.zeros(matrix.shape)
         for j, (source, _) in enumerate(self.columns):
-            out[:, source] += found[:, j]
+            out[:, source] += mean[:, j]
         return out, base
 
     def _many(self, matrix: Matrix) -> Array:

@@ -37,7 +37,7 @@ class LeafMasks:
     """Masks (intervals, trees) of all features below one another, and where each feature's start.
 
     `values` (trees, leaves) are float32; `ends` are the trees' ends, booster by booster, and `bases`
-    their base margins. `inputs` are (feature, code or -1) for each feature that some tree asks.
+    their base margins. `inputs` are (feature, code or -1) for each feature that some tree splits on.
     """
 
     masks: npt.NDArray[np.unsignedinteger]
@@ -66,7 +66,7 @@ class LeafMasks:
         return self._few(matrix)
 
     def margin_of_row(self, row: list[float]) -> float:
-        """Mean log-odds of one feature row, in half the calls: each of them costs more than its work."""
+        """Mean log-odds of one feature row, in half the NumPy calls of `_few`; each costs more than its work."""
         if self._lowest is None:
             return float(self._few(np.array([row], dtype=np.float32))[0])
         remaining = np.bitwise_and.reduce(self.masks.take(self._intervals(row), axis=0), axis=0)
@@ -109,13 +109,13 @@ class LeafMasks:
         return np.arange(0, self.values.size, self.values.shape[1], dtype=np.int64)
 
     def _intervals(self, row: list[float]) -> list[int]:
-        found = []
+        intervals = []
         for (source, code), thresholds, start in zip(self.inputs, self.thresholds, self.starts, strict=True):
             x = row[source]
             if code >= 0:
                 x = 1.0 if x == code else 0.0
-            found.append(start + (bisect_right(thresholds, x) if x == x else len(thresholds) + 1))
-        return found
+            intervals.append(start + (bisect_right(thresholds, x) if x == x else len(thresholds) + 1))
+        return intervals
 
 
 def build_leaf_masks(boosters: Sequence[Booster], columns: Sequence[tuple[int, int]] | None) -> LeafMasks | None:

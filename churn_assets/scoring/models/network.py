@@ -11,7 +11,7 @@ Parameter layout, for `training.candidates.network` to export to (torch shapes, 
 - `Net.layers`: pairs of torch `Linear` weight (out, in) and bias (out); the hidden activation follows
   every layer but the last, which has one output: the log-odds.
 
-For a few rows the embedding is evaluated as one curve a feature (`encoding.PiecewiseTables`). Sums are float64: a
+For a few rows the embedding is evaluated as one curve a feature (`piecewise.PiecewiseTables`). Sums are float64: a
 float32 product depends on the shape BLAS is given, float64 keeps one row and a batch within 1e-12.
 """
 
@@ -38,7 +38,7 @@ _CHUNK = 256  # rows at a time: bounds memory, keeps a chunk's activations in th
 
 @dataclass(frozen=True)
 class Net:
-    """The weights of one network; see the module's text for their layout."""
+    """The weights of one network; see the module's docstring for their layout."""
 
     embedding: Parameters
     embedding_bias: Parameters

@@ -1,4 +1,4 @@
-"""Piecewise-linear encoding of a feature matrix: what the logistic and the network models see.
+"""Piecewise-linear encoding of a feature matrix: the input of the logistic and the network models.
 
 Each number becomes ramps between quantile knots: ramp i is 0 up to knot i, 1 from knot i+1 on, and
 linear between. Any weighted sum of ramps is a piecewise-linear curve that stays flat outside the
@@ -25,7 +25,7 @@ from churn_assets.features.compile import FeatureSpec
 FloatMatrix = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64]
 
-FEW_ROWS = 6  # up to here one row after the other in plain Python beats NumPy's cost a call and feature
+FEW_ROWS = 6  # up to here a loop over rows in plain Python is faster than NumPy's cost of a call a feature
 
 
 @dataclass(frozen=True)

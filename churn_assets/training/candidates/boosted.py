@@ -18,8 +18,8 @@ Rows = tuple[Matrix, npt.NDArray[Any]]
 class Params:
     """XGBoost's parameters by their own names; `bag` boosters with different seeds are averaged.
 
-    No class weights: they buy no PR-AUC and cost calibration. Directions of risk that the contract
-    knows (`monotone`) are held to.
+    No class weights: they do not raise PR-AUC and harm calibration. The contract's `monotone` directions are
+    constraints.
     """
 
     rounds: int = 600
@@ -31,20 +31,20 @@ class Params:
     subsample: float = 0.8
     colsample_bytree: float = 0.7
     bag: int = 1
-    threads: int = 1  # two threads spin against whatever else runs, for nothing at this size
+    threads: int = 1  # a second thread gives nothing at this size
 
 
 def fit(train: Rows, validation: Rows, specs: tuple[FeatureSpec, ...], params: Params, seed: int) -> BoostedModel:
     """Fit `bag` boosters; each keeps the rounds up to its best validation PR-AUC."""
     learn = xgboost.DMatrix(train[0], label=train[1])
-    watch = xgboost.DMatrix(validation[0], label=validation[1])
+    stop = xgboost.DMatrix(validation[0], label=validation[1])
     boosters, rounds = [], []
     for number in range(params.bag):
         booster = xgboost.train(
             _settings(specs, params, seed + number),
             learn,
             num_boost_round=params.rounds,
-            evals=[(watch, "validation")],
+            evals=[(stop, "validation")],
             early_stopping_rounds=params.patience,
             verbose_eval=False,
         )

@@ -43,7 +43,7 @@ def fit(train: Rows, validation: Rows, specs: tuple[FeatureSpec, ...], params: P
     inputs = torch.from_numpy(encoding.transform(matrix).astype(np.float32))
     target = torch.from_numpy(churned.astype(np.float32))[:, None]
     before = torch.get_num_threads()
-    torch.set_num_threads(params.threads)  # small matrices: threads cost more than they give
+    torch.set_num_threads(params.threads)  # small matrices: threads cost more than they save
     try:
         nets = [_train(inputs, target, params, seed + number) for number in range(params.nets)]
     finally:

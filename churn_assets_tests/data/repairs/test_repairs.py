@@ -50,7 +50,7 @@ def test_a_shifted_block_comes_back_to_what_it_was(render):
     assert shift.details["last_row"] == 1899
     assert shift.details["gap_days"] <= 31
     assert (zero.rows, ids.rows) == (0, 0)
-    assert "\n" not in shift.words
+    assert "\n" not in shift.message
 
 
 def test_an_undamaged_table_passes_through_unchanged():

@@ -172,7 +172,7 @@ def test_customers_who_churned_and_did_not_are_rejected_altogether(store):
 def test_rejected_cells_are_shown_as_they_were_found(store):
     found = with_cell(store, 2, "lastorder", "00:00")
     repaired = with_cell(with_cell(store, 2, "lastorder", None), 2, "city", "XX")
-    assert validate(STORE, repaired, found=found).rejected["lastorder"].to_pylist() == ["00:00"]
+    assert validate(STORE, repaired, raw=found).rejected["lastorder"].to_pylist() == ["00:00"]
 
 
 def test_a_broken_warning_rule_is_counted_and_kept(store):
@@ -192,7 +192,7 @@ def test_over_the_limit_the_report_says_why(store):
     assert report.rejected_share == pytest.approx(30 / 400)
     assert r"| choices | city | 30 | 7.50% | rejected | row 0, city: found 'X\|Y'" in report.causes_markdown()
     with pytest.raises(
-        TooManyRejected, match=r"30 of 400 rows \(7.5%\) break the contract, allowed 5.0%; chiefly"
+        TooManyRejected, match=r"30 of 400 rows \(7.5%\) break the contract; expected at most 5.0%; the most frequent"
     ) as e:
         report.stop_if_over_limit()
     assert "\n" not in str(e.value)
@@ -209,8 +209,8 @@ def test_the_snapshot_is_the_newest_date_that_keeps_the_contract(store):
     fixed = dataclasses.replace(STORE, time=dataclasses.replace(STORE.time, as_of="2025-01-01"))
     assert validate(fixed, store).report.as_of == dt.date(2025, 1, 1)
     each = dataclasses.replace(STORE, time=dataclasses.replace(STORE.time, as_of="lastorder"))
-    assert "each row has its own" in validate(each, store).report.as_of_words
-    assert "no dates" in validate(TELECOM, generate(TELECOM, 300, 1)).report.as_of_words
+    assert "each row has its own" in validate(each, store).report.as_of_origin
+    assert "no dates" in validate(TELECOM, generate(TELECOM, 300, 1)).report.as_of_origin
 
 
 def column_of(table, name, value):
@@ -219,12 +219,12 @@ def column_of(table, name, value):
 
 WHOLE = {
     "no rows": (lambda t: t.slice(0, 0), EmptySource, "no rows"),
-    "one row": (lambda t: t.slice(0, 1), TooFewRows, "1 rows, expected at least 200"),
+    "one row": (lambda t: t.slice(0, 1), TooFewRows, "1 rows; expected at least 200"),
     "no label column": (lambda t: t.drop_columns(["retained"]), ColumnMissing, "lacks column 'retained'"),
-    "all one class": (lambda t: column_of(t, "retained", "1"), LabelError, "holds '1': 0 rows of '0'"),
-    "a label of other words": (lambda t: column_of(t, "retained", "yes"), LabelError, "holds 'yes'"),
-    "no label at all": (lambda t: column_of(t, "retained", None), LabelError, "holds nothing"),
-    "a column of only nulls": (lambda t: column_of(t, "esent", None), ColumnAllNull, "'esent' holds nothing but"),
+    "all one class": (lambda t: column_of(t, "retained", "1"), LabelError, "contains '1': 0 rows of '0'"),
+    "a label of other words": (lambda t: column_of(t, "retained", "yes"), LabelError, "contains 'yes'"),
+    "no label at all": (lambda t: column_of(t, "retained", None), LabelError, "contains nothing"),
+    "a column of only nulls": (lambda t: column_of(t, "esent", None), ColumnAllNull, "'esent' is empty in all"),
     "a nullable column of only nulls": (lambda t: column_of(t, "lastorder", ""), ColumnAllNull, "'lastorder'"),
 }
 

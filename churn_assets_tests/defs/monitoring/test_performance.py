@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from churn_assets.contract.load import load_contract
-from churn_assets.defs.column_schema import describe
+from churn_assets.defs.column_schema import with_column_schema
 from churn_assets.prediction_log.records import encode_line
 from churn_assets_tests.defs.home import checks, metadata, run, settings
 from churn_assets_tests.monitoring.outcomes import calibrated
@@ -117,6 +117,6 @@ def test_the_report_is_kept_as_json_and_page_and_has_its_plots(watched):
 
 def test_the_schema_that_is_shown_is_the_schema_of_the_table(watched):
     of, _ = watched
-    told = describe(load_contract(of.contract_path))(dg.AssetSpec("labelled_predictions"))
+    told = with_column_schema(load_contract(of.contract_path))(dg.AssetSpec("labelled_predictions"))
     shown = [column.name for column in told.metadata["dagster/column_schema"].columns]
     assert shown == pq.read_schema(of.assets_dir / "labelled_predictions.parquet").names

@@ -13,7 +13,7 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from churn_assets.definitions import build
 from churn_assets.defs.jobs import ingest_log
-from churn_assets.defs.prediction_log.sensors import ingest_sensor, under_way_or_failed
+from churn_assets.defs.prediction_log.sensors import ingest_sensor, reason_to_wait
 from churn_assets.defs.run import run_graph
 from churn_assets.prediction_log.warehouse.ingest import ingest
 from churn_assets_tests.defs.home import checks, metadata, run, settings
@@ -70,8 +70,8 @@ def test_running_the_graph_leaves_monitoring_out_and_naming_it_does_not(tmp_path
     with dg.DagsterInstance.ephemeral() as instance:
         monkeypatch.setattr(dg.DagsterInstance, "get", lambda: instance)
         defs = build(settings(tmp_path))
-        run_graph(defs, lambda *_: None)
-        run_graph(defs, lambda *_: None, LOG)
+        run_graph(defs, lambda event: None)
+        run_graph(defs, lambda event: None, LOG)
     everything = {key.to_user_string() for key in asked[0]}
     assert not everything & set(LOG)
     assert {"raw_customers", "churn_bento", "risk_list"} <= everything
@@ -149,13 +149,13 @@ def test_after_a_failure_the_segment_is_asked_for_again_each_time_later(of, stat
             instance.create_run_for_job(stand_in, status=dg.DagsterRunStatus[status])
             records = instance.get_run_records(limit=1)
             ended = records[0].update_timestamp.timestamp()
-            due = [s for s in range(0, 700, 20) if under_way_or_failed(instance, 30, ended + s) is None]
+            due = [s for s in range(0, 700, 20) if reason_to_wait(instance, 30, ended + s) is None]
             waits.append(min(due))
         assert waits == sorted(waits)
         assert waits[0] == pytest.approx(60, abs=20)
         assert waits[-1] == pytest.approx(600, abs=20)
         instance.create_run_for_job(stand_in, status=dg.DagsterRunStatus.SUCCESS)
-        assert under_way_or_failed(instance, 30, ended) is None
+        assert reason_to_wait(instance, 30, ended) is None
 
 
 def test_a_folder_that_cannot_be_listed_is_told(of):

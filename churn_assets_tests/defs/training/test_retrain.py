@@ -65,7 +65,7 @@ def predictions(of: Settings) -> pa.Table:
     contract = load_contract(of.contract_path)
     repaired, _ = apply_repairs(generate(contract, rows=400, seed=98), contract)
     rows = validate(contract, repaired, source="made up").customers.to_pylist()
-    frozen = sorted(read_holdout(of.holdout_dir, contract).customers(contract))  # type: ignore[union-attr]
+    frozen = sorted(read_holdout(of.holdout_dir, contract).customers(contract))
     others = sorted(ids(table_of(of, "validated_customers")) - set(frozen))
     told = []
     for number, row in enumerate(rows):
@@ -169,7 +169,7 @@ def test_a_challenger_waits_for_the_gate_and_the_champion_stays(again):
 def test_no_frozen_customer_and_none_of_the_gate_is_learnt_from(again):
     of, _, _, _ = again
     splits, log = table_of(of, "splits"), predictions(of)
-    held = ids(read_holdout(of.holdout_dir, load_contract(of.contract_path)).rows)  # type: ignore[union-attr]
+    held = ids(read_holdout(of.holdout_dir, load_contract(of.contract_path)).rows)
     learnt = ids(splits, pc.is_in(splits["random"], value_set=pa.array(["train", "validation"])))
     gate = ids(log, pc.equal(log["part"], "gate"))
     treated = ids(log, pc.fill_null(log["contacted"], False))
@@ -185,7 +185,7 @@ def test_where_each_row_comes_from_is_recorded_and_shown(again):
     customers, told = table_of(of, "validated_customers"), metadata(result, "validated_customers")
     assert Counter(customers["row_source"].to_pylist()) == {"table": 1500, "feedback": 290}
     assert "| feedback | 290 |" in told["rows_by_source"]
-    assert "| learnt from | 290 |" in told["labelled_predictions"]
+    assert "| used for training | 290 |" in told["labelled_predictions"]
     assert "| kept for the gate | 40 |" in told["labelled_predictions"]
     assert "| of customers in the frozen holdout | 20 |" in told["labelled_predictions"]
     assert "290 labelled predictions" in told["source"]
@@ -220,7 +220,7 @@ def test_no_model_learns_from_the_log_while_its_data_is_broken(tmp_path):
     record_decision(Ledger(of.ledger_path), Decision("investigate_data", "mend it", inputs=inputs))
     result = retrain(of, ["raw_customers", "validated_customers"], {})
     assert not result.success
-    assert f"{DataBroken.__name__}: window 7: 'esent' is 0; expected whole data" in failure(result, "validation")
+    assert f"{DataBroken.__name__}: window 7: 'esent' is 0; expected complete data" in failure(result, "validation")
     with dg.DagsterInstance.ephemeral() as instance:
         assert run(of, instance, ["raw_customers", "validated_customers"]).success  # the table alone
 
@@ -243,7 +243,7 @@ def test_predictions_of_broken_windows_are_neither_learnt_from_nor_judged_by(aga
     assert result.success
     told = metadata(result, "validated_customers")
     assert told["labelled_predictions_of_broken_data"] == "100, left out"
-    assert "| learnt from | 190 |" in told["labelled_predictions"]
+    assert "| used for training | 190 |" in told["labelled_predictions"]
 
 
 def test_tables_made_again_since_the_choice_are_not_frozen(trained, tmp_path):

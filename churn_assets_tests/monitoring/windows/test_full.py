@@ -45,7 +45,7 @@ def tick(settings):
 def test_before_the_first_prediction_nothing_is_full(settings):
     assert record_open_window(settings, STORE) is None
     assert full_window(settings) is None
-    assert tick(settings).skip_message == "no window is full"
+    assert tick(settings).skip_message == "no window is complete"
 
 
 @pytest.mark.parametrize(("customers", "wanted"), [(1999, 2000), (0, 2000), (5000, 0)])
@@ -60,7 +60,7 @@ def test_a_full_window_asks_for_one_run_until_it_is_closed(settings):
     assert first.run_key == second.run_key
     assert first.run_key.startswith(f"window-{FINGERPRINT[:12]}-0001")
     closed(settings, 1)
-    assert tick(settings).skip_message == "no window is full"
+    assert tick(settings).skip_message == "no window is complete"
     told(settings, window=2)
     assert tick(settings).run_key.startswith(f"window-{FINGERPRINT[:12]}-0002")
 

@@ -66,7 +66,7 @@ def test_segments_of_a_day_that_ended_long_enough_ago_become_one_file(of):
 
 def test_what_a_kill_left_beside_its_archive_is_read_once_and_taken_away(of, monkeypatch):
     late = FIRST + 3 * DAY
-    monkeypatch.setattr(archive.Path, "unlink", lambda path, **_: (_ for _ in ()).throw(OSError("killed")))
+    monkeypatch.setattr(archive.Path, "unlink", lambda path, **_: (_ for _ in ()).throw(OSError("killed")))  # type: ignore[attr-defined]
     with pytest.raises(LogUnavailable, match="killed"):
         ingest(of, STORE, now=lambda: late)
     monkeypatch.undo()

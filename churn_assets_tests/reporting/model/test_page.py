@@ -1,4 +1,4 @@
-"""The report: every number from the facts, nothing from elsewhere, and what is missing is said."""
+"""The report: every number from the facts, nothing from elsewhere, and missing parts are marked."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from churn_assets.errors import TrainingError
-from churn_assets.evaluation.metrics import ece
+from churn_assets.evaluation.calibration import ece
 from churn_assets.reporting.model import collect
 from churn_assets.reporting.model.facts import Report, as_json, parse_report
 from churn_assets.reporting.model.importance import importance
-from churn_assets.reporting.model.measure import FEWEST, Scored, curves, metrics, segment, wilson
+from churn_assets.reporting.model.measure import FEWEST, Scored, curves, metrics, segment
 from churn_assets.reporting.model.page import render_card, render_report
 from churn_assets.scoring.bundle import load_bundle
 from churn_assets.scoring.models.blend import BlendModel
@@ -132,12 +132,12 @@ def shown(text: str) -> list[float]:
 
 
 @pytest.mark.parametrize("complete", [False, True], ids=["of the training alone", "with audit, profit and folds"])
-def test_every_number_on_the_page_stands_in_the_facts(facts, complete):
-    told = with_all(facts) if complete else without(facts)
-    known = {float(leaf) for leaf in leaves(told) if isinstance(leaf, (int, float))}
-    found = shown(page_of(told))
-    assert len(found) > 250
-    assert set(found) <= known
+def test_every_number_on_the_page_is_in_the_facts(facts, complete):
+    changed = with_all(facts) if complete else without(facts)
+    known = {float(leaf) for leaf in leaves(changed) if isinstance(leaf, (int, float))}
+    result = shown(page_of(changed))
+    assert len(result) > 250
+    assert set(result) <= known
 
 
 def test_the_headline_of_the_choice_is_the_headline_of_the_report(facts, choice):
@@ -151,9 +151,9 @@ def test_the_headline_of_the_choice_is_the_headline_of_the_report(facts, choice)
 
 def test_the_page_loads_and_runs_nothing(facts):
     text = page_of(with_all(facts))
-    found = read(text)
-    assert {tag for tag, _ in found.tags} & {"script", "link", "iframe", "object", "img"} == set()
-    for _, attributes in found.tags:
+    result = read(text)
+    assert {tag for tag, _ in result.tags} & {"script", "link", "iframe", "object", "img"} == set()
+    for _, attributes in result.tags:
         assert not any(name.startswith("on") for name in attributes)
         assert str(attributes.get("href", "#")).startswith("#")
     assert set(re.findall(r"https?://[^\s\"']+", text)) == {"http://www.w3.org/2000/svg"}
@@ -171,7 +171,7 @@ def test_generated_customers_are_announced_and_real_ones_are_not(facts):
     assert "generated, not real" not in card_of(real)
 
 
-def test_the_ladder_comes_first_and_what_was_not_computed_is_said(facts):
+def test_the_ladder_comes_first_and_missing_parts_are_marked(facts):
     text = page_of(without(facts))
     anchors = re.findall(r'<section id="(\w+)"', text)
     assert anchors[:2] == ["short", "ladder"]
@@ -179,23 +179,23 @@ def test_the_ladder_comes_first_and_what_was_not_computed_is_said(facts):
     whole = page_of(with_all(facts))
     assert "Not computed in this run" not in whole
     profit = f"expected profit per customer: {facts['profit']['chosen']['profit']:.2f}"
-    for words in (*AUDIT["sentences"], "without esent", "alone gets far", profit, "0 to 30 days"):
-        assert words in whole
+    for text in (*AUDIT["sentences"], "without esent", "alone gets far", profit, "0 to 30 days"):
+        assert text in whole
     assert "Not computed in this run" in card_of(without(facts))
     assert "The second sentence." in card_of(with_all(facts))
 
 
-def test_words_of_the_table_cannot_become_markup(facts):
-    told = with_all(facts)
-    told["segments"][0]["level"] = told["model"]["title"] = told["data"]["source"] = HOSTILE
-    told["words"] = dict.fromkeys(told["words"], HOSTILE)
-    told["ladder"] = {**AUDIT, "sentences": [HOSTILE], "recipe": HOSTILE}
-    for text in (page_of(told), card_of(told)):
+def test_text_of_the_table_cannot_become_markup(facts):
+    changed = with_all(facts)
+    changed["segments"][0]["level"] = changed["model"]["title"] = changed["data"]["source"] = HOSTILE
+    changed["words"] = dict.fromkeys(changed["words"], HOSTILE)
+    changed["ladder"] = {**AUDIT, "sentences": [HOSTILE], "recipe": HOSTILE}
+    for text in (page_of(changed), card_of(changed)):
         assert "<script" not in text
         assert "&lt;script&gt;" in text
 
 
-def test_a_small_segment_says_so_and_gives_no_figure(facts):
+def test_a_small_segment_has_no_figure(facts):
     few = [row for row in facts["segments"] if row["test"]["rows"] and not row["test"]["enough"]]
     assert few
     assert all(row["test"]["pr_auc"] is None for row in few)
@@ -215,25 +215,25 @@ def test_every_category_and_yes_no_column_has_segments(facts):
     assert {row["column"] for row in facts["segments"]} == wanted
 
 
-def test_without_a_cohort_the_report_says_that_nothing_is_known_of_newer_customers(facts):
-    told = with_all(facts)
-    del told["sides"]["oot"]
-    for row in told["segments"]:
+def test_without_a_cohort_out_of_time_figures_are_marked_as_missing(facts):
+    changed = with_all(facts)
+    del changed["sides"]["oot"]
+    for row in changed["segments"]:
         del row["oot"]
-    text = page_of(told)
+    text = page_of(changed)
     assert "no cohorts" in text
     assert "Not computed in this run: </strong>the out-of-time curves" in text
-    assert "| metric | random split |" in card_of(told)
+    assert "| metric | random split |" in card_of(changed)
 
 
-def test_files_are_all_there_and_say_the_same(report, facts, bundle, tmp_path):
+def test_the_files_are_complete_and_consistent(report, facts, bundle, tmp_path):
     written = collect.write_report(report, bundle, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(collect.FILES) == set(written)
     stored = json.loads(written[collect.METRICS].read_text())
     assert stored == facts
     assert page_of(stored) == written[collect.PAGE].read_text(encoding="utf-8")
-    told = json.loads(written[collect.IMPORTANCE].read_text())
-    assert {row["feature"] for row in told["features"]} == set(facts["model"]["features"])
+    changed = json.loads(written[collect.IMPORTANCE].read_text())
+    assert {row["feature"] for row in changed["features"]} == set(facts["model"]["features"])
 
 
 def test_an_audit_of_another_model_is_not_shown(bundle, customers, features, splits, candidates):
@@ -242,7 +242,7 @@ def test_an_audit_of_another_model_is_not_shown(bundle, customers, features, spl
     assert report.ladder is None
 
 
-def test_a_model_that_is_no_candidate_any_more_is_refused(bundle, customers, features, splits, candidates, choice):
+def test_a_model_that_is_not_among_the_candidates_is_refused(bundle, customers, features, splits, candidates, choice):
     others = [c for c in candidates if c.name not in choice.contender.parts]
     with pytest.raises(TrainingError, match=r"the bundle holds .* materialise chosen_model again"):
         collect.collect_report(bundle, customers, features, splits, others)
@@ -265,27 +265,27 @@ def drawn(seed: int, rows: int = 400) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_curves_begin_and_end_where_they_must(seed):
+def test_curves_have_the_right_end_points(seed):
     churned, probability = drawn(seed)
-    found = curves(Scored.of(churned, probability, 1), STORE.value)
-    assert found.pr[-1] == (1.0, round(float(churned.mean()), 5))
-    assert found.roc[0] == (0.0, 0.0)
-    assert found.roc[-1] == (1.0, 1.0)
-    assert found.gains[-1] == (1.0, 1.0)
-    assert found.profit[0] == (0.0, 0.0, 0.0, 0.0)
-    for points in (found.pr, found.roc, found.gains):
+    result = curves(Scored.of(churned, probability, 1), STORE.value)
+    assert result.pr[-1] == (1.0, round(float(churned.mean()), 5))
+    assert result.roc[0] == (0.0, 0.0)
+    assert result.roc[-1] == (1.0, 1.0)
+    assert result.gains[-1] == (1.0, 1.0)
+    assert result.profit[0] == (0.0, 0.0, 0.0, 0.0)
+    for points in (result.pr, result.roc, result.gains):
         assert [x for x, _ in points] == sorted(x for x, _ in points)
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_intervals_hold_their_order_and_values_their_definition(seed):
+def test_intervals_are_ordered_and_values_follow_their_definition(seed):
     churned, probability = drawn(seed)
     known = {f"test_{n}{e}": 0.5 for n in ("pr_auc", "roc_auc", "log_loss", "brier") for e in ("", "_low", "_high")}
-    found = metrics(Scored.of(churned, probability, 1), 0.3, known, "test")
-    assert all(value.low <= value.high for value in found.values())
-    assert found["ece"].value == ece(churned, probability)
+    result = metrics(Scored.of(churned, probability, 1), 0.3, known, "test")
+    assert all(value.low <= value.high for value in result.values())
+    assert result["ece"].value == ece(churned, probability)
     first = np.argsort(-probability, kind="stable")[:40]
-    assert found["lift_at_10_percent"].value == pytest.approx(churned[first].mean() / churned.mean())
+    assert result["lift_at_10_percent"].value == pytest.approx(churned[first].mean() / churned.mean())
 
 
 def test_the_profit_curve_has_the_interval_of_the_profit_report(facts):
@@ -296,42 +296,35 @@ def test_the_profit_curve_has_the_interval_of_the_profit_report(facts):
         assert high - low == pytest.approx(row["high"] - row["low"], rel=0.25, abs=0.05)
 
 
-def test_a_segment_of_everybody_has_the_figures_of_everybody():
+def test_a_segment_of_all_customers_has_an_ordered_interval():
     churned, probability = drawn(3, rows=2000)
     tested = Scored.of(churned, probability, 1)
-    found = segment(tested, np.ones(2000, dtype=bool))
-    assert found.pr_auc.low <= found.pr_auc.value <= found.pr_auc.high
+    result = segment(tested, np.ones(2000, dtype=bool))
+    assert result.pr_auc.low <= result.pr_auc.value <= result.pr_auc.high
     assert segment(tested, np.zeros(2000, dtype=bool)).rows == 0
 
 
-@given(st.integers(0, 500), st.integers(1, 500))
-def test_a_share_lies_within_its_interval(hits, count):
-    low, high = wilson(min(hits, count), count)
-    assert 0.0 <= low <= min(hits, count) / count + 1e-12
-    assert min(hits, count) / count - 1e-12 <= high <= 1.0
-
-
 @pytest.mark.parametrize("name", ["logistic", "boosted", "network", "boosted + logistic", "boosted + network"])
-def test_each_kind_of_model_is_explained_by_what_it_is(name, candidates, choice):
+def test_each_kind_of_model_has_its_importance_method(name, candidates, choice):
     view = choice.views["random"]
     models = [c.fitted["random"].model for part in name.split(" + ") for c in candidates if c.name == part]
     model = models[0] if len(models) == 1 else BlendModel(models, [0.5, 0.5])
     test = view.matrix[view.split.test][:200]
     churned = np.arange(200) % 4 == 0
-    found = importance(model, view.program.specs, view.matrix[view.split.train], test, churned)
-    assert found.method == ("permutation" if "network" in name else "shapley")
-    assert len(found.features) == len(view.program.specs)
-    values = [row.value for row in found.features]
+    result = importance(model, view.program.specs, view.matrix[view.split.train], test, churned)
+    assert result.method == ("permutation" if "network" in name else "shapley")
+    assert len(result.features) == len(view.program.specs)
+    values = [row.value for row in result.features]
     assert values == sorted(values, reverse=True)
-    assert all(math.isfinite(leaf) for leaf in leaves(msgspec.to_builtins(found)) if isinstance(leaf, float))
-    assert len(found.dependence) == 6
+    assert all(math.isfinite(leaf) for leaf in leaves(msgspec.to_builtins(result)) if isinstance(leaf, float))
+    assert len(result.dependence) == 6
 
 
-def test_the_bundle_scores_what_the_report_tells(facts, bundle, customers, choice):
+def test_the_bundle_scores_as_the_report_says(facts, bundle, customers, choice):
     scorer = load_bundle(bundle)
     test = choice.views["random"].split.test
     as_of = customers.schema.metadata[b"churn_as_of"].decode()
     probability = scorer.score_table(customers.take(pa.array(test)), as_of).probability
     named = int(np.sum(probability >= facts["threshold"]["value"]))
-    told = facts["sides"]["test"]["confusion"]
-    assert named == told["true_positives"] + told["false_positives"]
+    changed = facts["sides"]["test"]["confusion"]
+    assert named == changed["true_positives"] + changed["false_positives"]

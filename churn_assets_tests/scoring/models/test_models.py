@@ -124,7 +124,7 @@ def test_a_matrix_of_another_width_is_refused_by_the_library():
 
 
 def test_a_missing_library_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(xgboost_library.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(xgboost_library.importlib.util, "find_spec", lambda name: None)  # type: ignore[attr-defined]
     with pytest.raises(BundleError, match="install xgboost"):
         xgboost_library.library.__wrapped__()
 

@@ -1,0 +1,170 @@
+"""`churn run | audit | score | budget`: train a model, audit it, and use it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.spinner import Spinner
+
+from churn_assets.cli.console import (
+    FAILURE,
+    INTERRUPTED,
+    USER_ERROR,
+    ContractOption,
+    Counter,
+    HomeOption,
+    RunProgress,
+    err,
+    out,
+    plain,
+    print_error,
+    settings_of,
+)
+
+
+def run(
+    source: Annotated[
+        str | None,
+        typer.Option(help="Customer table: xlsx, csv, parquet or duckdb://file?table=name. Default: CHURN_SOURCE."),
+    ] = None,
+    contract: ContractOption = None,
+    home: HomeOption = None,
+    select: Annotated[
+        list[str] | None, typer.Option("--select", help="Only this asset; may be given several times.")
+    ] = None,
+    tune: Annotated[
+        int, typer.Option(min=0, help="Tune every candidate until its study holds this many trials; resumable.")
+    ] = 0,
+) -> None:
+    """Materialise the training graph: from the customer table to the chosen model and the call list."""
+    settings = settings_of(home, contract, source)
+    from churn_assets.cli.render import show_run
+    from churn_assets.definitions import build
+    from churn_assets.defs.run import lock_home, prepare_home, run_graph, tuning_config
+
+    defs, begun = build(settings), time.time()
+    prepare_home(settings)
+    with lock_home(settings.home), _own_stderr() as console, RunProgress(console) as progress:
+        outcome = run_graph(defs, progress.update, select, tuning_config(tune, select))
+    if outcome.success:
+        show_run(settings, out)
+        return
+    for message in outcome.errors:
+        print_error(message)
+    for message in outcome.failures:
+        err.print(f"[red]failed:[/red] {plain(message)}", soft_wrap=True)
+    hint = f"The champion and the call list are as they were. Look closer: `churn ui`, run {outcome.run_id}."
+    err.print("stopped. " * outcome.interrupted + hint, soft_wrap=True)
+    report = settings.reports_dir / "model_report.html"
+    if report.is_file() and report.stat().st_mtime >= begun:
+        out.print(plain(f"The report of this run was made before it stopped: {report}"), soft_wrap=True)
+    if outcome.interrupted:
+        raise typer.Exit(INTERRUPTED)
+    raise typer.Exit(USER_ERROR if outcome.errors and not outcome.failures else FAILURE)
+
+
+def audit(
+    source: Annotated[
+        str | None, typer.Option(help="Customer table with its label. Default: CHURN_SOURCE, else as `churn run`.")
+    ] = None,
+    contract: ContractOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+) -> None:
+    """How far a model's figure on this table can be trusted, and which columns must be attested.
+
+    Ends with 1 if a column over the contract's limits is not attested: registration would refuse the model.
+    """
+    settings = settings_of(None, contract, source)
+    from churn_assets.cli.render import show_audit
+    from churn_assets.contract.load import load_contract
+    from churn_assets.data.readers.read import resolve_source
+    from churn_assets.leakage.audit import audit_source
+
+    loaded = load_contract(settings.contract_path)
+    table = resolve_source(settings, loaded)
+    with Live(Spinner("dots", f"auditing {table.description}"), console=err, transient=True):
+        result = audit_source(loaded, table.source, table.description)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(result.to_json(), indent=2, allow_nan=False))
+    else:
+        show_audit(result, out)
+    if result.unattested:
+        raise typer.Exit(FAILURE)
+
+
+def score(
+    file: Annotated[str, typer.Argument(help="Customers: xlsx, csv, parquet or duckdb://file?table=name. No label.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to: .parquet or .csv.")] = Path(
+        "scores.parquet"
+    ),
+    as_of: Annotated[
+        str | None,
+        typer.Option(help="The day the table describes, such as 2026-11-01. Default: as the contract says."),
+    ] = None,
+    reasons: Annotated[
+        bool, typer.Option("--reasons", help="Add to the call list why each customer is on it.")
+    ] = False,
+    log: Annotated[bool, typer.Option("--log", help="Write each prediction to the prediction log as well.")] = False,
+    home: HomeOption = None,
+) -> None:
+    """Score a file with the champion: the call list of its customers, in bounded memory."""
+    settings = settings_of(home)
+    from churn_assets.prediction_log.segment import Segment
+    from churn_assets.promotion.pointer import require_champion
+    from churn_assets.scoring.batch.outputs import BatchLog
+    from churn_assets.scoring.batch.score_file import score_file
+    from churn_assets.scoring.bundle import load_bundle
+
+    champion = require_champion(settings.home)
+    scorer = load_bundle(champion.path(settings.home))
+    logged = BatchLog(scorer, Segment(settings.predlog_dir)) if log else None
+    with Counter("rows") as count, closing(logged) if logged else nullcontext():
+        summary = score_file(scorer, file, output, as_of=as_of, reasons=reasons, progress=count, each=logged)
+    out.print(plain(str(summary)), soft_wrap=True)
+    if logged is not None:
+        out.print(f"logged: {logged.rows:,} predictions in {settings.predlog_dir}", soft_wrap=True)
+    if not summary.rows_scored:
+        print_error(f"no row of {file} could be scored; the rejected rows above say why")
+        raise typer.Exit(USER_ERROR)
+
+
+def budget(
+    amount: Annotated[float, typer.Argument(help="What may be spent on offers, in the contract's currency.")],
+    beyond_capacity: Annotated[bool, typer.Option(help="Leave the contract's capacity out.")] = False,
+    home: HomeOption = None,
+) -> None:
+    """What a budget buys: how many of the call list to contact, and what that is expected to bring."""
+    settings = settings_of(home)
+    from churn_assets.cli.render import show_budget
+
+    show_budget(settings, amount, not beyond_capacity, out)
+
+
+@contextmanager
+def _own_stderr() -> Iterator[Console]:
+    """A console on standard error as it is now.
+
+    While a step runs, Dagster redirects the descriptor to the step's log file and copies from there by another
+    process, which is stopped with the step: the last lines would not always arrive.
+    """
+    with os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding, errors="replace") as file:
+        yield Console(file=file, highlight=False)
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register the commands of this file."""
+    app.command(epilog="Example: [bold]churn run --source data/raw/customers.xlsx[/bold]")(run)
+    app.command(epilog="Example: [bold]churn score customers.csv -o scores.parquet --as-of 2026-11-01[/bold]")(score)
+    app.command(epilog="Example: [bold]churn audit --source customers.csv --contract contracts/mine.toml[/bold]")(audit)
+    app.command(epilog="Example: [bold]churn budget 5000[/bold]")(budget)
