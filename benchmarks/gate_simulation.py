@@ -22,10 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.customers import CONTRACT
+from churn_assets.evaluation.bootstrap import wilson
 from churn_assets.evaluation.metrics import pr_auc
 from churn_assets.promotion.gate.inputs import Evidence
 from churn_assets.promotion.gate.judge import Comparison, compare, judge_comparisons
-from churn_assets.reporting.model.measure import wilson
 
 Floats = npt.NDArray[np.float64]
 

@@ -436,6 +436,14 @@ def test_every_dependency_has_its_reason():
     assert set(told) == {re.match(r"[A-Za-z0-9-]+", text)[0] for text in listed}
 
 
+def test_the_architecture_page_has_the_layers_and_the_folders_that_there_are():
+    text = page_text("architecture.md")
+    (layers,) = (c["layers"] for c in PYPROJECT["tool"]["importlinter"]["contracts"] if c["type"] == "layers")
+    assert "\n".join(layer.replace("churn_assets.", "") for layer in layers) in text
+    folders = {path.parent.name for path in (ROOT / "churn_assets").glob("*/__init__.py")}
+    assert {name.rstrip("/") for name in rows_of("architecture.md", "Folders") if "/" in name} == folders
+
+
 def test_every_decision_is_in_the_index():
     index = page_text("decisions/0000-index.md")
     for path in sorted((ROOT / "docs" / "decisions").glob("0*.md"))[1:]:

@@ -99,19 +99,18 @@ def precision_recall(curves: Mapping[str, Curve], base_rate: float, title: str) 
 
 def recall_precision(churned: Any, score: Any) -> Curve:
     """(recall, precision) at each cut of the ranking, thinned for drawing."""
-    import numpy as np
+    from churn_assets.evaluation.curves import RankCurves, evenly_spaced
 
-    hits = np.cumsum(np.asarray(churned, dtype=np.float64)[np.argsort(-score, kind="stable")])
-    some = np.unique(np.linspace(0, len(hits) - 1, min(len(hits), POINTS)).astype(np.int64))
-    recall, precision = hits / hits[-1], hits / np.arange(1, len(hits) + 1)
-    return list(zip(recall[some].tolist(), precision[some].tolist(), strict=True))
+    curves = RankCurves.of(churned, score)
+    points = evenly_spaced(curves.listed, POINTS)
+    return list(zip(curves.recall[points].tolist(), curves.precision[points].tolist(), strict=True))
 
 
 def choice_plots(
     choice: "Choice", candidates: Sequence["Candidate"], features: pa.Table, splits: pa.Table
 ) -> dict[str, str]:
     """By name: candidates on validation rows, the chosen model on test rows of both splits, its calibration."""
-    from churn_assets.evaluation.metrics import calibration_bins
+    from churn_assets.evaluation.calibration import calibration_bins
     from churn_assets.training.split import read_split
 
     split = read_split(splits, "random")

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.model import Contract, Kind
-from churn_assets.evaluation.metrics import Ranking, bootstrap_weights, interval
+from churn_assets.evaluation.bootstrap import interval, statistics_under, stratified_samples
+from churn_assets.evaluation.metrics import Ranking
 from churn_assets.features.encode import Columns
 from churn_assets.training.candidate import recipe_of
 from churn_assets.training.feature_table import TrainingData, at_rows
@@ -117,8 +118,8 @@ class Ladder:
         point = share(None) if features else 0.0
         if point <= limit:
             return Loss(point, point)
-        drawn = [share(weights) for weights in bootstrap_weights(label, DRAWS, self.seed)]
-        return Loss(point, interval(np.array(drawn))[0])
+        (draws,) = statistics_under(stratified_samples(label, DRAWS, self.seed), share)
+        return Loss(point, interval(draws)[0])
 
     def margins(self, split: str, features: tuple[int, ...], small: bool = False) -> tuple[Floats, Floats]:
         """Log-odds of validation and of test rows; all equal if no feature is left."""
@@ -175,8 +176,8 @@ class Ladder:
 def figure(label: npt.NDArray[Any], margin: Floats, seed: int) -> Figure:
     """PR-AUC with the percentile bootstrap over rows, stratified by label."""
     ranking = Ranking(label, margin)
-    drawn = np.array([ranking.pr_auc(weights) for weights in bootstrap_weights(label, DRAWS, seed)])
-    return Figure(ranking.pr_auc(), *interval(drawn), float(label.mean()), len(label))
+    (draws,) = statistics_under(stratified_samples(label, DRAWS, seed), ranking.pr_auc)
+    return Figure(ranking.pr_auc(), *interval(draws), float(label.mean()), len(label))
 
 
 def bands(contract: Contract, columns: Columns, as_of: float | Floats, ladder: Ladder, rows: Index) -> tuple[Band, ...]:

@@ -9,10 +9,13 @@ in newer rows. Nothing is ever dropped.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from churn_assets.contract.model import Contract, Kind
 from churn_assets.errors import ContractError, WarehouseCorrupt
+
+if TYPE_CHECKING:
+    import duckdb
 
 TYPES: Mapping[Kind, str] = {
     Kind.ID: "VARCHAR",
@@ -72,21 +75,21 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def migrate(connection: Any, contract: Contract) -> list[str]:
+def migrate(connection: duckdb.DuckDBPyConnection, contract: Contract) -> list[str]:
     """Bring the tables to this version of the package and to `contract`; words for each thing done.
 
     One transaction: a kill leaves the tables as they were. Raises WarehouseCorrupt for a warehouse of a newer version.
     """
     connection.execute("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)")
-    (found,) = connection.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
-    if found > len(VERSIONS):
+    [(stored,)] = connection.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchall()
+    if stored > len(VERSIONS):
         raise WarehouseCorrupt(
-            f"the warehouse has version {found}, this package knows versions to {len(VERSIONS)}; "
+            f"the warehouse has version {stored}, this package knows versions to {len(VERSIONS)}; "
             "use the newer package, or make it again: `churn log ingest --rebuild`"
         )
     done: list[str] = []
     connection.execute("BEGIN")
-    for version, script in enumerate(VERSIONS[found:], found + 1):
+    for version, script in enumerate(VERSIONS[stored:], stored + 1):
         connection.execute(script)
         connection.execute("INSERT INTO schema_version VALUES (?)", [version])
         done.append(f"tables of version {version}")
@@ -95,7 +98,7 @@ def migrate(connection: Any, contract: Contract) -> list[str]:
     return done
 
 
-def _own_columns(connection: Any, contract: Contract) -> list[str]:
+def _own_columns(connection: duckdb.DuckDBPyConnection, contract: Contract) -> list[str]:
     """Make `x_<name>` of the contract's type for each scoring column; what stood there gets its type's name."""
     done, there = [], columns_of(connection)
     for name, sql_type in _wanted(contract).items():
@@ -125,7 +128,7 @@ def holder(there: Mapping[str, str], name: str, kind: Kind) -> str:
     return older if there.get(name.lower()) != TYPES[kind] and older.lower() in there else name
 
 
-def targets(connection: Any, contract: Contract) -> dict[str, str]:
+def targets(connection: duckdb.DuckDBPyConnection, contract: Contract) -> dict[str, str]:
     """Column of the contract -> column of the table that holds its values; added if there is none of its type."""
     there, found = columns_of(connection), {}
     for name, sql_type in _wanted(contract).items():
@@ -138,7 +141,7 @@ def targets(connection: Any, contract: Contract) -> dict[str, str]:
     return found
 
 
-def columns_of(connection: Any, table: str = "predictions") -> dict[str, str]:
+def columns_of(connection: duckdb.DuckDBPyConnection, table: str = "predictions") -> dict[str, str]:
     """Columns of a table, in small letters as DuckDB compares them, and their SQL types, in its order."""
     rows = connection.execute(
         "SELECT lower(column_name), data_type FROM duckdb_columns() WHERE table_name = ? ORDER BY column_index",
@@ -163,9 +166,9 @@ def _typed(column: str, sql_type: str) -> str:
     return f"{column}__{sql_type.lower()}"
 
 
-def _rename(connection: Any, old: str, new: str) -> None:
+def _rename(connection: duckdb.DuckDBPyConnection, old: str, new: str) -> None:
     connection.execute(f"ALTER TABLE predictions RENAME COLUMN {quoted(old)} TO {quoted(new)}")
 
 
-def _add(connection: Any, column: str, sql_type: str) -> None:
+def _add(connection: duckdb.DuckDBPyConnection, column: str, sql_type: str) -> None:
     connection.execute(f"ALTER TABLE predictions ADD COLUMN {quoted(column)} {sql_type}")

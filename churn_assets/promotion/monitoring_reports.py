@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from churn_assets.promotion.pointer import Champion
-from churn_assets.promotion.records import MonitoredWindow
-from churn_assets.promotion.retraining import MonitoringSummary
+from churn_assets.promotion.records import MonitoredWindow, MonitoringSummary
 from churn_assets.promotion.status import read_asset
 from churn_assets.settings import Settings
 

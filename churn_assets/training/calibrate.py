@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from churn_assets.evaluation.metrics import log_loss, pr_auc
+from churn_assets.evaluation.metrics import log_loss, losses, pr_auc
 from churn_assets.scoring.calibration import Beta, Calibration, Identity, Isotonic, Platt
 
 Floats = npt.NDArray[np.float64]
@@ -56,7 +56,7 @@ def choose_calibration(churned: Labels, margin: Floats, seed: int = 42) -> Calib
         held_out = np.empty_like(margin)
         for part in range(FOLDS):
             held_out[fold == part] = fit(churned[fold != part], margin[fold != part]).apply(margin[fold == part])
-        gain = _losses(churned, base) - _losses(churned, held_out)
+        gain = losses(churned, base) - losses(churned, held_out)
         tried[kind] = Trial(log_loss(churned, held_out), pr_auc(churned, held_out))
         noise = float(np.std(gain, ddof=1) / np.sqrt(len(gain)))
         ties_hurt = kind == "isotonic" and tried[kind].pr_auc < tried["identity"].pr_auc
@@ -107,11 +107,6 @@ _FITS: Mapping[str, Callable[[Labels, Floats], Calibration]] = {
     "beta": fit_beta,
     "isotonic": fit_isotonic,
 }
-
-
-def _losses(churned: Labels, probability: Floats) -> Floats:
-    p = np.clip(probability, 1e-15, 1 - 1e-15)
-    return np.where(churned == 1, -np.log(p), -np.log1p(-p))
 
 
 def _logistic(design: Floats, churned: Labels) -> Floats:

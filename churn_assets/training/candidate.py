@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from churn_assets.contract.model import Contract
 from churn_assets.errors import TrainingError
-from churn_assets.evaluation.metrics import ece, log_loss, pr_auc, roc_auc
+from churn_assets.evaluation.metrics import model_metrics
 from churn_assets.features.compile import FeatureSpec, Matrix
 from churn_assets.scoring.calibration import sigmoid
 from churn_assets.scoring.models.base import Model
@@ -130,14 +130,7 @@ def _fit(recipe: Recipe, params: Any, data: TrainingData, view: View, seed: int)
     held_out, label = view.matrix[validation], data.churned[validation]
     model = recipe.fit((view.matrix[train], data.churned[train]), (held_out, label), view.program.specs, params, seed)
     margin = model.margin(held_out)
-    probability = sigmoid(margin)
-    metrics = {
-        "pr_auc": pr_auc(label, margin),
-        "roc_auc": roc_auc(label, margin),
-        "log_loss": log_loss(label, probability),
-        "ece": ece(label, probability),
-        "rows": float(len(label)),
-    }
+    metrics = {**model_metrics(label, margin, sigmoid(margin)), "rows": float(len(label))}
     return Fitted(model, margin, metrics)
 
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from churn_assets.contract.model import Contract
 from churn_assets.errors import TrainingError
-from churn_assets.evaluation.metrics import ece, log_loss, pr_auc, roc_auc
+from churn_assets.evaluation.metrics import model_metrics
 from churn_assets.features.compile import FeatureSpec, Matrix, compile_features
 from churn_assets.features.encode import Columns, encode_table
 from churn_assets.scoring.calibration import sigmoid
@@ -173,13 +173,7 @@ def fit_fold(
 
 def figures(churned: npt.NDArray[Any], margin: Floats) -> dict[str, float]:
     """METRICS of uncalibrated log-odds."""
-    probability = sigmoid(margin)
-    return {
-        "pr_auc": pr_auc(churned, margin),
-        "roc_auc": roc_auc(churned, margin),
-        "log_loss": log_loss(churned, probability),
-        "ece": ece(churned, probability),
-    }
+    return model_metrics(churned, margin, sigmoid(margin))
 
 
 def _take(columns: Columns, rows: Index) -> Columns:

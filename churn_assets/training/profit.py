@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.policy import Value
-from churn_assets.evaluation.metrics import DRAWS, interval
+from churn_assets.evaluation.bootstrap import DRAWS, interval, intervals, samples
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[Any]
@@ -137,11 +137,11 @@ def profit_report(
 ) -> ProfitReport:
     """Profit on test rows `churned` (n,) and `probability` (n,); the same for equal rows and seed."""
     rows = len(probability)
-    drawn = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1.0 / rows), size=DRAWS)
+    drawn = samples(rows, DRAWS, seed)
     chosen = int(np.sum(probability >= thresholds[value.decide_by]))
     ends = np.unique(np.linspace(0, rows, POINTS + 1).astype(np.int64)).tolist()
     sizes = [max(1, round(share * rows)) for share in LIST_SHARES]
-    ranked = Ranked.of(churned, probability, drawn.astype(np.float64), [*ends, *sizes, chosen])
+    ranked = Ranked.of(churned, probability, drawn, [*ends, *sizes, chosen])
     points = _points(ranked, value)
     curve, lists, operating = points[: len(ends)], points[len(ends) : -1], points[-1]
     swings, limits = _tornado(ranked, value), _break_even(ranked, value)
@@ -233,7 +233,7 @@ def _break_even(ranked: Ranked, value: Value) -> BreakEven:
 
 def _points(ranked: Ranked, value: Value) -> list[ProfitPoint]:
     point, drawn = ranked.profit(value)
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    low, high = intervals(drawn)
     return [
         ProfitPoint(
             contacted_share=float(ranked.point[0, i]),

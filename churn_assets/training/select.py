@@ -16,14 +16,8 @@ import numpy.typing as npt
 
 from churn_assets.contract.model import Contract
 from churn_assets.errors import AssetStale, TrainingError
-from churn_assets.evaluation.metrics import (
-    DRAWS,
-    Difference,
-    bootstrap_weights,
-    paired_difference,
-    pr_auc,
-    summary,
-)
+from churn_assets.evaluation.bootstrap import DRAWS, Difference, paired_difference, stratified_samples
+from churn_assets.evaluation.metrics import Ranking, pr_auc, summary
 from churn_assets.scoring.calibration import Calibration
 from churn_assets.scoring.models.base import Model
 from churn_assets.scoring.models.blend import BlendModel
@@ -164,9 +158,10 @@ def _select(
     label: npt.NDArray[Any], contenders: list[Contender], seed: int
 ) -> tuple[Contender, dict[str, Difference], str]:
     best = max(contenders, key=lambda c: pr_auc(label, c.margins["random"]))
-    weights = bootstrap_weights(label, DRAWS, seed)
+    ranking = {c.name: Ranking(label, c.margins["random"]) for c in contenders}
+    samples = list(stratified_samples(label, DRAWS, seed))
     differences = {
-        c.name: paired_difference(label, best.margins["random"], c.margins["random"], weights) for c in contenders
+        c.name: paired_difference(samples, ranking[best.name].pr_auc, ranking[c.name].pr_auc) for c in contenders
     }
     tied = [c for c in contenders if c is best or differences[c.name].share_better < CONFIDENCE]
     chosen = min(tied, key=lambda c: c.cost)
@@ -174,9 +169,10 @@ def _select(
         others = "no other ties with it" if len(tied) == 1 else "it is the cheapest of those that tie"
         return chosen, differences, f"{best.name} has the best validation PR-AUC and {others}"
     gap = differences[chosen.name]
+    low, high = gap.interval
     reason = (
         f"{chosen.name} ties with {best.name}, the best on validation (PR-AUC difference {gap.point:.4f}, "
-        f"95 % {gap.low:.4f} to {gap.high:.4f}), and is cheaper to serve"
+        f"95 % {low:.4f} to {high:.4f}), and is cheaper to serve"
     )
     return chosen, differences, reason
 
@@ -205,7 +201,7 @@ def _metrics(
         parts["oot"] = test["out_of_time"]
     metrics: dict[str, float] = {}
     for prefix, (churned, scored) in parts.items():
-        values = summary(churned, scored, threshold, bootstrap_weights(churned, DRAWS, seed))
+        values = summary(churned, scored, threshold, stratified_samples(churned, DRAWS, seed))
         metrics.update({f"{prefix}_{name}": value for name, value in values.items()})
     return metrics
 
@@ -217,12 +213,13 @@ def _compared(contender: Contender, difference: Difference, data: TrainingData) 
         validation, test = view.split.validation, view.split.test
         figures[f"{prefix}validation_pr_auc"] = pr_auc(data.churned[validation], contender.margins[name])
         figures[f"{prefix}test_pr_auc"] = pr_auc(data.churned[test], contender.models[name].margin(view.matrix[test]))
+    low, high = difference.interval
     return Comparison(
         candidate=contender.name,
         cost=contender.cost,
         behind_best=difference.point,
-        behind_best_low=difference.low,
-        behind_best_high=difference.high,
+        behind_best_low=low,
+        behind_best_high=high,
         tied=difference.share_better < CONFIDENCE,
         **figures,
     )

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.policy import Value
+from churn_assets.evaluation.metrics import Ranking
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[Any]
@@ -26,12 +27,9 @@ def choose_thresholds(churned: Labels, probability: Floats, value: Value, custom
 
 def f1_threshold(churned: Labels, probability: Floats) -> float:
     """The threshold with the largest F1; customers of equal probability are predicted alike."""
-    order = np.argsort(-probability, kind="stable")
-    ranked = probability[order]
-    ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
-    true_positives = np.cumsum(np.asarray(churned, dtype=np.float64)[order])[ends]
-    predicted = ends + 1.0
-    return float(ranked[ends][np.argmax(2 * true_positives / (predicted + np.sum(churned)))])
+    ranking = Ranking(churned, probability)
+    predicted, true_positives = ranking.counts()
+    return float(ranking.cuts[np.argmax(2 * true_positives / (predicted + np.sum(churned)))])
 
 
 def profit_threshold(value: Value) -> float:

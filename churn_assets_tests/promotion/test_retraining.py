@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from churn_assets.contract.policy import Monitoring
-from churn_assets.promotion.records import DecisionInputs, LedgerState, MonitoredWindow
+from churn_assets.promotion.records import DecisionInputs, LedgerState, MonitoredWindow, MonitoringSummary
 from churn_assets.promotion.retraining import (
     ExternalTrigger,
-    MonitoringSummary,
     RetrainingInputs,
     columns_drifting_in_a_row,
     cooldown_days,

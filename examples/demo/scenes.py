@@ -119,8 +119,9 @@ class Demo:
         windows = self._windows()
         first, last = draw(self.contract, 2100, seed=104, drifts=CAMPAIGN).split(1200)
         self.send("customers after the pipeline was mended", first)
-        # A few more outcomes: the next model differs from the champion, and has hardly any reason to be better.
-        self.report(first.split(200)[0])
+        # A few more outcomes: the next model differs from the champion, and has hardly any reason to be better. Of the
+        # window with the last broken customers nothing is learned, so they are of the window after it.
+        self.report(first.split(900)[1])
         self.send("customers after the pipeline was mended", last)
         # The next window holds the last of the broken customers, the one after it none.
         window = self.reported_window(windows + 2)
@@ -203,6 +204,7 @@ class Demo:
         return next((alert for alert in alerts if alert.key == DATA), None)
 
     def _new_champion(self, before: Champion) -> Champion | None:
+        self._check_request(0)
         champion = read_champion(self.settings.home)
         refused = self.ledger.challengers("refused")
         if refused:
@@ -213,7 +215,14 @@ class Demo:
         answer = self.client.post("/predict", {**self.probes.rows[0], "as_of": self.probes.as_of.isoformat()})
         return answer is not None and answer["model_version"] == champion.version
 
+    def _check_request(self, challengers: int) -> None:
+        """Raise DemoFailed if the newest retraining has ended and there are still only so many challengers."""
+        request = self.ledger.requests()[-1]
+        if request.status in ("finished", "abandoned") and len(self.ledger.challengers()) == challengers:
+            raise DemoFailed(f"retraining {request.key} ended without a challenger, expected one: {request.outcome}")
+
     def _verdict(self, before: int) -> Challenger | None:
+        self._check_request(before)
         return next((c for c in self.ledger.challengers()[before:] if c.verdict is not None), None)
 
 

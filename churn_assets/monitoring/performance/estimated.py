@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from churn_assets.evaluation.metrics import Ranking, interval
+from churn_assets.evaluation.bootstrap import interval
+from churn_assets.evaluation.metrics import Ranking, log_loss
 from churn_assets.storage.files import write_json
 
 Floats = npt.NDArray[np.float64]
@@ -68,9 +69,7 @@ def _drawn(score: Floats, generator: np.random.Generator) -> Floats:
 def _metrics(churned: Floats, score: Floats) -> dict[str, float]:
     """Metrics of labels that may be shares of a churner."""
     ranking = Ranking(churned, score)
-    p = np.clip(score, 1e-15, 1 - 1e-15)
-    losses = churned * np.log(p) + (1.0 - churned) * np.log1p(-p)
-    return {"pr_auc": ranking.pr_auc(), "roc_auc": ranking.roc_auc(), "log_loss": -float(np.mean(losses))}
+    return {"pr_auc": ranking.pr_auc(), "roc_auc": ranking.roc_auc(), "log_loss": log_loss(churned, score)}
 
 
 def read_history(folder: Path) -> tuple[list[dict[str, Any]], str | None]:

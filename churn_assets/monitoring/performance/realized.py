@@ -22,7 +22,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from churn_assets.evaluation.metrics import Ranking, bootstrap_weights, ece, interval, summary
+from churn_assets.evaluation.bootstrap import interval, samples, statistics_under, stratified_samples
+from churn_assets.evaluation.calibration import ece_by_chance
+from churn_assets.evaluation.metrics import Ranking, summary
 from churn_assets.monitoring.performance.outcomes import Outcomes
 
 Floats = npt.NDArray[np.float64]
@@ -63,7 +65,7 @@ def measure(outcomes: Outcomes, floor: int, capacity_share: float | None = None,
         **metrics,
         "churned_share": told["churn_rate"],
         "ece": told["ece"],
-        "ece_by_chance": _ece_by_chance(score, seed),
+        "ece_by_chance": float(np.quantile(ece_by_chance(score, _CALIBRATED_DRAWS, seed), 0.95)),
         "calibration": in_the_large(label, score),
         "at_capacity": None if capacity_share is None else _at_capacity(label, score, capacity_share, weights),
         "words": f"PR-AUC {told['pr_auc']:.3f} (95 % {told['pr_auc_low']:.3f} to {told['pr_auc_high']:.3f}) of "
@@ -103,10 +105,10 @@ def compare(
     share, target = churned / rows, card[f"{split}_churn_rate"]
     each = np.where(outcomes.churned, target / share, (1.0 - target) / (1.0 - share))
     ranking = Ranking(outcomes.churned, outcomes.score)
-    drawn = np.array(
-        [ranking.pr_auc(weight * each) for weight in bootstrap_weights(outcomes.churned, _draws(rows), seed)]
+    (draws,) = statistics_under(
+        stratified_samples(outcomes.churned, _draws(rows), seed), lambda weight: ranking.pr_auc(weight * each)
     )
-    low, high = interval(drawn)
+    low, high = interval(draws)
     then = {"pr_auc": card[f"{split}_pr_auc"], "low": card[f"{split}_pr_auc_low"], "high": card[f"{split}_pr_auc_high"]}
     now = {"pr_auc": ranking.pr_auc(each), "low": low, "high": high}
     fall = then["pr_auc"] - now["pr_auc"]
@@ -165,16 +167,9 @@ def _draws(rows: int) -> int:
 def _drawn(churned: npt.NDArray[np.bool_], seed: int) -> Floats:
     """Multiplicities of draws of customers (draws, rows); the rare draw without one of the classes is left out."""
     rows = len(churned)
-    weights = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), size=_draws(rows))
-    hits = weights @ churned.astype(np.int64)
-    return np.asarray(weights[(hits > 0) & (hits < rows)], dtype=np.float64)
-
-
-def _ece_by_chance(score: Floats, seed: int) -> float:
-    """The ECE that calibrated scores stay below in 95 % of draws: ECE of few rows is never 0."""
-    generator = np.random.default_rng(seed)
-    drawn = [ece((generator.random(len(score)) < score).astype(np.float64), score) for _ in range(_CALIBRATED_DRAWS)]
-    return float(np.quantile(drawn, 0.95))
+    weights = samples(rows, _draws(rows), seed)
+    hits = weights @ churned
+    return np.asarray(weights[(hits > 0) & (hits < rows)])
 
 
 def _at_capacity(churned: Floats, score: Floats, share: float, weights: Floats) -> dict[str, float]:
@@ -182,11 +177,10 @@ def _at_capacity(churned: Floats, score: Floats, share: float, weights: Floats) 
 
     def precision(weight: Floats) -> float:
         listed = share * float(np.sum(weight))
-        total = np.cumsum(weight[ranking.order])[ranking.ends]
-        hits = np.cumsum((weight * churned)[ranking.order])[ranking.ends]
+        total, hits = ranking.counts(weight)
         # Customers of equal score are on the list in proportion.
         return float(np.interp(listed, np.append(0.0, total), np.append(0.0, hits)) / listed)
 
-    low, high = interval(np.array([precision(weight) for weight in weights]))
+    low, high = interval(statistics_under(weights, precision)[0])
     point = precision(np.ones(len(score)))
     return {"share": share, "customers": share * len(score), "precision": point, "low": low, "high": high}

@@ -8,18 +8,23 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 from churn_assets.errors import ChurnError, LogUnavailable, NothingIngested, WarehouseCorrupt, WarehouseLocked
 from churn_assets.settings import Settings
 from churn_assets.storage.files import replacing
 from churn_assets.storage.lock import file_lock
 
+if TYPE_CHECKING:
+    import duckdb
+
+T = TypeVar("T")
+
 FILE, PUBLISHED = "log.duckdb", "published.duckdb"
 
 
 @contextlib.contextmanager
-def open_published(settings: Settings) -> Iterator[Any]:
+def open_published(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     """A read-only DuckDB connection to the log as it was ingested last; its time zone is UTC.
 
     The ingest replaces the file under its name: who has it open goes on with what they opened. Raises
@@ -95,7 +100,7 @@ def alone(folder: Path, patience_s: float) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def opened(path: Path, patience_s: float) -> Iterator[Any]:
+def opened(path: Path, patience_s: float) -> Iterator[duckdb.DuckDBPyConnection]:
     """A read-write connection, closed whatever happens; its time zone is UTC.
 
     Raises WarehouseLocked (another program has the file open), WarehouseCorrupt, LogUnavailable (a full
@@ -116,7 +121,7 @@ def opened(path: Path, patience_s: float) -> Iterator[Any]:
             connection.close()
 
 
-def _connect(path: Path) -> Any:
+def _connect(path: Path) -> duckdb.DuckDBPyConnection:
     import duckdb
 
     try:
@@ -141,7 +146,7 @@ def _locked(path: Path, who: str) -> WarehouseLocked:
     return WarehouseLocked(f"{path} is open in {who}, expected nobody; wait for it or close it, and read {copy}")
 
 
-def _patiently(attempt: Callable[[], Any], patience_s: float) -> Any:
+def _patiently(attempt: Callable[[], T], patience_s: float) -> T:
     """The attempt's result; a lock is waited for, ever longer."""
     end, wait = time.monotonic() + patience_s, 0.02
     while True:

@@ -7,13 +7,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from churn_assets.errors import LogUnreadable, NothingIngested, QueryRefused
-from churn_assets.prediction_log.segment import DONE, OPEN, READY
+from churn_assets.prediction_log.segment import DONE, OPEN, READY, open_segment
+from churn_assets.prediction_log.warehouse.archive import PARQUET, archives
 from churn_assets.prediction_log.warehouse.connection import FILE, open_published
-from churn_assets.prediction_log.warehouse.sources import PARQUET, archives, open_segment
 from churn_assets.settings import Settings
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def count_all(settings: Settings) -> Totals | None:
         return None
 
 
-def _count(connection: Any, settings: Settings) -> Totals:
+def _count(connection: duckdb.DuckDBPyConnection, settings: Settings) -> Totals:
     def number(sql: str) -> int:
         return int(connection.execute(sql).fetchall()[0][0])
 
@@ -91,7 +94,7 @@ def _count(connection: Any, settings: Settings) -> Totals:
     )
 
 
-def _not_once(connection: Any, settings: Settings) -> list[str]:
+def _not_once(connection: duckdb.DuckDBPyConnection, settings: Settings) -> list[str]:
     """Ingested segments whose rows are not all there, and archived or finished ones that are not ingested."""
     wrong = connection.execute(
         "SELECT name FROM segments LEFT JOIN (SELECT segment, count(*) AS found FROM predictions GROUP BY ALL) "
@@ -116,7 +119,7 @@ def sizes(settings: Settings) -> dict[str, int]:
     }
 
 
-def _dicts(connection: Any, sql: str) -> list[dict[str, Any]]:
+def _dicts(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
     result = connection.execute(sql)
     names = [column[0] for column in result.description]
     return [dict(zip(names, row, strict=True)) for row in result.fetchall()]

@@ -31,12 +31,15 @@ import numpy.typing as npt
 
 from churn_assets.contract.model import Contract
 from churn_assets.contract.policy import Release
-from churn_assets.evaluation.metrics import DRAWS, Ranking, bootstrap_blocks, ece, interval, losses
+from churn_assets.evaluation.bootstrap import DRAWS, interval, paired_difference, statistics_under, stratified_samples
+from churn_assets.evaluation.calibration import ece, ece_by_chance
+from churn_assets.evaluation.metrics import Ranking, losses
 from churn_assets.promotion.gate.inputs import Evidence, GateInputs
 from churn_assets.promotion.records import Check, Verdict
 
 Floats = npt.NDArray[np.float64]
 
+CALIBRATED_DRAWS = 200
 FEWEST = 30  # of churned or kept customers; with fewer, a percentile interval of PR-AUC is too narrow
 SURE_QUANTILE = 0.005  # lower end of a 99 % interval
 
@@ -127,29 +130,19 @@ def compare(evidence: Evidence, seed: int, draws: int = DRAWS) -> Comparison | N
     champion = Ranking(evidence.churned, evidence.champion)
     challenger = Ranking(evidence.churned, evidence.challenger)
     rise = losses(evidence.churned, evidence.challenger) - losses(evidence.churned, evidence.champion)
-    gains: list[float] = []
-    rises: list[Floats] = []
-    for weights in bootstrap_blocks(evidence.churned, draws, seed):
-        gains += [challenger.pr_auc(w) - champion.pr_auc(w) for w in weights]
-        rises.append(weights @ rise / len(rise))
+    gains, rises = statistics_under(
+        stratified_samples(evidence.churned, draws, seed),
+        lambda w: challenger.pr_auc(w) - champion.pr_auc(w),
+        lambda w: float(w @ rise) / len(rise),
+    )
     return Comparison(
         evidence,
         champion.pr_auc(),
         challenger.pr_auc(),
-        np.array(gains),
-        np.concatenate(rises),
+        gains,
+        rises,
         float(np.mean(rise)),
     )
-
-
-def perfect_ece(probability: Floats, seed: int, draws: int = 200) -> float:
-    """The calibration error that perfect probabilities (n,) stay under in 97.5 % of samples.
-
-    Labels are drawn from the probabilities themselves (consistency resampling, Broecker & Smith, 2007).
-    """
-    generator = np.random.default_rng(seed)
-    errors = [ece(generator.random(len(probability)) < probability, probability) for _ in range(draws)]
-    return float(np.quantile(errors, 0.975))
 
 
 def _fact(check: str, problem: str, message: str) -> Check:
@@ -262,15 +255,15 @@ def _segments(name: str, release: Release, evidence: Evidence, seed: int) -> Che
 
 
 def _is_worse(champion: Ranking, challenger: Ranking, label: npt.NDArray[Any], seed: int) -> bool:
-    blocks = bootstrap_blocks(label, DRAWS, seed)
-    gains = [challenger.pr_auc(w) - champion.pr_auc(w) for block in blocks for w in block]
-    return interval(np.array(gains))[1] < 0.0
+    gain = paired_difference(stratified_samples(label, DRAWS, seed), challenger.pr_auc, champion.pr_auc)
+    return gain.interval[1] < 0.0
 
 
 def _calibration(name: str, release: Release, evidence: Evidence, seed: int) -> Check:
     value, limit = ece(evidence.churned, evidence.challenger), release.max_ece
     message = f"on {evidence.name} the calibration error is {value:.4f}, allowed {limit:.4f}"
     if value > limit:
-        limit = max(limit, perfect_ece(evidence.challenger, seed))
+        by_chance = ece_by_chance(evidence.challenger, CALIBRATED_DRAWS, seed)
+        limit = max(limit, float(np.quantile(by_chance, 0.975)))
         message += f" or what perfect probabilities may show on so few rows, {limit:.4f}"
     return Check(f"{name}_calibration", value, limit, value <= limit, message)

@@ -218,7 +218,7 @@ def test_no_model_learns_from_the_log_while_its_data_is_broken(tmp_path):
     record_decision(Ledger(of.ledger_path), Decision("investigate_data", "mend it", inputs=inputs))
     result = retrain(of, ["raw_customers", "validated_customers"], {})
     assert not result.success
-    assert f"{DataBroken.__name__}: window 7: 'esent' is 0; expected whole data" in failure(result, "validation")
+    assert f"{DataBroken.__name__}: window 7: 'esent' is 0; expected complete data" in failure(result, "validation")
     with dg.DagsterInstance.ephemeral() as instance:
         assert run(of, instance, ["raw_customers", "validated_customers"]).success  # the table alone
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from churn_assets.evaluation.metrics import bootstrap_weights, pr_auc, summary
+from churn_assets.evaluation.bootstrap import stratified_samples
+from churn_assets.evaluation.metrics import pr_auc, summary
 from churn_assets.monitoring.performance import realized as performance
 from churn_assets.monitoring.performance.outcomes import Outcomes, Period
 from churn_assets.monitoring.performance.realized import compare, in_the_large, measure
@@ -90,7 +91,7 @@ def test_the_calibration_error_of_calibrated_scores_is_within_what_chance_gives(
 
 
 def card_of(score, churned):
-    told = summary(churned.astype(float), score, 0.5, bootstrap_weights(churned, 400, 1))
+    told = summary(churned.astype(float), score, 0.5, stratified_samples(churned, 400, 1))
     names = ("pr_auc", "pr_auc_low", "pr_auc_high", "churn_rate")
     return {f"test_{name}": told[name] for name in names}
 

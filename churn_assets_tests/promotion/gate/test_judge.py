@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from benchmarks import gate_simulation as simulation
 from churn_assets.contract.policy import Monitoring, Release
-from churn_assets.evaluation.metrics import bootstrap_blocks, bootstrap_weights, pr_auc
 from churn_assets.promotion.gate.inputs import Evidence, GateInputs, no_evidence
 from churn_assets.promotion.gate.judge import compare, judge, judge_evidence
 from churn_assets.promotion.records import Verdict
@@ -173,19 +172,6 @@ def test_two_models_never_each_replace_the_other(seed, gain):
     assert not (there.passed and back.passed)
     assert there == held(one, late)  # the same rows give the same verdict
     assert Verdict.from_json(json.loads(json.dumps(there.to_json(), allow_nan=False))) == there
-
-
-def test_blocks_of_bootstrap_samples_are_stratified_and_as_spread_as_whole_ones():
-    churned = np.array([1] * 40 + [0] * 160)
-    drawn = np.concatenate(list(bootstrap_blocks(churned, 400, 0)))
-    assert drawn.shape == (400, 200)
-    assert (drawn[:, :40].sum(axis=1) == 40).all()
-    assert (drawn[:, 40:].sum(axis=1) == 160).all()
-    assert drawn.var() == pytest.approx(bootstrap_weights(churned, 400, 0).var(), rel=0.05)
-
-
-def test_pr_auc_without_churners_is_no_number():
-    assert np.isnan(pr_auc(np.zeros(5, int), np.arange(5.0)))
 
 
 def test_equal_and_worse_challengers_stay_out_and_better_ones_get_in(monkeypatch):

@@ -18,11 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from churn_assets.errors import TrainingError
-from churn_assets.evaluation.metrics import ece
+from churn_assets.evaluation.calibration import ece
 from churn_assets.reporting.model import collect
 from churn_assets.reporting.model.facts import Report, as_json, parse_report
 from churn_assets.reporting.model.importance import importance
-from churn_assets.reporting.model.measure import FEWEST, Scored, curves, metrics, segment, wilson
+from churn_assets.reporting.model.measure import FEWEST, Scored, curves, metrics, segment
 from churn_assets.reporting.model.page import render_card, render_report
 from churn_assets.scoring.bundle import load_bundle
 from churn_assets.scoring.models.blend import BlendModel
@@ -302,13 +302,6 @@ def test_a_segment_of_all_customers_has_an_ordered_interval():
     result = segment(tested, np.ones(2000, dtype=bool))
     assert result.pr_auc.low <= result.pr_auc.value <= result.pr_auc.high
     assert segment(tested, np.zeros(2000, dtype=bool)).rows == 0
-
-
-@given(st.integers(0, 500), st.integers(1, 500))
-def test_a_share_lies_within_its_interval(hits, count):
-    low, high = wilson(min(hits, count), count)
-    assert 0.0 <= low <= min(hits, count) / count + 1e-12
-    assert min(hits, count) / count - 1e-12 <= high <= 1.0
 
 
 @pytest.mark.parametrize("name", ["logistic", "boosted", "network", "boosted + logistic", "boosted + network"])
