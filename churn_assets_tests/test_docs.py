@@ -436,6 +436,14 @@ def test_every_dependency_has_its_reason():
     assert set(told) == {re.match(r"[A-Za-z0-9-]+", text)[0] for text in listed}
 
 
+def test_the_architecture_page_has_the_layers_and_the_folders_that_there_are():
+    text = page_text("architecture.md")
+    (layers,) = (c["layers"] for c in PYPROJECT["tool"]["importlinter"]["contracts"] if c["type"] == "layers")
+    assert "\n".join(layer.replace("churn_assets.", "") for layer in layers) in text
+    folders = {path.parent.name for path in (ROOT / "churn_assets").glob("*/__init__.py")}
+    assert {name.rstrip("/") for name in rows_of("architecture.md", "Folders") if "/" in name} == folders
+
+
 def test_every_decision_is_in_the_index():
     index = page_text("decisions/0000-index.md")
     for path in sorted((ROOT / "docs" / "decisions").glob("0*.md"))[1:]:
@@ -456,7 +464,7 @@ def test_every_benchmark_is_told_of_is_run_once_and_has_a_result():
     files = (path for path in folder.glob("*.py") if path.stem not in ("__main__", "clients"))
     scripts = {path.stem for path in files if "__main__" in path.read_text(encoding="utf-8")}
     assert set(re.findall(r"^\| `python -m benchmarks\.(\w+)", table, re.M)) == scripts
-    assert sorted(SCRIPTS) == sorted(scripts - {"serving_faults", "serving_soak", "two_checkouts"})
+    assert sorted(SCRIPTS) == sorted(scripts - {"serving_faults", "serving_soak", "two_checkouts", "mutation"})
     assert set(sections_of((folder / "RESULTS.md").read_text(encoding="utf-8"))) == scripts
 
 

@@ -26,6 +26,16 @@ FENCE = re.compile(r"^```.*?^```$", re.M | re.S)
 LINK = re.compile(r"\]\(([^)#:]+)(#[^)]*)?\)")
 
 
+def on_config(config: Any) -> Any:
+    """Fill the section *Decisions* with the pages there are."""
+    pages = sorted(f"decisions/{path.name}" for path in (ROOT / "docs" / "decisions").glob("*.md"))
+    for section in config.nav:
+        for entry in next(iter(section.values())) if isinstance(next(iter(section.values())), list) else []:
+            if "Decisions" in entry:
+                entry["Decisions"] = pages
+    return config
+
+
 def on_files(files: Any, config: Any) -> Any:
     """Add the pages of `OUTSIDE`."""
     for name in OUTSIDE:

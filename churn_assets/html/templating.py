@@ -1,4 +1,4 @@
-"""Jinja2 templates for pages and Markdown.
+"""Jinja2 templates for pages and Markdown, and the check that a page is self-contained.
 
 A template is named by its path in the package, `reporting/templates/model_report.html.j2`. What it is given is
 text unless it says otherwise: HTML is escaped in `*.html.j2`, Markdown and HTML in `*.md.j2`. A name that the
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cache
 from html import escape
+from html.parser import HTMLParser
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 PACKAGE = "churn_assets"
 EM_DASH = "\N{EM DASH}"
+# Attributes that a browser fetches from; `xmlns` is a name, not an address.
+_FETCHED_ATTRIBUTES = frozenset({"src", "href", "srcset", "action", "data", "poster", "background", "xlink:href"})
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "|*_`[]#"})
 
 
@@ -121,3 +124,28 @@ def _cell(value: object) -> str:
     from markupsafe import Markup
 
     return str(value) if isinstance(value, Markup) else escape_markdown("" if value is None else value)
+
+
+def external_references(page: str) -> list[str]:
+    """What a browser would fetch or run for this HTML page, sorted; empty for a self-contained page."""
+    collector = _ReferenceCollector()
+    collector.feed(page)
+    collector.close()
+    return sorted(collector.references)
+
+
+class _ReferenceCollector(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.references: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in {"script", "iframe", "object", "embed", "link"}:
+            self.references.add(tag)
+        for name, value in attrs:
+            if name.startswith("on") or (name in _FETCHED_ATTRIBUTES and not (value or "").startswith(("#", "data:"))):
+                self.references.add(f"{tag} {name}={value}")
+
+    def handle_data(self, data: str) -> None:
+        if self.get_starttag_text() == "<style>" and ("url(" in data or "@import" in data):
+            self.references.add("style")

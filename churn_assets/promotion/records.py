@@ -85,13 +85,15 @@ class MonitoredWindow:
 
 
 @dataclass(frozen=True)
-class DecisionInputs:
-    """What a decision was made from, stored beside it so that it can be repeated by hand.
+class MonitoringSummary:
+    """What the monitoring reports say about one champion, in plain values.
 
-    `broken`, `stale`, `fall`, `in_flight` and `waiting` are messages, "" where there is nothing to report.
+    `windows` are those that were compared with this champion, oldest first. `broken` and `stale` are the messages
+    on the newest window's data and on the age of the log ("" if all is well). `pr_auc_dropped`: the champion's
+    labelled PR-AUC has fallen beyond noise; `fall` is the message. `labels` counts all final ones, `new_labels`
+    those that the champion was not trained on.
     """
 
-    champion: str = ""
     windows: tuple[MonitoredWindow, ...] = ()
     broken: str = ""
     stale: str = ""
@@ -99,6 +101,17 @@ class DecisionInputs:
     fall: str = ""
     labels: int = 0
     new_labels: int = 0
+
+
+@dataclass(frozen=True)
+class DecisionInputs(MonitoringSummary):
+    """What a decision was made from, stored beside it so that it can be repeated by hand.
+
+    The newest `windows` only; `new_labels` are those that the last retraining has not used either. `in_flight` and
+    `waiting` are messages on the ledger, "" where there is nothing to report.
+    """
+
+    champion: str = ""
     in_flight: str = ""
     waiting: str = ""
     rejections: int = 0

@@ -19,6 +19,7 @@ from churn_assets.promotion.records import (
     DecisionKind,
     LedgerState,
     MonitoredWindow,
+    MonitoringSummary,
     Trigger,
 )
 
@@ -34,25 +35,6 @@ class ExternalTrigger:
     occasion: str
     by: str = ""
     why: str = ""
-
-
-@dataclass(frozen=True)
-class MonitoringSummary:
-    """What the monitoring reports say about one champion, in plain values.
-
-    `windows` are those that were compared with this champion, oldest first. `broken` and `stale` are the messages
-    on the newest window's data and on the age of the log ("" if all is well). `pr_auc_dropped`: the champion's
-    labelled PR-AUC has fallen beyond noise; `fall` is the message. `labels` counts all final ones, `new_labels`
-    those that the champion was not trained on.
-    """
-
-    windows: tuple[MonitoredWindow, ...] = ()
-    broken: str = ""
-    stale: str = ""
-    pr_auc_dropped: bool = False
-    fall: str = ""
-    labels: int = 0
-    new_labels: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,14 +60,8 @@ class RetrainingInputs:
         """What is stored with the decision, so that it can be repeated by hand."""
         ledger, monitoring = self.ledger, self.monitoring
         return DecisionInputs(
+            **{**vars(monitoring), "windows": monitoring.windows[-5:], "new_labels": self.new_labels},
             champion=self.champion,
-            windows=monitoring.windows[-5:],
-            broken=monitoring.broken,
-            stale=monitoring.stale,
-            pr_auc_dropped=monitoring.pr_auc_dropped,
-            fall=monitoring.fall,
-            labels=monitoring.labels,
-            new_labels=self.new_labels,
             in_flight=_describe_in_flight(ledger),
             waiting=_describe_waiting(ledger),
             rejections=ledger.rejections,

@@ -29,6 +29,7 @@ from churn_assets.promotion.records import (
     DecisionRecord,
     Gate,
     LedgerState,
+    MonitoringSummary,
     Move,
     Person,
     Request,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
     from churn_assets.contract.model import Contract
     from churn_assets.contract.policy import Monitoring
-    from churn_assets.promotion.retraining import ExternalTrigger, MonitoringSummary
+    from churn_assets.promotion.retraining import ExternalTrigger
     from churn_assets.scoring.scorer import Scorer
 
 # undecided: the gate could not be held. overtaken: a person or another run has moved it or the champion meanwhile.
@@ -346,7 +347,7 @@ class PromotionService:
 
         `summarize` gives what monitoring reports about the present champion. Raises as `Ledger.decide`.
         """
-        from churn_assets.promotion.retraining import MonitoringSummary, RetrainingInputs, decide
+        from churn_assets.promotion.retraining import RetrainingInputs, decide
 
         self.recover()
         now, champion = self._clock(), self._pointer.read()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.model import Contract
-from churn_assets.data.customers import without_marks
+from churn_assets.data.customers import TableOrigin, without_marks
+from churn_assets.data.hashing import data_hash
 from churn_assets.scoring.bundle import read_card, write_bundle
 from churn_assets.scoring.explain import background
 from churn_assets.scoring.scorer import Bands, Scorer, Thresholds, feature_ranges
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 
 GOLDEN_ROWS = 64
 REFERENCE_ROWS = 10_000
+_LIBRARIES = ("churn-assets", "numpy", "pyarrow", "scikit-learn", "torch", "xgboost", "xgboost-cpu")
 
 
 class CandidateSummary(msgspec.Struct, frozen=True):
@@ -154,3 +159,28 @@ def _reference(scorer: Scorer, customers: pa.Table, split: Split, seed: int) -> 
     probability = scorer.score_table(sample, at_rows(as_of_of(customers), rows)).probability
     trained_on = ~np.isin(rows, unseen)
     return without_marks(sample).append_column("churn_probability", pa.array(probability, mask=trained_on))
+
+
+def provenance(customers: pa.Table, git_commit: str | None, dagster_run: str, mlflow_run: str | None) -> dict[str, Any]:
+    """Data, code, runs and libraries of a training: stored beside the bundle, and no part of its version."""
+    origin = TableOrigin.of(customers)
+    return {
+        "source": origin.source,
+        "generated": origin.generated,
+        "as_of": origin.as_of,
+        "rows": customers.num_rows,
+        "data_sha256": data_hash(customers),
+        "git_commit": git_commit,
+        "dagster_run_id": dagster_run,
+        "mlflow_run_id": mlflow_run,
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": sys.version.split()[0],
+        "libraries": {name: installed for name in _LIBRARIES if (installed := _installed_version(name))},
+    }
+
+
+def _installed_version(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None

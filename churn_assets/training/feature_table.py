@@ -185,3 +185,18 @@ def _as_numpy(column: pa.ChunkedArray, choices: tuple[str, ...]) -> npt.NDArray[
         column = pc.index_in(column.cast(pa.string()), value_set=pa.array(choices))
     values = pc.fill_null(column.cast(pa.float32()), float("nan")).to_numpy()
     return np.asarray(values, dtype=np.float32)
+
+
+def infinite_columns(features: pa.Table) -> list[str]:
+    """Names of columns that hold an infinite number."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    numbers = [n for n in features.column_names if pa.types.is_floating(features.schema.field(n).type)]
+    return [n for n in numbers if pc.any(pc.is_inf(features[n])).as_py()]
+
+
+def constant_columns(features: pa.Table) -> list[str]:
+    """Names of features with a single value; missing counts as one."""
+    names = [n for n in features.column_names if n not in ("customer_id", "churned")]
+    return [n for n in names if len(features[n].unique()) < 2]

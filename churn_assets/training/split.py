@@ -211,3 +211,17 @@ def _stratified(groups: Index, label: npt.NDArray[Any], size: float, seed: int) 
 
 def _from_parts(part: npt.NDArray[np.int8]) -> Split:
     return Split(*(np.flatnonzero(part == code) for code in range(len(PARTS))))
+
+
+def split_parts(splits: pa.Table, customers: pa.Table) -> list[dict[str, Any]]:
+    """Rows and churned share of each part of each split, for reports."""
+    import pyarrow.compute as pc
+
+    parts = []
+    for name in ("random", "out_of_time"):
+        for part in ("train", "validation", "test", "aside"):
+            label = customers["churned"].filter(pc.fill_null(pc.equal(splits[name], part), False))
+            if len(label):
+                share = pc.mean(label).as_py()
+                parts.append({"split": name, "part": part, "rows": len(label), "churned_share": share})
+    return parts

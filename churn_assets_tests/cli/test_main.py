@@ -210,7 +210,7 @@ def test_a_table_that_breaks_the_contract_too_often_stops_the_graph_with_its_cau
 def test_too_few_rows_are_said_in_figures(tmp_path):
     pq.write_table(generate(STORE, rows=20, seed=5), tmp_path / "few.parquet")
     line = refused(churn("run", "--source", tmp_path / "few.parquet", home=tmp_path / "home"))
-    assert "20 rows, expected at least 200 ([quality] min_rows); bring more" in line
+    assert "20 rows, expected at least 200 ([quality] min_rows); give a larger table" in line
 
 
 def test_a_file_of_which_no_row_can_be_scored_is_a_mistake_and_its_rows_are_kept(made, tmp_path):

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 import churn_assets
 from churn_assets.html import templating
-from churn_assets.html.templating import escape_markdown, html_number, markdown_table, module, render
+from churn_assets.html.templating import (
+    escape_markdown,
+    external_references,
+    html_number,
+    markdown_table,
+    module,
+    render,
+)
 from churn_assets_tests.html.reader import read
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=40)
@@ -73,3 +80,20 @@ def test_every_template_compiles_and_lies_in_a_folder_of_templates(path):
     name = path.relative_to(ROOT).as_posix()
     environment = templating._markdown_environment() if name.endswith(".md.j2") else templating._html_environment()
     environment.get_template(name)
+
+
+@pytest.mark.parametrize(
+    ("page", "references"),
+    [
+        ('<p style="x">text</p><a href="#part">part</a><img src="data:image/png;base64,AA==">', []),
+        ("<script>1</script>", ["script"]),
+        ('<img src="https://a.example/b.png" onload="f()">', ["img onload=f()", "img src=https://a.example/b.png"]),
+        ("<style>p { background: url(x.png) }</style>", ["style"]),
+        (
+            '<svg xmlns="http://www.w3.org/2000/svg"><use xlink:href="other.svg#a"/></svg>',
+            ["use xlink:href=other.svg#a"],
+        ),
+    ],
+)
+def test_what_a_page_would_fetch_or_run_is_listed(page, references):
+    assert external_references(page) == references

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+import churn_assets
 from churn_assets.contract.model import Contract
 from churn_assets.contract.policy import Release
 from churn_assets.errors import (
@@ -452,3 +453,18 @@ def test_a_changed_bundle_cannot_be_approved(tmp_path):
     with pytest.raises(BundleCorrupt):
         service(settings).approve(new, Person("Ada"), "looks right")
     assert status(settings, new) == "waiting_approval"
+
+
+WRITERS = (
+    *("write_champion(", "ChampionMoves(", ".record_verdict(", ".add_challenger(", ".fail_promotion("),
+    *(".intend_move(", ".finish_move(", ".abandon_move(", ".finish_request("),
+)
+
+
+def test_nobody_outside_the_package_writes_ledger_or_pointer():
+    package = Path(churn_assets.__file__).parent
+    sources = [path for path in package.rglob("*.py") if (package / "promotion") not in path.parents]
+    assert sources
+    for path in sources:
+        text = path.read_text(encoding="utf-8")
+        assert not [writer for writer in WRITERS if writer in text], path

@@ -7,14 +7,14 @@ running Dagster daemon. What happens is read from the home's files and its ledge
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from churn_assets.alerting.alerts import open_alerts
 from churn_assets.alerting.destinations import AlertSettings
 from churn_assets.alerting.rules import DATA
 from churn_assets.alerting.store import Entry
 from churn_assets.contract.load import load_contract
-from churn_assets.monitoring.windows.windows import DRIFT_JSON, QUALITY_JSON, read_report, read_windows
+from churn_assets.monitoring.report_files import Report
+from churn_assets.monitoring.windows.windows import DRIFT_JSON, QUALITY_JSON, read_window_report, read_windows
 from churn_assets.prediction_log.warehouse.read import count_all
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import Champion, read_champion, require_champion
@@ -119,8 +119,9 @@ class Demo:
         windows = self._windows()
         first, last = draw(self.contract, 2100, seed=104, drifts=CAMPAIGN).split(1200)
         self.send("customers after the pipeline was mended", first)
-        # A few more outcomes: the next model differs from the champion, and has hardly any reason to be better.
-        self.report(first.split(200)[0])
+        # A few more outcomes: the next model differs from the champion, and has hardly any reason to be better. Of the
+        # window with the last broken customers nothing is learned, so they are of the window after it.
+        self.report(first.split(900)[1])
         self.send("customers after the pipeline was mended", last)
         # The next window holds the last of the broken customers, the one after it none.
         window = self.reported_window(windows + 2)
@@ -161,14 +162,15 @@ class Demo:
 
         def newest_reported() -> int | None:
             windows = read_windows(self.settings, self.contract.fingerprint)
-            done = [w.window for w in windows if read_report(self.settings, w, DRIFT_JSON)]
+            done = [w.window for w in windows if read_window_report(self.settings, w, DRIFT_JSON, Report)]
             return max(done) if done and max(done) >= number else None
 
         return self.stage.wait_for(f"the reports on window {number}", newest_reported)
 
     def expect(self, window: int, report: str, status: str) -> None:
         """Raise DemoFailed unless the window's report has this status."""
-        actual = (self._report(window, report) or {}).get("status")
+        reported = self._report(window, report)
+        actual = reported.status if reported else None
         if actual != status:
             raise DemoFailed(f"window {window}: the status in {report} is {actual}, expected {status}")
 
@@ -192,10 +194,10 @@ class Demo:
     def _windows(self) -> int:
         return len(read_windows(self.settings, self.contract.fingerprint))
 
-    def _report(self, number: int, name: str) -> Any:
+    def _report(self, number: int, name: str) -> Report | None:
         for window in read_windows(self.settings, self.contract.fingerprint):
             if window.window == number:
-                return read_report(self.settings, window, name)
+                return read_window_report(self.settings, window, name, Report)
         return None
 
     def _data_alert(self) -> Entry | None:
@@ -203,6 +205,7 @@ class Demo:
         return next((alert for alert in alerts if alert.key == DATA), None)
 
     def _new_champion(self, before: Champion) -> Champion | None:
+        self._check_request(0)
         champion = read_champion(self.settings.home)
         refused = self.ledger.challengers("refused")
         if refused:
@@ -213,7 +216,14 @@ class Demo:
         answer = self.client.post("/predict", {**self.probes.rows[0], "as_of": self.probes.as_of.isoformat()})
         return answer is not None and answer["model_version"] == champion.version
 
+    def _check_request(self, challengers: int) -> None:
+        """Raise DemoFailed if the newest retraining has ended and there are still only so many challengers."""
+        request = self.ledger.requests()[-1]
+        if request.status in ("finished", "abandoned") and len(self.ledger.challengers()) == challengers:
+            raise DemoFailed(f"retraining {request.key} ended without a challenger, expected one: {request.outcome}")
+
     def _verdict(self, before: int) -> Challenger | None:
+        self._check_request(before)
         return next((c for c in self.ledger.challengers()[before:] if c.verdict is not None), None)
 
 

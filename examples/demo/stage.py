@@ -105,7 +105,7 @@ class Stage:
             "CHURN_PORT": str(self.port),
             "CHURN_HOST": "127.0.0.1",
             "CHURN_WORKERS": "1",
-            "CHURN_LOG_SEGMENT_S": "2",
+            "CHURN_LOG_SEGMENT_S": "5",
             "CHURN_POLL_S": "0.5",
             "OMP_NUM_THREADS": "1",
             "PYTHONWARNINGS": "ignore",

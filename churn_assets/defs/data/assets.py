@@ -13,15 +13,16 @@ from churn_assets.defs import metadata, plots
 from churn_assets.defs.column_schema import lineage
 from churn_assets.defs.io_manager import write_table
 from churn_assets.defs.policy import OWNERS
-from churn_assets.defs.prediction_log.assets import sound_labels
+from churn_assets.defs.prediction_log.assets import usable_labels
 from churn_assets.defs.resources import Project
 from churn_assets.errors import DataBroken, DataError
 
 GROUP = "data"
+CONTACTED = "contacted_customers.csv"
 
 
 class ValidationConfig(dg.Config):
-    """`with_labels`: add predictions whose label is final as rows to learn from; the job `retrain` does."""
+    """`with_labels`: add predictions whose label is final as training rows; the job `retrain` does."""
 
     with_labels: bool = False
 
@@ -41,7 +42,7 @@ class ValidationConfig(dg.Config):
     ],
 )
 def raw_customers(project: Project) -> Iterator[dg.MaterializeResult[pa.Table]]:
-    """The customer table as found: CHURN_SOURCE, else a fitting file in data/raw/, else generated customers."""
+    """The customer table as read: CHURN_SOURCE, else a fitting file in data/raw/, else generated customers."""
     from churn_assets.data.customers import TableOrigin
     from churn_assets.data.readers.read import read_table, resolve_source
 
@@ -56,13 +57,14 @@ def raw_customers(project: Project) -> Iterator[dg.MaterializeResult[pa.Table]]:
         metadata={
             **metadata.table_facts(contract.fingerprint, table),
             "generated": source.generated,
-            "passed_over": metadata.table({"file": why} for why in source.skipped),
-            "missing_values": metadata.image(plots.missing_values(shares, None), "missing values by column, as found"),
+            "passed_over": metadata.table({"file": reason} for reason in source.skipped),
+            "missing_values": metadata.image(plots.missing_values(shares, None), "missing values by column, as read"),
         },
         check_results=[
             dg.AssetCheckResult(
                 passed=table.num_rows >= floor,
-                description=f"{table.num_rows:,} rows, expected at least {floor:,} ([quality] min_rows); bring more",
+                description=f"{table.num_rows:,} rows, expected at least {floor:,} ([quality] min_rows); "
+                "give a larger table",
                 metadata={"rows": table.num_rows, "expected_at_least": floor},
             )
         ],
@@ -74,7 +76,7 @@ def raw_customers(project: Project) -> Iterator[dg.MaterializeResult[pa.Table]]:
     outs={
         "validated_customers": dg.AssetOut(
             description="Customers that keep the contract: repaired, typed, with `churned` instead of the label; in a "
-            "retraining also predictions whose label is final, told apart by `row_source`.",
+            "retraining also predictions whose label is final, marked by `row_source`.",
             group_name=GROUP,
             owners=OWNERS,
             kinds={"arrow", "parquet"},
@@ -83,7 +85,7 @@ def raw_customers(project: Project) -> Iterator[dg.MaterializeResult[pa.Table]]:
             is_required=False,
         ),
         "rejected_customers": dg.AssetOut(
-            description="Customers that break the contract, as found, each with every reason.",
+            description="Customers that break the contract, as read, each with every reason.",
             group_name=GROUP,
             owners=OWNERS,
             kinds={"arrow", "parquet"},
@@ -96,7 +98,7 @@ def raw_customers(project: Project) -> Iterator[dg.MaterializeResult[pa.Table]]:
 def validation(
     context: dg.AssetExecutionContext, project: Project, raw_customers: pa.Table, config: ValidationConfig
 ) -> Iterator[dg.Output[pa.Table]]:
-    """Undo known damage, then hold every row against the contract. Either table can be made on its own."""
+    """Repair known damage, then validate every row against the contract. Either table can be made on its own."""
     from churn_assets.data.customers import TableOrigin, mark_table
     from churn_assets.data.repairs.repairs import apply_repairs
     from churn_assets.data.validation.validate import validate
@@ -107,8 +109,8 @@ def validation(
     validated = validate(contract, repaired, raw=raw_customers, source=origin.source, generated=origin.generated)
     validation_report = replace(validated.report, repairs=repairs)
     context.log.info(validation_report.summary())
-    wanted = context.op_execution_context.selected_output_names
-    if "validated_customers" in wanted:
+    outputs = context.op_execution_context.selected_output_names
+    if "validated_customers" in outputs:
         customers = mark_table(contract, with_report(validated.customers, validation_report))
         facts = _validated_metadata(customers, validation_report)
         if config.with_labels:
@@ -117,7 +119,7 @@ def validation(
         facts |= metadata.table_facts(contract.fingerprint, customers) | {"rows_by_source": sources(customers)}
         facts["dagster/column_lineage"] = lineage(contract, "validated_customers")
         yield dg.Output(customers, "validated_customers", metadata=facts)
-    if "rejected_customers" in wanted:
+    if "rejected_customers" in outputs:
         facts = _rejected_metadata(validated.rejected, validation_report)
         yield dg.Output(validated.rejected, "rejected_customers", metadata=facts)
 
@@ -125,10 +127,11 @@ def validation(
 @dg.asset_check(
     asset="validated_customers",
     blocking=True,
-    description="The share of rejected rows is within the contract's quality.max_rejected_share; else all stops here.",
+    description="The share of rejected rows is within the contract's quality.max_rejected_share; otherwise the run "
+    "stops here.",
 )
 def customers_keep_the_contract(validated_customers: pa.Table) -> dg.AssetCheckResult:
-    """Stop everything downstream when too much of the table is wrong, and show by what."""
+    """Stop everything downstream when too many rows are rejected, and show the most common causes."""
     validation_report = report_of(validated_customers.schema)
     if validation_report is None:
         raise DataError("validated_customers has no validation report; expected one; make the asset again: churn run")
@@ -142,11 +145,9 @@ def customers_keep_the_contract(validated_customers: pa.Table) -> dg.AssetCheckR
     )
 
 
-@dg.asset_check(
-    asset="rejected_customers", description="No row is rejected without a reason code and words that explain it."
-)
+@dg.asset_check(asset="rejected_customers", description="Each rejected row has a reason code and an explanation.")
 def every_rejection_has_a_reason(rejected_customers: pa.Table) -> dg.AssetCheckResult:
-    """Count rejected rows that nothing explains."""
+    """Count rejected rows without a reason."""
     import pyarrow.compute as pc
 
     unexplained = pc.sum(pc.equal(pc.list_value_length(rejected_customers["reasons"]), 0)).as_py() or 0
@@ -203,14 +204,11 @@ def _rejected_metadata(rejected: pa.Table, validation_report: ValidationReport) 
     return facts
 
 
-CONTACTED = "contacted_customers.csv"
-
-
 def with_labels(project: Project, customers: pa.Table) -> tuple[pa.Table, dict[str, Any]]:
-    """The marked table with labelled predictions below it, and what became of each of them, as metadata.
+    """The marked table with labelled predictions appended, and counts of them as metadata.
 
-    Those of contacted customers are kept apart, in `reports/contacted_customers.csv`. Raises DataBroken while the
-    newest decision has found the newest window's data broken.
+    Those of contacted customers are not appended but written to `reports/contacted_customers.csv`.
+    Raises DataBroken while the newest decision finds the data of the newest window broken.
     """
     from churn_assets.data.customers import TableOrigin
     from churn_assets.promotion.holdout import holdout_for
@@ -220,21 +218,21 @@ def with_labels(project: Project, customers: pa.Table) -> tuple[pa.Table, dict[s
     contract, settings = project.contract, project.settings
     if broken := Ledger(settings.ledger_path).broken_data():
         raise DataBroken(
-            f"{broken}; expected whole data before a model learns from the log again: mend the feed, then run monitor "
+            f"{broken}; expected complete data before a training on the log: repair the feed, then run monitor "
             "(docs/operations.md, The data is broken)"
         )
-    labelled, left_out = sound_labels(settings, contract.fingerprint)
+    labelled, left_out = usable_labels(settings, contract.fingerprint)
     if labelled is None:
         return customers, {"labelled_predictions": "none were made yet: the model is trained on the table alone"}
-    spared = holdout_for(settings.holdout_dir, contract, TableOrigin.of(customers).generated)
-    found = labelled_rows(contract, labelled, spared.customers(contract) if spared else frozenset())
-    apart = write_table(_flat(found.contacted), settings.reports_dir / CONTACTED)
-    joined = join(contract, customers, found)
+    holdout = holdout_for(settings.holdout_dir, contract, TableOrigin.of(customers).generated)
+    rows = labelled_rows(contract, labelled, holdout.customers(contract) if holdout else frozenset())
+    contacted = write_table(_flat(rows.contacted), settings.reports_dir / CONTACTED)
+    joined = join(contract, customers, rows)
     return joined, {
-        "labelled_predictions": metadata.table({"predictions": words, "count": n} for words, n in found.counts),
+        "labelled_predictions": metadata.table({"predictions": label, "count": n} for label, n in rows.counts),
         "labelled_predictions_of_broken_data": f"{left_out:,}, left out",
-        "customers_kept_for_the_gate": len(found.gate),
-        "contacted_customers": dg.MetadataValue.path(str(apart)),
+        "customers_kept_for_the_gate": len(rows.gate),
+        "contacted_customers": dg.MetadataValue.path(str(contacted)),
     }
 
 

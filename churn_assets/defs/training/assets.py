@@ -1,11 +1,7 @@
 """Splits, features, the three candidates and the chosen model."""
 
 import dataclasses
-import sys
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,17 +18,21 @@ from churn_assets.defs.plots import choice_plots, profit_plots
 from churn_assets.defs.policy import OWNERS, TRAINING_POOL
 from churn_assets.defs.resources import Project
 from churn_assets.mlflow_registry.tracking import Tracking, git_commit
-from churn_assets.settings import Settings
 from churn_assets.training.candidate import Candidate
 
 if TYPE_CHECKING:
     from churn_assets.training.select import Choice
 
 GROUP = "training"
+ECE_LIMIT = 0.03  # equal-mass bins; above it expected values in money are unreliable
+HEADLINES = (
+    *("test_pr_auc", "test_pr_auc_low", "test_pr_auc_high", "test_roc_auc", "test_ece", "test_log_loss", "test_f1"),
+    *("oot_pr_auc", "oot_pr_auc_low", "oot_pr_auc_high", "oot_roc_auc", "oot_churn_rate", "validation_pr_auc"),
+)
 
 
 class SplitConfig(dg.Config):
-    """42 is the seed of the published projects, so that figures compare."""
+    """`seed` 42 is that of the published projects, so that figures can be compared."""
 
     seed: int = 42
 
@@ -40,8 +40,8 @@ class SplitConfig(dg.Config):
 class CandidateConfig(dg.Config):
     """`params` overrides the recipe's own defaults by name, and tuned ones.
 
-    `trials`: go on with the recipe's study until it holds that many; 0 uses what an earlier study of the
-    same contract and data has found, and tunes no further. `tuned = false` leaves studies aside.
+    `trials`: continue the recipe's study until it holds that many; 0 uses the best trial of an earlier study of the
+    same contract and data without further tuning. `tuned = false` ignores studies.
     """
 
     seed: int = 42
@@ -70,11 +70,11 @@ def splits(
     """Train, validation and test at random (70/15/15, stratified) and by time; frozen customers are for the test."""
     from churn_assets.data.customers import TableOrigin
     from churn_assets.promotion.holdout import holdout_for
-    from churn_assets.training.split import split_table, straddlers
+    from churn_assets.training.split import split_parts, split_table, straddlers
 
     contract = project.contract
-    spared = holdout_for(project.settings.holdout_dir, contract, TableOrigin.of(validated_customers).generated)
-    frozen = spared.customers(contract) if spared else frozenset()
+    holdout = holdout_for(project.settings.holdout_dir, contract, TableOrigin.of(validated_customers).generated)
+    frozen = holdout.customers(contract) if holdout else frozenset()
     table = split_table(contract, validated_customers, config.seed, frozen)
     straddling = {name: len(customers) for name, customers in straddlers(table).items()}
     yield dg.MaterializeResult(
@@ -110,15 +110,15 @@ def splits(
         dg.AssetCheckSpec(
             "every_feature_varies",
             asset="customer_features",
-            description="No feature has one value only, which would teach a model nothing.",
+            description="No feature has a single value, from which a model cannot learn.",
         ),
     ],
 )
 def customer_features(
     project: Project, validated_customers: pa.Table, splits: pa.Table
 ) -> Iterator[dg.MaterializeResult[pa.Table]]:
-    """The contract's features of every validated customer; what is learnt for them comes from training rows."""
-    from churn_assets.training.feature_table import feature_table
+    """The contract's features of every validated customer; fitted values come from training rows."""
+    from churn_assets.training.feature_table import constant_columns, feature_table, infinite_columns
 
     contract = project.contract
     table = feature_table(contract, validated_customers, splits)
@@ -150,7 +150,7 @@ def customer_features(
 
 
 def _candidate(recipe: str, library: str, description: str) -> dg.AssetsDefinition:
-    """The asset `<recipe>_candidate`: all three are made, logged and checked alike."""
+    """The asset `<recipe>_candidate`: the three differ in the recipe alone."""
     name = f"{recipe}_candidate"
 
     @dg.asset(
@@ -165,7 +165,7 @@ def _candidate(recipe: str, library: str, description: str) -> dg.AssetsDefiniti
             dg.AssetCheckSpec(
                 "the_candidate_beats_the_base_rate",
                 asset=name,
-                description="Validation PR-AUC is above the share of churners: above what a random list reaches.",
+                description="Validation PR-AUC is above the share of churners, which is that of a random list.",
             )
         ],
     )
@@ -182,7 +182,7 @@ def _candidate(recipe: str, library: str, description: str) -> dg.AssetsDefiniti
 
 
 logistic_candidate = _candidate(
-    "logistic", "sklearn", "Logistic regression on piecewise-linear features: the one a person can read."
+    "logistic", "sklearn", "Logistic regression on piecewise-linear features: readable coefficients."
 )
 boosted_candidate = _candidate(
     "boosted", "xgboost", "Gradient-boosted trees, regularised, stopped early on validation rows."
@@ -202,7 +202,7 @@ def _train(
     tracking.params(candidate.params, name)
     for split, metrics in candidate.metrics.items():
         tracking.metrics(metrics, f"{name}.{split}.validation")
-    base_rate = churn_rate(features)
+    base_rate = float(pc.mean(features["churned"]).as_py())
     reached = candidate.metrics["random"]["pr_auc"]
     return dg.MaterializeResult(
         value=candidate,
@@ -224,35 +224,28 @@ def _train(
 def _parameters(
     name: str, project: Project, features: pa.Table, splits: pa.Table, config: CandidateConfig
 ) -> tuple[dict[str, Any], str]:
-    """Parameters other than the recipe's defaults, and where they come from in words."""
+    """Parameters other than the recipe's defaults, and a description of their origin."""
     from churn_assets.training.feature_table import feedback_size
     from churn_assets.training.tune import best_so_far, study_name, tune
 
     folder, contract = project.settings.studies_dir, project.contract
     if config.trials > 0:
         log = dg.AssetExecutionContext.get().log
-        found = tune(name, contract, features, splits, config.trials, folder, config.seed, log.info)
-        log.info(found.describe())
-        return {**found.params, **config.params}, found.describe()
-    look = config.tuned and folder.is_dir()
-    known = best_so_far(folder, study_name(name, contract, features, splits)) if look else None
-    if known is not None:
-        return {**known.params, **config.params}, known.describe()
-    champions = champion_parameters(project, name) if feedback_size(features) else {}
-    if champions:
-        return {**champions, **config.params}, "none of these data: as in the champion's training"
-    return config.params, "no study of this contract and data: defaults" if look else "none: defaults"
-
-
-ECE_LIMIT = 0.03  # equal-mass bins; above it the probabilities are no basis for money
-HEADLINES = (
-    *("test_pr_auc", "test_pr_auc_low", "test_pr_auc_high", "test_roc_auc", "test_ece", "test_log_loss", "test_f1"),
-    *("oot_pr_auc", "oot_pr_auc_low", "oot_pr_auc_high", "oot_roc_auc", "oot_churn_rate", "validation_pr_auc"),
-)
+        study = tune(name, contract, features, splits, config.trials, folder, config.seed, log.info)
+        log.info(study.describe())
+        return {**study.params, **config.params}, study.describe()
+    use_study = config.tuned and folder.is_dir()
+    best = best_so_far(folder, study_name(name, contract, features, splits)) if use_study else None
+    if best is not None:
+        return {**best.params, **config.params}, best.describe()
+    champion_params = champion_parameters(project, name) if feedback_size(features) else {}
+    if champion_params:
+        return {**champion_params, **config.params}, "none of these data: as in the champion's training"
+    return config.params, "no study of this contract and data: defaults" if use_study else "none: defaults"
 
 
 @dg.asset(
-    group_name="training",
+    group_name=GROUP,
     owners=OWNERS,
     kinds={"numpy", "mlflow"},
     code_version="1",
@@ -282,9 +275,8 @@ def chosen_model(
     network_candidate: Candidate,
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """The best candidate or a blend, calibrated, with thresholds: a bundle that scores without training's libraries."""
-    from churn_assets.data.hashing import data_hash
     from churn_assets.scoring.bundle import load_bundle
-    from churn_assets.training.export import read_model_card, write_choice
+    from churn_assets.training.export import provenance, read_model_card, write_choice
     from churn_assets.training.feature_table import CUSTOMERS_KEY, check_origin
     from churn_assets.training.profit import describe_profit
     from churn_assets.training.select import choose_model
@@ -293,7 +285,7 @@ def chosen_model(
     candidates = [logistic_candidate, boosted_candidate, network_candidate]
     check_origin(customer_features, CUSTOMERS_KEY, validated_customers, "validated_customers")
     choice = choose_model(contract, candidates, customer_features, splits)
-    origin = provenance(settings, validated_customers, context.run.run_id, tracking.run_id)
+    origin = provenance(validated_customers, git_commit(settings.root), context.run.run_id, tracking.run_id)
     bundle = write_choice(contract, choice, candidates, validated_customers, settings.bundles_dir, origin)
     load_bundle(bundle, expect_fingerprint=contract.fingerprint)  # raises unless its golden rows come out again
     context.log.info(choice.reason)
@@ -370,8 +362,8 @@ def _log_choice(
     tracking.metrics(choice.metrics)
     tracking.params({"model": choice.name, "seed": choice.seed, "decide_by": contract.value.decide_by}, "chosen")
     tracking.params(choice.thresholds, "threshold")
-    said = {key: origin[key] for key in ("source", "as_of", "git_commit", "data_sha256", "generated")}
-    tracking.tags({**said, "contract": contract.name, "fingerprint": contract.fingerprint, "bundle": bundle.name})
+    tags = {key: origin[key] for key in ("source", "as_of", "git_commit", "data_sha256", "generated")}
+    tracking.tags({**tags, "contract": contract.name, "fingerprint": contract.fingerprint, "bundle": bundle.name})
     for name, svg in charts.items():
         tracking.chart(name, svg)
     tracking.document("contract.toml", contract.text)
@@ -379,7 +371,7 @@ def _log_choice(
 
 
 def champion_parameters(project: Project, candidate: str) -> dict[str, Any]:
-    """The parameters that a candidate of the champion's training had; empty without one under this contract."""
+    """Parameters of a candidate in the champion's training; empty without a champion under this contract."""
     from churn_assets.promotion.pointer import read_champion
     from churn_assets.scoring.bundle import read_card
     from churn_assets.training.candidate import recipe_of
@@ -392,62 +384,6 @@ def champion_parameters(project: Project, candidate: str) -> dict[str, Any]:
         return {}
     params: dict[str, Any] = read_card(bundle)["candidates"].get(candidate, {}).get("params", {})
     known = {field.name for field in dataclasses.fields(recipe_of(candidate, {})[1])}
-    return {name: value for name, value in params.items() if name in known}  # an older recipe may have had others
-
-
-def churn_rate(features: pa.Table) -> float:
-    """Share of churned customers."""
-    return float(pc.mean(features["churned"]).as_py())
-
-
-def split_parts(splits: pa.Table, customers: pa.Table) -> list[dict[str, Any]]:
-    """Rows and churned share of each part of each split."""
-    rows = []
-    for name in ("random", "out_of_time"):
-        for part in ("train", "validation", "test", "aside"):
-            label = customers["churned"].filter(pc.fill_null(pc.equal(splits[name], part), False))
-            if len(label):
-                rows.append({"split": name, "part": part, "rows": len(label), "churned_share": pc.mean(label).as_py()})
-    return rows
-
-
-def infinite_columns(features: pa.Table) -> list[str]:
-    """Names of columns that hold an infinite number."""
-    numbers = [n for n in features.column_names if pa.types.is_floating(features.schema.field(n).type)]
-    return [n for n in numbers if pc.any(pc.is_inf(features[n])).as_py()]
-
-
-def constant_columns(features: pa.Table) -> list[str]:
-    """Names of features that have one value only, missing counted as one."""
-    told = [n for n in features.column_names if n not in ("customer_id", "churned")]
-    return [n for n in told if len(features[n].unique()) < 2]
-
-
-_LIBRARIES = ("churn-assets", "numpy", "pyarrow", "scikit-learn", "torch", "xgboost", "xgboost-cpu")
-
-
-def provenance(settings: Settings, customers: pa.Table, dagster_run: str, mlflow_run: str | None) -> dict[str, Any]:
-    """What the bundle keeps beside its version; none of it is part of the version."""
-    from churn_assets.data.customers import TableOrigin
-
-    origin = TableOrigin.of(customers)
     return {
-        "source": origin.source,
-        "generated": origin.generated,
-        "as_of": origin.as_of,
-        "rows": customers.num_rows,
-        "data_sha256": data_hash(customers),
-        "git_commit": git_commit(settings.root),
-        "dagster_run_id": dagster_run,
-        "mlflow_run_id": mlflow_run,
-        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "python": sys.version.split()[0],
-        "libraries": {name: version for name in _LIBRARIES if (version := _version(name))},
-    }
-
-
-def _version(library: str) -> str | None:
-    try:
-        return installed_version(library)
-    except PackageNotFoundError:
-        return None
+        name: value for name, value in params.items() if name in known
+    }  # a recipe of an earlier version may have had others
