@@ -9,10 +9,13 @@ in newer rows. Nothing is ever dropped.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from churn_assets.contract.model import Contract, Kind
 from churn_assets.errors import ContractError, WarehouseCorrupt
+
+if TYPE_CHECKING:
+    import duckdb
 
 TYPES: Mapping[Kind, str] = {
     Kind.ID: "VARCHAR",
@@ -72,21 +75,21 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def migrate(connection: Any, contract: Contract) -> list[str]:
+def migrate(connection: duckdb.DuckDBPyConnection, contract: Contract) -> list[str]:
     """Bring the tables to this version of the package and to `contract`; words for each thing done.
 
     One transaction: a kill leaves the tables as they were. Raises WarehouseCorrupt for a warehouse of a newer version.
     """
     connection.execute("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)")
-    (found,) = connection.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
-    if found > len(VERSIONS):
+    [(stored,)] = connection.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchall()
+    if stored > len(VERSIONS):
         raise WarehouseCorrupt(
-            f"the warehouse has version {found}, this package knows versions to {len(VERSIONS)}; "
+            f"the warehouse has version {stored}, this package knows versions to {len(VERSIONS)}; "
             "use the newer package, or make it again: `churn log ingest --rebuild`"
         )
     done: list[str] = []
     connection.execute("BEGIN")
-    for version, script in enumerate(VERSIONS[found:], found + 1):
+    for version, script in enumerate(VERSIONS[stored:], stored + 1):
         connection.execute(script)
         connection.execute("INSERT INTO schema_version VALUES (?)", [version])
         done.append(f"tables of version {version}")
@@ -95,19 +98,19 @@ def migrate(connection: Any, contract: Contract) -> list[str]:
     return done
 
 
-def _own_columns(connection: Any, contract: Contract) -> list[str]:
-    """Make `x_<name>` of the contract's type for each scoring column; what stood there gets its type's name."""
-    done, there = [], columns_of(connection)
+def _own_columns(connection: duckdb.DuckDBPyConnection, contract: Contract) -> list[str]:
+    """Make `x_<name>` of the contract's type for each scoring column; a column of another type gets its type's name."""
+    done, existing = [], columns_of(connection)
     for name, sql_type in _wanted(contract).items():
         column = table_column(name)
-        found = there.get(column.lower())
-        if found == sql_type:
+        stored_type = existing.get(column.lower())
+        if stored_type == sql_type:
             continue
-        if found is not None:
-            _rename(connection, column, _typed(column, found))
-            done.append(f"{column} was {found}, now {_typed(column, found)}")
+        if stored_type is not None:
+            _rename(connection, column, _typed(column, stored_type))
+            done.append(f"{column} was {stored_type}, now {_typed(column, stored_type)}")
         kept = _typed(column, sql_type)
-        if there.get(kept.lower()) == sql_type:
+        if existing.get(kept.lower()) == sql_type:
             _rename(connection, kept, column)
             done.append(f"{kept} is {column} again")
         else:
@@ -125,20 +128,20 @@ def holder(there: Mapping[str, str], name: str, kind: Kind) -> str:
     return older if there.get(name.lower()) != TYPES[kind] and older.lower() in there else name
 
 
-def targets(connection: Any, contract: Contract) -> dict[str, str]:
+def targets(connection: duckdb.DuckDBPyConnection, contract: Contract) -> dict[str, str]:
     """Column of the contract -> column of the table that holds its values; added if there is none of its type."""
-    there, found = columns_of(connection), {}
+    existing, holders = columns_of(connection), {}
     for name, sql_type in _wanted(contract).items():
         column = table_column(name)
-        if there.get(column.lower()) not in (sql_type, None):
+        if existing.get(column.lower()) not in (sql_type, None):
             column = _typed(column, sql_type)
-        if column.lower() not in there:
+        if column.lower() not in existing:
             _add(connection, column, sql_type)
-        found[name] = column
-    return found
+        holders[name] = column
+    return holders
 
 
-def columns_of(connection: Any, table: str = "predictions") -> dict[str, str]:
+def columns_of(connection: duckdb.DuckDBPyConnection, table: str = "predictions") -> dict[str, str]:
     """Columns of a table, in small letters as DuckDB compares them, and their SQL types, in its order."""
     rows = connection.execute(
         "SELECT lower(column_name), data_type FROM duckdb_columns() WHERE table_name = ? ORDER BY column_index",
@@ -148,9 +151,9 @@ def columns_of(connection: Any, table: str = "predictions") -> dict[str, str]:
 
 
 def _wanted(contract: Contract) -> dict[str, str]:
-    seen: dict[str, str] = {}
+    by_lowercase: dict[str, str] = {}
     for column in contract.scoring_columns:
-        twin = seen.setdefault(column.name.lower(), column.name)
+        twin = by_lowercase.setdefault(column.name.lower(), column.name)
         if twin != column.name:
             raise ContractError(
                 f"{contract.where}: columns '{twin}' and '{column.name}' differ by case only, which DuckDB does not "
@@ -163,9 +166,9 @@ def _typed(column: str, sql_type: str) -> str:
     return f"{column}__{sql_type.lower()}"
 
 
-def _rename(connection: Any, old: str, new: str) -> None:
+def _rename(connection: duckdb.DuckDBPyConnection, old: str, new: str) -> None:
     connection.execute(f"ALTER TABLE predictions RENAME COLUMN {quoted(old)} TO {quoted(new)}")
 
 
-def _add(connection: Any, column: str, sql_type: str) -> None:
+def _add(connection: duckdb.DuckDBPyConnection, column: str, sql_type: str) -> None:
     connection.execute(f"ALTER TABLE predictions ADD COLUMN {quoted(column)} {sql_type}")

@@ -17,15 +17,18 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
-from churn_assets.errors import LogUnavailable
+from churn_assets.errors import LogUnavailable, LogUnreadable
 from churn_assets.storage.files import sync_directory
 from churn_assets.storage.lock import try_lock
 
 OPEN, READY, DONE = ".open", ".ready", ".done"
 DEFAULT_BYTES, DEFAULT_AGE_S = 64 * 2**20, 60.0
 
-_sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
+# The only file of a home that `storage.files` does not write: it grows by appending, and one fdatasync for all rows
+# that wait is what group commit is. macOS has no fdatasync.
+_sync_data = getattr(os, "fdatasync", os.fsync)
 _BLOCK = 1 << 16
 
 
@@ -153,11 +156,25 @@ def last_line_end(handle: int) -> int:
     end = os.fstat(handle).st_size
     while end > 0:
         start = max(0, end - _BLOCK)
-        found = os.pread(handle, end - start, start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
+        position = os.pread(handle, end - start, start).rfind(b"\n")
+        if position >= 0:
+            return start + position + 1
         end = start
     return 0
+
+
+def open_segment(folder: Path, name: str) -> BinaryIO | None:
+    """A segment's file for reading bytes, or None if it is not there any more. Raises LogUnreadable."""
+    # The name changes twice, open to ready to done: who misses one finds the next.
+    for suffix in (OPEN, READY, DONE, DONE):
+        try:
+            return (folder / f"{name}{suffix}").open("rb")
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            where = folder / f"{name}{suffix}"
+            raise LogUnreadable(f"{where}: cannot be read ({error.strerror}); mend its permissions") from error
+    return None
 
 
 def _locked(handle: int, path: Path) -> bool:

@@ -72,7 +72,9 @@ class CrossValidation:
     def summary(self) -> list[FoldSummary]:
         """A row a model."""
         return [
-            FoldSummary(name, **{f"{m}_{what}": f(values[m]) for m in METRICS for what, f in _STATISTICS.items()})
+            FoldSummary(
+                name, **{f"{m}_{statistic}": f(values[m]) for m in METRICS for statistic, f in _STATISTICS.items()}
+            )
             for name, values in self.scores.items()
         ]
 

@@ -1,23 +1,31 @@
-"""Old segments as Parquet, and the end of what is kept too long.
+"""Archives: old segments as Parquet files, and their deletion after the retention time.
 
-Segments of a UTC day that ended long enough ago go into one file a day (several where they are large), which is
-complete and durable under its name before the first of them is taken away. Readers pass over a segment
-that an archive names; so a kill in between shows no row twice and hides none.
+Segments of a UTC day that ended long enough ago go into one file a day (several if they are large). The file is
+complete and durable under its name before the first of its segments is deleted. Readers skip a segment that an
+archive names, so a kill in between shows no row twice and hides none. pyarrow is needed for archives only.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from churn_assets.errors import LogUnreadable
 from churn_assets.prediction_log.segment import DONE
-from churn_assets.prediction_log.warehouse.sources import NAMES_KEY, PARQUET, TORN, archives
 from churn_assets.storage.files import replacing
+
+if TYPE_CHECKING:
+    import duckdb
+
+PARQUET = ".parquet"
+NAMES_KEY = b"churn_segments"
+TORN = "torn"  # the kind of a last line without its newline
 
 MAX_BYTES = 256 * 2**20  # of segments in one archive
 _ROWS = 20_000  # of a row group
@@ -32,12 +40,56 @@ class _Head(msgspec.Struct, gc=False):
 _HEAD = msgspec.json.Decoder(_Head)
 
 
-def due(connection: Any, before: dt.datetime) -> list[tuple[str, dt.date]]:
+@dataclass(frozen=True)
+class Archive:
+    """One Parquet file of whole segments: `names`, in the order they were ingested in."""
+
+    path: Path
+    names: tuple[str, ...]
+
+    def lines(self, wanted: frozenset[str] | None = None) -> Iterator[tuple[str, bytes]]:
+        """(segment, line) in the order of the log, lines as they were; of all segments or the `wanted` ones."""
+        import pyarrow.parquet as pq
+
+        try:
+            with pq.ParquetFile(self.path) as file:
+                for batch in file.iter_batches(8192, columns=["segment", "kind", "line"]):
+                    columns = (batch.column(i).to_pylist() for i in range(3))
+                    for segment, kind, line in zip(*columns, strict=True):
+                        if wanted is None or segment in wanted:
+                            yield segment, line if kind == TORN else line + b"\n"
+        except (OSError, ValueError) as error:
+            raise _unreadable(self.path, error) from error
+
+
+def archives(folder: Path) -> list[Archive]:
+    """The archives of a folder, oldest first. Raises LogUnreadable for a file that is not an archive."""
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix == PARQUET)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise LogUnreadable(f"{folder}: cannot be listed ({error.strerror}); name a folder you may read") from error
+    return [archive for path in paths if (archive := _archive(path)) is not None]
+
+
+def _archive(path: Path) -> Archive | None:
+    import pyarrow.parquet as pq
+
+    try:
+        metadata: Mapping[bytes, bytes] = pq.read_schema(path).metadata or {}
+        return Archive(path, tuple(json.loads(metadata[NAMES_KEY])))
+    except FileNotFoundError:
+        return None  # its time had come after it was listed
+    except (OSError, ValueError, KeyError) as error:
+        raise _unreadable(path, error) from error
+
+
+def due(connection: duckdb.DuckDBPyConnection, before: dt.datetime) -> list[tuple[str, dt.date]]:
     """Segments ingested before an instant (UTC, naive) and the day of that, in the order of ingest."""
-    found: list[tuple[str, dt.date]] = connection.execute(
+    return connection.execute(
         "SELECT name, ingested_at::DATE FROM segments WHERE ingested_at < ? AND NOT expired ORDER BY number", [before]
     ).fetchall()
-    return found
 
 
 def compact(folder: Path, segments: Path, old: Sequence[tuple[str, dt.date]]) -> int:
@@ -54,12 +106,12 @@ def compact(folder: Path, segments: Path, old: Sequence[tuple[str, dt.date]]) ->
     return made
 
 
-def expire(connection: Any, before: dt.datetime) -> int:
+def expire(connection: duckdb.DuckDBPyConnection, before: dt.datetime) -> int:
     """Delete the rows of segments ingested before an instant, in one transaction; how many segments."""
-    (found,) = connection.execute(
+    [(count,)] = connection.execute(
         "SELECT count(*) FROM segments WHERE ingested_at < ? AND NOT expired", [before]
-    ).fetchone()
-    if not found:
+    ).fetchall()
+    if not count:
         return 0
     connection.execute("BEGIN")
     for table in ("predictions", "feedback", "rejections", "quarantine"):
@@ -69,10 +121,10 @@ def expire(connection: Any, before: dt.datetime) -> int:
         )
     connection.execute("UPDATE segments SET expired = true WHERE ingested_at < ? AND NOT expired", [before])
     connection.execute("COMMIT")
-    return int(found)
+    return int(count)
 
 
-def expired(connection: Any) -> frozenset[str]:
+def expired(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
     """Names of the segments whose rows were deleted."""
     return frozenset(name for (name,) in connection.execute("SELECT name FROM segments WHERE expired").fetchall())
 
@@ -138,3 +190,8 @@ def _rows(segments: Path, names: Sequence[str]) -> Iterator[tuple[str, int, str 
                 except (msgspec.DecodeError, UnicodeDecodeError):
                     head = _Head()
                 yield name, number, head.kind, head.feedback_id or head.prediction_id, line[:-1]
+
+
+def _unreadable(path: Path, error: Exception) -> LogUnreadable:
+    words = " ".join(str(error).split()) or type(error).__name__
+    return LogUnreadable(f"{path}: no archive of segments ({words}), expected one that the ingest wrote; restore it")

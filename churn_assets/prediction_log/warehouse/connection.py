@@ -8,18 +8,23 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 from churn_assets.errors import ChurnError, LogUnavailable, NothingIngested, WarehouseCorrupt, WarehouseLocked
 from churn_assets.settings import Settings
 from churn_assets.storage.files import replacing
 from churn_assets.storage.lock import file_lock
 
+if TYPE_CHECKING:
+    import duckdb
+
+T = TypeVar("T")
+
 FILE, PUBLISHED = "log.duckdb", "published.duckdb"
 
 
 @contextlib.contextmanager
-def open_published(settings: Settings) -> Iterator[Any]:
+def open_published(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     """A read-only DuckDB connection to the log as it was ingested last; its time zone is UTC.
 
     The ingest replaces the file under its name: who has it open goes on with what they opened. Raises
@@ -52,11 +57,11 @@ def open_published(settings: Settings) -> Iterator[Any]:
 
 
 def holder_of(error: str) -> str | None:
-    """Who has the database open, by DuckDB's words; None if they are about something else than its lock."""
+    """Who has the database open, by DuckDB's message; None if it is about something else than its lock."""
     if "lock" not in error or "Could not set" not in error:
         return None
-    found = re.search(r"PID (\d+)", error)
-    return f"process {found[1]}" if found else "another process"
+    process = re.search(r"PID (\d+)", error)
+    return f"process {process[1]}" if process else "another process"
 
 
 def publish(folder: Path) -> bool:
@@ -95,7 +100,7 @@ def alone(folder: Path, patience_s: float) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def opened(path: Path, patience_s: float) -> Iterator[Any]:
+def opened(path: Path, patience_s: float) -> Iterator[duckdb.DuckDBPyConnection]:
     """A read-write connection, closed whatever happens; its time zone is UTC.
 
     Raises WarehouseLocked (another program has the file open), WarehouseCorrupt, LogUnavailable (a full
@@ -110,22 +115,22 @@ def opened(path: Path, patience_s: float) -> Iterator[Any]:
     except duckdb.Error as error:
         if isinstance(error, duckdb.ProgrammingError):  # a mistake of ours is no damage, and must not look like it
             raise
-        raise _told(path, error) from error
+        raise _plain_error(path, error) from error
     finally:
         with contextlib.suppress(duckdb.Error):
             connection.close()
 
 
-def _connect(path: Path) -> Any:
+def _connect(path: Path) -> duckdb.DuckDBPyConnection:
     import duckdb
 
     try:
         return duckdb.connect(str(path))
     except duckdb.Error as error:
-        raise _told(path, error) from error
+        raise _plain_error(path, error) from error
 
 
-def _told(path: Path, error: Exception) -> ChurnError:
+def _plain_error(path: Path, error: Exception) -> ChurnError:
     words = " ".join(str(error).split())
     if (holder := holder_of(words)) is not None:
         return _locked(path, holder)
@@ -141,7 +146,7 @@ def _locked(path: Path, who: str) -> WarehouseLocked:
     return WarehouseLocked(f"{path} is open in {who}, expected nobody; wait for it or close it, and read {copy}")
 
 
-def _patiently(attempt: Callable[[], Any], patience_s: float) -> Any:
+def _patiently(attempt: Callable[[], T], patience_s: float) -> T:
     """The attempt's result; a lock is waited for, ever longer."""
     end, wait = time.monotonic() + patience_s, 0.02
     while True:

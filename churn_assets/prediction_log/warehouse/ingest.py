@@ -1,30 +1,38 @@
 """The ingested log: the only writer of `<home>/warehouse/log.duckdb`.
 
-A segment is taken in one transaction with its row in `segments`; then its file is named `.done`, the
+A segment is ingested in one transaction with its row in `segments`; then its file is named `.done`, the
 warehouse is copied to `published.duckdb`, and old segments go to the archive. A kill between any two of
-these is made good by the next ingest: a segment that the table names is not taken again.
+these is completed by the next ingest: a segment that the table names is not ingested again.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from churn_assets.contract.model import Contract
 from churn_assets.errors import LogUnreadable
-from churn_assets.prediction_log.contracts import KnownContracts
 from churn_assets.prediction_log.schema import migrate, targets
 from churn_assets.prediction_log.segment import DONE, READY, adopt_orphans
-from churn_assets.prediction_log.warehouse import archive, journal
+from churn_assets.prediction_log.warehouse import archive
 from churn_assets.prediction_log.warehouse.connection import FILE, alone, opened, publish
-from churn_assets.prediction_log.warehouse.parse import Checker
-from churn_assets.prediction_log.warehouse.rebuild import catch_up, discard
+from churn_assets.prediction_log.warehouse.parse import Checker, KnownContracts
+from churn_assets.prediction_log.warehouse.rebuild import (
+    SegmentRow,
+    append_to_journal,
+    catch_up,
+    discard,
+    insert_segment,
+)
 from churn_assets.prediction_log.warehouse.stage import Counts, Place, Read, load_carefully, load_plain, read_strictly
 from churn_assets.settings import Settings
 from churn_assets.storage.files import sync_directory
+
+if TYPE_CHECKING:
+    import duckdb
 
 PATIENCE_S = 30.0
 
@@ -33,7 +41,7 @@ PATIENCE_S = 30.0
 class IngestReport:
     """What one ingest did. Counts are of this ingest; `migrations` are words for each change of the tables.
 
-    `restored` segments had been ingested before and were not in the warehouse; of those, `missing` lie nowhere
+    `restored` segments had been ingested before and were not in the warehouse; of those, `missing` are in no file
     any more. `archived` counts files, `expired` segments.
     """
 
@@ -55,7 +63,7 @@ class IngestReport:
 
     @property
     def rows(self) -> int:
-        """Lines that were taken."""
+        """Lines that were ingested."""
         return self.predictions + self.feedback + self.rejections
 
     def to_json(self) -> dict[str, Any]:
@@ -104,7 +112,7 @@ def ingest(
             for path in pending(folder):
                 session.take(path)
             sync_directory(folder)
-            journal.bring_up(home, connection)
+            append_to_journal(home, connection)
             if settings.log_retention_days:
                 report.expired = archive.expire(connection, at - dt.timedelta(days=settings.log_retention_days))
             old = archive.due(connection, _start_of_day(at - dt.timedelta(hours=settings.log_archive_hours)))
@@ -122,17 +130,23 @@ def ingest(
 
 
 class Session:
-    """One ingest with the warehouse open. What was learnt of contracts lasts as long."""
+    """One ingest with the warehouse open. What it reads of contracts is kept as long."""
 
     def __init__(
-        self, connection: Any, settings: Settings, contract: Contract, report: IngestReport, at: dt.datetime
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        settings: Settings,
+        contract: Contract,
+        report: IngestReport,
+        at: dt.datetime,
     ) -> None:
         self._connection, self._scratch, self._report, self._at = connection, settings.warehouse_dir, report, at
         known = KnownContracts(settings.warehouse_dir / "contracts", settings.bundles_dir, contract)
         self._check = Checker(known.find)
         self._targets: dict[str, dict[str, str]] = {}
-        row = connection.execute("SELECT coalesce(max(last_seq), 0), coalesce(max(number), 0) FROM segments").fetchone()
-        self._seq, self.number = row
+        [(self._seq, self.number)] = connection.execute(
+            "SELECT coalesce(max(last_seq), 0), coalesce(max(number), 0) FROM segments"
+        ).fetchall()
 
     def names(self) -> frozenset[str]:
         """Every segment that was ingested."""
@@ -147,24 +161,21 @@ class Session:
         except OSError as error:
             self._report.unreadable.append(f"{path} ({error.strerror or error})")
 
-    def restore(self, name: str, path: Path, told: dict[str, Any] | None) -> None:
+    def restore(self, name: str, path: Path, known: SegmentRow | None) -> None:
         """A segment that had been ingested, with the `seq` and the instant it had then. Raises LogUnreadable."""
         at = self._at
-        if told is not None:
-            self.number, self._seq = told["number"] - 1, told["first_seq"] - 1
-            at = dt.datetime.fromisoformat(told["ingested_at"])
+        if known is not None:
+            self.number, self._seq, at = known.number - 1, known.first_seq - 1, known.ingested_at
         try:
             self._load(name, path, at)
         except OSError as error:
             raise LogUnreadable(f"{path}: cannot be read ({error.strerror}); mend its permissions") from error
         self._report.restored += 1
 
-    def mourn(self, told: dict[str, Any]) -> None:
-        """A segment that had been ingested, and of which nothing is left but that."""
-        row = {**told, "expired": True}
-        marks = ", ".join("?" * len(journal.COLUMNS))
-        self._connection.execute(f"INSERT INTO segments VALUES ({marks})", [row[name] for name in journal.COLUMNS])
-        self.number, self._seq = told["number"], told["last_seq"]
+    def mark_lost(self, row: SegmentRow) -> None:
+        """A segment that had been ingested and that no file holds any more."""
+        insert_segment(self._connection, replace(row, expired=True))
+        self.number, self._seq = row.number, row.last_seq
         self._report.restored += 1
         self._report.missing += 1
 
@@ -208,14 +219,22 @@ class Session:
         connection.execute("BEGIN")
         try:
             load()
-            connection.execute(
-                "INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, false)",
-                [
-                    *(place.name, self.number + 1, place.base + 1, place.base + counts.lines, counts.rows),
-                    *(counts.predictions, counts.feedback, counts.rejections, len(counts.quarantined)),
-                    *(counts.torn, counts.size, at),
-                ],
+            row = SegmentRow(
+                name=place.name,
+                number=self.number + 1,
+                first_seq=place.base + 1,
+                last_seq=place.base + counts.lines,
+                rows=counts.rows,
+                predictions=counts.predictions,
+                feedback=counts.feedback,
+                rejections=counts.rejections,
+                quarantined=len(counts.quarantined),
+                torn=counts.torn,
+                bytes=counts.size,
+                ingested_at=at,
+                expired=False,
             )
+            insert_segment(connection, row)
             connection.execute("COMMIT")
         except BaseException:
             connection.execute("ROLLBACK")

@@ -1,20 +1,28 @@
-"""Whether a line of the log is what it should be; why not, in words.
+"""Checks of a line of the log at ingest, and the contracts that predictions were made under.
 
-The types are `rows.py`'s with their bounds. A prediction's features are held to the kinds of the contract it
-was scored under, not to its bounds: whether values are sound is what monitoring finds out.
+`records` has the types that the service writes, without checks, because it made every value itself and an encoder
+call is all that a request can pay. The types here are the same fields read strictly: a segment may have been
+edited, cut or written by another version, and what does not fit goes to quarantine with the reason. A new field is
+added to both; a test writes each record of `records` and reads it here. A prediction's features are checked against
+the kinds of the contract it was scored under, not against its bounds: bad values are for monitoring to report.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
+from churn_assets.contract.load import load_contract
 from churn_assets.contract.model import Column, Contract, Kind
+from churn_assets.errors import ContractError
+from churn_assets.storage.files import write_text
 
 MAX_LINE = 2**20
+_BUNDLE_FILE = "contract.toml"  # as scoring.bundle writes it
 
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
 _Count = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
@@ -151,11 +159,11 @@ def _features_type(contract: Contract) -> type[msgspec.Struct]:
 
 def _instant(name: str, text: str) -> str:
     try:
-        found = dt.datetime.fromisoformat(text)
-        found = found.replace(tzinfo=dt.UTC) if found.tzinfo is None else found.astimezone(dt.UTC)
+        instant = dt.datetime.fromisoformat(text)
+        instant = instant.replace(tzinfo=dt.UTC) if instant.tzinfo is None else instant.astimezone(dt.UTC)
     except (ValueError, OverflowError):
         raise Refused(f"{name} is no instant") from None
-    return found.isoformat()
+    return instant.isoformat()
 
 
 def _cell(column: Column, value: Any) -> Any:
@@ -169,3 +177,36 @@ def _cell(column: Column, value: Any) -> Any:
         except ValueError:
             raise Refused(f"{column.name} is no day") from None
     return value
+
+
+class KnownContracts:
+    """Finds a contract by its fingerprint; what it finds is kept, so that it is known when its bundle is gone.
+
+    `folder` is the warehouse's own `<fingerprint>.toml` files, `bundles` where a version's folder lies.
+    """
+
+    def __init__(self, folder: Path, bundles: Path, current: Contract) -> None:
+        self._folder, self._bundles, self._current = folder, bundles, current
+
+    def find(self, fingerprint: str, version: str) -> Contract | None:
+        """The contract, or None where neither this project, nor the bundle of `version`, nor the past knows it."""
+        if fingerprint == self._current.fingerprint:
+            self._keep(self._current)
+            return self._current
+        if not (fingerprint.isalnum() and version.isalnum()):  # a line is no path
+            return None
+        for path in (self._folder / f"{fingerprint}.toml", self._bundles / version / _BUNDLE_FILE):
+            try:
+                contract = load_contract(path)
+            except ContractError:
+                continue
+            if contract.fingerprint == fingerprint:
+                self._keep(contract)
+                return contract
+        return None
+
+    def _keep(self, contract: Contract) -> None:
+        path = self._folder / f"{contract.fingerprint}.toml"
+        if path.exists() or not contract.text:
+            return
+        write_text(path, contract.text)

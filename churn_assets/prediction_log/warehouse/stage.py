@@ -11,11 +11,14 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from churn_assets.contract.model import Contract, Kind
 from churn_assets.prediction_log.schema import TYPES, literal, quoted
 from churn_assets.prediction_log.warehouse.parse import Checker, Feedback, Line, Prediction, Refused, Rejections
+
+if TYPE_CHECKING:
+    import duckdb
 
 Targets = Mapping[str, Mapping[str, str]]  # fingerprint -> column of its contract -> column of the table
 
@@ -54,7 +57,7 @@ class Counts:
 
     @property
     def rows(self) -> int:
-        """Lines that were taken."""
+        """Lines that were ingested."""
         return self.predictions + self.feedback + self.rejections
 
 
@@ -67,13 +70,13 @@ class Read:
 
     @property
     def plain(self) -> bool:
-        """Whether DuckDB can read the file as it stands."""
+        """Whether DuckDB can read the file as it is."""
         return not self.counts.quarantined and not self.counts.torn and len(self.fingerprints) <= 1
 
 
 def read_strictly(lines: Iterable[bytes], check: Checker) -> Read:
-    """Look at every line of a segment, numbered from 1; nothing is kept but what was refused."""
-    counts, seen = Counts(), set()
+    """Check every line of a segment, numbered from 1; only refused lines are kept."""
+    counts, fingerprints = Counts(), set()
     for line in lines:
         counts.size += len(line)
         if not line.endswith(b"\n"):
@@ -86,8 +89,8 @@ def read_strictly(lines: Iterable[bytes], check: Checker) -> Read:
             counts.quarantined.append((counts.lines, str(error), line))
             continue
         if isinstance(row, Prediction):
-            seen.add(row.fingerprint)
-    return Read(counts, frozenset(seen))
+            fingerprints.add(row.fingerprint)
+    return Read(counts, frozenset(fingerprints))
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class Place:
     targets: Targets
 
 
-def load_plain(connection: Any, path: Path, place: Place, read: Read, check: Checker) -> None:
+def load_plain(connection: duckdb.DuckDBPyConnection, path: Path, place: Place, read: Read, check: Checker) -> None:
     """A whole segment file in one pass; `seq` is `base` and the line's number. Raises duckdb.Error."""
     fingerprint = next(iter(read.fingerprints), "")
     _stage(connection, path, check.contracts.get(fingerprint), "rowid - (SELECT min(rowid) FROM staged) + 1")
@@ -107,12 +110,17 @@ def load_plain(connection: Any, path: Path, place: Place, read: Read, check: Che
 
 
 def load_carefully(
-    connection: Any, lines: Callable[[], Iterator[bytes]], place: Place, read: Read, check: Checker, scratch: Path
+    connection: duckdb.DuckDBPyConnection,
+    lines: Callable[[], Iterator[bytes]],
+    place: Place,
+    read: Read,
+    check: Checker,
+    scratch: Path,
 ) -> None:
     """The lines that are right, those that are not into quarantine. Raises duckdb.Error."""
     refused = {number for number, _, _ in read.counts.quarantined}
-    good = [(n, one) for n, one in enumerate(lines(), 1) if one.endswith(b"\n") and n not in refused]
-    taken = _taken(connection, [_own_id(check(line)) for _, line in good])
+    good = [(n, line) for n, line in enumerate(lines(), 1) if line.endswith(b"\n") and n not in refused]
+    known = _known_ids(connection, [_own_id(check(line)) for _, line in good])
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         parts: dict[str, Any] = {}
         for number, line in good:
@@ -120,13 +128,13 @@ def load_carefully(
             try:
                 spelled = check.canonical(line, number)
                 own = _own_id(row)
-                if own in taken:
+                if own in known:
                     raise Refused(f"duplicate: {' '.join(own)} is there already")
             except Refused as error:
                 read.counts.quarantined.append((number, str(error), line))
                 continue
             if own is not None:
-                taken.add(own)
+                known.add(own)
             key = row.fingerprint if isinstance(row, Prediction) else ""
             if key not in parts:
                 parts[key] = (Path(folder) / f"{len(parts)}.jsonl").open("wb")
@@ -136,7 +144,7 @@ def load_carefully(
         for key, part in parts.items():
             _stage(connection, Path(part.name), check.contracts.get(key), "line")
             _insert(connection, place, key, check.contracts.get(key), read.counts)
-    read.counts.quarantined.sort(key=lambda one: one[0])
+    read.counts.quarantined.sort(key=lambda refusal: refusal[0])
     _quarantine(connection, place.name, read.counts.quarantined)
 
 
@@ -150,18 +158,18 @@ def _own_id(row: Line) -> tuple[str, str] | None:
             return None
 
 
-def _taken(connection: Any, ids: Iterable[tuple[str, str] | None]) -> set[tuple[str, str]]:
+def _known_ids(connection: duckdb.DuckDBPyConnection, ids: Iterable[tuple[str, str] | None]) -> set[tuple[str, str]]:
     """Those of the ids that the tables have."""
-    found: set[tuple[str, str]] = set()
-    wanted = {one for one in ids if one is not None}
+    known: set[tuple[str, str]] = set()
+    wanted = {own for own in ids if own is not None}
     for column, table in (("prediction_id", "predictions"), ("feedback_id", "feedback")):
         names = [name for kind, name in wanted if kind == column]
         rows = connection.execute(f"SELECT {column} FROM {table} WHERE {column} IN (SELECT unnest(?))", [names])
-        found |= {(column, name) for (name,) in rows.fetchall()}
-    return found
+        known |= {(column, name) for (name,) in rows.fetchall()}
+    return known
 
 
-def _stage(connection: Any, path: Path, contract: Contract | None, line: str) -> None:
+def _stage(connection: duckdb.DuckDBPyConnection, path: Path, contract: Contract | None, line: str) -> None:
     columns = dict(_FIXED)
     if contract is not None:
         cells = ", ".join(f"{quoted(c.name)} {_staged_type(c.kind)}" for c in contract.scoring_columns)
@@ -180,7 +188,9 @@ def _staged_type(kind: Kind) -> str:
     return "VARCHAR" if kind is Kind.DATE else TYPES[kind]
 
 
-def _insert(connection: Any, place: Place, fingerprint: str, contract: Contract | None, counts: Counts) -> None:
+def _insert(
+    connection: duckdb.DuckDBPyConnection, place: Place, fingerprint: str, contract: Contract | None, counts: Counts
+) -> None:
     own, cells = [quoted(c) for c in _PREDICTION], [_read(c) for c in _PREDICTION]
     if contract is not None:
         kinds = {column.name: column.kind for column in contract.scoring_columns}
@@ -197,8 +207,8 @@ def _insert(connection: Any, place: Place, fingerprint: str, contract: Contract 
         f"INSERT INTO feedback (segment, seq, {', '.join(_FEEDBACK)}) "
         f"SELECT {where}, {', '.join(map(_read, _FEEDBACK))} FROM lines WHERE kind = 'feedback' ORDER BY number"
     ))  # fmt: skip
-    (told,) = connection.execute("SELECT count(*) FROM lines WHERE kind = 'rejections'").fetchone()
-    if told:
+    [(rejections,)] = connection.execute("SELECT count(*) FROM lines WHERE kind = 'rejections'").fetchall()
+    if rejections:
         connection.execute(
             "INSERT INTO rejections (segment, seq, since_at, until_at, worker, cause, requests) "
             "SELECT segment, seq, since_at, until_at, worker, entry.key, entry.value FROM ("
@@ -206,7 +216,7 @@ def _insert(connection: Any, place: Place, fingerprint: str, contract: Contract 
             f"{_read('until_at')} AS until_at, worker, unnest(map_entries(counts)) AS entry "
             "FROM lines WHERE kind = 'rejections') ORDER BY seq, entry.key"
         )
-    counts.rejections += told
+    counts.rejections += rejections
 
 
 def _read(column: str) -> str:
@@ -222,7 +232,7 @@ def _rows(result: Any) -> int:
     return int(result.fetchone()[0])
 
 
-def _quarantine(connection: Any, name: str, refused: Sequence[tuple[int, str, bytes]]) -> None:
+def _quarantine(connection: duckdb.DuckDBPyConnection, name: str, refused: Sequence[tuple[int, str, bytes]]) -> None:
     numbers = [number for number, _, _ in refused]
     reasons = [reason for _, reason, _ in refused]
     texts = [line.rstrip(b"\n")[:_TEXT].decode(errors="backslashreplace") for _, _, line in refused]
