@@ -24,12 +24,9 @@ NAMES = {"told", "said", "hushed", "mourn", "bury", "knock", "vouch", "duel", "s
 WHOLE_NAMES = {"found", "words", "what", "sound", "standing", "family", "situation", "telling", "look"}
 # Folders whose names are not yet all renamed; take one out as soon as it is. None is added.
 PENDING = {
-    "alerting",
-    "defs",
     "drafting",
     "errors.py",
     "features",
-    "monitoring",
     "prediction_log",
     "storage",
     "synthetic",

@@ -1,20 +1,21 @@
-"""Alerts: each open one is told once, reminded of after a cooldown, and its end is told once.
+"""Alerts: each open one is sent once, repeated after a cooldown, and its end is sent once.
 
-What is to be told is on disk before it is sent, and marked as taken after: a process that is killed in
-between sends it again at the next call. So a message may come twice and is not lost. Nothing here fails
-its caller: a destination that does not answer is remembered and tried again at the next call of any alert.
+A message is on disk before it is sent, and marked as delivered after: a process that is killed in between sends
+it again at the next call. So a message may come twice and is not lost. Nothing here fails its caller: a
+destination that does not answer is remembered and tried again at the next call of any alert.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Literal
 
-from churn_assets.alerting.delivery import Parcel, send
+from churn_assets.alerting.delivery import Message, send
 from churn_assets.alerting.destinations import AlertSettings, without_secrets
-from churn_assets.alerting.store import Book, Entry
+from churn_assets.alerting.store import AlertStore, Entry
 from churn_assets.errors import AlertsUnreadable
 from churn_assets.storage.lock import LockBusy, file_lock
 
@@ -29,184 +30,185 @@ _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ER
 
 @dataclass(frozen=True)
 class Alert:
-    """Something a person should know. `key` says what is the same alert again; `words` are a sentence or more.
+    """Something a person should know. `key` says what is the same alert again; `message` is a sentence or more.
 
-    Severity 'info' is an event: told, never open. `once`: never told a second time, however often it is raised.
+    Severity 'info' is an event: sent, never open. `once`: never sent a second time, however often it is raised.
     """
 
     key: str
     kind: Kind
     title: str
-    words: str
+    message: str
     severity: Severity = "warning"
     once: bool = False
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a call did: `made` is raised, repeated, recovered or ''; `failed` is destination -> why.
+class AlertResult:
+    """What a call did: `action` is raised, repeated, recovered or ''; `failed` is destination -> why.
 
     `delivered` and `failed` are of every message that waited, those of earlier calls too.
     """
 
-    made: str = ""
+    action: str = ""
     delivered: tuple[str, ...] = ()
     failed: dict[str, str] = field(default_factory=dict)
 
     @property
-    def words(self) -> str:
+    def summary(self) -> str:
         """In a line; empty if nothing was done."""
-        parts = [self.made] if self.made else []
+        parts = [self.action] if self.action else []
         parts += [f"sent to {', '.join(self.delivered)}"] if self.delivered else []
         parts += [f"not taken by {name}: {why}" for name, why in self.failed.items()]
         return "; ".join(parts) + ("; tried again at the next alert or run" if self.failed else "")
 
 
-def raise_alert(settings: AlertSettings, alert: Alert, now: datetime) -> Told:
-    """Tell `alert`, unless it is open and was told less than the cooldown ago. Never raises for a delivery."""
-    title, words = without_secrets(alert.title), without_secrets(alert.words)
-    now_s = _seconds(now)
-    try:
-        book = Book(settings.path)
-        made = _raise(book, settings, alert, title, words, now_s)
-        return Told(made, *_send_waiting(book, settings, now_s))
-    except (AlertsUnreadable, OSError) as error:
-        log.error("%s cannot be used (%s); alerts are sent without memory, so they may repeat", settings.path, error)
-        _say(alert.severity, title, words)
-        parcels = [Parcel(0, place, *_text(settings, title, words), alert.severity) for place in settings.destinations]
-        answers = list(send(parcels, settings.timeout_s))
-        delivered = tuple(a.parcel.destination.name for a in answers if a.failure is None)
-        return Told("raised", delivered, {a.parcel.destination.name: a.failure for a in answers if a.failure})
+def raise_alert(settings: AlertSettings, alert: Alert, now: datetime) -> AlertResult:
+    """Send `alert`, unless it is open and was sent less than the cooldown ago. Never raises for a delivery."""
+    alert = replace(alert, title=without_secrets(alert.title), message=without_secrets(alert.message))
+    unstored = "alerts are sent without memory, so they may repeat"
+    result = _update(settings, now, lambda store: _raise(store, settings, alert, now), unstored)
+    if result is not None:
+        return result
+    _log(alert.severity, alert.title, alert.message)
+    failures = _send_unstored(settings, alert.title, alert.message, alert.severity)
+    delivered = tuple(name for name, failure in failures.items() if failure is None)
+    return AlertResult("raised", delivered, {name: failure for name, failure in failures.items() if failure})
 
 
-def recover_alert(settings: AlertSettings, key: str, words: str, now: datetime) -> Told:
-    """Close the open alert of `key` and tell that, once; nothing if none is open.
+def recover_alert(settings: AlertSettings, key: str, message: str, now: datetime) -> AlertResult:
+    """Close the open alert of `key` and send that, once; nothing if none is open.
 
-    A key that ends in `*` means every open alert that begins so.
+    A key that ends in `*` means every open alert whose key begins so.
     """
     if not settings.path.exists():
-        return Told()
-    now_s = _seconds(now)
-    try:
-        book = Book(settings.path)
-        made = _recover(book, settings, key, without_secrets(words), now_s)
-        return Told(made, *_send_waiting(book, settings, now_s))
-    except (AlertsUnreadable, OSError) as error:
-        log.error("%s cannot be used (%s); the end of '%s' is not told", settings.path, error, key)
-        return Told()
+        return AlertResult()
+    ending = without_secrets(message)
+    result = _update(
+        settings, now, lambda store: _recover(store, settings, key, ending, now), f"the end of '{key}' is not sent"
+    )
+    return result or AlertResult()
 
 
-def send_waiting(settings: AlertSettings, now: datetime) -> Told:
+def send_waiting(settings: AlertSettings, now: datetime) -> AlertResult:
     """Try again what no destination has taken yet."""
     if not (settings.destinations and settings.path.exists()):
-        return Told()
-    try:
-        return Told("", *_send_waiting(Book(settings.path), settings, _seconds(now)))
-    except (AlertsUnreadable, OSError) as error:
-        log.error("%s cannot be used (%s); nothing that waits is sent", settings.path, error)
-        return Told()
+        return AlertResult()
+    return _update(settings, now, lambda store: "", "nothing that waits is sent") or AlertResult()
 
 
 def open_alerts(settings: AlertSettings) -> list[Entry]:
     """The open alerts, newest first. Creates nothing. Raises AlertsUnreadable."""
-    return Book(settings.path).entries(closed=False)
+    return AlertStore(settings.path).entries(closed=False)
 
 
 def all_alerts(settings: AlertSettings) -> list[Entry]:
     """Every alert there was, newest first. Creates nothing. Raises AlertsUnreadable."""
-    return Book(settings.path).entries(closed=True)
+    return AlertStore(settings.path).entries(closed=True)
 
 
 def send_test(settings: AlertSettings) -> dict[str, str | None]:
     """Send a test message to every destination: name -> None if it was taken, else why not."""
-    title, body = _text(settings, "A test", "This is a test by `churn alerts test`; nothing is wrong.")
-    parcels = [Parcel(0, place, title, body, "info") for place in settings.destinations]
-    found = {answer.parcel.destination.name: answer.failure for answer in send(parcels, settings.timeout_s)}
-    return {place.name: found[place.name] for place in settings.destinations}
+    return _send_unstored(settings, "A test", "This is a test by `churn alerts test`; nothing is wrong.", "info")
 
 
-def _raise(book: Book, settings: AlertSettings, alert: Alert, title: str, words: str, now_s: float) -> str:
-    with book.change():
-        row = book.open_row(alert.key)
-        if row is None:
-            if (alert.once or alert.severity == "info") and book.known(alert.key):
+def _update(
+    settings: AlertSettings, now: datetime, change: Callable[[AlertStore], str], consequence: str
+) -> AlertResult | None:
+    """Make a change that returns its action, then send what waits; None, logged, if the store cannot be used."""
+    if now.tzinfo is None:
+        raise ValueError(f"now is {now}, expected an instant with a time zone")
+    try:
+        store = AlertStore(settings.path)
+        action = change(store)
+        return AlertResult(action, *_send_waiting(store, settings, now))
+    except (AlertsUnreadable, OSError) as error:
+        log.error("%s cannot be used (%s); %s", settings.path, error, consequence)
+        return None
+
+
+def _raise(store: AlertStore, settings: AlertSettings, alert: Alert, now: datetime) -> str:
+    with store.change():
+        entry = next(iter(store.open_entries(alert.key)), None)
+        if entry is None:
+            if (alert.once or alert.severity == "info") and store.has_had(alert.key):
                 return ""
-            open_ = alert.severity != "info"
-            made, body = "raised", words
-            number = book.add_alert(alert.key, alert.kind, title, words, alert.severity, now_s, open_)
-        else:
-            # A clock that was set back would otherwise silence a reminder until it has caught up.
-            told = not alert.once and not 0 <= now_s - row.told_s < settings.cooldown_s
-            book.raise_again(row.id, title, words, alert.severity, now_s, told)
-            if not told:
-                return ""
-            since = f"Open since {_when(row.opened_s)}, raised {row.times + 1:,} times."
-            made, body, number = "repeated", f"{words}\n{since}", row.id
-        told_title = title if made == "raised" else f"Still: {title}"
-        _add_message(book, settings, number, alert.key, (told_title, body, alert.severity), now_s)
-    _say(alert.severity, told_title, body)
-    return made
+            number = store.add_alert(alert, now)
+            _add_message(store, settings, number, alert, now)
+            return "raised"
+        # A clock that was set back would otherwise silence a reminder until it has caught up.
+        cooling = timedelta(0) <= now - entry.sent_at < timedelta(seconds=settings.cooldown_s)
+        due = not alert.once and not cooling
+        store.raise_again(entry.number, alert, now, due)
+        if due:
+            message = f"{alert.message}\nOpen since {_minute(entry.opened_at)}, raised {entry.times + 1:,} times."
+            reminder = replace(alert, title=f"Still: {alert.title}", message=message)
+            _add_message(store, settings, entry.number, reminder, now)
+    return "repeated" if due else ""
 
 
-def _recover(book: Book, settings: AlertSettings, key: str, words: str, now_s: float) -> str:
-    with book.change():
-        ended = []
-        for found, row in book.open_rows(key):
-            body = f"{words}\nIt was open from {_when(row.opened_s)}, raised {row.times:,} times: {row.words}"
-            book.close_alert(row.id, words, now_s)
-            ended.append((f"Over: {row.title}", body, "recovered"))
-            _add_message(book, settings, row.id, found, ended[-1], now_s)
-    for title, body, severity in ended:
-        _say(severity, title, body)
-    return "recovered" if ended else ""
+def _recover(store: AlertStore, settings: AlertSettings, key: str, ending: str, now: datetime) -> str:
+    with store.change():
+        entries = store.open_entries(key)
+        for entry in entries:
+            since = f"It was open from {_minute(entry.opened_at)}, raised {entry.times:,} times: {entry.message}"
+            store.close_alert(entry.number, ending, now)
+            over = replace(entry, title=f"Over: {entry.title}", message=f"{ending}\n{since}", severity="recovered")
+            _add_message(store, settings, entry.number, over, now)
+    return "recovered" if entries else ""
 
 
 def _add_message(
-    book: Book, settings: AlertSettings, alert: int, key: str, said: tuple[str, str, str], now_s: float
+    store: AlertStore, settings: AlertSettings, number: int, content: Alert | Entry, now: datetime
 ) -> None:
-    title, body = _text(settings, said[0], said[1])
-    book.add_message(alert, key, title, body, said[2], now_s, [place.name for place in settings.destinations])
+    """Log a message about alert `number`, and store it for every destination."""
+    title, body = _text(settings, content.title, content.message)
+    destinations = [destination.name for destination in settings.destinations]
+    store.add_message(number, content.key, title, body, content.severity, now, destinations)
+    _log(content.severity, content.title, content.message)
 
 
-def _send_waiting(book: Book, settings: AlertSettings, now_s: float) -> tuple[tuple[str, ...], dict[str, str]]:
-    places = {place.name: place for place in settings.destinations}
-    delivered: list[str] = []
-    failed: dict[str, str] = {}
+def _send_waiting(store: AlertStore, settings: AlertSettings, now: datetime) -> tuple[tuple[str, ...], dict[str, str]]:
+    """(destinations that took a message, failure by destination that did not take one)."""
+    delivered: set[str] = set()
+    failures: dict[str, str] = {}
     try:
         with file_lock(settings.home / ".alerts.lock", settings.timeout_s):  # two at once would send the same twice
-            with book.change():
-                rows = book.waiting(list(places), now_s)
-            parcels = [Parcel(number, places[to], title, body, severity) for number, to, title, body, severity in rows]
-            for answer in send(parcels, settings.timeout_s):
-                name = answer.parcel.destination.name
-                with book.change():
-                    book.answered(answer.parcel.number, name, answer.failure, now_s)
-                if answer.failure is None:
-                    delivered.append(name)
+            with store.change():
+                messages = store.waiting(settings.destinations, now)
+            for message, failure in send(messages, settings.timeout_s):
+                name = message.destination.name
+                with store.change():
+                    store.record_attempt(message.number, name, failure, now)
+                if failure is None:
+                    delivered.add(name)
                 else:
-                    failed[name] = answer.failure
+                    failures[name] = failure
     except LockBusy:
         log.warning("another process is sending alerts; this one is sent at the next call")
         return (), {}
-    failed = {name: failed[name] for name in places if name in failed}
-    for name, why in failed.items():
-        log.warning("an alert was not taken by %s: %s; it is tried again at the next alert or run", name, why)
-    return tuple(name for name in places if name in delivered), failed
+    names = [destination.name for destination in settings.destinations]
+    failed = {name: failures[name] for name in names if name in failures}
+    for name, failure in failed.items():
+        log.warning("an alert was not taken by %s: %s; it is tried again at the next alert or run", name, failure)
+    return tuple(name for name in names if name in delivered), failed
 
 
-def _text(settings: AlertSettings, title: str, words: str) -> tuple[str, str]:
-    return f"churn: {title}", f"{words}\n(home {settings.home}; `churn alerts` lists what is open)"
+def _send_unstored(settings: AlertSettings, title: str, message: str, severity: str) -> dict[str, str | None]:
+    """Send to every destination without the store: name -> None if it was taken, else why not."""
+    title, body = _text(settings, title, message)
+    messages = [Message(0, destination, title, body, severity) for destination in settings.destinations]
+    failures = {sent.destination.name: failure for sent, failure in send(messages, settings.timeout_s)}
+    return {destination.name: failures[destination.name] for destination in settings.destinations}
 
 
-def _say(severity: str, title: str, words: str) -> None:
-    log.log(_LEVELS.get(severity, logging.WARNING), "%s: %s", title, " ".join(words.split()))
+def _text(settings: AlertSettings, title: str, message: str) -> tuple[str, str]:
+    return f"churn: {title}", f"{message}\n(home {settings.home}; `churn alerts` lists what is open)"
 
 
-def _when(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+def _log(severity: str, title: str, message: str) -> None:
+    log.log(_LEVELS[severity], "%s: %s", title, " ".join(message.split()))
 
 
-def _seconds(now: datetime) -> float:
-    if now.tzinfo is None:
-        raise ValueError(f"now is {now}, expected an instant with a time zone")
-    return now.timestamp()
+def _minute(instant: datetime) -> str:
+    return f"{instant:%Y-%m-%d %H:%M} UTC"

@@ -1,4 +1,4 @@
-"""Messages on their way, by apprise. Nothing here raises, waits longer than told, or logs a URL."""
+"""Delivery of messages, by apprise. Nothing here raises, waits longer than its timeout, or logs a URL."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from typing import Any
 
 from churn_assets.alerting.destinations import Destination
 
-# They log URLs, tokens in them, at DEBUG; whoever turns that on for the root would read them in a log.
-_TALKATIVE = ("apprise", "urllib3.connectionpool", "urllib3.connection", "urllib3.util.retry", "asyncio")
+# They log URLs, tokens in them, at DEBUG: nothing of them may reach a log that is kept.
+_LOGGERS = ("apprise", "urllib3.connectionpool", "urllib3.connection", "urllib3.util.retry", "asyncio")
 
 _TYPES = {"info": "info", "warning": "warning", "error": "failure", "recovered": "success"}
 
 
 @dataclass(frozen=True)
-class Parcel:
+class Message:
     """One message for one destination; `severity` is info, warning, error or recovered."""
 
     number: int
@@ -32,102 +32,95 @@ class Parcel:
     severity: str
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What became of a parcel: `failure` in words without secrets, None if it was taken."""
+def send(messages: Sequence[Message], timeout_s: float) -> Iterator[tuple[Message, str | None]]:
+    """Send all, destinations side by side; yields (message, failure) as each ends, within `timeout_s` in all.
 
-    parcel: Parcel
-    failure: str | None
-
-
-def send(parcels: Sequence[Parcel], timeout_s: float) -> Iterator[Answer]:
-    """Send all, destinations side by side; one answer a parcel, as it comes, within `timeout_s` in all.
-
-    A destination that fails is not tried again in this call, and does not hold up the others. One that
-    hangs is left alone at the end of the time; what it takes after that counts as not taken.
+    A failure is a text without secrets, None if the message was taken. A destination that fails is not tried again
+    in this call, and does not hold up the others. One that hangs is left alone at the end of the time; what it takes
+    after that counts as not taken.
     """
-    if not parcels:
+    if not messages:
         return
-    missing = _prepare()
-    if missing:
-        yield from (Answer(parcel, missing) for parcel in parcels)
+    if failure := _prepare():
+        yield from ((message, failure) for message in messages)
         return
-    answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-    open_ = {(parcel.destination.name, parcel.number): parcel for parcel in parcels}
-    for name in dict.fromkeys(parcel.destination.name for parcel in parcels):
-        mine = [parcel for parcel in parcels if parcel.destination.name == name]
+    results: queue.SimpleQueue[tuple[Message, str | None]] = queue.SimpleQueue()
+    pending = list(messages)
+    for name in dict.fromkeys(message.destination.name for message in messages):
+        batch = [message for message in messages if message.destination.name == name]
         # A daemon: one that hangs for ever must not keep the process from ending.
-        threading.Thread(target=_carry, args=(mine, timeout_s, answers), name=f"alert to {name}", daemon=True).start()
+        threading.Thread(
+            target=_send_batch, args=(batch, timeout_s, results), name=f"alert to {name}", daemon=True
+        ).start()
     until = time.monotonic() + timeout_s
-    while open_:
+    while pending:
         try:
-            answer = answers.get(timeout=max(0.0, until - time.monotonic()))
+            message, failure = results.get(timeout=max(0.0, until - time.monotonic()))
         except queue.Empty:
             break
-        del open_[answer.parcel.destination.name, answer.parcel.number]
-        yield answer
-    yield from (Answer(parcel, f"no answer within {timeout_s:g} s") for parcel in open_.values())
+        pending.remove(message)
+        yield message, failure
+    yield from ((message, f"no answer within {timeout_s:g} s") for message in pending)
 
 
-def _carry(parcels: Sequence[Parcel], timeout_s: float, answers: queue.SimpleQueue[Answer]) -> None:
+def _send_batch(
+    messages: Sequence[Message], timeout_s: float, results: queue.SimpleQueue[tuple[Message, str | None]]
+) -> None:
     until, failure = time.monotonic() + timeout_s, None
-    for parcel in parcels:
+    for message in messages:
         if failure is None and time.monotonic() < until:
             try:
-                failure = _post(parcel, timeout_s)
-            except Exception as error:  # its text may hold the URL, its kind does not
+                failure = _post(message, timeout_s)
+            except Exception as error:  # its text may hold the URL, its type does not
                 failure = f"apprise failed ({type(error).__name__})"
-        answers.put(Answer(parcel, failure))
+        results.put((message, failure))
 
 
-def _post(parcel: Parcel, timeout_s: float) -> str | None:
+def _post(message: Message, timeout_s: float) -> str | None:
     import apprise
 
-    said: list[str] = []
-    _HEARD.set(said)
-    service: Any = apprise.Apprise.instantiate(parcel.destination.url)
+    warned: list[str] = []
+    _WARNINGS.set(warned)
+    service: Any = apprise.Apprise.instantiate(message.destination.url)
     if service is None:
         return "apprise knows no such URL; docs/alerts.md has examples"
     service.socket_connect_timeout = min(service.socket_connect_timeout or timeout_s, timeout_s)
     service.socket_read_timeout = timeout_s
     # Not by Apprise.notify: that has threads of its own, which the end of the process would wait for.
     taken = service.notify(
-        title=parcel.title,
-        body=parcel.body,
-        notify_type=apprise.NotifyType(_TYPES.get(parcel.severity, "warning")),
+        title=message.title,
+        body=message.body,
+        notify_type=apprise.NotifyType(_TYPES[message.severity]),
         body_format=apprise.NotifyFormat.TEXT,
     )
-    return None if taken else _why(" ".join(said))
+    if taken:
+        return None
+    # apprise returns no more than False, and most of its services write the status into the text of their log only
+    # (`error=500`). The number is shown to people; nothing is decided by it.
+    status = re.search(r"error=(\d{3})\b", " ".join(warned))
+    return f"it answered {status[1]}" if status else "no connection, no answer in time, or refused without a status"
 
 
-def _why(said: str) -> str:
-    """The status that apprise names, or that there was no connection; its own text may name more."""
-    status = re.search(r"error=(\d{3})\b", said)
-    if status:
-        return f"it answered {status[1]}"
-    return "no connection, or no answer in time" if "onnection" in said else "it was not taken"
-
-
-class _Listener(logging.Filter):
-    """Takes what is logged while a parcel is sent, and lets none of it through."""
+class _WarningFilter(logging.Filter):
+    """Keeps the warnings that are logged while a message is sent, and lets no record of that time through."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        heard = _HEARD.get()
-        if heard is None:
+        warned = _WARNINGS.get()
+        if warned is None:
             return True
         if record.levelno >= logging.WARNING:
-            heard.append(record.getMessage())
+            warned.append(record.getMessage())
         return False
 
 
-_HEARD: ContextVar[list[str] | None] = ContextVar("heard", default=None)
-_LISTENER = _Listener()
+_WARNINGS: ContextVar[list[str] | None] = ContextVar("warnings", default=None)
+_FILTER = _WarningFilter()
 
 
-def _prepare() -> str:
-    """Load apprise and its kinds of destination, and keep its log to itself; why not, if it cannot be had."""
-    for name in _TALKATIVE:
-        logging.getLogger(name).addFilter(_LISTENER)  # the same one a second time changes nothing
+def _prepare() -> str | None:
+    """Load apprise and its kinds of destination, and keep its log to itself; the failure, if it cannot be loaded."""
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(_FILTER)  # the same one a second time changes nothing
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of imghdr, which it carries on for others
@@ -136,4 +129,4 @@ def _prepare() -> str:
             apprise.Apprise.instantiate("json://localhost")
     except ImportError as error:
         return f"apprise cannot be imported ({error.name})"
-    return ""
+    return None

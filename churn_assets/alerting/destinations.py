@@ -14,7 +14,7 @@ from churn_assets.settings import EnvironReader, Settings
 
 URLS, COOLDOWN, TIMEOUT = "CHURN_ALERT_URLS", "CHURN_ALERT_COOLDOWN_S", "CHURN_ALERT_TIMEOUT_S"
 
-# Of these the host is an address. Of others, such as slack:// or tgram://, what stands there is a token.
+# The host of these is an address. The host of others, such as slack:// or tgram://, is a token.
 _HOSTED = frozenset(
     (
         *("json", "jsons", "xml", "xmls", "form", "forms", "http", "https", "mailto", "mailtos"),
@@ -22,8 +22,8 @@ _HOSTED = frozenset(
     )
 )
 
-# A comma may stand inside a URL; one that parts two is followed by a scheme.
-_BETWEEN = re.compile(r"\s*,\s*(?=[A-Za-z][\w+.-]*://)|\s+")
+# A comma may be part of a URL; one that separates two is followed by a scheme.
+_SEPARATOR = re.compile(r"\s*,\s*(?=[A-Za-z][\w+.-]*://)|\s+")
 _SCHEME = re.compile(r"[A-Za-z][\w+.-]*://\S")
 _USERINFO = re.compile(r"(?<=://)[^\s/@]+@")
 
@@ -65,13 +65,13 @@ class AlertSettings:
         return self.home / "alerts.db"
 
     @property
-    def words(self) -> str:
+    def summary(self) -> str:
         """Where alerts go, in a line."""
-        named = ", ".join(place.name for place in self.destinations)
-        return f"alerts go to {named}" if named else f"alerts go to the log only; {URLS} names no destination"
+        names = ", ".join(destination.name for destination in self.destinations)
+        return f"alerts go to {names}" if names else f"alerts go to the log only; {URLS} names no destination"
 
 
-def shown(url: str) -> str:
+def redact_url(url: str) -> str:
     """A URL without its secrets: the scheme, and the host where that is certainly no token."""
     scheme = url.partition("://")[0].lower()
     try:
@@ -80,29 +80,29 @@ def shown(url: str) -> str:
     except ValueError:
         return f"{scheme}://…"
     # An @ further on: a password with a slash in it, and what looks like the host is a part of that.
-    torn = "@" in url.partition("://")[2].removeprefix(parts.netloc)
-    if scheme in _HOSTED and not torn and re.fullmatch(r"[a-z0-9.-]+", host):
+    ambiguous = "@" in url.partition("://")[2].removeprefix(parts.netloc)
+    if scheme in _HOSTED and not ambiguous and re.fullmatch(r"[a-z0-9.-]+", host):
         return f"{scheme}://{host}/…"
     return f"{scheme}://…"
 
 
 def without_secrets(text: str) -> str:
-    """`text` with what stands before the @ of any URL in it left out."""
+    """`text` without user names and passwords in its URLs."""
     return _USERINFO.sub("…@", text)
 
 
 def _destinations(text: str) -> tuple[Destination, ...]:
-    urls = list(dict.fromkeys(part for part in _BETWEEN.split(text.strip()) if part.strip(",")))
-    for place, url in enumerate(urls, start=1):
+    urls = list(dict.fromkeys(part for part in _SEPARATOR.split(text.strip()) if part.strip(",")))
+    for number, url in enumerate(urls, start=1):
         if not _SCHEME.match(url):
             raise SettingsError(
-                f"{URLS}: entry {place} of {len(urls)} is no URL (not shown, it may hold a secret), expected "
-                "scheme://..., several parted by blanks or commas; see docs/alerts.md"
+                f"{URLS}: entry {number} of {len(urls)} is not a URL (not shown, it may hold a secret), expected "
+                "scheme://..., several separated by blanks or commas; see docs/alerts.md"
             )
-    seen: Counter[str] = Counter()
-    found = []
+    uses: Counter[str] = Counter()
+    destinations = []
     for url in urls:
-        name = shown(url)
-        seen[name] += 1
-        found.append(Destination(name if seen[name] == 1 else f"{name} ({seen[name]})", url))
-    return tuple(found)
+        name = redact_url(url)
+        uses[name] += 1
+        destinations.append(Destination(name if uses[name] == 1 else f"{name} ({uses[name]})", url))
+    return tuple(destinations)

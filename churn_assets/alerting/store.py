@@ -1,4 +1,4 @@
-"""What is remembered of alerts: one small SQLite file a home, written before anything is sent."""
+"""The store of alerts: one small SQLite file for each home, written before anything is sent."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from churn_assets.alerting.delivery import Message
+from churn_assets.alerting.destinations import Destination
 from churn_assets.errors import AlertsUnreadable
 from churn_assets.storage.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from churn_assets.alerting.alerts import Alert
 
 GIVE_UP_DAYS = 3.0
 
@@ -35,43 +40,45 @@ CREATE INDEX waiting_deliveries ON deliveries (state) WHERE state = 'waiting';
 
 @dataclass(frozen=True)
 class Entry:
-    """One alert as it is remembered; instants are UTC, `closed_at` is None while it is open.
+    """One stored alert; instants are UTC, `closed_at` is None while it is open.
 
-    `times` counts how often it was raised; `undelivered` is destination -> why it has not got the last word.
+    `times` counts how often it was raised, `sent_at` is of the last message about it that was made; `undelivered` is
+    destination -> why it has not got the last message.
     """
 
+    number: int
     key: str
     kind: str
     title: str
-    words: str
+    message: str
     severity: str
     opened_at: datetime
     last_at: datetime
+    sent_at: datetime
     times: int
     closed_at: datetime | None
     ending: str
     undelivered: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; instants as ISO 8601."""
-        instants = {"opened_at": self.opened_at, "last_at": self.last_at, "closed_at": self.closed_at}
-        return {**vars(self), **{name: at.isoformat() if at else None for name, at in instants.items()}}
+        """Plain values, as `churn alerts --json` prints them; instants as ISO 8601."""
+        return {
+            "key": self.key,
+            "kind": self.kind,
+            "title": self.title,
+            "words": self.message,
+            "severity": self.severity,
+            "opened_at": self.opened_at.isoformat(),
+            "last_at": self.last_at.isoformat(),
+            "times": self.times,
+            "closed_at": self.closed_at.isoformat() if self.closed_at else None,
+            "ending": self.ending,
+            "undelivered": self.undelivered,
+        }
 
 
-@dataclass(frozen=True)
-class Row:
-    """An open alert's place in the file."""
-
-    id: int
-    title: str
-    words: str
-    opened_s: float
-    told_s: float
-    times: int
-
-
-class Book(SqliteStore):
-    """The alerts of a home; `with book.change():` is one durable transaction. Raises AlertsUnreadable."""
+class AlertStore(SqliteStore):
+    """The alerts of a home; `with store.change():` is one durable transaction. Raises AlertsUnreadable."""
 
     schema = _SCHEMA
     busy_s = 5.0
@@ -88,17 +95,14 @@ class Book(SqliteStore):
 
     def entries(self, closed: bool) -> list[Entry]:
         """The alerts, newest first; only the open ones unless `closed`. Nothing is created."""
+        where = "" if closed else "WHERE closed_s IS NULL"
         with self._reading() as db:
-            where = "" if closed else "WHERE closed_s IS NULL"
-            found = db.execute(
-                "SELECT id, key, kind, title, words, severity, opened_s, last_s, times, closed_s, ending"
-                f" FROM alerts {where} ORDER BY id DESC"
-            ).fetchall()
+            rows = db.execute(f"SELECT * FROM alerts {where} ORDER BY id DESC").fetchall()
             failures = db.execute(
                 "SELECT m.alert, d.destination, d.failure FROM deliveries d JOIN messages m ON m.id = d.message"
                 " WHERE d.state IN ('waiting', 'given up') ORDER BY d.message"
             ).fetchall()
-        return [_entry(row, {name: why for alert, name, why in failures if alert == row["id"]}) for row in found]
+        return [_entry(row, {name: why for alert, name, why in failures if alert == row["id"]}) for row in rows]
 
     def _unavailable(self, message: str) -> AlertsUnreadable:
         return AlertsUnreadable(
@@ -112,92 +116,100 @@ class Book(SqliteStore):
             "is made"
         )
 
-    def open_row(self, key: str) -> Row | None:
-        """The open alert of a key."""
-        found = self.open_rows(key)
-        return found[0][1] if found else None
+    # Within `change`.
 
-    def open_rows(self, key: str) -> list[tuple[str, Row]]:
-        """(key, row) of the open alert of `key`, or of all that begin with it if it ends in `*`."""
+    def open_entries(self, key: str) -> list[Entry]:
+        """The open alert of `key`, or all whose key begins with it if it ends in `*`."""
         start = key.removesuffix("*")
-        exact = "key = ?" if start == key else "substr(key, 1, length(?)) = ?"
-        found = self.db.execute(
-            f"SELECT key, id, title, words, opened_s, told_s, times FROM alerts WHERE {exact} AND closed_s IS NULL",
-            (start,) if start == key else (start, start),
-        )
-        return [(row[0], Row(*row[1:])) for row in found]
+        matches = "key = :start" if start == key else "substr(key, 1, length(:start)) = :start"
+        rows = self.db.execute(f"SELECT * FROM alerts WHERE {matches} AND closed_s IS NULL", {"start": start})
+        return [_entry(row, {}) for row in rows]
 
-    def known(self, key: str) -> bool:
+    def has_had(self, key: str) -> bool:
         """Whether there ever was an alert of this key."""
         return self.db.execute("SELECT 1 FROM alerts WHERE key = ? LIMIT 1", (key,)).fetchone() is not None
 
-    def add_alert(self, key: str, kind: str, title: str, words: str, severity: str, now_s: float, open_: bool) -> int:
-        """A new alert; one that is not open is closed at once."""
-        made = self.db.execute(
+    def add_alert(self, alert: Alert, now: datetime) -> int:
+        """A new alert and its number; an event is closed at once."""
+        now_s = now.timestamp()
+        closed_s = now_s if alert.severity == "info" else None
+        cursor = self.db.execute(
             "INSERT INTO alerts (key, kind, title, words, severity, opened_s, last_s, told_s, times, closed_s)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?)",
-            (key, kind, title, words, severity, now_s, now_s, now_s, None if open_ else now_s),
+            (alert.key, alert.kind, alert.title, alert.message, alert.severity, now_s, now_s, now_s, closed_s),
         )
-        return int(made.lastrowid or 0)
+        return int(cursor.lastrowid or 0)
 
-    def raise_again(self, row: int, title: str, words: str, severity: str, now_s: float, told: bool) -> None:
-        """Count an open alert once more, with its newest words; `told`: a message is made of it."""
+    def raise_again(self, number: int, alert: Alert, now: datetime, sent: bool) -> None:
+        """Count an open alert once more, with its newest message; `sent`: it is sent again."""
+        now_s = now.timestamp()
         self.db.execute(
             "UPDATE alerts SET title = ?, words = ?, severity = ?, last_s = ?, times = times + 1,"
             " told_s = CASE WHEN ? THEN ? ELSE told_s END WHERE id = ?",
-            (title, words, severity, now_s, told, now_s, row),
+            (alert.title, alert.message, alert.severity, now_s, sent, now_s, number),
         )
 
-    def close_alert(self, row: int, words: str, now_s: float) -> None:
+    def close_alert(self, number: int, ending: str, now: datetime) -> None:
         """The alert is over."""
-        self.db.execute("UPDATE alerts SET closed_s = ?, ending = ? WHERE id = ?", (now_s, words, row))
+        self.db.execute("UPDATE alerts SET closed_s = ?, ending = ? WHERE id = ?", (now.timestamp(), ending, number))
 
     def add_message(
-        self, alert: int, key: str, title: str, body: str, severity: str, now_s: float, to: Sequence[str]
+        self, number: int, key: str, title: str, body: str, severity: str, now: datetime, destinations: Sequence[str]
     ) -> None:
-        """A message for every destination in `to`; it takes the place of what waits there under this key."""
+        """A message for every destination; it takes the place of what waits there under this key."""
         self.db.execute(
             "UPDATE deliveries SET state = 'replaced' WHERE state = 'waiting'"
             " AND message IN (SELECT id FROM messages WHERE key = ?)",
             (key,),
         )
-        made = self.db.execute(
+        cursor = self.db.execute(
             "INSERT INTO messages (alert, key, title, body, severity, made_s) VALUES (?, ?, ?, ?, ?, ?)",
-            (alert, key, title, body, severity, now_s),
+            (number, key, title, body, severity, now.timestamp()),
         )
-        rows = [(made.lastrowid, name) for name in to]
+        rows = [(cursor.lastrowid, name) for name in destinations]
         self.db.executemany("INSERT INTO deliveries (message, destination) VALUES (?, ?)", rows)
 
-    def waiting(self, destinations: Sequence[str], now_s: float) -> list[tuple[int, str, str, str, str]]:
-        """(message, destination, title, body, severity) that must go out, oldest first; gives up the too old."""
+    def waiting(self, destinations: Sequence[Destination], now: datetime) -> list[Message]:
+        """The messages that must go out to these destinations, oldest first; gives up the too old."""
         self.db.execute(
             "UPDATE deliveries SET state = 'given up' WHERE state = 'waiting' AND message IN"
             " (SELECT id FROM messages WHERE made_s < ?)",
-            (now_s - GIVE_UP_DAYS * 86_400,),
+            (now.timestamp() - GIVE_UP_DAYS * 86_400,),
         )
-        found = self.db.execute(
+        by_name = {destination.name: destination for destination in destinations}
+        rows = self.db.execute(
             "SELECT d.message, d.destination, m.title, m.body, m.severity FROM deliveries d"
             " JOIN messages m ON m.id = d.message WHERE d.state = 'waiting' ORDER BY d.message"
         )
-        return [row for row in found if row[1] in destinations]
+        return [Message(number, by_name[name], *text) for number, name, *text in rows if name in by_name]
 
-    def answered(self, message: int, destination: str, failure: str | None, now_s: float) -> None:
-        """Keep how a try ended; what was taken is never sent again."""
+    def record_attempt(self, message: int, destination: str, failure: str | None, now: datetime) -> None:
+        """Keep how an attempt ended; what was taken is never sent again."""
         state = "state" if failure else "'taken'"
         self.db.execute(
             f"UPDATE deliveries SET tries = tries + 1, failure = ?, done_s = ?, state = {state}"
             " WHERE message = ? AND destination = ?",
-            (failure or "", now_s, message, destination),
+            (failure or "", now.timestamp(), message, destination),
         )
 
 
-def _entry(row: Sequence[Any], undelivered: dict[str, str]) -> Entry:
-    _, key, kind, title, words, severity, opened_s, last_s, times, closed_s, ending = row
-    closed_at = None if closed_s is None else _at(closed_s)
+def _entry(row: sqlite3.Row, undelivered: dict[str, str]) -> Entry:
     return Entry(
-        *(key, kind, title, words, severity, _at(opened_s), _at(last_s), times, closed_at, ending, undelivered)
+        number=row["id"],
+        key=row["key"],
+        kind=row["kind"],
+        title=row["title"],
+        message=row["words"],
+        severity=row["severity"],
+        opened_at=_instant(row["opened_s"]),
+        last_at=_instant(row["last_s"]),
+        sent_at=_instant(row["told_s"]),
+        times=row["times"],
+        closed_at=None if row["closed_s"] is None else _instant(row["closed_s"]),
+        ending=row["ending"],
+        undelivered=undelivered,
     )
 
 
-def _at(seconds: float) -> datetime:
+def _instant(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)

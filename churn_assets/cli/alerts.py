@@ -43,7 +43,7 @@ def alerts(
         typer.echo(json.dumps([entry.to_json() for entry in entries], indent=2))
         return
     show_alerts(entries, out)
-    out.print(plain(alert_settings.words), soft_wrap=True)
+    out.print(plain(alert_settings.summary), soft_wrap=True)
 
 
 @alerts_app.command("test", epilog="Example: [bold]churn alerts test[/bold]")
@@ -55,7 +55,7 @@ def alerts_test(home: HomeOption = None) -> None:
 
     alert_settings = AlertSettings.from_environ(os.environ, settings.home)
     if not alert_settings.destinations:
-        out.print(plain(alert_settings.words), soft_wrap=True)
+        out.print(plain(alert_settings.summary), soft_wrap=True)
         return
     failed = False
     for name, failure in send_test(alert_settings).items():

@@ -89,7 +89,7 @@ def show_alerts(entries: Sequence[Entry], out: Console) -> None:
             f"{mark} {escape(entry.title)} [dim]({entry.opened_at:%Y-%m-%d %H:%M}{until} UTC{repeats})[/dim]",
             soft_wrap=True,
         )
-        for line in [*entry.words.splitlines(), *entry.ending.splitlines()]:
+        for line in [*entry.message.splitlines(), *entry.ending.splitlines()]:
             out.print(f"  {escape(line)}", soft_wrap=True)
         for name, why in entry.undelivered.items():
             out.print(f"  [yellow]not taken by {escape(name)}: {escape(why)}[/yellow]", soft_wrap=True)

@@ -1,42 +1,36 @@
-"""How an asset or a sensor tells: by the home's alerts, in the run's log and in its metadata."""
+"""Alerts of an asset or a sensor: into the home's alerts, the run's log and the metadata."""
 
 import os
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from churn_assets.alerting.alerts import Told, raise_alert, recover_alert, send_waiting
+from churn_assets.alerting.alerts import raise_alert, recover_alert, send_waiting
 from churn_assets.alerting.destinations import AlertSettings
 from churn_assets.alerting.rules import AlertChanges
 from churn_assets.errors import SettingsError
 from churn_assets.settings import Settings
 
 
-def tell(context: Any, settings: Settings, changes: AlertChanges, now: datetime | None = None) -> dict[str, str]:
-    """Raise and end what `changes` says; metadata for the asset. Never fails the asset it is called from.
+def update_alerts(
+    context: Any, settings: Settings, changes: AlertChanges, now: datetime | None = None
+) -> dict[str, str]:
+    """Raise and end what `changes` has; metadata for the asset. Never fails the asset it is called from.
 
     `context` is anything with Dagster's `log`. What waited for a destination is tried again, news or not.
     """
-    told = _tell(settings.home, changes, now or datetime.now(UTC))
-    for words in told:
-        context.log.info(words)
-    raised = ", ".join(alert.title for alert in changes.raised)
-    return {"alerts": raised or "none", **({"alerts_told": "; ".join(told)} if told else {})}
-
-
-def _tell(home: Path, changes: AlertChanges, now: datetime) -> list[str]:
+    now, messages = now or datetime.now(UTC), []
     try:
-        settings = AlertSettings.from_environ(os.environ, home)
+        alert_settings = AlertSettings.from_environ(os.environ, settings.home)
     except SettingsError as error:
-        # An alert that is remembered and logged, and goes nowhere, beats a monitoring run that fails.
-        settings, wrong = AlertSettings(home), [str(error)]
-    else:
-        wrong = []
-    said: list[tuple[str, Told]] = []
-    for alert in changes.raised:
-        said.append((alert.title, raise_alert(settings, alert, now)))
-    for key, words in changes.ended.items():
-        said.append((key, recover_alert(settings, key, words, now)))
-    if not said:
-        said.append(("alerts that waited", send_waiting(settings, now)))
-    return wrong + [f"{what}: {told.words}" for what, told in said if told.words]
+        # An alert that is stored and logged, and goes nowhere, beats a monitoring run that fails.
+        alert_settings = AlertSettings(settings.home)
+        messages.append(str(error))
+    results = [(alert.title, raise_alert(alert_settings, alert, now)) for alert in changes.raised]
+    results += [(key, recover_alert(alert_settings, key, ending, now)) for key, ending in changes.ended.items()]
+    if not results:
+        results = [("alerts that waited", send_waiting(alert_settings, now))]
+    messages += [f"{subject}: {result.summary}" for subject, result in results if result.summary]
+    for message in messages:
+        context.log.info(message)
+    raised = ", ".join(alert.title for alert in changes.raised)
+    return {"alerts": raised or "none", **({"alerts_told": "; ".join(messages)} if messages else {})}

@@ -6,7 +6,7 @@ import dagster as dg
 
 from churn_assets.alerting.alerts import Alert
 from churn_assets.alerting.rules import AlertChanges
-from churn_assets.defs.alerts import tell
+from churn_assets.defs.alerts import update_alerts
 from churn_assets.defs.jobs import JOBS
 from churn_assets.defs.monitoring.sensors import window_sensor
 from churn_assets.defs.prediction_log.sensors import ingest_sensor
@@ -58,7 +58,7 @@ def failure_sensors(settings: Settings) -> list[dg.SensorDefinition]:
         name="alert_on_failure",
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=settings.sensor_s,
-        description="Tells of a run that has failed: its job, its step, the first line of its error.",
+        description="Alerts of a run that has failed: its job, its step, the first line of its error.",
     )
     def alert_on_failure(context: dg.RunFailureSensorContext) -> Any:
         run = context.dagster_run
@@ -70,35 +70,35 @@ def failure_sensors(settings: Settings) -> list[dg.SensorDefinition]:
         run_status=dg.DagsterRunStatus.SUCCESS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=settings.sensor_s,
-        description="Tells that a job which had failed has succeeded, and tries again what was not delivered.",
+        description="Ends the alert of a failed job when it succeeds, and tries again what was not delivered.",
     )
     def alert_on_recovery(context: dg.RunStatusSensorContext) -> Any:
         run = context.dagster_run
-        words = f"{_job_words(run)} has succeeded (run {run.run_id[:8]})."
-        return _done(context, settings, AlertChanges(ended={_key(run): words}))
+        ending = f"{_job_name(run)} has succeeded (run {run.run_id[:8]})."
+        return _done(context, settings, AlertChanges(ended={_key(run): ending}))
 
     return [alert_on_failure, alert_on_recovery]
 
 
 def failed_run(run: dg.DagsterRun, errors: list[tuple[str, str]], message: str) -> Alert:
     """The alert of a failed run; `errors` are (step, error), `message` Dagster's own of the whole run."""
-    told = [f"step {step}: {_first_line(error)}" for step, error in errors if error]
-    more = f"; and {len(told) - _MOST_STEPS} more steps" if len(told) > _MOST_STEPS else ""
-    words = "; ".join(told[:_MOST_STEPS]) + more or _first_line(message) or "Dagster names no error"
+    failures = [f"step {step}: {_first_line(error)}" for step, error in errors if error]
+    more = f"; and {len(failures) - _MOST_STEPS} more steps" if len(failures) > _MOST_STEPS else ""
+    reason = "; ".join(failures[:_MOST_STEPS]) + more or _first_line(message) or "Dagster names no error"
     where = f"Look closer: `churn ui`, Runs, {run.run_id[:8]}; docs/operations.md says what to do."
-    return Alert(_key(run), "failed_run", f"{_job_words(run)} failed", f"{words}\n{where}", "error")
+    return Alert(_key(run), "failed_run", f"{_job_name(run)} failed", f"{reason}\n{where}", "error")
 
 
 def _done(context: Any, settings: Settings, changes: AlertChanges) -> dg.SkipReason | None:
-    told = tell(context, settings, changes).get("alerts_told")
-    return dg.SkipReason(told) if told else None
+    message = update_alerts(context, settings, changes).get("alerts_told")
+    return dg.SkipReason(message) if message else None
 
 
 def _key(run: dg.DagsterRun) -> str:
     return f"failed_run:{run.job_name}"
 
 
-def _job_words(run: dg.DagsterRun) -> str:
+def _job_name(run: dg.DagsterRun) -> str:
     return "A run by hand" if run.job_name == _BY_HAND else f"Job {run.job_name}"
 
 

@@ -27,7 +27,6 @@ from churn_assets.alerting.alerts import (
     send_test,
     send_waiting,
 )
-from churn_assets.alerting.delivery import Answer
 from churn_assets.alerting.destinations import AlertSettings, Destination
 from churn_assets.errors import AlertsUnreadable
 from churn_assets_tests.alerting.receiver import Receiver, receiving
@@ -40,8 +39,8 @@ DRIFT = Alert("drift", "drift", "Drift", "visits moved.")
 
 @pytest.fixture(scope="module")
 def server():
-    with receiving() as found:
-        yield found
+    with receiving() as receiver:
+        yield receiver
 
 
 @pytest.fixture
@@ -54,12 +53,12 @@ def receiver(server: Receiver) -> Receiver:
 # -- once, again, over -------------------------------------------------------------------------------
 
 
-def test_an_open_alert_is_told_once_then_again_after_the_cooldown_then_its_end(receiver, tmp_path):
+def test_an_open_alert_is_sent_once_then_again_after_the_cooldown_then_its_end(receiver, tmp_path):
     where = receiver.settings(tmp_path)
-    made = [raise_alert(where, DRIFT, NOW + hours * HOUR).made for hours in (0, 1, 5, 6, 7)]
+    made = [raise_alert(where, DRIFT, NOW + hours * HOUR).action for hours in (0, 1, 5, 6, 7)]
     assert made == ["raised", "", "", "repeated", ""]
-    assert recover_alert(where, "drift", "Stable.", NOW + 8 * HOUR).made == "recovered"
-    assert recover_alert(where, "drift", "Stable.", NOW + 9 * HOUR).made == ""
+    assert recover_alert(where, "drift", "Stable.", NOW + 8 * HOUR).action == "recovered"
+    assert recover_alert(where, "drift", "Stable.", NOW + 9 * HOUR).action == ""
     assert receiver.titles() == ["Drift", "Still: Drift", "Over: Drift"]
     _, again, over = (message for _, _, message, _ in receiver.got)
     assert "Open since 2026-11-01 08:00 UTC, raised 4 times." in again
@@ -80,33 +79,33 @@ def test_an_alert_that_comes_back_is_a_new_one(receiver, tmp_path):
 
 def test_the_cooldown_is_a_setting(receiver, tmp_path):
     where = receiver.settings(tmp_path, CHURN_ALERT_COOLDOWN_S="0")
-    assert [raise_alert(where, DRIFT, NOW).made for _ in range(3)] == ["raised", "repeated", "repeated"]
+    assert [raise_alert(where, DRIFT, NOW).action for _ in range(3)] == ["raised", "repeated", "repeated"]
 
 
 def test_a_clock_that_was_set_back_silences_nothing(receiver, tmp_path):
     where = receiver.settings(tmp_path)
     raise_alert(where, DRIFT, NOW)
-    assert raise_alert(where, DRIFT, NOW - 100 * HOUR).made == "repeated"
+    assert raise_alert(where, DRIFT, NOW - 100 * HOUR).action == "repeated"
 
 
-def test_an_event_is_told_once_and_is_never_open(receiver, tmp_path):
+def test_an_event_is_sent_once_and_is_never_open(receiver, tmp_path):
     where = receiver.settings(tmp_path)
     event = Alert("promoted:7", "gate_verdict", "Challenger 7 is champion", "It holds.", "info")
-    assert [raise_alert(where, event, NOW + n * 10 * HOUR).made for n in range(3)] == ["raised", "", ""]
+    assert [raise_alert(where, event, NOW + n * 10 * HOUR).action for n in range(3)] == ["raised", "", ""]
     assert open_alerts(where) == []
     assert receiver.got[0][3] == "info"
 
 
-def test_an_alert_that_is_told_once_stays_open_and_is_not_reminded_of(receiver, tmp_path):
+def test_an_alert_that_is_sent_once_stays_open_and_is_not_reminded_of(receiver, tmp_path):
     where = receiver.settings(tmp_path)
     verdict = Alert("gate_verdict:7", "gate_verdict", "Refused", "Worse.", once=True)
-    assert [raise_alert(where, verdict, NOW + n * 10 * HOUR).made for n in range(3)] == ["raised", "", ""]
+    assert [raise_alert(where, verdict, NOW + n * 10 * HOUR).action for n in range(3)] == ["raised", "", ""]
     assert [entry.times for entry in open_alerts(where)] == [3]
     recover_alert(where, verdict.key, "A better one came.", NOW)
-    assert raise_alert(where, verdict, NOW).made == ""
+    assert raise_alert(where, verdict, NOW).action == ""
 
 
-def test_a_star_ends_every_alert_that_begins_so_and_no_other(receiver, tmp_path):
+def test_a_star_ends_every_alert_whose_key_begins_so_and_no_other(receiver, tmp_path):
     where = receiver.settings(tmp_path)
     for key in ("gate:1", "gate:2", "gate", "gat%", "drift"):
         raise_alert(where, Alert(key, "gate_verdict", key, "Words."), NOW)
@@ -115,18 +114,18 @@ def test_a_star_ends_every_alert_that_begins_so_and_no_other(receiver, tmp_path)
     assert {entry.key for entry in open_alerts(where)} == {"gate", "drift"}
 
 
-def test_the_end_of_what_never_was_is_nothing_and_makes_no_file(receiver, tmp_path):
+def test_the_end_of_an_alert_that_never_was_is_nothing_and_makes_no_file(receiver, tmp_path):
     where = receiver.settings(tmp_path / "home")
-    assert recover_alert(where, "drift", "Stable.", NOW).words == ""
-    assert (send_waiting(where, NOW).words, open_alerts(where), all_alerts(where)) == ("", [], [])
+    assert recover_alert(where, "drift", "Stable.", NOW).summary == ""
+    assert (send_waiting(where, NOW).summary, open_alerts(where), all_alerts(where)) == ("", [], [])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_configured_is_logged_and_remembered(tmp_path, caplog):
+def test_without_a_destination_alerts_are_logged_and_stored(tmp_path, caplog):
     with caplog.at_level(logging.INFO, "churn.alerts"):
-        told = raise_alert(AlertSettings(tmp_path), DRIFT, NOW)
+        result = raise_alert(AlertSettings(tmp_path), DRIFT, NOW)
         recover_alert(AlertSettings(tmp_path), "drift", "Stable.", NOW)
-    assert (told.made, told.delivered, told.failed) == ("raised", (), {})
+    assert (result.action, result.delivered, result.failed) == ("raised", (), {})
     assert [(r.levelname, r.getMessage().split(":")[0]) for r in caplog.records] == [
         ("WARNING", "Drift"),
         ("INFO", "Over"),
@@ -150,11 +149,14 @@ def refused_url() -> str:
 def test_a_destination_that_fails_stops_no_other_and_is_tried_again(receiver, tmp_path):
     where = receiver.settings(tmp_path, "bad", "token")
     where = AlertSettings(tmp_path, (*where.destinations, Destination("closed", refused_url())))
-    told = raise_alert(where, DRIFT, NOW)
+    result = raise_alert(where, DRIFT, NOW)
     bad, good = (place.name for place in where.destinations[:2])
-    assert told.delivered == (good,)
-    assert told.failed == {bad: "it answered 500", "closed": "no connection, or no answer in time"}
-    assert "tried again" in told.words
+    assert result.delivered == (good,)
+    assert result.failed == {
+        bad: "it answered 500",
+        "closed": "no connection, no answer in time, or refused without a status",
+    }
+    assert "tried again" in result.summary
     assert set(open_alerts(where)[0].undelivered) == {bad, "closed"}
     mended = AlertSettings(tmp_path, (Destination(bad, receiver.url("mended")), *where.destinations[1:2]))
     assert send_waiting(mended, NOW).delivered == (bad,)
@@ -165,12 +167,15 @@ def test_a_destination_that_fails_stops_no_other_and_is_tried_again(receiver, tm
 def test_a_destination_that_hangs_is_left_alone_after_the_timeout(receiver, tmp_path):
     where = receiver.settings(tmp_path, "hang", "token", CHURN_ALERT_TIMEOUT_S="1")
     hanging, good = (place.name for place in where.destinations)
-    told = raise_alert(where, DRIFT, NOW)
-    assert told.delivered == (good,)
-    assert told.failed[hanging] in ("no answer within 1 s", "no connection, or no answer in time")
+    result = raise_alert(where, DRIFT, NOW)
+    assert result.delivered == (good,)
+    assert result.failed[hanging] in (
+        "no answer within 1 s",
+        "no connection, no answer in time, or refused without a status",
+    )
 
 
-def test_what_waits_is_replaced_by_newer_words_and_given_up_after_three_days(receiver, tmp_path):
+def test_what_waits_is_replaced_by_a_newer_message_and_given_up_after_three_days(receiver, tmp_path):
     where = receiver.settings(tmp_path)
     receiver.bad = True
     raise_alert(where, DRIFT, NOW)
@@ -184,19 +189,19 @@ def test_what_waits_is_replaced_by_newer_words_and_given_up_after_three_days(rec
     assert [entry.key for entry in all_alerts(where) if entry.undelivered] == ["old"]
 
 
-def test_a_database_that_is_none_does_not_fail_the_caller_and_keeps_no_alert_back(receiver, tmp_path, caplog):
+def test_a_damaged_database_does_not_fail_the_caller_and_keeps_no_alert_back(receiver, tmp_path, caplog):
     where = receiver.settings(tmp_path)
     where.path.write_text("this is no database, whatever it is" * 100)
-    assert raise_alert(where, DRIFT, NOW).made == "raised"
-    assert recover_alert(where, "drift", "Stable.", NOW).words == ""
-    assert send_waiting(where, NOW).words == ""
+    assert raise_alert(where, DRIFT, NOW).action == "raised"
+    assert recover_alert(where, "drift", "Stable.", NOW).summary == ""
+    assert send_waiting(where, NOW).summary == ""
     assert receiver.titles() == ["Drift"]
     assert "without memory" in caplog.text
     with pytest.raises(AlertsUnreadable, match="move it away"):
         open_alerts(where)
 
 
-def test_a_database_that_somebody_holds_does_not_fail_the_caller(receiver, tmp_path, monkeypatch):
+def test_a_locked_database_does_not_fail_the_caller(receiver, tmp_path, monkeypatch):
     where = receiver.settings(tmp_path)
     raise_alert(where, DRIFT, NOW)
     connect = sqlite3.connect
@@ -204,13 +209,13 @@ def test_a_database_that_somebody_holds_does_not_fail_the_caller(receiver, tmp_p
     held = connect(where.path)
     held.execute("BEGIN EXCLUSIVE")
     try:
-        assert raise_alert(where, Alert("other", "stale_log", "Other", "Words."), NOW).made == "raised"
+        assert raise_alert(where, Alert("other", "stale_log", "Other", "Words."), NOW).action == "raised"
     finally:
         held.close()
     assert receiver.titles() == ["Drift", "Other"]
 
 
-def test_apprise_missing_is_told_and_the_alert_waits(receiver, tmp_path, monkeypatch):
+def test_apprise_missing_is_reported_and_the_alert_waits(receiver, tmp_path, monkeypatch):
     where = receiver.settings(tmp_path)
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "apprise", None)
@@ -230,13 +235,13 @@ def test_a_test_message_says_who_takes_it(receiver, tmp_path):
     assert not where.path.exists()
 
 
-def test_no_secret_is_logged_stored_or_said(receiver, tmp_path, caplog):
+def test_no_secret_is_logged_stored_or_shown(receiver, tmp_path, caplog):
     where = receiver.settings(tmp_path, "t0ken", "bad-t0ken")
     where = AlertSettings(tmp_path, (*where.destinations, Destination("closed", refused_url() + "t0ken")))
     alert = Alert("failed", "failed_run", "Failed", "cannot reach http://me:hunter2@mlflow/api")
     with caplog.at_level(logging.DEBUG):
-        told = raise_alert(where, alert, NOW)
-    shown = "\n".join((caplog.text, told.words, repr(told), repr(where), where.words, repr(all_alerts(where))))
+        result = raise_alert(where, alert, NOW)
+    shown = "\n".join((caplog.text, result.summary, repr(result), repr(where), where.summary, repr(all_alerts(where))))
     kept = b"".join(path.read_bytes() for path in tmp_path.iterdir()).decode(errors="replace")
     for secret in ("hunter2", "t0ken"):
         assert secret not in shown + kept + repr(receiver.got).replace("/t0ken", "")
@@ -251,9 +256,9 @@ from pathlib import Path
 from churn_assets.alerting import alerts
 from churn_assets.alerting.destinations import AlertSettings
 from churn_assets.alerting.alerts import Alert
-sent = alerts.send
-def send(parcels, timeout_s):
-    for answer in sent(parcels, timeout_s) if sys.argv[2] == "after" else ():
+send_all = alerts.send
+def send(messages, timeout_s):
+    for result in send_all(messages, timeout_s) if sys.argv[2] == "after" else ():
         pass
     os.kill(os.getpid(), signal.SIGKILL)
 alerts.send = send
@@ -270,7 +275,7 @@ def test_a_kill_between_record_and_mark_repeats_a_message_and_loses_none(receive
     assert done.returncode == -signal.SIGKILL
     where = receiver.settings(tmp_path)
     assert [entry.title for entry in open_alerts(where)] == ["Drift"]
-    assert raise_alert(where, DRIFT, NOW + HOUR).made == ""
+    assert raise_alert(where, DRIFT, NOW + HOUR).action == ""
     raise_alert(where, DRIFT, NOW + 2 * HOUR)
     assert receiver.titles() == ["Drift"] * received
 
@@ -305,28 +310,28 @@ STEPS = st.lists(
 
 @settings(max_examples=40)
 @given(STEPS)
-def test_whatever_happens_at_most_one_message_an_open_period_and_cooldown_and_the_last_word_arrives(steps):
+def test_whatever_happens_at_most_one_message_an_open_period_and_cooldown_and_the_last_message_arrives(steps):
     cooldown, sent, up, now = 3, [], True, NOW
 
-    def send(parcels, timeout_s):
-        for parcel in parcels:
+    def send(messages, timeout_s):
+        for message in messages:
             if up:
-                sent.append((now, parcel.title.removeprefix("churn: ")))
-            yield Answer(parcel, None if up else "down")
+                sent.append((now, message.title.removeprefix("churn: ")))
+            yield message, None if up else "down"
 
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(alerts_module, "send", send)
         where = AlertSettings(Path(folder), (Destination("here", "json://here"),), cooldown)
-        for what, key in steps:
+        for step, key in steps:
             now += timedelta(seconds=1)
-            if what == "raise":
+            if step == "raise":
                 raise_alert(where, Alert(key, "drift", key, "Words."), now)
-            elif what == "recover":
+            elif step == "recover":
                 recover_alert(where, key, "Over.", now)
-            elif what == "retry":
+            elif step == "retry":
                 send_waiting(where, now)
-            elif what in ("up", "down"):
-                up = what == "up"
+            elif step in ("up", "down"):
+                up = step == "up"
         up, now = True, now + timedelta(seconds=1)
         send_waiting(where, now)
         periods, still = all_alerts(where), {entry.key for entry in open_alerts(where)}

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from churn_assets.alerting.destinations import AlertSettings, shown, without_secrets
+from churn_assets.alerting.destinations import AlertSettings, redact_url, without_secrets
 from churn_assets.errors import SettingsError
 
 HIDDEN = "S3CRET"
@@ -27,30 +27,34 @@ HIDDEN = "S3CRET"
     ],
 )
 def test_a_url_is_shown_without_its_secrets(url, name):
-    assert shown(url) == name
+    assert redact_url(url) == name
 
 
 @given(st.sampled_from(["json", "mailto", "slack", "tgram"]), st.text("/@:?#[]ab.", max_size=12), st.text("@/:?x"))
 def test_no_password_and_no_path_is_ever_shown(scheme, before, after):
     for url in (f"{scheme}://u{before}:{HIDDEN}{after}@host/", f"{scheme}://host/{before}{HIDDEN}{after}"):
-        assert HIDDEN.lower() not in shown(url).lower()
+        assert HIDDEN.lower() not in redact_url(url).lower()
 
 
-def test_urls_are_parted_by_blanks_and_by_commas_but_not_within_one():
+def test_urls_are_separated_by_blanks_and_by_commas_but_not_within_one():
     text = " json://a.b/?to=x,y, slack://T/A/C/#one\n\tjson://a.b/2,json://a.b/?to=x,y "
-    found = AlertSettings.from_environ({"CHURN_ALERT_URLS": text}).destinations
-    assert [place.url for place in found] == ["json://a.b/?to=x,y", "slack://T/A/C/#one", "json://a.b/2"]
-    assert [place.name for place in found] == ["json://a.b/…", "slack://…", "json://a.b/… (2)"]
+    destinations = AlertSettings.from_environ({"CHURN_ALERT_URLS": text}).destinations
+    assert [destination.url for destination in destinations] == [
+        "json://a.b/?to=x,y",
+        "slack://T/A/C/#one",
+        "json://a.b/2",
+    ]
+    assert [destination.name for destination in destinations] == ["json://a.b/…", "slack://…", "json://a.b/… (2)"]
 
 
 def test_nothing_set_is_the_log_only():
-    found = AlertSettings.from_environ({"CHURN_ALERT_URLS": "  "})
-    assert (found.destinations, found.cooldown_s, found.timeout_s) == ((), 21_600, 10)
-    assert "to the log only" in found.words
+    settings = AlertSettings.from_environ({"CHURN_ALERT_URLS": "  "})
+    assert (settings.destinations, settings.cooldown_s, settings.timeout_s) == ((), 21_600, 10)
+    assert "to the log only" in settings.summary
 
 
 @pytest.mark.parametrize("text", ["hunter2", "json://a.b/x hunter2", "://hunter2", "json:// hunter2"])
-def test_what_is_no_url_is_refused_without_being_shown(text):
+def test_text_that_is_not_a_url_is_refused_without_being_shown(text):
     with pytest.raises(SettingsError, match="CHURN_ALERT_URLS: entry") as caught:
         AlertSettings.from_environ({"CHURN_ALERT_URLS": text})
     assert "hunter2" not in str(caught.value)
@@ -65,6 +69,6 @@ def test_an_impossible_number_is_refused(name, value):
         AlertSettings.from_environ({name: value})
 
 
-def test_a_password_in_words_is_left_out():
-    said = without_secrets("no answer from postgresql://me:pw@db/mlflow, see http://docs@here and a@b.c")
-    assert said == "no answer from postgresql://…@db/mlflow, see http://…@here and a@b.c"
+def test_a_password_in_a_message_is_left_out():
+    message = without_secrets("no answer from postgresql://me:pw@db/mlflow, see http://docs@here and a@b.c")
+    assert message == "no answer from postgresql://…@db/mlflow, see http://…@here and a@b.c"

@@ -51,17 +51,17 @@ def test_the_newest_window_with_a_conclusion_decides_about_the_data(quality, rai
 
 def test_an_alert_says_what_broke_what_was_expected_and_what_to_do():
     (alert,) = monitoring_alerts(quality_report(window_quality(4, "broken", GAP, BROKEN), log=None)).raised
-    assert "window 4: 'esent' is 0 in 100 % of rows" in alert.words
-    assert "50 hours" not in alert.words
-    assert "Expected: data like the training rows." in alert.words
-    assert "What to do: docs/operations.md (The data is broken)." in alert.words
+    assert "window 4: 'esent' is 0 in 100 % of rows" in alert.message
+    assert "50 hours" not in alert.message
+    assert "Expected: data like the training rows." in alert.message
+    assert "What to do: docs/operations.md (The data is broken)." in alert.message
     assert (alert.kind, alert.severity) == ("data_quality", "error")
 
 
 def test_of_many_findings_the_first_are_named_and_the_others_counted():
     many = [finding("missing", f"c{n}", f"c{n} is missing") for n in range(8)]
     (alert,) = monitoring_alerts(quality_report(window_quality(1, "broken", *many), log=None)).raised
-    assert "c4 is missing; and 3 more" in alert.words
+    assert "c4 is missing; and 3 more" in alert.message
 
 
 def test_a_decision_to_investigate_data_raises_an_alert_where_the_quality_report_has_no_conclusion():
@@ -95,7 +95,8 @@ def test_drift_names_its_columns_and_how_many_windows_in_a_row():
     windows = [window_drift(1, "stable"), *(window_drift(n, "drift", "visits", "score") for n in (2, 3))]
     (alert,) = monitoring_alerts(drift=drift_report(*windows)).raised
     assert (
-        "Window 3 differs from the training data in: visits, score. It is the 2nd such window in a row." in alert.words
+        "Window 3 differs from the training data in: visits, score. It is the 2nd such window in a row."
+        in alert.message
     )
 
 
@@ -107,7 +108,7 @@ def test_a_row_of_drift_is_counted_as_the_decision_counts_it():
         window_drift(4, "drift", "visits", model_version="new"),
     ]
     (alert,) = monitoring_alerts(drift=drift_report(*windows)).raised
-    assert "It is the 2nd such window in a row." in alert.words
+    assert "It is the 2nd such window in a row." in alert.message
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,7 @@ def test_a_row_of_drift_is_counted_as_the_decision_counts_it():
 def test_a_fall_of_the_labelled_figure_raises_an_alert_and_its_end_ends_it(status, dropped, raised, ended):
     changes = monitoring_alerts(performance=performance_report(status, dropped))
     assert keys(changes) == (raised, ended)
-    assert all(alert.words.startswith("labelled PR-AUC has fallen. Expected: ") for alert in changes.raised)
+    assert all(alert.message.startswith("labelled PR-AUC has fallen. Expected: ") for alert in changes.raised)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +145,7 @@ def test_a_challenger_has_alerts_as_it_goes(status, raised, ended):
 def test_who_waits_for_approval_is_named_with_the_commands():
     (alert,) = gate_alerts("7", "waiting_approval", "it passed").raised
     assert alert.key == waiting_key("7")
-    assert "`churn approve 7 --by NAME --why TEXT`" in alert.words
+    assert "`churn approve 7 --by NAME --why TEXT`" in alert.message
 
 
 QUALITY = st.lists(st.sampled_from(["ok", "broken", "insufficient", "unknown"])).map(
@@ -162,4 +163,4 @@ def test_no_key_is_raised_and_ended_at_once_whatever_the_reports(quality, drift,
     raised, ended = keys(changes)
     assert not raised & ended
     assert len(raised) == len(changes.raised)
-    assert all(alert.words.strip() and "\n" not in alert.title for alert in changes.raised)
+    assert all(alert.message.strip() and "\n" not in alert.title for alert in changes.raised)

@@ -12,7 +12,7 @@ import pytest
 from churn_assets.alerting.alerts import Alert, all_alerts, open_alerts
 from churn_assets.alerting.destinations import AlertSettings
 from churn_assets.alerting.rules import AlertChanges
-from churn_assets.defs.alerts import tell
+from churn_assets.defs.alerts import update_alerts
 from churn_assets.defs.sensors import failed_run, failure_sensors
 from churn_assets_tests.alerting.receiver import Receiver, receiving
 from churn_assets_tests.defs.home import ROOT, settings
@@ -20,8 +20,8 @@ from churn_assets_tests.defs.home import ROOT, settings
 
 @pytest.fixture(scope="module")
 def server():
-    with receiving() as found:
-        yield found
+    with receiving() as receiver:
+        yield receiver
 
 
 @pytest.fixture
@@ -63,12 +63,12 @@ def tick(home, instance: dg.DagsterInstance, fails: bool):
 def test_a_failed_run_is_told_once_and_its_next_success_ends_it(receiver, home):
     where = AlertSettings(home.home)
     with dg.DagsterInstance.ephemeral() as instance:
-        run, said = tick(home, instance, fails=True)
-        assert "sent to json://127.0.0.1/…" in said.skip_message
+        run, skip = tick(home, instance, fails=True)
+        assert "sent to json://127.0.0.1/…" in skip.skip_message
         (entry,) = open_alerts(where)
         assert entry.title == "Job training failed"
-        assert entry.words.splitlines()[0] == "step fit: ValueError: rows are short"
-        assert f"`churn ui`, Runs, {run.run_id[:8]}" in entry.words
+        assert entry.message.splitlines()[0] == "step fit: ValueError: rows are short"
+        assert f"`churn ui`, Runs, {run.run_id[:8]}" in entry.message
         tick(home, instance, fails=True)
         assert [entry.times for entry in open_alerts(where)] == [2]
         tick(home, instance, fails=False)
@@ -90,25 +90,25 @@ def test_a_run_by_hand_and_one_without_a_failed_step_are_told_in_words():
     run = dg.DagsterRun(job_name="__ASSET_JOB")
     alert = failed_run(run, [], "the run's process is gone\nsomewhere")
     assert alert.title == "A run by hand failed"
-    assert alert.words.startswith("the run's process is gone\nLook closer")
+    assert alert.message.startswith("the run's process is gone\nLook closer")
     many = failed_run(run, [(f"s{n}", "no") for n in range(5)], "")
-    assert many.words.startswith("step s0: no; step s1: no; step s2: no; and 2 more steps\n")
-    assert failed_run(run, [], "").words.startswith("Dagster names no error")
+    assert many.message.startswith("step s0: no; step s1: no; step s2: no; and 2 more steps\n")
+    assert failed_run(run, [], "").message.startswith("Dagster names no error")
 
 
 def test_telling_never_fails_the_asset_that_tells(home, monkeypatch):
     monkeypatch.setenv("CHURN_ALERT_URLS", "no url")
     alert = Alert("drift", "drift", "Drift", "visits moved.")
     with dg.build_asset_context() as context:
-        found = tell(context, home, AlertChanges((alert,)), datetime(2026, 11, 1, tzinfo=UTC))
-    assert found["alerts"] == "Drift"
-    assert "CHURN_ALERT_URLS: entry 1" in found["alerts_told"]
+        metadata = update_alerts(context, home, AlertChanges((alert,)), datetime(2026, 11, 1, tzinfo=UTC))
+    assert metadata["alerts"] == "Drift"
+    assert "CHURN_ALERT_URLS: entry 1" in metadata["alerts_told"]
     assert [entry.key for entry in all_alerts(AlertSettings(home.home))] == ["drift"]
 
 
 def test_nothing_to_tell_makes_no_file(home, receiver):
     with dg.build_asset_context() as context:
-        assert tell(context, home, AlertChanges(ended={"drift": "Stable."})) == {"alerts": "none"}
+        assert update_alerts(context, home, AlertChanges(ended={"drift": "Stable."})) == {"alerts": "none"}
     assert not AlertSettings(home.home).path.exists()
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ONCE = "every_segment_is_ingested_once"
 FEW = "few_rows_are_in_quarantine"
-TOLD = "feedback_belongs_to_predictions"
+MATCHED = "feedback_belongs_to_predictions"
 NOTHING = "nothing has been predicted yet: `churn serve` answers and logs"
 QUARANTINE_LIMIT = 0.001
 
@@ -107,7 +107,7 @@ def prediction_log(
     deps=["prediction_log"],
     check_specs=[
         dg.AssetCheckSpec(
-            TOLD,
+            MATCHED,
             asset="feedback_log",
             description="What was reported names a prediction or a customer that is in the log.",
         )
@@ -119,11 +119,11 @@ def feedback_log(project: Project) -> Iterator[dg.MaterializeResult[dict[str, An
 
     totals = count_all(project.settings)
     if totals is None or not totals.feedback:
-        words = "no feedback yet: `POST /feedback` or `churn feedback import FILE`"
+        message = "no feedback yet: `POST /feedback` or `churn feedback import FILE`"
         yield dg.MaterializeResult(
             value={"feedback": 0, "unknown": 0, "outcomes": []},
-            metadata={"rows": 0, "log": words},
-            check_results=[_passed(TOLD, words)],
+            metadata={"rows": 0, "log": message},
+            check_results=[_passed(MATCHED, message)],
         )
         return
     yield dg.MaterializeResult(
@@ -136,7 +136,7 @@ def feedback_log(project: Project) -> Iterator[dg.MaterializeResult[dict[str, An
         check_results=[
             dg.AssetCheckResult(
                 passed=totals.unknown == 0,
-                check_name=TOLD,
+                check_name=MATCHED,
                 severity=dg.AssetCheckSeverity.WARN,
                 metadata={"unknown": totals.unknown, "feedback": totals.feedback},
             )
@@ -144,8 +144,8 @@ def feedback_log(project: Project) -> Iterator[dg.MaterializeResult[dict[str, An
     )
 
 
-def _passed(check: str, words: str) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(passed=True, check_name=check, description=words)
+def _passed(check: str, message: str) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=True, check_name=check, description=message)
 
 
 AGREE, BELONG = "labels_agree", "labels_belong_to_predictions"

@@ -191,7 +191,7 @@ def retraining_decision(
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Nothing, investigate data, wait or retrain, with its reason; a request for a run is in the ledger."""
     from churn_assets.alerting.rules import approval_reminders, monitoring_alerts
-    from churn_assets.defs.alerts import tell
+    from churn_assets.defs.alerts import update_alerts
     from churn_assets.monitoring.latest import read_latest_reports
     from churn_assets.promotion.ledger import Ledger
     from churn_assets.promotion.service import PromotionService
@@ -210,7 +210,7 @@ def retraining_decision(
     investigate = decision.message if decision.kind == "investigate_data" else ""
     changes = monitoring_alerts(reports.quality, reports.drift, reports.performance, investigate)
     waiting = {challenger.version: challenger.message for challenger in ledger.challengers("waiting_approval")}
-    alerts = tell(context, settings, changes + approval_reminders(waiting))
+    alerts = update_alerts(context, settings, changes + approval_reminders(waiting))
     stored = record.to_json()
     yield dg.MaterializeResult(
         value=stored,
@@ -263,7 +263,7 @@ NO_WORSE = "the_challenger_is_no_worse"
 def promotion(context: dg.AssetExecutionContext, project: Project) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Challengers against the champion on the same rows; one that passes becomes champion, or waits for a person."""
     from churn_assets.alerting.rules import AlertChanges, gate_alerts
-    from churn_assets.defs.alerts import tell
+    from churn_assets.defs.alerts import update_alerts
     from churn_assets.promotion.pointer import read_champion
     from churn_assets.promotion.service import PromotionService
 
@@ -281,7 +281,7 @@ def promotion(context: dg.AssetExecutionContext, project: Project) -> Iterator[d
     changes = AlertChanges()
     for outcome in outcomes:
         changes += gate_alerts(outcome.challenger, outcome.status, outcome.message)
-    summary |= tell(context, settings, changes)
+    summary |= update_alerts(context, settings, changes)
     against = [outcome.message for outcome in outcomes if outcome.status in ("refused", "undecided")]
     yield dg.MaterializeResult(
         value={"version": 1, **summary, "outcomes": [outcome.to_json() for outcome in outcomes]},
