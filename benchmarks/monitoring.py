@@ -1,7 +1,7 @@
 """Our decision statistics on a window, beside Evidently's DataDriftPreset on the same rows, in own processes.
 
 Both begin at the published DuckDB log and a reference of 10,000 rows, and end with a result for every column:
-ours by the aggregates and the sample of `monitoring.windows.profile`, theirs by the preset on the whole window as a
+ours by the aggregates and the sample of `monitoring.profile`, theirs by the preset on the whole window as a
 data frame. They run in turns; what importing Evidently costs is counted apart.
 
     python -m benchmarks.monitoring [repeats] [rows,...]
@@ -57,8 +57,8 @@ def ours(log: Path, rows: int) -> dict[str, float]:
 
     from benchmarks.customers import CONTRACT
     from churn_assets.monitoring.drift.univariate import TESTED_KINDS, detect_drift
-    from churn_assets.monitoring.windows.monitored_model import MonitoredModel, profile_window
-    from churn_assets.monitoring.windows.windows import Window
+    from churn_assets.monitoring.profile import MonitoredModel, profile_window
+    from churn_assets.monitoring.windows import Window
 
     reference = _reference()
     kinds = {c.name: c.kind for c in CONTRACT.feature_columns if c.kind in TESTED_KINDS}
@@ -114,7 +114,7 @@ def _reference() -> Any:
     import pyarrow as pa
 
     from benchmarks.customers import CONTRACT, typed
-    from churn_assets.monitoring.windows.monitored_model import reference_of
+    from churn_assets.monitoring.profile import reference_of
 
     table = typed(REFERENCE, seed=1)
     score = 1 / (1 + np.exp((table["esent"].to_numpy() - 20) / 8))

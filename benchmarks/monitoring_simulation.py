@@ -19,7 +19,7 @@ from benchmarks.batch_scoring import TRAINING_ROWS, make_scorer
 from benchmarks.customers import AS_OF, CONTRACT, typed
 from churn_assets.contract.model import Kind
 from churn_assets.monitoring.drift.univariate import TESTED_KINDS, detect_drift, drifting_columns
-from churn_assets.monitoring.windows.profile import POSITIVE_RATE, SCORE, ColumnValues
+from churn_assets.monitoring.profile import POSITIVE_RATE, SCORE, ColumnValues
 
 POPULATION, REFERENCE, WINDOW, SERIES = 60_000, 10_000, 2_000, 100
 THRESHOLD = 0.5

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from churn_assets.alerting.alerts import Alert
 
 if TYPE_CHECKING:  # a sensor that raises an alert loads no NumPy
-    from churn_assets.monitoring.data_quality.report import QualityReport, WindowQuality
+    from churn_assets.monitoring.data_quality import QualityReport, WindowQuality
     from churn_assets.monitoring.drift.report import DriftReport, WindowDrift
     from churn_assets.monitoring.performance.report import PerformanceReport
 

@@ -72,7 +72,7 @@ def log_ingest(
     """Ingest the log into the warehouse, as the job `ingest_log` does, and publish a copy for `churn log query`."""
     settings = settings_of(home, contract)
     from churn_assets.contract.load import load_contract
-    from churn_assets.monitoring.windows.windows import record_open_window
+    from churn_assets.monitoring.windows import record_open_window
     from churn_assets.prediction_log.warehouse.ingest import ingest
 
     loaded = load_contract(settings.contract_path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from churn_assets.monitoring.data_quality.report import QualityReport
+from churn_assets.monitoring.data_quality import QualityReport
 from churn_assets.monitoring.drift.report import DriftReport, monitored_window
 from churn_assets.monitoring.performance.report import PerformanceReport
 from churn_assets.monitoring.report_files import R, read_report

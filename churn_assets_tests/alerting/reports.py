@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from churn_assets.monitoring.data_quality.checks import Check, Finding, Traffic
-from churn_assets.monitoring.data_quality.report import LogAge, QualityReport, WindowQuality
+from churn_assets.monitoring.data_quality import Check, Finding, LogAge, QualityReport, Traffic, WindowQuality
 from churn_assets.monitoring.drift.report import DriftReport, ScoreSummary, WindowDrift
 from churn_assets.monitoring.performance.estimated import TrackRecord
-from churn_assets.monitoring.performance.labels import no_labels
+from churn_assets.monitoring.performance.labels import LabelCounts
 from churn_assets.monitoring.performance.realized import CardComparison
 from churn_assets.monitoring.performance.report import EstimateSummary, LabelSummary, PerformanceReport
 
@@ -73,7 +72,7 @@ def performance_report(
         champion_fingerprint=FINGERPRINT,
         made_at="2026-02-01T00:00:00+00:00",
         label_floor=500,
-        labels=LabelSummary(final, final, new, 0, no_labels()),
+        labels=LabelSummary(final, final, new, 0, LabelCounts()),
         periods=(),
         versions=(),
         fall=CardComparison(status, "labelled PR-AUC has fallen", dropped=dropped),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from churn_assets.errors import WindowUnreadable
-from churn_assets.monitoring.data_quality.report import QualityReport, WindowQuality
+from churn_assets.monitoring.data_quality import QualityReport, WindowQuality
 from churn_assets.monitoring.drift.report import DriftReport, WindowDrift
 from churn_assets.monitoring.latest import read_latest_reports
 from churn_assets.monitoring.performance.estimated import read_history

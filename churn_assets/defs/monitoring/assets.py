@@ -15,7 +15,7 @@ from churn_assets.defs.policy import MONITORING, OWNERS
 from churn_assets.defs.resources import Project
 
 if TYPE_CHECKING:
-    from churn_assets.monitoring.data_quality.report import QualityReport, WindowQuality
+    from churn_assets.monitoring.data_quality import QualityReport, WindowQuality
     from churn_assets.monitoring.drift.report import DriftReport, WindowDrift
     from churn_assets.monitoring.drift.univariate import ColumnDrift
     from churn_assets.monitoring.performance.report import PerformanceReport
@@ -42,7 +42,7 @@ _LAST_WINDOWS = 10  # of a table
 )
 def data_quality_report(project: Project) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Per window of distinct customers: missing, outside, unknown, constant, spikes, volume, refusals, staleness."""
-    from churn_assets.monitoring.data_quality.report import report_quality
+    from churn_assets.monitoring.data_quality import report_quality
     from churn_assets.monitoring.report_files import to_json
 
     report = report_quality(project.settings, project.contract, datetime.now(UTC))

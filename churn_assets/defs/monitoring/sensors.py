@@ -20,7 +20,7 @@ def window_sensor(settings: Settings) -> dg.SensorDefinition:
         description="Runs `monitor` when a window of predictions is complete.",
     )
     def monitor_on_full_window(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        from churn_assets.monitoring.windows.windows import full_window
+        from churn_assets.monitoring.windows import full_window
 
         try:
             window = full_window(settings)

@@ -47,7 +47,7 @@ def prediction_log(
     context: dg.AssetExecutionContext, project: Project
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Every prediction that the service or `churn score --log` gave, in DuckDB, each once."""
-    from churn_assets.monitoring.windows.windows import record_open_window
+    from churn_assets.monitoring.windows import record_open_window
     from churn_assets.prediction_log.warehouse.ingest import ingest
     from churn_assets.prediction_log.warehouse.read import count_all
 
@@ -174,7 +174,7 @@ LOST_SHARE = 0.05  # of reports
 )
 def labelled_predictions(project: Project) -> Iterator[dg.MaterializeResult[pa.Table]]:
     """Predictions that someone has reported on, each with its label state and, once that is final, its label."""
-    from churn_assets.monitoring.performance.labels import count_labels, label_schema, labelled, no_labels
+    from churn_assets.monitoring.performance.labels import LabelCounts, count_labels, label_schema, labelled
     from churn_assets.prediction_log.warehouse.connection import open_published
 
     now = datetime.now(UTC)
@@ -183,7 +183,7 @@ def labelled_predictions(project: Project) -> Iterator[dg.MaterializeResult[pa.T
             table = labelled(connection, project.contract, now)
             counts = count_labels(connection, project.contract, now)
     except NothingIngested:
-        table, counts = label_schema(project.contract).empty_table(), no_labels()
+        table, counts = label_schema(project.contract).empty_table(), LabelCounts()
     yield dg.MaterializeResult(
         value=table, metadata=_label_metadata(table, counts), check_results=_label_checks(counts)
     )

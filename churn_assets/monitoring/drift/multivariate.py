@@ -24,7 +24,7 @@ from churn_assets.contract.model import Kind
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from churn_assets.monitoring.windows.monitored_model import Reference
+    from churn_assets.monitoring.profile import Reference
 
 Matrix = npt.NDArray[np.float64]
 ROWS = 4000  # of each side

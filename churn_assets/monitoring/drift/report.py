@@ -13,7 +13,7 @@ import numpy as np
 from churn_assets.contract.model import Contract, Kind
 from churn_assets.errors import NothingIngested
 from churn_assets.html.templating import render
-from churn_assets.monitoring.data_quality import report as quality
+from churn_assets.monitoring import data_quality as quality
 from churn_assets.monitoring.drift import evidently
 from churn_assets.monitoring.drift.multivariate import DomainClassifier, Outliers, compare_all_columns, find_outliers
 from churn_assets.monitoring.drift.univariate import (
@@ -23,15 +23,16 @@ from churn_assets.monitoring.drift.univariate import (
     detect_drift,
     drifting_columns,
 )
-from churn_assets.monitoring.report_files import Report, write_report
-from churn_assets.monitoring.windows.monitored_model import (
+from churn_assets.monitoring.profile import (
     NO_CHAMPION,
+    SCORE,
     MonitoredModel,
+    Profile,
     profile_window,
     read_monitored_model,
 )
-from churn_assets.monitoring.windows.profile import SCORE, Profile
-from churn_assets.monitoring.windows.windows import (
+from churn_assets.monitoring.report_files import Report, write_report
+from churn_assets.monitoring.windows import (
     DRIFT_HTML,
     DRIFT_JSON,
     DRIFT_MD,
@@ -40,7 +41,6 @@ from churn_assets.monitoring.windows.windows import (
     close_windows,
     read_open_window,
     read_window_report,
-    read_windows,
     window_folder,
 )
 from churn_assets.prediction_log.warehouse.connection import open_published
@@ -119,16 +119,14 @@ def report_drift(
         return DriftReport(status="insufficient", fingerprint=contract.fingerprint, message=NO_CHAMPION)
     try:
         with open_published(settings) as connection:
-            close_windows(connection, settings, model.fingerprint, model.limits)
-            windows = read_windows(settings, model.fingerprint)
+            windows = close_windows(connection, settings, model.fingerprint, model.limits)
             reports = [
                 _window_drift(
                     connection, settings, model, windows, index, pages and index == len(windows) - 1, write_page
                 )
                 for index in range(len(windows))
             ]
-            last = windows[-1] if windows else None
-            waiting = read_open_window(connection, model.fingerprint, model.limits, last)
+            waiting = read_open_window(connection, model.fingerprint, model.limits, windows)
     except NothingIngested:
         return DriftReport(status="insufficient", fingerprint=model.fingerprint, message=quality.NO_PREDICTIONS)
     newest = reports[-1] if reports else None

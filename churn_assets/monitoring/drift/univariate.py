@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from churn_assets.contract.model import Kind
 from churn_assets.contract.policy import Monitoring
-from churn_assets.monitoring.windows.profile import POSITIVE_RATE, SCORE, ColumnValues
+from churn_assets.monitoring.profile import POSITIVE_RATE, SCORE, ColumnValues
 
 # The Wasserstein distance of the score is in units of 0.3 instead of the reference's deviation: the
 # same shift in probability is then the same effect for every model, and .05 is .167, over the default .1.

@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from churn_assets.evaluation.bootstrap import interval
 from churn_assets.evaluation.metrics import Ranking, log_loss
 from churn_assets.monitoring.performance.realized import Figure, RealizedPerformance
+from churn_assets.monitoring.report_files import VERSION, parse_report, to_json
 from churn_assets.storage.files import write_json
 
 Floats = npt.NDArray[np.float64]
@@ -70,40 +70,15 @@ class PastEstimate:
     period: str
     made_at: str
     rows: int
-    churned_share: float
-    pr_auc: float
-    pr_auc_low: float
-    pr_auc_high: float
-    roc_auc: float
-    roc_auc_low: float
-    roc_auc_high: float
-    log_loss: float
-    log_loss_low: float
-    log_loss_high: float
+    metrics: EstimatedMetrics
     labels_then: int | None = None
-
-    @classmethod
-    def of(cls, period: str, made_at: str, estimate: EstimatedPerformance, labels_then: int) -> PastEstimate:
-        """The row to keep of an estimate that has metrics."""
-        metrics = estimate.metrics
-        assert metrics is not None
-        pr_auc, roc_auc, log_loss = metrics.pr_auc, metrics.roc_auc, metrics.log_loss
-        return cls(
-            *(period, made_at, estimate.rows, metrics.churned_share),
-            *(pr_auc.value, pr_auc.low, pr_auc.high),
-            *(roc_auc.value, roc_auc.low, roc_auc.high),
-            *(log_loss.value, log_loss.low, log_loss.high),
-            labels_then,
-        )
+    version: int = VERSION
 
     @property
     def estimate(self) -> EstimatedPerformance:
         """The estimate as it was made."""
-        pr_auc = Figure(self.pr_auc, self.pr_auc_low, self.pr_auc_high)
-        roc_auc = Figure(self.roc_auc, self.roc_auc_low, self.roc_auc_high)
-        log_loss = Figure(self.log_loss, self.log_loss_low, self.log_loss_high)
-        metrics = EstimatedMetrics(pr_auc, roc_auc, log_loss, self.churned_share)
-        return EstimatedPerformance("estimated", _describe(pr_auc), self.rows, metrics, self.made_at)
+        message = _describe(self.metrics.pr_auc)
+        return EstimatedPerformance("estimated", message, self.rows, self.metrics, self.made_at)
 
 
 @dataclass(frozen=True)
@@ -175,15 +150,14 @@ def read_history(folder: Path) -> tuple[list[PastEstimate], str | None]:
     path = folder / HISTORY
     remedy = "past estimates are not shown and none is added: restore or remove it"
     try:
-        stored = json.loads(path.read_bytes())
+        rows = json.loads(path.read_bytes())
+        if not isinstance(rows, list):
+            raise ValueError("it is not a list of estimates")
+        return [parse_report(row, PastEstimate) for row in rows], None
     except FileNotFoundError:
         return [], None
     except (OSError, ValueError) as error:
         return [], f"{path} cannot be read ({' '.join(str(error).split())[:120]}); {remedy}"
-    try:
-        return msgspec.convert(stored, list[PastEstimate]), None
-    except msgspec.ValidationError as error:
-        return [], f"{path} is not a list of estimates ({error}); {remedy}"
 
 
 def append_history(folder: Path, estimates: Sequence[PastEstimate]) -> list[PastEstimate]:
@@ -196,7 +170,7 @@ def append_history(folder: Path, estimates: Sequence[PastEstimate]) -> list[Past
     new = [past for past in estimates if past.period not in known]
     if problem is None and new:
         history = [*history, *new]
-        write_json(folder / HISTORY, [asdict(past) for past in history])
+        write_json(folder / HISTORY, [to_json(past) for past in history])
     return history
 
 
@@ -207,16 +181,16 @@ def track_record(history: Sequence[PastEstimate], realized: Mapping[str, Realize
         truth = realized.get(past.period)
         if truth is None or truth.metrics is None:
             continue
-        labelled = truth.metrics.pr_auc.value
+        estimated, labelled = past.metrics.pr_auc, truth.metrics.pr_auc.value
         rows.append(
             EstimateOutcome(
                 period=past.period,
                 made_at=past.made_at,
-                estimated=Figure(past.pr_auc, past.pr_auc_low, past.pr_auc_high),
+                estimated=estimated,
                 labelled=labelled,
                 labelled_share=truth.rows / past.rows,
-                error=past.pr_auc - labelled,
-                held=past.pr_auc_low <= labelled <= past.pr_auc_high,
+                error=estimated.value - labelled,
+                held=estimated.low <= labelled <= estimated.high,
                 labels_then=past.labels_then,
             )
         )

@@ -18,9 +18,8 @@ make every young window look full of churners. A state depends on the set of rep
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from churn_assets.contract.model import Contract, Kind
@@ -31,8 +30,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 STATES = ("final", "open", "early", "late", "conflicting", "unlabelled")
-GATE_SHARE = 0.3
+GATE_SHARE = 0.3  # of customers, by the SHA-256 of the id: the part of a customer is for ever the same
 _PART_DIGITS = 8  # of the hash, hexadecimal
+_GATE_BELOW = int(GATE_SHARE * 16**_PART_DIGITS)
 
 # Reports that name a prediction are about that one; those that name a customer are about every prediction
 # of the customer whose `as_of` is not after the report.
@@ -85,7 +85,7 @@ _HEAD = (
     "seq, prediction_id, customer_id, as_of, scored_at, matures_at, score, model_version, fingerprint, arm, "
     "label_state, CASE WHEN label_state = 'final' THEN lost END AS churned, contacted, observed_at, received_at, "
     f"CASE WHEN CAST('0x' || substr(sha256(coalesce(customer_id, prediction_id)), 1, {_PART_DIGITS}) AS BIGINT) "
-    "< $gate_below THEN 'gate' ELSE 'train' END AS part"
+    f"< {_GATE_BELOW} THEN 'gate' ELSE 'train' END AS part"
 )
 
 _COUNTS = f"""
@@ -116,12 +116,6 @@ LEFT JOIN (
   FROM predictions WHERE customer_id IS NOT NULL GROUP BY customer_id
 ) c ON c.customer_id = f.customer_id
 """
-
-
-def part_of(customer_id: str) -> str:
-    """'gate' for GATE_SHARE of customers, else 'train': by the SHA-256 of the id, for ever the same."""
-    head = hashlib.sha256(customer_id.encode()).hexdigest()[:_PART_DIGITS]
-    return "gate" if int(head, 16) < _gate_below() else "train"
 
 
 def label_schema(contract: Contract) -> pa.Schema:
@@ -165,7 +159,7 @@ def labelled(connection: duckdb.DuckDBPyConnection, contract: Contract, now: dt.
     names = [table_column(column.name) for column in contract.scoring_columns]
     columns = [quoted(name) if name.lower() in available else f"NULL AS {quoted(name)}" for name in names]
     query = f"WITH {_REPORTS} SELECT {', '.join([_HEAD, *columns])} FROM resolved ORDER BY seq"
-    table = connection.sql(query, params={**_values(contract, now), "gate_below": _gate_below()}).to_arrow_table()
+    table = connection.sql(query, params=_values(contract, now)).to_arrow_table()
     return table.cast(schema.remove_metadata()).replace_schema_metadata(schema.metadata)
 
 
@@ -212,8 +206,8 @@ class LabelCounts:
     contacted, `contacted` of them were. The defaults are those of a log without rows.
     """
 
-    predictions: int
-    states: Mapping[str, int]
+    predictions: int = 0
+    states: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
     churned: int = 0
     churned_share: float | None = None
     contacted: int = 0
@@ -235,11 +229,6 @@ class LabelCounts:
         if self.feedback.unmatched:
             parts.append(f"{self.feedback.unmatched:,} of {self.feedback.reports:,} reports fit no prediction")
         return "; ".join(parts)
-
-
-def no_labels() -> LabelCounts:
-    """The counts of a log without rows."""
-    return LabelCounts(0, dict.fromkeys(STATES, 0))
 
 
 def count_labels(connection: duckdb.DuckDBPyConnection, contract: Contract, now: dt.datetime) -> LabelCounts:
@@ -275,7 +264,3 @@ def _values(contract: Contract, now: dt.datetime) -> dict[str, Any]:
     if now.tzinfo is None:
         raise ValueError(f"now is {now}, expected an instant with a time zone")
     return {"horizon": contract.label.horizon_days, "now": now.astimezone(dt.UTC).replace(tzinfo=None)}
-
-
-def _gate_below() -> int:
-    return int(GATE_SHARE * 16**_PART_DIGITS)

@@ -27,8 +27,8 @@ import numpy.typing as npt
 from churn_assets.evaluation.bootstrap import interval, samples, statistics_under, stratified_samples
 from churn_assets.evaluation.calibration import ece_by_chance
 from churn_assets.evaluation.metrics import Ranking, summary
-from churn_assets.monitoring.data_quality.report import read_window_quality
-from churn_assets.monitoring.windows.windows import read_windows
+from churn_assets.monitoring.data_quality import read_window_quality
+from churn_assets.monitoring.windows import read_windows
 from churn_assets.settings import Settings
 
 if TYPE_CHECKING:

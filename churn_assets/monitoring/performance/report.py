@@ -20,8 +20,8 @@ import numpy.typing as npt
 from churn_assets.contract.model import Contract
 from churn_assets.errors import NothingIngested, WindowUnreadable
 from churn_assets.html.templating import render
-from churn_assets.monitoring.data_quality.report import Status as QualityStatus
-from churn_assets.monitoring.data_quality.report import WindowQuality
+from churn_assets.monitoring.data_quality import Status as QualityStatus
+from churn_assets.monitoring.data_quality import WindowQuality
 from churn_assets.monitoring.performance.estimated import (
     BLIND,
     EstimatedPerformance,
@@ -33,7 +33,7 @@ from churn_assets.monitoring.performance.estimated import (
     read_history,
     track_record,
 )
-from churn_assets.monitoring.performance.labels import LabelCounts, count_labels, no_labels
+from churn_assets.monitoring.performance.labels import LabelCounts, count_labels
 from churn_assets.monitoring.performance.realized import (
     CardComparison,
     CardFigure,
@@ -47,7 +47,7 @@ from churn_assets.monitoring.performance.realized import (
 )
 from churn_assets.monitoring.performance.service import ServiceReport, Volume, service_report
 from churn_assets.monitoring.report_files import VERSION, read_report, write_report
-from churn_assets.monitoring.windows.windows import (
+from churn_assets.monitoring.windows import (
     PERFORMANCE_JSON,
     QUALITY_JSON,
     contract_folder,
@@ -245,7 +245,7 @@ def compute_performance(inputs: PerformanceInputs) -> PerformanceReport:
         final_of_champion=len(of_champion),
         new=_count_new(inputs, usable),
         of_broken_data=len(outcomes) - len(usable),
-        counts=count_labels(connection, inputs.contract, inputs.now) if connection is not None else no_labels(),
+        counts=count_labels(connection, inputs.contract, inputs.now) if connection is not None else LabelCounts(),
     )
     rows = tuple(
         PeriodPerformance(p.name, p.closed, quality[p.name], realized[p.name], estimated[p.name]) for p in periods
@@ -319,9 +319,9 @@ def _estimates(
     estimates = {p.name: estimate(_scores(inputs, p), floor) for p in periods if p.name not in known}
     made_at = inputs.now.astimezone(dt.UTC).isoformat(timespec="seconds")
     new = [
-        PastEstimate.of(p.name, made_at, estimates[p.name], realized[p.name].rows)
+        PastEstimate(p.name, made_at, made.rows, made.metrics, realized[p.name].rows)
         for p in periods
-        if p.closed and p.name in estimates and estimates[p.name].metrics is not None
+        if p.closed and (made := estimates.get(p.name)) is not None and made.metrics is not None
     ]
     names = {p.name for p in periods}
     history = [past for past in append_history(inputs.folder, new) if past.period in names]

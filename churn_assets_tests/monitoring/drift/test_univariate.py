@@ -17,7 +17,7 @@ from churn_assets.monitoring.drift.univariate import (
     drifting_columns,
     spread_of,
 )
-from churn_assets.monitoring.windows.profile import POSITIVE_RATE, SCORE, ColumnValues
+from churn_assets.monitoring.profile import POSITIVE_RATE, SCORE, ColumnValues
 
 LIMITS = Monitoring()
 NORMAL = np.random.default_rng(0).normal(100, 20, 10_000)

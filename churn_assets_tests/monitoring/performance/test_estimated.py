@@ -84,7 +84,7 @@ def test_too_little_gives_no_figure(score, words):
 
 
 def kept(period, estimated, at=NOW):
-    return PastEstimate.of(period, at.isoformat(timespec="seconds"), estimated, 0)
+    return PastEstimate(period, at.isoformat(timespec="seconds"), estimated.rows, estimated.metrics, 0)
 
 
 def test_the_estimate_of_a_period_is_the_one_made_first(tmp_path):
@@ -94,7 +94,9 @@ def test_the_estimate_of_a_period_is_the_one_made_first(tmp_path):
     history = append_history(tmp_path, [kept("0001", other, later), kept("0002", other, later)])
     assert history == read_history(tmp_path)[0]
     pr_auc = [estimated.metrics.pr_auc.value for estimated in (first, other)]
-    assert [(past.period, past.pr_auc) for past in history] == list(zip(("0001", "0002"), pr_auc, strict=True))
+    assert [(past.period, past.metrics.pr_auc.value) for past in history] == list(
+        zip(("0001", "0002"), pr_auc, strict=True)
+    )
     assert history[0].made_at == "2026-02-01T08:00:00+00:00"
     assert history[0].estimate.metrics == first.metrics
 

@@ -7,8 +7,7 @@ import json
 
 import pytest
 
-from churn_assets.monitoring.data_quality.checks import Traffic
-from churn_assets.monitoring.data_quality.report import WindowQuality
+from churn_assets.monitoring.data_quality import Traffic, WindowQuality
 from churn_assets.monitoring.performance import estimated, realized
 from churn_assets.monitoring.performance.estimated import BLIND, HISTORY
 from churn_assets.monitoring.performance.labels import label_schema, labelled
@@ -20,7 +19,7 @@ from churn_assets.monitoring.performance.report import (
     render_performance,
 )
 from churn_assets.monitoring.report_files import to_json, write_report
-from churn_assets.monitoring.windows.windows import PERFORMANCE_JSON, QUALITY_JSON
+from churn_assets.monitoring.windows import PERFORMANCE_JSON, QUALITY_JSON
 from churn_assets_tests.monitoring.log import AS_OF, DAY, NOW, log
 from churn_assets_tests.monitoring.outcomes import calibrated
 from churn_assets_tests.scoring.tiny import CONTRACT

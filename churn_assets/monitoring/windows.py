@@ -9,7 +9,7 @@ once, so that a later change of the contract's window size moves no window that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
@@ -93,7 +93,7 @@ def record_open_window(settings: Settings, contract: Contract) -> OpenWindowFile
     limits = contract.monitoring
     try:
         with open_published(settings) as connection:
-            waiting = read_open_window(connection, champion.fingerprint, limits, last)
+            waiting = read_open_window(connection, champion.fingerprint, limits, windows)
     except NothingIngested:
         return None
     record = OpenWindowFile(
@@ -144,26 +144,24 @@ def read_window_report(settings: Settings, window: Window, name: str, kind: type
 def close_windows(
     connection: duckdb.DuckDBPyConnection, settings: Settings, fingerprint: str, limits: Monitoring
 ) -> list[Window]:
-    """Close every window the log holds by now, and write each down; returns the new ones, oldest first.
+    """Close every window the log holds by now, and write each down; returns all closed ones, oldest first.
 
     A second call closes nothing more. `connection` has the table `predictions`.
     """
     closed = read_windows(settings, fingerprint)
-    new = []
     while (window := _next_window(connection, fingerprint, limits, closed[-1] if closed else None)) is not None:
         write_json(window_folder(settings, window) / WINDOW, asdict(window))
         closed.append(window)
-        new.append(window)
-    return new
+    return closed
 
 
 def read_open_window(
-    connection: duckdb.DuckDBPyConnection, fingerprint: str, limits: Monitoring, last: Window | None
+    connection: duckdb.DuckDBPyConnection, fingerprint: str, limits: Monitoring, windows: Sequence[Window]
 ) -> OpenWindow:
-    """What the log holds after `last`, with a message that says when the next window closes."""
+    """What the log holds after the closed `windows`, with a message that says when the next one closes."""
     customers, rows = connection.execute(
         f"SELECT count(DISTINCT {WHO}), count(*) FROM predictions WHERE fingerprint = ? AND seq > ?",
-        [fingerprint, _after(last)],
+        [fingerprint, _after(windows[-1] if windows else None)],
     ).fetchall()[0]
     wanted = f"after {limits.window_days} days" if limits.window_days else f"at {limits.window:,} customers"
     message = f"the open window has {customers:,} customers; it closes {wanted}"

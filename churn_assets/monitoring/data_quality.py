@@ -1,7 +1,8 @@
-"""The checks of a window's data: columns against the reference, traffic against the windows before.
+"""Data quality: the checks of a window's data, a report for each closed window, and one over all of them.
 
-Every column is checked by itself, so that one broken column hides no other. A finding that `blocks` makes the
-window 'broken': no model is trained on it, and drift in it counts for nothing. Other findings are reported only.
+Columns are compared with the reference, traffic with the windows before. Every column is checked by itself, so that
+one broken column hides no other. A finding that `blocks` makes the window 'broken': no model is trained on it, and
+drift in it counts for nothing. Other findings are reported only.
 """
 
 from __future__ import annotations
@@ -14,9 +15,31 @@ from typing import TYPE_CHECKING, Literal
 
 from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.contract.policy import Monitoring
-from churn_assets.monitoring.windows.monitored_model import Reference
-from churn_assets.monitoring.windows.profile import REST, ColumnProfile, Profile
-from churn_assets.monitoring.windows.windows import WHO, Window, rows_of
+from churn_assets.errors import NothingIngested
+from churn_assets.monitoring.profile import (
+    NO_CHAMPION,
+    REST,
+    ColumnProfile,
+    MonitoredModel,
+    Profile,
+    Reference,
+    profile_window,
+    read_monitored_model,
+)
+from churn_assets.monitoring.report_files import Report, write_report
+from churn_assets.monitoring.windows import (
+    QUALITY_JSON,
+    WHO,
+    OpenWindow,
+    Window,
+    close_windows,
+    read_open_window,
+    read_window_report,
+    rows_of,
+    window_folder,
+)
+from churn_assets.prediction_log.warehouse.connection import open_published
+from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
     import duckdb
@@ -237,3 +260,171 @@ def check_traffic(now: Traffic, before: Sequence[Traffic], limits: Monitoring) -
     if now.rows_without_id:
         message = f"{now.rows_without_id:,} rows have no customer id and count as a customer each"
         yield Finding("no_id", TRAFFIC, f"{now.rows_without_id:,} rows", "none", message, blocks=False)
+
+
+# -- reports -------------------------------------------------------------------------------------------
+
+Status = Literal["ok", "broken", "insufficient", "unknown"]
+
+NO_PREDICTIONS = "no predictions yet: nothing has been ingested from the log"
+NEWEST = 30  # windows that the report over all windows has
+_COMPARED = 5  # earlier windows that the traffic is compared with
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowQuality(Window, Report):
+    """The data quality of one window, compared with the reference of `model_version`.
+
+    `missing` are shares 0 to 1 by column. The status is 'insufficient' below the floor of customers whatever the
+    findings, 'broken' with a finding that blocks, 'unknown' without a reference to compare with, else 'ok'.
+    """
+
+    status: Status
+    model_version: str
+    findings: tuple[Finding, ...]
+    missing: Mapping[str, float]
+    traffic: Traffic
+
+
+@dataclass(frozen=True)
+class LogAge:
+    """The prediction log as a whole: rows of the contract and of others, and the age of the newest.
+
+    `stale`: older than the contract's `stale_hours` at the time of the report. `message` is '' if all is well.
+    """
+
+    rows: int
+    other_rows: int
+    newest_scored_at: str | None
+    age_hours: float | None
+    stale: bool
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityReport(Report):
+    """The newest windows of a contract, the newest last, and what of them holds now.
+
+    `status` is that of the newest window, 'insufficient' without one. `blocks`: retraining must wait, for the
+    newest window is broken or the log is stale. `open` and `log` are None before the first prediction.
+    """
+
+    status: Status
+    fingerprint: str
+    model_version: str = ""
+    stale: bool = False
+    blocks: bool = False
+    open: OpenWindow | None = None
+    log: LogAge | None = None
+    windows: tuple[WindowQuality, ...] = ()
+
+
+def report_quality(settings: Settings, contract: Contract, now: dt.datetime) -> QualityReport:
+    """Close what can be closed, and check the data of every window that was not checked yet.
+
+    `now` is an aware instant, for the age of the log. Raises WindowUnreadable, PointerCorrupt.
+    """
+    model = read_monitored_model(settings, contract)
+    if model is None:
+        return QualityReport(status="insufficient", fingerprint=contract.fingerprint, message=NO_CHAMPION)
+    try:
+        with open_published(settings) as connection:
+            windows = close_windows(connection, settings, model.fingerprint, model.limits)
+            reports = [window_quality(connection, settings, model, windows, index) for index in range(len(windows))]
+            waiting = read_open_window(connection, model.fingerprint, model.limits, windows)
+            log = _read_log_age(connection, model, now)
+    except NothingIngested:
+        return QualityReport(status="insufficient", fingerprint=model.fingerprint, message=NO_PREDICTIONS)
+    newest = reports[-1] if reports else None
+    messages = [newest.message if newest else waiting.message, log.message]
+    if newest is None or newest.status != "unknown":  # whose message gives the reason already
+        messages.append(model.no_reference)
+    return QualityReport(
+        status=newest.status if newest else "insufficient",
+        message="; ".join(filter(None, messages)),
+        fingerprint=model.fingerprint,
+        model_version=model.version,
+        stale=log.stale,
+        blocks=log.stale or (newest is not None and newest.status == "broken"),
+        open=waiting,
+        log=log,
+        windows=tuple(reports[-NEWEST:]),
+    )
+
+
+def read_window_quality(settings: Settings, window: Window) -> WindowQuality | None:
+    """The quality report on a window, None if it was not made. Raises WindowUnreadable."""
+    return read_window_report(settings, window, QUALITY_JSON, WindowQuality)
+
+
+def window_quality(
+    connection: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    model: MonitoredModel,
+    windows: Sequence[Window],
+    index: int,
+) -> WindowQuality:
+    """The quality report on `windows[index]`: read, or made and kept."""
+    window = windows[index]
+    report = read_window_quality(settings, window)
+    if report is None:
+        earlier = [read_window_quality(settings, other) for other in windows[max(0, index - _COMPARED) : index]]
+        report = _check_window(connection, model, window, [other.traffic for other in earlier if other])
+        write_report(window_folder(settings, window) / QUALITY_JSON, report)
+    return report
+
+
+def _check_window(
+    connection: duckdb.DuckDBPyConnection, model: MonitoredModel, window: Window, before: Sequence[Traffic]
+) -> WindowQuality:
+    traffic = read_traffic(connection, window)
+    findings = list(check_traffic(traffic, before, model.limits))
+    missing: dict[str, float] = {}
+    if model.reference is not None:
+        profile = profile_window(connection, model, window)
+        missing = {name: column.missing / max(1, column.rows) for name, column in profile.columns.items()}
+        findings = [*check_columns(profile, model.reference, model.contract, model.limits), *findings]
+    # By the log's own count: rows may have left it since the window was closed.
+    status, message = _conclude(model, traffic.customers, findings)
+    return WindowQuality(
+        **vars(window),
+        status=status,
+        message=f"window {window.window}: {message}",
+        model_version=model.version,
+        findings=tuple(findings),
+        missing=missing,
+        traffic=traffic,
+    )
+
+
+def _conclude(model: MonitoredModel, customers: int, findings: Sequence[Finding]) -> tuple[Status, str]:
+    if customers < model.limits.floor:
+        return "insufficient", f"{customers:,} customers are too few, expected at least {model.limits.floor:,}"
+    if blocking := [finding.message for finding in findings if finding.blocks]:
+        return "broken", f"the data is broken: {'; '.join(blocking)}"
+    if model.reference is None:
+        return "unknown", model.no_reference
+    return "ok", f"the data is ok, {customers:,} customers"
+
+
+def _read_log_age(connection: duckdb.DuckDBPyConnection, model: MonitoredModel, now: dt.datetime) -> LogAge:
+    rows, newest, other_rows = connection.execute(
+        "SELECT count(*) FILTER (of_model), max(scored_at) FILTER (of_model), count(*) FILTER (NOT of_model) "
+        "FROM (SELECT scored_at, fingerprint = ? AS of_model FROM predictions)",
+        [model.fingerprint],
+    ).fetchall()[0]
+    hours = None if newest is None else (now - newest.replace(tzinfo=dt.UTC)).total_seconds() / 3600
+    stale = hours is not None and hours > model.limits.stale_hours
+    messages = []
+    if stale:
+        messages.append(f"the log is stale: its newest prediction is {hours:.0f} hours old")
+    if other_rows:
+        messages.append(f"{other_rows:,} predictions of other contracts are left out")
+    return LogAge(
+        rows=rows,
+        other_rows=other_rows,
+        newest_scored_at=None if newest is None else newest.isoformat() + "+00:00",
+        age_hours=None if hours is None else round(hours, 3),
+        stale=stale,
+        message="; ".join(messages),
+    )

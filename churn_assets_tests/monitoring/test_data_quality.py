@@ -11,9 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from churn_assets.monitoring.data_quality import checks
-from churn_assets.monitoring.data_quality.checks import Traffic, check_traffic
-from churn_assets.monitoring.data_quality.report import report_quality
+from churn_assets.monitoring import data_quality
+from churn_assets.monitoring.data_quality import Traffic, check_traffic, report_quality
 from churn_assets.monitoring.windows import profile
 from churn_assets_tests.monitoring.logs import NOW, Log, contract_of, make_home, set_column
 
@@ -120,13 +119,13 @@ def test_a_table_of_other_types_hides_no_column(log, column, sql_type):
 
 def test_one_of_few_known_numbers_that_becomes_frequent_is_drift_and_not_broken(log, monkeypatch):
     log.add(400, change=set_column("sent", lambda v: share_of(v, 0.4, statistics.mode(v))))
-    monkeypatch.setattr(checks, "FEW_VALUES", 10_000)  # as if the column had that few
+    monkeypatch.setattr(data_quality, "FEW_VALUES", 10_000)  # as if the column had that few
     assert newest(log).status == "ok"
 
 
 def test_a_number_that_training_never_had_is_a_spike_also_among_few(log, monkeypatch):
     log.add(400, change=set_column("sent", lambda v: share_of(v, 0.4, 9999)))
-    monkeypatch.setattr(checks, "FEW_VALUES", 10_000)
+    monkeypatch.setattr(data_quality, "FEW_VALUES", 10_000)
     assert "spike" in [f.check for f in newest(log).findings]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from churn_assets.errors import WindowUnreadable
 from churn_assets.monitoring.report_files import Report
-from churn_assets.monitoring.windows.windows import (
+from churn_assets.monitoring.windows import (
     close_windows,
     read_open_window,
     read_window_report,
@@ -37,8 +37,12 @@ def log(tmp_path, made):
 
 
 def closed(log, limits=LIMITS):
+    """The windows that this call closes."""
+    before = read_windows(log.settings, FINGERPRINT)
     with log.open() as connection:
-        return close_windows(connection, log.settings, FINGERPRINT, limits)
+        windows = close_windows(connection, log.settings, FINGERPRINT, limits)
+    assert windows[: len(before)] == before
+    return windows[len(before) :]
 
 
 def bounds(windows):
@@ -117,7 +121,7 @@ def test_windows_are_the_same_whenever_the_log_is_looked_at(log, tmp_path, made)
 def test_what_is_open_says_when_it_closes_and_when_it_never_will(log):
     log.add(30)
     with log.open() as connection:
-        assert "the open window has 30 customers" in read_open_window(connection, FINGERPRINT, LIMITS, None).message
+        assert "the open window has 30 customers" in read_open_window(connection, FINGERPRINT, LIMITS, []).message
         connection.execute("CREATE TABLE more AS SELECT * FROM predictions")
     tiny = dataclasses.replace(LIMITS, window=31)
     for copy in range(1, 12):
@@ -127,7 +131,7 @@ def test_what_is_open_says_when_it_closes_and_when_it_never_will(log):
             [copy, copy],
         )
     with log.open() as connection:
-        assert "set [monitoring] window below 30" in read_open_window(connection, FINGERPRINT, tiny, None).message
+        assert "set [monitoring] window below 30" in read_open_window(connection, FINGERPRINT, tiny, []).message
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"window": 1}', "\xff"])

@@ -1,1 +1,0 @@
-"""Windows of distinct customers, their profile and the reference."""
