@@ -26,17 +26,18 @@ from churn_assets.monitoring.profile import (
     profile_window,
     read_monitored_model,
 )
-from churn_assets.monitoring.report_files import Report, write_report
 from churn_assets.monitoring.windows import (
     QUALITY_JSON,
     WHO,
     OpenWindow,
+    Report,
     Window,
     close_windows,
     read_open_window,
     read_window_report,
     rows_of,
     window_folder,
+    write_report,
 )
 from churn_assets.prediction_log.warehouse.connection import open_published
 from churn_assets.settings import Settings

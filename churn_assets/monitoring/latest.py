@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from churn_assets.monitoring.data_quality import QualityReport
 from churn_assets.monitoring.drift.report import DriftReport, monitored_window
 from churn_assets.monitoring.performance.report import PerformanceReport
-from churn_assets.monitoring.report_files import R, read_report
+from churn_assets.monitoring.windows import R, read_report
 from churn_assets.promotion.pointer import Champion
 from churn_assets.promotion.records import MonitoredWindow, MonitoringSummary
 from churn_assets.settings import Settings

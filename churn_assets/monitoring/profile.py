@@ -170,8 +170,7 @@ class Profile:
         """The named columns that are there, and, if anything was scored, the score and the positive rate."""
         values = {name: self._column(name, kind) for name, kind in names.items() if name in self.columns}
         if self.scored:
-            score = self.sample["score"].to_numpy()
-            values[SCORE] = ColumnValues("score", numbers=score[np.isfinite(score)])
+            values[SCORE] = ColumnValues("score", numbers=self.finite("score"))
             split = {"yes": self.positives, "no": self.scored - self.positives}
             values[POSITIVE_RATE] = ColumnValues("positive rate", levels=split)
         return values
@@ -180,8 +179,11 @@ class Profile:
         levels = self.columns[name].levels
         if levels is not None:
             return ColumnValues(str(kind), levels=levels)
-        numbers = self.sample[name].to_numpy()
-        return ColumnValues(str(kind), numbers=numbers[np.isfinite(numbers)])
+        return ColumnValues(str(kind), numbers=self.finite(name))
+
+    def finite(self, name: str) -> npt.NDArray[np.float64]:
+        """The finite numbers of a column of the sample."""
+        return _finite(self.sample[name])
 
 
 def compute_profile(
@@ -233,12 +235,16 @@ def _sample(connection: duckdb.DuckDBPyConnection, relation: str, queries: list[
 
 
 def _most_frequent(sample: pa.Table, column: Column) -> tuple[float, float] | None:
-    numbers = sample[column.name].to_numpy()
-    values, counts = np.unique(numbers[np.isfinite(numbers)], return_counts=True)
+    values, counts = np.unique(_finite(sample[column.name]), return_counts=True)
     if not len(values):
         return None
     most = int(counts.argmax())
-    return float(values[most]), float(counts[most]) / len(numbers)
+    return float(values[most]), float(counts[most]) / sample.num_rows
+
+
+def _finite(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    numbers: npt.NDArray[np.float64] = column.to_numpy()
+    return numbers[np.isfinite(numbers)]
 
 
 def _levels(connection: duckdb.DuckDBPyConnection, relation: str, query: ColumnQuery, values: int) -> dict[str, int]:
@@ -356,8 +362,7 @@ def reference_of(table: pa.Table, contract: Contract, threshold: float, version:
     for column in contract.scoring_columns:
         if column.kind not in (Kind.NUMBER, Kind.INTEGER) or column.name not in profile.columns:
             continue
-        numbers = profile.sample[column.name].to_numpy()
-        numbers = numbers[np.isfinite(numbers)]
+        numbers = profile.finite(column.name)
         if len(numbers):
             low, high = np.quantile(numbers, [LOWEST, HIGHEST])
             bounds[column.name] = (float(low), float(high))

@@ -1,26 +1,29 @@
-"""Windows of the prediction log: runs of consecutive rows of one fingerprint, each with enough customers.
+"""Windows of the prediction log, and the report files that monitoring keeps for each of them.
 
-A window is a function of the log and of where the one before it ended; where it ends is written down at
-once, so that a later change of the contract's window size moves no window that was reported on.
+A window is a run of consecutive rows of one fingerprint with enough customers. It is a function of the log and of
+where the one before it ended; where it ends is written down at once, so that a later change of the contract's window
+size moves no window that was reported on.
 
     <monitoring_dir>/<fingerprint, 12 digits>/0001/window.json    the boundaries
                                                    quality.json, drift.json, drift.md, ...   reports
+
+A report is a frozen dataclass. Its JSON has the same fields, and `version`. Files without a version were written by
+release 0.1; `parse_report` is the only place that knows their words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from churn_assets.contract.model import Contract
 from churn_assets.contract.policy import Monitoring
-from churn_assets.errors import NothingIngested
-from churn_assets.monitoring.report_files import R, read_report, unreadable
+from churn_assets.errors import NothingIngested, WindowUnreadable
 from churn_assets.prediction_log.warehouse.connection import open_published
 from churn_assets.promotion.pointer import read_champion
 from churn_assets.settings import Settings
@@ -28,6 +31,7 @@ from churn_assets.storage.files import read_json_object, write_json
 
 if TYPE_CHECKING:
     import duckdb
+    from _typeshed import DataclassInstance
 
 OPEN = "open.json"
 WINDOW, QUALITY_JSON, PERFORMANCE_JSON = "window.json", "quality.json", "performance.json"
@@ -133,7 +137,8 @@ def read_windows(settings: Settings, fingerprint: str) -> list[Window]:
     if not folder.is_dir():
         return []
     numbers = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit() and (path / WINDOW).is_file())
-    return [_read_window(folder / f"{number:04d}" / WINDOW) for number in numbers]
+    windows = [read_report(folder / f"{number:04d}" / WINDOW, Window) for number in numbers]
+    return [window for window in windows if window is not None]
 
 
 def read_window_report(settings: Settings, window: Window, name: str, kind: type[R]) -> R | None:
@@ -244,11 +249,106 @@ def _utc(instant: datetime) -> str:
     return instant.isoformat() + "+00:00"
 
 
-def _read_window(path: Path) -> Window:
+# -- report files --------------------------------------------------------------------------------------
+
+VERSION = 2
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What every report has: `message` says in one or two sentences what `status` means here."""
+
+    status: str
+    message: str
+    version: int = VERSION
+
+
+def to_json(report: DataclassInstance) -> dict[str, Any]:
+    """A report as plain JSON values."""
+    # Not of the report itself: msgspec leaves out the defaults of a value that it has parsed.
+    values: dict[str, Any] = msgspec.to_builtins(asdict(report))
+    return values
+
+
+def parse_report(value: object, kind: type[R]) -> R:
+    """A report from its JSON, of this version or of release 0.1. Raises ValueError for anything else."""
+    if isinstance(value, Mapping) and (version := value.get("version", 1)) != VERSION:
+        if version != 1:
+            raise ValueError(
+                f"its version is {version!r}, expected at most {VERSION}; it was written by a later release"
+            )
+        value = _from_release_0_1(value)
     try:
-        values = read_json_object(path)
-        if values.keys() != {field.name for field in fields(Window)}:
-            raise ValueError("other fields than a window has")
-        return msgspec.convert(values, Window)
-    except (OSError, ValueError, msgspec.ValidationError) as error:
-        raise unreadable(path, error) from error
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from error
+
+
+_AGAIN = "remove its folder and those after it, and run `monitor`: they are made again from the log"
+
+
+def read_report(path: Path, kind: type[R], remedy: str = _AGAIN) -> R | None:
+    """The report in a file, None without a file. Raises WindowUnreadable, which says `remedy`."""
+    try:
+        return parse_report(read_json_object(path), kind)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160]
+        message = f"{path}: cannot be read ({reason}), expected a report of this package; {remedy}"
+        raise WindowUnreadable(message) from error
+
+
+def write_report(path: Path, report: DataclassInstance) -> None:
+    """Replace the report in a file. Raises OSError, and ValueError for NaN."""
+    write_json(path, to_json(report))
+
+
+# -- release 0.1 ---------------------------------------------------------------------------------------
+
+_BY_NAME = frozenset({"missing", "refused", "left_out"})  # their keys are names of columns and causes
+_INTERVALS = ("pr_auc", "roc_auc", "log_loss", "brier")
+_CHECKS = {"outside": "outside_range", "not in the reference": "not_in_reference"}
+
+
+def _from_release_0_1(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_from_release_0_1(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    new: dict[str, Any] = {
+        key: item if key in _BY_NAME and isinstance(item, Mapping) else _from_release_0_1(item)
+        for key, item in value.items()
+    }
+    if "words" in new:
+        text = new.pop("words")
+        new["messages" if isinstance(text, list) else "message"] = text
+    if "what" in new and "found" in new:
+        check, _, cause = new.pop("what").partition(": ")
+        new["check"] = _CHECKS.get(check, check.replace(" ", "_"))
+        new["cause"], new["actual"] = cause, new.pop("found")
+    if "drifts" in new:
+        new["status"] = {True: "drift", False: "stable"}.get(new.pop("drifts"), "unknown")
+        new["check"] = new.pop("test")
+    if "measured" in new:
+        new["realized"] = new.pop("measured")
+    if "as_it_was" in new:
+        new["unweighted"] = new.pop("as_it_was")
+    if "off" in new and "held" in new:
+        new["error"], new["estimated"] = new.pop("off"), _interval(new, "estimated")
+    elif "pr_auc_low" in new:
+        new["metrics"] = _metrics(new)
+        new.setdefault("message", "")
+    return new
+
+
+def _metrics(flat: Mapping[str, Any]) -> dict[str, Any]:
+    intervals = {name: _interval(flat, name) for name in _INTERVALS if f"{name}_low" in flat}
+    others = ("churned_share", "ece", "ece_by_chance", "calibration", "at_capacity")
+    return {**intervals, **{name: flat[name] for name in others if name in flat}}
+
+
+def _interval(flat: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {"value": flat[name], "low": flat[f"{name}_low"], "high": flat[f"{name}_high"]}

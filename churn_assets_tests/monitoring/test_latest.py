@@ -8,7 +8,7 @@ import pytest
 
 from churn_assets.contract.policy import Monitoring
 from churn_assets.monitoring.latest import LatestReports, read_latest_reports
-from churn_assets.monitoring.report_files import write_report
+from churn_assets.monitoring.windows import write_report
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import write_champion
 from churn_assets.promotion.records import LedgerState, MonitoredWindow

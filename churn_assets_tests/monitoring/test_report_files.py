@@ -13,7 +13,7 @@ from churn_assets.monitoring.drift.report import DriftReport, WindowDrift
 from churn_assets.monitoring.latest import read_latest_reports
 from churn_assets.monitoring.performance.estimated import read_history
 from churn_assets.monitoring.performance.report import PerformanceReport, WindowPerformance
-from churn_assets.monitoring.report_files import parse_report, read_report, to_json, write_report
+from churn_assets.monitoring.windows import parse_report, read_report, to_json, write_report
 from churn_assets.settings import Settings
 from churn_assets_tests.strategies import ROOT
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from churn_assets.errors import WindowUnreadable
-from churn_assets.monitoring.report_files import Report
 from churn_assets.monitoring.windows import (
+    Report,
     close_windows,
     read_open_window,
     read_window_report,

@@ -13,8 +13,7 @@ from churn_assets.alerting.destinations import AlertSettings
 from churn_assets.alerting.rules import DATA
 from churn_assets.alerting.store import Entry
 from churn_assets.contract.load import load_contract
-from churn_assets.monitoring.report_files import Report
-from churn_assets.monitoring.windows import DRIFT_JSON, QUALITY_JSON, read_window_report, read_windows
+from churn_assets.monitoring.windows import DRIFT_JSON, QUALITY_JSON, Report, read_window_report, read_windows
 from churn_assets.prediction_log.warehouse.read import count_all
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import Champion, read_champion, require_champion

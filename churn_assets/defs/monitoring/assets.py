@@ -43,7 +43,7 @@ _LAST_WINDOWS = 10  # of a table
 def data_quality_report(project: Project) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Per window of distinct customers: missing, outside, unknown, constant, spikes, volume, refusals, staleness."""
     from churn_assets.monitoring.data_quality import report_quality
-    from churn_assets.monitoring.report_files import to_json
+    from churn_assets.monitoring.windows import to_json
 
     report = report_quality(project.settings, project.contract, datetime.now(UTC))
     windows = report.windows
@@ -85,7 +85,7 @@ class DriftConfig(dg.Config):
 def drift_report(project: Project, config: DriftConfig) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Per window, column by column, the score and the positive rate: every measure, and the one rule that decides."""
     from churn_assets.monitoring.drift.report import report_drift
-    from churn_assets.monitoring.report_files import to_json
+    from churn_assets.monitoring.windows import to_json
 
     report = report_drift(project.settings, project.contract, pages=config.pages)
     windows, limit = report.windows, project.contract.monitoring.effect
@@ -215,7 +215,7 @@ def performance_report(
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Labelled metrics by window and model version, estimates with their track record, and the service's figures."""
     from churn_assets.monitoring.performance.report import PERFORMANCE_MD, render_performance, report_performance
-    from churn_assets.monitoring.report_files import to_json
+    from churn_assets.monitoring.windows import to_json
 
     report = report_performance(project.settings, project.contract, labelled_predictions, datetime.now(UTC))
     page = project.settings.monitoring_dir / report.champion_fingerprint[:12] / PERFORMANCE_MD

@@ -58,12 +58,12 @@ def compare_all_columns(
     if not shared or min(side.num_rows for side in sides) < _FEWEST:
         return DomainClassifier(f"not computed: fewer than {_FEWEST} rows on one side, or no column on both")
     started = time.process_time()
-    before, after = _encode(sides[0], sides[1], shared)
-    auc, error = _cross_validated(before, after, seed)
+    counts = (sides[0].num_rows, sides[1].num_rows)
+    auc, error = _cross_validated(_encode(sides[0], sides[1], shared), counts, seed)
     low, high = max(0.0, auc - 1.96 * error), min(1.0, auc + 1.96 * error)
     verdict = "can be told apart" if low > 0.5 else "cannot be told apart"
     message = f"window and reference {verdict} by all columns together: ROC AUC {auc:.3f} ({low:.3f} to {high:.3f})"
-    return DomainClassifier(message, auc, low, high, len(before) + len(after), round(time.process_time() - started, 3))
+    return DomainClassifier(message, auc, low, high, sum(counts), round(time.process_time() - started, 3))
 
 
 def _sample(table: pa.Table, rng: np.random.Generator) -> pa.Table:
@@ -72,20 +72,20 @@ def _sample(table: pa.Table, rng: np.random.Generator) -> pa.Table:
     return table.take(np.sort(rng.choice(table.num_rows, ROWS, replace=False)))
 
 
-def _cross_validated(before: Matrix, after: Matrix, seed: int) -> tuple[float, float]:
+def _cross_validated(rows: Matrix, counts: tuple[int, int], seed: int) -> tuple[float, float]:
+    """(ROC AUC, its standard error) of rows whose first `counts[0]` are the reference's."""
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.metrics import roc_auc_score
     from sklearn.model_selection import StratifiedKFold
 
-    rows = np.vstack([before, after])
-    label = np.repeat([0, 1], [len(before), len(after)])
+    label = np.repeat([0, 1], counts)
     score = np.empty(len(rows))
     for fit, held in StratifiedKFold(_FOLDS, shuffle=True, random_state=seed).split(rows, label):
         # Levels are numbered by name, and few: as numbers they cost nothing and need no limit of 255.
         model = HistGradientBoostingClassifier(max_iter=_ROUNDS, early_stopping=False, random_state=seed)
         score[held] = model.fit(rows[fit], label[fit]).predict_proba(rows[held])[:, 1]
     auc = float(roc_auc_score(label, score))
-    return auc, _error(auc, len(after), len(before))
+    return auc, _error(auc, counts[1], counts[0])
 
 
 def _error(auc: float, positive: int, negative: int) -> float:
@@ -94,21 +94,18 @@ def _error(auc: float, positive: int, negative: int) -> float:
     return float(np.sqrt(max(0.0, spread) / (positive * negative)))
 
 
-def _encode(reference: pa.Table, current: pa.Table, kinds: Mapping[str, Kind]) -> tuple[Matrix, Matrix]:
-    """Both sides with the same columns: numbers as they are (infinite as missing), levels as whole numbers."""
-    sides: tuple[list[Matrix], list[Matrix]] = ([], [])
+def _encode(reference: pa.Table, current: pa.Table, kinds: Mapping[str, Kind]) -> Matrix:
+    """The rows of the reference, then of the window: numbers (NaN for infinite), levels as whole numbers by name."""
+    columns: list[Matrix] = []
     for name, kind in kinds.items():
-        for side, table in zip(sides, (reference, current), strict=True):
-            if kind is Kind.CATEGORY:
-                side.append(np.asarray(table[name].to_pandas().map(str).to_numpy(dtype=object)))
-            else:
-                values = table[name].to_numpy().astype(np.float64)
-                side.append(np.where(np.isfinite(values), values, np.nan))
+        sides = (reference[name], current[name])
         if kind is Kind.CATEGORY:
-            levels = {level: float(place) for place, level in enumerate(sorted({*sides[0][-1], *sides[1][-1]}))}
-            for side in sides:
-                side[-1] = np.array([levels[level] for level in side[-1]])
-    return np.column_stack(sides[0]), np.column_stack(sides[1])
+            levels = np.concatenate([side.to_pandas().map(str).to_numpy(dtype=object) for side in sides])
+            columns.append(np.unique(levels, return_inverse=True)[1].astype(np.float64))
+        else:
+            values = np.concatenate([side.to_numpy().astype(np.float64) for side in sides])
+            columns.append(np.where(np.isfinite(values), values, np.nan))
+    return np.column_stack(columns)
 
 
 # -- outliers ------------------------------------------------------------------------------------------

@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from churn_assets.contract.model import Contract, Kind
 from churn_assets.errors import NothingIngested
 from churn_assets.html.templating import render
@@ -31,17 +29,18 @@ from churn_assets.monitoring.profile import (
     profile_window,
     read_monitored_model,
 )
-from churn_assets.monitoring.report_files import Report, write_report
 from churn_assets.monitoring.windows import (
     DRIFT_HTML,
     DRIFT_JSON,
     DRIFT_MD,
     OpenWindow,
+    Report,
     Window,
     close_windows,
     read_open_window,
     read_window_report,
     window_folder,
+    write_report,
 )
 from churn_assets.prediction_log.warehouse.connection import open_published
 from churn_assets.promotion.records import MonitoredWindow
@@ -241,8 +240,7 @@ def _compare_window(
 def _summarize_score(profile: Profile | None) -> ScoreSummary:
     if profile is None or not profile.scored:
         return ScoreSummary(None, None, 0)
-    score = profile.sample["score"].to_numpy()
-    score = score[np.isfinite(score)]
+    score = profile.finite("score")
     mean = float(score.mean()) if len(score) else None  # the champion's few rows may not be in the sample
     return ScoreSummary(mean, profile.positives / profile.scored, profile.scored)
 

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from churn_assets.evaluation.bootstrap import interval
 from churn_assets.evaluation.metrics import Ranking, log_loss
 from churn_assets.monitoring.performance.realized import Figure, RealizedPerformance
-from churn_assets.monitoring.report_files import VERSION, parse_report, to_json
+from churn_assets.monitoring.windows import VERSION, parse_report, to_json
 from churn_assets.storage.files import write_json
 
 Floats = npt.NDArray[np.float64]

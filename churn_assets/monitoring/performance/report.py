@@ -46,13 +46,15 @@ from churn_assets.monitoring.performance.realized import (
     outside,
 )
 from churn_assets.monitoring.performance.service import ServiceReport, Volume, service_report
-from churn_assets.monitoring.report_files import VERSION, read_report, write_report
 from churn_assets.monitoring.windows import (
     PERFORMANCE_JSON,
     QUALITY_JSON,
+    VERSION,
     contract_folder,
+    read_report,
     read_windows,
     window_folder,
+    write_report,
 )
 from churn_assets.prediction_log.warehouse.connection import open_published
 from churn_assets.settings import Settings

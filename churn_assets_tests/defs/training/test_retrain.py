@@ -25,8 +25,7 @@ from churn_assets.definitions import build
 from churn_assets.defs.policy import MODELS
 from churn_assets.defs.prediction_log.assets import usable_labels
 from churn_assets.errors import DataBroken
-from churn_assets.monitoring.report_files import write_report
-from churn_assets.monitoring.windows import QUALITY_JSON, WINDOW, Window, window_folder
+from churn_assets.monitoring.windows import QUALITY_JSON, WINDOW, Window, window_folder, write_report
 from churn_assets.promotion.holdout import holdout_path, read_holdout
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import read_champion, require_champion

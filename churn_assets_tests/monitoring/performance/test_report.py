@@ -18,8 +18,7 @@ from churn_assets.monitoring.performance.report import (
     compute_performance,
     render_performance,
 )
-from churn_assets.monitoring.report_files import to_json, write_report
-from churn_assets.monitoring.windows import PERFORMANCE_JSON, QUALITY_JSON
+from churn_assets.monitoring.windows import PERFORMANCE_JSON, QUALITY_JSON, to_json, write_report
 from churn_assets_tests.monitoring.log import AS_OF, DAY, NOW, log
 from churn_assets_tests.monitoring.outcomes import calibrated
 from churn_assets_tests.scoring.tiny import CONTRACT
