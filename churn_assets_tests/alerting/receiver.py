@@ -45,25 +45,25 @@ def receiving() -> Iterator[Receiver]:
             sent = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             path = urlsplit(self.path).path
             if path.startswith("/hang"):
-                found.release.wait(30)
-            elif found.bad or path.startswith("/bad"):
+                receiver.release.wait(30)
+            elif receiver.bad or path.startswith("/bad"):
                 self.send_response(500)
                 self.end_headers()
             else:
-                found.got.append((path, sent["title"], sent["message"], sent["type"]))
+                receiver.got.append((path, sent["title"], sent["message"], sent["type"]))
                 self.send_response(200)
                 self.end_headers()
 
         def log_message(self, *_: object) -> None: ...
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found = Receiver(server.server_port)
+    receiver = Receiver(server.server_port)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
-        yield found
+        yield receiver
     finally:
-        found.release.set()
+        receiver.release.set()
         server.shutdown()
         server.server_close()
         thread.join()

@@ -60,7 +60,7 @@ def tick(home, instance: dg.DagsterInstance, fails: bool):
     return run, (on_failure(context.for_run_failure()) if fails else on_recovery(context))
 
 
-def test_a_failed_run_is_told_once_and_its_next_success_ends_it(receiver, home):
+def test_a_failed_run_is_sent_once_and_its_next_success_ends_it(receiver, home):
     where = AlertSettings(home.home)
     with dg.DagsterInstance.ephemeral() as instance:
         run, skip = tick(home, instance, fails=True)
@@ -86,7 +86,7 @@ def test_a_success_tries_again_what_was_not_delivered(receiver, home):
     assert receiver.titles() == ["Over: Job training failed"]
 
 
-def test_a_run_by_hand_and_one_without_a_failed_step_are_told_in_words():
+def test_a_run_by_hand_and_one_without_a_failed_step_are_described():
     run = dg.DagsterRun(job_name="__ASSET_JOB")
     alert = failed_run(run, [], "the run's process is gone\nsomewhere")
     assert alert.title == "A run by hand failed"

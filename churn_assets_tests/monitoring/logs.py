@@ -81,13 +81,13 @@ class Log:
         with self.open() as connection:
             connection.execute(statement, parameters or [])
 
-    def add(self, rows: int = 400, seed: int = 5, change: Change = lambda table: table, **told: Any) -> None:
+    def add(self, rows: int = 400, seed: int = 5, change: Change = lambda table: table, **columns: Any) -> None:
         """`rows` predictions a second apart; `change` is made to the customers after they were scored."""
         table, scores = scored(rows, seed)
-        self.append(change(table), scores.probability, **told)
+        self.append(change(table), scores.probability, **columns)
 
-    def append(self, table: pa.Table, score: np.ndarray, every_s: float = 1.0, **told: Any) -> None:
-        """One prediction a row of `table`; `told` are other columns of the log, the same for all rows."""
+    def append(self, table: pa.Table, score: np.ndarray, every_s: float = 1.0, **columns: Any) -> None:
+        """One prediction a row of `table`; `columns` are other columns of the log, the same for all rows."""
         rows = table.num_rows
         instants = [self.at + dt.timedelta(seconds=every_s * step) for step in range(rows)]
         named = {"paperless": "x_paperless", "city": "x_city", "sent": "x_sent", "spent": "x_spent"}
@@ -105,7 +105,7 @@ class Log:
         }
         same = {"threshold": 0.3, "risk_band": "low", "model_version": self.version, "contract": "tiny"}
         same |= {"fingerprint": contract_of().fingerprint, "arm": "champion", "policy": "champion", "status": "ok"}
-        same |= {"warnings": [], "segment": "s"} | told
+        same |= {"warnings": [], "segment": "s"} | columns
         for name, column in fixed.items():
             log = log.append_column(name, column)
         for name, value in same.items():
@@ -125,7 +125,7 @@ def set_column(name: str, values: Callable[[np.ndarray], Any]) -> Change:
 
     def change(table: pa.Table) -> pa.Table:
         place = table.column_names.index(name)
-        found = values(np.array(table[name].to_pylist(), dtype=object))
-        return table.set_column(place, name, pa.array(list(found), table.schema.field(name).type))
+        result = values(np.array(table[name].to_pylist(), dtype=object))
+        return table.set_column(place, name, pa.array(list(result), table.schema.field(name).type))
 
     return change

@@ -1,4 +1,4 @@
-"""What is broken is found and said column by column; what only drifted is not called broken."""
+"""Broken data is reported column by column; data that only drifted is not called broken."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("column", "values", "check", "message"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_column_is_found_and_said(log, column, values, check, message):
+def test_a_broken_column_is_found_and_described(log, column, values, check, message):
     log.add(400, change=set_column(column, values))
-    found = newest(log)
-    assert found.status == "broken"
-    assert [(f.column, f.check) for f in found.findings] == [(column, check)]
-    assert message in found.findings[0].message
-    assert message in found.message
+    result = newest(log)
+    assert result.status == "broken"
+    assert [(f.column, f.check) for f in result.findings] == [(column, check)]
+    assert message in result.findings[0].message
+    assert message in result.message
 
 
 def test_whole_data_is_ok_and_blocks_nothing(log):
@@ -91,17 +91,17 @@ def test_one_broken_column_hides_no_other(log):
     log.sql("ALTER TABLE predictions DROP x_city")
     change = [set_column("spent", nobody), set_column("sent", lambda v: v * 0)]
     log.add(400, change=lambda t: change[1](change[0](t)).drop_columns(["city"]))
-    found = {f.column: f.check for f in newest(log).findings}
-    assert found == {"city": "missing_column", "spent": "all_missing", "sent": "constant"}
+    result = {f.column: f.check for f in newest(log).findings}
+    assert result == {"city": "missing_column", "spent": "all_missing", "sent": "constant"}
 
 
-def test_cells_of_another_type_are_counted_and_the_others_still_judged(log):
+def test_cells_of_another_type_are_counted_and_the_others_still_checked(log):
     log.sql("ALTER TABLE predictions ALTER x_spent TYPE VARCHAR")
     log.add(400)
     log.sql("UPDATE predictions SET x_spent = 'a lot' WHERE seq < 40")
-    (found,) = newest(log).findings
-    assert (found.column, found.check) == ("spent", "unreadable")
-    assert "40 unreadable values, expected a finite number" in found.message
+    (result,) = newest(log).findings
+    assert (result.column, result.check) == ("spent", "unreadable")
+    assert "40 unreadable values, expected a finite number" in result.message
 
 
 @pytest.mark.parametrize(
@@ -112,9 +112,9 @@ def test_a_table_of_other_types_hides_no_column(log, column, sql_type):
     log.sql(f"ALTER TABLE predictions ADD x_{column} {sql_type}")
     log.add(400, change=lambda t: set_column("spent", nobody)(t).drop_columns([column]))
     log.sql(f"UPDATE predictions SET x_{column} = CAST(1 AS {sql_type})")
-    found = newest(log).findings
-    assert {column, "spent"} <= {finding.column for finding in found}
-    assert [finding.check for finding in found if finding.column == "spent"] == ["all_missing"]
+    result = newest(log).findings
+    assert {column, "spent"} <= {finding.column for finding in result}
+    assert [finding.check for finding in result if finding.column == "spent"] == ["all_missing"]
 
 
 def test_one_of_few_known_numbers_that_becomes_frequent_is_drift_and_not_broken(log, monkeypatch):
@@ -129,20 +129,20 @@ def test_a_number_that_training_never_had_is_a_spike_also_among_few(log, monkeyp
     assert "spike" in [f.check for f in newest(log).findings]
 
 
-def test_a_few_odd_values_are_told_and_stop_nothing(log):
+def test_a_few_odd_values_are_reported_and_stop_nothing(log):
     log.add(400, change=set_column("city", lambda v: share_of(v, 0.01, "HYD")))
-    found = newest(log)
-    assert found.status == "ok"
-    assert [(f.check, f.blocks) for f in found.findings] == [("unknown_category", False)]
+    result = newest(log)
+    assert result.status == "ok"
+    assert [(f.check, f.blocks) for f in result.findings] == [("unknown_category", False)]
 
 
 def test_a_category_full_of_ids_is_broken_however_many_there_are(log):
     log.add(400, change=set_column("city", lambda v: [*v[:280], *(f"id {n}" for n in range(120))]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(profile, "MOST_LEVELS", 5)
-        found = newest(log)
-    assert found.status == "broken"
-    assert [(f.check, f.actual) for f in found.findings] == [("unknown_category", "30.0%")]
+        result = newest(log)
+    assert result.status == "broken"
+    assert [(f.check, f.actual) for f in result.findings] == [("unknown_category", "30.0%")]
 
 
 def test_a_column_whose_name_a_newer_contract_has_taken_is_read_where_its_values_are(log):
@@ -159,16 +159,16 @@ def test_a_window_whose_rows_the_log_has_forgotten_is_not_called_whole(log):
         for path in log.settings.monitoring_dir.rglob(name):
             path.unlink()
     log.sql("DELETE FROM predictions WHERE seq >= 100")
-    found = newest(log)
-    assert found.status == "insufficient"
-    assert "100 customers are too few" in found.message
+    result = newest(log)
+    assert result.status == "insufficient"
+    assert "100 customers are too few" in result.message
 
 
-def test_a_silent_column_is_told_and_stops_nothing(log):
+def test_a_silent_column_is_reported_and_stops_nothing(log):
     log.add(400, change=set_column("lastorder", nobody))
-    found = newest(log)
-    assert found.status == "ok"
-    assert [(f.column, f.blocks) for f in found.findings] == [("lastorder", False)]
+    result = newest(log)
+    assert result.status == "ok"
+    assert [(f.column, f.blocks) for f in result.findings] == [("lastorder", False)]
 
 
 def test_below_the_floor_nothing_is_ok(log):
@@ -188,7 +188,7 @@ def test_an_old_log_is_stale_and_blocks(log):
     assert "its newest prediction is 108 hours old" in report.message
 
 
-def test_a_reference_of_another_contract_is_said_and_breaks_nothing(tmp_path):
+def test_a_reference_of_another_contract_is_reported_and_breaks_nothing(tmp_path):
     log = Log(make_home(tmp_path / "home", fingerprint="e" * 64))
     log.add(400)
     report = report_quality(log.settings, CONTRACT, NOW)
@@ -196,21 +196,21 @@ def test_a_reference_of_another_contract_is_said_and_breaks_nothing(tmp_path):
     assert "its reference rows were made under contract eeeeeeeeeeee" in report.message
 
 
-def test_why_there_is_no_reference_is_said_once(tmp_path):
+def test_why_there_is_no_reference_is_reported_once(tmp_path):
     log = Log(make_home(tmp_path / "home", fingerprint="e" * 64))
     log.add(400)
     assert report_quality(log.settings, CONTRACT, NOW).message.count("no reference to compare with") == 1
 
 
-def test_a_column_that_the_reference_lacks_is_said(tmp_path):
+def test_a_column_that_the_reference_lacks_is_reported(tmp_path):
     log = Log(make_home(tmp_path / "home", change=lambda t: t.drop_columns(["spent"])))
     log.add(400)
-    found = newest(log)
-    assert found.status == "ok"
-    assert [(f.column, f.check) for f in found.findings] == [("spent", "not_in_reference")]
+    result = newest(log)
+    assert result.status == "ok"
+    assert [(f.column, f.check) for f in result.findings] == [("spent", "not_in_reference")]
 
 
-def test_no_champion_and_no_log_are_said(tmp_path, made):
+def test_no_champion_and_no_log_are_reported(tmp_path, made):
     empty = dataclasses.replace(made, home=tmp_path / "nothing")
     assert report_quality(empty, CONTRACT, NOW).message.startswith("no champion yet")
     assert report_quality(made, CONTRACT, NOW).message.startswith("no predictions yet")
@@ -229,9 +229,9 @@ def test_refused_requests_are_counted_by_cause(log):
         "INSERT INTO rejections VALUES (0, '2026-11-01 00:01:00', '2026-11-01 00:02:00', 'w', 'validation', 90, 's'),"
         "(1, '2026-12-01 00:01:00', '2026-12-01 00:02:00', 'w', 'timeout', 500, 's')"
     )
-    (found,) = newest(log).findings
-    assert (found.check, found.cause) == ("refused", "validation")
-    assert "18.4% of the requests were refused for 'validation', 0.0% before" in found.message
+    (result,) = newest(log).findings
+    assert (result.check, result.cause) == ("refused", "validation")
+    assert "18.4% of the requests were refused for 'validation', 0.0% before" in result.message
 
 
 USUAL = Traffic(1000, 900, 1000.0, 1.0, 0.01, 0, {"validation": 10})
@@ -253,8 +253,8 @@ USUAL = Traffic(1000, 900, 1000.0, 1.0, 0.01, 0, {"validation": 10})
     ],
 )
 def test_traffic_is_compared_with_what_was_usual(change, check, blocks):
-    found = list(check_traffic(dataclasses.replace(USUAL, **change), [USUAL] * 3, CONTRACT.monitoring))
-    assert [(f.check, f.blocks) for f in found] == ([(check, blocks)] if check else [])
+    result = list(check_traffic(dataclasses.replace(USUAL, **change), [USUAL] * 3, CONTRACT.monitoring))
+    assert [(f.check, f.blocks) for f in result] == ([(check, blocks)] if check else [])
 
 
 def test_the_first_window_has_no_usual_volume():
@@ -265,8 +265,8 @@ def test_the_same_customers_five_times_are_no_finding(log):
     for _ in range(5):
         log.add(300)
     log.add(100, seed=6)
-    found = newest(log)
-    assert (found.customers, found.rows, found.status, found.findings) == (400, 1600, "ok", ())
+    result = newest(log)
+    assert (result.customers, result.rows, result.status, result.findings) == (400, 1600, "ok", ())
 
 
 def test_the_order_of_the_rows_changes_nothing(log, made, tmp_path):
@@ -286,6 +286,6 @@ def test_ids_that_are_placeholders_are_found(log):
     log.add(400)
     log.add(200, seed=6, change=lambda t: t.set_column(0, "id", pa.array(["unknown"] * 200)))
     log.add(399, seed=7)
-    found = newest(log)
-    assert found.status == "broken"
-    assert "one customer id has 33.4% of the predictions; is it a placeholder?" in found.message
+    result = newest(log)
+    assert result.status == "broken"
+    assert "one customer id has 33.4% of the predictions; is it a placeholder?" in result.message

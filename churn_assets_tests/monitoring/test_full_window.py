@@ -1,4 +1,4 @@
-"""A window that is full is judged at once; one that is not waits for the day's look."""
+"""A window that is full is reported on at once; one that is not waits for the daily run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def settings(tmp_path):
     return Settings.from_environ({"CHURN_HOME": str(tmp_path)}, ROOT)
 
 
-def told(settings, **changes):
+def write_record(settings, **changes):
     value = {"fingerprint": FINGERPRINT, "window": 1, "customers": 2000, "wanted": 2000, **changes}
     settings.monitoring_dir.mkdir(parents=True, exist_ok=True)
     (settings.monitoring_dir / OPEN).write_text(json.dumps(value))
@@ -50,18 +50,18 @@ def test_before_the_first_prediction_nothing_is_full(settings):
 
 @pytest.mark.parametrize(("customers", "wanted"), [(1999, 2000), (0, 2000), (5000, 0)])
 def test_a_window_that_waits_for_customers_or_days_asks_for_no_run(settings, customers, wanted):
-    told(settings, customers=customers, wanted=wanted)
+    write_record(settings, customers=customers, wanted=wanted)
     assert full_window(settings) is None
 
 
 def test_a_full_window_asks_for_one_run_until_it_is_closed(settings):
-    told(settings)
+    write_record(settings)
     first, second = tick(settings), tick(settings)
     assert first.run_key == second.run_key
     assert first.run_key.startswith(f"window-{FINGERPRINT[:12]}-0001")
     closed(settings, 1)
     assert tick(settings).skip_message == "no window is complete"
-    told(settings, window=2)
+    write_record(settings, window=2)
     assert tick(settings).run_key.startswith(f"window-{FINGERPRINT[:12]}-0002")
 
 

@@ -56,7 +56,7 @@ def test_a_window_closes_at_its_number_of_customers(log):
     assert bounds(closed(log)) == [(0, 399, 400, 400)]
 
 
-def test_several_windows_close_at_once_and_a_second_look_finds_nothing(log):
+def test_several_windows_close_at_once_and_a_second_call_closes_nothing(log):
     log.add(1300)
     assert bounds(closed(log)) == [(0, 399, 400, 400), (400, 799, 400, 400), (800, 1199, 400, 400)]
     assert closed(log) == []
@@ -106,16 +106,16 @@ def test_a_larger_window_moves_no_boundary_that_was_written(log):
     assert bounds(closed(log, dataclasses.replace(LIMITS, window=600))) == [(400, 999, 600, 600)]
 
 
-def test_windows_are_the_same_whenever_the_log_is_looked_at(log, tmp_path, made):
+def test_windows_are_the_same_whenever_the_log_is_read(log, tmp_path, made):
     other = Log(dataclasses.replace(log.settings, home=_copy(made.home, tmp_path / "other")))
     for seed in range(5, 12):
         log.add(190, seed=seed)
         other.add(190, seed=seed)
         closed(log)
     closed(other)
-    told = read_windows(log.settings, FINGERPRINT)
-    assert len(told) == 3
-    assert told == read_windows(other.settings, FINGERPRINT)
+    windows = read_windows(log.settings, FINGERPRINT)
+    assert len(windows) == 3
+    assert windows == read_windows(other.settings, FINGERPRINT)
 
 
 def test_what_is_open_says_when_it_closes_and_when_it_never_will(log):
@@ -135,7 +135,7 @@ def test_what_is_open_says_when_it_closes_and_when_it_never_will(log):
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"window": 1}', "\xff"])
-def test_a_window_that_was_tampered_with_is_told(log, text):
+def test_a_window_that_was_changed_by_hand_is_refused(log, text):
     log.add(400)
     (window,) = closed(log)
     path = window_folder(log.settings, window) / "window.json"
@@ -144,7 +144,7 @@ def test_a_window_that_was_tampered_with_is_told(log, text):
         read_windows(log.settings, FINGERPRINT)
 
 
-def test_a_report_that_is_no_object_is_told(log):
+def test_a_report_that_is_not_an_object_is_refused(log):
     log.add(400)
     (window,) = closed(log)
     assert read_window_report(log.settings, window, "quality.json", Report) is None

@@ -21,7 +21,7 @@ def instance():
         yield made
 
 
-def test_a_fresh_home_is_told_what_is_missing_and_gets_no_folder(tmp_path, instance):
+def test_a_fresh_home_reports_what_is_missing_and_gets_no_folder(tmp_path, instance):
     of = settings(tmp_path / "home")
     result = run(of, instance, REPORTS)
     assert result.success

@@ -34,10 +34,10 @@ def test_a_fresh_home_has_both_assets_and_they_say_what_is_missing(tmp_path):
     assert metadata(result, "labelled_predictions")["summary"].startswith("no predictions yet")
     assert "no predictions yet" in metadata(result, "performance_report")["summary"]
     assert pq.read_metadata(of.assets_dir / "labelled_predictions.parquet").num_rows == 0
-    found = {e.check_name: e for e in result.get_asset_check_evaluations()}
-    assert all(found[name].passed for name in CHECKS)
-    assert found["the_labelled_pr_auc_holds"].description.startswith("not known: no champion yet")
-    assert found["the_labelled_scores_are_calibrated"].description.startswith("not known")
+    outcome = {e.check_name: e for e in result.get_asset_check_evaluations()}
+    assert all(outcome[name].passed for name in CHECKS)
+    assert outcome["the_labelled_pr_auc_holds"].description.startswith("not known: no champion yet")
+    assert outcome["the_labelled_scores_are_calibrated"].description.startswith("not known")
 
 
 @pytest.fixture(scope="module")
@@ -81,42 +81,42 @@ def _report(number: int, churned: bool, name: str = "f"):
 def test_labels_are_a_table_of_the_contract_with_counts_by_state(watched):
     of, result = watched
     assert result.success
-    told = metadata(result, "labelled_predictions")
+    values = metadata(result, "labelled_predictions")
     table = pq.read_table(of.assets_dir / "labelled_predictions.parquet")
-    assert told["dagster/row_count"] == table.num_rows == 700
-    assert told["contract_fingerprint"] == load_contract(of.contract_path).fingerprint
-    assert "| conflicting | 1 |" in told["states"]
-    assert "| final | 699 |" in told["states"]
-    assert "| unknown_customer | 50 |" in told["reports"]
-    assert told["next_matures_at"] == "nothing is open"
-    assert 0.1 < told["churned_share"] < 0.3
+    assert values["dagster/row_count"] == table.num_rows == 700
+    assert values["contract_fingerprint"] == load_contract(of.contract_path).fingerprint
+    assert "| conflicting | 1 |" in values["states"]
+    assert "| final | 699 |" in values["states"]
+    assert "| unknown_customer | 50 |" in values["reports"]
+    assert values["next_matures_at"] == "nothing is open"
+    assert 0.1 < values["churned_share"] < 0.3
     assert table["churned"].null_count == 1
     assert {"x_esent", "x_city"} <= set(table.column_names)
 
 
 def test_reports_that_fit_nothing_are_warned_of_and_conflicts_are_few(watched):
-    found = checks(watched[1])
-    assert not found["labels_belong_to_predictions"]
-    assert found["labels_agree"]
+    outcome = checks(watched[1])
+    assert not outcome["labels_belong_to_predictions"]
+    assert outcome["labels_agree"]
 
 
 def test_the_report_is_kept_as_json_and_page_and_has_its_plots(watched):
     of, result = watched
-    found = json.loads((of.assets_dir / "performance_report.json").read_text())
-    folder = of.monitoring_dir / found["fingerprint"][:12]
-    assert json.loads((folder / "performance.json").read_text()) == found
+    outcome = json.loads((of.assets_dir / "performance_report.json").read_text())
+    folder = of.monitoring_dir / outcome["fingerprint"][:12]
+    assert json.loads((folder / "performance.json").read_text()) == outcome
     page = (folder / "performance.md").read_text()
-    told = metadata(result, "performance_report")
-    assert told["report"] == page
+    values = metadata(result, "performance_report")
+    assert values["report"] == page
     assert "2026-03" in page
-    plots = {name for name, value in told.items() if "data:image/svg+xml" in str(value)}
+    plots = {name for name, value in values.items() if "data:image/svg+xml" in str(value)}
     assert plots == {"pr_auc", "calibration", "volume", "latency"}
-    assert told["final_labels"] == 699
-    assert found["periods"][0]["realized"]["status"] == "ok"
+    assert values["final_labels"] == 699
+    assert outcome["periods"][0]["realized"]["status"] == "ok"
 
 
 def test_the_schema_that_is_shown_is_the_schema_of_the_table(watched):
     of, _ = watched
-    told = with_column_schema(load_contract(of.contract_path))(dg.AssetSpec("labelled_predictions"))
-    shown = [column.name for column in told.metadata["dagster/column_schema"].columns]
+    spec = with_column_schema(load_contract(of.contract_path))(dg.AssetSpec("labelled_predictions"))
+    shown = [column.name for column in spec.metadata["dagster/column_schema"].columns]
     assert shown == pq.read_schema(of.assets_dir / "labelled_predictions.parquet").names

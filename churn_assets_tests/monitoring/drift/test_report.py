@@ -75,7 +75,7 @@ def test_drift_in_broken_data_proves_nothing(log):
     assert "but the data is broken, so this counts for nothing" in report.message
 
 
-def test_a_window_is_judged_once_and_several_at_once_as_one_by_one(log, made, tmp_path):
+def test_a_window_is_compared_once_and_several_at_once_as_one_by_one(log, made, tmp_path):
     shutil.copytree(made.home, tmp_path / "other")
     other = Log(dataclasses.replace(made, home=tmp_path / "other"))
     for seed in (5, 6, 7):
@@ -95,9 +95,9 @@ def _without_cost(report):
     return json.loads(json.dumps(to_json(report)), object_hook=_costless)
 
 
-def _costless(found):
+def _costless(result):
     return {
-        k: v for k, v in found.items() if k not in ("cpu_s", "us_a_row") and (k != "message" or "us a row" not in v)
+        k: v for k, v in result.items() if k not in ("cpu_s", "us_a_row") and (k != "message" or "us a row" not in v)
     }
 
 
@@ -121,13 +121,13 @@ def test_a_higher_score_alone_is_found(log):
     assert drifted(log).drifted[0] == SCORE
 
 
-def test_scores_of_another_model_are_left_out_of_the_score_and_told(log):
+def test_scores_of_another_model_are_left_out_of_the_score_and_reported(log):
     log.add(300)
     table, _ = scored(100, 6)
     log.append(table, np.ones(100), model_version="another")
-    found = drifted(log)
-    assert found.status == "stable"
-    assert found.windows[0].scored_by_others == 100
+    result = drifted(log)
+    assert result.status == "stable"
+    assert result.windows[0].scored_by_others == 100
     assert "100 customers were scored by another model" in _markdown(log)
 
 
@@ -178,7 +178,7 @@ def test_broken_columns_hide_no_other_and_are_named(log):
     assert page.left_out == {"city": "the window has no such column", "spent": "the window has no value of it"}
 
 
-def test_no_champion_no_log_and_an_empty_window_are_said(tmp_path, made, log):
+def test_no_champion_no_log_and_an_empty_window_are_reported(tmp_path, made, log):
     empty = dataclasses.replace(made, home=tmp_path / "nothing")
     assert report_drift(empty, CONTRACT).message.startswith("no champion yet")
     assert report_drift(made, CONTRACT).message.startswith("no predictions yet")
@@ -252,7 +252,7 @@ def test_nothing_that_fits_is_no_page(tmp_path):
 def test_evidently_is_imported_by_one_module_and_only_when_it_draws():
     code = (
         "import sys, pkgutil, importlib, churn_assets.monitoring as m\n"
-        "for found in pkgutil.walk_packages(m.__path__, m.__name__ + '.'): importlib.import_module(found.name)\n"
+        "for module in pkgutil.walk_packages(m.__path__, m.__name__ + '.'): importlib.import_module(module.name)\n"
         "print([n for n in ('evidently', 'pandas', 'sklearn', 'scipy', 'duckdb', 'matplotlib') if n in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -269,11 +269,11 @@ def reference(made):
 
 def window_of(change=lambda table: table, rows=600, seed=9):
     table = change(customers(rows, seed))
-    found = {}
+    result = {}
     for name, kind in KINDS.items():
         column = table[name]
-        found[name] = column if kind is Kind.CATEGORY else np.array(column.cast(pa.float64()).to_pylist(), float)
-    return pa.table(found)
+        result[name] = column if kind is Kind.CATEGORY else np.array(column.cast(pa.float64()).to_pylist(), float)
+    return pa.table(result)
 
 
 def test_a_classifier_tells_columns_apart_that_go_together_otherwise(reference):
@@ -288,9 +288,9 @@ def test_a_classifier_tells_columns_apart_that_go_together_otherwise(reference):
 
 
 def test_too_few_rows_are_not_told_apart(reference):
-    found = compare_all_columns(reference.profile.sample, window_of(rows=50), KINDS)
-    assert found.roc_auc is None
-    assert "not computed" in found.message
+    result = compare_all_columns(reference.profile.sample, window_of(rows=50), KINDS)
+    assert result.roc_auc is None
+    assert "not computed" in result.message
 
 
 @pytest.mark.parametrize("method", ["range", "mahalanobis", "isolation_forest"])
@@ -326,11 +326,11 @@ def test_an_observation_does_not_depend_on_the_order_of_the_rows(order):
     table = customers(120, 3)
     relation = "(SELECT id AS who, 0.5 AS score, true AS decision, * FROM t)"
     with duckdb.connect() as connection:
-        found = []
+        result = []
         for rows in (table, table.take(pa.array(order))):
             connection.register("t", rows)
-            found.append(compute_profile(connection, relation, CONTRACT))
+            result.append(compute_profile(connection, relation, CONTRACT))
             connection.unregister("t")
-    assert found[0].columns == found[1].columns
-    assert found[0].sample.to_pydict().keys() == found[1].sample.to_pydict().keys()
-    assert str(found[0].sample.to_pylist()) == str(found[1].sample.to_pylist())
+    assert result[0].columns == result[1].columns
+    assert result[0].sample.to_pydict().keys() == result[1].sample.to_pydict().keys()
+    assert str(result[0].sample.to_pylist()) == str(result[1].sample.to_pylist())

@@ -32,8 +32,8 @@ def levels(**counts: int) -> ColumnValues:
 
 
 def one(reference: ColumnValues, current: ColumnValues, name: str = "x", limits: Monitoring = LIMITS):
-    (found,) = detect_drift({name: reference}, {name: current}, limits)
-    return found
+    (result,) = detect_drift({name: reference}, {name: current}, limits)
+    return result
 
 
 def sample(rows: int, seed: int, mean: float = 100.0) -> np.ndarray:
@@ -44,40 +44,40 @@ def test_every_measure_that_applies_is_there_and_no_other():
     ordered = one(numbers(NORMAL), numbers(sample(2000, 1)))
     named = one(levels(a=50, b=50), levels(a=60, b=40))
     both = {"psi", "jensen_shannon"}
-    for told, own in ((ordered, {"ks", "ks_p", "wasserstein"}), (named, {"chi_square", "chi_square_p"})):
+    for distances, own in ((ordered, {"ks", "ks_p", "wasserstein"}), (named, {"chi_square", "chi_square_p"})):
         measures = {"psi", "ks", "ks_p", "chi_square", "chi_square_p", "wasserstein", "jensen_shannon"}
-        assert {name for name in measures if getattr(told, name) is not None} == own | both
+        assert {name for name in measures if getattr(distances, name) is not None} == own | both
 
 
 def test_the_figures_are_those_of_the_literature():
     before, after = np.array([0.0, 1.0, 2.0, 3.0]), np.array([1.0, 2.0, 3.0, 4.0])
-    found = compare_numbers(before, after, scale=1.0)
-    assert (found.ks, found.wasserstein) == (0.25, 1.0)
-    found = compare_levels({"a": 50, "b": 50}, {"a": 30, "b": 70})
-    assert found.chi_square == pytest.approx(8.3333, abs=1e-3)
-    assert found.psi == pytest.approx(0.2 * np.log(0.5 / 0.3) + 0.2 * np.log(0.7 / 0.5))
+    result = compare_numbers(before, after, scale=1.0)
+    assert (result.ks, result.wasserstein) == (0.25, 1.0)
+    result = compare_levels({"a": 50, "b": 50}, {"a": 30, "b": 70})
+    assert result.chi_square == pytest.approx(8.3333, abs=1e-3)
+    assert result.psi == pytest.approx(0.2 * np.log(0.5 / 0.3) + 0.2 * np.log(0.7 / 0.5))
     assert compare_levels({"a": 1000}, {"b": 1000}).jensen_shannon == pytest.approx(np.sqrt(np.log(2)))
 
 
-def test_a_shift_is_found_and_its_words_tell_both_limits():
-    found = one(numbers(NORMAL), numbers(sample(2000, 1, 110)))
-    assert found.status == "drift"
-    assert found.message.startswith("'x' drifts: effect 0.4")
-    assert "limit 0.1" in found.message
-    assert "limit 0.01" in found.message
+def test_a_shift_is_found_and_its_message_has_both_limits():
+    result = one(numbers(NORMAL), numbers(sample(2000, 1, 110)))
+    assert result.status == "drift"
+    assert result.message.startswith("'x' drifts: effect 0.4")
+    assert "limit 0.1" in result.message
+    assert "limit 0.01" in result.message
 
 
 @pytest.mark.parametrize("rows", [2000, 200_000])
 def test_a_difference_too_small_to_matter_is_no_drift_however_many_rows_show_it(rows):
-    found = one(numbers(sample(rows, 0)), numbers(sample(rows, 1, 101)))
-    assert found.status == "stable"
-    assert found.effect < LIMITS.effect
+    result = one(numbers(sample(rows, 0)), numbers(sample(rows, 1, 101)))
+    assert result.status == "stable"
+    assert result.effect < LIMITS.effect
 
 
 def test_a_large_effect_that_chance_explains_is_no_drift():
-    found = one(numbers(sample(100, 0)), numbers(sample(100, 3, 104)))
-    assert found.effect > LIMITS.effect
-    assert found.status == "stable"
+    result = one(numbers(sample(100, 0)), numbers(sample(100, 3, 104)))
+    assert result.effect > LIMITS.effect
+    assert result.status == "stable"
 
 
 def test_a_new_level_at_ten_percent_is_found():
@@ -92,10 +92,10 @@ def test_a_score_shift_of_five_points_is_found_whatever_the_model_spreads_its_sc
         assert one(numbers(before), numbers(rng.uniform(low, high, 2000) + 0.01), SCORE).status == "stable"
 
 
-def test_the_positive_rate_is_told_by_its_name():
-    found = one(levels(yes=2500, no=7500), levels(yes=1200, no=800), POSITIVE_RATE)
-    assert found.status == "drift"
-    assert found.message.startswith("the predicted positive rate drifts")
+def test_the_positive_rate_is_reported_by_its_name():
+    result = one(levels(yes=2500, no=7500), levels(yes=1200, no=800), POSITIVE_RATE)
+    assert result.status == "drift"
+    assert result.message.startswith("the predicted positive rate drifts")
 
 
 def test_one_outlier_in_the_reference_does_not_hide_a_shift():
@@ -143,30 +143,30 @@ values = st.lists(st.floats(-1e6, 1e6), min_size=100, max_size=150)
 @few
 @given(values, values, st.randoms(use_true_random=False))
 def test_the_order_of_the_rows_changes_nothing(before, after, random):
-    found = one(numbers(before), numbers(after))
+    result = one(numbers(before), numbers(after))
     random.shuffle(before)
     random.shuffle(after)
     again = one(numbers(before), numbers(after))
-    assert again.status == found.status
-    assert again.p_value == found.p_value
-    assert again.effect == pytest.approx(found.effect)
+    assert again.status == result.status
+    assert again.p_value == result.p_value
+    assert again.effect == pytest.approx(result.effect)
 
 
 @few
 @given(values)
 def test_a_column_beside_itself_never_drifts(column):
-    found = one(numbers(column), numbers(column))
-    assert found.status == "stable"
-    assert found.ks == found.psi == found.jensen_shannon == 0
-    assert found.effect == 0
+    result = one(numbers(column), numbers(column))
+    assert result.status == "stable"
+    assert result.ks == result.psi == result.jensen_shannon == 0
+    assert result.effect == 0
 
 
 @given(st.dictionaries(st.text(max_size=3), st.integers(0, 500), min_size=1), st.integers(1, 5))
 def test_levels_in_the_same_proportions_never_drift(counts, times):
     counts = counts | {"at least": 100}
-    found = one(levels(**counts), levels(**{name: times * count for name, count in counts.items()}))
-    assert found.status == "stable"
-    assert found.chi_square == pytest.approx(0, abs=1e-9)
+    result = one(levels(**counts), levels(**{name: times * count for name, count in counts.items()}))
+    assert result.status == "stable"
+    assert result.chi_square == pytest.approx(0, abs=1e-9)
 
 
 def test_two_hundred_windows_of_nothing_ask_for_no_retraining():

@@ -33,18 +33,18 @@ def logistic(x):
 def test_it_is_right_when_other_customers_come(middle):
     """Covariate shift: how risk follows from the features stays, which features come does not."""
     score, churned = calibrated(20_000, seed=3, middle=middle)
-    found = estimate(score, FLOOR)
-    assert found.metrics.pr_auc.value == pytest.approx(pr_auc(churned, score), abs=0.02)
-    assert found.metrics.roc_auc.value == pytest.approx(roc_auc(churned, score), abs=0.01)
-    assert found.metrics.log_loss.value == pytest.approx(log_loss(churned, score), abs=0.01)
+    result = estimate(score, FLOOR)
+    assert result.metrics.pr_auc.value == pytest.approx(pr_auc(churned, score), abs=0.02)
+    assert result.metrics.roc_auc.value == pytest.approx(roc_auc(churned, score), abs=0.01)
+    assert result.metrics.log_loss.value == pytest.approx(log_loss(churned, score), abs=0.01)
 
 
 def test_its_interval_holds_the_labelled_figure_as_often_as_it_says():
     held = 0
     for seed in range(50):
         score, churned = calibrated(800, seed)
-        found = estimate(score, FLOOR, seed)
-        held += found.metrics.pr_auc.low <= pr_auc(churned, score) <= found.metrics.pr_auc.high
+        result = estimate(score, FLOOR, seed)
+        held += result.metrics.pr_auc.low <= pr_auc(churned, score) <= result.metrics.pr_auc.high
     assert held >= 42  # 47.5 are expected; fewer than 42 happen once in two hundred such tests
 
 
@@ -58,11 +58,11 @@ def broken_and_true():
 
 def test_it_is_blind_to_a_broken_input_and_says_so():
     score, churned, right = broken_and_true()
-    found = estimate(score, FLOOR)
+    result = estimate(score, FLOOR)
     assert estimate(right, FLOOR).metrics.pr_auc.value == pytest.approx(pr_auc(churned, right), abs=0.02)
-    assert found.metrics.pr_auc.value > pr_auc(churned, score) + 0.3, "it promises much while the ranking is poor"
-    assert found.metrics.pr_auc.low > pr_auc(churned, score)
-    assert found.blind_to == BLIND
+    assert result.metrics.pr_auc.value > pr_auc(churned, score) + 0.3, "it promises much while the ranking is poor"
+    assert result.metrics.pr_auc.low > pr_auc(churned, score)
+    assert result.blind_to == BLIND
     for words in ("broken inputs", "concept drift", "Never an all-clear"):
         assert words in BLIND
 
@@ -77,10 +77,10 @@ def test_it_is_blind_to_a_broken_input_and_says_so():
     ],
 )
 def test_too_little_gives_no_figure(score, words):
-    found = estimate(score, FLOOR)
-    assert found.status == "insufficient"
-    assert words in found.message
-    assert found.metrics is None
+    result = estimate(score, FLOOR)
+    assert result.status == "insufficient"
+    assert words in result.message
+    assert result.metrics is None
 
 
 def kept(period, estimated, at=NOW):
@@ -102,10 +102,10 @@ def test_the_estimate_of_a_period_is_the_one_made_first(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["{", "{}", "[1]", "[{}]"])
-def test_a_history_that_cannot_be_read_is_said_and_left_alone(tmp_path, content):
+def test_a_history_that_cannot_be_read_is_reported_and_left_alone(tmp_path, content):
     (tmp_path / HISTORY).write_text(content)
-    found, wrong = read_history(tmp_path)
-    assert found == []
+    result, wrong = read_history(tmp_path)
+    assert result == []
     assert "restore or remove it" in wrong
     assert append_history(tmp_path, [kept("0001", estimate(calibrated(800)[0], FLOOR))]) == []
     assert (tmp_path / HISTORY).read_text() == content
@@ -122,12 +122,12 @@ def test_the_record_sets_each_estimate_beside_what_came():
         "0002": with_pr_auc(labelled, 0.30, 1000),
         "0003": RealizedPerformance("insufficient", "too few", 20, 3, 0, 0),
     }
-    found = track_record(history, measured)
-    assert [(row.period, row.held) for row in found.rows] == [("0001", True), ("0002", False)]
-    assert [row.error for row in found.rows] == pytest.approx([-0.02, 0.2])
-    assert found.rows[0].labelled_share == 0.8
-    assert found.waiting == 2
-    assert found.message == (
+    result = track_record(history, measured)
+    assert [(row.period, row.held) for row in result.rows] == [("0001", True), ("0002", False)]
+    assert [row.error for row in result.rows] == pytest.approx([-0.02, 0.2])
+    assert result.rows[0].labelled_share == 0.8
+    assert result.waiting == 2
+    assert result.message == (
         "of 2 past estimates 1 had the labelled PR-AUC in their interval; error +0.090 on average, +0.200 at worst; "
         "2 wait for labels"
     )

@@ -1,4 +1,4 @@
-"""Which label a prediction has, whatever was reported, and what is said of what has none."""
+"""Which label a prediction has, whatever was reported, and what is reported of those without one."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ RULES = {
     "churned within the days": ([(LOST, AS_OF + 5 * DAY)], NOW, "final", True),
     "churned on the first day": ([(LOST, AS_OF)], NOW, "final", True),
     "churned on the last day": ([(LOST, MATURE)], NOW, "final", True),
-    "churned on the last day, told by its date": ([(LOST, dt.datetime(2026, 2, 9))], NOW, "final", True),
-    "churned on the first day, told by its date": ([(LOST, dt.datetime(2026, 1, 10))], NOW, "final", True),
+    "churned on the last day, reported by its date": ([(LOST, dt.datetime(2026, 2, 9))], NOW, "final", True),
+    "churned on the first day, reported by its date": ([(LOST, dt.datetime(2026, 1, 10))], NOW, "final", True),
     "kept at the end": ([(KEPT, MATURE)], NOW, "final", False),
-    "kept on the last day, told by its date": ([(KEPT, dt.datetime(2026, 2, 9))], NOW, "final", False),
+    "kept on the last day, reported by its date": ([(KEPT, dt.datetime(2026, 2, 9))], NOW, "final", False),
     "kept long after the end": ([(KEPT, MATURE + 60 * DAY)], NOW, "final", False),
     "churned, but the days are not over": ([(LOST, AS_OF + 5 * DAY)], BEFORE, "open", None),
-    "kept, said too soon": ([(KEPT, AS_OF + 5 * DAY)], NOW, "early", None),
-    "kept, said too soon and looked at soon": ([(KEPT, AS_OF + 5 * DAY)], BEFORE, "early", None),
-    "kept, said on the last day but one": ([(KEPT, MATURE - DAY)], NOW, "early", None),
+    "kept, reported too soon": ([(KEPT, AS_OF + 5 * DAY)], NOW, "early", None),
+    "kept, reported too soon and read soon": ([(KEPT, AS_OF + 5 * DAY)], BEFORE, "early", None),
+    "kept, reported on the last day but one": ([(KEPT, MATURE - DAY)], NOW, "early", None),
     "churned before the prediction": ([(LOST, AS_OF - 5 * DAY)], NOW, "early", None),
     "churned after the days": ([(LOST, MATURE + DAY)], NOW, "late", None),
     "kept too soon, then churned too late": ([(KEPT, AS_OF + DAY), (LOST, MATURE + DAY)], NOW, "late", None),
@@ -88,17 +88,17 @@ def test_the_order_in_which_reports_arrive_changes_nothing(reports, data, looked
 def test_a_report_on_a_customer_speaks_of_every_prediction_made_before_it():
     rows = [{"customer_id": "c", "as_of": AS_OF + days * DAY} for days in (0, 20, 60)]
     reports = [{"customer_id": "c", "churned": True, "observed_at": AS_OF + 40 * DAY}]
-    found = labelled(log(rows, reports), CONTRACT, NOW).to_pylist()
-    assert [(row["prediction_id"], row["label_state"]) for row in found] == [("p1", "late"), ("p2", "final")]
+    result = labelled(log(rows, reports), CONTRACT, NOW).to_pylist()
+    assert [(row["prediction_id"], row["label_state"]) for row in result] == [("p1", "late"), ("p2", "final")]
 
 
 def test_a_report_on_a_prediction_speaks_of_no_other():
     rows = [{"customer_id": "c"}, {"customer_id": "c"}]
-    found = labelled(log(rows, [{"prediction_id": "p2"}]), CONTRACT, NOW).to_pylist()
-    assert [row["prediction_id"] for row in found] == ["p2"]
+    result = labelled(log(rows, [{"prediction_id": "p2"}]), CONTRACT, NOW).to_pylist()
+    assert [row["prediction_id"] for row in result] == ["p2"]
 
 
-def test_reports_that_fit_nothing_are_counted_by_why_and_said():
+def test_reports_that_fit_nothing_are_counted_by_reason_and_reported():
     reports = [
         {"prediction_id": "unknown"},
         {"customer_id": "unknown"},
@@ -138,20 +138,20 @@ def test_the_states_are_of_all_predictions_and_agree_with_the_table():
     connection = log(rows, reports)
     counts, table = count_labels(connection, CONTRACT, _at(60)), labelled(connection, CONTRACT, _at(60))
     assert sum(counts.states.values()) == counts.predictions == 200
-    found = table["label_state"].to_pylist()
+    result = table["label_state"].to_pylist()
     for state in ("final", "early", "late", "conflicting"):
-        assert found.count(state) == counts.states[state]
+        assert result.count(state) == counts.states[state]
     assert table["churned"].to_pylist().count(True) == counts.churned
     assert counts.contacted == table["contacted"].to_pylist().count(True)
     assert table["seq"].to_pylist() == sorted(table["seq"].to_pylist())
 
 
 @pytest.mark.parametrize(
-    ("told", "contacted"),
+    ("contacts", "contacted"),
     [([None], None), ([False], False), ([False, True], True), ([None, False], False), ([None, True], True)],
 )
-def test_a_customer_is_treated_if_any_report_says_so(told, contacted):
-    reports = [{"prediction_id": "p1", "contacted": value} for value in told]
+def test_a_customer_is_treated_if_any_report_says_so(contacts, contacted):
+    reports = [{"prediction_id": "p1", "contacted": value} for value in contacts]
     assert labelled(log([{}], reports), CONTRACT, NOW)["contacted"].to_pylist() == [contacted]
 
 

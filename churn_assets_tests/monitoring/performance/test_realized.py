@@ -26,25 +26,25 @@ FLOOR = 500
 
 def test_every_metric_is_that_of_scikit_learn():
     score, churned = calibrated(1500)
-    found = measure(outcomes(score, churned), FLOOR, capacity_share=0.1)
-    assert found.status == "ok"
-    assert found.metrics.pr_auc.value == pytest.approx(metrics.average_precision_score(churned, score))
-    assert found.metrics.roc_auc.value == pytest.approx(metrics.roc_auc_score(churned, score))
-    assert found.metrics.log_loss.value == pytest.approx(metrics.log_loss(churned, score))
-    assert found.metrics.brier.value == pytest.approx(metrics.brier_score_loss(churned, score))
+    result = measure(outcomes(score, churned), FLOOR, capacity_share=0.1)
+    assert result.status == "ok"
+    assert result.metrics.pr_auc.value == pytest.approx(metrics.average_precision_score(churned, score))
+    assert result.metrics.roc_auc.value == pytest.approx(metrics.roc_auc_score(churned, score))
+    assert result.metrics.log_loss.value == pytest.approx(metrics.log_loss(churned, score))
+    assert result.metrics.brier.value == pytest.approx(metrics.brier_score_loss(churned, score))
     best = np.argsort(-score)[:150]
-    assert found.metrics.at_capacity.precision == pytest.approx(churned[best].mean())
-    assert found.metrics.at_capacity.low < found.metrics.at_capacity.precision < found.metrics.at_capacity.high
+    assert result.metrics.at_capacity.precision == pytest.approx(churned[best].mean())
+    assert result.metrics.at_capacity.low < result.metrics.at_capacity.precision < result.metrics.at_capacity.high
     for name in ("pr_auc", "roc_auc", "log_loss", "brier"):
-        figure = getattr(found.metrics, name)
+        figure = getattr(result.metrics, name)
         assert figure.low < figure.value < figure.high
-    assert measure(outcomes(score, churned), FLOOR, 0.1) == found
+    assert measure(outcomes(score, churned), FLOOR, 0.1) == result
 
 
 def test_equal_scores_share_the_places_of_the_list():
     churned = np.arange(600) % 3 == 0
-    found = measure(outcomes(np.full(600, 0.3), churned), FLOOR, capacity_share=0.05)
-    assert found.metrics.at_capacity.precision == pytest.approx(1 / 3)
+    result = measure(outcomes(np.full(600, 0.3), churned), FLOOR, capacity_share=0.05)
+    assert result.metrics.at_capacity.precision == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize(
@@ -58,14 +58,14 @@ def test_equal_scores_share_the_places_of_the_list():
         (600, 591, "insufficient", "591 churned and 9 kept"),
     ],
 )
-def test_too_little_is_said_and_gives_no_figure(rows, churners, status, words):
+def test_too_little_is_reported_and_gives_no_figure(rows, churners, status, words):
     score, churned = np.linspace(0.1, 0.9, rows), np.arange(rows) < churners
     card = {"test_pr_auc": 0.8, "test_pr_auc_low": 0.7, "test_pr_auc_high": 0.9, "test_churn_rate": 0.2}
-    found, compared = measure(outcomes(score, churned), FLOOR), compare(outcomes(score, churned), card, 0.02, FLOOR)
-    assert found.status == compared.status == status
-    assert words in found.message
+    result, compared = measure(outcomes(score, churned), FLOOR), compare(outcomes(score, churned), card, 0.02, FLOOR)
+    assert result.status == compared.status == status
+    assert words in result.message
     assert words in compared.message
-    assert found.metrics is None
+    assert result.metrics is None
     assert (compared.labelled, compared.fall, compared.dropped) == (None, None, False)
 
 
@@ -75,12 +75,12 @@ def test_the_interval_covers_the_true_figure_as_often_as_it_says(monkeypatch):
     truth = pr_auc(*reversed(calibrated(400_000, seed=99)))
     held = 0
     for seed in range(60):
-        found = measure(outcomes(*calibrated(1000, seed)), FLOOR)
-        held += found.metrics.pr_auc.low <= truth <= found.metrics.pr_auc.high
+        result = measure(outcomes(*calibrated(1000, seed)), FLOOR)
+        held += result.metrics.pr_auc.low <= truth <= result.metrics.pr_auc.high
     assert held >= 52  # 57 are expected; an interval that holds 95 % falls below 52 once in a hundred such tests
 
 
-def test_calibration_in_the_large_is_the_gap_between_said_and_came():
+def test_calibration_in_the_large_is_the_gap_between_score_and_outcome():
     score, churned = calibrated(5000, seed=4)
     right = calibration_in_the_large(churned.astype(float), score)
     assert right.low < 0 < right.high
@@ -101,9 +101,9 @@ def test_the_calibration_error_of_calibrated_scores_is_within_what_chance_gives(
 
 
 def card_of(score, churned):
-    told = summary(churned.astype(float), score, 0.5, stratified_samples(churned, 400, 1))
+    values = summary(churned.astype(float), score, 0.5, stratified_samples(churned, 400, 1))
     names = ("pr_auc", "pr_auc_low", "pr_auc_high", "churn_rate")
-    return {f"test_{name}": told[name] for name in names}
+    return {f"test_{name}": values[name] for name in names}
 
 
 def with_share(score, churned, share, rows, seed):
@@ -119,12 +119,12 @@ def with_share(score, churned, share, rows, seed):
 def test_another_share_of_churners_is_no_fall_of_the_model(share):
     score, churned = calibrated(60_000, seed=1, spread=2.5)
     card = card_of(*calibrated(4000, seed=2, spread=2.5))
-    found = compare(outcomes(*with_share(score, churned, share, 3000, 4)), card, 0.02, FLOOR)
-    plain = found.unweighted.pr_auc
-    assert abs(found.fall) < 0.06 < abs(card["test_pr_auc"] - plain), "the plain figure moves, the weighted does not"
-    assert not found.dropped
-    assert found.unweighted.churned_share == pytest.approx(share, abs=0.001)
-    assert f"{share:.1%} of the labelled customers did" in found.message
+    result = compare(outcomes(*with_share(score, churned, share, 3000, 4)), card, 0.02, FLOOR)
+    plain = result.unweighted.pr_auc
+    assert abs(result.fall) < 0.06 < abs(card["test_pr_auc"] - plain), "the plain figure moves, the weighted does not"
+    assert not result.dropped
+    assert result.unweighted.churned_share == pytest.approx(share, abs=0.001)
+    assert f"{share:.1%} of the labelled customers did" in result.message
 
 
 def test_a_worse_ranking_is_found_whatever_the_share():
@@ -132,18 +132,18 @@ def test_a_worse_ranking_is_found_whatever_the_share():
     score, churned = calibrated(60_000, seed=1, spread=2.5)
     worse = np.random.default_rng(0).permutation(score[:30_000])
     for share in (0.05, 0.4):
-        found = compare(
+        result = compare(
             outcomes(*with_share(np.append(worse, score[30_000:]), churned, share, 2500, 4)), card, 0.02, 500
         )
-        assert found.dropped
-        assert "fallen beyond noise" in found.message
+        assert result.dropped
+        assert "fallen beyond noise" in result.message
 
 
 def test_a_small_fall_is_none_however_sure_it_is():
     score, churned = calibrated(6000, seed=1)
     card = card_of(score, churned) | {"test_pr_auc_low": 0.999}
-    found = compare(outcomes(score, churned), card, 0.02, FLOOR)
-    assert not found.dropped
+    result = compare(outcomes(score, churned), card, 0.02, FLOOR)
+    assert not result.dropped
     card["test_pr_auc"] = card["test_pr_auc"] + 0.03
     assert compare(outcomes(score, churned), card, 0.02, FLOOR).dropped
 
@@ -152,13 +152,13 @@ def test_a_fall_within_noise_is_none_however_large():
     score, churned = calibrated(520, seed=1)
     card = card_of(score, churned)
     shifted = {**card, "test_pr_auc": card["test_pr_auc"] + 0.05}
-    found = compare(outcomes(score, churned), shifted, 0.02, FLOOR)
-    assert found.fall > 0.02
-    assert not found.dropped
-    assert "within noise" in found.message
+    result = compare(outcomes(score, churned), shifted, 0.02, FLOOR)
+    assert result.fall > 0.02
+    assert not result.dropped
+    assert "within noise" in result.message
 
 
-def test_no_look_at_an_unchanged_model_finds_a_fall(monkeypatch):
+def test_no_report_on_an_unchanged_model_finds_a_fall(monkeypatch):
     monkeypatch.setattr(realized, "DRAWS", 300)
     card = card_of(*calibrated(1500, seed=77))
     dropped = [compare(outcomes(*calibrated(2000, seed)), card, 0.02, FLOOR).dropped for seed in range(10)]
@@ -168,17 +168,17 @@ def test_no_look_at_an_unchanged_model_finds_a_fall(monkeypatch):
 def test_treated_customers_are_named_beside_the_figure():
     score, churned = calibrated(1000)
     contacted = np.arange(1000) < 70
-    found = compare(outcomes(score, churned, contacted=contacted), card_of(score, churned), 0.02, FLOOR)
-    assert "70 were contacted" in found.message
+    result = compare(outcomes(score, churned, contacted=contacted), card_of(score, churned), 0.02, FLOOR)
+    assert "70 were contacted" in result.message
     assert measure(outcomes(score, churned, contacted=contacted), FLOOR).contacted == 70
 
 
 def test_very_many_rows_are_measured_by_the_newest(monkeypatch):
     monkeypatch.setattr(realized, "MOST_ROWS", 800)
     score, churned = calibrated(1000)
-    found, newest = measure(outcomes(score, churned), FLOOR), measure(outcomes(score[200:], churned[200:]), FLOOR)
-    assert (found.older, newest.older) == (200, 0)
-    assert dataclasses.replace(found, older=0) == newest
+    result, newest = measure(outcomes(score, churned), FLOOR), measure(outcomes(score[200:], churned[200:]), FLOOR)
+    assert (result.older, newest.older) == (200, 0)
+    assert dataclasses.replace(result, older=0) == newest
 
 
 # -- rows and periods --------------------------------------------------------------------------------
@@ -194,15 +194,15 @@ def test_only_final_rows_of_the_contract_count_and_each_customer_once():
         {"seq": 6, "customer_id": None, "score": 0.6},
         {"seq": 7, "customer_id": "a", "score": 0.7, "model_version": "v2"},
     ]
-    found = Outcomes.of(labelled_table(rows), "f")
-    assert found.seq.tolist() == [1, 4, 5, 6, 7]
-    assert found.last_of_each().score.tolist() == [0.5, 0.6, 0.7]
-    assert found.within(Period("0001", 1, 5)).score.tolist() == [0.4, 0.5]
-    assert found.of_version("v1").score.tolist() == [0.4, 0.5, 0.6]
-    assert found.within(Period("2026-01")).score.tolist() == [0.5, 0.6, 0.7]
-    assert len(found.within(Period("2026-02"))) == 0
+    result = Outcomes.of(labelled_table(rows), "f")
+    assert result.seq.tolist() == [1, 4, 5, 6, 7]
+    assert result.last_of_each().score.tolist() == [0.5, 0.6, 0.7]
+    assert result.within(Period("0001", 1, 5)).score.tolist() == [0.4, 0.5]
+    assert result.of_version("v1").score.tolist() == [0.4, 0.5, 0.6]
+    assert result.within(Period("2026-01")).score.tolist() == [0.5, 0.6, 0.7]
+    assert len(result.within(Period("2026-02"))) == 0
 
 
 def test_a_table_without_rows_has_no_outcomes():
-    found = Outcomes.of(labelled_table([]), "f")
-    assert len(found) == len(found.last_of_each()) == len(found.within(Period("0001", 1, 5))) == 0
+    result = Outcomes.of(labelled_table([]), "f")
+    assert len(result) == len(result.last_of_each()) == len(result.within(Period("0001", 1, 5))) == 0

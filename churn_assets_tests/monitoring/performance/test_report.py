@@ -65,8 +65,8 @@ def inputs(connection, folder, windows=(), champion=CHAMPION, now=NOW):
 
 
 def windows(folder, last=None):
-    found = [Period("0001", 1, 800, folder=folder / "0001"), Period("0002", 801, 1500, folder=folder / "0002")]
-    return found[:last]
+    result = [Period("0001", 1, 800, folder=folder / "0001"), Period("0002", 801, 1500, folder=folder / "0002")]
+    return result[:last]
 
 
 def break_window(folder):
@@ -80,35 +80,35 @@ def break_window(folder):
 
 
 def test_a_home_without_anything_has_a_report_that_says_so(tmp_path):
-    found = compute_performance(inputs(None, tmp_path, champion=None))
-    assert found.messages == ("no predictions yet: nothing has been ingested from the prediction log",)
-    assert (found.pr_auc_dropped, found.periods, found.service) == (False, (), None)
-    assert found.fall.message.startswith("no champion yet")
-    assert "no predictions yet" in render_performance(found)
+    result = compute_performance(inputs(None, tmp_path, champion=None))
+    assert result.messages == ("no predictions yet: nothing has been ingested from the prediction log",)
+    assert (result.pr_auc_dropped, result.periods, result.service) == (False, (), None)
+    assert result.fall.message.startswith("no champion yet")
+    assert "no predictions yet" in render_performance(result)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_windows_have_their_figures_and_what_follows_them_is_open(scored, tmp_path):
-    found = compute_performance(inputs(scored, tmp_path, windows(tmp_path)))
-    assert [(row.period, row.closed) for row in found.periods] == [
+    result = compute_performance(inputs(scored, tmp_path, windows(tmp_path)))
+    assert [(row.period, row.closed) for row in result.periods] == [
         ("0001", True),
         ("0002", True),
         ("open", False),
     ]
-    first, second, rest = (row.realized for row in found.periods)
+    first, second, rest = (row.realized for row in result.periods)
     assert (first.status, first.rows) == ("ok", 800)
     assert (second.status, second.rows) == ("insufficient", 400)
     assert rest.rows == 0
-    assert found.versions[0].rows == found.labels.final_of_champion == 1200
-    assert found.versions[0].metrics.at_capacity.share == pytest.approx(0.01)
-    assert found.service.total.predictions == ROWS
-    assert json.dumps(to_json(found), allow_nan=False)
+    assert result.versions[0].rows == result.labels.final_of_champion == 1200
+    assert result.versions[0].metrics.at_capacity.share == pytest.approx(0.01)
+    assert result.service.total.predictions == ROWS
+    assert json.dumps(to_json(result), allow_nan=False)
 
 
 def test_months_stand_in_while_no_window_is_closed(scored, tmp_path):
-    found = compute_performance(inputs(scored, tmp_path))
-    assert [row.period for row in found.periods] == ["2026-01", "2026-02"]
-    assert found.periods[0].realized.rows == 800
+    result = compute_performance(inputs(scored, tmp_path))
+    assert [row.period for row in result.periods] == ["2026-01", "2026-02"]
+    assert result.periods[0].realized.rows == 800
     early = inputs(scored, tmp_path, now=dt.datetime(2026, 2, 11, tzinfo=dt.UTC))
     assert [row.closed for row in compute_performance(early).periods] == [True, False]
 
@@ -131,38 +131,38 @@ def test_an_estimate_is_kept_and_later_set_beside_its_labels(scored, tmp_path):
 
 
 def test_every_estimate_is_shown_with_what_it_cannot_see(scored, tmp_path):
-    found = compute_performance(inputs(scored, tmp_path, windows(tmp_path)))
-    assert any(BLIND in message for message in found.messages)
-    page = render_performance(found)
+    result = compute_performance(inputs(scored, tmp_path, windows(tmp_path)))
+    assert any(BLIND in message for message in result.messages)
+    page = render_performance(result)
     assert "How past estimates came out" in page
     assert BLIND in page.split("How past estimates came out")[1]
 
 
 def test_broken_inputs_of_a_window_are_named_beside_its_estimate(scored, tmp_path):
     break_window(tmp_path / "0002")
-    found = compute_performance(inputs(scored, tmp_path, windows(tmp_path)))
-    assert "inputs were broken in 0002: the estimates of these periods mean nothing" in found.messages
+    result = compute_performance(inputs(scored, tmp_path, windows(tmp_path)))
+    assert "inputs were broken in 0002: the estimates of these periods mean nothing" in result.messages
 
 
 def test_labels_of_broken_data_are_counted_and_neither_new_nor_a_fall(scored, tmp_path):
     break_window(tmp_path / "0002")
-    found = compute_performance(inputs(scored, tmp_path, windows(tmp_path)))
-    labels = {name: getattr(found.labels, name) for name in ("final", "final_of_champion", "new", "of_broken_data")}
+    result = compute_performance(inputs(scored, tmp_path, windows(tmp_path)))
+    labels = {name: getattr(result.labels, name) for name in ("final", "final_of_champion", "new", "of_broken_data")}
     assert labels == {"final": 800, "final_of_champion": 800, "new": 800, "of_broken_data": 400}
-    assert found.fall.rows == 800
-    assert any(words.startswith("400 final labels are of broken data") for words in found.messages)
-    assert found.periods[1].realized.rows == 400
+    assert result.fall.rows == 800
+    assert any(words.startswith("400 final labels are of broken data") for words in result.messages)
+    assert result.periods[1].realized.rows == 400
 
 
 def test_a_windows_figures_are_kept_until_its_labels_change(scored, tmp_path):
     first = compute_performance(inputs(scored, tmp_path, windows(tmp_path, 1)))
     path = tmp_path / "0001" / PERFORMANCE_JSON
-    told = json.loads(path.read_text())
-    assert (told["window"], told["status"], told["from_seq"]) == (1, "ok", 1)
+    stored = json.loads(path.read_text())
+    assert (stored["window"], stored["status"], stored["from_seq"]) == (1, "ok", 1)
     again = compute_performance(inputs(scored, tmp_path, windows(tmp_path, 1)))
     assert again == first
-    told["realized"]["message"] = "read again"
-    path.write_text(json.dumps(told))
+    stored["realized"]["message"] = "read again"
+    path.write_text(json.dumps(stored))
     assert compute_performance(inputs(scored, tmp_path, windows(tmp_path, 1))).periods[0].realized.message == (
         "read again"
     )
@@ -175,7 +175,7 @@ def test_a_windows_figures_are_kept_until_its_labels_change(scored, tmp_path):
     assert compute_performance(fewer).periods[0].realized.rows == 800
 
 
-def test_a_fall_is_told_from_the_newest_labels_of_the_champion(scored, tmp_path):
+def test_a_fall_is_concluded_from_the_newest_labels_of_the_champion(scored, tmp_path):
     better = {**CARD, "test_pr_auc": 0.9, "test_pr_auc_low": 0.88, "test_pr_auc_high": 0.92}
     holds = compute_performance(inputs(scored, tmp_path))
     falls = compute_performance(inputs(scored, tmp_path, champion=Champion("v1", CONTRACT.fingerprint, better)))
@@ -190,13 +190,13 @@ def test_a_fall_is_told_from_the_newest_labels_of_the_champion(scored, tmp_path)
 @pytest.mark.parametrize(("trained_at", "new"), [(None, 1200), (AS_OF + 20 * DAY, 1200), (AS_OF + 31 * DAY, 400)])
 def test_new_labels_are_those_settled_after_the_training(scored, tmp_path, trained_at, new):
     at = trained_at.replace(tzinfo=dt.UTC) if trained_at else None
-    found = compute_performance(inputs(scored, tmp_path, champion=Champion("v1", CONTRACT.fingerprint, CARD, at)))
-    assert found.labels.new == new
+    result = compute_performance(inputs(scored, tmp_path, champion=Champion("v1", CONTRACT.fingerprint, CARD, at)))
+    assert result.labels.new == new
 
 
 def test_rows_of_another_contract_are_not_measured(scored, tmp_path):
-    found = compute_performance(inputs(scored, tmp_path, champion=Champion("v1", "f" * 64, CARD)))
-    assert (found.periods, found.versions, found.labels.final) == ((), (), 0)
+    result = compute_performance(inputs(scored, tmp_path, champion=Champion("v1", "f" * 64, CARD)))
+    assert (result.periods, result.versions, result.labels.final) == ((), (), 0)
 
 
 def test_the_page_has_every_table(scored, tmp_path):
@@ -209,11 +209,11 @@ def test_the_page_has_every_table(scored, tmp_path):
     assert all(len(set(table)) == 1 for table in tables)
 
 
-def test_an_outcome_of_long_ago_that_is_told_now_is_new(tmp_path):
+def test_an_outcome_of_long_ago_that_is_reported_now_is_new(tmp_path):
     trained_at = (AS_OF + 31 * DAY).replace(tzinfo=dt.UTC)
     report = {"customer_id": "c1", "churned": True, "observed_at": AS_OF + DAY}
     champion = Champion("v1", CONTRACT.fingerprint, CARD, trained_at)
     for received_at, new in ((AS_OF + 30 * DAY, 0), (AS_OF + 32 * DAY, 1)):
         with log([{"as_of": AS_OF, "scored_at": AS_OF}], [{**report, "received_at": received_at}]) as connection:
-            found = compute_performance(inputs(connection, tmp_path / str(new), champion=champion))
-        assert found.labels.new == new
+            result = compute_performance(inputs(connection, tmp_path / str(new), champion=champion))
+        assert result.labels.new == new

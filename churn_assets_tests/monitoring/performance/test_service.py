@@ -56,9 +56,9 @@ def test_by_day_with_a_day_of_refusals_only():
 
 
 def test_by_window_and_by_month():
-    found = service_report(hundred(), [Period("0001", 1, 50), Period("2026-01"), Period("2026-02")]).by_period
-    assert [(row.period, row.predictions) for row in found] == [("0001", 50), ("2026-01", 105), ("2026-02", 0)]
-    assert found[0].p50_ms == pytest.approx(25.5)
+    result = service_report(hundred(), [Period("0001", 1, 50), Period("2026-01"), Period("2026-02")]).by_period
+    assert [(row.period, row.predictions) for row in result] == [("0001", 50), ("2026-01", 105), ("2026-02", 0)]
+    assert result[0].p50_ms == pytest.approx(25.5)
 
 
 def test_causes_are_the_most_frequent_first():
@@ -66,6 +66,6 @@ def test_causes_are_the_most_frequent_first():
 
 
 def test_an_empty_log_has_no_rates():
-    found = service_report(log())
-    assert found.total.refused_rate is None
-    assert (found.by_version, found.by_day, found.causes) == ((), (), {})
+    result = service_report(log())
+    assert result.total.refused_rate is None
+    assert (result.by_version, result.by_day, result.causes) == ((), (), {})
