@@ -154,7 +154,7 @@ def show_audit(audit: Audit, out: Console) -> None:
     base = ["" if f is None else f"{f.base_rate:.3f}" for f in audit.rungs[0].figures.values()]
     for rung in audit.rungs:
         rungs.add_row(escape(rung.label), *(str(rung.figures[split]) for split in splits))
-    by_strength = sorted(audit.columns.items(), key=lambda item: -item[1].signal.pr_auc_lift)
+    by_strength = sorted(audit.columns.items(), key=lambda item: -item[1].single_column_pr_auc_lift)
     for name, column in by_strength[:8]:
         if column.alone:
             rungs.add_row(escape(f"{name} alone"), *(str(column.alone[split]) for split in splits))

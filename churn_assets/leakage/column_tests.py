@@ -25,11 +25,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from churn_assets.contract.expressions import columns_read
 from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.evaluation.metrics import pr_auc, roc_auc
 from churn_assets.features.compile import FeatureSpec, Matrix
 from churn_assets.features.encode import Columns
-from churn_assets.leakage.column_groups import features_of
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int8]
@@ -48,6 +48,43 @@ PRECISE = 0.25  # with a larger standard error `by_label` is not used
 FEWEST = 100  # churned or kept customers; with fewer the echo test has no power
 SOME = 0.005  # a smaller share of missing values is not tested
 RIDGE = 30.0  # penalty, against columns of variance 1: holds back noise of a few hundred rows
+
+
+def features_of(contract: Contract, specs: Sequence[FeatureSpec]) -> Mapping[str, tuple[int, ...]]:
+    """For each column the positions in the matrix of itself and of every feature that reads it."""
+    reads = columns_read(contract)
+    return {
+        column.name: tuple(
+            index
+            for index, spec in enumerate(specs)
+            if spec.name == column.name or column.name in reads.get(spec.name, ())
+        )
+        for column in contract.scoring_columns
+    }
+
+
+def own_features(contract: Contract, specs: Sequence[FeatureSpec]) -> Mapping[str, tuple[int, ...]]:
+    """For each column the positions of itself and of features that read nothing else."""
+    reads = columns_read(contract)
+    return {
+        column.name: tuple(
+            index
+            for index, spec in enumerate(specs)
+            if spec.name == column.name or reads.get(spec.name) == frozenset({column.name})
+        )
+        for column in contract.scoring_columns
+    }
+
+
+def companions(contract: Contract, name: str) -> tuple[str, ...]:
+    """Columns that some feature reads together with `name`, clocks (dates and the cohort) aside.
+
+    They describe the same thing: without the count of e-mails sent, the share of opened e-mails still shows who
+    was sent any.
+    """
+    clocks = {column.name for column in contract.scoring_columns if column.kind is Kind.DATE} | {contract.time.cohort}
+    names = {other for read in columns_read(contract).values() if name in read for other in read} - clocks - {name}
+    return tuple(column.name for column in contract.scoring_columns if column.name in names)
 
 
 @dataclass(frozen=True)

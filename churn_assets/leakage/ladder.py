@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -35,8 +36,7 @@ QUICK: Mapping[str, Mapping[str, Any]] = {
 ALONE: Mapping[str, Mapping[str, Any]] = {"boosted": {"rounds": 60, "patience": 15, "max_depth": 3}, "logistic": {}}
 
 
-@dataclass(frozen=True)
-class Figure:
+class Figure(msgspec.Struct, frozen=True):
     """PR-AUC on test rows with its 95 % interval; `base_rate` is what a random list reaches."""
 
     pr_auc: float
@@ -44,16 +44,6 @@ class Figure:
     high: float
     base_rate: float
     rows: int
-
-    def to_json(self) -> dict[str, float]:
-        """As a small JSON value."""
-        return {
-            "pr_auc": self.pr_auc,
-            "low": self.low,
-            "high": self.high,
-            "base_rate": self.base_rate,
-            "rows": self.rows,
-        }
 
     def __str__(self) -> str:
         return f"{self.pr_auc:.3f} ({self.low:.3f} to {self.high:.3f})"
@@ -67,14 +57,23 @@ class Loss:
     low: float
 
 
-@dataclass(frozen=True)
-class Band:
-    """Customers of one age, scored out of fold; `figure` is None where there are too few to say."""
+class AgeBand(msgspec.Struct, frozen=True, omit_defaults=True, rename={"label": "words"}):
+    """Customers of one age, scored out of fold; the figure of `Figure` is absent where there are too few to say."""
 
     label: str
     rows: int
     churners: int
-    figure: Figure | None
+    pr_auc: float | None = None
+    low: float | None = None
+    high: float | None = None
+    base_rate: float | None = None
+
+    @property
+    def figure(self) -> Figure | None:
+        """The figure, None where there are too few customers."""
+        if self.pr_auc is None or self.low is None or self.high is None or self.base_rate is None:
+            return None
+        return Figure(self.pr_auc, self.low, self.high, self.base_rate, self.rows)
 
 
 class Ladder:
@@ -107,11 +106,11 @@ class Ladder:
         """The loss without these features, on validation rows; the bound is only computed above `limit`."""
         rows = self.data.views["random"].split.validation
         label, base = self.data.churned[rows], float(self.data.churned[rows].mean())
-        whole = Ranking(label, self.margins("random", self._kept(()))[0])
+        complete = Ranking(label, self.margins("random", self._kept(()))[0])
         without = Ranking(label, self.margins("random", self._kept(features))[0])
 
         def share(weights: Floats | None) -> float:
-            reached = whole.pr_auc(weights)
+            reached = complete.pr_auc(weights)
             lift = reached - base
             return float(np.clip((reached - without.pr_auc(weights)) / lift, 0.0, 1.0)) if lift > 0 else 0.0
 
@@ -180,7 +179,9 @@ def figure(label: npt.NDArray[Any], margin: Floats, seed: int) -> Figure:
     return Figure(ranking.pr_auc(), *interval(draws), float(label.mean()), len(label))
 
 
-def bands(contract: Contract, columns: Columns, as_of: float | Floats, ladder: Ladder, rows: Index) -> tuple[Band, ...]:
+def age_bands(
+    contract: Contract, columns: Columns, as_of: float | Floats, ladder: Ladder, rows: Index
+) -> tuple[AgeBand, ...]:
     """The recipe with all columns, out of fold on `rows` (one a customer), by age as of the contract's cohort."""
     cohort = contract.time.cohort
     if cohort is None:
@@ -195,12 +196,12 @@ def bands(contract: Contract, columns: Columns, as_of: float | Floats, ladder: L
         edges = np.unique(np.quantile(known, np.arange(BANDS + 1) / BANDS)).tolist() if len(known) else []
         age, unit = values, column.unit or cohort
         edges = [*edges[:-1], np.inf]
-    result = []
+    bands = []
     for low, high in pairwise(edges):
         inside = (age >= low) & (age < high)
         churners = int(label[inside].sum())
         enough = min(churners, int(inside.sum()) - churners) >= FEWEST
         name = f"{low:g} to {high:g} {unit}" if np.isfinite(high) else f"{low:g} {unit} and more"
-        measured = figure(label[inside], margin[inside], ladder.seed) if enough else None
-        result.append(Band(name, int(inside.sum()), churners, measured))
-    return tuple(result)
+        figures = msgspec.structs.asdict(figure(label[inside], margin[inside], ladder.seed)) if enough else {}
+        bands.append(AgeBand(name, churners=churners, **{"rows": int(inside.sum()), **figures}))
+    return tuple(bands)

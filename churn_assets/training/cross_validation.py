@@ -9,9 +9,8 @@ cross-validation", JMLR 2004).
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -61,36 +60,24 @@ class FoldSummary(msgspec.Struct, frozen=True):
     ece_deviation: float
 
 
-@dataclass(frozen=True)
-class CrossValidation:
-    """Metrics of each fold for each model: `scores[model][metric]` is (folds,). `cpu_s` is CPU time in seconds."""
+class CrossValidation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Metrics over folds of each model: `folds[model][metric]` has a value a fold, `summary` a row a model.
 
-    scores: dict[str, dict[str, Floats]]
-    rows: int
-    cpu_s: float = field(compare=False, default=0.0)
+    Its JSON form is the asset `cross_validation`; `chosen` names the model that was chosen, and `missing` says why
+    there is nothing else. It is equal for equal inputs, so it holds no times.
+    """
 
-    def summary(self) -> list[FoldSummary]:
-        """A row a model."""
-        return [
-            FoldSummary(name, **{f"{m}_{what}": f(values[m]) for m in METRICS for what, f in _STATISTICS.items()})
-            for name, values in self.scores.items()
-        ]
+    rows: int = 0
+    summary: list[FoldSummary] = []
+    folds: dict[str, dict[str, list[float]]] = {}
+    chosen: str = ""
+    seed: int | None = None
+    missing: str = ""
 
-    def difference(self, one: str, two: str) -> tuple[float, float]:
-        """Mean and deviation over folds of PR-AUC of `one` less that of `two`, on the same folds."""
-        gaps = self.scores[one]["pr_auc"] - self.scores[two]["pr_auc"]
+    def difference(self, first: str, second: str) -> tuple[float, float]:
+        """Mean and deviation over folds of PR-AUC of `first` less that of `second`, on the same folds."""
+        gaps = np.array(self.folds[first]["pr_auc"]) - np.array(self.folds[second]["pr_auc"])
         return float(gaps.mean()), float(gaps.std(ddof=1))
-
-    def to_json(self) -> dict[str, Any]:
-        """For the asset and the report; equal for equal inputs, so without the cost."""
-        folds = {name: {m: v.tolist() for m, v in values.items()} for name, values in self.scores.items()}
-        return {"rows": self.rows, "summary": msgspec.to_builtins(self.summary()), "folds": folds}
-
-
-_STATISTICS: Mapping[str, Callable[[Floats], float]] = {
-    "mean": lambda values: float(values.mean()),
-    "deviation": lambda values: float(values.std(ddof=1)),
-}
 
 
 def cross_validate(
@@ -102,7 +89,8 @@ def cross_validate(
     folds: int = FOLDS,
     seed: int = 42,
 ) -> CrossValidation:
-    """Cross-validate the recipes named in `params`, each with its parameters, and the mean of those in `blend`.
+    """Cross-validate the recipes named in `params`, each with its parameters, and the mean of those in `blend`, the
+    parts of the chosen model.
 
     Raises TrainingError for an unknown recipe or parameter, and when the classes do not fill the folds.
     """
@@ -114,7 +102,6 @@ def cross_validate(
     columns, as_of = encode_table(contract, customers), as_of_of(customers)
     recipes = {name: recipe_of(name, given) for name, given in params.items()}
     metrics: dict[str, list[dict[str, float]]] = {}
-    start = time.process_time()
     for fold in make_folds(churned, ids, rows, folds, seed):
         program = compile_features(contract).fit(_take(columns, fold.learn), at_rows(as_of, fold.learn))
         matrix = program(columns, as_of)
@@ -123,8 +110,14 @@ def cross_validate(
             margins[" + ".join(blend)] = np.mean([margins[name] for name in blend], axis=0)
         for name, margin in margins.items():
             metrics.setdefault(name, []).append(figures(churned[fold.held_out], margin))
-    scores = {name: {m: np.array([row[m] for row in each]) for m in METRICS} for name, each in metrics.items()}
-    return CrossValidation(scores, len(rows), time.process_time() - start)
+    by_model = {name: {m: [row[m] for row in each] for m in METRICS} for name, each in metrics.items()}
+    return CrossValidation(
+        rows=len(rows),
+        summary=[_summarise(name, values) for name, values in by_model.items()],
+        folds=by_model,
+        chosen=" + ".join(blend),
+        seed=seed,
+    )
 
 
 def make_folds(
@@ -174,6 +167,14 @@ def fit_fold(
 def figures(churned: npt.NDArray[Any], margin: Floats) -> dict[str, float]:
     """METRICS of uncalibrated log-odds."""
     return model_metrics(churned, margin, sigmoid(margin))
+
+
+def _summarise(model: str, folds: Mapping[str, Sequence[float]]) -> FoldSummary:
+    statistics = {}
+    for metric, values in folds.items():
+        statistics[f"{metric}_mean"] = float(np.mean(values))
+        statistics[f"{metric}_deviation"] = float(np.std(values, ddof=1))
+    return FoldSummary(model, **statistics)
 
 
 def _take(columns: Columns, rows: Index) -> Columns:

@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
+from churn_assets.leakage.audit import Audit
 from churn_assets.training.calibrate import CalibrationTrials
-from churn_assets.training.cross_validation import FoldSummary
+from churn_assets.training.cross_validation import CrossValidation
 from churn_assets.training.export import CandidateSummary
 from churn_assets.training.profit import ProfitReport
 from churn_assets.training.select import Comparison
@@ -220,98 +221,6 @@ class Limit(msgspec.Struct, frozen=True, rename={"text": "words"}):
     text: str
 
 
-class LadderFigure(msgspec.Struct, frozen=True):
-    """PR-AUC on test customers; `base_rate` is what a random list reaches."""
-
-    pr_auc: float
-    low: float
-    high: float
-    base_rate: float
-    rows: int
-
-
-class Rung(msgspec.Struct, frozen=True, omit_defaults=True, rename={"label": "words"}):
-    """The recipe without the columns `left_out`."""
-
-    label: str
-    left_out: list[str]
-    random: LadderFigure
-    out_of_time: LadderFigure | None = None
-
-
-class AgeBand(msgspec.Struct, frozen=True, omit_defaults=True, rename={"label": "words"}):
-    """Customers of one age; the figure is absent where there are too few."""
-
-    label: str
-    rows: int
-    churners: int
-    pr_auc: float | None = None
-    low: float | None = None
-    high: float | None = None
-    base_rate: float | None = None
-
-
-class LabelTest(msgspec.Struct, frozen=True):
-    """How far the label alone explains a column's values; see leakage/column_tests.py."""
-
-    roc_auc: float
-    tied: float
-    by_label: float | None
-    by_label_error: float | None
-
-
-class SingleColumn(msgspec.Struct, frozen=True):
-    """What a column reaches alone, by split, and what the audit measured of it."""
-
-    alone: dict[str, LadderFigure]
-    headline_loss_when_removed: float | None
-    single_column_pr_auc_lift: float
-    isolated_churner_share: float
-    isolated_by: str
-    values: LabelTest
-    gaps: LabelTest | None
-    repeats: list[str]
-
-
-class AuditFinding(msgspec.Struct, frozen=True, rename={"description": "words"}):
-    """A column over `limit`: the value `found` and the one `allowed`; `attested`: who attests it ('': nobody)."""
-
-    column: str
-    limit: str
-    found: float
-    allowed: float
-    description: str
-    attested: str
-
-
-class Ladder(msgspec.Struct, frozen=True):
-    """The leakage audit of the chosen model."""
-
-    recipe: str
-    sentences: list[str]
-    rungs: list[Rung]
-    bands: list[AgeBand]
-    columns: dict[str, SingleColumn]
-    findings: list[AuditFinding]
-    suspects: list[str]
-    rows: int
-    churners: int
-    source: str
-    model: str | msgspec.UnsetType = msgspec.UNSET
-    chosen: str | msgspec.UnsetType = msgspec.UNSET
-
-
-class CrossValidation(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Figures over folds; without a `summary`, `missing` says why there is none."""
-
-    rows: int = 0
-    summary: list[FoldSummary] = []
-    folds: dict[str, dict[str, list[float]]] = {}
-    chosen: str = ""
-    seed: int | None = None
-    missing: str = ""
-
-
 class Repair(msgspec.Struct, frozen=True, rename={"description": "words"}):
     """A declared repair and what it changed."""
 
@@ -380,7 +289,7 @@ class Report(msgspec.Struct, frozen=True, rename={"feature_docs": "words"}):
     calibration: CalibrationTrials
     candidates: dict[str, CandidateSummary]
     suspects: list[Suspect]
-    ladder: Ladder | None
+    ladder: Audit | None
     profit: ProfitReport | None
     cross_validation: CrossValidation | None
     validation: Validation | None

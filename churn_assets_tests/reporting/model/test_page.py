@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from churn_assets.errors import TrainingError
 from churn_assets.evaluation.calibration import ece
+from churn_assets.leakage.audit import Audit
 from churn_assets.reporting.model import collect
 from churn_assets.reporting.model.facts import Report, as_json, parse_report
 from churn_assets.reporting.model.importance import importance
@@ -237,7 +238,7 @@ def test_the_files_are_complete_and_consistent(report, facts, bundle, tmp_path):
 
 
 def test_an_audit_of_another_model_is_not_shown(bundle, customers, features, splits, candidates):
-    audit = {**AUDIT, "model": "another"}
+    audit = msgspec.convert({**AUDIT, "model": "another"}, Audit)
     report = collect.collect_report(bundle, customers, features, splits, candidates, audit=audit)
     assert report.ladder is None
 
