@@ -19,8 +19,8 @@ from churn_assets.html.charts import (
 )
 
 if TYPE_CHECKING:
+    from churn_assets.scoring.card import ProfitReport
     from churn_assets.training.candidate import Candidate
-    from churn_assets.training.profit import ProfitReport
     from churn_assets.training.select import Choice
 
 Curve = Sequence[tuple[float, float]]

@@ -25,14 +25,16 @@ import datetime as dt
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
 import numpy as np
 
 from churn_assets.contract.load import parse_contract
 from churn_assets.errors import BundleCorrupt, BundleMismatch, ChurnError, RowsRejected
 from churn_assets.features.compile import compile_features
 from churn_assets.scoring.calibration import calibration_from_json
+from churn_assets.scoring.card import ModelCard, Provenance
 from churn_assets.scoring.models.blend import load_model
 from churn_assets.scoring.scorer import AsOf, Bands, Scorer, Thresholds, days
 from churn_assets.storage.files import canonical_json, read_json_object, write_json
@@ -40,6 +42,8 @@ from churn_assets.storage.sealed import seal, verify
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+T = TypeVar("T")
 
 CONTRACT, MODEL, CALIBRATION, FEATURES = "contract.toml", "model", "calibration.json", "features.json"
 CARD, GOLDEN, REFERENCE, PROVENANCE = "card.json", "golden.json", "reference.parquet", "provenance.json"
@@ -102,14 +106,14 @@ def load_bundle(path: Path, expect_fingerprint: str | None = None) -> Scorer:
     return scorer
 
 
-def read_card(path: Path) -> dict[str, Any]:
-    """The model card of a bundle: metrics, thresholds and bands."""
-    return _read_json(path, CARD)
+def read_card(path: Path) -> ModelCard:
+    """The model card of a bundle. Raises BundleCorrupt if it cannot be read."""
+    return _read_as(path, CARD, ModelCard)
 
 
-def read_provenance(path: Path) -> dict[str, Any]:
-    """Where a bundle came from."""
-    return _read_json(path, PROVENANCE)
+def read_provenance(path: Path) -> Provenance:
+    """Where a bundle came from. Raises BundleCorrupt if it cannot be read."""
+    return _read_as(path, PROVENANCE, Provenance)
 
 
 def read_reference(path: Path) -> pa.Table:
@@ -231,6 +235,13 @@ def _require_equal(path: Path, probability: np.ndarray[Any, Any], expected: np.n
         f"{path / GOLDEN}: row {row} scores {probability[row]:.9f}, expected {expected[row]:.9f} within "
         f"{GOLDEN_TOLERANCE:g}; features or model compute otherwise here, train again"
     )
+
+
+def _read_as(path: Path, name: str, form: type[T]) -> T:
+    try:
+        return msgspec.convert(_read_json(path, name), form)
+    except msgspec.ValidationError as error:
+        raise BundleCorrupt(f"{path / name}: {error}; make the bundle again") from error
 
 
 def _read_json(path: Path, name: str) -> dict[str, Any]:

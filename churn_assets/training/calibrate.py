@@ -6,31 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from churn_assets.evaluation.metrics import log_loss, losses, pr_auc
 from churn_assets.scoring.calibration import Beta, Calibration, Identity, Isotonic, Platt
+from churn_assets.scoring.card import CalibrationTrials, Trial
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[Any]
 FOLDS = 5
-
-
-class Trial(msgspec.Struct, frozen=True):
-    """Out-of-fold figures of one kind of calibration on validation rows."""
-
-    log_loss: float
-    pr_auc: float
-
-
-class CalibrationTrials(msgspec.Struct, frozen=True):
-    """The kind that was kept, why (a clause), and what every kind reached."""
-
-    kind: str
-    reason: str
-    tried: dict[str, Trial]
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,14 @@ import numpy.typing as npt
 from churn_assets.contract.model import Contract
 from churn_assets.data.customers import TableOrigin, without_marks
 from churn_assets.data.hashing import data_hash
-from churn_assets.scoring.bundle import read_card, write_bundle
+from churn_assets.scoring.bundle import write_bundle
+from churn_assets.scoring.card import CandidateSummary
 from churn_assets.scoring.explain import background
 from churn_assets.scoring.scorer import Bands, Scorer, Thresholds, feature_ranges
-from churn_assets.training.calibrate import CalibrationTrials
 from churn_assets.training.candidate import Candidate
 from churn_assets.training.feature_table import as_of_of, at_rows
-from churn_assets.training.profit import ProfitReport, profit_report
-from churn_assets.training.select import Choice, Comparison
+from churn_assets.training.profit import profit_report
+from churn_assets.training.select import Choice
 from churn_assets.training.split import Split
 
 if TYPE_CHECKING:
@@ -32,51 +32,6 @@ if TYPE_CHECKING:
 GOLDEN_ROWS = 64
 REFERENCE_ROWS = 10_000
 _LIBRARIES = ("churn-assets", "numpy", "pyarrow", "scikit-learn", "torch", "xgboost", "xgboost-cpu")
-
-
-class CandidateSummary(msgspec.Struct, frozen=True):
-    """Parameters of a candidate, and its metrics on validation rows by split."""
-
-    params: dict[str, Any]
-    validation: dict[str, dict[str, float]]
-
-
-class ChosenThreshold(msgspec.Struct, frozen=True):
-    """All thresholds by the rule that sets them, and the rule in use."""
-
-    values: dict[str, float]
-    chosen: str
-
-    @property
-    def value(self) -> float:
-        """The threshold in use."""
-        return self.values[self.chosen]
-
-
-class ModelCard(msgspec.Struct, frozen=True):
-    """`card.json` of a bundle: what was chosen, why, and its metrics. Old bundles may lack `profit`."""
-
-    title: str
-    chosen: str
-    reason: str
-    contract: str
-    fingerprint: str
-    model_kind: str
-    model_cost: float
-    thresholds: ChosenThreshold
-    bands: dict[str, float]
-    comparison: list[Comparison]
-    metrics: dict[str, float]
-    calibration: CalibrationTrials
-    candidates: dict[str, CandidateSummary]
-    features: list[str]
-    seed: int
-    profit: ProfitReport | None = None
-
-
-def read_model_card(bundle: Path) -> ModelCard:
-    """The card of a bundle. Raises BundleCorrupt if it cannot be read, msgspec.ValidationError for another form."""
-    return msgspec.convert(read_card(bundle), ModelCard)
 
 
 def as_scorer(contract: Contract, choice: Choice) -> Scorer:

@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.policy import Value
 from churn_assets.evaluation.bootstrap import DRAWS, interval, intervals, samples
+from churn_assets.scoring.card import Assumptions, BreakEven, ProfitPoint, ProfitReport, Swing
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[Any]
@@ -27,71 +27,6 @@ Labels = npt.NDArray[Any]
 POINTS = 60  # of the curve: enough to draw, few enough to keep in the card
 VARIED_BY = 0.5  # an assumption is varied by half of its value, down and up
 LIST_SHARES = (0.01, 0.02, 0.05, 0.10, 0.15, 0.20, 0.30, 0.50)
-
-
-class ProfitPoint(msgspec.Struct, frozen=True):
-    """A list that ends after `contacted_share` of the table, with `churners_share` of the table on it.
-
-    `profit` is expected per customer of the table, with its 95 % interval.
-    """
-
-    contacted_share: float
-    churners_share: float
-    profit: float
-    low: float
-    high: float
-
-
-class Swing(msgspec.Struct, frozen=True, rename={"lowest": "from", "highest": "to"}):
-    """Profit per customer when one assumption goes from `lowest` to `highest`; both and `assumed` are None for the
-    sampling of the test customers, which is no assumption."""
-
-    assumption: str
-    assumed: float | None
-    lowest: float | None
-    highest: float | None
-    profit_low: float
-    profit_high: float
-    swing: float
-
-
-class Assumptions(msgspec.Struct, frozen=True):
-    """The contract's values, which no table can measure."""
-
-    save_rate: float
-    offer_cost: float
-    customer_value: float
-
-
-class BreakEven(msgspec.Struct, frozen=True):
-    """For each assumption the value at which the chosen list earns nothing, the others as assumed.
-
-    None where there is none: nobody is contacted, or no churner is among them.
-    """
-
-    save_rate: float | None
-    offer_cost: float | None
-    customer_value: float | None
-
-
-class ProfitReport(msgspec.Struct, frozen=True, rename={"card_sentence": "words"}):
-    """Profit on test customers: `chosen` is the operating point of `decide_by`, `best` the cut that would have been
-    best on these rows, which hindsight flatters. `tornado` has the largest swing first.
-
-    `card_sentence` stays as bundles have it, because the card is part of a bundle's version; readers use
-    `describe_profit`.
-    """
-
-    decide_by: str
-    threshold: float
-    values: Assumptions
-    curve: list[ProfitPoint]
-    chosen: ProfitPoint
-    best: ProfitPoint
-    tornado: list[Swing]
-    break_even: BreakEven
-    list_sizes: list[ProfitPoint]
-    card_sentence: str
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -19,6 +18,7 @@ from churn_assets.errors import AssetStale, TrainingError
 from churn_assets.evaluation.bootstrap import DRAWS, Difference, paired_difference, stratified_samples
 from churn_assets.evaluation.metrics import Ranking, pr_auc, summary
 from churn_assets.scoring.calibration import Calibration
+from churn_assets.scoring.card import Comparison
 from churn_assets.scoring.models.base import Model
 from churn_assets.scoring.models.blend import BlendModel
 from churn_assets.training.calibrate import CalibrationChoice, choose_calibration, refit
@@ -48,25 +48,6 @@ class Contender:
     def cost(self) -> float:
         """Estimated operations a row."""
         return self.models["random"].cost
-
-
-class Comparison(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A contender beside the best on validation rows.
-
-    `behind_best`: PR-AUC it lacks, with the 95 % interval of the paired bootstrap; `tied`: the difference may be
-    chance. `cost`: estimated operations a row. Out-of-time figures are absent without that split.
-    """
-
-    candidate: str
-    cost: float
-    behind_best: float
-    behind_best_low: float
-    behind_best_high: float
-    tied: bool
-    validation_pr_auc: float
-    test_pr_auc: float
-    oot_validation_pr_auc: float | None = None
-    oot_test_pr_auc: float | None = None
 
 
 @dataclass(frozen=True)

@@ -204,6 +204,6 @@ def test_the_bundle_scores_as_training_did_and_equal_trainings_are_one_version(
     test = read_split(splits, "random").test
     scored = load_bundle(first).score_table(customers.take(test), as_of_of(customers)).probability
     np.testing.assert_allclose(scored, choice.test["random"][1], atol=1e-6)
-    assert read_card(first)["metrics"] == pytest.approx(choice.metrics)
+    assert read_card(first).metrics == pytest.approx(choice.metrics)
     bands = as_scorer(STORE, choice).bands
     assert bands.medium <= bands.high

@@ -248,9 +248,8 @@ def champion_of(settings: Settings) -> "Model | None":
         return None
     path = pointer.path(settings.home)
     card, origin = read_card(path), read_provenance(path)
-    made_at = origin.get("made_at")
-    trained_at = datetime.fromisoformat(made_at) if made_at else pointer.since_at
-    return Model(pointer.version, pointer.fingerprint, card.get("metrics", {}), trained_at, origin.get("rows"))
+    trained_at = datetime.fromisoformat(origin.made_at) if origin.made_at else pointer.since_at
+    return Model(pointer.version, pointer.fingerprint, card.metrics, trained_at, origin.rows or None)
 
 
 def _performance_metadata(found: Mapping[str, Any], page: str) -> dict[str, Any]:

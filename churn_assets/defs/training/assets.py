@@ -275,8 +275,8 @@ def chosen_model(
     network_candidate: Candidate,
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """The best candidate or a blend, calibrated, with thresholds: a bundle that scores without training's libraries."""
-    from churn_assets.scoring.bundle import load_bundle
-    from churn_assets.training.export import provenance, read_model_card, write_choice
+    from churn_assets.scoring.bundle import load_bundle, read_card
+    from churn_assets.training.export import provenance, write_choice
     from churn_assets.training.feature_table import CUSTOMERS_KEY, check_origin
     from churn_assets.training.profit import describe_profit
     from churn_assets.training.select import choose_model
@@ -289,7 +289,7 @@ def chosen_model(
     bundle = write_choice(contract, choice, candidates, validated_customers, settings.bundles_dir, origin)
     load_bundle(bundle, expect_fingerprint=contract.fingerprint)  # raises unless its golden rows come out again
     context.log.info(choice.reason)
-    profit = read_model_card(bundle).profit
+    profit = read_card(bundle).profit
     assert profit is not None  # `write_choice` has just written it
     charts = {**choice_plots(choice, candidates, customer_features, splits), **profit_plots(profit)}
     _log_choice(tracking, choice, origin, contract, bundle, charts)
@@ -382,7 +382,8 @@ def champion_parameters(project: Project, candidate: str) -> dict[str, Any]:
     bundle: Path = champion.path(project.settings.home)
     if not bundle.is_dir():
         return {}
-    params: dict[str, Any] = read_card(bundle)["candidates"].get(candidate, {}).get("params", {})
+    trained = read_card(bundle).candidates.get(candidate)
+    params = trained.params if trained else {}
     known = {field.name for field in dataclasses.fields(recipe_of(candidate, {})[1])}
     return {
         name: value for name, value in params.items() if name in known

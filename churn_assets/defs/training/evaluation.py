@@ -50,8 +50,7 @@ def leakage_audit(
 
     contract = project.contract
     bundle = project.settings.home / chosen_model["bundle"]
-    card = read_card(bundle)
-    params = {name: candidate["params"] for name, candidate in card["candidates"].items()}
+    params = {name: candidate.params for name, candidate in read_card(bundle).candidates.items()}
     audit = audit_model(contract, validated_customers, customer_features, splits, chosen_model["name"], params)
     write_ladder(bundle, chosen_model["version"], msgspec.to_builtins(audit))  # for GET /model
     audit = msgspec.structs.replace(audit, model=chosen_model["version"], chosen=chosen_model["name"])

@@ -21,10 +21,10 @@ from churn_assets.reporting.model.importance import importance
 from churn_assets.reporting.model.limits import limits
 from churn_assets.reporting.model.measure import Scored
 from churn_assets.reporting.model.page import render_card, render_report
-from churn_assets.scoring.bundle import load_bundle, read_provenance, read_reference
+from churn_assets.scoring.bundle import load_bundle, read_card, read_provenance, read_reference
+from churn_assets.scoring.card import ModelCard
 from churn_assets.storage.files import replacing, write_text
 from churn_assets.training.cross_validation import CrossValidation
-from churn_assets.training.export import ModelCard, read_model_card
 from churn_assets.training.feature_table import TrainingData, training_data
 from churn_assets.training.select import Contender, check_candidates, contenders, tested
 
@@ -56,8 +56,7 @@ def collect_report(
     features.
     """
     scorer = load_bundle(bundle)
-    card, contract = read_model_card(bundle), scorer.contract
-    provenance = msgspec.convert(read_provenance(bundle), facts.Provenance)
+    card, provenance, contract = read_card(bundle), read_provenance(bundle), scorer.contract
     data = training_data(contract, features, splits)
     chosen = _chosen(card, candidates, features)
     scored = {
@@ -71,7 +70,7 @@ def collect_report(
     report = Report(
         model=msgspec.convert({**msgspec.to_builtins(card), "version": scorer.version}, facts.ModelFacts),
         data=_data(contract, customers, data, bool(provenance.generated)),
-        threshold=facts.ThresholdFacts(card.thresholds.value, card.thresholds.chosen, card.thresholds.values),
+        threshold=facts.ThresholdFacts(card.thresholds.value, card.thresholds.chosen, dict(card.thresholds.values)),
         value=facts.ValueFacts(
             contract.value.customer_value, contract.value.offer_cost, contract.value.save_rate, contract.value.capacity
         ),

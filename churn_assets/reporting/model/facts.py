@@ -12,11 +12,8 @@ from typing import Any
 import msgspec
 
 from churn_assets.leakage.audit import Audit
-from churn_assets.training.calibrate import CalibrationTrials
+from churn_assets.scoring.card import CalibrationTrials, CandidateSummary, Comparison, ProfitReport, Provenance
 from churn_assets.training.cross_validation import CrossValidation
-from churn_assets.training.export import CandidateSummary
-from churn_assets.training.profit import ProfitReport
-from churn_assets.training.select import Comparison
 
 FORMAT = 1
 SIDES = {"random": "test", "out_of_time": "oot"}  # split -> its name among `Report.sides`
@@ -254,22 +251,6 @@ class Validation(msgspec.Struct, frozen=True, rename={"as_of_source": "as_of_wor
     repairs: list[Repair]
     causes: list[Violation]
     max_rejected_share: float | msgspec.UnsetType = msgspec.UNSET
-
-
-class Provenance(msgspec.Struct, frozen=True):
-    """Where the bundle came from; a field that its file does not have is unset."""
-
-    source: str | msgspec.UnsetType = msgspec.UNSET
-    generated: bool | msgspec.UnsetType = msgspec.UNSET
-    as_of: str | msgspec.UnsetType = msgspec.UNSET
-    rows: int | msgspec.UnsetType = msgspec.UNSET
-    data_sha256: str | msgspec.UnsetType | None = msgspec.UNSET
-    git_commit: str | msgspec.UnsetType | None = msgspec.UNSET
-    made_at: str | msgspec.UnsetType | None = msgspec.UNSET
-    dagster_run_id: str | msgspec.UnsetType | None = msgspec.UNSET
-    mlflow_run_id: str | msgspec.UnsetType | None = msgspec.UNSET
-    python: str | msgspec.UnsetType | None = msgspec.UNSET
-    libraries: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Report(msgspec.Struct, frozen=True, rename={"feature_docs": "words"}):

@@ -9,8 +9,8 @@ from churn_assets.html.charts import BarRows, Chart, IntervalRows
 from churn_assets.html.templating import render
 from churn_assets.reporting.model import charts
 from churn_assets.reporting.model.facts import Dependence, Report, Segment
+from churn_assets.scoring.card import Comparison
 from churn_assets.training.profit import describe_profit
-from churn_assets.training.select import Comparison
 
 CONTENTS = (
     ("short", "Summary"),

@@ -161,7 +161,7 @@ def test_a_challenger_waits_for_the_gate_and_the_champion_stays(again):
     assert frozen_file(of).read_bytes() == kept["holdout"]
     assert metadata(result, "boosted_candidate")["tuning"] == "none of these data: as in the champion's training"
     card, before = (read_card(of.home / path) for path in (told["bundle"], read_champion(of.home).bundle))
-    assert card["candidates"]["boosted"]["params"] == before["candidates"]["boosted"]["params"]
+    assert card.candidates["boosted"].params == before.candidates["boosted"].params
 
 
 def test_no_frozen_customer_and_none_of_the_gate_is_learnt_from(again):
