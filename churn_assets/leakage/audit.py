@@ -7,7 +7,7 @@ rows; the figures shown are of test rows, which are read for reporting only.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -24,6 +24,7 @@ from churn_assets.leakage.column_tests import (
     own_features,
 )
 from churn_assets.leakage.ladder import AgeBand, Figure, Ladder, Loss, age_bands
+from churn_assets.training.candidate import Parameters
 from churn_assets.training.feature_table import as_of_of, training_data
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def audit(
     features: pa.Table,
     splits: pa.Table,
     chosen: str = "",
-    params: Mapping[str, Any] | None = None,
+    params: Mapping[str, Parameters] | None = None,
     seed: int = 42,
 ) -> Audit:
     """The audit of a validated table.
@@ -288,7 +289,7 @@ def _describe_columns(
         if not most:
             return f"{text}."
         return f"{text}; '{most}' is the most important, with {losses[most].share:.0%} of the model's PR-AUC lift."
-    clauses = [f"'{name}' {_descriptions(name, findings)}" for name in names[:3]]
+    clauses = [f"'{name}' {_listed([f.description for f in findings if f.column == name])}" for name in names[:3]]
     more = f"; {len(names) - 3} more columns are over a limit" if len(names) > 3 else ""
     last = rungs[-1]
     rest = f"{last.label} PR-AUC is {last.random.pr_auc:.3f}"
@@ -301,16 +302,13 @@ def _describe_columns(
     return f"{'; '.join(clauses)}{more}; {rest}, and {attested}."
 
 
-def _descriptions(name: str, findings: Sequence[Finding]) -> str:
-    texts = [finding.description for finding in findings if finding.column == name]
+def _listed(texts: Sequence[str]) -> str:
     return ", ".join(texts[:-1]) + " and " + texts[-1] if len(texts) > 1 else texts[0]
 
 
 def _quoted_list(names: Sequence[str]) -> str:
     quoted = [f"'{name}'" for name in names[:5]]
-    if len(names) > 5:
-        return f"{', '.join(quoted)} and {len(names) - 5} more"
-    return ", ".join(quoted[:-1]) + " and " + quoted[-1] if len(quoted) > 1 else quoted[0]
+    return f"{', '.join(quoted)} and {len(names) - 5} more" if len(names) > 5 else _listed(quoted)
 
 
 def _suspects(contract: Contract, findings: Sequence[Finding]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from churn_assets.contract.model import Contract, Kind
 from churn_assets.evaluation.bootstrap import interval, statistics_under, stratified_samples
 from churn_assets.evaluation.metrics import Ranking
 from churn_assets.features.encode import Columns
-from churn_assets.training.candidate import recipe_of
+from churn_assets.training.candidate import Parameters, recipe_of
 from churn_assets.training.feature_table import TrainingData, at_rows
 
 Floats = npt.NDArray[np.float64]
@@ -29,11 +29,11 @@ STOP_EVERY = 8  # one in so many training rows of a fold is used for early stopp
 FEWEST = 10  # churned or kept customers of a band; with fewer it gets no figure
 
 # A ladder needs many fits and no precision in the third decimal: fewer rounds at a higher rate, one booster.
-QUICK: Mapping[str, Mapping[str, Any]] = {
+QUICK: Mapping[str, Parameters] = {
     "boosted": {"rounds": 120, "patience": 20, "learning_rate": 0.15, "bag": 1, "threads": 1},
     "logistic": {},
 }
-ALONE: Mapping[str, Mapping[str, Any]] = {"boosted": {"rounds": 60, "patience": 15, "max_depth": 3}, "logistic": {}}
+ALONE: Mapping[str, Parameters] = {"boosted": {"rounds": 60, "patience": 15, "max_depth": 3}, "logistic": {}}
 
 
 class Figure(msgspec.Struct, frozen=True):
@@ -79,7 +79,7 @@ class AgeBand(msgspec.Struct, frozen=True, omit_defaults=True, rename={"label": 
 class Ladder:
     """Fits the audited recipe on parts of one feature table; masks columns, computes nothing twice."""
 
-    def __init__(self, data: TrainingData, recipe: str, params: Mapping[str, Any], seed: int) -> None:
+    def __init__(self, data: TrainingData, recipe: str, params: Parameters, seed: int) -> None:
         self.data, self.name, self.seed = data, recipe, seed
         self.params = {**params, **QUICK[recipe]}
         self._margins: dict[tuple[str, tuple[int, ...], bool], tuple[Floats, Floats]] = {}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from churn_assets.scoring.scorer import Bands, Thresholds
@@ -44,9 +42,9 @@ class Comparison(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class CandidateSummary(msgspec.Struct, frozen=True):
-    """Parameters of a candidate, and its metrics on validation rows by split."""
+    """Parameters of a candidate, whole numbers as such, and its metrics on validation rows by split."""
 
-    params: dict[str, Any]
+    params: dict[str, int | float]
     validation: dict[str, dict[str, float]]
 
 

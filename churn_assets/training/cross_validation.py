@@ -21,10 +21,10 @@ from churn_assets.contract.model import Contract
 from churn_assets.errors import TrainingError
 from churn_assets.evaluation.metrics import model_metrics
 from churn_assets.features.compile import FeatureSpec, Matrix, compile_features
-from churn_assets.features.encode import Columns, encode_table
+from churn_assets.features.encode import encode_table
 from churn_assets.scoring.calibration import sigmoid
-from churn_assets.training.candidate import Recipe, recipe_of
-from churn_assets.training.feature_table import as_of_of, at_rows
+from churn_assets.training.candidate import Parameters, Recipe, recipe_of
+from churn_assets.training.feature_table import as_of_of, at_rows, take_rows
 from churn_assets.training.split import read_split
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def cross_validate(
     contract: Contract,
     customers: pa.Table,
     splits: pa.Table,
-    params: Mapping[str, Mapping[str, Any]],
+    params: Mapping[str, Parameters],
     blend: Sequence[str] = (),
     folds: int = FOLDS,
     seed: int = 42,
@@ -103,7 +103,7 @@ def cross_validate(
     recipes = {name: recipe_of(name, given) for name, given in params.items()}
     metrics: dict[str, list[dict[str, float]]] = {}
     for fold in make_folds(churned, ids, rows, folds, seed):
-        program = compile_features(contract).fit(_take(columns, fold.learn), at_rows(as_of, fold.learn))
+        program = compile_features(contract).fit(take_rows(columns, fold.learn), at_rows(as_of, fold.learn))
         matrix = program(columns, as_of)
         margins = {name: fit_fold(*r, matrix, churned, program.specs, fold, seed) for name, r in recipes.items()}
         if len(blend) > 1:
@@ -175,7 +175,3 @@ def _summarise(model: str, folds: Mapping[str, Sequence[float]]) -> FoldSummary:
         statistics[f"{metric}_mean"] = float(np.mean(values))
         statistics[f"{metric}_deviation"] = float(np.std(values, ddof=1))
     return FoldSummary(model, **statistics)
-
-
-def _take(columns: Columns, rows: Index) -> Columns:
-    return {name: values[rows] for name, values in columns.items()}

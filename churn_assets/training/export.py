@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,7 +17,7 @@ from churn_assets.contract.model import Contract
 from churn_assets.data.customers import TableOrigin, without_marks
 from churn_assets.data.hashing import data_hash
 from churn_assets.scoring.bundle import write_bundle
-from churn_assets.scoring.card import CandidateSummary
+from churn_assets.scoring.card import CandidateSummary, Provenance
 from churn_assets.scoring.explain import background
 from churn_assets.scoring.scorer import Bands, Scorer, Thresholds, feature_ranges
 from churn_assets.training.candidate import Candidate
@@ -57,7 +57,7 @@ def write_choice(
     candidates: Sequence[Candidate],
     customers: pa.Table,
     root: Path,
-    provenance: Mapping[str, object],
+    provenance: Provenance,
 ) -> Path:
     """Write the bundle of `choice` under `root`; returns its directory. The same choice gives the same one."""
     scorer = as_scorer(contract, choice)
@@ -70,7 +70,7 @@ def write_choice(
         golden=customers.take(rows),
         as_of=at_rows(as_of_of(customers), rows),
         reference=_reference(scorer, customers, split, choice.seed),
-        provenance=provenance,
+        provenance=msgspec.to_builtins(provenance),
     )
 
 
@@ -116,22 +116,22 @@ def _reference(scorer: Scorer, customers: pa.Table, split: Split, seed: int) -> 
     return without_marks(sample).append_column("churn_probability", pa.array(probability, mask=trained_on))
 
 
-def provenance(customers: pa.Table, git_commit: str | None, dagster_run: str, mlflow_run: str | None) -> dict[str, Any]:
+def provenance(customers: pa.Table, git_commit: str | None, dagster_run: str, mlflow_run: str | None) -> Provenance:
     """Data, code, runs and libraries of a training: stored beside the bundle, and no part of its version."""
     origin = TableOrigin.of(customers)
-    return {
-        "source": origin.source,
-        "generated": origin.generated,
-        "as_of": origin.as_of,
-        "rows": customers.num_rows,
-        "data_sha256": data_hash(customers),
-        "git_commit": git_commit,
-        "dagster_run_id": dagster_run,
-        "mlflow_run_id": mlflow_run,
-        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "python": sys.version.split()[0],
-        "libraries": {name: installed for name in _LIBRARIES if (installed := _installed_version(name))},
-    }
+    return Provenance(
+        source=origin.source,
+        generated=origin.generated,
+        as_of=origin.as_of,
+        rows=customers.num_rows,
+        data_sha256=data_hash(customers),
+        git_commit=git_commit,
+        dagster_run_id=dagster_run,
+        mlflow_run_id=mlflow_run,
+        made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        python=sys.version.split()[0],
+        libraries={name: installed for name in _LIBRARIES if (installed := _installed_version(name))},
+    )
 
 
 def _installed_version(library: str) -> str | None:

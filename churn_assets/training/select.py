@@ -24,7 +24,7 @@ from churn_assets.scoring.models.blend import BlendModel
 from churn_assets.training.calibrate import CalibrationChoice, choose_calibration, refit
 from churn_assets.training.candidate import Candidate
 from churn_assets.training.feature_table import TrainingData, View, features_hash, table_size, training_data
-from churn_assets.training.thresholds import choose_thresholds
+from churn_assets.training.profit import choose_thresholds
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,6 +8,7 @@ import pytest
 from churn_assets.errors import AssetStale, TrainingError
 from churn_assets.evaluation.metrics import pr_auc
 from churn_assets.scoring.bundle import load_bundle, read_card
+from churn_assets.scoring.card import Provenance
 from churn_assets.training.candidate import NAMES, Candidate, train_candidate
 from churn_assets.training.export import as_scorer, write_choice
 from churn_assets.training.feature_table import STATE_KEY, as_of_of, feature_table, training_data
@@ -196,9 +197,14 @@ def test_no_candidate_is_an_error(features, splits):
 def test_the_bundle_scores_as_training_did_and_equal_trainings_are_one_version(
     choice, candidates, customers, features, splits, tmp_path
 ):
-    first = write_choice(STORE, choice, candidates, customers, tmp_path, {"run": "a"})
+    first = write_choice(STORE, choice, candidates, customers, tmp_path, Provenance(git_commit="a"))
     again = write_choice(
-        STORE, choose_model(STORE, candidates, features, splits), candidates, customers, tmp_path, {"run": "b"}
+        STORE,
+        choose_model(STORE, candidates, features, splits),
+        candidates,
+        customers,
+        tmp_path,
+        Provenance(git_commit="b"),
     )
     assert first == again
     test = read_split(splits, "random").test

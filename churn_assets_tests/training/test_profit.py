@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from churn_assets.contract.policy import Value
 from churn_assets.scoring.card import BreakEven
-from churn_assets.training.profit import describe_profit, profit_report
-from churn_assets.training.thresholds import profit_threshold
+from churn_assets.training.profit import describe_profit, profit_report, profit_threshold
 
 VALUE = Value(monthly_value=20.0, months=10, offer_cost=5.0, save_rate=0.1)
 RNG = np.random.default_rng(8)

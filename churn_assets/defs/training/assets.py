@@ -21,6 +21,7 @@ from churn_assets.mlflow_registry.tracking import Tracking, git_commit
 from churn_assets.training.candidate import Candidate
 
 if TYPE_CHECKING:
+    from churn_assets.scoring.card import Provenance
     from churn_assets.training.select import Choice
 
 GROUP = "training"
@@ -223,7 +224,7 @@ def _train(
 
 def _parameters(
     name: str, project: Project, features: pa.Table, splits: pa.Table, config: CandidateConfig
-) -> tuple[dict[str, Any], str]:
+) -> tuple[Mapping[str, float], str]:
     """Parameters other than the recipe's defaults, and a description of their origin."""
     from churn_assets.training.feature_table import feedback_size
     from churn_assets.training.tune import best_so_far, study_name, tune
@@ -304,9 +305,9 @@ def chosen_model(
             "metrics": choice.metrics,
             "comparison": msgspec.to_builtins(choice.comparison),
             "thresholds": choice.thresholds,
-            "source": origin["source"],
-            "generated": origin["generated"],
-            "customers_sha256": origin["data_sha256"],
+            "source": origin.source,
+            "generated": origin.generated,
+            "customers_sha256": origin.data_sha256,
             "splits_sha256": data_hash(splits),
         },
         metadata={
@@ -329,7 +330,7 @@ def chosen_model(
 
 def _choice_metadata(
     choice: "Choice",
-    origin: Mapping[str, Any],
+    origin: "Provenance",
     bundle: Path,
     contract: Contract,
     tracking: Tracking,
@@ -344,7 +345,7 @@ def _choice_metadata(
         "comparison": metadata.table(msgspec.to_builtins(choice.comparison)),
         "calibration_kept": f"{choice.calibration.calibration.kind}: {choice.calibration.trials.reason}",
         "thresholds": metadata.table({"purpose": name, "probability": p} for name, p in choice.thresholds.items()),
-        **{key: str(origin[key]) for key in ("source", "as_of", "git_commit", "data_sha256")},
+        **{key: str(getattr(origin, key)) for key in ("source", "as_of", "git_commit", "data_sha256")},
         **metadata.numbers({name: choice.metrics[name] for name in HEADLINES if name in choice.metrics}),
         **metadata.tracking_run(tracking),
         **{name: metadata.image(svg, name.replace("_", " ")) for name, svg in charts.items()},
@@ -354,7 +355,7 @@ def _choice_metadata(
 def _log_choice(
     tracking: Tracking,
     choice: "Choice",
-    origin: Mapping[str, Any],
+    origin: "Provenance",
     contract: Contract,
     bundle: Path,
     charts: Mapping[str, str],
@@ -362,7 +363,7 @@ def _log_choice(
     tracking.metrics(choice.metrics)
     tracking.params({"model": choice.name, "seed": choice.seed, "decide_by": contract.value.decide_by}, "chosen")
     tracking.params(choice.thresholds, "threshold")
-    tags = {key: origin[key] for key in ("source", "as_of", "git_commit", "data_sha256", "generated")}
+    tags = {key: getattr(origin, key) for key in ("source", "as_of", "git_commit", "data_sha256", "generated")}
     tracking.tags({**tags, "contract": contract.name, "fingerprint": contract.fingerprint, "bundle": bundle.name})
     for name, svg in charts.items():
         tracking.chart(name, svg)
@@ -370,7 +371,7 @@ def _log_choice(
     tracking.document("card.json", (bundle / "card.json").read_text(encoding="utf-8"))
 
 
-def champion_parameters(project: Project, candidate: str) -> dict[str, Any]:
+def champion_parameters(project: Project, candidate: str) -> dict[str, float]:
     """Parameters of a candidate in the champion's training; empty without a champion under this contract."""
     from churn_assets.promotion.pointer import read_champion
     from churn_assets.scoring.bundle import read_card

@@ -26,6 +26,7 @@ from churn_assets.reporting.model.importance import importance
 from churn_assets.reporting.model.measure import FEWEST, Scored, curves, metrics, segment
 from churn_assets.reporting.model.page import render_card, render_report
 from churn_assets.scoring.bundle import load_bundle
+from churn_assets.scoring.card import Provenance
 from churn_assets.scoring.models.blend import BlendModel
 from churn_assets.training.export import write_choice
 from churn_assets_tests.html.reader import read
@@ -80,7 +81,7 @@ VALIDATED = {
 
 @pytest.fixture(scope="session")
 def bundle(choice, candidates, customers, tmp_path_factory) -> Path:
-    origin = {"git_commit": "abc", "generated": True}
+    origin = Provenance(git_commit="abc", generated=True)
     return write_choice(STORE, choice, candidates, customers, tmp_path_factory.mktemp("bundles"), origin)
 
 
@@ -177,11 +178,11 @@ def test_the_ladder_comes_first_and_missing_parts_are_marked(facts):
     anchors = re.findall(r'<section id="(\w+)"', text)
     assert anchors[:2] == ["short", "ladder"]
     assert text.count("Not computed in this run: ") == 3
-    whole = page_of(with_all(facts))
-    assert "Not computed in this run" not in whole
+    complete = page_of(with_all(facts))
+    assert "Not computed in this run" not in complete
     profit = f"expected profit per customer: {facts['profit']['chosen']['profit']:.2f}"
     for text in (*AUDIT["sentences"], "without esent", "alone gets far", profit, "0 to 30 days"):
-        assert text in whole
+        assert text in complete
     assert "Not computed in this run" in card_of(without(facts))
     assert "The second sentence." in card_of(with_all(facts))
 
