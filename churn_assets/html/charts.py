@@ -188,7 +188,7 @@ class Frame:
         return round(self.height - BOTTOM - self.y.share(value) * (self.height - TOP - BOTTOM), 1)
 
     def path(self, points: Points) -> str:
-        """The points joined by straight lines, anew after each gap."""
+        """The points joined by straight lines, starting again after each gap."""
         parts, begins = [], True
         for x, y in points:
             if y is not None:
@@ -271,7 +271,7 @@ def columns(title: str, counts: Mapping[str, int], y_title: str = "customers") -
     most = max(counts.values(), default=0) or 1
     names = list(counts)
     frame = Frame(
-        Axis("", -0.5, len(names) - 0.5, lambda place: names[round(place)], _some_places(names)),
+        Axis("", -0.5, len(names) - 0.5, lambda place: names[round(place)], _fitting_places(names)),
         Axis(y_title, 0.0, 1.1 * most, compact),
         height=230.0,
     )
@@ -339,7 +339,7 @@ def over_periods(
     ends = [end for mark in known for end in (mark.value, mark.low, mark.high) if end is not None]
     low, high = min([0.0, *ends]), max([0.0, *ends, *([limit] if limit is not None else [])]) or 1.0
     y = Axis(y_title, low, low + 1.05 * (high - low) if high > low else low + 1.0)
-    x = Axis("", -0.5, max(0.5, len(names) - 0.5), lambda place: names[round(place)], _some_places(names))
+    x = Axis("", -0.5, max(0.5, len(names) - 0.5), lambda place: names[round(place)], _fitting_places(names))
     drawn = []
     for shift, (name, values) in enumerate(series.items()):
         at = [(place + 0.08 * shift, mark) for place, mark in enumerate(values)]
@@ -406,7 +406,7 @@ def _row_frame(labels: Sequence[str], x: Axis) -> Frame:
     return Frame(x, y, TOP + BOTTOM + ROW_HEIGHT * count, left, grid_of_x=True)
 
 
-def _some_places(names: Sequence[str]) -> tuple[float, ...]:
+def _fitting_places(names: Sequence[str]) -> tuple[float, ...]:
     """Positions of the names that fit below an axis."""
     letters = max((len(name) for name in names), default=1)
     fitting = max(1, int((WIDTH - LEFT - RIGHT) / (CHARACTER * (letters + 1.5))))

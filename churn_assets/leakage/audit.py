@@ -292,14 +292,14 @@ def _describe_columns(
     clauses = [f"'{name}' {_listed([f.description for f in findings if f.column == name])}" for name in names[:3]]
     more = f"; {len(names) - 3} more columns are over a limit" if len(names) > 3 else ""
     last = rungs[-1]
-    rest = f"{last.label} PR-AUC is {last.random.pr_auc:.3f}"
+    remaining = f"{last.label} PR-AUC is {last.random.pr_auc:.3f}"
     unattested = [name for name in names if not contract.column(name).attested]
     single = len(unattested or names) == 1
     if unattested:
         attested = f"nobody attests that {_quoted_list(unattested)} {'is' if single else 'are'} known before churn"
     else:
         attested = f"only the contract's attestation says that {'it is' if single else 'they are'} known before churn"
-    return f"{'; '.join(clauses)}{more}; {rest}, and {attested}."
+    return f"{'; '.join(clauses)}{more}; {remaining}, and {attested}."
 
 
 def _listed(texts: Sequence[str]) -> str:

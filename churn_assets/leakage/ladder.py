@@ -138,9 +138,9 @@ class Ladder:
         recipe, params = recipe_of(self.name, self.params)
         margin = np.empty(len(label))
         for part in range(FOLDS):
-            rest = shuffled[fold[shuffled] != part]
-            stop = np.arange(len(rest)) % STOP_EVERY == 0
-            learn, watch, scored = rest[~stop], rest[stop], fold == part
+            others = shuffled[fold[shuffled] != part]
+            stop = np.arange(len(others)) % STOP_EVERY == 0
+            learn, watch, scored = others[~stop], others[stop], fold == part
             model = recipe.fit(
                 (matrix[learn], label[learn]),
                 (matrix[watch], label[watch]),

@@ -70,12 +70,12 @@ def fit_beta(churned: Labels, margin: Floats) -> Beta:
     term is dropped and the other fitted alone.
     """
     log_p, minus_log_q = -np.logaddexp(0.0, -margin), np.logaddexp(0.0, margin)
-    one = np.ones_like(margin)
-    a, b, c = _logistic(np.column_stack([log_p, minus_log_q, one]), churned)
+    ones = np.ones_like(margin)
+    a, b, c = _logistic(np.column_stack([log_p, minus_log_q, ones]), churned)
     if a < 0:
-        (b, c), a = _logistic(np.column_stack([minus_log_q, one]), churned), 0.0
+        (b, c), a = _logistic(np.column_stack([minus_log_q, ones]), churned), 0.0
     elif b < 0:
-        (a, c), b = _logistic(np.column_stack([log_p, one]), churned), 0.0
+        (a, c), b = _logistic(np.column_stack([log_p, ones]), churned), 0.0
     return Beta(float(a), float(b), float(c))
 
 

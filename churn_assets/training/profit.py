@@ -183,7 +183,7 @@ def _tornado(ranked: Ranked, value: Value) -> list[Swing]:
     for name in ("save_rate", "offer_cost", "customer_value"):
         profits = tuple(_profit_with(ranked, value, name, 1.0 + sign * VARIED_BY) for sign in (-1, 1))
         assumed = float(getattr(value, name))
-        ends = (assumed * (1.0 - VARIED_BY), _at_most_one(name, assumed * (1.0 + VARIED_BY)))
+        ends = (assumed * (1.0 - VARIED_BY), _capped(name, assumed * (1.0 + VARIED_BY)))
         swings.append(_swing(name, assumed, ends, profits))
     _, drawn = ranked.profit(value)
     swings.append(_swing("which customers were tested", None, (None, None), interval(drawn[:, -1])))
@@ -218,12 +218,12 @@ def _points(ranked: Ranked, value: Value) -> list[ProfitPoint]:
 
 def _profit_with(ranked: Ranked, value: Value, name: str, factor: float) -> float:
     numbers = {"save_rate": value.save_rate, "offer_cost": value.offer_cost, "customer_value": value.customer_value}
-    numbers[name] = _at_most_one(name, numbers[name] * factor)
+    numbers[name] = _capped(name, numbers[name] * factor)
     contacts, churners = ranked.point[:, -1]
     return float(churners * numbers["save_rate"] * numbers["customer_value"] - contacts * numbers["offer_cost"])
 
 
-def _at_most_one(name: str, number: float) -> float:
+def _capped(name: str, number: float) -> float:
     return min(1.0, number) if name == "save_rate" else number
 
 

@@ -147,8 +147,8 @@ def _select(
     tied = [c for c in contenders if c is best or differences[c.name].share_better < CONFIDENCE]
     chosen = min(tied, key=lambda c: c.cost)
     if chosen is best:
-        others = "no other ties with it" if len(tied) == 1 else "it is the cheapest of those that tie"
-        return chosen, differences, f"{best.name} has the best validation PR-AUC and {others}"
+        reason = "no other ties with it" if len(tied) == 1 else "it is the cheapest of those that tie"
+        return chosen, differences, f"{best.name} has the best validation PR-AUC and {reason}"
     gap = differences[chosen.name]
     low, high = gap.interval
     reason = (

@@ -251,7 +251,7 @@ def test_the_ladder_of_the_real_table_is_the_one_that_is_known():
         for split, value in zip(("random", "out_of_time"), known, strict=True):
             agrees(rungs[label][split], value)
     agrees(rungs["everything"]["random"], 0.9725)
-    assert rungs["everything"]["out_of_time"].pr_auc >= 0.396  # expected e-mails are learnt by split: better
+    assert rungs["everything"]["out_of_time"].pr_auc >= 0.396  # expected e-mails are fitted by split: better
     agrees(result.columns["esent"].alone["random"], 0.927)
     agrees(result.columns["esent"].alone["out_of_time"], 0.276)
     ages = {band.label: band.figure for band in result.bands}

@@ -161,7 +161,7 @@ def test_the_choice_is_made_on_validation_and_reported_on_test(choice, features,
 
 def test_the_cheapest_of_tied_candidates_is_chosen(candidates, features, splits):
     """Three copies of one candidate tie with each other; the one that claims to be cheapest wins."""
-    one = of(candidates, "boosted")
+    boosted = of(candidates, "boosted")
 
     class Priced:
         def __init__(self, model, cost):
@@ -169,8 +169,8 @@ def test_the_cheapest_of_tied_candidates_is_chosen(candidates, features, splits)
             self.margin, self.save = model.margin, model.save
 
     def priced(name, cost):
-        fitted = {k: dataclasses.replace(f, model=Priced(f.model, cost)) for k, f in one.fitted.items()}
-        return dataclasses.replace(one, name=name, fitted=fitted)
+        fitted = {k: dataclasses.replace(f, model=Priced(f.model, cost)) for k, f in boosted.fitted.items()}
+        return dataclasses.replace(boosted, name=name, fitted=fitted)
 
     chosen = choose_model(STORE, [priced("dear", 9.0), priced("cheap", 1.0), priced("fair", 5.0)], features, splits)
     assert chosen.name == "cheap"

@@ -149,5 +149,5 @@ def _estimate(value: float, low: float, high: float) -> Estimate:
     return Estimate(float(value), float(low), float(high))
 
 
-def _points(x: Floats, y: Floats, some: npt.NDArray[np.int64]) -> list[tuple[float, float]]:
-    return [(a, b) for a, b in np.round(np.stack([x[some], y[some]], axis=1), 5).tolist()]
+def _points(x: Floats, y: Floats, positions: npt.NDArray[np.int64]) -> list[tuple[float, float]]:
+    return [(a, b) for a, b in np.round(np.stack([x[positions], y[positions]], axis=1), 5).tolist()]

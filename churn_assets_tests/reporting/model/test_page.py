@@ -100,7 +100,7 @@ def facts(report) -> dict[str, Any]:
 
 def with_all(facts: dict[str, Any]) -> dict[str, Any]:
     metrics = ("pr_auc", "roc_auc", "log_loss", "ece")
-    summary = {f"{metric}_{what}": 0.71 for metric in metrics for what in ("mean", "deviation")}
+    summary = {f"{metric}_{statistic}": 0.71 for metric in metrics for statistic in ("mean", "deviation")}
     folds = {"rows": 2550, "summary": [{"model": "logistic", **summary}]}
     return {**copy.deepcopy(facts), "ladder": AUDIT, "cross_validation": folds}
 
@@ -213,8 +213,8 @@ def test_segments_of_a_column_are_all_the_test_customers(facts):
 
 
 def test_every_category_and_yes_no_column_has_segments(facts):
-    wanted = {c.name for c in STORE.scoring_columns if c.kind in ("category", "boolean")}
-    assert {row["column"] for row in facts["segments"]} == wanted
+    names = {c.name for c in STORE.scoring_columns if c.kind in ("category", "boolean")}
+    assert {row["column"] for row in facts["segments"]} == names
 
 
 def test_without_a_cohort_out_of_time_figures_are_marked_as_missing(facts):
@@ -327,6 +327,6 @@ def test_the_bundle_scores_as_the_report_says(facts, bundle, customers, choice):
     test = choice.views["random"].split.test
     as_of = customers.schema.metadata[b"churn_as_of"].decode()
     probability = scorer.score_table(customers.take(pa.array(test)), as_of).probability
-    named = int(np.sum(probability >= facts["threshold"]["value"]))
+    predicted = int(np.sum(probability >= facts["threshold"]["value"]))
     changed = facts["sides"]["test"]["confusion"]
-    assert named == changed["true_positives"] + changed["false_positives"]
+    assert predicted == changed["true_positives"] + changed["false_positives"]
