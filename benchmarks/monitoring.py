@@ -1,7 +1,7 @@
 """Our decision statistics on a window, beside Evidently's DataDriftPreset on the same rows, in own processes.
 
-Both begin at the published DuckDB log and a reference of 10,000 rows, and end with a verdict on every column:
-ours by the aggregates and the sample of `monitoring.observe`, theirs by the preset on the whole window as a
+Both begin at the published DuckDB log and a reference of 10,000 rows, and end with a result for every column:
+ours by the aggregates and the sample of `monitoring.windows.profile`, theirs by the preset on the whole window as a
 data frame. They run in turns; what importing Evidently costs is counted apart.
 
     python -m benchmarks.monitoring [repeats] [rows,...]
@@ -51,25 +51,25 @@ def write_log(path: Path, rows: int) -> None:
 
 
 def ours(log: Path, rows: int) -> dict[str, float]:
-    """Seconds of CPU and of the clock from the log to a verdict, and how many columns were judged."""
+    """Seconds of CPU and of the clock from the log to a verdict, and how many columns were tested."""
     import duckdb
     import scipy.stats  # noqa: F401  # imports are counted on neither side
 
     from benchmarks.customers import CONTRACT
-    from churn_assets.monitoring.drift.univariate import TESTED_KINDS, judge
-    from churn_assets.monitoring.monitored_model import Subject, look
+    from churn_assets.monitoring.drift.univariate import TESTED_KINDS, detect_drift
+    from churn_assets.monitoring.windows.monitored_model import MonitoredModel, profile_window
     from churn_assets.monitoring.windows.windows import Window
 
     reference = _reference()
     kinds = {c.name: c.kind for c in CONTRACT.feature_columns if c.kind in TESTED_KINDS}
-    subject = Subject("v", CONTRACT.fingerprint, CONTRACT, CONTRACT.monitoring, reference)
+    model = MonitoredModel("v", CONTRACT.fingerprint, CONTRACT, CONTRACT.monitoring, reference)
     window = Window(1, CONTRACT.fingerprint, 1, rows, rows, rows, 0, "", "", "customers")
     with duckdb.connect(str(log), read_only=True) as connection:
         connection.execute("SET threads = 1")
         start = _now()
-        content = look(connection, subject, window)
-        judged = judge(reference.content.observed(kinds), content.observed(kinds), CONTRACT.monitoring)
-        return _since(start) | {"columns": sum(one.drifts is not None for one in judged)}
+        profile = profile_window(connection, model, window)
+        results = detect_drift(reference.profile.values_of(kinds), profile.values_of(kinds), CONTRACT.monitoring)
+        return _since(start) | {"columns": sum(result.status != "unknown" for result in results)}
 
 
 def theirs(log: Path, rows: int) -> dict[str, float]:
@@ -88,7 +88,7 @@ def theirs(log: Path, rows: int) -> dict[str, float]:
 
     names = [c.name for c in CONTRACT.feature_columns]
     levels = [c.name for c in CONTRACT.feature_columns if c.kind in (Kind.CATEGORY, Kind.BOOLEAN)]
-    before = _reference().content.sample.select([*names, "score"]).to_pandas()
+    before = _reference().profile.sample.select([*names, "score"]).to_pandas()
     definition = DataDefinition(
         numerical_columns=[*(n for n in names if n not in levels), "score"],
         categorical_columns=levels,
@@ -114,7 +114,7 @@ def _reference() -> Any:
     import pyarrow as pa
 
     from benchmarks.customers import CONTRACT, typed
-    from churn_assets.monitoring.windows.reference import reference_of
+    from churn_assets.monitoring.windows.monitored_model import reference_of
 
     table = typed(REFERENCE, seed=1)
     score = 1 / (1 + np.exp((table["esent"].to_numpy() - 20) / 8))

@@ -18,8 +18,8 @@ import numpy as np
 from benchmarks.batch_scoring import TRAINING_ROWS, make_scorer
 from benchmarks.customers import AS_OF, CONTRACT, typed
 from churn_assets.contract.model import Kind
-from churn_assets.monitoring.drift.univariate import TESTED_KINDS, drifted, judge
-from churn_assets.monitoring.windows.profile import POSITIVE_RATE, SCORE, Observed
+from churn_assets.monitoring.drift.univariate import TESTED_KINDS, detect_drift, drifting_columns
+from churn_assets.monitoring.windows.profile import POSITIVE_RATE, SCORE, ColumnValues
 
 POPULATION, REFERENCE, WINDOW, SERIES = 60_000, 10_000, 2_000, 100
 THRESHOLD = 0.5
@@ -39,16 +39,16 @@ def arrays(rows: int, seed: int, scorer: object) -> dict[str, np.ndarray]:
     return found
 
 
-def observed(rows: Arrays) -> dict[str, Observed]:
+def column_values(rows: Arrays) -> dict[str, ColumnValues]:
     """What the rule compares."""
     found = {}
     for name, kind in KINDS.items():
         if kind in (Kind.CATEGORY, Kind.BOOLEAN):
-            found[name] = Observed(str(kind), levels=counts(rows[name]))
+            found[name] = ColumnValues(str(kind), levels=counts(rows[name]))
         else:
-            found[name] = Observed(str(kind), numbers=rows[name][np.isfinite(rows[name])])
-    found[SCORE] = Observed("score", numbers=rows[SCORE])
-    found[POSITIVE_RATE] = Observed("positive rate", levels=counts((rows[SCORE] >= THRESHOLD).astype(str)))
+            found[name] = ColumnValues(str(kind), numbers=rows[name][np.isfinite(rows[name])])
+    found[SCORE] = ColumnValues("score", numbers=rows[SCORE])
+    found[POSITIVE_RATE] = ColumnValues("positive rate", levels=counts((rows[SCORE] >= THRESHOLD).astype(str)))
     return found
 
 
@@ -89,9 +89,9 @@ def false_alarms(population: Arrays, training: Arrays, windows: int, seed: int) 
     rng = np.random.default_rng(seed)
     alarmed = asked = 0
     for start in range(0, windows, SERIES):
-        reference, before = observed(draw(training, REFERENCE, rng)), set[str]()
+        reference, before = column_values(draw(training, REFERENCE, rng)), set[str]()
         for _ in range(min(SERIES, windows - start)):
-            now = set(drifted(judge(reference, observed(draw(population, WINDOW, rng)), LIMITS)))
+            now = set(drifting_columns(detect_drift(reference, column_values(draw(population, WINDOW, rng)), LIMITS)))
             alarmed += bool(now)
             asked += bool(now & before)
             before = now
@@ -105,12 +105,12 @@ def found(
     rng = np.random.default_rng(seed)
     hits = []
     for _ in range(trials):
-        reference = observed(draw(training, REFERENCE, rng))
+        reference = column_values(draw(training, REFERENCE, rng))
         both = []
         for _ in range(2):
             rows = draw(population, WINDOW, rng)
             change(rows)
-            both.append(column in drifted(judge(reference, observed(rows), LIMITS)))
+            both.append(column in drifting_columns(detect_drift(reference, column_values(rows), LIMITS)))
         hits.append(both)
     told = np.array(hits)
     return float(told.any(axis=1).mean()), float(told.all(axis=1).mean())
@@ -134,7 +134,9 @@ def main(windows: int = 2_000, trials: int = 60, seed: int = 0) -> str:
     cases["every score up .05"] = (SCORE, higher_score(0.05))
     for words, (column, change) in cases.items():
         once, twice = found(population, training, column, change, trials, seed)
-        effect = judge(observed(training), observed(_changed(population, change)), replace(LIMITS, effect=0.0))
+        effect = detect_drift(
+            column_values(training), column_values(_changed(population, change)), replace(LIMITS, effect=0.0)
+        )
         size = next(one.effect for one in effect if one.column == column)
         lines.append(f"{words} (effect {size:.3f}): found within two windows {once:.0%}, asked after two {twice:.0%}")
     return "\n".join(lines)

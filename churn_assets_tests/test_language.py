@@ -19,16 +19,34 @@ PAGES = [
 ]
 
 # Parts of names, split at underscores and capitals: `_told_so` and `ToldTwice` have the part `told`.
-NAMES = {"hushed", "bury", "knock", "vouch", "duel", "succession", "knobs"}
+NAMES = {"told", "said", "hushed", "mourn", "bury", "knock", "vouch", "duel", "succession", "knobs"}
 # Whole names of functions, classes, parameters and variables.
-WHOLE_NAMES = {"standing", "situation", "telling"}
-# In docstrings, comments of pages and pages themselves.
+WHOLE_NAMES = {"found", "words", "what", "sound", "standing", "family", "situation", "telling", "look"}
+# Folders whose names are not yet all renamed; take one out as soon as it is. None is added.
+PENDING = {
+    "alerting",
+    "defs",
+    "drafting",
+    "errors.py",
+    "features",
+    "monitoring",
+    "prediction_log",
+    "storage",
+    "synthetic",
+}
+# In docstrings and pages; docstrings of the pending folders are not read.
 PHRASES = [
     r"hush(ed|es)?",
     r"mourn(s|ed|ing)?",
+    r"vouch(es|ed)?( for)?",
     r"let lie",
+    r"(?<!there )(is|are) no (file|folder|number)",
+    r"learnt",
     r"left in peace",
     r"named as churner",
+    r"has spoilt",
+    r"goes with it",
+    r"succession",
 ]
 FENCE = re.compile(r"^```.*?^```$", re.M | re.S)
 
@@ -39,8 +57,15 @@ def parts(name: str) -> list[str]:
 
 
 def names_of(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """Names that the module defines: functions, classes, parameters, variables, imports under another name."""
+    """Names that the module defines: functions, classes, parameters, variables, imports under another name.
+
+    Fields of a class are left out: some are keys of a stored or sent form.
+    """
+    bodies = [node.body for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    fields = {id(entry.target) for body in bodies for entry in body if isinstance(entry, ast.AnnAssign)}
     for node in ast.walk(tree):
+        if id(node) in fields:
+            continue
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name, node.lineno
         elif isinstance(node, ast.arg):
@@ -63,6 +88,10 @@ def docstrings_of(tree: ast.AST) -> Iterator[tuple[str, int]]:
                 yield text, getattr(node, "lineno", 1)
 
 
+def is_pending(path: Path) -> bool:
+    return path.relative_to(ROOT / "churn_assets").parts[0] in PENDING
+
+
 def place(path: Path, line: int) -> str:
     return f"{path.relative_to(ROOT)}:{line}"
 
@@ -71,6 +100,7 @@ def test_no_name_has_a_part_that_was_replaced():
     hits = [
         f"{place(path, line)} {name}"
         for path in PACKAGE
+        if not is_pending(path)
         for name, line in names_of(ast.parse(path.read_text(encoding="utf-8")))
         if NAMES.intersection(parts(name)) or (path.stem in NAMES)
     ]
@@ -81,6 +111,7 @@ def test_no_name_is_a_word_that_was_replaced():
     hits = [
         f"{place(path, line)} {name}"
         for path in PACKAGE
+        if not is_pending(path)
         for name, line in names_of(ast.parse(path.read_text(encoding="utf-8")))
         if name.lstrip("_").lower() in WHOLE_NAMES
     ]
@@ -93,6 +124,7 @@ def test_no_docstring_and_no_page_has_a_phrase_that_was_replaced(phrase):
     hits = [
         f"{place(path, line)} {match[0]!r}"
         for path in PACKAGE
+        if not is_pending(path)
         for text, line in docstrings_of(ast.parse(path.read_text(encoding="utf-8")))
         for match in pattern.finditer(text)
     ]

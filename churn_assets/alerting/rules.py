@@ -1,170 +1,192 @@
-"""Which of the loop's reports a person should hear of, and which alerts are over. Pure: nothing is sent here."""
+"""The alert rules: which reports raise an alert, with which text, and which alerts they end. Pure: nothing is sent.
+
+An alert's text says what is wrong, what was expected and what to do.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
 from churn_assets.alerting.alerts import Alert
 
+if TYPE_CHECKING:  # a sensor that raises an alert loads no NumPy
+    from churn_assets.monitoring.data_quality.report import QualityReport, WindowQuality
+    from churn_assets.monitoring.drift.report import DriftReport, WindowDrift
+    from churn_assets.monitoring.performance.report import PerformanceReport
+
 DRIFT, DATA, PERFORMANCE, STALE = "drift", "data_quality", "performance_drop", "stale_log"
 
-_RUNBOOK = "docs/operations.md says what to do"
+_RUNBOOK = "What to do: docs/operations.md"
 _MOST_FINDINGS = 5
-_HELD = "The gate has been held."
-
-Report = Mapping[str, Any]
+_JUDGED = "The gate has judged it."
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What to raise, and what is over: key (or beginning of keys, with `*`) -> words."""
+class AlertChanges:
+    """Alerts to raise, and alerts that have ended: key (or the beginning of keys, with `*`) -> message."""
 
-    alerts: tuple[Alert, ...] = ()
-    over: Mapping[str, str] = field(default_factory=dict)
+    raised: tuple[Alert, ...] = ()
+    ended: Mapping[str, str] = field(default_factory=dict)
 
-    def also(self, other: Findings) -> Findings:
-        """Both."""
-        return Findings((*self.alerts, *other.alerts), {**self.over, **other.over})
+    def __add__(self, other: AlertChanges) -> AlertChanges:
+        return AlertChanges((*self.raised, *other.raised), {**self.ended, **other.ended})
 
 
-def alerts_of(
-    quality: Report | None = None,
-    drift: Report | None = None,
-    performance: Report | None = None,
-    decision: Report | None = None,
-    promotion: Report | None = None,
-) -> Findings:
-    """What the loop's reports give cause to tell. None, or a report that concludes nothing, changes nothing.
+# -- monitoring ----------------------------------------------------------------------------------------
 
-    `quality` and `drift` hold `windows`, oldest first, each with `status` and `findings` or `drifted`: the
-    newest one that concludes something counts, and drift in a window whose data is broken does not. `quality`
-    has `log` with `stale` and `words` once there was a prediction. `performance` holds the table `fall` with
-    `dropped`, `status` and `words`. `decision` holds `kind` and `words`. `promotion` holds `version`, `status`
-    (refused, waiting_approval, promoted, rejected, undecided) and `words`.
+
+def monitoring_alerts(
+    quality: QualityReport | None = None,
+    drift: DriftReport | None = None,
+    performance: PerformanceReport | None = None,
+    investigate: str = "",
+) -> AlertChanges:
+    """What the monitoring reports raise and end. None, or a report without a conclusion, changes nothing.
+
+    Of windows the newest with a conclusion counts, and drift in a window whose data is broken does not.
+    `investigate` is the reason of a decision to investigate the data, '' for every other decision.
     """
-    told = _data(quality, decision).also(_staleness(quality)).also(_drift(drift, quality))
-    return told.also(_performance(performance)).also(_promotion(promotion))
+    return (
+        _data_alerts(quality, investigate)
+        + _staleness_alerts(quality)
+        + _drift_alerts(drift, quality)
+        + _performance_alerts(performance)
+    )
 
 
-def waiting_on_people(waiting: Mapping[str, str]) -> Findings:
-    """A reminder of challengers, version -> the gate's words, that wait for a person."""
-    told = Findings()
-    for version, words in waiting.items():
-        told = told.also(_promotion({"version": version, "status": "waiting_approval", "words": words}))
-    return told
+def _data_alerts(quality: QualityReport | None, investigate: str) -> AlertChanges:
+    windows = [window for window in (quality.windows if quality else ()) if window.status in ("ok", "broken")]
+    if not windows:
+        stale = quality is not None and quality.stale  # an alert of its own
+        return _broken_data(investigate) if investigate and not stale else AlertChanges()
+    newest = windows[-1]
+    if newest.status == "ok":
+        return AlertChanges(ended={DATA: f"The data of window {newest.window} is ok again."})
+    return _broken_data(f"window {newest.window}: {_describe_findings(newest)}")
+
+
+def _describe_findings(window: WindowQuality) -> str:
+    messages = [finding.message for finding in window.findings if finding.blocks]
+    more = f"; and {len(messages) - _MOST_FINDINGS} more" if len(messages) > _MOST_FINDINGS else ""
+    return "; ".join(messages[:_MOST_FINDINGS]) + more
+
+
+def _broken_data(reason: str) -> AlertChanges:
+    message = (
+        f"The data that is scored is broken: {reason}. Expected: data like the training rows. "
+        f"No model is retrained until a window is ok. {_RUNBOOK} (The data is broken)."
+    )
+    return AlertChanges((Alert(DATA, "data_quality", "The data is broken", message, "error"),))
+
+
+def _staleness_alerts(quality: QualityReport | None) -> AlertChanges:
+    if quality is None or quality.log is None:
+        return AlertChanges()
+    if not quality.log.stale:
+        return AlertChanges(ended={STALE: "Predictions are logged again."})
+    message = (
+        f"No prediction is logged: {quality.log.message}. Expected: a prediction within the contract's stale_hours. "
+        f"Check whether the service is called, and whether its log is ingested. {_RUNBOOK}."
+    )
+    return AlertChanges((Alert(STALE, "stale_log", "The prediction log is stale", message),))
+
+
+def _drift_alerts(drift: DriftReport | None, quality: QualityReport | None) -> AlertChanges:
+    broken = {window.window for window in (quality.windows if quality else ()) if window.status == "broken"}
+    windows = [window for window in (drift.windows if drift else ()) if window.status in ("stable", "drift")]
+    if not windows:
+        return AlertChanges()
+    newest = windows[-1]
+    if newest.status == "stable":
+        return AlertChanges(ended={DRIFT: f"Window {newest.window} is like the training data again."})
+    if newest.window in broken:
+        return AlertChanges()
+    usable = [window for window in windows if window.data != "broken" and window.window not in broken]
+    count = _count_in_a_row(usable, newest.model_version)
+    in_a_row = f" It is the {_ordinal(count)} such window in a row." if count > 1 else ""
+    message = (
+        f"Window {newest.window} differs from the training data in: {', '.join(newest.drifted)}.{in_a_row} "
+        f"Expected: no column beyond the contract's limits. Read drift.md of that window. {_RUNBOOK} (Drift)."
+    )
+    return AlertChanges((Alert(DRIFT, "drift", "Drift", message),))
+
+
+def _count_in_a_row(windows: list[WindowDrift], model_version: str) -> int:
+    """The newest windows that drifted against this model, up to the first that did not."""
+    count = 0
+    for window in reversed(windows):
+        if window.status != "drift" or window.model_version != model_version:
+            break
+        count += 1
+    return count
+
+
+def _performance_alerts(performance: PerformanceReport | None) -> AlertChanges:
+    if performance is None:
+        return AlertChanges()
+    fall = performance.fall
+    if fall.dropped:
+        message = (
+            f"{fall.message}. Expected: no fall beyond the contract's pr_auc_drop. Rule out broken data first. "
+            f"{_RUNBOOK}."
+        )
+        return AlertChanges((Alert(PERFORMANCE, "performance_drop", "The model has become worse", message, "error"),))
+    if fall.status == "ok":
+        return AlertChanges(ended={PERFORMANCE: f"The labels no longer show a fall: {fall.message}."})
+    return AlertChanges()
+
+
+# -- the gate ------------------------------------------------------------------------------------------
+
+GateStatus = Literal["refused", "waiting_approval", "promoted", "rejected", "undecided"]
 
 
 def waiting_key(version: str) -> str:
-    """The key of the alert that this challenger waits for a person; over when it is approved or rejected."""
+    """The key of the alert that this challenger waits for a person; it ends when it is approved or rejected."""
     return f"waiting_approval:{version}"
 
 
-def _data(quality: Report | None, decision: Report | None) -> Findings:
-    window = _newest(quality, ("ok", "broken"))
-    if window is None:
-        stale = (quality or {}).get("stale")  # an alert of its own
-        if not stale and str((decision or {}).get("kind", "")).startswith("investigate"):
-            return _broken(str((decision or {}).get("words", "")))
-        return Findings()
-    if window["status"] == "ok":
-        return Findings(over={DATA: f"The data of window {_number(window)} is whole again."})
-    found = [one for one in window.get("findings", ()) if one.get("blocks", True)]
-    if not found:
-        return Findings()  # broken by its age alone, which is an alert of its own
-    words = "; ".join(str(one.get("words") or f"{one.get('column')}: {one.get('what')}") for one in found)
-    if len(found) > _MOST_FINDINGS:
-        first = "; ".join(str(one.get("words") or one.get("column")) for one in found[:_MOST_FINDINGS])
-        words = f"{first}; and {len(found) - _MOST_FINDINGS} more"
-    return _broken(f"window {_number(window)}: {words}")
+def gate_alerts(version: str, status: GateStatus | str, reason: str) -> AlertChanges:
+    """What the gate's outcome for a challenger raises and ends; other statuses change nothing."""
+    refused_key, waiting, undecided_key = f"gate_verdict:{version}", waiting_key(version), f"no_verdict:{version}"
+    match status:
+        case "undecided":
+            message = f"{reason}. Expected: a verdict. The champion stays. {_RUNBOOK}."
+            title = f"The gate cannot judge {version}"
+            return AlertChanges((Alert(undecided_key, "gate_verdict", title, message, "error"),))
+        case "refused":
+            message = (
+                f"{reason}. Expected: no check of the gate fails. The champion stays. "
+                f"{_RUNBOOK} (A retraining was refused)."
+            )
+            alert = Alert(refused_key, "gate_verdict", f"Challenger {version} is refused", message, once=True)
+            ended = {waiting: "The gate judged it again and refuses it.", undecided_key: _JUDGED}
+            return AlertChanges((alert,), ended)
+        case "waiting_approval":
+            message = (
+                f"{reason}. Decide: `churn approve {version} --by NAME --why TEXT`, or `churn reject {version} ...`."
+            )
+            alert = Alert(waiting, "waiting_approval", f"Challenger {version} waits for approval", message)
+            return AlertChanges((alert,), {undecided_key: _JUDGED})
+        case "rejected":
+            return AlertChanges(ended={waiting: f"It was rejected: {reason}."})
+        case "promoted":
+            since = f"Challenger {version} has become champion since."
+            ended = {waiting: "It is the champion.", "gate_verdict:*": since, "no_verdict:*": since, PERFORMANCE: since}
+            title = f"Challenger {version} is champion"
+            return AlertChanges((Alert(f"promoted:{version}", "gate_verdict", title, f"{reason}.", "info"),), ended)
+        case _:
+            return AlertChanges()
 
 
-def _broken(words: str) -> Findings:
-    said = f"The data that is scored looks broken: {words}. Nothing is retrained on it; {_RUNBOOK} (data is broken)."
-    return Findings((Alert(DATA, "data_quality", "The data is broken", said, "error"),))
-
-
-def _staleness(quality: Report | None) -> Findings:
-    if quality is None or "log" not in quality:
-        return Findings()
-    log = quality["log"]
-    return _stale(str(log["words"])) if log["stale"] else Findings(over={STALE: "Predictions come again."})
-
-
-def _stale(words: str) -> Findings:
-    said = f"No prediction comes in: {words}. Either nobody asks the service, or its log is not ingested; {_RUNBOOK}."
-    return Findings((Alert(STALE, "stale_log", "The prediction log is stale", said),))
-
-
-def _drift(drift: Report | None, quality: Report | None) -> Findings:
-    window = _newest(drift, ("stable", "drift"))
-    if window is None:
-        return Findings()
-    if window["status"] == "stable":
-        return Findings(over={DRIFT: f"Window {_number(window)} looks like the training data again."})
-    broken = {_number(w) for w in (quality or {}).get("windows", ()) if w.get("status") == "broken"}
-    if _number(window) in broken:
-        return Findings()
-    columns = ", ".join(map(str, window.get("drifted", ()))) or "see the report"
-    run, model = 0, window.get("model_version")
-    for one in reversed([w for w in (drift or {})["windows"] if w.get("status") in ("stable", "drift")]):
-        if one.get("data") == "broken" or _number(one) in broken:
-            continue  # says nothing either way, as in the decision
-        if one["status"] != "drift" or one.get("model_version") != model:
-            break
-        run += 1
-    since = f" It is the {_ordinal(run)} such window in a row." if run > 1 else ""
-    said = f"Window {_number(window)} differs from the training data in: {columns}.{since} {_RUNBOOK}."
-    return Findings((Alert(DRIFT, "drift", "Drift", said),))
-
-
-def _performance(performance: Report | None) -> Findings:
-    fall = (performance or {}).get("fall")
-    if not isinstance(fall, Mapping):
-        return Findings()
-    words = str(fall.get("words") or "see performance_report")
-    if fall.get("dropped"):
-        said = f"{words}. {_RUNBOOK}."
-        return Findings((Alert(PERFORMANCE, "performance_drop", "The model has become worse", said, "error"),))
-    if fall.get("status") == "ok":
-        return Findings(over={PERFORMANCE: f"The labels no longer show a fall: {words}."})
-    return Findings()
-
-
-def _promotion(promotion: Report | None) -> Findings:
-    found = promotion or {}
-    version, status = str(found.get("version") or ""), found.get("status")
-    words = str(found.get("words") or found.get("reason") or "see the asset promotion")
-    key, waiting, hindered = f"gate_verdict:{version}", waiting_key(version), f"no_verdict:{version}"
-    if not version or status not in ("refused", "waiting_approval", "promoted", "rejected", "undecided"):
-        return Findings()
-    if status == "undecided":
-        alert = Alert(hindered, "gate_verdict", f"The gate cannot judge {version}", f"{words}. {_RUNBOOK}.", "error")
-        return Findings((alert,))
-    if status == "refused":
-        said = f"{words}. The champion stays. {_RUNBOOK} (a retraining was refused)."
-        alert = Alert(key, "gate_verdict", f"Challenger {version} is refused", said, "warning", once=True)
-        return Findings((alert,), {waiting: "The gate looked again and refuses it.", hindered: _HELD})
-    if status == "waiting_approval":
-        said = f"{words}. Decide: `churn approve {version} --by NAME --why TEXT`, or `churn reject {version} ...`."
-        alert = Alert(waiting, "waiting_approval", f"Challenger {version} waits for approval", said)
-        return Findings((alert,), {hindered: _HELD})
-    if status == "rejected":
-        return Findings(over={waiting: f"It was rejected: {words}."})
-    since = f"Challenger {version} has become champion since."
-    over = {waiting: "It is the champion.", "gate_verdict:*": since, "no_verdict:*": since, PERFORMANCE: since}
-    promoted = Alert(f"promoted:{version}", "gate_verdict", f"Challenger {version} is champion", f"{words}.", "info")
-    return Findings((promoted,), over)
-
-
-def _newest(report: Report | None, statuses: Sequence[str]) -> Report | None:
-    windows = [window for window in (report or {}).get("windows", ()) if window.get("status") in statuses]
-    return windows[-1] if windows else None
-
-
-def _number(window: Report) -> Any:
-    return window.get("window", "?")
+def approval_reminders(waiting: Mapping[str, str]) -> AlertChanges:
+    """Reminders of challengers that wait for a person: version -> the gate's reason."""
+    changes = AlertChanges()
+    for version, reason in waiting.items():
+        changes += gate_alerts(version, "waiting_approval", reason)
+    return changes
 
 
 def _ordinal(number: int) -> str:

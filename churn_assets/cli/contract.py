@@ -59,12 +59,12 @@ def init(
 ) -> None:
     """Draft a contract from any table: enough to train and score, with questions where the table is unclear."""
     from churn_assets.cli.render import show_draft
-    from churn_assets.drafting.draft import Wish, draft_contract, refuse_existing, write_draft
+    from churn_assets.drafting.draft import DraftOptions, draft_contract, refuse_existing, write_draft
     from churn_assets.drafting.time import slug
 
     refuse_existing(output, force)  # before a long table is read
-    wish = Wish(label, churned, key, cohort, sheet, name=slug(output.stem))
+    wish = DraftOptions(label, churned, key, cohort, sheet, name=slug(output.stem))
     with Counter("rows read") as count:
-        draft = draft_contract(file, wish, tell=count)
+        draft = draft_contract(file, wish, progress=count)
     write_draft(draft, output, force)
     show_draft(draft, file, output, out)

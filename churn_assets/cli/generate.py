@@ -57,7 +57,7 @@ def generate(
     planted = read_leaks(leak or ())
     with Counter("rows generated") as count:
         written = write_customers(
-            loaded, rows, seed, output, scenario, truth=truth, labels=labels, leaks=planted, tell=count
+            loaded, rows, seed, output, scenario, truth=truth, labels=labels, leaks=planted, progress=count
         )
     files = ", ".join(map(str, written.files))
     out.print(plain(f"{written.rows:,} generated customers, not real ones, seed {seed}: {files}"), soft_wrap=True)

@@ -53,9 +53,9 @@ def log_verify(
 
     settings = settings_of(home)
     verdict = verify(settings.predlog_dir, read_ids(ids), settings.archive_dir)
-    for what, names in (("missing", verdict.missing), ("more than once", verdict.repeated)):
+    for problem, names in (("missing", verdict.missing), ("more than once", verdict.repeated)):
         for name in names:
-            typer.echo(f"{what}: {name}")
+            typer.echo(f"{problem}: {name}")
     (out if verdict.kept else err).print(str(verdict), soft_wrap=True)
     if not verdict.kept:
         raise typer.Exit(FAILURE)
@@ -72,7 +72,7 @@ def log_ingest(
     """Ingest the log into the warehouse, as the job `ingest_log` does, and publish a copy for `churn log query`."""
     settings = settings_of(home, contract)
     from churn_assets.contract.load import load_contract
-    from churn_assets.monitoring.windows.windows import note_open
+    from churn_assets.monitoring.windows.windows import record_open_window
     from churn_assets.prediction_log.warehouse.ingest import ingest
 
     loaded = load_contract(settings.contract_path)
@@ -89,7 +89,7 @@ def log_ingest(
     summary += f"; {done.archived:,} archives made" if done.archived else ""
     summary += f"; {done.missing:,} segments are neither in the log nor archived" if done.missing else ""
     out.print(summary, soft_wrap=True)
-    note_open(settings, loaded)
+    record_open_window(settings, loaded)
 
 
 @log_app.command("query", epilog='Example: [bold]churn log query "select count(*) from predictions"[/bold]')

@@ -34,14 +34,14 @@ def retrain(
     from datetime import UTC, datetime
 
     from churn_assets.contract.load import load_contract
-    from churn_assets.promotion.monitoring_reports import read_reports
+    from churn_assets.monitoring.latest import read_latest_reports
     from churn_assets.promotion.retraining import ExternalTrigger
     from churn_assets.promotion.service import PromotionService
 
     settings, now = settings_of(home, contract), datetime.now(UTC)
     limits = load_contract(settings.contract_path).monitoring
     requested = ExternalTrigger("hand", f"{now:%Y%m%dT%H%M%S%f}", by, why)
-    reports = read_reports(settings)
+    reports = read_latest_reports(settings)
     record = PromotionService.of(settings).decide_retraining(limits, reports.summary, requested)
     out.print(plain(f"{record.decision.kind.replace('_', ' ')}: {record.decision.message}"), soft_wrap=True)
     if record.request is None:
@@ -54,7 +54,7 @@ def retrain(
         ),
         soft_wrap=True,
     )
-    made_at = reports.performance.get("made_at")
+    made_at = reports.performance.made_at if reports.performance else None
     labels = f"the labels of {made_at}" if made_at else "the table alone: there are no labels yet"
     monitor = "dagster job execute -m churn_assets.definitions -j monitor"
     out.print(plain(f"It is trained on {labels}; for newer ones, first: {monitor}"), soft_wrap=True)
@@ -89,7 +89,7 @@ def reject(version: Version, by: By, why: Why, home: HomeOption = None) -> None:
 
 
 def _close_alert(settings: Settings, version: str, message: str) -> None:
-    """Close the alert that this challenger waits; the approval holds, whether a destination can be told or not."""
+    """Close the alert that this challenger waits; the approval holds even if no destination can be reached."""
     import os
     from datetime import UTC, datetime
 

@@ -137,9 +137,9 @@ def show_draft(draft: Draft, source: str, path: Path, out: Console) -> None:
         ),
         soft_wrap=True,
     )
-    for words, names in (("left out", draft.left_out), ("suspect", draft.suspects)):
+    for heading, names in (("left out", draft.left_out), ("suspect", draft.suspects)):
         if names:
-            out.print(escape(f"{words}, with the reason: {', '.join(names)}"), soft_wrap=True)
+            out.print(escape(f"{heading}, with the reason: {', '.join(names)}"), soft_wrap=True)
     out.print(f"{draft.questions} questions stand in it as lines that begin with # QUESTION; it can be used as it is.")
     out.print("\nNext:")
     out.print(escape(f"  churn contract show {path}"), soft_wrap=True)
@@ -223,7 +223,7 @@ def _with_interval(metrics: dict[str, float], name: str) -> str:
 
 
 def _show_paths(paths: dict[str, str], out: Console) -> None:
-    words = {
+    titles = {
         "report": "report",
         "profile": "data profile",
         "call_list": "call list",
@@ -231,5 +231,5 @@ def _show_paths(paths: dict[str, str], out: Console) -> None:
         "bundle": "bundle",
     }
     for name, path in paths.items():
-        if name in words:
-            out.print(escape(f"{words[name]}: {path}"), soft_wrap=True)
+        if name in titles:
+            out.print(escape(f"{titles[name]}: {path}"), soft_wrap=True)

@@ -7,24 +7,24 @@ from typing import Any
 
 from churn_assets.alerting.alerts import Told, raise_alert, recover_alert, send_waiting
 from churn_assets.alerting.destinations import AlertSettings
-from churn_assets.alerting.rules import Findings
+from churn_assets.alerting.rules import AlertChanges
 from churn_assets.errors import SettingsError
 from churn_assets.settings import Settings
 
 
-def tell(context: Any, settings: Settings, findings: Findings, now: datetime | None = None) -> dict[str, str]:
-    """Raise and end what `findings` says; metadata for the asset. Never fails the asset it is called from.
+def tell(context: Any, settings: Settings, changes: AlertChanges, now: datetime | None = None) -> dict[str, str]:
+    """Raise and end what `changes` says; metadata for the asset. Never fails the asset it is called from.
 
     `context` is anything with Dagster's `log`. What waited for a destination is tried again, news or not.
     """
-    told = _tell(settings.home, findings, now or datetime.now(UTC))
+    told = _tell(settings.home, changes, now or datetime.now(UTC))
     for words in told:
         context.log.info(words)
-    raised = ", ".join(alert.title for alert in findings.alerts)
+    raised = ", ".join(alert.title for alert in changes.raised)
     return {"alerts": raised or "none", **({"alerts_told": "; ".join(told)} if told else {})}
 
 
-def _tell(home: Path, findings: Findings, now: datetime) -> list[str]:
+def _tell(home: Path, changes: AlertChanges, now: datetime) -> list[str]:
     try:
         settings = AlertSettings.from_environ(os.environ, home)
     except SettingsError as error:
@@ -33,9 +33,9 @@ def _tell(home: Path, findings: Findings, now: datetime) -> list[str]:
     else:
         wrong = []
     said: list[tuple[str, Told]] = []
-    for alert in findings.alerts:
+    for alert in changes.raised:
         said.append((alert.title, raise_alert(settings, alert, now)))
-    for key, words in findings.over.items():
+    for key, words in changes.ended.items():
         said.append((key, recover_alert(settings, key, words, now)))
     if not said:
         said.append(("alerts that waited", send_waiting(settings, now)))

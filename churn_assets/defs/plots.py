@@ -19,6 +19,9 @@ from churn_assets.html.charts import (
 )
 
 if TYPE_CHECKING:
+    from churn_assets.monitoring.performance.realized import Figure
+    from churn_assets.monitoring.performance.report import PerformanceReport
+    from churn_assets.monitoring.performance.service import ServiceReport
     from churn_assets.scoring.card import ProfitReport
     from churn_assets.training.candidate import Candidate
     from churn_assets.training.select import Choice
@@ -157,17 +160,18 @@ def profit_plots(profit: "ProfitReport") -> dict[str, str]:
     }
 
 
-def performance_plots(report: Mapping[str, Any]) -> dict[str, str]:
-    """By name, from the JSON of the performance report: PR-AUC and calibration over periods, volume and latency over
-    days. A chart that would be empty is left out."""
-    periods = report["periods"]
-    names = [row["period"] for row in periods]
-    measured = [row["measured"] if row["measured"]["status"] == "ok" else None for row in periods]
-    estimated = [row["estimated"] if row["estimated"]["status"] == "estimated" else None for row in periods]
-    pr_auc = {"labelled": _spread(measured, "pr_auc"), "estimated, before labels": _spread(estimated, "pr_auc")}
+def performance_plots(report: "PerformanceReport") -> dict[str, str]:
+    """By name: PR-AUC and calibration over periods, volume and latency over days. An empty chart is left out."""
+    names = [row.period for row in report.periods]
+    realized = [row.realized.metrics for row in report.periods]
+    estimated = [row.estimated.metrics for row in report.periods]
+    pr_auc = {
+        "labelled": [_mark(metrics.pr_auc) if metrics else None for metrics in realized],
+        "estimated, before labels": [_mark(metrics.pr_auc) if metrics else None for metrics in estimated],
+    }
     gaps = [
-        None if row is None else Mark(row["calibration"]["gap"], row["calibration"]["low"], row["calibration"]["high"])
-        for row in measured
+        Mark(metrics.calibration.gap, metrics.calibration.low, metrics.calibration.high) if metrics else None
+        for metrics in realized
     ]
     charts = {}
     if any(mark for marks in pr_auc.values() for mark in marks):
@@ -175,23 +179,25 @@ def performance_plots(report: Mapping[str, Any]) -> dict[str, str]:
     if any(gaps):
         title = "churned share minus mean score"
         charts["calibration"] = over_periods(f"{title}, by period", names, {"gap": gaps}, title, zero=True).svg()
-    return charts | _service_plots(report["service"])
+    return charts | _service_plots(report.service)
 
 
-def _service_plots(service: Mapping[str, Any] | None) -> dict[str, str]:
-    if service is None or not service["by_day"]:
+def _service_plots(service: "ServiceReport | None") -> dict[str, str]:
+    if service is None or not service.by_day:
         return {}
-    days = service["by_day"]
-    latency = {
-        name: [None if row[f"{name}_ms"] is None else Mark(row[f"{name}_ms"]) for row in days]
-        for name in ("p50", "p95", "p99")
+    days = service.by_day
+    values = {
+        "p50": [row.p50_ms for row in days],
+        "p95": [row.p95_ms for row in days],
+        "p99": [row.p99_ms for row in days],
     }
-    volume = {row["day"]: row["predictions"] for row in days[-LAST_DAYS:]}
+    latency = {name: [None if ms is None else Mark(ms) for ms in series] for name, series in values.items()}
+    volume = {row.day: row.predictions for row in days[-LAST_DAYS:]}
     charts = {"volume": columns("predictions a day", volume, "predictions").svg()}
     if any(mark for marks in latency.values() for mark in marks):
-        charts["latency"] = over_periods("latency by day", [row["day"] for row in days], latency, "ms").svg()
+        charts["latency"] = over_periods("latency by day", [row.day for row in days], latency, "ms").svg()
     return charts
 
 
-def _spread(rows: Sequence[Mapping[str, Any] | None], name: str) -> list[Mark | None]:
-    return [None if row is None else Mark(row[name], row[f"{name}_low"], row[f"{name}_high"]) for row in rows]
+def _mark(figure: "Figure") -> Mark:
+    return Mark(figure.value, figure.low, figure.high)

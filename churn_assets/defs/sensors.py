@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from churn_assets.alerting.alerts import Alert
-from churn_assets.alerting.rules import Findings
+from churn_assets.alerting.rules import AlertChanges
 from churn_assets.defs.alerts import tell
 from churn_assets.defs.jobs import JOBS
 from churn_assets.defs.monitoring.sensors import window_sensor
@@ -63,7 +63,7 @@ def failure_sensors(settings: Settings) -> list[dg.SensorDefinition]:
     def alert_on_failure(context: dg.RunFailureSensorContext) -> Any:
         run = context.dagster_run
         errors = [(event.step_key or "", _error_of(event)) for event in context.get_step_failure_events()]
-        return _done(context, settings, Findings((failed_run(run, errors, context.failure_event.message or ""),)))
+        return _done(context, settings, AlertChanges((failed_run(run, errors, context.failure_event.message or ""),)))
 
     @dg.run_status_sensor(
         name="alert_on_recovery",
@@ -75,7 +75,7 @@ def failure_sensors(settings: Settings) -> list[dg.SensorDefinition]:
     def alert_on_recovery(context: dg.RunStatusSensorContext) -> Any:
         run = context.dagster_run
         words = f"{_job_words(run)} has succeeded (run {run.run_id[:8]})."
-        return _done(context, settings, Findings(over={_key(run): words}))
+        return _done(context, settings, AlertChanges(ended={_key(run): words}))
 
     return [alert_on_failure, alert_on_recovery]
 
@@ -89,8 +89,8 @@ def failed_run(run: dg.DagsterRun, errors: list[tuple[str, str]], message: str) 
     return Alert(_key(run), "failed_run", f"{_job_words(run)} failed", f"{words}\n{where}", "error")
 
 
-def _done(context: Any, settings: Settings, findings: Findings) -> dg.SkipReason | None:
-    told = tell(context, settings, findings).get("alerts_told")
+def _done(context: Any, settings: Settings, changes: AlertChanges) -> dg.SkipReason | None:
+    told = tell(context, settings, changes).get("alerts_told")
     return dg.SkipReason(told) if told else None
 
 

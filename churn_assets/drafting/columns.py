@@ -24,7 +24,7 @@ from churn_assets.data.validation.parse import as_text, canonical_number, read_d
 MAX_CHOICES = 60
 READABLE_SHARE = 0.9  # a column is a number or a date if this share of its cells reads so
 
-# Spellings of nothing. In a category some of them may be a choice of their own, the first ones never are.
+# Spellings of a missing value. In a category some of NO_NUMBER may be a choice; those of NOTHING never are.
 NOTHING = ("NA", "N/A", "n/a", "#N/A", "NULL", "null", "NaN", "nan", "?")
 NO_NUMBER = (*NOTHING, "None", "none", "-", "--", ".", "missing", "Missing", "unknown", "Unknown", "nil", "(null)")
 
@@ -42,7 +42,7 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 @dataclass(frozen=True)
 class Guess:
-    """A column as the draft will write it, with what was `seen`, `why` it is left out, and `questions`.
+    """A column of the draft: a description of its values (`seen`), `why` it is left out, and `questions`.
 
     `distinct` counts different values, `rows` and `missing_rows` rows of the sample; `repair` names the
     repair its cells need.
@@ -64,37 +64,37 @@ class Guess:
         return self.column.name
 
     def left_out(self, why: str) -> Guess:
-        """The same column, read past, for this reason."""
+        """The same column with role 'ignore', for this reason."""
         plain = Column(self.name, self.column.kind, Role.IGNORE)
         return replace(self, column=plain, why=why, questions=(), repair="")
 
 
 def words_of(name: str) -> str:
-    """A column's name with its parts apart: `CustomerID` reads `Customer_ID` to the patterns here."""
+    """A column's name with its parts separated: `CustomerID` becomes `Customer_ID` for the patterns here."""
     return _CAMEL.sub("_", name)
 
 
-def with_missing(found: Guess, counts: Mapping[str, int], readable: Mapping[str, int]) -> Guess:
-    """`found`, told which spellings besides the empty cell mean nothing."""
+def with_missing(guess: Guess, counts: Mapping[str, int], readable: Mapping[str, int]) -> Guess:
+    """`guess` with the spellings of a missing value besides the empty cell."""
     odd = {text: n for text, n in counts.items() if text not in readable}
     known = tuple(sorted(t for t in odd if t.strip() in NO_NUMBER))
     strange = sorted((t for t in odd if t.strip() not in NO_NUMBER), key=lambda t: -odd[t])
-    asked = found.questions
+    questions = guess.questions
     if 0 < len(strange) <= 10:
         known += tuple(strange)
-        told = ", ".join(repr(t) for t in strange[:5])
-        asked += (f"{told} ({sum(odd[t] for t in strange):,} rows) reads as nothing here; is that what it means?",)
-    gone = found.missing_rows + sum(odd.values())
-    column = replace(found.column, missing=known, nullable=gone > 0)
-    return replace(found, column=column, missing_rows=gone, questions=asked)
+        texts = ", ".join(repr(t) for t in strange[:5])
+        questions += (f"{texts} ({sum(odd[t] for t in strange):,} rows) is read as missing; is that right?",)
+    missing_rows = guess.missing_rows + sum(odd.values())
+    column = replace(guess.column, missing=known, nullable=missing_rows > 0)
+    return replace(guess, column=column, missing_rows=missing_rows, questions=questions)
 
 
 def seen_choices(counts: Mapping[str, int]) -> str:
     """The most frequent values with their shares, for a comment."""
     total = sum(counts.values())
     top = sorted(counts.items(), key=lambda item: -item[1])[:4]
-    told = ", ".join(f"{value.strip()[:24]} {n / total:.1%}" for value, n in top)
-    return told + (f", and {len(counts) - 4} more" if len(counts) > 4 else "")
+    shares = ", ".join(f"{value.strip()[:24]} {n / total:.1%}" for value, n in top)
+    return shares + (f", and {len(counts) - 4} more" if len(counts) > 4 else "")
 
 
 # -- one column -----------------------------------------------------------------------------------------
@@ -121,7 +121,7 @@ _TRUE_FALSE = (
 
 
 def guess_column(name: str, cells: pa.ChunkedArray) -> Guess:
-    """Look at the cells of one column, shape (rows,), of any Arrow type."""
+    """Guess one column from its cells, shape (rows,), of any Arrow type."""
     type_ = cells.type.value_type if pa.types.is_dictionary(cells.type) else cells.type
     if pa.types.is_nested(type_) or pa.types.is_binary(type_) or pa.types.is_time(type_) or pa.types.is_duration(type_):
         return _ignored(name, cells, f"its cells are of type {type_}, which no kind of the contract fits")
@@ -144,16 +144,16 @@ def _of_counts(name: str, type_: pa.DataType, counts: Mapping[str, int], rows: i
     if not real:
         return base.left_out("it is empty in every row")
     if len(real) == 1 and sum(real.values()) == rows:
-        return base.left_out(f"it says {next(iter(real))!r} in every row")
+        return base.left_out(f"it is {next(iter(real))!r} in every row")
     base = replace(base, is_unique=len(real) >= 0.999 * sum(real.values()) and len(real) > 20)
     if pa.types.is_date(type_) or pa.types.is_timestamp(type_):
         return _with_dates(base, counts, (), "")
-    for look in (_as_boolean, _as_number_of_a_day, _as_number, _as_date, _as_category):
-        found = look(base, counts, real)
-        if found is not None:
-            return found
+    for guess_kind in (_as_boolean, _as_number_of_a_day, _as_number, _as_date, _as_category):
+        guess = guess_kind(base, counts, real)
+        if guess is not None:
+            return guess
     if base.is_unique:
-        return base.left_out(f"nearly every row has a text of its own ({len(real):,} different): an id or a name")
+        return base.left_out(f"nearly every row has another text ({len(real):,} different): an id or a name")
     return base.left_out(f"{len(real):,} different texts are too many for a category (at most {MAX_CHOICES})")
 
 
@@ -180,7 +180,9 @@ def _as_number_of_a_day(base: Guess, counts: Mapping[str, int], real: Mapping[st
     dates = find_formats(real)
     if dates.formats != ("%Y%m%d",) or dates.share < 0.999 or not (DATE_NAME.search(words_of(base.name))):
         return None
-    question = "eight digits, read as year, month, day; if they are a number, set kind = 'integer' and drop formats"
+    question = (
+        "eight digits are read as year, month, day; if they are a number, set kind = 'integer' and remove formats"
+    )
     return replace(_with_dates(base, counts, dates.formats, ""), questions=(question,))
 
 
@@ -198,14 +200,14 @@ def _with_dates(base: Guess, counts: Mapping[str, int], formats: tuple[str, ...]
     known = [day for day in days.values() if day is not None]
     if len(set(known)) == 1 and not unread and not base.missing_rows:
         return replace(base, column=column, seen=f"{known[0]} in every row", distinct=1)
-    found = replace(
+    guess = replace(
         base, column=column, seen=f"{min(known)} .. {max(known)}", questions=(question,) if question else ()
     )
-    # Excel's day zero is undone by a repair of its own, and is none of the contract's spellings of nothing.
+    # Excel's day zero has a repair of its own, and is not one of the contract's spellings of missing.
     zero = sum(n for text, n in unread.items() if re.match(SERIAL_ZERO, text))
     plain = {text: n for text, n in counts.items() if not re.match(SERIAL_ZERO, text)}
     readable = {text: n for text, n in plain.items() if text not in unread}
-    return with_missing(replace(found, missing_rows=found.missing_rows + zero), plain, readable)
+    return with_missing(replace(guess, missing_rows=guess.missing_rows + zero), plain, readable)
 
 
 def _as_category(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) -> Guess | None:
@@ -213,8 +215,8 @@ def _as_category(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]
         return None
     column = replace(base.column, kind=Kind.CATEGORY, choices=tuple(sorted(real)))
     rare = sorted(value for value, n in real.items() if n < 5)
-    asked = (f"{len(rare)} of the choices stand in fewer than 5 rows: spelling mistakes?",) if rare else ()
-    return with_missing(replace(base, column=column, seen=seen_choices(real), questions=asked), counts, real)
+    questions = (f"{len(rare)} of the choices occur in fewer than 5 rows: spelling mistakes?",) if rare else ()
+    return with_missing(replace(base, column=column, seen=seen_choices(real), questions=questions), counts, real)
 
 
 # -- numbers --------------------------------------------------------------------------------------------
@@ -225,14 +227,14 @@ _TRIED_NUMBERS = 300
 
 
 def _as_number(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) -> Guess | None:
-    """`base` as a number, an integer, or a category of numeric codes; None if its cells are no numbers.
+    """`base` as a number, an integer, or a category of numeric codes; None if its cells are not numbers.
 
-    `counts` has the rows of each spelling, `real` those that mean something.
+    `counts` has the rows of each spelling, `real` those of spellings that are not a missing value.
     """
     texts = list(real)
     few = texts[:: max(1, len(texts) // _TRIED_NUMBERS)]
     if sum(_reads_as_number(text) for text in few) < 0.5 * len(few):
-        return None  # ids and free text, of which there may be very many, are not read one by one
+        return None  # ids and free text, of which there may be very many, are not parsed one by one
     if any(re.fullmatch(r"\s*0\d+\s*", text) for text in texts):
         return None  # 01234 is a code: as a number it would lose its zero
     repair, values, share = _best_reading(real)
@@ -245,7 +247,7 @@ def _as_number(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) 
         return None
     whole = bool(np.all(numbers == np.floor(numbers)))
     if whole and np.abs(numbers).max() > _EXACT:
-        return base.left_out("whole numbers too long to be told apart as numbers: ids")
+        return base.left_out("whole numbers too long for a number: ids")
     coded = _coded(base, readable, whole, numbers)
     if coded is not None:
         return with_missing(coded, counts, readable)
@@ -253,22 +255,22 @@ def _as_number(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) 
     column = replace(base.column, kind=Kind.INTEGER if whole else Kind.NUMBER, low=low, high=high)
     seen = f"{len(np.unique(numbers)):,} different, {numbers.min():g} .. {numbers.max():g}"
     infinite = {text for text, v in zip(texts, values, strict=True) if v in (math.inf, -math.inf)}
-    asked = _number_questions(numbers, weights, whole, infinite)
-    return with_missing(replace(base, column=column, seen=seen, questions=asked, repair=repair), counts, readable)
+    questions = _number_questions(numbers, weights, whole, infinite)
+    return with_missing(replace(base, column=column, seen=seen, questions=questions, repair=repair), counts, readable)
 
 
 def _best_reading(real: Mapping[str, int]) -> tuple[str, list[float | None], float]:
-    """(repair by which most rows read as numbers, '' for none; what each text reads as; share of rows read)."""
+    """(repair with which most rows are numbers, '' for none; number of each text; share of rows that are numbers)."""
     texts, rows = list(real), np.array(list(real.values()), dtype=np.float64)
-    found = {"": [_plain_number(text) for text in texts]}
-    if None in found[""]:
-        found |= {name: [_rewritten(read, text) for text in texts] for name, read in NUMBER_READERS.items()}
+    readings = {"": [_plain_number(text) for text in texts]}
+    if None in readings[""]:
+        readings |= {name: [_rewritten(read, text) for text in texts] for name, read in NUMBER_READERS.items()}
     shares = {
         name: float(rows[np.array([v is not None for v in values])].sum() / rows.sum())
-        for name, values in found.items()
+        for name, values in readings.items()
     }
     best = max(shares, key=lambda name: shares[name])  # the first of equals: no repair, if none is needed
-    return best, found[best], shares[best]
+    return best, readings[best], shares[best]
 
 
 def _reads_as_number(text: str) -> bool:
@@ -278,25 +280,28 @@ def _reads_as_number(text: str) -> bool:
 
 
 def _coded(base: Guess, readable: Mapping[str, int], whole: bool, numbers: npt.NDArray[np.float64]) -> Guess | None:
-    """Whole numbers that name things: a row's number or id, or a code."""
+    """Whole numbers that are not amounts: a row number, an id, or a code."""
     if not whole:
         return None
     words = words_of(base.name)
     runs = len(numbers) > 20 and numbers.max() - numbers.min() < 3 * len(numbers)
     if base.is_unique and (ID_NAME.search(words) or runs):
-        return base.left_out("every row has a number of its own: an id, or the number of the row")
+        return base.left_out("every row has another number: an id, or the row number")
     if not (CODE_NAME.search(words) or ID_NAME.search(words)):
         return None
     if len(readable) > MAX_CHOICES:
         if CODE_NAME.search(words) and not ID_NAME.search(words) and len(numbers) > 0.5 * sum(readable.values()):
             return None
         return base.left_out(
-            f"its name says code or id, and {len(readable):,} different ones are too many for a category"
+            f"its name is that of a code or id, and {len(readable):,} values are too many for a category"
         )
     choices = tuple(sorted(readable, key=float))
     column = replace(base.column, kind=Kind.CATEGORY, choices=choices)
-    asked = "its name says code, so each number is a choice; if it is an amount, set kind = 'integer' and drop choices"
-    return replace(base, column=column, seen=seen_choices(readable), questions=(asked,))
+    question = (
+        "its name is that of a code, so each number is a choice; "
+        "if it is an amount, set kind = 'integer' and remove choices"
+    )
+    return replace(base, column=column, seen=seen_choices(readable), questions=(question,))
 
 
 def _plain_number(text: str) -> float | None:
@@ -310,7 +315,7 @@ def _rewritten(read: Callable[[str], str | None], text: str) -> float | None:
 
 
 def _bounds(numbers: npt.NDArray[np.float64], name: str) -> tuple[float | None, float | None]:
-    """Inclusive bounds with room: what never was negative stays so, a share stays within 0 and 1."""
+    """Inclusive bounds with room: without negative values the lower bound is 0, a share stays within 0 and 1."""
     low, high = float(numbers.min()), float(numbers.max())
     if low >= 0.0 and high <= 1.0 and not np.all(numbers == np.floor(numbers)):
         return 0.0, 1.0
@@ -329,12 +334,12 @@ def _round_up(value: float) -> float:
 def _number_questions(
     numbers: npt.NDArray[np.float64], rows: npt.NDArray[np.int64], whole: bool, infinite: set[str]
 ) -> tuple[str, ...]:
-    asked = []
+    questions = []
     if infinite:
-        asked.append(f"{', '.join(sorted(infinite))} stands for no number; such rows are rejected")
+        questions.append(f"{', '.join(sorted(infinite))} is infinite; such rows are rejected")
     values = np.unique(numbers)
     if whole and len(values) <= _FEW_CODES and np.array_equal(values, np.arange(values[0], values[0] + len(values))):
-        asked.append("a count or a code? Of a code say kind = 'category' and choices = [...] instead of bounds")
+        questions.append("a count or a code? For a code set kind = 'category' and choices = [...] instead of bounds")
     for odd in (-1.0, -9.0, -99.0, -999.0, -9999.0, 99.0, 999.0, 9999.0, 99999.0, 999999.0):
         rest = values[values != odd]
         here = int(rows[numbers == odd].sum())
@@ -343,14 +348,14 @@ def _number_questions(
         spread = float(rest.max() - rest.min())
         negative = odd < 0 <= rest.min()
         if negative or (odd > rest.max() and odd - rest.max() > spread):
-            asked.append(f"does {odd:g} ({here:,} rows) mean missing? Then write missing = ['{odd:g}']")
-    return tuple(asked)
+            questions.append(f"does {odd:g} ({here:,} rows) mean missing? Then write missing = ['{odd:g}']")
+    return tuple(questions)
 
 
 # -- dates ----------------------------------------------------------------------------------------------
 
-# In the order in which they win when several read the same texts. A day before a month comes first after
-# dots, a month before a day after slashes; both are asked about.
+# Of several formats that read the same texts the first is used. With dots the day comes before the month, with
+# slashes the month before the day; both are asked about.
 FORMATS = (
     "%d.%m.%Y",
     "%d.%m.%y",
@@ -378,14 +383,14 @@ _TWINS = {
     "%d.%m.%Y": "%m.%d.%Y",
     "%d.%m.%y": "%m.%d.%y",
 }
-_LOOKED_AT = 2_000  # different texts; formats that read these read the rest
+_MAX_TEXTS = 2_000  # different texts; formats that read these read the rest
 _TRIED_DATES = 60  # of them, to find which formats are worth counting with
 _YEARS = (1900, 2150)
 
 
 @dataclass(frozen=True)
 class Dates:
-    """`formats` to declare (ISO 8601 needs none), the share of rows they read, and what is unclear."""
+    """`formats` to declare (ISO 8601 needs none), the share of rows that they read, and a question if unclear."""
 
     formats: tuple[str, ...]
     share: float
@@ -395,12 +400,12 @@ class Dates:
 def find_formats(counts: Mapping[str, int]) -> Dates:
     """Formats that together read the most of `counts` (text -> rows), fewest first.
 
-    Greedy: of the texts no format has read yet, the format that reads the most is added, until what is
-    left is under one in a hundred rows or nothing reads it.
+    Greedy: the format that reads the most of the unread texts is added, until fewer than one in a hundred rows
+    are unread or no format reads any.
     """
-    looked = dict(sorted(counts.items(), key=lambda item: -item[1])[:_LOOKED_AT])
-    total = sum(looked.values())
-    left = {text: rows for text, rows in looked.items() if not _date_reads("", text)}
+    counted = dict(sorted(counts.items(), key=lambda item: -item[1])[:_MAX_TEXTS])
+    total = sum(counted.values())
+    left = {text: rows for text, rows in counted.items() if not _date_reads("", text)}
     formats: list[str] = []
     unclear: list[str] = []
     while left and sum(left.values()) > 0.01 * total:
@@ -416,7 +421,7 @@ def find_formats(counts: Mapping[str, int]) -> Dates:
         formats.append(best)
         left = {text: rows for text, rows in left.items() if text not in set(reads[best])}
     share = 1.0 - sum(left.values()) / total if total else 0.0
-    question = f"day or month first, {' '.join(unclear)} Every date fits both." if unclear else ""
+    question = f"day or month first, {' '.join(unclear)} Every date fits both formats." if unclear else ""
     return Dates(tuple(formats), share, question)
 
 
@@ -434,5 +439,5 @@ def _twin(form: str) -> str:
 def _date_reads(form: str, text: str) -> bool:
     if form == "%Y%m%d" and len(text.strip()) != 8:
         return False  # strptime reads 20201 as the year 2020, month 1
-    found = read_date(Column("", Kind.DATE, formats=(form,) if form else ()), text)
-    return found is not None and _YEARS[0] <= found.year <= _YEARS[1]
+    day = read_date(Column("", Kind.DATE, formats=(form,) if form else ()), text)
+    return day is not None and _YEARS[0] <= day.year <= _YEARS[1]

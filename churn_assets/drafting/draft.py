@@ -1,7 +1,7 @@
-"""From any table to a contract that is enough to train, report and score by; doubts become questions in it.
+"""Drafts a contract from any table: enough to train, report and score, with questions where the table is unclear.
 
-Nothing is decided in silence: columns left out carry the reason, suspects are marked, what is unclear is a
-comment that begins with QUESTION. The draft is tried on the rows it was made from before it is handed out.
+Every choice is visible in the draft: columns left out carry the reason, suspects are marked, unclear points are
+comments that begin with QUESTION. The draft is validated on the rows that it was made from before it is returned.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from churn_assets.data.validation.report import ValidationReport
 from churn_assets.data.validation.validate import validate
 from churn_assets.drafting.columns import Guess, guess_column
 from churn_assets.drafting.label import LabelDraft, choose_key, draft_label, need_column
-from churn_assets.drafting.leakage import look, why_suspect
-from churn_assets.drafting.sample import SAMPLE_ROWS, Sample, Tell, read_sample
+from churn_assets.drafting.leakage import label_signal, why_suspect
+from churn_assets.drafting.sample import SAMPLE_ROWS, Progress, Sample, read_sample
 from churn_assets.drafting.time import choose_time
-from churn_assets.drafting.toml import QUESTION, Found, Parts, assemble, write
+from churn_assets.drafting.toml import QUESTION, Evidence, Parts, assemble, write
 from churn_assets.errors import DraftError
 from churn_assets.storage.files import write_text
 
@@ -39,13 +39,13 @@ Churned = npt.NDArray[np.int8]
 _MOST_REJECTED = 0.5
 _DATE_REPAIRS = ("excel_1904", "excel_serial_zero")
 _NUMBER_REPAIRS = ("decimal_comma", "number_marks")
-# The feature table has columns of its own by these names.
-_TAKEN = {**RESERVED, "customer_id": "the key in every table that is made"}
+# Names of columns that the feature table adds.
+_RESERVED = {**RESERVED, "customer_id": "the key in every table that is made"}
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What the user said: label, its churned value, and perhaps the id, the cohort, the sheet and a name."""
+class DraftOptions:
+    """The options of the user: label, its churned value, and optionally id, cohort, sheet and the contract's name."""
 
     label: str
     churned: str
@@ -57,7 +57,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Draft:
-    """`text` of the contract and `contract`, parsed from it; rows of the source and of the sample."""
+    """A drafted contract: its `text`, `contract` parsed from it, and the numbers of `rows` and `sampled` rows."""
 
     text: str
     contract: Contract
@@ -67,12 +67,12 @@ class Draft:
 
     @property
     def questions(self) -> int:
-        """How many questions the draft asks."""
+        """The number of questions in the draft."""
         return self.text.count(QUESTION)
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Columns that are read past."""
+        """Columns with role 'ignore'."""
         return tuple(c.name for c in self.contract.columns if c.role is Role.IGNORE)
 
     @property
@@ -83,73 +83,76 @@ class Draft:
 
 def draft_contract(
     source: str | Path,
-    wish: Wish,
+    options: DraftOptions,
     *,
     sample_rows: int = SAMPLE_ROWS,
-    tell: Tell | None = None,
+    progress: Progress | None = None,
     today: dt.date | None = None,
 ) -> Draft:
     """Draft a contract from `source` (any file or duckdb://file?table=name), streamed once.
 
-    `tell` hears the rows read; `today` is the day no past date lies after. Raises DraftError, and what
-    reading raises.
+    `progress` is called with the number of rows read; no past date is later than `today`. Raises DraftError, and the
+    errors of reading.
     """
-    sample = read_sample(source, wish.label, wish.sheet, sample_rows, tell)
+    sample = read_sample(source, options.label, options.sheet, sample_rows, progress)
     where = Path(str(source).partition("?")[0]).name
     names = [name for name in sample.table.column_names if name.strip()]
-    for option, name in (("--label", wish.label), ("--id", wish.key), ("--cohort", wish.cohort)):
+    for option, name in (("--label", options.label), ("--id", options.key), ("--cohort", options.cohort)):
         if name is not None:
             need_column(names, option, name, where)
-    if wish.label in (wish.key, wish.cohort):
-        raise DraftError(f"{wish.label!r} is the label; --id and --cohort must be other columns")
-    label = draft_label(wish.label, wish.churned, sample.labels)
-    guesses = [guess_column(name, sample.table.column(name)) for name in names if name != wish.label]
+    if options.label in (options.key, options.cohort):
+        raise DraftError(
+            f"column {options.label!r} is the label; expected other columns for --id and --cohort; change the option"
+        )
+    label = draft_label(options.label, options.churned, sample.labels)
+    guesses = [guess_column(name, sample.table.column(name)) for name in names if name != options.label]
     guesses, number_repair = _one_number_style(guesses, sample)
-    key, asked = choose_key(guesses, wish.key)
-    churned = label.read(sample.table.column(wish.label))
-    guesses = [_judged(g, key, wish, sample.table, churned) for g in _without_repeats(guesses, key, sample.table)]
-    _something_left(guesses, label)
+    key, key_questions = choose_key(guesses, options.key)
+    churned = label.read(sample.table.column(options.label))
+    guesses = [_judged(g, key, options, sample.table, churned) for g in _without_repeats(guesses, key, sample.table)]
+    _check_inputs(guesses, label)
     days = {g.name: _days(g.column, sample.table) for g in guesses if g.column.kind is Kind.DATE and not g.why}
-    timing = choose_time(guesses, days, wish.cohort, today or dt.datetime.now(dt.UTC).date())
+    timing = choose_time(guesses, days, options.cohort, today or dt.datetime.now(dt.UTC).date())
     row_ids = "" if key is not None else next(n for n in ("row_id", "row_number", "_row_id") if n not in names)
     if row_ids:
-        asked += ("no column names the customer, so rows get their number as id. Is there none? Give it as --id.",)
+        key_questions += ("no column identifies the customer, so the id is the row number. If there is an id: --id.",)
     if not any(g.column.role is Role.FEATURE for g in timing.guesses) and not any(
         g.column.role is Role.INPUT and g.name != timing.time.as_of for g in timing.guesses
     ):
-        raise _nothing_left(guesses, label)
-    parts = assemble(Found(wish.name, where, sample, label, timing, days, row_ids, asked, number_repair))
-    return _tried(parts, sample, row_ids, label)
+        raise _no_inputs(guesses, label)
+    parts = assemble(Evidence(options.name, where, sample, label, timing, days, row_ids, key_questions, number_repair))
+    return _validated(parts, sample, row_ids)
 
 
-def _judged(guess: Guess, key: Guess | None, wish: Wish, table: pa.Table, churned: Churned) -> Guess:
-    """`guess`, left out if its name is taken or it echoes the label; marked if it is suspect."""
+def _judged(guess: Guess, key: Guess | None, options: DraftOptions, table: pa.Table, churned: Churned) -> Guess:
+    """`guess`, left out if its name is reserved or it repeats the label; marked if it is suspect."""
     if key is not None and guess.name == key.name:
         return replace(guess, column=Column(guess.name, Kind.ID, Role.KEY), why="", questions=(), repair="")
-    if guess.name in _TAKEN and not guess.why:
-        return guess.left_out(f"the name is taken by {_TAKEN[guess.name]}; to use it, rename it in the table")
-    if guess.why or guess.name == wish.cohort:
+    if guess.name in _RESERVED and not guess.why:
+        return guess.left_out(f"the name is reserved for {_RESERVED[guess.name]}; to use it, rename it in the table")
+    if guess.why or guess.name == options.cohort:
         return guess
-    found = look(guess, table.column(guess.name), churned)
-    if found is not None and found.is_echo:
+    signal = label_signal(guess, table.column(guess.name), churned)
+    if signal is not None and signal.is_echo:
         return guess.left_out(
-            f"an echo of the label: alone it tells churned from kept customers with ROC AUC {found.auc:.3f}"
+            f"an echo of the label: alone it separates churned from kept with ROC AUC {signal.auc:.3f}"
         )
-    return replace(guess, column=replace(guess.column, suspect=why_suspect(guess.name, found)))
+    return replace(guess, column=replace(guess.column, suspect=why_suspect(guess.name, signal)))
 
 
-def _something_left(guesses: Sequence[Guess], label: LabelDraft) -> None:
-    seen = [g for g in guesses if not g.why and g.column.role is not Role.KEY]
-    if any(not g.column.suspect for g in seen):
+def _check_inputs(guesses: Sequence[Guess], label: LabelDraft) -> None:
+    usable = [g for g in guesses if not g.why and g.column.role is not Role.KEY]
+    if any(not g.column.suspect for g in usable):
         return
-    raise _nothing_left(guesses, label)
+    raise _no_inputs(guesses, label)
 
 
-def _nothing_left(guesses: Sequence[Guess], label: LabelDraft) -> DraftError:
-    told = "; ".join(f"'{g.name}': {g.why or g.column.suspect}" for g in guesses if g.column.role is not Role.KEY)
+def _no_inputs(guesses: Sequence[Guess], label: LabelDraft) -> DraftError:
+    reasons = "; ".join(f"'{g.name}': {g.why or g.column.suspect}" for g in guesses if g.column.role is not Role.KEY)
     return DraftError(
-        f"no column besides '{label.column.name}' is left that a model could honestly learn from: {told or 'none'}; "
-        "bring columns that were known before a customer left"
+        f"no column besides '{label.column.name}' can be a model input: {reasons or 'none'}; "
+        "expected columns known before "
+        "a customer left; add some"
     )
 
 
@@ -163,15 +166,15 @@ def _one_number_style(guesses: Sequence[Guess], sample: Sample) -> tuple[list[Gu
     touched = {
         n: cells for n, change, cells in rewrite_numbers(sample.table, _bare(columns), repair) if pc.any(change).as_py()
     }
-    bystanders = [g for g in guesses if g.name in touched and not g.repair]
-    if bystanders and sample.format != "csv":
-        repair = ""  # numbers there are numbers, and 12.345 must stay what it is
-    why = "its numbers are written in another style than those of other columns; write them alike"
+    unaffected = [g for g in guesses if g.name in touched and not g.repair]
+    if unaffected and sample.format != "csv":
+        repair = ""  # its numbers are numbers already, and 12.345 must not become 12345
+    why = "its numbers are written in another style than those of other columns; use one style"
     kept = [g.left_out(why) if g.repair not in ("", repair) else g for g in guesses]
     if not repair:
         return kept, ""
-    # The repair is for the table: a column that read without it may read otherwise now.
-    again = {g.name: guess_column(g.name, pa.chunked_array([touched[g.name]])) for g in bystanders}
+    # The repair applies to the whole table: it may change columns that did not need it.
+    again = {g.name: guess_column(g.name, pa.chunked_array([touched[g.name]])) for g in unaffected}
     return [again.get(g.name, g) for g in kept], repair
 
 
@@ -183,7 +186,7 @@ def _bare(columns: tuple[Column, ...]) -> Contract:
 
 
 def _without_repeats(guesses: Sequence[Guess], key: Guess | None, table: pa.Table) -> list[Guess]:
-    """Columns that are equal to an earlier one, cell by cell, are left out."""
+    """Columns that equal an earlier one in every cell are left out."""
     kept: list[Guess] = []
     for guess in guesses:
         twin = None
@@ -195,43 +198,48 @@ def _without_repeats(guesses: Sequence[Guess], key: Guess | None, table: pa.Tabl
     return kept
 
 
-def _tried(parts: Parts, sample: Sample, row_ids: str, label: LabelDraft) -> Draft:
-    """The draft after a trial on the sample: repairs that do something, and room for rows that are rejected."""
+def _validated(parts: Parts, sample: Sample, row_ids: str) -> Draft:
+    """The draft after a validation of the sample: needed repairs are added, and the limit of rejected rows is set."""
     table = sample.table
     if row_ids:
         table = table.add_column(0, row_ids, row_ids_of(1, table.num_rows))
     repairs = [*parts.source["repairs"]]  # type: ignore[misc]  # a list
     contract = parse_contract(write(parts), parts.name)
     if contract.date_columns:
-        found = [name for name in _DATE_REPAIRS if REPAIRS[name](table, contract)[1].cells]
-        parts = replace(parts, source={**parts.source, "repairs": [*found, *repairs]})
+        needed = [name for name in _DATE_REPAIRS if REPAIRS[name](table, contract)[1].cells]
+        parts = replace(parts, source={**parts.source, "repairs": [*needed, *repairs]})
         contract = parse_contract(write(parts), parts.name)
     repaired, _ = apply_repairs(table, contract)
     report = validate(contract, repaired, source=parts.title).report
     share = report.rows_rejected / max(report.rows_in, 1)
     if share > _MOST_REJECTED:
         raise DraftError(
-            f"{share:.0%} of the rows would be rejected ({_told(report)}); expected one row a customer, each with a "
-            "label; prepare the table so"
+            f"{share:.0%} of the rows would be rejected ({_main_causes(report)}); "
+            "expected one row for each customer, with "
+            "a label; prepare the table"
         )
     if share > 0.6 * contract.quality.max_rejected_share:
         room = math.ceil(100.0 * (1.5 * share + 0.01)) / 100.0
-        ask = f"{share:.1%} of the rows are rejected ({_told(report)}), so up to {room:.0%} are allowed. Is that right?"
-        questions = {**parts.questions, "quality": (ask, *parts.questions["quality"])}
+        question = (
+            f"{share:.1%} of the rows are rejected ({_main_causes(report)}), so the limit is {room:.0%}. Is that right?"
+        )
+        questions = {**parts.questions, "quality": (question, *parts.questions["quality"])}
         quality = {**parts.quality, "max_rejected_share": room}
         parts = replace(parts, questions=questions, quality=quality)
     text = write(parts)
     return Draft(text, parse_contract(text, parts.name), sample.rows, sample.table.num_rows, report)
 
 
-def _told(report: ValidationReport) -> str:
+def _main_causes(report: ValidationReport) -> str:
     return "; ".join(f"{cause.reason} {cause.column}: {cause.rows:,} rows" for cause in report.causes[:3])
 
 
 def refuse_existing(path: Path, force: bool) -> None:
-    """Raise DraftError if `path` is there and may not be written over."""
+    """Raise DraftError if `path` exists and may not be overwritten."""
     if path.exists() and not force:
-        raise DraftError(f"{path} is there already; give another name to -o, or --force to write over it")
+        raise DraftError(
+            f"{path} exists already; expected a new file; give another name to -o, or --force to overwrite it"
+        )
 
 
 def write_draft(draft: Draft, path: Path, force: bool = False) -> None:

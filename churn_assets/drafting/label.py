@@ -24,7 +24,7 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class LabelDraft:
-    """The label's column, its two values as the table spells them, rows of each, and what to ask."""
+    """The label column, its two values as the table spells them, the rows of each, and questions."""
 
     column: Column
     churned_when: str
@@ -45,19 +45,19 @@ class LabelDraft:
 
 
 def need_column(names: Sequence[str], option: str, name: str, where: str) -> None:
-    """Raise DraftError if `name` is no column, with the closest names."""
+    """Raise DraftError if `name` is not a column; the message has the most similar names."""
     if name in names:
         return
-    near = difflib.get_close_matches(name, names, 3, 0.5)
-    near += [n for n in names if n.lower().strip() == name.lower().strip() and n not in near]
-    hint = f"did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
-    raise DraftError(f"{where} has no column {name!r} ({option}); {hint}it has: {', '.join(names)}")
+    similar = difflib.get_close_matches(name, names, 3, 0.5)
+    similar += [n for n in names if n.lower().strip() == name.lower().strip() and n not in similar]
+    hint = f"did you mean {' or '.join(repr(n) for n in similar)}? " if similar else ""
+    raise DraftError(f"{where} has no column {name!r} ({option}); {hint}it has: {', '.join(names)}; correct it")
 
 
 def draft_label(name: str, churned: str, counted: Counter[str]) -> LabelDraft:
-    """Tell churned from kept by the label's spellings and their rows.
+    """Draft the label from its spellings and their rows.
 
-    Raises DraftError if `churned` is not among the values, nothing else is, or too much is.
+    Raises DraftError if `churned` is not among the values, if it is the only one, or if there are too many.
     """
     values: Counter[str] = Counter()
     for text, rows in counted.items():
@@ -67,48 +67,50 @@ def draft_label(name: str, churned: str, counted: Counter[str]) -> LabelDraft:
     folded = len({v.lower() for v in values}) == 2 < len(values)
     if folded:
         values = Counter({v: sum(n for o, n in values.items() if o.lower() == v) for v in {v.lower() for v in values}})
-    found = _value(values, wanted, name, folded)
-    others = [value for value, _ in values.most_common() if value != found]
+    churned_value = _value(values, wanted, name, folded)
+    others = [value for value, _ in values.most_common() if value != churned_value]
     if not others:
-        raise DraftError(f"every row of {name!r} says {found!r}; expected customers who stayed, too; bring both kinds")
+        raise DraftError(f"every row of {name!r} is {churned_value!r}; expected customers who stayed, too; add them")
     if len(values) > MAX_LABEL_VALUES:
         many = f"more than {LABEL_VALUES:,}" if len(values) > LABEL_VALUES else str(len(values))
         raise DraftError(
-            f"label {name!r} holds {many} different values ({_told(values)}), expected two, churned and kept; "
-            "name the column of the outcome, or recode this one"
+            f"label {name!r} has {many} different values ({_frequent(values)}); expected two, churned and kept; "
+            "give the column of the outcome, or recode this one"
         )
-    asked = []
+    questions = []
     if len(others) > 1:
         rest = ", ".join(f"{v!r} ({values[v]:,} rows)" for v in others[1:])
-        asked.append(f"kept_when is the most frequent of the other values; rows of {rest} are rejected. Is that right?")
+        questions.append(
+            f"kept_when is the most frequent of the other values; rows of {rest} are rejected. Is that right?"
+        )
     if empty:
-        asked.append(f"{empty:,} rows have no label and are rejected. Are they customers of whom it is not known yet?")
+        questions.append(f"{empty:,} rows have no label and are rejected. Is their outcome not known yet?")
     missing = tuple(sorted(t for t in counted if t.strip() in NOTHING and t.strip() != wanted))
     column = Column(name, Kind.TEXT, Role.LABEL, missing=missing)
-    if folded:  # spelled in upper and lower case; only a boolean reads past that
-        column = replace(column, kind=Kind.BOOLEAN, true=(found.lower(),), false=(others[0].lower(),))
-    elif all(_is_whole(v) for v in (found, others[0])):
+    if folded:  # spelled in upper and lower case; only kind boolean ignores case
+        column = replace(column, kind=Kind.BOOLEAN, true=(churned_value.lower(),), false=(others[0].lower(),))
+    elif all(_is_whole(v) for v in (churned_value, others[0])):
         column = replace(column, kind=Kind.INTEGER)
-    return LabelDraft(column, found, others[0], values[found], values[others[0]], tuple(asked))
+    return LabelDraft(column, churned_value, others[0], values[churned_value], values[others[0]], tuple(questions))
 
 
 def _value(values: Counter[str], wanted: str, name: str, folded: bool) -> str:
     if not values:
-        raise DraftError(f"label {name!r} is empty in every row; name the column of the outcome")
+        raise DraftError(f"label {name!r} is empty in every row; expected two values; give the column of the outcome")
     same = [v for v in values if v.lower() == wanted.lower()]
     if wanted in values and not folded:
         return wanted
     if len(same) == 1:
         return same[0]
     raise DraftError(
-        f"no row of {name!r} says {wanted!r}, so there is no churner; it holds {_told(values)}; "
-        "name one of them by --churned"
+        f"no row of {name!r} is {wanted!r}, so there is no churner; it has {_frequent(values)}; "
+        "give one of them as --churned"
     )
 
 
-def _told(values: Counter[str]) -> str:
-    told = ", ".join(f"{v!r} ({n:,} rows)" for v, n in values.most_common(_SHOWN))
-    return told + (f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else "")
+def _frequent(values: Counter[str]) -> str:
+    texts = ", ".join(f"{v!r} ({n:,} rows)" for v, n in values.most_common(_SHOWN))
+    return texts + (f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else "")
 
 
 def _is_whole(text: str) -> bool:
@@ -116,20 +118,20 @@ def _is_whole(text: str) -> bool:
 
 
 def choose_key(guesses: Sequence[Guess], wanted: str | None) -> tuple[Guess | None, tuple[str, ...]]:
-    """(the column that names a customer, or None; what to ask)."""
+    """(the column that identifies a customer, or None; questions)."""
     if wanted is not None:
         return next(g for g in guesses if g.name == wanted), ()
     named = [g for g in guesses if ID_NAME.search(words_of(g.name)) and g.name not in RESERVED]
     usable = [g for g in named if g.distinct >= 0.98 * (g.rows - g.missing_rows) and g.missing_rows <= 0.02 * g.rows]
     if not usable:
         usable = [g for g in guesses[:1] if g.is_unique and g.why and not g.missing_rows]
-    asked = []
+    questions = []
     if not usable and named:
-        told = ", ".join(f"'{g.name}' ({g.distinct:,} different in {g.rows:,} rows)" for g in named[:3])
-        asked.append(f"is {told} the customer's id? It repeats, and a table has one row a customer.")
+        columns = ", ".join(f"'{g.name}' ({g.distinct:,} different in {g.rows:,} rows)" for g in named[:3])
+        questions.append(f"is {columns} the customer's id? It repeats, and a table has one row for each customer.")
     customers = ("cust", "client", "account", "user", "subscriber", "member", "kunde", "client")
     usable.sort(key=lambda g: not any(word in g.name.lower() for word in customers))
     if len(usable) > 1:
-        told = ", ".join(f"'{g.name}'" for g in usable[1:4])
-        asked.append(f"the customer's id is taken to be '{usable[0].name}'; {told} could be it, too.")
-    return (usable[0] if usable else None), tuple(asked)
+        columns = ", ".join(f"'{g.name}'" for g in usable[1:4])
+        questions.append(f"the customer's id is assumed to be '{usable[0].name}'; {columns} could be it, too.")
+    return (usable[0] if usable else None), tuple(questions)

@@ -1,9 +1,9 @@
-"""Which columns of an unknown table know the label too well, each looked at alone.
+"""Columns of an unknown table that are too strongly related to the label, each taken alone.
 
 A column is cut into groups (its choices, or up to 50 bins of equal counts, and one for missing cells);
 each row gets the churn rate of its group among the *other* half of the rows, so that many groups gain
-nothing by chance, and the ROC AUC of that rate says how well the column alone separates. This is a first
-look to draft by; the leakage audit of the main job is the judgement.
+nothing by chance, and the ROC AUC of that rate is the strength of the column alone. This is a first
+estimate for the draft; the leakage audit of the main job decides.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ECHO_AUC = 0.99
 SUSPECT_AUC = 0.85
 PURE_RATE = 0.99
 PURE_SHARE = 0.05  # of all churners, in one group
-MIN_CHURNERS = 20  # fewer say nothing about a column
+MIN_CHURNERS = 20  # fewer give no reliable estimate
 _BINS = 50
 _SMALLEST_PURE = 20
 
@@ -39,20 +39,20 @@ Codes = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Look:
-    """`auc` of the column alone (0.5 nothing, 1 everything), and of churners the share in a pure group."""
+class LabelSignal:
+    """ROC AUC of the column alone (0.5 none, 1 perfect), and the share of churners in a group of churners only."""
 
     auc: float
     pure_share: float
 
     @property
     def is_echo(self) -> bool:
-        """Whether the column says nothing but the label."""
+        """Whether the column repeats the label."""
         return self.auc >= ECHO_AUC
 
 
-def look(guess: Guess, cells: pa.ChunkedArray, churned: npt.NDArray[np.int8]) -> Look | None:
-    """How well the column separates churned (1) from kept (0) rows; rows of -1 are not looked at.
+def label_signal(guess: Guess, cells: pa.ChunkedArray, churned: npt.NDArray[np.int8]) -> LabelSignal | None:
+    """How well the column separates churned (1) from kept (0) rows; rows of -1 are ignored.
 
     None with fewer than MIN_CHURNERS rows of either class.
     """
@@ -64,20 +64,20 @@ def look(guess: Guess, cells: pa.ChunkedArray, churned: npt.NDArray[np.int8]) ->
     rate = _rate_of_other_half(codes, label)
     counts, churners = np.bincount(codes), np.bincount(codes, weights=label)
     pure = (churners >= PURE_RATE * counts) & (churners >= _SMALLEST_PURE)
-    return Look(roc_auc(label, rate), float(churners[pure].max(initial=0.0) / label.sum()))
+    return LabelSignal(roc_auc(label, rate), float(churners[pure].max(initial=0.0) / label.sum()))
 
 
-def why_suspect(name: str, found: Look | None) -> str:
-    """Why the column may be a consequence of churn, '' if nothing speaks for it."""
-    words = []
-    if found is not None and found.auc >= SUSPECT_AUC:
-        words.append(f"alone it separates churned from kept customers with ROC AUC {found.auc:.2f}")
-    if found is not None and found.pure_share >= PURE_SHARE:
-        words.append(f"{found.pure_share:.0%} of the churned share a value that next to nobody else has")
+def why_suspect(name: str, signal: LabelSignal | None) -> str:
+    """Why the column may be a consequence of churn; '' if there is no sign of it."""
+    reasons = []
+    if signal is not None and signal.auc >= SUSPECT_AUC:
+        reasons.append(f"alone it separates churned from kept customers with ROC AUC {signal.auc:.2f}")
+    if signal is not None and signal.pure_share >= PURE_SHARE:
+        reasons.append(f"{signal.pure_share:.0%} of the churned share a value that almost no kept customer has")
     if OUTCOME_NAME.search(words_of(name)):
-        words.append("its name speaks of the outcome")
-    told = " and ".join(words)
-    return f"{told[0].upper()}{told[1:]}; is it known before the customer leaves?" if words else ""
+        reasons.append("its name refers to the outcome")
+    text = " and ".join(reasons)
+    return f"{text[0].upper()}{text[1:]}; is it known before the customer leaves?" if reasons else ""
 
 
 def _groups(guess: Guess, cells: pa.ChunkedArray) -> Codes:
@@ -105,6 +105,6 @@ def _rate_of_other_half(codes: Codes, label: npt.NDArray[np.float64]) -> npt.NDA
     for here, there in ((half, ~half), (~half, half)):
         counts = np.bincount(codes[there], minlength=groups)
         churners = np.bincount(codes[there], weights=label[there], minlength=groups)
-        # Two rows of the base rate keep a group that the other half has not seen in the middle.
+        # Two rows of the base rate give a group without rows in the other half the base rate.
         rate[here] = ((churners + 2.0 * label[there].mean()) / (counts + 2.0))[codes[here]]
     return rate

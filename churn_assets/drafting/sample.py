@@ -1,7 +1,7 @@
-"""Rows to draft a contract from: any table, streamed once, kept whole up to a number of rows, else sampled.
+"""The rows that a contract is drafted from: a table is streamed once; a large one is sampled.
 
-Which rows are kept is decided by a hash of the row's number (the rows with the smallest hashes), so the
-sample does not follow a pattern of the file, needs no knowledge of its length, and is the same each time.
+The sample has the rows with the smallest hashes of their row numbers, so it follows no pattern of the file, does not
+depend on its length, and is the same each time.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from churn_assets.data.validation.parse import as_text
 from churn_assets.errors import DuplicateColumn, SourceUnreadable
 
 SAMPLE_ROWS = 250_000
-LABEL_VALUES = 1_000  # more different labels than this are not counted on
+LABEL_VALUES = 1_000  # counting stops at more different labels than this
 
-Tell = Callable[[int], None]
+Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class Sample:
     """`table`: the kept rows, in the file's order, of `rows` in the source. `labels` counts the label's
-    spellings over all rows (null as ''). `source` is how the file was read; `notes` are worth a comment."""
+    spellings over all rows (null as ''). `source` has the options of reading; `notes` become comments of the draft."""
 
     table: pa.Table
     rows: int
@@ -50,60 +50,66 @@ class Sample:
 
 
 def read_sample(
-    source: str | Path, label: str, sheet: str | None = None, sample_rows: int = SAMPLE_ROWS, tell: Tell | None = None
+    source: str | Path,
+    label: str,
+    sheet: str | None = None,
+    sample_rows: int = SAMPLE_ROWS,
+    progress: Progress | None = None,
 ) -> Sample:
     """Stream `source` once and keep at most `sample_rows` rows; memory is the sample and one batch.
 
-    `tell` is called with the number of rows read. A text that is not in the encoding it seems to be in
-    is read again in a wider one. Raises what reading raises, and DuplicateColumn.
+    `progress` is called with the number of rows read. A file in another encoding than it seemed is read
+    again. Raises the errors of reading, and DuplicateColumn.
     """
-    how, notes, kind = _how(source, sheet)
+    options, notes, kind = _reading_options(source, sheet)
     encodings = ("utf-8", "cp1252", "latin-1") if kind == "csv" else (None,)
-    start = encodings.index(how.encoding) if how.encoding in encodings else 0
-    tries = [how, *(replace(how, encoding=e) for e in encodings[start + 1 :] if e)]
+    start = encodings.index(options.encoding) if options.encoding in encodings else 0
+    tries = [options, *(replace(options, encoding=e) for e in encodings[start + 1 :] if e)]
     for number, attempt in enumerate(tries):
         try:
-            table, rows, labels = _stream(source, reader(attempt), label, sample_rows, tell)
+            table, rows, labels = _stream(source, reader(attempt), label, sample_rows, progress)
         except SourceUnreadable as error:
-            wrong_signs = "utf" in str(error).lower() or "codec" in str(error).lower()
-            if number + 1 == len(tries) or not wrong_signs:
+            wrong_encoding = "utf" in str(error).lower() or "codec" in str(error).lower()
+            if number + 1 == len(tries) or not wrong_encoding:
                 raise
-            notes = [f"not all of it is {attempt.encoding or 'UTF-8'}; read as {tries[number + 1].encoding}"]
+            notes = [
+                f"the file is not {attempt.encoding or 'UTF-8'} throughout; it was read as {tries[number + 1].encoding}"
+            ]
             continue
         return Sample(table, rows, labels, attempt, kind, tuple(notes))
     raise AssertionError("the last attempt returns or raises")
 
 
 def reader(source: Source) -> Contract:
-    """A contract that knows how to read and nothing of the columns."""
+    """A contract with options of reading and without columns."""
     return Contract("draft", "", source, Label("", "", "", 1), Time(), (), (), (), Value(0.0, 1, 0.0, 0.0))
 
 
-def _how(source: str | Path, sheet: str | None) -> tuple[Source, list[str], str]:
+def _reading_options(source: str | Path, sheet: str | None) -> tuple[Source, list[str], str]:
     blank = reader(Source(sheet=sheet))
     location = locate(source, blank)
-    how, notes = blank.source, []
+    options, notes = blank.source, []
     if location.format == "excel" and location.path is not None:
         sheets = sheet_names(location.path)
         if sheet is None and len(sheets) > 1:
-            how = replace(how, sheet=sheets[0])
+            options = replace(options, sheet=sheets[0])
             notes.append(f"the workbook has several sheets ({', '.join(sheets)}); this is the first")
     if location.format == "csv" and location.path is not None:
         encoding, delimiter, names = csv_dialect(location.path, Source(), ())
-        how = replace(
-            how,
+        options = replace(
+            options,
             delimiter=None if delimiter == "," else delimiter,
             encoding=None if encoding in ("utf-8", "utf-8-sig") else encoding,
         )
         if encoding == "utf-8-sig":
-            notes.append("it begins with a byte order mark, which is read past")
+            notes.append("the file begins with a byte order mark, which is skipped")
         if len(names) == 1:
             notes.append("no delimiter was found: the header is one column")
-    return how, notes, location.format
+    return options, notes, location.format
 
 
 def _stream(
-    source: str | Path, contract: Contract, label: str, limit: int, tell: Tell | None
+    source: str | Path, contract: Contract, label: str, limit: int, progress: Progress | None
 ) -> tuple[pa.Table, int, Counter[str]]:
     kept: list[pa.Table] = []
     hashes: list[npt.NDArray[np.uint64]] = []
@@ -124,27 +130,28 @@ def _stream(
         if held > 2 * limit:
             highest = _thin(kept, hashes, limit)
             held = sum(len(part) for part in hashes)
-        if tell is not None:
-            tell(rows)
+        if progress is not None:
+            progress(rows)
     if rows > limit:
         _thin(kept, hashes, limit)
     return pa.concat_tables(kept).combine_chunks(), rows, labels
 
 
 def _names_once(names: list[str], source: str) -> None:
-    twice = [name for name, times in Counter(names).items() if times > 1 and name.strip()]
-    if twice:
+    repeated = [name for name, times in Counter(names).items() if times > 1 and name.strip()]
+    if repeated:
         raise DuplicateColumn(
-            f"{Path(source).name} has the column '{twice[0]}' {names.count(twice[0])} times; rename or drop one of each"
+            f"{Path(source).name} has column '{repeated[0]}' {names.count(repeated[0])} times; "
+            "expected once; rename or remove one"
         )
 
 
 def _thin(kept: list[pa.Table], hashes: list[npt.NDArray[np.uint64]], limit: int) -> np.uint64:
     """Keep the `limit` rows with the smallest hashes; returns the largest of those."""
-    every = np.concatenate(hashes)
-    if len(every) <= limit:
+    all_hashes = np.concatenate(hashes)
+    if len(all_hashes) <= limit:
         return np.uint64(2**64 - 1)
-    highest = np.uint64(np.partition(every, limit - 1)[limit - 1])
+    highest = np.uint64(np.partition(all_hashes, limit - 1)[limit - 1])
     for index, part in enumerate(hashes):
         kept[index] = kept[index].filter(pa.array(part <= highest))
         hashes[index] = part[part <= highest]
@@ -153,5 +160,4 @@ def _thin(kept: list[pa.Table], hashes: list[npt.NDArray[np.uint64]], limit: int
 
 def _counts(cells: pa.Array) -> dict[str, int]:
     text = pc.fill_null(as_text(cells), "")
-    found = pc.value_counts(text)
-    return {pair["values"].as_py(): pair["counts"].as_py() for pair in found}
+    return {pair["values"].as_py(): pair["counts"].as_py() for pair in pc.value_counts(text)}

@@ -1,4 +1,4 @@
-"""Time in an unknown table: the snapshot, the cohort, and the expressions that dates are worth."""
+"""Time in an unknown table: the snapshot, the cohort, and the features and rules that dates give."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _MIN_COHORTS = 10
 
 @dataclass(frozen=True)
 class Timing:
-    """`time` with what to say about it; `guesses` with dates that say nothing left out."""
+    """`time` with notes and questions; `guesses` without constant dates; `planned` are dates in the future."""
 
     guesses: tuple[Guess, ...]
     time: Time
@@ -51,20 +51,20 @@ class Timing:
 def choose_time(guesses: Sequence[Guess], days: Mapping[str, Days], cohort: str | None, today: dt.date) -> Timing:
     """The snapshot and the cohort; `days` are the date columns as days since 1970, NaN missing.
 
-    Raises DraftError if `cohort` names a column that orders no cohorts.
+    Raises DraftError if `cohort` is a column that cannot order cohorts.
     """
-    found = _snapshot(guesses, days, today)
-    by_name = {g.name: g for g in found.guesses}
+    timing = _snapshot(guesses, days, today)
+    by_name = {g.name: g for g in timing.guesses}
     if cohort is not None:
-        _allowed(by_name, cohort)
-        return replace(found, time=replace(found.time, cohort=cohort))
-    name, words = _cohort(found, days)
-    notes, questions = found.notes, found.questions
+        _check_cohort(by_name, cohort)
+        return replace(timing, time=replace(timing.time, cohort=cohort))
+    name, reason = _cohort(timing, days)
+    notes, questions = timing.notes, timing.questions
     if name is None:
-        questions = (*questions, words)
+        questions = (*questions, reason)
     else:
-        notes = (*notes, words)
-    return replace(found, time=replace(found.time, cohort=name), notes=notes, questions=questions)
+        notes = (*notes, reason)
+    return replace(timing, time=replace(timing.time, cohort=name), notes=notes, questions=questions)
 
 
 def _snapshot(guesses: Sequence[Guess], days: Mapping[str, Days], today: dt.date) -> Timing:
@@ -81,34 +81,34 @@ def _snapshot(guesses: Sequence[Guess], days: Mapping[str, Days], today: dt.date
     kept = []
     for guess in guesses:
         if guess.name in constant and guess.name not in snapshots[:1]:
-            guess = guess.left_out(f"it says {guess.seen}")
+            guess = guess.left_out(f"it is {guess.seen}")
         kept.append(guess)
-    told: tuple[str, ...] = ()
-    asked: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    questions: tuple[str, ...] = ()
     if snapshots:
         as_of = snapshots[0]
-        told = (f"'{as_of}' is the same day in every row and no other date is later: the day the table was taken.",)
+        notes = (f"'{as_of}' is the same day in every row and no other date is later: the day the table was taken.",)
     elif planned:
         as_of = _iso(max(past)) if past else today.isoformat()
-        asked = (
-            f"{_listed(planned)} lies in the future of the other dates. The table is taken to be of {as_of}; is it? "
+        questions = (
+            f"{_listed(planned)} lies after the other dates. The table is assumed to be of {as_of}; is that right? "
             "Change the day with each new table.",
         )
     else:
         as_of = "latest"
-        told = ("The day the table was true: its newest date." if moving else "The table has no dates.",)
-    return Timing(tuple(kept), Time(as_of, None), told, asked, frozenset(planned))
+        notes = ("The snapshot is the newest date of the table." if moving else "The table has no dates.",)
+    return Timing(tuple(kept), Time(as_of, None), notes, questions, frozenset(planned))
 
 
-def _cohort(found: Timing, days: Mapping[str, Days]) -> tuple[str | None, str]:
-    """(column, why) or (None, what is missing without one)."""
+def _cohort(timing: Timing, days: Mapping[str, Days]) -> tuple[str | None, str]:
+    """(column, reason), or (None, what is missing without one)."""
     dates = [
         g
-        for g in found.guesses
+        for g in timing.guesses
         if g.name in days
-        and g.name not in found.planned
+        and g.name not in timing.planned
         and g.column.role is Role.INPUT
-        and g.name != found.time.as_of
+        and g.name != timing.time.as_of
         and g.missing_rows <= 0.2 * g.rows
         and not BIRTH_NAME.search(words_of(g.name))
         and len(np.unique(days[g.name])) >= _MIN_COHORTS
@@ -116,7 +116,7 @@ def _cohort(found: Timing, days: Mapping[str, Days]) -> tuple[str | None, str]:
     named = [g for g in dates if CREATED_NAME.search(words_of(g.name)) and not LATER_NAME.search(words_of(g.name))]
     named.sort(key=lambda g: float(np.nanmedian(days[g.name])))
     if named:
-        return named[0].name, f"Cohort: '{named[0].name}' reads like the day a customer came."
+        return named[0].name, f"Cohort: the name '{named[0].name}' is that of the day on which a customer joined."
     if len(dates) > 1:
         first = min(dates, key=lambda g: float(np.nanmedian(days[g.name])))
         others = np.column_stack([days[g.name] for g in dates if g is not first])
@@ -124,44 +124,44 @@ def _cohort(found: Timing, days: Mapping[str, Days]) -> tuple[str | None, str]:
             earliest = float(np.mean(~np.any(others < days[first.name][:, None], axis=1)))
         if earliest >= 0.95:
             return first.name, f"Cohort: '{first.name}' is the earliest date in {earliest:.0%} of the rows."
-    for guess in found.guesses:
+    for guess in timing.guesses:
         numeric = guess.column.kind in (Kind.NUMBER, Kind.INTEGER) and guess.column.role is Role.FEATURE
         if numeric and TENURE_NAME.search(words_of(guess.name)) and guess.distinct >= _MIN_COHORTS:
-            return guess.name, f"Cohort: '{guess.name}' reads like the age of a customer; the largest came first."
+            return guess.name, f"Cohort: the name '{guess.name}' is that of a tenure; the largest joined first."
     return None, (
-        "no column says when a customer came, so there is no out-of-time test, the harder and more honest one. "
+        "no column has the day on which a customer joined, so there is no out-of-time test, the stricter one. "
         'If a date of joining or a tenure is in the table, write cohort = "its name" here.'
     )
 
 
-def _allowed(by_name: Mapping[str, Guess], cohort: str) -> None:
+def _check_cohort(by_name: Mapping[str, Guess], cohort: str) -> None:
     guess = by_name[cohort]
     if guess.column.role is Role.IGNORE or guess.column.kind not in (Kind.DATE, Kind.NUMBER, Kind.INTEGER):
-        what = f"is left out: {guess.why}" if guess.why else f"is a {guess.column.kind}"
-        raise DraftError(f"--cohort {cohort!r} {what}; expected a date or a number such as a tenure; name another")
+        problem = f"is left out: {guess.why}" if guess.why else f"is a {guess.column.kind}"
+        raise DraftError(f"--cohort {cohort!r} {problem}; expected a date or a number such as a tenure; give another")
 
 
 def date_features(
     timing: Timing, days: Mapping[str, Days], taken: set[str]
 ) -> tuple[tuple[Feature, ...], tuple[Rule, ...]]:
-    """Days since (or until) each date and between pairs, and a counted rule where one never follows the other."""
+    """Days since (or until) each date and between pairs; warning rules where a pair nearly always has one order."""
     names = [g.name for g in timing.guesses if g.name in days and g.column.role is Role.INPUT]
     names = [n for n in names if n != timing.time.as_of]
     features = [_distance(name, name in timing.planned, taken) for name in names]
     apart = [n for n in names if not BIRTH_NAME.search(words_of(n))]
     apart.sort(key=lambda n: float(np.nanmedian(days[n])))
     rules = []
-    for one, two in list(combinations(apart, 2))[:_MAX_PAIRS]:
-        between = days[two] - days[one]
+    for earlier, later in list(combinations(apart, 2))[:_MAX_PAIRS]:
+        between = days[later] - days[earlier]
         if len(np.unique(between[~np.isnan(between)])) < 2:
             continue
-        first, second = in_expression(one), in_expression(two)
-        name = _free(f"days_from_{slug(one)}_to_{slug(two)}", taken)
-        features.append(Feature(name, f"days({second} - {first})", doc=f"days from {one} to {two}"))
+        first, second = in_expression(earlier), in_expression(later)
+        name = _free(f"days_from_{slug(earlier)}_to_{slug(later)}", taken)
+        features.append(Feature(name, f"days({second} - {first})", doc=f"days from {earlier} to {later}"))
         if float(np.mean(between[~np.isnan(between)] >= 0)) >= _ORDERED_SHARE:
-            rule = _free(f"{slug(one)}_not_after_{slug(two)}", taken)
-            words = f"Held in nearly every row of the table this was drafted from: {one} comes no later than {two}."
-            rules.append(Rule(rule, f"{first} <= {second}", Severity.WARN, words))
+            rule = _free(f"{slug(earlier)}_not_after_{slug(later)}", taken)
+            doc = f"In nearly every row of the table that this was drafted from, {earlier} is not after {later}."
+            rules.append(Rule(rule, f"{first} <= {second}", Severity.WARN, doc))
     return tuple(features), tuple(rules)
 
 
@@ -181,11 +181,11 @@ def slug(name: str) -> str:
 
 
 def _free(name: str, taken: set[str]) -> str:
-    found, number = name, 2
-    while found in taken:
-        found, number = f"{name}_{number}", number + 1
-    taken.add(found)
-    return found
+    free, number = name, 2
+    while free in taken:
+        free, number = f"{name}_{number}", number + 1
+    taken.add(free)
+    return free
 
 
 def _iso(day: float) -> str:

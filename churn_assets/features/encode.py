@@ -67,8 +67,8 @@ def _codes(column: Column, values: Any) -> npt.NDArray[np.int32]:
     import pyarrow.compute as pc
 
     values = values.cast(pa.string())
-    found = pc.index_in(values, value_set=pa.array(column.choices, pa.string()))
-    unknown = pc.and_(pc.is_null(found), pc.is_valid(values))
+    codes = pc.index_in(values, value_set=pa.array(column.choices, pa.string()))
+    unknown = pc.and_(pc.is_null(codes), pc.is_valid(values))
     if pc.any(unknown).as_py():
         rows = np.flatnonzero(unknown.to_numpy(zero_copy_only=False))
         raise RowsRejected(
@@ -77,7 +77,7 @@ def _codes(column: Column, values: Any) -> npt.NDArray[np.int32]:
                 for r in rows[:1000]
             ]
         )
-    return np.asarray(pc.fill_null(found, -1).to_numpy(zero_copy_only=False), dtype=np.int32)
+    return np.asarray(pc.fill_null(codes, -1).to_numpy(zero_copy_only=False), dtype=np.int32)
 
 
 def encode_rows(contract: Contract, rows: Sequence[Mapping[str, object]]) -> Columns:

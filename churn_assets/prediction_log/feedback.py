@@ -54,7 +54,7 @@ def import_file(settings: Settings, path: Path, now: dt.datetime) -> Imported:
     items = list(_read(path))
     if not items:
         raise EmptySource(f"{path} has no rows, expected reports of {', '.join(FIELDS)}; name another file")
-    violations = [found for index, item in enumerate(items) for found in wrong(index, item, now)]
+    violations = [violation for index, item in enumerate(items) for violation in wrong(index, item, now)]
     if violations:
         raise RowsRejected(violations)
     rows = {row.feedback_id: row for row in (make(item, "import", now, _own_id(item)) for item in items)}
@@ -85,24 +85,24 @@ def wrong(index: int, item: object, now: dt.datetime) -> list[Violation]:
     """What is wrong with one report, `index` its place among others."""
     if not isinstance(item, dict):
         return [Violation(index, "", describe_value(item), "a report as a JSON object")]
-    found = [
+    violations = [
         Violation(index, name, "an unknown field", f"only {', '.join(FIELDS)}")
         for name in sorted(item.keys() - set(FIELDS))[:10]
     ]
     ids = [name for name in _IDS if item.get(name) is not None]
     for name in ids:
         if not isinstance(item[name], str) or not 0 < len(item[name].strip()) <= MAX_ID:
-            found.append(Violation(index, name, describe_value(item[name]), f"a text of 1 to {MAX_ID} characters"))
+            violations.append(Violation(index, name, describe_value(item[name]), f"a text of 1 to {MAX_ID} characters"))
     if not ids:
-        found.append(Violation(index, "prediction_id", "neither id", "a prediction_id or a customer_id"))
+        violations.append(Violation(index, "prediction_id", "neither id", "a prediction_id or a customer_id"))
     if not isinstance(item.get("churned"), bool):
-        found.append(Violation(index, "churned", describe_value(item.get("churned")), "true or false"))
+        violations.append(Violation(index, "churned", describe_value(item.get("churned")), "true or false"))
     if not isinstance(item.get("contacted"), bool | None):
-        found.append(Violation(index, "contacted", describe_value(item.get("contacted")), "true or false or null"))
+        violations.append(Violation(index, "contacted", describe_value(item.get("contacted")), "true or false or null"))
     if not _is_past(item.get("observed_at"), now):
         expected = "a date or instant such as 2014-01-20, not in the future"
-        found.append(Violation(index, "observed_at", describe_value(item.get("observed_at")), expected))
-    return found
+        violations.append(Violation(index, "observed_at", describe_value(item.get("observed_at")), expected))
+    return violations
 
 
 def _utc(text: str) -> dt.datetime:
@@ -121,22 +121,22 @@ def _is_past(value: object, now: dt.datetime) -> bool:
 
 def _own_id(item: Mapping[str, Any]) -> str:
     """The same report has the same id, whichever file it comes in."""
-    said = [item.get("prediction_id"), item.get("customer_id"), item["churned"], item.get("contacted")]
-    text = json.dumps([*said, _utc(item["observed_at"]).isoformat()])
+    values = [item.get("prediction_id"), item.get("customer_id"), item["churned"], item.get("contacted")]
+    text = json.dumps([*values, _utc(item["observed_at"]).isoformat()])
     return "file-" + hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 def _known(settings: Settings, ids: Collection[str]) -> set[str]:
-    """Those of the ids that are in the warehouse, or in segments that it has not taken yet."""
+    """Those of the ids that are in the warehouse, or in segments that are not ingested yet."""
     ingested: set[str] = set()
-    found: set[str] = set()
+    in_warehouse: set[str] = set()
     with contextlib.suppress(NothingIngested), open_published(settings) as connection:
         ingested = {name for (name,) in connection.execute("SELECT name FROM segments").fetchall()}
         asked = "SELECT feedback_id FROM feedback WHERE feedback_id IN (SELECT unnest(?))"
-        found = {own for (own,) in connection.execute(asked, [list(ids)]).fetchall()}
+        in_warehouse = {own for (own,) in connection.execute(asked, [list(ids)]).fetchall()}
     names = [name for name in segment_names(settings.predlog_dir) if name not in ingested]
-    told = {str(row.get("feedback_id")) for row in read_segments(settings.predlog_dir, names)}
-    return found | (told & set(ids))
+    in_segments = {str(row.get("feedback_id")) for row in read_segments(settings.predlog_dir, names)}
+    return in_warehouse | (in_segments & set(ids))
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:

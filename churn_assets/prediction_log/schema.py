@@ -99,18 +99,18 @@ def migrate(connection: duckdb.DuckDBPyConnection, contract: Contract) -> list[s
 
 
 def _own_columns(connection: duckdb.DuckDBPyConnection, contract: Contract) -> list[str]:
-    """Make `x_<name>` of the contract's type for each scoring column; what stood there gets its type's name."""
-    done, there = [], columns_of(connection)
+    """Make `x_<name>` of the contract's type for each scoring column; a column of another type gets its type's name."""
+    done, existing = [], columns_of(connection)
     for name, sql_type in _wanted(contract).items():
         column = table_column(name)
-        found = there.get(column.lower())
-        if found == sql_type:
+        stored_type = existing.get(column.lower())
+        if stored_type == sql_type:
             continue
-        if found is not None:
-            _rename(connection, column, _typed(column, found))
-            done.append(f"{column} was {found}, now {_typed(column, found)}")
+        if stored_type is not None:
+            _rename(connection, column, _typed(column, stored_type))
+            done.append(f"{column} was {stored_type}, now {_typed(column, stored_type)}")
         kept = _typed(column, sql_type)
-        if there.get(kept.lower()) == sql_type:
+        if existing.get(kept.lower()) == sql_type:
             _rename(connection, kept, column)
             done.append(f"{kept} is {column} again")
         else:
@@ -130,15 +130,15 @@ def holder(there: Mapping[str, str], name: str, kind: Kind) -> str:
 
 def targets(connection: duckdb.DuckDBPyConnection, contract: Contract) -> dict[str, str]:
     """Column of the contract -> column of the table that holds its values; added if there is none of its type."""
-    there, found = columns_of(connection), {}
+    existing, holders = columns_of(connection), {}
     for name, sql_type in _wanted(contract).items():
         column = table_column(name)
-        if there.get(column.lower()) not in (sql_type, None):
+        if existing.get(column.lower()) not in (sql_type, None):
             column = _typed(column, sql_type)
-        if column.lower() not in there:
+        if column.lower() not in existing:
             _add(connection, column, sql_type)
-        found[name] = column
-    return found
+        holders[name] = column
+    return holders
 
 
 def columns_of(connection: duckdb.DuckDBPyConnection, table: str = "predictions") -> dict[str, str]:
@@ -151,9 +151,9 @@ def columns_of(connection: duckdb.DuckDBPyConnection, table: str = "predictions"
 
 
 def _wanted(contract: Contract) -> dict[str, str]:
-    seen: dict[str, str] = {}
+    by_lowercase: dict[str, str] = {}
     for column in contract.scoring_columns:
-        twin = seen.setdefault(column.name.lower(), column.name)
+        twin = by_lowercase.setdefault(column.name.lower(), column.name)
         if twin != column.name:
             raise ContractError(
                 f"{contract.where}: columns '{twin}' and '{column.name}' differ by case only, which DuckDB does not "

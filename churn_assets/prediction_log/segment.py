@@ -156,9 +156,9 @@ def last_line_end(handle: int) -> int:
     end = os.fstat(handle).st_size
     while end > 0:
         start = max(0, end - _BLOCK)
-        found = os.pread(handle, end - start, start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
+        position = os.pread(handle, end - start, start).rfind(b"\n")
+        if position >= 0:
+            return start + position + 1
         end = start
     return 0
 

@@ -145,10 +145,10 @@ class LogWriter:
         start, error = time.perf_counter(), None
         try:
             self._segment.append(b"".join(group[0]))
-        except LogUnavailable as found:
-            error = found
-        except Exception as found:  # a writer that dies would leave every client waiting
-            error = LogUnavailable(f"the prediction log failed ({type(found).__name__}); see the service's log")
+        except LogUnavailable as refusal:
+            error = refusal
+        except Exception as refusal:  # a writer that dies would leave every client waiting
+            error = LogUnavailable(f"the prediction log failed ({type(refusal).__name__}); see the service's log")
         with contextlib.suppress(RuntimeError):  # the loop has ended, nobody waits
             self._loop.call_soon_threadsafe(self._landed, group, error, time.perf_counter() - start)
         self._segment.hand_over_if_due()

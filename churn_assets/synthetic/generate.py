@@ -1,20 +1,20 @@
-"""Generated customers for any contract: a causal churn process, seeded, never mistaken for real ones.
+"""Generated customers for any contract, from a causal churn process with a seed.
 
-How a customer comes about, in this order:
+A customer is drawn in this order:
 
 1. Latent traits: engagement, price sensitivity (standard normal) and tenure (days since joining).
-2. Things chosen at the start: categories and booleans. Booleans follow engagement a little.
+2. Choices at the start: categories and booleans. Booleans depend weakly on engagement.
 3. The yearly hazard of leaving, log h = base - 1.0 engagement + 0.6 price + effects of the choices;
    a customer has churned by now with probability 1 - exp(-h x years since joining, at most
    EXPOSED_YEARS). `base` is set so that BASE_RATE of all customers churn.
 4. The day of leaving, if so: exponential, cut off at today.
-5. Behaviour: each number has a quantile function (`marginals`) read at a mix of the traits and noise.
-   Counts that stop at churn are cut to the share of the tenure lived, for STOPPED_SHARE of those who
-   left (the mailing list forgets some). Dates follow one another in the order the contract's rules
-   ask for and end at today, or at the day of leaving.
+5. Behaviour: each number has a quantile function (`marginals`), evaluated at a mix of the traits and noise.
+   Counts that stop at churn are reduced to the share of the tenure before it, for STOPPED_SHARE of those who
+   left (some stay on the mailing list). Dates follow one another in the order of the contract's rules and end
+   at today, or at the day of leaving.
 
-Churn is caused by traits, some of which no column shows, so that no model can be perfect. Rows are
-checked against the contract as real ones are; a row that breaks it is drawn again.
+Churn is caused by traits, some of which are in no column, so no model can be perfect. Rows are validated
+like real ones; a row that breaks the contract is drawn again.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _ATTEMPTS = 20
 
 @dataclass(frozen=True)
 class _Traits:
-    """Latent state of a chunk of customers, shape (rows,) each; `lived_share` is 1 for who stayed."""
+    """Latent state of a chunk of customers, shape (rows,) each; `lived_share` is 1 for customers who stayed."""
 
     engagement: Array
     price: Array
@@ -65,8 +65,8 @@ class _Traits:
 def generate(contract: Contract, rows: int, seed: int, as_of: dt.date | None = None) -> pa.Table:
     """A raw table of `rows` customers that keep the contract, label included, typed like Parquet.
 
-    The same arguments give the same table. `as_of` is the day no date lies after; by default the
-    contract's if it is fixed, else AS_OF. Raises DataError if the contract's rules leave no room.
+    The same arguments give the same table. No date is after `as_of`; by default the
+    contract's day if it is fixed, else AS_OF. Raises DataError if no row can satisfy the contract's rules.
     """
     batches = list(generate_batches(contract, rows, seed, as_of))
     return pa.Table.from_batches(batches)
@@ -85,7 +85,7 @@ def generate_batches(
 
 
 def snapshot_of(contract: Contract, as_of: dt.date | None = None) -> dt.date:
-    """The day no date of the generated customers lies after: `as_of`, the contract's, or AS_OF."""
+    """The last day of the generated customers: `as_of`, the contract's, or AS_OF."""
     if as_of is not None:
         return as_of
     rule = contract.time.as_of
@@ -117,9 +117,9 @@ def _valid_chunk(contract: Contract, rows: int, today: dt.date, base: float, see
             return table
         fresh = _draw(contract, rows, today, base, np.random.default_rng((*seed, attempt)))
         if attempt == _ATTEMPTS and not broken.all():
-            # What cannot be drawn is rare by then: those rows repeat others, under their own ids.
-            whole = np.flatnonzero(~broken)
-            take = np.where(broken, whole[np.arange(rows) % len(whole)], np.arange(rows))
+            # Rows that still break a rule are rare by then: they repeat others, under their own ids.
+            valid = np.flatnonzero(~broken)
+            take = np.where(broken, valid[np.arange(rows) % len(valid)], np.arange(rows))
             return table.take(pa.array(take))
         table = _where(broken, fresh, table)
     example = findings[0].describe(int(np.argmax(findings[0].mask)))
@@ -129,11 +129,11 @@ def _valid_chunk(contract: Contract, rows: int, today: dt.date, base: float, see
     )
 
 
-def _where(mask: npt.NDArray[np.bool_], one: pa.Table, two: pa.Table) -> pa.Table:
+def _where(mask: npt.NDArray[np.bool_], table: pa.Table, other: pa.Table) -> pa.Table:
     chosen = pa.array(mask)
     columns = {
-        name: pc.if_else(chosen, one.column(name).combine_chunks(), two.column(name).combine_chunks())
-        for name in two.column_names
+        name: pc.if_else(chosen, table.column(name).combine_chunks(), other.column(name).combine_chunks())
+        for name in other.column_names
     }
     return pa.table(columns)
 
@@ -147,8 +147,8 @@ def _draw(contract: Contract, rows: int, today: dt.date, base: float, rng: np.ra
         if column.role is Role.IGNORE:
             continue
         if column.role is Role.LABEL:
-            words = pa.array([contract.label.kept_when, contract.label.churned_when])
-            cells = words.take(pa.array(traits.churned.astype(np.int8)))
+            values = pa.array([contract.label.kept_when, contract.label.churned_when])
+            cells = values.take(pa.array(traits.churned.astype(np.int8)))
         elif column.kind in (Kind.NUMBER, Kind.INTEGER):
             cells = _number_cells(contract, column, traits, rng)
         elif column.kind is Kind.DATE:
@@ -165,7 +165,7 @@ def _draw(contract: Contract, rows: int, today: dt.date, base: float, rng: np.ra
 def _draw_traits(
     contract: Contract, rows: int, today: dt.date, base: float, rng: np.random.Generator, chosen: dict[str, Array]
 ) -> _Traits:
-    """Steps 1 to 4; what was chosen at the start is put into `chosen` as codes."""
+    """Steps 1 to 4; the choices at the start are put into `chosen` as codes."""
     engagement, price, tenure = rng.standard_normal((3, rows))
     days = np.floor(_quantile(marginals.tenure_days(contract), tenure))
     lows = [as_of_days(str(c.low)) for c in contract.date_columns if c.low is not None]
@@ -215,23 +215,23 @@ def _number_cells(contract: Contract, column: Column, traits: _Traits, rng: np.r
 
 
 def _draw_dates(contract: Contract, traits: _Traits, today: dt.date, rng: np.random.Generator) -> dict[str, Array]:
-    """The first date is the day of joining; each further one lies between the one before and the end."""
+    """The first date is the day of joining; each further one is between the one before and the end."""
     end = as_of_days(today)
     joined = end - traits.tenure_days
     gone = joined + np.floor(traits.lived_share * traits.tenure_days)
-    found: dict[str, Array] = {}
+    dates: dict[str, Array] = {}
     before = joined
     names = [name for name in _date_order(contract) if name != contract.time.as_of]
     for place, name in enumerate(names):
         if place > 0:
             rows = len(before)
-            # Half follow on the same day; the engaged come closer to the end.
+            # Half follow on the same day; those of engaged customers are closer to the end.
             near = rng.random(rows) ** np.exp(-0.5 * traits.engagement)
             before = before + np.floor((gone - before) * np.where(rng.random(rows) < 0.5, 0.0, near))
-        found[name] = before
+        dates[name] = before
     if contract.time.as_of in contract.by_name:
-        found[contract.time.as_of] = np.full(len(joined), end)
-    return found
+        dates[contract.time.as_of] = np.full(len(joined), end)
+    return dates
 
 
 def _date_order(contract: Contract) -> list[str]:
@@ -240,14 +240,14 @@ def _date_order(contract: Contract) -> list[str]:
     earlier: dict[str, set[str]] = {name: set() for name in names}
     for rule in parse_rules(contract):
         match rule.tree:
-            case ast.Compare(left=ast.Name(id=one), ops=[op], comparators=[ast.Name(id=two)]):
-                if one in earlier and two in earlier and isinstance(op, ast.Lt | ast.LtE | ast.Gt | ast.GtE):
-                    first, second = (one, two) if isinstance(op, ast.Lt | ast.LtE) else (two, one)
+            case ast.Compare(left=ast.Name(id=left), ops=[op], comparators=[ast.Name(id=right)]):
+                if left in earlier and right in earlier and isinstance(op, ast.Lt | ast.LtE | ast.Gt | ast.GtE):
+                    first, second = (left, right) if isinstance(op, ast.Lt | ast.LtE) else (right, left)
                     earlier[second].add(first)
     ordered: list[str] = []
     while len(ordered) < len(names):
-        left = [name for name in names if name not in ordered]
-        ordered.append(next((name for name in left if earlier[name] <= set(ordered)), left[0]))
+        remaining = [name for name in names if name not in ordered]
+        ordered.append(next((name for name in remaining if earlier[name] <= set(ordered)), remaining[0]))
     return ordered
 
 
@@ -269,10 +269,10 @@ def _some_null(column: Column, cells: pa.Array, rng: np.random.Generator) -> pa.
 
 
 def _uniform(normal: Array) -> Array:
-    """The normal distribution function, to .01, by a logistic one: no library for one curve."""
+    """The normal distribution function, accurate to 0.01, as a logistic one; it needs no library."""
     return 1.0 / (1.0 + np.exp(-1.702 * normal))
 
 
 def _quantile(values: tuple[float, ...], normal: Array) -> Array:
-    """Values read off a quantile function at the place of standard normal draws."""
+    """A quantile function evaluated at standard normal draws."""
     return np.interp(_uniform(normal), np.linspace(0.0, 1.0, len(values)), values)

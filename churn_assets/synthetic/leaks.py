@@ -1,18 +1,17 @@
-"""Leaks planted into a customer table on purpose, with the contract that admits them: what an audit must find.
+"""Leaks planted into a customer table, with the contract that describes them: an audit must find them.
 
-A leak is a column that knows the outcome because it was written after it. Each kind is drawn from the
-label, so that the column alone separates churned from kept customers with the ROC AUC asked for
-(`strength`), in expectation:
+A leak is a column that contains the outcome because it was recorded after it. Each kind is drawn from the
+label, so that the column alone separates churned from kept customers with the ROC AUC `strength`, in expectation:
 
 - post_outcome_count   contacts in a window: Poisson background for all, further ones after the outcome
 - label_echo           a score that is the label plus normal noise
 - target_encoded_id    the churn rate of a small group without meaning, the row's own label included
-- late_back_fill       a value that is filled in for few of those who stay and for most of those who left
-- late_update          days since the record was last touched: short where the outcome has touched it
-- disguised_echo       a label echo of which half the variance is a column that was there before; no audit
-                       of one snapshot can tell it from a good predictor, and the benchmark says how many slip by
+- late_back_fill       a value that is filled in for few customers who stay and for most who left
+- late_update          days since the record was last touched: short where the outcome has updated it
+- disguised_echo       a label echo of which half the variance is an existing column; no audit of one snapshot
+                       can distinguish it from a good predictor; the benchmark reports how many are missed
 
-See Kaufman, Rosset & Perlich, "Leakage in Data Mining" (KDD 2011), for where each is met.
+See Kaufman, Rosset & Perlich, "Leakage in Data Mining" (KDD 2011), for examples of each.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ from churn_assets.errors import DataError, ScenarioError
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
-BACKGROUND = 0.5  # contacts a customer has anyway
-FILLED_EARLY = 0.05  # share of kept customers whose late field is filled all the same
+BACKGROUND = 0.5  # mean contacts of every customer
+FILLED_EARLY = 0.05  # share of kept customers whose late field is filled, too
 KEPT_UPDATE_DAYS = 180.0
 
 
@@ -51,20 +50,20 @@ class Leak:
 def plant_leak(
     contract: Contract, table: pa.Table, kind: str, strength: float, seed: int
 ) -> tuple[pa.Table, Contract, Leak]:
-    """`table` with one column more, the contract that describes it, and what was planted.
+    """`table` with one more column, the contract that describes it, and the planted leak.
 
     `table` is raw or typed and has the label column. The new column is of role feature, without
     `suspect` or `attested`. Raises DataError for an unknown kind, a strength outside 0.55..0.95, or a
     table without both classes.
     """
     if kind not in KINDS:
-        raise DataError(f"no kind of leak '{kind}'; there are: {', '.join(KINDS)}")
+        raise DataError(f"no kind of leak '{kind}'; expected one of: {', '.join(KINDS)}")
     if not 0.55 <= strength <= 0.95:
         raise DataError(f"a leak of strength {strength:g} cannot be planted; expected a ROC AUC from 0.55 to 0.95")
-    words = np.asarray(as_text(table.column(contract.label.column)).to_pylist(), dtype=object)
-    churned = words == contract.label.churned_when
+    labels = np.asarray(as_text(table.column(contract.label.column)).to_pylist(), dtype=object)
+    churned = labels == contract.label.churned_when
     if churned.all() or not churned.any():
-        raise DataError(f"column '{contract.label.column}' has one class only; a leak needs churned and kept customers")
+        raise DataError(f"column '{contract.label.column}' has one class only; expected churned and kept customers")
     maker = KINDS[kind]
     name = _free(contract, maker.column)
     rng = np.random.default_rng((seed, list(KINDS).index(kind)))
@@ -115,9 +114,9 @@ def _disguised(
 ) -> Floats:
     numbers = [c.name for c in contract.feature_columns if c.kind in (Kind.NUMBER, Kind.INTEGER)]
     if not numbers:
-        raise DataError("a disguised echo needs a number to hide behind; this contract has none")
-    worn = np.asarray(table.column(numbers[0]).cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
-    ranked = np.argsort(np.argsort(np.nan_to_num(worn))) / len(worn)
+        raise DataError("the contract has no feature column of numbers; expected one for a disguised echo; add one")
+    column = np.asarray(table.column(numbers[0]).cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
+    ranked = np.argsort(np.argsort(np.nan_to_num(column))) / len(column)
     disguise: Floats = (ranked - ranked.mean()) / ranked.std()
     return _label_echo(churned, strength, rng) + disguise
 
@@ -139,13 +138,13 @@ KINDS: Mapping[str, _Maker] = {
     "late_update": _Maker("days_since_update", True, False, "Days since the record was touched.", _late_update),
     "disguised_echo": _Maker("loyalty_index", False, False, "An index of loyalty.", _label_echo),
 }
-# What a single snapshot can show; `disguised_echo` is there to say what it cannot.
+# The kinds that one snapshot can show; `disguised_echo` is one that it cannot.
 FINDABLE = tuple(kind for kind in KINDS if kind != "disguised_echo")
 
 
 def read_leaks(texts: Sequence[str]) -> tuple[tuple[str, float], ...]:
     """Kinds and strengths of leaks from texts such as `label_echo:0.8`. Raises ScenarioError."""
-    found = []
+    leaks = []
     for text in texts:
         kind, _, strength = text.partition(":")
         try:
@@ -154,11 +153,12 @@ def read_leaks(texts: Sequence[str]) -> tuple[tuple[str, float], ...]:
             number = 0.0
         if kind not in KINDS or not 0.55 <= number <= 0.95:
             raise ScenarioError(
-                f"--leak '{text}': expected KIND:STRENGTH, a strength from 0.55 to 0.95 (ROC AUC of the column alone), "
+                f"--leak '{text}' cannot be read; "
+                "expected KIND:STRENGTH, a strength from 0.55 to 0.95 (ROC AUC of the column alone), "
                 f"kinds: {', '.join(KINDS)}"
             )
-        found.append((kind, number))
-    return tuple(found)
+        leaks.append((kind, number))
+    return tuple(leaks)
 
 
 def _free(contract: Contract, wanted: str) -> str:
@@ -193,7 +193,7 @@ def _group_auc(size: int, rate: float) -> float:
     return _auc(np.append(0.0, others), np.append(others, 0.0))
 
 
-def _auc(one: Floats, two: Floats) -> float:
-    """ROC AUC of two distributions over 0, 1, 2, ...: P(one is larger) + P(equal) / 2."""
-    below = np.cumsum(two) - two
-    return float(np.sum(one * (below + two / 2.0)))
+def _auc(first: Floats, second: Floats) -> float:
+    """ROC AUC of two distributions over 0, 1, 2, ...: P(first is larger) + P(equal) / 2."""
+    below = np.cumsum(second) - second
+    return float(np.sum(first * (below + second / 2.0)))

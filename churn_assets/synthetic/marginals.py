@@ -1,9 +1,8 @@
-"""How single columns of generated customers are distributed: hints for known contracts, else guesses
-from the contract.
+"""Distributions of single columns of generated customers: measured for known contracts, else made from the contract.
 
-A hint is a quantile function (values at equally spaced shares from 0 to 1) and how strongly a
-customer's latent traits move the column. The store's are measured on kept customers of the real table
-(30,801 rows, dates repaired), rounded; nothing of any single customer is in them.
+A distribution is a quantile function (values at equally spaced shares from 0 to 1) and loadings on a
+customer's latent traits. The store's are measured on kept customers of the real table
+(30,801 rows, dates repaired) and rounded; they contain no data of a single customer.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ class Marginal:
 
     `quantiles` are values at equally spaced shares. Loadings are correlations (-1..1) with the
     latent traits; their squares add up to at most 1. `stops_at_churn`: a count that grows with time
-    and stands still once the customer is gone.
+    and stops when the customer leaves.
     """
 
     quantiles: tuple[float, ...]
@@ -33,7 +32,7 @@ class Marginal:
     stops_at_churn: bool = False
 
 
-# Shares 0, .05, .25, .5, .75, .95, .99, 1 read better; they are put on an equal grid once, here.
+# Quantiles are written at these shares, because they are easier to read, and interpolated to an equal grid here.
 _SHARES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 _GRID = 201
 
@@ -80,14 +79,14 @@ CHOICE_SHARES: Mapping[str, Mapping[str, tuple[float, ...]]] = {
 TENURE_DAYS: Mapping[str, tuple[float, ...]] = {"store": _spread(0, 26, 94, 160, 624, 1251, 1630, 2043)}
 _ANY_TENURE = _spread(1, 20, 120, 365, 800, 1600, 2400, 3000)
 
-# A column nobody described: right-skewed over its range, or over 0..400 where it has no upper bound.
+# A column without a measured distribution: right-skewed over its range, or over 0..400 without an upper bound.
 _ANY_NUMBER = _spread(0.0, 0.01, 0.06, 0.15, 0.30, 0.60, 0.85, 1.0)
 _ANY_RANGE = 400.0
 _MAX_ANY_RANGE = 10_000.0
 
 
 def marginal(contract: Contract, column: Column) -> Marginal:
-    """The hint for a number or integer column, else one made of its bounds and its name."""
+    """The measured distribution of a number or integer column, else one made from its bounds and its name."""
     hint = NUMBERS.get(contract.name, {}).get(column.name)
     if hint is not None:
         return hint
@@ -99,10 +98,10 @@ def marginal(contract: Contract, column: Column) -> Marginal:
         return Marginal(quantiles, tenure=1.0)
     strength = 0.35 + 0.35 * share_of(column.name, "strength")
     signed = strength if share_of(column.name, "sign") < 0.5 else -strength
-    which = share_of(column.name, "trait")
-    if which < 0.5:
+    trait = share_of(column.name, "trait")
+    if trait < 0.5:
         return Marginal(quantiles, engagement=signed, decimals=4)
-    if which < 0.75:
+    if trait < 0.75:
         return Marginal(quantiles, tenure=signed, decimals=4)
     return Marginal(quantiles, price=signed, decimals=4)
 
@@ -128,12 +127,12 @@ def choice_shares(contract: Contract, column: Column) -> tuple[float, ...]:
 
 
 def effect_on_hazard(column: Column, value: str) -> float:
-    """What a choice (or 'true') adds to the log hazard: fixed by its name, between -.5 and .5."""
+    """The effect of a choice (or 'true') on the log hazard: between -0.5 and 0.5, determined by its name."""
     scale = 0.5 if column.kind is Kind.BOOLEAN else 1.0
     return scale * (share_of(column.name, value) - 0.5)
 
 
 def share_of(*words: str) -> float:
-    """A number in [0, 1) that depends on the words alone, the same in every process."""
+    """A number in [0, 1) that depends on `words` alone, the same in every process."""
     digest = hashlib.sha256("\x1f".join(words).encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2.0**48

@@ -1,9 +1,8 @@
-"""What happens to generated customers on the way: drift, broken pipelines, an offer with a known effect,
-labels that come late.
+"""Scenarios of generated customers: drift, broken pipelines, an offer with a known effect, late labels.
 
-The core (`synthesize`) draws customers from a causal process; a scenario changes the finished rows. Each
-knob draws by row number and seed alone, so a knob changes nothing but what it names, whatever the size of
-the batches and whatever other knobs are set. Order of work in a row: offer, drift, faults, late labels.
+`generate` draws customers from a causal process; a scenario changes the finished rows. Each option draws by row
+number and seed alone, so it changes only its own columns and rows, whatever the size of the batches and the other
+options. The order within a row: offer, drift, faults, late labels.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ Mask = npt.NDArray[np.bool_]
 class Offer:
     """An offer made to `share` of the customers; of those who would leave, it keeps `effect` (both 0..1).
 
-    `targeting` (0..1) moves offers towards customers who would leave: 0 is a fair coin, at 1 every one of
-    them gets it, and a naive comparison is wrong by as much as the truth is known.
+    `targeting` (0..1) moves offers towards customers who would leave: at 0 they are random, at 1 each of
+    them gets one, and a naive comparison is biased.
     """
 
     share: float
@@ -42,7 +41,7 @@ class Offer:
 
 @dataclass(frozen=True)
 class Scenario:
-    """Knobs, all off by default. Rows arrive evenly over `over_days` days that end at the snapshot; the label
+    """The options, all off by default. Rows arrive evenly over `over_days` days that end at the snapshot; the label
     of a row is known `label_delay_days` after it was seen."""
 
     changes: tuple[Change, ...] = ()
@@ -53,13 +52,13 @@ class Scenario:
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing happens to the customers."""
+        """Whether no option is set."""
         return not (self.changes or self.duplicates or self.offer) and self.label_delay_days is None
 
 
 @dataclass(frozen=True)
-class Happened:
-    """A stretch of rows after the scenario: what the platform sees, and what only the generator knows.
+class ScenarioRows:
+    """Some rows after the scenario: `customers` as a platform sees them, and what only the generator knows.
 
     `truth`: key, treated, churned_untreated, churned_treated (0 or 1). `labels`: key, label, known_on.
     """
@@ -96,26 +95,29 @@ def read_scenario(
 
 
 def check_scenario(contract: Contract, scenario: Scenario) -> None:
-    """Raise ScenarioError for a knob that cannot be turned so."""
+    """Raise ScenarioError for an option with a value that cannot be used."""
     added = [TREATED] if scenario.offer else []
     added += [SEEN_ON] if scenario.label_delay_days is not None else []
     for name in added:
         if name in contract.by_name:
-            raise ScenarioError(f"the contract has a column '{name}' already; the scenario adds one of that name")
+            raise ScenarioError(
+                f"the contract has a column '{name}'; "
+                "expected none of this name, because the scenario adds it; rename it"
+            )
     if scenario.offer is not None:
         for word in ("share", "effect", "targeting"):
             value = getattr(scenario.offer, word)
             if not 0.0 <= value <= 1.0:
-                raise ScenarioError(f"the offer's {word} is {value}, expected 0 to 1")
+                raise ScenarioError(f"the offer's {word} is {value}; expected 0 to 1")
     if scenario.label_delay_days is not None and scenario.label_delay_days < 0:
-        raise ScenarioError(f"label delay is {scenario.label_delay_days} days, expected 0 or more")
+        raise ScenarioError(f"label delay is {scenario.label_delay_days} days; expected 0 or more")
     if scenario.over_days < 1:
-        raise ScenarioError(f"rows arrive over {scenario.over_days} days, expected at least 1")
+        raise ScenarioError(f"rows arrive over {scenario.over_days} days; expected at least 1")
 
 
 def play(
     contract: Contract, batches: Iterator[pa.RecordBatch], rows: int, seed: int, today: dt.date, scenario: Scenario
-) -> Iterator[Happened]:
+) -> Iterator[ScenarioRows]:
     """The scenario over a stream of `rows` generated rows, batch by batch, in order."""
     check_scenario(contract, scenario)
     start = 0
@@ -124,7 +126,7 @@ def play(
         place = np.arange(start, start + table.num_rows)
         start += table.num_rows
         if scenario.is_plain:
-            yield Happened(table)
+            yield ScenarioRows(table)
             continue
         yield _row_by_row(contract, table, place, rows, seed, today, scenario)
 
@@ -137,7 +139,7 @@ def _row_by_row(
     seed: int,
     today: dt.date,
     scenario: Scenario,
-) -> Happened:
+) -> ScenarioRows:
     truth = labels = None
     if scenario.offer is not None:
         table, truth = _offered(contract, table, place, seed, scenario.offer)
@@ -146,25 +148,25 @@ def _row_by_row(
     if scenario.label_delay_days is not None:
         table, labels = _late(contract, table, place, rows, today, scenario)
     for duplicate in scenario.duplicates:
-        repeated = duplicate.which(place, rows, seed)
+        repeated = duplicate.repeats(place, rows, seed)
         take = np.repeat(np.arange(table.num_rows), 1 + repeated)
         place = place[take]
         table = table.take(pa.array(take))
-    return Happened(table, truth, labels)
+    return ScenarioRows(table, truth, labels)
 
 
 def _offered(
     contract: Contract, table: pa.Table, place: npt.NDArray[np.int64], seed: int, offer: Offer
 ) -> tuple[pa.Table, pa.Table]:
-    """Potential outcomes with and without the offer; the customer shows the one that came about."""
+    """Potential outcomes with and without the offer; the label is the outcome of the treatment received."""
     name = contract.label.column
     without = _equal(table.column(name), contract.label.churned_when)
     chance = np.where(without, offer.share + offer.targeting * (1.0 - offer.share), offer.share)
     treated = uniform_rows(place, seed, "offer") < chance
     with_offer = without & ~(uniform_rows(place, seed, "saved") < offer.effect)
     observed = np.where(treated, with_offer, without)
-    words = pa.array([contract.label.kept_when, contract.label.churned_when])
-    cells = words.take(pa.array(observed.astype(np.int8)))
+    values = pa.array([contract.label.kept_when, contract.label.churned_when])
+    cells = values.take(pa.array(observed.astype(np.int8)))
     table = table.set_column(table.column_names.index(name), name, cells)
     truth = pa.table(
         {
@@ -188,13 +190,13 @@ def _late(
     name = contract.label.column
     label = table.column(name).combine_chunks()
     labels = pa.table({contract.key.name: table.column(contract.key.name), name: label, KNOWN_ON: _days(known)})
-    shown = pc.if_else(pa.array(known <= last), label, pa.scalar(None, label.type))
-    table = table.set_column(table.column_names.index(name), name, shown)
+    visible = pc.if_else(pa.array(known <= last), label, pa.scalar(None, label.type))
+    table = table.set_column(table.column_names.index(name), name, visible)
     return table.append_column(SEEN_ON, _days(seen)), labels
 
 
 def effect_on_all(truth: Sequence[pa.Table]) -> float:
-    """The true average effect of the offer on the churn rate, of everyone in `truth` (negative: it helps)."""
+    """The true average effect of the offer on the churn rate, over all customers in `truth` (negative: it helps)."""
     tables = pa.concat_tables(truth)
     return float(pc.mean(tables["churned_treated"]).as_py() - pc.mean(tables["churned_untreated"]).as_py())
 

@@ -1,4 +1,4 @@
-"""Generated customers, written to a file as they are drawn: memory is one chunk, whatever the number of rows."""
+"""Writes generated customers to a file as they are drawn; memory is one chunk, whatever the number of rows."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ SUFFIXES = (".parquet", ".csv", ".xlsx")
 
 
 @dataclass(frozen=True)
-class Written:
-    """What was written: rows of the customer table (repeated ones too), and the files."""
+class WrittenFiles:
+    """The rows of the customer table (with repeated ones), and the files that were written."""
 
     rows: int
     files: tuple[Path, ...]
@@ -45,47 +45,53 @@ def write_customers(
     truth: Path | None = None,
     labels: Path | None = None,
     leaks: Sequence[tuple[str, float]] = (),
-    tell: Callable[[int], None] | None = None,
-) -> Written:
+    progress: Callable[[int], None] | None = None,
+) -> WrittenFiles:
     """Generate `rows` customers of the contract into `path`; the same arguments give the same bytes.
 
     `truth` takes both outcomes of each customer under an offer, `labels` the labels with the day they are
-    known; each is wanted exactly if the scenario has them. `leaks` are kinds and strengths of columns to
-    plant (`data.plant`); the contract that has them too goes beside `path`, as `.toml`. Files appear whole
-    or not at all. `tell` hears the rows drawn. Raises ScenarioError and DataError.
+    known; each is required exactly if the scenario has them. `leaks` are kinds and strengths of columns to
+    plant (see `leaks`); the contract that describes them is written beside `path`, as `.toml`. Files appear complete
+    or not at all. `progress` is called with the number of rows drawn. Raises ScenarioError and DataError.
     """
     scenario = scenario or Scenario()
     if rows < 1 or seed < 0:
-        raise ScenarioError(f"{rows} rows with seed {seed}: expected at least 1 row and a seed of at least 0")
+        raise ScenarioError(f"{rows} rows with seed {seed}; expected at least 1 row and a seed of at least 0")
     _paired("--truth", truth, "an offer", scenario.offer is not None)
     _paired("--labels", labels, "a label delay", scenario.label_delay_days is not None)
     if leaks and scenario.label_delay_days is not None:
-        raise ScenarioError("a leak is drawn from the label, which a label delay leaves empty; give one of both")
+        raise ScenarioError(
+            "a leak is drawn from the label, which a label delay leaves empty; "
+            "expected one of the two options; remove one"
+        )
     beside = path.with_suffix(".toml") if leaks else None
     if beside is not None and beside.exists():
-        raise ScenarioError(f"{beside} is there already, and the contract of the leaks would go there; move it")
+        raise ScenarioError(
+            f"{beside} exists already; "
+            "expected no file there, because the contract of the leaks is written to it; move it"
+        )
     today, planter = snapshot_of(contract), _Planter(contract, leaks, seed)
     batches = generate_batches(contract, rows, seed, today)
     written = drawn = 0
     with _File(path, contract) as table, _File(truth, contract) as known, _File(labels, contract) as late:
-        for happened in play(contract, batches, rows, seed, today, scenario):
-            for customers in planter.feed(happened.customers):
+        for part in play(contract, batches, rows, seed, today, scenario):
+            for customers in planter.feed(part.customers):
                 table.write(customers)
-            known.write(happened.truth)
-            late.write(happened.labels)
-            written += happened.customers.num_rows
+            known.write(part.truth)
+            late.write(part.labels)
+            written += part.customers.num_rows
             drawn += 65_536
-            if tell is not None:
-                tell(min(drawn, rows))
+            if progress is not None:
+                progress(min(drawn, rows))
         for customers in planter.rest():
             table.write(customers)
     if beside is not None:
         write_text(beside, planter.described.text)
-    return Written(written, tuple(p for p in (path, truth, labels, beside) if p is not None))
+    return WrittenFiles(written, tuple(p for p in (path, truth, labels, beside) if p is not None))
 
 
 class _Planter:
-    """Plants leaks chunk by chunk: they are drawn row by row, or in groups of a few, so nothing is lost.
+    """Plants leaks chunk by chunk; they are drawn for rows or small groups, so chunks make no difference.
 
     A chunk is held until the next one is known, because a last chunk of a few rows may have one class only.
     """
@@ -98,7 +104,7 @@ class _Planter:
         self.held: pa.Table | None = None
 
     def feed(self, table: pa.Table) -> list[pa.Table]:
-        """The tables that are ready to be written now that `table` has come."""
+        """The tables that are ready to be written once `table` is known."""
         if not self.leaks:
             return [table]
         before, self.held = self.held, table
@@ -125,8 +131,8 @@ class _Planter:
 
 def _paired(option: str, path: Path | None, what: str, is_on: bool) -> None:
     if (path is not None) != is_on:
-        found = f"{option} is given without {what}" if path else f"{what} needs a file for what only it knows"
-        raise ScenarioError(f"{found}; give both or neither ({option} FILE)")
+        problem = f"{option} is given without {what}" if path else f"{what} is given without a file for its truth"
+        raise ScenarioError(f"{problem}; expected both or neither; add or remove one ({option} FILE)")
 
 
 class _Sink(Protocol):
@@ -138,7 +144,7 @@ class _Sink(Protocol):
 
 
 class _File:
-    """One output, opened at its first rows, put in place when all went well; without a path it takes nothing."""
+    """One output file, opened at its first rows, moved to its place at the end; without a path nothing is written."""
 
     def __init__(self, path: Path | None, contract: Contract) -> None:
         self.path = path
@@ -146,7 +152,9 @@ class _File:
         self.sink: _Sink | None = None
         self._pending: PendingFile | None = None
         if path is not None and path.suffix.lower() not in SUFFIXES:
-            raise ScenarioError(f"{path.name} ends in '{path.suffix}', expected one of: {', '.join(SUFFIXES)}")
+            raise ScenarioError(
+                f"{path.name} ends in '{path.suffix}'; expected one of: {', '.join(SUFFIXES)}; rename it"
+            )
 
     def __enter__(self) -> _File:
         return self
@@ -199,7 +207,7 @@ def _with_commas(table: pa.Table) -> pa.Table:
     return table
 
 
-# -- workbooks: the least of Office Open XML (ECMA-376) that spreadsheets and calamine read ----------------
+# -- workbooks: the minimum of Office Open XML (ECMA-376) that spreadsheets and calamine read ----------------
 
 MAX_ROWS = 1_048_575  # a sheet has one more, for the header
 _EPOCH = dt.date(1899, 12, 30)
@@ -238,33 +246,33 @@ class WorkbookWriter:
             self._zip.writestr(_entry(name), _HEAD + text)
         self._sheet: IO[bytes] = self._zip.open(_entry("xl/worksheets/sheet1.xml"), "w", force_zip64=True)
         self._rows = 0
-        self._say(f'{_HEAD}<worksheet xmlns="{_MAIN}"><sheetData>')
+        self._write_text(f'{_HEAD}<worksheet xmlns="{_MAIN}"><sheetData>')
         self._row(schema.names)
 
     def write(self, table: pa.Table) -> None:
         """Append rows. Raises DataError past what a sheet holds."""
         self._rows += table.num_rows
         if self._rows > MAX_ROWS:
-            raise DataError(f"a sheet holds {MAX_ROWS:,} rows and there are more; write .parquet or .csv instead")
+            raise DataError(f"a sheet has at most {MAX_ROWS:,} rows and there are more; write .parquet or .csv instead")
         columns = [column.to_pylist() for column in table.columns]
         for row in zip(*columns, strict=True):
             self._row(row)
 
     def close(self) -> None:
         """Finish the file."""
-        self._say("</sheetData></worksheet>")
+        self._write_text("</sheetData></worksheet>")
         self._sheet.close()
         self._zip.close()
 
     def _row(self, cells: object) -> None:
-        self._say(f"<row>{''.join(map(_cell, cells))}</row>")  # type: ignore[call-overload]  # any iterable of cells
+        self._write_text(f"<row>{''.join(map(_cell, cells))}</row>")  # type: ignore[call-overload]  # any iterable of cells
 
-    def _say(self, text: str) -> None:
+    def _write_text(self, text: str) -> None:
         self._sheet.write(text.encode())
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
-    entry = zipfile.ZipInfo(name, _INSTANT)  # the day of writing would make equal tables unequal files
+    entry = zipfile.ZipInfo(name, _INSTANT)  # with the time of writing, equal tables would be different files
     entry.compress_type = zipfile.ZIP_DEFLATED
     return entry
 

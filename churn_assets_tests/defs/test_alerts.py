@@ -11,7 +11,7 @@ import pytest
 
 from churn_assets.alerting.alerts import Alert, all_alerts, open_alerts
 from churn_assets.alerting.destinations import AlertSettings
-from churn_assets.alerting.rules import Findings
+from churn_assets.alerting.rules import AlertChanges
 from churn_assets.defs.alerts import tell
 from churn_assets.defs.sensors import failed_run, failure_sensors
 from churn_assets_tests.alerting.receiver import Receiver, receiving
@@ -100,7 +100,7 @@ def test_telling_never_fails_the_asset_that_tells(home, monkeypatch):
     monkeypatch.setenv("CHURN_ALERT_URLS", "no url")
     alert = Alert("drift", "drift", "Drift", "visits moved.")
     with dg.build_asset_context() as context:
-        found = tell(context, home, Findings((alert,)), datetime(2026, 11, 1, tzinfo=UTC))
+        found = tell(context, home, AlertChanges((alert,)), datetime(2026, 11, 1, tzinfo=UTC))
     assert found["alerts"] == "Drift"
     assert "CHURN_ALERT_URLS: entry 1" in found["alerts_told"]
     assert [entry.key for entry in all_alerts(AlertSettings(home.home))] == ["drift"]
@@ -108,7 +108,7 @@ def test_telling_never_fails_the_asset_that_tells(home, monkeypatch):
 
 def test_nothing_to_tell_makes_no_file(home, receiver):
     with dg.build_asset_context() as context:
-        assert tell(context, home, Findings(over={"drift": "Stable."})) == {"alerts": "none"}
+        assert tell(context, home, AlertChanges(ended={"drift": "Stable."})) == {"alerts": "none"}
     assert not AlertSettings(home.home).path.exists()
 
 

@@ -19,7 +19,7 @@ from churn_assets.data.repairs.repairs import apply_repairs
 from churn_assets.data.validation.parse import read_date
 from churn_assets.data.validation.validate import validate
 from churn_assets.drafting.columns import find_formats, guess_column
-from churn_assets.drafting.draft import Wish, draft_contract, write_draft
+from churn_assets.drafting.draft import DraftOptions, draft_contract, write_draft
 from churn_assets.drafting.label import LabelDraft, draft_label
 from churn_assets.drafting.sample import read_sample
 from churn_assets.drafting.toml import toml
@@ -36,7 +36,7 @@ TODAY = dt.date(2026, 1, 1)
 
 
 def draft(path, label, churned, **wishes):
-    return draft_contract(path, Wish(label, churned, **wishes), today=TODAY)
+    return draft_contract(path, DraftOptions(label, churned, **wishes), today=TODAY)
 
 
 def column(found, name):
@@ -166,7 +166,7 @@ def test_ids_that_are_numbers_stay_whole(tmp_path):
 def test_the_draft_says_what_it_asks_and_why_it_leaves_out(tmp_path):
     found = draft(tables.to_csv(tmp_path / "f.csv", tables.forty_columns()), "churn", "1")
     assert set(found.left_out) == {"always", "never"}
-    assert "# it says 'same' in every row" in found.text
+    assert "# it is 'same' in every row" in found.text
     assert "# it is empty in every row" in found.text
     assert found.questions == found.text.count("\n# QUESTION: ") > 0
     assert "no out-of-time test" in found.text
@@ -201,10 +201,10 @@ def test_a_large_table_is_sampled_evenly_and_says_so(tmp_path):
     path = tmp_path / "large.parquet"
     pa.parquet.write_table(table, path)
     heard = []
-    found = draft_contract(path, Wish("churn", "Yes"), sample_rows=20_000, tell=heard.append)
+    found = draft_contract(path, DraftOptions("churn", "Yes"), sample_rows=20_000, progress=heard.append)
     assert (found.rows, found.sampled, heard[-1]) == (200_000, 20_000, 200_000)
     assert "a sample of 20,000 of 200,000 rows" in " ".join(found.text.split())
-    whole = draft_contract(path, Wish("churn", "Yes"))
+    whole = draft_contract(path, DraftOptions("churn", "Yes"))
     assert (whole.sampled, whole.contract.key.name) == (200_000, "customer_id")
     assert [c.kind for c in found.contract.columns] == [c.kind for c in whole.contract.columns]
 
@@ -243,7 +243,7 @@ def test_a_churned_value_that_nobody_has_lists_the_values_there_are(tmp_path):
 
 def test_thirty_labels_are_refused_and_three_are_asked_about(tmp_path):
     table = {**tables.only_numbers(), "lost": [i % 30 for i in range(800)]}
-    assert "holds 30 different values" in str(wrong(tmp_path, table))
+    assert "has 30 different values" in str(wrong(tmp_path, table))
     table["lost"] = [("stayed", "stayed", "stayed", "joined", "churned")[i % 5] for i in range(800)]
     found = draft(tables.to_csv(tmp_path / "three.csv", table), "lost", "churned")  # type: ignore[arg-type]
     assert found.contract.label.kept_when == "stayed"
@@ -253,7 +253,7 @@ def test_thirty_labels_are_refused_and_three_are_asked_about(tmp_path):
 
 def test_a_table_of_churners_only_is_refused(tmp_path):
     table = {**tables.only_numbers(), "lost": [1] * 800}
-    assert "every row of 'lost' says '1'" in str(wrong(tmp_path, table))
+    assert "every row of 'lost' is '1'" in str(wrong(tmp_path, table))
     assert "is empty in every row" in str(wrong(tmp_path, {**table, "lost": [None] * 800}))
 
 
@@ -266,8 +266,8 @@ def test_a_table_of_nothing_but_echoes_and_suspects_is_refused_with_each_reason(
         "lost": [int(v) for v in churned],
     }
     error = str(wrong(tmp_path, table))
-    assert "no column besides 'lost' is left" in error
-    assert "'constant': it says 'x' in every row" in error
+    assert "no column besides 'lost' can be a model input" in error
+    assert "'constant': it is 'x' in every row" in error
     assert "'churn_score': " in error
 
 
@@ -291,11 +291,11 @@ def test_a_column_twice_an_empty_file_and_no_file_are_one_line_each(tmp_path):
 
 def test_a_table_with_many_rows_a_customer_is_refused_in_words(tmp_path):
     table = {**tables.only_numbers(), "customer_id": [i // 20 for i in range(800)]}
-    assert "expected one row a customer" in str(wrong(tmp_path, table, key="customer_id"))
+    assert "expected one row for each customer" in str(wrong(tmp_path, table, key="customer_id"))
 
 
 def test_the_label_cannot_be_the_id_and_a_text_no_cohort(tmp_path):
-    assert "must be other columns" in str(wrong(tmp_path, tables.only_numbers(), key="lost"))
+    assert "expected other columns for --id and --cohort" in str(wrong(tmp_path, tables.only_numbers(), key="lost"))
     assert "expected a date or a number" in str(
         wrong(tmp_path, tables.telecom(), label="Churn", churned="Yes", cohort="gender")
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from churn_assets.monitoring.performance.outcomes import Outcomes
+from churn_assets.monitoring.performance.realized import Outcomes
 
 
 def calibrated(rows: int, seed: int = 0, middle: float = -2.0, spread: float = 1.6) -> tuple[np.ndarray, np.ndarray]:

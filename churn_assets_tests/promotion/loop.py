@@ -24,9 +24,8 @@ from churn_assets.defs.promotion.sensors import CHALLENGER, REQUEST, record_fail
 from churn_assets.errors import RollbackRefused, TransitionRefused
 from churn_assets.promotion.champion import ChampionMoves, bundle_hash
 from churn_assets.promotion.ledger import Ledger
-from churn_assets.promotion.monitoring_reports import MonitoringReports
 from churn_assets.promotion.pointer import POINTER, Champion, ChampionPointer, read_champion
-from churn_assets.promotion.records import Person
+from churn_assets.promotion.records import MonitoredWindow, MonitoringSummary, Person
 from churn_assets.promotion.retraining import ExternalTrigger
 from churn_assets.promotion.service import PromotionService
 from churn_assets.settings import Settings
@@ -137,7 +136,7 @@ class Loop:
         self.runs = Runs(self.fate)
         self.kills = 0
         self.window, self.labels = 0, 0
-        self.windows: list[dict[str, Any]] = []
+        self.windows: list[tuple[str, MonitoredWindow]] = []
         self.passed: set[tuple[str, str]] = set()  # versions the gate let pass, with their bundle's hash
         self.were: set[str] = set()  # versions that may answer: the first, and what was promoted
         self.trained: Counter[str] = Counter()
@@ -171,21 +170,20 @@ class Loop:
             self.labels += self.rng.randrange(30)
             status = self.rng.choice(["drift", "drift", "stable", "insufficient"])
             quality = "broken" if self.rng.random() < 0.15 else "ok"
-            told = {"window": self.window, "status": status, "drifted": ["a", self.rng.choice("bc")]}
-            self.windows.append({**told, "model_version": version, "quality": quality})
-        reports = MonitoringReports(
-            {"windows": [{"window": w["window"], "status": w["quality"]} for w in self.windows]},
-            {"windows": self.windows},
-            {
-                "champion": version,
-                "labels": {"final": self.labels, "new": self.labels},
-                "fall": {"dropped": self.rng.random() < 0.1, "words": "fell"},
-            },
+            window = MonitoredWindow(self.window, status, ("a", self.rng.choice("bc")), quality)
+            self.windows.append((version, window))
+        broken = bool(self.windows) and self.windows[-1][1].quality == "broken"
+        summary = MonitoringSummary(
+            windows=tuple(window for model_version, window in self.windows if model_version == version),
+            broken="the data is broken" if broken else "",
+            pr_auc_dropped=self.rng.random() < 0.1,
+            fall="fell",
+            labels=self.labels,
+            new_labels=self.labels,
         )
-        record = self.service.decide_retraining(LIMITS, reports.summary, requested)
+        record = self.service.decide_retraining(LIMITS, lambda champion: summary, requested)
         if record.request is not None:
             self.asked.append(record.request)
-            broken = bool(self.windows) and self.windows[-1]["quality"] == "broken"
             assert not broken, "a retraining was asked for while the data is broken"
 
     def by_hand(self) -> None:

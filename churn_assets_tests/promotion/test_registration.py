@@ -10,9 +10,16 @@ import pytest
 
 from churn_assets.contract.load import load_contract
 from churn_assets.contract.policy import Quality
-from churn_assets.errors import GateRefused
+from churn_assets.errors import AssetMissing, GateRefused
 from churn_assets.promotion.pointer import Champion
-from churn_assets.promotion.registration import TrainedModel, assign_role, check_registration
+from churn_assets.promotion.registration import (
+    TrainedModel,
+    assign_role,
+    check_registration,
+    read_registration_record,
+    save_registration_record,
+    unattested,
+)
 
 STORE = load_contract(Path(__file__).resolve().parents[2] / "contracts" / "store.toml")
 FLOORED = dataclasses.replace(STORE, quality=Quality(pr_auc_floor=0.6))
@@ -61,3 +68,35 @@ def test_generated_customers_do_not_depose_generated_ones(tmp_path):
     assert (
         assign_role(TrainedModel("new", 0.9, generated=True), STORE, champion(), tmp_path, True).alias == "challenger"
     )
+
+
+FINDINGS = (("favday", "is an echo"), ("esent", "is alone"), ("favday", "is isolated"), ("city", "is alone"))
+SUSPECT = TrainedModel("v", 0.9, False, FINDINGS)  # contracts/store.toml attests `esent` alone of these
+
+
+def test_findings_on_columns_that_nobody_attests_are_open():
+    assert unattested(SUSPECT, STORE) == [FINDINGS[0], FINDINGS[2], FINDINGS[3]]
+    assert unattested(NEW, STORE) == []
+
+
+def test_a_model_with_an_open_finding_is_refused_and_each_column_is_named_once():
+    with pytest.raises(GateRefused, match=r"'favday' is an echo \(the same for 'city'\), expected") as refusal:
+        check_registration(SUSPECT, STORE)
+    assert "\n" not in str(refusal.value)
+    with pytest.raises(GateRefused, match="'city' is alone, expected somebody to attest"):
+        check_registration(dataclasses.replace(SUSPECT, findings=FINDINGS[3:]), STORE)
+    check_registration(dataclasses.replace(SUSPECT, findings=FINDINGS[1:2]), STORE)
+
+
+def test_what_the_gate_checks_again_is_stored_and_read(tmp_path):
+    path = save_registration_record(tmp_path, SUSPECT)
+    assert path.parent.parent == tmp_path
+    assert read_registration_record(tmp_path, "v") == SUSPECT
+
+
+def test_a_record_that_is_missing_or_damaged_is_an_error_that_says_which(tmp_path):
+    with pytest.raises(AssetMissing, match="does not exist, expected the findings of the audit of model v"):
+        read_registration_record(tmp_path, "v")
+    save_registration_record(tmp_path, SUSPECT).write_text("{}")
+    with pytest.raises(AssetMissing, match="cannot be read, expected the findings"):
+        read_registration_record(tmp_path, "v")

@@ -298,3 +298,13 @@ def test_drift_reports_ask_by_the_same_column_in_windows_that_say_anything(repor
         columns = ("a",) if report == "broken" else tuple(report) if drift == "drift" else ()
         windows.append(MonitoredWindow(number, drift, columns, "broken" if report == "broken" else "ok"))
     assert columns_drifting_in_a_row(windows, 2) == asks
+
+
+@pytest.mark.parametrize(
+    ("labels", "used", "new", "unused"),
+    [(700, 500, 700, 200), (700, 500, 150, 150), (500, 500, 500, 0), (300, 500, 300, 300)],
+    ids=["some were used", "the champion used others", "all were used", "labels of another contract"],
+)
+def test_new_labels_are_those_that_neither_champion_nor_last_retraining_used(labels, used, new, unused):
+    monitoring = MonitoringSummary(labels=labels, new_labels=new)
+    assert RetrainingInputs(NOW, "v1", LIMITS, LedgerState(labels_used=used), monitoring).new_labels == unused

@@ -62,6 +62,6 @@ def test_capacity_can_be_left_out_and_free_offers_go_to_everybody():
 
 
 @pytest.mark.parametrize("budget", [-1.0, float("nan"), float("inf")])
-def test_an_amount_that_cannot_be_is_refused(budget):
+def test_an_invalid_amount_is_refused(budget):
     with pytest.raises(SettingsError, match="expected an amount of at least 0"):
         plan(np.array([0.5]), VALUE, budget)

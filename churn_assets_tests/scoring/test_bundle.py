@@ -121,7 +121,7 @@ def test_one_changed_byte_in_any_file_is_refused_and_the_file_named(copy):
     load_bundle(copy)
 
 
-def test_a_missing_an_extra_and_an_unreadable_file_are_told(copy):
+def test_a_missing_an_extra_and_an_unreadable_file_are_refused(copy):
     (copy / "notes.txt").write_text("hello")
     with pytest.raises(BundleCorrupt, match=r"notes\.txt: is not in the manifest"):
         load_bundle(copy)
@@ -136,7 +136,7 @@ def test_a_missing_an_extra_and_an_unreadable_file_are_told(copy):
         load_bundle(copy.parent)
 
 
-def test_a_manifest_of_another_format_is_told(copy):
+def test_a_manifest_of_another_format_is_refused(copy):
     manifest = json.loads((copy / MANIFEST).read_bytes())
     (copy / MANIFEST).write_bytes(canonical_json({**manifest, "format": 2}))
     with pytest.raises(BundleCorrupt, match="format is 2, expected 1"):

@@ -61,13 +61,13 @@ def test_no_reason_shows_the_name_of_a_feature_or_a_code():
                     )
 
 
-def test_what_is_said_is_the_customers_own_value():
+def test_a_reason_shows_the_customers_own_value():
     explainer = Explainer(explained())
     median = f"{round(np.median(MATRIX[:, PROGRAM.names.index('sent')])):,}"
     sent = TABLE["sent"].to_pylist()
-    said = [(i, r) for i, rs in enumerate(explainer.explain_table(TABLE, AS_OF)) for r in rs if r.feature == "sent"]
-    assert said
-    for row, reason in said:
+    reasons = [(i, r) for i, rs in enumerate(explainer.explain_table(TABLE, AS_OF)) for r in rs if r.feature == "sent"]
+    assert reasons
+    for row, reason in reasons:
         assert reason.text in (
             f"e-mails sent: {sent[row]:,}; typical {median}",
             f"e-mails sent: {sent[row]:,}, as is typical",

@@ -36,18 +36,18 @@ def test_the_band_of_one_probability_is_that_of_an_array(probability, cuts):
 
 
 @pytest.mark.parametrize("values", [{"f1": 1.2}, {"f1": float("nan")}, {"profit": 0.5}], ids=str)
-def test_thresholds_that_cannot_be_are_refused(values):
+def test_invalid_thresholds_are_refused(values):
     with pytest.raises(ValueError, match=r"threshold"):
         Thresholds(values, "f1")
 
 
 @pytest.mark.parametrize("cuts", [(0.7, 0.3), (-0.1, 0.5), (0.5, 1.5), (0.1, float("nan"))])
-def test_bands_that_cannot_be_are_refused(cuts):
+def test_invalid_bands_are_refused(cuts):
     with pytest.raises(ValueError, match="expected 0 <= medium <= high <= 1"):
         Bands(*cuts)
 
 
-def test_as_of_may_be_said_in_any_way():
+def test_as_of_may_have_any_of_its_forms():
     table = customers(30)
     expected = SCORER.score_table(table, AS_OF).probability
     days = (dt.date(2014, 1, 20) - dt.date(1970, 1, 1)).days

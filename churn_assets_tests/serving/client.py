@@ -100,13 +100,13 @@ def assert_refusal(response: httpx.Response, status: int) -> dict[str, Any]:
     """The body of an error, which has the one shape."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/json"
-    said: dict[str, Any] = response.json()
-    assert said.keys() == {"error", "detail"}
-    assert said["error"]
-    assert "\n" not in said["error"]
-    for fault in said["detail"]:
+    payload: dict[str, Any] = response.json()
+    assert payload.keys() == {"error", "detail"}
+    assert payload["error"]
+    assert "\n" not in payload["error"]
+    for fault in payload["detail"]:
         assert fault.keys() == {"row", "column", "found", "expected"}
-    return said
+    return payload
 
 
 @contextmanager

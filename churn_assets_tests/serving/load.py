@@ -37,7 +37,7 @@ class Load:
                     connection = http.client.HTTPConnection(self._where.hostname or "", self._where.port, timeout=5)
                 connection.request("POST", self._where.path, self._body, {"Content-Type": "application/json"})
                 response = connection.getresponse()
-                said = json.loads(response.read())
+                payload = json.loads(response.read())
             except (OSError, http.client.HTTPException, ValueError):
                 self.broken += 1
                 if connection is not None:
@@ -47,6 +47,6 @@ class Load:
                 continue
             self.statuses[response.status] = self.statuses.get(response.status, 0) + 1
             if response.status == 200:
-                self.acknowledged.append(said["prediction_id"])
+                self.acknowledged.append(payload["prediction_id"])
         if connection is not None:
             connection.close()

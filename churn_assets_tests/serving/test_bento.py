@@ -60,7 +60,7 @@ def test_a_bento_without_a_home_does_not_start(built):
     assert "CHURN_HOME is not set, expected an absolute path outside of the Bento" in done.stderr
 
 
-def test_a_build_that_fails_says_what_bentoml_said(tmp_path):
+def test_a_build_that_fails_reports_bentomls_message(tmp_path):
     bundle = tmp_path / "bundle"
     bundle.mkdir()
     settings = Settings.from_environ({"CHURN_HOME": str(tmp_path / "home")})

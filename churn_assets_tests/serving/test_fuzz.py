@@ -100,7 +100,7 @@ def test_what_the_document_allows_is_never_a_5xx_and_mostly_answered(service, do
 
 @pytest.mark.parametrize("path", POSTS)
 @given(data=st.data())
-def test_a_right_body_with_something_spoilt_is_never_a_5xx(service, path, data):
+def test_a_corrupted_body_is_never_a_5xx(service, path, data):
     right = {
         "/predict": ASKED,
         "/predict_batch": {"customers": [{k: v for k, v in ASKED.items() if k != "as_of"}] * 2, "as_of": "2014-01-20"},

@@ -29,35 +29,35 @@ def test_a_customer_gets_the_scorers_answer_and_a_row_in_the_log(tmp_path):
     home = home_with_champion(tmp_path)
     response = post(home, "/predict", ASKED, headers={"x-request-id": "mine-1"})
     expected = SCORER.score_table(CUSTOMERS.slice(0, 1), AS_OF)
-    said = response.json()
+    payload = response.json()
     assert response.status_code == 200
     assert response.headers["x-request-id"] == "mine-1"
-    assert said["churn_probability"] == pytest.approx(expected.probability[0], abs=1e-9)
-    assert said["churn"] == bool(expected.probability[0] >= SCORER.thresholds.value)
-    assert said["risk_band"] == str(SCORER.band(expected.probability)[0])
-    assert (said["customer_id"], said["as_of"], said["contract"]) == (ROW["id"], AS_OF, "tiny")
+    assert payload["churn_probability"] == pytest.approx(expected.probability[0], abs=1e-9)
+    assert payload["churn"] == bool(expected.probability[0] >= SCORER.thresholds.value)
+    assert payload["risk_band"] == str(SCORER.band(expected.probability)[0])
+    assert (payload["customer_id"], payload["as_of"], payload["contract"]) == (ROW["id"], AS_OF, "tiny")
     (row,) = read_rows(home / "predlog")
-    assert row["prediction_id"] == said["prediction_id"]
+    assert row["prediction_id"] == payload["prediction_id"]
     assert row["request_id"] == "mine-1"
     assert row["features"] == {name: cell for name, cell in ROW.items() if name != "id"}
-    assert (row["score"], row["decision"], row["as_of"]) == (said["churn_probability"], said["churn"], AS_OF)
+    assert (row["score"], row["decision"], row["as_of"]) == (payload["churn_probability"], payload["churn"], AS_OF)
     assert (row["arm"], row["policy"], row["status"]) == ("champion", "champion", "ok")
-    assert (row["model_version"], row["fingerprint"]) == (said["model_version"], CONTRACT.fingerprint)
+    assert (row["model_version"], row["fingerprint"]) == (payload["model_version"], CONTRACT.fingerprint)
     assert row["margin"] == pytest.approx(expected.margin[0], abs=1e-9)
     assert row["latency_us"] > 0
 
 
 def test_the_id_may_be_left_out_and_today_is_the_default(home):
-    said = post(home, "/predict", {name: cell for name, cell in ROW.items() if name != "id"}).json()
-    assert said["customer_id"] is None
-    assert said["as_of"] == said["scored_at"][:10]
+    payload = post(home, "/predict", {name: cell for name, cell in ROW.items() if name != "id"}).json()
+    assert payload["customer_id"] is None
+    assert payload["as_of"] == payload["scored_at"][:10]
 
 
 @pytest.mark.parametrize("path", ["/predict", "/predict_batch", "/feedback"])
-def test_a_field_may_be_named_as_the_client_likes_and_is_told_of_shortly_on_one_line(home, path):
-    said = assert_refusal(post(home, path, {"a\nb\r\u2028c" + "d" * 10_000: 1}), 422)
-    assert len(said["error"]) < 600
-    assert all(len(fault["column"]) <= 100 for fault in said["detail"])
+def test_an_error_about_a_field_of_any_name_is_short_and_one_line(home, path):
+    payload = assert_refusal(post(home, path, {"a\nb\r\u2028c" + "d" * 10_000: 1}), 422)
+    assert len(payload["error"]) < 600
+    assert all(len(fault["column"]) <= 100 for fault in payload["detail"])
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_a_field_may_be_named_as_the_client_likes_and_is_told_of_shortly_on_one_
     ],
 )
 def test_what_is_odd_and_no_error_is_warned_of(home, change, column, expected):
-    said = post(home, "/predict", {**ASKED, **change}).json()
-    (warning,) = [one for one in said["warnings"] if one["column"] == column]
+    payload = post(home, "/predict", {**ASKED, **change}).json()
+    (warning,) = [one for one in payload["warnings"] if one["column"] == column]
     assert expected in warning["expected"]
     assert warning["found"]
     batch = post(home, "/predict_batch", {"customers": [{**ROW, **change} | {"as_of": 0}], "as_of": AS_OF})
@@ -109,8 +109,8 @@ BAD = [
 
 @pytest.mark.parametrize(("change", "column", "found"), BAD, ids=[str(case[0]) for case in BAD])
 def test_a_customer_that_breaks_the_contract_is_refused_alone_and_in_a_batch(home, change, column, found):
-    said = assert_refusal(post(home, "/predict", {**ASKED, **change}), 422)
-    (fault,) = said["detail"]
+    payload = assert_refusal(post(home, "/predict", {**ASKED, **change}), 422)
+    (fault,) = payload["detail"]
     assert (fault["row"], fault["column"]) == (0, column)
     assert found in fault["found"]
     assert fault["expected"]
@@ -131,8 +131,8 @@ def test_an_as_of_that_is_no_day_is_refused(home, as_of):
 
 
 def test_a_missing_field_is_named(home):
-    said = assert_refusal(post(home, "/predict", {"sent": 3}), 422)
-    assert {fault["column"] for fault in said["detail"]} == set(ROW) - {"id", "sent"}
+    payload = assert_refusal(post(home, "/predict", {"sent": 3}), 422)
+    assert {fault["column"] for fault in payload["detail"]} == set(ROW) - {"id", "sent"}
 
 
 NO_JSON = {

@@ -34,10 +34,10 @@ def test_feedback_is_durable_as_predictions_are(tmp_path):
         REPORT,
         {"customer_id": "c1", "churned": False, "observed_at": "2014-04-20T10:00:00+02:00", "contacted": True},
     ]
-    said = post(tmp_path, "/feedback", reports).json()
-    assert said["accepted"] == 2
+    payload = post(tmp_path, "/feedback", reports).json()
+    assert payload["accepted"] == 2
     rows = list(read_rows(tmp_path / "predlog"))
-    assert [row["feedback_id"] for row in rows] == said["feedback_ids"]
+    assert [row["feedback_id"] for row in rows] == payload["feedback_ids"]
     assert [row["kind"] for row in rows] == ["feedback", "feedback"]
     assert rows[0]["observed_at"] == "2014-04-20T00:00:00+00:00"
     assert rows[1]["observed_at"] == "2014-04-20T08:00:00+00:00"
@@ -71,14 +71,14 @@ def test_feedback_is_one_report_or_many(tmp_path, body):
     assert_refusal(post(tmp_path, "/feedback", body), 422)
 
 
-def test_the_model_tells_of_itself(home):
-    said = get(home, "/model").json()
-    assert said["version"] == get(home, "/readyz").json()["model_version"]
-    assert said["metrics"] == {"test_pr_auc": 0.9}
-    assert said["trained_at"] == "2026-11-21T00:00:00+00:00"
-    assert said["thresholds"] == dict(SCORER.thresholds.values)
-    assert [column["name"] for column in said["columns"]] == ["id", *(c.name for c in CONTRACT.scoring_columns)]
-    assert str(home) not in json.dumps(said)
+def test_the_model_is_described(home):
+    payload = get(home, "/model").json()
+    assert payload["version"] == get(home, "/readyz").json()["model_version"]
+    assert payload["metrics"] == {"test_pr_auc": 0.9}
+    assert payload["trained_at"] == "2026-11-21T00:00:00+00:00"
+    assert payload["thresholds"] == dict(SCORER.thresholds.values)
+    assert [column["name"] for column in payload["columns"]] == ["id", *(c.name for c in CONTRACT.scoring_columns)]
+    assert str(home) not in json.dumps(payload)
 
 
 LADDER = {
@@ -92,7 +92,7 @@ LADDER = {
 }
 
 
-def test_the_model_tells_its_ladder_once_it_was_climbed_for_this_version(tmp_path):
+def test_the_model_has_its_ladder_once_it_was_computed_for_this_version(tmp_path):
     home = home_with_champion(tmp_path)
     assert get(home, "/model").json()["ladder"] is None
     bundle = require_champion(home).path(home)
@@ -340,7 +340,7 @@ def test_a_batch_that_takes_too_long_is_a_503_and_is_not_in_the_log(tmp_path):
 
 def test_logs_are_lines_of_json_with_request_ids_and_without_what_was_asked(home, capfd):
     post(home, "/predict", {**ASKED, "city": "Atlantis"}, headers={"x-request-id": "r-1"}, access_log=True)
-    lines = [json.loads(said) for said in capfd.readouterr().err.splitlines()]
+    lines = [json.loads(payload) for payload in capfd.readouterr().err.splitlines()]
     (request,) = [one for one in lines if one["event"] == "request"]
     assert (request["request_id"], request["status"], request["cause"]) == ("r-1", 422, "contract")
     assert [one["counts"] for one in lines if one["event"] == "rejected"] == [{"contract": 1}]
@@ -360,11 +360,11 @@ def test_a_body_that_never_ends_is_a_408(home):
     assert_refusal(ask(home, question, timeout_s=0.1), 408)
 
 
-def test_a_mistake_of_ours_tells_nothing_of_itself(home, monkeypatch):
+def test_an_internal_error_reveals_nothing(home, monkeypatch):
     monkeypatch.setattr("churn_assets.serving.handlers.predict_one", lambda *told: 1 / 0)
-    said = assert_refusal(post(home, "/predict", ASKED, headers={"x-request-id": "seen"}), 500)
-    assert "division" not in said["error"]
-    assert "seen" in said["error"]
+    payload = assert_refusal(post(home, "/predict", ASKED, headers={"x-request-id": "seen"}), 500)
+    assert "division" not in payload["error"]
+    assert "seen" in payload["error"]
 
 
 def test_the_log_may_be_off_for_measuring(tmp_path):

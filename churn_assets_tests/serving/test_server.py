@@ -55,8 +55,8 @@ def server(folder):
 
 def test_bentoml_serves_the_scorers_answer(server):
     url, _, _ = server
-    said = httpx.post(f"{url}/predict", json=ASKED).json()
-    assert said["churn_probability"] == pytest.approx(SCORER.score_table(CUSTOMERS, AS_OF).probability[0], abs=1e-9)
+    payload = httpx.post(f"{url}/predict", json=ASKED).json()
+    assert payload["churn_probability"] == pytest.approx(SCORER.score_table(CUSTOMERS, AS_OF).probability[0], abs=1e-9)
     assert httpx.get(f"{url}/livez").text == "\n"
     assert httpx.get(f"{url}/readyz").json()["ready"] is True
     assert httpx.get(f"{url}/static_content/swagger-ui.css").status_code == 200
@@ -109,19 +109,19 @@ def test_raw_bytes_break_nothing(server, sent):
     host, port = url.removeprefix("http://").split(":")
     pids = {child.pid for child in workers_of(process)}
     with socket.create_connection((host, int(port)), timeout=2) as line:
-        said = b""
+        payload = b""
         try:
             line.sendall(sent)
-            while not re.fullmatch(rb".*?\r\n\r\n.+", said, re.S) and (more := line.recv(65_536)):
-                said += more
+            while not re.fullmatch(rb".*?\r\n\r\n.+", payload, re.S) and (more := line.recv(65_536)):
+                payload += more
         except (TimeoutError, ConnectionError):
             pass
-    if re.match(rb"HTTP/1\.1 4\d\d", said):
-        head, _, body = said.partition(b"\r\n\r\n")
-        assert json.loads(body).keys() == {"error", "detail"}, said[:200]
+    if re.match(rb"HTTP/1\.1 4\d\d", payload):
+        head, _, body = payload.partition(b"\r\n\r\n")
+        assert json.loads(body).keys() == {"error", "detail"}, payload[:200]
         assert b"content-type: application/json" in head
     else:
-        assert re.match(rb"HTTP/1\.[01] 200|\Z", said), said[:200]
+        assert re.match(rb"HTTP/1\.[01] 200|\Z", payload), payload[:200]
     assert httpx.get(f"{url}/livez").status_code == 200
     assert {child.pid for child in workers_of(process)} == pids
 
@@ -256,8 +256,8 @@ def test_a_log_folder_made_read_only_is_answered_with_503_until_it_is_mended(tmp
                 deadline = time.monotonic() + 30
                 while load.statuses.get(503, 0) < 10 and time.monotonic() < deadline:
                     time.sleep(0.05)
-            said = assert_refusal(httpx.post(f"{url}/predict", json=ASKED), 503)
-            assert str(folder) not in said["error"]
+            payload = assert_refusal(httpx.post(f"{url}/predict", json=ASKED), 503)
+            assert str(folder) not in payload["error"]
             assert "cannot be written" in httpx.get(f"{url}/readyz").json()["detail"]["log"]
         finally:
             subprocess.run(["umount", "-l", str(folder)], check=True)

@@ -20,7 +20,7 @@ PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
 TOLD = dict(re.findall(r"^\| `(CHURN_\w+)` \| `([^`]*)` \|", (ROOT / "docs" / "settings.md").read_text(), re.M))
 
 
-def test_an_empty_environment_gives_the_defaults_that_are_told(tmp_path):
+def test_an_empty_environment_gives_the_documented_defaults(tmp_path):
     found = ServingSettings.from_environ({"CHURN_HOME": str(tmp_path)})
     assert found == ServingSettings(home=tmp_path)
     named = {
@@ -61,7 +61,7 @@ def test_a_home_inside_of_a_bento_is_refused(tmp_path, monkeypatch, home):
         ("CHURN_BATCH_ROWS", "9" * 30), ("CHURN_POLL_S", "0"),
     ],
 )  # fmt: skip
-def test_a_value_that_cannot_be_is_refused_by_name(tmp_path, name, value):
+def test_an_invalid_value_is_refused_by_name(tmp_path, name, value):
     with pytest.raises(SettingsError, match=name):
         ServingSettings.from_environ({"CHURN_HOME": str(tmp_path), name: value})
 
@@ -90,7 +90,7 @@ PROVOKED = {
 
 
 @pytest.mark.parametrize("status", BODIES)
-def test_the_body_told_for_a_status_is_the_body_it_has(home, tmp_path, status):
+def test_the_documented_body_of_a_status_is_the_body_it_has(home, tmp_path, status):
     async def slow():
         yield b"{"
         await asyncio.sleep(30)

@@ -50,7 +50,7 @@ def test_another_champion_takes_over_and_no_request_fails(tmp_path):
     assert f'kind="boosted",model_version="{bundles[-1].name}"}} 1.0' in metrics
 
 
-def spoilt(home, kind="logistic"):
+def corrupted(home, kind="logistic"):
     """A bundle whose golden rows expect something else, its seals mended."""
     from churn_assets.storage.files import canonical_json
     from churn_assets.storage.sealed import MANIFEST, _hashes, _manifest
@@ -66,7 +66,7 @@ def spoilt(home, kind="logistic"):
 
 def test_a_bundle_that_fails_its_golden_rows_is_refused_and_the_old_one_answers(tmp_path):
     home = home_with_champion(tmp_path)
-    bad = spoilt(home)
+    bad = corrupted(home)
 
     async def question(client, worker):
         before = (await client.post("/predict", json=ASKED)).json()["model_version"]
@@ -92,7 +92,7 @@ def test_a_bundle_that_fails_its_golden_rows_is_refused_and_the_old_one_answers(
     assert "churn_model_refused_total 1.0" in metrics
 
 
-def test_a_refused_bundle_is_not_loaded_again_at_every_look(tmp_path):
+def test_a_refused_bundle_is_not_loaded_again_at_every_check(tmp_path):
     loads, now = [], [0.0]
 
     def load(path):
@@ -110,7 +110,7 @@ def test_a_refused_bundle_is_not_loaded_again_at_every_look(tmp_path):
     assert watcher.missing == "no good"
 
 
-def test_a_pointer_that_cannot_be_read_changes_nothing_and_is_told(tmp_path):
+def test_an_unreadable_pointer_changes_nothing_and_is_reported(tmp_path):
     home = home_with_champion(tmp_path)
 
     async def question(client, worker):
@@ -125,7 +125,7 @@ def test_a_pointer_that_cannot_be_read_changes_nothing_and_is_told(tmp_path):
     assert ready.json()["detail"]["model_refused"].startswith("champion.json")
 
 
-def test_the_first_model_is_taken_up_without_a_restart(tmp_path):
+def test_the_first_model_is_loaded_without_a_restart(tmp_path):
     async def question(client, worker):
         before = await client.post("/predict", json=ASKED)
         home_with_champion(tmp_path)
@@ -137,7 +137,7 @@ def test_the_first_model_is_taken_up_without_a_restart(tmp_path):
     assert ask(tmp_path, question) == (503, 200)
 
 
-def test_the_quick_way_must_reproduce_the_golden_rows_too(tmp_path):
+def test_single_rows_must_reproduce_the_golden_rows_too(tmp_path):
     served = load_served_model(make_bundle(tmp_path))
     served.customers._calibrate = lambda margin: 0.5
     with pytest.raises(BundleCorrupt, match="alone, expected"):

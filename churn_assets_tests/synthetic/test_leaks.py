@@ -43,7 +43,10 @@ def test_a_second_leak_of_a_kind_gets_a_name_of_its_own():
 
 @pytest.mark.parametrize(
     ("kind", "strength", "words"),
-    [("echo", 0.8, "no kind of leak 'echo'; there are: "), ("label_echo", 1.0, "expected a ROC AUC from 0.55 to 0.95")],
+    [
+        ("echo", 0.8, "no kind of leak 'echo'; expected one of: "),
+        ("label_echo", 1.0, "expected a ROC AUC from 0.55 to 0.95"),
+    ],
 )
 def test_what_cannot_be_planted_is_said_in_one_line(kind, strength, words):
     with pytest.raises(DataError, match=words) as caught:

@@ -40,13 +40,13 @@ def test_the_same_seed_gives_the_same_leaks_and_the_other_columns_stay(tmp_path)
 
 @pytest.mark.parametrize("text", ["label_echo", "label_echo:x", "label_echo:0.99", "echo:0.8"])
 def test_a_leak_that_cannot_be_read_names_the_kinds(text):
-    with pytest.raises(ScenarioError, match=rf"--leak '{text}': expected KIND:STRENGTH.*label_echo"):
+    with pytest.raises(ScenarioError, match=rf"--leak '{text}' cannot be read; expected KIND:STRENGTH.*label_echo"):
         read_leaks([text])
 
 
 def test_a_contract_that_is_there_is_not_written_over(tmp_path):
     (tmp_path / "t.toml").write_text("mine")
-    with pytest.raises(ScenarioError, match=r"t\.toml is there already"):
+    with pytest.raises(ScenarioError, match=r"t\.toml exists already"):
         write_customers(TELECOM, 100, 1, tmp_path / "t.parquet", leaks=[("label_echo", 0.8)])
     assert (tmp_path / "t.toml").read_text() == "mine"
     assert not (tmp_path / "t.parquet").exists()
@@ -54,7 +54,7 @@ def test_a_contract_that_is_there_is_not_written_over(tmp_path):
 
 def test_a_leak_and_labels_that_come_late_exclude_each_other(tmp_path):
     late = read_scenario(TELECOM, label_delay_days=10)
-    with pytest.raises(ScenarioError, match="give one of both"):
+    with pytest.raises(ScenarioError, match="expected one of the two options"):
         write_customers(
             TELECOM, 100, 1, tmp_path / "t.csv", late, labels=tmp_path / "l.csv", leaks=[("label_echo", 0.8)]
         )

@@ -198,14 +198,14 @@ def test_a_label_is_empty_until_it_is_known_and_its_day_is_told():
 WRONG = [
     (["monthly_charge*2"], (), "did you mean 'monthly_charges'"),
     (["monthly_charges^2"], (), "expected monthly_charges*FACTOR"),
-    (["tenure_months+0.5"], (), "moves by whole numbers"),
-    (["contract_type=weekly:0.2"], (), "never 'weekly'; it is one of: month-to-month"),
-    (["contract_type=one year:1.2"], (), "no share"),
-    (["monthly_charges*2@1.5"], (), "is no time"),
-    (["monthly_charges*x"], (), "is no number"),
+    (["tenure_months+0.5"], (), "expected a whole number for kind 'integer'"),
+    (["contract_type=weekly:0.2"], (), "'weekly' is not a value of 'contract_type'; expected one of: month-to-month"),
+    (["contract_type=one year:1.2"], (), "is not a share"),
+    (["monthly_charges*2@1.5"], (), "is not a time"),
+    (["monthly_charges*x"], (), "is not a number"),
     ((), ["burn:monthly_charges"], "unknown 'burn'"),
     ((), ["zero:contract_type"], "expected zero:NUMBER_COLUMN"),
-    ((), ["swap:monthly_charges,contract_type"], "not two columns of one kind"),
+    ((), ["swap:monthly_charges,contract_type"], "expected two columns of one kind"),
 ]
 
 
@@ -224,7 +224,7 @@ def test_impossible_offers_delays_names_and_files_are_refused(tmp_path):
     from churn_assets.contract.load import parse_contract
 
     taken = parse_contract(with_columns(["treated"], {}))
-    with pytest.raises(ScenarioError, match="a column 'treated' already"):
+    with pytest.raises(ScenarioError, match="a column 'treated'; expected none"):
         read_scenario(taken, offer=(0.5, 0.3, 0.0))
     for path, more in (("a.json", {}), ("a.csv", {"truth": Path("t.csv")}), ("a.csv", {"labels": Path("l.csv")})):
         with pytest.raises(ScenarioError):
@@ -254,7 +254,7 @@ def test_a_workbook_keeps_blanks_signs_and_dates_in_their_columns(tmp_path):
 
 def test_progress_is_told_and_parquet_has_a_row_group_a_chunk(tmp_path):
     heard = []
-    write_customers(TELECOM, 140_000, 1, tmp_path / "p.parquet", Scenario(), tell=heard.append)
+    write_customers(TELECOM, 140_000, 1, tmp_path / "p.parquet", Scenario(), progress=heard.append)
     assert heard == [65_536, 131_072, 140_000]
     assert pq.ParquetFile(tmp_path / "p.parquet").num_row_groups == 3
 

@@ -7,14 +7,14 @@ running Dagster daemon. What happens is read from the home's files and its ledge
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from churn_assets.alerting.alerts import open_alerts
 from churn_assets.alerting.destinations import AlertSettings
 from churn_assets.alerting.rules import DATA
 from churn_assets.alerting.store import Entry
 from churn_assets.contract.load import load_contract
-from churn_assets.monitoring.windows.windows import DRIFT_JSON, QUALITY_JSON, read_report, read_windows
+from churn_assets.monitoring.report_files import Report
+from churn_assets.monitoring.windows.windows import DRIFT_JSON, QUALITY_JSON, read_window_report, read_windows
 from churn_assets.prediction_log.warehouse.read import count_all
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import Champion, read_champion, require_champion
@@ -162,14 +162,15 @@ class Demo:
 
         def newest_reported() -> int | None:
             windows = read_windows(self.settings, self.contract.fingerprint)
-            done = [w.window for w in windows if read_report(self.settings, w, DRIFT_JSON)]
+            done = [w.window for w in windows if read_window_report(self.settings, w, DRIFT_JSON, Report)]
             return max(done) if done and max(done) >= number else None
 
         return self.stage.wait_for(f"the reports on window {number}", newest_reported)
 
     def expect(self, window: int, report: str, status: str) -> None:
         """Raise DemoFailed unless the window's report has this status."""
-        actual = (self._report(window, report) or {}).get("status")
+        reported = self._report(window, report)
+        actual = reported.status if reported else None
         if actual != status:
             raise DemoFailed(f"window {window}: the status in {report} is {actual}, expected {status}")
 
@@ -193,10 +194,10 @@ class Demo:
     def _windows(self) -> int:
         return len(read_windows(self.settings, self.contract.fingerprint))
 
-    def _report(self, number: int, name: str) -> Any:
+    def _report(self, number: int, name: str) -> Report | None:
         for window in read_windows(self.settings, self.contract.fingerprint):
             if window.window == number:
-                return read_report(self.settings, window, name)
+                return read_window_report(self.settings, window, name, Report)
         return None
 
     def _data_alert(self) -> Entry | None:

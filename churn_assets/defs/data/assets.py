@@ -13,7 +13,7 @@ from churn_assets.defs import metadata, plots
 from churn_assets.defs.column_schema import lineage
 from churn_assets.defs.io_manager import write_table
 from churn_assets.defs.policy import OWNERS
-from churn_assets.defs.prediction_log.assets import sound_labels
+from churn_assets.defs.prediction_log.assets import usable_labels
 from churn_assets.defs.resources import Project
 from churn_assets.errors import DataBroken, DataError
 
@@ -221,7 +221,7 @@ def with_labels(project: Project, customers: pa.Table) -> tuple[pa.Table, dict[s
             f"{broken}; expected complete data before a training on the log: repair the feed, then run monitor "
             "(docs/operations.md, The data is broken)"
         )
-    labelled, left_out = sound_labels(settings, contract.fingerprint)
+    labelled, left_out = usable_labels(settings, contract.fingerprint)
     if labelled is None:
         return customers, {"labelled_predictions": "none were made yet: the model is trained on the table alone"}
     holdout = holdout_for(settings.holdout_dir, contract, TableOrigin.of(customers).generated)

@@ -1,8 +1,7 @@
 """Reports on the predictions that were served: data quality, drift, performance."""
 
-import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,17 +13,17 @@ from churn_assets.defs import metadata, plots
 from churn_assets.defs.plots import performance_plots
 from churn_assets.defs.policy import MONITORING, OWNERS
 from churn_assets.defs.resources import Project
-from churn_assets.errors import NothingIngested
-from churn_assets.settings import Settings
-from churn_assets.storage.files import write_json, write_text
 
 if TYPE_CHECKING:
-    from churn_assets.monitoring.performance.report import Model
+    from churn_assets.monitoring.data_quality.report import QualityReport, WindowQuality
+    from churn_assets.monitoring.drift.report import DriftReport, WindowDrift
+    from churn_assets.monitoring.drift.univariate import ColumnDrift
+    from churn_assets.monitoring.performance.report import PerformanceReport
 
-WHOLE = "no_broken_data_was_found"
-STEADY = "no_drift_was_found"
+NOT_BROKEN = "no_broken_data_was_found"
+NO_DRIFT = "no_drift_was_found"
 _LINES = 6  # of a trend plot, the columns with the largest figures
-_TOLD = 10  # windows of a table
+_LAST_WINDOWS = 10  # of a table
 
 
 @dg.asset(
@@ -35,7 +34,7 @@ _TOLD = 10  # windows of a table
     deps=["prediction_log"],
     check_specs=[
         dg.AssetCheckSpec(
-            WHOLE,
+            NOT_BROKEN,
             asset="data_quality_report",
             description="The newest window's data is not broken, the log is not stale; too few customers say nothing.",
         )
@@ -44,26 +43,27 @@ _TOLD = 10  # windows of a table
 def data_quality_report(project: Project) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Per window of distinct customers: missing, outside, unknown, constant, spikes, volume, refusals, staleness."""
     from churn_assets.monitoring.data_quality.report import report_quality
+    from churn_assets.monitoring.report_files import to_json
 
-    found = report_quality(project.settings, project.contract, dt.datetime.now(dt.UTC))
-    windows = found["windows"]
-    missing = _largest([window["missing"] for window in windows])
-    volume = {"a day": [window["traffic"]["rows_a_day"] for window in windows]}
+    report = report_quality(project.settings, project.contract, datetime.now(UTC))
+    windows = report.windows
+    missing = _largest([window.missing for window in windows])
+    volume = {"a day": [window.traffic.rows_a_day for window in windows]}
     yield dg.MaterializeResult(
-        value=found,
+        value=to_json(report),
         metadata={
-            **_about(found, project.settings.monitoring_dir),
+            **_window_metadata(report, project.settings.monitoring_dir),
             "findings": metadata.table(_findings(windows)),
-            "stale": found["stale"],
+            "stale": report.stale,
             **_trend("missing_values", missing, windows, None, "missing values", "share"),
             **_trend("volume", volume, windows, None, "volume", "predictions"),
         },
-        check_results=[_check(not found["blocks"], found)],
+        check_results=[_check(not report.blocks, report)],
     )
 
 
 class DriftConfig(dg.Config):
-    """`pages`: draw Evidently's page for the newest window also if it does not alarm."""
+    """`pages`: write Evidently's page for the newest window also if it does not alarm."""
 
     pages: bool = False
 
@@ -76,7 +76,7 @@ class DriftConfig(dg.Config):
     deps=["data_quality_report"],
     check_specs=[
         dg.AssetCheckSpec(
-            STEADY,
+            NO_DRIFT,
             asset="drift_report",
             description="No column of the newest window drifts, nor the score; too few customers say nothing.",
         )
@@ -85,60 +85,72 @@ class DriftConfig(dg.Config):
 def drift_report(project: Project, config: DriftConfig) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Per window, column by column, the score and the positive rate: every measure, and the one rule that decides."""
     from churn_assets.monitoring.drift.report import report_drift
+    from churn_assets.monitoring.report_files import to_json
 
-    found = report_drift(project.settings, project.contract, pages=config.pages)
-    windows, limit = found["windows"], project.contract.monitoring.effect
-    effects = [{c["column"]: c["effect"] for c in w["columns"]} for w in windows]
-    score = {what: [w["score"][what] for w in windows] for what in ("mean", "positive_share")}
+    report = report_drift(project.settings, project.contract, pages=config.pages)
+    windows, limit = report.windows, project.contract.monitoring.effect
+    effects = [{column.column: column.effect for column in window.columns} for window in windows]
+    score = {
+        "mean": [window.score.mean for window in windows],
+        "positive_share": [window.score.positive_share for window in windows],
+    }
     yield dg.MaterializeResult(
-        value=found,
+        value=to_json(report),
         metadata={
-            **_about(found, project.settings.monitoring_dir),
-            "drifted": ", ".join(found["drifted"]) or "none",
-            "asks_for_retraining": ", ".join(found["in_a_row"]) or "none",
-            "newest_window": metadata.table(_measures(windows[-1]["columns"] if windows else [])),
+            **_window_metadata(report, project.settings.monitoring_dir),
+            "drifted": ", ".join(report.drifted) or "none",
+            "asks_for_retraining": ", ".join(report.in_a_row) or "none",
+            "newest_window": metadata.table(_measures(windows[-1].columns if windows else ())),
             "windows": metadata.table(
-                {"window": w["window"], "status": w["status"], "data": w["data"], "drifted": w["drifted"]}
-                for w in windows[-_TOLD:]
+                {"window": w.window, "status": w.status, "data": w.data, "drifted": list(w.drifted)}
+                for w in windows[-_LAST_WINDOWS:]
             ),
             **_trend("effects", _largest(effects), windows, limit, "effect by column", "effect"),
             **_trend("scores", score, windows, None, "score and positive rate", "share"),
-            **_pages(windows, project.settings.monitoring_dir / found["fingerprint"][:12]),
+            **_pages(windows, project.settings.monitoring_dir / report.fingerprint[:12]),
         },
-        check_results=[_check(found["status"] != "drift", found)],
+        check_results=[_check(report.status != "drift", report)],
     )
 
 
-def _about(found: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    windows = found["windows"]
+def _window_metadata(report: "QualityReport | DriftReport", folder: Path) -> dict[str, Any]:
     return {
-        "said": found["words"],
-        "status": found["status"],
-        "windows_closed": windows[-1]["window"] if windows else 0,
-        "reports": dg.MetadataValue.path(str(folder / found["fingerprint"][:12])),
-        "contract_fingerprint": found["fingerprint"],
+        "message": report.message,
+        "status": report.status,
+        "windows_closed": report.windows[-1].window if report.windows else 0,
+        "reports": dg.MetadataValue.path(str(folder / report.fingerprint[:12])),
+        "contract_fingerprint": report.fingerprint,
     }
 
 
-def _check(passed: bool, found: Mapping[str, Any]) -> dg.AssetCheckResult:
+def _check(passed: bool, report: "QualityReport | DriftReport") -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=passed,
         severity=dg.AssetCheckSeverity.WARN,
-        description=found["words"],
-        metadata={"concluded": found["status"] not in ("insufficient", "unknown")},
+        description=report.message,
+        metadata={"concluded": report.status not in ("insufficient", "unknown")},
     )
 
 
-def _findings(windows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    for window in reversed(windows[-_TOLD:]):
-        for one in window["findings"]:
-            yield {"window": window["window"], **{k: one[k] for k in ("column", "what", "blocks", "words")}}
+def _findings(windows: Sequence["WindowQuality"]) -> Iterator[dict[str, Any]]:
+    for window in reversed(windows[-_LAST_WINDOWS:]):
+        for finding in window.findings:
+            yield {
+                "window": window.window,
+                "column": finding.column,
+                "check": finding.check,
+                "blocks": finding.blocks,
+                "message": finding.message,
+            }
 
 
-def _measures(columns: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    # Dagster's table is filled with what Markdown shows: a measure that does not apply says so.
+def _measures(columns: Sequence["ColumnDrift"]) -> Iterator[dict[str, Any]]:
+    first = ("column", "kind", "status", "check", "p_value", "effect_measure", "effect")
     for column in columns:
-        yield {name: "n/a" if value is None else value for name, value in column.items()}
+        values = asdict(column)
+        ordered = {name: values[name] for name in (*first, *(name for name in values if name not in first))}
+        # Dagster's table is filled with what Markdown shows: a measure that does not apply says so.
+        yield {name: "n/a" if value is None else value for name, value in ordered.items()}
 
 
 def _largest(windows: Sequence[Mapping[str, float | None]]) -> dict[str, list[float | None]]:
@@ -152,32 +164,30 @@ def _largest(windows: Sequence[Mapping[str, float | None]]) -> dict[str, list[fl
 def _trend(
     key: str,
     series: Mapping[str, Sequence[float | None]],
-    windows: Sequence[Mapping[str, Any]],
+    windows: "Sequence[WindowQuality] | Sequence[WindowDrift]",
     limit: float | None,
     title: str,
     unit: str,
 ) -> dict[str, Any]:
-    """The chart as metadata; nothing where there is no window."""
+    """The picture as metadata; nothing, and nothing imported, where there is no window."""
     if not windows:
         return {}
-    return {key: metadata.image(plots.trend(series, [w["window"] for w in windows], limit, title, unit), title)}
+    return {key: metadata.image(plots.trend(series, [w.window for w in windows], limit, title, unit), title)}
 
 
-def _pages(windows: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, Any]:
-    drawn = [w for w in windows if w["page"] and w["page"]["file"]]
-    failed = [w for w in windows if w["page"] and not w["page"]["file"]]
-    told: dict[str, Any] = {}
-    if drawn:
-        newest = drawn[-1]
-        told["evidently_page"] = dg.MetadataValue.path(str(folder / f"{newest['window']:04d}" / newest["page"]["file"]))
-        told["evidently_workspace"] = f"evidently ui --workspace {folder.parent / 'evidently'}"
-    if failed:
-        told["evidently_failed"] = failed[-1]["page"]["words"]
-    return told
+def _pages(windows: Sequence["WindowDrift"], folder: Path) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for window in windows:
+        if window.page and window.page.file:
+            path = folder / f"{window.window:04d}" / window.page.file
+            values["evidently_page"] = dg.MetadataValue.path(str(path))
+            values["evidently_workspace"] = f"evidently ui --workspace {folder.parent / 'evidently'}"
+        elif window.page:
+            values["evidently_failed"] = window.page.message
+    return values
 
 
 HOLDS, CALIBRATED = "the_labelled_pr_auc_holds", "the_labelled_scores_are_calibrated"
-PAGE, JSON = "performance.md", "performance.json"
 
 
 @dg.asset(
@@ -204,87 +214,58 @@ def performance_report(
     project: Project, labelled_predictions: pa.Table
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Labelled metrics by window and model version, estimates with their track record, and the service's figures."""
+    from churn_assets.monitoring.performance.report import PERFORMANCE_MD, render_performance, report_performance
+    from churn_assets.monitoring.report_files import to_json
 
-    from churn_assets.monitoring.performance.outcomes import Period
-    from churn_assets.monitoring.performance.page import render
-    from churn_assets.monitoring.performance.report import Review
-    from churn_assets.monitoring.performance.report import performance_report as made
-    from churn_assets.monitoring.windows.windows import place_of, read_windows
-    from churn_assets.prediction_log.warehouse.connection import open_published
-
-    settings, champion = project.settings, champion_of(project.settings)
-    fingerprint = champion.fingerprint if champion else project.contract.fingerprint
-    windows = [
-        Period(f"{window.window:04d}", window.from_seq, window.to_seq, folder=place_of(settings, window))
-        for window in read_windows(settings, fingerprint)
-    ]
-    folder = settings.monitoring_dir / fingerprint[:12]
-    with ExitStack() as open_:
-        try:
-            connection = open_.enter_context(open_published(settings))
-        except NothingIngested:
-            connection = None
-        found = made(
-            Review(connection, project.contract, champion, labelled_predictions, windows, folder, datetime.now(UTC))
-        )
-    page = render(found)
-    write_json(folder / JSON, found)
-    write_text(folder / PAGE, page)
+    report = report_performance(project.settings, project.contract, labelled_predictions, datetime.now(UTC))
+    page = project.settings.monitoring_dir / report.champion_fingerprint[:12] / PERFORMANCE_MD
     yield dg.MaterializeResult(
-        value=found,
-        metadata={**_performance_metadata(found, page), "page": dg.MetadataValue.path(str(folder / PAGE))},
-        check_results=_performance_checks(found, project.contract.release.max_ece),
+        value=to_json(report),
+        metadata={
+            **_performance_metadata(report, render_performance(report)),
+            "page": dg.MetadataValue.path(str(page)),
+        },
+        check_results=_performance_checks(report, project.contract.release.max_ece),
     )
 
 
-def champion_of(settings: Settings) -> "Model | None":
-    """The champion as its labels are compared with it; None before the first."""
-    from churn_assets.monitoring.performance.report import Model
-    from churn_assets.promotion.pointer import read_champion
-    from churn_assets.scoring.bundle import read_card, read_provenance
-
-    pointer = read_champion(settings.home)
-    if pointer is None:
-        return None
-    path = pointer.path(settings.home)
-    card, origin = read_card(path), read_provenance(path)
-    trained_at = datetime.fromisoformat(origin.made_at) if origin.made_at else pointer.since_at
-    return Model(pointer.version, pointer.fingerprint, card.metrics, trained_at, origin.rows or None)
-
-
-def _performance_metadata(found: Mapping[str, Any], page: str) -> dict[str, Any]:
-    labels = found["labels"]
-    told: dict[str, Any] = {
-        "in_words": dg.MetadataValue.md("\n".join(f"- {words}" for words in found["words"])),
+def _performance_metadata(report: "PerformanceReport", page: str) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "summary": dg.MetadataValue.md("\n".join(f"- {message}" for message in report.messages)),
         "report": dg.MetadataValue.md(page),
-        "champion": found["champion"] or "none yet",
-        "final_labels": labels["final"],
-        "final_labels_of_the_champion": labels["final_of_champion"],
-        "labels_since_the_champion": labels["new"],
-        "pr_auc_dropped": found["pr_auc_dropped"],
+        "champion": report.champion or "none yet",
+        "final_labels": report.labels.final,
+        "final_labels_of_the_champion": report.labels.final_of_champion,
+        "labels_since_the_champion": report.labels.new,
+        "pr_auc_dropped": report.pr_auc_dropped,
     }
-    return told | {name: metadata.image(svg, name.replace("_", " ")) for name, svg in performance_plots(found).items()}
+    images = performance_plots(report)
+    return values | {name: metadata.image(image, name.replace("_", " ")) for name, image in images.items()}
 
 
-def _performance_checks(found: Mapping[str, Any], max_ece: float) -> list[dg.AssetCheckResult]:
-    fall = found["fall"]
-    rows = [row for row in found["versions"] if row["model_version"] == found["champion"]]
-    nothing = {"status": "unknown", "words": "the champion has no final label yet"}
-    measured: dict[str, Any] = rows[0] if rows else nothing
-    known = measured["status"] == "ok"
-    limit = max(max_ece, measured["ece_by_chance"]) if known else max_ece
-    calibrated = f"ECE {measured['ece']:.3f}, allowed {limit:.3f}" if known else f"not known: {measured['words']}"
+def _performance_checks(report: "PerformanceReport", max_ece: float) -> list[dg.AssetCheckResult]:
+    fall = report.fall
+    realized = next((row for row in report.versions if row.model_version == report.champion), None)
+    calibrated = True
+    if realized is None:
+        calibration = "not known: the champion has no final label yet"
+    elif realized.metrics is None:
+        calibration = f"not known: {realized.message}"
+    else:
+        limit = max(max_ece, realized.metrics.ece_by_chance)
+        calibrated = realized.metrics.ece <= limit
+        calibration = f"ECE {realized.metrics.ece:.3f}, allowed {limit:.3f}"
     return [
         dg.AssetCheckResult(
-            passed=not fall["dropped"],
+            passed=not fall.dropped,
             check_name=HOLDS,
             severity=dg.AssetCheckSeverity.WARN,
-            description=fall["words"] if fall["status"] == "ok" else f"not known: {fall['words']}",
+            description=fall.message if fall.status == "ok" else f"not known: {fall.message}",
         ),
         dg.AssetCheckResult(
-            passed=not known or measured["ece"] <= limit,
+            passed=calibrated,
             check_name=CALIBRATED,
             severity=dg.AssetCheckSeverity.WARN,
-            description=calibrated,
+            description=calibration,
         ),
     ]

@@ -1,8 +1,8 @@
 """The prediction log in the warehouse: predictions, feedback, and predictions with their labels."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pyarrow as pa
@@ -13,6 +13,9 @@ from churn_assets.defs.policy import MONITORING, OWNERS, WAREHOUSE_POOL
 from churn_assets.defs.resources import Project
 from churn_assets.errors import AssetMissing, ChurnError, NothingIngested
 from churn_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from churn_assets.monitoring.performance.labels import LabelCounts
 
 ONCE = "every_segment_is_ingested_once"
 FEW = "few_rows_are_in_quarantine"
@@ -44,13 +47,13 @@ def prediction_log(
     context: dg.AssetExecutionContext, project: Project
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Every prediction that the service or `churn score --log` gave, in DuckDB, each once."""
-    from churn_assets.monitoring.windows.windows import note_open
+    from churn_assets.monitoring.windows.windows import record_open_window
     from churn_assets.prediction_log.warehouse.ingest import ingest
     from churn_assets.prediction_log.warehouse.read import count_all
 
     done = ingest(project.settings, project.contract)
     try:
-        note_open(project.settings, project.contract)
+        record_open_window(project.settings, project.contract)
     except ChurnError as error:  # what is ingested is ingested; the reports on windows fail by it
         context.log.warning(f"whether a window is full is not known: {error}")
     totals = count_all(project.settings)
@@ -171,7 +174,7 @@ LOST_SHARE = 0.05  # of reports
 )
 def labelled_predictions(project: Project) -> Iterator[dg.MaterializeResult[pa.Table]]:
     """Predictions that someone has reported on, each with its label state and, once that is final, its label."""
-    from churn_assets.monitoring.performance.labels import count_labels, in_words, label_schema, labelled, no_labels
+    from churn_assets.monitoring.performance.labels import count_labels, label_schema, labelled, no_labels
     from churn_assets.prediction_log.warehouse.connection import open_published
 
     now = datetime.now(UTC)
@@ -182,49 +185,48 @@ def labelled_predictions(project: Project) -> Iterator[dg.MaterializeResult[pa.T
     except NothingIngested:
         table, counts = label_schema(project.contract).empty_table(), no_labels()
     yield dg.MaterializeResult(
-        value=table, metadata=_label_metadata(table, counts, in_words(counts)), check_results=_label_checks(counts)
+        value=table, metadata=_label_metadata(table, counts), check_results=_label_checks(counts)
     )
 
 
-def _label_metadata(table: pa.Table, counts: Mapping[str, Any], words: str) -> dict[str, Any]:
-    waiting, final = counts["waiting"], counts["states"]["final"]
-    found: dict[str, Any] = {
+def _label_metadata(table: pa.Table, counts: "LabelCounts") -> dict[str, Any]:
+    waiting, final = counts.waiting, counts.states["final"]
+    values: dict[str, Any] = {
         "dagster/row_count": table.num_rows,
         "contract_fingerprint": table.schema.metadata[b"churn_contract"].decode(),
-        "in_words": words,
-        "predictions": counts["predictions"],
-        "states": metadata.table([{"state": name, "predictions": count} for name, count in counts["states"].items()]),
-        "open_until": waiting["last_matures_at"] or "nothing is open",
-        "next_matures_at": waiting["first_matures_at"] or "nothing is open",
-        "open_by_month": metadata.table(waiting["by_month"]),
-        "reports": metadata.table([{"reports": name, "count": count} for name, count in counts["feedback"].items()]),
-        "treated": f"{counts['contacted']:,} contacted; known of {counts['contacted_known']:,} predictions",
+        "summary": counts.message,
+        "predictions": counts.predictions,
+        "states": metadata.table([{"state": name, "predictions": count} for name, count in counts.states.items()]),
+        "open_until": waiting.last_matures_at or "nothing is open",
+        "next_matures_at": waiting.first_matures_at or "nothing is open",
+        "open_by_month": metadata.table([vars(month) for month in waiting.by_month]),
+        "reports": metadata.table([{"reports": name, "count": count} for name, count in vars(counts.feedback).items()]),
+        "treated": f"{counts.contacted:,} contacted; known of {counts.contacted_known:,} predictions",
     }
     if final:
-        found["churned_share"] = counts["churned_share"]
-        found["treated_share"] = counts["contacted"] / max(1, table.num_rows)
-    return found
+        values["churned_share"] = counts.churned_share
+        values["treated_share"] = counts.contacted / max(1, table.num_rows)
+    return values
 
 
-def _label_checks(counts: Mapping[str, Any]) -> list[dg.AssetCheckResult]:
-    states, feedback = counts["states"], counts["feedback"]
-    settled = states["final"] + states["conflicting"]
-    lost = sum(count for name, count in feedback.items() if name != "reports")
-    agree = f"{states['conflicting']:,} of {settled:,} predictions with final reports have reports that disagree"
-    belong = f"{lost:,} of {feedback['reports']:,} reports fit no prediction"
+def _label_checks(counts: "LabelCounts") -> list[dg.AssetCheckResult]:
+    feedback, conflicting = counts.feedback, counts.states["conflicting"]
+    settled = counts.states["final"] + conflicting
+    agree = f"{conflicting:,} of {settled:,} predictions with final reports have reports that disagree"
+    belong = f"{feedback.unmatched:,} of {feedback.reports:,} reports fit no prediction"
     return [
         dg.AssetCheckResult(
-            passed=states["conflicting"] <= CONFLICTING_SHARE * settled,
+            passed=conflicting <= CONFLICTING_SHARE * settled,
             check_name=AGREE,
             severity=dg.AssetCheckSeverity.WARN,
             description=agree,
         ),
         dg.AssetCheckResult(
-            passed=lost <= LOST_SHARE * feedback["reports"],
+            passed=feedback.unmatched <= LOST_SHARE * feedback.reports,
             check_name=BELONG,
             severity=dg.AssetCheckSeverity.WARN,
             description=belong,
-            metadata={name: count for name, count in feedback.items() if name != "reports"},
+            metadata={name: count for name, count in vars(feedback).items() if name != "reports"},
         ),
     ]
 
@@ -232,13 +234,13 @@ def _label_checks(counts: Mapping[str, Any]) -> list[dg.AssetCheckResult]:
 LABELLED = "labelled_predictions"
 
 
-def sound_labels(settings: Settings, fingerprint: str) -> tuple[pa.Table | None, int]:
+def usable_labels(settings: Settings, fingerprint: str) -> tuple[pa.Table | None, int]:
     """`labelled_predictions` as the asset last wrote it, without those of windows whose data was broken, and how many
     these are; (None, 0) before the asset was made."""
-    from churn_assets.monitoring.performance.outcomes import sound_rows
+    from churn_assets.monitoring.performance.realized import usable_rows
 
     try:
         labelled = read(settings.assets_dir, LABELLED, pa.Table)
     except AssetMissing:
         return None, 0
-    return sound_rows(settings, fingerprint, labelled)
+    return usable_rows(settings, fingerprint, labelled)

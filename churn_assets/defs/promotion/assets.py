@@ -12,7 +12,7 @@ import pyarrow as pa
 from churn_assets.defs import metadata, plots
 from churn_assets.defs.io_manager import read
 from churn_assets.defs.policy import MONITORING, OWNERS
-from churn_assets.defs.prediction_log.assets import LABELLED, sound_labels
+from churn_assets.defs.prediction_log.assets import LABELLED, usable_labels
 from churn_assets.defs.resources import Project
 from churn_assets.errors import AssetStale, GateRefused, SettingsError
 from churn_assets.mlflow_registry.tracking import Tracking
@@ -190,15 +190,15 @@ def retraining_decision(
     context: dg.AssetExecutionContext, project: Project, config: Asking
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Nothing, investigate data, wait or retrain, with its reason; a request for a run is in the ledger."""
-    from churn_assets.alerting.rules import alerts_of, waiting_on_people
+    from churn_assets.alerting.rules import approval_reminders, monitoring_alerts
     from churn_assets.defs.alerts import tell
+    from churn_assets.monitoring.latest import read_latest_reports
     from churn_assets.promotion.ledger import Ledger
-    from churn_assets.promotion.monitoring_reports import read_reports
     from churn_assets.promotion.service import PromotionService
 
     settings, limits = project.settings, project.contract.monitoring
     # Read from their files: a report that was never made is no reason to fail, it is an input like any other.
-    reports = read_reports(settings)
+    reports = read_latest_reports(settings)
     requested = _external_trigger(config, context.run.run_id)
     record = PromotionService.of(settings).decide_retraining(limits, reports.summary, requested)
     decision, inputs = record.decision, record.decision.inputs
@@ -207,14 +207,10 @@ def retraining_decision(
         {"at": f"{r.decided_at:%Y-%m-%d %H:%M}", "decision": r.decision.kind, "why": r.decision.message}
         for r in ledger.decisions(10)
     ]
-    findings = alerts_of(
-        reports.quality,
-        reports.drift,
-        reports.performance,
-        {"kind": decision.kind, "words": decision.message},
-    )
+    investigate = decision.message if decision.kind == "investigate_data" else ""
+    changes = monitoring_alerts(reports.quality, reports.drift, reports.performance, investigate)
     waiting = {challenger.version: challenger.message for challenger in ledger.challengers("waiting_approval")}
-    alerts = tell(context, settings, findings.also(waiting_on_people(waiting)))
+    alerts = tell(context, settings, changes + approval_reminders(waiting))
     stored = record.to_json()
     yield dg.MaterializeResult(
         value=stored,
@@ -266,13 +262,13 @@ NO_WORSE = "the_challenger_is_no_worse"
 )
 def promotion(context: dg.AssetExecutionContext, project: Project) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Challengers against the champion on the same rows; one that passes becomes champion, or waits for a person."""
-    from churn_assets.alerting.rules import Findings, alerts_of
+    from churn_assets.alerting.rules import AlertChanges, gate_alerts
     from churn_assets.defs.alerts import tell
     from churn_assets.promotion.pointer import read_champion
     from churn_assets.promotion.service import PromotionService
 
     settings = project.settings
-    labelled, left_out = sound_labels(settings, project.contract.fingerprint)
+    labelled, left_out = usable_labels(settings, project.contract.fingerprint)
     service = PromotionService.of(settings)
     outcomes = service.promote_waiting(project.contract, labelled)
     champion, missing = read_champion(settings.home), service.tell_registry()
@@ -282,11 +278,10 @@ def promotion(context: dg.AssetExecutionContext, project: Project) -> Iterator[d
         **({"mlflow": missing} if missing else {}),
         **({"labelled_predictions_of_broken_data": f"{left_out:,}, left out"} if left_out else {}),
     }
-    findings = Findings()
+    changes = AlertChanges()
     for outcome in outcomes:
-        reported = {"version": outcome.challenger, "status": outcome.status, "words": outcome.message}
-        findings = findings.also(alerts_of(promotion=reported))
-    summary |= tell(context, settings, findings)
+        changes += gate_alerts(outcome.challenger, outcome.status, outcome.message)
+    summary |= tell(context, settings, changes)
     against = [outcome.message for outcome in outcomes if outcome.status in ("refused", "undecided")]
     yield dg.MaterializeResult(
         value={"version": 1, **summary, "outcomes": [outcome.to_json() for outcome in outcomes]},

@@ -1,158 +1,239 @@
-"""Is the data of a window whole? Every column is looked at by itself, so one that broke hides no other.
+"""The checks of a window's data: columns against the reference, traffic against the windows before.
 
-A finding that `blocks` makes the window 'broken': nothing is trained on it and drift in it proves nothing.
-The others are told and stop nothing.
+Every column is checked by itself, so that one broken column hides no other. A finding that `blocks` makes the
+window 'broken': no model is trained on it, and drift in it counts for nothing. Other findings are reported only.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import TYPE_CHECKING, Literal
 
 from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.contract.policy import Monitoring
-from churn_assets.monitoring.data_quality.traffic import Traffic, usual
-from churn_assets.monitoring.windows.profile import REST, Content, Facts
-from churn_assets.monitoring.windows.reference import Reference
+from churn_assets.monitoring.windows.monitored_model import Reference
+from churn_assets.monitoring.windows.profile import REST, ColumnProfile, Profile
+from churn_assets.monitoring.windows.windows import WHO, Window, rows_of
 
-TRAFFIC = "(traffic)"  # what is no column's fault
-OK, BROKEN, INSUFFICIENT = "ok", "broken", "insufficient"
-FEW = 10  # numbers that a column had in training; with so few, one that becomes frequent is drift and no default
+if TYPE_CHECKING:
+    import duckdb
+
+Check = Literal[
+    "missing_column", "not_in_reference", "all_missing", "missing", "unreadable", "infinite", "outside_range",
+    "unknown_category", "constant", "spike", "volume", "refused", "duplicates", "one_customer", "gap", "no_id",
+]  # fmt: skip
+
+TRAFFIC = "(traffic)"  # in place of a column, for findings that are about none
+FEW_VALUES = 10  # distinct numbers of a column in training; of so few, one that becomes frequent is drift, no default
+_HOUR_S = 3600.0
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as it was: `found` and `expected` are figures in words."""
+    """One deviation from what was expected; `actual` and `expected` are figures for people.
 
+    `cause` is that of refused requests, '' for every other check.
+    """
+
+    check: Check
     column: str
-    what: str
-    found: str
+    actual: str
     expected: str
-    words: str
+    message: str
     blocks: bool = True
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields, for a report."""
-        return asdict(self)
+    cause: str = ""
 
 
-def check_columns(content: Content, reference: Reference, contract: Contract, limits: Monitoring) -> list[Finding]:
-    """What is wrong with the columns of a window, in the contract's order. A `silent` column blocks nothing."""
-    found = []
+# -- columns -------------------------------------------------------------------------------------------
+
+
+def check_columns(profile: Profile, reference: Reference, contract: Contract, limits: Monitoring) -> Iterator[Finding]:
+    """Findings about the columns of a window, in the contract's order. A `silent` column blocks nothing."""
     for column in contract.scoring_columns:
         blocks = column.name not in limits.silent
-        here, there = content.facts.get(column.name), reference.content.facts.get(column.name)
-        if here is None:
-            words = f"the log has no column '{column.name}'; was it taken out of the table?"
-            found.append(Finding(column.name, "missing column", "none", "a column", words, blocks))
-        elif there is None:
-            words = f"the reference has no column '{column.name}': it cannot be compared; train again"
-            found.append(Finding(column.name, "not in the reference", "none", "a column", words, False))
-        elif here.rows:
-            for one in _column(column, here, there, reference, limits):
-                found.append(one if blocks else Finding(**{**asdict(one), "blocks": False}))
-    return found
+        for finding in _check_column(column, profile, reference, limits):
+            yield finding if blocks else replace(finding, blocks=False)
 
 
-def _column(column: Column, here: Facts, there: Facts, reference: Reference, limits: Monitoring) -> Iterator[Finding]:
-    name, rows = column.name, here.rows
-    missing, usually = here.missing / rows, there.missing / max(1, there.rows)
-    if here.missing == rows:
-        if there.missing < there.rows:
-            yield _finding(name, "all missing", 1.0, usually, f"'{name}' says nothing any more: every value is missing")
-        return
-    if missing - usually >= limits.missing_rise:
-        yield _finding(name, "missing", missing, usually, f"'{name}' is missing for {missing:.1%} of the customers")
-    for what, count in (("unreadable", here.unreadable), ("infinite", here.infinite)):
+def _check_column(column: Column, profile: Profile, reference: Reference, limits: Monitoring) -> Iterator[Finding]:
+    name = column.name
+    now, before = profile.columns.get(name), reference.profile.columns.get(name)
+    if now is None:
+        message = f"the log has no column '{name}', expected one; put it back into the table"
+        yield Finding("missing_column", name, "none", "a column", message)
+    elif before is None:
+        message = f"the reference has no column '{name}', so that it cannot be compared; train again"
+        yield Finding("not_in_reference", name, "none", "a column", message, blocks=False)
+    elif now.rows and now.missing == now.rows:
+        if before.missing < before.rows:
+            usual = before.missing / before.rows
+            message = f"'{name}' is empty, expected at most {usual:.1%} missing values; is it still filled?"
+            yield _share("all_missing", name, 1.0, usual, message)
+    elif now.rows:
+        yield from _check_cells(column, now, before, limits)
+        yield from _check_range(column, now, reference, limits)
+        yield from _check_frequent_value(column, now, before, reference, limits)
+
+
+def _check_cells(column: Column, now: ColumnProfile, before: ColumnProfile, limits: Monitoring) -> Iterator[Finding]:
+    name, rows = column.name, now.rows
+    missing, usual = now.missing / rows, before.missing / max(1, before.rows)
+    if missing - usual >= limits.missing_rise:
+        message = f"'{name}' is missing for {missing:.1%} of the customers, expected about {usual:.1%}"
+        yield _share("missing", name, missing, usual, message)
+    counts: tuple[tuple[Check, int], ...] = (("unreadable", now.unreadable), ("infinite", now.infinite))
+    for check, count in counts:
         if count:
-            words = f"'{name}' has {count:,} {what} values where a {column.kind} is expected"
-            yield _finding(name, what, count / rows, 0.0, words, count / rows >= limits.outside_share)
-    yield from _range(column, here, reference, limits)
-    yield from _one_value(column, here, there, reference, limits)
+            message = f"'{name}' has {count:,} {check} values, expected a finite {column.kind}"
+            yield _share(check, name, count / rows, 0.0, message, count / rows >= limits.outside_share)
 
 
-def _range(column: Column, here: Facts, reference: Reference, limits: Monitoring) -> Iterator[Finding]:
-    name, rows = column.name, here.rows
+def _check_range(column: Column, now: ColumnProfile, reference: Reference, limits: Monitoring) -> Iterator[Finding]:
+    name, share = column.name, now.outside / now.rows
     if name in reference.bounds:
         low, high = reference.bounds[name]
-        share, usually = here.outside / rows, reference.outside_share[name]
-        if share - usually >= limits.outside_share:
-            words = (
+        usual = reference.outside_share[name]
+        if share - usual >= limits.outside_share:
+            message = (
                 f"{share:.1%} of '{name}' lie outside {low:g} to {high:g}, the training range; is the unit the same?"
             )
-            yield _finding(name, "outside", share, usually, words)
-    if column.kind is Kind.CATEGORY and here.outside:
-        unknown = {n: count for n, count in (here.levels or {}).items() if n not in (*column.choices, REST)}
+            yield _share("outside_range", name, share, usual, message)
+    if column.kind is Kind.CATEGORY and now.outside:
+        unknown = {level: n for level, n in (now.levels or {}).items() if level not in (*column.choices, REST)}
         most = max(unknown, key=lambda level: (unknown[level], level), default=REST)
-        share = here.outside / rows
-        words = f"{share:.1%} of '{name}' are no choice of the contract, most often '{most}'; add it, or mend it"
-        yield _finding(name, "unknown category", share, 0.0, words, share >= limits.outside_share)
+        message = (
+            f"{share:.1%} of '{name}' are not a choice of the contract, most often '{most}'; "
+            "add it to the contract, or correct the feed"
+        )
+        yield _share("unknown_category", name, share, 0.0, message, share >= limits.outside_share)
 
 
-def _one_value(
-    column: Column, here: Facts, there: Facts, reference: Reference, limits: Monitoring
+def _check_frequent_value(
+    column: Column, now: ColumnProfile, before: ColumnProfile, reference: Reference, limits: Monitoring
 ) -> Iterator[Finding]:
     name = column.name
-    if here.constant and not there.constant:
-        only = next(level for level, n in here.levels.items() if n) if here.levels else _told(column, here.low)
-        words = f"'{name}' is {only} for everybody, and was not in training; is it still filled?"
-        yield Finding(name, "constant", f"only {only}", "several values", words)
+    if now.constant and not before.constant:
+        value = next(level for level, n in now.levels.items() if n) if now.levels else _shown(column, now.low)
+        message = f"'{name}' is {value} for everybody, expected several values as in training; is it still filled?"
+        yield Finding("constant", name, f"only {value}", "several values", message)
         return
-    if here.top is None:
+    if now.top is None:
         return
-    value, share = here.top
-    usually = reference.share_of(name, value)
-    if share - usually >= limits.spike_rise and not (usually and reference.values_of(name) <= FEW):
-        said = _told(column, value)
-        words = (
-            f"'{name}' is {said} for {share:.1%} of the customers, in training for {usually:.1%}; is it still filled?"
+    number, share = now.top
+    usual = reference.share_of(name, number)
+    if share - usual >= limits.spike_rise and not (usual and reference.count_distinct(name) <= FEW_VALUES):
+        message = (
+            f"'{name}' is {_shown(column, number)} for {share:.1%} of the customers, in training for {usual:.1%}; "
+            "is it still filled?"
         )
-        yield _finding(name, "spike", share, usually, words)
+        yield _share("spike", name, share, usual, message)
 
 
-def check_traffic(now: Traffic, before: Sequence[Traffic], limits: Monitoring) -> list[Finding]:
-    """What is wrong with how predictions came in, compared with the windows before (none: nothing to compare)."""
-    rate, refused = usual(before)
-    found = []
-    if rate and not rate / limits.volume_ratio <= now.rows_a_day <= rate * limits.volume_ratio:
-        words = f"{now.rows_a_day:,.0f} predictions a day, {rate:,.0f} in the windows before"
-        found.append(Finding(TRAFFIC, "volume", f"{now.rows_a_day:,.0f} a day", f"about {rate:,.0f} a day", words))
-    for cause in sorted(now.refused):
-        share, usually = now.refused_share(cause), refused.get(cause, 0.0)
-        if share - usually >= limits.missing_rise:
-            words = f"{share:.1%} of the requests were refused for '{cause}', {usually:.1%} before"
-            found.append(_finding(TRAFFIC, f"refused: {cause}", share, usually, words))
-    if now.repeats >= limits.volume_ratio:
-        words = f"each customer was scored {now.repeats:.1f} times on average; does somebody ask in a loop?"
-        limit = f"below {limits.volume_ratio:g}"
-        found.append(Finding(TRAFFIC, "duplicates", f"{now.repeats:.1f} rows a customer", limit, words))
-    if now.largest_customer_share >= limits.spike_rise and now.customers > 1:
-        words = f"one customer id has {now.largest_customer_share:.1%} of the predictions; is it a placeholder?"
-        found.append(_finding(TRAFFIC, "one customer", now.largest_customer_share, 0.0, words))
-    if now.longest_gap_hours >= limits.stale_hours:
-        words = f"no prediction came for {now.longest_gap_hours:.0f} hours within the window"
-        limit = f"below {limits.stale_hours:g} h"
-        found.append(Finding(TRAFFIC, "gap", f"{now.longest_gap_hours:.0f} h", limit, words, blocks=False))
-    if now.rows_without_id:
-        words = f"{now.rows_without_id:,} rows have no customer id and count as a customer each"
-        found.append(Finding(TRAFFIC, "no id", f"{now.rows_without_id:,} rows", "none", words, blocks=False))
-    return found
-
-
-def status_of(customers: int, findings: Sequence[Finding], limits: Monitoring) -> str:
-    """'insufficient' below the floor whatever was found, else 'broken' or 'ok'."""
-    if customers < limits.floor:
-        return INSUFFICIENT
-    return BROKEN if any(finding.blocks for finding in findings) else OK
-
-
-def _told(column: Column, value: float | None) -> str:
+def _shown(column: Column, value: float | None) -> str:
     if column.kind is Kind.DATE and value is not None:
         return str(dt.date(1970, 1, 1) + dt.timedelta(days=value))
     return f"{value:g}"
 
 
-def _finding(column: str, what: str, share: float, usually: float, words: str, blocks: bool = True) -> Finding:
-    return Finding(column, what, f"{share:.1%}", f"{usually:.1%}", words, blocks)
+def _share(check: Check, column: str, share: float, usual: float, message: str, blocks: bool = True) -> Finding:
+    return Finding(check, column, f"{share:.1%}", f"{usual:.1%}", message, blocks)
+
+
+# -- traffic -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """How the predictions of one window were requested.
+
+    `rows_a_day` is over the window's span, a day at least, so that a burst of a minute is not taken for a
+    flood. `longest_gap_hours` lies between two predictions that follow each other in time.
+    `largest_customer_share` is the share of rows of the most frequent customer.
+    `refused` are requests by cause, of the service's reports that overlap the window.
+    """
+
+    rows: int
+    customers: int
+    rows_a_day: float
+    longest_gap_hours: float
+    largest_customer_share: float
+    rows_without_id: int
+    refused: Mapping[str, int]
+
+    @property
+    def rows_a_customer(self) -> float:
+        """At least 1."""
+        return self.rows / self.customers if self.customers else 1.0
+
+    def refused_share(self, cause: str) -> float:
+        """Requests refused for this cause among all, 0 to 1."""
+        requests = self.rows + sum(self.refused.values())
+        return self.refused.get(cause, 0) / requests if requests else 0.0
+
+
+def read_traffic(connection: duckdb.DuckDBPyConnection, window: Window) -> Traffic:
+    """The traffic of a window; a log without a table of rejections has refused nothing."""
+    rows, customers, gap, most, without_id, span = connection.execute(
+        f"""WITH taken AS (SELECT {WHO} AS who, customer_id, scored_at FROM predictions WHERE {rows_of(window)}),
+                 gaps AS (SELECT date_diff('microsecond', lag(scored_at) OVER (ORDER BY scored_at), scored_at) AS gap
+                          FROM taken),
+                 each AS (SELECT count(*) AS rows FROM taken GROUP BY who)
+            SELECT (SELECT count(*) FROM taken), (SELECT count(*) FROM each), (SELECT max(gap) FROM gaps),
+                   (SELECT max(rows) FROM each), (SELECT count(*) FROM taken WHERE customer_id IS NULL),
+                   (SELECT date_diff('microsecond', min(scored_at), max(scored_at)) FROM taken)"""
+    ).fetchall()[0]
+    days = max(1.0, (span or 0) / 1e6 / 86_400)
+    return Traffic(
+        rows=rows,
+        customers=customers,
+        rows_a_day=rows / days,
+        longest_gap_hours=(gap or 0) / 1e6 / _HOUR_S,
+        largest_customer_share=(most or 0) / rows if rows else 0.0,
+        rows_without_id=without_id,
+        refused=_read_refused(connection, window),
+    )
+
+
+def _read_refused(connection: duckdb.DuckDBPyConnection, window: Window) -> dict[str, int]:
+    tables = "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'rejections'"
+    if not connection.execute(tables).fetchall()[0][0]:
+        return {}
+    causes = connection.execute(
+        "SELECT cause, sum(requests) FROM rejections WHERE since_at <= CAST(? AS TIMESTAMP) "
+        "AND until_at >= CAST(? AS TIMESTAMP) GROUP BY cause ORDER BY cause",
+        [window.last_scored_at[:-6], window.first_scored_at[:-6]],
+    ).fetchall()
+    return {str(cause): int(requests) for cause, requests in causes}
+
+
+def check_traffic(now: Traffic, before: Sequence[Traffic], limits: Monitoring) -> Iterator[Finding]:
+    """Findings about how predictions came in, against the median of the windows before (none: no comparison)."""
+    if before:
+        rate = median(traffic.rows_a_day for traffic in before)
+        if rate and not rate / limits.volume_ratio <= now.rows_a_day <= rate * limits.volume_ratio:
+            actual, expected = f"{now.rows_a_day:,.0f} a day", f"about {rate:,.0f} a day"
+            message = f"{now.rows_a_day:,.0f} predictions a day, expected {expected} as in the windows before"
+            yield Finding("volume", TRAFFIC, actual, expected, message)
+    for cause in sorted(now.refused):
+        share = now.refused_share(cause)
+        usual = median(traffic.refused_share(cause) for traffic in before) if before else 0.0
+        if share - usual >= limits.missing_rise:
+            message = f"{share:.1%} of the requests were refused for '{cause}', {usual:.1%} before"
+            yield replace(_share("refused", TRAFFIC, share, usual, message), cause=cause)
+    if now.rows_a_customer >= limits.volume_ratio:
+        message = f"each customer was scored {now.rows_a_customer:.1f} times on average; does a caller ask in a loop?"
+        expected = f"below {limits.volume_ratio:g}"
+        yield Finding("duplicates", TRAFFIC, f"{now.rows_a_customer:.1f} rows a customer", expected, message)
+    if now.largest_customer_share >= limits.spike_rise and now.customers > 1:
+        message = f"one customer id has {now.largest_customer_share:.1%} of the predictions; is it a placeholder?"
+        yield _share("one_customer", TRAFFIC, now.largest_customer_share, 0.0, message)
+    if now.longest_gap_hours >= limits.stale_hours:
+        message = f"no prediction came for {now.longest_gap_hours:.0f} hours within the window"
+        expected = f"below {limits.stale_hours:g} h"
+        yield Finding("gap", TRAFFIC, f"{now.longest_gap_hours:.0f} h", expected, message, blocks=False)
+    if now.rows_without_id:
+        message = f"{now.rows_without_id:,} rows have no customer id and count as a customer each"
+        yield Finding("no_id", TRAFFIC, f"{now.rows_without_id:,} rows", "none", message, blocks=False)

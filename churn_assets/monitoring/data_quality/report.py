@@ -1,151 +1,202 @@
-"""The first pass over closed windows: is the data whole? Each is judged once, oldest first."""
+"""The data quality report: one for each closed window, made once, oldest first; and one over all of them."""
 
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from churn_assets.contract.model import Contract
 from churn_assets.errors import NothingIngested
-from churn_assets.monitoring.data_quality.checks import BROKEN, INSUFFICIENT, check_columns, check_traffic, status_of
-from churn_assets.monitoring.data_quality.traffic import Traffic, read_traffic
-from churn_assets.monitoring.monitored_model import NO_CHAMPION, Subject, look, read_subject
+from churn_assets.monitoring.data_quality.checks import Finding, Traffic, check_columns, check_traffic, read_traffic
+from churn_assets.monitoring.report_files import Report, write_report
+from churn_assets.monitoring.windows.monitored_model import (
+    NO_CHAMPION,
+    MonitoredModel,
+    profile_window,
+    read_monitored_model,
+)
 from churn_assets.monitoring.windows.windows import (
     QUALITY_JSON,
+    OpenWindow,
     Window,
     close_windows,
-    place_of,
-    read_report,
+    read_open_window,
+    read_window_report,
     read_windows,
-    still_open,
+    window_folder,
 )
 from churn_assets.prediction_log.warehouse.connection import open_published
 from churn_assets.settings import Settings
-from churn_assets.storage.files import write_json
+
+if TYPE_CHECKING:
+    import duckdb
+
+Status = Literal["ok", "broken", "insufficient", "unknown"]
 
 NO_PREDICTIONS = "no predictions yet: nothing has been ingested from the log"
-NEWEST = 30  # windows that an asset's value tells of
-_COMPARED = 5  # earlier windows that tell how much traffic is usual
-
-Report = dict[str, Any]
+NEWEST = 30  # windows that the report over all windows has
+_COMPARED = 5  # earlier windows that the traffic is compared with
 
 
-def report_quality(settings: Settings, contract: Contract, now: dt.datetime) -> Report:
-    """Close what can be closed, judge the data of every window that was not judged yet, and say how things stand.
+@dataclass(frozen=True, kw_only=True)
+class WindowQuality(Window, Report):
+    """The data quality of one window, compared with the reference of `model_version`.
 
-    `now` is an aware instant, for the age of the log. The value has `fingerprint`, `status` (of the newest
-    window, 'insufficient' without one), `stale`, `blocks` (whether retraining must wait), `words` and
-    `windows`, the newest last. Raises WindowUnreadable, PointerCorrupt.
+    `missing` are shares 0 to 1 by column. The status is 'insufficient' below the floor of customers whatever the
+    findings, 'broken' with a finding that blocks, 'unknown' without a reference to compare with, else 'ok'.
     """
-    subject = read_subject(settings, contract)
-    if subject is None:
-        return nothing(contract.fingerprint, NO_CHAMPION)
+
+    status: Status
+    model_version: str
+    findings: tuple[Finding, ...]
+    missing: Mapping[str, float]
+    traffic: Traffic
+
+
+@dataclass(frozen=True)
+class LogAge:
+    """The prediction log as a whole: rows of the contract and of others, and the age of the newest.
+
+    `stale`: older than the contract's `stale_hours` at the time of the report. `message` is '' if all is well.
+    """
+
+    rows: int
+    other_rows: int
+    newest_scored_at: str | None
+    age_hours: float | None
+    stale: bool
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityReport(Report):
+    """The newest windows of a contract, the newest last, and what of them holds now.
+
+    `status` is that of the newest window, 'insufficient' without one. `blocks`: retraining must wait, for the
+    newest window is broken or the log is stale. `open` and `log` are None before the first prediction.
+    """
+
+    status: Status
+    fingerprint: str
+    model_version: str = ""
+    stale: bool = False
+    blocks: bool = False
+    open: OpenWindow | None = None
+    log: LogAge | None = None
+    windows: tuple[WindowQuality, ...] = ()
+
+
+def report_quality(settings: Settings, contract: Contract, now: dt.datetime) -> QualityReport:
+    """Close what can be closed, and check the data of every window that was not checked yet.
+
+    `now` is an aware instant, for the age of the log. Raises WindowUnreadable, PointerCorrupt.
+    """
+    model = read_monitored_model(settings, contract)
+    if model is None:
+        return QualityReport(status="insufficient", fingerprint=contract.fingerprint, message=NO_CHAMPION)
     try:
         with open_published(settings) as connection:
-            close_windows(connection, settings, subject.fingerprint, subject.limits)
-            windows = read_windows(settings, subject.fingerprint)
-            told = [quality_of(connection, settings, subject, windows, index) for index in range(len(windows))]
+            close_windows(connection, settings, model.fingerprint, model.limits)
+            windows = read_windows(settings, model.fingerprint)
+            reports = [window_quality(connection, settings, model, windows, index) for index in range(len(windows))]
             last = windows[-1] if windows else None
-            waiting = still_open(connection, subject.fingerprint, subject.limits, last)
-            log = _log(connection, subject, now)
+            waiting = read_open_window(connection, model.fingerprint, model.limits, last)
+            log = _read_log_age(connection, model, now)
     except NothingIngested:
-        return nothing(subject.fingerprint, NO_PREDICTIONS)
-    return {
-        "fingerprint": subject.fingerprint,
-        "model_version": subject.version,
-        "status": told[-1]["status"] if told else INSUFFICIENT,
-        "stale": log["stale"],
-        "blocks": log["stale"] or bool(told and told[-1]["status"] == BROKEN),
-        "words": _joined(told[-1]["words"] if told else waiting.words, log["words"], subject.words),
-        "open": asdict(waiting),
-        "log": log,
-        "windows": told[-NEWEST:],
-    }
+        return QualityReport(status="insufficient", fingerprint=model.fingerprint, message=NO_PREDICTIONS)
+    newest = reports[-1] if reports else None
+    messages = [newest.message if newest else waiting.message, log.message]
+    if newest is None or newest.status != "unknown":  # whose message gives the reason already
+        messages.append(model.no_reference)
+    return QualityReport(
+        status=newest.status if newest else "insufficient",
+        message="; ".join(filter(None, messages)),
+        fingerprint=model.fingerprint,
+        model_version=model.version,
+        stale=log.stale,
+        blocks=log.stale or (newest is not None and newest.status == "broken"),
+        open=waiting,
+        log=log,
+        windows=tuple(reports[-NEWEST:]),
+    )
 
 
-def nothing(fingerprint: str, words: str) -> Report:
-    """What is reported when there is nothing to report on."""
-    return {
-        "fingerprint": fingerprint,
-        "status": INSUFFICIENT,
-        "stale": False,
-        "blocks": False,
-        "words": words,
-        "windows": [],
-    }
+def read_window_quality(settings: Settings, window: Window) -> WindowQuality | None:
+    """The quality report on a window, None if it was not made. Raises WindowUnreadable."""
+    return read_window_report(settings, window, QUALITY_JSON, WindowQuality)
 
 
-def quality_of(connection: Any, settings: Settings, subject: Subject, windows: list[Window], index: int) -> Report:
+def window_quality(
+    connection: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    model: MonitoredModel,
+    windows: Sequence[Window],
+    index: int,
+) -> WindowQuality:
     """The quality report on `windows[index]`: read, or made and kept."""
     window = windows[index]
-    found = read_report(settings, window, QUALITY_JSON)
-    if found is None:
-        earlier = [read_report(settings, one, QUALITY_JSON) for one in windows[max(0, index - _COMPARED) : index]]
-        before = [Traffic(**report["traffic"]) for report in earlier if report]
-        found = _judge(connection, subject, window, before)
-        write_json(place_of(settings, window) / QUALITY_JSON, found)
-    return found
+    report = read_window_quality(settings, window)
+    if report is None:
+        earlier = [read_window_quality(settings, other) for other in windows[max(0, index - _COMPARED) : index]]
+        report = _check_window(connection, model, window, [other.traffic for other in earlier if other])
+        write_report(window_folder(settings, window) / QUALITY_JSON, report)
+    return report
 
 
-def _judge(connection: Any, subject: Subject, window: Window, before: list[Traffic]) -> Report:
+def _check_window(
+    connection: duckdb.DuckDBPyConnection, model: MonitoredModel, window: Window, before: Sequence[Traffic]
+) -> WindowQuality:
     traffic = read_traffic(connection, window)
-    findings = check_traffic(traffic, before, subject.limits)
+    findings = list(check_traffic(traffic, before, model.limits))
     missing: dict[str, float] = {}
-    if subject.reference is not None:
-        content = look(connection, subject, window)
-        missing = {name: facts.missing / max(1, facts.rows) for name, facts in content.facts.items()}
-        findings = check_columns(content, subject.reference, subject.contract, subject.limits) + findings
-    # The log's own count: it may have forgotten rows since the window was closed.
-    status = status_of(traffic.customers, findings, subject.limits)
-    if subject.reference is None and status != BROKEN:
-        status = INSUFFICIENT
-    return {
-        **asdict(window),
-        "model_version": subject.version,
-        "status": status,
-        "findings": [finding.to_json() for finding in findings],
-        "missing": missing,
-        "traffic": asdict(traffic),
-        "words": _said(window, traffic.customers, status, [f.words for f in findings if f.blocks], subject),
-    }
+    if model.reference is not None:
+        profile = profile_window(connection, model, window)
+        missing = {name: column.missing / max(1, column.rows) for name, column in profile.columns.items()}
+        findings = [*check_columns(profile, model.reference, model.contract, model.limits), *findings]
+    # By the log's own count: rows may have left it since the window was closed.
+    status, message = _conclude(model, traffic.customers, findings)
+    return WindowQuality(
+        **vars(window),
+        status=status,
+        message=f"window {window.window}: {message}",
+        model_version=model.version,
+        findings=tuple(findings),
+        missing=missing,
+        traffic=traffic,
+    )
 
 
-def _said(window: Window, customers: int, status: str, broken: list[str], subject: Subject) -> str:
-    named = f"window {window.window}"
-    if status == INSUFFICIENT:
-        if customers < subject.limits.floor:
-            return f"{named}: {customers:,} customers are too few to say, the floor is {subject.limits.floor:,}"
-        return f"{named}: {subject.words}"
-    if status == BROKEN:
-        return f"{named}: the data is broken: {'; '.join(broken)}"
-    return f"{named}: the data is whole, {customers:,} customers"
+def _conclude(model: MonitoredModel, customers: int, findings: Sequence[Finding]) -> tuple[Status, str]:
+    if customers < model.limits.floor:
+        return "insufficient", f"{customers:,} customers are too few, expected at least {model.limits.floor:,}"
+    if blocking := [finding.message for finding in findings if finding.blocks]:
+        return "broken", f"the data is broken: {'; '.join(blocking)}"
+    if model.reference is None:
+        return "unknown", model.no_reference
+    return "ok", f"the data is ok, {customers:,} customers"
 
 
-def _joined(said: str, *more: str) -> str:
-    """All that is not said already."""
-    return "; ".join([said, *(words for words in more if words and words not in said)])
-
-
-def _log(connection: Any, subject: Subject, now: dt.datetime) -> Report:
+def _read_log_age(connection: duckdb.DuckDBPyConnection, model: MonitoredModel, now: dt.datetime) -> LogAge:
     rows, newest = connection.execute(
-        "SELECT count(*), max(scored_at) FROM predictions WHERE fingerprint = ?", [subject.fingerprint]
+        "SELECT count(*), max(scored_at) FROM predictions WHERE fingerprint = ?", [model.fingerprint]
     ).fetchall()[0]
-    others = connection.execute(
-        "SELECT count(*) FROM predictions WHERE fingerprint <> ?", [subject.fingerprint]
+    other_rows = connection.execute(
+        "SELECT count(*) FROM predictions WHERE fingerprint <> ?", [model.fingerprint]
     ).fetchall()[0][0]
     hours = None if newest is None else (now - newest.replace(tzinfo=dt.UTC)).total_seconds() / 3600
-    stale = hours is not None and hours > subject.limits.stale_hours
-    words = []
+    stale = hours is not None and hours > model.limits.stale_hours
+    messages = []
     if stale:
-        words.append(f"the log is stale: its newest prediction is {hours:.0f} hours old")
-    if others:
-        words.append(f"{others:,} predictions of other contracts are not looked at")
-    return {
-        "rows": rows,
-        "other_rows": others,
-        "newest_scored_at": None if newest is None else newest.isoformat() + "+00:00",
-        "age_hours": None if hours is None else round(hours, 3),
-        "stale": stale,
-        "words": "; ".join(words),
-    }
+        messages.append(f"the log is stale: its newest prediction is {hours:.0f} hours old")
+    if other_rows:
+        messages.append(f"{other_rows:,} predictions of other contracts are left out")
+    return LogAge(
+        rows=rows,
+        other_rows=other_rows,
+        newest_scored_at=None if newest is None else newest.isoformat() + "+00:00",
+        age_hours=None if hours is None else round(hours, 3),
+        stale=stale,
+        message="; ".join(messages),
+    )

@@ -1,9 +1,9 @@
-"""Evidently's view of a window, for people: a self-contained page, and a workspace that `evidently ui` opens.
+"""Evidently's report on a window, for people: a self-contained page, and a workspace that `evidently ui` opens.
 
-Nothing here decides anything: `rule` does, and it stands when Evidently fails to import or to run. This is
-the only module that imports Evidently, which takes some seconds. What it stumbles over is kept from it: it
+Nothing here decides anything: `univariate` does, and its result stands when Evidently fails to import or to run.
+This is the only module that imports Evidently, which takes some seconds. What makes it fail is kept from it: it
 guesses every list of columns that it is not given, a column that is empty or missing on one side ends the
-whole report, and one of a nullable integer type is passed over without a word.
+whole report, and one of a nullable integer type is left out silently.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from churn_assets.contract.model import Kind
 from churn_assets.contract.policy import Monitoring
-from churn_assets.monitoring.windows.windows import read_json
 from churn_assets.settings import QUIET_ENVIRONMENT
-from churn_assets.storage.files import replacing, write_json
+from churn_assets.storage.files import read_json_object, replacing, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,14 +32,14 @@ _RUN = "evidently.json"
 
 @dataclass(frozen=True)
 class Page:
-    """`path` of the HTML page or None, with `words` that say why not, and `left_out`: columns and why."""
+    """The name of the HTML file, or None and a `message` that says why not; `left_out` are columns and why."""
 
-    path: Path | None
-    words: str
+    file: str | None
+    message: str
     left_out: Mapping[str, str]
 
 
-def draw(
+def write_page(
     reference: pa.Table,
     current: pa.Table,
     kinds: Mapping[str, Kind],
@@ -54,46 +53,45 @@ def draw(
 ) -> Page:
     """Write Evidently's report on two samples to `target`, and a snapshot into `workspace` if one is named.
 
-    `kinds` are the columns to show, `score` among them if it is wanted. Raises nothing: whatever Evidently
-    does, the page is missing and the words say why. Drawing the same target again replaces its snapshot.
+    `kinds` are the columns to show, `score` among them if it is wanted. Raises nothing: if Evidently fails
+    there is no page, and the message says why. Writing the same target again replaces its snapshot.
     """
-    fit, left_out = _fitting(reference, current, kinds)
-    if not fit:
+    usable, left_out = _usable_columns(reference, current, kinds)
+    if not usable:
         return Page(None, "no Evidently page: no column has values on both sides", left_out)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pandas' and NumPy's, on data that is as it is
-            snapshot = _snapshot(reference, current, fit, limits, name, at)
+            snapshot = _snapshot(reference, current, usable, limits, name, at)
             with replacing(target) as temporary:
                 snapshot.save_html(str(temporary))
             if workspace is not None:
                 _keep(snapshot, workspace, project, name, target.with_name(_RUN))
-    except Exception as error:  # the statistics stand without the page, whatever broke
-        words = " ".join(str(error).split())[:200]
-        return Page(None, f"no Evidently page: {type(error).__name__}: {words}", left_out)
-    return Page(target, "", left_out)
+    except Exception as error:  # the statistics stand without the page, whatever failed
+        reason = " ".join(str(error).split())[:200]
+        return Page(None, f"no Evidently page: {type(error).__name__}: {reason}", left_out)
+    return Page(target.name, "", left_out)
 
 
-def _fitting(
+def _usable_columns(
     reference: pa.Table, current: pa.Table, kinds: Mapping[str, Kind]
 ) -> tuple[dict[str, Kind], dict[str, str]]:
-    fit, left_out = {}, {}
+    """(columns with values on both sides, reason by column for the others)."""
+    usable, left_out = {}, {}
+    sides = (("reference", reference), ("window", current))
     for name, kind in kinds.items():
-        absent = [side for side, t in (("reference", reference), ("window", current)) if name not in t.column_names]
-        empty = [
-            side
-            for side, table in (("reference", reference), ("window", current))
-            if name in table.column_names and not _values(table, name)
-        ]
-        if absent or empty:
-            what = "has no such column" if absent else "has no value of it"
-            left_out[name] = f"the {(absent or empty)[0]} {what}"
+        absent = [side for side, table in sides if name not in table.column_names]
+        empty = [side for side, table in sides if side not in absent and not _count_values(table, name)]
+        if absent:
+            left_out[name] = f"the {absent[0]} has no such column"
+        elif empty:
+            left_out[name] = f"the {empty[0]} has no value of it"
         else:
-            fit[name] = kind
-    return fit, left_out
+            usable[name] = kind
+    return usable, left_out
 
 
-def _values(table: pa.Table, name: str) -> int:
+def _count_values(table: pa.Table, name: str) -> int:
     import numpy as np
     import pyarrow as pa
 
@@ -143,29 +141,29 @@ def _frame(table: pa.Table, numbers: list[str], levels: list[str]) -> Any:
     import numpy as np
     import pandas as pd
 
-    found: dict[str, Any] = {}
+    columns: dict[str, Any] = {}
     for name in numbers:
         values = table[name].to_numpy().astype(np.float64)
-        found[name] = np.where(np.isfinite(values), values, np.nan)
+        columns[name] = np.where(np.isfinite(values), values, np.nan)
     for name in levels:
         values = table[name].to_pandas()
-        found[name] = values.map(lambda value: None if value is None or value != value else str(value)).astype(object)
-    return pd.DataFrame(found)
+        columns[name] = values.map(lambda value: None if value is None or value != value else str(value)).astype(object)
+    return pd.DataFrame(columns)
 
 
-def _keep(snapshot: Any, folder: Path, project: str, name: str, mark: Path) -> None:
+def _keep(snapshot: Any, folder: Path, project: str, name: str, run_file: Path) -> None:
     from evidently.ui.workspace import Workspace
 
     workspace = Workspace.create(str(folder))
-    named = workspace.search_project(project)
-    home = named[0] if named else workspace.create_project(project)
-    before = (read_json(mark) or {}).get("run")
+    projects = workspace.search_project(project)
+    home = projects[0] if projects else workspace.create_project(project)
     runs = [str(run) for run in workspace.list_runs(home.id)]
-    if before in runs:
-        workspace.delete_run(home.id, before)
-        runs.remove(before)
+    replaced = read_json_object(run_file).get("run") if run_file.is_file() else None
+    if replaced in runs:
+        workspace.delete_run(home.id, replaced)
+        runs.remove(replaced)
     kept = workspace.add_run(home.id, snapshot, include_data=False, name=name or None)
-    write_json(mark, {"run": str(kept.id)})
+    write_json(run_file, {"run": str(kept.id)})
     if len(runs) >= SNAPSHOTS:
         age = {run: workspace.get_run(home.id, run).timestamp for run in runs}
         for old in sorted(runs, key=lambda run: age[run])[: len(runs) + 1 - SNAPSHOTS]:

@@ -1,56 +1,32 @@
-"""All columns together: can a classifier tell the window from the reference? For information, never an alarm.
+"""Multivariate drift: all columns together, and single requests unlike any training row. Never an alarm.
 
-A shift of how columns go together leaves each column by itself unchanged, and a domain classifier sees it
-(Lopez-Paz and Oquab 2017, classifier two-sample tests). ROC AUC .5 is no difference at all.
+Can a classifier tell the window from the reference? A shift of how columns go together leaves each column by
+itself unchanged, and a domain classifier finds it (Lopez-Paz and Oquab 2017, classifier two-sample tests).
+ROC AUC .5 is no difference at all.
+
+Outliers are found by range, by distance, or by isolation. What each method costs and catches is measured with
+every report: one number of some reference rows is multiplied by a hundred, as a wrong unit would, and the share
+that is detected is reported beside the share of unchanged reference rows that is flagged too.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from churn_assets.contract.model import Kind
 
 if TYPE_CHECKING:
     import pyarrow as pa
-from typing import TYPE_CHECKING
 
-import numpy.typing as npt
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+    from churn_assets.monitoring.windows.monitored_model import Reference
 
 Matrix = npt.NDArray[np.float64]
-NUMBER_KINDS = frozenset({Kind.NUMBER, Kind.INTEGER})
-
-
-def numbers_of(table: pa.Table, names: list[str]) -> Matrix:
-    """Shape (rows, names): NaN for missing, infinite kept."""
-    columns = [table[name].to_numpy().astype(np.float64) for name in names]
-    return np.column_stack(columns) if columns else np.empty((table.num_rows, 0))
-
-
-def encoded(reference: pa.Table, current: pa.Table, kinds: Mapping[str, Kind]) -> tuple[Matrix, Matrix]:
-    """Both sides with the same columns: numbers as they are (infinite as missing), levels as whole numbers."""
-    sides: tuple[list[Matrix], list[Matrix]] = ([], [])
-    for name, kind in kinds.items():
-        for side, table in zip(sides, (reference, current), strict=True):
-            if kind is Kind.CATEGORY:
-                side.append(np.asarray(table[name].to_pandas().map(str).to_numpy(dtype=object)))
-            else:
-                values = table[name].to_numpy().astype(np.float64)
-                side.append(np.where(np.isfinite(values), values, np.nan))
-        if kind is Kind.CATEGORY:
-            levels = {level: float(place) for place, level in enumerate(sorted({*sides[0][-1], *sides[1][-1]}))}
-            for side in sides:
-                side[-1] = np.array([levels[level] for level in side[-1]])
-    return np.column_stack(sides[0]), np.column_stack(sides[1])
-
-
 ROWS = 4000  # of each side
 _FOLDS = 3
 _ROUNDS = 40
@@ -58,13 +34,13 @@ _FEWEST = 100
 
 
 @dataclass(frozen=True)
-class Separation:
+class DomainClassifier:
     """Cross-validated ROC AUC with its 95 % interval, `rows` of both sides, `cpu_s` that it took.
 
-    None and `words` where it was not computed. The interval is Hanley and McNeil's (1982).
+    None where it was not computed, and `message` says why. The interval is Hanley and McNeil's (1982).
     """
 
-    words: str
+    message: str
     roc_auc: float | None = None
     low: float | None = None
     high: float | None = None
@@ -72,23 +48,25 @@ class Separation:
     cpu_s: float = 0.0
 
 
-def separate(reference: pa.Table, current: pa.Table, kinds: Mapping[str, Kind], seed: int = 0) -> Separation:
+def compare_all_columns(
+    reference: pa.Table, current: pa.Table, kinds: Mapping[str, Kind], seed: int = 0
+) -> DomainClassifier:
     """How well boosted trees tell the rows of two samples apart, on the columns that both have."""
     shared = {n: k for n, k in kinds.items() if n in reference.column_names and n in current.column_names}
     rng = np.random.default_rng(seed)
-    sides = [_some(table, rng) for table in (reference, current)]
+    sides = [_sample(table, rng) for table in (reference, current)]
     if not shared or min(side.num_rows for side in sides) < _FEWEST:
-        return Separation(f"not computed: fewer than {_FEWEST} rows on one side, or no column on both")
+        return DomainClassifier(f"not computed: fewer than {_FEWEST} rows on one side, or no column on both")
     started = time.process_time()
-    before, after = encoded(sides[0], sides[1], shared)
+    before, after = _encode(sides[0], sides[1], shared)
     auc, error = _cross_validated(before, after, seed)
     low, high = max(0.0, auc - 1.96 * error), min(1.0, auc + 1.96 * error)
-    told = "can be told apart" if low > 0.5 else "cannot be told apart"
-    words = f"window and reference {told} by all columns together: ROC AUC {auc:.3f} ({low:.3f} to {high:.3f})"
-    return Separation(words, auc, low, high, len(before) + len(after), round(time.process_time() - started, 3))
+    verdict = "can be told apart" if low > 0.5 else "cannot be told apart"
+    message = f"window and reference {verdict} by all columns together: ROC AUC {auc:.3f} ({low:.3f} to {high:.3f})"
+    return DomainClassifier(message, auc, low, high, len(before) + len(after), round(time.process_time() - started, 3))
 
 
-def _some(table: pa.Table, rng: np.random.Generator) -> pa.Table:
+def _sample(table: pa.Table, rng: np.random.Generator) -> pa.Table:
     if table.num_rows <= ROWS:
         return table
     return table.take(np.sort(rng.choice(table.num_rows, ROWS, replace=False)))
@@ -114,3 +92,133 @@ def _error(auc: float, positive: int, negative: int) -> float:
     first, second = auc / (2 - auc), 2 * auc**2 / (1 + auc)
     spread = auc * (1 - auc) + (positive - 1) * (first - auc**2) + (negative - 1) * (second - auc**2)
     return float(np.sqrt(max(0.0, spread) / (positive * negative)))
+
+
+def _encode(reference: pa.Table, current: pa.Table, kinds: Mapping[str, Kind]) -> tuple[Matrix, Matrix]:
+    """Both sides with the same columns: numbers as they are (infinite as missing), levels as whole numbers."""
+    sides: tuple[list[Matrix], list[Matrix]] = ([], [])
+    for name, kind in kinds.items():
+        for side, table in zip(sides, (reference, current), strict=True):
+            if kind is Kind.CATEGORY:
+                side.append(np.asarray(table[name].to_pandas().map(str).to_numpy(dtype=object)))
+            else:
+                values = table[name].to_numpy().astype(np.float64)
+                side.append(np.where(np.isfinite(values), values, np.nan))
+        if kind is Kind.CATEGORY:
+            levels = {level: float(place) for place, level in enumerate(sorted({*sides[0][-1], *sides[1][-1]}))}
+            for side in sides:
+                side[-1] = np.array([levels[level] for level in side[-1]])
+    return np.column_stack(sides[0]), np.column_stack(sides[1])
+
+
+# -- outliers ------------------------------------------------------------------------------------------
+
+_PROBES = 400
+_UNIT = 100.0
+_QUANTILE = 0.999  # of the reference, beyond which a distance is an outlier's: one customer of a thousand
+_NUMBERS = frozenset({Kind.NUMBER, Kind.INTEGER})
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Outliers:
+    """Shares 0 to 1 of the sampled requests that `method` flags; `us_a_row` of CPU.
+
+    `reference_share` is the same on training rows, the false positives; `caught_share` of unit errors.
+    """
+
+    method: str
+    rows: int
+    share: float | None
+    reference_share: float | None
+    caught_share: float | None
+    us_a_row: float | None
+    message: str
+
+
+def find_outliers(reference: Reference, current: pa.Table, kinds: Mapping[str, Kind], method: str) -> Outliers:
+    """Classify every sampled request by `method`: range, mahalanobis or isolation_forest; numbers only."""
+    known = [name for name, kind in kinds.items() if kind in _NUMBERS and name in reference.bounds]
+    names = [name for name in known if name in current.column_names]
+    if not names or not current.num_rows:
+        return Outliers(method, 0, None, None, None, None, "not computed: no number that both sides have")
+    before, after = _numbers(reference.profile.sample, names), _numbers(current, names)
+    is_outlier = _METHODS[method](reference, before, names)
+    started = time.process_time()
+    flags = is_outlier(after)
+    cost = (time.process_time() - started) / len(after) * 1e6
+    probes = _probes(before)
+    share, usual = float(flags.mean()), float(is_outlier(before).mean())
+    caught = float(is_outlier(probes).mean()) if len(probes) else 0.0
+    message = (
+        f"{share:.2%} of the requests are outliers by '{method}' ({usual:.2%} of the training rows); it detects "
+        f"{caught:.0%} of numbers that are a hundred times too large, at {cost:.2f} us a row"
+    )
+    return Outliers(method, len(after), share, usual, caught, round(cost, 2), message)
+
+
+def _numbers(table: pa.Table, names: list[str]) -> Matrix:
+    """Shape (rows, names): NaN for missing, infinite kept."""
+    return np.column_stack([table[name].to_numpy().astype(np.float64) for name in names])
+
+
+def _probes(before: Matrix, seed: int = 0) -> Matrix:
+    rng = np.random.default_rng(seed)
+    rows: Matrix = before[rng.integers(0, len(before), _PROBES)].copy()
+    place = (np.arange(_PROBES), rng.integers(0, before.shape[1], _PROBES))
+    wrong = np.isfinite(rows[place]) & (rows[place] != 0)  # nothing times a hundred is still nothing
+    rows[place] *= _UNIT
+    probes: Matrix = rows[wrong]
+    return probes
+
+
+def _by_range(reference: Reference, before: Matrix, names: list[str]) -> Callable[[Matrix], Flags]:
+    low, high = np.array([reference.bounds[name] for name in names]).T
+
+    def is_outlier(rows: Matrix) -> Flags:
+        flags: Flags = ((rows < low) | (rows > high)).any(axis=1)  # a missing value is neither
+        return flags
+
+    return is_outlier
+
+
+def _by_distance(reference: Reference, before: Matrix, names: list[str]) -> Callable[[Matrix], Flags]:
+    middle = np.nanmean(np.where(np.isfinite(before), before, np.nan), axis=0)
+    filled = _filled(before, middle)
+    covariance = np.atleast_2d(np.cov(filled, rowvar=False))
+    inverse = np.linalg.pinv(covariance)
+
+    def distance(rows: Matrix) -> Matrix:
+        apart = _filled(rows, middle) - middle
+        squared: Matrix = np.einsum("ij,jk,ik->i", apart, inverse, apart)
+        return squared
+
+    limit = np.quantile(distance(before), _QUANTILE)
+    return lambda rows: _too_large(rows).any(axis=1) | (distance(rows) > limit)
+
+
+def _by_isolation(reference: Reference, before: Matrix, names: list[str]) -> Callable[[Matrix], Flags]:
+    from sklearn.ensemble import IsolationForest
+
+    middle = np.nanmean(np.where(np.isfinite(before), before, np.nan), axis=0)
+    forest = IsolationForest(n_estimators=100, random_state=0).fit(_filled(before, middle))
+    limit = np.quantile(forest.score_samples(_filled(before, middle)), 1 - _QUANTILE)
+    return lambda rows: _too_large(rows).any(axis=1) | (forest.score_samples(_filled(rows, middle)) < limit)
+
+
+def _filled(rows: Matrix, middle: Matrix) -> Matrix:
+    filled: Matrix = np.where(np.isfinite(rows) & ~_too_large(rows), rows, middle)
+    return filled
+
+
+def _too_large(rows: Matrix) -> Flags:
+    """Numbers too large to be squared or for a tree's single precision; infinite ones are."""
+    flags: Flags = np.abs(rows) > np.finfo(np.float32).max
+    return flags
+
+
+_METHODS: Mapping[str, Callable[[Reference, Matrix, list[str]], Callable[[Matrix], Flags]]] = {
+    "range": _by_range,
+    "mahalanobis": _by_distance,
+    "isolation_forest": _by_isolation,
+}

@@ -1,229 +1,275 @@
-"""The second pass over closed windows: does anything drift? Each is judged once, oldest first."""
+"""The drift report: one for each closed window, made once, oldest first; and one over all of them."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from churn_assets.contract.model import Contract, Kind
 from churn_assets.errors import NothingIngested
-from churn_assets.monitoring.data_quality.checks import BROKEN, INSUFFICIENT
-from churn_assets.monitoring.data_quality.report import NEWEST, NO_PREDICTIONS, Report, nothing, quality_of
+from churn_assets.html.templating import render
+from churn_assets.monitoring.data_quality import report as quality
 from churn_assets.monitoring.drift import evidently
-from churn_assets.monitoring.drift.multivariate import separate
-from churn_assets.monitoring.drift.outliers import find_outliers
-from churn_assets.monitoring.drift.univariate import DRIFT, STABLE, Judged, drifted, judge
-from churn_assets.monitoring.monitored_model import NO_CHAMPION, Subject, look, read_subject
-from churn_assets.monitoring.windows.profile import SCORE, Content
+from churn_assets.monitoring.drift.multivariate import DomainClassifier, Outliers, compare_all_columns, find_outliers
+from churn_assets.monitoring.drift.univariate import (
+    MEASURES,
+    TESTED_KINDS,
+    ColumnDrift,
+    detect_drift,
+    drifting_columns,
+)
+from churn_assets.monitoring.report_files import Report, write_report
+from churn_assets.monitoring.windows.monitored_model import (
+    NO_CHAMPION,
+    MonitoredModel,
+    profile_window,
+    read_monitored_model,
+)
+from churn_assets.monitoring.windows.profile import SCORE, Profile
 from churn_assets.monitoring.windows.windows import (
     DRIFT_HTML,
     DRIFT_JSON,
     DRIFT_MD,
+    OpenWindow,
     Window,
     close_windows,
-    place_of,
-    read_report,
+    read_open_window,
+    read_window_report,
     read_windows,
-    still_open,
+    window_folder,
 )
 from churn_assets.prediction_log.warehouse.connection import open_published
-from churn_assets.promotion.monitoring_reports import monitored_window
+from churn_assets.promotion.records import MonitoredWindow
 from churn_assets.promotion.retraining import columns_drifting_in_a_row
 from churn_assets.settings import Settings
-from churn_assets.storage.files import write_json, write_text
+from churn_assets.storage.files import write_text
 
-_MEASURES = ("psi", "ks", "chi_square", "wasserstein", "jensen_shannon")
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
 
+Status = Literal["stable", "drift", "insufficient", "unknown"]
+WritePage = Callable[..., evidently.Page]
 
-def as_markdown(report: Mapping[str, Any]) -> str:
-    """The drift report of a window for people: verdict, every measure of every column, what else was seen."""
-    lines = [
-        f"# Drift, window {report['window']}",
-        "",
-        f"**{report['status']}**: {report['words']}.",
-        "",
-        f"{report['customers']:,} customers, {report['rows']:,} predictions, {report['first_scored_at']} to "
-        f"{report['last_scored_at']}; compared with the training rows of model {report['model_version']}; "
-        f"data: {report['data']}.",
-    ]
-    if report["scored_by_others"]:
-        lines += ["", f"{report['scored_by_others']:,} customers were scored by another model last: not in the score."]
-    lines += ["", *_table(_COLUMNS, map(_row, report["columns"])), ""]
-    lines += [
-        "`n/a`: the measure does not apply to the kind of column. A column drifts when its p-value and its effect"
-    ]
-    lines += ["both pass their limits; the other measures decide nothing.", ""]
-    for section in ("multivariate", "outliers"):
-        if report[section]:
-            lines += [f"- {section}: {report[section]['words']}"]
-    page = report["page"]
-    if page:
-        lines += [f"- Evidently: {page['file'] or page['words']}"]
-        lines += [f"- not on Evidently's page: {name}, {why}" for name, why in sorted(page["left_out"].items())]
-    return "\n".join(lines) + "\n"
+TEMPLATE = "monitoring/drift/templates/drift.md.j2"
+_HEAD = ("column", "kind", "status", "decided by", "p", "effect", *MEASURES, "message")
 
 
-_COLUMNS = ("column", "kind", "drifts", "decided by", "p", "effect", *_MEASURES, "in words")
+@dataclass(frozen=True)
+class ScoreSummary:
+    """The scores that the monitored model gave to `rows` customers; None where there are none."""
+
+    mean: float | None
+    positive_share: float | None
+    rows: int
 
 
-def _row(column: Mapping[str, Any]) -> Sequence[str]:
-    drifts = {True: "**yes**", False: "no", None: "not said"}[column["drifts"]]
-    by = f"{column['test']}, {column['effect_measure']}" if column["test"] else ""
-    figures = [_figure(column[name]) for name in ("p_value", "effect", *_MEASURES)]
-    return [column["column"], column["kind"], drifts, by, *figures, column["words"]]
+@dataclass(frozen=True, kw_only=True)
+class WindowDrift(Window, Report):
+    """The drift of one window against the reference of `model_version`.
 
-
-def _figure(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.3g}"
-
-
-def _table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = [names, ["---"] * len(names), *rows]
-    return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines]
-
-
-UNKNOWN = "unknown"
-Draw = Callable[..., evidently.Page]
-
-
-def report_drift(settings: Settings, contract: Contract, *, pages: bool = False, draw: Draw = evidently.draw) -> Report:
-    """Judge every window that was not judged yet, and say which columns drift in enough windows in a row.
-
-    `pages` draws Evidently's page for the newest window too when it does not alarm. The value has
-    `fingerprint`, `status` and `drifted` of the newest window, `in_a_row` (columns that ask for a
-    retraining), `words` and `windows`, the newest last. Raises WindowUnreadable, PointerCorrupt.
+    The status is 'insufficient' below the floor of customers, 'unknown' where no column could be tested. `data` is
+    the window's data quality: drift in broken data counts for nothing. `drifted` are the columns that drift.
     """
-    subject = read_subject(settings, contract)
-    if subject is None:
-        return {**nothing(contract.fingerprint, NO_CHAMPION), "drifted": [], "in_a_row": []}
+
+    status: Status
+    model_version: str
+    data: quality.Status
+    drifted: tuple[str, ...]
+    score: ScoreSummary
+    scored_by_others: int
+    columns: tuple[ColumnDrift, ...]
+    multivariate: DomainClassifier | None = None
+    outliers: Outliers | None = None
+    page: evidently.Page | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftReport(Report):
+    """The newest windows of a contract, the newest last.
+
+    `status` and `drifted` are those of the newest window, 'insufficient' without one. `in_a_row` are the columns
+    that drift in so many windows in a row that they ask for a retraining. `open` is None before the first prediction.
+    """
+
+    status: Status
+    fingerprint: str
+    model_version: str = ""
+    drifted: tuple[str, ...] = ()
+    in_a_row: tuple[str, ...] = ()
+    open: OpenWindow | None = None
+    windows: tuple[WindowDrift, ...] = ()
+
+
+def report_drift(
+    settings: Settings, contract: Contract, *, pages: bool = False, write_page: WritePage = evidently.write_page
+) -> DriftReport:
+    """Measure every window that was not measured yet, and the columns that drift in enough windows in a row.
+
+    `pages` writes Evidently's page for the newest window too when it does not alarm. Raises WindowUnreadable,
+    PointerCorrupt.
+    """
+    model = read_monitored_model(settings, contract)
+    if model is None:
+        return DriftReport(status="insufficient", fingerprint=contract.fingerprint, message=NO_CHAMPION)
     try:
         with open_published(settings) as connection:
-            close_windows(connection, settings, subject.fingerprint, subject.limits)
-            windows = read_windows(settings, subject.fingerprint)
-            told = [
-                _drift_of(connection, settings, subject, windows, index, pages and index == len(windows) - 1, draw)
+            close_windows(connection, settings, model.fingerprint, model.limits)
+            windows = read_windows(settings, model.fingerprint)
+            reports = [
+                _window_drift(
+                    connection, settings, model, windows, index, pages and index == len(windows) - 1, write_page
+                )
                 for index in range(len(windows))
             ]
             last = windows[-1] if windows else None
-            waiting = still_open(connection, subject.fingerprint, subject.limits, last)
+            waiting = read_open_window(connection, model.fingerprint, model.limits, last)
     except NothingIngested:
-        return {**nothing(subject.fingerprint, NO_PREDICTIONS), "drifted": [], "in_a_row": []}
-    same = [monitored_window(report) for report in told if report["model_version"] == subject.version]
-    asking = list(columns_drifting_in_a_row(same, subject.limits.windows_to_retrain))
-    words = [told[-1]["words"] if told else waiting.words]
-    if asking:
-        words.append(f"{', '.join(asking)} drifted in {subject.limits.windows_to_retrain} windows in a row")
-    return {
-        "fingerprint": subject.fingerprint,
-        "model_version": subject.version,
-        "status": told[-1]["status"] if told else INSUFFICIENT,
-        "drifted": told[-1]["drifted"] if told else [],
-        "in_a_row": asking,
-        "words": "; ".join(words),
-        "open": asdict(waiting),
-        "windows": told[-NEWEST:],
-    }
+        return DriftReport(status="insufficient", fingerprint=model.fingerprint, message=quality.NO_PREDICTIONS)
+    newest = reports[-1] if reports else None
+    comparable = [monitored_window(report) for report in reports if report.model_version == model.version]
+    in_a_row = columns_drifting_in_a_row(comparable, model.limits.windows_to_retrain)
+    messages = [newest.message if newest else waiting.message]
+    if in_a_row:
+        messages.append(f"{', '.join(in_a_row)} drifted in {model.limits.windows_to_retrain} windows in a row")
+    return DriftReport(
+        status=newest.status if newest else "insufficient",
+        message="; ".join(messages),
+        fingerprint=model.fingerprint,
+        model_version=model.version,
+        drifted=newest.drifted if newest else (),
+        in_a_row=in_a_row,
+        open=waiting,
+        windows=tuple(reports[-quality.NEWEST :]),
+    )
 
 
-def _drift_of(
-    connection: Any,
+def monitored_window(report: WindowDrift) -> MonitoredWindow:
+    """A window as the retraining decision needs it."""
+    return MonitoredWindow(report.window, report.status, report.drifted, report.data)
+
+
+def _window_drift(
+    connection: duckdb.DuckDBPyConnection,
     settings: Settings,
-    subject: Subject,
-    windows: list[Window],
+    model: MonitoredModel,
+    windows: Sequence[Window],
     index: int,
-    page_too: bool,
-    draw: Draw,
-) -> Report:
+    page_wanted: bool,
+    write_page: WritePage,
+) -> WindowDrift:
+    """The drift report on `windows[index]`: read, or made and kept."""
     window = windows[index]
-    folder = place_of(settings, window)
-    found = read_report(settings, window, DRIFT_JSON)
-    if found is not None and not (page_too and not (folder / DRIFT_HTML).is_file()):
-        return found
-    data = quality_of(connection, settings, subject, windows, index)["status"]
-    content = look(connection, subject, window) if subject.reference else None
-    if found is None:
-        found = _judged(subject, window, content, data)
-    if content is not None and subject.reference and (page_too or found["status"] == DRIFT):
-        page = draw(
-            subject.reference.content.sample.rename_columns(_with_score(subject.reference.content)),
-            content.sample.rename_columns(_with_score(content)),
-            {**subject.watched, SCORE: Kind.NUMBER},
-            subject.limits,
-            folder / DRIFT_HTML,
-            workspace=settings.monitoring_dir / evidently.WORKSPACE,
-            project=f"{subject.contract.name} {subject.fingerprint[:12]}",
-            name=f"window {window.window}",
-            at=dt.datetime.fromisoformat(window.last_scored_at),
-        )
-        found["page"] = {"file": DRIFT_HTML if page.path else None, "words": page.words, "left_out": page.left_out}
-    write_text(folder / DRIFT_MD, as_markdown(found))
-    write_json(folder / DRIFT_JSON, found)
-    return found
+    folder = window_folder(settings, window)
+    report = read_window_report(settings, window, DRIFT_JSON, WindowDrift)
+    if report is not None and not (page_wanted and not (folder / DRIFT_HTML).is_file()):
+        return report
+    profile = profile_window(connection, model, window) if model.reference else None
+    if report is None:
+        data = quality.window_quality(connection, settings, model, windows, index).status
+        report = _compare_window(model, window, profile, data)
+    if profile is not None and (page_wanted or report.status == "drift"):
+        report = replace(report, page=_page(settings, model, window, profile, folder, write_page))
+    write_text(folder / DRIFT_MD, render_window(report))
+    write_report(folder / DRIFT_JSON, report)
+    return report
 
 
-def _with_score(content: Content) -> list[str]:
-    return [SCORE if name == "score" else name for name in content.sample.column_names]
+def _page(
+    settings: Settings, model: MonitoredModel, window: Window, profile: Profile, folder: Path, write_page: WritePage
+) -> evidently.Page:
+    assert model.reference is not None  # there is a profile
+    return write_page(
+        _with_score(model.reference.profile),
+        _with_score(profile),
+        {**tested_columns(model), SCORE: Kind.NUMBER},
+        model.limits,
+        folder / DRIFT_HTML,
+        workspace=settings.monitoring_dir / evidently.WORKSPACE,
+        project=f"{model.contract.name} {model.fingerprint[:12]}",
+        name=f"window {window.window}",
+        at=dt.datetime.fromisoformat(window.last_scored_at),
+    )
 
 
-def _judged(subject: Subject, window: Window, content: Content | None, data: str) -> Report:
-    judged: list[Judged] = []
-    extra: Report = {"multivariate": None, "outliers": None}
-    limits = subject.limits
-    if content is not None and subject.reference is not None:
-        before = subject.reference.content
-        judged = judge(before.observed(subject.watched), content.observed(subject.watched), limits)
-        extra = {
-            "multivariate": asdict(separate(before.sample, content.sample, subject.watched)),
-            "outliers": find_outliers(subject.reference, content.sample, subject.watched, limits.outliers).to_json(),
-        }
-    customers = content.rows if content else window.customers  # fewer, if the log has forgotten some
-    status = _status(subject, customers, judged)
-    named = drifted(judged) if status == DRIFT else []
+def _with_score(profile: Profile) -> pa.Table:
+    names = [SCORE if name == "score" else name for name in profile.sample.column_names]
+    return profile.sample.rename_columns(names)
+
+
+def tested_columns(model: MonitoredModel) -> Mapping[str, Kind]:
+    """Raw columns that may alarm: what goes to the model unchanged, without the silent ones."""
     return {
-        **asdict(window),
-        "model_version": subject.version,
-        "status": status,
-        "data": data,
-        "drifted": named,
-        "score": _score(content),
-        "scored_by_others": content.other_models if content else 0,
-        "columns": [one.to_json() for one in judged],
-        **extra,
-        "page": None,
-        "words": _said(subject, window, customers, status, named, data),
+        column.name: column.kind
+        for column in model.contract.feature_columns
+        if column.kind in TESTED_KINDS and column.name not in model.limits.silent
     }
 
 
-def _score(content: Content | None) -> Report:
-    if content is None or not content.scored:
-        return {"mean": None, "positive_share": None, "rows": 0}
-    score = content.sample["score"].to_numpy()
+def _compare_window(
+    model: MonitoredModel, window: Window, profile: Profile | None, data: quality.Status
+) -> WindowDrift:
+    columns: list[ColumnDrift] = []
+    multivariate, outliers = None, None
+    if profile is not None and model.reference is not None:
+        before, names = model.reference.profile, tested_columns(model)
+        columns = detect_drift(before.values_of(names), profile.values_of(names), model.limits)
+        multivariate = compare_all_columns(before.sample, profile.sample, names)
+        outliers = find_outliers(model.reference, profile.sample, names, model.limits.outliers)
+    customers = profile.rows if profile else window.customers  # fewer, if rows have left the log since
+    status, message = _conclude(model, customers, columns)
+    if data == "broken" and status in ("stable", "drift"):
+        message += "; but the data is broken, so this counts for nothing"
+    return WindowDrift(
+        **vars(window),
+        status=status,
+        message=f"window {window.window}, {customers:,} customers: {message}",
+        model_version=model.version,
+        data=data,
+        drifted=drifting_columns(columns) if status == "drift" else (),
+        score=_summarize_score(profile),
+        scored_by_others=profile.other_models if profile else 0,
+        columns=tuple(columns),
+        multivariate=multivariate,
+        outliers=outliers,
+    )
+
+
+def _summarize_score(profile: Profile | None) -> ScoreSummary:
+    if profile is None or not profile.scored:
+        return ScoreSummary(None, None, 0)
+    score = profile.sample["score"].to_numpy()
     score = score[np.isfinite(score)]
     mean = float(score.mean()) if len(score) else None  # the champion's few rows may not be in the sample
-    return {"mean": mean, "positive_share": content.positives / content.scored, "rows": content.scored}
+    return ScoreSummary(mean, profile.positives / profile.scored, profile.scored)
 
 
-def _status(subject: Subject, customers: int, judged: list[Judged]) -> str:
-    if customers < subject.limits.floor:
-        return INSUFFICIENT
-    if all(one.drifts is None for one in judged):
-        return UNKNOWN
-    return DRIFT if drifted(judged) else STABLE
+def _conclude(model: MonitoredModel, customers: int, columns: Sequence[ColumnDrift]) -> tuple[Status, str]:
+    if customers < model.limits.floor:
+        return "insufficient", f"too few, expected at least {model.limits.floor:,}"
+    if all(column.status == "unknown" for column in columns):
+        return "unknown", model.no_reference or "no column could be compared"
+    if names := drifting_columns(columns):
+        return "drift", f"{', '.join(names)} drift"
+    return "stable", "no column drifts"
 
 
-def _said(subject: Subject, window: Window, customers: int, status: str, named: list[str], data: str) -> str:
-    head = f"window {window.window}, {customers:,} customers: "
-    match status:
-        case "insufficient":
-            return f"{head}too few to say, the floor is {subject.limits.floor:,}"
-        case "unknown":
-            return head + (subject.words or "no column could be compared")
-        case "stable":
-            said = f"{head}no column drifts"
-        case _:
-            said = f"{head}{', '.join(named)} drift"
-    return f"{said}; but the data is broken, so this proves nothing" if data == BROKEN else said
+# -- for people ----------------------------------------------------------------------------------------
+
+
+def render_window(report: WindowDrift) -> str:
+    """The drift report of a window in Markdown: the status, every measure of every column, what else was measured."""
+    return render(TEMPLATE, report=report, head=_HEAD, columns=[_row(column) for column in report.columns])
+
+
+def _row(column: ColumnDrift) -> list[str]:
+    status = column.status.upper() if column.status == "drift" else column.status
+    check = f"{column.check}, {column.effect_measure}" if column.check else ""
+    values = [getattr(column, name) for name in ("p_value", "effect", *MEASURES)]
+    figures = ["n/a" if value is None else f"{value:.3g}" for value in values]
+    return [column.column, column.kind, status, check, *figures, column.message]

@@ -1,4 +1,4 @@
-"""The one rule that decides whether a column drifts: significant, and large enough to matter.
+"""The drift rule: a column drifts when its change is significant and large enough to matter.
 
     p < significance / columns tested   AND   effect >= limit
 
@@ -7,103 +7,226 @@ positive rate by two-sample chi-square; p-values are Bonferroni-corrected over t
 With thousands of rows any harmless difference is significant, so the effect has to reach the contract's
 `monitoring.effect` too: Wasserstein distance in standard deviations for numbers, Jensen-Shannon distance
 for the others. The rows must be distinct customers: repeated ones make the p-values worthless.
+
+Every measure that users know is computed for each column it applies to; only the two above decide.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from churn_assets.contract.model import Kind
 from churn_assets.contract.policy import Monitoring
-from churn_assets.monitoring.drift.statistics import Distances, of_levels, of_numbers
-from churn_assets.monitoring.windows.profile import POSITIVE_RATE, SCORE, Observed
+from churn_assets.monitoring.windows.profile import POSITIVE_RATE, SCORE, ColumnValues
 
-# The Wasserstein distance of the score is told in units of 0.3 instead of the reference's deviation: the
+# The Wasserstein distance of the score is in units of 0.3 instead of the reference's deviation: the
 # same shift in probability is then the same effect for every model, and .05 is .167, over the default .1.
 SCORE_UNIT = 0.3
 FEWEST_VALUES = 100  # of a column, below which neither test says much
-DRIFT, STABLE = "drift", "stable"
 TESTED_KINDS = frozenset({Kind.NUMBER, Kind.INTEGER, Kind.BOOLEAN, Kind.CATEGORY})
+MEASURES = ("psi", "ks", "chi_square", "wasserstein", "jensen_shannon")
+
+Floats = npt.NDArray[np.float64]
+
+BINS = 10  # deciles of the reference, as the population stability index is usually read
+_EMPTY_SHARE = 1e-4  # an empty bin would make the index infinite
+_CLIPPED = 0.01  # of the values on each side, for the spread
+_EXPECTED = 5.0  # below this many expected rows chi-square is not chi-square distributed: Cochran (1954)
 
 
-@dataclass(frozen=True)
-class Judged:
-    """One column of one window. `drifts` is None where nothing is concluded, and `words` says why."""
+@dataclass(frozen=True, kw_only=True)
+class Distances:
+    """Measures between a reference and a window; None where one does not apply.
+
+    `psi` population stability index (Siddiqi 2006); `ks` two-sample Kolmogorov-Smirnov and its asymptotic
+    p-value; `chi_square` two-sample test of homogeneity; `wasserstein` first Wasserstein distance in `spread_of`
+    the reference; `jensen_shannon` square root of the divergence in nats (Lin 1991,
+    Endres and Schindelin 2003), 0 to 0.83. `reference_values` and `values` count the values compared.
+    Kolmogorov-Smirnov and Wasserstein need an order, chi-square needs levels.
+    """
+
+    reference_values: int = 0
+    values: int = 0
+    psi: float | None = None
+    ks: float | None = None
+    ks_p: float | None = None
+    chi_square: float | None = None
+    chi_square_p: float | None = None
+    wasserstein: float | None = None
+    jensen_shannon: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnDrift(Distances):
+    """One column of one window against the reference, with every measure that applies.
+
+    `status` is 'unknown' where the column could not be tested, and `message` says why. `check` is the test that
+    decided with `p_value`, `effect` the distance `effect_measure`; all four are None where nothing was tested.
+    """
 
     column: str
     kind: str
-    drifts: bool | None
-    words: str
-    distances: Distances | None = None
-    test: str = ""
+    status: Literal["stable", "drift", "unknown"]
+    message: str
+    check: Literal["ks", "chi_square"] | None = None
     p_value: float | None = None
-    effect_measure: str = ""
+    effect_measure: Literal["wasserstein", "jensen_shannon"] | None = None
     effect: float | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Flat, for tables: what decided first, then every measure; None is 'not applicable'."""
-        told = self.distances
-        measures = ("psi", "ks", "ks_p", "chi_square", "chi_square_p", "wasserstein", "jensen_shannon")
-        return {
-            "column": self.column,
-            "kind": self.kind,
-            "drifts": self.drifts,
-            "test": self.test or None,
-            "p_value": self.p_value,
-            "effect_measure": self.effect_measure or None,
-            "effect": self.effect,
-            **{name: getattr(told, name) if told else None for name in measures},
-            "values": told.rows if told else 0,
-            "reference_values": told.reference_rows if told else 0,
-            "words": self.words,
-        }
 
+def detect_drift(
+    reference: Mapping[str, ColumnValues], current: Mapping[str, ColumnValues], limits: Monitoring
+) -> list[ColumnDrift]:
+    """Apply the rule to every column of `reference`; one that cannot be tested hides no other.
 
-def judge(reference: Mapping[str, Observed], current: Mapping[str, Observed], limits: Monitoring) -> list[Judged]:
-    """A verdict on every column of `reference` that may alarm; one that cannot be tested hides no other.
-
-    Columns of `limits.silent` are left out by the caller. Raises nothing: what is missing is said.
+    Columns of `limits.silent` are left out by the caller. Raises nothing: a result says what is missing.
     """
     measured = {name: _measure(name, side, current.get(name)) for name, side in reference.items()}
-    tested = sum(isinstance(found, Distances) for found in measured.values())
+    tested = sum(isinstance(distances, Distances) for distances in measured.values())
     return [
-        Judged(name, reference[name].kind, None, found)
-        if isinstance(found, str)
-        else _decide(name, reference[name].kind, found, limits, tested)
-        for name, found in measured.items()
+        ColumnDrift(column=name, kind=reference[name].kind, status="unknown", message=distances)
+        if isinstance(distances, str)
+        else _decide(name, reference[name].kind, distances, limits, tested)
+        for name, distances in measured.items()
     ]
 
 
-def drifted(judged: Sequence[Judged]) -> list[str]:
+def drifting_columns(results: Sequence[ColumnDrift]) -> tuple[str, ...]:
     """Names of the columns that drift, in the order given."""
-    return [one.column for one in judged if one.drifts]
+    return tuple(result.column for result in results if result.status == "drift")
 
 
-def _measure(name: str, reference: Observed, current: Observed | None) -> Distances | str:
+def _measure(name: str, reference: ColumnValues, current: ColumnValues | None) -> Distances | str:
+    """The distances, or why there are none."""
     if current is None:
         return "the log has no such column"
-    for side, found in (("reference", reference), ("window", current)):
-        if found.values < FEWEST_VALUES:
-            return f"the {side} has {found.values:,} values, expected at least {FEWEST_VALUES}"
+    for side, values in (("reference", reference), ("window", current)):
+        if values.count < FEWEST_VALUES:
+            return f"the {side} has {values.count:,} values, expected at least {FEWEST_VALUES}"
     if reference.levels is not None and current.levels is not None:
-        return of_levels(reference.levels, current.levels)
+        return compare_levels(reference.levels, current.levels)
     if reference.numbers is not None and current.numbers is not None:
-        return of_numbers(reference.numbers, current.numbers, SCORE_UNIT if name == SCORE else None)
+        return compare_numbers(reference.numbers, current.numbers, SCORE_UNIT if name == SCORE else None)
     return f"the reference holds {reference.kind}, the window {current.kind}"
 
 
-def _decide(name: str, kind: str, found: Distances, limits: Monitoring, tested: int) -> Judged:
-    ordered = found.ks_p is not None
-    p_value = found.ks_p if found.ks_p is not None else found.chi_square_p
-    effect = found.wasserstein if ordered else found.jensen_shannon
+def _decide(name: str, kind: str, distances: Distances, limits: Monitoring, tested: int) -> ColumnDrift:
+    ordered = distances.ks_p is not None
+    p_value = distances.ks_p if distances.ks_p is not None else distances.chi_square_p
+    effect = distances.wasserstein if ordered else distances.jensen_shannon
     assert p_value is not None  # either test was made
     assert effect is not None
     level = limits.significance / tested
     drifts = p_value < level and effect >= limits.effect
-    measure = "wasserstein" if ordered else "jensen_shannon"
-    what = {SCORE: "the score", POSITIVE_RATE: "the predicted positive rate"}.get(name, f"'{name}'")
-    said = f"effect {effect:.3f}, limit {limits.effect:g}; p {p_value:.2g}, limit {level:.2g}"
-    words = f"{what} {'drifts' if drifts else 'holds'}: {said}"
-    return Judged(name, kind, drifts, words, found, "ks" if ordered else "chi_square", p_value, measure, effect)
+    subject = {SCORE: "the score", POSITIVE_RATE: "the predicted positive rate"}.get(name, f"'{name}'")
+    figures = f"effect {effect:.3f}, limit {limits.effect:g}; p {p_value:.2g}, limit {level:.2g}"
+    return ColumnDrift(
+        **vars(distances),
+        column=name,
+        kind=kind,
+        status="drift" if drifts else "stable",
+        message=f"{subject} {'drifts' if drifts else 'is stable'}: {figures}",
+        check="ks" if ordered else "chi_square",
+        p_value=p_value,
+        effect_measure="wasserstein" if ordered else "jensen_shannon",
+        effect=effect,
+    )
+
+
+# -- distances -----------------------------------------------------------------------------------------
+
+
+def compare_numbers(reference: Floats, current: Floats, scale: float | None = None) -> Distances:
+    """Two samples of finite numbers, any order, at least one value each.
+
+    `scale` divides the Wasserstein distance; None takes `spread_of(reference)`.
+    """
+    from scipy import stats
+
+    test = stats.ks_2samp(reference, current, method="asymp")
+    before, after = _binned(reference, current)
+    return Distances(
+        reference_values=len(reference),
+        values=len(current),
+        psi=_psi(before, after),
+        ks=float(test.statistic),
+        ks_p=float(test.pvalue),
+        wasserstein=_wasserstein(reference, current, scale or spread_of(reference)),
+        jensen_shannon=_jensen_shannon(before, after),
+    )
+
+
+def spread_of(values: Floats) -> float:
+    """Standard deviation with the outermost percent on each side clipped (Winsorised; Tukey 1962); 1 if it is 0.
+
+    A heavy tail makes the plain deviation so large that a quarter more of everything is a small effect.
+    """
+    low, high = np.quantile(values, [_CLIPPED, 1 - _CLIPPED])
+    largest = float(np.abs(values).max()) or 1.0  # divided out, so that no square is beyond what a float holds
+    clipped = float(np.clip(values / largest, low / largest, high / largest).std())
+    return (clipped or float((values / largest).std())) * largest or 1.0
+
+
+def compare_levels(reference: Mapping[str, int], current: Mapping[str, int]) -> Distances:
+    """Two counts by level; a level that one side lacks counts 0 there. At least one row each."""
+    names = sorted({*reference, *current})
+    before = np.array([reference.get(name, 0) for name in names], dtype=np.float64)
+    after = np.array([current.get(name, 0) for name in names], dtype=np.float64)
+    statistic, p_value = _homogeneity(before, after)
+    return Distances(
+        reference_values=int(before.sum()),
+        values=int(after.sum()),
+        psi=_psi(before, after),
+        chi_square=statistic,
+        chi_square_p=p_value,
+        jensen_shannon=_jensen_shannon(before, after),
+    )
+
+
+def _binned(reference: Floats, current: Floats) -> tuple[Floats, Floats]:
+    edges = np.unique(np.quantile(reference, np.linspace(0, 1, BINS + 1)[1:-1]))
+    places = len(edges) + 1
+    # A value that equals an edge falls below it on both sides, so that a column of few values has bins too.
+    counts = (np.bincount(np.searchsorted(edges, side, side="left"), minlength=places) for side in (reference, current))
+    before, after = (side.astype(np.float64) for side in counts)
+    return before, after
+
+
+def _wasserstein(reference: Floats, current: Floats, scale: float) -> float:
+    from scipy import stats
+
+    with np.errstate(over="ignore"):
+        distance = float(stats.wasserstein_distance(reference / scale, current / scale))
+    return float(np.nan_to_num(distance))  # the largest number instead of infinity, which JSON does not know
+
+
+def _psi(before: Floats, after: Floats) -> float:
+    expected, actual = (np.maximum(side / side.sum(), _EMPTY_SHARE) for side in (before, after))
+    return float(((actual - expected) * np.log(actual / expected)).sum())
+
+
+def _jensen_shannon(before: Floats, after: Floats) -> float:
+    from scipy.spatial.distance import jensenshannon
+
+    distance: Any = jensenshannon(before, after)
+    return float(np.nan_to_num(distance))  # rounding can leave the root of -1e-17
+
+
+def _homogeneity(before: Floats, after: Floats) -> tuple[float, float]:
+    from scipy import stats
+
+    total = before + after
+    smaller = min(before.sum(), after.sum())
+    rare = total * smaller / total.sum() < _EXPECTED
+    table = np.array([before[~rare], after[~rare]])
+    if total[rare].sum() > 0:
+        table = np.column_stack([table, [before[rare].sum(), after[rare].sum()]])
+    if table.shape[1] < 2:
+        return 0.0, 1.0
+    result = stats.chi2_contingency(table, correction=False)
+    return float(result.statistic), float(result.pvalue)

@@ -1,17 +1,17 @@
-"""Predictions joined with what became of their customers.
+"""Labels: predictions joined with the reports on what became of their customers.
 
-A label speaks about the days from `as_of` to `matures_at` = as_of + the contract's horizon. Reports often
+A label is about the days from `as_of` to `matures_at` = as_of + the contract's horizon. Reports often
 carry no more than a day, so an instant counts by its UTC day: a report of the 31st at midnight is not
 earlier than a prediction of the 31st at noon. What is not certain is kept and counted, never guessed:
 
     final        churned within the days, or kept at their end or later, and the days are over
     open         the days are not over
     early        the only reports say 'kept' before the end (or speak of days before the prediction)
-    late         the only reports say 'churned' after the end: nobody said how things stood at the end
+    late         the only reports say 'churned' after the end: the state at the end was not reported
     conflicting  final reports disagree
     unlabelled   the days are over and nobody has reported
 
-Positive reports wait for the end of the days as negative ones must: counting them when they come would
+Positive reports wait for the end of the days as negative ones must: counted at once they would
 make every young window look full of churners. A state depends on the set of reports, not on their order.
 """
 
@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from churn_assets.contract.model import Contract, Kind
@@ -33,8 +34,8 @@ STATES = ("final", "open", "early", "late", "conflicting", "unlabelled")
 GATE_SHARE = 0.3
 _PART_DIGITS = 8  # of the hash, hexadecimal
 
-# Reports that name a prediction speak of that one; those that name a customer speak of every prediction
-# of the customer that was made of days up to the report.
+# Reports that name a prediction are about that one; those that name a customer are about every prediction
+# of the customer whose `as_of` is not after the report.
 _REPORTS = """
 reports AS (
   SELECT p.prediction_id, p.as_of, f.churned, f.observed_at, f.received_at, f.contacted
@@ -47,21 +48,21 @@ reports AS (
   WHERE f.prediction_id IS NULL
 ),
 dated AS (
-  SELECT *, CAST(observed_at AS DATE) AS seen, CAST(as_of AS DATE) AS first_day,
+  SELECT *, CAST(observed_at AS DATE) AS reported_on, CAST(as_of AS DATE) AS first_day,
     CAST(as_of + to_days($horizon) AS DATE) AS last_day
   FROM reports
 ),
-told AS (
+by_prediction AS (
   SELECT prediction_id,
-    bool_or(churned AND seen BETWEEN first_day AND last_day) AS lost,
-    bool_or(NOT churned AND seen >= last_day) AS kept,
-    bool_or(churned AND seen > last_day) AS too_late,
-    min(observed_at) FILTER (churned AND seen BETWEEN first_day AND last_day) AS lost_at,
-    min(observed_at) FILTER (NOT churned AND seen >= last_day) AS kept_at,
+    bool_or(churned AND reported_on BETWEEN first_day AND last_day) AS lost,
+    bool_or(NOT churned AND reported_on >= last_day) AS kept,
+    bool_or(churned AND reported_on > last_day) AS too_late,
+    min(observed_at) FILTER (churned AND reported_on BETWEEN first_day AND last_day) AS lost_at,
+    min(observed_at) FILTER (NOT churned AND reported_on >= last_day) AS kept_at,
     max(observed_at) AS last_at,
-    min(received_at) FILTER (churned AND seen BETWEEN first_day AND last_day) AS lost_told_at,
-    min(received_at) FILTER (NOT churned AND seen >= last_day) AS kept_told_at,
-    max(received_at) AS last_told_at,
+    min(received_at) FILTER (churned AND reported_on BETWEEN first_day AND last_day) AS lost_received_at,
+    min(received_at) FILTER (NOT churned AND reported_on >= last_day) AS kept_received_at,
+    max(received_at) AS last_received_at,
     bool_or(contacted) AS contacted
   FROM dated GROUP BY prediction_id
 ),
@@ -75,8 +76,8 @@ resolved AS (
       ELSE 'early'
     END AS label_state,
     t.lost, coalesce(t.lost_at, t.kept_at, t.last_at) AS observed_at,
-    coalesce(t.lost_told_at, t.kept_told_at, t.last_told_at) AS received_at
-  FROM told t JOIN predictions p USING (prediction_id)
+    coalesce(t.lost_received_at, t.kept_received_at, t.last_received_at) AS received_at
+  FROM by_prediction t JOIN predictions p USING (prediction_id)
 )
 """
 
@@ -152,86 +153,122 @@ def label_schema(contract: Contract) -> pa.Schema:
 
 
 def labelled(connection: duckdb.DuckDBPyConnection, contract: Contract, now: dt.datetime) -> pa.Table:
-    """Every prediction that someone has reported on, in the order of the log, with its state at `now` (aware).
+    """Every prediction that has a report, in the order of the log, with its state at `now` (aware).
 
-    `churned` is null unless the state is final, `contacted` null unless a report says it; `observed_at` is
+    `churned` is null unless the state is final, `contacted` null unless a report has it; `observed_at` is
     of the first report that made the label, else of the last one; `received_at` is when that became known
     here. Predictions without a report are not among them: `count_labels` counts those. Rows of other
     contracts are kept, `fingerprint` tells them apart; a column that the log does not have is null.
     """
     schema = label_schema(contract)
-    there = {name.lower() for name in columns_of(connection)}
-    asked = [table_column(column.name) for column in contract.scoring_columns]
-    told = [quoted(name) if name.lower() in there else f"NULL AS {quoted(name)}" for name in asked]
-    query = f"WITH {_REPORTS} SELECT {', '.join([_HEAD, *told])} FROM resolved ORDER BY seq"
-    values = {**_values(contract, now), "gate_below": _gate_below()}
-    found = connection.sql(query, params=values).to_arrow_table()
-    return found.cast(schema.remove_metadata()).replace_schema_metadata(schema.metadata)
+    available = {name.lower() for name in columns_of(connection)}
+    names = [table_column(column.name) for column in contract.scoring_columns]
+    columns = [quoted(name) if name.lower() in available else f"NULL AS {quoted(name)}" for name in names]
+    query = f"WITH {_REPORTS} SELECT {', '.join([_HEAD, *columns])} FROM resolved ORDER BY seq"
+    table = connection.sql(query, params={**_values(contract, now), "gate_below": _gate_below()}).to_arrow_table()
+    return table.cast(schema.remove_metadata()).replace_schema_metadata(schema.metadata)
 
 
-def count_labels(connection: duckdb.DuckDBPyConnection, contract: Contract, now: dt.datetime) -> dict[str, Any]:
-    """How many predictions are in each state at `now` (aware), what still waits, and which reports fit nothing.
+@dataclass(frozen=True)
+class MonthCount:
+    """Predictions that mature in one month, as 2026-01."""
 
-    `states` sums to `predictions`. `waiting` counts predictions whose days are not over, whatever their
-    state, with the days they mature on; `feedback` counts reports, and those that reach no prediction.
+    month: str
+    predictions: int
+
+
+@dataclass(frozen=True)
+class OpenLabels:
+    """Predictions whose days are not over, whatever their state, and the instants at which they mature."""
+
+    predictions: int = 0
+    first_matures_at: str | None = None
+    last_matures_at: str | None = None
+    by_month: tuple[MonthCount, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReportCounts:
+    """Reports on customers, and those of them that fit no prediction, by the reason."""
+
+    reports: int = 0
+    unknown_prediction: int = 0
+    of_another_customer: int = 0
+    unknown_customer: int = 0
+    before_any_prediction: int = 0
+
+    @property
+    def unmatched(self) -> int:
+        """Reports that fit no prediction."""
+        reasons = (self.unknown_prediction, self.of_another_customer, self.unknown_customer, self.before_any_prediction)
+        return sum(reasons)
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """Predictions by label state (`states` sums to `predictions`), what still waits, and the reports.
+
+    `churned` are of the final ones; `contacted_known` predictions have a report that says whether the customer was
+    contacted, `contacted` of them were. The defaults are those of a log without rows.
     """
+
+    predictions: int
+    states: Mapping[str, int]
+    churned: int = 0
+    churned_share: float | None = None
+    contacted: int = 0
+    contacted_known: int = 0
+    waiting: OpenLabels = OpenLabels()
+    feedback: ReportCounts = ReportCounts()
+
+    @property
+    def message(self) -> str:
+        """The counts in one or two sentences."""
+        if not self.predictions:
+            return "no predictions yet: nothing has been ingested from the prediction log"
+        parts = [f"{self.states['final']:,} of {self.predictions:,} predictions have a final label"]
+        first, last = self.waiting.first_matures_at, self.waiting.last_matures_at
+        if first and last:
+            parts.append(f"{self.waiting.predictions:,} are still open and mature from {first[:10]} to {last[:10]}")
+        states = ("unlabelled", "early", "late", "conflicting")
+        parts += [f"{self.states[name]:,} are {name}" for name in states if self.states[name]]
+        if self.feedback.unmatched:
+            parts.append(f"{self.feedback.unmatched:,} of {self.feedback.reports:,} reports fit no prediction")
+        return "; ".join(parts)
+
+
+def no_labels() -> LabelCounts:
+    """The counts of a log without rows."""
+    return LabelCounts(0, dict.fromkeys(STATES, 0))
+
+
+def count_labels(connection: duckdb.DuckDBPyConnection, contract: Contract, now: dt.datetime) -> LabelCounts:
+    """How many predictions are in each state at `now` (aware), what still waits, and which reports fit nothing."""
     values = _values(contract, now)
     rows = connection.execute(_COUNTS, values).fetchall()
     states = dict.fromkeys(STATES, 0) | {state: count for state, count, *_ in rows}
-    final, churned = states["final"], sum(row[2] for row in rows)
-    waiting = connection.execute(_WAITING, values).fetchall()
-    feedback = connection.execute(_FEEDBACK).fetchall()[0]
-    reasons = ("unknown_prediction", "of_another_customer", "unknown_customer", "before_any_prediction")
-    return {
-        "predictions": sum(states.values()),
-        "states": states,
-        "churned": churned,
-        "churned_share": churned / final if final else None,
-        "contacted": sum(row[3] for row in rows),
-        "contacted_known": sum(row[4] for row in rows),
-        "waiting": _waiting(waiting),
-        "feedback": {"reports": feedback[0], **dict(zip(reasons, feedback[1:], strict=True))},
-    }
+    churned = sum(row[2] for row in rows)
+    return LabelCounts(
+        predictions=sum(states.values()),
+        states=states,
+        churned=churned,
+        churned_share=churned / states["final"] if states["final"] else None,
+        contacted=sum(row[3] for row in rows),
+        contacted_known=sum(row[4] for row in rows),
+        waiting=_open_labels(connection.execute(_WAITING, values).fetchall()),
+        feedback=ReportCounts(*connection.execute(_FEEDBACK).fetchall()[0]),
+    )
 
 
-def no_labels() -> dict[str, Any]:
-    """What `count_labels` says of a log without rows."""
-    reasons = ("reports", "unknown_prediction", "of_another_customer", "unknown_customer", "before_any_prediction")
-    return {
-        "predictions": 0,
-        "states": dict.fromkeys(STATES, 0),
-        "churned": 0,
-        "churned_share": None,
-        "contacted": 0,
-        "contacted_known": 0,
-        "waiting": _waiting([]),
-        "feedback": dict.fromkeys(reasons, 0),
-    }
-
-
-def in_words(counts: dict[str, Any]) -> str:
-    """The counts as one or two sentences."""
-    if not counts["predictions"]:
-        return "no predictions yet: nothing has been ingested from the prediction log"
-    states, waiting, feedback = counts["states"], counts["waiting"], counts["feedback"]
-    parts = [f"{states['final']:,} of {counts['predictions']:,} predictions have a final label"]
-    if waiting["predictions"]:
-        first, last = waiting["first_matures_at"][:10], waiting["last_matures_at"][:10]
-        parts.append(f"{waiting['predictions']:,} are still open and mature from {first} to {last}")
-    parts += [f"{states[name]:,} are {name}" for name in ("unlabelled", "early", "late", "conflicting") if states[name]]
-    lost = sum(count for name, count in feedback.items() if name != "reports")
-    if lost:
-        parts.append(f"{lost:,} of {feedback['reports']:,} reports fit no prediction")
-    return "; ".join(parts)
-
-
-def _waiting(rows: Sequence[tuple[dt.date, int, dt.datetime, dt.datetime]]) -> dict[str, Any]:
-    return {
-        "predictions": sum(row[1] for row in rows),
-        "first_matures_at": min(row[2] for row in rows).isoformat() if rows else None,
-        "last_matures_at": max(row[3] for row in rows).isoformat() if rows else None,
-        "by_month": [{"month": month.strftime("%Y-%m"), "predictions": count} for month, count, *_ in rows],
-    }
+def _open_labels(rows: Sequence[tuple[dt.date, int, dt.datetime, dt.datetime]]) -> OpenLabels:
+    if not rows:
+        return OpenLabels()
+    return OpenLabels(
+        predictions=sum(row[1] for row in rows),
+        first_matures_at=min(row[2] for row in rows).isoformat(),
+        last_matures_at=max(row[3] for row in rows).isoformat(),
+        by_month=tuple(MonthCount(month.strftime("%Y-%m"), count) for month, count, *_ in rows),
+    )
 
 
 def _values(contract: Contract, now: dt.datetime) -> dict[str, Any]:

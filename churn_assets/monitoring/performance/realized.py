@@ -1,7 +1,7 @@
-"""What scores were worth, once it is known who churned: only from final labels, never from few of them.
+"""Realized performance: metrics of scores once it is known who churned, from final labels only and never from few.
 
-Metrics are those of `training.evaluate`, one row a customer. Below `floor` rows, or with too few of a
-class, there are counts and words and no metric. The 95 % intervals of `measure` are a percentile bootstrap
+Metrics are those of `evaluation.metrics`, one row a customer. Below `floor` rows, or with too few of a
+class, there are counts and a message and no metric. The 95 % intervals of `measure` are a percentile bootstrap
 (Efron & Tibshirani, 1993) over customers regardless of label, because how many of them churned is chance
 too: draws stratified by label held the true PR-AUC in 88 % of samples of 600 rows and 92 % of 2,000 (150
 samples each of known probabilities), these in 92 % and 98 %. `compare` holds the share of churners fixed, so
@@ -16,8 +16,10 @@ customers are is part of it, and the weights cannot take that apart.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +27,16 @@ import numpy.typing as npt
 from churn_assets.evaluation.bootstrap import interval, samples, statistics_under, stratified_samples
 from churn_assets.evaluation.calibration import ece_by_chance
 from churn_assets.evaluation.metrics import Ranking, summary
-from churn_assets.monitoring.performance.outcomes import Outcomes
+from churn_assets.monitoring.data_quality.report import read_window_quality
+from churn_assets.monitoring.windows.windows import read_windows
+from churn_assets.settings import Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Floats = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
+Status = Literal["ok", "insufficient", "one_class"]
 
 DRAWS = 1000
 FEWER_DRAWS = 200
@@ -36,135 +45,349 @@ LEAST_OF_A_CLASS = 10  # churned, and kept: of fewer, a bootstrap knows too litt
 MOST_ROWS = 50_000  # of a metric; more would fill the memory with draws and move no digit that is shown
 _CALIBRATED_DRAWS = 200
 
-OK, INSUFFICIENT, ONE_CLASS = "ok", "insufficient", "one_class"
-MEASURED = ("pr_auc", "roc_auc", "log_loss", "brier")
+
+# -- outcomes and periods ------------------------------------------------------------------------------
 
 
-def measure(outcomes: Outcomes, floor: int, capacity_share: float | None = None, seed: int = 42) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Period:
+    """A stretch of the log: a closed window, or a month. `from_seq` and `to_seq` are inclusive, None for a month.
+
+    `name` is the window's number as four digits, or the month as 2026-01; `closed` is whether no row can join
+    it any more. `folder` is where the reports on a window are kept.
+    """
+
+    name: str
+    from_seq: int | None = None
+    to_seq: int | None = None
+    closed: bool = True
+    folder: Path | None = None
+
+    @property
+    def is_month(self) -> bool:
+        """Whether this is a calendar month of `scored_at` and not a window."""
+        return self.from_seq is None
+
+    def where(self) -> tuple[str, dict[str, str | int | None]]:
+        """An SQL condition on `predictions`, and its parameters."""
+        if self.is_month:
+            return "strftime(scored_at, '%Y-%m') = $period", {"period": self.name}
+        return "seq BETWEEN $from_seq AND $to_seq", {"from_seq": self.from_seq, "to_seq": self.to_seq}
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Predictions with a final label, in the order of the log; arrays of equal length.
+
+    `who` is a number a customer (a row without a customer is its own), `month` of `scored_at` as 2026-01,
+    `settled` the instant (datetime64[us], UTC) at which the label was known and the days were over.
+    """
+
+    seq: Rows
+    who: Rows
+    score: npt.NDArray[np.float64]
+    churned: npt.NDArray[np.bool_]
+    contacted: npt.NDArray[np.bool_]
+    version: npt.NDArray[np.object_]
+    month: npt.NDArray[np.object_]
+    settled: npt.NDArray[np.datetime64]
+
+    @classmethod
+    def of(cls, labelled: pa.Table, fingerprint: str) -> Outcomes:
+        """The final rows of `labels.labelled` that were scored under one contract."""
+        import pyarrow.compute as pc
+
+        wanted = pc.and_(pc.equal(labelled["label_state"], "final"), pc.equal(labelled["fingerprint"], fingerprint))
+        rows = labelled.filter(wanted).sort_by("seq")
+        alone = pc.binary_join_element_wise(" ", rows["prediction_id"], " ")
+        names = pc.coalesce(rows["customer_id"], alone).combine_chunks().dictionary_encode()
+        return cls(
+            seq=rows["seq"].to_numpy().astype(np.int64),
+            who=names.indices.to_numpy(zero_copy_only=False).astype(np.int64),
+            score=rows["score"].to_numpy().astype(np.float64),
+            churned=rows["churned"].to_numpy().astype(np.bool_),
+            contacted=pc.fill_null(rows["contacted"], False).to_numpy().astype(np.bool_),
+            version=rows["model_version"].to_numpy(),
+            month=pc.strftime(rows["scored_at"], format="%Y-%m").to_numpy(),
+            settled=pc.max_element_wise(rows["matures_at"], rows["received_at"]).to_numpy(),
+        )
+
+    def __len__(self) -> int:
+        return len(self.seq)
+
+    def take(self, rows: Rows | npt.NDArray[np.bool_]) -> Outcomes:
+        """Some of the rows, by position or mask."""
+        return Outcomes(**{name: values[rows] for name, values in vars(self).items()})
+
+    def last_of_each(self) -> Outcomes:
+        """The last row of each customer: a customer who is scored often must not count often."""
+        _, at = np.unique(self.who[::-1], return_index=True)
+        return self.take(np.sort(len(self) - 1 - at))
+
+    def within(self, period: Period) -> Outcomes:
+        """The rows of a period, the last of each customer."""
+        if period.from_seq is None or period.to_seq is None:
+            return self.take(np.asarray(self.month == period.name, dtype=np.bool_)).last_of_each()
+        return self.take((self.seq >= period.from_seq) & (self.seq <= period.to_seq)).last_of_each()
+
+    def of_version(self, version: str) -> Outcomes:
+        """The rows that one model scored, the last of each customer."""
+        return self.take(np.asarray(self.version == version, dtype=np.bool_)).last_of_each()
+
+    def newest(self, customers: int) -> Outcomes:
+        """The last `customers` rows."""
+        return self.take(np.arange(max(0, len(self) - customers), len(self)))
+
+
+def months(names: Sequence[str], present: str) -> list[Period]:
+    """Months as periods; the `present` one and later ones can still grow."""
+    return [Period(name, closed=name < present) for name in sorted(set(names))]
+
+
+def usable_rows(settings: Settings, fingerprint: str, labelled: pa.Table) -> tuple[pa.Table, int]:
+    """The rows of `labelled_predictions` that lie in no broken window of a contract, and how many do.
+
+    A window whose data was not checked counts as usable. Raises WindowUnreadable.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    broken = []
+    for window in read_windows(settings, fingerprint):
+        quality = read_window_quality(settings, window)
+        if quality is not None and quality.status == "broken":
+            broken.append((window.from_seq, window.to_seq))
+    of_contract = pc.equal(labelled["fingerprint"], fingerprint).to_numpy().astype(bool)
+    keep = outside(labelled["seq"].to_numpy(), broken) | ~of_contract
+    return labelled.filter(pa.array(keep)), int(np.sum(~keep))
+
+
+def outside(seq: Rows, spans: Iterable[tuple[int, int]]) -> npt.NDArray[np.bool_]:
+    """True (n,) for rows of the log that lie in none of these stretches, both ends included."""
+    keep = np.ones(len(seq), dtype=np.bool_)
+    for first, last in spans:
+        keep &= (seq < first) | (seq > last)
+    return keep
+
+
+# -- metrics -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Calibration in the large: churned share minus mean score is the `gap`, with its normal 95 % interval."""
+
+    churned_share: float
+    mean_score: float
+    gap: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class AtCapacity:
+    """Precision among the `share` of customers with the highest scores: as many as the contract can contact."""
+
+    share: float
+    customers: float
+    precision: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class RealizedMetrics:
+    """`ece_by_chance` is what the ECE of calibrated scores stays below in 95 % of draws: it is never 0 of few rows."""
+
+    pr_auc: Figure
+    roc_auc: Figure
+    log_loss: Figure
+    brier: Figure
+    churned_share: float
+    ece: float
+    ece_by_chance: float
+    calibration: Calibration
+    at_capacity: AtCapacity | None
+
+
+@dataclass(frozen=True)
+class RealizedPerformance:
+    """Customers with a final label, how many churned and were contacted, and their metrics.
+
+    `metrics` are None unless the status is 'ok', and `message` says why. `older` rows were left out, see MOST_ROWS.
+    """
+
+    status: Status
+    message: str
+    rows: int
+    churned: int
+    contacted: int
+    older: int
+    metrics: RealizedMetrics | None = None
+
+
+@dataclass(frozen=True)
+class CardFigure:
+    """PR-AUC at a share of churners, with its interval; None where it has none."""
+
+    pr_auc: float
+    churned_share: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class CardComparison:
+    """PR-AUC of labelled customers against the champion's card.
+
+    The status is 'unknown' without a card to compare with. `dropped` is true only if the whole labelled interval lies
+    below the whole interval of the card and the `fall` is at least `limit`. `labelled` is weighted to the churned
+    share of the card, `unweighted` is not. The figures are None unless the status is 'ok', and `message` says why.
+    """
+
+    status: Literal["ok", "insufficient", "one_class", "unknown"]
+    message: str
+    rows: int = 0
+    churned: int = 0
+    dropped: bool = False
+    card: CardFigure | None = None
+    labelled: CardFigure | None = None
+    unweighted: CardFigure | None = None
+    fall: float | None = None
+    limit: float | None = None
+
+
+def measure(outcomes: Outcomes, floor: int, capacity_share: float | None = None, seed: int = 42) -> RealizedPerformance:
     """Every metric of rows (one a customer), or why there is none; equal rows and seed give equal numbers.
 
-    Keys: `status`, `rows`, `churned`, `contacted`, `words`, and if the status is ok the metrics with `_low`
-    and `_high`, `ece` with the largest that calibrated scores would show by chance, `calibration`
-    (in the large: churned share minus mean score, with a normal 95 % interval) and `at_capacity`
-    (precision among the `capacity_share` of rows with the highest scores; None without a capacity).
-    Of more than MOST_ROWS rows the newest are measured; `older` counts the others.
+    `capacity_share` is the share of rows that can be contacted, None without a capacity. Of more than MOST_ROWS
+    rows the newest are measured.
     """
     older, outcomes = max(0, len(outcomes) - MOST_ROWS), outcomes.newest(MOST_ROWS)
-    rows, churned = len(outcomes), int(np.sum(outcomes.churned))
-    found = {"rows": rows, "churned": churned, "contacted": int(np.sum(outcomes.contacted)), "older": older}
-    status, words = _conclusive(rows, churned, floor)
-    if status != OK:
-        return {"status": status, **found, "words": words}
+    rows, churned, contacted = len(outcomes), int(np.sum(outcomes.churned)), int(np.sum(outcomes.contacted))
+    status, message = _conclusive(rows, churned, floor)
+    if status != "ok":
+        return RealizedPerformance(status, message, rows, churned, contacted, older)
     label, score = outcomes.churned.astype(np.float64), outcomes.score
-    weights = _drawn(outcomes.churned, seed)
-    told = summary(label, score, 1.0, weights)
-    metrics = {f"{name}{end}": told[f"{name}{end}"] for name in MEASURED for end in ("", "_low", "_high")}
-    return {
-        "status": OK,
-        **found,
-        **metrics,
-        "churned_share": told["churn_rate"],
-        "ece": told["ece"],
-        "ece_by_chance": float(np.quantile(ece_by_chance(score, _CALIBRATED_DRAWS, seed), 0.95)),
-        "calibration": in_the_large(label, score),
-        "at_capacity": None if capacity_share is None else _at_capacity(label, score, capacity_share, weights),
-        "words": f"PR-AUC {told['pr_auc']:.3f} (95 % {told['pr_auc_low']:.3f} to {told['pr_auc_high']:.3f}) of "
-        f"{rows:,} customers, {churned:,} of them churned",
-    }
+    weights = _bootstrap_customers(outcomes.churned, seed)
+    values = summary(label, score, 1.0, weights)
+
+    def figure(name: str) -> Figure:
+        return Figure(values[name], values[f"{name}_low"], values[f"{name}_high"])
+
+    metrics = RealizedMetrics(
+        pr_auc=figure("pr_auc"),
+        roc_auc=figure("roc_auc"),
+        log_loss=figure("log_loss"),
+        brier=figure("brier"),
+        churned_share=values["churn_rate"],
+        ece=values["ece"],
+        ece_by_chance=float(np.quantile(ece_by_chance(score, _CALIBRATED_DRAWS, seed), 0.95)),
+        calibration=calibration_in_the_large(label, score),
+        at_capacity=None if capacity_share is None else _at_capacity(label, score, capacity_share, weights),
+    )
+    pr_auc = metrics.pr_auc
+    message = (
+        f"PR-AUC {pr_auc.value:.3f} (95 % {pr_auc.low:.3f} to {pr_auc.high:.3f}) of "
+        f"{rows:,} customers, {churned:,} of them churned"
+    )
+    return RealizedPerformance("ok", message, rows, churned, contacted, older, metrics)
 
 
-def in_the_large(churned: Floats, score: Floats) -> dict[str, float]:
+def calibration_in_the_large(churned: Floats, score: Floats) -> Calibration:
     """Churned share minus mean score, with its normal 95 % interval over rows; 0 if calibrated."""
-    off = churned - score
-    gap, spread = float(np.mean(off)), 1.96 * float(np.std(off, ddof=1)) / len(off) ** 0.5
-    return {
-        "churned_share": float(np.mean(churned)),
-        "mean_score": float(np.mean(score)),
-        "gap": gap,
-        "low": gap - spread,
-        "high": gap + spread,
-    }
+    difference = churned - score
+    gap, spread = float(np.mean(difference)), 1.96 * float(np.std(difference, ddof=1)) / len(difference) ** 0.5
+    return Calibration(float(np.mean(churned)), float(np.mean(score)), gap, gap - spread, gap + spread)
 
 
 def compare(
     outcomes: Outcomes, card: Mapping[str, float], drop: float, floor: int, split: str = "test", seed: int = 42
-) -> dict[str, Any]:
+) -> CardComparison:
     """PR-AUC of labelled rows against the card's, both at the card's churned share.
 
-    `card` has `<split>_pr_auc`, its `_low` and `_high`, and `<split>_churn_rate`. `dropped` is true only if
-    the whole labelled interval lies below the whole interval of the card and the fall is at least `drop`:
-    sampling alone does that in far less than 2.5 % of looks. Without a conclusion it is false, and
-    `words` say why.
+    `card` has `<split>_pr_auc`, its `_low` and `_high`, and `<split>_churn_rate`. Sampling alone makes a model
+    drop by `drop` and by both intervals in far less than 2.5 % of reports. Without a conclusion nothing dropped.
     """
     outcomes = outcomes.newest(MOST_ROWS)
     rows, churned = len(outcomes), int(np.sum(outcomes.churned))
-    status, words = _conclusive(rows, churned, floor)
-    told: dict[str, Any] = {"status": status, "rows": rows, "churned": churned, "dropped": False, "words": words}
-    if status != OK:
-        return told
+    status, message = _conclusive(rows, churned, floor)
+    if status != "ok":
+        return CardComparison(status, message, rows, churned)
     share, target = churned / rows, card[f"{split}_churn_rate"]
-    each = np.where(outcomes.churned, target / share, (1.0 - target) / (1.0 - share))
+    prior_weight = np.where(outcomes.churned, target / share, (1.0 - target) / (1.0 - share))
     ranking = Ranking(outcomes.churned, outcomes.score)
     (draws,) = statistics_under(
-        stratified_samples(outcomes.churned, _draws(rows), seed), lambda weight: ranking.pr_auc(weight * each)
+        stratified_samples(outcomes.churned, _draws(rows), seed), lambda weight: ranking.pr_auc(weight * prior_weight)
     )
     low, high = interval(draws)
-    then = {"pr_auc": card[f"{split}_pr_auc"], "low": card[f"{split}_pr_auc_low"], "high": card[f"{split}_pr_auc_high"]}
-    now = {"pr_auc": ranking.pr_auc(each), "low": low, "high": high}
-    fall = then["pr_auc"] - now["pr_auc"]
-    dropped = bool(now["high"] < then["low"] and fall >= drop)
-    return {
-        **told,
-        "dropped": dropped,
-        "card": {**then, "churned_share": target},
-        "labelled": {**now, "churned_share": target},
-        "as_it_was": {"pr_auc": ranking.pr_auc(), "churned_share": share},
-        "fall": fall,
-        "limit": drop,
-        "words": _compared(then, now, target, share, rows, dropped) + _treated(outcomes),
-    }
+    before = Figure(card[f"{split}_pr_auc"], card[f"{split}_pr_auc_low"], card[f"{split}_pr_auc_high"])
+    now = Figure(ranking.pr_auc(prior_weight), low, high)
+    fall = before.value - now.value
+    dropped = bool(now.high < before.low and fall >= drop)
+    return CardComparison(
+        status="ok",
+        message=_describe_comparison(before, now, target, share, rows, dropped) + _describe_contacted(outcomes),
+        rows=rows,
+        churned=churned,
+        dropped=dropped,
+        card=CardFigure(before.value, target, before.low, before.high),
+        labelled=CardFigure(now.value, target, now.low, now.high),
+        unweighted=CardFigure(ranking.pr_auc(), share),
+        fall=fall,
+        limit=drop,
+    )
 
 
-def _compared(
-    then: Mapping[str, float], now: Mapping[str, float], target: float, share: float, rows: int, dropped: bool
-) -> str:
+def _describe_comparison(before: Figure, now: Figure, target: float, share: float, rows: int, dropped: bool) -> str:
     verdict = (
         "has fallen beyond noise"
         if dropped
         else "is lower, within noise or the contract's monitoring.pr_auc_drop"
-        if now["pr_auc"] < then["pr_auc"]
+        if now.value < before.value
         else "holds"
     )
-    labelled, card = (f"{told['pr_auc']:.3f} ({told['low']:.3f} to {told['high']:.3f})" for told in (now, then))
     return (
-        f"labelled PR-AUC {verdict}: {labelled} on {rows:,} customers, card {card}; "
+        f"labelled PR-AUC {verdict}: {now} on {rows:,} customers, card {before}; "
         f"both at the card's {target:.1%} churned, {share:.1%} of the labelled customers did"
     )
 
 
-def _treated(outcomes: Outcomes) -> str:
-    """What contacting does to the figure: a churner who was talked into staying counts as a false alarm."""
+def _describe_contacted(outcomes: Outcomes) -> str:
+    """What contacting does to the figure: a churner who was persuaded to stay counts as a false alarm."""
     count = int(np.sum(outcomes.contacted))
     return f"; {count:,} were contacted, and whoever stayed for that reason counts against the model" if count else ""
 
 
-def _conclusive(rows: int, churned: int, floor: int) -> tuple[str, str]:
+def _conclusive(rows: int, churned: int, floor: int) -> tuple[Status, str]:
     if rows < floor:
-        return INSUFFICIENT, f"insufficient: {rows:,} customers with a final label, {floor:,} are needed for a figure"
+        return "insufficient", f"{rows:,} customers with a final label, expected at least {floor:,}"
     if churned in (0, rows):
         which = "none of them churned" if not churned else "all of them churned"
-        return ONE_CLASS, f"{rows:,} customers with a final label and {which}: a ranking cannot be measured"
+        return "one_class", f"{rows:,} customers with a final label and {which}: a ranking cannot be measured"
     if min(churned, rows - churned) < LEAST_OF_A_CLASS:
         counts = f"{churned:,} churned and {rows - churned:,} kept"
-        return INSUFFICIENT, f"insufficient: {counts}, {LEAST_OF_A_CLASS} of each are needed for a figure"
-    return OK, ""
+        return "insufficient", f"{counts}, expected at least {LEAST_OF_A_CLASS} of each"
+    return "ok", ""
 
 
 def _draws(rows: int) -> int:
     return DRAWS if rows <= MANY_ROWS else FEWER_DRAWS
 
 
-def _drawn(churned: npt.NDArray[np.bool_], seed: int) -> Floats:
+def _bootstrap_customers(churned: npt.NDArray[np.bool_], seed: int) -> Floats:
     """Multiplicities of draws of customers (draws, rows); the rare draw without one of the classes is left out."""
     rows = len(churned)
     weights = samples(rows, _draws(rows), seed)
@@ -172,7 +395,7 @@ def _drawn(churned: npt.NDArray[np.bool_], seed: int) -> Floats:
     return np.asarray(weights[(hits > 0) & (hits < rows)])
 
 
-def _at_capacity(churned: Floats, score: Floats, share: float, weights: Floats) -> dict[str, float]:
+def _at_capacity(churned: Floats, score: Floats, share: float, weights: Floats) -> AtCapacity:
     ranking = Ranking(churned, score)
 
     def precision(weight: Floats) -> float:
@@ -182,5 +405,4 @@ def _at_capacity(churned: Floats, score: Floats, share: float, weights: Floats) 
         return float(np.interp(listed, np.append(0.0, total), np.append(0.0, hits)) / listed)
 
     low, high = interval(statistics_under(weights, precision)[0])
-    point = precision(np.ones(len(score)))
-    return {"share": share, "customers": share * len(score), "precision": point, "low": low, "high": high}
+    return AtCapacity(share, share * len(score), precision(np.ones(len(score))), low, high)

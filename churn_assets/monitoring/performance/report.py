@@ -1,41 +1,80 @@
-"""The performance report: labels, metrics by period and version, the fall, estimates and the service, as JSON.
+"""The performance report: labels, metrics by period and version, the card comparison, estimates and the service.
 
-Only what the log and the labels say goes in. What is missing is said in `words`; a part that has nothing
-to say never hides another.
+Only what the log and the labels hold goes in. What is missing is said in `messages`; a part without data
+hides no other.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from churn_assets.contract.model import Contract
-from churn_assets.monitoring.performance.estimated import BLIND, estimate, read_history, remember, track_record
-from churn_assets.monitoring.performance.labels import count_labels, in_words, no_labels
-from churn_assets.monitoring.performance.outcomes import BROKEN, Outcomes, Period, months, outside
-from churn_assets.monitoring.performance.realized import compare, measure
-from churn_assets.monitoring.performance.service import service_report
-from churn_assets.storage.files import read_json_object, write_text
+from churn_assets.errors import NothingIngested, WindowUnreadable
+from churn_assets.html.templating import render
+from churn_assets.monitoring.data_quality.report import Status as QualityStatus
+from churn_assets.monitoring.data_quality.report import WindowQuality
+from churn_assets.monitoring.performance.estimated import (
+    BLIND,
+    EstimatedPerformance,
+    EstimateOutcome,
+    PastEstimate,
+    TrackRecord,
+    append_history,
+    estimate,
+    read_history,
+    track_record,
+)
+from churn_assets.monitoring.performance.labels import LabelCounts, count_labels, no_labels
+from churn_assets.monitoring.performance.realized import (
+    CardComparison,
+    CardFigure,
+    Outcomes,
+    Period,
+    RealizedPerformance,
+    compare,
+    measure,
+    months,
+    outside,
+)
+from churn_assets.monitoring.performance.service import ServiceReport, Volume, service_report
+from churn_assets.monitoring.report_files import VERSION, read_report, write_report
+from churn_assets.monitoring.windows.windows import (
+    PERFORMANCE_JSON,
+    QUALITY_JSON,
+    contract_folder,
+    read_windows,
+    window_folder,
+)
+from churn_assets.prediction_log.warehouse.connection import open_published
+from churn_assets.settings import Settings
+from churn_assets.storage.files import write_text
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-MEASURED = "performance.json"  # beside a window's window.json
-SHOWN = 60  # newest periods in the report; older ones keep their file
-VERSIONS = 20
+PERFORMANCE_MD = "performance.md"
+TEMPLATE = "monitoring/performance/templates/performance.md.j2"
+_METRICS = ["customers with a label", "churned", "PR-AUC", "ROC-AUC", "log-loss", "churned minus score", "ECE",
+            "precision at capacity"]  # fmt: skip
+_VOLUME = ["predictions", "requests", "p50 ms", "p95 ms", "p99 ms"]
+_LAST_DAYS = 14
+MOST_PERIODS = 60  # newest periods in the report; older ones keep their file
+MOST_VERSIONS = 20
 
 
 @dataclass(frozen=True)
-class Model:
-    """The champion as far as it is compared with: its card's metrics, when it was trained, and on how many rows."""
+class Champion:
+    """What labels are compared with: the card's metrics, when the model was trained, and on how many rows."""
 
     version: str
     fingerprint: str
@@ -45,7 +84,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Review:
+class PerformanceInputs:
     """Everything the report is made of.
 
     `connection` is None if nothing was ingested, `champion` if there is none. `windows` are the closed ones
@@ -54,7 +93,7 @@ class Review:
 
     connection: duckdb.DuckDBPyConnection | None
     contract: Contract
-    champion: Model | None
+    champion: Champion | None
     labelled: pa.Table
     windows: Sequence[Period]
     folder: Path
@@ -62,7 +101,7 @@ class Review:
 
     @property
     def fingerprint(self) -> str:
-        """The contract whose rows are looked at: the champion's."""
+        """The contract whose rows are measured: the champion's."""
         return self.champion.fingerprint if self.champion else self.contract.fingerprint
 
     @property
@@ -72,165 +111,378 @@ class Review:
         return None if capacity is None or not rows else min(1.0, capacity / rows)
 
 
-def performance_report(of: Review) -> dict[str, Any]:
-    """All of it as JSON. Estimates of closed periods are remembered, windows keep their performance.json."""
-    floor = of.contract.monitoring.label_floor
-    outcomes = Outcomes.of(of.labelled, of.fingerprint)
-    periods = _periods(of)
-    measured = {p.name: _measured(of, outcomes.within(p), p) for p in periods}
-    estimated, record = _estimates(of, periods, measured)
-    sound = outcomes.take(outside(outcomes.seq, _broken(of)))
-    ours = sound.of_version(of.champion.version) if of.champion else sound.take(np.arange(0))
-    fall = _fall(of, ours)
-    versions = list(dict.fromkeys(outcomes.version[::-1].tolist()))[:VERSIONS]
-    found = {
-        "fingerprint": of.contract.fingerprint,
-        "champion": of.champion.version if of.champion else None,
-        "champion_fingerprint": of.fingerprint,
-        "made_at": of.now.astimezone(dt.UTC).isoformat(timespec="seconds"),
-        "label_floor": floor,
-        "labels": {
-            "final": len(sound.last_of_each()),
-            "final_of_champion": len(ours),
-            "new": _new(of, sound),
-            "of_broken_data": len(outcomes) - len(sound),
-            "counts": count_labels(of.connection, of.contract, of.now) if of.connection is not None else no_labels(),
-        },
-        "periods": [
-            {"period": p.name, "closed": p.closed, "inputs": _inputs(p), "measured": measured[p.name]}
-            | {"estimated": estimated[p.name]}
-            for p in periods
-        ],
-        "versions": [
-            {"model_version": v, **measure(outcomes.of_version(v), floor, of.capacity_share)} for v in versions
-        ],
-        "fall": fall,
-        "pr_auc_dropped": fall["dropped"],
-        "estimates": {"blind_to": BLIND, "record": record},
-        "service": service_report(of.connection, periods) if of.connection is not None else None,
-    }
-    return {**found, "words": _words(of, found)}
+@dataclass(frozen=True)
+class LabelSummary:
+    """Customers with a final label, without those of broken data, which `of_broken_data` counts as predictions.
+
+    `new` labels were settled after the champion was trained; before there is one, all are new.
+    """
+
+    final: int
+    final_of_champion: int
+    new: int
+    of_broken_data: int
+    counts: LabelCounts
 
 
-def _periods(of: Review) -> list[Period]:
+@dataclass(frozen=True)
+class PeriodPerformance:
+    """One period; `inputs` is the data quality of a window, None for a month or where it was not checked."""
+
+    period: str
+    closed: bool
+    inputs: QualityStatus | None
+    realized: RealizedPerformance
+    estimated: EstimatedPerformance
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionPerformance(RealizedPerformance):
+    """The labelled predictions of one model version."""
+
+    model_version: str
+
+
+@dataclass(frozen=True)
+class EstimateSummary:
+    """How past estimates came out, and what no estimate detects."""
+
+    record: TrackRecord
+    blind_to: str = BLIND
+
+
+@dataclass(frozen=True)
+class WindowPerformance:
+    """`performance.json` of a window: valid as long as its labels have this hash."""
+
+    window: int
+    fingerprint: str
+    from_seq: int | None
+    to_seq: int | None
+    status: str
+    realized: RealizedPerformance
+    labels_sha256: str
+    version: int = VERSION
+
+
+@dataclass(frozen=True)
+class PerformanceReport:
+    """Everything that is known of the champion's performance; `fall` is its comparison with the card."""
+
+    fingerprint: str
+    champion: str | None
+    champion_fingerprint: str
+    made_at: str
+    label_floor: int
+    labels: LabelSummary
+    periods: tuple[PeriodPerformance, ...]
+    versions: tuple[VersionPerformance, ...]
+    fall: CardComparison
+    pr_auc_dropped: bool
+    estimates: EstimateSummary
+    service: ServiceReport | None
+    messages: tuple[str, ...]
+    version: int = VERSION
+
+
+def report_performance(
+    settings: Settings, contract: Contract, labelled: pa.Table, now: dt.datetime
+) -> PerformanceReport:
+    """Make the report, and keep it as JSON and as a page beside the windows of the champion's contract.
+
+    `labelled` is the table of `labels.labelled`. Raises WindowUnreadable, PointerCorrupt, BundleCorrupt.
+    """
+    champion = read_labelled_champion(settings)
+    fingerprint = champion.fingerprint if champion else contract.fingerprint
+    windows = [
+        Period(f"{window.window:04d}", window.from_seq, window.to_seq, folder=window_folder(settings, window))
+        for window in read_windows(settings, fingerprint)
+    ]
+    folder = contract_folder(settings, fingerprint)
+    with ExitStack() as stack:
+        try:
+            connection = stack.enter_context(open_published(settings))
+        except NothingIngested:
+            connection = None
+        inputs = PerformanceInputs(connection, contract, champion, labelled, windows, folder, now)
+        report = compute_performance(inputs)
+    write_report(folder / PERFORMANCE_JSON, report)
+    write_text(folder / PERFORMANCE_MD, render_performance(report))
+    return report
+
+
+def read_labelled_champion(settings: Settings) -> Champion | None:
+    """The champion of this home as labels are compared with it; None before the first."""
+    from churn_assets.promotion.pointer import read_champion
+    from churn_assets.scoring.bundle import read_card, read_provenance
+
+    pointer = read_champion(settings.home)
+    if pointer is None:
+        return None
+    bundle = pointer.path(settings.home)
+    card, provenance = read_card(bundle), read_provenance(bundle)
+    made_at = provenance.made_at
+    trained_at = dt.datetime.fromisoformat(made_at) if made_at else pointer.since_at
+    return Champion(pointer.version, pointer.fingerprint, card.metrics, trained_at, provenance.rows or None)
+
+
+def compute_performance(inputs: PerformanceInputs) -> PerformanceReport:
+    """The whole report. Estimates of closed periods are kept, and so is the performance.json of each window."""
+    limits = inputs.contract.monitoring
+    outcomes = Outcomes.of(inputs.labelled, inputs.fingerprint)
+    periods = _periods(inputs)
+    quality = {period.name: _read_quality(period) for period in periods}
+    realized = {p.name: _realized(inputs, outcomes.within(p), p) for p in periods}
+    estimated, record = _estimates(inputs, periods, realized)
+    broken = [(p.from_seq or 0, p.to_seq or 0) for p in inputs.windows if _read_quality(p) == "broken"]
+    usable = outcomes.take(outside(outcomes.seq, broken))
+    of_champion = usable.of_version(inputs.champion.version) if inputs.champion else usable.take(np.arange(0))
+    fall = _compare_with_card(inputs, of_champion)
+    versions = list(dict.fromkeys(outcomes.version[::-1].tolist()))[:MOST_VERSIONS]
+    connection = inputs.connection
+    labels = LabelSummary(
+        final=len(usable.last_of_each()),
+        final_of_champion=len(of_champion),
+        new=_count_new(inputs, usable),
+        of_broken_data=len(outcomes) - len(usable),
+        counts=count_labels(connection, inputs.contract, inputs.now) if connection is not None else no_labels(),
+    )
+    rows = tuple(
+        PeriodPerformance(p.name, p.closed, quality[p.name], realized[p.name], estimated[p.name]) for p in periods
+    )
+    return PerformanceReport(
+        fingerprint=inputs.contract.fingerprint,
+        champion=inputs.champion.version if inputs.champion else None,
+        champion_fingerprint=inputs.fingerprint,
+        made_at=inputs.now.astimezone(dt.UTC).isoformat(timespec="seconds"),
+        label_floor=limits.label_floor,
+        labels=labels,
+        periods=rows,
+        versions=tuple(
+            VersionPerformance(
+                **vars(measure(outcomes.of_version(version), limits.label_floor, inputs.capacity_share)),
+                model_version=version,
+            )
+            for version in versions
+        ),
+        fall=fall,
+        pr_auc_dropped=fall.dropped,
+        estimates=EstimateSummary(record),
+        service=service_report(connection, periods) if connection is not None else None,
+        messages=_messages(labels, rows, fall, record) if connection is not None else (labels.counts.message,),
+    )
+
+
+def _periods(inputs: PerformanceInputs) -> list[Period]:
     """Closed windows and what follows the last of them; months of scoring while there is no window."""
-    if of.connection is None:
+    if inputs.connection is None:
         return []
-    asked = "FROM predictions WHERE fingerprint = $fingerprint"
-    values = {"fingerprint": of.fingerprint}
-    windows = list(of.windows)[-SHOWN:]
+    rows = "FROM predictions WHERE fingerprint = $fingerprint"
+    values = {"fingerprint": inputs.fingerprint}
+    windows = list(inputs.windows)[-MOST_PERIODS:]
     if not windows:
-        names = of.connection.execute(f"SELECT DISTINCT strftime(scored_at, '%Y-%m') {asked}", values).fetchall()
-        return months([name for (name,) in names], of.now.astimezone(dt.UTC).strftime("%Y-%m"))[-SHOWN:]
+        names = inputs.connection.execute(f"SELECT DISTINCT strftime(scored_at, '%Y-%m') {rows}", values).fetchall()
+        present = inputs.now.astimezone(dt.UTC).strftime("%Y-%m")
+        return months([name for (name,) in names], present)[-MOST_PERIODS:]
     last = windows[-1].to_seq or 0
-    (newest,) = of.connection.execute(f"SELECT coalesce(max(seq), 0) {asked}", values).fetchall()[0]
+    (newest,) = inputs.connection.execute(f"SELECT coalesce(max(seq), 0) {rows}", values).fetchall()[0]
     return [*windows, Period("open", last + 1, newest, closed=False)] if newest > last else windows
 
 
-def _measured(of: Review, outcomes: Outcomes, period: Period) -> dict[str, Any]:
+def _realized(inputs: PerformanceInputs, outcomes: Outcomes, period: Period) -> RealizedPerformance:
     """Metrics of a period; those of a window are kept, and used again as long as its labels are the same."""
-    floor, share = of.contract.monitoring.label_floor, of.capacity_share
+    floor, share = inputs.contract.monitoring.label_floor, inputs.capacity_share
     if period.folder is None:
         return measure(outcomes, floor, share)
     parts = (outcomes.score, outcomes.churned, outcomes.contacted)
     labels = hashlib.sha256(b"".join(part.tobytes() for part in parts) + f"{floor} {share}".encode()).hexdigest()
-    path = period.folder / MEASURED
-    kept = _read(path)
-    if kept.get("labels_sha256") == labels:
-        return dict(kept["measured"])
-    found = measure(outcomes, floor, share)
-    about = {"window": int(period.name), "fingerprint": of.fingerprint}
-    told = {**about, "from_seq": period.from_seq, "to_seq": period.to_seq, "status": found["status"]}
-    text = json.dumps({**told, "measured": found, "labels_sha256": labels}, indent=1, sort_keys=True)
-    write_text(path, text + "\n")
-    return found
+    path = period.folder / PERFORMANCE_JSON
+    try:
+        kept = read_report(path, WindowPerformance)
+    except WindowUnreadable:  # made again from the same labels
+        kept = None
+    if kept is not None and kept.labels_sha256 == labels:
+        return kept.realized
+    realized = measure(outcomes, floor, share)
+    span = (int(period.name), inputs.fingerprint, period.from_seq, period.to_seq)
+    write_report(path, WindowPerformance(*span, realized.status, realized, labels))
+    return realized
 
 
 def _estimates(
-    of: Review, periods: Sequence[Period], measured: Mapping[str, Mapping[str, Any]]
-) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """(estimate by period, track record): of a closed period the one that was made first, for ever."""
-    history, wrong = read_history(of.folder)
-    known = {row["period"] for row in history}
-    floor = of.contract.monitoring.floor
-    made = {p.name: estimate(_scores(of, p), floor) for p in periods if p.name not in known}
-    closed = {
-        p.name: {**made[p.name], "labels_then": measured[p.name]["rows"]}
+    inputs: PerformanceInputs, periods: Sequence[Period], realized: Mapping[str, RealizedPerformance]
+) -> tuple[dict[str, EstimatedPerformance], TrackRecord]:
+    """(estimate by period, track record): of a closed period the estimate that was made first."""
+    history, problem = read_history(inputs.folder)
+    known = {past.period for past in history}
+    floor = inputs.contract.monitoring.floor
+    estimates = {p.name: estimate(_scores(inputs, p), floor) for p in periods if p.name not in known}
+    made_at = inputs.now.astimezone(dt.UTC).isoformat(timespec="seconds")
+    new = [
+        PastEstimate.of(p.name, made_at, estimates[p.name], realized[p.name].rows)
         for p in periods
-        if p.closed and p.name in made
-    }
+        if p.closed and p.name in estimates and estimates[p.name].metrics is not None
+    ]
     names = {p.name for p in periods}
-    history = [row for row in remember(of.folder, closed, of.now) if row["period"] in names]
-    record = track_record(history, measured)
-    shown = made | {row["period"]: {"status": "estimated", "blind_to": BLIND, **row} for row in history}
-    return shown, {**record, "words": wrong or record["words"]}
+    history = [past for past in append_history(inputs.folder, new) if past.period in names]
+    record = track_record(history, realized)
+    if problem is not None:
+        record = TrackRecord(record.rows, record.waiting, problem)
+    return estimates | {past.period: past.estimate for past in history}, record
 
 
-def _scores(of: Review, period: Period) -> Any:
-    if of.connection is None:
+def _scores(inputs: PerformanceInputs, period: Period) -> npt.NDArray[np.float64]:
+    if inputs.connection is None:
         return np.empty(0)
     where, values = period.where()
-    rows = of.connection.execute(
+    rows = inputs.connection.execute(
         f"SELECT arg_max(score, seq) AS score FROM predictions WHERE fingerprint = $fingerprint AND {where} "
         "GROUP BY coalesce(customer_id, ' ' || prediction_id || ' ') ORDER BY score DESC",
-        {"fingerprint": of.fingerprint, **values},
+        {"fingerprint": inputs.fingerprint, **values},
     ).fetchnumpy()
     return np.asarray(rows["score"], dtype=np.float64)
 
 
-def _fall(of: Review, ours: Outcomes) -> dict[str, Any]:
+def _compare_with_card(inputs: PerformanceInputs, of_champion: Outcomes) -> CardComparison:
     """The champion's newest labelled customers, as many as a window has, against its card."""
-    limits = of.contract.monitoring
-    if of.champion is None:
-        return {"status": "unknown", "dropped": False, "words": "no champion yet: there is no card to compare with"}
-    if "test_pr_auc_low" not in of.champion.metrics:
-        words = "the champion's card has no PR-AUC with an interval: there is nothing to compare with"
-        return {"status": "unknown", "dropped": False, "words": words}
-    newest = ours.newest(max(limits.window, limits.label_floor))
-    return compare(newest, of.champion.metrics, limits.pr_auc_drop, limits.label_floor)
+    limits = inputs.contract.monitoring
+    if inputs.champion is None:
+        return CardComparison("unknown", "no champion yet: there is no card to compare with")
+    if "test_pr_auc_low" not in inputs.champion.metrics:
+        message = "the champion's card has no PR-AUC with an interval: there is nothing to compare with"
+        return CardComparison("unknown", message)
+    newest = of_champion.newest(max(limits.window, limits.label_floor))
+    return compare(newest, inputs.champion.metrics, limits.pr_auc_drop, limits.label_floor)
 
 
-def _new(of: Review, outcomes: Outcomes) -> int:
-    """Customers whose label was settled after the champion was trained; all of them before there is one."""
-    if of.champion is None or of.champion.trained_at is None:
+def _count_new(inputs: PerformanceInputs, outcomes: Outcomes) -> int:
+    if inputs.champion is None or inputs.champion.trained_at is None:
         return len(outcomes.last_of_each())
-    since = np.datetime64(of.champion.trained_at.astimezone(dt.UTC).replace(tzinfo=None), "us")
+    since = np.datetime64(inputs.champion.trained_at.astimezone(dt.UTC).replace(tzinfo=None), "us")
     return len(outcomes.take(np.asarray(outcomes.settled > since, dtype=np.bool_)).last_of_each())
 
 
-def _broken(of: Review) -> list[tuple[int, int]]:
-    """Where the log's data was broken: labels of these rows are counted, and neither learnt from nor judged by."""
-    return [(p.from_seq or 0, p.to_seq or 0) for p in of.windows if _inputs(p) == BROKEN]
-
-
-def _inputs(period: Period) -> str | None:
-    """What the quality report of a window says of its inputs; None if there is none."""
-    found = _read(period.folder / "quality.json").get("status") if period.folder else None
-    return None if found is None else str(found)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A kept report; empty if it is not there or not whole: it is then made again."""
+def _read_quality(period: Period) -> QualityStatus | None:
+    """The data quality of a window; None if it was not checked or its report cannot be read: it is made again."""
     try:
-        return read_json_object(path)
-    except (OSError, ValueError):
-        return {}
+        report = read_report(period.folder / QUALITY_JSON, WindowQuality) if period.folder else None
+    except WindowUnreadable:
+        return None
+    return report.status if report else None
 
 
-def _words(of: Review, found: Mapping[str, Any]) -> list[str]:
-    said = [in_words(found["labels"]["counts"])]
-    if of.connection is None:
-        return said
-    said.append(str(found["fall"]["words"]))
-    latest = next((row for row in reversed(found["periods"]) if row["estimated"]["status"] == "estimated"), None)
-    if latest is not None:
-        figure = latest["estimated"]
-        ends = f"{figure['pr_auc_low']:.3f} to {figure['pr_auc_high']:.3f}"
-        said.append(f"estimated without labels for {latest['period']}: PR-AUC {figure['pr_auc']:.3f} ({ends}). {BLIND}")
-    said.append(str(found["estimates"]["record"]["words"]))
-    broken = [row["period"] for row in found["periods"] if row["inputs"] == "broken"]
+def _messages(
+    labels: LabelSummary, periods: Sequence[PeriodPerformance], fall: CardComparison, record: TrackRecord
+) -> tuple[str, ...]:
+    """What the report says in sentences, most important first."""
+    messages = [labels.counts.message, fall.message]
+    latest = next((row for row in reversed(periods) if row.estimated.metrics is not None), None)
+    if latest is not None and latest.estimated.metrics is not None:
+        figure = latest.estimated.metrics.pr_auc
+        messages.append(f"estimated without labels for {latest.period}: PR-AUC {figure}. {BLIND}")
+    messages.append(record.message)
+    broken = [row.period for row in periods if row.inputs == "broken"]
     if broken:
-        said.append(f"inputs were broken in {', '.join(broken)}: what is estimated there says nothing")
-    if left_out := found["labels"]["of_broken_data"]:
-        said.append(f"{left_out:,} final labels are of broken data: no model learns from them, no fall is seen in them")
-    return said
+        messages.append(f"inputs were broken in {', '.join(broken)}: the estimates of these periods mean nothing")
+    if labels.of_broken_data:
+        messages.append(
+            f"{labels.of_broken_data:,} final labels are of broken data: they train no model and are not compared "
+            "with the card"
+        )
+    return tuple(messages)
+
+
+# -- for people ----------------------------------------------------------------------------------------
+
+
+def render_performance(report: PerformanceReport) -> str:
+    """The page in Markdown: what is concluded, then every table it is concluded from."""
+    service = report.service
+    return render(
+        TEMPLATE,
+        report=report,
+        metrics=_METRICS,
+        volume=_VOLUME,
+        card=_card(report.fall),
+        periods=[_period(row) for row in report.periods],
+        versions=[[row.model_version, *_metrics(row)] for row in report.versions],
+        record=[_outcome(row) for row in report.estimates.record.rows],
+        service=_describe_service(service) if service else "",
+        by_version=[[f"{row.model_version} ({row.arm})", *_volume(row)] for row in service.by_version]
+        if service
+        else [],
+        by_day=[[row.day, *_volume(row), f"{row.refused:,}"] for row in service.by_day[-_LAST_DAYS:]]
+        if service
+        else [],
+    )
+
+
+def _period(row: PeriodPerformance) -> list[str]:
+    name = row.period if row.closed else f"{row.period} (still open)"
+    return [name, *_metrics(row.realized), _estimated(row.estimated), row.inputs or ""]
+
+
+def _metrics(realized: RealizedPerformance) -> list[str]:
+    counts = [f"{realized.rows:,}", f"{realized.churned:,}"]
+    metrics = realized.metrics
+    if metrics is None:
+        return [*counts, f"{realized.status.replace('_', ' ')}: {realized.message}", "", "", "", "", ""]
+    gap, capacity = metrics.calibration, metrics.at_capacity
+    return [
+        *counts,
+        *(str(figure) for figure in (metrics.pr_auc, metrics.roc_auc, metrics.log_loss)),
+        f"{gap.gap:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})",
+        f"{metrics.ece:.3f} (by chance up to {metrics.ece_by_chance:.3f})",
+        f"{capacity.precision:.3f} ({capacity.low:.3f} to {capacity.high:.3f})" if capacity else "",
+    ]
+
+
+def _estimated(estimated: EstimatedPerformance) -> str:
+    return str(estimated.metrics.pr_auc) if estimated.metrics else f"{estimated.status}: {estimated.message}"
+
+
+def _card(fall: CardComparison) -> list[list[str]]:
+    figures = (
+        ("card, test rows", fall.card),
+        ("labelled, weighted to the card", fall.labelled),
+        ("labelled, unweighted", fall.unweighted),
+    )
+    return [[name, _card_figure(figure), f"{figure.churned_share:.1%}"] for name, figure in figures if figure]
+
+
+def _card_figure(figure: CardFigure) -> str:
+    if figure.low is None or figure.high is None:
+        return f"{figure.pr_auc:.3f}"
+    return f"{figure.pr_auc:.3f} ({figure.low:.3f} to {figure.high:.3f})"
+
+
+def _outcome(row: EstimateOutcome) -> list[str]:
+    return [
+        row.period,
+        row.made_at[:10],
+        f"{row.labels_then or 0:,}",
+        str(row.estimated),
+        f"{row.labelled:.3f}",
+        f"{row.labelled_share:.0%}",
+        f"{row.error:+.3f}",
+        "yes" if row.held else "no",
+    ]
+
+
+def _describe_service(service: ServiceReport) -> str:
+    total = service.total
+    refused = "no request was refused"
+    if total.refused:
+        causes = ", ".join(f"{cause} {count:,}" for cause, count in service.causes.items())
+        refused = (
+            f"{total.refused:,} requests refused ({total.refused_rate:.2%}), {total.faults:,} of them "
+            f"not the request's fault ({total.fault_rate:.2%}): {causes}"
+        )
+    return (
+        f"{total.predictions:,} predictions in {total.requests:,} requests, {total.batch_rows:,} by batch; {refused}."
+    )
+
+
+def _volume(row: Volume) -> list[str]:
+    latencies = ["" if value is None else f"{value:.2f}" for value in (row.p50_ms, row.p95_ms, row.p99_ms)]
+    return [f"{row.predictions:,}", f"{row.requests:,}", *latencies]

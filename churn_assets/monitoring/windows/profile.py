@@ -1,33 +1,35 @@
-"""What a set of customers looks like, one row each: exact counts by DuckDB, and a sample of bounded size.
+"""The profile of a set of customers, one row each: exact counts by DuckDB, and a sample of bounded size.
 
 The window and the reference go through the same queries. Counts are over all rows; numbers are compared
 on at most SAMPLE_ROWS of them, taken by a hash of the customer, so that neither the order of the rows
-nor their number changes what comes out or how much memory it takes.
+nor their number changes the result or how much memory it takes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.model import Column, Contract, Kind
-from churn_assets.prediction_log.schema import holder, quoted
+from churn_assets.prediction_log.schema import holder, literal, quoted
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
-from collections.abc import Iterator
-
-from churn_assets.prediction_log.schema import literal
 
 NAN = "CAST('nan' AS DOUBLE)"
 TEXTS = frozenset({Kind.CATEGORY, Kind.TEXT, Kind.ID})
 ORDERED = frozenset({Kind.NUMBER, Kind.INTEGER, Kind.DATE})
 COUNTED = frozenset({Kind.CATEGORY, Kind.BOOLEAN})
-AGGREGATES = 6
+SAMPLE_ROWS = 20_000
+MOST_LEVELS = 200  # of a category; more is an id in the wrong column
+REST = "(all others)"
+SCORE, POSITIVE_RATE = "(score)", "(positive rate)"  # no column of a contract can be mistaken for them
+_AGGREGATES = 6  # of a column, in the order of `ColumnQuery.aggregates`
 # Types that hold nothing but cells of the kind; a column of any other type is read as text.
 _OWN_TYPES: Mapping[Kind, frozenset[str]] = {
     **dict.fromkeys((Kind.NUMBER, Kind.INTEGER), frozenset({"DOUBLE", "FLOAT", "BIGINT", "INTEGER", "TINYINT"})),
@@ -42,8 +44,8 @@ _SQL_TYPES: Mapping[Kind, str] = {
 
 
 @dataclass(frozen=True)
-class Cells:
-    """One column of the contract and where it stands: `name` in the table, of `sql_type`."""
+class ColumnQuery:
+    """SQL for one column of the contract, which is `name` in the table, of `sql_type`."""
 
     column: Column
     name: str
@@ -92,16 +94,11 @@ class Cells:
         yield f"max({value}) FILTER ({finite})"
 
 
-SAMPLE_ROWS = 20_000
-MOST_LEVELS = 200  # of a category; more is an id in the wrong column
-REST = "(all others)"
-SCORE, POSITIVE_RATE = "(score)", "(positive rate)"  # no column of a contract can be mistaken for them
-
 Bounds = Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class Facts:
+class ColumnProfile:
     """Counts of one column over all rows. `low`, `high`: of finite values (days since 1970 for dates).
 
     `outside` are finite values beyond the bounds that were handed in, of a category those that are no choice of
@@ -129,15 +126,15 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Observed:
-    """What drift compares: finite `numbers`, or counts by level."""
+class ColumnValues:
+    """What drift is measured on: the finite `numbers` of a column, or its counts by level."""
 
     kind: str
     numbers: npt.NDArray[np.float64] | None = None
     levels: Mapping[str, int] | None = None
 
     @property
-    def values(self) -> int:
+    def count(self) -> int:
         """How many values there are."""
         if self.levels is not None:
             return sum(self.levels.values())
@@ -145,61 +142,67 @@ class Observed:
 
 
 @dataclass(frozen=True)
-class Content:
-    """`rows` customers: `facts` of each column there is, `sample` rows of them, and the scores.
+class Profile:
+    """`rows` customers: the profile of each column there is, `sample` rows of them, and the scores.
 
-    `scored` counts rows of the model asked about; `positives` those it said yes to. `sample` has the
+    `scored` counts rows of the model that is monitored; `positives` those it predicted to churn. `sample` has the
     contract's column names (float64 numbers and days with NaN, booleans as 0 and 1, text for categories)
     and `score`, NaN for rows that another model scored.
     """
 
     rows: int
-    facts: Mapping[str, Facts]
+    columns: Mapping[str, ColumnProfile]
     sample: pa.Table
     scored: int = 0
     positives: int = 0
     other_models: int = 0
 
-    def observed(self, names: Mapping[str, Kind]) -> dict[str, Observed]:
+    def values_of(self, names: Mapping[str, Kind]) -> dict[str, ColumnValues]:
         """The named columns that are there, and, if anything was scored, the score and the positive rate."""
-        found = {name: self._column(name, kind) for name, kind in names.items() if name in self.facts}
+        values = {name: self._column(name, kind) for name, kind in names.items() if name in self.columns}
         if self.scored:
             score = self.sample["score"].to_numpy()
-            found[SCORE] = Observed("score", numbers=score[np.isfinite(score)])
+            values[SCORE] = ColumnValues("score", numbers=score[np.isfinite(score)])
             split = {"yes": self.positives, "no": self.scored - self.positives}
-            found[POSITIVE_RATE] = Observed("positive rate", levels=split)
-        return found
+            values[POSITIVE_RATE] = ColumnValues("positive rate", levels=split)
+        return values
 
-    def _column(self, name: str, kind: Kind) -> Observed:
-        levels = self.facts[name].levels
+    def _column(self, name: str, kind: Kind) -> ColumnValues:
+        levels = self.columns[name].levels
         if levels is not None:
-            return Observed(str(kind), levels=levels)
+            return ColumnValues(str(kind), levels=levels)
         numbers = self.sample[name].to_numpy()
-        return Observed(str(kind), numbers=numbers[np.isfinite(numbers)])
+        return ColumnValues(str(kind), numbers=numbers[np.isfinite(numbers)])
 
 
-def observe(
-    connection: Any, relation: str, contract: Contract, *, prefix: str = "", bounds: Bounds | None = None
-) -> Content:
-    """Look at `relation`: SQL with columns who, score (null: not of this model), decision, and `prefix<column>`.
+def compute_profile(
+    connection: duckdb.DuckDBPyConnection,
+    relation: str,
+    contract: Contract,
+    *,
+    prefix: str = "",
+    bounds: Bounds | None = None,
+) -> Profile:
+    """Profile `relation`: SQL with columns who, score (null: not of this model), decision, and `prefix<column>`.
 
-    Scoring columns that the relation lacks are not among the facts; one whose type is wrong is cast, and
+    Scoring columns that the relation lacks are not in the profile; one whose type is wrong is cast, and
     cells that cannot be are counted as unreadable. Memory is bounded by SAMPLE_ROWS and the distinct levels.
     """
-    there = {row[0].lower(): row[1] for row in connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()}
-    places = [(column, holder(there, prefix + column.name, column.kind)) for column in contract.scoring_columns]
-    columns = [Cells(column, name, there[name.lower()]) for column, name in places if name.lower() in there]
+    types = {row[0].lower(): row[1] for row in connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()}
+    names = [(column, holder(types, prefix + column.name, column.kind)) for column in contract.scoring_columns]
+    queries = [ColumnQuery(column, name, types[name.lower()]) for column, name in names if name.lower() in types]
     parts = ["count(*)", "count(score)", "count(*) FILTER (score IS NOT NULL AND decision)"]
-    for cells in columns:
-        parts += cells.aggregates((bounds or {}).get(cells.column.name))
+    for query in queries:
+        parts += query.aggregates((bounds or {}).get(query.column.name))
     totals = iter(connection.execute(f"SELECT {', '.join(parts)} FROM {relation}").fetchall()[0])
     rows, scored, positives = next(totals), next(totals), next(totals)
-    sample = _sample(connection, relation, columns)
-    facts = {}
-    for cells in columns:
-        missing, unreadable, infinite, outside, low, high = (next(totals) for _ in range(AGGREGATES))
-        facts[cells.column.name] = Facts(
-            cells.column.kind,
+    sample = _sample(connection, relation, queries)
+    columns = {}
+    for query in queries:
+        missing, unreadable, infinite, outside, low, high = (next(totals) for _ in range(_AGGREGATES))
+        kind = query.column.kind
+        columns[query.column.name] = ColumnProfile(
+            kind,
             rows,
             missing=missing,
             unreadable=unreadable,
@@ -207,22 +210,20 @@ def observe(
             outside=outside,
             low=low,
             high=high,
-            top=_top(sample, cells.column) if cells.column.kind in ORDERED else None,
-            levels=_levels(connection, relation, cells, rows - missing - unreadable)
-            if cells.column.kind in COUNTED
-            else None,
+            top=_most_frequent(sample, query.column) if kind in ORDERED else None,
+            levels=_levels(connection, relation, query, rows - missing - unreadable) if kind in COUNTED else None,
         )
-    return Content(rows, facts, sample, scored, positives, rows - scored)
+    return Profile(rows, columns, sample, scored, positives, rows - scored)
 
 
-def _sample(connection: Any, relation: str, columns: list[Cells]) -> pa.Table:
+def _sample(connection: duckdb.DuckDBPyConnection, relation: str, queries: list[ColumnQuery]) -> pa.Table:
     parts = [f"coalesce(CAST(score AS DOUBLE), {NAN}) AS score"]
-    parts += [f"{cells.sampled} AS {quoted(cells.column.name)}" for cells in columns]
-    query = f"SELECT {', '.join(parts)} FROM {relation} ORDER BY hash(who || '#'), who LIMIT {SAMPLE_ROWS}"
-    return connection.sql(query).to_arrow_table()
+    parts += [f"{query.sampled} AS {quoted(query.column.name)}" for query in queries]
+    sql = f"SELECT {', '.join(parts)} FROM {relation} ORDER BY hash(who || '#'), who LIMIT {SAMPLE_ROWS}"
+    return connection.sql(sql).to_arrow_table()
 
 
-def _top(sample: pa.Table, column: Column) -> tuple[float, float] | None:
+def _most_frequent(sample: pa.Table, column: Column) -> tuple[float, float] | None:
     numbers = sample[column.name].to_numpy()
     values, counts = np.unique(numbers[np.isfinite(numbers)], return_counts=True)
     if not len(values):
@@ -231,11 +232,11 @@ def _top(sample: pa.Table, column: Column) -> tuple[float, float] | None:
     return float(values[most]), float(counts[most]) / len(numbers)
 
 
-def _levels(connection: Any, relation: str, cells: Cells, values: int) -> dict[str, int]:
-    query = (
-        f"SELECT CAST({cells.value} AS VARCHAR) AS level, count(*) AS rows FROM {relation} "
-        f"WHERE {cells.value} IS NOT NULL GROUP BY level ORDER BY rows DESC, level LIMIT {MOST_LEVELS}"
+def _levels(connection: duckdb.DuckDBPyConnection, relation: str, query: ColumnQuery, values: int) -> dict[str, int]:
+    sql = (
+        f"SELECT CAST({query.value} AS VARCHAR) AS level, count(*) AS rows FROM {relation} "
+        f"WHERE {query.value} IS NOT NULL GROUP BY level ORDER BY rows DESC, level LIMIT {MOST_LEVELS}"
     )
-    found: dict[str, int] = dict(connection.execute(query).fetchall())
-    rest = values - sum(found.values())
-    return {**found, REST: rest} if rest else found
+    levels: dict[str, int] = dict(connection.execute(sql).fetchall())
+    rest = values - sum(levels.values())
+    return {**levels, REST: rest} if rest else levels

@@ -13,63 +13,29 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from churn_assets.contract.model import Contract
 from churn_assets.contract.policy import Monitoring
-from churn_assets.errors import NothingIngested, WindowUnreadable
+from churn_assets.errors import NothingIngested
+from churn_assets.monitoring.report_files import R, read_report, unreadable
 from churn_assets.prediction_log.warehouse.connection import open_published
 from churn_assets.promotion.pointer import read_champion
 from churn_assets.settings import Settings
 from churn_assets.storage.files import read_json_object, write_json
 
+if TYPE_CHECKING:
+    import duckdb
+
 OPEN = "open.json"
-
-
-def note_open(settings: Settings, contract: Contract) -> dict[str, Any] | None:
-    """Count the customers since the last closed window, and keep the figure; None before the first prediction.
-
-    The value has `fingerprint`, `window` (the number it will have), `customers`, `wanted` (0: windows
-    close by days). Raises WarehouseCorrupt, WindowUnreadable, PointerCorrupt.
-    """
-    champion = read_champion(settings.home)
-    if champion is None:
-        return None
-    windows = read_windows(settings, champion.fingerprint)
-    last = windows[-1] if windows else None
-    limits = contract.monitoring
-    try:
-        with open_published(settings) as connection:
-            waiting = still_open(connection, champion.fingerprint, limits, last)
-    except NothingIngested:
-        return None
-    found = {
-        "fingerprint": champion.fingerprint,
-        "window": last.window + 1 if last else 1,
-        "customers": waiting.customers,
-        "wanted": 0 if limits.window_days else limits.window,
-    }
-    write_json(settings.monitoring_dir / OPEN, found)
-    return found
-
-
-def full_window(settings: Settings) -> str | None:
-    """A name for the window that is full and not closed yet, None while there is none. Raises WindowUnreadable."""
-    found = read_json(settings.monitoring_dir / OPEN)
-    if not found or not found["wanted"] or found["customers"] < found["wanted"]:
-        return None
-    closed = read_windows(settings, found["fingerprint"])
-    if closed and closed[-1].window >= found["window"]:
-        return None
-    return f"{found['fingerprint'][:12]}-{found['window']:04d}"
-
-
-WINDOW, QUALITY_JSON = "window.json", "quality.json"
+WINDOW, QUALITY_JSON, PERFORMANCE_JSON = "window.json", "quality.json", "performance.json"
 DRIFT_JSON, DRIFT_MD, DRIFT_HTML = "drift.json", "drift.md", "drift.html"
 
 # Who was scored: rows without a customer id stand for themselves.
 WHO = "CASE WHEN customer_id IS NULL THEN 'p:' || prediction_id ELSE 'c:' || customer_id END"
-_LOOK_AHEAD = 4  # rows looked at for each customer wanted, before the whole rest of the log is
+_ROWS_A_CUSTOMER = 4  # rows read for each customer wanted, before the whole rest of the log is
 
 
 @dataclass(frozen=True)
@@ -77,7 +43,7 @@ class Window:
     """Rows `from_seq` to `to_seq` of the log, both included, of one fingerprint.
 
     `customers` are distinct, `rows` all of the fingerprint, `other_rows` those of other fingerprints that
-    lie between and are never looked at. Instants are UTC, ISO 8601. `closed_by` is 'customers' or 'days'.
+    lie between and are left out. Instants are UTC, ISO 8601. `closed_by` is 'customers' or 'days'.
     """
 
     window: int
@@ -93,74 +59,117 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Open:
-    """What lies after the last closed window: customers and rows so far."""
+class OpenWindow:
+    """Customers and rows after the last closed window; `message` says when they become a window."""
 
     customers: int
     rows: int
-    words: str
+    message: str
 
 
-def folder_of(settings: Settings, fingerprint: str) -> Path:
-    """Where the windows of a fingerprint are kept."""
+@dataclass(frozen=True)
+class OpenWindowFile:
+    """What the ingest keeps of the open window in `open.json`, so that a sensor need not open the log.
+
+    `window` is the number it will have, `wanted` the customers at which it closes (0: it closes by days).
+    """
+
+    fingerprint: str
+    window: int
+    customers: int
+    wanted: int
+
+
+def record_open_window(settings: Settings, contract: Contract) -> OpenWindowFile | None:
+    """Count the customers since the last closed window and keep the figure; None before the first prediction.
+
+    Raises WarehouseCorrupt, WindowUnreadable, PointerCorrupt.
+    """
+    champion = read_champion(settings.home)
+    if champion is None:
+        return None
+    windows = read_windows(settings, champion.fingerprint)
+    last = windows[-1] if windows else None
+    limits = contract.monitoring
+    try:
+        with open_published(settings) as connection:
+            waiting = read_open_window(connection, champion.fingerprint, limits, last)
+    except NothingIngested:
+        return None
+    record = OpenWindowFile(
+        fingerprint=champion.fingerprint,
+        window=last.window + 1 if last else 1,
+        customers=waiting.customers,
+        wanted=0 if limits.window_days else limits.window,
+    )
+    write_json(settings.monitoring_dir / OPEN, asdict(record))
+    return record
+
+
+def full_window(settings: Settings) -> str | None:
+    """A name for the window that is full and not closed yet, None while there is none. Raises WindowUnreadable."""
+    record = read_report(settings.monitoring_dir / OPEN, OpenWindowFile)
+    if record is None or not record.wanted or record.customers < record.wanted:
+        return None
+    closed = read_windows(settings, record.fingerprint)
+    if closed and closed[-1].window >= record.window:
+        return None
+    return f"{record.fingerprint[:12]}-{record.window:04d}"
+
+
+def contract_folder(settings: Settings, fingerprint: str) -> Path:
+    """Where the windows of a contract are kept."""
     return settings.monitoring_dir / fingerprint[:12]
 
 
-def place_of(settings: Settings, window: Window) -> Path:
+def window_folder(settings: Settings, window: Window) -> Path:
     """Where the reports on a window are kept."""
-    return folder_of(settings, window.fingerprint) / f"{window.window:04d}"
+    return contract_folder(settings, window.fingerprint) / f"{window.window:04d}"
 
 
 def read_windows(settings: Settings, fingerprint: str) -> list[Window]:
     """The closed windows of a fingerprint, oldest first; none is an empty list. Raises WindowUnreadable."""
-    folder = folder_of(settings, fingerprint)
+    folder = contract_folder(settings, fingerprint)
     if not folder.is_dir():
         return []
     numbers = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit() and (path / WINDOW).is_file())
-    return [_read(folder / f"{number:04d}" / WINDOW) for number in numbers]
+    return [_read_window(folder / f"{number:04d}" / WINDOW) for number in numbers]
 
 
-def read_report(settings: Settings, window: Window, name: str) -> dict[str, Any] | None:
-    """A JSON report on a window, None if it was not made. Raises WindowUnreadable."""
-    return read_json(place_of(settings, window) / name)
+def read_window_report(settings: Settings, window: Window, name: str, kind: type[R]) -> R | None:
+    """A report on a window, None if it was not made. Raises WindowUnreadable."""
+    return read_report(window_folder(settings, window) / name, kind)
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object as `write_json` left it, None if there is none. Raises WindowUnreadable."""
-    try:
-        return read_json_object(path)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
-
-
-def close_windows(connection: Any, settings: Settings, fingerprint: str, limits: Monitoring) -> list[Window]:
+def close_windows(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, fingerprint: str, limits: Monitoring
+) -> list[Window]:
     """Close every window the log holds by now, and write each down; returns the new ones, oldest first.
 
-    Called twice, the second call finds nothing to do. `connection` has the table `predictions`.
+    A second call closes nothing more. `connection` has the table `predictions`.
     """
     closed = read_windows(settings, fingerprint)
     new = []
-    while (window := _next(connection, fingerprint, limits, closed[-1] if closed else None)) is not None:
-        write_json(place_of(settings, window) / WINDOW, asdict(window))
+    while (window := _next_window(connection, fingerprint, limits, closed[-1] if closed else None)) is not None:
+        write_json(window_folder(settings, window) / WINDOW, asdict(window))
         closed.append(window)
         new.append(window)
     return new
 
 
-def still_open(connection: Any, fingerprint: str, limits: Monitoring, last: Window | None) -> Open:
-    """What has come since `last`, in words that say when the next window closes."""
-    found = connection.execute(
+def read_open_window(
+    connection: duckdb.DuckDBPyConnection, fingerprint: str, limits: Monitoring, last: Window | None
+) -> OpenWindow:
+    """What the log holds after `last`, with a message that says when the next window closes."""
+    customers, rows = connection.execute(
         f"SELECT count(DISTINCT {WHO}), count(*) FROM predictions WHERE fingerprint = ? AND seq > ?",
         [fingerprint, _after(last)],
     ).fetchall()[0]
-    customers, rows = found
-    wanted = f"after {limits.window_days} days" if limits.window_days else f"at {limits.window:,}"
-    words = f"{customers:,} customers wait in a window that is still open, it closes {wanted}"
+    wanted = f"after {limits.window_days} days" if limits.window_days else f"at {limits.window:,} customers"
+    message = f"the open window has {customers:,} customers; it closes {wanted}"
     if not limits.window_days and customers and rows > 10 * limits.window:
-        words += f"; they have {rows:,} rows: set [monitoring] window below {customers:,}, or window_days"
-    return Open(customers, rows, words)
+        message += f"; they have {rows:,} rows: set [monitoring] window below {customers:,}, or window_days"
+    return OpenWindow(customers, rows, message)
 
 
 def rows_of(window: Window) -> str:
@@ -173,53 +182,56 @@ def _after(last: Window | None) -> int:
     return last.to_seq if last else -1
 
 
-def _next(connection: Any, fingerprint: str, limits: Monitoring, last: Window | None) -> Window | None:
-    found = (
+def _next_window(
+    connection: duckdb.DuckDBPyConnection, fingerprint: str, limits: Monitoring, last: Window | None
+) -> Window | None:
+    end = (
         _end_by_days(connection, fingerprint, limits.window_days, _after(last))
         if limits.window_days
         else next(_ends_by_customers(connection, fingerprint, limits.window, _after(last)), None)
     )
-    if found is None:
+    if end is None:
         return None
-    told = connection.execute(
+    start, customers, rows, first, newest = connection.execute(
         f"SELECT min(seq), count(DISTINCT {WHO}), count(*), min(scored_at), max(scored_at) FROM predictions "
         "WHERE fingerprint = ? AND seq > ? AND seq <= ?",
-        [fingerprint, _after(last), found],
+        [fingerprint, _after(last), end],
     ).fetchall()[0]
-    start, customers, rows, first, newest = told
-    others = connection.execute(
-        "SELECT count(*) FROM predictions WHERE fingerprint <> ? AND seq BETWEEN ? AND ?", [fingerprint, start, found]
+    other_rows = connection.execute(
+        "SELECT count(*) FROM predictions WHERE fingerprint <> ? AND seq BETWEEN ? AND ?", [fingerprint, start, end]
     ).fetchall()[0][0]
     return Window(
         window=last.window + 1 if last else 1,
         fingerprint=fingerprint,
         from_seq=start,
-        to_seq=found,
+        to_seq=end,
         customers=customers,
         rows=rows,
-        other_rows=others,
+        other_rows=other_rows,
         first_scored_at=_utc(first),
         last_scored_at=_utc(newest),
         closed_by="days" if limits.window_days else "customers",
     )
 
 
-def _ends_by_customers(connection: Any, fingerprint: str, wanted: int, after: int) -> Iterator[int]:
-    """The seq at which the wanted number of distinct customers is reached: looked for nearby, then everywhere."""
-    for limit in (f"LIMIT {_LOOK_AHEAD * wanted}", ""):
-        found = connection.execute(
+def _ends_by_customers(
+    connection: duckdb.DuckDBPyConnection, fingerprint: str, wanted: int, after: int
+) -> Iterator[int]:
+    """The seq at which the wanted number of distinct customers is reached: of the next rows, then of all."""
+    for limit in (f"LIMIT {_ROWS_A_CUSTOMER * wanted}", ""):
+        ends = connection.execute(
             f"""WITH ahead AS (
                     SELECT seq, {WHO} AS who FROM predictions WHERE fingerprint = ? AND seq > ? ORDER BY seq {limit}
                 ), first_seen AS (SELECT min(seq) AS seq FROM ahead GROUP BY who)
                 SELECT seq FROM first_seen ORDER BY seq LIMIT 1 OFFSET {wanted - 1}""",
             [fingerprint, after],
         ).fetchall()
-        yield from (row[0] for row in found)
+        yield from (row[0] for row in ends)
 
 
-def _end_by_days(connection: Any, fingerprint: str, days: int, after: int) -> int | None:
+def _end_by_days(connection: duckdb.DuckDBPyConnection, fingerprint: str, days: int, after: int) -> int | None:
     """The last seq before the first row that is `days` younger than the window's first; None until one is."""
-    found = connection.execute(
+    ends = connection.execute(
         f"""WITH rest AS (SELECT seq, scored_at FROM predictions WHERE fingerprint = ? AND seq > ?),
                  start AS (SELECT min(seq) AS seq, arg_min(scored_at, seq) AS scored_at FROM rest),
                  later AS (SELECT min(rest.seq) AS seq FROM rest, start
@@ -227,26 +239,18 @@ def _end_by_days(connection: Any, fingerprint: str, days: int, after: int) -> in
             SELECT max(rest.seq) FROM rest, later WHERE rest.seq < later.seq""",
         [fingerprint, after],
     ).fetchall()
-    return found[0][0] if found else None
+    return ends[0][0] if ends else None
 
 
 def _utc(instant: datetime) -> str:
     return instant.isoformat() + "+00:00"
 
 
-def _read(path: Path) -> Window:
-    found = read_json(path)
+def _read_window(path: Path) -> Window:
     try:
-        if found is None or found.keys() != {field.name for field in fields(Window)}:
+        values = read_json_object(path)
+        if values.keys() != {field.name for field in fields(Window)}:
             raise ValueError("other fields than a window has")
-        return Window(**found)
-    except (ValueError, TypeError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> WindowUnreadable:
-    words = " ".join(str(error).split())[:160]
-    return WindowUnreadable(
-        f"{path}: cannot be read ({words}), expected a report of this package; "
-        "remove its folder and those after it, and run `monitor`: they are made again from the log"
-    )
+        return msgspec.convert(values, Window)
+    except (OSError, ValueError, msgspec.ValidationError) as error:
+        raise unreadable(path, error) from error

@@ -63,14 +63,14 @@ class Archive:
 
 
 def archives(folder: Path) -> list[Archive]:
-    """The archives of a folder, oldest first. Raises LogUnreadable for one that is no archive."""
+    """The archives of a folder, oldest first. Raises LogUnreadable for a file that is not an archive."""
     try:
         paths = sorted(path for path in folder.iterdir() if path.suffix == PARQUET)
     except FileNotFoundError:
         return []
     except OSError as error:
         raise LogUnreadable(f"{folder}: cannot be listed ({error.strerror}); name a folder you may read") from error
-    return [found for path in paths if (found := _archive(path)) is not None]
+    return [archive for path in paths if (archive := _archive(path)) is not None]
 
 
 def _archive(path: Path) -> Archive | None:

@@ -57,11 +57,11 @@ def open_published(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def holder_of(error: str) -> str | None:
-    """Who has the database open, by DuckDB's words; None if they are about something else than its lock."""
+    """Who has the database open, by DuckDB's message; None if it is about something else than its lock."""
     if "lock" not in error or "Could not set" not in error:
         return None
-    found = re.search(r"PID (\d+)", error)
-    return f"process {found[1]}" if found else "another process"
+    process = re.search(r"PID (\d+)", error)
+    return f"process {process[1]}" if process else "another process"
 
 
 def publish(folder: Path) -> bool:
@@ -115,7 +115,7 @@ def opened(path: Path, patience_s: float) -> Iterator[duckdb.DuckDBPyConnection]
     except duckdb.Error as error:
         if isinstance(error, duckdb.ProgrammingError):  # a mistake of ours is no damage, and must not look like it
             raise
-        raise _told(path, error) from error
+        raise _plain_error(path, error) from error
     finally:
         with contextlib.suppress(duckdb.Error):
             connection.close()
@@ -127,10 +127,10 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
     try:
         return duckdb.connect(str(path))
     except duckdb.Error as error:
-        raise _told(path, error) from error
+        raise _plain_error(path, error) from error
 
 
-def _told(path: Path, error: Exception) -> ChurnError:
+def _plain_error(path: Path, error: Exception) -> ChurnError:
     words = " ".join(str(error).split())
     if (holder := holder_of(words)) is not None:
         return _locked(path, holder)

@@ -1,8 +1,8 @@
 """The ingested log: the only writer of `<home>/warehouse/log.duckdb`.
 
-A segment is taken in one transaction with its row in `segments`; then its file is named `.done`, the
+A segment is ingested in one transaction with its row in `segments`; then its file is named `.done`, the
 warehouse is copied to `published.duckdb`, and old segments go to the archive. A kill between any two of
-these is made good by the next ingest: a segment that the table names is not taken again.
+these is completed by the next ingest: a segment that the table names is not ingested again.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PATIENCE_S = 30.0
 class IngestReport:
     """What one ingest did. Counts are of this ingest; `migrations` are words for each change of the tables.
 
-    `restored` segments had been ingested before and were not in the warehouse; of those, `missing` lie nowhere
+    `restored` segments had been ingested before and were not in the warehouse; of those, `missing` are in no file
     any more. `archived` counts files, `expired` segments.
     """
 
@@ -63,7 +63,7 @@ class IngestReport:
 
     @property
     def rows(self) -> int:
-        """Lines that were taken."""
+        """Lines that were ingested."""
         return self.predictions + self.feedback + self.rejections
 
     def to_json(self) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def ingest(
 
 
 class Session:
-    """One ingest with the warehouse open. What was learnt of contracts lasts as long."""
+    """One ingest with the warehouse open. What it reads of contracts is kept as long."""
 
     def __init__(
         self,

@@ -159,11 +159,11 @@ def _features_type(contract: Contract) -> type[msgspec.Struct]:
 
 def _instant(name: str, text: str) -> str:
     try:
-        found = dt.datetime.fromisoformat(text)
-        found = found.replace(tzinfo=dt.UTC) if found.tzinfo is None else found.astimezone(dt.UTC)
+        instant = dt.datetime.fromisoformat(text)
+        instant = instant.replace(tzinfo=dt.UTC) if instant.tzinfo is None else instant.astimezone(dt.UTC)
     except (ValueError, OverflowError):
         raise Refused(f"{name} is no instant") from None
-    return found.isoformat()
+    return instant.isoformat()
 
 
 def _cell(column: Column, value: Any) -> Any:
@@ -197,12 +197,12 @@ class KnownContracts:
             return None
         for path in (self._folder / f"{fingerprint}.toml", self._bundles / version / _BUNDLE_FILE):
             try:
-                found = load_contract(path)
+                contract = load_contract(path)
             except ContractError:
                 continue
-            if found.fingerprint == fingerprint:
-                self._keep(found)
-                return found
+            if contract.fingerprint == fingerprint:
+                self._keep(contract)
+                return contract
         return None
 
     def _keep(self, contract: Contract) -> None:

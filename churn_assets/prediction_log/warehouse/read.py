@@ -154,8 +154,8 @@ _ID_FIELDS = {"prediction": "prediction_id", "feedback": "feedback_id"}
 
 
 @dataclass
-class Found:
-    """What was met while reading: segments, lines by kind, torn tails and lines that are no JSON object."""
+class LogCounts:
+    """What a reader of the log counts: segments, lines by kind, torn tails and lines that are not a JSON object."""
 
     segments: int = 0
     size: int = 0
@@ -176,7 +176,7 @@ class Verdict:
     wanted: int
     missing: tuple[str, ...]
     repeated: tuple[str, ...]
-    found: Found
+    counts: LogCounts
 
     @property
     def kept(self) -> bool:
@@ -186,18 +186,18 @@ class Verdict:
     def __str__(self) -> str:
         """One line: how many ids, and how many of them are not there once."""
         once = self.wanted - len(self.missing) - len(self.repeated)
-        said = f"{once:,} of {self.wanted:,} ids are in the log exactly once"
+        message = f"{once:,} of {self.wanted:,} ids are in the log exactly once"
         if self.missing:
-            said += f"; {len(self.missing):,} are missing"
+            message += f"; {len(self.missing):,} are missing"
         if self.repeated:
-            said += f"; {len(self.repeated):,} are there more than once"
-        if self.found.torn or self.found.broken:
-            said += f" ({self.found.torn} torn tails, {self.found.broken} broken lines, none of them acknowledged)"
-        return said
+            message += f"; {len(self.repeated):,} are there more than once"
+        if self.counts.torn or self.counts.broken:
+            message += f" ({self.counts.torn} torn tails, {self.counts.broken} broken lines, none of them acknowledged)"
+        return message
 
 
 def segment_names(folder: Path) -> list[str]:
-    """Names of the segments, open ones among them, oldest first; a name is told once."""
+    """Names of the segments, open ones among them, oldest first; each name once."""
     try:
         return sorted({path.stem for path in folder.iterdir() if path.suffix in (OPEN, READY, DONE)})
     except FileNotFoundError:
@@ -206,19 +206,19 @@ def segment_names(folder: Path) -> list[str]:
         raise LogUnreadable(f"{folder}: cannot be listed ({error.strerror}); name a folder you may read") from error
 
 
-def read_rows(folder: Path, found: Found | None = None, archive: Path | None = None) -> Iterator[dict[str, Any]]:
-    """Every row of the log, archived segments first; `found` counts what was met.
+def read_rows(folder: Path, counts: LogCounts | None = None, archive: Path | None = None) -> Iterator[dict[str, Any]]:
+    """Every row of the log, archived segments first; `counts` is added to.
 
     `archive` is the folder of archives, if those count too. A last line without its newline was never
-    acknowledged: it is passed over and counted. Raises LogUnreadable if a segment or an archive cannot be read.
+    acknowledged: it is skipped and counted. Raises LogUnreadable if a segment or an archive cannot be read.
     """
-    found = found if found is not None else Found()
+    counts = counts if counts is not None else LogCounts()
     names = segment_names(folder)
     seen: set[str] = set()
-    for one in archives(archive) if archive else ():
-        seen.update(one.names)
-        found.segments += len(one.names)
-        yield from _rows((line for _, line in one.lines()), found)
+    for archived in archives(archive) if archive else ():
+        seen.update(archived.names)
+        counts.segments += len(archived.names)
+        yield from _rows((line for _, line in archived.lines()), counts)
     gone = []
     for name in names:
         if name in seen:
@@ -227,14 +227,14 @@ def read_rows(folder: Path, found: Found | None = None, archive: Path | None = N
         if file is None:
             gone.append(name)
             continue
-        found.segments += 1
-        yield from _rows(_each_line(file), found)
+        counts.segments += 1
+        yield from _rows(_each_line(file), counts)
     # What was archived after the archives were listed.
-    for one in archives(archive) if archive and gone else ():
-        late = frozenset(gone) & set(one.names)
-        found.segments += len(late)
+    for archived in archives(archive) if archive and gone else ():
+        late = frozenset(gone) & set(archived.names)
+        counts.segments += len(late)
         if late:
-            yield from _rows((line for _, line in one.lines(late)), found)
+            yield from _rows((line for _, line in archived.lines(late)), counts)
 
 
 def read_segments(folder: Path, names: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -242,24 +242,24 @@ def read_segments(folder: Path, names: Iterable[str]) -> Iterator[dict[str, Any]
     for name in names:
         file = open_segment(folder, name)
         if file is not None:
-            yield from _rows(_each_line(file), Found())
+            yield from _rows(_each_line(file), LogCounts())
 
 
 def verify(folder: Path, ids: Iterable[str], archive: Path | None = None) -> Verdict:
     """Whether each prediction or feedback id is in the log exactly once."""
     times = dict.fromkeys(ids, 0)
-    found = Found()
-    for row in read_rows(folder, found, archive):
+    counts = LogCounts()
+    for row in read_rows(folder, counts, archive):
         own = row.get(_ID_FIELDS.get(str(row.get("kind")), ""))
         if own in times:
             times[own] += 1
     missing = tuple(name for name, count in times.items() if count == 0)
     repeated = tuple(name for name, count in times.items() if count > 1)
-    return Verdict(len(times), missing, repeated, found)
+    return Verdict(len(times), missing, repeated, counts)
 
 
 def read_ids(path: Path) -> list[str]:
-    """The ids of a file, one a line; empty lines are passed over. Raises LogUnreadable."""
+    """The ids of a file, one a line; empty lines are skipped. Raises LogUnreadable."""
     try:
         return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
@@ -271,42 +271,42 @@ def tail(folder: Path, rows: int, archive: Path | None = None) -> list[dict[str,
     """The newest rows, oldest of them first; reads newest segments until it has enough, archives last."""
     newest: list[dict[str, Any]] = []
     kept = archives(archive) if archive else []
-    seen = {name for one in kept for name in one.names}
+    seen = {name for archived in kept for name in archived.names}
     for name in reversed(segment_names(folder)):
         file = None if name in seen else open_segment(folder, name)
         if file is not None:
-            newest = [*_rows(_each_line(file), Found()), *newest]
+            newest = [*_rows(_each_line(file), LogCounts()), *newest]
         if len(newest) >= rows:
             break
-    for one in reversed(kept):
+    for archived in reversed(kept):
         if len(newest) >= rows:
             break
-        newest = [*_rows((line for _, line in one.lines()), Found()), *newest]
+        newest = [*_rows((line for _, line in archived.lines()), LogCounts()), *newest]
     return newest[len(newest) - min(rows, len(newest)) :]
 
 
-def count(folder: Path, archive: Path | None = None) -> Found:
+def count(folder: Path, archive: Path | None = None) -> LogCounts:
     """Segments, bytes and rows by kind."""
-    found = Found()
-    for _ in read_rows(folder, found, archive):
+    counts = LogCounts()
+    for _ in read_rows(folder, counts, archive):
         pass
-    return found
+    return counts
 
 
-def _rows(lines: Iterable[bytes], found: Found) -> Iterator[dict[str, Any]]:
+def _rows(lines: Iterable[bytes], counts: LogCounts) -> Iterator[dict[str, Any]]:
     for line in lines:
-        found.size += len(line)
+        counts.size += len(line)
         if not line.endswith(b"\n"):
-            found.torn += 1
+            counts.torn += 1
             continue
         try:
             row = json.loads(line)
         except ValueError:
             row = None
         if not isinstance(row, dict):
-            found.broken += 1
+            counts.broken += 1
             continue
-        found.kinds[str(row.get("kind"))] += 1
+        counts.kinds[str(row.get("kind"))] += 1
         yield row
 
 

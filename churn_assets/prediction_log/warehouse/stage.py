@@ -57,7 +57,7 @@ class Counts:
 
     @property
     def rows(self) -> int:
-        """Lines that were taken."""
+        """Lines that were ingested."""
         return self.predictions + self.feedback + self.rejections
 
 
@@ -70,13 +70,13 @@ class Read:
 
     @property
     def plain(self) -> bool:
-        """Whether DuckDB can read the file as it stands."""
+        """Whether DuckDB can read the file as it is."""
         return not self.counts.quarantined and not self.counts.torn and len(self.fingerprints) <= 1
 
 
 def read_strictly(lines: Iterable[bytes], check: Checker) -> Read:
-    """Look at every line of a segment, numbered from 1; nothing is kept but what was refused."""
-    counts, seen = Counts(), set()
+    """Check every line of a segment, numbered from 1; only refused lines are kept."""
+    counts, fingerprints = Counts(), set()
     for line in lines:
         counts.size += len(line)
         if not line.endswith(b"\n"):
@@ -89,8 +89,8 @@ def read_strictly(lines: Iterable[bytes], check: Checker) -> Read:
             counts.quarantined.append((counts.lines, str(error), line))
             continue
         if isinstance(row, Prediction):
-            seen.add(row.fingerprint)
-    return Read(counts, frozenset(seen))
+            fingerprints.add(row.fingerprint)
+    return Read(counts, frozenset(fingerprints))
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,8 @@ def load_carefully(
 ) -> None:
     """The lines that are right, those that are not into quarantine. Raises duckdb.Error."""
     refused = {number for number, _, _ in read.counts.quarantined}
-    good = [(n, one) for n, one in enumerate(lines(), 1) if one.endswith(b"\n") and n not in refused]
-    taken = _taken(connection, [_own_id(check(line)) for _, line in good])
+    good = [(n, line) for n, line in enumerate(lines(), 1) if line.endswith(b"\n") and n not in refused]
+    known = _known_ids(connection, [_own_id(check(line)) for _, line in good])
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         parts: dict[str, Any] = {}
         for number, line in good:
@@ -128,13 +128,13 @@ def load_carefully(
             try:
                 spelled = check.canonical(line, number)
                 own = _own_id(row)
-                if own in taken:
+                if own in known:
                     raise Refused(f"duplicate: {' '.join(own)} is there already")
             except Refused as error:
                 read.counts.quarantined.append((number, str(error), line))
                 continue
             if own is not None:
-                taken.add(own)
+                known.add(own)
             key = row.fingerprint if isinstance(row, Prediction) else ""
             if key not in parts:
                 parts[key] = (Path(folder) / f"{len(parts)}.jsonl").open("wb")
@@ -144,7 +144,7 @@ def load_carefully(
         for key, part in parts.items():
             _stage(connection, Path(part.name), check.contracts.get(key), "line")
             _insert(connection, place, key, check.contracts.get(key), read.counts)
-    read.counts.quarantined.sort(key=lambda one: one[0])
+    read.counts.quarantined.sort(key=lambda refusal: refusal[0])
     _quarantine(connection, place.name, read.counts.quarantined)
 
 
@@ -158,15 +158,15 @@ def _own_id(row: Line) -> tuple[str, str] | None:
             return None
 
 
-def _taken(connection: duckdb.DuckDBPyConnection, ids: Iterable[tuple[str, str] | None]) -> set[tuple[str, str]]:
+def _known_ids(connection: duckdb.DuckDBPyConnection, ids: Iterable[tuple[str, str] | None]) -> set[tuple[str, str]]:
     """Those of the ids that the tables have."""
-    found: set[tuple[str, str]] = set()
-    wanted = {one for one in ids if one is not None}
+    known: set[tuple[str, str]] = set()
+    wanted = {own for own in ids if own is not None}
     for column, table in (("prediction_id", "predictions"), ("feedback_id", "feedback")):
         names = [name for kind, name in wanted if kind == column]
         rows = connection.execute(f"SELECT {column} FROM {table} WHERE {column} IN (SELECT unnest(?))", [names])
-        found |= {(column, name) for (name,) in rows.fetchall()}
-    return found
+        known |= {(column, name) for (name,) in rows.fetchall()}
+    return known
 
 
 def _stage(connection: duckdb.DuckDBPyConnection, path: Path, contract: Contract | None, line: str) -> None:

@@ -27,7 +27,7 @@ def test_a_fresh_home_is_told_what_is_missing_and_gets_no_folder(tmp_path, insta
     assert result.success
     assert checks(result) == dict.fromkeys(CHECKS, True)
     for name in REPORTS:
-        assert metadata(result, name)["said"].startswith("no champion yet")
+        assert metadata(result, name)["message"].startswith("no champion yet")
     assert not of.monitoring_dir.exists()
 
 
@@ -41,7 +41,7 @@ def test_windows_are_reported_with_figures_and_pictures(tmp_path, instance, monk
     assert result.success
     told = metadata(result, "data_quality_report")
     assert told["status"] == "ok"
-    assert told["stale"] or told["said"].startswith("window 1: the data is whole")
+    assert told["stale"] or told["message"].startswith("window 1: the data is ok")
     assert told["volume"].startswith("![volume](data:image/svg+xml;base64,")
     assert metadata(result, "drift_report")["asks_for_retraining"] == "none"
     for seed in (6, 7):

@@ -31,8 +31,8 @@ def test_a_fresh_home_has_both_assets_and_they_say_what_is_missing(tmp_path):
     with dg.DagsterInstance.ephemeral() as instance:
         result = run(of, instance, ASSETS)
     assert result.success
-    assert metadata(result, "labelled_predictions")["in_words"].startswith("no predictions yet")
-    assert "no predictions yet" in metadata(result, "performance_report")["in_words"]
+    assert metadata(result, "labelled_predictions")["summary"].startswith("no predictions yet")
+    assert "no predictions yet" in metadata(result, "performance_report")["summary"]
     assert pq.read_metadata(of.assets_dir / "labelled_predictions.parquet").num_rows == 0
     found = {e.check_name: e for e in result.get_asset_check_evaluations()}
     assert all(found[name].passed for name in CHECKS)
@@ -112,7 +112,7 @@ def test_the_report_is_kept_as_json_and_page_and_has_its_plots(watched):
     plots = {name for name, value in told.items() if "data:image/svg+xml" in str(value)}
     assert plots == {"pr_auc", "calibration", "volume", "latency"}
     assert told["final_labels"] == 699
-    assert found["periods"][0]["measured"]["status"] == "ok"
+    assert found["periods"][0]["realized"]["status"] == "ok"
 
 
 def test_the_schema_that_is_shown_is_the_schema_of_the_table(watched):

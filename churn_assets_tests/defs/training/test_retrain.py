@@ -23,9 +23,10 @@ from churn_assets.data.repairs.repairs import apply_repairs
 from churn_assets.data.validation.validate import validate
 from churn_assets.definitions import build
 from churn_assets.defs.policy import MODELS
-from churn_assets.defs.prediction_log.assets import sound_labels
+from churn_assets.defs.prediction_log.assets import usable_labels
 from churn_assets.errors import DataBroken
-from churn_assets.monitoring.windows.windows import QUALITY_JSON, WINDOW, Window, place_of
+from churn_assets.monitoring.report_files import write_report
+from churn_assets.monitoring.windows.windows import QUALITY_JSON, WINDOW, Window, window_folder
 from churn_assets.promotion.holdout import holdout_path, read_holdout
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import read_champion, require_champion
@@ -35,6 +36,7 @@ from churn_assets.settings import Settings
 from churn_assets.storage.files import write_json
 from churn_assets.synthetic.generate import generate
 from churn_assets.training.split import read_split
+from churn_assets_tests.alerting.reports import window_quality
 from churn_assets_tests.data.log import labelled
 from churn_assets_tests.defs.home import CANDIDATES, ROOT, SMALL, failure, metadata, run, settings
 from churn_assets_tests.promotion.homes import record_decision
@@ -233,10 +235,10 @@ def test_predictions_of_broken_windows_are_neither_trained_on_nor_judged_by(agai
     for number, (first_row, last_row, status) in spans.items():
         ends = (log["seq"][first_row].as_py(), log["seq"][last_row].as_py())
         window = Window(number, fingerprint, *ends, 100, 100, 0, "2026-01-01", "2026-01-02", "customers")
-        write_json(place_of(of, window) / WINDOW, asdict(window))
-        write_json(place_of(of, window) / QUALITY_JSON, {"status": status})
-    assert sound_labels(of, fingerprint)[1] == 100
-    assert sound_labels(of, "another")[1] == 0
+        write_json(window_folder(of, window) / WINDOW, asdict(window))
+        write_report(window_folder(of, window) / QUALITY_JSON, window_quality(number, status))
+    assert usable_labels(of, fingerprint)[1] == 100
+    assert usable_labels(of, "another")[1] == 0
     result = retrain(of, ["raw_customers", "validated_customers"], {})
     assert result.success
     shown = metadata(result, "validated_customers")

@@ -11,11 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from churn_assets.monitoring.data_quality import checks as quality
-from churn_assets.monitoring.data_quality.checks import check_traffic
+from churn_assets.monitoring.data_quality import checks
+from churn_assets.monitoring.data_quality.checks import Traffic, check_traffic
 from churn_assets.monitoring.data_quality.report import report_quality
-from churn_assets.monitoring.data_quality.traffic import Traffic
-from churn_assets.monitoring.windows import profile as observe
+from churn_assets.monitoring.windows import profile
 from churn_assets_tests.monitoring.logs import NOW, Log, contract_of, make_home, set_column
 
 CONTRACT = contract_of()
@@ -33,7 +32,7 @@ def log(tmp_path, made):
 
 
 def newest(log, contract=CONTRACT):
-    return report_quality(log.settings, contract, NOW)["windows"][-1]
+    return report_quality(log.settings, contract, NOW).windows[-1]
 
 
 def share_of(values, share, to):
@@ -46,14 +45,19 @@ def nobody(values):
     return [None] * len(values)
 
 
-# name of the case -> column, its new values, what is found, part of the words
+# name of the case -> column, its new values, the check that finds it, part of its message
 BROKEN = {
-    "all missing": ("spent", nobody, "all missing", "says nothing any more"),
+    "all missing": ("spent", nobody, "all_missing", "is empty, expected at most"),
     "missing": ("spent", lambda v: share_of(v, 0.3, None), "missing", "missing for 3"),
-    "category all missing": ("city", nobody, "all missing", "'city' says nothing"),
-    "outside": ("spent", lambda v: [None if x is None else 100 * x for x in v], "outside", "is the unit the same?"),
+    "category all missing": ("city", nobody, "all_missing", "'city' is empty"),
+    "outside": (
+        "spent",
+        lambda v: [None if x is None else 100 * x for x in v],
+        "outside_range",
+        "is the unit the same?",
+    ),
     "infinite": ("spent", lambda v: share_of(v, 0.06, float("inf")), "infinite", "24 infinite values"),
-    "new category": ("city", lambda v: share_of(v, 0.1, "HYD"), "unknown category", "most often 'HYD'"),
+    "new category": ("city", lambda v: share_of(v, 0.1, "HYD"), "unknown_category", "most often 'HYD'"),
     "constant number": ("sent", lambda v: v * 0, "constant", "'sent' is 0 for everybody"),
     "constant category": ("city", lambda v: share_of(v, 1, "BLR"), "constant", "'city' is BLR for everybody"),
     "constant boolean": ("paperless", lambda v: share_of(v, 1, True), "constant", "'paperless' is true for everybody"),
@@ -61,44 +65,44 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize(("column", "values", "what", "words"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_column_is_found_and_said(log, column, values, what, words):
+@pytest.mark.parametrize(("column", "values", "check", "message"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_column_is_found_and_said(log, column, values, check, message):
     log.add(400, change=set_column(column, values))
     found = newest(log)
-    assert found["status"] == "broken"
-    assert [(f["column"], f["what"]) for f in found["findings"]] == [(column, what)]
-    assert words in found["findings"][0]["words"]
-    assert words in found["words"]
+    assert found.status == "broken"
+    assert [(f.column, f.check) for f in found.findings] == [(column, check)]
+    assert message in found.findings[0].message
+    assert message in found.message
 
 
 def test_whole_data_is_ok_and_blocks_nothing(log):
     log.add(400)
     report = report_quality(log.settings, CONTRACT, NOW)
-    assert report["status"] == "ok"
-    assert report["blocks"] is False
-    assert report["windows"][-1]["findings"] == []
+    assert report.status == "ok"
+    assert report.blocks is False
+    assert report.windows[-1].findings == ()
 
 
 def test_a_moderate_shift_is_not_called_broken(log):
     log.add(400, change=set_column("sent", lambda v: [int(1.25 * x) for x in v]))
-    assert newest(log)["status"] == "ok"
+    assert newest(log).status == "ok"
 
 
 def test_one_broken_column_hides_no_other(log):
     log.sql("ALTER TABLE predictions DROP x_city")
     change = [set_column("spent", nobody), set_column("sent", lambda v: v * 0)]
     log.add(400, change=lambda t: change[1](change[0](t)).drop_columns(["city"]))
-    found = {f["column"]: f["what"] for f in newest(log)["findings"]}
-    assert found == {"city": "missing column", "spent": "all missing", "sent": "constant"}
+    found = {f.column: f.check for f in newest(log).findings}
+    assert found == {"city": "missing_column", "spent": "all_missing", "sent": "constant"}
 
 
 def test_cells_of_another_type_are_counted_and_the_others_still_judged(log):
     log.sql("ALTER TABLE predictions ALTER x_spent TYPE VARCHAR")
     log.add(400)
     log.sql("UPDATE predictions SET x_spent = 'a lot' WHERE seq < 40")
-    (found,) = newest(log)["findings"]
-    assert (found["column"], found["what"]) == ("spent", "unreadable")
-    assert "40 unreadable values where a number is expected" in found["words"]
+    (found,) = newest(log).findings
+    assert (found.column, found.check) == ("spent", "unreadable")
+    assert "40 unreadable values, expected a finite number" in found.message
 
 
 @pytest.mark.parametrize(
@@ -109,44 +113,44 @@ def test_a_table_of_other_types_hides_no_column(log, column, sql_type):
     log.sql(f"ALTER TABLE predictions ADD x_{column} {sql_type}")
     log.add(400, change=lambda t: set_column("spent", nobody)(t).drop_columns([column]))
     log.sql(f"UPDATE predictions SET x_{column} = CAST(1 AS {sql_type})")
-    found = newest(log)["findings"]
-    assert {column, "spent"} <= {finding["column"] for finding in found}
-    assert [finding["what"] for finding in found if finding["column"] == "spent"] == ["all missing"]
+    found = newest(log).findings
+    assert {column, "spent"} <= {finding.column for finding in found}
+    assert [finding.check for finding in found if finding.column == "spent"] == ["all_missing"]
 
 
 def test_one_of_few_known_numbers_that_becomes_frequent_is_drift_and_not_broken(log, monkeypatch):
     log.add(400, change=set_column("sent", lambda v: share_of(v, 0.4, statistics.mode(v))))
-    monkeypatch.setattr(quality, "FEW", 10_000)  # as if the column had that few
-    assert newest(log)["status"] == "ok"
+    monkeypatch.setattr(checks, "FEW_VALUES", 10_000)  # as if the column had that few
+    assert newest(log).status == "ok"
 
 
 def test_a_number_that_training_never_had_is_a_spike_also_among_few(log, monkeypatch):
     log.add(400, change=set_column("sent", lambda v: share_of(v, 0.4, 9999)))
-    monkeypatch.setattr(quality, "FEW", 10_000)
-    assert "spike" in [f["what"] for f in newest(log)["findings"]]
+    monkeypatch.setattr(checks, "FEW_VALUES", 10_000)
+    assert "spike" in [f.check for f in newest(log).findings]
 
 
 def test_a_few_odd_values_are_told_and_stop_nothing(log):
     log.add(400, change=set_column("city", lambda v: share_of(v, 0.01, "HYD")))
     found = newest(log)
-    assert found["status"] == "ok"
-    assert [(f["what"], f["blocks"]) for f in found["findings"]] == [("unknown category", False)]
+    assert found.status == "ok"
+    assert [(f.check, f.blocks) for f in found.findings] == [("unknown_category", False)]
 
 
 def test_a_category_full_of_ids_is_broken_however_many_there_are(log):
     log.add(400, change=set_column("city", lambda v: [*v[:280], *(f"id {n}" for n in range(120))]))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(observe, "MOST_LEVELS", 5)
+        patch.setattr(profile, "MOST_LEVELS", 5)
         found = newest(log)
-    assert found["status"] == "broken"
-    assert [(f["what"], f["found"]) for f in found["findings"]] == [("unknown category", "30.0%")]
+    assert found.status == "broken"
+    assert [(f.check, f.actual) for f in found.findings] == [("unknown_category", "30.0%")]
 
 
 def test_a_column_whose_name_a_newer_contract_has_taken_is_read_where_its_values_are(log):
     log.add(400)
     log.sql("ALTER TABLE predictions RENAME x_city TO x_city__varchar")
     log.sql("ALTER TABLE predictions ADD x_city DOUBLE")
-    assert newest(log)["findings"] == []
+    assert newest(log).findings == ()
 
 
 def test_a_window_whose_rows_the_log_has_forgotten_is_not_called_whole(log):
@@ -157,15 +161,15 @@ def test_a_window_whose_rows_the_log_has_forgotten_is_not_called_whole(log):
             path.unlink()
     log.sql("DELETE FROM predictions WHERE seq >= 100")
     found = newest(log)
-    assert found["status"] == "insufficient"
-    assert "100 customers are too few to say" in found["words"]
+    assert found.status == "insufficient"
+    assert "100 customers are too few" in found.message
 
 
 def test_a_silent_column_is_told_and_stops_nothing(log):
     log.add(400, change=set_column("lastorder", nobody))
     found = newest(log)
-    assert found["status"] == "ok"
-    assert [(f["column"], f["blocks"]) for f in found["findings"]] == [("lastorder", False)]
+    assert found.status == "ok"
+    assert [(f.column, f.blocks) for f in found.findings] == [("lastorder", False)]
 
 
 def test_below_the_floor_nothing_is_ok(log):
@@ -173,51 +177,51 @@ def test_below_the_floor_nothing_is_ok(log):
     few = contract_of("window = 150\nfloor = 150")
     limits = dataclasses.replace(few, monitoring=dataclasses.replace(few.monitoring, floor=151, window_days=0))
     report = report_quality(log.settings, limits, NOW)
-    assert report["status"] == "insufficient"
-    assert "150 customers are too few to say, the floor is 151" in report["words"]
+    assert report.status == "insufficient"
+    assert "150 customers are too few, expected at least 151" in report.message
 
 
 def test_an_old_log_is_stale_and_blocks(log):
     log.add(400)
     report = report_quality(log.settings, CONTRACT, NOW + dt.timedelta(days=4))
-    assert report["stale"]
-    assert report["blocks"]
-    assert "its newest prediction is 108 hours old" in report["words"]
+    assert report.stale
+    assert report.blocks
+    assert "its newest prediction is 108 hours old" in report.message
 
 
 def test_a_reference_of_another_contract_is_said_and_breaks_nothing(tmp_path):
     log = Log(make_home(tmp_path / "home", fingerprint="e" * 64))
     log.add(400)
     report = report_quality(log.settings, CONTRACT, NOW)
-    assert report["status"] == "insufficient"
-    assert "its reference rows were made under contract eeeeeeeeeeee" in report["words"]
+    assert report.status == "unknown"
+    assert "its reference rows were made under contract eeeeeeeeeeee" in report.message
 
 
 def test_why_there_is_no_reference_is_said_once(tmp_path):
     log = Log(make_home(tmp_path / "home", fingerprint="e" * 64))
     log.add(400)
-    assert report_quality(log.settings, CONTRACT, NOW)["words"].count("no reference to compare with") == 1
+    assert report_quality(log.settings, CONTRACT, NOW).message.count("no reference to compare with") == 1
 
 
 def test_a_column_that_the_reference_lacks_is_said(tmp_path):
     log = Log(make_home(tmp_path / "home", change=lambda t: t.drop_columns(["spent"])))
     log.add(400)
     found = newest(log)
-    assert found["status"] == "ok"
-    assert [(f["column"], f["what"]) for f in found["findings"]] == [("spent", "not in the reference")]
+    assert found.status == "ok"
+    assert [(f.column, f.check) for f in found.findings] == [("spent", "not_in_reference")]
 
 
 def test_no_champion_and_no_log_are_said(tmp_path, made):
     empty = dataclasses.replace(made, home=tmp_path / "nothing")
-    assert report_quality(empty, CONTRACT, NOW)["words"].startswith("no champion yet")
-    assert report_quality(made, CONTRACT, NOW)["words"].startswith("no predictions yet")
+    assert report_quality(empty, CONTRACT, NOW).message.startswith("no champion yet")
+    assert report_quality(made, CONTRACT, NOW).message.startswith("no predictions yet")
     assert not (tmp_path / "nothing").exists()
 
 
 def test_a_log_without_rows_is_an_open_window(log):
     report = report_quality(log.settings, CONTRACT, NOW)
-    assert (report["status"], report["windows"]) == ("insufficient", [])
-    assert report["words"].startswith("0 customers wait")
+    assert (report.status, report.windows) == ("insufficient", ())
+    assert report.message.startswith("the open window has 0 customers")
 
 
 def test_refused_requests_are_counted_by_cause(log):
@@ -226,36 +230,36 @@ def test_refused_requests_are_counted_by_cause(log):
         "INSERT INTO rejections VALUES (0, '2026-11-01 00:01:00', '2026-11-01 00:02:00', 'w', 'validation', 90, 's'),"
         "(1, '2026-12-01 00:01:00', '2026-12-01 00:02:00', 'w', 'timeout', 500, 's')"
     )
-    (found,) = newest(log)["findings"]
-    assert found["what"] == "refused: validation"
-    assert "18.4% of the requests were refused for 'validation', 0.0% before" in found["words"]
+    (found,) = newest(log).findings
+    assert (found.check, found.cause) == ("refused", "validation")
+    assert "18.4% of the requests were refused for 'validation', 0.0% before" in found.message
 
 
 USUAL = Traffic(1000, 900, 1000.0, 1.0, 0.01, 0, {"validation": 10})
 
 
 @pytest.mark.parametrize(
-    ("change", "what", "blocks"),
+    ("change", "check", "blocks"),
     [
         ({"rows_a_day": 99.0}, "volume", True),
         ({"rows_a_day": 10_001.0}, "volume", True),
         ({"rows_a_day": 9_999.0}, None, None),
         ({"customers": 90}, "duplicates", True),
         ({"customers": 200}, None, None),
-        ({"largest_customer_share": 0.21}, "one customer", True),
+        ({"largest_customer_share": 0.21}, "one_customer", True),
         ({"longest_gap_hours": 49.0}, "gap", False),
-        ({"rows_without_id": 3}, "no id", False),
-        ({"refused": {"validation": 150}}, "refused: validation", True),
+        ({"rows_without_id": 3}, "no_id", False),
+        ({"refused": {"validation": 150}}, "refused", True),
         ({"refused": {"validation": 60}}, None, None),
     ],
 )
-def test_traffic_is_compared_with_what_was_usual(change, what, blocks):
-    found = check_traffic(dataclasses.replace(USUAL, **change), [USUAL] * 3, CONTRACT.monitoring)
-    assert [(f.what, f.blocks) for f in found] == ([(what, blocks)] if what else [])
+def test_traffic_is_compared_with_what_was_usual(change, check, blocks):
+    found = list(check_traffic(dataclasses.replace(USUAL, **change), [USUAL] * 3, CONTRACT.monitoring))
+    assert [(f.check, f.blocks) for f in found] == ([(check, blocks)] if check else [])
 
 
 def test_the_first_window_has_no_usual_volume():
-    assert check_traffic(USUAL, [], CONTRACT.monitoring) == []
+    assert list(check_traffic(USUAL, [], CONTRACT.monitoring)) == []
 
 
 def test_the_same_customers_five_times_are_no_finding(log):
@@ -263,7 +267,7 @@ def test_the_same_customers_five_times_are_no_finding(log):
         log.add(300)
     log.add(100, seed=6)
     found = newest(log)
-    assert (found["customers"], found["rows"], found["status"], found["findings"]) == (400, 1600, "ok", [])
+    assert (found.customers, found.rows, found.status, found.findings) == (400, 1600, "ok", ())
 
 
 def test_the_order_of_the_rows_changes_nothing(log, made, tmp_path):
@@ -284,5 +288,5 @@ def test_ids_that_are_placeholders_are_found(log):
     log.add(200, seed=6, change=lambda t: t.set_column(0, "id", pa.array(["unknown"] * 200)))
     log.add(399, seed=7)
     found = newest(log)
-    assert found["status"] == "broken"
-    assert "one customer id has 33.4% of the predictions; is it a placeholder?" in found["words"]
+    assert found.status == "broken"
+    assert "one customer id has 33.4% of the predictions; is it a placeholder?" in found.message

@@ -17,15 +17,14 @@ from hypothesis import strategies as st
 
 from churn_assets.contract.model import Kind
 from churn_assets.monitoring.data_quality.report import report_quality
-from churn_assets.monitoring.drift import evidently as drift
-from churn_assets.monitoring.drift import multivariate
-from churn_assets.monitoring.drift.evidently import Page, draw
-from churn_assets.monitoring.drift.multivariate import separate
-from churn_assets.monitoring.drift.outliers import find_outliers
+from churn_assets.monitoring.drift import evidently, multivariate
+from churn_assets.monitoring.drift.evidently import Page, write_page
+from churn_assets.monitoring.drift.multivariate import compare_all_columns, find_outliers
 from churn_assets.monitoring.drift.report import report_drift
-from churn_assets.monitoring.windows import profile as observe
-from churn_assets.monitoring.windows.profile import SCORE
-from churn_assets.monitoring.windows.reference import load_reference
+from churn_assets.monitoring.report_files import to_json
+from churn_assets.monitoring.windows import profile
+from churn_assets.monitoring.windows.monitored_model import load_reference
+from churn_assets.monitoring.windows.profile import SCORE, compute_profile
 from churn_assets_tests.monitoring.logs import NOW, Log, contract_of, make_home, scored, set_column
 from churn_assets_tests.scoring.tiny import customers
 
@@ -54,28 +53,28 @@ def no_page(reference, current, kinds, limits, target, **rest):
 
 
 def drifted(log, contract=CONTRACT, **how):
-    return report_drift(log.settings, contract, **({"draw": no_page} | how))
+    return report_drift(log.settings, contract, **({"write_page": no_page} | how))
 
 
 def test_two_windows_with_the_same_drift_ask_for_a_retraining(log):
     log.add(400)
     log.add(400, seed=6, change=set_column("sent", more))
     first = drifted(log)
-    assert (first["status"], first["drifted"], first["in_a_row"]) == ("drift", ["sent"], [])
+    assert (first.status, first.drifted, first.in_a_row) == ("drift", ("sent",), ())
     log.add(400, seed=7, change=set_column("sent", more))
     second = drifted(log)
-    assert [w["status"] for w in second["windows"]] == ["stable", "drift", "drift"]
-    assert second["in_a_row"] == ["sent"]
-    assert "sent drifted in 2 windows in a row" in second["words"]
+    assert [w.status for w in second.windows] == ["stable", "drift", "drift"]
+    assert second.in_a_row == ("sent",)
+    assert "sent drifted in 2 windows in a row" in second.message
 
 
 def test_drift_in_broken_data_proves_nothing(log):
     for seed in (5, 6):
         log.add(400, seed=seed, change=set_column("sent", lambda v: v * 0))
     report = drifted(log)
-    assert report["status"] == "drift"
-    assert report["in_a_row"] == []
-    assert "but the data is broken, so this proves nothing" in report["words"]
+    assert report.status == "drift"
+    assert report.in_a_row == ()
+    assert "but the data is broken, so this counts for nothing" in report.message
 
 
 def test_a_window_is_judged_once_and_several_at_once_as_one_by_one(log, made, tmp_path):
@@ -95,31 +94,33 @@ def test_a_window_is_judged_once_and_several_at_once_as_one_by_one(log, made, tm
 
 
 def _without_cost(report):
-    return json.loads(json.dumps(report), object_hook=_costless)
+    return json.loads(json.dumps(to_json(report)), object_hook=_costless)
 
 
 def _costless(found):
-    return {k: v for k, v in found.items() if k not in ("cpu_s", "us_a_row") and (k != "words" or "us a row" not in v)}
+    return {
+        k: v for k, v in found.items() if k not in ("cpu_s", "us_a_row") and (k != "message" or "us a row" not in v)
+    }
 
 
 def test_the_same_customers_five_times_do_not_alarm(log):
     for _ in range(5):
         log.add(300)
     log.add(100, seed=6)
-    assert drifted(log)["status"] == "stable"
+    assert drifted(log).status == "stable"
 
 
 def test_only_the_last_score_of_a_customer_counts(log):
     log.add(399, change=set_column("sent", more))
     log.add(399)
     log.add(1, seed=6)
-    assert drifted(log)["status"] == "stable"
+    assert drifted(log).status == "stable"
 
 
 def test_a_higher_score_alone_is_found(log):
     table, scores = scored(400, 5)
     log.append(table, np.clip(scores.probability + 0.2, 0, 1))
-    assert drifted(log)["drifted"][0] == SCORE
+    assert drifted(log).drifted[0] == SCORE
 
 
 def test_scores_of_another_model_are_left_out_of_the_score_and_told(log):
@@ -127,64 +128,64 @@ def test_scores_of_another_model_are_left_out_of_the_score_and_told(log):
     table, _ = scored(100, 6)
     log.append(table, np.ones(100), model_version="another")
     found = drifted(log)
-    assert found["status"] == "stable"
-    assert found["windows"][0]["scored_by_others"] == 100
+    assert found.status == "stable"
+    assert found.windows[0].scored_by_others == 100
     assert "100 customers were scored by another model" in _markdown(log)
 
 
 def test_a_sample_without_a_row_of_the_champion_is_no_failure(log, monkeypatch):
-    monkeypatch.setattr(observe, "SAMPLE_ROWS", 399)
+    monkeypatch.setattr(profile, "SAMPLE_ROWS", 399)
     log.add(400, model_version="another")
     last = "SELECT seq FROM predictions ORDER BY hash('c:' || customer_id || '#') DESC LIMIT 1"
     log.sql(f"UPDATE predictions SET model_version = ? WHERE seq = ({last})", [log.version])
-    score = drifted(log)["windows"][0]["score"]
-    assert (score["rows"], score["mean"]) == (1, None)
+    score = drifted(log).windows[0].score
+    assert (score.rows, score.mean) == (1, None)
 
 
 def test_below_the_floor_nothing_is_stable(log):
     few = dataclasses.replace(CONTRACT, monitoring=dataclasses.replace(CONTRACT.monitoring, floor=401))
     log.add(400)
     report = drifted(log, few)
-    assert report["status"] == "insufficient"
-    assert "too few to say" in report["words"]
+    assert report.status == "insufficient"
+    assert "too few" in report.message
 
 
 def test_a_reference_of_another_contract_leaves_the_answer_unknown(tmp_path):
     log = Log(make_home(tmp_path / "home", fingerprint="e" * 64))
     log.add(400)
     report = drifted(log)
-    assert report["status"] == "unknown"
-    assert "eeeeeeeeeeee" in report["words"]
+    assert report.status == "unknown"
+    assert "eeeeeeeeeeee" in report.message
 
 
 def test_silent_columns_and_dates_never_alarm(log):
     silent = dataclasses.replace(CONTRACT, monitoring=dataclasses.replace(CONTRACT.monitoring, silent=("sent",)))
     log.add(400, change=set_column("sent", more))
     report = drifted(log, silent)
-    assert report["status"] == "stable"
-    assert {"sent", "created"} & {column["column"] for column in report["windows"][0]["columns"]} == set()
+    assert report.status == "stable"
+    assert {"sent", "created"} & {column.column for column in report.windows[0].columns} == set()
 
 
 def test_broken_columns_hide_no_other_and_are_named(log):
     log.sql("ALTER TABLE predictions DROP x_city")
     gone = set_column("spent", lambda v: [None] * len(v))
     log.add(400, change=lambda t: gone(set_column("sent", more)(t)).drop_columns(["city"]))
-    report = drifted(log, draw=drift.draw)
-    assert report["drifted"] == ["sent"]
-    words = {column["column"]: column["words"] for column in report["windows"][0]["columns"]}
-    assert words["city"] == "the log has no such column"
-    assert words["spent"] == "the window has 0 values, expected at least 100"
-    page = report["windows"][0]["page"]
-    assert page["file"] == "drift.html"
-    assert page["left_out"] == {"city": "the window has no such column", "spent": "the window has no value of it"}
+    report = drifted(log, write_page=evidently.write_page)
+    assert report.drifted == ("sent",)
+    messages = {column.column: column.message for column in report.windows[0].columns}
+    assert messages["city"] == "the log has no such column"
+    assert messages["spent"] == "the window has 0 values, expected at least 100"
+    page = report.windows[0].page
+    assert page.file == "drift.html"
+    assert page.left_out == {"city": "the window has no such column", "spent": "the window has no value of it"}
 
 
 def test_no_champion_no_log_and_an_empty_window_are_said(tmp_path, made, log):
     empty = dataclasses.replace(made, home=tmp_path / "nothing")
-    assert report_drift(empty, CONTRACT)["words"].startswith("no champion yet")
-    assert report_drift(made, CONTRACT)["words"].startswith("no predictions yet")
-    assert drifted(log)["words"].startswith("0 customers wait")
-    assert drifted(log)["status"] == "insufficient"
+    assert report_drift(empty, CONTRACT).message.startswith("no champion yet")
+    assert report_drift(made, CONTRACT).message.startswith("no predictions yet")
+    assert drifted(log).message.startswith("the open window has 0 customers")
+    assert drifted(log).status == "insufficient"
 
 
 def test_markdown_tells_every_measure_of_every_column(log):
@@ -199,21 +200,21 @@ def test_markdown_tells_every_measure_of_every_column(log):
 
 
 def _markdown(log) -> str:
-    return next(log.settings.monitoring_dir.rglob("drift.md")).read_text()
+    return next(log.settings.monitoring_dir.rglob("drift.md")).read_text().replace("\\", "")  # escapes of Markdown
 
 
 # -- Evidently's page --------------------------------------------------------------------------------
 
 
 def test_evidently_draws_windows_that_alarm_and_keeps_a_bounded_workspace(log, monkeypatch):
-    monkeypatch.setattr(drift, "SNAPSHOTS", 1)
+    monkeypatch.setattr(evidently, "SNAPSHOTS", 1)
     log.add(400)
     for seed in (6, 7):
         log.add(400, seed=seed, change=set_column("sent", more))
     report = report_drift(log.settings, CONTRACT)
-    pages = [window["page"] for window in report["windows"]]
+    pages = [window.page for window in report.windows]
     assert pages[0] is None
-    assert [page["file"] for page in pages[1:]] == ["drift.html"] * 2
+    assert [page.file for page in pages[1:]] == ["drift.html"] * 2
     html = next(log.settings.monitoring_dir.rglob("0003/drift.html")).read_text(encoding="utf-8")
     assert "sent" in html
     assert len(_snapshots(log)) == 1
@@ -224,30 +225,30 @@ def test_evidently_draws_windows_that_alarm_and_keeps_a_bounded_workspace(log, m
 def test_a_page_is_drawn_on_demand_for_the_newest_window(log):
     log.add(800)
     report_drift(log.settings, CONTRACT)
-    asked = report_drift(log.settings, CONTRACT, pages=True)["windows"]
-    assert [w["page"] and w["page"]["file"] for w in asked] == [None, "drift.html"]
+    asked = report_drift(log.settings, CONTRACT, pages=True).windows
+    assert [w.page and w.page.file for w in asked] == [None, "drift.html"]
     assert "- Evidently: drift.html" in next(log.settings.monitoring_dir.rglob("0002/drift.md")).read_text()
 
 
 def _snapshots(log):
-    return list((log.settings.monitoring_dir / drift.WORKSPACE).rglob("snapshots/*.json"))
+    return list((log.settings.monitoring_dir / evidently.WORKSPACE).rglob("snapshots/*.json"))
 
 
 def test_without_evidently_the_statistics_stand_and_the_report_says_why(log, monkeypatch):
     monkeypatch.setitem(sys.modules, "evidently", None)
     log.add(400, change=set_column("sent", more))
     report = report_drift(log.settings, CONTRACT)
-    assert report["drifted"] == ["sent"]
-    page = report["windows"][0]["page"]
-    assert page["file"] is None
-    assert page["words"].startswith("no Evidently page: ModuleNotFoundError")
+    assert report.drifted == ("sent",)
+    page = report.windows[0].page
+    assert page.file is None
+    assert page.message.startswith("no Evidently page: ModuleNotFoundError")
     assert "no Evidently page" in _markdown(log)
 
 
 def test_nothing_that_fits_is_no_page(tmp_path):
     empty = pa.table({"sent": pa.array([np.nan, np.nan])})
-    page = draw(empty, empty, {"sent": Kind.NUMBER}, CONTRACT.monitoring, tmp_path / "page.html")
-    assert (page.path, page.left_out) == (None, {"sent": "the reference has no value of it"})
+    page = write_page(empty, empty, {"sent": Kind.NUMBER}, CONTRACT.monitoring, tmp_path / "page.html")
+    assert (page.file, page.left_out) == (None, {"sent": "the reference has no value of it"})
 
 
 def test_evidently_is_imported_by_one_module_and_only_when_it_draws():
@@ -278,20 +279,20 @@ def window_of(change=lambda table: table, rows=600, seed=9):
 
 
 def test_a_classifier_tells_columns_apart_that_go_together_otherwise(reference):
-    same = separate(reference.content.sample, window_of(), KINDS)
+    same = compare_all_columns(reference.profile.sample, window_of(), KINDS)
     assert same.low < 0.5 < same.high
-    assert "cannot be told apart" in same.words
+    assert "cannot be told apart" in same.message
     before = pa.table({"a": np.tile([0.0, 1.0], 300), "b": np.tile([0.0, 1.0], 300)})
     turned = pa.table({"a": np.tile([0.0, 1.0], 300), "b": np.tile([1.0, 0.0], 300)})
-    apart = separate(before, turned, {"a": Kind.NUMBER, "b": Kind.NUMBER})
+    apart = compare_all_columns(before, turned, {"a": Kind.NUMBER, "b": Kind.NUMBER})
     assert apart.low > 0.95
     assert apart.cpu_s > 0
 
 
 def test_too_few_rows_are_not_told_apart(reference):
-    found = separate(reference.content.sample, window_of(rows=50), KINDS)
+    found = compare_all_columns(reference.profile.sample, window_of(rows=50), KINDS)
     assert found.roc_auc is None
-    assert "not computed" in found.words
+    assert "not computed" in found.message
 
 
 @pytest.mark.parametrize("method", ["range", "mahalanobis", "isolation_forest"])
@@ -302,7 +303,7 @@ def test_outliers_say_what_they_cost_and_catch(reference, method):
     assert wrong.share > (0.5 if method != "isolation_forest" else calm.share)
     assert 0 <= calm.reference_share < 0.01
     assert 0 < calm.caught_share <= 1
-    assert f"by '{method}'" in calm.words
+    assert f"by '{method}'" in calm.message
     assert calm.us_a_row >= 0
 
 
@@ -324,16 +325,14 @@ def test_outliers_without_a_number_are_not_computed(reference):
 def test_an_observation_does_not_depend_on_the_order_of_the_rows(order):
     import duckdb
 
-    from churn_assets.monitoring.windows.profile import observe
-
     table = customers(120, 3)
     relation = "(SELECT id AS who, 0.5 AS score, true AS decision, * FROM t)"
     with duckdb.connect() as connection:
         found = []
         for rows in (table, table.take(pa.array(order))):
             connection.register("t", rows)
-            found.append(observe(connection, relation, CONTRACT))
+            found.append(compute_profile(connection, relation, CONTRACT))
             connection.unregister("t")
-    assert found[0].facts == found[1].facts
+    assert found[0].columns == found[1].columns
     assert found[0].sample.to_pydict().keys() == found[1].sample.to_pydict().keys()
     assert str(found[0].sample.to_pylist()) == str(found[1].sample.to_pylist())

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
-import json
 
 import numpy as np
 import pytest
 
 from churn_assets.evaluation.metrics import log_loss, pr_auc, roc_auc
-from churn_assets.monitoring.performance.estimated import BLIND, HISTORY, estimate, read_history, remember, track_record
-from churn_assets_tests.monitoring.outcomes import calibrated
+from churn_assets.monitoring.performance.estimated import (
+    BLIND,
+    HISTORY,
+    PastEstimate,
+    append_history,
+    estimate,
+    read_history,
+    track_record,
+)
+from churn_assets.monitoring.performance.realized import Figure, RealizedPerformance, measure
+from churn_assets_tests.monitoring.outcomes import calibrated, outcomes
 
 FLOOR = 500
 NOW = dt.datetime(2026, 2, 1, 8, tzinfo=dt.UTC)
@@ -25,9 +34,9 @@ def test_it_is_right_when_other_customers_come(middle):
     """Covariate shift: how risk follows from the features stays, which features come does not."""
     score, churned = calibrated(20_000, seed=3, middle=middle)
     found = estimate(score, FLOOR)
-    assert found["pr_auc"] == pytest.approx(pr_auc(churned, score), abs=0.02)
-    assert found["roc_auc"] == pytest.approx(roc_auc(churned, score), abs=0.01)
-    assert found["log_loss"] == pytest.approx(log_loss(churned, score), abs=0.01)
+    assert found.metrics.pr_auc.value == pytest.approx(pr_auc(churned, score), abs=0.02)
+    assert found.metrics.roc_auc.value == pytest.approx(roc_auc(churned, score), abs=0.01)
+    assert found.metrics.log_loss.value == pytest.approx(log_loss(churned, score), abs=0.01)
 
 
 def test_its_interval_holds_the_labelled_figure_as_often_as_it_says():
@@ -35,7 +44,7 @@ def test_its_interval_holds_the_labelled_figure_as_often_as_it_says():
     for seed in range(50):
         score, churned = calibrated(800, seed)
         found = estimate(score, FLOOR, seed)
-        held += found["pr_auc_low"] <= pr_auc(churned, score) <= found["pr_auc_high"]
+        held += found.metrics.pr_auc.low <= pr_auc(churned, score) <= found.metrics.pr_auc.high
     assert held >= 42  # 47.5 are expected; fewer than 42 happen once in two hundred such tests
 
 
@@ -50,10 +59,10 @@ def broken_and_true():
 def test_it_is_blind_to_a_broken_input_and_says_so():
     score, churned, right = broken_and_true()
     found = estimate(score, FLOOR)
-    assert estimate(right, FLOOR)["pr_auc"] == pytest.approx(pr_auc(churned, right), abs=0.02)
-    assert found["pr_auc"] > pr_auc(churned, score) + 0.3, "it promises much while the ranking is poor"
-    assert found["pr_auc_low"] > pr_auc(churned, score)
-    assert found["blind_to"] == BLIND
+    assert estimate(right, FLOOR).metrics.pr_auc.value == pytest.approx(pr_auc(churned, right), abs=0.02)
+    assert found.metrics.pr_auc.value > pr_auc(churned, score) + 0.3, "it promises much while the ranking is poor"
+    assert found.metrics.pr_auc.low > pr_auc(churned, score)
+    assert found.blind_to == BLIND
     for words in ("broken inputs", "concept drift", "Never an all-clear"):
         assert words in BLIND
 
@@ -69,23 +78,25 @@ def test_it_is_blind_to_a_broken_input_and_says_so():
 )
 def test_too_little_gives_no_figure(score, words):
     found = estimate(score, FLOOR)
-    assert found["status"] == "insufficient"
-    assert words in found["words"]
-    assert "pr_auc" not in found
+    assert found.status == "insufficient"
+    assert words in found.message
+    assert found.metrics is None
+
+
+def kept(period, estimated, at=NOW):
+    return PastEstimate.of(period, at.isoformat(timespec="seconds"), estimated, 0)
 
 
 def test_the_estimate_of_a_period_is_the_one_made_first(tmp_path):
     first, other = estimate(calibrated(800)[0], FLOOR), estimate(calibrated(800, middle=-1)[0], FLOOR)
-    remember(tmp_path, {"0001": first}, NOW)
-    kept = remember(tmp_path, {"0001": other, "0002": other}, NOW + dt.timedelta(days=9))
-    assert kept == read_history(tmp_path)[0]
-    assert [(row["period"], row["pr_auc"]) for row in kept] == [("0001", first["pr_auc"]), ("0002", other["pr_auc"])]
-    assert kept[0]["made_at"] == "2026-02-01T08:00:00+00:00"
-
-
-def test_nothing_insufficient_is_remembered(tmp_path):
-    assert remember(tmp_path, {"0001": estimate(np.full(3, 0.2), FLOOR)}, NOW) == []
-    assert list(tmp_path.iterdir()) == []
+    append_history(tmp_path, [kept("0001", first)])
+    later = NOW + dt.timedelta(days=9)
+    history = append_history(tmp_path, [kept("0001", other, later), kept("0002", other, later)])
+    assert history == read_history(tmp_path)[0]
+    pr_auc = [estimated.metrics.pr_auc.value for estimated in (first, other)]
+    assert [(past.period, past.pr_auc) for past in history] == list(zip(("0001", "0002"), pr_auc, strict=True))
+    assert history[0].made_at == "2026-02-01T08:00:00+00:00"
+    assert history[0].estimate.metrics == first.metrics
 
 
 @pytest.mark.parametrize("content", ["{", "{}", "[1]", "[{}]"])
@@ -94,29 +105,33 @@ def test_a_history_that_cannot_be_read_is_said_and_left_alone(tmp_path, content)
     found, wrong = read_history(tmp_path)
     assert found == []
     assert "restore or remove it" in wrong
-    assert remember(tmp_path, {"0001": estimate(calibrated(800)[0], FLOOR)}, NOW) == []
+    assert append_history(tmp_path, [kept("0001", estimate(calibrated(800)[0], FLOOR))]) == []
     assert (tmp_path / HISTORY).read_text() == content
 
 
 def test_the_record_sets_each_estimate_beside_what_came():
-    history = [
-        {"period": f"{n:04d}", "made_at": "2026-02-01T08:00:00+00:00", "rows": 1000}
-        | {"pr_auc": 0.5, "pr_auc_low": 0.45, "pr_auc_high": 0.55}
-        for n in (1, 2, 3, 4)
-    ]
+    figure = Figure(0.5, 0.45, 0.55)
+    estimated = dataclasses.replace(estimate(calibrated(1000)[0], FLOOR), rows=1000)
+    estimated = dataclasses.replace(estimated, metrics=dataclasses.replace(estimated.metrics, pr_auc=figure))
+    history = [kept(f"{n:04d}", estimated) for n in (1, 2, 3, 4)]
+    labelled = measure(outcomes(*calibrated(1000)), FLOOR)
     measured = {
-        "0001": {"status": "ok", "pr_auc": 0.52, "rows": 800},
-        "0002": {"status": "ok", "pr_auc": 0.30, "rows": 1000},
-        "0003": {"status": "insufficient", "rows": 20},
+        "0001": with_pr_auc(labelled, 0.52, 800),
+        "0002": with_pr_auc(labelled, 0.30, 1000),
+        "0003": RealizedPerformance("insufficient", "too few", 20, 3, 0, 0),
     }
     found = track_record(history, measured)
-    assert [(row["period"], row["held"]) for row in found["rows"]] == [("0001", True), ("0002", False)]
-    assert [row["off"] for row in found["rows"]] == pytest.approx([-0.02, 0.2])
-    assert found["rows"][0]["labelled_share"] == 0.8
-    assert found["waiting"] == 2
-    assert found["words"] == (
-        "of 2 past estimates 1 had the labelled PR-AUC in their interval; off by +0.090 on average, +0.200 at worst; "
+    assert [(row.period, row.held) for row in found.rows] == [("0001", True), ("0002", False)]
+    assert [row.error for row in found.rows] == pytest.approx([-0.02, 0.2])
+    assert found.rows[0].labelled_share == 0.8
+    assert found.waiting == 2
+    assert found.message == (
+        "of 2 past estimates 1 had the labelled PR-AUC in their interval; error +0.090 on average, +0.200 at worst; "
         "2 wait for labels"
     )
-    assert "unknown" in track_record(history, {})["words"]
-    assert json.dumps(found)
+    assert "unknown" in track_record(history, {}).message
+
+
+def with_pr_auc(realized, value, rows):
+    metrics = dataclasses.replace(realized.metrics, pr_auc=Figure(value, value - 0.05, value + 0.05))
+    return dataclasses.replace(realized, rows=rows, metrics=metrics)

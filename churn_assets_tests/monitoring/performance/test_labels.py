@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from churn_assets.monitoring.performance.labels import (
     GATE_SHARE,
     STATES,
+    ReportCounts,
     count_labels,
-    in_words,
     label_schema,
     labelled,
     no_labels,
@@ -106,27 +106,23 @@ def test_reports_that_fit_nothing_are_counted_by_why_and_said():
         {"prediction_id": "p1", "customer_id": "another"},
         {"prediction_id": "p1", "customer_id": "c1"},
     ]
-    counts = count_labels(log([{}], reports), CONTRACT, NOW)  # type: ignore[arg-type]
-    assert counts["feedback"] == {
-        "reports": 5,
-        "unknown_prediction": 1,
-        "of_another_customer": 1,
-        "unknown_customer": 1,
-        "before_any_prediction": 1,
-    }
-    assert counts["states"]["final"] == 1
-    assert "4 of 5 reports fit no prediction" in in_words(counts)
+    counts = count_labels(log([{}], reports), CONTRACT, NOW)
+    assert counts.feedback == ReportCounts(
+        reports=5, unknown_prediction=1, of_another_customer=1, unknown_customer=1, before_any_prediction=1
+    )
+    assert counts.states["final"] == 1
+    assert "4 of 5 reports fit no prediction" in counts.message
 
 
 def test_predictions_nobody_reports_on_are_open_and_then_unlabelled():
     rows = [{"as_of": AS_OF}, {"as_of": AS_OF + 100 * DAY}, {"as_of": AS_OF + 130 * DAY}]
     counts = count_labels(log(rows, [{"customer_id": "c2", "observed_at": AS_OF + 101 * DAY}]), CONTRACT, _at(120))
-    assert counts["states"] == dict.fromkeys(STATES, 0) | {"open": 2, "unlabelled": 1}
-    assert counts["waiting"]["predictions"] == 2
-    assert counts["waiting"]["first_matures_at"] == (AS_OF + 130 * DAY).isoformat()
-    assert counts["waiting"]["last_matures_at"] == (AS_OF + 160 * DAY).isoformat()
-    assert [row["predictions"] for row in counts["waiting"]["by_month"]] == [1, 1]
-    assert "2 are still open and mature from 2026-05-20 to 2026-06-19" in in_words(counts)
+    assert counts.states == dict.fromkeys(STATES, 0) | {"open": 2, "unlabelled": 1}
+    assert counts.waiting.predictions == 2
+    assert counts.waiting.first_matures_at == (AS_OF + 130 * DAY).isoformat()
+    assert counts.waiting.last_matures_at == (AS_OF + 160 * DAY).isoformat()
+    assert [row.predictions for row in counts.waiting.by_month] == [1, 1]
+    assert "2 are still open and mature from 2026-05-20 to 2026-06-19" in counts.message
 
 
 def _at(days: int) -> dt.datetime:
@@ -141,12 +137,12 @@ def test_the_states_are_of_all_predictions_and_agree_with_the_table():
     ]
     connection = log(rows, reports)
     counts, table = count_labels(connection, CONTRACT, _at(60)), labelled(connection, CONTRACT, _at(60))
-    assert sum(counts["states"].values()) == counts["predictions"] == 200
+    assert sum(counts.states.values()) == counts.predictions == 200
     found = table["label_state"].to_pylist()
     for state in ("final", "early", "late", "conflicting"):
-        assert found.count(state) == counts["states"][state]
-    assert table["churned"].to_pylist().count(True) == counts["churned"]
-    assert counts["contacted"] == table["contacted"].to_pylist().count(True)
+        assert found.count(state) == counts.states[state]
+    assert table["churned"].to_pylist().count(True) == counts.churned
+    assert counts.contacted == table["contacted"].to_pylist().count(True)
     assert table["seq"].to_pylist() == sorted(table["seq"].to_pylist())
 
 
@@ -188,7 +184,7 @@ def test_a_column_the_log_does_not_have_yet_is_missing_not_an_error():
 def test_a_log_without_rows_has_no_labels_and_says_so():
     counts = count_labels(log(), CONTRACT, NOW)
     assert counts == no_labels()
-    assert in_words(counts).startswith("no predictions yet")
+    assert counts.message.startswith("no predictions yet")
     assert labelled(log(), CONTRACT, NOW).schema.equals(label_schema(CONTRACT))
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn import metrics
 
 from churn_assets.evaluation.bootstrap import stratified_samples
 from churn_assets.evaluation.metrics import pr_auc, summary
-from churn_assets.monitoring.performance import realized as performance
-from churn_assets.monitoring.performance.outcomes import Outcomes, Period
-from churn_assets.monitoring.performance.realized import compare, in_the_large, measure
+from churn_assets.monitoring.performance import realized
+from churn_assets.monitoring.performance.realized import (
+    Outcomes,
+    Period,
+    calibration_in_the_large,
+    compare,
+    measure,
+)
 from churn_assets_tests.monitoring.labelled import labelled_table
 from churn_assets_tests.monitoring.outcomes import calibrated, outcomes
 
@@ -20,71 +27,74 @@ FLOOR = 500
 def test_every_metric_is_that_of_scikit_learn():
     score, churned = calibrated(1500)
     found = measure(outcomes(score, churned), FLOOR, capacity_share=0.1)
-    assert found["status"] == "ok"
-    assert found["pr_auc"] == pytest.approx(metrics.average_precision_score(churned, score))
-    assert found["roc_auc"] == pytest.approx(metrics.roc_auc_score(churned, score))
-    assert found["log_loss"] == pytest.approx(metrics.log_loss(churned, score))
-    assert found["brier"] == pytest.approx(metrics.brier_score_loss(churned, score))
+    assert found.status == "ok"
+    assert found.metrics.pr_auc.value == pytest.approx(metrics.average_precision_score(churned, score))
+    assert found.metrics.roc_auc.value == pytest.approx(metrics.roc_auc_score(churned, score))
+    assert found.metrics.log_loss.value == pytest.approx(metrics.log_loss(churned, score))
+    assert found.metrics.brier.value == pytest.approx(metrics.brier_score_loss(churned, score))
     best = np.argsort(-score)[:150]
-    assert found["at_capacity"]["precision"] == pytest.approx(churned[best].mean())
-    assert found["at_capacity"]["low"] < found["at_capacity"]["precision"] < found["at_capacity"]["high"]
+    assert found.metrics.at_capacity.precision == pytest.approx(churned[best].mean())
+    assert found.metrics.at_capacity.low < found.metrics.at_capacity.precision < found.metrics.at_capacity.high
     for name in ("pr_auc", "roc_auc", "log_loss", "brier"):
-        assert found[f"{name}_low"] < found[name] < found[f"{name}_high"]
+        figure = getattr(found.metrics, name)
+        assert figure.low < figure.value < figure.high
     assert measure(outcomes(score, churned), FLOOR, 0.1) == found
 
 
 def test_equal_scores_share_the_places_of_the_list():
     churned = np.arange(600) % 3 == 0
     found = measure(outcomes(np.full(600, 0.3), churned), FLOOR, capacity_share=0.05)
-    assert found["at_capacity"]["precision"] == pytest.approx(1 / 3)
+    assert found.metrics.at_capacity.precision == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize(
     ("rows", "churners", "status", "words"),
     [
-        (0, 0, "insufficient", "insufficient: 0 customers"),
-        (499, 60, "insufficient", "500 are needed"),
+        (0, 0, "insufficient", "0 customers"),
+        (499, 60, "insufficient", "expected at least 500"),
         (600, 0, "one_class", "none of them churned"),
         (600, 600, "one_class", "all of them churned"),
-        (600, 9, "insufficient", "9 churned and 591 kept, 10 of each"),
+        (600, 9, "insufficient", "9 churned and 591 kept, expected at least 10 of each"),
         (600, 591, "insufficient", "591 churned and 9 kept"),
     ],
 )
 def test_too_little_is_said_and_gives_no_figure(rows, churners, status, words):
     score, churned = np.linspace(0.1, 0.9, rows), np.arange(rows) < churners
     card = {"test_pr_auc": 0.8, "test_pr_auc_low": 0.7, "test_pr_auc_high": 0.9, "test_churn_rate": 0.2}
-    for found in (measure(outcomes(score, churned), FLOOR), compare(outcomes(score, churned), card, 0.02, FLOOR)):
-        assert found["status"] == status
-        assert words in found["words"]
-        assert not {"pr_auc", "roc_auc", "log_loss", "ece", "labelled", "fall"} & found.keys()
-        assert not found.get("dropped")
+    found, compared = measure(outcomes(score, churned), FLOOR), compare(outcomes(score, churned), card, 0.02, FLOOR)
+    assert found.status == compared.status == status
+    assert words in found.message
+    assert words in compared.message
+    assert found.metrics is None
+    assert (compared.labelled, compared.fall, compared.dropped) == (None, None, False)
 
 
 def test_the_interval_covers_the_true_figure_as_often_as_it_says(monkeypatch):
-    monkeypatch.setattr(performance, "DRAWS", 200)
-    monkeypatch.setattr(performance, "_CALIBRATED_DRAWS", 2)
+    monkeypatch.setattr(realized, "DRAWS", 200)
+    monkeypatch.setattr(realized, "_CALIBRATED_DRAWS", 2)
     truth = pr_auc(*reversed(calibrated(400_000, seed=99)))
     held = 0
     for seed in range(60):
         found = measure(outcomes(*calibrated(1000, seed)), FLOOR)
-        held += found["pr_auc_low"] <= truth <= found["pr_auc_high"]
+        held += found.metrics.pr_auc.low <= truth <= found.metrics.pr_auc.high
     assert held >= 52  # 57 are expected; an interval that holds 95 % falls below 52 once in a hundred such tests
 
 
 def test_calibration_in_the_large_is_the_gap_between_said_and_came():
     score, churned = calibrated(5000, seed=4)
-    right = in_the_large(churned.astype(float), score)
-    assert right["low"] < 0 < right["high"]
-    wrong = in_the_large(churned.astype(float), score / 2)
-    assert wrong["gap"] == pytest.approx(churned.mean() - score.mean() / 2)
-    assert wrong["low"] > 0
+    right = calibration_in_the_large(churned.astype(float), score)
+    assert right.low < 0 < right.high
+    wrong = calibration_in_the_large(churned.astype(float), score / 2)
+    assert wrong.gap == pytest.approx(churned.mean() - score.mean() / 2)
+    assert wrong.low > 0
 
 
 def test_the_calibration_error_of_calibrated_scores_is_within_what_chance_gives():
     score, churned = calibrated(2000, seed=5)
-    assert measure(outcomes(score, churned), FLOOR)["ece"] < measure(outcomes(score, churned), FLOOR)["ece_by_chance"]
-    worse = measure(outcomes(np.sqrt(score), churned), FLOOR)
-    assert worse["ece"] > worse["ece_by_chance"]
+    right = measure(outcomes(score, churned), FLOOR).metrics
+    assert right.ece < right.ece_by_chance
+    worse = measure(outcomes(np.sqrt(score), churned), FLOOR).metrics
+    assert worse.ece > worse.ece_by_chance
 
 
 # -- against the card --------------------------------------------------------------------------------
@@ -110,11 +120,11 @@ def test_another_share_of_churners_is_no_fall_of_the_model(share):
     score, churned = calibrated(60_000, seed=1, spread=2.5)
     card = card_of(*calibrated(4000, seed=2, spread=2.5))
     found = compare(outcomes(*with_share(score, churned, share, 3000, 4)), card, 0.02, FLOOR)
-    plain = found["as_it_was"]["pr_auc"]
-    assert abs(found["fall"]) < 0.06 < abs(card["test_pr_auc"] - plain), "the plain figure moves, the weighted does not"
-    assert not found["dropped"]
-    assert found["as_it_was"]["churned_share"] == pytest.approx(share, abs=0.001)
-    assert f"{share:.1%} of the labelled customers did" in found["words"]
+    plain = found.unweighted.pr_auc
+    assert abs(found.fall) < 0.06 < abs(card["test_pr_auc"] - plain), "the plain figure moves, the weighted does not"
+    assert not found.dropped
+    assert found.unweighted.churned_share == pytest.approx(share, abs=0.001)
+    assert f"{share:.1%} of the labelled customers did" in found.message
 
 
 def test_a_worse_ranking_is_found_whatever_the_share():
@@ -125,17 +135,17 @@ def test_a_worse_ranking_is_found_whatever_the_share():
         found = compare(
             outcomes(*with_share(np.append(worse, score[30_000:]), churned, share, 2500, 4)), card, 0.02, 500
         )
-        assert found["dropped"]
-        assert "fallen beyond noise" in found["words"]
+        assert found.dropped
+        assert "fallen beyond noise" in found.message
 
 
 def test_a_small_fall_is_none_however_sure_it_is():
     score, churned = calibrated(6000, seed=1)
     card = card_of(score, churned) | {"test_pr_auc_low": 0.999}
     found = compare(outcomes(score, churned), card, 0.02, FLOOR)
-    assert not found["dropped"]
+    assert not found.dropped
     card["test_pr_auc"] = card["test_pr_auc"] + 0.03
-    assert compare(outcomes(score, churned), card, 0.02, FLOOR)["dropped"]
+    assert compare(outcomes(score, churned), card, 0.02, FLOOR).dropped
 
 
 def test_a_fall_within_noise_is_none_however_large():
@@ -143,15 +153,15 @@ def test_a_fall_within_noise_is_none_however_large():
     card = card_of(score, churned)
     shifted = {**card, "test_pr_auc": card["test_pr_auc"] + 0.05}
     found = compare(outcomes(score, churned), shifted, 0.02, FLOOR)
-    assert found["fall"] > 0.02
-    assert not found["dropped"]
-    assert "within noise" in found["words"]
+    assert found.fall > 0.02
+    assert not found.dropped
+    assert "within noise" in found.message
 
 
 def test_no_look_at_an_unchanged_model_finds_a_fall(monkeypatch):
-    monkeypatch.setattr(performance, "DRAWS", 300)
+    monkeypatch.setattr(realized, "DRAWS", 300)
     card = card_of(*calibrated(1500, seed=77))
-    dropped = [compare(outcomes(*calibrated(2000, seed)), card, 0.02, FLOOR)["dropped"] for seed in range(10)]
+    dropped = [compare(outcomes(*calibrated(2000, seed)), card, 0.02, FLOOR).dropped for seed in range(10)]
     assert not any(dropped)
 
 
@@ -159,17 +169,16 @@ def test_treated_customers_are_named_beside_the_figure():
     score, churned = calibrated(1000)
     contacted = np.arange(1000) < 70
     found = compare(outcomes(score, churned, contacted=contacted), card_of(score, churned), 0.02, FLOOR)
-    assert "70 were contacted" in found["words"]
-    assert measure(outcomes(score, churned, contacted=contacted), FLOOR)["contacted"] == 70
+    assert "70 were contacted" in found.message
+    assert measure(outcomes(score, churned, contacted=contacted), FLOOR).contacted == 70
 
 
 def test_very_many_rows_are_measured_by_the_newest(monkeypatch):
-    monkeypatch.setattr(performance, "MOST_ROWS", 800)
+    monkeypatch.setattr(realized, "MOST_ROWS", 800)
     score, churned = calibrated(1000)
     found, newest = measure(outcomes(score, churned), FLOOR), measure(outcomes(score[200:], churned[200:]), FLOOR)
-    assert found.pop("older") == 200
-    assert newest.pop("older") == 0
-    assert found == newest
+    assert (found.older, newest.older) == (200, 0)
+    assert dataclasses.replace(found, older=0) == newest
 
 
 # -- rows and periods --------------------------------------------------------------------------------
@@ -185,7 +194,7 @@ def test_only_final_rows_of_the_contract_count_and_each_customer_once():
         {"seq": 6, "customer_id": None, "score": 0.6},
         {"seq": 7, "customer_id": "a", "score": 0.7, "model_version": "v2"},
     ]
-    found = Outcomes.of(labelled_table(rows), "f")  # type: ignore[arg-type]
+    found = Outcomes.of(labelled_table(rows), "f")
     assert found.seq.tolist() == [1, 4, 5, 6, 7]
     assert found.last_of_each().score.tolist() == [0.5, 0.6, 0.7]
     assert found.within(Period("0001", 1, 5)).score.tolist() == [0.4, 0.5]

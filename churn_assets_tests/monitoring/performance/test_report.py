@@ -7,13 +7,20 @@ import json
 
 import pytest
 
-from churn_assets.monitoring.performance import estimated as estimate
-from churn_assets.monitoring.performance import realized as performance
+from churn_assets.monitoring.data_quality.checks import Traffic
+from churn_assets.monitoring.data_quality.report import WindowQuality
+from churn_assets.monitoring.performance import estimated, realized
 from churn_assets.monitoring.performance.estimated import BLIND, HISTORY
 from churn_assets.monitoring.performance.labels import label_schema, labelled
-from churn_assets.monitoring.performance.outcomes import Period
-from churn_assets.monitoring.performance.page import render
-from churn_assets.monitoring.performance.report import MEASURED, Model, Review, performance_report
+from churn_assets.monitoring.performance.realized import Period
+from churn_assets.monitoring.performance.report import (
+    Champion,
+    PerformanceInputs,
+    compute_performance,
+    render_performance,
+)
+from churn_assets.monitoring.report_files import to_json, write_report
+from churn_assets.monitoring.windows.windows import PERFORMANCE_JSON, QUALITY_JSON
 from churn_assets_tests.monitoring.log import AS_OF, DAY, NOW, log
 from churn_assets_tests.monitoring.outcomes import calibrated
 from churn_assets_tests.scoring.tiny import CONTRACT
@@ -46,17 +53,17 @@ def scored():
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch):
     """How intervals are drawn is tested elsewhere."""
-    monkeypatch.setattr(performance, "DRAWS", 60)
-    monkeypatch.setattr(performance, "_CALIBRATED_DRAWS", 20)
-    monkeypatch.setattr(estimate, "DRAWS", 40)
+    monkeypatch.setattr(realized, "DRAWS", 60)
+    monkeypatch.setattr(realized, "_CALIBRATED_DRAWS", 20)
+    monkeypatch.setattr(estimated, "DRAWS", 40)
 
 
-CHAMPION = Model("v1", CONTRACT.fingerprint, CARD, None, 1000)
+CHAMPION = Champion("v1", CONTRACT.fingerprint, CARD, None, 1000)
 
 
-def review(connection, folder, windows=(), champion=CHAMPION, now=NOW):
+def inputs(connection, folder, windows=(), champion=CHAMPION, now=NOW):
     table = labelled(connection, CONTRACT, now) if connection is not None else label_schema(CONTRACT).empty_table()
-    return Review(connection, CONTRACT, champion, table, windows, folder, now)
+    return PerformanceInputs(connection, CONTRACT, champion, table, windows, folder, now)
 
 
 def windows(folder, last=None):
@@ -64,128 +71,138 @@ def windows(folder, last=None):
     return found[:last]
 
 
+def break_window(folder):
+    """Leave a quality report there that calls the data broken."""
+    traffic = Traffic(700, 700, 700.0, 0.1, 0.01, 0, {})
+    window = (2, CONTRACT.fingerprint, 801, 1500, 700, 700, 0, "2026-01-01", "2026-02-01", "customers")
+    names = ("window", "fingerprint", "from_seq", "to_seq", "customers", "rows", "other_rows")
+    named = dict(zip((*names, "first_scored_at", "last_scored_at", "closed_by"), window, strict=True))
+    about = {"status": "broken", "message": "it broke", "model_version": "v1", "findings": (), "missing": {}}
+    write_report(folder / QUALITY_JSON, WindowQuality(**named, **about, traffic=traffic))
+
+
 def test_a_home_without_anything_has_a_report_that_says_so(tmp_path):
-    found = performance_report(review(None, tmp_path, champion=None))
-    assert found["words"] == ["no predictions yet: nothing has been ingested from the prediction log"]
-    assert (found["pr_auc_dropped"], found["periods"], found["service"]) == (False, [], None)
-    assert found["fall"]["words"].startswith("no champion yet")
-    assert "no predictions yet" in render(found)
+    found = compute_performance(inputs(None, tmp_path, champion=None))
+    assert found.messages == ("no predictions yet: nothing has been ingested from the prediction log",)
+    assert (found.pr_auc_dropped, found.periods, found.service) == (False, (), None)
+    assert found.fall.message.startswith("no champion yet")
+    assert "no predictions yet" in render_performance(found)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_windows_have_their_figures_and_what_follows_them_is_open(scored, tmp_path):
-    found = performance_report(review(scored, tmp_path, windows(tmp_path)))
-    assert [(row["period"], row["closed"]) for row in found["periods"]] == [
+    found = compute_performance(inputs(scored, tmp_path, windows(tmp_path)))
+    assert [(row.period, row.closed) for row in found.periods] == [
         ("0001", True),
         ("0002", True),
         ("open", False),
     ]
-    first, second, rest = (row["measured"] for row in found["periods"])
-    assert (first["status"], first["rows"]) == ("ok", 800)
-    assert (second["status"], second["rows"]) == ("insufficient", 400)
-    assert rest["rows"] == 0
-    assert found["versions"][0]["rows"] == found["labels"]["final_of_champion"] == 1200
-    assert found["versions"][0]["at_capacity"]["share"] == pytest.approx(0.01)
-    assert found["service"]["total"]["predictions"] == ROWS
-    assert json.dumps(found, allow_nan=False)
+    first, second, rest = (row.realized for row in found.periods)
+    assert (first.status, first.rows) == ("ok", 800)
+    assert (second.status, second.rows) == ("insufficient", 400)
+    assert rest.rows == 0
+    assert found.versions[0].rows == found.labels.final_of_champion == 1200
+    assert found.versions[0].metrics.at_capacity.share == pytest.approx(0.01)
+    assert found.service.total.predictions == ROWS
+    assert json.dumps(to_json(found), allow_nan=False)
 
 
 def test_months_stand_in_while_no_window_is_closed(scored, tmp_path):
-    found = performance_report(review(scored, tmp_path))
-    assert [row["period"] for row in found["periods"]] == ["2026-01", "2026-02"]
-    assert found["periods"][0]["measured"]["rows"] == 800
-    early = review(scored, tmp_path, now=dt.datetime(2026, 2, 11, tzinfo=dt.UTC))
-    assert [row["closed"] for row in performance_report(early)["periods"]] == [True, False]
+    found = compute_performance(inputs(scored, tmp_path))
+    assert [row.period for row in found.periods] == ["2026-01", "2026-02"]
+    assert found.periods[0].realized.rows == 800
+    early = inputs(scored, tmp_path, now=dt.datetime(2026, 2, 11, tzinfo=dt.UTC))
+    assert [row.closed for row in compute_performance(early).periods] == [True, False]
 
 
 def test_an_estimate_is_kept_and_later_set_beside_its_labels(scored, tmp_path):
     before = dt.datetime(2026, 2, 1, tzinfo=dt.UTC)  # no label is final yet
-    early = performance_report(review(scored, tmp_path, windows(tmp_path), now=before))
-    assert [row["measured"]["rows"] for row in early["periods"]] == [0, 0, 0]
-    assert "no past estimate has met its labels yet (2 wait)" in early["estimates"]["record"]["words"]
+    early = compute_performance(inputs(scored, tmp_path, windows(tmp_path), now=before))
+    assert [row.realized.rows for row in early.periods] == [0, 0, 0]
+    assert "no past estimate has its labels yet (2 wait)" in early.estimates.record.message
     kept = (tmp_path / HISTORY).read_bytes()
-    late = performance_report(review(scored, tmp_path, windows(tmp_path)))
+    late = compute_performance(inputs(scored, tmp_path, windows(tmp_path)))
     assert (tmp_path / HISTORY).read_bytes() == kept, "what was estimated is not estimated again"
-    assert "Of 1 past estimates 1 had the labelled PR-AUC in their interval" in render(late)
-    (row,) = late["estimates"]["record"]["rows"]
-    assert row["made_at"].startswith("2026-02-01")
-    assert row["labelled"] == late["periods"][0]["measured"]["pr_auc"]
-    assert row["held"]
-    assert row["labels_then"] == 0
-    assert late["estimates"]["record"]["waiting"] == 1
+    assert "Of 1 past estimates 1 had the labelled PR-AUC in their interval" in render_performance(late)
+    (row,) = late.estimates.record.rows
+    assert row.made_at.startswith("2026-02-01")
+    assert row.labelled == late.periods[0].realized.metrics.pr_auc.value
+    assert row.held
+    assert row.labels_then == 0
+    assert late.estimates.record.waiting == 1
 
 
 def test_every_estimate_is_shown_with_what_it_cannot_see(scored, tmp_path):
-    found = performance_report(review(scored, tmp_path, windows(tmp_path)))
-    assert any(BLIND in words for words in found["words"])
-    page = render(found)
+    found = compute_performance(inputs(scored, tmp_path, windows(tmp_path)))
+    assert any(BLIND in message for message in found.messages)
+    page = render_performance(found)
     assert "How past estimates came out" in page
     assert BLIND in page.split("How past estimates came out")[1]
 
 
 def test_broken_inputs_of_a_window_are_named_beside_its_estimate(scored, tmp_path):
-    (tmp_path / "0002").mkdir()
-    (tmp_path / "0002" / "quality.json").write_text('{"status": "broken"}')
-    found = performance_report(review(scored, tmp_path, windows(tmp_path)))
-    assert "inputs were broken in 0002: what is estimated there says nothing" in found["words"]
+    break_window(tmp_path / "0002")
+    found = compute_performance(inputs(scored, tmp_path, windows(tmp_path)))
+    assert "inputs were broken in 0002: the estimates of these periods mean nothing" in found.messages
 
 
 def test_labels_of_broken_data_are_counted_and_neither_new_nor_a_fall(scored, tmp_path):
-    (tmp_path / "0002").mkdir()
-    (tmp_path / "0002" / "quality.json").write_text('{"status": "broken"}')
-    found = performance_report(review(scored, tmp_path, windows(tmp_path)))
-    labels = {name: found["labels"][name] for name in ("final", "final_of_champion", "new", "of_broken_data")}
+    break_window(tmp_path / "0002")
+    found = compute_performance(inputs(scored, tmp_path, windows(tmp_path)))
+    labels = {name: getattr(found.labels, name) for name in ("final", "final_of_champion", "new", "of_broken_data")}
     assert labels == {"final": 800, "final_of_champion": 800, "new": 800, "of_broken_data": 400}
-    assert found["fall"]["rows"] == 800
-    assert any(words.startswith("400 final labels are of broken data") for words in found["words"])
-    assert found["periods"][1]["measured"]["rows"] == 400
+    assert found.fall.rows == 800
+    assert any(words.startswith("400 final labels are of broken data") for words in found.messages)
+    assert found.periods[1].realized.rows == 400
 
 
 def test_a_windows_figures_are_kept_until_its_labels_change(scored, tmp_path):
-    first = performance_report(review(scored, tmp_path, windows(tmp_path, 1)))
-    path = tmp_path / "0001" / MEASURED
+    first = compute_performance(inputs(scored, tmp_path, windows(tmp_path, 1)))
+    path = tmp_path / "0001" / PERFORMANCE_JSON
     told = json.loads(path.read_text())
     assert (told["window"], told["status"], told["from_seq"]) == (1, "ok", 1)
-    again = performance_report(review(scored, tmp_path, windows(tmp_path, 1)))
+    again = compute_performance(inputs(scored, tmp_path, windows(tmp_path, 1)))
     assert again == first
-    told["measured"]["words"] = "read again"
+    told["realized"]["message"] = "read again"
     path.write_text(json.dumps(told))
-    assert performance_report(review(scored, tmp_path, windows(tmp_path, 1)))["periods"][0]["measured"]["words"] == (
+    assert compute_performance(inputs(scored, tmp_path, windows(tmp_path, 1))).periods[0].realized.message == (
         "read again"
     )
-    fewer = review(scored, tmp_path, windows(tmp_path, 1))
-    some = Review(scored, CONTRACT, fewer.champion, fewer.labelled.slice(0, 600), fewer.windows, tmp_path, NOW)
-    assert performance_report(some)["periods"][0]["measured"]["rows"] == 600
+    fewer = inputs(scored, tmp_path, windows(tmp_path, 1))
+    some = PerformanceInputs(
+        scored, CONTRACT, fewer.champion, fewer.labelled.slice(0, 600), fewer.windows, tmp_path, NOW
+    )
+    assert compute_performance(some).periods[0].realized.rows == 600
     path.write_text("{")
-    assert performance_report(fewer)["periods"][0]["measured"]["rows"] == 800
+    assert compute_performance(fewer).periods[0].realized.rows == 800
 
 
 def test_a_fall_is_told_from_the_newest_labels_of_the_champion(scored, tmp_path):
     better = {**CARD, "test_pr_auc": 0.9, "test_pr_auc_low": 0.88, "test_pr_auc_high": 0.92}
-    holds = performance_report(review(scored, tmp_path))
-    falls = performance_report(review(scored, tmp_path, champion=Model("v1", CONTRACT.fingerprint, better)))
-    other = performance_report(review(scored, tmp_path, champion=Model("v2", CONTRACT.fingerprint, better)))
-    bare = performance_report(review(scored, tmp_path, champion=Model("v1", CONTRACT.fingerprint)))
-    assert not holds["pr_auc_dropped"]
-    assert falls["pr_auc_dropped"]
-    assert (other["pr_auc_dropped"], other["fall"]["status"]) == (False, "insufficient")
-    assert "nothing to compare with" in bare["fall"]["words"]
+    holds = compute_performance(inputs(scored, tmp_path))
+    falls = compute_performance(inputs(scored, tmp_path, champion=Champion("v1", CONTRACT.fingerprint, better)))
+    other = compute_performance(inputs(scored, tmp_path, champion=Champion("v2", CONTRACT.fingerprint, better)))
+    bare = compute_performance(inputs(scored, tmp_path, champion=Champion("v1", CONTRACT.fingerprint)))
+    assert not holds.pr_auc_dropped
+    assert falls.pr_auc_dropped
+    assert (other.pr_auc_dropped, other.fall.status) == (False, "insufficient")
+    assert "nothing to compare with" in bare.fall.message
 
 
 @pytest.mark.parametrize(("trained_at", "new"), [(None, 1200), (AS_OF + 20 * DAY, 1200), (AS_OF + 31 * DAY, 400)])
 def test_new_labels_are_those_settled_after_the_training(scored, tmp_path, trained_at, new):
     at = trained_at.replace(tzinfo=dt.UTC) if trained_at else None
-    found = performance_report(review(scored, tmp_path, champion=Model("v1", CONTRACT.fingerprint, CARD, at)))
-    assert found["labels"]["new"] == new
+    found = compute_performance(inputs(scored, tmp_path, champion=Champion("v1", CONTRACT.fingerprint, CARD, at)))
+    assert found.labels.new == new
 
 
 def test_rows_of_another_contract_are_not_measured(scored, tmp_path):
-    found = performance_report(review(scored, tmp_path, champion=Model("v1", "f" * 64, CARD)))
-    assert (found["periods"], found["versions"], found["labels"]["final"]) == ([], [], 0)
+    found = compute_performance(inputs(scored, tmp_path, champion=Champion("v1", "f" * 64, CARD)))
+    assert (found.periods, found.versions, found.labels.final) == ((), (), 0)
 
 
 def test_the_page_has_every_table(scored, tmp_path):
-    page = render(performance_report(review(scored, tmp_path, windows(tmp_path))))
+    page = render_performance(compute_performance(inputs(scored, tmp_path, windows(tmp_path))))
     for title in ("Against the card", "By period", "By model version", "How past estimates came out", "The service"):
         assert f"\n## {title}\n" in page
     assert "insufficient: 400 customers" in page
@@ -197,8 +214,8 @@ def test_the_page_has_every_table(scored, tmp_path):
 def test_an_outcome_of_long_ago_that_is_told_now_is_new(tmp_path):
     trained_at = (AS_OF + 31 * DAY).replace(tzinfo=dt.UTC)
     report = {"customer_id": "c1", "churned": True, "observed_at": AS_OF + DAY}
-    champion = Model("v1", CONTRACT.fingerprint, CARD, trained_at)
+    champion = Champion("v1", CONTRACT.fingerprint, CARD, trained_at)
     for received_at, new in ((AS_OF + 30 * DAY, 0), (AS_OF + 32 * DAY, 1)):
         with log([{"as_of": AS_OF, "scored_at": AS_OF}], [{**report, "received_at": received_at}]) as connection:
-            found = performance_report(review(connection, tmp_path / str(new), champion=champion))
-        assert found["labels"]["new"] == new
+            found = compute_performance(inputs(connection, tmp_path / str(new), champion=champion))
+        assert found.labels.new == new

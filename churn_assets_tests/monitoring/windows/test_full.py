@@ -9,7 +9,7 @@ import pytest
 
 from churn_assets.defs.monitoring.sensors import window_sensor
 from churn_assets.errors import WindowUnreadable
-from churn_assets.monitoring.windows.windows import OPEN, WINDOW, full_window, note_open
+from churn_assets.monitoring.windows.windows import OPEN, WINDOW, full_window, record_open_window
 from churn_assets.settings import Settings
 from churn_assets_tests.strategies import ROOT, STORE
 
@@ -43,7 +43,7 @@ def tick(settings):
 
 
 def test_before_the_first_prediction_nothing_is_full(settings):
-    assert note_open(settings, STORE) is None
+    assert record_open_window(settings, STORE) is None
     assert full_window(settings) is None
     assert tick(settings).skip_message == "no window is complete"
 

@@ -9,7 +9,14 @@ import pyarrow as pa
 import pytest
 
 from churn_assets.errors import WindowUnreadable
-from churn_assets.monitoring.windows.windows import close_windows, place_of, read_report, read_windows, still_open
+from churn_assets.monitoring.report_files import Report
+from churn_assets.monitoring.windows.windows import (
+    close_windows,
+    read_open_window,
+    read_window_report,
+    read_windows,
+    window_folder,
+)
 from churn_assets_tests.monitoring.logs import Log, contract_of, make_home, scored
 
 FINGERPRINT = contract_of().fingerprint
@@ -110,7 +117,7 @@ def test_windows_are_the_same_whenever_the_log_is_looked_at(log, tmp_path, made)
 def test_what_is_open_says_when_it_closes_and_when_it_never_will(log):
     log.add(30)
     with log.open() as connection:
-        assert "30 customers wait" in still_open(connection, FINGERPRINT, LIMITS, None).words
+        assert "the open window has 30 customers" in read_open_window(connection, FINGERPRINT, LIMITS, None).message
         connection.execute("CREATE TABLE more AS SELECT * FROM predictions")
     tiny = dataclasses.replace(LIMITS, window=31)
     for copy in range(1, 12):
@@ -120,14 +127,14 @@ def test_what_is_open_says_when_it_closes_and_when_it_never_will(log):
             [copy, copy],
         )
     with log.open() as connection:
-        assert "set [monitoring] window below 30" in still_open(connection, FINGERPRINT, tiny, None).words
+        assert "set [monitoring] window below 30" in read_open_window(connection, FINGERPRINT, tiny, None).message
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"window": 1}', "\xff"])
 def test_a_window_that_was_tampered_with_is_told(log, text):
     log.add(400)
     (window,) = closed(log)
-    path = place_of(log.settings, window) / "window.json"
+    path = window_folder(log.settings, window) / "window.json"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(WindowUnreadable, match=r"window\.json.*remove its folder"):
         read_windows(log.settings, FINGERPRINT)
@@ -136,10 +143,10 @@ def test_a_window_that_was_tampered_with_is_told(log, text):
 def test_a_report_that_is_no_object_is_told(log):
     log.add(400)
     (window,) = closed(log)
-    assert read_report(log.settings, window, "quality.json") is None
-    (place_of(log.settings, window) / "quality.json").write_text(json.dumps([1]))
+    assert read_window_report(log.settings, window, "quality.json", Report) is None
+    (window_folder(log.settings, window) / "quality.json").write_text(json.dumps([1]))
     with pytest.raises(WindowUnreadable, match="expected an object"):
-        read_report(log.settings, window, "quality.json")
+        read_window_report(log.settings, window, "quality.json", Report)
 
 
 def _copy(home, to):

@@ -169,7 +169,7 @@ def test_a_block_in_excels_other_date_system_is_undone_across_batches(tmp_path):
     np.testing.assert_array_equal(pq.read_table(summary.out)["churn_probability"], expected)
 
 
-def test_mistakes_are_told_and_leave_nothing(folder, table, tmp_path):
+def test_errors_leave_no_files(folder, table, tmp_path):
     source = folder / "in.parquet"
     for out, words in (
         (tmp_path / "out.xlsx", r"ends in '\.xlsx', expected one of: \.parquet, \.csv"),

@@ -113,7 +113,7 @@ def test_leaf_masks_that_disagree_with_the_library_are_not_used(monkeypatch):
 
 
 @pytest.mark.parametrize("broken", [b"", b"not a model", booster_bytes()[:200], booster_bytes()[:-40]])
-def test_a_broken_booster_is_told_in_one_line(broken):
+def test_a_broken_booster_gives_an_error_of_one_line(broken):
     with pytest.raises(BundleCorrupt, match=r"^(booster|XGBoosterLoadModelFromBuffer): [^\n\[]+train it again$"):
         BoostedModel([broken])
 
@@ -206,7 +206,7 @@ def test_a_blend_refuses_weights_that_do_not_make_a_mean(members, weights):
         BlendModel([model_of("logistic")] * members, weights)
 
 
-def test_an_unknown_kind_and_damaged_files_are_told(tmp_path):
+def test_an_unknown_kind_and_damaged_files_are_refused(tmp_path):
     write_settings(tmp_path, "oracle", {})
     with pytest.raises(BundleCorrupt, match="kind is 'oracle', expected one of logistic, boosted, network, blend"):
         load_model(tmp_path)
