@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from churn_assets.html import templating
 
@@ -97,14 +96,9 @@ class Chart:
     legend: tuple[tuple[str, str], ...] = ()
 
     @property
-    def width_units(self) -> str:
-        """Width of the drawing, in drawing units."""
-        return f"{WIDTH:g}"
-
-    @property
-    def height_units(self) -> str:
-        """Height of the drawing, in drawing units."""
-        return f"{self.height:g}"
+    def view_box(self) -> str:
+        """SVG's `viewBox`: the corner, width and height of the drawing, in drawing units."""
+        return f"0 0 {WIDTH:g} {self.height:g}"
 
     def __html__(self) -> Markup:
         return _draw("figure", self)
@@ -435,11 +429,6 @@ def _text(text: str, x: float, y: float, anchor: str = "middle") -> Shape:
     return Shape("text", {"x": f"{x:g}", "y": f"{y:g}", "text-anchor": anchor}, text)
 
 
-@cache
-def _macros() -> Any:
-    return templating.module("html/templates/chart.html.j2")
-
-
 def _draw(macro: str, *values: object) -> Markup:
-    drawn: Markup = getattr(_macros(), macro)(*values)
-    return drawn
+    markup: Markup = getattr(templating.module("html/templates/chart.html.j2"), macro)(*values)
+    return markup

@@ -21,7 +21,6 @@ from churn_assets.leakage.column_tests import (
     companions,
     features_of,
     measure_columns,
-    own_features,
 )
 from churn_assets.leakage.ladder import AgeBand, Figure, Ladder, Loss, age_bands
 from churn_assets.training.candidate import Parameters
@@ -130,7 +129,7 @@ def audit(
     columns = encode_table(contract, customers)
     signals, losses, findings = _examine(contract, columns, ladder)
     specs = data.views["random"].program.specs
-    reads, own = features_of(contract, specs), own_features(contract, specs)
+    reads, own = features_of(contract, specs), features_of(contract, specs, own=True)
     single = {
         name: _single_column(
             {split: ladder.alone(split, own[name]) for split in ladder.splits} if own[name] else {},

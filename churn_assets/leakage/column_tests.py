@@ -50,27 +50,14 @@ FEWEST_MISSING = 0.005  # a smaller share of missing values is not tested
 RIDGE = 30.0  # penalty, against columns of variance 1: holds back noise of a few hundred rows
 
 
-def features_of(contract: Contract, specs: Sequence[FeatureSpec]) -> Mapping[str, tuple[int, ...]]:
-    """For each column the positions in the matrix of itself and of every feature that reads it."""
+def features_of(contract: Contract, specs: Sequence[FeatureSpec], own: bool = False) -> dict[str, tuple[int, ...]]:
+    """For each column the positions in the matrix of itself and of every feature that reads it; with `own`, of those
+    that read nothing else."""
     reads = columns_read(contract)
+    columns_of = [reads.get(spec.name, frozenset({spec.name})) for spec in specs]
     return {
         column.name: tuple(
-            index
-            for index, spec in enumerate(specs)
-            if spec.name == column.name or column.name in reads.get(spec.name, ())
-        )
-        for column in contract.scoring_columns
-    }
-
-
-def own_features(contract: Contract, specs: Sequence[FeatureSpec]) -> Mapping[str, tuple[int, ...]]:
-    """For each column the positions of itself and of features that read nothing else."""
-    reads = columns_read(contract)
-    return {
-        column.name: tuple(
-            index
-            for index, spec in enumerate(specs)
-            if spec.name == column.name or reads.get(spec.name) == frozenset({column.name})
+            index for index, names in enumerate(columns_of) if (names == {column.name} if own else column.name in names)
         )
         for column in contract.scoring_columns
     }

@@ -204,16 +204,9 @@ def _break_even(ranked: Ranked, value: Value) -> BreakEven:
 def _points(ranked: Ranked, value: Value) -> list[ProfitPoint]:
     point, drawn = ranked.profit(value)
     low, high = intervals(drawn)
-    return [
-        ProfitPoint(
-            contacted_share=float(ranked.point[0, i]),
-            churners_share=float(ranked.point[1, i]),
-            profit=float(point[i]),
-            low=float(low[i]),
-            high=float(high[i]),
-        )
-        for i in range(len(point))
-    ]
+    contacted_share, churners_share = ranked.point
+    rows = np.column_stack([contacted_share, churners_share, point, low, high])
+    return [ProfitPoint(*row) for row in rows.tolist()]
 
 
 def _profit_with(ranked: Ranked, value: Value, name: str, factor: float) -> float:

@@ -37,10 +37,9 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Contender:
-    """A model a split, with validation log-odds a split; `parts` are the candidates it is made of."""
+    """A model a split, with validation log-odds a split; a blend's name is those of its candidates, joined by ' + '."""
 
     name: str
-    parts: tuple[str, ...]
     models: dict[str, Model]
     margins: dict[str, Floats]
 
@@ -115,7 +114,6 @@ def contenders(candidates: Sequence[Candidate]) -> list[Contender]:
     alone = [
         Contender(
             c.name,
-            (c.name,),
             {name: f.model for name, f in c.fitted.items()},
             {name: f.validation_margin for name, f in c.fitted.items()},
         )
@@ -125,10 +123,8 @@ def contenders(candidates: Sequence[Candidate]) -> list[Contender]:
         return alone
     best = sorted(candidates, key=lambda c: -c.metrics["random"]["pr_auc"])[:2]
     pair = [a for a in alone if a.name in {c.name for c in best}]
-    names = tuple(a.name for a in pair)
     blend = Contender(
-        " + ".join(names),
-        names,
+        " + ".join(a.name for a in pair),
         {s: BlendModel([a.models[s] for a in pair], [0.5, 0.5]) for s in pair[0].models},
         {s: np.mean([a.margins[s] for a in pair], axis=0) for s in pair[0].margins},
     )

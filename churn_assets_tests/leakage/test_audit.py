@@ -16,7 +16,7 @@ from churn_assets.data.readers.read import read_table
 from churn_assets.data.validation.validate import validate
 from churn_assets.errors import ContractError, GateRefused, LabelError
 from churn_assets.leakage.audit import Audit, audit, audit_source, audited_recipe, leakage_findings
-from churn_assets.leakage.column_tests import companions, features_of, own_features
+from churn_assets.leakage.column_tests import companions, features_of
 from churn_assets.leakage.ladder import Ladder
 from churn_assets.promotion.registration import TrainedModel, check_registration
 from churn_assets.synthetic.generate import generate
@@ -200,7 +200,7 @@ def test_groups_of_features_follow_the_contract():
     dependent = {specs[i].name for i in features_of(STORE, specs)["esent"]}
     assert {"esent", "opens", "unopened", "emails_ratio", "emails_pace"} <= dependent
     assert {"eopenrate", "recency_days"}.isdisjoint(dependent)
-    assert [specs[i].name for i in own_features(STORE, specs)["lastorder"]] == ["recency_days"]
+    assert [specs[i].name for i in features_of(STORE, specs, own=True)["lastorder"]] == ["recency_days"]
     assert companions(STORE, "esent") == ("eopenrate", "eclickrate")
     ladder = Ladder(data, "boosted", {}, 42)
     assert ladder.loss([], 0.5).share == 0.0

@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.errors import TrainingError
+from churn_assets.evaluation.bootstrap import interval
+from churn_assets.evaluation.calibration import ece_by_chance
 from churn_assets.evaluation.metrics import pr_auc
 from churn_assets.features.encode import encode_table
 from churn_assets.leakage.audit import Audit
@@ -157,7 +159,7 @@ def _side(side: Scored, card: ModelCard, name: str, contract: Contract) -> facts
         churners=int(side.churned.sum()),
         metrics=measure.metrics(side, threshold, card.metrics, name),
         recomputed_pr_auc=pr_auc(side.churned, side.probability),
-        ece_of_perfect=facts.Range(*measure.calibration_noise(side, card.seed)),
+        ece_of_perfect=facts.Range(*interval(ece_by_chance(side.probability, measure.DRAWS, card.seed))),
         confusion=measure.confusion(side, threshold),
         curves=measure.curves(side, contract.value),
     )

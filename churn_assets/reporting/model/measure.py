@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from churn_assets.contract.policy import Value
 from churn_assets.evaluation.bootstrap import interval, intervals, samples, statistics_under, stratified_samples, wilson
-from churn_assets.evaluation.calibration import calibration_bins, ece, ece_by_chance, ece_under
+from churn_assets.evaluation.calibration import calibration_bins, ece, ece_under
 from churn_assets.evaluation.curves import RankCurves, evenly_spaced, lift
 from churn_assets.evaluation.metrics import Ranking, at_threshold
 from churn_assets.reporting.model.facts import CalibrationBin, Confusion, Curves, Estimate, SegmentFigures
@@ -79,11 +79,6 @@ def confusion(tested: Scored, threshold: float) -> Confusion:
     """The four counts of `probability >= threshold`."""
     counts = at_threshold(tested.churned, tested.probability, threshold)
     return Confusion(**{name: int(counts[name]) for name in Confusion.__struct_fields__})
-
-
-def calibration_noise(tested: Scored, seed: int) -> tuple[float, float]:
-    """The middle 95 % of the calibration error that perfect probabilities would show on so few rows."""
-    return interval(ece_by_chance(tested.probability, DRAWS, seed))
 
 
 def segment(tested: Scored, rows: npt.NDArray[np.bool_]) -> SegmentFigures:
