@@ -46,7 +46,8 @@ def test_registration_refuses_until_the_column_is_attested_again(audited, tmp_pa
     silent.write_text("\n".join(line for line in text.splitlines() if not line.startswith("attested")))
     path = of.assets_dir / "leakage_audit.json"
     stored = json.loads(path.read_text())
-    stored["findings"] = [{"column": "esent", "words": "sets apart 59% of the churners"}]
+    figures = {"limit": "isolated_churner_share", "found": 0.59, "allowed": 0.5, "attested": ""}
+    stored["findings"] = [{"column": "esent", "words": "sets apart 59% of the churners", **figures}]
     path.write_text(json.dumps(stored))
     refusing = settings(of.home, CHURN_MLFLOW_URI=NOWHERE, CHURN_CONTRACT=str(silent))
     with dg.DagsterInstance.ephemeral() as instance:
