@@ -53,7 +53,7 @@ class Axis:
 class Line:
     """A line; `style` is a class of the style sheet. A point without a value is a gap.
 
-    `band` are (x, low, high) drawn as an area, `whiskers` the same drawn as upright lines.
+    `band` are (x, low, high) drawn as an area, `whiskers` the same drawn as vertical lines.
     """
 
     name: str
@@ -246,14 +246,15 @@ def scatter(title: str, x: Axis, y: Axis, dots: Sequence[tuple[float, float]], t
 
 
 def histogram(title: str, x: Axis, edges: Sequence[float], kept: Sequence[int], churned: Sequence[int]) -> Chart:
-    """Counts between `edges`: churned customers at the foot, kept ones on top of them."""
-    most = max((a + b for a, b in zip(kept, churned, strict=True)), default=0) or 1
-    frame = Frame(x, Axis("customers", 0.0, float(most), compact), height=210.0)
+    """Counts between `edges`: churned customers at the bottom, kept ones on top of them."""
+    largest = max((a + b for a, b in zip(kept, churned, strict=True)), default=0) or 1
+    frame = Frame(x, Axis("customers", 0.0, float(largest), compact), height=210.0)
     shapes = frame.axes()
-    for i, (stay, go) in enumerate(zip(kept, churned, strict=True)):
+    for i, (kept_count, churned_count) in enumerate(zip(kept, churned, strict=True)):
+        customers = kept_count + churned_count
         left, width = frame.right(edges[i]), frame.right(edges[i + 1]) - frame.right(edges[i])
-        tooltip = f"{x.form(edges[i])} to {x.form(edges[i + 1])}: {stay + go:,} customers, {go:,} churned"
-        for low, high, style in ((0, go, "fchurned"), (go, go + stay, "fkept")):
+        tooltip = f"{x.form(edges[i])} to {x.form(edges[i + 1])}: {customers:,} customers, {churned_count:,} churned"
+        for low, high, style in ((0, churned_count, "fchurned"), (churned_count, customers, "fkept")):
             if high > low:
                 top, foot = frame.down(float(high)), frame.down(float(low))
                 shapes.append(_box(left, top, max(width - 0.8, 0.6), max(foot - top, 0.4), style, tooltip))
@@ -261,12 +262,12 @@ def histogram(title: str, x: Axis, edges: Sequence[float], kept: Sequence[int], 
 
 
 def columns(title: str, counts: Mapping[str, int], y_title: str = "customers") -> Chart:
-    """Upright bars of counts in the order given, for example customers by risk band."""
-    most = max(counts.values(), default=0) or 1
+    """Vertical bars of counts in the order given, for example customers by risk band."""
+    largest = max(counts.values(), default=0) or 1
     names = list(counts)
     frame = Frame(
         Axis("", -0.5, len(names) - 0.5, lambda place: names[round(place)], _fitting_places(names)),
-        Axis(y_title, 0.0, 1.1 * most, compact),
+        Axis(y_title, 0.0, 1.1 * largest, compact),
         height=230.0,
     )
     shapes = frame.axes()
@@ -280,10 +281,10 @@ def columns(title: str, counts: Mapping[str, int], y_title: str = "customers") -
 
 
 def bars(title: str, values: Mapping[str, float], x_title: str, form: Callable[[float], str], style: str) -> Chart:
-    """Lying bars from zero, the largest on top, each with its number; the `MOST_ROWS` largest of them."""
+    """Horizontal bars from zero, the largest on top, each with its number; the `MOST_ROWS` largest of them."""
     shown = sorted(values.items(), key=lambda item: -item[1])[:MOST_ROWS]
-    most = max((value for _, value in shown), default=0.0) or 1.0
-    frame = _row_frame([name for name, _ in shown], Axis(x_title, 0.0, 1.18 * most, form))
+    largest = max((value for _, value in shown), default=0.0) or 1.0
+    frame = _row_frame([name for name, _ in shown], Axis(x_title, 0.0, 1.18 * largest, form))
     shapes = frame.axes()
     for place, (name, value) in enumerate(shown):
         top, right = frame.down(-place + 0.3), frame.right(value)
