@@ -241,7 +241,9 @@ def _read_as(path: Path, name: str, form: type[T]) -> T:
     try:
         return msgspec.convert(_read_json(path, name), form)
     except msgspec.ValidationError as error:
-        raise BundleCorrupt(f"{path / name}: {error}; make the bundle again") from error
+        raise BundleCorrupt(
+            f"{path / name}: {error}, expected the form of this version; make the bundle again"
+        ) from error
 
 
 def _read_json(path: Path, name: str) -> dict[str, Any]:

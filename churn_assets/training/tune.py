@@ -55,7 +55,7 @@ SPACES: Mapping[str, Mapping[str, tuple[str, float, float]]] = {
 }
 
 _DEFAULTS = "defaults"
-Report = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
 class Tuned(msgspec.Struct, frozen=True):
@@ -107,7 +107,7 @@ def tune(
     trials: int,
     folder: Path,
     seed: int = 42,
-    progress: Report | None = None,
+    progress: Progress | None = None,
 ) -> Tuned:
     """Resume the study of recipe `name` until it has `trials` finished trials; store and return its best.
 
