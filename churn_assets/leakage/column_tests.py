@@ -19,6 +19,7 @@ unless it is over one of the plain limits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -279,16 +280,16 @@ def _echo(score: Floats, strength: float, label: Labels, ridge: RidgeBaseline, k
     if keep.sum() <= 1 or fewest < FEWEST:  # the intercept alone, or too few customers: no power
         return EchoTest(strength, 0.0, 0.0, 0.0, np.inf)
     means = np.array([score[label == c].mean() for c in (0, 1)])
-    residual, difference = score - means[label], means[1] - means[0]
+    residual, difference = score - means[label], float(means[1] - means[0])
     if abs(difference) < 1e-9 or not residual.any():
         # Nothing varies within the labels: either no signal at all, or the label itself.
         return EchoTest(strength, 0.0, 0.0, 1.0, 0.0 if abs(difference) > 1e-9 else np.inf)
     predicted = ridge.predict(label.astype(np.float64), keep)
     predicted = predicted - predicted.mean()
     expected = float(np.mean(predicted * (label - label.mean()))) * difference
-    noise = float(np.std(predicted * residual)) / np.sqrt(len(label))
+    noise = float(np.std(predicted * residual)) / math.sqrt(len(label))
     by_label = 1.0 + float(np.mean(predicted * residual)) / expected if expected else 0.0
-    error = noise / abs(expected) if expected else np.inf
+    error = noise / abs(expected) if expected else math.inf
     tied, by_chance = _tied(residual, label, ridge, keep)
     return EchoTest(strength, tied, by_chance, by_label, error)
 
