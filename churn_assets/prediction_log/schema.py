@@ -76,7 +76,7 @@ def literal(text: str) -> str:
 
 
 def migrate(connection: duckdb.DuckDBPyConnection, contract: Contract) -> list[str]:
-    """Bring the tables to this version of the package and to `contract`; words for each thing done.
+    """Bring the tables to this version of the package and to `contract`; a description of each change.
 
     One transaction: a kill leaves the tables as they were. Raises WarehouseCorrupt for a warehouse of a newer version.
     """

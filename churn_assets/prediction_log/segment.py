@@ -67,7 +67,7 @@ class Segment:
             self._retreat()
             raise LogUnavailable(
                 f"{self.folder}: cannot be written ({error.strerror or error}), expected room and write access; "
-                "free the disk or mend its permissions, the service goes on by itself"
+                "free the disk or correct its permissions; the service then goes on by itself"
             ) from error
         self._size += len(data)
         if self._size >= self._max_bytes:
@@ -173,7 +173,7 @@ def open_segment(folder: Path, name: str) -> BinaryIO | None:
             continue
         except OSError as error:
             where = folder / f"{name}{suffix}"
-            raise LogUnreadable(f"{where}: cannot be read ({error.strerror}); mend its permissions") from error
+            raise LogUnreadable(f"{where}: cannot be read ({error.strerror}); correct its permissions") from error
     return None
 
 

@@ -11,8 +11,8 @@ import pytest
 from churn_assets.errors import ColumnMissing, EmptySource, RowsRejected, SourceNotFound, SourceUnreadable
 from churn_assets.prediction_log.feedback import Imported, import_file
 from churn_assets.prediction_log.warehouse.ingest import ingest
-from churn_assets.prediction_log.warehouse.read import read_rows
 from churn_assets_tests.prediction_log.home import STORE, ask, settings
+from churn_assets_tests.prediction_log.rows import rows_of
 
 NOW = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
 HEAD = "customer_id,churned,observed_at,contacted\n"
@@ -47,7 +47,7 @@ def test_parquet_keeps_its_types(tmp_path):
     )
     pq.write_table(table, tmp_path / "f.parquet")
     assert import_file(of, tmp_path / "f.parquet", NOW) == Imported(2, 0, 0)
-    rows = list(read_rows(of.predlog_dir))
+    rows = list(rows_of(of.predlog_dir))
     assert [(r["customer_id"], r["churned"], r["observed_at"]) for r in rows] == [
         (None, True, "2026-01-20T00:00:00+00:00"),
         ("7", False, "2026-01-21T00:00:00+00:00"),

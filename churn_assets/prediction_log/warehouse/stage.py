@@ -1,21 +1,22 @@
 """One segment into the tables, inside a transaction that the caller began.
 
-The common case is one pass of DuckDB over the file, after every line was read strictly. Where a line was
-refused, an id is there twice, a value is spelled in a rarer way or the contract changed within the segment, the
-lines that are right are written down canonically, one file a contract, and those are loaded.
+The common case is one pass of DuckDB over the file, after the strict check of every line. If a line was refused, an
+id is repeated, a value has a rarer spelling or the contract changed within the segment, the accepted lines are
+written in their canonical spelling, one file a contract, and those are loaded.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from churn_assets.contract.model import Contract, Kind
+from churn_assets.prediction_log.records import INSTANTS, Feedback, Rejections
 from churn_assets.prediction_log.schema import TYPES, literal, quoted
-from churn_assets.prediction_log.warehouse.parse import Checker, Feedback, Line, Prediction, Refused, Rejections
+from churn_assets.prediction_log.warehouse.parse import Checker, Line, Prediction, Refused
 
 if TYPE_CHECKING:
     import duckdb
@@ -24,73 +25,57 @@ Targets = Mapping[str, Mapping[str, str]]  # fingerprint -> column of its contra
 
 _TEXT = 4096  # of a line in quarantine; the segment has all of it
 
+_PREDICTION = Prediction.__struct_fields__[:-1]  # without the features
+_FEEDBACK = Feedback.__struct_fields__
 _FIXED = {
-    "kind": "VARCHAR", "prediction_id": "VARCHAR", "request_id": "VARCHAR", "customer_id": "VARCHAR",
-    "as_of": "VARCHAR", "scored_at": "VARCHAR", "score": "DOUBLE", "margin": "DOUBLE", "decision": "BOOLEAN",
-    "threshold": "DOUBLE", "risk_band": "VARCHAR", "model_version": "VARCHAR", "contract": "VARCHAR",
-    "fingerprint": "VARCHAR", "arm": "VARCHAR", "policy": "VARCHAR", "status": "VARCHAR", "latency_us": "DOUBLE",
-    "warnings": "VARCHAR[]", "feedback_id": "VARCHAR", "churned": "BOOLEAN", "observed_at": "VARCHAR",
-    "contacted": "BOOLEAN", "received_at": "VARCHAR", "since_at": "VARCHAR", "until_at": "VARCHAR",
-    "worker": "VARCHAR", "counts": "MAP(VARCHAR, BIGINT)",
-}  # fmt: skip
-_PREDICTION = (
-    "prediction_id", "request_id", "customer_id", "as_of", "scored_at", "score", "margin", "decision", "threshold",
-    "risk_band", "model_version", "contract", "fingerprint", "arm", "policy", "status", "latency_us", "warnings",
-)  # fmt: skip
-_FEEDBACK = (
-    "feedback_id", "request_id", "prediction_id", "customer_id", "churned", "observed_at", "contacted", "received_at",
-)  # fmt: skip
-_INSTANTS = frozenset({"as_of", "scored_at", "observed_at", "received_at", "since_at", "until_at"})
+    **dict.fromkeys(("kind", *_PREDICTION, *_FEEDBACK, *Rejections.__struct_fields__), "VARCHAR"),
+    **dict.fromkeys(("score", "margin", "threshold", "latency_us"), "DOUBLE"),
+    **dict.fromkeys(("decision", "churned", "contacted"), "BOOLEAN"),
+    "warnings": "VARCHAR[]",
+    "counts": "MAP(VARCHAR, BIGINT)",
+}
 
 
 @dataclass
-class Counts:
-    """What became of a segment's lines; `lines` counts whole ones."""
+class SegmentRead:
+    """The lines of a segment after the strict check, then what became of them.
 
-    predictions: int = 0
-    feedback: int = 0
-    rejections: int = 0
+    `lines` counts complete ones, `fingerprints` are the contracts of its predictions, `quarantined` has
+    (line number, reason, line). `predictions`, `feedback` and `rejections` are counted when they are inserted.
+    """
+
     lines: int = 0
     torn: int = 0
     size: int = 0
+    fingerprints: set[str] = field(default_factory=set)
     quarantined: list[tuple[int, str, bytes]] = field(default_factory=list)
-
-    @property
-    def rows(self) -> int:
-        """Lines that were ingested."""
-        return self.predictions + self.feedback + self.rejections
-
-
-@dataclass(frozen=True)
-class Read:
-    """A segment after the strict reading: numbers of the lines that are right, and their contracts."""
-
-    counts: Counts
-    fingerprints: frozenset[str]
+    predictions: int = 0
+    feedback: int = 0
+    rejections: int = 0
 
     @property
     def plain(self) -> bool:
         """Whether DuckDB can read the file as it is."""
-        return not self.counts.quarantined and not self.counts.torn and len(self.fingerprints) <= 1
+        return not self.quarantined and not self.torn and len(self.fingerprints) <= 1
 
 
-def read_strictly(lines: Iterable[bytes], check: Checker) -> Read:
+def read_strictly(lines: Iterable[bytes], check: Checker) -> SegmentRead:
     """Check every line of a segment, numbered from 1; only refused lines are kept."""
-    counts, fingerprints = Counts(), set()
+    read = SegmentRead()
     for line in lines:
-        counts.size += len(line)
+        read.size += len(line)
         if not line.endswith(b"\n"):
-            counts.torn += 1
+            read.torn += 1
             continue
-        counts.lines += 1
+        read.lines += 1
         try:
             row = check(line)
         except Refused as error:
-            counts.quarantined.append((counts.lines, str(error), line))
+            read.quarantined.append((read.lines, str(error), line))
             continue
         if isinstance(row, Prediction):
-            fingerprints.add(row.fingerprint)
-    return Read(counts, frozenset(fingerprints))
+            read.fingerprints.add(row.fingerprint)
+    return read
 
 
 @dataclass(frozen=True)
@@ -102,24 +87,27 @@ class Place:
     targets: Targets
 
 
-def load_plain(connection: duckdb.DuckDBPyConnection, path: Path, place: Place, read: Read, check: Checker) -> None:
+def load_plain(
+    connection: duckdb.DuckDBPyConnection, path: Path, place: Place, read: SegmentRead, check: Checker
+) -> None:
     """A whole segment file in one pass; `seq` is `base` and the line's number. Raises duckdb.Error."""
     fingerprint = next(iter(read.fingerprints), "")
     _stage(connection, path, check.contracts.get(fingerprint), "rowid - (SELECT min(rowid) FROM staged) + 1")
-    _insert(connection, place, fingerprint, check.contracts.get(fingerprint), read.counts)
+    _insert(connection, place, fingerprint, check.contracts.get(fingerprint), read)
 
 
 def load_carefully(
     connection: duckdb.DuckDBPyConnection,
-    lines: Callable[[], Iterator[bytes]],
+    path: Path,
     place: Place,
-    read: Read,
+    read: SegmentRead,
     check: Checker,
     scratch: Path,
 ) -> None:
-    """The lines that are right, those that are not into quarantine. Raises duckdb.Error."""
-    refused = {number for number, _, _ in read.counts.quarantined}
-    good = [(n, line) for n, line in enumerate(lines(), 1) if line.endswith(b"\n") and n not in refused]
+    """The accepted lines into the tables, the others into quarantine. Raises OSError, duckdb.Error."""
+    refused = {number for number, _, _ in read.quarantined}
+    with path.open("rb") as lines:
+        good = [(n, line) for n, line in enumerate(lines, 1) if line.endswith(b"\n") and n not in refused]
     known = _known_ids(connection, [_own_id(check(line)) for _, line in good])
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         parts: dict[str, Any] = {}
@@ -129,9 +117,9 @@ def load_carefully(
                 spelled = check.canonical(line, number)
                 own = _own_id(row)
                 if own in known:
-                    raise Refused(f"duplicate: {' '.join(own)} is there already")
+                    raise Refused(f"duplicate: {' '.join(own)} is in the log already")
             except Refused as error:
-                read.counts.quarantined.append((number, str(error), line))
+                read.quarantined.append((number, str(error), line))
                 continue
             if own is not None:
                 known.add(own)
@@ -143,9 +131,9 @@ def load_carefully(
             part.close()
         for key, part in parts.items():
             _stage(connection, Path(part.name), check.contracts.get(key), "line")
-            _insert(connection, place, key, check.contracts.get(key), read.counts)
-    read.counts.quarantined.sort(key=lambda refusal: refusal[0])
-    _quarantine(connection, place.name, read.counts.quarantined)
+            _insert(connection, place, key, check.contracts.get(key), read)
+    read.quarantined.sort(key=lambda refusal: refusal[0])
+    _quarantine(connection, place.name, read.quarantined)
 
 
 def _own_id(row: Line) -> tuple[str, str] | None:
@@ -189,7 +177,7 @@ def _staged_type(kind: Kind) -> str:
 
 
 def _insert(
-    connection: duckdb.DuckDBPyConnection, place: Place, fingerprint: str, contract: Contract | None, counts: Counts
+    connection: duckdb.DuckDBPyConnection, place: Place, fingerprint: str, contract: Contract | None, read: SegmentRead
 ) -> None:
     own, cells = [quoted(c) for c in _PREDICTION], [_read(c) for c in _PREDICTION]
     if contract is not None:
@@ -199,11 +187,11 @@ def _insert(
             cell = f"features.{quoted(column)}"
             cells.append(_within(f"left({cell}, 10)::DATE", cell) if kinds[column] is Kind.DATE else cell)
     where = f"{literal(place.name)}, {place.base} + number"
-    counts.predictions += _rows(connection.execute(
+    read.predictions += _rows(connection.execute(
         f"INSERT INTO predictions (segment, seq, {', '.join(own)}) "
         f"SELECT {where}, {', '.join(cells)} FROM lines WHERE kind = 'prediction' ORDER BY number"
     ))  # fmt: skip
-    counts.feedback += _rows(connection.execute(
+    read.feedback += _rows(connection.execute(
         f"INSERT INTO feedback (segment, seq, {', '.join(_FEEDBACK)}) "
         f"SELECT {where}, {', '.join(map(_read, _FEEDBACK))} FROM lines WHERE kind = 'feedback' ORDER BY number"
     ))  # fmt: skip
@@ -216,16 +204,16 @@ def _insert(
             f"{_read('until_at')} AS until_at, worker, unnest(map_entries(counts)) AS entry "
             "FROM lines WHERE kind = 'rejections') ORDER BY seq, entry.key"
         )
-    counts.rejections += rejections
+    read.rejections += rejections
 
 
 def _read(column: str) -> str:
-    return _within(f"{column}::TIMESTAMPTZ AT TIME ZONE 'UTC'", column) if column in _INSTANTS else quoted(column)
+    return _within(f"{column}::TIMESTAMPTZ AT TIME ZONE 'UTC'", column) if column in INSTANTS else quoted(column)
 
 
 def _within(value: str, text: str) -> str:
-    """SQL of an instant or a day that Python has too: 'infinity' and years before 1 are a mistake."""
-    return f"CASE WHEN {text} IS NULL OR year({value}) BETWEEN 1 AND 9999 THEN {value} ELSE error('no day') END"
+    """SQL that fails for an instant or day that Python lacks: 'infinity' and years before 1 or after 9999."""
+    return f"CASE WHEN {text} IS NULL OR year({value}) BETWEEN 1 AND 9999 THEN {value} ELSE error('not a date') END"
 
 
 def _rows(result: Any) -> int:

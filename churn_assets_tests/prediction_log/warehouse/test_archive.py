@@ -13,8 +13,9 @@ from churn_assets.prediction_log.segment import DONE
 from churn_assets.prediction_log.warehouse import archive
 from churn_assets.prediction_log.warehouse.connection import FILE
 from churn_assets.prediction_log.warehouse.ingest import ingest
-from churn_assets.prediction_log.warehouse.read import count, read_rows, tail, verify
+from churn_assets.prediction_log.warehouse.read import count, tail, verify
 from churn_assets_tests.prediction_log.home import STORE, ask, feedback, prediction, rejections, settings, tables, write
+from churn_assets_tests.prediction_log.rows import rows_of
 
 DAY = dt.timedelta(days=1)
 FIRST = dt.datetime(2026, 11, 1, 10, tzinfo=dt.UTC)
@@ -36,7 +37,7 @@ def of(tmp_path):
 
 
 def ids(of, **how):
-    return [row.get("feedback_id") or row.get("prediction_id") for row in read_rows(of.predlog_dir, **how)]
+    return [row.get("feedback_id") or row.get("prediction_id") for row in rows_of(of.predlog_dir, **how)]
 
 
 def test_segments_of_a_day_that_ended_long_enough_ago_become_one_file(of):
@@ -61,7 +62,7 @@ def test_segments_of_a_day_that_ended_long_enough_ago_become_one_file(of):
     assert verify(of.predlog_dir, ["a-1", "b-1", "c-1", "f-1"], of.archive_dir).kept
     assert not verify(of.predlog_dir, ["a-1"]).kept
     newest = tail(of.predlog_dir, 3, of.archive_dir)
-    assert [row.get("prediction_id") for row in newest] == ["a-1", None, "c-1"]
+    assert [line.own_id for line in newest] == ["a-1", None, "c-1"]
 
 
 def test_what_a_kill_left_beside_its_archive_is_read_once_and_taken_away(of, monkeypatch):
@@ -78,7 +79,7 @@ def test_what_a_kill_left_beside_its_archive_is_read_once_and_taken_away(of, mon
 
 
 def test_a_segment_that_is_archived_while_a_reader_reads_is_not_missed(of):
-    rows = read_rows(of.predlog_dir, None, of.archive_dir)
+    rows = rows_of(of.predlog_dir, of.archive_dir)
     first = next(rows)
     ingest(of, STORE, now=lambda: FIRST + 3 * DAY)
     assert [str(row.get("prediction_id")) for row in [first, *rows]] == ["a-1", "None", "b-1", "a-1", "c-1"]
@@ -130,5 +131,5 @@ def test_what_is_kept_too_long_goes_from_tables_and_archives_and_does_not_come_b
 def test_a_file_that_is_no_archive_is_told(of):
     of.archive_dir.mkdir()
     (of.archive_dir / "x.parquet").write_text("no parquet")
-    with pytest.raises(LogUnreadable, match="no archive of segments"):
+    with pytest.raises(LogUnreadable, match="not an archive of segments"):
         count(of.predlog_dir, of.archive_dir)

@@ -6,12 +6,14 @@ import dataclasses
 import datetime as dt
 import errno
 import fcntl
+import json
 import os
 import re
 import subprocess
 import sys
 import threading
 
+import msgspec
 import pytest
 
 from churn_assets.contract.load import parse_contract
@@ -24,12 +26,11 @@ from churn_assets.errors import (
     WarehouseCorrupt,
     WarehouseLocked,
 )
-from churn_assets.prediction_log import records as rows
-from churn_assets.prediction_log.records import encode_line
+from churn_assets.prediction_log.records import Row, encode_line
 from churn_assets.prediction_log.segment import DONE, OPEN
-from churn_assets.prediction_log.warehouse import parse as strict
 from churn_assets.prediction_log.warehouse.connection import FILE, PUBLISHED, open_published
 from churn_assets.prediction_log.warehouse.ingest import ingest, pending
+from churn_assets.prediction_log.warehouse.parse import Checker, KnownContracts, Prediction
 from churn_assets_tests.prediction_log.home import (
     STORE,
     ask,
@@ -70,14 +71,23 @@ def test_a_home_without_a_log_is_left_as_it_is(tmp_path):
         pass
 
 
-def test_the_strict_rows_have_the_fields_of_the_rows_that_are_written():
-    for name in ("Prediction", "Feedback", "Rejections"):
-        assert getattr(strict, name).__struct_fields__ == getattr(rows, name).__struct_fields__
+@pytest.mark.parametrize("record", [prediction("p"), feedback("f"), rejections(malformed=2)], ids=lambda r: r.kind)
+def test_each_record_that_is_written_is_read_strictly(tmp_path, record):
+    check = Checker(KnownContracts(tmp_path / "contracts", tmp_path / "bundles", STORE))
+    assert isinstance(record, Row)
+    row = check(encode_line(record))
+    values = msgspec.to_builtins(record)
+    if isinstance(row, Prediction):
+        assert msgspec.json.decode(row.features) == values.pop("features")
+        row = msgspec.structs.replace(row, features=msgspec.Raw(b"null"))
+        values["features"] = None
+    assert msgspec.to_builtins(row) == values
+    assert json.loads(check.canonical(encode_line(record), 7))["line"] == 7
 
 
 BAD = [
-    (b"{half\n", "no JSON"),
-    (b"\xff\xfe\n", "no JSON"),
+    (b"{half\n", "not JSON"),
+    (b"\xff\xfe\n", "not JSON"),
     (b"[]\n", "wrong type"),
     (b'{"kind":"other"}\n', "wrong type"),
     (encode_line(prediction("x", score=1.5)), "wrong type"),
@@ -88,17 +98,17 @@ BAD = [
     (encode_line(prediction("x", fingerprint="../../x")), "unknown contract"),
     (encode_line(prediction("x", features={**features(), "esent": "three"})), r"wrong type: .*\$.esent"),
     (encode_line(prediction("x", features={})), "wrong type"),
-    (encode_line(prediction("x", features={**features(), "created": "yesterday"})), "created is no day"),
-    (encode_line(prediction("x", features={**features(), "created": "infinity"})), "created is no day"),
-    (encode_line(prediction("x", scored_at="yesterday")), "scored_at is no instant"),
-    (encode_line(prediction("x", scored_at="infinity")), "scored_at is no instant"),
-    (encode_line(prediction("x", as_of="2000-01-01 (BC)")), "as_of is no instant"),
-    (encode_line(prediction("x")).replace(b'{"kind"', b'{"nobody reads":"\xff","kind"', 1), "no JSON: 'utf-8'"),
-    (encode_line(feedback("x", prediction_id=None)), "neither prediction_id nor customer_id"),
+    (encode_line(prediction("x", features={**features(), "created": "yesterday"})), "created is not an ISO 8601 date"),
+    (encode_line(prediction("x", features={**features(), "created": "infinity"})), "created is not an ISO 8601 date"),
+    (encode_line(prediction("x", scored_at="yesterday")), "scored_at is not an ISO 8601 instant"),
+    (encode_line(prediction("x", scored_at="infinity")), "scored_at is not an ISO 8601 instant"),
+    (encode_line(prediction("x", as_of="2000-01-01 (BC)")), "as_of is not an ISO 8601 instant"),
+    (encode_line(prediction("x")).replace(b'{"kind"', b'{"nobody reads":"\xff","kind"', 1), "not JSON: 'utf-8'"),
+    (encode_line(feedback("x", prediction_id=None)), "prediction_id and customer_id are null"),
     (encode_line(rejections(malformed=-1)), "wrong type"),
     (b'{"kind":"feedback","feedback_id":"' + b"x" * 2**20 + b'"}\n', "longer than"),
-    (encode_line(prediction("good")), "duplicate: prediction_id good is there already"),
-    (encode_line(prediction("older")), "duplicate: prediction_id older is there already"),
+    (encode_line(prediction("good")), "duplicate: prediction_id good is in the log already"),
+    (encode_line(prediction("older")), "duplicate: prediction_id older is in the log already"),
 ]
 
 
