@@ -1,4 +1,4 @@
-"""RankCurves of a ranking: precision and recall, ROC, cumulative gains, lift. Equal scores are one step of each."""
+"""Curves of a ranking: precision and recall, ROC, cumulative gains, lift. Equal scores are one step of each."""
 
 from __future__ import annotations
 

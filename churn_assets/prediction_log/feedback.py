@@ -7,10 +7,13 @@ import csv
 import datetime as dt
 import hashlib
 import json
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from churn_assets.errors import (
     ColumnMissing,
@@ -44,47 +47,21 @@ class Imported:
     repeated: int
 
 
-@dataclass(frozen=True)
-class Report:
-    """A checked report of one customer's outcome; `observed_at` is in UTC."""
-
-    prediction_id: str | None
-    customer_id: str | None
-    churned: bool
-    observed_at: dt.datetime
-    contacted: bool | None
-
-    def to_row(self, feedback_id: str, request_id: str, now: dt.datetime) -> Feedback:
-        """The line of the log."""
-        return Feedback(
-            feedback_id=feedback_id,
-            request_id=request_id,
-            prediction_id=self.prediction_id,
-            customer_id=self.customer_id,
-            churned=self.churned,
-            observed_at=self.observed_at.isoformat(),
-            contacted=self.contacted,
-            received_at=now.isoformat(),
-        )
-
-    def content_id(self) -> str:
-        """An id of the content: the same report has the same id in every file."""
-        values = [self.prediction_id, self.customer_id, self.churned, self.contacted, self.observed_at.isoformat()]
-        return "file-" + hashlib.sha256(json.dumps(values).encode()).hexdigest()[:24]
-
-
-def parse_reports(items: Sequence[object], now: dt.datetime) -> list[Report]:
-    """Reports from JSON values. Raises RowsRejected with every violation, rows counted from 0."""
+def parse_reports(items: Sequence[object], request_id: str, now: dt.datetime) -> list[Feedback]:
+    """A row, with a new id, of each report. Raises RowsRejected with every violation, rows counted from 0."""
     violations = [violation for index, item in enumerate(items) for violation in _violations(index, item, now)]
     if violations:
         raise RowsRejected(violations)
     return [
-        Report(
+        Feedback(
+            feedback_id=os.urandom(12).hex(),
+            request_id=request_id,
             prediction_id=item.get("prediction_id"),
             customer_id=item.get("customer_id"),
             churned=item["churned"],
-            observed_at=_utc(item["observed_at"]),
+            observed_at=_utc(item["observed_at"]).isoformat(),
             contacted=item.get("contacted"),
+            received_at=now.isoformat(),
         )
         for item in items
         if isinstance(item, dict)
@@ -101,9 +78,9 @@ def import_file(settings: Settings, path: Path, now: dt.datetime) -> Imported:
     items = list(_read(path))
     if not items:
         raise EmptySource(f"{path} has no rows, expected reports of {', '.join(FIELDS)}; name another file")
-    reports = {report.content_id(): report for report in parse_reports(items, now)}
+    reports = {_content_id(report): report for report in parse_reports(items, "import", now)}
     known = _known(settings, reports.keys())
-    fresh = [report.to_row(own_id, "import", now) for own_id, report in reports.items() if own_id not in known]
+    fresh = [replace(report, feedback_id=own_id) for own_id, report in reports.items() if own_id not in known]
     if fresh:
         segment = Segment(settings.predlog_dir)
         segment.append(b"".join(map(encode_line, fresh)))  # one write and one sync: all of them or none
@@ -111,8 +88,14 @@ def import_file(settings: Settings, path: Path, now: dt.datetime) -> Imported:
     return Imported(len(fresh), len(reports) - len(fresh), len(items) - len(reports))
 
 
+def _content_id(report: Feedback) -> str:
+    """The same report has the same id in every file."""
+    values = [report.prediction_id, report.customer_id, report.churned, report.contacted, report.observed_at]
+    return "file-" + hashlib.sha256(json.dumps(values).encode()).hexdigest()[:24]
+
+
 def _violations(index: int, item: object, now: dt.datetime) -> list[Violation]:
-    """What is wrong with one report, the one numbered `index`."""
+    """The violations of one report, the one numbered `index`."""
     if not isinstance(item, dict):
         return [Violation(index, "", describe_value(item), "a report as a JSON object")]
     violations = [

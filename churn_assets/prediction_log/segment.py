@@ -1,11 +1,11 @@
-"""One worker's segment file: append, sync, cut what is torn, hand over.
+"""One worker's segment file: append, sync, cut a torn tail, hand over.
 
 A segment is `<name>.open` while its worker appends to it, locked by that worker; it becomes
-`<name>.ready` by one rename when it is old or large enough, and nobody changes it afterwards. When a
-worker dies its lock goes with it, and any other worker (or the next start) hands its segment over: the
-torn last line, which was never acknowledged, is cut off. The ingest names it `<name>.done` once its rows are
-in the warehouse, and takes it away when an archive holds it. What is acknowledged has been through
-`fdatasync`, and the file's name through an `fsync` of its folder.
+`<name>.ready` by one rename when it is old or large enough, and is not changed afterwards. The lock of a worker ends
+with it; then any other worker (or the next start) hands its segment over: the torn last line, which was never
+acknowledged, is cut off. The ingest renames it to `<name>.done` once its rows are in the warehouse, and deletes it
+when an archive has it. What is acknowledged has been through `fdatasync`, and the file's name through an `fsync` of
+its folder.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _BLOCK = 1 << 16
 class Segment:
     """The present segment of one worker and its successors. Not safe from several threads.
 
-    A file is made when the first row comes, so that a quiet worker leaves no empty files. `max_bytes`
-    and `max_age_s` say when it is handed over.
+    A file is made for the first row, so that a worker without rows leaves no empty files. It is handed over at
+    `max_bytes` or after `max_age_s`.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Segment:
             handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o640)
             if _locked(handle, path):
                 break
-            os.close(handle)  # somebody took the empty file for an orphan in between
+            os.close(handle)  # another worker adopted the empty file in between
         self._path, self._handle, self._size, self._since = path, handle, 0, self._clock()
         sync_directory(self.folder)
 
@@ -163,9 +163,19 @@ def last_line_end(handle: int) -> int:
     return 0
 
 
+def files_of(folder: Path, *suffixes: str) -> list[Path]:
+    """The files of a folder with these suffixes, by name; none if there is no folder. Raises LogUnreadable."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix in suffixes)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise LogUnreadable(f"{folder}: cannot be listed ({error.strerror}); name a folder you may read") from error
+
+
 def open_segment(folder: Path, name: str) -> BinaryIO | None:
     """A segment's file for reading bytes, or None if it is not there any more. Raises LogUnreadable."""
-    # The name changes twice, open to ready to done: who misses one finds the next.
+    # The name changes twice, open to ready to done: a reader that misses one finds the next.
     for suffix in (OPEN, READY, DONE, DONE):
         try:
             return (folder / f"{name}{suffix}").open("rb")

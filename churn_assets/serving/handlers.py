@@ -91,12 +91,10 @@ class Handlers:
         items = body if isinstance(body, list) else [body]
         if not 1 <= len(items) <= MAX_REPORTS:
             raise invalid([Violation(0, "", f"{len(items):,} reports", f"from 1 to {MAX_REPORTS:,} reports")])
-        now = dt.datetime.now(dt.UTC)
         try:
-            reports = parse_reports(items, now)
+            rows = parse_reports(items, request.state.request_id, dt.datetime.now(dt.UTC))
         except RowsRejected as error:
             raise invalid(error.violations) from None
-        rows = [report.to_row(os.urandom(12).hex(), request.state.request_id, now) for report in reports]
         await self._store(b"".join(map(encode_line, rows)), len(rows))
         return json_response(FeedbackResponse(len(rows), [row.feedback_id for row in rows]))
 

@@ -51,7 +51,7 @@ def seal(
         try:
             scratch.rename(target)
         except OSError:
-            if not target.is_dir():  # somebody else sealed the same content a moment ago
+            if not target.is_dir():  # if it is, another process sealed the same content a moment ago
                 raise
             verify(target, unversioned)
         sync_directory(root)
@@ -69,15 +69,15 @@ def verify(directory: Path, unversioned: frozenset[str]) -> dict[str, Any]:
         manifest = json.loads(stored)
         listed = {str(name): dict(entry) for name, entry in manifest["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BundleCorrupt(f"{path}: cannot be read ({_words(error)}), expected a bundle's manifest") from None
+        raise BundleCorrupt(f"{path}: cannot be read ({_message(error)}), expected a bundle's manifest") from None
     if manifest.get("format") != FORMAT:
         raise BundleCorrupt(f"{path}: format is {manifest.get('format')!r}, expected {FORMAT}; make the bundle again")
     about = {key: value for key, value in manifest.items() if key not in _OWN_KEYS}
     if stored != _manifest(about, listed, unversioned):
         raise BundleCorrupt(f"{path}: its bytes are not those that were written; {_ADVICE}")
-    found = _hashes(directory)
-    for name in sorted(listed.keys() | found.keys()):
-        _compare(directory / name, listed.get(name), found.get(name))
+    actual = _hashes(directory)
+    for name in sorted(listed.keys() | actual.keys()):
+        _compare(directory / name, listed.get(name), actual.get(name))
     return dict(manifest)
 
 
@@ -97,15 +97,15 @@ def _manifest(about: Mapping[str, object], files: _Files, unversioned: frozenset
     return canonical_json({**content, "sha256": digest})
 
 
-def _compare(path: Path, listed: Mapping[str, object] | None, found: Mapping[str, object] | None) -> None:
-    if found is None:
+def _compare(path: Path, listed: Mapping[str, object] | None, actual: Mapping[str, object] | None) -> None:
+    if actual is None:
         raise BundleCorrupt(f"{path}: is missing, the manifest lists it; {_ADVICE}")
     if listed is None:
         raise BundleCorrupt(f"{path}: is not in the manifest, expected only the files listed there; {_ADVICE}")
-    if listed.get("bytes") != found["bytes"]:
-        raise BundleCorrupt(f"{path}: has {found['bytes']} bytes, the manifest says {listed.get('bytes')}; {_ADVICE}")
-    if listed.get("sha256") != found["sha256"]:
-        short = [str(entry.get("sha256"))[:12] for entry in (found, listed)]
+    if listed.get("bytes") != actual["bytes"]:
+        raise BundleCorrupt(f"{path}: has {actual['bytes']} bytes, the manifest says {listed.get('bytes')}; {_ADVICE}")
+    if listed.get("sha256") != actual["sha256"]:
+        short = [str(entry.get("sha256"))[:12] for entry in (actual, listed)]
         raise BundleCorrupt(f"{path}: sha256 is {short[0]}..., the manifest says {short[1]}...; {_ADVICE}")
 
 
@@ -121,18 +121,18 @@ def _entry(path: Path) -> dict[str, object]:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return {"bytes": path.stat().st_size, "sha256": digest}
     except OSError as error:
-        raise BundleCorrupt(f"{path}: cannot be read ({_words(error)}); {_ADVICE}") from None
+        raise BundleCorrupt(f"{path}: cannot be read ({_message(error)}); {_ADVICE}") from None
 
 
 @contextmanager
 def _scratch(root: Path) -> Iterator[Path]:
     scratch = Path(tempfile.mkdtemp(prefix=".sealing-", dir=root))
-    scratch.chmod(0o755)  # mkdtemp's 0700 would shut a service out that runs as somebody else
+    scratch.chmod(0o755)  # mkdtemp's 0700 would lock out a service that runs as another user
     try:
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _words(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     return " ".join(str(error).split())[:120]

@@ -10,7 +10,6 @@ from churn_assets.evaluation.bootstrap import stratified_samples
 from churn_assets.evaluation.metrics import (
     Ranking,
     at_threshold,
-    brier,
     log_loss,
     losses,
     pr_auc,
@@ -49,7 +48,6 @@ def test_weighted_rank_metrics_agree_with_scikit_learn(generator):
 def test_losses_agree_with_scikit_learn(generator):
     churned, score = drawn(generator)
     assert log_loss(churned, score) == pytest.approx(reference.log_loss(churned, score))
-    assert brier(churned, score) == pytest.approx(reference.brier_score_loss(churned, score))
 
 
 @given(generator=cases, threshold=st.floats(0, 1))

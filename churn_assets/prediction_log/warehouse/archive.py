@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from churn_assets.errors import LogUnreadable
 from churn_assets.prediction_log.records import LineHead, decode_head
 from churn_assets.prediction_log.schema import ROW_TABLES
-from churn_assets.prediction_log.segment import DONE
+from churn_assets.prediction_log.segment import DONE, files_of
 from churn_assets.storage.files import replacing
 
 if TYPE_CHECKING:
@@ -56,13 +56,7 @@ class Archive:
 
 def archives(folder: Path) -> list[Archive]:
     """The archives of a folder, oldest first. Raises LogUnreadable for a file that is not an archive."""
-    try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix == PARQUET)
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise LogUnreadable(f"{folder}: cannot be listed ({error.strerror}); name a folder you may read") from error
-    return [archive for path in paths if (archive := _archive(path)) is not None]
+    return [archive for path in files_of(folder, PARQUET) if (archive := _archive(path)) is not None]
 
 
 def _archive(path: Path) -> Archive | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from churn_assets.contract.model import Contract
 from churn_assets.errors import LogUnreadable
 from churn_assets.prediction_log.schema import migrate, targets
-from churn_assets.prediction_log.segment import DONE, READY, adopt_orphans
+from churn_assets.prediction_log.segment import DONE, READY, adopt_orphans, files_of
 from churn_assets.prediction_log.warehouse import archive
 from churn_assets.prediction_log.warehouse.connection import FILE, alone, opened, publish
 from churn_assets.prediction_log.warehouse.parse import Checker, KnownContracts
@@ -73,12 +73,7 @@ class IngestReport:
 
 def pending(folder: Path) -> list[Path]:
     """Segments that were handed over and not ingested, oldest first. Raises LogUnreadable."""
-    try:
-        return sorted(path for path in folder.iterdir() if path.suffix == READY)
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise LogUnreadable(f"{folder}: cannot be listed ({error.strerror}); name a folder you may read") from error
+    return files_of(folder, READY)
 
 
 def ingest(

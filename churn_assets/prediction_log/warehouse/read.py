@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from churn_assets.errors import LogUnreadable, NothingIngested, QueryRefused
 from churn_assets.prediction_log.records import decode_head
-from churn_assets.prediction_log.segment import DONE, OPEN, READY, open_segment
-from churn_assets.prediction_log.warehouse.archive import PARQUET, archives
+from churn_assets.prediction_log.segment import DONE, OPEN, READY, files_of, open_segment
+from churn_assets.prediction_log.warehouse.archive import PARQUET, Archive, archives
 from churn_assets.prediction_log.warehouse.connection import FILE, open_published
 from churn_assets.settings import Settings
 
@@ -128,7 +130,11 @@ def _count(connection: duckdb.DuckDBPyConnection, settings: Settings) -> Totals:
             )
         ],
         not_once=_not_once(connection, settings),
-        sizes=sizes(settings),
+        sizes={
+            "segments_bytes": _size_of(settings.predlog_dir, f"*{READY}", f"*{DONE}"),
+            "warehouse_bytes": _size_of(settings.warehouse_dir, FILE),
+            "archive_bytes": _size_of(settings.archive_dir, f"*{PARQUET}"),
+        },
     )
 
 
@@ -144,17 +150,8 @@ def _not_once(connection: duckdb.DuckDBPyConnection, settings: Settings) -> list
     return sorted({name for (name,) in incomplete} | ((archived | done) - ingested))
 
 
-def sizes(settings: Settings) -> dict[str, int]:
-    """Bytes of the segments, the warehouse and the archive."""
-
-    def of(folder: Path, *patterns: str) -> int:
-        return sum(path.stat().st_size for pattern in patterns for path in folder.glob(pattern))
-
-    return {
-        "segments_bytes": of(settings.predlog_dir, f"*{READY}", f"*{DONE}"),
-        "warehouse_bytes": of(settings.warehouse_dir, FILE),
-        "archive_bytes": of(settings.archive_dir, f"*{PARQUET}"),
-    }
+def _size_of(folder: Path, *patterns: str) -> int:
+    return sum(path.stat().st_size for pattern in patterns for path in folder.glob(pattern))
 
 
 _BATCH = 10_000
@@ -234,13 +231,8 @@ class Verdict:
 
 
 def segment_names(folder: Path) -> list[str]:
-    """Names of the segments, open ones among them, oldest first; each name once."""
-    try:
-        return sorted({path.stem for path in folder.iterdir() if path.suffix in (OPEN, READY, DONE)})
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise LogUnreadable(f"{folder}: cannot be listed ({error.strerror}); name a folder you may read") from error
+    """Names of the segments, open ones among them, oldest first; each name once. Raises LogUnreadable."""
+    return sorted({path.stem for path in files_of(folder, OPEN, READY, DONE)})
 
 
 def read_lines(folder: Path, counts: LogCounts | None = None, archive: Path | None = None) -> Iterator[LogLine]:
@@ -251,35 +243,26 @@ def read_lines(folder: Path, counts: LogCounts | None = None, archive: Path | No
     """
     counts = counts if counts is not None else LogCounts()
     names = segment_names(folder)
-    seen: set[str] = set()
+    read: set[str] = set()
     for archived in archives(archive) if archive else ():
-        seen.update(archived.names)
-        counts.segments += len(archived.names)
-        yield from _complete((line for _, line in archived.lines()), counts)
-    gone = []
+        read.update(archived.names)
+        yield from _archive_lines(archived, counts)
+    gone = set()
     for name in names:
-        if name in seen:
-            continue
-        file = open_segment(folder, name)
-        if file is None:
-            gone.append(name)
-            continue
-        counts.segments += 1
-        yield from _complete(_each_line(file), counts)
-    # What was archived after the archives were listed.
-    for archived in archives(archive) if archive and gone else ():
-        late = frozenset(gone) & set(archived.names)
-        counts.segments += len(late)
-        if late:
-            yield from _complete((line for _, line in archived.lines(late)), counts)
+        if name not in read:
+            lines = _segment_lines(folder, name, counts)
+            if lines is None:
+                gone.add(name)
+            else:
+                yield from lines
+    for archived in archives(archive) if archive and gone else ():  # what was archived since they were listed
+        if not gone.isdisjoint(archived.names):
+            yield from _archive_lines(archived, counts, frozenset(gone))
 
 
 def read_segments(folder: Path, names: Iterable[str]) -> Iterator[LogLine]:
     """The lines of these segments, without those that are not there any more. Raises LogUnreadable."""
-    for name in names:
-        file = open_segment(folder, name)
-        if file is not None:
-            yield from _complete(_each_line(file), LogCounts())
+    return chain.from_iterable(_segment_lines(folder, name, LogCounts()) or () for name in names)
 
 
 def verify(folder: Path, ids: Iterable[str], archive: Path | None = None) -> Verdict:
@@ -305,20 +288,19 @@ def read_ids(path: Path) -> list[str]:
 
 def tail(folder: Path, rows: int, archive: Path | None = None) -> list[LogLine]:
     """The newest lines, oldest of them first; reads newest segments until it has enough, archives last."""
-    newest: list[LogLine] = []
     kept = archives(archive) if archive else []
-    seen = {name for archived in kept for name in archived.names}
-    for name in reversed(segment_names(folder)):
-        file = None if name in seen else open_segment(folder, name)
-        if file is not None:
-            newest = [*_complete(_each_line(file), LogCounts()), *newest]
+    in_archives = {name for archived in kept for name in archived.names}
+    names = [name for name in reversed(segment_names(folder)) if name not in in_archives]
+    parts = chain(
+        (_segment_lines(folder, name, LogCounts()) or () for name in names),
+        (_archive_lines(archived, LogCounts()) for archived in reversed(kept)),
+    )
+    newest: list[LogLine] = []
+    for lines in parts:
+        newest = [*lines, *newest]
         if len(newest) >= rows:
             break
-    for archived in reversed(kept):
-        if len(newest) >= rows:
-            break
-        newest = [*_complete((line for _, line in archived.lines()), LogCounts()), *newest]
-    return newest[len(newest) - min(rows, len(newest)) :]
+    return newest[max(0, len(newest) - rows) :]
 
 
 def count(folder: Path, archive: Path | None = None) -> LogCounts:
@@ -329,20 +311,32 @@ def count(folder: Path, archive: Path | None = None) -> LogCounts:
     return counts
 
 
-def _complete(lines: Iterable[bytes], counts: LogCounts) -> Iterator[LogLine]:
-    for line in lines:
-        counts.size += len(line)
-        if not line.endswith(b"\n"):
-            counts.torn += 1
-            continue
-        head = decode_head(line)
-        if head is None:
-            counts.broken += 1
-            continue
-        counts.kinds[str(head.kind)] += 1
-        yield LogLine(head.kind, head.own_id, line[:-1])
+def _segment_lines(folder: Path, name: str, counts: LogCounts) -> Iterator[LogLine] | None:
+    """The lines of a segment's file, None if there is none any more. Raises LogUnreadable."""
+    file = open_segment(folder, name)
+    if file is None:
+        return None
+    counts.segments += 1
+    return _complete(file, counts)
 
 
-def _each_line(file: BinaryIO) -> Iterator[bytes]:
-    with file:
-        yield from file
+def _archive_lines(archive: Archive, counts: LogCounts, names: frozenset[str] | None = None) -> Iterator[LogLine]:
+    """The lines of an archive, or of the segments of these names in it."""
+    counts.segments += len(archive.names if names is None else names & set(archive.names))
+    return _complete((line for _, line in archive.lines(names)), counts)
+
+
+def _complete(lines: BinaryIO | Generator[bytes], counts: LogCounts) -> Iterator[LogLine]:
+    """The complete lines; `lines` is closed at the end."""
+    with contextlib.closing(lines):
+        for line in lines:
+            counts.size += len(line)
+            if not line.endswith(b"\n"):
+                counts.torn += 1
+                continue
+            head = decode_head(line)
+            if head is None:
+                counts.broken += 1
+                continue
+            counts.kinds[str(head.kind)] += 1
+            yield LogLine(head.kind, head.own_id, line[:-1])
