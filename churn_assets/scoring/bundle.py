@@ -36,15 +36,14 @@ from churn_assets.scoring.calibration import calibration_from_json
 from churn_assets.scoring.models.blend import load_model
 from churn_assets.scoring.scorer import AsOf, Bands, Scorer, Thresholds, days
 from churn_assets.storage.files import canonical_json, read_json_object, write_json
-from churn_assets.storage.sealed import seal, verify
+from churn_assets.storage.sealed import PROVENANCE, seal, verify
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 CONTRACT, MODEL, CALIBRATION, FEATURES = "contract.toml", "model", "calibration.json", "features.json"
-CARD, GOLDEN, REFERENCE, PROVENANCE = "card.json", "golden.json", "reference.parquet", "provenance.json"
+CARD, GOLDEN, REFERENCE = "card.json", "golden.json", "reference.parquet"
 EXPLAIN = "explain.json"
-UNVERSIONED = frozenset({PROVENANCE})
 
 GOLDEN_TOLERANCE = 1e-6
 _SINGLES = 8  # golden rows that are also replayed one by one, as the service scores them
@@ -84,7 +83,7 @@ def write_bundle(
         _write_reference(directory / REFERENCE, reference)
 
     about = {"contract": scorer.contract.name, "fingerprint": scorer.contract.fingerprint}
-    return seal(root, write, about, unversioned=UNVERSIONED, check=_replayed)
+    return seal(root, write, about, _replayed)
 
 
 def load_bundle(path: Path, expect_fingerprint: str | None = None) -> Scorer:
@@ -142,7 +141,7 @@ def read_ladder(bundle: Path, version: str) -> dict[str, Any] | None:
 
 
 def _replayed(path: Path) -> Scorer:
-    manifest = verify(path, UNVERSIONED)
+    manifest = verify(path)
     try:
         scorer = _assemble(path, manifest)
         _replay(path, scorer)

@@ -27,7 +27,7 @@ from churn_assets.prediction_log.warehouse.rebuild import (
     insert_segment,
     missing_segments,
 )
-from churn_assets.prediction_log.warehouse.stage import Place, SegmentRead, load_carefully, load_plain, read_strictly
+from churn_assets.prediction_log.warehouse.stage import SegmentLoader, SegmentRead, read_strictly
 from churn_assets.settings import Settings
 from churn_assets.storage.files import sync_directory
 
@@ -182,20 +182,16 @@ class Session:
         read = self._read(path)
         for fingerprint in read.fingerprints - self._targets.keys():
             self._targets[fingerprint] = targets(self._connection, self._check.contracts[fingerprint])
-        place = Place(name, self._seq, self._targets)
+        loader = SegmentLoader(self._connection, self._check, self._targets, name, self._seq)
         loaded = False
         if read.plain:
             try:
-                self._commit(place, read, at, lambda: load_plain(self._connection, path, place, read, self._check))
+                self._commit(loader, read, at, lambda read: loader.load_plain(path, read))
                 loaded = True
             except (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException):
                 read = self._read(path)  # its counts were changed by the attempt
         if not loaded:
-            careful = read
-            self._commit(
-                *(place, read, at),
-                lambda: load_carefully(self._connection, path, place, careful, self._check, self._scratch),
-            )
+            self._commit(loader, read, at, lambda read: loader.load_carefully(path, read, self._scratch))
         report = self._report
         report.segments += 1
         report.predictions += read.predictions
@@ -212,16 +208,17 @@ class Session:
     def _has(self, name: str) -> bool:
         return self._connection.execute("SELECT 1 FROM segments WHERE name = ?", [name]).fetchone() is not None
 
-    def _commit(self, place: Place, read: SegmentRead, at: dt.datetime, load: Callable[[], None]) -> None:
-        connection = self._connection
-        connection.execute("BEGIN")
+    def _commit(
+        self, loader: SegmentLoader, read: SegmentRead, at: dt.datetime, load: Callable[[SegmentRead], None]
+    ) -> None:
+        self._connection.execute("BEGIN")
         try:
-            load()
+            load(read)
             row = SegmentRow(
-                name=place.name,
+                name=loader.name,
                 number=self.number + 1,
-                first_seq=place.base + 1,
-                last_seq=place.base + read.lines,
+                first_seq=loader.base + 1,
+                last_seq=loader.base + read.lines,
                 rows=read.predictions + read.feedback + read.rejections,
                 predictions=read.predictions,
                 feedback=read.feedback,
@@ -232,13 +229,13 @@ class Session:
                 ingested_at=at,
                 expired=False,
             )
-            insert_segment(connection, row)
-            connection.execute("COMMIT")
+            insert_segment(self._connection, row)
+            self._connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            self._connection.execute("ROLLBACK")
             raise
         self.number += 1
-        self._seq = place.base + read.lines
+        self._seq = loader.base + read.lines
 
 
 def _start_of_day(at: dt.datetime) -> dt.datetime:
