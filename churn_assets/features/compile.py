@@ -88,7 +88,7 @@ class FeatureProgram:
         return out
 
     def fit(self, columns: Columns, as_of: float | Array) -> FeatureProgram:
-        """The same program with its statistics learnt on `columns`, without labels."""
+        """The same program with its statistics fitted on `columns`, without labels."""
         state: State = {}
         with np.errstate(all="ignore"):
             for learner in self._learners:  # in the order of the source, so that one statistic may read another
@@ -97,7 +97,7 @@ class FeatureProgram:
         return self.with_state(state)
 
     def with_state(self, state: State) -> FeatureProgram:
-        """The same program with statistics learnt earlier."""
+        """The same program with statistics fitted earlier."""
         return replace(self, state=state)
 
 

@@ -72,7 +72,7 @@ def test_a_95_percent_interval_covers_the_truth_about_95_times_in_100():
     assert 180 <= hits <= 200
 
 
-def test_pr_auc_without_churners_is_no_number():
+def test_pr_auc_without_churners_is_nan():
     assert np.isnan(pr_auc(np.zeros(5, int), np.arange(5.0)))
 
 

@@ -24,7 +24,7 @@ def imported(of, tmp_path, text) -> Imported:
     return import_file(of, path, NOW)
 
 
-def test_a_file_arrives_once_however_often_it_is_imported(tmp_path):
+def test_a_file_imported_twice_is_in_the_log_once(tmp_path):
     of = settings(tmp_path / "home")
     text = HEAD + "c1,true,2026-01-20,\nc2,0,2026-01-20T12:00:00+02:00,yes\nc2,no,2026-01-20T10:00:00Z,TRUE\n"
     assert imported(of, tmp_path, text) == Imported(2, 0, 1)
@@ -55,7 +55,7 @@ def test_parquet_keeps_its_types(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "error", "words"),
+    ("text", "error", "message"),
     [
         (HEAD + "c1,true,2026-01-20,\nc2,maybe,2026-01-20,\n", RowsRejected, "row 1, column 'churned': found 'maybe'"),
         (HEAD + "c1,true,2031-01-20,\n", RowsRejected, "row 0, column 'observed_at'.*not in the future"),
@@ -68,15 +68,15 @@ def test_parquet_keeps_its_types(tmp_path):
         (HEAD + '"c1,true\n', SourceUnreadable, "expected csv in UTF-8"),
     ],
 )
-def test_one_wrong_cell_and_nothing_of_the_file_is_taken(tmp_path, text, error, words):
+def test_one_invalid_cell_and_nothing_of_the_file_is_imported(tmp_path, text, error, message):
     of = settings(tmp_path / "home")
-    with pytest.raises(error, match=words) as found:
+    with pytest.raises(error, match=message) as caught:
         imported(of, tmp_path, text)
-    assert "\n" not in str(found.value)
+    assert "\n" not in str(caught.value)
     assert not of.predlog_dir.exists()
 
 
-def test_a_file_that_is_not_there_or_no_parquet_is_told(tmp_path):
+def test_a_missing_file_and_a_broken_parquet_file_are_errors(tmp_path):
     of = settings(tmp_path / "home")
     with pytest.raises(SourceNotFound, match="no file at"):
         import_file(of, tmp_path / "none.csv", NOW)

@@ -23,7 +23,7 @@ def suffixes(folder: Path) -> list[str]:
     return sorted(path.suffix for path in folder.iterdir())
 
 
-def test_what_is_appended_can_be_read_while_the_segment_is_open(tmp_path):
+def test_appended_rows_can_be_read_while_the_segment_is_open(tmp_path):
     segment = Segment(tmp_path)
     segment.append(line(1) + line(2))
     assert [row["prediction_id"] for row in rows_of(tmp_path)] == ["w-1", "w-2"]
@@ -33,7 +33,7 @@ def test_what_is_appended_can_be_read_while_the_segment_is_open(tmp_path):
     assert count(tmp_path).rows == 2
 
 
-def test_a_quiet_worker_leaves_no_file(tmp_path):
+def test_a_worker_without_rows_leaves_no_file(tmp_path):
     segment = Segment(tmp_path / "log")
     segment.hand_over_if_due()
     segment.hand_over()

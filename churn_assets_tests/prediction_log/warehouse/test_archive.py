@@ -47,8 +47,8 @@ def test_segments_of_a_day_that_ended_long_enough_ago_become_one_file(of):
     assert sorted(path.name for path in of.predlog_dir.iterdir()) == [f"c{DONE}"]
     table = pq.read_table(of.archive_dir / "b.parquet")
     assert table.column_names == ["segment", "number", "kind", "id", "line"]
-    told = list(zip(*(table[name].to_pylist() for name in ("segment", "number", "kind", "id")), strict=True))
-    assert told == [
+    rows = list(zip(*(table[name].to_pylist() for name in ("segment", "number", "kind", "id")), strict=True))
+    assert rows == [
         ("b", 1, "prediction", "b-1"),
         ("b", 2, "feedback", "f-1"),
         ("a", 1, "prediction", "a-1"),
@@ -65,7 +65,7 @@ def test_segments_of_a_day_that_ended_long_enough_ago_become_one_file(of):
     assert [line.own_id for line in newest] == ["a-1", None, "c-1"]
 
 
-def test_what_a_kill_left_beside_its_archive_is_read_once_and_taken_away(of, monkeypatch):
+def test_segments_left_beside_their_archive_by_a_kill_are_read_once_and_deleted(of, monkeypatch):
     late = FIRST + 3 * DAY
     monkeypatch.setattr(archive.Path, "unlink", lambda path, **_: (_ for _ in ()).throw(OSError("killed")))  # type: ignore[attr-defined]
     with pytest.raises(LogUnavailable, match="killed"):
@@ -105,7 +105,7 @@ def test_segments_and_archives_make_the_same_warehouse_again(of, journal):
     assert ingest(of, STORE, now=lambda: last).restored == 0
 
 
-def test_a_segment_that_lies_nowhere_any_more_is_told(of):
+def test_a_segment_without_a_file_is_reported_as_missing(of):
     (of.warehouse_dir / FILE).unlink()
     (of.predlog_dir / f"b{DONE}").unlink()
     done = ingest(of, STORE, now=lambda: FIRST + DAY)
@@ -114,7 +114,7 @@ def test_a_segment_that_lies_nowhere_any_more_is_told(of):
     assert ask(of, "SELECT name FROM segments WHERE expired") == [("b",)]
 
 
-def test_what_is_kept_too_long_goes_from_tables_and_archives_and_does_not_come_back(of, tmp_path):
+def test_expired_rows_leave_tables_and_archives_and_stay_away_after_a_rebuild(of, tmp_path):
     short = settings(tmp_path, CHURN_LOG_RETENTION_DAYS="3")
     ingest(of, STORE, now=lambda: FIRST + DAY + dt.timedelta(hours=14))
     assert ingest(short, STORE, now=lambda: FIRST + 3 * DAY).expired == 0
@@ -128,7 +128,7 @@ def test_what_is_kept_too_long_goes_from_tables_and_archives_and_does_not_come_b
     assert tables(of) == before
 
 
-def test_a_file_that_is_no_archive_is_told(of):
+def test_a_file_that_is_not_an_archive_is_an_error(of):
     of.archive_dir.mkdir()
     (of.archive_dir / "x.parquet").write_text("no parquet")
     with pytest.raises(LogUnreadable, match="not an archive of segments"):
