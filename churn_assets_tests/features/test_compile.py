@@ -303,7 +303,7 @@ def test_a_deep_sum_still_compiles():
     assert compile_features(contract)(encode_rows(contract, [ROW]), AS_OF_DAYS)[0, -1] == 0.0
 
 
-# -- what is learnt ----------------------------------------------------------------------------------
+# -- what is learned ----------------------------------------------------------------------------------
 
 pairs = st.lists(
     st.tuples(st.integers(0, 5) | st.just(math.nan), st.integers(-20, 200) | st.just(math.nan)), max_size=60
@@ -347,7 +347,7 @@ def test_statistics_do_not_depend_on_the_order_of_rows(seed):
 
 
 def test_statistics_do_not_depend_on_the_label():
-    """With the label among the columns, and with another label, the same is learnt."""
+    """With the label among the columns, and with another label, the same is learned."""
     many = make_columns(STORE, 400, seed=5)
     program = compile_features(STORE)
     states = [
