@@ -1,4 +1,4 @@
-"""Expected calibration error over bins of equal mass (Nguyen & O'Connor, 2015), and what it is by chance."""
+"""Expected calibration error over bins of equal mass (Nguyen & O'Connor, 2015), and its size by chance."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def ece_under(churned: Labels, probability: Floats, weights: Floats) -> Floats:
 
 
 def ece_by_chance(probability: Floats, draws: int, seed: int) -> Floats:
-    """The calibration error that perfect probabilities (n,) show on so few rows; (draws,). It is never 0.
+    """The calibration error of perfect probabilities (n,) on so few rows; (draws,). It is never 0.
 
     Labels are drawn from the probabilities themselves (consistency resampling, Broecker & Smith, 2007).
     """

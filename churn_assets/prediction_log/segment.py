@@ -54,9 +54,9 @@ class Segment:
         self._since = 0.0
 
     def append(self, data: bytes) -> None:
-        """Put whole lines on disk; when this returns they survive a loss of power.
+        """Write and sync complete lines; when this returns they survive a loss of power.
 
-        Raises LogUnavailable, and then none of them is in the log: what was half written is cut off.
+        Raises LogUnavailable; then none of them is in the log, and what was written of them is cut off.
         """
         try:
             if self._path is None:
@@ -106,9 +106,9 @@ class Segment:
         sync_directory(self.folder)
 
     def _retreat(self) -> None:
-        """After a failed write or sync: keep what was acknowledged, and never trust this file again.
+        """After a failed write or sync: keep what was acknowledged, and do not append to this file again.
 
-        A failed fdatasync may have dropped pages that a second one would call clean (Rebello et al. 2020).
+        A failed fdatasync may have dropped pages that a second one would report as written (Rebello et al. 2020).
         """
         if self._path is None:
             return
@@ -152,7 +152,7 @@ def _adopt(path: Path) -> bool:
 
 
 def last_line_end(handle: int) -> int:
-    """Offset behind the last newline of an open file, 0 if there is none."""
+    """Offset after the last newline of an open file, 0 if there is none."""
     end = os.fstat(handle).st_size
     while end > 0:
         start = max(0, end - _BLOCK)
@@ -182,8 +182,9 @@ def open_segment(folder: Path, name: str) -> BinaryIO | None:
         except FileNotFoundError:
             continue
         except OSError as error:
-            where = folder / f"{name}{suffix}"
-            raise LogUnreadable(f"{where}: cannot be read ({error.strerror}); correct its permissions") from error
+            raise LogUnreadable(
+                f"{folder / name}{suffix}: cannot be read ({error.strerror}); correct its permissions"
+            ) from error
     return None
 
 
