@@ -182,16 +182,14 @@ class Session:
         read = self._read(path)
         for fingerprint in read.fingerprints - self._targets.keys():
             self._targets[fingerprint] = targets(self._connection, self._check.contracts[fingerprint])
-        loader = SegmentLoader(self._connection, self._check, self._targets, name, self._seq)
-        loaded = False
-        if read.plain:
-            try:
-                self._commit(loader, read, at, lambda read: loader.load_plain(path, read))
-                loaded = True
-            except (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException):
-                read = self._read(path)  # its counts were changed by the attempt
-        if not loaded:
-            self._commit(loader, read, at, lambda read: loader.load_carefully(path, read, self._scratch))
+        loader = SegmentLoader(self._connection, self._check, self._targets, self._scratch, name, self._seq)
+        try:
+            self._commit(loader, loader.load_plain if read.plain else loader.load_carefully, path, read, at)
+        except (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException):
+            if not read.plain:
+                raise
+            read = self._read(path)  # its counts were changed by the attempt
+            self._commit(loader, loader.load_carefully, path, read, at)
         report = self._report
         report.segments += 1
         report.predictions += read.predictions
@@ -209,11 +207,16 @@ class Session:
         return self._connection.execute("SELECT 1 FROM segments WHERE name = ?", [name]).fetchone() is not None
 
     def _commit(
-        self, loader: SegmentLoader, read: SegmentRead, at: dt.datetime, load: Callable[[SegmentRead], None]
+        self,
+        loader: SegmentLoader,
+        load: Callable[[Path, SegmentRead], None],
+        path: Path,
+        read: SegmentRead,
+        at: dt.datetime,
     ) -> None:
         self._connection.execute("BEGIN")
         try:
-            load(read)
+            load(path, read)
             row = SegmentRow(
                 name=loader.name,
                 number=self.number + 1,

@@ -81,11 +81,15 @@ def read_strictly(lines: Iterable[bytes], check: Checker) -> SegmentRead:
 
 @dataclass(frozen=True)
 class SegmentLoader:
-    """Inserts one segment: its name, `base`, the `seq` before its first line, and the columns of each contract."""
+    """Inserts one segment: its name, `base`, the `seq` before its first line, and the columns of each contract.
+
+    `scratch` is a folder for temporary files.
+    """
 
     connection: duckdb.DuckDBPyConnection
     check: Checker
     targets: Targets
+    scratch: Path
     name: str
     base: int
 
@@ -94,13 +98,13 @@ class SegmentLoader:
         number = "rowid - (SELECT min(rowid) FROM staged) + 1"
         self._load_file(path, next(iter(read.fingerprints), ""), number, read)
 
-    def load_carefully(self, path: Path, read: SegmentRead, scratch: Path) -> None:
+    def load_carefully(self, path: Path, read: SegmentRead) -> None:
         """The accepted lines into the tables, the others into quarantine. Raises OSError, duckdb.Error."""
         refused = {number for number, _, _ in read.quarantined}
         with path.open("rb") as lines:
             good = [(n, line) for n, line in enumerate(lines, 1) if line.endswith(b"\n") and n not in refused]
         known = self._known_ids(_own_id(self.check(line)) for _, line in good)
-        with tempfile.TemporaryDirectory(dir=scratch) as folder, contextlib.ExitStack() as stack:
+        with tempfile.TemporaryDirectory(dir=self.scratch) as folder, contextlib.ExitStack() as stack:
             parts: dict[str, BinaryIO] = {}
             for number, line in good:
                 row = self.check(line)
