@@ -26,8 +26,8 @@ BY_NAME: dict[str, Any] = {"ids": lambda value: getattr(value, "name", None)}
 MANY = 2 * CHUNK_ROWS + 3
 
 
-def _rows_of(found, which):
-    return {name: values[which] for name, values in found.items()}
+def _rows_of(columns, which):
+    return {name: values[which] for name, values in columns.items()}
 
 
 @pytest.fixture(scope="module", params=CONTRACTS, ids=lambda c: c.name)
@@ -97,8 +97,8 @@ def test_the_matrix_has_the_feature_columns_and_then_the_features(contract):
 @pytest.mark.parametrize("contract", CONTRACTS, **BY_NAME)
 @given(data=st.data())
 def test_no_row_that_keeps_the_contract_makes_an_infinity(contract, data):
-    found = data.draw(columns(contract, 300))
-    matrix = compile_features(contract).fit(found, AS_OF_DAYS)(found, AS_OF_DAYS)
+    table = data.draw(columns(contract, 300))
+    matrix = compile_features(contract).fit(table, AS_OF_DAYS)(table, AS_OF_DAYS)
     assert not np.isinf(matrix).any()
 
 
@@ -169,11 +169,11 @@ def _bigger_numbers(inner):
 @given(one=_numbers(), two=_numbers(), many=tables(small(x="visits"), max_size=6))
 def test_numpy_and_plain_python_evaluate_an_expression_alike(one, two, many):
     contract = small(x=one, y=f"x - ({two})")
-    found = encode_rows(contract, many)
-    program = compile_features(contract).fit(found, AS_OF_DAYS)
-    matrix = program(found, AS_OF_DAYS)
+    encoded = encode_rows(contract, many)
+    program = compile_features(contract).fit(encoded, AS_OF_DAYS)
+    matrix = program(encoded, AS_OF_DAYS)
     for index in range(len(many)):
-        row = {name: values[index] for name, values in found.items() if values.dtype != object}
+        row = {name: values[index] for name, values in encoded.items() if values.dtype != object}
         for expression in parse_features(contract):
             value = Interpreter(contract, row, AS_OF_DAYS, program.state).of(expression.tree)
             row[expression.name] = value
@@ -194,11 +194,11 @@ def test_numpy_and_plain_python_evaluate_a_rule_alike(many):
 
     text = "joined <= seen or plan == 'a' and not member == 1"
     contract = parse_contract(SMALL.replace('"joined <= seen"', f'"{text}"'))
-    found = encode_rows(contract, many)
+    encoded = encode_rows(contract, many)
     (rule,) = compile_rules(contract)
     tree = ast.parse(text, mode="eval").body
-    for index, broken in enumerate(rule(found, AS_OF_DAYS)):
-        row = {name: values[index] for name, values in found.items() if values.dtype != object}
+    for index, broken in enumerate(rule(encoded, AS_OF_DAYS)):
+        row = {name: values[index] for name, values in encoded.items() if values.dtype != object}
         assert broken == (Interpreter(contract, row, AS_OF_DAYS, {}).of(tree) == 0.0)
     assert rule.columns == ("joined", "member", "plan", "seen")
 
@@ -277,9 +277,9 @@ def test_every_function_is_in_the_table_of_values():
 
 def test_the_time_of_day_of_the_instant_does_not_count():
     contract = small(x="days(as_of - joined)")
-    found = encode_rows(contract, [ROW])
+    encoded = encode_rows(contract, [ROW])
     program = compile_features(contract)
-    assert program(found, AS_OF_DAYS + 0.99).tobytes() == program(found, AS_OF_DAYS).tobytes()
+    assert program(encoded, AS_OF_DAYS + 0.99).tobytes() == program(encoded, AS_OF_DAYS).tobytes()
 
 
 @pytest.mark.parametrize(
@@ -371,9 +371,9 @@ def test_statistics_survive_json(contract, rows_seen):
 
 def test_a_statistic_of_no_values_is_missing():
     contract = small(x="typical(spend, visits)", y="accrued(spend, visits)")
-    found = encode_rows(contract, [NONE, NONE])
-    program = compile_features(contract).fit(found, AS_OF_DAYS)
-    assert np.isnan(program(found, AS_OF_DAYS)[:, -2:]).all()
+    encoded = encode_rows(contract, [NONE, NONE])
+    program = compile_features(contract).fit(encoded, AS_OF_DAYS)
+    assert np.isnan(program(encoded, AS_OF_DAYS)[:, -2:]).all()
 
 
 def test_a_lookup_at_a_missing_value_is_missing():
@@ -407,8 +407,8 @@ def test_the_program_has_no_builtins():
 def test_names_of_columns_cannot_become_code():
     name = "x']; import os #"
     contract = _renamed(name)
-    found = {n if n != "visits" else name: v for n, v in make_columns(small(x="visits"), 5, 0).items()}
-    assert compile_features(contract)(found, AS_OF_DAYS).shape[0] == 5
+    encoded = {n if n != "visits" else name: v for n, v in make_columns(small(x="visits"), 5, 0).items()}
+    assert compile_features(contract)(encoded, AS_OF_DAYS).shape[0] == 5
 
 
 def _renamed(name):
@@ -421,7 +421,7 @@ def _renamed(name):
 @pytest.mark.parametrize("contract", CONTRACTS, **BY_NAME)
 @given(data=st.data())
 def test_a_row_that_breaks_no_rule_passes(contract, data):
-    found = encode_rows(contract, [data.draw(rows(contract))])
+    encoded = encode_rows(contract, [data.draw(rows(contract))])
     for rule in compile_rules(contract):
-        assert rule(found, AS_OF_DAYS).shape == (1,)
-        assert rule(found, AS_OF_DAYS).dtype == bool
+        assert rule(encoded, AS_OF_DAYS).shape == (1,)
+        assert rule(encoded, AS_OF_DAYS).dtype == bool

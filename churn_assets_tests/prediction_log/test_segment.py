@@ -56,10 +56,10 @@ def test_a_segment_is_handed_over_when_it_is_large_or_old(tmp_path):
 
 
 def test_two_workers_share_a_folder(tmp_path):
-    one, two = Segment(tmp_path), Segment(tmp_path)
+    first, second = Segment(tmp_path), Segment(tmp_path)
     for number in range(5):
-        one.append(line(number, "one"))
-        two.append(line(number, "two"))
+        first.append(line(number, "first"))
+        second.append(line(number, "second"))
     assert adopt_orphans(tmp_path) == 0, "a living worker's segment is no orphan"
     assert count(tmp_path).rows == 10
 
@@ -107,7 +107,10 @@ def test_kill_9_loses_no_row_that_was_acknowledged(tmp_path):
         first = writer.stdout.readline()
         time.sleep(0.05 * round_)
         os.kill(writer.pid, signal.SIGKILL)
-        acknowledged += [first.strip(), *(said.strip() for said in writer.stdout if said.endswith("\n"))]
+        acknowledged += [
+            first.strip(),
+            *(acknowledgement.strip() for acknowledgement in writer.stdout if acknowledgement.endswith("\n")),
+        ]
         writer.stdout.close()
         writer.wait()
     adopt_orphans(tmp_path / "log")
