@@ -206,7 +206,7 @@ def test_groups_of_features_follow_the_contract():
 
 @pytest.mark.parametrize(("key", "value"), [("isolated_churner_share", 1.5), ("echo_roc_auc", 0.4)])
 def test_an_impossible_limit_is_refused(key, value):
-    with pytest.raises(ContractError, match=rf"\[audit\]: key '{key}' is {value}, expected "):
+    with pytest.raises(ContractError, match=rf"\[audit\]: key '{key}' is {value}; expected "):
         parse_contract(f"{ONE_FEATURE}\n[audit]\n{key} = {value}\n")
 
 
