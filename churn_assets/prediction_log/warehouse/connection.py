@@ -39,14 +39,14 @@ def open_published(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     try:
         connection = duckdb.connect(str(path), read_only=True)
     except duckdb.Error as error:
-        message = " ".join(str(error).split())[:200]
+        message = " ".join(str(error).split())
         if (holder := _holder_of(message)) is not None:
             raise WarehouseLocked(
                 f"{path} is open for writing in {holder}, expected readers only; close it there and open it read-only "
                 "(`duckdb -readonly`)"
             ) from error
         raise WarehouseCorrupt(
-            f"{path} cannot be opened ({message}); make it again: `churn log ingest --rebuild`"
+            f"{path} cannot be opened ({message[:200]}); make it again: `churn log ingest --rebuild`"
         ) from error
     try:
         connection.execute("SET TimeZone = 'UTC'")
