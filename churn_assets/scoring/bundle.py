@@ -38,7 +38,7 @@ from churn_assets.scoring.card import ModelCard, Provenance
 from churn_assets.scoring.models.blend import load_model
 from churn_assets.scoring.scorer import AsOf, Bands, Scorer, Thresholds, days
 from churn_assets.storage.files import canonical_json, read_json_object, write_json
-from churn_assets.storage.sealed import seal, verify
+from churn_assets.storage.sealed import PROVENANCE, seal, verify
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,9 +46,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CONTRACT, MODEL, CALIBRATION, FEATURES = "contract.toml", "model", "calibration.json", "features.json"
-CARD, GOLDEN, REFERENCE, PROVENANCE = "card.json", "golden.json", "reference.parquet", "provenance.json"
+CARD, GOLDEN, REFERENCE = "card.json", "golden.json", "reference.parquet"
 EXPLAIN = "explain.json"
-UNVERSIONED = frozenset({PROVENANCE})
 
 GOLDEN_TOLERANCE = 1e-6
 _SINGLES = 8  # golden rows that are also replayed one by one, as the service scores them
@@ -88,7 +87,7 @@ def write_bundle(
         _write_reference(directory / REFERENCE, reference)
 
     about = {"contract": scorer.contract.name, "fingerprint": scorer.contract.fingerprint}
-    return seal(root, write, about, unversioned=UNVERSIONED, check=_replayed)
+    return seal(root, write, about, _replayed)
 
 
 def load_bundle(path: Path, expect_fingerprint: str | None = None) -> Scorer:
@@ -146,7 +145,7 @@ def read_ladder(bundle: Path, version: str) -> dict[str, Any] | None:
 
 
 def _replayed(path: Path) -> Scorer:
-    manifest = verify(path, UNVERSIONED)
+    manifest = verify(path)
     try:
         scorer = _assemble(path, manifest)
         _replay(path, scorer)

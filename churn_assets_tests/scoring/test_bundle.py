@@ -17,7 +17,6 @@ from churn_assets.contract.load import parse_contract
 from churn_assets.errors import BundleCorrupt, BundleMismatch
 from churn_assets.features.compile import compile_features
 from churn_assets.scoring.bundle import (
-    UNVERSIONED,
     load_bundle,
     read_card,
     read_provenance,
@@ -63,7 +62,7 @@ def reseal(path):
         content = (path / name).read_bytes()
         entry.update(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
     about = {name: manifest[name] for name in ("contract", "fingerprint")}
-    (path / MANIFEST).write_bytes(_manifest(about, manifest["files"], UNVERSIONED))
+    (path / MANIFEST).write_bytes(_manifest(about, manifest["files"]))
 
 
 @pytest.mark.parametrize("kind", KINDS)
