@@ -110,7 +110,9 @@ def _reference(scorer: Scorer, customers: pa.Table, split: Split, seed: int) -> 
     draw = np.random.default_rng(seed)
     unseen = draw.permutation(split.validation)[: REFERENCE_ROWS // 2]
     rows = np.sort(np.concatenate([unseen, draw.permutation(split.train)[: REFERENCE_ROWS - len(unseen)]]))
-    sample = customers.take(rows)
+    metadata = {key: value for key, value in customers.schema.metadata.items() if key != b"churn_generated"}
+    # The provenance says whether customers are generated; here it would change the version of bundles made before.
+    sample = customers.take(rows).replace_schema_metadata(metadata)
     probability = scorer.score_table(sample, at_rows(as_of_of(customers), rows)).probability
     trained_on = ~np.isin(rows, unseen)
     return without_marks(sample).append_column("churn_probability", pa.array(probability, mask=trained_on))
