@@ -247,6 +247,11 @@ class CardFigure:
     low: float | None = None
     high: float | None = None
 
+    def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return f"{self.pr_auc:.3f}"
+        return str(Figure(self.pr_auc, self.low, self.high))
+
 
 @dataclass(frozen=True)
 class CardComparison:

@@ -36,7 +36,6 @@ from churn_assets.monitoring.performance.estimated import (
 from churn_assets.monitoring.performance.labels import LabelCounts, count_labels
 from churn_assets.monitoring.performance.realized import (
     CardComparison,
-    CardFigure,
     Outcomes,
     Period,
     RealizedPerformance,
@@ -399,7 +398,7 @@ def _messages(
 
 def render_performance(report: PerformanceReport) -> str:
     """The page in Markdown: what is concluded, then every table it is concluded from."""
-    service = report.service
+    by_version, by_day = (report.service.by_version, report.service.by_day) if report.service else ((), ())
     return render(
         TEMPLATE,
         report=report,
@@ -409,13 +408,8 @@ def render_performance(report: PerformanceReport) -> str:
         periods=[_period(row) for row in report.periods],
         versions=[[row.model_version, *_metrics(row)] for row in report.versions],
         record=[_outcome(row) for row in report.estimates.record.rows],
-        service=_describe_service(service) if service else "",
-        by_version=[[f"{row.model_version} ({row.arm})", *_volume(row)] for row in service.by_version]
-        if service
-        else [],
-        by_day=[[row.day, *_volume(row), f"{row.refused:,}"] for row in service.by_day[-_LAST_DAYS:]]
-        if service
-        else [],
+        by_version=[[f"{row.model_version} ({row.arm})", *_volume(row)] for row in by_version],
+        by_day=[[row.day, *_volume(row), f"{row.refused:,}"] for row in by_day[-_LAST_DAYS:]],
     )
 
 
@@ -449,13 +443,7 @@ def _card(fall: CardComparison) -> list[list[str]]:
         ("labelled, weighted to the card", fall.labelled),
         ("labelled, unweighted", fall.unweighted),
     )
-    return [[name, _card_figure(figure), f"{figure.churned_share:.1%}"] for name, figure in figures if figure]
-
-
-def _card_figure(figure: CardFigure) -> str:
-    if figure.low is None or figure.high is None:
-        return f"{figure.pr_auc:.3f}"
-    return f"{figure.pr_auc:.3f} ({figure.low:.3f} to {figure.high:.3f})"
+    return [[name, str(figure), f"{figure.churned_share:.1%}"] for name, figure in figures if figure]
 
 
 def _outcome(row: EstimateOutcome) -> list[str]:
@@ -469,20 +457,6 @@ def _outcome(row: EstimateOutcome) -> list[str]:
         f"{row.error:+.3f}",
         "yes" if row.held else "no",
     ]
-
-
-def _describe_service(service: ServiceReport) -> str:
-    total = service.total
-    refused = "no request was refused"
-    if total.refused:
-        causes = ", ".join(f"{cause} {count:,}" for cause, count in service.causes.items())
-        refused = (
-            f"{total.refused:,} requests refused ({total.refused_rate:.2%}), {total.faults:,} of them "
-            f"not the request's fault ({total.fault_rate:.2%}): {causes}"
-        )
-    return (
-        f"{total.predictions:,} predictions in {total.requests:,} requests, {total.batch_rows:,} by batch; {refused}."
-    )
 
 
 def _volume(row: Volume) -> list[str]:
