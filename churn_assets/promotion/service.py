@@ -284,7 +284,7 @@ class PromotionService:
 
     def _commit(self, contract: Contract, challenger: Challenger, verdict: Verdict) -> Outcome:
         version, needs_person = challenger.version, contract.release.approval == "manual"
-        challenger = self._ledger.record_verdict(version, verdict, needs_person=needs_person, now=self._clock())
+        challenger = self._ledger.record_verdict(version, verdict, needs_person=needs_person, at=self._clock())
         status: OutcomeStatus = "refused"
         message = verdict.reason
         if challenger.status == "waiting_approval":

@@ -224,7 +224,7 @@ def retraining_decision(
         },
         check_results=[
             dg.AssetCheckResult(
-                passed=not (decision.kind == "retrain" and inputs.broken),
+                passed=not (decision.kind == "retrain" and inputs.broken is not None),
                 check_name=NOT_ON_BROKEN_DATA,
                 description=inputs.broken or "the newest window's data is not broken",
             )

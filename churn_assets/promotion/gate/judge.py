@@ -145,8 +145,8 @@ def compare(evidence: Evidence, seed: int, draws: int = DRAWS) -> Comparison | N
     )
 
 
-def _fact(check: str, problem: str, message: str) -> Check:
-    return Check(check, None, None, not problem, problem or message)
+def _fact(check: str, problem: str | None, message: str) -> Check:
+    return Check(check, None, None, problem is None, message if problem is None else problem)
 
 
 # -- enough rows ---------------------------------------------------------------------------------------

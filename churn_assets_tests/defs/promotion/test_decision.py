@@ -14,7 +14,7 @@ from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import write_champion
 from churn_assets.promotion.records import Person
 from churn_assets_tests.defs.home import checks, failure, metadata, settings
-from churn_assets_tests.promotion.homes import champion, verdict
+from churn_assets_tests.promotion.homes import AT, champion, verdict
 
 NAME = "retraining_decision"
 
@@ -51,7 +51,7 @@ def test_two_windows_of_drift_ask_for_a_retraining_that_is_in_the_ledger(of):
     report(of, "drift_report", {"windows": windows})
     report(of, "performance_report", {"labels": {"final": 5000, "new": 5000}})
     result = decided(of)
-    (request,) = Ledger(of.ledger_path).open_requests()
+    (request,) = Ledger(of.ledger_path).requests("open")
     told = metadata(result, NAME)
     assert (told["decision"], told["request"]) == ("retrain", request.key)
     assert request.key == "retrain-drift-2-v1-1"
@@ -93,9 +93,9 @@ def test_the_weekly_schedule_asks_once_a_tick(of):
 
 def test_whoever_is_waited_for_is_reminded_with_every_decision_until_an_answer_is_given(of):
     ledger = Ledger(of.ledger_path)
-    ledger.add_challenger("v2", "bundles/v2", "aa", None, None)
+    ledger.add_challenger("v2", "bundles/v2", "aa", None, None, AT)
     assert metadata(decided(of), NAME)["alerts"] == "none"
-    ledger.record_verdict("v2", verdict("v2"), needs_person=True)
+    ledger.record_verdict("v2", verdict("v2"), needs_person=True, at=AT)
     assert metadata(decided(of), NAME)["alerts"] == "Challenger v2 waits for approval"
-    ledger.approve("v2", Person("ana"), "read it", "aa")
+    ledger.approve("v2", Person("ana"), "read it", "aa", AT)
     assert metadata(decided(of), NAME)["alerts"] == "none"
