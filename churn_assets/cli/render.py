@@ -56,17 +56,17 @@ def show_run(settings: Settings, out: Console) -> None:
 
 def show_status(status: Status, out: Console) -> None:
     """The champion in a few lines."""
-    if status.champion is None:
+    champion, model = status.champion, status.model
+    if champion is None or model is None:
         out.print("No model yet in this home. Make one: churn run")
         _ledger_lines(status, out)
         _show_paths(status.paths, out)
         return
-    card = status.card
-    out.print(escape(f"champion {status.champion.version}: {card['chosen']}, contract '{card['contract']}'"))
-    out.print(escape(f"trained on {card['source']}, as of {card['as_of']}"), soft_wrap=True)
+    out.print(escape(f"champion {champion.version}: {model.chosen}, contract '{model.contract}'"))
+    out.print(escape(f"trained on {model.source}, as of {model.as_of}"), soft_wrap=True)
     table = Table("", "random split, test", "out of time, test")
     for name in HEADLINES:
-        table.add_row(name, *(_with_interval(card["metrics"], f"{part}_{name}") for part in ("test", "oot")))
+        table.add_row(name, *(_with_interval(model.metrics, f"{part}_{name}") for part in ("test", "oot")))
     out.print(table)
     _ledger_lines(status, out)
     _show_paths(status.paths, out)
