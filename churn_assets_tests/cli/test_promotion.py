@@ -81,7 +81,7 @@ def test_a_retraining_is_asked_for_by_hand_once_at_a_time(home):
     settings, versions = home
     busy = churn("retrain", *WHO, home=settings.home)
     assert (busy.returncode, busy.stdout.count("it is decided on first")) == (1, 1)
-    Ledger(settings.ledger_path).reject(versions[1], Person("ana"), "no")
+    Ledger(settings.ledger_path).reject(versions[1], Person("ana"), "no", AT)
     done = churn("retrain", *WHO, home=settings.home)
     assert done.returncode == 0, done.stderr
     key = re.search(r"request (retrain-hand-\S+-1) is open", done.stdout)[1]
