@@ -178,9 +178,7 @@ class Ledger(SqliteStore):
             db.execute("UPDATE requests SET run_id = ? WHERE key = ?", (run_id, key))
             if is_last:
                 return None
-            return _open_request(
-                db, request.decision, (request.trigger, request.occasion, request.champion), request.attempt + 1, at
-            )
+            return _open_request(db, request.decision, request, request.attempt + 1, at)
 
     def finish_request(self, key: str, outcome: str, at: datetime) -> None:
         """The request ended with this outcome; again changes nothing. Raises TransitionRefused."""
@@ -417,29 +415,24 @@ def _state(db: sqlite3.Connection) -> LedgerState:
         "SELECT d.situation FROM requests r JOIN decisions d ON d.number = r.decision "
         "WHERE r.status IN ('open', 'started', 'finished') ORDER BY r.rowid DESC LIMIT 1"
     ).fetchone()
+    (rejections,) = db.execute(
+        "SELECT count(*) FROM challengers WHERE status IN ('refused', 'rejected') AND number > "
+        "(SELECT coalesce(max(number), 0) FROM challengers WHERE status = 'promoted')"
+    ).fetchone()
     asked = db.execute('SELECT DISTINCT "trigger", occasion, champion FROM requests')
     return LedgerState(
         in_flight=(in_flight[0], in_flight[1]) if in_flight else None,
         waiting=(waiting[0], waiting[1]) if waiting else None,
         asked=frozenset((row[0], row[1], row[2]) for row in asked),
         last_asked_at=datetime.fromisoformat(newest[0]) if newest else None,
-        rejections=_rejections_in_a_row(db),
+        rejections=int(rejections),
         labels_used=DecisionInputs.from_json(json.loads(used[0])).labels if used else 0,
     )
 
 
-def _rejections_in_a_row(db: sqlite3.Connection) -> int:
-    query = (
-        "SELECT count(*) FROM challengers WHERE status IN ('refused', 'rejected') AND number > "
-        "(SELECT coalesce(max(number), 0) FROM challengers WHERE status = 'promoted')"
-    )
-    return int(db.execute(query).fetchone()[0])
-
-
 def _insert_request(db: sqlite3.Connection, number: int, decision: Decision, at: datetime) -> str:
     in_flight = db.execute(f"SELECT key, status FROM requests {_where(IN_FLIGHT)}", IN_FLIGHT).fetchone()
-    occasion = (decision.trigger, decision.occasion, decision.champion)
-    key = _request_key(occasion, 1)
+    key = _request_key(decision, 1)
     if in_flight is not None:
         raise TransitionRefused(
             f"request {key} cannot be opened: {in_flight[0]} is {in_flight[1]}, expected none in flight; "
@@ -447,24 +440,23 @@ def _insert_request(db: sqlite3.Connection, number: int, decision: Decision, at:
         )
     if db.execute("SELECT 1 FROM requests WHERE key = ?", (key,)).fetchone():
         raise TransitionRefused(f"request {key} was made before, expected a new occasion; see churn history")
-    return _open_request(db, number, occasion, 1, at).key
+    return _open_request(db, number, decision, 1, at).key
 
 
 def _open_request(
-    db: sqlite3.Connection, decision: int, occasion: tuple[str, str, str], attempt: int, at: datetime
+    db: sqlite3.Connection, decision: int, asked: Decision | Request, attempt: int, at: datetime
 ) -> Request:
-    key = _request_key(occasion, attempt)
+    key = _request_key(asked, attempt)
     db.execute(
         "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, 'open', NULL, '', ?, NULL)",
-        (key, decision, *occasion, attempt, _text(at)),
+        (key, decision, asked.trigger, asked.occasion, asked.champion, attempt, _text(at)),
     )
     return _get_request(db, key)
 
 
-def _request_key(occasion: tuple[str, str, str], attempt: int) -> str:
+def _request_key(asked: Decision | Request, attempt: int) -> str:
     """Dagster's run key: it is never used twice, also by another decision."""
-    trigger, name, champion = occasion
-    return f"retrain-{trigger}-{name}-{champion or 'none'}-{attempt}"
+    return f"retrain-{asked.trigger}-{asked.occasion}-{asked.champion or 'none'}-{attempt}"
 
 
 def _get_request(db: sqlite3.Connection, key: str) -> Request:

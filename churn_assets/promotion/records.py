@@ -232,12 +232,6 @@ class Check:
     passed: bool
     message: str
 
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Check:
-        """The inverse of `asdict`; 0.1 wrote `found` and `words`."""
-        value, message = stored.get("value", stored.get("found")), stored.get("message", stored.get("words", ""))
-        return cls(str(stored["check"]), value, stored.get("limit"), bool(stored["passed"]), str(message))
-
 
 @dataclass(frozen=True)
 class Verdict:
@@ -280,9 +274,10 @@ class Verdict:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Verdict:
-        """The inverse of `to_json`; reads 0.1 as well."""
-        checks = tuple(Check.from_json(check) for check in stored.get("checks", ()))
-        return cls(str(stored.get("champion", "")), str(stored.get("challenger", "")), checks)
+        """The inverse of `to_json`; reads 0.1 as well, which wrote `found` and `words` in a check."""
+        renamed = {"found": "value", "words": "message"}
+        checks = [{renamed.get(key, key): value for key, value in check.items()} for check in stored["checks"]]
+        return cls(stored["champion"], stored["challenger"], msgspec.convert(checks, tuple[Check, ...]))
 
 
 # -- challengers, approvals, moves ---------------------------------------------------------------------

@@ -154,17 +154,14 @@ def _obstacle(inputs: RetrainingInputs, proposal: _Proposal) -> str | None:
             f"only {inputs.new_labels:,} labels are new and final, expected at least {limits.label_floor:,} to train a "
             "challenger on (if the customer table has grown: churn retrain)"
         )
-    until = _cooldown_end(inputs)
-    if proposal.trigger != "hand" and until is not None and inputs.now < until:
-        count = ledger.rejections
-        after = f" after {count} rejected in a row" if count else ""
-        return f"the cooldown of {cooldown_days(limits, count):g} days{after} lasts until {until:%Y-%m-%d %H:%M} UTC"
-    return None
-
-
-def _cooldown_end(inputs: RetrainingInputs) -> datetime | None:
-    last = inputs.ledger.last_asked_at
-    return None if last is None else last + timedelta(days=cooldown_days(inputs.limits, inputs.ledger.rejections))
+    if proposal.trigger == "hand" or ledger.last_asked_at is None:
+        return None
+    days = cooldown_days(limits, ledger.rejections)
+    until = ledger.last_asked_at + timedelta(days=days)
+    if inputs.now >= until:
+        return None
+    after = f" after {ledger.rejections} rejected in a row" if ledger.rejections else ""
+    return f"the cooldown of {days:g} days{after} lasts until {until:%Y-%m-%d %H:%M} UTC"
 
 
 def _why_nothing(inputs: RetrainingInputs, proposals: Sequence[_Proposal]) -> str:
