@@ -276,8 +276,8 @@ class Verdict:
     def from_json(cls, stored: Mapping[str, Any]) -> Verdict:
         """The inverse of `to_json`; reads 0.1 as well, which wrote `found` and `words` in a check."""
         renamed = {"found": "value", "words": "message"}
-        checks = [{renamed.get(key, key): value for key, value in check.items()} for check in stored["checks"]]
-        return cls(stored["champion"], stored["challenger"], msgspec.convert(checks, tuple[Check, ...]))
+        checks = [{renamed.get(key, key): value for key, value in check.items()} for check in stored.get("checks", ())]
+        return cls(stored.get("champion", ""), stored.get("challenger", ""), msgspec.convert(checks, tuple[Check, ...]))
 
 
 # -- challengers, approvals, moves ---------------------------------------------------------------------

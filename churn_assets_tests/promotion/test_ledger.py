@@ -365,7 +365,8 @@ def test_the_gate_and_a_person_are_different_approvers_and_nobody_takes_the_name
 
 OLD = """
 INSERT INTO decisions VALUES (1, '2026-01-01T00:00:00.000000+00:00', 'retrain', 'a drifted', 'drift', '7', 'v1', '', '',
-  '{"champion": "v1", "windows": [[6, "ok", "stable", []], [7, "broken", "drift", ["a"]]], "labels": 30}');
+  '{"champion": "v1", "windows": [[6, "ok", "stable", []], [7, "broken", "drift", ["a"]]], "broken": "",
+    "stale": "the log is stale", "labels": 30}');
 INSERT INTO requests VALUES ('retrain-drift-7-v1-1', 1, 'drift', '7', 'v1', 1, 'finished', NULL, 'challenger v2',
   '2026-01-01T00:00:00.000000+00:00', '2026-01-02T00:00:00.000000+00:00');
 INSERT INTO challengers VALUES (1, 'v2', 'bundles/v2', 'aa', NULL, 'retrain-drift-7-v1-1', 'promoted', 1, 'it passed',
@@ -390,6 +391,7 @@ def test_a_ledger_of_version_0_1_is_read_as_it_was_written(ledger):
         MonitoredWindow(6, "stable"),
         MonitoredWindow(7, "drift", ("a",), "broken"),
     )
+    assert (record.decision.inputs.broken, record.decision.inputs.stale) == (None, "the log is stale")
     assert (first.verdict, first.approved_by) == (PASSED, Gate())
     assert (second.verdict, second.approved_by) == (Verdict("", ""), ANA)
     assert [approval.by for approval in ledger.approvals()] == [Gate(), ANA]
