@@ -8,12 +8,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from churn_assets.promotion.ledger import IN_FLIGHT, Ledger
 from churn_assets.promotion.pointer import Champion, read_champion
 from churn_assets.promotion.records import ATTEMPTS, Challenger, DecisionRecord, Gate, Request
 from churn_assets.scoring.bundle import read_card, read_provenance
+from churn_assets.scoring.card import ModelCard, Provenance
 from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -56,31 +55,13 @@ class LedgerStatus:
         return {"challengers": challengers, "requests": requests, "last_decision": decision}
 
 
-class ModelSummary(msgspec.Struct, frozen=True):
-    """The part of a bundle's card that a status shows: its model, metrics, thresholds and data."""
-
-    contract: str
-    chosen: str
-    metrics: dict[str, float]
-    thresholds: dict[str, str | dict[str, float]]
-    source: str
-    as_of: str
-
-
-class ModelOrigin(msgspec.Struct, frozen=True):
-    """The part of a bundle's provenance that a status shows. `generated`: this package generated the customers."""
-
-    generated: bool = False
-    made_at: str | None = None
-
-
 @dataclass(frozen=True)
 class Status:
-    """The champion of a home, what its bundle says about it, and where its files are; None before the first model."""
+    """The champion of a home with its card, its provenance and where its files are; all None before the first model."""
 
     champion: Champion | None
-    model: ModelSummary | None
-    origin: ModelOrigin
+    card: ModelCard | None
+    provenance: Provenance | None
     paths: dict[str, str]
     ledger: LedgerStatus = field(default_factory=LedgerStatus)
 
@@ -88,7 +69,7 @@ class Status:
         """Flat enough for scripts: version, contract, model, metrics, thresholds, source, paths."""
         status: dict[str, Any] = {"version": None, "contract": None, "metrics": {}, "paths": self.paths}
         status["release"] = self.ledger.to_json()
-        if self.champion is None or self.model is None:
+        if self.champion is None or self.card is None or self.provenance is None:
             return status
         return {
             **status,
@@ -96,15 +77,15 @@ class Status:
             "registered_version": self.champion.registered_version,
             "since_at": self.champion.since_at.isoformat(),
             "reason": self.champion.reason,
-            "contract": self.model.contract,
+            "contract": self.card.contract,
             "fingerprint": self.champion.fingerprint,
-            "model": self.model.chosen,
-            "metrics": self.model.metrics,
-            "thresholds": self.model.thresholds,
-            "source": self.model.source,
-            "generated": self.origin.generated,
-            "as_of": self.model.as_of,
-            "trained_at": self.origin.made_at,
+            "model": self.card.chosen,
+            "metrics": self.card.metrics,
+            "thresholds": asdict(self.card.thresholds),
+            "source": self.card.source,
+            "generated": bool(self.provenance.generated),
+            "as_of": self.card.as_of,
+            "trained_at": self.provenance.made_at or None,
         }
 
 
@@ -137,11 +118,9 @@ def read_status(settings: Settings) -> Status:
     champion = read_champion(settings.home)
     ledger = read_ledger_status(settings)
     if champion is None:
-        return Status(None, None, ModelOrigin(), _existing(paths), ledger)
+        return Status(None, None, None, _existing(paths), ledger)
     bundle = champion.path(settings.home)
-    model = msgspec.convert(read_card(bundle), ModelSummary)
-    origin = msgspec.convert(read_provenance(bundle), ModelOrigin)
-    return Status(champion, model, origin, _existing({**paths, "bundle": bundle}), ledger)
+    return Status(champion, read_card(bundle), read_provenance(bundle), _existing({**paths, "bundle": bundle}), ledger)
 
 
 def read_ledger_status(settings: Settings) -> LedgerStatus:
