@@ -11,9 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from churn_assets.monitoring import data_quality
+from churn_assets.monitoring import data_quality, profile
 from churn_assets.monitoring.data_quality import Traffic, check_traffic, report_quality
-from churn_assets.monitoring.windows import profile
 from churn_assets_tests.monitoring.logs import NOW, Log, contract_of, make_home, set_column
 
 CONTRACT = contract_of()

@@ -16,13 +16,14 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from churn_assets.contract.model import Kind
+from churn_assets.monitoring import profile
 from churn_assets.monitoring.data_quality import report_quality
 from churn_assets.monitoring.drift import evidently, multivariate
 from churn_assets.monitoring.drift.evidently import Page, write_page
 from churn_assets.monitoring.drift.multivariate import compare_all_columns, find_outliers
 from churn_assets.monitoring.drift.report import report_drift
 from churn_assets.monitoring.profile import SCORE, compute_profile, load_reference
-from churn_assets.monitoring.windows import profile, to_json
+from churn_assets.monitoring.windows import to_json
 from churn_assets_tests.monitoring.logs import NOW, Log, contract_of, make_home, scored, set_column
 from churn_assets_tests.scoring.tiny import customers
 
