@@ -266,12 +266,7 @@ NO_WORSE = "the_challenger_is_no_worse"
 def promotion(context: dg.AssetExecutionContext, project: Project) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Challengers against the champion on the same rows; one that passes becomes champion, or waits for a person."""
     from churn_assets.alerting.rules import AlertChanges, gate_alerts
-<<<<<<< HEAD
     from churn_assets.defs.alerts import update_alerts
-    from churn_assets.promotion.pointer import read_champion
-=======
-    from churn_assets.defs.alerts import tell
->>>>>>> main
     from churn_assets.promotion.service import PromotionService
 
     settings = project.settings
@@ -286,13 +281,8 @@ def promotion(context: dg.AssetExecutionContext, project: Project) -> Iterator[d
     changes = AlertChanges()
     for outcome in run.outcomes:
         changes += gate_alerts(outcome.challenger, outcome.status, outcome.message)
-<<<<<<< HEAD
     summary |= update_alerts(context, settings, changes)
-    against = [outcome.message for outcome in outcomes if outcome.status in ("refused", "undecided")]
-=======
-    summary |= tell(context, settings, changes)
     against = [outcome.message for outcome in run.outcomes if outcome.status in ("refused", "undecided")]
->>>>>>> main
     yield dg.MaterializeResult(
         value={"version": 1, **summary, "outcomes": [outcome.to_json() for outcome in run.outcomes]},
         metadata={**summary, **(verdict_metadata(run.outcomes[0]) if run.outcomes else {})},
