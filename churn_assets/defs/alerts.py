@@ -18,7 +18,8 @@ def update_alerts(
 
     `context` is anything with Dagster's `log`. What waited for a destination is tried again, news or not.
     """
-    now, messages = now or datetime.now(UTC), []
+    now = now or datetime.now(UTC)
+    messages: list[str] = []
     try:
         alert_settings = AlertSettings.from_environ(os.environ, settings.home)
     except SettingsError as error:

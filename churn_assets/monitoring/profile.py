@@ -243,8 +243,9 @@ def _most_frequent(sample: pa.Table, column: Column) -> tuple[float, float] | No
 
 
 def _finite(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
-    numbers: npt.NDArray[np.float64] = column.to_numpy()
-    return numbers[np.isfinite(numbers)]
+    numbers = column.to_numpy()
+    finite: npt.NDArray[np.float64] = numbers[np.isfinite(numbers)]
+    return finite
 
 
 def _levels(connection: duckdb.DuckDBPyConnection, relation: str, query: ColumnQuery, values: int) -> dict[str, int]:
