@@ -54,14 +54,10 @@ _CHUNK = 4096
 
 @dataclass(frozen=True)
 class Contributions:
-    """`values` (n, k) in log-odds, positive towards churn; `base` + their sum is the log-odds.
-
-    `exact` is False if any of it comes from a network, where the division among features is estimated.
-    """
+    """`values` (n, k) in log-odds, positive towards churn; `base` + their sum is the log-odds."""
 
     values: Array
     base: float
-    exact: bool
 
 
 def is_exact(model: Model) -> bool:
@@ -92,16 +88,16 @@ def contributions(model: Model, matrix: Matrix, stored: Mapping[str, Any], topic
     """
     match model:
         case BoostedModel():
-            return Contributions(*model.contributions(matrix), exact=True)
+            return Contributions(*model.contributions(matrix))
         case LogisticModel():
             means = np.asarray(stored["means"], dtype=np.float64)
-            return Contributions(model.heights(matrix) - means, model.intercept + float(means.sum()), exact=True)
+            return Contributions(model.heights(matrix) - means, model.intercept + float(means.sum()))
         case BlendModel():
             pairs = zip(model.members, stored["members"], strict=True)
             parts = [contributions(member, matrix, of_member, topics) for member, of_member in pairs]
             values = sum((w * part.values for w, part in zip(model.weights, parts, strict=True)), np.zeros(1))
             base = sum(w * part.base for w, part in zip(model.weights, parts, strict=True))
-            return Contributions(np.asarray(values), base, all(part.exact for part in parts))
+            return Contributions(np.asarray(values), base)
         case NetworkModel():
             rows = [[np.nan if x is None else x for x in row] for row in stored["rows"]]
             return _sampled(model, matrix, np.array(rows, dtype=np.float32), topics)
@@ -118,7 +114,7 @@ def _sampled(model: NetworkModel, matrix: Matrix, background: Matrix, topics: To
             for walk in (order, order[::-1]):
                 values[part] += _walked(model, matrix[part], other, walk)
     values /= 2.0 * len(background)
-    return Contributions(values, float(model.margin(background).mean()), exact=False)
+    return Contributions(values, float(model.margin(background).mean()))
 
 
 def _order(rng: np.random.Generator, topics: Topics) -> npt.NDArray[np.intp]:
