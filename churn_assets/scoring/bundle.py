@@ -22,18 +22,21 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from churn_assets.contract.load import parse_contract
 from churn_assets.errors import BundleCorrupt, BundleMismatch, ChurnError, RowsRejected
 from churn_assets.features.compile import compile_features
 from churn_assets.scoring.calibration import calibration_from_json
+from churn_assets.scoring.models.base import read_json
 from churn_assets.scoring.models.blend import load_model
+from churn_assets.scoring.online import CustomerScorer
 from churn_assets.scoring.scorer import AsOf, Bands, Scorer, Thresholds, days
 from churn_assets.storage.files import canonical_json, read_json_object, write_json
 from churn_assets.storage.sealed import seal, verify
@@ -47,7 +50,6 @@ EXPLAIN = "explain.json"
 UNVERSIONED = frozenset({PROVENANCE})
 
 GOLDEN_TOLERANCE = 1e-6
-_SINGLES = 8  # golden rows that are also replayed one by one, as the service scores them
 
 
 def write_bundle(
@@ -72,7 +74,7 @@ def write_bundle(
         scorer.model.save(directory / MODEL)
         described = {**card, **_decisions(scorer)}
         contents = {
-            CALIBRATION: scorer.calibration.to_json(),
+            CALIBRATION: msgspec.to_builtins(scorer.calibration),
             FEATURES: {"names": scorer.program.names, "state": scorer.program.state, "ranges": scorer.ranges},
             EXPLAIN: scorer.background,
             CARD: described,
@@ -104,12 +106,12 @@ def load_bundle(path: Path, expect_fingerprint: str | None = None) -> Scorer:
 
 def read_card(path: Path) -> dict[str, Any]:
     """The model card of a bundle: metrics, thresholds and bands."""
-    return _read_json(path, CARD)
+    return read_json(path / CARD)
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
     """Where a bundle came from."""
-    return _read_json(path, PROVENANCE)
+    return read_json(path / PROVENANCE)
 
 
 def read_reference(path: Path) -> pa.Table:
@@ -161,7 +163,7 @@ def _assemble(path: Path, manifest: Mapping[str, Any]) -> Scorer:
             f"{path}: made under fingerprint {str(manifest['fingerprint'])[:12]}, its contract now reads as "
             f"{contract.fingerprint[:12]}; train again with this version"
         )
-    features, card = _read_json(path, FEATURES), _read_json(path, CARD)
+    features, card = read_json(path / FEATURES), read_json(path / CARD)
     program = compile_features(contract).with_state(features["state"])
     if list(program.names) != features["names"]:
         raise BundleCorrupt(f"{path / FEATURES}: not the features of its contract; train again with this version")
@@ -169,12 +171,12 @@ def _assemble(path: Path, manifest: Mapping[str, Any]) -> Scorer:
         contract=contract,
         program=program,
         model=load_model(path / MODEL),
-        calibration=calibration_from_json(_read_json(path, CALIBRATION)),
+        calibration=calibration_from_json(read_json(path / CALIBRATION)),
         thresholds=Thresholds(**card["thresholds"]),
         bands=Bands(**card["bands"]),
         version=str(manifest["version"]),
         ranges={name: (low, high) for name, (low, high) in features["ranges"].items()},
-        background=_read_json(path, EXPLAIN) if (path / EXPLAIN).exists() else {},  # an older bundle has none
+        background=read_json(path / EXPLAIN) if (path / EXPLAIN).exists() else {},  # an older bundle has none
     )
 
 
@@ -205,42 +207,35 @@ def _plain(cell: object) -> object:
 
 
 def _replay(path: Path, scorer: Scorer) -> None:
-    golden = _read_json(path, GOLDEN)
+    """Golden rows together, and each alone as the service scores it. Raises BundleCorrupt if a score differs."""
+    golden = read_json(path / GOLDEN)
     instant, rows = golden["as_of_days"], golden["rows"]
     at = np.broadcast_to(np.asarray(instant, dtype=np.float64), (len(rows),))
     expected = np.array(golden["probability"], dtype=np.float64)
     try:
         together = scorer.score_rows(rows, at).probability
-        singles = [scorer.score_rows([row], at[i : i + 1]).probability[0] for i, row in enumerate(rows[:_SINGLES])]
+        customers = CustomerScorer(scorer)
+        alone = np.array([_score_alone(customers, row, day) for row, day in zip(rows, at.tolist(), strict=True)])
     except RowsRejected as error:
         raise BundleCorrupt(f"{path / GOLDEN}: {error}; the golden rows break their own contract") from error
     except ChurnError as error:
         raise BundleCorrupt(f"{path / GOLDEN}: cannot be replayed: {error}") from error
-    for probability in (together, np.array(singles)):
-        _require_equal(path, probability, expected[: len(probability)])
+    for probability, how in ((together, ""), (np.where(np.isnan(alone), together, alone), " alone")):
+        wrong = np.flatnonzero(~(np.abs(probability - expected) <= GOLDEN_TOLERANCE))  # NaN is never the same
+        if len(wrong):
+            row = int(wrong[0])
+            raise BundleCorrupt(
+                f"{path / GOLDEN}: row {row} scores {probability[row]:.9f}{how}, expected {expected[row]:.9f} within "
+                f"{GOLDEN_TOLERANCE:g}; features or model compute otherwise here, train again"
+            )
 
 
-def _require_equal(path: Path, probability: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> None:
-    same = (
-        len(probability) == len(expected) and np.abs(probability - expected) <= GOLDEN_TOLERANCE
-    )  # NaN is never the same
-    if np.all(same):
-        return
-    row = int(np.flatnonzero(~np.asarray(same))[0]) if np.ndim(same) else 0
-    raise BundleCorrupt(
-        f"{path / GOLDEN}: row {row} scores {probability[row]:.9f}, expected {expected[row]:.9f} within "
-        f"{GOLDEN_TOLERANCE:g}; features or model compute otherwise here, train again"
-    )
-
-
-def _read_json(path: Path, name: str) -> dict[str, Any]:
+def _score_alone(customers: CustomerScorer, row: Mapping[str, Any], as_of: float) -> float:
+    """The probability of one golden row; NaN if a rule refuses it, which its table was not held to."""
     try:
-        content = json.loads((path / name).read_bytes())
-    except (OSError, ValueError) as error:
-        raise BundleCorrupt(f"{path / name}: cannot be read ({error}); make the bundle again") from error
-    if not isinstance(content, dict):
-        raise BundleCorrupt(f"{path / name}: is not a JSON object, expected one; make the bundle again")
-    return content
+        return customers.score(row, as_of).probability
+    except RowsRejected:
+        return math.nan
 
 
 def _write_reference(path: Path, reference: pa.Table) -> None:

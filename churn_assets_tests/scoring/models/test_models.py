@@ -201,7 +201,7 @@ def test_an_unknown_kind_and_damaged_files_are_refused(tmp_path):
     with pytest.raises(BundleCorrupt, match="kind is 'oracle', expected one of logistic, boosted, network, blend"):
         load_model(tmp_path)
     (tmp_path / "model.json").write_text("[]")
-    with pytest.raises(BundleCorrupt, match="no model kind"):
+    with pytest.raises(BundleCorrupt, match="expected an object"):
         load_model(tmp_path)
     (tmp_path / "model.json").write_text("{")
     with pytest.raises(BundleCorrupt, match="cannot be read"):
