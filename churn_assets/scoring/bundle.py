@@ -68,6 +68,7 @@ def write_bundle(
     `scorer` gives them now. The bundle is loaded and replayed before it gets its name. Raises
     BundleCorrupt if it would not reproduce them.
     """
+    import pyarrow.parquet as pq
 
     def write(directory: Path) -> None:
         (directory / CONTRACT).write_bytes(scorer.contract.text.encode())
@@ -83,7 +84,7 @@ def write_bundle(
         }
         for name, content in contents.items():
             (directory / name).write_bytes(canonical_json(content))
-        _write_reference(directory / REFERENCE, reference)
+        pq.write_table(reference, directory / REFERENCE, compression="zstd")
 
     about = {"contract": scorer.contract.name, "fingerprint": scorer.contract.fingerprint}
     return seal(root, write, about, unversioned=UNVERSIONED, check=_replayed)
@@ -236,9 +237,3 @@ def _score_alone(customers: CustomerScorer, row: Mapping[str, Any], as_of: float
         return customers.score(row, as_of).probability
     except RowsRejected:
         return math.nan
-
-
-def _write_reference(path: Path, reference: pa.Table) -> None:
-    import pyarrow.parquet as pq
-
-    pq.write_table(reference, path, compression="zstd")

@@ -32,7 +32,7 @@ import numpy.typing as npt
 from churn_assets.contract.wording import Typical, Wording, topics
 from churn_assets.errors import BundleMismatch
 from churn_assets.features.compile import FeatureSpec
-from churn_assets.features.encode import Columns, encode_table
+from churn_assets.features.encode import encode_table
 from churn_assets.scoring.models.base import Array, Model
 from churn_assets.scoring.models.blend import BlendModel
 from churn_assets.scoring.models.boosted import BoostedModel
@@ -189,23 +189,19 @@ class Explainer:
         parts = [values[:, members].sum(axis=1) for members in self._members]
         return np.stack(parts, axis=1) if parts else np.zeros((len(values), 0))
 
-    def explain(self, columns: Columns, as_of: AsOf, count: int = REASONS) -> list[tuple[Reason, ...]]:
-        """Up to `count` reasons for each row, the strongest first; fewer where fewer topics raise the score."""
-        matrix = self.scorer.features(columns, as_of)
+    def explain_table(self, table: pa.Table, as_of: AsOf) -> list[tuple[Reason, ...]]:
+        """`REASONS` reasons for each row of a typed table, the strongest first; fewer where fewer topics raise it."""
+        wanted = [column.name for column in self.scorer.contract.scoring_columns]
+        matrix = self.scorer.features(encode_table(self.scorer.contract, table.select(wanted)), as_of)
         reasons: list[tuple[Reason, ...]] = []
         for start in range(0, len(matrix), _CHUNK):
             part = matrix[start : start + _CHUNK]
             values = self.contributions(part).values
-            reasons += [self._reasons(*row, count) for row in zip(part, values, self.by_topic(values), strict=True)]
+            reasons += [self._reasons(*row) for row in zip(part, values, self.by_topic(values), strict=True)]
         return reasons
 
-    def explain_table(self, table: pa.Table, as_of: AsOf, count: int = REASONS) -> list[tuple[Reason, ...]]:
-        """The same for a typed table, in its order."""
-        wanted = [column.name for column in self.scorer.contract.scoring_columns]
-        return self.explain(encode_table(self.scorer.contract, table.select(wanted)), as_of, count)
-
-    def _reasons(self, row: Matrix, values: Array, totals: Array, count: int) -> tuple[Reason, ...]:
-        strongest = [t for t in np.argsort(-totals, kind="stable")[:count] if totals[t] > 0.0]
+    def _reasons(self, row: Matrix, values: Array, totals: Array) -> tuple[Reason, ...]:
+        strongest = [t for t in np.argsort(-totals, kind="stable")[:REASONS] if totals[t] > 0.0]
         return tuple(self._reason(row, values, int(t), float(totals[t])) for t in strongest)
 
     def _reason(self, row: Matrix, values: Array, topic: int, total: float) -> Reason:

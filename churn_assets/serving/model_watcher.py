@@ -108,7 +108,7 @@ class ModelWatcher:
         self.arm: Arm | None = None
         self.refused: str | None = None
         self.missing = "no model has been loaded yet; ask again in a second"
-        self.swaps = self.refusals = 0
+        self.refusals = 0
         self._refused_path: Path | None = None
         self._refused_at = 0.0
 
@@ -138,7 +138,6 @@ class ModelWatcher:
             self._refused_path, self._refused_at = path, self._clock()
             self.refused = self.missing = self._text(error, path.parent)
             return
-        self.swaps += self.arm is not None
         self.arm, self.refused, self._refused_path = Arm(model), None, None
         self._on_change(model)
 

@@ -19,7 +19,7 @@ Array = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float32]
 
 # Up to here leaf masks are faster than the C library's fixed cost of a call (`python -m benchmarks.few_rows`).
-FEW_ROWS = 5
+FEW_ROWS = 6
 _PROBE_ROWS, _PROBE_TOLERANCE = 64, 1e-9
 
 
