@@ -28,9 +28,9 @@ def test_base_value_and_contributions_add_up_to_the_log_odds(kind, data):
         column = data.draw(st.sampled_from(numbers))
         matrix[row, column] = data.draw(st.sampled_from([np.nan, 0.0, -1e6, 1e6]))
     model = model_of(kind)
-    found = contributions(model, matrix, reference(model, MATRIX), TOPICS)
-    assert found.values.shape == matrix.shape
-    np.testing.assert_allclose(found.base + found.values.sum(axis=1), model.margin(matrix), atol=FLOAT32, rtol=1e-5)
+    parts = contributions(model, matrix, reference(model, MATRIX), TOPICS)
+    assert parts.values.shape == matrix.shape
+    np.testing.assert_allclose(parts.base + parts.values.sum(axis=1), model.margin(matrix), atol=FLOAT32, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -53,16 +53,16 @@ def test_trees_have_the_values_that_xgboost_itself_gives():
     booster, matrix = trained_booster()
     expected = booster.predict(xgb.DMatrix(matrix), pred_contribs=True, iteration_range=(0, 20))
     model = model_of("boosted")
-    found = contributions(model, MATRIX, {}, TOPICS)
-    np.testing.assert_allclose(found.values, expected[:, :-1], atol=1e-6)
-    assert found.base == pytest.approx(float(expected[0, -1]), abs=1e-6)
+    parts = contributions(model, MATRIX, {}, TOPICS)
+    np.testing.assert_allclose(parts.values, expected[:, :-1], atol=1e-6)
+    assert parts.base == pytest.approx(float(expected[0, -1]), abs=1e-6)
 
 
 def test_the_logistic_base_is_the_mean_of_training_and_contributions_average_to_nothing():
     model = model_of("logistic")
-    found = contributions(model, MATRIX, reference(model, MATRIX), TOPICS)
-    assert found.base == pytest.approx(float(model.margin(MATRIX).mean()))
-    np.testing.assert_allclose(found.values.mean(axis=0), 0.0, atol=1e-9)
+    parts = contributions(model, MATRIX, reference(model, MATRIX), TOPICS)
+    assert parts.base == pytest.approx(float(model.margin(MATRIX).mean()))
+    np.testing.assert_allclose(parts.values.mean(axis=0), 0.0, atol=1e-9)
 
 
 def test_a_blend_has_the_weighted_sum_of_its_members():
@@ -85,9 +85,9 @@ def test_the_estimate_for_a_network_is_near_the_exact_value():
     rows = MATRIX[100:112]
     exact = np.array([_by_definition(model, row, background) for row in rows])
     single = [(j,) for j in range(rows.shape[1])]
-    found = contributions(model, rows, known, single).values
-    assert np.corrcoef(found.ravel(), exact.ravel())[0, 1] > 0.9995
-    assert np.abs(found - exact).mean() < 0.025 * np.abs(exact).mean()
+    estimate = contributions(model, rows, known, single).values
+    assert np.corrcoef(estimate.ravel(), exact.ravel())[0, 1] > 0.9995
+    assert np.abs(estimate - exact).mean() < 0.025 * np.abs(exact).mean()
 
 
 def _by_definition(model, row, background):
