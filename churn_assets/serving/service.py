@@ -19,7 +19,7 @@ from uvicorn import config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from churn_assets.serving.app import ServiceApp
-from churn_assets.serving.http import ASGIApp, Receive, Refused, Scope, Send
+from churn_assets.serving.http import ASGIApp, Refused
 from churn_assets.serving.worker import Worker, stop_with_supervisor
 from churn_assets.settings import ServingSettings
 
@@ -121,14 +121,9 @@ def this_worker() -> Worker:
     return Worker(_SETTINGS, os.environ)
 
 
-class _Middleware:
-    """The middleware: this worker's application, made when BentoML's is."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = ServiceApp(app, this_worker())
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
+def _middleware(app: ASGIApp) -> ServiceApp:
+    """The service's routes before BentoML's application."""
+    return ServiceApp(app, this_worker())
 
 
-ChurnService.add_asgi_middleware(_Middleware)  # type: ignore[attr-defined]
+ChurnService.add_asgi_middleware(_middleware)  # type: ignore[attr-defined]
