@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -31,7 +30,6 @@ NOT_HTTP_RESPONSE = (
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
     b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(_REFUSAL), _REFUSAL)
 )
-_refusal_counters: list[Callable[[str], None]] = []
 
 
 class Protocol(HttpToolsProtocol):
@@ -46,8 +44,7 @@ class Protocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse the bytes, count them, and close the connection."""
-        for count in _refusal_counters:
-            count(NOT_HTTP)
+        this_worker().count_refusal(NOT_HTTP)
         self.transport.write(NOT_HTTP_RESPONSE)
         self.transport.close()
 
@@ -92,7 +89,6 @@ class ChurnService:
     async def start(self) -> None:
         """Open the log, load the model, check for the next, and stop when the supervisor dies."""
         worker = this_worker()
-        _refusal_counters[:] = [worker.count_refusal]
         await worker.start()
         worker.run_until_stop(stop_with_supervisor(worker.logger, _SUPERVISOR))
         settle_memory()
