@@ -89,7 +89,7 @@ def reject(version: Version, by: By, why: Why, home: HomeOption = None) -> None:
 
 
 def _close_alert(settings: Settings, version: str, message: str) -> None:
-    """Close the alert that this challenger waits; the approval holds, whether a destination can be told or not."""
+    """Close the alert that this challenger waits; the approval holds even if no destination can be reached."""
     import os
     from datetime import UTC, datetime
 

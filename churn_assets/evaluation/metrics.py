@@ -67,7 +67,11 @@ class Ranking:
 
 
 def pr_auc(churned: Labels, score: Floats) -> float:
-    """Average precision."""
+    """Average precision.
+
+    >>> round(pr_auc(np.array([1, 0, 1, 0]), np.array([0.9, 0.8, 0.7, 0.1])), 3)
+    0.833
+    """
     return Ranking(churned, score).pr_auc()
 
 

@@ -82,7 +82,7 @@ class FeatureProgram:
         return out
 
     def fit(self, columns: Columns, as_of: float | Array) -> FeatureProgram:
-        """The same program with its label-free statistics learnt on `columns`."""
+        """The same program with its label-free statistics learned on `columns`."""
         state: State = {}
         with np.errstate(all="ignore"):
             for key, learn, of, by in self._learn:
@@ -92,7 +92,7 @@ class FeatureProgram:
         return self.with_state(state)
 
     def with_state(self, state: State) -> FeatureProgram:
-        """The same program with statistics learnt before."""
+        """The same program with statistics learned before."""
         return replace(self, state=state)
 
 
@@ -174,7 +174,7 @@ def _learners(writer: Writer, expressions: tuple[Expression, ...]) -> tuple[Lear
     learners = []
     before: list[str] = []
     for expression in expressions:
-        for key, learn, of, by in writer.learnt_in(expression.tree):
+        for key, learn, of, by in writer.statistics_in(expression.tree):
             head = "\n".join(["def run(columns, as_of, state):", *before])
             read_of, read_by = (build(f"{head}\n    return {source}", "run") for source in (of, by))
             learners.append((key, functions.LEARNERS[learn], read_of, read_by))
@@ -236,7 +236,7 @@ class Writer:
                 return f"{name}_({', '.join(map(self.write, arguments))})"
         raise AssertionError(f"the checker let {ast.dump(node)} through")
 
-    def learnt_in(self, tree: ast.expr) -> list[tuple[str, str, str, str]]:
+    def statistics_in(self, tree: ast.expr) -> list[tuple[str, str, str, str]]:
         """(key, learning function, source of the values, source of what they are binned by), inner first."""
         calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) in FITTED]
         return [

@@ -133,7 +133,7 @@ def learn_accrued(values: Array, by: Array, bins: int) -> Statistic:
 
 
 def lookup(statistic: Statistic, by: Array) -> Array:
-    """The learnt value at `by`: linear between knots, constant outside, missing where `by` is."""
+    """The learned value at `by`: linear between knots, constant outside, missing where `by` is."""
     result = np.interp(by, np.asarray(statistic["x"], float), np.asarray(statistic["y"], float))
     return np.where(np.isnan(by), np.nan, result)  # with a single knot np.interp answers even there
 

@@ -303,7 +303,7 @@ def test_a_deep_sum_still_compiles():
     assert compile_features(contract)(encode_rows(contract, [ROW]), AS_OF_DAYS)[0, -1] == 0.0
 
 
-# -- what is learnt ----------------------------------------------------------------------------------
+# -- what is learned ----------------------------------------------------------------------------------
 
 pairs = st.lists(
     st.tuples(st.integers(0, 5) | st.just(math.nan), st.integers(-20, 200) | st.just(math.nan)), max_size=60
@@ -347,7 +347,7 @@ def test_the_order_of_the_rows_teaches_nothing(seed):
 
 
 def test_the_label_teaches_nothing():
-    """With the label among the columns, and with another label, the same is learnt."""
+    """With the label among the columns, and with another label, the same is learned."""
     many = make_columns(STORE, 400, seed=5)
     program = compile_features(STORE)
     states = [
@@ -361,7 +361,7 @@ def test_the_label_teaches_nothing():
 
 @pytest.mark.parametrize("contract", [STORE, small(x="typical(spend, visits)")], **BY_NAME)
 @pytest.mark.parametrize("rows_seen", [1, 400])
-def test_what_was_learnt_survives_json(contract, rows_seen):
+def test_learned_statistics_survive_json(contract, rows_seen):
     many = make_columns(contract, 400, seed=7)
     program = compile_features(contract).fit(_rows_of(many, slice(0, rows_seen)), AS_OF_DAYS)
     text = json.dumps(program.state, allow_nan=False)

@@ -70,6 +70,11 @@ def test_generated_customers_do_not_depose_generated_ones(tmp_path):
     )
 
 
+def test_a_champion_is_of_real_customers_unless_it_is_said_to_be_of_generated_ones(tmp_path):
+    (tmp_path / "bundles" / "old").mkdir(parents=True)
+    assert assign_role(NEW, STORE, champion(), tmp_path).alias == "challenger"
+
+
 FINDINGS = (("favday", "is an echo"), ("esent", "is alone"), ("favday", "is isolated"), ("city", "is alone"))
 SUSPECT = TrainedModel("v", 0.9, False, FINDINGS)  # contracts/store.toml attests `esent` alone of these
 

@@ -308,3 +308,13 @@ def test_drift_reports_ask_by_the_same_column_in_windows_that_say_anything(repor
 def test_new_labels_are_those_that_neither_champion_nor_last_retraining_used(labels, used, new, unused):
     monitoring = MonitoringSummary(labels=labels, new_labels=new)
     assert RetrainingInputs(NOW, "v1", LIMITS, LedgerState(labels_used=used), monitoring).new_labels == unused
+
+
+@pytest.mark.parametrize(("labels", "kind"), [(LIMITS.label_floor, "retrain"), (LIMITS.label_floor - 1, "wait")])
+def test_drift_is_acted_upon_from_the_floor_of_new_labels_on(labels, kind):
+    assert decide(having(DRIFT, labels=labels, new_labels=labels)).kind == kind
+
+
+def test_five_windows_are_stored_with_a_decision():
+    windows = tuple(MonitoredWindow(number, "stable") for number in range(1, 9))
+    assert [window.window for window in having(CALM, windows=windows).summary().windows] == [4, 5, 6, 7, 8]
