@@ -95,9 +95,10 @@ class Isotonic(Calibration):
 def calibration_from_json(stored: Mapping[str, Any]) -> Calibration:
     """The calibration of its JSON form; BundleCorrupt for anything else."""
     try:
-        return msgspec.convert(stored, Identity | Platt | Beta | Isotonic)
+        calibration: Calibration = msgspec.convert(stored, Identity | Platt | Beta | Isotonic)
     except msgspec.ValidationError as error:
         raise BundleCorrupt(
             f"calibration.json: {error}; expected kind identity, platt, beta or isotonic and its parameters; make the "
             "bundle again"
         ) from error
+    return calibration

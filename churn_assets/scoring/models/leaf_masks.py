@@ -100,7 +100,7 @@ class LeafMasks:
 
 def _lowest_bit(masks: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.uint8]:
     """Number of the lowest set bit of each mask."""
-    return np.bitwise_count((masks - masks.dtype.type(1)) & ~masks)
+    return np.asarray(np.bitwise_count((masks - masks.dtype.type(1)) & ~masks), dtype=np.uint8)
 
 
 def build_leaf_masks(boosters: Sequence[Booster]) -> LeafMasks | None:
