@@ -73,6 +73,24 @@ def test_a_saved_model_gives_the_same_margins_bit_for_bit(kind, tmp_path):
         assert (tmp_path / "two" / file.relative_to(tmp_path / "one")).read_bytes() == file.read_bytes()
 
 
+@pytest.mark.parametrize("kind", ["logistic", "network_bag"])
+def test_arrays_as_version_0_1_wrote_them_are_read(kind, tmp_path):
+    model, (_, matrix, _) = model_of(kind), training()
+    model.save(tmp_path)
+    with np.load(tmp_path / "weights.npz") as stored:
+        arrays = dict(stored)
+    features = len(arrays["encoding_names"])
+    arrays["encoding_numbers"] = np.hstack([arrays["encoding_numbers"], np.ones((features, 2))])  # centre and scale
+    arrays["encoding_flags"] = np.hstack([arrays["encoding_flags"], np.zeros((features, 1), dtype=bool)])  # linear
+    if kind == "network_bag":
+        for i in range(2):
+            arrays |= {f"net{i}_embedding": np.zeros((9, 0)), f"net{i}_embedding_bias": np.zeros((features, 0))}
+        old = {"nets": 2, "layers": [3, 3], "embedding_activation": "relu", "activation": "silu"}
+        write_settings(tmp_path, "network", old)
+    np.savez(tmp_path / "weights.npz", allow_pickle=False, **arrays)
+    np.testing.assert_array_equal(load_model(tmp_path).margin(matrix), model.margin(matrix))
+
+
 def test_every_kind_of_model_is_in_the_battery():
     assert {SCORERS[kind].model.kind for kind in KINDS} == set(MODELS)
 
