@@ -25,7 +25,7 @@ import datetime as dt
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -34,20 +34,22 @@ from churn_assets.contract.load import parse_contract
 from churn_assets.errors import BundleCorrupt, BundleMismatch, ChurnError, RowsRejected
 from churn_assets.features.compile import compile_features
 from churn_assets.scoring.calibration import calibration_from_json
+from churn_assets.scoring.card import ModelCard, Provenance
 from churn_assets.scoring.models.base import read_json
 from churn_assets.scoring.models.blend import load_model
 from churn_assets.scoring.online import CustomerScorer
 from churn_assets.scoring.scorer import AsOf, Bands, Scorer, Thresholds, days
 from churn_assets.storage.files import canonical_json, read_json_object, write_json
-from churn_assets.storage.sealed import seal, verify
+from churn_assets.storage.sealed import PROVENANCE, seal, verify
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+T = TypeVar("T")
+
 CONTRACT, MODEL, CALIBRATION, FEATURES = "contract.toml", "model", "calibration.json", "features.json"
-CARD, GOLDEN, REFERENCE, PROVENANCE = "card.json", "golden.json", "reference.parquet", "provenance.json"
+CARD, GOLDEN, REFERENCE = "card.json", "golden.json", "reference.parquet"
 EXPLAIN = "explain.json"
-UNVERSIONED = frozenset({PROVENANCE})
 
 GOLDEN_TOLERANCE = 1e-6
 
@@ -87,7 +89,7 @@ def write_bundle(
         pq.write_table(reference, directory / REFERENCE, compression="zstd")
 
     about = {"contract": scorer.contract.name, "fingerprint": scorer.contract.fingerprint}
-    return seal(root, write, about, unversioned=UNVERSIONED, check=_replayed)
+    return seal(root, write, about, _replayed)
 
 
 def load_bundle(path: Path, expect_fingerprint: str | None = None) -> Scorer:
@@ -105,14 +107,14 @@ def load_bundle(path: Path, expect_fingerprint: str | None = None) -> Scorer:
     return scorer
 
 
-def read_card(path: Path) -> dict[str, Any]:
-    """The model card of a bundle: metrics, thresholds and bands."""
-    return read_json(path / CARD)
+def read_card(path: Path) -> ModelCard:
+    """The model card of a bundle. Raises BundleCorrupt if it cannot be read."""
+    return _read_as(path, CARD, ModelCard)
 
 
-def read_provenance(path: Path) -> dict[str, Any]:
-    """Where a bundle came from."""
-    return read_json(path / PROVENANCE)
+def read_provenance(path: Path) -> Provenance:
+    """Where a bundle came from. Raises BundleCorrupt if it cannot be read."""
+    return _read_as(path, PROVENANCE, Provenance)
 
 
 def read_reference(path: Path) -> pa.Table:
@@ -145,7 +147,7 @@ def read_ladder(bundle: Path, version: str) -> dict[str, Any] | None:
 
 
 def _replayed(path: Path) -> Scorer:
-    manifest = verify(path, UNVERSIONED)
+    manifest = verify(path)
     try:
         scorer = _assemble(path, manifest)
         _replay(path, scorer)
@@ -237,3 +239,12 @@ def _score_alone(customers: CustomerScorer, row: Mapping[str, Any], as_of: float
         return customers.score(row, as_of).probability
     except RowsRejected:
         return math.nan
+
+
+def _read_as(path: Path, name: str, form: type[T]) -> T:
+    try:
+        return msgspec.convert(read_json(path / name), form)
+    except msgspec.ValidationError as error:
+        raise BundleCorrupt(
+            f"{path / name}: {error}, expected the form of this version; make the bundle again"
+        ) from error

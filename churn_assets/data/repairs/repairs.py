@@ -140,7 +140,7 @@ def ids_as_text(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairRe
     message = "no id was read as a number"
     if cells:
         message = f"{cells} ids that were read as numbers are text again ({', '.join(examples[:5])}); an id such as "
-        message += "12E3 that a workbook read as a number cannot be distinguished from 12000"
+        message += "12E3 that a workbook took for a number cannot be told from 12000"
     return table, RepairReport(
         "ids_as_text", int(changed_rows.sum()), cells, by_column, message, {"ids": ", ".join(examples)}
     )
@@ -252,9 +252,9 @@ REPAIRS: Mapping[str, Repair] = {
 def _shift_report(block: ShiftedBlock, rows: int, by_column: Mapping[str, int]) -> RepairReport:
     block_end, others_end = _iso(block.block_ends_day), _iso(block.others_end_day)
     message = (
-        f"{rows:,} rows with dates (file rows {block.first:,} to {block.end - 1:,}, counted from 0) were {SHIFT_DAYS} "
-        f"days late (Excel's 1904 date system): the block ended on {block_end}, the other rows on "
-        f"{others_end}; repaired, it ends on {_iso(block.block_ends_day - SHIFT_DAYS)}"
+        f"{rows:,} rows with dates (file rows {block.first:,} to {block.end - 1:,}, counted from 0) lay {SHIFT_DAYS} "
+        f"days in the future, Excel's 1904 date system: the block ended on {block_end}, the other rows on "
+        f"{others_end}; undone, it ends on {_iso(block.block_ends_day - SHIFT_DAYS)}"
     )
     details: dict[str, str | int | float] = {
         "first_row": block.first,
