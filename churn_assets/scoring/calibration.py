@@ -36,7 +36,7 @@ def sigmoid(margin: Array) -> Array:
     return np.asarray(1.0 / (1.0 + np.exp(-np.clip(margin, -700.0, 700.0))))
 
 
-class Identity(Calibration):
+class Identity(Calibration, frozen=True):
     """The model's own probability."""
 
     def apply(self, margin: Array) -> Array:
@@ -44,7 +44,7 @@ class Identity(Calibration):
         return sigmoid(margin)
 
 
-class Platt(Calibration):
+class Platt(Calibration, frozen=True):
     """Sigmoid of `a * margin + b`."""
 
     a: float
@@ -55,7 +55,7 @@ class Platt(Calibration):
         return sigmoid(self.a * margin + self.b)
 
 
-class Beta(Calibration):
+class Beta(Calibration, frozen=True):
     """Beta calibration (Kull et al. 2017): log-odds become `a ln p - b ln(1 - p) + c`."""
 
     a: float
@@ -69,7 +69,7 @@ class Beta(Calibration):
         return sigmoid(self.a * log_p - self.b * log_not_p + self.c)
 
 
-class Isotonic(Calibration):
+class Isotonic(Calibration, frozen=True):
     """A monotone curve through (margin, probability) knots, flat outside them.
 
     `linear` interpolates between knots and makes no ties inside; `step` keeps the value of the knot
