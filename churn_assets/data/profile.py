@@ -10,6 +10,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -193,7 +194,7 @@ class TableProfile:
             "repeated_rows": self.repeated_rows,
             "columns": [column.to_json() for column in self.columns],
             "cohort": self.cohort.to_json() if self.cohort else None,
-            "validation": self.validation.to_json() if self.validation else None,
+            "validation": msgspec.to_builtins(self.validation),
         }
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -35,23 +35,19 @@ SERIAL_ZERO = (
 _NUMERIC_ID = r"^\s*[0-9]+(?:\.[0-9]+)?(?:[eE]\+[0-9]+)?\s*$"
 
 
-@dataclass(frozen=True)
-class RepairReport:
-    """The result of one repair: numbers of changed `rows` and `cells`, `by_column` cells, a `message` for people.
+class RepairReport(msgspec.Struct, frozen=True, omit_defaults=True, rename={"name": "repair", "message": "words"}):
+    """The result of one repair: numbers of changed `rows` and `cells`, a `message` for people, cells `by_column`.
 
-    `details` are figures and texts that a report may show (the evidence for `excel_1904`).
+    `details` are figures and texts that a report may show (the evidence for `excel_1904`). Neither of the last two is
+    kept with the table.
     """
 
     name: str
     rows: int
     cells: int
-    by_column: Mapping[str, int]
     message: str
-    details: Mapping[str, str | int | float] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, str | int]:
-        """Name, counts and message as JSON values; also a row of a table for people."""
-        return {"repair": self.name, "rows": self.rows, "cells": self.cells, "words": self.message}
+    by_column: dict[str, int] = {}
+    details: dict[str, str | int | float] = {}
 
 
 Repair = Callable[[pa.Table, Contract], tuple[pa.Table, RepairReport]]
@@ -78,7 +74,7 @@ def undo_shift(
     """Subtract 1462 days from the dates of `block` in `table`, whose first row is row `start` of the file."""
     if block is None:
         message = "no block of rows is shifted by 1462 days; nothing changed"
-        return table, RepairReport("excel_1904", 0, 0, {}, message)
+        return table, RepairReport("excel_1904", 0, 0, message)
     rows = np.arange(start, start + table.num_rows)
     inside = (rows >= block.first) & (rows < block.end)
     changed_rows = np.zeros(table.num_rows, dtype=bool)
@@ -112,8 +108,8 @@ def excel_serial_zero(table: pa.Table, contract: Contract) -> tuple[pa.Table, Re
         if cells
         else "no date is Excel's serial 0"
     )
-    details = {"spellings": ", ".join(sorted(spellings))}
-    return table, RepairReport("excel_serial_zero", int(changed_rows.sum()), cells, by_column, message, details)
+    details: dict[str, str | int | float] = {"spellings": ", ".join(sorted(spellings))}
+    return table, RepairReport("excel_serial_zero", int(changed_rows.sum()), cells, message, by_column, details)
 
 
 def ids_as_text(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairReport]:
@@ -142,14 +138,14 @@ def ids_as_text(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairRe
         message = f"{cells} ids that were read as numbers are text again ({', '.join(examples[:5])}); an id such as "
         message += "12E3 that a workbook read as a number cannot be distinguished from 12000"
     return table, RepairReport(
-        "ids_as_text", int(changed_rows.sum()), cells, by_column, message, {"ids": ", ".join(examples)}
+        "ids_as_text", int(changed_rows.sum()), cells, message, by_column, {"ids": ", ".join(examples)}
     )
 
 
 def rows_as_ids(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairReport]:
     """The table has no ids: the reader has named each row by its number; this repair only reports it."""
     message = f"the table has no ids: '{contract.key.name}' is the number of the row; in another table it differs"
-    return table, RepairReport("rows_as_ids", 0, 0, {}, message)
+    return table, RepairReport("rows_as_ids", 0, 0, message)
 
 
 def decimal_comma(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairReport]:
@@ -176,7 +172,7 @@ def _rewrite_numbers(
         changed_rows |= where
     cells_changed = sum(by_column.values())
     message = f"{cells_changed:,} {what_changed}" if cells_changed else "no number needed this repair"
-    return table, RepairReport(name, int(changed_rows.sum()), cells_changed, by_column, message)
+    return table, RepairReport(name, int(changed_rows.sum()), cells_changed, message, by_column)
 
 
 _SIGN, _GAPS = "[-+\u2212]?", " \u00a0\u202f'\u2019"
@@ -249,7 +245,7 @@ REPAIRS: Mapping[str, Repair] = {
 }
 
 
-def _shift_report(block: ShiftedBlock, rows: int, by_column: Mapping[str, int]) -> RepairReport:
+def _shift_report(block: ShiftedBlock, rows: int, by_column: dict[str, int]) -> RepairReport:
     block_end, others_end = _iso(block.block_ends_day), _iso(block.others_end_day)
     message = (
         f"{rows:,} rows with dates (file rows {block.first:,} to {block.end - 1:,}, counted from 0) were {SHIFT_DAYS} "
@@ -268,7 +264,7 @@ def _shift_report(block: ShiftedBlock, rows: int, by_column: Mapping[str, int]) 
         "found_by": block.found_by,
         "score": round(block.score, 2),
     }
-    return RepairReport("excel_1904", rows, sum(by_column.values()), dict(by_column), message, details)
+    return RepairReport("excel_1904", rows, sum(by_column.values()), message, by_column, details)
 
 
 def _dates_in(table: pa.Table, contract: Contract) -> list[Column]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.model import Column, Contract, Kind
+from churn_assets.data.validation.report import report_of
 from churn_assets.errors import TrainingError
 from churn_assets.evaluation.metrics import pr_auc
 from churn_assets.features.encode import encode_table
@@ -63,7 +64,6 @@ def collect_report(
     }
     view = data.views["random"]
     test = view.split.test
-    stored = (customers.schema.metadata or {}).get(b"churn_validation")
     if audit is not None and audit.get("model", scorer.version) != scorer.version:
         audit = None
     report = Report(
@@ -92,7 +92,7 @@ def collect_report(
         ladder=None if audit is None else msgspec.convert(audit, facts.Ladder),
         profit=card.profit,
         cross_validation=msgspec.convert(cross_validation, facts.CrossValidation) if cross_validation else None,
-        validation=msgspec.json.decode(stored, type=facts.Validation) if stored else None,
+        validation=report_of(customers.schema),
         provenance=provenance,
     )
     return msgspec.structs.replace(report, limits=limits(contract, report))
