@@ -11,7 +11,6 @@ from __future__ import annotations
 import ast
 import copy
 import datetime as dt
-import difflib
 import keyword
 import math
 import unicodedata
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from churn_assets.contract.model import Contract, Feature, Kind, Role, Rule
-from churn_assets.errors import ExpressionError
+from churn_assets.errors import ExpressionError, did_you_mean
 
 NUMBER, DATE, CATEGORY = "number", "date", "category"
 AS_OF = "as_of"
@@ -291,8 +290,7 @@ class _Types:
         column = self.contract.by_name.get(name)
         if column is not None:
             self.place.fail(node, f"column '{name}' ({column.kind}, role {column.role}) cannot be used here")
-        similar = difflib.get_close_matches(name, self.scope, 1)
-        hint = f"did you mean '{similar[0]}'? " if similar else ""
+        hint = did_you_mean(name, self.scope)
         self.place.fail(node, f"unknown name '{name}'; {hint}known: {', '.join(sorted(self.scope))}")
 
     def _arithmetic(self, node: ast.expr, op: ast.operator, left: str, right: str) -> str:
@@ -327,8 +325,7 @@ class _Types:
 
     def _call(self, node: ast.expr, name: str, arguments: list[ast.expr]) -> str:
         if name not in FUNCTIONS:
-            similar = difflib.get_close_matches(name, FUNCTIONS, 1)
-            hint = f"did you mean '{similar[0]}'? " if similar else ""
+            hint = did_you_mean(name, FUNCTIONS)
             self.place.fail(node, f"unknown function '{name}'; {hint}known: {', '.join(sorted(FUNCTIONS))}")
         parameters, result = FUNCTIONS[name]
         if isinstance(parameters, str):

@@ -151,7 +151,7 @@ BROKEN = {
         ('format = "csv"', 'format = "xlsx"'),
         "[source]",
         "key 'format' is 'xlsx'",
-        "allowed: auto, excel, csv, parquet, duckdb",
+        "expected one of: auto, excel, csv, parquet, duckdb",
     ),
     "an unknown repair": (("ids_as_text", "id_as_text"), "[source]", "'id_as_text'", "did you mean 'ids_as_text'?"),
     "a category without choices": (
@@ -168,15 +168,15 @@ BROKEN = {
     ),
     "an unknown direction": (
         ('kind = "boolean"', 'kind = "boolean"\nmonotone = "up"'),
-        "[[columns]] 'member'",
+        "[[columns]] #7 'member'",
         "key 'monotone' is 'up'",
-        "allowed: rising, falling",
+        "expected one of: rising, falling",
     ),
     "an unknown direction of a feature": (
         ('doc = "money a visit"', 'monotone = "fall"'),
         "[features] 'spend_per_visit'",
         "key 'monotone' is 'fall'; did you mean 'falling'?",
-        "allowed: rising, falling",
+        "expected one of: rising, falling",
     ),
     "a direction of a category": (
         ('choices = ["a", "b", "c"]', 'choices = ["a", "b", "c"]\nmonotone = "rising"'),
@@ -278,7 +278,7 @@ BROKEN = {
         "churned_when and kept_when are both 'yes'",
         "",
     ),
-    "no horizon": (("= 30", "= 0"), "[label]", "horizon_days is 0", "at least 1"),
+    "no horizon": (("= 30", "= 0"), "[label]", "key 'horizon_days' is 0", "at least 1"),
     "an as_of that is nothing": (
         ('as_of = "latest"', 'as_of = "today"'),
         "[time]",
@@ -289,7 +289,7 @@ BROKEN = {
         ('cohort = "joined"', 'cohort = "plan"'),
         "[time]",
         "key 'cohort' is 'plan'",
-        "allowed: joined, seen, spend, visits",
+        "expected one of: joined, seen, spend, visits",
     ),
     "a share over one": (("save_rate = 0.1", "save_rate = 1.5"), "[value]", "key 'save_rate' is 1.5", "0.0 to 1.0"),
     "a negative cost": (("offer_cost = 1", "offer_cost = -1"), "[value]", "key 'offer_cost' is -1", "at least 0.0"),
@@ -299,7 +299,7 @@ BROKEN = {
         ("months = 12", 'months = 12\ndecide_by = "gut"'),
         "[value]",
         "key 'decide_by' is 'gut'",
-        "allowed: profit, f1, capacity",
+        "expected one of: profit, f1, capacity",
     ),
     "a threshold without its number": (
         ("months = 12", 'months = 12\ndecide_by = "capacity"'),
