@@ -29,8 +29,8 @@ from churn_assets.drafting.columns import Guess, guess_column
 from churn_assets.drafting.label import LabelDraft, choose_key, draft_label, need_column
 from churn_assets.drafting.leakage import label_signal, why_suspect
 from churn_assets.drafting.sample import SAMPLE_ROWS, Progress, Sample, read_sample
-from churn_assets.drafting.time import choose_time
-from churn_assets.drafting.toml import QUESTION, Evidence, Parts, assemble, write
+from churn_assets.drafting.time import choose_time, date_features
+from churn_assets.drafting.toml import QUESTION, Evidence, write
 from churn_assets.errors import DraftError
 from churn_assets.storage.files import write_text
 
@@ -120,8 +120,22 @@ def draft_contract(
         g.column.role is Role.INPUT and g.name != timing.time.as_of for g in timing.guesses
     ):
         raise _no_inputs(guesses, label)
-    parts = assemble(Evidence(options.name, where, sample, label, timing, days, row_ids, key_questions, number_repair))
-    return _validated(parts, sample, row_ids)
+    taken = {options.label, "customer_id", "churned", "as_of", row_ids, *(g.name for g in timing.guesses)}
+    features, rules = date_features(timing, days, taken)
+    return _validated(
+        Evidence(
+            name=options.name,
+            where=where,
+            sample=sample,
+            label=label,
+            timing=timing,
+            features=features,
+            rules=rules,
+            row_ids=row_ids,
+            key_questions=key_questions,
+            number_repair=number_repair,
+        )
+    )
 
 
 def _judged(guess: Guess, key: Guess | None, options: DraftOptions, table: pa.Table, churned: Churned) -> Guess:
@@ -198,36 +212,32 @@ def _without_repeats(guesses: Sequence[Guess], key: Guess | None, table: pa.Tabl
     return kept
 
 
-def _validated(parts: Parts, sample: Sample, row_ids: str) -> Draft:
+def _validated(evidence: Evidence) -> Draft:
     """The draft after a validation of the sample: needed repairs are added, and the limit of rejected rows is set."""
-    table = sample.table
-    if row_ids:
-        table = table.add_column(0, row_ids, row_ids_of(1, table.num_rows))
-    repairs = [*parts.source["repairs"]]  # type: ignore[misc]  # a list
-    contract = parse_contract(write(parts), parts.name)
+    sample, table = evidence.sample, evidence.sample.table
+    if evidence.row_ids:
+        table = table.add_column(0, evidence.row_ids, row_ids_of(1, table.num_rows))
+    contract = parse_contract(write(evidence), evidence.name)
     if contract.date_columns:
-        needed = [name for name in _DATE_REPAIRS if REPAIRS[name](table, contract)[1].cells]
-        parts = replace(parts, source={**parts.source, "repairs": [*needed, *repairs]})
-        contract = parse_contract(write(parts), parts.name)
+        needed = tuple(name for name in _DATE_REPAIRS if REPAIRS[name](table, contract)[1].cells)
+        evidence = replace(evidence, date_repairs=needed)
+        contract = parse_contract(write(evidence), evidence.name)
     repaired, _ = apply_repairs(table, contract)
-    report = validate(contract, repaired, source=parts.title).report
-    share = report.rows_rejected / max(report.rows_in, 1)
+    report = validate(contract, repaired, source=contract.title).report
+    share = report.rejected_share
     if share > _MOST_REJECTED:
         raise DraftError(
             f"{share:.0%} of the rows would be rejected ({_main_causes(report)}); "
-            "expected one row for each customer, with "
-            "a label; prepare the table"
+            "expected one row for each customer, with a label; prepare the table"
         )
     if share > 0.6 * contract.quality.max_rejected_share:
         room = math.ceil(100.0 * (1.5 * share + 0.01)) / 100.0
         question = (
             f"{share:.1%} of the rows are rejected ({_main_causes(report)}), so the limit is {room:.0%}. Is that right?"
         )
-        questions = {**parts.questions, "quality": (question, *parts.questions["quality"])}
-        quality = {**parts.quality, "max_rejected_share": room}
-        parts = replace(parts, questions=questions, quality=quality)
-    text = write(parts)
-    return Draft(text, parse_contract(text, parts.name), sample.rows, sample.table.num_rows, report)
+        evidence = replace(evidence, max_rejected_share=room, quality_questions=(question,))
+    text = write(evidence)
+    return Draft(text, parse_contract(text, evidence.name), sample.rows, sample.table.num_rows, report)
 
 
 def _main_causes(report: ValidationReport) -> str:
