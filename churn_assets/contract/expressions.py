@@ -132,7 +132,8 @@ def _parse(place: Place) -> ast.expr:
         place.fail(position, f"does not parse ({getattr(error, 'msg', None) or error})")
     if _is_deeper(tree, MAX_DEPTH):
         place.fail(1, f"is nested more than {MAX_DEPTH} levels deep; make features of its parts")
-    return resolve_quoted(tree, place)
+    resolved: ast.expr = _ResolveQuoted(place).visit(tree)
+    return resolved
 
 
 def _is_deeper(tree: ast.AST, depth: int) -> bool:
@@ -225,12 +226,6 @@ class _QuoteAgain(ast.NodeTransformer):
         if is_plain(node.id):
             return node
         return ast.Call(ast.Name(QUOTED, ast.Load()), [ast.Constant(node.id)], [])
-
-
-def resolve_quoted(tree: ast.expr, place: Place) -> ast.expr:
-    """`tree` with each `column("name")` as that name. Raises ExpressionError for another use of `column`."""
-    resolved: ast.expr = _ResolveQuoted(place).visit(tree)
-    return resolved
 
 
 def written(node: ast.expr) -> str:
@@ -330,10 +325,10 @@ class _Types:
         parameters, result = FUNCTIONS[name]
         if isinstance(parameters, str):
             if len(arguments) < 2:
-                self.place.fail(node, f"{name} takes two or more arguments, found {len(arguments)}")
+                self.place.fail(node, f"the number of arguments of {name} is {len(arguments)}; expected two or more")
             parameters = (parameters,) * len(arguments)
         if len(arguments) != len(parameters):
-            self.place.fail(node, f"{name} takes {len(parameters)} arguments, found {len(arguments)}")
+            self.place.fail(node, f"the number of arguments of {name} is {len(arguments)}; expected {len(parameters)}")
         for argument, expected in zip(arguments, parameters, strict=True):
             type_ = self.of(argument)
             if expected not in ("any", type_):

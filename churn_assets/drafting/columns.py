@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from churn_assets.contract.model import Column, Kind, Role
 from churn_assets.data.repairs.repairs import NUMBER_READERS, SERIAL_ZERO
-from churn_assets.data.validation.parse import as_text, canonical_number, read_date, read_number
+from churn_assets.data.validation.parse import EXACT, as_text, canonical_number, read_date, read_number
 
 MAX_CHOICES = 60
 READABLE_SHARE = 0.9  # a column is a number or a date if this share of its cells reads so
@@ -69,7 +69,7 @@ class Guess:
         return replace(self, column=plain, why=why, questions=(), repair="")
 
 
-def words_of(name: str) -> str:
+def split_name(name: str) -> str:
     """A column's name with its parts separated: `CustomerID` becomes `Customer_ID` for the patterns here."""
     return _CAMEL.sub("_", name)
 
@@ -124,7 +124,8 @@ def guess_column(name: str, cells: pa.ChunkedArray) -> Guess:
     """Guess one column from its cells, shape (rows,), of any Arrow type."""
     type_ = cells.type.value_type if pa.types.is_dictionary(cells.type) else cells.type
     if pa.types.is_nested(type_) or pa.types.is_binary(type_) or pa.types.is_time(type_) or pa.types.is_duration(type_):
-        return _ignored(name, cells, f"its cells are of type {type_}, which no kind of the contract fits")
+        unread = Guess(Column(name, Kind.TEXT), "", 0, len(cells))
+        return unread.left_out(f"its cells are of type {type_}, which no kind of the contract fits")
     blank, counts = 0, Counter[str]()
     # Counted as it is stored, and only then as text: a column of numbers has fewer values than cells.
     counted = pc.value_counts(cells)
@@ -157,10 +158,6 @@ def _of_counts(name: str, type_: pa.DataType, counts: Mapping[str, int], rows: i
     return base.left_out(f"{len(real):,} different texts are too many for a category (at most {MAX_CHOICES})")
 
 
-def _ignored(name: str, cells: pa.ChunkedArray, why: str) -> Guess:
-    return Guess(Column(name, Kind.TEXT), "", 0, len(cells)).left_out(why)
-
-
 def _as_boolean(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) -> Guess | None:
     if len(real) > _MOST_SPELLINGS:
         return None
@@ -178,7 +175,7 @@ def _as_number_of_a_day(base: Guess, counts: Mapping[str, int], real: Mapping[st
     if not all(len(v.strip()) == 8 and v.strip().isdigit() for v in real):
         return None
     dates = find_formats(real)
-    if dates.formats != ("%Y%m%d",) or dates.share < 0.999 or not (DATE_NAME.search(words_of(base.name))):
+    if dates.formats != ("%Y%m%d",) or dates.share < 0.999 or not (DATE_NAME.search(split_name(base.name))):
         return None
     question = (
         "eight digits are read as year, month, day; if they are a number, set kind = 'integer' and remove formats"
@@ -221,7 +218,6 @@ def _as_category(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]
 
 # -- numbers --------------------------------------------------------------------------------------------
 
-_EXACT = 2**53  # whole numbers beyond it are not told apart by float64
 _FEW_CODES = 8
 _TRIED_NUMBERS = 300
 
@@ -246,7 +242,7 @@ def _as_number(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) 
     if not len(numbers):
         return None
     whole = bool(np.all(numbers == np.floor(numbers)))
-    if whole and np.abs(numbers).max() > _EXACT:
+    if whole and np.abs(numbers).max() > EXACT:
         return base.left_out("whole numbers too long for a number: ids")
     coded = _coded(base, readable, whole, numbers)
     if coded is not None:
@@ -283,14 +279,14 @@ def _coded(base: Guess, readable: Mapping[str, int], whole: bool, numbers: npt.N
     """Whole numbers that are not amounts: a row number, an id, or a code."""
     if not whole:
         return None
-    words = words_of(base.name)
+    parts = split_name(base.name)
     runs = len(numbers) > 20 and numbers.max() - numbers.min() < 3 * len(numbers)
-    if base.is_unique and (ID_NAME.search(words) or runs):
+    if base.is_unique and (ID_NAME.search(parts) or runs):
         return base.left_out("every row has another number: an id, or the row number")
-    if not (CODE_NAME.search(words) or ID_NAME.search(words)):
+    if not (CODE_NAME.search(parts) or ID_NAME.search(parts)):
         return None
     if len(readable) > MAX_CHOICES:
-        if CODE_NAME.search(words) and not ID_NAME.search(words) and len(numbers) > 0.5 * sum(readable.values()):
+        if CODE_NAME.search(parts) and not ID_NAME.search(parts) and len(numbers) > 0.5 * sum(readable.values()):
             return None
         return base.left_out(
             f"its name is that of a code or id, and {len(readable):,} values are too many for a category"
@@ -390,7 +386,7 @@ _YEARS = (1900, 2150)
 
 @dataclass(frozen=True)
 class Dates:
-    """`formats` to declare (ISO 8601 needs none), the share of rows that they read, and a question if unclear."""
+    """`formats` to declare (ISO 8601 needs none), the share of rows that they read, a question if two fit."""
 
     formats: tuple[str, ...]
     share: float
@@ -407,7 +403,7 @@ def find_formats(counts: Mapping[str, int]) -> Dates:
     total = sum(counted.values())
     left = {text: rows for text, rows in counted.items() if not _date_reads("", text)}
     formats: list[str] = []
-    unclear: list[str] = []
+    ambiguous: list[str] = []
     while left and sum(left.values()) > 0.01 * total:
         few = list(left)[:: max(1, len(left) // _TRIED_DATES)]
         possible = [f for f in _candidates(left) if any(_date_reads(f, text) for text in few)]
@@ -417,11 +413,11 @@ def find_formats(counts: Mapping[str, int]) -> Dates:
             break
         twin = _twin(best)
         if twin and all(_date_reads(twin, text) for text in reads[best]):
-            unclear.append(f"'{best}' or '{twin}'?")
+            ambiguous.append(f"'{best}' or '{twin}'?")
         formats.append(best)
         left = {text: rows for text, rows in left.items() if text not in set(reads[best])}
     share = 1.0 - sum(left.values()) / total if total else 0.0
-    question = f"day or month first, {' '.join(unclear)} Every date fits both formats." if unclear else ""
+    question = f"day or month first, {' '.join(ambiguous)} Every date fits both formats." if ambiguous else ""
     return Dates(tuple(formats), share, question)
 
 

@@ -1,6 +1,6 @@
-"""Drafts a contract from any table: enough to train, report and score, with questions where the table is unclear.
+"""Drafts a contract from any table: enough to train, report and score, with questions where the table leaves a choice.
 
-Every choice is visible in the draft: columns left out carry the reason, suspects are marked, unclear points are
+Every choice is visible in the draft: columns left out carry the reason, suspects are marked, open questions are
 comments that begin with QUESTION. The draft is validated on the rows that it was made from before it is returned.
 """
 
@@ -22,7 +22,7 @@ from churn_assets.contract.load import parse_contract
 from churn_assets.contract.model import Column, Contract, Kind, Role
 from churn_assets.data.readers.read import row_ids as row_ids_of
 from churn_assets.data.repairs.repairs import REPAIRS, apply_repairs, rewrite_numbers
-from churn_assets.data.validation.parse import as_text, parse_column
+from churn_assets.data.validation.parse import as_days, as_text, parse_column
 from churn_assets.data.validation.report import ValidationReport
 from churn_assets.data.validation.validate import validate
 from churn_assets.drafting.columns import Guess, guess_column
@@ -39,8 +39,6 @@ Churned = npt.NDArray[np.int8]
 _MOST_REJECTED = 0.5
 _DATE_REPAIRS = ("excel_1904", "excel_serial_zero")
 _NUMBER_REPAIRS = ("decimal_comma", "number_marks")
-# Names of columns that the feature table adds.
-_RESERVED = {**RESERVED, "customer_id": "the key in every table that is made"}
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,8 @@ def draft_contract(
     churned = label.read(sample.table.column(options.label))
     guesses = [_judged(g, key, options, sample.table, churned) for g in _without_repeats(guesses, key, sample.table)]
     _check_inputs(guesses, label)
-    days = {g.name: _days(g.column, sample.table) for g in guesses if g.column.kind is Kind.DATE and not g.why}
+    dates = [g.column for g in guesses if g.column.kind is Kind.DATE and not g.why]
+    days = {column.name: as_days(parse_column(column, sample.table[column.name]).values) for column in dates}
     timing = choose_time(guesses, days, options.cohort, today or dt.datetime.now(dt.UTC).date())
     row_ids = "" if key is not None else next(n for n in ("row_id", "row_number", "_row_id") if n not in names)
     if row_ids:
@@ -142,8 +141,8 @@ def _judged(guess: Guess, key: Guess | None, options: DraftOptions, table: pa.Ta
     """`guess`, left out if its name is reserved or it repeats the label; marked if it is suspect."""
     if key is not None and guess.name == key.name:
         return replace(guess, column=Column(guess.name, Kind.ID, Role.KEY), why="", questions=(), repair="")
-    if guess.name in _RESERVED and not guess.why:
-        return guess.left_out(f"the name is reserved for {_RESERVED[guess.name]}; to use it, rename it in the table")
+    if guess.name in RESERVED and not guess.why:
+        return guess.left_out(f"the name is reserved for {RESERVED[guess.name]}; to use it, rename it in the table")
     if guess.why or guess.name == options.cohort:
         return guess
     signal = label_signal(guess, table.column(guess.name), churned)
@@ -259,8 +258,3 @@ def write_draft(draft: Draft, path: Path, force: bool = False) -> None:
         write_text(path, draft.text)
     except OSError as error:
         raise DraftError(f"{path} cannot be written ({error.strerror}); give another place to -o") from None
-
-
-def _days(column: Column, table: pa.Table) -> npt.NDArray[np.float64]:
-    values = parse_column(column, table.column(column.name)).values.cast(pa.int32()).cast(pa.float64())
-    return np.asarray(values.to_numpy(zero_copy_only=False), dtype=np.float64)

@@ -238,7 +238,7 @@ _PARTS = {
 
 
 class WorkbookWriter:
-    """Writes record batches to one sheet named 'data'; use as a context manager."""
+    """Writes record batches to one sheet named 'data'."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED)

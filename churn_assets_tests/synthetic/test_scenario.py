@@ -1,4 +1,4 @@
-"""A knob of the generator does what it says, and nothing else."""
+"""Each option of the generator changes its own columns and rows, and nothing else."""
 
 import datetime as dt
 from pathlib import Path
@@ -141,7 +141,7 @@ def test_duplicates_repeat_rows_whole_and_in_place():
     assert validate(TELECOM, table).report.count("duplicate_id") == len(repeated)
 
 
-def test_a_knob_draws_the_same_whatever_else_is_set():
+def test_an_option_draws_the_same_whatever_other_options_are_set():
     alone, _ = after(read_scenario(TELECOM, ["payment_method=credit card:0.4"]))
     together, _ = after(
         read_scenario(TELECOM, ["monthly_charges*2", "payment_method=credit card:0.4"], offer=(0.5, 0.3, 0.0))
@@ -210,7 +210,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("drifts", "faults", "words"), WRONG)
-def test_a_knob_that_cannot_be_turned_says_so_in_one_line(drifts, faults, words):
+def test_an_option_that_cannot_be_used_is_an_error_of_one_line(drifts, faults, words):
     with pytest.raises(ScenarioError) as caught:
         read_scenario(TELECOM, drifts, faults)
     assert words in str(caught.value)

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.data.repairs.excel_1904 import SHIFT_DAYS, ShiftedBlock, find_shifted_block
-from churn_assets.data.validation.parse import as_text, parse_column
+from churn_assets.data.validation.parse import as_days, as_text, parse_column, to_numpy
 from churn_assets.features.encode import days_since_epoch
 
 _EPOCH = dt.date(1970, 1, 1)
@@ -126,7 +126,7 @@ def ids_as_text(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairRe
         numeric = _matches(text, _NUMERIC_ID)
         plain = pa.array([_plain_digits(value) for value in text.filter(pa.array(numeric)).to_pylist()], pa.string())
         fixed = pc.replace_with_mask(text, pa.array(numeric), plain)
-        changed = _mask(pc.fill_null(pc.not_equal(fixed, text), False))
+        changed = to_numpy(pc.fill_null(pc.not_equal(fixed, text), False))
         counted = numeric if numeric.sum() < (len(text) - text.null_count) / 2 else changed
         table = table.set_column(table.column_names.index(column.name), column.name, fixed)
         by_column[column.name] = int(counted.sum())
@@ -166,7 +166,7 @@ def _rewrite_numbers(
     by_column: dict[str, int] = {}
     changed_rows = np.zeros(table.num_rows, dtype=bool)
     for column, change, cells in rewrite_numbers(table, contract, name):
-        where = _mask(change)
+        where = to_numpy(change)
         table = _replace(table, column, where, cells)
         by_column[column] = int(where.sum())
         changed_rows |= where
@@ -278,8 +278,7 @@ def date_matrix(table: pa.Table, contract: Contract) -> npt.NDArray[np.float64]:
 
 
 def _column_days(column: Column, table: pa.Table) -> npt.NDArray[np.float64]:
-    values = parse_column(column, table.column(column.name)).values.cast(pa.int32()).cast(pa.float64())
-    return np.asarray(values.to_numpy(zero_copy_only=False), dtype=np.float64)
+    return as_days(parse_column(column, table.column(column.name)).values)
 
 
 def _dates(days: npt.NDArray[np.float64]) -> pa.Array:
@@ -297,11 +296,7 @@ def _replace(table: pa.Table, name: str, where: npt.NDArray[np.bool_], values: p
 
 
 def _matches(text: pa.Array, pattern: str) -> npt.NDArray[np.bool_]:
-    return _mask(pc.fill_null(pc.match_substring_regex(text, pattern), False))
-
-
-def _mask(values: pa.Array) -> npt.NDArray[np.bool_]:
-    return np.asarray(values.to_numpy(zero_copy_only=False), dtype=bool)
+    return to_numpy(pc.fill_null(pc.match_substring_regex(text, pattern), False))
 
 
 def _plain_digits(text: str) -> str:

@@ -25,7 +25,7 @@ from churn_assets.data.validation.checks import (
     check_rules,
     rejected_rows,
 )
-from churn_assets.data.validation.parse import as_text
+from churn_assets.data.validation.parse import as_days, as_text
 from churn_assets.data.validation.report import Cause, Outcome, ValidationReport
 from churn_assets.errors import ColumnAllNull, EmptySource, LabelError, TooFewRows
 from churn_assets.features.compile import as_of_days
@@ -195,9 +195,8 @@ def _snapshot(
     if given is not None:
         return given, as_of_days(given), "given by the caller"
     if rule in contract.by_name:
-        days = typed[rule].cast(pa.int32()).cast(pa.float64()).to_numpy(zero_copy_only=False)
         newest = pc.max(typed[rule]).as_py() or dt.datetime.now(dt.UTC).date()
-        return newest, days, f"newest '{rule}'; each row has its own"
+        return newest, as_days(typed[rule]), f"newest '{rule}'; each row has its own"
     if rule != "latest":
         return dt.date.fromisoformat(rule), as_of_days(rule), "fixed in the contract"
     ends = {c.name: pc.max(typed[c.name]).as_py() for c in contract.date_columns}
