@@ -28,7 +28,7 @@ from churn_assets.data.validation.validate import validate
 from churn_assets.drafting.columns import Guess, guess_column
 from churn_assets.drafting.label import LabelDraft, choose_key, draft_label, need_column
 from churn_assets.drafting.leakage import label_signal, why_suspect
-from churn_assets.drafting.sample import SAMPLE_ROWS, Progress, Sample, read_sample
+from churn_assets.drafting.sample import SAMPLE_ROWS, Progress, Sample, read_sample, reader
 from churn_assets.drafting.time import choose_time, date_features
 from churn_assets.drafting.toml import QUESTION, Evidence, write
 from churn_assets.errors import DraftError
@@ -176,9 +176,8 @@ def _one_number_style(guesses: Sequence[Guess], sample: Sample) -> tuple[list[Gu
         return list(guesses), ""
     repair = max(_NUMBER_REPAIRS, key=needed.count)
     columns = tuple(g.column for g in guesses if not g.why)
-    touched = {
-        n: cells for n, change, cells in rewrite_numbers(sample.table, _bare(columns), repair) if pc.any(change).as_py()
-    }
+    rewritten = rewrite_numbers(sample.table, reader(sample.source, columns), repair)
+    touched = {name: cells for name, change, cells in rewritten if pc.any(change).as_py()}
     unaffected = [g for g in guesses if g.name in touched and not g.repair]
     if unaffected and sample.format != "csv":
         repair = ""  # its numbers are numbers already, and 12.345 must not become 12345
@@ -189,13 +188,6 @@ def _one_number_style(guesses: Sequence[Guess], sample: Sample) -> tuple[list[Gu
     # The repair applies to the whole table: it may change columns that did not need it.
     again = {g.name: guess_column(g.name, pa.chunked_array([touched[g.name]])) for g in unaffected}
     return [again.get(g.name, g) for g in kept], repair
-
-
-def _bare(columns: tuple[Column, ...]) -> Contract:
-    from churn_assets.contract.model import Source
-    from churn_assets.drafting.sample import reader
-
-    return replace(reader(Source()), columns=columns)
 
 
 def _without_repeats(guesses: Sequence[Guess], key: Guess | None, table: pa.Table) -> list[Guess]:

@@ -50,7 +50,7 @@ def check_cells(contract: Contract, table: pa.Table) -> tuple[dict[str, pa.Array
             "null": parsed.missing if not column.nullable else np.zeros(len(cells), dtype=bool),
             "choices" if column.kind is Kind.CATEGORY else "bounds": outside,
         }
-        describe = _cell_message(column, cells)
+        describe = _cell_message(column.name, cells, expectation(column))
         findings += [Finding(reason, column.name, mask, describe) for reason, mask in masks.items() if mask.any()]
     return typed, findings
 
@@ -69,9 +69,7 @@ def check_label(contract: Contract, table: pa.Table) -> tuple[npt.NDArray[np.int
     missing = np.array([*empty, True])[codes]
     expected = f"'{label.churned_when}' (churned) or '{label.kept_when}' (kept)"
 
-    def describe(row: int) -> str:
-        return f"{column.name}: found {quote_cell(cells[row].as_py())}, expected {expected}"
-
+    describe = _cell_message(column.name, cells, expected)
     masks = {"null": missing, "label": (churned < 0) & ~missing}
     findings = [Finding(reason, column.name, mask, describe) for reason, mask in masks.items() if mask.any()]
     values = [quote_cell(text) for text, is_empty in zip(spellings, empty, strict=True) if not is_empty]
@@ -166,12 +164,10 @@ def _within(column: Column, values: pa.Array) -> tuple[pa.Array, Mask]:
     return pc.if_else(pa.array(outside), pa.scalar(None, values.type), values), outside
 
 
-def _cell_message(column: Column, cells: pa.ChunkedArray) -> Callable[[int], str]:
-    expected = expectation(column)
-
+def _cell_message(name: str, cells: pa.Array | pa.ChunkedArray, expected: str) -> Callable[[int], str]:
     def describe(row: int) -> str:
         text = as_text(pa.array([cells[row].as_py()], cells.type))[0].as_py()
-        return f"{column.name}: found {quote_cell(text)}, expected {expected}"
+        return f"{name}: found {quote_cell(text)}, expected {expected}"
 
     return describe
 
