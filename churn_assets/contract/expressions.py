@@ -12,7 +12,7 @@ import ast
 import copy
 import datetime as dt
 import keyword
-import math
+import sys
 import unicodedata
 import warnings
 from collections.abc import Mapping
@@ -260,7 +260,7 @@ class _Types:
             case ast.Constant(value=bool()):
                 self.place.fail(node, "write 1 for true and 0 for false")
             case ast.Constant(value=int() | float() as value):
-                if not _is_finite(value):
+                if not abs(value) <= sys.float_info.max:
                     self.place.fail(node, "the number is too large; expected a finite number")
                 return NUMBER
             case ast.Name(id=name):
@@ -268,9 +268,9 @@ class _Types:
             case ast.BinOp(left=left, op=op, right=right) if isinstance(op, _ARITHMETIC):
                 return self._arithmetic(node, op, self.of(left), self.of(right))
             case ast.UnaryOp(op=ast.USub() | ast.Not(), operand=operand):
-                return self._all(NUMBER, [operand], "-" if isinstance(node.op, ast.USub) else "not")
+                return self._numbers([operand], "-" if isinstance(node.op, ast.USub) else "not")
             case ast.BoolOp(values=values):
-                return self._all(NUMBER, values, "and / or")
+                return self._numbers(values, "and / or")
             case ast.Compare(left=left, ops=[op], comparators=[right]) if isinstance(op, _COMPARISONS):
                 return self._comparison(node, op, left, right)
             case ast.Compare(ops=[_, _, *_]):
@@ -335,12 +335,12 @@ class _Types:
                 self.place.fail(argument, f"'{written(argument)}' is a {type_}; {name} expects a {expected}")
         return result
 
-    def _all(self, expected: str, nodes: list[ast.expr], operator: str) -> str:
+    def _numbers(self, nodes: list[ast.expr], operator: str) -> str:
         for node in nodes:
             type_ = self.of(node)
-            if type_ != expected:
-                self.place.fail(node, f"'{written(node)}' is a {type_}; {operator} expects a {expected}")
-        return expected
+            if type_ != NUMBER:
+                self.place.fail(node, f"'{written(node)}' is a {type_}; {operator} expects a {NUMBER}")
+        return NUMBER
 
 
 def is_date(text: str) -> bool:
@@ -348,11 +348,4 @@ def is_date(text: str) -> bool:
     try:
         return dt.date.fromisoformat(text).isoformat() == text
     except ValueError:
-        return False
-
-
-def _is_finite(value: int | float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:
         return False

@@ -80,10 +80,7 @@ def read_names(source: str | Path, contract: Contract) -> list[str]:
 
 def _open(location: Location, contract: Contract, batch_rows: int) -> Opened:
     reader = scheme_reader(location)
-    if reader is not None:
-        opened = _peeked(reader(location, contract, batch_rows))
-    else:
-        opened = _open_file(location, contract, batch_rows)
+    opened = _peeked(reader(location, contract, batch_rows)) if reader else _open_file(location, contract, batch_rows)
     if _needs_row_ids(contract, opened[0].names):
         return _with_row_ids(*opened, contract.key.name)
     return opened
