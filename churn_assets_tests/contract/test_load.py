@@ -347,7 +347,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("change", "place", "found", "allowed"), BROKEN.values(), ids=BROKEN)
-def test_a_wrong_contract_is_told_file_table_key_found_and_allowed(change, place, found, allowed):
+def test_an_error_in_a_contract_has_file_table_key_value_and_allowed_values(change, place, found, allowed):
     good, bad = change
     assert SMALL.count(good) >= 1, "the table above no longer fits the small contract"
     with pytest.raises(ContractError) as caught:
@@ -422,7 +422,7 @@ BAD_EXPRESSIONS = {
 
 
 @pytest.mark.parametrize(("expression", "position", "words"), BAD_EXPRESSIONS.values(), ids=BAD_EXPRESSIONS)
-def test_a_wrong_expression_is_told_file_feature_and_position(expression, position, words):
+def test_an_error_in_an_expression_has_file_feature_and_position(expression, position, words):
     with pytest.raises(ExpressionError) as caught:
         small(wrong=expression)
     message = str(caught.value)
@@ -456,13 +456,13 @@ def test_features_may_stand_in_any_order():
         ("spend > typical(spend, visits)", "typical is fitted"),
     ],
 )
-def test_a_wrong_rule_is_told_file_rule_and_position(expression, words):
+def test_an_error_in_a_rule_has_file_rule_and_position(expression, words):
     with pytest.raises(ExpressionError, match=r"small.toml, \[\[rules\]\] 'joined_first', position") as caught:
         parse_contract(SMALL.replace("joined <= seen", expression), "small.toml")
     assert words in str(caught.value)
 
 
-def test_a_contract_whose_model_would_see_nothing_is_refused():
+def test_a_contract_without_a_model_input_is_an_error():
     blind = SMALL[: SMALL.index('[[columns]]\nname = "spend"')] + SMALL[SMALL.index("[[rules]]") :]
     with pytest.raises(ContractError, match="expected at least 1 model input"):
         parse_contract(blind, "small.toml")
@@ -479,7 +479,7 @@ def test_a_contract_whose_model_would_see_nothing_is_refused():
     ],
     ids=["no value", "a key twice", "a very long number", "very deep", "a NUL"],
 )
-def test_what_is_not_toml_is_told_on_one_line(text, words):
+def test_text_that_is_not_toml_is_an_error_of_one_line(text, words):
     with pytest.raises(ContractError) as caught:
         parse_contract(text, "x.toml")
     assert words in str(caught.value)
@@ -487,7 +487,7 @@ def test_what_is_not_toml_is_told_on_one_line(text, words):
 
 
 @pytest.mark.parametrize("missing", ["label", "columns", "value"])
-def test_a_contract_without_a_table_it_needs_is_refused(missing):
+def test_a_contract_without_a_required_table_is_an_error(missing):
     whole = {
         "label": ("[label]", "[source]\n"),
         "columns": ("[[columns]]", "[[rules]]"),
@@ -516,7 +516,7 @@ def test_a_missing_file_names_the_contracts_that_are_there(tmp_path):
 
 
 @pytest.mark.parametrize("make", [lambda p: p.mkdir(), lambda p: p.write_bytes(b"\xff\xfe\x00")], ids=["dir", "bytes"])
-def test_what_is_no_text_file_is_told_so(tmp_path, make):
+def test_a_file_that_is_not_text_is_an_error(tmp_path, make):
     path = tmp_path / "x.toml"
     make(path)
     with pytest.raises(ContractError, match="expected UTF-8 text"):
@@ -539,7 +539,7 @@ def test_the_contracts_that_are_shipped_load_and_describe_everything(contract):
     assert contract.where.endswith(f"{contract.name}.toml")
 
 
-def test_an_unknown_column_is_told_with_those_that_are_there():
+def test_the_error_for_an_unknown_column_lists_the_columns():
     with pytest.raises(ContractError, match=r"small.*: no column 'x'; expected one of: id, lost, joined"):
         parse_contract(SMALL).column("x")
 

@@ -28,7 +28,7 @@ def made(request):
     return request.param, customers, profile(request.param, customers)
 
 
-def test_the_profile_is_json_and_tells_every_column(made):
+def test_the_profile_is_json_and_has_every_column(made):
     contract, customers, table_profile = made
     found = msgspec.to_builtins(table_profile)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
@@ -57,7 +57,7 @@ def test_the_page_is_whole_and_loads_nothing(made):
         assert column.name in text
 
 
-def test_hostile_words_stay_words():
+def test_hostile_text_is_escaped():
     found = profile(STORE, small())
     hostile = "<script>x</script>"
     columns = [replace(column, doc=hostile) for column in found.columns]
@@ -80,7 +80,7 @@ def test_spikes_far_values_zeros_and_repeats_are_counted():
     assert profile(STORE, twice).repeated_rows == 5 + profile(STORE, customers).repeated_rows
 
 
-def test_a_column_of_nulls_or_of_one_value_is_no_reason_to_stop():
+def test_a_column_of_nulls_or_of_one_value_has_a_profile():
     customers = small()
     for name, cells in (("lastorder", pa.nulls(400, pa.date32())), ("esent", pa.array([3] * 400))):
         customers = customers.set_column(customers.column_names.index(name), name, cells)
@@ -102,7 +102,7 @@ def test_the_strength_of_a_column_alone_is_the_roc_auc_of_the_metrics(pairs):
         assert found == pytest.approx(roc_auc(churned.astype(float), values))
 
 
-def test_a_category_that_tells_the_label_is_one_and_one_that_does_not_is_nothing():
+def test_the_association_is_1_for_a_category_equal_to_the_label_and_0_for_an_unrelated_one():
     churned = np.arange(400) % 2 == 0
     assert cramers_v(churned.astype(int), churned) == pytest.approx(1.0, abs=0.01)
     assert cramers_v(np.arange(400) // 2 % 3, churned) == pytest.approx(0.0, abs=0.01)

@@ -150,7 +150,7 @@ def test_the_stores_marginals_are_near_the_real_tables(name):
 
 
 @EACH
-def test_churn_can_be_learnt_and_not_known(contract):
+def test_churn_can_be_predicted_but_not_perfectly(contract):
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.metrics import average_precision_score
 
@@ -164,7 +164,7 @@ def test_churn_can_be_learnt_and_not_known(contract):
     assert 2 * BASE_RATE < score < 0.95
 
 
-def test_a_contract_no_customer_can_keep_is_told():
+def test_a_contract_that_no_customer_can_keep_is_an_error():
     never = Rule("never", "esent < 0")
     with pytest.raises(DataError, match="no customer can be generated that keeps contract 'store'"):
         generate(dataclasses.replace(STORE, rules=(never,)), 50, 1)

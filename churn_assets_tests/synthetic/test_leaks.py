@@ -48,7 +48,7 @@ def test_a_second_leak_of_a_kind_gets_a_name_of_its_own():
         ("label_echo", 1.0, "expected a ROC AUC from 0.55 to 0.95"),
     ],
 )
-def test_what_cannot_be_planted_is_said_in_one_line(kind, strength, words):
+def test_a_leak_that_cannot_be_planted_is_an_error_of_one_line(kind, strength, words):
     with pytest.raises(DataError, match=words) as caught:
         plant_leak(STORE, RAW, kind, strength, seed=1)
     assert "\n" not in str(caught.value)

@@ -83,7 +83,7 @@ def test_each_row_is_in_exactly_one_table_and_order_stays(contract, seed, share)
 
 
 @EACH
-def test_the_typed_table_has_the_contracts_columns_and_says_where_it_comes_from(contract):
+def test_the_typed_table_has_the_contracts_columns_and_its_origin(contract):
     table = validate(contract, generate(contract, 300, 1), source="people.csv").customers
     kinds = {column.name: column.kind for column in contract.kept_columns}
     assert table[CHURNED].type == pa.int8()
@@ -182,7 +182,7 @@ def test_a_broken_warning_rule_is_counted_and_kept(store):
     assert [(c.reason, c.rows, c.outcome) for c in report.causes] == [("rule:created_before_first_order", 1, "counted")]
 
 
-def test_over_the_limit_the_report_says_why(store):
+def test_over_the_limit_the_error_has_the_most_frequent_cause(store):
     table = store
     for row in range(30):
         table = with_cell(table, row, "city", "X|Y")
