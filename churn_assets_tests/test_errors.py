@@ -22,14 +22,14 @@ CLASSES = {
 
 def tree_in_docstring() -> dict[str, str]:
     """Class -> parent, as the docstring draws it."""
-    told, path = {}, []
+    parents, path = {}, []
     for line in (errors.__doc__ or "").splitlines():
         match = re.match(r"^((?:│   |    )*(?:[├└]── )?)([A-Z]\w+)(?:\s|$)", line)
         if match and (match[1] or match[2] == "ChurnError"):
             depth = len(match[1]) // 4
             path[depth:] = [match[2]]
-            told[match[2]] = path[depth - 1] if depth else "Exception"
-    return told
+            parents[match[2]] = path[depth - 1] if depth else "Exception"
+    return parents
 
 
 def test_the_tree_in_the_docstring_is_the_tree_of_the_classes():
