@@ -19,7 +19,7 @@ import pyarrow.csv as pa_csv
 from churn_assets.contract.model import Contract
 from churn_assets.errors import DataError, ScenarioError
 from churn_assets.storage.files import replacing, write_text
-from churn_assets.synthetic.generate import generate_batches, snapshot_of
+from churn_assets.synthetic.generate import CHUNK_ROWS, generate_batches, snapshot_of
 from churn_assets.synthetic.leaks import plant_leak
 from churn_assets.synthetic.scenario import Scenario, play
 
@@ -70,67 +70,56 @@ def write_customers(
             f"{beside} exists already; "
             "expected no file there, because the contract of the leaks is written to it; move it"
         )
-    today, planter = snapshot_of(contract), _Planter(contract, leaks, seed)
-    batches = generate_batches(contract, rows, seed, today)
-    written = drawn = 0
+    today, contract_text, written = snapshot_of(contract), contract.text, 0
+    parts = play(contract, generate_batches(contract, rows, seed, today), rows, seed, today, scenario)
     with (
         _writer(path, contract) as write_rows,
         _writer(truth, contract) as write_truth,
         _writer(labels, contract) as write_labels,
     ):
-        for part in play(contract, batches, rows, seed, today, scenario):
-            for customers in planter.feed(part.customers):
-                write_rows(customers)
-            write_truth(part.truth)
-            write_labels(part.labels)
-            written += part.customers.num_rows
-            drawn += 65_536
-            if progress is not None:
-                progress(min(drawn, rows))
-        for customers in planter.rest():
-            write_rows(customers)
+
+        def customers() -> Iterator[pa.Table]:
+            for number, part in enumerate(parts, start=1):
+                write_truth(part.truth)
+                write_labels(part.labels)
+                if progress is not None:
+                    progress(min(number * CHUNK_ROWS, rows))
+                yield part.customers
+
+        for table, described in _with_leaks(contract, customers(), leaks, seed):
+            write_rows(table)
+            written += table.num_rows
+            contract_text = described.text
     if beside is not None:
-        write_text(beside, planter.described.text)
+        write_text(beside, contract_text)
     return WrittenFiles(written, tuple(p for p in (path, truth, labels, beside) if p is not None))
 
 
-class _Planter:
-    """Plants leaks chunk by chunk; they are drawn for rows or small groups, so chunks make no difference.
+def _with_leaks(
+    contract: Contract, tables: Iterator[pa.Table], leaks: Sequence[tuple[str, float]], seed: int
+) -> Iterator[tuple[pa.Table, Contract]]:
+    """Each table with the leaks and the contract that describes it.
 
-    A chunk is held until the next one is known, because a last chunk of a few rows may have one class only.
+    Leaks are drawn for rows or small groups, so the size of the tables makes no difference.
     """
+    for chunk, planted in enumerate(_large(tables) if leaks else tables):
+        described = contract
+        for number, (kind, strength) in enumerate(leaks):
+            state = np.random.SeedSequence((seed, chunk, number)).generate_state(1)
+            planted, described, _ = plant_leak(described, planted, kind, strength, int(state[0]))
+        yield planted, described
 
-    def __init__(self, contract: Contract, leaks: Sequence[tuple[str, float]], seed: int) -> None:
-        self.contract = self.described = contract
-        self.leaks = leaks
-        self.seed = seed
-        self.chunks = 0
-        self.held: pa.Table | None = None
 
-    def feed(self, table: pa.Table) -> list[pa.Table]:
-        """The tables that are ready to be written once `table` is known."""
-        if not self.leaks:
-            return [table]
-        before, self.held = self.held, table
-        if before is None:
-            return []
+def _large(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The tables, a last one of a few rows joined to the one before: it might have one class only."""
+    held = next(tables)
+    for table in tables:
         if table.num_rows < _SMALL_CHUNK:
-            self.held = pa.concat_tables([before, table])
-            return []
-        return [self._planted(before)]
-
-    def rest(self) -> list[pa.Table]:
-        """The last table, if one is held."""
-        return [] if self.held is None else [self._planted(self.held)]
-
-    def _planted(self, table: pa.Table) -> pa.Table:
-        described = self.contract
-        for number, (kind, strength) in enumerate(self.leaks):
-            state = np.random.SeedSequence((self.seed, self.chunks, number)).generate_state(1)
-            table, described, _ = plant_leak(described, table, kind, strength, int(state[0]))
-        self.chunks += 1
-        self.described = described
-        return table
+            held = pa.concat_tables([held, table])
+        else:
+            yield held
+            held = table
+    yield held
 
 
 def _paired(option: str, path: Path | None, what: str, is_on: bool) -> None:
