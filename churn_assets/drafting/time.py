@@ -59,12 +59,9 @@ def choose_time(guesses: Sequence[Guess], days: Mapping[str, Days], cohort: str 
         _check_cohort(by_name, cohort)
         return replace(timing, time=replace(timing.time, cohort=cohort))
     name, reason = _cohort(timing, days)
-    notes, questions = timing.notes, timing.questions
     if name is None:
-        questions = (*questions, reason)
-    else:
-        notes = (*notes, reason)
-    return replace(timing, time=replace(timing.time, cohort=name), notes=notes, questions=questions)
+        return replace(timing, questions=(*timing.questions, reason))
+    return replace(timing, time=replace(timing.time, cohort=name), notes=(*timing.notes, reason))
 
 
 def _snapshot(guesses: Sequence[Guess], days: Mapping[str, Days], today: dt.date) -> Timing:
