@@ -28,6 +28,7 @@ from churn_assets.data.validation.validate import validate
 from churn_assets.scoring.bundle import load_bundle
 from churn_assets.settings import Settings
 from churn_assets.synthetic import register_generated_source
+from churn_assets.scoring.card import Provenance
 from churn_assets.training.candidate import NAMES, train_candidate
 from churn_assets.training.select import choose_model
 from churn_assets.training.feature_table import as_of_of, feature_table
@@ -44,7 +45,7 @@ splits = split_table(contract, customers)
 features = feature_table(contract, customers, splits)
 candidates = [train_candidate(name, contract, features, splits) for name in NAMES]
 choice = choose_model(contract, candidates, features, splits)
-bundle = write_choice(contract, choice, candidates, customers, settings.bundles_dir, {})
+bundle = write_choice(contract, choice, candidates, customers, settings.bundles_dir, Provenance())
 load_bundle(bundle).score_table(customers, as_of_of(customers))
 """
 

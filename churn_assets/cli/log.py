@@ -22,13 +22,11 @@ def log_tail(
     rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="How many.")] = 10, home: HomeOption = None
 ) -> None:
     """Print the newest rows, one JSON object a line."""
-    import json
-
     from churn_assets.prediction_log.warehouse.read import tail
 
     settings = settings_of(home)
-    for row in tail(settings.predlog_dir, rows, settings.archive_dir):
-        typer.echo(json.dumps(row))
+    for line in tail(settings.predlog_dir, rows, settings.archive_dir):
+        typer.echo(line.json.decode(errors="replace"))
 
 
 @log_app.command("count", epilog="Example: [bold]churn log count[/bold]")

@@ -96,7 +96,9 @@ def audit(
     if as_json:
         import json
 
-        typer.echo(json.dumps(result.to_json(), indent=2, allow_nan=False))
+        import msgspec
+
+        typer.echo(json.dumps(msgspec.to_builtins(result), indent=2, allow_nan=False))
     else:
         show_audit(result, out)
     if result.unattested:

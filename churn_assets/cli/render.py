@@ -56,17 +56,17 @@ def show_run(settings: Settings, out: Console) -> None:
 
 def show_status(status: Status, out: Console) -> None:
     """The champion in a few lines."""
-    if status.champion is None:
+    card = status.card
+    if status.champion is None or card is None:
         out.print("No model yet in this home. Make one: churn run")
         _ledger_lines(status, out)
         _show_paths(status.paths, out)
         return
-    card = status.card
-    out.print(escape(f"champion {status.champion.version}: {card['chosen']}, contract '{card['contract']}'"))
-    out.print(escape(f"trained on {card['source']}, as of {card['as_of']}"), soft_wrap=True)
+    out.print(escape(f"champion {status.champion.version}: {card.chosen}, contract '{card.contract}'"))
+    out.print(escape(f"trained on {card.source}, as of {card.as_of}"), soft_wrap=True)
     table = Table("", "random split, test", "out of time, test")
     for name in HEADLINES:
-        table.add_row(name, *(_with_interval(card["metrics"], f"{part}_{name}") for part in ("test", "oot")))
+        table.add_row(name, *(_with_interval(card.metrics, f"{part}_{name}") for part in ("test", "oot")))
     out.print(table)
     _ledger_lines(status, out)
     _show_paths(status.paths, out)
@@ -154,7 +154,7 @@ def show_audit(audit: Audit, out: Console) -> None:
     base = ["" if f is None else f"{f.base_rate:.3f}" for f in audit.rungs[0].figures.values()]
     for rung in audit.rungs:
         rungs.add_row(escape(rung.label), *(str(rung.figures[split]) for split in splits))
-    by_strength = sorted(audit.columns.items(), key=lambda item: -item[1].signal.pr_auc_lift)
+    by_strength = sorted(audit.columns.items(), key=lambda item: -item[1].single_column_pr_auc_lift)
     for name, column in by_strength[:8]:
         if column.alone:
             rungs.add_row(escape(f"{name} alone"), *(str(column.alone[split]) for split in splits))
@@ -202,8 +202,8 @@ def show_budget(settings: Settings, amount: float, capacity: bool, out: Console)
         f"{value.customer_value:,.0f} (the contract's \\[value]); the interval is chance alone.",
         soft_wrap=True,
     )
-    if "profit" in card:
-        out.print(escape(f"On test rows: {card['profit']['words']}"), soft_wrap=True)
+    if card.profit:
+        out.print(escape(f"On test rows: {card.profit.card_sentence}"), soft_wrap=True)
 
 
 def _comparison(chosen: dict[str, Any]) -> Table:

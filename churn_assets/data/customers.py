@@ -89,10 +89,11 @@ class TableOrigin:
 
     def added_to(self, table: pa.Table) -> pa.Table:
         """`table` with this origin in its metadata."""
-        metadata = {"churn_source": self.source, "churn_generated": "true" if self.generated else "false"}
+        # In the order of version 0.1: the bytes of a bundle's reference sample depend on it.
+        metadata = {"churn_contract": self.contract} if self.contract else {}
         if self.as_of:
             metadata["churn_as_of"] = self.as_of
-        if self.contract:
-            metadata["churn_contract"] = self.contract
+        metadata["churn_source"] = self.source
+        metadata["churn_generated"] = "true" if self.generated else "false"
         encoded = {name.encode(): value.encode() for name, value in metadata.items()}
         return table.replace_schema_metadata({**(table.schema.metadata or {}), **encoded})

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from churn_assets.monitoring.performance.realized import Figure
     from churn_assets.monitoring.performance.report import PerformanceReport
     from churn_assets.monitoring.performance.service import ServiceReport
+    from churn_assets.scoring.card import ProfitReport
     from churn_assets.training.candidate import Candidate
-    from churn_assets.training.profit import ProfitReport
     from churn_assets.training.select import Choice
 
 Curve = Sequence[tuple[float, float]]

@@ -1,7 +1,8 @@
 """Percentile bootstrap over rows (Efron & Tibshirani, 1993): samples as row multiplicities, and their intervals.
 
 A sample is a vector (n,) of how often each row was drawn, so that a weighted metric of the rows is the metric of
-the sample. Two scores are compared under the same samples (paired), which takes out what the rows do to both.
+the sample. Two scores are compared under the same samples (paired), which removes the noise that both have from the
+rows.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ def stratified_samples(churned: Labels, draws: int, seed: int) -> Iterator[Float
 
 
 def samples(rows: int, draws: int, seed: int) -> Floats:
-    """`draws` samples of `rows` rows regardless of label, (draws, rows): how many churned is chance too."""
-    return _multiplicities(np.random.default_rng(seed), rows, draws).astype(np.float64)
+    """`draws` samples of `rows` rows regardless of label, (draws, rows): the number of churners varies too."""
+    return _multiplicities(np.random.default_rng(seed), rows, draws)
 
 
 def statistics_under(weights: Iterable[Floats], *statistics: Callable[[Floats], float]) -> Floats:
@@ -67,7 +68,7 @@ class Difference:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 %."""
+        """The middle 95 % of the draws."""
         return interval(self.draws)
 
     @property
@@ -94,5 +95,5 @@ def wilson(hits: float, count: float) -> tuple[float, float]:
     return max(0.0, float((middle - spread) / scale)), min(1.0, float((middle + spread) / scale))
 
 
-def _multiplicities(generator: np.random.Generator, rows: int, draws: int) -> npt.NDArray[np.int64]:
-    return generator.multinomial(rows, np.full(rows, 1 / rows), size=draws)
+def _multiplicities(generator: np.random.Generator, rows: int, draws: int) -> Floats:
+    return generator.multinomial(rows, np.full(rows, 1 / rows), size=draws).astype(np.float64)

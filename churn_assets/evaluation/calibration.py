@@ -1,4 +1,4 @@
-"""Expected calibration error over bins of equal mass (Nguyen & O'Connor, 2015), and what it is by chance."""
+"""Expected calibration error over bins of equal mass (Nguyen & O'Connor, 2015), and its size by chance."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ BINS = 15
 _CELLS = 4_000_000  # drawn labels held at once
 
 
-def calibration_bins(churned: Labels, probability: Floats, bins: int = BINS) -> tuple[Floats, Floats, Floats]:
-    """Mean probability, churn rate and row count of `bins` equal-mass bins."""
+def calibration_bins(churned: Labels, probability: Floats) -> tuple[Floats, Floats, Floats]:
+    """Mean probability, churn rate and row count of each of `BINS` bins of equal mass, (bins,) each."""
     order = np.argsort(probability, kind="stable")
-    parts = [part for part in np.array_split(order, bins) if len(part)]
+    parts = [part for part in np.array_split(order, BINS) if len(part)]
     labels = np.asarray(churned, dtype=np.float64)
     return (
         np.array([probability[part].mean() for part in parts]),
@@ -26,9 +26,9 @@ def calibration_bins(churned: Labels, probability: Floats, bins: int = BINS) -> 
     )
 
 
-def ece(churned: Labels, probability: Floats, bins: int = BINS) -> float:
+def ece(churned: Labels, probability: Floats) -> float:
     """Expected calibration error: mean distance of probability and churn rate over the bins."""
-    predicted, observed, count = calibration_bins(churned, probability, bins)
+    predicted, observed, count = calibration_bins(churned, probability)
     return float(np.sum(np.abs(predicted - observed) * count) / np.sum(count))
 
 
@@ -40,7 +40,7 @@ def ece_under(churned: Labels, probability: Floats, weights: Floats) -> Floats:
 
 
 def ece_by_chance(probability: Floats, draws: int, seed: int) -> Floats:
-    """The calibration error that perfect probabilities (n,) show on so few rows; (draws,). It is never 0.
+    """The calibration error of perfect probabilities (n,) on so few rows; (draws,). It is never 0.
 
     Labels are drawn from the probabilities themselves (consistency resampling, Broecker & Smith, 2007).
     """

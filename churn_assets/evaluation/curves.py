@@ -1,4 +1,4 @@
-"""RankCurves of a ranking: precision and recall, ROC, cumulative gains, lift. Equal scores are one step of each."""
+"""Curves of a ranking: precision and recall, ROC, cumulative gains, lift. Equal scores are one step of each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Labels = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class RankCurves:
-    """One value (cuts,) for each distinct score, highest first: what a list that ends there would be.
+    """One value (cuts,) for each distinct score, highest first: the values of a list that ends there.
 
     `false_positive_rate` is the share of kept customers on it, `listed` the share of all customers.
     """

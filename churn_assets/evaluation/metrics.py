@@ -23,8 +23,8 @@ class Ranking:
     """Rows sorted by score once, so that weighted rank metrics are cumulative sums.
 
     `churned` (n,) may be probabilities: an estimate before there are labels ranks by expected churners.
-    `order` sorts the rows, riskiest first; `ends` are the last positions of equal scores: a cut inside a tie is
-    no cut that a model can make.
+    `order` sorts the rows, riskiest first; `ends` are the last positions of equal scores, because a model cannot
+    cut inside a tie.
     """
 
     def __init__(self, churned: Labels, score: Floats) -> None:
@@ -44,7 +44,7 @@ class Ranking:
         if not len(self._churners):
             return float("nan")
         weight = self._weight(weights)
-        # Only where somebody churned is anything gained: a fraction of the rows, and most of the time of a bootstrap.
+        # The sum has a term for each churner only: a fraction of the rows, which most of a bootstrap's time depends on.
         listed = np.cumsum(weight)[self._steps]
         hits = np.cumsum(weight[self._churners] * self.churned[self._churners])[self._counts]
         gained = np.diff(hits, prepend=0.0)
@@ -89,11 +89,6 @@ def losses(churned: Labels, probability: Floats) -> Floats:
     """Negative log-likelihood of each row, natural logarithm; `churned` may be probabilities."""
     p, label = np.clip(probability, 1e-15, 1 - 1e-15), np.asarray(churned, dtype=np.float64)
     return np.asarray(-(label * np.log(p) + (1.0 - label) * np.log1p(-p)))
-
-
-def brier(churned: Labels, probability: Floats) -> float:
-    """Mean squared error of the probability."""
-    return float(np.mean((probability - churned) ** 2))
 
 
 def at_threshold(churned: Labels, probability: Floats, threshold: float) -> dict[str, float]:

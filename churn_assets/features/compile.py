@@ -2,16 +2,15 @@
 
 The function is generated as Python source from the checked syntax trees: a list of array operations, without
 lookups while it runs. `features.scalar` runs the same source over floats for one row, so each feature is defined
-once. Large inputs go through in chunks that stay in the processor's cache, with the same operations, so that one row
-and ten million rows agree bit for bit. By `python -m benchmarks.features` (benchmarks/RESULTS.md): 8,599,248 rows/s,
-1.89 times pandas.
+once. Large inputs are computed in chunks that stay in the processor's cache, with the same operations, so that one
+row and ten million rows agree bit for bit. By `python -m benchmarks.features` (benchmarks/RESULTS.md): 8,599,248
+rows/s, 1.89 times pandas.
 """
 
 from __future__ import annotations
 
 import ast
 import datetime as dt
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from churn_assets.contract.expressions import AS_OF, FITTED, Expression, parse_features, parse_rules, written
+from churn_assets.contract.expressions import AS_OF, FITTED, parse_features, parse_rules, written
 from churn_assets.contract.model import DIRECTIONS, Contract, Kind
 from churn_assets.features import functions
 from churn_assets.features.encode import Columns, days_since_epoch
@@ -28,10 +27,8 @@ Array = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float32]
 State = dict[str, functions.Statistic]
 
-Learner = tuple[str, Callable[[Array, Array, int], functions.Statistic], Callable[..., Array], Callable[..., Array]]
-
 CHUNK_ROWS = 16_384
-TYPICAL_BINS = 40
+_STATISTIC_BINS = 40
 
 
 @dataclass(frozen=True)
@@ -48,8 +45,18 @@ class FeatureSpec:
 
 
 @dataclass(frozen=True)
+class _Learner:
+    """A statistic that `fit` learns: its key in the state, and functions of (columns, as_of, state) for its inputs."""
+
+    key: str
+    learn: Callable[[Array, Array, int], functions.Statistic]
+    values: Callable[..., Array]
+    by: Callable[..., Array]
+
+
+@dataclass(frozen=True)
 class FeatureProgram:
-    """Turns Columns and an instant into the model's matrix.
+    """Computes the model's matrix from Columns and an instant.
 
     Calling it gives float32, shape (rows, features), C order; missing is NaN, categories are their
     codes. A program that learns (`typical`, `accrued`) must be fitted first (or given a state).
@@ -58,9 +65,8 @@ class FeatureProgram:
     specs: tuple[FeatureSpec, ...]
     source: str
     state: State
-    fingerprint: str
     _run: Callable[..., None] = field(repr=False)
-    _learn: tuple[Learner, ...] = field(repr=False, default=())
+    _learners: tuple[_Learner, ...] = field(repr=False, default=())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -77,22 +83,21 @@ class FeatureProgram:
                 part = slice(start, start + CHUNK_ROWS)
                 cut = columns if rows <= CHUNK_ROWS else {name: values[part] for name, values in columns.items()}
                 self._run(cut, instant if np.ndim(instant) == 0 else instant[part], self.state, out[part])
-                # Beyond float32 a number is unusable; missing is honest, and every model takes it.
+                # A number beyond float32 becomes missing, which every model accepts.
                 out[part][np.isinf(out[part])] = np.nan
         return out
 
     def fit(self, columns: Columns, as_of: float | Array) -> FeatureProgram:
-        """The same program with its label-free statistics learned on `columns`."""
+        """The same program with its statistics fitted on `columns`, without labels."""
         state: State = {}
         with np.errstate(all="ignore"):
-            for key, learn, of, by in self._learn:
-                # In the order of the source, so that one statistic may read another.
-                values, position = of(columns, np.floor(as_of), state), by(columns, np.floor(as_of), state)
-                state[key] = learn(values, position, TYPICAL_BINS)
+            for learner in self._learners:  # in the order of the source, so that one statistic may read another
+                inputs = (columns, np.floor(as_of), state)
+                state[learner.key] = learner.learn(learner.values(*inputs), learner.by(*inputs), _STATISTIC_BINS)
         return self.with_state(state)
 
     def with_state(self, state: State) -> FeatureProgram:
-        """The same program with statistics learned before."""
+        """The same program with statistics fitted earlier."""
         return replace(self, state=state)
 
 
@@ -106,17 +111,23 @@ class RuleProgram:
     _run: Callable[..., Array] = field(repr=False)
 
     def __call__(self, columns: Columns, as_of: float | Array) -> npt.NDArray[np.bool_]:
-        """True where a row breaks the rule; a row for which the rule is missing passes."""
+        """True where a row breaks the rule; a row for which its value is missing keeps it."""
         with np.errstate(all="ignore"):
-            held = np.broadcast_to(self._run(columns, np.floor(as_of), {}), (_rows(columns),))
-        return np.asarray(held == 0.0)
+            value = np.broadcast_to(self._run(columns, np.floor(as_of), {}), (_rows(columns),))
+        return np.asarray(value == 0.0)
 
 
 def compile_features(contract: Contract) -> FeatureProgram:
     """Compile the contract's features; the matrix has the feature columns first, then the features."""
-    expressions = parse_features(contract)
     writer = Writer(contract)
-    body = [f"    {local_name(e.name)} = {writer.write(e.tree)}" for e in expressions]
+    body: list[str] = []
+    learners = []
+    for expression in parse_features(contract):
+        head = "\n".join(["def run(columns, as_of, state):", *body])
+        for call in _fitted_calls(expression.tree):
+            values, by = (build(f"{head}\n    return {writer.write(argument)}", "run") for argument in call.args)
+            learners.append(_Learner(written(call), functions.LEARNERS[ast.unparse(call.func)], values, by))
+        body.append(f"    {local_name(expression.name)} = {writer.write(expression.tree)}")
     shown = [f for f in contract.features if f.model]
     raw = [
         FeatureSpec(c.name, "category" if c.choices else "number", c.choices, DIRECTIONS[c.monotone])
@@ -132,9 +143,8 @@ def compile_features(contract: Contract) -> FeatureProgram:
         specs=specs,
         source=source,
         state={},
-        fingerprint=hashlib.sha256(source.encode()).hexdigest(),
         _run=build(source, "run"),
-        _learn=_learners(writer, expressions),
+        _learners=tuple(learners),
     )
 
 
@@ -158,28 +168,22 @@ def as_of_days(instant: dt.date | dt.datetime | str) -> float:
     return float(days_since_epoch(instant))
 
 
+def build(source: str, name: str, names: Mapping[str, Any] = functions.NAMESPACE) -> Callable[..., Any]:
+    """The function `name` of generated source, which can use `names` and nothing else."""
+    # The source is only what Writer wrote from checked trees, with the contract's names through repr().
+    namespace: dict[str, Any] = {**names, "__builtins__": {}}
+    exec(compile(source, "<contract>", "exec"), namespace)
+    return namespace[name]  # type: ignore[no-any-return]  # the function that the source defines
+
+
+def _fitted_calls(tree: ast.expr) -> list[ast.Call]:
+    """Calls of functions that learn a statistic, inner ones first."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) in FITTED]
+    return calls[::-1]
+
+
 def _rows(columns: Columns) -> int:
     return len(next(iter(columns.values())))
-
-
-def build(source: str, name: str, known: Mapping[str, Any] = functions.NAMESPACE) -> Callable[..., Any]:
-    """The function `name` of generated source, which sees the functions `known` and nothing else."""
-    # The source holds nothing but what Writer wrote from checked trees, with names through repr().
-    namespace: dict[str, Any] = {**known, "__builtins__": {}}
-    exec(compile(source, "<contract>", "exec"), namespace)
-    return namespace[name]  # type: ignore[no-any-return]  # what the source defines
-
-
-def _learners(writer: Writer, expressions: tuple[Expression, ...]) -> tuple[Learner, ...]:
-    learners = []
-    before: list[str] = []
-    for expression in expressions:
-        for key, learn, of, by in writer.statistics_in(expression.tree):
-            head = "\n".join(["def run(columns, as_of, state):", *before])
-            read_of, read_by = (build(f"{head}\n    return {source}", "run") for source in (of, by))
-            learners.append((key, functions.LEARNERS[learn], read_of, read_by))
-        before.append(f"    {local_name(expression.name)} = {writer.write(expression.tree)}")
-    return tuple(learners)
 
 
 def local_name(name: str) -> str:
@@ -188,7 +192,7 @@ def local_name(name: str) -> str:
 
 
 class Writer:
-    """Writes one checked tree as source over the functions of `features.functions`, or of `features.scalar`."""
+    """Writes one checked tree as source that calls the functions of `features.functions` or `features.scalar`."""
 
     _OPERATORS: Mapping[type, str] = {
         ast.Add: "+",
@@ -205,8 +209,8 @@ class Writer:
     }
 
     def __init__(self, contract: Contract) -> None:
-        self.contract = contract
-        self.features = {feature.name for feature in contract.features}
+        self._contract = contract
+        self._features = {feature.name for feature in contract.features}
 
     def write(self, node: ast.expr) -> str:
         """The source of a checked tree."""
@@ -214,7 +218,7 @@ class Writer:
             case ast.Constant(value=value):
                 return repr(float(value))  # type: ignore[arg-type]  # texts are written by _compare
             case ast.Name(id=name):
-                return name if name == AS_OF else local_name(name) if name in self.features else f"columns[{name!r}]"
+                return name if name == AS_OF else local_name(name) if name in self._features else f"columns[{name!r}]"
             case ast.BinOp(left=left, op=ast.Div(), right=right):
                 return f"divide({self.write(left)}, {self.write(right)})"
             case ast.BinOp(left=left, op=op, right=right):
@@ -236,22 +240,15 @@ class Writer:
                 return f"{name}_({', '.join(map(self.write, arguments))})"
         raise AssertionError(f"the checker let {ast.dump(node)} through")
 
-    def statistics_in(self, tree: ast.expr) -> list[tuple[str, str, str, str]]:
-        """(key, learning function, source of the values, source of what they are binned by), inner first."""
-        calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) in FITTED]
-        return [
-            (written(n), ast.unparse(n.func), self.write(n.args[0]), self.write(n.args[1])) for n in reversed(calls)
-        ]
-
     def _compare(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> str:
         name = self._COMPARISONS[type(op)]
         if isinstance(right, ast.Constant) and isinstance(right.value, str):
             if isinstance(left, ast.Name) and self._is_category(left.id):
-                code = self.contract.column(left.id).choices.index(right.value)
+                code = self._contract.column(left.id).choices.index(right.value)
                 return f"{name}(codes(columns[{left.id!r}]), {code}.0)"
             right = ast.Constant(float(days_since_epoch(dt.date.fromisoformat(right.value))))
         return f"{name}({self.write(left)}, {self.write(right)})"
 
     def _is_category(self, name: str) -> bool:
-        column = self.contract.by_name.get(name)
+        column = self._contract.by_name.get(name)
         return column is not None and column.kind is Kind.CATEGORY

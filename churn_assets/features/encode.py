@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 Columns = dict[str, npt.NDArray[Any]]
 
-_EPOCH = dt.date(1970, 1, 1)
+EPOCH = dt.date(1970, 1, 1).toordinal()
 
 
 def days_since_epoch(day: dt.date) -> int:
     """Whole days since 1970-01-01; the time of day of an instant is dropped."""
-    return day.toordinal() - _EPOCH.toordinal()
+    return day.toordinal() - EPOCH
 
 
 def encode_table(contract: Contract, table: pa.Table | pa.RecordBatch) -> Columns:
@@ -68,13 +68,12 @@ def _codes(column: Column, values: Any) -> npt.NDArray[np.int32]:
 
     values = values.cast(pa.string())
     codes = pc.index_in(values, value_set=pa.array(column.choices, pa.string()))
-    unknown = pc.and_(pc.is_null(codes), pc.is_valid(values))
-    if pc.any(unknown).as_py():
-        rows = np.flatnonzero(unknown.to_numpy(zero_copy_only=False))
+    unknown = pc.indices_nonzero(pc.and_(pc.is_null(codes), pc.is_valid(values)))
+    if len(unknown):
         raise RowsRejected(
             [
-                Violation(int(r), column.name, describe_value(values[int(r)].as_py()), expectation(column))
-                for r in rows[:1000]
+                Violation(row, column.name, describe_value(values[row].as_py()), expectation(column))
+                for row in unknown[:1000].to_pylist()
             ]
         )
     return np.asarray(pc.fill_null(codes, -1).to_numpy(zero_copy_only=False), dtype=np.int32)
@@ -88,13 +87,13 @@ def encode_rows(contract: Contract, rows: Sequence[Mapping[str, object]]) -> Col
     RowsRejected with every violation.
     """
     violations: list[Violation] = []
-    wanted = (contract.key, *contract.scoring_columns)
-    known = {column.name for column in wanted}
+    expected = (contract.key, *contract.scoring_columns)
+    names = {column.name for column in expected}
     for index, row in enumerate(rows):
-        for name in sorted(str(key) for key in row.keys() - known):
+        for name in sorted(str(key) for key in row.keys() - names):
             violations.append(Violation(index, name, "an unknown field", "only the contract's columns"))
     columns: Columns = {}
-    for column in wanted:
+    for column in expected:
         read = _READERS[column.kind]
         cells = [_cell(column, index, row, read, violations) for index, row in enumerate(rows)]
         columns[column.name] = _as_array(column, cells)
@@ -189,7 +188,7 @@ def _as_array(column: Column, cells: list[object]) -> npt.NDArray[Any]:
 
 
 def expectation(column: Column) -> str:
-    """What a cell of this column must be, in words."""
+    """A description of the cells that this column accepts."""
     kind = {
         Kind.ID: "an id (text)",
         Kind.TEXT: "text",

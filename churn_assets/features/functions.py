@@ -11,8 +11,8 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 Statistic = dict[str, list[float | None]]  # as JSON has it: no NaN
 
-# The days that Python's calendar knows, 0001-01-01 and 9999-12-31.
-_FIRST_DAY, _LAST_DAY = -719_162.0, 2_932_896.0
+# 0001-01-01 and 9999-12-31, the range of Python's dates.
+FIRST_DAY, LAST_DAY = -719_162.0, 2_932_896.0
 
 
 def codes(values: npt.NDArray[Any]) -> Array:
@@ -21,9 +21,9 @@ def codes(values: npt.NDArray[Any]) -> Array:
 
 
 def _comparison(compare: np.ufunc) -> Callable[[Array, Array], Array]:
-    def compared(one: Array, two: Array) -> Array:
+    def compared(left: Array, right: Array) -> Array:
         """1 or 0, and NaN where an operand is missing."""
-        return np.where(np.isnan(one) | np.isnan(two), np.nan, compare(one, two))
+        return np.where(np.isnan(left) | np.isnan(right), np.nan, compare(left, right))
 
     return compared
 
@@ -53,14 +53,14 @@ def either(*values: Array) -> Array:
     return np.where(true, 1.0, np.where(missing, np.nan, 0.0))
 
 
-def divide(one: Array, two: Array) -> Array:
+def divide(left: Array, right: Array) -> Array:
     """Division; by zero is missing, so that no infinity reaches a model."""
-    return np.where(np.equal(two, 0.0), np.nan, np.divide(one, two))
+    return np.where(np.equal(right, 0.0), np.nan, np.divide(left, right))
 
 
-def where(condition: Array, one: Array, two: Array) -> Array:
-    """`one` where the condition holds, `two` where not, missing where it is missing."""
-    return np.where(np.isnan(condition), np.nan, np.where(condition != 0.0, one, two))
+def where(condition: Array, then: Array, otherwise: Array) -> Array:
+    """`then` where the condition holds, `otherwise` where not, missing where it is missing."""
+    return np.where(np.isnan(condition), np.nan, np.where(condition != 0.0, then, otherwise))
 
 
 def isnull(value: Array) -> Array:
@@ -90,7 +90,7 @@ def maximum(*values: Array) -> Array:
 
 def month(days: Array) -> Array:
     """Month 1 to 12 of a date in days since 1970-01-01; missing outside the years 1 to 9999."""
-    present = (days >= _FIRST_DAY) & (days < _LAST_DAY + 1.0)
+    present = (days >= FIRST_DAY) & (days < LAST_DAY + 1.0)
     stamps = np.where(present, np.floor(days), 0.0).astype("datetime64[D]")
     months = stamps.astype("datetime64[M]").astype(np.int64) % 12 + 1
     return np.where(present, months, np.nan)
@@ -106,10 +106,10 @@ def weekday(days: Array) -> Array:
 
 
 def learn_typical(values: Array, by: Array, bins: int) -> Statistic:
-    """What `values` typically is at `by`: medians of the non-zero values in quantile bins, no labels.
+    """The typical value at `by`: medians of the non-zero values in quantile bins, without labels.
 
     Returns knots: `x`, the median of `by` in each bin, ascending, and `y`, the median of the values.
-    With no value at all there is one knot of None, that is missing.
+    Without any value there is one knot of None, which is missing.
     """
     values, by = np.broadcast_arrays(np.asarray(values, float), np.asarray(by, float))
     use = ~np.isnan(values) & ~np.isnan(by) & (values != 0.0)
@@ -117,15 +117,15 @@ def learn_typical(values: Array, by: Array, bins: int) -> Statistic:
         return {"x": [0.0], "y": [None]}
     values, by = values[use], by[use]
     edges = np.unique(np.quantile(by, np.linspace(0.0, 1.0, bins + 1)[1:-1]))
-    which = np.searchsorted(edges, by, side="right")
-    parts = [which == b for b in np.unique(which)]
+    bin_of = np.searchsorted(edges, by, side="right")
+    parts = [bin_of == b for b in np.unique(bin_of)]
     return {"x": [float(np.median(by[p])) for p in parts], "y": [float(np.median(values[p])) for p in parts]}
 
 
 def learn_accrued(values: Array, by: Array, bins: int) -> Statistic:
     """As `learn_typical` for a count that is zero when `by` is: the first knot is the origin.
 
-    Without that knot a cohort younger than any in training is measured against an older one's count.
+    Without that knot a cohort younger than any in training is compared with an older one's count.
     """
     knots = learn_typical(values, by, bins)
     later = [(x, y) for x, y in zip(knots["x"], knots["y"], strict=True) if x is not None and x > 0.0]
@@ -133,9 +133,9 @@ def learn_accrued(values: Array, by: Array, bins: int) -> Statistic:
 
 
 def lookup(statistic: Statistic, by: Array) -> Array:
-    """The learned value at `by`: linear between knots, constant outside, missing where `by` is."""
+    """The fitted value at `by`: linear between knots, constant outside, missing where `by` is."""
     result = np.interp(by, np.asarray(statistic["x"], float), np.asarray(statistic["y"], float))
-    return np.where(np.isnan(by), np.nan, result)  # with a single knot np.interp answers even there
+    return np.where(np.isnan(by), np.nan, result)  # with a single knot np.interp gives a value for NaN too
 
 
 LEARNERS: Mapping[str, Callable[[Array, Array, int], Statistic]] = {

@@ -1,7 +1,7 @@
-"""One JSON-like row as numbers, for /predict; a row that is not in the common spelling goes to `encode_rows`.
+"""One JSON-like row as numbers, for /predict; a row in a rarer spelling is read by `encode_rows`.
 
-The checks of a contract are generated as one function without calls. At one row the time goes into fetching code
-and objects, not into arithmetic. What it buys, by `python -m benchmarks.one_row` (benchmarks/RESULTS.md): checking
+The checks of a contract are generated as one function without calls: for one row the time is spent on calls and
+objects, not on arithmetic. What it buys, by `python -m benchmarks.one_row` (benchmarks/RESULTS.md): checking
 and reading a row takes 3 us, the general path 35 us.
 """
 
@@ -14,38 +14,36 @@ from typing import Any
 
 from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.features.compile import build
-from churn_assets.features.encode import encode_rows
-
-_EPOCH = dt.date(1970, 1, 1).toordinal()
+from churn_assets.features.encode import EPOCH, encode_rows
 
 
 class RowReader:
     """Reads rows of one contract: column -> number, days or category code, NaN for missing.
 
-    `encode_rows` defines what a row may be. The generated function knows the common spelling of each kind and
+    `encode_rows` defines which rows are valid. The generated function reads the common spelling of each kind and
     returns None for anything else; such a row goes through `encode_rows`, which accepts or refuses it.
     """
 
     def __init__(self, contract: Contract) -> None:
         self._contract = contract
         self._key = contract.key.name
-        self._plain = _written(contract)
+        self._read_common = _common_reader(contract)
 
     def __call__(self, row: Mapping[str, object]) -> dict[str, float]:
         """The numbers of a row. Raises RowsRejected with every violation."""
         try:
-            cells = self._plain(row)
+            cells = self._read_common(row)
         except (KeyError, ValueError):
             cells = None
         if cells is None:
-            return self._slowly(row)
+            return self._read_any(row)
         if len(row) != len(cells):
             key = row.get(self._key)
             if len(row) != len(cells) + 1 or type(key) is not str or not key.strip():
-                return self._slowly(row)
+                return self._read_any(row)
         return cells
 
-    def _slowly(self, row: Mapping[str, object]) -> dict[str, float]:
+    def _read_any(self, row: Mapping[str, object]) -> dict[str, float]:
         columns = encode_rows(self._contract, [row])
         values = {}
         for column in self._contract.scoring_columns:
@@ -56,15 +54,15 @@ class RowReader:
         return values
 
 
-def _written(contract: Contract) -> Callable[[Mapping[str, object]], dict[str, float] | None]:
-    """The plain way of reading a row, as source: every line is a check that ends in None if it fails."""
-    known: dict[str, Any] = {
+def _common_reader(contract: Contract) -> Callable[[Mapping[str, object]], dict[str, float] | None]:
+    """The generated function for the common spelling; each check returns None if it fails."""
+    names: dict[str, Any] = {
         "NAN": math.nan, "type": type, "float": float, "int": int, "str": str, "len": len,
         "ordinal": lambda text: dt.date.fromisoformat(text).toordinal(),
     }  # fmt: skip
     lines = ["def read(row):"]
     for i, column in enumerate(contract.scoring_columns):
-        known[f"codes{i}"] = {name: float(code) for code, name in enumerate(column.choices)}
+        names[f"codes{i}"] = {name: float(code) for code, name in enumerate(column.choices)}
         lines.append(f"    v{i} = row[{column.name!r}]")
         checks = [line.replace("$", f"v{i}").replace("#", str(i)) for line in _checks(column)]
         if column.nullable:
@@ -72,7 +70,7 @@ def _written(contract: Contract) -> Callable[[Mapping[str, object]], dict[str, f
         else:
             lines += [f"    {line}" for line in checks]
     cells = ", ".join(f"{column.name!r}: v{i}" for i, column in enumerate(contract.scoring_columns))
-    return build("\n".join([*lines, f"    return {{{cells}}}"]), "read", known)
+    return build("\n".join([*lines, f"    return {{{cells}}}"]), "read", names)
 
 
 def _checks(column: Column) -> list[str]:
@@ -95,9 +93,9 @@ def _checks(column: Column) -> list[str]:
                 "if type($) is not str or len($) != 10: return",
                 "$ = ordinal($)",
                 f"if not {first.toordinal()} <= $ <= {last.toordinal()}: return",
-                f"$ = float($ - {_EPOCH})",
+                f"$ = float($ - {EPOCH})",
             ]
         case Kind.CATEGORY:
             return ["if type($) is not str: return", "$ = codes#[$]"]
-    # Texts take no part in a score; that they are there is all that is asked.
+    # Texts take no part in a score: they must be there, and their content is not read.
     return ["if type($) is not str or not $.strip(): return", "$ = NAN"]

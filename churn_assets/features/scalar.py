@@ -1,9 +1,9 @@
 """The same expressions for one customer, over Python floats: no array, no NumPy call.
 
 A NumPy call costs about a microsecond at any size, and one customer's features take some forty of them. So the
-source that `features.compile` writes is run a second time, with functions of the same names over floats. They do
-what IEEE 754 and NumPy do, operation by operation, so that both agree bit for bit (up to the sign of zero); a
-property test compares them. What it buys, by `python -m benchmarks.one_row` (benchmarks/RESULTS.md): the features of
+source that `features.compile` writes is compiled a second time, with functions of the same names over floats. They
+follow IEEE 754 and NumPy operation by operation, so that both agree bit for bit (up to the sign of zero); a property
+test compares them. What it buys, by `python -m benchmarks.one_row` (benchmarks/RESULTS.md): the features of
 one row take 3 us, as arrays 46 us; a row of the boosted model takes 18 us with checks and warnings, as arrays 84 us.
 """
 
@@ -20,18 +20,18 @@ import numpy as np
 from churn_assets.contract.expressions import parse_features, parse_rules
 from churn_assets.contract.model import Contract, Severity
 from churn_assets.features.compile import FeatureProgram, Writer, build, local_name
-from churn_assets.features.functions import _FIRST_DAY, _LAST_DAY
+from churn_assets.features.encode import EPOCH
+from churn_assets.features.functions import FIRST_DAY, LAST_DAY
 
 NAN = math.nan
 Cells = Mapping[str, float]  # column -> number, days or category code; NaN is missing
 Knots = tuple[list[float], list[float]]
 
-_EPOCH = dt.date(1970, 1, 1).toordinal()
 _WHOLE = 2.0**52  # from here on every float is whole
 
 
 def scalar_features(contract: Contract, program: FeatureProgram) -> Callable[[Cells, float], tuple[float, ...]]:
-    """The features of one row, in the order of `program`, as floats before they are cut to 32 bits.
+    """The features of one row, in the order of `program`, as floats before the conversion to 32 bits.
 
     The second argument is `as_of` in days since 1970-01-01.
     """
@@ -46,11 +46,11 @@ def scalar_features(contract: Contract, program: FeatureProgram) -> Callable[[Ce
 def scalar_rules(contract: Contract, severity: Severity) -> Sequence[tuple[str, Callable[[Cells, float], float]]]:
     """(name, function) of each rule of this severity; a row breaks the rule where the function gives 0."""
     writer = Writer(contract)
-    wanted = {rule.name for rule in contract.rules if rule.severity is severity}
+    names = {rule.name for rule in contract.rules if rule.severity is severity}
     sources = {
         rule.name: f"def run(columns, as_of, state):\n    return {writer.write(rule.tree)}"
         for rule in parse_rules(contract)
-        if rule.name in wanted
+        if rule.name in names
     }
     return [(name, _bound(build(source, "run", NAMESPACE), {})) for name, source in sources.items()]
 
@@ -77,32 +77,32 @@ def _round(value: float) -> float:
     return value if not -_WHOLE < value < _WHOLE else float(round(value))  # half to even, as np.round
 
 
-def _divide(one: float, two: float) -> float:
-    return NAN if two == 0.0 else one / two
+def _divide(left: float, right: float) -> float:
+    return NAN if right == 0.0 else left / right
 
 
-def _less(one: float, two: float) -> float:
-    return (1.0 if one < two else 0.0) if one == one and two == two else NAN
+def _less(left: float, right: float) -> float:
+    return (1.0 if left < right else 0.0) if left == left and right == right else NAN
 
 
-def _less_equal(one: float, two: float) -> float:
-    return (1.0 if one <= two else 0.0) if one == one and two == two else NAN
+def _less_equal(left: float, right: float) -> float:
+    return (1.0 if left <= right else 0.0) if left == left and right == right else NAN
 
 
-def _greater(one: float, two: float) -> float:
-    return _less(two, one)
+def _greater(left: float, right: float) -> float:
+    return _less(right, left)
 
 
-def _greater_equal(one: float, two: float) -> float:
-    return _less_equal(two, one)
+def _greater_equal(left: float, right: float) -> float:
+    return _less_equal(right, left)
 
 
-def _equal(one: float, two: float) -> float:
-    return (1.0 if one == two else 0.0) if one == one and two == two else NAN
+def _equal(left: float, right: float) -> float:
+    return (1.0 if left == right else 0.0) if left == left and right == right else NAN
 
 
-def _not_equal(one: float, two: float) -> float:
-    return (1.0 if one != two else 0.0) if one == one and two == two else NAN
+def _not_equal(left: float, right: float) -> float:
+    return (1.0 if left != right else 0.0) if left == left and right == right else NAN
 
 
 def _negate(value: float) -> float:
@@ -119,8 +119,8 @@ def _either(*values: float) -> float:
     return 0.0 if all(v == v for v in values) else NAN
 
 
-def _where(condition: float, one: float, two: float) -> float:
-    return NAN if condition != condition else one if condition != 0.0 else two
+def _where(condition: float, then: float, otherwise: float) -> float:
+    return NAN if condition != condition else then if condition != 0.0 else otherwise
 
 
 def _isnull(value: float) -> float:
@@ -132,7 +132,7 @@ def _fill(value: float, other: float) -> float:
 
 
 def _log1p(value: float) -> float:
-    # NumPy's own: libraries differ in the last bit of a logarithm.
+    # np.log1p, because libraries differ in the last bit of a logarithm.
     return float(np.log1p(value)) if value > -1.0 else NAN
 
 
@@ -165,9 +165,9 @@ def _clip(value: float, low: float, high: float) -> float:
 
 
 def _month(days: float) -> float:
-    if not _FIRST_DAY <= days < _LAST_DAY + 1.0:
+    if not FIRST_DAY <= days < LAST_DAY + 1.0:
         return NAN
-    return float(dt.date.fromordinal(_EPOCH + math.floor(days)).month)
+    return float(dt.date.fromordinal(EPOCH + math.floor(days)).month)
 
 
 def _weekday(days: float) -> float:
@@ -184,12 +184,12 @@ def _lookup(knots: Knots, by: float) -> float:
     last = len(x) - 1
     if by > x[last]:
         return y[last]
-    at = bisect_right(x, by) - 1
-    if at < 0:
+    i = bisect_right(x, by) - 1
+    if i < 0:
         return y[0]
-    if at == last or x[at] == by:
-        return y[at]
-    return (y[at + 1] - y[at]) / (x[at + 1] - x[at]) * (by - x[at]) + y[at]
+    if i == last or x[i] == by:
+        return y[i]
+    return (y[i + 1] - y[i]) / (x[i + 1] - x[i]) * (by - x[i]) + y[i]
 
 
 NAMESPACE: Mapping[str, Callable[..., Any]] = {

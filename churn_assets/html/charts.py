@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from churn_assets.html import templating
 
@@ -54,7 +53,7 @@ class Axis:
 class Line:
     """A line; `style` is a class of the style sheet. A point without a value is a gap.
 
-    `band` are (x, low, high) drawn as an area, `whiskers` the same drawn as upright lines.
+    `band` are (x, low, high) drawn as an area, `whiskers` the same drawn as vertical lines.
     """
 
     name: str
@@ -97,14 +96,9 @@ class Chart:
     legend: tuple[tuple[str, str], ...] = ()
 
     @property
-    def width_units(self) -> str:
-        """Width of the drawing, in drawing units."""
-        return f"{WIDTH:g}"
-
-    @property
-    def height_units(self) -> str:
-        """Height of the drawing, in drawing units."""
-        return f"{self.height:g}"
+    def view_box(self) -> str:
+        """SVG's `viewBox`: the corner, width and height of the drawing, in drawing units."""
+        return f"0 0 {WIDTH:g} {self.height:g}"
 
     def __html__(self) -> Markup:
         return _draw("figure", self)
@@ -188,7 +182,7 @@ class Frame:
         return round(self.height - BOTTOM - self.y.share(value) * (self.height - TOP - BOTTOM), 1)
 
     def path(self, points: Points) -> str:
-        """The points joined by straight lines, anew after each gap."""
+        """The points joined by straight lines, starting again after each gap."""
         parts, begins = [], True
         for x, y in points:
             if y is not None:
@@ -252,14 +246,15 @@ def scatter(title: str, x: Axis, y: Axis, dots: Sequence[tuple[float, float]], t
 
 
 def histogram(title: str, x: Axis, edges: Sequence[float], kept: Sequence[int], churned: Sequence[int]) -> Chart:
-    """Counts between `edges`: churned customers at the foot, kept ones on top of them."""
-    most = max((a + b for a, b in zip(kept, churned, strict=True)), default=0) or 1
-    frame = Frame(x, Axis("customers", 0.0, float(most), compact), height=210.0)
+    """Counts between `edges`: churned customers at the bottom, kept ones on top of them."""
+    largest = max((a + b for a, b in zip(kept, churned, strict=True)), default=0) or 1
+    frame = Frame(x, Axis("customers", 0.0, float(largest), compact), height=210.0)
     shapes = frame.axes()
-    for i, (stay, go) in enumerate(zip(kept, churned, strict=True)):
+    for i, (kept_count, churned_count) in enumerate(zip(kept, churned, strict=True)):
+        customers = kept_count + churned_count
         left, width = frame.right(edges[i]), frame.right(edges[i + 1]) - frame.right(edges[i])
-        tooltip = f"{x.form(edges[i])} to {x.form(edges[i + 1])}: {stay + go:,} customers, {go:,} churned"
-        for low, high, style in ((0, go, "fchurned"), (go, go + stay, "fkept")):
+        tooltip = f"{x.form(edges[i])} to {x.form(edges[i + 1])}: {customers:,} customers, {churned_count:,} churned"
+        for low, high, style in ((0, churned_count, "fchurned"), (churned_count, customers, "fkept")):
             if high > low:
                 top, foot = frame.down(float(high)), frame.down(float(low))
                 shapes.append(_box(left, top, max(width - 0.8, 0.6), max(foot - top, 0.4), style, tooltip))
@@ -267,12 +262,12 @@ def histogram(title: str, x: Axis, edges: Sequence[float], kept: Sequence[int], 
 
 
 def columns(title: str, counts: Mapping[str, int], y_title: str = "customers") -> Chart:
-    """Upright bars of counts in the order given, for example customers by risk band."""
-    most = max(counts.values(), default=0) or 1
+    """Vertical bars of counts in the order given, for example customers by risk band."""
+    largest = max(counts.values(), default=0) or 1
     names = list(counts)
     frame = Frame(
-        Axis("", -0.5, len(names) - 0.5, lambda place: names[round(place)], _some_places(names)),
-        Axis(y_title, 0.0, 1.1 * most, compact),
+        Axis("", -0.5, len(names) - 0.5, lambda place: names[round(place)], _fitting_places(names)),
+        Axis(y_title, 0.0, 1.1 * largest, compact),
         height=230.0,
     )
     shapes = frame.axes()
@@ -286,10 +281,10 @@ def columns(title: str, counts: Mapping[str, int], y_title: str = "customers") -
 
 
 def bars(title: str, values: Mapping[str, float], x_title: str, form: Callable[[float], str], style: str) -> Chart:
-    """Lying bars from zero, the largest on top, each with its number; the `MOST_ROWS` largest of them."""
+    """Horizontal bars from zero, the largest on top, each with its number; the `MOST_ROWS` largest of them."""
     shown = sorted(values.items(), key=lambda item: -item[1])[:MOST_ROWS]
-    most = max((value for _, value in shown), default=0.0) or 1.0
-    frame = _row_frame([name for name, _ in shown], Axis(x_title, 0.0, 1.18 * most, form))
+    largest = max((value for _, value in shown), default=0.0) or 1.0
+    frame = _row_frame([name for name, _ in shown], Axis(x_title, 0.0, 1.18 * largest, form))
     shapes = frame.axes()
     for place, (name, value) in enumerate(shown):
         top, right = frame.down(-place + 0.3), frame.right(value)
@@ -339,7 +334,7 @@ def over_periods(
     ends = [end for mark in known for end in (mark.value, mark.low, mark.high) if end is not None]
     low, high = min([0.0, *ends]), max([0.0, *ends, *([limit] if limit is not None else [])]) or 1.0
     y = Axis(y_title, low, low + 1.05 * (high - low) if high > low else low + 1.0)
-    x = Axis("", -0.5, max(0.5, len(names) - 0.5), lambda place: names[round(place)], _some_places(names))
+    x = Axis("", -0.5, max(0.5, len(names) - 0.5), lambda place: names[round(place)], _fitting_places(names))
     drawn = []
     for shift, (name, values) in enumerate(series.items()):
         at = [(place + 0.08 * shift, mark) for place, mark in enumerate(values)]
@@ -406,7 +401,7 @@ def _row_frame(labels: Sequence[str], x: Axis) -> Frame:
     return Frame(x, y, TOP + BOTTOM + ROW_HEIGHT * count, left, grid_of_x=True)
 
 
-def _some_places(names: Sequence[str]) -> tuple[float, ...]:
+def _fitting_places(names: Sequence[str]) -> tuple[float, ...]:
     """Positions of the names that fit below an axis."""
     letters = max((len(name) for name in names), default=1)
     fitting = max(1, int((WIDTH - LEFT - RIGHT) / (CHARACTER * (letters + 1.5))))
@@ -435,11 +430,6 @@ def _text(text: str, x: float, y: float, anchor: str = "middle") -> Shape:
     return Shape("text", {"x": f"{x:g}", "y": f"{y:g}", "text-anchor": anchor}, text)
 
 
-@cache
-def _macros() -> Any:
-    return templating.module("html/templates/chart.html.j2")
-
-
 def _draw(macro: str, *values: object) -> Markup:
-    drawn: Markup = getattr(_macros(), macro)(*values)
-    return drawn
+    markup: Markup = getattr(templating.module("html/templates/chart.html.j2"), macro)(*values)
+    return markup

@@ -52,19 +52,24 @@ def stylesheet(*names: str) -> str:
     return " ".join(text.split())
 
 
-@cache
-def _html_environment() -> Environment:
+def _environment(**options: Any) -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
 
-    environment = Environment(
+    return Environment(
         loader=PackageLoader(PACKAGE, ""),
-        autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        **options,
     )
+
+
+@cache
+def _html_environment() -> Environment:
+    from markupsafe import Markup
+
+    environment = _environment(autoescape=True)
     environment.filters["number"] = html_number
     # The sheets are files of this package: they hold no text of a user.
     environment.globals["page_style"] = Markup(stylesheet("colours", "drawing", "page"))
@@ -74,22 +79,13 @@ def _html_environment() -> Environment:
 
 @cache
 def _markdown_environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
     def finalize(value: object) -> object:
         return value if isinstance(value, (Markup, int, float)) else escape_markdown(value)
 
     # Escaping HTML is part of `finalize`: Markdown passes HTML through.
-    environment = Environment(
-        loader=PackageLoader(PACKAGE, ""),
-        autoescape=False,
-        finalize=finalize,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = _environment(autoescape=False, finalize=finalize)
     environment.filters["number"] = plain_number
     environment.globals["table"] = markdown_table
     return environment

@@ -7,17 +7,23 @@ rows; the figures shown are of test rows, which are read for reporting only.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from churn_assets.contract.model import Contract
 from churn_assets.data.customers import TableOrigin, reported_rows
 from churn_assets.features.encode import Columns, encode_table
-from churn_assets.leakage.column_groups import companions, features_of, own_features
-from churn_assets.leakage.column_tests import ColumnSignal, EchoTest, measure_columns
-from churn_assets.leakage.ladder import Band, Figure, Ladder, Loss, bands
+from churn_assets.leakage.column_tests import (
+    ColumnSignal,
+    EchoTest,
+    companions,
+    features_of,
+    measure_columns,
+)
+from churn_assets.leakage.ladder import AgeBand, Figure, Ladder, Loss, age_bands
+from churn_assets.training.candidate import Parameters
 from churn_assets.training.feature_table import as_of_of, training_data
 
 if TYPE_CHECKING:
@@ -26,89 +32,80 @@ if TYPE_CHECKING:
 MOST_SUSPECTS = 8  # rungs of single suspects; more are hard to read
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A column over a limit of `[audit]`: `limit` is its key, `found` and `allowed` are numbers, `description` is a
-    clause that has the column as its subject. `attested` is who attests it, '' if nobody does."""
+class Finding(msgspec.Struct, frozen=True, rename={"value": "found", "description": "words"}):
+    """A column over a limit of `[audit]`: `limit` is its key, `value` is over `allowed`, `description` is a clause that
+    has the column as its subject. `attested` is who attests it, '' if nobody does."""
 
     column: str
     limit: str
-    found: float
+    value: float
     allowed: float
     description: str
     attested: str
 
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON value; the key of `description` is `words`."""
-        return {
-            "column": self.column,
-            "limit": self.limit,
-            "found": self.found,
-            "allowed": self.allowed,
-            "words": self.description,
-            "attested": self.attested,
-        }
 
-
-@dataclass(frozen=True)
-class Rung:
-    """The recipe without the columns `left_out`: `figures` by split ('random', 'out_of_time')."""
+class Rung(msgspec.Struct, frozen=True, omit_defaults=True, rename={"label": "words"}):
+    """The recipe without the columns `left_out`."""
 
     label: str
     left_out: tuple[str, ...]
-    figures: Mapping[str, Figure]
+    random: Figure
+    out_of_time: Figure | None = None
+
+    @property
+    def figures(self) -> dict[str, Figure]:
+        """The figures by split."""
+        newest = {} if self.out_of_time is None else {"out_of_time": self.out_of_time}
+        return {"random": self.random, **newest}
 
 
-@dataclass(frozen=True)
-class ColumnFigures:
+class LabelTest(msgspec.Struct, frozen=True):
+    """How far the label alone explains a column's values (`EchoTest`); None where other columns do not predict it."""
+
+    roc_auc: float
+    tied: float
+    by_label: float | None
+    by_label_error: float | None
+
+
+class SingleColumn(msgspec.Struct, frozen=True):
     """One column: what it reaches alone on test rows by split (empty if no feature is its own), the share of the
-    model's lift that is lost without it (validation rows), and its signal."""
+    model's lift that is lost without it (validation rows), and its signal (`ColumnSignal`)."""
 
-    alone: Mapping[str, Figure]
-    loss: Loss
-    signal: ColumnSignal
+    alone: dict[str, Figure]
+    headline_loss_when_removed: float
+    single_column_pr_auc_lift: float
+    isolated_churner_share: float
+    isolated_by: str
+    values: LabelTest
+    gaps: LabelTest | None
+    repeats: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Audit:
-    """The ladder of one table. `recipe` describes what was fitted at each rung."""
+class Audit(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The ladder of one table; its JSON form is the asset `leakage_audit` and the ladder beside a bundle.
+
+    `recipe` describes what was fitted at each rung. `model` and `chosen` are the version and the name of the audited
+    model, '' if the table was audited on its own.
+    """
 
     recipe: str
+    sentences: tuple[str, ...]
     rungs: tuple[Rung, ...]
-    bands: tuple[Band, ...]
-    columns: Mapping[str, ColumnFigures]
+    bands: tuple[AgeBand, ...]
+    columns: dict[str, SingleColumn]
     findings: tuple[Finding, ...]
     suspects: tuple[str, ...]
-    sentences: tuple[str, str]
     rows: int
     churners: int
     source: str
+    model: str = ""
+    chosen: str = ""
 
     @property
     def unattested(self) -> tuple[Finding, ...]:
         """Findings about columns that nobody attests: they keep a model out of the registry."""
         return tuple(finding for finding in self.findings if not finding.attested)
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything as JSON values."""
-        return {
-            "recipe": self.recipe,
-            "sentences": list(self.sentences),
-            "rungs": [
-                {"words": r.label, "left_out": list(r.left_out), **{s: f.to_json() for s, f in r.figures.items()}}
-                for r in self.rungs
-            ],
-            "bands": [
-                {"words": b.label, "rows": b.rows, "churners": b.churners, **(b.figure.to_json() if b.figure else {})}
-                for b in self.bands
-            ],
-            "columns": {name: _column_json(figures) for name, figures in self.columns.items()},
-            "findings": [finding.to_json() for finding in self.findings],
-            "suspects": list(self.suspects),
-            "rows": self.rows,
-            "churners": self.churners,
-            "source": self.source,
-        }
 
 
 def audit(
@@ -117,7 +114,7 @@ def audit(
     features: pa.Table,
     splits: pa.Table,
     chosen: str = "",
-    params: Mapping[str, Any] | None = None,
+    params: Mapping[str, Parameters] | None = None,
     seed: int = 42,
 ) -> Audit:
     """The audit of a validated table.
@@ -132,9 +129,9 @@ def audit(
     columns = encode_table(contract, customers)
     signals, losses, findings = _examine(contract, columns, ladder)
     specs = data.views["random"].program.specs
-    reads, own = features_of(contract, specs), own_features(contract, specs)
-    figures = {
-        name: ColumnFigures(
+    reads, own = features_of(contract, specs), features_of(contract, specs, own=True)
+    single = {
+        name: _single_column(
             {split: ladder.alone(split, own[name]) for split in ladder.splits} if own[name] else {},
             losses[name],
             signal,
@@ -143,15 +140,15 @@ def audit(
     }
     suspects = _suspects(contract, findings)
     rungs = _rungs(contract, ladder, suspects or _most_important(losses), reads)
-    age_bands = bands(contract, columns, as_of_of(customers), ladder, reported_rows(customers))
+    bands = age_bands(contract, columns, as_of_of(customers), ladder, reported_rows(customers))
     return Audit(
         recipe=description,
+        sentences=(_describe_headline(rungs[0], bands), _describe_columns(contract, rungs, losses, findings)),
         rungs=rungs,
-        bands=age_bands,
-        columns=figures,
+        bands=bands,
+        columns=single,
         findings=findings,
         suspects=suspects,
-        sentences=summary_sentences(contract, rungs, losses, findings, age_bands),
         rows=customers.num_rows,
         churners=int(data.churned.sum()),
         source=TableOrigin.of(customers).source,
@@ -262,19 +259,9 @@ def _over(contract: Contract, signal: ColumnSignal, loss: Loss) -> list[tuple[st
     return over
 
 
-def summary_sentences(
-    contract: Contract,
-    rungs: Sequence[Rung],
-    losses: Mapping[str, Loss],
-    findings: Sequence[Finding],
-    age_bands: Sequence[Band],
-) -> tuple[str, str]:
-    """The headline under weaker assumptions, and the columns it depends on."""
-    return _describe_headline(rungs[0], age_bands), _describe_columns(contract, rungs, losses, findings)
-
-
-def _describe_headline(complete: Rung, age_bands: Sequence[Band]) -> str:
-    random, newest = complete.figures["random"], complete.figures.get("out_of_time")
+def _describe_headline(complete: Rung, bands: Sequence[AgeBand]) -> str:
+    """The headline under weaker assumptions."""
+    random, newest = complete.random, complete.out_of_time
     text = (
         f"On customers drawn at random the model reaches a PR-AUC of {random}; "
         f"1 is perfect, a random list reaches {random.base_rate:.3f}"
@@ -283,7 +270,7 @@ def _describe_headline(complete: Rung, age_bands: Sequence[Band]) -> str:
         text += f"; on the newest customers, trained on older ones, {newest}, a random list {newest.base_rate:.3f}"
     else:
         text += "; performance on newer customers is not known, because the table has no cohorts"
-    known = [(band.figure.pr_auc, band) for band in age_bands if band.figure is not None]
+    known = [(band.pr_auc, band) for band in bands if band.pr_auc is not None]
     if len(known) > 1:
         (low, worst), (high, best) = min(known, key=lambda pair: pair[0]), max(known, key=lambda pair: pair[0])
         text += f"; by age it ranges from {low:.2f} ({worst.label}) to {high:.2f} ({best.label})"
@@ -293,6 +280,7 @@ def _describe_headline(complete: Rung, age_bands: Sequence[Band]) -> str:
 def _describe_columns(
     contract: Contract, rungs: Sequence[Rung], losses: Mapping[str, Loss], findings: Sequence[Finding]
 ) -> str:
+    """The columns that the headline depends on."""
     names = list(dict.fromkeys(finding.column for finding in findings))
     if not names:
         text = "No column is over the contract's limits for possible consequences of churn"
@@ -300,29 +288,26 @@ def _describe_columns(
         if not most:
             return f"{text}."
         return f"{text}; '{most}' is the most important, with {losses[most].share:.0%} of the model's PR-AUC lift."
-    clauses = [f"'{name}' {_descriptions(name, findings)}" for name in names[:3]]
+    clauses = [f"'{name}' {_listed([f.description for f in findings if f.column == name])}" for name in names[:3]]
     more = f"; {len(names) - 3} more columns are over a limit" if len(names) > 3 else ""
     last = rungs[-1]
-    rest = f"{last.label} PR-AUC is {last.figures['random'].pr_auc:.3f}"
+    remaining = f"{last.label} PR-AUC is {last.random.pr_auc:.3f}"
     unattested = [name for name in names if not contract.column(name).attested]
-    one = len(unattested or names) == 1
+    single = len(unattested or names) == 1
     if unattested:
-        attested = f"nobody attests that {_quoted_list(unattested)} {'is' if one else 'are'} known before churn"
+        attested = f"nobody attests that {_quoted_list(unattested)} {'is' if single else 'are'} known before churn"
     else:
-        attested = f"only the contract's attestation says that {'it is' if one else 'they are'} known before churn"
-    return f"{'; '.join(clauses)}{more}; {rest}, and {attested}."
+        attested = f"only the contract's attestation says that {'it is' if single else 'they are'} known before churn"
+    return f"{'; '.join(clauses)}{more}; {remaining}, and {attested}."
 
 
-def _descriptions(name: str, findings: Sequence[Finding]) -> str:
-    texts = [finding.description for finding in findings if finding.column == name]
+def _listed(texts: Sequence[str]) -> str:
     return ", ".join(texts[:-1]) + " and " + texts[-1] if len(texts) > 1 else texts[0]
 
 
 def _quoted_list(names: Sequence[str]) -> str:
     quoted = [f"'{name}'" for name in names[:5]]
-    if len(names) > 5:
-        return f"{', '.join(quoted)} and {len(names) - 5} more"
-    return ", ".join(quoted[:-1]) + " and " + quoted[-1] if len(quoted) > 1 else quoted[0]
+    return f"{', '.join(quoted)} and {len(names) - 5} more" if len(names) > 5 else _listed(quoted)
 
 
 def _suspects(contract: Contract, findings: Sequence[Finding]) -> tuple[str, ...]:
@@ -351,29 +336,23 @@ def _rungs(
     rungs = []
     for names, label in sets.items():
         left_out = sorted({index for name in names for index in reads[name]})
-        rungs.append(Rung(label, names, {split: ladder.test(split, left_out) for split in ladder.splits}))
+        rungs.append(Rung(label, names, **{split: ladder.test(split, left_out) for split in ladder.splits}))
     return tuple(rungs)
 
 
-def _column_json(figures: ColumnFigures) -> dict[str, Any]:
-    signal = figures.signal
-    return {
-        "alone": {split: figure.to_json() for split, figure in figures.alone.items()},
-        "headline_loss_when_removed": figures.loss.share,
-        "single_column_pr_auc_lift": signal.pr_auc_lift,
-        "isolated_churner_share": signal.isolated_share,
-        "isolated_by": signal.isolated_by,
-        "values": _echo_json(signal.values),
-        "gaps": _echo_json(signal.gaps) if signal.gaps else None,
-        "repeats": list(signal.repeats),
-    }
+def _single_column(alone: dict[str, Figure], loss: Loss, signal: ColumnSignal) -> SingleColumn:
+    return SingleColumn(
+        alone=alone,
+        headline_loss_when_removed=loss.share,
+        single_column_pr_auc_lift=signal.pr_auc_lift,
+        isolated_churner_share=signal.isolated_share,
+        isolated_by=signal.isolated_by,
+        values=_label_test(signal.values),
+        gaps=_label_test(signal.gaps) if signal.gaps else None,
+        repeats=signal.repeats,
+    )
 
 
-def _echo_json(echo: EchoTest) -> dict[str, float | None]:
-    known = np.isfinite(echo.by_label_error)
-    return {
-        "roc_auc": echo.roc_auc,
-        "tied": echo.tied,
-        "by_label": echo.by_label if known else None,
-        "by_label_error": echo.by_label_error if known else None,
-    }
+def _label_test(echo: EchoTest) -> LabelTest:
+    by_label = (echo.by_label, echo.by_label_error) if np.isfinite(echo.by_label_error) else (None, None)
+    return LabelTest(echo.roc_auc, echo.tied, *by_label)

@@ -19,17 +19,18 @@ unless it is over one of the plain limits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from churn_assets.contract.expressions import columns_read
 from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.evaluation.metrics import pr_auc, roc_auc
 from churn_assets.features.compile import FeatureSpec, Matrix
 from churn_assets.features.encode import Columns
-from churn_assets.leakage.column_groups import features_of
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int8]
@@ -46,8 +47,32 @@ TIED = 0.1  # correlation within a label with the prediction from other columns;
 CLEAR = 3.0  # standard errors
 PRECISE = 0.25  # with a larger standard error `by_label` is not used
 FEWEST = 100  # churned or kept customers; with fewer the echo test has no power
-SOME = 0.005  # a smaller share of missing values is not tested
+FEWEST_MISSING = 0.005  # a smaller share of missing values is not tested
 RIDGE = 30.0  # penalty, against columns of variance 1: holds back noise of a few hundred rows
+
+
+def features_of(contract: Contract, specs: Sequence[FeatureSpec], own: bool = False) -> dict[str, tuple[int, ...]]:
+    """For each column the positions in the matrix of itself and of every feature that reads it; with `own`, of those
+    that read nothing else."""
+    reads = columns_read(contract)
+    columns_of = [reads.get(spec.name, frozenset({spec.name})) for spec in specs]
+    return {
+        column.name: tuple(
+            index for index, names in enumerate(columns_of) if (names == {column.name} if own else column.name in names)
+        )
+        for column in contract.scoring_columns
+    }
+
+
+def companions(contract: Contract, name: str) -> tuple[str, ...]:
+    """Columns that some feature reads together with `name`, clocks (dates and the cohort) aside.
+
+    They describe the same thing: without the count of e-mails sent, the share of opened e-mails still shows who
+    was sent any.
+    """
+    clocks = {column.name for column in contract.scoring_columns if column.kind is Kind.DATE} | {contract.time.cohort}
+    names = {other for read in columns_read(contract).values() if name in read for other in read} - clocks - {name}
+    return tuple(column.name for column in contract.scoring_columns if column.name in names)
 
 
 @dataclass(frozen=True)
@@ -235,7 +260,7 @@ def _signal(
         strength = max(strength, by_rank, 1.0 - by_rank)
     missing = np.isnan(values).astype(np.float64)
     gaps = None
-    if SOME <= missing.mean() <= 1.0 - SOME:
+    if FEWEST_MISSING <= missing.mean() <= 1.0 - FEWEST_MISSING:
         by_gap = roc_auc(label, missing)
         gaps = _echo(missing, max(by_gap, 1.0 - by_gap), label, ridge, keep)
     share, longest = isolated_churners(values, label, column)
@@ -255,27 +280,27 @@ def _echo(score: Floats, strength: float, label: Labels, ridge: RidgeBaseline, k
     if keep.sum() <= 1 or fewest < FEWEST:  # the intercept alone, or too few customers: no power
         return EchoTest(strength, 0.0, 0.0, 0.0, np.inf)
     means = np.array([score[label == c].mean() for c in (0, 1)])
-    rest, difference = score - means[label], means[1] - means[0]
-    if abs(difference) < 1e-9 or not rest.any():
+    residual, difference = score - means[label], float(means[1] - means[0])
+    if abs(difference) < 1e-9 or not residual.any():
         # Nothing varies within the labels: either no signal at all, or the label itself.
         return EchoTest(strength, 0.0, 0.0, 1.0, 0.0 if abs(difference) > 1e-9 else np.inf)
     predicted = ridge.predict(label.astype(np.float64), keep)
     predicted = predicted - predicted.mean()
     expected = float(np.mean(predicted * (label - label.mean()))) * difference
-    noise = float(np.std(predicted * rest)) / np.sqrt(len(label))
-    by_label = 1.0 + float(np.mean(predicted * rest)) / expected if expected else 0.0
-    error = noise / abs(expected) if expected else np.inf
-    tied, by_chance = _tied(rest, label, ridge, keep)
+    noise = float(np.std(predicted * residual)) / math.sqrt(len(label))
+    by_label = 1.0 + float(np.mean(predicted * residual)) / expected if expected else 0.0
+    error = noise / abs(expected) if expected else math.inf
+    tied, by_chance = _tied(residual, label, ridge, keep)
     return EchoTest(strength, tied, by_chance, by_label, error)
 
 
-def _tied(rest: Floats, label: Labels, ridge: RidgeBaseline, keep: Flags) -> tuple[float, float]:
-    """Correlation of `rest`, the column less its mean in each label, with its prediction from the other columns, in
+def _tied(residual: Floats, label: Labels, ridge: RidgeBaseline, keep: Flags) -> tuple[float, float]:
+    """Correlation of `residual`, the column less its mean in each label, with its prediction from the other columns, in
     the label where it is clearest; and the correlation that chance gives there."""
     correlations = []
     for c in (0, 1):
         own = label == c
-        centred, predicted = rest[own] - rest[own].mean(), ridge.predict(rest, keep, (c,))[own]
+        centred, predicted = residual[own] - residual[own].mean(), ridge.predict(residual, keep, (c,))[own]
         predicted = predicted - predicted.mean()
         spread = float(np.sqrt(np.sum(centred**2) * np.sum(predicted**2)))
         correlation = float(np.sum(centred * predicted)) / spread if spread > 0 else 0.0

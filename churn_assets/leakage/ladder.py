@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -14,7 +15,7 @@ from churn_assets.contract.model import Contract, Kind
 from churn_assets.evaluation.bootstrap import interval, statistics_under, stratified_samples
 from churn_assets.evaluation.metrics import Ranking
 from churn_assets.features.encode import Columns
-from churn_assets.training.candidate import recipe_of
+from churn_assets.training.candidate import Parameters, recipe_of
 from churn_assets.training.feature_table import TrainingData, at_rows
 
 Floats = npt.NDArray[np.float64]
@@ -28,15 +29,14 @@ STOP_EVERY = 8  # one in so many training rows of a fold is used for early stopp
 FEWEST = 10  # churned or kept customers of a band; with fewer it gets no figure
 
 # A ladder needs many fits and no precision in the third decimal: fewer rounds at a higher rate, one booster.
-QUICK: Mapping[str, Mapping[str, Any]] = {
+QUICK: Mapping[str, Parameters] = {
     "boosted": {"rounds": 120, "patience": 20, "learning_rate": 0.15, "bag": 1, "threads": 1},
     "logistic": {},
 }
-ALONE: Mapping[str, Mapping[str, Any]] = {"boosted": {"rounds": 60, "patience": 15, "max_depth": 3}, "logistic": {}}
+ALONE: Mapping[str, Parameters] = {"boosted": {"rounds": 60, "patience": 15, "max_depth": 3}, "logistic": {}}
 
 
-@dataclass(frozen=True)
-class Figure:
+class Figure(msgspec.Struct, frozen=True):
     """PR-AUC on test rows with its 95 % interval; `base_rate` is what a random list reaches."""
 
     pr_auc: float
@@ -44,16 +44,6 @@ class Figure:
     high: float
     base_rate: float
     rows: int
-
-    def to_json(self) -> dict[str, float]:
-        """As a small JSON value."""
-        return {
-            "pr_auc": self.pr_auc,
-            "low": self.low,
-            "high": self.high,
-            "base_rate": self.base_rate,
-            "rows": self.rows,
-        }
 
     def __str__(self) -> str:
         return f"{self.pr_auc:.3f} ({self.low:.3f} to {self.high:.3f})"
@@ -67,20 +57,29 @@ class Loss:
     low: float
 
 
-@dataclass(frozen=True)
-class Band:
-    """Customers of one age, scored out of fold; `figure` is None where there are too few to say."""
+class AgeBand(msgspec.Struct, frozen=True, omit_defaults=True, rename={"label": "words"}):
+    """Customers of one age, scored out of fold; the figure of `Figure` is absent where there are too few to say."""
 
     label: str
     rows: int
     churners: int
-    figure: Figure | None
+    pr_auc: float | None = None
+    low: float | None = None
+    high: float | None = None
+    base_rate: float | None = None
+
+    @property
+    def figure(self) -> Figure | None:
+        """The figure, None where there are too few customers."""
+        if self.pr_auc is None or self.low is None or self.high is None or self.base_rate is None:
+            return None
+        return Figure(self.pr_auc, self.low, self.high, self.base_rate, self.rows)
 
 
 class Ladder:
     """Fits the audited recipe on parts of one feature table; masks columns, computes nothing twice."""
 
-    def __init__(self, data: TrainingData, recipe: str, params: Mapping[str, Any], seed: int) -> None:
+    def __init__(self, data: TrainingData, recipe: str, params: Parameters, seed: int) -> None:
         self.data, self.name, self.seed = data, recipe, seed
         self.params = {**params, **QUICK[recipe]}
         self._margins: dict[tuple[str, tuple[int, ...], bool], tuple[Floats, Floats]] = {}
@@ -107,11 +106,11 @@ class Ladder:
         """The loss without these features, on validation rows; the bound is only computed above `limit`."""
         rows = self.data.views["random"].split.validation
         label, base = self.data.churned[rows], float(self.data.churned[rows].mean())
-        whole = Ranking(label, self.margins("random", self._kept(()))[0])
+        complete = Ranking(label, self.margins("random", self._kept(()))[0])
         without = Ranking(label, self.margins("random", self._kept(features))[0])
 
         def share(weights: Floats | None) -> float:
-            reached = whole.pr_auc(weights)
+            reached = complete.pr_auc(weights)
             lift = reached - base
             return float(np.clip((reached - without.pr_auc(weights)) / lift, 0.0, 1.0)) if lift > 0 else 0.0
 
@@ -139,9 +138,9 @@ class Ladder:
         recipe, params = recipe_of(self.name, self.params)
         margin = np.empty(len(label))
         for part in range(FOLDS):
-            rest = shuffled[fold[shuffled] != part]
-            stop = np.arange(len(rest)) % STOP_EVERY == 0
-            learn, watch, scored = rest[~stop], rest[stop], fold == part
+            others = shuffled[fold[shuffled] != part]
+            stop = np.arange(len(others)) % STOP_EVERY == 0
+            learn, watch, scored = others[~stop], others[stop], fold == part
             model = recipe.fit(
                 (matrix[learn], label[learn]),
                 (matrix[watch], label[watch]),
@@ -180,7 +179,9 @@ def figure(label: npt.NDArray[Any], margin: Floats, seed: int) -> Figure:
     return Figure(ranking.pr_auc(), *interval(draws), float(label.mean()), len(label))
 
 
-def bands(contract: Contract, columns: Columns, as_of: float | Floats, ladder: Ladder, rows: Index) -> tuple[Band, ...]:
+def age_bands(
+    contract: Contract, columns: Columns, as_of: float | Floats, ladder: Ladder, rows: Index
+) -> tuple[AgeBand, ...]:
     """The recipe with all columns, out of fold on `rows` (one a customer), by age as of the contract's cohort."""
     cohort = contract.time.cohort
     if cohort is None:
@@ -195,12 +196,12 @@ def bands(contract: Contract, columns: Columns, as_of: float | Floats, ladder: L
         edges = np.unique(np.quantile(known, np.arange(BANDS + 1) / BANDS)).tolist() if len(known) else []
         age, unit = values, column.unit or cohort
         edges = [*edges[:-1], np.inf]
-    result = []
+    bands = []
     for low, high in pairwise(edges):
         inside = (age >= low) & (age < high)
         churners = int(label[inside].sum())
         enough = min(churners, int(inside.sum()) - churners) >= FEWEST
         name = f"{low:g} to {high:g} {unit}" if np.isfinite(high) else f"{low:g} {unit} and more"
-        measured = figure(label[inside], margin[inside], ladder.seed) if enough else None
-        result.append(Band(name, int(inside.sum()), churners, measured))
-    return tuple(result)
+        figures = msgspec.structs.asdict(figure(label[inside], margin[inside], ladder.seed)) if enough else {}
+        bands.append(AgeBand(name, churners=churners, **{"rows": int(inside.sum()), **figures}))
+    return tuple(bands)

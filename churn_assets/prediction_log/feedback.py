@@ -1,4 +1,4 @@
-"""What became of customers: what a report must say, and a file of them into the log."""
+"""Outcomes of customers: the check of a report, and the import of a file of them into the log."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import csv
 import datetime as dt
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from churn_assets.errors import (
     ColumnMissing,
@@ -32,57 +35,67 @@ FIELDS = ("prediction_id", "customer_id", "churned", "observed_at", "contacted")
 MAX_ID = 200
 _IDS = ("prediction_id", "customer_id")
 _AHEAD = dt.timedelta(days=1)  # clocks and time zones differ
-_WORDS: Mapping[str, bool] = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_BOOLEANS: Mapping[str, bool] = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import did: `added` reports are on disk, `known` were in the log already, `repeated` in the file."""
+    """What an import did: `added` reports are on disk, `known` were in the log before, `repeated` in the file."""
 
     added: int
     known: int
     repeated: int
 
 
-def import_file(settings: Settings, path: Path, now: dt.datetime) -> Imported:
-    """Append the reports of a csv or Parquet file to the log, all of them or none; what is there is not repeated.
+def parse_reports(items: Sequence[object], request_id: str, now: dt.datetime) -> list[Feedback]:
+    """A row, with a new id, of each report. Raises RowsRejected with every violation, rows counted from 0."""
+    violations = [violation for index, item in enumerate(items) for violation in _violations(index, item, now)]
+    if violations:
+        raise RowsRejected(violations)
+    return [
+        Feedback(
+            feedback_id=os.urandom(12).hex(),
+            request_id=request_id,
+            prediction_id=item.get("prediction_id"),
+            customer_id=item.get("customer_id"),
+            churned=item["churned"],
+            observed_at=_utc(item["observed_at"]).isoformat(),
+            contacted=item.get("contacted"),
+            received_at=now.isoformat(),
+        )
+        for item in items
+        if isinstance(item, dict)
+    ]
 
-    Who kills it while it writes imports the file again: the rest is added, nothing twice. Raises SourceNotFound,
-    SourceUnreadable, EmptySource, ColumnMissing, RowsRejected (every wrong cell, rows counted from 0 below the
+
+def import_file(settings: Settings, path: Path, now: dt.datetime) -> Imported:
+    """Append the reports of a csv or Parquet file to the log, all of them or none; known ones are not repeated.
+
+    After a kill during the write the same import adds the rest, nothing twice. Raises SourceNotFound,
+    SourceUnreadable, EmptySource, ColumnMissing, RowsRejected (every violation, rows counted from 0 below the
     header), LogUnavailable.
     """
     items = list(_read(path))
     if not items:
         raise EmptySource(f"{path} has no rows, expected reports of {', '.join(FIELDS)}; name another file")
-    violations = [violation for index, item in enumerate(items) for violation in wrong(index, item, now)]
-    if violations:
-        raise RowsRejected(violations)
-    rows = {row.feedback_id: row for row in (make(item, "import", now, _own_id(item)) for item in items)}
-    known = _known(settings, rows.keys())
-    fresh = [row for own, row in rows.items() if own not in known]
+    reports = {_content_id(report): report for report in parse_reports(items, "import", now)}
+    known = _known(settings, reports.keys())
+    fresh = [replace(report, feedback_id=own_id) for own_id, report in reports.items() if own_id not in known]
     if fresh:
         segment = Segment(settings.predlog_dir)
         segment.append(b"".join(map(encode_line, fresh)))  # one write and one sync: all of them or none
         segment.hand_over()
-    return Imported(len(fresh), len(rows) - len(fresh), len(items) - len(rows))
+    return Imported(len(fresh), len(reports) - len(fresh), len(items) - len(reports))
 
 
-def make(item: Mapping[str, Any], request_id: str, now: dt.datetime, feedback_id: str) -> Feedback:
-    """The row of a report that is not wrong."""
-    return Feedback(
-        feedback_id=feedback_id,
-        request_id=request_id,
-        prediction_id=item.get("prediction_id"),
-        customer_id=item.get("customer_id"),
-        churned=item["churned"],
-        observed_at=_utc(item["observed_at"]).isoformat(),
-        contacted=item.get("contacted"),
-        received_at=now.isoformat(),
-    )
+def _content_id(report: Feedback) -> str:
+    """The same report has the same id in every file."""
+    values = [report.prediction_id, report.customer_id, report.churned, report.contacted, report.observed_at]
+    return "file-" + hashlib.sha256(json.dumps(values).encode()).hexdigest()[:24]
 
 
-def wrong(index: int, item: object, now: dt.datetime) -> list[Violation]:
-    """What is wrong with one report, `index` its place among others."""
+def _violations(index: int, item: object, now: dt.datetime) -> list[Violation]:
+    """The violations of one report, the one numbered `index`."""
     if not isinstance(item, dict):
         return [Violation(index, "", describe_value(item), "a report as a JSON object")]
     violations = [
@@ -119,24 +132,17 @@ def _is_past(value: object, now: dt.datetime) -> bool:
         return False
 
 
-def _own_id(item: Mapping[str, Any]) -> str:
-    """The same report has the same id, whichever file it comes in."""
-    values = [item.get("prediction_id"), item.get("customer_id"), item["churned"], item.get("contacted")]
-    text = json.dumps([*values, _utc(item["observed_at"]).isoformat()])
-    return "file-" + hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
 def _known(settings: Settings, ids: Collection[str]) -> set[str]:
     """Those of the ids that are in the warehouse, or in segments that are not ingested yet."""
     ingested: set[str] = set()
     in_warehouse: set[str] = set()
     with contextlib.suppress(NothingIngested), open_published(settings) as connection:
         ingested = {name for (name,) in connection.execute("SELECT name FROM segments").fetchall()}
-        asked = "SELECT feedback_id FROM feedback WHERE feedback_id IN (SELECT unnest(?))"
-        in_warehouse = {own for (own,) in connection.execute(asked, [list(ids)]).fetchall()}
+        query = "SELECT feedback_id FROM feedback WHERE feedback_id IN (SELECT unnest(?))"
+        in_warehouse = {own_id for (own_id,) in connection.execute(query, [list(ids)]).fetchall()}
     names = [name for name in segment_names(settings.predlog_dir) if name not in ingested]
-    in_segments = {str(row.get("feedback_id")) for row in read_segments(settings.predlog_dir, names)}
-    return in_warehouse | (in_segments & set(ids))
+    in_segments = {line.own_id for line in read_segments(settings.predlog_dir, names)}
+    return in_warehouse | (set(ids) & in_segments)
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:
@@ -145,12 +151,12 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
     try:
         names, rows = _read_parquet(path) if path.suffix in (".parquet", ".pq") else _read_csv(path)
     except (OSError, ValueError, csv.Error) as error:
-        words = " ".join(str(error).split())[:200]
-        raise SourceUnreadable(f"{path}: cannot be read ({words}), expected csv in UTF-8 or Parquet") from error
+        message = " ".join(str(error).split())[:200]
+        raise SourceUnreadable(f"{path}: cannot be read ({message}), expected csv in UTF-8 or Parquet") from error
     missing = [name for name in ("churned", "observed_at") if name not in names]
     if missing or not set(_IDS) & set(names):
-        wanted = " and ".join(missing) or "prediction_id or customer_id"
-        raise ColumnMissing(f"{path}: no column {wanted}, there are: {', '.join(names)}; add it to the file")
+        absent = " and ".join(missing) or "prediction_id or customer_id"
+        raise ColumnMissing(f"{path}: no column {absent}, there are: {', '.join(names)}; add it to the file")
     for row in rows:
         yield {name: _cell(name, value) for name, value in row.items()}
 
@@ -170,11 +176,11 @@ def _read_parquet(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
 
 
 def _cell(name: str, value: Any) -> Any:
-    """A cell as `wrong` judges it: words and 0 or 1 for booleans, days and instants as text, ids as text."""
+    """A cell as `parse_reports` expects it: booleans from text or 0 and 1, days, instants and ids as text."""
     if isinstance(value, str):
         value = value.strip() or None
     if name in ("churned", "contacted") and value is not None:
-        return _WORDS.get(str(value).lower().removesuffix(".0"), value)
+        return _BOOLEANS.get(str(value).lower().removesuffix(".0"), value)
     if name == "observed_at" and isinstance(value, dt.date):
         return value.isoformat()
     if name in _IDS and isinstance(value, int) and not isinstance(value, bool):

@@ -1,34 +1,43 @@
-"""What a line of the log says. One JSON object a line; `kind` tells which of these it is."""
+"""The lines of the log, one JSON object each; `kind` names the type.
+
+The service makes these values and encodes them without a check, because one encoder call is all that a request can
+pay. The bounds in the annotations are checked when a line is decoded at ingest, see `warehouse.parse`.
+"""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
+INSTANTS = ("as_of", "scored_at", "observed_at", "received_at", "since_at", "until_at")
+
 _ENCODER = msgspec.json.Encoder()
+_Id = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
 
 
 class Prediction(msgspec.Struct, tag="prediction", tag_field="kind", frozen=True, gc=False):
-    """One score that was given, with everything needed to compute it again.
+    """One score, with everything needed to compute it again.
 
-    `features` are the contract's columns as they were asked, before any computation; `score` is the
-    calibrated probability, `margin` the model's log-odds; `latency_us` runs from the request's arrival
-    to this line. Both are None for rows of `churn score --log`, which no request asked for. `arm` and `policy`
-    say by which route the model was chosen.
+    `features` are the contract's columns as requested, before any computation; `score` is the calibrated probability,
+    `margin` the model's log-odds; `latency_us` runs from the request's arrival to this line. Both are None for rows
+    of `churn score --log`, which have no request. `arm` and `policy` name the route by which the model was chosen.
     """
 
-    prediction_id: str
+    prediction_id: _Id
     request_id: str
     customer_id: str | None
-    as_of: str
-    scored_at: str
-    score: float
+    as_of: _Id
+    scored_at: _Id
+    score: Annotated[float, msgspec.Meta(ge=0, le=1)]
     margin: float | None
     decision: bool
     threshold: float
     risk_band: str
-    model_version: str
+    model_version: _Id
     contract: str
-    fingerprint: str
+    fingerprint: _Id
     arm: str
     policy: str
     status: str
@@ -38,25 +47,25 @@ class Prediction(msgspec.Struct, tag="prediction", tag_field="kind", frozen=True
 
 
 class Feedback(msgspec.Struct, tag="feedback", tag_field="kind", frozen=True, gc=False):
-    """What became of a customer, by the prediction or by the customer it belongs to."""
+    """The outcome of a customer, named by a prediction or by the customer's id."""
 
-    feedback_id: str
+    feedback_id: _Id
     request_id: str
-    prediction_id: str | None
-    customer_id: str | None
+    prediction_id: _Id | None
+    customer_id: _Id | None
     churned: bool
-    observed_at: str
+    observed_at: _Id
     contacted: bool | None
-    received_at: str
+    received_at: _Id
 
 
 class Rejections(msgspec.Struct, tag="rejections", tag_field="kind", frozen=True, gc=False):
-    """How many requests one worker refused between two instants, by cause; never what they held."""
+    """How many requests one worker refused between two instants, by cause, without their content."""
 
-    since_at: str
-    until_at: str
+    since_at: _Id
+    until_at: _Id
     worker: str
-    counts: dict[str, int]
+    counts: dict[str, _Count]
 
 
 Row = Prediction | Feedback | Rejections
@@ -65,3 +74,27 @@ Row = Prediction | Feedback | Rejections
 def encode_line(row: Row) -> bytes:
     """The row as one line of the log, its newline included."""
     return _ENCODER.encode(row) + b"\n"
+
+
+class LineHead(msgspec.Struct, frozen=True, gc=False):
+    """The kind and the ids of a line, decoded without the rest; None where the line has none."""
+
+    kind: str | None = None
+    prediction_id: str | None = None
+    feedback_id: str | None = None
+
+    @property
+    def own_id(self) -> str | None:
+        """The id of the prediction or of the feedback that the line is."""
+        return self.feedback_id or self.prediction_id
+
+
+_HEAD = msgspec.json.Decoder(LineHead)
+
+
+def decode_head(line: bytes) -> LineHead | None:
+    """The head of a line, or None if the line is not a JSON object with these types."""
+    try:
+        return _HEAD.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None

@@ -1,7 +1,7 @@
 """Tables of the ingested log, read from the contract, and how they grow when the contract does.
 
 A scoring column `age` of kind number is the column `x_age` of type DOUBLE. When the contract changes a
-column's kind, what is there is renamed to `x_age__varchar` (its old type) and `x_age` begins anew; rows that
+column's kind, the old column is renamed to `x_age__varchar` (its old type) and a new `x_age` is added; rows that
 were scored under the older contract go on to the older column. A column that leaves the contract stays, null
 in newer rows. Nothing is ever dropped.
 """
@@ -27,7 +27,7 @@ TYPES: Mapping[Kind, str] = {
     Kind.CATEGORY: "VARCHAR",
 }
 
-# Each entry takes the fixed columns one version further; entries are never edited, only added.
+# Each entry changes the fixed columns from one version to the next; entries are added, never edited.
 VERSIONS: tuple[str, ...] = (
     """
     CREATE TABLE segments (
@@ -66,7 +66,7 @@ def table_column(name: str) -> str:
 
 
 def quoted(name: str) -> str:
-    """A name as SQL reads it, whatever is in it."""
+    """A name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
@@ -76,7 +76,7 @@ def literal(text: str) -> str:
 
 
 def migrate(connection: duckdb.DuckDBPyConnection, contract: Contract) -> list[str]:
-    """Bring the tables to this version of the package and to `contract`; words for each thing done.
+    """Bring the tables to this version of the package and to `contract`; a description of each change.
 
     One transaction: a kill leaves the tables as they were. Raises WarehouseCorrupt for a warehouse of a newer version.
     """
@@ -93,12 +93,12 @@ def migrate(connection: duckdb.DuckDBPyConnection, contract: Contract) -> list[s
         connection.execute(script)
         connection.execute("INSERT INTO schema_version VALUES (?)", [version])
         done.append(f"tables of version {version}")
-    done += _own_columns(connection, contract)
+    done += _contract_columns(connection, contract)
     connection.execute("COMMIT")
     return done
 
 
-def _own_columns(connection: duckdb.DuckDBPyConnection, contract: Contract) -> list[str]:
+def _contract_columns(connection: duckdb.DuckDBPyConnection, contract: Contract) -> list[str]:
     """Make `x_<name>` of the contract's type for each scoring column; a column of another type gets its type's name."""
     done, existing = [], columns_of(connection)
     for name, sql_type in _wanted(contract).items():
@@ -156,8 +156,8 @@ def _wanted(contract: Contract) -> dict[str, str]:
         twin = by_lowercase.setdefault(column.name.lower(), column.name)
         if twin != column.name:
             raise ContractError(
-                f"{contract.where}: columns '{twin}' and '{column.name}' differ by case only, which DuckDB does not "
-                "see; rename one of them"
+                f"{contract.where}: columns '{twin}' and '{column.name}' differ by case only, which DuckDB "
+                "ignores; rename one of them"
             )
     return {column.name: TYPES[column.kind] for column in contract.scoring_columns}
 

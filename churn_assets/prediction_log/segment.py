@@ -1,11 +1,11 @@
-"""One worker's segment file: append, sync, cut what is torn, hand over.
+"""One worker's segment file: append, sync, cut a torn tail, hand over.
 
 A segment is `<name>.open` while its worker appends to it, locked by that worker; it becomes
-`<name>.ready` by one rename when it is old or large enough, and nobody changes it afterwards. When a
-worker dies its lock goes with it, and any other worker (or the next start) hands its segment over: the
-torn last line, which was never acknowledged, is cut off. The ingest names it `<name>.done` once its rows are
-in the warehouse, and takes it away when an archive holds it. What is acknowledged has been through
-`fdatasync`, and the file's name through an `fsync` of its folder.
+`<name>.ready` by one rename when it is old or large enough, and is not changed afterwards. The lock of a worker ends
+with it; then any other worker (or the next start) hands its segment over: the torn last line, which was never
+acknowledged, is cut off. The ingest renames it to `<name>.done` once its rows are in the warehouse, and deletes it
+when an archive has it. What is acknowledged has been through `fdatasync`, and the file's name through an `fsync` of
+its folder.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _BLOCK = 1 << 16
 class Segment:
     """The present segment of one worker and its successors. Not safe from several threads.
 
-    A file is made when the first row comes, so that a quiet worker leaves no empty files. `max_bytes`
-    and `max_age_s` say when it is handed over.
+    A file is made for the first row, so that a worker without rows leaves no empty files. It is handed over at
+    `max_bytes` or after `max_age_s`.
     """
 
     def __init__(
@@ -54,9 +54,9 @@ class Segment:
         self._since = 0.0
 
     def append(self, data: bytes) -> None:
-        """Put whole lines on disk; when this returns they survive a loss of power.
+        """Write and sync complete lines; when this returns they survive a loss of power.
 
-        Raises LogUnavailable, and then none of them is in the log: what was half written is cut off.
+        Raises LogUnavailable; then none of them is in the log, and what was written of them is cut off.
         """
         try:
             if self._path is None:
@@ -67,7 +67,7 @@ class Segment:
             self._retreat()
             raise LogUnavailable(
                 f"{self.folder}: cannot be written ({error.strerror or error}), expected room and write access; "
-                "free the disk or mend its permissions, the service goes on by itself"
+                "free the disk or correct its permissions; the service then goes on by itself"
             ) from error
         self._size += len(data)
         if self._size >= self._max_bytes:
@@ -101,14 +101,14 @@ class Segment:
             handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o640)
             if _locked(handle, path):
                 break
-            os.close(handle)  # somebody took the empty file for an orphan in between
+            os.close(handle)  # another worker adopted the empty file in between
         self._path, self._handle, self._size, self._since = path, handle, 0, self._clock()
         sync_directory(self.folder)
 
     def _retreat(self) -> None:
-        """After a failed write or sync: keep what was acknowledged, and never trust this file again.
+        """After a failed write or sync: keep what was acknowledged, and do not append to this file again.
 
-        A failed fdatasync may have dropped pages that a second one would call clean (Rebello et al. 2020).
+        A failed fdatasync may have dropped pages that a second one would report as written (Rebello et al. 2020).
         """
         if self._path is None:
             return
@@ -152,7 +152,7 @@ def _adopt(path: Path) -> bool:
 
 
 def last_line_end(handle: int) -> int:
-    """Offset behind the last newline of an open file, 0 if there is none."""
+    """Offset after the last newline of an open file, 0 if there is none."""
     end = os.fstat(handle).st_size
     while end > 0:
         start = max(0, end - _BLOCK)
@@ -163,17 +163,28 @@ def last_line_end(handle: int) -> int:
     return 0
 
 
+def files_of(folder: Path, *suffixes: str) -> list[Path]:
+    """The files of a folder with these suffixes, by name; none if there is no folder. Raises LogUnreadable."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix in suffixes)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise LogUnreadable(f"{folder}: cannot be listed ({error.strerror}); name a folder you may read") from error
+
+
 def open_segment(folder: Path, name: str) -> BinaryIO | None:
     """A segment's file for reading bytes, or None if it is not there any more. Raises LogUnreadable."""
-    # The name changes twice, open to ready to done: who misses one finds the next.
+    # The name changes twice, open to ready to done: a reader that misses one finds the next.
     for suffix in (OPEN, READY, DONE, DONE):
         try:
             return (folder / f"{name}{suffix}").open("rb")
         except FileNotFoundError:
             continue
         except OSError as error:
-            where = folder / f"{name}{suffix}"
-            raise LogUnreadable(f"{where}: cannot be read ({error.strerror}); mend its permissions") from error
+            raise LogUnreadable(
+                f"{folder / name}{suffix}: cannot be read ({error.strerror}); correct its permissions"
+            ) from error
     return None
 
 

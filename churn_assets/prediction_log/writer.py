@@ -1,4 +1,4 @@
-"""Group commit: requests wait together for one sync of the disk, and none waits for another's."""
+"""Group commit: all rows that wait share one sync of the disk."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _IDLE_S = 1.0
 
 
 class LogWriter:
-    """The log of one event loop. Rows that come while a sync is under way share the next one.
+    """The log of one event loop. Rows that are appended during a sync share the next one.
 
-    The disk is waited for in a thread of its own; a handover costs two context switches for the whole
-    group. `max_rows` and `max_bytes` bound what may wait, `patience_s` how long: a disk that hangs is as bad
-    as a full one. `observe(seconds, rows)` is told of each group.
+    A thread writes and syncs; passing a group to it costs two context switches. `max_rows` and `max_bytes` bound
+    what may wait, `patience_s` how long: after it a hanging disk is treated as a full one. `observe(seconds, rows)`
+    is called after each group.
     """
 
     def __init__(
@@ -41,14 +41,14 @@ class LogWriter:
         self._waiters: list[asyncio.Future[None]] = []
         self._rows = 0
         self.waiting_rows, self._waiting_bytes = 0, 0
-        self._flying = self._planned = self._closed = self._hangs = False
-        self._alarm: asyncio.TimerHandle | None = None
+        self._in_flight = self._scheduled = self._closed = self._hanging = False
+        self._timer: asyncio.TimerHandle | None = None
         self.failed: str | None = None  # why the last group is not on disk
         self._groups: queue.SimpleQueue[_Group | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="prediction-log", daemon=True)
 
     def start(self) -> None:
-        """Begin, from the event loop whose requests will wait; segments of dead workers are handed over."""
+        """Start, from the event loop whose requests wait; segments of dead workers are handed over."""
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
@@ -59,7 +59,7 @@ class LogWriter:
         """
         if self._closed:
             raise LogUnavailable("the prediction log is closed, the service is stopping; ask another instance")
-        if self._hangs:
+        if self._hanging:
             raise LogUnavailable(str(self.failed))
         if self.waiting_rows + rows > self._max_rows or self._waiting_bytes + len(lines) > self._max_bytes:
             raise LogBusy(
@@ -72,13 +72,13 @@ class LogWriter:
         self._rows += rows
         self.waiting_rows += rows
         self._waiting_bytes += len(lines)
-        if not self._flying and not self._planned:
-            self._planned = True
-            self._loop.call_soon(self._launch)  # after all requests that this turn of the loop brought
+        if not self._in_flight and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._launch)  # after all requests of this turn of the loop
         return waiter
 
     async def close(self) -> None:
-        """Put on disk what was accepted, hand the segment over, stop."""
+        """Write the accepted rows, hand the segment over, stop."""
         if self._closed:
             return
         self._closed = True
@@ -89,18 +89,18 @@ class LogWriter:
             await asyncio.to_thread(self._thread.join)
 
     def _launch(self) -> None:
-        self._planned = False
+        self._scheduled = False
         if not self._lines:
             return
         group = self._lines, self._waiters, self._rows
         self._lines, self._waiters, self._rows = [], [], 0
-        self._flying = True
-        self._alarm = self._loop.call_later(self._patience_s, self._give_up, group)
+        self._in_flight = True
+        self._timer = self._loop.call_later(self._patience_s, self._time_out, group)
         self._groups.put(group)
 
-    def _give_up(self, group: _Group) -> None:
-        """The disk hangs: refuse all who wait. Those under way may be written yet, the others are not."""
-        self._hangs = True
+    def _time_out(self, group: _Group) -> None:
+        """The disk hangs: refuse all rows that wait. Those in flight may still be written, the others are not."""
+        self._hanging = True
         self.failed = f"the disk has not answered for {self._patience_s:g} seconds; the service goes on when it does"
         error = LogUnavailable(self.failed)
         for waiter in (*group[1], *self._waiters):
@@ -110,16 +110,16 @@ class LogWriter:
         self._waiting_bytes -= sum(map(len, self._lines))
         self._lines, self._waiters, self._rows = [], [], 0
 
-    def _landed(self, group: _Group, error: ChurnError | None, seconds: float) -> None:
+    def _finish(self, group: _Group, error: ChurnError | None, seconds: float) -> None:
         lines, waiters, rows = group
         self.waiting_rows -= rows
         self._waiting_bytes -= sum(map(len, lines))
         self.failed = None if error is None else str(error)
-        self._flying = self._hangs = False
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._in_flight = self._hanging = False
+        if self._timer is not None:
+            self._timer.cancel()
         for waiter in waiters:
-            if waiter.done():  # its client has gone
+            if waiter.done():  # cancelled by its client
                 continue
             if error is None:
                 waiter.set_result(None)
@@ -147,8 +147,8 @@ class LogWriter:
             self._segment.append(b"".join(group[0]))
         except LogUnavailable as refusal:
             error = refusal
-        except Exception as refusal:  # a writer that dies would leave every client waiting
+        except Exception as refusal:  # if the thread ended, every client would wait for ever
             error = LogUnavailable(f"the prediction log failed ({type(refusal).__name__}); see the service's log")
-        with contextlib.suppress(RuntimeError):  # the loop has ended, nobody waits
-            self._loop.call_soon_threadsafe(self._landed, group, error, time.perf_counter() - start)
+        with contextlib.suppress(RuntimeError):  # the loop has ended, no client waits
+            self._loop.call_soon_threadsafe(self._finish, group, error, time.perf_counter() - start)
         self._segment.hand_over_if_due()

@@ -18,8 +18,6 @@ from churn_assets.promotion.pointer import Champion, ChampionPointer
 from churn_assets.promotion.records import Move, MoveKind
 from churn_assets.storage.sealed import MANIFEST, verify
 
-_UNVERSIONED = frozenset({"provenance.json"})  # as scoring.bundle; not imported, a rollback does not wait for NumPy
-
 
 def bundle_hash(path: Path) -> str:
     """SHA-256 of the bundle's manifest, which holds that of every other file. Raises BundleCorrupt."""
@@ -35,7 +33,7 @@ def bundle_hash(path: Path) -> str:
 def verified_bundle_hash(path: Path) -> str:
     """As `bundle_hash`, of a bundle whose every byte is as it was written. Raises BundleCorrupt."""
     sha256 = bundle_hash(path)
-    verify(path, _UNVERSIONED)
+    verify(path)
     return sha256
 
 
@@ -166,7 +164,7 @@ class ChampionMoves:
                 "name one of those"
             )
         try:
-            fingerprint = str(verify(path, _UNVERSIONED).get("fingerprint"))
+            fingerprint = str(verify(path).get("fingerprint"))
         except BundleCorrupt as error:
             raise RollbackRefused(f"cannot go back to {version}: {error}") from error
         if present is not None and fingerprint != present.fingerprint:

@@ -230,7 +230,7 @@ class PromotionService:
         if champion is None:
             return False
         try:
-            return bool(read_provenance(champion.path(self._home)).get("generated"))
+            return bool(read_provenance(champion.path(self._home)).generated)
         except (BundleError, OSError, ValueError):
             return False
 

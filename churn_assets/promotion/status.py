@@ -12,6 +12,7 @@ from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import Champion, read_champion
 from churn_assets.promotion.records import ATTEMPTS, Challenger, DecisionRecord, Gate, Request
 from churn_assets.scoring.bundle import read_card, read_provenance
+from churn_assets.scoring.card import ModelCard, Provenance
 from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -56,14 +57,11 @@ class LedgerStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """The champion of a home with its card, its provenance and where its files are.
-
-    `champion` is None before the first model; then `card` and `provenance` are empty.
-    """
+    """The champion of a home with its card, its provenance and where its files are; all None before the first model."""
 
     champion: Champion | None
-    card: dict[str, Any]
-    provenance: dict[str, Any]
+    card: ModelCard | None
+    provenance: Provenance | None
     paths: dict[str, str]
     ledger: LedgerStatus = field(default_factory=LedgerStatus)
 
@@ -71,7 +69,7 @@ class Status:
         """Flat enough for scripts: version, contract, model, metrics, thresholds, source, paths."""
         status: dict[str, Any] = {"version": None, "contract": None, "metrics": {}, "paths": self.paths}
         status["release"] = self.ledger.to_json()
-        if self.champion is None:
+        if self.champion is None or self.card is None or self.provenance is None:
             return status
         return {
             **status,
@@ -79,15 +77,15 @@ class Status:
             "registered_version": self.champion.registered_version,
             "since_at": self.champion.since_at.isoformat(),
             "reason": self.champion.reason,
-            "contract": self.card["contract"],
+            "contract": self.card.contract,
             "fingerprint": self.champion.fingerprint,
-            "model": self.card["chosen"],
-            "metrics": self.card["metrics"],
-            "thresholds": self.card["thresholds"],
-            "source": self.card["source"],
-            "generated": bool(self.provenance.get("generated")),
-            "as_of": self.card["as_of"],
-            "trained_at": self.provenance.get("made_at"),
+            "model": self.card.chosen,
+            "metrics": self.card.metrics,
+            "thresholds": asdict(self.card.thresholds),
+            "source": self.card.source,
+            "generated": bool(self.provenance.generated),
+            "as_of": self.card.as_of,
+            "trained_at": self.provenance.made_at or None,
         }
 
 
@@ -120,7 +118,7 @@ def read_status(settings: Settings) -> Status:
     champion = read_champion(settings.home)
     ledger = read_ledger_status(settings)
     if champion is None:
-        return Status(None, {}, {}, _existing(paths), ledger)
+        return Status(None, None, None, _existing(paths), ledger)
     bundle = champion.path(settings.home)
     return Status(champion, read_card(bundle), read_provenance(bundle), _existing({**paths, "bundle": bundle}), ledger)
 

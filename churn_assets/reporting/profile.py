@@ -48,47 +48,26 @@ class ColumnCard:
     levels_not_shown: int = 0
 
 
-@dataclass(frozen=True)
-class ProfilePage:
-    """The data of the page."""
-
-    profile: TableProfile
-    roc_auc: IntervalRows
-    association: IntervalRows | None
-    missing: Sequence[ColumnProfile]
-    columns: Sequence[ColumnCard]
-    cohorts: Chart | None
-    far: float = FAR
-
-
 def render_profile(profile: TableProfile) -> str:
     """The page of `data.profile.profile`."""
     contents = [("strength", "Against the label"), ("missing", "Missing"), ("columns", "Columns")]
     contents += [("cohorts", "Over time")] if profile.cohort else []
     contents += [("repairs", "Repairs")]
+    columns = profile.columns
+    categories = [(c, c.association) for c in columns if isinstance(c, CategoryProfile)]
+    associated = sorted(((c, v) for c, v in categories if v is not None), key=lambda pair: -pair[1])
+    association = [Row(_label(c), [Mark(value)], c.doc) for c, value in associated]
     return render(
         "reporting/templates/data_profile.html.j2",
         title=f"{profile.title}: data profile",
         contents=contents,
-        page=_page(profile),
-    )
-
-
-def _page(profile: TableProfile) -> ProfilePage:
-    columns = profile.columns
-    categories = [(c, c.association) for c in columns if isinstance(c, CategoryProfile)]
-    associated = sorted(((c, v) for c, v in categories if v is not None), key=lambda pair: -pair[1])
-    return ProfilePage(
         profile=profile,
         roc_auc=IntervalRows([_roc_auc_row(c, roc_auc) for c, roc_auc in profile.by_roc_auc()], 0.0, 1.0),
-        association=IntervalRows(
-            [Row(_label(c), [Mark(association)], c.doc) for c, association in associated], 0.0, 1.0
-        )
-        if associated
-        else None,
+        association=IntervalRows(association, 0.0, 1.0) if association else None,
         missing=sorted((c for c in columns if c.missing), key=lambda c: -c.missing),
         columns=[_column_card(c) for c in columns],
         cohorts=_cohorts(profile),
+        far=FAR,
     )
 
 

@@ -25,26 +25,29 @@ import datetime as dt
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
 import numpy as np
 
 from churn_assets.contract.load import parse_contract
 from churn_assets.errors import BundleCorrupt, BundleMismatch, ChurnError, RowsRejected
 from churn_assets.features.compile import compile_features
 from churn_assets.scoring.calibration import calibration_from_json
+from churn_assets.scoring.card import ModelCard, Provenance
 from churn_assets.scoring.models.blend import load_model
 from churn_assets.scoring.scorer import AsOf, Bands, Scorer, Thresholds, days
 from churn_assets.storage.files import canonical_json, read_json_object, write_json
-from churn_assets.storage.sealed import seal, verify
+from churn_assets.storage.sealed import PROVENANCE, seal, verify
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+T = TypeVar("T")
+
 CONTRACT, MODEL, CALIBRATION, FEATURES = "contract.toml", "model", "calibration.json", "features.json"
-CARD, GOLDEN, REFERENCE, PROVENANCE = "card.json", "golden.json", "reference.parquet", "provenance.json"
+CARD, GOLDEN, REFERENCE = "card.json", "golden.json", "reference.parquet"
 EXPLAIN = "explain.json"
-UNVERSIONED = frozenset({PROVENANCE})
 
 GOLDEN_TOLERANCE = 1e-6
 _SINGLES = 8  # golden rows that are also replayed one by one, as the service scores them
@@ -84,7 +87,7 @@ def write_bundle(
         _write_reference(directory / REFERENCE, reference)
 
     about = {"contract": scorer.contract.name, "fingerprint": scorer.contract.fingerprint}
-    return seal(root, write, about, unversioned=UNVERSIONED, check=_replayed)
+    return seal(root, write, about, _replayed)
 
 
 def load_bundle(path: Path, expect_fingerprint: str | None = None) -> Scorer:
@@ -102,14 +105,14 @@ def load_bundle(path: Path, expect_fingerprint: str | None = None) -> Scorer:
     return scorer
 
 
-def read_card(path: Path) -> dict[str, Any]:
-    """The model card of a bundle: metrics, thresholds and bands."""
-    return _read_json(path, CARD)
+def read_card(path: Path) -> ModelCard:
+    """The model card of a bundle. Raises BundleCorrupt if it cannot be read."""
+    return _read_as(path, CARD, ModelCard)
 
 
-def read_provenance(path: Path) -> dict[str, Any]:
-    """Where a bundle came from."""
-    return _read_json(path, PROVENANCE)
+def read_provenance(path: Path) -> Provenance:
+    """Where a bundle came from. Raises BundleCorrupt if it cannot be read."""
+    return _read_as(path, PROVENANCE, Provenance)
 
 
 def read_reference(path: Path) -> pa.Table:
@@ -142,7 +145,7 @@ def read_ladder(bundle: Path, version: str) -> dict[str, Any] | None:
 
 
 def _replayed(path: Path) -> Scorer:
-    manifest = verify(path, UNVERSIONED)
+    manifest = verify(path)
     try:
         scorer = _assemble(path, manifest)
         _replay(path, scorer)
@@ -231,6 +234,15 @@ def _require_equal(path: Path, probability: np.ndarray[Any, Any], expected: np.n
         f"{path / GOLDEN}: row {row} scores {probability[row]:.9f}, expected {expected[row]:.9f} within "
         f"{GOLDEN_TOLERANCE:g}; features or model compute otherwise here, train again"
     )
+
+
+def _read_as(path: Path, name: str, form: type[T]) -> T:
+    try:
+        return msgspec.convert(_read_json(path, name), form)
+    except msgspec.ValidationError as error:
+        raise BundleCorrupt(
+            f"{path / name}: {error}, expected the form of this version; make the bundle again"
+        ) from error
 
 
 def _read_json(path: Path, name: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from churn_assets.contract.model import Column, Role
 from churn_assets.errors import DataError, LogBusy, LogUnavailable, RowsRejected, Violation, describe_value
-from churn_assets.prediction_log.feedback import make, wrong
+from churn_assets.prediction_log.feedback import parse_reports
 from churn_assets.prediction_log.records import encode_line
 from churn_assets.serving.http import Refused, encode, invalid, json_response, parse_json, read_body, unavailable
 from churn_assets.serving.model_watcher import Arm, ServedModel
@@ -88,14 +88,13 @@ class Handlers:
     async def feedback(self, request: Request) -> Response:
         """Outcomes of customers: one report or a list."""
         body = parse_json(await self._body(request))
-        reports = body if isinstance(body, list) else [body]
-        if not 1 <= len(reports) <= MAX_REPORTS:
-            raise invalid([Violation(0, "", f"{len(reports):,} reports", f"from 1 to {MAX_REPORTS:,} reports")])
-        now = dt.datetime.now(dt.UTC)
-        violations = [violation for index, report in enumerate(reports) for violation in wrong(index, report, now)]
-        if violations:
-            raise invalid(violations)
-        rows = [make(report, request.state.request_id, now, os.urandom(12).hex()) for report in reports]
+        items = body if isinstance(body, list) else [body]
+        if not 1 <= len(items) <= MAX_REPORTS:
+            raise invalid([Violation(0, "", f"{len(items):,} reports", f"from 1 to {MAX_REPORTS:,} reports")])
+        try:
+            rows = parse_reports(items, request.state.request_id, dt.datetime.now(dt.UTC))
+        except RowsRejected as error:
+            raise invalid(error.violations) from None
         await self._store(b"".join(map(encode_line, rows)), len(rows))
         return json_response(FeedbackResponse(len(rows), [row.feedback_id for row in rows]))
 

@@ -82,10 +82,10 @@ def load_served_model(path: Path) -> ServedModel:
     model = ServedModel(
         path=path,
         customers=CustomerScorer(scorer),
-        metrics=card.get("metrics", {}),
-        as_of=card.get("as_of"),
-        trained_at=provenance.get("made_at"),
-        generated=bool(provenance.get("generated")),
+        metrics=card.metrics,
+        as_of=card.as_of,
+        trained_at=provenance.made_at or None,
+        generated=bool(provenance.generated),
         ladder=None if ladder is None else {name: ladder.get(name) for name in _LADDER_KEYS},
     )
     replay_one_by_one(model)

@@ -15,6 +15,7 @@ from churn_assets.errors import BundleCorrupt
 from churn_assets.storage.files import canonical_json, sync_directory, sync_tree
 
 MANIFEST = "manifest.json"
+PROVENANCE = "provenance.json"  # hashed in the manifest like every file, and no part of the version
 FORMAT = 1
 _VERSION_DIGITS = 16
 _OWN_KEYS = ("format", "version", "files", "sha256")
@@ -27,38 +28,35 @@ def seal(
     root: Path,
     write: Callable[[Path], object],
     about: Mapping[str, object],
-    *,
-    unversioned: frozenset[str],
     check: Callable[[Path], object],
 ) -> Path:
     """Write a directory named by its content under `root`, or find that it is there already.
 
-    `write` fills a temporary directory; `about` goes into the manifest; files named `unversioned` are
-    hashed in the manifest, and do not change the version; `check` must accept the sealed directory
-    before it gets its name. The same content gives the same version, and what is there stays.
+    `write` fills a temporary directory; `about` goes into the manifest; `check` must accept the sealed directory
+    before it gets its name. The same content gives the same version, and a directory that is there stays.
     """
     root.mkdir(parents=True, exist_ok=True)
     with _scratch(root) as scratch:
         write(scratch)
         files = _hashes(scratch)
-        (scratch / MANIFEST).write_bytes(_manifest(about, files, unversioned))
-        target = root / content_version(files, unversioned)
+        (scratch / MANIFEST).write_bytes(_manifest(about, files))
+        target = root / content_version(files)
         if target.exists():
-            verify(target, unversioned)
+            verify(target)
             return target
         check(scratch)
         sync_tree(scratch)
         try:
             scratch.rename(target)
         except OSError:
-            if not target.is_dir():  # somebody else sealed the same content a moment ago
+            if not target.is_dir():  # if it is, another process sealed the same content a moment ago
                 raise
-            verify(target, unversioned)
+            verify(target)
         sync_directory(root)
         return target
 
 
-def verify(directory: Path, unversioned: frozenset[str]) -> dict[str, Any]:
+def verify(directory: Path) -> dict[str, Any]:
     """The manifest of a sealed directory whose every byte is as it was written.
 
     Raises BundleCorrupt naming the file and what differs: changed, missing or extra.
@@ -69,43 +67,43 @@ def verify(directory: Path, unversioned: frozenset[str]) -> dict[str, Any]:
         manifest = json.loads(stored)
         listed = {str(name): dict(entry) for name, entry in manifest["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BundleCorrupt(f"{path}: cannot be read ({_words(error)}), expected a bundle's manifest") from None
+        raise BundleCorrupt(f"{path}: cannot be read ({_message(error)}), expected a bundle's manifest") from None
     if manifest.get("format") != FORMAT:
         raise BundleCorrupt(f"{path}: format is {manifest.get('format')!r}, expected {FORMAT}; make the bundle again")
     about = {key: value for key, value in manifest.items() if key not in _OWN_KEYS}
-    if stored != _manifest(about, listed, unversioned):
+    if stored != _manifest(about, listed):
         raise BundleCorrupt(f"{path}: its bytes are not those that were written; {_ADVICE}")
-    found = _hashes(directory)
-    for name in sorted(listed.keys() | found.keys()):
-        _compare(directory / name, listed.get(name), found.get(name))
+    actual = _hashes(directory)
+    for name in sorted(listed.keys() | actual.keys()):
+        _compare(directory / name, listed.get(name), actual.get(name))
     return dict(manifest)
 
 
-def content_version(files: _Files, unversioned: frozenset[str]) -> str:
-    """Hex digits that name the content of `files`, the unversioned ones left out."""
+def content_version(files: _Files) -> str:
+    """Hex digits that name the content of `files` without the provenance."""
     digest = hashlib.sha256()
-    for name in sorted(files.keys() - unversioned):
+    for name in sorted(files.keys() - {PROVENANCE}):
         digest.update(f"{name}\0{files[name]['sha256']}\n".encode())
     return digest.hexdigest()[:_VERSION_DIGITS]
 
 
-def _manifest(about: Mapping[str, object], files: _Files, unversioned: frozenset[str]) -> bytes:
-    """The manifest's bytes; its own digest is in it, so that a change in it is not blamed on a file."""
-    version = content_version(files, unversioned)
+def _manifest(about: Mapping[str, object], files: _Files) -> bytes:
+    """The manifest's bytes; its own digest is in it, so that a change in it is not reported as one of a file."""
+    version = content_version(files)
     content = {**about, "format": FORMAT, "version": version, "files": files}
     digest = hashlib.sha256(canonical_json(content)).hexdigest()
     return canonical_json({**content, "sha256": digest})
 
 
-def _compare(path: Path, listed: Mapping[str, object] | None, found: Mapping[str, object] | None) -> None:
-    if found is None:
+def _compare(path: Path, listed: Mapping[str, object] | None, actual: Mapping[str, object] | None) -> None:
+    if actual is None:
         raise BundleCorrupt(f"{path}: is missing, the manifest lists it; {_ADVICE}")
     if listed is None:
         raise BundleCorrupt(f"{path}: is not in the manifest, expected only the files listed there; {_ADVICE}")
-    if listed.get("bytes") != found["bytes"]:
-        raise BundleCorrupt(f"{path}: has {found['bytes']} bytes, the manifest says {listed.get('bytes')}; {_ADVICE}")
-    if listed.get("sha256") != found["sha256"]:
-        short = [str(entry.get("sha256"))[:12] for entry in (found, listed)]
+    if listed.get("bytes") != actual["bytes"]:
+        raise BundleCorrupt(f"{path}: has {actual['bytes']} bytes, the manifest says {listed.get('bytes')}; {_ADVICE}")
+    if listed.get("sha256") != actual["sha256"]:
+        short = [str(entry.get("sha256"))[:12] for entry in (actual, listed)]
         raise BundleCorrupt(f"{path}: sha256 is {short[0]}..., the manifest says {short[1]}...; {_ADVICE}")
 
 
@@ -121,18 +119,18 @@ def _entry(path: Path) -> dict[str, object]:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return {"bytes": path.stat().st_size, "sha256": digest}
     except OSError as error:
-        raise BundleCorrupt(f"{path}: cannot be read ({_words(error)}); {_ADVICE}") from None
+        raise BundleCorrupt(f"{path}: cannot be read ({_message(error)}); {_ADVICE}") from None
 
 
 @contextmanager
 def _scratch(root: Path) -> Iterator[Path]:
     scratch = Path(tempfile.mkdtemp(prefix=".sealing-", dir=root))
-    scratch.chmod(0o755)  # mkdtemp's 0700 would shut a service out that runs as somebody else
+    scratch.chmod(0o755)  # mkdtemp's 0700 would lock out a service that runs as another user
     try:
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _words(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     return " ".join(str(error).split())[:120]

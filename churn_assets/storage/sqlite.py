@@ -11,7 +11,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import ClassVar
 
-BUSY_S = 20.0
 _NOT_OURS = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")  # the last: a table that this schema does not have
 
 
@@ -25,8 +24,7 @@ class SqliteStore:
 
     schema: ClassVar[str]  # CREATE statements, each ended by ";\n"
     version: ClassVar[int] = 1  # kept as PRAGMA user_version; a file of a later one is refused
-    synchronous: ClassVar[str] = "FULL"
-    busy_s: ClassVar[float] = BUSY_S  # how long a call waits for another process's transaction
+    busy_s: ClassVar[float] = 20.0  # how long a call waits for another process's transaction
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -50,7 +48,7 @@ class SqliteStore:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with closing(self._connect()) as db:
                 db.execute("PRAGMA journal_mode = WAL")
-                db.execute(f"PRAGMA synchronous = {self.synchronous}")
+                db.execute("PRAGMA synchronous = FULL")
                 db.execute("PRAGMA foreign_keys = ON")
                 db.execute("BEGIN IMMEDIATE")
                 if self._stored_version(db) == 0:
@@ -58,12 +56,9 @@ class SqliteStore:
                         db.execute(statement)
                     db.execute(f"PRAGMA user_version = {self.version}")
                 yield db
-                self._commit(db)
+                db.execute("COMMIT")
 
-    def _commit(self, db: sqlite3.Connection) -> None:
-        db.execute("COMMIT")
-
-    # What a subclass says of a failure. Each gives the error to raise; `message` is SQLite's or the system's.
+    # The errors of a subclass. Each function returns the error to raise; `message` is SQLite's or the system's.
 
     def _refused(self, message: str) -> Exception:
         """A constraint of the schema does not allow the change."""

@@ -6,31 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from churn_assets.evaluation.metrics import log_loss, losses, pr_auc
 from churn_assets.scoring.calibration import Beta, Calibration, Identity, Isotonic, Platt
+from churn_assets.scoring.card import CalibrationTrials, Trial
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[Any]
 FOLDS = 5
-
-
-class Trial(msgspec.Struct, frozen=True):
-    """Out-of-fold figures of one kind of calibration on validation rows."""
-
-    log_loss: float
-    pr_auc: float
-
-
-class CalibrationTrials(msgspec.Struct, frozen=True):
-    """The kind that was kept, why (a clause), and what every kind reached."""
-
-    kind: str
-    reason: str
-    tried: dict[str, Trial]
 
 
 @dataclass(frozen=True)
@@ -85,12 +70,12 @@ def fit_beta(churned: Labels, margin: Floats) -> Beta:
     term is dropped and the other fitted alone.
     """
     log_p, minus_log_q = -np.logaddexp(0.0, -margin), np.logaddexp(0.0, margin)
-    one = np.ones_like(margin)
-    a, b, c = _logistic(np.column_stack([log_p, minus_log_q, one]), churned)
+    ones = np.ones_like(margin)
+    a, b, c = _logistic(np.column_stack([log_p, minus_log_q, ones]), churned)
     if a < 0:
-        (b, c), a = _logistic(np.column_stack([minus_log_q, one]), churned), 0.0
+        (b, c), a = _logistic(np.column_stack([minus_log_q, ones]), churned), 0.0
     elif b < 0:
-        (a, c), b = _logistic(np.column_stack([log_p, one]), churned), 0.0
+        (a, c), b = _logistic(np.column_stack([log_p, ones]), churned), 0.0
     return Beta(float(a), float(b), float(c))
 
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 NAMES = ("logistic", "boosted", "network")
+# Parameters of a recipe by the names of its `Params`: in the configuration of an asset, a study and the model card.
+Parameters = Mapping[str, int | float]
 
 
 class Recipe(Protocol):
@@ -63,7 +65,7 @@ class Candidate:
 
     name: str
     features_sha256: str
-    params: dict[str, Any]
+    params: dict[str, int | float]
     fitted: dict[str, Fitted]
     cpu_s: float
 
@@ -79,24 +81,24 @@ class Candidate:
             (directory / name).mkdir()
             fitted.model.save(directory / name)
             np.save(directory / f"{name}.npy", fitted.validation_margin, allow_pickle=False)
-        about = {
+        stored = {
             "name": self.name,
             "features_sha256": self.features_sha256,
             "params": self.params,
             "metrics": self.metrics,
             "cpu_s": self.cpu_s,
         }
-        (directory / "candidate.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+        (directory / "candidate.json").write_text(json.dumps(stored, indent=1), encoding="utf-8")
 
     @classmethod
     def load(cls, directory: Path) -> Candidate:
         """Read what `save` wrote."""
-        about = json.loads((directory / "candidate.json").read_text(encoding="utf-8"))
+        stored = json.loads((directory / "candidate.json").read_text(encoding="utf-8"))
         fitted = {
             name: Fitted(load_model(directory / name), np.load(directory / f"{name}.npy", allow_pickle=False), metrics)
-            for name, metrics in about["metrics"].items()
+            for name, metrics in stored["metrics"].items()
         }
-        return cls(about["name"], about["features_sha256"], about["params"], fitted, about["cpu_s"])
+        return cls(stored["name"], stored["features_sha256"], stored["params"], fitted, stored["cpu_s"])
 
 
 def train_candidate(
@@ -104,7 +106,7 @@ def train_candidate(
     contract: Contract,
     features: pa.Table,
     splits: pa.Table,
-    params: Mapping[str, Any] | None = None,
+    params: Parameters | None = None,
     seed: int = 42,
 ) -> Candidate:
     """Fit the recipe `name` on every split of the feature table.
@@ -119,10 +121,20 @@ def train_candidate(
     return Candidate(name, features_hash(features), dataclasses.asdict(settings), fitted, time.process_time() - start)
 
 
-def recipe_of(name: str, params: Mapping[str, Any]) -> tuple[Recipe, Any]:
-    """The recipe `name` and its parameters, `params` over its defaults. Raises TrainingError."""
-    recipe = _recipe(name)
-    return recipe, _params(name, recipe, params)
+def recipe_of(name: str, params: Parameters) -> tuple[Recipe, Any]:
+    """The recipe `name` and its `Params`, `params` over its defaults. Raises TrainingError for an unknown name."""
+    if name not in NAMES:
+        raise TrainingError(f"no candidate '{name}', expected one of {', '.join(NAMES)}")
+    # A step imports the library of its own candidate only.
+    module: Any = importlib.import_module(f"churn_assets.training.candidates.{name}")
+    recipe: Recipe = module
+    known = {field.name for field in dataclasses.fields(recipe.Params)}
+    for key in params:
+        if key not in known:
+            raise TrainingError(
+                f"candidate '{name}' has no parameter '{key}', expected one of {', '.join(sorted(known))}"
+            )
+    return recipe, recipe.Params(**params)
 
 
 def _fit(recipe: Recipe, params: Any, data: TrainingData, view: View, seed: int) -> Fitted:
@@ -132,22 +144,3 @@ def _fit(recipe: Recipe, params: Any, data: TrainingData, view: View, seed: int)
     margin = model.margin(held_out)
     metrics = {**model_metrics(label, margin, sigmoid(margin)), "rows": float(len(label))}
     return Fitted(model, margin, metrics)
-
-
-def _recipe(name: str) -> Recipe:
-    if name not in NAMES:
-        raise TrainingError(f"no candidate '{name}', expected one of {', '.join(NAMES)}")
-    # A step imports the library of its own candidate only.
-    module: Any = importlib.import_module(f"churn_assets.training.candidates.{name}")
-    recipe: Recipe = module
-    return recipe
-
-
-def _params(name: str, recipe: Recipe, given: Mapping[str, Any]) -> Any:
-    known = {field.name for field in dataclasses.fields(recipe.Params)}
-    for key in given:
-        if key not in known:
-            raise TrainingError(
-                f"candidate '{name}' has no parameter '{key}', expected one of {', '.join(sorted(known))}"
-            )
-    return recipe.Params(**given)

@@ -9,9 +9,8 @@ cross-validation", JMLR 2004).
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,10 +21,10 @@ from churn_assets.contract.model import Contract
 from churn_assets.errors import TrainingError
 from churn_assets.evaluation.metrics import model_metrics
 from churn_assets.features.compile import FeatureSpec, Matrix, compile_features
-from churn_assets.features.encode import Columns, encode_table
+from churn_assets.features.encode import encode_table
 from churn_assets.scoring.calibration import sigmoid
-from churn_assets.training.candidate import Recipe, recipe_of
-from churn_assets.training.feature_table import as_of_of, at_rows
+from churn_assets.training.candidate import Parameters, Recipe, recipe_of
+from churn_assets.training.feature_table import as_of_of, at_rows, take_rows
 from churn_assets.training.split import read_split
 
 if TYPE_CHECKING:
@@ -61,50 +60,37 @@ class FoldSummary(msgspec.Struct, frozen=True):
     ece_deviation: float
 
 
-@dataclass(frozen=True)
-class CrossValidation:
-    """Metrics of each fold for each model: `scores[model][metric]` is (folds,). `cpu_s` is CPU time in seconds."""
+class CrossValidation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Metrics over folds of each model: `folds[model][metric]` has a value a fold, `summary` a row a model.
 
-    scores: dict[str, dict[str, Floats]]
-    rows: int
-    cpu_s: float = field(compare=False, default=0.0)
+    Its JSON form is the asset `cross_validation`; `chosen` names the model that was chosen, and `missing` says why
+    there is nothing else. It is equal for equal inputs, so it holds no times.
+    """
 
-    def summary(self) -> list[FoldSummary]:
-        """A row a model."""
-        return [
-            FoldSummary(
-                name, **{f"{m}_{statistic}": f(values[m]) for m in METRICS for statistic, f in _STATISTICS.items()}
-            )
-            for name, values in self.scores.items()
-        ]
+    rows: int = 0
+    summary: list[FoldSummary] = []
+    folds: dict[str, dict[str, list[float]]] = {}
+    chosen: str = ""
+    seed: int | None = None
+    missing: str = ""
 
-    def difference(self, one: str, two: str) -> tuple[float, float]:
-        """Mean and deviation over folds of PR-AUC of `one` less that of `two`, on the same folds."""
-        gaps = self.scores[one]["pr_auc"] - self.scores[two]["pr_auc"]
+    def difference(self, first: str, second: str) -> tuple[float, float]:
+        """Mean and deviation over folds of PR-AUC of `first` less that of `second`, on the same folds."""
+        gaps = np.array(self.folds[first]["pr_auc"]) - np.array(self.folds[second]["pr_auc"])
         return float(gaps.mean()), float(gaps.std(ddof=1))
-
-    def to_json(self) -> dict[str, Any]:
-        """For the asset and the report; equal for equal inputs, so without the cost."""
-        folds = {name: {m: v.tolist() for m, v in values.items()} for name, values in self.scores.items()}
-        return {"rows": self.rows, "summary": msgspec.to_builtins(self.summary()), "folds": folds}
-
-
-_STATISTICS: Mapping[str, Callable[[Floats], float]] = {
-    "mean": lambda values: float(values.mean()),
-    "deviation": lambda values: float(values.std(ddof=1)),
-}
 
 
 def cross_validate(
     contract: Contract,
     customers: pa.Table,
     splits: pa.Table,
-    params: Mapping[str, Mapping[str, Any]],
+    params: Mapping[str, Parameters],
     blend: Sequence[str] = (),
     folds: int = FOLDS,
     seed: int = 42,
 ) -> CrossValidation:
-    """Cross-validate the recipes named in `params`, each with its parameters, and the mean of those in `blend`.
+    """Cross-validate the recipes named in `params`, each with its parameters, and the mean of those in `blend`, the
+    parts of the chosen model.
 
     Raises TrainingError for an unknown recipe or parameter, and when the classes do not fill the folds.
     """
@@ -116,17 +102,22 @@ def cross_validate(
     columns, as_of = encode_table(contract, customers), as_of_of(customers)
     recipes = {name: recipe_of(name, given) for name, given in params.items()}
     metrics: dict[str, list[dict[str, float]]] = {}
-    start = time.process_time()
     for fold in make_folds(churned, ids, rows, folds, seed):
-        program = compile_features(contract).fit(_take(columns, fold.learn), at_rows(as_of, fold.learn))
+        program = compile_features(contract).fit(take_rows(columns, fold.learn), at_rows(as_of, fold.learn))
         matrix = program(columns, as_of)
         margins = {name: fit_fold(*r, matrix, churned, program.specs, fold, seed) for name, r in recipes.items()}
         if len(blend) > 1:
             margins[" + ".join(blend)] = np.mean([margins[name] for name in blend], axis=0)
         for name, margin in margins.items():
             metrics.setdefault(name, []).append(figures(churned[fold.held_out], margin))
-    scores = {name: {m: np.array([row[m] for row in each]) for m in METRICS} for name, each in metrics.items()}
-    return CrossValidation(scores, len(rows), time.process_time() - start)
+    by_model = {name: {m: [row[m] for row in each] for m in METRICS} for name, each in metrics.items()}
+    return CrossValidation(
+        rows=len(rows),
+        summary=[_summarise(name, values) for name, values in by_model.items()],
+        folds=by_model,
+        chosen=" + ".join(blend),
+        seed=seed,
+    )
 
 
 def make_folds(
@@ -178,5 +169,9 @@ def figures(churned: npt.NDArray[Any], margin: Floats) -> dict[str, float]:
     return model_metrics(churned, margin, sigmoid(margin))
 
 
-def _take(columns: Columns, rows: Index) -> Columns:
-    return {name: values[rows] for name, values in columns.items()}
+def _summarise(model: str, folds: Mapping[str, Sequence[float]]) -> FoldSummary:
+    statistics = {}
+    for metric, values in folds.items():
+        statistics[f"{metric}_mean"] = float(np.mean(values))
+        statistics[f"{metric}_deviation"] = float(np.std(values, ddof=1))
+    return FoldSummary(model, **statistics)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,14 +16,14 @@ import numpy.typing as npt
 from churn_assets.contract.model import Contract
 from churn_assets.data.customers import TableOrigin, without_marks
 from churn_assets.data.hashing import data_hash
-from churn_assets.scoring.bundle import read_card, write_bundle
+from churn_assets.scoring.bundle import write_bundle
+from churn_assets.scoring.card import CandidateSummary, Provenance
 from churn_assets.scoring.explain import background
 from churn_assets.scoring.scorer import Bands, Scorer, Thresholds, feature_ranges
-from churn_assets.training.calibrate import CalibrationTrials
 from churn_assets.training.candidate import Candidate
 from churn_assets.training.feature_table import as_of_of, at_rows
-from churn_assets.training.profit import ProfitReport, profit_report
-from churn_assets.training.select import Choice, Comparison
+from churn_assets.training.profit import profit_report
+from churn_assets.training.select import Choice
 from churn_assets.training.split import Split
 
 if TYPE_CHECKING:
@@ -32,51 +32,6 @@ if TYPE_CHECKING:
 GOLDEN_ROWS = 64
 REFERENCE_ROWS = 10_000
 _LIBRARIES = ("churn-assets", "numpy", "pyarrow", "scikit-learn", "torch", "xgboost", "xgboost-cpu")
-
-
-class CandidateSummary(msgspec.Struct, frozen=True):
-    """Parameters of a candidate, and its metrics on validation rows by split."""
-
-    params: dict[str, Any]
-    validation: dict[str, dict[str, float]]
-
-
-class ChosenThreshold(msgspec.Struct, frozen=True):
-    """All thresholds by the rule that sets them, and the rule in use."""
-
-    values: dict[str, float]
-    chosen: str
-
-    @property
-    def value(self) -> float:
-        """The threshold in use."""
-        return self.values[self.chosen]
-
-
-class ModelCard(msgspec.Struct, frozen=True):
-    """`card.json` of a bundle: what was chosen, why, and its metrics. Old bundles may lack `profit`."""
-
-    title: str
-    chosen: str
-    reason: str
-    contract: str
-    fingerprint: str
-    model_kind: str
-    model_cost: float
-    thresholds: ChosenThreshold
-    bands: dict[str, float]
-    comparison: list[Comparison]
-    metrics: dict[str, float]
-    calibration: CalibrationTrials
-    candidates: dict[str, CandidateSummary]
-    features: list[str]
-    seed: int
-    profit: ProfitReport | None = None
-
-
-def read_model_card(bundle: Path) -> ModelCard:
-    """The card of a bundle. Raises BundleCorrupt if it cannot be read, msgspec.ValidationError for another form."""
-    return msgspec.convert(read_card(bundle), ModelCard)
 
 
 def as_scorer(contract: Contract, choice: Choice) -> Scorer:
@@ -102,7 +57,7 @@ def write_choice(
     candidates: Sequence[Candidate],
     customers: pa.Table,
     root: Path,
-    provenance: Mapping[str, object],
+    provenance: Provenance,
 ) -> Path:
     """Write the bundle of `choice` under `root`; returns its directory. The same choice gives the same one."""
     scorer = as_scorer(contract, choice)
@@ -115,7 +70,7 @@ def write_choice(
         golden=customers.take(rows),
         as_of=at_rows(as_of_of(customers), rows),
         reference=_reference(scorer, customers, split, choice.seed),
-        provenance=provenance,
+        provenance=msgspec.to_builtins(provenance),
     )
 
 
@@ -155,28 +110,30 @@ def _reference(scorer: Scorer, customers: pa.Table, split: Split, seed: int) -> 
     draw = np.random.default_rng(seed)
     unseen = draw.permutation(split.validation)[: REFERENCE_ROWS // 2]
     rows = np.sort(np.concatenate([unseen, draw.permutation(split.train)[: REFERENCE_ROWS - len(unseen)]]))
-    sample = customers.take(rows)
+    metadata = {key: value for key, value in customers.schema.metadata.items() if key != b"churn_generated"}
+    # The provenance says whether customers are generated; here it would change the version of bundles made before.
+    sample = customers.take(rows).replace_schema_metadata(metadata)
     probability = scorer.score_table(sample, at_rows(as_of_of(customers), rows)).probability
     trained_on = ~np.isin(rows, unseen)
     return without_marks(sample).append_column("churn_probability", pa.array(probability, mask=trained_on))
 
 
-def provenance(customers: pa.Table, git_commit: str | None, dagster_run: str, mlflow_run: str | None) -> dict[str, Any]:
+def provenance(customers: pa.Table, git_commit: str | None, dagster_run: str, mlflow_run: str | None) -> Provenance:
     """Data, code, runs and libraries of a training: stored beside the bundle, and no part of its version."""
     origin = TableOrigin.of(customers)
-    return {
-        "source": origin.source,
-        "generated": origin.generated,
-        "as_of": origin.as_of,
-        "rows": customers.num_rows,
-        "data_sha256": data_hash(customers),
-        "git_commit": git_commit,
-        "dagster_run_id": dagster_run,
-        "mlflow_run_id": mlflow_run,
-        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "python": sys.version.split()[0],
-        "libraries": {name: installed for name in _LIBRARIES if (installed := _installed_version(name))},
-    }
+    return Provenance(
+        source=origin.source,
+        generated=origin.generated,
+        as_of=origin.as_of,
+        rows=customers.num_rows,
+        data_sha256=data_hash(customers),
+        git_commit=git_commit,
+        dagster_run_id=dagster_run,
+        mlflow_run_id=mlflow_run,
+        made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        python=sys.version.split()[0],
+        libraries={name: installed for name in _LIBRARIES if (installed := _installed_version(name))},
+    )
 
 
 def _installed_version(library: str) -> str | None:

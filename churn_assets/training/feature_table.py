@@ -71,6 +71,11 @@ def at_rows(as_of: float | Floats, rows: npt.NDArray[np.int64]) -> float | Float
     return as_of[rows] if isinstance(as_of, np.ndarray) else as_of
 
 
+def take_rows(columns: Columns, rows: npt.NDArray[np.int64]) -> Columns:
+    """Some rows of encoded columns."""
+    return {name: values[rows] for name, values in columns.items()}
+
+
 def feature_table(contract: Contract, customers: pa.Table, splits: pa.Table) -> pa.Table:
     """Every feature of every validated customer, under the statistics of each split's training rows.
 
@@ -78,8 +83,8 @@ def feature_table(contract: Contract, customers: pa.Table, splits: pa.Table) -> 
     """
     import pyarrow as pa
 
-    _same_rows(customers.column(contract.key.name), splits.column("customer_id"))
-
+    if not customers.column(contract.key.name).equals(splits.column("customer_id")):
+        raise AssetStale("splits was made from other customers, expected those of validated_customers; run: churn run")
     columns, as_of = encode_table(contract, customers), as_of_of(customers)
     data: dict[str, pa.Array | pa.ChunkedArray] = {
         "customer_id": customers.column(contract.key.name),
@@ -91,7 +96,7 @@ def feature_table(contract: Contract, customers: pa.Table, splits: pa.Table) -> 
         split = read_split(splits, name)
         if split is None:
             continue
-        program = compile_features(contract).fit(_rows(columns, split.train), at_rows(as_of, split.train))
+        program = compile_features(contract).fit(take_rows(columns, split.train), at_rows(as_of, split.train))
         states[name] = program.state
         matrix = program(columns, as_of)
         for index, spec in enumerate(program.specs):
@@ -149,11 +154,6 @@ def features_hash(features: pa.Table) -> str:
     return hashlib.sha256(data_hash(features).encode() + splits).hexdigest()
 
 
-def _same_rows(customers: pa.ChunkedArray, split: pa.ChunkedArray) -> None:
-    if not customers.equals(split):
-        raise AssetStale("splits was made from other customers, expected those of validated_customers; run: churn run")
-
-
 def _fitted_features(contract: Contract) -> set[str]:
     names: set[str] = set()
     for expression in parse_features(contract):
@@ -161,10 +161,6 @@ def _fitted_features(contract: Contract) -> set[str]:
         if calls & set(FITTED) or expression.names & names:
             names.add(expression.name)
     return names
-
-
-def _rows(columns: Columns, index: npt.NDArray[np.int64]) -> Columns:
-    return {name: values[index] for name, values in columns.items()}
 
 
 def _as_arrow(values: npt.NDArray[np.float32], choices: tuple[str, ...]) -> pa.Array:

@@ -116,8 +116,8 @@ def _beyond(contract: Contract, labelled: pa.Table) -> Mask:
             known = pc.is_in(values.cast(pa.string()), value_set=pa.array([*column.choices, None], pa.string()))
             beyond |= ~np.asarray(known.to_numpy(), dtype=bool)
         elif column.kind is Kind.INTEGER:
-            whole = pc.and_(pc.less_equal(pc.abs(values), EXACT), pc.equal(pc.floor(values), values))
-            beyond |= ~np.asarray(pc.fill_null(whole, True).to_numpy(), dtype=bool)
+            exact = pc.and_(pc.less_equal(pc.abs(values), EXACT), pc.equal(pc.floor(values), values))
+            beyond |= ~np.asarray(pc.fill_null(exact, True).to_numpy(), dtype=bool)
     return beyond
 
 

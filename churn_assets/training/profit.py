@@ -1,4 +1,4 @@
-"""Expected profit on test rows under the contract's values, and the assumption it depends on most.
+"""Thresholds set on validation rows; expected profit on test rows, and the assumption it depends on most.
 
 Contacting a customer costs `offer_cost`; a churner among them stays with probability `save_rate` and is then worth
 `customer_value` (Verbeke et al., "New insights into churn prediction in the telecommunication sector: a
@@ -14,12 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.policy import Value
 from churn_assets.evaluation.bootstrap import DRAWS, interval, intervals, samples
+from churn_assets.evaluation.metrics import Ranking
+from churn_assets.scoring.card import Assumptions, BreakEven, ProfitPoint, ProfitReport, Swing
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[Any]
@@ -27,71 +28,6 @@ Labels = npt.NDArray[Any]
 POINTS = 60  # of the curve: enough to draw, few enough to keep in the card
 VARIED_BY = 0.5  # an assumption is varied by half of its value, down and up
 LIST_SHARES = (0.01, 0.02, 0.05, 0.10, 0.15, 0.20, 0.30, 0.50)
-
-
-class ProfitPoint(msgspec.Struct, frozen=True):
-    """A list that ends after `contacted_share` of the table, with `churners_share` of the table on it.
-
-    `profit` is expected per customer of the table, with its 95 % interval.
-    """
-
-    contacted_share: float
-    churners_share: float
-    profit: float
-    low: float
-    high: float
-
-
-class Swing(msgspec.Struct, frozen=True, rename={"lowest": "from", "highest": "to"}):
-    """Profit per customer when one assumption goes from `lowest` to `highest`; both and `assumed` are None for the
-    sampling of the test customers, which is no assumption."""
-
-    assumption: str
-    assumed: float | None
-    lowest: float | None
-    highest: float | None
-    profit_low: float
-    profit_high: float
-    swing: float
-
-
-class Assumptions(msgspec.Struct, frozen=True):
-    """The contract's values, which no table can measure."""
-
-    save_rate: float
-    offer_cost: float
-    customer_value: float
-
-
-class BreakEven(msgspec.Struct, frozen=True):
-    """For each assumption the value at which the chosen list earns nothing, the others as assumed.
-
-    None where there is none: nobody is contacted, or no churner is among them.
-    """
-
-    save_rate: float | None
-    offer_cost: float | None
-    customer_value: float | None
-
-
-class ProfitReport(msgspec.Struct, frozen=True, rename={"card_sentence": "words"}):
-    """Profit on test customers: `chosen` is the operating point of `decide_by`, `best` the cut that would have been
-    best on these rows, which hindsight flatters. `tornado` has the largest swing first.
-
-    `card_sentence` stays as bundles have it, because the card is part of a bundle's version; readers use
-    `describe_profit`.
-    """
-
-    decide_by: str
-    threshold: float
-    values: Assumptions
-    curve: list[ProfitPoint]
-    chosen: ProfitPoint
-    best: ProfitPoint
-    tornado: list[Swing]
-    break_even: BreakEven
-    list_sizes: list[ProfitPoint]
-    card_sentence: str
 
 
 @dataclass(frozen=True)
@@ -130,6 +66,40 @@ class Ranked:
             self.point[1] * gain - self.point[0] * value.offer_cost,
             self.churners * gain - self.contacts * value.offer_cost,
         )
+
+
+def choose_thresholds(churned: Labels, probability: Floats, value: Value, customers: int) -> dict[str, float]:
+    """`f1`, `profit` and, if the contract has a capacity, `capacity`.
+
+    `customers` is the size of the table a call list is made from: capacity is a share of it.
+    """
+    thresholds = {"f1": f1_threshold(churned, probability), "profit": profit_threshold(value)}
+    if value.capacity is not None:
+        thresholds["capacity"] = capacity_threshold(probability, min(1.0, value.capacity / customers))
+    return thresholds
+
+
+def f1_threshold(churned: Labels, probability: Floats) -> float:
+    """The threshold with the largest F1; customers of equal probability are predicted alike."""
+    ranking = Ranking(churned, probability)
+    predicted, true_positives = ranking.counts()
+    return float(ranking.cuts[np.argmax(2 * true_positives / (predicted + np.sum(churned)))])
+
+
+def profit_threshold(value: Value) -> float:
+    """The probability from which on a contact is expected to pay: offer_cost over save_rate x customer_value
+    (Elkan, 2001); 1 if no contact can pay.
+
+    It is exact for calibrated probabilities and the threshold of the call list. The best cut on validation rows
+    would follow their noise instead.
+    """
+    gain = value.save_rate * value.customer_value
+    return min(1.0, value.offer_cost / gain) if gain > 0 else 1.0
+
+
+def capacity_threshold(probability: Floats, share: float) -> float:
+    """The probability that `share` of the customers reach."""
+    return float(np.quantile(probability, 1.0 - share, method="higher"))
 
 
 def profit_report(
@@ -213,7 +183,7 @@ def _tornado(ranked: Ranked, value: Value) -> list[Swing]:
     for name in ("save_rate", "offer_cost", "customer_value"):
         profits = tuple(_profit_with(ranked, value, name, 1.0 + sign * VARIED_BY) for sign in (-1, 1))
         assumed = float(getattr(value, name))
-        ends = (assumed * (1.0 - VARIED_BY), _at_most_one(name, assumed * (1.0 + VARIED_BY)))
+        ends = (assumed * (1.0 - VARIED_BY), _capped(name, assumed * (1.0 + VARIED_BY)))
         swings.append(_swing(name, assumed, ends, profits))
     _, drawn = ranked.profit(value)
     swings.append(_swing("which customers were tested", None, (None, None), interval(drawn[:, -1])))
@@ -234,26 +204,19 @@ def _break_even(ranked: Ranked, value: Value) -> BreakEven:
 def _points(ranked: Ranked, value: Value) -> list[ProfitPoint]:
     point, drawn = ranked.profit(value)
     low, high = intervals(drawn)
-    return [
-        ProfitPoint(
-            contacted_share=float(ranked.point[0, i]),
-            churners_share=float(ranked.point[1, i]),
-            profit=float(point[i]),
-            low=float(low[i]),
-            high=float(high[i]),
-        )
-        for i in range(len(point))
-    ]
+    contacted_share, churners_share = ranked.point
+    rows = np.column_stack([contacted_share, churners_share, point, low, high])
+    return [ProfitPoint(*row) for row in rows.tolist()]
 
 
 def _profit_with(ranked: Ranked, value: Value, name: str, factor: float) -> float:
     numbers = {"save_rate": value.save_rate, "offer_cost": value.offer_cost, "customer_value": value.customer_value}
-    numbers[name] = _at_most_one(name, numbers[name] * factor)
+    numbers[name] = _capped(name, numbers[name] * factor)
     contacts, churners = ranked.point[:, -1]
     return float(churners * numbers["save_rate"] * numbers["customer_value"] - contacts * numbers["offer_cost"])
 
 
-def _at_most_one(name: str, number: float) -> float:
+def _capped(name: str, number: float) -> float:
     return min(1.0, number) if name == "save_rate" else number
 
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -19,12 +18,13 @@ from churn_assets.errors import AssetStale, TrainingError
 from churn_assets.evaluation.bootstrap import DRAWS, Difference, paired_difference, stratified_samples
 from churn_assets.evaluation.metrics import Ranking, pr_auc, summary
 from churn_assets.scoring.calibration import Calibration
+from churn_assets.scoring.card import Comparison
 from churn_assets.scoring.models.base import Model
 from churn_assets.scoring.models.blend import BlendModel
 from churn_assets.training.calibrate import CalibrationChoice, choose_calibration, refit
 from churn_assets.training.candidate import Candidate
 from churn_assets.training.feature_table import TrainingData, View, features_hash, table_size, training_data
-from churn_assets.training.thresholds import choose_thresholds
+from churn_assets.training.profit import choose_thresholds
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,10 +37,9 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Contender:
-    """A model a split, with validation log-odds a split; `parts` are the candidates it is made of."""
+    """A model a split, with validation log-odds a split; a blend's name is those of its candidates, joined by ' + '."""
 
     name: str
-    parts: tuple[str, ...]
     models: dict[str, Model]
     margins: dict[str, Floats]
 
@@ -48,25 +47,6 @@ class Contender:
     def cost(self) -> float:
         """Estimated operations a row."""
         return self.models["random"].cost
-
-
-class Comparison(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A contender beside the best on validation rows.
-
-    `behind_best`: PR-AUC it lacks, with the 95 % interval of the paired bootstrap; `tied`: the difference may be
-    chance. `cost`: estimated operations a row. Out-of-time figures are absent without that split.
-    """
-
-    candidate: str
-    cost: float
-    behind_best: float
-    behind_best_low: float
-    behind_best_high: float
-    tied: bool
-    validation_pr_auc: float
-    test_pr_auc: float
-    oot_validation_pr_auc: float | None = None
-    oot_test_pr_auc: float | None = None
 
 
 @dataclass(frozen=True)
@@ -134,7 +114,6 @@ def contenders(candidates: Sequence[Candidate]) -> list[Contender]:
     alone = [
         Contender(
             c.name,
-            (c.name,),
             {name: f.model for name, f in c.fitted.items()},
             {name: f.validation_margin for name, f in c.fitted.items()},
         )
@@ -144,10 +123,8 @@ def contenders(candidates: Sequence[Candidate]) -> list[Contender]:
         return alone
     best = sorted(candidates, key=lambda c: -c.metrics["random"]["pr_auc"])[:2]
     pair = [a for a in alone if a.name in {c.name for c in best}]
-    names = tuple(a.name for a in pair)
     blend = Contender(
-        " + ".join(names),
-        names,
+        " + ".join(a.name for a in pair),
         {s: BlendModel([a.models[s] for a in pair], [0.5, 0.5]) for s in pair[0].models},
         {s: np.mean([a.margins[s] for a in pair], axis=0) for s in pair[0].margins},
     )
@@ -166,8 +143,8 @@ def _select(
     tied = [c for c in contenders if c is best or differences[c.name].share_better < CONFIDENCE]
     chosen = min(tied, key=lambda c: c.cost)
     if chosen is best:
-        others = "no other ties with it" if len(tied) == 1 else "it is the cheapest of those that tie"
-        return chosen, differences, f"{best.name} has the best validation PR-AUC and {others}"
+        reason = "no other ties with it" if len(tied) == 1 else "it is the cheapest of those that tie"
+        return chosen, differences, f"{best.name} has the best validation PR-AUC and {reason}"
     gap = differences[chosen.name]
     low, high = gap.interval
     reason = (

@@ -74,23 +74,23 @@ def split_around(
     would lack a class.
     """
     names, first, member = np.unique(groups, return_index=True, return_inverse=True)
-    held = np.zeros(len(names), dtype=bool)
-    held[member[frozen]] = True
+    in_test = np.zeros(len(names), dtype=bool)
+    in_test[member[frozen]] = True
     natural = random_split(churned, groups, seed)
     test = np.zeros(len(names), dtype=bool)
     test[member[natural.test]] = True
-    if not held.any() or (test == held).all():
+    if not in_test.any() or (test == in_test).all():
         return natural
-    may = np.zeros(len(names), dtype=bool)
-    may[member[drawn]] = True
+    drawable = np.zeros(len(names), dtype=bool)
+    drawable[member[drawn]] = True
     order = np.argsort(first)
     label = np.asarray(churned)[first]
-    wanted = math.ceil(math.ceil(HOLDOUT * int(may.sum())) / 2)  # as train_test_split rounds
-    missing = wanted - int(held.sum())
+    test_size = math.ceil(math.ceil(HOLDOUT * int(drawable.sum())) / 2)  # as train_test_split rounds
+    missing = test_size - int(in_test.sum())
     if missing > 1:  # one customer cannot be drawn stratified
-        pool = order[(may & ~held)[order]]
-        held[_stratified(pool, label[pool], missing, seed)[1]] = True
-    free = order[~held[order]]
+        pool = order[(drawable & ~in_test)[order]]
+        in_test[_stratified(pool, label[pool], missing, seed)[1]] = True
+    free = order[~in_test[order]]
     train, validation = _stratified(free, label[free], HOLDOUT / 2 / (1 - HOLDOUT / 2), seed)
     part = np.full(len(names), PARTS.index("test"), dtype=np.int8)
     part[train], part[validation] = 0, 1
@@ -132,12 +132,12 @@ def split_table(
 
     churned = customers.column("churned").to_numpy()
     ids = np.asarray(customers.column(contract.key.name).to_pylist(), dtype=object).astype(str)
-    held = np.isin(ids, sorted(frozen)) if frozen else np.zeros(len(ids), dtype=bool)
+    is_frozen = np.isin(ids, sorted(frozen)) if frozen else np.zeros(len(ids), dtype=bool)
     marked = SOURCE in customers.column_names
-    aside = customers[ASIDE].to_numpy() & ~held if marked else np.zeros(len(ids), dtype=bool)
+    aside = customers[ASIDE].to_numpy() & ~is_frozen if marked else np.zeros(len(ids), dtype=bool)
     drawn = pc.equal(customers[SOURCE], TABLE).to_numpy() if marked else ~aside
     use = np.flatnonzero(~aside)
-    random = split_around(churned[use], ids[use], held[use], drawn[use], seed)
+    random = split_around(churned[use], ids[use], is_frozen[use], drawn[use], seed)
     out_of_time = _by_cohort(
         contract, customers.take(use) if len(use) < len(ids) else customers, ids[use], churned[use]
     )

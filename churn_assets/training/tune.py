@@ -12,12 +12,11 @@ file below `studies`; the best parameters are also written beside it as JSON, wh
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from churn_assets.contract.model import Contract
@@ -56,11 +55,10 @@ SPACES: Mapping[str, Mapping[str, tuple[str, float, float]]] = {
 }
 
 _DEFAULTS = "defaults"
-Report = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Tuned:
+class Tuned(msgspec.Struct, frozen=True):
     """The best of a study so far: `params` are empty where the defaults are still best.
 
     `value` and `default_value` are mean inner PR-AUC; `trials` counts finished ones, `pruned` those of them
@@ -69,7 +67,7 @@ class Tuned:
 
     name: str
     study: str
-    params: dict[str, Any]
+    params: dict[str, int | float]
     value: float
     default_value: float
     trials: int
@@ -96,8 +94,8 @@ def best_so_far(folder: Path, study: str) -> Tuned | None:
     if not path.is_file():
         return None
     try:
-        return Tuned(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        return msgspec.json.decode(path.read_bytes(), type=Tuned)
+    except (OSError, ValueError) as error:
         raise TrainingError(f"{path}: cannot be read as tuned parameters ({error}); delete it and tune again") from None
 
 
@@ -109,7 +107,7 @@ def tune(
     trials: int,
     folder: Path,
     seed: int = 42,
-    progress: Report | None = None,
+    progress: Progress | None = None,
 ) -> Tuned:
     """Resume the study of recipe `name` until it has `trials` finished trials; store and return its best.
 
@@ -202,5 +200,5 @@ def _keep(folder: Path, name: str, study: optuna.Study) -> Tuned:
         pruned=sum(trial.state.name == "PRUNED" for trial in finished),
     )
     path = folder / f"{study.study_name}.json"
-    write_json(path, asdict(tuned))
+    write_json(path, msgspec.to_builtins(tuned))
     return tuned

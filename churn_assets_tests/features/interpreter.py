@@ -60,26 +60,26 @@ class Interpreter:
         return float(dt.date.fromisoformat(right.value).toordinal() - EPOCH)
 
 
-def _arithmetic(op: ast.operator, one: float, two: float) -> float:
+def _arithmetic(op: ast.operator, left: float, right: float) -> float:
     if isinstance(op, ast.Add):
-        return one + two
+        return left + right
     if isinstance(op, ast.Sub):
-        return one - two
+        return left - right
     if isinstance(op, ast.Mult):
-        return one * two
-    return NAN if two == 0 else one / two
+        return left * right
+    return NAN if right == 0 else left / right
 
 
-def _compared(op: ast.cmpop, one: float, two: float) -> float:
-    if math.isnan(one) or math.isnan(two):
+def _compared(op: ast.cmpop, left: float, right: float) -> float:
+    if math.isnan(left) or math.isnan(right):
         return NAN
     outcomes = {
-        ast.Lt: one < two,
-        ast.LtE: one <= two,
-        ast.Gt: one > two,
-        ast.GtE: one >= two,
-        ast.Eq: one == two,
-        ast.NotEq: one != two,
+        ast.Lt: left < right,
+        ast.LtE: left <= right,
+        ast.Gt: left > right,
+        ast.GtE: left >= right,
+        ast.Eq: left == right,
+        ast.NotEq: left != right,
     }
     return float(outcomes[type(op)])
 
@@ -122,8 +122,8 @@ def _weekday(days: float) -> float:
     return NAN if math.isnan(days) or math.isinf(days) else float((math.floor(days) + 3) % 7)
 
 
-def _where(condition: float, one: float, two: float) -> float:
-    return NAN if math.isnan(condition) else one if condition != 0 else two
+def _where(condition: float, then: float, otherwise: float) -> float:
+    return NAN if math.isnan(condition) else then if condition != 0 else otherwise
 
 
 FUNCTIONS = {

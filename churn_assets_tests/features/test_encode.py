@@ -44,13 +44,13 @@ GOOD = {
 
 
 @pytest.mark.parametrize(("column", "value", "coded"), GOOD.values(), ids=GOOD)
-def test_a_good_cell_is_let_in(column, value, coded):
-    found = encode_rows(SMALL_CONTRACT, [{**ROW, column: value}])[column]
-    assert found.shape == (1,)
-    if found.dtype == object:
-        assert found[0] == coded
+def test_a_valid_cell_is_accepted(column, value, coded):
+    values = encode_rows(SMALL_CONTRACT, [{**ROW, column: value}])[column]
+    assert values.shape == (1,)
+    if values.dtype == object:
+        assert values[0] == coded
     else:
-        np.testing.assert_array_equal(found[0], coded)
+        np.testing.assert_array_equal(values[0], coded)
 
 
 _MISSING = object()
@@ -104,7 +104,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("column", "value", "found", "expected"), BAD.values(), ids=BAD)
-def test_a_bad_cell_is_told_row_column_found_and_expected(column, value, found, expected):
+def test_an_invalid_cell_is_reported_with_row_column_value_and_expectation(column, value, found, expected):
     bad = {**ROW, column: value}
     if value is _MISSING:
         del bad[column]
@@ -115,21 +115,21 @@ def test_a_bad_cell_is_told_row_column_found_and_expected(column, value, found, 
     assert "\n" not in str(caught.value)
 
 
-def test_every_kind_is_refused_in_some_way():
+def test_every_kind_has_an_invalid_cell():
     kinds = {SMALL_CONTRACT.by_name[column].kind for column, *_ in BAD.values() if column in SMALL_CONTRACT.by_name}
     assert kinds == set(Kind)
 
 
-def test_every_violation_of_every_row_is_told_at_once():
+def test_every_violation_of_every_row_is_reported_at_once():
     with pytest.raises(RowsRejected) as caught:
         encode_rows(SMALL_CONTRACT, [{}, ROW, {**ROW, "plan": "z", "b": 1, "a": 1}])
-    told = [(v.row, v.column) for v in caught.value.violations]
+    reported = [(v.row, v.column) for v in caught.value.violations]
     missing = [(0, c.name) for c in SMALL_CONTRACT.scoring_columns]
-    assert told == [*missing, (2, "a"), (2, "b"), (2, "plan")]
+    assert reported == [*missing, (2, "a"), (2, "b"), (2, "plan")]
     assert str(caught.value).endswith("(and 8 more)")
 
 
-def test_the_error_travels_between_processes():
+def test_the_error_can_be_pickled():
     with pytest.raises(RowsRejected) as caught:
         encode_rows(SMALL_CONTRACT, [{}])
     again = pickle.loads(pickle.dumps(caught.value))
@@ -139,25 +139,25 @@ def test_the_error_travels_between_processes():
 
 
 def test_no_rows_give_empty_columns():
-    found = encode_rows(SMALL_CONTRACT, [])
-    assert {name: values.shape for name, values in found.items()} == {
+    columns = encode_rows(SMALL_CONTRACT, [])
+    assert {name: values.shape for name, values in columns.items()} == {
         c.name: (0,) for c in (SMALL_CONTRACT.key, *SMALL_CONTRACT.scoring_columns)
     }
 
 
 @pytest.mark.parametrize("contract", [*CONTRACTS, SMALL_CONTRACT], ids=lambda c: c.name)
 @given(data=st.data())
-def test_a_row_and_a_table_say_the_same(contract, data):
+def test_rows_and_a_table_give_the_same_columns(contract, data):
     """JSON rows and the validated table of the same customers become the same columns."""
     many = data.draw(tables(contract, min_size=0))
     by_rows, table = encode_rows(contract, many), typed_table(contract, many)
-    for found in (
+    for columns in (
         encode_table(contract, table),
         encode_table(contract, pa.concat_tables([table.slice(0, 3), table.slice(3)])),
         encode_table(contract, table.combine_chunks().to_batches()[0]) if many else by_rows,
     ):
-        assert list(found) == list(by_rows)
-        for name, values in found.items():
+        assert list(columns) == list(by_rows)
+        for name, values in columns.items():
             assert values.dtype == by_rows[name].dtype
             np.testing.assert_array_equal(values, by_rows[name])
 
@@ -167,9 +167,9 @@ def test_a_row_and_a_table_say_the_same(contract, data):
 def test_a_row_survives_json(contract, data):
     row = data.draw(rows(contract))
     again = json.loads(json.dumps(row, allow_nan=False))
-    one, two = encode_rows(contract, [row]), encode_rows(contract, [again])
-    for name in one:
-        np.testing.assert_array_equal(one[name], two[name])
+    before, after = encode_rows(contract, [row]), encode_rows(contract, [again])
+    for name in before:
+        np.testing.assert_array_equal(before[name], after[name])
 
 
 @given(row=st.dictionaries(st.sampled_from([c.name for c in STORE.columns]) | st.text(max_size=5), st.recursive(
@@ -177,7 +177,7 @@ def test_a_row_survives_json(contract, data):
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=5,
 )))  # fmt: skip
-def test_nothing_json_has_makes_the_encoder_fail_in_another_way(row):
+def test_any_json_object_is_refused_with_violations(row):
     with pytest.raises(RowsRejected) as caught:
         encode_rows(STORE, [row])
     assert caught.value.violations
@@ -193,12 +193,12 @@ def test_a_category_outside_the_choices_is_refused_row_by_row():
     assert caught.value.violations == (Violation(1, "plan", "'z'", CHOICE), Violation(3, "plan", "'y'", CHOICE))
 
 
-def test_the_label_and_columns_that_are_not_there_are_left_out():
+def test_the_label_and_missing_columns_are_left_out():
     table = (
         typed_table(SMALL_CONTRACT, [ROW]).drop_columns(["spend"]).append_column("churned", pa.array([1], pa.int8()))
     )
-    found = encode_table(SMALL_CONTRACT, table)
-    assert set(found) == {"id", "joined", "seen", "visits", "member", "plan"}
+    columns = encode_table(SMALL_CONTRACT, table)
+    assert set(columns) == {"id", "joined", "seen", "visits", "member", "plan"}
 
 
 @pytest.mark.parametrize("kind", [pa.dictionary(pa.int8(), pa.string()), pa.large_string()], ids=str)
@@ -216,9 +216,9 @@ def test_days_are_counted_from_1970():
 
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda c: c.name)
-def test_every_column_says_what_it_expects(contract):
+def test_every_column_describes_its_bounds(contract):
     for column in contract.kept_columns:
-        words = expectation(column)
-        assert words.endswith(" or null") == column.nullable
+        text = expectation(column)
+        assert text.endswith(" or null") == column.nullable
         for bound in (column.low, column.high):
-            assert bound is None or (f"{bound:g}" if isinstance(bound, float) else bound) in words
+            assert bound is None or (f"{bound:g}" if isinstance(bound, float) else bound) in text

@@ -53,21 +53,21 @@ def same(one: float, two: float) -> bool:
 
 def cells_of(contract, columns, row):
     """The reader's view of one row of Columns."""
-    found = {}
+    cells = {}
     for column in contract.scoring_columns:
         value = columns[column.name][row]
-        found[column.name] = float("nan") if value is None or isinstance(value, str) else float(value)
-        if column.choices and found[column.name] < 0:
-            found[column.name] = float("nan")
-    return found
+        cells[column.name] = float("nan") if value is None or isinstance(value, str) else float(value)
+        if column.choices and cells[column.name] < 0:
+            cells[column.name] = float("nan")
+    return cells
 
 
 @pytest.mark.parametrize("name", sorted(scalar.NAMESPACE.keys() - {"codes", "lookup"}))
 @given(data=st.data())
 def test_every_function_gives_the_bits_of_its_array_form(name, data):
     counts = {"clip_": 3, "where_": 3, "min_": 3, "max_": 3, "both": 3, "either": 3}
-    two = ("less", "equal", "greater", "not_equal", "divide", "fill_")
-    count = counts.get(name, 2 if name.startswith(two) else 1)
+    binary = ("less", "equal", "greater", "not_equal", "divide", "fill_")
+    count = counts.get(name, 2 if name.startswith(binary) else 1)
     values = data.draw(st.lists(numbers, min_size=count, max_size=count))
     with np.errstate(all="ignore"):
         expected = float(np.asarray(functions.NAMESPACE[name](*(np.array([v]) for v in values))).reshape(-1)[0])
@@ -119,9 +119,9 @@ def test_rules_break_for_one_row_as_for_many(contract, seed):
 def test_the_quick_reader_reads_what_encode_rows_reads(contract, data):
     row = data.draw(rows(contract))
     columns = encode_rows(contract, [row])
-    found, expected = RowReader(contract)(row), cells_of(contract, columns, 0)
-    assert found.keys() == expected.keys()
-    assert all(same(found[name], expected[name]) for name in found)
+    cells, expected = RowReader(contract)(row), cells_of(contract, columns, 0)
+    assert cells.keys() == expected.keys()
+    assert all(same(cells[name], expected[name]) for name in cells)
 
 
 _ANY = (
@@ -137,12 +137,12 @@ def test_the_quick_reader_refuses_what_encode_rows_refuses(contract, data):
     row = {**row, name: data.draw(_ANY)}
     if data.draw(st.booleans()):
         row.pop(data.draw(st.sampled_from(list(row))))
-    found, expected = _outcome(RowReader(contract), row), _outcome(lambda one: encode_rows(contract, [one]), row)
+    outcome, expected = _outcome(RowReader(contract), row), _outcome(lambda row: encode_rows(contract, [row]), row)
     if isinstance(expected, dict):
-        wanted = cells_of(contract, expected, 0)
-        assert all(same(found[key], wanted[key]) for key in wanted)
+        cells = cells_of(contract, expected, 0)
+        assert all(same(outcome[key], cells[key]) for key in cells)
     else:
-        assert found == expected
+        assert outcome == expected
 
 
 def _outcome(read, row):

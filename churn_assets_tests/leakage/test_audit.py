@@ -5,6 +5,7 @@ import json
 import os
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow.csv
 import pytest
@@ -14,8 +15,8 @@ from churn_assets.contract.policy import Audit as Limits
 from churn_assets.data.readers.read import read_table
 from churn_assets.data.validation.validate import validate
 from churn_assets.errors import ContractError, GateRefused, LabelError
-from churn_assets.leakage.audit import audit, audit_source, audited_recipe, leakage_findings
-from churn_assets.leakage.column_groups import companions, features_of, own_features
+from churn_assets.leakage.audit import Audit, audit, audit_source, audited_recipe, leakage_findings
+from churn_assets.leakage.column_tests import companions, features_of
 from churn_assets.leakage.ladder import Ladder
 from churn_assets.promotion.registration import TrainedModel, check_registration
 from churn_assets.synthetic.generate import generate
@@ -74,8 +75,8 @@ def test_the_audit_finds_the_leak_and_refits_without_it(leaking):
     result, _, column = leaking
     assert {finding.column for finding in result.findings} == {column}
     assert [rung.label for rung in result.rungs] == ["everything", f"without {column}"]
-    whole, without = (rung.figures["random"] for rung in result.rungs)
-    assert whole.low > without.high
+    complete, without = (rung.figures["random"] for rung in result.rungs)
+    assert complete.low > without.high
     for rung in result.rungs:
         for figure in rung.figures.values():
             assert figure.low <= figure.pr_auc <= figure.high
@@ -94,8 +95,9 @@ def test_the_summary_sentences_have_the_figures(leaking):
 
 def test_the_stored_audit_is_plain_json(leaking):
     result, _, column = leaking
-    stored = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    stored = json.loads(json.dumps(msgspec.to_builtins(result), allow_nan=False))
     assert stored["rungs"][0]["random"]["pr_auc"] == result.rungs[0].figures["random"].pr_auc
+    assert msgspec.convert(stored, Audit) == result
     assert set(stored["columns"]) == {c.name for c in TELECOM.scoring_columns} | {column}
 
 
@@ -115,7 +117,7 @@ def test_an_attestation_changes_no_fingerprint_and_no_figure(leaking):
 def test_without_a_suspect_the_strongest_column_is_left_out():
     result = audited(TELECOM, generate(TELECOM, rows=2500, seed=3))
     assert not result.findings
-    strongest = max(result.columns, key=lambda name: result.columns[name].loss.share)
+    strongest = max(result.columns, key=lambda name: result.columns[name].headline_loss_when_removed)
     assert [rung.left_out for rung in result.rungs][:2] == [(), (strongest,)]
     assert "No column is over the contract's limits" in result.sentences[1]
     assert f"'{strongest}' is the most important" in result.sentences[1]
@@ -195,10 +197,10 @@ def test_groups_of_features_follow_the_contract():
     splits = split_table(STORE, customers)
     data = training_data(STORE, feature_table(STORE, customers, splits), splits)
     specs = data.views["random"].program.specs
-    family = {specs[i].name for i in features_of(STORE, specs)["esent"]}
-    assert {"esent", "opens", "unopened", "emails_ratio", "emails_pace"} <= family
-    assert {"eopenrate", "recency_days"}.isdisjoint(family)
-    assert [specs[i].name for i in own_features(STORE, specs)["lastorder"]] == ["recency_days"]
+    dependent = {specs[i].name for i in features_of(STORE, specs)["esent"]}
+    assert {"esent", "opens", "unopened", "emails_ratio", "emails_pace"} <= dependent
+    assert {"eopenrate", "recency_days"}.isdisjoint(dependent)
+    assert [specs[i].name for i in features_of(STORE, specs, own=True)["lastorder"]] == ["recency_days"]
     assert companions(STORE, "esent") == ("eopenrate", "eclickrate")
     ladder = Ladder(data, "boosted", {}, 42)
     assert ladder.loss([], 0.5).share == 0.0
@@ -206,7 +208,7 @@ def test_groups_of_features_follow_the_contract():
 
 @pytest.mark.parametrize(("key", "value"), [("isolated_churner_share", 1.5), ("echo_roc_auc", 0.4)])
 def test_an_impossible_limit_is_refused(key, value):
-    with pytest.raises(ContractError, match=rf"\[audit\]: key '{key}' is {value}, expected "):
+    with pytest.raises(ContractError, match=rf"\[audit\]: key '{key}' is {value}; expected "):
         parse_contract(f"{ONE_FEATURE}\n[audit]\n{key} = {value}\n")
 
 
@@ -249,7 +251,7 @@ def test_the_ladder_of_the_real_table_is_the_one_that_is_known():
         for split, value in zip(("random", "out_of_time"), known, strict=True):
             agrees(rungs[label][split], value)
     agrees(rungs["everything"]["random"], 0.9725)
-    assert rungs["everything"]["out_of_time"].pr_auc >= 0.396  # expected e-mails are learnt by split: better
+    assert rungs["everything"]["out_of_time"].pr_auc >= 0.396  # expected e-mails are fitted by split: better
     agrees(result.columns["esent"].alone["random"], 0.927)
     agrees(result.columns["esent"].alone["out_of_time"], 0.276)
     ages = {band.label: band.figure for band in result.bands}

@@ -61,14 +61,14 @@ def test_a_planted_leak_is_an_echo_and_nothing_else_is(honest, kind, strength):
 
 def test_two_leaks_and_a_repeated_leak_are_detected(honest):
     contract, raw = honest
-    one, with_one, first = plant_leak(contract, raw, "label_echo", 0.8, seed=1)
-    two, with_two, second = plant_leak(with_one, one, "late_update", 0.8, seed=2)
-    three, with_three, third = plant_leak(with_two, two, "label_echo", 0.8, seed=3)
-    place = three.column_names.index(third)
-    three = three.set_column(place, third, three[first])
-    result = measured(with_three, three)
+    table, planted, first = plant_leak(contract, raw, "label_echo", 0.8, seed=1)
+    table, planted, second = plant_leak(planted, table, "late_update", 0.8, seed=2)
+    table, planted, third = plant_leak(planted, table, "label_echo", 0.8, seed=3)
+    place = table.column_names.index(third)
+    table = table.set_column(place, third, table[first])
+    result = measured(planted, table)
     assert result[first].repeats == (third,)
-    assert echoes(with_three, three) == {first, second, third}
+    assert echoes(planted, table) == {first, second, third}
 
 
 def test_with_too_few_churners_there_is_no_echo():
@@ -142,7 +142,7 @@ def test_the_ridge_leaves_out_features():
         EchoTest(0.90, 0.0, 0.0, 1.6, 0.05),
         EchoTest(0.90, 0.0, 0.0, 1.0, 0.4),
     ],
-    ids=["too weak", "tied to others", "an independent cause", "shares its causes", "cannot be told"],
+    ids=["too weak", "tied to other columns", "an independent cause", "shares its causes", "not precise"],
 )
 def test_one_missing_condition_is_enough_for_no_echo(echo):
     assert not echo.is_echo(LIMIT)

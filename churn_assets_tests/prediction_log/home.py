@@ -60,15 +60,15 @@ def ask(of: Settings, sql: str) -> list[tuple[Any, ...]]:
 
 
 def tables(of: Settings) -> dict[str, list[tuple[Any, ...]]]:
-    """Every row of every table, columns by name, so that the order of either tells nothing."""
-    found = {}
+    """Every row of every table, columns by name, so that neither order matters."""
+    rows_of_tables = {}
     with open_published(of) as connection:
         names = [n for (n,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()]
         for name in names:
             columns = sorted(row[0] for row in connection.execute(f"DESCRIBE {name}").fetchall())
             rows = connection.execute(f"SELECT {', '.join(map(repr_column, columns))} FROM {name}").fetchall()
-            found[name] = [tuple(columns), *sorted(rows, key=repr)]
-    return found
+            rows_of_tables[name] = [tuple(columns), *sorted(rows, key=repr)]
+    return rows_of_tables
 
 
 def repr_column(name: str) -> str:

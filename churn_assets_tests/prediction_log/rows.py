@@ -1,8 +1,14 @@
-"""Rows to log."""
+"""Rows to log, and rows of a log."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 from churn_assets.prediction_log.records import Prediction, encode_line
+from churn_assets.prediction_log.warehouse.read import read_lines
 
 
 def prediction(number: int, worker: str = "w") -> Prediction:
@@ -31,3 +37,8 @@ def prediction(number: int, worker: str = "w") -> Prediction:
 
 def line(number: int, worker: str = "w") -> bytes:
     return encode_line(prediction(number, worker))
+
+
+def rows_of(folder: Path, archive: Path | None = None) -> Iterator[dict[str, Any]]:
+    """Every row of a log, decoded."""
+    return (json.loads(line.json) for line in read_lines(folder, archive=archive))

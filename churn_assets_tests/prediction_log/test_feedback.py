@@ -11,8 +11,8 @@ import pytest
 from churn_assets.errors import ColumnMissing, EmptySource, RowsRejected, SourceNotFound, SourceUnreadable
 from churn_assets.prediction_log.feedback import Imported, import_file
 from churn_assets.prediction_log.warehouse.ingest import ingest
-from churn_assets.prediction_log.warehouse.read import read_rows
 from churn_assets_tests.prediction_log.home import STORE, ask, settings
+from churn_assets_tests.prediction_log.rows import rows_of
 
 NOW = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
 HEAD = "customer_id,churned,observed_at,contacted\n"
@@ -24,7 +24,7 @@ def imported(of, tmp_path, text) -> Imported:
     return import_file(of, path, NOW)
 
 
-def test_a_file_arrives_once_however_often_it_is_imported(tmp_path):
+def test_a_file_imported_twice_is_in_the_log_once(tmp_path):
     of = settings(tmp_path / "home")
     text = HEAD + "c1,true,2026-01-20,\nc2,0,2026-01-20T12:00:00+02:00,yes\nc2,no,2026-01-20T10:00:00Z,TRUE\n"
     assert imported(of, tmp_path, text) == Imported(2, 0, 1)
@@ -47,7 +47,7 @@ def test_parquet_keeps_its_types(tmp_path):
     )
     pq.write_table(table, tmp_path / "f.parquet")
     assert import_file(of, tmp_path / "f.parquet", NOW) == Imported(2, 0, 0)
-    rows = list(read_rows(of.predlog_dir))
+    rows = list(rows_of(of.predlog_dir))
     assert [(r["customer_id"], r["churned"], r["observed_at"]) for r in rows] == [
         (None, True, "2026-01-20T00:00:00+00:00"),
         ("7", False, "2026-01-21T00:00:00+00:00"),
@@ -55,7 +55,7 @@ def test_parquet_keeps_its_types(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "error", "words"),
+    ("text", "error", "message"),
     [
         (HEAD + "c1,true,2026-01-20,\nc2,maybe,2026-01-20,\n", RowsRejected, "row 1, column 'churned': found 'maybe'"),
         (HEAD + "c1,true,2031-01-20,\n", RowsRejected, "row 0, column 'observed_at'.*not in the future"),
@@ -68,15 +68,15 @@ def test_parquet_keeps_its_types(tmp_path):
         (HEAD + '"c1,true\n', SourceUnreadable, "expected csv in UTF-8"),
     ],
 )
-def test_one_wrong_cell_and_nothing_of_the_file_is_taken(tmp_path, text, error, words):
+def test_one_invalid_cell_and_nothing_of_the_file_is_imported(tmp_path, text, error, message):
     of = settings(tmp_path / "home")
-    with pytest.raises(error, match=words) as found:
+    with pytest.raises(error, match=message) as caught:
         imported(of, tmp_path, text)
-    assert "\n" not in str(found.value)
+    assert "\n" not in str(caught.value)
     assert not of.predlog_dir.exists()
 
 
-def test_a_file_that_is_not_there_or_no_parquet_is_told(tmp_path):
+def test_a_missing_file_and_a_broken_parquet_file_are_errors(tmp_path):
     of = settings(tmp_path / "home")
     with pytest.raises(SourceNotFound, match="no file at"):
         import_file(of, tmp_path / "none.csv", NOW)

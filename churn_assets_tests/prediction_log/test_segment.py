@@ -15,25 +15,25 @@ from hypothesis import strategies as st
 
 from churn_assets.errors import LogUnavailable
 from churn_assets.prediction_log.segment import OPEN, READY, Segment, adopt_orphans
-from churn_assets.prediction_log.warehouse.read import count, read_rows, segment_names, tail, verify
-from churn_assets_tests.prediction_log.rows import line
+from churn_assets.prediction_log.warehouse.read import count, segment_names, tail, verify
+from churn_assets_tests.prediction_log.rows import line, rows_of
 
 
 def suffixes(folder: Path) -> list[str]:
     return sorted(path.suffix for path in folder.iterdir())
 
 
-def test_what_is_appended_can_be_read_while_the_segment_is_open(tmp_path):
+def test_appended_rows_can_be_read_while_the_segment_is_open(tmp_path):
     segment = Segment(tmp_path)
     segment.append(line(1) + line(2))
-    assert [row["prediction_id"] for row in read_rows(tmp_path)] == ["w-1", "w-2"]
+    assert [row["prediction_id"] for row in rows_of(tmp_path)] == ["w-1", "w-2"]
     assert suffixes(tmp_path) == [OPEN]
     segment.hand_over()
     assert suffixes(tmp_path) == [READY]
     assert count(tmp_path).rows == 2
 
 
-def test_a_quiet_worker_leaves_no_file(tmp_path):
+def test_a_worker_without_rows_leaves_no_file(tmp_path):
     segment = Segment(tmp_path / "log")
     segment.hand_over_if_due()
     segment.hand_over()
@@ -56,10 +56,10 @@ def test_a_segment_is_handed_over_when_it_is_large_or_old(tmp_path):
 
 
 def test_two_workers_share_a_folder(tmp_path):
-    one, two = Segment(tmp_path), Segment(tmp_path)
+    first, second = Segment(tmp_path), Segment(tmp_path)
     for number in range(5):
-        one.append(line(number, "one"))
-        two.append(line(number, "two"))
+        first.append(line(number, "first"))
+        second.append(line(number, "second"))
     assert adopt_orphans(tmp_path) == 0, "a living worker's segment is no orphan"
     assert count(tmp_path).rows == 10
 
@@ -70,7 +70,7 @@ def test_a_torn_tail_is_cut_and_nothing_else(tmp_path_factory, cut, rows):
     whole = b"".join(line(number) for number in range(rows))
     torn = line(99)[: min(cut, len(line(99)) - 1)]
     (folder / f"20260101T000000-1-aa{OPEN}").write_bytes(whole + torn)
-    assert [row["prediction_id"] for row in read_rows(folder)] == [f"w-{n}" for n in range(rows)]
+    assert [row["prediction_id"] for row in rows_of(folder)] == [f"w-{n}" for n in range(rows)]
     assert adopt_orphans(folder) == 1
     assert suffixes(folder) == ([READY] if rows else [])
     assert count(folder).rows == rows
@@ -89,7 +89,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from churn_assets.prediction_log.segment import Segment
-from churn_assets_tests.prediction_log.rows import line
+from churn_assets_tests.prediction_log.rows import line, rows_of
 segment = Segment(Path(sys.argv[1]), max_bytes=20_000)
 for number in range(10**9):
     segment.append(line(number, sys.argv[2]))
@@ -107,7 +107,10 @@ def test_kill_9_loses_no_row_that_was_acknowledged(tmp_path):
         first = writer.stdout.readline()
         time.sleep(0.05 * round_)
         os.kill(writer.pid, signal.SIGKILL)
-        acknowledged += [first.strip(), *(said.strip() for said in writer.stdout if said.endswith("\n"))]
+        acknowledged += [
+            first.strip(),
+            *(acknowledgement.strip() for acknowledgement in writer.stdout if acknowledgement.endswith("\n")),
+        ]
         writer.stdout.close()
         writer.wait()
     adopt_orphans(tmp_path / "log")
@@ -137,7 +140,7 @@ def test_a_full_disk_keeps_every_row_that_was_acknowledged_and_no_other(small_di
         for number in range(10_000):
             segment.append(line(number))
             kept.append(f"w-{number}")
-    assert [row["prediction_id"] for row in read_rows(small_disk / "log")] == kept
+    assert [row["prediction_id"] for row in rows_of(small_disk / "log")] == kept
     assert count(small_disk / "log").torn == 0
     for path in (small_disk / "log").glob(f"*{READY}"):
         path.unlink()  # as the ingest does
@@ -151,7 +154,7 @@ import sys
 from pathlib import Path
 from churn_assets.errors import LogUnavailable
 from churn_assets.prediction_log.segment import Segment
-from churn_assets_tests.prediction_log.rows import line
+from churn_assets_tests.prediction_log.rows import line, rows_of
 segment = Segment(Path(sys.argv[1]), max_bytes=1)
 try:
     segment.append(line(1))
@@ -187,7 +190,7 @@ def test_a_failed_sync_ends_the_file_and_the_next_row_begins_another(tmp_path, m
         segment.append(line(2))
     monkeypatch.setattr("churn_assets.prediction_log.segment._sync_data", real)
     segment.append(line(3))
-    assert [row["prediction_id"] for row in read_rows(tmp_path)] == ["w-1", "w-3"]
+    assert [row["prediction_id"] for row in rows_of(tmp_path)] == ["w-1", "w-3"]
     assert suffixes(tmp_path) == [OPEN, READY]
 
 
@@ -207,6 +210,6 @@ def test_the_tail_is_the_newest_rows_oldest_first(tmp_path):
     segment = Segment(tmp_path, max_bytes=1)
     for number in range(6):
         segment.append(line(number))
-    assert [row["prediction_id"] for row in tail(tmp_path, 3)] == ["w-3", "w-4", "w-5"]
+    assert [line.own_id for line in tail(tmp_path, 3)] == ["w-3", "w-4", "w-5"]
     assert len(tail(tmp_path, 100)) == 6
     assert tail(tmp_path / "nowhere", 3) == []

@@ -51,7 +51,7 @@ def test_rows_that_come_together_share_a_sync(tmp_path):
     assert disk.groups == [1, 49]
 
 
-def test_what_is_answered_is_in_the_log_once(tmp_path):
+def test_answered_rows_are_in_the_log_once(tmp_path):
     async def ask(writer: LogWriter, number: int) -> str:
         await asyncio.sleep(number % 7 / 1000)
         await writer.append(line(number))
@@ -68,7 +68,7 @@ def test_what_is_answered_is_in_the_log_once(tmp_path):
     assert not list(tmp_path.glob(f"*{OPEN}"))
 
 
-def test_closing_writes_what_was_accepted_and_accepts_no_more(tmp_path):
+def test_closing_writes_accepted_rows_and_refuses_later_ones(tmp_path):
     async def go() -> None:
         writer = LogWriter(Segment(tmp_path))
         writer.start()
@@ -83,7 +83,7 @@ def test_closing_writes_what_was_accepted_and_accepts_no_more(tmp_path):
     assert count(tmp_path).rows == 20
 
 
-def test_the_queue_has_an_end(tmp_path):
+def test_the_queue_is_bounded(tmp_path):
     disk = HeldDisk(tmp_path)
 
     async def go() -> None:
@@ -101,7 +101,7 @@ def test_the_queue_has_an_end(tmp_path):
 
 
 @pytest.mark.parametrize("error", [LogUnavailable("no room"), ValueError("a mistake of ours")])
-def test_a_disk_that_fails_is_told_to_all_who_wait_and_tried_again(tmp_path, error):
+def test_every_waiting_row_gets_the_error_of_the_disk_and_the_next_is_tried(tmp_path, error):
     disk = HeldDisk(tmp_path)
     disk.free.set()
 
@@ -109,8 +109,8 @@ def test_a_disk_that_fails_is_told_to_all_who_wait_and_tried_again(tmp_path, err
         writer = LogWriter(disk)
         writer.start()
         disk.error = error
-        found = await asyncio.gather(*(writer.append(line(n)) for n in range(3)), return_exceptions=True)
-        assert all(isinstance(one, LogUnavailable) for one in found)
+        errors = await asyncio.gather(*(writer.append(line(n)) for n in range(3)), return_exceptions=True)
+        assert all(isinstance(error, LogUnavailable) for error in errors)
         assert writer.failed
         disk.error = None
         await writer.append(line(4))
@@ -120,7 +120,7 @@ def test_a_disk_that_fails_is_told_to_all_who_wait_and_tried_again(tmp_path, err
     asyncio.run(go())
 
 
-def test_a_disk_that_hangs_is_not_waited_for_and_taken_up_again(tmp_path):
+def test_a_hanging_disk_refuses_rows_until_it_answers(tmp_path):
     disk = HeldDisk(tmp_path)
 
     async def go() -> None:
@@ -129,8 +129,8 @@ def test_a_disk_that_hangs_is_not_waited_for_and_taken_up_again(tmp_path):
         first = writer.append(line(1))
         await asyncio.sleep(0.01)
         second = writer.append(line(2))
-        found = await asyncio.gather(first, second, return_exceptions=True)
-        assert all("has not answered" in str(one) for one in found)
+        errors = await asyncio.gather(first, second, return_exceptions=True)
+        assert all("has not answered" in str(error) for error in errors)
         with pytest.raises(LogUnavailable, match="has not answered"):
             writer.append(line(3))
         assert writer.waiting_rows == 1, "the one that is under way"
@@ -146,7 +146,7 @@ def test_a_disk_that_hangs_is_not_waited_for_and_taken_up_again(tmp_path):
     assert count(tmp_path).rows == 2
 
 
-def test_a_client_that_went_away_changes_nothing(tmp_path):
+def test_a_cancelled_row_does_not_affect_others(tmp_path):
     async def go() -> None:
         writer = LogWriter(Segment(tmp_path))
         writer.start()

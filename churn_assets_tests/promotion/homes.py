@@ -29,7 +29,6 @@ def bundle(home: Path, text: str, fingerprint: str = FINGERPRINT) -> str:
         home / "bundles",
         lambda folder: (folder / "card.json").write_text(text),
         {"fingerprint": fingerprint},
-        unversioned=frozenset({"provenance.json"}),
         check=lambda folder: None,
     ).name
 

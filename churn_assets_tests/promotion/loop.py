@@ -32,7 +32,6 @@ from churn_assets.settings import Settings
 from churn_assets.storage.sealed import seal, verify
 from churn_assets_tests.promotion.homes import FakeRegistry, verdict
 
-UNVERSIONED = frozenset({"provenance.json"})
 LIMITS = Monitoring(cooldown_days=0.2, label_floor=10, labels_to_retrain=40)
 STARTED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -157,7 +156,6 @@ class Loop:
             self.settings.bundles_dir,
             lambda folder: (folder / "card.json").write_text(text),
             {"fingerprint": "f" * 64},
-            unversioned=UNVERSIONED,
             check=lambda folder: None,
         )
         return path.name, f"bundles/{path.name}", bundle_hash(path)
@@ -336,7 +334,7 @@ class Loop:
         champion = read_champion(self.settings.home)
         assert champion is not None
         assert champion.version in self.were, "a model answers that was never promoted"
-        verify(champion.path(self.settings.home), UNVERSIONED)
+        verify(champion.path(self.settings.home))
         assert sum(move.status == "intended" for move in self.ledger.moves()) <= 1
         assert len(self.ledger.requests_in_flight()) <= 1
         assert max(self.trained.values(), default=0) <= 1, "a request was trained twice"

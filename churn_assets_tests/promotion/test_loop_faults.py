@@ -19,7 +19,7 @@ import pytest
 from churn_assets.promotion.pointer import Champion, read_champion
 from churn_assets.storage.sealed import verify
 from churn_assets_tests.promotion.homes import history, home_with, moves, place
-from churn_assets_tests.promotion.loop import UNVERSIONED, Loop
+from churn_assets_tests.promotion.loop import Loop
 
 SCHEDULES, GROUPS = 96, 8
 
@@ -66,7 +66,7 @@ def test_a_mover_killed_at_any_moment_leaves_one_whole_champion_and_a_true_histo
         mover.stdout.close()
         champion = read_champion(tmp_path)
         assert champion is not None
-        verify(champion.path(tmp_path), UNVERSIONED)
+        verify(champion.path(tmp_path))
         left += moves(place(tmp_path)).recover() is not None
         done = [move for move in history(settings) if move.status == "done"]
         assert done[-1].to == champion

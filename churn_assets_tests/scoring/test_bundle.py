@@ -17,7 +17,6 @@ from churn_assets.contract.load import parse_contract
 from churn_assets.errors import BundleCorrupt, BundleMismatch
 from churn_assets.features.compile import compile_features
 from churn_assets.scoring.bundle import (
-    UNVERSIONED,
     load_bundle,
     read_card,
     read_provenance,
@@ -25,6 +24,7 @@ from churn_assets.scoring.bundle import (
     write_bundle,
 )
 from churn_assets.scoring.calibration import Platt
+from churn_assets.scoring.scorer import Bands
 from churn_assets.storage.files import canonical_json
 from churn_assets.storage.sealed import MANIFEST, _manifest
 from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT, KINDS, TEXT, customers, scorer_of
@@ -38,7 +38,7 @@ def write(root, scorer, **changes):
         "golden": GOLDEN,
         "as_of": AS_OF,
         "reference": REFERENCE,
-        "provenance": {"run": "1"},
+        "provenance": {"git_commit": "1"},
     }
     return write_bundle(root, scorer, **(arguments | changes))
 
@@ -62,7 +62,7 @@ def reseal(path):
         content = (path / name).read_bytes()
         entry.update(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
     about = {name: manifest[name] for name in ("contract", "fingerprint")}
-    (path / MANIFEST).write_bytes(_manifest(about, manifest["files"], UNVERSIONED))
+    (path / MANIFEST).write_bytes(_manifest(about, manifest["files"]))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -85,9 +85,9 @@ def test_a_loaded_bundle_scores_as_the_scorer_it_was_made_of(kind, tmp_path):
 def test_the_same_content_is_the_same_version_and_written_once(tmp_path):
     first = write(tmp_path, scorer_of())
     stamp = (first / MANIFEST).stat().st_mtime_ns
-    assert write(tmp_path, scorer_of(), provenance={"run": "2"}) == first
+    assert write(tmp_path, scorer_of(), provenance={"git_commit": "2"}) == first
     assert (first / MANIFEST).stat().st_mtime_ns == stamp
-    assert read_provenance(first) == {"run": "1"}
+    assert read_provenance(first).git_commit == "1"
     other = write(tmp_path, dataclasses.replace(scorer_of(), calibration=Platt(1.0, 0.001)))
     assert other != first
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([first.name, other.name])
@@ -95,10 +95,10 @@ def test_the_same_content_is_the_same_version_and_written_once(tmp_path):
 
 def test_card_and_reference_can_be_read_without_the_scorer(bundle):
     card = read_card(bundle)
-    assert card["metrics"] == {"test_pr_auc": 0.97}
-    assert card["thresholds"]["chosen"] == "profit"
-    assert card["bands"] == {"medium": 0.3, "high": 0.7}
-    assert card["fingerprint"] == CONTRACT.fingerprint
+    assert card.metrics == {"test_pr_auc": 0.97}
+    assert card.thresholds.chosen == "profit"
+    assert card.bands == Bands(0.3, 0.7)
+    assert card.fingerprint == CONTRACT.fingerprint
     assert read_reference(bundle).equals(REFERENCE)
 
 

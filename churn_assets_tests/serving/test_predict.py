@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from churn_assets.prediction_log.warehouse.read import read_rows
+from churn_assets_tests.prediction_log.rows import rows_of
 from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT, customers, json_rows
 from churn_assets_tests.serving.client import (
     ASKED,
@@ -36,7 +36,7 @@ def test_a_customer_gets_the_scorers_answer_and_a_row_in_the_log(tmp_path):
     assert payload["churn"] == bool(expected.probability[0] >= SCORER.thresholds.value)
     assert payload["risk_band"] == str(SCORER.band(expected.probability)[0])
     assert (payload["customer_id"], payload["as_of"], payload["contract"]) == (ROW["id"], AS_OF, "tiny")
-    (row,) = read_rows(home / "predlog")
+    (row,) = rows_of(home / "predlog")
     assert row["prediction_id"] == payload["prediction_id"]
     assert row["request_id"] == "mine-1"
     assert row["features"] == {name: cell for name, cell in ROW.items() if name != "id"}
@@ -203,8 +203,8 @@ def test_a_batch_has_from_one_to_the_limit_of_customers(home, customers):
 def test_nothing_of_a_refused_batch_is_in_the_log(tmp_path):
     home = home_with_champion(tmp_path)
     post(home, "/predict_batch", {"customers": [*ROWS, {**ROW, "sent": -1}], "as_of": AS_OF})
-    assert [row["kind"] for row in read_rows(home / "predlog")] == ["rejections"]
-    assert [row["counts"] for row in read_rows(home / "predlog")] == [{"contract": 1}]
+    assert [row["kind"] for row in rows_of(home / "predlog")] == ["rejections"]
+    assert [row["counts"] for row in rows_of(home / "predlog")] == [{"contract": 1}]
 
 
 @settings(max_examples=15)

@@ -14,11 +14,11 @@ import pytest
 
 from churn_assets.errors import LogBusy
 from churn_assets.prediction_log.segment import Segment
-from churn_assets.prediction_log.warehouse.read import read_rows
 from churn_assets.promotion.pointer import require_champion
 from churn_assets.scoring.bundle import write_ladder
 from churn_assets.serving.app import routes
 from churn_assets.serving.handlers import Handlers
+from churn_assets_tests.prediction_log.rows import rows_of
 from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT
 from churn_assets_tests.serving.client import ASKED, ROW, SCORER, ask, assert_refusal, home_with_champion, post
 
@@ -36,7 +36,7 @@ def test_feedback_is_durable_as_predictions_are(tmp_path):
     ]
     payload = post(tmp_path, "/feedback", reports).json()
     assert payload["accepted"] == 2
-    rows = list(read_rows(tmp_path / "predlog"))
+    rows = list(rows_of(tmp_path / "predlog"))
     assert [row["feedback_id"] for row in rows] == payload["feedback_ids"]
     assert [row["kind"] for row in rows] == ["feedback", "feedback"]
     assert rows[0]["observed_at"] == "2014-04-20T00:00:00+00:00"
@@ -63,7 +63,7 @@ def test_feedback_is_durable_as_predictions_are(tmp_path):
 def test_a_report_that_is_not_one_is_refused(tmp_path, change, column):
     (fault,) = assert_refusal(post(tmp_path, "/feedback", [REPORT, {**REPORT, **change}]), 422)["detail"]
     assert (fault["row"], fault["column"]) == (1, column)
-    assert not [row for row in read_rows(tmp_path / "predlog") if row["kind"] == "feedback"]
+    assert not [row for row in rows_of(tmp_path / "predlog") if row["kind"] == "feedback"]
 
 
 @pytest.mark.parametrize("body", [[], [3], "x"])
@@ -333,7 +333,7 @@ def test_a_batch_that_takes_too_long_is_a_503_and_is_not_in_the_log(tmp_path):
     late, again = ask(home, question, timeout_s=0.02)
     assert "send fewer customers" in assert_refusal(late, 503)["error"]
     assert late.headers["retry-after"]
-    ids = {row["prediction_id"] for row in read_rows(home / "predlog") if row["kind"] == "prediction"}
+    ids = {row["prediction_id"] for row in rows_of(home / "predlog") if row["kind"] == "prediction"}
     assert again.json()["predictions"][0]["prediction_id"] in ids
     assert len(ids) < 5_000
 

@@ -51,7 +51,7 @@ def test_another_champion_takes_over_and_no_request_fails(tmp_path):
 
 
 def corrupted(home, kind="logistic"):
-    """A bundle whose golden rows expect something else, its seals mended."""
+    """A bundle whose golden rows expect something else, its manifest written anew."""
     from churn_assets.storage.files import canonical_json
     from churn_assets.storage.sealed import MANIFEST, _hashes, _manifest
 
@@ -60,7 +60,7 @@ def corrupted(home, kind="logistic"):
     golden["probability"][3] += 0.01
     (bundle / "golden.json").write_bytes(canonical_json(golden))
     about = {k: v for k, v in json.loads((bundle / MANIFEST).read_bytes()).items() if k in ("contract", "fingerprint")}
-    (bundle / MANIFEST).write_bytes(_manifest(about, _hashes(bundle), frozenset({"provenance.json"})))
+    (bundle / MANIFEST).write_bytes(_manifest(about, _hashes(bundle)))
     return bundle
 
 

@@ -123,7 +123,7 @@ def test_a_kill_between_write_and_rename_leaves_the_old_file(tmp_path):
     assert path.read_bytes() == b"new"
 
 
-def test_a_killed_writers_rest_is_overwritten_where_one_name_is_used(tmp_path):
+def test_a_killed_writers_temporary_file_is_overwritten_if_the_name_is_reused(tmp_path):
     (tmp_path / ".log.parquet.tmp").write_bytes(b"of a killed writer, longer than the new content")
     with replacing(tmp_path / "log.parquet", reuse_name=True) as temporary:
         assert not temporary.exists()
@@ -146,7 +146,7 @@ def test_two_writers_and_a_reader_never_see_half_a_file(tmp_path):
     assert names(tmp_path) == ["page"]
 
 
-def test_the_mode_is_the_umasks_or_the_callers(tmp_path):
+def test_the_mode_is_from_the_umask_or_the_caller(tmp_path):
     previous = os.umask(0o027)
     try:
         plain = write_text(tmp_path / "plain", "x")
@@ -158,7 +158,7 @@ def test_the_mode_is_the_umasks_or_the_callers(tmp_path):
     assert stat.S_IMODE((tmp_path / "frozen").stat().st_mode) == 0o444
 
 
-def test_json_has_one_form_and_refuses_what_no_reader_understands(tmp_path):
+def test_json_has_one_form_and_refuses_nan(tmp_path):
     path = write_json(tmp_path / "a.json", {"b": 1, "a": [0.5, None]})
     assert path.read_bytes() == canonical_json({"a": [0.5, None], "b": 1})
     assert read_json_object(path) == {"a": [0.5, None], "b": 1}

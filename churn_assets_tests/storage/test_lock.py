@@ -46,7 +46,7 @@ def test_a_lock_that_is_held_names_its_holder_after_the_timeout(tmp_path, holder
         pass
 
 
-def test_a_killed_holder_gives_the_lock_back_to_who_waits(tmp_path, holder):
+def test_the_lock_of_a_killed_holder_is_free(tmp_path, holder):
     holder.kill()
     with file_lock(tmp_path / "home" / ".lock", 10.0):
         pass
@@ -59,7 +59,7 @@ def test_a_lock_is_free_again_after_an_error_in_its_block(tmp_path):
         pass
 
 
-def test_a_lock_without_a_number_is_another_processs(tmp_path):
+def test_a_lock_without_a_number_is_held_by_another_process(tmp_path):
     import fcntl
 
     with (tmp_path / ".lock").open("w") as held:
@@ -68,7 +68,7 @@ def test_a_lock_without_a_number_is_another_processs(tmp_path):
             pass
 
 
-def test_a_folder_that_cannot_be_written_is_the_systems_error(tmp_path):
+def test_a_folder_that_cannot_be_written_is_an_oserror(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises((NotADirectoryError, FileExistsError)), file_lock(tmp_path / "file" / ".lock"):
         pass

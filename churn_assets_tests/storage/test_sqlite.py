@@ -79,13 +79,13 @@ def test_a_reader_sees_one_instant_while_another_writes(store):
     assert store.all() == {"a": 1, "b": 2}
 
 
-def test_what_the_schema_forbids_is_refused(store):
+def test_a_violated_constraint_is_refused(store):
     store.add("a", 1)
     with pytest.raises(Refused, match="UNIQUE constraint failed"):
         store.add("a", 2)
 
 
-def test_a_locked_store_can_be_read_and_says_that_it_cannot_be_written(store):
+def test_a_locked_store_can_be_read_and_not_written(store):
     store.add("a", 1)
     with closing(sqlite3.connect(store.path, isolation_level=None)) as holder:
         holder.execute("BEGIN IMMEDIATE")

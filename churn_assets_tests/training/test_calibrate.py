@@ -25,8 +25,8 @@ def test_calibrated_scores_are_not_changed():
 @pytest.mark.parametrize(("scale", "shift"), [(3.0, 0.0), (0.3, 0.0), (1.0, 2.0), (2.0, -1.5)])
 def test_miscalibrated_scores_are_calibrated(scale, shift):
     churned, margin = sample(0)
-    bent = scale * margin + shift
-    choice = choose_calibration(churned, bent)
+    distorted = scale * margin + shift
+    choice = choose_calibration(churned, distorted)
     assert choice.calibration.kind != "identity"
     fresh_churned, fresh = sample(1)
     straightened = choice.calibration.apply(scale * fresh + shift)

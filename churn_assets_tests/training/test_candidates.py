@@ -8,6 +8,7 @@ import pytest
 from churn_assets.errors import AssetStale, TrainingError
 from churn_assets.evaluation.metrics import pr_auc
 from churn_assets.scoring.bundle import load_bundle, read_card
+from churn_assets.scoring.card import Provenance
 from churn_assets.training.candidate import NAMES, Candidate, train_candidate
 from churn_assets.training.export import as_scorer, write_choice
 from churn_assets.training.feature_table import STATE_KEY, as_of_of, feature_table, training_data
@@ -160,7 +161,7 @@ def test_the_choice_is_made_on_validation_and_reported_on_test(choice, features,
 
 def test_the_cheapest_of_tied_candidates_is_chosen(candidates, features, splits):
     """Three copies of one candidate tie with each other; the one that claims to be cheapest wins."""
-    one = of(candidates, "boosted")
+    boosted = of(candidates, "boosted")
 
     class Priced:
         def __init__(self, model, cost):
@@ -168,8 +169,8 @@ def test_the_cheapest_of_tied_candidates_is_chosen(candidates, features, splits)
             self.margin, self.save = model.margin, model.save
 
     def priced(name, cost):
-        fitted = {k: dataclasses.replace(f, model=Priced(f.model, cost)) for k, f in one.fitted.items()}
-        return dataclasses.replace(one, name=name, fitted=fitted)
+        fitted = {k: dataclasses.replace(f, model=Priced(f.model, cost)) for k, f in boosted.fitted.items()}
+        return dataclasses.replace(boosted, name=name, fitted=fitted)
 
     chosen = choose_model(STORE, [priced("dear", 9.0), priced("cheap", 1.0), priced("fair", 5.0)], features, splits)
     assert chosen.name == "cheap"
@@ -196,14 +197,19 @@ def test_no_candidate_is_an_error(features, splits):
 def test_the_bundle_scores_as_training_did_and_equal_trainings_are_one_version(
     choice, candidates, customers, features, splits, tmp_path
 ):
-    first = write_choice(STORE, choice, candidates, customers, tmp_path, {"run": "a"})
+    first = write_choice(STORE, choice, candidates, customers, tmp_path, Provenance(git_commit="a"))
     again = write_choice(
-        STORE, choose_model(STORE, candidates, features, splits), candidates, customers, tmp_path, {"run": "b"}
+        STORE,
+        choose_model(STORE, candidates, features, splits),
+        candidates,
+        customers,
+        tmp_path,
+        Provenance(git_commit="b"),
     )
     assert first == again
     test = read_split(splits, "random").test
     scored = load_bundle(first).score_table(customers.take(test), as_of_of(customers)).probability
     np.testing.assert_allclose(scored, choice.test["random"][1], atol=1e-6)
-    assert read_card(first)["metrics"] == pytest.approx(choice.metrics)
+    assert read_card(first).metrics == pytest.approx(choice.metrics)
     bands = as_scorer(STORE, choice).bands
     assert bands.medium <= bands.high

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from churn_assets.contract.policy import Value
-from churn_assets.training.profit import BreakEven, describe_profit, profit_report
-from churn_assets.training.thresholds import profit_threshold
+from churn_assets.scoring.card import BreakEven
+from churn_assets.training.profit import describe_profit, profit_report, profit_threshold
 
 VALUE = Value(monthly_value=20.0, months=10, offer_cost=5.0, save_rate=0.1)
 RNG = np.random.default_rng(8)
@@ -39,15 +39,15 @@ def test_the_chosen_point_uses_the_threshold_of_the_contract():
     assert REPORT.chosen.contacted_share == pytest.approx(contacted.mean())
 
 
-@given(save_rate=st.floats(0.01, 1.0), cost=st.floats(0.0, 50.0), worth=st.floats(1.0, 500.0))
-def test_profit_is_zero_at_the_break_even_of_an_assumption(save_rate, cost, worth):
-    value = Value(monthly_value=worth, months=1, offer_cost=cost, save_rate=save_rate)
+@given(save_rate=st.floats(0.01, 1.0), cost=st.floats(0.0, 50.0), monthly_value=st.floats(1.0, 500.0))
+def test_profit_is_zero_at_the_break_even_of_an_assumption(save_rate, cost, monthly_value):
+    value = Value(monthly_value=monthly_value, months=1, offer_cost=cost, save_rate=save_rate)
     result = profit_report(CHURNED[:60], PROBABILITY[:60], value, THRESHOLDS)
     for name, key in (("save_rate", "save_rate"), ("offer_cost", "offer_cost"), ("customer_value", "monthly_value")):
         at = getattr(result.break_even, name)
         if at is not None:
             there = profit_report(CHURNED[:60], PROBABILITY[:60], dataclasses.replace(value, **{key: at}), THRESHOLDS)
-            assert there.chosen.profit == pytest.approx(0.0, abs=1e-6 * max(1.0, cost, worth))
+            assert there.chosen.profit == pytest.approx(0.0, abs=1e-6 * max(1.0, cost, monthly_value))
 
 
 def test_the_first_assumption_changes_the_profit_most():

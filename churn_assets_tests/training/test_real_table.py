@@ -10,6 +10,7 @@ from churn_assets.data.readers.read import read_table
 from churn_assets.data.repairs.repairs import apply_repairs
 from churn_assets.data.validation.validate import validate
 from churn_assets.scoring.bundle import load_bundle
+from churn_assets.scoring.card import Provenance
 from churn_assets.training.candidate import NAMES, train_candidate
 from churn_assets.training.export import write_choice
 from churn_assets.training.feature_table import as_of_of, feature_table
@@ -62,7 +63,7 @@ def test_a_second_run_gives_every_figure_again(customers, result):
 
 def test_the_bundle_gives_the_scores_of_training_time(customers, result, tmp_path):
     choice, candidates, splits = result
-    scorer = load_bundle(write_choice(STORE, choice, candidates, customers, tmp_path, {}))
+    scorer = load_bundle(write_choice(STORE, choice, candidates, customers, tmp_path, Provenance()))
     test = read_split(splits, "random").test
     scored = scorer.score_table(customers.take(test), as_of_of(customers)).probability
     assert scored == pytest.approx(choice.test["random"][1], abs=1e-6)

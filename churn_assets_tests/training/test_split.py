@@ -140,9 +140,9 @@ def test_frozen_customers_are_in_the_test_part_only(rows, repeats, share, seed):
     assert sorted(np.concatenate(parts(split))) == list(range(len(groups)))
     others = len(sides[0] | sides[1])
     assert abs(len(sides[1]) - others * 15 / 85) <= 1
-    wanted = int(np.ceil(np.ceil(0.3 * rows) / 2))
+    test_size = int(np.ceil(np.ceil(0.3 * rows) / 2))
     if frozen.any():
-        assert len(sides[2]) == max(wanted, len(set(groups[frozen]))) or len(set(groups[frozen])) == wanted - 1
+        assert len(sides[2]) == max(test_size, len(set(groups[frozen]))) or len(set(groups[frozen])) == test_size - 1
 
 
 @given(seed=st.integers(0, 1000))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from churn_assets.evaluation.metrics import at_threshold
-from churn_assets.training.thresholds import choose_thresholds, f1_threshold, profit_threshold
+from churn_assets.training.profit import choose_thresholds, f1_threshold, profit_threshold
 from churn_assets_tests.strategies import STORE
 
 VALUE = STORE.value

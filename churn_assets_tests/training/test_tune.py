@@ -1,7 +1,6 @@
 """Studies: resumed where they stopped, kept per contract and data, blind to validation and test rows."""
 
-import dataclasses
-
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -79,7 +78,7 @@ def test_tuning_uses_training_rows_only(tuned, tmp_path, features, splits):
     turned = features.set_column(1, "churned", label.cast(pa.int8()))
     again = tune("logistic", STORE, turned, splits, TRIALS, tmp_path)
     assert again.study != tuned.study  # other data is another study
-    assert dataclasses.replace(again, study=tuned.study) == tuned
+    assert msgspec.structs.replace(again, study=tuned.study) == tuned
 
 
 def test_a_poor_trial_is_pruned(tmp_path, features, splits, monkeypatch):

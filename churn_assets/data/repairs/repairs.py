@@ -134,7 +134,7 @@ def ids_as_text(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairRe
     message = "no id was read as a number"
     if cells:
         message = f"{cells} ids that were read as numbers are text again ({', '.join(examples[:5])}); an id such as "
-        message += "12E3 that a workbook read as a number cannot be distinguished from 12000"
+        message += "12E3 that a workbook took for a number cannot be told from 12000"
     return table, _report("ids_as_text", changed, message, {"ids": ", ".join(examples)})
 
 
@@ -251,9 +251,9 @@ def _any(changed: Mapping[str, Mask]) -> Mask:
 def _shift_evidence(block: ShiftedBlock, rows: int) -> tuple[str, Details]:
     block_end, others_end = _iso(block.block_ends_day), _iso(block.others_end_day)
     message = (
-        f"{rows:,} rows with dates (file rows {block.first:,} to {block.end - 1:,}, counted from 0) were {SHIFT_DAYS} "
-        f"days late (Excel's 1904 date system): the block ended on {block_end}, the other rows on "
-        f"{others_end}; repaired, it ends on {_iso(block.block_ends_day - SHIFT_DAYS)}"
+        f"{rows:,} rows with dates (file rows {block.first:,} to {block.end - 1:,}, counted from 0) lay {SHIFT_DAYS} "
+        f"days in the future, Excel's 1904 date system: the block ended on {block_end}, the other rows on "
+        f"{others_end}; undone, it ends on {_iso(block.block_ends_day - SHIFT_DAYS)}"
     )
     return message, {
         "first_row": block.first,

@@ -120,7 +120,7 @@ def check_ids(
     key = contract.key.name
 
     def describe_repeat(row: int) -> str:
-        return f"{key}: {quote_cell(ids[row].as_py())} is already in row {kept[codes[row]]}"
+        return f"{key}: {quote_cell(ids[row].as_py())} stands in row {kept[codes[row]]} already"
 
     def describe_conflict(row: int) -> str:
         return f"{key}: rows of {quote_cell(ids[row].as_py())} disagree on '{contract.label.column}'"

@@ -12,7 +12,9 @@ import pyarrow as pa
 from churn_assets.data.repairs.repairs import RepairReport
 from churn_assets.errors import TooManyRejected
 
-REPORT_KEY = b"churn_validation"  # in the metadata of the validated table
+# In the metadata of the validated table, and so in the reference sample of a bundle: the texts of repairs and causes
+# are part of a bundle's version, other words would be another version of the same model.
+REPORT_KEY = b"churn_validation"
 
 
 class Outcome(StrEnum):

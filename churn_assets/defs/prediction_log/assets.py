@@ -1,6 +1,7 @@
 """The prediction log in the warehouse: predictions, feedback, and predictions with their labels."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -75,8 +76,8 @@ def prediction_log(
             "archived_files": done.archived,
             "expired_segments": done.expired,
             "tables_changed": "; ".join(done.migrations) or "no",
-            "by_model_version": metadata.table(totals.versions),
-            "quarantine": metadata.table(totals.reasons),
+            "by_model_version": metadata.table(map(asdict, totals.versions)),
+            "quarantine": metadata.table(map(asdict, totals.reasons)),
             **totals.sizes,
         },
         check_results=[
@@ -126,11 +127,12 @@ def feedback_log(project: Project) -> Iterator[dg.MaterializeResult[dict[str, An
             check_results=[_passed(TOLD, words)],
         )
         return
+    outcomes = list(map(asdict, totals.outcomes))
     yield dg.MaterializeResult(
-        value={"feedback": totals.feedback, "unknown": totals.unknown, "outcomes": totals.outcomes},
+        value={"feedback": totals.feedback, "unknown": totals.unknown, "outcomes": outcomes},
         metadata={
             "dagster/row_count": totals.feedback,
-            "outcomes": metadata.table(totals.outcomes),
+            "outcomes": metadata.table(outcomes),
             "of_unknown_predictions_or_customers": totals.unknown,
         },
         check_results=[

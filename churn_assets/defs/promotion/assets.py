@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import dagster as dg
+import msgspec
 import pyarrow as pa
 
 from churn_assets.defs import metadata, plots
@@ -60,13 +61,15 @@ def registered_model(
     leakage_audit: dict[str, Any],
 ) -> Iterator[dg.Output[dict[str, Any]] | dg.AssetCheckResult]:
     """The chosen model in MLflow's registry as champion or challenger; the first one becomes champion."""
+    from churn_assets.leakage.audit import Finding
     from churn_assets.promotion.registration import TrainedModel, unattested
     from churn_assets.promotion.service import PromotionService
 
     settings, contract = project.settings, project.contract
     pr_auc, floor = chosen_model["metrics"]["test_pr_auc"], contract.quality.pr_auc_floor
     figures = {"test_pr_auc": pr_auc, "floor": floor}
-    findings = tuple((finding["column"], finding["words"]) for finding in leakage_audit["findings"])
+    over_limit = msgspec.convert(leakage_audit["findings"], tuple[Finding, ...])
+    findings = tuple((finding.column, finding.description) for finding in over_limit)
     model = TrainedModel(chosen_model["version"], pr_auc, bool(chosen_model["generated"]), findings)
     try:
         registration = PromotionService.of(settings).register(

@@ -96,8 +96,10 @@ def model_report(
     chosen_model: dict[str, Any],
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """How good the chosen model is, and its limits: a self-contained page, a model card, and all figures as JSON."""
+    from churn_assets.leakage.audit import Audit
     from churn_assets.promotion.status import read_asset
     from churn_assets.reporting.model import charts, collect
+    from churn_assets.training.cross_validation import CrossValidation
     from churn_assets.training.feature_table import CUSTOMERS_KEY, check_origin
 
     settings = project.settings
@@ -109,8 +111,8 @@ def model_report(
         customer_features,
         splits,
         [logistic_candidate, boosted_candidate, network_candidate],
-        audit=read_asset(settings, "leakage_audit"),
-        cross_validation=read_asset(settings, "cross_validation"),
+        audit=msgspec.convert(read_asset(settings, "leakage_audit"), Audit | None),
+        cross_validation=msgspec.convert(read_asset(settings, "cross_validation"), CrossValidation | None),
     )
     written = collect.write_report(facts, bundle, settings.reports_dir)
     curves = {name: chart.svg() for name, chart in charts.curves(facts).items()}

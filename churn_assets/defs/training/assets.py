@@ -21,6 +21,7 @@ from churn_assets.mlflow_registry.tracking import Tracking, git_commit
 from churn_assets.training.candidate import Candidate
 
 if TYPE_CHECKING:
+    from churn_assets.scoring.card import Provenance
     from churn_assets.training.select import Choice
 
 GROUP = "training"
@@ -223,7 +224,7 @@ def _train(
 
 def _parameters(
     name: str, project: Project, features: pa.Table, splits: pa.Table, config: CandidateConfig
-) -> tuple[dict[str, Any], str]:
+) -> tuple[Mapping[str, float], str]:
     """Parameters other than the recipe's defaults, and a description of their origin."""
     from churn_assets.training.feature_table import feedback_size
     from churn_assets.training.tune import best_so_far, study_name, tune
@@ -275,8 +276,8 @@ def chosen_model(
     network_candidate: Candidate,
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """The best candidate or a blend, calibrated, with thresholds: a bundle that scores without training's libraries."""
-    from churn_assets.scoring.bundle import load_bundle
-    from churn_assets.training.export import provenance, read_model_card, write_choice
+    from churn_assets.scoring.bundle import load_bundle, read_card
+    from churn_assets.training.export import provenance, write_choice
     from churn_assets.training.feature_table import CUSTOMERS_KEY, check_origin
     from churn_assets.training.profit import describe_profit
     from churn_assets.training.select import choose_model
@@ -289,7 +290,7 @@ def chosen_model(
     bundle = write_choice(contract, choice, candidates, validated_customers, settings.bundles_dir, origin)
     load_bundle(bundle, expect_fingerprint=contract.fingerprint)  # raises unless its golden rows come out again
     context.log.info(choice.reason)
-    profit = read_model_card(bundle).profit
+    profit = read_card(bundle).profit
     assert profit is not None  # `write_choice` has just written it
     charts = {**choice_plots(choice, candidates, customer_features, splits), **profit_plots(profit)}
     _log_choice(tracking, choice, origin, contract, bundle, charts)
@@ -304,9 +305,9 @@ def chosen_model(
             "metrics": choice.metrics,
             "comparison": msgspec.to_builtins(choice.comparison),
             "thresholds": choice.thresholds,
-            "source": origin["source"],
-            "generated": origin["generated"],
-            "customers_sha256": origin["data_sha256"],
+            "source": origin.source,
+            "generated": origin.generated,
+            "customers_sha256": origin.data_sha256,
             "splits_sha256": data_hash(splits),
         },
         metadata={
@@ -329,7 +330,7 @@ def chosen_model(
 
 def _choice_metadata(
     choice: "Choice",
-    origin: Mapping[str, Any],
+    origin: "Provenance",
     bundle: Path,
     contract: Contract,
     tracking: Tracking,
@@ -344,7 +345,7 @@ def _choice_metadata(
         "comparison": metadata.table(msgspec.to_builtins(choice.comparison)),
         "calibration_kept": f"{choice.calibration.calibration.kind}: {choice.calibration.trials.reason}",
         "thresholds": metadata.table({"purpose": name, "probability": p} for name, p in choice.thresholds.items()),
-        **{key: str(origin[key]) for key in ("source", "as_of", "git_commit", "data_sha256")},
+        **{key: str(getattr(origin, key)) for key in ("source", "as_of", "git_commit", "data_sha256")},
         **metadata.numbers({name: choice.metrics[name] for name in HEADLINES if name in choice.metrics}),
         **metadata.tracking_run(tracking),
         **{name: metadata.image(svg, name.replace("_", " ")) for name, svg in charts.items()},
@@ -354,7 +355,7 @@ def _choice_metadata(
 def _log_choice(
     tracking: Tracking,
     choice: "Choice",
-    origin: Mapping[str, Any],
+    origin: "Provenance",
     contract: Contract,
     bundle: Path,
     charts: Mapping[str, str],
@@ -362,7 +363,7 @@ def _log_choice(
     tracking.metrics(choice.metrics)
     tracking.params({"model": choice.name, "seed": choice.seed, "decide_by": contract.value.decide_by}, "chosen")
     tracking.params(choice.thresholds, "threshold")
-    tags = {key: origin[key] for key in ("source", "as_of", "git_commit", "data_sha256", "generated")}
+    tags = {key: getattr(origin, key) for key in ("source", "as_of", "git_commit", "data_sha256", "generated")}
     tracking.tags({**tags, "contract": contract.name, "fingerprint": contract.fingerprint, "bundle": bundle.name})
     for name, svg in charts.items():
         tracking.chart(name, svg)
@@ -370,7 +371,7 @@ def _log_choice(
     tracking.document("card.json", (bundle / "card.json").read_text(encoding="utf-8"))
 
 
-def champion_parameters(project: Project, candidate: str) -> dict[str, Any]:
+def champion_parameters(project: Project, candidate: str) -> dict[str, float]:
     """Parameters of a candidate in the champion's training; empty without a champion under this contract."""
     from churn_assets.promotion.pointer import read_champion
     from churn_assets.scoring.bundle import read_card
@@ -382,7 +383,8 @@ def champion_parameters(project: Project, candidate: str) -> dict[str, Any]:
     bundle: Path = champion.path(project.settings.home)
     if not bundle.is_dir():
         return {}
-    params: dict[str, Any] = read_card(bundle)["candidates"].get(candidate, {}).get("params", {})
+    trained = read_card(bundle).candidates.get(candidate)
+    params = trained.params if trained else {}
     known = {field.name for field in dataclasses.fields(recipe_of(candidate, {})[1])}
     return {
         name: value for name, value in params.items() if name in known

@@ -1,9 +1,11 @@
 """What the chosen model's headline figure rests on: the leakage audit and the cross-validation."""
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import msgspec
 import pyarrow as pa
 
 from churn_assets.contract.model import Contract
@@ -48,17 +50,16 @@ def leakage_audit(
 
     contract = project.contract
     bundle = project.settings.home / chosen_model["bundle"]
-    card = read_card(bundle)
-    params = {name: candidate["params"] for name, candidate in card["candidates"].items()}
+    params = {name: candidate.params for name, candidate in read_card(bundle).candidates.items()}
     audit = audit_model(contract, validated_customers, customer_features, splits, chosen_model["name"], params)
-    value = {**audit.to_json(), "model": chosen_model["version"], "chosen": chosen_model["name"]}
-    write_ladder(bundle, chosen_model["version"], audit.to_json())  # for GET /model
+    write_ladder(bundle, chosen_model["version"], msgspec.to_builtins(audit))  # for GET /model
+    audit = msgspec.structs.replace(audit, model=chosen_model["version"], chosen=chosen_model["name"])
     chart = plots.ladder(_ladder_rows(audit), "PR-AUC under weaker assumptions, test rows")
     tracking.chart("leakage_audit", chart)
     tracking.metrics(_mlflow_metrics(audit))
     unattested = _unattested(contract, audit)
     yield dg.MaterializeResult(
-        value=value,
+        value=msgspec.to_builtins(audit),
         metadata={
             **metadata.table_facts(contract.fingerprint, validated_customers),
             "in_words": dg.MetadataValue.md("\n\n".join(audit.sentences)),
@@ -99,7 +100,7 @@ def _mlflow_metrics(audit: "Audit") -> dict[str, float]:
 
 def _ladder_rows(audit: "Audit") -> list[tuple[str, Mapping[str, tuple[float, float, float]]]]:
     rows = [(rung.label, rung.figures) for rung in audit.rungs]
-    by_strength = sorted(audit.columns.items(), key=lambda item: -item[1].signal.pr_auc_lift)
+    by_strength = sorted(audit.columns.items(), key=lambda item: -item[1].single_column_pr_auc_lift)
     rows += [(f"{name} alone", figures.alone) for name, figures in by_strength[:5] if figures.alone]
     rows += [(f"aged {band.label}", {"random": band.figure}) for band in audit.bands if band.figure is not None]
     return [(label, {split: (f.pr_auc, f.low, f.high) for split, f in figures.items()}) for label, figures in rows]
@@ -118,9 +119,9 @@ def _column_rows(audit: "Audit") -> list[dict[str, Any]]:
             "column": name,
             "alone": str(figures.alone["random"]) if figures.alone else None,
             "alone, out of time": str(figures.alone["out_of_time"]) if "out_of_time" in figures.alone else None,
-            "lift alone": figures.signal.pr_auc_lift,
-            "churners separated": figures.signal.isolated_share,
-            "lost without it": figures.loss.share,
+            "lift alone": figures.single_column_pr_auc_lift,
+            "churners separated": figures.isolated_churner_share,
+            "lost without it": figures.headline_loss_when_removed,
         }
         for name, figures in audit.columns.items()
     ]
@@ -184,41 +185,40 @@ def cross_validation(
     candidates = {c.name: c.params for c in (logistic_candidate, boosted_candidate, network_candidate)}
     chosen: str = chosen_model["name"]
     parts = chosen.split(" + ")
-    wanted = {name: candidates.get(name, {}) for name in dict.fromkeys([*config.candidates, *parts])}
+    params = {name: candidates.get(name, {}) for name in dict.fromkeys([*config.candidates, *parts])}
+    start = time.process_time()
     try:
-        result = cross_validate(project.contract, validated_customers, splits, wanted, parts, config.folds, config.seed)
+        result = cross_validate(project.contract, validated_customers, splits, params, parts, config.folds, config.seed)
     except TrainingError as error:
         context.log.warning(f"{error}; the training goes on without cross-validation")
         yield _not_measured(str(error))
         return
-    value = {**result.to_json(), "chosen": chosen, "seed": config.seed}
-    tracking.metrics(
-        {f"{row['model']}.{k}": v for row in value["summary"] for k, v in row.items() if k != "model"}, "cv"
-    )
-    yield _cross_validated(result, value, float(chosen_model["metrics"]["test_pr_auc"]), tracking)
+    cpu_s = time.process_time() - start
+    rows: list[dict[str, Any]] = msgspec.to_builtins(result.summary)
+    tracking.metrics({f"{row['model']}.{k}": v for row in rows for k, v in row.items() if k != "model"}, "cv")
+    test_pr_auc = float(chosen_model["metrics"]["test_pr_auc"])
+    yield _cross_validated(result, test_pr_auc, {"cpu_s": cpu_s, **metadata.tracking_run(tracking)})
 
 
 def _cross_validated(
-    result: "CrossValidation", value: dict[str, Any], reached: float, tracking: Tracking
+    result: "CrossValidation", reached: float, run: Mapping[str, Any]
 ) -> dg.MaterializeResult[dict[str, Any]]:
-    chosen = value["chosen"]
-    mean, deviation = (
-        next(r for r in value["summary"] if r["model"] == chosen)[f"pr_auc_{s}"] for s in ("mean", "deviation")
-    )
-    folds = len(result.scores[chosen]["pr_auc"])
+    chosen = result.chosen
+    summary = next(row for row in result.summary if row.model == chosen)
+    mean, deviation = summary.pr_auc_mean, summary.pr_auc_deviation
+    folds = len(result.folds[chosen]["pr_auc"])
     allowed = DEVIATIONS * deviation * (1.0 + 1.0 / folds) ** 0.5
     facts: dict[str, Any] = {
-        "folds": metadata.table(value["summary"]),
+        "folds": metadata.table(msgspec.to_builtins(result.summary)),
         "pr_auc": f"{chosen}: {mean:.4f} ± {deviation:.4f} over {folds} folds, {result.rows:,} rows; "
         f"test {reached:.4f}",
-        "cpu_s": result.cpu_s,
-        **metadata.tracking_run(tracking),
+        **run,
     }
-    if chosen != BASELINE and BASELINE in result.scores:
+    if chosen != BASELINE and BASELINE in result.folds:
         gap, spread = result.difference(chosen, BASELINE)
         facts["ahead_of_the_baseline"] = f"{gap:+.4f} ± {spread:.4f} PR-AUC, on the same folds"
     return dg.MaterializeResult(
-        value=value,
+        value=msgspec.to_builtins(result),
         metadata=facts,
         check_results=[
             dg.AssetCheckResult(
@@ -231,10 +231,9 @@ def _cross_validated(
 
 
 def _not_measured(reason: str) -> dg.MaterializeResult[dict[str, Any]]:
-    missing: Mapping[str, Any] = {"missing": reason}
     return dg.MaterializeResult(
-        value=dict(missing),
-        metadata=missing,
+        value={"missing": reason},
+        metadata={"missing": reason},
         check_results=[
             dg.AssetCheckResult(
                 passed=False, severity=dg.AssetCheckSeverity.WARN, description=f"not measured: {reason}"

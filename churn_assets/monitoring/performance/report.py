@@ -221,9 +221,9 @@ def read_labelled_champion(settings: Settings) -> Champion | None:
         return None
     bundle = pointer.path(settings.home)
     card, provenance = read_card(bundle), read_provenance(bundle)
-    made_at = provenance.get("made_at")
+    made_at = provenance.made_at
     trained_at = dt.datetime.fromisoformat(made_at) if made_at else pointer.since_at
-    return Champion(pointer.version, pointer.fingerprint, card.get("metrics", {}), trained_at, provenance.get("rows"))
+    return Champion(pointer.version, pointer.fingerprint, card.metrics, trained_at, provenance.rows or None)
 
 
 def compute_performance(inputs: PerformanceInputs) -> PerformanceReport:

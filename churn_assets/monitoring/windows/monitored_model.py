@@ -102,14 +102,14 @@ def load_reference(bundle: Path, contract: Contract) -> Reference:
     """
     from churn_assets.scoring.bundle import read_card, read_reference
 
-    table, thresholds = read_reference(bundle), read_card(bundle)["thresholds"]
+    table, thresholds = read_reference(bundle), read_card(bundle).thresholds
     made_under = (table.schema.metadata or {}).get(b"churn_contract", b"").decode()
     if made_under != contract.fingerprint:
         raise BundleMismatch(
             f"{bundle.name}: its reference rows were made under contract {made_under[:12] or 'unknown'}, expected "
             f"{contract.fingerprint[:12]}; train again, or use the bundle's contract"
         )
-    return reference_of(table, contract, thresholds["values"][thresholds["chosen"]], bundle.name)
+    return reference_of(table, contract, thresholds.value, bundle.name)
 
 
 def reference_of(table: pa.Table, contract: Contract, threshold: float, version: str) -> Reference:

@@ -2,7 +2,7 @@
 
 Segments of a UTC day that ended long enough ago go into one file a day (several if they are large). The file is
 complete and durable under its name before the first of its segments is deleted. Readers skip a segment that an
-archive names, so a kill in between shows no row twice and hides none. pyarrow is needed for archives only.
+archive names, so that a kill in between repeats no row and hides none. pyarrow is needed for archives only.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import datetime as dt
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from churn_assets.errors import LogUnreadable
-from churn_assets.prediction_log.segment import DONE
+from churn_assets.prediction_log.records import LineHead, decode_head
+from churn_assets.prediction_log.schema import ROW_TABLES
+from churn_assets.prediction_log.segment import DONE, files_of
 from churn_assets.storage.files import replacing
 
 if TYPE_CHECKING:
@@ -29,15 +30,6 @@ TORN = "torn"  # the kind of a last line without its newline
 
 MAX_BYTES = 256 * 2**20  # of segments in one archive
 _ROWS = 20_000  # of a row group
-
-
-class _Head(msgspec.Struct, gc=False):
-    kind: str | None = None
-    prediction_id: str | None = None
-    feedback_id: str | None = None
-
-
-_HEAD = msgspec.json.Decoder(_Head)
 
 
 @dataclass(frozen=True)
@@ -64,13 +56,7 @@ class Archive:
 
 def archives(folder: Path) -> list[Archive]:
     """The archives of a folder, oldest first. Raises LogUnreadable for a file that is not an archive."""
-    try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix == PARQUET)
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise LogUnreadable(f"{folder}: cannot be listed ({error.strerror}); name a folder you may read") from error
-    return [archive for path in paths if (archive := _archive(path)) is not None]
+    return [archive for path in files_of(folder, PARQUET) if (archive := _archive(path)) is not None]
 
 
 def _archive(path: Path) -> Archive | None:
@@ -80,7 +66,7 @@ def _archive(path: Path) -> Archive | None:
         metadata: Mapping[bytes, bytes] = pq.read_schema(path).metadata or {}
         return Archive(path, tuple(json.loads(metadata[NAMES_KEY])))
     except FileNotFoundError:
-        return None  # its time had come after it was listed
+        return None  # it expired after it was listed
     except (OSError, ValueError, KeyError) as error:
         raise _unreadable(path, error) from error
 
@@ -93,7 +79,7 @@ def due(connection: duckdb.DuckDBPyConnection, before: dt.datetime) -> list[tupl
 
 
 def compact(folder: Path, segments: Path, old: Sequence[tuple[str, dt.date]]) -> int:
-    """Archive the segments that are `old` and still lie in `segments`; how many files that made. Raises OSError."""
+    """Archive the segments that are `old` and still in `segments`; the number of files made. Raises OSError."""
     there = {path.stem for path in segments.glob(f"*{DONE}")}
     kept = {name for archive in archives(folder) for name in archive.names} if there else set()
     made = 0
@@ -114,7 +100,7 @@ def expire(connection: duckdb.DuckDBPyConnection, before: dt.datetime) -> int:
     if not count:
         return 0
     connection.execute("BEGIN")
-    for table in ("predictions", "feedback", "rejections", "quarantine"):
+    for table in ROW_TABLES:
         connection.execute(
             f"DELETE FROM {table} WHERE segment IN (SELECT name FROM segments WHERE ingested_at < ? AND NOT expired)",
             [before],
@@ -130,7 +116,7 @@ def expired(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
 
 
 def remove(folder: Path, segments: Path, names: frozenset[str]) -> None:
-    """Take away archives that hold expired segments only, and files of expired ones. Raises OSError."""
+    """Delete archives that have expired segments only, and files of expired segments. Raises OSError."""
     if not names:
         return
     for archive in archives(folder):
@@ -164,18 +150,13 @@ def _write(folder: Path, segments: Path, names: Sequence[str]) -> None:
         {"segment": pa.string(), "number": pa.int64(), "kind": pa.string(), "id": pa.string(), "line": pa.binary()},
         metadata={NAMES_KEY: json.dumps(names)},
     )
-    with (  # the ingest's lock is held: a killed one's rest is written over
+    with (  # the ingest's lock is held: what a killed ingest left is overwritten
         replacing(folder / f"{names[0]}{PARQUET}", reuse_name=True) as temporary,
         pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
     ):
-        rows: list[tuple[str, int, str | None, str | None, bytes]] = []
-        for row in _rows(segments, names):
-            rows.append(row)
-            if len(rows) == _ROWS:
-                writer.write_batch(pa.record_batch(list(map(list, zip(*rows, strict=True))), schema=schema))
-                rows.clear()
-        if rows:
-            writer.write_batch(pa.record_batch(list(map(list, zip(*rows, strict=True))), schema=schema))
+        rows = _rows(segments, names)
+        while group := list(islice(rows, _ROWS)):
+            writer.write_batch(pa.record_batch(list(map(list, zip(*group, strict=True))), schema=schema))
 
 
 def _rows(segments: Path, names: Sequence[str]) -> Iterator[tuple[str, int, str | None, str | None, bytes]]:
@@ -185,13 +166,12 @@ def _rows(segments: Path, names: Sequence[str]) -> Iterator[tuple[str, int, str 
                 if not line.endswith(b"\n"):
                     yield name, number, TORN, None, line
                     continue
-                try:
-                    head = _HEAD.decode(line)
-                except (msgspec.DecodeError, UnicodeDecodeError):
-                    head = _Head()
-                yield name, number, head.kind, head.feedback_id or head.prediction_id, line[:-1]
+                head = decode_head(line) or LineHead()
+                yield name, number, head.kind, head.own_id, line[:-1]
 
 
 def _unreadable(path: Path, error: Exception) -> LogUnreadable:
-    words = " ".join(str(error).split()) or type(error).__name__
-    return LogUnreadable(f"{path}: no archive of segments ({words}), expected one that the ingest wrote; restore it")
+    message = " ".join(str(error).split()) or type(error).__name__
+    return LogUnreadable(
+        f"{path}: not an archive of segments ({message}), expected a file that the ingest wrote; restore it"
+    )

@@ -1,14 +1,14 @@
 """The ingested log: the only writer of `<home>/warehouse/log.duckdb`.
 
-A segment is ingested in one transaction with its row in `segments`; then its file is named `.done`, the
-warehouse is copied to `published.duckdb`, and old segments go to the archive. A kill between any two of
-these is completed by the next ingest: a segment that the table names is not ingested again.
+A segment is ingested in one transaction with its row in `segments`; then its file is renamed to `.done`, the
+warehouse is copied to `published.duckdb`, and old segments go to the archive. After a kill between any two of these
+steps the next ingest completes them: a segment that the table names is not ingested again.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any
 from churn_assets.contract.model import Contract
 from churn_assets.errors import LogUnreadable
 from churn_assets.prediction_log.schema import migrate, targets
-from churn_assets.prediction_log.segment import DONE, READY, adopt_orphans
+from churn_assets.prediction_log.segment import DONE, READY, adopt_orphans, files_of
 from churn_assets.prediction_log.warehouse import archive
 from churn_assets.prediction_log.warehouse.connection import FILE, alone, opened, publish
 from churn_assets.prediction_log.warehouse.parse import Checker, KnownContracts
 from churn_assets.prediction_log.warehouse.rebuild import (
     SegmentRow,
     append_to_journal,
-    catch_up,
     discard,
     insert_segment,
+    missing_segments,
 )
-from churn_assets.prediction_log.warehouse.stage import Counts, Place, Read, load_carefully, load_plain, read_strictly
+from churn_assets.prediction_log.warehouse.stage import SegmentLoader, SegmentRead, read_strictly
 from churn_assets.settings import Settings
 from churn_assets.storage.files import sync_directory
 
@@ -39,10 +39,10 @@ PATIENCE_S = 30.0
 
 @dataclass
 class IngestReport:
-    """What one ingest did. Counts are of this ingest; `migrations` are words for each change of the tables.
+    """What one ingest did. Counts are of this ingest; `migrations` describe each change of the tables.
 
-    `restored` segments had been ingested before and were not in the warehouse; of those, `missing` are in no file
-    any more. `archived` counts files, `expired` segments.
+    `restored` segments had been ingested before and were not in the warehouse; for `missing` of them there is no
+    file any more. `archived` counts files, `expired` segments.
     """
 
     segments: int = 0
@@ -72,13 +72,8 @@ class IngestReport:
 
 
 def pending(folder: Path) -> list[Path]:
-    """Segments that were handed over and not ingested, oldest first; one look at the folder."""
-    try:
-        return sorted(path for path in folder.iterdir() if path.suffix == READY)
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise LogUnreadable(f"{folder}: cannot be listed ({error.strerror}); name a folder you may read") from error
+    """Segments that were handed over and not ingested, oldest first. Raises LogUnreadable."""
+    return files_of(folder, READY)
 
 
 def ingest(
@@ -89,10 +84,10 @@ def ingest(
     patience_s: float = PATIENCE_S,
     rebuild: bool = False,
 ) -> IngestReport:
-    """Take every segment that was handed over, each exactly once; publish, archive, forget what is too old.
+    """Ingest every segment that was handed over, each exactly once; publish, archive, delete what has expired.
 
-    A home without any log is left as it is. `rebuild` deletes the warehouse and makes it again of segments and
-    archives, which a warehouse that is simply gone does as well. Raises WarehouseLocked after `patience_s` seconds,
+    A home without a log is left as it is. `rebuild` deletes the warehouse and makes it again from segments and
+    archives; the same happens if it is not there. Raises WarehouseLocked after `patience_s` seconds,
     WarehouseCorrupt, LogUnavailable, and LogUnreadable for segments that cannot be read, after all others.
     """
     report = IngestReport()
@@ -108,9 +103,10 @@ def ingest(
         with opened(home / FILE, patience_s) as connection:
             report.migrations = migrate(connection, contract)
             session = Session(connection, settings, contract, report, at)
-            catch_up(settings, session.names(), session.number, session)
+            for name, file, journal_row in missing_segments(settings, session.names(), session.number):
+                session.restore(name, file, journal_row)
             for path in pending(folder):
-                session.take(path)
+                session.ingest(path)
             sync_directory(folder)
             append_to_journal(home, connection)
             if settings.log_retention_days:
@@ -124,13 +120,13 @@ def ingest(
     if report.unreadable:
         raise LogUnreadable(
             f"{len(report.unreadable)} segments cannot be read, the first is {report.unreadable[0]}; "
-            "all others are ingested; mend it and ingest again"
+            "all others are ingested; correct its permissions and ingest again"
         )
     return report
 
 
 class Session:
-    """One ingest with the warehouse open. What it reads of contracts is kept as long."""
+    """One ingest with the warehouse open; what it has read of contracts is kept until it ends."""
 
     def __init__(
         self,
@@ -141,8 +137,7 @@ class Session:
         at: dt.datetime,
     ) -> None:
         self._connection, self._scratch, self._report, self._at = connection, settings.warehouse_dir, report, at
-        known = KnownContracts(settings.warehouse_dir / "contracts", settings.bundles_dir, contract)
-        self._check = Checker(known.find)
+        self._check = Checker(KnownContracts(settings.warehouse_dir / "contracts", settings.bundles_dir, contract))
         self._targets: dict[str, dict[str, str]] = {}
         [(self._seq, self.number)] = connection.execute(
             "SELECT coalesce(max(last_seq), 0), coalesce(max(number), 0) FROM segments"
@@ -152,8 +147,8 @@ class Session:
         """Every segment that was ingested."""
         return frozenset(name for (name,) in self._connection.execute("SELECT name FROM segments").fetchall())
 
-    def take(self, path: Path) -> None:
-        """One segment file that was handed over; what cannot be read is noted and left."""
+    def ingest(self, path: Path) -> None:
+        """A segment file that was handed over; one that cannot be read is reported and left."""
         try:
             if not self._has(path.stem):
                 self._load(path.stem, path, self._at)
@@ -161,92 +156,90 @@ class Session:
         except OSError as error:
             self._report.unreadable.append(f"{path} ({error.strerror or error})")
 
-    def restore(self, name: str, path: Path, known: SegmentRow | None) -> None:
-        """A segment that had been ingested, with the `seq` and the instant it had then. Raises LogUnreadable."""
-        at = self._at
-        if known is not None:
-            self.number, self._seq, at = known.number - 1, known.first_seq - 1, known.ingested_at
-        try:
-            self._load(name, path, at)
-        except OSError as error:
-            raise LogUnreadable(f"{path}: cannot be read ({error.strerror}); mend its permissions") from error
-        self._report.restored += 1
+    def restore(self, name: str, path: Path | None, row: SegmentRow | None) -> None:
+        """A segment that had been ingested, with the `seq` and the instant of its `row` in the journal.
 
-    def mark_lost(self, row: SegmentRow) -> None:
-        """A segment that had been ingested and that no file holds any more."""
-        insert_segment(self._connection, replace(row, expired=True))
-        self.number, self._seq = row.number, row.last_seq
+        Without a file for it only the row is kept. Raises LogUnreadable.
+        """
         self._report.restored += 1
-        self._report.missing += 1
+        at = self._at
+        if row is not None:
+            self.number, self._seq, at = row.number - 1, row.first_seq - 1, row.ingested_at
+        if path is not None:
+            try:
+                self._load(name, path, at)
+            except OSError as error:
+                raise LogUnreadable(f"{path}: cannot be read ({error.strerror}); correct its permissions") from error
+        elif row is not None:
+            insert_segment(self._connection, replace(row, expired=True))
+            self.number, self._seq = row.number, row.last_seq
+            self._report.missing += 1
 
     def _load(self, name: str, path: Path, at: dt.datetime) -> None:
-        """Rows and the segment's own row, in one transaction. Raises OSError, duckdb.Error."""
+        """The rows of a segment and its own row, in one transaction. Raises OSError, duckdb.Error."""
         import duckdb
 
-        read = read_strictly(_lines(path), self._check)
+        read = self._read(path)
         for fingerprint in read.fingerprints - self._targets.keys():
             self._targets[fingerprint] = targets(self._connection, self._check.contracts[fingerprint])
-        place = Place(name, self._seq, self._targets)
+        loader = SegmentLoader(self._connection, self._check, self._targets, self._scratch, name, self._seq)
         try:
-            if not read.plain:
-                raise duckdb.DataError("lines to be sorted out")
-            self._commit(place, read, at, lambda: load_plain(self._connection, path, place, read, self._check))
+            self._commit(loader, loader.load_plain if read.plain else loader.load_carefully, path, read, at)
         except (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException):
-            read = again = read_strictly(_lines(path), self._check)
-            self._commit(
-                *(place, read, at),
-                lambda: load_carefully(
-                    self._connection, lambda: _lines(path), place, again, self._check, self._scratch
-                ),
-            )
-        self._tell(read.counts)
-
-    def _tell(self, counts: Counts) -> None:
+            if not read.plain:
+                raise
+            read = self._read(path)  # its counts were changed by the attempt
+            self._commit(loader, loader.load_carefully, path, read, at)
         report = self._report
         report.segments += 1
-        report.predictions += counts.predictions
-        report.feedback += counts.feedback
-        report.rejections += counts.rejections
-        report.quarantined += len(counts.quarantined)
-        report.torn += counts.torn
-        report.bytes += counts.size
+        report.predictions += read.predictions
+        report.feedback += read.feedback
+        report.rejections += read.rejections
+        report.quarantined += len(read.quarantined)
+        report.torn += read.torn
+        report.bytes += read.size
+
+    def _read(self, path: Path) -> SegmentRead:
+        with path.open("rb") as lines:
+            return read_strictly(lines, self._check)
 
     def _has(self, name: str) -> bool:
         return self._connection.execute("SELECT 1 FROM segments WHERE name = ?", [name]).fetchone() is not None
 
-    def _commit(self, place: Place, read: Read, at: dt.datetime, load: Callable[[], None]) -> None:
-        connection, counts = self._connection, read.counts
-        connection.execute("BEGIN")
+    def _commit(
+        self,
+        loader: SegmentLoader,
+        load: Callable[[Path, SegmentRead], None],
+        path: Path,
+        read: SegmentRead,
+        at: dt.datetime,
+    ) -> None:
+        self._connection.execute("BEGIN")
         try:
-            load()
+            load(path, read)
             row = SegmentRow(
-                name=place.name,
+                name=loader.name,
                 number=self.number + 1,
-                first_seq=place.base + 1,
-                last_seq=place.base + counts.lines,
-                rows=counts.rows,
-                predictions=counts.predictions,
-                feedback=counts.feedback,
-                rejections=counts.rejections,
-                quarantined=len(counts.quarantined),
-                torn=counts.torn,
-                bytes=counts.size,
+                first_seq=loader.base + 1,
+                last_seq=loader.base + read.lines,
+                rows=read.predictions + read.feedback + read.rejections,
+                predictions=read.predictions,
+                feedback=read.feedback,
+                rejections=read.rejections,
+                quarantined=len(read.quarantined),
+                torn=read.torn,
+                bytes=read.size,
                 ingested_at=at,
                 expired=False,
             )
-            insert_segment(connection, row)
-            connection.execute("COMMIT")
+            insert_segment(self._connection, row)
+            self._connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            self._connection.execute("ROLLBACK")
             raise
         self.number += 1
-        self._seq = place.base + counts.lines
+        self._seq = loader.base + read.lines
 
 
 def _start_of_day(at: dt.datetime) -> dt.datetime:
     return at.replace(hour=0, minute=0, second=0, microsecond=0)
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        yield from file

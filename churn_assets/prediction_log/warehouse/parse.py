@@ -1,10 +1,8 @@
-"""Checks of a line of the log at ingest, and the contracts that predictions were made under.
+"""Strict decoding of the log's lines at ingest, and the contracts that predictions were made under.
 
-`records` has the types that the service writes, without checks, because it made every value itself and an encoder
-call is all that a request can pay. The types here are the same fields read strictly: a segment may have been
-edited, cut or written by another version, and what does not fit goes to quarantine with the reason. A new field is
-added to both; a test writes each record of `records` and reads it here. A prediction's features are checked against
-the kinds of the contract it was scored under, not against its bounds: bad values are for monitoring to report.
+A segment may have been edited, cut or written by another version. A line that does not match its type of `records`
+goes to quarantine with the reason. A prediction's features are checked against the kinds of the contract it was
+scored under, not against its bounds: bad values are for monitoring to report.
 """
 
 from __future__ import annotations
@@ -12,85 +10,40 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
 from churn_assets.contract.load import load_contract
 from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.errors import ContractError
+from churn_assets.prediction_log import records
+from churn_assets.prediction_log.records import INSTANTS, Feedback, Rejections
 from churn_assets.storage.files import write_text
 
 MAX_LINE = 2**20
 _BUNDLE_FILE = "contract.toml"  # as scoring.bundle writes it
 
-_Id = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
-_Count = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
-_INSTANTS = ("as_of", "scored_at", "observed_at", "received_at", "since_at", "until_at")
-
-# fingerprint, model version -> the contract, or None where nobody knows it
-FindContract = Callable[[str, str], Contract | None]
-
 
 class Refused(Exception):
-    """A line that cannot be taken; its text says why. Never leaves this package."""
+    """A line that cannot be ingested; the message is the reason. Never leaves this package."""
 
 
-class Prediction(msgspec.Struct, tag="prediction", tag_field="kind", gc=False):
-    """`records.Prediction`, strictly; its features are looked at once its contract is known."""
+class Prediction(records.Prediction, tag="prediction", tag_field="kind", frozen=True, gc=False):
+    """A prediction; its features are decoded once its contract is known."""
 
-    prediction_id: _Id
-    request_id: str
-    customer_id: str | None
-    as_of: _Id
-    scored_at: _Id
-    score: Annotated[float, msgspec.Meta(ge=0, le=1)]
-    margin: float | None
-    decision: bool
-    threshold: float
-    risk_band: str
-    model_version: _Id
-    contract: str
-    fingerprint: _Id
-    arm: str
-    policy: str
-    status: str
-    latency_us: float | None
-    warnings: list[str]
-    features: msgspec.Raw
-
-
-class Feedback(msgspec.Struct, tag="feedback", tag_field="kind", gc=False):
-    """`records.Feedback`, strictly."""
-
-    feedback_id: _Id
-    request_id: str
-    prediction_id: _Id | None
-    customer_id: _Id | None
-    churned: bool
-    observed_at: _Id
-    contacted: bool | None
-    received_at: _Id
-
-
-class Rejections(msgspec.Struct, tag="rejections", tag_field="kind", gc=False):
-    """`records.Rejections`, strictly."""
-
-    since_at: _Id
-    until_at: _Id
-    worker: str
-    counts: dict[str, _Count]
+    features: msgspec.Raw  # type: ignore[assignment]  # decoding differs, the bytes are the same
 
 
 Line = Prediction | Feedback | Rejections
 
 
 class Checker:
-    """Reads lines strictly; remembers what it learnt of each contract."""
+    """Decodes lines strictly; keeps a decoder of features for each contract."""
 
-    def __init__(self, find: FindContract) -> None:
-        self._find = find
-        self._read = msgspec.json.Decoder(Line).decode
+    def __init__(self, known: KnownContracts) -> None:
+        self._known = known
+        self._decode = msgspec.json.Decoder(Line).decode
         self._features: dict[str, Callable[[msgspec.Raw], object]] = {}
         self.contracts: dict[str, Contract] = {}
 
@@ -99,39 +52,39 @@ class Checker:
         if len(line) > MAX_LINE:
             raise Refused(f"longer than {MAX_LINE:,} bytes")
         try:
-            row: Line = self._read(line)
+            row: Line = self._decode(line)
             if isinstance(row, Prediction):
-                self._features_of(row)(row.features)
+                self._features_decoder(row)(row.features)
         except msgspec.ValidationError as error:
-            raise Refused(f"of the wrong type: {error}") from None
+            raise Refused(f"wrong type: {error}") from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise Refused(f"no JSON: {error}") from None
+            raise Refused(f"not JSON: {error}") from None
         if isinstance(row, Feedback) and row.prediction_id is None and row.customer_id is None:
-            raise Refused("neither prediction_id nor customer_id")
+            raise Refused("prediction_id and customer_id are null; expected one of them")
         return row
 
-    def _features_of(self, row: Prediction) -> Callable[[msgspec.Raw], object]:
-        read = self._features.get(row.fingerprint)
-        if read is None:
-            contract = self._find(row.fingerprint, row.model_version)
+    def _features_decoder(self, row: Prediction) -> Callable[[msgspec.Raw], object]:
+        decode = self._features.get(row.fingerprint)
+        if decode is None:
+            contract = self._known.find(row.fingerprint, row.model_version)
             if contract is None:
                 raise Refused(
                     f"unknown contract {row.fingerprint[:12]}: neither in use nor in bundle {row.model_version}"
                 )
             self.contracts[row.fingerprint] = contract
-            read = self._features[row.fingerprint] = msgspec.json.Decoder(_features_type(contract)).decode
-        return read
+            decode = self._features[row.fingerprint] = msgspec.json.Decoder(_features_type(contract)).decode
+        return decode
 
     def canonical(self, line: bytes, number: int) -> bytes:
-        """A line that was taken, its number inside, spelled as DuckDB reads it: instants in UTC, days, booleans.
+        """An accepted line with its number, in the spelling that DuckDB reads: instants in UTC, days, booleans.
 
-        Raises Refused for an instant or a day that is none, and for bytes that are no text in what nobody reads.
+        Raises Refused for an invalid instant or day, and for bytes that are not UTF-8 in a field without a type.
         """
         try:
             row: dict[str, Any] = msgspec.json.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise Refused(f"no JSON: {error}") from None
-        for name in _INSTANTS:
+            raise Refused(f"not JSON: {error}") from None
+        for name in INSTANTS:
             if name in row:
                 row[name] = _instant(name, row[name])
         if row["kind"] == "prediction":
@@ -162,38 +115,38 @@ def _instant(name: str, text: str) -> str:
         instant = dt.datetime.fromisoformat(text)
         instant = instant.replace(tzinfo=dt.UTC) if instant.tzinfo is None else instant.astimezone(dt.UTC)
     except (ValueError, OverflowError):
-        raise Refused(f"{name} is no instant") from None
+        raise Refused(f"{name} is not an ISO 8601 instant") from None
     return instant.isoformat()
 
 
 def _cell(column: Column, value: Any) -> Any:
     if column.kind is Kind.BOOLEAN:
         if value not in (0, 1):
-            raise Refused(f"{column.name} is neither true nor false")
+            raise Refused(f"{column.name} is not a boolean")
         return bool(value)
     if column.kind is Kind.DATE:
         try:
             return dt.datetime.fromisoformat(value).date().isoformat()
         except ValueError:
-            raise Refused(f"{column.name} is no day") from None
+            raise Refused(f"{column.name} is not an ISO 8601 date") from None
     return value
 
 
 class KnownContracts:
-    """Finds a contract by its fingerprint; what it finds is kept, so that it is known when its bundle is gone.
+    """Finds a contract by its fingerprint and keeps a copy, so that it is known after its bundle was deleted.
 
-    `folder` is the warehouse's own `<fingerprint>.toml` files, `bundles` where a version's folder lies.
+    `folder` has the warehouse's own `<fingerprint>.toml` files, `bundles` a folder for each version.
     """
 
     def __init__(self, folder: Path, bundles: Path, current: Contract) -> None:
         self._folder, self._bundles, self._current = folder, bundles, current
 
     def find(self, fingerprint: str, version: str) -> Contract | None:
-        """The contract, or None where neither this project, nor the bundle of `version`, nor the past knows it."""
+        """The contract, or None if it is not this project's, not in the bundle of `version` and not kept."""
         if fingerprint == self._current.fingerprint:
             self._keep(self._current)
             return self._current
-        if not (fingerprint.isalnum() and version.isalnum()):  # a line is no path
+        if not (fingerprint.isalnum() and version.isalnum()):  # both come from a line, and become a path
             return None
         for path in (self._folder / f"{fingerprint}.toml", self._bundles / version / _BUNDLE_FILE):
             try:

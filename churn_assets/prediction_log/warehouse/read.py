@@ -1,17 +1,19 @@
-"""Reading the log while it is written: every whole line of every segment, once."""
+"""Reading the log: counts and queries of the published copy, and every complete line of every segment, once."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from churn_assets.errors import LogUnreadable, NothingIngested, QueryRefused
-from churn_assets.prediction_log.segment import DONE, OPEN, READY, open_segment
-from churn_assets.prediction_log.warehouse.archive import PARQUET, archives
+from churn_assets.prediction_log.records import decode_head
+from churn_assets.prediction_log.segment import DONE, OPEN, READY, files_of, open_segment
+from churn_assets.prediction_log.warehouse.archive import PARQUET, Archive, archives
 from churn_assets.prediction_log.warehouse.connection import FILE, open_published
 from churn_assets.settings import Settings
 
@@ -20,10 +22,41 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class VersionCount:
+    """Predictions of one model version and arm; `first` and `last` are instants in UTC."""
+
+    model_version: str
+    arm: str
+    predictions: int
+    customers: int
+    first: str
+    last: str
+
+
+@dataclass(frozen=True)
+class ReasonCount:
+    """Quarantined lines by reason."""
+
+    reason: str
+    lines: int
+
+
+@dataclass(frozen=True)
+class OutcomeCount:
+    """Feedback by outcome; `last` is when the newest of them was observed, in UTC."""
+
+    churned: bool
+    contacted: bool | None
+    reports: int
+    last: str
+
+
+@dataclass(frozen=True)
 class Totals:
     """Counts of the published copy; sizes are in bytes.
 
-    `unknown` feedback names no prediction or customer of the log; `not_once` are segments that are not in it once.
+    `unknown` feedback names no prediction or customer of the log; `not_once` are segments that are not in it
+    exactly once.
     """
 
     predictions: int
@@ -32,9 +65,9 @@ class Totals:
     rejected_requests: int
     quarantined: int
     segments: int
-    versions: list[dict[str, Any]]
-    reasons: list[dict[str, Any]]
-    outcomes: list[dict[str, Any]]
+    versions: list[VersionCount]
+    reasons: list[ReasonCount]
+    outcomes: list[OutcomeCount]
     not_once: list[str]
     sizes: dict[str, int]
 
@@ -59,8 +92,11 @@ def count_all(settings: Settings) -> Totals | None:
 
 
 def _count(connection: duckdb.DuckDBPyConnection, settings: Settings) -> Totals:
+    def rows(sql: str) -> list[tuple[Any, ...]]:
+        return connection.execute(sql).fetchall()
+
     def number(sql: str) -> int:
-        return int(connection.execute(sql).fetchall()[0][0])
+        return int(rows(sql)[0][0])
 
     return Totals(
         predictions=number("SELECT count(*) FROM predictions"),
@@ -73,56 +109,49 @@ def _count(connection: duckdb.DuckDBPyConnection, settings: Settings) -> Totals:
         rejected_requests=number("SELECT coalesce(sum(requests), 0) FROM rejections"),
         quarantined=number("SELECT count(*) FROM quarantine"),
         segments=number("SELECT count(*) FROM segments"),
-        versions=_dicts(
-            connection,
-            "SELECT model_version, arm, count(*) AS predictions, count(DISTINCT customer_id) AS customers, "
-            "min(scored_at)::VARCHAR AS first, max(scored_at)::VARCHAR AS last FROM predictions "
-            "GROUP BY ALL ORDER BY last DESC LIMIT 20",
-        ),
-        reasons=_dicts(
-            connection,
-            "SELECT split_part(reason, ':', 1) AS reason, count(*) AS lines FROM quarantine GROUP BY ALL "
-            "ORDER BY lines DESC LIMIT 20",
-        ),
-        outcomes=_dicts(
-            connection,
-            "SELECT churned, contacted, count(*) AS reports, max(observed_at)::VARCHAR AS last FROM feedback "
-            "GROUP BY ALL ORDER BY ALL",
-        ),
+        versions=[
+            VersionCount(*row)
+            for row in rows(
+                "SELECT model_version, arm, count(*), count(DISTINCT customer_id), min(scored_at)::VARCHAR, "
+                "max(scored_at)::VARCHAR AS last FROM predictions GROUP BY ALL ORDER BY last DESC LIMIT 20"
+            )
+        ],
+        reasons=[
+            ReasonCount(*row)
+            for row in rows(
+                "SELECT split_part(reason, ':', 1), count(*) AS lines FROM quarantine GROUP BY ALL "
+                "ORDER BY lines DESC LIMIT 20"
+            )
+        ],
+        outcomes=[
+            OutcomeCount(*row)
+            for row in rows(
+                "SELECT churned, contacted, count(*), max(observed_at)::VARCHAR FROM feedback GROUP BY ALL ORDER BY ALL"
+            )
+        ],
         not_once=_not_once(connection, settings),
-        sizes=sizes(settings),
+        sizes={
+            "segments_bytes": _size_of(settings.predlog_dir, f"*{READY}", f"*{DONE}"),
+            "warehouse_bytes": _size_of(settings.warehouse_dir, FILE),
+            "archive_bytes": _size_of(settings.archive_dir, f"*{PARQUET}"),
+        },
     )
 
 
 def _not_once(connection: duckdb.DuckDBPyConnection, settings: Settings) -> list[str]:
     """Ingested segments whose rows are not all there, and archived or finished ones that are not ingested."""
-    wrong = connection.execute(
-        "SELECT name FROM segments LEFT JOIN (SELECT segment, count(*) AS found FROM predictions GROUP BY ALL) "
-        "ON segment = name WHERE NOT expired AND predictions <> coalesce(found, 0) ORDER BY name"
+    incomplete = connection.execute(
+        "SELECT name FROM segments LEFT JOIN (SELECT segment, count(*) AS present FROM predictions GROUP BY ALL) "
+        "ON segment = name WHERE NOT expired AND predictions <> coalesce(present, 0) ORDER BY name"
     ).fetchall()
     ingested = {name for (name,) in connection.execute("SELECT name FROM segments").fetchall()}
     archived = {name for archive in archives(settings.archive_dir) for name in archive.names}
     done = {path.stem for path in settings.predlog_dir.glob(f"*{DONE}")}
-    return sorted({name for (name,) in wrong} | ((archived | done) - ingested))
+    return sorted({name for (name,) in incomplete} | ((archived | done) - ingested))
 
 
-def sizes(settings: Settings) -> dict[str, int]:
-    """Bytes of the segments, the warehouse and the archive."""
-
-    def of(folder: Path, *patterns: str) -> int:
-        return sum(path.stat().st_size for pattern in patterns for path in folder.glob(pattern))
-
-    return {
-        "segments_bytes": of(settings.predlog_dir, f"*{READY}", f"*{DONE}"),
-        "warehouse_bytes": of(settings.warehouse_dir, FILE),
-        "archive_bytes": of(settings.archive_dir, f"*{PARQUET}"),
-    }
-
-
-def _dicts(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
-    result = connection.execute(sql)
-    names = [column[0] for column in result.description]
-    return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+def _size_of(folder: Path, *patterns: str) -> int:
+    return sum(path.stat().st_size for pattern in patterns for path in folder.glob(pattern))
 
 
 _BATCH = 10_000
@@ -136,26 +165,31 @@ def ask(settings: Settings, sql: str) -> Iterator[tuple[list[str], list[tuple[An
         try:
             result = connection.execute(sql)
             if result is None:
-                raise QueryRefused('the question is empty, expected SQL; `churn log query "show all tables"` is one')
+                raise QueryRefused('the query is empty, expected SQL such as `churn log query "show all tables"`')
             names = [column[0] for column in result.description or ()]
-            rows = result.fetchmany(_BATCH)
-            yield names, rows
+            yield names, result.fetchmany(_BATCH)
             while rows := result.fetchmany(_BATCH):
                 yield names, rows
         except duckdb.Error as error:
-            words = str(error).split("\n\nLINE", 1)[0]
+            message = str(error).split("\n\nLINE", 1)[0]
             raise QueryRefused(
-                f"the question is not understood ({' '.join(words.split())}); "
+                f"the query failed ({' '.join(message.split())}); "
                 '`churn log query "show all tables"` lists what there is'
             ) from error
 
 
-_ID_FIELDS = {"prediction": "prediction_id", "feedback": "feedback_id"}
+@dataclass(frozen=True)
+class LogLine:
+    """One complete line: its kind, the id of the prediction or feedback (None for others), its JSON."""
+
+    kind: str | None
+    own_id: str | None
+    json: bytes
 
 
 @dataclass
 class LogCounts:
-    """What a reader of the log counts: segments, lines by kind, torn tails and lines that are not a JSON object."""
+    """Counts of a reader: segments, bytes, lines by kind, torn tails and lines that are not a JSON object."""
 
     segments: int = 0
     size: int = 0
@@ -184,75 +218,60 @@ class Verdict:
         return not self.missing and not self.repeated
 
     def __str__(self) -> str:
-        """One line: how many ids, and how many of them are not there once."""
+        """One line: the number of ids, and how many of them are not in the log once."""
         once = self.wanted - len(self.missing) - len(self.repeated)
         message = f"{once:,} of {self.wanted:,} ids are in the log exactly once"
         if self.missing:
             message += f"; {len(self.missing):,} are missing"
         if self.repeated:
-            message += f"; {len(self.repeated):,} are there more than once"
+            message += f"; {len(self.repeated):,} are in it more than once"
         if self.counts.torn or self.counts.broken:
             message += f" ({self.counts.torn} torn tails, {self.counts.broken} broken lines, none of them acknowledged)"
         return message
 
 
 def segment_names(folder: Path) -> list[str]:
-    """Names of the segments, open ones among them, oldest first; each name once."""
-    try:
-        return sorted({path.stem for path in folder.iterdir() if path.suffix in (OPEN, READY, DONE)})
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise LogUnreadable(f"{folder}: cannot be listed ({error.strerror}); name a folder you may read") from error
+    """Names of the segments, open ones among them, oldest first; each name once. Raises LogUnreadable."""
+    return sorted({path.stem for path in files_of(folder, OPEN, READY, DONE)})
 
 
-def read_rows(folder: Path, counts: LogCounts | None = None, archive: Path | None = None) -> Iterator[dict[str, Any]]:
-    """Every row of the log, archived segments first; `counts` is added to.
+def read_lines(folder: Path, counts: LogCounts | None = None, archive: Path | None = None) -> Iterator[LogLine]:
+    """Every line of the log, archived segments first; `counts` is added to.
 
     `archive` is the folder of archives, if those count too. A last line without its newline was never
     acknowledged: it is skipped and counted. Raises LogUnreadable if a segment or an archive cannot be read.
     """
     counts = counts if counts is not None else LogCounts()
     names = segment_names(folder)
-    seen: set[str] = set()
+    read: set[str] = set()
     for archived in archives(archive) if archive else ():
-        seen.update(archived.names)
-        counts.segments += len(archived.names)
-        yield from _rows((line for _, line in archived.lines()), counts)
-    gone = []
+        read.update(archived.names)
+        yield from _archive_lines(archived, counts)
+    gone = set()
     for name in names:
-        if name in seen:
-            continue
-        file = open_segment(folder, name)
-        if file is None:
-            gone.append(name)
-            continue
-        counts.segments += 1
-        yield from _rows(_each_line(file), counts)
-    # What was archived after the archives were listed.
-    for archived in archives(archive) if archive and gone else ():
-        late = frozenset(gone) & set(archived.names)
-        counts.segments += len(late)
-        if late:
-            yield from _rows((line for _, line in archived.lines(late)), counts)
+        if name not in read:
+            lines = _segment_lines(folder, name, counts)
+            if lines is None:
+                gone.add(name)
+            else:
+                yield from lines
+    for archived in archives(archive) if archive and gone else ():  # what was archived since they were listed
+        if not gone.isdisjoint(archived.names):
+            yield from _archive_lines(archived, counts, frozenset(gone))
 
 
-def read_segments(folder: Path, names: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """The rows of these segments, as far as they are still there. Raises LogUnreadable."""
-    for name in names:
-        file = open_segment(folder, name)
-        if file is not None:
-            yield from _rows(_each_line(file), LogCounts())
+def read_segments(folder: Path, names: Iterable[str]) -> Iterator[LogLine]:
+    """The lines of these segments, without those that are not there any more. Raises LogUnreadable."""
+    return chain.from_iterable(_segment_lines(folder, name, LogCounts()) or () for name in names)
 
 
 def verify(folder: Path, ids: Iterable[str], archive: Path | None = None) -> Verdict:
     """Whether each prediction or feedback id is in the log exactly once."""
     times = dict.fromkeys(ids, 0)
     counts = LogCounts()
-    for row in read_rows(folder, counts, archive):
-        own = row.get(_ID_FIELDS.get(str(row.get("kind")), ""))
-        if own in times:
-            times[own] += 1
+    for line in read_lines(folder, counts, archive):
+        if line.own_id in times:
+            times[line.own_id] += 1
     missing = tuple(name for name, count in times.items() if count == 0)
     repeated = tuple(name for name, count in times.items() if count > 1)
     return Verdict(len(times), missing, repeated, counts)
@@ -263,53 +282,61 @@ def read_ids(path: Path) -> list[str]:
     try:
         return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        words = " ".join(str(error).split())
-        raise LogUnreadable(f"{path}: cannot be read ({words}), expected a text file with one id a line") from error
+        message = " ".join(str(error).split())
+        raise LogUnreadable(f"{path}: cannot be read ({message}), expected a text file with one id a line") from error
 
 
-def tail(folder: Path, rows: int, archive: Path | None = None) -> list[dict[str, Any]]:
-    """The newest rows, oldest of them first; reads newest segments until it has enough, archives last."""
-    newest: list[dict[str, Any]] = []
+def tail(folder: Path, rows: int, archive: Path | None = None) -> list[LogLine]:
+    """The newest lines, oldest of them first; reads newest segments until it has enough, archives last."""
     kept = archives(archive) if archive else []
-    seen = {name for archived in kept for name in archived.names}
-    for name in reversed(segment_names(folder)):
-        file = None if name in seen else open_segment(folder, name)
-        if file is not None:
-            newest = [*_rows(_each_line(file), LogCounts()), *newest]
+    in_archives = {name for archived in kept for name in archived.names}
+    names = [name for name in reversed(segment_names(folder)) if name not in in_archives]
+    parts = chain(
+        (_segment_lines(folder, name, LogCounts()) or () for name in names),
+        (_archive_lines(archived, LogCounts()) for archived in reversed(kept)),
+    )
+    newest: list[LogLine] = []
+    for lines in parts:
+        newest = [*lines, *newest]
         if len(newest) >= rows:
             break
-    for archived in reversed(kept):
-        if len(newest) >= rows:
-            break
-        newest = [*_rows((line for _, line in archived.lines()), LogCounts()), *newest]
-    return newest[len(newest) - min(rows, len(newest)) :]
+    return newest[max(0, len(newest) - rows) :]
 
 
 def count(folder: Path, archive: Path | None = None) -> LogCounts:
     """Segments, bytes and rows by kind."""
     counts = LogCounts()
-    for _ in read_rows(folder, counts, archive):
+    for _ in read_lines(folder, counts, archive):
         pass
     return counts
 
 
-def _rows(lines: Iterable[bytes], counts: LogCounts) -> Iterator[dict[str, Any]]:
-    for line in lines:
-        counts.size += len(line)
-        if not line.endswith(b"\n"):
-            counts.torn += 1
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if not isinstance(row, dict):
-            counts.broken += 1
-            continue
-        counts.kinds[str(row.get("kind"))] += 1
-        yield row
+def _segment_lines(folder: Path, name: str, counts: LogCounts) -> Iterator[LogLine] | None:
+    """The lines of a segment's file, None if there is none any more. Raises LogUnreadable."""
+    file = open_segment(folder, name)
+    if file is None:
+        return None
+    counts.segments += 1
+    return _complete(file, counts)
 
 
-def _each_line(file: Any) -> Iterator[bytes]:
-    with file:
-        yield from file
+def _archive_lines(archive: Archive, counts: LogCounts, names: frozenset[str] | None = None) -> Iterator[LogLine]:
+    """The lines of an archive, or of the segments of these names in it."""
+    counts.segments += len(archive.names if names is None else names & set(archive.names))
+    return _complete((line for _, line in archive.lines(names)), counts)
+
+
+def _complete(lines: BinaryIO | Generator[bytes], counts: LogCounts) -> Iterator[LogLine]:
+    """The complete lines; `lines` is closed at the end."""
+    with contextlib.closing(lines):
+        for line in lines:
+            counts.size += len(line)
+            if not line.endswith(b"\n"):
+                counts.torn += 1
+                continue
+            head = decode_head(line)
+            if head is None:
+                counts.broken += 1
+                continue
+            counts.kinds[str(head.kind)] += 1
+            yield LogLine(head.kind, head.own_id, line[:-1])

@@ -1,10 +1,10 @@
-"""Making the warehouse again: the order in which segments were ingested, and what is missing by it.
+"""Rebuilding the warehouse: the order in which segments were ingested, and which of them it lacks.
 
 The journal is a file of one JSON object a line, each a row of the table `segments`. It is written after the
-commit of a segment, so a kill leaves it behind by what the next ingest appends. After the warehouse was deleted,
-damaged or put back from a copy, segments are loaded again in the order of the journal, each with the `seq` and the
-instant it had, from the segment file or the archive that holds it; then those that the journal does not have. An
-ingest that finds nothing missing reads one number and lists one folder.
+commit of a segment; after a kill the next ingest appends what it lacks. After the warehouse was deleted, damaged or
+restored from a copy, segments are loaded again in the order of the journal, each with the `seq` and the instant it
+had, from the segment file or the archive that holds it; then those that the journal does not have. If nothing is
+missing, an ingest reads one number and lists one folder for this.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -32,7 +34,7 @@ JOURNAL = "segments.jsonl"
 
 @dataclass(frozen=True)
 class SegmentRow:
-    """A row of the table `segments`: which numbers its lines have, and how many of each kind there were.
+    """A row of the table `segments`: the numbers of its lines, and how many of each kind there were.
 
     `seq` counts lines over all segments; `first_seq` and `last_seq` are this segment's. `ingested_at` is UTC
     without a time zone, as DuckDB gives it. `expired`: its rows were deleted, see `[log] retention`.
@@ -121,80 +123,44 @@ def _decoded(line: bytes) -> SegmentRow | None:
         return None
 
 
-class Loader(Protocol):
-    """Loads segments into the warehouse: `ingest.Session`."""
-
-    def restore(self, name: str, path: Path, known: SegmentRow | None) -> None:
-        """Load a segment from a file of its lines, with the numbers that it had if they are known."""
-
-    def mark_lost(self, row: SegmentRow) -> None:
-        """Keep the row of a segment that no file holds any more."""
-
-
 def discard(database: Path) -> None:
     """Remove the warehouse, its write-ahead log first: an old one must never be applied to a new warehouse."""
     for path in (database.with_name(f"{database.name}.wal"), database):
         path.unlink(missing_ok=True)
 
 
-def catch_up(settings: Settings, names: frozenset[str], number: int, loader: Loader) -> None:
-    """Restore each segment that was ingested once and is not among `names`; `number` is the last of those.
+def missing_segments(
+    settings: Settings, names: frozenset[str], number: int
+) -> Iterator[tuple[str, Path | None, SegmentRow | None]]:
+    """Each segment that was ingested once and is not among `names`; `number` is the last of those.
 
-    Raises LogUnreadable for a damaged archive.
+    Yields its name, the file that has its lines (None if there is none any more; valid until the next item) and its
+    row in the journal (None if it is not there). Raises LogUnreadable for a damaged archive.
     """
     home, folder = settings.warehouse_dir, settings.predlog_dir
     done = {path.stem for path in folder.glob(f"*{DONE}")}
     if last_number(home) <= number and not done - names and number:
         return
-    kept = archives(settings.archive_dir)
+    archived = {name: archive for archive in archives(settings.archive_dir) for name in archive.names}
     journal = {row.name: row for row in read_journal(home) if row.number > number}
-    archived = [name for archive in kept for name in archive.names]
-    rest = [name for name in (*archived, *sorted(done)) if name not in journal and name not in names]
+    rest = [name for name in (*archived, *sorted(done)) if name not in names]
+    unpacked: Archive | None = None
     with tempfile.TemporaryDirectory(dir=home) as scratch:
-        find = _Finder(folder, kept, Path(scratch))
         for name in dict.fromkeys([*journal, *rest]):
-            path = find(name)
-            if path is not None:
-                loader.restore(name, path, journal.get(name))
-            else:
-                loader.mark_lost(journal[name])
+            files = [path for suffix in (DONE, READY) if (path := folder / f"{name}{suffix}").exists()]
+            if not files and name in archived:
+                if archived[name] is not unpacked:
+                    unpacked = archived[name]
+                    _unpack(unpacked, Path(scratch))
+                files = [Path(scratch) / name]
+            yield name, next(iter(files), None), journal.get(name)
 
 
-class _Finder:
-    """Files of segments; an archive is unpacked when the first of its segments is asked for."""
-
-    def __init__(self, folder: Path, kept: list[Archive], scratch: Path) -> None:
-        self._folder, self._scratch = folder, scratch
-        self._archive_of = {name: archive for archive in kept for name in archive.names}
-        self._unpacked: Archive | None = None
-
-    def __call__(self, name: str) -> Path | None:
-        for suffix in (DONE, READY):
-            path = self._folder / f"{name}{suffix}"
-            if path.exists():
-                return path
-        archive = self._archive_of.get(name)
-        if archive is None:
-            return None
-        if archive is not self._unpacked:
-            for old in self._scratch.iterdir():
-                old.unlink()
-            for segment, lines in _by_segment(archive.lines()):
-                (self._scratch / segment).write_bytes(b"".join(lines))
-            self._unpacked = archive
-        path = self._scratch / name
-        path.touch()  # a segment of no lines leaves none
-        return path
-
-
-def _by_segment(lines: Iterator[tuple[str, bytes]]) -> Iterator[tuple[str, list[bytes]]]:
-    name = ""
-    group: list[bytes] = []
-    for segment, line in lines:
-        if segment != name and group:
-            yield name, group
-            group = []
-        name = segment
-        group.append(line)
-    if group:
-        yield name, group
+def _unpack(archive: Archive, folder: Path) -> None:
+    """Replace the files of a folder by the segments of an archive."""
+    for old in folder.iterdir():
+        old.unlink()
+    for name in archive.names:
+        (folder / name).touch()  # a segment without lines has none in the archive
+    for name, lines in groupby(archive.lines(), key=itemgetter(0)):
+        (folder / name).write_bytes(b"".join(line for _, line in lines))

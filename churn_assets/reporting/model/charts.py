@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from churn_assets.html.charts import (
     Axis,
     BarRows,
@@ -15,7 +17,9 @@ from churn_assets.html.charts import (
     percent,
     scatter,
 )
-from churn_assets.reporting.model.facts import AgeBand, Dependence, Ladder, LadderFigure, Report, Rung
+from churn_assets.leakage.audit import Audit, Rung
+from churn_assets.leakage.ladder import AgeBand, Figure
+from churn_assets.reporting.model.facts import Dependence, Report
 
 TEST, OUT_OF_TIME = ("test", "random split", "a"), ("oot", "out of time", "b")
 TICKS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -110,7 +114,7 @@ def rungs(report: Report) -> IntervalRows:
     return IntervalRows([Row("everything", marks, "the chosen model itself")], 0.0, 1.0, legend=legend)
 
 
-def age_bands(bands: list[AgeBand]) -> IntervalRows:
+def age_bands(bands: Sequence[AgeBand]) -> IntervalRows:
     """PR-AUC by age of the customer."""
     rows = []
     for band in bands:
@@ -120,7 +124,7 @@ def age_bands(bands: list[AgeBand]) -> IntervalRows:
     return IntervalRows(rows, 0.0, 1.0)
 
 
-def single_columns(ladder: Ladder, legend: tuple[tuple[str, str], ...]) -> tuple[IntervalRows | None, int]:
+def single_columns(ladder: Audit, legend: tuple[tuple[str, str], ...]) -> tuple[IntervalRows | None, int]:
     """The strongest columns, each with its own features only, and how many more there are."""
     alone = {name: column for name, column in ladder.columns.items() if column.alone}
     strongest = sorted(alone, key=lambda name: -alone[name].alone["random"].pr_auc)[:SHOWN_COLUMNS]
@@ -128,8 +132,7 @@ def single_columns(ladder: Ladder, legend: tuple[tuple[str, str], ...]) -> tuple
         return None, 0
     rows = []
     for name in strongest:
-        loss = alone[name].headline_loss_when_removed
-        note = None if loss is None else f"PR-AUC lift lost when removed: {loss:.0%}"
+        note = f"PR-AUC lift lost when removed: {alone[name].headline_loss_when_removed:.0%}"
         rows.append(Row(name, _marks(alone[name].alone["random"], alone[name].alone.get("out_of_time")), note))
     return IntervalRows(rows, 0.0, 1.0, legend=legend), len(alone) - len(strongest)
 
@@ -168,7 +171,7 @@ def _dependence(feature: Dependence, y: Axis) -> Chart | BarRows | None:
     return scatter(f"Dependence on {feature.feature}", x, y, dots, trend)
 
 
-def _marks(random: LadderFigure, out_of_time: LadderFigure | None) -> list[Mark]:
+def _marks(random: Figure, out_of_time: Figure | None) -> list[Mark]:
     figures = [(random, "a"), (out_of_time, "b")]
     return [Mark(f.pr_auc, f.low, f.high, style, f.base_rate) for f, style in figures if f is not None]
 

@@ -13,17 +13,21 @@ import numpy.typing as npt
 from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.data.validation.report import report_of
 from churn_assets.errors import TrainingError
+from churn_assets.evaluation.bootstrap import interval
+from churn_assets.evaluation.calibration import ece_by_chance
 from churn_assets.evaluation.metrics import pr_auc
 from churn_assets.features.encode import encode_table
+from churn_assets.leakage.audit import Audit
 from churn_assets.reporting.model import facts, measure
 from churn_assets.reporting.model.facts import SIDES, Report, as_json
 from churn_assets.reporting.model.importance import importance
 from churn_assets.reporting.model.limits import limits
 from churn_assets.reporting.model.measure import Scored
 from churn_assets.reporting.model.page import render_card, render_report
-from churn_assets.scoring.bundle import load_bundle, read_provenance, read_reference
+from churn_assets.scoring.bundle import load_bundle, read_card, read_provenance, read_reference
+from churn_assets.scoring.card import ModelCard
 from churn_assets.storage.files import replacing, write_text
-from churn_assets.training.export import ModelCard, read_model_card
+from churn_assets.training.cross_validation import CrossValidation
 from churn_assets.training.feature_table import TrainingData, training_data
 from churn_assets.training.select import Contender, check_candidates, contenders, tested
 
@@ -44,8 +48,8 @@ def collect_report(
     features: pa.Table,
     splits: pa.Table,
     candidates: Sequence[Candidate],
-    audit: Mapping[str, Any] | None = None,
-    cross_validation: Mapping[str, Any] | None = None,
+    audit: Audit | None = None,
+    cross_validation: CrossValidation | None = None,
 ) -> Report:
     """The report of the model in `bundle`, which was chosen among `candidates` on these tables.
 
@@ -55,8 +59,7 @@ def collect_report(
     features.
     """
     scorer = load_bundle(bundle)
-    card, contract = read_model_card(bundle), scorer.contract
-    provenance = msgspec.convert(read_provenance(bundle), facts.Provenance)
+    card, provenance, contract = read_card(bundle), read_provenance(bundle), scorer.contract
     data = training_data(contract, features, splits)
     chosen = _chosen(card, candidates, features)
     scored = {
@@ -64,12 +67,12 @@ def collect_report(
     }
     view = data.views["random"]
     test = view.split.test
-    if audit is not None and audit.get("model", scorer.version) != scorer.version:
+    if audit is not None and audit.model not in ("", scorer.version):
         audit = None
     report = Report(
         model=msgspec.convert({**msgspec.to_builtins(card), "version": scorer.version}, facts.ModelFacts),
         data=_data(contract, customers, data, bool(provenance.generated)),
-        threshold=facts.ThresholdFacts(card.thresholds.value, card.thresholds.chosen, card.thresholds.values),
+        threshold=facts.ThresholdFacts(card.thresholds.value, card.thresholds.chosen, dict(card.thresholds.values)),
         value=facts.ValueFacts(
             contract.value.customer_value, contract.value.offer_cost, contract.value.save_rate, contract.value.capacity
         ),
@@ -89,9 +92,9 @@ def collect_report(
         calibration=card.calibration,
         candidates=card.candidates,
         suspects=[facts.Suspect(c.name, c.suspect, c.attested) for c in contract.columns if c.suspect],
-        ladder=None if audit is None else msgspec.convert(audit, facts.Ladder),
+        ladder=audit,
         profit=card.profit,
-        cross_validation=msgspec.convert(cross_validation, facts.CrossValidation) if cross_validation else None,
+        cross_validation=cross_validation,
         validation=report_of(customers.schema),
         provenance=provenance,
     )
@@ -156,7 +159,7 @@ def _side(side: Scored, card: ModelCard, name: str, contract: Contract) -> facts
         churners=int(side.churned.sum()),
         metrics=measure.metrics(side, threshold, card.metrics, name),
         recomputed_pr_auc=pr_auc(side.churned, side.probability),
-        ece_of_perfect=facts.Range(*measure.calibration_noise(side, card.seed)),
+        ece_of_perfect=facts.Range(*interval(ece_by_chance(side.probability, measure.DRAWS, card.seed))),
         confusion=measure.confusion(side, threshold),
         curves=measure.curves(side, contract.value),
     )

@@ -12,11 +12,9 @@ from typing import Any
 import msgspec
 
 from churn_assets.data.validation.report import ValidationReport
-from churn_assets.training.calibrate import CalibrationTrials
-from churn_assets.training.cross_validation import FoldSummary
-from churn_assets.training.export import CandidateSummary
-from churn_assets.training.profit import ProfitReport
-from churn_assets.training.select import Comparison
+from churn_assets.leakage.audit import Audit
+from churn_assets.scoring.card import CalibrationTrials, CandidateSummary, Comparison, ProfitReport, Provenance
+from churn_assets.training.cross_validation import CrossValidation
 
 FORMAT = 1
 SIDES = {"random": "test", "out_of_time": "oot"}  # split -> its name among `Report.sides`
@@ -221,114 +219,6 @@ class Limit(msgspec.Struct, frozen=True, rename={"text": "words"}):
     text: str
 
 
-class LadderFigure(msgspec.Struct, frozen=True):
-    """PR-AUC on test customers; `base_rate` is what a random list reaches."""
-
-    pr_auc: float
-    low: float
-    high: float
-    base_rate: float
-    rows: int
-
-
-class Rung(msgspec.Struct, frozen=True, omit_defaults=True, rename={"label": "words"}):
-    """The recipe without the columns `left_out`."""
-
-    label: str
-    left_out: list[str]
-    random: LadderFigure
-    out_of_time: LadderFigure | None = None
-
-
-class AgeBand(msgspec.Struct, frozen=True, omit_defaults=True, rename={"label": "words"}):
-    """Customers of one age; the figure is absent where there are too few."""
-
-    label: str
-    rows: int
-    churners: int
-    pr_auc: float | None = None
-    low: float | None = None
-    high: float | None = None
-    base_rate: float | None = None
-
-
-class LabelTest(msgspec.Struct, frozen=True):
-    """How far the label alone explains a column's values; see leakage/column_tests.py."""
-
-    roc_auc: float
-    tied: float
-    by_label: float | None
-    by_label_error: float | None
-
-
-class SingleColumn(msgspec.Struct, frozen=True):
-    """What a column reaches alone, by split, and what the audit measured of it."""
-
-    alone: dict[str, LadderFigure]
-    headline_loss_when_removed: float | None
-    single_column_pr_auc_lift: float
-    isolated_churner_share: float
-    isolated_by: str
-    values: LabelTest
-    gaps: LabelTest | None
-    repeats: list[str]
-
-
-class AuditFinding(msgspec.Struct, frozen=True, rename={"description": "words"}):
-    """A column over `limit`: the value `found` and the one `allowed`; `attested`: who attests it ('': nobody)."""
-
-    column: str
-    limit: str
-    found: float
-    allowed: float
-    description: str
-    attested: str
-
-
-class Ladder(msgspec.Struct, frozen=True):
-    """The leakage audit of the chosen model."""
-
-    recipe: str
-    sentences: list[str]
-    rungs: list[Rung]
-    bands: list[AgeBand]
-    columns: dict[str, SingleColumn]
-    findings: list[AuditFinding]
-    suspects: list[str]
-    rows: int
-    churners: int
-    source: str
-    model: str | msgspec.UnsetType = msgspec.UNSET
-    chosen: str | msgspec.UnsetType = msgspec.UNSET
-
-
-class CrossValidation(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Figures over folds; without a `summary`, `missing` says why there is none."""
-
-    rows: int = 0
-    summary: list[FoldSummary] = []
-    folds: dict[str, dict[str, list[float]]] = {}
-    chosen: str = ""
-    seed: int | None = None
-    missing: str = ""
-
-
-class Provenance(msgspec.Struct, frozen=True):
-    """Where the bundle came from; a field that its file does not have is unset."""
-
-    source: str | msgspec.UnsetType = msgspec.UNSET
-    generated: bool | msgspec.UnsetType = msgspec.UNSET
-    as_of: str | msgspec.UnsetType = msgspec.UNSET
-    rows: int | msgspec.UnsetType = msgspec.UNSET
-    data_sha256: str | msgspec.UnsetType | None = msgspec.UNSET
-    git_commit: str | msgspec.UnsetType | None = msgspec.UNSET
-    made_at: str | msgspec.UnsetType | None = msgspec.UNSET
-    dagster_run_id: str | msgspec.UnsetType | None = msgspec.UNSET
-    mlflow_run_id: str | msgspec.UnsetType | None = msgspec.UNSET
-    python: str | msgspec.UnsetType | None = msgspec.UNSET
-    libraries: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
-
-
 class Report(msgspec.Struct, frozen=True, rename={"feature_docs": "words"}):
     """Everything the report says. `feature_docs` describe each feature; `fewest` is the smallest class of a segment
     that gets figures. `ladder`, `profit`, `cross_validation` and `validation` are None where a run made none."""
@@ -346,7 +236,7 @@ class Report(msgspec.Struct, frozen=True, rename={"feature_docs": "words"}):
     calibration: CalibrationTrials
     candidates: dict[str, CandidateSummary]
     suspects: list[Suspect]
-    ladder: Ladder | None
+    ladder: Audit | None
     profit: ProfitReport | None
     cross_validation: CrossValidation | None
     validation: ValidationReport | None

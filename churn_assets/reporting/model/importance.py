@@ -51,14 +51,14 @@ def importance(
     Rudin & Dominici, 2019) with partial dependence (Friedman, 2001).
     """
     exact = is_exact(model)
-    some = np.sort(np.random.default_rng(seed).permutation(len(test))[: ROWS if exact else NETWORK_ROWS])
-    rows = test[some]
+    sample = np.sort(np.random.default_rng(seed).permutation(len(test))[: ROWS if exact else NETWORK_ROWS])
+    rows = test[sample]
     if exact:
         topics = [[index] for index in range(len(specs))]
         parts = contributions(model, rows, reference(model, train, seed), topics).values
         values, spread = np.abs(parts).mean(axis=0), np.abs(parts).std(axis=0) / np.sqrt(len(rows))
     else:
-        values, spread = _permuted(model, rows, churned[some], seed)
+        values, spread = _permuted(model, rows, churned[sample], seed)
     order = np.argsort(-values, kind="stable")
     return Importance(
         method="shapley" if exact else "permutation",
@@ -80,14 +80,14 @@ def _members(model: Model) -> Sequence[Model]:
 
 def _permuted(model: Model, rows: Matrix, churned: npt.NDArray[Any], seed: int) -> tuple[Floats, Floats]:
     rng = np.random.default_rng(seed)
-    whole = Ranking(churned, model.margin(rows)).pr_auc()
+    complete = Ranking(churned, model.margin(rows)).pr_auc()
     lost = np.zeros((REPEATS, rows.shape[1]))
     for repeat in range(REPEATS):
         shuffle = rng.permutation(len(rows))
         for j in range(rows.shape[1]):
             mixed = rows.copy()
             mixed[:, j] = rows[shuffle, j]
-            lost[repeat, j] = whole - Ranking(churned, model.margin(mixed)).pr_auc()
+            lost[repeat, j] = complete - Ranking(churned, model.margin(mixed)).pr_auc()
     return lost.mean(axis=0), lost.std(axis=0, ddof=1) / np.sqrt(REPEATS)
 
 

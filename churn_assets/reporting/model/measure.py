@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from churn_assets.contract.policy import Value
 from churn_assets.evaluation.bootstrap import interval, intervals, samples, statistics_under, stratified_samples, wilson
-from churn_assets.evaluation.calibration import calibration_bins, ece, ece_by_chance, ece_under
+from churn_assets.evaluation.calibration import calibration_bins, ece, ece_under
 from churn_assets.evaluation.curves import RankCurves, evenly_spaced, lift
 from churn_assets.evaluation.metrics import Ranking, at_threshold
 from churn_assets.reporting.model.facts import CalibrationBin, Confusion, Curves, Estimate, SegmentFigures
@@ -81,11 +81,6 @@ def confusion(tested: Scored, threshold: float) -> Confusion:
     return Confusion(**{name: int(counts[name]) for name in Confusion.__struct_fields__})
 
 
-def calibration_noise(tested: Scored, seed: int) -> tuple[float, float]:
-    """The middle 95 % of the calibration error that perfect probabilities would show on so few rows."""
-    return interval(ece_by_chance(tested.probability, DRAWS, seed))
-
-
 def segment(tested: Scored, rows: npt.NDArray[np.bool_]) -> SegmentFigures:
     """Figures of the test customers in `rows` (n,) bool."""
     churned, probability = tested.churned[rows], tested.probability[rows]
@@ -149,5 +144,5 @@ def _estimate(value: float, low: float, high: float) -> Estimate:
     return Estimate(float(value), float(low), float(high))
 
 
-def _points(x: Floats, y: Floats, some: npt.NDArray[np.int64]) -> list[tuple[float, float]]:
-    return [(a, b) for a, b in np.round(np.stack([x[some], y[some]], axis=1), 5).tolist()]
+def _points(x: Floats, y: Floats, positions: npt.NDArray[np.int64]) -> list[tuple[float, float]]:
+    return [(a, b) for a, b in np.round(np.stack([x[positions], y[positions]], axis=1), 5).tolist()]

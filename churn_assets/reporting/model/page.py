@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from churn_assets.html.charts import BarRows, Chart, IntervalRows
 from churn_assets.html.templating import render
 from churn_assets.reporting.model import charts
-from churn_assets.reporting.model.facts import Dependence, Report, Segment
+from churn_assets.reporting.model.facts import Report, Segment
 from churn_assets.training.profit import describe_profit
-from churn_assets.training.select import Comparison
 
 CONTENTS = (
     ("short", "Summary"),
@@ -84,57 +82,17 @@ class SegmentTable:
     more: int
 
 
-@dataclass(frozen=True)
-class ModelPage:
-    """The report and the charts that its page shows beside it."""
-
-    report: Report
-    sides: Sequence[tuple[str, str, str]]
-    summary: Sequence[str]
-    comparison: Sequence[Comparison]
-    segments: Sequence[SegmentTable]
-    rungs: IntervalRows
-    ages: IntervalRows | None
-    single_columns: IntervalRows | None
-    single_columns_more: int
-    curves: Sequence[tuple[str, str, Chart]]
-    importance: BarRows
-    dependence: Sequence[tuple[Dependence, Chart | BarRows | None]]
-    profit: Chart
-
-    @property
-    def out_of_time(self) -> bool:
-        """Whether there is an out-of-time split."""
-        return "oot" in self.report.sides
-
-
 def render_report(report: Report) -> str:
     """The page of `collect_report`. Parts that a run has not computed are marked as such."""
+    ladder = report.ladder
+    single, more = charts.single_columns(ladder, charts.ladder_legend(report)) if ladder else (None, 0)
     return render(
         "reporting/templates/model_report.html.j2",
         title=f"{report.model.title}: churn model report",
         contents=CONTENTS,
-        page=_page(report),
         metrics=METRICS,
-    )
-
-
-def render_card(report: Report) -> str:
-    """The model card in the order of Mitchell et al., "Model Cards for Model Reporting" (2019)."""
-    return render(
-        "reporting/templates/model_card.md.j2",
         report=report,
-        sides=charts.sides(report),
-        metrics=METRICS,
-        features=report.importance.features[:CARD_FEATURES],
-    )
-
-
-def _page(report: Report) -> ModelPage:
-    ladder = report.ladder
-    single, more = charts.single_columns(ladder, charts.ladder_legend(report)) if ladder else (None, 0)
-    return ModelPage(
-        report=report,
+        out_of_time="oot" in report.sides,
         sides=charts.sides(report),
         summary=[*(ladder.sentences if ladder else []), *([describe_profit(report.profit)] if report.profit else [])],
         comparison=sorted(report.comparison, key=lambda row: -row.validation_pr_auc),
@@ -147,6 +105,17 @@ def _page(report: Report) -> ModelPage:
         importance=charts.importance_bars(report),
         dependence=charts.dependence(report),
         profit=charts.profit(report),
+    )
+
+
+def render_card(report: Report) -> str:
+    """The model card in the order of Mitchell et al., "Model Cards for Model Reporting" (2019)."""
+    return render(
+        "reporting/templates/model_card.md.j2",
+        report=report,
+        sides=charts.sides(report),
+        metrics=METRICS,
+        features=report.importance.features[:CARD_FEATURES],
     )
 
 

@@ -29,13 +29,13 @@ def test_the_audit_shows_the_ladder_in_words_in_a_table_and_as_a_picture(audited
     of, result = audited
     assert result.success
     assert checks(result)["every_suspect_column_is_attested"] is True
-    told = metadata(result, "leakage_audit")
+    shown = metadata(result, "leakage_audit")
     stored = json.loads((of.assets_dir / "leakage_audit.json").read_text())
-    assert told["in_words"] == "\n\n".join(stored["sentences"])
-    assert told["ladder"].startswith("![the ladder](data:image/svg+xml;base64,")
-    assert "without esent" in told["rungs"]
+    assert shown["in_words"] == "\n\n".join(stored["sentences"])
+    assert shown["ladder"].startswith("![the ladder](data:image/svg+xml;base64,")
+    assert "without esent" in shown["rungs"]
     rows = pq.read_metadata(of.assets_dir / "validated_customers.parquet").num_rows
-    assert told["dagster/row_count"] == stored["rows"] == rows
+    assert shown["dagster/row_count"] == stored["rows"] == rows
     assert stored["chosen"] == json.loads((of.assets_dir / "chosen_model.json").read_text())["name"]
 
 
@@ -46,7 +46,8 @@ def test_registration_refuses_until_the_column_is_attested_again(audited, tmp_pa
     silent.write_text("\n".join(line for line in text.splitlines() if not line.startswith("attested")))
     path = of.assets_dir / "leakage_audit.json"
     stored = json.loads(path.read_text())
-    stored["findings"] = [{"column": "esent", "words": "sets apart 59% of the churners"}]
+    figures = {"limit": "isolated_churner_share", "found": 0.59, "allowed": 0.5, "attested": ""}
+    stored["findings"] = [{"column": "esent", "words": "sets apart 59% of the churners", **figures}]
     path.write_text(json.dumps(stored))
     refusing = settings(of.home, CHURN_MLFLOW_URI=NOWHERE, CHURN_CONTRACT=str(silent))
     with dg.DagsterInstance.ephemeral() as instance:

@@ -1,4 +1,4 @@
-"""Training again with labelled predictions: what is learnt from, what is spared, and who waits for the gate."""
+"""Training again with labelled predictions: what is trained on, what is left out, and who waits for the gate."""
 
 from __future__ import annotations
 
@@ -67,22 +67,22 @@ def predictions(of: Settings) -> pa.Table:
     rows = validate(contract, repaired, source="made up").customers.to_pylist()
     frozen = sorted(read_holdout(of.holdout_dir, contract).customers(contract))
     others = sorted(ids(table_of(of, "validated_customers")) - set(frozen))
-    told = []
+    labels = []
     for number, row in enumerate(rows):
-        about = {"customer_id": f"new{number}", "churned": bool(row["churned"]), "part": "train"}
-        about["as_of"] = dt.datetime(2025, 1, 1, 9) + dt.timedelta(days=number % 50)
+        label = {"customer_id": f"new{number}", "churned": bool(row["churned"]), "part": "train"}
+        label["as_of"] = dt.datetime(2025, 1, 1, 9) + dt.timedelta(days=number % 50)
         if number < 20:
-            about["customer_id"] = frozen[number]
+            label["customer_id"] = frozen[number]
         elif number < 60:
-            about |= {"customer_id": others[number], "part": "gate"}
+            label |= {"customer_id": others[number], "part": "gate"}
         elif number < 100:
-            about["customer_id"] = others[number]
+            label["customer_id"] = others[number]
         elif number < 130:
-            about["contacted"] = True
+            label["contacted"] = True
         elif number < 150:
-            about["label_state"] = "open"
-        told.append(about)
-    return labelled(contract, rows, told)
+            label["label_state"] = "open"
+        labels.append(label)
+    return labelled(contract, rows, labels)
 
 
 def asked(of: Settings) -> str:
@@ -133,12 +133,12 @@ def again(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_the_first_champions_test_customers_are_frozen(trained):
     of, _, (splits, result) = trained
     contract = load_contract(of.contract_path)
-    held = read_holdout(of.holdout_dir, contract)
-    assert held is not None
+    holdout = read_holdout(of.holdout_dir, contract)
+    assert holdout is not None
     split = read_split(splits, "random")
-    assert held.rows.equals(table_of(of, "validated_customers").take(split.test))
-    assert (held.version, held.generated) == (require_champion(of.home).version, True)
-    assert held.version in metadata(result, "registered_model")["holdout"]
+    assert holdout.rows.equals(table_of(of, "validated_customers").take(split.test))
+    assert (holdout.version, holdout.generated) == (require_champion(of.home).version, True)
+    assert holdout.version in metadata(result, "registered_model")["holdout"]
     assert Ledger(of.ledger_path).challengers() == []
 
 
@@ -155,40 +155,40 @@ def test_a_second_training_on_the_same_table_splits_and_scores_as_the_first(trai
 def test_a_challenger_waits_for_the_gate_and_the_champion_stays(again):
     of, kept, key, result = again
     (challenger,) = Ledger(of.ledger_path).challengers()
-    told = json.loads((of.assets_dir / "registered_model.json").read_text())
-    assert (challenger.version, challenger.status, challenger.request) == (told["version"], "waiting_gate", key)
-    assert told["alias"] == "challenger"
+    registered = json.loads((of.assets_dir / "registered_model.json").read_text())
+    assert (challenger.version, challenger.status, challenger.request) == (registered["version"], "waiting_gate", key)
+    assert registered["alias"] == "challenger"
     assert Ledger(of.ledger_path).open_requests() == []
     assert of.champion_path.read_bytes() == kept["champion"]
     assert frozen_file(of).read_bytes() == kept["holdout"]
     assert metadata(result, "boosted_candidate")["tuning"] == "none of these data: as in the champion's training"
-    card, before = (read_card(of.home / path) for path in (told["bundle"], read_champion(of.home).bundle))
-    assert card["candidates"]["boosted"]["params"] == before["candidates"]["boosted"]["params"]
+    card, before = (read_card(of.home / path) for path in (registered["bundle"], read_champion(of.home).bundle))
+    assert card.candidates["boosted"].params == before.candidates["boosted"].params
 
 
-def test_no_frozen_customer_and_none_of_the_gate_is_learnt_from(again):
+def test_no_frozen_customer_and_none_of_the_gate_is_trained_on(again):
     of, _, _, _ = again
     splits, log = table_of(of, "splits"), predictions(of)
-    held = ids(read_holdout(of.holdout_dir, load_contract(of.contract_path)).rows)
-    learnt = ids(splits, pc.is_in(splits["random"], value_set=pa.array(["train", "validation"])))
+    holdout = ids(read_holdout(of.holdout_dir, load_contract(of.contract_path)).rows)
+    trained_on = ids(splits, pc.is_in(splits["random"], value_set=pa.array(["train", "validation"])))
     gate = ids(log, pc.equal(log["part"], "gate"))
     treated = ids(log, pc.fill_null(log["contacted"], False))
     assert len(gate) == 40
-    assert not learnt & (held | gate | treated)
-    assert ids(splits, pc.equal(splits["random"], "test")) == held
+    assert not trained_on & (holdout | gate | treated)
+    assert ids(splits, pc.equal(splits["random"], "test")) == holdout
     assert ids(splits, pc.equal(splits["random"], "aside")) == gate
-    assert {f"new{number}" for number in range(150, 400)} <= learnt
+    assert {f"new{number}" for number in range(150, 400)} <= trained_on
 
 
 def test_where_each_row_comes_from_is_recorded_and_shown(again):
     of, _, _, result = again
-    customers, told = table_of(of, "validated_customers"), metadata(result, "validated_customers")
+    customers, shown = table_of(of, "validated_customers"), metadata(result, "validated_customers")
     assert Counter(customers["row_source"].to_pylist()) == {"table": 1500, "feedback": 290}
-    assert "| feedback | 290 |" in told["rows_by_source"]
-    assert "| used for training | 290 |" in told["labelled_predictions"]
-    assert "| kept for the gate | 40 |" in told["labelled_predictions"]
-    assert "| of customers in the frozen holdout | 20 |" in told["labelled_predictions"]
-    assert "290 labelled predictions" in told["source"]
+    assert "| feedback | 290 |" in shown["rows_by_source"]
+    assert "| used for training | 290 |" in shown["labelled_predictions"]
+    assert "| kept for the gate | 40 |" in shown["labelled_predictions"]
+    assert "| of customers in the frozen holdout | 20 |" in shown["labelled_predictions"]
+    assert "290 labelled predictions" in shown["source"]
     apart = (of.reports_dir / "contacted_customers.csv").read_text().splitlines()
     assert len(apart) == 1 + 30
     bundle = of.home / json.loads((of.assets_dir / "chosen_model.json").read_text())["bundle"]
@@ -225,7 +225,7 @@ def test_no_model_learns_from_the_log_while_its_data_is_broken(tmp_path):
         assert run(of, instance, ["raw_customers", "validated_customers"]).success  # the table alone
 
 
-def test_predictions_of_broken_windows_are_neither_learnt_from_nor_judged_by(again, tmp_path):
+def test_predictions_of_broken_windows_are_neither_trained_on_nor_judged_by(again, tmp_path):
     first, *_ = again
     of = settings(tmp_path / "home", CHURN_MLFLOW_URI=NOWHERE, CHURN_SOURCE=SOURCE)
     shutil.copytree(first.home, of.home)
@@ -241,9 +241,9 @@ def test_predictions_of_broken_windows_are_neither_learnt_from_nor_judged_by(aga
     assert usable_labels(of, "another")[1] == 0
     result = retrain(of, ["raw_customers", "validated_customers"], {})
     assert result.success
-    told = metadata(result, "validated_customers")
-    assert told["labelled_predictions_of_broken_data"] == "100, left out"
-    assert "| used for training | 190 |" in told["labelled_predictions"]
+    shown = metadata(result, "validated_customers")
+    assert shown["labelled_predictions_of_broken_data"] == "100, left out"
+    assert "| used for training | 190 |" in shown["labelled_predictions"]
 
 
 def test_tables_made_again_since_the_choice_are_not_frozen(trained, tmp_path):

@@ -13,8 +13,9 @@ from churn_assets.prediction_log.segment import DONE
 from churn_assets.prediction_log.warehouse import archive
 from churn_assets.prediction_log.warehouse.connection import FILE
 from churn_assets.prediction_log.warehouse.ingest import ingest
-from churn_assets.prediction_log.warehouse.read import count, read_rows, tail, verify
+from churn_assets.prediction_log.warehouse.read import count, tail, verify
 from churn_assets_tests.prediction_log.home import STORE, ask, feedback, prediction, rejections, settings, tables, write
+from churn_assets_tests.prediction_log.rows import rows_of
 
 DAY = dt.timedelta(days=1)
 FIRST = dt.datetime(2026, 11, 1, 10, tzinfo=dt.UTC)
@@ -36,7 +37,7 @@ def of(tmp_path):
 
 
 def ids(of, **how):
-    return [row.get("feedback_id") or row.get("prediction_id") for row in read_rows(of.predlog_dir, **how)]
+    return [row.get("feedback_id") or row.get("prediction_id") for row in rows_of(of.predlog_dir, **how)]
 
 
 def test_segments_of_a_day_that_ended_long_enough_ago_become_one_file(of):
@@ -46,8 +47,8 @@ def test_segments_of_a_day_that_ended_long_enough_ago_become_one_file(of):
     assert sorted(path.name for path in of.predlog_dir.iterdir()) == [f"c{DONE}"]
     table = pq.read_table(of.archive_dir / "b.parquet")
     assert table.column_names == ["segment", "number", "kind", "id", "line"]
-    told = list(zip(*(table[name].to_pylist() for name in ("segment", "number", "kind", "id")), strict=True))
-    assert told == [
+    rows = list(zip(*(table[name].to_pylist() for name in ("segment", "number", "kind", "id")), strict=True))
+    assert rows == [
         ("b", 1, "prediction", "b-1"),
         ("b", 2, "feedback", "f-1"),
         ("a", 1, "prediction", "a-1"),
@@ -61,10 +62,10 @@ def test_segments_of_a_day_that_ended_long_enough_ago_become_one_file(of):
     assert verify(of.predlog_dir, ["a-1", "b-1", "c-1", "f-1"], of.archive_dir).kept
     assert not verify(of.predlog_dir, ["a-1"]).kept
     newest = tail(of.predlog_dir, 3, of.archive_dir)
-    assert [row.get("prediction_id") for row in newest] == ["a-1", None, "c-1"]
+    assert [line.own_id for line in newest] == ["a-1", None, "c-1"]
 
 
-def test_what_a_kill_left_beside_its_archive_is_read_once_and_taken_away(of, monkeypatch):
+def test_segments_left_beside_their_archive_by_a_kill_are_read_once_and_deleted(of, monkeypatch):
     late = FIRST + 3 * DAY
     monkeypatch.setattr(archive.Path, "unlink", lambda path, **_: (_ for _ in ()).throw(OSError("killed")))  # type: ignore[attr-defined]
     with pytest.raises(LogUnavailable, match="killed"):
@@ -78,7 +79,7 @@ def test_what_a_kill_left_beside_its_archive_is_read_once_and_taken_away(of, mon
 
 
 def test_a_segment_that_is_archived_while_a_reader_reads_is_not_missed(of):
-    rows = read_rows(of.predlog_dir, None, of.archive_dir)
+    rows = rows_of(of.predlog_dir, of.archive_dir)
     first = next(rows)
     ingest(of, STORE, now=lambda: FIRST + 3 * DAY)
     assert [str(row.get("prediction_id")) for row in [first, *rows]] == ["a-1", "None", "b-1", "a-1", "c-1"]
@@ -104,7 +105,7 @@ def test_segments_and_archives_make_the_same_warehouse_again(of, journal):
     assert ingest(of, STORE, now=lambda: last).restored == 0
 
 
-def test_a_segment_that_lies_nowhere_any_more_is_told(of):
+def test_a_segment_without_a_file_is_reported_as_missing(of):
     (of.warehouse_dir / FILE).unlink()
     (of.predlog_dir / f"b{DONE}").unlink()
     done = ingest(of, STORE, now=lambda: FIRST + DAY)
@@ -113,7 +114,7 @@ def test_a_segment_that_lies_nowhere_any_more_is_told(of):
     assert ask(of, "SELECT name FROM segments WHERE expired") == [("b",)]
 
 
-def test_what_is_kept_too_long_goes_from_tables_and_archives_and_does_not_come_back(of, tmp_path):
+def test_expired_rows_leave_tables_and_archives_and_stay_away_after_a_rebuild(of, tmp_path):
     short = settings(tmp_path, CHURN_LOG_RETENTION_DAYS="3")
     ingest(of, STORE, now=lambda: FIRST + DAY + dt.timedelta(hours=14))
     assert ingest(short, STORE, now=lambda: FIRST + 3 * DAY).expired == 0
@@ -127,8 +128,8 @@ def test_what_is_kept_too_long_goes_from_tables_and_archives_and_does_not_come_b
     assert tables(of) == before
 
 
-def test_a_file_that_is_no_archive_is_told(of):
+def test_a_file_that_is_not_an_archive_is_an_error(of):
     of.archive_dir.mkdir()
     (of.archive_dir / "x.parquet").write_text("no parquet")
-    with pytest.raises(LogUnreadable, match="no archive of segments"):
+    with pytest.raises(LogUnreadable, match="not an archive of segments"):
         count(of.predlog_dir, of.archive_dir)

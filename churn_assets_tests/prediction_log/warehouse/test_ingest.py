@@ -1,4 +1,4 @@
-"""The ingest: each row once, what is wrong in quarantine, nothing without words."""
+"""The ingest: each row once, what is wrong in quarantine, nothing without a reason."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import dataclasses
 import datetime as dt
 import errno
 import fcntl
+import json
 import os
 import re
 import subprocess
 import sys
 import threading
 
+import msgspec
 import pytest
 
 from churn_assets.contract.load import parse_contract
@@ -24,12 +26,11 @@ from churn_assets.errors import (
     WarehouseCorrupt,
     WarehouseLocked,
 )
-from churn_assets.prediction_log import records as rows
-from churn_assets.prediction_log.records import encode_line
+from churn_assets.prediction_log.records import Row, encode_line
 from churn_assets.prediction_log.segment import DONE, OPEN
-from churn_assets.prediction_log.warehouse import parse as strict
 from churn_assets.prediction_log.warehouse.connection import FILE, PUBLISHED, open_published
 from churn_assets.prediction_log.warehouse.ingest import ingest, pending
+from churn_assets.prediction_log.warehouse.parse import Checker, KnownContracts
 from churn_assets_tests.prediction_log.home import (
     STORE,
     ask,
@@ -70,14 +71,22 @@ def test_a_home_without_a_log_is_left_as_it_is(tmp_path):
         pass
 
 
-def test_the_strict_rows_have_the_fields_of_the_rows_that_are_written():
-    for name in ("Prediction", "Feedback", "Rejections"):
-        assert getattr(strict, name).__struct_fields__ == getattr(rows, name).__struct_fields__
+@pytest.mark.parametrize(
+    "record", [prediction("p"), feedback("f"), rejections(malformed=2)], ids=lambda row: type(row).__name__
+)
+def test_each_record_that_is_written_is_read_strictly(tmp_path, record):
+    check = Checker(KnownContracts(tmp_path / "contracts", tmp_path / "bundles", STORE))
+    assert isinstance(record, Row)
+    line = encode_line(record)
+    row = check(line)
+    assert type(row).__name__ == type(record).__name__
+    assert json.loads(msgspec.json.encode(row)) == json.loads(line)
+    assert json.loads(check.canonical(line, 7))["line"] == 7
 
 
 BAD = [
-    (b"{half\n", "no JSON"),
-    (b"\xff\xfe\n", "no JSON"),
+    (b"{half\n", "not JSON"),
+    (b"\xff\xfe\n", "not JSON"),
     (b"[]\n", "wrong type"),
     (b'{"kind":"other"}\n', "wrong type"),
     (encode_line(prediction("x", score=1.5)), "wrong type"),
@@ -88,30 +97,30 @@ BAD = [
     (encode_line(prediction("x", fingerprint="../../x")), "unknown contract"),
     (encode_line(prediction("x", features={**features(), "esent": "three"})), r"wrong type: .*\$.esent"),
     (encode_line(prediction("x", features={})), "wrong type"),
-    (encode_line(prediction("x", features={**features(), "created": "yesterday"})), "created is no day"),
-    (encode_line(prediction("x", features={**features(), "created": "infinity"})), "created is no day"),
-    (encode_line(prediction("x", scored_at="yesterday")), "scored_at is no instant"),
-    (encode_line(prediction("x", scored_at="infinity")), "scored_at is no instant"),
-    (encode_line(prediction("x", as_of="2000-01-01 (BC)")), "as_of is no instant"),
-    (encode_line(prediction("x")).replace(b'{"kind"', b'{"nobody reads":"\xff","kind"', 1), "no JSON: 'utf-8'"),
-    (encode_line(feedback("x", prediction_id=None)), "neither prediction_id nor customer_id"),
+    (encode_line(prediction("x", features={**features(), "created": "yesterday"})), "created is not an ISO 8601 date"),
+    (encode_line(prediction("x", features={**features(), "created": "infinity"})), "created is not an ISO 8601 date"),
+    (encode_line(prediction("x", scored_at="yesterday")), "scored_at is not an ISO 8601 instant"),
+    (encode_line(prediction("x", scored_at="infinity")), "scored_at is not an ISO 8601 instant"),
+    (encode_line(prediction("x", as_of="2000-01-01 (BC)")), "as_of is not an ISO 8601 instant"),
+    (encode_line(prediction("x")).replace(b'{"kind"', b'{"without a type":"\xff","kind"', 1), "not JSON: 'utf-8'"),
+    (encode_line(feedback("x", prediction_id=None)), "prediction_id and customer_id are null"),
     (encode_line(rejections(malformed=-1)), "wrong type"),
     (b'{"kind":"feedback","feedback_id":"' + b"x" * 2**20 + b'"}\n', "longer than"),
-    (encode_line(prediction("good")), "duplicate: prediction_id good is there already"),
-    (encode_line(prediction("older")), "duplicate: prediction_id older is there already"),
+    (encode_line(prediction("good")), "duplicate: prediction_id good is in the log already"),
+    (encode_line(prediction("older")), "duplicate: prediction_id older is in the log already"),
 ]
 
 
-def test_what_is_wrong_goes_to_quarantine_with_its_reason_and_the_rest_arrives(tmp_path):
+def test_invalid_lines_go_to_quarantine_with_their_reason_and_the_others_are_ingested(tmp_path):
     of = settings(tmp_path)
     write(of, "a", prediction("older"))
     write(of, "b", prediction("good"), *(line for line, _ in BAD), prediction("last"), b'{"kind":"pred')
     report = ingest(of, STORE)
     assert (report.predictions, report.quarantined, report.torn) == (3, len(BAD), 1)
-    found = ask(of, "SELECT line, reason, text FROM quarantine ORDER BY line")
-    for number, ((line, reason), (at, said, text)) in enumerate(zip(BAD, found, strict=True), 2):
+    quarantined = ask(of, "SELECT line, reason, text FROM quarantine ORDER BY line")
+    for number, ((line, reason), (at, stored, text)) in enumerate(zip(BAD, quarantined, strict=True), 2):
         assert at == number
-        assert re.search(reason, said), said
+        assert re.search(reason, stored), stored
         assert text == line.rstrip(b"\n")[:4096].decode(errors="backslashreplace")
     assert ask(of, "SELECT prediction_id, seq FROM predictions ORDER BY seq") == [
         ("older", 1), ("good", 2), ("last", 3 + len(BAD)),
@@ -127,8 +136,8 @@ def test_rare_spellings_of_days_and_booleans_are_read_as_the_service_reads_them(
     cells = {**features(), "created": spelled, "paperless": 1, "firstorder": None, "added_later": [1]}
     write(of, "a", prediction("p", features=cells, scored_at="2026-11-21T10:00:00"))
     assert ingest(of, STORE).quarantined == 0
-    asked = "SELECT day(x_created), x_paperless, x_firstorder, scored_at FROM predictions"
-    assert ask(of, asked) == [(day, True, None, dt.datetime(2026, 11, 21, 10))]
+    query = "SELECT day(x_created), x_paperless, x_firstorder, scored_at FROM predictions"
+    assert ask(of, query) == [(day, True, None, dt.datetime(2026, 11, 21, 10))]
 
 
 def test_order_holds_over_what_duckdb_reads_in_parallel(tmp_path):
@@ -151,7 +160,7 @@ def test_segments_of_dead_workers_are_adopted_and_open_ones_left(tmp_path):
     assert sorted(path.name for path in of.predlog_dir.iterdir()) == [f"a{DONE}", f"b{OPEN}"]
 
 
-def test_a_segment_that_cannot_be_read_is_told_after_all_others_are_taken(tmp_path):
+def test_an_unreadable_segment_is_reported_after_all_others_are_ingested(tmp_path):
     of = settings(tmp_path)
     (of.predlog_dir / "a.ready").mkdir(parents=True)
     write(of, "b", prediction("b"))
@@ -180,18 +189,18 @@ def test_a_column_of_another_kind_is_kept_beside_and_comes_back(tmp_path):
     write(of, "b", prediction("b", other), prediction("c"))
     report = ingest(of, other)
     assert report.migrations == ["x_esent was DOUBLE, now x_esent__double", "x_esent BOOLEAN added"]
-    asked = "SELECT prediction_id, x_esent, {} FROM predictions ORDER BY seq"
-    assert ask(of, asked.format("x_esent__double")) == [("a", None, 3.0), ("b", True, None), ("c", None, 3.0)]
+    query = "SELECT prediction_id, x_esent, {} FROM predictions ORDER BY seq"
+    assert ask(of, query.format("x_esent__double")) == [("a", None, 3.0), ("b", True, None), ("c", None, 3.0)]
     write(of, "d", prediction("d", other))
     assert ingest(of, STORE).migrations == [
         "x_esent was BOOLEAN, now x_esent__boolean",
         "x_esent__double is x_esent again",
     ]
     expected = [("a", 3.0, None), ("b", None, True), ("c", 3.0, None), ("d", None, True)]
-    assert ask(of, asked.format("x_esent__boolean")) == expected
+    assert ask(of, query.format("x_esent__boolean")) == expected
 
 
-def test_a_column_that_leaves_stays_and_one_that_comes_is_null_before(tmp_path):
+def test_a_removed_column_stays_and_a_new_one_is_null_in_older_rows(tmp_path):
     of = settings(tmp_path)
     fewer = dataclasses.replace(STORE, columns=tuple(c for c in STORE.columns if c.name != "city"), text="")
     write(of, "a", prediction("a", fewer))
@@ -203,7 +212,7 @@ def test_a_column_that_leaves_stays_and_one_that_comes_is_null_before(tmp_path):
     assert ask(of, "SELECT x_city IS NULL FROM predictions ORDER BY seq") == [(True,), (False,), (True,)]
 
 
-def test_a_contract_is_known_from_the_bundle_that_answered_also_when_it_is_gone(tmp_path):
+def test_a_contract_is_read_from_the_bundle_and_kept_after_its_deletion(tmp_path):
     of = settings(tmp_path)
     other = parse_contract(STORE.text.replace("horizon_days = 90", "horizon_days = 30"), "other")
     bundle(of, other)
@@ -248,9 +257,9 @@ def test_a_locked_warehouse_is_one_line_that_names_the_process_and_nothing_is_lo
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(WarehouseLocked, match=f"process {holder.pid}") as found:
+        with pytest.raises(WarehouseLocked, match=f"process {holder.pid}") as caught:
             ingest(of, STORE, patience_s=0.1)
-        assert "\n" not in str(found.value)
+        assert "\n" not in str(caught.value)
         assert ask(of, "SELECT count(*) FROM predictions") == [(1,)]
         holder.communicate("")
     assert ingest(of, STORE).predictions == 1
@@ -273,7 +282,7 @@ def test_a_second_ingest_waits_for_the_first_and_names_it_if_that_takes_too_long
 
 
 @pytest.mark.parametrize("damage", ["garbage", "cut", "flipped"])
-def test_a_damaged_warehouse_says_what_to_do_and_is_made_again_the_same(tmp_path, damage):
+def test_a_damaged_warehouse_names_the_rebuild_which_restores_the_same(tmp_path, damage):
     of = settings(tmp_path)
     write(of, "b", *(prediction(f"b-{n}") for n in range(50)), b"broken\n")
     ingest(of, STORE)
@@ -284,16 +293,16 @@ def test_a_damaged_warehouse_says_what_to_do_and_is_made_again_the_same(tmp_path
     zeros = whole[:4096] + b"\x00" * 200_000
     path.write_bytes({"garbage": b"no database", "cut": whole[:5000], "flipped": zeros}[damage])
     write(of, "c", prediction("c"))
-    with pytest.raises(WarehouseCorrupt, match=r"churn log ingest --rebuild") as found:
+    with pytest.raises(WarehouseCorrupt, match=r"churn log ingest --rebuild") as caught:
         ingest(of, STORE)
-    assert "\n" not in str(found.value)
+    assert "\n" not in str(caught.value)
     (of.predlog_dir / "c.ready").unlink()
     report = ingest(of, STORE, rebuild=True)
     assert (report.restored, report.missing) == (2, 0)
     assert tables(of) == before
 
 
-def test_a_damaged_published_copy_is_told(tmp_path):
+def test_a_damaged_published_copy_is_an_error(tmp_path):
     of = settings(tmp_path)
     of.warehouse_dir.mkdir(parents=True)
     (of.warehouse_dir / PUBLISHED).write_text("no database")
@@ -309,7 +318,7 @@ def test_an_instant_that_only_duckdb_knows_is_refused_in_a_segment_without_other
     assert ask(of, "SELECT prediction_id FROM predictions WHERE as_of < '0001-01-01' OR NOT isfinite(as_of)") == []
 
 
-def test_a_published_copy_that_somebody_opened_for_writing_is_one_line_and_the_ingest_goes_on(tmp_path):
+def test_a_published_copy_open_for_writing_is_an_error_and_the_ingest_goes_on(tmp_path):
     of = settings(tmp_path)
     write(of, "a", prediction("p"))
     ingest(of, STORE)
@@ -329,7 +338,7 @@ def test_a_published_copy_that_somebody_opened_for_writing_is_one_line_and_the_i
         holder.communicate("\n")
 
 
-def test_who_reads_the_published_copy_goes_on_while_it_is_replaced(tmp_path):
+def test_a_reader_of_the_published_copy_goes_on_while_it_is_replaced(tmp_path):
     of = settings(tmp_path)
     write(of, "a", prediction("a"))
     ingest(of, STORE)
@@ -348,7 +357,7 @@ def test_a_contract_in_memory_only_is_not_kept(tmp_path):
     assert not (of.warehouse_dir / "contracts").exists()
 
 
-def test_a_full_disk_is_one_line_and_the_next_ingest_goes_on(tmp_path, monkeypatch):
+def test_a_full_disk_is_an_error_and_the_next_ingest_completes(tmp_path, monkeypatch):
     of = settings(tmp_path)
     write(of, "a", prediction("a"))
 

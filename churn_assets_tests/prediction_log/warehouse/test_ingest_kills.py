@@ -45,8 +45,8 @@ def forked(deadly):
     pid = os.fork()
     if pid == 0:
         try:
-            found = child(deadly)
-            (home / "lines").write_text(str(found))
+            lines = child(deadly)
+            (home / "lines").write_text(str(lines))
             os._exit(0)
         except BaseException as error:
             print(type(error).__name__, error, flush=True)
@@ -73,19 +73,19 @@ print(json.dumps({"ids": ids, "killed": killed}))
 """
 
 
-def test_kills_between_any_two_lines_lose_and_double_nothing(tmp_path):
+def test_kills_between_any_two_lines_lose_and_repeat_nothing(tmp_path):
     command = [sys.executable, "-W", "ignore", "-c", KILLER, str(tmp_path), "30", "11"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["killed"] > 15
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["killed"] > 15
     of, later = settings(tmp_path, CHURN_LOG_ARCHIVE_HOURS="0"), dt.datetime(2026, 12, 1, tzinfo=dt.UTC)
     ingest(of, STORE, now=lambda: later)
     assert ingest(of, STORE, now=lambda: later).segments == 0
-    asked = "SELECT prediction_id FROM predictions UNION ALL SELECT feedback_id FROM feedback"
-    found = [own for (own,) in ask(of, asked)]
-    assert sorted(found) == sorted(told["ids"])
-    assert verify(of.predlog_dir, told["ids"], of.archive_dir).kept
+    query = "SELECT prediction_id FROM predictions UNION ALL SELECT feedback_id FROM feedback"
+    ids = [own_id for (own_id,) in ask(of, query)]
+    assert sorted(ids) == sorted(result["ids"])
+    assert verify(of.predlog_dir, result["ids"], of.archive_dir).kept
     assert ask(of, "SELECT count(*), count(DISTINCT number), max(number) FROM segments") == [(90, 90, 90)]
     assert ask(of, "SELECT count(*) - count(DISTINCT seq) FROM predictions") == [(0,)]
     assert ask(of, "SELECT count(*) FROM quarantine WHERE reason LIKE 'duplicate%'") == [(0,)]

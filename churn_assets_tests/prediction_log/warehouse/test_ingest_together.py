@@ -47,13 +47,13 @@ def test_writers_ingests_and_readers_at_once(tmp_path):
     sizes = []
     while any(process.poll() is None for process in writers):
         if (of.warehouse_dir / "published.duckdb").exists():
-            asked = "SELECT count(*), count(DISTINCT prediction_id), max(seq) FROM predictions"
-            sizes += ask(of, asked)
+            query = "SELECT count(*), count(DISTINCT prediction_id), max(seq) FROM predictions"
+            sizes += ask(of, query)
         time.sleep(0.05)
     stop.touch()
     for process in (*writers, *ingests):
-        said = process.communicate()[1]
-        assert process.returncode == 0, said
+        errors = process.communicate()[1]
+        assert process.returncode == 0, errors
     assert all(rows == different for rows, different, _ in sizes)
     assert sizes == sorted(sizes)
     assert ask(of, "SELECT count(*), count(DISTINCT prediction_id), max(seq) FROM predictions") == [(800, 800, 800)]

@@ -32,26 +32,26 @@ def home(tmp_path_factory):
     return home
 
 
-def test_answers_are_a_table_json_or_csv(home):
-    asked = "select customer_id, as_of::date as day from predictions order by seq"
-    told = churn(home, "log", "query", asked)
-    assert "customer_id" in told
-    assert "[b]x" in told
-    lines = churn(home, "log", "query", asked, "--json").splitlines()
+def test_results_are_a_table_json_or_csv(home):
+    query = "select customer_id, as_of::date as day from predictions order by seq"
+    table = churn(home, "log", "query", query)
+    assert "customer_id" in table
+    assert "[b]x" in table
+    lines = churn(home, "log", "query", query, "--json").splitlines()
     assert [json.loads(line) for line in lines] == [
         {"customer_id": "[b]x", "day": "2014-01-20"},
         {"customer_id": None, "day": "2014-01-20"},
     ]
-    assert churn(home, "log", "query", asked, "--csv") == "customer_id,day\n[b]x,2014-01-20\n,2014-01-20\n"
+    assert churn(home, "log", "query", query, "--csv") == "customer_id,day\n[b]x,2014-01-20\n,2014-01-20\n"
 
 
 @pytest.mark.parametrize(
     "sql", ["select nothing from nowhere", "selec 1", "delete from predictions", "select 'a'::int", "", "select 1/"]
 )
-def test_a_mistake_in_sql_is_one_line(home, sql):
-    with pytest.raises(QueryRefused, match="show all tables") as found:
+def test_an_error_in_sql_is_one_line(home, sql):
+    with pytest.raises(QueryRefused, match="show all tables") as caught:
         list(ask(settings(home), sql))
-    assert "\n" not in str(found.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_home_without_a_warehouse_names_the_command(tmp_path):
@@ -59,11 +59,11 @@ def test_a_home_without_a_warehouse_names_the_command(tmp_path):
         list(ask(settings(tmp_path), "select 1"))
 
 
-def test_the_rebuild_says_what_it_made(home):
+def test_the_rebuild_prints_its_counts(home):
     assert "1 segments: 2 predictions" in churn(home, "log", "ingest", "--rebuild")
 
 
-def test_the_ingest_by_hand_tells_the_sensor_of_windows_as_well(tmp_path):
+def test_the_ingest_by_command_records_the_open_window(tmp_path):
     home = tmp_path / "home"
     make_home(home)
     write(settings(home), "a", prediction("a"))
@@ -71,10 +71,10 @@ def test_the_ingest_by_hand_tells_the_sensor_of_windows_as_well(tmp_path):
     assert json.loads((home / "monitoring" / "open.json").read_text())["window"] == 1
 
 
-def test_a_file_of_outcomes_is_imported_and_its_mistakes_are_one_line(home, tmp_path):
+def test_a_file_of_outcomes_is_imported_and_its_errors_are_one_line(home, tmp_path):
     (tmp_path / "outcomes.csv").write_text("prediction_id,churned,observed_at\na,1,2026-01-20\n")
     assert "1 reports are in the log" in churn(home, "feedback", "import", str(tmp_path / "outcomes.csv"))
     assert "1 were there before" in churn(home, "feedback", "import", str(tmp_path / "outcomes.csv"))
     (tmp_path / "outcomes.csv").write_text("prediction_id,churned,observed_at\na,perhaps,2026-01-20\n")
-    said = churn(home, "feedback", "import", str(tmp_path / "outcomes.csv"), code=2)
-    assert said == "error: row 0, column 'churned': found 'perhaps', expected true or false\n"
+    error = churn(home, "feedback", "import", str(tmp_path / "outcomes.csv"), code=2)
+    assert error == "error: row 0, column 'churned': found 'perhaps', expected true or false\n"

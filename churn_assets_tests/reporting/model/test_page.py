@@ -19,12 +19,14 @@ from hypothesis import strategies as st
 
 from churn_assets.errors import TrainingError
 from churn_assets.evaluation.calibration import ece
+from churn_assets.leakage.audit import Audit
 from churn_assets.reporting.model import collect
 from churn_assets.reporting.model.facts import Report, as_json, parse_report
 from churn_assets.reporting.model.importance import importance
 from churn_assets.reporting.model.measure import FEWEST, Scored, curves, metrics, segment
 from churn_assets.reporting.model.page import render_card, render_report
 from churn_assets.scoring.bundle import load_bundle
+from churn_assets.scoring.card import Provenance
 from churn_assets.scoring.models.blend import BlendModel
 from churn_assets.training.export import write_choice
 from churn_assets_tests.html.reader import read
@@ -79,7 +81,7 @@ VALIDATED = {
 
 @pytest.fixture(scope="session")
 def bundle(choice, candidates, customers, tmp_path_factory) -> Path:
-    origin = {"git_commit": "abc", "generated": True}
+    origin = Provenance(git_commit="abc", generated=True)
     return write_choice(STORE, choice, candidates, customers, tmp_path_factory.mktemp("bundles"), origin)
 
 
@@ -98,7 +100,7 @@ def facts(report) -> dict[str, Any]:
 
 def with_all(facts: dict[str, Any]) -> dict[str, Any]:
     metrics = ("pr_auc", "roc_auc", "log_loss", "ece")
-    summary = {f"{metric}_{what}": 0.71 for metric in metrics for what in ("mean", "deviation")}
+    summary = {f"{metric}_{statistic}": 0.71 for metric in metrics for statistic in ("mean", "deviation")}
     folds = {"rows": 2550, "summary": [{"model": "logistic", **summary}]}
     return {**copy.deepcopy(facts), "ladder": AUDIT, "cross_validation": folds}
 
@@ -176,11 +178,11 @@ def test_the_ladder_comes_first_and_missing_parts_are_marked(facts):
     anchors = re.findall(r'<section id="(\w+)"', text)
     assert anchors[:2] == ["short", "ladder"]
     assert text.count("Not computed in this run: ") == 3
-    whole = page_of(with_all(facts))
-    assert "Not computed in this run" not in whole
+    complete = page_of(with_all(facts))
+    assert "Not computed in this run" not in complete
     profit = f"expected profit per customer: {facts['profit']['chosen']['profit']:.2f}"
     for text in (*AUDIT["sentences"], "without esent", "alone gets far", profit, "0 to 30 days"):
-        assert text in whole
+        assert text in complete
     assert "Not computed in this run" in card_of(without(facts))
     assert "The second sentence." in card_of(with_all(facts))
 
@@ -211,8 +213,8 @@ def test_segments_of_a_column_are_all_the_test_customers(facts):
 
 
 def test_every_category_and_yes_no_column_has_segments(facts):
-    wanted = {c.name for c in STORE.scoring_columns if c.kind in ("category", "boolean")}
-    assert {row["column"] for row in facts["segments"]} == wanted
+    names = {c.name for c in STORE.scoring_columns if c.kind in ("category", "boolean")}
+    assert {row["column"] for row in facts["segments"]} == names
 
 
 def test_without_a_cohort_out_of_time_figures_are_marked_as_missing(facts):
@@ -237,13 +239,13 @@ def test_the_files_are_complete_and_consistent(report, facts, bundle, tmp_path):
 
 
 def test_an_audit_of_another_model_is_not_shown(bundle, customers, features, splits, candidates):
-    audit = {**AUDIT, "model": "another"}
+    audit = msgspec.convert({**AUDIT, "model": "another"}, Audit)
     report = collect.collect_report(bundle, customers, features, splits, candidates, audit=audit)
     assert report.ladder is None
 
 
 def test_a_model_that_is_not_among_the_candidates_is_refused(bundle, customers, features, splits, candidates, choice):
-    others = [c for c in candidates if c.name not in choice.contender.parts]
+    others = [c for c in candidates if c.name not in choice.name.split(" + ")]
     with pytest.raises(TrainingError, match=r"the bundle holds .* materialise chosen_model again"):
         collect.collect_report(bundle, customers, features, splits, others)
 
@@ -325,6 +327,6 @@ def test_the_bundle_scores_as_the_report_says(facts, bundle, customers, choice):
     test = choice.views["random"].split.test
     as_of = customers.schema.metadata[b"churn_as_of"].decode()
     probability = scorer.score_table(customers.take(pa.array(test)), as_of).probability
-    named = int(np.sum(probability >= facts["threshold"]["value"]))
+    predicted = int(np.sum(probability >= facts["threshold"]["value"]))
     changed = facts["sides"]["test"]["confusion"]
-    assert named == changed["true_positives"] + changed["false_positives"]
+    assert predicted == changed["true_positives"] + changed["false_positives"]

@@ -8,7 +8,7 @@ import sys
 import pyarrow.parquet as pq
 
 from churn_assets.prediction_log.segment import READY
-from churn_assets.prediction_log.warehouse.read import read_rows
+from churn_assets_tests.prediction_log.rows import rows_of
 from churn_assets_tests.scoring.tiny import AS_OF, customers
 from churn_assets_tests.serving.client import home_with_champion
 
@@ -23,7 +23,7 @@ def test_a_scored_file_is_logged_only_when_asked(tmp_path):
     assert not (home / "predlog").exists()
     done = subprocess.run([*command, *options, "--log"], check=True, capture_output=True, text=True)
     assert "logged: 50 predictions" in done.stdout
-    rows = list(read_rows(home / "predlog"))
+    rows = list(rows_of(home / "predlog"))
     scores = pq.read_table(tmp_path / "out.parquet")
     assert [row["customer_id"] for row in rows] == table["id"].to_pylist()
     assert [row["score"] for row in rows] == scores["churn_probability"].to_pylist()

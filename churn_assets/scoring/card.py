@@ -1,0 +1,157 @@
+"""What a bundle says about its model: the card, which is part of the version, and where the bundle came from."""
+
+from __future__ import annotations
+
+import msgspec
+
+from churn_assets.scoring.scorer import Bands, Thresholds
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """Out-of-fold figures of one kind of calibration on validation rows."""
+
+    log_loss: float
+    pr_auc: float
+
+
+class CalibrationTrials(msgspec.Struct, frozen=True):
+    """The kind that was kept, why (a clause), and what every kind reached."""
+
+    kind: str
+    reason: str
+    tried: dict[str, Trial]
+
+
+class Comparison(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A contender beside the best on validation rows.
+
+    `behind_best`: PR-AUC it lacks, with the 95 % interval of the paired bootstrap; `tied`: the difference may be
+    chance. `cost`: estimated operations a row. Out-of-time figures are absent without that split.
+    """
+
+    candidate: str
+    cost: float
+    behind_best: float
+    behind_best_low: float
+    behind_best_high: float
+    tied: bool
+    validation_pr_auc: float
+    test_pr_auc: float
+    oot_validation_pr_auc: float | None = None
+    oot_test_pr_auc: float | None = None
+
+
+class CandidateSummary(msgspec.Struct, frozen=True):
+    """Parameters of a candidate, whole numbers as such, and its metrics on validation rows by split."""
+
+    params: dict[str, int | float]
+    validation: dict[str, dict[str, float]]
+
+
+class ProfitPoint(msgspec.Struct, frozen=True):
+    """A list that ends after `contacted_share` of the table, with `churners_share` of the table on it.
+
+    `profit` is expected per customer of the table, with its 95 % interval.
+    """
+
+    contacted_share: float
+    churners_share: float
+    profit: float
+    low: float
+    high: float
+
+
+class Swing(msgspec.Struct, frozen=True, rename={"lowest": "from", "highest": "to"}):
+    """Profit per customer when one assumption goes from `lowest` to `highest`; both and `assumed` are None for the
+    sampling of the test customers, which is no assumption."""
+
+    assumption: str
+    assumed: float | None
+    lowest: float | None
+    highest: float | None
+    profit_low: float
+    profit_high: float
+    swing: float
+
+
+class Assumptions(msgspec.Struct, frozen=True):
+    """The contract's values, which no table can measure."""
+
+    save_rate: float
+    offer_cost: float
+    customer_value: float
+
+
+class BreakEven(msgspec.Struct, frozen=True):
+    """For each assumption the value at which the chosen list earns nothing, the others as assumed.
+
+    None where there is none: nobody is contacted, or no churner is among them.
+    """
+
+    save_rate: float | None
+    offer_cost: float | None
+    customer_value: float | None
+
+
+class ProfitReport(msgspec.Struct, frozen=True, rename={"card_sentence": "words"}):
+    """Profit on test customers: `chosen` is the operating point of `decide_by`, `best` the cut that would have been
+    best on these rows, which hindsight flatters. `tornado` has the largest swing first.
+
+    `card_sentence` stays as bundles have it, because the card is part of a bundle's version; readers use
+    `describe_profit`.
+    """
+
+    decide_by: str
+    threshold: float
+    values: Assumptions
+    curve: list[ProfitPoint]
+    chosen: ProfitPoint
+    best: ProfitPoint
+    tornado: list[Swing]
+    break_even: BreakEven
+    list_sizes: list[ProfitPoint]
+    card_sentence: str
+
+
+class ModelCard(msgspec.Struct, frozen=True):
+    """`card.json`: the decisions of the scorer, and what training says of it.
+
+    What training says is absent in a bundle that was not made by `training.export`. Bundles made before the profit
+    report have no `profit`.
+    """
+
+    contract: str
+    fingerprint: str
+    model_kind: str
+    model_cost: float
+    thresholds: Thresholds
+    bands: Bands
+    title: str = ""
+    chosen: str = ""
+    reason: str = ""
+    comparison: list[Comparison] = []
+    metrics: dict[str, float] = {}
+    calibration: CalibrationTrials = CalibrationTrials("", "", {})
+    candidates: dict[str, CandidateSummary] = {}
+    features: list[str] = []
+    as_of: str | None = None
+    source: str = ""
+    rows: int | None = None
+    seed: int = 42
+    profit: ProfitReport | None = None
+
+
+class Provenance(msgspec.Struct, frozen=True):
+    """`provenance.json`: where the bundle came from; a field that its file does not have is unset."""
+
+    source: str | msgspec.UnsetType = msgspec.UNSET
+    generated: bool | msgspec.UnsetType = msgspec.UNSET
+    as_of: str | msgspec.UnsetType = msgspec.UNSET
+    rows: int | msgspec.UnsetType = msgspec.UNSET
+    data_sha256: str | msgspec.UnsetType | None = msgspec.UNSET
+    git_commit: str | msgspec.UnsetType | None = msgspec.UNSET
+    made_at: str | msgspec.UnsetType | None = msgspec.UNSET
+    dagster_run_id: str | msgspec.UnsetType | None = msgspec.UNSET
+    mlflow_run_id: str | msgspec.UnsetType | None = msgspec.UNSET
+    python: str | msgspec.UnsetType | None = msgspec.UNSET
+    libraries: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
