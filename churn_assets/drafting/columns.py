@@ -42,14 +42,14 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 @dataclass(frozen=True)
 class Guess:
-    """A column of the draft: a description of its values (`seen`), `why` it is left out, and `questions`.
+    """A column of the draft: a description of its values (`summary`), `why` it is left out, and `questions`.
 
     `distinct` counts different values, `rows` and `missing_rows` rows of the sample; `repair` names the
     repair its cells need.
     """
 
     column: Column
-    seen: str
+    summary: str
     distinct: int
     rows: int
     missing_rows: int = 0
@@ -89,7 +89,7 @@ def with_missing(guess: Guess, counts: Mapping[str, int], readable: Mapping[str,
     return replace(guess, column=column, missing_rows=missing_rows, questions=questions)
 
 
-def seen_choices(counts: Mapping[str, int]) -> str:
+def describe_choices(counts: Mapping[str, int]) -> str:
     """The most frequent values with their shares, for a comment."""
     total = sum(counts.values())
     top = sorted(counts.items(), key=lambda item: -item[1])[:4]
@@ -167,7 +167,7 @@ def _as_boolean(base: Guess, counts: Mapping[str, int], real: Mapping[str, int])
             column = replace(base.column, kind=Kind.BOOLEAN)
             if true not in column.true or false not in column.false:
                 column = replace(column, true=(true,), false=(false,))
-            return with_missing(replace(base, column=column, seen=seen_choices(real)), counts, real)
+            return with_missing(replace(base, column=column, summary=describe_choices(real)), counts, real)
     return None
 
 
@@ -196,9 +196,9 @@ def _with_dates(base: Guess, counts: Mapping[str, int], formats: tuple[str, ...]
     unread = {text: n for text, n in counts.items() if days[text] is None}
     known = [day for day in days.values() if day is not None]
     if len(set(known)) == 1 and not unread and not base.missing_rows:
-        return replace(base, column=column, seen=f"{known[0]} in every row", distinct=1)
+        return replace(base, column=column, summary=f"{known[0]} in every row", distinct=1)
     guess = replace(
-        base, column=column, seen=f"{min(known)} .. {max(known)}", questions=(question,) if question else ()
+        base, column=column, summary=f"{min(known)} .. {max(known)}", questions=(question,) if question else ()
     )
     # Excel's day zero has a repair of its own, and is not one of the contract's spellings of missing.
     zero = sum(n for text, n in unread.items() if re.match(SERIAL_ZERO, text))
@@ -213,7 +213,7 @@ def _as_category(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]
     column = replace(base.column, kind=Kind.CATEGORY, choices=tuple(sorted(real)))
     rare = sorted(value for value, n in real.items() if n < 5)
     questions = (f"{len(rare)} of the choices occur in fewer than 5 rows: spelling mistakes?",) if rare else ()
-    return with_missing(replace(base, column=column, seen=seen_choices(real), questions=questions), counts, real)
+    return with_missing(replace(base, column=column, summary=describe_choices(real), questions=questions), counts, real)
 
 
 # -- numbers --------------------------------------------------------------------------------------------
@@ -249,10 +249,12 @@ def _as_number(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) 
         return with_missing(coded, counts, readable)
     low, high = _bounds(numbers, base.name)
     column = replace(base.column, kind=Kind.INTEGER if whole else Kind.NUMBER, low=low, high=high)
-    seen = f"{len(np.unique(numbers)):,} different, {numbers.min():g} .. {numbers.max():g}"
+    summary = f"{len(np.unique(numbers)):,} different, {numbers.min():g} .. {numbers.max():g}"
     infinite = {text for text, v in zip(texts, values, strict=True) if v in (math.inf, -math.inf)}
     questions = _number_questions(numbers, weights, whole, infinite)
-    return with_missing(replace(base, column=column, seen=seen, questions=questions, repair=repair), counts, readable)
+    return with_missing(
+        replace(base, column=column, summary=summary, questions=questions, repair=repair), counts, readable
+    )
 
 
 def _best_reading(real: Mapping[str, int]) -> tuple[str, list[float | None], float]:
@@ -297,7 +299,7 @@ def _coded(base: Guess, readable: Mapping[str, int], whole: bool, numbers: npt.N
         "its name is that of a code, so each number is a choice; "
         "if it is an amount, set kind = 'integer' and remove choices"
     )
-    return replace(base, column=column, seen=seen_choices(readable), questions=(question,))
+    return replace(base, column=column, summary=describe_choices(readable), questions=(question,))
 
 
 def _plain_number(text: str) -> float | None:

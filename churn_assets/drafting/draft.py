@@ -196,7 +196,7 @@ def _without_repeats(guesses: Sequence[Guess], key: Guess | None, table: pa.Tabl
     for guess in guesses:
         twin = None
         if not guess.why and guess is not key:
-            alike = [g for g in kept if not g.why and (g.distinct, g.seen) == (guess.distinct, guess.seen)]
+            alike = [g for g in kept if not g.why and (g.distinct, g.summary) == (guess.distinct, guess.summary)]
             text = as_text(table.column(guess.name)) if alike else None
             twin = next((g for g in alike if as_text(table.column(g.name)).equals(text)), None)
         kept.append(guess.left_out(f"it repeats '{twin.name}' in every row") if twin else guess)

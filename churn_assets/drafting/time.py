@@ -78,7 +78,7 @@ def _snapshot(guesses: Sequence[Guess], days: Mapping[str, Days], today: dt.date
     kept = []
     for guess in guesses:
         if guess.name in constant and guess.name not in snapshots[:1]:
-            guess = guess.left_out(f"it is {guess.seen}")
+            guess = guess.left_out(f"it is {guess.summary}")
         kept.append(guess)
     notes: tuple[str, ...] = ()
     questions: tuple[str, ...] = ()

@@ -120,9 +120,9 @@ def _source(evidence: Evidence) -> dict[str, object]:
 
 def _all_columns(evidence: Evidence) -> tuple[Guess, ...]:
     label = evidence.label
-    seen = f"{label.churned_when} {label.churned_rows:,} rows, {label.kept_when} {label.kept_rows:,} rows"
+    summary = f"{label.churned_when} {label.churned_rows:,} rows, {label.kept_when} {label.kept_rows:,} rows"
     rows = evidence.sample.table.num_rows
-    label_guess = Guess(label.column, seen, 2, rows)
+    label_guess = Guess(label.column, summary, 2, rows)
     keys = tuple(g for g in evidence.timing.guesses if g.column.role is Role.KEY)
     if evidence.row_ids:
         column = Column(evidence.row_ids, Kind.ID, Role.KEY, doc="Number of the row: the table has no ids.")
@@ -156,7 +156,7 @@ def _section(
 def _column(guess: Guess) -> list[str]:
     column = guess.column
     missing = f"{guess.missing_rows:,} of {guess.rows:,} rows missing" if guess.missing_rows else ""
-    seen = "; ".join(filter(None, (guess.seen, missing)))
+    summary = "; ".join(filter(None, (guess.summary, missing)))
     default = Column(column.name, column.kind)
     values = {field.name: getattr(column, field.name) for field in fields(Column)}
     pairs = [
@@ -164,7 +164,7 @@ def _column(guess: Guess) -> list[str]:
         for name, value in values.items()
         if name in ("name", "kind") or value != getattr(default, name)
     ]
-    return [*_comment([f"Seen: {seen}"] if seen else []), *_questions(guess.questions), "[[columns]]", *pairs]
+    return [*_comment([f"Seen: {summary}"] if summary else []), *_questions(guess.questions), "[[columns]]", *pairs]
 
 
 def _left_out(guess: Guess) -> list[str]:
