@@ -26,8 +26,8 @@ from churn_assets.scoring.calibration import Platt
 from churn_assets.scoring.models.base import Model
 from churn_assets.scoring.models.blend import BlendModel
 from churn_assets.scoring.models.boosted import BoostedModel
-from churn_assets.scoring.models.logistic import LogisticBasis, LogisticModel
-from churn_assets.scoring.models.network import Net, NetworkModel
+from churn_assets.scoring.models.logistic import LogisticModel
+from churn_assets.scoring.models.network import NetworkModel
 from churn_assets.scoring.models.piecewise import PiecewiseEncoding
 from churn_assets.scoring.online import CustomerScorer, margin_of_row
 from churn_assets.scoring.scorer import Bands, Scorer, Thresholds
@@ -38,13 +38,12 @@ WIDTH = 128
 def models(matrix: np.ndarray, specs: tuple, label: np.ndarray) -> dict[str, Model]:
     """One of each kind, of the size that training makes; weights of all but the booster are random."""
     rng = np.random.default_rng(0)
-    basis = LogisticBasis.fit(matrix, specs, 17)
+    basis = PiecewiseEncoding.fit(matrix, specs, 17)
     encoding = PiecewiseEncoding.fit(matrix, specs, 25)
     sizes = [encoding.width, WIDTH, WIDTH, 1]
     layers = tuple((rng.normal(size=(b, a)) / a**0.5, np.zeros(b)) for a, b in itertools.pairwise(sizes))
-    empty = np.zeros((encoding.width, 0)), np.zeros((len(specs), 0))
     booster = xgboost.train({**PARAMS, "nthread": 1}, xgboost.DMatrix(matrix, label), ROUNDS)
-    boosted, network = BoostedModel([bytes(booster.save_raw("ubj"))]), NetworkModel(encoding, [Net(*empty, layers)])
+    boosted, network = BoostedModel([bytes(booster.save_raw("ubj"))]), NetworkModel(encoding, [layers])
     return {
         "logistic": LogisticModel(basis, rng.normal(size=basis.width), 0.0),
         "boosted": boosted,

@@ -59,6 +59,18 @@ def connect(uri: str) -> MlflowClient:
 
 
 @contextmanager
+def calls(uri: str) -> Iterator[MlflowClient]:
+    """A client as from `connect`, for calls whose failures become TrackingUnavailable."""
+    client = connect(uri)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield client
+    except (MlflowException, OSError) as error:
+        raise unavailable(uri, error) from error
+
+
+@contextmanager
 def quiet() -> Iterator[None]:
     """Suppress MLflow's own warnings and progress messages."""
     with warnings.catch_warnings(), redirect_stderr(StringIO()):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from churn_assets.contract.model import Column, Contract, Kind
-from churn_assets.mlflow_registry.connect import connect, quiet, store_path, unavailable
+from churn_assets.mlflow_registry.connect import calls, connect, quiet, store_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -62,7 +61,7 @@ class MlflowRegistry:
 
     def register(self, model: ModelVersion) -> int:
         """As the protocol says; the version gets the tags bundle_version, contract and fingerprint."""
-        with self._client() as client:
+        with calls(self.uri) as client:
             known = find(client, model.bundle_version)
             if known is not None:
                 return known
@@ -79,7 +78,7 @@ class MlflowRegistry:
         store = store_path(self.uri)
         if store is not None and not store.exists():
             return
-        with self._client() as client:
+        with calls(self.uri) as client:
             before = aliases(client)
             if before.get(alias) != number:
                 client.set_registered_model_alias(MODEL_NAME, alias, str(number))
@@ -88,19 +87,9 @@ class MlflowRegistry:
 
     def set_tags(self, number: int, tags: Mapping[str, str]) -> None:
         """As the protocol says; MLflow takes 5,000 characters, longer text is cut."""
-        with self._client() as client:
+        with calls(self.uri) as client:
             for name, value in tags.items():
                 client.set_model_version_tag(MODEL_NAME, str(number), name, value[:_TAG_LENGTH])
-
-    @contextmanager
-    def _client(self) -> Iterator[MlflowClient]:
-        client = connect(self.uri)
-        from mlflow.exceptions import MlflowException
-
-        try:
-            yield client
-        except (MlflowException, OSError) as error:
-            raise unavailable(self.uri, error) from error
 
 
 def find(client: MlflowClient, bundle_version: str) -> int | None:

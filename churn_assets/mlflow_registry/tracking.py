@@ -19,8 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from churn_assets.errors import TrackingUnavailable
-from churn_assets.mlflow_registry.connect import connect, store_path, unavailable
+from churn_assets.mlflow_registry.connect import calls, connect, store_path, unavailable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -54,10 +53,7 @@ class Tracking:
 
         entries = [Param(_named(prefix, name), str(value)[:_PARAM_LENGTH]) for name, value in values.items()]
         for start in range(0, len(entries), _BATCH):
-            self._log_params(entries[start : start + _BATCH])
-
-    def _log_params(self, batch: list[Any]) -> None:
-        self._do(lambda client, run: client.log_batch(run, params=batch))
+            self._log_batch(params=entries[start : start + _BATCH])
 
     def metrics(self, values: Mapping[str, object], prefix: str = "") -> None:
         """Log the finite numbers among `values`, as `prefix.name`."""
@@ -71,7 +67,7 @@ class Tracking:
             for name, value in values.items()
             if isinstance(value, (int, float)) and math.isfinite(value)
         ]
-        self._do(lambda client, run: client.log_batch(run, metrics=entries))
+        self._log_batch(metrics=entries)
 
     def tags(self, values: Mapping[str, object]) -> None:
         """Set tags of the run."""
@@ -80,15 +76,19 @@ class Tracking:
         from mlflow.entities import RunTag
 
         entries = [RunTag(name, str(value)) for name, value in values.items()]
-        self._do(lambda client, run: client.log_batch(run, tags=entries))
+        self._log_batch(tags=entries)
 
     def chart(self, name: str, svg: str) -> None:
         """Keep a chart under `plots/<name>.svg`."""
-        self._file(svg.encode(), f"plots/{name}.svg")
+        self.document(f"plots/{name}.svg", svg)
 
     def document(self, name: str, text: str) -> None:
         """Keep a text, for example JSON, under its name."""
-        self._file(text.encode(), name)
+        folder, _, leaf = name.rpartition("/")
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / leaf
+            path.write_bytes(text.encode())
+            self.file(path, folder)
 
     def file(self, path: Path, folder: str = "") -> None:
         """Keep a file as it is, under `folder`."""
@@ -98,12 +98,8 @@ class Tracking:
         """End the run with this status."""
         self._do(lambda client, run: client.set_terminated(run, status=status))
 
-    def _file(self, content: bytes, name: str) -> None:
-        folder, _, leaf = name.rpartition("/")
-        with tempfile.TemporaryDirectory() as scratch:
-            path = Path(scratch) / leaf
-            path.write_bytes(content)
-            self._do(lambda client, run: client.log_artifact(run, str(path), folder or None))
+    def _log_batch(self, **entries: list[Any]) -> None:
+        self._do(lambda client, run: client.log_batch(run, **entries))
 
     def _do(self, call: Callable[[MlflowClient, str], object]) -> None:
         if self._client is None or self.run_id is None:
@@ -128,17 +124,12 @@ def prepare_experiment(uri: str, name: str, artifacts: Path) -> str:
     With an sqlite store its artifacts go below `artifacts`: MLflow's own default is `./mlruns`, the
     working directory of whoever asked first. Raises TrackingUnavailable.
     """
-    client = connect(uri)
-    from mlflow.exceptions import MlflowException
-
-    try:
+    with calls(uri) as client:
         experiment = client.get_experiment_by_name(name)
         if experiment is not None:
             return str(experiment.experiment_id)
         location = artifacts.absolute().as_uri() if store_path(uri) is not None else None
         return str(client.create_experiment(name, artifact_location=location))
-    except (MlflowException, OSError) as error:
-        raise unavailable(uri, error) from error
 
 
 def keep_status_at_exit() -> None:
@@ -167,18 +158,13 @@ def close_run(uri: str, dagster_run_id: str, status: Status) -> bool:
     """Close the MLflow run that a Dagster run opened; False if there is none. Raises TrackingUnavailable."""
     if (path := store_path(uri)) is not None and not path.exists():
         return False
-    client = connect(uri)
-    from mlflow.exceptions import MlflowException
-
-    try:
+    with calls(uri) as client:
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
         query = f"tags.dagster_run_id = '{dagster_run_id}'"
         runs = client.search_runs(experiments, filter_string=query, max_results=1)
         for run in runs:
             client.set_terminated(run.info.run_id, status=status)
         return bool(runs)
-    except (MlflowException, OSError) as error:
-        raise unavailable(uri, error) from error
 
 
 def git_commit(root: Path) -> str:
@@ -189,15 +175,3 @@ def git_commit(root: Path) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
     return completed.stdout.strip() if completed.returncode == 0 and completed.stdout.strip() else "unknown"
-
-
-__all__ = [
-    "Status",
-    "Tracking",
-    "TrackingUnavailable",
-    "close_run",
-    "forget_active_runs",
-    "git_commit",
-    "keep_status_at_exit",
-    "prepare_experiment",
-]

@@ -30,8 +30,8 @@ class LatestReports:
         stale = quality.log if quality and quality.log and quality.log.stale else None
         return MonitoringSummary(
             windows=self._windows(champion, quality),
-            broken=newest.message if newest and newest.status == "broken" else "",
-            stale=stale.message if stale else "",
+            broken=newest.message if newest and newest.status == "broken" else None,
+            stale=stale.message if stale else None,
             pr_auc_dropped=about_champion and performance is not None and performance.fall.dropped,
             fall=performance.fall.message if performance and about_champion else "",
             labels=performance.labels.final if performance else 0,

@@ -91,6 +91,8 @@ def freeze(
 
     Only real customers replace generated ones. The file is complete and on disk when this returns.
     """
+    import pyarrow.parquet as pq
+
     frozen = holdout_for(folder, contract, generated)
     if frozen is not None:
         return frozen
@@ -102,7 +104,8 @@ def freeze(
         _VERSION: version.encode(),
         _AT: now.astimezone(dt.UTC).isoformat(timespec="seconds").encode(),
     }
-    _write(holdout_path(folder, contract), rows.replace_schema_metadata(metadata))
+    with replacing(holdout_path(folder, contract), mode=0o444) as temporary:  # the mode: nobody changes it
+        pq.write_table(rows.replace_schema_metadata(metadata), temporary, compression="zstd")
     frozen = read_holdout(folder, contract)
     assert frozen is not None  # it was just written
     return frozen
@@ -112,10 +115,3 @@ _ADVICE = (
     "restore the file from a copy, or remove it: the gate then refuses for want of a holdout until the first model of "
     "a home freezes new customers"
 )
-
-
-def _write(path: Path, rows: pa.Table) -> None:
-    import pyarrow.parquet as pq
-
-    with replacing(path, mode=0o444) as temporary:  # the mode tells people that nobody changes it
-        pq.write_table(rows, temporary, compression="zstd")

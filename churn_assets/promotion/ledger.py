@@ -33,6 +33,7 @@ from churn_assets.promotion.records import (
     MoveKind,
     Person,
     Request,
+    RequestStatus,
     Verdict,
     approver_of,
 )
@@ -87,8 +88,9 @@ _CHALLENGER = (
     "approved_by, added_at, changed_at"
 )
 _MOVE = 'number, kind, "before", champion AS "to", bundle_sha256, "by", why, status, intended_at, ended_at'
-_IN_FLIGHT = "status IN ('open', 'started')"
+IN_FLIGHT: tuple[RequestStatus, ...] = ("open", "started")
 _LIVE: tuple[ChallengerStatus, ...] = ("waiting_gate", "waiting_approval", "approved")
+_TO_PROMOTE: tuple[ChallengerStatus, ...] = ("waiting_gate", "approved")
 
 
 class Ledger(SqliteStore):
@@ -103,13 +105,12 @@ class Ledger(SqliteStore):
 
     # -- decisions and the retrainings they request ------------------------------------------------------
 
-    def decide(self, judge: Callable[[LedgerState], Decision], now: datetime | None = None) -> DecisionRecord:
+    def decide(self, judge: Callable[[LedgerState], Decision], at: datetime) -> DecisionRecord:
         """Judge by the state of the ledger and store the decision, with its request, in one transaction.
 
         Nobody else decides meanwhile: `judge` must be quick. Raises TransitionRefused if it requests a
         retraining while one is in flight, or one that was requested before.
         """
-        at = now_or(now)
         with self._writing() as db:
             decision = judge(_state(db))
             values = (decision.kind, decision.message, decision.trigger, decision.occasion, decision.champion)
@@ -135,25 +136,19 @@ class Ledger(SqliteStore):
         with self._reading() as db:
             return [_decision(row) for row in db.execute(query, (last,))]
 
-    def broken_data(self) -> str:
-        """The fault that the newest decision reports in the newest window's data, "" if none.
+    def broken_data(self) -> str | None:
+        """The fault that the newest decision reports in the newest window's data, None if there is none.
 
         No open request is run meanwhile: it waits until a later decision reports complete data.
         """
         newest = self.decisions(1)
-        return newest[0].decision.inputs.broken if newest else ""
+        return newest[0].decision.inputs.broken if newest else None
 
-    def open_requests(self) -> Sequence[Request]:
-        """Requests that no run has started yet; at most one."""
-        return self._requests("status = 'open'")
-
-    def requests_in_flight(self) -> Sequence[Request]:
-        """Requests that are open or started; at most one."""
-        return self._requests(_IN_FLIGHT)
-
-    def requests(self) -> Sequence[Request]:
-        """Every request, oldest first."""
-        return self._requests("1")
+    def requests(self, *statuses: RequestStatus) -> Sequence[Request]:
+        """Requests in any of these statuses (all if none is named), oldest first; `IN_FLIGHT` gives at most one."""
+        with self._reading() as db:
+            rows = db.execute(f"SELECT {_REQUEST} FROM requests {_where(statuses)} ORDER BY rowid", statuses)
+            return [msgspec.convert(dict(row), Request) for row in rows]
 
     def start_request(self, key: str, run_id: str) -> None:
         """A run starts the request; again by the same run changes nothing. Raises TransitionRefused."""
@@ -168,35 +163,27 @@ class Ledger(SqliteStore):
                 )
             db.execute("UPDATE requests SET status = 'started', run_id = ? WHERE key = ?", (run_id, key))
 
-    def fail_request(self, key: str, run_id: str, why: str, now: datetime | None = None) -> Request | None:
+    def fail_request(self, key: str, run_id: str, why: str, at: datetime) -> Request | None:
         """The run of a request has failed or vanished: open the next attempt; after 3 abandon the request.
 
         Returns the next attempt, None if there is none: abandoned, or the request has ended or belongs to another
         run. Safe to call any number of times.
         """
-        at = now_or(now)
         with self._writing() as db:
             request = _get_request(db, key)
-            if request.status not in ("open", "started") or request.run_id not in (None, run_id):
+            if request.status not in IN_FLIGHT or request.run_id not in (None, run_id):
                 return None
             is_last = request.attempt >= ATTEMPTS
             _end_request(db, key, "abandoned" if is_last else "failed", f"run {run_id}: {why}", at)
             db.execute("UPDATE requests SET run_id = ? WHERE key = ?", (run_id, key))
             if is_last:
                 return None
-            return _open_request(
-                db, request.decision, (request.trigger, request.occasion, request.champion), request.attempt + 1, at
-            )
+            return _open_request(db, request.decision, request, request.attempt + 1, at)
 
-    def finish_request(self, key: str, outcome: str, now: datetime | None = None) -> None:
+    def finish_request(self, key: str, outcome: str, at: datetime) -> None:
         """The request ended with this outcome; again changes nothing. Raises TransitionRefused."""
         with self._writing() as db:
-            _finish_request(db, key, outcome, now_or(now))
-
-    def _requests(self, where: str) -> Sequence[Request]:
-        with self._reading() as db:
-            rows = db.execute(f"SELECT {_REQUEST} FROM requests WHERE {where} ORDER BY rowid")
-            return [_request(row) for row in rows]
+            _finish_request(db, key, outcome, at)
 
     # -- challengers and who approves them ---------------------------------------------------------------
 
@@ -207,7 +194,7 @@ class Ledger(SqliteStore):
         bundle_sha256: str,
         registered_version: int | None,
         request_key: str | None,
-        now: datetime | None = None,
+        at: datetime,
     ) -> Challenger:
         """A new model waits for the gate; the request it answers is finished in the same transaction.
 
@@ -216,7 +203,6 @@ class Ledger(SqliteStore):
         answered twice: somebody has executed its run again. Raises TransitionRefused for an attempt that has
         failed, whose successor answers.
         """
-        at = now_or(now)
         with self._writing() as db:
             if request_key is not None and _get_request(db, request_key).status in ("finished", "abandoned"):
                 request_key = None
@@ -234,10 +220,8 @@ class Ledger(SqliteStore):
 
     def challengers(self, *statuses: ChallengerStatus) -> Sequence[Challenger]:
         """Challengers in any of these statuses (all if none is named), oldest first."""
-        marks = ", ".join("?" * len(statuses))
-        where = f"WHERE status IN ({marks})" if statuses else ""
         with self._reading() as db:
-            rows = db.execute(f"SELECT {_CHALLENGER} FROM challengers {where} ORDER BY number", statuses)
+            rows = db.execute(f"SELECT {_CHALLENGER} FROM challengers {_where(statuses)} ORDER BY number", statuses)
             return [_challenger(row) for row in rows]
 
     def challenger(self, version: str) -> Challenger:
@@ -247,44 +231,34 @@ class Ledger(SqliteStore):
 
     def challengers_to_promote(self) -> Sequence[Challenger]:
         """Those that a run of the gate should judge: waiting for it or approved, not failed 3 times."""
-        return [c for c in self.challengers("waiting_gate", "approved") if c.attempt <= ATTEMPTS]
+        return [c for c in self.challengers(*_TO_PROMOTE) if c.attempt <= ATTEMPTS]
 
-    def record_verdict(
-        self, version: str, verdict: Verdict, *, needs_person: bool, now: datetime | None = None
-    ) -> Challenger:
+    def record_verdict(self, version: str, verdict: Verdict, *, needs_person: bool, at: datetime) -> Challenger:
         """Store the gate's verdict, and move the challenger on.
 
         Not passed: refused, also if a person had approved it. Passed: approved, unless it
         `needs_person` and none has approved it: then it waits for one. Raises TransitionRefused from refused, rejected
         and promoted.
         """
-        at = now_or(now)
         with self._writing() as db:
             challenger = _expect(db, version, _LIVE, "judged")
-            person = challenger.approved_by if challenger.status == "approved" else None
-            if not isinstance(person, Person):
-                person = None
-            by: Approver | None = person
+            person = challenger.approved_by if isinstance(challenger.approved_by, Person) else None
             status: ChallengerStatus = "refused"
-            if verdict.passed:
-                status = "waiting_approval" if needs_person and person is None else "approved"
-            if status == "approved" and person is None:
-                by = Gate()
-            if status == "approved" and challenger.status != "approved":
-                _insert_approval(
-                    db, challenger, Approval(version, True, Gate(), verdict.reason, challenger.bundle_sha256, at)
-                )
+            by: Approver | None = person
+            if verdict.passed and needs_person and person is None:
+                status = "waiting_approval"
+            elif verdict.passed:
+                status, by = "approved", person or Gate()
+                if challenger.status != "approved":
+                    _insert_approval(db, challenger, True, by, verdict.reason, at)
             stored = _json(verdict.to_json())
             db.execute("UPDATE challengers SET verdict = ? WHERE number = ?", (stored, challenger.number))
             _change(db, challenger, status, verdict.reason, by, at)
             return _get_challenger(db, version)
 
-    def approve(
-        self, version: str, by: Person, why: str, bundle_sha256: str, now: datetime | None = None
-    ) -> Challenger:
+    def approve(self, version: str, by: Person, why: str, bundle_sha256: str, at: datetime) -> Challenger:
         """A person approves these bytes. Raises TransitionRefused unless it waits for approval, or if
         the bundle is not the one that was judged. Approving twice changes nothing."""
-        at = now_or(now)
         with self._writing() as db:
             challenger = _expect(db, version, ("waiting_approval", "approved"), "approved")
             if challenger.bundle_sha256 != bundle_sha256:
@@ -293,13 +267,12 @@ class Ledger(SqliteStore):
                     f"{challenger.bundle_sha256[:12]}; restore {challenger.bundle}, or retrain"
                 )
             if challenger.status == "waiting_approval":
-                _insert_approval(db, challenger, Approval(version, True, by, why, challenger.bundle_sha256, at))
+                _insert_approval(db, challenger, True, by, why, at)
                 _change(db, challenger, "approved", challenger.message, by, at)
             return _get_challenger(db, version)
 
-    def reject(self, version: str, by: Person, why: str, now: datetime | None = None) -> Challenger:
+    def reject(self, version: str, by: Person, why: str, at: datetime) -> Challenger:
         """A person rejects it, at any moment before promotion; it lengthens the cooldown. Raises TransitionRefused."""
-        at = now_or(now)
         with self._writing() as db:
             challenger = _expect(db, version, _LIVE, "rejected")
             moving = db.execute("SELECT 1 FROM moves WHERE status = 'intended' AND \"to\" = ?", (version,)).fetchone()
@@ -308,18 +281,17 @@ class Ledger(SqliteStore):
                     f"challenger {version} is just becoming champion, expected one that waits; "
                     "if that is wrong: churn rollback"
                 )
-            _insert_approval(db, challenger, Approval(version, False, by, why, challenger.bundle_sha256, at))
+            _insert_approval(db, challenger, False, by, why, at)
             _change(db, challenger, "rejected", why, None, at)
             return _get_challenger(db, version)
 
-    def fail_promotion(self, run_key: str, why: str, now: datetime | None = None) -> Challenger | None:
+    def fail_promotion(self, run_key: str, why: str, at: datetime) -> Challenger | None:
         """A run of the gate has failed before it ended: let it be run again, up to 3 times.
 
         Returns the challenger as it is then, None if the run's status or attempt is over already.
         """
-        at = now_or(now)
         with self._writing() as db:
-            rows = db.execute(f"SELECT {_CHALLENGER} FROM challengers WHERE status IN ('waiting_gate', 'approved')")
+            rows = db.execute(f"SELECT {_CHALLENGER} FROM challengers {_where(_TO_PROMOTE)}", _TO_PROMOTE)
             challenger = next((c for c in map(_challenger, rows) if c.run_key == run_key), None)
             if challenger is None or challenger.attempt > ATTEMPTS:
                 return None
@@ -345,14 +317,13 @@ class Ledger(SqliteStore):
         bundle_sha256: str,
         by: str,
         why: str,
-        now: datetime | None = None,
+        at: datetime,
     ) -> int:
         """Record that the pointer is about to be written; the move's number.
 
         Raises TransitionRefused while another move is unfinished, and for a promotion of anything but an
         approved challenger whose bundle is the one that was judged.
         """
-        at = now_or(now)
         with self._writing() as db:
             unfinished = db.execute("SELECT \"to\" FROM moves WHERE status = 'intended'").fetchone()
             if unfinished is not None:
@@ -373,9 +344,8 @@ class Ledger(SqliteStore):
             )
             return int(cursor.lastrowid or 0)
 
-    def finish_move(self, number: int, now: datetime | None = None) -> None:
+    def finish_move(self, number: int, at: datetime) -> None:
         """The pointer names the new champion; a challenger counts as promoted from here on."""
-        at = now_or(now)
         with self._writing() as db:
             kind, version = db.execute('SELECT kind, "to" FROM moves WHERE number = ?', (number,)).fetchone()
             _end_move(db, number, "done", at)
@@ -383,10 +353,10 @@ class Ledger(SqliteStore):
             if challenger is not None and challenger.status in _LIVE:
                 _change(db, challenger, "promoted", challenger.message, challenger.approved_by, at)
 
-    def abandon_move(self, number: int, now: datetime | None = None) -> None:
+    def abandon_move(self, number: int, at: datetime) -> None:
         """The pointer was never written; the challenger, if there is one, stays approved."""
         with self._writing() as db:
-            _end_move(db, number, "abandoned", now_or(now))
+            _end_move(db, number, "abandoned", at)
 
     def unfinished_move(self) -> Move | None:
         """The move that was intended and neither done nor abandoned, if a process died in it."""
@@ -430,16 +400,24 @@ class Ledger(SqliteStore):
 # -- inside a transaction --------------------------------------------------------------------------------
 
 
+def _where(statuses: Sequence[str]) -> str:
+    """The clause for rows in any of these statuses, which are its parameters; without one, for every row."""
+    return f"WHERE status IN ({', '.join('?' * len(statuses))})" if statuses else ""
+
+
 def _state(db: sqlite3.Connection) -> LedgerState:
-    in_flight = db.execute(f"SELECT key, status FROM requests WHERE {_IN_FLIGHT}").fetchone()
+    in_flight = db.execute(f"SELECT key, status FROM requests {_where(IN_FLIGHT)}", IN_FLIGHT).fetchone()
     waiting = db.execute(
-        "SELECT version, status FROM challengers WHERE status IN ('waiting_gate', 'waiting_approval', 'approved') "
-        "ORDER BY number DESC"
+        f"SELECT version, status FROM challengers {_where(_LIVE)} ORDER BY number DESC", _LIVE
     ).fetchone()
     newest = db.execute("SELECT opened_at FROM requests WHERE attempt = 1 ORDER BY rowid DESC LIMIT 1").fetchone()
     used = db.execute(
         "SELECT d.situation FROM requests r JOIN decisions d ON d.number = r.decision "
         "WHERE r.status IN ('open', 'started', 'finished') ORDER BY r.rowid DESC LIMIT 1"
+    ).fetchone()
+    (rejections,) = db.execute(
+        "SELECT count(*) FROM challengers WHERE status IN ('refused', 'rejected') AND number > "
+        "(SELECT coalesce(max(number), 0) FROM challengers WHERE status = 'promoted')"
     ).fetchone()
     asked = db.execute('SELECT DISTINCT "trigger", occasion, champion FROM requests')
     return LedgerState(
@@ -447,23 +425,14 @@ def _state(db: sqlite3.Connection) -> LedgerState:
         waiting=(waiting[0], waiting[1]) if waiting else None,
         asked=frozenset((row[0], row[1], row[2]) for row in asked),
         last_asked_at=datetime.fromisoformat(newest[0]) if newest else None,
-        rejections=_rejections_in_a_row(db),
+        rejections=int(rejections),
         labels_used=DecisionInputs.from_json(json.loads(used[0])).labels if used else 0,
     )
 
 
-def _rejections_in_a_row(db: sqlite3.Connection) -> int:
-    query = (
-        "SELECT count(*) FROM challengers WHERE status IN ('refused', 'rejected') AND number > "
-        "(SELECT coalesce(max(number), 0) FROM challengers WHERE status = 'promoted')"
-    )
-    return int(db.execute(query).fetchone()[0])
-
-
 def _insert_request(db: sqlite3.Connection, number: int, decision: Decision, at: datetime) -> str:
-    in_flight = db.execute(f"SELECT key, status FROM requests WHERE {_IN_FLIGHT}").fetchone()
-    occasion = (decision.trigger, decision.occasion, decision.champion)
-    key = _request_key(occasion, 1)
+    in_flight = db.execute(f"SELECT key, status FROM requests {_where(IN_FLIGHT)}", IN_FLIGHT).fetchone()
+    key = _request_key(decision, 1)
     if in_flight is not None:
         raise TransitionRefused(
             f"request {key} cannot be opened: {in_flight[0]} is {in_flight[1]}, expected none in flight; "
@@ -471,38 +440,37 @@ def _insert_request(db: sqlite3.Connection, number: int, decision: Decision, at:
         )
     if db.execute("SELECT 1 FROM requests WHERE key = ?", (key,)).fetchone():
         raise TransitionRefused(f"request {key} was made before, expected a new occasion; see churn history")
-    return _open_request(db, number, occasion, 1, at).key
+    return _open_request(db, number, decision, 1, at).key
 
 
 def _open_request(
-    db: sqlite3.Connection, decision: int, occasion: tuple[str, str, str], attempt: int, at: datetime
+    db: sqlite3.Connection, decision: int, asked: Decision | Request, attempt: int, at: datetime
 ) -> Request:
-    key = _request_key(occasion, attempt)
+    key = _request_key(asked, attempt)
     db.execute(
         "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, 'open', NULL, '', ?, NULL)",
-        (key, decision, *occasion, attempt, _text(at)),
+        (key, decision, asked.trigger, asked.occasion, asked.champion, attempt, _text(at)),
     )
     return _get_request(db, key)
 
 
-def _request_key(occasion: tuple[str, str, str], attempt: int) -> str:
+def _request_key(asked: Decision | Request, attempt: int) -> str:
     """Dagster's run key: it is never used twice, also by another decision."""
-    trigger, name, champion = occasion
-    return f"retrain-{trigger}-{name}-{champion or 'none'}-{attempt}"
+    return f"retrain-{asked.trigger}-{asked.occasion}-{asked.champion or 'none'}-{attempt}"
 
 
 def _get_request(db: sqlite3.Connection, key: str) -> Request:
     row = db.execute(f"SELECT {_REQUEST} FROM requests WHERE key = ?", (key,)).fetchone()
     if row is None:
         raise TransitionRefused(f"there is no request {key}, expected one of this home's ledger; see churn status")
-    return _request(row)
+    return msgspec.convert(dict(row), Request)
 
 
 def _finish_request(db: sqlite3.Connection, key: str, outcome: str, at: datetime) -> None:
     request = _get_request(db, key)
     if request.status == "finished":
         return
-    if request.status not in ("open", "started"):
+    if request.status not in IN_FLIGHT:
         raise TransitionRefused(
             f"request {key} is {request.status} ({request.outcome}), expected one in flight; its next attempt goes on"
         )
@@ -558,10 +526,13 @@ def _change(
     )
 
 
-def _insert_approval(db: sqlite3.Connection, challenger: Challenger, approval: Approval) -> None:
-    values = (approval.version, int(approval.approved), str(approval.by), approval.why, approval.bundle_sha256)
-    insert = "INSERT INTO approvals VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)"
-    db.execute(insert, (challenger.number, *values, _text(approval.at)))
+def _insert_approval(
+    db: sqlite3.Connection, challenger: Challenger, approved: bool, by: Approver, why: str, at: datetime
+) -> None:
+    db.execute(
+        "INSERT INTO approvals VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)",
+        (challenger.number, challenger.version, approved, str(by), why, challenger.bundle_sha256, _text(at)),
+    )
 
 
 def _end_move(db: sqlite3.Connection, number: int, status: str, at: datetime) -> None:
@@ -582,38 +553,28 @@ def _decision(row: sqlite3.Row) -> DecisionRecord:
     return DecisionRecord(row["number"], datetime.fromisoformat(row["decided_at"]), decision, row["request"])
 
 
-def _request(row: sqlite3.Row) -> Request:
-    return msgspec.convert(dict(row), Request)
-
-
 def _challenger(row: sqlite3.Row) -> Challenger:
-    values: dict[str, Any] = dict(row)
     verdict = None if row["verdict"] is None else Verdict.from_json(json.loads(row["verdict"]))
     instants = {name: datetime.fromisoformat(row[name]) for name in ("added_at", "changed_at")}
-    return Challenger(**{**values, **instants, "verdict": verdict, "approved_by": approver_of(row["approved_by"])})
+    return Challenger(**{**dict(row), **instants, "verdict": verdict, "approved_by": approver_of(row["approved_by"])})
 
 
 def _approval(row: sqlite3.Row) -> Approval:
-    values: dict[str, Any] = dict(row)
     at, approved = datetime.fromisoformat(row["at"]), bool(row["approved"])
-    return Approval(**{**values, "by": approver_of(row["by"]), "approved": approved, "at": at})
+    return Approval(**{**dict(row), "by": approver_of(row["by"]), "approved": approved, "at": at})
 
 
 def _move(row: sqlite3.Row) -> Move:
     return msgspec.convert({**dict(row), "to": json.loads(row["to"])}, Move)
 
 
-def now_or(now: datetime | None) -> datetime:
-    """`now`, or the present instant; ValueError for an instant without a time zone."""
-    if now is None:
-        return datetime.now(UTC)
-    if now.tzinfo is None:
-        raise ValueError(f"now is {now}, expected an instant with a time zone")
-    return now.astimezone(UTC)
-
-
 def _text(at: datetime) -> str:
-    """How an instant is stored: ISO, UTC, microseconds always, so that text sorts as time does."""
+    """How an instant is stored: ISO, UTC, microseconds always, so that text sorts as time does.
+
+    Raises ValueError for one without a time zone.
+    """
+    if at.tzinfo is None:
+        raise ValueError(f"at is {at}, expected an instant with a time zone")
     return at.astimezone(UTC).isoformat(timespec="microseconds")
 
 

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import msgspec
+
 from churn_assets.errors import HomeBusy, NoChampion, PointerCorrupt
 from churn_assets.storage.files import write_json
 from churn_assets.storage.lock import file_lock
@@ -57,12 +59,7 @@ class Champion:
         expected = {field.name for field in fields(cls)}
         if stored.keys() != expected:
             raise ValueError(f"fields {sorted(stored.keys() ^ expected)} are missing or unknown")
-        number = stored["registered_version"]
-        texts = {name: stored[name] for name in expected - {"registered_version"}}
-        if not all(isinstance(value, str) for value in texts.values()) or not isinstance(number, int | None):
-            raise ValueError("a field has the wrong type")
-        since_at = datetime.fromisoformat(texts.pop("since_at"))
-        return cls(**texts, registered_version=number, since_at=since_at)
+        return msgspec.convert(stored, cls)
 
 
 class ChampionPointer:

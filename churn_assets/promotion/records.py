@@ -89,14 +89,14 @@ class MonitoringSummary:
     """What the monitoring reports say about one champion, in plain values.
 
     `windows` are those that were compared with this champion, oldest first. `broken` and `stale` are the messages
-    on the newest window's data and on the age of the log ("" if all is well). `pr_auc_dropped`: the champion's
+    on the newest window's data and on the age of the log, None if all is well. `pr_auc_dropped`: the champion's
     labelled PR-AUC has fallen beyond noise; `fall` is the message. `labels` counts all final ones, `new_labels`
     those that the champion was not trained on.
     """
 
     windows: tuple[MonitoredWindow, ...] = ()
-    broken: str = ""
-    stale: str = ""
+    broken: str | None = None
+    stale: str | None = None
     pr_auc_dropped: bool = False
     fall: str = ""
     labels: int = 0
@@ -123,13 +123,17 @@ class DecisionInputs(MonitoringSummary):
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> DecisionInputs:
-        """The inverse of `to_json`, a missing key being a default; 0.1 stored a window as a list of its values."""
+        """The inverse of `to_json`, a missing key being a default.
+
+        0.1 stored a window as a list of its values, and "" where `broken` and `stale` are None.
+        """
         names = ("window", "quality", "drift", "drifted")
         windows = [
             dict(zip(names, window, strict=True)) if isinstance(window, list) else window
             for window in stored.get("windows", ())
         ]
-        return msgspec.convert({**stored, "windows": windows}, cls)
+        problems = {name: stored.get(name) or None for name in ("broken", "stale")}
+        return msgspec.convert({**stored, **problems, "windows": windows}, cls)
 
 
 @dataclass(frozen=True)
@@ -228,12 +232,6 @@ class Check:
     passed: bool
     message: str
 
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Check:
-        """The inverse of `asdict`; 0.1 wrote `found` and `words`."""
-        value, message = stored.get("value", stored.get("found")), stored.get("message", stored.get("words", ""))
-        return cls(str(stored["check"]), value, stored.get("limit"), bool(stored["passed"]), str(message))
-
 
 @dataclass(frozen=True)
 class Verdict:
@@ -276,9 +274,10 @@ class Verdict:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Verdict:
-        """The inverse of `to_json`; reads 0.1 as well."""
-        checks = tuple(Check.from_json(check) for check in stored.get("checks", ()))
-        return cls(str(stored.get("champion", "")), str(stored.get("challenger", "")), checks)
+        """The inverse of `to_json`; reads 0.1 as well, which wrote `found` and `words` in a check."""
+        renamed = {"found": "value", "words": "message"}
+        checks = [{renamed.get(key, key): value for key, value in check.items()} for check in stored.get("checks", ())]
+        return cls(stored.get("champion", ""), stored.get("challenger", ""), msgspec.convert(checks, tuple[Check, ...]))
 
 
 # -- challengers, approvals, moves ---------------------------------------------------------------------

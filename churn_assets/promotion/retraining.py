@@ -81,21 +81,23 @@ def decide(inputs: RetrainingInputs) -> Decision:
     requested, monitoring = inputs.requested, inputs.monitoring
     if not inputs.champion:
         return _decision(inputs, "nothing", "there is no champion yet: churn run makes the first", requested)
-    if monitoring.broken:
+    if monitoring.broken is not None:
         message = f"{monitoring.broken}; no model is trained on broken data"
         return _decision(inputs, "investigate_data", message, requested)
-    if monitoring.stale and requested is None:
+    if monitoring.stale is not None and requested is None:
         message = f"{monitoring.stale}; no report on a stale log leads to a retraining"
         return _decision(inputs, "investigate_data", message, None)
-    proposals = _proposals(inputs)[: 1 if monitoring.stale else None]  # with a stale log, only an external trigger
+    proposals = _proposals(inputs)[
+        : None if monitoring.stale is None else 1
+    ]  # with a stale log, only an external trigger
     new = [p for p in proposals if (p.trigger, p.occasion, inputs.champion) not in inputs.ledger.asked]
     if not new:
         return _decision(inputs, "nothing", _why_nothing(inputs, proposals), requested)
     proposal = new[0]
     obstacle = _obstacle(inputs, proposal)
-    kind: DecisionKind = "wait" if obstacle else "retrain"
-    message = f"{proposal.message}; {obstacle}" if obstacle else proposal.message
-    return _decision(inputs, kind, message, proposal)
+    if obstacle is not None:
+        return _decision(inputs, "wait", f"{proposal.message}; {obstacle}", proposal)
+    return _decision(inputs, "retrain", proposal.message, proposal)
 
 
 def cooldown_days(limits: Monitoring, rejections: int) -> float:
@@ -140,8 +142,8 @@ def _proposals(inputs: RetrainingInputs) -> list[_Proposal]:
     return proposals
 
 
-def _obstacle(inputs: RetrainingInputs, proposal: _Proposal) -> str:
-    """Why the proposal must wait, "" if it need not."""
+def _obstacle(inputs: RetrainingInputs, proposal: _Proposal) -> str | None:
+    """Why the proposal must wait, None if it need not."""
     ledger, limits = inputs.ledger, inputs.limits
     if ledger.in_flight:
         return f"{_describe_in_flight(ledger)}: one at a time"
@@ -152,17 +154,14 @@ def _obstacle(inputs: RetrainingInputs, proposal: _Proposal) -> str:
             f"only {inputs.new_labels:,} labels are new and final, expected at least {limits.label_floor:,} to train a "
             "challenger on (if the customer table has grown: churn retrain)"
         )
-    until = _cooldown_end(inputs)
-    if proposal.trigger != "hand" and until is not None and inputs.now < until:
-        count = ledger.rejections
-        after = f" after {count} rejected in a row" if count else ""
-        return f"the cooldown of {cooldown_days(limits, count):g} days{after} lasts until {until:%Y-%m-%d %H:%M} UTC"
-    return ""
-
-
-def _cooldown_end(inputs: RetrainingInputs) -> datetime | None:
-    last = inputs.ledger.last_asked_at
-    return None if last is None else last + timedelta(days=cooldown_days(inputs.limits, inputs.ledger.rejections))
+    if proposal.trigger == "hand" or ledger.last_asked_at is None:
+        return None
+    days = cooldown_days(limits, ledger.rejections)
+    until = ledger.last_asked_at + timedelta(days=days)
+    if inputs.now >= until:
+        return None
+    after = f" after {ledger.rejections} rejected in a row" if ledger.rejections else ""
+    return f"the cooldown of {days:g} days{after} lasts until {until:%Y-%m-%d %H:%M} UTC"
 
 
 def _why_nothing(inputs: RetrainingInputs, proposals: Sequence[_Proposal]) -> str:

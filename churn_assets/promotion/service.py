@@ -81,6 +81,23 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class GateRun:
+    """One outcome for each challenger that was waiting, the newest first, and the champion afterwards.
+
+    `missing` says why the registry's alias does not follow the champion, None if it does.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    champion: Champion | None
+    missing: str | None
+
+    @property
+    def message(self) -> str:
+        """All outcomes in one line."""
+        return "; ".join(outcome.message for outcome in self.outcomes) or "no challenger waits for the gate"
+
+
+@dataclass(frozen=True)
 class RunState:
     """A run of the orchestrator."""
 
@@ -236,7 +253,7 @@ class PromotionService:
 
     # -- the gate ------------------------------------------------------------------------------------------
 
-    def promote_waiting(self, contract: Contract, labelled: pa.Table | None) -> list[Outcome]:
+    def promote_waiting(self, contract: Contract, labelled: pa.Table | None) -> GateRun:
         """Hold the gate for every challenger that waits for it or is approved, the newest first.
 
         Once one is promoted the older ones are refused: the champion they would be compared with is replaced.
@@ -259,7 +276,7 @@ class PromotionService:
             if outcome.status == "promoted":
                 promoted = version
             outcomes.append(outcome)
-        return outcomes
+        return GateRun(tuple(outcomes), self._pointer.read(), self.tell_registry())
 
     def promote(self, contract: Contract, version: str, labelled: pa.Table | None) -> Outcome:
         """Hold the gate for one challenger, and do what the verdict and the contract's approval say.
@@ -284,7 +301,7 @@ class PromotionService:
 
     def _commit(self, contract: Contract, challenger: Challenger, verdict: Verdict) -> Outcome:
         version, needs_person = challenger.version, contract.release.approval == "manual"
-        challenger = self._ledger.record_verdict(version, verdict, needs_person=needs_person, now=self._clock())
+        challenger = self._ledger.record_verdict(version, verdict, needs_person=needs_person, at=self._clock())
         status: OutcomeStatus = "refused"
         message = verdict.reason
         if challenger.status == "waiting_approval":

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from churn_assets.promotion.ledger import Ledger
+from churn_assets.promotion.ledger import IN_FLIGHT, Ledger
 from churn_assets.promotion.pointer import Champion, read_champion
 from churn_assets.promotion.records import ATTEMPTS, Challenger, DecisionRecord, Gate, Request
 from churn_assets.scoring.bundle import read_card, read_provenance
@@ -32,7 +32,7 @@ class LedgerStatus:
         """One line each, with what to do where a person must act."""
         record = self.decision
         lines = [_describe_challenger(challenger) for challenger in self.challengers]
-        broken = record is not None and record.decision.inputs.broken
+        broken = record is not None and record.decision.inputs.broken is not None
         for request in self.requests:
             waits = "; it waits until the data is complete" if broken and request.status == "open" else ""
             lines.append(
@@ -128,7 +128,7 @@ def read_ledger_status(settings: Settings) -> LedgerStatus:
     ledger = Ledger(settings.ledger_path)
     waiting = ledger.challengers("waiting_gate", "waiting_approval", "approved")
     newest = ledger.decisions(1)
-    return LedgerStatus(tuple(waiting), tuple(ledger.requests_in_flight()), newest[0] if newest else None)
+    return LedgerStatus(tuple(waiting), tuple(ledger.requests(*IN_FLIGHT)), newest[0] if newest else None)
 
 
 def read_events(settings: Settings) -> list[Event]:

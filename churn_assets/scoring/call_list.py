@@ -28,7 +28,6 @@ REASON_COLUMNS = ("reason_1", "reason_2", "reason_3")
 RISK_BAND = "risk band"
 MISSING = "not known"
 _TWO_SIDED_95 = 1.96
-_Rows = npt.NDArray[np.bool_]
 
 SCHEMA = pa.schema(
     [
@@ -140,12 +139,12 @@ def by_segment(contract: Contract, customers: pa.Table, probability: Array, band
 
     Columns in the contract's order, the segment that loses most first; segments without a customer are left out.
     """
-    cuts = [cut for column, names in _groupings(contract, customers) for cut in _cut(column, names)]
-    cuts += _cut(RISK_BAND, np.asarray(bands, dtype=object))
     total = float(probability.sum())
-    return [
-        _segment(contract, column, name, probability[rows], total) for column, name, rows in _worst(cuts, probability)
-    ]
+    segments: list[Segment] = []
+    for column, names in [*_groupings(contract, customers), (RISK_BAND, np.asarray(bands, dtype=object))]:
+        own = [_segment(contract, column, str(n), probability[names == n], total) for n in dict.fromkeys(names)]
+        segments += sorted(own, key=lambda segment: (-segment.expected_churners, segment.segment))
+    return segments
 
 
 def segment_table(segments: list[Segment]) -> pa.Table:
@@ -167,15 +166,6 @@ def _groupings(contract: Contract, customers: pa.Table) -> list[tuple[str, npt.N
         names = np.array([*choices, MISSING], dtype=object)  # -1, missing, is the last
         groupings.append((column.name, names[codes.astype(np.int64)]))
     return groupings
-
-
-def _cut(column: str, names: npt.NDArray[Any]) -> list[tuple[str, str, _Rows]]:
-    return [(column, str(name), np.asarray(names == name)) for name in dict.fromkeys(names.tolist())]
-
-
-def _worst(cuts: list[tuple[str, str, _Rows]], probability: Array) -> list[tuple[str, str, _Rows]]:
-    place = {column: i for i, column in enumerate(dict.fromkeys(column for column, _, _ in cuts))}
-    return sorted(cuts, key=lambda cut: (place[cut[0]], -float(probability[cut[2]].sum()), cut[1]))
 
 
 def _segment(contract: Contract, column: str, name: str, probability: Array, total: float) -> Segment:

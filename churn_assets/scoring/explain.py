@@ -32,7 +32,7 @@ import numpy.typing as npt
 from churn_assets.contract.wording import Typical, Wording, topics
 from churn_assets.errors import BundleMismatch
 from churn_assets.features.compile import FeatureSpec
-from churn_assets.features.encode import Columns, encode_table
+from churn_assets.features.encode import encode_table
 from churn_assets.scoring.models.base import Array, Model
 from churn_assets.scoring.models.blend import BlendModel
 from churn_assets.scoring.models.boosted import BoostedModel
@@ -54,14 +54,10 @@ _CHUNK = 4096
 
 @dataclass(frozen=True)
 class Contributions:
-    """`values` (n, k) in log-odds, positive towards churn; `base` + their sum is the log-odds.
-
-    `exact` is False if any of it comes from a network, where the division among features is estimated.
-    """
+    """`values` (n, k) in log-odds, positive towards churn; `base` + their sum is the log-odds."""
 
     values: Array
     base: float
-    exact: bool
 
 
 def is_exact(model: Model) -> bool:
@@ -92,16 +88,16 @@ def contributions(model: Model, matrix: Matrix, stored: Mapping[str, Any], topic
     """
     match model:
         case BoostedModel():
-            return Contributions(*model.contributions(matrix), exact=True)
+            return Contributions(*model.contributions(matrix))
         case LogisticModel():
             means = np.asarray(stored["means"], dtype=np.float64)
-            return Contributions(model.heights(matrix) - means, model.intercept + float(means.sum()), exact=True)
+            return Contributions(model.heights(matrix) - means, model.intercept + float(means.sum()))
         case BlendModel():
             pairs = zip(model.members, stored["members"], strict=True)
             parts = [contributions(member, matrix, of_member, topics) for member, of_member in pairs]
             values = sum((w * part.values for w, part in zip(model.weights, parts, strict=True)), np.zeros(1))
             base = sum(w * part.base for w, part in zip(model.weights, parts, strict=True))
-            return Contributions(np.asarray(values), base, all(part.exact for part in parts))
+            return Contributions(np.asarray(values), base)
         case NetworkModel():
             rows = [[np.nan if x is None else x for x in row] for row in stored["rows"]]
             return _sampled(model, matrix, np.array(rows, dtype=np.float32), topics)
@@ -118,7 +114,7 @@ def _sampled(model: NetworkModel, matrix: Matrix, background: Matrix, topics: To
             for walk in (order, order[::-1]):
                 values[part] += _walked(model, matrix[part], other, walk)
     values /= 2.0 * len(background)
-    return Contributions(values, float(model.margin(background).mean()), exact=False)
+    return Contributions(values, float(model.margin(background).mean()))
 
 
 def _order(rng: np.random.Generator, topics: Topics) -> npt.NDArray[np.intp]:
@@ -193,23 +189,19 @@ class Explainer:
         parts = [values[:, members].sum(axis=1) for members in self._members]
         return np.stack(parts, axis=1) if parts else np.zeros((len(values), 0))
 
-    def explain(self, columns: Columns, as_of: AsOf, count: int = REASONS) -> list[tuple[Reason, ...]]:
-        """Up to `count` reasons for each row, the strongest first; fewer where fewer topics raise the score."""
-        matrix = self.scorer.features(columns, as_of)
+    def explain_table(self, table: pa.Table, as_of: AsOf) -> list[tuple[Reason, ...]]:
+        """`REASONS` reasons for each row of a typed table, the strongest first; fewer where fewer topics raise it."""
+        wanted = [column.name for column in self.scorer.contract.scoring_columns]
+        matrix = self.scorer.features(encode_table(self.scorer.contract, table.select(wanted)), as_of)
         reasons: list[tuple[Reason, ...]] = []
         for start in range(0, len(matrix), _CHUNK):
             part = matrix[start : start + _CHUNK]
             values = self.contributions(part).values
-            reasons += [self._reasons(*row, count) for row in zip(part, values, self.by_topic(values), strict=True)]
+            reasons += [self._reasons(*row) for row in zip(part, values, self.by_topic(values), strict=True)]
         return reasons
 
-    def explain_table(self, table: pa.Table, as_of: AsOf, count: int = REASONS) -> list[tuple[Reason, ...]]:
-        """The same for a typed table, in its order."""
-        wanted = [column.name for column in self.scorer.contract.scoring_columns]
-        return self.explain(encode_table(self.scorer.contract, table.select(wanted)), as_of, count)
-
-    def _reasons(self, row: Matrix, values: Array, totals: Array, count: int) -> tuple[Reason, ...]:
-        strongest = [t for t in np.argsort(-totals, kind="stable")[:count] if totals[t] > 0.0]
+    def _reasons(self, row: Matrix, values: Array, totals: Array) -> tuple[Reason, ...]:
+        strongest = [t for t in np.argsort(-totals, kind="stable")[:REASONS] if totals[t] > 0.0]
         return tuple(self._reason(row, values, int(t), float(totals[t])) for t in strongest)
 
     def _reason(self, row: Matrix, values: Array, topic: int, total: float) -> Reason:

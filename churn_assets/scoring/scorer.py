@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -103,16 +103,9 @@ class Scorer:
     ranges: Ranges = field(default_factory=dict)
     background: Mapping[str, Any] = field(default_factory=dict)
 
-    def score(self, columns: Columns, as_of: AsOf, *, threads: int = 1) -> Scores:
+    def score(self, columns: Columns, as_of: AsOf) -> Scores:
         """Scores of encoded columns. Raises DataError if a row has no finite score."""
-        rows = len(next(iter(columns.values())))
-        if rows <= CHUNK_ROWS:
-            return self.score_features(self.features(columns, as_of))
-
-        def cut(part: slice) -> Columns:
-            return {name: values[part] for name, values in columns.items()}
-
-        return self._in_chunks(rows, cut, as_of, threads)
+        return self.score_features(self.features(columns, as_of))
 
     def score_table(self, table: pa.Table | pa.RecordBatch, as_of: AsOf, *, threads: int = 1) -> Scores:
         """Scores of a typed table, in its order; chunks go to `threads` threads.
@@ -120,13 +113,25 @@ class Scorer:
         Raises RowsRejected for a category outside the contract's choices, DataError if a row has no
         finite score.
         """
-        if table.num_rows <= CHUNK_ROWS:
-            return self.score(self._encode(table), as_of)
+        read = table.select([column.name for column in self.contract.scoring_columns])
+        instant = days(as_of)
+        margin = np.empty(table.num_rows)
 
-        def cut(part: slice) -> Columns:
-            return self._encode(table.slice(part.start, part.stop - part.start))
+        def score_chunk(start: int) -> None:
+            part = slice(start, start + CHUNK_ROWS)
+            columns = encode_table(self.contract, read.slice(start, CHUNK_ROWS))
+            at = instant if isinstance(instant, float) else instant[part]
+            margin[part] = self.model.margin(self.features(columns, at))
 
-        return self._in_chunks(table.num_rows, cut, as_of, threads)
+        starts = range(0, table.num_rows, CHUNK_ROWS)
+        if threads == 1:
+            for start in starts:
+                score_chunk(start)
+        else:  # NumPy and XGBoost release the interpreter lock while they compute
+            with ThreadPoolExecutor(threads) as pool:
+                for _ in pool.map(score_chunk, starts):
+                    pass
+        return self._calibrated(margin)
 
     def score_rows(self, rows: Sequence[Mapping[str, object]], as_of: AsOf) -> Scores:
         """Scores of JSON-like rows, checked cell by cell; RowsRejected lists every violation."""
@@ -146,29 +151,6 @@ class Scorer:
         """Risk band of each probability: low, medium or high."""
         return np.array(BAND_NAMES)[self.bands.codes(probability)]
 
-    def _encode(self, table: pa.Table | pa.RecordBatch) -> Columns:
-        wanted = [column.name for column in self.contract.scoring_columns]
-        return encode_table(self.contract, table.select(wanted))
-
-    def _in_chunks(self, rows: int, cut: Callable[[slice], Columns], as_of: AsOf, threads: int) -> Scores:
-        instant = days(as_of)
-        margin = np.empty(rows)
-
-        def score_chunk(start: int) -> None:
-            part = slice(start, min(start + CHUNK_ROWS, rows))
-            at = instant if isinstance(instant, float) else instant[part]
-            margin[part] = self.model.margin(self.features(cut(part), at))
-
-        starts = range(0, rows, CHUNK_ROWS)
-        if threads == 1:
-            for start in starts:
-                score_chunk(start)
-        else:  # NumPy and XGBoost release the interpreter lock while they compute
-            with ThreadPoolExecutor(threads) as pool:
-                for _ in pool.map(score_chunk, starts):
-                    pass
-        return self._calibrated(margin)
-
     def _calibrated(self, margin: Array) -> Scores:
         probability = self.calibration.apply(margin)
         if not np.isfinite(probability).all():
@@ -184,17 +166,11 @@ def days(as_of: AsOf) -> float | Array:
     return float(as_of) if isinstance(as_of, int | float) else as_of_days(as_of)
 
 
-def feature_ranges(
-    specs: Sequence[FeatureSpec], matrix: npt.NDArray[np.float32], tail_share: float = 0.0
-) -> dict[str, tuple[float, float]]:
-    """(low, high) of each number among the features over training rows (n, k), missing left out.
-
-    `tail_share` leaves that share out at either end (0: the extremes themselves).
-    """
+def feature_ranges(specs: Sequence[FeatureSpec], matrix: Matrix) -> dict[str, tuple[float, float]]:
+    """(lowest, highest) of each number among the features over training rows (n, k), missing left out."""
     ranges: dict[str, tuple[float, float]] = {}
     for j, spec in enumerate(specs):
         present: npt.NDArray[Any] = matrix[:, j][np.isfinite(matrix[:, j])]
         if spec.kind != "category" and len(present):
-            low, high = np.quantile(present, [tail_share, 1.0 - tail_share])
-            ranges[spec.name] = (float(low), float(high))
+            ranges[spec.name] = (float(present.min()), float(present.max()))
     return ranges

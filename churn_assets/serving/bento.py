@@ -18,14 +18,8 @@ from churn_assets.settings import Settings
 
 SERVICE = "churn_assets.serving.service:ChurnService"
 LADDER = ladder_path(Path("bundle")).name
-_SERVER = (
-    "httptools",
-    "jinja2",
-    "msgspec",
-    "starlette",
-    "uvicorn",
-    "uvloop",
-)  # beside BentoML and the scorer's
+# Packages of a Bento, beside BentoML and the scorer's.
+_SERVER = ("httptools", "jinja2", "msgspec", "starlette", "uvicorn", "uvloop")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from churn_assets.serving.pages import index_page, swagger_page
 from churn_assets.serving.predict import OK, Clock, PredictionResult, RequestContext, predict_many, predict_one
 from churn_assets.serving.schemas import (
     MAX_REPORTS,
-    BandCuts,
     BatchResponse,
     ColumnDescription,
     FeedbackResponse,
@@ -218,7 +217,7 @@ def describe_model(model: ServedModel) -> ModelDescription:
         thresholds=dict(scorer.thresholds.values),
         threshold=scorer.thresholds.value,
         decided_by=scorer.thresholds.chosen,
-        bands=BandCuts(scorer.bands.medium, scorer.bands.high),
+        bands=scorer.bands,
         metrics=dict(model.metrics),
         ladder=None if model.ladder is None else dict(model.ladder),
     )

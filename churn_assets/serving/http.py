@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import re
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import msgspec
 from starlette.responses import Response
 
 from churn_assets.errors import RowsRejected, Violation
-from churn_assets.serving.schemas import ErrorResponse, ViolationDetail
+from churn_assets.serving.schemas import ErrorResponse
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -49,7 +50,7 @@ class Refused(Exception):
 
     def body(self) -> bytes:
         """The error as every route gives it: `{"error", "detail": [{"row", "column", "found", "expected"}]}`."""
-        detail = [ViolationDetail(v.row, v.column[:MAX_NAME], v.found, v.expected) for v in self.detail[:MAX_DETAIL]]
+        detail = [dataclasses.replace(v, column=v.column[:MAX_NAME]) for v in self.detail[:MAX_DETAIL]]
         return encode(ErrorResponse(self.error, detail))
 
 

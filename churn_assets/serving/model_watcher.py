@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -10,16 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from churn_assets.contract.model import Contract
-from churn_assets.errors import BundleCorrupt, ChurnError, RowsRejected
+from churn_assets.errors import ChurnError
 from churn_assets.promotion.pointer import require_champion
-from churn_assets.scoring.bundle import (
-    GOLDEN,
-    GOLDEN_TOLERANCE,
-    load_bundle,
-    read_card,
-    read_ladder,
-    read_provenance,
-)
+from churn_assets.scoring.bundle import load_bundle, read_card, read_ladder, read_provenance
 from churn_assets.scoring.online import CustomerScorer
 from churn_assets.scoring.scorer import Scorer
 from churn_assets.settings import Settings
@@ -73,13 +65,10 @@ class ServedModel:
 
 
 def load_served_model(path: Path) -> ServedModel:
-    """Load and verify a bundle; its golden rows are replayed in batch and one by one.
-
-    Raises BundleCorrupt or BundleMismatch.
-    """
+    """Load and verify a bundle. Raises BundleCorrupt or BundleMismatch."""
     scorer = load_bundle(path)
     card, provenance, ladder = read_card(path), read_provenance(path), read_ladder(path, scorer.version)
-    model = ServedModel(
+    return ServedModel(
         path=path,
         customers=CustomerScorer(scorer),
         metrics=card.metrics,
@@ -88,25 +77,6 @@ def load_served_model(path: Path) -> ServedModel:
         generated=bool(provenance.generated),
         ladder=None if ladder is None else {name: ladder.get(name) for name in _LADDER_KEYS},
     )
-    replay_one_by_one(model)
-    return model
-
-
-def replay_one_by_one(model: ServedModel) -> None:
-    """Golden rows through the scorer of single customers. Raises BundleCorrupt if a probability differs."""
-    golden = json.loads((model.path / GOLDEN).read_bytes())
-    instants = golden["as_of_days"]
-    for index, (row, expected) in enumerate(zip(golden["rows"], golden["probability"], strict=True)):
-        at = instants[index] if isinstance(instants, list) else instants
-        try:
-            probability = model.customers.score(row, at).probability
-        except RowsRejected:
-            continue  # the contract's rules are stricter than its table was; a refusal is no wrong score
-        if not abs(probability - expected) <= GOLDEN_TOLERANCE:
-            raise BundleCorrupt(
-                f"{model.path / GOLDEN}: row {index} scores {probability:.9f} alone, expected {expected:.9f}; "
-                "features or model compute otherwise here, train again"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +108,7 @@ class ModelWatcher:
         self.arm: Arm | None = None
         self.refused: str | None = None
         self.missing = "no model has been loaded yet; ask again in a second"
-        self.swaps = self.refusals = 0
+        self.refusals = 0
         self._refused_path: Path | None = None
         self._refused_at = 0.0
 
@@ -168,7 +138,6 @@ class ModelWatcher:
             self._refused_path, self._refused_at = path, self._clock()
             self.refused = self.missing = self._text(error, path.parent)
             return
-        self.swaps += self.arm is not None
         self.arm, self.refused, self._refused_path = Arm(model), None, None
         self._on_change(model)
 

@@ -12,8 +12,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from churn_assets.contract.model import Column, Contract, Kind
+from churn_assets.errors import Violation
 from churn_assets.prediction_log.feedback import MAX_ID
 from churn_assets.scoring.online import InputWarning
+from churn_assets.scoring.scorer import Bands
 from churn_assets.settings import ServingSettings
 
 MAX_REPORTS = 10_000  # of one POST /feedback
@@ -84,13 +86,6 @@ class ColumnDescription(Struct, frozen=True, omit_defaults=True):
     doc: str | None = None
 
 
-class BandCuts(Struct, frozen=True):
-    """Probabilities from which a customer is in the medium and in the high risk band."""
-
-    medium: float
-    high: float
-
-
 class ModelDescription(Struct, frozen=True):
     """The model that answers."""
 
@@ -111,7 +106,7 @@ class ModelDescription(Struct, frozen=True):
     thresholds: Annotated[dict[str, float], Meta(description="By purpose.")]
     threshold: Annotated[float, Meta(description="The one that decides.")]
     decided_by: Annotated[str, Meta(description="Which of the thresholds that is.")]
-    bands: BandCuts
+    bands: Bands
     metrics: Annotated[dict[str, float | None], Meta(description="On test rows, with 95 % intervals.")]
     ladder: Annotated[
         dict[str, Any] | None,
@@ -137,20 +132,11 @@ class ReadyResponse(Struct, frozen=True):
     detail: ReadyDetail
 
 
-class ViolationDetail(Struct, frozen=True):
-    """One value that breaks the contract; `row` counts from 0."""
-
-    row: int
-    column: str
-    found: str
-    expected: str
-
-
 class ErrorResponse(Struct, frozen=True):
     """Every error of every route."""
 
     error: Annotated[str, Meta(description="What is wrong, what was expected, what to do.")]
-    detail: Annotated[list[ViolationDetail], Meta(description="The violations of a 422, at most 100; else empty.")]
+    detail: Annotated[list[Violation], Meta(description="The violations of a 422, at most 100; else empty.")]
 
 
 _TYPES = (

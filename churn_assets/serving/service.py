@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -19,7 +18,7 @@ from uvicorn import config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from churn_assets.serving.app import ServiceApp
-from churn_assets.serving.http import ASGIApp, Receive, Refused, Scope, Send
+from churn_assets.serving.http import ASGIApp, Refused
 from churn_assets.serving.worker import Worker, stop_with_supervisor
 from churn_assets.settings import ServingSettings
 
@@ -31,7 +30,6 @@ NOT_HTTP_RESPONSE = (
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
     b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(_REFUSAL), _REFUSAL)
 )
-_refusal_counters: list[Callable[[str], None]] = []
 
 
 class Protocol(HttpToolsProtocol):
@@ -46,8 +44,7 @@ class Protocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse the bytes, count them, and close the connection."""
-        for count in _refusal_counters:
-            count(NOT_HTTP)
+        this_worker().count_refusal(NOT_HTTP)
         self.transport.write(NOT_HTTP_RESPONSE)
         self.transport.close()
 
@@ -92,7 +89,6 @@ class ChurnService:
     async def start(self) -> None:
         """Open the log, load the model, check for the next, and stop when the supervisor dies."""
         worker = this_worker()
-        _refusal_counters[:] = [worker.count_refusal]
         await worker.start()
         worker.run_until_stop(stop_with_supervisor(worker.logger, _SUPERVISOR))
         settle_memory()
@@ -121,14 +117,9 @@ def this_worker() -> Worker:
     return Worker(_SETTINGS, os.environ)
 
 
-class _Middleware:
-    """The middleware: this worker's application, made when BentoML's is."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = ServiceApp(app, this_worker())
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
+def _middleware(app: ASGIApp) -> ServiceApp:
+    """The service's routes before BentoML's application."""
+    return ServiceApp(app, this_worker())
 
 
-ChurnService.add_asgi_middleware(_Middleware)  # type: ignore[attr-defined]
+ChurnService.add_asgi_middleware(_middleware)  # type: ignore[attr-defined]

@@ -14,7 +14,7 @@ from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import read_champion
 from churn_assets.promotion.records import Person
 from churn_assets_tests.cli.test_main import churn, refused
-from churn_assets_tests.promotion.homes import champion, home_with, moves, verdict
+from churn_assets_tests.promotion.homes import AT, champion, home_with, moves, verdict
 
 WHO = ("--by", "ana", "--why", "because")
 
@@ -25,8 +25,8 @@ def home(tmp_path):
     settings, versions = home_with(tmp_path, 3)
     moves(settings).move(champion(versions[0]), "first", "training", "the first model of this home")
     ledger, second = Ledger(settings.ledger_path), versions[1]
-    ledger.add_challenger(second, f"bundles/{second}", bundle_hash(settings.bundles_dir / second), None, None)
-    ledger.record_verdict(second, verdict(second), needs_person=True)
+    ledger.add_challenger(second, f"bundles/{second}", bundle_hash(settings.bundles_dir / second), None, None, AT)
+    ledger.record_verdict(second, verdict(second), needs_person=True, at=AT)
     return settings, versions
 
 
@@ -81,12 +81,12 @@ def test_a_retraining_is_asked_for_by_hand_once_at_a_time(home):
     settings, versions = home
     busy = churn("retrain", *WHO, home=settings.home)
     assert (busy.returncode, busy.stdout.count("it is decided on first")) == (1, 1)
-    Ledger(settings.ledger_path).reject(versions[1], Person("ana"), "no")
+    Ledger(settings.ledger_path).reject(versions[1], Person("ana"), "no", AT)
     done = churn("retrain", *WHO, home=settings.home)
     assert done.returncode == 0, done.stderr
     key = re.search(r"request (retrain-hand-\S+-1) is open", done.stdout)[1]
     assert "dagster job execute" in done.stdout
-    assert [r.key for r in Ledger(settings.ledger_path).open_requests()] == [key]
+    assert [r.key for r in Ledger(settings.ledger_path).requests("open")] == [key]
     assert "one at a time" in churn("retrain", *WHO, home=settings.home).stdout
     assert "the table alone: there are no labels yet" in done.stdout
     told = json.loads(churn("history", "--json", home=settings.home).stdout)

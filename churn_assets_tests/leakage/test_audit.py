@@ -18,7 +18,7 @@ from churn_assets.errors import ContractError, GateRefused, LabelError
 from churn_assets.leakage.audit import Audit, audit, audit_source, audited_recipe, leakage_findings
 from churn_assets.leakage.column_tests import companions, features_of
 from churn_assets.leakage.ladder import Ladder
-from churn_assets.promotion.registration import TrainedModel, check_registration
+from churn_assets.promotion.registration import AuditFinding, TrainedModel, check_registration
 from churn_assets.synthetic.generate import generate
 from churn_assets.synthetic.leaks import plant_leak
 from churn_assets.training.feature_table import feature_table, training_data
@@ -103,7 +103,7 @@ def test_the_stored_audit_is_plain_json(leaking):
 
 def test_registration_refuses_a_column_over_a_limit_until_it_is_attested(leaking):
     result, contract, column = leaking
-    model = TrainedModel("v", 0.9, False, tuple((f.column, f.description) for f in result.findings))
+    model = TrainedModel("v", 0.9, False, tuple(AuditFinding(f.column, f.description) for f in result.findings))
     with pytest.raises(GateRefused, match=rf"^model v: column '{column}' .*; write attested = .*$"):
         check_registration(model, contract)
     check_registration(model, attested(contract, column))

@@ -46,7 +46,7 @@ def test_the_reports_become_a_summary():
         MonitoredWindow(2, "drift", ("a",), "ok"),
         MonitoredWindow(3, "stable", (), "ok"),
     )  # 1 was another champion's
-    assert (summary.broken, summary.stale) == ("", "")
+    assert (summary.broken, summary.stale) == (None, None)
     assert (summary.pr_auc_dropped, summary.fall) == (True, "labelled PR-AUC has fallen")
     assert (summary.labels, summary.new_labels) == (900, 600)
 
@@ -58,7 +58,7 @@ def test_a_drift_report_knows_that_its_data_was_broken_if_the_quality_report_has
 
 def test_reports_that_were_never_made_add_nothing():
     summary = LatestReports().summary(V1)
-    assert (summary.windows, summary.broken, summary.pr_auc_dropped, summary.labels) == ((), "", False, 0)
+    assert (summary.windows, summary.broken, summary.pr_auc_dropped, summary.labels) == ((), None, False, 0)
 
 
 def test_without_a_champion_no_report_is_summarized(tmp_path):

@@ -48,9 +48,9 @@ def verdict(version: str, passed: bool = True, message: str = "better") -> Verdi
     return Verdict("v1", version, (Check("holdout_pr_auc", 0.01, 0.0, passed, message),))
 
 
-def record_decision(ledger: Ledger, decision: Decision, now: datetime | None = None) -> int:
+def record_decision(ledger: Ledger, decision: Decision, at: datetime) -> int:
     """Store a decision that was made already; its number."""
-    return ledger.decide(lambda _: decision, now).number
+    return ledger.decide(lambda _: decision, at).number
 
 
 class FakeRegistry:

@@ -23,7 +23,7 @@ from churn_assets.contract.policy import Monitoring
 from churn_assets.defs.promotion.sensors import CHALLENGER, REQUEST, record_failure, runs_to_promote, runs_to_retrain
 from churn_assets.errors import RollbackRefused, TransitionRefused
 from churn_assets.promotion.champion import ChampionMoves, bundle_hash
-from churn_assets.promotion.ledger import Ledger
+from churn_assets.promotion.ledger import IN_FLIGHT, Ledger
 from churn_assets.promotion.pointer import POINTER, Champion, ChampionPointer, read_champion
 from churn_assets.promotion.records import MonitoredWindow, MonitoringSummary, Person
 from churn_assets.promotion.retraining import ExternalTrigger
@@ -173,7 +173,7 @@ class Loop:
         broken = bool(self.windows) and self.windows[-1][1].quality == "broken"
         summary = MonitoringSummary(
             windows=tuple(window for model_version, window in self.windows if model_version == version),
-            broken="the data is broken" if broken else "",
+            broken="the data is broken" if broken else None,
             pr_auc_dropped=self.rng.random() < 0.1,
             fall="fell",
             labels=self.labels,
@@ -234,9 +234,9 @@ class Loop:
         version, path, sha256 = self.bundle()
         yield
         if self.rng.random() < 0.2:
-            self.ledger.finish_request(key, "the same model came out")
+            self.ledger.finish_request(key, "the same model came out", self.now)
         else:
-            self.ledger.add_challenger(version, path, sha256, None, key)
+            self.ledger.add_challenger(version, path, sha256, None, key, self.now)
         yield
         if self.rng.random() < 0.1:
             raise ValueError("the report failed after the challenger was made")
@@ -253,7 +253,9 @@ class Loop:
         if passed:
             self.passed.add((found.version, found.bundle_sha256))
         needs_person = self.rng.choice([False, True])
-        found = self.ledger.record_verdict(found.version, verdict(found.version, passed), needs_person=needs_person)
+        found = self.ledger.record_verdict(
+            found.version, verdict(found.version, passed), needs_person=needs_person, at=self.now
+        )
         yield
         if found.status == "approved":
             assert (found.version, found.bundle_sha256) in self.passed
@@ -324,7 +326,7 @@ class Loop:
                 act()
             self.check()
             ended = all(run.status in (Status.SUCCESS, Status.FAILURE) for run in self.runs.all)
-            if ended and not self.ledger.requests_in_flight() and not self.ledger.challengers_to_promote():
+            if ended and not self.ledger.requests(*IN_FLIGHT) and not self.ledger.challengers_to_promote():
                 return
 
     # -- what must hold -------------------------------------------------------------------------------
@@ -336,7 +338,7 @@ class Loop:
         assert champion.version in self.were, "a model answers that was never promoted"
         verify(champion.path(self.settings.home))
         assert sum(move.status == "intended" for move in self.ledger.moves()) <= 1
-        assert len(self.ledger.requests_in_flight()) <= 1
+        assert len(self.ledger.requests(*IN_FLIGHT)) <= 1
         assert max(self.trained.values(), default=0) <= 1, "a request was trained twice"
 
     def check_end(self) -> None:
@@ -351,7 +353,7 @@ class Loop:
         promoted = {move.to.version for move in done if move.kind == "promotion"}
         assert promoted == {c.version for c in self.ledger.challengers("promoted")}
         assert promoted <= {version for version, _ in self.passed}, "a model was promoted that never passed the gate"
-        assert not self.ledger.requests_in_flight(), "a request is lost"
+        assert not self.ledger.requests(*IN_FLIGHT), "a request is lost"
         assert set(self.asked) <= {request.key for request in requests}
         asking = {made.number for made in self.ledger.decisions(10_000) if made.decision.kind == "retrain"}
         chains: dict[int, list[Any]] = {}

@@ -14,7 +14,7 @@ from churn_assets.promotion import pointer as pointer_module
 from churn_assets.promotion.champion import bundle_hash
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import LOCK, ChampionPointer, read_champion, require_champion, write_champion
-from churn_assets_tests.promotion.homes import bundle, champion, history, home_with, moves, verdict
+from churn_assets_tests.promotion.homes import AT, bundle, champion, history, home_with, moves, verdict
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def home(tmp_path):
 def challenged(settings, version):
     ledger = Ledger(settings.ledger_path)
     path = settings.bundles_dir / version
-    ledger.add_challenger(version, f"bundles/{version}", bundle_hash(path), None, None)
-    ledger.record_verdict(version, verdict(version), needs_person=False)
+    ledger.add_challenger(version, f"bundles/{version}", bundle_hash(path), None, None, AT)
+    ledger.record_verdict(version, verdict(version), needs_person=False, at=AT)
 
 
 def promoted(settings, version):

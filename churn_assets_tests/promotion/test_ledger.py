@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from churn_assets.errors import LedgerCorrupt, LedgerUnavailable, TransitionRefused
-from churn_assets.promotion.ledger import Ledger
+from churn_assets.promotion.ledger import IN_FLIGHT, Ledger
 from churn_assets.promotion.records import Check, Decision, DecisionInputs, Gate, MonitoredWindow, Person, Verdict
 from churn_assets_tests.promotion.homes import AT, champion, record_decision
 
@@ -33,14 +33,14 @@ def challenged(ledger: Ledger, version: str = "v2") -> None:
 
 def waiting(ledger: Ledger) -> None:
     challenged(ledger)
-    ledger.record_verdict("v2", PASSED, needs_person=True, now=AT)
+    ledger.record_verdict("v2", PASSED, needs_person=True, at=AT)
 
 
 # -- decisions and requests --------------------------------------------------------------------------
 
 
 def test_reading_a_home_without_a_ledger_finds_nothing_and_makes_nothing(ledger):
-    assert (ledger.decisions(), ledger.open_requests(), ledger.challengers(), ledger.moves()) == ([], [], [], [])
+    assert (ledger.decisions(), ledger.requests("open"), ledger.challengers(), ledger.moves()) == ([], [], [], [])
     assert ledger.unfinished_move() is None
     assert ledger.state().asked == frozenset()
     assert not ledger.path.parent.exists()
@@ -48,7 +48,7 @@ def test_reading_a_home_without_a_ledger_finds_nothing_and_makes_nothing(ledger)
 
 def test_a_decision_and_its_request_are_kept_together(ledger):
     assert record_decision(ledger, DRIFT, AT) == 1
-    (kept,), (request,) = ledger.decisions(), ledger.open_requests()
+    (kept,), (request,) = ledger.decisions(), ledger.requests("open")
     assert (kept.decision, kept.decided_at, kept.request) == (DRIFT, AT, KEY)
     assert (request.key, request.decision, request.attempt, request.status) == (KEY, 1, 1, "open")
     state = ledger.state()
@@ -66,13 +66,13 @@ def test_a_retraining_that_was_given_up_has_used_no_labels_and_still_counts_for_
 
 
 def test_broken_data_is_what_the_newest_decision_has_found(ledger):
-    assert ledger.broken_data() == ""
+    assert ledger.broken_data() is None
     record_decision(
         ledger, Decision("investigate_data", "mend it", inputs=DecisionInputs(broken="window 7: all zero")), AT
     )
     assert ledger.broken_data() == "window 7: all zero"
     record_decision(ledger, DRIFT, AT)
-    assert ledger.broken_data() == ""
+    assert ledger.broken_data() is None
 
 
 @pytest.mark.parametrize("kind", ["nothing", "wait", "investigate_data"])
@@ -98,7 +98,7 @@ def test_no_second_request_is_opened_while_one_is_in_flight_and_no_decision_is_k
 
 def test_the_same_occasion_is_never_asked_for_twice(ledger):
     record_decision(ledger, DRIFT, AT)
-    ledger.finish_request(KEY, "done")
+    ledger.finish_request(KEY, "done", AT)
     with pytest.raises(TransitionRefused, match="was made before"):
         record_decision(ledger, DRIFT, AT)
 
@@ -109,7 +109,7 @@ def test_a_request_belongs_to_the_run_that_took_it_first(ledger):
     ledger.start_request(KEY, "run1")
     with pytest.raises(TransitionRefused, match=r"is started \(run run1\), expected open"):
         ledger.start_request(KEY, "run2")
-    assert ledger.fail_request(KEY, "run2", "another's failure") is None
+    assert ledger.fail_request(KEY, "run2", "another's failure", AT) is None
     assert [r.status for r in ledger.requests()] == ["started"]
 
 
@@ -120,30 +120,30 @@ def test_a_failed_request_is_opened_again_twice_and_then_given_up(ledger):
         ledger.start_request(key, f"run{attempt}")
         following = ledger.fail_request(key, f"run{attempt}", "boom", AT)
         assert (following is None) == (attempt == 3)
-        assert ledger.fail_request(key, f"run{attempt}", "told twice") is None
+        assert ledger.fail_request(key, f"run{attempt}", "told twice", AT) is None
     assert [r.status for r in ledger.requests()] == ["failed", "failed", "abandoned"]
     assert ledger.requests()[2].outcome == "run run3: boom"
-    assert ledger.requests_in_flight() == []
+    assert ledger.requests(*IN_FLIGHT) == []
 
 
 def test_a_request_whose_run_never_began_can_fail_as_well(ledger):
     record_decision(ledger, DRIFT, AT)
-    assert ledger.fail_request(KEY, "run1", "it could not be launched").attempt == 2
+    assert ledger.fail_request(KEY, "run1", "it could not be launched", AT).attempt == 2
 
 
 def test_a_challenger_ends_its_request_whatever_becomes_of_the_run_afterwards(ledger):
     record_decision(ledger, DRIFT, AT)
     ledger.start_request(KEY, "run1")
     ledger.add_challenger("v2", "bundles/v2", "aa", None, KEY, AT)
-    ledger.finish_request(KEY, "told again")
-    assert ledger.fail_request(KEY, "run1", "the report failed") is None
+    ledger.finish_request(KEY, "told again", AT)
+    assert ledger.fail_request(KEY, "run1", "the report failed", AT) is None
     assert [(r.status, r.outcome) for r in ledger.requests()] == [("finished", "challenger v2")]
 
 
 def test_a_run_that_is_run_again_after_its_request_has_ended_makes_a_challenger_of_its_own(ledger):
     record_decision(ledger, DRIFT, AT)
-    ledger.add_challenger("v2", "bundles/v2", "aa", None, KEY)
-    assert ledger.add_challenger("v3", "bundles/v3", "bb", None, KEY).request is None
+    ledger.add_challenger("v2", "bundles/v2", "aa", None, KEY, AT)
+    assert ledger.add_challenger("v3", "bundles/v3", "bb", None, KEY, AT).request is None
     assert ledger.requests()[0].outcome == "challenger v2"
 
 
@@ -151,11 +151,11 @@ def test_an_unknown_or_ended_request_is_refused_in_words(ledger):
     with pytest.raises(TransitionRefused, match="there is no request nowhere"):
         ledger.start_request("nowhere", "run1")
     record_decision(ledger, DRIFT, AT)
-    ledger.fail_request(KEY, "run1", "boom")
+    ledger.fail_request(KEY, "run1", "boom", AT)
     with pytest.raises(TransitionRefused, match="is failed"):
-        ledger.finish_request(KEY, "done")
+        ledger.finish_request(KEY, "done", AT)
     with pytest.raises(TransitionRefused, match="is failed"):
-        ledger.add_challenger("v2", "bundles/v2", "aa", None, KEY)
+        ledger.add_challenger("v2", "bundles/v2", "aa", None, KEY, AT)
     assert ledger.challengers() == []
 
 
@@ -164,16 +164,16 @@ def test_an_unknown_or_ended_request_is_refused_in_words(ledger):
 START = {
     "waiting_gate": challenged,
     "waiting_approval": waiting,
-    "approved": lambda ledger: (waiting(ledger), ledger.approve("v2", ANA, "read it", "aa")),
-    "refused": lambda ledger: (challenged(ledger), ledger.record_verdict("v2", FAILED, needs_person=True)),
-    "rejected": lambda ledger: (waiting(ledger), ledger.reject("v2", ANA, "no")),
+    "approved": lambda ledger: (waiting(ledger), ledger.approve("v2", ANA, "read it", "aa", AT)),
+    "refused": lambda ledger: (challenged(ledger), ledger.record_verdict("v2", FAILED, needs_person=True, at=AT)),
+    "rejected": lambda ledger: (waiting(ledger), ledger.reject("v2", ANA, "no", AT)),
 }
 DO = {
-    "pass, manual": lambda ledger: ledger.record_verdict("v2", PASSED, needs_person=True),
-    "pass, automatic": lambda ledger: ledger.record_verdict("v2", PASSED, needs_person=False),
-    "fail": lambda ledger: ledger.record_verdict("v2", FAILED, needs_person=False),
-    "approve": lambda ledger: ledger.approve("v2", ANA, "read it", "aa"),
-    "reject": lambda ledger: ledger.reject("v2", ANA, "no"),
+    "pass, manual": lambda ledger: ledger.record_verdict("v2", PASSED, needs_person=True, at=AT),
+    "pass, automatic": lambda ledger: ledger.record_verdict("v2", PASSED, needs_person=False, at=AT),
+    "fail": lambda ledger: ledger.record_verdict("v2", FAILED, needs_person=False, at=AT),
+    "approve": lambda ledger: ledger.approve("v2", ANA, "read it", "aa", AT),
+    "reject": lambda ledger: ledger.reject("v2", ANA, "no", AT),
 }
 BECOMES = {
     "waiting_gate": ("waiting_approval", "approved", "refused", None, "rejected"),
@@ -200,15 +200,15 @@ def test_a_challenger_becomes_what_it_may_and_nothing_else(ledger, start, act):
 
 def test_an_approval_by_the_gate_is_taken_back_when_the_contract_now_wants_a_person(ledger):
     challenged(ledger)
-    assert ledger.record_verdict("v2", PASSED, needs_person=False).approved_by == Gate()
-    assert ledger.record_verdict("v2", PASSED, needs_person=True).status == "waiting_approval"
+    assert ledger.record_verdict("v2", PASSED, needs_person=False, at=AT).approved_by == Gate()
+    assert ledger.record_verdict("v2", PASSED, needs_person=True, at=AT).status == "waiting_approval"
     assert [(a.by, a.approved) for a in ledger.approvals()] == [(Gate(), True)]
 
 
 def test_an_approval_is_of_the_bytes_that_were_judged(ledger):
     waiting(ledger)
     with pytest.raises(TransitionRefused, match="its bundle is bb now, the gate judged aa"):
-        ledger.approve("v2", ANA, "read it", "bb")
+        ledger.approve("v2", ANA, "read it", "bb", AT)
     ledger.approve("v2", ANA, "read it", "aa", AT)
     (approval,) = ledger.approvals()
     assert (approval.by, approval.why, approval.bundle_sha256, approval.at) == (ANA, "read it", "aa", AT)
@@ -220,15 +220,15 @@ def test_an_unknown_challenger_is_answered_with_those_there_are(ledger):
         ledger.challenger("v9")
     challenged(ledger)
     with pytest.raises(TransitionRefused, match="no challenger v9, expected one of: v2"):
-        ledger.approve("v9", ANA, "", "aa")
+        ledger.approve("v9", ANA, "", "aa", AT)
 
 
 def test_the_same_version_waits_once_and_starts_again_after_it_was_refused(ledger):
     challenged(ledger)
-    first = ledger.add_challenger("v2", "bundles/v2", "aa", 4, None)
+    first = ledger.add_challenger("v2", "bundles/v2", "aa", 4, None, AT)
     assert (len(ledger.challengers()), first.registered_version) == (1, 4)
-    ledger.record_verdict("v2", FAILED, needs_person=False)
-    again = ledger.add_challenger("v2", "bundles/v2", "aa", 4, None)
+    ledger.record_verdict("v2", FAILED, needs_person=False, at=AT)
+    again = ledger.add_challenger("v2", "bundles/v2", "aa", 4, None, AT)
     assert (again.number, again.status) == (2, "waiting_gate")
     assert first.run_key != again.run_key
 
@@ -239,8 +239,8 @@ def test_a_gate_that_cannot_be_run_is_tried_three_times(ledger):
     while ledger.challengers_to_promote():
         (challenger,) = ledger.challengers_to_promote()
         keys.append(challenger.run_key)
-        ledger.fail_promotion(challenger.run_key, "MLflow is away")
-        assert ledger.fail_promotion(challenger.run_key, "told twice") is None
+        ledger.fail_promotion(challenger.run_key, "MLflow is away", AT)
+        assert ledger.fail_promotion(challenger.run_key, "told twice", AT) is None
     assert len(set(keys)) == 3
     assert ledger.challenger("v2").message == "the gate could not be run: MLflow is away"
 
@@ -248,11 +248,11 @@ def test_a_gate_that_cannot_be_run_is_tried_three_times(ledger):
 def test_rejections_are_counted_since_the_last_promotion(ledger, tmp_path):
     for number in range(3):
         challenged(ledger, f"r{number}")
-        ledger.record_verdict(f"r{number}", FAILED, needs_person=False)
+        ledger.record_verdict(f"r{number}", FAILED, needs_person=False, at=AT)
     assert ledger.state().rejections == 3
     challenged(ledger)
-    ledger.record_verdict("v2", PASSED, needs_person=False)
-    ledger.finish_move(ledger.intend_move("promotion", "v1", champion("v2"), "aa", "the gate", "better", AT))
+    ledger.record_verdict("v2", PASSED, needs_person=False, at=AT)
+    ledger.finish_move(ledger.intend_move("promotion", "v1", champion("v2"), "aa", "the gate", "better", AT), AT)
     assert ledger.challenger("v2").status == "promoted"
     assert ledger.state().rejections == 0
 
@@ -266,7 +266,7 @@ def test_rejections_are_counted_since_the_last_promotion(ledger, tmp_path):
 def test_a_damaged_file_is_an_error_that_says_what_to_do(ledger, content):
     ledger.path.parent.mkdir()
     ledger.path.write_bytes(content)
-    for act in (ledger.state, lambda: record_decision(ledger, DRIFT)):
+    for act in (ledger.state, lambda: record_decision(ledger, DRIFT, AT)):
         with pytest.raises(
             LedgerCorrupt, match=r"ledger\.db: is damaged or not a ledger [^\n]+restore it, or move it away"
         ):
@@ -292,25 +292,25 @@ def test_a_ledger_that_was_killed_before_its_first_transaction_is_empty(ledger):
     ledger.path.parent.mkdir()
     ledger.path.touch()
     assert ledger.decisions() == []
-    record_decision(ledger, DRIFT)
+    record_decision(ledger, DRIFT, AT)
     assert len(ledger.decisions()) == 1
 
 
 def test_a_locked_ledger_is_told_after_a_while_and_read_all_the_same(ledger, monkeypatch):
-    record_decision(ledger, DRIFT)
+    record_decision(ledger, DRIFT, AT)
     monkeypatch.setattr(Ledger, "busy_s", 0.05)
     with sqlite3.connect(ledger.path, isolation_level=None) as holder:
         holder.execute("BEGIN IMMEDIATE")
         with pytest.raises(LedgerUnavailable, match="database is locked"):
-            ledger.finish_request(KEY, "done")
-        assert len(ledger.open_requests()) == 1
+            ledger.finish_request(KEY, "done", AT)
+        assert len(ledger.requests("open")) == 1
     holder.close()
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(LedgerUnavailable, match="expected a ledger and a folder that can be written"):
-        record_decision(Ledger(tmp_path / "file" / "ledger.db"), DRIFT)
+        record_decision(Ledger(tmp_path / "file" / "ledger.db"), DRIFT, AT)
 
 
 def test_an_instant_without_a_time_zone_is_refused(ledger):
@@ -320,7 +320,7 @@ def test_an_instant_without_a_time_zone_is_refused(ledger):
 
 def _decide(path: str, number: int) -> int:
     try:
-        record_decision(Ledger(Path(path)), Decision("retrain", "me", "hand", f"{number}", "v1"))
+        record_decision(Ledger(Path(path)), Decision("retrain", "me", "hand", f"{number}", "v1"), AT)
     except TransitionRefused:
         return 0
     return 1
@@ -337,15 +337,15 @@ def test_of_many_processes_that_decide_at_once_one_opens_a_request(ledger):
 def test_two_moves_at_once_and_a_promotion_that_nobody_approved_are_refused(ledger):
     challenged(ledger)
     with pytest.raises(TransitionRefused, match="is waiting gate"):
-        ledger.intend_move("promotion", "v1", champion("v2"), "aa", "the gate", "better")
-    ledger.record_verdict("v2", PASSED, needs_person=False)
+        ledger.intend_move("promotion", "v1", champion("v2"), "aa", "the gate", "better", AT)
+    ledger.record_verdict("v2", PASSED, needs_person=False, at=AT)
     with pytest.raises(TransitionRefused, match="bundle aa, found bb"):
-        ledger.intend_move("promotion", "v1", champion("v2"), "bb", "the gate", "better")
-    ledger.intend_move("promotion", "v1", champion("v2"), "aa", "the gate", "better")
+        ledger.intend_move("promotion", "v1", champion("v2"), "bb", "the gate", "better", AT)
+    ledger.intend_move("promotion", "v1", champion("v2"), "aa", "the gate", "better", AT)
     with pytest.raises(TransitionRefused, match="the move to v2 is not finished"):
-        ledger.intend_move("rollback", "v1", champion("v0"), "aa", "ana", "back")
+        ledger.intend_move("rollback", "v1", champion("v0"), "aa", "ana", "back", AT)
     with pytest.raises(TransitionRefused, match="just becoming champion"):
-        ledger.reject("v2", ANA, "no")
+        ledger.reject("v2", ANA, "no", AT)
 
 
 def test_instants_come_back_as_they_were_kept(ledger):
@@ -360,12 +360,13 @@ def test_the_gate_and_a_person_are_different_approvers_and_nobody_takes_the_name
     for name in ("the gate", " ", ""):
         with pytest.raises(TransitionRefused, match="expected the name of a person"):
             Person(name)
-    assert ledger.approve("v2", ANA, "read it", "aa").approved_by == ANA != Gate()
+    assert ledger.approve("v2", ANA, "read it", "aa", AT).approved_by == ANA != Gate()
 
 
 OLD = """
 INSERT INTO decisions VALUES (1, '2026-01-01T00:00:00.000000+00:00', 'retrain', 'a drifted', 'drift', '7', 'v1', '', '',
-  '{"champion": "v1", "windows": [[6, "ok", "stable", []], [7, "broken", "drift", ["a"]]], "labels": 30}');
+  '{"champion": "v1", "windows": [[6, "ok", "stable", []], [7, "broken", "drift", ["a"]]], "broken": "",
+    "stale": "the log is stale", "labels": 30}');
 INSERT INTO requests VALUES ('retrain-drift-7-v1-1', 1, 'drift', '7', 'v1', 1, 'finished', NULL, 'challenger v2',
   '2026-01-01T00:00:00.000000+00:00', '2026-01-02T00:00:00.000000+00:00');
 INSERT INTO challengers VALUES (1, 'v2', 'bundles/v2', 'aa', NULL, 'retrain-drift-7-v1-1', 'promoted', 1, 'it passed',
@@ -390,11 +391,12 @@ def test_a_ledger_of_version_0_1_is_read_as_it_was_written(ledger):
         MonitoredWindow(6, "stable"),
         MonitoredWindow(7, "drift", ("a",), "broken"),
     )
+    assert (record.decision.inputs.broken, record.decision.inputs.stale) == (None, "the log is stale")
     assert (first.verdict, first.approved_by) == (PASSED, Gate())
     assert (second.verdict, second.approved_by) == (Verdict("", ""), ANA)
     assert [approval.by for approval in ledger.approvals()] == [Gate(), ANA]
     assert (ledger.state().labels_used, ledger.state().waiting) == (30, ("v3", "approved"))
-    assert ledger.record_verdict("v3", FAILED, needs_person=True).status == "refused"
+    assert ledger.record_verdict("v3", FAILED, needs_person=True, at=AT).status == "refused"
 
 
 def test_decisions_and_verdicts_are_stored_with_the_number_of_their_format(ledger):

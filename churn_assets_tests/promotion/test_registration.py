@@ -13,6 +13,7 @@ from churn_assets.contract.policy import Quality
 from churn_assets.errors import AssetMissing, GateRefused
 from churn_assets.promotion.pointer import Champion
 from churn_assets.promotion.registration import (
+    AuditFinding,
     TrainedModel,
     assign_role,
     check_registration,
@@ -75,7 +76,12 @@ def test_a_champion_is_of_real_customers_unless_it_is_said_to_be_of_generated_on
     assert assign_role(NEW, STORE, champion(), tmp_path).alias == "challenger"
 
 
-FINDINGS = (("favday", "is an echo"), ("esent", "is alone"), ("favday", "is isolated"), ("city", "is alone"))
+FINDINGS = (
+    AuditFinding("favday", "is an echo"),
+    AuditFinding("esent", "is alone"),
+    AuditFinding("favday", "is isolated"),
+    AuditFinding("city", "is alone"),
+)
 SUSPECT = TrainedModel("v", 0.9, False, FINDINGS)  # contracts/store.toml attests `esent` alone of these
 
 

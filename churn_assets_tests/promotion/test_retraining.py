@@ -184,8 +184,8 @@ summaries = st.builds(
     windows=st.lists(windows, max_size=6, unique_by=lambda window: window.window).map(
         lambda drawn: tuple(sorted(drawn, key=lambda window: window.window))
     ),
-    broken=st.sampled_from(["", "", "sent is all zero"]),
-    stale=st.sampled_from(["", "", "the log is stale"]),
+    broken=st.sampled_from([None, None, "sent is all zero"]),
+    stale=st.sampled_from([None, None, "the log is stale"]),
     pr_auc_dropped=st.booleans(),
     labels=st.integers(0, 100),
     new_labels=st.integers(0, 100),

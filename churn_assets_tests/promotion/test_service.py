@@ -32,7 +32,12 @@ from churn_assets.promotion.holdout import freeze, holdout_path
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import ChampionPointer, read_champion, require_champion
 from churn_assets.promotion.records import Person
-from churn_assets.promotion.registration import TrainedModel, read_registration_record, save_registration_record
+from churn_assets.promotion.registration import (
+    AuditFinding,
+    TrainedModel,
+    read_registration_record,
+    save_registration_record,
+)
 from churn_assets.promotion.service import Outcome, PromotionService, Registration  # type: ignore[attr-defined]
 from churn_assets.scoring.bundle import write_bundle
 from churn_assets.scoring.models.boosted import BoostedModel
@@ -95,7 +100,7 @@ def promote(settings: Settings, contract: Contract, version: str) -> Outcome:
 
 
 def promote_waiting(settings: Settings, contract: Contract) -> list[Outcome]:
-    return service(settings).promote_waiting(contract, None)
+    return [*service(settings).promote_waiting(contract, None).outcomes]
 
 
 def home_with(tmp_path: Path, champion: str = "logistic", challenger: str = "boosted") -> tuple[Settings, str, str]:
@@ -241,7 +246,7 @@ def test_a_champion_that_came_while_the_gate_was_held_is_not_replaced_by_its_ver
             return super().record_verdict(*about, **options)
 
     moved = service(settings, ledger=MovedMeanwhile(settings.ledger_path))
-    (outcome,) = moved.promote_waiting(LENIENT, None)
+    (outcome,) = moved.promote_waiting(LENIENT, None).outcomes
     assert (outcome.status, status(settings, new)) == ("overtaken", "approved")
     assert f"compared with {old}, and {third} is champion now" in outcome.message
     assert require_champion(tmp_path).version == third
@@ -277,7 +282,9 @@ def test_the_champion_is_not_its_own_challenger(tmp_path):
 
 def test_a_column_that_nobody_attests_any_more_refuses_the_challenger(tmp_path):
     settings, _, new = home_with(tmp_path)
-    save_registration_record(tmp_path, TrainedModel(new, 0.9, False, (("sent", "alone gets 80 % of the way"),)))
+    save_registration_record(
+        tmp_path, TrainedModel(new, 0.9, False, (AuditFinding("sent", "alone gets 80 % of the way"),))
+    )
     outcome = promote(settings, LENIENT, new)
     assert outcome.status == "refused"
     assert "column 'sent' alone gets 80 % of the way" in outcome.message

@@ -26,10 +26,10 @@ def test_each_that_waits_has_a_line_with_what_to_do(tmp_path):
     record_decision(ledger, Decision("retrain", "spent drifted", "drift", "7", "v1"), AT)
     for version in ("waits", "passed", "yes", "stuck"):
         challenged(ledger, version)
-    ledger.record_verdict("passed", verdict("passed"), needs_person=True)
-    ledger.record_verdict("yes", verdict("yes"), needs_person=False)
+    ledger.record_verdict("passed", verdict("passed"), needs_person=True, at=AT)
+    ledger.record_verdict("yes", verdict("yes"), needs_person=False, at=AT)
     for _ in range(3):
-        ledger.fail_promotion(ledger.challenger("stuck").run_key, "the holdout is damaged")
+        ledger.fail_promotion(ledger.challenger("stuck").run_key, "the holdout is damaged", AT)
     told = read_ledger_status(settings).lines
     assert told[0].startswith("challenger waits waits for the gate")
     assert 'churn approve passed --by NAME --why "..."' in told[1]
@@ -53,7 +53,7 @@ def test_the_history_is_in_order_whatever_was_done(tmp_path):
     for number, version in enumerate(("one", "two", "three")):
         challenged(ledger, version)
         at = AT + timedelta(hours=number)
-        ledger.record_verdict(version, verdict(version, version != "two", "worse"), needs_person=True, now=at)
+        ledger.record_verdict(version, verdict(version, version != "two", "worse"), needs_person=True, at=at)
     ledger.reject("three", Person("ana"), "no", AT + timedelta(hours=9))
     ledger.approve("one", Person("ben"), "yes", "aa", AT + timedelta(hours=8))
     told = [(event.what, event.version, event.by, event.why) for event in read_events(settings)]

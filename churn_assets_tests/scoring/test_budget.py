@@ -18,15 +18,15 @@ CHANCES = st.lists(st.floats(0.0, 1.0), max_size=60).map(np.array)
 
 @given(chances=CHANCES, budget=st.floats(0.0, 2000.0))
 def test_a_plan_keeps_every_limit_and_the_one_it_names_is_the_one_that_binds(chances, budget):
-    found = plan(chances, VALUE, budget)
-    assert found.cost <= budget
-    assert found.contacts <= min(40, len(chances))
-    assert found.low <= found.net_value <= found.high or found.contacts == 0
+    best = plan(chances, VALUE, budget)
+    assert best.cost <= budget
+    assert best.contacts <= min(40, len(chances))
+    assert best.low <= best.net_value <= best.high or best.contacts == 0
     pays = int(np.sum(chances * 60.0 - 10.0 > 0))
-    assert found.contacts == min(len(chances), pays, int(budget // 10.0), 40)
+    assert best.contacts == min(len(chances), pays, int(budget // 10.0), 40)
     assert {"customers": len(chances), "value": pays, "budget": budget // 10.0, "capacity": 40}[
-        found.limit
-    ] == found.contacts
+        best.limit
+    ] == best.contacts
 
 
 @given(chances=CHANCES, budgets=st.tuples(st.floats(0.0, 900.0), st.floats(0.0, 900.0)))

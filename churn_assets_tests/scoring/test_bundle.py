@@ -255,3 +255,9 @@ print([name for name in heavy if name in sys.modules], len(golden["rows"]))
 def test_a_bundle_of_every_kind_scores_without_the_training_libraries(bundle):
     done = subprocess.run([sys.executable, "-c", _IMPORTS, str(bundle)], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[] 40", done.stderr
+
+
+def test_single_rows_must_reproduce_the_golden_rows_too(bundle, monkeypatch):
+    monkeypatch.setattr("churn_assets.scoring.online.calibrate_value", lambda calibration: lambda margin: 0.5)
+    with pytest.raises(BundleCorrupt, match="alone, expected"):
+        load_bundle(bundle)

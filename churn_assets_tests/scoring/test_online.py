@@ -23,10 +23,10 @@ def test_one_row_is_the_row_of_the_table(kind):
     scores, one = scorer.score_table(table, AS_OF), CustomerScorer(scorer)
     bands, decisions = scorer.band(scores.probability), scores.probability >= scorer.thresholds.value
     for index, row in enumerate(json_rows(table)):
-        found = one.score(row, AT)
-        assert found.probability == pytest.approx(scores.probability[index], abs=1e-9)
-        assert found.margin == pytest.approx(scores.margin[index], abs=1e-9)
-        assert (found.churn, found.risk_band) == (bool(decisions[index]), str(bands[index]))
+        score = one.score(row, AT)
+        assert score.probability == pytest.approx(scores.probability[index], abs=1e-9)
+        assert score.margin == pytest.approx(scores.margin[index], abs=1e-9)
+        assert (score.churn, score.risk_band) == (bool(decisions[index]), str(bands[index]))
 
 
 @pytest.mark.parametrize("name", CALIBRATIONS)
@@ -73,12 +73,12 @@ def test_a_feature_beyond_32_bits_is_missing_as_in_a_table(kind):
     scorer = scorer_of(kind)
     one, row = CustomerScorer(scorer), json_rows(customers(1, seed=3))[0]
     features = one._features
-    found = {}
+    scores = {}
     for value in (1e39, -1e39, float("inf"), float("nan")):
         one._features = lambda cells, at, value=value: (value, *features(cells, at)[1:])
-        found[value] = one.score(row, AT)
-    assert len({scored.probability for scored in found.values()}) == 1
-    assert all(math.isfinite(float(w.found)) for scored in found.values() for w in scored.warnings)
+        scores[value] = one.score(row, AT)
+    assert len({scored.probability for scored in scores.values()}) == 1
+    assert all(math.isfinite(float(w.found)) for scored in scores.values() for w in scored.warnings)
 
 
 def test_a_row_that_breaks_a_rule_is_refused_with_its_values():

@@ -40,12 +40,12 @@ def test_reasons_raise_the_score_strongest_first_and_each_of_another_column(kind
 def test_a_topic_counts_all_its_features_and_the_whole_adds_up():
     scorer = explained()
     explainer = Explainer(scorer)
-    found = explainer.contributions(MATRIX)
-    totals = explainer.by_topic(found.values)
+    parts = explainer.contributions(MATRIX)
+    totals = explainer.by_topic(parts.values)
     names = list(scorer.program.names)
-    both = found.values[:, names.index("sent")] + found.values[:, names.index("sent_vs_typical")]
+    both = parts.values[:, names.index("sent")] + parts.values[:, names.index("sent_vs_typical")]
     np.testing.assert_allclose(totals[:, explainer.topics.index("sent")], both)
-    np.testing.assert_allclose(found.base + totals.sum(axis=1), scorer.model.margin(MATRIX), atol=1e-5)
+    np.testing.assert_allclose(parts.base + totals.sum(axis=1), scorer.model.margin(MATRIX), atol=1e-5)
 
 
 def test_no_reason_shows_the_name_of_a_feature_or_a_code():
@@ -115,9 +115,9 @@ def test_no_customers_have_no_reasons():
 def test_features_of_the_store_count_with_the_columns_they_are_made_of():
     from churn_assets_tests.strategies import CONTRACTS, STORE
 
-    found = topics(STORE)
-    assert found["recency_days"] == "lastorder"
-    assert {found[n] for n in ("esent", "emails_ratio", "emails_gap", "emails_pace")} == {"esent"}
-    assert found["opens"] == found["unopened"] == "eopenrate"
+    topic_of = topics(STORE)
+    assert topic_of["recency_days"] == "lastorder"
+    assert {topic_of[n] for n in ("esent", "emails_ratio", "emails_gap", "emails_pace")} == {"esent"}
+    assert topic_of["opens"] == topic_of["unopened"] == "eopenrate"
     for contract in CONTRACTS:
         assert set(topics(contract).values()) <= {c.name for c in contract.scoring_columns}

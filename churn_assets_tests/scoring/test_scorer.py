@@ -72,11 +72,11 @@ def test_one_instant_a_row_reaches_every_chunk():
     np.testing.assert_array_equal(mixed[20_000:], SCORER.score_table(table.slice(20_000), 16400.0).margin)
 
 
-def test_ranges_can_leave_out_the_tails():
+def test_ranges_are_the_extremes_of_the_numbers():
     program, matrix, _ = training()
-    whole, inner = feature_ranges(program.specs, matrix), feature_ranges(program.specs, matrix, tail_share=0.05)
-    assert "city" not in whole
-    assert inner["sent"][1] < whole["sent"][1] == np.nanmax(matrix[:, 0])
+    ranges = feature_ranges(program.specs, matrix)
+    assert "city" not in ranges
+    assert ranges["sent"] == (np.nanmin(matrix[:, 0]), np.nanmax(matrix[:, 0]))
 
 
 def test_an_unknown_category_is_refused_in_tables_and_rows():

@@ -16,8 +16,8 @@ from churn_assets.features.encode import encode_table
 from churn_assets.scoring.calibration import Beta, Calibration, Identity, Isotonic, Platt
 from churn_assets.scoring.models.blend import BlendModel
 from churn_assets.scoring.models.boosted import BoostedModel
-from churn_assets.scoring.models.logistic import LogisticBasis, LogisticModel
-from churn_assets.scoring.models.network import Net, NetworkModel
+from churn_assets.scoring.models.logistic import LogisticModel
+from churn_assets.scoring.models.network import Layers, NetworkModel
 from churn_assets.scoring.models.piecewise import PiecewiseEncoding
 from churn_assets.scoring.scorer import Bands, Scorer, Thresholds, feature_ranges
 
@@ -124,7 +124,7 @@ silent = ["created", "lastorder"]
 CONTRACT = parse_contract(TEXT, "tiny.toml")
 AS_OF = "2014-01-20"
 _AS_OF_DATE = dt.date(2014, 1, 20)
-KINDS = ("logistic", "boosted", "boosted_bag", "boosted_onehot", "network", "network_bare", "blend")
+KINDS = ("logistic", "boosted", "boosted_bag", "network", "network_bag", "blend")
 
 
 def customers(rows: int, seed: int = 0) -> pa.Table:
@@ -171,24 +171,18 @@ def training() -> tuple[Any, np.ndarray, np.ndarray]:
 
 
 @cache
-def booster_bytes(seed: int = 0, onehot: bool = False, depth: int = 4, rounds: int = 25) -> bytes:
+def booster_bytes(seed: int = 0, depth: int = 4, rounds: int = 25) -> bytes:
     """A booster trained by xgboost itself, as UBJSON."""
-    booster, _ = trained_booster(seed, onehot, depth, rounds)
+    booster, _ = trained_booster(seed, depth, rounds)
     return bytes(booster.save_raw("ubj"))
 
 
-ONEHOT = [(0, -1), (1, -1), (2, -1), (3, 0), (3, 1), (3, 2), (3, 3), (4, -1), (5, -1), (6, -1)]
-
-
 @cache
-def trained_booster(seed: int = 0, onehot: bool = False, depth: int = 4, rounds: int = 25) -> tuple[Any, np.ndarray]:
+def trained_booster(seed: int = 0, depth: int = 4, rounds: int = 25) -> tuple[Any, np.ndarray]:
     """(xgboost.Booster, the matrix it was trained on)."""
     import xgboost as xgb
 
     _, matrix, churned = training()
-    if onehot:
-        columns = [matrix[:, i] if c < 0 else (matrix[:, i] == c).astype(np.float32) for i, c in ONEHOT]
-        matrix = np.column_stack(columns)
     params = {"max_depth": depth, "eta": 0.2, "objective": "binary:logistic", "nthread": 1, "seed": seed}
     params |= {"subsample": 0.8}
     return xgb.train(params, xgb.DMatrix(matrix, churned), rounds), matrix
@@ -199,39 +193,32 @@ def model_of(kind: str) -> Any:
     program, matrix, _ = training()
     rng = np.random.default_rng(5)
     if kind == "logistic":
-        basis = LogisticBasis.fit(matrix, program.specs, 8)
+        basis = PiecewiseEncoding.fit(matrix, program.specs, 8)
         return LogisticModel(basis, rng.normal(size=basis.width), -1.0)
     if kind == "boosted":
         return BoostedModel([booster_bytes()], [20])
     if kind == "boosted_bag":
         return BoostedModel([booster_bytes(0), booster_bytes(1), booster_bytes(2, depth=6)], [25, 11, 0])
-    if kind == "boosted_onehot":
-        return BoostedModel([booster_bytes(0, onehot=True)], None, ONEHOT)
     if kind == "network":
-        return _network(matrix, program.specs, depth=4, nets=2)
-    if kind == "network_bare":
-        return _network(matrix, program.specs, depth=0, nets=1)
+        return _network(matrix, program.specs, nets=1)
+    if kind == "network_bag":
+        return _network(matrix, program.specs, nets=2)
     return BlendModel([model_of("logistic"), model_of("boosted"), model_of("network")], [0.25, 0.5, 0.25])
 
 
-def _network(matrix: np.ndarray, specs: tuple[Any, ...], depth: int, nets: int) -> NetworkModel:
-    encoding = PiecewiseEncoding.fit(matrix, specs, 12, linear=depth == 0)
+def _network(matrix: np.ndarray, specs: tuple[Any, ...], nets: int) -> NetworkModel:
+    encoding = PiecewiseEncoding.fit(matrix, specs, 12)
     rng = np.random.default_rng(6)
-    inputs = depth * len(specs) if depth else encoding.width
-    sizes = [inputs, 16, 16, 1]
+    sizes = [encoding.width, 16, 16, 1]
 
-    def layers() -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+    def layers() -> Layers:
         pairs = itertools.pairwise(sizes)
         return tuple(
             (rng.normal(size=(b, a)).astype(np.float32) / a**0.5, rng.normal(size=b).astype(np.float32))
             for a, b in pairs
         )
 
-    def net() -> Net:
-        weights = rng.normal(size=(encoding.width, depth)).astype(np.float32)
-        return Net(weights, rng.normal(size=(len(specs), depth)).astype(np.float32), layers())
-
-    return NetworkModel(encoding, [net() for _ in range(nets)])
+    return NetworkModel(encoding, [layers() for _ in range(nets)])
 
 
 CALIBRATIONS: dict[str, Calibration] = {

@@ -115,7 +115,7 @@ def served(folder: Path, home: Path, workers: int = 1, **options: Any) -> Iterat
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    told = {
+    variables = {
         "CHURN_HOME": str(home),
         "CHURN_WORKERS": str(workers),
         "CHURN_HOST": "127.0.0.1",
@@ -130,7 +130,7 @@ def served(folder: Path, home: Path, workers: int = 1, **options: Any) -> Iterat
         server = subprocess.Popen(
             [sys.executable, "-m", "bentoml", "serve", options.pop("service", SERVICE)],
             cwd=ROOT,
-            env={**os.environ, **told},
+            env={**os.environ, **variables},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -107,12 +107,12 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("change", "column", "found"), BAD, ids=[str(case[0]) for case in BAD])
-def test_a_customer_that_breaks_the_contract_is_refused_alone_and_in_a_batch(home, change, column, found):
+@pytest.mark.parametrize(("change", "column", "cell"), BAD, ids=[str(case[0]) for case in BAD])
+def test_a_customer_that_breaks_the_contract_is_refused_alone_and_in_a_batch(home, change, column, cell):
     payload = assert_refusal(post(home, "/predict", {**ASKED, **change}), 422)
     (fault,) = payload["detail"]
     assert (fault["row"], fault["column"]) == (0, column)
-    assert found in fault["found"]
+    assert cell in fault["found"]
     assert fault["expected"]
     batch = {"customers": [*ROWS[:3], {**ROW, **change}], "as_of": AS_OF}
     (together,) = assert_refusal(post(home, "/predict_batch", batch), 422)["detail"]

@@ -151,8 +151,8 @@ def test_swagger_is_served_from_here(home):
 
 
 def test_the_openapi_document_describes_a_customer_of_the_contract(home):
-    told = get(home, "/docs.json").json()
-    customer = told["components"]["schemas"]["Customer"]
+    document = get(home, "/docs.json").json()
+    customer = document["components"]["schemas"]["Customer"]
     assert set(customer["properties"]) == {"id", "as_of", *(c.name for c in CONTRACT.scoring_columns)}
     assert set(customer["required"]) == {c.name for c in CONTRACT.scoring_columns}
     assert customer["properties"]["sent"] == {
@@ -162,8 +162,8 @@ def test_the_openapi_document_describes_a_customer_of_the_contract(home):
     for name, schema in customer["properties"].items():
         assert schema["description"], name
         assert "example" in schema, name
-    for reference in re.findall(r'"\$ref":\s*"#/components/schemas/(\w+)"', json.dumps(told)):
-        assert reference in told["components"]["schemas"]
+    for reference in re.findall(r'"\$ref":\s*"#/components/schemas/(\w+)"', json.dumps(document)):
+        assert reference in document["components"]["schemas"]
 
 
 def test_the_document_describes_what_model_and_readyz_answer(home):
@@ -182,8 +182,10 @@ def test_every_route_is_in_the_document_and_the_other_way_round(home):
         return {route.path: route.methods - {"HEAD"} for route in routes(Handlers(worker))}
 
     there = ask(home, question)
-    told = {path: {method.upper() for method in item} for path, item in get(home, "/docs.json").json()["paths"].items()}
-    assert {path: methods for path, methods in there.items() if path != "/docs"} == told
+    documented = {
+        path: {method.upper() for method in item} for path, item in get(home, "/docs.json").json()["paths"].items()
+    }
+    assert {path: methods for path, methods in there.items() if path != "/docs"} == documented
 
 
 @pytest.mark.parametrize(
@@ -361,7 +363,7 @@ def test_a_body_that_never_ends_is_a_408(home):
 
 
 def test_an_internal_error_reveals_nothing(home, monkeypatch):
-    monkeypatch.setattr("churn_assets.serving.handlers.predict_one", lambda *told: 1 / 0)
+    monkeypatch.setattr("churn_assets.serving.handlers.predict_one", lambda *arguments: 1 / 0)
     payload = assert_refusal(post(home, "/predict", ASKED, headers={"x-request-id": "seen"}), 500)
     assert "division" not in payload["error"]
     assert "seen" in payload["error"]

@@ -191,11 +191,11 @@ def test_kill_9_of_the_whole_service_and_a_sigterm_lose_nothing(tmp_path):
     for ending in (signal.SIGKILL, signal.SIGTERM):
         with served(tmp_path, home, workers=2) as (url, process):
             wait_for(f"{url}/readyz", process, tmp_path / "log")
-            family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
+            pids = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
             with Load(f"{url}/predict", ASKED) as load:
                 time.sleep(0.8)
                 if ending is signal.SIGKILL:
-                    for pid in family:
+                    for pid in pids:
                         os.kill(pid, signal.SIGKILL)
                 else:
                     process.terminate()

@@ -17,12 +17,12 @@ from churn_assets.settings import ServingSettings
 from churn_assets_tests.serving.client import ASKED, ROOT, ask, assert_refusal
 
 PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
-TOLD = dict(re.findall(r"^\| `(CHURN_\w+)` \| `([^`]*)` \|", (ROOT / "docs" / "settings.md").read_text(), re.M))
+DEFAULTS = dict(re.findall(r"^\| `(CHURN_\w+)` \| `([^`]*)` \|", (ROOT / "docs" / "settings.md").read_text(), re.M))
 
 
 def test_an_empty_environment_gives_the_documented_defaults(tmp_path):
-    found = ServingSettings.from_environ({"CHURN_HOME": str(tmp_path)})
-    assert found == ServingSettings(home=tmp_path)
+    settings = ServingSettings.from_environ({"CHURN_HOME": str(tmp_path)})
+    assert settings == ServingSettings(home=tmp_path)
     named = {
         "host": "CHURN_HOST", "port": "CHURN_PORT", "workers": "CHURN_WORKERS", "timeout_s": "CHURN_TIMEOUT_S",
         "body_bytes": "CHURN_BODY_BYTES", "batch_bytes": "CHURN_BATCH_BYTES", "batch_rows": "CHURN_BATCH_ROWS",
@@ -30,11 +30,11 @@ def test_an_empty_environment_gives_the_documented_defaults(tmp_path):
         "log_segment_bytes": "CHURN_LOG_SEGMENT_BYTES", "log_segment_s": "CHURN_LOG_SEGMENT_S",
         "log_queue_rows": "CHURN_LOG_QUEUE", "level": "CHURN_LOG_LEVEL", "access_log": "CHURN_ACCESS_LOG",
     }  # fmt: skip
-    assert named.keys() | {"home"} == {field.name for field in dataclasses.fields(found)}
+    assert named.keys() | {"home"} == {field.name for field in dataclasses.fields(settings)}
     for field, variable in named.items():
-        value = getattr(found, field)
+        value = getattr(settings, field)
         text = f"{value:g}" if isinstance(value, float) else str(int(value) if isinstance(value, bool) else value)
-        assert TOLD[variable] == text
+        assert DEFAULTS[variable] == text
 
 
 @pytest.mark.parametrize("home", [None, "data/var", "INSIDE"])
@@ -68,13 +68,13 @@ def test_an_invalid_value_is_refused_by_name(tmp_path, name, value):
 
 def test_every_route_metric_and_cause_is_documented(tmp_path):
     async def question(client, worker):
-        found = routes(Handlers(worker))
-        return {f"`{method} {route.path}`" for route in found for method in route.methods if method != "HEAD"}
+        all_routes = routes(Handlers(worker))
+        return {f"`{method} {route.path}`" for route in all_routes for method in route.methods if method != "HEAD"}
 
     assert ask(tmp_path, question) == set(re.findall(r"^\| (`(?:GET|POST) /[^`]*`)", PAGE, re.M))
     assert set(MEANINGS) == set(re.findall(r"^\| `(churn_\w+)` \|", PAGE, re.M))
-    told = next(line for line in PAGE.splitlines() if line.startswith("| `churn_request_rejected_total`"))
-    assert set(CAUSES) <= set(re.findall(r"`(\w+)`", told))
+    row = next(line for line in PAGE.splitlines() if line.startswith("| `churn_request_rejected_total`"))
+    assert set(CAUSES) <= set(re.findall(r"`(\w+)`", row))
 
 
 BODIES = dict(re.findall(r"^\| (\d{3}) \| .* \| `+(.+?)`+ \|$", PAGE, re.M))
@@ -104,13 +104,13 @@ def test_the_documented_body_of_a_status_is_the_body_it_has(home, tmp_path, stat
 
     timeout_s = 0.05 if status == "408" else ServingSettings.timeout_s
     response = ask(tmp_path if status == "503" else home, provoke, timeout_s=timeout_s)
-    told = BODIES[status].replace("4 seconds", "0.04 seconds")
-    assert assert_refusal(response, int(status))["error"] == told
+    expected = BODIES[status].replace("4 seconds", "0.04 seconds")
+    assert assert_refusal(response, int(status))["error"] == expected
 
 
 def test_every_status_that_a_reply_may_have_is_documented():
-    told = set(re.findall(r"^\| (\d{3}) \|", PAGE, re.M))
+    documented = set(re.findall(r"^\| (\d{3}) \|", PAGE, re.M))
     used = set()
     for path in (Path(ROOT) / "churn_assets" / "serving").glob("*.py"):
         used |= set(re.findall(r"Refused\(\s*(\d{3})", path.read_text()))
-    assert used - {"500"} == told, "a 500 is a mistake of ours, not a part of the interface"
+    assert used - {"500"} == documented, "a 500 is a mistake of ours, not a part of the interface"

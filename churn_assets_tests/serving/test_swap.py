@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from churn_assets.errors import BundleCorrupt, NoChampion
-from churn_assets.serving.model_watcher import ModelWatcher, find_bundle, load_served_model, replay_one_by_one
+from churn_assets.serving.model_watcher import ModelWatcher, find_bundle, load_served_model
 from churn_assets_tests.scoring.tiny import KINDS
 from churn_assets_tests.serving.client import ASKED, ask, home_with_champion, make_bundle, promote
 
@@ -135,13 +135,6 @@ def test_the_first_model_is_loaded_without_a_restart(tmp_path):
         return before.status_code, (await client.post("/predict", json=ASKED)).status_code
 
     assert ask(tmp_path, question) == (503, 200)
-
-
-def test_single_rows_must_reproduce_the_golden_rows_too(tmp_path):
-    served = load_served_model(make_bundle(tmp_path))
-    served.customers._calibrate = lambda margin: 0.5
-    with pytest.raises(BundleCorrupt, match="alone, expected"):
-        replay_one_by_one(served)
 
 
 def test_the_bundle_is_the_one_named_else_packed_else_the_champion(home, tmp_path):

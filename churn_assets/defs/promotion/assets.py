@@ -62,14 +62,14 @@ def registered_model(
 ) -> Iterator[dg.Output[dict[str, Any]] | dg.AssetCheckResult]:
     """The chosen model in MLflow's registry as champion or challenger; the first one becomes champion."""
     from churn_assets.leakage.audit import Finding
-    from churn_assets.promotion.registration import TrainedModel, unattested
+    from churn_assets.promotion.registration import AuditFinding, TrainedModel, unattested
     from churn_assets.promotion.service import PromotionService
 
     settings, contract = project.settings, project.contract
     pr_auc, floor = chosen_model["metrics"]["test_pr_auc"], contract.quality.pr_auc_floor
     figures = {"test_pr_auc": pr_auc, "floor": floor}
     over_limit = msgspec.convert(leakage_audit["findings"], tuple[Finding, ...])
-    findings = tuple((finding.column, finding.description) for finding in over_limit)
+    findings = tuple(AuditFinding(finding.column, finding.description) for finding in over_limit)
     model = TrainedModel(chosen_model["version"], pr_auc, bool(chosen_model["generated"]), findings)
     try:
         registration = PromotionService.of(settings).register(
@@ -82,7 +82,7 @@ def registered_model(
             before_champion=partial(freeze_test_rows, project, chosen_model),
         )
     except GateRefused as refusal:
-        not_attested = sorted({column for column, _ in unattested(model, contract)})
+        not_attested = sorted({finding.column for finding in unattested(model, contract)})
         for name, passed in ((FLOOR, pr_auc >= floor), (NO_LEAK, not not_attested)):
             yield dg.AssetCheckResult(
                 passed=passed,
@@ -108,7 +108,7 @@ def registered_model(
         },
     )
     yield dg.AssetCheckResult(passed=True, check_name=FLOOR, metadata=figures)
-    attested = sorted({column for column, _ in findings})
+    attested = sorted({finding.column for finding in findings})
     yield dg.AssetCheckResult(passed=True, check_name=NO_LEAK, metadata={"over_a_limit_and_attested": attested})
     yield dg.AssetCheckResult(
         passed=registration.registered_version is not None,
@@ -227,7 +227,7 @@ def retraining_decision(
         },
         check_results=[
             dg.AssetCheckResult(
-                passed=not (decision.kind == "retrain" and inputs.broken),
+                passed=not (decision.kind == "retrain" and inputs.broken is not None),
                 check_name=NOT_ON_BROKEN_DATA,
                 description=inputs.broken or "the newest window's data is not broken",
             )
@@ -267,34 +267,31 @@ def promotion(context: dg.AssetExecutionContext, project: Project) -> Iterator[d
     """Challengers against the champion on the same rows; one that passes becomes champion, or waits for a person."""
     from churn_assets.alerting.rules import AlertChanges, gate_alerts
     from churn_assets.defs.alerts import tell
-    from churn_assets.promotion.pointer import read_champion
     from churn_assets.promotion.service import PromotionService
 
     settings = project.settings
     labelled, left_out = usable_labels(settings, project.contract.fingerprint)
-    service = PromotionService.of(settings)
-    outcomes = service.promote_waiting(project.contract, labelled)
-    champion, missing = read_champion(settings.home), service.tell_registry()
+    run = PromotionService.of(settings).promote_waiting(project.contract, labelled)
     summary = {
-        "champion": champion.version if champion else "none",
-        "message": "; ".join(outcome.message for outcome in outcomes) or "no challenger waits for the gate",
-        **({"mlflow": missing} if missing else {}),
+        "champion": run.champion.version if run.champion else "none",
+        "message": run.message,
+        **({"mlflow": run.missing} if run.missing else {}),
         **({"labelled_predictions_of_broken_data": f"{left_out:,}, left out"} if left_out else {}),
     }
     changes = AlertChanges()
-    for outcome in outcomes:
+    for outcome in run.outcomes:
         changes += gate_alerts(outcome.challenger, outcome.status, outcome.message)
     summary |= tell(context, settings, changes)
-    against = [outcome.message for outcome in outcomes if outcome.status in ("refused", "undecided")]
+    against = [outcome.message for outcome in run.outcomes if outcome.status in ("refused", "undecided")]
     yield dg.MaterializeResult(
-        value={"version": 1, **summary, "outcomes": [outcome.to_json() for outcome in outcomes]},
-        metadata={**summary, **(verdict_metadata(outcomes[0]) if outcomes else {})},
+        value={"version": 1, **summary, "outcomes": [outcome.to_json() for outcome in run.outcomes]},
+        metadata={**summary, **(verdict_metadata(run.outcomes[0]) if run.outcomes else {})},
         check_results=[
             dg.AssetCheckResult(
                 passed=not against,
                 check_name=NO_WORSE,
                 severity=dg.AssetCheckSeverity.WARN,  # a challenger that is refused is no failure of the run
-                description="; ".join(against) or summary["message"],
+                description="; ".join(against) or run.message,
             )
         ],
     )

@@ -11,7 +11,7 @@ import dagster as dg
 from dagster import DagsterRunStatus as Status
 
 from churn_assets.errors import TransitionRefused
-from churn_assets.promotion.ledger import Ledger
+from churn_assets.promotion.ledger import IN_FLIGHT, Ledger
 from churn_assets.promotion.records import Challenger, Request
 from churn_assets.promotion.service import PromotionService, RunState
 from churn_assets.settings import Settings
@@ -57,7 +57,7 @@ def _retrain(settings: Settings) -> dg.SensorDefinition:
     def retrain_on_decision(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         ledger = Ledger(settings.ledger_path)
         runs = runs_to_retrain(PromotionService.of(settings), ledger, context.instance)
-        if broken := ledger.broken_data() if runs else "":
+        if runs and (broken := ledger.broken_data()) is not None:
             return dg.SkipReason(f"{runs[0].run_key} waits until the data is complete: {broken}")
         return dg.SensorResult(run_requests=runs) if runs else dg.SkipReason("no request is open")
 
@@ -97,9 +97,9 @@ def _failures(settings: Settings) -> dg.SensorDefinition:
 def runs_to_retrain(service: PromotionService, ledger: Ledger, instance: Runs) -> list[dg.RunRequest]:
     """A run for each open request, after requests whose runs have ended are settled."""
     service.recover()
-    for request in ledger.requests_in_flight():
+    for request in ledger.requests(*IN_FLIGHT):
         service.settle_request(request, _runs_of_request(instance, request))
-    return [dg.RunRequest(run_key=request.key, tags={REQUEST: request.key}) for request in ledger.open_requests()]
+    return [dg.RunRequest(run_key=request.key, tags={REQUEST: request.key}) for request in ledger.requests("open")]
 
 
 def runs_to_promote(service: PromotionService, ledger: Ledger, instance: Runs) -> list[dg.RunRequest]:

@@ -71,7 +71,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class GateInputs:
-    """The facts for one verdict; a problem is a message, "" if there is none.
+    """The facts for one verdict; a problem is a message, None if there is none.
 
     `champion` and `challenger` are versions. `holdout` and `recent` are None where the models could not be
     scored: they are the same model, the challenger's bundle has a problem, or there is no holdout.
@@ -81,9 +81,9 @@ class GateInputs:
     champion: str
     challenger: str
     bundle: str = ""
-    bundle_problem: str = ""
-    registration_problem: str = ""
-    holdout_problem: str = ""
+    bundle_problem: str | None = None
+    registration_problem: str | None = None
+    holdout_problem: str | None = None
     frozen_at: datetime | None = None
     holdout: Evidence | None = None
     recent: Evidence | None = None
@@ -116,7 +116,7 @@ def load_inputs(
         holdout = read_holdout(settings.holdout_dir, contract)
     except ReleaseError as error:
         raise GateBlocked(str(error)) from error
-    holdout_problem = ""
+    holdout_problem = None
     if holdout is None:
         holdout_problem = (
             f"there is no frozen holdout at {holdout_path(settings.holdout_dir, contract)}, expected customers that no "
@@ -146,7 +146,7 @@ def load_inputs(
 
 def _load_challenger(
     path: Path, contract: Contract, challenger: Challenger, load_scorer: ScorerLoader
-) -> tuple[Scorer | None, str]:
+) -> tuple[Scorer | None, str | None]:
     """Its scorer, or None and the problem."""
     try:
         unchanged = bundle_hash(path) == challenger.bundle_sha256
@@ -154,7 +154,7 @@ def _load_challenger(
     except (BundleError, OSError) as error:
         return None, str(error)
     if unchanged:
-        return scorer, ""
+        return scorer, None
     when = f"{challenger.approved_by} approved" if challenger.status == "approved" else "was registered"
     return None, (
         f"the bundle of {challenger.version} is not the one that {when}, expected manifest "
@@ -172,12 +172,12 @@ def _load_champion(path: Path, contract: Contract, champion: Champion, load_scor
         ) from error
 
 
-def _registration_problem(home: Path, contract: Contract, version: str) -> str:
+def _registration_problem(home: Path, contract: Contract, version: str) -> str | None:
     try:
         check_registration(read_registration_record(home, version), contract)
     except (GateRefused, AssetMissing) as error:
         return str(error)
-    return ""
+    return None
 
 
 def holdout_evidence(contract: Contract, champion: Scorer, challenger: Scorer, holdout: pa.Table) -> Evidence:

@@ -115,8 +115,10 @@ def judge_comparisons(
     checks = [_holdout_rows(holdout, frozen), _recent_rows(contract, recent, late)]
     sure = frozen is not None and _lower_99(frozen) > max(release.holdout_margin, 0.0)
     if frozen is not None:
-        ranking = _holdout_alone(release, frozen) if late is None else _holdout_beside(release, frozen)
-        checks += [ranking, *_guard_checks("holdout", release, frozen, late is None, seed)]
+        checks += [
+            _holdout(release, frozen, alone=late is None),
+            *_guard_checks("holdout", release, frozen, late is None, seed),
+        ]
     if late is not None:
         checks += [_recent(release, late, sure), *_guard_checks("recent", release, late, True, seed)]
     draws = {made.evidence.name: made.pr_auc for made in comparisons if made is not None}
@@ -135,18 +137,11 @@ def compare(evidence: Evidence, seed: int, draws: int = DRAWS) -> Comparison | N
         lambda w: challenger.pr_auc(w) - champion.pr_auc(w),
         lambda w: float(w @ rise) / len(rise),
     )
-    return Comparison(
-        evidence,
-        champion.pr_auc(),
-        challenger.pr_auc(),
-        gains,
-        rises,
-        float(np.mean(rise)),
-    )
+    return Comparison(evidence, champion.pr_auc(), challenger.pr_auc(), gains, rises, float(np.mean(rise)))
 
 
-def _fact(check: str, problem: str, message: str) -> Check:
-    return Check(check, None, None, not problem, problem or message)
+def _fact(check: str, problem: str | None, message: str) -> Check:
+    return Check(check, None, None, problem is None, message if problem is None else problem)
 
 
 # -- enough rows ---------------------------------------------------------------------------------------
@@ -176,12 +171,10 @@ def _lower_99(comparison: Comparison) -> float:
     return float(np.quantile(comparison.pr_auc, SURE_QUANTILE))
 
 
-def _holdout_beside(release: Release, comparison: Comparison) -> Check:
+def _holdout(release: Release, comparison: Comparison, alone: bool) -> Check:
+    if alone:
+        return _ranking("holdout", comparison, _lower_99(comparison), max(release.holdout_margin, 0.0), "99 %")
     return _ranking("holdout", comparison, interval(comparison.pr_auc)[0], release.holdout_margin, "95 %")
-
-
-def _holdout_alone(release: Release, comparison: Comparison) -> Check:
-    return _ranking("holdout", comparison, _lower_99(comparison), max(release.holdout_margin, 0.0), "99 %")
 
 
 def _recent(release: Release, comparison: Comparison, sure: bool) -> Check:

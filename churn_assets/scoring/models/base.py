@@ -5,7 +5,6 @@ A pickle runs code when it is loaded; these files are data (docs/decisions/0002-
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.errors import BundleCorrupt
+from churn_assets.storage.files import canonical_json, read_json_object
 
 SETTINGS_FILE = "model.json"
 ARRAYS_FILE = "weights.npz"
@@ -40,20 +40,25 @@ class Model(Protocol):
 def write_settings(directory: Path, kind: str, settings: Mapping[str, object]) -> None:
     """Write `model.json`: the model's kind and its JSON-able settings, in one canonical form."""
     directory.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"kind": kind, **settings}, indent=1, sort_keys=True, allow_nan=False)
-    (directory / SETTINGS_FILE).write_text(text + "\n", encoding="utf-8")
+    (directory / SETTINGS_FILE).write_bytes(canonical_json({"kind": kind, **settings}))
 
 
 def read_settings(directory: Path) -> dict[str, Any]:
     """Read `model.json`; BundleCorrupt if it is missing or no JSON object with a kind."""
-    path = directory / SETTINGS_FILE
+    settings = read_json(directory / SETTINGS_FILE)
+    if "kind" not in settings:
+        raise BundleCorrupt(
+            f"{directory / SETTINGS_FILE}: no model kind in it, expected an object with 'kind'; make the bundle again"
+        )
+    return settings
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a bundle; BundleCorrupt if it cannot be read or is none."""
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        return read_json_object(path)
     except (OSError, ValueError) as error:
         raise BundleCorrupt(f"{path}: cannot be read ({error}); make the bundle again") from error
-    if not isinstance(settings, dict) or "kind" not in settings:
-        raise BundleCorrupt(f"{path}: no model kind in it, expected an object with 'kind'; make the bundle again")
-    return settings
 
 
 def write_arrays(

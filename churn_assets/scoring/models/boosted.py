@@ -21,31 +21,22 @@ Matrix = npt.NDArray[np.float32]
 # Up to here leaf masks are faster than the C library's fixed cost of a call (`python -m benchmarks.few_rows`).
 FEW_ROWS = 6
 _PROBE_ROWS, _PROBE_TOLERANCE = 64, 1e-9
-_CHUNK = 65_536  # rows expanded at a time when categories have their own columns
 
 
 class BoostedModel:
     """The mean log-odds of one or more boosters.
 
     `boosters` are models as `Booster.save_raw("ubj")` gives them; `iterations` says how many rounds of
-    each are used (0: all; best_iteration + 1 after early stopping). `columns` says what the boosters
-    were trained on, when that is not the feature matrix itself: a pair (feature index, -1) is the
-    feature, (feature index, code) is 1.0 where the category has that code, else 0.0 (missing too).
+    each are used (0: all; best_iteration + 1 after early stopping).
     """
 
     kind: ClassVar[str] = "boosted"
 
-    def __init__(
-        self,
-        boosters: Sequence[bytes],
-        iterations: Sequence[int] | None = None,
-        columns: Sequence[tuple[int, int]] | None = None,
-    ) -> None:
+    def __init__(self, boosters: Sequence[bytes], iterations: Sequence[int] | None = None) -> None:
         rounds = list(iterations) if iterations is not None else [0] * len(boosters)
         if not boosters or len(rounds) != len(boosters):
             raise ValueError(f"{len(boosters)} boosters and {len(rounds)} iterations, expected equally many")
         self.boosters = tuple(Booster(bytes(raw), n) for raw, n in zip(boosters, rounds, strict=True))
-        self.columns = tuple((int(i), int(code)) for i, code in columns) if columns is not None else None
 
     @cached_property
     def leaf_masks(self) -> LeafMasks | None:
@@ -55,7 +46,7 @@ class BoostedModel:
         so that a later XGBoost may read its model format as it likes.
         """
         try:
-            masks = build_leaf_masks(self.boosters, self.columns)
+            masks = build_leaf_masks(self.boosters)
         except (KeyError, TypeError, ValueError, IndexError):  # a model format this package does not know
             return None
         if masks is None:
@@ -79,62 +70,38 @@ class BoostedModel:
         return self._many(matrix)
 
     def contributions(self, matrix: Matrix) -> tuple[Array, float]:
-        """Shapley values (n, k) of feature rows (n, k) and the base value; exact, to float32.
-
-        A category with a column for each choice has the sum of its columns.
-        """
-        inputs = np.ascontiguousarray(matrix, dtype=np.float32) if self.columns is None else self._expand(matrix)
+        """Shapley values (n, k) of feature rows (n, k) and the base value; exact, to float32."""
+        inputs = np.ascontiguousarray(matrix, dtype=np.float32)
         each = np.array([booster.contributions(inputs) for booster in self.boosters], dtype=np.float64)
         mean: Array = each.mean(axis=0)
-        base = float(mean[0, -1]) if len(mean) else 0.0
-        if self.columns is None:
-            return mean[:, :-1], base
-        out = np.zeros(matrix.shape)
-        for j, (source, _) in enumerate(self.columns):
-            out[:, source] += mean[:, j]
-        return out, base
+        return mean[:, :-1], float(mean[0, -1]) if len(mean) else 0.0
 
     def _many(self, matrix: Matrix) -> Array:
-        if self.columns is None:
-            return self._margin(np.ascontiguousarray(matrix, dtype=np.float32))
-        chunks = [self._margin(self._expand(matrix[i : i + _CHUNK])) for i in range(0, len(matrix), _CHUNK)]
-        return np.concatenate(chunks) if chunks else np.empty(0)
-
-    def _margin(self, matrix: Matrix) -> Array:
-        out = self.boosters[0].margin(matrix).astype(np.float64)
+        inputs = np.ascontiguousarray(matrix, dtype=np.float32)
+        out = self.boosters[0].margin(inputs).astype(np.float64)
         for booster in self.boosters[1:]:
-            out += booster.margin(matrix)
+            out += booster.margin(inputs)
         out /= len(self.boosters)
-        return out
-
-    def _expand(self, matrix: Matrix) -> Matrix:
-        assert self.columns is not None
-        out = np.empty((len(matrix), len(self.columns)), dtype=np.float32)
-        for j, (source, code) in enumerate(self.columns):
-            out[:, j] = matrix[:, source] if code < 0 else matrix[:, source] == code
         return out
 
     def save(self, directory: Path) -> None:
         """Write `model.json`, and `model.ubj` (further boosters: `model_1.ubj` and on)."""
-        settings = {
-            "iterations": [booster.iterations for booster in self.boosters],
-            "columns": None if self.columns is None else [list(pair) for pair in self.columns],
-        }
-        write_settings(directory, self.kind, settings)
+        iterations = [booster.iterations for booster in self.boosters]
+        # "columns" has always been null; it stays, so that the same training gives the same version as before.
+        write_settings(directory, self.kind, {"iterations": iterations, "columns": None})
         for i, booster in enumerate(self.boosters):
             _file(directory, i).write_bytes(booster.raw)
 
     @classmethod
     def load(cls, directory: Path) -> BoostedModel:
         """Read what `save` wrote; BundleCorrupt if XGBoost cannot."""
-        settings = read_settings(directory)
-        iterations = settings["iterations"]
+        iterations = read_settings(directory)["iterations"]
         files = [_file(directory, i) for i in range(len(iterations))]
         try:
             raws = [file.read_bytes() for file in files]
         except OSError as error:
             raise BundleCorrupt(f"{error.filename}: cannot be read ({error}); make the bundle again") from error
-        return cls(raws, iterations, settings["columns"])
+        return cls(raws, iterations)
 
 
 def _file(directory: Path, index: int) -> Path:

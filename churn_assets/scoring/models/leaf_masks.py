@@ -37,11 +37,11 @@ class LeafMasks:
     """Masks (intervals, trees) of all features below one another, and where each feature's start.
 
     `values` (trees, leaves) are float32; `ends` are the trees' ends, booster by booster, and `bases`
-    their base margins. `inputs` are (feature, code or -1) for each feature that some tree splits on.
+    their base margins. `features` are the numbers of those that some tree splits on, of `width` in all.
     """
 
     masks: npt.NDArray[np.unsignedinteger]
-    inputs: tuple[tuple[int, int], ...]
+    features: tuple[int, ...]
     thresholds: tuple[list[float], ...]
     starts: tuple[int, ...]
     values: npt.NDArray[np.float32]
@@ -54,23 +54,20 @@ class LeafMasks:
         """Feature rows (rows, width) at and beside the thresholds, some values missing; always the same."""
         rng = np.random.default_rng(0)
         matrix = np.zeros((rows, self.width), dtype=np.float32)
-        for (source, code), thresholds in zip(self.inputs, self.thresholds, strict=True):
-            values = np.array([*thresholds, -1e30, 1e30, np.nan] if code < 0 else [code, code + 1, np.nan])
-            matrix[:, source] = rng.choice(values.astype(np.float32), rows)
+        for feature, thresholds in zip(self.features, self.thresholds, strict=True):
+            values = np.array([*thresholds, -1e30, 1e30, np.nan], dtype=np.float32)
+            matrix[:, feature] = rng.choice(values, rows)
         return matrix
 
     def margin(self, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Mean log-odds (n,) of a few feature rows (n, k)."""
-        if len(matrix) == 1:
-            return np.array([self.margin_of_row(matrix[0].tolist())])
-        return self._few(matrix)
+        return np.array([self.margin_of_row(row) for row in matrix.tolist()])
 
     def margin_of_row(self, row: list[float]) -> float:
-        """Mean log-odds of one feature row, in half the NumPy calls of `_few`; each costs more than its work."""
-        if self._lowest is None:
-            return float(self._few(np.array([row], dtype=np.float32))[0])
+        """Mean log-odds of one feature row, in few NumPy calls; each costs more than its work."""
         remaining = np.bitwise_and.reduce(self.masks.take(self._intervals(row), axis=0), axis=0)
-        terms = self._flat.take(self._offsets + self._lowest.take(remaining))
+        leaf = _lowest_bit(remaining) if self._lowest is None else self._lowest.take(remaining)
+        terms = self._flat.take(self._offsets + leaf)
         total, start = 0.0, 0
         for end, base in zip(self.ends, self.bases, strict=True):
             terms[start] += base
@@ -78,27 +75,12 @@ class LeafMasks:
             start = end
         return total / len(self.ends)
 
-    def _few(self, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        remaining = np.bitwise_and.reduce(self.masks[[self._intervals(row) for row in matrix.tolist()]], axis=1)
-        leaf = np.bitwise_count((remaining - self.masks.dtype.type(1)) & ~remaining)  # lowest set bit
-        values = self.values[np.arange(len(self.values)), leaf]
-        out = np.zeros(len(matrix))
-        start = 0
-        for end, base in zip(self.ends, self.bases, strict=True):
-            terms = values[:, start:end]
-            terms[:, 0] += base
-            out += np.add.accumulate(terms, axis=1, dtype=np.float32)[:, -1]
-            start = end
-        out /= len(self.ends)
-        return out
-
     @cached_property
     def _lowest(self) -> npt.NDArray[np.uint8] | None:
         """Number of the lowest set bit of every mask, where there are few enough masks to list."""
         if self.masks.dtype.itemsize > 2:
             return None
-        every = np.arange(1, 1 << 8 * self.masks.dtype.itemsize, dtype=np.uint32)
-        return np.concatenate([[0], np.bitwise_count((every - 1) & ~every)]).astype(np.uint8)
+        return _lowest_bit(np.arange(1 << 8 * self.masks.dtype.itemsize, dtype=np.uint32))
 
     @cached_property
     def _flat(self) -> npt.NDArray[np.float32]:
@@ -110,15 +92,18 @@ class LeafMasks:
 
     def _intervals(self, row: list[float]) -> list[int]:
         intervals = []
-        for (source, code), thresholds, start in zip(self.inputs, self.thresholds, self.starts, strict=True):
-            x = row[source]
-            if code >= 0:
-                x = 1.0 if x == code else 0.0
+        for feature, thresholds, start in zip(self.features, self.thresholds, self.starts, strict=True):
+            x = row[feature]
             intervals.append(start + (bisect_right(thresholds, x) if x == x else len(thresholds) + 1))
         return intervals
 
 
-def build_leaf_masks(boosters: Sequence[Booster], columns: Sequence[tuple[int, int]] | None) -> LeafMasks | None:
+def _lowest_bit(masks: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.uint8]:
+    """Number of the lowest set bit of each mask."""
+    return np.asarray(np.bitwise_count((masks - masks.dtype.type(1)) & ~masks), dtype=np.uint8)
+
+
+def build_leaf_masks(boosters: Sequence[Booster]) -> LeafMasks | None:
     """Leaf masks of a bag of boosters, or None where they do not fit or do not give its margins."""
     nodes: list[_Node] = []
     leaves: list[list[float]] = []
@@ -137,8 +122,7 @@ def build_leaf_masks(boosters: Sequence[Booster], columns: Sequence[tuple[int, i
             path_length += depth
         ends.append(len(leaves))
         bases.append(_base_margin(model))
-    inputs = list(columns) if columns is not None else [(i, -1) for i in range(boosters[0].features)]
-    return _assemble(nodes, leaves, tuple(ends), tuple(bases), inputs, path_length)
+    return _assemble(nodes, leaves, tuple(ends), tuple(bases), path_length, boosters[0].features)
 
 
 def _trees(model: dict[str, Any], iterations: int) -> list[dict[str, Any]]:
@@ -180,8 +164,8 @@ def _assemble(
     leaves: list[list[float]],
     ends: tuple[int, ...],
     bases: tuple[np.float32, ...],
-    inputs: Sequence[tuple[int, int]],
     path_length: float,
+    width: int,
 ) -> LeafMasks | None:
     widest = max(len(values) for values in leaves)
     dtype = np.dtype(next(f"u{size}" for size in (1, 2, 4, 8) if widest <= 8 * size))
@@ -200,14 +184,14 @@ def _assemble(
         values[tree, : len(own)] = own
     return LeafMasks(
         masks=np.concatenate(blocks),
-        inputs=tuple(inputs[f] for f in by_feature),
+        features=tuple(by_feature),
         thresholds=tuple(thresholds.values()),
         starts=tuple(starts.tolist()),
         values=values,
         ends=ends,
         bases=bases,
         path_length=path_length,
-        width=1 + max(source for source, _ in inputs),
+        width=width,
     )
 
 

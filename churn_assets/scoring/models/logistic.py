@@ -1,8 +1,10 @@
-"""Logistic regression over piecewise-linear curves: an intercept and one curve a feature."""
+"""Logistic regression over piecewise-linear curves: an intercept and one curve a feature.
+
+The design matrix has the ramps, choices and missing flags of `piecewise.PiecewiseEncoding`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -10,24 +12,12 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from churn_assets.features.compile import FeatureSpec
 from churn_assets.scoring.models.base import read_arrays, write_arrays
-from churn_assets.scoring.models.piecewise import FEW_ROWS, FloatMatrix, Group, PiecewiseEncoding, PiecewiseTables
+from churn_assets.scoring.models.piecewise import FEW_ROWS, Group, PiecewiseEncoding, PiecewiseTables
 
 Array = npt.NDArray[np.float64]
 
 _CHUNK = 4096  # rows at a time: the temporaries of one chunk stay in the second-level cache
-
-
-class LogisticBasis(PiecewiseEncoding):
-    """The design matrix of the logistic model: ramps, a standardised linear term, missing flags."""
-
-    @classmethod
-    def fit(
-        cls, matrix: FloatMatrix, specs: Sequence[FeatureSpec], knots: int = 16, *, linear: bool = True
-    ) -> LogisticBasis:
-        """Learn knots, medians and missingness from training rows (n, k); labels are not needed."""
-        return cls(super().fit(matrix, specs, knots, linear=linear).groups)
 
 
 class LogisticModel:

@@ -33,17 +33,13 @@ class Group:
     """The encoded columns of one feature.
 
     A number has `knots` (ascending, at least two, or none for a constant), the median `fill` for
-    missing values, and a column for missingness if `has_missing`. `linear` adds the standardised
-    value `(x - centre) / scale`, clipped to the knots. A category has `choices` and no knots.
+    missing values, and a column for missingness if `has_missing`. A category has `choices` and no knots.
     """
 
     name: str
     knots: tuple[float, ...] = ()
     fill: float = 0.0
     has_missing: bool = False
-    linear: bool = False
-    centre: float = 0.0
-    scale: float = 1.0
     choices: int = 0
 
     @property
@@ -56,8 +52,7 @@ class Group:
         """How many encoded columns the feature has."""
         if self.is_category:
             return self.choices + 1
-        ramps = max(len(self.knots) - 1, 0)
-        return ramps + int(self.linear and ramps > 0) + int(self.has_missing)
+        return max(len(self.knots) - 1, 0) + int(self.has_missing)
 
     def encode_into(self, out: Array, values: Array) -> None:
         """Write the encoded columns, transposed (width, n), of one feature's values (n,); NaN is missing."""
@@ -73,8 +68,6 @@ class Group:
             np.subtract(filled, knots[:-1], out=ramps)
             ramps *= 1.0 / np.diff(knots, axis=0)
             np.clip(ramps, 0.0, 1.0, out=ramps)
-            if self.linear:
-                out[len(knots) - 1] = (np.clip(filled, knots[0], knots[-1]) - self.centre) / self.scale
         if self.has_missing:
             out[-1] = missing
 
@@ -98,16 +91,13 @@ class PiecewiseEncoding:
     groups: tuple[Group, ...]
 
     @classmethod
-    def fit(
-        cls, matrix: FloatMatrix, specs: Sequence[FeatureSpec], knots: int, *, linear: bool = False
-    ) -> PiecewiseEncoding:
+    def fit(cls, matrix: FloatMatrix, specs: Sequence[FeatureSpec], knots: int) -> PiecewiseEncoding:
         """Learn knots, medians and missingness from training rows (n, k); labels are not needed.
 
         `knots` is the greatest number of knots a feature gets: quantiles, or its distinct values
         where there are no more than that.
         """
-        groups = [_fit_group(matrix[:, j], spec, knots, linear) for j, spec in enumerate(specs)]
-        return cls(tuple(groups))
+        return cls(tuple(_fit_group(matrix[:, j], spec, knots) for j, spec in enumerate(specs)))
 
     @cached_property
     def width(self) -> int:
@@ -119,11 +109,6 @@ class PiecewiseEncoding:
         """Where each feature's columns lie in the encoded matrix."""
         ends = np.cumsum([group.width for group in self.groups]).tolist()
         return tuple(slice(end - group.width, end) for group, end in zip(self.groups, ends, strict=True))
-
-    @cached_property
-    def column_names(self) -> tuple[str, ...]:
-        """A name for each encoded column, for reports: `tenure[3]`, `city[missing]`."""
-        return tuple(f"{g.name}[{i}]" for g in self.groups for i in _parts(g))
 
     def transform(self, matrix: FloatMatrix) -> Array:
         """Encoded columns (n, width), float64, of a feature matrix (n, k) with NaN for missing."""
@@ -144,39 +129,29 @@ class PiecewiseEncoding:
             "encoding_names": np.array([g.name for g in self.groups]),
             "encoding_knots": np.array([x for g in self.groups for x in g.knots], dtype=np.float64),
             "encoding_counts": np.array([len(g.knots) for g in self.groups], dtype=np.int64),
-            "encoding_numbers": np.array([(g.fill, g.centre, g.scale) for g in self.groups]).reshape(-1, 3),
-            "encoding_flags": np.array([(g.has_missing, g.linear) for g in self.groups], bool).reshape(-1, 2),
+            "encoding_numbers": np.array([g.fill for g in self.groups], dtype=np.float64)[:, None],
+            "encoding_flags": np.array([g.has_missing for g in self.groups], dtype=bool)[:, None],
             "encoding_choices": np.array([g.choices for g in self.groups], dtype=np.int64),
         }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[np.generic]]) -> PiecewiseEncoding:
-        """The encoding that `to_arrays` wrote."""
+        """The encoding that `to_arrays` wrote; further columns of numbers and flags, of version 0.1, had no effect."""
         names = arrays["encoding_names"].tolist()
         counts = arrays["encoding_counts"].tolist()
         knots = np.split(arrays["encoding_knots"], np.cumsum(counts)[:-1]) if names else []
         columns = zip(
             names,
             knots,
-            arrays["encoding_numbers"].tolist(),
-            arrays["encoding_flags"].tolist(),
+            arrays["encoding_numbers"][:, 0].tolist(),
+            arrays["encoding_flags"][:, 0].tolist(),
             arrays["encoding_choices"].tolist(),
             strict=True,
         )
-        return cls(
-            tuple(
-                Group(name, tuple(xs.tolist()), fill, missing, linear, centre, scale, choices)
-                for name, xs, (fill, centre, scale), (missing, linear), choices in columns
-            )
-        )
+        return cls(tuple(Group(name, tuple(xs.tolist()), *others) for name, xs, *others in columns))
 
 
-def _parts(group: Group) -> list[str]:
-    plain = group.width - int(group.has_missing or group.is_category)
-    return [str(i) for i in range(plain)] + ["missing"] * (group.width - plain)
-
-
-def _fit_group(values: FloatMatrix, spec: FeatureSpec, knots: int, linear: bool) -> Group:
+def _fit_group(values: FloatMatrix, spec: FeatureSpec, knots: int) -> Group:
     if spec.kind == "category":
         return Group(spec.name, choices=len(spec.choices))
     missing = np.isnan(values)
@@ -191,8 +166,7 @@ def _fit_group(values: FloatMatrix, spec: FeatureSpec, knots: int, linear: bool)
     fill = float(np.median(present))
     if len(distinct) < 2:
         return Group(spec.name, fill=fill, has_missing=has_missing)
-    scale = float(present.std()) or 1.0
-    return Group(spec.name, tuple(distinct.tolist()), fill, has_missing, linear, float(present.mean()), scale)
+    return Group(spec.name, tuple(distinct.tolist()), fill, has_missing)
 
 
 class PiecewiseTables:

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
 from churn_assets.features.compile import FeatureSpec, Matrix
-from churn_assets.scoring.models.logistic import LogisticBasis, LogisticModel
+from churn_assets.scoring.models.logistic import LogisticModel
+from churn_assets.scoring.models.piecewise import PiecewiseEncoding
 
 Rows = tuple[Matrix, npt.NDArray[Any]]
 
@@ -26,7 +27,7 @@ class Params:
 def fit(train: Rows, validation: Rows, specs: tuple[FeatureSpec, ...], params: Params, seed: int) -> LogisticModel:
     """Fit on training rows alone; deterministic, so neither validation rows nor the seed are used."""
     matrix, churned = train
-    basis = LogisticBasis.fit(matrix, specs, params.knots, linear=False)
+    basis = PiecewiseEncoding.fit(matrix, specs, params.knots)
     solver = LogisticRegression(C=params.c, solver="newton-cholesky", max_iter=100)
     fitted = solver.fit(basis.transform(matrix), churned)
     return LogisticModel(basis, np.asarray(fitted.coef_[0]), float(fitted.intercept_[0]))

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from churn_assets.features.compile import FeatureSpec, Matrix
-from churn_assets.scoring.models.network import Net, NetworkModel
+from churn_assets.scoring.models.network import Layers, NetworkModel
 from churn_assets.scoring.models.piecewise import PiecewiseEncoding
 
 Rows = tuple[Matrix, npt.NDArray[Any]]
@@ -48,7 +48,7 @@ def fit(train: Rows, validation: Rows, specs: tuple[FeatureSpec, ...], params: P
         nets = [_train(inputs, target, params, seed + number) for number in range(params.nets)]
     finally:
         torch.set_num_threads(before)
-    return NetworkModel(encoding, [_export(net, len(specs)) for net in nets])
+    return NetworkModel(encoding, [_export(net) for net in nets])
 
 
 def _train(inputs: Any, target: Any, params: Params, seed: int) -> Any:
@@ -94,11 +94,9 @@ def _descend(net: Any, inputs: Any, target: Any, params: Params, generator: Any)
             schedule.step()
 
 
-def _export(net: Any, features: int) -> Net:
-    layers = [
+def _export(net: Any) -> Layers:
+    return tuple(
         (layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy())
         for layer in net
         if isinstance(layer, torch.nn.Linear)
-    ]
-    inputs = layers[0][0].shape[1]
-    return Net(np.zeros((inputs, 0), np.float32), np.zeros((features, 0), np.float32), tuple(layers))
+    )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from datetime import UTC, datetime
 
 import dagster as dg
+import msgspec
 import pytest
 
 from churn_assets.definitions import build
@@ -13,8 +15,15 @@ from churn_assets.defs.schedules import schedules
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import write_champion
 from churn_assets.promotion.records import Person
+from churn_assets_tests.alerting.reports import (
+    drift_report,
+    performance_report,
+    quality_report,
+    window_drift,
+    window_quality,
+)
 from churn_assets_tests.defs.home import checks, failure, metadata, settings
-from churn_assets_tests.promotion.homes import champion, verdict
+from churn_assets_tests.promotion.homes import AT, FINGERPRINT, champion, verdict
 
 NAME = "retraining_decision"
 
@@ -33,8 +42,10 @@ def decided(of, **config):
 
 
 def report(of, name, value):
+    """A report about the champion, as its asset leaves it."""
     of.assets_dir.mkdir(parents=True, exist_ok=True)
-    (of.assets_dir / f"{name}.json").write_text(json.dumps(value))
+    value = dataclasses.replace(value, fingerprint=FINGERPRINT) if hasattr(value, "fingerprint") else value
+    (of.assets_dir / f"{name}.json").write_bytes(msgspec.json.encode(value))
 
 
 def test_a_fresh_home_decides_nothing_and_says_why(of):
@@ -47,11 +58,10 @@ def test_a_fresh_home_decides_nothing_and_says_why(of):
 
 def test_two_windows_of_drift_ask_for_a_retraining_that_is_in_the_ledger(of):
     write_champion(of.home, champion("v1"))
-    windows = [{"window": n, "status": "drift", "drifted": ["esent"], "model_version": "v1"} for n in (1, 2)]
-    report(of, "drift_report", {"windows": windows})
-    report(of, "performance_report", {"labels": {"final": 5000, "new": 5000}})
+    report(of, "drift_report", drift_report(*(window_drift(number, "drift", "esent") for number in (1, 2))))
+    report(of, "performance_report", performance_report("ok", final=5000, new=5000))
     result = decided(of)
-    (request,) = Ledger(of.ledger_path).open_requests()
+    (request,) = Ledger(of.ledger_path).requests("open")
     told = metadata(result, NAME)
     assert (told["decision"], told["request"]) == ("retrain", request.key)
     assert request.key == "retrain-drift-2-v1-1"
@@ -63,7 +73,7 @@ def test_two_windows_of_drift_ask_for_a_retraining_that_is_in_the_ledger(of):
 def test_broken_data_is_investigated_whoever_asks(of):
     write_champion(of.home, champion("v1"))
     words = "window 3: the data is broken: esent is 0 in every row"
-    report(of, "data_quality_report", {"windows": [{"window": 3, "status": "broken", "words": words}]})
+    report(of, "data_quality_report", quality_report(window_quality(3, "broken", message=words)))
     result = decided(of, trigger="hand", by="ana", why="hurry")
     assert metadata(result, NAME)["decision"] == "investigate_data"
     assert metadata(result, NAME)["reason"].startswith(words)
@@ -85,7 +95,7 @@ def test_the_weekly_schedule_asks_once_a_tick(of):
     (request,) = weekly.evaluate_tick(context).run_requests
     config = request.run_config["ops"][NAME]["config"]
     assert decided(of, **config).success
-    Ledger(of.ledger_path).finish_request("retrain-schedule-20261123T0300-v1-1", "done")
+    Ledger(of.ledger_path).finish_request("retrain-schedule-20261123T0300-v1-1", "done", AT)
     again = decided(of, **config)
     assert metadata(again, NAME)["decision"] == "nothing"
     assert metadata(again, NAME)["reason"] == "requested by the schedule; it already led to a retraining"
@@ -93,9 +103,9 @@ def test_the_weekly_schedule_asks_once_a_tick(of):
 
 def test_whoever_is_waited_for_is_reminded_with_every_decision_until_an_answer_is_given(of):
     ledger = Ledger(of.ledger_path)
-    ledger.add_challenger("v2", "bundles/v2", "aa", None, None)
+    ledger.add_challenger("v2", "bundles/v2", "aa", None, None, AT)
     assert metadata(decided(of), NAME)["alerts"] == "none"
-    ledger.record_verdict("v2", verdict("v2"), needs_person=True)
+    ledger.record_verdict("v2", verdict("v2"), needs_person=True, at=AT)
     assert metadata(decided(of), NAME)["alerts"] == "Challenger v2 waits for approval"
-    ledger.approve("v2", Person("ana"), "read it", "aa")
+    ledger.approve("v2", Person("ana"), "read it", "aa", AT)
     assert metadata(decided(of), NAME)["alerts"] == "none"

@@ -11,7 +11,12 @@ from churn_assets.contract.load import parse_contract
 from churn_assets.promotion.holdout import freeze
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import require_champion
-from churn_assets.promotion.registration import TrainedModel, read_registration_record, save_registration_record
+from churn_assets.promotion.registration import (
+    AuditFinding,
+    TrainedModel,
+    read_registration_record,
+    save_registration_record,
+)
 from churn_assets.settings import Settings
 from churn_assets_tests.defs.home import ROOT, checks, metadata, run
 from churn_assets_tests.defs.home import settings as settings_of
@@ -83,6 +88,6 @@ def test_a_person_who_has_to_say_yes_is_told_how(tmp_path, instance):
 
 
 def test_the_audit_of_a_model_that_was_registered_is_kept_for_the_gate(tmp_path):
-    model = TrainedModel("v1", 0.9, True, (("sent", "follows the label"),))
+    model = TrainedModel("v1", 0.9, True, (AuditFinding("sent", "follows the label"),))
     save_registration_record(tmp_path, model)
     assert read_registration_record(tmp_path, "v1") == model

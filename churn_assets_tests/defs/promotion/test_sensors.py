@@ -11,7 +11,7 @@ from churn_assets.promotion.champion import bundle_hash
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.records import Decision, DecisionInputs, Person
 from churn_assets.promotion.service import PromotionService
-from churn_assets_tests.promotion.homes import champion, history, home_with, moves, record_decision, verdict
+from churn_assets_tests.promotion.homes import AT, champion, history, home_with, moves, record_decision, verdict
 
 KEY = "retrain-drift-7-v1-1"
 JOBS = {"retrain", "promote"}
@@ -55,12 +55,12 @@ class Home:
         return done.dagster_run
 
     def ask(self):
-        record_decision(self.ledger, Decision("retrain", "drifted", "drift", "7", "v1"))
+        record_decision(self.ledger, Decision("retrain", "drifted", "drift", "7", "v1"), AT)
 
     def challenge(self):
         version = self.versions[1]
         path = self.settings.bundles_dir / version
-        return self.ledger.add_challenger(version, f"bundles/{version}", bundle_hash(path), None, None)
+        return self.ledger.add_challenger(version, f"bundles/{version}", bundle_hash(path), None, None, AT)
 
 
 @pytest.fixture
@@ -79,11 +79,11 @@ def test_a_fresh_home_is_skipped_with_the_reason_and_left_as_it_is(home):
 def test_an_open_request_waits_while_the_data_is_broken_and_is_run_once_it_is_complete(home):
     home.ask()
     record_decision(
-        home.ledger, Decision("investigate_data", "mend it", inputs=DecisionInputs(broken="window 8: all zero"))
+        home.ledger, Decision("investigate_data", "mend it", inputs=DecisionInputs(broken="window 8: all zero")), AT
     )
     assert home.tick("retrain_on_decision") == f"{KEY} waits until the data is complete: window 8: all zero"
     assert [request.status for request in home.ledger.requests()] == ["open"]
-    record_decision(home.ledger, Decision("wait", "one at a time"))
+    record_decision(home.ledger, Decision("wait", "one at a time"), AT)
     assert home.tick("retrain_on_decision") == [KEY]
 
 
@@ -149,15 +149,15 @@ def test_a_challenger_is_asked_for_while_no_run_is_at_it(home):
     tags = {CHALLENGER: challenger.version, RUN_KEY: challenger.run_key}
     home.instance.add_run(dg.DagsterRun("promote", "run1", tags=tags, status=dg.DagsterRunStatus.STARTED))
     # by that run, which is about to move the champion
-    home.ledger.record_verdict(challenger.version, verdict(challenger.version), needs_person=False)
+    home.ledger.record_verdict(challenger.version, verdict(challenger.version), needs_person=False, at=AT)
     assert home.tick("promote_on_approval") == "no challenger waits for the gate"
 
 
 def test_an_approval_is_asked_for_under_a_new_key_and_a_wait_for_one_is_not(home):
     challenger = home.challenge()
-    home.ledger.record_verdict(challenger.version, verdict(challenger.version), needs_person=True)
+    home.ledger.record_verdict(challenger.version, verdict(challenger.version), needs_person=True, at=AT)
     assert home.tick("promote_on_approval") == "no challenger waits for the gate"
-    approved = home.ledger.approve(challenger.version, Person("ana"), "read it", challenger.bundle_sha256)
+    approved = home.ledger.approve(challenger.version, Person("ana"), "read it", challenger.bundle_sha256, AT)
     assert home.tick("promote_on_approval") == [approved.run_key] != [challenger.run_key]
 
 

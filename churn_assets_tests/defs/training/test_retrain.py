@@ -39,7 +39,7 @@ from churn_assets.training.split import read_split
 from churn_assets_tests.alerting.reports import window_quality
 from churn_assets_tests.data.log import labelled
 from churn_assets_tests.defs.home import CANDIDATES, ROOT, SMALL, failure, metadata, run, settings
-from churn_assets_tests.promotion.homes import record_decision
+from churn_assets_tests.promotion.homes import AT, record_decision
 
 NOWHERE = "http://127.0.0.1:9"
 SOURCE = "generated://store?rows=1500&seed=7"
@@ -88,7 +88,7 @@ def predictions(of: Settings) -> pa.Table:
 def asked(of: Settings) -> str:
     decision = Decision("retrain", "asked by a test", trigger="hand", occasion="now")
     record_decision(Ledger(of.ledger_path), decision, dt.datetime(2026, 11, 21, tzinfo=dt.UTC))
-    return Ledger(of.ledger_path).open_requests()[0].key
+    return Ledger(of.ledger_path).requests("open")[0].key
 
 
 def retrain(of: Settings, assets: Sequence[str], config: Any, tags: Any = None) -> dg.ExecuteInProcessResult:
@@ -158,7 +158,7 @@ def test_a_challenger_waits_for_the_gate_and_the_champion_stays(again):
     registered = json.loads((of.assets_dir / "registered_model.json").read_text())
     assert (challenger.version, challenger.status, challenger.request) == (registered["version"], "waiting_gate", key)
     assert registered["alias"] == "challenger"
-    assert Ledger(of.ledger_path).open_requests() == []
+    assert Ledger(of.ledger_path).requests("open") == []
     assert of.champion_path.read_bytes() == kept["champion"]
     assert frozen_file(of).read_bytes() == kept["holdout"]
     assert metadata(result, "boosted_candidate")["tuning"] == "none of these data: as in the champion's training"
@@ -217,7 +217,7 @@ def test_without_labels_a_retraining_is_a_training_and_says_so(tmp_path):
 def test_no_model_learns_from_the_log_while_its_data_is_broken(tmp_path):
     of = settings(tmp_path, CHURN_MLFLOW_URI=NOWHERE, CHURN_SOURCE="generated://store?rows=600&seed=3")
     inputs = DecisionInputs(broken="window 7: 'esent' is 0")
-    record_decision(Ledger(of.ledger_path), Decision("investigate_data", "mend it", inputs=inputs))
+    record_decision(Ledger(of.ledger_path), Decision("investigate_data", "mend it", inputs=inputs), AT)
     result = retrain(of, ["raw_customers", "validated_customers"], {})
     assert not result.success
     assert f"{DataBroken.__name__}: window 7: 'esent' is 0; expected complete data" in failure(result, "validation")

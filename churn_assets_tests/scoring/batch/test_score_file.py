@@ -135,12 +135,12 @@ def test_a_day_given_wins_over_the_contracts(folder, table, tmp_path):
         assert set(pq.read_table(summary.out)["as_of"].to_pylist()) == {dt.date(2014, 3, 1)}
 
 
-@pytest.mark.parametrize(("rule", "words"), [("created", "each row's own 'created'"), ("2014-02-02", "fixed")])
-def test_the_contract_may_fix_the_day_or_take_each_rows_own(folder, table, tmp_path, rule, words):
+@pytest.mark.parametrize(("rule", "source"), [("created", "each row's own 'created'"), ("2014-02-02", "fixed")])
+def test_the_contract_may_fix_the_day_or_take_each_rows_own(folder, table, tmp_path, rule, source):
     contract = parse_contract(TEXT.replace('as_of = "latest"', f'as_of = "{rule}"'), "tiny.toml")
     scorer = dataclasses.replace(SCORER, contract=contract)
     summary = score_file(scorer, folder / "in.parquet", tmp_path / "out.parquet")
-    assert words in summary.as_of_source
+    assert source in summary.as_of_source
     as_of = rule
     if rule == "created":
         assert summary.as_of is None
@@ -171,12 +171,12 @@ def test_a_block_in_excels_other_date_system_is_undone_across_batches(tmp_path):
 
 def test_errors_leave_no_files(folder, table, tmp_path):
     source = folder / "in.parquet"
-    for out, words in (
+    for out, message in (
         (tmp_path / "out.xlsx", r"ends in '\.xlsx', expected one of: \.parquet, \.csv"),
         (source, "is the file to be scored"),
         (tmp_path, "ends in|is a folder"),
     ):
-        with pytest.raises(SettingsError, match=words):
+        with pytest.raises(SettingsError, match=message):
             score_file(SCORER, source, out)
     with pytest.raises(SettingsError, match="as_of is 'yesterday', expected a day such as"):
         score_file(SCORER, source, tmp_path / "out.csv", "yesterday")
