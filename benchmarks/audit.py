@@ -62,8 +62,8 @@ def main() -> None:
                 for strength in STRENGTHS:
                     table, planted, leak = plant_leak(contract, raw, kind, strength, seed)
                     names = accused(planted, table, whole=False)
-                    found[kind, strength].append(leak.column in names)
-                    beside.update(f"{contract.name}.{name}" for name in names - {leak.column})
+                    found[kind, strength].append(leak in names)
+                    beside.update(f"{contract.name}.{name}" for name in names - {leak})
     tables = given.seeds * len(contracts)
     print(f"{given.seeds} seeds x {len(contracts)} contracts, {given.rows:,} rows; share of planted leaks found")
     print(f"{'kind':22s}" + "".join(f"{f'AUC {strength:.2f}':>10s}" for strength in STRENGTHS))

@@ -55,7 +55,8 @@ of each class.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -160,6 +161,12 @@ def describe_value(value: object) -> str:
     except ValueError:  # an integer of thousands of digits
         text = "a very long number"
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def did_you_mean(name: str, allowed: Iterable[str]) -> str:
+    """A hint for the middle of a message: the most similar of `allowed`, or '' if none is similar."""
+    similar = difflib.get_close_matches(name, list(allowed), 1)
+    return f"did you mean '{similar[0]}'? " if similar else ""
 
 
 class RowsRejected(ChurnError):

@@ -14,14 +14,16 @@ import sys
 import tomllib
 import warnings
 from pathlib import Path
+from typing import get_args
 
 import psutil
 import pytest
 
 from churn_assets.contract import model, policy
-from churn_assets.contract.check import FORMATS, REPAIRS, THRESHOLDS
+from churn_assets.contract.check import REPAIRS
 from churn_assets.contract.expressions import FUNCTIONS
-from churn_assets.contract.model import PROSE, Kind, Role, Severity
+from churn_assets.contract.model import PROSE, Format, Kind, Role, Severity
+from churn_assets.contract.policy import Outliers, Threshold
 from churn_assets.settings import Settings
 from churn_assets_tests.cli.test_shell import MAKEFILE, PYPROJECT, TARGETS
 from churn_assets_tests.strategies import ROOT
@@ -327,9 +329,10 @@ WORDS = {
     "kinds": Kind,
     "roles": Role,
     "severity": Severity,
-    "formats": FORMATS,
+    "formats": get_args(Format),
     "repairs": REPAIRS,
-    "thresholds": THRESHOLDS,
+    "thresholds": get_args(Threshold),
+    "outliers": get_args(Outliers),
 }
 
 
@@ -427,7 +430,7 @@ def test_every_file_of_a_bundle_is_documented():
 def test_every_candidate_and_threshold_is_documented():
     from churn_assets.training.candidate import NAMES
 
-    assert set(NAMES) | set(THRESHOLDS) <= set(rows_of("training.md"))
+    assert set(NAMES) | set(get_args(Threshold)) <= set(rows_of("training.md"))
 
 
 def test_every_dependency_has_its_reason():

@@ -1,4 +1,4 @@
-"""The errors: the tree that the module opens with is the tree there is, and none is only there for show."""
+"""The errors: the tree in the docstring is that of the classes, and each class is raised and tested."""
 
 import ast
 import inspect
@@ -20,20 +20,20 @@ CLASSES = {
 }
 
 
-def told_tree() -> dict[str, str]:
+def tree_in_docstring() -> dict[str, str]:
     """Class -> parent, as the docstring draws it."""
-    told, path = {}, []
+    parents, path = {}, []
     for line in (errors.__doc__ or "").splitlines():
         match = re.match(r"^((?:│   |    )*(?:[├└]── )?)([A-Z]\w+)(?:\s|$)", line)
         if match and (match[1] or match[2] == "ChurnError"):
             depth = len(match[1]) // 4
             path[depth:] = [match[2]]
-            told[match[2]] = path[depth - 1] if depth else "Exception"
-    return told
+            parents[match[2]] = path[depth - 1] if depth else "Exception"
+    return parents
 
 
-def test_the_tree_that_is_drawn_is_the_tree_there_is():
-    assert told_tree() == {name: found.__mro__[1].__name__ for name, found in CLASSES.items()}
+def test_the_tree_in_the_docstring_is_the_tree_of_the_classes():
+    assert tree_in_docstring() == {name: found.__mro__[1].__name__ for name, found in CLASSES.items()}
 
 
 def _nodes(folder: str) -> Iterator[ast.AST]:

@@ -11,9 +11,8 @@ from __future__ import annotations
 import ast
 import copy
 import datetime as dt
-import difflib
 import keyword
-import math
+import sys
 import unicodedata
 import warnings
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from churn_assets.contract.model import Contract, Feature, Kind, Role, Rule
-from churn_assets.errors import ExpressionError
+from churn_assets.errors import ExpressionError, did_you_mean
 
 NUMBER, DATE, CATEGORY = "number", "date", "category"
 AS_OF = "as_of"
@@ -133,7 +132,8 @@ def _parse(place: Place) -> ast.expr:
         place.fail(position, f"does not parse ({getattr(error, 'msg', None) or error})")
     if _is_deeper(tree, MAX_DEPTH):
         place.fail(1, f"is nested more than {MAX_DEPTH} levels deep; make features of its parts")
-    return resolve_quoted(tree, place)
+    resolved: ast.expr = _ResolveQuoted(place).visit(tree)
+    return resolved
 
 
 def _is_deeper(tree: ast.AST, depth: int) -> bool:
@@ -228,12 +228,6 @@ class _QuoteAgain(ast.NodeTransformer):
         return ast.Call(ast.Name(QUOTED, ast.Load()), [ast.Constant(node.id)], [])
 
 
-def resolve_quoted(tree: ast.expr, place: Place) -> ast.expr:
-    """`tree` with each `column("name")` as that name. Raises ExpressionError for another use of `column`."""
-    resolved: ast.expr = _ResolveQuoted(place).visit(tree)
-    return resolved
-
-
 def written(node: ast.expr) -> str:
     """The source text of `node`; different trees have different texts, whatever the names of the columns are."""
     return ast.unparse(_QuoteAgain().visit(copy.deepcopy(node)))
@@ -266,7 +260,7 @@ class _Types:
             case ast.Constant(value=bool()):
                 self.place.fail(node, "write 1 for true and 0 for false")
             case ast.Constant(value=int() | float() as value):
-                if not _is_finite(value):
+                if not abs(value) <= sys.float_info.max:
                     self.place.fail(node, "the number is too large; expected a finite number")
                 return NUMBER
             case ast.Name(id=name):
@@ -274,9 +268,9 @@ class _Types:
             case ast.BinOp(left=left, op=op, right=right) if isinstance(op, _ARITHMETIC):
                 return self._arithmetic(node, op, self.of(left), self.of(right))
             case ast.UnaryOp(op=ast.USub() | ast.Not(), operand=operand):
-                return self._all(NUMBER, [operand], "-" if isinstance(node.op, ast.USub) else "not")
+                return self._numbers([operand], "-" if isinstance(node.op, ast.USub) else "not")
             case ast.BoolOp(values=values):
-                return self._all(NUMBER, values, "and / or")
+                return self._numbers(values, "and / or")
             case ast.Compare(left=left, ops=[op], comparators=[right]) if isinstance(op, _COMPARISONS):
                 return self._comparison(node, op, left, right)
             case ast.Compare(ops=[_, _, *_]):
@@ -291,8 +285,7 @@ class _Types:
         column = self.contract.by_name.get(name)
         if column is not None:
             self.place.fail(node, f"column '{name}' ({column.kind}, role {column.role}) cannot be used here")
-        similar = difflib.get_close_matches(name, self.scope, 1)
-        hint = f"did you mean '{similar[0]}'? " if similar else ""
+        hint = did_you_mean(name, self.scope)
         self.place.fail(node, f"unknown name '{name}'; {hint}known: {', '.join(sorted(self.scope))}")
 
     def _arithmetic(self, node: ast.expr, op: ast.operator, left: str, right: str) -> str:
@@ -327,28 +320,27 @@ class _Types:
 
     def _call(self, node: ast.expr, name: str, arguments: list[ast.expr]) -> str:
         if name not in FUNCTIONS:
-            similar = difflib.get_close_matches(name, FUNCTIONS, 1)
-            hint = f"did you mean '{similar[0]}'? " if similar else ""
+            hint = did_you_mean(name, FUNCTIONS)
             self.place.fail(node, f"unknown function '{name}'; {hint}known: {', '.join(sorted(FUNCTIONS))}")
         parameters, result = FUNCTIONS[name]
         if isinstance(parameters, str):
             if len(arguments) < 2:
-                self.place.fail(node, f"{name} takes two or more arguments, found {len(arguments)}")
+                self.place.fail(node, f"the number of arguments of {name} is {len(arguments)}; expected two or more")
             parameters = (parameters,) * len(arguments)
         if len(arguments) != len(parameters):
-            self.place.fail(node, f"{name} takes {len(parameters)} arguments, found {len(arguments)}")
+            self.place.fail(node, f"the number of arguments of {name} is {len(arguments)}; expected {len(parameters)}")
         for argument, expected in zip(arguments, parameters, strict=True):
             type_ = self.of(argument)
             if expected not in ("any", type_):
                 self.place.fail(argument, f"'{written(argument)}' is a {type_}; {name} expects a {expected}")
         return result
 
-    def _all(self, expected: str, nodes: list[ast.expr], operator: str) -> str:
+    def _numbers(self, nodes: list[ast.expr], operator: str) -> str:
         for node in nodes:
             type_ = self.of(node)
-            if type_ != expected:
-                self.place.fail(node, f"'{written(node)}' is a {type_}; {operator} expects a {expected}")
-        return expected
+            if type_ != NUMBER:
+                self.place.fail(node, f"'{written(node)}' is a {type_}; {operator} expects a {NUMBER}")
+        return NUMBER
 
 
 def is_date(text: str) -> bool:
@@ -356,11 +348,4 @@ def is_date(text: str) -> bool:
     try:
         return dt.date.fromisoformat(text).isoformat() == text
     except ValueError:
-        return False
-
-
-def _is_finite(value: int | float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:
         return False

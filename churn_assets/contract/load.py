@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import difflib
 import math
 import tomllib
 import types
@@ -17,25 +16,11 @@ from typing import Any, NoReturn, TypeVar
 from churn_assets.contract.check import check_contract
 from churn_assets.contract.model import Column, Contract, Feature, Label, Rule, Source, Time
 from churn_assets.contract.policy import Audit, Monitoring, Quality, Release, Value
-from churn_assets.errors import ContractError
+from churn_assets.errors import ContractError, did_you_mean
 
 T = TypeVar("T")
 
-_TOP = (
-    "name",
-    "title",
-    "source",
-    "label",
-    "time",
-    "columns",
-    "features",
-    "rules",
-    "value",
-    "quality",
-    "audit",
-    "monitoring",
-    "release",
-)
+_TOP = tuple(field.name for field in dataclasses.fields(Contract) if field.name not in ("text", "path"))
 _REQUIRED = ("name", "label", "columns", "value")
 
 
@@ -107,9 +92,7 @@ class _Reader:
     def known(self, place: str, table: Mapping[str, Any], keys: Sequence[str]) -> None:
         for key in table:
             if key not in keys:
-                similar = difflib.get_close_matches(key, keys, 1)
-                hint = f"did you mean '{similar[0]}'? " if similar else ""
-                self.fail(place, f"unknown key '{key}'; {hint}allowed: {', '.join(keys)}")
+                self.fail(place, f"unknown key '{key}'; {did_you_mean(key, keys)}allowed: {', '.join(keys)}")
 
     def required(self, place: str, table: Mapping[str, Any], keys: Sequence[str]) -> None:
         for key in keys:
@@ -125,7 +108,7 @@ class _Reader:
             f.name for f in fields if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         ]
         self.required(place, table, no_default)
-        hints = typing.get_type_hints(cls)
+        hints = typing.get_type_hints(cls, include_extras=True)
         values = {
             key: self.cell(place, key, value) if key in as_text else self.value(place, key, value, hints[key])
             for key, value in table.items()
@@ -165,24 +148,31 @@ class _Reader:
         return tuple(self.table(f"[[rules]] #{n}", table, Rule) for n, table in enumerate(tables, start=1))
 
     def value(self, place: str, key: str, value: object, hint: Any) -> Any:
-        """`value` as the type `hint`, one of those that the dataclasses use. Raises ContractError."""
-        options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-        for option in options:
-            fitted = self._fit(place, key, value, option)
-            if fitted is not None:
-                return fitted
-        self.fail(place, f"key '{key}' is {_describe(value)}; expected {' or '.join(map(_hint_name, options))}")
+        """`value` as the type `hint`, one of those that the dataclasses use, within its limits; or ContractError."""
+        plain, *limits = typing.get_args(hint) if typing.get_origin(hint) is typing.Annotated else (hint,)
+        options = typing.get_args(plain) if isinstance(plain, types.UnionType) else (plain,)
+        fitted = next((fit for option in options if (fit := self._fit(place, key, value, option)) is not None), None)
+        if fitted is None:
+            self.fail(place, f"key '{key}' is {_describe(value)}; expected {' or '.join(map(_hint_name, options))}")
+        for limit in limits:
+            if fitted < limit.ge or (limit.le is not None and fitted > limit.le):
+                allowed = f"at least {limit.ge}" if limit.le is None else f"{limit.ge} to {limit.le}"
+                self.fail(place, f"key '{key}' is {fitted}; expected {allowed}; correct it")
+        return fitted
 
     def _fit(self, place: str, key: str, value: object, hint: Any) -> Any:
         if typing.get_origin(hint) is tuple:
             if isinstance(value, list) and not any(isinstance(item, dict | list) for item in value):
                 return tuple(canonical_text(item) for item in value)
             return None
-        if isinstance(hint, type) and issubclass(hint, StrEnum):
-            if isinstance(value, str) and value in list(hint):
-                return hint(value)
-            allowed = ", ".join(hint)
-            self.fail(place, f"key '{key}' is {_describe(value)}; expected one of: {allowed}")
+        is_enum = isinstance(hint, type) and issubclass(hint, StrEnum)
+        if is_enum or typing.get_origin(hint) is typing.Literal:
+            allowed = list(hint) if is_enum else typing.get_args(hint)
+            if value in allowed:
+                return hint(value) if is_enum else value
+            similar = did_you_mean(value, allowed) if isinstance(value, str) else ""
+            texts = ", ".join(filter(None, allowed))
+            self.fail(place, f"key '{key}' is {_describe(value)}; {similar}expected one of: {texts}")
         if hint is float:
             whole_or_real = isinstance(value, int | float) and not isinstance(value, bool)
             return float(value) if whole_or_real and math.isfinite(value) else None  # type: ignore[arg-type]  # a number, checked

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from churn_assets.contract.policy import Audit, Monitoring, Quality, Release, Value
+from churn_assets.contract.policy import Audit, Count, Monitoring, Quality, Release, Value
 from churn_assets.errors import ContractError
 
 
@@ -46,10 +46,12 @@ class Severity(StrEnum):
 
 
 # The direction in which risk moves with a feature, where it is known beforehand; '' is not known.
-DIRECTIONS: Mapping[str, int] = {"": 0, "rising": 1, "falling": -1}
+Direction = Literal["", "rising", "falling"]
+DIRECTIONS: Mapping[Direction, int] = {"": 0, "rising": 1, "falling": -1}
 
 NUMERIC_KINDS = frozenset({Kind.NUMBER, Kind.INTEGER, Kind.BOOLEAN})
-MODEL_KINDS = NUMERIC_KINDS | {Kind.CATEGORY}
+
+Format = Literal["auto", "excel", "csv", "parquet", "duckdb"]
 
 # Texts for people: changing one changes no figure, so they are not part of the fingerprint.
 PROSE = frozenset(
@@ -81,7 +83,7 @@ class Column:
     formats: tuple[str, ...] = ()
     true: tuple[str, ...] = ("1", "true", "yes")
     false: tuple[str, ...] = ("0", "false", "no")
-    monotone: str = ""
+    monotone: Direction = ""
     unit: str = ""
     doc: str = ""
     suspect: str = ""
@@ -95,7 +97,7 @@ class Column:
 class Source:
     """How the file is read; `repairs` are names of repairs for known damage."""
 
-    format: str = "auto"
+    format: Format = "auto"
     sheet: str | None = None
     delimiter: str | None = None
     encoding: str | None = None
@@ -109,7 +111,7 @@ class Label:
     column: str
     churned_when: str
     kept_when: str
-    horizon_days: int
+    horizon_days: Count
     meaning: str = ""
 
 
@@ -131,7 +133,7 @@ class Feature:
     name: str
     expression: str
     model: bool = True
-    monotone: str = ""
+    monotone: Direction = ""
     doc: str = ""
     topic: str = ""
     reason_high: str = ""

@@ -1,8 +1,22 @@
-"""The limits by which a model is judged: value, quality, audit, monitoring, release."""
+"""The limits by which a model is judged: value, quality, audit, monitoring, release.
+
+The values that a key may have stand beside its type; `contract.load` checks them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+Threshold = Literal["profit", "f1", "capacity"]
+Outliers = Literal["range", "mahalanobis", "isolation_forest"]
+Approval = Literal["automatic", "manual"]
+
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+Amount = Annotated[float, Meta(ge=0.0)]
+Count = Annotated[int, Meta(ge=1)]
 
 
 @dataclass(frozen=True)
@@ -13,12 +27,12 @@ class Value:
     many customers as can be contacted).
     """
 
-    monthly_value: float
-    months: int
-    offer_cost: float
-    save_rate: float
-    capacity: int | None = None
-    decide_by: str = "profit"
+    monthly_value: Amount
+    months: Count
+    offer_cost: Amount
+    save_rate: Share
+    capacity: Annotated[int | None, Meta(ge=1)] = None
+    decide_by: Threshold = "profit"
 
     @property
     def customer_value(self) -> float:
@@ -30,9 +44,9 @@ class Value:
 class Quality:
     """Limits on the table and the model; beyond them the run stops."""
 
-    max_rejected_share: float = 0.05
-    min_rows: int = 200
-    pr_auc_floor: float = 0.0
+    max_rejected_share: Share = 0.05
+    min_rows: Annotated[int, Meta(ge=2)] = 200
+    pr_auc_floor: Share = 0.0
 
 
 @dataclass(frozen=True)
@@ -46,10 +60,10 @@ class Audit:
     the label explains counts as an echo of the label.
     """
 
-    single_column_pr_auc_lift: float = 0.6
-    isolated_churner_share: float = 0.2
-    headline_loss_when_removed: float = 0.5
-    echo_roc_auc: float = 0.61
+    single_column_pr_auc_lift: Share = 0.6
+    isolated_churner_share: Share = 0.2
+    headline_loss_when_removed: Share = 0.5
+    echo_roc_auc: Annotated[float, Meta(ge=0.5, le=1.0)] = 0.61
 
 
 @dataclass(frozen=True)
@@ -67,23 +81,23 @@ class Monitoring:
     `cooldown_days` is the least time between two retrainings.
     """
 
-    window: int = 2000
-    window_days: int = 0
-    floor: int = 500
+    window: Count = 2000
+    window_days: Annotated[int, Meta(ge=0)] = 0
+    floor: Count = 500
     silent: tuple[str, ...] = ()
-    significance: float = 0.01
-    effect: float = 0.1
-    windows_to_retrain: int = 2
-    missing_rise: float = 0.1
-    outside_share: float = 0.05
-    spike_rise: float = 0.2
-    volume_ratio: float = 10.0
-    stale_hours: float = 48.0
-    outliers: str = "range"
-    pr_auc_drop: float = 0.02
-    label_floor: int = 500
-    labels_to_retrain: int = 0
-    cooldown_days: float = 7.0
+    significance: Share = 0.01
+    effect: Amount = 0.1
+    windows_to_retrain: Count = 2
+    missing_rise: Share = 0.1
+    outside_share: Share = 0.05
+    spike_rise: Share = 0.2
+    volume_ratio: Annotated[float, Meta(ge=1.0)] = 10.0
+    stale_hours: Amount = 48.0
+    outliers: Outliers = "range"
+    pr_auc_drop: Share = 0.02
+    label_floor: Annotated[int, Meta(ge=10)] = 500
+    labels_to_retrain: Annotated[int, Meta(ge=0)] = 0
+    cooldown_days: Amount = 7.0
 
 
 @dataclass(frozen=True)
@@ -96,9 +110,9 @@ class Release:
     `approval` is 'automatic' or 'manual'.
     """
 
-    approval: str = "automatic"
-    holdout_margin: float = -0.0015
-    recent_margin: float = 0.0
-    segment_rows: int = 300
-    segment_drop: float = 0.05
-    max_ece: float = 0.03
+    approval: Approval = "automatic"
+    holdout_margin: Annotated[float, Meta(ge=-1.0, le=1.0)] = -0.0015
+    recent_margin: Annotated[float, Meta(ge=-1.0, le=1.0)] = 0.0
+    segment_rows: Annotated[int, Meta(ge=10)] = 300
+    segment_drop: Share = 0.05
+    max_ece: Share = 0.03

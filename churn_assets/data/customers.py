@@ -33,8 +33,8 @@ def mark_table(contract: Contract, customers: pa.Table) -> pa.Table:
         as_of = customers[rule].cast(pa.date32())
     else:
         snapshot = dt.date.fromisoformat(customers.schema.metadata[b"churn_as_of"].decode())
-        as_of = pa.array([snapshot], pa.date32()).take(pa.array([0] * rows, pa.int32()))
-    marks = (pa.array([TABLE]).take(pa.array([0] * rows, pa.int32())), as_of, pa.array([False] * rows, pa.bool_()))
+        as_of = pa.repeat(pa.scalar(snapshot, pa.date32()), rows)
+    marks = (pa.repeat(TABLE, rows), as_of, pa.repeat(False, rows))
     for name, values in zip(MARKS, marks, strict=True):
         customers = customers.append_column(name, values)
     return customers

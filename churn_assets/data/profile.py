@@ -7,9 +7,9 @@ model. Columns are profiled one by one.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -31,8 +31,7 @@ FAR = 3.0  # interquartile ranges beyond the quartiles (Tukey's outer fences, 19
 COHORT_PARTS = 16
 
 
-@dataclass(frozen=True)
-class Level:
+class Level(msgspec.Struct, frozen=True):
     """One value of a category or boolean: `rows`, `churners` among them and their share (None without rows)."""
 
     level: str
@@ -41,8 +40,7 @@ class Level:
     churn_rate: float | None
 
 
-@dataclass(frozen=True)
-class Quantiles:
+class Quantiles(msgspec.Struct, frozen=True):
     """Least value, quartiles and greatest value."""
 
     low: float
@@ -52,8 +50,7 @@ class Quantiles:
     high: float
 
 
-@dataclass(frozen=True)
-class Histogram:
+class Histogram(msgspec.Struct, frozen=True):
     """Rows of each bin by label; `edges` has one more. `clipped` rows beyond the edges are in the outermost bins."""
 
     edges: list[float]
@@ -62,16 +59,14 @@ class Histogram:
     clipped: int
 
 
-@dataclass(frozen=True)
-class Spike:
+class Spike(msgspec.Struct, frozen=True):
     """Many rows on one value."""
 
     value: float
     rows: int
 
 
-@dataclass(frozen=True)
-class UnusualValues:
+class UnusualValues(msgspec.Struct, frozen=True):
     """Zeros, negative values, values far beyond the quartiles, a spike: not wrong by themselves, worth a question."""
 
     zeros: int
@@ -82,24 +77,8 @@ class UnusualValues:
     spike: Spike | None
 
 
-@dataclass(frozen=True)
-class NumberProfile:
-    """A number or date (days since 1970-01-01) that has at least one value."""
-
-    quantiles: Quantiles
-    mean_churned: float | None
-    mean_kept: float | None
-    histogram: Histogram
-    unusual: UnusualValues
-
-
-@dataclass(frozen=True)
-class ColumnProfile:
-    """One column. Shares are 0 to 1; `churn_rate_if_missing` is None without missing values.
-
-    Numbers and dates have `number` (None if empty) and `roc_auc`; booleans `levels` and `roc_auc`; categories `levels`
-    and `association` (Cramer's V); ids and texts neither. `levels_not_shown` counts rarer levels.
-    """
+class ColumnProfile(msgspec.Struct, frozen=True):
+    """One column; ids and texts have no more. Shares are 0 to 1; `churn_rate_if_missing` is None without missing."""
 
     name: str
     kind: str
@@ -113,32 +92,36 @@ class ColumnProfile:
     missing_share_kept: float
     churn_rate_if_missing: float | None
     distinct: int
+
+
+class CategoryProfile(ColumnProfile, frozen=True):
+    """A category; `levels_not_shown` counts rarer levels, `association` is Cramer's V."""
+
+    levels: list[Level]
+    levels_not_shown: int
+    association: float | None
+
+
+class BooleanProfile(ColumnProfile, frozen=True):
+    """A yes/no column, with the ROC AUC of the column alone."""
+
+    levels: list[Level]
+    levels_not_shown: int
+    roc_auc: float | None
+
+
+class NumberProfile(ColumnProfile, frozen=True, rename={"unusual": "odd"}):
+    """A number or date (days since 1970-01-01); all are None without a value."""
+
     roc_auc: float | None = None
-    association: float | None = None
-    number: NumberProfile | None = None
-    levels: tuple[Level, ...] | None = None
-    levels_not_shown: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """The column as JSON values, with the keys of its kind only."""
-        stored = asdict(self)
-        number, levels, hidden = stored.pop("number"), stored.pop("levels"), stored.pop("levels_not_shown")
-        roc_auc, association = stored.pop("roc_auc"), stored.pop("association")
-        match self.kind:
-            case Kind.ID | Kind.TEXT:
-                return stored
-            case Kind.CATEGORY:
-                return {**stored, "levels": [*levels], "levels_not_shown": hidden, "association": association}
-            case Kind.BOOLEAN:
-                return {**stored, "levels": [*levels], "levels_not_shown": hidden, "roc_auc": roc_auc}
-        if number is None:
-            return {**stored, "quantiles": None, "histogram": None, "roc_auc": None, "odd": None}
-        unusual = number.pop("unusual")
-        return {**stored, **number, "roc_auc": roc_auc, "odd": unusual}
+    quantiles: Quantiles | None = None
+    mean_churned: float | None = None
+    mean_kept: float | None = None
+    histogram: Histogram | None = None
+    unusual: UnusualValues | None = None
 
 
-@dataclass(frozen=True)
-class CohortPart:
+class CohortPart(msgspec.Struct, frozen=True, rename={"low": "from", "high": "to"}):
     """Customers of neighbouring cohorts, from `low` to `high` of the cohort column."""
 
     low: float
@@ -147,54 +130,47 @@ class CohortPart:
     churn_rate: float
 
 
-@dataclass(frozen=True)
-class CohortProfile:
+class CohortProfile(msgspec.Struct, frozen=True):
     """Churned share in cohorts of equal size, in the order of the cohort column; of a date the newest are last."""
 
     column: str
     kind: str
     newest_last: bool
-    parts: tuple[CohortPart, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """The cohorts as JSON values."""
-        parts = [{"from": p.low, "to": p.high, "rows": p.rows, "churn_rate": p.churn_rate} for p in self.parts]
-        return {"column": self.column, "kind": self.kind, "newest_last": self.newest_last, "parts": parts}
+    parts: list[CohortPart]
 
 
-@dataclass(frozen=True)
-class TableProfile:
-    """The profile of a validated table; `columns` are in the contract's order, `cohort` is None without cohorts."""
+class ProfiledContract(msgspec.Struct, frozen=True):
+    """The contract under which the table was validated."""
+
+    name: str
+    fingerprint: str
+
+
+class TableProfile(msgspec.Struct, frozen=True):
+    """The profile of a validated table; `columns` are in the contract's order, `cohort` is None without cohorts.
+
+    `source`, `generated` and `as_of` are those of its `TableOrigin`.
+    """
 
     title: str
-    contract: str
-    fingerprint: str
-    origin: TableOrigin
+    contract: ProfiledContract
+    source: str
+    generated: bool
+    as_of: str
     rows: int
     churners: int
     churn_rate: float
     repeated_rows: int
-    columns: tuple[ColumnProfile, ...]
+    columns: list[ColumnProfile]
     cohort: CohortProfile | None
     validation: ValidationReport | None
+    format: int = 1
 
-    def to_json(self) -> dict[str, Any]:
-        """The profile as JSON values, as the asset `data_profile` keeps it."""
-        return {
-            "format": 1,
-            "title": self.title,
-            "contract": {"name": self.contract, "fingerprint": self.fingerprint},
-            "source": self.origin.source,
-            "generated": self.origin.generated,
-            "as_of": self.origin.as_of,
-            "rows": self.rows,
-            "churners": self.churners,
-            "churn_rate": self.churn_rate,
-            "repeated_rows": self.repeated_rows,
-            "columns": [column.to_json() for column in self.columns],
-            "cohort": self.cohort.to_json() if self.cohort else None,
-            "validation": self.validation.to_json() if self.validation else None,
-        }
+    def by_roc_auc(self) -> list[tuple[ColumnProfile, float]]:
+        """Columns with a ROC AUC of their own, and it, the farthest from 0.5 first."""
+        ordered = [c for c in self.columns if isinstance(c, BooleanProfile | NumberProfile)]
+        known = [(c, c.roc_auc) for c in ordered if c.roc_auc is not None]
+        return sorted(known, key=lambda pair: -abs(pair[1] - 0.5))
 
 
 def profile(contract: Contract, customers: pa.Table) -> TableProfile:
@@ -202,16 +178,18 @@ def profile(contract: Contract, customers: pa.Table) -> TableProfile:
     churned = customers["churned"].to_numpy().astype(bool)
     columns = [c for c in contract.kept_columns if c.role is not Role.KEY]
     encoded = encode_table(contract, customers.select([c.name for c in columns]))
+    origin = TableOrigin.of(customers)
     return TableProfile(
         title=contract.title,
-        contract=contract.name,
-        fingerprint=contract.fingerprint,
-        origin=TableOrigin.of(customers),
+        contract=ProfiledContract(contract.name, contract.fingerprint),
+        source=origin.source,
+        generated=origin.generated,
+        as_of=origin.as_of,
         rows=customers.num_rows,
         churners=int(churned.sum()),
         churn_rate=float(churned.mean()),
         repeated_rows=repeated_rows(contract, customers),
-        columns=tuple(_column(column, encoded[column.name], churned) for column in columns),
+        columns=[_column(column, encoded[column.name], churned) for column in columns],
         cohort=_cohort(contract, encoded, churned),
         validation=report_of(customers.schema),
     )
@@ -250,32 +228,30 @@ def cramers_v(codes: npt.NDArray[Any], churned: Mask) -> float | None:
 
 def _column(column: Column, values: npt.NDArray[Any], churned: Mask) -> ColumnProfile:
     missing = _missing(column, values)
-    is_text = column.kind in (Kind.ID, Kind.TEXT)
-    result = ColumnProfile(
-        name=column.name,
-        kind=str(column.kind),
-        role=str(column.role),
-        doc=column.doc,
-        unit=column.unit,
-        suspect=column.suspect,
-        missing=int(missing.sum()),
-        missing_share=float(missing.mean()),
-        missing_share_churned=float(missing[churned].mean()),
-        missing_share_kept=float(missing[~churned].mean()),
-        churn_rate_if_missing=float(churned[missing].mean()) if missing.any() else None,
-        distinct=len(set(values[~missing].tolist())) if is_text else 0,
-    )
+    common: dict[str, Any] = {
+        "name": column.name,
+        "kind": str(column.kind),
+        "role": str(column.role),
+        "doc": column.doc,
+        "unit": column.unit,
+        "suspect": column.suspect,
+        "missing": int(missing.sum()),
+        "missing_share": float(missing.mean()),
+        "missing_share_churned": float(missing[churned].mean()),
+        "missing_share_kept": float(missing[~churned].mean()),
+        "churn_rate_if_missing": float(churned[missing].mean()) if missing.any() else None,
+    }
     match column.kind:
         case Kind.ID | Kind.TEXT:
-            return result
+            return ColumnProfile(**common, distinct=len(set(values[~missing].tolist())))
         case Kind.CATEGORY:
-            result = replace(result, association=cramers_v(values, churned))
-            return _with_levels(result, _levels(values, column.choices, churned))
+            levels = _levels(values, column.choices, churned)
+            return CategoryProfile(**common, **_shown(levels), association=cramers_v(values, churned))
         case Kind.BOOLEAN:
             codes = np.where(missing, -1, np.nan_to_num(values)).astype(np.int64)
-            result = replace(result, roc_auc=roc_auc_alone(values, churned))
-            return _with_levels(result, _levels(codes, ("no", "yes"), churned))
-    return _with_number(result, np.asarray(values, dtype=np.float64), churned)
+            levels = _levels(codes, ("no", "yes"), churned)
+            return BooleanProfile(**common, **_shown(levels), roc_auc=roc_auc_alone(values, churned))
+    return _number(common, np.asarray(values, dtype=np.float64), churned)
 
 
 def _missing(column: Column, values: npt.NDArray[Any]) -> Mask:
@@ -294,30 +270,31 @@ def _levels(codes: npt.NDArray[Any], names: tuple[str, ...], churned: Mask) -> l
     return sorted(levels, key=lambda level: -level.rows)
 
 
-def _with_levels(column: ColumnProfile, levels: list[Level]) -> ColumnProfile:
-    return replace(
-        column,
-        distinct=sum(1 for level in levels if level.rows),
-        levels=tuple(levels[:SHOWN_LEVELS]),
-        levels_not_shown=max(0, len(levels) - SHOWN_LEVELS),
-    )
+def _shown(levels: list[Level]) -> dict[str, Any]:
+    return {
+        "distinct": sum(1 for level in levels if level.rows),
+        "levels": levels[:SHOWN_LEVELS],
+        "levels_not_shown": max(0, len(levels) - SHOWN_LEVELS),
+    }
 
 
-def _with_number(column: ColumnProfile, values: Floats, churned: Mask) -> ColumnProfile:
+def _number(common: dict[str, Any], values: Floats, churned: Mask) -> NumberProfile:
     known = ~np.isnan(values)
     x, label = values[known], churned[known]
     if not len(x):
-        return column
+        return NumberProfile(**common, distinct=0)
     low, first, middle, third, high = (float(q) for q in np.quantile(x, [0, 0.25, 0.5, 0.75, 1]))
     distinct, counts = np.unique(x, return_counts=True)
-    number = NumberProfile(
+    return NumberProfile(
+        **common,
+        distinct=len(distinct),
+        roc_auc=roc_auc_alone(values, churned),
         quantiles=Quantiles(low, first, middle, third, high),
         mean_churned=float(x[label].mean()) if label.any() else None,
         mean_kept=float(x[~label].mean()) if (~label).any() else None,
         histogram=_histogram(x, label),
         unusual=_unusual(x, distinct, counts, first, third),
     )
-    return replace(column, distinct=len(distinct), roc_auc=roc_auc_alone(values, churned), number=number)
 
 
 def _histogram(x: Floats, label: Mask) -> Histogram:
@@ -372,8 +349,8 @@ def _cohort(contract: Contract, encoded: dict[str, npt.NDArray[Any]], churned: M
         column=name,
         kind=str(kind),
         newest_last=kind is Kind.DATE,
-        parts=tuple(
+        parts=[
             CohortPart(float(values[part[0]]), float(values[part[-1]]), len(part), float(churned[part].mean()))
             for part in parts
-        ),
+        ],
     )

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from churn_assets.contract.model import Column, Kind, Role
 from churn_assets.data.repairs.repairs import NUMBER_READERS, SERIAL_ZERO
-from churn_assets.data.validation.parse import as_text, canonical_number, read_date, read_number
+from churn_assets.data.validation.parse import EXACT, as_text, canonical_number, read_date, read_number
 
 MAX_CHOICES = 60
 READABLE_SHARE = 0.9  # a column is a number or a date if this share of its cells reads so
@@ -42,14 +42,14 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 @dataclass(frozen=True)
 class Guess:
-    """A column of the draft: a description of its values (`seen`), `why` it is left out, and `questions`.
+    """A column of the draft: a description of its values (`summary`), `why` it is left out, and `questions`.
 
     `distinct` counts different values, `rows` and `missing_rows` rows of the sample; `repair` names the
     repair its cells need.
     """
 
     column: Column
-    seen: str
+    summary: str
     distinct: int
     rows: int
     missing_rows: int = 0
@@ -69,7 +69,7 @@ class Guess:
         return replace(self, column=plain, why=why, questions=(), repair="")
 
 
-def words_of(name: str) -> str:
+def split_name(name: str) -> str:
     """A column's name with its parts separated: `CustomerID` becomes `Customer_ID` for the patterns here."""
     return _CAMEL.sub("_", name)
 
@@ -89,7 +89,7 @@ def with_missing(guess: Guess, counts: Mapping[str, int], readable: Mapping[str,
     return replace(guess, column=column, missing_rows=missing_rows, questions=questions)
 
 
-def seen_choices(counts: Mapping[str, int]) -> str:
+def describe_choices(counts: Mapping[str, int]) -> str:
     """The most frequent values with their shares, for a comment."""
     total = sum(counts.values())
     top = sorted(counts.items(), key=lambda item: -item[1])[:4]
@@ -124,7 +124,8 @@ def guess_column(name: str, cells: pa.ChunkedArray) -> Guess:
     """Guess one column from its cells, shape (rows,), of any Arrow type."""
     type_ = cells.type.value_type if pa.types.is_dictionary(cells.type) else cells.type
     if pa.types.is_nested(type_) or pa.types.is_binary(type_) or pa.types.is_time(type_) or pa.types.is_duration(type_):
-        return _ignored(name, cells, f"its cells are of type {type_}, which no kind of the contract fits")
+        unread = Guess(Column(name, Kind.TEXT), "", 0, len(cells))
+        return unread.left_out(f"its cells are of type {type_}, which no kind of the contract fits")
     blank, counts = 0, Counter[str]()
     # Counted as it is stored, and only then as text: a column of numbers has fewer values than cells.
     counted = pc.value_counts(cells)
@@ -157,10 +158,6 @@ def _of_counts(name: str, type_: pa.DataType, counts: Mapping[str, int], rows: i
     return base.left_out(f"{len(real):,} different texts are too many for a category (at most {MAX_CHOICES})")
 
 
-def _ignored(name: str, cells: pa.ChunkedArray, why: str) -> Guess:
-    return Guess(Column(name, Kind.TEXT), "", 0, len(cells)).left_out(why)
-
-
 def _as_boolean(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) -> Guess | None:
     if len(real) > _MOST_SPELLINGS:
         return None
@@ -170,7 +167,7 @@ def _as_boolean(base: Guess, counts: Mapping[str, int], real: Mapping[str, int])
             column = replace(base.column, kind=Kind.BOOLEAN)
             if true not in column.true or false not in column.false:
                 column = replace(column, true=(true,), false=(false,))
-            return with_missing(replace(base, column=column, seen=seen_choices(real)), counts, real)
+            return with_missing(replace(base, column=column, summary=describe_choices(real)), counts, real)
     return None
 
 
@@ -178,7 +175,7 @@ def _as_number_of_a_day(base: Guess, counts: Mapping[str, int], real: Mapping[st
     if not all(len(v.strip()) == 8 and v.strip().isdigit() for v in real):
         return None
     dates = find_formats(real)
-    if dates.formats != ("%Y%m%d",) or dates.share < 0.999 or not (DATE_NAME.search(words_of(base.name))):
+    if dates.formats != ("%Y%m%d",) or dates.share < 0.999 or not (DATE_NAME.search(split_name(base.name))):
         return None
     question = (
         "eight digits are read as year, month, day; if they are a number, set kind = 'integer' and remove formats"
@@ -199,9 +196,9 @@ def _with_dates(base: Guess, counts: Mapping[str, int], formats: tuple[str, ...]
     unread = {text: n for text, n in counts.items() if days[text] is None}
     known = [day for day in days.values() if day is not None]
     if len(set(known)) == 1 and not unread and not base.missing_rows:
-        return replace(base, column=column, seen=f"{known[0]} in every row", distinct=1)
+        return replace(base, column=column, summary=f"{known[0]} in every row", distinct=1)
     guess = replace(
-        base, column=column, seen=f"{min(known)} .. {max(known)}", questions=(question,) if question else ()
+        base, column=column, summary=f"{min(known)} .. {max(known)}", questions=(question,) if question else ()
     )
     # Excel's day zero has a repair of its own, and is not one of the contract's spellings of missing.
     zero = sum(n for text, n in unread.items() if re.match(SERIAL_ZERO, text))
@@ -216,12 +213,11 @@ def _as_category(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]
     column = replace(base.column, kind=Kind.CATEGORY, choices=tuple(sorted(real)))
     rare = sorted(value for value, n in real.items() if n < 5)
     questions = (f"{len(rare)} of the choices occur in fewer than 5 rows: spelling mistakes?",) if rare else ()
-    return with_missing(replace(base, column=column, seen=seen_choices(real), questions=questions), counts, real)
+    return with_missing(replace(base, column=column, summary=describe_choices(real), questions=questions), counts, real)
 
 
 # -- numbers --------------------------------------------------------------------------------------------
 
-_EXACT = 2**53  # whole numbers beyond it are not told apart by float64
 _FEW_CODES = 8
 _TRIED_NUMBERS = 300
 
@@ -246,17 +242,19 @@ def _as_number(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) 
     if not len(numbers):
         return None
     whole = bool(np.all(numbers == np.floor(numbers)))
-    if whole and np.abs(numbers).max() > _EXACT:
+    if whole and np.abs(numbers).max() > EXACT:
         return base.left_out("whole numbers too long for a number: ids")
     coded = _coded(base, readable, whole, numbers)
     if coded is not None:
         return with_missing(coded, counts, readable)
     low, high = _bounds(numbers, base.name)
     column = replace(base.column, kind=Kind.INTEGER if whole else Kind.NUMBER, low=low, high=high)
-    seen = f"{len(np.unique(numbers)):,} different, {numbers.min():g} .. {numbers.max():g}"
+    summary = f"{len(np.unique(numbers)):,} different, {numbers.min():g} .. {numbers.max():g}"
     infinite = {text for text, v in zip(texts, values, strict=True) if v in (math.inf, -math.inf)}
     questions = _number_questions(numbers, weights, whole, infinite)
-    return with_missing(replace(base, column=column, seen=seen, questions=questions, repair=repair), counts, readable)
+    return with_missing(
+        replace(base, column=column, summary=summary, questions=questions, repair=repair), counts, readable
+    )
 
 
 def _best_reading(real: Mapping[str, int]) -> tuple[str, list[float | None], float]:
@@ -283,14 +281,14 @@ def _coded(base: Guess, readable: Mapping[str, int], whole: bool, numbers: npt.N
     """Whole numbers that are not amounts: a row number, an id, or a code."""
     if not whole:
         return None
-    words = words_of(base.name)
+    parts = split_name(base.name)
     runs = len(numbers) > 20 and numbers.max() - numbers.min() < 3 * len(numbers)
-    if base.is_unique and (ID_NAME.search(words) or runs):
+    if base.is_unique and (ID_NAME.search(parts) or runs):
         return base.left_out("every row has another number: an id, or the row number")
-    if not (CODE_NAME.search(words) or ID_NAME.search(words)):
+    if not (CODE_NAME.search(parts) or ID_NAME.search(parts)):
         return None
     if len(readable) > MAX_CHOICES:
-        if CODE_NAME.search(words) and not ID_NAME.search(words) and len(numbers) > 0.5 * sum(readable.values()):
+        if CODE_NAME.search(parts) and not ID_NAME.search(parts) and len(numbers) > 0.5 * sum(readable.values()):
             return None
         return base.left_out(
             f"its name is that of a code or id, and {len(readable):,} values are too many for a category"
@@ -301,7 +299,7 @@ def _coded(base: Guess, readable: Mapping[str, int], whole: bool, numbers: npt.N
         "its name is that of a code, so each number is a choice; "
         "if it is an amount, set kind = 'integer' and remove choices"
     )
-    return replace(base, column=column, seen=seen_choices(readable), questions=(question,))
+    return replace(base, column=column, summary=describe_choices(readable), questions=(question,))
 
 
 def _plain_number(text: str) -> float | None:
@@ -390,7 +388,7 @@ _YEARS = (1900, 2150)
 
 @dataclass(frozen=True)
 class Dates:
-    """`formats` to declare (ISO 8601 needs none), the share of rows that they read, and a question if unclear."""
+    """`formats` to declare (ISO 8601 needs none), the share of rows that they read, a question if two fit."""
 
     formats: tuple[str, ...]
     share: float
@@ -407,7 +405,7 @@ def find_formats(counts: Mapping[str, int]) -> Dates:
     total = sum(counted.values())
     left = {text: rows for text, rows in counted.items() if not _date_reads("", text)}
     formats: list[str] = []
-    unclear: list[str] = []
+    ambiguous: list[str] = []
     while left and sum(left.values()) > 0.01 * total:
         few = list(left)[:: max(1, len(left) // _TRIED_DATES)]
         possible = [f for f in _candidates(left) if any(_date_reads(f, text) for text in few)]
@@ -417,11 +415,11 @@ def find_formats(counts: Mapping[str, int]) -> Dates:
             break
         twin = _twin(best)
         if twin and all(_date_reads(twin, text) for text in reads[best]):
-            unclear.append(f"'{best}' or '{twin}'?")
+            ambiguous.append(f"'{best}' or '{twin}'?")
         formats.append(best)
         left = {text: rows for text, rows in left.items() if text not in set(reads[best])}
     share = 1.0 - sum(left.values()) / total if total else 0.0
-    question = f"day or month first, {' '.join(unclear)} Every date fits both formats." if unclear else ""
+    question = f"day or month first, {' '.join(ambiguous)} Every date fits both formats." if ambiguous else ""
     return Dates(tuple(formats), share, question)
 
 

@@ -1,6 +1,6 @@
-"""Drafts a contract from any table: enough to train, report and score, with questions where the table is unclear.
+"""Drafts a contract from any table: enough to train, report and score, with questions where the table leaves a choice.
 
-Every choice is visible in the draft: columns left out carry the reason, suspects are marked, unclear points are
+Every choice is visible in the draft: columns left out carry the reason, suspects are marked, open questions are
 comments that begin with QUESTION. The draft is validated on the rows that it was made from before it is returned.
 """
 
@@ -22,15 +22,15 @@ from churn_assets.contract.load import parse_contract
 from churn_assets.contract.model import Column, Contract, Kind, Role
 from churn_assets.data.readers.read import row_ids as row_ids_of
 from churn_assets.data.repairs.repairs import REPAIRS, apply_repairs, rewrite_numbers
-from churn_assets.data.validation.parse import as_text, parse_column
+from churn_assets.data.validation.parse import as_days, as_text, parse_column
 from churn_assets.data.validation.report import ValidationReport
 from churn_assets.data.validation.validate import validate
 from churn_assets.drafting.columns import Guess, guess_column
 from churn_assets.drafting.label import LabelDraft, choose_key, draft_label, need_column
 from churn_assets.drafting.leakage import label_signal, why_suspect
-from churn_assets.drafting.sample import SAMPLE_ROWS, Progress, Sample, read_sample
-from churn_assets.drafting.time import choose_time
-from churn_assets.drafting.toml import QUESTION, Evidence, Parts, assemble, write
+from churn_assets.drafting.sample import SAMPLE_ROWS, Progress, Sample, read_sample, reader
+from churn_assets.drafting.time import choose_time, date_features
+from churn_assets.drafting.toml import QUESTION, Evidence, write
 from churn_assets.errors import DraftError
 from churn_assets.storage.files import write_text
 
@@ -39,8 +39,6 @@ Churned = npt.NDArray[np.int8]
 _MOST_REJECTED = 0.5
 _DATE_REPAIRS = ("excel_1904", "excel_serial_zero")
 _NUMBER_REPAIRS = ("decimal_comma", "number_marks")
-# Names of columns that the feature table adds.
-_RESERVED = {**RESERVED, "customer_id": "the key in every table that is made"}
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,8 @@ def draft_contract(
     churned = label.read(sample.table.column(options.label))
     guesses = [_judged(g, key, options, sample.table, churned) for g in _without_repeats(guesses, key, sample.table)]
     _check_inputs(guesses, label)
-    days = {g.name: _days(g.column, sample.table) for g in guesses if g.column.kind is Kind.DATE and not g.why}
+    dates = [g.column for g in guesses if g.column.kind is Kind.DATE and not g.why]
+    days = {column.name: as_days(parse_column(column, sample.table[column.name]).values) for column in dates}
     timing = choose_time(guesses, days, options.cohort, today or dt.datetime.now(dt.UTC).date())
     row_ids = "" if key is not None else next(n for n in ("row_id", "row_number", "_row_id") if n not in names)
     if row_ids:
@@ -120,16 +119,30 @@ def draft_contract(
         g.column.role is Role.INPUT and g.name != timing.time.as_of for g in timing.guesses
     ):
         raise _no_inputs(guesses, label)
-    parts = assemble(Evidence(options.name, where, sample, label, timing, days, row_ids, key_questions, number_repair))
-    return _validated(parts, sample, row_ids)
+    taken = {options.label, "customer_id", "churned", "as_of", row_ids, *(g.name for g in timing.guesses)}
+    features, rules = date_features(timing, days, taken)
+    return _validated(
+        Evidence(
+            name=options.name,
+            where=where,
+            sample=sample,
+            label=label,
+            timing=timing,
+            features=features,
+            rules=rules,
+            row_ids=row_ids,
+            key_questions=key_questions,
+            number_repair=number_repair,
+        )
+    )
 
 
 def _judged(guess: Guess, key: Guess | None, options: DraftOptions, table: pa.Table, churned: Churned) -> Guess:
     """`guess`, left out if its name is reserved or it repeats the label; marked if it is suspect."""
     if key is not None and guess.name == key.name:
         return replace(guess, column=Column(guess.name, Kind.ID, Role.KEY), why="", questions=(), repair="")
-    if guess.name in _RESERVED and not guess.why:
-        return guess.left_out(f"the name is reserved for {_RESERVED[guess.name]}; to use it, rename it in the table")
+    if guess.name in RESERVED and not guess.why:
+        return guess.left_out(f"the name is reserved for {RESERVED[guess.name]}; to use it, rename it in the table")
     if guess.why or guess.name == options.cohort:
         return guess
     signal = label_signal(guess, table.column(guess.name), churned)
@@ -163,9 +176,8 @@ def _one_number_style(guesses: Sequence[Guess], sample: Sample) -> tuple[list[Gu
         return list(guesses), ""
     repair = max(_NUMBER_REPAIRS, key=needed.count)
     columns = tuple(g.column for g in guesses if not g.why)
-    touched = {
-        n: cells for n, change, cells in rewrite_numbers(sample.table, _bare(columns), repair) if pc.any(change).as_py()
-    }
+    rewritten = rewrite_numbers(sample.table, reader(sample.source, columns), repair)
+    touched = {name: cells for name, change, cells in rewritten if pc.any(change).as_py()}
     unaffected = [g for g in guesses if g.name in touched and not g.repair]
     if unaffected and sample.format != "csv":
         repair = ""  # its numbers are numbers already, and 12.345 must not become 12345
@@ -178,56 +190,45 @@ def _one_number_style(guesses: Sequence[Guess], sample: Sample) -> tuple[list[Gu
     return [again.get(g.name, g) for g in kept], repair
 
 
-def _bare(columns: tuple[Column, ...]) -> Contract:
-    from churn_assets.contract.model import Source
-    from churn_assets.drafting.sample import reader
-
-    return replace(reader(Source()), columns=columns)
-
-
 def _without_repeats(guesses: Sequence[Guess], key: Guess | None, table: pa.Table) -> list[Guess]:
     """Columns that equal an earlier one in every cell are left out."""
     kept: list[Guess] = []
     for guess in guesses:
         twin = None
         if not guess.why and guess is not key:
-            alike = [g for g in kept if not g.why and (g.distinct, g.seen) == (guess.distinct, guess.seen)]
+            alike = [g for g in kept if not g.why and (g.distinct, g.summary) == (guess.distinct, guess.summary)]
             text = as_text(table.column(guess.name)) if alike else None
             twin = next((g for g in alike if as_text(table.column(g.name)).equals(text)), None)
         kept.append(guess.left_out(f"it repeats '{twin.name}' in every row") if twin else guess)
     return kept
 
 
-def _validated(parts: Parts, sample: Sample, row_ids: str) -> Draft:
+def _validated(evidence: Evidence) -> Draft:
     """The draft after a validation of the sample: needed repairs are added, and the limit of rejected rows is set."""
-    table = sample.table
-    if row_ids:
-        table = table.add_column(0, row_ids, row_ids_of(1, table.num_rows))
-    repairs = [*parts.source["repairs"]]  # type: ignore[misc]  # a list
-    contract = parse_contract(write(parts), parts.name)
+    sample, table = evidence.sample, evidence.sample.table
+    if evidence.row_ids:
+        table = table.add_column(0, evidence.row_ids, row_ids_of(1, table.num_rows))
+    contract = parse_contract(write(evidence), evidence.name)
     if contract.date_columns:
-        needed = [name for name in _DATE_REPAIRS if REPAIRS[name](table, contract)[1].cells]
-        parts = replace(parts, source={**parts.source, "repairs": [*needed, *repairs]})
-        contract = parse_contract(write(parts), parts.name)
+        needed = tuple(name for name in _DATE_REPAIRS if REPAIRS[name](table, contract)[1].cells)
+        evidence = replace(evidence, date_repairs=needed)
+        contract = parse_contract(write(evidence), evidence.name)
     repaired, _ = apply_repairs(table, contract)
-    report = validate(contract, repaired, source=parts.title).report
-    share = report.rows_rejected / max(report.rows_in, 1)
+    report = validate(contract, repaired, source=contract.title).report
+    share = report.rejected_share
     if share > _MOST_REJECTED:
         raise DraftError(
             f"{share:.0%} of the rows would be rejected ({_main_causes(report)}); "
-            "expected one row for each customer, with "
-            "a label; prepare the table"
+            "expected one row for each customer, with a label; prepare the table"
         )
     if share > 0.6 * contract.quality.max_rejected_share:
         room = math.ceil(100.0 * (1.5 * share + 0.01)) / 100.0
         question = (
             f"{share:.1%} of the rows are rejected ({_main_causes(report)}), so the limit is {room:.0%}. Is that right?"
         )
-        questions = {**parts.questions, "quality": (question, *parts.questions["quality"])}
-        quality = {**parts.quality, "max_rejected_share": room}
-        parts = replace(parts, questions=questions, quality=quality)
-    text = write(parts)
-    return Draft(text, parse_contract(text, parts.name), sample.rows, sample.table.num_rows, report)
+        evidence = replace(evidence, max_rejected_share=room, quality_questions=(question,))
+    text = write(evidence)
+    return Draft(text, parse_contract(text, evidence.name), sample.rows, sample.table.num_rows, report)
 
 
 def _main_causes(report: ValidationReport) -> str:
@@ -249,8 +250,3 @@ def write_draft(draft: Draft, path: Path, force: bool = False) -> None:
         write_text(path, draft.text)
     except OSError as error:
         raise DraftError(f"{path} cannot be written ({error.strerror}); give another place to -o") from None
-
-
-def _days(column: Column, table: pa.Table) -> npt.NDArray[np.float64]:
-    values = parse_column(column, table.column(column.name)).values.cast(pa.int32()).cast(pa.float64())
-    return np.asarray(values.to_numpy(zero_copy_only=False), dtype=np.float64)

@@ -14,7 +14,7 @@ import pyarrow as pa
 from churn_assets.contract.check import RESERVED
 from churn_assets.contract.model import Column, Kind, Role
 from churn_assets.data.validation.parse import as_text, canonical_number
-from churn_assets.drafting.columns import ID_NAME, NOTHING, Guess, words_of
+from churn_assets.drafting.columns import ID_NAME, NOTHING, Guess, split_name
 from churn_assets.drafting.sample import LABEL_VALUES
 from churn_assets.errors import DraftError
 
@@ -121,7 +121,7 @@ def choose_key(guesses: Sequence[Guess], wanted: str | None) -> tuple[Guess | No
     """(the column that identifies a customer, or None; questions)."""
     if wanted is not None:
         return next(g for g in guesses if g.name == wanted), ()
-    named = [g for g in guesses if ID_NAME.search(words_of(g.name)) and g.name not in RESERVED]
+    named = [g for g in guesses if ID_NAME.search(split_name(g.name)) and g.name not in RESERVED]
     usable = [g for g in named if g.distinct >= 0.98 * (g.rows - g.missing_rows) and g.missing_rows <= 0.02 * g.rows]
     if not usable:
         usable = [g for g in guesses[:1] if g.is_unique and g.why and not g.missing_rows]

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from churn_assets.contract.model import Kind
-from churn_assets.data.validation.parse import parse_column
-from churn_assets.drafting.columns import Guess, words_of
+from churn_assets.data.validation.parse import as_days, parse_column, to_numpy
+from churn_assets.drafting.columns import Guess, split_name
 from churn_assets.evaluation.metrics import roc_auc
 
 ECHO_AUC = 0.99
@@ -74,7 +74,7 @@ def why_suspect(name: str, signal: LabelSignal | None) -> str:
         reasons.append(f"alone it separates churned from kept customers with ROC AUC {signal.auc:.2f}")
     if signal is not None and signal.pure_share >= PURE_SHARE:
         reasons.append(f"{signal.pure_share:.0%} of the churned share a value that almost no kept customer has")
-    if OUTCOME_NAME.search(words_of(name)):
+    if OUTCOME_NAME.search(split_name(name)):
         reasons.append("its name refers to the outcome")
     text = " and ".join(reasons)
     return f"{text[0].upper()}{text[1:]}; is it known before the customer leaves?" if reasons else ""
@@ -84,12 +84,9 @@ def _groups(guess: Guess, cells: pa.ChunkedArray) -> Codes:
     values = parse_column(guess.column, cells).values
     if guess.column.kind in (Kind.CATEGORY, Kind.TEXT):
         encoded = values.dictionary_encode()
-        return np.asarray(pc.fill_null(encoded.indices, len(encoded.dictionary)).to_numpy(zero_copy_only=False)).astype(
-            np.int64
-        )
-    if guess.column.kind is Kind.DATE:
-        values = values.cast(pa.int32())
-    numbers = np.asarray(values.cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
+        return to_numpy(pc.fill_null(encoded.indices, len(encoded.dictionary))).astype(np.int64)
+    is_date = guess.column.kind is Kind.DATE
+    numbers = as_days(values) if is_date else to_numpy(pc.fill_null(values.cast(pa.float64()), np.nan))
     missing = np.isnan(numbers)
     if missing.all():
         return np.zeros(len(numbers), dtype=np.int64)

@@ -16,14 +16,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from churn_assets.contract.model import Contract, Label, Source, Time
+from churn_assets.contract.model import Column, Contract, Label, Source, Time
 from churn_assets.contract.policy import Value
 from churn_assets.data.hashing import hash_rows
 from churn_assets.data.readers.formats import csv_dialect, sheet_names
-from churn_assets.data.readers.read import iter_batches
+from churn_assets.data.readers.read import check_names_once, iter_batches
 from churn_assets.data.readers.source import locate
 from churn_assets.data.validation.parse import as_text
-from churn_assets.errors import DuplicateColumn, SourceUnreadable
+from churn_assets.errors import SourceUnreadable
 
 SAMPLE_ROWS = 250_000
 LABEL_VALUES = 1_000  # counting stops at more different labels than this
@@ -80,9 +80,9 @@ def read_sample(
     raise AssertionError("the last attempt returns or raises")
 
 
-def reader(source: Source) -> Contract:
-    """A contract with options of reading and without columns."""
-    return Contract("draft", "", source, Label("", "", "", 1), Time(), (), (), (), Value(0.0, 1, 0.0, 0.0))
+def reader(source: Source, columns: tuple[Column, ...] = ()) -> Contract:
+    """A contract for reading only: the options of reading, and the columns that are known."""
+    return Contract("draft", "", source, Label("", "", "", 1), Time(), columns, (), (), Value(0.0, 1, 0.0, 0.0))
 
 
 def _reading_options(source: str | Path, sheet: str | None) -> tuple[Source, list[str], str]:
@@ -118,7 +118,7 @@ def _stream(
     highest = np.uint64(2**64 - 1)
     for batch in iter_batches(source, contract):
         if rows == 0:
-            _names_once(batch.schema.names, str(source))
+            check_names_once([name for name in batch.schema.names if name.strip()], Path(source).name)
         drawn = hash_rows(np.arange(rows, rows + batch.num_rows), 0, "sample")
         rows += batch.num_rows
         if label in batch.schema.names and len(labels) <= LABEL_VALUES:
@@ -135,15 +135,6 @@ def _stream(
     if rows > limit:
         _thin(kept, hashes, limit)
     return pa.concat_tables(kept).combine_chunks(), rows, labels
-
-
-def _names_once(names: list[str], source: str) -> None:
-    repeated = [name for name, times in Counter(names).items() if times > 1 and name.strip()]
-    if repeated:
-        raise DuplicateColumn(
-            f"{Path(source).name} has column '{repeated[0]}' {names.count(repeated[0])} times; "
-            "expected once; rename or remove one"
-        )
 
 
 def _thin(kept: list[pa.Table], hashes: list[npt.NDArray[np.uint64]], limit: int) -> np.uint64:

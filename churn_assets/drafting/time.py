@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from churn_assets.contract.expressions import in_expression
 from churn_assets.contract.model import Feature, Kind, Role, Rule, Severity, Time
-from churn_assets.drafting.columns import Guess, words_of
+from churn_assets.drafting.columns import Guess, split_name
 from churn_assets.errors import DraftError
 from churn_assets.features.encode import days_since_epoch
 
@@ -59,12 +59,9 @@ def choose_time(guesses: Sequence[Guess], days: Mapping[str, Days], cohort: str 
         _check_cohort(by_name, cohort)
         return replace(timing, time=replace(timing.time, cohort=cohort))
     name, reason = _cohort(timing, days)
-    notes, questions = timing.notes, timing.questions
     if name is None:
-        questions = (*questions, reason)
-    else:
-        notes = (*notes, reason)
-    return replace(timing, time=replace(timing.time, cohort=name), notes=notes, questions=questions)
+        return replace(timing, questions=(*timing.questions, reason))
+    return replace(timing, time=replace(timing.time, cohort=name), notes=(*timing.notes, reason))
 
 
 def _snapshot(guesses: Sequence[Guess], days: Mapping[str, Days], today: dt.date) -> Timing:
@@ -74,14 +71,14 @@ def _snapshot(guesses: Sequence[Guess], days: Mapping[str, Days], today: dt.date
     planned = {n for n, end in moving.items() if end > days_since_epoch(today)}
     for name in moving.keys() - planned:
         others = [end for other, end in moving.items() if other != name and other not in planned]
-        if PLANNED_NAME.search(words_of(name)) and others and moving[name] > max(others) + 31:
+        if PLANNED_NAME.search(split_name(name)) and others and moving[name] > max(others) + 31:
             planned.add(name)
     past = [end for name, end in moving.items() if name not in planned]
     snapshots = [n for n in constant if not past or ends[n] >= max(past)]
     kept = []
     for guess in guesses:
         if guess.name in constant and guess.name not in snapshots[:1]:
-            guess = guess.left_out(f"it is {guess.seen}")
+            guess = guess.left_out(f"it is {guess.summary}")
         kept.append(guess)
     notes: tuple[str, ...] = ()
     questions: tuple[str, ...] = ()
@@ -110,10 +107,10 @@ def _cohort(timing: Timing, days: Mapping[str, Days]) -> tuple[str | None, str]:
         and g.column.role is Role.INPUT
         and g.name != timing.time.as_of
         and g.missing_rows <= 0.2 * g.rows
-        and not BIRTH_NAME.search(words_of(g.name))
+        and not BIRTH_NAME.search(split_name(g.name))
         and len(np.unique(days[g.name])) >= _MIN_COHORTS
     ]
-    named = [g for g in dates if CREATED_NAME.search(words_of(g.name)) and not LATER_NAME.search(words_of(g.name))]
+    named = [g for g in dates if CREATED_NAME.search(split_name(g.name)) and not LATER_NAME.search(split_name(g.name))]
     named.sort(key=lambda g: float(np.nanmedian(days[g.name])))
     if named:
         return named[0].name, f"Cohort: the name '{named[0].name}' is that of the day on which a customer joined."
@@ -126,7 +123,7 @@ def _cohort(timing: Timing, days: Mapping[str, Days]) -> tuple[str | None, str]:
             return first.name, f"Cohort: '{first.name}' is the earliest date in {earliest:.0%} of the rows."
     for guess in timing.guesses:
         numeric = guess.column.kind in (Kind.NUMBER, Kind.INTEGER) and guess.column.role is Role.FEATURE
-        if numeric and TENURE_NAME.search(words_of(guess.name)) and guess.distinct >= _MIN_COHORTS:
+        if numeric and TENURE_NAME.search(split_name(guess.name)) and guess.distinct >= _MIN_COHORTS:
             return guess.name, f"Cohort: the name '{guess.name}' is that of a tenure; the largest joined first."
     return None, (
         "no column has the day on which a customer joined, so there is no out-of-time test, the stricter one. "
@@ -148,7 +145,7 @@ def date_features(
     names = [g.name for g in timing.guesses if g.name in days and g.column.role is Role.INPUT]
     names = [n for n in names if n != timing.time.as_of]
     features = [_distance(name, name in timing.planned, taken) for name in names]
-    apart = [n for n in names if not BIRTH_NAME.search(words_of(n))]
+    apart = [n for n in names if not BIRTH_NAME.search(split_name(n))]
     apart.sort(key=lambda n: float(np.nanmedian(days[n])))
     rules = []
     for earlier, later in list(combinations(apart, 2))[:_MAX_PAIRS]:
@@ -176,7 +173,7 @@ def slug(name: str) -> str:
     """`name` in letters a-z, digits and _, as a feature may be called; 'column' if nothing is left."""
     import unicodedata
 
-    plain = unicodedata.normalize("NFKD", words_of(name)).encode("ascii", "ignore").decode().lower()
+    plain = unicodedata.normalize("NFKD", split_name(name)).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "_", plain).strip("_") or "column"
 
 

@@ -1,4 +1,4 @@
-"""The text of a drafted contract: `assemble` makes its sections from the evidence, `write` makes TOML of them.
+"""The text of a drafted contract: TOML with comments, made from the evidence.
 
 The text is for a person to read, correct and keep; questions are comments that begin with QUESTION.
 """
@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
-from churn_assets.contract.model import Column, Feature, Kind, Role, Rule, Time
+from churn_assets.contract.model import Column, Feature, Kind, Role, Rule
 from churn_assets.data.readers.read import ROW_IDS
 from churn_assets.drafting.columns import Guess
 from churn_assets.drafting.label import LabelDraft
 from churn_assets.drafting.sample import Sample
-from churn_assets.drafting.time import Days, Timing, date_features
+from churn_assets.drafting.time import Timing
 
 MIN_ROWS = 200
 QUESTION = "# QUESTION: "
@@ -30,92 +30,66 @@ _VALUE = (
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the draft is made from; `row_ids` is the name of the key of a table without ids, else ''."""
+    """What the draft is made from; `row_ids` is the name of the key of a table without ids, else ''.
+
+    The last three follow from a validation of the sample: repairs of dates that it needs, and the limit of rejected
+    rows with a question if it is not the usual one.
+    """
 
     name: str
     where: str
     sample: Sample
     label: LabelDraft
     timing: Timing
-    days: Mapping[str, Days]
+    features: tuple[Feature, ...]
+    rules: tuple[Rule, ...]
     row_ids: str
     key_questions: tuple[str, ...]
     number_repair: str
+    date_repairs: tuple[str, ...] = ()
+    max_rejected_share: float = 0.05
+    quality_questions: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Parts:
-    """The sections of the contract; `questions` by section ('source', 'label', 'time', ...)."""
-
-    name: str
-    title: str
-    about: tuple[str, ...]
-    source: dict[str, object]
-    source_notes: tuple[str, ...]
-    label: dict[str, object]
-    time: Time
-    time_notes: tuple[str, ...]
-    guesses: tuple[Guess, ...]
-    features: tuple[Feature, ...]
-    rules: tuple[Rule, ...]
-    quality: dict[str, object]
-    quality_notes: tuple[str, ...]
-    silent: tuple[str, ...]
-    questions: dict[str, tuple[str, ...]]
-
-
-# -- sections -------------------------------------------------------------------------------------------
-
-
-def assemble(evidence: Evidence) -> Parts:
-    """The sections, except what a validation must show first: repairs of dates and the limit of rejected rows."""
-    guesses = evidence.timing.guesses
-    taken = {g.name for g in guesses} | {
-        evidence.label.column.name,
-        "customer_id",
-        "churned",
-        "as_of",
-        evidence.row_ids,
+def write(evidence: Evidence) -> str:
+    """The text of the contract, with comments."""
+    label, timing = evidence.label, evidence.timing
+    label_keys = {
+        "column": label.column.name,
+        "churned_when": _label_value(label.column, label.churned_when),
+        "kept_when": _label_value(label.column, label.kept_when),
+        "horizon_days": 30,
+        "meaning": f"{label.churned_when}: the customer left; {label.kept_when}: the customer stayed.",
     }
-    features, rules = date_features(evidence.timing, evidence.days, taken)
-    label = evidence.label
-    rate = label.churned_rows / (label.churned_rows + label.kept_rows)
-    cohort = evidence.timing.time.cohort
-    silent = [g.name for g in guesses if g.name in evidence.days and g.column.role is Role.INPUT]
-    if cohort is not None and cohort not in silent:
-        silent.append(cohort)
-    return Parts(
-        name=evidence.name,
-        title=f"Customers of {evidence.where}",
-        about=_about(evidence),
-        source=_source(evidence),
-        source_notes=evidence.sample.notes,
-        label={
-            "column": label.column.name,
-            "churned_when": _label_value(label.column, label.churned_when),
-            "kept_when": _label_value(label.column, label.kept_when),
-            "horizon_days": 30,
-            "meaning": f"{label.churned_when}: the customer left; {label.kept_when}: the customer stayed.",
-        },
-        time=evidence.timing.time,
-        time_notes=evidence.timing.notes,
-        guesses=_all_columns(evidence),
-        features=features,
-        rules=rules,
-        quality=_quality(evidence.sample.rows),
-        quality_notes=(f"{rate:.1%} of the customers churned: a random model has PR-AUC {rate:.2f}.",),
-        silent=tuple(silent),
-        questions={
-            "source": evidence.key_questions,
-            "label": (
-                "within how many days after the snapshot did they leave? 30 is a guess.",
-                *label.questions,
-            ),
-            "time": evidence.timing.questions,
-            "value": ("these four are placeholders. What is the value of a customer, and what does an offer cost?",),
-            "quality": ("what is the least PR-AUC of a model? 0 accepts every model.",),
-        },
-    )
+    cohort = {} if timing.time.cohort is None else {"cohort": timing.time.cohort}
+    silent = [g.name for g in timing.guesses if g.column.kind is Kind.DATE and g.column.role is Role.INPUT]
+    silent += [name for name in cohort.values() if name not in silent]
+    columns = _all_columns(evidence)
+    left_out = [guess for guess in columns if guess.column.role is Role.IGNORE]
+    sections = [
+        [*_comment(_about(evidence)), _pair("name", evidence.name), _pair("title", f"Customers of {evidence.where}")],
+        _section("source", _source(evidence), evidence.sample.notes, evidence.key_questions),
+        _section(
+            "label",
+            label_keys,
+            questions=("within how many days after the snapshot did they leave? 30 is a guess.", *label.questions),
+        ),
+        _section("time", {"as_of": timing.time.as_of, **cohort}, timing.notes, timing.questions),
+        *(_column(guess) for guess in columns if guess.column.role is not Role.IGNORE),
+    ]
+    if left_out:
+        sections.append(["# Left out. To use one, give it a kind and a role that fit, and remove the reason."])
+        sections += [_left_out(guess) for guess in left_out]
+    if evidence.features:
+        sections.append(["[features]", *map(_feature, evidence.features)])
+    sections += [_rule(rule) for rule in evidence.rules]
+    value_question = "these four are placeholders. What is the value of a customer, and what does an offer cost?"
+    sections += [
+        [*_section("value", {}, questions=(value_question,)), *_VALUE],
+        _quality(evidence),
+        _section("monitoring", {"window": 2000, "floor": 500, **({"silent": silent} if silent else {})}),
+    ]
+    return "\n\n".join("\n".join(lines) for lines in sections) + "\n"
 
 
 def _about(evidence: Evidence) -> tuple[str, ...]:
@@ -138,22 +112,17 @@ def _about(evidence: Evidence) -> tuple[str, ...]:
 
 
 def _source(evidence: Evidence) -> dict[str, object]:
-    options = evidence.sample.source
-    source: dict[str, object] = {"format": "auto"}
-    for key in ("sheet", "delimiter", "encoding"):
-        value = getattr(options, key)
-        if value is not None:
-            source[key] = value
-    repairs = [ROW_IDS] if evidence.row_ids else ["ids_as_text"]
-    source["repairs"] = repairs + ([evidence.number_repair] if evidence.number_repair else [])
-    return source
+    options = {key: getattr(evidence.sample.source, key) for key in ("sheet", "delimiter", "encoding")}
+    repairs = [*evidence.date_repairs, ROW_IDS if evidence.row_ids else "ids_as_text", evidence.number_repair]
+    given = {key: value for key, value in options.items() if value is not None}
+    return {"format": "auto", **given, "repairs": [name for name in repairs if name]}
 
 
 def _all_columns(evidence: Evidence) -> tuple[Guess, ...]:
     label = evidence.label
-    seen = f"{label.churned_when} {label.churned_rows:,} rows, {label.kept_when} {label.kept_rows:,} rows"
+    summary = f"{label.churned_when} {label.churned_rows:,} rows, {label.kept_when} {label.kept_rows:,} rows"
     rows = evidence.sample.table.num_rows
-    label_guess = Guess(label.column, seen, 2, rows)
+    label_guess = Guess(label.column, summary, 2, rows)
     keys = tuple(g for g in evidence.timing.guesses if g.column.role is Role.KEY)
     if evidence.row_ids:
         column = Column(evidence.row_ids, Kind.ID, Role.KEY, doc="Number of the row: the table has no ids.")
@@ -161,84 +130,59 @@ def _all_columns(evidence: Evidence) -> tuple[Guess, ...]:
     return (*keys, label_guess, *(g for g in evidence.timing.guesses if g.column.role is not Role.KEY))
 
 
-def _quality(rows: int) -> dict[str, object]:
+def _quality(evidence: Evidence) -> list[str]:
+    rows, label = evidence.sample.rows, evidence.label
+    rate = label.churned_rows / (label.churned_rows + label.kept_rows)
     least = MIN_ROWS if rows >= 2 * MIN_ROWS else max(2, rows // 2)
-    return {"max_rejected_share": 0.05, "min_rows": least, "pr_auc_floor": 0.0}
+    return _section(
+        "quality",
+        {"max_rejected_share": evidence.max_rejected_share, "min_rows": least, "pr_auc_floor": 0.0},
+        (f"{rate:.1%} of the customers churned: a random model has PR-AUC {rate:.2f}.",),
+        (*evidence.quality_questions, "what is the least PR-AUC of a model? 0 accepts every model."),
+    )
 
 
 def _label_value(column: Column, text: str) -> object:
     return int(text) if column.kind is Kind.INTEGER else text
 
 
-# -- text -----------------------------------------------------------------------------------------------
+def _section(
+    name: str, keys: Mapping[str, object], notes: Sequence[str] = (), questions: Sequence[str] = ()
+) -> list[str]:
+    pairs = [_pair(key, value) for key, value in keys.items()]
+    return [f"[{name}]", *_comment(notes), *_questions(questions), *pairs]
 
 
-def write(parts: Parts) -> str:
-    """The text of the contract, with comments."""
-    lines = [*_comment(parts.about), _pair("name", parts.name), _pair("title", parts.title), ""]
-    lines += ["[source]", *_comment(parts.source_notes), *_section_questions(parts, "source")]
-    lines += [_pair(key, value) for key, value in parts.source.items()]
-    lines += [
-        "",
-        "[label]",
-        *_section_questions(parts, "label"),
-        *(_pair(key, value) for key, value in parts.label.items()),
-    ]
-    lines += [
-        "",
-        "[time]",
-        *_comment(parts.time_notes),
-        *_section_questions(parts, "time"),
-        _pair("as_of", parts.time.as_of),
-    ]
-    lines += [_pair("cohort", parts.time.cohort)] if parts.time.cohort is not None else []
-    kept = [g for g in parts.guesses if g.column.role is not Role.IGNORE]
-    out = [g for g in parts.guesses if g.column.role is Role.IGNORE]
-    for guess in kept:
-        lines += ["", *_column(guess)]
-    if out:
-        lines += ["", "# Left out. To use one, give it a kind and a role that fit, and remove the reason."]
-    for guess in out:
-        lines += ["", *_comment([guess.why]), "[[columns]]", _pair("name", guess.name)]
-        lines += [_pair("kind", str(guess.column.kind)), _pair("role", "ignore")]
-    if parts.features:
-        lines += ["", "[features]"]
-        lines += [_feature(feature) for feature in parts.features]
-    for rule in parts.rules:
-        lines += ["", "[[rules]]", _pair("name", rule.name), _pair("expression", rule.expression)]
-        lines += [_pair("severity", str(rule.severity)), _pair("doc", rule.doc)]
-    lines += ["", "[value]", *_section_questions(parts, "value"), *_VALUE]
-    lines += ["", "[quality]", *_comment(parts.quality_notes), *_section_questions(parts, "quality")]
-    lines += [_pair(key, value) for key, value in parts.quality.items()]
-    lines += ["", "[monitoring]", "window = 2000", "floor = 500"]
-    lines += [_pair("silent", list(parts.silent))] if parts.silent else []
-    return "\n".join(lines) + "\n"
-
-
-def _column(guess: Guess) -> Iterable[str]:
+def _column(guess: Guess) -> list[str]:
     column = guess.column
     missing = f"{guess.missing_rows:,} of {guess.rows:,} rows missing" if guess.missing_rows else ""
-    seen = "; ".join(filter(None, (guess.seen, missing)))
-    yield from _comment([f"Seen: {seen}"] if seen else [])
-    yield from _questions(guess.questions)
-    yield "[[columns]]"
+    summary = "; ".join(filter(None, (guess.summary, missing)))
     default = Column(column.name, column.kind)
-    for field in fields(Column):
-        value = getattr(column, field.name)
-        if field.name in ("name", "kind") or value != getattr(default, field.name):
-            yield _pair(field.name, _bound(column, value) if field.name in ("low", "high") else value)
+    values = {field.name: getattr(column, field.name) for field in fields(Column)}
+    pairs = [
+        _pair(name, _bound(column, value) if name in ("low", "high") else value)
+        for name, value in values.items()
+        if name in ("name", "kind") or value != getattr(default, name)
+    ]
+    return [*_comment([f"Seen: {summary}"] if summary else []), *_questions(guess.questions), "[[columns]]", *pairs]
+
+
+def _left_out(guess: Guess) -> list[str]:
+    keys = {"name": guess.name, "kind": guess.column.kind, "role": guess.column.role}
+    return [*_comment([guess.why]), "[[columns]]", *(_pair(key, value) for key, value in keys.items())]
 
 
 def _bound(column: Column, value: object) -> object:
     return int(value) if column.kind is Kind.INTEGER and isinstance(value, float) else value
 
 
+def _rule(rule: Rule) -> list[str]:
+    keys = {"name": rule.name, "expression": rule.expression, "severity": rule.severity, "doc": rule.doc}
+    return ["[[rules]]", *(_pair(key, value) for key, value in keys.items())]
+
+
 def _feature(feature: Feature) -> str:
     return f"{feature.name} = {{ expression = {toml(feature.expression)}, doc = {toml(feature.doc)} }}"
-
-
-def _section_questions(parts: Parts, section: str) -> list[str]:
-    return _questions(parts.questions.get(section, ()))
 
 
 def _questions(texts: Sequence[str]) -> list[str]:

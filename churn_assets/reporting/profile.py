@@ -6,7 +6,16 @@ import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from churn_assets.data.profile import FAR, ColumnProfile, NumberProfile, TableProfile
+from churn_assets.data.profile import (
+    FAR,
+    BooleanProfile,
+    CategoryProfile,
+    ColumnProfile,
+    NumberProfile,
+    Quantiles,
+    TableProfile,
+    UnusualValues,
+)
 from churn_assets.html.charts import (
     Axis,
     BarRows,
@@ -45,15 +54,15 @@ def render_profile(profile: TableProfile) -> str:
     contents += [("cohorts", "Over time")] if profile.cohort else []
     contents += [("repairs", "Repairs")]
     columns = profile.columns
-    ranked = sorted(((c, c.roc_auc) for c in columns if c.roc_auc is not None), key=lambda pair: -abs(pair[1] - 0.5))
-    associated = sorted(((c, c.association) for c in columns if c.association is not None), key=lambda pair: -pair[1])
+    categories = [(c, c.association) for c in columns if isinstance(c, CategoryProfile)]
+    associated = sorted(((c, v) for c, v in categories if v is not None), key=lambda pair: -pair[1])
     association = [Row(_label(c), [Mark(value)], c.doc) for c, value in associated]
     return render(
         "reporting/templates/data_profile.html.j2",
         title=f"{profile.title}: data profile",
         contents=contents,
         profile=profile,
-        roc_auc=IntervalRows([_roc_auc_row(c, roc_auc) for c, roc_auc in ranked], 0.0, 1.0),
+        roc_auc=IntervalRows([_roc_auc_row(c, roc_auc) for c, roc_auc in profile.by_roc_auc()], 0.0, 1.0),
         association=IntervalRows(association, 0.0, 1.0) if association else None,
         missing=sorted((c for c in columns if c.missing), key=lambda c: -c.missing),
         columns=[_column_card(c) for c in columns],
@@ -73,8 +82,8 @@ def _label(column: ColumnProfile) -> str:
 
 def _column_card(column: ColumnProfile) -> ColumnCard:
     title, kind = f"{column.name}, {column.kind}", column.kind
-    if column.number:
-        drawn, shown = column.number.histogram, _day if kind == "date" else _plain
+    if isinstance(column, NumberProfile) and column.histogram and column.quantiles and column.unusual:
+        drawn, shown = column.histogram, _day if kind == "date" else _plain
         edges = drawn.edges
         x = Axis(column.unit or column.name, edges[0], edges[-1], _axis_form(kind), _ticks(kind, edges))
         return ColumnCard(
@@ -82,10 +91,10 @@ def _column_card(column: ColumnProfile) -> ColumnCard:
             column.doc,
             column.distinct,
             histogram=histogram(column.name, x, edges, drawn.kept, drawn.churned),
-            facts=_facts(column.number, column.distinct, shown),
-            unusual=_unusual(column.number, kind, shown),
+            facts=_facts(column, column.quantiles, shown),
+            unusual=_unusual(column.unusual, kind, shown),
         )
-    if column.levels is None:
+    if not isinstance(column, CategoryProfile | BooleanProfile):
         return ColumnCard(title, column.doc, column.distinct)
     rows = [
         Row(level.level, [Mark(level.churn_rate, style="churned")], f"{level.rows:,} customers")
@@ -101,22 +110,21 @@ def _column_card(column: ColumnProfile) -> ColumnCard:
     )
 
 
-def _facts(number: NumberProfile, distinct: int, shown: Format) -> list[tuple[str, str]]:
+def _facts(number: NumberProfile, quantiles: Quantiles, shown: Format) -> list[tuple[str, str]]:
     def mean(value: float | None) -> str:
         return "not known" if value is None else shown(value)
 
-    quantiles = number.quantiles
     middle_half = f"{shown(quantiles.first)} to {shown(quantiles.third)}"
     return [
         ("range", f"{shown(quantiles.low)} to {shown(quantiles.high)}"),
         ("middle half", f"{middle_half}, median {shown(quantiles.median)}"),
         ("mean", f"churned {mean(number.mean_churned)}, kept {mean(number.mean_kept)}"),
-        ("distinct", f"{distinct:,}"),
+        ("distinct", f"{number.distinct:,}"),
     ]
 
 
-def _unusual(number: NumberProfile, kind: str, shown: Format) -> list[str]:
-    unusual, texts = number.unusual, []
+def _unusual(unusual: UnusualValues, kind: str, shown: Format) -> list[str]:
+    texts = []
     if unusual.spike:
         texts.append(f"{unusual.spike.rows:,} customers on one value, {shown(unusual.spike.value)}")
     if unusual.far_low is not None and unusual.far_high is not None:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.data.hashing import uniform_rows
-from churn_assets.errors import ScenarioError
+from churn_assets.errors import ScenarioError, did_you_mean
 
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -190,11 +190,8 @@ def _column(contract: Contract, text: str, whole: str) -> tuple[Column, str]:
     """The kept column with whose name `text` begins (the longest), and the rest of `text`."""
     fitting = [c for c in contract.kept_columns if text.startswith(c.name)]
     if not fitting:
-        import difflib
-
         names = [c.name for c in contract.kept_columns]
-        similar = difflib.get_close_matches(re.split(r"[*+=:,-]", text)[0], names, 1)
-        hint = f"did you mean '{similar[0]}'? " if similar else ""
+        hint = did_you_mean(re.split(r"[*+=:,-]", text)[0], names)
         raise ScenarioError(f"'{whole}' begins with no column; {hint}expected one of: {', '.join(names)}")
     column = max(fitting, key=lambda c: len(c.name))
     return column, text[len(column.name) :]

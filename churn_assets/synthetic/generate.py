@@ -44,7 +44,7 @@ EXPOSED_YEARS = 2.0
 STOPPED_SHARE = 0.8
 NULL_SHARE = 0.01
 
-_CHUNK_ROWS = 65_536  # rows drawn together; a batch of any size is cut from the same chunks
+CHUNK_ROWS = 65_536  # rows drawn together; a batch of any size is cut from the same chunks
 _PILOT_ROWS = 8_192
 _ATTEMPTS = 20
 
@@ -73,13 +73,13 @@ def generate(contract: Contract, rows: int, seed: int, as_of: dt.date | None = N
 
 
 def generate_batches(
-    contract: Contract, rows: int, seed: int, as_of: dt.date | None = None, batch_rows: int = _CHUNK_ROWS
+    contract: Contract, rows: int, seed: int, as_of: dt.date | None = None, batch_rows: int = CHUNK_ROWS
 ) -> Iterator[pa.RecordBatch]:
     """`generate` as a stream of at most `batch_rows` rows a batch; memory is one chunk."""
     today = snapshot_of(contract, as_of)
     base = _base(contract, today)
-    for chunk, start in enumerate(range(0, max(rows, 1), _CHUNK_ROWS)):
-        table = _valid_chunk(contract, min(_CHUNK_ROWS, rows - start), today, base, (seed, chunk))
+    for chunk, start in enumerate(range(0, max(rows, 1), CHUNK_ROWS)):
+        table = _valid_chunk(contract, min(CHUNK_ROWS, rows - start), today, base, (seed, chunk))
         table = _with_keys(contract, table, start)
         yield from table.to_batches(batch_rows)
 

@@ -38,19 +38,10 @@ FILLED_EARLY = 0.05  # share of kept customers whose late field is filled, too
 KEPT_UPDATE_DAYS = 180.0
 
 
-@dataclass(frozen=True)
-class Leak:
-    """One planted column: its kind, name, and the ROC AUC it was made for (0.5 to 1)."""
-
-    kind: str
-    column: str
-    strength: float
-
-
 def plant_leak(
     contract: Contract, table: pa.Table, kind: str, strength: float, seed: int
-) -> tuple[pa.Table, Contract, Leak]:
-    """`table` with one more column, the contract that describes it, and the planted leak.
+) -> tuple[pa.Table, Contract, str]:
+    """`table` with one more column, the contract that describes it, and the column's name.
 
     `table` is raw or typed and has the label column. The new column is of role feature, without
     `suspect` or `attested`. Raises DataError for an unknown kind, a strength outside 0.55..0.95, or a
@@ -75,7 +66,7 @@ def plant_leak(
     if maker.whole:
         cells = cells.cast(pa.int64())
     planted = parse_contract(contract.text + _toml(name, maker), contract.where, contract.path)
-    return table.append_column(name, cells), planted, Leak(kind, name, strength)
+    return table.append_column(name, cells), planted, name
 
 
 def _post_outcome_count(churned: Flags, strength: float, rng: np.random.Generator) -> Floats:

@@ -50,11 +50,6 @@ class Scenario:
     label_delay_days: int | None = None
     over_days: int = 30
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether no option is set."""
-        return not (self.changes or self.duplicates or self.offer) and self.label_delay_days is None
-
 
 @dataclass(frozen=True)
 class ScenarioRows:
@@ -125,34 +120,19 @@ def play(
         table = pa.table(batch)
         place = np.arange(start, start + table.num_rows)
         start += table.num_rows
-        if scenario.is_plain:
-            yield ScenarioRows(table)
-            continue
-        yield _row_by_row(contract, table, place, rows, seed, today, scenario)
-
-
-def _row_by_row(
-    contract: Contract,
-    table: pa.Table,
-    place: npt.NDArray[np.int64],
-    rows: int,
-    seed: int,
-    today: dt.date,
-    scenario: Scenario,
-) -> ScenarioRows:
-    truth = labels = None
-    if scenario.offer is not None:
-        table, truth = _offered(contract, table, place, seed, scenario.offer)
-    for change in scenario.changes:
-        table = change.apply(table, place, rows, seed)
-    if scenario.label_delay_days is not None:
-        table, labels = _late(contract, table, place, rows, today, scenario)
-    for duplicate in scenario.duplicates:
-        repeated = duplicate.repeats(place, rows, seed)
-        take = np.repeat(np.arange(table.num_rows), 1 + repeated)
-        place = place[take]
-        table = table.take(pa.array(take))
-    return ScenarioRows(table, truth, labels)
+        truth = labels = None
+        if scenario.offer is not None:
+            table, truth = _offered(contract, table, place, seed, scenario.offer)
+        for change in scenario.changes:
+            table = change.apply(table, place, rows, seed)
+        if scenario.label_delay_days is not None:
+            table, labels = _late(contract, table, place, rows, today, scenario)
+        for duplicate in scenario.duplicates:
+            repeated = duplicate.repeats(place, rows, seed)
+            take = np.repeat(np.arange(table.num_rows), 1 + repeated)
+            place = place[take]
+            table = table.take(pa.array(take))
+        yield ScenarioRows(table, truth, labels)
 
 
 def _offered(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Protocol
 from xml.sax.saxutils import escape
 
@@ -18,8 +18,8 @@ import pyarrow.csv as pa_csv
 
 from churn_assets.contract.model import Contract
 from churn_assets.errors import DataError, ScenarioError
-from churn_assets.storage.files import PendingFile, write_text
-from churn_assets.synthetic.generate import generate_batches, snapshot_of
+from churn_assets.storage.files import replacing, write_text
+from churn_assets.synthetic.generate import CHUNK_ROWS, generate_batches, snapshot_of
 from churn_assets.synthetic.leaks import plant_leak
 from churn_assets.synthetic.scenario import Scenario, play
 
@@ -70,63 +70,56 @@ def write_customers(
             f"{beside} exists already; "
             "expected no file there, because the contract of the leaks is written to it; move it"
         )
-    today, planter = snapshot_of(contract), _Planter(contract, leaks, seed)
-    batches = generate_batches(contract, rows, seed, today)
-    written = drawn = 0
-    with _File(path, contract) as table, _File(truth, contract) as known, _File(labels, contract) as late:
-        for part in play(contract, batches, rows, seed, today, scenario):
-            for customers in planter.feed(part.customers):
-                table.write(customers)
-            known.write(part.truth)
-            late.write(part.labels)
-            written += part.customers.num_rows
-            drawn += 65_536
-            if progress is not None:
-                progress(min(drawn, rows))
-        for customers in planter.rest():
-            table.write(customers)
+    today, contract_text, written = snapshot_of(contract), contract.text, 0
+    parts = play(contract, generate_batches(contract, rows, seed, today), rows, seed, today, scenario)
+    with (
+        _writer(path, contract) as write_rows,
+        _writer(truth, contract) as write_truth,
+        _writer(labels, contract) as write_labels,
+    ):
+
+        def customers() -> Iterator[pa.Table]:
+            for number, part in enumerate(parts, start=1):
+                write_truth(part.truth)
+                write_labels(part.labels)
+                if progress is not None:
+                    progress(min(number * CHUNK_ROWS, rows))
+                yield part.customers
+
+        for table, described in _with_leaks(contract, customers(), leaks, seed):
+            write_rows(table)
+            written += table.num_rows
+            contract_text = described.text
     if beside is not None:
-        write_text(beside, planter.described.text)
+        write_text(beside, contract_text)
     return WrittenFiles(written, tuple(p for p in (path, truth, labels, beside) if p is not None))
 
 
-class _Planter:
-    """Plants leaks chunk by chunk; they are drawn for rows or small groups, so chunks make no difference.
+def _with_leaks(
+    contract: Contract, tables: Iterator[pa.Table], leaks: Sequence[tuple[str, float]], seed: int
+) -> Iterator[tuple[pa.Table, Contract]]:
+    """Each table with the leaks and the contract that describes it.
 
-    A chunk is held until the next one is known, because a last chunk of a few rows may have one class only.
+    Leaks are drawn for rows or small groups, so the size of the tables makes no difference.
     """
+    for chunk, planted in enumerate(_large(tables) if leaks else tables):
+        described = contract
+        for number, (kind, strength) in enumerate(leaks):
+            state = np.random.SeedSequence((seed, chunk, number)).generate_state(1)
+            planted, described, _ = plant_leak(described, planted, kind, strength, int(state[0]))
+        yield planted, described
 
-    def __init__(self, contract: Contract, leaks: Sequence[tuple[str, float]], seed: int) -> None:
-        self.contract = self.described = contract
-        self.leaks = leaks
-        self.seed = seed
-        self.chunks = 0
-        self.held: pa.Table | None = None
 
-    def feed(self, table: pa.Table) -> list[pa.Table]:
-        """The tables that are ready to be written once `table` is known."""
-        if not self.leaks:
-            return [table]
-        before, self.held = self.held, table
-        if before is None:
-            return []
+def _large(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The tables, a last one of a few rows joined to the one before: it might have one class only."""
+    held = next(tables)
+    for table in tables:
         if table.num_rows < _SMALL_CHUNK:
-            self.held = pa.concat_tables([before, table])
-            return []
-        return [self._planted(before)]
-
-    def rest(self) -> list[pa.Table]:
-        """The last table, if one is held."""
-        return [] if self.held is None else [self._planted(self.held)]
-
-    def _planted(self, table: pa.Table) -> pa.Table:
-        described = self.contract
-        for number, (kind, strength) in enumerate(self.leaks):
-            state = np.random.SeedSequence((self.seed, self.chunks, number)).generate_state(1)
-            table, described, _ = plant_leak(described, table, kind, strength, int(state[0]))
-        self.chunks += 1
-        self.described = described
-        return table
+            held = pa.concat_tables([held, table])
+        else:
+            yield held
+            held = table
+    yield held
 
 
 def _paired(option: str, path: Path | None, what: str, is_on: bool) -> None:
@@ -143,59 +136,45 @@ class _Sink(Protocol):
         """Finish the file."""
 
 
-class _File:
-    """One output file, opened at its first rows, moved to its place at the end; without a path nothing is written."""
+@contextmanager
+def _writer(path: Path | None, contract: Contract) -> Iterator[Callable[[pa.Table | None], None]]:
+    """A function that appends rows to `path`, complete when the block ends; without a path it does nothing."""
+    if path is None:
+        yield lambda _: None
+        return
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ScenarioError(f"{path.name} ends in '{path.suffix}'; expected one of: {', '.join(SUFFIXES)}; rename it")
+    with_commas = suffix != ".parquet" and "decimal_comma" in contract.source.repairs
+    sink: _Sink | None = None  # opened with the schema of the first rows
+    with replacing(path) as temporary:
 
-    def __init__(self, path: Path | None, contract: Contract) -> None:
-        self.path = path
-        self.contract = contract
-        self.sink: _Sink | None = None
-        self._pending: PendingFile | None = None
-        if path is not None and path.suffix.lower() not in SUFFIXES:
-            raise ScenarioError(
-                f"{path.name} ends in '{path.suffix}'; expected one of: {', '.join(SUFFIXES)}; rename it"
-            )
+        def write(table: pa.Table | None) -> None:
+            nonlocal sink
+            assert table is not None  # the options of a file and of its rows are given together
+            table = _with_commas(table) if with_commas else table
+            sink = sink or _open(temporary, suffix, table.schema, contract)
+            sink.write(table)
 
-    def __enter__(self) -> _File:
-        return self
+        try:
+            yield write
+        finally:
+            if sink is not None:
+                sink.close()
 
-    def write(self, table: pa.Table | None) -> None:
-        """Append rows, if there is a file for them."""
-        if self.path is None or table is None:
-            return
-        if self.path.suffix.lower() != ".parquet" and "decimal_comma" in self.contract.source.repairs:
-            table = _with_commas(table)
-        if self.sink is None:
-            self.sink = self._open(table.schema)
-        self.sink.write(table)
 
-    def _open(self, schema: pa.Schema) -> _Sink:
-        import pyarrow.parquet as pq
+def _open(path: Path, suffix: str, schema: pa.Schema, contract: Contract) -> _Sink:
+    import pyarrow.parquet as pq
 
-        assert self.path is not None
-        self._pending = PendingFile(self.path)
-        temporary = self._pending.temporary
-        suffix = self.path.suffix.lower()
-        if suffix == ".parquet":
-            sink: _Sink = pq.ParquetWriter(temporary, schema, compression="zstd")
-        elif suffix == ".csv":
-            options = pa_csv.WriteOptions(delimiter=self.contract.source.delimiter or ",")
-            sink = pa_csv.CSVWriter(temporary, schema, write_options=options)
-        else:
-            sink = WorkbookWriter(temporary, schema)
-        return sink
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.sink is not None:
-            self.sink.close()
-        if self._pending is None:
-            return
-        if kind is None:
-            self._pending.commit()
-        else:
-            self._pending.discard()
+    if suffix == ".xlsx":
+        return WorkbookWriter(path, schema)
+    sink: _Sink
+    if suffix == ".parquet":
+        sink = pq.ParquetWriter(path, schema, compression="zstd")
+    else:
+        options = pa_csv.WriteOptions(delimiter=contract.source.delimiter or ",")
+        sink = pa_csv.CSVWriter(path, schema, write_options=options)
+    return sink
 
 
 def _with_commas(table: pa.Table) -> pa.Table:
@@ -238,7 +217,7 @@ _PARTS = {
 
 
 class WorkbookWriter:
-    """Writes record batches to one sheet named 'data'; use as a context manager."""
+    """Writes record batches to one sheet named 'data'."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED)

@@ -61,6 +61,6 @@ def test_generate_takes_a_file_as_contract_and_gives_the_same_bytes(tmp_path):
         (["--contract", "telecom", "--offer", "0.5"], "--truth"),
     ],
 )
-def test_a_mistake_with_the_generator_is_one_line(words, said, tmp_path):
+def test_a_wrong_option_of_the_generator_is_an_error_of_one_line(words, said, tmp_path):
     assert said in refused(churn("generate", *words, "-o", tmp_path / "a.csv", home=tmp_path))
     assert list(tmp_path.glob("a.csv*")) == []

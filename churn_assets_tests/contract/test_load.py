@@ -151,7 +151,7 @@ BROKEN = {
         ('format = "csv"', 'format = "xlsx"'),
         "[source]",
         "key 'format' is 'xlsx'",
-        "allowed: auto, excel, csv, parquet, duckdb",
+        "expected one of: auto, excel, csv, parquet, duckdb",
     ),
     "an unknown repair": (("ids_as_text", "id_as_text"), "[source]", "'id_as_text'", "did you mean 'ids_as_text'?"),
     "a category without choices": (
@@ -168,15 +168,15 @@ BROKEN = {
     ),
     "an unknown direction": (
         ('kind = "boolean"', 'kind = "boolean"\nmonotone = "up"'),
-        "[[columns]] 'member'",
+        "[[columns]] #7 'member'",
         "key 'monotone' is 'up'",
-        "allowed: rising, falling",
+        "expected one of: rising, falling",
     ),
     "an unknown direction of a feature": (
         ('doc = "money a visit"', 'monotone = "fall"'),
         "[features] 'spend_per_visit'",
         "key 'monotone' is 'fall'; did you mean 'falling'?",
-        "allowed: rising, falling",
+        "expected one of: rising, falling",
     ),
     "a direction of a category": (
         ('choices = ["a", "b", "c"]', 'choices = ["a", "b", "c"]\nmonotone = "rising"'),
@@ -278,7 +278,7 @@ BROKEN = {
         "churned_when and kept_when are both 'yes'",
         "",
     ),
-    "no horizon": (("= 30", "= 0"), "[label]", "horizon_days is 0", "at least 1"),
+    "no horizon": (("= 30", "= 0"), "[label]", "key 'horizon_days' is 0", "at least 1"),
     "an as_of that is nothing": (
         ('as_of = "latest"', 'as_of = "today"'),
         "[time]",
@@ -289,7 +289,7 @@ BROKEN = {
         ('cohort = "joined"', 'cohort = "plan"'),
         "[time]",
         "key 'cohort' is 'plan'",
-        "allowed: joined, seen, spend, visits",
+        "expected one of: joined, seen, spend, visits",
     ),
     "a share over one": (("save_rate = 0.1", "save_rate = 1.5"), "[value]", "key 'save_rate' is 1.5", "0.0 to 1.0"),
     "a negative cost": (("offer_cost = 1", "offer_cost = -1"), "[value]", "key 'offer_cost' is -1", "at least 0.0"),
@@ -299,7 +299,7 @@ BROKEN = {
         ("months = 12", 'months = 12\ndecide_by = "gut"'),
         "[value]",
         "key 'decide_by' is 'gut'",
-        "allowed: profit, f1, capacity",
+        "expected one of: profit, f1, capacity",
     ),
     "a threshold without its number": (
         ("months = 12", 'months = 12\ndecide_by = "capacity"'),
@@ -347,7 +347,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("change", "place", "found", "allowed"), BROKEN.values(), ids=BROKEN)
-def test_a_wrong_contract_is_told_file_table_key_found_and_allowed(change, place, found, allowed):
+def test_an_error_in_a_contract_has_file_table_key_value_and_allowed_values(change, place, found, allowed):
     good, bad = change
     assert SMALL.count(good) >= 1, "the table above no longer fits the small contract"
     with pytest.raises(ContractError) as caught:
@@ -372,9 +372,9 @@ BAD_EXPRESSIONS = {
     "the key": ("isnull(id)", 8, "column 'id' (id, role key) cannot be used here"),
     "an ignored column": ("isnull(note)", 8, "role ignore) cannot be used here"),
     "a function as a name": ("visits + min", 10, "unknown name 'min'"),
-    "too few arguments": ("clip(visits, 1)", 1, "clip takes 3 arguments, found 2"),
-    "too many arguments": ("log1p(visits, 1)", 1, "log1p takes 1 arguments, found 2"),
-    "one thing has no minimum": ("min(visits)", 1, "min takes two or more arguments, found 1"),
+    "too few arguments": ("clip(visits, 1)", 1, "the number of arguments of clip is 2; expected 3"),
+    "too many arguments": ("log1p(visits, 1)", 1, "the number of arguments of log1p is 2; expected 1"),
+    "one thing has no minimum": ("min(visits)", 1, "the number of arguments of min is 1; expected two or more"),
     "named arguments": ("clip(visits, low=1, high=2)", 1, "is not part of the language"),
     "a power": ("visits ** 2", 1, "'visits ** 2' is not part of the language; see docs/contract.md"),
     "a remainder": ("visits % 2", 1, "is not part of the language"),
@@ -422,7 +422,7 @@ BAD_EXPRESSIONS = {
 
 
 @pytest.mark.parametrize(("expression", "position", "words"), BAD_EXPRESSIONS.values(), ids=BAD_EXPRESSIONS)
-def test_a_wrong_expression_is_told_file_feature_and_position(expression, position, words):
+def test_an_error_in_an_expression_has_file_feature_and_position(expression, position, words):
     with pytest.raises(ExpressionError) as caught:
         small(wrong=expression)
     message = str(caught.value)
@@ -456,13 +456,13 @@ def test_features_may_stand_in_any_order():
         ("spend > typical(spend, visits)", "typical is fitted"),
     ],
 )
-def test_a_wrong_rule_is_told_file_rule_and_position(expression, words):
+def test_an_error_in_a_rule_has_file_rule_and_position(expression, words):
     with pytest.raises(ExpressionError, match=r"small.toml, \[\[rules\]\] 'joined_first', position") as caught:
         parse_contract(SMALL.replace("joined <= seen", expression), "small.toml")
     assert words in str(caught.value)
 
 
-def test_a_contract_whose_model_would_see_nothing_is_refused():
+def test_a_contract_without_a_model_input_is_an_error():
     blind = SMALL[: SMALL.index('[[columns]]\nname = "spend"')] + SMALL[SMALL.index("[[rules]]") :]
     with pytest.raises(ContractError, match="expected at least 1 model input"):
         parse_contract(blind, "small.toml")
@@ -479,7 +479,7 @@ def test_a_contract_whose_model_would_see_nothing_is_refused():
     ],
     ids=["no value", "a key twice", "a very long number", "very deep", "a NUL"],
 )
-def test_what_is_not_toml_is_told_on_one_line(text, words):
+def test_text_that_is_not_toml_is_an_error_of_one_line(text, words):
     with pytest.raises(ContractError) as caught:
         parse_contract(text, "x.toml")
     assert words in str(caught.value)
@@ -487,7 +487,7 @@ def test_what_is_not_toml_is_told_on_one_line(text, words):
 
 
 @pytest.mark.parametrize("missing", ["label", "columns", "value"])
-def test_a_contract_without_a_table_it_needs_is_refused(missing):
+def test_a_contract_without_a_required_table_is_an_error(missing):
     whole = {
         "label": ("[label]", "[source]\n"),
         "columns": ("[[columns]]", "[[rules]]"),
@@ -516,7 +516,7 @@ def test_a_missing_file_names_the_contracts_that_are_there(tmp_path):
 
 
 @pytest.mark.parametrize("make", [lambda p: p.mkdir(), lambda p: p.write_bytes(b"\xff\xfe\x00")], ids=["dir", "bytes"])
-def test_what_is_no_text_file_is_told_so(tmp_path, make):
+def test_a_file_that_is_not_text_is_an_error(tmp_path, make):
     path = tmp_path / "x.toml"
     make(path)
     with pytest.raises(ContractError, match="expected UTF-8 text"):
@@ -539,7 +539,7 @@ def test_the_contracts_that_are_shipped_load_and_describe_everything(contract):
     assert contract.where.endswith(f"{contract.name}.toml")
 
 
-def test_an_unknown_column_is_told_with_those_that_are_there():
+def test_the_error_for_an_unknown_column_lists_the_columns():
     with pytest.raises(ContractError, match=r"small.*: no column 'x'; expected one of: id, lost, joined"):
         parse_contract(SMALL).column("x")
 

@@ -34,7 +34,7 @@ def test_a_column_of_any_name_can_be_computed_with(name):
     assert compile_rules(contract)[0](columns, 0.0).tolist() == [False, True, False]
 
 
-def test_learnt_statistics_are_not_mixed_up_by_columns_that_are_called_like_sums():
+def test_fitted_statistics_of_columns_named_like_sums_are_kept_apart():
     features = {"of_sum": "typical(a + b, t)", "of_column": 'typical(column("a + b"), t)'}
     contract = parse_contract(with_columns(["a", "b", "a + b", "t"], features))
     columns = {"a": np.ones(100), "b": np.ones(100), "a + b": np.full(100, 50.0), "t": np.arange(100.0)}

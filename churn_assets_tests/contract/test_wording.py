@@ -31,7 +31,7 @@ def with_recency(extra):
         ("city", 1.0, Typical(1.0, 1.2), "city: BOM"),
     ],
 )
-def test_without_words_of_its_own_a_reason_is_doc_value_and_typical(name, value, typical, words):
+def test_without_a_template_a_reason_is_doc_value_and_typical_value(name, value, typical, words):
     assert Wording(CONTRACT).describe(name, value, typical) == words
 
 
@@ -67,7 +67,7 @@ def test_words_are_prose_and_change_no_fingerprint():
         ('topic = "kept"', r"key 'topic' is 'kept'"),
     ],
 )
-def test_words_that_cannot_be_filled_are_refused_with_the_place(extra, words):
+def test_the_error_for_a_template_that_cannot_be_filled_has_its_place(extra, words):
     with pytest.raises(ContractError, match=rf"tiny\.toml, \[features\] 'recency_days': .*{words}"):
         with_recency(extra)
 
@@ -88,7 +88,7 @@ def test_numbers_read_as_people_say_them(number, words):
     assert format_number(number) == words
 
 
-def test_a_condition_is_said_as_yes_or_no():
+def test_a_condition_is_described_as_yes_or_no():
     from churn_assets_tests.strategies import TELECOM
 
     assert Wording(TELECOM).describe("never_billed", 1.0, Typical(0.0, 0.01)) == "no bill yet: yes; typical no"

@@ -163,7 +163,7 @@ def test_ids_that_are_numbers_stay_whole(tmp_path):
     assert validate(found.contract, repaired).customers["client_no"][0].as_py() == "1000000000"
 
 
-def test_the_draft_says_what_it_asks_and_why_it_leaves_out(tmp_path):
+def test_the_draft_contains_its_questions_and_the_reasons_for_columns_left_out(tmp_path):
     found = draft(tables.to_csv(tmp_path / "f.csv", tables.forty_columns()), "churn", "1")
     assert set(found.left_out) == {"always", "never"}
     assert "# it is 'same' in every row" in found.text
@@ -196,7 +196,7 @@ def test_a_duckdb_table_is_drafted_like_any_other(tmp_path):
     assert draft(source, "Churn", "Yes").contract.columns == draft(path, "Churn", "Yes").contract.columns
 
 
-def test_a_large_table_is_sampled_evenly_and_says_so(tmp_path):
+def test_a_large_table_is_sampled_evenly_and_the_draft_states_it(tmp_path):
     table = generate(TELECOM, 200_000, 5)
     path = tmp_path / "large.parquet"
     pa.parquet.write_table(table, path)
@@ -241,7 +241,7 @@ def test_a_churned_value_that_nobody_has_lists_the_values_there_are(tmp_path):
     assert "'No' (870 rows)" in error
 
 
-def test_thirty_labels_are_refused_and_three_are_asked_about(tmp_path):
+def test_thirty_label_values_are_an_error_and_three_are_a_question(tmp_path):
     table = {**tables.only_numbers(), "lost": [i % 30 for i in range(800)]}
     assert "has 30 different values" in str(wrong(tmp_path, table))
     table["lost"] = [("stayed", "stayed", "stayed", "joined", "churned")[i % 5] for i in range(800)]
@@ -251,13 +251,13 @@ def test_thirty_labels_are_refused_and_three_are_asked_about(tmp_path):
     assert "'joined' (160 rows) are rejected" in " ".join(found.text.replace("#", "").split())
 
 
-def test_a_table_of_churners_only_is_refused(tmp_path):
+def test_a_table_of_churners_only_is_an_error(tmp_path):
     table = {**tables.only_numbers(), "lost": [1] * 800}
     assert "every row of 'lost' is '1'" in str(wrong(tmp_path, table))
     assert "is empty in every row" in str(wrong(tmp_path, {**table, "lost": [None] * 800}))
 
 
-def test_a_table_of_nothing_but_echoes_and_suspects_is_refused_with_each_reason(tmp_path):
+def test_a_table_of_echoes_and_suspects_only_is_an_error_with_each_reason(tmp_path):
     rng, _, churned = tables.people(500)
     table = {
         "echo": [int(v) for v in churned],
@@ -274,7 +274,7 @@ def test_a_table_of_nothing_but_echoes_and_suspects_is_refused_with_each_reason(
 def test_a_column_twice_an_empty_file_and_no_file_are_one_line_each(tmp_path):
     path = tmp_path / "twice.csv"
     path.write_text("a,b,a,lost\n1,2,3,1\n")
-    with pytest.raises(DuplicateColumn, match="column 'a' 2 times"):
+    with pytest.raises(DuplicateColumn, match="column 'a' more than once"):
         draft(path, "lost", "1")
     path.write_text("")
     with pytest.raises(EmptySource):
@@ -289,7 +289,7 @@ def test_a_column_twice_an_empty_file_and_no_file_are_one_line_each(tmp_path):
         draft(tmp_path / "bad.xlsx", "lost", "1")
 
 
-def test_a_table_with_many_rows_a_customer_is_refused_in_words(tmp_path):
+def test_a_table_with_many_rows_a_customer_is_an_error_with_its_cause(tmp_path):
     table = {**tables.only_numbers(), "customer_id": [i // 20 for i in range(800)]}
     assert "expected one row for each customer" in str(wrong(tmp_path, table, key="customer_id"))
 
@@ -308,7 +308,7 @@ def test_columns_named_like_the_platforms_own_are_left_out(tmp_path):
     assert set(found.left_out) == {"as_of", "churned", "customer_id"}
 
 
-def test_an_existing_file_is_not_written_over_unless_asked(tmp_path):
+def test_an_existing_file_is_overwritten_only_with_force(tmp_path):
     found = draft(tables.to_csv(tmp_path / "t.csv", tables.only_numbers()), "lost", "1")
     out = tmp_path / "contracts" / "mine.toml"
     write_draft(found, out)
@@ -319,7 +319,7 @@ def test_an_existing_file_is_not_written_over_unless_asked(tmp_path):
     assert [p.name for p in out.parent.iterdir()] == ["mine.toml"]
 
 
-def test_a_missing_number_in_disguise_and_a_count_that_may_be_a_code_are_asked_about():
+def test_a_number_that_may_mean_missing_and_a_count_that_may_be_a_code_are_questions():
     cells = pa.chunked_array([pa.array([float(i % 40) for i in range(400)] + [-999.0] * 20)])
     assert "does -999 (20 rows) mean missing" in " ".join(guess_column("visits", cells).questions)
     cells = pa.chunked_array([pa.array([i % 4 for i in range(400)])])

@@ -63,7 +63,7 @@ def audited(contract, raw, **given):
 @pytest.fixture(scope="module")
 def leaking():
     table, contract, leak = plant_leak(TELECOM, generate(TELECOM, rows=2500, seed=3), "post_outcome_count", 0.9, 5)
-    return audited(contract, table), contract, leak.column
+    return audited(contract, table), contract, leak
 
 
 def attested(contract, column):
@@ -218,7 +218,7 @@ def files(tmp_path):
     (tmp_path / "leaking.toml").write_text(contract.text)
     (tmp_path / "attested.toml").write_text(contract.text + 'attested = "somebody"\n')
     pyarrow.csv.write_csv(table, tmp_path / "table.csv")
-    return tmp_path, leak.column
+    return tmp_path, leak
 
 
 def test_the_command_ends_with_one_until_the_column_is_attested(files):

@@ -56,7 +56,7 @@ def test_legitimate_columns_are_not_echoes(honest):
 def test_a_planted_leak_is_an_echo_and_nothing_else_is(honest, kind, strength):
     contract, raw = honest
     table, planted, leak = plant_leak(contract, raw, kind, strength, seed=4)
-    assert echoes(planted, table) == {leak.column}
+    assert echoes(planted, table) == {leak}
 
 
 def test_two_leaks_and_a_repeated_leak_are_detected(honest):
@@ -64,24 +64,24 @@ def test_two_leaks_and_a_repeated_leak_are_detected(honest):
     table, planted, first = plant_leak(contract, raw, "label_echo", 0.8, seed=1)
     table, planted, second = plant_leak(planted, table, "late_update", 0.8, seed=2)
     table, planted, third = plant_leak(planted, table, "label_echo", 0.8, seed=3)
-    place = table.column_names.index(third.column)
-    table = table.set_column(place, third.column, table[first.column])
+    place = table.column_names.index(third)
+    table = table.set_column(place, third, table[first])
     result = measured(planted, table)
-    assert result[first.column].repeats == (third.column,)
-    assert echoes(planted, table) == {first.column, second.column, third.column}
+    assert result[first].repeats == (third,)
+    assert echoes(planted, table) == {first, second, third}
 
 
 def test_with_too_few_churners_there_is_no_echo():
     table, planted, leak = plant_leak(STORE, generate(STORE, rows=300, seed=1), "label_echo", 0.9, seed=1)
-    assert not measured(planted, table)[leak.column].values.is_echo(LIMIT)
+    assert not measured(planted, table)[leak].values.is_echo(LIMIT)
 
 
 def test_the_label_itself_is_an_echo_and_isolates_everyone():
     raw = generate(STORE, rows=2000, seed=1)
     table, planted, leak = plant_leak(STORE, raw, "label_echo", 0.9, seed=1)
     label = (np.asarray(raw["retained"].to_pylist()) == "0").astype(float)
-    table = table.set_column(table.column_names.index(leak.column), leak.column, [label])
-    result = measured(planted, table)[leak.column]
+    table = table.set_column(table.column_names.index(leak), leak, [label])
+    result = measured(planted, table)[leak]
     assert result.values.is_echo(LIMIT)
     assert result.isolated_share == 1.0
     assert result.pr_auc_lift == pytest.approx(1.0)

@@ -18,7 +18,7 @@ RAW = generate(STORE, rows=6000, seed=5)
 def test_a_leak_alone_has_the_roc_auc_it_was_planted_with(kind, strength):
     table, _, leak = plant_leak(STORE, RAW, kind, strength, seed=1)
     churned = np.asarray(table["retained"].to_pylist()) == "0"
-    values = table[leak.column].to_numpy(zero_copy_only=False).astype(float)
+    values = table[leak].to_numpy(zero_copy_only=False).astype(float)
     found = roc_auc(churned, np.where(np.isnan(values), -1.0, values))
     assert max(found, 1.0 - found) == pytest.approx(strength, abs=0.03)
 
@@ -29,16 +29,16 @@ def test_the_planted_table_keeps_the_contract_that_comes_with_it(contract, kind)
     raw = generate(contract, rows=400, seed=2)
     table, planted, leak = plant_leak(contract, raw, kind, 0.8, seed=3)
     assert validate(planted, table).report.rows_rejected == 0
-    assert planted.column(leak.column).attested == planted.column(leak.column).suspect == ""
-    assert table.drop_columns([leak.column]).equals(raw)
+    assert planted.column(leak).attested == planted.column(leak).suspect == ""
+    assert table.drop_columns([leak]).equals(raw)
     assert plant_leak(contract, raw, kind, 0.8, seed=3)[0].equals(table)
 
 
 def test_a_second_leak_of_a_kind_gets_a_name_of_its_own():
     table, planted, first = plant_leak(STORE, RAW, "label_echo", 0.8, seed=1)
     _, both, second = plant_leak(planted, table, "label_echo", 0.8, seed=2)
-    assert first.column != second.column
-    assert {first.column, second.column} <= set(both.by_name)
+    assert first != second
+    assert {first, second} <= set(both.by_name)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_second_leak_of_a_kind_gets_a_name_of_its_own():
         ("label_echo", 1.0, "expected a ROC AUC from 0.55 to 0.95"),
     ],
 )
-def test_what_cannot_be_planted_is_said_in_one_line(kind, strength, words):
+def test_a_leak_that_cannot_be_planted_is_an_error_of_one_line(kind, strength, words):
     with pytest.raises(DataError, match=words) as caught:
         plant_leak(STORE, RAW, kind, strength, seed=1)
     assert "\n" not in str(caught.value)

@@ -14,7 +14,7 @@ from churn_assets.synthetic.write import write_customers
 from churn_assets_tests.strategies import TELECOM
 
 
-def test_each_planted_column_is_as_strong_as_asked_and_in_the_contract(tmp_path):
+def test_each_planted_column_has_the_requested_strength_and_is_in_the_contract(tmp_path):
     # A last chunk of three rows, which may all be of one class.
     leaks = read_leaks(["label_echo:0.9", "late_update:0.7"])
     written = write_customers(TELECOM, 65_539, 1, tmp_path / "t.parquet", leaks=leaks)

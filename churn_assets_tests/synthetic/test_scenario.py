@@ -1,4 +1,4 @@
-"""A knob of the generator does what it says, and nothing else."""
+"""Each option of the generator changes its own columns and rows, and nothing else."""
 
 import datetime as dt
 from pathlib import Path
@@ -141,7 +141,7 @@ def test_duplicates_repeat_rows_whole_and_in_place():
     assert validate(TELECOM, table).report.count("duplicate_id") == len(repeated)
 
 
-def test_a_knob_draws_the_same_whatever_else_is_set():
+def test_an_option_draws_the_same_whatever_other_options_are_set():
     alone, _ = after(read_scenario(TELECOM, ["payment_method=credit card:0.4"]))
     together, _ = after(
         read_scenario(TELECOM, ["monthly_charges*2", "payment_method=credit card:0.4"], offer=(0.5, 0.3, 0.0))
@@ -166,7 +166,7 @@ def test_the_effect_of_an_offer_at_random_is_recovered_by_comparing():
     assert abs(effect_on_all(truth) + 0.4 * base) < 0.005  # what was asked for
 
 
-def test_an_offer_aimed_at_leavers_looks_harmful_and_the_truth_says_it_helps():
+def test_an_offer_targeted_at_churners_looks_harmful_although_it_helps():
     table, happened = after(read_scenario(TELECOM, offer=(0.2, 0.4, 0.6)), rows=20_000)
     difference, *_ = churn_rates(table)
     assert effect_on_all([h.truth for h in happened]) < -0.05 < 0 < difference
@@ -182,7 +182,7 @@ def test_what_is_seen_is_the_outcome_of_what_was_done():
     np.testing.assert_array_equal(zero == 1, np.array(PLAIN["churn"].to_pylist()) == "Yes")
 
 
-def test_a_label_is_empty_until_it_is_known_and_its_day_is_told():
+def test_a_label_is_empty_until_it_is_known_and_its_day_is_in_the_labels():
     table, happened = after(read_scenario(TELECOM, label_delay_days=10, over_days=40))
     labels = pa.concat_tables([h.labels for h in happened])
     today = snapshot_of(TELECOM)
@@ -210,14 +210,14 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("drifts", "faults", "words"), WRONG)
-def test_a_knob_that_cannot_be_turned_says_so_in_one_line(drifts, faults, words):
+def test_an_option_that_cannot_be_used_is_an_error_of_one_line(drifts, faults, words):
     with pytest.raises(ScenarioError) as caught:
         read_scenario(TELECOM, drifts, faults)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_impossible_offers_delays_names_and_files_are_refused(tmp_path):
+def test_impossible_offers_delays_names_and_files_are_errors(tmp_path):
     for arguments in ({"offer": (1.5, 0.3, 0.0)}, {"label_delay_days": -1}, {"over_days": 0, "label_delay_days": 1}):
         with pytest.raises(ScenarioError):
             read_scenario(TELECOM, **arguments)
@@ -234,7 +234,7 @@ def test_impossible_offers_delays_names_and_files_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_sheet_that_is_too_long_is_refused_and_leaves_nothing(tmp_path, monkeypatch):
+def test_a_sheet_that_is_too_long_is_an_error_and_leaves_no_file(tmp_path, monkeypatch):
     monkeypatch.setattr(write, "MAX_ROWS", 100)
     with pytest.raises(DataError, match=r"write \.parquet or \.csv"):
         write_customers(TELECOM, 200, 1, tmp_path / "a.xlsx")
@@ -252,7 +252,7 @@ def test_a_workbook_keeps_blanks_signs_and_dates_in_their_columns(tmp_path):
     assert read == {"a & b": [None, " <x> ", "é"], "d": ["2024-02-29", None, "1999-01-01"], "n": ["1.5", None, "2"]}
 
 
-def test_progress_is_told_and_parquet_has_a_row_group_a_chunk(tmp_path):
+def test_progress_is_reported_and_parquet_has_a_row_group_a_chunk(tmp_path):
     heard = []
     write_customers(TELECOM, 140_000, 1, tmp_path / "p.parquet", Scenario(), progress=heard.append)
     assert heard == [65_536, 131_072, 140_000]

@@ -163,8 +163,6 @@ def _cell_text(cell: object) -> str | None:
         return None
     if isinstance(cell, dt.datetime) and cell.time() == dt.time():
         return cell.date().isoformat()
-    if isinstance(cell, dt.time):
-        return cell.isoformat()
     return canonical_text(cell)
 
 

@@ -80,10 +80,7 @@ def read_names(source: str | Path, contract: Contract) -> list[str]:
 
 def _open(location: Location, contract: Contract, batch_rows: int) -> Opened:
     reader = scheme_reader(location)
-    if reader is not None:
-        opened = _peeked(reader(location, contract, batch_rows))
-    else:
-        opened = _open_file(location, contract, batch_rows)
+    opened = _peeked(reader(location, contract, batch_rows)) if reader else _open_file(location, contract, batch_rows)
     if _needs_row_ids(contract, opened[0].names):
         return _with_row_ids(*opened, contract.key.name)
     return opened
@@ -148,12 +145,17 @@ def _wanted(contract: Contract, label_required: bool) -> list[str]:
 
 
 def _check_names(names: Sequence[str], contract: Contract, location: Location, label_required: bool) -> None:
-    repeated = [name for name, times in Counter(names).items() if times > 1 and name in contract.by_name]
+    check_names_once([name for name in names if name in contract.by_name], location.name)
+    check_columns(names, contract, location.name, label_required=label_required)
+
+
+def check_names_once(names: Sequence[str], where: str) -> None:
+    """Raise DuplicateColumn if one of `names` occurs twice."""
+    repeated = [name for name, times in Counter(names).items() if times > 1]
     if repeated:
         raise DuplicateColumn(
-            f"{location.name} has column {_quoted(repeated)} more than once; expected each once; rename or remove one"
+            f"{where} has column {_quoted(repeated)} more than once; expected each once; rename or remove one"
         )
-    check_columns(names, contract, location.name, label_required=label_required)
 
 
 def check_columns(names: Sequence[str], contract: Contract, where: str, *, label_required: bool = True) -> None:

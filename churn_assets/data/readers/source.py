@@ -6,10 +6,10 @@ definitions) registers their reader with `register_scheme`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from churn_assets.contract.model import Contract
@@ -52,13 +52,8 @@ class Location:
         return f"{self.path.name}, table {table}" if table else self.path.name
 
 
-class SchemeReader(Protocol):
-    """Reads the rows of a source of a registered scheme, in batches of at most `batch_rows`."""
-
-    def __call__(self, location: Location, contract: Contract, batch_rows: int) -> Iterator[pa.RecordBatch]:
-        """Record batches in order, at least one."""
-
-
+# (location, contract, most rows of a batch) -> record batches in order, at least one
+SchemeReader = Callable[[Location, Contract, int], Iterator["pa.RecordBatch"]]
 _SCHEMES: dict[str, SchemeReader] = {}
 
 

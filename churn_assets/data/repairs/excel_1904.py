@@ -35,7 +35,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -111,35 +111,42 @@ def find_shifted_block(days: Days, ids: Sequence[str | None] | None = None) -> S
     return max(evident, key=lambda block: block.score, default=None)
 
 
-def _candidates(days: Days, latest: Days) -> Iterator[tuple[str, int, int, float]]:
-    """(how it was found, first row, end, nats) of each candidate."""
+@dataclass(frozen=True)
+class _Candidate:
+    """Rows `first` to `end - 1`; `nats`: how unlikely edges or steps that fit so closely are by chance."""
+
+    found_by: str
+    first: int
+    end: int
+    nats: float
+
+
+def _candidates(days: Days, latest: Days) -> Iterator[_Candidate]:
     for column in range(days.shape[1]):
         steps = _find_by_steps(days[:, column])
         if steps is not None:
-            yield "steps", *_refined(days, steps.first, steps.end), steps.nats
+            first, end = _refined(days, steps.first, steps.end)
+            yield replace(steps, first=first, end=end)
     edges = _find_by_edges(days, latest)
     if edges is not None:
-        yield "edges", edges.first, edges.end, edges.nats
+        yield edges
 
 
-def _scored(
-    days: Days, latest: Days, ids: Sequence[str | None] | None, candidate: tuple[str, int, int, float]
-) -> ShiftedBlock | None:
+def _scored(days: Days, latest: Days, ids: Sequence[str | None] | None, candidate: _Candidate) -> ShiftedBlock | None:
     """The candidate with all its evidence; None if it leaves too few rows on a side."""
-    method, first, end, nats = candidate
     inside = np.zeros(len(latest), dtype=bool)
-    inside[first:end] = True
+    inside[candidate.first : candidate.end] = True
     ins, outs = latest[inside & ~np.isnan(latest)], latest[~inside & ~np.isnan(latest)]
     if min(len(ins), len(outs)) < MIN_BLOCK_ROWS:
         return None
     as_found = math.log(SHIFT_DAYS / (2.0 * abs(float(ins.max() - outs.max())) + 1.0))
     weekdays = _weekday_nats(ins, outs)
     agree, against = _repeats(days, ids, inside) if ids is not None else (0, 0)
-    score = nats - max(0.0, as_found) + _REPEAT_NATS * (agree - against)
+    score = candidate.nats - max(0.0, as_found) + _REPEAT_NATS * (agree - against)
     return ShiftedBlock(
-        first=first,
-        end=end,
-        found_by=method,
+        first=candidate.first,
+        end=candidate.end,
+        found_by=candidate.found_by,
         block_ends_day=int(ins.max()),
         others_end_day=int(outs.max()),
         weekday_nats=weekdays,
@@ -209,17 +216,7 @@ def _repeats(days: Days, ids: Sequence[str | None], inside: Mask) -> tuple[int, 
 # -- edges ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Edges:
-    """Rows `first` to `end - 1`; `break_days` the smaller jump at its borders; `nats` of the edges' agreement."""
-
-    first: int
-    end: int
-    break_days: float
-    nats: float
-
-
-def _find_by_edges(days: Days, latest: Days) -> _Edges | None:
+def _find_by_edges(days: Days, latest: Days) -> _Candidate | None:
     """The block in `days`, shape (rows, date columns), whose rows end 1462 days after the others.
 
     `latest` is the newest date of each row; NaN is missing. None if there is none.
@@ -242,14 +239,14 @@ def _find_by_edges(days: Days, latest: Days) -> _Edges | None:
     near[max(0, first - _REACH_ROWS) : end + _REACH_ROWS] = False
     others_end = np.max(latest[near if near.sum() >= MIN_BLOCK_ROWS else apart])
     gap = float(expected_end - others_end)
-    break_days = _break(latest[dated], int(dated[:first].sum()), int(dated[:end].sum()), others_end)
-    if break_days is None or not _edges_agree(latest, ins, apart, gap):
+    in_dated = int(dated[:first].sum()), int(dated[:end].sum())
+    if not _breaks_off(latest[dated], *in_dated, others_end) or not _edges_agree(latest, ins, apart, gap):
         return None
     # A row at the border that is newer than the day the table was taken belongs to the block, whatever its
     # neighbours are. A week of slack: the newest of the others may itself be at the border.
     with np.errstate(invalid="ignore"):
         first, end = _reaching(latest > max(others_end, expected_end) + 7, first, end, _BORDER_ROWS)
-    return _Edges(first, end, break_days, math.log(SHIFT_DAYS / (2.0 * abs(gap) + 1.0)))
+    return _Candidate("edges", first, end, math.log(SHIFT_DAYS / (2.0 * abs(gap) + 1.0)))
 
 
 def _densest_run(beyond: Mask, dated: Mask) -> tuple[int, int]:
@@ -323,8 +320,8 @@ def _edges_agree(latest: Days, ins: Mask, outs: Mask, gap: float) -> bool:
     return newest * math.log(len(longer) / (len(longer) + len(shorter))) > math.log(0.01)
 
 
-def _break(latest: Days, first: int, end: int, others_end: float) -> float | None:
-    """The smaller jump at the borders within the file, in days; None if it is no clear break.
+def _breaks_off(latest: Days, first: int, end: int, others_end: float) -> bool:
+    """Whether the newest dates jump clearly at each border within the file.
 
     The jump is from the median of the rows before the border to that of the rows after it which are
     newer than `others_end` (a block that begins with old customers has others there as well).
@@ -336,10 +333,8 @@ def _break(latest: Days, first: int, end: int, others_end: float) -> float | Non
     step = max(window // 2, rows // 2000)
     at = np.array([a for a in range(window, rows - window + 1, step) if min(abs(a - first), abs(a - end)) >= window])
     ordinary = np.array([abs(_jump(latest, int(a), window)) for a in at])
-    clear = []
-    for sign, border in ((1, first), (-1, end)):
-        if not 0 < border < rows:
-            continue
+    borders = [(sign, border) for sign, border in ((1, first), (-1, end)) if 0 < border < rows]
+    for sign, border in borders:
         sides = latest[max(0, border - window) : border], latest[border : border + window]
         outside, inside = sides if sign > 0 else sides[::-1]
         newer = inside[inside > others_end]
@@ -347,9 +342,8 @@ def _break(latest: Days, first: int, end: int, others_end: float) -> float | Non
         around = ordinary[np.abs(at - border) <= 10 * max(window, step)] if len(at) else ordinary
         usual = max((float(np.median(jumps)) for jumps in (ordinary, around) if len(jumps)), default=0.0)
         if jump < max(_MIN_BREAK_DAYS, _BREAK_RATIO * usual):
-            return None
-        clear.append(jump)
-    return min(clear, default=None)
+            return False
+    return bool(borders)
 
 
 def _jump(latest: Days, at: int, window: int) -> float:
@@ -359,16 +353,7 @@ def _jump(latest: Days, at: int, window: int) -> float:
 # -- steps ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Steps:
-    """Rows `first` to `end - 1`, and `nats`: how unlikely steps of just that size are by chance."""
-
-    first: int
-    end: int
-    nats: float
-
-
-def _find_by_steps(column: Days) -> _Steps | None:
+def _find_by_steps(column: Days) -> _Candidate | None:
     """The block that, moved back by 1462 days, makes `column` (days, NaN missing) sorted.
 
     The column must be sorted in either direction except for the block, and no other step may come near
@@ -377,15 +362,13 @@ def _find_by_steps(column: Days) -> _Steps | None:
     rows = np.flatnonzero(~np.isnan(column))
     if len(rows) < 3:
         return None
-    block = _ascending(column[rows])
-    if block is not None:
-        first, end, nats = block
-        return _Steps(int(rows[first]), int(rows[end - 1]) + 1, nats)
-    block = _ascending(column[rows][::-1])
-    if block is None:
-        return None
-    first, end, nats = len(rows) - block[1], len(rows) - block[0], block[2]
-    return _Steps(int(rows[first]), int(rows[end - 1]) + 1, nats)
+    for in_order in (rows, rows[::-1]):
+        block = _ascending(column[in_order])
+        if block is not None:
+            first, end, nats = block
+            inside = in_order[first:end]
+            return _Candidate("steps", int(inside.min()), int(inside.max()) + 1, nats)
+    return None
 
 
 def _ascending(days: Days) -> tuple[int, int, float] | None:

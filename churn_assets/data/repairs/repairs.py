@@ -9,8 +9,8 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.data.repairs.excel_1904 import SHIFT_DAYS, ShiftedBlock, find_shifted_block
-from churn_assets.data.validation.parse import as_text, parse_column
+from churn_assets.data.validation.parse import as_days, as_text, parse_column, to_numpy
 from churn_assets.features.encode import days_since_epoch
 
 _EPOCH = dt.date(1970, 1, 1)
@@ -35,23 +35,23 @@ SERIAL_ZERO = (
 _NUMERIC_ID = r"^\s*[0-9]+(?:\.[0-9]+)?(?:[eE]\+[0-9]+)?\s*$"
 
 
-@dataclass(frozen=True)
-class RepairReport:
-    """The result of one repair: numbers of changed `rows` and `cells`, `by_column` cells, a `message` for people.
+Mask = npt.NDArray[np.bool_]
+Details = dict[str, str | int | float]
 
-    `details` are figures and texts that a report may show (the evidence for `excel_1904`).
+
+class RepairReport(msgspec.Struct, frozen=True, omit_defaults=True, rename={"name": "repair", "message": "words"}):
+    """The result of one repair: numbers of changed `rows` and `cells`, a `message` for people, cells `by_column`.
+
+    `details` are figures and texts that a report may show (the evidence for `excel_1904`). Neither of the last two is
+    kept with the table.
     """
 
     name: str
     rows: int
     cells: int
-    by_column: Mapping[str, int]
     message: str
-    details: Mapping[str, str | int | float] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, str | int]:
-        """Name, counts and message as JSON values; also a row of a table for people."""
-        return {"repair": self.name, "rows": self.rows, "cells": self.cells, "words": self.message}
+    by_column: dict[str, int] = {}
+    details: Details = {}
 
 
 Repair = Callable[[pa.Table, Contract], tuple[pa.Table, RepairReport]]
@@ -78,42 +78,38 @@ def undo_shift(
     """Subtract 1462 days from the dates of `block` in `table`, whose first row is row `start` of the file."""
     if block is None:
         message = "no block of rows is shifted by 1462 days; nothing changed"
-        return table, RepairReport("excel_1904", 0, 0, {}, message)
+        return table, RepairReport("excel_1904", 0, 0, message)
     rows = np.arange(start, start + table.num_rows)
     inside = (rows >= block.first) & (rows < block.end)
-    changed_rows = np.zeros(table.num_rows, dtype=bool)
-    by_column: dict[str, int] = {}
+    changed: dict[str, Mask] = {}
     for column in _dates_in(table, contract):
         days = _column_days(column, table)
         with np.errstate(invalid="ignore"):
             change = inside & (days >= _FIRST_SHIFTED_DAY)
-        table = _replace(table, column.name, change, _dates(np.where(change, days - SHIFT_DAYS, 0.0)))
-        by_column[column.name] = int(change.sum())
-        changed_rows |= change
-    return table, _shift_report(block, int(changed_rows.sum()), by_column)
+        repaired = np.where(change, days - SHIFT_DAYS, 0.0).astype("datetime64[D]")
+        table = _replace(table, column.name, change, pa.array(repaired))
+        changed[column.name] = change
+    return table, _report("excel_1904", changed, *_shift_evidence(block, int(np.sum(_any(changed)))))
 
 
 def excel_serial_zero(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairReport]:
     """Dates that are Excel's serial 0 ('1/0/00', 00:00, 1899-12-31, ...) become null."""
-    by_column: dict[str, int] = {}
+    changed: dict[str, Mask] = {}
     spellings: set[str] = set()
-    changed_rows = np.zeros(table.num_rows, dtype=bool)
     for column in _dates_in(table, contract):
         text = as_text(table.column(column.name))
         zero = _matches(text, SERIAL_ZERO)
         spellings.update(pc.unique(text.filter(pa.array(zero))).to_pylist())
         table = _replace(table, column.name, zero, pa.nulls(table.num_rows, pa.string()))
-        by_column[column.name] = int(zero.sum())
-        changed_rows |= zero
-    cells = sum(by_column.values())
-    columns = ", ".join(f"{name} {count}" for name, count in by_column.items() if count)
+        changed[column.name] = zero
+    cells = sum(int(zero.sum()) for zero in changed.values())
+    columns = ", ".join(f"{name} {zero.sum()}" for name, zero in changed.items() if zero.any())
     message = (
         f"{cells} dates that are Excel's serial 0 became missing ({columns})"
         if cells
         else "no date is Excel's serial 0"
     )
-    details = {"spellings": ", ".join(sorted(spellings))}
-    return table, RepairReport("excel_serial_zero", int(changed_rows.sum()), cells, by_column, message, details)
+    return table, _report("excel_serial_zero", changed, message, {"spellings": ", ".join(sorted(spellings))})
 
 
 def ids_as_text(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairReport]:
@@ -122,34 +118,30 @@ def ids_as_text(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairRe
     Counted are ids that look numeric among ids that mostly do not (a workbook took them for
     numbers), or, where ids are numbers anyway, those whose spelling changed.
     """
-    by_column: dict[str, int] = {}
+    changed: dict[str, Mask] = {}
     examples: list[str] = []
-    changed_rows = np.zeros(table.num_rows, dtype=bool)
     for column in (c for c in contract.kept_columns if c.kind is Kind.ID and c.name in table.column_names):
         text = as_text(table.column(column.name))
         numeric = _matches(text, _NUMERIC_ID)
         plain = pa.array([_plain_digits(value) for value in text.filter(pa.array(numeric)).to_pylist()], pa.string())
         fixed = pc.replace_with_mask(text, pa.array(numeric), plain)
-        changed = _mask(pc.fill_null(pc.not_equal(fixed, text), False))
-        counted = numeric if numeric.sum() < (len(text) - text.null_count) / 2 else changed
+        rewritten = to_numpy(pc.fill_null(pc.not_equal(fixed, text), False))
+        counted = numeric if numeric.sum() < (len(text) - text.null_count) / 2 else rewritten
         table = table.set_column(table.column_names.index(column.name), column.name, fixed)
-        by_column[column.name] = int(counted.sum())
+        changed[column.name] = counted
         examples += fixed.filter(pa.array(counted)).to_pylist()[:10]
-        changed_rows |= counted
-    cells = sum(by_column.values())
+    cells = sum(int(counted.sum()) for counted in changed.values())
     message = "no id was read as a number"
     if cells:
         message = f"{cells} ids that were read as numbers are text again ({', '.join(examples[:5])}); an id such as "
         message += "12E3 that a workbook took for a number cannot be told from 12000"
-    return table, RepairReport(
-        "ids_as_text", int(changed_rows.sum()), cells, by_column, message, {"ids": ", ".join(examples)}
-    )
+    return table, _report("ids_as_text", changed, message, {"ids": ", ".join(examples)})
 
 
 def rows_as_ids(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairReport]:
     """The table has no ids: the reader has named each row by its number; this repair only reports it."""
     message = f"the table has no ids: '{contract.key.name}' is the number of the row; in another table it differs"
-    return table, RepairReport("rows_as_ids", 0, 0, {}, message)
+    return table, RepairReport("rows_as_ids", 0, 0, message)
 
 
 def decimal_comma(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairReport]:
@@ -167,16 +159,13 @@ def number_marks(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairR
 def _rewrite_numbers(
     table: pa.Table, contract: Contract, name: str, what_changed: str
 ) -> tuple[pa.Table, RepairReport]:
-    by_column: dict[str, int] = {}
-    changed_rows = np.zeros(table.num_rows, dtype=bool)
+    changed: dict[str, Mask] = {}
     for column, change, cells in rewrite_numbers(table, contract, name):
-        where = _mask(change)
-        table = _replace(table, column, where, cells)
-        by_column[column] = int(where.sum())
-        changed_rows |= where
-    cells_changed = sum(by_column.values())
+        changed[column] = to_numpy(change)
+        table = _replace(table, column, changed[column], cells)
+    cells_changed = sum(int(change.sum()) for change in changed.values())
     message = f"{cells_changed:,} {what_changed}" if cells_changed else "no number needed this repair"
-    return table, RepairReport(name, int(changed_rows.sum()), cells_changed, by_column, message)
+    return table, _report(name, changed, message)
 
 
 _SIGN, _GAPS = "[-+\u2212]?", " \u00a0\u202f'\u2019"
@@ -249,14 +238,24 @@ REPAIRS: Mapping[str, Repair] = {
 }
 
 
-def _shift_report(block: ShiftedBlock, rows: int, by_column: Mapping[str, int]) -> RepairReport:
+def _report(name: str, changed: Mapping[str, Mask], message: str, details: Details | None = None) -> RepairReport:
+    """The report of a repair that changed these cells of each column."""
+    by_column = {column: int(mask.sum()) for column, mask in changed.items()}
+    return RepairReport(name, int(np.sum(_any(changed))), sum(by_column.values()), message, by_column, details or {})
+
+
+def _any(changed: Mapping[str, Mask]) -> Mask:
+    return np.asarray(np.logical_or.reduce(list(changed.values())))
+
+
+def _shift_evidence(block: ShiftedBlock, rows: int) -> tuple[str, Details]:
     block_end, others_end = _iso(block.block_ends_day), _iso(block.others_end_day)
     message = (
         f"{rows:,} rows with dates (file rows {block.first:,} to {block.end - 1:,}, counted from 0) lay {SHIFT_DAYS} "
         f"days in the future, Excel's 1904 date system: the block ended on {block_end}, the other rows on "
         f"{others_end}; undone, it ends on {_iso(block.block_ends_day - SHIFT_DAYS)}"
     )
-    details: dict[str, str | int | float] = {
+    return message, {
         "first_row": block.first,
         "last_row": block.end - 1,
         "block_ended_on": block_end,
@@ -268,7 +267,6 @@ def _shift_report(block: ShiftedBlock, rows: int, by_column: Mapping[str, int]) 
         "found_by": block.found_by,
         "score": round(block.score, 2),
     }
-    return RepairReport("excel_1904", rows, sum(by_column.values()), dict(by_column), message, details)
 
 
 def _dates_in(table: pa.Table, contract: Contract) -> list[Column]:
@@ -282,15 +280,10 @@ def date_matrix(table: pa.Table, contract: Contract) -> npt.NDArray[np.float64]:
 
 
 def _column_days(column: Column, table: pa.Table) -> npt.NDArray[np.float64]:
-    values = parse_column(column, table.column(column.name)).values.cast(pa.int32()).cast(pa.float64())
-    return np.asarray(values.to_numpy(zero_copy_only=False), dtype=np.float64)
+    return as_days(parse_column(column, table.column(column.name)).values)
 
 
-def _dates(days: npt.NDArray[np.float64]) -> pa.Array:
-    return pa.array(days.astype("datetime64[D]"))
-
-
-def _replace(table: pa.Table, name: str, where: npt.NDArray[np.bool_], values: pa.Array) -> pa.Table:
+def _replace(table: pa.Table, name: str, where: Mask, values: pa.Array) -> pa.Table:
     """`table` with the cells of `name` replaced; the column keeps its type."""
     if not where.any():
         return table
@@ -300,12 +293,8 @@ def _replace(table: pa.Table, name: str, where: npt.NDArray[np.bool_], values: p
     return table.set_column(index, table.schema.field(index), chosen)
 
 
-def _matches(text: pa.Array, pattern: str) -> npt.NDArray[np.bool_]:
-    return _mask(pc.fill_null(pc.match_substring_regex(text, pattern), False))
-
-
-def _mask(values: pa.Array) -> npt.NDArray[np.bool_]:
-    return np.asarray(values.to_numpy(zero_copy_only=False), dtype=bool)
+def _matches(text: pa.Array, pattern: str) -> Mask:
+    return to_numpy(pc.fill_null(pc.match_substring_regex(text, pattern), False))
 
 
 def _plain_digits(text: str) -> str:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from churn_assets.contract.model import Column, Contract, Kind, Severity
-from churn_assets.data.validation.parse import as_text, canonical_number, parse_column
+from churn_assets.data.validation.parse import as_text, canonical_number, parse_column, read_boolean, to_numpy
 from churn_assets.features.compile import RuleProgram, compile_rules
 from churn_assets.features.encode import encode_table, expectation
 
@@ -50,7 +50,7 @@ def check_cells(contract: Contract, table: pa.Table) -> tuple[dict[str, pa.Array
             "null": parsed.missing if not column.nullable else np.zeros(len(cells), dtype=bool),
             "choices" if column.kind is Kind.CATEGORY else "bounds": outside,
         }
-        describe = _cell_message(column, cells)
+        describe = _cell_message(column.name, cells, expectation(column))
         findings += [Finding(reason, column.name, mask, describe) for reason, mask in masks.items() if mask.any()]
     return typed, findings
 
@@ -64,14 +64,12 @@ def check_label(contract: Contract, table: pa.Table) -> tuple[npt.NDArray[np.int
     spellings: list[str] = encoded.dictionary.to_pylist()
     empty = [not text.strip() or text in column.missing for text in spellings]
     meaning = np.array([known.get(_label_text(column, text), -1) for text in spellings] + [-1], dtype=np.int8)
-    codes = _numpy(pc.fill_null(encoded.indices, -1))
+    codes = to_numpy(pc.fill_null(encoded.indices, -1))
     churned = meaning[codes]
     missing = np.array([*empty, True])[codes]
     expected = f"'{label.churned_when}' (churned) or '{label.kept_when}' (kept)"
 
-    def describe(row: int) -> str:
-        return f"{column.name}: found {quote_cell(cells[row].as_py())}, expected {expected}"
-
+    describe = _cell_message(column.name, cells, expected)
     masks = {"null": missing, "label": (churned < 0) & ~missing}
     findings = [Finding(reason, column.name, mask, describe) for reason, mask in masks.items() if mask.any()]
     values = [quote_cell(text) for text, is_empty in zip(spellings, empty, strict=True) if not is_empty]
@@ -107,7 +105,7 @@ def check_ids(
     rows = len(ids)
     encoded = ids.dictionary_encode()
     size = len(encoded.dictionary)
-    codes = _numpy(pc.fill_null(encoded.indices, size))  # rows without an id share the last slot
+    codes = to_numpy(pc.fill_null(encoded.indices, size))  # rows without an id share the last slot
     named = codes < size
     repeated = np.bincount(codes, minlength=size + 1) > 1
     repeated[size] = False
@@ -156,22 +154,20 @@ def _within(column: Column, values: pa.Array) -> tuple[pa.Array, Mask]:
     outside = np.zeros(len(values), dtype=bool)
     if column.kind is Kind.CATEGORY:
         known = pc.is_in(values, value_set=pa.array(column.choices, pa.string()))
-        outside = _numpy(pc.and_(pc.is_valid(values), pc.invert(known)))
+        outside = to_numpy(pc.and_(pc.is_valid(values), pc.invert(known)))
     for bound, compare in ((column.low, pc.less), (column.high, pc.greater)):
         if bound is not None:
             limit = pa.scalar(dt.date.fromisoformat(bound) if isinstance(bound, str) else bound)
-            outside = outside | _numpy(pc.fill_null(compare(values, limit), False))
+            outside = outside | to_numpy(pc.fill_null(compare(values, limit), False))
     if not outside.any():
         return values, outside
     return pc.if_else(pa.array(outside), pa.scalar(None, values.type), values), outside
 
 
-def _cell_message(column: Column, cells: pa.ChunkedArray) -> Callable[[int], str]:
-    expected = expectation(column)
-
+def _cell_message(name: str, cells: pa.Array | pa.ChunkedArray, expected: str) -> Callable[[int], str]:
     def describe(row: int) -> str:
         text = as_text(pa.array([cells[row].as_py()], cells.type))[0].as_py()
-        return f"{column.name}: found {quote_cell(text)}, expected {expected}"
+        return f"{name}: found {quote_cell(text)}, expected {expected}"
 
     return describe
 
@@ -185,13 +181,5 @@ def _rule_message(program: RuleProgram, typed: Mapping[str, pa.Array]) -> Callab
 
 
 def _label_text(column: Column, text: str) -> str:
-    plain = canonical_number(text)
-    if column.kind is Kind.BOOLEAN:
-        for meaning, spellings in (("true", column.true), ("false", column.false)):
-            if plain.lower() in [spelling.lower() for spelling in spellings]:
-                return meaning
-    return plain
-
-
-def _numpy(values: pa.Array) -> npt.NDArray[np.bool_]:
-    return np.asarray(values.to_numpy(zero_copy_only=False))
+    meaning = read_boolean(column, text) if column.kind is Kind.BOOLEAN else None
+    return canonical_number(text) if meaning is None else str(meaning)

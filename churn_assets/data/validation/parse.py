@@ -6,6 +6,7 @@ import datetime as dt
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from churn_assets.contract.model import Column, Kind
 
 Mask = npt.NDArray[np.bool_]
 
-_EXACT = 2**53  # float64 does not distinguish whole numbers beyond it
+EXACT = 2**53  # float64 does not distinguish whole numbers beyond it
 _ARROW_TYPES = {
     Kind.ID: pa.string(),
     Kind.TEXT: pa.string(),
@@ -109,7 +110,7 @@ def _to_date(cells: pa.Array) -> pa.Array:
 
 def _all_readable(values: pa.Array) -> ParsedColumn:
     no_rows = np.zeros(len(values), dtype=bool)
-    return ParsedColumn(values, _mask(pc.is_null(values)), no_rows, no_rows)
+    return ParsedColumn(values, to_numpy(pc.is_null(values)), no_rows, no_rows)
 
 
 def _plain_numbers(column: Column, cells: pa.Array) -> ParsedColumn | None:
@@ -123,12 +124,12 @@ def _plain_numbers(column: Column, cells: pa.Array) -> ParsedColumn | None:
 
 
 def _numbers(column: Column, values: pa.Array) -> ParsedColumn:
-    numbers = np.asarray(pc.fill_null(values, math.nan).to_numpy(zero_copy_only=False), dtype=np.float64)
+    numbers = to_numpy(pc.fill_null(values, math.nan))
     missing, infinite = np.isnan(numbers), np.isinf(numbers)
     unreadable = np.zeros(len(numbers), dtype=bool)
     if column.kind is Kind.INTEGER:
         with np.errstate(invalid="ignore"):
-            unreadable = ~missing & ~infinite & ((numbers != np.floor(numbers)) | (np.abs(numbers) > _EXACT))
+            unreadable = ~missing & ~infinite & ((numbers != np.floor(numbers)) | (np.abs(numbers) > EXACT))
     typed = pa.array(np.where(missing | infinite | unreadable, np.nan, numbers), from_pandas=True)
     return ParsedColumn(typed.cast(arrow_type(column.kind)), missing, unreadable, infinite)
 
@@ -136,7 +137,7 @@ def _numbers(column: Column, values: pa.Array) -> ParsedColumn:
 def _by_distinct_text(column: Column, cells: pa.Array) -> ParsedColumn:
     """Each distinct spelling is read once, in Python, and copied to its rows."""
     encoded = cells.dictionary_encode()
-    codes = np.asarray(pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False), dtype=np.int64)
+    codes = to_numpy(pc.fill_null(encoded.indices, -1))
     spellings = encoded.dictionary.to_pylist()
     read = _READERS[column.kind]
     values: list[object] = []
@@ -175,10 +176,11 @@ def _read_integer(column: Column, text: str) -> float | int | None:
     number = read_number(column, text)
     if number is None or not math.isfinite(number):
         return number
-    return int(number) if number.is_integer() and abs(number) <= _EXACT else None
+    return int(number) if number.is_integer() and abs(number) <= EXACT else None
 
 
-def _read_boolean(column: Column, text: str) -> bool | None:
+def read_boolean(column: Column, text: str) -> bool | None:
+    """What the column's spellings of true and false say, in any case; None for another text."""
     lowered = canonical_number(text).lower()
     if lowered in [spelling.lower() for spelling in column.true]:
         return True
@@ -208,7 +210,7 @@ _READERS: Mapping[Kind, Callable[[Column, str], object]] = {
     Kind.CATEGORY: _read_text,
     Kind.NUMBER: read_number,
     Kind.INTEGER: _read_integer,
-    Kind.BOOLEAN: _read_boolean,
+    Kind.BOOLEAN: read_boolean,
     Kind.DATE: read_date,
 }
 
@@ -224,5 +226,11 @@ def canonical_number(text: str) -> str:
         return stripped
 
 
-def _mask(values: pa.Array) -> Mask:
-    return np.asarray(values.to_numpy(zero_copy_only=False), dtype=bool)
+def to_numpy(values: pa.Array) -> npt.NDArray[Any]:
+    """The values of an Arrow array without nulls, in numpy's type for them."""
+    return np.asarray(values.to_numpy(zero_copy_only=False))
+
+
+def as_days(dates: pa.Array) -> npt.NDArray[np.float64]:
+    """Days since 1970-01-01 of dates, shape (rows,), NaN for null."""
+    return to_numpy(pc.fill_null(dates.cast(pa.int32()).cast(pa.float64()), math.nan))

@@ -1,16 +1,14 @@
-"""The result of a validation: figures, causes and repairs, as values, as JSON and as text."""
+"""The result of a validation: figures, causes and repairs, with one JSON form."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from enum import StrEnum
 
+import msgspec
 import pyarrow as pa
 
-from churn_assets.contract.model import Severity
 from churn_assets.data.repairs.repairs import RepairReport
 from churn_assets.errors import TooManyRejected
 
@@ -19,8 +17,14 @@ from churn_assets.errors import TooManyRejected
 REPORT_KEY = b"churn_validation"
 
 
-@dataclass(frozen=True)
-class Cause:
+class Outcome(StrEnum):
+    """What happens to a row that breaks the contract."""
+
+    REJECTED = "rejected"
+    COUNTED = "counted"
+
+
+class Cause(msgspec.Struct, frozen=True, rename={"outcome": "what happens"}):
     """One reason in one column: `rows` that break it, and the first of them as an example.
 
     `column` is the rule's name for reason `rule:<name>`.
@@ -29,56 +33,29 @@ class Cause:
     reason: str
     column: str
     rows: int
+    outcome: Outcome
     example: str
-    severity: Severity = Severity.REJECT
-
-    @property
-    def consequence(self) -> str:
-        """What happens to such a row: 'rejected' or 'counted'."""
-        return "rejected" if self.severity is Severity.REJECT else "counted"
-
-    def to_json(self) -> dict[str, str | int]:
-        """The cause as JSON values; also a row of a table for people."""
-        return {
-            "reason": self.reason,
-            "column": self.column,
-            "rows": self.rows,
-            "what happens": self.consequence,
-            "example": self.example,
-        }
 
 
-@dataclass(frozen=True)
-class ValidationReport:
-    """The figures of one validation.
+class ValidationReport(msgspec.Struct, frozen=True, rename={"as_of_origin": "as_of_words"}):
+    """The figures of one validation; shares are 0 to 1.
 
     `causes` are all reasons with their counts, most frequent first; a row may be counted under several. `as_of` is
-    the snapshot; `as_of_origin` says where it comes from. `churn_rate_share` (0 to 1) is of the valid rows, None
-    without a label. `duplicate_ids` and `conflicting_ids` count customers, the latter among the former. `repairs` are
-    those made before the validation.
+    the snapshot; `as_of_origin` says where it comes from. `duplicate_ids` and `conflicting_ids` count customers, the
+    latter among the former. `repairs` are those made before the validation. `max_rejected_share` is the contract's.
     """
 
     rows_in: int
     rows_valid: int
-    causes: tuple[Cause, ...]
+    rows_rejected: int
+    rejected_share: float
+    max_rejected_share: float
     as_of: dt.date
     as_of_origin: str
-    churn_rate_share: float | None
     duplicate_ids: int
     conflicting_ids: int
-    max_rejected_share: float
-    source: str = ""
+    causes: tuple[Cause, ...]
     repairs: tuple[RepairReport, ...] = ()
-
-    @property
-    def rows_rejected(self) -> int:
-        """Rows that break the contract."""
-        return self.rows_in - self.rows_valid
-
-    @property
-    def rejected_share(self) -> float:
-        """Rejected rows as a share of all, 0 to 1."""
-        return self.rows_rejected / self.rows_in if self.rows_in else 0.0
 
     @property
     def over_limit(self) -> bool:
@@ -88,12 +65,7 @@ class ValidationReport:
     @property
     def rejecting(self) -> tuple[Cause, ...]:
         """Causes that reject rows, most frequent first."""
-        return tuple(cause for cause in self.causes if cause.severity is Severity.REJECT)
-
-    @property
-    def warnings(self) -> tuple[Cause, ...]:
-        """Causes that are counted and reject nothing."""
-        return tuple(cause for cause in self.causes if cause.severity is Severity.WARN)
+        return tuple(cause for cause in self.causes if cause.outcome is Outcome.REJECTED)
 
     def count(self, reason: str, column: str | None = None) -> int:
         """Rows under `reason`, in `column` or summed over columns."""
@@ -110,17 +82,6 @@ class ValidationReport:
             f"'{first.column}' ({first.rows:,} rows, {first.example}); repair the source or the contract"
         )
 
-    def causes_markdown(self) -> str:
-        """The causes as a Markdown table, with an example each."""
-        lines = ["| reason | column | rows | share | what happens | example |", "|---|---|---:|---:|---|---|"]
-        for cause in self.causes:
-            example = cause.example.replace("|", "\\|")
-            share = cause.rows / self.rows_in
-            lines.append(
-                f"| {cause.reason} | {cause.column} | {cause.rows:,} | {share:.2%} | {cause.consequence} | {example} |"
-            )
-        return "\n".join(lines) if self.causes else "No row breaks the contract."
-
     def summary(self) -> str:
         """One line for logs."""
         return (
@@ -128,55 +89,15 @@ class ValidationReport:
             f"({self.rejected_share:.2%}); as of {self.as_of.isoformat()}"
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """The report as JSON values, as it is kept in the metadata of the validated table and in reports."""
-        return {
-            "rows_in": self.rows_in,
-            "rows_valid": self.rows_valid,
-            "rows_rejected": self.rows_rejected,
-            "rejected_share": self.rejected_share,
-            "max_rejected_share": self.max_rejected_share,
-            "as_of": self.as_of.isoformat(),
-            "as_of_words": self.as_of_origin,
-            "duplicate_ids": self.duplicate_ids,
-            "conflicting_ids": self.conflicting_ids,
-            "causes": [cause.to_json() for cause in self.causes],
-            "repairs": [repair.to_json() for repair in self.repairs],
-        }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> ValidationReport:
-        """The report that `to_json` wrote. Churned share, source and the details of repairs are not kept in it."""
-        return cls(
-            rows_in=value["rows_in"],
-            rows_valid=value["rows_valid"],
-            causes=tuple(
-                Cause(
-                    cause["reason"],
-                    cause["column"],
-                    cause["rows"],
-                    cause["example"],
-                    Severity.REJECT if cause["what happens"] == "rejected" else Severity.WARN,
-                )
-                for cause in value["causes"]
-            ),
-            as_of=dt.date.fromisoformat(value["as_of"]),
-            as_of_origin=value["as_of_words"],
-            churn_rate_share=None,
-            duplicate_ids=value["duplicate_ids"],
-            conflicting_ids=value["conflicting_ids"],
-            max_rejected_share=value["max_rejected_share"],
-            repairs=tuple(RepairReport(r["repair"], r["rows"], r["cells"], {}, r["words"]) for r in value["repairs"]),
-        )
-
 
 def with_report(customers: pa.Table, report: ValidationReport) -> pa.Table:
-    """`customers` with the report in its metadata."""
-    stored = json.dumps(report.to_json()).encode()
+    """`customers` with the report in its metadata, without the details of repairs."""
+    repairs = tuple(msgspec.structs.replace(repair, by_column={}, details={}) for repair in report.repairs)
+    stored = json.dumps(msgspec.to_builtins(msgspec.structs.replace(report, repairs=repairs))).encode()
     return customers.replace_schema_metadata({**(customers.schema.metadata or {}), REPORT_KEY: stored})
 
 
 def report_of(schema: pa.Schema) -> ValidationReport | None:
     """The report that a validated table carries in its metadata; None if it has none."""
     stored = (schema.metadata or {}).get(REPORT_KEY)
-    return ValidationReport.from_json(json.loads(stored)) if stored else None
+    return msgspec.json.decode(stored, type=ValidationReport) if stored else None

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from churn_assets.contract.model import Contract, Role
+from churn_assets.contract.model import Contract, Role, Severity
 from churn_assets.data.customers import CHURNED, TableOrigin
 from churn_assets.data.readers.read import check_columns
 from churn_assets.data.validation.checks import (
@@ -25,8 +25,8 @@ from churn_assets.data.validation.checks import (
     check_rules,
     rejected_rows,
 )
-from churn_assets.data.validation.parse import as_text
-from churn_assets.data.validation.report import Cause, ValidationReport
+from churn_assets.data.validation.parse import as_days, as_text
+from churn_assets.data.validation.report import Cause, Outcome, ValidationReport
 from churn_assets.errors import ColumnAllNull, EmptySource, LabelError, TooFewRows
 from churn_assets.features.compile import as_of_days
 
@@ -129,14 +129,14 @@ def _checked(
     report = ValidationReport(
         rows_in=rows,
         rows_valid=customers.num_rows,
-        causes=_causes(findings),
+        rows_rejected=int(broken.sum()),
+        rejected_share=float(broken.mean()),
+        max_rejected_share=contract.quality.max_rejected_share,
         as_of=snapshot,
         as_of_origin=as_of_origin,
-        churn_rate_share=float(pc.mean(customers[CHURNED]).as_py() or 0.0) if label is not None else None,
         duplicate_ids=repeated,
         conflicting_ids=conflicting,
-        max_rejected_share=contract.quality.max_rejected_share,
-        source=origin.source,
+        causes=_causes(findings),
     )
     rejected = _rejected(table if raw is None else raw, findings, broken, first_row)
     return Validated(customers, rejected, report, np.flatnonzero(~broken) + first_row)
@@ -182,7 +182,8 @@ def _causes(findings: Sequence[Finding]) -> tuple[Cause, ...]:
     for finding in findings:
         first = int(np.argmax(finding.mask))
         example = f"row {first}, {finding.describe(first)}"
-        causes.append(Cause(finding.reason, finding.column, int(finding.mask.sum()), example, finding.severity))
+        outcome = Outcome.REJECTED if finding.severity is Severity.REJECT else Outcome.COUNTED
+        causes.append(Cause(finding.reason, finding.column, int(finding.mask.sum()), outcome, example))
     return tuple(sorted(causes, key=lambda c: -c.rows))
 
 
@@ -194,9 +195,8 @@ def _snapshot(
     if given is not None:
         return given, as_of_days(given), "given by the caller"
     if rule in contract.by_name:
-        days = typed[rule].cast(pa.int32()).cast(pa.float64()).to_numpy(zero_copy_only=False)
         newest = pc.max(typed[rule]).as_py() or dt.datetime.now(dt.UTC).date()
-        return newest, days, f"newest '{rule}'; each row has its own"
+        return newest, as_days(typed[rule]), f"newest '{rule}'; each row has its own"
     if rule != "latest":
         return dt.date.fromisoformat(rule), as_of_days(rule), "fixed in the contract"
     ends = {c.name: pc.max(typed[c.name]).as_py() for c in contract.date_columns}

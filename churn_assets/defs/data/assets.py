@@ -1,11 +1,12 @@
 """The customer table: read, repaired, validated; rejected rows with their reasons."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import dagster as dg
+import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from churn_assets.data.customers import MARKS
 from churn_assets.data.validation.report import ValidationReport, report_of, with_report
@@ -107,7 +108,7 @@ def validation(
     origin = TableOrigin.of(raw_customers)
     repaired, repairs = apply_repairs(raw_customers, contract)
     validated = validate(contract, repaired, raw=raw_customers, source=origin.source, generated=origin.generated)
-    validation_report = replace(validated.report, repairs=repairs)
+    validation_report = msgspec.structs.replace(validated.report, repairs=repairs)
     context.log.info(validation_report.summary())
     outputs = context.op_execution_context.selected_output_names
     if "validated_customers" in outputs:
@@ -162,25 +163,27 @@ def _most_common(validation_report: ValidationReport) -> str:
 
 
 def _causes(validation_report: ValidationReport) -> dg.MarkdownMetadataValue:
-    return metadata.table(cause.to_json() for cause in validation_report.causes)
+    return metadata.table(msgspec.to_builtins(validation_report.causes))
 
 
 def _validated_metadata(customers: pa.Table, validation_report: ValidationReport) -> dict[str, Any]:
     repairs = validation_report.repairs
     shares = metadata.missing_share(customers.drop_columns(list(MARKS)))
     details = [{"repair": r.name, "what": name, "found": value} for r in repairs for name, value in r.details.items()]
-    churned_share = validation_report.churn_rate_share
+    churned_share = float(pc.mean(customers["churned"]).as_py() or 0.0)
     return {
         "rows_in": validation_report.rows_in,
         "rows_rejected": validation_report.rows_rejected,
         "rejected_share": validation_report.rejected_share,
         "rows_repaired": max((r.rows for r in repairs), default=0),
         "as_of_words": validation_report.as_of_origin,
-        "churned_share": churned_share or 0.0,
+        "churned_share": churned_share,
         "null_ids": validation_report.count("null", next(iter(customers.column_names))),
         "duplicate_ids": validation_report.duplicate_ids,
         "conflicting_ids": validation_report.conflicting_ids,
-        "repairs": metadata.table(repair.to_json() for repair in repairs),
+        "repairs": metadata.table(
+            {"repair": r.name, "rows": r.rows, "cells": r.cells, "words": r.message} for r in repairs
+        ),
         "repair_evidence": metadata.table(details),
         "causes": _causes(validation_report),
         "missing_values": metadata.image(

@@ -46,16 +46,15 @@ def data_profile(project: Project, validated_customers: pa.Table) -> Iterator[dg
     table_profile = profile(project.contract, customers)
     text = render_profile(table_profile)
     path = write_text(project.settings.reports_dir / "data_profile.html", text)
-    alone = [(c, c.roc_auc) for c in table_profile.columns if c.roc_auc is not None]
     yield dg.MaterializeResult(
-        value=table_profile.to_json(),
+        value=msgspec.to_builtins(table_profile),
         metadata={
             **metadata.table_facts(project.contract.fingerprint, customers),
             "page": dg.MetadataValue.path(str(path)),
             "rows_that_repeat_another": table_profile.repeated_rows,
             "roc_auc_alone": metadata.table(
                 {"column": c.name, "ROC AUC alone": roc_auc, "suspect": c.suspect}
-                for c, roc_auc in sorted(alone, key=lambda pair: -abs(pair[1] - 0.5))
+                for c, roc_auc in table_profile.by_roc_auc()
             ),
             "missing": metadata.table(
                 {"column": c.name, "missing": c.missing, "share": c.missing_share}

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.model import Column, Contract, Kind
+from churn_assets.data.validation.report import report_of
 from churn_assets.errors import TrainingError
 from churn_assets.evaluation.bootstrap import interval
 from churn_assets.evaluation.calibration import ece_by_chance
@@ -66,7 +67,6 @@ def collect_report(
     }
     view = data.views["random"]
     test = view.split.test
-    stored = (customers.schema.metadata or {}).get(b"churn_validation")
     if audit is not None and audit.model not in ("", scorer.version):
         audit = None
     report = Report(
@@ -95,7 +95,7 @@ def collect_report(
         ladder=audit,
         profit=card.profit,
         cross_validation=cross_validation,
-        validation=msgspec.json.decode(stored, type=facts.Validation) if stored else None,
+        validation=report_of(customers.schema),
         provenance=provenance,
     )
     return msgspec.structs.replace(report, limits=limits(contract, report))

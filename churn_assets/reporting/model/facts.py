@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from churn_assets.data.validation.report import ValidationReport
 from churn_assets.leakage.audit import Audit
 from churn_assets.scoring.card import CalibrationTrials, CandidateSummary, Comparison, ProfitReport, Provenance
 from churn_assets.training.cross_validation import CrossValidation
@@ -218,41 +219,6 @@ class Limit(msgspec.Struct, frozen=True, rename={"text": "words"}):
     text: str
 
 
-class Repair(msgspec.Struct, frozen=True, rename={"description": "words"}):
-    """A declared repair and what it changed."""
-
-    repair: str
-    rows: int
-    cells: int
-    description: str
-
-
-class Violation(msgspec.Struct, frozen=True, rename={"outcome": "what happens"}):
-    """Rows that break the contract for one reason; `outcome` is 'rejected' or 'counted'."""
-
-    reason: str
-    column: str
-    rows: int
-    outcome: str
-    example: str
-
-
-class Validation(msgspec.Struct, frozen=True, rename={"as_of_source": "as_of_words"}):
-    """What validation repaired and rejected."""
-
-    rows_in: int
-    rows_valid: int
-    rows_rejected: int
-    rejected_share: float
-    duplicate_ids: int
-    conflicting_ids: int
-    as_of: str
-    as_of_source: str
-    repairs: list[Repair]
-    causes: list[Violation]
-    max_rejected_share: float | msgspec.UnsetType = msgspec.UNSET
-
-
 class Report(msgspec.Struct, frozen=True, rename={"feature_docs": "words"}):
     """Everything the report says. `feature_docs` describe each feature; `fewest` is the smallest class of a segment
     that gets figures. `ladder`, `profit`, `cross_validation` and `validation` are None where a run made none."""
@@ -273,7 +239,7 @@ class Report(msgspec.Struct, frozen=True, rename={"feature_docs": "words"}):
     ladder: Audit | None
     profit: ProfitReport | None
     cross_validation: CrossValidation | None
-    validation: Validation | None
+    validation: ValidationReport | None
     provenance: Provenance
     limits: list[Limit] = []
     format: int = FORMAT

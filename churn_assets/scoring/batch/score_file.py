@@ -20,12 +20,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from churn_assets.contract.model import Contract, Severity
+from churn_assets.contract.model import Contract
 from churn_assets.data.readers.read import iter_batches, read_table
 from churn_assets.data.readers.source import locate
 from churn_assets.data.repairs.excel_1904 import SHIFT_DAYS, ShiftedBlock, find_shifted_block
 from churn_assets.data.repairs.repairs import REPAIRS, undo_shift
-from churn_assets.data.validation.parse import parse_column
+from churn_assets.data.validation.parse import as_days, parse_column
+from churn_assets.data.validation.report import Outcome
 from churn_assets.data.validation.validate import ROW, validate_features_only
 from churn_assets.errors import SettingsError
 from churn_assets.features.compile import as_of_days
@@ -166,7 +167,7 @@ class _Tally:
         self.rows += batch.checked.report.rows_in
         self.repairs.update(batch.repairs)
         for cause in batch.checked.report.causes:
-            counts = self.warnings if cause.severity is Severity.WARN else self.reasons
+            counts = self.warnings if cause.outcome is Outcome.COUNTED else self.reasons
             counts[cause.reason] += cause.rows
         for band in pc.value_counts(batch.scored["risk_band"]).to_pylist():
             self.bands[band["values"]] += band["counts"]
@@ -311,12 +312,6 @@ class _FileBatches:
                 whole[self._block.first : self._block.end] -= SHIFT_DAYS
             newest = [_newest(self.contract, whole)]
         return max((day for day in newest if day is not None), default=None)
-
-
-def as_days(dates: pa.Array) -> Days:
-    """Days since 1970-01-01 (n,) of dates, NaN for null."""
-    numbers = pc.fill_null(dates.cast(pa.int32()).cast(pa.float64()), float("nan"))
-    return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
 def _dates(contract: Contract, batch: pa.RecordBatch) -> SmallDays:

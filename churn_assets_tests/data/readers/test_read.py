@@ -117,7 +117,7 @@ def test_cells_of_a_workbook_read_as_a_person_reads_them(tmp_path):
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
-def test_delimiter_and_encoding_are_told_from_the_file(tmp_path, delimiter, encoding):
+def test_delimiter_and_encoding_are_detected_from_the_file(tmp_path, delimiter, encoding):
     lines = [delimiter.join(NAMES), delimiter.join(["é1", "0", *[""] * (len(NAMES) - 3), '"BO\nM"'])]
     (tmp_path / "a.csv").write_bytes("\r\n".join(lines).encode(encoding))
     row = read_table(tmp_path / "a.csv", STORE).to_pylist()[0]
@@ -210,7 +210,7 @@ def test_a_missing_duckdb_table_names_those_there_are(tmp_path, customers):
 @pytest.mark.parametrize(
     "text", ["duckdb://a.duckdb", "http://there/a.csv", "generated://store?rows=many", "generated://store?rows=0"]
 )
-def test_a_source_that_makes_no_sense_is_refused(text):
+def test_a_source_that_cannot_be_parsed_is_an_error(text):
     with pytest.raises(SourceError):
         read_table(text, STORE)
 

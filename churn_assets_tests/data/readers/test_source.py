@@ -14,7 +14,7 @@ def settings(root, **environ):
     return Settings.from_environ({"CHURN_ROOT": str(root), **environ})
 
 
-def test_without_any_file_the_customers_are_generated_and_it_says_so(tmp_path):
+def test_without_any_file_the_customers_are_generated_and_described_as_such(tmp_path):
     ref = resolve_source(settings(tmp_path), STORE)
     assert ref.generated
     assert ref.description.startswith("generated customers, not real ones: 20,000 rows")
@@ -50,7 +50,7 @@ def test_a_generated_source_of_no_size_is_one_clear_line(tmp_path):
         resolve_source(settings(tmp_path, CHURN_SOURCE="generated://store?rows=many"), STORE)
 
 
-def test_generated_customers_can_be_asked_for(tmp_path):
+def test_generated_customers_can_be_requested(tmp_path):
     ref = resolve_source(settings(tmp_path, CHURN_SOURCE="generated://store?rows=30&seed=9"), STORE)
     assert ref.generated
     assert "30 rows" in ref.description

@@ -112,7 +112,7 @@ def test_a_single_date_far_in_the_future_neither_hides_a_block_nor_makes_one():
     assert_found(customers(1000, 5), 600, 300, find_shifted_block(shifted(days, 600, 300)))
 
 
-def test_two_honest_files_four_years_apart_are_told_by_their_weekdays():
+def test_two_unshifted_files_four_years_apart_are_recognised_by_their_weekdays():
     """A file of 2020 and one of 2024 end almost 1462 days apart; a shop that closes on Sunday tells."""
     rng = np.random.default_rng(0)
 
@@ -127,7 +127,7 @@ def test_two_honest_files_four_years_apart_are_told_by_their_weekdays():
     assert find_shifted_block(pasted) is not None
 
 
-def test_repeated_customers_who_agree_as_found_speak_against_a_block():
+def test_repeated_customers_whose_dates_agree_are_evidence_against_a_block():
     days = customers(1000, 3)
     found = shifted(days, 700, 300)
     ids = [f"c{row}" for row in range(1000)]

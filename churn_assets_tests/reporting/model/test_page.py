@@ -73,7 +73,7 @@ AUDIT: dict[str, Any] = {
 }
 VALIDATED = {
     "rows_in": 3000, "rows_valid": 2990, "rows_rejected": 10, "rejected_share": 10 / 3000, "duplicate_ids": 1,
-    "conflicting_ids": 0, "as_of": "2014-01-20", "as_of_words": "newest date",
+    "conflicting_ids": 0, "as_of": "2014-01-20", "as_of_words": "newest date", "max_rejected_share": 0.05,
     "repairs": [{"repair": "excel_1904", "rows": 7, "cells": 9, "words": "undone"}],
     "causes": [{"reason": "null", "column": "custid", "rows": 10, "what happens": "rejected", "example": HOSTILE}],
 }  # fmt: skip
