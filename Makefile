@@ -55,7 +55,7 @@ coverage: $(INSTALLED)  ## every test with coverage of the package; fails below 
 docs: $(INSTALLED)  ## build the documentation site into site/; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-ui: $(INSTALLED)  ## Dagster's UI on the runs and assets of this home
+ui: $(INSTALLED)  ## Dagster's UI on the runs and assets of this home, on port 3002
 	$(BIN)/churn ui
 
 bench: $(INSTALLED)  ## measure, and write benchmarks/RESULTS.md

@@ -31,7 +31,7 @@ ChurnError
 │   ├── AssetMissing         an asset has not been made in this home
 │   ├── AssetStale           an asset belongs to another contract or to other data than the assets it is used with
 │   ├── HoldoutCorrupt       the frozen customers differ from those that were frozen
-│   ├── HomeBusy             another run is in progress in this home
+│   ├── HomeBusy             another run or `churn ui` is at work in this home
 │   ├── LedgerCorrupt        the ledger of decisions and promotions is damaged
 │   ├── LedgerUnavailable    the ledger is locked, or cannot be written at the moment
 │   ├── TransitionRefused    a request, challenger or champion cannot change to the state asked for
@@ -228,7 +228,7 @@ class HoldoutCorrupt(ReleaseError):
 
 
 class HomeBusy(ReleaseError):
-    """Another run is in progress in this home; two runs at once would overwrite each other's assets."""
+    """Another process is at work in this home: two runs would overwrite each other's assets, two UIs two daemons."""
 
 
 class LedgerCorrupt(ReleaseError):

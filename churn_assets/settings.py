@@ -185,7 +185,7 @@ class ServingSettings:
     """
 
     home: Path
-    host: str = "0.0.0.0"
+    host: str = "127.0.0.1"
     port: int = 3000
     workers: int = 1
     timeout_s: float = 5.0

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import signal
+import socket
+import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from churn_assets.cli.alerts import read_open_alerts
-from churn_assets.cli.console import ContractOption, HomeOption, out, plain, settings_of
-from churn_assets.settings import project_file
+from churn_assets.cli.console import FAILURE, ContractOption, HomeOption, out, plain, print_error, settings_of
+from churn_assets.errors import HomeBusy, SettingsError
+from churn_assets.settings import ServingSettings, project_file
+from churn_assets.storage.lock import file_lock
+
+_STOP_S = 8.0  # from SIGTERM to SIGKILL
 
 
 def init(folder: Annotated[Path, typer.Argument(help="Where to; made if it is missing.")]) -> None:
@@ -25,7 +36,7 @@ def init(folder: Annotated[Path, typer.Argument(help="Where to; made if it is mi
             f"  cd {folder}\n"
             "  churn run      from a customer table in data/raw/, or generated customers, to the call list\n"
             "  churn serve    answer requests with the model, on port 3000\n"
-            "  churn ui       the graph in Dagster"
+            "  churn ui       the graph in Dagster, on port 3002"
         ),
         soft_wrap=True,
     )
@@ -54,7 +65,7 @@ def status(
 
 
 def ui(
-    port: Annotated[int, typer.Option(help="Port of the web page.")] = 3000,
+    port: Annotated[int, typer.Option(help="Port of the web page.", min=1, max=65_535)] = 3002,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     contract: ContractOption = None,
     home: HomeOption = None,
@@ -63,16 +74,25 @@ def ui(
     settings = settings_of(home, contract)
     from churn_assets.defs.run import prepare_home
 
+    def busy(holder: str) -> HomeBusy:
+        return HomeBusy(
+            f"{holder} runs `churn ui` on {settings.home} already, expected at most one in a home; "
+            "use or end that one, or name another home: --home"
+        )
+
     prepare_home(settings)
-    os.environ.setdefault("CHURN_EXECUTOR", "forkserver")
-    out.print(f"Dagster's UI on {settings.home}: http://{host}:{port} (ready in about 20 s, stop with ctrl-c)")
-    command = [sys.executable, "-m", "dagster", "dev", "-w", str(project_file(settings.root, "workspace.yaml"))]
-    os.execv(sys.executable, [*command, "-h", host, "-p", str(port)])
+    with file_lock(settings.home / ".ui.lock", busy=busy) as lock:
+        _check_port(host, port)
+        os.environ.setdefault("CHURN_EXECUTOR", "forkserver")
+        out.print(f"Dagster's UI on {settings.home}: http://{host}:{port} (ready in about 20 s, stop with ctrl-c)")
+        command = [sys.executable, "-m", "dagster", "dev", "-w", str(project_file(settings.root, "workspace.yaml"))]
+        code = _supervise([*command, "-h", host, "-p", str(port)], lock)
+    raise typer.Exit(code)
 
 
 def serve(
     port: Annotated[int | None, typer.Option(help="Port. Default: CHURN_PORT, else 3000.")] = None,
-    host: Annotated[str | None, typer.Option(help="Address. Default: CHURN_HOST, else every address.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address. Default: CHURN_HOST, else 127.0.0.1.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes. Default: CHURN_WORKERS, else 1.")] = None,
     home: HomeOption = None,
 ) -> None:
@@ -81,9 +101,8 @@ def serve(
     for name, value in (("CHURN_PORT", port), ("CHURN_HOST", host), ("CHURN_WORKERS", workers)):
         if value is not None:
             os.environ[name] = str(value)
-    from churn_assets.settings import ServingSettings
-
     serving = ServingSettings.from_environ(os.environ)
+    _check_port(serving.host, serving.port)
     settings.bento_home.mkdir(parents=True, exist_ok=True)
     os.environ.update({**settings.library_environ(), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
     out.print(f"http://localhost:{serving.port} answers in some five seconds (stop with ctrl-c)")
@@ -91,9 +110,54 @@ def serve(
     os.execv(sys.executable, [sys.executable, "-m", "bentoml", "serve", service])
 
 
+def _check_port(host: str, port: int) -> None:
+    """Raise SettingsError unless a server could listen there now."""
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise SettingsError(
+                f"port {port} of {host} is taken by another process, expected a free one; "
+                "end that process, or use another port: --port"
+            ) from error
+        raise SettingsError(
+            f"{host}, port {port}, is no place to listen ({error.strerror}), expected an address of this machine and "
+            "a port that you may use; correct --host (CHURN_HOST) or --port"
+        ) from error
+
+
+def _supervise(command: Sequence[str], lock: int) -> int:
+    """Run `command` in a process group of its own until it ends, or a signal ends it; the exit code.
+
+    The whole group gets SIGINT and, after 8 s, SIGKILL, so that no process of it remains. The command keeps `lock`,
+    an open lock file, and its number stands in it: if this process is killed, the lock still has a holder.
+    """
+    received: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # SIGINT, ignored in the background of a script, would be ignored by the command too; nohup is respected.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda number, _: received.append(number))
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, pass_fds=[lock])
+    os.ftruncate(lock, os.pwrite(lock, str(child.pid).encode(), 0))
+    while child.poll() is None and not received:
+        time.sleep(0.2)
+    with contextlib.suppress(ProcessLookupError):  # nobody is left
+        os.killpg(child.pid, signal.SIGINT)
+        end = time.monotonic() + _STOP_S
+        while time.monotonic() < end:
+            child.poll()
+            os.killpg(child.pid, 0)
+            time.sleep(0.1)
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    if not received:
+        print_error(f"Dagster ended with {child.returncode}, expected it to go on; its lines above say why")
+    return 0 if received else FAILURE
+
+
 def add_commands(app: typer.Typer) -> None:
     """Register the commands of this file."""
     app.command(epilog="Example: [bold]churn init churn-project[/bold]")(init)
     app.command(epilog="Example: [bold]churn status --json | jq .metrics.test_pr_auc[/bold]")(status)
-    app.command(epilog="Example: [bold]churn ui --port 3001[/bold]")(ui)
-    app.command(epilog="Example: [bold]churn serve --port 3001 --workers 2[/bold]")(serve)
+    app.command(epilog="Example: [bold]churn ui --port 3012[/bold]")(ui)
+    app.command(epilog="Example: [bold]churn serve --port 3010 --workers 2[/bold]")(serve)

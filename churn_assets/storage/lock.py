@@ -19,11 +19,12 @@ class LockBusy(Exception):
 @contextmanager
 def file_lock(
     path: Path, timeout_s: float = 0.0, busy: Callable[[str], Exception] | type[LockBusy] = LockBusy
-) -> Iterator[None]:
+) -> Iterator[int]:
     """Hold the lock file `path`, whose folder is made, while the block runs.
 
     Waits up to `timeout_s`, then raises `busy(holder)`, where the holder is "process 123", or "another process"
     if it wrote no number. Raises OSError if the file cannot be made. Without flock (Windows) nobody is kept out.
+    Yields the open file: a child process that inherits it holds the lock too.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o640)
@@ -38,7 +39,7 @@ def file_lock(
         os.ftruncate(handle, 0)
         os.lseek(handle, 0, os.SEEK_SET)
         os.write(handle, str(os.getpid()).encode())
-        yield
+        yield handle
     finally:
         os.close(handle)
 

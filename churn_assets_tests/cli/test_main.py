@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from importlib.metadata import version
@@ -114,6 +115,21 @@ def test_one_asset_can_be_made_again(made):
     assert result.returncode == 0, result.stderr
     assert "made   risk_list" in result.stderr
     assert "network_candidate" not in result.stderr
+
+
+@pytest.mark.parametrize("command", ["ui", "serve"])
+def test_a_server_on_a_taken_port_or_a_strange_address_is_one_line(tmp_path, command):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = churn(command, "--port", port, "--host", "127.0.0.1", home=tmp_path)
+        assert refused(result) == (
+            f"error: port {port} of 127.0.0.1 is taken by another process, expected a free one; "
+            "end that process, or use another port: --port"
+        )
+        assert result.stdout == ""
+    line = refused(churn(command, "--host", "192.0.2.1", home=tmp_path))
+    assert ", port 300" in line
+    assert "expected an address of this machine" in line
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])

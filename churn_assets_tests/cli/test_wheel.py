@@ -126,10 +126,22 @@ def test_the_service_answers_with_the_champion(environment, project):
         assert answer(f"http://127.0.0.1:{port}/readyz")
 
 
-def test_the_ui_shows_the_graph(environment, project):
+def test_the_ui_shows_the_graph_is_alone_and_leaves_no_process(environment, project):
     port = free_port()
-    with running(environment, project, "ui", "--port", str(port)):
+    with running(environment, project, "ui", "--port", str(port)) as process:
         assert '"dagster_version"' in answer(f"http://127.0.0.1:{port}/server_info")
+        (dagster,) = psutil.Process(process.pid).children()
+        started = [dagster, *dagster.children(recursive=True)]
+        second = churn(environment, project, "ui", "--port", str(free_port()), COLUMNS="400")
+        assert second.returncode == 2
+        holder = f"process {dagster.pid} runs `churn ui` on {project / 'data' / 'var'} already"
+        assert second.stderr.startswith(f"error: {holder}, expected at most one in a home; "), second.stderr
+        assert second.stdout == ""
+        process.terminate()
+        assert process.wait(10) == 0
+        assert len(started) > 3
+        _, left = psutil.wait_procs(started, timeout=1)
+        assert [child for child in left if child.status() != psutil.STATUS_ZOMBIE] == []
 
 
 def test_init_writes_a_project_that_runs(environment, tmp_path):
@@ -176,7 +188,7 @@ def running(environment: Path, folder: Path, *arguments: str):
         try:
             yield process
         finally:
-            children = psutil.Process(process.pid).children(recursive=True)
+            children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(20)
