@@ -22,7 +22,7 @@ from churn_assets.errors import HomeBusy, SettingsError
 from churn_assets.settings import ServingSettings, project_file
 from churn_assets.storage.lock import file_lock
 
-_STOP_S = 8.0  # from SIGTERM to SIGKILL
+_STOP_S = 5.0  # from SIGTERM to SIGKILL
 
 
 def init(folder: Annotated[Path, typer.Argument(help="Where to; made if it is missing.")]) -> None:
@@ -129,7 +129,7 @@ def _check_port(host: str, port: int) -> None:
 def _supervise(command: Sequence[str], lock: int) -> int:
     """Run `command` in a process group of its own until it ends, or a signal ends it; the exit code.
 
-    The whole group gets SIGINT and, after 8 s, SIGKILL, so that no process of it remains. The command keeps `lock`,
+    The whole group gets SIGINT and, after 5 s, SIGKILL, so that no process of it remains. The command keeps `lock`,
     an open lock file, and its number stands in it: if this process is killed, the lock still has a holder.
     """
     received: list[int] = []
