@@ -261,7 +261,7 @@ def test_each_of_several_kept_values_is_kept_and_any_other_value_is_rejected(sto
     table = store.set_column(store.column_names.index("retained"), "retained", pa.array(states))
     result = validate(contract, table)
     assert result.customers[CHURNED].to_pylist() == [1, 0, 0] * 100
-    assert "'left' (churned) or 'stayed' or 'joined' (kept)" in result.rejected["message"][0].as_py()
+    assert "'left' (churned) or 'stayed' or 'joined' (kept)" in result.rejected["detail"][0].as_py()
     assert set(generate(contract, 50, 1)["retained"].to_pylist()) == {"left", "stayed"}
     with pytest.raises(LabelError, match="0 rows of 'stayed' or 'joined'"):
         validate(contract, column_of(table, "retained", "left"))
