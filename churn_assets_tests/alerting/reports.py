@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from churn_assets.monitoring.data_quality import Check, Finding, LogAge, QualityReport, Traffic, WindowQuality
 from churn_assets.monitoring.drift.report import DriftReport, ScoreSummary, WindowDrift
@@ -34,8 +34,14 @@ def _window(number: int) -> dict[str, Any]:
 def window_quality(number: int, status: str, *findings: Finding, message: str = "") -> WindowQuality:
     """The quality report on a window."""
     traffic = Traffic(10, 10, 10.0, 0.0, 0.1, 0, {})
-    about = {"message": message, "model_version": "v1", "missing": {}, "traffic": traffic}
-    return WindowQuality(**_window(number), status=status, findings=findings, **about)
+    about: dict[str, Any] = {
+        "status": status,
+        "message": message,
+        "model_version": "v1",
+        "missing": {},
+        "traffic": traffic,
+    }
+    return WindowQuality(**_window(number), findings=findings, missing={}, traffic=traffic, **about)
 
 
 def quality_report(*windows: WindowQuality, log: LogAge | None = FRESH) -> QualityReport:
@@ -49,11 +55,16 @@ def quality_report(*windows: WindowQuality, log: LogAge | None = FRESH) -> Quali
 
 def window_drift(number: int, status: str, *drifted: str, model_version: str = "v1", data: str = "ok") -> WindowDrift:
     """The drift report on a window."""
-    about = {"message": "", "score": ScoreSummary(None, None, 0), "scored_by_others": 0, "columns": ()}
+    about: dict[str, Any] = {
+        "status": status,
+        "data": data,
+        "message": "",
+        "score": ScoreSummary(None, None, 0),
+        "scored_by_others": 0,
+        "columns": (),
+    }
     columns = drifted if status == "drift" else ()
-    return WindowDrift(
-        **_window(number), status=status, drifted=columns, model_version=model_version, data=data, **about
-    )
+    return WindowDrift(**_window(number), drifted=columns, model_version=model_version, **about)
 
 
 def drift_report(*windows: WindowDrift) -> DriftReport:
@@ -63,7 +74,11 @@ def drift_report(*windows: WindowDrift) -> DriftReport:
 
 
 def performance_report(
-    status: str, dropped: bool = False, champion: str | None = "v1", final: int = 0, new: int = 0
+    status: Literal["ok", "insufficient", "one_class", "unknown"],
+    dropped: bool = False,
+    champion: str | None = "v1",
+    final: int = 0,
+    new: int = 0,
 ) -> PerformanceReport:
     """A performance report with this comparison with the card."""
     return PerformanceReport(

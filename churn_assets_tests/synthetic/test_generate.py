@@ -107,7 +107,7 @@ def test_generated_customers_keep_the_contract(contract, seed, rows):
     table = generate(contract, rows, seed)
     assert table.num_rows == rows
     result = validate_features_only(contract, table)
-    assert result.report.rows_rejected == 0, result.result.report.causes
+    assert result.report.rows_rejected == 0, result.report.causes
     assert len(set(table[contract.key.name].to_pylist())) == rows
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from functools import cache
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -99,7 +100,7 @@ def test_a_report_on_a_prediction_speaks_of_no_other():
 
 
 def test_reports_that_fit_nothing_are_counted_by_reason_and_reported():
-    reports = [
+    reports: list[dict[str, Any]] = [
         {"prediction_id": "unknown"},
         {"customer_id": "unknown"},
         {"customer_id": "c1", "observed_at": AS_OF - DAY},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -185,7 +186,7 @@ def test_very_many_rows_are_measured_by_the_newest(monkeypatch):
 
 
 def test_only_final_rows_of_the_contract_count_and_each_customer_once():
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"seq": 1, "customer_id": "a", "score": 0.1},
         {"seq": 2, "customer_id": "b", "label_state": "early", "churned": None},
         {"seq": 3, "customer_id": "c", "fingerprint": "another"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from typing import Any
 
 import pytest
 
@@ -74,8 +75,14 @@ def break_window(folder):
     traffic = Traffic(700, 700, 700.0, 0.1, 0.01, 0, {})
     window = (2, CONTRACT.fingerprint, 801, 1500, 700, 700, 0, "2026-01-01", "2026-02-01", "customers")
     names = ("window", "fingerprint", "from_seq", "to_seq", "customers", "rows", "other_rows")
-    named = dict(zip((*names, "first_scored_at", "last_scored_at", "closed_by"), window, strict=True))
-    about = {"status": "broken", "message": "it broke", "model_version": "v1", "findings": (), "missing": {}}
+    named: dict[str, Any] = dict(zip((*names, "first_scored_at", "last_scored_at", "closed_by"), window, strict=True))
+    about: dict[str, Any] = {
+        "status": "broken",
+        "message": "it broke",
+        "model_version": "v1",
+        "findings": (),
+        "missing": {},
+    }
     write_report(folder / QUALITY_JSON, WindowQuality(**named, **about, traffic=traffic))
 
 
