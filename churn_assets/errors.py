@@ -35,7 +35,7 @@ ChurnError
 │   ├── LedgerCorrupt        the ledger of decisions and promotions is damaged
 │   ├── LedgerUnavailable    the ledger is locked, or cannot be written at the moment
 │   ├── TransitionRefused    a request, challenger or champion cannot change to the state asked for
-│   ├── RollbackRefused      there is no intact bundle to go back to
+│   ├── RollbackRefused      there is no intact former champion to go back to
 │   └── BentoNotBuilt        BentoML could not build the service
 ├── LogError                 the prediction log cannot be used
 │   ├── LogUnavailable       a row cannot be written to the log at the moment
@@ -244,7 +244,7 @@ class TransitionRefused(ReleaseError):
 
 
 class RollbackRefused(ReleaseError):
-    """No bundle to go back to: no earlier champion, its bundle is missing, or its files have changed."""
+    """Nothing to go back to: the version never was champion, its bundle is missing, or its files have changed."""
 
 
 class BentoNotBuilt(ReleaseError):

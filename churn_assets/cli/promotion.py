@@ -109,7 +109,7 @@ def _close_alert(settings: Settings, version: str, message: str) -> None:
 def rollback(
     by: By,
     why: Why,
-    to: Annotated[str | None, typer.Option("--to", help="A version. Default: the champion before this one.")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="A former champion. Default: the one before this.")] = None,
     home: HomeOption = None,
 ) -> None:
     """Go back to an earlier champion, at once; running services follow within a second."""

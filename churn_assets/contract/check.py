@@ -40,6 +40,19 @@ def check_contract(contract: Contract, name: str) -> None:
         checker.fail(place, message)
 
 
+def same_but_for_case(names: Iterable[str]) -> str:
+    """What is wrong with the first two of `names` that differ only by case, and what to do; '' if there are none."""
+    first: dict[str, str] = {}
+    for name in names:
+        twin = first.setdefault(name.lower(), name)
+        if twin != name:
+            return (
+                f"the names '{twin}' and '{name}' differ only by case, which the prediction log (DuckDB) ignores; "
+                "expected different names; rename one of them in the table"
+            )
+    return ""
+
+
 class _Checker:
     def __init__(self, contract: Contract, name: str) -> None:
         self.contract = contract
@@ -51,6 +64,9 @@ class _Checker:
     def names(self) -> None:
         self._once("[[columns]]", "column", (c.name for c in self.contract.columns))
         self._once("[[rules]]", "rule", (r.name for r in self.contract.rules))
+        twins = same_but_for_case(c.name for c in self.contract.columns if c.role is not Role.IGNORE)
+        if twins:
+            self.fail("[[columns]]", f"{twins}, or give it role 'ignore'")
         columns = {c.name for c in self.contract.columns}
         for feature in self.contract.features:
             place = f"[features] '{feature.name}'"
@@ -160,10 +176,14 @@ class _Checker:
                 f"column '{label.column}' has role '{self.contract.label_column.role}'; "
                 "expected role 'label'; change role",
             )
-        if label.churned_when == label.kept_when:
+        kept = [value.strip() for value in label.kept_values]
+        if label.churned_when.strip() in kept:
             self.fail(
-                "[label]", f"churned_when and kept_when are both '{label.kept_when}'; expected two values; change one"
+                "[label]",
+                f"churned_when and kept_when are both '{label.churned_when}'; expected different values; change one",
             )
+        if len(set(kept)) < len(kept):
+            self.fail("[label]", "key 'kept_when' has a value twice; expected each value once; remove one")
 
     def time(self) -> None:
         time = self.contract.time

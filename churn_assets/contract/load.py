@@ -110,15 +110,20 @@ class _Reader:
         self.required(place, table, no_default)
         hints = typing.get_type_hints(cls, include_extras=True)
         values = {
-            key: self.cell(place, key, value) if key in as_text else self.value(place, key, value, hints[key])
+            key: (self.cell if key in as_text else self.value)(place, key, value, hints[key])
             for key, value in table.items()
         }
         return cls(**values)
 
-    def cell(self, place: str, key: str, value: object) -> str:
-        """`value` as the text that a cell of the table would have."""
+    def cell(self, place: str, key: str, value: object, hint: Any) -> str | tuple[str, ...]:
+        """`value` as the text that a cell of the table would have; a list of several as a tuple if `hint` has one."""
+        takes_list = hint is not str
+        if takes_list and isinstance(value, list) and value and not any(isinstance(v, dict | list) for v in value):
+            texts = tuple(map(canonical_text, value))
+            return texts if len(texts) > 1 else texts[0]  # a list of one has the fingerprint of its value
         if isinstance(value, dict | list):
-            self.fail(place, f"key '{key}' is {_describe(value)}; expected one text, number, date, true or false")
+            expected = "one text, number, date, true or false" + (", or a list of them" if takes_list else "")
+            self.fail(place, f"key '{key}' is {_describe(value)}; expected {expected}")
         return canonical_text(value)
 
     def columns(self, tables: object) -> tuple[Column, ...]:

@@ -106,13 +106,26 @@ class Source:
 
 @dataclass(frozen=True)
 class Label:
-    """The label column and its values, which are compared as text, whole numbers without a decimal point."""
+    """The label column and its values, which are compared as text, whole numbers without a decimal point.
+
+    `kept_when` is one value, or a tuple of several: each of them is a customer who stayed.
+    """
 
     column: str
     churned_when: str
-    kept_when: str
+    kept_when: str | tuple[str, ...]
     horizon_days: Count
     meaning: str = ""
+
+    @property
+    def kept_values(self) -> tuple[str, ...]:
+        """The values of `kept_when`, at least one."""
+        return (self.kept_when,) if isinstance(self.kept_when, str) else self.kept_when
+
+    @property
+    def kept_text(self) -> str:
+        """The values of `kept_when`, quoted, for messages."""
+        return " or ".join(f"'{value}'" for value in self.kept_values)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from churn_assets.contract.check import RESERVED
+from churn_assets.contract.check import RESERVED, same_but_for_case
 from churn_assets.contract.load import parse_contract
 from churn_assets.contract.model import Column, Contract, Kind, Role
 from churn_assets.data.readers.read import row_ids as row_ids_of
@@ -26,7 +26,7 @@ from churn_assets.data.validation.parse import as_days, as_text, parse_column
 from churn_assets.data.validation.report import ValidationReport
 from churn_assets.data.validation.validate import validate
 from churn_assets.drafting.columns import Guess, guess_column
-from churn_assets.drafting.label import LabelDraft, choose_key, draft_label, need_column
+from churn_assets.drafting.label import LabelDraft, choose_key, draft_label, find_column
 from churn_assets.drafting.leakage import label_signal, why_suspect
 from churn_assets.drafting.sample import SAMPLE_ROWS, Progress, Sample, read_sample, reader
 from churn_assets.drafting.time import choose_time, date_features
@@ -95,9 +95,15 @@ def draft_contract(
     sample = read_sample(source, options.label, options.sheet, sample_rows, progress)
     where = Path(str(source).partition("?")[0]).name
     names = [name for name in sample.table.column_names if name.strip()]
-    for option, name in (("--label", options.label), ("--id", options.key), ("--cohort", options.cohort)):
-        if name is not None:
-            need_column(names, option, name, where)
+    twins = same_but_for_case(names)
+    if twins:
+        raise DraftError(f"{where}: {twins}")
+    options = replace(
+        options,
+        label=find_column(names, "--label", options.label, where),
+        key=None if options.key is None else find_column(names, "--id", options.key, where),
+        cohort=None if options.cohort is None else find_column(names, "--cohort", options.cohort, where),
+    )
     if options.label in (options.key, options.cohort):
         raise DraftError(
             f"column {options.label!r} is the label; expected other columns for --id and --cohort; change the option"

@@ -15,7 +15,7 @@ from churn_assets.contract.check import RESERVED
 from churn_assets.contract.model import Column, Kind, Role
 from churn_assets.data.validation.parse import as_text, canonical_number
 from churn_assets.drafting.columns import ID_NAME, NOTHING, Guess, split_name
-from churn_assets.drafting.sample import LABEL_VALUES
+from churn_assets.drafting.sample import LABEL_VALUES, spelled_in
 from churn_assets.errors import DraftError
 
 MAX_LABEL_VALUES = 5
@@ -24,11 +24,11 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class LabelDraft:
-    """The label column, its two values as the table spells them, the rows of each, and questions."""
+    """The label column, its values as the table spells them (every one but `churned_when` is kept), rows, questions."""
 
     column: Column
     churned_when: str
-    kept_when: str
+    kept_when: tuple[str, ...]
     churned_rows: int
     kept_rows: int
     questions: tuple[str, ...]
@@ -36,7 +36,7 @@ class LabelDraft:
     def read(self, cells: pa.ChunkedArray) -> npt.NDArray[np.int8]:
         """1 churned, 0 kept, -1 neither, shape (rows,)."""
         fold = str.lower if self.column.kind is Kind.BOOLEAN else str
-        known = {fold(self.churned_when): 1, fold(self.kept_when): 0}
+        known = {fold(value): 0 for value in self.kept_when} | {fold(self.churned_when): 1}
         encoded = as_text(cells).dictionary_encode()
         spellings = encoded.dictionary.to_pylist()
         meaning = np.array([known.get(fold(canonical_number(t)), -1) for t in spellings] + [-1], dtype=np.int8)
@@ -44,10 +44,11 @@ class LabelDraft:
         return np.asarray(meaning[codes])
 
 
-def need_column(names: Sequence[str], option: str, name: str, where: str) -> None:
-    """Raise DraftError if `name` is not a column; the message has the most similar names."""
-    if name in names:
-        return
+def find_column(names: Sequence[str], option: str, name: str, where: str) -> str:
+    """The column `name` as the table spells it (blanks around it); DraftError with similar names if there is none."""
+    spelled = spelled_in(names, name)
+    if spelled is not None:
+        return spelled
     similar = difflib.get_close_matches(name, names, 3, 0.5)
     similar += [n for n in names if n.lower().strip() == name.lower().strip() and n not in similar]
     hint = f"did you mean {' or '.join(repr(n) for n in similar)}? " if similar else ""
@@ -64,9 +65,12 @@ def draft_label(name: str, churned: str, counted: Counter[str]) -> LabelDraft:
         values[canonical_number(text)] += rows
     wanted = canonical_number(churned)
     empty = sum(values.pop(t, 0) for t in ("", *(t for t in NOTHING if t != wanted)))
-    folded = len({v.lower() for v in values}) == 2 < len(values)
+    folded = len({v.lower() for v in values}) < len(values)
     if folded:
-        values = Counter({v: sum(n for o, n in values.items() if o.lower() == v) for v in {v.lower() for v in values}})
+        lowered: Counter[str] = Counter()
+        for value, rows in values.items():
+            lowered[value.lower()] += rows
+        values = lowered
     churned_value = _value(values, wanted, name, folded)
     others = [value for value, _ in values.most_common() if value != churned_value]
     if not others:
@@ -74,24 +78,26 @@ def draft_label(name: str, churned: str, counted: Counter[str]) -> LabelDraft:
     if len(values) > MAX_LABEL_VALUES:
         many = f"more than {LABEL_VALUES:,}" if len(values) > LABEL_VALUES else str(len(values))
         raise DraftError(
-            f"label {name!r} has {many} different values ({_frequent(values)}); expected two, churned and kept; "
+            f"label {name!r} has {many} different values ({_frequent(values)}); expected at most {MAX_LABEL_VALUES}; "
             "give the column of the outcome, or recode this one"
         )
     questions = []
     if len(others) > 1:
         rest = ", ".join(f"{v!r} ({values[v]:,} rows)" for v in others[1:])
         questions.append(
-            f"kept_when is the most frequent of the other values; rows of {rest} are rejected. Is that right?"
+            f"every value other than {churned_value!r} is kept: {others[0]!r} ({values[others[0]]:,} rows) and {rest}. "
+            "Is that right? Rows of a value that is removed from kept_when are rejected."
         )
     if empty:
         questions.append(f"{empty:,} rows have no label and are rejected. Is their outcome not known yet?")
     missing = tuple(sorted(t for t in counted if t.strip() in NOTHING and t.strip() != wanted))
     column = Column(name, Kind.TEXT, Role.LABEL, missing=missing)
     if folded:  # spelled in upper and lower case; only kind boolean ignores case
-        column = replace(column, kind=Kind.BOOLEAN, true=(churned_value.lower(),), false=(others[0].lower(),))
-    elif all(_is_whole(v) for v in (churned_value, others[0])):
+        column = replace(column, kind=Kind.BOOLEAN, true=(churned_value,), false=tuple(others))
+    elif all(_is_whole(v) for v in (churned_value, *others)):
         column = replace(column, kind=Kind.INTEGER)
-    return LabelDraft(column, churned_value, others[0], values[churned_value], values[others[0]], tuple(questions))
+    kept_rows = sum(values[value] for value in others)
+    return LabelDraft(column, churned_value, tuple(others), values[churned_value], kept_rows, tuple(questions))
 
 
 def _value(values: Counter[str], wanted: str, name: str, folded: bool) -> str:

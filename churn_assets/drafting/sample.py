@@ -7,7 +7,7 @@ depend on its length, and is the same each time.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -85,6 +85,12 @@ def reader(source: Source, columns: tuple[Column, ...] = ()) -> Contract:
     return Contract("draft", "", source, Label("", "", "", 1), Time(), columns, (), (), Value(0.0, 1, 0.0, 0.0))
 
 
+def spelled_in(names: Sequence[str], name: str) -> str | None:
+    """`name` if it is in `names`, else the only one that equals it without surrounding blanks, else None."""
+    same = [n for n in names if n.strip() == name.strip()]
+    return name if name in names else same[0] if len(same) == 1 else None
+
+
 def _reading_options(source: str | Path, sheet: str | None) -> tuple[Source, list[str], str]:
     blank = reader(Source(sheet=sheet))
     location = locate(source, blank)
@@ -121,8 +127,9 @@ def _stream(
             check_names_once([name for name in batch.schema.names if name.strip()], Path(source).name)
         drawn = hash_rows(np.arange(rows, rows + batch.num_rows), 0, "sample")
         rows += batch.num_rows
-        if label in batch.schema.names and len(labels) <= LABEL_VALUES:
-            labels.update(_counts(batch.column(batch.schema.names.index(label))))
+        label_name = spelled_in(batch.schema.names, label)
+        if label_name is not None and len(labels) <= LABEL_VALUES:
+            labels.update(_counts(batch.column(batch.schema.names.index(label_name))))
         take = drawn <= highest
         kept.append(pa.table(batch).filter(pa.array(take)))
         hashes.append(drawn[take])

@@ -54,12 +54,13 @@ class Evidence:
 def write(evidence: Evidence) -> str:
     """The text of the contract, with comments."""
     label, timing = evidence.label, evidence.timing
+    kept = [_label_value(label.column, value) for value in label.kept_when]
     label_keys = {
         "column": label.column.name,
         "churned_when": _label_value(label.column, label.churned_when),
-        "kept_when": _label_value(label.column, label.kept_when),
+        "kept_when": kept if len(kept) > 1 else kept[0],
         "horizon_days": 30,
-        "meaning": f"{label.churned_when}: the customer left; {label.kept_when}: the customer stayed.",
+        "meaning": f"{label.churned_when}: the customer left; {', '.join(label.kept_when)}: the customer stayed.",
     }
     cohort = {} if timing.time.cohort is None else {"cohort": timing.time.cohort}
     silent = [g.name for g in timing.guesses if g.column.kind is Kind.DATE and g.column.role is Role.INPUT]
@@ -120,9 +121,9 @@ def _source(evidence: Evidence) -> dict[str, object]:
 
 def _all_columns(evidence: Evidence) -> tuple[Guess, ...]:
     label = evidence.label
-    summary = f"{label.churned_when} {label.churned_rows:,} rows, {label.kept_when} {label.kept_rows:,} rows"
+    summary = f"{label.churned_when} {label.churned_rows:,} rows, {', '.join(label.kept_when)} {label.kept_rows:,} rows"
     rows = evidence.sample.table.num_rows
-    label_guess = Guess(label.column, summary, 2, rows)
+    label_guess = Guess(label.column, summary, 1 + len(label.kept_when), rows)
     keys = tuple(g for g in evidence.timing.guesses if g.column.role is Role.KEY)
     if evidence.row_ids:
         column = Column(evidence.row_ids, Kind.ID, Role.KEY, doc="Number of the row: the table has no ids.")

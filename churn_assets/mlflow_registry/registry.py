@@ -44,8 +44,11 @@ class ModelRegistry(Protocol):
         """The number of this bundle, registered once for each content."""
         ...
 
-    def set_alias(self, alias: Alias, number: int) -> None:
-        """Let `alias` name this version; the champion is nobody's challenger."""
+    def set_alias(self, alias: Alias, number: int) -> int | None:
+        """Let `alias` name this version; the champion is nobody's challenger.
+
+        Returns the version that the alias named before, None if it named this one or none.
+        """
         ...
 
     def set_tags(self, number: int, tags: Mapping[str, str]) -> None:
@@ -73,17 +76,18 @@ class MlflowRegistry:
             }
             return _log_and_register(self.uri, model, tags)
 
-    def set_alias(self, alias: Alias, number: int) -> None:
+    def set_alias(self, alias: Alias, number: int) -> int | None:
         """As the protocol says. Does nothing for an sqlite store that does not exist: it has no version to name."""
         store = store_path(self.uri)
         if store is not None and not store.exists():
-            return
+            return None
         with calls(self.uri) as client:
             before = aliases(client)
             if before.get(alias) != number:
                 client.set_registered_model_alias(MODEL_NAME, alias, str(number))
             if alias == "champion" and before.get("challenger") == number:
                 client.delete_registered_model_alias(MODEL_NAME, "challenger")
+            return None if before.get(alias) == number else before.get(alias)
 
     def set_tags(self, number: int, tags: Mapping[str, str]) -> None:
         """As the protocol says; MLflow takes 5,000 characters, longer text is cut."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from churn_assets.contract.model import Contract, Kind
-from churn_assets.errors import ContractError, WarehouseCorrupt
+from churn_assets.errors import WarehouseCorrupt
 
 if TYPE_CHECKING:
     import duckdb
@@ -151,14 +151,6 @@ def columns_of(connection: duckdb.DuckDBPyConnection, table: str = "predictions"
 
 
 def _wanted(contract: Contract) -> dict[str, str]:
-    by_lowercase: dict[str, str] = {}
-    for column in contract.scoring_columns:
-        twin = by_lowercase.setdefault(column.name.lower(), column.name)
-        if twin != column.name:
-            raise ContractError(
-                f"{contract.where}: columns '{twin}' and '{column.name}' differ by case only, which DuckDB "
-                "ignores; rename one of them"
-            )
     return {column.name: TYPES[column.kind] for column in contract.scoring_columns}
 
 

@@ -68,9 +68,9 @@ class ChampionMoves:
     def rollback(self, to: str | None, by: str, why: str) -> Move:
         """Go back to the champion before the present one, or to version `to`.
 
-        `to` is any past champion, or any bundle of the present champion's contract in this home. Twice in a row
-        goes back twice. Raises RollbackRefused if there is none, its bundle is gone, or it is not what it was
-        when it became champion.
+        `to` is a former champion: one that a finished move led to, or the one that the first move replaced. Twice in
+        a row goes back twice. Raises RollbackRefused for any other version, and if the bundle is gone or is not what
+        it was when it became champion.
         """
         with self._pointer.locked():
             self._recover()
@@ -138,46 +138,43 @@ class ChampionMoves:
             return None
 
     def _rollback_target(self, to: str | None) -> tuple[Champion, str | None]:
-        """Where to go back to, and the hash its manifest had when it became champion."""
+        """Where to go back to, and the hash its manifest had when it became champion; None if that is older than
+        the ledger."""
         done = [move for move in self._ledger.moves() if move.status == "done"]
         past = {move.to.version: move for move in done}
+        oldest = done[0].before if done else None  # the champion of a home that is older than its ledger
         present = self._present()
+        former = [
+            version for version in (*reversed(past), oldest) if version and (not present or version != present.version)
+        ]
+        names = ", ".join(dict.fromkeys(former)) or "there is none yet"
         if to is None:
             line = champions_in_line(done)
             if present is not None and line and line[-1] == present.version:
                 line.pop()
             if not line:
                 raise RollbackRefused(
-                    "there is no champion before the present one in this home's history; name a version: --to, "
-                    f"one of {self._bundle_names()}"
+                    "there is no champion before the present one in this home's history, expected a former champion: "
+                    f"{names}; name it: --to"
                 )
             to = line[-1]
         if to in past:
             return past[to].to, past[to].bundle_sha256
-        return self._champion_of_bundle(present, to), None
+        if to == oldest:
+            return self._champion_before_ledger(to), None
+        raise RollbackRefused(
+            f"version {to} never was champion of this home, expected a former champion: {names}; "
+            "a challenger becomes champion through the gate alone: churn status"
+        )
 
-    def _champion_of_bundle(self, present: Champion | None, version: str) -> Champion:
+    def _champion_before_ledger(self, version: str) -> Champion:
         path = self._bundles_dir / version
-        if "/" in version or not (path / MANIFEST).is_file():
-            raise RollbackRefused(
-                f"there is no bundle {version} in {self._bundles_dir}, expected one of {self._bundle_names()}; "
-                "name one of those"
-            )
         try:
             fingerprint = str(verify(path).get("fingerprint"))
         except BundleCorrupt as error:
             raise RollbackRefused(f"cannot go back to {version}: {error}") from error
-        if present is not None and fingerprint != present.fingerprint:
-            raise RollbackRefused(
-                f"bundle {version} was made under contract {fingerprint[:12]} and never was champion, expected "
-                f"{present.fingerprint[:12]} as the champion's; name another: {self._bundle_names()}"
-            )
         bundle = path.relative_to(self._home).as_posix()
         return Champion(version, bundle, fingerprint, None, self._clock(), "", "")
-
-    def _bundle_names(self) -> str:
-        names = sorted(path.parent.name for path in self._bundles_dir.glob(f"[!.]*/{MANIFEST}"))
-        return ", ".join(names[:8]) or "none: this home has no bundle"
 
 
 def champions_in_line(done: Sequence[Move]) -> list[str]:

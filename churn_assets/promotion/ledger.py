@@ -257,8 +257,8 @@ class Ledger(SqliteStore):
             return _get_challenger(db, version)
 
     def approve(self, version: str, by: Person, why: str, bundle_sha256: str, at: datetime) -> Challenger:
-        """A person approves these bytes. Raises TransitionRefused unless it waits for approval, or if
-        the bundle is not the one that was judged. Approving twice changes nothing."""
+        """A person approves these bytes. Raises TransitionRefused unless it waits for approval, also if another
+        has approved it, or if the bundle is not the one that was judged. The same person again changes nothing."""
         with self._writing() as db:
             challenger = _expect(db, version, ("waiting_approval", "approved"), "approved")
             if challenger.bundle_sha256 != bundle_sha256:
@@ -266,15 +266,22 @@ class Ledger(SqliteStore):
                     f"challenger {version}: its bundle is {bundle_sha256[:12]} now, the gate judged "
                     f"{challenger.bundle_sha256[:12]}; restore {challenger.bundle}, or retrain"
                 )
+            _expect_undecided(db, challenger, by, "approved")
             if challenger.status == "waiting_approval":
                 _insert_approval(db, challenger, True, by, why, at)
                 _change(db, challenger, "approved", challenger.message, by, at)
             return _get_challenger(db, version)
 
     def reject(self, version: str, by: Person, why: str, at: datetime) -> Challenger:
-        """A person rejects it, at any moment before promotion; it lengthens the cooldown. Raises TransitionRefused."""
+        """A person rejects it before promotion; it lengthens the cooldown.
+
+        Raises TransitionRefused if it does not wait any more, or another person has approved it. The gate's approval
+        and the same person's own can be taken back.
+        """
         with self._writing() as db:
             challenger = _expect(db, version, _LIVE, "rejected")
+            if challenger.approved_by != Gate():
+                _expect_undecided(db, challenger, by, "rejected")
             moving = db.execute("SELECT 1 FROM moves WHERE status = 'intended' AND \"to\" = ?", (version,)).fetchone()
             if moving:
                 raise TransitionRefused(
@@ -505,10 +512,31 @@ def _expect(db: sqlite3.Connection, version: str, statuses: Sequence[ChallengerS
     if challenger.status not in statuses:
         expected = " or ".join(status.replace("_", " ") for status in statuses)
         raise TransitionRefused(
-            f"challenger {version} is {challenger.status.replace('_', ' ')} and cannot be {become}, expected one that "
-            f"is {expected}; see churn status"
+            f"challenger {version} is {challenger.status.replace('_', ' ')} and cannot be {become}"
+            f"{_decided(db, challenger)}, expected one that is {expected}; see churn status"
         )
     return challenger
+
+
+def _expect_undecided(db: sqlite3.Connection, challenger: Challenger, by: Person, become: str) -> None:
+    """Raise TransitionRefused if another than `by` has approved it: of two decisions at once the first holds."""
+    if challenger.approved_by not in (None, by):
+        raise TransitionRefused(
+            f"challenger {challenger.version} is approved and cannot be {become}{_decided(db, challenger)}, expected "
+            "one that nobody has decided on; who approved it can reject it, after its promotion: churn rollback"
+        )
+
+
+def _decided(db: sqlite3.Connection, challenger: Challenger) -> str:
+    """Who decided on it and when, as a clause; empty for one that nobody has decided on."""
+    if challenger.status == "refused":
+        return f" ({Gate()} refused it on {challenger.changed_at:%Y-%m-%d %H:%M:%S} UTC)"
+    query = 'SELECT approved, "by", at FROM approvals WHERE challenger = ? ORDER BY number DESC LIMIT 1'
+    row = db.execute(query, (challenger.number,)).fetchone()
+    if row is None or challenger.status in ("waiting_gate", "waiting_approval"):
+        return ""
+    at = datetime.fromisoformat(row["at"])
+    return f" ({row['by']} {'approved' if row['approved'] else 'rejected'} it on {at:%Y-%m-%d %H:%M:%S} UTC)"
 
 
 def _change(

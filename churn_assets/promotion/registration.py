@@ -52,7 +52,10 @@ class Role:
 
 @dataclass(frozen=True)
 class Registration:
-    """The result of registering a model. Without MLflow `registered_version` is None and `missing` says why."""
+    """The result of registering a model. Without MLflow `registered_version` is None and `missing` says why.
+
+    With it, `missing` says what was wrong with an alias, None if nothing was.
+    """
 
     version: str
     bundle: str

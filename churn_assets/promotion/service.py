@@ -84,12 +84,13 @@ class Outcome:
 class GateRun:
     """One outcome for each challenger that was waiting, the newest first, and the champion afterwards.
 
-    `missing` says why the registry's alias does not follow the champion, None if it does.
+    `registry_message` says that the registry's alias `champion` named another version and was set, or why it does not
+    follow the champion; None if it was right.
     """
 
     outcomes: tuple[Outcome, ...]
     champion: Champion | None
-    missing: str | None
+    registry_message: str | None
 
     @property
     def message(self) -> str:
@@ -149,17 +150,31 @@ class PromotionService:
     def rollback(self, to: str | None = None, *, by: str, why: str) -> Move:
         """Go back to the champion before the present one, or to version `to`; takes milliseconds.
 
-        The registry is not told here: its alias follows at the next training or promotion. Raises RollbackRefused.
+        `to` must be a former champion: only the gate makes a champion of another. The registry is not told here: its
+        alias follows at the next training or promotion. Raises RollbackRefused.
         """
         return self._champion.rollback(to, by, why)
 
     def tell_registry(self) -> str | None:
-        """Let the registry's alias follow the pointer; why it could not, None if it could or need not."""
+        """Let the registry's alias follow the pointer.
+
+        Returns a message if it named another version (a rollback, or somebody has moved it by hand) or could not be
+        set, None if it was right.
+        """
         champion = self._pointer.read()
         if champion is None or champion.registered_version is None:
             return None
         number = champion.registered_version
-        return _unless_unavailable(lambda: self._registry.set_alias("champion", number))
+        try:
+            before = self._registry.set_alias("champion", number)
+        except TrackingUnavailable as error:
+            return str(error)
+        if before is None:
+            return None
+        return (
+            f"the alias champion named version {before} in the registry, expected {number}, the champion "
+            f"{champion.version}; it was set to that. An alias moved by hand changes nothing: churn rollback does"
+        )
 
     # -- a trained model -----------------------------------------------------------------------------------
 
@@ -202,7 +217,7 @@ class PromotionService:
             self._ledger.add_challenger(model.version, path, bundle_hash(bundle), number, request, self._clock())
         assert champion is not None  # a challenger has one
         if number is not None:
-            missing = self._publish_aliases(role, number, champion)
+            missing = self._publish_aliases(role, number)
         return Registration(
             version=model.version,
             bundle=path,
@@ -233,13 +248,11 @@ class PromotionService:
         )
         return self._champion.move(champion, "first", champion.by, role.reason).to
 
-    def _publish_aliases(self, role: Role, number: int, champion: Champion) -> str | None:
-        def publish() -> None:
-            self._registry.set_alias(role.alias, number)
-            if role.alias == "challenger" and champion.registered_version is not None:
-                self._registry.set_alias("champion", champion.registered_version)  # it may have been rolled back
-
-        return _unless_unavailable(publish)
+    def _publish_aliases(self, role: Role, number: int) -> str | None:
+        problem = _unless_unavailable(lambda: self._registry.set_alias(role.alias, number))
+        if problem is not None or role.alias == "champion":
+            return problem
+        return self.tell_registry()  # the champion may have been rolled back, its alias moved by hand
 
     def _is_generated(self, champion: Champion | None) -> bool:
         from churn_assets.scoring.bundle import read_provenance
@@ -264,6 +277,7 @@ class PromotionService:
         self.recover()
         outcomes: list[Outcome] = []
         promoted: str | None = None
+        message = self.tell_registry()  # before a promotion sets the alias: one moved by hand is reported
         for challenger in reversed(self._ledger.challengers("waiting_gate", "approved")):
             version = challenger.version
             try:
@@ -276,7 +290,7 @@ class PromotionService:
             if outcome.status == "promoted":
                 promoted = version
             outcomes.append(outcome)
-        return GateRun(tuple(outcomes), self._pointer.read(), self.tell_registry())
+        return GateRun(tuple(outcomes), self._pointer.read(), self.tell_registry() or message)
 
     def promote(self, contract: Contract, version: str, labelled: pa.Table | None) -> Outcome:
         """Hold the gate for one challenger, and do what the verdict and the contract's approval say.
@@ -340,7 +354,8 @@ class PromotionService:
     def approve(self, version: str, by: Person, why: str) -> Challenger:
         """A person approves a challenger that has passed the gate; the gate runs again before it is promoted.
 
-        Raises TransitionRefused unless it waits for approval, BundleCorrupt if its bundle is not as it was written.
+        Raises TransitionRefused unless it waits for approval (it says who has decided and when), BundleCorrupt if its
+        bundle is not as it was written.
         """
         self.recover()
         challenger = self._ledger.challenger(version)
@@ -348,7 +363,10 @@ class PromotionService:
         return self._ledger.approve(version, by, why, sha256, self._clock())
 
     def reject(self, version: str, by: Person, why: str) -> Challenger:
-        """A person rejects a challenger before its promotion; it lengthens the cooldown. Raises TransitionRefused."""
+        """A person rejects a challenger before its promotion; it lengthens the cooldown.
+
+        Raises TransitionRefused, also if another person has approved it.
+        """
         self.recover()
         return self._ledger.reject(version, by, why, self._clock())
 
@@ -406,7 +424,7 @@ class PromotionService:
         return self._ledger.fail_promotion(run_key, why, self._clock())
 
 
-def _unless_unavailable(publish: Callable[[], None]) -> str | None:
+def _unless_unavailable(publish: Callable[[], object]) -> str | None:
     """Tell the registry; why it does not answer, None if it does."""
     try:
         publish()

@@ -147,7 +147,7 @@ def _draw(contract: Contract, rows: int, today: dt.date, base: float, rng: np.ra
         if column.role is Role.IGNORE:
             continue
         if column.role is Role.LABEL:
-            values = pa.array([contract.label.kept_when, contract.label.churned_when])
+            values = pa.array([contract.label.kept_values[0], contract.label.churned_when])
             cells = values.take(pa.array(traits.churned.astype(np.int8)))
         elif column.kind in (Kind.NUMBER, Kind.INTEGER):
             cells = _number_cells(contract, column, traits, rng)

@@ -145,7 +145,7 @@ def _offered(
     treated = uniform_rows(place, seed, "offer") < chance
     with_offer = without & ~(uniform_rows(place, seed, "saved") < offer.effect)
     observed = np.where(treated, with_offer, without)
-    values = pa.array([contract.label.kept_when, contract.label.churned_when])
+    values = pa.array([contract.label.kept_values[0], contract.label.churned_when])
     cells = values.take(pa.array(observed.astype(np.int8)))
     table = table.set_column(table.column_names.index(name), name, cells)
     truth = pa.table(

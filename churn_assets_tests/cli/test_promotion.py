@@ -63,18 +63,24 @@ def test_a_rejected_challenger_cannot_be_approved_any_more(home):
     settings, versions = home
     assert churn("reject", versions[1], *WHO, home=settings.home).returncode == 0
     assert "is rejected and cannot be approved" in refused(churn("approve", versions[1], *WHO, home=settings.home))
+    assert "(ana rejected it on " in refused(churn("reject", versions[1], *WHO, home=settings.home))
     assert "there is no challenger nobody" in refused(churn("reject", "nobody", *WHO, home=settings.home))
 
 
 def test_rollback_says_where_it_went_and_refuses_what_is_not_there(home):
     settings, versions = home
+    for version in versions[1:]:  # one waits for a person, one never was a challenger
+        text = refused(churn("rollback", "--to", version, *WHO, home=settings.home))
+        assert f"version {version} never was champion of this home" in text
+    moves(settings).move(champion(versions[2]), "first", "training", "another table")
+    assert churn("rollback", *WHO, home=settings.home).returncode == 0
     done = churn("rollback", "--to", versions[2], *WHO, home=settings.home)
     assert done.stdout.startswith(f"champion {versions[2]} (was {versions[0]}), since ")
     assert churn("rollback", *WHO, home=settings.home).returncode == 0
     assert read_champion(settings.home).version == versions[0]
     assert "there is no champion before the present one" in refused(churn("rollback", *WHO, home=settings.home))
     events = json.loads(churn("history", "--json", home=settings.home).stdout)["events"]
-    assert [event["what"] for event in events] == ["first", "rollback", "rollback"]
+    assert [event["what"] for event in events] == ["first", "first", "rollback", "rollback", "rollback"]
 
 
 def test_a_retraining_is_asked_for_by_hand_once_at_a_time(home):

@@ -102,6 +102,12 @@ BROKEN = {
     ),
     "rules as a table": (("[[rules]]", "[rules]"), "[[rules]]", "found a table", "expected [[rules]] tables"),
     "a column twice": (('name = "note"', 'name = "plan"'), "[[columns]]", "column 'plan' occurs 2 times", "once"),
+    "columns that differ only by case": (
+        ('name = "visits"', 'name = "Spend"'),
+        "[[columns]]",
+        "the names 'spend' and 'Spend' differ only by case",
+        "rename one of them in the table, or give it role 'ignore'",
+    ),
     "a column without a name": (('name = "note"', 'name = " "'), "[[columns]]", "a column has an empty name", ""),
     "a rule twice": (
         ("[value]", '[[rules]]\nname = "joined_first"\nexpression = "visits > 0"\n\n[value]'),
@@ -278,6 +284,19 @@ BROKEN = {
         "churned_when and kept_when are both 'yes'",
         "",
     ),
+    "a label that is churned and kept": (
+        ('kept_when = "no"', 'kept_when = ["no", "yes "]'),
+        "[label]",
+        "churned_when and kept_when are both 'yes'",
+        "expected different values",
+    ),
+    "a kept value twice": (
+        ('kept_when = "no"', 'kept_when = ["no", "no"]'),
+        "[label]",
+        "'kept_when' has a value twice",
+        "remove one",
+    ),
+    "no kept value": (('kept_when = "no"', "kept_when = []"), "[label]", "'kept_when' is a list", "or a list of them"),
     "no horizon": (("= 30", "= 0"), "[label]", "key 'horizon_days' is 0", "at least 1"),
     "an as_of that is nothing": (
         ('as_of = "latest"', 'as_of = "today"'),

@@ -74,6 +74,17 @@ def test_the_fingerprint_does_not_see_layout():
     assert parse_contract(same, "elsewhere.toml").fingerprint == parse_contract(SMALL, "small.toml").fingerprint
 
 
+def test_a_list_of_kept_values_leaves_the_fingerprints_of_one_value_as_they_were():
+    assert [contract.fingerprint[:12] for contract in CONTRACTS] == ["e5e064f8e169", "decd4f8be15c"]
+    one, two = (parse_contract(SMALL.replace('= "no"', f"= {kept}")) for kept in ('["no"]', '["no", 2.0]'))
+    assert one.fingerprint == parse_contract(SMALL).fingerprint != two.fingerprint
+    assert (one.label.kept_values, two.label.kept_values) == (("no",), ("no", "2"))
+
+
+def test_a_column_that_is_ignored_may_differ_from_another_only_by_case():
+    assert parse_contract(SMALL.replace('name = "note"', 'name = "Plan"')).column("Plan")
+
+
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda c: c.name)
 def test_a_contract_fingerprints_alike_in_another_process(contract):
     code = "import sys, pathlib; from churn_assets.contract.load import load_contract as load"

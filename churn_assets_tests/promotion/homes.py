@@ -64,8 +64,9 @@ class FakeRegistry:
     def register(self, model: ModelVersion) -> int:
         return self.numbers.setdefault(model.bundle_version, len(self.numbers) + 1)
 
-    def set_alias(self, alias: Alias, number: int) -> None:
-        self.aliases[alias] = number
+    def set_alias(self, alias: Alias, number: int) -> int | None:
+        before, self.aliases[alias] = self.aliases.get(alias), number
+        return None if before == number else before
 
     def set_tags(self, number: int, tags: Mapping[str, str]) -> None:
         self.tags.setdefault(number, {}).update(tags)

@@ -14,6 +14,7 @@ from churn_assets.promotion import pointer as pointer_module
 from churn_assets.promotion.champion import bundle_hash
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import LOCK, ChampionPointer, read_champion, require_champion, write_champion
+from churn_assets.promotion.records import Person
 from churn_assets_tests.promotion.homes import AT, bundle, champion, history, home_with, moves, verdict
 
 
@@ -27,11 +28,11 @@ def home(tmp_path):
     return settings, versions
 
 
-def challenged(settings, version):
+def challenged(settings, version, passed=True, needs_person=False):
     ledger = Ledger(settings.ledger_path)
     path = settings.bundles_dir / version
     ledger.add_challenger(version, f"bundles/{version}", bundle_hash(path), None, None, AT)
-    ledger.record_verdict(version, verdict(version), needs_person=False, at=AT)
+    ledger.record_verdict(version, verdict(version, passed), needs_person=needs_person, at=AT)
 
 
 def promoted(settings, version):
@@ -78,14 +79,40 @@ def test_a_rollback_after_a_new_promotion_goes_to_the_one_before_it(home):
     assert back(settings, None, by="ana", why="again").to.version == v1
 
 
-def test_a_bundle_that_never_was_champion_can_be_named_if_its_contract_is_the_same(home):
-    settings, _ = home
-    other, foreign = bundle(settings.home, "other"), bundle(settings.home, "foreign", "e" * 64)
-    assert back(settings, other, by="ana", why="try it").to.version == other
-    with pytest.raises(RollbackRefused, match="was made under contract eeeeeeeeeeee and never was champion"):
-        back(settings, foreign, by="ana", why="try it")
-    with pytest.raises(RollbackRefused, match="there is no bundle nowhere in "):
-        back(settings, "nowhere", by="ana", why="try it")
+def waiting_approval(settings, version):
+    challenged(settings, version, needs_person=True)
+
+
+def refused(settings, version):
+    challenged(settings, version, passed=False)
+
+
+def rejected(settings, version):
+    challenged(settings, version)
+    Ledger(settings.ledger_path).reject(version, Person("ben"), "no", AT)
+
+
+def approved_and_never_moved_to(settings, version):
+    challenged(settings, version)
+    with pytest.raises(OSError, match="No space left"):
+        moves(settings, pointer=FullDisk(settings.home)).move(champion(version), "promotion", "the gate", "better")
+
+
+@pytest.mark.parametrize(
+    "become", [None, waiting_approval, refused, rejected, approved_and_never_moved_to], ids=lambda f: f and f.__name__
+)
+def test_a_rollback_goes_to_no_version_that_never_was_champion(home, become):
+    settings, (v0, v1, v2) = home
+    other = bundle(settings.home, "other")
+    if become is not None:
+        become(settings, other)
+    for version in (other, "nowhere", "../x"):
+        with pytest.raises(RollbackRefused) as error:
+            back(settings, version, by="ana", why="try it")
+        assert f"version {version} never was champion of this home" in str(error.value)
+        assert f"expected a former champion: {v1}, {v0};" in str(error.value)
+    assert now(settings) == v2
+    assert [move.kind for move in history(settings) if move.status == "done"] == ["first", "promotion", "promotion"]
 
 
 def test_a_bundle_that_is_gone_or_changed_is_refused_and_the_champion_stays(home):
@@ -114,6 +141,8 @@ def test_a_home_older_than_its_ledger_can_go_back_to_the_champion_it_had(tmp_pat
     write_champion(tmp_path, champion(v0))
     promoted(settings, v1)
     assert back(settings, None, by="ana", why="complaints").to.version == v0
+    assert back(settings, v1, by="ana", why="forward").to.version == v1
+    assert back(settings, v0, by="ana", why="by name").to.version == v0
 
 
 def test_a_home_without_any_champion_has_nothing_to_go_back_to(tmp_path):

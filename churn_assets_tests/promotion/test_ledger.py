@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import multiprocessing
 import sqlite3
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -332,6 +335,62 @@ def test_of_many_processes_that_decide_at_once_one_opens_a_request(ledger):
         opened = pool.starmap(_decide, [(str(ledger.path), number) for number in range(12)])
     assert sum(opened) == 1
     assert len(ledger.decisions()) == len(ledger.requests()) == 1
+
+
+def _answer(path: str, answers: Sequence[str], name: str, barrier: Barrier, results: Any) -> None:
+    ledger, outcomes = Ledger(Path(path)), []
+    for number, answer in enumerate(answers):
+        barrier.wait(60)
+        at = datetime.now(UTC)
+        try:
+            if answer == "approve":
+                ledger.approve(f"c{number}", Person(name), "read it", "aa", at)
+            else:
+                ledger.reject(f"c{number}", Person(name), "no", at)
+            outcomes.append((f"{name} {answer.removesuffix('e')}ed it on {at:%Y-%m-%d %H:%M:%S} UTC", ""))
+        except TransitionRefused as error:
+            outcomes.append(("", str(error)))
+    results.put(outcomes)
+
+
+def test_of_two_persons_who_decide_at_once_one_does_and_the_other_is_told_who_and_when(ledger):
+    pairs = [("approve", "approve"), ("approve", "reject"), ("reject", "approve"), ("reject", "reject")] * 6
+    for number in range(len(pairs)):
+        challenged(ledger, f"c{number}")
+        ledger.record_verdict(f"c{number}", PASSED, needs_person=True, at=AT)
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(2), context.Queue()
+    persons = [
+        context.Process(target=_answer, args=(str(ledger.path), answers, name, barrier, results))
+        for name, answers in zip(("ana", "ben"), zip(*pairs, strict=True), strict=True)
+    ]
+    for person in persons:
+        person.start()
+    outcomes = [results.get(timeout=120) for _ in persons]
+    for person in persons:
+        person.join()
+    for number, ((first, first_error), (second, second_error)) in enumerate(zip(*outcomes, strict=True)):
+        assert bool(first) != bool(second), f"c{number}: exactly one decides"
+        assert f"({first or second})" in (first_error or second_error)
+        assert ledger.challenger(f"c{number}").status == ("approved" if "approved" in first + second else "rejected")
+    assert len(ledger.approvals()) == len(pairs)
+
+
+def test_who_approved_can_reject_until_the_promotion_and_what_the_gate_approved_anybody(ledger):
+    waiting(ledger)
+    ledger.approve("v2", ANA, "read it", "aa", AT)
+    for act in (
+        lambda: ledger.approve("v2", Person("ben"), "too", "aa", AT),
+        lambda: ledger.reject("v2", Person("ben"), "no", AT),
+    ):
+        with pytest.raises(TransitionRefused, match=r"\(ana approved it on 2026-11-21 12:00:00 UTC\)"):
+            act()
+    assert ledger.reject("v2", ANA, "read it again", AT).status == "rejected"
+    challenged(ledger, "v3")
+    ledger.record_verdict("v3", PASSED, needs_person=False, at=AT)
+    with pytest.raises(TransitionRefused, match=r"\(the gate approved it on "):
+        ledger.approve("v3", ANA, "read it", "aa", AT)
+    assert ledger.reject("v3", ANA, "no", AT).status == "rejected"
 
 
 def test_two_moves_at_once_and_a_promotion_that_nobody_approved_are_refused(ledger):

@@ -42,7 +42,7 @@ from churn_assets.promotion.service import Outcome, PromotionService, Registrati
 from churn_assets.scoring.bundle import write_bundle
 from churn_assets.scoring.models.boosted import BoostedModel
 from churn_assets.settings import Settings
-from churn_assets_tests.promotion.homes import FakeRegistry, history
+from churn_assets_tests.promotion.homes import FakeRegistry, champion, history, moves
 from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT, booster_bytes, customers, scorer_of
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -239,6 +239,8 @@ def test_without_a_champion_to_compare_with_the_challenger_waits(tmp_path, what)
 def test_a_champion_that_came_while_the_gate_was_held_is_not_replaced_by_its_verdict(tmp_path):
     settings, old, new = home_with(tmp_path)
     third = bundle(tmp_path, "network").name
+    moves(settings).move(champion(third, CONTRACT.fingerprint), "first", "training", "a former champion")
+    service(settings).rollback(by="Ada", why="complaints")
 
     class MovedMeanwhile(Ledger):
         def record_verdict(self, *about, **options):
@@ -349,8 +351,27 @@ def test_the_registry_is_told_after_the_commit_and_follows_a_rollback(tmp_path):
     assert (tags["gate"], tags["gate_champion"]) == ("passed", outcome.verdict.champion)
     assert json.loads(tags["gate_figures"])["holdout_pr_auc"][2] is True
     service(settings).rollback(by="Ada", why="complaints")
+    assert "named version 2 in the registry, expected 1" in service(settings, registry).tell_registry()
     assert service(settings, registry).tell_registry() is None
     assert registry.aliases["champion"] == 1
+
+
+@pytest.mark.parametrize("at", ["a training", "a gate that refuses", "a gate that promotes"])
+def test_an_alias_that_somebody_moved_in_the_registry_is_reported_and_set_back(tmp_path, at):
+    settings, registry = place(tmp_path), FakeRegistry()
+    freeze(settings.holdout_dir, CONTRACT, clean(), False, "first", NOW)
+    first, second = bundle(tmp_path, "logistic"), bundle(tmp_path, "boosted" if "promotes" in at else "network")
+    for path in (first, second):
+        enter(settings, path, registry=registry, run_id="run")
+    registry.aliases["champion"] = 2
+    if at == "a training":
+        message = enter(settings, bundle(tmp_path, "boosted", rounds=18), registry=registry, run_id="run").missing
+    else:
+        message = service(settings, registry).promote_waiting(LENIENT, None).registry_message
+    assert f"the alias champion named version 2 in the registry, expected 1, the champion {first.name}" in message
+    champion = require_champion(tmp_path)
+    assert champion.version == (second if "promotes" in at else first).name
+    assert registry.aliases["champion"] == champion.registered_version
 
 
 def test_a_registry_that_does_not_answer_changes_nothing_but_the_message(tmp_path):
@@ -388,6 +409,7 @@ def test_mlflow_itself_has_verdict_and_aliases(tmp_path):
     assert tags["gate"] == "passed"
     assert '"holdout_pr_auc"' in tags["gate_figures"]
     service(settings).rollback(by="Ada", why="complaints")
+    assert "named version 2 in the registry, expected 1" in PromotionService.of(settings).tell_registry()
     assert PromotionService.of(settings).tell_registry() is None
     assert aliases(connect(uri)) == {"champion": 1}
     assert "does not answer" in PromotionService.of(place(tmp_path)).tell_registry()

@@ -60,14 +60,15 @@ def check_label(contract: Contract, table: pa.Table) -> tuple[npt.NDArray[np.int
     column, label = contract.label_column, contract.label
     cells = as_text(table.column(column.name))
     encoded = cells.dictionary_encode()
-    known = {_label_text(column, label.churned_when): 1, _label_text(column, label.kept_when): 0}
+    known = {_label_text(column, value): 0 for value in label.kept_values}
+    known[_label_text(column, label.churned_when)] = 1
     spellings: list[str] = encoded.dictionary.to_pylist()
     empty = [not text.strip() or text in column.missing for text in spellings]
     meaning = np.array([known.get(_label_text(column, text), -1) for text in spellings] + [-1], dtype=np.int8)
     codes = to_numpy(pc.fill_null(encoded.indices, -1))
     churned = meaning[codes]
     missing = np.array([*empty, True])[codes]
-    expected = f"'{label.churned_when}' (churned) or '{label.kept_when}' (kept)"
+    expected = f"'{label.churned_when}' (churned) or {label.kept_text} (kept)"
 
     describe = _cell_message(column.name, cells, expected)
     masks = {"null": missing, "label": (churned < 0) & ~missing}

@@ -224,11 +224,11 @@ def _not_only_null(contract: Contract, table: pa.Table) -> None:
 
 def _two_classes(contract: Contract, churned: npt.NDArray[np.int8], values: str) -> None:
     label = contract.label
-    counts = {label.churned_when: int((churned == 1).sum()), label.kept_when: int((churned == 0).sum())}
+    counts = {f"'{label.churned_when}'": int((churned == 1).sum()), label.kept_text: int((churned == 0).sum())}
     if min(counts.values()) > 0:
         return
-    rows_of = " and ".join(f"{n:,} rows of '{value}'" for value, n in counts.items())
+    rows_of = " and ".join(f"{n:,} rows of {value}" for value, n in counts.items())
     raise LabelError(
         f"label column '{label.column}' contains {values}: {rows_of}; expected both '{label.churned_when}' (churned) "
-        f"and '{label.kept_when}' (kept); add customers of both kinds or correct [label]"
+        f"and {label.kept_text} (kept); add customers of both kinds or correct [label]"
     )

@@ -275,7 +275,7 @@ def promotion(context: dg.AssetExecutionContext, project: Project) -> Iterator[d
     summary = {
         "champion": run.champion.version if run.champion else "none",
         "message": run.message,
-        **({"mlflow": run.missing} if run.missing else {}),
+        **({"mlflow": run.registry_message} if run.registry_message else {}),
         **({"labelled_predictions_of_broken_data": f"{left_out:,}, left out"} if left_out else {}),
     }
     changes = AlertChanges()

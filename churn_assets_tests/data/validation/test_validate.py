@@ -254,6 +254,19 @@ def test_rows_to_be_scored_need_no_label_and_count_from_where_they_start(store):
         validate_features_only(STORE, table.slice(0, 0))
 
 
+def test_each_of_several_kept_values_is_kept_and_any_other_value_is_rejected(store):
+    label = dataclasses.replace(STORE.label, churned_when="left", kept_when=("stayed", "joined"))
+    contract = dataclasses.replace(generous(STORE), label=label)
+    states = [("left ", "stayed", " joined", "moved")[i % 4] for i in range(store.num_rows)]
+    table = store.set_column(store.column_names.index("retained"), "retained", pa.array(states))
+    result = validate(contract, table)
+    assert result.customers[CHURNED].to_pylist() == [1, 0, 0] * 100
+    assert "'left' (churned) or 'stayed' or 'joined' (kept)" in result.rejected["detail"][0].as_py()
+    assert set(generate(contract, 50, 1)["retained"].to_pylist()) == {"left", "stayed"}
+    with pytest.raises(LabelError, match="0 rows of 'stayed' or 'joined'"):
+        validate(contract, column_of(table, "retained", "left"))
+
+
 def test_strings_and_arrow_types_validate_alike():
     table = generate(STORE, 500, 8)
     assert validate(STORE, table).customers.equals(validate(STORE, texts(table)).customers)

@@ -19,7 +19,6 @@ import pytest
 from churn_assets.contract.load import parse_contract
 from churn_assets.contract.model import Kind
 from churn_assets.errors import (
-    ContractError,
     LogUnavailable,
     LogUnreadable,
     NothingIngested,
@@ -221,14 +220,6 @@ def test_a_contract_is_read_from_the_bundle_and_kept_after_its_deletion(tmp_path
     (of.bundles_dir / ("1" * 16) / "contract.toml").unlink()
     write(of, "b", prediction("b", other, model_version="1" * 16))
     assert ingest(of, STORE).quarantined == 0
-
-
-def test_columns_that_differ_by_case_only_are_refused(tmp_path):
-    of = settings(tmp_path)
-    twins = dataclasses.replace(STORE.column("city"), name="CITY")
-    write(of, "a", prediction("a"))
-    with pytest.raises(ContractError, match="differ by case only"):
-        ingest(of, dataclasses.replace(STORE, columns=(*STORE.columns, twins), text=""))
 
 
 def test_a_warehouse_of_a_newer_version_is_left_alone(tmp_path):
