@@ -34,13 +34,7 @@ def _window(number: int) -> dict[str, Any]:
 def window_quality(number: int, status: str, *findings: Finding, message: str = "") -> WindowQuality:
     """The quality report on a window."""
     traffic = Traffic(10, 10, 10.0, 0.0, 0.1, 0, {})
-    about: dict[str, Any] = {
-        "status": status,
-        "message": message,
-        "model_version": "v1",
-        "missing": {},
-        "traffic": traffic,
-    }
+    about: dict[str, Any] = {"status": status, "message": message, "model_version": "v1"}
     return WindowQuality(**_window(number), findings=findings, missing={}, traffic=traffic, **about)
 
 
