@@ -8,15 +8,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from msgspec import Meta
-
 Threshold = Literal["profit", "f1", "capacity"]
 Outliers = Literal["range", "mahalanobis", "isolation_forest"]
 Approval = Literal["automatic", "manual"]
 
-Share = Annotated[float, Meta(ge=0.0, le=1.0)]
-Amount = Annotated[float, Meta(ge=0.0)]
-Count = Annotated[int, Meta(ge=1)]
+
+@dataclass(frozen=True)
+class Bounds:
+    """The values a number may have, ends included; an end that is None is open."""
+
+    ge: float | None = None
+    le: float | None = None
+
+
+Share = Annotated[float, Bounds(ge=0.0, le=1.0)]
+Amount = Annotated[float, Bounds(ge=0.0)]
+Count = Annotated[int, Bounds(ge=1)]
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,7 @@ class Value:
     months: Count
     offer_cost: Amount
     save_rate: Share
-    capacity: Annotated[int | None, Meta(ge=1)] = None
+    capacity: Annotated[int | None, Bounds(ge=1)] = None
     decide_by: Threshold = "profit"
 
     @property
@@ -45,7 +52,7 @@ class Quality:
     """Limits on the table and the model; beyond them the run stops."""
 
     max_rejected_share: Share = 0.05
-    min_rows: Annotated[int, Meta(ge=2)] = 200
+    min_rows: Annotated[int, Bounds(ge=2)] = 200
     pr_auc_floor: Share = 0.0
 
 
@@ -63,7 +70,7 @@ class Audit:
     single_column_pr_auc_lift: Share = 0.6
     isolated_churner_share: Share = 0.2
     headline_loss_when_removed: Share = 0.5
-    echo_roc_auc: Annotated[float, Meta(ge=0.5, le=1.0)] = 0.61
+    echo_roc_auc: Annotated[float, Bounds(ge=0.5, le=1.0)] = 0.61
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,7 @@ class Monitoring:
     """
 
     window: Count = 2000
-    window_days: Annotated[int, Meta(ge=0)] = 0
+    window_days: Annotated[int, Bounds(ge=0)] = 0
     floor: Count = 500
     silent: tuple[str, ...] = ()
     significance: Share = 0.01
@@ -91,12 +98,12 @@ class Monitoring:
     missing_rise: Share = 0.1
     outside_share: Share = 0.05
     spike_rise: Share = 0.2
-    volume_ratio: Annotated[float, Meta(ge=1.0)] = 10.0
+    volume_ratio: Annotated[float, Bounds(ge=1.0)] = 10.0
     stale_hours: Amount = 48.0
     outliers: Outliers = "range"
     pr_auc_drop: Share = 0.02
-    label_floor: Annotated[int, Meta(ge=10)] = 500
-    labels_to_retrain: Annotated[int, Meta(ge=0)] = 0
+    label_floor: Annotated[int, Bounds(ge=10)] = 500
+    labels_to_retrain: Annotated[int, Bounds(ge=0)] = 0
     cooldown_days: Amount = 7.0
 
 
@@ -111,8 +118,8 @@ class Release:
     """
 
     approval: Approval = "automatic"
-    holdout_margin: Annotated[float, Meta(ge=-1.0, le=1.0)] = -0.0015
-    recent_margin: Annotated[float, Meta(ge=-1.0, le=1.0)] = 0.0
-    segment_rows: Annotated[int, Meta(ge=10)] = 300
+    holdout_margin: Annotated[float, Bounds(ge=-1.0, le=1.0)] = -0.0015
+    recent_margin: Annotated[float, Bounds(ge=-1.0, le=1.0)] = 0.0
+    segment_rows: Annotated[int, Bounds(ge=10)] = 300
     segment_drop: Share = 0.05
     max_ece: Share = 0.03
