@@ -6,6 +6,7 @@ WAL lets readers read while another process writes; synchronous=FULL puts a tran
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -47,7 +48,7 @@ class SqliteStore:
         with self._plain_errors():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with closing(self._connect()) as db:
-                db.execute("PRAGMA journal_mode = WAL")
+                self._use_wal(db)
                 db.execute("PRAGMA synchronous = FULL")
                 db.execute("PRAGMA foreign_keys = ON")
                 db.execute("BEGIN IMMEDIATE")
@@ -80,6 +81,21 @@ class SqliteStore:
         db = sqlite3.connect(self.path, timeout=self.busy_s, isolation_level=None)
         db.row_factory = sqlite3.Row
         return db
+
+    def _use_wal(self, db: sqlite3.Connection) -> None:
+        """Wait here: SQLite's own timeout does not cover the change of journal mode.
+
+        The second of two processes that make the file at once would be told that it is locked.
+        """
+        deadline = time.monotonic() + self.busy_s
+        while True:
+            try:
+                db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.01)  # about the time of one short transaction
 
     def _empty(self) -> sqlite3.Connection:
         """The empty tables, in memory."""

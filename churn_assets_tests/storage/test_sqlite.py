@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 
 import pytest
@@ -140,3 +141,25 @@ def test_a_killed_writer_leaves_nothing_of_its_transaction(store):
     assert subprocess.run([sys.executable, "-c", _KILLED, os.fspath(store.path)], check=False).returncode == 9
     assert store.all() == {"a": 1}
     store.add("b", 2)
+
+
+def test_a_first_writer_waits_for_another_first_writer(store, monkeypatch):
+    """The other has made the file and not yet changed its journal mode: SQLite's timeout does not cover that."""
+    monkeypatch.setattr(Counters, "busy_s", 20.0)
+    store.path.parent.mkdir()
+    with closing(sqlite3.connect(store.path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        release = threading.Timer(0.3, other.execute, ("ROLLBACK",))
+        release.start()
+        store.add("a", 1)
+        release.join()
+    assert store.all() == {"a": 1}
+
+
+def test_a_first_writer_gives_up_after_its_time(store):
+    store.path.parent.mkdir()
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable, match="locked"):
+            store.add("a", 1)
+    assert store.all() == {}
