@@ -103,7 +103,7 @@ class Mutator(ast.NodeTransformer):
         return node
 
     def visit_arguments(self, node: ast.arguments) -> ast.AST:
-        node.defaults = [self.visit(default) for default in node.defaults]  # type: ignore[misc]
+        node.defaults = [self.visit(default) for default in node.defaults]  # type: ignore[misc]  # an expression stays one
         return node
 
     def visit_Compare(self, node: ast.Compare) -> ast.AST:
@@ -111,21 +111,21 @@ class Mutator(ast.NodeTransformer):
         for number, operator in enumerate(node.ops):
             other = SWAPS[type(operator)]
             if self._here(f"{type(operator).__name__} -> {other.__name__}"):
-                node.ops[number] = other()  # type: ignore[call-overload]
+                node.ops[number] = other()  # type: ignore[call-overload]  # an operator of the same family
         return node
 
     def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
         self.generic_visit(node)
         other = SWAPS[type(node.op)]
         if self._here(f"{type(node.op).__name__} -> {other.__name__}"):
-            node.op = other()  # type: ignore[assignment]
+            node.op = other()  # type: ignore[assignment]  # an operator of the same family
         return node
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         self.generic_visit(node)
         other = SWAPS.get(type(node.op))
         if other is not None and self._here(f"{type(node.op).__name__} -> {other.__name__}"):
-            node.op = other()  # type: ignore[assignment]
+            node.op = other()  # type: ignore[assignment]  # an operator of the same family
         return node
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
@@ -163,7 +163,7 @@ def run_mutant(target: Target, source: str, mutant: Mutant, arguments: list[str]
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return {0: "survived", 1: "killed", 2: "killed"}.get(os.waitstatus_to_exitcode(status), "error")
-        time.sleep(0.02)
+        time.sleep(0.02)  # waitpid has no timeout
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return "timeout"

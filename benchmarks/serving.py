@@ -93,7 +93,7 @@ def _await(url: str, body: object, server: subprocess.Popen[bytes], log: Path) -
                 return
         except httpx.TransportError:
             pass
-        time.sleep(0.2)
+        time.sleep(0.2)  # between two attempts to reach a server that starts
     raise SystemExit(f"the server does not answer: {log.read_text(errors='replace')[-2000:]}")
 
 

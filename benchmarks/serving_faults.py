@@ -41,7 +41,7 @@ def until_dead(folder: Path, home: Path, rng: random.Random, rounds: int) -> tup
         kills = 0
         with Load(f"{url}/predict", ASKED, clients=8) as load:
             while kills < rounds:
-                time.sleep(rng.uniform(0.05, 1.0))
+                time.sleep(rng.uniform(0.05, 1.0))  # the kill comes at a random moment
                 everybody, workers = family(server)
                 kills += 1
                 if len(workers) > 1 and rng.random() < 0.5:
@@ -54,7 +54,7 @@ def until_dead(folder: Path, home: Path, rng: random.Random, rounds: int) -> tup
             else:
                 server.terminate()
             server.wait(30)
-            time.sleep(0.1)
+            time.sleep(0.1)  # the system frees the port
     return kills, load.acknowledged, load.statuses
 
 

@@ -8,14 +8,13 @@ from churn_assets.contract.load import load_contract
 from churn_assets.defs.column_schema import with_column_schema
 from churn_assets.defs.data import assets as data
 from churn_assets.defs.io_manager import HomeIOManager
-from churn_assets.defs.jobs import JOBS
+from churn_assets.defs.jobs import JOBS, schedules
 from churn_assets.defs.monitoring import assets as monitoring
 from churn_assets.defs.policy import executor
 from churn_assets.defs.prediction_log import assets as prediction_log
 from churn_assets.defs.promotion import assets as promotion
 from churn_assets.defs.reporting import assets as reporting
 from churn_assets.defs.resources import MlflowRun, Project
-from churn_assets.defs.schedules import schedules
 from churn_assets.defs.scoring import assets as scoring
 from churn_assets.defs.sensors import sensors
 from churn_assets.defs.training import assets as training

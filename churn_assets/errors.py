@@ -141,7 +141,7 @@ _MAX_LENGTH = 500  # characters of the first violation in the message
 
 @dataclass(frozen=True)
 class Violation:
-    """One cell that breaks the contract: `row` is 0-based, `found` and `expected` are texts."""
+    """One cell that breaks the contract: `row` is 0-based, `found` and `expected` are texts, fields of the API."""
 
     row: int
     column: str

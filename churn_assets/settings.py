@@ -165,11 +165,6 @@ class Settings:
         """Decisions, requests, challengers, approvals and moves of the champion."""
         return self.home / "ledger.db"
 
-    @property
-    def champion_path(self) -> Path:
-        """The pointer to the bundle that answers."""
-        return self.home / "champion.json"
-
     def library_environ(self) -> dict[str, str]:
         """Variables that point Dagster and BentoML at this home and keep every library quiet."""
         own = {"DAGSTER_HOME": str(self.dagster_home), "BENTOML_HOME": str(self.bento_home)}

@@ -140,14 +140,14 @@ def _supervise(command: Sequence[str], lock: int) -> int:
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, pass_fds=[lock])
     os.ftruncate(lock, os.pwrite(lock, str(child.pid).encode(), 0))
     while child.poll() is None and not received:
-        time.sleep(0.2)
+        time.sleep(0.2)  # Popen.wait would not end on a signal that is only noted
     with contextlib.suppress(ProcessLookupError):  # nobody is left
         os.killpg(child.pid, signal.SIGINT)
         end = time.monotonic() + _STOP_S
         while time.monotonic() < end:
             child.poll()
             os.killpg(child.pid, 0)
-            time.sleep(0.1)
+            time.sleep(0.1)  # a process group cannot be waited for
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
     if not received:

@@ -110,7 +110,7 @@ def _reading_options(source: str | Path, sheet: str | None) -> tuple[Source, lis
         if encoding == "utf-8-sig":
             notes.append("the file begins with a byte order mark, which is skipped")
         if len(names) == 1:
-            notes.append("no delimiter was found: the header is one column")
+            notes.append("no delimiter: the header is one column")
     return options, notes, location.format
 
 

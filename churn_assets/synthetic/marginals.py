@@ -132,7 +132,7 @@ def effect_on_hazard(column: Column, value: str) -> float:
     return scale * (share_of(column.name, value) - 0.5)
 
 
-def share_of(*words: str) -> float:
-    """A number in [0, 1) that depends on `words` alone, the same in every process."""
-    digest = hashlib.sha256("\x1f".join(words).encode()).digest()
+def share_of(*texts: str) -> float:
+    """A number in [0, 1) that depends on `texts` alone, the same in every process."""
+    digest = hashlib.sha256("\x1f".join(texts).encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2.0**48

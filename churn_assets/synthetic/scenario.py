@@ -175,12 +175,6 @@ def _late(
     return table.append_column(SEEN_ON, _days(seen)), labels
 
 
-def effect_on_all(truth: Sequence[pa.Table]) -> float:
-    """The true average effect of the offer on the churn rate, over all customers in `truth` (negative: it helps)."""
-    tables = pa.concat_tables(truth)
-    return float(pc.mean(tables["churned_treated"]).as_py() - pc.mean(tables["churned_untreated"]).as_py())
-
-
 def _equal(cells: pa.ChunkedArray, text: str) -> Mask:
     return np.asarray(pc.fill_null(pc.equal(cells, text), False).to_numpy(), dtype=bool)
 

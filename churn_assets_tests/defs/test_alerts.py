@@ -12,8 +12,7 @@ import pytest
 from churn_assets.alerting.alerts import Alert, all_alerts, open_alerts
 from churn_assets.alerting.destinations import AlertSettings
 from churn_assets.alerting.rules import AlertChanges
-from churn_assets.defs.alerts import update_alerts
-from churn_assets.defs.sensors import failed_run, failure_sensors
+from churn_assets.defs.alerts import failed_run, failure_sensors, update_alerts
 from churn_assets_tests.alerting.receiver import Receiver, receiving
 from churn_assets_tests.defs.home import ROOT, settings
 

@@ -13,7 +13,14 @@ from churn_assets.errors import BundleCorrupt, HomeBusy, RollbackRefused, Transi
 from churn_assets.promotion import pointer as pointer_module
 from churn_assets.promotion.champion import bundle_hash
 from churn_assets.promotion.ledger import Ledger
-from churn_assets.promotion.pointer import LOCK, ChampionPointer, read_champion, require_champion, write_champion
+from churn_assets.promotion.pointer import (
+    LOCK,
+    POINTER,
+    ChampionPointer,
+    read_champion,
+    require_champion,
+    write_champion,
+)
 from churn_assets.promotion.records import Person
 from churn_assets_tests.promotion.homes import AT, bundle, champion, history, home_with, moves, verdict
 
@@ -132,7 +139,7 @@ def test_a_bundle_that_is_gone_or_changed_is_refused_and_the_champion_stays(home
 
 def test_a_damaged_pointer_is_mended_by_a_rollback(home):
     settings, (_, _, v2) = home
-    settings.champion_path.write_text("{")
+    (settings.home / POINTER).write_text("{")
     assert back(settings, None, by="ana", why="a disk failed").to.version == now(settings) == v2
 
 

@@ -115,7 +115,7 @@ def opened(path: Path, patience_s: float) -> Iterator[duckdb.DuckDBPyConnection]
             plain = _plain_error(path, error)
             if not isinstance(plain, WarehouseLocked) or time.monotonic() + wait > end:
                 raise plain from error
-        time.sleep(wait)
+        time.sleep(wait)  # DuckDB does not wait for its lock
         wait = min(2 * wait, _LONGEST_WAIT_S)
     try:
         connection.execute("SET TimeZone = 'UTC'")

@@ -7,7 +7,6 @@ keys of the file; where a key would be a poor name, `rename` says which it is.
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import msgspec
 
@@ -248,8 +247,3 @@ class Report(msgspec.Struct, frozen=True, rename={"feature_docs": "words"}):
 def as_json(value: object) -> str:
     """Canonical JSON of a value; ValueError for a number that is not finite, which no reader would understand."""
     return json.dumps(msgspec.to_builtins(value), indent=1, sort_keys=True, allow_nan=False) + "\n"
-
-
-def parse_report(stored: dict[str, Any]) -> Report:
-    """The report from its JSON form. Raises msgspec.ValidationError for another form."""
-    return msgspec.convert(stored, Report)

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from churn_assets.definitions import build
-from churn_assets.defs.schedules import schedules
+from churn_assets.defs.jobs import schedules
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import write_champion
 from churn_assets.promotion.records import Person

@@ -28,7 +28,7 @@ from churn_assets.errors import DataBroken
 from churn_assets.monitoring.windows import QUALITY_JSON, WINDOW, Window, window_folder, write_report
 from churn_assets.promotion.holdout import holdout_path, read_holdout
 from churn_assets.promotion.ledger import Ledger
-from churn_assets.promotion.pointer import read_champion, require_champion
+from churn_assets.promotion.pointer import POINTER, read_champion, require_champion
 from churn_assets.promotion.records import Decision, DecisionInputs
 from churn_assets.scoring.bundle import read_card, read_reference
 from churn_assets.settings import Settings
@@ -108,7 +108,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
     with dg.DagsterInstance.ephemeral() as instance:
         result = run(of, instance, TRAINING)
     assert result.success
-    kept = {name: path.read_bytes() for name, path in (("holdout", frozen_file(of)), ("champion", of.champion_path))}
+    files = {"holdout": frozen_file(of), "champion": of.home / POINTER}
+    kept = {name: path.read_bytes() for name, path in files.items()}
     return of, kept, (table_of(of, "splits"), result)
 
 
@@ -148,7 +149,8 @@ def test_a_second_training_on_the_same_table_splits_and_scores_as_the_first(trai
     assert result.success
     assert table_of(of, "splits").equals(splits)
     assert metadata(result, "registered_model")["bundle_version"] == require_champion(of.home).version
-    assert (frozen_file(of).read_bytes(), of.champion_path.read_bytes()) == (kept["holdout"], kept["champion"])
+    assert frozen_file(of).read_bytes() == kept["holdout"]
+    assert (of.home / POINTER).read_bytes() == kept["champion"]
 
 
 def test_a_challenger_waits_for_the_gate_and_the_champion_stays(again):
@@ -158,7 +160,7 @@ def test_a_challenger_waits_for_the_gate_and_the_champion_stays(again):
     assert (challenger.version, challenger.status, challenger.request) == (registered["version"], "waiting_gate", key)
     assert registered["alias"] == "challenger"
     assert Ledger(of.ledger_path).requests("open") == []
-    assert of.champion_path.read_bytes() == kept["champion"]
+    assert (of.home / POINTER).read_bytes() == kept["champion"]
     assert frozen_file(of).read_bytes() == kept["holdout"]
     assert metadata(result, "boosted_candidate")["tuning"] == "none of these data: as in the champion's training"
     card, before = (read_card(of.home / path) for path in (registered["bundle"], read_champion(of.home).bundle))

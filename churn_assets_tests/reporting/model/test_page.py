@@ -21,7 +21,7 @@ from churn_assets.errors import TrainingError
 from churn_assets.evaluation.calibration import ece
 from churn_assets.leakage.audit import Audit
 from churn_assets.reporting.model import collect
-from churn_assets.reporting.model.facts import Report, as_json, parse_report
+from churn_assets.reporting.model.facts import Report, as_json
 from churn_assets.reporting.model.importance import importance
 from churn_assets.reporting.model.measure import FEWEST, Scored, curves, metrics, segment
 from churn_assets.reporting.model.page import render_card, render_report
@@ -111,11 +111,11 @@ def without(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def page_of(facts: dict[str, Any]) -> str:
-    return render_report(parse_report(facts))
+    return render_report(msgspec.convert(facts, Report))
 
 
 def card_of(facts: dict[str, Any]) -> str:
-    return render_card(parse_report(facts))
+    return render_card(msgspec.convert(facts, Report))
 
 
 def leaves(value: object) -> Iterator[object]:
