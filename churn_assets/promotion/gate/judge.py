@@ -107,7 +107,7 @@ def judge_comparisons(
     holdout: Evidence,
     recent: Evidence,
     comparisons: tuple[Comparison | None, Comparison | None],
-    seed: int = 0,
+    seed: int,
 ) -> Verdict:
     """The verdict once both comparisons (of the holdout, of recent labels) are made; without the first it never
     passes."""

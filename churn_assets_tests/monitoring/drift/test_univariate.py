@@ -56,7 +56,48 @@ def test_the_figures_are_those_of_the_literature():
     result = compare_levels({"a": 50, "b": 50}, {"a": 30, "b": 70})
     assert result.chi_square == pytest.approx(8.3333, abs=1e-3)
     assert result.psi == pytest.approx(0.2 * np.log(0.5 / 0.3) + 0.2 * np.log(0.7 / 0.5))
+    uneven = compare_levels({"a": 20, "b": 80}, {"a": 50, "b": 50})
+    assert uneven.psi == pytest.approx(0.3 * np.log(0.5 / 0.2) + 0.3 * np.log(0.8 / 0.5))
     assert compare_levels({"a": 1000}, {"b": 1000}).jensen_shannon == pytest.approx(np.sqrt(np.log(2)))
+
+
+def test_levels_that_one_side_lacks_count_as_none_there():
+    result = compare_levels({"a": 1000}, {"b": 500})
+    assert (result.reference_values, result.values) == (1000, 500)
+    assert result.chi_square == pytest.approx(1500)  # every row is where it would not be by chance
+
+
+def test_one_level_alone_is_no_evidence():
+    result = compare_levels({"a": 1000}, {"a": 500})
+    assert (result.chi_square, result.chi_square_p) == (0.0, 1.0)
+
+
+def test_a_quarter_of_the_values_in_each_quarter_of_the_reference_is_a_psi_of_zero():
+    before = np.arange(1000.0)
+    assert compare_numbers(before, before[::2]).psi == pytest.approx(0, abs=0.001)
+    moved = compare_numbers(before, before[500:])  # half of the bins are empty, the others hold twice their share
+    empty, full = 0.5, 0.5 * np.log(2)
+    assert full < moved.psi
+    assert moved.psi == pytest.approx(full + empty * np.log(0.1 / 1e-4), rel=0.01)
+
+
+def test_the_test_and_the_effect_are_those_of_the_kind_of_column():
+    ordered = one(numbers(NORMAL), numbers(sample(2000, 1)))
+    named = one(levels(a=50, b=50), levels(a=60, b=40))
+    assert (ordered.check, ordered.effect_measure) == ("ks", "wasserstein")
+    assert (ordered.p_value, ordered.effect) == (ordered.ks_p, ordered.wasserstein)
+    assert (named.check, named.effect_measure) == ("chi_square", "jensen_shannon")
+    assert (named.p_value, named.effect) == (named.chi_square_p, named.jensen_shannon)
+
+
+def test_the_significance_is_shared_by_the_columns_that_are_tested():
+    before, after = numbers(NORMAL), numbers(sample(2000, 1))
+    names = [f"x{number}" for number in range(10)]
+    results = detect_drift(
+        dict.fromkeys([*names, "few"], before), {**dict.fromkeys(names, after), "few": numbers([1.0])}, LIMITS
+    )
+    assert [result.status for result in results] == ["stable"] * 10 + ["unknown"]
+    assert all(result.message.endswith(", limit 0.001") for result in results[:10])
 
 
 def test_a_shift_is_found_and_its_message_has_both_limits():

@@ -15,7 +15,7 @@ from benchmarks import gate_simulation as simulation
 from churn_assets.contract.policy import Monitoring, Release
 from churn_assets.promotion.gate.inputs import Evidence, GateInputs, no_evidence
 from churn_assets.promotion.gate.judge import compare, judge, judge_evidence
-from churn_assets.promotion.records import Verdict
+from churn_assets.promotion.records import Check, Verdict
 from churn_assets_tests.scoring.tiny import CONTRACT
 
 FLOORED = dataclasses.replace(CONTRACT, monitoring=Monitoring(label_floor=500))
@@ -40,6 +40,11 @@ def recent(gain: float, seed: int = 1, count: int = 1000) -> Evidence:
 
 def failed(verdict: Verdict) -> set[str]:
     return {check.check for check in verdict.checks if not check.passed}
+
+
+def check_of(verdict: Verdict, name: str) -> Check:
+    (check,) = (check for check in verdict.checks if check.check == name)
+    return check
 
 
 def held(holdout: Evidence, late: Evidence | None = None, release: Release | None = None) -> Verdict:
@@ -89,6 +94,21 @@ def test_an_overconfident_challenger_is_refused_for_its_log_loss():
     assert "holdout_log_loss" in failed(held(dataclasses.replace(one, challenger=sharp)))
 
 
+def test_log_loss_may_not_rise_on_the_rows_that_decide_and_not_beyond_noise_on_the_others():
+    """Recent labels decide where there are enough; without them the holdout does."""
+    alone = check_of(held(rows(0.5)), "holdout_log_loss")
+    verdict = held(rows(0.5), recent(0.5))
+    beside, late = check_of(verdict, "holdout_log_loss"), check_of(verdict, "recent_log_loss")
+    assert alone.limit == beside.limit == late.limit == 0.0
+    made = {
+        name: compare(evidence, seed) for name, evidence, seed in (("frozen", rows(0.5), 0), ("late", recent(0.5), 1))
+    }
+    assert alone.value == made["frozen"].log_loss_point
+    assert late.value == made["late"].log_loss_point
+    assert beside.value == np.quantile(made["frozen"].log_loss, 0.025) < alone.value
+    assert ["beyond noise" in check.message for check in (alone, late, beside)] == [False, False, True]
+
+
 def test_a_challenger_that_says_too_much_is_refused_for_its_calibration():
     one = rows(0.6)
     verdict = held(dataclasses.replace(one, challenger=0.3 + 0.6 * one.challenger))
@@ -118,6 +138,30 @@ def test_a_segment_that_falls_is_named():
 
 def test_a_segment_below_the_minimum_is_not_looked_at():
     assert "holdout_segments" not in failed(held(spoilt(299)))
+    assert ", 0 segments of at least 300 rows" in check_of(held(spoilt(299)), "holdout_segments").message
+
+
+def test_a_segment_of_the_minimum_is_compared():
+    assert "holdout_segments" in failed(held(spoilt(300)))
+
+
+def test_segments_that_all_get_better_have_no_largest_fall():
+    one = rows(0.6)
+    better = dataclasses.replace(one, segments={"city: DEL": np.ones(len(one.churned), dtype=bool)})
+    check = check_of(held(better), "holdout_segments")
+    assert (check.value, check.passed) == (0.0, True)
+    assert check.message.endswith("1 segments of at least 300 rows: none falls")
+
+
+def test_the_largest_fall_within_the_limit_is_named():
+    one = rows(0.0, seed=2)
+    mask = np.ones(len(one.churned), dtype=bool)
+    for evidence in (one, dataclasses.replace(one, champion=one.challenger, challenger=one.champion)):
+        drop = -compare(evidence, 0).gain
+        check = check_of(held(dataclasses.replace(evidence, segments={"city: DEL": mask})), "holdout_segments")
+        assert check.passed
+        assert check.value == max(drop, 0.0)
+        assert ("the largest fall is" in check.message) == (drop > 0)
 
 
 def test_a_segment_that_falls_by_noise_alone_refuses_nobody():
@@ -155,6 +199,9 @@ def test_a_refusal_says_what_so_few_rows_could_have_shown():
     verdict = held(rows(0.1, seed=5, count=700), release=Release())
     assert failed(verdict)
     assert "prove nothing below" in verdict.reason
+    assert " not over the margin " in verdict.reason
+    passed = check_of(held(rows(0.5)), "holdout_pr_auc")
+    assert " at 99 %, over the margin " in passed.message
 
 
 def test_a_verdict_without_checks_lets_nobody_through():
