@@ -22,8 +22,8 @@ import pytest
 from churn_assets.contract import model, policy
 from churn_assets.contract.check import REPAIRS
 from churn_assets.contract.expressions import FUNCTIONS
+from churn_assets.contract.limits import Outliers, Threshold
 from churn_assets.contract.model import PROSE, Format, Kind, Role, Severity
-from churn_assets.contract.policy import Outliers, Threshold
 from churn_assets.settings import Settings
 from churn_assets_tests.cli.test_shell import MAKEFILE, PYPROJECT, TARGETS
 from churn_assets_tests.strategies import ROOT

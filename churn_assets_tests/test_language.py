@@ -23,14 +23,7 @@ NAMES = {"told", "said", "hushed", "mourn", "bury", "knock", "vouch", "duel", "s
 # Whole names of functions, classes, parameters and variables.
 WHOLE_NAMES = {"found", "words", "what", "sound", "standing", "family", "situation", "telling", "look"}
 # Folders whose names are not yet all renamed; take one out as soon as it is. None is added.
-PENDING = {
-    "drafting",
-    "errors.py",
-    "features",
-    "prediction_log",
-    "storage",
-    "synthetic",
-}
+PENDING = {"drafting", "errors.py", "features", "prediction_log", "storage", "synthetic"}
 # In docstrings and pages; docstrings of the pending folders are not read.
 PHRASES = [
     r"hush(ed|es)?",

@@ -15,9 +15,7 @@ contract_app = typer.Typer(
 
 
 @contract_app.command(epilog="Example: [bold]churn contract check contracts/telecom.toml[/bold]")
-def check(
-    path: Annotated[Path | None, typer.Argument(help="Contract file. Default: CHURN_CONTRACT.")] = None,
-) -> None:
+def check(path: Annotated[Path | None, typer.Argument(help="Contract file. Default: CHURN_CONTRACT.")] = None) -> None:
     """Check whether a contract can be used; if not, print where it is wrong and what is allowed."""
     from churn_assets.contract.load import load_contract
 
@@ -32,9 +30,7 @@ def check(
 
 
 @contract_app.command(epilog="Example: [bold]churn contract show contracts/store.toml[/bold]")
-def show(
-    path: Annotated[Path | None, typer.Argument(help="Contract file. Default: CHURN_CONTRACT.")] = None,
-) -> None:
+def show(path: Annotated[Path | None, typer.Argument(help="Contract file. Default: CHURN_CONTRACT.")] = None) -> None:
     """Show a contract as tables: columns, features, rules, what a customer is worth."""
     from churn_assets.cli.render import show_contract
     from churn_assets.contract.load import load_contract

@@ -111,8 +111,7 @@ def score(
         "scores.parquet"
     ),
     as_of: Annotated[
-        str | None,
-        typer.Option(help="The day the table describes, such as 2026-11-01. Default: as the contract says."),
+        str | None, typer.Option(help="The day the table describes, such as 2026-11-01. Default: as the contract says.")
     ] = None,
     reasons: Annotated[
         bool, typer.Option("--reasons", help="Add to the call list why each customer is on it.")

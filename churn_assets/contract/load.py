@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from churn_assets.contract.check import check_contract
+from churn_assets.contract.limits import Audit, Monitoring, Quality, Release, Value
 from churn_assets.contract.model import Column, Contract, Feature, Label, Rule, Source, Time
-from churn_assets.contract.policy import Audit, Monitoring, Quality, Release, Value
 from churn_assets.errors import ContractError, did_you_mean
 
 T = TypeVar("T")

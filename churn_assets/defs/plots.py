@@ -5,18 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from churn_assets.html.charts import (
-    STYLES,
-    Axis,
-    Line,
-    Mark,
-    bars,
-    columns,
-    intervals,
-    lines,
-    over_periods,
-    percent,
-)
+from churn_assets.html.charts import STYLES, Axis, Line, Mark, bars, columns, intervals, lines, over_periods, percent
 
 if TYPE_CHECKING:
     from churn_assets.monitoring.performance.realized import Figure

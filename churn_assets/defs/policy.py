@@ -14,14 +14,7 @@ MODELS = {"churn/models": "one"}  # writes the tables of training, the call list
 LOG = {"churn/log": "one"}  # writes the warehouse or reports on it
 
 # Imported once by the fork server, so that a step starts in a fraction of a second instead of several.
-PRELOAD = [
-    "churn_assets.definitions",
-    "numpy",
-    "pyarrow.parquet",
-    "pyarrow.compute",
-    "sklearn.linear_model",
-    "mlflow",
-]
+PRELOAD = ["churn_assets.definitions", "numpy", "pyarrow.parquet", "pyarrow.compute", "sklearn.linear_model", "mlflow"]
 
 
 def executor(settings: Settings) -> dg.ExecutorDefinition:

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from churn_assets.contract.limits import Value
 from churn_assets.contract.model import Column, Contract, Label, Source, Time
-from churn_assets.contract.policy import Value
 from churn_assets.data.hashing import hash_rows
 from churn_assets.data.readers.formats import csv_dialect, sheet_names
 from churn_assets.data.readers.read import check_names_once, iter_batches

@@ -102,7 +102,7 @@ def _about(evidence: Evidence) -> tuple[str, ...]:
     )
     about = [
         f"Drafted by `churn contract init` from {evidence.where}: {extent}, {label.churned_rows:,} churned and "
-        f"{label.kept_rows:,} kept. It can be used as it is; please answer the lines that begin with QUESTION.",
+        f"{label.kept_rows:,} kept. It can be used as it is; please answer the lines that begin with QUESTION."
     ]
     if not sample.is_whole:
         about.append("Ranges, choices and missing cells are those of the sample: a rare value may be rejected.")

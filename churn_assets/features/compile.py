@@ -139,13 +139,7 @@ def compile_features(contract: Contract) -> FeatureProgram:
         body.append(f"    out[:, {index}] = {read}")
     body += [f"    out[:, {index}] = {local_name(f.name)}" for index, f in enumerate(shown, start=len(raw))]
     source = "\n".join(["def run(columns, as_of, state, out):", *(body or ["    pass"])])
-    return FeatureProgram(
-        specs=specs,
-        source=source,
-        state={},
-        _run=build(source, "run"),
-        _learners=tuple(learners),
-    )
+    return FeatureProgram(specs=specs, source=source, state={}, _run=build(source, "run"), _learners=tuple(learners))
 
 
 def compile_rules(contract: Contract) -> tuple[RuleProgram, ...]:
@@ -194,11 +188,7 @@ def local_name(name: str) -> str:
 class Writer:
     """Writes one checked tree as source that calls the functions of `features.functions` or `features.scalar`."""
 
-    _OPERATORS: Mapping[type, str] = {
-        ast.Add: "+",
-        ast.Sub: "-",
-        ast.Mult: "*",
-    }
+    _OPERATORS: Mapping[type, str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}
     _COMPARISONS: Mapping[type, str] = {
         ast.Lt: "less",
         ast.LtE: "less_equal",

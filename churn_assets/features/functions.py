@@ -138,10 +138,7 @@ def lookup(statistic: Statistic, by: Array) -> Array:
     return np.where(np.isnan(by), np.nan, result)  # with a single knot np.interp gives a value for NaN too
 
 
-LEARNERS: Mapping[str, Callable[[Array, Array, int], Statistic]] = {
-    "typical": learn_typical,
-    "accrued": learn_accrued,
-}
+LEARNERS: Mapping[str, Callable[[Array, Array, int], Statistic]] = {"typical": learn_typical, "accrued": learn_accrued}
 
 NAMESPACE: Mapping[str, Callable[..., Any]] = {
     "codes": codes,

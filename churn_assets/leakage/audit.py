@@ -15,13 +15,7 @@ import numpy as np
 from churn_assets.contract.model import Contract
 from churn_assets.data.customers import TableOrigin, reported_rows
 from churn_assets.features.encode import Columns, encode_table
-from churn_assets.leakage.column_tests import (
-    ColumnSignal,
-    EchoTest,
-    companions,
-    features_of,
-    measure_columns,
-)
+from churn_assets.leakage.column_tests import ColumnSignal, EchoTest, companions, features_of, measure_columns
 from churn_assets.leakage.ladder import AgeBand, Figure, Ladder, Loss, age_bands
 from churn_assets.training.candidate import Parameters
 from churn_assets.training.feature_table import as_of_of, training_data

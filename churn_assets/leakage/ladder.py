@@ -142,11 +142,7 @@ class Ladder:
             stop = np.arange(len(others)) % STOP_EVERY == 0
             learn, watch, scored = others[~stop], others[stop], fold == part
             model = recipe.fit(
-                (matrix[learn], label[learn]),
-                (matrix[watch], label[watch]),
-                view.program.specs,
-                params,
-                self.seed,
+                (matrix[learn], label[learn]), (matrix[watch], label[watch]), view.program.specs, params, self.seed
             )
             margin[scored] = model.margin(matrix[scored])
         return margin

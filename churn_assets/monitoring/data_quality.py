@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, Literal
 
+from churn_assets.contract.limits import Monitoring
 from churn_assets.contract.model import Column, Contract, Kind
-from churn_assets.contract.policy import Monitoring
 from churn_assets.errors import NothingIngested
 from churn_assets.monitoring.profile import (
     NO_CHAMPION,

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from churn_assets.contract.limits import Monitoring
 from churn_assets.contract.model import Column, Contract, Kind
-from churn_assets.contract.policy import Monitoring
 from churn_assets.errors import BundleMismatch, ChurnError
 from churn_assets.monitoring.windows import WHO, Window, rows_of
 from churn_assets.prediction_log.schema import holder, literal, quoted

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from churn_assets.contract.limits import Monitoring
 from churn_assets.contract.model import Contract
-from churn_assets.contract.policy import Monitoring
 from churn_assets.errors import NothingIngested, WindowUnreadable
 from churn_assets.prediction_log.warehouse.connection import open_published
 from churn_assets.promotion.pointer import read_champion

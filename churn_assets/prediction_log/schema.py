@@ -144,8 +144,7 @@ def targets(connection: duckdb.DuckDBPyConnection, contract: Contract) -> dict[s
 def columns_of(connection: duckdb.DuckDBPyConnection, table: str = "predictions") -> dict[str, str]:
     """Columns of a table, in small letters as DuckDB compares them, and their SQL types, in its order."""
     rows = connection.execute(
-        "SELECT lower(column_name), data_type FROM duckdb_columns() WHERE table_name = ? ORDER BY column_index",
-        [table],
+        "SELECT lower(column_name), data_type FROM duckdb_columns() WHERE table_name = ? ORDER BY column_index", [table]
     ).fetchall()
     return dict(rows)
 

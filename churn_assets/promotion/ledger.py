@@ -317,14 +317,7 @@ class Ledger(SqliteStore):
     # -- moves of the champion ---------------------------------------------------------------------------
 
     def intend_move(
-        self,
-        kind: MoveKind,
-        before: str | None,
-        to: Champion,
-        bundle_sha256: str,
-        by: str,
-        why: str,
-        at: datetime,
+        self, kind: MoveKind, before: str | None, to: Champion, bundle_sha256: str, by: str, why: str, at: datetime
     ) -> int:
         """Record that the pointer is about to be written; the move's number.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
-from churn_assets.contract.policy import Monitoring
+from churn_assets.contract.limits import Monitoring
 from churn_assets.promotion.records import (
     Decision,
     DecisionInputs,

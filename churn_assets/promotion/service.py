@@ -48,8 +48,8 @@ from churn_assets.settings import Settings
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from churn_assets.contract.limits import Monitoring
     from churn_assets.contract.model import Contract
-    from churn_assets.contract.policy import Monitoring
     from churn_assets.promotion.retraining import ExternalTrigger
     from churn_assets.scoring.scorer import Scorer
 

@@ -102,11 +102,7 @@ def _column_card(column: ColumnProfile) -> ColumnCard:
         if level.churn_rate is not None
     ]
     return ColumnCard(
-        title,
-        column.doc,
-        column.distinct,
-        levels=BarRows(rows, ".1%"),
-        levels_not_shown=column.levels_not_shown,
+        title, column.doc, column.distinct, levels=BarRows(rows, ".1%"), levels_not_shown=column.levels_not_shown
     )
 
 

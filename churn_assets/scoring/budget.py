@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from churn_assets.contract.limits import Value
 from churn_assets.contract.load import parse_contract
-from churn_assets.contract.policy import Value
 from churn_assets.errors import AssetMissing, SettingsError
 from churn_assets.scoring.bundle import CONTRACT
 from churn_assets.scoring.call_list import expected_value

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from churn_assets.contract.limits import Value
 from churn_assets.contract.model import Contract, Kind
-from churn_assets.contract.policy import Value
 from churn_assets.features.encode import encode_table
 from churn_assets.scoring.explain import Reason
 from churn_assets.scoring.scorer import BAND_NAMES, AsOf, Scorer, days

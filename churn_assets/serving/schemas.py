@@ -223,11 +223,7 @@ def _post(summary: str, body: str, answer: str) -> Schema:
             "summary": summary,
             "parameters": [_REQUEST_ID],
             "requestBody": {"required": True, "content": {"application/json": {"schema": _ref(body)}}},
-            "responses": {
-                "200": _json("Done.", _ref(answer)),
-                **errors,
-                "503": {**errors["503"], "headers": _RETRY},
-            },
+            "responses": {"200": _json("Done.", _ref(answer)), **errors, "503": {**errors["503"], "headers": _RETRY}},
         }
     }
 

@@ -25,10 +25,7 @@ _Files = Mapping[str, Mapping[str, object]]
 
 
 def seal(
-    root: Path,
-    write: Callable[[Path], object],
-    about: Mapping[str, object],
-    check: Callable[[Path], object],
+    root: Path, write: Callable[[Path], object], about: Mapping[str, object], check: Callable[[Path], object]
 ) -> Path:
     """Write a directory named by its content under `root`, or find that it is there already.
 

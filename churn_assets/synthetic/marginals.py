@@ -70,10 +70,7 @@ NUMBERS: Mapping[str, Mapping[str, Marginal]] = {
 TRUE_SHARES: Mapping[str, Mapping[str, float]] = {"store": {"paperless": 0.65, "refill": 0.095, "doorstep": 0.039}}
 
 CHOICE_SHARES: Mapping[str, Mapping[str, tuple[float, ...]]] = {
-    "store": {
-        "favday": (0.2195, 0.2193, 0.1568, 0.1718, 0.1718, 0.0404, 0.0204),
-        "city": (0.055, 0.376, 0.285, 0.284),
-    },
+    "store": {"favday": (0.2195, 0.2193, 0.1568, 0.1718, 0.1718, 0.0404, 0.0204), "city": (0.055, 0.376, 0.285, 0.284)}
 }
 
 TENURE_DAYS: Mapping[str, tuple[float, ...]] = {"store": _spread(0, 26, 94, 160, 624, 1251, 1630, 2043)}

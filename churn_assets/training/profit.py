@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from churn_assets.contract.policy import Value
+from churn_assets.contract.limits import Value
 from churn_assets.evaluation.bootstrap import DRAWS, interval, intervals, samples
 from churn_assets.evaluation.metrics import Ranking
 from churn_assets.scoring.card import Assumptions, BreakEven, ProfitPoint, ProfitReport, Swing

@@ -36,12 +36,7 @@ def churn(*words, home, **environ):
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("CHURN_", "DAGSTER_"))}
     command = [str(Path(sys.executable).parent / "churn"), *map(str, words)]
     return subprocess.run(
-        command,
-        env={**clean, "COLUMNS": "160", **environ},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
+        command, env={**clean, "COLUMNS": "160", **environ}, cwd=ROOT, capture_output=True, text=True, timeout=300
     )
 
 

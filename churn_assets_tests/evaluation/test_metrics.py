@@ -7,15 +7,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from churn_assets.evaluation.bootstrap import stratified_samples
-from churn_assets.evaluation.metrics import (
-    Ranking,
-    at_threshold,
-    log_loss,
-    losses,
-    pr_auc,
-    roc_auc,
-    summary,
-)
+from churn_assets.evaluation.metrics import Ranking, at_threshold, log_loss, losses, pr_auc, roc_auc, summary
 
 cases = st.integers(0, 2**31 - 1).map(np.random.default_rng)
 

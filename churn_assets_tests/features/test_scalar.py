@@ -78,10 +78,7 @@ def test_both_ways_know_the_same_functions():
     assert scalar.NAMESPACE.keys() == functions.NAMESPACE.keys()
 
 
-@given(
-    x=st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=8, unique=True).map(sorted),
-    data=st.data(),
-)
+@given(x=st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=8, unique=True).map(sorted), data=st.data())
 def test_a_lookup_gives_the_bits_of_np_interp(x, data):
     y = data.draw(st.lists(st.none() | st.floats(-1e6, 1e6), min_size=len(x), max_size=len(x)))
     by = data.draw(st.sampled_from(x) | st.floats(-2e6, 2e6) | st.just(float("nan")))

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow.csv
 import pytest
 
+from churn_assets.contract.limits import Audit as Limits
 from churn_assets.contract.load import parse_contract
-from churn_assets.contract.policy import Audit as Limits
 from churn_assets.data.readers.read import read_table
 from churn_assets.data.validation.validate import validate
 from churn_assets.errors import ContractError, GateRefused, LabelError

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from churn_assets.contract.policy import Monitoring
+from churn_assets.contract.limits import Monitoring
 from churn_assets.monitoring.latest import LatestReports, read_latest_reports
 from churn_assets.monitoring.windows import write_report
 from churn_assets.promotion.ledger import Ledger
@@ -30,9 +30,7 @@ ALL = LatestReports(
     replace(quality_report(BROKEN, window_quality(2, "ok")), fingerprint=FINGERPRINT),
     replace(
         drift_report(
-            window_drift(1, "drift", "a", model_version="v0"),
-            window_drift(2, "drift", "a"),
-            window_drift(3, "stable"),
+            window_drift(1, "drift", "a", model_version="v0"), window_drift(2, "drift", "a"), window_drift(3, "stable")
         ),
         fingerprint=FINGERPRINT,
     ),

@@ -19,7 +19,7 @@ from typing import Any
 
 from dagster import DagsterRunStatus as Status
 
-from churn_assets.contract.policy import Monitoring
+from churn_assets.contract.limits import Monitoring
 from churn_assets.defs.promotion.sensors import CHALLENGER, REQUEST, record_failure, runs_to_promote, runs_to_retrain
 from churn_assets.errors import RollbackRefused, TransitionRefused
 from churn_assets.promotion.champion import ChampionMoves, bundle_hash

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from churn_assets.contract.limits import Quality
 from churn_assets.contract.load import load_contract
-from churn_assets.contract.policy import Quality
 from churn_assets.errors import AssetMissing, GateRefused
 from churn_assets.promotion.pointer import Champion
 from churn_assets.promotion.registration import (

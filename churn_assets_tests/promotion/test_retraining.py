@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from churn_assets.contract.policy import Monitoring
+from churn_assets.contract.limits import Monitoring
 from churn_assets.promotion.records import DecisionInputs, LedgerState, MonitoredWindow, MonitoringSummary
 from churn_assets.promotion.retraining import (
     ExternalTrigger,

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 
 import churn_assets
+from churn_assets.contract.limits import Release
 from churn_assets.contract.model import Contract
-from churn_assets.contract.policy import Release
 from churn_assets.errors import (
     AssetMissing,
     BundleCorrupt,
@@ -452,10 +452,7 @@ def test_every_first_champion_is_in_the_history_once_and_one_of_real_customers_r
     for path, generated in ((one, True), (one, True), (two, False)):
         assert enter(settings, path, generated=generated).alias == "champion"
     moves = [(move.kind, move.before, move.to.version, move.status, move.by) for move in history(settings)]
-    assert moves == [
-        ("first", None, one.name, "done", "training"),
-        ("first", one.name, two.name, "done", "training"),
-    ]
+    assert moves == [("first", None, one.name, "done", "training"), ("first", one.name, two.name, "done", "training")]
 
 
 def test_a_refused_model_changes_nothing(tmp_path):

@@ -16,13 +16,7 @@ import pytest
 from churn_assets.contract.load import parse_contract
 from churn_assets.errors import BundleCorrupt, BundleMismatch
 from churn_assets.features.compile import compile_features
-from churn_assets.scoring.bundle import (
-    load_bundle,
-    read_card,
-    read_provenance,
-    read_reference,
-    write_bundle,
-)
+from churn_assets.scoring.bundle import load_bundle, read_card, read_provenance, read_reference, write_bundle
 from churn_assets.scoring.calibration import Platt
 from churn_assets.scoring.scorer import Bands
 from churn_assets.storage.files import canonical_json

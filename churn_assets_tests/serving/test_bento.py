@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx
 import psutil
@@ -35,10 +36,12 @@ def test_a_bento_answers_with_its_bundle_and_its_ladder(built, tmp_path):
         answer = httpx.post(f"{url}/predict", json=ASKED).json()
         supervisor = psutil.Process(process.pid)
         (worker,) = [c for c in supervisor.children() if "_bentoml_impl.worker" in " ".join(c.cmdline())]
-        started_s = [sum(one.cpu_times()[:2]) for one in (supervisor, worker)]
+        mapped = [Path(region.path).parts for region in worker.memory_maps()]
         model = httpx.get(f"{url}/model").json()
-    assert started_s[1] < 3.0, "CPU seconds of a worker from its start to its first answer; 1.1 were measured"
-    assert sum(started_s) < 4.5, "with the supervisor; 2.0 were measured"
+    # What it imports is what makes a worker slow to start; the seconds are in benchmarks/RESULTS.md.
+    libraries = {path[path.index("site-packages") + 1] for path in mapped if "site-packages" in path}
+    assert "numpy" in libraries
+    assert not libraries & {"duckdb", "mlflow", "pandas", "pyarrow", "scipy", "sklearn", "torch"}
     assert answer["model_version"] == model["version"] == bento.bundle_version
     assert model["ladder"]["rungs"] == [{"words": "all columns"}]
     assert verify(tmp_path / "home" / "predlog", [answer["prediction_id"]]).kept

@@ -22,9 +22,7 @@ with file_lock(Path(sys.argv[1])):
 @pytest.fixture
 def holder(tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "-c", _HOLDER, str(tmp_path / "home" / ".lock")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        [sys.executable, "-c", _HOLDER, str(tmp_path / "home" / ".lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert process.stdout.readline() == b"held\n"
     yield process

@@ -132,12 +132,7 @@ def test_no_date_lies_after_the_snapshot_asked_for():
 
 
 # The real table's quantiles .25, .5, .75 (dates repaired), which the store's hints follow.
-REAL = {
-    "esent": (16, 32, 42),
-    "eopenrate": (2.0, 13.2, 40.0),
-    "avgorder": (40.0, 51.0, 74.3),
-    "tenure": (94, 160, 624),
-}
+REAL = {"esent": (16, 32, 42), "eopenrate": (2.0, 13.2, 40.0), "avgorder": (40.0, 51.0, 74.3), "tenure": (94, 160, 624)}
 
 
 @pytest.mark.parametrize("name", REAL)

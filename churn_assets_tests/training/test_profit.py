@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from churn_assets.contract.policy import Value
+from churn_assets.contract.limits import Value
 from churn_assets.scoring.card import BreakEven
 from churn_assets.training.profit import describe_profit, profit_report, profit_threshold
 

@@ -120,10 +120,7 @@ def test_a_tenure_orders_cohorts_in_reverse():
 
 
 @given(
-    rows=st.integers(120, 400),
-    repeats=st.integers(0, 80),
-    share=st.floats(0.0, 0.5),
-    seed=st.integers(0, 2**31 - 1),
+    rows=st.integers(120, 400), repeats=st.integers(0, 80), share=st.floats(0.0, 0.5), seed=st.integers(0, 2**31 - 1)
 )
 def test_frozen_customers_are_in_the_test_part_only(rows, repeats, share, seed):
     generator = np.random.default_rng(seed)

@@ -17,14 +17,7 @@ import pyarrow.compute as pc
 from churn_assets.contract.model import Contract, Role, Severity
 from churn_assets.data.customers import CHURNED, TableOrigin
 from churn_assets.data.readers.read import check_columns
-from churn_assets.data.validation.checks import (
-    Finding,
-    check_cells,
-    check_ids,
-    check_label,
-    check_rules,
-    rejected_rows,
-)
+from churn_assets.data.validation.checks import Finding, check_cells, check_ids, check_label, check_rules, rejected_rows
 from churn_assets.data.validation.parse import as_days, as_text
 from churn_assets.data.validation.report import Cause, Outcome, ValidationReport
 from churn_assets.errors import ColumnAllNull, EmptySource, LabelError, TooFewRows

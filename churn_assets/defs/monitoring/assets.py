@@ -263,9 +263,6 @@ def _performance_checks(report: "PerformanceReport", max_ece: float) -> list[dg.
             description=fall.message if fall.status == "ok" else f"not known: {fall.message}",
         ),
         dg.AssetCheckResult(
-            passed=calibrated,
-            check_name=CALIBRATED,
-            severity=dg.AssetCheckSeverity.WARN,
-            description=calibration,
+            passed=calibrated, check_name=CALIBRATED, severity=dg.AssetCheckSeverity.WARN, description=calibration
         ),
     ]

@@ -38,9 +38,7 @@ QUARANTINE_LIMIT = 0.001
             description="Each segment that was handed over is in the warehouse once, with all of its rows.",
         ),
         dg.AssetCheckSpec(
-            FEW,
-            asset="prediction_log",
-            description=f"At most {QUARANTINE_LIMIT:.1%} of all lines could not be taken.",
+            FEW, asset="prediction_log", description=f"At most {QUARANTINE_LIMIT:.1%} of all lines could not be taken."
         ),
     ],
 )

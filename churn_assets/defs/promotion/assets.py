@@ -91,11 +91,7 @@ def registered_model(
                 metadata={**figures, "not_attested": not_attested},
             )
         raise
-    summary = {
-        "alias": registration.alias,
-        "bundle_version": registration.version,
-        "champion": registration.champion,
-    }
+    summary = {"alias": registration.alias, "bundle_version": registration.version, "champion": registration.champion}
     tracking.tags(summary)
     yield dg.Output(
         registration.to_json(),

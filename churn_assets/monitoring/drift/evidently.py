@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from churn_assets.contract.limits import Monitoring
 from churn_assets.contract.model import Kind
-from churn_assets.contract.policy import Monitoring
 from churn_assets.settings import QUIET_ENVIRONMENT
 from churn_assets.storage.files import read_json_object, replacing, write_json
 

@@ -14,13 +14,7 @@ from churn_assets.html.templating import render
 from churn_assets.monitoring import data_quality as quality
 from churn_assets.monitoring.drift import evidently
 from churn_assets.monitoring.drift.multivariate import DomainClassifier, Outliers, compare_all_columns, find_outliers
-from churn_assets.monitoring.drift.univariate import (
-    MEASURES,
-    TESTED_KINDS,
-    ColumnDrift,
-    detect_drift,
-    drifting_columns,
-)
+from churn_assets.monitoring.drift.univariate import MEASURES, TESTED_KINDS, ColumnDrift, detect_drift, drifting_columns
 from churn_assets.monitoring.profile import (
     NO_CHAMPION,
     SCORE,

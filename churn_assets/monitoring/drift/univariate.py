@@ -20,8 +20,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from churn_assets.contract.limits import Monitoring
 from churn_assets.contract.model import Kind
-from churn_assets.contract.policy import Monitoring
 from churn_assets.monitoring.profile import POSITIVE_RATE, SCORE, ColumnValues
 
 # The Wasserstein distance of the score is in units of 0.3 instead of the reference's deviation: the

@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from churn_assets.contract.limits import Release
 from churn_assets.contract.model import Contract
-from churn_assets.contract.policy import Release
 from churn_assets.evaluation.bootstrap import DRAWS, interval, paired_difference, statistics_under, stratified_samples
 from churn_assets.evaluation.calibration import ece, ece_by_chance
 from churn_assets.evaluation.metrics import Ranking, losses

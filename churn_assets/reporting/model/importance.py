@@ -37,12 +37,7 @@ PERMUTED = (
 
 
 def importance(
-    model: Model,
-    specs: Sequence[FeatureSpec],
-    train: Matrix,
-    test: Matrix,
-    churned: npt.NDArray[Any],
-    seed: int = 42,
+    model: Model, specs: Sequence[FeatureSpec], train: Matrix, test: Matrix, churned: npt.NDArray[Any], seed: int = 42
 ) -> Importance:
     """Global importance of every feature, the largest first, and the dependence on the first `TOP`.
 

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from churn_assets.contract.policy import Value
+from churn_assets.contract.limits import Value
 from churn_assets.evaluation.bootstrap import interval, intervals, samples, statistics_under, stratified_samples, wilson
 from churn_assets.evaluation.calibration import calibration_bins, ece, ece_under
 from churn_assets.evaluation.curves import RankCurves, evenly_spaced, lift

@@ -62,10 +62,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_arrays(
-    directory: Path,
-    kind: str,
-    settings: Mapping[str, object],
-    arrays: Mapping[str, npt.NDArray[np.generic]],
+    directory: Path, kind: str, settings: Mapping[str, object], arrays: Mapping[str, npt.NDArray[np.generic]]
 ) -> None:
     """Write `model.json` and `weights.npz`; the same arrays give the same bytes."""
     write_settings(directory, kind, settings)

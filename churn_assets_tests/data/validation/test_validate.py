@@ -10,19 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from churn_assets.contract.limits import Quality
 from churn_assets.contract.model import Kind
-from churn_assets.contract.policy import Quality
 from churn_assets.data.customers import CHURNED
 from churn_assets.data.validation.parse import arrow_type
 from churn_assets.data.validation.validate import validate, validate_features_only
-from churn_assets.errors import (
-    ColumnAllNull,
-    ColumnMissing,
-    EmptySource,
-    LabelError,
-    TooFewRows,
-    TooManyRejected,
-)
+from churn_assets.errors import ColumnAllNull, ColumnMissing, EmptySource, LabelError, TooFewRows, TooManyRejected
 from churn_assets.features.encode import encode_table
 from churn_assets.synthetic.generate import generate
 from churn_assets_tests.data.violations import plant_dirt

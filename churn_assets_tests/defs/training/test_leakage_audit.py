@@ -55,10 +55,7 @@ def test_registration_refuses_until_the_column_is_attested_again(audited, tmp_pa
     assert "column 'esent' sets apart 59% of the churners, expected somebody to attest" in failure(
         refused, "registered_model"
     )
-    assert checks(refused) == {
-        "the_model_clears_the_floor": True,
-        "no_unattested_column_carries_the_model": False,
-    }
+    assert checks(refused) == {"the_model_clears_the_floor": True, "no_unattested_column_carries_the_model": False}
     assert read_champion(of.home) is None
     with dg.DagsterInstance.ephemeral() as instance:
         admitted = run(of, instance, ["registered_model"])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from churn_assets.contract.policy import Monitoring
+from churn_assets.contract.limits import Monitoring
 from churn_assets.monitoring.drift.univariate import (
     compare_levels,
     compare_numbers,

@@ -12,13 +12,7 @@ from sklearn import metrics
 from churn_assets.evaluation.bootstrap import stratified_samples
 from churn_assets.evaluation.metrics import pr_auc, summary
 from churn_assets.monitoring.performance import realized
-from churn_assets.monitoring.performance.realized import (
-    Outcomes,
-    Period,
-    calibration_in_the_large,
-    compare,
-    measure,
-)
+from churn_assets.monitoring.performance.realized import Outcomes, Period, calibration_in_the_large, compare, measure
 from churn_assets_tests.monitoring.labelled import labelled_table
 from churn_assets_tests.monitoring.outcomes import calibrated, outcomes
 

@@ -97,11 +97,7 @@ def test_a_home_without_anything_has_a_report_that_says_so(tmp_path):
 
 def test_windows_have_their_figures_and_what_follows_them_is_open(scored, tmp_path):
     result = compute_performance(inputs(scored, tmp_path, windows(tmp_path)))
-    assert [(row.period, row.closed) for row in result.periods] == [
-        ("0001", True),
-        ("0002", True),
-        ("open", False),
-    ]
+    assert [(row.period, row.closed) for row in result.periods] == [("0001", True), ("0002", True), ("open", False)]
     first, second, rest = (row.realized for row in result.periods)
     assert (first.status, first.rows) == ("ok", 800)
     assert (second.status, second.rows) == ("insufficient", 400)

@@ -18,13 +18,7 @@ import pytest
 
 from churn_assets.contract.load import parse_contract
 from churn_assets.contract.model import Kind
-from churn_assets.errors import (
-    LogUnavailable,
-    LogUnreadable,
-    NothingIngested,
-    WarehouseCorrupt,
-    WarehouseLocked,
-)
+from churn_assets.errors import LogUnavailable, LogUnreadable, NothingIngested, WarehouseCorrupt, WarehouseLocked
 from churn_assets.prediction_log.records import Row, encode_line
 from churn_assets.prediction_log.segment import DONE, OPEN
 from churn_assets.prediction_log.warehouse.connection import FILE, PUBLISHED, open_published

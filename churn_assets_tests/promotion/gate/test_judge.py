@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import gate_simulation as simulation
-from churn_assets.contract.policy import Monitoring, Release
+from churn_assets.contract.limits import Monitoring, Release
 from churn_assets.promotion.gate.inputs import Evidence, GateInputs, no_evidence
 from churn_assets.promotion.gate.judge import compare, judge, judge_evidence
 from churn_assets.promotion.records import Check, Verdict

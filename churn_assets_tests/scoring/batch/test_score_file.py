@@ -54,11 +54,7 @@ def _read(path):
 def test_a_file_scores_as_its_table_does(folder, table, tmp_path, source, suffix):
     seen = []
     summary = score_file(
-        SCORER,
-        folder / source,
-        tmp_path / f"out.{suffix}",
-        batch_rows=200,
-        progress=lambda *at: seen.append(at),
+        SCORER, folder / source, tmp_path / f"out.{suffix}", batch_rows=200, progress=lambda *at: seen.append(at)
     )
     expected = SCORER.score_table(table, AS_OF).probability
     scored = _read(summary.out)
