@@ -189,7 +189,7 @@ def retraining_decision(
     context: dg.AssetExecutionContext, project: Project, config: Asking
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Nothing, investigate data, wait or retrain, with its reason; a request for a run is in the ledger."""
-    from churn_assets.alerting.rules import approval_reminders, monitoring_alerts
+    from churn_assets.alerting.rules import gate_alerts, monitoring_alerts
     from churn_assets.defs.alerts import update_alerts
     from churn_assets.monitoring.latest import read_latest_reports
     from churn_assets.promotion.ledger import Ledger
@@ -208,8 +208,9 @@ def retraining_decision(
     ]
     investigate = decision.message if decision.kind == "investigate_data" else ""
     changes = monitoring_alerts(reports.quality, reports.drift, reports.performance, investigate)
-    waiting = {challenger.version: challenger.message for challenger in ledger.challengers("waiting_approval")}
-    alerts = update_alerts(context, settings, changes + approval_reminders(waiting))
+    for challenger in ledger.challengers("waiting_approval"):  # it reminds of those that wait for a person
+        changes += gate_alerts(challenger.version, challenger.status, challenger.message)
+    alerts = update_alerts(context, settings, changes)
     stored = record.to_json()
     yield dg.MaterializeResult(
         value=stored,
