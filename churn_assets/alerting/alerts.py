@@ -212,7 +212,7 @@ class AlertStore(SqliteStore):
             due = not alert.once and not cooling
             db.execute(
                 "UPDATE alerts SET title = :title, words = :message, severity = :severity, last_s = :now_s,"
-                " times = times + 1, told_s = iif(:due, :now_s, told_s) WHERE id = :number",
+                " times = times + 1, told_s = CASE WHEN :due THEN :now_s ELSE told_s END WHERE id = :number",
                 {**vars(alert), "now_s": now_s, "due": due, "number": entry.number},
             )
             if due:
@@ -245,7 +245,7 @@ class AlertStore(SqliteStore):
                     with self._writing() as db:  # what was taken is never sent again
                         db.execute(
                             "UPDATE deliveries SET tries = tries + 1, failure = ?, done_s = ?,"
-                            " state = iif(?, state, 'taken') WHERE message = ? AND destination = ?",
+                            " state = CASE WHEN ? THEN state ELSE 'taken' END WHERE message = ? AND destination = ?",
                             (failure or "", now.timestamp(), bool(failure), message.number, name),
                         )
                     if failure is None:
