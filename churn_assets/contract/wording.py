@@ -117,9 +117,10 @@ def wording_mistakes(contract: Contract) -> Iterator[tuple[str, str]]:
         if feature.topic and feature.topic not in scored:
             expected = f"expected a column of role feature or input: {', '.join(scored)}"
             yield f"[features] '{feature.name}'", f"key 'topic' is '{feature.topic}'; {expected}"
-    for about in (*contract.columns, *contract.features):
-        table = "[[columns]]" if isinstance(about, Column) else "[features]"
-        yield from ((f"{table} '{about.name}'", message) for message in _template_mistakes(about))
+    for column in contract.columns:
+        yield from ((f"[[columns]] '{column.name}'", message) for message in _template_mistakes(column))
+    for feature in contract.features:
+        yield from ((f"[features] '{feature.name}'", message) for message in _template_mistakes(feature))
 
 
 def _template_mistakes(about: Column | Feature) -> Iterator[str]:
