@@ -9,11 +9,9 @@ import dagster as dg
 import pyarrow as pa
 
 from churn_assets.defs import metadata
-from churn_assets.defs.io_manager import read
 from churn_assets.defs.policy import MONITORING, OWNERS, WAREHOUSE_POOL
 from churn_assets.defs.resources import Project
-from churn_assets.errors import AssetMissing, ChurnError, NothingIngested
-from churn_assets.settings import Settings
+from churn_assets.errors import ChurnError, NothingIngested
 
 if TYPE_CHECKING:
     from churn_assets.monitoring.performance.labels import LabelCounts
@@ -65,7 +63,7 @@ def prediction_log(
         return
     share = totals.quarantined_share
     yield dg.MaterializeResult(
-        value={"ingest": done.to_json(), "totals": totals.to_json()},
+        value={"ingest": done.to_json(), "totals": asdict(totals)},
         metadata={
             "dagster/row_count": totals.predictions,
             "rows": done.rows,
@@ -74,8 +72,8 @@ def prediction_log(
             "archived_files": done.archived,
             "expired_segments": done.expired,
             "tables_changed": "; ".join(done.migrations) or "no",
-            "by_model_version": metadata.table(map(asdict, totals.versions)),
-            "quarantine": metadata.table(map(asdict, totals.reasons)),
+            "by_model_version": metadata.table(totals.versions),
+            "quarantine": metadata.table(totals.reasons),
             **totals.sizes,
         },
         check_results=[
@@ -125,12 +123,11 @@ def feedback_log(project: Project) -> Iterator[dg.MaterializeResult[dict[str, An
             check_results=[_passed(MATCHED, message)],
         )
         return
-    outcomes = list(map(asdict, totals.outcomes))
     yield dg.MaterializeResult(
-        value={"feedback": totals.feedback, "unknown": totals.unknown, "outcomes": outcomes},
+        value={"feedback": totals.feedback, "unknown": totals.unknown, "outcomes": totals.outcomes},
         metadata={
             "dagster/row_count": totals.feedback,
-            "outcomes": metadata.table(outcomes),
+            "outcomes": metadata.table(totals.outcomes),
             "of_unknown_predictions_or_customers": totals.unknown,
         },
         check_results=[
@@ -229,18 +226,3 @@ def _label_checks(counts: "LabelCounts") -> list[dg.AssetCheckResult]:
             metadata={name: count for name, count in vars(feedback).items() if name != "reports"},
         ),
     ]
-
-
-LABELLED = "labelled_predictions"
-
-
-def usable_labels(settings: Settings, fingerprint: str) -> tuple[pa.Table | None, int]:
-    """`labelled_predictions` as the asset last wrote it, without those of windows whose data was broken, and how many
-    these are; (None, 0) before the asset was made."""
-    from churn_assets.monitoring.performance.realized import usable_rows
-
-    try:
-        labelled = read(settings.assets_dir, LABELLED, pa.Table)
-    except AssetMissing:
-        return None, 0
-    return usable_rows(settings, fingerprint, labelled)
