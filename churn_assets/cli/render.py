@@ -15,7 +15,7 @@ from churn_assets.promotion.status import Status, read_asset, read_status, read_
 from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
-    from churn_assets.alerting.store import Entry
+    from churn_assets.alerting.alerts import Entry
     from churn_assets.drafting.draft import Draft
     from churn_assets.leakage.audit import Audit
     from churn_assets.training.export import ChosenModel

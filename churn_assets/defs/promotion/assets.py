@@ -187,7 +187,7 @@ def retraining_decision(
     context: dg.AssetExecutionContext, project: Project, alerts: dg.ResourceParam[HomeAlerts], config: Asking
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Nothing, investigate data, wait or retrain, with its reason; a request for a run is in the ledger."""
-    from churn_assets.alerting.rules import approval_reminders, monitoring_alerts
+    from churn_assets.alerting.rules import gate_alerts, monitoring_alerts
     from churn_assets.monitoring.latest import read_latest_reports
     from churn_assets.promotion.ledger import Ledger
     from churn_assets.promotion.service import PromotionService
@@ -205,7 +205,8 @@ def retraining_decision(
     ]
     investigate = decision.message if decision.kind == "investigate_data" else ""
     changes = monitoring_alerts(reports.quality, reports.drift, reports.performance, investigate)
-    waiting = {challenger.version: challenger.message for challenger in ledger.challengers("waiting_approval")}
+    for challenger in ledger.challengers("waiting_approval"):  # it reminds of those that wait for a person
+        changes += gate_alerts(challenger.version, challenger.status, challenger.message)
     stored = record.to_json()
     yield dg.MaterializeResult(
         value=stored,
@@ -215,7 +216,7 @@ def retraining_decision(
             "request": record.request or "none",
             "inputs": dg.MetadataValue.json(stored["inputs"]),
             "history": metadata.table(history),
-            **alerts.update(context.log, changes + approval_reminders(waiting)),
+            **alerts.update(context.log, changes),
         },
         check_results=[
             dg.AssetCheckResult(
