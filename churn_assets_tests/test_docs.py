@@ -347,7 +347,7 @@ def test_every_function_of_the_language_is_documented_with_its_arguments():
     calls = {re.match(r"\w+", call)[0]: call for call in told}
     assert set(calls) == set(FUNCTIONS)
     for name, call in calls.items():
-        parameters, _ = FUNCTIONS[name]
+        parameters = FUNCTIONS[name]
         arguments = call[call.index("(") + 1 : -1].split(", ")
         assert ("..." in arguments) == isinstance(parameters, str)
         assert isinstance(parameters, str) or len(arguments) == len(parameters), call
