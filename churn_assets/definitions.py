@@ -5,6 +5,7 @@ import os
 import dagster as dg
 
 from churn_assets.contract.load import load_contract
+from churn_assets.defs.alerts import HomeAlerts
 from churn_assets.defs.column_schema import with_column_schema
 from churn_assets.defs.data import assets as data
 from churn_assets.defs.io_manager import HomeIOManager
@@ -38,6 +39,7 @@ def build(settings: Settings) -> dg.Definitions:
         sensors=sensors(settings),
         resources={
             "project": Project.of(settings),
+            "alerts": HomeAlerts(settings.home),
             "tracking": MlflowRun(
                 mlflow_tracking_uri=settings.mlflow_uri,
                 experiment_name=f"churn/{contract.name}",

@@ -1,7 +1,9 @@
 """Alerts of assets, sensors and failed runs: into the home's alerts, the run's log and the metadata."""
 
 import os
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -16,30 +18,34 @@ _BY_HAND = "__ASSET_JOB"
 _MOST_STEPS, _MOST_CHARACTERS = 3, 300
 
 
-def update_alerts(
-    context: Any, settings: Settings, changes: AlertChanges, now: datetime | None = None
-) -> dict[str, str]:
-    """Raise and end what `changes` has; metadata for the asset. Never fails the asset it is called from.
+@dataclass(frozen=True)
+class HomeAlerts:
+    """The alerts of one home, a resource. Where they go is read when they are sent: no URL is in Dagster's config."""
 
-    `context` is anything with Dagster's `log`. What waited for a destination is tried again, news or not.
-    """
-    now = now or datetime.now(UTC)
-    messages: list[str] = []
-    try:
-        alert_settings = AlertSettings.from_environ(os.environ, settings.home)
-    except SettingsError as error:
-        # An alert that is stored and logged, and goes nowhere, beats a monitoring run that fails.
-        alert_settings = AlertSettings(settings.home)
-        messages.append(str(error))
-    results = [(alert.title, raise_alert(alert_settings, alert, now)) for alert in changes.raised]
-    results += [(key, recover_alert(alert_settings, key, ending, now)) for key, ending in changes.ended.items()]
-    if not results:
-        results = [("alerts that waited", send_waiting(alert_settings, now))]
-    messages += [f"{subject}: {result.summary}" for subject, result in results if result.summary]
-    for message in messages:
-        context.log.info(message)
-    raised = ", ".join(alert.title for alert in changes.raised)
-    return {"alerts": raised or "none", **({"alerts_told": "; ".join(messages)} if messages else {})}
+    home: Path
+
+    def update(self, log: dg.DagsterLogManager, changes: AlertChanges, now: datetime | None = None) -> dict[str, str]:
+        """Raise and end what `changes` has; metadata for the asset. Never fails the asset it is called from.
+
+        What waited for a destination is tried again, news or not.
+        """
+        now = now or datetime.now(UTC)
+        messages: list[str] = []
+        try:
+            settings = AlertSettings.from_environ(os.environ, self.home)
+        except SettingsError as error:
+            # An alert that is stored and logged, and goes nowhere, beats a monitoring run that fails.
+            settings = AlertSettings(self.home)
+            messages.append(str(error))
+        results = [(alert.title, raise_alert(settings, alert, now)) for alert in changes.raised]
+        results += [(key, recover_alert(settings, key, ending, now)) for key, ending in changes.ended.items()]
+        if not results:
+            results = [("alerts that waited", send_waiting(settings, now))]
+        messages += [f"{subject}: {result.summary}" for subject, result in results if result.summary]
+        for message in messages:
+            log.info(message)
+        raised = ", ".join(alert.title for alert in changes.raised)
+        return {"alerts": raised or "none", **({"alerts_told": "; ".join(messages)} if messages else {})}
 
 
 def failure_sensors(settings: Settings) -> list[dg.SensorDefinition]:
@@ -81,7 +87,7 @@ def failed_run(run: dg.DagsterRun, errors: list[tuple[str, str]], message: str) 
 
 
 def _done(context: Any, settings: Settings, changes: AlertChanges) -> dg.SkipReason | None:
-    message = update_alerts(context, settings, changes).get("alerts_told")
+    message = HomeAlerts(settings.home).update(context.log, changes).get("alerts_told")
     return dg.SkipReason(message) if message else None
 
 

@@ -1,16 +1,21 @@
-"""The Dagster instance of one home, also when nobody set DAGSTER_HOME.
+"""The Dagster instance of one home, also when nobody set DAGSTER_HOME, and what notices that a run's process is gone.
 
 `dagster asset materialize -m churn_assets.definitions` without DAGSTER_HOME makes a temporary instance
 in the working directory and throws its run history away. It does read `dagster.yaml` there, which names
 this class; so the history lands below CHURN_HOME after all, where `make ui` finds it.
 """
 
+import json
 import os
 from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
+import psutil
 from dagster._core.instance.ref import InstanceRef
+from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
+from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
+from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._serdes import ConfigurableClassData
 
 from churn_assets.settings import Settings
@@ -38,3 +43,43 @@ class HomeInstance(dg.DagsterInstance):
             own.mkdir(parents=True, exist_ok=True)
             home = str(own)
         return InstanceRef.config_defaults(home)
+
+
+class HomeRunLauncher(DefaultRunLauncher):
+    """Dagster's launcher of runs as processes, which can tell Dagster's monitoring that such a process is gone.
+
+    Without it a run that was killed together with the daemon stays STARTED for ever, and keeps its place in the queue
+    and in its pools.
+    """
+
+    @property
+    def supports_check_run_worker_health(self) -> bool:
+        """Asked by the daemon: check_run_worker_health works here."""
+        return True
+
+    def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
+        """FAILED if the process that executed this run is gone; RUNNING also where that cannot be known."""
+        if _ran_on_another_host(run):
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        for event in self._instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
+            metadata = event.get_dagster_event().engine_event_data.metadata
+            if (pid := metadata.get("pid")) is not None:  # the first one is the process of the whole run
+                if _was_running(int(str(pid.value)), event.timestamp):
+                    break
+                return CheckRunHealthResult(WorkerStatus.FAILED, f"process {pid.value} is gone")
+        return CheckRunHealthResult(WorkerStatus.RUNNING)
+
+
+def _ran_on_another_host(run: dg.DagsterRun) -> bool:
+    """Whether a code server that listens on a network launched it; its processes cannot be seen from here."""
+    host = json.loads(run.tags.get(GRPC_INFO_TAG, "{}")).get("host", "localhost")
+    return host not in ("localhost", "127.0.0.1")
+
+
+def _was_running(pid: int, at: float) -> bool:
+    """Whether the process `pid` of now is the one that ran at `at` (seconds since 1970): ids come again."""
+    try:
+        process = psutil.Process(pid)
+        return bool(process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= at + 1.0)
+    except psutil.NoSuchProcess:
+        return False

@@ -1,6 +1,5 @@
-"""Dagster metadata from values: tables and charts as Markdown, facts about tables and tracking runs."""
+"""Dagster metadata from values: tables as Markdown, facts about tables and tracking runs."""
 
-from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -8,11 +7,6 @@ import dagster as dg
 import pyarrow as pa
 
 from churn_assets.mlflow_registry.tracking import Tracking
-
-
-def image(svg: str, alt: str) -> dg.MarkdownMetadataValue:
-    """A chart, shown inline in the UI."""
-    return dg.MetadataValue.md(f"![{alt}](data:image/svg+xml;base64,{b64encode(svg.encode()).decode()})")
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> dg.MarkdownMetadataValue:

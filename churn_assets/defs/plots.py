@@ -1,8 +1,10 @@
 """Charts of assets as SVG files, for Dagster's metadata and MLflow: the drawing is that of html/charts.py."""
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import dagster as dg
 import pyarrow as pa
 
 from churn_assets.html.charts import STYLES, Axis, Line, Mark, bars, columns, intervals, lines, over_periods, percent
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
     from churn_assets.monitoring.performance.realized import Figure
     from churn_assets.monitoring.performance.report import PerformanceReport
     from churn_assets.monitoring.performance.service import ServiceReport
+    from churn_assets.promotion.records import Verdict
     from churn_assets.scoring.card import ProfitReport
     from churn_assets.training.candidate import Candidate
     from churn_assets.training.select import Choice
@@ -21,6 +24,16 @@ Interval = tuple[float, float, float]  # value, low, high
 POINTS = 400  # of a curve that is drawn 400 pixels wide
 BINS = 40
 LAST_DAYS = 14
+
+
+def image(svg: str, alt: str) -> dg.MarkdownMetadataValue:
+    """A chart as metadata, shown inline in the UI."""
+    return dg.MetadataValue.md(f"![{alt}](data:image/svg+xml;base64,{b64encode(svg.encode()).decode()})")
+
+
+def images(charts: Mapping[str, str]) -> dict[str, dg.MarkdownMetadataValue]:
+    """Charts by name as metadata."""
+    return {name: image(svg, name.replace("_", " ")) for name, svg in charts.items()}
 
 
 def missing_values(missing_share: Mapping[str, float], churned_share: float | None) -> str:
@@ -121,6 +134,21 @@ def choice_plots(
         "candidates": precision_recall(validated, float(label.mean()), "candidates, validation rows"),
         "precision_and_recall": precision_recall(tested, float(churned.mean()), f"{choice.name}, test rows"),
         "calibration": lines(f"{choice.name}, test rows", *unit, calibration).svg(),
+    }
+
+
+def verdict_plots(verdict: "Verdict") -> dict[str, str]:
+    """By name: bootstrapped differences, and both precision-recall curves on the frozen holdout; none without rows."""
+    if not verdict.draws or verdict.evidence is None:
+        return {}
+    rows = verdict.evidence
+    curves = {
+        f"champion {verdict.champion}": recall_precision(rows.churned, rows.champion),
+        f"challenger {verdict.challenger}": recall_precision(rows.churned, rows.challenger),
+    }
+    return {
+        "pr_auc_differences": differences(verdict.draws, "PR-AUC of the challenger minus the champion's"),
+        "precision_and_recall": precision_recall(curves, float(rows.churned.mean()), "the frozen holdout"),
     }
 
 

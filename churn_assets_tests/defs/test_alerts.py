@@ -12,7 +12,7 @@ import pytest
 from churn_assets.alerting.alerts import Alert, all_alerts, open_alerts
 from churn_assets.alerting.destinations import AlertSettings
 from churn_assets.alerting.rules import AlertChanges
-from churn_assets.defs.alerts import failed_run, failure_sensors, update_alerts
+from churn_assets.defs.alerts import HomeAlerts, failed_run, failure_sensors
 from churn_assets_tests.alerting.receiver import Receiver, receiving
 from churn_assets_tests.defs.home import ROOT, settings
 
@@ -99,7 +99,7 @@ def test_telling_never_fails_the_asset_that_tells(home, monkeypatch):
     monkeypatch.setenv("CHURN_ALERT_URLS", "no url")
     alert = Alert("drift", "drift", "Drift", "visits moved.")
     with dg.build_asset_context() as context:
-        metadata = update_alerts(context, home, AlertChanges((alert,)), datetime(2026, 11, 1, tzinfo=UTC))
+        metadata = HomeAlerts(home.home).update(context.log, AlertChanges((alert,)), datetime(2026, 11, 1, tzinfo=UTC))
     assert metadata["alerts"] == "Drift"
     assert "CHURN_ALERT_URLS: entry 1" in metadata["alerts_told"]
     assert [entry.key for entry in all_alerts(AlertSettings(home.home))] == ["drift"]
@@ -107,7 +107,7 @@ def test_telling_never_fails_the_asset_that_tells(home, monkeypatch):
 
 def test_nothing_to_tell_makes_no_file(home, receiver):
     with dg.build_asset_context() as context:
-        assert update_alerts(context, home, AlertChanges(ended={"drift": "Stable."})) == {"alerts": "none"}
+        assert HomeAlerts(home.home).update(context.log, AlertChanges(ended={"drift": "Stable."})) == {"alerts": "none"}
     assert not AlertSettings(home.home).path.exists()
 
 

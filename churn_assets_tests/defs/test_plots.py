@@ -30,7 +30,7 @@ def test_a_chart_is_svg_and_the_same_twice(draw):
 
 
 def test_a_chart_is_shown_in_place():
-    shown = metadata.image("<svg></svg>", "alt").value
+    shown = plots.image("<svg></svg>", "alt").value
     assert shown.startswith("![alt](data:image/svg+xml;base64,")
 
 

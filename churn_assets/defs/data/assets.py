@@ -14,7 +14,6 @@ from churn_assets.defs import metadata, plots
 from churn_assets.defs.column_schema import lineage
 from churn_assets.defs.io_manager import write_table
 from churn_assets.defs.policy import OWNERS
-from churn_assets.defs.prediction_log.assets import usable_labels
 from churn_assets.defs.resources import Project
 from churn_assets.errors import DataBroken, DataError
 
@@ -59,7 +58,7 @@ def raw_customers(project: Project) -> Iterator[dg.MaterializeResult[pa.Table]]:
             **metadata.table_facts(contract.fingerprint, table),
             "generated": source.generated,
             "passed_over": metadata.table({"file": reason} for reason in source.skipped),
-            "missing_values": metadata.image(plots.missing_values(shares, None), "missing values by column, as read"),
+            "missing_values": plots.image(plots.missing_values(shares, None), "missing values by column, as read"),
         },
         check_results=[
             dg.AssetCheckResult(
@@ -186,7 +185,7 @@ def _validated_metadata(customers: pa.Table, validation_report: ValidationReport
         ),
         "repair_evidence": metadata.table(details),
         "causes": _causes(validation_report),
-        "missing_values": metadata.image(
+        "missing_values": plots.image(
             plots.missing_values(shares, churned_share), "churned share and missing values by column"
         ),
     }
@@ -200,7 +199,7 @@ def _rejected_metadata(rejected: pa.Table, validation_report: ValidationReport) 
         "causes": _causes(validation_report),
     }
     if rejecting:
-        facts["reasons"] = metadata.image(
+        facts["reasons"] = plots.image(
             plots.counts(rejecting, "rejected rows by reason; a row may have several", "rows"),
             "rejected rows by reason",
         )
@@ -214,6 +213,7 @@ def with_labels(project: Project, customers: pa.Table) -> tuple[pa.Table, dict[s
     Raises DataBroken while the newest decision finds the data of the newest window broken.
     """
     from churn_assets.data.customers import TableOrigin
+    from churn_assets.monitoring.performance.realized import usable_labels
     from churn_assets.promotion.holdout import holdout_for
     from churn_assets.promotion.ledger import Ledger
     from churn_assets.training.labelled_rows import join, labelled_rows

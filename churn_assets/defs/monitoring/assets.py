@@ -10,7 +10,6 @@ import dagster as dg
 import pyarrow as pa
 
 from churn_assets.defs import metadata, plots
-from churn_assets.defs.plots import performance_plots
 from churn_assets.defs.policy import MONITORING, OWNERS
 from churn_assets.defs.resources import Project
 
@@ -172,7 +171,7 @@ def _trend(
     """The picture as metadata; nothing, and nothing imported, where there is no window."""
     if not windows:
         return {}
-    return {key: metadata.image(plots.trend(series, [w.window for w in windows], limit, title, unit), title)}
+    return {key: plots.image(plots.trend(series, [w.window for w in windows], limit, title, unit), title)}
 
 
 def _pages(windows: Sequence["WindowDrift"], folder: Path) -> dict[str, Any]:
@@ -239,8 +238,7 @@ def _performance_metadata(report: "PerformanceReport", page: str) -> dict[str, A
         "labels_since_the_champion": report.labels.new,
         "pr_auc_dropped": report.pr_auc_dropped,
     }
-    images = performance_plots(report)
-    return values | {name: metadata.image(image, name.replace("_", " ")) for name, image in images.items()}
+    return values | plots.images(plots.performance_plots(report))
 
 
 def _performance_checks(report: "PerformanceReport", max_ece: float) -> list[dg.AssetCheckResult]:

@@ -9,11 +9,9 @@ import dagster as dg
 import pyarrow as pa
 
 from churn_assets.defs import metadata
-from churn_assets.defs.io_manager import read
 from churn_assets.defs.policy import MONITORING, OWNERS, WAREHOUSE_POOL
 from churn_assets.defs.resources import Project
-from churn_assets.errors import AssetMissing, ChurnError, NothingIngested
-from churn_assets.settings import Settings
+from churn_assets.errors import ChurnError, NothingIngested
 
 if TYPE_CHECKING:
     from churn_assets.monitoring.performance.labels import LabelCounts
@@ -229,18 +227,3 @@ def _label_checks(counts: "LabelCounts") -> list[dg.AssetCheckResult]:
             metadata={name: count for name, count in vars(feedback).items() if name != "reports"},
         ),
     ]
-
-
-LABELLED = "labelled_predictions"
-
-
-def usable_labels(settings: Settings, fingerprint: str) -> tuple[pa.Table | None, int]:
-    """`labelled_predictions` as the asset last wrote it, without those of windows whose data was broken, and how many
-    these are; (None, 0) before the asset was made."""
-    from churn_assets.monitoring.performance.realized import usable_rows
-
-    try:
-        labelled = read(settings.assets_dir, LABELLED, pa.Table)
-    except AssetMissing:
-        return None, 0
-    return usable_rows(settings, fingerprint, labelled)

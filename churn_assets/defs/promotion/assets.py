@@ -11,16 +11,15 @@ import msgspec
 import pyarrow as pa
 
 from churn_assets.defs import metadata, plots
+from churn_assets.defs.alerts import HomeAlerts
 from churn_assets.defs.io_manager import read
 from churn_assets.defs.policy import MONITORING, OWNERS
-from churn_assets.defs.prediction_log.assets import LABELLED, usable_labels
 from churn_assets.defs.resources import Project
 from churn_assets.errors import AssetStale, GateRefused, SettingsError
 from churn_assets.mlflow_registry.tracking import Tracking
 from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
-    from churn_assets.promotion.records import Verdict
     from churn_assets.promotion.retraining import ExternalTrigger
     from churn_assets.promotion.service import Outcome
 
@@ -186,11 +185,10 @@ class Asking(dg.Config):
     ],
 )
 def retraining_decision(
-    context: dg.AssetExecutionContext, project: Project, config: Asking
+    context: dg.AssetExecutionContext, project: Project, alerts: dg.ResourceParam[HomeAlerts], config: Asking
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Nothing, investigate data, wait or retrain, with its reason; a request for a run is in the ledger."""
     from churn_assets.alerting.rules import approval_reminders, monitoring_alerts
-    from churn_assets.defs.alerts import update_alerts
     from churn_assets.monitoring.latest import read_latest_reports
     from churn_assets.promotion.ledger import Ledger
     from churn_assets.promotion.service import PromotionService
@@ -209,7 +207,6 @@ def retraining_decision(
     investigate = decision.message if decision.kind == "investigate_data" else ""
     changes = monitoring_alerts(reports.quality, reports.drift, reports.performance, investigate)
     waiting = {challenger.version: challenger.message for challenger in ledger.challengers("waiting_approval")}
-    alerts = update_alerts(context, settings, changes + approval_reminders(waiting))
     stored = record.to_json()
     yield dg.MaterializeResult(
         value=stored,
@@ -219,7 +216,7 @@ def retraining_decision(
             "request": record.request or "none",
             "inputs": dg.MetadataValue.json(stored["inputs"]),
             "history": metadata.table(history),
-            **alerts,
+            **alerts.update(context.log, changes + approval_reminders(waiting)),
         },
         check_results=[
             dg.AssetCheckResult(
@@ -250,7 +247,7 @@ NO_WORSE = "the_challenger_is_no_worse"
     owners=OWNERS,
     kinds={"python"},
     code_version="1",
-    deps=["registered_model", LABELLED],
+    deps=["registered_model", "labelled_predictions"],
     check_specs=[
         dg.AssetCheckSpec(
             NO_WORSE,
@@ -259,10 +256,12 @@ NO_WORSE = "the_challenger_is_no_worse"
         )
     ],
 )
-def promotion(context: dg.AssetExecutionContext, project: Project) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
+def promotion(
+    context: dg.AssetExecutionContext, project: Project, alerts: dg.ResourceParam[HomeAlerts]
+) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """Challengers against the champion on the same rows; one that passes becomes champion, or waits for a person."""
     from churn_assets.alerting.rules import AlertChanges, gate_alerts
-    from churn_assets.defs.alerts import update_alerts
+    from churn_assets.monitoring.performance.realized import usable_labels
     from churn_assets.promotion.service import PromotionService
 
     settings = project.settings
@@ -277,7 +276,7 @@ def promotion(context: dg.AssetExecutionContext, project: Project) -> Iterator[d
     changes = AlertChanges()
     for outcome in run.outcomes:
         changes += gate_alerts(outcome.challenger, outcome.status, outcome.message)
-    summary |= update_alerts(context, settings, changes)
+    summary |= alerts.update(context.log, changes)
     against = [outcome.message for outcome in run.outcomes if outcome.status in ("refused", "undecided")]
     yield dg.MaterializeResult(
         value={"version": 1, **summary, "outcomes": [outcome.to_json() for outcome in run.outcomes]},
@@ -303,24 +302,7 @@ def verdict_metadata(outcome: "Outcome") -> dict[str, Any]:
         return fields
     rows = [{**asdict(check), "message": check.message.replace("|", "/")} for check in verdict.checks]
     fields["verdict"] = metadata.table(rows)
-    for name, svg in charts(verdict).items():
-        fields[name] = metadata.image(svg, name.replace("_", " "))
-    return fields
-
-
-def charts(verdict: "Verdict") -> dict[str, str]:
-    """SVG by name: bootstrapped differences, and both precision-recall curves on the frozen holdout."""
-    if not verdict.draws or verdict.evidence is None:
-        return {}
-    rows = verdict.evidence
-    curves = {
-        f"champion {verdict.champion}": plots.recall_precision(rows.churned, rows.champion),
-        f"challenger {verdict.challenger}": plots.recall_precision(rows.churned, rows.challenger),
-    }
-    return {
-        "pr_auc_differences": plots.differences(verdict.draws, "PR-AUC of the challenger minus the champion's"),
-        "precision_and_recall": plots.precision_recall(curves, float(rows.churned.mean()), "the frozen holdout"),
-    }
+    return fields | plots.images(plots.verdict_plots(verdict))
 
 
 def freeze_test_rows(project: Project, chosen: dict[str, Any]) -> None:

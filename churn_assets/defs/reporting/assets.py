@@ -8,7 +8,7 @@ import msgspec
 import pyarrow as pa
 from msgspec.structs import asdict
 
-from churn_assets.defs import metadata
+from churn_assets.defs import metadata, plots
 from churn_assets.defs.policy import OWNERS
 from churn_assets.defs.resources import Project
 from churn_assets.mlflow_registry.tracking import Tracking
@@ -133,7 +133,7 @@ def model_report(
             "must_not_be_used_for": dg.MetadataValue.md(
                 "\n".join(f"- **{limit.title}.** {limit.text}" for limit in facts.limits)
             ),
-            **{name: metadata.image(svg, name.replace("_", " ")) for name, svg in curves.items()},
+            **plots.images(curves),
             **metadata.tracking_run(tracking),
         },
         check_results=[_self_contained(COMPLETE, text), _agreement(facts, chosen_model["metrics"])],

@@ -83,9 +83,9 @@ def risk_list(
             "expected_value_of_contacts": pc.sum(contacted["expected_value"]).as_py() or 0.0,
             "reasons": method,
             "expected_loss_by_segment": metadata.table(dataclasses.asdict(segment) for segment in segments),
-            "loss_by_segment": metadata.image(segment_plot(segments), "expected loss by segment"),
+            "loss_by_segment": plots.image(segment_plot(segments), "expected loss by segment"),
             "first_ten": metadata.table(table.slice(0, 10).to_pylist()),
-            "risk_bands": metadata.image(
+            "risk_bands": plots.image(
                 plots.customers_by(bands, "active customers by risk band"), "customers by risk band"
             ),
         },

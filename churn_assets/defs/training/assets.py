@@ -132,7 +132,7 @@ def customer_features(
             "expressions": metadata.table(
                 {"feature": f.name, "expression": f.expression, "meaning": f.doc} for f in contract.features
             ),
-            "missing_values": metadata.image(
+            "missing_values": plots.image(
                 plots.missing_values(metadata.missing_share(table), None), "missing values by feature"
             ),
         },
@@ -348,7 +348,7 @@ def _choice_metadata(
         **{key: str(getattr(origin, key)) for key in ("source", "as_of", "git_commit", "data_sha256")},
         **metadata.numbers({name: choice.metrics[name] for name in HEADLINES if name in choice.metrics}),
         **metadata.tracking_run(tracking),
-        **{name: metadata.image(svg, name.replace("_", " ")) for name, svg in charts.items()},
+        **plots.images(charts),
     }
 
 

@@ -64,7 +64,7 @@ def leakage_audit(
             **metadata.table_facts(contract.fingerprint, validated_customers),
             "in_words": dg.MetadataValue.md("\n\n".join(audit.sentences)),
             "recipe": audit.recipe,
-            "ladder": metadata.image(chart, "the ladder"),
+            "ladder": plots.image(chart, "the ladder"),
             "rungs": metadata.table(_rung_rows(audit)),
             "columns": metadata.table(_column_rows(audit)),
             "by_age": metadata.table(_band_rows(audit)),

@@ -144,14 +144,19 @@ def months(names: Sequence[str], present: str) -> list[Period]:
     return [Period(name, closed=name < present) for name in sorted(set(names))]
 
 
-def usable_rows(settings: Settings, fingerprint: str, labelled: pa.Table) -> tuple[pa.Table, int]:
-    """The rows of `labelled_predictions` that lie in no broken window of a contract, and how many do.
+def usable_labels(settings: Settings, fingerprint: str) -> tuple[pa.Table | None, int]:
+    """The rows of the asset `labelled_predictions` that lie in no broken window of a contract, and how many do.
 
-    A window whose data was not checked counts as usable. Raises WindowUnreadable.
+    (None, 0) before the asset was made. A window whose data was not checked counts as usable. Raises WindowUnreadable.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
+    import pyarrow.parquet as pq
 
+    path = settings.assets_dir / "labelled_predictions.parquet"
+    if not path.is_file():
+        return None, 0
+    labelled = pq.read_table(path)
     broken = []
     for window in read_windows(settings, fingerprint):
         quality = read_window_quality(settings, window)
