@@ -278,10 +278,7 @@ def parse_report(value: object, kind: type[R]) -> R:
                 f"its version is {version!r}, expected at most {VERSION}; it was written by a later release"
             )
         value = _from_release_0_1(value)
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        raise ValueError(str(error)) from error
+    return msgspec.convert(value, kind)
 
 
 _AGAIN = "remove its folder and those after it, and run `monitor`: they are made again from the log"

@@ -108,7 +108,8 @@ def service_report(connection: duckdb.DuckDBPyConnection, periods: Sequence[Peri
     """The figures of a log; `periods` are those to list one by one."""
 
     def rows(sql: str, values: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
-        return connection.sql(sql, params=values).to_arrow_table().to_pylist()
+        result: list[dict[str, Any]] = connection.sql(sql, params=values).to_arrow_table().to_pylist()
+        return result
 
     def of_period(period: Period) -> PeriodVolume:
         where, values = period.where()
