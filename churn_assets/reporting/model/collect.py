@@ -29,7 +29,7 @@ from churn_assets.scoring.card import ModelCard
 from churn_assets.storage.files import replacing, write_text
 from churn_assets.training.cross_validation import CrossValidation
 from churn_assets.training.feature_table import TrainingData, training_data
-from churn_assets.training.select import Contender, check_candidates, contenders, tested
+from churn_assets.training.select import contenders, tested
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -81,7 +81,7 @@ def collect_report(
         segments=_segments(contract, customers, data, scored),
         fewest=measure.FEWEST,
         importance=importance(
-            chosen.models["random"],
+            chosen.fitted["random"].model,
             view.program.specs,
             view.matrix[view.split.train],
             view.matrix[test],
@@ -121,9 +121,8 @@ def write_report(report: Report, bundle: Path, folder: Path) -> dict[str, Path]:
     return {name: folder / name for name in FILES}
 
 
-def _chosen(card: ModelCard, candidates: Sequence[Candidate], features: pa.Table) -> Contender:
-    check_candidates(candidates, features)
-    for contender in contenders(candidates):
+def _chosen(card: ModelCard, candidates: Sequence[Candidate], features: pa.Table) -> Candidate:
+    for contender in contenders(candidates, features):
         if contender.name == card.chosen:
             return contender
     names = ", ".join(c.name for c in candidates) or "none"
