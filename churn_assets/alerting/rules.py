@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from itertools import takewhile
+from typing import TYPE_CHECKING
 
 from churn_assets.alerting.alerts import Alert
 
 if TYPE_CHECKING:  # a sensor that raises an alert loads no NumPy
     from churn_assets.monitoring.data_quality import QualityReport, WindowQuality
-    from churn_assets.monitoring.drift.report import DriftReport, WindowDrift
+    from churn_assets.monitoring.drift.report import DriftReport
     from churn_assets.monitoring.performance.report import PerformanceReport
 
 DRIFT, DATA, PERFORMANCE, STALE = "drift", "data_quality", "performance_drop", "stale_log"
@@ -32,9 +33,6 @@ class AlertChanges:
 
     def __add__(self, other: AlertChanges) -> AlertChanges:
         return AlertChanges((*self.raised, *other.raised), {**self.ended, **other.ended})
-
-
-# -- monitoring ----------------------------------------------------------------------------------------
 
 
 def monitoring_alerts(
@@ -104,23 +102,14 @@ def _drift_alerts(drift: DriftReport | None, quality: QualityReport | None) -> A
     if newest.window in broken:
         return AlertChanges()
     usable = [window for window in windows if window.data != "broken" and window.window not in broken]
-    count = _count_in_a_row(usable, newest.model_version)
+    drifting = takewhile(lambda w: (w.status, w.model_version) == ("drift", newest.model_version), reversed(usable))
+    count = len([*drifting])
     in_a_row = f" It is the {_ordinal(count)} such window in a row." if count > 1 else ""
     message = (
         f"Window {newest.window} differs from the training data in: {', '.join(newest.drifted)}.{in_a_row} "
         f"Expected: no column beyond the contract's limits. Read drift.md of that window. {_RUNBOOK} (Drift)."
     )
     return AlertChanges((Alert(DRIFT, "drift", "Drift", message),))
-
-
-def _count_in_a_row(windows: list[WindowDrift], model_version: str) -> int:
-    """The newest windows that drifted against this model, up to the first that did not."""
-    count = 0
-    for window in reversed(windows):
-        if window.status != "drift" or window.model_version != model_version:
-            break
-        count += 1
-    return count
 
 
 def _performance_alerts(performance: PerformanceReport | None) -> AlertChanges:
@@ -138,17 +127,12 @@ def _performance_alerts(performance: PerformanceReport | None) -> AlertChanges:
     return AlertChanges()
 
 
-# -- the gate ------------------------------------------------------------------------------------------
-
-GateStatus = Literal["refused", "waiting_approval", "promoted", "rejected", "undecided"]
-
-
 def waiting_key(version: str) -> str:
     """The key of the alert that this challenger waits for a person; it ends when it is approved or rejected."""
     return f"waiting_approval:{version}"
 
 
-def gate_alerts(version: str, status: GateStatus | str, reason: str) -> AlertChanges:
+def gate_alerts(version: str, status: str, reason: str) -> AlertChanges:
     """What the gate's outcome for a challenger raises and ends; other statuses change nothing."""
     refused_key, waiting, undecided_key = f"gate_verdict:{version}", waiting_key(version), f"no_verdict:{version}"
     match status:
@@ -179,14 +163,6 @@ def gate_alerts(version: str, status: GateStatus | str, reason: str) -> AlertCha
             return AlertChanges((Alert(f"promoted:{version}", "gate_verdict", title, f"{reason}.", "info"),), ended)
         case _:
             return AlertChanges()
-
-
-def approval_reminders(waiting: Mapping[str, str]) -> AlertChanges:
-    """Reminders of challengers that wait for a person: version -> the gate's reason."""
-    changes = AlertChanges()
-    for version, reason in waiting.items():
-        changes += gate_alerts(version, "waiting_approval", reason)
-    return changes
 
 
 def _ordinal(number: int) -> str:

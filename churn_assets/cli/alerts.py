@@ -11,7 +11,7 @@ from churn_assets.cli.console import FAILURE, HomeOption, err, out, plain, setti
 from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
-    from churn_assets.alerting.store import Entry
+    from churn_assets.alerting.alerts import Entry
 
 alerts_app = typer.Typer(
     help="What is wrong in this home, and whether the destinations received it.",

@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import os
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
@@ -219,7 +220,7 @@ def describe_model(model: ServedModel) -> ModelDescription:
         decided_by=scorer.thresholds.chosen,
         bands=scorer.bands,
         metrics=dict(model.metrics),
-        ladder=None if model.ladder is None else dict(model.ladder),
+        ladder=msgspec.to_builtins(model.ladder),
     )
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import ast
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,8 +68,7 @@ def generate(contract: Contract, rows: int, seed: int, as_of: dt.date | None = N
     The same arguments give the same table. No date is after `as_of`; by default the
     contract's day if it is fixed, else AS_OF. Raises DataError if no row can satisfy the contract's rules.
     """
-    batches = list(generate_batches(contract, rows, seed, as_of))
-    return pa.Table.from_batches(batches)
+    return pa.Table.from_batches(list(generate_batches(contract, rows, seed, as_of)))
 
 
 def generate_batches(
@@ -80,8 +79,8 @@ def generate_batches(
     base = _base(contract, today)
     for chunk, start in enumerate(range(0, max(rows, 1), CHUNK_ROWS)):
         table = _valid_chunk(contract, min(CHUNK_ROWS, rows - start), today, base, (seed, chunk))
-        table = _with_keys(contract, table, start)
-        yield from table.to_batches(batch_rows)
+        keys = _named_cells("C", np.arange(start, start + table.num_rows))
+        yield from with_cells(table, contract.key.name, keys).to_batches(batch_rows)
 
 
 def snapshot_of(contract: Contract, as_of: dt.date | None = None) -> dt.date:
@@ -95,14 +94,17 @@ def snapshot_of(contract: Contract, as_of: dt.date | None = None) -> dt.date:
 
 
 def _base(contract: Contract, today: dt.date) -> float:
-    """The base log hazard at which BASE_RATE of a pilot population churns, by bisection."""
-    pilot = _draw_traits(contract, _PILOT_ROWS, today, 0.0, np.random.default_rng(20_241_231), {})
+    """The base log hazard at which BASE_RATE of a pilot population churns."""
+    pilot, _ = _draw_traits(contract, _PILOT_ROWS, today, 0.0, np.random.default_rng(20_241_231))
     years = np.minimum(pilot.tenure_days / 365.25, EXPOSED_YEARS)
-    low, high = -20.0, 20.0
-    for _ in range(60):
+    return solve(lambda base: float(np.mean(-np.expm1(-np.exp(base + pilot.hazard) * years))), BASE_RATE, -20.0, 20.0)
+
+
+def solve(rising: Callable[[float], float], target: float, low: float, high: float, steps: int = 60) -> float:
+    """Where a rising function reaches `target` between `low` and `high`, by bisection."""
+    for _ in range(steps):
         middle = (low + high) / 2.0
-        rate = float(np.mean(-np.expm1(-np.exp(middle + pilot.hazard) * years)))
-        low, high = (middle, high) if rate < BASE_RATE else (low, middle)
+        low, high = (middle, high) if rising(middle) < target else (low, middle)
     return low
 
 
@@ -121,7 +123,10 @@ def _valid_chunk(contract: Contract, rows: int, today: dt.date, base: float, see
             valid = np.flatnonzero(~broken)
             take = np.where(broken, valid[np.arange(rows) % len(valid)], np.arange(rows))
             return table.take(pa.array(take))
-        table = _where(broken, fresh, table)
+        chosen = pa.array(broken)
+        pairs = zip(fresh.columns, table.columns, strict=True)
+        cells = [pc.if_else(chosen, new.combine_chunks(), old.combine_chunks()) for new, old in pairs]
+        table = pa.table(cells, names=table.column_names)
     example = findings[0].describe(int(np.argmax(findings[0].mask)))
     raise DataError(
         f"no customer can be generated that keeps contract '{contract.name}' ({example}); expected rules and bounds "
@@ -129,49 +134,42 @@ def _valid_chunk(contract: Contract, rows: int, today: dt.date, base: float, see
     )
 
 
-def _where(mask: npt.NDArray[np.bool_], table: pa.Table, other: pa.Table) -> pa.Table:
-    chosen = pa.array(mask)
-    columns = {
-        name: pc.if_else(chosen, table.column(name).combine_chunks(), other.column(name).combine_chunks())
-        for name in other.column_names
-    }
-    return pa.table(columns)
-
-
 def _draw(contract: Contract, rows: int, today: dt.date, base: float, rng: np.random.Generator) -> pa.Table:
-    chosen: dict[str, Array] = {}
-    traits = _draw_traits(contract, rows, today, base, rng, chosen)
+    traits, chosen = _draw_traits(contract, rows, today, base, rng)
     dates = _draw_dates(contract, traits, today, rng)
     columns: dict[str, pa.Array] = {}
     for column in contract.columns:
         if column.role is Role.IGNORE:
             continue
         if column.role is Role.LABEL:
-            values = pa.array([contract.label.kept_values[0], contract.label.churned_when])
-            cells = values.take(pa.array(traits.churned.astype(np.int8)))
+            cells = label_cells(contract, traits.churned)
         elif column.kind in (Kind.NUMBER, Kind.INTEGER):
             cells = _number_cells(contract, column, traits, rng)
         elif column.kind is Kind.DATE:
             cells = pa.array(dates[column.name].astype("datetime64[D]"))
         elif column.kind in (Kind.CATEGORY, Kind.BOOLEAN):
             spellings = column.choices or (column.false[0], column.true[0])
-            cells = pa.array(spellings).take(pa.array(chosen[column.name].astype(np.int64)))
+            cells = pa.array(spellings).take(pa.array(chosen[column.name]))
         else:
             cells = _named_cells(f"{column.name}-", np.arange(rows))
-        columns[column.name] = _some_null(column, cells, rng)
+        if column.nullable and column.role not in (Role.KEY, Role.LABEL):
+            gone = pa.array(rng.random(rows) < NULL_SHARE)
+            cells = pc.if_else(gone, pa.scalar(None, cells.type), cells)
+        columns[column.name] = cells
     return pa.table(columns)
 
 
 def _draw_traits(
-    contract: Contract, rows: int, today: dt.date, base: float, rng: np.random.Generator, chosen: dict[str, Array]
-) -> _Traits:
-    """Steps 1 to 4; the choices at the start are put into `chosen` as codes."""
+    contract: Contract, rows: int, today: dt.date, base: float, rng: np.random.Generator
+) -> tuple[_Traits, dict[str, npt.NDArray[np.int64]]]:
+    """Steps 1 to 4, and the choices at the start as codes."""
     engagement, price, tenure = rng.standard_normal((3, rows))
-    days = np.floor(_quantile(marginals.tenure_days(contract), tenure))
+    days = np.floor(_quantile(marginals.TENURE_DAYS.get(contract.name, marginals.ANY_TENURE), tenure))
     lows = [as_of_days(str(c.low)) for c in contract.date_columns if c.low is not None]
     if lows:
         days = np.minimum(days, max(as_of_days(today) - max(lows), 0.0))
     hazard = -1.0 * engagement + 0.6 * price
+    chosen = {}
     for column in contract.kept_columns:
         if column.kind is Kind.CATEGORY:
             shares = np.cumsum(marginals.choice_shares(contract, column))
@@ -192,12 +190,12 @@ def _draw_traits(
     with np.errstate(divide="ignore", invalid="ignore"):
         gone = -np.log1p(-rng.random(rows) * chance) / reached
     lived = np.where(churned, np.clip(np.nan_to_num(gone, nan=1.0), 0.0, 1.0), 1.0)
-    return _Traits(engagement, price, tenure, days, hazard, churned, lived)
+    return _Traits(engagement, price, tenure, days, hazard, churned, lived), chosen
 
 
 def _number_cells(contract: Contract, column: Column, traits: _Traits, rng: np.random.Generator) -> pa.Array:
     hint = marginals.marginal(contract, column)
-    loadings = np.array([hint.engagement, hint.tenure, hint.price])
+    loadings = np.array(hint.loadings)
     noise = np.sqrt(max(0.0, 1.0 - float(loadings @ loadings)))
     rows = len(traits.churned)
     mixed = loadings @ np.vstack([traits.engagement, traits.tenure, traits.price]) + noise * rng.standard_normal(rows)
@@ -216,28 +214,24 @@ def _number_cells(contract: Contract, column: Column, traits: _Traits, rng: np.r
 
 def _draw_dates(contract: Contract, traits: _Traits, today: dt.date, rng: np.random.Generator) -> dict[str, Array]:
     """The first date is the day of joining; each further one is between the one before and the end."""
-    end = as_of_days(today)
-    joined = end - traits.tenure_days
-    gone = joined + np.floor(traits.lived_share * traits.tenure_days)
+    end, rows, snapshot = as_of_days(today), len(traits.churned), contract.time.as_of
+    before = end - traits.tenure_days
+    gone = before + np.floor(traits.lived_share * traits.tenure_days)
     dates: dict[str, Array] = {}
-    before = joined
-    names = [name for name in _date_order(contract) if name != contract.time.as_of]
-    for place, name in enumerate(names):
-        if place > 0:
-            rows = len(before)
+    for name in (name for name in _date_order(contract) if name != snapshot):
+        if dates:
             # Half follow on the same day; those of engaged customers are closer to the end.
             near = rng.random(rows) ** np.exp(-0.5 * traits.engagement)
             before = before + np.floor((gone - before) * np.where(rng.random(rows) < 0.5, 0.0, near))
         dates[name] = before
-    if contract.time.as_of in contract.by_name:
-        dates[contract.time.as_of] = np.full(len(joined), end)
+    if snapshot in contract.by_name:
+        dates[snapshot] = np.full(rows, end)
     return dates
 
 
 def _date_order(contract: Contract) -> list[str]:
     """Date columns, each after those that a rule `a <= b` puts before it, else in the contract's order."""
-    names = [column.name for column in contract.date_columns]
-    earlier: dict[str, set[str]] = {name: set() for name in names}
+    earlier: dict[str, set[str]] = {column.name: set() for column in contract.date_columns}
     for rule in parse_rules(contract):
         match rule.tree:
             case ast.Compare(left=ast.Name(id=left), ops=[op], comparators=[ast.Name(id=right)]):
@@ -245,15 +239,9 @@ def _date_order(contract: Contract) -> list[str]:
                     first, second = (left, right) if isinstance(op, ast.Lt | ast.LtE) else (right, left)
                     earlier[second].add(first)
     ordered: list[str] = []
-    while len(ordered) < len(names):
-        remaining = [name for name in names if name not in ordered]
+    while remaining := [name for name in earlier if name not in ordered]:
         ordered.append(next((name for name in remaining if earlier[name] <= set(ordered)), remaining[0]))
     return ordered
-
-
-def _with_keys(contract: Contract, table: pa.Table, start: int) -> pa.Table:
-    keys = _named_cells("C", np.arange(start, start + table.num_rows))
-    return table.set_column(table.column_names.index(contract.key.name), contract.key.name, keys)
 
 
 def _named_cells(prefix: str, numbers: npt.NDArray[np.int64]) -> pa.Array:
@@ -261,11 +249,15 @@ def _named_cells(prefix: str, numbers: npt.NDArray[np.int64]) -> pa.Array:
     return pc.binary_join_element_wise(pa.scalar(prefix), digits, "")
 
 
-def _some_null(column: Column, cells: pa.Array, rng: np.random.Generator) -> pa.Array:
-    if not column.nullable or column.role in (Role.KEY, Role.LABEL):
-        return cells
-    gone = pa.array(rng.random(len(cells)) < NULL_SHARE)
-    return pc.if_else(gone, pa.scalar(None, cells.type), cells)
+def label_cells(contract: Contract, churned: npt.NDArray[np.bool_]) -> pa.Array:
+    """The label column of customers (n,) as the contract spells it."""
+    spellings = pa.array([contract.label.kept_values[0], contract.label.churned_when])
+    return spellings.take(pa.array(churned.astype(np.int8)))
+
+
+def with_cells(table: pa.Table, name: str, cells: pa.Array) -> pa.Table:
+    """`table` with other cells in the column `name`."""
+    return table.set_column(table.column_names.index(name), name, cells)
 
 
 def _uniform(normal: Array) -> Array:

@@ -29,6 +29,7 @@ from churn_assets.contract.load import canonical_text, parse_contract
 from churn_assets.contract.model import Contract, Kind
 from churn_assets.data.validation.parse import as_text
 from churn_assets.errors import DataError, ScenarioError
+from churn_assets.synthetic.generate import solve
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -56,21 +57,21 @@ def plant_leak(
     if churned.all() or not churned.any():
         raise DataError(f"column '{contract.label.column}' has one class only; expected churned and kept customers")
     maker = KINDS[kind]
-    name = _free(contract, maker.column)
-    rng = np.random.default_rng((seed, list(KINDS).index(kind)))
+    taken = {*contract.by_name, *(feature.name for feature in contract.features)}
+    names = (maker.column, *(f"{maker.column}_{n}" for n in range(2, 1000)))
+    name = next(name for name in names if name not in taken)
+    values = maker.draw(churned, strength, np.random.default_rng((seed, list(KINDS).index(kind))))
     if kind == "disguised_echo":
-        values = _disguised(contract, table, churned, strength, rng)
-    else:
-        values = maker.draw(churned, strength, rng)
-    cells = pa.array(values, mask=np.isnan(values))
-    if maker.whole:
-        cells = cells.cast(pa.int64())
-    planted = parse_contract(contract.text + _toml(name, maker), contract.where, contract.path)
+        values = values + _disguise(contract, table)
+    cells = pa.array(values, pa.int64() if maker.whole else None, mask=np.isnan(values))
+    column = f'\n[[columns]]\nname = "{name}"\nkind = "{Kind.INTEGER if maker.whole else Kind.NUMBER}"\n'
+    column += f'nullable = {canonical_text(maker.nullable)}\ndoc = "{maker.doc}"\n'
+    planted = parse_contract(contract.text + column, contract.where, contract.path)
     return table.append_column(name, cells), planted, name
 
 
 def _post_outcome_count(churned: Flags, strength: float, rng: np.random.Generator) -> Floats:
-    later = _solve(_count_auc, strength, 0.0, 40.0)
+    later = solve(lambda mean: _auc(_poisson(BACKGROUND + mean), _poisson(BACKGROUND)), strength, 0.0, 40.0, steps=50)
     return rng.poisson(BACKGROUND + later * churned).astype(np.float64)
 
 
@@ -100,16 +101,13 @@ def _late_update(churned: Flags, strength: float, rng: np.random.Generator) -> F
     return np.floor(rng.exponential(mean))
 
 
-def _disguised(
-    contract: Contract, table: pa.Table, churned: Flags, strength: float, rng: np.random.Generator
-) -> Floats:
+def _disguise(contract: Contract, table: pa.Table) -> Floats:
     numbers = [c.name for c in contract.feature_columns if c.kind in (Kind.NUMBER, Kind.INTEGER)]
     if not numbers:
         raise DataError("the contract has no feature column of numbers; expected one for a disguised echo; add one")
     column = np.asarray(table.column(numbers[0]).cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
     ranked = np.argsort(np.argsort(np.nan_to_num(column))) / len(column)
-    disguise: Floats = (ranked - ranked.mean()) / ranked.std()
-    return _label_echo(churned, strength, rng) + disguise
+    return np.asarray((ranked - ranked.mean()) / ranked.std(), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -150,28 +148,6 @@ def read_leaks(texts: Sequence[str]) -> tuple[tuple[str, float], ...]:
             )
         leaks.append((kind, number))
     return tuple(leaks)
-
-
-def _free(contract: Contract, wanted: str) -> str:
-    taken = {*contract.by_name, *(feature.name for feature in contract.features)}
-    return next(name for name in (wanted, *(f"{wanted}_{n}" for n in range(2, 1000))) if name not in taken)
-
-
-def _toml(name: str, maker: _Maker) -> str:
-    kind = Kind.INTEGER if maker.whole else Kind.NUMBER
-    nullable = canonical_text(maker.nullable)
-    return f'\n[[columns]]\nname = "{name}"\nkind = "{kind}"\nnullable = {nullable}\ndoc = "{maker.doc}"\n'
-
-
-def _solve(auc: Callable[[float], float], strength: float, low: float, high: float) -> float:
-    for _ in range(50):
-        middle = (low + high) / 2.0
-        low, high = (middle, high) if auc(middle) < strength else (low, middle)
-    return low
-
-
-def _count_auc(later: float) -> float:
-    return _auc(_poisson(BACKGROUND + later), _poisson(BACKGROUND))
 
 
 def _poisson(mean: float, terms: int = 120) -> Floats:

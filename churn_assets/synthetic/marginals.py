@@ -19,15 +19,13 @@ from churn_assets.contract.model import Column, Contract, Kind
 class Marginal:
     """A number's distribution among customers who stay.
 
-    `quantiles` are values at equally spaced shares. Loadings are correlations (-1..1) with the
-    latent traits; their squares add up to at most 1. `stops_at_churn`: a count that grows with time
-    and stops when the customer leaves.
+    `quantiles` are values at equally spaced shares. `loadings` are correlations (-1..1) with engagement, tenure and
+    price sensitivity; their squares add up to at most 1. `stops_at_churn`: a count that grows with time and stops when
+    the customer leaves.
     """
 
     quantiles: tuple[float, ...]
-    engagement: float = 0.0
-    tenure: float = 0.0
-    price: float = 0.0
+    loadings: tuple[float, float, float]
     decimals: int = 2
     stops_at_churn: bool = False
 
@@ -51,18 +49,18 @@ def _spread(*values: float) -> tuple[float, ...]:
 
 NUMBERS: Mapping[str, Mapping[str, Marginal]] = {
     "store": {
-        "esent": Marginal(_spread(2, 10, 27, 36, 44, 49, 57, 160), 0.25, 0.55, decimals=0, stops_at_churn=True),
-        "eopenrate": Marginal(_spread(0, 0, 4.4, 15.8, 41.7, 88, 100, 100), 0.45, -0.25, decimals=8),
-        "eclickrate": Marginal(_spread(0, 0, 0, 2.6, 8, 25, 47, 100), 0.40, -0.15, decimals=8),
-        "avgorder": Marginal(_spread(0, 29, 40, 51, 74.5, 130, 200, 900), 0.05, 0.15, -0.35),
-        "ordfreq": Marginal(_spread(0, 0, 0, 0, 0.0425, 0.1735, 0.33, 3), 0.55, decimals=9),
+        "esent": Marginal(_spread(2, 10, 27, 36, 44, 49, 57, 160), (0.25, 0.55, 0), decimals=0, stops_at_churn=True),
+        "eopenrate": Marginal(_spread(0, 0, 4.4, 15.8, 41.7, 88, 100, 100), (0.45, -0.25, 0), decimals=8),
+        "eclickrate": Marginal(_spread(0, 0, 0, 2.6, 8, 25, 47, 100), (0.40, -0.15, 0), decimals=8),
+        "avgorder": Marginal(_spread(0, 29, 40, 51, 74.5, 130, 200, 900), (0.05, 0.15, -0.35)),
+        "ordfreq": Marginal(_spread(0, 0, 0, 0, 0.0425, 0.1735, 0.33, 3), (0.55, 0, 0), decimals=9),
     },
     "telecom": {
-        "tenure_months": Marginal(_spread(0, 1, 9, 29, 55, 71, 90, 120), 0.0, 1.0, decimals=0),
-        "monthly_charges": Marginal(_spread(18, 20, 36, 70, 90, 107, 114, 130), 0.0, 0.25, 0.55),
-        "total_charges": Marginal(_spread(18, 50, 400, 1400, 3800, 6900, 8000, 9500), 0.0, 0.90, 0.35),
-        "support_tickets": Marginal(_spread(0, 0, 0, 1, 2, 5, 8, 20), -0.60, 0.0, 0.20, decimals=0),
-        "login_frequency": Marginal(_spread(0, 0, 1, 3, 6, 14, 25, 60), 0.70, decimals=1, stops_at_churn=True),
+        "tenure_months": Marginal(_spread(0, 1, 9, 29, 55, 71, 90, 120), (0, 1.0, 0), decimals=0),
+        "monthly_charges": Marginal(_spread(18, 20, 36, 70, 90, 107, 114, 130), (0, 0.25, 0.55)),
+        "total_charges": Marginal(_spread(18, 50, 400, 1400, 3800, 6900, 8000, 9500), (0, 0.90, 0.35)),
+        "support_tickets": Marginal(_spread(0, 0, 0, 1, 2, 5, 8, 20), (-0.60, 0, 0.20), decimals=0),
+        "login_frequency": Marginal(_spread(0, 0, 1, 3, 6, 14, 25, 60), (0.70, 0, 0), decimals=1, stops_at_churn=True),
     },
 }
 
@@ -73,8 +71,9 @@ CHOICE_SHARES: Mapping[str, Mapping[str, tuple[float, ...]]] = {
     "store": {"favday": (0.2195, 0.2193, 0.1568, 0.1718, 0.1718, 0.0404, 0.0204), "city": (0.055, 0.376, 0.285, 0.284)}
 }
 
+# Quantiles of the days since a customer joined.
 TENURE_DAYS: Mapping[str, tuple[float, ...]] = {"store": _spread(0, 26, 94, 160, 624, 1251, 1630, 2043)}
-_ANY_TENURE = _spread(1, 20, 120, 365, 800, 1600, 2400, 3000)
+ANY_TENURE = _spread(1, 20, 120, 365, 800, 1600, 2400, 3000)
 
 # A column without a measured distribution: right-skewed over its range, or over 0..400 without an upper bound.
 _ANY_NUMBER = _spread(0.0, 0.01, 0.06, 0.15, 0.30, 0.60, 0.85, 1.0)
@@ -92,26 +91,17 @@ def marginal(contract: Contract, column: Column) -> Marginal:
     span = min(high - low, _MAX_ANY_RANGE)
     quantiles = tuple(low + share * span for share in _ANY_NUMBER)
     if column.name == contract.time.cohort:
-        return Marginal(quantiles, tenure=1.0)
+        return Marginal(quantiles, (0, 1.0, 0))
     strength = 0.35 + 0.35 * share_of(column.name, "strength")
     signed = strength if share_of(column.name, "sign") < 0.5 else -strength
     trait = share_of(column.name, "trait")
-    if trait < 0.5:
-        return Marginal(quantiles, engagement=signed, decimals=4)
-    if trait < 0.75:
-        return Marginal(quantiles, tenure=signed, decimals=4)
-    return Marginal(quantiles, price=signed, decimals=4)
-
-
-def tenure_days(contract: Contract) -> tuple[float, ...]:
-    """Quantiles of the days since a customer joined."""
-    return TENURE_DAYS.get(contract.name, _ANY_TENURE)
+    loadings = (signed, 0.0, 0.0) if trait < 0.5 else (0.0, signed, 0.0) if trait < 0.75 else (0.0, 0.0, signed)
+    return Marginal(quantiles, loadings, decimals=4)
 
 
 def true_share(contract: Contract, column: Column) -> float:
     """Share of true in a boolean column."""
-    known = TRUE_SHARES.get(contract.name, {}).get(column.name)
-    return 0.15 + 0.7 * share_of(column.name, "true") if known is None else known
+    return TRUE_SHARES.get(contract.name, {}).get(column.name, 0.15 + 0.7 * share_of(column.name, "true"))
 
 
 def choice_shares(contract: Contract, column: Column) -> tuple[float, ...]:

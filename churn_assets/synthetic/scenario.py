@@ -2,12 +2,20 @@
 
 `generate` draws customers from a causal process; a scenario changes the finished rows. Each option draws by row
 number and seed alone, so it changes only its own columns and rows, whatever the size of the batches and the other
-options. The order within a row: offer, drift, faults, late labels.
+options. The order within a row: offer, drift, faults, late labels. Drift and faults are read from texts:
+
+    COLUMN*1.25   COLUMN+10   COLUMN-10     numbers (and dates, by days)       drift
+    COLUMN=VALUE:0.3                        a share of rows moves to a choice  drift
+    zero:COLUMN   unit:COLUMN*100   swap:COLUMN,COLUMN   missing:COLUMN:0.3   duplicate:0.05   faults
+
+each followed by @WHEN: `@0.5` or `@50%` is from half of the rows on, `@5000` from row 5,000 on (counted from 0),
+`@0.5..0.7` between the two; without it, from the first row on. Rows are in the order of time.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,14 +24,82 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from churn_assets.contract.model import Contract
+from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.data.hashing import uniform_rows
-from churn_assets.errors import ScenarioError
-from churn_assets.synthetic.faults import Change, Duplicate, read_drift, read_fault
+from churn_assets.errors import ScenarioError, did_you_mean
+from churn_assets.synthetic.generate import label_cells, with_cells
 
 TREATED, SEEN_ON, KNOWN_ON = "treated", "seen_on", "known_on"
 
+Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+
+_NUMBERS = (Kind.NUMBER, Kind.INTEGER)
+
+
+@dataclass(frozen=True)
+class When:
+    """A range of rows; an integer bound is a row number, a float bound a share (0 to 1) of all rows."""
+
+    start: float | int = 0
+    end: float | int = 1.0
+
+    def mask(self, place: Rows, rows: int) -> Mask:
+        """True for row numbers `place` within the range, of `rows` in all."""
+        start, end = (bound if isinstance(bound, int) else round(bound * rows) for bound in (self.start, self.end))
+        return (place >= start) & (place < end)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One column changed in a range of rows; `kind` is add, scale, set, zero, missing or swap.
+
+    `amount` is the summand or factor; `share` of the rows of the range are set to `value` or made
+    missing; `other` is the column of a swap.
+    """
+
+    kind: str
+    column: str
+    when: When
+    amount: float = 0.0
+    share: float = 1.0
+    value: str = ""
+    other: str = ""
+
+    def apply(self, table: pa.Table, place: Rows, rows: int, seed: int) -> pa.Table:
+        """`table`, whose rows have the numbers `place`, with the change."""
+        inside = self.when.mask(place, rows)
+        if not inside.any():
+            return table
+        if self.share < 1.0:
+            inside &= uniform_rows(place, seed, f"{self.kind} {self.column} {self.value}") < self.share
+        chosen, cells = pa.array(inside), table.column(self.column).combine_chunks()
+        if self.kind == "swap":
+            other_cells = table.column(self.other).combine_chunks()
+            table = with_cells(table, self.other, pc.if_else(chosen, cells, other_cells))
+            return with_cells(table, self.column, pc.if_else(chosen, other_cells, cells))
+        return with_cells(table, self.column, pc.if_else(chosen, self._changed(cells), cells))
+
+    def _changed(self, cells: pa.Array) -> pa.Array:
+        if self.kind == "missing":
+            return pa.nulls(len(cells), cells.type)
+        if self.kind == "set" or (self.kind == "zero" and pa.types.is_string(cells.type)):
+            return pa.array([self.value] * len(cells), cells.type)
+        if self.kind == "zero":
+            return pa.array(np.zeros(len(cells), dtype=np.int64)).cast(cells.type)
+        if pa.types.is_date(cells.type):
+            return pc.add(cells.cast(pa.int32()), pa.scalar(int(self.amount), pa.int32())).cast(pa.date32())
+        numbers = cells.cast(pa.float64())
+        changed = pc.add(numbers, self.amount) if self.kind == "add" else pc.multiply(numbers, self.amount)
+        return pc.round(changed).cast(cells.type) if pa.types.is_integer(cells.type) else changed
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """`share` of the rows of a range arrive twice, one right after the other."""
+
+    share: float
+    when: When
 
 
 @dataclass(frozen=True)
@@ -59,8 +135,8 @@ class ScenarioRows:
     """
 
     customers: pa.Table
-    truth: pa.Table | None = None
-    labels: pa.Table | None = None
+    truth: pa.Table | None
+    labels: pa.Table | None
 
 
 def read_scenario(
@@ -72,49 +148,144 @@ def read_scenario(
     label_delay_days: int | None = None,
     over_days: int = 30,
 ) -> Scenario:
-    """A scenario from texts (see `faults`) and `offer` = (share or None, effect, targeting).
+    """A scenario from texts and `offer` = (share or None, effect, targeting).
 
     Drifts come before faults, each in the order given. Raises ScenarioError.
     """
-    read = [read_fault(contract, text) for text in faults]
-    share, effect, targeting = offer
-    scenario = Scenario(
-        changes=(*(read_drift(contract, text) for text in drifts), *(f for f in read if isinstance(f, Change))),
-        duplicates=tuple(f for f in read if isinstance(f, Duplicate)),
-        offer=None if share is None else Offer(share, effect, targeting),
-        label_delay_days=label_delay_days,
-        over_days=over_days,
-    )
-    check_scenario(contract, scenario)
-    return scenario
-
-
-def check_scenario(contract: Contract, scenario: Scenario) -> None:
-    """Raise ScenarioError for an option with a value that cannot be used."""
-    added = [TREATED] if scenario.offer else []
-    added += [SEEN_ON] if scenario.label_delay_days is not None else []
-    for name in added:
-        if name in contract.by_name:
+    read = [*(_read_drift(contract, text) for text in drifts), *(_read_fault(contract, text) for text in faults)]
+    for name, option in {TREATED: offer[0], SEEN_ON: label_delay_days}.items():
+        if option is not None and name in contract.by_name:
             raise ScenarioError(
                 f"the contract has a column '{name}'; "
                 "expected none of this name, because the scenario adds it; rename it"
             )
-    if scenario.offer is not None:
-        for word in ("share", "effect", "targeting"):
-            value = getattr(scenario.offer, word)
+    share, *others = offer
+    if share is not None:
+        for word, value in zip(("share", "effect", "targeting"), (share, *others), strict=True):
             if not 0.0 <= value <= 1.0:
                 raise ScenarioError(f"the offer's {word} is {value}; expected 0 to 1")
-    if scenario.label_delay_days is not None and scenario.label_delay_days < 0:
-        raise ScenarioError(f"label delay is {scenario.label_delay_days} days; expected 0 or more")
-    if scenario.over_days < 1:
-        raise ScenarioError(f"rows arrive over {scenario.over_days} days; expected at least 1")
+    if label_delay_days is not None and label_delay_days < 0:
+        raise ScenarioError(f"label delay is {label_delay_days} days; expected 0 or more")
+    if over_days < 1:
+        raise ScenarioError(f"rows arrive over {over_days} days; expected at least 1")
+    return Scenario(
+        tuple(change for change in read if isinstance(change, Change)),
+        tuple(change for change in read if isinstance(change, Duplicate)),
+        None if share is None else Offer(share, *others),
+        label_delay_days,
+        over_days,
+    )
+
+
+def _read_drift(contract: Contract, text: str) -> Change:
+    body, when = _when(text)
+    column, rest = _column(contract, body, text)
+    if column.kind in (*_NUMBERS, Kind.DATE) and rest[:1] in ("*", "+", "-"):
+        amount = _number(rest[1:] if rest[0] in "*+" else rest, text)
+        if rest[0] == "*" and column.kind is Kind.DATE:
+            raise ScenarioError(
+                f"drift '{text}' multiplies a date; expected days to add, as in {column.name}+30; correct it"
+            )
+        if rest[0] != "*" and column.kind is not Kind.NUMBER and not amount.is_integer():
+            raise ScenarioError(
+                f"drift '{text}' adds a fraction to '{column.name}'; "
+                f"expected a whole number for kind '{column.kind}'; correct it"
+            )
+        return Change("scale" if rest[0] == "*" else "add", column.name, when, amount)
+    if column.kind in (Kind.CATEGORY, Kind.BOOLEAN) and rest[:1] == "=":
+        value, _, share = rest[1:].rpartition(":") if ":" in rest else (rest[1:], "", "1")
+        allowed = column.choices or (column.false[0], column.true[0])
+        if value not in allowed:
+            raise ScenarioError(
+                f"drift '{text}': {value!r} is not a value of '{column.name}'; expected one of: {', '.join(allowed)}"
+            )
+        return Change("set", column.name, when, share=_share(share, text), value=value)
+    forms = {Kind.CATEGORY: "=VALUE:SHARE", Kind.BOOLEAN: "=VALUE:SHARE", Kind.DATE: "+DAYS"}
+    form = forms.get(column.kind, "*FACTOR or +AMOUNT")
+    raise ScenarioError(
+        f"drift '{text}' cannot be read; "
+        f"expected {column.name}{form}, and @WHEN if not from the first row on; correct it"
+    )
+
+
+def _read_fault(contract: Contract, text: str) -> Change | Duplicate:
+    body, when = _when(text)
+    kind, _, rest = body.partition(":")
+    if kind == "duplicate":
+        return Duplicate(_share(rest, text), when)
+    if kind not in ("zero", "unit", "swap", "missing"):
+        raise ScenarioError(f"fault '{text}': unknown '{kind}'; expected zero:, unit:, swap:, missing: or duplicate:")
+    column, rest = _column(contract, rest, text)
+    if kind == "missing":
+        return Change("missing", column.name, when, share=_share(rest[1:] or "1", text))
+    if kind == "swap":
+        other, _ = _column(contract, rest[1:], text)
+        kinds = (Kind.CATEGORY, Kind.BOOLEAN, Kind.ID, Kind.TEXT)
+        alike = column.kind is other.kind or (column.kind in kinds and other.kind in kinds)
+        if not alike or column.name == other.name:
+            raise ScenarioError(
+                f"fault '{text}': '{column.name}' and '{other.name}' cannot be swapped; "
+                "expected two columns of one kind"
+            )
+        return Change("swap", column.name, when, other=other.name)
+    if kind == "unit" and column.kind in _NUMBERS and rest[:1] == "*":
+        return Change("scale", column.name, when, _number(rest[1:], text))
+    if kind == "zero" and column.kind in (*_NUMBERS, Kind.BOOLEAN) and not rest:
+        return Change("zero", column.name, when, value=column.false[0])
+    raise ScenarioError(
+        f"fault '{text}' cannot be read; expected zero:NUMBER_COLUMN or unit:NUMBER_COLUMN*FACTOR; correct it"
+    )
+
+
+def _when(text: str) -> tuple[str, When]:
+    body, mark, span = text.rpartition("@")
+    if not mark:
+        return text, When()
+    start, dots, end = span.partition("..")
+    return body, When(_bound(start, text), _bound(end, text) if dots else 1.0)
+
+
+def _bound(text: str, whole: str) -> float | int:
+    if re.fullmatch(r"\d+", text):
+        return int(text)
+    number = _number(text.removesuffix("%"), whole) / (100.0 if text.endswith("%") else 1.0)
+    if not 0.0 <= number <= 1.0:
+        raise ScenarioError(f"'{whole}': '{text}' is not a time; expected a share such as 0.5 or 50%, or a row number")
+    return number
+
+
+def _column(contract: Contract, text: str, whole: str) -> tuple[Column, str]:
+    """The kept column with whose name `text` begins (the longest), and the rest of `text`."""
+    fitting = [c for c in contract.kept_columns if text.startswith(c.name)]
+    if not fitting:
+        names = [c.name for c in contract.kept_columns]
+        hint = did_you_mean(re.split(r"[*+=:,-]", text)[0], names)
+        raise ScenarioError(f"'{whole}' begins with no column; {hint}expected one of: {', '.join(names)}")
+    column = max(fitting, key=lambda c: len(c.name))
+    return column, text[len(column.name) :]
+
+
+def _number(text: str, whole: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not np.isfinite(number):
+        raise ScenarioError(f"'{whole}': '{text}' is not a number; expected one such as 1.25")
+    return number
+
+
+def _share(text: str, whole: str) -> float:
+    share = _number(text, whole)
+    if not 0.0 <= share <= 1.0:
+        raise ScenarioError(f"'{whole}': {text} is not a share; expected 0 to 1")
+    return share
 
 
 def play(
     contract: Contract, batches: Iterator[pa.RecordBatch], rows: int, seed: int, today: dt.date, scenario: Scenario
 ) -> Iterator[ScenarioRows]:
     """The scenario over a stream of `rows` generated rows, batch by batch, in order."""
-    check_scenario(contract, scenario)
     start = 0
     for batch in batches:
         table = pa.table(batch)
@@ -126,58 +297,35 @@ def play(
         for change in scenario.changes:
             table = change.apply(table, place, rows, seed)
         if scenario.label_delay_days is not None:
-            table, labels = _late(contract, table, place, rows, today, scenario)
+            last = (today - dt.date(1970, 1, 1)).days
+            seen = last - scenario.over_days + 1 + place * scenario.over_days // max(rows, 1)
+            table, labels = _late(contract, table, seen, last, scenario.label_delay_days)
         for duplicate in scenario.duplicates:
-            repeated = duplicate.repeats(place, rows, seed)
-            take = np.repeat(np.arange(table.num_rows), 1 + repeated)
-            place = place[take]
-            table = table.take(pa.array(take))
+            twice = duplicate.when.mask(place, rows) & (uniform_rows(place, seed, "duplicate") < duplicate.share)
+            take = np.repeat(np.arange(table.num_rows), 1 + twice)
+            place, table = place[take], table.take(pa.array(take))
         yield ScenarioRows(table, truth, labels)
 
 
-def _offered(
-    contract: Contract, table: pa.Table, place: npt.NDArray[np.int64], seed: int, offer: Offer
-) -> tuple[pa.Table, pa.Table]:
+def _offered(contract: Contract, table: pa.Table, place: Rows, seed: int, offer: Offer) -> tuple[pa.Table, pa.Table]:
     """Potential outcomes with and without the offer; the label is the outcome of the treatment received."""
-    name = contract.label.column
-    without = _equal(table.column(name), contract.label.churned_when)
+    label, key = contract.label, contract.key.name
+    outcome = pc.equal(table.column(label.column), label.churned_when)
+    without = np.asarray(pc.fill_null(outcome, False).to_numpy(), dtype=bool)
     chance = np.where(without, offer.share + offer.targeting * (1.0 - offer.share), offer.share)
     treated = uniform_rows(place, seed, "offer") < chance
     with_offer = without & ~(uniform_rows(place, seed, "saved") < offer.effect)
-    observed = np.where(treated, with_offer, without)
-    values = pa.array([contract.label.kept_values[0], contract.label.churned_when])
-    cells = values.take(pa.array(observed.astype(np.int8)))
-    table = table.set_column(table.column_names.index(name), name, cells)
-    truth = pa.table(
-        {
-            contract.key.name: table.column(contract.key.name),
-            TREATED: treated.astype(np.int8),
-            "churned_untreated": without.astype(np.int8),
-            "churned_treated": with_offer.astype(np.int8),
-        }
-    )
-    return table.append_column(TREATED, pa.array(treated.astype(np.int8))), truth
+    outcomes = {TREATED: treated, "churned_untreated": without, "churned_treated": with_offer}
+    truth = pa.table({key: table.column(key), **{name: flag.astype(np.int8) for name, flag in outcomes.items()}})
+    table = with_cells(table, label.column, label_cells(contract, np.where(treated, with_offer, without)))
+    return table.append_column(TREATED, truth.column(TREATED)), truth
 
 
-def _late(
-    contract: Contract, table: pa.Table, place: npt.NDArray[np.int64], rows: int, today: dt.date, scenario: Scenario
-) -> tuple[pa.Table, pa.Table]:
-    """The label is empty where it is not known by `today`; each label has the day on which it becomes known."""
-    delay = scenario.label_delay_days or 0
-    last = (today - dt.date(1970, 1, 1)).days
-    seen = last - scenario.over_days + 1 + place * scenario.over_days // max(rows, 1)
-    known = seen + delay
-    name = contract.label.column
+def _late(contract: Contract, table: pa.Table, seen: Rows, last: int, delay: int) -> tuple[pa.Table, pa.Table]:
+    """Without labels that are not known on day `last`, and the labels with the day on which each becomes known; `seen`
+    are the days (n,) on which the rows arrived, counted from 1970-01-01."""
+    known, name, key = seen + delay, contract.label.column, contract.key.name
     label = table.column(name).combine_chunks()
-    labels = pa.table({contract.key.name: table.column(contract.key.name), name: label, KNOWN_ON: _days(known)})
+    labels = pa.table({key: table.column(key), name: label, KNOWN_ON: known.astype("datetime64[D]")})
     visible = pc.if_else(pa.array(known <= last), label, pa.scalar(None, label.type))
-    table = table.set_column(table.column_names.index(name), name, visible)
-    return table.append_column(SEEN_ON, _days(seen)), labels
-
-
-def _equal(cells: pa.ChunkedArray, text: str) -> Mask:
-    return np.asarray(pc.fill_null(pc.equal(cells, text), False).to_numpy(), dtype=bool)
-
-
-def _days(days: npt.NDArray[np.int64]) -> pa.Array:
-    return pa.array(days.astype("datetime64[D]"))
+    return with_cells(table, name, visible).append_column(SEEN_ON, pa.array(seen.astype("datetime64[D]"))), labels

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -49,10 +49,10 @@ def write_customers(
 ) -> WrittenFiles:
     """Generate `rows` customers of the contract into `path`; the same arguments give the same bytes.
 
-    `truth` takes both outcomes of each customer under an offer, `labels` the labels with the day they are
-    known; each is required exactly if the scenario has them. `leaks` are kinds and strengths of columns to
-    plant (see `leaks`); the contract that describes them is written beside `path`, as `.toml`. Files appear complete
-    or not at all. `progress` is called with the number of rows drawn. Raises ScenarioError and DataError.
+    `truth` takes both outcomes of each customer under an offer, `labels` the labels with the day they are known; each
+    is required exactly if the scenario has them. The contract that describes the `leaks` (see `read_leaks`) is written
+    beside `path`, as `.toml`. Files appear complete or not at all. `progress` is called with the number of rows drawn.
+    Raises ScenarioError and DataError.
     """
     scenario = scenario or Scenario()
     if rows < 1 or seed < 0:
@@ -128,14 +128,6 @@ def _paired(option: str, path: Path | None, what: str, is_on: bool) -> None:
         raise ScenarioError(f"{problem}; expected both or neither; add or remove one ({option} FILE)")
 
 
-class _Sink(Protocol):
-    def write(self, table: pa.Table) -> None:
-        """Append rows."""
-
-    def close(self) -> None:
-        """Finish the file."""
-
-
 @contextmanager
 def _writer(path: Path | None, contract: Contract) -> Iterator[Callable[[pa.Table | None], None]]:
     """A function that appends rows to `path`, complete when the block ends; without a path it does nothing."""
@@ -146,35 +138,29 @@ def _writer(path: Path | None, contract: Contract) -> Iterator[Callable[[pa.Tabl
     if suffix not in SUFFIXES:
         raise ScenarioError(f"{path.name} ends in '{path.suffix}'; expected one of: {', '.join(SUFFIXES)}; rename it")
     with_commas = suffix != ".parquet" and "decimal_comma" in contract.source.repairs
-    sink: _Sink | None = None  # opened with the schema of the first rows
-    with replacing(path) as temporary:
+    sink = None  # opened with the schema of the first rows
+    with replacing(path) as temporary, ExitStack() as files:
 
         def write(table: pa.Table | None) -> None:
             nonlocal sink
             assert table is not None  # the options of a file and of its rows are given together
             table = _with_commas(table) if with_commas else table
-            sink = sink or _open(temporary, suffix, table.schema, contract)
+            sink = sink or files.enter_context(closing(_open(temporary, suffix, table.schema, contract)))
             sink.write(table)
 
-        try:
-            yield write
-        finally:
-            if sink is not None:
-                sink.close()
+        yield write
 
 
-def _open(path: Path, suffix: str, schema: pa.Schema, contract: Contract) -> _Sink:
-    import pyarrow.parquet as pq
-
+def _open(path: Path, suffix: str, schema: pa.Schema, contract: Contract) -> Any:
+    """A writer with `write(table)` and `close()`."""
     if suffix == ".xlsx":
         return WorkbookWriter(path, schema)
-    sink: _Sink
     if suffix == ".parquet":
-        sink = pq.ParquetWriter(path, schema, compression="zstd")
-    else:
-        options = pa_csv.WriteOptions(delimiter=contract.source.delimiter or ",")
-        sink = pa_csv.CSVWriter(path, schema, write_options=options)
-    return sink
+        import pyarrow.parquet as pq
+
+        return pq.ParquetWriter(path, schema, compression="zstd")
+    options = pa_csv.WriteOptions(delimiter=contract.source.delimiter or ",")
+    return pa_csv.CSVWriter(path, schema, write_options=options)
 
 
 def _with_commas(table: pa.Table) -> pa.Table:
@@ -233,8 +219,7 @@ class WorkbookWriter:
         self._rows += table.num_rows
         if self._rows > MAX_ROWS:
             raise DataError(f"a sheet has at most {MAX_ROWS:,} rows and there are more; write .parquet or .csv instead")
-        columns = [column.to_pylist() for column in table.columns]
-        for row in zip(*columns, strict=True):
+        for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
             self._row(row)
 
     def close(self) -> None:
@@ -243,8 +228,8 @@ class WorkbookWriter:
         self._sheet.close()
         self._zip.close()
 
-    def _row(self, cells: object) -> None:
-        self._write_text(f"<row>{''.join(map(_cell, cells))}</row>")  # type: ignore[call-overload]  # any iterable of cells
+    def _row(self, cells: Iterable[object]) -> None:
+        self._write_text(f"<row>{''.join(map(_cell, cells))}</row>")
 
     def _write_text(self, text: str) -> None:
         self._sheet.write(text.encode())

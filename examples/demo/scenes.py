@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from churn_assets.alerting.alerts import open_alerts
+from churn_assets.alerting.alerts import Entry, open_alerts
 from churn_assets.alerting.destinations import AlertSettings
 from churn_assets.alerting.rules import DATA
-from churn_assets.alerting.store import Entry
 from churn_assets.contract.load import load_contract
 from churn_assets.monitoring.windows import DRIFT_JSON, QUALITY_JSON, Report, read_window_report, read_windows
 from churn_assets.prediction_log.warehouse.read import count_all

@@ -63,7 +63,7 @@ def prediction_log(
         return
     share = totals.quarantined_share
     yield dg.MaterializeResult(
-        value={"ingest": done.to_json(), "totals": totals.to_json()},
+        value={"ingest": done.to_json(), "totals": asdict(totals)},
         metadata={
             "dagster/row_count": totals.predictions,
             "rows": done.rows,
@@ -72,8 +72,8 @@ def prediction_log(
             "archived_files": done.archived,
             "expired_segments": done.expired,
             "tables_changed": "; ".join(done.migrations) or "no",
-            "by_model_version": metadata.table(map(asdict, totals.versions)),
-            "quarantine": metadata.table(map(asdict, totals.reasons)),
+            "by_model_version": metadata.table(totals.versions),
+            "quarantine": metadata.table(totals.reasons),
             **totals.sizes,
         },
         check_results=[
@@ -123,12 +123,11 @@ def feedback_log(project: Project) -> Iterator[dg.MaterializeResult[dict[str, An
             check_results=[_passed(MATCHED, message)],
         )
         return
-    outcomes = list(map(asdict, totals.outcomes))
     yield dg.MaterializeResult(
-        value={"feedback": totals.feedback, "unknown": totals.unknown, "outcomes": outcomes},
+        value={"feedback": totals.feedback, "unknown": totals.unknown, "outcomes": totals.outcomes},
         metadata={
             "dagster/row_count": totals.feedback,
-            "outcomes": metadata.table(outcomes),
+            "outcomes": metadata.table(totals.outcomes),
             "of_unknown_predictions_or_customers": totals.unknown,
         },
         check_results=[

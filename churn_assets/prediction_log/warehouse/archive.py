@@ -72,9 +72,10 @@ def _archive(path: Path) -> Archive | None:
 
 
 def due(connection: duckdb.DuckDBPyConnection, before: dt.datetime) -> list[tuple[str, dt.date]]:
-    """Segments ingested before an instant (UTC, naive) and the day of that, in the order of ingest."""
+    """Segments ingested before the day of an instant (UTC, naive) and their day, in the order of ingest."""
     return connection.execute(
-        "SELECT name, ingested_at::DATE FROM segments WHERE ingested_at < ? AND NOT expired ORDER BY number", [before]
+        "SELECT name, ingested_at::DATE FROM segments WHERE ingested_at < ?::DATE AND NOT expired ORDER BY number",
+        [before],
     ).fetchall()
 
 
@@ -94,25 +95,14 @@ def compact(folder: Path, segments: Path, old: Sequence[tuple[str, dt.date]]) ->
 
 def expire(connection: duckdb.DuckDBPyConnection, before: dt.datetime) -> int:
     """Delete the rows of segments ingested before an instant, in one transaction; how many segments."""
-    [(count,)] = connection.execute(
-        "SELECT count(*) FROM segments WHERE ingested_at < ? AND NOT expired", [before]
-    ).fetchall()
-    if not count:
-        return 0
     connection.execute("BEGIN")
-    for table in ROW_TABLES:
-        connection.execute(
-            f"DELETE FROM {table} WHERE segment IN (SELECT name FROM segments WHERE ingested_at < ? AND NOT expired)",
-            [before],
-        )
-    connection.execute("UPDATE segments SET expired = true WHERE ingested_at < ? AND NOT expired", [before])
+    [(count,)] = connection.execute(
+        "UPDATE segments SET expired = true WHERE ingested_at < ? AND NOT expired", [before]
+    ).fetchall()
+    for table in ROW_TABLES if count else ():
+        connection.execute(f"DELETE FROM {table} WHERE segment IN (SELECT name FROM segments WHERE expired)")
     connection.execute("COMMIT")
     return int(count)
-
-
-def expired(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
-    """Names of the segments whose rows were deleted."""
-    return frozenset(name for (name,) in connection.execute("SELECT name FROM segments WHERE expired").fetchall())
 
 
 def remove(folder: Path, segments: Path, names: frozenset[str]) -> None:

@@ -48,11 +48,9 @@ def open_published(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
         raise WarehouseCorrupt(
             f"{path} cannot be opened ({message[:200]}); make it again: `churn log ingest --rebuild`"
         ) from error
-    try:
+    with contextlib.closing(connection):
         connection.execute("SET TimeZone = 'UTC'")
         yield connection
-    finally:
-        connection.close()
 
 
 def _holder_of(error: str) -> str | None:
@@ -61,6 +59,11 @@ def _holder_of(error: str) -> str | None:
         return None
     process = re.search(r"PID (\d+)", error)
     return f"process {process[1]}" if process else "another process"
+
+
+def ingested_names(connection: duckdb.DuckDBPyConnection, where: str = "true") -> frozenset[str]:
+    """Names of the segments that were ingested, of those for which the SQL `where` is true."""
+    return frozenset(name for (name,) in connection.execute(f"SELECT name FROM segments WHERE {where}").fetchall())
 
 
 def publish(folder: Path) -> bool:

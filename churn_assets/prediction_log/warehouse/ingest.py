@@ -3,38 +3,51 @@
 A segment is ingested in one transaction with its row in `segments`; then its file is renamed to `.done`, the
 warehouse is copied to `published.duckdb`, and old segments go to the archive. After a kill between any two of these
 steps the next ingest completes them: a segment that the table names is not ingested again.
+
+In the common case DuckDB reads a segment's file in one pass, after the strict check of every line. If a line was
+refused, an id is repeated, a value has a rarer spelling or the contract changed within the segment, the accepted lines
+are written in their canonical spelling, one file a contract, and those are loaded.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from churn_assets.contract.model import Contract
+from churn_assets.contract.model import Contract, Kind
 from churn_assets.errors import LogUnreadable
-from churn_assets.prediction_log.schema import migrate, targets
+from churn_assets.prediction_log.records import INSTANTS, Feedback, Rejections
+from churn_assets.prediction_log.schema import TYPES, literal, migrate, quoted, targets
 from churn_assets.prediction_log.segment import DONE, READY, adopt_orphans, files_of
 from churn_assets.prediction_log.warehouse import archive
-from churn_assets.prediction_log.warehouse.connection import FILE, alone, opened, publish
-from churn_assets.prediction_log.warehouse.parse import Checker, KnownContracts
-from churn_assets.prediction_log.warehouse.rebuild import (
-    SegmentRow,
-    append_to_journal,
-    discard,
-    insert_segment,
-    missing_segments,
-)
-from churn_assets.prediction_log.warehouse.stage import SegmentLoader, SegmentRead, read_strictly
+from churn_assets.prediction_log.warehouse.connection import FILE, alone, ingested_names, opened, publish
+from churn_assets.prediction_log.warehouse.parse import Checker, Line, Prediction, Refused, SegmentRead
+from churn_assets.prediction_log.warehouse.rebuild import SegmentRow, append_to_journal, insert_row, missing_segments
 from churn_assets.settings import Settings
 from churn_assets.storage.files import sync_directory
 
 if TYPE_CHECKING:
     import duckdb
 
-PATIENCE_S = 30.0
+_TEXT = 4096  # of a line in quarantine; the segment has all of it
+_NUMBER = "rowid - (SELECT min(rowid) FROM staged) + 1"  # SQL of a line's number in a file that is read as it is
+_COUNTS = ("predictions", "feedback", "rejections", "quarantined", "torn", "bytes")
+_IDS = {Prediction: ("prediction_id", "predictions"), Feedback: ("feedback_id", "feedback")}  # column and table
+_PREDICTION = Prediction.__struct_fields__[:-1]  # without the features
+_FEEDBACK = Feedback.__struct_fields__
+_FIXED = {
+    **dict.fromkeys(("kind", *_PREDICTION, *_FEEDBACK, *Rejections.__struct_fields__), "VARCHAR"),
+    **dict.fromkeys(("score", "margin", "threshold", "latency_us"), "DOUBLE"),
+    **dict.fromkeys(("decision", "churned", "contacted"), "BOOLEAN"),
+    "warnings": "VARCHAR[]",
+    "counts": "MAP(VARCHAR, BIGINT)",
+}
 
 
 @dataclass
@@ -66,6 +79,12 @@ class IngestReport:
         """Lines that were ingested."""
         return self.predictions + self.feedback + self.rejections
 
+    def add(self, row: SegmentRow) -> None:
+        """Count a segment that was ingested."""
+        self.segments += 1
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(row, name))
+
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {**asdict(self), "rows": self.rows}
@@ -81,7 +100,7 @@ def ingest(
     contract: Contract,
     *,
     now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
-    patience_s: float = PATIENCE_S,
+    patience_s: float = 30.0,
     rebuild: bool = False,
 ) -> IngestReport:
     """Ingest every segment that was handed over, each exactly once; publish, archive, delete what has expired.
@@ -98,12 +117,13 @@ def ingest(
     with alone(home, patience_s):
         folder.mkdir(parents=True, exist_ok=True)
         report.adopted = adopt_orphans(folder)
-        if rebuild:
-            discard(home / FILE)
+        if rebuild:  # the write-ahead log first: an old one must never be applied to a new warehouse
+            for path in (home / f"{FILE}.wal", home / FILE):
+                path.unlink(missing_ok=True)
         with opened(home / FILE, patience_s) as connection:
             report.migrations = migrate(connection, contract)
             session = Session(connection, settings, contract, report, at)
-            for name, file, journal_row in missing_segments(settings, session.names(), session.number):
+            for name, file, journal_row in missing_segments(settings, ingested_names(connection), session.number):
                 session.restore(name, file, journal_row)
             for path in pending(folder):
                 session.ingest(path)
@@ -111,8 +131,10 @@ def ingest(
             append_to_journal(home, connection)
             if settings.log_retention_days:
                 report.expired = archive.expire(connection, at - dt.timedelta(days=settings.log_retention_days))
-            old = archive.due(connection, _start_of_day(at - dt.timedelta(hours=settings.log_archive_hours)))
-            gone = archive.expired(connection)
+            old = archive.due(
+                connection, dt.datetime.combine(at - dt.timedelta(hours=settings.log_archive_hours), dt.time.min)
+            )
+            gone = ingested_names(connection, "expired")
             connection.execute("CHECKPOINT")
         report.published = publish(home)
         archive.remove(settings.archive_dir, folder, gone)
@@ -137,20 +159,16 @@ class Session:
         at: dt.datetime,
     ) -> None:
         self._connection, self._scratch, self._report, self._at = connection, settings.warehouse_dir, report, at
-        self._check = Checker(KnownContracts(settings.warehouse_dir / "contracts", settings.bundles_dir, contract))
-        self._targets: dict[str, dict[str, str]] = {}
+        self._check = Checker(settings.warehouse_dir / "contracts", settings.bundles_dir, contract)
+        self._targets: dict[str, dict[str, str]] = {}  # fingerprint -> column of its contract -> column of the table
         [(self._seq, self.number)] = connection.execute(
             "SELECT coalesce(max(last_seq), 0), coalesce(max(number), 0) FROM segments"
         ).fetchall()
 
-    def names(self) -> frozenset[str]:
-        """Every segment that was ingested."""
-        return frozenset(name for (name,) in self._connection.execute("SELECT name FROM segments").fetchall())
-
     def ingest(self, path: Path) -> None:
         """A segment file that was handed over; one that cannot be read is reported and left."""
         try:
-            if not self._has(path.stem):
+            if not self._connection.execute("SELECT 1 FROM segments WHERE name = ?", [path.stem]).fetchone():
                 self._load(path.stem, path, self._at)
             path.rename(path.with_suffix(DONE))
         except OSError as error:
@@ -171,7 +189,7 @@ class Session:
             except OSError as error:
                 raise LogUnreadable(f"{path}: cannot be read ({error.strerror}); correct its permissions") from error
         elif row is not None:
-            insert_segment(self._connection, replace(row, expired=True))
+            insert_row(self._connection, replace(row, expired=True))
             self.number, self._seq = row.number, row.last_seq
             self._report.missing += 1
 
@@ -179,67 +197,133 @@ class Session:
         """The rows of a segment and its own row, in one transaction. Raises OSError, duckdb.Error."""
         import duckdb
 
-        read = self._read(path)
+        read = self._check.read(path)
         for fingerprint in read.fingerprints - self._targets.keys():
             self._targets[fingerprint] = targets(self._connection, self._check.contracts[fingerprint])
-        loader = SegmentLoader(self._connection, self._check, self._targets, self._scratch, name, self._seq)
         try:
-            self._commit(loader, loader.load_plain if read.plain else loader.load_carefully, path, read, at)
+            self._commit(name, path, read, at, careful=not read.plain)
         except (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException):
             if not read.plain:
                 raise
-            read = self._read(path)  # its counts were changed by the attempt
-            self._commit(loader, loader.load_carefully, path, read, at)
-        report = self._report
-        report.segments += 1
-        report.predictions += read.predictions
-        report.feedback += read.feedback
-        report.rejections += read.rejections
-        report.quarantined += len(read.quarantined)
-        report.torn += read.torn
-        report.bytes += read.size
+            self._commit(name, path, read, at, careful=True)
 
-    def _read(self, path: Path) -> SegmentRead:
-        with path.open("rb") as lines:
-            return read_strictly(lines, self._check)
-
-    def _has(self, name: str) -> bool:
-        return self._connection.execute("SELECT 1 FROM segments WHERE name = ?", [name]).fetchone() is not None
-
-    def _commit(
-        self,
-        loader: SegmentLoader,
-        load: Callable[[Path, SegmentRead], None],
-        path: Path,
-        read: SegmentRead,
-        at: dt.datetime,
-    ) -> None:
+    def _commit(self, name: str, path: Path, read: SegmentRead, at: dt.datetime, careful: bool) -> None:
+        counts = Counter(predictions=0, feedback=0, rejections=0)
         self._connection.execute("BEGIN")
         try:
-            load(path, read)
-            row = SegmentRow(
-                name=loader.name,
-                number=self.number + 1,
-                first_seq=loader.base + 1,
-                last_seq=loader.base + read.lines,
-                rows=read.predictions + read.feedback + read.rejections,
-                predictions=read.predictions,
-                feedback=read.feedback,
-                rejections=read.rejections,
-                quarantined=len(read.quarantined),
-                torn=read.torn,
-                bytes=read.size,
-                ingested_at=at,
-                expired=False,
-            )
-            insert_segment(self._connection, row)
+            if careful:
+                self._load_carefully(name, path, read, counts)
+            else:
+                self._load_file(name, path, next(iter(read.fingerprints), ""), _NUMBER, counts)
+            rows, seqs = counts.total(), (self._seq + 1, self._seq + read.lines)
+            counts.update(quarantined=len(read.quarantined), torn=read.torn, bytes=read.size)
+            row = SegmentRow(name, self.number + 1, *seqs, rows, **counts, ingested_at=at, expired=False)
+            insert_row(self._connection, row)
             self._connection.execute("COMMIT")
         except BaseException:
             self._connection.execute("ROLLBACK")
             raise
-        self.number += 1
-        self._seq = loader.base + read.lines
+        self.number, self._seq = row.number, row.last_seq
+        self._report.add(row)
+
+    def _load_carefully(self, name: str, path: Path, read: SegmentRead, counts: Counter[str]) -> None:
+        """The accepted lines into the tables, the others into quarantine. Raises OSError, duckdb.Error."""
+        refused = {number for number, _, _ in read.quarantined}
+        with path.open("rb") as lines:
+            good = [(n, line) for n, line in enumerate(lines, 1) if line.endswith(b"\n") and n not in refused]
+        known = self._known_ids(_own_id(self._check(line)) for _, line in good)
+        parts: defaultdict[str, list[bytes]] = defaultdict(list)
+        for number, line in good:
+            row = self._check(line)
+            own_id = _own_id(row)
+            try:
+                spelled = self._check.canonical(line, number)
+                if own_id in known:
+                    raise Refused(f"duplicate: {' '.join(own_id)} is in the log already")
+            except Refused as error:
+                read.quarantined.append((number, str(error), line))
+                continue
+            if own_id:
+                known.add(own_id)
+            parts[row.fingerprint if isinstance(row, Prediction) else ""].append(spelled)
+        with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
+            for fingerprint, part in parts.items():
+                file = Path(folder) / "part.jsonl"
+                file.write_bytes(b"".join(part))
+                self._load_file(name, file, fingerprint, "line", counts)
+        read.quarantined.sort(key=itemgetter(0))
+        texts = [line.rstrip(b"\n")[:_TEXT].decode(errors="backslashreplace") for _, _, line in read.quarantined]
+        numbers, reasons = [number for number, _, _ in read.quarantined], [reason for _, reason, _ in read.quarantined]
+        self._connection.execute(
+            "INSERT INTO quarantine SELECT ?, unnest(?::BIGINT[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[])",
+            [name, numbers, reasons, texts],
+        )
+
+    def _known_ids(self, ids: Iterable[tuple[str, ...]]) -> set[tuple[str, ...]]:
+        """Those of the ids that the tables have."""
+        known: set[tuple[str, ...]] = set()
+        wanted = set(ids) - {()}
+        for column, table in _IDS.values():
+            query = f"SELECT {column} FROM {table} WHERE {column} IN (SELECT unnest(?))"
+            names = [name for kind, name in wanted if kind == column]
+            known |= {(column, name) for (name,) in self._connection.execute(query, [names]).fetchall()}
+        return known
+
+    def _load_file(self, name: str, path: Path, fingerprint: str, number: str, counts: Counter[str]) -> None:
+        """The lines of a file, its predictions of one contract; `number` is the SQL of a line's number."""
+        contract = self._check.contracts.get(fingerprint)
+        columns = dict(_FIXED)
+        own, cells = [quoted(c) for c in _PREDICTION], [_read(c) for c in _PREDICTION]
+        if contract is not None:
+            kinds = {column.name: column.kind for column in contract.scoring_columns}
+            struct = ", ".join(f"{quoted(column)} {_staged_type(kind)}" for column, kind in kinds.items())
+            columns["features"] = f"STRUCT({struct})"
+            for column, target in self._targets[fingerprint].items():
+                own.append(quoted(target))
+                cell = f"features.{quoted(column)}"
+                cells.append(_within(f"left({cell}, 10)::DATE", cell) if kinds[column] is Kind.DATE else cell)
+        if number == "line":
+            columns["line"] = "BIGINT"
+        spec = ", ".join(f"{literal(column)}: {literal(sql_type)}" for column, sql_type in columns.items())
+        execute = self._connection.execute
+        execute(
+            f"CREATE OR REPLACE TEMP TABLE staged AS SELECT * FROM read_json({literal(str(path))}, "
+            f"format = 'newline_delimited', columns = {{{spec}}})"
+        )
+        execute(f"CREATE OR REPLACE TEMP VIEW lines AS SELECT *, {number} AS number FROM staged")
+        place = f"{literal(name)} AS segment, {self._seq} + number AS seq"
+        [(predictions,)] = execute(
+            f"INSERT INTO predictions (segment, seq, {', '.join(own)}) "
+            f"SELECT {place}, {', '.join(cells)} FROM lines WHERE kind = 'prediction' ORDER BY number"
+        ).fetchall()
+        [(feedback,)] = execute(
+            f"INSERT INTO feedback (segment, seq, {', '.join(_FEEDBACK)}) "
+            f"SELECT {place}, {', '.join(map(_read, _FEEDBACK))} FROM lines WHERE kind = 'feedback' ORDER BY number"
+        ).fetchall()
+        [(rejections,)] = execute("SELECT count(*) FROM lines WHERE kind = 'rejections'").fetchall()
+        if rejections:
+            execute(
+                "INSERT INTO rejections (segment, seq, since_at, until_at, worker, cause, requests) "
+                "SELECT segment, seq, since_at, until_at, worker, entry.key, entry.value FROM ("
+                f"SELECT {place}, {_read('since_at')} AS since_at, {_read('until_at')} AS until_at, worker, "
+                "unnest(map_entries(counts)) AS entry FROM lines WHERE kind = 'rejections') ORDER BY seq, entry.key"
+            )
+        counts.update(predictions=predictions, feedback=feedback, rejections=rejections)
 
 
-def _start_of_day(at: dt.datetime) -> dt.datetime:
-    return at.replace(hour=0, minute=0, second=0, microsecond=0)
+def _own_id(row: Line) -> tuple[str, ...]:
+    """The column of the row's id and the id; empty for rejections, which have none."""
+    return () if isinstance(row, Rejections) else (_IDS[type(row)][0], getattr(row, _IDS[type(row)][0]))
+
+
+def _staged_type(kind: Kind) -> str:
+    return "VARCHAR" if kind is Kind.DATE else TYPES[kind]
+
+
+def _read(column: str) -> str:
+    return _within(f"{column}::TIMESTAMPTZ AT TIME ZONE 'UTC'", column) if column in INSTANTS else quoted(column)
+
+
+def _within(value: str, text: str) -> str:
+    """SQL that fails for an instant or day that Python lacks: 'infinity' and years before 1 or after 9999."""
+    return f"CASE WHEN {text} IS NULL OR year({value}) BETWEEN 1 AND 9999 THEN {value} ELSE error('not a date') END"

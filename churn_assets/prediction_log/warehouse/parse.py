@@ -1,14 +1,15 @@
 """Strict decoding of the log's lines at ingest, and the contracts that predictions were made under.
 
-A segment may have been edited, cut or written by another version. A line that does not match its type of `records`
-goes to quarantine with the reason. A prediction's features are checked against the kinds of the contract it was
-scored under, not against its bounds: bad values are for monitoring to report.
+A line that does not match its type of `records` goes to quarantine with the reason. A prediction's features are checked
+against the kinds of the contract it was scored under, not against its bounds: bad values are for monitoring to report.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +39,56 @@ class Prediction(records.Prediction, tag="prediction", tag_field="kind", frozen=
 Line = Prediction | Feedback | Rejections
 
 
-class Checker:
-    """Decodes lines strictly; keeps a decoder of features for each contract."""
+@dataclass
+class SegmentRead:
+    """A segment after the strict check: `lines` counts complete ones, `fingerprints` are of its predictions' contracts.
 
-    def __init__(self, known: KnownContracts) -> None:
-        self._known = known
+    `quarantined` has (line number, reason, line).
+    """
+
+    lines: int = 0
+    torn: int = 0
+    size: int = 0
+    fingerprints: set[str] = field(default_factory=set)
+    quarantined: list[tuple[int, str, bytes]] = field(default_factory=list)
+
+    @property
+    def plain(self) -> bool:
+        """Whether DuckDB can read the file as it is."""
+        return not self.quarantined and not self.torn and len(self.fingerprints) <= 1
+
+
+class Checker:
+    """Decodes lines strictly; keeps a decoder of features for each contract.
+
+    A contract is found by its fingerprint: the `current` one, one in `folder` (`<fingerprint>.toml`), or that of a
+    version's folder in `bundles`. It is copied to `folder`, so that it is known after its bundle was deleted.
+    """
+
+    def __init__(self, folder: Path, bundles: Path, current: Contract) -> None:
+        self._folder, self._bundles, self._current = folder, bundles, current
         self._decode = msgspec.json.Decoder(Line).decode
         self._features: dict[str, Callable[[msgspec.Raw], object]] = {}
         self.contracts: dict[str, Contract] = {}
+
+    def read(self, path: Path) -> SegmentRead:
+        """Check every line of a segment, numbered from 1; only refused lines are kept. Raises OSError."""
+        read = SegmentRead()
+        with path.open("rb") as lines:
+            for line in lines:
+                read.size += len(line)
+                if not line.endswith(b"\n"):
+                    read.torn += 1
+                    continue
+                read.lines += 1
+                try:
+                    row = self(line)
+                except Refused as error:
+                    read.quarantined.append((read.lines, str(error), line))
+                    continue
+                if isinstance(row, Prediction):
+                    read.fingerprints.add(row.fingerprint)
+        return read
 
     def __call__(self, line: bytes) -> Line:
         """The line's row. Raises Refused."""
@@ -66,7 +109,7 @@ class Checker:
     def _features_decoder(self, row: Prediction) -> Callable[[msgspec.Raw], object]:
         decode = self._features.get(row.fingerprint)
         if decode is None:
-            contract = self._known.find(row.fingerprint, row.model_version)
+            contract = self._find(row.fingerprint, row.model_version)
             if contract is None:
                 raise Refused(
                     f"unknown contract {row.fingerprint[:12]}: neither in use nor in bundle {row.model_version}"
@@ -74,6 +117,24 @@ class Checker:
             self.contracts[row.fingerprint] = contract
             decode = self._features[row.fingerprint] = msgspec.json.Decoder(_features_type(contract)).decode
         return decode
+
+    def _find(self, fingerprint: str, version: str) -> Contract | None:
+        if fingerprint == self._current.fingerprint:
+            return self._keep(self._current)
+        if not (fingerprint.isalnum() and version.isalnum()):  # both come from a line, and become a path
+            return None
+        for path in (self._folder / f"{fingerprint}.toml", self._bundles / version / _BUNDLE_FILE):
+            with contextlib.suppress(ContractError):
+                contract = load_contract(path)
+                if contract.fingerprint == fingerprint:
+                    return self._keep(contract)
+        return None
+
+    def _keep(self, contract: Contract) -> Contract:
+        path = self._folder / f"{contract.fingerprint}.toml"
+        if contract.text and not path.exists():
+            write_text(path, contract.text)
+        return contract
 
     def canonical(self, line: bytes, number: int) -> bytes:
         """An accepted line with its number, in the spelling that DuckDB reads: instants in UTC, days, booleans.
@@ -96,17 +157,14 @@ class Checker:
 
 
 def _features_type(contract: Contract) -> type[msgspec.Struct]:
-    fields: list[Any] = []
-    names = {}
-    for index, column in enumerate(sorted(contract.scoring_columns, key=lambda column: column.nullable)):
-        name = f"c{index}"
-        names[name] = column.name
-        kind: Any = str
-        if column.kind in (Kind.NUMBER, Kind.INTEGER):
-            kind = float
-        elif column.kind is Kind.BOOLEAN:
-            kind = bool | float
-        fields.append((name, kind | None, None) if column.nullable else (name, kind))
+    types: dict[Kind, Any] = {Kind.NUMBER: float, Kind.INTEGER: float, Kind.BOOLEAN: bool | float}
+    columns = sorted(contract.scoring_columns, key=lambda column: column.nullable)
+    names = {f"c{index}": column.name for index, column in enumerate(columns)}
+    kinds = [types.get(column.kind, str) for column in columns]
+    fields = [
+        (name, kind | None, None) if column.nullable else (name, kind)
+        for name, kind, column in zip(names, kinds, columns, strict=True)
+    ]
     return msgspec.defstruct("Features", fields, rename=names, gc=False)
 
 
@@ -130,36 +188,3 @@ def _cell(column: Column, value: Any) -> Any:
         except ValueError:
             raise Refused(f"{column.name} is not an ISO 8601 date") from None
     return value
-
-
-class KnownContracts:
-    """Finds a contract by its fingerprint and keeps a copy, so that it is known after its bundle was deleted.
-
-    `folder` has the warehouse's own `<fingerprint>.toml` files, `bundles` a folder for each version.
-    """
-
-    def __init__(self, folder: Path, bundles: Path, current: Contract) -> None:
-        self._folder, self._bundles, self._current = folder, bundles, current
-
-    def find(self, fingerprint: str, version: str) -> Contract | None:
-        """The contract, or None if it is not this project's, not in the bundle of `version` and not kept."""
-        if fingerprint == self._current.fingerprint:
-            self._keep(self._current)
-            return self._current
-        if not (fingerprint.isalnum() and version.isalnum()):  # both come from a line, and become a path
-            return None
-        for path in (self._folder / f"{fingerprint}.toml", self._bundles / version / _BUNDLE_FILE):
-            try:
-                contract = load_contract(path)
-            except ContractError:
-                continue
-            if contract.fingerprint == fingerprint:
-                self._keep(contract)
-                return contract
-        return None
-
-    def _keep(self, contract: Contract) -> None:
-        path = self._folder / f"{contract.fingerprint}.toml"
-        if path.exists() or not contract.text:
-            return
-        write_text(path, contract.text)

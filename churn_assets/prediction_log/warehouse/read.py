@@ -5,58 +5,59 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from churn_assets.errors import LogUnreadable, NothingIngested, QueryRefused
 from churn_assets.prediction_log.records import decode_head
 from churn_assets.prediction_log.segment import DONE, OPEN, READY, files_of, open_segment
-from churn_assets.prediction_log.warehouse.archive import PARQUET, Archive, archives
-from churn_assets.prediction_log.warehouse.connection import FILE, open_published
+from churn_assets.prediction_log.warehouse.archive import Archive, archives
+from churn_assets.prediction_log.warehouse.connection import FILE, ingested_names, open_published
 from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
     import duckdb
 
 
-@dataclass(frozen=True)
-class VersionCount:
-    """Predictions of one model version and arm; `first` and `last` are instants in UTC."""
-
-    model_version: str
-    arm: str
-    predictions: int
-    customers: int
-    first: str
-    last: str
-
-
-@dataclass(frozen=True)
-class ReasonCount:
-    """Quarantined lines by reason."""
-
-    reason: str
-    lines: int
-
-
-@dataclass(frozen=True)
-class OutcomeCount:
-    """Feedback by outcome; `last` is when the newest of them was observed, in UTC."""
-
-    churned: bool
-    contacted: bool | None
-    reports: int
-    last: str
+_COUNTS = """
+    SELECT (SELECT count(*) FROM predictions) AS predictions,
+        (SELECT count(*) FROM feedback) AS feedback,
+        (SELECT count(*) FROM feedback f WHERE NOT EXISTS (
+            SELECT 1 FROM predictions p WHERE p.prediction_id = f.prediction_id
+        ) AND NOT EXISTS (SELECT 1 FROM predictions p WHERE p.customer_id = f.customer_id)) AS unknown,
+        (SELECT coalesce(sum(requests), 0) FROM rejections) AS rejected_requests,
+        (SELECT count(*) FROM quarantine) AS quarantined,
+        (SELECT count(*) FROM segments) AS segments
+"""
+_VERSIONS = """
+    SELECT model_version, arm, count(*) AS predictions, count(DISTINCT customer_id) AS customers,
+        min(scored_at)::VARCHAR AS first, max(scored_at)::VARCHAR AS last
+    FROM predictions GROUP BY ALL ORDER BY last DESC LIMIT 20
+"""
+_REASONS = """
+    SELECT split_part(reason, ':', 1) AS reason, count(*) AS lines
+    FROM quarantine GROUP BY ALL ORDER BY lines DESC LIMIT 20
+"""
+_OUTCOMES = """
+    SELECT churned, contacted, count(*) AS reports, max(observed_at)::VARCHAR AS last
+    FROM feedback GROUP BY ALL ORDER BY ALL
+"""
+_INCOMPLETE = """
+    SELECT name FROM segments
+    LEFT JOIN (SELECT segment, count(*) AS present FROM predictions GROUP BY ALL) ON segment = name
+    WHERE NOT expired AND predictions <> coalesce(present, 0)
+"""
 
 
 @dataclass(frozen=True)
 class Totals:
-    """Counts of the published copy; sizes are in bytes.
+    """Counts of the published copy; sizes are in bytes, instants in UTC.
 
-    `unknown` feedback names no prediction or customer of the log; `not_once` are segments that are not in it
-    exactly once.
+    `unknown` feedback names no prediction or customer of the log. `versions` are the rows of a table of predictions by
+    model version and arm, `reasons` of quarantined lines by reason, `outcomes` of feedback by outcome. `not_once` are
+    segments that are not in the warehouse exactly once.
     """
 
     predictions: int
@@ -65,9 +66,9 @@ class Totals:
     rejected_requests: int
     quarantined: int
     segments: int
-    versions: list[VersionCount]
-    reasons: list[ReasonCount]
-    outcomes: list[OutcomeCount]
+    versions: list[dict[str, Any]]
+    reasons: list[dict[str, Any]]
+    outcomes: list[dict[str, Any]]
     not_once: list[str]
     sizes: dict[str, int]
 
@@ -76,10 +77,6 @@ class Totals:
         """Of all lines, 0 to 1."""
         rows = self.predictions + self.feedback + self.quarantined
         return self.quarantined / rows if rows else 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
 
 
 def count_all(settings: Settings) -> Totals | None:
@@ -92,66 +89,32 @@ def count_all(settings: Settings) -> Totals | None:
 
 
 def _count(connection: duckdb.DuckDBPyConnection, settings: Settings) -> Totals:
-    def rows(sql: str) -> list[tuple[Any, ...]]:
-        return connection.execute(sql).fetchall()
+    def rows(sql: str) -> list[dict[str, Any]]:
+        result = connection.execute(sql)
+        names = [column[0] for column in result.description]
+        return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
-    def number(sql: str) -> int:
-        return int(rows(sql)[0][0])
-
+    folder, archived = settings.predlog_dir, archives(settings.archive_dir)
+    handed_over = files_of(folder, READY, DONE)
+    there = {name for archive in archived for name in archive.names}
+    there |= {path.stem for path in handed_over if path.suffix == DONE}
+    incomplete = {row["name"] for row in rows(_INCOMPLETE)}
     return Totals(
-        predictions=number("SELECT count(*) FROM predictions"),
-        feedback=number("SELECT count(*) FROM feedback"),
-        unknown=number(
-            "SELECT count(*) FROM feedback f WHERE NOT EXISTS (SELECT 1 FROM predictions p "
-            "WHERE p.prediction_id = f.prediction_id) AND NOT EXISTS (SELECT 1 FROM predictions p "
-            "WHERE p.customer_id = f.customer_id)"
-        ),
-        rejected_requests=number("SELECT coalesce(sum(requests), 0) FROM rejections"),
-        quarantined=number("SELECT count(*) FROM quarantine"),
-        segments=number("SELECT count(*) FROM segments"),
-        versions=[
-            VersionCount(*row)
-            for row in rows(
-                "SELECT model_version, arm, count(*), count(DISTINCT customer_id), min(scored_at)::VARCHAR, "
-                "max(scored_at)::VARCHAR AS last FROM predictions GROUP BY ALL ORDER BY last DESC LIMIT 20"
-            )
-        ],
-        reasons=[
-            ReasonCount(*row)
-            for row in rows(
-                "SELECT split_part(reason, ':', 1), count(*) AS lines FROM quarantine GROUP BY ALL "
-                "ORDER BY lines DESC LIMIT 20"
-            )
-        ],
-        outcomes=[
-            OutcomeCount(*row)
-            for row in rows(
-                "SELECT churned, contacted, count(*), max(observed_at)::VARCHAR FROM feedback GROUP BY ALL ORDER BY ALL"
-            )
-        ],
-        not_once=_not_once(connection, settings),
+        **rows(_COUNTS)[0],
+        versions=rows(_VERSIONS),
+        reasons=rows(_REASONS),
+        outcomes=rows(_OUTCOMES),
+        not_once=sorted(incomplete | (there - ingested_names(connection))),
         sizes={
-            "segments_bytes": _size_of(settings.predlog_dir, f"*{READY}", f"*{DONE}"),
-            "warehouse_bytes": _size_of(settings.warehouse_dir, FILE),
-            "archive_bytes": _size_of(settings.archive_dir, f"*{PARQUET}"),
+            "segments_bytes": _size_of(handed_over),
+            "warehouse_bytes": _size_of([settings.warehouse_dir / FILE]),
+            "archive_bytes": _size_of([archive.path for archive in archived]),
         },
     )
 
 
-def _not_once(connection: duckdb.DuckDBPyConnection, settings: Settings) -> list[str]:
-    """Ingested segments whose rows are not all there, and archived or finished ones that are not ingested."""
-    incomplete = connection.execute(
-        "SELECT name FROM segments LEFT JOIN (SELECT segment, count(*) AS present FROM predictions GROUP BY ALL) "
-        "ON segment = name WHERE NOT expired AND predictions <> coalesce(present, 0) ORDER BY name"
-    ).fetchall()
-    ingested = {name for (name,) in connection.execute("SELECT name FROM segments").fetchall()}
-    archived = {name for archive in archives(settings.archive_dir) for name in archive.names}
-    done = {path.stem for path in settings.predlog_dir.glob(f"*{DONE}")}
-    return sorted({name for (name,) in incomplete} | ((archived | done) - ingested))
-
-
-def _size_of(folder: Path, *patterns: str) -> int:
-    return sum(path.stat().st_size for pattern in patterns for path in folder.glob(pattern))
+def _size_of(paths: Iterable[Path]) -> int:
+    return sum(path.stat().st_size for path in paths if path.exists())
 
 
 _BATCH = 10_000
@@ -178,11 +141,9 @@ def ask(settings: Settings, sql: str) -> Iterator[tuple[list[str], list[tuple[An
             ) from error
 
 
-@dataclass(frozen=True)
-class LogLine:
-    """One complete line: its kind, the id of the prediction or feedback (None for others), its JSON."""
+class LogLine(NamedTuple):
+    """One complete line: the id of the prediction or feedback (None for others), its JSON."""
 
-    kind: str | None
     own_id: str | None
     json: bytes
 
@@ -241,9 +202,7 @@ def read_lines(folder: Path, counts: LogCounts | None = None, archive: Path | No
     `archive` is the folder of archives, if those count too. A last line without its newline was never
     acknowledged: it is skipped and counted. Raises LogUnreadable if a segment or an archive cannot be read.
     """
-    counts = counts if counts is not None else LogCounts()
-    names = segment_names(folder)
-    read: set[str] = set()
+    counts, names, read = counts or LogCounts(), segment_names(folder), set[str]()
     for archived in archives(archive) if archive else ():
         read.update(archived.names)
         yield from _archive_lines(archived, counts)
@@ -339,4 +298,4 @@ def _complete(lines: BinaryIO | Generator[bytes], counts: LogCounts) -> Iterator
                 counts.broken += 1
                 continue
             counts.kinds[str(head.kind)] += 1
-            yield LogLine(head.kind, head.own_id, line[:-1])
+            yield LogLine(head.own_id, line[:-1])

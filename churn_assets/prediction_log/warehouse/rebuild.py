@@ -59,7 +59,7 @@ COLUMNS = tuple(field.name for field in fields(SegmentRow))
 _DECODER = msgspec.json.Decoder(SegmentRow)
 
 
-def insert_segment(connection: duckdb.DuckDBPyConnection, row: SegmentRow) -> None:
+def insert_row(connection: duckdb.DuckDBPyConnection, row: SegmentRow) -> None:
     """Add the row of a segment."""
     marks = ", ".join("?" * len(COLUMNS))
     connection.execute(f"INSERT INTO segments ({', '.join(COLUMNS)}) VALUES ({marks})", list(astuple(row)))
@@ -121,12 +121,6 @@ def _decoded(line: bytes) -> SegmentRow | None:
         return _DECODER.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-
-
-def discard(database: Path) -> None:
-    """Remove the warehouse, its write-ahead log first: an old one must never be applied to a new warehouse."""
-    for path in (database.with_name(f"{database.name}.wal"), database):
-        path.unlink(missing_ok=True)
 
 
 def missing_segments(

@@ -23,7 +23,7 @@ from churn_assets.prediction_log.records import Row, encode_line
 from churn_assets.prediction_log.segment import DONE, OPEN
 from churn_assets.prediction_log.warehouse.connection import FILE, PUBLISHED, open_published
 from churn_assets.prediction_log.warehouse.ingest import ingest, pending
-from churn_assets.prediction_log.warehouse.parse import Checker, KnownContracts
+from churn_assets.prediction_log.warehouse.parse import Checker
 from churn_assets_tests.prediction_log.home import (
     STORE,
     ask,
@@ -68,7 +68,7 @@ def test_a_home_without_a_log_is_left_as_it_is(tmp_path):
     "record", [prediction("p"), feedback("f"), rejections(malformed=2)], ids=lambda row: type(row).__name__
 )
 def test_each_record_that_is_written_is_read_strictly(tmp_path, record):
-    check = Checker(KnownContracts(tmp_path / "contracts", tmp_path / "bundles", STORE))
+    check = Checker(tmp_path / "contracts", tmp_path / "bundles", STORE)
     assert isinstance(record, Row)
     line = encode_line(record)
     row = check(line)
