@@ -263,7 +263,7 @@ def test_facts_and_comparison_are_one_verdict():
 @pytest.mark.parametrize("missing", ["holdout", "recent"])
 def test_without_scored_rows_the_facts_are_all(missing):
     scored = dataclasses.replace(FACTS, holdout=rows(0.5), recent=no_evidence())
-    verdict = judge(dataclasses.replace(scored, **{missing: None}))  # type: ignore[arg-type]
+    verdict = judge(dataclasses.replace(scored, **{missing: None}))
     assert [check.check for check in verdict.checks] == ["bundle", "attested", "holdout"]
     assert (verdict.draws, verdict.evidence) == ({}, None)
 
