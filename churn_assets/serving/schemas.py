@@ -21,6 +21,11 @@ from churn_assets.settings import ServingSettings
 MAX_REPORTS = 10_000  # of one POST /feedback
 _REF = "#/components/schemas/{name}"
 
+# What a key needs for each route, in a home that has keys.
+ROUTE_SCOPES = {"/predict": "predict", "/predict_batch": "predict", "/feedback": "feedback"}
+ROUTE_SCOPES |= dict.fromkeys(("/model", "/", "/docs", "/docs.json", "/healthz", "/metrics"), "view")
+OPEN_ROUTES = ("/livez", "/readyz")
+
 Schema = dict[str, Any]  # a piece of JSON Schema or OpenAPI, which is JSON of any shape
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID)]
 
@@ -183,14 +188,15 @@ def openapi(contract: Contract | None, settings: ServingSettings) -> Schema:
             "route has the shape of the schema ErrorResponse.",
         },
         "servers": [{"url": "."}],
-        "paths": _paths(settings),
+        "paths": {path: _with_scope(path, item) for path, item in _paths(settings).items()},
         "components": {
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "Of `churn keys create`."}},
             "schemas": {
                 "Customer": _customer_schema(contract, with_as_of=True),
                 "CustomerBatch": _batch_schema(contract, settings.batch_rows),
                 "FeedbackBody": feedback_body,
                 **components,
-            }
+            },
         },
     }
 
@@ -213,6 +219,21 @@ def _paths(settings: ServingSettings) -> Schema:
         "/healthz": _get("As /livez.", media="text/plain"),
         "/readyz": _get("Whether a model can answer; what else is wrong.", "ReadyResponse", busy=True),
         "/metrics": _get("Metrics of all workers for Prometheus.", media="text/plain"),
+    }
+
+
+def _with_scope(path: str, item: Schema) -> Schema:
+    """A path with the scope that it asks a key for: only in a home that has keys, hence the `{}`."""
+    if path in OPEN_ROUTES:
+        return item
+    refusals = {
+        "401": _json("No API key, or an unknown, expired or revoked one.", _ref("ErrorResponse")),
+        "403": _json(f"The API key lacks the scope {ROUTE_SCOPES[path]}.", _ref("ErrorResponse")),
+    }
+    return {
+        method: operation
+        | {"security": [{}, {"key": [ROUTE_SCOPES[path]]}], "responses": operation["responses"] | refusals}
+        for method, operation in item.items()
     }
 
 

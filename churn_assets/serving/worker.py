@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
 
-from churn_assets.errors import LogError
+from churn_assets.access.keyring import Keyring, is_loopback
+from churn_assets.errors import KeysUnreadable, LogError
 from churn_assets.prediction_log.records import Rejections, encode_line
 from churn_assets.prediction_log.segment import Segment
 from churn_assets.prediction_log.writer import LogWriter
@@ -22,6 +23,7 @@ from churn_assets.serving.metrics import Metrics
 from churn_assets.serving.model_watcher import ModelWatcher, ServedModel, find_bundle
 from churn_assets.settings import ServingSettings, Settings
 
+KEYS_S = 0.5  # between two looks at the keys: a revoked one is refused within a second
 REPORT_S = 10.0  # how often refusals are summed up in service log and prediction log
 SUPERVISOR_POLL_S = 0.5
 LOGGER = "churn"
@@ -39,6 +41,7 @@ class Worker:
         self.metrics = Metrics()
         home = Settings.from_environ(environ)
         self.home = home.home
+        self.keys, self._keys_problem = Keyring(home.home), ""
         self.watcher = ModelWatcher(
             lambda: find_bundle(environ, package_parent), on_change=self._model_changed, home=self.home
         )
@@ -55,10 +58,12 @@ class Worker:
         """Open the log, load the model if there is one, and check for the next from now on."""
         if self.log is not None:
             self.log.start()
+        await asyncio.to_thread(self._check_keys)
         await asyncio.to_thread(self._check_model)
         if self.watcher.current is None:
             log_event(self.logger, logging.WARNING, "no model", reason=self.watcher.missing)
         self._tasks = [asyncio.create_task(self._check_for_models()), asyncio.create_task(self._report_refusals())]
+        self._tasks.append(asyncio.create_task(self._check_for_keys()))
 
     def run_until_stop(self, task: Coroutine[None, None, None]) -> None:
         """Run one more task until the worker stops."""
@@ -78,6 +83,31 @@ class Worker:
         """Count a refused request, in metrics and for the next summary."""
         self.metrics.rejected(cause)
         self._refusals[cause] += 1
+
+    def check_host(self, host: str) -> None:
+        """Ask everyone for a key if others reach this address: `check_address` ran before, maybe for another one."""
+        if not self.keys.required and not is_loopback(host):
+            self.keys.required = not self.settings.insecure
+            event = "everyone may use this service: CHURN_INSECURE" if self.settings.insecure else "no key, no answers"
+            log_event(self.logger, logging.WARNING, event, host=host, advice="make a key with `churn keys create`")
+
+    def _check_keys(self) -> None:
+        problem = ""
+        try:
+            self.keys.refresh()
+        except KeysUnreadable as error:
+            problem, self.keys.required = str(error), True
+        if problem and problem != self._keys_problem:
+            log_event(self.logger, logging.ERROR, "keys unreadable", reason=problem)
+        self._keys_problem = problem
+
+    async def _check_for_keys(self) -> None:
+        while True:
+            await asyncio.sleep(KEYS_S)
+            try:
+                await asyncio.to_thread(self._check_keys)
+            except Exception:  # an unexpected error must not end the checks
+                self.logger.exception("the check for changed keys failed")
 
     def _check_model(self) -> None:
         watcher = self.watcher
