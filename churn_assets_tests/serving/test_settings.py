@@ -28,7 +28,7 @@ def test_an_empty_environment_gives_the_documented_defaults(tmp_path):
         "body_bytes": "CHURN_BODY_BYTES", "batch_bytes": "CHURN_BATCH_BYTES", "batch_rows": "CHURN_BATCH_ROWS",
         "poll_s": "CHURN_POLL_S", "stale_days": "CHURN_STALE_DAYS", "log": "CHURN_LOG",
         "log_segment_bytes": "CHURN_LOG_SEGMENT_BYTES", "log_segment_s": "CHURN_LOG_SEGMENT_S",
-        "log_queue_rows": "CHURN_LOG_QUEUE", "level": "CHURN_LOG_LEVEL", "access_log": "CHURN_ACCESS_LOG",
+        "log_queue_rows": "CHURN_LOG_QUEUE", "level": "CHURN_LOG_LEVEL", "insecure": "CHURN_INSECURE", "access_log": "CHURN_ACCESS_LOG",
     }  # fmt: skip
     assert named.keys() | {"home"} == {field.name for field in dataclasses.fields(settings)}
     for field, variable in named.items():
