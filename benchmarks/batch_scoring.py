@@ -1,9 +1,9 @@
 """Rows a second of `Scorer.score_table`, beside `Booster.inplace_predict` on the finished matrix.
 
 Ours starts from the typed Arrow table: encoding, features, model, calibration. Theirs has the float32
-matrix already. Same booster (regularised as in training), same number of threads.
+matrix already. Same booster (regularised as in training), one thread.
 
-    python -m benchmarks.batch_scoring [rows] [repeats] [threads]
+    python -m benchmarks.batch_scoring [rows] [repeats]
 """
 
 from __future__ import annotations
@@ -45,20 +45,16 @@ def make_scorer() -> tuple[Scorer, xgboost.Booster]:
     return Scorer(CONTRACT, program, model, Platt(1.0, 0.0), Thresholds({"f1": 0.5}, "f1"), Bands(0.3, 0.7)), booster
 
 
-def main(rows: int = 1_000_000, repeats: int = 7, threads: int = 1) -> str:
+def main(rows: int = 1_000_000, repeats: int = 7) -> str:
     scorer, booster = make_scorer()
     table = typed(rows, seed=7)
     matrix = scorer.program(encode_table(CONTRACT, table), as_of_days(AS_OF))
-    booster.set_param({"nthread": threads})
+    booster.set_param({"nthread": 1})
     theirs = booster.inplace_predict(matrix)
-    ours = scorer.score_table(table, AS_OF, threads=threads).probability
+    ours = scorer.score_table(table, AS_OF).probability
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6, err_msg="other scores")
-    paired = timed(
-        lambda: scorer.score_table(table, AS_OF, threads=threads), lambda: booster.inplace_predict(matrix), repeats
-    )
-    return paired.line(
-        f"batch scoring, {rows:,} rows, {threads} threads", rows, "inplace_predict of the finished matrix"
-    )
+    paired = timed(lambda: scorer.score_table(table, AS_OF), lambda: booster.inplace_predict(matrix), repeats)
+    return paired.line(f"batch scoring, {rows:,} rows, 1 thread", rows, "inplace_predict of the finished matrix")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def write(path: Path, rows: int) -> Path:
 
 def score(source: Path, bundle: Path, out: Path) -> str:
     """Score a file in this process; `seconds peak_mebibytes rows`."""
-    from churn_assets.scoring.batch.score_file import score_file
+    from churn_assets.scoring.batch import score_file
     from churn_assets.scoring.bundle import load_bundle
 
     scorer = load_bundle(bundle)

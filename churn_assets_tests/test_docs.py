@@ -19,7 +19,7 @@ from typing import get_args
 import psutil
 import pytest
 
-from churn_assets.contract import model, policy
+from churn_assets.contract import limits, model
 from churn_assets.contract.check import REPAIRS
 from churn_assets.contract.expressions import FUNCTIONS
 from churn_assets.contract.limits import Outliers, Threshold
@@ -291,11 +291,11 @@ TABLES = {
     "`[[columns]]`": model.Column,
     "`[features]`": model.Feature,
     "`[[rules]]`": model.Rule,
-    "`[value]`": policy.Value,
-    "`[quality]`": policy.Quality,
-    "`[audit]`": policy.Audit,
-    "`[monitoring]`": policy.Monitoring,
-    "`[release]`": policy.Release,
+    "`[value]`": limits.Value,
+    "`[quality]`": limits.Quality,
+    "`[audit]`": limits.Audit,
+    "`[monitoring]`": limits.Monitoring,
+    "`[release]`": limits.Release,
 }
 
 
@@ -347,7 +347,7 @@ def test_every_function_of_the_language_is_documented_with_its_arguments():
     calls = {re.match(r"\w+", call)[0]: call for call in told}
     assert set(calls) == set(FUNCTIONS)
     for name, call in calls.items():
-        parameters, _ = FUNCTIONS[name]
+        parameters = FUNCTIONS[name]
         arguments = call[call.index("(") + 1 : -1].split(", ")
         assert ("..." in arguments) == isinstance(parameters, str)
         assert isinstance(parameters, str) or len(arguments) == len(parameters), call

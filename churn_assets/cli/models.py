@@ -123,8 +123,7 @@ def score(
     settings = settings_of(home)
     from churn_assets.prediction_log.segment import Segment
     from churn_assets.promotion.pointer import require_champion
-    from churn_assets.scoring.batch.outputs import BatchLog
-    from churn_assets.scoring.batch.score_file import score_file
+    from churn_assets.scoring.batch import BatchLog, score_file
     from churn_assets.scoring.bundle import load_bundle
 
     champion = require_champion(settings.home)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,15 +18,21 @@ if TYPE_CHECKING:
     from churn_assets.alerting.alerts import Entry
     from churn_assets.drafting.draft import Draft
     from churn_assets.leakage.audit import Audit
+    from churn_assets.training.export import ChosenModel
 
 HEADLINES = ("pr_auc", "roc_auc", "ece", "log_loss", "f1")
 
 
 def show_run(settings: Settings, out: Console) -> None:
     """The result of `churn run`: rows, candidates, champion, paths, and the next commands."""
-    chosen, registered = read_asset(settings, "chosen_model"), read_asset(settings, "registered_model")
+    from churn_assets.leakage.audit import Audit
+    from churn_assets.promotion.registration import Registration
+    from churn_assets.training.export import ChosenModel
+
+    chosen = read_asset(settings, "chosen_model", ChosenModel)
+    registered = read_asset(settings, "registered_model", Registration)
     out.print()
-    if chosen and chosen["generated"]:
+    if chosen and chosen.generated:
         out.print(
             "[yellow]These customers are generated, not real: every figure below describes a simulation.[/yellow]"
         )
@@ -40,13 +46,13 @@ def show_run(settings: Settings, out: Console) -> None:
         )
     if chosen:
         out.print(_comparison(chosen))
-        out.print(escape(f"Chosen: {chosen['name']}, version {chosen['version']}. {chosen['reason']}."), soft_wrap=True)
-    audit = read_asset(settings, "leakage_audit")
-    for sentence in audit["sentences"] if audit else ():
+        out.print(escape(f"Chosen: {chosen.name}, version {chosen.version}. {chosen.reason}."), soft_wrap=True)
+    audit = read_asset(settings, "leakage_audit", Audit)
+    for sentence in audit.sentences if audit else ():
         out.print(escape(sentence), soft_wrap=True)
     if registered:
-        where = registered["registry"] or f"not in MLflow: {registered['missing']}"
-        out.print(escape(f"It is the {registered['alias']} ({where}): {registered['reason']}."), soft_wrap=True)
+        where = registered.registry or f"not in MLflow: {registered.missing}"
+        out.print(escape(f"It is the {registered.alias} ({where}): {registered.reason}."), soft_wrap=True)
     _show_paths(read_status(settings).paths, out)
     out.print("\nNext:")
     out.print("  churn ui                       the run, every table and plot, in Dagster")
@@ -206,12 +212,12 @@ def show_budget(settings: Settings, amount: float, capacity: bool, out: Console)
         out.print(escape(f"On test rows: {card.profit.card_sentence}"), soft_wrap=True)
 
 
-def _comparison(chosen: dict[str, Any]) -> Table:
+def _comparison(chosen: ChosenModel) -> Table:
     table = Table("candidate", "validation", "test", "out of time", "operations a row", title="PR-AUC, churn positive")
-    for row in chosen["comparison"]:
-        name = f"[bold]{row['candidate']}[/bold]" if row["candidate"] == chosen["name"] else row["candidate"]
-        figures = (row.get(f"{key}_pr_auc") for key in ("validation", "test", "oot_test"))
-        table.add_row(name, *("" if f is None else f"{f:.4f}" for f in figures), f"{row['cost']:,.0f}")
+    for row in chosen.comparison:
+        name = f"[bold]{row.candidate}[/bold]" if row.candidate == chosen.name else row.candidate
+        figures = (row.validation_pr_auc, row.test_pr_auc, row.oot_test_pr_auc)
+        table.add_row(name, *("" if f is None else f"{f:.4f}" for f in figures), f"{row.cost:,.0f}")
     return table
 
 

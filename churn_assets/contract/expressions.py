@@ -19,31 +19,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
-from churn_assets.contract.model import Contract, Feature, Kind, Role, Rule
+from churn_assets.contract.model import NUMERIC_KINDS, Contract, Feature, Kind, Rule
 from churn_assets.errors import ExpressionError, did_you_mean
 
 NUMBER, DATE, CATEGORY = "number", "date", "category"
 AS_OF = "as_of"
 FITTED = ("typical", "accrued")  # their statistics are fitted, without labels, on training rows
 
-# name -> (parameter types, or one type for any count of two and more; result)
-FUNCTIONS: Mapping[str, tuple[tuple[str, ...] | str, str]] = {
-    "days": ((NUMBER,), NUMBER),
-    "log1p": ((NUMBER,), NUMBER),
-    "sqrt": ((NUMBER,), NUMBER),
-    "abs": ((NUMBER,), NUMBER),
-    "floor": ((NUMBER,), NUMBER),
-    "round": ((NUMBER,), NUMBER),
-    "clip": ((NUMBER, NUMBER, NUMBER), NUMBER),
-    "where": ((NUMBER, NUMBER, NUMBER), NUMBER),
-    "fill": ((NUMBER, NUMBER), NUMBER),
-    "isnull": (("any",), NUMBER),
-    "min": (NUMBER, NUMBER),
-    "max": (NUMBER, NUMBER),
-    "month": ((DATE,), NUMBER),
-    "weekday": ((DATE,), NUMBER),
-    "typical": ((NUMBER, NUMBER), NUMBER),
-    "accrued": ((NUMBER, NUMBER), NUMBER),
+# name -> types of the arguments, or one type for any count of two and more; each gives a number
+FUNCTIONS: Mapping[str, tuple[str, ...] | str] = {
+    **dict.fromkeys(("days", "log1p", "sqrt", "abs", "floor", "round"), (NUMBER,)),
+    **dict.fromkeys(("fill", *FITTED), (NUMBER, NUMBER)),
+    **dict.fromkeys(("clip", "where"), (NUMBER, NUMBER, NUMBER)),
+    **dict.fromkeys(("min", "max"), NUMBER),
+    **dict.fromkeys(("month", "weekday"), (DATE,)),
+    "isnull": ("any",),
 }
 
 # column("Total Charges") is a column whose name is not an identifier.
@@ -51,18 +41,12 @@ QUOTED = "column"
 
 _ONE_LINE = str.maketrans("\r\n\t\v\f", "     ")
 _ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div)
-_COMPARISONS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
+COMPARED = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
 
 # Deeper trees would exceed the limits of Python's own parser when the function is generated.
 MAX_DEPTH = 50
 
-_KIND_TYPES = {
-    Kind.NUMBER: NUMBER,
-    Kind.INTEGER: NUMBER,
-    Kind.BOOLEAN: NUMBER,
-    Kind.DATE: DATE,
-    Kind.CATEGORY: CATEGORY,
-}
+_KIND_TYPES = {**dict.fromkeys(NUMERIC_KINDS, NUMBER), Kind.DATE: DATE, Kind.CATEGORY: CATEGORY}
 
 
 @dataclass(frozen=True)
@@ -116,9 +100,8 @@ def columns_read(contract: Contract) -> Mapping[str, frozenset[str]]:
     """For each feature the columns that it reads, also through other features (for lineage)."""
     columns: dict[str, frozenset[str]] = {}
     for expression in parse_features(contract):
-        direct = expression.names - {AS_OF}
-        read = [columns[name] if name in columns else frozenset({name}) for name in direct]
-        columns[expression.name] = frozenset().union(*read) if read else frozenset()
+        read = (columns.get(name, frozenset({name})) for name in expression.names - {AS_OF})
+        columns[expression.name] = frozenset[str]().union(*read)
     return columns
 
 
@@ -175,12 +158,7 @@ def _in_order(reads: Mapping[str, set[str]], where: str) -> list[str]:
 
 
 def _columns_scope(contract: Contract) -> dict[str, str]:
-    scope = {
-        c.name: _KIND_TYPES[c.kind]
-        for c in contract.columns
-        if c.role in (Role.FEATURE, Role.INPUT) and c.kind in _KIND_TYPES
-    }
-    return {**scope, AS_OF: DATE}
+    return {c.name: _KIND_TYPES[c.kind] for c in contract.scoring_columns if c.kind in _KIND_TYPES} | {AS_OF: DATE}
 
 
 @dataclass(frozen=True)
@@ -271,7 +249,7 @@ class _Types:
                 return self._numbers([operand], "-" if isinstance(node.op, ast.USub) else "not")
             case ast.BoolOp(values=values):
                 return self._numbers(values, "and / or")
-            case ast.Compare(left=left, ops=[op], comparators=[right]) if isinstance(op, _COMPARISONS):
+            case ast.Compare(left=left, ops=[op], comparators=[right]) if isinstance(op, COMPARED):
                 return self._comparison(node, op, left, right)
             case ast.Compare(ops=[_, _, *_]):
                 self.place.fail(node, f"'{written(node)}' compares more than two values; join two comparisons by 'and'")
@@ -322,7 +300,7 @@ class _Types:
         if name not in FUNCTIONS:
             hint = did_you_mean(name, FUNCTIONS)
             self.place.fail(node, f"unknown function '{name}'; {hint}known: {', '.join(sorted(FUNCTIONS))}")
-        parameters, result = FUNCTIONS[name]
+        parameters = FUNCTIONS[name]
         if isinstance(parameters, str):
             if len(arguments) < 2:
                 self.place.fail(node, f"the number of arguments of {name} is {len(arguments)}; expected two or more")
@@ -333,7 +311,7 @@ class _Types:
             type_ = self.of(argument)
             if expected not in ("any", type_):
                 self.place.fail(argument, f"'{written(argument)}' is a {type_}; {name} expects a {expected}")
-        return result
+        return NUMBER
 
     def _numbers(self, nodes: list[ast.expr], operator: str) -> str:
         for node in nodes:

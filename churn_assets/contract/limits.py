@@ -15,9 +15,9 @@ Approval = Literal["automatic", "manual"]
 
 @dataclass(frozen=True)
 class Bounds:
-    """The values a number may have, ends included; an end that is None is open."""
+    """The values a number may have, ends included; without `le` there is no upper end."""
 
-    ge: float | None = None
+    ge: float
     le: float | None = None
 
 
@@ -60,11 +60,7 @@ class Quality:
 class Audit:
     """Limits above which a column needs an `attested`, or its model is not registered; see docs/audit.md.
 
-    Shares and lifts run from 0 to 1. `single_column_pr_auc_lift`: PR-AUC lift of the column alone, from the base
-    rate (0) to a perfect ranking (1). `isolated_churner_share`: churners with values of the column that no kept
-    customer has. `headline_loss_when_removed`: share of the model's lift that is lost when the column and all
-    features that read it are removed. `echo_roc_auc`: ROC AUC (0.5 to 1) at and above which a column that nothing but
-    the label explains counts as an echo of the label.
+    Shares and lifts run from 0 to 1; `echo_roc_auc` is a ROC AUC, 0.5 to 1.
     """
 
     single_column_pr_auc_lift: Share = 0.6
@@ -75,17 +71,10 @@ class Audit:
 
 @dataclass(frozen=True)
 class Monitoring:
-    """Limits of the monitoring; docs/monitoring.md describes each.
+    """Limits of the monitoring; docs/monitoring.md describes each. Shares run from 0 to 1.
 
-    A window closes at `window` distinct customers, or, if `window_days` is above 0, after as many days;
-    with fewer than `floor` customers there is no verdict. `silent` columns never raise an alarm. A column drifts
-    when its test is significant at `significance` over the number of columns and its effect is at least
-    `effect`; `windows_to_retrain` such windows in a row request a retraining. Shares run from 0 to 1:
-    `missing_rise`, `outside_share`, `spike_rise` are rises over the reference at which data counts as broken;
-    `volume_ratio` is the factor by which the number of predictions a day may fall or rise. `pr_auc_drop` is the
-    fall in realized PR-AUC beyond noise, `label_floor` the least number of final labels for a metric,
-    `labels_to_retrain` the number of new labels that request a retraining by themselves (0: never).
-    `cooldown_days` is the least time between two retrainings.
+    With `window_days` above 0 a window closes after as many days, not at `window` customers. `labels_to_retrain` of
+    0 is never. `volume_ratio` is the factor by which the number of predictions a day may fall or rise.
     """
 
     window: Count = 2000
@@ -111,10 +100,8 @@ class Monitoring:
 class Release:
     """What a challenger must reach to replace the champion, and who approves it; see docs/release.md.
 
-    `holdout_margin` and `recent_margin` are the PR-AUC differences that the lower bound of the paired
-    bootstrap must exceed on the frozen holdout and on recent matured labels. No segment of at least
-    `segment_rows` rows may lose more than `segment_drop` of PR-AUC; `max_ece` limits the calibration error.
-    `approval` is 'automatic' or 'manual'.
+    The margins are the PR-AUC differences that the lower bound of the paired bootstrap must exceed. No segment of
+    at least `segment_rows` rows may lose more than `segment_drop` of PR-AUC; `max_ece` limits the calibration error.
     """
 
     approval: Approval = "automatic"

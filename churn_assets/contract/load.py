@@ -11,17 +11,19 @@ import typing
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
-from churn_assets.contract.check import check_contract
+from churn_assets.contract.check import check_contract, fail
 from churn_assets.contract.limits import Audit, Monitoring, Quality, Release, Value
 from churn_assets.contract.model import Column, Contract, Feature, Label, Rule, Source, Time
-from churn_assets.errors import ContractError, did_you_mean
+from churn_assets.errors import ContractError, ExpressionError, did_you_mean
 
 T = TypeVar("T")
 
 _TOP = tuple(field.name for field in dataclasses.fields(Contract) if field.name not in ("text", "path"))
 _REQUIRED = ("name", "label", "columns", "value")
+_LIMITS: Mapping[str, type] = {"quality": Quality, "audit": Audit, "monitoring": Monitoring, "release": Release}
+_AS_TEXT = ("churned_when", "kept_when", "as_of")  # keys whose value is the text that a cell of the table would have
 
 
 def load_contract(path: Path) -> Contract:
@@ -45,28 +47,33 @@ def parse_contract(text: str, name: str = "contract.toml", path: Path | None = N
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # TOMLDecodeError; the others come from huge numbers or deep nesting
         raise ContractError(f"{name} is not TOML: {' '.join(str(error).split())}; correct that line") from None
-    reader = _Reader(name)
-    reader.known("the top level", document, _TOP)
-    reader.required("the top level", document, _REQUIRED)
-    contract = Contract(
-        name=reader.value("the top level", "name", document["name"], str),
-        title=reader.value("the top level", "title", document.get("title", document["name"]), str),
-        source=reader.table("[source]", document.get("source", {}), Source),
-        label=reader.table("[label]", document["label"], Label, as_text=("churned_when", "kept_when")),
-        time=reader.table("[time]", document.get("time", {}), Time, as_text=("as_of",)),
-        columns=reader.columns(document["columns"]),
-        features=reader.features(document.get("features", {})),
-        rules=reader.rules(document.get("rules", [])),
-        value=reader.table("[value]", document["value"], Value),
-        quality=reader.table("[quality]", document.get("quality", {}), Quality),
-        audit=reader.table("[audit]", document.get("audit", {}), Audit),
-        monitoring=reader.table("[monitoring]", document.get("monitoring", {}), Monitoring),
-        release=reader.table("[release]", document.get("release", {}), Release),
+    try:
+        contract = _contract(document, text, path)
+        check_contract(contract, name)
+    except ExpressionError:
+        raise
+    except ContractError as error:
+        raise ContractError(f"{name}, {error}") from None
+    return contract
+
+
+def _contract(document: Mapping[str, Any], text: str, path: Path | None) -> Contract:
+    _known("the top level", document, _TOP)
+    _has("the top level", document, _REQUIRED)
+    return Contract(
+        name=_value("the top level", "name", document["name"], str),
+        title=_value("the top level", "title", document.get("title", document["name"]), str),
+        source=_table("[source]", document.get("source", {}), Source),
+        label=_table("[label]", document["label"], Label),
+        time=_table("[time]", document.get("time", {}), Time),
+        columns=_columns(document["columns"]),
+        features=_features(document.get("features", {})),
+        rules=_rules(document.get("rules", [])),
+        value=_table("[value]", document["value"], Value),
+        **{name: _table(f"[{name}]", document.get(name, {}), type_) for name, type_ in _LIMITS.items()},
         text=text,
         path=path,
     )
-    check_contract(contract, name)
-    return contract
 
 
 def canonical_text(value: object) -> str:
@@ -80,112 +87,106 @@ def canonical_text(value: object) -> str:
     return str(value)
 
 
-class _Reader:
-    """Fills dataclasses from TOML tables; a value that does not fit is a ContractError with its place."""
+def _known(place: str, table: Mapping[str, Any], keys: Sequence[str]) -> None:
+    for key in table:
+        if key not in keys:
+            fail(place, f"unknown key '{key}'; {did_you_mean(key, keys)}allowed: {', '.join(keys)}")
 
-    def __init__(self, name: str) -> None:
-        self.name = name
 
-    def fail(self, place: str, message: str) -> NoReturn:
-        raise ContractError(f"{self.name}, {place}: {message}")
+def _has(place: str, table: Mapping[str, Any], keys: Sequence[str]) -> None:
+    for key in keys:
+        if key not in table:
+            fail(place, f"key '{key}' is missing; required: {', '.join(keys)}")
 
-    def known(self, place: str, table: Mapping[str, Any], keys: Sequence[str]) -> None:
-        for key in table:
-            if key not in keys:
-                self.fail(place, f"unknown key '{key}'; {did_you_mean(key, keys)}allowed: {', '.join(keys)}")
 
-    def required(self, place: str, table: Mapping[str, Any], keys: Sequence[str]) -> None:
-        for key in keys:
-            if key not in table:
-                self.fail(place, f"key '{key}' is missing; required: {', '.join(keys)}")
+def _table(place: str, table: object, cls: type[T]) -> T:
+    if not isinstance(table, Mapping):
+        fail(place, f"found {_describe(table)}; expected a table")
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]  # every cls here is a dataclass
+    _known(place, table, [f.name for f in fields])
+    _has(place, table, [f.name for f in fields if f.default is dataclasses.MISSING])
+    hints = typing.get_type_hints(cls, include_extras=True)
+    read = {key: _cell if key in _AS_TEXT else _value for key in table}
+    return cls(**{key: read[key](place, key, value, hints[key]) for key, value in table.items()})
 
-    def table(self, place: str, table: object, cls: type[T], as_text: Sequence[str] = ()) -> T:
-        if not isinstance(table, Mapping):
-            self.fail(place, f"found {_describe(table)}; expected a table")
-        fields = dataclasses.fields(cls)  # type: ignore[arg-type]  # every cls here is a dataclass
-        self.known(place, table, [f.name for f in fields])
-        no_default = [
-            f.name for f in fields if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        ]
-        self.required(place, table, no_default)
-        hints = typing.get_type_hints(cls, include_extras=True)
-        values = {
-            key: (self.cell if key in as_text else self.value)(place, key, value, hints[key])
-            for key, value in table.items()
-        }
-        return cls(**values)
 
-    def cell(self, place: str, key: str, value: object, hint: Any) -> str | tuple[str, ...]:
-        """`value` as the text that a cell of the table would have; a list of several as a tuple if `hint` has one."""
-        takes_list = hint is not str
-        if takes_list and isinstance(value, list) and value and not any(isinstance(v, dict | list) for v in value):
-            texts = tuple(map(canonical_text, value))
-            return texts if len(texts) > 1 else texts[0]  # a list of one has the fingerprint of its value
-        if isinstance(value, dict | list):
-            expected = "one text, number, date, true or false" + (", or a list of them" if takes_list else "")
-            self.fail(place, f"key '{key}' is {_describe(value)}; expected {expected}")
-        return canonical_text(value)
+def _cell(place: str, key: str, value: object, hint: Any) -> str | tuple[str, ...]:
+    """`value` as the text of a cell; a list of several as a tuple if `hint` has one."""
+    takes_list = hint is not str
+    if takes_list and isinstance(value, list) and value and not any(isinstance(v, dict | list) for v in value):
+        texts = tuple(map(canonical_text, value))
+        return texts if len(texts) > 1 else texts[0]  # a list of one has the fingerprint of its value
+    if isinstance(value, dict | list):
+        expected = "one text, number, date, true or false" + (", or a list of them" if takes_list else "")
+        fail(place, f"key '{key}' is {_describe(value)}; expected {expected}")
+    return canonical_text(value)
 
-    def columns(self, tables: object) -> tuple[Column, ...]:
-        if not isinstance(tables, list) or not tables:
-            self.fail("[[columns]]", f"found {_describe(tables)}; expected one [[columns]] table for each column")
-        columns = []
-        for number, table in enumerate(tables, start=1):
-            name = f" '{table['name']}'" if isinstance(table, dict) and "name" in table else ""
-            columns.append(self.table(f"[[columns]] #{number}{name}", table, Column))
-        return tuple(columns)
 
-    def features(self, table: object) -> tuple[Feature, ...]:
-        if not isinstance(table, Mapping):
-            self.fail("[features]", f'found {_describe(table)}; expected name = "expression" lines')
-        features = []
-        for name, value in table.items():
-            body = {"expression": value} if isinstance(value, str) else value
-            if not isinstance(body, Mapping):
-                self.fail(f"[features] '{name}'", f"found {_describe(value)}; expected an expression in quotes")
-            self.known(f"[features] '{name}'", body, [f.name for f in dataclasses.fields(Feature) if f.name != "name"])
-            features.append(self.table(f"[features] '{name}'", {"name": name, **body}, Feature))
-        return tuple(features)
+def _columns(tables: object) -> tuple[Column, ...]:
+    if not isinstance(tables, list) or not tables:
+        fail("[[columns]]", f"found {_describe(tables)}; expected one [[columns]] table for each column")
+    columns = []
+    for number, table in enumerate(tables, start=1):
+        name = f" '{table['name']}'" if isinstance(table, dict) and "name" in table else ""
+        columns.append(_table(f"[[columns]] #{number}{name}", table, Column))
+    return tuple(columns)
 
-    def rules(self, tables: object) -> tuple[Rule, ...]:
-        if not isinstance(tables, list):
-            self.fail("[[rules]]", f"found {_describe(tables)}; expected [[rules]] tables")
-        return tuple(self.table(f"[[rules]] #{n}", table, Rule) for n, table in enumerate(tables, start=1))
 
-    def value(self, place: str, key: str, value: object, hint: Any) -> Any:
-        """`value` as the type `hint`, one of those that the dataclasses use, within its limits; or ContractError."""
-        plain, *limits = typing.get_args(hint) if typing.get_origin(hint) is typing.Annotated else (hint,)
-        options = typing.get_args(plain) if isinstance(plain, types.UnionType) else (plain,)
-        fitted = next((fit for option in options if (fit := self._fit(place, key, value, option)) is not None), None)
-        if fitted is None:
-            self.fail(place, f"key '{key}' is {_describe(value)}; expected {' or '.join(map(_hint_name, options))}")
-        for limit in limits:
-            if fitted < limit.ge or (limit.le is not None and fitted > limit.le):
-                allowed = f"at least {limit.ge}" if limit.le is None else f"{limit.ge} to {limit.le}"
-                self.fail(place, f"key '{key}' is {fitted}; expected {allowed}; correct it")
-        return fitted
+def _features(table: object) -> tuple[Feature, ...]:
+    if not isinstance(table, Mapping):
+        fail("[features]", f'found {_describe(table)}; expected name = "expression" lines')
+    features = []
+    for name, value in table.items():
+        place = f"[features] '{name}'"
+        body = {"expression": value} if isinstance(value, str) else value
+        if not isinstance(body, Mapping):
+            fail(place, f"found {_describe(value)}; expected an expression in quotes")
+        _known(place, body, [f.name for f in dataclasses.fields(Feature) if f.name != "name"])
+        features.append(_table(place, {"name": name, **body}, Feature))
+    return tuple(features)
 
-    def _fit(self, place: str, key: str, value: object, hint: Any) -> Any:
-        if typing.get_origin(hint) is tuple:
-            if isinstance(value, list) and not any(isinstance(item, dict | list) for item in value):
-                return tuple(canonical_text(item) for item in value)
-            return None
-        is_enum = isinstance(hint, type) and issubclass(hint, StrEnum)
-        if is_enum or typing.get_origin(hint) is typing.Literal:
-            allowed = list(hint) if is_enum else typing.get_args(hint)
-            if value in allowed:
-                return hint(value) if is_enum else value
-            similar = did_you_mean(value, allowed) if isinstance(value, str) else ""
-            texts = ", ".join(filter(None, allowed))
-            self.fail(place, f"key '{key}' is {_describe(value)}; {similar}expected one of: {texts}")
-        if hint is float:
-            whole_or_real = isinstance(value, int | float) and not isinstance(value, bool)
-            return float(value) if whole_or_real and math.isfinite(value) else None  # type: ignore[arg-type]  # a number, checked
-        if hint is int:
-            return value if isinstance(value, int) and not isinstance(value, bool) else None
-        if hint is str:
-            return value.isoformat() if isinstance(value, dt.date) else value if isinstance(value, str) else None
-        return value if hint is bool and isinstance(value, bool) else None
+
+def _rules(tables: object) -> tuple[Rule, ...]:
+    if not isinstance(tables, list):
+        fail("[[rules]]", f"found {_describe(tables)}; expected [[rules]] tables")
+    return tuple(_table(f"[[rules]] #{n}", table, Rule) for n, table in enumerate(tables, start=1))
+
+
+def _value(place: str, key: str, value: object, hint: Any) -> Any:
+    """`value` as the type `hint`, one of those that the dataclasses use, within its limits; or ContractError."""
+    plain, *limits = typing.get_args(hint) if typing.get_origin(hint) is typing.Annotated else (hint,)
+    options = typing.get_args(plain) if isinstance(plain, types.UnionType) else (plain,)
+    fitted = next((fit for option in options if (fit := _fit(place, key, value, option)) is not None), None)
+    if fitted is None:
+        fail(place, f"key '{key}' is {_describe(value)}; expected {' or '.join(map(_hint_name, options))}")
+    for limit in limits:
+        if fitted < limit.ge or (limit.le is not None and fitted > limit.le):
+            allowed = f"at least {limit.ge}" if limit.le is None else f"{limit.ge} to {limit.le}"
+            fail(place, f"key '{key}' is {fitted}; expected {allowed}; correct it")
+    return fitted
+
+
+def _fit(place: str, key: str, value: object, hint: Any) -> Any:
+    if typing.get_origin(hint) is tuple:
+        if isinstance(value, list) and not any(isinstance(item, dict | list) for item in value):
+            return tuple(canonical_text(item) for item in value)
+        return None
+    is_enum = isinstance(hint, type) and issubclass(hint, StrEnum)
+    if is_enum or typing.get_origin(hint) is typing.Literal:
+        allowed = list(hint) if is_enum else typing.get_args(hint)
+        if value in allowed:
+            return hint(value) if is_enum else value
+        similar = did_you_mean(value, allowed) if isinstance(value, str) else ""
+        texts = ", ".join(filter(None, allowed))
+        fail(place, f"key '{key}' is {_describe(value)}; {similar}expected one of: {texts}")
+    if hint is float:
+        whole_or_real = isinstance(value, int | float) and not isinstance(value, bool)
+        return float(value) if whole_or_real and math.isfinite(value) else None  # type: ignore[arg-type]  # a number, checked
+    if hint is int:
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+    if hint is str:
+        return value.isoformat() if isinstance(value, dt.date) else value if isinstance(value, str) else None
+    return value if hint is bool and isinstance(value, bool) else None
 
 
 def _hint_name(hint: Any) -> str:

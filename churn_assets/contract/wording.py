@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from string import Formatter
 
 from churn_assets.contract.expressions import parse_features
-from churn_assets.contract.model import Column, Contract, Feature, Kind, Role
+from churn_assets.contract.model import Column, Contract, Feature, Kind
 
 PLACEHOLDERS = ("value", "typical", "average")
 _TEMPLATES = ("reason_high", "reason_low", "reason_missing")
@@ -112,13 +112,11 @@ def format_number(value: float) -> str:
 
 def wording_mistakes(contract: Contract) -> Iterator[tuple[str, str]]:
     """(place in the file, message) for every wrong topic and template."""
-    scored = [c.name for c in contract.columns if c.role in (Role.FEATURE, Role.INPUT)]
+    scored = [c.name for c in contract.scoring_columns]
     for feature in contract.features:
         if feature.topic and feature.topic not in scored:
-            message = (
-                f"key 'topic' is '{feature.topic}'; expected a column of role feature or input: {', '.join(scored)}"
-            )
-            yield f"[features] '{feature.name}'", message
+            expected = f"expected a column of role feature or input: {', '.join(scored)}"
+            yield f"[features] '{feature.name}'", f"key 'topic' is '{feature.topic}'; {expected}"
     for column in contract.columns:
         yield from ((f"[[columns]] '{column.name}'", message) for message in _template_mistakes(column))
     for feature in contract.features:
@@ -149,7 +147,6 @@ def _is_category(about: Column | Feature) -> bool:
 
 
 def _is_condition(tree: ast.expr) -> bool:
-    match tree:
-        case ast.Compare() | ast.BoolOp() | ast.UnaryOp(op=ast.Not()) | ast.Call(func=ast.Name(id="isnull")):
-            return True
-    return False
+    is_call = isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and tree.func.id == "isnull"
+    is_not = isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.Not)
+    return is_call or is_not or isinstance(tree, ast.Compare | ast.BoolOp)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import dagster as dg
+import msgspec
 import pyarrow as pa
 
 from churn_assets.errors import AssetMissing, AssetStale
@@ -62,8 +63,8 @@ def write(folder: Path, name: str, value: Any) -> Path:
             with replacing(path) as temporary:
                 _write_parquet(value, temporary)
             return path
-        case dict() | list():
-            return write_json(folder / f"{name}.json", value)
+        case dict() | list() | msgspec.Struct():
+            return write_json(folder / f"{name}.json", msgspec.to_builtins(value))
         case Saved():
             return replace_folder(folder / name, value.save)
     raise TypeError(
@@ -72,7 +73,8 @@ def write(folder: Path, name: str, value: Any) -> Path:
 
 
 def read(folder: Path, name: str, wanted: Any) -> Any:
-    """The value kept as `folder/name`, of type `wanted`; AssetMissing if it was never made."""
+    """The value kept as `folder/name`, of type `wanted`; AssetMissing if it was never made, AssetStale if it was made
+    by another version."""
     table, small, deep = folder / f"{name}.parquet", folder / f"{name}.json", folder / name
     if hasattr(wanted, "load") and deep.is_dir():
         return wanted.load(deep)
@@ -81,7 +83,13 @@ def read(folder: Path, name: str, wanted: Any) -> Any:
 
         return pq.read_table(table)
     if small.is_file():
-        return json.loads(small.read_text())
+        value = json.loads(small.read_text())
+        if not (isinstance(wanted, type) and issubclass(wanted, msgspec.Struct)):
+            return value
+        try:
+            return msgspec.convert(value, wanted)
+        except msgspec.ValidationError as error:
+            raise AssetStale(f"{small} is of another version ({error}); make it again: materialize {name}") from error
     raise AssetMissing(f"there is no '{name}' in {folder}; make it: churn run, or materialize {name}")
 
 
@@ -98,7 +106,8 @@ def _contract_of(value: Any) -> str | None:
     """The fingerprint that a table or a small value says it was made under; None if it does not say."""
     if isinstance(value, pa.Table):
         return (value.schema.metadata or {}).get(b"churn_contract", b"").decode() or None
-    return value.get("fingerprint") if isinstance(value, dict) else None
+    made_under = value.get("fingerprint") if isinstance(value, dict) else getattr(value, "fingerprint", None)
+    return made_under or None
 
 
 def _write_parquet(table: pa.Table, path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from churn_assets.contract.expressions import AS_OF, FITTED, parse_features, parse_rules, written
+from churn_assets.contract.expressions import AS_OF, COMPARED, FITTED, Expression, parse_features, parse_rules, written
 from churn_assets.contract.model import DIRECTIONS, Contract, Kind
 from churn_assets.features import functions
 from churn_assets.features.encode import Columns, days_since_epoch
@@ -127,7 +127,7 @@ def compile_features(contract: Contract) -> FeatureProgram:
         for call in _fitted_calls(expression.tree):
             values, by = (build(f"{head}\n    return {writer.write(argument)}", "run") for argument in call.args)
             learners.append(_Learner(written(call), functions.LEARNERS[ast.unparse(call.func)], values, by))
-        body.append(f"    {local_name(expression.name)} = {writer.write(expression.tree)}")
+        body.append(writer.assignment(expression))
     shown = [f for f in contract.features if f.model]
     raw = [
         FeatureSpec(c.name, "category" if c.choices else "number", c.choices, DIRECTIONS[c.monotone])
@@ -144,13 +144,17 @@ def compile_features(contract: Contract) -> FeatureProgram:
 
 def compile_rules(contract: Contract) -> tuple[RuleProgram, ...]:
     """Compile the contract's rules, in its order."""
-    writer = Writer(contract)
-    programs = []
-    for expression in parse_rules(contract):
-        source = f"def run(columns, as_of, state):\n    return {writer.write(expression.tree)}"
-        columns = tuple(sorted(expression.names - {AS_OF}))
-        programs.append(RuleProgram(expression.name, expression.text, columns, build(source, "run")))
-    return tuple(programs)
+    return tuple(
+        RuleProgram(
+            rule.name, rule.text, tuple(sorted(rule.names - {AS_OF})), build(rule_source(contract, rule), "run")
+        )
+        for rule in parse_rules(contract)
+    )
+
+
+def rule_source(contract: Contract, rule: Expression) -> str:
+    """The source of a function `run` that computes the rule."""
+    return f"def run(columns, as_of, state):\n    return {Writer(contract).write(rule.tree)}"
 
 
 def as_of_days(instant: dt.date | dt.datetime | str) -> float:
@@ -189,18 +193,15 @@ class Writer:
     """Writes one checked tree as source that calls the functions of `features.functions` or `features.scalar`."""
 
     _OPERATORS: Mapping[type, str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}
-    _COMPARISONS: Mapping[type, str] = {
-        ast.Lt: "less",
-        ast.LtE: "less_equal",
-        ast.Gt: "greater",
-        ast.GtE: "greater_equal",
-        ast.Eq: "equal",
-        ast.NotEq: "not_equal",
-    }
+    _COMPARISONS: Mapping[type, str] = dict(zip(COMPARED, functions.COMPARISONS, strict=True))
 
     def __init__(self, contract: Contract) -> None:
         self._contract = contract
         self._features = {feature.name for feature in contract.features}
+
+    def assignment(self, feature: Expression) -> str:
+        """The line of source that computes a feature, inside a function."""
+        return f"    {local_name(feature.name)} = {self.write(feature.tree)}"
 
     def write(self, node: ast.expr) -> str:
         """The source of a checked tree."""
@@ -225,7 +226,7 @@ class Writer:
             case ast.Call(func=ast.Name(id=name), args=[_, by]) if name in FITTED:
                 return f"lookup(state[{written(node)!r}], {self.write(by)})"
             case ast.Call(func=ast.Name(id="isnull"), args=[ast.Name(id=name)]) if self._is_category(name):
-                return f"isnull(codes(columns[{name!r}]))"
+                return f"isnull_(codes(columns[{name!r}]))"
             case ast.Call(func=ast.Name(id=name), args=arguments):
                 return f"{name}_({', '.join(map(self.write, arguments))})"
         raise AssertionError(f"the checker let {ast.dump(node)} through")

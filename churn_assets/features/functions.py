@@ -1,4 +1,4 @@
-"""The functions of the expression language over float64 arrays, NaN being the missing value."""
+"""The functions of the expression language over float64 arrays, NaN being the missing value; see docs/contract.md."""
 
 from __future__ import annotations
 
@@ -15,28 +15,15 @@ Statistic = dict[str, list[float | None]]  # as JSON has it: no NaN
 FIRST_DAY, LAST_DAY = -719_162.0, 2_932_896.0
 
 
-def codes(values: npt.NDArray[Any]) -> Array:
-    """Category codes as numbers, with -1 (missing) as NaN."""
-    return np.where(values < 0, np.nan, values)
-
-
 def _comparison(compare: np.ufunc) -> Callable[[Array, Array], Array]:
-    def compared(left: Array, right: Array) -> Array:
-        """1 or 0, and NaN where an operand is missing."""
-        return np.where(np.isnan(left) | np.isnan(right), np.nan, compare(left, right))
-
-    return compared
+    """1 or 0, and NaN where an operand is missing."""
+    return lambda left, right: np.where(np.isnan(left) | np.isnan(right), np.nan, compare(left, right))
 
 
-def negate(value: Array) -> Array:
-    """Logical not; missing stays missing."""
-    return np.where(np.isnan(value), np.nan, value == 0.0)
-
-
-def both(*values: Array) -> Array:
+def _both(*values: Array) -> Array:
     """Logical and as in SQL: false wins over missing.
 
-    >>> both(np.array([1.0, 0.0, 1.0]), np.array([1.0, np.nan, np.nan])).tolist()
+    >>> _both(np.array([1.0, 0.0, 1.0]), np.array([1.0, np.nan, np.nan])).tolist()
     [1.0, 0.0, nan]
     """
     values = np.broadcast_arrays(*values)
@@ -45,7 +32,7 @@ def both(*values: Array) -> Array:
     return np.where(false, 0.0, np.where(missing, np.nan, 1.0))
 
 
-def either(*values: Array) -> Array:
+def _either(*values: Array) -> Array:
     """Logical or as in SQL: true wins over missing."""
     values = np.broadcast_arrays(*values)
     true = np.logical_or.reduce([(v != 0.0) & ~np.isnan(v) for v in values])
@@ -53,56 +40,15 @@ def either(*values: Array) -> Array:
     return np.where(true, 1.0, np.where(missing, np.nan, 0.0))
 
 
-def divide(left: Array, right: Array) -> Array:
-    """Division; by zero is missing, so that no infinity reaches a model."""
-    return np.where(np.equal(right, 0.0), np.nan, np.divide(left, right))
-
-
-def where(condition: Array, then: Array, otherwise: Array) -> Array:
-    """`then` where the condition holds, `otherwise` where not, missing where it is missing."""
+def _where(condition: Array, then: Array, otherwise: Array) -> Array:
     return np.where(np.isnan(condition), np.nan, np.where(condition != 0.0, then, otherwise))
 
 
-def isnull(value: Array) -> Array:
-    """1 where missing, else 0."""
-    return np.isnan(value) * 1.0
-
-
-def fill(value: Array, other: Array) -> Array:
-    """`value`, or `other` where it is missing."""
-    return np.where(np.isnan(value), other, value)
-
-
-def log1p(value: Array) -> Array:
-    """log(1 + value); missing at -1 and below."""
-    return np.where(value <= -1.0, np.nan, np.log1p(value))
-
-
-def minimum(*values: Array) -> Array:
-    """The smallest; missing if any is missing."""
-    return np.asarray(np.minimum.reduce(np.broadcast_arrays(*values)))
-
-
-def maximum(*values: Array) -> Array:
-    """The largest; missing if any is missing."""
-    return np.asarray(np.maximum.reduce(np.broadcast_arrays(*values)))
-
-
-def month(days: Array) -> Array:
+def _month(days: Array) -> Array:
     """Month 1 to 12 of a date in days since 1970-01-01; missing outside the years 1 to 9999."""
     present = (days >= FIRST_DAY) & (days < LAST_DAY + 1.0)
     stamps = np.where(present, np.floor(days), 0.0).astype("datetime64[D]")
-    months = stamps.astype("datetime64[M]").astype(np.int64) % 12 + 1
-    return np.where(present, months, np.nan)
-
-
-def weekday(days: Array) -> Array:
-    """Weekday 0 (Monday) to 6 of a date in days since 1970-01-01, a Thursday.
-
-    >>> weekday(np.array([0.0, 4.0])).tolist()
-    [3.0, 0.0]
-    """
-    return np.mod(np.floor(days) + 3.0, 7.0)
+    return np.where(present, stamps.astype("datetime64[M]").astype(np.int64) % 12 + 1, np.nan)
 
 
 def learn_typical(values: Array, by: Array, bins: int) -> Statistic:
@@ -140,32 +86,28 @@ def lookup(statistic: Statistic, by: Array) -> Array:
 
 LEARNERS: Mapping[str, Callable[[Array, Array, int], Statistic]] = {"typical": learn_typical, "accrued": learn_accrued}
 
+COMPARISONS = ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal")
 NAMESPACE: Mapping[str, Callable[..., Any]] = {
-    "codes": codes,
-    "less": _comparison(np.less),
-    "less_equal": _comparison(np.less_equal),
-    "greater": _comparison(np.greater),
-    "greater_equal": _comparison(np.greater_equal),
-    "equal": _comparison(np.equal),
-    "not_equal": _comparison(np.not_equal),
-    "negate": negate,
-    "both": both,
-    "either": either,
-    "divide": divide,
+    **{name: _comparison(getattr(np, name)) for name in COMPARISONS},
+    "codes": lambda values: np.where(values < 0, np.nan, values),  # of categories, -1 is missing
+    "negate": lambda value: np.where(np.isnan(value), np.nan, value == 0.0),
+    "both": _both,
+    "either": _either,
+    # By zero is missing, so that no infinity reaches a model.
+    "divide": lambda left, right: np.where(np.equal(right, 0.0), np.nan, np.divide(left, right)),
     "lookup": lookup,
-    "isnull": isnull,
     "days_": np.floor,
     "floor_": np.floor,
     "round_": np.round,
-    "log1p_": log1p,
+    "log1p_": lambda value: np.where(value <= -1.0, np.nan, np.log1p(value)),
     "sqrt_": lambda value: np.where(value < 0.0, np.nan, np.sqrt(value)),
     "abs_": np.abs,
     "clip_": np.clip,
-    "where_": where,
-    "fill_": fill,
-    "isnull_": isnull,
-    "min_": minimum,
-    "max_": maximum,
-    "month_": month,
-    "weekday_": weekday,
+    "where_": _where,
+    "fill_": lambda value, other: np.where(np.isnan(value), other, value),
+    "isnull_": lambda value: np.isnan(value) * 1.0,
+    "min_": lambda *values: np.asarray(np.minimum.reduce(np.broadcast_arrays(*values))),
+    "max_": lambda *values: np.asarray(np.maximum.reduce(np.broadcast_arrays(*values))),
+    "month_": _month,
+    "weekday_": lambda days: np.mod(np.floor(days) + 3.0, 7.0),  # 0 is a Monday; day 0, 1970-01-01, a Thursday
 }

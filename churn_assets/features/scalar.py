@@ -19,7 +19,7 @@ import numpy as np
 
 from churn_assets.contract.expressions import parse_features, parse_rules
 from churn_assets.contract.model import Contract, Severity
-from churn_assets.features.compile import FeatureProgram, Writer, build, local_name
+from churn_assets.features.compile import FeatureProgram, Writer, build, local_name, rule_source
 from churn_assets.features.encode import EPOCH
 from churn_assets.features.functions import FIRST_DAY, LAST_DAY
 
@@ -35,8 +35,7 @@ def scalar_features(contract: Contract, program: FeatureProgram) -> Callable[[Ce
 
     The second argument is `as_of` in days since 1970-01-01.
     """
-    writer = Writer(contract)
-    body = [f"    {local_name(e.name)} = {writer.write(e.tree)}" for e in parse_features(contract)]
+    body = [Writer(contract).assignment(expression) for expression in parse_features(contract)]
     raw = [f"columns[{column.name!r}]" for column in contract.feature_columns]
     shown = [local_name(feature.name) for feature in contract.features if feature.model]
     source = "\n".join(["def run(columns, as_of, state):", *body, f"    return ({', '.join([*raw, *shown])},)"])
@@ -45,14 +44,8 @@ def scalar_features(contract: Contract, program: FeatureProgram) -> Callable[[Ce
 
 def scalar_rules(contract: Contract, severity: Severity) -> Sequence[tuple[str, Callable[[Cells, float], float]]]:
     """(name, function) of each rule of this severity; a row breaks the rule where the function gives 0."""
-    writer = Writer(contract)
-    names = {rule.name for rule in contract.rules if rule.severity is severity}
-    sources = {
-        rule.name: f"def run(columns, as_of, state):\n    return {writer.write(rule.tree)}"
-        for rule in parse_rules(contract)
-        if rule.name in names
-    }
-    return [(name, _bound(build(source, "run", NAMESPACE), {})) for name, source in sources.items()]
+    runs = {rule.name: build(rule_source(contract, rule), "run", NAMESPACE) for rule in parse_rules(contract)}
+    return [(rule.name, _bound(runs[rule.name], {})) for rule in contract.rules if rule.severity is severity]
 
 
 def _bound(run: Callable[..., Any], state: Mapping[str, Any]) -> Callable[[Cells, float], Any]:
@@ -65,79 +58,14 @@ def _knots(statistic: Mapping[str, Sequence[float | None]]) -> Knots:
     return x, y
 
 
-def _same(value: float) -> float:
-    return value
-
-
 def _floor(value: float) -> float:
     return value if not -_WHOLE < value < _WHOLE else float(math.floor(value))
-
-
-def _round(value: float) -> float:
-    return value if not -_WHOLE < value < _WHOLE else float(round(value))  # half to even, as np.round
-
-
-def _divide(left: float, right: float) -> float:
-    return NAN if right == 0.0 else left / right
-
-
-def _less(left: float, right: float) -> float:
-    return (1.0 if left < right else 0.0) if left == left and right == right else NAN
-
-
-def _less_equal(left: float, right: float) -> float:
-    return (1.0 if left <= right else 0.0) if left == left and right == right else NAN
-
-
-def _greater(left: float, right: float) -> float:
-    return _less(right, left)
-
-
-def _greater_equal(left: float, right: float) -> float:
-    return _less_equal(right, left)
-
-
-def _equal(left: float, right: float) -> float:
-    return (1.0 if left == right else 0.0) if left == left and right == right else NAN
-
-
-def _not_equal(left: float, right: float) -> float:
-    return (1.0 if left != right else 0.0) if left == left and right == right else NAN
-
-
-def _negate(value: float) -> float:
-    return (1.0 if value == 0.0 else 0.0) if value == value else NAN
-
-
-def _both(*values: float) -> float:
-    return 0.0 if 0.0 in values else (1.0 if all(v == v for v in values) else NAN)
 
 
 def _either(*values: float) -> float:
     if any(v == v and v != 0.0 for v in values):
         return 1.0
     return 0.0 if all(v == v for v in values) else NAN
-
-
-def _where(condition: float, then: float, otherwise: float) -> float:
-    return NAN if condition != condition else then if condition != 0.0 else otherwise
-
-
-def _isnull(value: float) -> float:
-    return 0.0 if value == value else 1.0
-
-
-def _fill(value: float, other: float) -> float:
-    return value if value == value else other
-
-
-def _log1p(value: float) -> float:
-    # np.log1p, because libraries differ in the last bit of a logarithm.
-    return float(np.log1p(value)) if value > -1.0 else NAN
-
-
-def _sqrt(value: float) -> float:
-    return NAN if not value >= 0.0 else math.sqrt(value)
 
 
 def _minimum(*values: float) -> float:
@@ -160,22 +88,6 @@ def _maximum(*values: float) -> float:
     return most
 
 
-def _clip(value: float, low: float, high: float) -> float:
-    return _minimum(_maximum(value, low), high)
-
-
-def _month(days: float) -> float:
-    if not FIRST_DAY <= days < LAST_DAY + 1.0:
-        return NAN
-    return float(dt.date.fromordinal(EPOCH + math.floor(days)).month)
-
-
-def _weekday(days: float) -> float:
-    if days - days != 0.0:  # missing or infinite
-        return NAN
-    return (_floor(days) + 3.0) % 7.0
-
-
 def _lookup(knots: Knots, by: float) -> float:
     """np.interp, operation by operation."""
     if by != by:
@@ -192,32 +104,36 @@ def _lookup(knots: Knots, by: float) -> float:
     return (y[i + 1] - y[i]) / (x[i + 1] - x[i]) * (by - x[i]) + y[i]
 
 
+# Conditional expressions, not a function of an operator: each call costs as much as the arithmetic.
 NAMESPACE: Mapping[str, Callable[..., Any]] = {
-    "codes": _same,
-    "less": _less,
-    "less_equal": _less_equal,
-    "greater": _greater,
-    "greater_equal": _greater_equal,
-    "equal": _equal,
-    "not_equal": _not_equal,
-    "negate": _negate,
-    "both": _both,
+    "less": lambda a, b: (1.0 if a < b else 0.0) if a == a and b == b else NAN,
+    "less_equal": lambda a, b: (1.0 if a <= b else 0.0) if a == a and b == b else NAN,
+    "greater": lambda a, b: (1.0 if a > b else 0.0) if a == a and b == b else NAN,
+    "greater_equal": lambda a, b: (1.0 if a >= b else 0.0) if a == a and b == b else NAN,
+    "equal": lambda a, b: (1.0 if a == b else 0.0) if a == a and b == b else NAN,
+    "not_equal": lambda a, b: (1.0 if a != b else 0.0) if a == a and b == b else NAN,
+    "codes": lambda value: value,
+    "negate": lambda value: (1.0 if value == 0.0 else 0.0) if value == value else NAN,
+    "both": lambda *values: 0.0 if 0.0 in values else (1.0 if all(v == v for v in values) else NAN),
     "either": _either,
-    "divide": _divide,
+    "divide": lambda left, right: NAN if right == 0.0 else left / right,
     "lookup": _lookup,
-    "isnull": _isnull,
     "days_": _floor,
     "floor_": _floor,
-    "round_": _round,
-    "log1p_": _log1p,
-    "sqrt_": _sqrt,
+    # Half to even, as np.round.
+    "round_": lambda value: value if not -_WHOLE < value < _WHOLE else float(round(value)),
+    # np.log1p, because libraries differ in the last bit of a logarithm.
+    "log1p_": lambda value: float(np.log1p(value)) if value > -1.0 else NAN,
+    "sqrt_": lambda value: NAN if not value >= 0.0 else math.sqrt(value),
     "abs_": abs,
-    "clip_": _clip,
-    "where_": _where,
-    "fill_": _fill,
-    "isnull_": _isnull,
+    "clip_": lambda value, low, high: _minimum(_maximum(value, low), high),
+    "where_": lambda condition, then, other: NAN if condition != condition else then if condition != 0.0 else other,
+    "fill_": lambda value, other: value if value == value else other,
+    "isnull_": lambda value: 0.0 if value == value else 1.0,
     "min_": _minimum,
     "max_": _maximum,
-    "month_": _month,
-    "weekday_": _weekday,
+    "month_": lambda days: (
+        float(dt.date.fromordinal(EPOCH + math.floor(days)).month) if FIRST_DAY <= days < LAST_DAY + 1.0 else NAN
+    ),
+    "weekday_": lambda days: (_floor(days) + 3.0) % 7.0 if days - days == 0.0 else NAN,  # neither missing nor infinite
 }

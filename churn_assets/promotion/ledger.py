@@ -9,9 +9,9 @@ move of the champion: intended -> done | abandoned
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from sqlite3 import Connection, Row
 from typing import Any
 
 import msgspec
@@ -31,6 +31,7 @@ from churn_assets.promotion.records import (
     LedgerState,
     Move,
     MoveKind,
+    MoveStatus,
     Person,
     Request,
     RequestStatus,
@@ -82,23 +83,18 @@ CREATE TABLE moves (
 CREATE UNIQUE INDEX one_move_at_a_time ON moves ((1)) WHERE status = 'intended';
 """
 
-_REQUEST = 'key, decision, "trigger", occasion, champion, attempt, status, run_id, outcome, opened_at, ended_at'
-_CHALLENGER = (
-    "number, version, bundle, bundle_sha256, registered_version, request, status, attempt, words AS message, verdict, "
-    "approved_by, added_at, changed_at"
-)
-_MOVE = 'number, kind, "before", champion AS "to", bundle_sha256, "by", why, status, intended_at, ended_at'
+_CHALLENGERS = "SELECT *, words AS message FROM challengers"
+_DECISION = ("kind", "message", "trigger", "occasion", "champion", "by", "why")
 IN_FLIGHT: tuple[RequestStatus, ...] = ("open", "started")
 _LIVE: tuple[ChallengerStatus, ...] = ("waiting_gate", "waiting_approval", "approved")
 _TO_PROMOTE: tuple[ChallengerStatus, ...] = ("waiting_gate", "approved")
 
 
 class Ledger(SqliteStore):
-    """`Ledger(settings.ledger_path)`; holds nothing open between calls, so it may be kept or made anew.
+    """`Ledger(settings.ledger_path)`. Each call is one transaction of SQLite, on disk when it returns.
 
-    Each call is one transaction of SQLite, on disk when it returns. Reading is cheap enough for sensors and
-    creates no file. Raises LedgerCorrupt, LedgerUnavailable, and TransitionRefused for a change that the rules
-    above do not allow. Only `PromotionService` calls what writes.
+    Reading is cheap enough for sensors and creates no file. Raises LedgerCorrupt, LedgerUnavailable, and
+    TransitionRefused for a change that the rules above do not allow. Only `PromotionService` calls what writes.
     """
 
     schema, version = SCHEMA, 1
@@ -113,12 +109,8 @@ class Ledger(SqliteStore):
         """
         with self._writing() as db:
             decision = judge(_state(db))
-            values = (decision.kind, decision.message, decision.trigger, decision.occasion, decision.champion)
-            cursor = db.execute(
-                "INSERT INTO decisions VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (_text(at), *values, decision.by, decision.why, _json(decision.inputs.to_json())),
-            )
-            number = int(cursor.lastrowid or 0)
+            values = [getattr(decision, name) for name in _DECISION]
+            number = _insert(db, "decisions", None, _text(at), *values, _json(decision.inputs.to_json()))
             key = _insert_request(db, number, decision, at) if decision.kind == "retrain" else None
             return DecisionRecord(number, at, decision, key)
 
@@ -147,7 +139,7 @@ class Ledger(SqliteStore):
     def requests(self, *statuses: RequestStatus) -> Sequence[Request]:
         """Requests in any of these statuses (all if none is named), oldest first; `IN_FLIGHT` gives at most one."""
         with self._reading() as db:
-            rows = db.execute(f"SELECT {_REQUEST} FROM requests {_where(statuses)} ORDER BY rowid", statuses)
+            rows = db.execute(f"SELECT * FROM requests {_where(statuses)} ORDER BY rowid", statuses)
             return [msgspec.convert(dict(row), Request) for row in rows]
 
     def start_request(self, key: str, run_id: str) -> None:
@@ -188,40 +180,32 @@ class Ledger(SqliteStore):
     # -- challengers and who approves them ---------------------------------------------------------------
 
     def add_challenger(
-        self,
-        version: str,
-        bundle: str,
-        bundle_sha256: str,
-        registered_version: int | None,
-        request_key: str | None,
-        at: datetime,
+        self, version: str, bundle: str, sha256: str, registered_version: int | None, request: str | None, at: datetime
     ) -> Challenger:
         """A new model waits for the gate; the request it answers is finished in the same transaction.
 
-        The same version again, while it waits, changes nothing but its number in the registry; after it
-        was refused, rejected or promoted it starts a new round. A request that has ended before is not
-        answered twice: somebody has executed its run again. Raises TransitionRefused for an attempt that has
-        failed, whose successor answers.
+        The same version again, while it waits, changes nothing but its number in the registry; once decided on,
+        it starts a new round. A request that has ended is not answered twice: somebody has executed its run again.
+        Raises TransitionRefused for an attempt that has failed, whose successor answers.
         """
         with self._writing() as db:
-            if request_key is not None and _get_request(db, request_key).status in ("finished", "abandoned"):
-                request_key = None
-            if request_key is not None:
-                _finish_request(db, request_key, f"challenger {version}", at)
+            if request is not None and _get_request(db, request).status in ("finished", "abandoned"):
+                request = None
+            if request is not None:
+                _finish_request(db, request, f"challenger {version}", at)
             newest = _find_challenger(db, version)
             if newest is not None and newest.status in _LIVE:
                 number = registered_version if registered_version is not None else newest.registered_version
                 db.execute("UPDATE challengers SET registered_version = ? WHERE number = ?", (number, newest.number))
             else:
-                values = (version, bundle, bundle_sha256, registered_version, request_key)
-                insert = "INSERT INTO challengers VALUES (NULL, ?, ?, ?, ?, ?, 'waiting_gate', 1, '', NULL, '', ?, ?)"
-                db.execute(insert, (*values, _text(at), _text(at)))
+                values = (version, bundle, sha256, registered_version, request, "waiting_gate", 1, "", None, "")
+                _insert(db, "challengers", None, *values, _text(at), _text(at))
             return _get_challenger(db, version)
 
     def challengers(self, *statuses: ChallengerStatus) -> Sequence[Challenger]:
         """Challengers in any of these statuses (all if none is named), oldest first."""
         with self._reading() as db:
-            rows = db.execute(f"SELECT {_CHALLENGER} FROM challengers {_where(statuses)} ORDER BY number", statuses)
+            rows = db.execute(f"{_CHALLENGERS} {_where(statuses)} ORDER BY number", statuses)
             return [_challenger(row) for row in rows]
 
     def challenger(self, version: str) -> Challenger:
@@ -234,11 +218,10 @@ class Ledger(SqliteStore):
         return [c for c in self.challengers(*_TO_PROMOTE) if c.attempt <= ATTEMPTS]
 
     def record_verdict(self, version: str, verdict: Verdict, *, needs_person: bool, at: datetime) -> Challenger:
-        """Store the gate's verdict, and move the challenger on.
+        """Store the gate's verdict. Not passed: refused, also if a person had approved it.
 
-        Not passed: refused, also if a person had approved it. Passed: approved, unless it
-        `needs_person` and none has approved it: then it waits for one. Raises TransitionRefused from refused, rejected
-        and promoted.
+        Passed: approved, unless it `needs_person` and none has approved it: then it waits for one. Raises
+        TransitionRefused from refused, rejected and promoted.
         """
         with self._writing() as db:
             challenger = _expect(db, version, _LIVE, "judged")
@@ -298,7 +281,7 @@ class Ledger(SqliteStore):
         Returns the challenger as it is then, None if the run's status or attempt is over already.
         """
         with self._writing() as db:
-            rows = db.execute(f"SELECT {_CHALLENGER} FROM challengers {_where(_TO_PROMOTE)}", _TO_PROMOTE)
+            rows = db.execute(f"{_CHALLENGERS} {_where(_TO_PROMOTE)}", _TO_PROMOTE)
             challenger = next((c for c in map(_challenger, rows) if c.run_key == run_key), None)
             if challenger is None or challenger.attempt > ATTEMPTS:
                 return None
@@ -338,11 +321,8 @@ class Ledger(SqliteStore):
                         f"{challenger.bundle_sha256[:12]}, found {bundle_sha256[:12]}; expected an approved one whose "
                         "bundle is unchanged: churn approve, or retrain"
                     )
-            cursor = db.execute(
-                "INSERT INTO moves VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, 'intended', ?, NULL)",
-                (kind, before, to.version, _json(to.to_json()), bundle_sha256, by, why, _text(at)),
-            )
-            return int(cursor.lastrowid or 0)
+            values = (kind, before, to.version, _json(to.to_json()), bundle_sha256, by, why)
+            return _insert(db, "moves", None, *values, "intended", _text(at), None)
 
     def finish_move(self, number: int, at: datetime) -> None:
         """The pointer names the new champion; a challenger counts as promoted from here on."""
@@ -360,18 +340,13 @@ class Ledger(SqliteStore):
 
     def unfinished_move(self) -> Move | None:
         """The move that was intended and neither done nor abandoned, if a process died in it."""
-        moves = self._moves("status = 'intended'")
-        return moves[0] if moves else None
+        return next(iter(self.moves("intended")), None)
 
-    def moves(self) -> Sequence[Move]:
-        """Every move, oldest first."""
-        return self._moves("1")
-
-    def _moves(self, where: str) -> Sequence[Move]:
+    def moves(self, *statuses: MoveStatus) -> Sequence[Move]:
+        """Moves in any of these statuses (all if none is named), oldest first."""
         with self._reading() as db:
-            return [_move(row) for row in db.execute(f"SELECT {_MOVE} FROM moves WHERE {where} ORDER BY number")]
-
-    # -- errors of the file ------------------------------------------------------------------------------
+            rows = db.execute(f"SELECT * FROM moves {_where(statuses)} ORDER BY number", statuses)
+            return [msgspec.convert({**dict(row), "to": json.loads(row["champion"])}, Move) for row in rows]
 
     def _refused(self, message: str) -> TransitionRefused:
         return TransitionRefused(
@@ -397,19 +372,19 @@ class Ledger(SqliteStore):
         )
 
 
-# -- inside a transaction --------------------------------------------------------------------------------
-
-
 def _where(statuses: Sequence[str]) -> str:
     """The clause for rows in any of these statuses, which are its parameters; without one, for every row."""
     return f"WHERE status IN ({', '.join('?' * len(statuses))})" if statuses else ""
 
 
-def _state(db: sqlite3.Connection) -> LedgerState:
-    in_flight = db.execute(f"SELECT key, status FROM requests {_where(IN_FLIGHT)}", IN_FLIGHT).fetchone()
-    waiting = db.execute(
-        f"SELECT version, status FROM challengers {_where(_LIVE)} ORDER BY number DESC", _LIVE
-    ).fetchone()
+def _insert(db: Connection, table: str, *values: object) -> int:
+    """The number of the new row; a first value of None lets SQLite number it."""
+    return int(db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(values))})", values).lastrowid or 0)
+
+
+def _state(db: Connection) -> LedgerState:
+    newest_live = f"SELECT version, status FROM challengers {_where(_LIVE)} ORDER BY number DESC"
+    waiting = db.execute(newest_live, _LIVE).fetchone()
     newest = db.execute("SELECT opened_at FROM requests WHERE attempt = 1 ORDER BY rowid DESC LIMIT 1").fetchone()
     used = db.execute(
         "SELECT d.situation FROM requests r JOIN decisions d ON d.number = r.decision "
@@ -421,18 +396,23 @@ def _state(db: sqlite3.Connection) -> LedgerState:
     ).fetchone()
     asked = db.execute('SELECT DISTINCT "trigger", occasion, champion FROM requests')
     return LedgerState(
-        in_flight=(in_flight[0], in_flight[1]) if in_flight else None,
-        waiting=(waiting[0], waiting[1]) if waiting else None,
-        asked=frozenset((row[0], row[1], row[2]) for row in asked),
+        in_flight=_in_flight(db),
+        waiting=tuple(waiting) if waiting else None,
+        asked=frozenset(map(tuple, asked)),
         last_asked_at=datetime.fromisoformat(newest[0]) if newest else None,
         rejections=int(rejections),
         labels_used=DecisionInputs.from_json(json.loads(used[0])).labels if used else 0,
     )
 
 
-def _insert_request(db: sqlite3.Connection, number: int, decision: Decision, at: datetime) -> str:
-    in_flight = db.execute(f"SELECT key, status FROM requests {_where(IN_FLIGHT)}", IN_FLIGHT).fetchone()
-    key = _request_key(decision, 1)
+def _in_flight(db: Connection) -> tuple[str, RequestStatus] | None:
+    """Key and status of the request under way."""
+    row = db.execute(f"SELECT key, status FROM requests {_where(IN_FLIGHT)}", IN_FLIGHT).fetchone()
+    return tuple(row) if row else None
+
+
+def _insert_request(db: Connection, number: int, decision: Decision, at: datetime) -> str:
+    key, in_flight = _request_key(decision, 1), _in_flight(db)
     if in_flight is not None:
         raise TransitionRefused(
             f"request {key} cannot be opened: {in_flight[0]} is {in_flight[1]}, expected none in flight; "
@@ -443,14 +423,10 @@ def _insert_request(db: sqlite3.Connection, number: int, decision: Decision, at:
     return _open_request(db, number, decision, 1, at).key
 
 
-def _open_request(
-    db: sqlite3.Connection, decision: int, asked: Decision | Request, attempt: int, at: datetime
-) -> Request:
+def _open_request(db: Connection, decision: int, asked: Decision | Request, attempt: int, at: datetime) -> Request:
     key = _request_key(asked, attempt)
-    db.execute(
-        "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, 'open', NULL, '', ?, NULL)",
-        (key, decision, asked.trigger, asked.occasion, asked.champion, attempt, _text(at)),
-    )
+    values = (decision, asked.trigger, asked.occasion, asked.champion, attempt, "open", None, "", _text(at), None)
+    _insert(db, "requests", key, *values)
     return _get_request(db, key)
 
 
@@ -459,14 +435,14 @@ def _request_key(asked: Decision | Request, attempt: int) -> str:
     return f"retrain-{asked.trigger}-{asked.occasion}-{asked.champion or 'none'}-{attempt}"
 
 
-def _get_request(db: sqlite3.Connection, key: str) -> Request:
-    row = db.execute(f"SELECT {_REQUEST} FROM requests WHERE key = ?", (key,)).fetchone()
+def _get_request(db: Connection, key: str) -> Request:
+    row = db.execute("SELECT * FROM requests WHERE key = ?", (key,)).fetchone()
     if row is None:
         raise TransitionRefused(f"there is no request {key}, expected one of this home's ledger; see churn status")
     return msgspec.convert(dict(row), Request)
 
 
-def _finish_request(db: sqlite3.Connection, key: str, outcome: str, at: datetime) -> None:
+def _finish_request(db: Connection, key: str, outcome: str, at: datetime) -> None:
     request = _get_request(db, key)
     if request.status == "finished":
         return
@@ -477,19 +453,19 @@ def _finish_request(db: sqlite3.Connection, key: str, outcome: str, at: datetime
     _end_request(db, key, "finished", outcome, at)
 
 
-def _end_request(db: sqlite3.Connection, key: str, status: str, outcome: str, at: datetime) -> None:
+def _end_request(db: Connection, key: str, status: str, outcome: str, at: datetime) -> None:
     values = (status, outcome, _text(at), key)
     db.execute("UPDATE requests SET status = ?, outcome = ?, ended_at = ? WHERE key = ?", values)
 
 
-def _find_challenger(db: sqlite3.Connection, version: str) -> Challenger | None:
+def _find_challenger(db: Connection, version: str) -> Challenger | None:
     """The newest round of a version, None if it never was a challenger."""
-    query = f"SELECT {_CHALLENGER} FROM challengers WHERE version = ? ORDER BY number DESC LIMIT 1"
+    query = f"{_CHALLENGERS} WHERE version = ? ORDER BY number DESC LIMIT 1"
     row = db.execute(query, (version,)).fetchone()
     return None if row is None else _challenger(row)
 
 
-def _get_challenger(db: sqlite3.Connection, version: str) -> Challenger:
+def _get_challenger(db: Connection, version: str) -> Challenger:
     challenger = _find_challenger(db, version)
     if challenger is None:
         known = [str(row[0]) for row in db.execute("SELECT version FROM challengers ORDER BY number DESC LIMIT 5")]
@@ -500,7 +476,7 @@ def _get_challenger(db: sqlite3.Connection, version: str) -> Challenger:
     return challenger
 
 
-def _expect(db: sqlite3.Connection, version: str, statuses: Sequence[ChallengerStatus], become: str) -> Challenger:
+def _expect(db: Connection, version: str, statuses: Sequence[ChallengerStatus], become: str) -> Challenger:
     challenger = _get_challenger(db, version)
     if challenger.status not in statuses:
         expected = " or ".join(status.replace("_", " ") for status in statuses)
@@ -511,7 +487,7 @@ def _expect(db: sqlite3.Connection, version: str, statuses: Sequence[ChallengerS
     return challenger
 
 
-def _expect_undecided(db: sqlite3.Connection, challenger: Challenger, by: Person, become: str) -> None:
+def _expect_undecided(db: Connection, challenger: Challenger, by: Person, become: str) -> None:
     """Raise TransitionRefused if another than `by` has approved it: of two decisions at once the first holds."""
     if challenger.approved_by not in (None, by):
         raise TransitionRefused(
@@ -520,7 +496,7 @@ def _expect_undecided(db: sqlite3.Connection, challenger: Challenger, by: Person
         )
 
 
-def _decided(db: sqlite3.Connection, challenger: Challenger) -> str:
+def _decided(db: Connection, challenger: Challenger) -> str:
     """Who decided on it and when, as a clause; empty for one that nobody has decided on."""
     if challenger.status == "refused":
         return f" ({Gate()} refused it on {challenger.changed_at:%Y-%m-%d %H:%M:%S} UTC)"
@@ -533,12 +509,7 @@ def _decided(db: sqlite3.Connection, challenger: Challenger) -> str:
 
 
 def _change(
-    db: sqlite3.Connection,
-    challenger: Challenger,
-    status: ChallengerStatus,
-    message: str,
-    by: Approver | None,
-    at: datetime,
+    db: Connection, challenger: Challenger, status: ChallengerStatus, message: str, by: Approver | None, at: datetime
 ) -> None:
     attempt = challenger.attempt if status == challenger.status else 1
     db.execute(
@@ -548,45 +519,34 @@ def _change(
 
 
 def _insert_approval(
-    db: sqlite3.Connection, challenger: Challenger, approved: bool, by: Approver, why: str, at: datetime
+    db: Connection, challenger: Challenger, approved: bool, by: Approver, why: str, at: datetime
 ) -> None:
-    db.execute(
-        "INSERT INTO approvals VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)",
-        (challenger.number, challenger.version, approved, str(by), why, challenger.bundle_sha256, _text(at)),
-    )
+    values = (challenger.number, challenger.version, approved, str(by), why, challenger.bundle_sha256, _text(at))
+    _insert(db, "approvals", None, *values)
 
 
-def _end_move(db: sqlite3.Connection, number: int, status: str, at: datetime) -> None:
-    db.execute(
-        "UPDATE moves SET status = ?, ended_at = ? WHERE number = ? AND status = 'intended'",
-        (status, _text(at), number),
-    )
+def _end_move(db: Connection, number: int, status: str, at: datetime) -> None:
+    end = "UPDATE moves SET status = ?, ended_at = ? WHERE number = ? AND status = 'intended'"
+    db.execute(end, (status, _text(at), number))
 
 
-# -- rows to values --------------------------------------------------------------------------------------
-
-
-def _decision(row: sqlite3.Row) -> DecisionRecord:
+def _decision(row: Row) -> DecisionRecord:
     decision = Decision(
-        **{name: row[name] for name in ("kind", "message", "trigger", "occasion", "champion", "by", "why")},
-        inputs=DecisionInputs.from_json(json.loads(row["situation"])),
+        **{name: row[name] for name in _DECISION}, inputs=DecisionInputs.from_json(json.loads(row["situation"]))
     )
     return DecisionRecord(row["number"], datetime.fromisoformat(row["decided_at"]), decision, row["request"])
 
 
-def _challenger(row: sqlite3.Row) -> Challenger:
+def _challenger(row: Row) -> Challenger:
     verdict = None if row["verdict"] is None else Verdict.from_json(json.loads(row["verdict"]))
     instants = {name: datetime.fromisoformat(row[name]) for name in ("added_at", "changed_at")}
-    return Challenger(**{**dict(row), **instants, "verdict": verdict, "approved_by": approver_of(row["approved_by"])})
+    stored = {name: row[name] for name in Challenger.__dataclass_fields__}
+    return Challenger(**{**stored, **instants, "verdict": verdict, "approved_by": approver_of(stored["approved_by"])})
 
 
-def _approval(row: sqlite3.Row) -> Approval:
+def _approval(row: Row) -> Approval:
     at, approved = datetime.fromisoformat(row["at"]), bool(row["approved"])
     return Approval(**{**dict(row), "by": approver_of(row["by"]), "approved": approved, "at": at})
-
-
-def _move(row: sqlite3.Row) -> Move:
-    return msgspec.convert({**dict(row), "to": json.loads(row["to"])}, Move)
 
 
 def _text(at: datetime) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import msgspec
 
 from churn_assets.errors import HomeBusy, NoChampion, PointerCorrupt
-from churn_assets.storage.files import write_json
+from churn_assets.storage.files import read_json_object, write_json
 from churn_assets.storage.lock import file_lock
 
 POINTER = "champion.json"
@@ -48,18 +47,8 @@ class Champion:
         return home / self.bundle
 
     def to_json(self) -> dict[str, Any]:
-        """As the pointer file and the ledger store it."""
+        """As the pointer file and the ledger store it; `msgspec.convert` is the inverse."""
         return {**asdict(self), "since_at": self.since_at.astimezone(UTC).isoformat()}
-
-    @classmethod
-    def from_json(cls, stored: object) -> Champion:
-        """The inverse of `to_json`. Raises ValueError for anything else."""
-        if not isinstance(stored, dict):
-            raise ValueError("it is not a JSON object")
-        expected = {field.name for field in fields(cls)}
-        if stored.keys() != expected:
-            raise ValueError(f"fields {sorted(stored.keys() ^ expected)} are missing or unknown")
-        return msgspec.convert(stored, cls)
 
 
 class ChampionPointer:
@@ -94,7 +83,10 @@ def read_champion(home: Path) -> Champion | None:
     """The champion of a home, None before the first. Raises PointerCorrupt if it cannot be read."""
     path = home / POINTER
     try:
-        return Champion.from_json(json.loads(path.read_bytes()))
+        stored = read_json_object(path)
+        if unknown := stored.keys() - Champion.__dataclass_fields__.keys():
+            raise ValueError(f"unknown fields {sorted(unknown)}")
+        return msgspec.convert(stored, Champion)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -34,8 +34,6 @@ ATTEMPTS = 3  # of a request, and of one round of the gate
 FORMAT = 1  # of the JSON of a decision and of a verdict
 
 
-# -- who approves --------------------------------------------------------------------------------------
-
 _GATE_TEXT = "the gate"  # how a gate's approval is stored
 
 
@@ -49,7 +47,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Person:
-    """A person approves, by name. Raises TransitionRefused for an empty name and for the one the gate is stored by."""
+    """A person approves, by name. Raises TransitionRefused for an empty name and for the gate's."""
 
     name: str
 
@@ -69,9 +67,6 @@ def approver_of(text: str) -> Approver | None:
     if not text:
         return None
     return Gate() if text == _GATE_TEXT else Person(text)
-
-
-# -- the decision --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -170,18 +165,9 @@ class DecisionRecord:
 
     def to_json(self) -> dict[str, Any]:
         """The value of the asset `retraining_decision`."""
-        decision = self.decision
-        return {
-            "version": FORMAT,
-            "number": self.number,
-            "decided_at": self.decided_at.isoformat(),
-            "kind": decision.kind,
-            "message": decision.message,
-            "trigger": decision.trigger,
-            "request": self.request,
-            "champion": decision.champion,
-            "inputs": decision.inputs.to_json(),
-        }
+        stored: dict[str, Any] = {"version": FORMAT, "number": self.number, "decided_at": self.decided_at.isoformat()}
+        stored |= {name: getattr(self.decision, name) for name in ("kind", "message", "trigger", "champion")}
+        return {**stored, "request": self.request, "inputs": self.decision.inputs.to_json()}
 
 
 @dataclass(frozen=True)
@@ -217,9 +203,6 @@ class LedgerState:
     last_asked_at: datetime | None = None
     rejections: int = 0
     labels_used: int = 0
-
-
-# -- the verdict ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -263,14 +246,9 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """Everything but what is for plots."""
-        return {
-            "version": FORMAT,
-            "champion": self.champion,
-            "challenger": self.challenger,
-            "passed": self.passed,
-            "reason": self.reason,
-            "checks": [asdict(check) for check in self.checks],
-        }
+        names = ("champion", "challenger", "passed", "reason")
+        stored = {"version": FORMAT, **{name: getattr(self, name) for name in names}}
+        return {**stored, "checks": [asdict(check) for check in self.checks]}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Verdict:
@@ -278,9 +256,6 @@ class Verdict:
         renamed = {"found": "value", "words": "message"}
         checks = [{renamed.get(key, key): value for key, value in check.items()} for check in stored.get("checks", ())]
         return cls(stored.get("champion", ""), stored.get("challenger", ""), msgspec.convert(checks, tuple[Check, ...]))
-
-
-# -- challengers, approvals, moves ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ import json
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
 
 from churn_assets.promotion.ledger import IN_FLIGHT, Ledger
 from churn_assets.promotion.pointer import Champion, read_champion
@@ -17,6 +19,9 @@ from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
     from churn_assets.data.validation.report import ValidationReport
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -145,10 +150,10 @@ def read_events(settings: Settings) -> list[Event]:
     return sorted(events, key=lambda event: event.at)
 
 
-def read_asset(settings: Settings, name: str) -> Any:
-    """A small asset stored as JSON, or None if it was not made."""
+def read_asset(settings: Settings, name: str, kind: type[T]) -> T | None:
+    """A small asset stored as JSON, or None if it was not made. Raises msgspec.ValidationError."""
     path = settings.assets_dir / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return msgspec.convert(json.loads(path.read_bytes()), kind) if path.is_file() else None
 
 
 def read_validation(settings: Settings) -> ValidationReport | None:

@@ -34,7 +34,7 @@ from churn_assets.contract.load import parse_contract
 from churn_assets.errors import BundleCorrupt, BundleMismatch, ChurnError, RowsRejected
 from churn_assets.features.compile import compile_features
 from churn_assets.scoring.calibration import calibration_from_json
-from churn_assets.scoring.card import ModelCard, Provenance
+from churn_assets.scoring.card import LadderFile, ModelCard, Provenance
 from churn_assets.scoring.models.base import read_json
 from churn_assets.scoring.models.blend import load_model
 from churn_assets.scoring.online import CustomerScorer
@@ -134,16 +134,16 @@ def write_ladder(bundle: Path, version: str, ladder: Mapping[str, Any]) -> Path:
     return write_json(ladder_path(bundle), {"version": version, **ladder})
 
 
-def read_ladder(bundle: Path, version: str) -> dict[str, Any] | None:
+def read_ladder(bundle: Path, version: str) -> LadderFile | None:
     """The ladder beside a bundle, None if there is none that was computed for this version.
 
     It explains a model and decides nothing, so a damaged file is no reason to refuse the bundle.
     """
     try:
         stored = read_json_object(ladder_path(bundle))
+        return msgspec.convert(stored, LadderFile) if stored.get("version") == version else None
     except (OSError, ValueError):
         return None
-    return stored if stored.get("version") == version else None
 
 
 def _replayed(path: Path) -> Scorer:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from churn_assets.errors import BundleCorrupt
-
-Array = npt.NDArray[np.float64]
+from churn_assets.features.compile import Array
 
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag=str.lower):
@@ -70,15 +68,11 @@ class Beta(Calibration, frozen=True):
 
 
 class Isotonic(Calibration, frozen=True):
-    """A monotone curve through (margin, probability) knots, flat outside them.
-
-    `linear` interpolates between knots and makes no ties inside; `step` keeps the value of the knot
-    at or below.
-    """
+    """A monotone curve through (margin, probability) knots: linear between them, flat outside."""
 
     margins: tuple[float, ...]
     probabilities: tuple[float, ...]
-    between: Literal["linear", "step"] = "linear"
+    between: Literal["linear"] = "linear"  # part of a bundle's bytes
 
     def __post_init__(self) -> None:
         if not self.margins or len(self.margins) != len(self.probabilities):
@@ -86,19 +80,15 @@ class Isotonic(Calibration, frozen=True):
 
     def apply(self, margin: Array) -> Array:
         """Probabilities of log-odds."""
-        if self.between == "linear":
-            return np.interp(margin, self.margins, self.probabilities)
-        knot = np.searchsorted(self.margins, margin, side="right") - 1
-        return np.asarray(self.probabilities, dtype=np.float64)[np.maximum(knot, 0)]
+        return np.interp(margin, self.margins, self.probabilities)
 
 
 def calibration_from_json(stored: Mapping[str, Any]) -> Calibration:
     """The calibration of its JSON form; BundleCorrupt for anything else."""
     try:
-        calibration: Calibration = msgspec.convert(stored, Identity | Platt | Beta | Isotonic)
+        return cast(Calibration, msgspec.convert(stored, Identity | Platt | Beta | Isotonic))
     except msgspec.ValidationError as error:
         raise BundleCorrupt(
             f"calibration.json: {error}; expected kind identity, platt, beta or isotonic and its parameters; make the "
             "bundle again"
         ) from error
-    return calibration

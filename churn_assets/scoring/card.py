@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from churn_assets.scoring.scorer import Bands, Thresholds
@@ -139,6 +141,17 @@ class ModelCard(msgspec.Struct, frozen=True):
     rows: int | None = None
     seed: int = 42
     profit: ProfitReport | None = None
+
+
+class LadderFile(msgspec.Struct, frozen=True):
+    """What GET /model shows of the leakage audit beside a bundle; JSON that only `leakage.audit` looks into."""
+
+    recipe: str | None = None
+    rungs: list[Any] | None = None
+    bands: list[Any] | None = None
+    suspects: list[str] | None = None
+    findings: list[Any] | None = None
+    sentences: list[str] | None = None
 
 
 class Provenance(msgspec.Struct, frozen=True):

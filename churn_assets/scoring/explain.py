@@ -31,14 +31,14 @@ import numpy.typing as npt
 
 from churn_assets.contract.wording import Typical, Wording, topics
 from churn_assets.errors import BundleMismatch
-from churn_assets.features.compile import FeatureSpec
+from churn_assets.features.compile import Array, FeatureSpec, Matrix
 from churn_assets.features.encode import encode_table
-from churn_assets.scoring.models.base import Array, Model
+from churn_assets.scoring.models.base import Model
 from churn_assets.scoring.models.blend import BlendModel
 from churn_assets.scoring.models.boosted import BoostedModel
 from churn_assets.scoring.models.logistic import LogisticModel
 from churn_assets.scoring.models.network import NetworkModel
-from churn_assets.scoring.scorer import AsOf, Matrix, Scorer
+from churn_assets.scoring.scorer import AsOf, Scorer
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -22,7 +22,7 @@ import numpy as np
 from churn_assets.contract.expressions import parse_rules
 from churn_assets.contract.model import Contract, Severity
 from churn_assets.errors import DataError, RowsRejected, Violation, describe_value
-from churn_assets.features.compile import compile_rules
+from churn_assets.features.compile import Matrix, compile_rules
 from churn_assets.features.encode import encode_rows
 from churn_assets.features.one_row import RowReader
 from churn_assets.features.scalar import scalar_features, scalar_rules
@@ -32,7 +32,7 @@ from churn_assets.scoring.models.blend import BlendModel
 from churn_assets.scoring.models.boosted import BoostedModel
 from churn_assets.scoring.models.logistic import LogisticModel
 from churn_assets.scoring.models.piecewise import Group
-from churn_assets.scoring.scorer import Matrix, Scorer
+from churn_assets.scoring.scorer import Scorer
 
 _LARGEST = float(np.finfo(np.float32).max)
 _Line = tuple[list[float], list[float], list[float], list[float], float]  # knots; x, y, slope between them; missing

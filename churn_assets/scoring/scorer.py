@@ -1,7 +1,6 @@
 """How customers become probabilities: features, model, calibration; then threshold and risk band.
 
-Training, the call list, batch scoring, the service, monitoring and MLflow's pyfunc all score by `Scorer`. One customer
-at a time is `scoring.online`, which agrees with it to 1e-9.
+Everything scores by `Scorer`, but one customer at a time by `scoring.online`, which agrees with it to 1e-9.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import datetime as dt
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +16,7 @@ import numpy.typing as npt
 
 from churn_assets.contract.model import Contract
 from churn_assets.errors import DataError
-from churn_assets.features.compile import FeatureProgram, FeatureSpec, as_of_days
+from churn_assets.features.compile import Array, FeatureProgram, FeatureSpec, Matrix, as_of_days
 from churn_assets.features.encode import Columns, encode_rows, encode_table
 from churn_assets.scoring.calibration import Calibration
 from churn_assets.scoring.models.base import Model
@@ -26,8 +24,6 @@ from churn_assets.scoring.models.base import Model
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Array = npt.NDArray[np.float64]
-Matrix = npt.NDArray[np.float32]
 # Days since 1970-01-01 (one, or one a row), a date, an instant, or an ISO text of either.
 AsOf = float | Array | dt.date | dt.datetime | str
 Ranges = Mapping[str, tuple[float, float]]
@@ -46,8 +42,7 @@ class Thresholds:
     def __post_init__(self) -> None:
         if self.chosen not in self.values:
             raise ValueError(f"chosen threshold is '{self.chosen}', expected one of: {', '.join(self.values)}")
-        wrong = {name: value for name, value in self.values.items() if not 0.0 <= value <= 1.0}
-        if wrong:
+        if wrong := {name: value for name, value in self.values.items() if not 0.0 <= value <= 1.0}:
             raise ValueError(f"thresholds are {wrong}, expected numbers from 0 to 1")
 
     @property
@@ -88,9 +83,8 @@ class Scores:
 class Scorer:
     """Scores customers of one contract. Immutable, and safe to call from any thread.
 
-    `program` carries its fitted state; `ranges` are the training (low, high) of each number among the
-    features; `version` is the bundle's, empty while there is none. `background` is what `scoring.explain`
-    needs of the training rows, empty for a scorer that gives no reasons.
+    `ranges` are the training (low, high) of each number among the features; `version` is the bundle's, empty while
+    there is none. `background` is what `scoring.explain` needs of the training rows, empty if it gives no reasons.
     """
 
     contract: Contract
@@ -107,30 +101,19 @@ class Scorer:
         """Scores of encoded columns. Raises DataError if a row has no finite score."""
         return self.score_features(self.features(columns, as_of))
 
-    def score_table(self, table: pa.Table | pa.RecordBatch, as_of: AsOf, *, threads: int = 1) -> Scores:
-        """Scores of a typed table, in its order; chunks go to `threads` threads.
+    def score_table(self, table: pa.Table | pa.RecordBatch, as_of: AsOf) -> Scores:
+        """Scores of a typed table, in its order.
 
-        Raises RowsRejected for a category outside the contract's choices, DataError if a row has no
-        finite score.
+        Raises RowsRejected for a category outside the contract's choices, DataError if a row has no finite score.
         """
         read = table.select([column.name for column in self.contract.scoring_columns])
         instant = days(as_of)
         margin = np.empty(table.num_rows)
-
-        def score_chunk(start: int) -> None:
+        for start in range(0, table.num_rows, CHUNK_ROWS):
             part = slice(start, start + CHUNK_ROWS)
             columns = encode_table(self.contract, read.slice(start, CHUNK_ROWS))
             at = instant if isinstance(instant, float) else instant[part]
             margin[part] = self.model.margin(self.features(columns, at))
-
-        starts = range(0, table.num_rows, CHUNK_ROWS)
-        if threads == 1:
-            for start in starts:
-                score_chunk(start)
-        else:  # NumPy and XGBoost release the interpreter lock while they compute
-            with ThreadPoolExecutor(threads) as pool:
-                for _ in pool.map(score_chunk, starts):
-                    pass
         return self._calibrated(margin)
 
     def score_rows(self, rows: Sequence[Mapping[str, object]], as_of: AsOf) -> Scores:
@@ -153,8 +136,9 @@ class Scorer:
 
     def _calibrated(self, margin: Array) -> Scores:
         probability = self.calibration.apply(margin)
-        if not np.isfinite(probability).all():
-            row = int(np.flatnonzero(~np.isfinite(probability))[0])
+        finite = np.isfinite(probability)
+        if not finite.all():
+            row = int(np.argmin(finite))
             raise DataError(f"row {row} has no finite score (log-odds {margin[row]}); validate the rows first")
         return Scores(probability, margin)
 

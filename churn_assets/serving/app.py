@@ -14,6 +14,7 @@ import os
 import re
 import time
 
+import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
@@ -349,7 +350,7 @@ def describe_model(model: ServedModel) -> schemas.ModelDescription:
         decided_by=scorer.thresholds.chosen,
         bands=scorer.bands,
         metrics=dict(model.metrics),
-        ladder=None if model.ladder is None else dict(model.ladder),
+        ladder=msgspec.to_builtins(model.ladder),
     )
 
 

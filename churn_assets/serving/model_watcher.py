@@ -12,6 +12,7 @@ from churn_assets.contract.model import Contract
 from churn_assets.errors import ChurnError
 from churn_assets.promotion.pointer import require_champion
 from churn_assets.scoring.bundle import load_bundle, read_card, read_ladder, read_provenance
+from churn_assets.scoring.card import LadderFile
 from churn_assets.scoring.online import CustomerScorer
 from churn_assets.scoring.scorer import Scorer
 from churn_assets.settings import Settings
@@ -19,7 +20,6 @@ from churn_assets.settings import Settings
 PACKED = "bundle"  # the folder beside the package, inside a Bento
 RETRY_S = 30.0  # a refused bundle is tried again; it may have been copied only in part
 CHAMPION = "champion"
-_LADDER_KEYS = ("recipe", "rungs", "bands", "suspects", "findings", "sentences")
 
 
 def find_bundle(environ: Mapping[str, str], package_parent: Path | None = None) -> Path:
@@ -51,7 +51,7 @@ class ServedModel:
     as_of: str | None
     trained_at: str | None
     generated: bool
-    ladder: Mapping[str, object] | None
+    ladder: LadderFile | None
 
     @property
     def contract(self) -> Contract:
@@ -71,7 +71,7 @@ def load_served_model(path: Path) -> ServedModel:
         as_of=card.as_of,
         trained_at=provenance.made_at or None,
         generated=bool(provenance.generated),
-        ladder=None if ladder is None else {name: ladder.get(name) for name in _LADDER_KEYS},
+        ladder=ladder,
     )
 
 

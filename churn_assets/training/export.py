@@ -17,7 +17,7 @@ from churn_assets.contract.model import Contract
 from churn_assets.data.customers import TableOrigin, without_marks
 from churn_assets.data.hashing import data_hash
 from churn_assets.scoring.bundle import write_bundle
-from churn_assets.scoring.card import CandidateSummary, Provenance
+from churn_assets.scoring.card import CandidateSummary, Comparison, Provenance
 from churn_assets.scoring.explain import background
 from churn_assets.scoring.scorer import Bands, Scorer, Thresholds, feature_ranges
 from churn_assets.training.candidate import Candidate
@@ -34,10 +34,31 @@ REFERENCE_ROWS = 10_000
 _LIBRARIES = ("churn-assets", "numpy", "pyarrow", "scikit-learn", "torch", "xgboost", "xgboost-cpu")
 
 
+class ChosenModel(msgspec.Struct, frozen=True, kw_only=True):
+    """The chosen model and its `bundle`, a path inside the home; its JSON form is the asset `chosen_model`.
+
+    `metrics` are those of `Choice`; the hashes are of the tables it was made of. A field with a default is absent in
+    homes of an earlier release.
+    """
+
+    version: str
+    fingerprint: str = ""
+    bundle: str
+    name: str = ""
+    reason: str = ""
+    metrics: dict[str, float]
+    comparison: list[Comparison] = []
+    thresholds: dict[str, float] = {}
+    source: str = ""
+    generated: bool
+    customers_sha256: str = ""
+    splits_sha256: str = ""
+
+
 def as_scorer(contract: Contract, choice: Choice) -> Scorer:
     """The chosen model with everything it needs to score; it was fitted on the random split's training rows."""
     view = choice.views["random"]
-    model, train = choice.contender.models["random"], view.matrix[view.split.train]
+    model, train = choice.contender.fitted["random"].model, view.matrix[view.split.train]
     profit, f1 = choice.thresholds["profit"], choice.thresholds["f1"]
     return Scorer(
         contract=contract,

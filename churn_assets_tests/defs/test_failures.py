@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,6 +20,7 @@ from pyarrow import csv
 
 from churn_assets.contract.load import load_contract
 from churn_assets.data.readers.read import read_table
+from churn_assets.leakage.audit import Audit
 from churn_assets.promotion.pointer import read_champion, require_champion
 from churn_assets_tests.defs.home import CANDIDATES, ROOT, checks, failure, metadata, run, settings
 
@@ -114,7 +116,8 @@ def test_a_model_below_the_floor_is_neither_registered_nor_champion(tmp_path, pr
     of.assets_dir.mkdir(parents=True)
     chosen = {"version": "v", "bundle": "bundles/v", "metrics": {"test_pr_auc": pr_auc}, "generated": False}
     (of.assets_dir / "chosen_model.json").write_text(json.dumps(chosen))
-    (of.assets_dir / "leakage_audit.json").write_text(json.dumps({"findings": []}))
+    nothing = Audit("", (), (), (), {}, (), (), rows=0, churners=0, source="")
+    (of.assets_dir / "leakage_audit.json").write_bytes(msgspec.json.encode(nothing))
     with dg.DagsterInstance.ephemeral() as instance:
         result = run(of, instance, ["registered_model", "churn_bento", "risk_list"])
     assert not result.success

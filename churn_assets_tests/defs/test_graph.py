@@ -147,7 +147,7 @@ def test_the_first_model_is_champion_everywhere(made):
     ladder = read_ladder(bento / "src" / "bundle", champion.version)
     assert ladder is not None
     assert ladder == read_ladder(champion.path(of.home), champion.version)
-    assert ladder["rungs"] == json.loads((of.assets_dir / "leakage_audit.json").read_text())["rungs"]
+    assert ladder.rungs == json.loads((of.assets_dir / "leakage_audit.json").read_text())["rungs"]
 
 
 def test_the_same_training_again_gives_the_same_version_and_registers_nothing(made):

@@ -17,7 +17,7 @@ def test_what_is_written_is_read_and_the_bundle_stays_as_sealed(tmp_path):
         assert write_ladder(bundle, bundle.name, {"rungs": rungs}) == ladder_path(bundle)
         ladder = read_ladder(bundle, bundle.name)
         assert ladder is not None
-        assert ladder["rungs"] == rungs
+        assert ladder.rungs == rungs
     assert load_bundle(bundle).version == bundle.name
     assert [path.name for path in bundle.parent.iterdir() if path.is_file()] == [f"{bundle.name}.ladder.json"]
 

@@ -10,7 +10,7 @@ import pytest
 
 from churn_assets.contract.wording import topics
 from churn_assets.errors import BundleMismatch
-from churn_assets.scoring.batch.score_file import score_file
+from churn_assets.scoring.batch import score_file
 from churn_assets.scoring.bundle import load_bundle, write_bundle
 from churn_assets.scoring.call_list import REASON_COLUMNS, call_list, with_reasons
 from churn_assets.scoring.explain import Explainer, background

@@ -67,7 +67,7 @@ def test_as_of_may_have_any_of_its_forms():
 def test_one_instant_a_row_reaches_every_chunk():
     table = customers(40_000)
     at = np.where(np.arange(40_000) < 20_000, 16090.0, 16400.0)
-    mixed = SCORER.score_table(table, at, threads=2).margin
+    mixed = SCORER.score_table(table, at).margin
     np.testing.assert_array_equal(mixed[:20_000], SCORER.score_table(table.slice(0, 20_000), 16090.0).margin)
     np.testing.assert_array_equal(mixed[20_000:], SCORER.score_table(table.slice(20_000), 16400.0).margin)
 

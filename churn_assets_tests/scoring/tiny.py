@@ -226,7 +226,6 @@ CALIBRATIONS: dict[str, Calibration] = {
     "platt": Platt(0.9, -0.1),
     "beta": Beta(0.9, 1.1, 0.05),
     "isotonic": Isotonic((-2.0, 0.0, 1.0), (0.05, 0.4, 0.9)),
-    "isotonic_step": Isotonic((-2.0, 0.0, 1.0), (0.05, 0.4, 0.9), "step"),
 }
 
 

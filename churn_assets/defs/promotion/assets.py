@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import dagster as dg
-import msgspec
 import pyarrow as pa
 
 from churn_assets.defs import metadata, plots
@@ -16,8 +15,10 @@ from churn_assets.defs.io_manager import read
 from churn_assets.defs.policy import MONITORING, OWNERS
 from churn_assets.defs.resources import Project
 from churn_assets.errors import AssetStale, GateRefused, SettingsError
+from churn_assets.leakage.audit import Audit
 from churn_assets.mlflow_registry.tracking import Tracking
 from churn_assets.settings import Settings
+from churn_assets.training.export import ChosenModel
 
 if TYPE_CHECKING:
     from churn_assets.promotion.retraining import ExternalTrigger
@@ -56,25 +57,23 @@ def registered_model(
     context: dg.AssetExecutionContext,
     project: Project,
     tracking: dg.ResourceParam[Tracking],
-    chosen_model: dict[str, Any],
-    leakage_audit: dict[str, Any],
+    chosen_model: ChosenModel,
+    leakage_audit: Audit,
 ) -> Iterator[dg.Output[dict[str, Any]] | dg.AssetCheckResult]:
     """The chosen model in MLflow's registry as champion or challenger; the first one becomes champion."""
-    from churn_assets.leakage.audit import Finding
     from churn_assets.promotion.registration import AuditFinding, TrainedModel, unattested
     from churn_assets.promotion.service import PromotionService
 
     settings, contract = project.settings, project.contract
-    pr_auc, floor = chosen_model["metrics"]["test_pr_auc"], contract.quality.pr_auc_floor
+    pr_auc, floor = chosen_model.metrics["test_pr_auc"], contract.quality.pr_auc_floor
     figures = {"test_pr_auc": pr_auc, "floor": floor}
-    over_limit = msgspec.convert(leakage_audit["findings"], tuple[Finding, ...])
-    findings = tuple(AuditFinding(finding.column, finding.description) for finding in over_limit)
-    model = TrainedModel(chosen_model["version"], pr_auc, bool(chosen_model["generated"]), findings)
+    findings = tuple(AuditFinding(finding.column, finding.description) for finding in leakage_audit.findings)
+    model = TrainedModel(chosen_model.version, pr_auc, chosen_model.generated, findings)
     try:
         registration = PromotionService.of(settings).register(
             contract,
             model,
-            settings.home / chosen_model["bundle"],
+            settings.home / chosen_model.bundle,
             run_id=tracking.run_id,
             missing=tracking.missing,
             request=context.run.tags.get("churn/request"),
@@ -306,8 +305,8 @@ def verdict_metadata(outcome: "Outcome") -> dict[str, Any]:
     return fields | plots.images(plots.verdict_plots(verdict))
 
 
-def freeze_test_rows(project: Project, chosen: dict[str, Any]) -> None:
-    """Freeze the table's rows that `chosen` (the value of chosen_model) was tested on, unless some are frozen.
+def freeze_test_rows(project: Project, chosen: ChosenModel) -> None:
+    """Freeze the table's rows that `chosen` was tested on, unless some are frozen.
 
     Raises AssetStale if the tables have been made again since the model was chosen, HoldoutCorrupt.
     """
@@ -315,15 +314,15 @@ def freeze_test_rows(project: Project, chosen: dict[str, Any]) -> None:
     from churn_assets.promotion.holdout import freeze, holdout_for
     from churn_assets.training.split import test_rows
 
-    settings, contract, generated = project.settings, project.contract, bool(chosen["generated"])
-    if holdout_for(settings.holdout_dir, contract, generated) is not None:
+    settings, contract = project.settings, project.contract
+    if holdout_for(settings.holdout_dir, contract, chosen.generated) is not None:
         return
-    tables = {name: read(settings.assets_dir, name, pa.Table) for name in ("validated_customers", "splits")}
-    for name, key in (("validated_customers", "customers_sha256"), ("splits", "splits_sha256")):
-        if chosen.get(key) != data_hash(tables[name]):
+    made_of = {"validated_customers": chosen.customers_sha256, "splits": chosen.splits_sha256}
+    tables = [read(settings.assets_dir, name, pa.Table) for name in made_of]
+    for (name, sha256), table in zip(made_of.items(), tables, strict=True):
+        if sha256 != data_hash(table):
             raise AssetStale(f"chosen_model was made of other {name} than there are now; make it again: churn run")
-    rows = test_rows(tables["validated_customers"], tables["splits"])
-    freeze(settings.holdout_dir, contract, rows, generated, chosen["version"], datetime.now(UTC))
+    freeze(settings.holdout_dir, contract, test_rows(*tables), chosen.generated, chosen.version, datetime.now(UTC))
 
 
 def describe_holdout(project: Project) -> str:

@@ -14,6 +14,7 @@ from churn_assets.defs.resources import Project
 from churn_assets.mlflow_registry.tracking import Tracking
 from churn_assets.storage.files import write_text
 from churn_assets.training.candidate import Candidate
+from churn_assets.training.export import ChosenModel
 
 if TYPE_CHECKING:
     from churn_assets.reporting.model.facts import Report
@@ -93,36 +94,36 @@ def model_report(
     logistic_candidate: Candidate,
     boosted_candidate: Candidate,
     network_candidate: Candidate,
-    chosen_model: dict[str, Any],
+    chosen_model: ChosenModel,
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """How good the chosen model is, and its limits: a self-contained page, a model card, and all figures as JSON."""
     from churn_assets.leakage.audit import Audit
     from churn_assets.promotion.status import read_asset
-    from churn_assets.reporting.model import charts, collect
+    from churn_assets.reporting.model import collect, page
     from churn_assets.training.cross_validation import CrossValidation
     from churn_assets.training.feature_table import CUSTOMERS_KEY, check_origin
 
     settings = project.settings
     check_origin(customer_features, CUSTOMERS_KEY, validated_customers, "validated_customers")
-    bundle = settings.home / chosen_model["bundle"]
+    bundle = settings.home / chosen_model.bundle
     facts = collect.collect_report(
         bundle,
         validated_customers,
         customer_features,
         splits,
         [logistic_candidate, boosted_candidate, network_candidate],
-        audit=msgspec.convert(read_asset(settings, "leakage_audit"), Audit | None),
-        cross_validation=msgspec.convert(read_asset(settings, "cross_validation"), CrossValidation | None),
+        audit=read_asset(settings, "leakage_audit", Audit),
+        cross_validation=read_asset(settings, "cross_validation", CrossValidation),
     )
     written = collect.write_report(facts, bundle, settings.reports_dir)
-    curves = {name: chart.svg() for name, chart in charts.curves(facts).items()}
+    curves = {name: chart.svg() for name, chart in page.curves(facts).items()}
     for path in written.values():
         tracking.file(path, "report")
     for name, svg in curves.items():
         tracking.document(f"plots/report_{name}.svg", svg)
     text = written[collect.PAGE].read_text(encoding="utf-8")
     yield dg.MaterializeResult(
-        value={"version": chosen_model["version"], "files": {name: str(path) for name, path in written.items()}},
+        value={"version": chosen_model.version, "files": {name: str(path) for name, path in written.items()}},
         metadata={
             **{name.replace(".", "_"): dg.MetadataValue.path(str(path)) for name, path in written.items()},
             "page_bytes": len(text.encode()),
@@ -136,7 +137,7 @@ def model_report(
             **plots.images(curves),
             **metadata.tracking_run(tracking),
         },
-        check_results=[_self_contained(COMPLETE, text), _agreement(facts, chosen_model["metrics"])],
+        check_results=[_self_contained(COMPLETE, text), _agreement(facts, chosen_model.metrics)],
     )
 
 

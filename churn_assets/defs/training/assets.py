@@ -19,6 +19,7 @@ from churn_assets.defs.policy import OWNERS, TRAINING_POOL
 from churn_assets.defs.resources import Project
 from churn_assets.mlflow_registry.tracking import Tracking, git_commit
 from churn_assets.training.candidate import Candidate
+from churn_assets.training.export import ChosenModel
 
 if TYPE_CHECKING:
     from churn_assets.scoring.card import Provenance
@@ -274,7 +275,7 @@ def chosen_model(
     logistic_candidate: Candidate,
     boosted_candidate: Candidate,
     network_candidate: Candidate,
-) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
+) -> Iterator[dg.MaterializeResult[ChosenModel]]:
     """The best candidate or a blend, calibrated, with thresholds: a bundle that scores without training's libraries."""
     from churn_assets.scoring.bundle import load_bundle, read_card
     from churn_assets.training.export import provenance, write_choice
@@ -296,20 +297,20 @@ def chosen_model(
     _log_choice(tracking, choice, origin, contract, bundle, charts)
     ece = choice.metrics["test_ece"]
     yield dg.MaterializeResult(
-        value={
-            "version": bundle.name,
-            "fingerprint": contract.fingerprint,
-            "bundle": bundle.relative_to(settings.home).as_posix(),
-            "name": choice.name,
-            "reason": choice.reason,
-            "metrics": choice.metrics,
-            "comparison": msgspec.to_builtins(choice.comparison),
-            "thresholds": choice.thresholds,
-            "source": origin.source,
-            "generated": origin.generated,
-            "customers_sha256": origin.data_sha256,
-            "splits_sha256": data_hash(splits),
-        },
+        value=ChosenModel(
+            version=bundle.name,
+            fingerprint=contract.fingerprint,
+            bundle=bundle.relative_to(settings.home).as_posix(),
+            name=choice.name,
+            reason=choice.reason,
+            metrics=choice.metrics,
+            comparison=choice.comparison,
+            thresholds=choice.thresholds,
+            source=str(origin.source),
+            generated=bool(origin.generated),
+            customers_sha256=str(origin.data_sha256),
+            splits_sha256=data_hash(splits),
+        ),
         metadata={
             **_choice_metadata(choice, origin, bundle, contract, tracking, charts),
             "profit_in_words": describe_profit(profit),

@@ -13,11 +13,12 @@ from churn_assets.defs import metadata, plots
 from churn_assets.defs.policy import OWNERS, TRAINING_POOL
 from churn_assets.defs.resources import Project
 from churn_assets.errors import TrainingError
+from churn_assets.leakage.audit import Audit
 from churn_assets.mlflow_registry.tracking import Tracking
 from churn_assets.training.candidate import Candidate
+from churn_assets.training.export import ChosenModel
 
 if TYPE_CHECKING:
-    from churn_assets.leakage.audit import Audit
     from churn_assets.training.cross_validation import CrossValidation
 
 
@@ -42,24 +43,24 @@ def leakage_audit(
     validated_customers: pa.Table,
     customer_features: pa.Table,
     splits: pa.Table,
-    chosen_model: dict[str, Any],
-) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
+    chosen_model: ChosenModel,
+) -> Iterator[dg.MaterializeResult[Audit]]:
     """The chosen recipe under weaker assumptions: out of time, without suspect columns, by single column, by age."""
     from churn_assets.leakage.audit import audit as audit_model
     from churn_assets.scoring.bundle import read_card, write_ladder
 
     contract = project.contract
-    bundle = project.settings.home / chosen_model["bundle"]
+    bundle = project.settings.home / chosen_model.bundle
     params = {name: candidate.params for name, candidate in read_card(bundle).candidates.items()}
-    audit = audit_model(contract, validated_customers, customer_features, splits, chosen_model["name"], params)
-    write_ladder(bundle, chosen_model["version"], msgspec.to_builtins(audit))  # for GET /model
-    audit = msgspec.structs.replace(audit, model=chosen_model["version"], chosen=chosen_model["name"])
+    audit = audit_model(contract, validated_customers, customer_features, splits, chosen_model.name, params)
+    write_ladder(bundle, chosen_model.version, msgspec.to_builtins(audit))  # for GET /model
+    audit = msgspec.structs.replace(audit, model=chosen_model.version, chosen=chosen_model.name)
     chart = plots.ladder(_ladder_rows(audit), "PR-AUC under weaker assumptions, test rows")
     tracking.chart("leakage_audit", chart)
     tracking.metrics(_mlflow_metrics(audit))
     unattested = _unattested(contract, audit)
     yield dg.MaterializeResult(
-        value=msgspec.to_builtins(audit),
+        value=audit,
         metadata={
             **metadata.table_facts(contract.fingerprint, validated_customers),
             "in_words": dg.MetadataValue.md("\n\n".join(audit.sentences)),
@@ -85,20 +86,20 @@ def leakage_audit(
     )
 
 
-def _unattested(contract: Contract, audit: "Audit") -> dict[str, str]:
+def _unattested(contract: Contract, audit: Audit) -> dict[str, str]:
     """Suspect columns that are not attested, with the reason."""
     over_limit = {finding.column: finding.description for finding in reversed(audit.unattested)}
     suspect = {name: contract.column(name).suspect for name in audit.suspects if not contract.column(name).attested}
     return {**suspect, **over_limit}
 
 
-def _mlflow_metrics(audit: "Audit") -> dict[str, float]:
+def _mlflow_metrics(audit: Audit) -> dict[str, float]:
     complete = {f"audit.{split}.pr_auc": figure.pr_auc for split, figure in audit.rungs[0].figures.items()}
     without = {f"audit.without_suspects.{split}.pr_auc": f.pr_auc for split, f in audit.rungs[-1].figures.items()}
     return {**complete, **(without if len(audit.rungs) > 1 else {})}
 
 
-def _ladder_rows(audit: "Audit") -> list[tuple[str, Mapping[str, tuple[float, float, float]]]]:
+def _ladder_rows(audit: Audit) -> list[tuple[str, Mapping[str, tuple[float, float, float]]]]:
     rows = [(rung.label, rung.figures) for rung in audit.rungs]
     by_strength = sorted(audit.columns.items(), key=lambda item: -item[1].single_column_pr_auc_lift)
     rows += [(f"{name} alone", figures.alone) for name, figures in by_strength[:5] if figures.alone]
@@ -106,14 +107,14 @@ def _ladder_rows(audit: "Audit") -> list[tuple[str, Mapping[str, tuple[float, fl
     return [(label, {split: (f.pr_auc, f.low, f.high) for split, f in figures.items()}) for label, figures in rows]
 
 
-def _rung_rows(audit: "Audit") -> list[dict[str, Any]]:
+def _rung_rows(audit: Audit) -> list[dict[str, Any]]:
     return [
         {"assumption": rung.label, **{split.replace("_", " "): str(figure) for split, figure in rung.figures.items()}}
         for rung in audit.rungs
     ]
 
 
-def _column_rows(audit: "Audit") -> list[dict[str, Any]]:
+def _column_rows(audit: Audit) -> list[dict[str, Any]]:
     return [
         {
             "column": name,
@@ -127,7 +128,7 @@ def _column_rows(audit: "Audit") -> list[dict[str, Any]]:
     ]
 
 
-def _band_rows(audit: "Audit") -> list[dict[str, Any]]:
+def _band_rows(audit: Audit) -> list[dict[str, Any]]:
     return [
         {
             "age": band.label,
@@ -176,15 +177,14 @@ def cross_validation(
     logistic_candidate: Candidate,
     boosted_candidate: Candidate,
     network_candidate: Candidate,
-    chosen_model: dict[str, Any],
+    chosen_model: ChosenModel,
     config: CrossValidationConfig,
 ) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
     """The chosen recipe and the logistic one on five folds of rows that are not test rows: mean and deviation."""
     from churn_assets.training.cross_validation import cross_validate
 
     candidates = {c.name: c.params for c in (logistic_candidate, boosted_candidate, network_candidate)}
-    chosen: str = chosen_model["name"]
-    parts = chosen.split(" + ")
+    parts = chosen_model.name.split(" + ")
     params = {name: candidates.get(name, {}) for name in dict.fromkeys([*config.candidates, *parts])}
     start = time.process_time()
     try:
@@ -196,7 +196,7 @@ def cross_validation(
     cpu_s = time.process_time() - start
     rows: list[dict[str, Any]] = msgspec.to_builtins(result.summary)
     tracking.metrics({f"{row['model']}.{k}": v for row in rows for k, v in row.items() if k != "model"}, "cv")
-    test_pr_auc = float(chosen_model["metrics"]["test_pr_auc"])
+    test_pr_auc = chosen_model.metrics["test_pr_auc"]
     yield _cross_validated(result, test_pr_auc, {"cpu_s": cpu_s, **metadata.tracking_run(tracking)})
 
 

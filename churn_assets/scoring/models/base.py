@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.errors import BundleCorrupt
+from churn_assets.features.compile import Array, Matrix
 from churn_assets.storage.files import canonical_json, read_json_object
 
 SETTINGS_FILE = "model.json"
 ARRAYS_FILE = "weights.npz"
-
-Array = npt.NDArray[np.float64]
 
 
 class Model(Protocol):
@@ -30,17 +29,21 @@ class Model(Protocol):
     def cost(self) -> float:
         """Estimated operations a row: the same number on every machine, to compare candidates by."""
 
-    def margin(self, matrix: npt.NDArray[np.float32]) -> Array:
+    def margin(self, matrix: Matrix) -> Array:
         """Log-odds (n,) of feature rows (n, k) in C order, NaN for missing. Safe from any thread."""
 
     def save(self, directory: Path) -> None:
         """Write the model's files; the same model gives the same bytes."""
 
 
-def write_settings(directory: Path, kind: str, settings: Mapping[str, object]) -> None:
-    """Write `model.json`: the model's kind and its JSON-able settings, in one canonical form."""
+def write_model(
+    directory: Path, kind: str, settings: Mapping[str, object], arrays: Mapping[str, npt.NDArray[Any]] | None = None
+) -> None:
+    """Write `model.json` and, for a model with arrays, `weights.npz`; the same model gives the same bytes."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / SETTINGS_FILE).write_bytes(canonical_json({"kind": kind, **settings}))
+    if arrays is not None:
+        np.savez(directory / ARRAYS_FILE, allow_pickle=False, **arrays)
 
 
 def read_settings(directory: Path) -> dict[str, Any]:
@@ -61,16 +64,8 @@ def read_json(path: Path) -> dict[str, Any]:
         raise BundleCorrupt(f"{path}: cannot be read ({error}); make the bundle again") from error
 
 
-def write_arrays(
-    directory: Path, kind: str, settings: Mapping[str, object], arrays: Mapping[str, npt.NDArray[np.generic]]
-) -> None:
-    """Write `model.json` and `weights.npz`; the same arrays give the same bytes."""
-    write_settings(directory, kind, settings)
-    np.savez(directory / ARRAYS_FILE, allow_pickle=False, **arrays)
-
-
 def read_arrays(directory: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-    """Settings and arrays that `write_arrays` wrote; BundleCorrupt if they cannot be read."""
+    """Settings and arrays of a model; BundleCorrupt if they cannot be read."""
     settings = read_settings(directory)
     path = directory / ARRAYS_FILE
     try:

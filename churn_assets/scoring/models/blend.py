@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from churn_assets.errors import BundleCorrupt
-from churn_assets.scoring.models.base import SETTINGS_FILE, Array, Model, read_settings, write_settings
+from churn_assets.features.compile import Array, Matrix
+from churn_assets.scoring.models.base import SETTINGS_FILE, Model, read_settings, write_model
 from churn_assets.scoring.models.boosted import BoostedModel
 from churn_assets.scoring.models.logistic import LogisticModel
 from churn_assets.scoring.models.network import NetworkModel
@@ -34,7 +34,7 @@ class BlendModel:
         """Operations a row, all members together."""
         return sum(member.cost for member in self.members)
 
-    def margin(self, matrix: npt.NDArray[np.float32]) -> Array:
+    def margin(self, matrix: Matrix) -> Array:
         """Log-odds (n,) of feature rows (n, k)."""
         out = np.zeros(len(matrix))
         for member, weight in zip(self.members, self.weights, strict=True):
@@ -43,7 +43,7 @@ class BlendModel:
 
     def save(self, directory: Path) -> None:
         """Write `model.json`, and each member in a folder of its number."""
-        write_settings(directory, self.kind, {"weights": list(self.weights)})
+        write_model(directory, self.kind, {"weights": list(self.weights)})
         for i, member in enumerate(self.members):
             member.save(directory / str(i))
 

@@ -8,15 +8,12 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from churn_assets.errors import BundleCorrupt
-from churn_assets.scoring.models.base import read_settings, write_settings
+from churn_assets.features.compile import Array, Matrix
+from churn_assets.scoring.models.base import read_settings, write_model
 from churn_assets.scoring.models.leaf_masks import LeafMasks, build_leaf_masks
 from churn_assets.scoring.models.xgboost_c import Booster
-
-Array = npt.NDArray[np.float64]
-Matrix = npt.NDArray[np.float32]
 
 # Up to here leaf masks are faster than the C library's fixed cost of a call (`python -m benchmarks.few_rows`).
 FEW_ROWS = 6
@@ -24,10 +21,9 @@ _PROBE_ROWS, _PROBE_TOLERANCE = 64, 1e-9
 
 
 class BoostedModel:
-    """The mean log-odds of one or more boosters.
+    """The mean log-odds of one or more boosters, as `Booster.save_raw("ubj")` gives them.
 
-    `boosters` are models as `Booster.save_raw("ubj")` gives them; `iterations` says how many rounds of
-    each are used (0: all; best_iteration + 1 after early stopping).
+    `iterations` says how many rounds of each are used (0: all; best_iteration + 1 after early stopping).
     """
 
     kind: ClassVar[str] = "boosted"
@@ -58,9 +54,8 @@ class BoostedModel:
     @cached_property
     def cost(self) -> float:
         """Operations a row: about four for each node on the way from root to leaf."""
-        masks = self.leaf_masks
-        if masks is not None:
-            return masks.path_length * 4.0
+        if self.leaf_masks is not None:
+            return self.leaf_masks.path_length * 4.0
         return float(sum(len(booster.raw) for booster in self.boosters)) / 8.0
 
     def margin(self, matrix: Matrix) -> Array:
@@ -81,14 +76,13 @@ class BoostedModel:
         out = self.boosters[0].margin(inputs).astype(np.float64)
         for booster in self.boosters[1:]:
             out += booster.margin(inputs)
-        out /= len(self.boosters)
-        return out
+        return np.divide(out, len(self.boosters), out=out)
 
     def save(self, directory: Path) -> None:
         """Write `model.json`, and `model.ubj` (further boosters: `model_1.ubj` and on)."""
         iterations = [booster.iterations for booster in self.boosters]
         # "columns" has always been null; it stays, so that the same training gives the same version as before.
-        write_settings(directory, self.kind, {"iterations": iterations, "columns": None})
+        write_model(directory, self.kind, {"iterations": iterations, "columns": None})
         for i, booster in enumerate(self.boosters):
             _file(directory, i).write_bytes(booster.raw)
 

@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.errors import BundleCorrupt
-from churn_assets.scoring.models.base import SETTINGS_FILE, read_arrays, write_arrays
+from churn_assets.features.compile import Array, Matrix
+from churn_assets.scoring.models.base import SETTINGS_FILE, read_arrays, write_model
 from churn_assets.scoring.models.piecewise import FEW_ROWS, PiecewiseEncoding, PiecewiseTables
 
-Array = npt.NDArray[np.float64]
 Parameters = npt.NDArray[np.floating]
 Layers = tuple[tuple[Parameters, Parameters], ...]
 
@@ -36,23 +36,36 @@ class NetworkModel:
     def __init__(self, encoding: PiecewiseEncoding, nets: Sequence[Layers]) -> None:
         self.encoding = encoding
         self.nets = tuple(nets)
-        self._runs = [_Run(encoding, layers) for layers in self.nets]
+        self._nets = []
+        for layers in self.nets:
+            doubles = [(np.ascontiguousarray(w, np.float64), np.asarray(b, np.float64)[:, None]) for w, b in layers]
+            # The first layer reads the encoded columns: its product is a sum of curves.
+            self._nets.append((PiecewiseTables(encoding, doubles[0][0].T), doubles))
 
     @property
     def cost(self) -> float:
         """Operations a row: two for each weight, and an exponential for each hidden unit."""
         return float(sum(2 * weight.size + 8 * weight.shape[0] for layers in self.nets for weight, _ in layers))
 
-    def margin(self, matrix: npt.NDArray[np.float32]) -> Array:
+    def margin(self, matrix: Matrix) -> Array:
         """Log-odds (n,) of feature rows (n, k)."""
         out = np.zeros(len(matrix))
         for start in range(0, len(matrix), _CHUNK):
-            chunk = matrix[start : start + _CHUNK]
-            part = out[start : start + _CHUNK]
-            for run in self._runs:
-                part += run(chunk)
-        out /= len(self._runs)
+            chunk, part = matrix[start : start + _CHUNK], out[start : start + _CHUNK]
+            for curves, layers in self._nets:
+                part += self._margin(chunk, curves, layers)
+        out /= len(self._nets)
         return out
+
+    def _margin(self, rows: Matrix, curves: PiecewiseTables, layers: Sequence[tuple[Array, Array]]) -> Array:
+        """Log-odds (n,) by one net; activations are transposed, (units, n), so that torch's weights fit as they are."""
+        (weight, bias), *others = layers
+        x = curves(rows).sum(axis=1).T if len(rows) <= FEW_ROWS else weight @ self.encoding.transposed(rows)
+        x += bias
+        for weight, bias in others:
+            x = weight @ _silu(x)
+            x += bias
+        return np.asarray(x[0])
 
     def save(self, directory: Path) -> None:
         """Write `model.json` and `weights.npz`, weights in the precision they came in."""
@@ -60,7 +73,7 @@ class NetworkModel:
         for i, layers in enumerate(self.nets):
             for j, (weight, bias) in enumerate(layers):
                 arrays |= {f"net{i}_weight{j}": weight, f"net{i}_bias{j}": bias}
-        write_arrays(directory, self.kind, {"layers": [len(layers) for layers in self.nets]}, arrays)
+        write_model(directory, self.kind, {"layers": [len(layers) for layers in self.nets]}, arrays)
 
     @classmethod
     def load(cls, directory: Path) -> NetworkModel:
@@ -74,29 +87,6 @@ class NetworkModel:
             return cls(PiecewiseEncoding.from_arrays(arrays), nets)
         except KeyError as error:
             raise BundleCorrupt(f"{directory / SETTINGS_FILE}: {error} is missing; make the bundle again") from error
-
-
-class _Run:
-    """One net made ready. Activations are transposed, (units, rows), so that torch's weights serve as they are."""
-
-    def __init__(self, encoding: PiecewiseEncoding, layers: Layers) -> None:
-        self.encoding = encoding
-        self.layers = [
-            (np.ascontiguousarray(w, dtype=np.float64), np.asarray(b, dtype=np.float64)[:, None]) for w, b in layers
-        ]
-        # The first layer reads the encoded columns: its product is a sum of curves.
-        self.curves = PiecewiseTables(encoding, self.layers[0][0].T)
-
-    def __call__(self, rows: npt.NDArray[np.float32]) -> Array:
-        """Log-odds (n,) of feature rows (n, k)."""
-        (weight, bias), *others = self.layers
-        few = len(rows) <= FEW_ROWS
-        x = self.curves(rows).sum(axis=1).T if few else weight @ self.encoding.transposed(rows)
-        x += bias
-        for weight, bias in others:
-            x = weight @ _silu(x)
-            x += bias
-        return np.asarray(x[0])
 
 
 def _silu(x: Array) -> Array:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from churn_assets.errors import BundleCorrupt, BundleError
 from churn_assets.features.compile import FeatureSpec
 from churn_assets.scoring.models import xgboost_c as xgboost_library
-from churn_assets.scoring.models.base import read_arrays, write_settings
+from churn_assets.scoring.models.base import read_arrays, write_model
 from churn_assets.scoring.models.blend import MODELS, BlendModel, load_model
 from churn_assets.scoring.models.boosted import FEW_ROWS, BoostedModel
 from churn_assets.scoring.models.logistic import LogisticModel
@@ -53,8 +53,10 @@ def test_a_customer_scores_the_same_alone_in_a_batch_and_shuffled(kind, seed, ro
 @pytest.mark.parametrize("kind", KINDS)
 def test_threads_and_chunks_do_not_change_a_score(kind):
     table, scorer = customers(40_000, 3), SCORERS[kind]
-    one = scorer.score_table(table, AS_OF, threads=1).probability
-    np.testing.assert_array_equal(scorer.score_table(table, AS_OF, threads=3).probability, one)
+    one = scorer.score_table(table, AS_OF).probability
+    with ThreadPoolExecutor(3) as pool:
+        for scores in pool.map(lambda _: scorer.score_table(table, AS_OF), range(3)):
+            np.testing.assert_array_equal(scores.probability, one)
     some = customers(40_000, 3).slice(33_000, 50)
     np.testing.assert_allclose(scorer.score_table(some, AS_OF).probability, one[33_000:33_050], rtol=0, atol=1e-9)
 
@@ -86,7 +88,7 @@ def test_arrays_as_version_0_1_wrote_them_are_read(kind, tmp_path):
         for i in range(2):
             arrays |= {f"net{i}_embedding": np.zeros((9, 0)), f"net{i}_embedding_bias": np.zeros((features, 0))}
         old = {"nets": 2, "layers": [3, 3], "embedding_activation": "relu", "activation": "silu"}
-        write_settings(tmp_path, "network", old)
+        write_model(tmp_path, "network", old)
     np.savez(tmp_path / "weights.npz", allow_pickle=False, **arrays)
     np.testing.assert_array_equal(load_model(tmp_path).margin(matrix), model.margin(matrix))
 
@@ -215,7 +217,7 @@ def test_a_blend_refuses_weights_that_do_not_make_a_mean(members, weights):
 
 
 def test_an_unknown_kind_and_damaged_files_are_refused(tmp_path):
-    write_settings(tmp_path, "oracle", {})
+    write_model(tmp_path, "oracle", {})
     with pytest.raises(BundleCorrupt, match="kind is 'oracle', expected one of logistic, boosted, network, blend"):
         load_model(tmp_path)
     (tmp_path / "model.json").write_text("[]")
@@ -224,19 +226,19 @@ def test_an_unknown_kind_and_damaged_files_are_refused(tmp_path):
     (tmp_path / "model.json").write_text("{")
     with pytest.raises(BundleCorrupt, match="cannot be read"):
         load_model(tmp_path)
-    write_settings(tmp_path, "network", {"layers": [1]})
+    write_model(tmp_path, "network", {"layers": [1]})
     with pytest.raises(BundleCorrupt, match=r"weights\.npz"):
         load_model(tmp_path)
     np.savez(tmp_path / "weights.npz", other=np.zeros(1))
     with pytest.raises(BundleCorrupt, match="is missing"):
         NetworkModel.load(tmp_path)
-    write_settings(tmp_path, "boosted", {"iterations": [0], "columns": None})
+    write_model(tmp_path, "boosted", {"iterations": [0], "columns": None})
     with pytest.raises(BundleCorrupt, match=r"model\.ubj"):
         load_model(tmp_path)
 
 
 def test_pickled_arrays_are_never_read(tmp_path):
-    write_settings(tmp_path, "network", {})
+    write_model(tmp_path, "network", {})
     np.savez(tmp_path / "weights.npz", allow_pickle=True, x=np.array([{"a": 1}], dtype=object))
     with pytest.raises(BundleCorrupt, match="allow_pickle=False"):
         read_arrays(tmp_path)

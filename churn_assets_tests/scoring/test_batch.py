@@ -13,7 +13,7 @@ import pytest
 
 from churn_assets.contract.load import parse_contract
 from churn_assets.errors import ColumnMissing, EmptySource, SettingsError
-from churn_assets.scoring.batch.score_file import BatchSummary, score_file
+from churn_assets.scoring.batch import BatchSummary, score_file
 from churn_assets.scoring.call_list import call_list
 from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT, TEXT, customers, scorer_of
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,14 +27,18 @@ from churn_assets.data.repairs.excel_1904 import SHIFT_DAYS, ShiftedBlock, find_
 from churn_assets.data.repairs.repairs import REPAIRS, undo_shift
 from churn_assets.data.validation.parse import as_days, parse_column
 from churn_assets.data.validation.report import Outcome
-from churn_assets.data.validation.validate import ROW, validate_features_only
+from churn_assets.data.validation.validate import ROW, Validated, validate_features_only
 from churn_assets.errors import SettingsError
 from churn_assets.features.compile import as_of_days
-from churn_assets.scoring.batch.outputs import ScoredBatch, TableFile
+from churn_assets.prediction_log.records import Prediction, encode_line
+from churn_assets.prediction_log.segment import Segment
 from churn_assets.scoring.call_list import call_order, ranked, scored_table, with_reasons
 from churn_assets.scoring.explain import Explainer
 from churn_assets.scoring.scorer import BAND_NAMES, Scorer
+from churn_assets.storage.files import PendingFile
 
+BATCH = "batch"  # arm and policy of a prediction that no request asked for
+SUFFIXES = (".parquet", ".csv")
 BATCH_ROWS = 65_536
 CALLS_WITHOUT_CAPACITY = 1000  # the length of the call list where the contract sets no capacity
 _CUSTOMER = "customer"
@@ -46,6 +50,15 @@ SmallDays = npt.NDArray[np.float32]  # float32 holds whole days exactly, up to t
 Progress = Callable[[int, int | None], None]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class ScoredBatch:
+    """One batch: `scored` has a row for each of `checked.customers`, `repairs` count cells."""
+
+    scored: pa.Table
+    checked: Validated
+    repairs: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -73,19 +86,15 @@ class BatchSummary:
 
     def __str__(self) -> str:
         when = f"{self.as_of} ({self.as_of_source})" if self.as_of else self.as_of_source
+        counts = {"repaired cells": self.repairs, "reasons of rejection": self.reasons, "warnings": self.warnings}
+        paths = {"scores": self.out, "call list": self.calls, "rejected rows": self.rejected}
         lines = [
             f"{self.source}: {self.rows:,} rows, {self.rows_scored:,} scored, {self.rows_rejected:,} rejected",
             f"as of: {when}; model: {self.model_version or 'not in a bundle'}",
             f"risk bands: {_counts(self.bands)}",
+            *(f"{label}: {_counts(own)}" for label, own in counts.items() if any(own.values())),
+            *(f"{label}: {path}" for label, path in paths.items() if path),
         ]
-        for label, counts in (
-            ("repaired cells", self.repairs),
-            ("reasons of rejection", self.reasons),
-            ("warnings", self.warnings),
-        ):
-            lines += [f"{label}: {_counts(counts)}"] if any(counts.values()) else []
-        for label, path in (("scores", self.out), ("call list", self.calls), ("rejected rows", self.rejected)):
-            lines += [f"{label}: {path}"] if path else []
         return "\n".join(lines)
 
 
@@ -111,13 +120,14 @@ def score_file(
     batch, in order. Raises what reading raises, SettingsError for an invalid `out` or `as_of`, and BundleMismatch
     for reasons of a bundle that cannot give any.
     """
-    beside = out.with_name(f"{out.stem}.rejected.parquet"), out.with_name(f"{out.stem}.calls{out.suffix}")
-    _check_places(source, out, *beside)
-    workers = threads or _processors()
+    outputs = (out, out.with_name(f"{out.stem}.rejected.parquet"), out.with_name(f"{out.stem}.calls{out.suffix}"))
+    _check_places(source, *outputs)
+    workers = threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     explainer = Explainer(scorer) if reasons else None
-    with TableFile(out) as scored, TableFile(beside[0]) as rejected, TableFile(beside[1]) as calls:
+    scored, rejected, calls = map(TableFile, outputs)
+    with scored, rejected, calls:
         file = _FileBatches(scorer, source, batch_rows, _date(as_of))
-        tally = _Tally(scorer, keep_customers=reasons)
+        tally = _Tally(scorer, explainer)
         with ThreadPoolExecutor(workers) as pool:
             for batch in _in_order(pool, file.score, file.batches(), ahead=workers + 1):
                 scored.write(batch.scored)
@@ -129,7 +139,7 @@ def score_file(
                 if progress is not None:
                     progress(tally.rows, file.rows)
         if tally.best.num_rows:
-            calls.write(tally.call_list(explainer))
+            calls.write(tally.call_list())
         return BatchSummary(
             source=file.name,
             rejected=rejected.publish(),
@@ -151,15 +161,12 @@ def score_file(
 class _Tally:
     """Sums over the batches, and the most valuable contacts so far."""
 
-    def __init__(self, scorer: Scorer, keep_customers: bool = False) -> None:
-        self._value, self._keep_customers = scorer.contract.value, keep_customers
-        capacity = scorer.contract.value.capacity
-        self._keep = CALLS_WITHOUT_CAPACITY if capacity is None else capacity
+    def __init__(self, scorer: Scorer, explainer: Explainer | None) -> None:
+        self._value, self._explainer = scorer.contract.value, explainer
+        self._keep = CALLS_WITHOUT_CAPACITY if self._value.capacity is None else self._value.capacity
         self.rows = 0
-        self.reasons: Counter[str] = Counter()
-        self.warnings: Counter[str] = Counter()
-        self.repairs: Counter[str] = Counter()
-        self.bands: Counter[str] = Counter(dict.fromkeys(BAND_NAMES, 0))
+        self.reasons, self.warnings, self.repairs = Counter[str](), Counter[str](), Counter[str]()
+        self.bands = Counter(dict.fromkeys(BAND_NAMES, 0))
         self.best = pa.table({})
 
     def add(self, batch: ScoredBatch) -> None:
@@ -172,26 +179,23 @@ class _Tally:
         for band in pc.value_counts(batch.scored["risk_band"]).to_pylist():
             self.bands[band["values"]] += band["counts"]
         scored = batch.scored
-        if self._keep_customers:  # the columns that reasons are made of, only for those on the list so far
-            rows = batch.checked.customers.to_struct_array()
-            scored = scored.append_column(_CUSTOMER, rows)
-        self._call(scored)
-
-    def call_list(self, explainer: Explainer | None) -> pa.Table:
-        """The contacts in their final order, with reasons if there is an explainer."""
-        listed = ranked(self.best, self._value)
-        if explainer is None:
-            return listed
-        customers = pa.Table.from_struct_array(self.best[_CUSTOMER].combine_chunks())
-        return with_reasons(listed, explainer.explain_table(customers, as_days(listed["as_of"].combine_chunks())))
-
-    def _call(self, scored: pa.Table) -> None:
+        if self._explainer:  # the columns that reasons are made of, only for those on the list so far
+            scored = scored.append_column(_CUSTOMER, batch.checked.customers.to_struct_array())
         if self.best.num_rows == self._keep > 0:  # most batches have few that are worth more than the last
             least = pc.min(self.best["expected_value"])
             scored = scored.filter(pc.greater_equal(scored["expected_value"], least))
         pays = scored.filter(pc.greater(scored["expected_value"], 0.0))
         both = pa.concat_tables([self.best, pays]) if self.best.num_rows else pays
         self.best = both.take(call_order(both).slice(0, self._keep))
+
+    def call_list(self) -> pa.Table:
+        """The contacts in their final order, with reasons if there is an explainer."""
+        listed = ranked(self.best, self._value)
+        if self._explainer is None:
+            return listed
+        customers = pa.Table.from_struct_array(self.best[_CUSTOMER].combine_chunks())
+        as_of = as_days(listed["as_of"].combine_chunks())
+        return with_reasons(listed, self._explainer.explain_table(customers, as_of))
 
 
 def _in_order(
@@ -229,10 +233,6 @@ def _date(as_of: dt.date | str | None) -> dt.date | None:
         raise SettingsError(f"as_of is '{as_of}', expected a day such as 2014-01-20; correct it") from None
 
 
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in counts.items())
 
@@ -247,8 +247,7 @@ class _FileBatches:
     """
 
     def __init__(self, scorer: Scorer, source: str | Path, batch_rows: int, as_of: dt.date | None) -> None:
-        self.scorer, self.contract, self.source = scorer, scorer.contract, source
-        self.batch_rows = batch_rows
+        self.scorer, self.contract, self.source, self.batch_rows = scorer, scorer.contract, source, batch_rows
         self.rows: int | None = None
         self._block: ShiftedBlock | None = None
         location = locate(source, self.contract)
@@ -260,12 +259,11 @@ class _FileBatches:
     def batches(self) -> Iterator[tuple[int, pa.RecordBatch]]:
         """(source row of its first row, raw batch), from the beginning; a workbook is read only once."""
         start = 0
-        whole = self._whole
-        for batch in (
-            iter_batches(self.source, self.contract, self.batch_rows)
-            if whole is None
-            else whole.to_batches(self.batch_rows)
-        ):
+        if self._whole is not None:
+            batches: Iterable[pa.RecordBatch] = self._whole.to_batches(self.batch_rows)
+        else:
+            batches = iter_batches(self.source, self.contract, self.batch_rows)
+        for batch in batches:
             yield start, batch
             start += batch.num_rows
 
@@ -283,8 +281,7 @@ class _FileBatches:
         checked = validate_features_only(
             self.contract, table, raw=raw, source=self.name, as_of=self.snapshot, first_row=start
         )
-        customers = checked.customers
-        own = self.contract.time.as_of
+        customers, own = checked.customers, self.contract.time.as_of
         days = as_of_days(self.snapshot) if self.snapshot else as_days(customers[own].combine_chunks())
         probability = self.scorer.score_table(customers, days).probability
         scored = scored_table(self.scorer, customers[self.contract.key.name], probability, days)
@@ -295,8 +292,8 @@ class _FileBatches:
         searches_block = _SHIFTED in self.contract.source.repairs
         if not (searches_block or wants_newest) or not self.contract.date_columns:
             return None
-        parts, newest = [], []
-        self.rows = 0
+        parts: list[SmallDays] = []
+        newest: list[float | None] = []
         for start, batch in self.batches():
             days = _dates(self.contract, batch)
             self.rows = start + len(days)
@@ -343,3 +340,105 @@ def _snapshot(contract: Contract, given: dt.date | None, newest: float | None) -
     if newest is None:
         return dt.datetime.now(dt.UTC).date(), "today: the file has no dates"
     return _EPOCH + dt.timedelta(days=newest), "newest date of the file"
+
+
+class TableFile:
+    """A Parquet or CSV file (by suffix) that grows under a temporary name; SettingsError for another suffix.
+
+    `publish` renames it after a sync; leaving the context without it removes what was written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if path.suffix.lower() not in SUFFIXES:
+            raise SettingsError(
+                f"{path.name} ends in '{path.suffix}', expected one of: {', '.join(SUFFIXES)}; rename it"
+            )
+        self.path, self.rows = path, 0
+        self._pending: PendingFile | None = None
+        self._writer: Any = None
+
+    def write(self, table: pa.Table) -> None:
+        """Append a table; the first one sets the schema."""
+        if self._writer is None:
+            try:
+                self._pending = PendingFile(self.path)
+                self._writer = self._open(self._pending.temporary, table.schema)
+            except OSError as error:
+                raise SettingsError(
+                    f"{self.path} cannot be written ({error.strerror or error}); name another output"
+                ) from error
+        self._writer.write_table(table)
+        self.rows += table.num_rows
+
+    def publish(self) -> Path | None:
+        """Close the file and give it its name; None, and no file of that name, if nothing was written."""
+        if self._pending is None:
+            self.path.unlink(missing_ok=True)  # a file of an earlier run is about other rows
+            return None
+        self._writer.close()
+        self._pending.commit()
+        self._pending = None
+        return self.path
+
+    def _open(self, path: Path, schema: pa.Schema) -> Any:
+        if self.path.suffix.lower() == ".csv":
+            from pyarrow import csv
+
+            return csv.CSVWriter(path, schema)
+        import pyarrow.parquet as pq
+
+        return pq.ParquetWriter(path, schema, compression="zstd")
+
+    def __enter__(self) -> TableFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pending is not None:
+            if self._writer is not None:
+                self._writer.close()
+            self._pending.discard()
+
+
+class BatchLog:
+    """Appends each scored batch to the prediction log, for `churn score --log`. Raises LogUnavailable."""
+
+    def __init__(self, scorer: Scorer, segment: Segment) -> None:
+        self._scorer, self._segment = scorer, segment
+        self._run = os.urandom(8).hex()
+        self.rows = 0
+
+    def __call__(self, batch: ScoredBatch) -> None:
+        """Log a batch; its customers are as they were after repair."""
+        contract, threshold = self._scorer.contract, self._scorer.thresholds.value
+        now, lines = dt.datetime.now(dt.UTC).isoformat(), []
+        answers = batch.scored.select(["customer_id", "churn_probability", "risk_band", "as_of"]).to_pylist()
+        for customer, answer in zip(batch.checked.customers.to_pylist(), answers, strict=True):
+            row = Prediction(
+                prediction_id=os.urandom(12).hex(),
+                request_id=self._run,
+                customer_id=answer["customer_id"],
+                as_of=answer["as_of"].isoformat(),
+                scored_at=now,
+                score=answer["churn_probability"],
+                margin=None,
+                decision=answer["churn_probability"] >= threshold,
+                threshold=threshold,
+                risk_band=answer["risk_band"],
+                model_version=self._scorer.version,
+                contract=contract.name,
+                fingerprint=contract.fingerprint,
+                arm=BATCH,
+                policy=BATCH,
+                status="ok",
+                latency_us=None,
+                warnings=[],
+                features={name: cell for name, cell in customer.items() if name != contract.key.name},
+            )
+            lines.append(encode_line(row))
+        if lines:
+            self._segment.append(b"".join(lines))
+        self.rows += len(lines)
+
+    def close(self) -> None:
+        """Hand the segment over."""
+        self._segment.hand_over()

@@ -1,1 +1,0 @@
-"""Scoring a file of customers."""
