@@ -47,6 +47,8 @@ ChurnError
 │   ├── QueryRefused         DuckDB rejects the SQL of a query
 │   └── WindowUnreadable     a report on a window of the log cannot be read
 ├── AlertsUnreadable         the database of alerts cannot be read
+├── KeysUnreadable           the database of API keys cannot be read or written
+├── KeyRefused               an API key cannot be made or revoked as asked
 └── TrackingUnavailable      MLflow does not answer
 
 A message is one line with three parts: what is wrong; what was expected; what to do. docs/errors.md has the remedy
@@ -289,6 +291,14 @@ class WindowUnreadable(LogError):
 
 class AlertsUnreadable(ChurnError):
     """The database of this home's alerts cannot be read."""
+
+
+class KeysUnreadable(ChurnError):
+    """The database of this home's API keys cannot be read or written."""
+
+
+class KeyRefused(ChurnError):
+    """An API key cannot be made with this name, scope or expiry, or there is none of this id to revoke."""
 
 
 class TrackingUnavailable(ChurnError):
