@@ -53,5 +53,6 @@ def _read_token(headers: Iterable[Header]) -> bytes | None:
 
 def _unauthorized(problem: str, challenge: str, path: str) -> Refused:
     challenges = [challenge, *(['Basic realm="churn"'] if path in _BROWSED else [])]
-    text = f"{problem}, expected a valid one in 'Authorization: Bearer <key>'; ask for one, or make it: churn keys create"
+    advice = "ask for one, or make one: churn keys create"
+    text = f"{problem}, expected a valid one in 'Authorization: Bearer <key>'; {advice}"
     return Refused(401, "key", text, headers=tuple((b"www-authenticate", each.encode()) for each in challenges))

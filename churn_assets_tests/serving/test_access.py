@@ -16,8 +16,7 @@ import httpx
 import pytest
 
 from churn_assets.access.keys import KeyStore
-from churn_assets.serving.app import routes
-from churn_assets.serving.handlers import Handlers
+from churn_assets.serving.app import Handlers, routes
 from churn_assets.serving.schemas import OPEN_ROUTES, ROUTE_SCOPES
 from churn_assets_tests.serving.client import (
     ASKED,
@@ -144,7 +143,7 @@ WRONG = {
 def test_what_is_no_token_is_refused_and_not_repeated(closed, value):
     home, tokens = closed
     response = asked_with(home, {"authorization": value.replace(b"TOKEN", tokens["view"].encode())})
-    assert assert_refusal(response, 401)["error"].startswith("the API key is unknown, expected a valid one;")
+    assert assert_refusal(response, 401)["error"].startswith("the API key is unknown, expected a valid one in ")
     assert 'error="invalid_token"' in response.headers["www-authenticate"]
 
 
