@@ -121,10 +121,8 @@ def prepare_experiment(uri: str, name: str, artifacts: Path) -> str:
 
 
 def keep_status_at_exit() -> None:
-    """Stop MLflow from marking every run FINISHED when the process exits, failed ones too.
-
-    dagster-mlflow unregisters `mlflow.end_run`; since version 3 MLflow registers another function.
-    """
+    """Stop MLflow from marking every run FINISHED when the process exits, failed ones too: dagster-mlflow unregisters
+    `mlflow.end_run`; since version 3 MLflow registers another function."""
     import mlflow
     from mlflow.tracking import fluent
 

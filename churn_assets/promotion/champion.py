@@ -14,7 +14,7 @@ from pathlib import Path
 
 from churn_assets.errors import BundleCorrupt, PointerCorrupt, RollbackRefused, TransitionRefused
 from churn_assets.promotion.ledger import Ledger
-from churn_assets.promotion.pointer import Champion, ChampionPointer
+from churn_assets.promotion.pointer import Champion, ChampionPointer, read_champion
 from churn_assets.promotion.records import Move, MoveKind
 from churn_assets.storage.sealed import MANIFEST, verify
 
@@ -87,13 +87,10 @@ class ChampionMoves:
             return self._move(champion, "rollback", by, why, None)
 
     def set_registered_version(self, version: str, number: int) -> Champion | None:
-        """The registry has numbered the champion after its move: write the number to the pointer. It is no move.
-
-        Returns the champion as it is then; another version that has become champion meanwhile stays.
-        """
+        """Write the number that the registry gave the champion after its move; returns the champion as it is then."""
         with self._pointer.locked():
             self._recover()
-            champion = self._pointer.read()
+            champion = read_champion(self._home)
             if champion is None or champion.version != version or champion.registered_version == number:
                 return champion
             champion = replace(champion, registered_version=number)
@@ -129,13 +126,12 @@ class ChampionMoves:
     def _present(self) -> Champion | None:
         """The champion; None as well if the pointer is damaged: a move repairs it."""
         try:
-            return self._pointer.read()
+            return read_champion(self._home)
         except PointerCorrupt:
             return None
 
     def _rollback_target(self, to: str | None) -> tuple[Champion, str | None]:
-        """Where to go back to, and the hash its manifest had when it became champion; None if that is older than
-        the ledger."""
+        """Where to go back to, and its manifest's hash when it became champion; None if that is before the ledger."""
         done = self._ledger.moves("done")
         past = {move.to.version: move for move in done}
         oldest = done[0].before if done else None  # the champion of a home that is older than its ledger
