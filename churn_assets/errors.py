@@ -47,6 +47,8 @@ ChurnError
 │   ├── QueryRefused         DuckDB rejects the SQL of a query
 │   └── WindowUnreadable     a report on a window of the log cannot be read
 ├── AlertsUnreadable         the database of alerts cannot be read
+├── KeysUnreadable           the database of API keys cannot be read or written
+├── KeyRefused               an API key cannot be made or revoked as asked
 └── TrackingUnavailable      MLflow does not answer
 
 A message is one line with three parts: what is wrong; what was expected; what to do. docs/errors.md has the remedy
@@ -161,6 +163,11 @@ def describe_value(value: object) -> str:
     except ValueError:  # an integer of thousands of digits
         text = "a very long number"
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def one_line(value: object, length: int = 200) -> str:
+    """The text of an exception or another value on one line, cut to `length` characters."""
+    return " ".join(str(value).split())[:length]
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
@@ -289,6 +296,14 @@ class WindowUnreadable(LogError):
 
 class AlertsUnreadable(ChurnError):
     """The database of this home's alerts cannot be read."""
+
+
+class KeysUnreadable(ChurnError):
+    """The database of this home's API keys cannot be read or written."""
+
+
+class KeyRefused(ChurnError):
+    """An API key cannot be made with this name, scope or expiry, or there is none of this id to revoke."""
 
 
 class TrackingUnavailable(ChurnError):

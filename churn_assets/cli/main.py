@@ -13,6 +13,7 @@ from churn_assets.cli.console import USER_ERROR, print_error
 from churn_assets.cli.contract import contract_app
 from churn_assets.cli.generate import EXAMPLE as GENERATE_EXAMPLE
 from churn_assets.cli.generate import generate
+from churn_assets.cli.keys import keys_app
 from churn_assets.cli.log import feedback_app, log_app
 from churn_assets.errors import ChurnError
 from churn_assets.synthetic import register_generated_source
@@ -29,6 +30,7 @@ app.add_typer(contract_app, name="contract")
 app.add_typer(log_app, name="log")
 app.add_typer(feedback_app, name="feedback")
 app.add_typer(alerts_app, name="alerts")
+app.add_typer(keys_app, name="keys")
 app.command(epilog=GENERATE_EXAMPLE)(generate)
 home.add_commands(app)
 models.add_commands(app)

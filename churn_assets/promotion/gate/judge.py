@@ -18,8 +18,7 @@ import numpy.typing as npt
 from churn_assets.contract.limits import Release
 from churn_assets.contract.model import Contract
 from churn_assets.evaluation.bootstrap import DRAWS, interval, paired_difference, statistics_under, stratified_samples
-from churn_assets.evaluation.calibration import ece, ece_by_chance
-from churn_assets.evaluation.metrics import Ranking, losses
+from churn_assets.evaluation.metrics import Ranking, ece, ece_by_chance, losses
 from churn_assets.promotion.gate.inputs import Evidence, Floats, GateInputs
 from churn_assets.promotion.records import Check, Verdict
 
