@@ -13,7 +13,6 @@ import contextlib
 import logging
 import math
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -65,11 +64,7 @@ class Tracking:
 
     def document(self, name: str, text: str) -> None:
         """Keep a text, for example JSON, under its name."""
-        folder, _, leaf = name.rpartition("/")
-        with tempfile.TemporaryDirectory() as scratch:
-            path = Path(scratch) / leaf
-            path.write_bytes(text.encode())
-            self.file(path, folder)
+        self._do("log_text", text, name)
 
     def file(self, path: Path, folder: str = "") -> None:
         """Keep a file as it is, under `folder`."""

@@ -48,10 +48,8 @@ class Role:
 
 @dataclass(frozen=True)
 class Registration:
-    """The result of registering a model, and the value of the asset `registered_model`.
-
-    Without MLflow `registered_version` is None and `missing` says why; with it, what was wrong with an alias, if so.
-    """
+    """The value of the asset `registered_model`. Without MLflow `registered_version` is None and `missing` says why;
+    with it, `missing` says what was wrong with an alias, None if nothing was."""
 
     version: str
     bundle: str

@@ -45,10 +45,8 @@ class GateBlocked(Exception):
 
 @dataclass(frozen=True)
 class Evidence:
-    """`churned` (n,) 0 or 1, calibrated probabilities (n,) of both models, `segments` by name, each (n,) bool.
-
-    `name` is what messages call the rows.
-    """
+    """`churned` (n,) 0 or 1, calibrated probabilities (n,) of both models, `segments` by name, each (n,) bool;
+    `name` is what messages call the rows."""
 
     name: str
     churned: Labels
