@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from churn_assets.cli.console import Counter, contract_file, out, plain, settings_of
+from churn_assets.cli.console import contract_file, counter, say, settings_of
 from churn_assets.settings import project_file
 
 EXAMPLE = (
@@ -55,9 +55,9 @@ def generate(
         loaded, drift or (), fault or (), (offer, effect, targeting), label_delay_days=label_delay, over_days=over_days
     )
     planted = read_leaks(leak or ())
-    with Counter("rows generated") as count:
+    with counter("rows generated") as count:
         written = write_customers(
             loaded, rows, seed, output, scenario, truth=truth, labels=labels, leaks=planted, progress=count
         )
     files = ", ".join(map(str, written.files))
-    out.print(plain(f"{written.rows:,} generated customers, not real ones, seed {seed}: {files}"), soft_wrap=True)
+    say(f"{written.rows:,} generated customers, not real ones, seed {seed}: {files}")

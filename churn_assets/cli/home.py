@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from churn_assets.cli.alerts import read_open_alerts
-from churn_assets.cli.console import FAILURE, ContractOption, HomeOption, out, plain, print_error, settings_of
+from churn_assets.cli.console import FAILURE, ContractOption, HomeOption, out, print_error, print_json, say, settings_of
 from churn_assets.errors import HomeBusy, SettingsError
 from churn_assets.settings import ServingSettings, project_file
 from churn_assets.storage.lock import file_lock
@@ -30,15 +30,12 @@ def init(folder: Annotated[Path, typer.Argument(help="Where to; made if it is mi
     from churn_assets.starter import write_project
 
     files = write_project(folder)
-    out.print(
-        plain(
-            f"{folder}: {len(files)} files. Next:\n"
-            f"  cd {folder}\n"
-            "  churn run      from a customer table in data/raw/, or generated customers, to the call list\n"
-            "  churn serve    answer requests with the model, on port 3000\n"
-            "  churn ui       the graph in Dagster, on port 3002"
-        ),
-        soft_wrap=True,
+    say(
+        f"{folder}: {len(files)} files. Next:\n"
+        f"  cd {folder}\n"
+        "  churn run      from a customer table in data/raw/, or generated customers, to the call list\n"
+        "  churn serve    answer requests with the model, on port 3000\n"
+        "  churn ui       the graph in Dagster, on port 3002"
     )
 
 
@@ -54,14 +51,11 @@ def status(
     PromotionService.of(settings).recover()
     status, alerts = read_status(settings), read_open_alerts(settings)
     if as_json:
-        import json
-
-        listed = None if alerts is None else [alert.to_json() for alert in alerts]
-        typer.echo(json.dumps({**status.to_json(), "alerts": listed}, indent=2))
+        print_json({**status.to_json(), "alerts": None if alerts is None else [alert.to_json() for alert in alerts]})
     else:
-        show_status(status, out)
+        show_status(status)
         if alerts is not None:
-            show_alerts(alerts, out)
+            show_alerts(alerts)
 
 
 def ui(

@@ -1,8 +1,15 @@
-"""What applies to every asset and every run: owners, groups, pools, run tags, the executor."""
+"""What applies to every asset and every run: owner, groups, checks, pools, run tags, the executor."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 
 from churn_assets.settings import Settings
+
+TableResult = Iterator[dg.MaterializeResult[pa.Table]]
+JsonResult = Iterator[dg.MaterializeResult[dict[str, Any]]]
 
 OWNERS = ["team:churn"]
 MONITORING = "monitoring"  # group of the assets about a served model; `churn run` leaves it out
@@ -15,6 +22,46 @@ LOG = {"churn/log": "one"}  # writes the warehouse or reports on it
 
 # Imported once by the fork server, so that a step starts in a fraction of a second instead of several.
 PRELOAD = ["churn_assets.definitions", "numpy", "pyarrow.parquet", "pyarrow.compute", "sklearn.linear_model", "mlflow"]
+
+
+def asset(
+    group: str,
+    kinds: set[str],
+    checks: Mapping[str, str] = {},
+    blocking: Mapping[str, str] = {},
+    version: str = "1",
+    name: str | None = None,
+    **options: Any,
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """`dg.asset` with what every asset of this project has; `options` are Dagster's own.
+
+    `checks` and `blocking` are descriptions of checks by name; one of `blocking` that fails stops the run.
+    """
+
+    def decorate(compute: Callable[..., Any]) -> dg.AssetsDefinition:
+        key = name or compute.__name__
+        specs = [dg.AssetCheckSpec(check, asset=key, description=text) for check, text in checks.items()]
+        specs += [
+            dg.AssetCheckSpec(check, asset=key, description=text, blocking=True) for check, text in blocking.items()
+        ]
+        common = {"group_name": group, "owners": OWNERS, "kinds": kinds, "code_version": version, "check_specs": specs}
+        return dg.asset(name=key, **common, **options)(compute)
+
+    return decorate
+
+
+def checked(
+    passed: bool,
+    name: str | None = None,
+    description: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    warn: bool = False,
+) -> dg.AssetCheckResult:
+    """The result of the check `name`, which an asset's only check needs not; `warn`: it fails no run."""
+    severity = dg.AssetCheckSeverity.WARN if warn else dg.AssetCheckSeverity.ERROR
+    return dg.AssetCheckResult(
+        passed=passed, check_name=name, description=description, metadata=metadata, severity=severity
+    )
 
 
 def executor(settings: Settings) -> dg.ExecutorDefinition:

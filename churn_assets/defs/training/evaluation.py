@@ -8,9 +8,8 @@ import dagster as dg
 import msgspec
 import pyarrow as pa
 
-from churn_assets.contract.model import Contract
 from churn_assets.defs import metadata, plots
-from churn_assets.defs.policy import OWNERS, TRAINING_POOL
+from churn_assets.defs.policy import TRAINING_POOL, JsonResult, asset, checked
 from churn_assets.defs.resources import Project
 from churn_assets.errors import TrainingError
 from churn_assets.leakage.audit import Audit
@@ -22,20 +21,15 @@ if TYPE_CHECKING:
     from churn_assets.training.cross_validation import CrossValidation
 
 
-@dg.asset(
-    group_name="training",
-    owners=OWNERS,
-    kinds={"xgboost", "mlflow"},
-    code_version="1",
+@asset(
+    "training",
+    {"xgboost", "mlflow"},
+    checks={
+        "every_suspect_column_is_attested": "Each column that is over a limit of the contract's [audit], or that the "
+        "contract itself calls suspect, is attested there. Registration refuses a model with one over a limit that is "
+        "not."
+    },
     pool=TRAINING_POOL,
-    check_specs=[
-        dg.AssetCheckSpec(
-            "every_suspect_column_is_attested",
-            asset="leakage_audit",
-            description="Each column that is over a limit of the contract's [audit], or that the contract itself calls "
-            "suspect, is attested there. Registration refuses a model with one over a limit that is not.",
-        )
-    ],
 )
 def leakage_audit(
     project: Project,
@@ -58,7 +52,9 @@ def leakage_audit(
     chart = plots.ladder(_ladder_rows(audit), "PR-AUC under weaker assumptions, test rows")
     tracking.chart("leakage_audit", chart)
     tracking.metrics(_mlflow_metrics(audit))
-    unattested = _unattested(contract, audit)
+    suspects = [contract.column(name) for name in audit.suspects]
+    unattested = {column.name: column.suspect for column in suspects if not column.attested}
+    unattested |= {finding.column: finding.description for finding in reversed(audit.unattested)}
     yield dg.MaterializeResult(
         value=audit,
         metadata={
@@ -66,9 +62,20 @@ def leakage_audit(
             "in_words": dg.MetadataValue.md("\n\n".join(audit.sentences)),
             "recipe": audit.recipe,
             "ladder": plots.image(chart, "the ladder"),
-            "rungs": metadata.table(_rung_rows(audit)),
+            "rungs": metadata.table(
+                {"assumption": rung.label, **{split.replace("_", " "): str(f) for split, f in rung.figures.items()}}
+                for rung in audit.rungs
+            ),
             "columns": metadata.table(_column_rows(audit)),
-            "by_age": metadata.table(_band_rows(audit)),
+            "by_age": metadata.table(
+                {
+                    "age": b.label,
+                    "customers": b.rows,
+                    "churned": b.churners,
+                    "PR-AUC": str(b.figure or "too few to say"),
+                }
+                for b in audit.bands
+            ),
             "findings": metadata.table(
                 {"column": f.column, "what": f.description, "attested": f.attested or "by nobody"}
                 for f in audit.findings
@@ -76,21 +83,14 @@ def leakage_audit(
             **metadata.tracking_run(tracking),
         },
         check_results=[
-            dg.AssetCheckResult(
-                passed=not unattested,
-                severity=dg.AssetCheckSeverity.ERROR if audit.unattested else dg.AssetCheckSeverity.WARN,
+            checked(
+                not unattested,
                 description="; ".join(f"{column}: {reason}" for column, reason in unattested.items()) or None,
                 metadata={"suspect_columns": list(audit.suspects), "not_attested": list(unattested)},
+                warn=not audit.unattested,
             )
         ],
     )
-
-
-def _unattested(contract: Contract, audit: Audit) -> dict[str, str]:
-    """Suspect columns that are not attested, with the reason."""
-    over_limit = {finding.column: finding.description for finding in reversed(audit.unattested)}
-    suspect = {name: contract.column(name).suspect for name in audit.suspects if not contract.column(name).attested}
-    return {**suspect, **over_limit}
 
 
 def _mlflow_metrics(audit: Audit) -> dict[str, float]:
@@ -107,13 +107,6 @@ def _ladder_rows(audit: Audit) -> list[tuple[str, Mapping[str, tuple[float, floa
     return [(label, {split: (f.pr_auc, f.low, f.high) for split, f in figures.items()}) for label, figures in rows]
 
 
-def _rung_rows(audit: Audit) -> list[dict[str, Any]]:
-    return [
-        {"assumption": rung.label, **{split.replace("_", " "): str(figure) for split, figure in rung.figures.items()}}
-        for rung in audit.rungs
-    ]
-
-
 def _column_rows(audit: Audit) -> list[dict[str, Any]]:
     return [
         {
@@ -125,18 +118,6 @@ def _column_rows(audit: Audit) -> list[dict[str, Any]]:
             "lost without it": figures.headline_loss_when_removed,
         }
         for name, figures in audit.columns.items()
-    ]
-
-
-def _band_rows(audit: Audit) -> list[dict[str, Any]]:
-    return [
-        {
-            "age": band.label,
-            "customers": band.rows,
-            "churned": band.churners,
-            "PR-AUC": str(band.figure) if band.figure else "too few to say",
-        }
-        for band in audit.bands
     ]
 
 
@@ -154,19 +135,14 @@ class CrossValidationConfig(dg.Config):
     candidates: list[str] = [BASELINE]  # noqa: RUF012  # Dagster reads it as a field, not as a class variable
 
 
-@dg.asset(
-    group_name="training",
-    owners=OWNERS,
-    kinds={"numpy", "mlflow"},
-    code_version="1",
+@asset(
+    "training",
+    {"numpy", "mlflow"},
+    checks={
+        "the_test_figure_is_no_lucky_draw": f"Test PR-AUC lies within {DEVIATIONS} fold deviations of the mean over "
+        "folds."
+    },
     pool=TRAINING_POOL,
-    check_specs=[
-        dg.AssetCheckSpec(
-            "the_test_figure_is_no_lucky_draw",
-            asset="cross_validation",
-            description=f"Test PR-AUC lies within {DEVIATIONS} fold deviations of the mean over folds.",
-        )
-    ],
 )
 def cross_validation(
     context: dg.AssetExecutionContext,
@@ -179,7 +155,7 @@ def cross_validation(
     network_candidate: Candidate,
     chosen_model: ChosenModel,
     config: CrossValidationConfig,
-) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
+) -> JsonResult:
     """The chosen recipe and the logistic one on five folds of rows that are not test rows: mean and deviation."""
     from churn_assets.training.cross_validation import cross_validate
 
@@ -191,7 +167,9 @@ def cross_validation(
         result = cross_validate(project.contract, validated_customers, splits, params, parts, config.folds, config.seed)
     except TrainingError as error:
         context.log.warning(f"{error}; the training goes on without cross-validation")
-        yield _not_measured(str(error))
+        missing = {"missing": str(error)}
+        failed = checked(False, description=f"not measured: {error}", warn=True)
+        yield dg.MaterializeResult(value=missing, metadata=missing, check_results=[failed])
         return
     cpu_s = time.process_time() - start
     rows: list[dict[str, Any]] = msgspec.to_builtins(result.summary)
@@ -221,22 +199,10 @@ def _cross_validated(
         value=msgspec.to_builtins(result),
         metadata=facts,
         check_results=[
-            dg.AssetCheckResult(
-                passed=abs(reached - mean) <= allowed,
-                severity=dg.AssetCheckSeverity.WARN,
+            checked(
+                abs(reached - mean) <= allowed,
                 metadata={"test_pr_auc": reached, "mean": mean, "deviation": deviation, "room": allowed},
-            )
-        ],
-    )
-
-
-def _not_measured(reason: str) -> dg.MaterializeResult[dict[str, Any]]:
-    return dg.MaterializeResult(
-        value={"missing": reason},
-        metadata={"missing": reason},
-        check_results=[
-            dg.AssetCheckResult(
-                passed=False, severity=dg.AssetCheckSeverity.WARN, description=f"not measured: {reason}"
+                warn=True,
             )
         ],
     )
