@@ -1,6 +1,6 @@
 """What applies to every asset and every run: owner, groups, checks, pools, run tags, the executor."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -30,22 +30,32 @@ def asset(
     checks: Mapping[str, str] = {},
     blocking: Mapping[str, str] = {},
     version: str = "1",
+    deps: Sequence[str] = (),
+    pool: str | None = None,
     name: str | None = None,
-    **options: Any,
+    description: str | None = None,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """`dg.asset` with what every asset of this project has; `options` are Dagster's own.
+    """`dg.asset` with what every asset of this project has.
 
     `checks` and `blocking` are descriptions of checks by name; one of `blocking` that fails stops the run.
     """
 
     def decorate(compute: Callable[..., Any]) -> dg.AssetsDefinition:
         key = name or compute.__name__
-        specs = [dg.AssetCheckSpec(check, asset=key, description=text) for check, text in checks.items()]
-        specs += [
-            dg.AssetCheckSpec(check, asset=key, description=text, blocking=True) for check, text in blocking.items()
-        ]
-        common = {"group_name": group, "owners": OWNERS, "kinds": kinds, "code_version": version, "check_specs": specs}
-        return dg.asset(name=key, **common, **options)(compute)
+        return dg.asset(
+            name=key,
+            description=description,
+            group_name=group,
+            owners=OWNERS,
+            kinds=kinds,
+            code_version=version,
+            deps=deps,
+            pool=pool,
+            check_specs=[
+                dg.AssetCheckSpec(check, asset=key, description=text, blocking=check in blocking)
+                for check, text in {**checks, **blocking}.items()
+            ],
+        )(compute)
 
     return decorate
 

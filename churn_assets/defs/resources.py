@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from churn_assets.mlflow_registry.tracking import Status, Tracking
 
 
+_PATHS = ("root", "home", "contract_path")
+
+
 class Project(dg.ConfigurableResource[object]):
     """Settings of one home in the form that Dagster shows; `settings` and `contract` are the typed values."""
 
@@ -33,14 +36,14 @@ class Project(dg.ConfigurableResource[object]):
     @classmethod
     def of(cls, settings: Settings) -> "Project":
         """The resource for these settings."""
-        values = {name: getattr(settings, name) for name in cls.model_fields}
-        return cls(**{name: str(value) if isinstance(value, Path) else value for name, value in values.items()})
+        values: dict[str, Any] = {name: getattr(settings, name) for name in cls.model_fields}
+        return cls(**values | {name: str(values[name]) for name in _PATHS})
 
     @cached_property
     def settings(self) -> Settings:
         """The settings this resource was made from."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
-        return Settings(**values | {name: Path(values[name]) for name in ("root", "home", "contract_path")})
+        return Settings(**values | {name: Path(values[name]) for name in _PATHS})
 
     @cached_property
     def contract(self) -> Contract:

@@ -130,7 +130,7 @@ def _outcome(result: dg.ExecuteInProcessResult) -> RunOutcome:
         message = _deliberate_message(error)
         if message is not None:
             messages.append(message)
-        elif error.cls_name in ("DagsterExecutionInterruptedError", "KeyboardInterrupt"):
+        elif error is not None and error.cls_name in ("DagsterExecutionInterruptedError", "KeyboardInterrupt"):
             interrupted = True
         elif not failed_checks:  # a failed blocking check fails its step too; the check's message says more
             failures.append(f"{event.step_key}: {_root_message(error)}")

@@ -5,7 +5,7 @@ in the ledger once, whether Dagster reports it or a later tick finds it.
 """
 
 from collections.abc import Mapping, Sequence, Set
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import dagster as dg
 from dagster import DagsterRunStatus as Status
@@ -41,7 +41,10 @@ class Runs(Protocol):
 
 def release_sensors(settings: Settings, jobs: Set[str]) -> Sensors:
     """The sensors of the loop; one whose job is not among `jobs` is left out."""
-    options = {"minimum_interval_seconds": settings.sensor_s, "default_status": dg.DefaultSensorStatus.RUNNING}
+    options: dict[str, Any] = {
+        "minimum_interval_seconds": settings.sensor_s,
+        "default_status": dg.DefaultSensorStatus.RUNNING,
+    }
 
     @dg.sensor(
         job_name=RETRAIN,

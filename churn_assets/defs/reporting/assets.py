@@ -105,14 +105,17 @@ def model_report(
     for name, svg in curves.items():
         tracking.document(f"plots/report_{name}.svg", svg)
     text = written[collect.PAGE].read_text(encoding="utf-8")
-    optional = {"leakage audit": facts.ladder, "sensitivity of the profit": facts.profit}
-    optional["cross-validation"] = facts.cross_validation
+    optional = (
+        ("leakage audit", facts.ladder),
+        ("sensitivity of the profit", facts.profit),
+        ("cross-validation", facts.cross_validation),
+    )
     yield dg.MaterializeResult(
         value={"version": chosen_model.version, "files": {name: str(path) for name, path in written.items()}},
         metadata={
             **{name.replace(".", "_"): dg.MetadataValue.path(str(path)) for name, path in written.items()},
             "page_bytes": len(text.encode()),
-            "not_computed": ", ".join(name for name, part in optional.items() if part is None) or "nothing is missing",
+            "not_computed": ", ".join(name for name, part in optional if part is None) or "nothing is missing",
             "figures": metadata.table(_figures(facts)),
             "segments": metadata.table(_segments(facts)),
             "importance": metadata.table(map(asdict, facts.importance.features)),
