@@ -10,12 +10,16 @@ import typer
 from churn_assets.cli.console import contract_file, counter, say, settings_of
 from churn_assets.settings import project_file
 
-EXAMPLE = (
+_EXAMPLE = (
     "Example: [bold]churn generate --contract telecom --rows 100000 --seed 1 -o customers.parquet "
     "--drift 'monthly_charges*1.25@0.5'[/bold]"
 )
 
 
+app = typer.Typer()
+
+
+@app.command(epilog=_EXAMPLE)
 def generate(
     contract: Annotated[str, typer.Option(help="store, telecom (any name in contracts/), or a contract file.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to: .parquet, .csv or .xlsx.")],

@@ -24,7 +24,10 @@ from churn_assets.storage.lock import file_lock
 
 _STOP_S = 5.0  # from SIGTERM to SIGKILL
 
+app = typer.Typer()
 
+
+@app.command(epilog="Example: [bold]churn init churn-project[/bold]")
 def init(folder: Annotated[Path, typer.Argument(help="Where to; made if it is missing.")]) -> None:
     """Write a project to start from: contracts, the files of Dagster, a Makefile, a folder for customer tables."""
     from churn_assets.starter import write_project
@@ -39,6 +42,7 @@ def init(folder: Annotated[Path, typer.Argument(help="Where to; made if it is mi
     )
 
 
+@app.command(epilog="Example: [bold]churn status --json | jq .metrics.test_pr_auc[/bold]")
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False, home: HomeOption = None
 ) -> None:
@@ -58,6 +62,7 @@ def status(
             show_alerts(alerts)
 
 
+@app.command(epilog="Example: [bold]churn ui --port 3012[/bold]")
 def ui(
     port: Annotated[int, typer.Option(help="Port of the web page.", min=1, max=65_535)] = 3002,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -84,6 +89,7 @@ def ui(
     raise typer.Exit(code)
 
 
+@app.command(epilog="Example: [bold]churn serve --port 3010 --workers 2[/bold]")
 def serve(
     port: Annotated[int | None, typer.Option(help="Port. Default: CHURN_PORT, else 3000.")] = None,
     host: Annotated[str | None, typer.Option(help="Address. Default: CHURN_HOST, else 127.0.0.1.")] = None,
@@ -147,11 +153,3 @@ def _supervise(command: Sequence[str], lock: int) -> int:
     if not received:
         print_error(f"Dagster ended with {child.returncode}, expected it to go on; its lines above say why")
     return 0 if received else FAILURE
-
-
-def add_commands(app: typer.Typer) -> None:
-    """Register the commands of this file."""
-    app.command(epilog="Example: [bold]churn init churn-project[/bold]")(init)
-    app.command(epilog="Example: [bold]churn status --json | jq .metrics.test_pr_auc[/bold]")(status)
-    app.command(epilog="Example: [bold]churn ui --port 3012[/bold]")(ui)
-    app.command(epilog="Example: [bold]churn serve --port 3010 --workers 2[/bold]")(serve)

@@ -18,7 +18,10 @@ from rich.spinner import Spinner
 from churn_assets.cli import console
 from churn_assets.cli.console import ContractOption, HomeOption, err, print_error, say, settings_of
 
+app = typer.Typer()
 
+
+@app.command(epilog="Example: [bold]churn run --source data/raw/customers.xlsx[/bold]")
 def run(
     source: Annotated[
         str | None,
@@ -60,6 +63,7 @@ def run(
     raise typer.Exit(console.USER_ERROR if outcome.errors and not outcome.failures else console.FAILURE)
 
 
+@app.command(epilog="Example: [bold]churn audit --source customers.csv --contract contracts/mine.toml[/bold]")
 def audit(
     source: Annotated[
         str | None, typer.Option(help="Customer table with its label. Default: CHURN_SOURCE, else as `churn run`.")
@@ -91,6 +95,7 @@ def audit(
         raise typer.Exit(console.FAILURE)
 
 
+@app.command(epilog="Example: [bold]churn score customers.csv -o scores.parquet --as-of 2026-11-01[/bold]")
 def score(
     file: Annotated[str, typer.Argument(help="Customers: xlsx, csv, parquet or duckdb://file?table=name. No label.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to: .parquet or .csv.")] = Path(
@@ -125,6 +130,7 @@ def score(
         raise typer.Exit(console.USER_ERROR)
 
 
+@app.command(epilog="Example: [bold]churn budget 5000[/bold]")
 def budget(
     amount: Annotated[float, typer.Argument(help="What may be spent on offers, in the contract's currency.")],
     beyond_capacity: Annotated[bool, typer.Option(help="Leave the contract's capacity out.")] = False,
@@ -146,11 +152,3 @@ def _own_stderr() -> Iterator[Console]:
     """
     with os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding, errors="replace") as file:
         yield Console(file=file, highlight=False)
-
-
-def add_commands(app: typer.Typer) -> None:
-    """Register the commands of this file."""
-    app.command(epilog="Example: [bold]churn run --source data/raw/customers.xlsx[/bold]")(run)
-    app.command(epilog="Example: [bold]churn score customers.csv -o scores.parquet --as-of 2026-11-01[/bold]")(score)
-    app.command(epilog="Example: [bold]churn audit --source customers.csv --contract contracts/mine.toml[/bold]")(audit)
-    app.command(epilog="Example: [bold]churn budget 5000[/bold]")(budget)

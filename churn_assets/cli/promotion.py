@@ -20,7 +20,10 @@ By = Annotated[str, typer.Option("--by", callback=_not_blank, help="Who decides;
 Why = Annotated[str, typer.Option("--why", callback=_not_blank, help="Why; it goes into the history.")]
 Version = Annotated[str, typer.Argument(help="The challenger's version, as churn status shows it.")]
 
+app = typer.Typer()
 
+
+@app.command(epilog='Example: [bold]churn retrain --why "the spring offer changed who leaves"[/bold]')
 def retrain(
     why: Why,
     by: Annotated[str, typer.Option("--by", help="Who asks.")] = "",
@@ -57,6 +60,7 @@ def retrain(
     say(f"It is trained on {labels}; for newer ones, first: {monitor}")
 
 
+@app.command(epilog='Example: [bold]churn approve 0123456789abcdef --by ana --why "read it"[/bold]')
 def approve(version: Version, by: By, why: Why, home: HomeOption = None) -> None:
     """Approve a challenger that has passed the gate; the gate runs once more, then it is promoted."""
     from churn_assets.promotion.records import Person
@@ -71,6 +75,7 @@ def approve(version: Version, by: By, why: Why, home: HomeOption = None) -> None
     )
 
 
+@app.command(epilog='Example: [bold]churn reject 0123456789abcdef --by ana --why "worse on new"[/bold]')
 def reject(version: Version, by: By, why: Why, home: HomeOption = None) -> None:
     """Reject a challenger; the time until the next retraining doubles."""
     from churn_assets.promotion.records import Person
@@ -100,6 +105,7 @@ def _close_alert(settings: Settings, version: str, message: str) -> None:
     recover_alert(alerts, waiting_key(version), message, datetime.now(UTC))
 
 
+@app.command(epilog='Example: [bold]churn rollback --by ana --why "complaints since noon"[/bold]')
 def rollback(
     by: By,
     why: Why,
@@ -114,6 +120,7 @@ def rollback(
     say(f"champion {move.to.version}{before}, since {move.to.since_at:%Y-%m-%d %H:%M:%S} UTC.")
 
 
+@app.command(epilog="Example: [bold]churn history --json | jq .events[/bold]")
 def history(
     as_json: Annotated[bool, typer.Option("--json", help="Moves, approvals, decisions and verdicts, as JSON.")] = False,
     home: HomeOption = None,
@@ -142,12 +149,3 @@ def history(
             say(f"champion {champion.version} since {champion.since_at:%Y-%m-%d %H:%M:%S}, no move since.")
     for event in events:
         say(f"{event.at:%Y-%m-%d %H:%M:%S}  {event.what}  {event.version}  by {event.by}: {event.why}")
-
-
-def add_commands(app: typer.Typer) -> None:
-    """Register the commands of this file."""
-    app.command(epilog='Example: [bold]churn retrain --why "the spring offer changed who leaves"[/bold]')(retrain)
-    app.command(epilog='Example: [bold]churn approve 0123456789abcdef --by ana --why "read it"[/bold]')(approve)
-    app.command(epilog='Example: [bold]churn reject 0123456789abcdef --by ana --why "worse on new"[/bold]')(reject)
-    app.command(epilog='Example: [bold]churn rollback --by ana --why "complaints since noon"[/bold]')(rollback)
-    app.command(epilog="Example: [bold]churn history --json | jq .events[/bold]")(history)

@@ -1,12 +1,15 @@
 """Dagster metadata from values: tables as Markdown, facts about tables and tracking runs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 
 from churn_assets.mlflow_registry.tracking import Tracking
+
+TableResult = Iterator[dg.MaterializeResult[pa.Table]]
+JsonResult = Iterator[dg.MaterializeResult[dict[str, Any]]]
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> dg.MarkdownMetadataValue:

@@ -1,15 +1,12 @@
 """What applies to every asset and every run: owner, groups, checks, pools, run tags, the executor."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 
 from churn_assets.settings import Settings
-
-TableResult = Iterator[dg.MaterializeResult[pa.Table]]
-JsonResult = Iterator[dg.MaterializeResult[dict[str, Any]]]
 
 OWNERS = ["team:churn"]
 MONITORING = "monitoring"  # group of the assets about a served model; `churn run` leaves it out
@@ -60,18 +57,8 @@ def asset(
     return decorate
 
 
-def checked(
-    passed: bool,
-    name: str | None = None,
-    description: str | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    warn: bool = False,
-) -> dg.AssetCheckResult:
-    """The result of the check `name`, which an asset's only check needs not; `warn`: it fails no run."""
-    severity = dg.AssetCheckSeverity.WARN if warn else dg.AssetCheckSeverity.ERROR
-    return dg.AssetCheckResult(
-        passed=passed, check_name=name, description=description, metadata=metadata, severity=severity
-    )
+# The result of a check that warns: its failure fails no run.
+warned = partial(dg.AssetCheckResult, severity=dg.AssetCheckSeverity.WARN)
 
 
 def executor(settings: Settings) -> dg.ExecutorDefinition:

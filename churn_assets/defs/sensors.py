@@ -16,7 +16,6 @@ def sensors(settings: Settings) -> list[dg.SensorDefinition]:
     uri = settings.mlflow_uri
 
     @dg.run_failure_sensor(
-        name="mark_failed_trainings",
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Marks the MLflow run of a failed Dagster run as FAILED.",
     )

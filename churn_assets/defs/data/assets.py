@@ -13,7 +13,8 @@ from churn_assets.data.validation.report import ValidationReport, report_of, wit
 from churn_assets.defs import metadata, plots
 from churn_assets.defs.column_schema import lineage
 from churn_assets.defs.io_manager import write_table
-from churn_assets.defs.policy import OWNERS, TableResult, asset, checked
+from churn_assets.defs.metadata import TableResult
+from churn_assets.defs.policy import OWNERS, asset
 from churn_assets.defs.resources import Project
 from churn_assets.errors import DataBroken, DataError
 
@@ -47,8 +48,8 @@ def raw_customers(project: Project) -> TableResult:
             "missing_values": plots.image(plots.missing_values(shares, None), "missing values by column, as read"),
         },
         check_results=[
-            checked(
-                table.num_rows >= floor,
+            dg.AssetCheckResult(
+                passed=table.num_rows >= floor,
                 description=f"{table.num_rows:,} rows, expected at least {floor:,} ([quality] min_rows); "
                 "give a larger table",
                 metadata={"rows": table.num_rows, "expected_at_least": floor},
@@ -122,8 +123,8 @@ def customers_keep_the_contract(validated_customers: pa.Table) -> dg.AssetCheckR
         raise DataError("validated_customers has no validation report; expected one; make the asset again: churn run")
     share, limit, most = report.rejected_share, report.max_rejected_share, report.rejecting[:3]
     common = "; ".join(f"{c.reason} in '{c.column}' ({c.rows:,} rows, such as {c.example})" for c in most)
-    return checked(
-        not report.over_limit,
+    return dg.AssetCheckResult(
+        passed=not report.over_limit,
         description=f"{share:.2%} of {report.rows_in:,} rows rejected, allowed {limit:.2%}"
         + (f"; most often: {common}" if common else ""),
         metadata={"rejected_share": share, "allowed_share": limit, "causes": _causes(report)},
@@ -134,7 +135,7 @@ def customers_keep_the_contract(validated_customers: pa.Table) -> dg.AssetCheckR
 def every_rejection_has_a_reason(rejected_customers: pa.Table) -> dg.AssetCheckResult:
     """Count rejected rows without a reason."""
     unexplained = pc.sum(pc.equal(pc.list_value_length(rejected_customers["reasons"]), 0)).as_py() or 0
-    return checked(unexplained == 0, metadata={"unexplained_rows": unexplained})
+    return dg.AssetCheckResult(passed=unexplained == 0, metadata={"unexplained_rows": unexplained})
 
 
 def _causes(report: ValidationReport) -> dg.MarkdownMetadataValue:
@@ -145,7 +146,9 @@ def _validated_metadata(customers: pa.Table, report: ValidationReport) -> dict[s
     repairs = report.repairs
     shares = metadata.missing_share(customers.drop_columns(list(MARKS)))
     details = [{"repair": r.name, "what": name, "found": value} for r in repairs for name, value in r.details.items()]
+    rows = [{"repair": r.name, "rows": r.rows, "cells": r.cells, "words": r.message} for r in repairs]
     churned_share = float(pc.mean(customers["churned"]).as_py() or 0.0)
+    missing = plots.missing_values(shares, churned_share)
     return {
         **{name: getattr(report, name) for name in ("rows_in", "rows_rejected", "rejected_share")},
         "rows_repaired": max((r.rows for r in repairs), default=0),
@@ -153,14 +156,10 @@ def _validated_metadata(customers: pa.Table, report: ValidationReport) -> dict[s
         "churned_share": churned_share,
         "null_ids": report.count("null", next(iter(customers.column_names))),
         **{name: getattr(report, name) for name in ("duplicate_ids", "conflicting_ids")},
-        "repairs": metadata.table(
-            {"repair": r.name, "rows": r.rows, "cells": r.cells, "words": r.message} for r in repairs
-        ),
+        "repairs": metadata.table(rows),
         "repair_evidence": metadata.table(details),
         "causes": _causes(report),
-        "missing_values": plots.image(
-            plots.missing_values(shares, churned_share), "churned share and missing values by column"
-        ),
+        "missing_values": plots.image(missing, "churned share and missing values by column"),
     }
 
 
@@ -214,13 +213,8 @@ def sources(customers: pa.Table) -> dg.MarkdownMetadataValue:
         part = customers.filter(pc.equal(customers["row_source"], name))
         if part.num_rows:
             days = pc.min_max(part["row_as_of"]).as_py()
-            rows.append(
-                {
-                    "source": name,
-                    "rows": part.num_rows,
-                    "churned_share": pc.mean(part["churned"]).as_py(),
-                    "as_of": f"{days['min']}" if days["min"] == days["max"] else f"{days['min']} to {days['max']}",
-                    "put_aside": pc.sum(part["row_aside"]).as_py(),
-                }
-            )
-    return metadata.table(rows)
+            as_of = f"{days['min']}" if days["min"] == days["max"] else f"{days['min']} to {days['max']}"
+            churned, aside = pc.mean(part["churned"]).as_py(), pc.sum(part["row_aside"]).as_py()
+            rows.append((name, part.num_rows, churned, as_of, aside))
+    names = ("source", "rows", "churned_share", "as_of", "put_aside")
+    return metadata.table(dict(zip(names, row, strict=True)) for row in rows)

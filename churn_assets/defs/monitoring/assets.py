@@ -10,7 +10,8 @@ import dagster as dg
 import pyarrow as pa
 
 from churn_assets.defs import metadata, plots
-from churn_assets.defs.policy import MONITORING, JsonResult, asset, checked
+from churn_assets.defs.metadata import JsonResult
+from churn_assets.defs.policy import MONITORING, asset, warned
 from churn_assets.defs.resources import Project
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from churn_assets.monitoring.drift.report import DriftReport, WindowDrift
     from churn_assets.monitoring.drift.univariate import ColumnDrift
     from churn_assets.monitoring.performance.report import PerformanceReport
+
+Series = Mapping[str, Sequence[float | None]]  # name -> a figure a window
 
 NOT_BROKEN = "no_broken_data_was_found"
 NO_DRIFT = "no_drift_was_found"
@@ -46,8 +49,8 @@ def data_quality_report(project: Project) -> JsonResult:
             **_window_metadata(report, project.settings.monitoring_dir),
             "findings": metadata.table(_findings(windows)),
             "stale": report.stale,
-            **_trend("missing_values", missing, windows, None, "missing values", "share"),
-            **_trend("volume", volume, windows, None, "volume", "predictions"),
+            **_trend("missing_values", missing, windows, "missing values", "share"),
+            **_trend("volume", volume, windows, "volume", "predictions"),
         },
         check_results=[_check(not report.blocks, report)],
     )
@@ -73,10 +76,7 @@ def drift_report(project: Project, config: DriftConfig) -> JsonResult:
     report = report_drift(project.settings, project.contract, pages=config.pages)
     windows, limit = report.windows, project.contract.monitoring.effect
     effects = [{column.column: column.effect for column in window.columns} for window in windows]
-    score = {
-        "mean": [window.score.mean for window in windows],
-        "positive_share": [window.score.positive_share for window in windows],
-    }
+    score = {name: [getattr(window.score, name) for window in windows] for name in ("mean", "positive_share")}
     yield dg.MaterializeResult(
         value=to_json(report),
         metadata={
@@ -88,8 +88,8 @@ def drift_report(project: Project, config: DriftConfig) -> JsonResult:
                 {"window": w.window, "status": w.status, "data": w.data, "drifted": list(w.drifted)}
                 for w in windows[-_LAST_WINDOWS:]
             ),
-            **_trend("effects", _largest(effects), windows, limit, "effect by column", "effect"),
-            **_trend("scores", score, windows, None, "score and positive rate", "share"),
+            **_trend("effects", _largest(effects), windows, "effect by column", "effect", limit),
+            **_trend("scores", score, windows, "score and positive rate", "share"),
             **_pages(windows, project.settings.monitoring_dir / report.fingerprint[:12]),
         },
         check_results=[_check(report.status != "drift", report)],
@@ -108,7 +108,7 @@ def _window_metadata(report: "QualityReport | DriftReport", folder: Path) -> dic
 
 def _check(passed: bool, report: "QualityReport | DriftReport") -> dg.AssetCheckResult:
     concluded = report.status not in ("insufficient", "unknown")
-    return checked(passed, description=report.message, metadata={"concluded": concluded}, warn=True)
+    return warned(passed=passed, description=report.message, metadata={"concluded": concluded})
 
 
 def _findings(windows: Sequence["WindowQuality"]) -> Iterator[dict[str, Any]]:
@@ -127,8 +127,8 @@ def _measures(columns: Sequence["ColumnDrift"]) -> Iterator[dict[str, Any]]:
         yield {name: "n/a" if value is None else value for name, value in ordered.items()}
 
 
-def _largest(windows: Sequence[Mapping[str, float | None]]) -> dict[str, list[float | None]]:
-    """Name -> a figure a window, of the names with the largest figure in any."""
+def _largest(windows: Sequence[Mapping[str, float | None]]) -> Series:
+    """The names with the largest figure in any window."""
     names = {name for window in windows for name in window}
     most = {name: max(window.get(name) or 0.0 for window in windows) for name in names}
     chosen = sorted(names, key=lambda name: (-most[name], name))[:_LINES]
@@ -136,12 +136,7 @@ def _largest(windows: Sequence[Mapping[str, float | None]]) -> dict[str, list[fl
 
 
 def _trend(
-    key: str,
-    series: Mapping[str, Sequence[float | None]],
-    windows: "Sequence[WindowQuality] | Sequence[WindowDrift]",
-    limit: float | None,
-    title: str,
-    unit: str,
+    key: str, series: Series, windows: Sequence[Any], title: str, unit: str, limit: float | None = None
 ) -> dict[str, Any]:
     """The picture as metadata; nothing, and nothing imported, where there is no window."""
     if not windows:
@@ -216,6 +211,6 @@ def _performance_checks(report: "PerformanceReport", max_ece: float) -> list[dg.
         calibrated = realized.metrics.ece <= limit
         calibration = f"ECE {realized.metrics.ece:.3f}, allowed {limit:.3f}"
     return [
-        checked(not fall.dropped, HOLDS, fallen, warn=True),
-        checked(calibrated, CALIBRATED, calibration, warn=True),
+        warned(passed=not fall.dropped, check_name=HOLDS, description=fallen),
+        warned(passed=calibrated, check_name=CALIBRATED, description=calibration),
     ]

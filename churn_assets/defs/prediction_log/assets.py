@@ -8,7 +8,8 @@ import dagster as dg
 import pyarrow as pa
 
 from churn_assets.defs import metadata
-from churn_assets.defs.policy import MONITORING, WAREHOUSE_POOL, JsonResult, TableResult, asset, checked
+from churn_assets.defs.metadata import JsonResult, TableResult
+from churn_assets.defs.policy import MONITORING, WAREHOUSE_POOL, asset, warned
 from churn_assets.defs.resources import Project
 from churn_assets.errors import ChurnError, NothingIngested
 
@@ -47,7 +48,10 @@ def prediction_log(context: dg.AssetExecutionContext, project: Project) -> JsonR
         yield dg.MaterializeResult(
             value={"ingest": done.to_json(), "totals": None},
             metadata={"rows": 0, "log": NOTHING},
-            check_results=[checked(True, ONCE, NOTHING), checked(True, FEW, NOTHING)],
+            check_results=[
+                dg.AssetCheckResult(passed=True, check_name=ONCE, description=NOTHING),
+                dg.AssetCheckResult(passed=True, check_name=FEW, description=NOTHING),
+            ],
         )
         return
     share = totals.quarantined_share
@@ -65,14 +69,18 @@ def prediction_log(context: dg.AssetExecutionContext, project: Project) -> JsonR
             **totals.sizes,
         },
         check_results=[
-            checked(not totals.not_once, ONCE, not_once, {"segments": totals.segments}),
-            checked(
-                share <= QUARANTINE_LIMIT,
-                FEW,
-                f"{totals.quarantined:,} lines, {share:.2%}: "
+            dg.AssetCheckResult(
+                passed=not totals.not_once,
+                check_name=ONCE,
+                description=not_once,
+                metadata={"segments": totals.segments},
+            ),
+            warned(
+                passed=share <= QUARANTINE_LIMIT,
+                check_name=FEW,
+                description=f"{totals.quarantined:,} lines, {share:.2%}: "
                 '`churn log query "select reason, count(*) from quarantine group by all"`',
-                {"quarantined": totals.quarantined, "share": share, "limit": QUARANTINE_LIMIT},
-                warn=True,
+                metadata={"quarantined": totals.quarantined, "share": share, "limit": QUARANTINE_LIMIT},
             ),
         ],
     )
@@ -95,7 +103,7 @@ def feedback_log(project: Project) -> JsonResult:
         yield dg.MaterializeResult(
             value={"feedback": 0, "unknown": 0, "outcomes": []},
             metadata={"rows": 0, "log": message},
-            check_results=[checked(True, MATCHED, message)],
+            check_results=[dg.AssetCheckResult(passed=True, check_name=MATCHED, description=message)],
         )
         return
     yield dg.MaterializeResult(
@@ -106,7 +114,7 @@ def feedback_log(project: Project) -> JsonResult:
             "of_unknown_predictions_or_customers": totals.unknown,
         },
         check_results=[
-            checked(totals.unknown == 0, metadata={"unknown": totals.unknown, "feedback": totals.feedback}, warn=True)
+            warned(passed=totals.unknown == 0, metadata={"unknown": totals.unknown, "feedback": totals.feedback})
         ],
     )
 
@@ -169,6 +177,11 @@ def _label_checks(counts: "LabelCounts") -> list[dg.AssetCheckResult]:
     belong = f"{feedback.unmatched:,} of {feedback.reports:,} reports fit no prediction"
     others = {name: count for name, count in vars(feedback).items() if name != "reports"}
     return [
-        checked(conflicting <= CONFLICTING_SHARE * settled, AGREE, agree, warn=True),
-        checked(feedback.unmatched <= LOST_SHARE * feedback.reports, BELONG, belong, others, warn=True),
+        warned(passed=conflicting <= CONFLICTING_SHARE * settled, check_name=AGREE, description=agree),
+        warned(
+            passed=feedback.unmatched <= LOST_SHARE * feedback.reports,
+            check_name=BELONG,
+            description=belong,
+            metadata=others,
+        ),
     ]

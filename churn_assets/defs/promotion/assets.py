@@ -12,7 +12,8 @@ import pyarrow as pa
 from churn_assets.defs import metadata, plots
 from churn_assets.defs.alerts import HomeAlerts
 from churn_assets.defs.io_manager import read
-from churn_assets.defs.policy import MONITORING, JsonResult, asset, checked
+from churn_assets.defs.metadata import JsonResult
+from churn_assets.defs.policy import MONITORING, asset, warned
 from churn_assets.defs.resources import Project
 from churn_assets.errors import AssetStale, GateRefused, SettingsError
 from churn_assets.leakage.audit import Audit
@@ -50,7 +51,7 @@ def registered_model(
 
     settings, contract = project.settings, project.contract
     pr_auc, floor = chosen_model.metrics["test_pr_auc"], contract.quality.pr_auc_floor
-    figures = {"test_pr_auc": pr_auc, "floor": floor}
+    figures: dict[str, Any] = {"test_pr_auc": pr_auc, "floor": floor}
     findings = tuple(AuditFinding(finding.column, finding.description) for finding in leakage_audit.findings)
     model = TrainedModel(chosen_model.version, pr_auc, chosen_model.generated, findings)
     try:
@@ -65,8 +66,10 @@ def registered_model(
         )
     except GateRefused as refusal:
         not_attested = sorted({finding.column for finding in unattested(model, contract)})
+        figures |= {"not_attested": not_attested}
         for name, passed in ((FLOOR, pr_auc >= floor), (NO_LEAK, not not_attested)):
-            yield checked(passed, name, None if passed else str(refusal), {**figures, "not_attested": not_attested})
+            reason = None if passed else str(refusal)
+            yield dg.AssetCheckResult(passed=passed, check_name=name, description=reason, metadata=figures)
         raise
     summary = {"alias": registration.alias, "bundle_version": registration.version, "champion": registration.champion}
     tracking.tags(summary)
@@ -80,14 +83,13 @@ def registered_model(
             **metadata.tracking_run(tracking),
         },
     )
-    yield checked(True, FLOOR, metadata=figures)
+    yield dg.AssetCheckResult(passed=True, check_name=FLOOR, metadata=figures)
     attested = sorted({finding.column for finding in findings})
-    yield checked(True, NO_LEAK, metadata={"over_a_limit_and_attested": attested})
-    yield checked(
-        registration.registered_version is not None,
-        IN_REGISTRY,
-        registration.missing or f"{registration.registry} is {registration.alias}",
-        warn=True,
+    yield dg.AssetCheckResult(passed=True, check_name=NO_LEAK, metadata={"over_a_limit_and_attested": attested})
+    yield warned(
+        passed=registration.registered_version is not None,
+        check_name=IN_REGISTRY,
+        description=registration.missing or f"{registration.registry} is {registration.alias}",
     )
 
 
@@ -115,8 +117,8 @@ def churn_bento(project: Project) -> JsonResult:
             "serve": dg.MetadataValue.md(f"`{serve}`"),
         },
         check_results=[
-            checked(
-                built.bundle_version == champion.version,
+            dg.AssetCheckResult(
+                passed=built.bundle_version == champion.version,
                 metadata={"in_the_bento": built.bundle_version, "champion": champion.version},
             )
         ],
@@ -177,8 +179,8 @@ def retraining_decision(
             **alerts.update(context.log, changes),
         },
         check_results=[
-            checked(
-                not (decision.kind == "retrain" and inputs.broken is not None),
+            dg.AssetCheckResult(
+                passed=not (decision.kind == "retrain" and inputs.broken is not None),
                 description=inputs.broken or "the newest window's data is not broken",
             )
         ],
@@ -229,7 +231,7 @@ def promotion(context: dg.AssetExecutionContext, project: Project, alerts: dg.Re
         value={"version": 1, **summary, "outcomes": [outcome.to_json() for outcome in run.outcomes]},
         metadata={**summary, **(verdict_metadata(run.outcomes[0]) if run.outcomes else {})},
         # A challenger that is refused is no failure of the run.
-        check_results=[checked(not against, description="; ".join(against) or run.message, warn=True)],
+        check_results=[warned(passed=not against, description="; ".join(against) or run.message)],
     )
 
 
@@ -273,7 +275,5 @@ def describe_holdout(project: Project) -> str:
     holdout = read_holdout(project.settings.holdout_dir, project.contract)
     if holdout is None:
         return "none: this champion is older than the holdout; until a first champion freezes one, the gate has none"
-    kind = "generated customers" if holdout.generated else "customers"
-    return (
-        f"{holdout.rows.num_rows:,} {kind}, frozen {holdout.frozen_at.date()} with {holdout.version}, never trained on"
-    )
+    kind, day = "generated customers" if holdout.generated else "customers", holdout.frozen_at.date()
+    return f"{holdout.rows.num_rows:,} {kind}, frozen {day} with {holdout.version}, never trained on"

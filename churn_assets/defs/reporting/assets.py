@@ -9,7 +9,8 @@ import pyarrow as pa
 from msgspec.structs import asdict
 
 from churn_assets.defs import metadata, plots
-from churn_assets.defs.policy import JsonResult, asset, checked
+from churn_assets.defs.metadata import JsonResult
+from churn_assets.defs.policy import asset
 from churn_assets.defs.resources import Project
 from churn_assets.mlflow_registry.tracking import Tracking
 from churn_assets.storage.files import write_text
@@ -158,11 +159,13 @@ def _agreement(facts: "Report", metrics: Mapping[str, float]) -> dg.AssetCheckRe
         f"{side}_difference": abs(figures.recomputed_pr_auc - metrics[f"{side}_pr_auc"])
         for side, figures in facts.sides.items()
     }
-    return checked(all(value <= _TOLERANCE for value in differences.values()), AGREES, metadata=differences)
+    return dg.AssetCheckResult(
+        passed=all(value <= _TOLERANCE for value in differences.values()), check_name=AGREES, metadata=differences
+    )
 
 
 def _self_contained(check: str, page: str) -> dg.AssetCheckResult:
     from churn_assets.html.templating import external_references
 
     references = external_references(page)
-    return checked(not references, check, metadata={"found": references[:20]})
+    return dg.AssetCheckResult(passed=not references, check_name=check, metadata={"found": references[:20]})

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from churn_assets.defs import metadata, plots
 from churn_assets.defs.column_schema import lineage
 from churn_assets.defs.io_manager import write_table
-from churn_assets.defs.policy import TableResult, asset, checked
+from churn_assets.defs.metadata import TableResult
+from churn_assets.defs.policy import asset
 from churn_assets.defs.resources import Project
 
 if TYPE_CHECKING:
@@ -78,14 +79,14 @@ def risk_list(project: Project, validated_customers: pa.Table, config: RiskListC
             "risk_bands": plots.image(band_plot, "customers by risk band"),
         },
         check_results=[
-            checked(
-                table.num_rows == active.num_rows == distinct,
-                "every_active_customer_is_on_the_list_once",
+            dg.AssetCheckResult(
+                passed=table.num_rows == active.num_rows == distinct,
+                check_name="every_active_customer_is_on_the_list_once",
                 metadata={"active": active.num_rows, "listed": table.num_rows, "distinct_ids": distinct},
             ),
-            checked(
-                contacted.num_rows <= allowed and not pc.any(pc.less(contacted["expected_value"], 0.0)).as_py(),
-                "contacts_stay_within_capacity",
+            dg.AssetCheckResult(
+                passed=contacted.num_rows <= allowed and not pc.any(pc.less(contacted["expected_value"], 0.0)).as_py(),
+                check_name="contacts_stay_within_capacity",
                 metadata={"contacts": contacted.num_rows, "capacity": allowed},
             ),
         ],

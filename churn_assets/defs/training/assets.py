@@ -14,7 +14,8 @@ from churn_assets.contract.model import Contract
 from churn_assets.data.hashing import data_hash
 from churn_assets.defs import metadata, plots
 from churn_assets.defs.column_schema import lineage
-from churn_assets.defs.policy import TRAINING_POOL, TableResult, asset, checked
+from churn_assets.defs.metadata import TableResult
+from churn_assets.defs.policy import TRAINING_POOL, asset, warned
 from churn_assets.defs.resources import Project
 from churn_assets.mlflow_registry.tracking import Tracking, git_commit
 from churn_assets.training.candidate import Candidate
@@ -77,8 +78,8 @@ def splits(project: Project, validated_customers: pa.Table, config: SplitConfig)
             "frozen_customers": len(frozen),
         },
         check_results=[
-            checked(
-                not any(straddling.values()),
+            dg.AssetCheckResult(
+                passed=not any(straddling.values()),
                 metadata={f"customers_on_two_sides_{name}": count for name, count in straddling.items()},
             )
         ],
@@ -112,8 +113,10 @@ def customer_features(project: Project, validated_customers: pa.Table, splits: p
             "missing_values": plots.image(missing, "missing values by feature"),
         },
         check_results=[
-            checked(not infinite, "every_feature_is_finite_or_missing", metadata={"infinite": infinite}),
-            checked(not constant, "every_feature_varies", metadata={"constant": constant}, warn=True),
+            dg.AssetCheckResult(
+                passed=not infinite, check_name="every_feature_is_finite_or_missing", metadata={"infinite": infinite}
+            ),
+            warned(passed=not constant, check_name="every_feature_varies", metadata={"constant": constant}),
         ],
     )
 
@@ -145,15 +148,11 @@ def _candidate(recipe: str, library: str, description: str) -> dg.AssetsDefiniti
     return candidate
 
 
-logistic_candidate = _candidate(
-    "logistic", "sklearn", "Logistic regression on piecewise-linear features: readable coefficients."
-)
-boosted_candidate = _candidate(
-    "boosted", "xgboost", "Gradient-boosted trees, regularised, stopped early on validation rows."
-)
-network_candidate = _candidate(
-    "network", "pytorch", "A small neural network with piecewise-linear embeddings of the numbers."
-)
+CANDIDATES = [
+    _candidate("logistic", "sklearn", "Logistic regression on piecewise-linear features: readable coefficients."),
+    _candidate("boosted", "xgboost", "Gradient-boosted trees, regularised, stopped early on validation rows."),
+    _candidate("network", "pytorch", "A small neural network with piecewise-linear embeddings of the numbers."),
+]
 
 
 def _train(
@@ -177,7 +176,11 @@ def _train(
             "cpu_s": candidate.cpu_s,
             **metadata.tracking_run(tracking),
         },
-        check_results=[checked(reached > base_rate, metadata={"validation_pr_auc": reached, "base_rate": base_rate})],
+        check_results=[
+            dg.AssetCheckResult(
+                passed=reached > base_rate, metadata={"validation_pr_auc": reached, "base_rate": base_rate}
+            )
+        ],
     )
 
 
@@ -265,8 +268,8 @@ def chosen_model(
             "profit_by_assumption": metadata.table(msgspec.to_builtins(profit.tornado)),
         },
         check_results=[
-            checked(True, "the_bundle_reproduces_its_scores"),
-            checked(ece <= ECE_LIMIT, CALIBRATED, metadata={"test_ece": ece, "limit": ECE_LIMIT}, warn=True),
+            dg.AssetCheckResult(passed=True, check_name="the_bundle_reproduces_its_scores"),
+            warned(passed=ece <= ECE_LIMIT, check_name=CALIBRATED, metadata={"test_ece": ece, "limit": ECE_LIMIT}),
         ],
     )
 

@@ -2,23 +2,22 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 import msgspec
 import pyarrow as pa
 
 from churn_assets.defs import metadata, plots
-from churn_assets.defs.policy import TRAINING_POOL, JsonResult, asset, checked
+from churn_assets.defs.policy import TRAINING_POOL, asset, warned
 from churn_assets.defs.resources import Project
 from churn_assets.errors import TrainingError
 from churn_assets.leakage.audit import Audit
+from churn_assets.leakage.audit import audit as audit_model
 from churn_assets.mlflow_registry.tracking import Tracking
 from churn_assets.training.candidate import Candidate
+from churn_assets.training.cross_validation import CrossValidation, cross_validate
 from churn_assets.training.export import ChosenModel
-
-if TYPE_CHECKING:
-    from churn_assets.training.cross_validation import CrossValidation
 
 
 @asset(
@@ -40,7 +39,6 @@ def leakage_audit(
     chosen_model: ChosenModel,
 ) -> Iterator[dg.MaterializeResult[Audit]]:
     """The chosen recipe under weaker assumptions: out of time, without suspect columns, by single column, by age."""
-    from churn_assets.leakage.audit import audit as audit_model
     from churn_assets.scoring.bundle import read_card, write_ladder
 
     contract = project.contract
@@ -83,11 +81,11 @@ def leakage_audit(
             **metadata.tracking_run(tracking),
         },
         check_results=[
-            checked(
-                not unattested,
+            dg.AssetCheckResult(
+                passed=not unattested,
                 description="; ".join(f"{column}: {reason}" for column, reason in unattested.items()) or None,
                 metadata={"suspect_columns": list(audit.suspects), "not_attested": list(unattested)},
-                warn=not audit.unattested,
+                severity=dg.AssetCheckSeverity.ERROR if audit.unattested else dg.AssetCheckSeverity.WARN,
             )
         ],
     )
@@ -155,10 +153,8 @@ def cross_validation(
     network_candidate: Candidate,
     chosen_model: ChosenModel,
     config: CrossValidationConfig,
-) -> JsonResult:
+) -> Iterator[dg.MaterializeResult[CrossValidation]]:
     """The chosen recipe and the logistic one on five folds of rows that are not test rows: mean and deviation."""
-    from churn_assets.training.cross_validation import cross_validate
-
     candidates = {c.name: c.params for c in (logistic_candidate, boosted_candidate, network_candidate)}
     parts = chosen_model.name.split(" + ")
     params = {name: candidates.get(name, {}) for name in dict.fromkeys([*config.candidates, *parts])}
@@ -167,20 +163,19 @@ def cross_validation(
         result = cross_validate(project.contract, validated_customers, splits, params, parts, config.folds, config.seed)
     except TrainingError as error:
         context.log.warning(f"{error}; the training goes on without cross-validation")
-        missing = {"missing": str(error)}
-        failed = checked(False, description=f"not measured: {error}", warn=True)
-        yield dg.MaterializeResult(value=missing, metadata=missing, check_results=[failed])
+        failed = warned(passed=False, description=f"not measured: {error}")
+        missing = CrossValidation(missing=str(error))
+        yield dg.MaterializeResult(value=missing, metadata={"missing": missing.missing}, check_results=[failed])
         return
-    cpu_s = time.process_time() - start
+    run = {"cpu_s": time.process_time() - start, **metadata.tracking_run(tracking)}
     rows: list[dict[str, Any]] = msgspec.to_builtins(result.summary)
     tracking.metrics({f"{row['model']}.{k}": v for row in rows for k, v in row.items() if k != "model"}, "cv")
-    test_pr_auc = chosen_model.metrics["test_pr_auc"]
-    yield _cross_validated(result, test_pr_auc, {"cpu_s": cpu_s, **metadata.tracking_run(tracking)})
+    yield _cross_validated(result, chosen_model.metrics["test_pr_auc"], run)
 
 
 def _cross_validated(
-    result: "CrossValidation", reached: float, run: Mapping[str, Any]
-) -> dg.MaterializeResult[dict[str, Any]]:
+    result: CrossValidation, reached: float, run: Mapping[str, Any]
+) -> dg.MaterializeResult[CrossValidation]:
     chosen = result.chosen
     summary = next(row for row in result.summary if row.model == chosen)
     mean, deviation = summary.pr_auc_mean, summary.pr_auc_deviation
@@ -196,13 +191,12 @@ def _cross_validated(
         gap, spread = result.difference(chosen, BASELINE)
         facts["ahead_of_the_baseline"] = f"{gap:+.4f} ± {spread:.4f} PR-AUC, on the same folds"
     return dg.MaterializeResult(
-        value=msgspec.to_builtins(result),
+        value=result,
         metadata=facts,
         check_results=[
-            checked(
-                abs(reached - mean) <= allowed,
+            warned(
+                passed=abs(reached - mean) <= allowed,
                 metadata={"test_pr_auc": reached, "mean": mean, "deviation": deviation, "room": allowed},
-                warn=True,
             )
         ],
     )
