@@ -1,7 +1,7 @@
 """Every error that this package raises deliberately.
 
 ChurnError: SettingsError, ContractError, SourceError, DataError, ScenarioError, RowsRejected, TrainingError,
-    BundleError, ReleaseError, LogError, AlertsUnreadable, TrackingUnavailable
+    BundleError, ReleaseError, LogError, AlertsUnreadable, KeysUnreadable, KeyRefused, TrackingUnavailable
 ContractError: ExpressionError
 SourceError: SourceNotFound, SourceUnreadable, SheetNotFound, ColumnMissing, DuplicateColumn, EmptySource
 DataError: LabelError, TooFewRows, ColumnAllNull, TooManyRejected, DataBroken, DraftError
@@ -251,6 +251,14 @@ class WindowUnreadable(LogError):
 
 class AlertsUnreadable(ChurnError):
     """The database of this home's alerts cannot be read."""
+
+
+class KeysUnreadable(ChurnError):
+    """The database of this home's API keys cannot be read or written."""
+
+
+class KeyRefused(ChurnError):
+    """An API key cannot be made with this name, scope or expiry, or there is none of this id to revoke."""
 
 
 class TrackingUnavailable(ChurnError):

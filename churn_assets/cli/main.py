@@ -11,6 +11,7 @@ from churn_assets.cli import generate, home, models, promotion
 from churn_assets.cli.alerts import alerts_app
 from churn_assets.cli.console import USER_ERROR, print_error
 from churn_assets.cli.contract import contract_app
+from churn_assets.cli.keys import keys_app
 from churn_assets.cli.log import feedback_app, log_app
 from churn_assets.errors import ChurnError
 from churn_assets.synthetic import register_generated_source
@@ -29,6 +30,7 @@ app.add_typer(contract_app, name="contract")
 app.add_typer(log_app, name="log")
 app.add_typer(feedback_app, name="feedback")
 app.add_typer(alerts_app, name="alerts")
+app.add_typer(keys_app, name="keys")
 
 
 def main() -> None:

@@ -353,11 +353,6 @@ def report_quality(settings: Settings, contract: Contract, now: dt.datetime) -> 
     )
 
 
-def read_window_quality(settings: Settings, window: Window) -> WindowQuality | None:
-    """The quality report on a window, None if it was not made. Raises WindowUnreadable."""
-    return read_window_report(settings, window, QUALITY_JSON, WindowQuality)
-
-
 def window_quality(
     connection: duckdb.DuckDBPyConnection,
     settings: Settings,
@@ -367,9 +362,10 @@ def window_quality(
 ) -> WindowQuality:
     """The quality report on `windows[index]`: read, or made and kept."""
     window = windows[index]
-    report = read_window_quality(settings, window)
+    report = read_window_report(settings, window, QUALITY_JSON, WindowQuality)
     if report is None:
-        earlier = [read_window_quality(settings, other) for other in windows[max(0, index - _COMPARED) : index]]
+        others = windows[max(0, index - _COMPARED) : index]
+        earlier = [read_window_report(settings, other, QUALITY_JSON, WindowQuality) for other in others]
         report = _check_window(connection, model, window, [other.traffic for other in earlier if other])
         write_report(window_folder(settings, window) / QUALITY_JSON, report)
     return report

@@ -1,6 +1,7 @@
 """One SQLite file for each store: a connection for each call, durable transactions, errors that say what to do.
 
-WAL lets readers read while another process writes; synchronous=FULL puts a transaction on disk before it counts.
+WAL lets readers read while another process writes; synchronous=FULL (without WAL: EXTRA) puts a transaction on disk
+before it counts.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class SqliteStore:
     """
 
     schema: ClassVar[str]  # CREATE statements, each ended by ";\n"
+    wal: ClassVar[bool] = True  # False: a plain journal, for a store that is hardly written and read by its file's time
     version: ClassVar[int] = 1  # kept as PRAGMA user_version; a file of a later one is refused
     busy_s: ClassVar[float] = 20.0  # how long a call waits for another process's transaction
 
@@ -48,8 +50,9 @@ class SqliteStore:
         with self._plain_errors():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with closing(self._connect()) as db:
-                self._use_wal(db)
-                db.execute("PRAGMA synchronous = FULL")
+                if self.wal:
+                    self._use_wal(db)
+                db.execute(f"PRAGMA synchronous = {'FULL' if self.wal else 'EXTRA'}")
                 db.execute("PRAGMA foreign_keys = ON")
                 db.execute("BEGIN IMMEDIATE")
                 if self._stored_version(db) == 0:

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from churn_assets.contract.model import Contract
 from churn_assets.errors import TrainingError
-from churn_assets.evaluation.metrics import model_metrics
+from churn_assets.evaluation.metrics import Floats, Labels, model_metrics
 from churn_assets.features.compile import FeatureSpec, Matrix
 from churn_assets.scoring.calibration import sigmoid
 from churn_assets.scoring.models.base import Model
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 NAMES = ("logistic", "boosted", "network")
 # Parameters of a recipe by the names of its `Params`: in the configuration of an asset, a study and the model card.
 Parameters = Mapping[str, int | float]
+Rows = tuple[Matrix, Labels]
 
 
 class Recipe(Protocol):
@@ -36,14 +36,7 @@ class Recipe(Protocol):
 
     Params: type[Any]
 
-    def fit(
-        self,
-        train: tuple[Matrix, npt.NDArray[Any]],
-        validation: tuple[Matrix, npt.NDArray[Any]],
-        specs: tuple[FeatureSpec, ...],
-        params: Any,
-        seed: int,
-    ) -> Model:
+    def fit(self, train: Rows, validation: Rows, specs: tuple[FeatureSpec, ...], params: Any, seed: int) -> Model:
         """Fit on training rows; validation rows may be used for early stopping only."""
 
 
@@ -52,13 +45,13 @@ class Fitted:
     """A model of one split and its log-odds on that split's validation rows."""
 
     model: Model
-    validation_margin: npt.NDArray[np.float64]
+    validation_margin: Floats
     metrics: dict[str, float]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One recipe, fitted on the random split and, if there is a cohort, on the out-of-time split.
+    """One recipe, fitted on the random split and, if there is a cohort, on the out-of-time split; or a blend of such.
 
     `features_sha256` is the hash of the feature table it was trained on.
     """
@@ -74,6 +67,11 @@ class Candidate:
         """Validation metrics by split."""
         return {name: fitted.metrics for name, fitted in self.fitted.items()}
 
+    @property
+    def cost(self) -> float:
+        """Estimated operations a row."""
+        return self.fitted["random"].model.cost
+
     def save(self, directory: Path) -> None:
         """Write `candidate.json`, a model folder and the validation margins of each split."""
         directory.mkdir(parents=True, exist_ok=True)
@@ -81,13 +79,7 @@ class Candidate:
             (directory / name).mkdir()
             fitted.model.save(directory / name)
             np.save(directory / f"{name}.npy", fitted.validation_margin, allow_pickle=False)
-        stored = {
-            "name": self.name,
-            "features_sha256": self.features_sha256,
-            "params": self.params,
-            "metrics": self.metrics,
-            "cpu_s": self.cpu_s,
-        }
+        stored = {key: getattr(self, key) for key in ("name", "features_sha256", "params", "metrics", "cpu_s")}
         (directory / "candidate.json").write_text(json.dumps(stored, indent=1), encoding="utf-8")
 
     @classmethod
@@ -109,10 +101,9 @@ def train_candidate(
     params: Parameters | None = None,
     seed: int = 42,
 ) -> Candidate:
-    """Fit the recipe `name` on every split of the feature table.
+    """Fit the recipe `name` on every split of the feature table; `params` overrides its defaults by name.
 
-    `params` overrides the recipe's defaults by name. Raises TrainingError for an unknown recipe or
-    parameter.
+    Raises TrainingError for an unknown recipe or parameter.
     """
     recipe, settings = recipe_of(name, params or {})
     data = training_data(contract, features, splits)
@@ -126,14 +117,11 @@ def recipe_of(name: str, params: Parameters) -> tuple[Recipe, Any]:
     if name not in NAMES:
         raise TrainingError(f"no candidate '{name}', expected one of {', '.join(NAMES)}")
     # A step imports the library of its own candidate only.
-    module: Any = importlib.import_module(f"churn_assets.training.candidates.{name}")
-    recipe: Recipe = module
-    known = {field.name for field in dataclasses.fields(recipe.Params)}
+    recipe: Any = importlib.import_module(f"churn_assets.training.candidates.{name}")
+    known = sorted(field.name for field in dataclasses.fields(recipe.Params))
     for key in params:
         if key not in known:
-            raise TrainingError(
-                f"candidate '{name}' has no parameter '{key}', expected one of {', '.join(sorted(known))}"
-            )
+            raise TrainingError(f"candidate '{name}' has no parameter '{key}', expected one of {', '.join(known)}")
     return recipe, recipe.Params(**params)
 
 
@@ -142,5 +130,9 @@ def _fit(recipe: Recipe, params: Any, data: TrainingData, view: View, seed: int)
     held_out, label = view.matrix[validation], data.churned[validation]
     model = recipe.fit((view.matrix[train], data.churned[train]), (held_out, label), view.program.specs, params, seed)
     margin = model.margin(held_out)
-    metrics = {**model_metrics(label, margin, sigmoid(margin)), "rows": float(len(label))}
-    return Fitted(model, margin, metrics)
+    return Fitted(model, margin, {**figures(label, margin), "rows": float(len(label))})
+
+
+def figures(churned: Labels, margin: Floats) -> dict[str, float]:
+    """Metrics of uncalibrated log-odds."""
+    return model_metrics(churned, margin, sigmoid(margin))

@@ -58,7 +58,7 @@ class ChosenModel(msgspec.Struct, frozen=True, kw_only=True):
 def as_scorer(contract: Contract, choice: Choice) -> Scorer:
     """The chosen model with everything it needs to score; it was fitted on the random split's training rows."""
     view = choice.views["random"]
-    model, train = choice.contender.models["random"], view.matrix[view.split.train]
+    model, train = choice.contender.fitted["random"].model, view.matrix[view.split.train]
     profit, f1 = choice.thresholds["profit"], choice.thresholds["f1"]
     return Scorer(
         contract=contract,

@@ -8,45 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from churn_assets.contract.model import Contract
 from churn_assets.errors import AssetStale, TrainingError
 from churn_assets.evaluation.bootstrap import DRAWS, Difference, paired_difference, stratified_samples
-from churn_assets.evaluation.metrics import Ranking, pr_auc, summary
+from churn_assets.evaluation.metrics import Floats, Labels, Ranking, pr_auc, summary
 from churn_assets.scoring.calibration import Calibration
 from churn_assets.scoring.card import Comparison
-from churn_assets.scoring.models.base import Model
 from churn_assets.scoring.models.blend import BlendModel
 from churn_assets.training.calibrate import CalibrationChoice, choose_calibration, refit
-from churn_assets.training.candidate import Candidate
+from churn_assets.training.candidate import Candidate, Fitted
 from churn_assets.training.feature_table import TrainingData, View, features_hash, table_size, training_data
 from churn_assets.training.profit import choose_thresholds
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Floats = npt.NDArray[np.float64]
-
 # Share of bootstrap draws from which on a difference counts; one-sided, because the best is never tested as worse.
 CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A model a split, with validation log-odds a split; a blend's name is those of its candidates, joined by ' + '."""
-
-    name: str
-    models: dict[str, Model]
-    margins: dict[str, Floats]
-
-    @property
-    def cost(self) -> float:
-        """Estimated operations a row."""
-        return self.models["random"].cost
+_PREFIXES = {"random": "test", "out_of_time": "oot"}  # of the metrics of a split's test rows
 
 
 @dataclass(frozen=True)
@@ -57,13 +40,13 @@ class Choice:
     `comparison` has a row a contender. `test` holds labels and probabilities of each split's test rows.
     """
 
-    contender: Contender
+    contender: Candidate
     reason: str
     comparison: list[Comparison]
     calibration: CalibrationChoice
     thresholds: dict[str, float]
     metrics: dict[str, float]
-    test: dict[str, tuple[npt.NDArray[np.int8], Floats]]
+    test: dict[str, tuple[Labels, Floats]]
     views: dict[str, View]
     seed: int
 
@@ -83,23 +66,29 @@ def choose_model(
     if not candidates:
         raise TrainingError("no candidate to choose from; materialise at least one *_candidate asset")
     data = training_data(contract, features, splits)
-    check_candidates(candidates, features)
-    field = contenders(candidates)
-    view = data.views["random"]
-    label = data.churned[view.split.validation]
+    field = contenders(candidates, features)
+    label = data.churned[data.views["random"].split.validation]
     chosen, differences, reason = _select(label, field, seed)
-    calibration = choose_calibration(label, chosen.margins["random"], seed)
-    probability = calibration.calibration.apply(chosen.margins["random"])
+    margin = chosen.fitted["random"].validation_margin
+    calibration = choose_calibration(label, margin, seed)
+    probability = calibration.calibration.apply(margin)
     thresholds = choose_thresholds(label, probability, contract.value, table_size(features))
     threshold = thresholds[contract.value.decide_by]
     test = {name: tested(chosen, name, data, calibration.calibration) for name in data.views}
-    metrics = _metrics(label, probability, test, threshold, seed)
+    metrics: dict[str, float] = {}
+    parts = {"validation": (label, probability)} | {_PREFIXES[name]: part for name, part in test.items()}
+    for prefix, (churned, scored) in parts.items():
+        values = summary(churned, scored, threshold, stratified_samples(churned, DRAWS, seed))
+        metrics |= {f"{prefix}_{name}": value for name, value in values.items()}
     comparison = [_compared(c, differences[c.name], data) for c in field]
     return Choice(chosen, reason, comparison, calibration, thresholds, metrics, test, data.views, seed)
 
 
-def check_candidates(candidates: Sequence[Candidate], features: pa.Table) -> None:
-    """Raise AssetStale if a candidate was trained on another feature table: its rows would be other customers."""
+def contenders(candidates: Sequence[Candidate], features: pa.Table) -> list[Candidate]:
+    """The candidates and the mean of the two best on validation rows, which has no parameters or metrics of its own.
+
+    Raises AssetStale if one was trained on another feature table: its rows would be other customers.
+    """
     present = features_hash(features)
     for candidate in candidates:
         if candidate.features_sha256 != present:
@@ -107,89 +96,52 @@ def check_candidates(candidates: Sequence[Candidate], features: pa.Table) -> Non
                 f"{candidate.name}_candidate was trained on other customer_features, expected the current ones; "
                 "run: churn run"
             )
+    if len(candidates) < 2:
+        return list(candidates)
+    best = [c.name for c in sorted(candidates, key=lambda c: -c.metrics["random"]["pr_auc"])[:2]]
+    pair = [c for c in candidates if c.name in best]
+    blends = {}
+    for split in pair[0].fitted:
+        models, margins = zip(*((c.fitted[split].model, c.fitted[split].validation_margin) for c in pair), strict=True)
+        blends[split] = Fitted(BlendModel(models, [0.5, 0.5]), np.mean(margins, axis=0), {})
+    return [*candidates, Candidate(" + ".join(c.name for c in pair), present, {}, blends, 0.0)]
 
 
-def contenders(candidates: Sequence[Candidate]) -> list[Contender]:
-    """The candidates and the mean of the two best on validation rows."""
-    alone = [
-        Contender(
-            c.name,
-            {name: f.model for name, f in c.fitted.items()},
-            {name: f.validation_margin for name, f in c.fitted.items()},
-        )
-        for c in candidates
-    ]
-    if len(alone) < 2:
-        return alone
-    best = sorted(candidates, key=lambda c: -c.metrics["random"]["pr_auc"])[:2]
-    pair = [a for a in alone if a.name in {c.name for c in best}]
-    blend = Contender(
-        " + ".join(a.name for a in pair),
-        {s: BlendModel([a.models[s] for a in pair], [0.5, 0.5]) for s in pair[0].models},
-        {s: np.mean([a.margins[s] for a in pair], axis=0) for s in pair[0].margins},
-    )
-    return [*alone, blend]
-
-
-def _select(
-    label: npt.NDArray[Any], contenders: list[Contender], seed: int
-) -> tuple[Contender, dict[str, Difference], str]:
-    best = max(contenders, key=lambda c: pr_auc(label, c.margins["random"]))
-    ranking = {c.name: Ranking(label, c.margins["random"]) for c in contenders}
+def _select(label: Labels, contenders: list[Candidate], seed: int) -> tuple[Candidate, dict[str, Difference], str]:
+    metric = {c.name: Ranking(label, c.fitted["random"].validation_margin).pr_auc for c in contenders}
+    best = max(contenders, key=lambda c: metric[c.name]())
     samples = list(stratified_samples(label, DRAWS, seed))
-    differences = {
-        c.name: paired_difference(samples, ranking[best.name].pr_auc, ranking[c.name].pr_auc) for c in contenders
-    }
+    differences = {c.name: paired_difference(samples, metric[best.name], metric[c.name]) for c in contenders}
     tied = [c for c in contenders if c is best or differences[c.name].share_better < CONFIDENCE]
     chosen = min(tied, key=lambda c: c.cost)
     if chosen is best:
         reason = "no other ties with it" if len(tied) == 1 else "it is the cheapest of those that tie"
         return chosen, differences, f"{best.name} has the best validation PR-AUC and {reason}"
-    gap = differences[chosen.name]
-    low, high = gap.interval
+    low, high = differences[chosen.name].interval
     reason = (
-        f"{chosen.name} ties with {best.name}, the best on validation (PR-AUC difference {gap.point:.4f}, "
-        f"95 % {low:.4f} to {high:.4f}), and is cheaper to serve"
+        f"{chosen.name} ties with {best.name}, the best on validation (PR-AUC difference "
+        f"{differences[chosen.name].point:.4f}, 95 % {low:.4f} to {high:.4f}), and is cheaper to serve"
     )
     return chosen, differences, reason
 
 
-def tested(
-    chosen: Contender, name: str, data: TrainingData, fitted: Calibration
-) -> tuple[npt.NDArray[np.int8], Floats]:
-    """Labels and calibrated probabilities of a split's test rows; `fitted` is the random split's calibration."""
-    view = data.views[name]
+def tested(chosen: Candidate, name: str, data: TrainingData, calibration: Calibration) -> tuple[Labels, Floats]:
+    """Labels and calibrated probabilities of a split's test rows; `calibration` is that of the random split."""
+    split, fitted = data.views[name].split, chosen.fitted[name]
     if name != "random":
         # The same kind of calibration, fitted on the older customers that this split may use.
-        fitted = refit(fitted, data.churned[view.split.validation], chosen.margins[name])
-    margin = chosen.models[name].margin(view.matrix[view.split.test])
-    return data.churned[view.split.test], fitted.apply(margin)
+        calibration = refit(calibration, data.churned[split.validation], fitted.validation_margin)
+    return data.churned[split.test], calibration.apply(fitted.model.margin(data.views[name].matrix[split.test]))
 
 
-def _metrics(
-    label: npt.NDArray[Any],
-    probability: Floats,
-    test: dict[str, tuple[npt.NDArray[np.int8], Floats]],
-    threshold: float,
-    seed: int,
-) -> dict[str, float]:
-    parts = {"validation": (label, probability), "test": test["random"]}
-    if "out_of_time" in test:
-        parts["oot"] = test["out_of_time"]
-    metrics: dict[str, float] = {}
-    for prefix, (churned, scored) in parts.items():
-        values = summary(churned, scored, threshold, stratified_samples(churned, DRAWS, seed))
-        metrics.update({f"{prefix}_{name}": value for name, value in values.items()})
-    return metrics
-
-
-def _compared(contender: Contender, difference: Difference, data: TrainingData) -> Comparison:
+def _compared(contender: Candidate, difference: Difference, data: TrainingData) -> Comparison:
     figures: dict[str, float] = {}
     for name, view in data.views.items():
         prefix = "oot_" if name == "out_of_time" else ""
         validation, test = view.split.validation, view.split.test
-        figures[f"{prefix}validation_pr_auc"] = pr_auc(data.churned[validation], contender.margins[name])
-        figures[f"{prefix}test_pr_auc"] = pr_auc(data.churned[test], contender.models[name].margin(view.matrix[test]))
+        fitted = contender.fitted[name]
+        figures[f"{prefix}validation_pr_auc"] = pr_auc(data.churned[validation], fitted.validation_margin)
+        figures[f"{prefix}test_pr_auc"] = pr_auc(data.churned[test], fitted.model.margin(view.matrix[test]))
     low, high = difference.interval
     return Comparison(
         candidate=contender.name,

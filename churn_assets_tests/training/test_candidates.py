@@ -150,7 +150,7 @@ def test_the_feature_table_gives_back_exactly_what_was_computed(customers, featu
 def test_the_choice_is_made_on_validation_and_reported_on_test(choice, features, splits):
     data = training_data(STORE, features, splits)
     view = data.views["random"]
-    margin = choice.contender.models["random"].margin(view.matrix[view.split.test])
+    margin = choice.contender.fitted["random"].model.margin(view.matrix[view.split.test])
     expected = pr_auc(data.churned[view.split.test], margin)
     assert choice.metrics["test_pr_auc"] == pytest.approx(expected, abs=1e-3)
     assert choice.metrics["test_pr_auc_low"] < choice.metrics["test_pr_auc"] < choice.metrics["test_pr_auc_high"]

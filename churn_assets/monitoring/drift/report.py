@@ -14,7 +14,7 @@ from churn_assets.html.templating import render
 from churn_assets.monitoring import data_quality as quality
 from churn_assets.monitoring.drift import evidently
 from churn_assets.monitoring.drift.multivariate import DomainClassifier, Outliers, compare_all_columns, find_outliers
-from churn_assets.monitoring.drift.univariate import MEASURES, TESTED_KINDS, ColumnDrift, detect_drift, drifting_columns
+from churn_assets.monitoring.drift.univariate import TESTED_KINDS, ColumnDrift, detect_drift, drifting_columns
 from churn_assets.monitoring.profile import (
     NO_CHAMPION,
     SCORE,
@@ -50,7 +50,6 @@ Status = Literal["stable", "drift", "insufficient", "unknown"]
 WritePage = Callable[..., evidently.Page]
 
 TEMPLATE = "monitoring/drift/templates/drift.md.j2"
-_HEAD = ("column", "kind", "status", "decided by", "p", "effect", *MEASURES, "message")
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,7 @@ def _window_drift(
         report = _compare_window(model, window, profile, data)
     if profile is not None and (page_wanted or report.status == "drift"):
         report = replace(report, page=_page(settings, model, window, profile, folder, write_page))
-    write_text(folder / DRIFT_MD, render_window(report))
+    write_text(folder / DRIFT_MD, render(TEMPLATE, report=report))
     write_report(folder / DRIFT_JSON, report)
     return report
 
@@ -247,19 +246,3 @@ def _conclude(model: MonitoredModel, customers: int, columns: Sequence[ColumnDri
     if names := drifting_columns(columns):
         return "drift", f"{', '.join(names)} drift"
     return "stable", "no column drifts"
-
-
-# -- for people ----------------------------------------------------------------------------------------
-
-
-def render_window(report: WindowDrift) -> str:
-    """The drift report of a window in Markdown: the status, every measure of every column, what else was measured."""
-    return render(TEMPLATE, report=report, head=_HEAD, columns=[_row(column) for column in report.columns])
-
-
-def _row(column: ColumnDrift) -> list[str]:
-    status = column.status.upper() if column.status == "drift" else column.status
-    check = f"{column.check}, {column.effect_measure}" if column.check else ""
-    values = [getattr(column, name) for name in ("p_value", "effect", *MEASURES)]
-    figures = ["n/a" if value is None else f"{value:.3g}" for value in values]
-    return [column.column, column.kind, status, check, *figures, column.message]

@@ -29,7 +29,6 @@ from churn_assets.monitoring.profile import POSITIVE_RATE, SCORE, ColumnValues
 SCORE_UNIT = 0.3
 FEWEST_VALUES = 100  # of a column, below which neither test says much
 TESTED_KINDS = frozenset({Kind.NUMBER, Kind.INTEGER, Kind.BOOLEAN, Kind.CATEGORY})
-MEASURES = ("psi", "ks", "chi_square", "wasserstein", "jensen_shannon")
 
 Floats = npt.NDArray[np.float64]
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import numpy.typing as npt
 import xgboost
 
-from churn_assets.features.compile import FeatureSpec, Matrix
+from churn_assets.features.compile import FeatureSpec
 from churn_assets.scoring.models.boosted import BoostedModel
+from churn_assets.training.candidate import Rows
 
-Rows = tuple[Matrix, npt.NDArray[Any]]
+# Parameters that XGBoost knows by the same name.
+_LIBRARY_PARAMETERS = ("max_depth", "learning_rate", "min_child_weight", "reg_lambda", "subsample", "colsample_bytree")
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,18 @@ def fit(train: Rows, validation: Rows, specs: tuple[FeatureSpec, ...], params: P
     """Fit `bag` boosters; each keeps the rounds up to its best validation PR-AUC."""
     learn = xgboost.DMatrix(train[0], label=train[1])
     stop = xgboost.DMatrix(validation[0], label=validation[1])
+    settings = {
+        "objective": "binary:logistic",
+        "eval_metric": "aucpr",
+        "tree_method": "hist",
+        "monotone_constraints": tuple(spec.monotone for spec in specs),
+        "nthread": params.threads,
+        **{name: getattr(params, name) for name in _LIBRARY_PARAMETERS},
+    }
     boosters, rounds = [], []
     for number in range(params.bag):
         booster = xgboost.train(
-            _settings(specs, params, seed + number),
+            {**settings, "seed": seed + number},
             learn,
             num_boost_round=params.rounds,
             evals=[(stop, "validation")],
@@ -51,20 +59,3 @@ def fit(train: Rows, validation: Rows, specs: tuple[FeatureSpec, ...], params: P
         boosters.append(bytes(booster.save_raw("ubj")))
         rounds.append(int(booster.best_iteration) + 1)
     return BoostedModel(boosters, rounds)
-
-
-def _settings(specs: tuple[FeatureSpec, ...], params: Params, seed: int) -> dict[str, Any]:
-    return {
-        "objective": "binary:logistic",
-        "eval_metric": "aucpr",
-        "tree_method": "hist",
-        "max_depth": params.max_depth,
-        "learning_rate": params.learning_rate,
-        "min_child_weight": params.min_child_weight,
-        "reg_lambda": params.reg_lambda,
-        "subsample": params.subsample,
-        "colsample_bytree": params.colsample_bytree,
-        "monotone_constraints": tuple(spec.monotone for spec in specs),
-        "nthread": params.threads,
-        "seed": seed,
-    }

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
-from churn_assets.features.compile import FeatureSpec, Matrix
+from churn_assets.features.compile import FeatureSpec
 from churn_assets.scoring.models.logistic import LogisticModel
 from churn_assets.scoring.models.piecewise import PiecewiseEncoding
-
-Rows = tuple[Matrix, npt.NDArray[Any]]
+from churn_assets.training.candidate import Rows
 
 
 @dataclass(frozen=True)
@@ -28,6 +25,5 @@ def fit(train: Rows, validation: Rows, specs: tuple[FeatureSpec, ...], params: P
     """Fit on training rows alone; deterministic, so neither validation rows nor the seed are used."""
     matrix, churned = train
     basis = PiecewiseEncoding.fit(matrix, specs, params.knots)
-    solver = LogisticRegression(C=params.c, solver="newton-cholesky", max_iter=100)
-    fitted = solver.fit(basis.transform(matrix), churned)
+    fitted = LogisticRegression(C=params.c, solver="newton-cholesky").fit(basis.transform(matrix), churned)
     return LogisticModel(basis, np.asarray(fitted.coef_[0]), float(fitted.intercept_[0]))

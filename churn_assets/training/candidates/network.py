@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from churn_assets.features.compile import FeatureSpec, Matrix
+from churn_assets.features.compile import FeatureSpec
 from churn_assets.scoring.models.network import Layers, NetworkModel
 from churn_assets.scoring.models.piecewise import PiecewiseEncoding
-
-Rows = tuple[Matrix, npt.NDArray[Any]]
+from churn_assets.training.candidate import Rows
 
 
 @dataclass(frozen=True)
@@ -52,37 +50,25 @@ def fit(train: Rows, validation: Rows, specs: tuple[FeatureSpec, ...], params: P
 
 
 def _train(inputs: Any, target: Any, params: Params, seed: int) -> Any:
-    generator = torch.Generator().manual_seed(seed)
+    generator, nn = torch.Generator().manual_seed(seed), torch.nn
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = _network(inputs.shape[1], params)
+        net = nn.Sequential(
+            *(nn.Linear(inputs.shape[1], params.width), nn.SiLU(), nn.Dropout(params.dropout)),
+            *(nn.Linear(params.width, params.width), nn.SiLU(), nn.Dropout(params.dropout)),
+            nn.Linear(params.width, 1),
+        )
         _descend(net, inputs, target, params, generator)
     return net.eval()
 
 
-def _network(inputs: int, params: Params) -> Any:
-    nn = torch.nn
-    return nn.Sequential(
-        nn.Linear(inputs, params.width),
-        nn.SiLU(),
-        nn.Dropout(params.dropout),
-        nn.Linear(params.width, params.width),
-        nn.SiLU(),
-        nn.Dropout(params.dropout),
-        nn.Linear(params.width, 1),
-    )
-
-
 def _descend(net: Any, inputs: Any, target: Any, params: Params, generator: Any) -> None:
-    rows = len(inputs)
+    rows, rate = len(inputs), params.learning_rate
     batch = min(params.batch, rows)
     steps = rows // batch
-    optimiser = torch.optim.AdamW(
-        net.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay, foreach=True
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, params.learning_rate, total_steps=steps * params.epochs, pct_start=0.2
-    )
+    optimiser = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=params.weight_decay, foreach=True)
+    total = steps * params.epochs
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=total, pct_start=0.2)
     loss = torch.nn.BCEWithLogitsLoss()
     for _ in range(params.epochs):
         order = torch.randperm(rows, generator=generator)
