@@ -125,6 +125,11 @@ def describe_value(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def one_line(value: object, length: int = 200) -> str:
+    """The text of an exception or another value on one line, cut to `length` characters."""
+    return " ".join(str(value).split())[:length]
+
+
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """A hint for the middle of a message: the most similar of `allowed`, or '' if none is similar."""
     similar = difflib.get_close_matches(name, list(allowed), 1)

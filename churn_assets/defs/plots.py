@@ -98,7 +98,7 @@ def precision_recall(curves: Mapping[str, Curve], base_rate: float, title: str) 
 
 def recall_precision(churned: Any, score: Any) -> Curve:
     """(recall, precision) at each cut of the ranking, thinned for drawing."""
-    from churn_assets.evaluation.curves import RankCurves, evenly_spaced
+    from churn_assets.evaluation.metrics import RankCurves, evenly_spaced
 
     curves = RankCurves.of(churned, score)
     points = evenly_spaced(curves.listed, POINTS)
@@ -109,7 +109,7 @@ def choice_plots(
     choice: "Choice", candidates: Sequence["Candidate"], features: pa.Table, splits: pa.Table
 ) -> dict[str, str]:
     """By name: candidates on validation rows, the chosen model on test rows of both splits, its calibration."""
-    from churn_assets.evaluation.calibration import calibration_bins
+    from churn_assets.evaluation.metrics import calibration_bins
     from churn_assets.training.split import read_split
 
     split = read_split(splits, "random")

@@ -75,7 +75,7 @@ class MlflowRun(dg.ConfigurableResource[Any]):
         except TrackingUnavailable as error:
             if context.log is not None:
                 context.log.warning(f"{error}; the training goes on without it")
-            yield Tracking.absent(self.mlflow_tracking_uri, str(error))
+            yield Tracking(self.mlflow_tracking_uri, None, str(error))
             return
         status: Status = "KILLED"
         try:

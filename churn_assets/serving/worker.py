@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from churn_assets.errors import LogError
@@ -46,23 +46,21 @@ class Worker:
         self.log: LogWriter | None = None
         if settings.log:
             patience_s = settings.timeout_s / 2  # so that a hanging disk gives our 503, not BentoML's 504
-            self.log = LogWriter(segment, settings.log_queue_rows, observe=self._committed, patience_s=patience_s)
+            self.log = LogWriter(segment, settings.log_queue_rows, self.metrics.committed, patience_s)
         self._refusals: Counter[str] = Counter()
         self._since = dt.datetime.now(dt.UTC)
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def start(self) -> None:
-        """Open the log, load the model if there is one, and check for the next from now on."""
+    async def start(self, supervisor: int | None = None) -> None:
+        """Open the log, load the model if there is one, check for the next from now on; stop with the supervisor."""
         if self.log is not None:
             self.log.start()
         await asyncio.to_thread(self._check_model)
         if self.watcher.current is None:
             log_event(self.logger, logging.WARNING, "no model", reason=self.watcher.missing)
         self._tasks = [asyncio.create_task(self._check_for_models()), asyncio.create_task(self._report_refusals())]
-
-    def run_until_stop(self, task: Coroutine[None, None, None]) -> None:
-        """Run one more task until the worker stops."""
-        self._tasks.append(asyncio.create_task(task))
+        if supervisor is not None:
+            self._tasks.append(asyncio.create_task(_stop_with_supervisor(self.logger, supervisor)))
 
     async def stop(self) -> None:
         """Write what was accepted to disk, and end."""
@@ -95,10 +93,6 @@ class Worker:
         self.metrics.model(scorer.version, contract.name, scorer.model.kind, columns)
         log_event(self.logger, logging.INFO, "model", version=scorer.version, kind=scorer.model.kind, bundle=model.path)
 
-    def _committed(self, seconds: float, rows: int) -> None:
-        assert self.log is not None
-        self.metrics.committed(seconds, self.log.waiting_rows)
-
     async def _check_for_models(self) -> None:
         while True:
             await asyncio.sleep(self.settings.poll_s)
@@ -126,15 +120,14 @@ class Worker:
                 self.log.append(encode_line(row)).add_done_callback(lambda done: done.exception())
 
 
-async def stop_with_supervisor(logger: logging.Logger, supervisor: int, every_s: float = SUPERVISOR_POLL_S) -> None:
+async def _stop_with_supervisor(logger: logging.Logger, supervisor: int) -> None:
     """Wait until this process's parent is no longer `supervisor`, then stop as on SIGTERM.
 
-    A supervisor that was killed stops nobody: its workers would keep the port and answer, unknown to whoever
-    starts the service again. What was accepted is answered and logged first. The kernel gives an orphan another
-    parent, so that a reused pid cannot be mistaken for the supervisor.
+    Workers of a supervisor that was killed would keep the port and answer, unknown to whoever starts the service
+    again. The kernel gives an orphan another parent, so that a reused pid cannot be mistaken for the supervisor.
     """
     while os.getppid() == supervisor:
-        await asyncio.sleep(every_s)
+        await asyncio.sleep(SUPERVISOR_POLL_S)
     log_event(logger, logging.ERROR, "the supervisor has died, stopping", supervisor=supervisor)
     os.kill(os.getpid(), signal.SIGTERM)
 

@@ -35,7 +35,7 @@ class SqliteStore:
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """A snapshot: what is read in the block is of one instant."""
-        with self._plain_errors(), closing(self._connect() if self.path.is_file() else self._empty()) as db:
+        with self._plain_errors(), closing(self._connect(self.path) if self.path.is_file() else self._empty()) as db:
             if self._stored_version(db) == 0:  # made, and killed before its first transaction
                 with closing(self._empty()) as empty:
                     yield empty
@@ -49,7 +49,7 @@ class SqliteStore:
         """One transaction: all of it is on disk when the block ends, or nothing after an exception."""
         with self._plain_errors():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(self._connect()) as db:
+            with closing(self._connect(self.path)) as db:
                 if self.wal:
                     self._use_wal(db)
                 db.execute(f"PRAGMA synchronous = {'FULL' if self.wal else 'EXTRA'}")
@@ -80,16 +80,13 @@ class SqliteStore:
         """The file was written by a later version."""
         return self._corrupt(f"its format is {version}, expected {self.version}")
 
-    def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, timeout=self.busy_s, isolation_level=None)
+    def _connect(self, file: Path | str) -> sqlite3.Connection:
+        db = sqlite3.connect(file, timeout=self.busy_s, isolation_level=None)
         db.row_factory = sqlite3.Row
         return db
 
     def _use_wal(self, db: sqlite3.Connection) -> None:
-        """Wait here: SQLite's own timeout does not cover the change of journal mode.
-
-        The second of two processes that make the file at once would be told that it is locked.
-        """
+        """Wait here for another process that makes the file: SQLite's timeout does not cover the change of mode."""
         deadline = time.monotonic() + self.busy_s
         while True:
             try:
@@ -102,8 +99,7 @@ class SqliteStore:
 
     def _empty(self) -> sqlite3.Connection:
         """The empty tables, in memory."""
-        db = sqlite3.connect(":memory:", isolation_level=None)
-        db.row_factory = sqlite3.Row
+        db = self._connect(":memory:")
         db.executescript(f"{self.schema} PRAGMA user_version = {self.version};")
         return db
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from churn_assets.errors import SettingsError
-from churn_assets.serving.app import routes
-from churn_assets.serving.handlers import Handlers
+from churn_assets.serving.app import Handlers, routes
 from churn_assets.serving.metrics import CAUSES, MEANINGS
 from churn_assets.settings import ServingSettings
 from churn_assets_tests.serving.client import ASKED, ROOT, ask, assert_refusal

@@ -74,7 +74,7 @@ def registered_model(
     summary = {"alias": registration.alias, "bundle_version": registration.version, "champion": registration.champion}
     tracking.tags(summary)
     yield dg.Output(
-        registration.to_json(),
+        asdict(registration),
         metadata={
             **summary,
             "reason": registration.reason,
