@@ -11,6 +11,7 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -38,7 +39,7 @@ def bearer(token: str) -> dict[str, str]:
     return {"authorization": f"Bearer {token}"}
 
 
-def asked_with(home: Path, headers: object, method: str = "GET", path: str = "/model", **settings) -> httpx.Response:
+def asked_with(home: Path, headers: Any, method: str = "GET", path: str = "/model", **settings) -> httpx.Response:
     return ask(home, lambda client, worker: client.request(method, path, headers=headers), **settings)
 
 
