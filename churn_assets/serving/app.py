@@ -130,8 +130,8 @@ async def _send(
     send: Send, status: int, body: bytes, request_id: str, more: tuple[http.Header, ...] = (), method: str = "POST"
 ) -> None:
     """A response in JSON, without its body where the method is HEAD."""
-    headers = [(b"content-type", http.JSON), (b"content-length", str(len(body)).encode())]
-    headers += [(b"x-request-id", request_id.encode()), *more]
+    length, own_id = str(len(body)).encode(), request_id.encode()
+    headers = [(b"content-type", http.JSON), (b"content-length", length), (b"x-request-id", own_id), *more]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
 

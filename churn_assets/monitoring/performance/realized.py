@@ -18,8 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.evaluation.bootstrap import interval, samples, statistics_under, stratified_samples
-from churn_assets.evaluation.calibration import ece_by_chance
-from churn_assets.evaluation.metrics import Ranking, summary
+from churn_assets.evaluation.metrics import Ranking, ece_by_chance, summary
 from churn_assets.monitoring.windows import read_window_quality, read_windows, window_folder
 from churn_assets.settings import Settings
 

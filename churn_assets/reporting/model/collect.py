@@ -15,8 +15,7 @@ from churn_assets.data.customers import TableOrigin
 from churn_assets.data.validation.report import report_of
 from churn_assets.errors import TrainingError
 from churn_assets.evaluation.bootstrap import interval
-from churn_assets.evaluation.calibration import ece_by_chance
-from churn_assets.evaluation.metrics import at_threshold, pr_auc
+from churn_assets.evaluation.metrics import at_threshold, ece_by_chance, pr_auc
 from churn_assets.features.encode import encode_table
 from churn_assets.leakage.audit import Audit
 from churn_assets.reporting.model import facts, measure

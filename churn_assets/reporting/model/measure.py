@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,13 +11,19 @@ import numpy.typing as npt
 
 from churn_assets.contract.limits import Value
 from churn_assets.evaluation.bootstrap import interval, intervals, samples, statistics_under, stratified_samples, wilson
-from churn_assets.evaluation.calibration import calibration_bins, ece, ece_under
-from churn_assets.evaluation.curves import RankCurves, evenly_spaced, lift
-from churn_assets.evaluation.metrics import Ranking, at_threshold
+from churn_assets.evaluation.metrics import (
+    Floats,
+    Labels,
+    RankCurves,
+    Ranking,
+    at_threshold,
+    calibration_bins,
+    ece,
+    ece_under,
+    evenly_spaced,
+    lift,
+)
 from churn_assets.reporting.model.facts import CalibrationBin, Curves, Estimate, SegmentFigures
-
-Floats = npt.NDArray[np.float64]
-Labels = npt.NDArray[Any]
 
 DRAWS = 400
 POINTS = 120  # of a curve that is drawn 400 pixels wide
