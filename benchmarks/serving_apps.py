@@ -10,11 +10,11 @@ import os
 from typing import Any
 
 import bentoml
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from churn_assets.serving import service as ours
-from churn_assets.serving.app import ServiceApp
-from churn_assets.serving.handlers import Handlers
-from churn_assets.serving.http import ASGIApp, Receive, Scope, Send, encode
+from churn_assets.serving.app import Handlers, ServiceApp
+from churn_assets.serving.http import encode
 
 CONSTANT = {"prediction_id": "0" * 24, "customer_id": "C1", "churn_probability": 0.25, "churn": False}
 

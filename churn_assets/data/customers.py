@@ -76,24 +76,18 @@ class TableOrigin:
     @classmethod
     def of(cls, table: pa.Table) -> TableOrigin:
         """The origin of a raw or validated table."""
-        metadata = {key.decode(): value for key, value in (table.schema.metadata or {}).items()}
-        source = metadata.get("churn_source", b"").decode()
+        metadata = {k: v.decode() for k, v in (table.schema.metadata or {}).items() if k.startswith(b"churn_")}
+        source = metadata.get(b"churn_source", "")
         # Tables written by version 0.1 have no `churn_generated`; there the description began so.
-        generated = metadata.get("churn_generated", b"true" if source.startswith("generated customers") else b"false")
-        return cls(
-            source,
-            generated == b"true",
-            metadata.get("churn_as_of", b"").decode(),
-            metadata.get("churn_contract", b"").decode(),
-        )
+        unstated = "true" if source.startswith("generated customers") else "false"
+        generated = metadata.get(b"churn_generated", unstated) == "true"
+        return cls(source, generated, metadata.get(b"churn_as_of", ""), metadata.get(b"churn_contract", ""))
 
     def added_to(self, table: pa.Table) -> pa.Table:
         """`table` with this origin in its metadata."""
         # In the order of version 0.1: the bytes of a bundle's reference sample depend on it.
-        metadata = {"churn_contract": self.contract} if self.contract else {}
-        if self.as_of:
-            metadata["churn_as_of"] = self.as_of
-        metadata["churn_source"] = self.source
-        metadata["churn_generated"] = "true" if self.generated else "false"
+        known = {"churn_contract": self.contract, "churn_as_of": self.as_of}
+        metadata = {name: value for name, value in known.items() if value}
+        metadata |= {"churn_source": self.source, "churn_generated": "true" if self.generated else "false"}
         encoded = {name.encode(): value.encode() for name, value in metadata.items()}
         return table.replace_schema_metadata({**(table.schema.metadata or {}), **encoded})

@@ -229,12 +229,7 @@ def cramers_v(codes: npt.NDArray[Any], churned: Mask) -> float | None:
 def _column(column: Column, values: npt.NDArray[Any], churned: Mask) -> ColumnProfile:
     missing = _missing(column, values)
     common: dict[str, Any] = {
-        "name": column.name,
-        "kind": str(column.kind),
-        "role": str(column.role),
-        "doc": column.doc,
-        "unit": column.unit,
-        "suspect": column.suspect,
+        **{name: getattr(column, name) for name in ("name", "kind", "role", "doc", "unit", "suspect")},
         "missing": int(missing.sum()),
         "missing_share": float(missing.mean()),
         "missing_share_churned": float(missing[churned].mean()),
@@ -246,11 +241,10 @@ def _column(column: Column, values: npt.NDArray[Any], churned: Mask) -> ColumnPr
             return ColumnProfile(**common, distinct=len(set(values[~missing].tolist())))
         case Kind.CATEGORY:
             levels = _levels(values, column.choices, churned)
-            return CategoryProfile(**common, **_shown(levels), association=cramers_v(values, churned))
+            return CategoryProfile(**common, **levels, association=cramers_v(values, churned))
         case Kind.BOOLEAN:
-            codes = np.where(missing, -1, np.nan_to_num(values)).astype(np.int64)
-            levels = _levels(codes, ("no", "yes"), churned)
-            return BooleanProfile(**common, **_shown(levels), roc_auc=roc_auc_alone(values, churned))
+            levels = _levels(values, ("no", "yes"), churned)
+            return BooleanProfile(**common, **levels, roc_auc=roc_auc_alone(values, churned))
     return _number(common, np.asarray(values, dtype=np.float64), churned)
 
 
@@ -260,17 +254,15 @@ def _missing(column: Column, values: npt.NDArray[Any]) -> Mask:
     return np.asarray(values < 0 if column.kind is Kind.CATEGORY else np.isnan(values))
 
 
-def _levels(codes: npt.NDArray[Any], names: tuple[str, ...], churned: Mask) -> list[Level]:
-    """All levels, most frequent first."""
+def _levels(codes: npt.NDArray[Any], names: tuple[str, ...], churned: Mask) -> dict[str, Any]:
+    """The most frequent levels, and how many there are; a missing value is of none."""
     levels = []
     for code, name in enumerate(names):
-        inside = codes == code
-        rows, churners = int(inside.sum()), int(churned[inside].sum())
-        levels.append(Level(name, rows, churners, churners / rows if rows else None))
-    return sorted(levels, key=lambda level: -level.rows)
-
-
-def _shown(levels: list[Level]) -> dict[str, Any]:
+        of_level = churned[codes == code]
+        levels.append(
+            Level(name, len(of_level), int(of_level.sum()), float(of_level.mean()) if len(of_level) else None)
+        )
+    levels.sort(key=lambda level: -level.rows)
     return {
         "distinct": sum(1 for level in levels if level.rows),
         "levels": levels[:SHOWN_LEVELS],

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -101,22 +101,8 @@ def describe_choices(counts: Mapping[str, int]) -> str:
 
 _MOST_SPELLINGS = 20  # of true and false, in upper and lower case
 _TRUE_FALSE = (
-    ("yes", "no"),
-    ("true", "false"),
-    ("1", "0"),
-    ("y", "n"),
-    ("t", "f"),
-    ("on", "off"),
-    ("ja", "nein"),
-    ("oui", "non"),
-    ("si", "no"),
-    ("sí", "no"),
-    ("sim", "não"),
-    ("да", "нет"),
-    ("tak", "nie"),
-    ("evet", "hayır"),  # noqa: RUF001  # Turkish, not a look-alike
-    ("是", "否"),
-    ("はい", "いいえ"),
+    "yes/no true/false 1/0 y/n t/f on/off ja/nein oui/non si/no sí/no sim/não да/нет tak/nie "
+    "evet/hayır 是/否 はい/いいえ"  # noqa: RUF001  # Turkish, not a look-alike
 )
 
 
@@ -128,10 +114,8 @@ def guess_column(name: str, cells: pa.ChunkedArray) -> Guess:
         return unread.left_out(f"its cells are of type {type_}, which no kind of the contract fits")
     blank, counts = 0, Counter[str]()
     # Counted as it is stored, and only then as text: a column of numbers has fewer values than cells.
-    counted = pc.value_counts(cells)
-    for text, rows in zip(
-        as_text(counted.field("values")).to_pylist(), counted.field("counts").to_pylist(), strict=True
-    ):
+    values, rows_of = pc.value_counts(cells).flatten()
+    for text, rows in zip(as_text(values).to_pylist(), rows_of.to_pylist(), strict=True):
         if text is None or not text.strip():
             blank += rows
         else:
@@ -162,7 +146,7 @@ def _as_boolean(base: Guess, counts: Mapping[str, int], real: Mapping[str, int])
     if len(real) > _MOST_SPELLINGS:
         return None
     lowered = {canonical_number(value).lower() for value in real}
-    for true, false in _TRUE_FALSE:
+    for true, false in (pair.split("/") for pair in _TRUE_FALSE.split()):
         if lowered == {true, false}:
             column = replace(base.column, kind=Kind.BOOLEAN)
             if true not in column.true or false not in column.false:
@@ -197,14 +181,14 @@ def _with_dates(base: Guess, counts: Mapping[str, int], formats: tuple[str, ...]
     known = [day for day in days.values() if day is not None]
     if len(set(known)) == 1 and not unread and not base.missing_rows:
         return replace(base, column=column, summary=f"{known[0]} in every row", distinct=1)
-    guess = replace(
-        base, column=column, summary=f"{min(known)} .. {max(known)}", questions=(question,) if question else ()
-    )
+    summary, questions = f"{min(known)} .. {max(known)}", (question,) if question else ()
     # Excel's day zero has a repair of its own, and is not one of the contract's spellings of missing.
     zero = sum(n for text, n in unread.items() if re.match(SERIAL_ZERO, text))
     plain = {text: n for text, n in counts.items() if not re.match(SERIAL_ZERO, text)}
     readable = {text: n for text, n in plain.items() if text not in unread}
-    return with_missing(replace(guess, missing_rows=guess.missing_rows + zero), plain, readable)
+    missing_rows = base.missing_rows + zero
+    guess = replace(base, column=column, summary=summary, questions=questions, missing_rows=missing_rows)
+    return with_missing(guess, plain, readable)
 
 
 def _as_category(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) -> Guess | None:
@@ -229,7 +213,8 @@ def _as_number(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) 
     """
     texts = list(real)
     few = texts[:: max(1, len(texts) // _TRIED_NUMBERS)]
-    if sum(_reads_as_number(text) for text in few) < 0.5 * len(few):
+    ways = ("", *NUMBER_READERS)
+    if sum(any(_number(text, repair) is not None for repair in ways) for text in few) < 0.5 * len(few):
         return None  # ids and free text, of which there may be very many, are not parsed one by one
     if any(re.fullmatch(r"\s*0\d+\s*", text) for text in texts):
         return None  # 01234 is a code: as a number it would lose its zero
@@ -252,29 +237,22 @@ def _as_number(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) 
     summary = f"{len(np.unique(numbers)):,} different, {numbers.min():g} .. {numbers.max():g}"
     infinite = {text for text, v in zip(texts, values, strict=True) if v in (math.inf, -math.inf)}
     questions = _number_questions(numbers, weights, whole, infinite)
-    return with_missing(
-        replace(base, column=column, summary=summary, questions=questions, repair=repair), counts, readable
-    )
+    guess = replace(base, column=column, summary=summary, questions=questions, repair=repair)
+    return with_missing(guess, counts, readable)
 
 
 def _best_reading(real: Mapping[str, int]) -> tuple[str, list[float | None], float]:
     """(repair with which most rows are numbers, '' for none; number of each text; share of rows that are numbers)."""
     texts, rows = list(real), np.array(list(real.values()), dtype=np.float64)
-    readings = {"": [_plain_number(text) for text in texts]}
+    readings = {"": [_number(text) for text in texts]}
     if None in readings[""]:
-        readings |= {name: [_rewritten(read, text) for text in texts] for name, read in NUMBER_READERS.items()}
+        readings |= {repair: [_number(text, repair) for text in texts] for repair in NUMBER_READERS}
     shares = {
         name: float(rows[np.array([v is not None for v in values])].sum() / rows.sum())
         for name, values in readings.items()
     }
     best = max(shares, key=lambda name: shares[name])  # the first of equals: no repair, if none is needed
     return best, readings[best], shares[best]
-
-
-def _reads_as_number(text: str) -> bool:
-    return _plain_number(text) is not None or any(
-        _rewritten(read, text) is not None for read in NUMBER_READERS.values()
-    )
 
 
 def _coded(base: Guess, readable: Mapping[str, int], whole: bool, numbers: npt.NDArray[np.float64]) -> Guess | None:
@@ -290,26 +268,19 @@ def _coded(base: Guess, readable: Mapping[str, int], whole: bool, numbers: npt.N
     if len(readable) > MAX_CHOICES:
         if CODE_NAME.search(parts) and not ID_NAME.search(parts) and len(numbers) > 0.5 * sum(readable.values()):
             return None
-        return base.left_out(
-            f"its name is that of a code or id, and {len(readable):,} values are too many for a category"
-        )
-    choices = tuple(sorted(readable, key=float))
-    column = replace(base.column, kind=Kind.CATEGORY, choices=choices)
-    question = (
-        "its name is that of a code, so each number is a choice; "
-        "if it is an amount, set kind = 'integer' and remove choices"
-    )
+        too_many = f"{len(readable):,} values are too many for a category"
+        return base.left_out(f"its name is that of a code or id, and {too_many}")
+    column = replace(base.column, kind=Kind.CATEGORY, choices=tuple(sorted(readable, key=float)))
+    amount = "if it is an amount, set kind = 'integer' and remove choices"
+    question = f"its name is that of a code, so each number is a choice; {amount}"
     return replace(base, column=column, summary=describe_choices(readable), questions=(question,))
 
 
-def _plain_number(text: str) -> float | None:
-    value = read_number(Column("", Kind.NUMBER), text)
+def _number(text: str, repair: str = "") -> float | None:
+    """The number that `text` is after this repair, '' for none; None if it is not one."""
+    plain = NUMBER_READERS[repair](text) if repair else None
+    value = read_number(Column("", Kind.NUMBER), text if plain is None else plain)
     return None if value is None or math.isnan(value) else value
-
-
-def _rewritten(read: Callable[[str], str | None], text: str) -> float | None:
-    plain = read(text)
-    return _plain_number(text if plain is None else plain)
 
 
 def _bounds(numbers: npt.NDArray[np.float64], name: str) -> tuple[float | None, float | None]:
@@ -354,33 +325,13 @@ def _number_questions(
 
 # Of several formats that read the same texts the first is used. With dots the day comes before the month, with
 # slashes the month before the day; both are asked about.
-FORMATS = (
-    "%d.%m.%Y",
-    "%d.%m.%y",
-    "%m/%d/%Y",
-    "%d/%m/%Y",
-    "%m/%d/%y",
-    "%d/%m/%y",
-    "%Y/%m/%d",
-    "%Y.%m.%d",
-    "%d-%m-%Y",
-    "%m-%d-%Y",
-    "%d-%b-%Y",
-    "%d-%b-%y",
-    "%d %b %Y",
-    "%d %B %Y",
-    "%b %d, %Y",
-    "%B %d, %Y",
-    "%Y%m%d",
-)
+_DIGITS = ("%d.%m.%Y", "%d.%m.%y", "%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y", "%Y/%m/%d", "%Y.%m.%d")
+_WITH_DASHES = ("%d-%m-%Y", "%m-%d-%Y", "%d-%b-%Y", "%d-%b-%y")
+_WITH_NAMES = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y")
+FORMATS = (*_DIGITS, *_WITH_DASHES, *_WITH_NAMES, "%Y%m%d")
 _TIMES = (" %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p")
-_TWINS = {
-    "%m/%d/%Y": "%d/%m/%Y",
-    "%m/%d/%y": "%d/%m/%y",
-    "%d-%m-%Y": "%m-%d-%Y",
-    "%d.%m.%Y": "%m.%d.%Y",
-    "%d.%m.%y": "%m.%d.%y",
-}
+_TWINS = {"%m/%d/%Y": "%d/%m/%Y", "%m/%d/%y": "%d/%m/%y", "%d-%m-%Y": "%m-%d-%Y"}
+_TWINS |= {"%d.%m.%Y": "%m.%d.%Y", "%d.%m.%y": "%m.%d.%y"}
 _MAX_TEXTS = 2_000  # different texts; formats that read these read the rest
 _TRIED_DATES = 60  # of them, to find which formats are worth counting with
 _YEARS = (1900, 2150)
@@ -408,7 +359,9 @@ def find_formats(counts: Mapping[str, int]) -> Dates:
     ambiguous: list[str] = []
     while left and sum(left.values()) > 0.01 * total:
         few = list(left)[:: max(1, len(left) // _TRIED_DATES)]
-        possible = [f for f in _candidates(left) if any(_date_reads(f, text) for text in few)]
+        times = ("", *_TIMES) if any(":" in text for text in left) else ("",)
+        candidates = [day + time for day in FORMATS for time in times]
+        possible = [f for f in candidates if any(_date_reads(f, text) for text in few)]
         reads = {f: [t for t in left if _date_reads(f, t)] for f in possible}
         best = max(reads, key=lambda f: sum(left[t] for t in reads[f]), default="")
         if not best or not reads[best]:
@@ -421,11 +374,6 @@ def find_formats(counts: Mapping[str, int]) -> Dates:
     share = 1.0 - sum(left.values()) / total if total else 0.0
     question = f"day or month first, {' '.join(ambiguous)} Every date fits both formats." if ambiguous else ""
     return Dates(tuple(formats), share, question)
-
-
-def _candidates(texts: Mapping[str, int]) -> list[str]:
-    timed = any(":" in text for text in texts)
-    return [f + time for f in FORMATS for time in (("", *_TIMES) if timed else ("",))]
 
 
 def _twin(form: str) -> str:

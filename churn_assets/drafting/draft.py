@@ -114,33 +114,23 @@ def draft_contract(
     key, key_questions = choose_key(guesses, options.key)
     churned = label.read(sample.table.column(options.label))
     guesses = [_judged(g, key, options, sample.table, churned) for g in _without_repeats(guesses, key, sample.table)]
-    _check_inputs(guesses, label)
+    if all(g.why or g.column.role is Role.KEY or g.column.suspect for g in guesses):
+        raise _no_inputs(guesses, label)
     dates = [g.column for g in guesses if g.column.kind is Kind.DATE and not g.why]
     days = {column.name: as_days(parse_column(column, sample.table[column.name]).values) for column in dates}
     timing = choose_time(guesses, days, options.cohort, today or dt.datetime.now(dt.UTC).date())
     row_ids = "" if key is not None else next(n for n in ("row_id", "row_number", "_row_id") if n not in names)
     if row_ids:
         key_questions += ("no column identifies the customer, so the id is the row number. If there is an id: --id.",)
-    if not any(g.column.role is Role.FEATURE for g in timing.guesses) and not any(
-        g.column.role is Role.INPUT and g.name != timing.time.as_of for g in timing.guesses
-    ):
+    inputs = (g for g in timing.guesses if g.column.role in (Role.FEATURE, Role.INPUT))
+    if all(g.column.role is Role.INPUT and g.name == timing.time.as_of for g in inputs):
         raise _no_inputs(guesses, label)
     taken = {options.label, "customer_id", "churned", "as_of", row_ids, *(g.name for g in timing.guesses)}
     features, rules = date_features(timing, days, taken)
-    return _validated(
-        Evidence(
-            name=options.name,
-            where=where,
-            sample=sample,
-            label=label,
-            timing=timing,
-            features=features,
-            rules=rules,
-            row_ids=row_ids,
-            key_questions=key_questions,
-            number_repair=number_repair,
-        )
+    evidence = Evidence(
+        options.name, where, sample, label, timing, features, rules, row_ids, key_questions, number_repair
     )
+    return _validated(evidence)
 
 
 def _judged(guess: Guess, key: Guess | None, options: DraftOptions, table: pa.Table, churned: Churned) -> Guess:
@@ -153,25 +143,16 @@ def _judged(guess: Guess, key: Guess | None, options: DraftOptions, table: pa.Ta
         return guess
     signal = label_signal(guess, table.column(guess.name), churned)
     if signal is not None and signal.is_echo:
-        return guess.left_out(
-            f"an echo of the label: alone it separates churned from kept with ROC AUC {signal.auc:.3f}"
-        )
+        strength = f"ROC AUC {signal.auc:.3f}"
+        return guess.left_out(f"an echo of the label: alone it separates churned from kept with {strength}")
     return replace(guess, column=replace(guess.column, suspect=why_suspect(guess.name, signal)))
-
-
-def _check_inputs(guesses: Sequence[Guess], label: LabelDraft) -> None:
-    usable = [g for g in guesses if not g.why and g.column.role is not Role.KEY]
-    if any(not g.column.suspect for g in usable):
-        return
-    raise _no_inputs(guesses, label)
 
 
 def _no_inputs(guesses: Sequence[Guess], label: LabelDraft) -> DraftError:
     reasons = "; ".join(f"'{g.name}': {g.why or g.column.suspect}" for g in guesses if g.column.role is not Role.KEY)
     return DraftError(
         f"no column besides '{label.column.name}' can be a model input: {reasons or 'none'}; "
-        "expected columns known before "
-        "a customer left; add some"
+        "expected columns known before a customer left; add some"
     )
 
 
@@ -229,9 +210,8 @@ def _validated(evidence: Evidence) -> Draft:
         )
     if share > 0.6 * contract.quality.max_rejected_share:
         room = math.ceil(100.0 * (1.5 * share + 0.01)) / 100.0
-        question = (
-            f"{share:.1%} of the rows are rejected ({_main_causes(report)}), so the limit is {room:.0%}. Is that right?"
-        )
+        rejected = f"{share:.1%} of the rows are rejected ({_main_causes(report)})"
+        question = f"{rejected}, so the limit is {room:.0%}. Is that right?"
         evidence = replace(evidence, max_rejected_share=room, quality_questions=(question,))
     text = write(evidence)
     return Draft(text, parse_contract(text, evidence.name), sample.rows, sample.table.num_rows, report)

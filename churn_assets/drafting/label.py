@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,10 +12,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from churn_assets.contract.check import RESERVED
-from churn_assets.contract.model import Column, Kind, Role
-from churn_assets.data.validation.parse import as_text, canonical_number
+from churn_assets.contract.model import Column, Kind, Label, Role, Source
+from churn_assets.data.validation.checks import check_label
+from churn_assets.data.validation.parse import canonical_number
 from churn_assets.drafting.columns import ID_NAME, NOTHING, Guess, split_name
-from churn_assets.drafting.sample import LABEL_VALUES, spelled_in
+from churn_assets.drafting.sample import LABEL_VALUES, reader, spelled_in
 from churn_assets.errors import DraftError
 
 MAX_LABEL_VALUES = 5
@@ -35,13 +36,9 @@ class LabelDraft:
 
     def read(self, cells: pa.ChunkedArray) -> npt.NDArray[np.int8]:
         """1 churned, 0 kept, -1 neither, shape (rows,)."""
-        fold = str.lower if self.column.kind is Kind.BOOLEAN else str
-        known = {fold(value): 0 for value in self.kept_when} | {fold(self.churned_when): 1}
-        encoded = as_text(cells).dictionary_encode()
-        spellings = encoded.dictionary.to_pylist()
-        meaning = np.array([known.get(fold(canonical_number(t)), -1) for t in spellings] + [-1], dtype=np.int8)
-        codes = encoded.indices.fill_null(len(spellings)).to_numpy(zero_copy_only=False)
-        return np.asarray(meaning[codes])
+        label = Label(self.column.name, self.churned_when, self.kept_when, 1)
+        contract = replace(reader(Source(), (self.column,)), label=label)
+        return check_label(contract, pa.table({self.column.name: cells}))[0]
 
 
 def find_column(names: Sequence[str], option: str, name: str, where: str) -> str:
@@ -60,17 +57,12 @@ def draft_label(name: str, churned: str, counted: Counter[str]) -> LabelDraft:
 
     Raises DraftError if `churned` is not among the values, if it is the only one, or if there are too many.
     """
-    values: Counter[str] = Counter()
-    for text, rows in counted.items():
-        values[canonical_number(text)] += rows
+    values = _summed(counted, canonical_number)
     wanted = canonical_number(churned)
     empty = sum(values.pop(t, 0) for t in ("", *(t for t in NOTHING if t != wanted)))
     folded = len({v.lower() for v in values}) < len(values)
     if folded:
-        lowered: Counter[str] = Counter()
-        for value, rows in values.items():
-            lowered[value.lower()] += rows
-        values = lowered
+        values = _summed(values, str.lower)
     churned_value = _value(values, wanted, name, folded)
     others = [value for value, _ in values.most_common() if value != churned_value]
     if not others:
@@ -94,10 +86,17 @@ def draft_label(name: str, churned: str, counted: Counter[str]) -> LabelDraft:
     column = Column(name, Kind.TEXT, Role.LABEL, missing=missing)
     if folded:  # spelled in upper and lower case; only kind boolean ignores case
         column = replace(column, kind=Kind.BOOLEAN, true=(churned_value,), false=tuple(others))
-    elif all(_is_whole(v) for v in (churned_value, *others)):
+    elif all(v.lstrip("-").isdigit() and v.isascii() for v in (churned_value, *others)):
         column = replace(column, kind=Kind.INTEGER)
     kept_rows = sum(values[value] for value in others)
     return LabelDraft(column, churned_value, tuple(others), values[churned_value], kept_rows, tuple(questions))
+
+
+def _summed(rows_of: Counter[str], spelling: Callable[[str], str]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for value, rows in rows_of.items():
+        total[spelling(value)] += rows
+    return total
 
 
 def _value(values: Counter[str], wanted: str, name: str, folded: bool) -> str:
@@ -117,10 +116,6 @@ def _value(values: Counter[str], wanted: str, name: str, folded: bool) -> str:
 def _frequent(values: Counter[str]) -> str:
     texts = ", ".join(f"{v!r} ({n:,} rows)" for v, n in values.most_common(_SHOWN))
     return texts + (f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else "")
-
-
-def _is_whole(text: str) -> bool:
-    return text.lstrip("-").isdigit() and text.isascii()
 
 
 def choose_key(guesses: Sequence[Guess], wanted: str | None) -> tuple[Guess | None, tuple[str, ...]]:

@@ -1,9 +1,8 @@
 """Columns of an unknown table that are too strongly related to the label, each taken alone.
 
-A column is cut into groups (its choices, or up to 50 bins of equal counts, and one for missing cells);
-each row gets the churn rate of its group among the *other* half of the rows, so that many groups gain
-nothing by chance, and the ROC AUC of that rate is the strength of the column alone. This is a first
-estimate for the draft; the leakage audit of the main job decides.
+A column is cut into groups (its choices, or up to 50 bins of equal counts, and one for missing cells); each row gets
+the churn rate of its group among the *other* half of the rows, so that many groups gain nothing by chance, and the
+ROC AUC of that rate is the strength of the column alone. A first estimate for the draft; the leakage audit decides.
 """
 
 from __future__ import annotations

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import chain, combinations, count
 
 import numpy as np
 import numpy.typing as npt
@@ -75,26 +76,24 @@ def _snapshot(guesses: Sequence[Guess], days: Mapping[str, Days], today: dt.date
             planned.add(name)
     past = [end for name, end in moving.items() if name not in planned]
     snapshots = [n for n in constant if not past or ends[n] >= max(past)]
-    kept = []
-    for guess in guesses:
-        if guess.name in constant and guess.name not in snapshots[:1]:
-            guess = guess.left_out(f"it is {guess.summary}")
-        kept.append(guess)
+    dropped = constant - set(snapshots[:1])
+    kept = tuple(g.left_out(f"it is {g.summary}") if g.name in dropped else g for g in guesses)
     notes: tuple[str, ...] = ()
     questions: tuple[str, ...] = ()
     if snapshots:
         as_of = snapshots[0]
         notes = (f"'{as_of}' is the same day in every row and no other date is later: the day the table was taken.",)
     elif planned:
-        as_of = _iso(max(past)) if past else today.isoformat()
+        as_of = str(np.datetime64(int(max(past)), "D")) if past else today.isoformat()
+        names = ", ".join(f"'{name}'" for name in sorted(planned))
         questions = (
-            f"{_listed(planned)} lies after the other dates. The table is assumed to be of {as_of}; is that right? "
+            f"{names} lies after the other dates. The table is assumed to be of {as_of}; is that right? "
             "Change the day with each new table.",
         )
     else:
         as_of = "latest"
         notes = ("The snapshot is the newest date of the table." if moving else "The table has no dates.",)
-    return Timing(tuple(kept), Time(as_of, None), notes, questions, frozenset(planned))
+    return Timing(kept, Time(as_of, None), notes, questions, frozenset(planned))
 
 
 def _cohort(timing: Timing, days: Mapping[str, Days]) -> tuple[str | None, str]:
@@ -171,23 +170,11 @@ def _distance(name: str, is_planned: bool, taken: set[str]) -> Feature:
 
 def slug(name: str) -> str:
     """`name` in letters a-z, digits and _, as a feature may be called; 'column' if nothing is left."""
-    import unicodedata
-
     plain = unicodedata.normalize("NFKD", split_name(name)).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "_", plain).strip("_") or "column"
 
 
 def _free(name: str, taken: set[str]) -> str:
-    free, number = name, 2
-    while free in taken:
-        free, number = f"{name}_{number}", number + 1
+    free = next(n for n in chain([name], (f"{name}_{number}" for number in count(2))) if n not in taken)
     taken.add(free)
     return free
-
-
-def _iso(day: float) -> str:
-    return str(np.datetime64(int(day), "D"))
-
-
-def _listed(names: set[str]) -> str:
-    return ", ".join(f"'{name}'" for name in sorted(names))

@@ -6,7 +6,7 @@ The text is for a person to read, correct and keep; questions are comments that 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from churn_assets.contract.model import Column, Feature, Kind, Role, Rule
 from churn_assets.data.readers.read import ROW_IDS
@@ -54,10 +54,11 @@ class Evidence:
 def write(evidence: Evidence) -> str:
     """The text of the contract, with comments."""
     label, timing = evidence.label, evidence.timing
-    kept = [_label_value(label.column, value) for value in label.kept_when]
+    as_value = int if label.column.kind is Kind.INTEGER else str
+    kept = [as_value(value) for value in label.kept_when]
     label_keys = {
         "column": label.column.name,
-        "churned_when": _label_value(label.column, label.churned_when),
+        "churned_when": as_value(label.churned_when),
         "kept_when": kept if len(kept) > 1 else kept[0],
         "horizon_days": 30,
         "meaning": f"{label.churned_when}: the customer left; {', '.join(label.kept_when)}: the customer stayed.",
@@ -80,10 +81,12 @@ def write(evidence: Evidence) -> str:
     ]
     if left_out:
         sections.append(["# Left out. To use one, give it a kind and a role that fit, and remove the reason."])
-        sections += [_left_out(guess) for guess in left_out]
-    if evidence.features:
-        sections.append(["[features]", *map(_feature, evidence.features)])
-    sections += [_rule(rule) for rule in evidence.rules]
+        as_it_is = ("name", "kind", "role")
+        sections += [[*_comment([g.why]), "[[columns]]", *_pairs(g.column, as_it_is)] for g in left_out]
+    lines = [f"{f.name} = {{ expression = {toml(f.expression)}, doc = {toml(f.doc)} }}" for f in evidence.features]
+    if lines:
+        sections.append(["[features]", *lines])
+    sections += [["[[rules]]", *_pairs(rule, ("name", "expression", "severity", "doc"))] for rule in evidence.rules]
     value_question = "these four are placeholders. What is the value of a customer, and what does an offer cost?"
     sections += [
         [*_section("value", {}, questions=(value_question,)), *_VALUE],
@@ -94,20 +97,18 @@ def write(evidence: Evidence) -> str:
 
 
 def _about(evidence: Evidence) -> tuple[str, ...]:
-    sample = evidence.sample
-    label = evidence.label
-    rows = f"{sample.rows:,} rows"
-    extent = (
-        rows if sample.is_whole else f"a sample of {sample.table.num_rows:,} of {rows}, spread over the whole table"
-    )
+    sample, label = evidence.sample, evidence.label
+    extent = f"{sample.rows:,} rows"
+    if not sample.is_whole:
+        extent = f"a sample of {sample.table.num_rows:,} of {extent}, spread over the whole table"
     about = [
         f"Drafted by `churn contract init` from {evidence.where}: {extent}, {label.churned_rows:,} churned and "
         f"{label.kept_rows:,} kept. It can be used as it is; please answer the lines that begin with QUESTION."
     ]
     if not sample.is_whole:
         about.append("Ranges, choices and missing cells are those of the sample: a rare value may be rejected.")
-    if min(label.churned_rows, label.kept_rows) < 100:
-        few = min(label.churned_rows, label.kept_rows)
+    few = min(label.churned_rows, label.kept_rows)
+    if few < 100:
         about.append(f"Only {few} rows of the rarer class: every figure has a wide interval.")
     return tuple(about)
 
@@ -143,10 +144,6 @@ def _quality(evidence: Evidence) -> list[str]:
     )
 
 
-def _label_value(column: Column, text: str) -> object:
-    return int(text) if column.kind is Kind.INTEGER else text
-
-
 def _section(
     name: str, keys: Mapping[str, object], notes: Sequence[str] = (), questions: Sequence[str] = ()
 ) -> list[str]:
@@ -158,32 +155,15 @@ def _column(guess: Guess) -> list[str]:
     column = guess.column
     missing = f"{guess.missing_rows:,} of {guess.rows:,} rows missing" if guess.missing_rows else ""
     summary = "; ".join(filter(None, (guess.summary, missing)))
-    default = Column(column.name, column.kind)
-    values = {field.name: getattr(column, field.name) for field in fields(Column)}
-    pairs = [
-        _pair(name, _bound(column, value) if name in ("low", "high") else value)
-        for name, value in values.items()
-        if name in ("name", "kind") or value != getattr(default, name)
-    ]
+    values, default = dict(vars(column)), vars(Column(column.name, column.kind))
+    if column.kind is Kind.INTEGER:
+        values |= {key: int(values[key]) for key in ("low", "high") if values[key] is not None}
+    pairs = [_pair(key, value) for key, value in values.items() if key in ("name", "kind") or value != default[key]]
     return [*_comment([f"Seen: {summary}"] if summary else []), *_questions(guess.questions), "[[columns]]", *pairs]
 
 
-def _left_out(guess: Guess) -> list[str]:
-    keys = {"name": guess.name, "kind": guess.column.kind, "role": guess.column.role}
-    return [*_comment([guess.why]), "[[columns]]", *(_pair(key, value) for key, value in keys.items())]
-
-
-def _bound(column: Column, value: object) -> object:
-    return int(value) if column.kind is Kind.INTEGER and isinstance(value, float) else value
-
-
-def _rule(rule: Rule) -> list[str]:
-    keys = {"name": rule.name, "expression": rule.expression, "severity": rule.severity, "doc": rule.doc}
-    return ["[[rules]]", *(_pair(key, value) for key, value in keys.items())]
-
-
-def _feature(feature: Feature) -> str:
-    return f"{feature.name} = {{ expression = {toml(feature.expression)}, doc = {toml(feature.doc)} }}"
+def _pairs(table: Column | Rule, keys: Iterable[str]) -> list[str]:
+    return [_pair(key, getattr(table, key)) for key in keys]
 
 
 def _questions(texts: Sequence[str]) -> list[str]:

@@ -1,8 +1,7 @@
 """Percentile bootstrap over rows (Efron & Tibshirani, 1993): samples as row multiplicities, and their intervals.
 
-A sample is a vector (n,) of how often each row was drawn, so that a weighted metric of the rows is the metric of
-the sample. Two scores are compared under the same samples (paired), which removes the noise that both have from the
-rows.
+A sample is a vector (n,) of how often each row was drawn, so that a weighted metric of the rows is that of the sample.
+Two scores are compared under the same samples (paired), which removes the noise that both have from the rows.
 """
 
 from __future__ import annotations
@@ -22,10 +21,7 @@ _CELLS = 16_000_000  # multiplicities held at once: 128 MB
 
 
 def stratified_samples(churned: Labels, draws: int, seed: int) -> Iterator[Floats]:
-    """`draws` samples with as many churners as the rows have.
-
-    They are made in blocks, so that memory is bounded at any number of rows.
-    """
+    """`draws` samples with as many churners as the rows have, made in blocks, so that memory is bounded."""
     generator = np.random.default_rng(seed)
     strata = [np.flatnonzero(np.asarray(churned) == label) for label in (0, 1)]
     step = max(1, _CELLS // max(1, len(churned)))

@@ -1,22 +1,26 @@
-"""Metrics of scores against labels, churn positive. They agree with scikit-learn (the tests compare).
+"""Metrics, calibration and curves of scores against labels, churn positive. They agree with scikit-learn.
 
 Average precision is the step-wise sum of Davis & Goadrich (2006) with ties taken together; it is written for
-sorted, weighted rows because a bootstrap then costs one cumulative sum a draw.
+sorted, weighted rows because a bootstrap then costs one cumulative sum a draw. The calibration error is over bins of
+equal mass (Nguyen & O'Connor, 2015).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from churn_assets.evaluation.bootstrap import interval, statistics_under
-from churn_assets.evaluation.calibration import ece
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[Any]
+
+BINS = 15
+_CELLS = 4_000_000  # drawn labels held at once
 
 
 class Ranking:
@@ -122,8 +126,7 @@ def model_metrics(churned: Labels, margin: Floats, probability: Floats) -> dict[
 def summary(churned: Labels, probability: Floats, threshold: float, weights: Iterable[Floats]) -> dict[str, float]:
     """Every metric by name; those of rank and loss with `_low` and `_high` (95 %) under `weights`, the row
     multiplicities of bootstrap samples."""
-    ranking = Ranking(churned, probability)
-    row_losses = losses(churned, probability)
+    ranking, row_losses = Ranking(churned, probability), losses(churned, probability)
     errors = (probability - churned) ** 2
     weighted: Mapping[str, Callable[[Floats], float]] = {
         "pr_auc": ranking.pr_auc,
@@ -136,7 +139,89 @@ def summary(churned: Labels, probability: Floats, threshold: float, weights: Ite
     for (name, metric), draws in zip(weighted.items(), statistics_under(weights, *weighted.values()), strict=True):
         values[name] = metric(everyone)
         values[f"{name}_low"], values[f"{name}_high"] = interval(draws)
-    values["ece"] = ece(churned, probability)
-    values["churn_rate"] = float(np.mean(churned))
-    values["rows"] = float(len(probability))
-    return {**values, **at_threshold(churned, probability, threshold)}
+    values |= {"ece": ece(churned, probability), "churn_rate": float(np.mean(churned)), "rows": float(len(probability))}
+    return values | at_threshold(churned, probability, threshold)
+
+
+def calibration_bins(churned: Labels, probability: Floats) -> tuple[Floats, Floats, Floats]:
+    """Mean probability, churn rate and row count of each of `BINS` bins of equal mass, (bins,) each."""
+    order = np.argsort(probability, kind="stable")
+    parts = [part for part in np.array_split(order, BINS) if len(part)]
+    labels = np.asarray(churned, dtype=np.float64)
+    return (
+        np.array([probability[part].mean() for part in parts]),
+        np.array([labels[part].mean() for part in parts]),
+        np.array([float(len(part)) for part in parts]),
+    )
+
+
+def ece(churned: Labels, probability: Floats) -> float:
+    """Expected calibration error: mean distance of probability and churn rate over the bins."""
+    predicted, observed, count = calibration_bins(churned, probability)
+    return float(np.sum(np.abs(predicted - observed) * count) / np.sum(count))
+
+
+def ece_under(churned: Labels, probability: Floats, weights: Floats) -> Floats:
+    """The calibration error under bootstrap samples (draws, n); (draws,)."""
+    order = np.argsort(probability, kind="stable")
+    gap = (np.asarray(churned, dtype=np.float64) - probability)[order]
+    return _binned_error(weights[:, order] * gap)
+
+
+def ece_by_chance(probability: Floats, draws: int, seed: int) -> Floats:
+    """The calibration error of perfect probabilities (n,) on so few rows; (draws,). It is never 0.
+
+    Labels are drawn from the probabilities themselves (consistency resampling, Broecker & Smith, 2007).
+    """
+    generator, ranked = np.random.default_rng(seed), np.sort(probability, kind="stable")
+    step = max(1, _CELLS // max(1, len(ranked)))
+    blocks = [(min(step, draws - start), len(ranked)) for start in range(0, draws, step)]
+    return np.concatenate([_binned_error((generator.random(block) < ranked) - ranked) for block in blocks])
+
+
+def _binned_error(gaps: Floats) -> Floats:
+    """Calibration error of rows (draws, n) in the order of their probability, in bins of equal mass."""
+    count = gaps.shape[1]
+    starts = np.unique([part[0] for part in np.array_split(np.arange(count), BINS) if len(part)])
+    return np.asarray(np.abs(np.add.reduceat(gaps, starts, axis=1)).sum(axis=1) / count)
+
+
+@dataclass(frozen=True)
+class RankCurves:
+    """One value (cuts,) for each distinct score, highest first: the values of a list that ends there.
+
+    `false_positive_rate` is the share of kept customers on it, `listed` the share of all customers.
+    """
+
+    threshold: Floats
+    recall: Floats
+    precision: Floats
+    false_positive_rate: Floats
+    listed: Floats
+
+    @classmethod
+    def of(cls, churned: Labels, score: Floats) -> RankCurves:
+        """Of rows (n,) with both classes among them."""
+        ranking = Ranking(churned, score)
+        listed, hits = ranking.counts()
+        misses = listed - hits
+        return cls(ranking.cuts, hits / hits[-1], hits / listed, misses / misses[-1], listed / len(ranking.order))
+
+
+def evenly_spaced(values: Floats, points: int) -> npt.NDArray[np.int64]:
+    """npt.NDArray[np.int64] at which rising `values` pass `points` equal steps; first and last among them."""
+    positions = np.searchsorted(values, np.linspace(values[0], values[-1], points))
+    return np.unique(np.append(positions, [0, len(values) - 1])).astype(np.int64)
+
+
+def lift(churned: Labels, score: Floats, share: float, weights: Floats) -> tuple[float, Floats]:
+    """Churn rate among the riskiest `share` over that of all: of the rows, and under samples (draws, n) with
+    each sample's own riskiest; (draws,)."""
+    order = np.argsort(-score, kind="stable")
+    label = np.asarray(churned, dtype=np.float64)[order]
+    drawn = np.concatenate([np.ones((1, len(order))), weights[:, order]])
+    listed = np.cumsum(drawn, axis=1)
+    last = np.argmax(listed >= share * len(order), axis=1)[:, None]
+    hits = np.take_along_axis(np.cumsum(drawn * label, axis=1), last, axis=1)
+    lifts = (hits / np.take_along_axis(listed, last, axis=1))[:, 0] / label.mean()
+    return float(lifts[0]), lifts[1:]

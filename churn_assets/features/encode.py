@@ -37,11 +37,8 @@ def encode_table(contract: Contract, table: pa.Table | pa.RecordBatch) -> Column
     Raises RowsRejected for a category outside the contract's choices.
     """
     names = set(table.schema.names)
-    return {
-        column.name: _from_arrow(column, table.column(column.name))
-        for column in contract.kept_columns
-        if column.name in names
-    }
+    columns = [column for column in contract.kept_columns if column.name in names]
+    return {column.name: _from_arrow(column, table.column(column.name)) for column in columns}
 
 
 def _from_arrow(column: Column, values: Any) -> npt.NDArray[Any]:
@@ -50,33 +47,21 @@ def _from_arrow(column: Column, values: Any) -> npt.NDArray[Any]:
 
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
-    if column.kind is Kind.CATEGORY:
-        return _codes(column, values)
     if column.kind in (Kind.ID, Kind.TEXT):
         return np.asarray(values.cast(pa.string()).to_numpy(zero_copy_only=False), dtype=object)
+    if column.kind is Kind.CATEGORY:
+        codes = pc.index_in(values.cast(pa.string()), value_set=pa.array(column.choices, pa.string()))
+        unknown = pc.indices_nonzero(pc.and_(pc.is_null(codes), pc.is_valid(values)))[:1000].to_pylist()
+        if unknown:
+            texts = {row: describe_value(values[row].as_py()) for row in unknown}
+            raise RowsRejected([Violation(row, column.name, texts[row], expectation(column)) for row in unknown])
+        return np.asarray(pc.fill_null(codes, -1).to_numpy(zero_copy_only=False), dtype=np.int32)
     if column.kind is Kind.DATE:
         values = values.cast(pa.date32()).cast(pa.int32())
     values = values.cast(pa.float64(), safe=False)
     if values.null_count:
         values = pc.fill_null(values, float("nan"))
     return np.asarray(values.to_numpy(zero_copy_only=False), dtype=np.float64)
-
-
-def _codes(column: Column, values: Any) -> npt.NDArray[np.int32]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    values = values.cast(pa.string())
-    codes = pc.index_in(values, value_set=pa.array(column.choices, pa.string()))
-    unknown = pc.indices_nonzero(pc.and_(pc.is_null(codes), pc.is_valid(values)))
-    if len(unknown):
-        raise RowsRejected(
-            [
-                Violation(row, column.name, describe_value(values[row].as_py()), expectation(column))
-                for row in unknown[:1000].to_pylist()
-            ]
-        )
-    return np.asarray(pc.fill_null(codes, -1).to_numpy(zero_copy_only=False), dtype=np.int32)
 
 
 def encode_rows(contract: Contract, rows: Sequence[Mapping[str, object]]) -> Columns:
@@ -113,13 +98,10 @@ def _cell(
     violations: list[Violation],
 ) -> object:
     value = row.get(column.name, _MISSING)
-    if value is _MISSING:
-        if column.role != "key":
-            violations.append(Violation(index, column.name, "no such field", expectation(column)))
-        return None
-    if value is None:
-        if not column.nullable and column.role != "key":
-            violations.append(Violation(index, column.name, "null", expectation(column)))
+    if value is None or value is _MISSING:
+        if column.role != "key" and (value is _MISSING or not column.nullable):
+            found = "null" if value is None else "no such field"
+            violations.append(Violation(index, column.name, found, expectation(column)))
         return None
     cell = read(column, value)
     if cell is None:
@@ -169,10 +151,8 @@ def _read_choice(column: Column, value: object) -> object:
 
 
 _READERS: Mapping[Kind, Callable[[Column, object], object]] = {
-    Kind.ID: _read_text,
-    Kind.TEXT: _read_text,
-    Kind.NUMBER: _read_number,
-    Kind.INTEGER: _read_number,
+    **dict.fromkeys((Kind.ID, Kind.TEXT), _read_text),
+    **dict.fromkeys((Kind.NUMBER, Kind.INTEGER), _read_number),
     Kind.BOOLEAN: _read_boolean,
     Kind.DATE: _read_date,
     Kind.CATEGORY: _read_choice,
@@ -198,14 +178,11 @@ def expectation(column: Column) -> str:
         Kind.DATE: "a date such as 2014-01-20",
         Kind.CATEGORY: f"one of: {', '.join(column.choices)}",
     }[column.kind]
-    if column.low is not None and column.high is not None:
-        kind += f" from {_bound(column.low)} to {_bound(column.high)}"
-    elif column.low is not None:
-        kind += f" of at least {_bound(column.low)}"
-    elif column.high is not None:
-        kind += f" of at most {_bound(column.high)}"
+    low, high = (f"{bound:g}" if isinstance(bound, float) else bound for bound in (column.low, column.high))
+    if low is not None and high is not None:
+        kind += f" from {low} to {high}"
+    elif low is not None:
+        kind += f" of at least {low}"
+    elif high is not None:
+        kind += f" of at most {high}"
     return f"{kind} or null" if column.nullable else kind
-
-
-def _bound(bound: float | str) -> str:
-    return f"{bound:g}" if isinstance(bound, float) else bound

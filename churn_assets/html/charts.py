@@ -1,4 +1,4 @@
-"""Charts: curves, scatters, histograms, bars and intervals, one way for every page, Dagster and MLflow.
+"""Charts of every page, of Dagster and MLflow: curves, scatters, histograms, bars and intervals.
 
 A drawn chart is an SVG 460 units wide that scales with the page; its text is drawn, so it is for charts with axes.
 Rows (`IntervalRows`, `BarRows`) are HTML with readable text at any width. Both are values: `{{ chart }}` in a
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from churn_assets.html import templating
@@ -51,10 +52,8 @@ class Axis:
 
 @dataclass(frozen=True)
 class Line:
-    """A line; `style` is a class of the style sheet. A point without a value is a gap.
-
-    `band` are (x, low, high) drawn as an area, `whiskers` the same drawn as vertical lines.
-    """
+    """A line; `style` is a class of the style sheet. A point without a value is a gap. `band` are (x, low, high) drawn
+    as an area, `whiskers` the same drawn as vertical lines."""
 
     name: str
     points: Points
@@ -119,28 +118,15 @@ class Row:
 
 @dataclass(frozen=True)
 class IntervalRows:
-    """Dots with 95 % intervals between `low` and `high`."""
+    """Dots with 95 % intervals between 0 and 1."""
 
     rows: Sequence[Row]
-    low: float
-    high: float
-    form: str = ".3f"
     legend: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def ticks(self) -> tuple[float, ...]:
-        """Round numbers for the scale below the rows."""
-        return round_numbers(self.low, self.high)
+    form: str = ".3f"
 
     def place(self, value: float) -> float:
         """Where a value lies, in per cent of the width."""
-        return round(100 * Axis("", self.low, self.high).share(value), 2)
-
-    def width(self, mark: Mark) -> str:
-        """Width of a mark's interval, in per cent."""
-        if mark.low is None or mark.high is None:
-            return "0"
-        return f"{self.place(mark.high) - self.place(mark.low):.2f}"
+        return round(100 * Axis("", 0.0, 1.0).share(value), 2)
 
     def __html__(self) -> Markup:
         return _draw("rows", self, True)
@@ -152,7 +138,6 @@ class BarRows:
 
     rows: Sequence[Row]
     form: str = ".3f"
-    legend: tuple[tuple[str, str], ...] = ()
 
     def width(self, mark: Mark) -> float:
         """Width of a bar, in per cent."""
@@ -192,22 +177,19 @@ class Frame:
 
     def axes(self) -> list[Shape]:
         """Grid, numbers and titles."""
-        foot = self.down(self.y.low)
-        shapes = []
+        foot, end, shapes = self.down(self.y.low), WIDTH - RIGHT, []
         for value in self.y.marks:
             y = self.down(value)
-            shapes.append(_line(self.left, WIDTH - RIGHT, y, y, "grid"))
-            shapes.append(_text(self.y.form(value), self.left - 7, y + 4, "end"))
+            shapes += [_line(self.left, end, y, y, "grid"), _text(self.y.form(value), self.left - 7, y + 4, "end")]
         for value in self.x.marks:
             x = self.right(value)
-            if self.grid_of_x:
-                shapes.append(_line(x, x, TOP, foot, "grid"))
+            shapes += [_line(x, x, TOP, foot, "grid")] if self.grid_of_x else []
             shapes.append(_text(self.x.form(value), x, foot + 17))
-        shapes.append(_line(self.left, WIDTH - RIGHT, foot, foot, "axis"))
-        shapes.append(_text(self.x.title, (self.left + WIDTH - RIGHT) / 2, self.height - 8))
-        middle = (TOP + foot) / 2
-        turned = {"x": 12, "y": middle, "text-anchor": "middle", "transform": f"rotate(-90 12 {middle:g})"}
+        shapes.append(_line(self.left, end, foot, foot, "axis"))
+        shapes.append(_text(self.x.title, (self.left + end) / 2, self.height - 8))
         if self.y.title:
+            middle = (TOP + foot) / 2
+            turned = {"x": 12, "y": middle, "text-anchor": "middle", "transform": f"rotate(-90 12 {middle:g})"}
             shapes.append(Shape("text", turned, self.y.title))
         return shapes
 
@@ -227,8 +209,10 @@ def lines(title: str, x: Axis, y: Axis, drawn: Sequence[Line], marks: Sequence[f
             across = frame.right(at)
             shapes.append(_line(across, across, frame.down(low), frame.down(high), f"whisker {line.style}"))
         shapes.append(_path(frame.path(line.points), f"{'thin' if line.dashed else 'line'} {line.style}", line.name))
-        if line.dots:
-            shapes += [_dot(frame, at, value, line) for at, value in line.points if value is not None]
+        for at, value in line.points if line.dots else ():
+            if value is not None:
+                tooltip = f"{line.name}: {at:.3g}, {value:.3g}"
+                shapes.append(_dot(frame.right(at), frame.down(value), line.style, tooltip))
     legend = tuple((line.name, line.style) for line in drawn if not line.dashed)
     return Chart(title, frame.height, tuple(shapes), legend)
 
@@ -248,15 +232,15 @@ def scatter(title: str, x: Axis, y: Axis, dots: Sequence[tuple[float, float]], t
 def histogram(title: str, x: Axis, edges: Sequence[float], kept: Sequence[int], churned: Sequence[int]) -> Chart:
     """Counts between `edges`: churned customers at the bottom, kept ones on top of them."""
     largest = max((a + b for a, b in zip(kept, churned, strict=True)), default=0) or 1
-    frame = Frame(x, Axis("customers", 0.0, float(largest), compact), height=210.0)
+    frame = Frame(x, Axis("customers", 0.0, largest, compact), height=210.0)
     shapes = frame.axes()
-    for i, (kept_count, churned_count) in enumerate(zip(kept, churned, strict=True)):
+    for (start, end), kept_count, churned_count in zip(pairwise(edges), kept, churned, strict=True):
         customers = kept_count + churned_count
-        left, width = frame.right(edges[i]), frame.right(edges[i + 1]) - frame.right(edges[i])
-        tooltip = f"{x.form(edges[i])} to {x.form(edges[i + 1])}: {customers:,} customers, {churned_count:,} churned"
+        left, width = frame.right(start), frame.right(end) - frame.right(start)
+        tooltip = f"{x.form(start)} to {x.form(end)}: {customers:,} customers, {churned_count:,} churned"
         for low, high, style in ((0, churned_count, "fchurned"), (churned_count, customers, "fkept")):
             if high > low:
-                top, foot = frame.down(float(high)), frame.down(float(low))
+                top, foot = frame.down(high), frame.down(low)
                 shapes.append(_box(left, top, max(width - 0.8, 0.6), max(foot - top, 0.4), style, tooltip))
     return Chart(title, frame.height, tuple(shapes))
 
@@ -273,7 +257,7 @@ def columns(title: str, counts: Mapping[str, int], y_title: str = "customers") -
     shapes = frame.axes()
     for place, (name, count) in enumerate(counts.items()):
         left, right = frame.right(place - 0.35), frame.right(place + 0.35)
-        top, foot = frame.down(float(count)), frame.down(0.0)
+        top, foot = frame.down(count), frame.down(0.0)
         shapes.append(_box(left, top, right - left, foot - top, "fkept", f"{name}: {count:,}"))
         if len(names) <= 8:
             shapes.append(_text(f"{count:,}", (left + right) / 2, top - 4))
@@ -287,11 +271,9 @@ def bars(title: str, values: Mapping[str, float], x_title: str, form: Callable[[
     frame = _row_frame([name for name, _ in shown], Axis(x_title, 0.0, 1.18 * largest, form))
     shapes = frame.axes()
     for place, (name, value) in enumerate(shown):
-        top, right = frame.down(-place + 0.3), frame.right(value)
-        shapes.append(
-            _box(frame.left, top, right - frame.left, ROW_HEIGHT * 0.6, f"f{style}", f"{name}: {form(value)}")
-        )
-        shapes.append(_text(form(value), right + 5, top + ROW_HEIGHT * 0.6 - 2, "start"))
+        top, right, height = frame.down(-place + 0.3), frame.right(value), ROW_HEIGHT * 0.6
+        shapes.append(_box(frame.left, top, right - frame.left, height, f"f{style}", f"{name}: {form(value)}"))
+        shapes.append(_text(form(value), right + 5, top + height - 2, "start"))
     return Chart(title, frame.height, tuple(shapes))
 
 
@@ -312,8 +294,7 @@ def intervals(
             if mark.low is not None and mark.high is not None:
                 shapes.append(_line(frame.right(mark.low), frame.right(mark.high), y, y, f"span {mark.style}"))
             if mark.value is not None:
-                dot = {"cx": frame.right(mark.value), "cy": y, "r": 3.2, "class": f"f{mark.style}"}
-                shapes.append(Shape("circle", dot, tooltip=f"{label}: {mark.value:.3g}"))
+                shapes.append(_dot(frame.right(mark.value), y, mark.style, f"{label}: {mark.value:.3g}"))
     return Chart(title, frame.height, tuple(shapes), tuple(legend))
 
 
@@ -331,35 +312,29 @@ def over_periods(
     `zero` draws the zero line; without it the axis begins at zero or the lowest value.
     """
     known = [mark for values in series.values() for mark in values if mark is not None and mark.value is not None]
-    ends = [end for mark in known for end in (mark.value, mark.low, mark.high) if end is not None]
-    low, high = min([0.0, *ends]), max([0.0, *ends, *([limit] if limit is not None else [])]) or 1.0
+    ends = [0.0, *(end for mark in known for end in (mark.value, mark.low, mark.high) if end is not None)]
+    low, high = min(ends), max(ends if limit is None else [*ends, limit]) or 1.0
     y = Axis(y_title, low, low + 1.05 * (high - low) if high > low else low + 1.0)
     x = Axis("", -0.5, max(0.5, len(names) - 0.5), lambda place: names[round(place)], _fitting_places(names))
     drawn = []
     for shift, (name, values) in enumerate(series.items()):
-        at = [(place + 0.08 * shift, mark) for place, mark in enumerate(values)]
-        points = [(place, None if mark is None else mark.value) for place, mark in at]
-        whiskers = [
-            (place, mark.low, mark.high)
-            for place, mark in at
-            if mark is not None and mark.low is not None and mark.high is not None
-        ]
+        at = [(place + 0.08 * shift, mark or Mark(None)) for place, mark in enumerate(values)]
+        points = [(place, mark.value) for place, mark in at]
+        whiskers = [(p, m.low, m.high) for p, m in at if m.low is not None and m.high is not None]
         drawn.append(Line(name, points, STYLES[shift % len(STYLES)], dots=True, whiskers=whiskers))
-    level = [(f"limit {limit:g}", limit)] if limit is not None else []
-    level += [("zero", 0.0)] if zero else []
-    drawn += [Line(name, [(x.low, value), (x.high, value)], "base", dashed=True) for name, value in level]
+    levels = {} if limit is None else {f"limit {limit:g}": limit}
+    flat = {**levels, "zero": 0.0} if zero else levels
+    drawn += [Line(name, [(x.low, value), (x.high, value)], "base", dashed=True) for name, value in flat.items()]
     chart = lines(title, x, y, drawn)
-    if limit is None:
-        return chart
-    return replace(chart, legend=(*chart.legend, (f"limit {limit:g}", "base")))
+    return replace(chart, legend=(*chart.legend, *((name, "base") for name in levels)))
 
 
-def round_numbers(low: float, high: float, about: int = 5) -> tuple[float, ...]:
-    """About `about` multiples of 1, 2 or 5 times a power of ten in `low`..`high`."""
+def round_numbers(low: float, high: float) -> tuple[float, ...]:
+    """About five multiples of 1, 2 or 5 times a power of ten in `low`..`high`."""
     span = high - low
     if not span > 1e-9 * max(abs(low), abs(high)):  # nothing, or less than a float tells apart
         return (low,)
-    rough = span / about
+    rough = span / 5
     power = 10.0 ** math.floor(math.log10(rough))
     step = power * next(m for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)
@@ -408,9 +383,8 @@ def _fitting_places(names: Sequence[str]) -> tuple[float, ...]:
     return tuple(float(i) for i in range(0, len(names), max(1, math.ceil(len(names) / fitting))))
 
 
-def _dot(frame: Frame, x: float, y: float, line: Line) -> Shape:
-    at = {"cx": frame.right(x), "cy": frame.down(y), "r": 3.2, "class": f"f{line.style}"}
-    return Shape("circle", at, tooltip=f"{line.name}: {x:.3g}, {y:.3g}")
+def _dot(x: float, y: float, style: str, tooltip: str) -> Shape:
+    return Shape("circle", {"cx": x, "cy": y, "r": 3.2, "class": f"f{style}"}, tooltip=tooltip)
 
 
 def _line(x1: float, x2: float, y1: float, y2: float, style: str) -> Shape:

@@ -14,10 +14,10 @@ from html.parser import HTMLParser
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 if TYPE_CHECKING:
     from jinja2 import Environment
-    from markupsafe import Markup
-
 PACKAGE = "churn_assets"
 EM_DASH = "\N{EM DASH}"
 # Attributes that a browser fetches from; `xmlns` is a name, not an address.
@@ -48,8 +48,8 @@ def escape_markdown(value: object) -> str:
 def stylesheet(*names: str) -> str:
     """The named style sheets of `html/templates`, white space folded."""
     folder = resources.files(PACKAGE).joinpath("html", "templates")
-    text = "\n".join(folder.joinpath(f"{name}.css").read_text(encoding="utf-8") for name in names)
-    return " ".join(text.split())
+    texts = (folder.joinpath(f"{name}.css").read_text(encoding="utf-8") for name in names)
+    return " ".join(" ".join(texts).split())
 
 
 def _environment(**options: Any) -> Environment:
@@ -67,8 +67,6 @@ def _environment(**options: Any) -> Environment:
 
 @cache
 def _html_environment() -> Environment:
-    from markupsafe import Markup
-
     environment = _environment(autoescape=True)
     environment.filters["number"] = html_number
     # The sheets are files of this package: they hold no text of a user.
@@ -79,8 +77,6 @@ def _html_environment() -> Environment:
 
 @cache
 def _markdown_environment() -> Environment:
-    from markupsafe import Markup
-
     def finalize(value: object) -> object:
         return value if isinstance(value, (Markup, int, float)) else escape_markdown(value)
 
@@ -93,8 +89,6 @@ def _markdown_environment() -> Environment:
 
 def html_number(value: float | None, form: str = ".3f") -> Markup:
     """A number as people read it, with the exact one in the `data` element; an em dash for None."""
-    from markupsafe import Markup
-
     if value is None:
         return Markup('<span class="none">{}</span>').format(EM_DASH)
     return Markup('<data value="{}">{}</data>').format(repr(value), format(value, form))
@@ -107,19 +101,11 @@ def plain_number(value: float | None, form: str = ".3f") -> str:
 
 def markdown_table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> Markup:
     """A Markdown table of text cells, or 'none yet' without a row."""
-    from markupsafe import Markup
-
-    lines = [[_cell(cell) for cell in line] for line in (head, *rows)]
+    lines = [[escape_markdown("" if cell is None else cell) for cell in line] for line in (head, *rows)]
     if len(lines) == 1:
         return Markup("none yet")
     lines.insert(1, ["---"] * len(head))
     return Markup("\n".join(f"| {' | '.join(line)} |" for line in lines))
-
-
-def _cell(value: object) -> str:
-    from markupsafe import Markup
-
-    return str(value) if isinstance(value, Markup) else escape_markdown("" if value is None else value)
 
 
 def external_references(page: str) -> list[str]:

@@ -6,12 +6,13 @@ rows; the figures shown are of test rows, which are read for reporting only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
+from churn_assets.contract.limits import Audit as Limits
 from churn_assets.contract.model import Contract
 from churn_assets.data.customers import TableOrigin, reported_rows
 from churn_assets.features.encode import Columns, encode_table
@@ -113,27 +114,32 @@ def audit(
 ) -> Audit:
     """The audit of a validated table.
 
-    `chosen` is the name of the chosen model, a recipe or several joined by ' + ' ('' if none is chosen);
-    `params` are the parameters of each recipe by name. A blend is audited by its boosted part, a
-    network by boosted trees (see `audited_recipe`). Raises TrainingError if a recipe cannot be fitted.
+    `chosen` is the name of the chosen model, a recipe or several joined by ' + ' ('' if none is chosen; see
+    `audited_recipe`); `params` are the parameters of each recipe by name. Raises TrainingError if a recipe cannot be
+    fitted.
     """
     recipe, description = audited_recipe(chosen)
     data = training_data(contract, features, splits)
     ladder = Ladder(data, recipe, (params or {}).get(recipe, {}), seed)
     columns = encode_table(contract, customers)
     signals, losses, findings = _examine(contract, columns, ladder)
-    specs = data.views["random"].program.specs
-    reads, own = features_of(contract, specs), features_of(contract, specs, own=True)
+    own = features_of(contract, data.views["random"].program.specs, own=True)
     single = {
-        name: _single_column(
-            {split: ladder.alone(split, own[name]) for split in ladder.splits} if own[name] else {},
-            losses[name],
-            signal,
+        name: SingleColumn(
+            {split: ladder.alone(split, own[name]) for split in data.views} if own[name] else {},
+            losses[name].share,
+            signal.pr_auc_lift,
+            signal.isolated_share,
+            signal.isolated_by,
+            _label_test(signal.values),
+            _label_test(signal.gaps) if signal.gaps else None,
+            signal.repeats,
         )
         for name, signal in signals.items()
     }
-    suspects = _suspects(contract, findings)
-    rungs = _rungs(contract, ladder, suspects or _most_important(losses), reads)
+    over = {finding.column for finding in findings}
+    suspects = tuple(c.name for c in contract.scoring_columns if c.suspect or c.name in over)
+    rungs = _rungs(contract, ladder, suspects or _most_important(losses))
     bands = age_bands(contract, columns, as_of_of(customers), ladder, reported_rows(customers))
     return Audit(
         recipe=description,
@@ -150,10 +156,10 @@ def audit(
 
 
 def leakage_findings(
-    contract: Contract, customers: pa.Table, features: pa.Table, splits: pa.Table, seed: int = 42
+    contract: Contract, customers: pa.Table, features: pa.Table, splits: pa.Table
 ) -> tuple[Finding, ...]:
     """The findings of `audit` by boosted trees without its ladder, for auditing many tables."""
-    ladder = Ladder(training_data(contract, features, splits), "boosted", {}, seed)
+    ladder = Ladder(training_data(contract, features, splits), "boosted", {}, 42)
     return _examine(contract, encode_table(contract, customers), ladder)[2]
 
 
@@ -189,68 +195,55 @@ def audit_source(contract: Contract, source: str, description: str = "", seed: i
 
 
 def audited_recipe(chosen: str) -> tuple[str, str]:
-    """The recipe that is refitted at each rung, and its description.
-
-    A ladder needs dozens of fits: a blend is represented by its boosted part, and a network by boosted trees, whose
-    headline on these tables lies within its interval.
-    """
-    parts = chosen.split(" + ")
-    fast = "fewer, larger steps than in training"
-    if parts == ["logistic"]:
+    """The recipe that is refitted at each rung, and its description. A ladder needs dozens of fits: a blend is
+    represented by its boosted part, and a network by boosted trees, whose headline lies within its interval."""
+    if chosen == "logistic":
         return "logistic", "logistic regression, as chosen"
-    if parts == [""]:
-        return "boosted", f"boosted trees, in {fast}"
-    if parts == ["boosted"]:
-        return "boosted", f"boosted trees, as chosen, in {fast}"
-    if "boosted" in parts:
-        return "boosted", f"boosted trees, the part of '{chosen}' that can be refitted quickly, in {fast}"
-    return "boosted", f"boosted trees in place of '{chosen}', which takes too long to refit at each rung, in {fast}"
+    if chosen in ("", "boosted"):
+        why = ", as chosen" if chosen else ""
+    elif "boosted" in chosen.split(" + "):
+        why = f", the part of '{chosen}' that can be refitted quickly"
+    else:
+        why = f" in place of '{chosen}', which takes too long to refit at each rung"
+    return "boosted", f"boosted trees{why}, in fewer, larger steps than in training"
 
 
 def collect_findings(
     contract: Contract, signals: Mapping[str, ColumnSignal], losses: Mapping[str, Loss]
 ) -> tuple[Finding, ...]:
     """Every column over every limit; columns in the contract's order."""
-    return tuple(
-        Finding(name, limit, value, getattr(contract.audit, limit), description, contract.column(name).attested)
-        for name, signal in signals.items()
-        for limit, value, description in _over(contract, signal, losses[name])
-    )
+    findings = []
+    for name, signal in signals.items():
+        for limit, value, text in _over(contract.audit, signal, losses[name]):
+            allowed = getattr(contract.audit, limit)
+            description = text if limit == "echo_roc_auc" else f"{text} (limit {allowed:.0%})"
+            findings.append(Finding(name, limit, value, allowed, description, contract.column(name).attested))
+    return tuple(findings)
 
 
-def _over(contract: Contract, signal: ColumnSignal, loss: Loss) -> list[tuple[str, float, str]]:
-    limits = contract.audit
-    over = []
+def _over(limits: Limits, signal: ColumnSignal, loss: Loss) -> Iterator[tuple[str, float, str]]:
+    """Each limit that the column is over, its value, and a clause about that."""
+    values, gaps = signal.values, signal.gaps
     if signal.pr_auc_lift > limits.single_column_pr_auc_lift:
-        description = (
-            f"alone reaches {signal.pr_auc_lift:.0%} of the possible PR-AUC lift over a random list "
-            f"(limit {limits.single_column_pr_auc_lift:.0%})"
-        )
-        over.append(("single_column_pr_auc_lift", signal.pr_auc_lift, description))
-    if signal.isolated_share > limits.isolated_churner_share:
-        description = (
-            f"separates {signal.isolated_share:.0%} of the churners by values that no kept customer has, mainly "
-            f"{signal.isolated_by} (limit {limits.isolated_churner_share:.0%})"
-        )
-        over.append(("isolated_churner_share", signal.isolated_share, description))
+        text = f"alone reaches {signal.pr_auc_lift:.0%} of the possible PR-AUC lift over a random list"
+        yield "single_column_pr_auc_lift", signal.pr_auc_lift, text
+    if (share := signal.isolated_share) > limits.isolated_churner_share:
+        text = f"separates {share:.0%} of the churners by values that no kept customer has, mainly {signal.isolated_by}"
+        yield "isolated_churner_share", share, text
     if loss.low > limits.headline_loss_when_removed:
-        description = (
-            f"accounts for {loss.share:.0%} of the model's PR-AUC lift (limit {limits.headline_loss_when_removed:.0%})"
-        )
-        over.append(("headline_loss_when_removed", loss.share, description))
-    if signal.values.is_echo(limits.echo_roc_auc):
-        description = (
-            f"depends on the label (ROC AUC alone {signal.values.roc_auc:.2f}) and on nothing else that is known about "
+        yield "headline_loss_when_removed", loss.share, f"accounts for {loss.share:.0%} of the model's PR-AUC lift"
+    if values.is_echo(limits.echo_roc_auc):
+        text = (
+            f"depends on the label (ROC AUC alone {values.roc_auc:.2f}) and on nothing else that is known about "
             "a customer, like a value that is written after the outcome"
         )
-        over.append(("echo_roc_auc", signal.values.roc_auc, description))
-    elif signal.gaps is not None and signal.gaps.is_echo(limits.echo_roc_auc):
-        description = (
-            f"is missing depending on the label (ROC AUC of that alone {signal.gaps.roc_auc:.2f}) and on nothing else "
+        yield "echo_roc_auc", values.roc_auc, text
+    elif gaps is not None and gaps.is_echo(limits.echo_roc_auc):
+        text = (
+            f"is missing depending on the label (ROC AUC of that alone {gaps.roc_auc:.2f}) and on nothing else "
             "that is known about a customer, like a field that is filled after the outcome"
         )
-        over.append(("echo_roc_auc", signal.gaps.roc_auc, description))
-    return over
+        yield "echo_roc_auc", gaps.roc_auc, text
 
 
 def _describe_headline(complete: Rung, bands: Sequence[AgeBand]) -> str:
@@ -258,16 +251,16 @@ def _describe_headline(complete: Rung, bands: Sequence[AgeBand]) -> str:
     random, newest = complete.random, complete.out_of_time
     text = (
         f"On customers drawn at random the model reaches a PR-AUC of {random}; "
-        f"1 is perfect, a random list reaches {random.base_rate:.3f}"
+        f"1 is perfect, a random list reaches {random.base_rate:.3f}; "
     )
     if newest is not None:
-        text += f"; on the newest customers, trained on older ones, {newest}, a random list {newest.base_rate:.3f}"
+        text += f"on the newest customers, trained on older ones, {newest}, a random list {newest.base_rate:.3f}"
     else:
-        text += "; performance on newer customers is not known, because the table has no cohorts"
-    known = [(band.pr_auc, band) for band in bands if band.pr_auc is not None]
-    if len(known) > 1:
-        (low, worst), (high, best) = min(known, key=lambda pair: pair[0]), max(known, key=lambda pair: pair[0])
-        text += f"; by age it ranges from {low:.2f} ({worst.label}) to {high:.2f} ({best.label})"
+        text += "performance on newer customers is not known, because the table has no cohorts"
+    by_age = {band.label: band.pr_auc for band in bands if band.pr_auc is not None}
+    if len(by_age) > 1:
+        worst, best = min(by_age, key=by_age.__getitem__), max(by_age, key=by_age.__getitem__)
+        text += f"; by age it ranges from {by_age[worst]:.2f} ({worst}) to {by_age[best]:.2f} ({best})"
     return text + "."
 
 
@@ -304,20 +297,13 @@ def _quoted_list(names: Sequence[str]) -> str:
     return f"{', '.join(quoted)} and {len(names) - 5} more" if len(names) > 5 else _listed(quoted)
 
 
-def _suspects(contract: Contract, findings: Sequence[Finding]) -> tuple[str, ...]:
-    over = {finding.column for finding in findings}
-    return tuple(c.name for c in contract.scoring_columns if c.suspect or c.name in over)
-
-
 def _most_important(losses: Mapping[str, Loss]) -> tuple[str, ...]:
     """Without a suspect, the most important column shows how far the figure depends on a single one."""
-    most = max(losses, key=lambda name: losses[name].share, default=None)
-    return () if most is None or len(losses) < 2 else (most,)
+    return (max(losses, key=lambda name: losses[name].share),) if len(losses) > 1 else ()
 
 
-def _rungs(
-    contract: Contract, ladder: Ladder, suspects: Sequence[str], reads: Mapping[str, Sequence[int]]
-) -> tuple[Rung, ...]:
+def _rungs(contract: Contract, ladder: Ladder, suspects: Sequence[str]) -> tuple[Rung, ...]:
+    reads = features_of(contract, ladder.data.views["random"].program.specs)
     sets: dict[tuple[str, ...], str] = {(): "everything"}
     for name in suspects[:MOST_SUSPECTS]:
         sets.setdefault((name,), f"without {name}")
@@ -330,21 +316,8 @@ def _rungs(
     rungs = []
     for names, label in sets.items():
         left_out = sorted({index for name in names for index in reads[name]})
-        rungs.append(Rung(label, names, **{split: ladder.test(split, left_out) for split in ladder.splits}))
+        rungs.append(Rung(label, names, **{split: ladder.test(split, left_out) for split in ladder.data.views}))
     return tuple(rungs)
-
-
-def _single_column(alone: dict[str, Figure], loss: Loss, signal: ColumnSignal) -> SingleColumn:
-    return SingleColumn(
-        alone=alone,
-        headline_loss_when_removed=loss.share,
-        single_column_pr_auc_lift=signal.pr_auc_lift,
-        isolated_churner_share=signal.isolated_share,
-        isolated_by=signal.isolated_by,
-        values=_label_test(signal.values),
-        gaps=_label_test(signal.gaps) if signal.gaps else None,
-        repeats=signal.repeats,
-    )
 
 
 def _label_test(echo: EchoTest) -> LabelTest:

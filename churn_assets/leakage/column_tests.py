@@ -1,20 +1,8 @@
-"""How well each column alone predicts the label, and whether anything but the label explains it.
+"""How well each column alone predicts the label, and whether anything but the label explains it (an *echo*).
 
-Measured on training and validation rows only, for each column:
-
-- how far the column alone goes from the base rate (0) to perfect (1) in PR-AUC, cross-fitted;
-- the share of churners it isolates: long runs of its sorted values without a single kept customer;
-- its ROC AUC alone, and that of its being missing;
-- whether it is an *echo*: a strong predictor that, given the label, is independent of all other columns.
-  A behaviour shares its causes with other behaviours, so it stays correlated with them among the churned
-  and among the kept. A number written from the outcome does not: the label separates it from everything
-  else (Pearl, Causality, 2009, section 1.2: the label is its Markov blanket). Predictors of the label then
-  predict the column in one exact proportion, that of a copy of the label (`by_label` is 1); for an
-  independent cause of churn `by_label` is 0.
-
-Limits of the method: a cause of churn that correlates with no other column, where all other columns are
-themselves consequences of churn, looks like an echo. An echo mixed with a behaviour is not detected,
-unless it is over one of the plain limits.
+Everything is measured on training and validation rows. docs/audit.md describes each measure with its sources, and
+what the echo test cannot detect. An echo is independent of all other columns given the label; predictors of the label
+predict it in one exact proportion, that of a copy of the label (`by_label` is 1, for an independent cause of churn 0).
 """
 
 from __future__ import annotations
@@ -57,10 +45,8 @@ def features_of(contract: Contract, specs: Sequence[FeatureSpec], own: bool = Fa
     reads = columns_read(contract)
     columns_of = [reads.get(spec.name, frozenset({spec.name})) for spec in specs]
     return {
-        column.name: tuple(
-            index for index, names in enumerate(columns_of) if (names == {column.name} if own else column.name in names)
-        )
-        for column in contract.scoring_columns
+        name: tuple(i for i, read in enumerate(columns_of) if (read == {name} if own else name in read))
+        for name in (column.name for column in contract.scoring_columns)
     }
 
 
@@ -112,7 +98,6 @@ class ColumnSignal:
     of the other columns.
     """
 
-    column: str
     pr_auc_lift: float
     isolated_share: float
     isolated_by: str
@@ -165,30 +150,23 @@ def _runs(values: Floats, label: Labels, column: Column) -> Iterator[tuple[int, 
         for code in np.flatnonzero(pure):
             yield int(churned[code]), f"{column.name} = {column.choices[int(distinct[code])]}"
         return
+    is_date = column.kind is Kind.DATE
     edges = np.flatnonzero(np.diff(np.concatenate([[0], pure.astype(np.int8), [0]])))
     for start, end in zip(edges[::2], edges[1::2] - 1, strict=True):
-        low, high = (_value_text(column, distinct[i]) for i in (start, end))
+        low, high = (str(np.datetime64(int(v), "D")) if is_date else f"{v:g}" for v in distinct[[start, end]])
         text = f"{column.name} = {low}" if low == high else f"{column.name} from {low} to {high}"
         yield int(churned[start : end + 1].sum()), text
-
-
-def _value_text(column: Column, value: float) -> str:
-    return str(np.datetime64(int(value), "D")) if column.kind is Kind.DATE else f"{value:g}"
 
 
 class RidgeBaseline:
     """Out-of-fold ridge predictions of a column from the model's other features.
 
-    The same question is asked for every column, so the normal equations are summed once, by fold and by label:
-    leaving columns out is taking rows and columns from a small matrix, and forty columns cost little more than one.
-
-    Numbers enter as their ranks (0 to 1) to the first, second and third power, categories as one
-    indicator a choice, missing values as an indicator; all scaled to variance 1.
+    The normal equations are summed once, by fold and by label: to leave columns out is to take rows and columns from a
+    small matrix, so forty columns cost little more than one. Numbers enter as their ranks (0 to 1) to the first, second
+    and third power, categories as one indicator a choice, missing values as an indicator; all scaled to variance 1.
     """
 
-    def __init__(
-        self, matrix: Matrix, specs: Sequence[FeatureSpec], churned: npt.NDArray[np.int8], fold: npt.NDArray[np.int64]
-    ) -> None:
+    def __init__(self, matrix: Matrix, specs: Sequence[FeatureSpec], churned: Labels, fold: Index) -> None:
         parts = [_expanded(matrix[:, index].astype(np.float64), spec) for index, spec in enumerate(specs)]
         self.owner = np.repeat(np.arange(-1, len(specs)), [1, *(part.shape[1] for part in parts)])
         wide = np.column_stack([np.ones(len(matrix)), *parts])
@@ -252,27 +230,17 @@ def _signal(
     repeats: tuple[str, ...],
 ) -> ColumnSignal:
     keep = ridge.without([index for name in (column.name, *repeats) for index in reads[name]])
-    score = _cross_fitted(_bins(values, bool(column.choices)), label, fold)
-    base = float(label.mean())
+    score, base = _cross_fitted(_bins(values, bool(column.choices)), label, fold), float(label.mean())
     strength = max(roc_auc(label, score), 0.5)
     if not column.choices:  # ranks keep the full order of a number, bins do not
         by_rank = roc_auc(label, ranked(values))
         strength = max(strength, by_rank, 1.0 - by_rank)
-    missing = np.isnan(values).astype(np.float64)
-    gaps = None
+    missing, gaps = np.isnan(values).astype(np.float64), None
     if FEWEST_MISSING <= missing.mean() <= 1.0 - FEWEST_MISSING:
         by_gap = roc_auc(label, missing)
         gaps = _echo(missing, max(by_gap, 1.0 - by_gap), label, ridge, keep)
-    share, longest = isolated_churners(values, label, column)
-    return ColumnSignal(
-        column.name,
-        (pr_auc(label, score) - base) / (1.0 - base),
-        share,
-        longest,
-        _echo(score, strength, label, ridge, keep),
-        gaps,
-        repeats,
-    )
+    lift, isolated = (pr_auc(label, score) - base) / (1.0 - base), isolated_churners(values, label, column)
+    return ColumnSignal(lift, *isolated, _echo(score, strength, label, ridge, keep), gaps, repeats)
 
 
 def _echo(score: Floats, strength: float, label: Labels, ridge: RidgeBaseline, keep: Flags) -> EchoTest:
@@ -340,18 +308,14 @@ def _cross_fitted(code: Index, label: Labels, fold: Index) -> Floats:
 
 def _repeats(cells: Mapping[str, Floats], label: Labels) -> dict[str, tuple[str, ...]]:
     """For each column those that rank customers alike among churned and kept: the same column twice."""
-    names = list(cells)
-    if len(names) < 2:
-        return dict.fromkeys(names, ())
-    close = np.ones((len(names), len(names)), dtype=bool)
+    close = np.ones((len(cells), len(cells)), dtype=bool)
     for c in (0, 1):
-        ranks = np.column_stack([ranked(cells[name][label == c]) for name in names])
-        ranks = ranks - ranks.mean(axis=0)
+        ranks = np.column_stack([ranked(values[label == c]) for values in cells.values()])
+        ranks -= ranks.mean(axis=0)
         spread = np.sqrt((ranks**2).sum(axis=0))
-        close &= (
-            np.abs((ranks / np.where(spread > 0, spread, 1.0)).T @ (ranks / np.where(spread > 0, spread, 1.0)))
-            >= REPEATS
-        )
+        ranks /= np.where(spread > 0, spread, 1.0)
+        close &= np.abs(ranks.T @ ranks) >= REPEATS
     return {
-        name: tuple(other for j, other in enumerate(names) if close[i, j] and j != i) for i, name in enumerate(names)
+        name: tuple(other for other, is_close in zip(cells, row, strict=True) if is_close and other != name)
+        for name, row in zip(cells, close, strict=True)
     }

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,12 +12,11 @@ import numpy.typing as npt
 
 from churn_assets.contract.model import Contract, Kind
 from churn_assets.evaluation.bootstrap import interval, statistics_under, stratified_samples
-from churn_assets.evaluation.metrics import Ranking
+from churn_assets.evaluation.metrics import Floats, Labels, Ranking
 from churn_assets.features.encode import Columns
 from churn_assets.training.candidate import Parameters, recipe_of
 from churn_assets.training.feature_table import TrainingData, at_rows
 
-Floats = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
 
 DRAWS = 400
@@ -71,9 +69,7 @@ class AgeBand(msgspec.Struct, frozen=True, omit_defaults=True, rename={"label": 
     @property
     def figure(self) -> Figure | None:
         """The figure, None where there are too few customers."""
-        if self.pr_auc is None or self.low is None or self.high is None or self.base_rate is None:
-            return None
-        return Figure(self.pr_auc, self.low, self.high, self.base_rate, self.rows)
+        return None if self.pr_auc is None else msgspec.convert(msgspec.to_builtins(self), Figure)
 
 
 class Ladder:
@@ -84,23 +80,13 @@ class Ladder:
         self.params = {**params, **QUICK[recipe]}
         self._margins: dict[tuple[str, tuple[int, ...], bool], tuple[Floats, Floats]] = {}
 
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """'random', and 'out_of_time' if the contract has a cohort that allows it."""
-        return tuple(self.data.views)
-
-    @property
-    def width(self) -> int:
-        """Features of the whole matrix."""
-        return len(self.data.views["random"].program.specs)
-
     def test(self, split: str, left_out: Sequence[int] = ()) -> Figure:
         """The figure on test rows without the features at `left_out`."""
-        return self._figure(split, self.margins(split, self._kept(left_out))[1])
+        return self._figure(split, self._kept(left_out), small=False)
 
     def alone(self, split: str, features: Sequence[int]) -> Figure:
         """The figure on test rows with nothing but these features, by a smaller model of the same recipe."""
-        return self._figure(split, self.margins(split, tuple(features), small=True)[1])
+        return self._figure(split, tuple(features), small=True)
 
     def loss(self, features: Sequence[int], limit: float) -> Loss:
         """The loss without these features, on validation rows; the bound is only computed above `limit`."""
@@ -122,10 +108,9 @@ class Ladder:
 
     def margins(self, split: str, features: tuple[int, ...], small: bool = False) -> tuple[Floats, Floats]:
         """Log-odds of validation and of test rows; all equal if no feature is left."""
-        key = (split, features, small)
-        if key not in self._margins:
-            self._margins[key] = self._fit(*key)
-        return self._margins[key]
+        if (split, features, small) not in self._margins:
+            self._margins[split, features, small] = self._fit(split, features, small)
+        return self._margins[split, features, small]
 
     def out_of_fold(self, rows: Index) -> Floats:
         """Log-odds of `rows`, one a customer, by models not trained on them: random split's features, 5 folds."""
@@ -162,13 +147,15 @@ class Ladder:
         return model.margin(matrix[validation]), model.margin(matrix[test])
 
     def _kept(self, left_out: Sequence[int]) -> tuple[int, ...]:
-        return tuple(index for index in range(self.width) if index not in set(left_out))
+        width = len(self.data.views["random"].program.specs)
+        return tuple(index for index in range(width) if index not in left_out)
 
-    def _figure(self, split: str, margin: Floats) -> Figure:
-        return figure(self.data.churned[self.data.views[split].split.test], margin, self.seed)
+    def _figure(self, split: str, features: tuple[int, ...], small: bool) -> Figure:
+        label = self.data.churned[self.data.views[split].split.test]
+        return figure(label, self.margins(split, features, small)[1], self.seed)
 
 
-def figure(label: npt.NDArray[Any], margin: Floats, seed: int) -> Figure:
+def figure(label: Labels, margin: Floats, seed: int) -> Figure:
     """PR-AUC with the percentile bootstrap over rows, stratified by label."""
     ranking = Ranking(label, margin)
     (draws,) = statistics_under(stratified_samples(label, DRAWS, seed), ranking.pr_auc)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
-from churn_assets.contract.model import Column, Contract, Kind
+from churn_assets.contract.model import Contract, Kind
 from churn_assets.mlflow_registry.connect import calls, connect, quiet, store_path
 
 if TYPE_CHECKING:
@@ -24,60 +23,30 @@ _NEEDS = ("numpy", "pyarrow", "xgboost", "churn-assets")
 _COLUMN_TYPES: Mapping[Kind, str] = {Kind.NUMBER: "double", Kind.INTEGER: "double", Kind.BOOLEAN: "boolean"}
 
 
-@dataclass(frozen=True)
-class ModelVersion:
-    """What is registered: a bundle's folder and version, its contract, and the MLflow run of the training."""
-
-    run_id: str
-    contract: Contract
-    bundle: Path
-    bundle_version: str
-
-
-class ModelRegistry(Protocol):
-    """A registry of model versions, each with a number; every method raises TrackingUnavailable.
-
-    `MlflowRegistry` is the one in use. Callers commit first and tell the registry afterwards.
-    """
-
-    def register(self, model: ModelVersion) -> int:
-        """The number of this bundle, registered once for each content."""
-        ...
-
-    def set_alias(self, alias: Alias, number: int) -> int | None:
-        """Let `alias` name this version; the champion is nobody's challenger.
-
-        Returns the version that the alias named before, None if it named this one or none.
-        """
-        ...
-
-    def set_tags(self, number: int, tags: Mapping[str, str]) -> None:
-        """Set tags of a version."""
-        ...
-
-
 class MlflowRegistry:
-    """The registered model `churn` in the MLflow store at `uri`; connects at the first call."""
+    """The registered model `churn` in the MLflow store at `uri`; connects at the first call.
+
+    Every method raises TrackingUnavailable. Callers commit first and tell the registry afterwards.
+    """
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
 
-    def register(self, model: ModelVersion) -> int:
-        """As the protocol says; the version gets the tags bundle_version, contract and fingerprint."""
+    def register(self, run_id: str, contract: Contract, bundle: Path, bundle_version: str) -> int:
+        """The number of this bundle, registered once for each content, from the MLflow run of its training."""
         with calls(self.uri) as client:
-            known = find(client, model.bundle_version)
-            if known is not None:
-                return known
-            contract = model.contract
-            tags = {
-                "bundle_version": model.bundle_version,
-                "contract": contract.name,
-                "fingerprint": contract.fingerprint,
-            }
-            return _log_and_register(self.uri, model, tags)
+            query = f"name = '{MODEL_NAME}' and tags.bundle_version = '{bundle_version}'"
+            if known := [int(version.version) for version in client.search_model_versions(query)]:
+                return min(known)
+            tags = {"bundle_version": bundle_version, "contract": contract.name, "fingerprint": contract.fingerprint}
+            return _log_and_register(self.uri, run_id, contract, bundle, tags)
 
     def set_alias(self, alias: Alias, number: int) -> int | None:
-        """As the protocol says. Does nothing for an sqlite store that does not exist: it has no version to name."""
+        """Let `alias` name this version; the champion is nobody's challenger.
+
+        Returns the version that the alias named before, None if it named this one or none. Does nothing for an
+        sqlite store that does not exist: it has no version to name.
+        """
         store = store_path(self.uri)
         if store is not None and not store.exists():
             return None
@@ -90,16 +59,10 @@ class MlflowRegistry:
             return None if before.get(alias) == number else before.get(alias)
 
     def set_tags(self, number: int, tags: Mapping[str, str]) -> None:
-        """As the protocol says; MLflow takes 5,000 characters, longer text is cut."""
+        """Set tags of a version; MLflow takes 5,000 characters, longer text is cut."""
         with calls(self.uri) as client:
             for name, value in tags.items():
                 client.set_model_version_tag(MODEL_NAME, str(number), name, value[:_TAG_LENGTH])
-
-
-def find(client: MlflowClient, bundle_version: str) -> int | None:
-    """The number of the registered version that holds this bundle, None if there is none."""
-    query = f"name = '{MODEL_NAME}' and tags.bundle_version = '{bundle_version}'"
-    return min((int(version.version) for version in client.search_model_versions(query)), default=None)
 
 
 def aliases(client: MlflowClient) -> dict[str, int]:
@@ -113,7 +76,10 @@ def signature(contract: Contract) -> ModelSignature:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
-    columns = [_column_spec(ColSpec, column) for column in contract.scoring_columns]
+    columns = [
+        ColSpec(_COLUMN_TYPES.get(column.kind, "string"), name=column.name, required=not column.nullable)
+        for column in contract.scoring_columns
+    ]
     return ModelSignature(
         inputs=Schema(columns),
         outputs=Schema([ColSpec("double")]),
@@ -133,16 +99,12 @@ def _version(name: str) -> str:
         return metadata.version(f"{name}-cpu")  # xgboost under the name of its build without a GPU
 
 
-def _column_spec(spec: Any, column: Column) -> Any:
-    return spec(_COLUMN_TYPES.get(column.kind, "string"), name=column.name, required=not column.nullable)
-
-
-def _log_and_register(uri: str, model: ModelVersion, tags: dict[str, str]) -> int:
+def _log_and_register(uri: str, run_id: str, contract: Contract, bundle: Path, tags: dict[str, str]) -> int:
     import mlflow
 
     # `Model.log` and `register_model` take store and experiment from the process alone.
     mlflow.set_tracking_uri(uri)
-    mlflow.set_experiment(experiment_id=connect(uri).get_run(model.run_id).info.experiment_id)
+    mlflow.set_experiment(experiment_id=connect(uri).get_run(run_id).info.experiment_id)
     with quiet():  # it warns that there is no input example, although it gets the signature
         import mlflow.pyfunc
         from mlflow.models import Model
@@ -151,10 +113,10 @@ def _log_and_register(uri: str, model: ModelVersion, tags: dict[str, str]) -> in
             artifact_path=None,
             name="model",
             flavor=mlflow.pyfunc,
-            run_id=model.run_id,
+            run_id=run_id,
             python_model=str(Path(__file__).with_name("pyfunc.py")),
-            artifacts={"bundle": model.bundle.absolute().as_uri()},
+            artifacts={"bundle": bundle.absolute().as_uri()},
             pip_requirements=requirements(),
-            signature=signature(model.contract),
+            signature=signature(contract),
         )
         return int(mlflow.register_model(logged.model_uri, MODEL_NAME, tags=tags).version)

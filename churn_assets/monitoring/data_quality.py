@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from churn_assets.contract.limits import Monitoring
 from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.errors import NothingIngested
@@ -20,26 +22,27 @@ from churn_assets.monitoring.profile import (
     NO_CHAMPION,
     REST,
     ColumnProfile,
+    MonitoredLog,
     MonitoredModel,
     Profile,
     Reference,
+    open_monitored_log,
     profile_window,
     read_monitored_model,
 )
 from churn_assets.monitoring.windows import (
     QUALITY_JSON,
     WHO,
+    DataQuality,
     OpenWindow,
+    QualityStatus,
     Report,
     Window,
-    close_windows,
-    read_open_window,
     read_window_report,
     rows_of,
     window_folder,
     write_report,
 )
-from churn_assets.prediction_log.warehouse.connection import open_published
 from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,10 +60,7 @@ _HOUR_S = 3600.0
 
 @dataclass(frozen=True)
 class Finding:
-    """One deviation from what was expected; `actual` and `expected` are figures for people.
-
-    `cause` is that of refused requests, '' for every other check.
-    """
+    """One deviation; `actual` and `expected` are figures for people, `cause` is that of refused requests, else ''."""
 
     check: Check
     column: str
@@ -147,8 +147,9 @@ def _check_frequent_value(
     if now.top is None:
         return
     number, share = now.top
-    usual = reference.share_of(name, number)
-    if share - usual >= limits.spike_rise and not (usual and reference.count_distinct(name) <= FEW_VALUES):
+    numbers = reference.profile.sample[name].to_numpy()
+    usual = float((numbers == number).mean()) if len(numbers) else 0.0
+    if share - usual >= limits.spike_rise and not (usual and len(np.unique(numbers)) <= FEW_VALUES):
         message = (
             f"'{name}' is {_shown(column, number)} for {share:.1%} of the customers, in training for {usual:.1%}; "
             "is it still filled?"
@@ -173,10 +174,9 @@ def _share(check: Check, column: str, share: float, usual: float, message: str, 
 class Traffic:
     """How the predictions of one window were requested.
 
-    `rows_a_day` is over the window's span, a day at least, so that a burst of a minute is not taken for a
-    flood. `longest_gap_hours` lies between two predictions that follow each other in time.
-    `largest_customer_share` is the share of rows of the most frequent customer.
-    `refused` are requests by cause, of the service's reports that overlap the window.
+    `rows_a_day` is over the window's span, a day at least, so that a burst of a minute is not taken for a flood.
+    `largest_customer_share` is of rows. `refused` are requests by cause, of the service's reports that overlap the
+    window.
     """
 
     rows: int
@@ -187,11 +187,6 @@ class Traffic:
     rows_without_id: int
     refused: Mapping[str, int]
 
-    @property
-    def rows_a_customer(self) -> float:
-        """At least 1."""
-        return self.rows / self.customers if self.customers else 1.0
-
     def refused_share(self, cause: str) -> float:
         """Requests refused for this cause among all, 0 to 1."""
         requests = self.rows + sum(self.refused.values())
@@ -199,38 +194,25 @@ class Traffic:
 
 
 def read_traffic(connection: duckdb.DuckDBPyConnection, window: Window) -> Traffic:
-    """The traffic of a window; a log without a table of rejections has refused nothing."""
-    rows, customers, gap, most, without_id, span = connection.execute(
+    """The traffic of a window."""
+    rows, customers, most, without_id, gap, span = connection.execute(
         f"""WITH taken AS (SELECT {WHO} AS who, customer_id, scored_at FROM predictions WHERE {rows_of(window)}),
-                 gaps AS (SELECT date_diff('microsecond', lag(scored_at) OVER (ORDER BY scored_at), scored_at) AS gap
-                          FROM taken),
-                 each AS (SELECT count(*) AS rows FROM taken GROUP BY who)
-            SELECT (SELECT count(*) FROM taken), (SELECT count(*) FROM each), (SELECT max(gap) FROM gaps),
-                   (SELECT max(rows) FROM each), (SELECT count(*) FROM taken WHERE customer_id IS NULL),
-                   (SELECT date_diff('microsecond', min(scored_at), max(scored_at)) FROM taken)"""
+              each AS (SELECT count(*) AS rows, count(*) - count(customer_id) AS without_id FROM taken GROUP BY who),
+              gaps AS (SELECT scored_at, date_diff('microsecond', lag(scored_at) OVER (ORDER BY scored_at), scored_at)
+                         AS gap FROM taken)
+            SELECT coalesce(sum(rows), 0)::BIGINT, count(*), coalesce(max(rows), 0),
+              coalesce(sum(without_id), 0)::BIGINT, (SELECT coalesce(max(gap), 0) FROM gaps),
+              (SELECT coalesce(date_diff('microsecond', min(scored_at), max(scored_at)), 0) FROM gaps)
+            FROM each"""
     ).fetchall()[0]
-    days = max(1.0, (span or 0) / 1e6 / 86_400)
-    return Traffic(
-        rows=rows,
-        customers=customers,
-        rows_a_day=rows / days,
-        longest_gap_hours=(gap or 0) / 1e6 / _HOUR_S,
-        largest_customer_share=(most or 0) / rows if rows else 0.0,
-        rows_without_id=without_id,
-        refused=_read_refused(connection, window),
-    )
-
-
-def _read_refused(connection: duckdb.DuckDBPyConnection, window: Window) -> dict[str, int]:
-    tables = "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'rejections'"
-    if not connection.execute(tables).fetchall()[0][0]:
-        return {}
-    causes = connection.execute(
-        "SELECT cause, sum(requests) FROM rejections WHERE since_at <= CAST(? AS TIMESTAMP) "
+    refused = connection.execute(
+        "SELECT cause, CAST(sum(requests) AS BIGINT) FROM rejections WHERE since_at <= CAST(? AS TIMESTAMP) "
         "AND until_at >= CAST(? AS TIMESTAMP) GROUP BY cause ORDER BY cause",
         [window.last_scored_at[:-6], window.first_scored_at[:-6]],
     ).fetchall()
-    return {str(cause): int(requests) for cause, requests in causes}
+    rows_a_day = rows / max(1.0, span / 1e6 / 86_400)
+    largest = most / rows if rows else 0.0
+    return Traffic(rows, customers, rows_a_day, gap / 1e6 / _HOUR_S, largest, without_id, dict(refused))
 
 
 def check_traffic(now: Traffic, before: Sequence[Traffic], limits: Monitoring) -> Iterator[Finding]:
@@ -247,10 +229,11 @@ def check_traffic(now: Traffic, before: Sequence[Traffic], limits: Monitoring) -
         if share - usual >= limits.missing_rise:
             message = f"{share:.1%} of the requests were refused for '{cause}', {usual:.1%} before"
             yield replace(_share("refused", TRAFFIC, share, usual, message), cause=cause)
-    if now.rows_a_customer >= limits.volume_ratio:
-        message = f"each customer was scored {now.rows_a_customer:.1f} times on average; does a caller ask in a loop?"
+    rows_a_customer = now.rows / now.customers if now.customers else 1.0
+    if rows_a_customer >= limits.volume_ratio:
+        message = f"each customer was scored {rows_a_customer:.1f} times on average; does a caller ask in a loop?"
         expected = f"below {limits.volume_ratio:g}"
-        yield Finding("duplicates", TRAFFIC, f"{now.rows_a_customer:.1f} rows a customer", expected, message)
+        yield Finding("duplicates", TRAFFIC, f"{rows_a_customer:.1f} rows a customer", expected, message)
     if now.largest_customer_share >= limits.spike_rise and now.customers > 1:
         message = f"one customer id has {now.largest_customer_share:.1%} of the predictions; is it a placeholder?"
         yield _share("one_customer", TRAFFIC, now.largest_customer_share, 0.0, message)
@@ -265,22 +248,19 @@ def check_traffic(now: Traffic, before: Sequence[Traffic], limits: Monitoring) -
 
 # -- reports -------------------------------------------------------------------------------------------
 
-Status = Literal["ok", "broken", "insufficient", "unknown"]
-
 NO_PREDICTIONS = "no predictions yet: nothing has been ingested from the log"
 NEWEST = 30  # windows that the report over all windows has
 _COMPARED = 5  # earlier windows that the traffic is compared with
 
 
 @dataclass(frozen=True, kw_only=True)
-class WindowQuality(Window, Report):
+class WindowQuality(Window, DataQuality):
     """The data quality of one window, compared with the reference of `model_version`.
 
     `missing` are shares 0 to 1 by column. The status is 'insufficient' below the floor of customers whatever the
     findings, 'broken' with a finding that blocks, 'unknown' without a reference to compare with, else 'ok'.
     """
 
-    status: Status
     model_version: str
     findings: tuple[Finding, ...]
     missing: Mapping[str, float]
@@ -289,10 +269,7 @@ class WindowQuality(Window, Report):
 
 @dataclass(frozen=True)
 class LogAge:
-    """The prediction log as a whole: rows of the contract and of others, and the age of the newest.
-
-    `stale`: older than the contract's `stale_hours` at the time of the report. `message` is '' if all is well.
-    """
+    """The prediction log as a whole; `stale`: its newest row was older than `stale_hours` at the time of the report."""
 
     rows: int
     other_rows: int
@@ -304,13 +281,13 @@ class LogAge:
 
 @dataclass(frozen=True, kw_only=True)
 class QualityReport(Report):
-    """The newest windows of a contract, the newest last, and what of them holds now.
+    """The newest windows of a contract, the newest last; `status` is that of the newest, 'insufficient' without one.
 
-    `status` is that of the newest window, 'insufficient' without one. `blocks`: retraining must wait, for the
-    newest window is broken or the log is stale. `open` and `log` are None before the first prediction.
+    `blocks`: retraining must wait, for the newest window is broken or the log is stale. `open` and `log` are None
+    before the first prediction.
     """
 
-    status: Status
+    status: QualityStatus
     fingerprint: str
     model_version: str = ""
     stale: bool = False
@@ -329,11 +306,9 @@ def report_quality(settings: Settings, contract: Contract, now: dt.datetime) -> 
     if model is None:
         return QualityReport(status="insufficient", fingerprint=contract.fingerprint, message=NO_CHAMPION)
     try:
-        with open_published(settings) as connection:
-            windows = close_windows(connection, settings, model.fingerprint, model.limits)
-            reports = [window_quality(connection, settings, model, windows, index) for index in range(len(windows))]
-            waiting = read_open_window(connection, model.fingerprint, model.limits, windows)
-            log = _read_log_age(connection, model, now)
+        with open_monitored_log(settings, model) as monitored:
+            reports = [window_quality(monitored, index) for index in range(len(monitored.windows))]
+            waiting, log = monitored.waiting, _read_log_age(monitored, now)
     except NothingIngested:
         return QualityReport(status="insufficient", fingerprint=model.fingerprint, message=NO_PREDICTIONS)
     newest = reports[-1] if reports else None
@@ -353,36 +328,23 @@ def report_quality(settings: Settings, contract: Contract, now: dt.datetime) -> 
     )
 
 
-def read_window_quality(settings: Settings, window: Window) -> WindowQuality | None:
-    """The quality report on a window, None if it was not made. Raises WindowUnreadable."""
-    return read_window_report(settings, window, QUALITY_JSON, WindowQuality)
-
-
-def window_quality(
-    connection: duckdb.DuckDBPyConnection,
-    settings: Settings,
-    model: MonitoredModel,
-    windows: Sequence[Window],
-    index: int,
-) -> WindowQuality:
-    """The quality report on `windows[index]`: read, or made and kept."""
-    window = windows[index]
-    report = read_window_quality(settings, window)
+def window_quality(log: MonitoredLog, index: int) -> WindowQuality:
+    """The quality report on the closed window at `index`: read, or made and kept."""
+    window, others = log.windows[index], log.windows[max(0, index - _COMPARED) : index]
+    report = read_window_report(log.settings, window, QUALITY_JSON, WindowQuality)
     if report is None:
-        earlier = [read_window_quality(settings, other) for other in windows[max(0, index - _COMPARED) : index]]
-        report = _check_window(connection, model, window, [other.traffic for other in earlier if other])
-        write_report(window_folder(settings, window) / QUALITY_JSON, report)
+        earlier = [read_window_report(log.settings, other, QUALITY_JSON, WindowQuality) for other in others]
+        report = _check_window(log, window, [other.traffic for other in earlier if other])
+        write_report(window_folder(log.settings, window) / QUALITY_JSON, report)
     return report
 
 
-def _check_window(
-    connection: duckdb.DuckDBPyConnection, model: MonitoredModel, window: Window, before: Sequence[Traffic]
-) -> WindowQuality:
-    traffic = read_traffic(connection, window)
+def _check_window(log: MonitoredLog, window: Window, before: Sequence[Traffic]) -> WindowQuality:
+    model, traffic = log.model, read_traffic(log.connection, window)
     findings = list(check_traffic(traffic, before, model.limits))
     missing: dict[str, float] = {}
     if model.reference is not None:
-        profile = profile_window(connection, model, window)
+        profile = profile_window(log.connection, model, window)
         missing = {name: column.missing / max(1, column.rows) for name, column in profile.columns.items()}
         findings = [*check_columns(profile, model.reference, model.contract, model.limits), *findings]
     # By the log's own count: rows may have left it since the window was closed.
@@ -398,7 +360,7 @@ def _check_window(
     )
 
 
-def _conclude(model: MonitoredModel, customers: int, findings: Sequence[Finding]) -> tuple[Status, str]:
+def _conclude(model: MonitoredModel, customers: int, findings: Sequence[Finding]) -> tuple[QualityStatus, str]:
     if customers < model.limits.floor:
         return "insufficient", f"{customers:,} customers are too few, expected at least {model.limits.floor:,}"
     if blocking := [finding.message for finding in findings if finding.blocks]:
@@ -408,24 +370,17 @@ def _conclude(model: MonitoredModel, customers: int, findings: Sequence[Finding]
     return "ok", f"the data is ok, {customers:,} customers"
 
 
-def _read_log_age(connection: duckdb.DuckDBPyConnection, model: MonitoredModel, now: dt.datetime) -> LogAge:
-    rows, newest, other_rows = connection.execute(
+def _read_log_age(log: MonitoredLog, now: dt.datetime) -> LogAge:
+    rows, newest, other_rows = log.connection.execute(
         "SELECT count(*) FILTER (of_model), max(scored_at) FILTER (of_model), count(*) FILTER (NOT of_model) "
         "FROM (SELECT scored_at, fingerprint = ? AS of_model FROM predictions)",
-        [model.fingerprint],
+        [log.model.fingerprint],
     ).fetchall()[0]
-    hours = None if newest is None else (now - newest.replace(tzinfo=dt.UTC)).total_seconds() / 3600
-    stale = hours is not None and hours > model.limits.stale_hours
-    messages = []
-    if stale:
-        messages.append(f"the log is stale: its newest prediction is {hours:.0f} hours old")
-    if other_rows:
-        messages.append(f"{other_rows:,} predictions of other contracts are left out")
-    return LogAge(
-        rows=rows,
-        other_rows=other_rows,
-        newest_scored_at=None if newest is None else newest.isoformat() + "+00:00",
-        age_hours=None if hours is None else round(hours, 3),
-        stale=stale,
-        message="; ".join(messages),
-    )
+    left_out = f"{other_rows:,} predictions of other contracts are left out" if other_rows else ""
+    if newest is None:
+        return LogAge(rows, other_rows, None, None, False, left_out)
+    hours = (now - newest.replace(tzinfo=dt.UTC)).total_seconds() / _HOUR_S
+    stale = hours > log.model.limits.stale_hours
+    age = f"the log is stale: its newest prediction is {hours:.0f} hours old" if stale else ""
+    message = "; ".join(filter(None, (age, left_out)))
+    return LogAge(rows, other_rows, newest.isoformat() + "+00:00", round(hours, 3), stale, message)

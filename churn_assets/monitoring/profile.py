@@ -1,18 +1,17 @@
 """The profiles that monitoring compares: of a window, and of the reference of the model that is monitored.
 
-A profile is of a set of customers, one row each: exact counts by DuckDB, and a sample of bounded size. Counts are
-over all rows; numbers are compared on at most SAMPLE_ROWS of them, taken by a hash of the customer, so that neither
-the order of the rows nor their number changes the result or how much memory it takes.
-
-The model is the champion, under the contract it was made with. Its reference are the training rows that its bundle
-brought along; they go through the same queries as a window.
+A profile is of a set of customers, one row each: exact counts by DuckDB over all rows, and a sample of at most
+SAMPLE_ROWS on which numbers are compared. It is taken by a hash of the customer, so that neither the order of the rows
+nor their number changes the result or how much memory it takes. The reference are the training rows in the champion's
+bundle, under the contract it was made with; they go through the same queries as a window.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +21,9 @@ import numpy.typing as npt
 from churn_assets.contract.limits import Monitoring
 from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.errors import BundleMismatch, ChurnError
-from churn_assets.monitoring.windows import WHO, Window, rows_of
-from churn_assets.prediction_log.schema import holder, literal, quoted
+from churn_assets.monitoring.windows import WHO, OpenWindow, Window, close_windows, read_open_window, rows_of
+from churn_assets.prediction_log.schema import TYPES, holder, literal, quoted
+from churn_assets.prediction_log.warehouse.connection import open_published
 from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,11 +44,6 @@ _OWN_TYPES: Mapping[Kind, frozenset[str]] = {
     **dict.fromkeys((Kind.NUMBER, Kind.INTEGER), frozenset({"DOUBLE", "FLOAT", "BIGINT", "INTEGER", "TINYINT"})),
     Kind.BOOLEAN: frozenset({"BOOLEAN"}),
     Kind.DATE: frozenset({"DATE"}),
-}
-_SQL_TYPES: Mapping[Kind, str] = {
-    **dict.fromkeys((Kind.NUMBER, Kind.INTEGER), "DOUBLE"),
-    Kind.BOOLEAN: "BOOLEAN",
-    Kind.DATE: "DATE",
 }
 
 
@@ -74,7 +69,7 @@ class ColumnQuery:
         kind = self.column.kind
         if kind in TEXTS:
             return self._as_text
-        typed = f"TRY_CAST({self._as_text if self._foreign else quoted(self.name)} AS {_SQL_TYPES[kind]})"
+        typed = f"TRY_CAST({self._as_text if self._foreign else quoted(self.name)} AS {TYPES[kind]})"
         if kind is Kind.DATE:
             return f"CAST(date_diff('day', DATE '1970-01-01', {typed}) AS DOUBLE)"
         return typed if kind is Kind.BOOLEAN else f"(CASE WHEN NOT isnan({typed}) THEN {typed} END)"
@@ -103,16 +98,13 @@ class ColumnQuery:
         yield f"max({value}) FILTER ({finite})"
 
 
-Bounds = Mapping[str, tuple[float, float]]
-
-
 @dataclass(frozen=True)
 class ColumnProfile:
     """Counts of one column over all rows. `low`, `high`: of finite values (days since 1970 for dates).
 
-    `outside` are finite values beyond the bounds that were handed in, of a category those that are no choice of
-    the contract; `top` is the most frequent number of the sample with its share of the rows there; `levels` rows
-    by level, of categories and booleans, beyond MOST_LEVELS all together as REST.
+    `outside` are finite values beyond given bounds, of a category those that are no choice of the contract; `top` is
+    the most frequent number of the sample with its share of the rows there; `levels` rows by level, of categories and
+    booleans, beyond MOST_LEVELS all together as REST.
     """
 
     kind: Kind
@@ -168,22 +160,23 @@ class Profile:
 
     def values_of(self, names: Mapping[str, Kind]) -> dict[str, ColumnValues]:
         """The named columns that are there, and, if anything was scored, the score and the positive rate."""
-        values = {name: self._column(name, kind) for name, kind in names.items() if name in self.columns}
+        values = {}
+        for name, kind in names.items():
+            if name in self.columns:
+                levels = self.columns[name].levels
+                numbers = self.finite(name) if levels is None else None
+                values[name] = ColumnValues(str(kind), numbers, levels)
         if self.scored:
             values[SCORE] = ColumnValues("score", numbers=self.finite("score"))
             split = {"yes": self.positives, "no": self.scored - self.positives}
             values[POSITIVE_RATE] = ColumnValues("positive rate", levels=split)
         return values
 
-    def _column(self, name: str, kind: Kind) -> ColumnValues:
-        levels = self.columns[name].levels
-        if levels is not None:
-            return ColumnValues(str(kind), levels=levels)
-        return ColumnValues(str(kind), numbers=self.finite(name))
-
     def finite(self, name: str) -> npt.NDArray[np.float64]:
         """The finite numbers of a column of the sample."""
-        return _finite(self.sample[name])
+        numbers = self.sample[name].to_numpy()
+        finite: npt.NDArray[np.float64] = numbers[np.isfinite(numbers)]
+        return finite
 
 
 def compute_profile(
@@ -192,7 +185,7 @@ def compute_profile(
     contract: Contract,
     *,
     prefix: str = "",
-    bounds: Bounds | None = None,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
 ) -> Profile:
     """Profile `relation`: SQL with columns who, score (null: not of this model), decision, and `prefix<column>`.
 
@@ -206,25 +199,19 @@ def compute_profile(
     for query in queries:
         parts += query.aggregates((bounds or {}).get(query.column.name))
     totals = iter(connection.execute(f"SELECT {', '.join(parts)} FROM {relation}").fetchall()[0])
-    rows, scored, positives = next(totals), next(totals), next(totals)
+    rows, scored, positives = islice(totals, 3)
     sample = _sample(connection, relation, queries)
+    profile = Profile(rows, {}, sample, scored, positives, rows - scored)
     columns = {}
     for query in queries:
-        missing, unreadable, infinite, outside, low, high = (next(totals) for _ in range(_AGGREGATES))
-        kind = query.column.kind
-        columns[query.column.name] = ColumnProfile(
-            kind,
-            rows,
-            missing=missing,
-            unreadable=unreadable,
-            infinite=infinite,
-            outside=outside,
-            low=low,
-            high=high,
-            top=_most_frequent(sample, query.column) if kind in ORDERED else None,
-            levels=_levels(connection, relation, query, rows - missing - unreadable) if kind in COUNTED else None,
-        )
-    return Profile(rows, columns, sample, scored, positives, rows - scored)
+        kind, counts = query.column.kind, ColumnProfile(query.column.kind, rows, *islice(totals, _AGGREGATES))
+        if kind in ORDERED:
+            counts = replace(counts, top=_most_frequent(profile.finite(query.column.name), sample.num_rows))
+        if kind in COUNTED:
+            values = rows - counts.missing - counts.unreadable
+            counts = replace(counts, levels=_levels(connection, relation, query, values))
+        columns[query.column.name] = counts
+    return replace(profile, columns=columns)
 
 
 def _sample(connection: duckdb.DuckDBPyConnection, relation: str, queries: list[ColumnQuery]) -> pa.Table:
@@ -234,18 +221,12 @@ def _sample(connection: duckdb.DuckDBPyConnection, relation: str, queries: list[
     return connection.sql(sql).to_arrow_table()
 
 
-def _most_frequent(sample: pa.Table, column: Column) -> tuple[float, float] | None:
-    values, counts = np.unique(_finite(sample[column.name]), return_counts=True)
-    if not len(values):
+def _most_frequent(numbers: npt.NDArray[np.float64], rows: int) -> tuple[float, float] | None:
+    if not len(numbers):
         return None
+    values, counts = np.unique(numbers, return_counts=True)
     most = int(counts.argmax())
-    return float(values[most]), float(counts[most]) / sample.num_rows
-
-
-def _finite(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
-    numbers = column.to_numpy()
-    finite: npt.NDArray[np.float64] = numbers[np.isfinite(numbers)]
-    return finite
+    return float(values[most]), float(counts[most]) / rows
 
 
 def _levels(connection: duckdb.DuckDBPyConnection, relation: str, query: ColumnQuery, values: int) -> dict[str, int]:
@@ -279,22 +260,12 @@ class Reference:
     bounds: Mapping[str, tuple[float, float]]
     outside_share: Mapping[str, float]
 
-    def share_of(self, column: str, value: float) -> float:
-        """Share of the reference's customers who have exactly this number."""
-        numbers = self.profile.sample[column].to_numpy()
-        return float((numbers == value).mean()) if len(numbers) else 0.0
-
-    def count_distinct(self, column: str) -> int:
-        """How many different numbers the reference's customers have."""
-        return len(np.unique(self.profile.sample[column].to_numpy()))
-
 
 @dataclass(frozen=True)
 class MonitoredModel:
     """The champion's contract and reference; `reference` is None if it cannot be used, `no_reference` says why.
 
-    Rows of another fingerprint than `fingerprint` are left out. `limits` are those of the contract in use: how a
-    model is monitored may change without a new model.
+    `limits` are those of the contract in use: how a model is monitored may change without a new model.
     """
 
     version: str
@@ -371,27 +342,40 @@ def reference_of(table: pa.Table, contract: Contract, threshold: float, version:
     return Reference(version, profile, bounds, outside)
 
 
-def profile_window(connection: duckdb.DuckDBPyConnection, model: MonitoredModel, window: Window) -> Profile:
-    """The profile of a window: the last row of each customer; `score` counts only where this model gave it."""
-    bounds = model.reference.bounds if model.reference else None
-    with _last_rows(connection, model, window) as relation:
-        return compute_profile(connection, relation, model.contract, prefix=PREFIX, bounds=bounds)
+@dataclass(frozen=True)
+class MonitoredLog:
+    """The published log, open: the closed windows of the model's contract, oldest first, and the open one."""
+
+    connection: duckdb.DuckDBPyConnection
+    settings: Settings
+    model: MonitoredModel
+    windows: Sequence[Window]
+    waiting: OpenWindow
 
 
 @contextmanager
-def _last_rows(connection: duckdb.DuckDBPyConnection, model: MonitoredModel, window: Window) -> Iterator[str]:
-    """SQL of a relation with the last row of each customer; rows of other models have a null score."""
+def open_monitored_log(settings: Settings, model: MonitoredModel) -> Iterator[MonitoredLog]:
+    """The log, with every window closed that can be. Raises NothingIngested, WindowUnreadable."""
+    with open_published(settings) as connection:
+        windows = close_windows(connection, settings, model.fingerprint, model.limits)
+        waiting = read_open_window(connection, model.fingerprint, model.limits, windows)
+        yield MonitoredLog(connection, settings, model, windows, waiting)
+
+
+def profile_window(connection: duckdb.DuckDBPyConnection, model: MonitoredModel, window: Window) -> Profile:
+    """The profile of a window: the last row of each customer; `score` counts only where this model gave it."""
     # Positions are kept, not rows: eight bytes a customer, whatever the table's width.
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE last_rows AS SELECT max(seq) AS seq FROM predictions "
         f"WHERE {rows_of(window)} GROUP BY {WHO}"
     )
-    version = model.version.replace("'", "''")
+    relation = (
+        f"(SELECT {WHO} AS who, CASE WHEN model_version = {literal(model.version)} THEN p.score END AS score, "
+        "p.decision AS decision, p.* EXCLUDE (score, decision) "
+        f"FROM predictions p SEMI JOIN last_rows l ON p.seq = l.seq WHERE {rows_of(window)})"
+    )
+    bounds = model.reference.bounds if model.reference else None
     try:
-        yield (
-            f"(SELECT {WHO} AS who, CASE WHEN model_version = '{version}' THEN p.score END AS score, "
-            "p.decision AS decision, p.* EXCLUDE (score, decision) "
-            f"FROM predictions p SEMI JOIN last_rows l ON p.seq = l.seq WHERE {rows_of(window)})"
-        )
+        return compute_profile(connection, relation, model.contract, prefix=PREFIX, bounds=bounds)
     finally:
         connection.execute("DROP TABLE last_rows")

@@ -1,23 +1,21 @@
 """Windows of the prediction log, and the report files that monitoring keeps for each of them.
 
 A window is a run of consecutive rows of one fingerprint with enough customers. It is a function of the log and of
-where the one before it ended; where it ends is written down at once, so that a later change of the contract's window
-size moves no window that was reported on.
+where the one before it ended; where it ends is written down at once, so that it never moves.
 
     <monitoring_dir>/<fingerprint, 12 digits>/0001/window.json    the boundaries
                                                    quality.json, drift.json, drift.md, ...   reports
 
-A report is a frozen dataclass. Its JSON has the same fields, and `version`. Files without a version were written by
-release 0.1; `parse_report` is the only place that knows their words.
+A report is a frozen dataclass, and its JSON has the same fields. Files without a `version` were written by release 0.1;
+`parse_report` is the only place that knows their words.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
@@ -44,10 +42,10 @@ _ROWS_A_CUSTOMER = 4  # rows read for each customer wanted, before the whole res
 
 @dataclass(frozen=True)
 class Window:
-    """Rows `from_seq` to `to_seq` of the log, both included, of one fingerprint.
+    """Rows `from_seq` to `to_seq` of the log, both included, of one fingerprint; `customers` are distinct.
 
-    `customers` are distinct, `rows` all of the fingerprint, `other_rows` those of other fingerprints that
-    lie between and are left out. Instants are UTC, ISO 8601. `closed_by` is 'customers' or 'days'.
+    `other_rows` of other fingerprints lie between and are left out. Instants are UTC, ISO 8601. `closed_by` is
+    'customers' or 'days'.
     """
 
     window: int
@@ -73,9 +71,9 @@ class OpenWindow:
 
 @dataclass(frozen=True)
 class OpenWindowFile:
-    """What the ingest keeps of the open window in `open.json`, so that a sensor need not open the log.
+    """`open.json`: the number that the open window will have, and the customers at which it closes (0: by days).
 
-    `window` is the number it will have, `wanted` the customers at which it closes (0: it closes by days).
+    The ingest keeps it, so that a sensor need not open the log.
     """
 
     fingerprint: str
@@ -92,20 +90,14 @@ def record_open_window(settings: Settings, contract: Contract) -> OpenWindowFile
     champion = read_champion(settings.home)
     if champion is None:
         return None
-    windows = read_windows(settings, champion.fingerprint)
-    last = windows[-1] if windows else None
-    limits = contract.monitoring
+    windows, limits = read_windows(settings, champion.fingerprint), contract.monitoring
     try:
         with open_published(settings) as connection:
             waiting = read_open_window(connection, champion.fingerprint, limits, windows)
     except NothingIngested:
         return None
-    record = OpenWindowFile(
-        fingerprint=champion.fingerprint,
-        window=last.window + 1 if last else 1,
-        customers=waiting.customers,
-        wanted=0 if limits.window_days else limits.window,
-    )
+    wanted = 0 if limits.window_days else limits.window
+    record = OpenWindowFile(champion.fingerprint, _next_number(windows), waiting.customers, wanted)
     write_json(settings.monitoring_dir / OPEN, asdict(record))
     return record
 
@@ -141,6 +133,12 @@ def read_windows(settings: Settings, fingerprint: str) -> list[Window]:
     return [window for window in windows if window is not None]
 
 
+def read_window_quality(folder: Path) -> QualityStatus | None:
+    """The data quality of the window whose reports are in `folder`, None if not checked. Raises WindowUnreadable."""
+    report = read_report(folder / QUALITY_JSON, DataQuality)
+    return report.status if report else None
+
+
 def read_window_report(settings: Settings, window: Window, name: str, kind: type[R]) -> R | None:
     """A report on a window, None if it was not made. Raises WindowUnreadable."""
     return read_report(window_folder(settings, window) / name, kind)
@@ -154,7 +152,7 @@ def close_windows(
     A second call closes nothing more. `connection` has the table `predictions`.
     """
     closed = read_windows(settings, fingerprint)
-    while (window := _next_window(connection, fingerprint, limits, closed[-1] if closed else None)) is not None:
+    while (window := _next_window(connection, fingerprint, limits, closed)) is not None:
         write_json(window_folder(settings, window) / WINDOW, asdict(window))
         closed.append(window)
     return closed
@@ -166,7 +164,7 @@ def read_open_window(
     """What the log holds after the closed `windows`, with a message that says when the next one closes."""
     customers, rows = connection.execute(
         f"SELECT count(DISTINCT {WHO}), count(*) FROM predictions WHERE fingerprint = ? AND seq > ?",
-        [fingerprint, _after(windows[-1] if windows else None)],
+        [fingerprint, _end_of(windows)],
     ).fetchall()[0]
     wanted = f"after {limits.window_days} days" if limits.window_days else f"at {limits.window:,} customers"
     message = f"the open window has {customers:,} customers; it closes {wanted}"
@@ -181,40 +179,36 @@ def rows_of(window: Window) -> str:
     return f"fingerprint = '{window.fingerprint}' AND seq BETWEEN {window.from_seq} AND {window.to_seq}"
 
 
-def _after(last: Window | None) -> int:
-    return last.to_seq if last else -1
+def _end_of(windows: Sequence[Window]) -> int:
+    return windows[-1].to_seq if windows else -1
+
+
+def _next_number(windows: Sequence[Window]) -> int:
+    return windows[-1].window + 1 if windows else 1
 
 
 def _next_window(
-    connection: duckdb.DuckDBPyConnection, fingerprint: str, limits: Monitoring, last: Window | None
+    connection: duckdb.DuckDBPyConnection, fingerprint: str, limits: Monitoring, closed: Sequence[Window]
 ) -> Window | None:
-    end = (
-        _end_by_days(connection, fingerprint, limits.window_days, _after(last))
-        if limits.window_days
-        else next(_ends_by_customers(connection, fingerprint, limits.window, _after(last)), None)
-    )
+    after = _end_of(closed)
+    if limits.window_days:
+        end = _end_by_days(connection, fingerprint, limits.window_days, after)
+    else:
+        end = next(_ends_by_customers(connection, fingerprint, limits.window, after), None)
     if end is None:
         return None
-    start, customers, rows, first, newest = connection.execute(
+    start, customers, rows, *instants = connection.execute(
         f"SELECT min(seq), count(DISTINCT {WHO}), count(*), min(scored_at), max(scored_at) FROM predictions "
         "WHERE fingerprint = ? AND seq > ? AND seq <= ?",
-        [fingerprint, _after(last), end],
+        [fingerprint, after, end],
     ).fetchall()[0]
     other_rows = connection.execute(
         "SELECT count(*) FROM predictions WHERE fingerprint <> ? AND seq BETWEEN ? AND ?", [fingerprint, start, end]
     ).fetchall()[0][0]
-    return Window(
-        window=last.window + 1 if last else 1,
-        fingerprint=fingerprint,
-        from_seq=start,
-        to_seq=end,
-        customers=customers,
-        rows=rows,
-        other_rows=other_rows,
-        first_scored_at=_utc(first),
-        last_scored_at=_utc(newest),
-        closed_by="days" if limits.window_days else "customers",
-    )
+    first, last = (instant.isoformat() + "+00:00" for instant in instants)
+    closed_by = "days" if limits.window_days else "customers"
+    number = _next_number(closed)
+    return Window(number, fingerprint, start, end, customers, rows, other_rows, first, last, closed_by)
 
 
 def _ends_by_customers(
@@ -245,15 +239,12 @@ def _end_by_days(connection: duckdb.DuckDBPyConnection, fingerprint: str, days: 
     return ends[0][0] if ends else None
 
 
-def _utc(instant: datetime) -> str:
-    return instant.isoformat() + "+00:00"
-
-
 # -- report files --------------------------------------------------------------------------------------
 
 VERSION = 2
 
 R = TypeVar("R")
+QualityStatus = Literal["ok", "broken", "insufficient", "unknown"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,6 +254,13 @@ class Report:
     status: str
     message: str
     version: int = VERSION
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataQuality(Report):
+    """The report on a window's data as far as others need it; 'broken' is data of which nothing is learned."""
+
+    status: QualityStatus
 
 
 def to_json(report: DataclassInstance) -> dict[str, Any]:
@@ -280,10 +278,7 @@ def parse_report(value: object, kind: type[R]) -> R:
                 f"its version is {version!r}, expected at most {VERSION}; it was written by a later release"
             )
         value = _from_release_0_1(value)
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        raise ValueError(str(error)) from error
+    return msgspec.convert(value, kind)
 
 
 _AGAIN = "remove its folder and those after it, and run `monitor`: they are made again from the log"

@@ -15,20 +15,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from churn_assets.errors import (
-    ColumnMissing,
-    EmptySource,
-    NothingIngested,
-    RowsRejected,
-    SourceNotFound,
-    SourceUnreadable,
-    Violation,
-    describe_value,
-)
-from churn_assets.prediction_log.records import Feedback, encode_line
+from churn_assets import errors
+from churn_assets.errors import NothingIngested, Violation, describe_value
+from churn_assets.prediction_log.records import Feedback, encode_line, parse_instant
 from churn_assets.prediction_log.segment import Segment
-from churn_assets.prediction_log.warehouse.connection import open_published
-from churn_assets.prediction_log.warehouse.read import read_segments, segment_names
+from churn_assets.prediction_log.warehouse.connection import ingested_names, open_published
+from churn_assets.prediction_log.warehouse.read import LogCounts, segment_lines, segment_names
 from churn_assets.settings import Settings
 
 FIELDS = ("prediction_id", "customer_id", "churned", "observed_at", "contacted")
@@ -51,21 +43,14 @@ def parse_reports(items: Sequence[object], request_id: str, now: dt.datetime) ->
     """A row, with a new id, of each report. Raises RowsRejected with every violation, rows counted from 0."""
     violations = [violation for index, item in enumerate(items) for violation in _violations(index, item, now)]
     if violations:
-        raise RowsRejected(violations)
-    return [
-        Feedback(
-            feedback_id=os.urandom(12).hex(),
-            request_id=request_id,
-            prediction_id=item.get("prediction_id"),
-            customer_id=item.get("customer_id"),
-            churned=item["churned"],
-            observed_at=_utc(item["observed_at"]).isoformat(),
-            contacted=item.get("contacted"),
-            received_at=now.isoformat(),
-        )
-        for item in items
-        if isinstance(item, dict)
-    ]
+        raise errors.RowsRejected(violations)
+    shared: dict[str, Any] = {**dict.fromkeys(FIELDS), "request_id": request_id, "received_at": now.isoformat()}
+    rows = []
+    for item in items:
+        assert isinstance(item, dict)  # else it were a violation
+        own = {"feedback_id": os.urandom(12).hex(), "observed_at": parse_instant(item["observed_at"]).isoformat()}
+        rows.append(Feedback(**shared | item | own))
+    return rows
 
 
 def import_file(settings: Settings, path: Path, now: dt.datetime) -> Imported:
@@ -77,7 +62,7 @@ def import_file(settings: Settings, path: Path, now: dt.datetime) -> Imported:
     """
     items = list(_read(path))
     if not items:
-        raise EmptySource(f"{path} has no rows, expected reports of {', '.join(FIELDS)}; name another file")
+        raise errors.EmptySource(f"{path} has no rows, expected reports of {', '.join(FIELDS)}; name another file")
     reports = {_content_id(report): report for report in parse_reports(items, "import", now)}
     known = _known(settings, reports.keys())
     fresh = [replace(report, feedback_id=own_id) for own_id, report in reports.items() if own_id not in known]
@@ -103,76 +88,72 @@ def _violations(index: int, item: object, now: dt.datetime) -> list[Violation]:
         for name in sorted(item.keys() - set(FIELDS))[:10]
     ]
     ids = [name for name in _IDS if item.get(name) is not None]
-    for name in ids:
-        if not isinstance(item[name], str) or not 0 < len(item[name].strip()) <= MAX_ID:
-            violations.append(Violation(index, name, describe_value(item[name]), f"a text of 1 to {MAX_ID} characters"))
     if not ids:
         violations.append(Violation(index, "prediction_id", "neither id", "a prediction_id or a customer_id"))
-    if not isinstance(item.get("churned"), bool):
-        violations.append(Violation(index, "churned", describe_value(item.get("churned")), "true or false"))
-    if not isinstance(item.get("contacted"), bool | None):
-        violations.append(Violation(index, "contacted", describe_value(item.get("contacted")), "true or false or null"))
-    if not _is_past(item.get("observed_at"), now):
-        expected = "a date or instant such as 2014-01-20, not in the future"
-        violations.append(Violation(index, "observed_at", describe_value(item.get("observed_at")), expected))
+    checks = [
+        *((name, _is_id(item[name]), f"a text of 1 to {MAX_ID} characters") for name in ids),
+        ("churned", isinstance(item.get("churned"), bool), "true or false"),
+        ("contacted", isinstance(item.get("contacted"), bool | None), "true or false or null"),
+        (
+            "observed_at",
+            _is_past(item.get("observed_at"), now),
+            "a date or instant such as 2014-01-20, not in the future",
+        ),
+    ]
+    violations += [
+        Violation(index, name, describe_value(item.get(name)), text) for name, good, text in checks if not good
+    ]
     return violations
 
 
-def _utc(text: str) -> dt.datetime:
-    instant = dt.datetime.fromisoformat(text)
-    return instant.replace(tzinfo=dt.UTC) if instant.tzinfo is None else instant.astimezone(dt.UTC)
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value.strip()) <= MAX_ID
 
 
 def _is_past(value: object, now: dt.datetime) -> bool:
-    if not isinstance(value, str) or len(value) > 40:
-        return False
-    try:
-        return _utc(value) <= now + _AHEAD
-    except (ValueError, OverflowError):
-        return False
+    with contextlib.suppress(ValueError, OverflowError):
+        return isinstance(value, str) and len(value) <= 40 and parse_instant(value) <= now + _AHEAD
+    return False
 
 
 def _known(settings: Settings, ids: Collection[str]) -> set[str]:
-    """Those of the ids that are in the warehouse, or in segments that are not ingested yet."""
-    ingested: set[str] = set()
-    in_warehouse: set[str] = set()
+    """Those of the ids that are in the warehouse, and all of segments that are not ingested yet."""
+    ingested: frozenset[str] = frozenset()
+    known: set[str] = set()
     with contextlib.suppress(NothingIngested), open_published(settings) as connection:
-        ingested = {name for (name,) in connection.execute("SELECT name FROM segments").fetchall()}
+        ingested = ingested_names(connection)
         query = "SELECT feedback_id FROM feedback WHERE feedback_id IN (SELECT unnest(?))"
-        in_warehouse = {own_id for (own_id,) in connection.execute(query, [list(ids)]).fetchall()}
-    names = [name for name in segment_names(settings.predlog_dir) if name not in ingested]
-    in_segments = {line.own_id for line in read_segments(settings.predlog_dir, names)}
-    return in_warehouse | (set(ids) & in_segments)
+        known = {own_id for (own_id,) in connection.execute(query, [list(ids)]).fetchall()}
+    for name in segment_names(settings.predlog_dir):
+        if name not in ingested:
+            lines = segment_lines(settings.predlog_dir, name, LogCounts()) or ()
+            known.update(line.own_id for line in lines if line.own_id is not None)
+    return known
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:
     if not path.is_file():
-        raise SourceNotFound(f"no file at {path}; name a .csv or .parquet file of {', '.join(FIELDS)}")
+        raise errors.SourceNotFound(f"no file at {path}; name a .csv or .parquet file of {', '.join(FIELDS)}")
     try:
-        names, rows = _read_parquet(path) if path.suffix in (".parquet", ".pq") else _read_csv(path)
+        if path.suffix in (".parquet", ".pq"):
+            import pyarrow.parquet as pq
+
+            table = pq.read_table(path)
+            names, rows = table.column_names, table.to_pylist()
+        else:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                reader = csv.DictReader(file, restkey="more cells than columns", strict=True)
+                rows = [{name: value or None for name, value in row.items()} for row in reader]
+                names = [name.strip() for name in reader.fieldnames or []]
     except (OSError, ValueError, csv.Error) as error:
-        message = " ".join(str(error).split())[:200]
-        raise SourceUnreadable(f"{path}: cannot be read ({message}), expected csv in UTF-8 or Parquet") from error
+        text = f"{path}: cannot be read ({errors.one_line(error)}), expected csv in UTF-8 or Parquet"
+        raise errors.SourceUnreadable(text) from error
     missing = [name for name in ("churned", "observed_at") if name not in names]
     if missing or not set(_IDS) & set(names):
         absent = " and ".join(missing) or "prediction_id or customer_id"
-        raise ColumnMissing(f"{path}: no column {absent}, there are: {', '.join(names)}; add it to the file")
+        raise errors.ColumnMissing(f"{path}: no column {absent}, there are: {', '.join(names)}; add it to the file")
     for row in rows:
         yield {name: _cell(name, value) for name, value in row.items()}
-
-
-def _read_csv(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, restkey="more cells than columns", strict=True)
-        rows = [{name: value or None for name, value in row.items()} for row in reader]
-        return [name.strip() for name in reader.fieldnames or []], rows
-
-
-def _read_parquet(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path)
-    return list(table.column_names), table.to_pylist()
 
 
 def _cell(name: str, value: Any) -> Any:

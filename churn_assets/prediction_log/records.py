@@ -1,11 +1,12 @@
 """The lines of the log, one JSON object each; `kind` names the type.
 
-The service makes these values and encodes them without a check, because one encoder call is all that a request can
-pay. The bounds in the annotations are checked when a line is decoded at ingest, see `warehouse.parse`.
+The service encodes them without a check, because one encoder call is all that a request can pay. The bounds in the
+annotations are checked when a line is decoded at ingest, see `warehouse.parse`.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Annotated
 
 import msgspec
@@ -69,6 +70,12 @@ class Rejections(msgspec.Struct, tag="rejections", tag_field="kind", frozen=True
 
 
 Row = Prediction | Feedback | Rejections
+
+
+def parse_instant(text: str) -> dt.datetime:
+    """An ISO 8601 day or instant in UTC, which it is in if it names no zone. Raises ValueError, OverflowError."""
+    instant = dt.datetime.fromisoformat(text)
+    return instant.replace(tzinfo=dt.UTC) if instant.tzinfo is None else instant.astimezone(dt.UTC)
 
 
 def encode_line(row: Row) -> bytes:

@@ -1,9 +1,8 @@
 """Tables of the ingested log, read from the contract, and how they grow when the contract does.
 
-A scoring column `age` of kind number is the column `x_age` of type DOUBLE. When the contract changes a
-column's kind, the old column is renamed to `x_age__varchar` (its old type) and a new `x_age` is added; rows that
-were scored under the older contract go on to the older column. A column that leaves the contract stays, null
-in newer rows. Nothing is ever dropped.
+A scoring column `age` of kind number is the column `x_age` of type DOUBLE. When the contract changes its kind, the old
+column is renamed to `x_age__varchar` (its old type) and a new `x_age` is added; rows that were scored under the older
+contract go on to the older column. A column that leaves the contract stays, null in newer rows.
 """
 
 from __future__ import annotations
@@ -18,13 +17,10 @@ if TYPE_CHECKING:
     import duckdb
 
 TYPES: Mapping[Kind, str] = {
-    Kind.ID: "VARCHAR",
-    Kind.TEXT: "VARCHAR",
-    Kind.NUMBER: "DOUBLE",
-    Kind.INTEGER: "DOUBLE",
+    **dict.fromkeys((Kind.ID, Kind.TEXT, Kind.CATEGORY), "VARCHAR"),
+    **dict.fromkeys((Kind.NUMBER, Kind.INTEGER), "DOUBLE"),
     Kind.BOOLEAN: "BOOLEAN",
     Kind.DATE: "DATE",
-    Kind.CATEGORY: "VARCHAR",
 }
 
 # Each entry changes the fixed columns from one version to the next; entries are added, never edited.
@@ -58,6 +54,7 @@ VERSIONS: tuple[str, ...] = (
     """,
 )
 ROW_TABLES = ("predictions", "feedback", "rejections", "quarantine")
+_RENAME, _ADD = "ALTER TABLE predictions RENAME COLUMN {} TO {}", "ALTER TABLE predictions ADD COLUMN {} {}"
 
 
 def table_column(name: str) -> str:
@@ -107,14 +104,15 @@ def _contract_columns(connection: duckdb.DuckDBPyConnection, contract: Contract)
         if stored_type == sql_type:
             continue
         if stored_type is not None:
-            _rename(connection, column, _typed(column, stored_type))
-            done.append(f"{column} was {stored_type}, now {_typed(column, stored_type)}")
+            older = _typed(column, stored_type)
+            connection.execute(_RENAME.format(quoted(column), quoted(older)))
+            done.append(f"{column} was {stored_type}, now {older}")
         kept = _typed(column, sql_type)
         if existing.get(kept.lower()) == sql_type:
-            _rename(connection, kept, column)
+            connection.execute(_RENAME.format(quoted(kept), quoted(column)))
             done.append(f"{kept} is {column} again")
         else:
-            _add(connection, column, sql_type)
+            connection.execute(_ADD.format(quoted(column), sql_type))
             done.append(f"{column} {sql_type} added")
     return done
 
@@ -136,7 +134,7 @@ def targets(connection: duckdb.DuckDBPyConnection, contract: Contract) -> dict[s
         if existing.get(column.lower()) not in (sql_type, None):
             column = _typed(column, sql_type)
         if column.lower() not in existing:
-            _add(connection, column, sql_type)
+            connection.execute(_ADD.format(quoted(column), sql_type))
         holders[name] = column
     return holders
 
@@ -155,11 +153,3 @@ def _wanted(contract: Contract) -> dict[str, str]:
 
 def _typed(column: str, sql_type: str) -> str:
     return f"{column}__{sql_type.lower()}"
-
-
-def _rename(connection: duckdb.DuckDBPyConnection, old: str, new: str) -> None:
-    connection.execute(f"ALTER TABLE predictions RENAME COLUMN {quoted(old)} TO {quoted(new)}")
-
-
-def _add(connection: duckdb.DuckDBPyConnection, column: str, sql_type: str) -> None:
-    connection.execute(f"ALTER TABLE predictions ADD COLUMN {quoted(column)} {sql_type}")

@@ -1,11 +1,10 @@
 """One worker's segment file: append, sync, cut a torn tail, hand over.
 
-A segment is `<name>.open` while its worker appends to it, locked by that worker; it becomes
-`<name>.ready` by one rename when it is old or large enough, and is not changed afterwards. The lock of a worker ends
-with it; then any other worker (or the next start) hands its segment over: the torn last line, which was never
-acknowledged, is cut off. The ingest renames it to `<name>.done` once its rows are in the warehouse, and deletes it
-when an archive has it. What is acknowledged has been through `fdatasync`, and the file's name through an `fsync` of
-its folder.
+A segment is `<name>.open` while its worker appends to it, locked by that worker; it becomes `<name>.ready` by one
+rename when it is old or large enough, and is not changed afterwards. The lock of a worker ends with it; then any other
+worker (or the next start) cuts off the torn last line, which was never acknowledged, and hands the segment over. The
+ingest renames it to `<name>.done` once its rows are in the warehouse, and deletes it when an archive has it. What is
+acknowledged has been through `fdatasync`, and the file's name through an `fsync` of its folder.
 """
 
 from __future__ import annotations
@@ -24,8 +23,6 @@ from churn_assets.storage.files import sync_directory
 from churn_assets.storage.lock import try_lock
 
 OPEN, READY, DONE = ".open", ".ready", ".done"
-DEFAULT_BYTES, DEFAULT_AGE_S = 64 * 2**20, 60.0
-
 # The only file of a home that `storage.files` does not write: it grows by appending, and one fdatasync for all rows
 # that wait is what group commit is. macOS has no fdatasync.
 _sync_data = getattr(os, "fdatasync", os.fsync)
@@ -42,8 +39,8 @@ class Segment:
     def __init__(
         self,
         folder: Path,
-        max_bytes: int = DEFAULT_BYTES,
-        max_age_s: float = DEFAULT_AGE_S,
+        max_bytes: int = 64 * 2**20,
+        max_age_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.folder = folder

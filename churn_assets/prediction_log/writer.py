@@ -12,31 +12,29 @@ from collections.abc import Callable
 from churn_assets.errors import ChurnError, LogBusy, LogUnavailable
 from churn_assets.prediction_log.segment import Segment, adopt_orphans
 
-Observer = Callable[[float, int], None]
 _Group = tuple[list[bytes], list["asyncio.Future[None]"], int]
 
-DEFAULT_ROWS, DEFAULT_BYTES, DEFAULT_PATIENCE_S = 50_000, 64 * 2**20, 5.0
+_MAX_BYTES = 64 * 2**20
 _IDLE_S = 1.0
 
 
 class LogWriter:
     """The log of one event loop. Rows that are appended during a sync share the next one.
 
-    A thread writes and syncs; passing a group to it costs two context switches. `max_rows` and `max_bytes` bound
-    what may wait, `patience_s` how long: after it a hanging disk is treated as a full one. `observe(seconds, rows)`
-    is called after each group.
+    A thread writes and syncs; passing a group to it costs two context switches. `max_rows` bounds what may wait,
+    `patience_s` how long: after it a hanging disk is treated as a full one. `observe(seconds, waiting
+    rows)` is called after each group.
     """
 
     def __init__(
         self,
         segment: Segment,
-        max_rows: int = DEFAULT_ROWS,
-        max_bytes: int = DEFAULT_BYTES,
-        observe: Observer = lambda seconds, rows: None,
-        patience_s: float = DEFAULT_PATIENCE_S,
+        max_rows: int = 50_000,
+        observe: Callable[[float, int], None] = lambda seconds, waiting: None,
+        patience_s: float = 5.0,
     ) -> None:
         self._segment, self._observe = segment, observe
-        self._max_rows, self._max_bytes, self._patience_s = max_rows, max_bytes, patience_s
+        self._max_rows, self._patience_s = max_rows, patience_s
         self._lines: list[bytes] = []
         self._waiters: list[asyncio.Future[None]] = []
         self._rows = 0
@@ -61,7 +59,7 @@ class LogWriter:
             raise LogUnavailable("the prediction log is closed, the service is stopping; ask another instance")
         if self._hanging:
             raise LogUnavailable(str(self.failed))
-        if self.waiting_rows + rows > self._max_rows or self._waiting_bytes + len(lines) > self._max_bytes:
+        if self.waiting_rows + rows > self._max_rows or self._waiting_bytes + len(lines) > _MAX_BYTES:
             raise LogBusy(
                 f"{self.waiting_rows:,} rows wait for the disk, expected at most {self._max_rows:,}; "
                 "ask again in a second"
@@ -125,7 +123,7 @@ class LogWriter:
                 waiter.set_result(None)
             else:
                 waiter.set_exception(error)
-        self._observe(seconds, rows)
+        self._observe(seconds, self.waiting_rows)
         self._launch()
 
     def _work(self) -> None:

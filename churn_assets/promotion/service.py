@@ -19,30 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from churn_assets.errors import BundleError, TrackingUnavailable, TransitionRefused
-from churn_assets.mlflow_registry.registry import MODEL_NAME, MlflowRegistry, ModelRegistry, ModelVersion
+from churn_assets.mlflow_registry.registry import MODEL_NAME, MlflowRegistry
+from churn_assets.promotion import records, registration
 from churn_assets.promotion.champion import ChampionMoves, bundle_hash, verified_bundle_hash
 from churn_assets.promotion.ledger import Ledger
-from churn_assets.promotion.pointer import Champion, ChampionPointer
-from churn_assets.promotion.records import (
-    Challenger,
-    Decision,
-    DecisionRecord,
-    Gate,
-    LedgerState,
-    MonitoringSummary,
-    Move,
-    Person,
-    Request,
-    Verdict,
-)
-from churn_assets.promotion.registration import (
-    Registration,
-    Role,
-    TrainedModel,
-    assign_role,
-    check_registration,
-    save_registration_record,
-)
+from churn_assets.promotion.pointer import Champion, ChampionPointer, read_champion
 from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -65,28 +46,18 @@ class Outcome:
     challenger: str
     status: OutcomeStatus
     message: str
-    verdict: Verdict | None = None
+    verdict: records.Verdict | None = None
     missing: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As the asset `promotion` stores it."""
-        return {
-            "version": 1,
-            "challenger": self.challenger,
-            "status": self.status,
-            "message": self.message,
-            "missing": self.missing,
-            "verdict": self.verdict.to_json() if self.verdict else None,
-        }
+        return {"version": 1, **vars(self), "verdict": self.verdict.to_json() if self.verdict else None}
 
 
 @dataclass(frozen=True)
 class GateRun:
-    """One outcome for each challenger that was waiting, the newest first, and the champion afterwards.
-
-    `registry_message` says that the registry's alias `champion` named another version and was set, or why it does not
-    follow the champion; None if it was right.
-    """
+    """One outcome for each challenger that was waiting, the newest first, and the champion afterwards;
+    `registry_message` as from `tell_registry`."""
 
     outcomes: tuple[Outcome, ...]
     champion: Champion | None
@@ -106,11 +77,6 @@ class RunState:
     status: Literal["running", "failed", "canceled", "succeeded"]
 
 
-def utc_now() -> datetime:
-    """The present instant."""
-    return datetime.now(UTC)
-
-
 def load_scorer(bundle: Path, fingerprint: str) -> Scorer:
     """As `load_bundle`, whose NumPy a rollback does not wait for."""
     from churn_assets.scoring.bundle import load_bundle
@@ -126,8 +92,8 @@ class PromotionService:
         settings: Settings,
         ledger: Ledger,
         pointer: ChampionPointer,
-        registry: ModelRegistry,
-        clock: Callable[[], datetime] = utc_now,
+        registry: MlflowRegistry,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         load_scorer: Callable[[Path, str], Scorer] = load_scorer,
     ) -> None:
         self._load_scorer = load_scorer
@@ -141,27 +107,18 @@ class PromotionService:
         ledger, pointer = Ledger(settings.ledger_path), ChampionPointer(settings.home)
         return cls(settings, ledger, pointer, MlflowRegistry(settings.mlflow_uri))
 
-    # -- the champion ------------------------------------------------------------------------------------
-
-    def recover(self) -> Move | None:
-        """Finish or abandon the move that a killed process left, if there is one, and return it."""
+    def recover(self) -> records.Move | None:
+        """As `ChampionMoves.recover`."""
         return self._champion.recover()
 
-    def rollback(self, to: str | None = None, *, by: str, why: str) -> Move:
-        """Go back to the champion before the present one, or to version `to`; takes milliseconds.
-
-        `to` must be a former champion: only the gate makes a champion of another. The registry is not told here: its
-        alias follows at the next training or promotion. Raises RollbackRefused.
-        """
+    def rollback(self, to: str | None = None, *, by: str, why: str) -> records.Move:
+        """As `ChampionMoves.rollback`; the registry's alias follows at the next training or promotion."""
         return self._champion.rollback(to, by, why)
 
     def tell_registry(self) -> str | None:
-        """Let the registry's alias follow the pointer.
-
-        Returns a message if it named another version (a rollback, or somebody has moved it by hand) or could not be
-        set, None if it was right.
-        """
-        champion = self._pointer.read()
+        """Let the registry's alias follow the pointer; a message if it named another version (a rollback, or somebody
+        has moved it by hand) or could not be set, None if it was right."""
+        champion = read_champion(self._home)
         if champion is None or champion.registered_version is None:
             return None
         number = champion.registered_version
@@ -176,41 +133,38 @@ class PromotionService:
             f"{champion.version}; it was set to that. An alias moved by hand changes nothing: churn rollback does"
         )
 
-    # -- a trained model -----------------------------------------------------------------------------------
-
     def register(
         self,
         contract: Contract,
-        model: TrainedModel,
+        model: registration.TrainedModel,
         bundle: Path,
         *,
         run_id: str | None = None,
         missing: str | None = None,
         request: str | None = None,
         before_champion: Callable[[], object] = lambda: None,
-    ) -> Registration:
+    ) -> registration.Registration:
         """Register a model; it becomes a challenger that waits for the gate, or the first champion.
 
         `bundle` lies inside the home; `run_id` is the training's MLflow run, `missing` why there is none; `request`
-        is the key of the request that the training answers, if it does. `before_champion` is called before
-        the pointer moves to a model that becomes, or is, champion: it writes what must be on disk then. Raises
-        GateRefused below the contract's floor or for a column that nobody attests.
+        is the key of the request that it answers. `before_champion` writes what must be on disk before the pointer
+        moves to a model that becomes, or is, champion. Raises GateRefused as `check_registration`.
         """
-        check_registration(model, contract)
-        save_registration_record(self._home, model)
+        registration.check_registration(model, contract)
+        registration.save_registration_record(self._home, model)
         self.recover()
-        champion = self._pointer.read()
-        role = assign_role(model, contract, champion, self._home, self._is_generated(champion))
+        champion = read_champion(self._home)
+        role = registration.assign_role(model, contract, champion, self._home, self._is_generated(champion))
         number: int | None = None
         if run_id is not None and missing is None:
             try:  # before the commit: pointer and ledger store the number
-                number = self._registry.register(ModelVersion(run_id, contract, bundle, model.version))
+                number = self._registry.register(run_id, contract, bundle, model.version)
             except TrackingUnavailable as error:
                 missing = str(error)
         path = bundle.relative_to(self._home).as_posix()
         if role.alias == "champion":
             before_champion()
-            champion = self._become_champion(contract, model, bundle, number, role)
+            champion = self._become_champion(contract, model.version, path, number, role.reason)
             if request is not None:
                 self._ledger.finish_request(request, f"champion {model.version}", self._clock())
         else:
@@ -218,41 +172,29 @@ class PromotionService:
         assert champion is not None  # a challenger has one
         if number is not None:
             missing = self._publish_aliases(role, number)
-        return Registration(
-            version=model.version,
-            bundle=path,
-            alias=role.alias,
-            reason=role.reason,
-            champion=champion.version,
-            registered_version=number,
-            registry=f"models:/{MODEL_NAME}/{number}" if number is not None else "",
-            missing=missing,
+        entry = f"models:/{MODEL_NAME}/{number}" if number is not None else ""
+        return registration.Registration(
+            model.version, path, role.alias, role.reason, champion.version, number, entry, missing
         )
 
     def _become_champion(
-        self, contract: Contract, model: TrainedModel, bundle: Path, number: int | None, role: Role
+        self, contract: Contract, version: str, bundle: str, number: int | None, reason: str
     ) -> Champion:
-        present = self._pointer.read()
-        if present is not None and present.version == model.version:
+        present = read_champion(self._home)
+        if present is not None and present.version == version:
             if number is None:
                 return present
-            return self._champion.set_registered_version(model.version, number) or present
-        champion = Champion(
-            version=model.version,
-            bundle=bundle.relative_to(self._home).as_posix(),
-            fingerprint=contract.fingerprint,
-            registered_version=number,
-            since_at=self._clock(),
-            by="training",
-            reason=role.reason,
-        )
-        return self._champion.move(champion, "first", champion.by, role.reason).to
+            return self._champion.set_registered_version(version, number) or present
+        champion = Champion(version, bundle, contract.fingerprint, number, self._clock(), "training", reason)
+        return self._champion.move(champion, "first", champion.by, reason).to
 
-    def _publish_aliases(self, role: Role, number: int) -> str | None:
-        problem = _unless_unavailable(lambda: self._registry.set_alias(role.alias, number))
-        if problem is not None or role.alias == "champion":
-            return problem
-        return self.tell_registry()  # the champion may have been rolled back, its alias moved by hand
+    def _publish_aliases(self, role: registration.Role, number: int) -> str | None:
+        try:
+            self._registry.set_alias(role.alias, number)
+        except TrackingUnavailable as error:
+            return str(error)
+        # The champion may have been rolled back, its alias moved by hand.
+        return None if role.alias == "champion" else self.tell_registry()
 
     def _is_generated(self, champion: Champion | None) -> bool:
         from churn_assets.scoring.bundle import read_provenance
@@ -264,14 +206,9 @@ class PromotionService:
         except (BundleError, OSError, ValueError):
             return False
 
-    # -- the gate ------------------------------------------------------------------------------------------
-
     def promote_waiting(self, contract: Contract, labelled: pa.Table | None) -> GateRun:
-        """Hold the gate for every challenger that waits for it or is approved, the newest first.
-
-        Once one is promoted the older ones are refused: the champion they would be compared with is replaced.
-        `labelled` is the table `labelled_predictions`, None if there is none.
-        """
+        """Hold the gate for every challenger that waits for it or is approved, the newest first; once one is promoted
+        the older ones are refused. `labelled` is the table `labelled_predictions`, None if there is none."""
         from churn_assets.promotion.gate.judge import superseded
 
         self.recover()
@@ -290,14 +227,13 @@ class PromotionService:
             if outcome.status == "promoted":
                 promoted = version
             outcomes.append(outcome)
-        return GateRun(tuple(outcomes), self._pointer.read(), self.tell_registry() or message)
+        return GateRun(tuple(outcomes), read_champion(self._home), self.tell_registry() or message)
 
     def promote(self, contract: Contract, version: str, labelled: pa.Table | None) -> Outcome:
-        """Hold the gate for one challenger, and do what the verdict and the contract's approval say.
+        """Hold the gate for one challenger, and do what the verdict and the contract's approval say: the only way.
 
-        There is no other way to promote. Raises TransitionRefused for a version that is not a challenger waiting
-        for the gate or approved, or if another than the one it was compared with has become champion
-        meanwhile: it stays approved.
+        Raises TransitionRefused for a version that is not a challenger waiting for the gate or approved, or if another
+        than the one it was compared with has become champion meanwhile: it stays approved.
         """
         from churn_assets.promotion.gate.inputs import GateBlocked, load_inputs
         from churn_assets.promotion.gate.judge import judge
@@ -305,7 +241,7 @@ class PromotionService:
         self.recover()
         challenger = self._ledger.challenger(version)
         try:
-            champion = self._pointer.read()
+            champion = read_champion(self._home)
             inputs = load_inputs(self._settings, contract, champion, challenger, labelled, self._load_scorer)
         except GateBlocked as obstacle:
             message = f"the gate cannot be held for challenger {version}: {obstacle}"
@@ -313,7 +249,7 @@ class PromotionService:
             return Outcome(version, "undecided", message)
         return self._commit(contract, challenger, judge(inputs))
 
-    def _commit(self, contract: Contract, challenger: Challenger, verdict: Verdict) -> Outcome:
+    def _commit(self, contract: Contract, challenger: records.Challenger, verdict: records.Verdict) -> Outcome:
         version, needs_person = challenger.version, contract.release.approval == "manual"
         challenger = self._ledger.record_verdict(version, verdict, needs_person=needs_person, at=self._clock())
         status: OutcomeStatus = "refused"
@@ -321,88 +257,65 @@ class PromotionService:
         if challenger.status == "waiting_approval":
             status, message = "waiting_approval", f"{message}; it waits for a person: churn approve {version}"
         if challenger.status == "approved":
-            by = str(challenger.approved_by or Gate())
-            champion = Champion(
-                version=version,
-                bundle=challenger.bundle,
-                fingerprint=contract.fingerprint,
-                registered_version=challenger.registered_version,
-                since_at=self._clock(),
-                by=by,
-                reason=verdict.reason,
-            )
-            self._champion.move(champion, "promotion", by, verdict.reason, instead_of=verdict.champion)
+            by = str(challenger.approved_by or records.Gate())
+            bundle, number = challenger.bundle, challenger.registered_version
+            to = Champion(version, bundle, contract.fingerprint, number, self._clock(), by, verdict.reason)
+            self._champion.move(to, "promotion", by, verdict.reason, instead_of=verdict.champion)
             status, message = "promoted", f"{message}; it is champion, approved by {by}"
         missing = self._publish_verdict(challenger, verdict, promoted=status == "promoted")
         return Outcome(version, status, message, verdict, missing)
 
-    def _publish_verdict(self, challenger: Challenger, verdict: Verdict, promoted: bool) -> str | None:
+    def _publish_verdict(self, challenger: records.Challenger, verdict: records.Verdict, promoted: bool) -> str | None:
         number = challenger.registered_version
         if number is None:
-            return (
-                f"challenger {challenger.version} is not in MLflow's registry, expected a version to tag; "
-                "register it again"
-            )
-
-        def publish() -> None:
+            missing = f"challenger {challenger.version} is not in MLflow's registry"
+            return f"{missing}, expected a version to tag; register it again"
+        try:
             self._registry.set_tags(number, _verdict_tags(verdict))
             if promoted:
                 self._registry.set_alias("champion", number)
+        except TrackingUnavailable as error:
+            return str(error)
+        return None
 
-        return _unless_unavailable(publish)
-
-    def approve(self, version: str, by: Person, why: str) -> Challenger:
-        """A person approves a challenger that has passed the gate; the gate runs again before it is promoted.
-
-        Raises TransitionRefused unless it waits for approval (it says who has decided and when), BundleCorrupt if its
-        bundle is not as it was written.
-        """
+    def approve(self, version: str, by: records.Person, why: str) -> records.Challenger:
+        """As `Ledger.approve`; the gate runs again before the promotion. Raises BundleCorrupt for a changed bundle."""
         self.recover()
         challenger = self._ledger.challenger(version)
         sha256 = verified_bundle_hash(self._home / challenger.bundle)
         return self._ledger.approve(version, by, why, sha256, self._clock())
 
-    def reject(self, version: str, by: Person, why: str) -> Challenger:
-        """A person rejects a challenger before its promotion; it lengthens the cooldown.
-
-        Raises TransitionRefused, also if another person has approved it.
-        """
+    def reject(self, version: str, by: records.Person, why: str) -> records.Challenger:
+        """As `Ledger.reject`."""
         self.recover()
         return self._ledger.reject(version, by, why, self._clock())
-
-    # -- retraining ----------------------------------------------------------------------------------------
 
     def decide_retraining(
         self,
         limits: Monitoring,
-        summarize: Callable[[Champion], MonitoringSummary],
+        summarize: Callable[[Champion], records.MonitoringSummary],
         requested: ExternalTrigger | None = None,
-    ) -> DecisionRecord:
-        """Decide whether to retrain, and store the decision and its request in one transaction.
-
-        `summarize` gives what monitoring reports about the present champion. Raises as `Ledger.decide`.
-        """
+    ) -> records.DecisionRecord:
+        """As `Ledger.decide`, by `retraining.decide`; `summarize` gives what monitoring reports about a champion."""
         from churn_assets.promotion.retraining import RetrainingInputs, decide
 
         self.recover()
-        now, champion = self._clock(), self._pointer.read()
-        monitoring = MonitoringSummary() if champion is None else summarize(champion)
+        now, champion = self._clock(), read_champion(self._home)
+        monitoring = records.MonitoringSummary() if champion is None else summarize(champion)
         version = champion.version if champion else ""
-
-        def judge(state: LedgerState) -> Decision:
-            return decide(RetrainingInputs(now, version, limits, state, monitoring, requested))
-
-        return self._ledger.decide(judge, now)
+        return self._ledger.decide(
+            lambda state: decide(RetrainingInputs(now, version, limits, state, monitoring, requested)), now
+        )
 
     def start_request(self, key: str, run_id: str) -> None:
-        """A run starts the request. Raises TransitionRefused if another has."""
+        """As `Ledger.start_request`."""
         self._ledger.start_request(key, run_id)
 
-    def fail_request(self, key: str, run_id: str, why: str) -> Request | None:
-        """The run of a request has failed: the next attempt, or None if there is none."""
+    def fail_request(self, key: str, run_id: str, why: str) -> records.Request | None:
+        """As `Ledger.fail_request`."""
         return self._ledger.fail_request(key, run_id, why, self._clock())
 
-    def settle_request(self, request: Request, runs: Sequence[RunState]) -> None:
+    def settle_request(self, request: records.Request, runs: Sequence[RunState]) -> None:
         """Record which of its runs (the newest first) has started a request, or end it: its run failed, was canceled,
         vanished, or succeeded without a challenger."""
         running = [run for run in runs if run.status == "running"]
@@ -419,29 +332,19 @@ class PromotionService:
             outcome = "was canceled by a person" if canceled else "ended and left no challenger"
             self._ledger.finish_request(request.key, f"run {runs[0].run_id} {outcome}", self._clock())
 
-    def fail_gate_run(self, run_key: str, why: str) -> Challenger | None:
-        """A run of the gate has ended without a verdict: it is run again, up to 3 times."""
+    def fail_gate_run(self, run_key: str, why: str) -> records.Challenger | None:
+        """As `Ledger.fail_promotion`."""
         return self._ledger.fail_promotion(run_key, why, self._clock())
 
 
-def _unless_unavailable(publish: Callable[[], object]) -> str | None:
-    """Tell the registry; why it does not answer, None if it does."""
-    try:
-        publish()
-    except TrackingUnavailable as error:
-        return str(error)
-    return None
-
-
-def _verdict_tags(verdict: Verdict) -> dict[str, str]:
-    figures = {check.check: [_short(check.value), _short(check.limit), check.passed] for check in verdict.checks}
+def _verdict_tags(verdict: records.Verdict) -> dict[str, str]:
+    figures = {
+        check.check: [*(None if x is None else round(x, 6) for x in (check.value, check.limit)), check.passed]
+        for check in verdict.checks
+    }
     return {
         "gate": "passed" if verdict.passed else "refused",
         "gate_reason": verdict.reason,
         "gate_champion": verdict.champion,
         "gate_figures": dumps(figures),
     }
-
-
-def _short(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)

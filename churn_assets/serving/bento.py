@@ -9,7 +9,6 @@ import tempfile
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from churn_assets.errors import BentoNotBuilt
 from churn_assets.mlflow_registry.registry import requirements
@@ -39,45 +38,34 @@ def build_bento(settings: Settings, bundle: Path, version: str) -> Built:
     """
     with tempfile.TemporaryDirectory() as scratch:
         context = Path(scratch)
-        _stage(context, bundle)
-        (context / "bentofile.yaml").write_text(json.dumps(_options(version)))  # JSON is YAML
+        # The whole package, as bentofile.yaml has it: a list of the parts that a service imports would grow stale.
+        package = Path(__file__).resolve().parents[1]
+        shutil.copytree(package, context / "churn_assets", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(bundle, context / "bundle")
+        if ladder_path(bundle).is_file():
+            shutil.copy2(ladder_path(bundle), context / LADDER)
+        model = [line for line in requirements() if not line.startswith("churn-assets")]
+        packages = model + [f"{name}=={metadata.version(name)}" for name in _SERVER]
+        options = {
+            "service": SERVICE,
+            "labels": {"owner": "churn", "bundle": version},
+            "include": ["churn_assets/**", "bundle/**", LADDER],
+            "python": {"packages": packages, "lock_packages": False},
+        }
+        (context / "bentofile.yaml").write_text(json.dumps(options))  # JSON is YAML
         settings.bento_home.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(settings.bento_home / "bentos" / "churn" / version, ignore_errors=True)
-        _bentoml_build(settings, context, version)
-    path = settings.bento_home / "bentos" / "churn" / version
-    manifest = json.loads((path / "src" / "bundle" / "manifest.json").read_text(encoding="utf-8"))
-    return Built(f"churn:{version}", path, str(manifest["version"]))
-
-
-def _options(version: str) -> dict[str, Any]:
-    model = [line for line in requirements() if not line.startswith("churn-assets")]
-    packages = model + [f"{name}=={metadata.version(name)}" for name in _SERVER]
-    return {
-        "service": SERVICE,
-        "labels": {"owner": "churn", "bundle": version},
-        "include": ["churn_assets/**", "bundle/**", LADDER],
-        "python": {"packages": packages, "lock_packages": False},
-    }
-
-
-def _stage(context: Path, bundle: Path) -> None:
-    # The whole package, as bentofile.yaml has it: a list of the parts that a service imports would grow stale.
-    package = Path(__file__).resolve().parents[1]
-    shutil.copytree(package, context / "churn_assets", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(bundle, context / "bundle")
-    if ladder_path(bundle).is_file():
-        shutil.copy2(ladder_path(bundle), context / LADDER)
-
-
-def _bentoml_build(settings: Settings, context: Path, version: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "bentoml", "build", "--version", version, "--output", "tag"],
-        cwd=context,  # it refuses to read a bentofile anywhere else
-        env={**os.environ, **settings.library_environ()},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+        done = subprocess.run(
+            [sys.executable, "-m", "bentoml", "build", "--version", version, "--output", "tag"],
+            cwd=context,  # it refuses to read a bentofile anywhere else
+            env={**os.environ, **settings.library_environ()},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     if done.returncode != 0:
         last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
         raise BentoNotBuilt(f"bentoml build ended with {done.returncode}: {last}; is its version as pinned?")
+    path = settings.bento_home / "bentos" / "churn" / version
+    manifest = json.loads((path / "src" / "bundle" / "manifest.json").read_text(encoding="utf-8"))
+    return Built(f"churn:{version}", path, str(manifest["version"]))

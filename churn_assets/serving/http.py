@@ -5,20 +5,16 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import re
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from starlette.responses import Response
+from starlette.types import Receive, Scope
 
-from churn_assets.errors import RowsRejected, Violation
+from churn_assets.errors import RowsRejected, Violation, one_line
 from churn_assets.serving.schemas import ErrorResponse
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
 JSON = b"application/json"
@@ -74,14 +70,11 @@ def parse_json(body: bytes) -> Any:
     try:
         return decode(body)
     except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:120]
-        if isinstance(error, RecursionError):
-            reason = "nested too deeply"
-        elif isinstance(error, UnicodeDecodeError):
+        reason = "nested too deeply" if isinstance(error, RecursionError) else one_line(error, 120)
+        if isinstance(error, UnicodeDecodeError):
             reason = f"byte {error.start} is not UTF-8"
-        raise Refused(
-            400, "json", f"the body is not JSON ({reason}), expected JSON in UTF-8 with finite numbers; correct it"
-        ) from None
+        text = f"the body is not JSON ({reason}), expected JSON in UTF-8 with finite numbers; correct it"
+        raise Refused(400, "json", text) from None
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int, timeout_s: float) -> bytes:
@@ -104,9 +97,8 @@ async def read_body(scope: Scope, receive: Receive, limit: int, timeout_s: float
         advice = "send the header 'Content-Type: application/json'"
         raise Refused(415, "content_type", f"the content type is {shown}, expected application/json; {advice}")
     if encoding is not None and encoding != b"identity":
-        raise Refused(
-            415, "content_type", "the body is compressed, expected plain JSON; send no header Content-Encoding"
-        )
+        error = "the body is compressed, expected plain JSON; send no header Content-Encoding"
+        raise Refused(415, "content_type", error)
     message = await receive()
     if message["type"] == "http.disconnect":
         raise ClientLeft
@@ -126,11 +118,10 @@ async def _read_parts(first: bytes, receive: Receive, limit: int, timeout_s: flo
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise ClientLeft
-                part = message.get("body", b"")
-                size += len(part)
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
                 if size > limit:
                     raise _too_long(limit)
-                parts.append(part)
                 if not message.get("more_body", False):
                     return b"".join(parts)
     except TimeoutError:

@@ -1,7 +1,6 @@
 """The metrics for Prometheus. Label values are from closed lists, so that no client can add a series.
 
-With several workers each writes its own files in PROMETHEUS_MULTIPROC_DIR, and any of them answers for
-all. The objects are made in a worker, after BentoML has named that folder.
+With several workers each writes its own files in PROMETHEUS_MULTIPROC_DIR, and any of them answers for all.
 """
 
 from __future__ import annotations
@@ -11,12 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 SCORE_BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 LATENCY_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 COMMIT_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0)
 CAUSES = (
-    "busy", "content_type", "contract", "disk", "http", "internal", "json", "method", "no_model", "path",
-    "rows", "size", "slow_body",
+    "busy", "content_type", "contract", "disk", "http", "internal", "json", "key", "method", "no_model", "path",
+    "rows", "scope", "size", "slow_body",
 )  # fmt: skip
 OTHER = "other"
 MEANINGS = {
@@ -34,7 +35,7 @@ MEANINGS = {
 
 
 class Metrics:
-    """The metrics of one worker. Made once a process."""
+    """The metrics of one worker. Made once a process, after BentoML has named PROMETHEUS_MULTIPROC_DIR."""
 
     def __init__(self) -> None:
         import prometheus_client as prometheus  # reads PROMETHEUS_MULTIPROC_DIR when it is imported
@@ -45,22 +46,22 @@ class Metrics:
         def make(kind: Any, name: str, labels: tuple[str, ...] = (), **options: Any) -> Any:
             return kind(name, MEANINGS[name], labels, registry=registry, **options)
 
-        counter, histogram, gauge = prometheus.Counter, prometheus.Histogram, prometheus.Gauge
+        def observer(name: str, buckets: tuple[float, ...]) -> Callable[[float], None]:
+            observe: Callable[[float], None] = make(prometheus.Histogram, name, buckets=buckets).observe
+            return observe
+
+        counter, gauge = prometheus.Counter, prometheus.Gauge
         self._registry = registry
         self._predictions = make(counter, "churn_predictions_total", ("model_version", "arm", "status"))
         self._rejected = make(counter, "churn_request_rejected_total", ("cause",))
         self._warnings = make(counter, "churn_input_warnings_total", ("column",))
         self._info = make(gauge, "churn_model_info", ("model_version", "contract", "kind"), multiprocess_mode="livemax")
         self._swaps = make(counter, "churn_model_swaps_total")
-        self._refused = make(counter, "churn_model_refused_total")
+        self.model_refused: Callable[[], None] = make(counter, "churn_model_refused_total").inc
         self._queue = make(gauge, "churn_log_queue", multiprocess_mode="livesum")
-        self.latency: Callable[[float], None] = make(
-            histogram, "churn_prediction_latency_seconds", buckets=LATENCY_BUCKETS
-        ).observe
-        self.score: Callable[[float], None] = make(histogram, "churn_score", buckets=SCORE_BUCKETS).observe
-        self._commit: Callable[[float], None] = make(
-            histogram, "churn_log_commit_seconds", buckets=COMMIT_BUCKETS
-        ).observe
+        self.latency = observer("churn_prediction_latency_seconds", LATENCY_BUCKETS)
+        self.score = observer("churn_score", SCORE_BUCKETS)
+        self._commit = observer("churn_log_commit_seconds", COMMIT_BUCKETS)
         # Finding a child by its labels costs as much as counting.
         self._counted: dict[tuple[str, str, str], Callable[[float], None]] = {}
         self._warned: dict[str, Callable[[], None]] = {}
@@ -103,10 +104,6 @@ class Metrics:
         self._columns = self._columns | columns
         self._info.labels(version, contract, kind).set(1)
 
-    def model_refused(self) -> None:
-        """Count a bundle that was refused."""
-        self._refused.inc()
-
     def exposition(self) -> tuple[bytes, str]:
         """(text, content type): all workers' metrics if there are several, else this process's."""
         import prometheus_client as prometheus
@@ -124,19 +121,7 @@ def _forget_killed_workers() -> None:
     from prometheus_client import multiprocess
 
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    if not folder:
-        return
-    for path in Path(folder).glob("gauge_live*_*.db"):
+    for path in Path(folder).glob("gauge_live*_*.db") if folder else ():
         pid = path.stem.rpartition("_")[2]
-        if pid.isdigit() and not _is_running(int(pid)):
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
             multiprocess.mark_process_dead(int(pid), folder)  # type: ignore[no-untyped-call]  # has no types
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from churn_assets.contract.model import Contract
@@ -25,8 +25,7 @@ CHAMPION = "champion"
 def find_bundle(environ: Mapping[str, str], package_parent: Path | None = None) -> Path:
     """CHURN_BUNDLE if set, else the bundle packed into this Bento, else the champion of CHURN_HOME.
 
-    `package_parent` is the folder of this package unless a test says otherwise. Raises NoChampion or
-    PointerCorrupt if there is no bundle.
+    `package_parent` is the folder of this package unless a test says otherwise. Raises NoChampion, PointerCorrupt.
     """
     if named := environ.get("CHURN_BUNDLE"):
         return Path(named)
@@ -39,29 +38,25 @@ def find_bundle(environ: Mapping[str, str], package_parent: Path | None = None) 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A bundle ready to answer: its scorer of customers, and the facts that /model and the page show.
+    """A bundle ready to answer: its scorer, and the facts that /model and the page show.
 
     `metrics` are the card's, on test rows; `as_of` is the day of the training customers' values; `ladder` is the
     audit's, None if it was not computed for this version.
     """
 
     path: Path
+    scorer: Scorer
     customers: CustomerScorer
-    metrics: Mapping[str, float | None] = field(default_factory=dict)
-    as_of: str | None = None
-    trained_at: str | None = None
-    generated: bool = False
-    ladder: LadderFile | None = None
-
-    @property
-    def scorer(self) -> Scorer:
-        """The scorer of the bundle."""
-        return self.customers.scorer
+    metrics: Mapping[str, float | None]
+    as_of: str | None
+    trained_at: str | None
+    generated: bool
+    ladder: LadderFile | None
 
     @property
     def contract(self) -> Contract:
         """The contract the bundle was made under."""
-        return self.customers.scorer.contract
+        return self.scorer.contract
 
 
 def load_served_model(path: Path) -> ServedModel:
@@ -70,6 +65,7 @@ def load_served_model(path: Path) -> ServedModel:
     card, provenance, ladder = read_card(path), read_provenance(path), read_ladder(path, scorer.version)
     return ServedModel(
         path=path,
+        scorer=scorer,
         customers=CustomerScorer(scorer),
         metrics=card.metrics,
         as_of=card.as_of,
@@ -91,9 +87,8 @@ class Arm:
 class ModelWatcher:
     """The model that answers, and the check for the one that should.
 
-    `arm` is one reference, replaced whole: a request takes it once and keeps it. `refused` says why the bundle
-    that should answer does not. Clients read these texts, so no folder above `home` or above the bundle is in
-    them.
+    `arm` is one reference, replaced whole: a request takes it once and keeps it. `refused` says why the bundle that
+    should answer does not. Clients read it, so no folder above `home` or above the bundle is in it.
     """
 
     def __init__(

@@ -19,7 +19,6 @@ from churn_assets.serving.schemas import PredictionResponse
 AS_OF = "as_of"
 OK = "ok"
 _EPOCH = dt.date(1970, 1, 1).toordinal()
-_UTC = dt.UTC
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +30,6 @@ class ScoringDay:
     warning: InputWarning | None
 
 
-@dataclass(slots=True)
-class Arrival:
-    """When a request arrived: `text` is the instant in UTC, `day` its ordinal, `start` by `time.perf_counter`."""
-
-    text: str
-    day: int
-    start: float
-
-
 class Clock:
     """The time as text; the part that requests of one second share is formatted once."""
 
@@ -47,23 +37,25 @@ class Clock:
         self._second = -1
         self._text, self._day = "", 0
 
-    def now(self) -> Arrival:
-        """The arrival of a request that arrives now."""
+    def now(self) -> tuple[str, int, float]:
+        """The instant in UTC as text, the ordinal of its day, and `time.perf_counter`."""
         second, rest = divmod(time.time_ns(), 1_000_000_000)
         if second != self._second:
-            instant = dt.datetime.fromtimestamp(second, _UTC)
+            instant = dt.datetime.fromtimestamp(second, dt.UTC)
             self._text, self._day, self._second = instant.isoformat()[:19], instant.toordinal(), second
-        return Arrival(f"{self._text}.{rest // 1000:06d}+00:00", self._day, time.perf_counter())
+        return f"{self._text}.{rest // 1000:06d}+00:00", self._day, time.perf_counter()
 
 
 @dataclass(slots=True)
 class RequestContext:
-    """What the predictions of one request share; `logged` says whether lines for the log are wanted."""
+    """What the predictions of one request share: whether they are `logged`, and its arrival by `Clock.now`."""
 
     request_id: str
-    arrival: Arrival
     stale_days: int
-    logged: bool = True
+    logged: bool
+    arrived: str
+    today: int
+    start: float
 
 
 @dataclass(slots=True)
@@ -75,22 +67,26 @@ class PredictionResult:
     warned: list[str]
 
 
-def read_as_of(value: object, today: int, stale_days: int) -> ScoringDay:
-    """The day of an ISO text, today (an ordinal, UTC) for None. Raises RowsRejected."""
-    day = _scoring_day(value, today, stale_days) if value is None or type(value) is str else None
-    if day is None:
+def _read_as_of(value: object, context: RequestContext) -> ScoringDay:
+    """The day of an ISO text, today for None. Raises RowsRejected."""
+    try:
+        return _scoring_day(value, context.today, context.stale_days)
+    except (TypeError, ValueError, OverflowError):  # TypeError: lists and objects cannot be kept in the cache
         expected = "a date such as 2014-01-20, or an instant such as 2014-01-20T12:00:00Z"
-        raise RowsRejected([Violation(0, AS_OF, describe_value(value), expected)])
-    return day
+        raise RowsRejected([Violation(0, AS_OF, describe_value(value), expected)]) from None
 
 
 @lru_cache(maxsize=1024)  # the requests of a day name few of them
-def _scoring_day(value: str | None, today: int, stale_days: int) -> ScoringDay | None:
+def _scoring_day(value: object, today: int, stale_days: int) -> ScoringDay:
     if value is None:
         return ScoringDay(dt.date.fromordinal(today).isoformat(), float(today - _EPOCH), None)
-    day = _parse_day(value)
-    if day is None:
-        return None
+    if not isinstance(value, str) or not value.isascii() or len(value) > 40:
+        raise ValueError
+    if len(value) == 10:
+        day = dt.date.fromisoformat(value)
+    else:
+        instant = dt.datetime.fromisoformat(value)
+        day = (instant if instant.tzinfo is None else instant.astimezone(dt.UTC)).date()
     text, age = day.isoformat(), today - day.toordinal()
     warning = None
     if age > stale_days:
@@ -105,7 +101,7 @@ def predict_one(arm: Arm, customer: dict[str, Any], context: RequestContext) -> 
 
     Raises RowsRejected, and DataError for one that has no finite score.
     """
-    day = read_as_of(customer.pop(AS_OF, None), context.arrival.day, context.stale_days)
+    day = _read_as_of(customer.pop(AS_OF, None), context)
     score = arm.model.customers.score(customer, day.days)
     response, line, names = _response(arm, customer, day, context, score)
     return PredictionResult([response], line, names)
@@ -115,7 +111,7 @@ def predict_many(
     arm: Arm, customers: Sequence[dict[str, Any]], as_of: object, context: RequestContext
 ) -> PredictionResult:
     """Score many customers at one `as_of`, their order kept. Raises RowsRejected if any of them is bad."""
-    day = read_as_of(as_of, context.arrival.day, context.stale_days)
+    day = _read_as_of(as_of, context)
     for index, row in enumerate(customers):
         if not isinstance(row, dict):
             raise RowsRejected([Violation(index, "", describe_value(row), "a customer as a JSON object")])
@@ -133,7 +129,7 @@ def _response(
     arm: Arm, row: dict[str, Any], day: ScoringDay, context: RequestContext, score: CustomerScore
 ) -> tuple[PredictionResponse, bytes, list[str]]:
     """The response to one row, its line for the log, and the names warned of. The key is taken out of the row."""
-    scorer, arrival, warnings = arm.model.scorer, context.arrival, score.warnings
+    scorer, warnings = arm.model.scorer, score.warnings
     contract, threshold = scorer.contract, scorer.thresholds.value
     if day.warning is not None:
         warnings.append(day.warning)
@@ -142,26 +138,14 @@ def _response(
     customer_id = row.pop(contract.key.name, None)
     response = PredictionResponse(
         prediction_id, customer_id, score.probability, score.churn, threshold, score.risk_band, scorer.version,
-        contract.name, day.text, arrival.text, warnings,
+        contract.name, day.text, context.arrived, warnings,
     )  # fmt: skip
     if not context.logged:
         return response, b"", names
-    latency_us = float(int((time.perf_counter() - arrival.start) * 1e6))
+    latency_us = float(int((time.perf_counter() - context.start) * 1e6))
     line = Prediction(
-        prediction_id, context.request_id, customer_id, day.text, arrival.text, score.probability, score.margin,
+        prediction_id, context.request_id, customer_id, day.text, context.arrived, score.probability, score.margin,
         score.churn, threshold, score.risk_band, scorer.version, contract.name, contract.fingerprint, arm.name,
         arm.policy, OK, latency_us, names, row,
     )  # fmt: skip
     return response, encode_line(line), names
-
-
-def _parse_day(value: str) -> dt.date | None:
-    if not value.isascii() or len(value) > 40:
-        return None
-    try:
-        if len(value) == 10:
-            return dt.date.fromisoformat(value)
-        instant = dt.datetime.fromisoformat(value)
-        return (instant if instant.tzinfo is None else instant.astimezone(_UTC)).date()
-    except (ValueError, OverflowError):
-        return None

@@ -1,25 +1,28 @@
 """The BentoML service `churn`. BentoML brings processes, sockets, packing and signals; the routes are ours.
 
-They stand before BentoML's own as a middleware, the documented place for code that sees every request. Its access log,
-tracing and metrics are off: together they cost four times what a prediction does (see docs/serving.md). The limits
-that clients meet are in `settings.py`; BentoML's own timeout, which answers in another shape, is longer than all
-of them together.
+They stand before BentoML's own as a middleware. Its access log, tracing and metrics are off: together they cost four
+times what a prediction does (docs/serving.md). Its timeout, which answers in another shape, is longer than all of ours.
 """
 
 from __future__ import annotations
 
 import gc
 import os
+import socket
+import sys
 from functools import cache
 from typing import Any
 
 import bentoml
+import click
 from uvicorn import config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from churn_assets.access.keyring import check_address
+from churn_assets.errors import ChurnError
 from churn_assets.serving.app import ServiceApp
-from churn_assets.serving.http import ASGIApp, Refused
-from churn_assets.serving.worker import Worker, stop_with_supervisor
+from churn_assets.serving.http import Refused
+from churn_assets.serving.worker import Worker
 from churn_assets.settings import ServingSettings
 
 NOT_HTTP = "http"  # the cause of refusing bytes that are no HTTP
@@ -50,10 +53,9 @@ class Protocol(HttpToolsProtocol):
 
 
 def use_protocol() -> bool:
-    """Have uvicorn use `Protocol` in this process; False if it does not look where it used to.
+    """Have uvicorn use `Protocol` in this process, by its table of protocols: BentoML has no option for it.
 
-    BentoML has no option for it, so ours replaces the entry by which uvicorn finds its own. Without it uvicorn's
-    plain text answers such bytes, and nothing else changes.
+    False if uvicorn has no such table any more; then its plain text answers such bytes, and nothing else changes.
     """
     protocols = getattr(config, "HTTP_PROTOCOLS", {})
     if "auto" not in protocols or not hasattr(HttpToolsProtocol, "send_400_response"):
@@ -85,12 +87,22 @@ class ChurnService:
         """In a container BentoML does not replace dead workers: have it do so there too."""
         os.environ.pop("BENTOML_CONTAINERIZED", None)
 
+    @bentoml.on_deployment  # type: ignore[untyped-decorator]
+    @staticmethod
+    def require_key() -> None:
+        """End `bentoml serve`, in one line, if others would reach it and need no key; its `--host` counts."""
+        context = click.get_current_context(silent=True)
+        try:
+            check_address((context.params.get("host") if context else None) or _SETTINGS.host, _SETTINGS)
+        except ChurnError as error:
+            sys.stderr.write(f"error: {error}\n")
+            sys.exit(2)
+
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def start(self) -> None:
         """Open the log, load the model, check for the next, and stop when the supervisor dies."""
-        worker = this_worker()
-        await worker.start()
-        worker.run_until_stop(stop_with_supervisor(worker.logger, _SUPERVISOR))
+        await this_worker().start(_SUPERVISOR)
+        this_worker().check_host(bound_host())
         settle_memory()
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
@@ -99,12 +111,19 @@ class ChurnService:
         await this_worker().stop()
 
 
-def settle_memory() -> None:
-    """Make the garbage collector visit fewer objects, less often.
+def bound_host() -> str:
+    """The address of the socket that this worker listens on, which BentoML's supervisor binds; "" if it names none."""
+    if "--fd" not in sys.argv:
+        return ""
+    with socket.socket(fileno=os.dup(int(sys.argv[sys.argv.index("--fd") + 1]))) as bound:
+        return str(bound.getsockname()[0])
 
-    What is loaded now stays. Requests make no cycles, but BentoML keeps a timer for each of them until its
-    timeout: at the usual thresholds the collector walks over tens of thousands of those again and again,
-    30 ms a time, and frees nothing.
+
+def settle_memory() -> None:
+    """Make the garbage collector visit fewer objects, less often: what is loaded now stays.
+
+    Requests make no cycles, but BentoML keeps a timer for each until its timeout: at the usual thresholds the
+    collector walks over tens of thousands of those again and again, 30 ms a time, and frees nothing.
     """
     gc.collect()
     gc.freeze()
@@ -117,9 +136,4 @@ def this_worker() -> Worker:
     return Worker(_SETTINGS, os.environ)
 
 
-def _middleware(app: ASGIApp) -> ServiceApp:
-    """The service's routes before BentoML's application."""
-    return ServiceApp(app, this_worker())
-
-
-ChurnService.add_asgi_middleware(_middleware)  # type: ignore[attr-defined]
+ChurnService.add_asgi_middleware(lambda app: ServiceApp(app, this_worker()))  # type: ignore[attr-defined]

@@ -1,9 +1,8 @@
 """Files that a reader sees complete or not at all, and that survive a loss of power once written.
 
-Every file of a home is written the same way: into a temporary file in the same folder, fsync of that file,
-rename, fsync of the folder. A process that is killed before the rename leaves the old file as it was, and a
-hidden `.<name>.<digits>.tmp` beside it. The only writer that does not come here is `prediction_log.segment`,
-which appends to an open file and syncs many rows at once.
+Every file of a home is written into a temporary file in the same folder: fsync of that file, rename, fsync of the
+folder. A process that is killed before the rename leaves the old file as it was, and a hidden `.<name>.<digits>.tmp`.
+Only `prediction_log.segment`, which appends to an open file and syncs many rows at once, does not come here.
 """
 
 from __future__ import annotations

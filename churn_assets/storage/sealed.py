@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from churn_assets.errors import BundleCorrupt
+from churn_assets.errors import BundleCorrupt, one_line
 from churn_assets.storage.files import canonical_json, sync_directory, sync_tree
 
 MANIFEST = "manifest.json"
@@ -33,7 +31,9 @@ def seal(
     before it gets its name. The same content gives the same version, and a directory that is there stays.
     """
     root.mkdir(parents=True, exist_ok=True)
-    with _scratch(root) as scratch:
+    with tempfile.TemporaryDirectory(prefix=".sealing-", dir=root, ignore_cleanup_errors=True) as folder:
+        scratch = Path(folder)
+        scratch.chmod(0o755)  # 0700 would lock out a service that runs as another user
         write(scratch)
         files = _hashes(scratch)
         (scratch / MANIFEST).write_bytes(_manifest(about, files))
@@ -64,7 +64,7 @@ def verify(directory: Path) -> dict[str, Any]:
         manifest = json.loads(stored)
         listed = {str(name): dict(entry) for name, entry in manifest["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BundleCorrupt(f"{path}: cannot be read ({_message(error)}), expected a bundle's manifest") from None
+        raise BundleCorrupt(f"{path}: cannot be read ({one_line(error, 120)}), expected a bundle's manifest") from None
     if manifest.get("format") != FORMAT:
         raise BundleCorrupt(f"{path}: format is {manifest.get('format')!r}, expected {FORMAT}; make the bundle again")
     about = {key: value for key, value in manifest.items() if key not in _OWN_KEYS}
@@ -116,18 +116,4 @@ def _entry(path: Path) -> dict[str, object]:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return {"bytes": path.stat().st_size, "sha256": digest}
     except OSError as error:
-        raise BundleCorrupt(f"{path}: cannot be read ({_message(error)}); {_ADVICE}") from None
-
-
-@contextmanager
-def _scratch(root: Path) -> Iterator[Path]:
-    scratch = Path(tempfile.mkdtemp(prefix=".sealing-", dir=root))
-    scratch.chmod(0o755)  # mkdtemp's 0700 would lock out a service that runs as another user
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _message(error: BaseException) -> str:
-    return " ".join(str(error).split())[:120]
+        raise BundleCorrupt(f"{path}: cannot be read ({one_line(error, 120)}); {_ADVICE}") from None

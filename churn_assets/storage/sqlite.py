@@ -1,6 +1,7 @@
 """One SQLite file for each store: a connection for each call, durable transactions, errors that say what to do.
 
-WAL lets readers read while another process writes; synchronous=FULL puts a transaction on disk before it counts.
+WAL lets readers read while another process writes; synchronous=FULL (without WAL: EXTRA) puts a transaction on disk
+before it counts.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class SqliteStore:
     """
 
     schema: ClassVar[str]  # CREATE statements, each ended by ";\n"
+    wal: ClassVar[bool] = True  # False: a plain journal, for a store that is hardly written and read by its file's time
     version: ClassVar[int] = 1  # kept as PRAGMA user_version; a file of a later one is refused
     busy_s: ClassVar[float] = 20.0  # how long a call waits for another process's transaction
 
@@ -33,7 +35,7 @@ class SqliteStore:
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """A snapshot: what is read in the block is of one instant."""
-        with self._plain_errors(), closing(self._connect() if self.path.is_file() else self._empty()) as db:
+        with self._plain_errors(), closing(self._connect(self.path) if self.path.is_file() else self._empty()) as db:
             if self._stored_version(db) == 0:  # made, and killed before its first transaction
                 with closing(self._empty()) as empty:
                     yield empty
@@ -47,9 +49,10 @@ class SqliteStore:
         """One transaction: all of it is on disk when the block ends, or nothing after an exception."""
         with self._plain_errors():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(self._connect()) as db:
-                self._use_wal(db)
-                db.execute("PRAGMA synchronous = FULL")
+            with closing(self._connect(self.path)) as db:
+                if self.wal:
+                    self._use_wal(db)
+                db.execute(f"PRAGMA synchronous = {'FULL' if self.wal else 'EXTRA'}")
                 db.execute("PRAGMA foreign_keys = ON")
                 db.execute("BEGIN IMMEDIATE")
                 if self._stored_version(db) == 0:
@@ -77,16 +80,13 @@ class SqliteStore:
         """The file was written by a later version."""
         return self._corrupt(f"its format is {version}, expected {self.version}")
 
-    def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, timeout=self.busy_s, isolation_level=None)
+    def _connect(self, file: Path | str) -> sqlite3.Connection:
+        db = sqlite3.connect(file, timeout=self.busy_s, isolation_level=None)
         db.row_factory = sqlite3.Row
         return db
 
     def _use_wal(self, db: sqlite3.Connection) -> None:
-        """Wait here: SQLite's own timeout does not cover the change of journal mode.
-
-        The second of two processes that make the file at once would be told that it is locked.
-        """
+        """Wait here for another process that makes the file: SQLite's timeout does not cover the change of mode."""
         deadline = time.monotonic() + self.busy_s
         while True:
             try:
@@ -99,8 +99,7 @@ class SqliteStore:
 
     def _empty(self) -> sqlite3.Connection:
         """The empty tables, in memory."""
-        db = sqlite3.connect(":memory:", isolation_level=None)
-        db.row_factory = sqlite3.Row
+        db = self._connect(":memory:")
         db.executescript(f"{self.schema} PRAGMA user_version = {self.version};")
         return db
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from churn_assets.evaluation import calibration
-from churn_assets.evaluation.calibration import calibration_bins, ece, ece_by_chance, ece_under
+from churn_assets.evaluation import metrics
+from churn_assets.evaluation.metrics import calibration_bins, ece, ece_by_chance, ece_under
 
 
 def test_calibrated_probabilities_have_a_small_calibration_error_and_halved_ones_a_large():
@@ -36,5 +36,5 @@ def test_chance_alone_makes_an_error_that_shrinks_with_rows(monkeypatch):
     few, many = (ece_by_chance(probability[:rows], 200, 0) for rows in (200, 4000))
     assert few.shape == (200,)
     assert 0 < many.mean() < few.mean() / 3
-    monkeypatch.setattr(calibration, "_CELLS", 30_000)  # blocks of draws are the same draws
+    monkeypatch.setattr(metrics, "_CELLS", 30_000)  # blocks of draws are the same draws
     assert ece_by_chance(probability, 200, 0).tolist() == many.tolist()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from churn_assets.evaluation.curves import RankCurves, evenly_spaced, lift
+from churn_assets.evaluation.metrics import RankCurves, evenly_spaced, lift
 
 
 @given(generator=st.integers(0, 2**31 - 1).map(np.random.default_rng), levels=st.sampled_from([4, 1000]))

@@ -89,7 +89,7 @@ def test_a_gap_breaks_the_line():
 
 
 def test_rows_show_values_and_intervals():
-    rows = str(IntervalRows([Row("<esent>", [Mark(0.5, 0.4, 0.6, at=0.2), Mark(None)])], 0.0, 1.0).__html__())
+    rows = str(IntervalRows([Row("<esent>", [Mark(0.5, 0.4, 0.6, at=0.2), Mark(None)])]).__html__())
     assert "&lt;esent&gt;" in rows
     assert "left:40.0%;width:20.00%" in rows
     assert rows.count("\N{EM DASH}") == 1

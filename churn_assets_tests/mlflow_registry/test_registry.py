@@ -7,17 +7,10 @@ from pathlib import Path
 import pytest
 
 from churn_assets.contract.load import load_contract
-from churn_assets.contract.model import Kind
+from churn_assets.contract.model import Contract, Kind
 from churn_assets.errors import TrackingUnavailable
 from churn_assets.mlflow_registry.connect import connect
-from churn_assets.mlflow_registry.registry import (
-    MODEL_NAME,
-    MlflowRegistry,
-    ModelVersion,
-    aliases,
-    requirements,
-    signature,
-)
+from churn_assets.mlflow_registry.registry import MODEL_NAME, MlflowRegistry, aliases, requirements, signature
 from churn_assets.mlflow_registry.tracking import prepare_experiment
 
 CONTRACTS = sorted((Path(__file__).resolve().parents[2] / "contracts").glob("*.toml"))
@@ -35,15 +28,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, Path]:
     return uri, connect(uri).create_run(experiment).info.run_id, bundle
 
 
-def version(store, name: str) -> ModelVersion:
+def version(store, name: str) -> tuple[str, Contract, Path, str]:
     _, run, bundle = store
-    return ModelVersion(run, STORE, bundle, name)
+    return run, STORE, bundle, name
 
 
 def test_the_same_content_is_one_version_and_another_is_another(store):
     uri, *_ = store
     registry = MlflowRegistry(uri)
-    assert [registry.register(version(store, name)) for name in ("aaa", "aaa", "bbb")] == [1, 1, 2]
+    assert [registry.register(*version(store, name)) for name in ("aaa", "aaa", "bbb")] == [1, 1, 2]
     tags = connect(uri).get_model_version(MODEL_NAME, "1").tags
     assert tags == {"bundle_version": "aaa", "contract": "store", "fingerprint": STORE.fingerprint}
 
@@ -51,7 +44,7 @@ def test_the_same_content_is_one_version_and_another_is_another(store):
 def test_aliases_move_and_a_champion_is_no_challenger(store):
     uri, *_ = store
     registry = MlflowRegistry(uri)
-    one, two = (registry.register(version(store, name)) for name in ("aaa", "bbb"))
+    one, two = (registry.register(*version(store, name)) for name in ("aaa", "bbb"))
     registry.set_alias("champion", one)
     registry.set_alias("challenger", two)
     assert aliases(connect(uri)) == {"champion": one, "challenger": two}
@@ -64,7 +57,7 @@ def test_aliases_move_and_a_champion_is_no_challenger(store):
 def test_tags_are_set_and_text_over_the_limit_is_cut(store):
     uri, *_ = store
     registry = MlflowRegistry(uri)
-    number = registry.register(version(store, "ccc"))
+    number = registry.register(*version(store, "ccc"))
     registry.set_tags(number, {"gate": "passed", "gate_reason": "x" * 9000})
     tags = connect(uri).get_model_version(MODEL_NAME, str(number)).tags
     assert (tags["gate"], len(tags["gate_reason"])) == ("passed", 4000)
@@ -77,7 +70,7 @@ def test_an_alias_is_not_set_in_a_store_that_does_not_exist(tmp_path):
 
 def test_the_model_is_code_and_files_and_no_pickle(store):
     uri, _, bundle = store
-    MlflowRegistry(uri).register(version(store, "aaa"))
+    MlflowRegistry(uri).register(*version(store, "aaa"))
     folder = bundle.parent / "artifacts" / "models"
     assert {p.name for p in folder.rglob("*") if p.is_file()} == {
         *("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "pyfunc.py", "card.json")
@@ -103,7 +96,7 @@ def test_requirements_are_pinned_and_few():
 def test_a_registry_that_is_not_there_is_named(tmp_path):
     registry = MlflowRegistry("http://127.0.0.1:9")
     for call in (
-        lambda: registry.register(ModelVersion("run", STORE, tmp_path, "v")),
+        lambda: registry.register("run", STORE, tmp_path, "v"),
         lambda: registry.set_alias("champion", 1),
         lambda: registry.set_tags(1, {"gate": "passed"}),
     ):

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from churn_assets.mlflow_registry.registry import Alias, ModelVersion
+from churn_assets.contract.model import Contract
+from churn_assets.mlflow_registry.registry import Alias, MlflowRegistry
 from churn_assets.promotion.champion import ChampionMoves
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import Champion, ChampionPointer
@@ -53,7 +54,7 @@ def record_decision(ledger: Ledger, decision: Decision, at: datetime) -> int:
     return ledger.decide(lambda _: decision, at).number
 
 
-class FakeRegistry:
+class FakeRegistry(MlflowRegistry):
     """A registry in memory: numbers by bundle version, aliases, and the tags of each number."""
 
     def __init__(self) -> None:
@@ -61,8 +62,8 @@ class FakeRegistry:
         self.aliases: dict[str, int] = {}
         self.tags: dict[int, dict[str, str]] = {}
 
-    def register(self, model: ModelVersion) -> int:
-        return self.numbers.setdefault(model.bundle_version, len(self.numbers) + 1)
+    def register(self, run_id: str, contract: Contract, bundle: Path, bundle_version: str) -> int:
+        return self.numbers.setdefault(bundle_version, len(self.numbers) + 1)
 
     def set_alias(self, alias: Alias, number: int) -> int | None:
         before, self.aliases[alias] = self.aliases.get(alias), number

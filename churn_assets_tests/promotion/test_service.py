@@ -34,11 +34,12 @@ from churn_assets.promotion.pointer import ChampionPointer, read_champion, requi
 from churn_assets.promotion.records import Person
 from churn_assets.promotion.registration import (
     AuditFinding,
+    Registration,
     TrainedModel,
     read_registration_record,
     save_registration_record,
 )
-from churn_assets.promotion.service import Outcome, PromotionService, Registration  # type: ignore[attr-defined]
+from churn_assets.promotion.service import Outcome, PromotionService
 from churn_assets.scoring.bundle import write_bundle
 from churn_assets.scoring.models.boosted import BoostedModel
 from churn_assets.settings import Settings

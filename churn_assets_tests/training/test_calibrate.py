@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from churn_assets.evaluation.calibration import ece
-from churn_assets.evaluation.metrics import log_loss, pr_auc
+from churn_assets.evaluation.metrics import ece, log_loss, pr_auc
 from churn_assets.scoring.calibration import Identity, sigmoid
 from churn_assets.training.calibrate import choose_calibration, fit_beta, fit_isotonic, fit_platt, refit
 

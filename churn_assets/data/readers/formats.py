@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import csv
-import datetime as dt
 import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,8 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from churn_assets.contract.load import canonical_text
 from churn_assets.contract.model import Source
+from churn_assets.data.validation.parse import cell_text
 from churn_assets.errors import EmptySource, SheetNotFound, SourceNotFound, SourceUnreadable
 
 Opened = tuple[pa.Schema, Iterator[pa.RecordBatch]]
@@ -159,11 +158,7 @@ def _cell_text(cell: object) -> str | None:
         return cell or None
     if type(cell) is float:  # by far the most frequent after text
         return str(int(cell)) if cell.is_integer() and abs(cell) < 2**63 else repr(cell)
-    if cell is None:
-        return None
-    if isinstance(cell, dt.datetime) and cell.time() == dt.time():
-        return cell.date().isoformat()
-    return canonical_text(cell)
+    return cell_text(cell)
 
 
 # -- Parquet and DuckDB -------------------------------------------------------------------------------

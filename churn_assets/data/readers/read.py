@@ -9,23 +9,16 @@ import difflib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from churn_assets.contract.model import Contract, Role
+from churn_assets.data.readers import source as sources
 from churn_assets.data.readers.formats import Opened, csv_dialect, open_csv, open_duckdb, open_excel, open_parquet
-from churn_assets.data.readers.source import (
-    GENERATED,
-    GENERATED_ROWS,
-    GENERATED_SEED,
-    SUFFIXES,
-    Location,
-    generated_size,
-    locate,
-    scheme_reader,
-)
+from churn_assets.data.readers.source import GENERATED, Location
 from churn_assets.errors import ColumnMissing, DuplicateColumn, EmptySource, SourceError
 from churn_assets.settings import Settings
 
@@ -40,13 +33,7 @@ def read_table(source: str | Path, contract: Contract, *, label_required: bool =
     Raises SourceNotFound, SourceUnreadable, SheetNotFound, DuplicateColumn, ColumnMissing (columns
     that the contract names; the label only if `label_required`), EmptySource.
     """
-    location = locate(source, contract)
-    schema, batches = _open(location, contract, BATCH_ROWS)
-    _check_names(schema.names, contract, location, label_required)
-    table = pa.Table.from_batches(list(batches), schema)
-    if table.num_rows == 0:
-        raise _no_rows(location)
-    return table
+    return pa.Table.from_batches(list(iter_batches(source, contract, label_required=label_required)))
 
 
 def iter_batches(
@@ -57,33 +44,39 @@ def iter_batches(
     Memory stays bounded for csv, Parquet, DuckDB and generated customers; a workbook is loaded
     whole. Raises what `read_table` raises, the header's errors at the first batch.
     """
-    location = locate(source, contract)
+    location = sources.locate(source, contract)
     schema, batches = _open(location, contract, batch_rows)
-    _check_names(schema.names, contract, location, label_required)
+    check_names_once([name for name in schema.names if name in contract.by_name], location.name)
+    check_columns(schema.names, contract, location.name, label_required=label_required)
     rows = 0
     for batch in batches:
         rows += batch.num_rows
         for start in range(0, batch.num_rows, batch_rows):
             yield batch.slice(start, batch_rows)
     if rows == 0:
-        raise _no_rows(location)
+        raise EmptySource(f"{location.name} has a header and no rows; expected at least 1 customer; add rows")
 
 
 def read_names(source: str | Path, contract: Contract) -> list[str]:
     """Column names of the source, without reading its rows where the format allows that."""
-    location = locate(source, contract)
+    location = sources.locate(source, contract)
     if location.format == "csv" and location.path is not None:
-        names = csv_dialect(location.path, contract.source, _wanted(contract, True))[2]
+        names = csv_dialect(location.path, contract.source, _wanted(contract))[2]
         return [contract.key.name, *names] if _needs_row_ids(contract, names) else names
     return list(_open(location, contract, BATCH_ROWS)[0].names)
 
 
 def _open(location: Location, contract: Contract, batch_rows: int) -> Opened:
-    reader = scheme_reader(location)
-    opened = _peeked(reader(location, contract, batch_rows)) if reader else _open_file(location, contract, batch_rows)
-    if _needs_row_ids(contract, opened[0].names):
-        return _with_row_ids(*opened, contract.key.name)
-    return opened
+    reader = sources.scheme_reader(location)
+    if reader is None:
+        schema, batches = _open_file(location, contract, batch_rows)
+    else:
+        stream = reader(location, contract, batch_rows)
+        first = next(stream)
+        schema, batches = first.schema, chain([first], stream)
+    if _needs_row_ids(contract, schema.names):
+        return _with_row_ids(schema, batches, contract.key.name)
+    return schema, batches
 
 
 def _open_file(location: Location, contract: Contract, batch_rows: int) -> Opened:
@@ -93,25 +86,10 @@ def _open_file(location: Location, contract: Contract, batch_rows: int) -> Opene
         case "excel":
             return open_excel(path, contract.source.sheet, batch_rows)
         case "csv":
-            return open_csv(path, contract.source, _wanted(contract, True))
+            return open_csv(path, contract.source, _wanted(contract))
         case "parquet":
             return open_parquet(path, batch_rows)
     return open_duckdb(path, location.options["table"], batch_rows)
-
-
-def _peeked(batches: Iterator[pa.RecordBatch]) -> Opened:
-    """The stream with the schema of its first batch."""
-    first = next(batches)
-
-    def all_batches() -> Iterator[pa.RecordBatch]:
-        yield first
-        yield from batches
-
-    return first.schema, all_batches()
-
-
-def _no_rows(location: Location) -> EmptySource:
-    return EmptySource(f"{location.name} has a header and no rows; expected at least 1 customer; add rows")
 
 
 def _needs_row_ids(contract: Contract, names: Sequence[str]) -> bool:
@@ -138,15 +116,9 @@ def row_ids(start: int, rows: int) -> pa.Array:
     return pc.binary_join_element_wise(pa.scalar("row"), pc.utf8_lpad(numbers, 9, "0"), "-")
 
 
-def _wanted(contract: Contract, label_required: bool) -> list[str]:
-    return [
-        c.name for c in contract.columns if c.role is not Role.IGNORE and (label_required or c.role is not Role.LABEL)
-    ]
-
-
-def _check_names(names: Sequence[str], contract: Contract, location: Location, label_required: bool) -> None:
-    check_names_once([name for name in names if name in contract.by_name], location.name)
-    check_columns(names, contract, location.name, label_required=label_required)
+def _wanted(contract: Contract, label_required: bool = True) -> list[str]:
+    without = (Role.IGNORE,) if label_required else (Role.IGNORE, Role.LABEL)
+    return [c.name for c in contract.columns if c.role not in without]
 
 
 def check_names_once(names: Sequence[str], where: str) -> None:
@@ -163,12 +135,12 @@ def check_columns(names: Sequence[str], contract: Contract, where: str, *, label
     missing = [name for name in _wanted(contract, label_required) if name not in names]
     if not missing:
         return
-    similar = {name: difflib.get_close_matches(name, names, 1, 0.6) for name in missing}
-    hints = [f"'{matches[0]}' looks like '{name}'" for name, matches in similar.items() if matches]
+    matches = [(name, match) for name in missing for match in difflib.get_close_matches(name, names, 1, 0.6)]
+    hints = ", ".join(f"'{match}' looks like '{name}'" for name, match in matches)
     label = " (the label)" if contract.label.column in missing else ""
     raise ColumnMissing(
         f"{where} lacks column {_quoted(missing)}{label}; "
-        + (f"{', '.join(hints)}; " if hints else "")
+        + (f"{hints}; " if hints else "")
         + f"it has: {', '.join(names) or 'no column'}; rename them, or the contract's columns"
     )
 
@@ -203,15 +175,17 @@ def resolve_source(settings: Settings, contract: Contract) -> SourceRef:
     """
     if settings.source:
         return _from_setting(settings.root, settings.source, contract)
-    skipped = []
-    for path in _candidates(settings.raw_dir):
+    skipped: list[str] = []
+    folder = settings.raw_dir
+    files = sorted(p for p in folder.iterdir() if p.is_file()) if folder.is_dir() else []
+    for path in (p for p in files if p.suffix.lower() in sources.SUFFIXES):
         try:
             check_columns(read_names(path, contract), contract, path.name)
         except SourceError as error:
             skipped.append(str(error))
             continue
         return SourceRef(str(path), f"{path.name} (found in data/raw/)", skipped=tuple(skipped))
-    return _generated(contract, GENERATED_ROWS, GENERATED_SEED, tuple(skipped))
+    return _generated(contract, sources.GENERATED_ROWS, sources.GENERATED_SEED, tuple(skipped))
 
 
 def _from_setting(root: Path, text: str, contract: Contract) -> SourceRef:
@@ -219,9 +193,9 @@ def _from_setting(root: Path, text: str, contract: Contract) -> SourceRef:
     prefix, file = (f"{scheme}://", rest) if mark else ("", text)
     if prefix != f"{GENERATED}://":
         text = prefix + str(root / Path(file).expanduser())
-    location = locate(text, contract)
+    location = sources.locate(text, contract)
     if location.format == GENERATED:
-        return _generated(contract, *generated_size(location))
+        return _generated(contract, *sources.generated_size(location))
     return SourceRef(text, f"{location.name} (named by CHURN_SOURCE)")
 
 
@@ -229,9 +203,3 @@ def _generated(contract: Contract, rows: int, seed: int, skipped: tuple[str, ...
     description = f"generated customers, not real ones: {rows:,} rows made for contract '{contract.name}', seed {seed}"
     source = f"{GENERATED}://{contract.name}?rows={rows}&seed={seed}"
     return SourceRef(source, description, generated=True, skipped=skipped)
-
-
-def _candidates(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES)

@@ -19,16 +19,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SUFFIXES = {
-    ".xlsx": "excel",
-    ".xlsm": "excel",
-    ".xlsb": "excel",
-    ".xls": "excel",
-    ".ods": "excel",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".txt": "csv",
-    ".parquet": "parquet",
-    ".pq": "parquet",
+    **dict.fromkeys((".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"), "excel"),
+    **dict.fromkeys((".csv", ".tsv", ".txt"), "csv"),
+    **dict.fromkeys((".parquet", ".pq"), "parquet"),
 }
 DUCKDB, GENERATED = "duckdb", "generated"
 GENERATED_ROWS, GENERATED_SEED = 20_000, 7
@@ -120,12 +113,12 @@ def _existing(path: Path, text: str) -> Path:
 
 
 def _format(path: Path, contract: Contract) -> str:
-    by_suffix = SUFFIXES.get(path.suffix.lower())
     if contract.source.format not in ("auto", DUCKDB):
         return contract.source.format
-    if by_suffix is None:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
         known = ", ".join(sorted(SUFFIXES))
         raise SourceUnreadable(
             f"{path.name} ends in '{path.suffix}'; expected one of: {known}; rename it or set [source] format"
         )
-    return by_suffix
+    return SUFFIXES[suffix]

@@ -1,34 +1,24 @@
 """Finds the block of rows whose dates were pasted from a 1904-system workbook into a 1900 one.
 
-Excel counts days from 1900, or on old Macs from 1904-01-01. A block of rows that is copied from the one to the
-other moves by +1462 days, in every date column at once. Nothing marks the block, so it is found by its traces.
-With `latest(row)` the newest date of a row:
+Excel counts days from 1900, or on old Macs from 1904-01-01. Rows copied from the one to the other move by +1462 days,
+in every date column at once. Nothing marks the block, so it is found by its traces, in one of two ways:
 
-1. *Two edges 1462 days apart, and a break* (`_find_by_edges`). No customer is newer than the day the table was
-   taken, so rows outside the block end at that day and rows inside end 1462 days after it. If a block exists, the
-   newest date of all belongs to it, and `newest - 1462` is where the others must end. Rows well beyond that day are
-   inside; the contiguous run that holds them is the candidate (maximum-sum run: +1 for a row beyond, -1/2 for a row
-   not beyond), and outside it hardly any row may be beyond. The median of `latest` must jump up where the run begins
-   and down where it ends, by far more than it moves elsewhere: this separates a pasted block from a table sorted by
-   date, of which every tail reaches beyond some day. Rows at the border whose own dates do not decide go to the side
-   that they resemble.
-2. *Or steps in a sorted column* (`_find_by_steps`). If a date column is sorted except for a rise and a fall of 1462
-   days (one of them, at an end of the file), and no other step comes near that size, the block between them needs no
-   edge; it may consist of the oldest customers only.
+1. *Two edges 1462 days apart, and a break* (`_find_by_edges`). No customer is newer than the day the table was taken,
+   so rows outside the block end at that day and rows inside end 1462 days after it. The candidate is the contiguous
+   run that holds the rows well beyond `newest - 1462` (maximum-sum run: +1 for a row beyond, -1/2 for another). The
+   median of the rows' newest dates must jump at its borders by far more than elsewhere: in a table sorted by date
+   every tail reaches beyond some day. Border rows whose dates do not decide go to the side that they resemble.
+2. *Steps in a sorted column* (`_find_by_steps`). A date column is sorted but for a rise and a fall of 1462 days (one
+   of them, at an end of the file), and no other step comes near that size. Such a block may have old customers only.
 
-The score of a candidate is in nats. It is the sum of:
+The score of a candidate is in nats, the sum of: how unlikely so close a fit is by chance, ln(1462 / (2 |gap| + 1)) for
+edges and for each step, less 2 for a single step, less the same for the edges as found; *weekdays* (1462 is 6 modulo
+7), half the fall of the two-sample G statistic when undone, within +-12, ignored below 8, which chance gives;
+*repeated customers* across the border, 5 for each whose dates differ by exactly 1462 days, -5 for each whose dates
+agree as found. A block is undone at `SCORE_NEEDED`; all figures go into the report, so that a person can check them.
 
-- how unlikely so close a fit is by chance: ln(1462 / (2 |gap| + 1)) for edges, and the same for each step, less 2 if
-  there is only one; less the same for how well the edges agree as found;
-- *weekdays* (1462 is 6 modulo 7: customers who order on Monday would order on Sunday in the block): half the
-  difference of the two-sample G statistics as found and undone, within +-12, and ignored below 8, which chance gives;
-- *repeated customers* on both sides of the border: 5 for each whose dates differ by exactly 1462 days, -5 for each
-  whose dates agree as found.
-
-A block is undone at `SCORE_NEEDED` and above. All figures go into the report, so that a person can check them.
-
-Limits: a block of fewer than 20 dated rows, one that leaves fewer than 60 others, and one that has only old customers
-in a table sorted by no date column are not found.
+Not found: a block of fewer than 20 dated rows, one that leaves fewer than 60 others, and one that has only old
+customers in a table sorted by no date column.
 """
 
 from __future__ import annotations
@@ -75,11 +65,10 @@ _TIMES_ORDINARY = 5.0
 
 @dataclass(frozen=True)
 class ShiftedBlock:
-    """Rows `first` to `end - 1` (0-based) are shifted, and the evidence for it.
+    """Rows `first` to `end - 1` (0-based) are shifted, and the evidence for it, by "edges" or "steps".
 
-    `found_by` is "edges" or "steps"; `block_ends_day` the block's newest date as found and
-    `others_end_day` the other rows' (days since 1970-01-01); `weekday_nats` how much better weekdays
-    agree after undoing; repeats are customers on both sides, differing by exactly 1462 days or by none.
+    The two days are the newest as found, since 1970-01-01. Repeats are customers on both sides, whose dates differ by
+    exactly 1462 days or by none.
     """
 
     first: int
@@ -262,12 +251,11 @@ def _densest_run(beyond: Mask, dated: Mask) -> tuple[int, int]:
 def _reaching(beyond: Mask, first: int, end: int, reach: int = _REACH_ROWS) -> tuple[int, int]:
     """The run, extended over rows beyond the edge that only a few rows separate from it."""
     rows = np.flatnonzero(beyond)
-    before, after = rows[rows < first][::-1], rows[rows >= end]
-    for row in before:
+    for row in rows[rows < first][::-1]:
         if first - row > reach:
             break
         first = int(row)
-    for row in after:
+    for row in rows[rows >= end]:
         if row - end >= reach:
             break
         end = int(row) + 1
@@ -378,22 +366,20 @@ def _ascending(days: Days) -> tuple[int, int, float] | None:
     if len(falls) > 1:
         return None
     rise = int(np.argmax(steps))
-    largest_first = np.sort(np.abs(np.delete(steps, falls)))[::-1]
-    if len(falls) == 1:
-        fall = int(falls[0])
-        over = float(steps[fall] + SHIFT_DAYS)
-        if not 0 <= over <= _SLACK_DAYS:
-            return None
-        if not _fits(steps[rise] - SHIFT_DAYS):
-            inside_order = largest_first[0] * _TIMES_ORDINARY < SHIFT_DAYS
-            return (0, fall + 1, _nats(over) - 2.0) if inside_order else None
-        if rise > fall or largest_first[1] * _TIMES_ORDINARY >= SHIFT_DAYS:
-            return None
-        return rise + 1, fall + 1, _nats(over) + _nats(float(steps[rise] - SHIFT_DAYS))
-    if not _fits(steps[rise] - SHIFT_DAYS) or largest_first[1] * _TIMES_ORDINARY >= SHIFT_DAYS:
+    rise_over = float(steps[rise] - SHIFT_DAYS)
+    ordinary = np.sort(np.abs([0.0, *np.delete(steps, falls)])) * _TIMES_ORDINARY
+    if not len(falls):
+        # One border alone could be a pause of four years: it must fit better than two that agree.
+        return (rise + 1, len(days), _nats(rise_over) - 2.0) if _fits(rise_over) and ordinary[-2] < SHIFT_DAYS else None
+    fall = int(falls[0])
+    fall_over = float(steps[fall] + SHIFT_DAYS)
+    if not _fits(fall_over):
         return None
-    # One border alone could be a pause of four years: it must fit better than two that agree.
-    return rise + 1, len(days), _nats(float(steps[rise] - SHIFT_DAYS)) - 2.0
+    if not _fits(rise_over):
+        return (0, fall + 1, _nats(fall_over) - 2.0) if ordinary[-1] < SHIFT_DAYS else None
+    if rise > fall or ordinary[-2] >= SHIFT_DAYS:
+        return None
+    return rise + 1, fall + 1, _nats(fall_over) + _nats(rise_over)
 
 
 def _fits(over: float) -> bool:

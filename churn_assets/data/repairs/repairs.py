@@ -21,7 +21,6 @@ from churn_assets.data.repairs.excel_1904 import SHIFT_DAYS, ShiftedBlock, find_
 from churn_assets.data.validation.parse import as_days, as_text, parse_column, to_numpy
 from churn_assets.features.encode import days_since_epoch
 
-_EPOCH = dt.date(1970, 1, 1)
 # The 1904 system has no day before its first, so a date below this was never shifted.
 _FIRST_SHIFTED_DAY = days_since_epoch(dt.date(1904, 1, 1)) + SHIFT_DAYS
 
@@ -85,10 +84,9 @@ def undo_shift(
     for column in _dates_in(table, contract):
         days = _column_days(column, table)
         with np.errstate(invalid="ignore"):
-            change = inside & (days >= _FIRST_SHIFTED_DAY)
+            changed[column.name] = change = inside & (days >= _FIRST_SHIFTED_DAY)
         repaired = np.where(change, days - SHIFT_DAYS, 0.0).astype("datetime64[D]")
         table = _replace(table, column.name, change, pa.array(repaired))
-        changed[column.name] = change
     return table, _report("excel_1904", changed, *_shift_evidence(block, int(np.sum(_any(changed)))))
 
 
@@ -98,17 +96,13 @@ def excel_serial_zero(table: pa.Table, contract: Contract) -> tuple[pa.Table, Re
     spellings: set[str] = set()
     for column in _dates_in(table, contract):
         text = as_text(table.column(column.name))
-        zero = _matches(text, SERIAL_ZERO)
+        changed[column.name] = zero = _matches(text, SERIAL_ZERO)
         spellings.update(pc.unique(text.filter(pa.array(zero))).to_pylist())
         table = _replace(table, column.name, zero, pa.nulls(table.num_rows, pa.string()))
-        changed[column.name] = zero
-    cells = sum(int(zero.sum()) for zero in changed.values())
-    columns = ", ".join(f"{name} {zero.sum()}" for name, zero in changed.items() if zero.any())
-    message = (
-        f"{cells} dates that are Excel's serial 0 became missing ({columns})"
-        if cells
-        else "no date is Excel's serial 0"
-    )
+    counts = {name: int(zero.sum()) for name, zero in changed.items() if zero.any()}
+    columns = ", ".join(f"{name} {cells}" for name, cells in counts.items())
+    damage = f"{sum(counts.values())} dates that are Excel's serial 0 became missing ({columns})"
+    message = damage if counts else "no date is Excel's serial 0"
     return table, _report("excel_serial_zero", changed, message, {"spellings": ", ".join(sorted(spellings))})
 
 
@@ -144,66 +138,52 @@ def rows_as_ids(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairRe
     return table, RepairReport("rows_as_ids", 0, 0, message)
 
 
-def decimal_comma(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairReport]:
-    """Numbers with a decimal comma (`1.234,5`) are written with a point; dots are thousands separators."""
-    return _rewrite_numbers(table, contract, "decimal_comma", "numbers with a decimal comma were rewritten")
+def _rewriting(name: str, what_changed: str) -> Repair:
+    """The repair that rewrites numbers by `NUMBER_READERS[name]`."""
+
+    def repair(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairReport]:
+        changed: dict[str, Mask] = {}
+        for column, change, cells in rewrite_numbers(table, contract, name):
+            changed[column] = to_numpy(change)
+            table = _replace(table, column, changed[column], cells)
+        count = sum(int(change.sum()) for change in changed.values())
+        return table, _report(name, changed, f"{count:,} {what_changed}" if count else "no number needed this repair")
+
+    return repair
 
 
-def number_marks(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairReport]:
-    """Numbers lose currency and percent signs and thousands separators (`$1,234.50`)."""
-    return _rewrite_numbers(
-        table, contract, "number_marks", "numbers lost a currency sign, a percent sign or thousands separators"
-    )
-
-
-def _rewrite_numbers(
-    table: pa.Table, contract: Contract, name: str, what_changed: str
-) -> tuple[pa.Table, RepairReport]:
-    changed: dict[str, Mask] = {}
-    for column, change, cells in rewrite_numbers(table, contract, name):
-        changed[column] = to_numpy(change)
-        table = _replace(table, column, changed[column], cells)
-    cells_changed = sum(int(change.sum()) for change in changed.values())
-    message = f"{cells_changed:,} {what_changed}" if cells_changed else "no number needed this repair"
-    return table, _report(name, changed, message)
-
-
-_SIGN, _GAPS = "[-+\u2212]?", " \u00a0\u202f'\u2019"
+_SIGN, _GAPS = "[-+]?", " \u00a0\u202f'\u2019"
 _COMMA = re.compile(rf"{_SIGN}(?:\d+|[1-9]\d{{0,2}}(?:[.{_GAPS}]\d{{3}})+)(?:,\d*)?")
 _POINT = re.compile(rf"{_SIGN}(?:\d+|[1-9]\d{{0,2}}(?:[,{_GAPS}]\d{{3}})+)(?:\.\d*)?")
 _NUMBER_MARKS = re.compile(r"^(?:[A-Z]{3}(?=[\s\d])|[$€£¥₹₽]|kr\.?)|(?:%|[$€£¥₹₽]|(?<=[\s\d])[A-Z]{3}|kr\.?|zł)$")
 
 
 def from_comma(text: str) -> str | None:
-    """A number with a decimal comma as one with a point; None for text that is not such a number.
+    """A number with a decimal comma (dots are thousands separators) as one with a point; None for other text.
 
     >>> from_comma("1.234,5"), from_comma("12,5"), from_comma("12.50")
     ('1234.5', '12.5', None)
     """
     plain = _unmarked(text)
-    if not _COMMA.fullmatch(plain):
-        return None
-    return re.sub(rf"[.{_GAPS}]", "", plain).replace(",", ".").replace("\u2212", "-")
+    return re.sub(rf"[.{_GAPS}]", "", plain).replace(",", ".") if _COMMA.fullmatch(plain) else None
 
 
 def from_marks(text: str) -> str | None:
-    """A number without currency, percent sign and thousands separators; None for text that is not such a number.
+    """A number without currency, percent sign and thousands separators; None for other text.
 
     >>> from_marks("$1,234.50"), from_marks("45 %"), from_marks("about 3")
     ('1234.50', '45', None)
     """
     plain = _unmarked(text)
-    if not _POINT.fullmatch(plain):
-        return None
-    return re.sub(rf"[,{_GAPS}]", "", plain).replace("\u2212", "-")
+    return re.sub(rf"[,{_GAPS}]", "", plain) if _POINT.fullmatch(plain) else None
 
 
 def _unmarked(text: str) -> str:
-    """`text` without currency, percent and blanks around it."""
+    """`text` without currency, percent and blanks around it, and with a plain minus sign."""
     plain = text.strip()
     for _ in range(2):  # a currency sign before and a percent sign after
         plain = _NUMBER_MARKS.sub("", plain, count=1).strip()
-    return plain
+    return plain.replace("\u2212", "-")
 
 
 NUMBER_READERS = {"decimal_comma": from_comma, "number_marks": from_marks}
@@ -233,8 +213,8 @@ REPAIRS: Mapping[str, Repair] = {
     "excel_serial_zero": excel_serial_zero,
     "ids_as_text": ids_as_text,
     "rows_as_ids": rows_as_ids,
-    "decimal_comma": decimal_comma,
-    "number_marks": number_marks,
+    "decimal_comma": _rewriting("decimal_comma", "numbers with a decimal comma were rewritten"),
+    "number_marks": _rewriting("number_marks", "numbers lost a currency sign, a percent sign or thousands separators"),
 }
 
 
@@ -249,11 +229,12 @@ def _any(changed: Mapping[str, Mask]) -> Mask:
 
 
 def _shift_evidence(block: ShiftedBlock, rows: int) -> tuple[str, Details]:
-    block_end, others_end = _iso(block.block_ends_day), _iso(block.others_end_day)
+    ends = (block.block_ends_day, block.others_end_day, block.block_ends_day - SHIFT_DAYS)
+    block_end, others_end, undone_end = (str(np.datetime64(day, "D")) for day in ends)
     message = (
         f"{rows:,} rows with dates (file rows {block.first:,} to {block.end - 1:,}, counted from 0) lay {SHIFT_DAYS} "
         f"days in the future, Excel's 1904 date system: the block ended on {block_end}, the other rows on "
-        f"{others_end}; undone, it ends on {_iso(block.block_ends_day - SHIFT_DAYS)}"
+        f"{others_end}; undone, it ends on {undone_end}"
     )
     return message, {
         "first_row": block.first,
@@ -303,7 +284,3 @@ def _plain_digits(text: str) -> str:
         return whole if fraction.strip("0") == "" else text.strip()
     number = float(text)
     return str(int(number)) if number.is_integer() and abs(number) < 1e22 else text.strip()
-
-
-def _iso(day: int) -> str:
-    return (_EPOCH + dt.timedelta(days=day)).isoformat()

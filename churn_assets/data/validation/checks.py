@@ -69,7 +69,6 @@ def check_label(contract: Contract, table: pa.Table) -> tuple[npt.NDArray[np.int
     churned = meaning[codes]
     missing = np.array([*empty, True])[codes]
     expected = f"'{label.churned_when}' (churned) or {label.kept_text} (kept)"
-
     describe = _cell_message(column.name, cells, expected)
     masks = {"null": missing, "label": (churned < 0) & ~missing}
     findings = [Finding(reason, column.name, mask, describe) for reason, mask in masks.items() if mask.any()]
@@ -86,13 +85,12 @@ def check_rules(
     if not programs:
         return []
     columns = encode_table(contract, pa.table(dict(typed)))
-    findings = []
-    for program, rule in zip(programs, contract.rules, strict=True):
-        mask = program(columns, as_of)
-        if mask.any():
-            describe = _rule_message(program, typed)
-            findings.append(Finding(f"rule:{program.name}", program.name, mask, describe, rule.severity))
-    return findings
+    masks = [program(columns, as_of) for program in programs]
+    return [
+        Finding(f"rule:{rule.name}", rule.name, mask, _rule_message(program, typed), rule.severity)
+        for program, rule, mask in zip(programs, contract.rules, masks, strict=True)
+        if mask.any()
+    ]
 
 
 def check_ids(
@@ -110,36 +108,28 @@ def check_ids(
     named = codes < size
     repeated = np.bincount(codes, minlength=size + 1) > 1
     repeated[size] = False
-    both = np.ones(size + 1, dtype=bool)
-    for value in (0, 1):
-        both &= np.bincount(codes[churned == value], minlength=size + 1) > 0
-    both &= repeated
+    kept_row, churned_row = (np.bincount(codes[churned == value], minlength=size + 1) > 0 for value in (0, 1))
+    both = kept_row & churned_row & repeated
     kept = np.full(size + 1, rows)
     for candidates in (np.flatnonzero(named), np.flatnonzero(named & ~broken)):
         kept[codes[candidates[::-1]]] = candidates[::-1]  # the first row of each; unbroken rows come first
     later = repeated[codes] & ~both[codes] & (kept[codes] != np.arange(rows))
     key = contract.key.name
 
-    def describe_repeat(row: int) -> str:
-        return f"{key}: {quote_cell(ids[row].as_py())} stands in row {kept[codes[row]]} already"
+    def describe(row: int) -> str:
+        name = quote_cell(ids[row].as_py())
+        if both[codes[row]]:
+            return f"{key}: rows of {name} disagree on '{contract.label.column}'"
+        return f"{key}: {name} stands in row {kept[codes[row]]} already"
 
-    def describe_conflict(row: int) -> str:
-        return f"{key}: rows of {quote_cell(ids[row].as_py())} disagree on '{contract.label.column}'"
-
-    findings = [
-        Finding("duplicate_id", key, later, describe_repeat),
-        Finding("conflicting_label", key, both[codes], describe_conflict),
-    ]
+    findings = [Finding("duplicate_id", key, later, describe), Finding("conflicting_label", key, both[codes], describe)]
     return [f for f in findings if f.mask.any()], int(repeated.sum()), int(both.sum())
 
 
 def rejected_rows(findings: Sequence[Finding], rows: int) -> Mask:
     """Mask of the rows that at least one rejecting finding names, shape (rows,)."""
-    broken = np.zeros(rows, dtype=bool)
-    for finding in findings:
-        if finding.severity is Severity.REJECT:
-            broken |= finding.mask
-    return broken
+    rejecting = [finding.mask for finding in findings if finding.severity is Severity.REJECT]
+    return np.asarray(np.logical_or.reduce(rejecting)) if rejecting else np.zeros(rows, dtype=bool)
 
 
 def quote_cell(value: object) -> str:
@@ -160,9 +150,7 @@ def _within(column: Column, values: pa.Array) -> tuple[pa.Array, Mask]:
         if bound is not None:
             limit = pa.scalar(dt.date.fromisoformat(bound) if isinstance(bound, str) else bound)
             outside = outside | to_numpy(pc.fill_null(compare(values, limit), False))
-    if not outside.any():
-        return values, outside
-    return pc.if_else(pa.array(outside), pa.scalar(None, values.type), values), outside
+    return (pc.if_else(pa.array(outside), pa.scalar(None, values.type), values) if outside.any() else values), outside
 
 
 def _cell_message(name: str, cells: pa.Array | pa.ChunkedArray, expected: str) -> Callable[[int], str]:

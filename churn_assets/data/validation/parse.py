@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import math
 from collections.abc import Callable, Mapping
@@ -20,9 +21,7 @@ Mask = npt.NDArray[np.bool_]
 
 EXACT = 2**53  # float64 does not distinguish whole numbers beyond it
 _ARROW_TYPES = {
-    Kind.ID: pa.string(),
-    Kind.TEXT: pa.string(),
-    Kind.CATEGORY: pa.string(),
+    **dict.fromkeys((Kind.ID, Kind.TEXT, Kind.CATEGORY), pa.string()),
     Kind.NUMBER: pa.float64(),
     Kind.INTEGER: pa.int64(),
     Kind.BOOLEAN: pa.bool_(),
@@ -53,26 +52,31 @@ def arrow_type(kind: Kind) -> pa.DataType:
 def parse_column(column: Column, cells: pa.Array | pa.ChunkedArray) -> ParsedColumn:
     """Read `cells` (strings or any Arrow type) as `column.kind`; bounds and choices are not checked."""
     flat = _flat(cells)
-    parsed = _typed(column, flat)
-    if parsed is None and pa.types.is_string(flat.type) and column.kind in (Kind.NUMBER, Kind.INTEGER):
-        parsed = _plain_numbers(column, flat)
-    return parsed if parsed is not None else _by_distinct_text(column, as_text(flat))
+    kind, is_instant = column.kind, pa.types.is_timestamp(flat.type)
+    if kind in (Kind.NUMBER, Kind.INTEGER):
+        numbers = _as_numbers(column, flat)
+        if numbers is not None:
+            return _numbers(column, numbers)
+    elif kind is Kind.DATE and (pa.types.is_date(flat.type) or is_instant):
+        # An instant becomes its UTC day; without the floor, the cast refuses a time of day.
+        days = pc.floor_temporal(flat, unit="day") if is_instant else flat
+        return _all_readable(days.cast(pa.date32(), safe=False))
+    elif kind is Kind.BOOLEAN and pa.types.is_boolean(flat.type):
+        return _all_readable(flat)
+    return _by_distinct_text(column, as_text(flat))
 
 
 def as_text(cells: pa.Array | pa.ChunkedArray) -> pa.Array:
     """Cells as text: whole floats without a point, dates ISO 8601, booleans lower case."""
     flat = _flat(cells)
-    if pa.types.is_string(flat.type):
-        return flat
-    if pa.types.is_floating(flat.type) or pa.types.is_timestamp(flat.type) or pa.types.is_nested(flat.type):
-        return pa.array([_cell_text(value) for value in flat.to_pylist()], pa.string())
-    try:
-        return flat.cast(pa.string())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return pa.array([_cell_text(value) for value in flat.to_pylist()], pa.string())
+    if not (pa.types.is_floating(flat.type) or pa.types.is_timestamp(flat.type) or pa.types.is_nested(flat.type)):
+        with contextlib.suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            return flat.cast(pa.string())
+    return pa.array([cell_text(value) for value in flat.to_pylist()], pa.string())
 
 
-def _cell_text(value: object) -> str | None:
+def cell_text(value: object) -> str | None:
+    """One cell as text, None for a missing one; see `as_text`."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, dt.datetime) and value.time() == dt.time():
@@ -88,39 +92,23 @@ def _flat(cells: pa.Array | pa.ChunkedArray) -> pa.Array:
     return cells.cast(pa.string()) if pa.types.is_large_string(cells.type) else cells
 
 
-def _typed(column: Column, cells: pa.Array) -> ParsedColumn | None:
-    """Cells whose Arrow type is that of the kind; None for other types."""
-    kind, type_ = column.kind, cells.type
-    numeric = pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_)
-    if kind in (Kind.NUMBER, Kind.INTEGER) and numeric and not column.missing:
-        return _numbers(column, cells.cast(pa.float64(), safe=False))
-    if kind is Kind.DATE and (pa.types.is_date(type_) or pa.types.is_timestamp(type_)):
-        return _all_readable(_to_date(cells))
-    if kind is Kind.BOOLEAN and pa.types.is_boolean(type_):
-        return _all_readable(cells)
-    return None
-
-
-def _to_date(cells: pa.Array) -> pa.Array:
-    if pa.types.is_timestamp(cells.type):
-        # An instant becomes its UTC day; without the floor, the cast refuses a time of day.
-        cells = pc.floor_temporal(cells, unit="day")
-    return cells.cast(pa.date32(), safe=False)
+def _as_numbers(column: Column, cells: pa.Array) -> pa.Array | None:
+    """Cells of a number type, or strings that are all numbers or empty, by one cast; None for others."""
+    type_ = cells.type
+    if not column.missing and (pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_)):
+        return cells.cast(pa.float64(), safe=False)
+    if not pa.types.is_string(type_):
+        return None
+    missing = pc.is_in(cells, value_set=pa.array(["", *column.missing], pa.string()))
+    try:
+        return pc.if_else(missing, pa.scalar(None, pa.string()), cells).cast(pa.float64())
+    except pa.ArrowInvalid:
+        return None
 
 
 def _all_readable(values: pa.Array) -> ParsedColumn:
     no_rows = np.zeros(len(values), dtype=bool)
     return ParsedColumn(values, to_numpy(pc.is_null(values)), no_rows, no_rows)
-
-
-def _plain_numbers(column: Column, cells: pa.Array) -> ParsedColumn | None:
-    """Strings that are all numbers or empty, by one cast; None if any cell is something else."""
-    missing = pc.is_in(cells, value_set=pa.array(["", *column.missing], pa.string()))
-    blank = pc.if_else(missing, pa.scalar(None, pa.string()), cells)
-    try:
-        return _numbers(column, blank.cast(pa.float64()))
-    except pa.ArrowInvalid:
-        return None
 
 
 def _numbers(column: Column, values: pa.Array) -> ParsedColumn:
@@ -160,10 +148,6 @@ def _by_distinct_text(column: Column, cells: pa.Array) -> ParsedColumn:
     return ParsedColumn(cells_of_rows, flags[0][codes], flags[1][codes], flags[2][codes])
 
 
-def _read_text(column: Column, text: str) -> str:
-    return text
-
-
 def read_number(column: Column, text: str) -> float | None:
     """A number (infinite and NaN included); None if `text` is not one."""
     try:
@@ -181,10 +165,8 @@ def _read_integer(column: Column, text: str) -> float | int | None:
 
 def read_boolean(column: Column, text: str) -> bool | None:
     """What the column's spellings of true and false say, in any case; None for another text."""
-    lowered = canonical_number(text).lower()
-    if lowered in [spelling.lower() for spelling in column.true]:
-        return True
-    return False if lowered in [spelling.lower() for spelling in column.false] else None
+    meaning = {**dict.fromkeys(map(str.lower, column.false), False), **dict.fromkeys(map(str.lower, column.true), True)}
+    return meaning.get(canonical_number(text).lower())
 
 
 def read_date(column: Column, text: str) -> dt.date | None:
@@ -205,9 +187,7 @@ def read_date(column: Column, text: str) -> dt.date | None:
 
 
 _READERS: Mapping[Kind, Callable[[Column, str], object]] = {
-    Kind.ID: _read_text,
-    Kind.TEXT: _read_text,
-    Kind.CATEGORY: _read_text,
+    **dict.fromkeys((Kind.ID, Kind.TEXT, Kind.CATEGORY), lambda column, text: text),
     Kind.NUMBER: read_number,
     Kind.INTEGER: _read_integer,
     Kind.BOOLEAN: read_boolean,

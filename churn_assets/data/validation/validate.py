@@ -57,8 +57,7 @@ def validate(
     whole table: EmptySource, ColumnMissing, TooFewRows, ColumnAllNull, LabelError. Too many rejected rows are not
     an error here: see `report.over_limit`.
     """
-    _not_empty(table, source)
-    check_columns(table.column_names, contract, source or "the table")
+    _check_shape(contract, table, source, label_required=True)
     minimum = contract.quality.min_rows
     if table.num_rows < minimum:
         raise TooFewRows(f"{table.num_rows} rows; expected at least {minimum} ([quality] min_rows); add rows")
@@ -90,8 +89,7 @@ def validate_features_only(
     For batches: `first_row` is the source row of the first row. A repeated customer is not a
     violation here. Raises EmptySource and ColumnMissing.
     """
-    _not_empty(table, source)
-    check_columns(table.column_names, contract, source or "the table", label_required=False)
+    _check_shape(contract, table, source, label_required=False)
     return _checked(contract, table, raw, TableOrigin(source), as_of, None, first_row)
 
 
@@ -137,35 +135,26 @@ def _checked(
 
 def _customers(contract: Contract, typed: Mapping[str, pa.Array], broken: npt.NDArray[np.bool_]) -> pa.Table:
     # The label keeps its place in the contract's order, under the name that all other packages use.
-    kept = {c.name for c in contract.kept_columns}
     names = [CHURNED if c.role is Role.LABEL else c.name for c in contract.columns if c.role is not Role.IGNORE]
-    columns = {name: typed[name] for name in names if name in typed and (name in kept or name == CHURNED)}
-    return pa.table(columns).filter(pa.array(~broken)).combine_chunks()
+    return pa.table({name: typed[name] for name in names if name in typed}).filter(pa.array(~broken)).combine_chunks()
 
 
 def _rejected(raw: pa.Table, findings: Sequence[Finding], broken: npt.NDArray[np.bool_], first_row: int) -> pa.Table:
     rows = np.flatnonzero(broken)
-    place = np.full(len(broken), -1)
-    place[rows] = np.arange(len(rows))
-    reasons: list[list[str]] = [[] for _ in rows]
-    details: list[list[str]] = [[] for _ in rows]
+    reasons: dict[int, list[str]] = {row: [] for row in rows.tolist()}
+    details: dict[int, list[str]] = {row: [] for row in rows.tolist()}
     for finding in findings:
         for row in np.flatnonzero(finding.mask & broken).tolist():
-            if finding.reason not in reasons[place[row]]:
-                reasons[place[row]].append(finding.reason)
-            details[place[row]].append(finding.describe(row))
+            reasons[row].append(finding.reason)
+            details[row].append(finding.describe(row))
     cells = raw.take(pa.array(rows))
-    added = (ROW, REASONS, DETAIL)
-    columns = {
-        (f"{name}_" if name in added else name): as_text(cells.column(index))
-        for index, name in enumerate(cells.column_names)
-    }
+    names = [f"{name}_" if name in (ROW, REASONS, DETAIL) else name for name in raw.column_names]
     return pa.table(
         {
             ROW: pa.array(rows + first_row, pa.int64()),
-            **columns,
-            REASONS: pa.array(reasons, pa.list_(pa.string())),
-            DETAIL: pa.array(["; ".join(texts) for texts in details], pa.string()),
+            **dict(zip(names, map(as_text, cells.columns), strict=True)),
+            REASONS: pa.array([list(dict.fromkeys(codes)) for codes in reasons.values()], pa.list_(pa.string())),
+            DETAIL: pa.array(["; ".join(texts) for texts in details.values()], pa.string()),
         }
     )
 
@@ -201,9 +190,11 @@ def _snapshot(
     return known[name], as_of_days(known[name]), f"newest date of the table, in '{name}'"
 
 
-def _not_empty(table: pa.Table, source: str) -> None:
+def _check_shape(contract: Contract, table: pa.Table, source: str, label_required: bool) -> None:
+    where = source or "the table"
     if table.num_rows == 0:
-        raise EmptySource(f"{source or 'the table'} has no rows; expected at least 1 customer; add rows")
+        raise EmptySource(f"{where} has no rows; expected at least 1 customer; add rows")
+    check_columns(table.column_names, contract, where, label_required=label_required)
 
 
 def _not_only_null(contract: Contract, table: pa.Table) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from churn_assets.contract.model import Contract, Kind
@@ -14,12 +13,14 @@ from churn_assets.html.templating import render
 from churn_assets.monitoring import data_quality as quality
 from churn_assets.monitoring.drift import evidently
 from churn_assets.monitoring.drift.multivariate import DomainClassifier, Outliers, compare_all_columns, find_outliers
-from churn_assets.monitoring.drift.univariate import MEASURES, TESTED_KINDS, ColumnDrift, detect_drift, drifting_columns
+from churn_assets.monitoring.drift.univariate import TESTED_KINDS, ColumnDrift, detect_drift, drifting_columns
 from churn_assets.monitoring.profile import (
     NO_CHAMPION,
     SCORE,
+    MonitoredLog,
     MonitoredModel,
     Profile,
+    open_monitored_log,
     profile_window,
     read_monitored_model,
 )
@@ -28,29 +29,25 @@ from churn_assets.monitoring.windows import (
     DRIFT_JSON,
     DRIFT_MD,
     OpenWindow,
+    QualityStatus,
     Report,
     Window,
-    close_windows,
-    read_open_window,
     read_window_report,
     window_folder,
     write_report,
 )
-from churn_assets.prediction_log.warehouse.connection import open_published
 from churn_assets.promotion.records import MonitoredWindow
 from churn_assets.promotion.retraining import columns_drifting_in_a_row
 from churn_assets.settings import Settings
 from churn_assets.storage.files import write_text
 
 if TYPE_CHECKING:
-    import duckdb
     import pyarrow as pa
 
 Status = Literal["stable", "drift", "insufficient", "unknown"]
 WritePage = Callable[..., evidently.Page]
 
 TEMPLATE = "monitoring/drift/templates/drift.md.j2"
-_HEAD = ("column", "kind", "status", "decided by", "p", "effect", *MEASURES, "message")
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ class WindowDrift(Window, Report):
 
     status: Status
     model_version: str
-    data: quality.Status
+    data: QualityStatus
     drifted: tuple[str, ...]
     score: ScoreSummary
     scored_by_others: int
@@ -84,10 +81,9 @@ class WindowDrift(Window, Report):
 
 @dataclass(frozen=True, kw_only=True)
 class DriftReport(Report):
-    """The newest windows of a contract, the newest last.
+    """The newest windows of a contract, the newest last; `status` and `drifted` are those of the newest.
 
-    `status` and `drifted` are those of the newest window, 'insufficient' without one. `in_a_row` are the columns
-    that drift in so many windows in a row that they ask for a retraining. `open` is None before the first prediction.
+    `in_a_row` are the columns that drift in so many windows in a row that they ask for a retraining.
     """
 
     status: Status
@@ -111,15 +107,9 @@ def report_drift(
     if model is None:
         return DriftReport(status="insufficient", fingerprint=contract.fingerprint, message=NO_CHAMPION)
     try:
-        with open_published(settings) as connection:
-            windows = close_windows(connection, settings, model.fingerprint, model.limits)
-            reports = [
-                _window_drift(
-                    connection, settings, model, windows, index, pages and index == len(windows) - 1, write_page
-                )
-                for index in range(len(windows))
-            ]
-            waiting = read_open_window(connection, model.fingerprint, model.limits, windows)
+        with open_monitored_log(settings, model) as log:
+            waiting, last = log.waiting, len(log.windows) - 1
+            reports = [_window_drift(log, n, pages and n == last, write_page) for n in range(len(log.windows))]
     except NothingIngested:
         return DriftReport(status="insufficient", fingerprint=model.fingerprint, message=quality.NO_PREDICTIONS)
     newest = reports[-1] if reports else None
@@ -145,47 +135,32 @@ def monitored_window(report: WindowDrift) -> MonitoredWindow:
     return MonitoredWindow(report.window, report.status, report.drifted, report.data)
 
 
-def _window_drift(
-    connection: duckdb.DuckDBPyConnection,
-    settings: Settings,
-    model: MonitoredModel,
-    windows: Sequence[Window],
-    index: int,
-    page_wanted: bool,
-    write_page: WritePage,
-) -> WindowDrift:
-    """The drift report on `windows[index]`: read, or made and kept."""
-    window = windows[index]
-    folder = window_folder(settings, window)
-    report = read_window_report(settings, window, DRIFT_JSON, WindowDrift)
+def _window_drift(log: MonitoredLog, index: int, page_wanted: bool, write_page: WritePage) -> WindowDrift:
+    """The drift report on the closed window at `index`: read, or made and kept."""
+    model, window = log.model, log.windows[index]
+    folder = window_folder(log.settings, window)
+    report = read_window_report(log.settings, window, DRIFT_JSON, WindowDrift)
     if report is not None and not (page_wanted and not (folder / DRIFT_HTML).is_file()):
         return report
-    profile = profile_window(connection, model, window) if model.reference else None
+    profile = profile_window(log.connection, model, window) if model.reference else None
     if report is None:
-        data = quality.window_quality(connection, settings, model, windows, index).status
-        report = _compare_window(model, window, profile, data)
-    if profile is not None and (page_wanted or report.status == "drift"):
-        report = replace(report, page=_page(settings, model, window, profile, folder, write_page))
-    write_text(folder / DRIFT_MD, render_window(report))
+        report = _compare_window(model, window, profile, quality.window_quality(log, index).status)
+    if profile is not None and model.reference is not None and (page_wanted or report.status == "drift"):
+        page = write_page(
+            _with_score(model.reference.profile),
+            _with_score(profile),
+            {**tested_columns(model), SCORE: Kind.NUMBER},
+            model.limits,
+            folder / DRIFT_HTML,
+            workspace=log.settings.monitoring_dir / evidently.WORKSPACE,
+            project=f"{model.contract.name} {model.fingerprint[:12]}",
+            name=f"window {window.window}",
+            at=dt.datetime.fromisoformat(window.last_scored_at),
+        )
+        report = replace(report, page=page)
+    write_text(folder / DRIFT_MD, render(TEMPLATE, report=report))
     write_report(folder / DRIFT_JSON, report)
     return report
-
-
-def _page(
-    settings: Settings, model: MonitoredModel, window: Window, profile: Profile, folder: Path, write_page: WritePage
-) -> evidently.Page:
-    assert model.reference is not None  # there is a profile
-    return write_page(
-        _with_score(model.reference.profile),
-        _with_score(profile),
-        {**tested_columns(model), SCORE: Kind.NUMBER},
-        model.limits,
-        folder / DRIFT_HTML,
-        workspace=settings.monitoring_dir / evidently.WORKSPACE,
-        project=f"{model.contract.name} {model.fingerprint[:12]}",
-        name=f"window {window.window}",
-        at=dt.datetime.fromisoformat(window.last_scored_at),
-    )
 
 
 def _with_score(profile: Profile) -> pa.Table:
@@ -202,9 +177,7 @@ def tested_columns(model: MonitoredModel) -> Mapping[str, Kind]:
     }
 
 
-def _compare_window(
-    model: MonitoredModel, window: Window, profile: Profile | None, data: quality.Status
-) -> WindowDrift:
+def _compare_window(model: MonitoredModel, window: Window, profile: Profile | None, data: QualityStatus) -> WindowDrift:
     columns: list[ColumnDrift] = []
     multivariate, outliers = None, None
     if profile is not None and model.reference is not None:
@@ -247,19 +220,3 @@ def _conclude(model: MonitoredModel, customers: int, columns: Sequence[ColumnDri
     if names := drifting_columns(columns):
         return "drift", f"{', '.join(names)} drift"
     return "stable", "no column drifts"
-
-
-# -- for people ----------------------------------------------------------------------------------------
-
-
-def render_window(report: WindowDrift) -> str:
-    """The drift report of a window in Markdown: the status, every measure of every column, what else was measured."""
-    return render(TEMPLATE, report=report, head=_HEAD, columns=[_row(column) for column in report.columns])
-
-
-def _row(column: ColumnDrift) -> list[str]:
-    status = column.status.upper() if column.status == "drift" else column.status
-    check = f"{column.check}, {column.effect_measure}" if column.check else ""
-    values = [getattr(column, name) for name in ("p_value", "effect", *MEASURES)]
-    figures = ["n/a" if value is None else f"{value:.3g}" for value in values]
-    return [column.column, column.kind, status, check, *figures, column.message]

@@ -1,21 +1,19 @@
 """Estimated performance: PR-AUC, ROC-AUC and log-loss before it is known who churned, and how estimates came out.
 
-A calibrated score is itself the share of churners among customers of that score, so expected hits and
-misses of every cut of the ranking follow from the scores alone (confidence-based performance estimation:
-Kivimäki et al., "Performance Estimation in Binary Classification Using Calibrated Confidence", 2025). That
-is right as long as the scores stay calibrated: when customers of another kind come (covariate shift). It
-detects nothing of what breaks the scores themselves, and is therefore never an all-clear: BLIND says so with
-every figure, and `track_record` sets each estimate, as it was made then, beside the labels that came.
+A calibrated score is itself the share of churners among customers of that score, so expected hits and misses of every
+cut of the ranking follow from the scores alone (confidence-based performance estimation: Kivimäki et al., "Performance
+Estimation in Binary Classification Using Calibrated Confidence", 2025). What breaks the scores themselves it cannot
+detect: BLIND says so with every figure, and `track_record` sets each estimate beside the labels that came.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -83,10 +81,9 @@ class PastEstimate:
 
 @dataclass(frozen=True)
 class EstimateOutcome:
-    """A past estimate of PR-AUC beside the labelled figure of the same period.
+    """A past estimate of PR-AUC beside the labelled figure of the same period, which `labelled_share` of it had.
 
-    `labelled_share` of the customers had a label; `error` is estimated minus labelled; `held` is whether the labelled
-    figure lies in the estimate's interval. `labels_then` were there when the estimate was made (it uses none).
+    `error` is estimated minus labelled; `held` is whether the labelled figure lies in the estimate's interval.
     """
 
     period: str
@@ -148,15 +145,12 @@ def _metrics(churned: Floats, score: Floats) -> dict[str, float]:
 def read_history(folder: Path) -> tuple[list[PastEstimate], str | None]:
     """(estimates made so far, oldest first; None) of a contract's monitoring folder, or what is wrong with the file."""
     path = folder / HISTORY
-    remedy = "past estimates are not shown and none is added: restore or remove it"
     try:
-        rows = json.loads(path.read_bytes())
-        if not isinstance(rows, list):
-            raise ValueError("it is not a list of estimates")
-        return [parse_report(row, PastEstimate) for row in rows], None
+        return [parse_report(row, PastEstimate) for row in msgspec.json.decode(path.read_bytes(), type=list)], None
     except FileNotFoundError:
         return [], None
     except (OSError, ValueError) as error:
+        remedy = "past estimates are not shown and none is added: restore or remove it"
         return [], f"{path} cannot be read ({' '.join(str(error).split())[:120]}); {remedy}"
 
 
@@ -182,29 +176,19 @@ def track_record(history: Sequence[PastEstimate], realized: Mapping[str, Realize
         if truth is None or truth.metrics is None:
             continue
         estimated, labelled = past.metrics.pr_auc, truth.metrics.pr_auc.value
+        share, error = truth.rows / past.rows, estimated.value - labelled
+        held = estimated.low <= labelled <= estimated.high
         rows.append(
-            EstimateOutcome(
-                period=past.period,
-                made_at=past.made_at,
-                estimated=estimated,
-                labelled=labelled,
-                labelled_share=truth.rows / past.rows,
-                error=estimated.value - labelled,
-                held=estimated.low <= labelled <= estimated.high,
-                labels_then=past.labels_then,
-            )
+            EstimateOutcome(past.period, past.made_at, estimated, labelled, share, error, held, past.labels_then)
         )
     waiting = len(history) - len(rows)
-    return TrackRecord(tuple(rows), waiting, _describe_record(rows, waiting))
-
-
-def _describe_record(rows: Sequence[EstimateOutcome], waiting: int) -> str:
     if not rows:
-        return f"no past estimate has its labels yet ({waiting} wait): how far to trust them here is unknown"
+        message = f"no past estimate has its labels yet ({waiting} wait): how far to trust them here is unknown"
+        return TrackRecord((), waiting, message)
     errors = [row.error for row in rows]
-    held = sum(row.held for row in rows)
-    return (
-        f"of {len(rows)} past estimates {held} had the labelled PR-AUC in their interval; "
+    message = (
+        f"of {len(rows)} past estimates {sum(row.held for row in rows)} had the labelled PR-AUC in their interval; "
         f"error {float(np.mean(errors)):+.3f} on average, {max(errors, key=abs):+.3f} at worst; "
         f"{waiting} wait for labels"
     )
+    return TrackRecord(tuple(rows), waiting, message)

@@ -1,24 +1,15 @@
 """Labels: predictions joined with the reports on what became of their customers.
 
-A label is about the days from `as_of` to `matures_at` = as_of + the contract's horizon. Reports often
-carry no more than a day, so an instant counts by its UTC day: a report of the 31st at midnight is not
-earlier than a prediction of the 31st at noon. What is not certain is kept and counted, never guessed:
-
-    final        churned within the days, or kept at their end or later, and the days are over
-    open         the days are not over
-    early        the only reports say 'kept' before the end (or speak of days before the prediction)
-    late         the only reports say 'churned' after the end: the state at the end was not reported
-    conflicting  final reports disagree
-    unlabelled   the days are over and nobody has reported
-
-Positive reports wait for the end of the days as negative ones must: counted at once they would
-make every young window look full of churners. A state depends on the set of reports, not on their order.
+A label is about the days from `as_of` to `matures_at`, a horizon later; docs/labels.md has the rule of each state.
+Reports often carry no more than a day, so an instant counts by its UTC day: a report of the 31st at midnight is not
+earlier than a prediction of the 31st at noon. What is not certain is kept and counted, never guessed. A state depends
+on the set of reports, not on their order.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +22,11 @@ if TYPE_CHECKING:
 
 STATES = ("final", "open", "early", "late", "conflicting", "unlabelled")
 GATE_SHARE = 0.3  # of customers, by the SHA-256 of the id: the part of a customer is for ever the same
-_PART_DIGITS = 8  # of the hash, hexadecimal
-_GATE_BELOW = int(GATE_SHARE * 16**_PART_DIGITS)
+_GATE_BELOW = int(GATE_SHARE * 16**8)  # of the first 8 hexadecimal digits
 
 # Reports that name a prediction are about that one; those that name a customer are about every prediction
 # of the customer whose `as_of` is not after the report.
-_REPORTS = """
+_REPORTS = f"""
 reports AS (
   SELECT p.prediction_id, p.as_of, f.churned, f.observed_at, f.received_at, f.contacted
   FROM feedback f JOIN predictions p ON p.prediction_id = f.prediction_id
@@ -52,46 +42,47 @@ dated AS (
     CAST(as_of + to_days($horizon) AS DATE) AS last_day
   FROM reports
 ),
+judged AS (
+  SELECT *, churned AND reported_on BETWEEN first_day AND last_day AS in_time,
+    NOT churned AND reported_on >= last_day AS at_end, churned AND reported_on > last_day AS after_end
+  FROM dated
+),
 by_prediction AS (
-  SELECT prediction_id,
-    bool_or(churned AND reported_on BETWEEN first_day AND last_day) AS lost,
-    bool_or(NOT churned AND reported_on >= last_day) AS kept,
-    bool_or(churned AND reported_on > last_day) AS too_late,
-    min(observed_at) FILTER (churned AND reported_on BETWEEN first_day AND last_day) AS lost_at,
-    min(observed_at) FILTER (NOT churned AND reported_on >= last_day) AS kept_at,
-    max(observed_at) AS last_at,
-    min(received_at) FILTER (churned AND reported_on BETWEEN first_day AND last_day) AS lost_received_at,
-    min(received_at) FILTER (NOT churned AND reported_on >= last_day) AS kept_received_at,
-    max(received_at) AS last_received_at,
+  SELECT prediction_id, bool_or(in_time) AS lost, bool_or(at_end) AS kept, bool_or(after_end) AS too_late,
+    coalesce(min(observed_at) FILTER (in_time), min(observed_at) FILTER (at_end), max(observed_at)) AS observed_at,
+    coalesce(min(received_at) FILTER (in_time), min(received_at) FILTER (at_end), max(received_at)) AS received_at,
     bool_or(contacted) AS contacted
-  FROM dated GROUP BY prediction_id
+  FROM judged GROUP BY prediction_id
 ),
 resolved AS (
-  SELECT p.*, p.as_of + to_days($horizon) AS matures_at, t.contacted,
+  SELECT p.*, p.as_of + to_days($horizon) AS matures_at, t.* EXCLUDE (prediction_id, kept, too_late),
     CASE
-      WHEN (t.lost OR t.kept) AND $now < p.as_of + to_days($horizon) THEN 'open'
-      WHEN t.lost AND t.kept THEN 'conflicting'
-      WHEN t.lost OR t.kept THEN 'final'
-      WHEN t.too_late THEN 'late'
+      WHEN (lost OR kept) AND $now < matures_at THEN 'open'
+      WHEN lost AND kept THEN 'conflicting'
+      WHEN lost OR kept THEN 'final'
+      WHEN too_late THEN 'late'
       ELSE 'early'
     END AS label_state,
-    t.lost, coalesce(t.lost_at, t.kept_at, t.last_at) AS observed_at,
-    coalesce(t.lost_received_at, t.kept_received_at, t.last_received_at) AS received_at
+    CASE WHEN label_state = 'final' THEN lost END AS churned,
+    CASE WHEN CAST('0x' || substr(sha256(coalesce(customer_id, prediction_id)), 1, 8) AS BIGINT) < {_GATE_BELOW}
+      THEN 'gate' ELSE 'train' END AS part
   FROM by_prediction t JOIN predictions p USING (prediction_id)
 )
 """
 
 _HEAD = (
-    "seq, prediction_id, customer_id, as_of, scored_at, matures_at, score, model_version, fingerprint, arm, "
-    "label_state, CASE WHEN label_state = 'final' THEN lost END AS churned, contacted, observed_at, received_at, "
-    f"CASE WHEN CAST('0x' || substr(sha256(coalesce(customer_id, prediction_id)), 1, {_PART_DIGITS}) AS BIGINT) "
-    f"< {_GATE_BELOW} THEN 'gate' ELSE 'train' END AS part"
+    *("seq", "prediction_id", "customer_id", "as_of", "scored_at", "matures_at", "score", "model_version"),
+    *("fingerprint", "arm", "label_state", "churned", "contacted", "observed_at", "received_at", "part"),
 )
+_TYPES = {
+    **{"seq": "int64", "score": "float64", "churned": "bool", "contacted": "bool"},
+    **dict.fromkeys(("as_of", "scored_at", "matures_at", "observed_at", "received_at"), "timestamp[us]"),
+}  # others are strings
 
 _COUNTS = f"""
 WITH {_REPORTS}
 SELECT coalesce(r.label_state, CASE WHEN $now < p.as_of + to_days($horizon) THEN 'open' ELSE 'unlabelled' END) AS state,
-  count(*), count(*) FILTER (r.label_state = 'final' AND r.lost), count(*) FILTER (r.contacted),
+  count(*), count(*) FILTER (r.churned), count(*) FILTER (r.contacted),
   count(*) FILTER (r.contacted IS NOT NULL)
 FROM predictions p LEFT JOIN resolved r ON r.prediction_id = p.prediction_id
 GROUP BY 1
@@ -122,25 +113,7 @@ def label_schema(contract: Contract) -> pa.Schema:
     """The columns of `labelled`, under this contract; instants are UTC without a zone."""
     import pyarrow as pa
 
-    instant = pa.timestamp("us")
-    head = {
-        "seq": pa.int64(),
-        "prediction_id": pa.string(),
-        "customer_id": pa.string(),
-        "as_of": instant,
-        "scored_at": instant,
-        "matures_at": instant,
-        "score": pa.float64(),
-        "model_version": pa.string(),
-        "fingerprint": pa.string(),
-        "arm": pa.string(),
-        "label_state": pa.string(),
-        "churned": pa.bool_(),
-        "contacted": pa.bool_(),
-        "observed_at": instant,
-        "received_at": instant,
-        "part": pa.string(),
-    }
+    head = {name: pa.type_for_alias(_TYPES.get(name, "string")) for name in _HEAD}
     kinds = {Kind.BOOLEAN: pa.bool_(), Kind.DATE: pa.date32(), Kind.NUMBER: pa.float64(), Kind.INTEGER: pa.float64()}
     asked = {table_column(c.name): kinds.get(c.kind, pa.string()) for c in contract.scoring_columns}
     return pa.schema(list({**head, **asked}.items()), {"churn_contract": contract.fingerprint})
@@ -149,16 +122,15 @@ def label_schema(contract: Contract) -> pa.Schema:
 def labelled(connection: duckdb.DuckDBPyConnection, contract: Contract, now: dt.datetime) -> pa.Table:
     """Every prediction that has a report, in the order of the log, with its state at `now` (aware).
 
-    `churned` is null unless the state is final, `contacted` null unless a report has it; `observed_at` is
-    of the first report that made the label, else of the last one; `received_at` is when that became known
-    here. Predictions without a report are not among them: `count_labels` counts those. Rows of other
-    contracts are kept, `fingerprint` tells them apart; a column that the log does not have is null.
+    `churned` is null unless the state is final, `contacted` null unless a report has it; `observed_at` and
+    `received_at` are of the first report that made the label, else of the last one. Rows of other contracts are kept,
+    `fingerprint` tells them apart; a column that the log does not have is null.
     """
     schema = label_schema(contract)
     available = {name.lower() for name in columns_of(connection)}
     names = [table_column(column.name) for column in contract.scoring_columns]
     columns = [quoted(name) if name.lower() in available else f"NULL AS {quoted(name)}" for name in names]
-    query = f"WITH {_REPORTS} SELECT {', '.join([_HEAD, *columns])} FROM resolved ORDER BY seq"
+    query = f"WITH {_REPORTS} SELECT {', '.join([*_HEAD, *columns])} FROM resolved ORDER BY seq"
     table = connection.sql(query, params=_values(contract, now)).to_arrow_table()
     return table.cast(schema.remove_metadata()).replace_schema_metadata(schema.metadata)
 
@@ -194,8 +166,7 @@ class ReportCounts:
     @property
     def unmatched(self) -> int:
         """Reports that fit no prediction."""
-        reasons = (self.unknown_prediction, self.of_another_customer, self.unknown_customer, self.before_any_prediction)
-        return sum(reasons)
+        return int(sum(vars(self).values())) - self.reports
 
 
 @dataclass(frozen=True)
@@ -234,7 +205,7 @@ class LabelCounts:
 def count_labels(connection: duckdb.DuckDBPyConnection, contract: Contract, now: dt.datetime) -> LabelCounts:
     """How many predictions are in each state at `now` (aware), what still waits, and which reports fit nothing."""
     values = _values(contract, now)
-    rows = connection.execute(_COUNTS, values).fetchall()
+    rows, waiting = (connection.execute(query, values).fetchall() for query in (_COUNTS, _WAITING))
     states = dict.fromkeys(STATES, 0) | {state: count for state, count, *_ in rows}
     churned = sum(row[2] for row in rows)
     return LabelCounts(
@@ -244,19 +215,13 @@ def count_labels(connection: duckdb.DuckDBPyConnection, contract: Contract, now:
         churned_share=churned / states["final"] if states["final"] else None,
         contacted=sum(row[3] for row in rows),
         contacted_known=sum(row[4] for row in rows),
-        waiting=_open_labels(connection.execute(_WAITING, values).fetchall()),
+        waiting=OpenLabels(
+            predictions=sum(row[1] for row in waiting),
+            first_matures_at=min((row[2].isoformat() for row in waiting), default=None),
+            last_matures_at=max((row[3].isoformat() for row in waiting), default=None),
+            by_month=tuple(MonthCount(month.strftime("%Y-%m"), count) for month, count, *_ in waiting),
+        ),
         feedback=ReportCounts(*connection.execute(_FEEDBACK).fetchall()[0]),
-    )
-
-
-def _open_labels(rows: Sequence[tuple[dt.date, int, dt.datetime, dt.datetime]]) -> OpenLabels:
-    if not rows:
-        return OpenLabels()
-    return OpenLabels(
-        predictions=sum(row[1] for row in rows),
-        first_matures_at=min(row[2] for row in rows).isoformat(),
-        last_matures_at=max(row[3] for row in rows).isoformat(),
-        by_month=tuple(MonthCount(month.strftime("%Y-%m"), count) for month, count, *_ in rows),
     )
 
 

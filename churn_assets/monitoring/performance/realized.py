@@ -1,22 +1,15 @@
 """Realized performance: metrics of scores once it is known who churned, from final labels only and never from few.
 
-Metrics are those of `evaluation.metrics`, one row a customer. Below `floor` rows, or with too few of a
-class, there are counts and a message and no metric. The 95 % intervals of `measure` are a percentile bootstrap
-(Efron & Tibshirani, 1993) over customers regardless of label, because how many of them churned is chance
-too: draws stratified by label held the true PR-AUC in 88 % of samples of 600 rows and 92 % of 2,000 (150
-samples each of known probabilities), these in 92 % and 98 %. `compare` holds the share of churners fixed, so
-its draws are stratified, as the card's are (94 % and 95 %).
-
-Average precision depends on the share of churners: the same ranking has .84 among 20 % churners and far
-less among 5 %. A test set and live traffic rarely have the same share, so `compare` weights the labelled
-rows to the share of the card before it subtracts (importance weights of a prior shift: Saerens et al.,
-Neural Computation 2002). What is left is a worse ranking within the classes; a change of who the
-customers are is part of it, and the weights cannot take that apart.
+Metrics are those of `evaluation.metrics`, one row a customer. The intervals of `measure` are a percentile bootstrap
+(Efron & Tibshirani, 1993) over customers regardless of label, because how many of them churned is chance too;
+docs/labels.md has how often they hold the true figure. `compare` holds the share of churners fixed, so its draws are
+stratified, as the card's are. It weights the labelled rows to the card's share of churners (importance weights of a
+prior shift: Saerens et al., Neural Computation 2002), because average precision depends on that share.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -25,10 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.evaluation.bootstrap import interval, samples, statistics_under, stratified_samples
-from churn_assets.evaluation.calibration import ece_by_chance
-from churn_assets.evaluation.metrics import Ranking, summary
-from churn_assets.monitoring.data_quality import read_window_quality
-from churn_assets.monitoring.windows import read_windows
+from churn_assets.evaluation.metrics import Ranking, ece_by_chance, summary
+from churn_assets.monitoring.windows import read_window_quality, read_windows, window_folder
 from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,6 +35,7 @@ MANY_ROWS = 10_000  # from here on intervals are narrow, and fewer draws place t
 LEAST_OF_A_CLASS = 10  # churned, and kept: of fewer, a bootstrap knows too little to give an interval
 MOST_ROWS = 50_000  # of a metric; more would fill the memory with draws and move no digit that is shown
 _CALIBRATED_DRAWS = 200
+_SEED = 42
 
 
 # -- outcomes and periods ------------------------------------------------------------------------------
@@ -51,10 +43,10 @@ _CALIBRATED_DRAWS = 200
 
 @dataclass(frozen=True)
 class Period:
-    """A stretch of the log: a closed window, or a month. `from_seq` and `to_seq` are inclusive, None for a month.
+    """A stretch of the log: a window, `from_seq` to `to_seq` inclusive, or a calendar month of `scored_at`.
 
     `name` is the window's number as four digits, or the month as 2026-01; `closed` is whether no row can join
-    it any more. `folder` is where the reports on a window are kept.
+    it any more. `folder` is where the reports on a closed window are kept.
     """
 
     name: str
@@ -63,14 +55,9 @@ class Period:
     closed: bool = True
     folder: Path | None = None
 
-    @property
-    def is_month(self) -> bool:
-        """Whether this is a calendar month of `scored_at` and not a window."""
-        return self.from_seq is None
-
     def where(self) -> tuple[str, dict[str, str | int | None]]:
         """An SQL condition on `predictions`, and its parameters."""
-        if self.is_month:
+        if self.from_seq is None:
             return "strftime(scored_at, '%Y-%m') = $period", {"period": self.name}
         return "seq BETWEEN $from_seq AND $to_seq", {"from_seq": self.from_seq, "to_seq": self.to_seq}
 
@@ -139,11 +126,6 @@ class Outcomes:
         return self.take(np.arange(max(0, len(self) - customers), len(self)))
 
 
-def months(names: Sequence[str], present: str) -> list[Period]:
-    """Months as periods; the `present` one and later ones can still grow."""
-    return [Period(name, closed=name < present) for name in sorted(set(names))]
-
-
 def usable_labels(settings: Settings, fingerprint: str) -> tuple[pa.Table | None, int]:
     """The rows of the asset `labelled_predictions` that lie in no broken window of a contract, and how many do.
 
@@ -157,11 +139,9 @@ def usable_labels(settings: Settings, fingerprint: str) -> tuple[pa.Table | None
     if not path.is_file():
         return None, 0
     labelled = pq.read_table(path)
-    broken = []
-    for window in read_windows(settings, fingerprint):
-        quality = read_window_quality(settings, window)
-        if quality is not None and quality.status == "broken":
-            broken.append((window.from_seq, window.to_seq))
+    windows = read_windows(settings, fingerprint)
+    quality = [read_window_quality(window_folder(settings, window)) for window in windows]
+    broken = [(w.from_seq, w.to_seq) for w, status in zip(windows, quality, strict=True) if status == "broken"]
     of_contract = pc.equal(labelled["fingerprint"], fingerprint).to_numpy().astype(bool)
     keep = outside(labelled["seq"].to_numpy(), broken) | ~of_contract
     return labelled.filter(pa.array(keep)), int(np.sum(~keep))
@@ -279,8 +259,8 @@ class CardComparison:
     limit: float | None = None
 
 
-def measure(outcomes: Outcomes, floor: int, capacity_share: float | None = None, seed: int = 42) -> RealizedPerformance:
-    """Every metric of rows (one a customer), or why there is none; equal rows and seed give equal numbers.
+def measure(outcomes: Outcomes, floor: int, capacity_share: float | None = None) -> RealizedPerformance:
+    """Every metric of rows (one a customer), or why there is none; equal rows give equal numbers.
 
     `capacity_share` is the share of rows that can be contacted, None without a capacity. Of more than MOST_ROWS
     rows the newest are measured.
@@ -291,20 +271,14 @@ def measure(outcomes: Outcomes, floor: int, capacity_share: float | None = None,
     if status != "ok":
         return RealizedPerformance(status, message, rows, churned, contacted, older)
     label, score = outcomes.churned.astype(np.float64), outcomes.score
-    weights = _bootstrap_customers(outcomes.churned, seed)
+    weights = _bootstrap_customers(outcomes.churned)
     values = summary(label, score, 1.0, weights)
-
-    def figure(name: str) -> Figure:
-        return Figure(values[name], values[f"{name}_low"], values[f"{name}_high"])
-
+    names = ("pr_auc", "roc_auc", "log_loss", "brier")
     metrics = RealizedMetrics(
-        pr_auc=figure("pr_auc"),
-        roc_auc=figure("roc_auc"),
-        log_loss=figure("log_loss"),
-        brier=figure("brier"),
+        **{name: Figure(values[name], values[f"{name}_low"], values[f"{name}_high"]) for name in names},
         churned_share=values["churn_rate"],
         ece=values["ece"],
-        ece_by_chance=float(np.quantile(ece_by_chance(score, _CALIBRATED_DRAWS, seed), 0.95)),
+        ece_by_chance=float(np.quantile(ece_by_chance(score, _CALIBRATED_DRAWS, _SEED), 0.95)),
         calibration=calibration_in_the_large(label, score),
         at_capacity=None if capacity_share is None else _at_capacity(label, score, capacity_share, weights),
     )
@@ -323,62 +297,35 @@ def calibration_in_the_large(churned: Floats, score: Floats) -> Calibration:
     return Calibration(float(np.mean(churned)), float(np.mean(score)), gap, gap - spread, gap + spread)
 
 
-def compare(
-    outcomes: Outcomes, card: Mapping[str, float], drop: float, floor: int, split: str = "test", seed: int = 42
-) -> CardComparison:
-    """PR-AUC of labelled rows against the card's, both at the card's churned share.
+def compare(outcomes: Outcomes, card: Mapping[str, float], drop: float, floor: int) -> CardComparison:
+    """PR-AUC of labelled rows against the card's on test rows, both at the card's churned share.
 
-    `card` has `<split>_pr_auc`, its `_low` and `_high`, and `<split>_churn_rate`. Sampling alone makes a model
-    drop by `drop` and by both intervals in far less than 2.5 % of reports. Without a conclusion nothing dropped.
+    Sampling alone makes a model drop by `drop` and by both intervals in far less than 2.5 % of reports. Without a
+    conclusion nothing dropped.
     """
     outcomes = outcomes.newest(MOST_ROWS)
-    rows, churned = len(outcomes), int(np.sum(outcomes.churned))
+    rows, churned, contacted = len(outcomes), int(np.sum(outcomes.churned)), int(np.sum(outcomes.contacted))
     status, message = _conclusive(rows, churned, floor)
     if status != "ok":
         return CardComparison(status, message, rows, churned)
-    share, target = churned / rows, card[f"{split}_churn_rate"]
+    share, target = churned / rows, card["test_churn_rate"]
     prior_weight = np.where(outcomes.churned, target / share, (1.0 - target) / (1.0 - share))
     ranking = Ranking(outcomes.churned, outcomes.score)
-    (draws,) = statistics_under(
-        stratified_samples(outcomes.churned, _draws(rows), seed), lambda weight: ranking.pr_auc(weight * prior_weight)
+    draws = stratified_samples(outcomes.churned, _draws(rows), _SEED)
+    low, high = interval(statistics_under(draws, lambda weight: ranking.pr_auc(weight * prior_weight))[0])
+    before = CardFigure(card["test_pr_auc"], target, card["test_pr_auc_low"], card["test_pr_auc_high"])
+    now = CardFigure(ranking.pr_auc(prior_weight), target, low, high)
+    fall = before.pr_auc - now.pr_auc
+    dropped = bool(high < card["test_pr_auc_low"] and fall >= drop)
+    verdict = "is lower, within noise or the contract's monitoring.pr_auc_drop" if fall > 0 else "holds"
+    message = (
+        f"labelled PR-AUC {'has fallen beyond noise' if dropped else verdict}: {now} on {rows:,} customers, "
+        f"card {before}; both at the card's {target:.1%} churned, {share:.1%} of the labelled customers did"
     )
-    low, high = interval(draws)
-    before = Figure(card[f"{split}_pr_auc"], card[f"{split}_pr_auc_low"], card[f"{split}_pr_auc_high"])
-    now = Figure(ranking.pr_auc(prior_weight), low, high)
-    fall = before.value - now.value
-    dropped = bool(now.high < before.low and fall >= drop)
-    return CardComparison(
-        status="ok",
-        message=_describe_comparison(before, now, target, share, rows, dropped) + _describe_contacted(outcomes),
-        rows=rows,
-        churned=churned,
-        dropped=dropped,
-        card=CardFigure(before.value, target, before.low, before.high),
-        labelled=CardFigure(now.value, target, now.low, now.high),
-        unweighted=CardFigure(ranking.pr_auc(), share),
-        fall=fall,
-        limit=drop,
-    )
-
-
-def _describe_comparison(before: Figure, now: Figure, target: float, share: float, rows: int, dropped: bool) -> str:
-    verdict = (
-        "has fallen beyond noise"
-        if dropped
-        else "is lower, within noise or the contract's monitoring.pr_auc_drop"
-        if now.value < before.value
-        else "holds"
-    )
-    return (
-        f"labelled PR-AUC {verdict}: {now} on {rows:,} customers, card {before}; "
-        f"both at the card's {target:.1%} churned, {share:.1%} of the labelled customers did"
-    )
-
-
-def _describe_contacted(outcomes: Outcomes) -> str:
-    """What contacting does to the figure: a churner who was persuaded to stay counts as a false alarm."""
-    count = int(np.sum(outcomes.contacted))
-    return f"; {count:,} were contacted, and whoever stayed for that reason counts against the model" if count else ""
+    if contacted:  # a churner who was persuaded to stay counts as a false alarm
+        message += f"; {contacted:,} were contacted, and whoever stayed for that reason counts against the model"
+    unweighted = CardFigure(ranking.pr_auc(), share)
+    return CardComparison("ok", message, rows, churned, dropped, before, now, unweighted, fall, drop)
 
 
 def _conclusive(rows: int, churned: int, floor: int) -> tuple[Status, str]:
@@ -397,10 +344,10 @@ def _draws(rows: int) -> int:
     return DRAWS if rows <= MANY_ROWS else FEWER_DRAWS
 
 
-def _bootstrap_customers(churned: npt.NDArray[np.bool_], seed: int) -> Floats:
+def _bootstrap_customers(churned: npt.NDArray[np.bool_]) -> Floats:
     """Multiplicities of draws of customers (draws, rows); the rare draw without one of the classes is left out."""
     rows = len(churned)
-    weights = samples(rows, _draws(rows), seed)
+    weights = samples(rows, _draws(rows), _SEED)
     hits = weights @ churned
     return np.asarray(weights[(hits > 0) & (hits < rows)])
 

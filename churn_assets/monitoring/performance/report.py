@@ -1,7 +1,6 @@
 """The performance report: labels, metrics by period and version, the card comparison, estimates and the service.
 
-Only what the log and the labels hold goes in. What is missing is said in `messages`; a part without data
-hides no other.
+What is missing is said in `messages`; a part without data hides no other.
 """
 
 from __future__ import annotations
@@ -9,8 +8,8 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,12 +19,9 @@ import numpy.typing as npt
 from churn_assets.contract.model import Contract
 from churn_assets.errors import NothingIngested, WindowUnreadable
 from churn_assets.html.templating import render
-from churn_assets.monitoring.data_quality import Status as QualityStatus
-from churn_assets.monitoring.data_quality import WindowQuality
 from churn_assets.monitoring.performance.estimated import (
     BLIND,
     EstimatedPerformance,
-    EstimateOutcome,
     PastEstimate,
     TrackRecord,
     append_history,
@@ -41,16 +37,16 @@ from churn_assets.monitoring.performance.realized import (
     RealizedPerformance,
     compare,
     measure,
-    months,
     outside,
 )
-from churn_assets.monitoring.performance.service import ServiceReport, Volume, service_report
+from churn_assets.monitoring.performance.service import ServiceReport, service_report
 from churn_assets.monitoring.windows import (
     PERFORMANCE_JSON,
-    QUALITY_JSON,
     VERSION,
+    QualityStatus,
     contract_folder,
     read_report,
+    read_window_quality,
     read_windows,
     window_folder,
     write_report,
@@ -65,10 +61,6 @@ if TYPE_CHECKING:
 
 PERFORMANCE_MD = "performance.md"
 TEMPLATE = "monitoring/performance/templates/performance.md.j2"
-_METRICS = ["customers with a label", "churned", "PR-AUC", "ROC-AUC", "log-loss", "churned minus score", "ECE",
-            "precision at capacity"]  # fmt: skip
-_VOLUME = ["predictions", "requests", "p50 ms", "p95 ms", "p99 ms"]
-_LAST_DAYS = 14
 MOST_PERIODS = 60  # newest periods in the report; older ones keep their file
 MOST_VERSIONS = 20
 
@@ -86,10 +78,9 @@ class Champion:
 
 @dataclass(frozen=True)
 class PerformanceInputs:
-    """Everything the report is made of.
+    """Everything the report is made of; `connection` is None if nothing was ingested.
 
-    `connection` is None if nothing was ingested, `champion` if there is none. `windows` are the closed ones
-    of the champion's contract, oldest first; `folder` is where its reports are kept.
+    `windows` are the closed ones of the champion's contract, oldest first; `folder` is where its reports are kept.
     """
 
     connection: duckdb.DuckDBPyConnection | None
@@ -186,6 +177,11 @@ class PerformanceReport:
     version: int = VERSION
 
 
+def render_performance(report: PerformanceReport) -> str:
+    """The page in Markdown: what is concluded, then every table it is concluded from."""
+    return render(TEMPLATE, report=report)
+
+
 def report_performance(
     settings: Settings, contract: Contract, labelled: pa.Table, now: dt.datetime
 ) -> PerformanceReport:
@@ -193,26 +189,24 @@ def report_performance(
 
     `labelled` is the table of `labels.labelled`. Raises WindowUnreadable, PointerCorrupt, BundleCorrupt.
     """
-    champion = read_labelled_champion(settings)
+    champion = _labelled_champion(settings)
     fingerprint = champion.fingerprint if champion else contract.fingerprint
     windows = [
         Period(f"{window.window:04d}", window.from_seq, window.to_seq, folder=window_folder(settings, window))
         for window in read_windows(settings, fingerprint)
     ]
     folder = contract_folder(settings, fingerprint)
+    connection = None
     with ExitStack() as stack:
-        try:
+        with suppress(NothingIngested):
             connection = stack.enter_context(open_published(settings))
-        except NothingIngested:
-            connection = None
-        inputs = PerformanceInputs(connection, contract, champion, labelled, windows, folder, now)
-        report = compute_performance(inputs)
+        report = compute_performance(PerformanceInputs(connection, contract, champion, labelled, windows, folder, now))
     write_report(folder / PERFORMANCE_JSON, report)
     write_text(folder / PERFORMANCE_MD, render_performance(report))
     return report
 
 
-def read_labelled_champion(settings: Settings) -> Champion | None:
+def _labelled_champion(settings: Settings) -> Champion | None:
     """The champion of this home as labels are compared with it; None before the first."""
     from churn_assets.promotion.pointer import read_champion
     from churn_assets.scoring.bundle import read_card, read_provenance
@@ -221,26 +215,26 @@ def read_labelled_champion(settings: Settings) -> Champion | None:
     if pointer is None:
         return None
     bundle = pointer.path(settings.home)
-    card, provenance = read_card(bundle), read_provenance(bundle)
-    made_at = provenance.made_at
-    trained_at = dt.datetime.fromisoformat(made_at) if made_at else pointer.since_at
-    return Champion(pointer.version, pointer.fingerprint, card.metrics, trained_at, provenance.rows or None)
+    metrics, provenance = read_card(bundle).metrics, read_provenance(bundle)
+    trained_at = dt.datetime.fromisoformat(provenance.made_at) if provenance.made_at else pointer.since_at
+    return Champion(pointer.version, pointer.fingerprint, metrics, trained_at, provenance.rows or None)
 
 
 def compute_performance(inputs: PerformanceInputs) -> PerformanceReport:
     """The whole report. Estimates of closed periods are kept, and so is the performance.json of each window."""
-    limits = inputs.contract.monitoring
+    floor, champion, connection = inputs.contract.monitoring.label_floor, inputs.champion, inputs.connection
     outcomes = Outcomes.of(inputs.labelled, inputs.fingerprint)
     periods = _periods(inputs)
-    quality = {period.name: _read_quality(period) for period in periods}
     realized = {p.name: _realized(inputs, outcomes.within(p), p) for p in periods}
     estimated, record = _estimates(inputs, periods, realized)
     broken = [(p.from_seq or 0, p.to_seq or 0) for p in inputs.windows if _read_quality(p) == "broken"]
     usable = outcomes.take(outside(outcomes.seq, broken))
-    of_champion = usable.of_version(inputs.champion.version) if inputs.champion else usable.take(np.arange(0))
+    of_champion = usable.of_version(champion.version) if champion else usable.take(np.arange(0))
     fall = _compare_with_card(inputs, of_champion)
-    versions = list(dict.fromkeys(outcomes.version[::-1].tolist()))[:MOST_VERSIONS]
-    connection = inputs.connection
+    versions = tuple(
+        VersionPerformance(**vars(measure(outcomes.of_version(name), floor, inputs.capacity_share)), model_version=name)
+        for name in list(dict.fromkeys(outcomes.version[::-1].tolist()))[:MOST_VERSIONS]
+    )
     labels = LabelSummary(
         final=len(usable.last_of_each()),
         final_of_champion=len(of_champion),
@@ -249,23 +243,17 @@ def compute_performance(inputs: PerformanceInputs) -> PerformanceReport:
         counts=count_labels(connection, inputs.contract, inputs.now) if connection is not None else LabelCounts(),
     )
     rows = tuple(
-        PeriodPerformance(p.name, p.closed, quality[p.name], realized[p.name], estimated[p.name]) for p in periods
+        PeriodPerformance(p.name, p.closed, _read_quality(p), realized[p.name], estimated[p.name]) for p in periods
     )
     return PerformanceReport(
         fingerprint=inputs.contract.fingerprint,
-        champion=inputs.champion.version if inputs.champion else None,
+        champion=champion.version if champion else None,
         champion_fingerprint=inputs.fingerprint,
         made_at=inputs.now.astimezone(dt.UTC).isoformat(timespec="seconds"),
-        label_floor=limits.label_floor,
+        label_floor=floor,
         labels=labels,
         periods=rows,
-        versions=tuple(
-            VersionPerformance(
-                **vars(measure(outcomes.of_version(version), limits.label_floor, inputs.capacity_share)),
-                model_version=version,
-            )
-            for version in versions
-        ),
+        versions=versions,
         fall=fall,
         pr_auc_dropped=fall.dropped,
         estimates=EstimateSummary(record),
@@ -282,9 +270,10 @@ def _periods(inputs: PerformanceInputs) -> list[Period]:
     values = {"fingerprint": inputs.fingerprint}
     windows = list(inputs.windows)[-MOST_PERIODS:]
     if not windows:
-        names = inputs.connection.execute(f"SELECT DISTINCT strftime(scored_at, '%Y-%m') {rows}", values).fetchall()
-        present = inputs.now.astimezone(dt.UTC).strftime("%Y-%m")
-        return months([name for (name,) in names], present)[-MOST_PERIODS:]
+        months = f"SELECT DISTINCT strftime(scored_at, '%Y-%m') AS month {rows} ORDER BY month"
+        present = inputs.now.astimezone(dt.UTC).strftime("%Y-%m")  # this month and later ones can still grow
+        names = inputs.connection.execute(months, values).fetchall()
+        return [Period(name, closed=name < present) for (name,) in names][-MOST_PERIODS:]
     last = windows[-1].to_seq or 0
     (newest,) = inputs.connection.execute(f"SELECT coalesce(max(seq), 0) {rows}", values).fetchall()[0]
     return [*windows, Period("open", last + 1, newest, closed=False)] if newest > last else windows
@@ -298,12 +287,10 @@ def _realized(inputs: PerformanceInputs, outcomes: Outcomes, period: Period) -> 
     parts = (outcomes.score, outcomes.churned, outcomes.contacted)
     labels = hashlib.sha256(b"".join(part.tobytes() for part in parts) + f"{floor} {share}".encode()).hexdigest()
     path = period.folder / PERFORMANCE_JSON
-    try:
+    with suppress(WindowUnreadable):  # made again from the same labels
         kept = read_report(path, WindowPerformance)
-    except WindowUnreadable:  # made again from the same labels
-        kept = None
-    if kept is not None and kept.labels_sha256 == labels:
-        return kept.realized
+        if kept is not None and kept.labels_sha256 == labels:
+            return kept.realized
     realized = measure(outcomes, floor, share)
     span = (int(period.name), inputs.fingerprint, period.from_seq, period.to_seq)
     write_report(path, WindowPerformance(*span, realized.status, realized, labels))
@@ -327,8 +314,7 @@ def _estimates(
     names = {p.name for p in periods}
     history = [past for past in append_history(inputs.folder, new) if past.period in names]
     record = track_record(history, realized)
-    if problem is not None:
-        record = TrackRecord(record.rows, record.waiting, problem)
+    record = replace(record, message=problem or record.message)
     return estimates | {past.period: past.estimate for past in history}, record
 
 
@@ -365,11 +351,9 @@ def _count_new(inputs: PerformanceInputs, outcomes: Outcomes) -> int:
 
 def _read_quality(period: Period) -> QualityStatus | None:
     """The data quality of a window; None if it was not checked or its report cannot be read: it is made again."""
-    try:
-        report = read_report(period.folder / QUALITY_JSON, WindowQuality) if period.folder else None
-    except WindowUnreadable:
-        return None
-    return report.status if report else None
+    with suppress(WindowUnreadable):
+        return read_window_quality(period.folder) if period.folder else None
+    return None
 
 
 def _messages(
@@ -377,88 +361,16 @@ def _messages(
 ) -> tuple[str, ...]:
     """What the report says in sentences, most important first."""
     messages = [labels.counts.message, fall.message]
-    latest = next((row for row in reversed(periods) if row.estimated.metrics is not None), None)
-    if latest is not None and latest.estimated.metrics is not None:
-        figure = latest.estimated.metrics.pr_auc
-        messages.append(f"estimated without labels for {latest.period}: PR-AUC {figure}. {BLIND}")
+    estimates = [(row.period, row.estimated.metrics.pr_auc) for row in periods if row.estimated.metrics is not None]
+    if estimates:
+        period, figure = estimates[-1]
+        messages.append(f"estimated without labels for {period}: PR-AUC {figure}. {BLIND}")
     messages.append(record.message)
-    broken = [row.period for row in periods if row.inputs == "broken"]
-    if broken:
-        messages.append(f"inputs were broken in {', '.join(broken)}: the estimates of these periods mean nothing")
+    if broken := ", ".join(row.period for row in periods if row.inputs == "broken"):
+        messages.append(f"inputs were broken in {broken}: the estimates of these periods mean nothing")
     if labels.of_broken_data:
         messages.append(
             f"{labels.of_broken_data:,} final labels are of broken data: they train no model and are not compared "
             "with the card"
         )
     return tuple(messages)
-
-
-# -- for people ----------------------------------------------------------------------------------------
-
-
-def render_performance(report: PerformanceReport) -> str:
-    """The page in Markdown: what is concluded, then every table it is concluded from."""
-    by_version, by_day = (report.service.by_version, report.service.by_day) if report.service else ((), ())
-    return render(
-        TEMPLATE,
-        report=report,
-        metrics=_METRICS,
-        volume=_VOLUME,
-        card=_card(report.fall),
-        periods=[_period(row) for row in report.periods],
-        versions=[[row.model_version, *_metrics(row)] for row in report.versions],
-        record=[_outcome(row) for row in report.estimates.record.rows],
-        by_version=[[f"{row.model_version} ({row.arm})", *_volume(row)] for row in by_version],
-        by_day=[[row.day, *_volume(row), f"{row.refused:,}"] for row in by_day[-_LAST_DAYS:]],
-    )
-
-
-def _period(row: PeriodPerformance) -> list[str]:
-    name = row.period if row.closed else f"{row.period} (still open)"
-    return [name, *_metrics(row.realized), _estimated(row.estimated), row.inputs or ""]
-
-
-def _metrics(realized: RealizedPerformance) -> list[str]:
-    counts = [f"{realized.rows:,}", f"{realized.churned:,}"]
-    metrics = realized.metrics
-    if metrics is None:
-        return [*counts, f"{realized.status.replace('_', ' ')}: {realized.message}", "", "", "", "", ""]
-    gap, capacity = metrics.calibration, metrics.at_capacity
-    return [
-        *counts,
-        *(str(figure) for figure in (metrics.pr_auc, metrics.roc_auc, metrics.log_loss)),
-        f"{gap.gap:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})",
-        f"{metrics.ece:.3f} (by chance up to {metrics.ece_by_chance:.3f})",
-        f"{capacity.precision:.3f} ({capacity.low:.3f} to {capacity.high:.3f})" if capacity else "",
-    ]
-
-
-def _estimated(estimated: EstimatedPerformance) -> str:
-    return str(estimated.metrics.pr_auc) if estimated.metrics else f"{estimated.status}: {estimated.message}"
-
-
-def _card(fall: CardComparison) -> list[list[str]]:
-    figures = (
-        ("card, test rows", fall.card),
-        ("labelled, weighted to the card", fall.labelled),
-        ("labelled, unweighted", fall.unweighted),
-    )
-    return [[name, str(figure), f"{figure.churned_share:.1%}"] for name, figure in figures if figure]
-
-
-def _outcome(row: EstimateOutcome) -> list[str]:
-    return [
-        row.period,
-        row.made_at[:10],
-        f"{row.labels_then or 0:,}",
-        str(row.estimated),
-        f"{row.labelled:.3f}",
-        f"{row.labelled_share:.0%}",
-        f"{row.error:+.3f}",
-        "yes" if row.held else "no",
-    ]
-
-
-def _volume(row: Volume) -> list[str]:
-    latencies = ["" if value is None else f"{value:.2f}" for value in (row.p50_ms, row.p95_ms, row.p99_ms)]
-    return [f"{row.predictions:,}", f"{row.requests:,}", *latencies]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,15 +14,26 @@ if TYPE_CHECKING:
 DAYS = 90  # newest days that are listed one by one
 FAULTS = ("busy", "disk", "internal", "no_model")  # causes that are the service's fault, not the request's
 
-_FIGURES = """
-  count(*) AS predictions,
+# Answered and refused requests as rows of one table; a refused one has no prediction.
+_ROWS = """(
+  SELECT *, scored_at AS instant FROM predictions
+  UNION ALL BY NAME SELECT cause, requests AS refused_requests, until_at AS instant FROM rejections
+)"""
+_VOLUME = """
+  count(prediction_id) AS predictions,
   count(DISTINCT request_id) FILTER (latency_us IS NOT NULL) AS requests,
-  count(*) FILTER (latency_us IS NULL) AS batch_rows,
+  count(prediction_id) FILTER (latency_us IS NULL) AS batch_rows,
   count(*) FILTER (len(warnings) > 0) AS warned,
-  quantile_cont(latency_us, [0.5, 0.95, 0.99]) AS latency_us
+  quantile_cont(latency_us, 0.5) / 1000 AS p50_ms,
+  quantile_cont(latency_us, 0.95) / 1000 AS p95_ms,
+  quantile_cont(latency_us, 0.99) / 1000 AS p99_ms
 """
-_REFUSED = "coalesce(sum(requests), 0), coalesce(sum(requests) FILTER (list_contains($faults, cause)), 0)"
-_CAUSES = "SELECT cause, CAST(sum(requests) AS BIGINT) FROM rejections GROUP BY 1 ORDER BY 2 DESC, 1"
+_REQUESTS = f"""{_VOLUME},
+  CAST(coalesce(sum(refused_requests), 0) AS BIGINT) AS refused,
+  CAST(coalesce(sum(refused_requests) FILTER (cause IN {FAULTS}), 0) AS BIGINT) AS faults,
+  refused / nullif(refused + requests, 0) AS refused_rate,
+  faults / nullif(refused + requests, 0) AS fault_rate
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +55,7 @@ class Volume:
 
 @dataclass(frozen=True, kw_only=True)
 class Requests(Volume):
-    """With refused requests: a rate is refused / (refused + answered), None without a request.
-
-    `faults` are the refusals that were not the request's fault.
-    """
+    """With refused requests, `faults` the service's own; a rate is of all requests, None without one."""
 
     refused: int
     refused_rate: float | None
@@ -82,10 +89,7 @@ class PeriodVolume(Volume):
 
 @dataclass(frozen=True)
 class ServiceReport:
-    """Over all, by model version and arm, by day, by period, and refused requests by cause.
-
-    Refused requests leave no prediction and name no model: they are over all and by day only.
-    """
+    """Figures of the log; refused requests leave no prediction and name no model: they are over all and by day only."""
 
     total: Requests
     by_version: tuple[VersionVolume, ...]
@@ -96,67 +100,28 @@ class ServiceReport:
 
 def service_report(connection: duckdb.DuckDBPyConnection, periods: Sequence[Period] = ()) -> ServiceReport:
     """The figures of a log; `periods` are those to list one by one."""
-    total = connection.execute(f"SELECT {_FIGURES} FROM predictions").fetchall()[0]
-    refusals = connection.execute(f"SELECT {_REFUSED} FROM rejections", {"faults": list(FAULTS)}).fetchall()[0]
-    versions = connection.execute(
-        f"SELECT model_version, arm, min(scored_at), max(scored_at), {_FIGURES} FROM predictions "
-        "GROUP BY 1, 2 ORDER BY max(seq) DESC"
-    ).fetchall()
-    return ServiceReport(
-        total=Requests(**_volume(total), **_rates(total[1], refusals)),
-        by_version=tuple(
-            VersionVolume(model_version=version, arm=arm, first=_day(first), last=_day(last), **_volume(figures))
-            for version, arm, first, last, *figures in versions
-        ),
-        by_day=_by_day(connection),
-        by_period=tuple(_of_period(connection, period) for period in periods),
-        causes=dict(connection.execute(_CAUSES).fetchall()),
+
+    def rows(sql: str, values: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
+        result: list[dict[str, Any]] = connection.sql(sql, params=values).to_arrow_table().to_pylist()
+        return result
+
+    def of_period(period: Period) -> PeriodVolume:
+        where, values = period.where()
+        (figures,) = rows(f"SELECT {_VOLUME} FROM predictions WHERE {where}", values)
+        return PeriodVolume(period=period.name, **figures)
+
+    versions = rows(
+        "SELECT model_version, arm, strftime(min(scored_at), '%Y-%m-%d') AS first, "
+        f"strftime(max(scored_at), '%Y-%m-%d') AS last, {_VOLUME} FROM predictions GROUP BY 1, 2 ORDER BY max(seq) DESC"
     )
-
-
-def _by_day(connection: duckdb.DuckDBPyConnection) -> tuple[DayRequests, ...]:
-    answered = connection.execute(
-        f"SELECT CAST(scored_at AS DATE) AS day, {_FIGURES} FROM predictions GROUP BY 1 ORDER BY 1 DESC LIMIT {DAYS}"
-    ).fetchall()
-    refused = connection.execute(
-        f"SELECT CAST(until_at AS DATE), {_REFUSED} FROM rejections GROUP BY 1 ORDER BY 1 DESC LIMIT {DAYS}",
-        {"faults": list(FAULTS)},
-    ).fetchall()
-    figures = {day: rest for day, *rest in answered}
-    refusals = {day: rest for day, *rest in refused}
-    days = []
-    for day in sorted(figures.keys() | refusals.keys())[-DAYS:]:
-        row = figures.get(day, [0, 0, 0, 0, None])
-        rates = _rates(row[1], refusals.get(day, [0, 0]))
-        days.append(DayRequests(day=day.isoformat(), **_volume(row), **rates))
-    return tuple(days)
-
-
-def _of_period(connection: duckdb.DuckDBPyConnection, period: Period) -> PeriodVolume:
-    where, values = period.where()
-    row = connection.execute(f"SELECT {_FIGURES} FROM predictions WHERE {where}", values).fetchall()[0]
-    return PeriodVolume(period=period.name, **_volume(row))
-
-
-def _volume(row: Sequence[Any]) -> dict[str, Any]:
-    """The fields of `Volume` from a row of _FIGURES."""
-    predictions, requests, batch_rows, warned, latency_us = row
-    p50, p95, p99 = [None, None, None] if latency_us is None else [value / 1000.0 for value in latency_us]
-    counts = {"predictions": predictions, "requests": requests, "batch_rows": batch_rows, "warned": warned}
-    return {**counts, "p50_ms": p50, "p95_ms": p95, "p99_ms": p99}
-
-
-def _rates(answered: int, refusals: Sequence[int]) -> dict[str, Any]:
-    """The fields that `Requests` adds, from answered requests and a row of _REFUSED."""
-    refused, faults = map(int, refusals)
-    requests = answered + refused
-    return {
-        "refused": refused,
-        "refused_rate": refused / requests if requests else None,
-        "faults": faults,
-        "fault_rate": faults / requests if requests else None,
-    }
-
-
-def _day(instant: dt.datetime) -> str:
-    return instant.date().isoformat()
+    days = rows(
+        f"SELECT strftime(instant, '%Y-%m-%d') AS day, {_REQUESTS} FROM {_ROWS} GROUP BY 1 ORDER BY 1 DESC LIMIT {DAYS}"
+    )
+    causes = rows("SELECT cause, CAST(sum(requests) AS BIGINT) AS count FROM rejections GROUP BY 1 ORDER BY 2 DESC, 1")
+    return ServiceReport(
+        total=Requests(**rows(f"SELECT {_REQUESTS} FROM {_ROWS}")[0]),
+        by_version=tuple(VersionVolume(**row) for row in versions),
+        by_day=tuple(DayRequests(**row) for row in reversed(days)),
+        by_period=tuple(map(of_period, periods)),
+        causes={row["cause"]: row["count"] for row in causes},
+    )

@@ -2,14 +2,14 @@
 
 Segments of a UTC day that ended long enough ago go into one file a day (several if they are large). The file is
 complete and durable under its name before the first of its segments is deleted. Readers skip a segment that an
-archive names, so that a kill in between repeats no row and hides none. pyarrow is needed for archives only.
+archive names, so that a kill in between repeats no row and hides none.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -56,19 +56,17 @@ class Archive:
 
 def archives(folder: Path) -> list[Archive]:
     """The archives of a folder, oldest first. Raises LogUnreadable for a file that is not an archive."""
-    return [archive for path in files_of(folder, PARQUET) if (archive := _archive(path)) is not None]
+    listed = []
+    for path in files_of(folder, PARQUET):
+        import pyarrow.parquet as pq  # only if there are any
 
-
-def _archive(path: Path) -> Archive | None:
-    import pyarrow.parquet as pq
-
-    try:
-        metadata: Mapping[bytes, bytes] = pq.read_schema(path).metadata or {}
-        return Archive(path, tuple(json.loads(metadata[NAMES_KEY])))
-    except FileNotFoundError:
-        return None  # it expired after it was listed
-    except (OSError, ValueError, KeyError) as error:
-        raise _unreadable(path, error) from error
+        try:
+            listed.append(Archive(path, tuple(json.loads((pq.read_schema(path).metadata or {})[NAMES_KEY]))))
+        except FileNotFoundError:
+            continue  # it expired after it was listed
+        except (OSError, ValueError, KeyError) as error:
+            raise _unreadable(path, error) from error
+    return listed
 
 
 def due(connection: duckdb.DuckDBPyConnection, before: dt.datetime) -> list[tuple[str, dt.date]]:
@@ -83,14 +81,13 @@ def compact(folder: Path, segments: Path, old: Sequence[tuple[str, dt.date]]) ->
     """Archive the segments that are `old` and still in `segments`; the number of files made. Raises OSError."""
     there = {path.stem for path in segments.glob(f"*{DONE}")}
     kept = {name for archive in archives(folder) for name in archive.names} if there else set()
-    made = 0
-    for names in _groups([(name, day) for name, day in old if name in there - kept], segments):
+    groups = list(_groups([(name, day) for name, day in old if name in there - kept], segments))
+    for names in groups:
         _write(folder, segments, names)
         kept |= set(names)
-        made += 1
     for name in sorted(there & kept):
         (segments / f"{name}{DONE}").unlink()
-    return made
+    return len(groups)
 
 
 def expire(connection: duckdb.DuckDBPyConnection, before: dt.datetime) -> int:

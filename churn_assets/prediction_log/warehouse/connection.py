@@ -67,10 +67,7 @@ def ingested_names(connection: duckdb.DuckDBPyConnection, where: str = "true") -
 
 
 def publish(folder: Path) -> bool:
-    """Copy the warehouse beside and give the copy its name, if it is older; whether that was needed.
-
-    Nobody may be writing the warehouse meanwhile.
-    """
+    """Copy the warehouse, which nobody may be writing, if the copy is older; whether that was needed."""
     source, target = folder / FILE, folder / PUBLISHED
     if not source.exists() or (target.exists() and target.stat().st_mtime_ns >= source.stat().st_mtime_ns):
         return False
@@ -80,10 +77,6 @@ def publish(folder: Path) -> bool:
     return True
 
 
-_LOCK = ".ingest.lock"
-_LONGEST_WAIT_S = 1.0
-
-
 @contextlib.contextmanager
 def alone(folder: Path, patience_s: float) -> Iterator[None]:
     """Hold the lock of the ingest over the warehouse, its copy and the archive.
@@ -91,7 +84,7 @@ def alone(folder: Path, patience_s: float) -> Iterator[None]:
     Raises WarehouseLocked after `patience_s`, LogUnavailable for an OSError in the block.
     """
     try:
-        with file_lock(folder / _LOCK, patience_s, lambda holder: _locked(folder / FILE, holder)):
+        with file_lock(folder / ".ingest.lock", patience_s, lambda holder: _locked(folder / FILE, holder)):
             yield
     except OSError as error:
         raise LogUnavailable(
@@ -104,8 +97,7 @@ def alone(folder: Path, patience_s: float) -> Iterator[None]:
 def opened(path: Path, patience_s: float) -> Iterator[duckdb.DuckDBPyConnection]:
     """A read-write connection, closed whatever happens; its time zone is UTC.
 
-    Raises WarehouseLocked (another program has the file open), WarehouseCorrupt, LogUnavailable (a full
-    disk).
+    Raises WarehouseLocked (another program has the file open), WarehouseCorrupt, LogUnavailable (a full disk).
     """
     import duckdb
 
@@ -119,7 +111,7 @@ def opened(path: Path, patience_s: float) -> Iterator[duckdb.DuckDBPyConnection]
             if not isinstance(plain, WarehouseLocked) or time.monotonic() + wait > end:
                 raise plain from error
         time.sleep(wait)  # DuckDB does not wait for its lock
-        wait = min(2 * wait, _LONGEST_WAIT_S)
+        wait = min(2 * wait, 1.0)
     try:
         connection.execute("SET TimeZone = 'UTC'")
         yield connection

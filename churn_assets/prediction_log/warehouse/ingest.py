@@ -15,10 +15,12 @@ import datetime as dt
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from churn_assets.contract.model import Contract, Kind
 from churn_assets.errors import LogUnreadable
@@ -39,6 +41,7 @@ _TEXT = 4096  # of a line in quarantine; the segment has all of it
 _NUMBER = "rowid - (SELECT min(rowid) FROM staged) + 1"  # SQL of a line's number in a file that is read as it is
 _COUNTS = ("predictions", "feedback", "rejections", "quarantined", "torn", "bytes")
 _IDS = {Prediction: ("prediction_id", "predictions"), Feedback: ("feedback_id", "feedback")}  # column and table
+_STAGED = {**TYPES, Kind.DATE: "VARCHAR"}
 _PREDICTION = Prediction.__struct_fields__[:-1]  # without the features
 _FEEDBACK = Feedback.__struct_fields__
 _FIXED = {
@@ -52,7 +55,7 @@ _FIXED = {
 
 @dataclass
 class IngestReport:
-    """What one ingest did. Counts are of this ingest; `migrations` describe each change of the tables.
+    """What one ingest did; `migrations` describe each change of the tables.
 
     `restored` segments had been ingested before and were not in the warehouse; for `missing` of them there is no
     file any more. `archived` counts files, `expired` segments.
@@ -276,7 +279,7 @@ class Session:
         own, cells = [quoted(c) for c in _PREDICTION], [_read(c) for c in _PREDICTION]
         if contract is not None:
             kinds = {column.name: column.kind for column in contract.scoring_columns}
-            struct = ", ".join(f"{quoted(column)} {_staged_type(kind)}" for column, kind in kinds.items())
+            struct = ", ".join(f"{quoted(column)} {_STAGED[kind]}" for column, kind in kinds.items())
             columns["features"] = f"STRUCT({struct})"
             for column, target in self._targets[fingerprint].items():
                 own.append(quoted(target))
@@ -314,10 +317,6 @@ class Session:
 def _own_id(row: Line) -> tuple[str, ...]:
     """The column of the row's id and the id; empty for rejections, which have none."""
     return () if isinstance(row, Rejections) else (_IDS[type(row)][0], getattr(row, _IDS[type(row)][0]))
-
-
-def _staged_type(kind: Kind) -> str:
-    return "VARCHAR" if kind is Kind.DATE else TYPES[kind]
 
 
 def _read(column: str) -> str:

@@ -19,7 +19,7 @@ from churn_assets.contract.load import load_contract
 from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.errors import ContractError
 from churn_assets.prediction_log import records
-from churn_assets.prediction_log.records import INSTANTS, Feedback, Rejections
+from churn_assets.prediction_log.records import INSTANTS, Feedback, Rejections, parse_instant
 from churn_assets.storage.files import write_text
 
 MAX_LINE = 2**20
@@ -107,16 +107,15 @@ class Checker:
         return row
 
     def _features_decoder(self, row: Prediction) -> Callable[[msgspec.Raw], object]:
-        decode = self._features.get(row.fingerprint)
-        if decode is None:
+        if row.fingerprint not in self._features:
             contract = self._find(row.fingerprint, row.model_version)
             if contract is None:
                 raise Refused(
                     f"unknown contract {row.fingerprint[:12]}: neither in use nor in bundle {row.model_version}"
                 )
             self.contracts[row.fingerprint] = contract
-            decode = self._features[row.fingerprint] = msgspec.json.Decoder(_features_type(contract)).decode
-        return decode
+            self._features[row.fingerprint] = msgspec.json.Decoder(_features_type(contract)).decode
+        return self._features[row.fingerprint]
 
     def _find(self, fingerprint: str, version: str) -> Contract | None:
         if fingerprint == self._current.fingerprint:
@@ -170,11 +169,9 @@ def _features_type(contract: Contract) -> type[msgspec.Struct]:
 
 def _instant(name: str, text: str) -> str:
     try:
-        instant = dt.datetime.fromisoformat(text)
-        instant = instant.replace(tzinfo=dt.UTC) if instant.tzinfo is None else instant.astimezone(dt.UTC)
+        return parse_instant(text).isoformat()
     except (ValueError, OverflowError):
         raise Refused(f"{name} is not an ISO 8601 instant") from None
-    return instant.isoformat()
 
 
 def _cell(column: Column, value: Any) -> Any:

@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from churn_assets.errors import LogUnreadable, NothingIngested, QueryRefused
+from churn_assets.errors import LogUnreadable, NothingIngested, QueryRefused, one_line
 from churn_assets.prediction_log.records import decode_head
 from churn_assets.prediction_log.segment import DONE, OPEN, READY, files_of, open_segment
 from churn_assets.prediction_log.warehouse.archive import Archive, archives
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import duckdb
 
 
+_BATCH = 10_000  # rows of one answer to a query
 _COUNTS = """
     SELECT (SELECT count(*) FROM predictions) AS predictions,
         (SELECT count(*) FROM feedback) AS feedback,
@@ -81,11 +82,9 @@ class Totals:
 
 def count_all(settings: Settings) -> Totals | None:
     """The counts, or None where nothing was ingested. Raises WarehouseCorrupt, LogUnreadable."""
-    try:
-        with open_published(settings) as connection:
-            return _count(connection, settings)
-    except NothingIngested:
-        return None
+    with contextlib.suppress(NothingIngested), open_published(settings) as connection:
+        return _count(connection, settings)
+    return None
 
 
 def _count(connection: duckdb.DuckDBPyConnection, settings: Settings) -> Totals:
@@ -117,9 +116,6 @@ def _size_of(paths: Iterable[Path]) -> int:
     return sum(path.stat().st_size for path in paths if path.exists())
 
 
-_BATCH = 10_000
-
-
 def ask(settings: Settings, sql: str) -> Iterator[tuple[list[str], list[tuple[Any, ...]]]]:
     """Batches of (column names, rows), at least one of them. Raises NothingIngested, QueryRefused."""
     import duckdb
@@ -134,11 +130,9 @@ def ask(settings: Settings, sql: str) -> Iterator[tuple[list[str], list[tuple[An
             while rows := result.fetchmany(_BATCH):
                 yield names, rows
         except duckdb.Error as error:
-            message = str(error).split("\n\nLINE", 1)[0]
-            raise QueryRefused(
-                f"the query failed ({' '.join(message.split())}); "
-                '`churn log query "show all tables"` lists what there is'
-            ) from error
+            message = " ".join(str(error).split("\n\nLINE", 1)[0].split())
+            advice = '`churn log query "show all tables"` lists what there is'
+            raise QueryRefused(f"the query failed ({message}); {advice}") from error
 
 
 class LogLine(NamedTuple):
@@ -182,10 +176,8 @@ class Verdict:
         """One line: the number of ids, and how many of them are not in the log once."""
         once = self.wanted - len(self.missing) - len(self.repeated)
         message = f"{once:,} of {self.wanted:,} ids are in the log exactly once"
-        if self.missing:
-            message += f"; {len(self.missing):,} are missing"
-        if self.repeated:
-            message += f"; {len(self.repeated):,} are in it more than once"
+        message += f"; {len(self.missing):,} are missing" if self.missing else ""
+        message += f"; {len(self.repeated):,} are in it more than once" if self.repeated else ""
         if self.counts.torn or self.counts.broken:
             message += f" ({self.counts.torn} torn tails, {self.counts.broken} broken lines, none of them acknowledged)"
         return message
@@ -209,7 +201,7 @@ def read_lines(folder: Path, counts: LogCounts | None = None, archive: Path | No
     gone = set()
     for name in names:
         if name not in read:
-            lines = _segment_lines(folder, name, counts)
+            lines = segment_lines(folder, name, counts)
             if lines is None:
                 gone.add(name)
             else:
@@ -217,11 +209,6 @@ def read_lines(folder: Path, counts: LogCounts | None = None, archive: Path | No
     for archived in archives(archive) if archive and gone else ():  # what was archived since they were listed
         if not gone.isdisjoint(archived.names):
             yield from _archive_lines(archived, counts, frozenset(gone))
-
-
-def read_segments(folder: Path, names: Iterable[str]) -> Iterator[LogLine]:
-    """The lines of these segments, without those that are not there any more. Raises LogUnreadable."""
-    return chain.from_iterable(_segment_lines(folder, name, LogCounts()) or () for name in names)
 
 
 def verify(folder: Path, ids: Iterable[str], archive: Path | None = None) -> Verdict:
@@ -241,8 +228,8 @@ def read_ids(path: Path) -> list[str]:
     try:
         return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        message = " ".join(str(error).split())
-        raise LogUnreadable(f"{path}: cannot be read ({message}), expected a text file with one id a line") from error
+        text = f"{path}: cannot be read ({one_line(error, 500)}), expected a text file with one id a line"
+        raise LogUnreadable(text) from error
 
 
 def tail(folder: Path, rows: int, archive: Path | None = None) -> list[LogLine]:
@@ -251,7 +238,7 @@ def tail(folder: Path, rows: int, archive: Path | None = None) -> list[LogLine]:
     in_archives = {name for archived in kept for name in archived.names}
     names = [name for name in reversed(segment_names(folder)) if name not in in_archives]
     parts = chain(
-        (_segment_lines(folder, name, LogCounts()) or () for name in names),
+        (segment_lines(folder, name, LogCounts()) or () for name in names),
         (_archive_lines(archived, LogCounts()) for archived in reversed(kept)),
     )
     newest: list[LogLine] = []
@@ -270,7 +257,7 @@ def count(folder: Path, archive: Path | None = None) -> LogCounts:
     return counts
 
 
-def _segment_lines(folder: Path, name: str, counts: LogCounts) -> Iterator[LogLine] | None:
+def segment_lines(folder: Path, name: str, counts: LogCounts) -> Iterator[LogLine] | None:
     """The lines of a segment's file, None if there is none any more. Raises LogUnreadable."""
     file = open_segment(folder, name)
     if file is None:

@@ -1,25 +1,25 @@
 """Rebuilding the warehouse: the order in which segments were ingested, and which of them it lacks.
 
-The journal is a file of one JSON object a line, each a row of the table `segments`. It is written after the
-commit of a segment; after a kill the next ingest appends what it lacks. After the warehouse was deleted, damaged or
-restored from a copy, segments are loaded again in the order of the journal, each with the `seq` and the instant it
-had, from the segment file or the archive that holds it; then those that the journal does not have. If nothing is
-missing, an ingest reads one number and lists one folder for this.
+The journal is a file of one JSON object a line, each a row of the table `segments`, written after the commit of a
+segment; after a kill the next ingest appends what it lacks. A warehouse that was deleted, damaged or restored from a
+copy gets its segments in the order of the journal, each with the `seq` and the instant it had, from the segment file
+or the archive that holds it; then those that the journal does not have.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass, fields
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import astuple
 
 from churn_assets.prediction_log.segment import DONE, READY, last_line_end
 from churn_assets.prediction_log.warehouse.archive import Archive, archives
@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 JOURNAL = "segments.jsonl"
 
 
-@dataclass(frozen=True)
-class SegmentRow:
+class SegmentRow(msgspec.Struct, frozen=True):
     """A row of the table `segments`: the numbers of its lines, and how many of each kind there were.
 
     `seq` counts lines over all segments; `first_seq` and `last_seq` are this segment's. `ingested_at` is UTC
@@ -55,7 +54,7 @@ class SegmentRow:
     expired: bool
 
 
-COLUMNS = tuple(field.name for field in fields(SegmentRow))
+COLUMNS = SegmentRow.__struct_fields__
 _DECODER = msgspec.json.Decoder(SegmentRow)
 
 
@@ -63,21 +62,6 @@ def insert_row(connection: duckdb.DuckDBPyConnection, row: SegmentRow) -> None:
     """Add the row of a segment."""
     marks = ", ".join("?" * len(COLUMNS))
     connection.execute(f"INSERT INTO segments ({', '.join(COLUMNS)}) VALUES ({marks})", list(astuple(row)))
-
-
-def read_journal(folder: Path) -> list[SegmentRow]:
-    """Every segment that was ever ingested, in that order, up to the first damaged line."""
-    rows: list[SegmentRow] = []
-    try:
-        lines = (folder / JOURNAL).read_bytes().splitlines(keepends=True)
-    except FileNotFoundError:
-        return []
-    for line in lines:
-        row = _decoded(line)
-        if row is None or row.number != len(rows) + 1:
-            break
-        rows.append(row)
-    return rows
 
 
 def append_to_journal(folder: Path, connection: duckdb.DuckDBPyConnection) -> None:
@@ -100,27 +84,24 @@ def append_to_journal(folder: Path, connection: duckdb.DuckDBPyConnection) -> No
 
 def last_number(folder: Path) -> int:
     """The number of the last segment in the journal, 0 for none."""
+    return next((row.number for row in reversed(_read_journal(folder, 4096)) if row is not None), 0)
+
+
+def _read_journal(folder: Path, size: int | None = None) -> list[SegmentRow | None]:
+    """Every segment that was ever ingested, or those in the last `size` bytes; None for a damaged line."""
     try:
         with (folder / JOURNAL).open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - 4096))
-            lines = file.read().splitlines(keepends=True)
+            if size is not None:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+            return [_decoded(line) for line in file]
     except FileNotFoundError:
-        return 0
-    for line in reversed(lines):
-        row = _decoded(line)
-        if row is not None:
-            return row.number
-    return 0
+        return []
 
 
 def _decoded(line: bytes) -> SegmentRow | None:
-    if not line.endswith(b"\n"):
-        return None
-    try:
-        return _DECODER.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+        return _DECODER.decode(line) if line.endswith(b"\n") else None
+    return None
 
 
 def missing_segments(
@@ -136,7 +117,12 @@ def missing_segments(
     if last_number(home) <= number and not done - names and number:
         return
     archived = {name: archive for archive in archives(settings.archive_dir) for name in archive.names}
-    journal = {row.name: row for row in read_journal(home) if row.number > number}
+    journal: dict[str, SegmentRow] = {}
+    for count, row in enumerate(_read_journal(home), 1):
+        if row is None or row.number != count:
+            break  # what follows a damaged line has no order
+        if count > number:
+            journal[row.name] = row
     rest = [name for name in (*archived, *sorted(done)) if name not in names]
     unpacked: Archive | None = None
     with tempfile.TemporaryDirectory(dir=home) as scratch:

@@ -11,17 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.model import Column, Contract, Kind
+from churn_assets.data.customers import TableOrigin
 from churn_assets.data.validation.report import report_of
 from churn_assets.errors import TrainingError
 from churn_assets.evaluation.bootstrap import interval
-from churn_assets.evaluation.calibration import ece_by_chance
-from churn_assets.evaluation.metrics import pr_auc
+from churn_assets.evaluation.metrics import at_threshold, ece_by_chance, pr_auc
 from churn_assets.features.encode import encode_table
 from churn_assets.leakage.audit import Audit
 from churn_assets.reporting.model import facts, measure
-from churn_assets.reporting.model.facts import SIDES, Report, as_json
+from churn_assets.reporting.model.facts import SIDES, Limit, Report, as_json
 from churn_assets.reporting.model.importance import importance
-from churn_assets.reporting.model.limits import limits
 from churn_assets.reporting.model.measure import Scored
 from churn_assets.reporting.model.page import render_card, render_report
 from churn_assets.scoring.bundle import load_bundle, read_card, read_provenance, read_reference
@@ -40,6 +39,7 @@ PAGE, CARD, METRICS = "model_report.html", "model_card.md", "metrics.json"
 IMPORTANCE, REFERENCE = "feature_importance.json", "reference.parquet"
 FILES = (PAGE, CARD, METRICS, IMPORTANCE, REFERENCE)
 MISSING = "not known"
+MOST_SEGMENTS = 8  # named in a text
 
 
 def collect_report(
@@ -98,7 +98,7 @@ def collect_report(
         validation=report_of(customers.schema),
         provenance=provenance,
     )
-    return msgspec.structs.replace(report, limits=limits(contract, report))
+    return msgspec.structs.replace(report, limits=_limits(contract, report))
 
 
 def write_report(report: Report, bundle: Path, folder: Path) -> dict[str, Path]:
@@ -131,11 +131,11 @@ def _chosen(card: ModelCard, candidates: Sequence[Candidate], features: pa.Table
 
 
 def _data(contract: Contract, customers: pa.Table, data: TrainingData, generated: bool) -> facts.DataFacts:
-    metadata, label = customers.schema.metadata, contract.label
+    origin, label = TableOrigin.of(customers), contract.label
     return facts.DataFacts(
-        source=metadata[b"churn_source"].decode(),
+        source=origin.source,
         generated=generated,
-        as_of=metadata[b"churn_as_of"].decode(),
+        as_of=origin.as_of,
         rows=customers.num_rows,
         churners=int(data.churned.sum()),
         churn_rate=float(data.churned.mean()),
@@ -153,13 +153,14 @@ def _data(contract: Contract, customers: pa.Table, data: TrainingData, generated
 
 def _side(side: Scored, card: ModelCard, name: str, contract: Contract) -> facts.Side:
     threshold = card.thresholds.value
+    counts = at_threshold(side.churned, side.probability, threshold)
     return facts.Side(
         rows=len(side.churned),
         churners=int(side.churned.sum()),
         metrics=measure.metrics(side, threshold, card.metrics, name),
         recomputed_pr_auc=pr_auc(side.churned, side.probability),
         ece_of_perfect=facts.Range(*interval(ece_by_chance(side.probability, measure.DRAWS, card.seed))),
-        confusion=measure.confusion(side, threshold),
+        confusion=facts.Confusion(**{name: int(counts[name]) for name in facts.Confusion.__struct_fields__}),
         curves=measure.curves(side, contract.value),
     )
 
@@ -182,7 +183,7 @@ def _segments(
 
 
 def _codes(column: Column, values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-    """(n,) positions in the names that are returned beside them; missing is the last name."""
+    """Positions (n,) in the names that are returned beside them; missing is the last name."""
     names = (*(("no", "yes") if column.kind is Kind.BOOLEAN else column.choices), MISSING)
     codes = np.asarray(values, dtype=np.float64)
     return np.where(np.isnan(codes) | (codes < 0), len(names) - 1, codes).astype(np.int64), names
@@ -192,3 +193,70 @@ def _feature_docs(contract: Contract) -> dict[str, str]:
     """What each feature is, as the contract describes it."""
     raw = {c.name: c.doc.rstrip(".") + (f", in {c.unit}" if c.unit else "") for c in contract.columns}
     return {**raw, **{f.name: f.doc.rstrip(".") or f.expression for f in contract.features}}
+
+
+def _limits(contract: Contract, report: Report) -> list[Limit]:
+    """What the model must not be used for: what follows from the contract and the figures, the gravest first."""
+    label = contract.label
+    simulated = "It was trained on generated customers. Every figure here describes a simulation."
+    limits = [
+        ("Not for any real customer", simulated if report.data.generated else ""),
+        _strong_columns(report),
+        _new_customers(report),
+        (
+            "Not to predict when a customer leaves",
+            f"The label is '{label.column}': {label.meaning or 'The contract does not say what the label means.'} "
+            "The probability is of that label; it has no date.",
+        ),
+        (
+            "Not for decisions about people other than a retention offer",
+            "The score says which customers resemble those that left. It has not been examined as a basis for prices, "
+            "credit, service levels or ending a relation.",
+        ),
+        (
+            "Not as the effect of an offer",
+            "A high risk does not mean that an offer changes it. The contract assumes that an offer saves "
+            f"{contract.value.save_rate:.0%} of the churners it reaches; only a test with a control group can "
+            "measure that.",
+        ),
+        ("Not with confidence in small segments", _small_segments(report)),
+        (
+            "Not for another table",
+            f"The model reads tables that conform to contract '{contract.name}'; other tables need a contract and a "
+            "training of their own. A value outside the training range is scored like the nearest value in it.",
+        ),
+    ]
+    return [Limit(title, text) for title, text in limits if text]
+
+
+def _strong_columns(report: Report) -> tuple[str, str]:
+    over = [finding.column for finding in report.ladder.findings] if report.ladder else []
+    names = ", ".join(f"'{column}'" for column in dict.fromkeys(over or [s.column for s in report.suspects]))
+    if report.ladder is None:
+        text = f"The contract suspects {names}, and this run has no audit of how much the model depends on that."
+        return "Not as a forecast free of consequences of churn", text if names else ""
+    text = (
+        f"Much of the headline depends on {names}. If these values can be recorded after a customer is lost, the model "
+        "detects past churn instead of predicting future churn."
+    )
+    return "Not as a forecast if its strongest columns are consequences of churn", text if over else ""
+
+
+def _new_customers(report: Report) -> tuple[str, str]:
+    if "oot" not in report.sides:
+        text = "The table has no cohorts, so this report cannot say how well newer customers would be ranked."
+        return "Not for customers newer than the table", text
+    random, newest = (report.sides[side].metrics["pr_auc"] for side in ("test", "oot"))
+    text = (
+        f"On the newest customers by '{report.data.cohort}' PR-AUC is {newest.value:.2f}, not {random.value:.2f}: "
+        "use the out-of-time figures for customers who joined recently."
+    )
+    return "Not with the headline figure for new customers", text if newest.high < random.low else ""
+
+
+def _small_segments(report: Report) -> str:
+    small = [segment for segment in report.segments if segment.test.rows and not segment.test.enough]
+    names = ", ".join(f"{segment.column} {segment.level}" for segment in small[:MOST_SEGMENTS])
+    more = f" and {len(small) - MOST_SEGMENTS} more" if len(small) > MOST_SEGMENTS else ""
+    text = f"With fewer than {report.fewest} churned or kept test customers it is not known how well the model ranks "
+    return f"{text}them: {names}{more}." if small else ""

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from churn_assets.evaluation.metrics import Ranking
-from churn_assets.features.compile import FeatureSpec
+from churn_assets.evaluation.metrics import Floats, Labels, Ranking
+from churn_assets.features.compile import FeatureSpec, Matrix
 from churn_assets.reporting.model.facts import Dependence, FeatureImportance, Importance, Level
 from churn_assets.scoring.explain import contributions, is_exact, reference
 from churn_assets.scoring.models.base import Model
 from churn_assets.scoring.models.blend import BlendModel
-
-Floats = npt.NDArray[np.float64]
-Matrix = npt.NDArray[np.float32]
 
 ROWS = 2000  # test customers that are explained
 NETWORK_ROWS = 1500
@@ -37,7 +32,7 @@ PERMUTED = (
 
 
 def importance(
-    model: Model, specs: Sequence[FeatureSpec], train: Matrix, test: Matrix, churned: npt.NDArray[Any], seed: int = 42
+    model: Model, specs: Sequence[FeatureSpec], train: Matrix, test: Matrix, churned: Labels, seed: int = 42
 ) -> Importance:
     """Global importance of every feature, the largest first, and the dependence on the first `TOP`.
 
@@ -60,7 +55,7 @@ def importance(
         description=SHAPLEY if exact else PERMUTED,
         unit="log-odds" if exact else "PR-AUC",
         sample_rows=len(rows),
-        model=" and ".join(member.kind for member in _members(model)),
+        model=" and ".join(member.kind for member in (model.members if isinstance(model, BlendModel) else [model])),
         features=[FeatureImportance(specs[j].name, float(values[j]), float(spread[j])) for j in order],
         dependence=[
             _shapley_dependence(specs[j], rows[:, j], parts[:, j]) if exact else _partial(model, specs[j], rows, int(j))
@@ -69,11 +64,7 @@ def importance(
     )
 
 
-def _members(model: Model) -> Sequence[Model]:
-    return model.members if isinstance(model, BlendModel) else [model]
-
-
-def _permuted(model: Model, rows: Matrix, churned: npt.NDArray[Any], seed: int) -> tuple[Floats, Floats]:
+def _permuted(model: Model, rows: Matrix, churned: Labels, seed: int) -> tuple[Floats, Floats]:
     rng = np.random.default_rng(seed)
     complete = Ranking(churned, model.margin(rows)).pr_auc()
     lost = np.zeros((REPEATS, rows.shape[1]))
@@ -86,28 +77,25 @@ def _permuted(model: Model, rows: Matrix, churned: npt.NDArray[Any], seed: int) 
     return lost.mean(axis=0), lost.std(axis=0, ddof=1) / np.sqrt(REPEATS)
 
 
-def _shapley_dependence(spec: FeatureSpec, values: npt.NDArray[np.float32], parts: Floats) -> Dependence:
-    missing = _mean(parts[np.isnan(values)])
-    if spec.kind == "category" or len(np.unique(values[~np.isnan(values)])) <= 2:
-        return Dependence(spec.name, "category", missing, levels=_levels(spec, values, parts))
+def _shapley_dependence(spec: FeatureSpec, values: Matrix, parts: Floats) -> Dependence:
     known = ~np.isnan(values)
+    missing = _mean(parts[~known])
+    if spec.kind == "category" or len(np.unique(values[known])) <= 2:
+        return Dependence(spec.name, "category", missing, levels=_levels(spec, values, parts))
     x, y = values[known].astype(np.float64), parts[known]
     # Rare extreme values would leave no room for the others: they are drawn at the 1st and 99th percentile.
     x = np.clip(x, *np.quantile(x, [0.01, 0.99]))
     return Dependence(spec.name, spec.kind, missing, _round(np.stack([x, y], axis=1)[:DOTS]), _trend(x, y))
 
 
-def _levels(spec: FeatureSpec, values: npt.NDArray[np.float32], parts: Floats) -> list[Level]:
-    codes = np.unique(values[~np.isnan(values)])
+def _levels(spec: FeatureSpec, values: Matrix, parts: Floats) -> list[Level]:
+    codes = np.unique(values[~np.isnan(values)]).tolist()
+    choices = spec.choices or (("no", "yes") if {*codes} <= {0.0, 1.0} else ())
     levels = []
-    for code in codes.tolist():
-        name = spec.choices[int(code)] if spec.choices else _yes_or_no(code, codes)
-        levels.append(Level(name, _mean(parts[values == code]), int(np.sum(values == code))))
+    for code in codes:
+        name, inside = choices[int(code)] if choices else f"{code:g}", values == code
+        levels.append(Level(name, _mean(parts[inside]), int(np.sum(inside))))
     return levels
-
-
-def _yes_or_no(code: float, codes: npt.NDArray[np.float32]) -> str:
-    return ("no", "yes")[int(code)] if set(codes.tolist()) <= {0.0, 1.0} else f"{code:g}"
 
 
 def _partial(model: Model, spec: FeatureSpec, rows: Matrix, index: int) -> Dependence:
@@ -126,8 +114,8 @@ def _partial(model: Model, spec: FeatureSpec, rows: Matrix, index: int) -> Depen
         codes = np.unique(known).tolist()
         moved = [Level(level.level, at(code), level.rows) for level, code in zip(levels, codes, strict=True)]
         return Dependence(spec.name, "category", None, levels=moved)
-    grid = np.unique(np.quantile(known.astype(np.float64), np.linspace(0.01, 0.99, GRID)))
-    return Dependence(spec.name, spec.kind, None, [], [(round(float(x), 5), round(at(float(x)), 5)) for x in grid])
+    grid = np.unique(np.quantile(known.astype(np.float64), np.linspace(0.01, 0.99, GRID))).tolist()
+    return Dependence(spec.name, spec.kind, None, [], [(round(x, 5), round(at(x), 5)) for x in grid])
 
 
 def _trend(x: Floats, y: Floats) -> list[tuple[float, float]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,13 +11,19 @@ import numpy.typing as npt
 
 from churn_assets.contract.limits import Value
 from churn_assets.evaluation.bootstrap import interval, intervals, samples, statistics_under, stratified_samples, wilson
-from churn_assets.evaluation.calibration import calibration_bins, ece, ece_under
-from churn_assets.evaluation.curves import RankCurves, evenly_spaced, lift
-from churn_assets.evaluation.metrics import Ranking, at_threshold
-from churn_assets.reporting.model.facts import CalibrationBin, Confusion, Curves, Estimate, SegmentFigures
-
-Floats = npt.NDArray[np.float64]
-Labels = npt.NDArray[Any]
+from churn_assets.evaluation.metrics import (
+    Floats,
+    Labels,
+    RankCurves,
+    Ranking,
+    at_threshold,
+    calibration_bins,
+    ece,
+    ece_under,
+    evenly_spaced,
+    lift,
+)
+from churn_assets.reporting.model.facts import CalibrationBin, Curves, Estimate, SegmentFigures
 
 DRAWS = 400
 POINTS = 120  # of a curve that is drawn 400 pixels wide
@@ -61,24 +66,17 @@ def curves(tested: Scored, value: Value) -> Curves:
 def metrics(tested: Scored, threshold: float, known: Mapping[str, float], prefix: str) -> dict[str, Estimate]:
     """Each metric with its 95 % interval. Those of rank and loss are `known` from choosing the model; calibration,
     lift and those that depend on the threshold are measured here."""
-    figures: dict[str, Estimate] = {}
-    for name in ("pr_auc", "roc_auc", "log_loss", "brier"):
-        figures[name] = _estimate(*(known[f"{prefix}_{name}{end}"] for end in ("", "_low", "_high")))
+    figures = {
+        name: Estimate(*(known[f"{prefix}_{name}{end}"] for end in ("", "_low", "_high")))
+        for name in ("pr_auc", "roc_auc", "log_loss", "brier")
+    }
     errors = ece_under(tested.churned, tested.probability, tested.weights)
-    figures["ece"] = _estimate(ece(tested.churned, tested.probability), *interval(errors))
+    figures["ece"] = Estimate(ece(tested.churned, tested.probability), *interval(errors))
     lift_of_rows, lifts = lift(tested.churned, tested.probability, LIFT_SHARE, tested.weights)
-    figures["lift_at_10_percent"] = _estimate(lift_of_rows, *interval(lifts))
+    figures["lift_at_10_percent"] = Estimate(lift_of_rows, *interval(lifts))
     point = at_threshold(tested.churned, tested.probability, threshold)
-    drawn = _threshold_draws(tested, threshold)
-    for name in ("precision", "recall", "f1"):
-        figures[name] = _estimate(point[name], *interval(drawn[name]))
-    return figures
-
-
-def confusion(tested: Scored, threshold: float) -> Confusion:
-    """The four counts of `probability >= threshold`."""
-    counts = at_threshold(tested.churned, tested.probability, threshold)
-    return Confusion(**{name: int(counts[name]) for name in Confusion.__struct_fields__})
+    draws = _threshold_draws(tested, threshold)
+    return figures | {name: Estimate(point[name], *interval(drawn)) for name, drawn in draws.items()}
 
 
 def segment(tested: Scored, rows: npt.NDArray[np.bool_]) -> SegmentFigures:
@@ -99,8 +97,8 @@ def segment(tested: Scored, rows: npt.NDArray[np.bool_]) -> SegmentFigures:
     pr_draws, roc_draws = statistics_under(drawn, ranking.pr_auc, ranking.roc_auc)
     return msgspec.structs.replace(
         figures,
-        pr_auc=_estimate(ranking.pr_auc(), *interval(pr_draws)),
-        roc_auc=_estimate(ranking.roc_auc(), *interval(roc_draws)),
+        pr_auc=Estimate(ranking.pr_auc(), *interval(pr_draws)),
+        roc_auc=Estimate(ranking.roc_auc(), *interval(roc_draws)),
     )
 
 
@@ -138,10 +136,6 @@ def _threshold_draws(tested: Scored, threshold: float) -> dict[str, Floats]:
         "recall": true_positives / np.maximum(churners, 1.0),
         "f1": 2 * true_positives / np.maximum(positives + churners, 1.0),
     }
-
-
-def _estimate(value: float, low: float, high: float) -> Estimate:
-    return Estimate(float(value), float(low), float(high))
 
 
 def _points(x: Floats, y: Floats, positions: npt.NDArray[np.int64]) -> list[tuple[float, float]]:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from statistics import median_low, mode
 from typing import Any
 
 from churn_assets.contract.model import Column, Kind, Role
@@ -65,8 +65,7 @@ def swagger_page() -> str:
 def median_customer(model: ServedModel) -> dict[str, Value]:
     """The contract's example with the median of the bundle's reference in each column, and its `as_of`.
 
-    So it is no single person. Medians keep the order of dates, and categories are the most frequent ones: with the
-    training's `as_of` such a customer is answered without a warning about its values.
+    It is no single person, and with the training's `as_of` it is answered without a warning about its values.
     """
     values = {**example_customer(model.contract), **_medians(model.path, model.contract.scoring_columns)}
     return values if model.as_of is None else {**values, "as_of": model.as_of}
@@ -76,28 +75,21 @@ def median_customer(model: ServedModel) -> dict[str, Value]:
 def _medians(bundle: Path, columns: tuple[Column, ...]) -> Mapping[str, Value]:
     reference = read_reference(bundle)
     table = reference.take(list(range(0, reference.num_rows, max(1, reference.num_rows // _MEDIAN_ROWS))))
-    medians: dict[str, Value] = {}
-    for column in columns:
-        if column.name in table.column_names:
-            cells = sorted(table[column.name].drop_null().to_pylist())
-            if cells:
-                medians[column.name] = _median(column.kind, cells)
-    return medians
+    cells = {c: table[c.name].drop_null().to_pylist() for c in columns if c.name in table.column_names}
+    return {column.name: _median(column.kind, sorted(values)) for column, values in cells.items() if values}
 
 
 def _median(kind: Kind, cells: list[Any]) -> Value:
-    """The value in the middle of sorted cells, the most frequent one of categories and booleans."""
-    if kind in (Kind.CATEGORY, Kind.BOOLEAN):
-        value: Value = Counter(cells).most_common(1)[0][0]
-        return value
-    middle = cells[(len(cells) - 1) // 2]
-    if kind is Kind.DATE:
-        return str(middle)
-    return int(middle) if kind is Kind.INTEGER else _three_digits(float(middle))
-
-
-def _three_digits(value: float) -> float:
-    return round(value, max(0, 2 - math.floor(math.log10(abs(value))))) if value else 0.0
+    """The value in the middle, the most frequent one of categories and booleans."""
+    value: Any = mode(cells) if kind in (Kind.CATEGORY, Kind.BOOLEAN) else median_low(cells)
+    match kind:
+        case Kind.INTEGER:
+            return int(value)
+        case Kind.BOOLEAN:
+            return bool(value)
+        case Kind.NUMBER:  # to three digits
+            return round(float(value), max(0, 2 - math.floor(math.log10(abs(value))))) if value else 0.0
+    return str(value)
 
 
 def _field(column: Column, value: Value) -> FormField:

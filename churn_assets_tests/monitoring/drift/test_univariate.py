@@ -159,6 +159,7 @@ def test_what_cannot_be_tested_says_why_and_hides_no_other(reference, current, w
     bad, good = detect_drift({"bad": reference, "good": numbers(NORMAL)}, currents, LIMITS)
     assert bad.status == "unknown"
     assert words in bad.message
+    assert (bad.reference_values, bad.values, bad.p_value, bad.effect) == (0, 0, None, None)
     assert good.status == "drift"
     assert "limit 0.01" in good.message  # one column was tested, so it has the whole significance
 
@@ -231,3 +232,16 @@ def test_two_hundred_windows_of_nothing_ask_for_no_retraining():
 def test_the_limits_are_the_contracts():
     strict = dataclasses.replace(LIMITS, effect=0.6)
     assert one(numbers(NORMAL), numbers(sample(2000, 1, 110)), limits=strict).status == "stable"
+
+
+def test_a_limit_that_is_just_reached():
+    """The test has to be below its level, the effect at its limit or above."""
+    found = one(numbers(NORMAL), numbers(sample(2000, 1, 110)))
+    for changes, status in (
+        ({"effect": found.effect}, "drift"),
+        ({"effect": np.nextafter(found.effect, 1.0)}, "stable"),
+        ({"significance": found.p_value}, "stable"),
+        ({"significance": np.nextafter(found.p_value, 1.0)}, "drift"),
+    ):
+        limits = dataclasses.replace(LIMITS, **changes)
+        assert one(numbers(NORMAL), numbers(sample(2000, 1, 110)), limits=limits).status == status

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from benchmarks import gate_simulation as simulation
 from churn_assets.contract.limits import Monitoring, Release
+from churn_assets.evaluation.bootstrap import interval
 from churn_assets.promotion.gate.inputs import Evidence, GateInputs, no_evidence
-from churn_assets.promotion.gate.judge import compare, judge, judge_evidence
+from churn_assets.promotion.gate.judge import FEWEST, compare, judge, judge_evidence, superseded
 from churn_assets.promotion.records import Check, Verdict
 from churn_assets_tests.scoring.tiny import CONTRACT
 
@@ -204,6 +205,23 @@ def test_a_refusal_says_what_so_few_rows_could_have_shown():
     assert " at 99 %, over the margin " in passed.message
 
 
+def test_the_bound_has_to_exceed_the_margin():
+    one, late = rows(0.5), recent(0.5)
+    low = interval(compare(one, 0).pr_auc)[0]
+    for margin, passed in ((low, False), (np.nextafter(low, -1.0), True)):
+        check = check_of(held(one, late, Release(holdout_margin=float(margin))), "holdout_pr_auc")
+        assert (check.value, check.passed) == (low, passed)
+
+
+@pytest.mark.parametrize("rarer", ["churned", "kept"])
+@pytest.mark.parametrize(("count", "compared"), [(FEWEST - 1, False), (FEWEST, True)])
+def test_models_are_compared_from_a_least_number_of_each_class(rarer, count, compared):
+    few = (np.arange(1000) < count).astype(np.int8)
+    score = np.linspace(0.9, 0.1, 1000)
+    churned = few if rarer == "churned" else 1 - few
+    assert (compare(Evidence("rows", churned, score, score), 0, draws=10) is not None) == compared
+
+
 def test_a_verdict_without_checks_lets_nobody_through():
     assert not Verdict("old", "new", ()).passed
 
@@ -240,6 +258,25 @@ def test_facts_and_comparison_are_one_verdict():
     assert verdict.passed
     assert [check.check for check in verdict.checks[:3]] == ["bundle", "attested", "holdout"]
     assert verdict.checks[3:] == held(rows(0.5)).checks
+
+
+@pytest.mark.parametrize("missing", ["holdout", "recent"])
+def test_without_scored_rows_the_facts_are_all(missing):
+    scored = dataclasses.replace(FACTS, holdout=rows(0.5), recent=no_evidence())
+    verdict = judge(dataclasses.replace(scored, **{missing: None}))
+    assert [check.check for check in verdict.checks] == ["bundle", "attested", "holdout"]
+    assert (verdict.draws, verdict.evidence) == ({}, None)
+
+
+def test_the_day_on_which_customers_were_frozen_is_said_where_it_is_known():
+    for frozen_at, message in ((FACTS.frozen_at, "customers frozen on 2026-01-01"), (None, "")):
+        assert check_of(judge(dataclasses.replace(FACTS, frozen_at=frozen_at)), "holdout").message == message
+
+
+def test_a_challenger_beside_a_newer_one_that_was_promoted_is_refused():
+    verdict = superseded("old", "new")
+    assert (verdict.champion, verdict.challenger, failed(verdict)) == ("new", "old", {"not_superseded"})
+    assert not verdict.passed
 
 
 @pytest.mark.parametrize(

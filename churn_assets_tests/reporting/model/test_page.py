@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from churn_assets.errors import TrainingError
-from churn_assets.evaluation.calibration import ece
+from churn_assets.evaluation.metrics import ece
 from churn_assets.leakage.audit import Audit
 from churn_assets.reporting.model import collect
 from churn_assets.reporting.model.facts import Report, as_json
