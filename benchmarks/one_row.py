@@ -20,8 +20,7 @@ from benchmarks.batch_scoring import PARAMS, ROUNDS, TRAINING_ROWS
 from benchmarks.customers import AS_OF, CONTRACT, churned, typed
 from churn_assets.features.compile import as_of_days, compile_features
 from churn_assets.features.encode import encode_rows, encode_table
-from churn_assets.features.one_row import RowReader
-from churn_assets.features.scalar import scalar_features
+from churn_assets.features.scalar import RowReader, scalar_features
 from churn_assets.scoring.calibration import Platt
 from churn_assets.scoring.models.base import Model
 from churn_assets.scoring.models.blend import BlendModel

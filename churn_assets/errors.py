@@ -1,55 +1,15 @@
 """Every error that this package raises deliberately.
 
-ChurnError
-├── SettingsError            an environment variable has a value that cannot be used
-├── ContractError            the contract file is wrong: file, table, key, value, allowed values
-│   └── ExpressionError      a feature or rule does not parse, type-check or resolve
-├── SourceError              the customer table cannot be read
-│   ├── SourceNotFound       the file or table does not exist
-│   ├── SourceUnreadable     it exists, and is not in the format that its name says
-│   ├── SheetNotFound        the workbook has no such sheet
-│   ├── ColumnMissing        the table lacks a column of the contract
-│   ├── DuplicateColumn      the table has a column twice
-│   └── EmptySource          it has no rows
-├── DataError                the table was read and cannot be used
-│   ├── LabelError           the label column does not have two classes
-│   ├── TooFewRows           fewer rows than the contract's minimum
-│   ├── ColumnAllNull        a column that the model needs is empty
-│   ├── TooManyRejected      more rows break the contract than it allows
-│   ├── DataBroken           the data of the newest window is broken: no retraining uses the log
-│   └── DraftError           no contract can be drafted from this table, or not with these options
-├── ScenarioError            an option of the generator has a value that cannot be used
-├── RowsRejected             rows given to the scorer break the contract: row, column, found, expected
-├── TrainingError            a candidate cannot be fitted on this table
-├── BundleError              a bundle cannot be used
-│   ├── BundleCorrupt        a file of the bundle differs from the one that was written
-│   └── BundleMismatch       the bundle belongs to another contract
-├── ReleaseError             the state of releases does not allow the request
-│   ├── NoChampion           no model has been promoted yet
-│   ├── PointerCorrupt       the champion pointer cannot be read
-│   ├── GateRefused          the model misses a limit and may not be registered
-│   ├── AssetMissing         an asset has not been made in this home
-│   ├── AssetStale           an asset belongs to another contract or to other data than the assets it is used with
-│   ├── HoldoutCorrupt       the frozen customers differ from those that were frozen
-│   ├── HomeBusy             another run or `churn ui` is at work in this home
-│   ├── LedgerCorrupt        the ledger of decisions and promotions is damaged
-│   ├── LedgerUnavailable    the ledger is locked, or cannot be written at the moment
-│   ├── TransitionRefused    a request, challenger or champion cannot change to the state asked for
-│   ├── RollbackRefused      there is no intact former champion to go back to
-│   └── BentoNotBuilt        BentoML could not build the service
-├── LogError                 the prediction log cannot be used
-│   ├── LogUnavailable       a row cannot be written to the log at the moment
-│   ├── LogBusy              too many rows wait to be written
-│   ├── LogUnreadable        a segment, an archive or a file of ids cannot be read
-│   ├── NothingIngested      the warehouse of the log has not been made yet
-│   ├── WarehouseLocked      another process has the warehouse open
-│   ├── WarehouseCorrupt     the warehouse is damaged, or is not a DuckDB file
-│   ├── QueryRefused         DuckDB rejects the SQL of a query
-│   └── WindowUnreadable     a report on a window of the log cannot be read
-├── AlertsUnreadable         the database of alerts cannot be read
-├── KeysUnreadable           the database of API keys cannot be read or written
-├── KeyRefused               an API key cannot be made or revoked as asked
-└── TrackingUnavailable      MLflow does not answer
+ChurnError: SettingsError, ContractError, SourceError, DataError, ScenarioError, RowsRejected, TrainingError,
+    BundleError, ReleaseError, LogError, AlertsUnreadable, KeysUnreadable, KeyRefused, TrackingUnavailable
+ContractError: ExpressionError
+SourceError: SourceNotFound, SourceUnreadable, SheetNotFound, ColumnMissing, DuplicateColumn, EmptySource
+DataError: LabelError, TooFewRows, ColumnAllNull, TooManyRejected, DataBroken, DraftError
+BundleError: BundleCorrupt, BundleMismatch
+ReleaseError: NoChampion, PointerCorrupt, GateRefused, AssetMissing, AssetStale, HoldoutCorrupt, HomeBusy,
+    LedgerCorrupt, LedgerUnavailable, TransitionRefused, RollbackRefused, BentoNotBuilt
+LogError: LogUnavailable, LogBusy, LogUnreadable, NothingIngested, WarehouseLocked, WarehouseCorrupt, QueryRefused,
+    WindowUnreadable
 
 A message is one line with three parts: what is wrong; what was expected; what to do. docs/errors.md has the remedy
 of each class.

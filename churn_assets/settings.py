@@ -37,6 +37,18 @@ QUIET_ENVIRONMENT: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
+class _Below:
+    """An attribute of `Settings`: a path below its root or its home."""
+
+    folder: str
+    path: str
+
+    def __get__(self, settings: Settings, owner: type[Settings]) -> Path:
+        folder: Path = getattr(settings, self.folder)
+        return folder / self.path
+
+
+@dataclass(frozen=True)
 class Settings:
     """Paths and switches of one home.
 
@@ -95,75 +107,20 @@ class Settings:
             log_retention_days=read.whole("CHURN_LOG_RETENTION_DAYS", cls.log_retention_days, 0, 100_000),
         )
 
-    @property
-    def raw_dir(self) -> Path:
-        """Where a user puts their own table."""
-        return self.root / "data" / "raw"
-
-    @property
-    def dagster_home(self) -> Path:
-        """Runs, events and schedules of this home's Dagster instance."""
-        return self.home / "dagster"
-
-    @property
-    def mlflow_dir(self) -> Path:
-        """The tracking database and its artifacts."""
-        return self.home / "mlflow"
-
-    @property
-    def assets_dir(self) -> Path:
-        """What the IO manager writes, one entry an asset."""
-        return self.home / "assets"
-
-    @property
-    def bundles_dir(self) -> Path:
-        """Content-addressed bundles, one folder a version."""
-        return self.home / "bundles"
-
-    @property
-    def reports_dir(self) -> Path:
-        """Pages and lists for people."""
-        return self.home / "reports"
-
-    @property
-    def studies_dir(self) -> Path:
-        """Tuning studies and the best parameters they found."""
-        return self.home / "studies"
-
-    @property
-    def bento_home(self) -> Path:
-        """BentoML's store."""
-        return self.home / "bentoml"
-
-    @property
-    def predlog_dir(self) -> Path:
-        """Segments of the prediction log."""
-        return self.home / "predlog"
-
-    @property
-    def warehouse_dir(self) -> Path:
-        """The ingested log: DuckDB's file, its published copy and the archive of old segments."""
-        return self.home / "warehouse"
-
-    @property
-    def archive_dir(self) -> Path:
-        """Old segments of the prediction log, as Parquet."""
-        return self.warehouse_dir / "archive"
-
-    @property
-    def monitoring_dir(self) -> Path:
-        """Windows of predictions and the reports on them."""
-        return self.home / "monitoring"
-
-    @property
-    def holdout_dir(self) -> Path:
-        """Frozen customers that no model of this home is ever trained on."""
-        return self.home / "holdout"
-
-    @property
-    def ledger_path(self) -> Path:
-        """Decisions, requests, challengers, approvals and moves of the champion."""
-        return self.home / "ledger.db"
+    raw_dir = _Below("root", "data/raw")  # where a user puts their own table
+    dagster_home = _Below("home", "dagster")  # runs, events and schedules of Dagster's instance
+    mlflow_dir = _Below("home", "mlflow")  # the tracking database and its artifacts
+    bento_home = _Below("home", "bentoml")  # BentoML's store
+    assets_dir = _Below("home", "assets")  # what the IO manager writes, one entry an asset
+    bundles_dir = _Below("home", "bundles")  # content-addressed, one folder a version
+    reports_dir = _Below("home", "reports")  # pages and lists for people
+    studies_dir = _Below("home", "studies")  # tuning studies and the best parameters they found
+    predlog_dir = _Below("home", "predlog")  # segments of the prediction log
+    warehouse_dir = _Below("home", "warehouse")  # the log in DuckDB, and its published copy
+    archive_dir = _Below("home", "warehouse/archive")  # old segments of the log, as Parquet
+    monitoring_dir = _Below("home", "monitoring")  # windows of predictions and the reports on them
+    holdout_dir = _Below("home", "holdout")  # frozen customers that no model of this home is ever trained on
+    ledger_path = _Below("home", "ledger.db")  # decisions, requests, challengers, approvals, moves of the champion
 
     def library_environ(self) -> dict[str, str]:
         """Variables that point Dagster and BentoML at this home and keep every library quiet."""
@@ -176,7 +133,8 @@ class ServingSettings:
     """Workers, limits and timeouts of the online service. Sizes are in bytes, times in seconds.
 
     `log` is False only to measure what the prediction log costs. From an age of `stale_days` an `as_of` is
-    answered with a warning; `poll_s` is the time between two reads of the champion pointer.
+    answered with a warning; `poll_s` is the time between two reads of the champion pointer. `insecure`: without
+    API keys the service may listen on any address.
     """
 
     home: Path
@@ -193,6 +151,7 @@ class ServingSettings:
     log_segment_bytes: int = 64 * _MIB
     log_segment_s: float = 60.0
     log_queue_rows: int = 50_000
+    insecure: bool = False
     level: str = "INFO"
     access_log: bool = False
 
@@ -225,6 +184,7 @@ class ServingSettings:
             log_segment_bytes=read.whole("CHURN_LOG_SEGMENT_BYTES", cls.log_segment_bytes, 1024, 2**34),
             log_segment_s=read.real("CHURN_LOG_SEGMENT_S", cls.log_segment_s, 1.0, 86_400.0),
             log_queue_rows=read.whole("CHURN_LOG_QUEUE", cls.log_queue_rows, 1, 10_000_000),
+            insecure=read.flag("CHURN_INSECURE"),
             level=read.choice("CHURN_LOG_LEVEL", cls.level, _LEVELS, str.upper),
             access_log=read.whole("CHURN_ACCESS_LOG", 0, 0, 1) == 1,
         )

@@ -21,15 +21,10 @@ CLASSES = {
 
 
 def tree_in_docstring() -> dict[str, str]:
-    """Class -> parent, as the docstring draws it."""
-    parents, path = {}, []
-    for line in (errors.__doc__ or "").splitlines():
-        match = re.match(r"^((?:│   |    )*(?:[├└]── )?)([A-Z]\w+)(?:\s|$)", line)
-        if match and (match[1] or match[2] == "ChurnError"):
-            depth = len(match[1]) // 4
-            path[depth:] = [match[2]]
-            parents[match[2]] = path[depth - 1] if depth else "Exception"
-    return parents
+    """Class -> parent, as the docstring lists them: a line a parent, which may go on in indented lines."""
+    text = re.sub(r",\n +", ", ", errors.__doc__ or "")
+    lines = re.findall(r"^([A-Z]\w+): (\w+(?:, \w+)*)$", text, re.MULTILINE)
+    return {"ChurnError": "Exception"} | {child: parent for parent, named in lines for child in named.split(", ")}
 
 
 def test_the_tree_in_the_docstring_is_the_tree_of_the_classes():

@@ -125,10 +125,7 @@ def raise_alert(settings: AlertSettings, alert: Alert, now: datetime) -> AlertRe
 
 
 def recover_alert(settings: AlertSettings, key: str, message: str, now: datetime) -> AlertResult:
-    """Close the open alert of `key` and send that, once; nothing if none is open.
-
-    A key that ends in `*` means every open alert whose key begins so.
-    """
+    """Close the open alert of `key` (one that ends in `*`: all whose key begins so) and send that, once."""
     if not settings.path.exists():
         return AlertResult()
     ending, unsent = without_secrets(message), f"the end of '{key}' is not sent"
@@ -222,7 +219,7 @@ class AlertStore(SqliteStore):
         return "repeated" if due else ""
 
     def recover(self, key: str, ending: str, now: datetime) -> str:
-        """Close the open alerts of a key, or of those that begin with it if it ends in `*`; the action."""
+        """Close the open alerts of a key; the action."""
         with self._writing() as db:
             entries = _open_entries(db, key)
             for entry in entries:
@@ -277,10 +274,7 @@ class AlertStore(SqliteStore):
             return [Message(number, by_name[name], *text) for number, name, *text in rows if name in by_name]
 
     def _add_message(self, db: Connection, number: int, content: Alert | Entry, now: datetime) -> None:
-        """Log a message about alert `number`, and store it for every destination.
-
-        It takes the place of what waits there under its key.
-        """
+        """Log a message about an alert, and store it for every destination in place of what waits under its key."""
         db.execute(
             "UPDATE deliveries SET state = 'replaced' WHERE state = 'waiting'"
             " AND message IN (SELECT id FROM messages WHERE key = ?)",

@@ -25,11 +25,9 @@ from churn_assets.settings import EnvironReader, Settings
 URLS, COOLDOWN, TIMEOUT = "CHURN_ALERT_URLS", "CHURN_ALERT_COOLDOWN_S", "CHURN_ALERT_TIMEOUT_S"
 
 # The host of these is an address. The host of others, such as slack:// or tgram://, is a token.
-_HOSTED = frozenset(
-    (
-        *("json", "jsons", "xml", "xmls", "form", "forms", "http", "https", "mailto", "mailtos"),
-        *("workflow", "workflows", "gotify", "gotifys", "mmost", "mmosts"),
-    )
+_HOSTED = (
+    *("json", "jsons", "xml", "xmls", "form", "forms", "http", "https", "mailto", "mailtos"),
+    *("workflow", "workflows", "gotify", "gotifys", "mmost", "mmosts"),
 )
 
 # A comma may be part of a URL; one that separates two is followed by a scheme.
@@ -53,10 +51,8 @@ class Destination:
 
 @dataclass(frozen=True)
 class AlertSettings:
-    """Of one home: where alerts go, seconds between two reminders, seconds that sending may take.
-
-    Read from the environment where it is used and handed to nobody: so the URLs are in no Dagster config.
-    """
+    """Of one home: where alerts go, seconds between two reminders, seconds that sending may take. Read from the
+    environment where it is used and handed to nobody: so the URLs are in no Dagster config."""
 
     home: Path
     destinations: tuple[Destination, ...] = ()

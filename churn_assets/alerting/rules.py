@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from churn_assets.alerting.alerts import Alert
 
 if TYPE_CHECKING:  # a sensor that raises an alert loads no NumPy
-    from churn_assets.monitoring.data_quality import QualityReport, WindowQuality
+    from churn_assets.monitoring.data_quality import QualityReport
     from churn_assets.monitoring.drift.report import DriftReport
     from churn_assets.monitoring.performance.report import PerformanceReport
 
@@ -62,13 +62,9 @@ def _data_alerts(quality: QualityReport | None, investigate: str) -> AlertChange
     newest = windows[-1]
     if newest.status == "ok":
         return AlertChanges(ended={DATA: f"The data of window {newest.window} is ok again."})
-    return _broken_data(f"window {newest.window}: {_describe_findings(newest)}")
-
-
-def _describe_findings(window: WindowQuality) -> str:
-    messages = [finding.message for finding in window.findings if finding.blocks]
+    messages = [finding.message for finding in newest.findings if finding.blocks]
     more = f"; and {len(messages) - _MOST_FINDINGS} more" if len(messages) > _MOST_FINDINGS else ""
-    return "; ".join(messages[:_MOST_FINDINGS]) + more
+    return _broken_data(f"window {newest.window}: {'; '.join(messages[:_MOST_FINDINGS])}{more}")
 
 
 def _broken_data(reason: str) -> AlertChanges:
@@ -117,10 +113,8 @@ def _performance_alerts(performance: PerformanceReport | None) -> AlertChanges:
         return AlertChanges()
     fall = performance.fall
     if fall.dropped:
-        message = (
-            f"{fall.message}. Expected: no fall beyond the contract's pr_auc_drop. Rule out broken data first. "
-            f"{_RUNBOOK}."
-        )
+        expected = "Expected: no fall beyond the contract's pr_auc_drop. Rule out broken data first."
+        message = f"{fall.message}. {expected} {_RUNBOOK}."
         return AlertChanges((Alert(PERFORMANCE, "performance_drop", "The model has become worse", message, "error"),))
     if fall.status == "ok":
         return AlertChanges(ended={PERFORMANCE: f"The labels no longer show a fall: {fall.message}."})
@@ -141,17 +135,14 @@ def gate_alerts(version: str, status: str, reason: str) -> AlertChanges:
             title = f"The gate cannot judge {version}"
             return AlertChanges((Alert(undecided_key, "gate_verdict", title, message, "error"),))
         case "refused":
-            message = (
-                f"{reason}. Expected: no check of the gate fails. The champion stays. "
-                f"{_RUNBOOK} (A retraining was refused)."
-            )
+            runbook = f"{_RUNBOOK} (A retraining was refused)"
+            message = f"{reason}. Expected: no check of the gate fails. The champion stays. {runbook}."
             alert = Alert(refused_key, "gate_verdict", f"Challenger {version} is refused", message, once=True)
             ended = {waiting: "The gate judged it again and refuses it.", undecided_key: _JUDGED}
             return AlertChanges((alert,), ended)
         case "waiting_approval":
-            message = (
-                f"{reason}. Decide: `churn approve {version} --by NAME --why TEXT`, or `churn reject {version} ...`."
-            )
+            decide = f"`churn approve {version} --by NAME --why TEXT`, or `churn reject {version} ...`"
+            message = f"{reason}. Decide: {decide}."
             alert = Alert(waiting, "waiting_approval", f"Challenger {version} waits for approval", message)
             return AlertChanges((alert,), {undecided_key: _JUDGED})
         case "rejected":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from churn_assets.cli.console import FAILURE, HomeOption, err, out, plain, settings_of
+from churn_assets.cli.console import FAILURE, HomeOption, err, out, print_json, say, settings_of
 from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,12 +38,10 @@ def alerts(
     alert_settings = AlertSettings.from_environ(os.environ, settings.home)
     entries = all_alerts(alert_settings) if every else open_alerts(alert_settings)
     if as_json:
-        import json
-
-        typer.echo(json.dumps([entry.to_json() for entry in entries], indent=2))
+        print_json([entry.to_json() for entry in entries])
         return
-    show_alerts(entries, out)
-    out.print(plain(alert_settings.summary), soft_wrap=True)
+    show_alerts(entries)
+    say(alert_settings.summary)
 
 
 @alerts_app.command("test", epilog="Example: [bold]churn alerts test[/bold]")
@@ -55,12 +53,12 @@ def alerts_test(home: HomeOption = None) -> None:
 
     alert_settings = AlertSettings.from_environ(os.environ, settings.home)
     if not alert_settings.destinations:
-        out.print(plain(alert_settings.summary), soft_wrap=True)
+        say(alert_settings.summary)
         return
     failed = False
     for name, failure in send_test(alert_settings).items():
         failed |= failure is not None
-        (err if failure else out).print(plain(f"{name}: {failure or 'taken'}"), soft_wrap=True)
+        say(f"{name}: {failure or 'taken'}", err if failure else out)
     if failed:
         raise typer.Exit(FAILURE)
 
@@ -74,5 +72,5 @@ def read_open_alerts(settings: Settings) -> list[Entry] | None:
     try:
         return open_alerts(AlertSettings(settings.home))
     except AlertsUnreadable as error:
-        err.print(plain(str(error)), soft_wrap=True)
+        say(str(error), err)
         return None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,8 +18,6 @@ from rich.spinner import Spinner
 from churn_assets.settings import Settings, project_file
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from churn_assets.defs.run import StepEvent
 
 # Exit codes: a wrong input or setting, anything else that failed, ctrl-c.
@@ -46,61 +45,50 @@ def contract_file(path: Path) -> Path:
     return packaged if packaged.exists() and not path.exists() else path  # messages name the path as it was typed
 
 
-def print_error(message: str) -> None:
-    """One line on standard error, marked as an error of the user."""
-    err.print(f"[red]error:[/red] {plain(message)}", soft_wrap=True)
+def say(text: str, to: Console = out) -> None:
+    """Print text as it is: no markup, and no line broken at the width of the terminal."""
+    to.print(escape(text), soft_wrap=True)
 
 
-def plain(text: str) -> str:
-    """`text` without rich markup."""
-    return escape(text)
+def print_json(value: object) -> None:
+    """Print a value as JSON, for scripts. ValueError for NaN, which JSON lacks."""
+    import json
+
+    typer.echo(json.dumps(value, indent=2, allow_nan=False))
 
 
-class RunProgress:
-    """One line for each asset when it is made, with a spinner for the one at work."""
-
-    def __init__(self, console: Console) -> None:
-        self._live = Live(Spinner("dots", "loading the graph"), console=console, transient=True)
-        self._started: dict[str, float] = {}
-
-    def __enter__(self) -> RunProgress:
-        self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.stop()
-
-    def update(self, event: StepEvent) -> None:
-        """Show an event of a step."""
-        if event.kind == "started":
-            self._started[event.step] = time.monotonic()
-            self._live.update(Spinner("dots", event.step))
-        elif event.kind == "logged":
-            self._live.console.print(f"  [dim]{escape(event.message)}[/dim]", soft_wrap=True)
-        else:
-            mark = "[green]made[/green]  " if event.kind == "done" else "[red]failed[/red]"
-            seconds = time.monotonic() - self._started.get(event.step, time.monotonic())
-            self._live.console.print(f"{mark} {event.step} [dim]{seconds:.1f} s[/dim]")
+def print_error(message: str, kind: str = "error") -> None:
+    """One line on standard error, marked as an error of the user or of another `kind`."""
+    err.print(f"[red]{kind}:[/red] {escape(message)}", soft_wrap=True)
 
 
-class Counter:
-    """A spinner with a number: `with Counter("rows read") as count: count(1000)`, or `count(1000, 5000)` of a total."""
+@contextmanager
+def run_progress(console: Console) -> Iterator[Callable[[StepEvent], None]]:
+    """One line for each asset when it is made, with a spinner for the one at work; yields what shows an event."""
+    started: dict[str, float] = {}
+    with Live(Spinner("dots", "loading the graph"), console=console, transient=True) as live:
 
-    def __init__(self, unit: str) -> None:
-        self._unit = unit
-        self._live = Live(Spinner("dots", unit), console=err, transient=True)
+        def show(event: StepEvent) -> None:
+            if event.kind == "started":
+                started[event.step] = time.monotonic()
+                live.update(Spinner("dots", event.step))
+            elif event.kind == "logged":
+                live.console.print(f"  [dim]{escape(event.message)}[/dim]", soft_wrap=True)
+            else:
+                mark = "[green]made[/green]  " if event.kind == "done" else "[red]failed[/red]"
+                seconds = time.monotonic() - started.get(event.step, time.monotonic())
+                live.console.print(f"{mark} {event.step} [dim]{seconds:.1f} s[/dim]")
 
-    def __enter__(self) -> Callable[..., None]:
-        self._live.start()
-        return self._show
+        yield show
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.stop()
 
-    def _show(self, count: int, total: int | None = None) -> None:
-        of = f" of {total:,}" if total else ""
-        self._live.update(Spinner("dots", f"{count:,}{of} {self._unit}"))
+@contextmanager
+def counter(unit: str) -> Iterator[Callable[..., None]]:
+    """A spinner with a number: `with counter("rows read") as count: count(1000)`, or `count(1000, 5000)` of a total."""
+    with Live(Spinner("dots", unit), console=err, transient=True) as live:
+
+        def show(count: int, total: int | None = None) -> None:
+            of = f" of {total:,}" if total else ""
+            live.update(Spinner("dots", f"{count:,}{of} {unit}"))
+
+        yield show

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from churn_assets.cli.console import Counter, contract_file, out, settings_of
+from churn_assets.cli.console import contract_file, counter, out, settings_of
 
 contract_app = typer.Typer(
     help="Check, show or draft a contract: the file that describes a customer table.", no_args_is_help=True
@@ -35,7 +35,7 @@ def show(path: Annotated[Path | None, typer.Argument(help="Contract file. Defaul
     from churn_assets.cli.render import show_contract
     from churn_assets.contract.load import load_contract
 
-    show_contract(load_contract(contract_file(path) if path else settings_of().contract_path), out)
+    show_contract(load_contract(contract_file(path) if path else settings_of().contract_path))
 
 
 @contract_app.command(
@@ -60,7 +60,7 @@ def init(
 
     refuse_existing(output, force)  # before a long table is read
     wish = DraftOptions(label, churned, key, cohort, sheet, name=slug(output.stem))
-    with Counter("rows read") as count:
+    with counter("rows read") as count:
         draft = draft_contract(file, wish, progress=count)
     write_draft(draft, output, force)
-    show_draft(draft, file, output, out)
+    show_draft(draft, file, output)

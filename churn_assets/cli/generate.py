@@ -7,15 +7,19 @@ from typing import Annotated
 
 import typer
 
-from churn_assets.cli.console import Counter, contract_file, out, plain, settings_of
+from churn_assets.cli.console import contract_file, counter, say, settings_of
 from churn_assets.settings import project_file
 
-EXAMPLE = (
+_EXAMPLE = (
     "Example: [bold]churn generate --contract telecom --rows 100000 --seed 1 -o customers.parquet "
     "--drift 'monthly_charges*1.25@0.5'[/bold]"
 )
 
 
+app = typer.Typer()
+
+
+@app.command(epilog=_EXAMPLE)
 def generate(
     contract: Annotated[str, typer.Option(help="store, telecom (any name in contracts/), or a contract file.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to: .parquet, .csv or .xlsx.")],
@@ -55,9 +59,9 @@ def generate(
         loaded, drift or (), fault or (), (offer, effect, targeting), label_delay_days=label_delay, over_days=over_days
     )
     planted = read_leaks(leak or ())
-    with Counter("rows generated") as count:
+    with counter("rows generated") as count:
         written = write_customers(
             loaded, rows, seed, output, scenario, truth=truth, labels=labels, leaks=planted, progress=count
         )
     files = ", ".join(map(str, written.files))
-    out.print(plain(f"{written.rows:,} generated customers, not real ones, seed {seed}: {files}"), soft_wrap=True)
+    say(f"{written.rows:,} generated customers, not real ones, seed {seed}: {files}")

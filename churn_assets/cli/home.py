@@ -17,31 +17,32 @@ from typing import Annotated
 import typer
 
 from churn_assets.cli.alerts import read_open_alerts
-from churn_assets.cli.console import FAILURE, ContractOption, HomeOption, out, plain, print_error, settings_of
+from churn_assets.cli.console import FAILURE, ContractOption, HomeOption, out, print_error, print_json, say, settings_of
 from churn_assets.errors import HomeBusy, SettingsError
 from churn_assets.settings import ServingSettings, project_file
 from churn_assets.storage.lock import file_lock
 
 _STOP_S = 5.0  # from SIGTERM to SIGKILL
 
+app = typer.Typer()
 
+
+@app.command(epilog="Example: [bold]churn init churn-project[/bold]")
 def init(folder: Annotated[Path, typer.Argument(help="Where to; made if it is missing.")]) -> None:
     """Write a project to start from: contracts, the files of Dagster, a Makefile, a folder for customer tables."""
     from churn_assets.starter import write_project
 
     files = write_project(folder)
-    out.print(
-        plain(
-            f"{folder}: {len(files)} files. Next:\n"
-            f"  cd {folder}\n"
-            "  churn run      from a customer table in data/raw/, or generated customers, to the call list\n"
-            "  churn serve    answer requests with the model, on port 3000\n"
-            "  churn ui       the graph in Dagster, on port 3002"
-        ),
-        soft_wrap=True,
+    say(
+        f"{folder}: {len(files)} files. Next:\n"
+        f"  cd {folder}\n"
+        "  churn run      from a customer table in data/raw/, or generated customers, to the call list\n"
+        "  churn serve    answer requests with the model, on port 3000\n"
+        "  churn ui       the graph in Dagster, on port 3002"
     )
 
 
+@app.command(epilog="Example: [bold]churn status --json | jq .metrics.test_pr_auc[/bold]")
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False, home: HomeOption = None
 ) -> None:
@@ -54,16 +55,14 @@ def status(
     PromotionService.of(settings).recover()
     status, alerts = read_status(settings), read_open_alerts(settings)
     if as_json:
-        import json
-
-        listed = None if alerts is None else [alert.to_json() for alert in alerts]
-        typer.echo(json.dumps({**status.to_json(), "alerts": listed}, indent=2))
+        print_json({**status.to_json(), "alerts": None if alerts is None else [alert.to_json() for alert in alerts]})
     else:
-        show_status(status, out)
+        show_status(status)
         if alerts is not None:
-            show_alerts(alerts, out)
+            show_alerts(alerts)
 
 
+@app.command(epilog="Example: [bold]churn ui --port 3012[/bold]")
 def ui(
     port: Annotated[int, typer.Option(help="Port of the web page.", min=1, max=65_535)] = 3002,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -90,6 +89,7 @@ def ui(
     raise typer.Exit(code)
 
 
+@app.command(epilog="Example: [bold]churn serve --port 3010 --workers 2[/bold]")
 def serve(
     port: Annotated[int | None, typer.Option(help="Port. Default: CHURN_PORT, else 3000.")] = None,
     host: Annotated[str | None, typer.Option(help="Address. Default: CHURN_HOST, else 127.0.0.1.")] = None,
@@ -98,10 +98,13 @@ def serve(
 ) -> None:
     """Answer requests with the champion of this home, in BentoML."""
     settings = settings_of(home)
+    from churn_assets.access.keyring import check_address
+
     for name, value in (("CHURN_PORT", port), ("CHURN_HOST", host), ("CHURN_WORKERS", workers)):
         if value is not None:
             os.environ[name] = str(value)
     serving = ServingSettings.from_environ(os.environ)
+    check_address(serving.host, serving)
     _check_port(serving.host, serving.port)
     settings.bento_home.mkdir(parents=True, exist_ok=True)
     os.environ.update({**settings.library_environ(), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
@@ -153,11 +156,3 @@ def _supervise(command: Sequence[str], lock: int) -> int:
     if not received:
         print_error(f"Dagster ended with {child.returncode}, expected it to go on; its lines above say why")
     return 0 if received else FAILURE
-
-
-def add_commands(app: typer.Typer) -> None:
-    """Register the commands of this file."""
-    app.command(epilog="Example: [bold]churn init churn-project[/bold]")(init)
-    app.command(epilog="Example: [bold]churn status --json | jq .metrics.test_pr_auc[/bold]")(status)
-    app.command(epilog="Example: [bold]churn ui --port 3012[/bold]")(ui)
-    app.command(epilog="Example: [bold]churn serve --port 3010 --workers 2[/bold]")(serve)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from churn_assets.cli.console import HomeOption, err, plain, settings_of
+from churn_assets.cli.console import HomeOption, err, print_json, say, settings_of
 
 keys_app = typer.Typer(help="API keys of the service: who may use it, and for what.", no_args_is_help=True)
 
@@ -29,7 +29,7 @@ def keys_create(
     key, token = KeyStore(settings.home).create(name, scope, lifetime, datetime.now(UTC))
     typer.echo(token)  # alone on its stream, for scripts
     note = f"key {key.id} ({name}: {', '.join(key.scopes)}) is shown this once and kept as a hash; send it as"
-    err.print(plain(f"{note} 'Authorization: Bearer <key>'"), soft_wrap=True)
+    say(f"{note} 'Authorization: Bearer <key>'", err)
 
 
 @keys_app.command("list", epilog="Example: [bold]churn keys list --json | jq '.[].id'[/bold]")
@@ -42,9 +42,7 @@ def keys_list(
 
     entries = [key.to_json(datetime.now(UTC)) for key in KeyStore(settings.home).all()]
     if as_json:
-        import json
-
-        typer.echo(json.dumps(entries, indent=2))
+        print_json(entries)
         return
     for entry in entries:
         until = f"until {entry['expires']}" if entry["expires"] else "does not expire"

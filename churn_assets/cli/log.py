@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
-from churn_assets.cli.console import FAILURE, ContractOption, HomeOption, err, out, plain, settings_of
+from churn_assets.cli.console import FAILURE, ContractOption, HomeOption, err, out, say, settings_of
 
 _MOST_ROWS = 1000  # of a table in the terminal
 
@@ -38,7 +39,7 @@ def log_count(home: HomeOption = None) -> None:
     folder, counts = settings.predlog_dir, count(settings.predlog_dir, settings.archive_dir)
     kinds = ", ".join(f"{rows:,} {kind}" for kind, rows in sorted(counts.kinds.items())) or "no rows"
     damage = f"; {counts.torn} torn tails, {counts.broken} broken lines" if counts.torn or counts.broken else ""
-    out.print(f"{folder}: {counts.segments:,} segments, {counts.size:,} bytes, {kinds}{damage}", soft_wrap=True)
+    say(f"{folder}: {counts.segments:,} segments, {counts.size:,} bytes, {kinds}{damage}")
 
 
 @log_app.command("verify", epilog="Example: [bold]churn log verify --ids acknowledged.txt[/bold]")
@@ -76,17 +77,17 @@ def log_ingest(
     loaded = load_contract(settings.contract_path)
     done = ingest(settings, loaded, rebuild=rebuild)
     if not settings.warehouse_dir.exists():
-        out.print(f"{settings.predlog_dir}: no log yet; `churn serve` answers and logs", soft_wrap=True)
+        say(f"{settings.predlog_dir}: no log yet; `churn serve` answers and logs")
         return
     for message in done.migrations:
-        out.print(plain(message), soft_wrap=True)
+        say(message)
     summary = (
         f"{done.segments:,} segments: {done.predictions:,} predictions, {done.feedback:,} feedback, "
         f"{done.quarantined:,} lines in quarantine, {done.torn:,} torn tails"
     )
     summary += f"; {done.archived:,} archives made" if done.archived else ""
     summary += f"; {done.missing:,} segments are neither in the log nor archived" if done.missing else ""
-    out.print(summary, soft_wrap=True)
+    say(summary)
     record_open_window(settings, loaded)
 
 
@@ -121,9 +122,9 @@ def log_query(
 def _print_table(names: list[str], rows: list[tuple[object, ...]]) -> None:
     from rich.table import Table
 
-    table = Table(*map(plain, names))
+    table = Table(*map(escape, names))
     for row in rows[:_MOST_ROWS]:
-        table.add_row(*("" if cell is None else plain(str(cell)) for cell in row))
+        table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
     out.print(table)
     if len(rows) > _MOST_ROWS:
         out.print(f"the first {_MOST_ROWS:,} rows; --csv and --json print all of them")
@@ -153,4 +154,4 @@ def feedback_import(
     summary = f"{done.added:,} reports are in the log"
     summary += f"; {done.known:,} were there before" if done.known else ""
     summary += f"; {done.repeated:,} rows of the file repeat others" if done.repeated else ""
-    out.print(f"{summary}. `churn log ingest` or the running sensor takes them from there.", soft_wrap=True)
+    say(f"{summary}. `churn log ingest` or the running sensor takes them from there.")

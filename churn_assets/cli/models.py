@@ -15,22 +15,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
 
-from churn_assets.cli.console import (
-    FAILURE,
-    INTERRUPTED,
-    USER_ERROR,
-    ContractOption,
-    Counter,
-    HomeOption,
-    RunProgress,
-    err,
-    out,
-    plain,
-    print_error,
-    settings_of,
-)
+from churn_assets.cli import console
+from churn_assets.cli.console import ContractOption, HomeOption, err, print_error, say, settings_of
+
+app = typer.Typer()
 
 
+@app.command(epilog="Example: [bold]churn run --source data/raw/customers.xlsx[/bold]")
 def run(
     source: Annotated[
         str | None,
@@ -53,25 +44,26 @@ def run(
 
     defs, begun = build(settings), time.time()
     prepare_home(settings)
-    with lock_home(settings.home), _own_stderr() as console, RunProgress(console) as progress:
-        outcome = run_graph(defs, progress.update, select, tuning_config(tune, select))
+    with lock_home(settings.home), _own_stderr() as stderr, console.run_progress(stderr) as progress:
+        outcome = run_graph(defs, progress, select, tuning_config(tune, select))
     if outcome.success:
-        show_run(settings, out)
+        show_run(settings)
         return
     for message in outcome.errors:
         print_error(message)
     for message in outcome.failures:
-        err.print(f"[red]failed:[/red] {plain(message)}", soft_wrap=True)
+        print_error(message, "failed")
     hint = f"The champion and the call list are as they were. Look closer: `churn ui`, run {outcome.run_id}."
-    err.print("stopped. " * outcome.interrupted + hint, soft_wrap=True)
+    say("stopped. " * outcome.interrupted + hint, err)
     report = settings.reports_dir / "model_report.html"
     if report.is_file() and report.stat().st_mtime >= begun:
-        out.print(plain(f"The report of this run was made before it stopped: {report}"), soft_wrap=True)
+        say(f"The report of this run was made before it stopped: {report}")
     if outcome.interrupted:
-        raise typer.Exit(INTERRUPTED)
-    raise typer.Exit(USER_ERROR if outcome.errors and not outcome.failures else FAILURE)
+        raise typer.Exit(console.INTERRUPTED)
+    raise typer.Exit(console.USER_ERROR if outcome.errors and not outcome.failures else console.FAILURE)
 
 
+@app.command(epilog="Example: [bold]churn audit --source customers.csv --contract contracts/mine.toml[/bold]")
 def audit(
     source: Annotated[
         str | None, typer.Option(help="Customer table with its label. Default: CHURN_SOURCE, else as `churn run`.")
@@ -94,17 +86,16 @@ def audit(
     with Live(Spinner("dots", f"auditing {table.description}"), console=err, transient=True):
         result = audit_source(loaded, table.source, table.description)
     if as_json:
-        import json
-
         import msgspec
 
-        typer.echo(json.dumps(msgspec.to_builtins(result), indent=2, allow_nan=False))
+        console.print_json(msgspec.to_builtins(result))
     else:
-        show_audit(result, out)
+        show_audit(result)
     if result.unattested:
-        raise typer.Exit(FAILURE)
+        raise typer.Exit(console.FAILURE)
 
 
+@app.command(epilog="Example: [bold]churn score customers.csv -o scores.parquet --as-of 2026-11-01[/bold]")
 def score(
     file: Annotated[str, typer.Argument(help="Customers: xlsx, csv, parquet or duckdb://file?table=name. No label.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to: .parquet or .csv.")] = Path(
@@ -129,16 +120,17 @@ def score(
     champion = require_champion(settings.home)
     scorer = load_bundle(champion.path(settings.home))
     logged = BatchLog(scorer, Segment(settings.predlog_dir)) if log else None
-    with Counter("rows") as count, closing(logged) if logged else nullcontext():
+    with console.counter("rows") as count, closing(logged) if logged else nullcontext():
         summary = score_file(scorer, file, output, as_of=as_of, reasons=reasons, progress=count, each=logged)
-    out.print(plain(str(summary)), soft_wrap=True)
+    say(str(summary))
     if logged is not None:
-        out.print(f"logged: {logged.rows:,} predictions in {settings.predlog_dir}", soft_wrap=True)
+        say(f"logged: {logged.rows:,} predictions in {settings.predlog_dir}")
     if not summary.rows_scored:
         print_error(f"no row of {file} could be scored; the rejected rows above say why")
-        raise typer.Exit(USER_ERROR)
+        raise typer.Exit(console.USER_ERROR)
 
 
+@app.command(epilog="Example: [bold]churn budget 5000[/bold]")
 def budget(
     amount: Annotated[float, typer.Argument(help="What may be spent on offers, in the contract's currency.")],
     beyond_capacity: Annotated[bool, typer.Option(help="Leave the contract's capacity out.")] = False,
@@ -148,7 +140,7 @@ def budget(
     settings = settings_of(home)
     from churn_assets.cli.render import show_budget
 
-    show_budget(settings, amount, not beyond_capacity, out)
+    show_budget(settings, amount, not beyond_capacity)
 
 
 @contextmanager
@@ -160,11 +152,3 @@ def _own_stderr() -> Iterator[Console]:
     """
     with os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding, errors="replace") as file:
         yield Console(file=file, highlight=False)
-
-
-def add_commands(app: typer.Typer) -> None:
-    """Register the commands of this file."""
-    app.command(epilog="Example: [bold]churn run --source data/raw/customers.xlsx[/bold]")(run)
-    app.command(epilog="Example: [bold]churn score customers.csv -o scores.parquet --as-of 2026-11-01[/bold]")(score)
-    app.command(epilog="Example: [bold]churn audit --source customers.csv --contract contracts/mine.toml[/bold]")(audit)
-    app.command(epilog="Example: [bold]churn budget 5000[/bold]")(budget)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from churn_assets.cli.console import FAILURE, ContractOption, HomeOption, err, out, plain, settings_of
+from churn_assets.cli.console import FAILURE, ContractOption, HomeOption, err, out, print_json, say, settings_of
 from churn_assets.settings import Settings
 
 
@@ -20,7 +20,10 @@ By = Annotated[str, typer.Option("--by", callback=_not_blank, help="Who decides;
 Why = Annotated[str, typer.Option("--why", callback=_not_blank, help="Why; it goes into the history.")]
 Version = Annotated[str, typer.Argument(help="The challenger's version, as churn status shows it.")]
 
+app = typer.Typer()
 
+
+@app.command(epilog='Example: [bold]churn retrain --why "the spring offer changed who leaves"[/bold]')
 def retrain(
     why: Why,
     by: Annotated[str, typer.Option("--by", help="Who asks.")] = "",
@@ -43,23 +46,21 @@ def retrain(
     requested = ExternalTrigger("hand", f"{now:%Y%m%dT%H%M%S%f}", by, why)
     reports = read_latest_reports(settings)
     record = PromotionService.of(settings).decide_retraining(limits, reports.summary, requested)
-    out.print(plain(f"{record.decision.kind.replace('_', ' ')}: {record.decision.message}"), soft_wrap=True)
+    say(f"{record.decision.kind.replace('_', ' ')}: {record.decision.message}")
     if record.request is None:
         raise typer.Exit(FAILURE)
-    out.print(
-        plain(
-            f"request {record.request} is open. A running daemon (churn ui) takes it up within {settings.sensor_s} s. "
-            "Without one: dagster job execute -m churn_assets.definitions -j retrain "
-            f'--tags \'{{"churn/request": "{record.request}"}}\''
-        ),
-        soft_wrap=True,
+    say(
+        f"request {record.request} is open. A running daemon (churn ui) takes it up within {settings.sensor_s} s. "
+        "Without one: dagster job execute -m churn_assets.definitions -j retrain "
+        f'--tags \'{{"churn/request": "{record.request}"}}\''
     )
     made_at = reports.performance.made_at if reports.performance else None
     labels = f"the labels of {made_at}" if made_at else "the table alone: there are no labels yet"
     monitor = "dagster job execute -m churn_assets.definitions -j monitor"
-    out.print(plain(f"It is trained on {labels}; for newer ones, first: {monitor}"), soft_wrap=True)
+    say(f"It is trained on {labels}; for newer ones, first: {monitor}")
 
 
+@app.command(epilog='Example: [bold]churn approve 0123456789abcdef --by ana --why "read it"[/bold]')
 def approve(version: Version, by: By, why: Why, home: HomeOption = None) -> None:
     """Approve a challenger that has passed the gate; the gate runs once more, then it is promoted."""
     from churn_assets.promotion.records import Person
@@ -68,15 +69,13 @@ def approve(version: Version, by: By, why: Why, home: HomeOption = None) -> None
     settings = settings_of(home)
     PromotionService.of(settings).approve(version, Person(by), why)
     _close_alert(settings, version, f"It was approved by {by}: {why}")
-    out.print(
-        plain(
-            f"challenger {version} is approved by {by}. A running daemon (churn ui) promotes it within "
-            f"{settings.sensor_s} s, if it passes the gate again."
-        ),
-        soft_wrap=True,
+    say(
+        f"challenger {version} is approved by {by}. A running daemon (churn ui) promotes it within "
+        f"{settings.sensor_s} s, if it passes the gate again."
     )
 
 
+@app.command(epilog='Example: [bold]churn reject 0123456789abcdef --by ana --why "worse on new"[/bold]')
 def reject(version: Version, by: By, why: Why, home: HomeOption = None) -> None:
     """Reject a challenger; the time until the next retraining doubles."""
     from churn_assets.promotion.records import Person
@@ -85,7 +84,7 @@ def reject(version: Version, by: By, why: Why, home: HomeOption = None) -> None:
     settings = settings_of(home)
     PromotionService.of(settings).reject(version, Person(by), why)
     _close_alert(settings, version, f"It was rejected by {by}: {why}")
-    out.print(plain(f"challenger {version} is rejected by {by}; the champion stays."), soft_wrap=True)
+    say(f"challenger {version} is rejected by {by}; the champion stays.")
 
 
 def _close_alert(settings: Settings, version: str, message: str) -> None:
@@ -101,11 +100,12 @@ def _close_alert(settings: Settings, version: str, message: str) -> None:
     try:
         alerts = AlertSettings.from_environ(os.environ, settings.home)
     except SettingsError as error:
-        err.print(plain(str(error)), soft_wrap=True)
+        say(str(error), err)
         alerts = AlertSettings(settings.home)
     recover_alert(alerts, waiting_key(version), message, datetime.now(UTC))
 
 
+@app.command(epilog='Example: [bold]churn rollback --by ana --why "complaints since noon"[/bold]')
 def rollback(
     by: By,
     why: Why,
@@ -117,9 +117,10 @@ def rollback(
 
     move = PromotionService.of(settings_of(home)).rollback(to, by=by, why=why)
     before = f" (was {move.before})" if move.before else ""
-    out.print(plain(f"champion {move.to.version}{before}, since {move.to.since_at:%Y-%m-%d %H:%M:%S} UTC."))
+    say(f"champion {move.to.version}{before}, since {move.to.since_at:%Y-%m-%d %H:%M:%S} UTC.")
 
 
+@app.command(epilog="Example: [bold]churn history --json | jq .events[/bold]")
 def history(
     as_json: Annotated[bool, typer.Option("--json", help="Moves, approvals, decisions and verdicts, as JSON.")] = False,
     home: HomeOption = None,
@@ -132,38 +133,19 @@ def history(
     settings = settings_of(home)
     events = read_events(settings)
     if as_json:
-        import json
-
         ledger = Ledger(settings.ledger_path)
-        history = {
-            "events": [event.to_json() for event in events],
-            "decisions": [record.to_json() for record in reversed(ledger.decisions(1000))],
-            "verdicts": [
-                {
-                    "version": challenger.version,
-                    "status": challenger.status,
-                    "verdict": challenger.verdict.to_json() if challenger.verdict else None,
-                }
-                for challenger in ledger.challengers()
-            ],
-        }
-        typer.echo(json.dumps(history, indent=2))
+        decisions = [record.to_json() for record in reversed(ledger.decisions(1000))]
+        verdicts = [
+            {"version": c.version, "status": c.status, "verdict": c.verdict.to_json() if c.verdict else None}
+            for c in ledger.challengers()
+        ]
+        print_json({"events": [event.to_json() for event in events], "decisions": decisions, "verdicts": verdicts})
         return
     if not events:
         champion = read_champion(settings.home)
         if champion is None:
             out.print("No model has been promoted in this home yet. Make one: churn run")
         else:
-            out.print(plain(f"champion {champion.version} since {champion.since_at:%Y-%m-%d %H:%M:%S}, no move since."))
+            say(f"champion {champion.version} since {champion.since_at:%Y-%m-%d %H:%M:%S}, no move since.")
     for event in events:
-        line = f"{event.at:%Y-%m-%d %H:%M:%S}  {event.what}  {event.version}  by {event.by}: {event.why}"
-        out.print(plain(line), soft_wrap=True)
-
-
-def add_commands(app: typer.Typer) -> None:
-    """Register the commands of this file."""
-    app.command(epilog='Example: [bold]churn retrain --why "the spring offer changed who leaves"[/bold]')(retrain)
-    app.command(epilog='Example: [bold]churn approve 0123456789abcdef --by ana --why "read it"[/bold]')(approve)
-    app.command(epilog='Example: [bold]churn reject 0123456789abcdef --by ana --why "worse on new"[/bold]')(reject)
-    app.command(epilog='Example: [bold]churn rollback --by ana --why "complaints since noon"[/bold]')(rollback)
-    app.command(epilog="Example: [bold]churn history --json | jq .events[/bold]")(history)
+        say(f"{event.at:%Y-%m-%d %H:%M:%S}  {event.what}  {event.version}  by {event.by}: {event.why}")

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from churn_assets.cli.console import out, say
 from churn_assets.contract.model import Contract
 from churn_assets.promotion.status import Status, read_asset, read_status, read_validation
 from churn_assets.settings import Settings
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 HEADLINES = ("pr_auc", "roc_auc", "ece", "log_loss", "f1")
 
 
-def show_run(settings: Settings, out: Console) -> None:
+def show_run(settings: Settings) -> None:
     """The result of `churn run`: rows, candidates, champion, paths, and the next commands."""
     from churn_assets.leakage.audit import Audit
     from churn_assets.promotion.registration import Registration
@@ -39,51 +39,52 @@ def show_run(settings: Settings, out: Console) -> None:
     validation = read_validation(settings)
     if validation:
         repairs = [f"{repair.rows:,} ({repair.name})" for repair in validation.repairs if repair.rows]
-        out.print(
+        say(
             f"{validation.rows_in:,} rows in; repaired: {', '.join(repairs) or 'none'}; "
-            f"{validation.rows_rejected:,} rejected; snapshot {validation.as_of.isoformat()}",
-            soft_wrap=True,
+            f"{validation.rows_rejected:,} rejected; snapshot {validation.as_of.isoformat()}"
         )
     if chosen:
         out.print(_comparison(chosen))
-        out.print(escape(f"Chosen: {chosen.name}, version {chosen.version}. {chosen.reason}."), soft_wrap=True)
+        say(f"Chosen: {chosen.name}, version {chosen.version}. {chosen.reason}.")
     audit = read_asset(settings, "leakage_audit", Audit)
     for sentence in audit.sentences if audit else ():
-        out.print(escape(sentence), soft_wrap=True)
+        say(sentence)
     if registered:
         where = registered.registry or f"not in MLflow: {registered.missing}"
-        out.print(escape(f"It is the {registered.alias} ({where}): {registered.reason}."), soft_wrap=True)
-    _show_paths(read_status(settings).paths, out)
-    out.print("\nNext:")
-    out.print("  churn ui                       the run, every table and plot, in Dagster")
-    out.print("  churn status --json            the champion and its figures")
-    out.print("  churn score FILE -o OUT.csv    a call list for another table")
+        say(f"It is the {registered.alias} ({where}): {registered.reason}.")
+    _show_paths(read_status(settings).paths)
+    out.print(
+        "\nNext:\n"
+        "  churn ui                       the run, every table and plot, in Dagster\n"
+        "  churn status --json            the champion and its figures\n"
+        "  churn score FILE -o OUT.csv    a call list for another table"
+    )
 
 
-def show_status(status: Status, out: Console) -> None:
+def show_status(status: Status) -> None:
     """The champion in a few lines."""
     card = status.card
     if status.champion is None or card is None:
         out.print("No model yet in this home. Make one: churn run")
-        _ledger_lines(status, out)
-        _show_paths(status.paths, out)
+        _ledger_lines(status)
+        _show_paths(status.paths)
         return
     out.print(escape(f"champion {status.champion.version}: {card.chosen}, contract '{card.contract}'"))
-    out.print(escape(f"trained on {card.source}, as of {card.as_of}"), soft_wrap=True)
+    say(f"trained on {card.source}, as of {card.as_of}")
     table = Table("", "random split, test", "out of time, test")
     for name in HEADLINES:
         table.add_row(name, *(_with_interval(card.metrics, f"{part}_{name}") for part in ("test", "oot")))
     out.print(table)
-    _ledger_lines(status, out)
-    _show_paths(status.paths, out)
+    _ledger_lines(status)
+    _show_paths(status.paths)
 
 
-def _ledger_lines(status: Status, out: Console) -> None:
+def _ledger_lines(status: Status) -> None:
     for line in status.ledger.lines:
-        out.print(escape(line), soft_wrap=True)
+        say(line)
 
 
-def show_alerts(entries: Sequence[Entry], out: Console) -> None:
+def show_alerts(entries: Sequence[Entry]) -> None:
     """Each alert in a few lines: title, since when, how often, and the destinations that did not receive it."""
     if not any(entry.closed_at is None for entry in entries):
         out.print("no open alerts")
@@ -96,12 +97,12 @@ def show_alerts(entries: Sequence[Entry], out: Console) -> None:
             soft_wrap=True,
         )
         for line in [*entry.message.splitlines(), *entry.ending.splitlines()]:
-            out.print(f"  {escape(line)}", soft_wrap=True)
+            say(f"  {line}")
         for name, why in entry.undelivered.items():
             out.print(f"  [yellow]not taken by {escape(name)}: {escape(why)}[/yellow]", soft_wrap=True)
 
 
-def show_contract(contract: Contract, out: Console) -> None:
+def show_contract(contract: Contract) -> None:
     """A contract as tables."""
     out.print(escape(f"{contract.title} ('{contract.name}', fingerprint {contract.fingerprint[:12]})"))
     columns = Table("column", "kind", "role", "allowed", "about", title="Columns")
@@ -125,34 +126,27 @@ def show_contract(contract: Contract, out: Console) -> None:
     )
 
 
-def show_draft(draft: Draft, source: str, path: Path, out: Console) -> None:
+def show_draft(draft: Draft, source: str, path: Path) -> None:
     """What a drafted contract holds, and the next commands."""
     contract = draft.contract
-    read = (
-        f"{draft.rows:,} rows"
-        if draft.rows == draft.sampled
-        else f"a sample of {draft.sampled:,} of {draft.rows:,} rows"
-    )
-    out.print(escape(f"Drafted {path} from {read}: contract '{contract.name}'."), soft_wrap=True)
+    part = "" if draft.rows == draft.sampled else f"a sample of {draft.sampled:,} of "
+    say(f"Drafted {path} from {part}{draft.rows:,} rows: contract '{contract.name}'.")
     made = len(contract.feature_columns) + sum(feature.model for feature in contract.features)
-    out.print(
-        escape(
-            f"id '{contract.key.name}', label '{contract.label.column}' ({contract.label.churned_when} = churned), "
-            f"cohort {contract.time.cohort or 'none'}, {made} features; "
-            f"{draft.report.rows_rejected:,} of {draft.report.rows_in:,} rows would be rejected"
-        ),
-        soft_wrap=True,
+    say(
+        f"id '{contract.key.name}', label '{contract.label.column}' ({contract.label.churned_when} = churned), "
+        f"cohort {contract.time.cohort or 'none'}, {made} features; "
+        f"{draft.report.rows_rejected:,} of {draft.report.rows_in:,} rows would be rejected"
     )
     for heading, names in (("left out", draft.left_out), ("suspect", draft.suspects)):
         if names:
-            out.print(escape(f"{heading}, with the reason: {', '.join(names)}"), soft_wrap=True)
+            say(f"{heading}, with the reason: {', '.join(names)}")
     out.print(f"{draft.questions} questions stand in it as lines that begin with # QUESTION; it can be used as it is.")
     out.print("\nNext:")
-    out.print(escape(f"  churn contract show {path}"), soft_wrap=True)
-    out.print(escape(f"  churn run --contract {path} --source {source}"), soft_wrap=True)
+    say(f"  churn contract show {path}")
+    say(f"  churn run --contract {path} --source {source}")
 
 
-def show_audit(audit: Audit, out: Console) -> None:
+def show_audit(audit: Audit) -> None:
     """PR-AUC under weaker assumptions and of single columns, columns over a limit, and a summary."""
     splits = list(audit.rungs[0].figures)
     title = f"PR-AUC on test rows of {audit.source} ({audit.rows:,} customers, {audit.churners:,} churned)"
@@ -168,16 +162,16 @@ def show_audit(audit: Audit, out: Console) -> None:
         rungs.add_row(escape(f"aged {band.label}"), str(band.figure) if band.figure else "too few customers")
     rungs.add_row("a random list", *base)
     out.print(rungs)
-    out.print(escape(f"Refitted at each rung: {audit.recipe}."), soft_wrap=True)
+    say(f"Refitted at each rung: {audit.recipe}.")
     for finding in audit.findings:
         mark = "[green]attested[/green]" if finding.attested else "[red]not attested[/red]"
         out.print(f"{mark} {escape(finding.column)} {escape(finding.description)}", soft_wrap=True)
     out.print()
     for sentence in audit.sentences:
-        out.print(escape(sentence), soft_wrap=True)
+        say(sentence)
 
 
-def show_budget(settings: Settings, amount: float, capacity: bool, out: Console) -> None:
+def show_budget(settings: Settings, amount: float, capacity: bool) -> None:
     """The best list for a budget, from the champion and the call list of this home."""
     from churn_assets.promotion.pointer import require_champion
     from churn_assets.scoring.budget import plan_call_list
@@ -203,13 +197,12 @@ def show_budget(settings: Settings, amount: float, capacity: bool, out: Console)
     ):
         table.add_row(name, text)
     out.print(table)
-    out.print(
+    say(
         f"If the probabilities hold, {value.save_rate:.0%} of contacted churners stay and each is worth "
-        f"{value.customer_value:,.0f} (the contract's \\[value]); the interval is chance alone.",
-        soft_wrap=True,
+        f"{value.customer_value:,.0f} (the contract's [value]); the interval is chance alone."
     )
     if card.profit:
-        out.print(escape(f"On test rows: {card.profit.card_sentence}"), soft_wrap=True)
+        say(f"On test rows: {card.profit.card_sentence}")
 
 
 def _comparison(chosen: ChosenModel) -> Table:
@@ -228,14 +221,8 @@ def _with_interval(metrics: dict[str, float], name: str) -> str:
     return f"{metrics[name]:.4f}{interval}"
 
 
-def _show_paths(paths: dict[str, str], out: Console) -> None:
-    titles = {
-        "report": "report",
-        "profile": "data profile",
-        "call_list": "call list",
-        "rejected": "rejected rows",
-        "bundle": "bundle",
-    }
+def _show_paths(paths: dict[str, str]) -> None:
+    titles = {"profile": "data profile", "call_list": "call list", "rejected": "rejected rows"}
     for name, path in paths.items():
-        if name in titles:
-            out.print(escape(f"{titles[name]}: {path}"), soft_wrap=True)
+        if name in (*titles, "report", "bundle"):
+            say(f"{titles.get(name, name)}: {path}")

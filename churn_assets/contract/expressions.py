@@ -301,12 +301,11 @@ class _Types:
             hint = did_you_mean(name, FUNCTIONS)
             self.place.fail(node, f"unknown function '{name}'; {hint}known: {', '.join(sorted(FUNCTIONS))}")
         parameters = FUNCTIONS[name]
+        number = "two or more" if isinstance(parameters, str) else len(parameters)
         if isinstance(parameters, str):
-            if len(arguments) < 2:
-                self.place.fail(node, f"the number of arguments of {name} is {len(arguments)}; expected two or more")
-            parameters = (parameters,) * len(arguments)
+            parameters = (parameters,) * max(2, len(arguments))
         if len(arguments) != len(parameters):
-            self.place.fail(node, f"the number of arguments of {name} is {len(arguments)}; expected {len(parameters)}")
+            self.place.fail(node, f"the number of arguments of {name} is {len(arguments)}; expected {number}")
         for argument, expected in zip(arguments, parameters, strict=True):
             type_ = self.of(argument)
             if expected not in ("any", type_):

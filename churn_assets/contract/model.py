@@ -64,12 +64,9 @@ PROSE = frozenset(
 class Column:
     """One column of the customer table.
 
-    `low` and `high` are inclusive bounds in the column's unit (ISO dates for dates); `missing`
-    are spellings that mean null besides the empty cell; `formats` are strptime formats tried for
-    dates after ISO 8601. `suspect` says why the column may be a consequence of churn, `attested`
-    who attests that it is known before. `monotone` is 'rising' or 'falling' where risk is known to
-    rise or fall with the column; candidates that support it are constrained. `reason_high`, `reason_low` and
-    `reason_missing` are templates for a reason on the call list: see `contract.wording`.
+    `low` and `high` are inclusive, in the column's unit (ISO dates for dates); `missing` are spellings of null besides
+    the empty cell; `formats` are strptime formats tried after ISO 8601. `suspect` says why the column may be a
+    consequence of churn, `attested` who attests that it is known before. For the reasons see `contract.wording`.
     """
 
     name: str

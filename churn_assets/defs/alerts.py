@@ -52,7 +52,6 @@ def failure_sensors(settings: Settings) -> list[dg.SensorDefinition]:
     """`alert_on_failure` and `alert_on_recovery`, of every job of this code location."""
 
     @dg.run_failure_sensor(
-        name="alert_on_failure",
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=settings.sensor_s,
         description="Alerts of a run that has failed: its job, its step, the first line of its error.",
@@ -63,7 +62,6 @@ def failure_sensors(settings: Settings) -> list[dg.SensorDefinition]:
         return _done(context, settings, AlertChanges((failed_run(run, errors, context.failure_event.message or ""),)))
 
     @dg.run_status_sensor(
-        name="alert_on_recovery",
         run_status=dg.DagsterRunStatus.SUCCESS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=settings.sensor_s,
@@ -72,7 +70,7 @@ def failure_sensors(settings: Settings) -> list[dg.SensorDefinition]:
     def alert_on_recovery(context: dg.RunStatusSensorContext) -> Any:
         run = context.dagster_run
         ending = f"{_job_name(run)} has succeeded (run {run.run_id[:8]})."
-        return _done(context, settings, AlertChanges(ended={_key(run): ending}))
+        return _done(context, settings, AlertChanges(ended={f"failed_run:{run.job_name}": ending}))
 
     return [alert_on_failure, alert_on_recovery]
 
@@ -83,16 +81,12 @@ def failed_run(run: dg.DagsterRun, errors: list[tuple[str, str]], message: str) 
     more = f"; and {len(failures) - _MOST_STEPS} more steps" if len(failures) > _MOST_STEPS else ""
     reason = "; ".join(failures[:_MOST_STEPS]) + more or _first_line(message) or "Dagster names no error"
     where = f"Look closer: `churn ui`, Runs, {run.run_id[:8]}; docs/operations.md says what to do."
-    return Alert(_key(run), "failed_run", f"{_job_name(run)} failed", f"{reason}\n{where}", "error")
+    return Alert(f"failed_run:{run.job_name}", "failed_run", f"{_job_name(run)} failed", f"{reason}\n{where}", "error")
 
 
 def _done(context: Any, settings: Settings, changes: AlertChanges) -> dg.SkipReason | None:
     message = HomeAlerts(settings.home).update(context.log, changes).get("alerts_told")
     return dg.SkipReason(message) if message else None
-
-
-def _key(run: dg.DagsterRun) -> str:
-    return f"failed_run:{run.job_name}"
 
 
 def _job_name(run: dg.DagsterRun) -> str:

@@ -10,7 +10,6 @@ from churn_assets.contract.model import Column, Contract, Kind, Role
 
 RAW = dg.AssetKey("raw_customers")
 VALIDATED = dg.AssetKey("validated_customers")
-SPLITS = dg.AssetKey("splits")
 
 _TYPES: Mapping[Kind, str] = {
     Kind.ID: "string",
@@ -29,39 +28,28 @@ Table = tuple[list[dg.TableColumn], dict[str, list[dg.TableColumnDep]]]
 
 def with_column_schema(contract: Contract) -> Callable[[dg.AssetSpec], dg.AssetSpec]:
     """A function that adds column schema and lineage to the spec of each table asset."""
-    tables: dict[str, Table] = {
-        "raw_customers": _raw(contract),
-        "validated_customers": _validated(contract),
-        "rejected_customers": _rejected(contract),
-        "customer_features": _features(contract),
-        "splits": _splits(contract),
-        "risk_list": _risk_list(contract),
-        "labelled_predictions": _labelled(contract),
-    }
 
     def add(spec: dg.AssetSpec) -> dg.AssetSpec:
-        table = tables.get(spec.key.to_user_string())
-        return spec if table is None else spec.merge_attributes(metadata=_metadata(*table))
+        describe = _TABLES.get(spec.key.to_user_string())
+        if describe is None:
+            return spec
+        columns, deps = describe(contract)
+        metadata: dict[str, Any] = {"dagster/column_schema": dg.TableSchema(columns=columns)}
+        if deps:
+            metadata["dagster/column_lineage"] = dg.TableColumnLineage(deps)
+        return spec.merge_attributes(metadata=metadata)
 
     return add
 
 
 def lineage(contract: Contract, asset: str) -> dg.TableColumnLineage:
     """The source columns of each column of a table asset, for the metadata of its materializations."""
-    tables = {
-        "customer_features": _features,
-        "splits": _splits,
-        "validated_customers": _validated,
-        "risk_list": _risk_list,
-    }
-    return dg.TableColumnLineage(tables[asset](contract)[1])
+    return dg.TableColumnLineage(_TABLES[asset](contract)[1])
 
 
-def _metadata(columns: list[dg.TableColumn], deps: dict[str, list[dg.TableColumnDep]]) -> dict[str, Any]:
-    metadata: dict[str, Any] = {"dagster/column_schema": dg.TableSchema(columns=columns)}
-    if deps:
-        metadata["dagster/column_lineage"] = dg.TableColumnLineage(deps)
-    return metadata
+def _columns(descriptions: Mapping[str, tuple[str, str]]) -> list[dg.TableColumn]:
+    """Columns from name -> type and description."""
+    return [dg.TableColumn(name, kind, text) for name, (kind, text) in descriptions.items()]
 
 
 def _raw(contract: Contract) -> Table:
@@ -74,53 +62,44 @@ def _validated(contract: Contract) -> Table:
     )
     deps = {c.name: [dg.TableColumnDep(RAW, c.name)] for c in contract.kept_columns}
     deps["churned"] = [dg.TableColumnDep(RAW, contract.label.column)]
-    marks = [
-        dg.TableColumn("row_source", "string", "table, or feedback for a prediction whose label is final."),
-        dg.TableColumn("row_as_of", "date32", "The day the row describes; ages are counted from it."),
-        dg.TableColumn("row_aside", "bool", "True: never trained on, the gate compares models on this customer."),
-    ]
-    return [*map(_typed, contract.kept_columns), label, *marks], deps
+    marks = {
+        "row_source": ("string", "table, or feedback for a prediction whose label is final."),
+        "row_as_of": ("date32", "The day the row describes; ages are counted from it."),
+        "row_aside": ("bool", "True: never trained on, the gate compares models on this customer."),
+    }
+    return [*map(_typed, contract.kept_columns), label, *_columns(marks)], deps
 
 
 def _rejected(contract: Contract) -> Table:
     columns = [dg.TableColumn(c.name, _AS_READ, c.doc) for c in contract.columns if c.role is not Role.IGNORE]
     row = dg.TableColumn("source_row", "int64", "Row of the source, from 0.")
-    reasons = [
-        dg.TableColumn("reasons", "list<string>", "Codes of every rule the row breaks."),
-        dg.TableColumn("detail", "string", "For each reason: the value and what was expected."),
-    ]
-    return [row, *columns, *reasons], {c.name: [dg.TableColumnDep(RAW, c.name)] for c in columns}
+    reasons = {
+        "reasons": ("list<string>", "Codes of every rule the row breaks."),
+        "detail": ("string", "For each reason: the value and what was expected."),
+    }
+    return [row, *columns, *_columns(reasons)], {c.name: [dg.TableColumnDep(RAW, c.name)] for c in columns}
 
 
 def _features(contract: Contract) -> Table:
-    raw = [_typed(c) for c in contract.feature_columns]
-    computed = [dg.TableColumn(f.name, "float", f"{f.doc} = {f.expression}") for f in contract.features if f.model]
-    reads = columns_read(contract)
-    deps = {"customer_id": [dg.TableColumnDep(VALIDATED, contract.key.name)], "churned": _from_validated(["churned"])}
+    computed, reads = [f for f in contract.features if f.model], columns_read(contract)
+    deps = {"customer_id": _from_validated([contract.key.name]), "churned": _from_validated(["churned"])}
     deps |= {c.name: _from_validated([c.name]) for c in contract.feature_columns}
-    deps |= {f.name: _from_validated(sorted(reads[f.name])) for f in contract.features if f.model}
-    head = [
-        dg.TableColumn("customer_id", "string", "The contract's key."),
-        dg.TableColumn("churned", "int8", "1: churned, 0: kept."),
-    ]
-    return [*head, *raw, *computed], deps
+    deps |= {f.name: _from_validated(sorted(reads[f.name])) for f in computed}
+    columns = _columns({"customer_id": ("string", "The contract's key."), "churned": ("int8", "1: churned, 0: kept.")})
+    columns += map(_typed, contract.feature_columns)
+    return columns + _columns({f.name: ("float", f"{f.doc} = {f.expression}") for f in computed}), deps
 
 
 def _splits(contract: Contract) -> Table:
-    parts = "train, validation or test"
-    key = contract.key.name
-    columns = [
-        dg.TableColumn("customer_id", "string", "The contract's key."),
-        dg.TableColumn("random", "string", f"Stratified at random: {parts}."),
-        dg.TableColumn("out_of_time", "string", f"By the cohort, oldest first: {parts}; null without a cohort."),
-    ]
-    by_time = [contract.time.cohort] if contract.time.cohort else []
-    deps = {
-        "customer_id": _from_validated([key]),
-        "random": _from_validated([key, "churned"]),
-        "out_of_time": _from_validated([key, *by_time]),
+    parts, key = "train, validation or test", contract.key.name
+    columns = {
+        "customer_id": ("string", "The contract's key."),
+        "random": ("string", f"Stratified at random: {parts}."),
+        "out_of_time": ("string", f"By the cohort, oldest first: {parts}; null without a cohort."),
     }
-    return columns, deps
+    by_time = [contract.time.cohort] if contract.time.cohort else []
+    reads = {"customer_id": [key], "random": [key, "churned"], "out_of_time": [key, *by_time]}
+    return _columns(columns), {name: _from_validated(read) for name, read in reads.items()}
 
 
 def _risk_list(contract: Contract) -> Table:
@@ -162,9 +141,8 @@ def _labelled(contract: Contract) -> Table:
         "received_at": ("timestamp", "When that report was received, UTC."),
         "part": ("string", "train or gate, by the customer's id; it never changes."),
     }
-    head = [dg.TableColumn(name, kind, doc) for name, (kind, doc) in fields.items()]
     inputs = [dg.TableColumn(f"x_{c.name}", _typed(c).type, _typed(c).description) for c in contract.scoring_columns]
-    return [*head, *inputs], {}
+    return [*_columns(fields), *inputs], {}
 
 
 def _from_validated(columns: Iterable[str]) -> list[dg.TableColumnDep]:
@@ -172,14 +150,21 @@ def _from_validated(columns: Iterable[str]) -> list[dg.TableColumnDep]:
 
 
 def _typed(column: Column) -> dg.TableColumn:
-    limits = []
-    if column.low is not None:
-        limits.append(f"at least {column.low}")
-    if column.high is not None:
-        limits.append(f"at most {column.high}")
-    if column.choices:
-        limits.append(f"one of {', '.join(column.choices)}")
-    doc = " ".join(filter(None, [column.doc, f"({column.unit})" if column.unit else ""]))
+    limits = [] if column.low is None else [f"at least {column.low}"]
+    limits += [] if column.high is None else [f"at most {column.high}"]
+    limits += [f"one of {', '.join(column.choices)}"] if column.choices else []
+    doc = " ".join(filter(None, [column.doc, column.unit and f"({column.unit})"]))
     constraints = dg.TableColumnConstraints(nullable=column.nullable, other=limits)
     tags = {"suspect": ""} if column.suspect else {}
     return dg.TableColumn(column.name, _TYPES[column.kind], doc, constraints, tags)
+
+
+_TABLES: Mapping[str, Callable[[Contract], Table]] = {
+    "raw_customers": _raw,
+    "validated_customers": _validated,
+    "rejected_customers": _rejected,
+    "customer_features": _features,
+    "splits": _splits,
+    "risk_list": _risk_list,
+    "labelled_predictions": _labelled,
+}

@@ -60,8 +60,10 @@ def write(folder: Path, name: str, value: Any) -> Path:
     match value:
         case pa.Table():
             path = folder / f"{name}.parquet"
+            import pyarrow.parquet as pq
+
             with replacing(path) as temporary:
-                _write_parquet(value, temporary)
+                pq.write_table(value, temporary, compression="zstd")
             return path
         case dict() | list() | msgspec.Struct():
             return write_json(folder / f"{name}.json", msgspec.to_builtins(value))
@@ -108,9 +110,3 @@ def _contract_of(value: Any) -> str | None:
         return (value.schema.metadata or {}).get(b"churn_contract", b"").decode() or None
     made_under = value.get("fingerprint") if isinstance(value, dict) else getattr(value, "fingerprint", None)
     return made_under or None
-
-
-def _write_parquet(table: pa.Table, path: Path) -> None:
-    import pyarrow.parquet as pq
-
-    pq.write_table(table, path, compression="zstd")

@@ -69,36 +69,29 @@ JOBS = [train, retrain, score, ingest_log, monitor, decide, promote]
 
 def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     """One schedule a job, at CHURN_RETRAIN_CRON, CHURN_SCORE_CRON, CHURN_INGEST_CRON, CHURN_MONITOR_CRON (UTC)."""
+    stopped, running = dg.DefaultScheduleStatus.STOPPED, dg.DefaultScheduleStatus.RUNNING
+    rows = [
+        (
+            *("weekly_retraining", decide, settings.retrain_cron, stopped),
+            "Request a retraining; the decision says whether it is time for one.",
+        ),
+        ("nightly_scoring", score, settings.score_cron, stopped, "Make the call list again."),
+        (
+            *("hourly_ingest", ingest_log, settings.ingest_cron, running),
+            "Ingest segments of workers that died, and archive old segments.",
+        ),
+        ("daily_monitoring", monitor, settings.monitor_cron, running, "Ingest, and report on new windows."),
+    ]
     return [
         dg.ScheduleDefinition(
-            name="weekly_retraining",
-            job=decide,
-            run_config_fn=decision_config,
-            cron_schedule=settings.retrain_cron,
-            default_status=dg.DefaultScheduleStatus.STOPPED,
-            description="Request a retraining; the decision says whether it is time for one.",
-        ),
-        dg.ScheduleDefinition(
-            name="nightly_scoring",
-            job=score,
-            cron_schedule=settings.score_cron,
-            default_status=dg.DefaultScheduleStatus.STOPPED,
-            description="Make the call list again.",
-        ),
-        dg.ScheduleDefinition(
-            name="hourly_ingest",
-            job=ingest_log,
-            cron_schedule=settings.ingest_cron,
-            default_status=dg.DefaultScheduleStatus.RUNNING,
-            description="Ingest segments of workers that died, and archive old segments.",
-        ),
-        dg.ScheduleDefinition(
-            name="daily_monitoring",
-            job=monitor,
-            cron_schedule=settings.monitor_cron,
-            default_status=dg.DefaultScheduleStatus.RUNNING,
-            description="Ingest, and report on new windows.",
-        ),
+            name=name,
+            job=job,
+            cron_schedule=cron,
+            default_status=status,
+            description=description,
+            run_config_fn=decision_config if job is decide else None,
+        )
+        for name, job, cron, status, description in rows
     ]
 
 

@@ -1,12 +1,15 @@
 """Dagster metadata from values: tables as Markdown, facts about tables and tracking runs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 
 from churn_assets.mlflow_registry.tracking import Tracking
+
+TableResult = Iterator[dg.MaterializeResult[pa.Table]]
+JsonResult = Iterator[dg.MaterializeResult[dict[str, Any]]]
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> dg.MarkdownMetadataValue:
@@ -22,15 +25,11 @@ def table(rows: Iterable[Mapping[str, Any]]) -> dg.MarkdownMetadataValue:
 def table_facts(contract_fingerprint: str, customers: pa.Table) -> dict[str, Any]:
     """Rows, contract fingerprint, source and snapshot day of a table, from its schema's metadata."""
     schema = {key.decode(): value.decode() for key, value in (customers.schema.metadata or {}).items()}
-    facts: dict[str, Any] = {
+    return {
         "dagster/row_count": customers.num_rows,
         "contract_fingerprint": schema.get("churn_contract", contract_fingerprint),
+        **{name: schema[f"churn_{name}"] for name in ("source", "as_of") if f"churn_{name}" in schema},
     }
-    if "churn_source" in schema:
-        facts["source"] = schema["churn_source"]
-    if "churn_as_of" in schema:
-        facts["as_of"] = schema["churn_as_of"]
-    return facts
 
 
 def missing_share(customers: pa.Table) -> dict[str, float]:

@@ -54,19 +54,13 @@ def customers_by(names: Mapping[str, int], title: str) -> str:
 
 def ladder(rows: Sequence[tuple[str, Mapping[str, Interval]]], title: str) -> str:
     """PR-AUC with its interval, a row a label, one colour a split; first row on top."""
-    splits = list(dict.fromkeys(split for _, figures in rows for split in figures))
+    splits = dict.fromkeys(split for _, figures in rows for split in figures)
+    styles = dict(zip(splits, STYLES, strict=False))
     marks = [
-        (
-            label,
-            [
-                Mark(*figures[split], style=style)
-                for split, style in zip(splits, STYLES, strict=False)
-                if split in figures
-            ],
-        )
+        (label, [Mark(*figures[split], style=style) for split, style in styles.items() if split in figures])
         for label, figures in rows
     ]
-    legend = [(split.replace("_", " "), style) for split, style in zip(splits, STYLES, strict=False)]
+    legend = [(split.replace("_", " "), style) for split, style in styles.items()]
     return intervals(title, marks, Axis("PR-AUC", 0.0, 1.0), legend).svg()
 
 
@@ -85,14 +79,14 @@ def differences(draws: Mapping[str, Any], title: str) -> str:
     values = np.concatenate([np.zeros(1), *(np.asarray(drawn) for drawn in draws.values())])
     edges = np.linspace(values.min(), max(values.max(), values.min() + 1e-9), BINS + 1)
     middles = (edges[:-1] + edges[1:]) / 2
-    drawn, most = [], 1.0
+    drawn = []
     for style, (name, samples) in zip(STYLES, draws.items(), strict=False):
         heights = np.histogram(np.asarray(samples), edges)[0].astype(float)
-        most = max(most, float(heights.max()))
         points = list(zip(middles.tolist(), heights.tolist(), strict=True))
         drawn.append(Line(name, points, style, band=[(x, 0.0, y) for x, y in points]))
+    most = max((y for line in drawn for _, _, y in line.band), default=1.0)
     x = Axis("difference", float(edges[0]), float(edges[-1]))
-    return lines(title, x, Axis("bootstrap samples", 0.0, most), drawn, marks=[0.0]).svg()
+    return lines(title, x, Axis("bootstrap samples", 0.0, max(1.0, most)), drawn, marks=[0.0]).svg()
 
 
 def precision_recall(curves: Mapping[str, Curve], base_rate: float, title: str) -> str:
@@ -155,25 +149,18 @@ def verdict_plots(verdict: "Verdict") -> dict[str, str]:
 def profit_plots(profit: "ProfitReport") -> dict[str, str]:
     """By name: the profit curve with its interval and the chosen list, and the effect of the assumptions."""
     ends = [0.0, *(end for point in profit.curve for end in (point.low, point.high))]
-    curve = Line(
-        "profit",
-        [(point.contacted_share, point.profit) for point in profit.curve],
-        band=[(point.contacted_share, point.low, point.high) for point in profit.curve],
-    )
+    points = [(point.contacted_share, point.profit) for point in profit.curve]
+    curve = Line("profit", points, band=[(point.contacted_share, point.low, point.high) for point in profit.curve])
     zero = Line("no profit", [(0.0, 0.0), (1.0, 0.0)], "base", dashed=True)
     x = Axis("customers contacted, riskiest first", 0.0, 1.0, percent)
     y = Axis("profit per customer", min(ends), max(ends))
-    swings = [
-        (swing.assumption.replace("_", " "), [Mark(None, swing.profit_low, swing.profit_high)])
-        for swing in profit.tornado
-    ]
+    swings = [(s.assumption.replace("_", " "), [Mark(None, s.profit_low, s.profit_high)]) for s in profit.tornado]
     reach = [end for swing in profit.tornado for end in (swing.profit_low, swing.profit_high)]
     effect = Axis("profit per customer", min(0.0, *reach), max(0.0, *reach))
+    title, chosen = "one assumption halved, or increased by half", profit.chosen
     return {
-        "profit": lines("profit on test rows", x, y, [curve, zero], [profit.chosen.contacted_share]).svg(),
-        "profit_assumptions": intervals(
-            "one assumption halved, or increased by half", swings, effect, marks=[profit.chosen.profit]
-        ).svg(),
+        "profit": lines("profit on test rows", x, y, [curve, zero], [chosen.contacted_share]).svg(),
+        "profit_assumptions": intervals(title, swings, effect, marks=[chosen.profit]).svg(),
     }
 
 
@@ -186,10 +173,8 @@ def performance_plots(report: "PerformanceReport") -> dict[str, str]:
         "labelled": [_mark(metrics.pr_auc) if metrics else None for metrics in realized],
         "estimated, before labels": [_mark(metrics.pr_auc) if metrics else None for metrics in estimated],
     }
-    gaps = [
-        Mark(metrics.calibration.gap, metrics.calibration.low, metrics.calibration.high) if metrics else None
-        for metrics in realized
-    ]
+    calibration = [metrics.calibration if metrics else None for metrics in realized]
+    gaps = [Mark(c.gap, c.low, c.high) if c else None for c in calibration]
     charts = {}
     if any(mark for marks in pr_auc.values() for mark in marks):
         charts["pr_auc"] = over_periods("PR-AUC by period", names, pr_auc, "PR-AUC").svg()
@@ -203,12 +188,8 @@ def _service_plots(service: "ServiceReport | None") -> dict[str, str]:
     if service is None or not service.by_day:
         return {}
     days = service.by_day
-    values = {
-        "p50": [row.p50_ms for row in days],
-        "p95": [row.p95_ms for row in days],
-        "p99": [row.p99_ms for row in days],
-    }
-    latency = {name: [None if ms is None else Mark(ms) for ms in series] for name, series in values.items()}
+    series = {name: [getattr(row, f"{name}_ms") for row in days] for name in ("p50", "p95", "p99")}
+    latency = {name: [None if ms is None else Mark(ms) for ms in values] for name, values in series.items()}
     volume = {row.day: row.predictions for row in days[-LAST_DAYS:]}
     charts = {"volume": columns("predictions a day", volume, "predictions").svg()}
     if any(mark for marks in latency.values() for mark in marks):

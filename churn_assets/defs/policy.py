@@ -1,4 +1,8 @@
-"""What applies to every asset and every run: owners, groups, pools, run tags, the executor."""
+"""What applies to every asset and every run: owner, groups, checks, pools, run tags, the executor."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import dagster as dg
 
@@ -15,6 +19,46 @@ LOG = {"churn/log": "one"}  # writes the warehouse or reports on it
 
 # Imported once by the fork server, so that a step starts in a fraction of a second instead of several.
 PRELOAD = ["churn_assets.definitions", "numpy", "pyarrow.parquet", "pyarrow.compute", "sklearn.linear_model", "mlflow"]
+
+
+def asset(
+    group: str,
+    kinds: set[str],
+    checks: Mapping[str, str] = {},
+    blocking: Mapping[str, str] = {},
+    version: str = "1",
+    deps: Sequence[str] = (),
+    pool: str | None = None,
+    name: str | None = None,
+    description: str | None = None,
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """`dg.asset` with what every asset of this project has.
+
+    `checks` and `blocking` are descriptions of checks by name; one of `blocking` that fails stops the run.
+    """
+
+    def decorate(compute: Callable[..., Any]) -> dg.AssetsDefinition:
+        key = name or compute.__name__
+        return dg.asset(
+            name=key,
+            description=description,
+            group_name=group,
+            owners=OWNERS,
+            kinds=kinds,
+            code_version=version,
+            deps=deps,
+            pool=pool,
+            check_specs=[
+                dg.AssetCheckSpec(check, asset=key, description=text, blocking=check in blocking)
+                for check, text in {**checks, **blocking}.items()
+            ],
+        )(compute)
+
+    return decorate
+
+
+# The result of a check that warns: its failure fails no run.
+warned = partial(dg.AssetCheckResult, severity=dg.AssetCheckSeverity.WARN)
 
 
 def executor(settings: Settings) -> dg.ExecutorDefinition:

@@ -18,45 +18,32 @@ if TYPE_CHECKING:
     from churn_assets.mlflow_registry.tracking import Status, Tracking
 
 
+_PATHS = ("root", "home", "contract_path")
+
+
 class Project(dg.ConfigurableResource[object]):
     """Settings of one home in the form that Dagster shows; `settings` and `contract` are the typed values."""
 
     root: str
     home: str
     contract_path: str
-    source: str | None = None
-    telemetry: bool = False
+    source: str | None
+    telemetry: bool
     mlflow_uri: str
-    log_archive_hours: int = Settings.log_archive_hours
-    log_retention_days: int = Settings.log_retention_days
+    log_archive_hours: int
+    log_retention_days: int
 
     @classmethod
     def of(cls, settings: Settings) -> "Project":
         """The resource for these settings."""
-        return cls(
-            root=str(settings.root),
-            home=str(settings.home),
-            contract_path=str(settings.contract_path),
-            source=settings.source,
-            telemetry=settings.telemetry,
-            mlflow_uri=settings.mlflow_uri,
-            log_archive_hours=settings.log_archive_hours,
-            log_retention_days=settings.log_retention_days,
-        )
+        values: dict[str, Any] = {name: getattr(settings, name) for name in cls.model_fields}
+        return cls(**values | {name: str(values[name]) for name in _PATHS})
 
     @cached_property
     def settings(self) -> Settings:
         """The settings this resource was made from."""
-        return Settings(
-            root=Path(self.root),
-            home=Path(self.home),
-            contract_path=Path(self.contract_path),
-            source=self.source,
-            telemetry=self.telemetry,
-            mlflow_uri=self.mlflow_uri,
-            log_archive_hours=self.log_archive_hours,
-            log_retention_days=self.log_retention_days,
-        )
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return Settings(**values | {name: Path(values[name]) for name in _PATHS})
 
     @cached_property
     def contract(self) -> Contract:
@@ -88,7 +75,7 @@ class MlflowRun(dg.ConfigurableResource[Any]):
         except TrackingUnavailable as error:
             if context.log is not None:
                 context.log.warning(f"{error}; the training goes on without it")
-            yield Tracking.absent(self.mlflow_tracking_uri, str(error))
+            yield Tracking(self.mlflow_tracking_uri, None, str(error))
             return
         status: Status = "KILLED"
         try:
@@ -99,16 +86,11 @@ class MlflowRun(dg.ConfigurableResource[Any]):
             forget_active_runs(status)
 
     def _open(self, context: dg.InitResourceContext) -> "Tracking":
+        from churn_assets.mlflow_registry import tracking as runs
         from churn_assets.mlflow_registry.connect import quiet, unavailable
-        from churn_assets.mlflow_registry.tracking import (
-            Tracking,
-            forget_active_runs,
-            keep_status_at_exit,
-            prepare_experiment,
-        )
 
-        prepare_experiment(self.mlflow_tracking_uri, self.experiment_name, Path(self.artifacts))
-        forget_active_runs("KILLED")  # of a training in this process that never came to its end
+        runs.prepare_experiment(self.mlflow_tracking_uri, self.experiment_name, Path(self.artifacts))
+        runs.forget_active_runs("KILLED")  # of a training in this process that never came to its end
         try:
             with quiet():  # dagster-mlflow calls itself beta, at its import and at each use
                 from dagster_mlflow.resources import MlFlow
@@ -116,8 +98,8 @@ class MlflowRun(dg.ConfigurableResource[Any]):
                 mlflow_run = MlFlow(context)
         except Exception as error:  # whatever a server or a store may answer
             raise unavailable(self.mlflow_tracking_uri, error) from error
-        keep_status_at_exit()
-        tracking = Tracking(self.mlflow_tracking_uri, mlflow_run.active_run().info.run_id)
+        runs.keep_status_at_exit()
+        tracking = runs.Tracking(self.mlflow_tracking_uri, mlflow_run.active_run().info.run_id)
         if context.run is not None:  # dagster-mlflow calls every run after the job, which is mostly __ASSET_JOB
             tracking.tags({"mlflow.runName": f"{self.experiment_name} {context.run.run_id[:8]}"})
         return tracking

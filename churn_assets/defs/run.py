@@ -87,14 +87,14 @@ def run_graph(
     The run is stored in the home that `prepare_home` pointed to. A step that fails raises nothing: it is in the
     outcome. Raises SettingsError for a selection that names no asset.
     """
-    _check_selection(defs, selection or ())
+    assets = _select(defs, selection)
     logged = dg.Definitions.merge(defs, dg.Definitions(loggers={"steps": _step_logger(on_event)}))
     job = logged.resolve_implicit_global_asset_job_def()
     with dg.DagsterInstance.get() as instance:
         result = job.execute_in_process(
             instance=instance,
             raise_on_error=False,
-            asset_selection=[dg.AssetKey(name) for name in selection] if selection else _training_assets(defs),
+            asset_selection=assets,
             run_config={**(config or {}), "loggers": {"steps": {}}},
         )
     return _outcome(result)
@@ -106,19 +106,23 @@ def tuning_config(trials: int, selection: Sequence[str] | None = None) -> dict[s
     return {"ops": {asset: {"config": {"trials": trials}} for asset in candidates}} if trials and candidates else {}
 
 
-def _training_assets(defs: dg.Definitions) -> list[dg.AssetKey]:
-    return [spec.key for spec in defs.resolve_all_asset_specs() if spec.group_name != MONITORING]
-
-
-def _check_selection(defs: dg.Definitions, selection: Sequence[str]) -> None:
+def _select(defs: dg.Definitions, selection: Sequence[str] | None) -> list[dg.AssetKey]:
+    if not selection:
+        return [spec.key for spec in defs.resolve_all_asset_specs() if spec.group_name != MONITORING]
     names = sorted(key.to_user_string() for key in defs.resolve_all_asset_keys())
     for name in selection:
         if name not in names:
             raise errors.SettingsError(f"there is no asset '{name}'; expected one of: {', '.join(names)}")
+    return [dg.AssetKey(name) for name in selection]
 
 
 def _outcome(result: dg.ExecuteInProcessResult) -> RunOutcome:
-    failed_checks, messages = _failed_checks(result), []
+    failed_checks = [
+        f"{check.asset_key.to_user_string()}, check {check.check_name}: {check.description or 'failed'}"
+        for check in result.get_asset_check_evaluations()
+        if not check.passed and check.severity is dg.AssetCheckSeverity.ERROR
+    ]
+    messages: list[str] = []
     failures: list[str] = []
     interrupted = False
     for event in result.filter_events(lambda e: e.is_step_failure):
@@ -126,7 +130,7 @@ def _outcome(result: dg.ExecuteInProcessResult) -> RunOutcome:
         message = _deliberate_message(error)
         if message is not None:
             messages.append(message)
-        elif _is_interruption(error):
+        elif error is not None and error.cls_name in ("DagsterExecutionInterruptedError", "KeyboardInterrupt"):
             interrupted = True
         elif not failed_checks:  # a failed blocking check fails its step too; the check's message says more
             failures.append(f"{event.step_key}: {_root_message(error)}")
@@ -173,10 +177,6 @@ def _deliberate_message(error: Any) -> str | None:
     return None
 
 
-def _is_interruption(error: Any) -> bool:
-    return error.cls_name in ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
-
-
 def _subclasses(cls: type[Exception]) -> list[type[Exception]]:
     return [cls, *(subclass for child in cls.__subclasses__() for subclass in _subclasses(child))]
 
@@ -185,11 +185,3 @@ def _root_message(error: Any) -> str:
     while error.cause is not None:
         error = error.cause
     return str(error.message).strip().split(": ", 1)[-1]
-
-
-def _failed_checks(result: dg.ExecuteInProcessResult) -> list[str]:
-    return [
-        f"{check.asset_key.to_user_string()}, check {check.check_name}: {check.description or 'failed'}"
-        for check in result.get_asset_check_evaluations()
-        if not check.passed and check.severity is dg.AssetCheckSeverity.ERROR
-    ]

@@ -6,8 +6,7 @@ import dagster as dg
 
 from churn_assets.defs.alerts import failure_sensors
 from churn_assets.defs.jobs import JOBS
-from churn_assets.defs.monitoring.sensors import window_sensor
-from churn_assets.defs.prediction_log.sensors import ingest_sensor
+from churn_assets.defs.prediction_log.sensors import ingest_sensor, window_sensor
 from churn_assets.defs.promotion.sensors import release_sensors
 from churn_assets.settings import Settings
 
@@ -17,7 +16,6 @@ def sensors(settings: Settings) -> list[dg.SensorDefinition]:
     uri = settings.mlflow_uri
 
     @dg.run_failure_sensor(
-        name="mark_failed_trainings",
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Marks the MLflow run of a failed Dagster run as FAILED.",
     )

@@ -65,19 +65,18 @@ def read_sample(
     encodings = ("utf-8", "cp1252", "latin-1") if kind == "csv" else (None,)
     start = encodings.index(options.encoding) if options.encoding in encodings else 0
     tries = [options, *(replace(options, encoding=e) for e in encodings[start + 1 :] if e)]
-    for number, attempt in enumerate(tries):
+    while True:
+        attempt = tries.pop(0)
         try:
             table, rows, labels = _stream(source, reader(attempt), label, sample_rows, progress)
         except SourceUnreadable as error:
             wrong_encoding = "utf" in str(error).lower() or "codec" in str(error).lower()
-            if number + 1 == len(tries) or not wrong_encoding:
+            if not tries or not wrong_encoding:
                 raise
-            notes = [
-                f"the file is not {attempt.encoding or 'UTF-8'} throughout; it was read as {tries[number + 1].encoding}"
-            ]
-            continue
-        return Sample(table, rows, labels, attempt, kind, tuple(notes))
-    raise AssertionError("the last attempt returns or raises")
+            seemed = attempt.encoding or "UTF-8"
+            notes = [f"the file is not {seemed} throughout; it was read as {tries[0].encoding}"]
+        else:
+            return Sample(table, rows, labels, attempt, kind, tuple(notes))
 
 
 def reader(source: Source, columns: tuple[Column, ...] = ()) -> Contract:
@@ -92,9 +91,8 @@ def spelled_in(names: Sequence[str], name: str) -> str | None:
 
 
 def _reading_options(source: str | Path, sheet: str | None) -> tuple[Source, list[str], str]:
-    blank = reader(Source(sheet=sheet))
-    location = locate(source, blank)
-    options, notes = blank.source, []
+    options, notes = Source(sheet=sheet), []
+    location = locate(source, reader(options))
     if location.format == "excel" and location.path is not None:
         sheets = sheet_names(location.path)
         if sheet is None and len(sheets) > 1:

@@ -124,20 +124,19 @@ def compile_features(contract: Contract) -> FeatureProgram:
     learners = []
     for expression in parse_features(contract):
         head = "\n".join(["def run(columns, as_of, state):", *body])
-        for call in _fitted_calls(expression.tree):
+        calls = [node for node in ast.walk(expression.tree) if isinstance(node, ast.Call)]
+        for call in (c for c in reversed(calls) if ast.unparse(c.func) in FITTED):  # inner ones first
             values, by = (build(f"{head}\n    return {writer.write(argument)}", "run") for argument in call.args)
             learners.append(_Learner(written(call), functions.LEARNERS[ast.unparse(call.func)], values, by))
         body.append(writer.assignment(expression))
-    shown = [f for f in contract.features if f.model]
-    raw = [
-        FeatureSpec(c.name, "category" if c.choices else "number", c.choices, DIRECTIONS[c.monotone])
-        for c in contract.feature_columns
-    ]
-    specs = (*raw, *(FeatureSpec(f.name, "number", (), DIRECTIONS[f.monotone]) for f in shown))
-    for index, spec in enumerate(raw):
-        read = f"codes(columns[{spec.name!r}])" if spec.choices else f"columns[{spec.name!r}]"
-        body.append(f"    out[:, {index}] = {read}")
-    body += [f"    out[:, {index}] = {local_name(f.name)}" for index, f in enumerate(shown, start=len(raw))]
+    raw, shown = contract.feature_columns, [f for f in contract.features if f.model]
+    specs = tuple(
+        [FeatureSpec(c.name, "category" if c.choices else "number", c.choices, DIRECTIONS[c.monotone]) for c in raw]
+        + [FeatureSpec(f.name, "number", (), DIRECTIONS[f.monotone]) for f in shown]
+    )
+    reads = [f"codes(columns[{c.name!r}])" if c.choices else f"columns[{c.name!r}]" for c in raw]
+    reads += [local_name(f.name) for f in shown]
+    body += [f"    out[:, {index}] = {read}" for index, read in enumerate(reads)]
     source = "\n".join(["def run(columns, as_of, state, out):", *(body or ["    pass"])])
     return FeatureProgram(specs=specs, source=source, state={}, _run=build(source, "run"), _learners=tuple(learners))
 
@@ -172,12 +171,6 @@ def build(source: str, name: str, names: Mapping[str, Any] = functions.NAMESPACE
     namespace: dict[str, Any] = {**names, "__builtins__": {}}
     exec(compile(source, "<contract>", "exec"), namespace)
     return namespace[name]  # type: ignore[no-any-return]  # the function that the source defines
-
-
-def _fitted_calls(tree: ast.expr) -> list[ast.Call]:
-    """Calls of functions that learn a statistic, inner ones first."""
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) in FITTED]
-    return calls[::-1]
 
 
 def _rows(columns: Columns) -> int:

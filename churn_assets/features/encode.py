@@ -178,14 +178,11 @@ def expectation(column: Column) -> str:
         Kind.DATE: "a date such as 2014-01-20",
         Kind.CATEGORY: f"one of: {', '.join(column.choices)}",
     }[column.kind]
-    if column.low is not None and column.high is not None:
-        kind += f" from {_bound(column.low)} to {_bound(column.high)}"
-    elif column.low is not None:
-        kind += f" of at least {_bound(column.low)}"
-    elif column.high is not None:
-        kind += f" of at most {_bound(column.high)}"
+    low, high = (f"{bound:g}" if isinstance(bound, float) else bound for bound in (column.low, column.high))
+    if low is not None and high is not None:
+        kind += f" from {low} to {high}"
+    elif low is not None:
+        kind += f" of at least {low}"
+    elif high is not None:
+        kind += f" of at most {high}"
     return f"{kind} or null" if column.nullable else kind
-
-
-def _bound(bound: float | str) -> str:
-    return f"{bound:g}" if isinstance(bound, float) else bound

@@ -40,18 +40,14 @@ def connect(uri: str) -> MlflowClient:
         os.environ.setdefault(name, value)
     if urlsplit(uri).scheme in ("http", "https"):
         _probe(uri)
-    store = store_path(uri)
-    if store is not None:
-        try:
-            store.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise unavailable(uri, error) from error
     with quiet():
         import mlflow
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError  # making or migrating a store is not wrapped by MLflow
 
     try:
+        if (store := store_path(uri)) is not None:
+            store.parent.mkdir(parents=True, exist_ok=True)
         with quiet():
             return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
     except (MlflowException, SQLAlchemyError, OSError) as error:

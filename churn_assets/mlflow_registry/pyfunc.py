@@ -32,11 +32,8 @@ class ChurnModel(PythonModel):  # type: ignore[misc]  # mlflow has no types
         self.scorer = load_bundle(Path(context.artifacts["bundle"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None) -> list[float]:
-        """Churn probability of each row of `model_input`.
-
-        `params["as_of"]` is an ISO date, the day the columns were true; today if absent or empty.
-        Raises RowsRejected with row, column, found and expected.
-        """
+        """Churn probability of each row; `params["as_of"]` is an ISO date, the day the columns were true, by default
+        today. Raises RowsRejected with row, column, found and expected."""
         as_of = (params or {}).get(AS_OF) or date.today().isoformat()
         rows: Sequence[Mapping[str, object]] = [
             {str(name): plain(cell) for name, cell in row.items()} for row in model_input.to_dict(orient="records")
@@ -51,12 +48,8 @@ def plain(cell: object) -> object:
     return None if value is None or value != value else value
 
 
-def _declare() -> None:
+# MLflow runs the file under a name of its own; imported as a module of this package, it declares nothing.
+if __name__ != "churn_assets.mlflow_registry.pyfunc":
     from mlflow.models import set_model
 
     set_model(ChurnModel())
-
-
-# MLflow runs the file under a name of its own; imported as a module of this package, it declares nothing.
-if __name__ != "churn_assets.mlflow_registry.pyfunc":
-    _declare()

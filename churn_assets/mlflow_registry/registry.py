@@ -33,14 +33,11 @@ class MlflowRegistry:
         self.uri = uri
 
     def register(self, run_id: str, contract: Contract, bundle: Path, bundle_version: str) -> int:
-        """The number of this bundle, registered once for each content, from the MLflow run of its training.
-
-        The version gets the tags bundle_version, contract and fingerprint.
-        """
+        """The number of this bundle, registered once for each content, from the MLflow run of its training."""
         with calls(self.uri) as client:
-            known = find(client, bundle_version)
-            if known is not None:
-                return known
+            query = f"name = '{MODEL_NAME}' and tags.bundle_version = '{bundle_version}'"
+            if known := [int(version.version) for version in client.search_model_versions(query)]:
+                return min(known)
             tags = {"bundle_version": bundle_version, "contract": contract.name, "fingerprint": contract.fingerprint}
             return _log_and_register(self.uri, run_id, contract, bundle, tags)
 
@@ -66,12 +63,6 @@ class MlflowRegistry:
         with calls(self.uri) as client:
             for name, value in tags.items():
                 client.set_model_version_tag(MODEL_NAME, str(number), name, value[:_TAG_LENGTH])
-
-
-def find(client: MlflowClient, bundle_version: str) -> int | None:
-    """The number of the registered version that holds this bundle, None if there is none."""
-    query = f"name = '{MODEL_NAME}' and tags.bundle_version = '{bundle_version}'"
-    return min((int(version.version) for version in client.search_model_versions(query)), default=None)
 
 
 def aliases(client: MlflowClient) -> dict[str, int]:

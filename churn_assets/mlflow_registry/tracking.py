@@ -13,11 +13,10 @@ import contextlib
 import logging
 import math
 import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from churn_assets.mlflow_registry.connect import calls, connect, store_path, unavailable
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 Status = Literal["FINISHED", "FAILED", "KILLED", "RUNNING"]
 _PARAM_LENGTH = 6000  # MLflow's own limit on a parameter's text
-_BATCH = 100  # parameters or tags it takes at once
+_BATCH = 100  # entries it takes at once
 
 _log = logging.getLogger(__name__)
 
@@ -40,43 +39,24 @@ class Tracking:
         self.missing = missing
         self._client: MlflowClient | None = None if missing else connect(uri)
 
-    @classmethod
-    def absent(cls, uri: str, reason: str) -> Tracking:
-        """A run that logs nothing, and the reason why."""
-        return cls(uri, None, reason)
-
     def params(self, values: Mapping[str, object], prefix: str = "") -> None:
         """Log parameters, as `prefix.name`; text over MLflow's limit is cut."""
-        if self._client is None:
-            return
-        from mlflow.entities import Param
-
-        entries = [Param(_named(prefix, name), str(value)[:_PARAM_LENGTH]) for name, value in values.items()]
-        for start in range(0, len(entries), _BATCH):
-            self._log_batch(params=entries[start : start + _BATCH])
+        rows = [(_named(prefix, name), str(value)[:_PARAM_LENGTH]) for name, value in values.items()]
+        self._log_batch("params", "Param", rows)
 
     def metrics(self, values: Mapping[str, object], prefix: str = "") -> None:
         """Log the finite numbers among `values`, as `prefix.name`."""
-        if self._client is None:
-            return
-        from mlflow.entities import Metric
-
         now = int(time.time() * 1000)
-        entries = [
-            Metric(_named(prefix, name), float(value), now, 0)
+        rows = [
+            (_named(prefix, name), float(value), now, 0)
             for name, value in values.items()
             if isinstance(value, (int, float)) and math.isfinite(value)
         ]
-        self._log_batch(metrics=entries)
+        self._log_batch("metrics", "Metric", rows)
 
     def tags(self, values: Mapping[str, object]) -> None:
         """Set tags of the run."""
-        if self._client is None:
-            return
-        from mlflow.entities import RunTag
-
-        entries = [RunTag(name, str(value)) for name, value in values.items()]
-        self._log_batch(tags=entries)
+        self._log_batch("tags", "RunTag", [(name, str(value)) for name, value in values.items()])
 
     def chart(self, name: str, svg: str) -> None:
         """Keep a chart under `plots/<name>.svg`."""
@@ -84,30 +64,33 @@ class Tracking:
 
     def document(self, name: str, text: str) -> None:
         """Keep a text, for example JSON, under its name."""
-        folder, _, leaf = name.rpartition("/")
-        with tempfile.TemporaryDirectory() as scratch:
-            path = Path(scratch) / leaf
-            path.write_bytes(text.encode())
-            self.file(path, folder)
+        self._do("log_text", text, name)
 
     def file(self, path: Path, folder: str = "") -> None:
         """Keep a file as it is, under `folder`."""
-        self._do(lambda client, run: client.log_artifact(run, str(path), folder or None))
+        self._do("log_artifact", str(path), folder or None)
 
     def close(self, status: Status) -> None:
         """End the run with this status."""
-        self._do(lambda client, run: client.set_terminated(run, status=status))
+        self._do("set_terminated", status=status)
 
-    def _log_batch(self, **entries: list[Any]) -> None:
-        self._do(lambda client, run: client.log_batch(run, **entries))
+    def _log_batch(self, kind: str, entity: str, rows: Sequence[tuple[object, ...]]) -> None:
+        """Log rows as this entity of MLflow, which a run that logs nothing does not import."""
+        if self._client is not None:
+            from mlflow import entities
 
-    def _do(self, call: Callable[[MlflowClient, str], object]) -> None:
+            logged = [getattr(entities, entity)(*row) for row in rows]
+            for start in range(0, len(logged), _BATCH):
+                self._do("log_batch", **{kind: logged[start : start + _BATCH]})
+
+    def _do(self, method: str, *values: object, **options: object) -> None:
+        """Call this method of MLflow's client for the run."""
         if self._client is None or self.run_id is None:
             return
         from mlflow.exceptions import MlflowException
 
         try:
-            call(self._client, self.run_id)
+            getattr(self._client, method)(self.run_id, *values, **options)
         except (MlflowException, OSError) as error:
             self._client = None
             self.missing = str(unavailable(self.uri, error))
@@ -133,10 +116,8 @@ def prepare_experiment(uri: str, name: str, artifacts: Path) -> str:
 
 
 def keep_status_at_exit() -> None:
-    """Stop MLflow from marking every run FINISHED when the process exits, failed ones too.
-
-    dagster-mlflow unregisters `mlflow.end_run`; since version 3 MLflow registers another function.
-    """
+    """Stop MLflow from marking every run FINISHED when the process exits, failed ones too: dagster-mlflow unregisters
+    `mlflow.end_run`; since version 3 MLflow registers another function."""
     import mlflow
     from mlflow.tracking import fluent
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from churn_assets.errors import BundleCorrupt, PointerCorrupt, RollbackRefused, TransitionRefused
 from churn_assets.promotion.ledger import Ledger
-from churn_assets.promotion.pointer import Champion, ChampionPointer
+from churn_assets.promotion.pointer import Champion, ChampionPointer, read_champion
 from churn_assets.promotion.records import Move, MoveKind
 from churn_assets.storage.sealed import MANIFEST, verify
 
@@ -49,10 +49,9 @@ class ChampionMoves:
     def move(self, to: Champion, kind: MoveKind, by: str, why: str, *, instead_of: str | None = None) -> Move:
         """Make `to` the champion, and record who, why and when.
 
-        `instead_of` is the version that must still be champion, if any: a verdict against it says nothing about
-        another. Raises TransitionRefused if it is not, and for a promotion that was not approved; BundleCorrupt
-        unless every byte of the bundle is as it was written, HomeBusy if another process moves the champion
-        for 20 s.
+        `instead_of` is the version that must still be champion: a verdict against it says nothing about another.
+        Raises TransitionRefused if it is not, and for a promotion that was not approved; BundleCorrupt unless every
+        byte of the bundle is as it was written, HomeBusy if another process moves the champion for 20 s.
         """
         with self._pointer.locked():
             self._recover()
@@ -66,11 +65,10 @@ class ChampionMoves:
             return self._recover()
 
     def rollback(self, to: str | None, by: str, why: str) -> Move:
-        """Go back to the champion before the present one, or to version `to`.
+        """Go back to the champion before the present one, or to version `to`; twice in a row goes back twice.
 
-        `to` is a former champion: one that a finished move led to, or the one that the first move replaced. Twice in
-        a row goes back twice. Raises RollbackRefused for any other version, and if the bundle is gone or is not what
-        it was when it became champion.
+        `to` is a former champion: one that a finished move led to, or the one that the first move replaced. Raises
+        RollbackRefused for any other, and if its bundle is gone or is not what it was when it became champion.
         """
         with self._pointer.locked():
             self._recover()
@@ -89,13 +87,10 @@ class ChampionMoves:
             return self._move(champion, "rollback", by, why, None)
 
     def set_registered_version(self, version: str, number: int) -> Champion | None:
-        """The registry has numbered the champion after its move: write the number to the pointer. It is no move.
-
-        Returns the champion as it is then; another version that has become champion meanwhile stays.
-        """
+        """Write the number that the registry gave the champion after its move; returns the champion as it is then."""
         with self._pointer.locked():
             self._recover()
-            champion = self._pointer.read()
+            champion = read_champion(self._home)
             if champion is None or champion.version != version or champion.registered_version == number:
                 return champion
             champion = replace(champion, registered_version=number)
@@ -124,33 +119,29 @@ class ChampionMoves:
         unfinished = self._ledger.unfinished_move()
         if unfinished is None:
             return None
-        if self._present() == unfinished.to:
-            self._ledger.finish_move(unfinished.number, self._clock())
-        else:
-            self._ledger.abandon_move(unfinished.number, self._clock())
+        end = self._ledger.finish_move if self._present() == unfinished.to else self._ledger.abandon_move
+        end(unfinished.number, self._clock())
         return next(move for move in self._ledger.moves() if move.number == unfinished.number)
 
     def _present(self) -> Champion | None:
         """The champion; None as well if the pointer is damaged: a move repairs it."""
         try:
-            return self._pointer.read()
+            return read_champion(self._home)
         except PointerCorrupt:
             return None
 
     def _rollback_target(self, to: str | None) -> tuple[Champion, str | None]:
-        """Where to go back to, and the hash its manifest had when it became champion; None if that is older than
-        the ledger."""
-        done = [move for move in self._ledger.moves() if move.status == "done"]
+        """Where to go back to, and its manifest's hash when it became champion; None if that is before the ledger."""
+        done = self._ledger.moves("done")
         past = {move.to.version: move for move in done}
         oldest = done[0].before if done else None  # the champion of a home that is older than its ledger
         present = self._present()
-        former = [
-            version for version in (*reversed(past), oldest) if version and (not present or version != present.version)
-        ]
+        now = present.version if present else None
+        former = [version for version in (*reversed(past), oldest) if version and version != now]
         names = ", ".join(dict.fromkeys(former)) or "there is none yet"
         if to is None:
             line = champions_in_line(done)
-            if present is not None and line and line[-1] == present.version:
+            if line and line[-1] == now:
                 line.pop()
             if not line:
                 raise RollbackRefused(
@@ -173,8 +164,7 @@ class ChampionMoves:
             fingerprint = str(verify(path).get("fingerprint"))
         except BundleCorrupt as error:
             raise RollbackRefused(f"cannot go back to {version}: {error}") from error
-        bundle = path.relative_to(self._home).as_posix()
-        return Champion(version, bundle, fingerprint, None, self._clock(), "", "")
+        return Champion(version, path.relative_to(self._home).as_posix(), fingerprint, None, self._clock(), "", "")
 
 
 def champions_in_line(done: Sequence[Move]) -> list[str]:

@@ -1,8 +1,4 @@
-"""Customers frozen with the first champion of a contract: no model of this home is ever trained on them.
-
-They are the test part of that champion's random split, as they were then. Every later challenger meets the
-champion on these rows; they are clean because nothing that happened in production has touched them.
-"""
+"""Customers frozen with the first champion of a contract, its test rows: no model of this home is trained on them."""
 
 from __future__ import annotations
 
@@ -76,10 +72,8 @@ def read_holdout(folder: Path, contract: Contract) -> Holdout | None:
 
 
 def holdout_for(folder: Path, contract: Contract, generated: bool) -> Holdout | None:
-    """The holdout that a training on these customers must leave out. Raises HoldoutCorrupt.
-
-    Generated customers that were frozen do not count among real ones: an id in common is chance.
-    """
+    """The holdout that a training on these customers must leave out; generated ones do not count among real ones, for
+    an id in common is chance. Raises HoldoutCorrupt."""
     holdout = read_holdout(folder, contract)
     return None if holdout is not None and holdout.generated and not generated else holdout
 

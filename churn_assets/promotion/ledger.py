@@ -129,10 +129,7 @@ class Ledger(SqliteStore):
             return [_decision(row) for row in db.execute(query, (last,))]
 
     def broken_data(self) -> str | None:
-        """The fault that the newest decision reports in the newest window's data, None if there is none.
-
-        No open request is run meanwhile: it waits until a later decision reports complete data.
-        """
+        """The fault that the newest decision reports in the newest window's data; no open request is run meanwhile."""
         newest = self.decisions(1)
         return newest[0].decision.inputs.broken if newest else None
 
@@ -158,8 +155,7 @@ class Ledger(SqliteStore):
     def fail_request(self, key: str, run_id: str, why: str, at: datetime) -> Request | None:
         """The run of a request has failed or vanished: open the next attempt; after 3 abandon the request.
 
-        Returns the next attempt, None if there is none: abandoned, or the request has ended or belongs to another
-        run. Safe to call any number of times.
+        None if there is no next one, also if the request has ended or belongs to another run.
         """
         with self._writing() as db:
             request = _get_request(db, key)
@@ -256,10 +252,9 @@ class Ledger(SqliteStore):
             return _get_challenger(db, version)
 
     def reject(self, version: str, by: Person, why: str, at: datetime) -> Challenger:
-        """A person rejects it before promotion; it lengthens the cooldown.
+        """A person rejects it before promotion; the gate's approval and the person's own can be taken back.
 
-        Raises TransitionRefused if it does not wait any more, or another person has approved it. The gate's approval
-        and the same person's own can be taken back.
+        Raises TransitionRefused if it does not wait any more, or another person has approved it.
         """
         with self._writing() as db:
             challenger = _expect(db, version, _LIVE, "rejected")
@@ -276,10 +271,7 @@ class Ledger(SqliteStore):
             return _get_challenger(db, version)
 
     def fail_promotion(self, run_key: str, why: str, at: datetime) -> Challenger | None:
-        """A run of the gate has failed before it ended: let it be run again, up to 3 times.
-
-        Returns the challenger as it is then, None if the run's status or attempt is over already.
-        """
+        """A run of the gate has failed: let it be run again, up to 3 times. None if its attempt is over already."""
         with self._writing() as db:
             rows = db.execute(f"{_CHALLENGERS} {_where(_TO_PROMOTE)}", _TO_PROMOTE)
             challenger = next((c for c in map(_challenger, rows) if c.run_key == run_key), None)
@@ -550,10 +542,7 @@ def _approval(row: Row) -> Approval:
 
 
 def _text(at: datetime) -> str:
-    """How an instant is stored: ISO, UTC, microseconds always, so that text sorts as time does.
-
-    Raises ValueError for one without a time zone.
-    """
+    """UTC with microseconds always, so that text sorts as time does. Raises ValueError without a time zone."""
     if at.tzinfo is None:
         raise ValueError(f"at is {at}, expected an instant with a time zone")
     return at.astimezone(UTC).isoformat(timespec="microseconds")

@@ -22,10 +22,8 @@ LOCK_S = 20.0
 
 @dataclass(frozen=True)
 class Champion:
-    """The bundle that answers. `bundle` is its path relative to the home; `since_at` is UTC.
-
-    `registered_version` is MLflow's number, None while the registry did not answer.
-    """
+    """The bundle that answers. `bundle` is its path relative to the home; `since_at` is UTC; `registered_version` is
+    MLflow's number, None while the registry did not answer."""
 
     version: str
     bundle: str
@@ -56,10 +54,6 @@ class ChampionPointer:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-
-    def read(self) -> Champion | None:
-        """As `read_champion`."""
-        return read_champion(self.home)
 
     def write(self, champion: Champion) -> None:
         """As `write_champion`."""
@@ -106,8 +100,5 @@ def require_champion(home: Path) -> Champion:
 
 
 def write_champion(home: Path, champion: Champion) -> Path:
-    """Point to `champion`; a reader sees the old pointer or the new one, never a part of either.
-
-    The file and its folder are synced when this returns.
-    """
+    """Point to `champion`; a reader sees the old pointer or the new one, never a part of either."""
     return write_json(home / POINTER, champion.to_json())

@@ -7,9 +7,8 @@ which the gate checks again under the contract as it is then.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -23,10 +22,7 @@ FOLDER = "admissions"
 
 
 class AuditFinding(msgspec.Struct, frozen=True, array_like=True):
-    """A column that a model's audit found over a limit; `message` is a clause with the column as its subject.
-
-    Stored as an array of both.
-    """
+    """A column that a model's audit found over a limit; `message` is a clause with the column as its subject."""
 
     column: str
     message: str
@@ -52,10 +48,8 @@ class Role:
 
 @dataclass(frozen=True)
 class Registration:
-    """The result of registering a model. Without MLflow `registered_version` is None and `missing` says why.
-
-    With it, `missing` says what was wrong with an alias, None if nothing was.
-    """
+    """The value of the asset `registered_model`. Without MLflow `registered_version` is None and `missing` says why;
+    with it, `missing` says what was wrong with an alias, None if nothing was."""
 
     version: str
     bundle: str
@@ -65,10 +59,6 @@ class Registration:
     registered_version: int | None
     registry: str
     missing: str | None
-
-    def to_json(self) -> dict[str, Any]:
-        """The value of the asset `registered_model`."""
-        return asdict(self)
 
 
 def save_registration_record(home: Path, model: TrainedModel) -> Path:
@@ -128,11 +118,9 @@ def assign_role(
     if champion.version == model.version:
         return Role("champion", champion.reason)
     if champion.fingerprint != contract.fingerprint:
-        return Role(
-            "champion",
-            f"the contract has changed: champion {champion.version} was made under {champion.fingerprint[:12]}, "
-            f"the present contract '{contract.name}' is {contract.fingerprint[:12]}",
-        )
+        made_under = f"champion {champion.version} was made under {champion.fingerprint[:12]}"
+        now = f"the present contract '{contract.name}' is {contract.fingerprint[:12]}"
+        return Role("champion", f"the contract has changed: {made_under}, {now}")
     if not champion.path(home).is_dir():
         return Role("champion", f"the bundle of champion {champion.version} is gone from this home")
     if champion_generated and not model.generated:

@@ -13,15 +13,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from churn_assets.contract.limits import Monitoring
-from churn_assets.promotion.records import (
-    Decision,
-    DecisionInputs,
-    DecisionKind,
-    LedgerState,
-    MonitoredWindow,
-    MonitoringSummary,
-    Trigger,
-)
+from churn_assets.promotion import records
 
 LONGEST_DAYS = 3650.0  # of a cooldown that doubles
 _CONCLUSIVE = ("stable", "drift")
@@ -44,8 +36,8 @@ class RetrainingInputs:
     now: datetime
     champion: str
     limits: Monitoring
-    ledger: LedgerState
-    monitoring: MonitoringSummary = field(default_factory=MonitoringSummary)
+    ledger: records.LedgerState
+    monitoring: records.MonitoringSummary = field(default_factory=records.MonitoringSummary)
     requested: ExternalTrigger | None = None
 
     @property
@@ -56,10 +48,10 @@ class RetrainingInputs:
         unused = labels - used if labels >= used else labels
         return min(self.monitoring.new_labels, unused)
 
-    def summary(self) -> DecisionInputs:
+    def summary(self) -> records.DecisionInputs:
         """What is stored with the decision, so that it can be repeated by hand."""
         ledger, monitoring = self.ledger, self.monitoring
-        return DecisionInputs(
+        return records.DecisionInputs(
             **{**vars(monitoring), "windows": monitoring.windows[-5:], "new_labels": self.new_labels},
             champion=self.champion,
             in_flight=_describe_in_flight(ledger),
@@ -71,12 +63,12 @@ class RetrainingInputs:
 
 @dataclass(frozen=True)
 class _Proposal:
-    trigger: Trigger
+    trigger: records.Trigger
     occasion: str
     message: str
 
 
-def decide(inputs: RetrainingInputs) -> Decision:
+def decide(inputs: RetrainingInputs) -> records.Decision:
     """Nothing, investigate_data, wait or retrain, with the reason as a message."""
     requested, monitoring = inputs.requested, inputs.monitoring
     if not inputs.champion:
@@ -105,11 +97,8 @@ def cooldown_days(limits: Monitoring, rejections: int) -> float:
     return min(limits.cooldown_days * 2.0 ** min(rejections, 30), LONGEST_DAYS)
 
 
-def columns_drifting_in_a_row(windows: Sequence[MonitoredWindow], needed: int) -> tuple[str, ...]:
-    """Columns that drifted in each of the newest `needed` conclusive windows.
-
-    A window with too few customers or with broken data is not conclusive: it neither adds to a run nor ends it.
-    """
+def columns_drifting_in_a_row(windows: Sequence[records.MonitoredWindow], needed: int) -> tuple[str, ...]:
+    """Columns that drifted in each of the newest `needed` conclusive windows; others neither add nor end a run."""
     newest = _conclusive(windows)[-needed:]
     if len(newest) < needed or any(window.drift != "drift" for window in newest):
         return ()
@@ -117,7 +106,8 @@ def columns_drifting_in_a_row(windows: Sequence[MonitoredWindow], needed: int) -
     return tuple(sorted(first.intersection(*later)))
 
 
-def _conclusive(windows: Sequence[MonitoredWindow]) -> list[MonitoredWindow]:
+def _conclusive(windows: Sequence[records.MonitoredWindow]) -> list[records.MonitoredWindow]:
+    """Those with enough customers and without broken data."""
     return [window for window in windows if window.drift in _CONCLUSIVE and window.quality != "broken"]
 
 
@@ -179,11 +169,11 @@ def _why_nothing(inputs: RetrainingInputs, proposals: Sequence[_Proposal]) -> st
     return f"window {last.window} is stable, and nothing requests a retraining"
 
 
-def _describe_in_flight(ledger: LedgerState) -> str:
+def _describe_in_flight(ledger: records.LedgerState) -> str:
     return "request {} is {}".format(*ledger.in_flight) if ledger.in_flight else ""
 
 
-def _describe_waiting(ledger: LedgerState) -> str:
+def _describe_waiting(ledger: records.LedgerState) -> str:
     if ledger.waiting is None:
         return ""
     version, status = ledger.waiting
@@ -191,17 +181,10 @@ def _describe_waiting(ledger: LedgerState) -> str:
 
 
 def _decision(
-    inputs: RetrainingInputs, kind: DecisionKind, message: str, source: _Proposal | ExternalTrigger | None
-) -> Decision:
+    inputs: RetrainingInputs, kind: records.DecisionKind, message: str, source: _Proposal | ExternalTrigger | None
+) -> records.Decision:
     requested = inputs.requested
-    person = requested if requested is not None and source is not None and source.trigger == requested.trigger else None
-    return Decision(
-        kind=kind,
-        message=message,
-        trigger=source.trigger if source else "",
-        occasion=source.occasion if source else "",
-        champion=inputs.champion,
-        by=person.by if person else "",
-        why=person.why if person else "",
-        inputs=inputs.summary(),
-    )
+    trigger: records.Trigger = source.trigger if source else ""
+    by, why = (requested.by, requested.why) if requested and requested.trigger == trigger else ("", "")
+    occasion = source.occasion if source else ""
+    return records.Decision(kind, message, trigger, occasion, inputs.champion, by, why, inputs.summary())

@@ -23,7 +23,7 @@ from churn_assets.mlflow_registry.registry import MODEL_NAME, MlflowRegistry
 from churn_assets.promotion import records, registration
 from churn_assets.promotion.champion import ChampionMoves, bundle_hash, verified_bundle_hash
 from churn_assets.promotion.ledger import Ledger
-from churn_assets.promotion.pointer import Champion, ChampionPointer
+from churn_assets.promotion.pointer import Champion, ChampionPointer, read_champion
 from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -56,11 +56,8 @@ class Outcome:
 
 @dataclass(frozen=True)
 class GateRun:
-    """One outcome for each challenger that was waiting, the newest first, and the champion afterwards.
-
-    `registry_message` says that the registry's alias `champion` named another version and was set, or why it does not
-    follow the champion; None if it was right.
-    """
+    """One outcome for each challenger that was waiting, the newest first, and the champion afterwards;
+    `registry_message` as from `tell_registry`."""
 
     outcomes: tuple[Outcome, ...]
     champion: Champion | None
@@ -110,8 +107,6 @@ class PromotionService:
         ledger, pointer = Ledger(settings.ledger_path), ChampionPointer(settings.home)
         return cls(settings, ledger, pointer, MlflowRegistry(settings.mlflow_uri))
 
-    # -- the champion ------------------------------------------------------------------------------------
-
     def recover(self) -> records.Move | None:
         """As `ChampionMoves.recover`."""
         return self._champion.recover()
@@ -123,7 +118,7 @@ class PromotionService:
     def tell_registry(self) -> str | None:
         """Let the registry's alias follow the pointer; a message if it named another version (a rollback, or somebody
         has moved it by hand) or could not be set, None if it was right."""
-        champion = self._pointer.read()
+        champion = read_champion(self._home)
         if champion is None or champion.registered_version is None:
             return None
         number = champion.registered_version
@@ -137,8 +132,6 @@ class PromotionService:
             f"the alias champion named version {before} in the registry, expected {number}, the champion "
             f"{champion.version}; it was set to that. An alias moved by hand changes nothing: churn rollback does"
         )
-
-    # -- a trained model -----------------------------------------------------------------------------------
 
     def register(
         self,
@@ -154,14 +147,13 @@ class PromotionService:
         """Register a model; it becomes a challenger that waits for the gate, or the first champion.
 
         `bundle` lies inside the home; `run_id` is the training's MLflow run, `missing` why there is none; `request`
-        is the key of the request that the training answers, if it does. `before_champion` is called before
-        the pointer moves to a model that becomes, or is, champion: it writes what must be on disk then. Raises
-        GateRefused below the contract's floor or for a column that nobody attests.
+        is the key of the request that it answers. `before_champion` writes what must be on disk before the pointer
+        moves to a model that becomes, or is, champion. Raises GateRefused as `check_registration`.
         """
         registration.check_registration(model, contract)
         registration.save_registration_record(self._home, model)
         self.recover()
-        champion = self._pointer.read()
+        champion = read_champion(self._home)
         role = registration.assign_role(model, contract, champion, self._home, self._is_generated(champion))
         number: int | None = None
         if run_id is not None and missing is None:
@@ -188,7 +180,7 @@ class PromotionService:
     def _become_champion(
         self, contract: Contract, version: str, bundle: str, number: int | None, reason: str
     ) -> Champion:
-        present = self._pointer.read()
+        present = read_champion(self._home)
         if present is not None and present.version == version:
             if number is None:
                 return present
@@ -197,10 +189,12 @@ class PromotionService:
         return self._champion.move(champion, "first", champion.by, reason).to
 
     def _publish_aliases(self, role: registration.Role, number: int) -> str | None:
-        problem = _unless_unavailable(lambda: self._registry.set_alias(role.alias, number))
-        if problem is not None or role.alias == "champion":
-            return problem
-        return self.tell_registry()  # the champion may have been rolled back, its alias moved by hand
+        try:
+            self._registry.set_alias(role.alias, number)
+        except TrackingUnavailable as error:
+            return str(error)
+        # The champion may have been rolled back, its alias moved by hand.
+        return None if role.alias == "champion" else self.tell_registry()
 
     def _is_generated(self, champion: Champion | None) -> bool:
         from churn_assets.scoring.bundle import read_provenance
@@ -212,14 +206,9 @@ class PromotionService:
         except (BundleError, OSError, ValueError):
             return False
 
-    # -- the gate ------------------------------------------------------------------------------------------
-
     def promote_waiting(self, contract: Contract, labelled: pa.Table | None) -> GateRun:
-        """Hold the gate for every challenger that waits for it or is approved, the newest first.
-
-        Once one is promoted the older ones are refused: the champion they would be compared with is replaced.
-        `labelled` is the table `labelled_predictions`, None if there is none.
-        """
+        """Hold the gate for every challenger that waits for it or is approved, the newest first; once one is promoted
+        the older ones are refused. `labelled` is the table `labelled_predictions`, None if there is none."""
         from churn_assets.promotion.gate.judge import superseded
 
         self.recover()
@@ -238,14 +227,13 @@ class PromotionService:
             if outcome.status == "promoted":
                 promoted = version
             outcomes.append(outcome)
-        return GateRun(tuple(outcomes), self._pointer.read(), self.tell_registry() or message)
+        return GateRun(tuple(outcomes), read_champion(self._home), self.tell_registry() or message)
 
     def promote(self, contract: Contract, version: str, labelled: pa.Table | None) -> Outcome:
-        """Hold the gate for one challenger, and do what the verdict and the contract's approval say.
+        """Hold the gate for one challenger, and do what the verdict and the contract's approval say: the only way.
 
-        There is no other way to promote. Raises TransitionRefused for a version that is not a challenger waiting
-        for the gate or approved, or if another than the one it was compared with has become champion
-        meanwhile: it stays approved.
+        Raises TransitionRefused for a version that is not a challenger waiting for the gate or approved, or if another
+        than the one it was compared with has become champion meanwhile: it stays approved.
         """
         from churn_assets.promotion.gate.inputs import GateBlocked, load_inputs
         from churn_assets.promotion.gate.judge import judge
@@ -253,7 +241,7 @@ class PromotionService:
         self.recover()
         challenger = self._ledger.challenger(version)
         try:
-            champion = self._pointer.read()
+            champion = read_champion(self._home)
             inputs = load_inputs(self._settings, contract, champion, challenger, labelled, self._load_scorer)
         except GateBlocked as obstacle:
             message = f"the gate cannot be held for challenger {version}: {obstacle}"
@@ -280,38 +268,27 @@ class PromotionService:
     def _publish_verdict(self, challenger: records.Challenger, verdict: records.Verdict, promoted: bool) -> str | None:
         number = challenger.registered_version
         if number is None:
-            return (
-                f"challenger {challenger.version} is not in MLflow's registry, expected a version to tag; "
-                "register it again"
-            )
-
-        def publish() -> None:
+            missing = f"challenger {challenger.version} is not in MLflow's registry"
+            return f"{missing}, expected a version to tag; register it again"
+        try:
             self._registry.set_tags(number, _verdict_tags(verdict))
             if promoted:
                 self._registry.set_alias("champion", number)
-
-        return _unless_unavailable(publish)
+        except TrackingUnavailable as error:
+            return str(error)
+        return None
 
     def approve(self, version: str, by: records.Person, why: str) -> records.Challenger:
-        """A person approves a challenger that has passed the gate; the gate runs again before it is promoted.
-
-        Raises TransitionRefused unless it waits for approval (it says who has decided and when), BundleCorrupt if its
-        bundle is not as it was written.
-        """
+        """As `Ledger.approve`; the gate runs again before the promotion. Raises BundleCorrupt for a changed bundle."""
         self.recover()
         challenger = self._ledger.challenger(version)
         sha256 = verified_bundle_hash(self._home / challenger.bundle)
         return self._ledger.approve(version, by, why, sha256, self._clock())
 
     def reject(self, version: str, by: records.Person, why: str) -> records.Challenger:
-        """A person rejects a challenger before its promotion; it lengthens the cooldown.
-
-        Raises TransitionRefused, also if another person has approved it.
-        """
+        """As `Ledger.reject`."""
         self.recover()
         return self._ledger.reject(version, by, why, self._clock())
-
-    # -- retraining ----------------------------------------------------------------------------------------
 
     def decide_retraining(
         self,
@@ -319,28 +296,23 @@ class PromotionService:
         summarize: Callable[[Champion], records.MonitoringSummary],
         requested: ExternalTrigger | None = None,
     ) -> records.DecisionRecord:
-        """Decide whether to retrain, and store the decision and its request in one transaction.
-
-        `summarize` gives what monitoring reports about the present champion. Raises as `Ledger.decide`.
-        """
+        """As `Ledger.decide`, by `retraining.decide`; `summarize` gives what monitoring reports about a champion."""
         from churn_assets.promotion.retraining import RetrainingInputs, decide
 
         self.recover()
-        now, champion = self._clock(), self._pointer.read()
+        now, champion = self._clock(), read_champion(self._home)
         monitoring = records.MonitoringSummary() if champion is None else summarize(champion)
         version = champion.version if champion else ""
-
-        def judge(state: records.LedgerState) -> records.Decision:
-            return decide(RetrainingInputs(now, version, limits, state, monitoring, requested))
-
-        return self._ledger.decide(judge, now)
+        return self._ledger.decide(
+            lambda state: decide(RetrainingInputs(now, version, limits, state, monitoring, requested)), now
+        )
 
     def start_request(self, key: str, run_id: str) -> None:
-        """A run starts the request. Raises TransitionRefused if another has."""
+        """As `Ledger.start_request`."""
         self._ledger.start_request(key, run_id)
 
     def fail_request(self, key: str, run_id: str, why: str) -> records.Request | None:
-        """The run of a request has failed: the next attempt, or None if there is none."""
+        """As `Ledger.fail_request`."""
         return self._ledger.fail_request(key, run_id, why, self._clock())
 
     def settle_request(self, request: records.Request, runs: Sequence[RunState]) -> None:
@@ -361,28 +333,18 @@ class PromotionService:
             self._ledger.finish_request(request.key, f"run {runs[0].run_id} {outcome}", self._clock())
 
     def fail_gate_run(self, run_key: str, why: str) -> records.Challenger | None:
-        """A run of the gate has ended without a verdict: it is run again, up to 3 times."""
+        """As `Ledger.fail_promotion`."""
         return self._ledger.fail_promotion(run_key, why, self._clock())
 
 
-def _unless_unavailable(publish: Callable[[], object]) -> str | None:
-    """Tell the registry; why it does not answer, None if it does."""
-    try:
-        publish()
-    except TrackingUnavailable as error:
-        return str(error)
-    return None
-
-
 def _verdict_tags(verdict: records.Verdict) -> dict[str, str]:
-    figures = {check.check: [_short(check.value), _short(check.limit), check.passed] for check in verdict.checks}
+    figures = {
+        check.check: [*(None if x is None else round(x, 6) for x in (check.value, check.limit)), check.passed]
+        for check in verdict.checks
+    }
     return {
         "gate": "passed" if verdict.passed else "refused",
         "gate_reason": verdict.reason,
         "gate_champion": verdict.champion,
         "gate_figures": dumps(figures),
     }
-
-
-def _short(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)

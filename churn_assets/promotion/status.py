@@ -40,9 +40,8 @@ class LedgerStatus:
         broken = record is not None and record.decision.inputs.broken is not None
         for request in self.requests:
             waits = "; it waits until the data is complete" if broken and request.status == "open" else ""
-            lines.append(
-                f"retraining {request.key} is {request.status}, attempt {request.attempt} of {ATTEMPTS}{waits}"
-            )
+            attempt = f"attempt {request.attempt} of {ATTEMPTS}"
+            lines.append(f"retraining {request.key} is {request.status}, {attempt}{waits}")
         if record is not None:
             kind, message = record.decision.kind.replace("_", " "), record.decision.message
             lines.append(f"last decision, {record.decided_at:%Y-%m-%d %H:%M} UTC: {kind}: {message}")
@@ -50,11 +49,10 @@ class LedgerStatus:
 
     def to_json(self) -> dict[str, Any]:
         """Flat enough for scripts."""
-        decision: dict[str, Any] | None = None
-        if self.decision is not None:
-            stored = self.decision.to_json()
-            decision = {"at": stored["decided_at"]}
-            decision |= {name: stored[name] for name in ("kind", "message", "trigger", "request")}
+        decision = self.decision.to_json() if self.decision else None
+        if decision is not None:
+            names = {"at": "decided_at", **{name: name for name in ("kind", "message", "trigger", "request")}}
+            decision = {name: decision[stored] for name, stored in names.items()}
         challengers = [{"version": c.version, "status": c.status, "message": c.message} for c in self.challengers]
         requests = [{"key": r.key, "status": r.status, "attempt": r.attempt} for r in self.requests]
         return {"challengers": challengers, "requests": requests, "last_decision": decision}
@@ -76,20 +74,16 @@ class Status:
         status["release"] = self.ledger.to_json()
         if self.champion is None or self.card is None or self.provenance is None:
             return status
+        for name in ("version", "registered_version", "reason", "fingerprint"):
+            status[name] = getattr(self.champion, name)
+        for name in ("contract", "metrics", "source", "as_of"):
+            status[name] = getattr(self.card, name)
         return {
             **status,
-            "version": self.champion.version,
-            "registered_version": self.champion.registered_version,
             "since_at": self.champion.since_at.isoformat(),
-            "reason": self.champion.reason,
-            "contract": self.card.contract,
-            "fingerprint": self.champion.fingerprint,
             "model": self.card.chosen,
-            "metrics": self.card.metrics,
             "thresholds": asdict(self.card.thresholds),
-            "source": self.card.source,
             "generated": bool(self.provenance.generated),
-            "as_of": self.card.as_of,
             "trained_at": self.provenance.made_at or None,
         }
 

@@ -24,8 +24,7 @@ from churn_assets.contract.model import Contract, Severity
 from churn_assets.errors import DataError, RowsRejected, Violation, describe_value
 from churn_assets.features.compile import Matrix, compile_rules
 from churn_assets.features.encode import encode_rows
-from churn_assets.features.one_row import RowReader
-from churn_assets.features.scalar import scalar_features, scalar_rules
+from churn_assets.features.scalar import RowReader, scalar_features, scalar_rules
 from churn_assets.scoring.calibration import Beta, Calibration, Identity, Platt
 from churn_assets.scoring.models.base import Model
 from churn_assets.scoring.models.blend import BlendModel

@@ -15,8 +15,7 @@ from churn_assets.errors import RowsRejected
 from churn_assets.features import functions, scalar
 from churn_assets.features.compile import compile_features, compile_rules
 from churn_assets.features.encode import encode_rows
-from churn_assets.features.one_row import RowReader
-from churn_assets.features.scalar import scalar_features, scalar_rules
+from churn_assets.features.scalar import RowReader, scalar_features, scalar_rules
 from churn_assets_tests.scoring.tiny import CONTRACT as TINY
 from churn_assets_tests.strategies import AS_OF_DAYS, CONTRACTS, make_columns, rows
 

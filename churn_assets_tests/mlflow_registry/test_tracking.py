@@ -87,7 +87,7 @@ def test_a_store_that_goes_away_stops_the_log_and_not_the_training(tmp_path, cap
 
 
 def test_an_absent_run_takes_everything_and_keeps_nothing():
-    absent = Tracking.absent(NOWHERE, "why")
+    absent = Tracking(NOWHERE, None, "why")
     absent.params({"a": 1})
     absent.metrics({"a": 1})
     absent.tags({"a": 1})

@@ -7,7 +7,7 @@ import json
 import dagster as dg
 import pytest
 
-from churn_assets.defs.monitoring.sensors import window_sensor
+from churn_assets.defs.prediction_log.sensors import window_sensor
 from churn_assets.errors import WindowUnreadable
 from churn_assets.monitoring.windows import OPEN, WINDOW, full_window, record_open_window
 from churn_assets.settings import Settings

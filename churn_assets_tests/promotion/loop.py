@@ -11,6 +11,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -95,15 +96,15 @@ class Runs:
 class KilledLedger(Ledger):
     """Passes by `fate` before and after each commit."""
 
-    synchronous = "OFF"  # a killed process loses nothing that the system has
-
     def __init__(self, path: Path, fate: Fate) -> None:
         super().__init__(path)
         self._fate = fate
 
-    def _commit(self, db: Any) -> None:
-        self._fate.step()
-        super()._commit(db)
+    @contextmanager
+    def _writing(self) -> Iterator[Any]:
+        with super()._writing() as db:
+            yield db
+            self._fate.step()
         self._fate.step()
 
 

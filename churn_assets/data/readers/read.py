@@ -9,6 +9,7 @@ import difflib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -67,10 +68,15 @@ def read_names(source: str | Path, contract: Contract) -> list[str]:
 
 def _open(location: Location, contract: Contract, batch_rows: int) -> Opened:
     reader = sources.scheme_reader(location)
-    opened = _peeked(reader(location, contract, batch_rows)) if reader else _open_file(location, contract, batch_rows)
-    if _needs_row_ids(contract, opened[0].names):
-        return _with_row_ids(*opened, contract.key.name)
-    return opened
+    if reader is None:
+        schema, batches = _open_file(location, contract, batch_rows)
+    else:
+        stream = reader(location, contract, batch_rows)
+        first = next(stream)
+        schema, batches = first.schema, chain([first], stream)
+    if _needs_row_ids(contract, schema.names):
+        return _with_row_ids(schema, batches, contract.key.name)
+    return schema, batches
 
 
 def _open_file(location: Location, contract: Contract, batch_rows: int) -> Opened:
@@ -84,17 +90,6 @@ def _open_file(location: Location, contract: Contract, batch_rows: int) -> Opene
         case "parquet":
             return open_parquet(path, batch_rows)
     return open_duckdb(path, location.options["table"], batch_rows)
-
-
-def _peeked(batches: Iterator[pa.RecordBatch]) -> Opened:
-    """The stream with the schema of its first batch."""
-    first = next(batches)
-
-    def all_batches() -> Iterator[pa.RecordBatch]:
-        yield first
-        yield from batches
-
-    return first.schema, all_batches()
 
 
 def _needs_row_ids(contract: Contract, names: Sequence[str]) -> bool:

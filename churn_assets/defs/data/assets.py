@@ -13,12 +13,10 @@ from churn_assets.data.validation.report import ValidationReport, report_of, wit
 from churn_assets.defs import metadata, plots
 from churn_assets.defs.column_schema import lineage
 from churn_assets.defs.io_manager import write_table
-from churn_assets.defs.policy import OWNERS
+from churn_assets.defs.metadata import TableResult
+from churn_assets.defs.policy import OWNERS, asset
 from churn_assets.defs.resources import Project
 from churn_assets.errors import DataBroken, DataError
-
-GROUP = "data"
-CONTACTED = "contacted_customers.csv"
 
 
 class ValidationConfig(dg.Config):
@@ -27,31 +25,20 @@ class ValidationConfig(dg.Config):
     with_labels: bool = False
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"file", "parquet"},
-    code_version="1",
-    check_specs=[
-        dg.AssetCheckSpec(
-            "the_table_has_enough_rows",
-            asset="raw_customers",
-            blocking=True,
-            description="At least as many rows as the contract's quality.min_rows.",
-        )
-    ],
+@asset(
+    "data",
+    {"file", "parquet"},
+    blocking={"the_table_has_enough_rows": "At least as many rows as the contract's quality.min_rows."},
 )
-def raw_customers(project: Project) -> Iterator[dg.MaterializeResult[pa.Table]]:
+def raw_customers(project: Project) -> TableResult:
     """The customer table as read: CHURN_SOURCE, else a fitting file in data/raw/, else generated customers."""
     from churn_assets.data.customers import TableOrigin
     from churn_assets.data.readers.read import read_table, resolve_source
 
     contract = project.contract
     source = resolve_source(project.settings, contract)
-    table = read_table(source.source, contract)
-    table = TableOrigin(source.description, source.generated).added_to(table)
-    floor = contract.quality.min_rows
-    shares = metadata.missing_share(table)
+    table = TableOrigin(source.description, source.generated).added_to(read_table(source.source, contract))
+    floor, shares = contract.quality.min_rows, metadata.missing_share(table)
     yield dg.MaterializeResult(
         value=table,
         metadata={
@@ -74,25 +61,23 @@ def raw_customers(project: Project) -> Iterator[dg.MaterializeResult[pa.Table]]:
 @dg.multi_asset(
     can_subset=True,
     outs={
-        "validated_customers": dg.AssetOut(
-            description="Customers that keep the contract: repaired, typed, with `churned` instead of the label; in a "
-            "retraining also predictions whose label is final, marked by `row_source`.",
-            group_name=GROUP,
+        name: dg.AssetOut(
+            dagster_type=pa.Table,
+            description=description,
+            is_required=False,
+            group_name="data",
             owners=OWNERS,
             kinds={"arrow", "parquet"},
             code_version="1",
-            dagster_type=pa.Table,
-            is_required=False,
-        ),
-        "rejected_customers": dg.AssetOut(
-            description="Customers that break the contract, as read, each with every reason.",
-            group_name=GROUP,
-            owners=OWNERS,
-            kinds={"arrow", "parquet"},
-            code_version="1",
-            dagster_type=pa.Table,
-            is_required=False,
-        ),
+        )
+        for name, description in (
+            (
+                "validated_customers",
+                "Customers that keep the contract: repaired, typed, with `churned` instead of the label; in a "
+                "retraining also predictions whose label is final, marked by `row_source`.",
+            ),
+            ("rejected_customers", "Customers that break the contract, as read, each with every reason."),
+        )
     },
 )
 def validation(
@@ -107,12 +92,12 @@ def validation(
     origin = TableOrigin.of(raw_customers)
     repaired, repairs = apply_repairs(raw_customers, contract)
     validated = validate(contract, repaired, raw=raw_customers, source=origin.source, generated=origin.generated)
-    validation_report = msgspec.structs.replace(validated.report, repairs=repairs)
-    context.log.info(validation_report.summary())
+    report = msgspec.structs.replace(validated.report, repairs=repairs)
+    context.log.info(report.summary())
     outputs = context.op_execution_context.selected_output_names
     if "validated_customers" in outputs:
-        customers = mark_table(contract, with_report(validated.customers, validation_report))
-        facts = _validated_metadata(customers, validation_report)
+        customers = mark_table(contract, with_report(validated.customers, report))
+        facts = _validated_metadata(customers, report)
         if config.with_labels:
             customers, label_facts = with_labels(project, customers)
             facts |= label_facts
@@ -120,8 +105,9 @@ def validation(
         facts["dagster/column_lineage"] = lineage(contract, "validated_customers")
         yield dg.Output(customers, "validated_customers", metadata=facts)
     if "rejected_customers" in outputs:
-        facts = _rejected_metadata(validated.rejected, validation_report)
-        yield dg.Output(validated.rejected, "rejected_customers", metadata=facts)
+        yield dg.Output(
+            validated.rejected, "rejected_customers", metadata=_rejected_metadata(validated.rejected, report)
+        )
 
 
 @dg.asset_check(
@@ -132,78 +118,57 @@ def validation(
 )
 def customers_keep_the_contract(validated_customers: pa.Table) -> dg.AssetCheckResult:
     """Stop everything downstream when too many rows are rejected, and show the most common causes."""
-    validation_report = report_of(validated_customers.schema)
-    if validation_report is None:
+    report = report_of(validated_customers.schema)
+    if report is None:
         raise DataError("validated_customers has no validation report; expected one; make the asset again: churn run")
-    share, limit = validation_report.rejected_share, validation_report.max_rejected_share
+    share, limit, most = report.rejected_share, report.max_rejected_share, report.rejecting[:3]
+    common = "; ".join(f"{c.reason} in '{c.column}' ({c.rows:,} rows, such as {c.example})" for c in most)
     return dg.AssetCheckResult(
-        passed=not validation_report.over_limit,
-        severity=dg.AssetCheckSeverity.ERROR,
-        description=f"{share:.2%} of {validation_report.rows_in:,} rows rejected, allowed {limit:.2%}"
-        f"{_most_common(validation_report)}",
-        metadata={"rejected_share": share, "allowed_share": limit, "causes": _causes(validation_report)},
+        passed=not report.over_limit,
+        description=f"{share:.2%} of {report.rows_in:,} rows rejected, allowed {limit:.2%}"
+        + (f"; most often: {common}" if common else ""),
+        metadata={"rejected_share": share, "allowed_share": limit, "causes": _causes(report)},
     )
 
 
 @dg.asset_check(asset="rejected_customers", description="Each rejected row has a reason code and an explanation.")
 def every_rejection_has_a_reason(rejected_customers: pa.Table) -> dg.AssetCheckResult:
     """Count rejected rows without a reason."""
-    import pyarrow.compute as pc
-
     unexplained = pc.sum(pc.equal(pc.list_value_length(rejected_customers["reasons"]), 0)).as_py() or 0
     return dg.AssetCheckResult(passed=unexplained == 0, metadata={"unexplained_rows": unexplained})
 
 
-def _most_common(validation_report: ValidationReport) -> str:
-    causes = [
-        f"{c.reason} in '{c.column}' ({c.rows:,} rows, such as {c.example})" for c in validation_report.rejecting[:3]
-    ]
-    return f"; most often: {'; '.join(causes)}" if causes else ""
+def _causes(report: ValidationReport) -> dg.MarkdownMetadataValue:
+    return metadata.table(msgspec.to_builtins(report.causes))
 
 
-def _causes(validation_report: ValidationReport) -> dg.MarkdownMetadataValue:
-    return metadata.table(msgspec.to_builtins(validation_report.causes))
-
-
-def _validated_metadata(customers: pa.Table, validation_report: ValidationReport) -> dict[str, Any]:
-    repairs = validation_report.repairs
+def _validated_metadata(customers: pa.Table, report: ValidationReport) -> dict[str, Any]:
+    repairs = report.repairs
     shares = metadata.missing_share(customers.drop_columns(list(MARKS)))
     details = [{"repair": r.name, "what": name, "found": value} for r in repairs for name, value in r.details.items()]
+    rows = [{"repair": r.name, "rows": r.rows, "cells": r.cells, "words": r.message} for r in repairs]
     churned_share = float(pc.mean(customers["churned"]).as_py() or 0.0)
+    missing = plots.missing_values(shares, churned_share)
     return {
-        "rows_in": validation_report.rows_in,
-        "rows_rejected": validation_report.rows_rejected,
-        "rejected_share": validation_report.rejected_share,
+        **{name: getattr(report, name) for name in ("rows_in", "rows_rejected", "rejected_share")},
         "rows_repaired": max((r.rows for r in repairs), default=0),
-        "as_of_words": validation_report.as_of_origin,
+        "as_of_words": report.as_of_origin,
         "churned_share": churned_share,
-        "null_ids": validation_report.count("null", next(iter(customers.column_names))),
-        "duplicate_ids": validation_report.duplicate_ids,
-        "conflicting_ids": validation_report.conflicting_ids,
-        "repairs": metadata.table(
-            {"repair": r.name, "rows": r.rows, "cells": r.cells, "words": r.message} for r in repairs
-        ),
+        "null_ids": report.count("null", next(iter(customers.column_names))),
+        **{name: getattr(report, name) for name in ("duplicate_ids", "conflicting_ids")},
+        "repairs": metadata.table(rows),
         "repair_evidence": metadata.table(details),
-        "causes": _causes(validation_report),
-        "missing_values": plots.image(
-            plots.missing_values(shares, churned_share), "churned share and missing values by column"
-        ),
+        "causes": _causes(report),
+        "missing_values": plots.image(missing, "churned share and missing values by column"),
     }
 
 
-def _rejected_metadata(rejected: pa.Table, validation_report: ValidationReport) -> dict[str, Any]:
-    rejecting = {f"{c.reason}: {c.column}": c.rows for c in validation_report.rejecting}
-    facts = {
-        "dagster/row_count": rejected.num_rows,
-        "rejected_share": validation_report.rejected_share,
-        "causes": _causes(validation_report),
-    }
-    if rejecting:
-        facts["reasons"] = plots.image(
-            plots.counts(rejecting, "rejected rows by reason; a row may have several", "rows"),
-            "rejected rows by reason",
-        )
-    return facts
+def _rejected_metadata(rejected: pa.Table, report: ValidationReport) -> dict[str, Any]:
+    facts = {"rejected_share": report.rejected_share, "causes": _causes(report)}
+    if rejecting := {f"{c.reason}: {c.column}": c.rows for c in report.rejecting}:
+        chart = plots.counts(rejecting, "rejected rows by reason; a row may have several", "rows")
+        facts["reasons"] = plots.image(chart, "rejected rows by reason")
+    return {"dagster/row_count": rejected.num_rows, **facts}
 
 
 def with_labels(project: Project, customers: pa.Table) -> tuple[pa.Table, dict[str, Any]]:
@@ -229,9 +194,11 @@ def with_labels(project: Project, customers: pa.Table) -> tuple[pa.Table, dict[s
         return customers, {"labelled_predictions": "none were made yet: the model is trained on the table alone"}
     holdout = holdout_for(settings.holdout_dir, contract, TableOrigin.of(customers).generated)
     rows = labelled_rows(contract, labelled, holdout.customers(contract) if holdout else frozenset())
-    contacted = write_table(_flat(rows.contacted), settings.reports_dir / CONTACTED)
-    joined = join(contract, customers, rows)
-    return joined, {
+    flat = [
+        field.name for field in rows.contacted.schema if not pa.types.is_nested(field.type)
+    ]  # all that CSV can hold
+    contacted = write_table(rows.contacted.select(flat), settings.reports_dir / "contacted_customers.csv")
+    return join(contract, customers, rows), {
         "labelled_predictions": metadata.table({"predictions": label, "count": n} for label, n in rows.counts),
         "labelled_predictions_of_broken_data": f"{left_out:,}, left out",
         "customers_kept_for_the_gate": len(rows.gate),
@@ -239,27 +206,15 @@ def with_labels(project: Project, customers: pa.Table) -> tuple[pa.Table, dict[s
     }
 
 
-def _flat(table: pa.Table) -> pa.Table:
-    """The columns that a CSV can hold."""
-    return table.select([field.name for field in table.schema if not pa.types.is_nested(field.type)])
-
-
 def sources(customers: pa.Table) -> dg.MarkdownMetadataValue:
     """Rows, churned share and days of each source of a marked table."""
-    import pyarrow.compute as pc
-
     rows = []
     for name in ("table", "feedback"):
         part = customers.filter(pc.equal(customers["row_source"], name))
         if part.num_rows:
             days = pc.min_max(part["row_as_of"]).as_py()
-            rows.append(
-                {
-                    "source": name,
-                    "rows": part.num_rows,
-                    "churned_share": pc.mean(part["churned"]).as_py(),
-                    "as_of": f"{days['min']}" if days["min"] == days["max"] else f"{days['min']} to {days['max']}",
-                    "put_aside": pc.sum(part["row_aside"]).as_py(),
-                }
-            )
-    return metadata.table(rows)
+            as_of = f"{days['min']}" if days["min"] == days["max"] else f"{days['min']} to {days['max']}"
+            churned, aside = pc.mean(part["churned"]).as_py(), pc.sum(part["row_aside"]).as_py()
+            rows.append((name, part.num_rows, churned, as_of, aside))
+    names = ("source", "rows", "churned_share", "as_of", "put_aside")
+    return metadata.table(dict(zip(names, row, strict=True)) for row in rows)

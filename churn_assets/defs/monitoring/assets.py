@@ -10,7 +10,8 @@ import dagster as dg
 import pyarrow as pa
 
 from churn_assets.defs import metadata, plots
-from churn_assets.defs.policy import MONITORING, OWNERS
+from churn_assets.defs.metadata import JsonResult
+from churn_assets.defs.policy import MONITORING, asset, warned
 from churn_assets.defs.resources import Project
 
 if TYPE_CHECKING:
@@ -19,27 +20,21 @@ if TYPE_CHECKING:
     from churn_assets.monitoring.drift.univariate import ColumnDrift
     from churn_assets.monitoring.performance.report import PerformanceReport
 
+Series = Mapping[str, Sequence[float | None]]  # name -> a figure a window
+
 NOT_BROKEN = "no_broken_data_was_found"
 NO_DRIFT = "no_drift_was_found"
 _LINES = 6  # of a trend plot, the columns with the largest figures
 _LAST_WINDOWS = 10  # of a table
 
 
-@dg.asset(
-    group_name=MONITORING,
-    owners=OWNERS,
-    kinds={"duckdb"},
-    code_version="1",
+@asset(
+    MONITORING,
+    {"duckdb"},
+    checks={NOT_BROKEN: "The newest window's data is not broken, the log is not stale; too few customers say nothing."},
     deps=["prediction_log"],
-    check_specs=[
-        dg.AssetCheckSpec(
-            NOT_BROKEN,
-            asset="data_quality_report",
-            description="The newest window's data is not broken, the log is not stale; too few customers say nothing.",
-        )
-    ],
 )
-def data_quality_report(project: Project) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
+def data_quality_report(project: Project) -> JsonResult:
     """Per window of distinct customers: missing, outside, unknown, constant, spikes, volume, refusals, staleness."""
     from churn_assets.monitoring.data_quality import report_quality
     from churn_assets.monitoring.windows import to_json
@@ -54,8 +49,8 @@ def data_quality_report(project: Project) -> Iterator[dg.MaterializeResult[dict[
             **_window_metadata(report, project.settings.monitoring_dir),
             "findings": metadata.table(_findings(windows)),
             "stale": report.stale,
-            **_trend("missing_values", missing, windows, None, "missing values", "share"),
-            **_trend("volume", volume, windows, None, "volume", "predictions"),
+            **_trend("missing_values", missing, windows, "missing values", "share"),
+            **_trend("volume", volume, windows, "volume", "predictions"),
         },
         check_results=[_check(not report.blocks, report)],
     )
@@ -67,21 +62,13 @@ class DriftConfig(dg.Config):
     pages: bool = False
 
 
-@dg.asset(
-    group_name=MONITORING,
-    owners=OWNERS,
-    kinds={"evidently", "duckdb"},
-    code_version="1",
+@asset(
+    MONITORING,
+    {"evidently", "duckdb"},
+    checks={NO_DRIFT: "No column of the newest window drifts, nor the score; too few customers say nothing."},
     deps=["data_quality_report"],
-    check_specs=[
-        dg.AssetCheckSpec(
-            NO_DRIFT,
-            asset="drift_report",
-            description="No column of the newest window drifts, nor the score; too few customers say nothing.",
-        )
-    ],
 )
-def drift_report(project: Project, config: DriftConfig) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
+def drift_report(project: Project, config: DriftConfig) -> JsonResult:
     """Per window, column by column, the score and the positive rate: every measure, and the one rule that decides."""
     from churn_assets.monitoring.drift.report import report_drift
     from churn_assets.monitoring.windows import to_json
@@ -89,10 +76,7 @@ def drift_report(project: Project, config: DriftConfig) -> Iterator[dg.Materiali
     report = report_drift(project.settings, project.contract, pages=config.pages)
     windows, limit = report.windows, project.contract.monitoring.effect
     effects = [{column.column: column.effect for column in window.columns} for window in windows]
-    score = {
-        "mean": [window.score.mean for window in windows],
-        "positive_share": [window.score.positive_share for window in windows],
-    }
+    score = {name: [getattr(window.score, name) for window in windows] for name in ("mean", "positive_share")}
     yield dg.MaterializeResult(
         value=to_json(report),
         metadata={
@@ -104,8 +88,8 @@ def drift_report(project: Project, config: DriftConfig) -> Iterator[dg.Materiali
                 {"window": w.window, "status": w.status, "data": w.data, "drifted": list(w.drifted)}
                 for w in windows[-_LAST_WINDOWS:]
             ),
-            **_trend("effects", _largest(effects), windows, limit, "effect by column", "effect"),
-            **_trend("scores", score, windows, None, "score and positive rate", "share"),
+            **_trend("effects", _largest(effects), windows, "effect by column", "effect", limit),
+            **_trend("scores", score, windows, "score and positive rate", "share"),
             **_pages(windows, project.settings.monitoring_dir / report.fingerprint[:12]),
         },
         check_results=[_check(report.status != "drift", report)],
@@ -123,50 +107,36 @@ def _window_metadata(report: "QualityReport | DriftReport", folder: Path) -> dic
 
 
 def _check(passed: bool, report: "QualityReport | DriftReport") -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
-        passed=passed,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=report.message,
-        metadata={"concluded": report.status not in ("insufficient", "unknown")},
-    )
+    concluded = report.status not in ("insufficient", "unknown")
+    return warned(passed=passed, description=report.message, metadata={"concluded": concluded})
 
 
 def _findings(windows: Sequence["WindowQuality"]) -> Iterator[dict[str, Any]]:
     for window in reversed(windows[-_LAST_WINDOWS:]):
         for finding in window.findings:
-            yield {
-                "window": window.window,
-                "column": finding.column,
-                "check": finding.check,
-                "blocks": finding.blocks,
-                "message": finding.message,
-            }
+            names = ("column", "check", "blocks", "message")
+            yield {"window": window.window, **{name: getattr(finding, name) for name in names}}
 
 
 def _measures(columns: Sequence["ColumnDrift"]) -> Iterator[dict[str, Any]]:
     first = ("column", "kind", "status", "check", "p_value", "effect_measure", "effect")
     for column in columns:
         values = asdict(column)
-        ordered = {name: values[name] for name in (*first, *(name for name in values if name not in first))}
+        ordered = {name: values[name] for name in dict.fromkeys((*first, *values))}
         # Dagster's table is filled with what Markdown shows: a measure that does not apply says so.
         yield {name: "n/a" if value is None else value for name, value in ordered.items()}
 
 
-def _largest(windows: Sequence[Mapping[str, float | None]]) -> dict[str, list[float | None]]:
-    """Name -> a figure a window, of the names with the largest figure in any."""
-    names = list(dict.fromkeys(name for window in windows for name in window))
+def _largest(windows: Sequence[Mapping[str, float | None]]) -> Series:
+    """The names with the largest figure in any window."""
+    names = {name for window in windows for name in window}
     most = {name: max(window.get(name) or 0.0 for window in windows) for name in names}
     chosen = sorted(names, key=lambda name: (-most[name], name))[:_LINES]
     return {name: [window.get(name) for window in windows] for name in chosen}
 
 
 def _trend(
-    key: str,
-    series: Mapping[str, Sequence[float | None]],
-    windows: "Sequence[WindowQuality] | Sequence[WindowDrift]",
-    limit: float | None,
-    title: str,
-    unit: str,
+    key: str, series: Series, windows: Sequence[Any], title: str, unit: str, limit: float | None = None
 ) -> dict[str, Any]:
     """The picture as metadata; nothing, and nothing imported, where there is no window."""
     if not windows:
@@ -189,29 +159,17 @@ def _pages(windows: Sequence["WindowDrift"], folder: Path) -> dict[str, Any]:
 HOLDS, CALIBRATED = "the_labelled_pr_auc_holds", "the_labelled_scores_are_calibrated"
 
 
-@dg.asset(
-    group_name=MONITORING,
-    owners=OWNERS,
-    kinds={"duckdb", "numpy"},
-    code_version="1",
-    check_specs=[
-        dg.AssetCheckSpec(
-            HOLDS,
-            asset="performance_report",
-            description="Labels do not show the champion's PR-AUC below its card beyond noise and the contract's "
-            "monitoring.pr_auc_drop, at the card's share of churners.",
-        ),
-        dg.AssetCheckSpec(
-            CALIBRATED,
-            asset="performance_report",
-            description="Labels do not show a calibration error of the champion beyond the contract's release.max_ece "
-            "and beyond what calibrated scores show by chance.",
-        ),
-    ],
+@asset(
+    MONITORING,
+    {"duckdb", "numpy"},
+    checks={
+        HOLDS: "Labels do not show the champion's PR-AUC below its card beyond noise and the contract's "
+        "monitoring.pr_auc_drop, at the card's share of churners.",
+        CALIBRATED: "Labels do not show a calibration error of the champion beyond the contract's release.max_ece "
+        "and beyond what calibrated scores show by chance.",
+    },
 )
-def performance_report(
-    project: Project, labelled_predictions: pa.Table
-) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
+def performance_report(project: Project, labelled_predictions: pa.Table) -> JsonResult:
     """Labelled metrics by window and model version, estimates with their track record, and the service's figures."""
     from churn_assets.monitoring.performance.report import PERFORMANCE_MD, render_performance, report_performance
     from churn_assets.monitoring.windows import to_json
@@ -220,29 +178,28 @@ def performance_report(
     page = project.settings.monitoring_dir / report.champion_fingerprint[:12] / PERFORMANCE_MD
     yield dg.MaterializeResult(
         value=to_json(report),
-        metadata={
-            **_performance_metadata(report, render_performance(report)),
-            "page": dg.MetadataValue.path(str(page)),
-        },
+        metadata=_performance_metadata(report, render_performance(report), page),
         check_results=_performance_checks(report, project.contract.release.max_ece),
     )
 
 
-def _performance_metadata(report: "PerformanceReport", page: str) -> dict[str, Any]:
-    values: dict[str, Any] = {
+def _performance_metadata(report: "PerformanceReport", text: str, page: Path) -> dict[str, Any]:
+    return {
         "summary": dg.MetadataValue.md("\n".join(f"- {message}" for message in report.messages)),
-        "report": dg.MetadataValue.md(page),
+        "report": dg.MetadataValue.md(text),
         "champion": report.champion or "none yet",
         "final_labels": report.labels.final,
         "final_labels_of_the_champion": report.labels.final_of_champion,
         "labels_since_the_champion": report.labels.new,
         "pr_auc_dropped": report.pr_auc_dropped,
+        "page": dg.MetadataValue.path(str(page)),
+        **plots.images(plots.performance_plots(report)),
     }
-    return values | plots.images(plots.performance_plots(report))
 
 
 def _performance_checks(report: "PerformanceReport", max_ece: float) -> list[dg.AssetCheckResult]:
     fall = report.fall
+    fallen = fall.message if fall.status == "ok" else f"not known: {fall.message}"
     realized = next((row for row in report.versions if row.model_version == report.champion), None)
     calibrated = True
     if realized is None:
@@ -254,13 +211,6 @@ def _performance_checks(report: "PerformanceReport", max_ece: float) -> list[dg.
         calibrated = realized.metrics.ece <= limit
         calibration = f"ECE {realized.metrics.ece:.3f}, allowed {limit:.3f}"
     return [
-        dg.AssetCheckResult(
-            passed=not fall.dropped,
-            check_name=HOLDS,
-            severity=dg.AssetCheckSeverity.WARN,
-            description=fall.message if fall.status == "ok" else f"not known: {fall.message}",
-        ),
-        dg.AssetCheckResult(
-            passed=calibrated, check_name=CALIBRATED, severity=dg.AssetCheckSeverity.WARN, description=calibration
-        ),
+        warned(passed=not fall.dropped, check_name=HOLDS, description=fallen),
+        warned(passed=calibrated, check_name=CALIBRATED, description=calibration),
     ]

@@ -1,6 +1,5 @@
 """The prediction log in the warehouse: predictions, feedback, and predictions with their labels."""
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -9,7 +8,8 @@ import dagster as dg
 import pyarrow as pa
 
 from churn_assets.defs import metadata
-from churn_assets.defs.policy import MONITORING, OWNERS, WAREHOUSE_POOL
+from churn_assets.defs.metadata import JsonResult, TableResult
+from churn_assets.defs.policy import MONITORING, WAREHOUSE_POOL, asset, warned
 from churn_assets.defs.resources import Project
 from churn_assets.errors import ChurnError, NothingIngested
 
@@ -23,26 +23,16 @@ NOTHING = "nothing has been predicted yet: `churn serve` answers and logs"
 QUARANTINE_LIMIT = 0.001
 
 
-@dg.asset(
-    group_name=MONITORING,
-    owners=OWNERS,
-    kinds={"duckdb"},
-    code_version="1",
+@asset(
+    MONITORING,
+    {"duckdb"},
+    checks={
+        ONCE: "Each segment that was handed over is in the warehouse once, with all of its rows.",
+        FEW: f"At most {QUARANTINE_LIMIT:.1%} of all lines could not be taken.",
+    },
     pool=WAREHOUSE_POOL,
-    check_specs=[
-        dg.AssetCheckSpec(
-            ONCE,
-            asset="prediction_log",
-            description="Each segment that was handed over is in the warehouse once, with all of its rows.",
-        ),
-        dg.AssetCheckSpec(
-            FEW, asset="prediction_log", description=f"At most {QUARANTINE_LIMIT:.1%} of all lines could not be taken."
-        ),
-    ],
 )
-def prediction_log(
-    context: dg.AssetExecutionContext, project: Project
-) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
+def prediction_log(context: dg.AssetExecutionContext, project: Project) -> JsonResult:
     """Every prediction that the service or `churn score --log` gave, in DuckDB, each once."""
     from churn_assets.monitoring.windows import record_open_window
     from churn_assets.prediction_log.warehouse.ingest import ingest
@@ -58,17 +48,19 @@ def prediction_log(
         yield dg.MaterializeResult(
             value={"ingest": done.to_json(), "totals": None},
             metadata={"rows": 0, "log": NOTHING},
-            check_results=[_passed(ONCE, NOTHING), _passed(FEW, NOTHING)],
+            check_results=[
+                dg.AssetCheckResult(passed=True, check_name=ONCE, description=NOTHING),
+                dg.AssetCheckResult(passed=True, check_name=FEW, description=NOTHING),
+            ],
         )
         return
     share = totals.quarantined_share
+    not_once = f"not there once: {', '.join(totals.not_once[:5])}" if totals.not_once else None
     yield dg.MaterializeResult(
         value={"ingest": done.to_json(), "totals": asdict(totals)},
         metadata={
             "dagster/row_count": totals.predictions,
-            "rows": done.rows,
-            "quarantined": done.quarantined,
-            "segments": done.segments,
+            **{name: getattr(done, name) for name in ("rows", "quarantined", "segments")},
             "archived_files": done.archived,
             "expired_segments": done.expired,
             "tables_changed": "; ".join(done.migrations) or "no",
@@ -80,13 +72,12 @@ def prediction_log(
             dg.AssetCheckResult(
                 passed=not totals.not_once,
                 check_name=ONCE,
-                description=f"not there once: {', '.join(totals.not_once[:5])}" if totals.not_once else None,
+                description=not_once,
                 metadata={"segments": totals.segments},
             ),
-            dg.AssetCheckResult(
+            warned(
                 passed=share <= QUARANTINE_LIMIT,
                 check_name=FEW,
-                severity=dg.AssetCheckSeverity.WARN,
                 description=f"{totals.quarantined:,} lines, {share:.2%}: "
                 '`churn log query "select reason, count(*) from quarantine group by all"`',
                 metadata={"quarantined": totals.quarantined, "share": share, "limit": QUARANTINE_LIMIT},
@@ -95,22 +86,14 @@ def prediction_log(
     )
 
 
-@dg.asset(
-    group_name=MONITORING,
-    owners=OWNERS,
-    kinds={"duckdb"},
-    code_version="1",
+@asset(
+    MONITORING,
+    {"duckdb"},
+    checks={MATCHED: "What was reported names a prediction or a customer that is in the log."},
     pool=WAREHOUSE_POOL,
     deps=["prediction_log"],
-    check_specs=[
-        dg.AssetCheckSpec(
-            MATCHED,
-            asset="feedback_log",
-            description="What was reported names a prediction or a customer that is in the log.",
-        )
-    ],
 )
-def feedback_log(project: Project) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
+def feedback_log(project: Project) -> JsonResult:
     """What became of customers, as `POST /feedback` and `churn feedback import` were told, in DuckDB."""
     from churn_assets.prediction_log.warehouse.read import count_all
 
@@ -120,7 +103,7 @@ def feedback_log(project: Project) -> Iterator[dg.MaterializeResult[dict[str, An
         yield dg.MaterializeResult(
             value={"feedback": 0, "unknown": 0, "outcomes": []},
             metadata={"rows": 0, "log": message},
-            check_results=[_passed(MATCHED, message)],
+            check_results=[dg.AssetCheckResult(passed=True, check_name=MATCHED, description=message)],
         )
         return
     yield dg.MaterializeResult(
@@ -131,18 +114,9 @@ def feedback_log(project: Project) -> Iterator[dg.MaterializeResult[dict[str, An
             "of_unknown_predictions_or_customers": totals.unknown,
         },
         check_results=[
-            dg.AssetCheckResult(
-                passed=totals.unknown == 0,
-                check_name=MATCHED,
-                severity=dg.AssetCheckSeverity.WARN,
-                metadata={"unknown": totals.unknown, "feedback": totals.feedback},
-            )
+            warned(passed=totals.unknown == 0, metadata={"unknown": totals.unknown, "feedback": totals.feedback})
         ],
     )
-
-
-def _passed(check: str, message: str) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(passed=True, check_name=check, description=message)
 
 
 AGREE, BELONG = "labels_agree", "labels_belong_to_predictions"
@@ -150,26 +124,16 @@ CONFLICTING_SHARE = 0.01  # of settled predictions
 LOST_SHARE = 0.05  # of reports
 
 
-@dg.asset(
-    group_name=MONITORING,
-    owners=OWNERS,
-    kinds={"duckdb", "arrow"},
-    code_version="1",
+@asset(
+    MONITORING,
+    {"duckdb", "arrow"},
+    checks={
+        AGREE: f"Of predictions with final reports at most {CONFLICTING_SHARE:.0%} have some that disagree.",
+        BELONG: f"At most {LOST_SHARE:.0%} of reports fit no prediction of the log.",
+    },
     deps=["prediction_log", "feedback_log"],
-    check_specs=[
-        dg.AssetCheckSpec(
-            AGREE,
-            asset="labelled_predictions",
-            description=f"Of predictions with final reports at most {CONFLICTING_SHARE:.0%} have some that disagree.",
-        ),
-        dg.AssetCheckSpec(
-            BELONG,
-            asset="labelled_predictions",
-            description=f"At most {LOST_SHARE:.0%} of reports fit no prediction of the log.",
-        ),
-    ],
 )
-def labelled_predictions(project: Project) -> Iterator[dg.MaterializeResult[pa.Table]]:
+def labelled_predictions(project: Project) -> TableResult:
     """Predictions that someone has reported on, each with its label state and, once that is final, its label."""
     from churn_assets.monitoring.performance.labels import LabelCounts, count_labels, label_schema, labelled
     from churn_assets.prediction_log.warehouse.connection import open_published
@@ -211,18 +175,13 @@ def _label_checks(counts: "LabelCounts") -> list[dg.AssetCheckResult]:
     settled = counts.states["final"] + conflicting
     agree = f"{conflicting:,} of {settled:,} predictions with final reports have reports that disagree"
     belong = f"{feedback.unmatched:,} of {feedback.reports:,} reports fit no prediction"
+    others = {name: count for name, count in vars(feedback).items() if name != "reports"}
     return [
-        dg.AssetCheckResult(
-            passed=conflicting <= CONFLICTING_SHARE * settled,
-            check_name=AGREE,
-            severity=dg.AssetCheckSeverity.WARN,
-            description=agree,
-        ),
-        dg.AssetCheckResult(
+        warned(passed=conflicting <= CONFLICTING_SHARE * settled, check_name=AGREE, description=agree),
+        warned(
             passed=feedback.unmatched <= LOST_SHARE * feedback.reports,
             check_name=BELONG,
-            severity=dg.AssetCheckSeverity.WARN,
             description=belong,
-            metadata={name: count for name, count in vars(feedback).items() if name != "reports"},
+            metadata=others,
         ),
     ]

@@ -1,11 +1,12 @@
-"""The sensor that ingests the prediction log: when a segment is ready, one run at a time."""
+"""The sensors of the prediction log: a segment that is ready is ingested, a window that is complete is reported on."""
 
+import datetime as dt
 import time
 
 import dagster as dg
 
-from churn_assets.defs.jobs import ingest_log
-from churn_assets.errors import LogUnreadable
+from churn_assets.defs.jobs import ingest_log, monitor
+from churn_assets.errors import ChurnError, LogUnreadable
 from churn_assets.prediction_log.warehouse.ingest import pending
 from churn_assets.settings import Settings
 
@@ -24,7 +25,6 @@ def ingest_sensor(settings: Settings) -> dg.SensorDefinition:
     """The sensor of this home's log. It keeps no cursor: a segment is new as long as it is named `.ready`."""
 
     @dg.sensor(
-        name="ingest_on_new_segments",
         job=ingest_log,
         minimum_interval_seconds=settings.sensor_s,
         default_status=dg.DefaultSensorStatus.RUNNING,
@@ -43,6 +43,30 @@ def ingest_sensor(settings: Settings) -> dg.SensorDefinition:
         return dg.RunRequest(tags={"churn/segments": str(len(segments))})
 
     return ingest_on_new_segments
+
+
+def window_sensor(settings: Settings) -> dg.SensorDefinition:
+    """The sensor of this home's windows; a tick reads one small file that the ingest writes."""
+
+    @dg.sensor(
+        job=monitor,
+        minimum_interval_seconds=settings.sensor_s,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Runs `monitor` when a window of predictions is complete.",
+    )
+    def monitor_on_full_window(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        from churn_assets.monitoring.windows import full_window
+
+        try:
+            window = full_window(settings)
+        except ChurnError as error:
+            return dg.SkipReason(str(error))
+        if window is None:
+            return dg.SkipReason("no window is complete")
+        # A failed run is repeated once an hour, not with every tick.
+        return dg.RunRequest(run_key=f"window-{window}-{dt.datetime.now(dt.UTC):%Y%m%dT%H}")
+
+    return monitor_on_full_window
 
 
 def reason_to_wait(instance: dg.DagsterInstance, every_s: float, now_s: float) -> str | None:

@@ -12,46 +12,31 @@ import pyarrow as pa
 from churn_assets.defs import metadata, plots
 from churn_assets.defs.alerts import HomeAlerts
 from churn_assets.defs.io_manager import read
-from churn_assets.defs.policy import MONITORING, OWNERS
+from churn_assets.defs.metadata import JsonResult
+from churn_assets.defs.policy import MONITORING, asset, warned
 from churn_assets.defs.resources import Project
 from churn_assets.errors import AssetStale, GateRefused, SettingsError
 from churn_assets.leakage.audit import Audit
 from churn_assets.mlflow_registry.tracking import Tracking
-from churn_assets.settings import Settings
 from churn_assets.training.export import ChosenModel
 
 if TYPE_CHECKING:
     from churn_assets.promotion.retraining import ExternalTrigger
     from churn_assets.promotion.service import Outcome
 
-GROUP = "release"
 FLOOR = "the_model_clears_the_floor"
 NO_LEAK = "no_unattested_column_carries_the_model"
 IN_REGISTRY = "the_model_is_in_the_registry"
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"mlflow"},
-    code_version="1",
-    check_specs=[
-        dg.AssetCheckSpec(
-            FLOOR,
-            asset="registered_model",
-            blocking=True,
-            description="Test PR-AUC reaches the contract's quality.pr_auc_floor.",
-        ),
-        dg.AssetCheckSpec(
-            NO_LEAK,
-            asset="registered_model",
-            blocking=True,
-            description="Every column that leakage_audit found over a limit is attested in the contract.",
-        ),
-        dg.AssetCheckSpec(
-            IN_REGISTRY, asset="registered_model", description="MLflow has this version, under its alias."
-        ),
-    ],
+@asset(
+    "release",
+    {"mlflow"},
+    checks={IN_REGISTRY: "MLflow has this version, under its alias."},
+    blocking={
+        FLOOR: "Test PR-AUC reaches the contract's quality.pr_auc_floor.",
+        NO_LEAK: "Every column that leakage_audit found over a limit is attested in the contract.",
+    },
 )
 def registered_model(
     context: dg.AssetExecutionContext,
@@ -66,7 +51,7 @@ def registered_model(
 
     settings, contract = project.settings, project.contract
     pr_auc, floor = chosen_model.metrics["test_pr_auc"], contract.quality.pr_auc_floor
-    figures = {"test_pr_auc": pr_auc, "floor": floor}
+    figures: dict[str, Any] = {"test_pr_auc": pr_auc, "floor": floor}
     findings = tuple(AuditFinding(finding.column, finding.description) for finding in leakage_audit.findings)
     model = TrainedModel(chosen_model.version, pr_auc, chosen_model.generated, findings)
     try:
@@ -81,18 +66,15 @@ def registered_model(
         )
     except GateRefused as refusal:
         not_attested = sorted({finding.column for finding in unattested(model, contract)})
+        figures |= {"not_attested": not_attested}
         for name, passed in ((FLOOR, pr_auc >= floor), (NO_LEAK, not not_attested)):
-            yield dg.AssetCheckResult(
-                passed=passed,
-                check_name=name,
-                description=None if passed else str(refusal),
-                metadata={**figures, "not_attested": not_attested},
-            )
+            reason = None if passed else str(refusal)
+            yield dg.AssetCheckResult(passed=passed, check_name=name, description=reason, metadata=figures)
         raise
     summary = {"alias": registration.alias, "bundle_version": registration.version, "champion": registration.champion}
     tracking.tags(summary)
     yield dg.Output(
-        registration.to_json(),
+        asdict(registration),
         metadata={
             **summary,
             "reason": registration.reason,
@@ -104,42 +86,35 @@ def registered_model(
     yield dg.AssetCheckResult(passed=True, check_name=FLOOR, metadata=figures)
     attested = sorted({finding.column for finding in findings})
     yield dg.AssetCheckResult(passed=True, check_name=NO_LEAK, metadata={"over_a_limit_and_attested": attested})
-    yield dg.AssetCheckResult(
+    yield warned(
         passed=registration.registered_version is not None,
         check_name=IN_REGISTRY,
-        severity=dg.AssetCheckSeverity.WARN,
         description=registration.missing or f"{registration.registry} is {registration.alias}",
     )
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"bentoml"},
-    code_version="1",
+@asset(
+    "release",
+    {"bentoml"},
+    checks={"the_bento_holds_the_champion": "The bundle inside the Bento is the one the champion pointer names."},
     deps=["registered_model"],
-    check_specs=[
-        dg.AssetCheckSpec(
-            "the_bento_holds_the_champion",
-            asset="churn_bento",
-            description="The bundle inside the Bento is the one the champion pointer names.",
-        )
-    ],
 )
-def churn_bento(project: Project) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
+def churn_bento(project: Project) -> JsonResult:
     """A Bento with the online service and the champion's bundle, ready to serve or to containerize."""
     from churn_assets.promotion.pointer import require_champion
     from churn_assets.serving.bento import build_bento
 
-    champion = require_champion(project.settings.home)
-    built = build_bento(project.settings, champion.path(project.settings.home), champion.version)
+    settings = project.settings
+    champion = require_champion(settings.home)
+    built = build_bento(settings, champion.path(settings.home), champion.version)
+    serve = f"CHURN_HOME={settings.home} BENTOML_HOME={settings.bento_home} bentoml serve {built.tag}"
     yield dg.MaterializeResult(
         value={"tag": built.tag, "path": str(built.path), "bundle_version": built.bundle_version},
         metadata={
             "tag": built.tag,
             "path": dg.MetadataValue.path(str(built.path)),
             "bundle_version": built.bundle_version,
-            "serve": dg.MetadataValue.md(f"`{_serve(project.settings, built.tag)}`"),
+            "serve": dg.MetadataValue.md(f"`{serve}`"),
         },
         check_results=[
             dg.AssetCheckResult(
@@ -148,14 +123,6 @@ def churn_bento(project: Project) -> Iterator[dg.MaterializeResult[dict[str, Any
             )
         ],
     )
-
-
-def _serve(settings: Settings, tag: str) -> str:
-    return f"CHURN_HOME={settings.home} BENTOML_HOME={settings.bento_home} bentoml serve {tag}"
-
-
-NOT_ON_BROKEN_DATA = "no_retraining_on_broken_data"
-REPORTS = ["data_quality_report", "drift_report", "performance_report"]
 
 
 class Asking(dg.Config):
@@ -168,24 +135,17 @@ class Asking(dg.Config):
     why: str = ""
 
 
-@dg.asset(
-    group_name=MONITORING,
-    owners=OWNERS,
-    kinds={"json"},
-    code_version="1",
-    deps=REPORTS,
-    check_specs=[
-        dg.AssetCheckSpec(
-            NOT_ON_BROKEN_DATA,
-            asset="retraining_decision",
-            blocking=True,
-            description="While the newest window's data is broken, no decision asks for a retraining.",
-        )
-    ],
+@asset(
+    MONITORING,
+    {"json"},
+    blocking={
+        "no_retraining_on_broken_data": "While the newest window's data is broken, no decision asks for a retraining."
+    },
+    deps=["data_quality_report", "drift_report", "performance_report"],
 )
 def retraining_decision(
     context: dg.AssetExecutionContext, project: Project, alerts: dg.ResourceParam[HomeAlerts], config: Asking
-) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
+) -> JsonResult:
     """Nothing, investigate data, wait or retrain, with its reason; a request for a run is in the ledger."""
     from churn_assets.alerting.rules import gate_alerts, monitoring_alerts
     from churn_assets.monitoring.latest import read_latest_reports
@@ -221,7 +181,6 @@ def retraining_decision(
         check_results=[
             dg.AssetCheckResult(
                 passed=not (decision.kind == "retrain" and inputs.broken is not None),
-                check_name=NOT_ON_BROKEN_DATA,
                 description=inputs.broken or "the newest window's data is not broken",
             )
         ],
@@ -239,26 +198,16 @@ def _external_trigger(config: Asking, run_id: str) -> "ExternalTrigger | None":
     return ExternalTrigger(trigger, config.occasion or run_id[:8], config.by, config.why)
 
 
-NO_WORSE = "the_challenger_is_no_worse"
-
-
-@dg.asset(
-    group_name=MONITORING,
-    owners=OWNERS,
-    kinds={"python"},
-    code_version="1",
+@asset(
+    MONITORING,
+    {"python"},
+    checks={
+        "the_challenger_is_no_worse": "Every check of the gate holds for every challenger that was waiting; "
+        "docs/release.md."
+    },
     deps=["registered_model", "labelled_predictions"],
-    check_specs=[
-        dg.AssetCheckSpec(
-            NO_WORSE,
-            asset="promotion",
-            description="Every check of the gate holds for every challenger that was waiting; docs/release.md.",
-        )
-    ],
 )
-def promotion(
-    context: dg.AssetExecutionContext, project: Project, alerts: dg.ResourceParam[HomeAlerts]
-) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
+def promotion(context: dg.AssetExecutionContext, project: Project, alerts: dg.ResourceParam[HomeAlerts]) -> JsonResult:
     """Challengers against the champion on the same rows; one that passes becomes champion, or waits for a person."""
     from churn_assets.alerting.rules import AlertChanges, gate_alerts
     from churn_assets.monitoring.performance.realized import usable_labels
@@ -281,14 +230,8 @@ def promotion(
     yield dg.MaterializeResult(
         value={"version": 1, **summary, "outcomes": [outcome.to_json() for outcome in run.outcomes]},
         metadata={**summary, **(verdict_metadata(run.outcomes[0]) if run.outcomes else {})},
-        check_results=[
-            dg.AssetCheckResult(
-                passed=not against,
-                check_name=NO_WORSE,
-                severity=dg.AssetCheckSeverity.WARN,  # a challenger that is refused is no failure of the run
-                description="; ".join(against) or run.message,
-            )
-        ],
+        # A challenger that is refused is no failure of the run.
+        check_results=[warned(passed=not against, description="; ".join(against) or run.message)],
     )
 
 
@@ -332,7 +275,5 @@ def describe_holdout(project: Project) -> str:
     holdout = read_holdout(project.settings.holdout_dir, project.contract)
     if holdout is None:
         return "none: this champion is older than the holdout; until a first champion freezes one, the gate has none"
-    kind = "generated customers" if holdout.generated else "customers"
-    return (
-        f"{holdout.rows.num_rows:,} {kind}, frozen {holdout.frozen_at.date()} with {holdout.version}, never trained on"
-    )
+    kind, day = "generated customers" if holdout.generated else "customers", holdout.frozen_at.date()
+    return f"{holdout.rows.num_rows:,} {kind}, frozen {day} with {holdout.version}, never trained on"

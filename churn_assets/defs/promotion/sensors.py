@@ -5,7 +5,7 @@ in the ledger once, whether Dagster reports it or a later tick finds it.
 """
 
 from collections.abc import Mapping, Sequence, Set
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import dagster as dg
 from dagster import DagsterRunStatus as Status
@@ -23,7 +23,6 @@ _STATUS: Mapping[Status, Literal["succeeded", "failed", "canceled"]] = {  # of a
     Status.FAILURE: "failed",
     Status.CANCELED: "canceled",
 }
-_RUNNING = dg.DefaultSensorStatus.RUNNING
 
 Sensors = list[dg.SensorDefinition]
 
@@ -42,17 +41,15 @@ class Runs(Protocol):
 
 def release_sensors(settings: Settings, jobs: Set[str]) -> Sensors:
     """The sensors of the loop; one whose job is not among `jobs` is left out."""
-    sensors: Sensors = [_failures(settings)]
-    return sensors + [sensor for sensor in (_retrain(settings), _promote(settings)) if sensor.job_name in jobs]
+    options: dict[str, Any] = {
+        "minimum_interval_seconds": settings.sensor_s,
+        "default_status": dg.DefaultSensorStatus.RUNNING,
+    }
 
-
-def _retrain(settings: Settings) -> dg.SensorDefinition:
     @dg.sensor(
-        name="retrain_on_decision",
         job_name=RETRAIN,
-        minimum_interval_seconds=settings.sensor_s,
-        default_status=_RUNNING,
         description="Runs `retrain` once for each request that a decision has put into the ledger.",
+        **options,
     )
     def retrain_on_decision(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         ledger = Ledger(settings.ledger_path)
@@ -61,37 +58,22 @@ def _retrain(settings: Settings) -> dg.SensorDefinition:
             return dg.SkipReason(f"{runs[0].run_key} waits until the data is complete: {broken}")
         return dg.SensorResult(run_requests=runs) if runs else dg.SkipReason("no request is open")
 
-    return retrain_on_decision
-
-
-def _promote(settings: Settings) -> dg.SensorDefinition:
     @dg.sensor(
-        name="promote_on_approval",
         job_name=PROMOTE,
-        minimum_interval_seconds=settings.sensor_s,
-        default_status=_RUNNING,
         description="Runs `promote` for each challenger that waits for the gate or was approved.",
+        **options,
     )
     def promote_on_approval(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        service, ledger = PromotionService.of(settings), Ledger(settings.ledger_path)
-        runs = runs_to_promote(service, ledger, context.instance)
+        runs = runs_to_promote(PromotionService.of(settings), Ledger(settings.ledger_path), context.instance)
         return dg.SensorResult(run_requests=runs) if runs else dg.SkipReason("no challenger waits for the gate")
 
-    return promote_on_approval
-
-
-def _failures(settings: Settings) -> dg.SensorDefinition:
-    @dg.run_failure_sensor(
-        name="requests_of_failed_runs",
-        default_status=_RUNNING,
-        minimum_interval_seconds=settings.sensor_s,
-        description="Opens a request again, up to three times, when its run has failed.",
-    )
+    @dg.run_failure_sensor(description="Opens a request again, up to three times, when its run has failed.", **options)
     def requests_of_failed_runs(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
         message = context.failure_event.message or "it failed"
         return record_failure(PromotionService.of(settings), context.dagster_run, message)
 
-    return requests_of_failed_runs
+    own_jobs = [sensor for sensor in (retrain_on_decision, promote_on_approval) if sensor.job_name in jobs]
+    return [requests_of_failed_runs, *own_jobs]
 
 
 def runs_to_retrain(service: PromotionService, ledger: Ledger, instance: Runs) -> list[dg.RunRequest]:

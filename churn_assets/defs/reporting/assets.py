@@ -1,6 +1,6 @@
 """The data profile and the model report, as self-contained pages."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -9,7 +9,8 @@ import pyarrow as pa
 from msgspec.structs import asdict
 
 from churn_assets.defs import metadata, plots
-from churn_assets.defs.policy import OWNERS
+from churn_assets.defs.metadata import JsonResult
+from churn_assets.defs.policy import asset
 from churn_assets.defs.resources import Project
 from churn_assets.mlflow_registry.tracking import Tracking
 from churn_assets.storage.files import write_text
@@ -24,20 +25,12 @@ COMPLETE = "the_report_is_self_contained"
 _TOLERANCE = 1e-9
 
 
-@dg.asset(
-    group_name="data",
-    owners=OWNERS,
-    kinds={"html"},
-    code_version="1",
-    check_specs=[
-        dg.AssetCheckSpec(
-            "the_profile_is_self_contained",
-            asset="data_profile",
-            description="The page loads nothing from elsewhere and runs no script.",
-        )
-    ],
+@asset(
+    "data",
+    {"html"},
+    checks={"the_profile_is_self_contained": "The page loads nothing from elsewhere and runs no script."},
 )
-def data_profile(project: Project, validated_customers: pa.Table) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
+def data_profile(project: Project, validated_customers: pa.Table) -> JsonResult:
     """Per column: distribution by label, missing and unusual values, ROC AUC of the column alone; as HTML."""
     from churn_assets.data.customers import table_rows
     from churn_assets.data.profile import profile
@@ -67,23 +60,14 @@ def data_profile(project: Project, validated_customers: pa.Table) -> Iterator[dg
     )
 
 
-@dg.asset(
-    group_name="training",
-    owners=OWNERS,
-    kinds={"html", "mlflow"},
-    code_version="1",
-    # Read from their files: the report of an unaudited model is still a report.
-    deps=["leakage_audit", "cross_validation"],
-    check_specs=[
-        dg.AssetCheckSpec(
-            COMPLETE, asset="model_report", description="The page loads nothing from elsewhere and runs no script."
-        ),
-        dg.AssetCheckSpec(
-            AGREES,
-            asset="model_report",
-            description="Scored again for the report, test rows give the PR-AUC of the model's card.",
-        ),
-    ],
+@asset(
+    "training",
+    {"html", "mlflow"},
+    checks={
+        COMPLETE: "The page loads nothing from elsewhere and runs no script.",
+        AGREES: "Scored again for the report, test rows give the PR-AUC of the model's card.",
+    },
+    deps=["leakage_audit", "cross_validation"],  # read from files: the report of an unaudited model is still a report
 )
 def model_report(
     project: Project,
@@ -95,7 +79,7 @@ def model_report(
     boosted_candidate: Candidate,
     network_candidate: Candidate,
     chosen_model: ChosenModel,
-) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
+) -> JsonResult:
     """How good the chosen model is, and its limits: a self-contained page, a model card, and all figures as JSON."""
     from churn_assets.leakage.audit import Audit
     from churn_assets.promotion.status import read_asset
@@ -122,12 +106,17 @@ def model_report(
     for name, svg in curves.items():
         tracking.document(f"plots/report_{name}.svg", svg)
     text = written[collect.PAGE].read_text(encoding="utf-8")
+    optional = (
+        ("leakage audit", facts.ladder),
+        ("sensitivity of the profit", facts.profit),
+        ("cross-validation", facts.cross_validation),
+    )
     yield dg.MaterializeResult(
         value={"version": chosen_model.version, "files": {name: str(path) for name, path in written.items()}},
         metadata={
             **{name.replace(".", "_"): dg.MetadataValue.path(str(path)) for name, path in written.items()},
             "page_bytes": len(text.encode()),
-            "not_computed": ", ".join(_not_computed(facts)) or "nothing is missing",
+            "not_computed": ", ".join(name for name, part in optional if part is None) or "nothing is missing",
             "figures": metadata.table(_figures(facts)),
             "segments": metadata.table(_segments(facts)),
             "importance": metadata.table(map(asdict, facts.importance.features)),
@@ -165,23 +154,13 @@ def _segments(facts: "Report") -> list[dict[str, Any]]:
     ]
 
 
-def _not_computed(facts: "Report") -> list[str]:
-    optional = {
-        "leakage audit": facts.ladder,
-        "sensitivity of the profit": facts.profit,
-        "cross-validation": facts.cross_validation,
-    }
-    return [name for name, value in optional.items() if value is None]
-
-
 def _agreement(facts: "Report", metrics: Mapping[str, float]) -> dg.AssetCheckResult:
     differences = {
-        side: abs(figures.recomputed_pr_auc - metrics[f"{side}_pr_auc"]) for side, figures in facts.sides.items()
+        f"{side}_difference": abs(figures.recomputed_pr_auc - metrics[f"{side}_pr_auc"])
+        for side, figures in facts.sides.items()
     }
     return dg.AssetCheckResult(
-        check_name=AGREES,
-        passed=all(value <= _TOLERANCE for value in differences.values()),
-        metadata={f"{side}_difference": value for side, value in differences.items()},
+        passed=all(value <= _TOLERANCE for value in differences.values()), check_name=AGREES, metadata=differences
     )
 
 
@@ -189,4 +168,4 @@ def _self_contained(check: str, page: str) -> dg.AssetCheckResult:
     from churn_assets.html.templating import external_references
 
     references = external_references(page)
-    return dg.AssetCheckResult(check_name=check, passed=not references, metadata={"found": references[:20]})
+    return dg.AssetCheckResult(passed=not references, check_name=check, metadata={"found": references[:20]})

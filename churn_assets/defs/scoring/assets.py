@@ -1,7 +1,7 @@
 """The call list: active customers scored by the champion, ranked by expected value."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from churn_assets.defs import metadata, plots
 from churn_assets.defs.column_schema import lineage
 from churn_assets.defs.io_manager import write_table
-from churn_assets.defs.policy import OWNERS
+from churn_assets.defs.metadata import TableResult
+from churn_assets.defs.policy import asset
 from churn_assets.defs.resources import Project
 
 if TYPE_CHECKING:
@@ -25,30 +26,18 @@ class RiskListConfig(dg.Config):
     reasons_for: int = 1000
 
 
-@dg.asset(
-    group_name="scoring",
-    owners=OWNERS,
-    kinds={"arrow", "csv"},
-    code_version="2",
+@asset(
+    "scoring",
+    {"arrow", "csv"},
+    blocking={
+        "every_active_customer_is_on_the_list_once": "As many rows as active customers, and no id twice.",
+        "contacts_stay_within_capacity": "No more contacts than the contract's capacity, "
+        "none below zero expected value.",
+    },
+    version="2",
     deps=["registered_model"],
-    check_specs=[
-        dg.AssetCheckSpec(
-            "every_active_customer_is_on_the_list_once",
-            asset="risk_list",
-            blocking=True,
-            description="As many rows as active customers, and no id twice.",
-        ),
-        dg.AssetCheckSpec(
-            "contacts_stay_within_capacity",
-            asset="risk_list",
-            blocking=True,
-            description="No more contacts than the contract's capacity, none below zero expected value.",
-        ),
-    ],
 )
-def risk_list(
-    project: Project, validated_customers: pa.Table, config: RiskListConfig
-) -> Iterator[dg.MaterializeResult[pa.Table]]:
+def risk_list(project: Project, validated_customers: pa.Table, config: RiskListConfig) -> TableResult:
     """Active customers by the expected value of contacting them, the highest first, with reasons; as CSV too."""
     from churn_assets.data.customers import table_rows
     from churn_assets.promotion.pointer import require_champion
@@ -59,7 +48,8 @@ def risk_list(
     contract, settings = project.contract, project.settings
     champion = require_champion(settings.home)
     scorer = load_bundle(champion.path(settings.home), expect_fingerprint=contract.fingerprint)
-    active = active_customers(table_rows(validated_customers))
+    customers = table_rows(validated_customers)
+    active = customers.filter(pc.equal(customers["churned"], 0))
     as_of = validated_customers.schema.metadata[b"churn_as_of"].decode()
     probability = scorer.score_table(active, as_of).probability
     table = call_list(scorer, active[contract.key.name], probability, as_of)
@@ -71,6 +61,7 @@ def risk_list(
     distinct = pc.count_distinct(table["customer_id"], mode="all").as_py()
     contacted = table.filter(table["contact"])
     bands = {band: pc.sum(pc.equal(table["risk_band"], band)).as_py() or 0 for band in BAND_NAMES}
+    band_plot = plots.customers_by(bands, "active customers by risk band")
     allowed = contract.value.capacity if contract.value.capacity is not None else table.num_rows
     yield dg.MaterializeResult(
         value=table,
@@ -85,9 +76,7 @@ def risk_list(
             "expected_loss_by_segment": metadata.table(dataclasses.asdict(segment) for segment in segments),
             "loss_by_segment": plots.image(segment_plot(segments), "expected loss by segment"),
             "first_ten": metadata.table(table.slice(0, 10).to_pylist()),
-            "risk_bands": plots.image(
-                plots.customers_by(bands, "active customers by risk band"), "customers by risk band"
-            ),
+            "risk_bands": plots.image(band_plot, "customers by risk band"),
         },
         check_results=[
             dg.AssetCheckResult(
@@ -126,8 +115,3 @@ def segment_plot(segments: Sequence["Segment"]) -> str:
 
     loss = {f"{s.column}: {s.segment}": round(s.expected_loss) for s in segments if s.column != RISK_BAND}
     return plots.counts(loss, "expected loss by segment", "value of the customers expected to be lost")
-
-
-def active_customers(customers: pa.Table) -> pa.Table:
-    """Customers who have not churned yet."""
-    return customers.filter(pc.equal(customers["churned"], 0))

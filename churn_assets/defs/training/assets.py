@@ -14,8 +14,8 @@ from churn_assets.contract.model import Contract
 from churn_assets.data.hashing import data_hash
 from churn_assets.defs import metadata, plots
 from churn_assets.defs.column_schema import lineage
-from churn_assets.defs.plots import choice_plots, profit_plots
-from churn_assets.defs.policy import OWNERS, TRAINING_POOL
+from churn_assets.defs.metadata import TableResult
+from churn_assets.defs.policy import TRAINING_POOL, asset, warned
 from churn_assets.defs.resources import Project
 from churn_assets.mlflow_registry.tracking import Tracking, git_commit
 from churn_assets.training.candidate import Candidate
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from churn_assets.scoring.card import Provenance
     from churn_assets.training.select import Choice
 
-GROUP = "training"
+CALIBRATED = "the_probabilities_are_calibrated"
 ECE_LIMIT = 0.03  # equal-mass bins; above it expected values in money are unreliable
 HEADLINES = (
     *("test_pr_auc", "test_pr_auc_low", "test_pr_auc_high", "test_roc_auc", "test_ece", "test_log_loss", "test_f1"),
@@ -52,23 +52,12 @@ class CandidateConfig(dg.Config):
     params: dict[str, Any] = {}  # noqa: RUF012  # Dagster reads it as a field, not as a class variable
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"sklearn", "parquet"},
-    code_version="1",
-    check_specs=[
-        dg.AssetCheckSpec(
-            "no_customer_is_on_two_sides",
-            asset="splits",
-            blocking=True,
-            description="Each customer is in one part of a split, and every row is in some part.",
-        )
-    ],
+@asset(
+    "training",
+    {"sklearn", "parquet"},
+    blocking={"no_customer_is_on_two_sides": "Each customer is in one part of a split, and every row is in some part."},
 )
-def splits(
-    project: Project, validated_customers: pa.Table, config: SplitConfig
-) -> Iterator[dg.MaterializeResult[pa.Table]]:
+def splits(project: Project, validated_customers: pa.Table, config: SplitConfig) -> TableResult:
     """Train, validation and test at random (70/15/15, stratified) and by time; frozen customers are for the test."""
     from churn_assets.data.customers import TableOrigin
     from churn_assets.promotion.holdout import holdout_for
@@ -82,8 +71,8 @@ def splits(
     yield dg.MaterializeResult(
         value=table,
         metadata={
-            **metadata.table_facts(project.contract.fingerprint, table),
-            "dagster/column_lineage": lineage(project.contract, "splits"),
+            **metadata.table_facts(contract.fingerprint, table),
+            "dagster/column_lineage": lineage(contract, "splits"),
             "parts": metadata.table(split_parts(table, validated_customers)),
             "seed": config.seed,
             "frozen_customers": len(frozen),
@@ -97,34 +86,22 @@ def splits(
     )
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"numpy", "parquet"},
-    code_version="1",
-    check_specs=[
-        dg.AssetCheckSpec(
-            "every_feature_is_finite_or_missing",
-            asset="customer_features",
-            blocking=True,
-            description="No feature is infinite: a division by zero must come out as missing.",
-        ),
-        dg.AssetCheckSpec(
-            "every_feature_varies",
-            asset="customer_features",
-            description="No feature has a single value, from which a model cannot learn.",
-        ),
-    ],
+@asset(
+    "training",
+    {"numpy", "parquet"},
+    checks={"every_feature_varies": "No feature has a single value, from which a model cannot learn."},
+    blocking={
+        "every_feature_is_finite_or_missing": "No feature is infinite: a division by zero must come out as missing."
+    },
 )
-def customer_features(
-    project: Project, validated_customers: pa.Table, splits: pa.Table
-) -> Iterator[dg.MaterializeResult[pa.Table]]:
+def customer_features(project: Project, validated_customers: pa.Table, splits: pa.Table) -> TableResult:
     """The contract's features of every validated customer; fitted values come from training rows."""
     from churn_assets.training.feature_table import constant_columns, feature_table, infinite_columns
 
     contract = project.contract
     table = feature_table(contract, validated_customers, splits)
     infinite, constant = infinite_columns(table), constant_columns(table)
+    missing = plots.missing_values(metadata.missing_share(table), None)
     yield dg.MaterializeResult(
         value=table,
         metadata={
@@ -133,20 +110,13 @@ def customer_features(
             "expressions": metadata.table(
                 {"feature": f.name, "expression": f.expression, "meaning": f.doc} for f in contract.features
             ),
-            "missing_values": plots.image(
-                plots.missing_values(metadata.missing_share(table), None), "missing values by feature"
-            ),
+            "missing_values": plots.image(missing, "missing values by feature"),
         },
         check_results=[
             dg.AssetCheckResult(
-                check_name="every_feature_is_finite_or_missing", passed=not infinite, metadata={"infinite": infinite}
+                passed=not infinite, check_name="every_feature_is_finite_or_missing", metadata={"infinite": infinite}
             ),
-            dg.AssetCheckResult(
-                check_name="every_feature_varies",
-                passed=not constant,
-                severity=dg.AssetCheckSeverity.WARN,
-                metadata={"constant": constant},
-            ),
+            warned(passed=not constant, check_name="every_feature_varies", metadata={"constant": constant}),
         ],
     )
 
@@ -155,21 +125,16 @@ def _candidate(recipe: str, library: str, description: str) -> dg.AssetsDefiniti
     """The asset `<recipe>_candidate`: the three differ in the recipe alone."""
     name = f"{recipe}_candidate"
 
-    @dg.asset(
+    @asset(
+        "training",
+        {library, "mlflow"},
+        checks={
+            "the_candidate_beats_the_base_rate": "Validation PR-AUC is above the share of churners, "
+            "which is that of a random list."
+        },
         name=name,
         description=description,
-        group_name=GROUP,
-        owners=OWNERS,
-        kinds={library, "mlflow"},
-        code_version="1",
         pool=TRAINING_POOL,
-        check_specs=[
-            dg.AssetCheckSpec(
-                "the_candidate_beats_the_base_rate",
-                asset=name,
-                description="Validation PR-AUC is above the share of churners, which is that of a random list.",
-            )
-        ],
     )
     def candidate(
         project: Project,
@@ -183,15 +148,11 @@ def _candidate(recipe: str, library: str, description: str) -> dg.AssetsDefiniti
     return candidate
 
 
-logistic_candidate = _candidate(
-    "logistic", "sklearn", "Logistic regression on piecewise-linear features: readable coefficients."
-)
-boosted_candidate = _candidate(
-    "boosted", "xgboost", "Gradient-boosted trees, regularised, stopped early on validation rows."
-)
-network_candidate = _candidate(
-    "network", "pytorch", "A small neural network with piecewise-linear embeddings of the numbers."
-)
+CANDIDATES = [
+    _candidate("logistic", "sklearn", "Logistic regression on piecewise-linear features: readable coefficients."),
+    _candidate("boosted", "xgboost", "Gradient-boosted trees, regularised, stopped early on validation rows."),
+    _candidate("network", "pytorch", "A small neural network with piecewise-linear embeddings of the numbers."),
+]
 
 
 def _train(
@@ -240,30 +201,19 @@ def _parameters(
     best = best_so_far(folder, study_name(name, contract, features, splits)) if use_study else None
     if best is not None:
         return {**best.params, **config.params}, best.describe()
-    champion_params = champion_parameters(project, name) if feedback_size(features) else {}
-    if champion_params:
+    if champion_params := champion_parameters(project, name) if feedback_size(features) else {}:
         return {**champion_params, **config.params}, "none of these data: as in the champion's training"
     return config.params, "no study of this contract and data: defaults" if use_study else "none: defaults"
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"numpy", "mlflow"},
-    code_version="1",
-    check_specs=[
-        dg.AssetCheckSpec(
-            "the_bundle_reproduces_its_scores",
-            asset="chosen_model",
-            blocking=True,
-            description="Loaded from its files, the bundle gives the scores of training time to 1e-6.",
-        ),
-        dg.AssetCheckSpec(
-            "the_probabilities_are_calibrated",
-            asset="chosen_model",
-            description=f"Expected calibration error on test rows is at most {ECE_LIMIT}.",
-        ),
-    ],
+@asset(
+    "training",
+    {"numpy", "mlflow"},
+    checks={CALIBRATED: f"Expected calibration error on test rows is at most {ECE_LIMIT}."},
+    blocking={
+        "the_bundle_reproduces_its_scores": "Loaded from its files, the bundle gives the scores of training time "
+        "to 1e-6."
+    },
 )
 def chosen_model(
     context: dg.AssetExecutionContext,
@@ -293,7 +243,7 @@ def chosen_model(
     context.log.info(choice.reason)
     profit = read_card(bundle).profit
     assert profit is not None  # `write_choice` has just written it
-    charts = {**choice_plots(choice, candidates, customer_features, splits), **profit_plots(profit)}
+    charts = plots.choice_plots(choice, candidates, customer_features, splits) | plots.profit_plots(profit)
     _log_choice(tracking, choice, origin, contract, bundle, charts)
     ece = choice.metrics["test_ece"]
     yield dg.MaterializeResult(
@@ -319,23 +269,13 @@ def chosen_model(
         },
         check_results=[
             dg.AssetCheckResult(passed=True, check_name="the_bundle_reproduces_its_scores"),
-            dg.AssetCheckResult(
-                passed=ece <= ECE_LIMIT,
-                check_name="the_probabilities_are_calibrated",
-                severity=dg.AssetCheckSeverity.WARN,
-                metadata={"test_ece": ece, "limit": ECE_LIMIT},
-            ),
+            warned(passed=ece <= ECE_LIMIT, check_name=CALIBRATED, metadata={"test_ece": ece, "limit": ECE_LIMIT}),
         ],
     )
 
 
 def _choice_metadata(
-    choice: "Choice",
-    origin: "Provenance",
-    bundle: Path,
-    contract: Contract,
-    tracking: Tracking,
-    charts: Mapping[str, str],
+    choice: "Choice", origin: "Provenance", bundle: Path, contract: Contract, tracking: Tracking, charts: dict[str, str]
 ) -> dict[str, Any]:
     return {
         "chosen": choice.name,
@@ -354,12 +294,7 @@ def _choice_metadata(
 
 
 def _log_choice(
-    tracking: Tracking,
-    choice: "Choice",
-    origin: "Provenance",
-    contract: Contract,
-    bundle: Path,
-    charts: Mapping[str, str],
+    tracking: Tracking, choice: "Choice", origin: "Provenance", contract: Contract, bundle: Path, charts: dict[str, str]
 ) -> None:
     tracking.metrics(choice.metrics)
     tracking.params({"model": choice.name, "seed": choice.seed, "decide_by": contract.value.decide_by}, "chosen")
@@ -381,12 +316,7 @@ def champion_parameters(project: Project, candidate: str) -> dict[str, float]:
     champion = read_champion(project.settings.home)
     if champion is None or champion.fingerprint != project.contract.fingerprint:
         return {}
-    bundle: Path = champion.path(project.settings.home)
-    if not bundle.is_dir():
-        return {}
-    trained = read_card(bundle).candidates.get(candidate)
-    params = trained.params if trained else {}
-    known = {field.name for field in dataclasses.fields(recipe_of(candidate, {})[1])}
-    return {
-        name: value for name, value in params.items() if name in known
-    }  # a recipe of an earlier version may have had others
+    bundle = champion.path(project.settings.home)
+    trained = read_card(bundle).candidates.get(candidate) if bundle.is_dir() else None
+    known = {field.name for field in dataclasses.fields(recipe_of(candidate, {})[1])}  # an earlier recipe had others
+    return {name: value for name, value in trained.params.items() if name in known} if trained else {}

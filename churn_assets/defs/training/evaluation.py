@@ -2,40 +2,33 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 import msgspec
 import pyarrow as pa
 
-from churn_assets.contract.model import Contract
 from churn_assets.defs import metadata, plots
-from churn_assets.defs.policy import OWNERS, TRAINING_POOL
+from churn_assets.defs.policy import TRAINING_POOL, asset, warned
 from churn_assets.defs.resources import Project
 from churn_assets.errors import TrainingError
 from churn_assets.leakage.audit import Audit
+from churn_assets.leakage.audit import audit as audit_model
 from churn_assets.mlflow_registry.tracking import Tracking
 from churn_assets.training.candidate import Candidate
+from churn_assets.training.cross_validation import CrossValidation, cross_validate
 from churn_assets.training.export import ChosenModel
 
-if TYPE_CHECKING:
-    from churn_assets.training.cross_validation import CrossValidation
 
-
-@dg.asset(
-    group_name="training",
-    owners=OWNERS,
-    kinds={"xgboost", "mlflow"},
-    code_version="1",
+@asset(
+    "training",
+    {"xgboost", "mlflow"},
+    checks={
+        "every_suspect_column_is_attested": "Each column that is over a limit of the contract's [audit], or that the "
+        "contract itself calls suspect, is attested there. Registration refuses a model with one over a limit that is "
+        "not."
+    },
     pool=TRAINING_POOL,
-    check_specs=[
-        dg.AssetCheckSpec(
-            "every_suspect_column_is_attested",
-            asset="leakage_audit",
-            description="Each column that is over a limit of the contract's [audit], or that the contract itself calls "
-            "suspect, is attested there. Registration refuses a model with one over a limit that is not.",
-        )
-    ],
 )
 def leakage_audit(
     project: Project,
@@ -46,7 +39,6 @@ def leakage_audit(
     chosen_model: ChosenModel,
 ) -> Iterator[dg.MaterializeResult[Audit]]:
     """The chosen recipe under weaker assumptions: out of time, without suspect columns, by single column, by age."""
-    from churn_assets.leakage.audit import audit as audit_model
     from churn_assets.scoring.bundle import read_card, write_ladder
 
     contract = project.contract
@@ -58,7 +50,9 @@ def leakage_audit(
     chart = plots.ladder(_ladder_rows(audit), "PR-AUC under weaker assumptions, test rows")
     tracking.chart("leakage_audit", chart)
     tracking.metrics(_mlflow_metrics(audit))
-    unattested = _unattested(contract, audit)
+    suspects = [contract.column(name) for name in audit.suspects]
+    unattested = {column.name: column.suspect for column in suspects if not column.attested}
+    unattested |= {finding.column: finding.description for finding in reversed(audit.unattested)}
     yield dg.MaterializeResult(
         value=audit,
         metadata={
@@ -66,9 +60,20 @@ def leakage_audit(
             "in_words": dg.MetadataValue.md("\n\n".join(audit.sentences)),
             "recipe": audit.recipe,
             "ladder": plots.image(chart, "the ladder"),
-            "rungs": metadata.table(_rung_rows(audit)),
+            "rungs": metadata.table(
+                {"assumption": rung.label, **{split.replace("_", " "): str(f) for split, f in rung.figures.items()}}
+                for rung in audit.rungs
+            ),
             "columns": metadata.table(_column_rows(audit)),
-            "by_age": metadata.table(_band_rows(audit)),
+            "by_age": metadata.table(
+                {
+                    "age": b.label,
+                    "customers": b.rows,
+                    "churned": b.churners,
+                    "PR-AUC": str(b.figure or "too few to say"),
+                }
+                for b in audit.bands
+            ),
             "findings": metadata.table(
                 {"column": f.column, "what": f.description, "attested": f.attested or "by nobody"}
                 for f in audit.findings
@@ -78,19 +83,12 @@ def leakage_audit(
         check_results=[
             dg.AssetCheckResult(
                 passed=not unattested,
-                severity=dg.AssetCheckSeverity.ERROR if audit.unattested else dg.AssetCheckSeverity.WARN,
                 description="; ".join(f"{column}: {reason}" for column, reason in unattested.items()) or None,
                 metadata={"suspect_columns": list(audit.suspects), "not_attested": list(unattested)},
+                severity=dg.AssetCheckSeverity.ERROR if audit.unattested else dg.AssetCheckSeverity.WARN,
             )
         ],
     )
-
-
-def _unattested(contract: Contract, audit: Audit) -> dict[str, str]:
-    """Suspect columns that are not attested, with the reason."""
-    over_limit = {finding.column: finding.description for finding in reversed(audit.unattested)}
-    suspect = {name: contract.column(name).suspect for name in audit.suspects if not contract.column(name).attested}
-    return {**suspect, **over_limit}
 
 
 def _mlflow_metrics(audit: Audit) -> dict[str, float]:
@@ -107,13 +105,6 @@ def _ladder_rows(audit: Audit) -> list[tuple[str, Mapping[str, tuple[float, floa
     return [(label, {split: (f.pr_auc, f.low, f.high) for split, f in figures.items()}) for label, figures in rows]
 
 
-def _rung_rows(audit: Audit) -> list[dict[str, Any]]:
-    return [
-        {"assumption": rung.label, **{split.replace("_", " "): str(figure) for split, figure in rung.figures.items()}}
-        for rung in audit.rungs
-    ]
-
-
 def _column_rows(audit: Audit) -> list[dict[str, Any]]:
     return [
         {
@@ -125,18 +116,6 @@ def _column_rows(audit: Audit) -> list[dict[str, Any]]:
             "lost without it": figures.headline_loss_when_removed,
         }
         for name, figures in audit.columns.items()
-    ]
-
-
-def _band_rows(audit: Audit) -> list[dict[str, Any]]:
-    return [
-        {
-            "age": band.label,
-            "customers": band.rows,
-            "churned": band.churners,
-            "PR-AUC": str(band.figure) if band.figure else "too few to say",
-        }
-        for band in audit.bands
     ]
 
 
@@ -154,19 +133,14 @@ class CrossValidationConfig(dg.Config):
     candidates: list[str] = [BASELINE]  # noqa: RUF012  # Dagster reads it as a field, not as a class variable
 
 
-@dg.asset(
-    group_name="training",
-    owners=OWNERS,
-    kinds={"numpy", "mlflow"},
-    code_version="1",
+@asset(
+    "training",
+    {"numpy", "mlflow"},
+    checks={
+        "the_test_figure_is_no_lucky_draw": f"Test PR-AUC lies within {DEVIATIONS} fold deviations of the mean over "
+        "folds."
+    },
     pool=TRAINING_POOL,
-    check_specs=[
-        dg.AssetCheckSpec(
-            "the_test_figure_is_no_lucky_draw",
-            asset="cross_validation",
-            description=f"Test PR-AUC lies within {DEVIATIONS} fold deviations of the mean over folds.",
-        )
-    ],
 )
 def cross_validation(
     context: dg.AssetExecutionContext,
@@ -179,10 +153,8 @@ def cross_validation(
     network_candidate: Candidate,
     chosen_model: ChosenModel,
     config: CrossValidationConfig,
-) -> Iterator[dg.MaterializeResult[dict[str, Any]]]:
+) -> Iterator[dg.MaterializeResult[CrossValidation]]:
     """The chosen recipe and the logistic one on five folds of rows that are not test rows: mean and deviation."""
-    from churn_assets.training.cross_validation import cross_validate
-
     candidates = {c.name: c.params for c in (logistic_candidate, boosted_candidate, network_candidate)}
     parts = chosen_model.name.split(" + ")
     params = {name: candidates.get(name, {}) for name in dict.fromkeys([*config.candidates, *parts])}
@@ -191,18 +163,19 @@ def cross_validation(
         result = cross_validate(project.contract, validated_customers, splits, params, parts, config.folds, config.seed)
     except TrainingError as error:
         context.log.warning(f"{error}; the training goes on without cross-validation")
-        yield _not_measured(str(error))
+        failed = warned(passed=False, description=f"not measured: {error}")
+        missing = CrossValidation(missing=str(error))
+        yield dg.MaterializeResult(value=missing, metadata={"missing": missing.missing}, check_results=[failed])
         return
-    cpu_s = time.process_time() - start
+    run = {"cpu_s": time.process_time() - start, **metadata.tracking_run(tracking)}
     rows: list[dict[str, Any]] = msgspec.to_builtins(result.summary)
     tracking.metrics({f"{row['model']}.{k}": v for row in rows for k, v in row.items() if k != "model"}, "cv")
-    test_pr_auc = chosen_model.metrics["test_pr_auc"]
-    yield _cross_validated(result, test_pr_auc, {"cpu_s": cpu_s, **metadata.tracking_run(tracking)})
+    yield _cross_validated(result, chosen_model.metrics["test_pr_auc"], run)
 
 
 def _cross_validated(
-    result: "CrossValidation", reached: float, run: Mapping[str, Any]
-) -> dg.MaterializeResult[dict[str, Any]]:
+    result: CrossValidation, reached: float, run: Mapping[str, Any]
+) -> dg.MaterializeResult[CrossValidation]:
     chosen = result.chosen
     summary = next(row for row in result.summary if row.model == chosen)
     mean, deviation = summary.pr_auc_mean, summary.pr_auc_deviation
@@ -218,25 +191,12 @@ def _cross_validated(
         gap, spread = result.difference(chosen, BASELINE)
         facts["ahead_of_the_baseline"] = f"{gap:+.4f} ± {spread:.4f} PR-AUC, on the same folds"
     return dg.MaterializeResult(
-        value=msgspec.to_builtins(result),
+        value=result,
         metadata=facts,
         check_results=[
-            dg.AssetCheckResult(
+            warned(
                 passed=abs(reached - mean) <= allowed,
-                severity=dg.AssetCheckSeverity.WARN,
                 metadata={"test_pr_auc": reached, "mean": mean, "deviation": deviation, "room": allowed},
-            )
-        ],
-    )
-
-
-def _not_measured(reason: str) -> dg.MaterializeResult[dict[str, Any]]:
-    return dg.MaterializeResult(
-        value={"missing": reason},
-        metadata={"missing": reason},
-        check_results=[
-            dg.AssetCheckResult(
-                passed=False, severity=dg.AssetCheckSeverity.WARN, description=f"not measured: {reason}"
             )
         ],
     )

@@ -1,8 +1,7 @@
 """What a verdict depends on: facts about the challenger, and rows with a label and both models' scores.
 
-There are two kinds of rows, because each is blind to what the other shows: the frozen holdout is clean and old, so
-it does not contain what has changed; recent labels do, and are wrong the day a pipeline writes faulty values to
-the log.
+There are two kinds of rows, because each is blind to what the other shows: the frozen holdout is clean and old, recent
+labels contain what has changed, and what a faulty pipeline has written.
 """
 
 from __future__ import annotations
@@ -38,7 +37,6 @@ ScorerLoader = Callable[[Path, str], Scorer]
 HOLDOUT, RECENT = "the frozen holdout", "recent labels"
 NEWEST = 20_000  # recent customers that are compared; older ones say more about the past than about today
 BANDS = 3
-ROW_AS_OF = "row_as_of"
 
 
 class GateBlocked(Exception):
@@ -47,10 +45,8 @@ class GateBlocked(Exception):
 
 @dataclass(frozen=True)
 class Evidence:
-    """`churned` (n,) 0 or 1, calibrated probabilities (n,) of both models, `segments` by name, each (n,) bool.
-
-    `name` is what messages call the rows.
-    """
+    """`churned` (n,) 0 or 1, calibrated probabilities (n,) of both models, `segments` by name, each (n,) bool;
+    `name` is what messages call the rows."""
 
     name: str
     churned: Labels
@@ -99,19 +95,20 @@ def load_inputs(
 ) -> GateInputs:
     """Everything the gate needs as it stands now; writes nothing.
 
-    `labelled` is the table `labelled_predictions`, None if there is none; `load_scorer` loads a bundle made under a
-    contract's fingerprint, and raises BundleError for any other. Raises GateBlocked if there is no champion
-    to compare with, or its bundle or the holdout is damaged.
+    `load_scorer` loads a bundle made under a contract's fingerprint, and raises BundleError for any other. Raises
+    GateBlocked if there is no champion to compare with, or its bundle or the holdout is damaged.
     """
     if champion is None:
         raise GateBlocked("this home has no champion to compare with; `churn run` makes one")
     if champion.version == challenger.version:
         return GateInputs(contract, champion.version, challenger.version)
     scorer, bundle_problem = _load_challenger(settings.home / challenger.bundle, contract, challenger, load_scorer)
-    registration_problem = _registration_problem(settings.home, contract, challenger.version)
-    champion_scorer = None
-    if scorer is not None:
-        champion_scorer = _load_champion(champion.path(settings.home), contract, champion, load_scorer)
+    champion_scorer = None if scorer is None else _load_champion(settings.home, contract, champion, load_scorer)
+    registration_problem = None
+    try:
+        check_registration(read_registration_record(settings.home, challenger.version), contract)
+    except (GateRefused, AssetMissing) as error:
+        registration_problem = str(error)
     try:
         holdout = read_holdout(settings.holdout_dir, contract)
     except ReleaseError as error:
@@ -162,9 +159,9 @@ def _load_challenger(
     )
 
 
-def _load_champion(path: Path, contract: Contract, champion: Champion, load_scorer: ScorerLoader) -> Scorer:
+def _load_champion(home: Path, contract: Contract, champion: Champion, load_scorer: ScorerLoader) -> Scorer:
     try:
-        return load_scorer(path, contract.fingerprint)
+        return load_scorer(champion.path(home), contract.fingerprint)
     except (BundleError, OSError) as error:
         raise GateBlocked(
             f"champion {champion.version} cannot be compared with ({error}); `churn rollback`, or `churn run` for a "
@@ -172,21 +169,10 @@ def _load_champion(path: Path, contract: Contract, champion: Champion, load_scor
         ) from error
 
 
-def _registration_problem(home: Path, contract: Contract, version: str) -> str | None:
-    try:
-        check_registration(read_registration_record(home, version), contract)
-    except (GateRefused, AssetMissing) as error:
-        return str(error)
-    return None
-
-
 def holdout_evidence(contract: Contract, champion: Scorer, challenger: Scorer, holdout: pa.Table) -> Evidence:
     """Both models on typed rows with `churned`, each at its day `row_as_of` if there is such a column, else all at
     the snapshot day in the schema's metadata."""
-    if ROW_AS_OF in holdout.column_names:
-        as_of: float | Floats = _days(holdout[ROW_AS_OF])
-    else:
-        as_of = as_of_of(holdout)
+    as_of = _days(holdout["row_as_of"]) if "row_as_of" in holdout.column_names else as_of_of(holdout)
     return _score(HOLDOUT, contract, champion, challenger, holdout, as_of)
 
 

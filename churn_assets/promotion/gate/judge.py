@@ -1,23 +1,9 @@
 """May the challenger replace the champion? Both are measured on the same rows; every number is in the verdict.
 
-The rules on the comparison, each a row of the verdict's table:
-
-- PR-AUC, the lower end of the interval of challenger minus champion (paired percentile bootstrap, stratified
-  by label): on the frozen holdout that of the 95 % interval exceeds `holdout_margin`, a test of
-  non-inferiority (Piaggio et al., 2012), for "not shown to be worse" is what every small sample says; on recent
-  labels that of the 99 % interval exceeds `recent_margin`. Somewhere it must be shown to be better, and 95 %
-  would let 2.5 % of equal challengers through. A holdout that shows it at 99 % (over its margin, and over
-  zero) does instead: alone if recent labels are too few, else if those point the same way, for a few
-  hundred seldom prove a thing by themselves.
-- Log-loss: on the rows that decide (recent labels; the holdout, if alone) the challenger's mean is not
-  higher; on the others it is not higher beyond noise (lower end of the 95 % interval not above zero).
-- Segments: of those with enough rows none falls by more than the limit in PR-AUC and beyond its own
-  noise (upper end of the segment's 95 % interval below zero), for one churner in a small segment can
-  move its PR-AUC by more than any limit.
-- Calibration: the challenger's ECE stays within the limit, or within what perfect probabilities would
-  show on so few rows.
-
-Rates of wrong verdicts: `benchmarks/gate_simulation.py`.
+docs/release.md has the rules. On the frozen holdout the ranking is tested for non-inferiority (Piaggio et al.,
+2012), for "not shown to be worse" is what every small sample says. Somewhere the challenger must be shown to be
+better, at 99 %: 95 % would let 2.5 % of equal challengers through. Recent labels need not show it if the holdout
+does, for a few hundred seldom prove a thing by themselves. Rates of wrong verdicts: `benchmarks/gate_simulation.py`.
 """
 
 from __future__ import annotations
@@ -33,10 +19,8 @@ from churn_assets.contract.limits import Release
 from churn_assets.contract.model import Contract
 from churn_assets.evaluation.bootstrap import DRAWS, interval, paired_difference, statistics_under, stratified_samples
 from churn_assets.evaluation.metrics import Ranking, ece, ece_by_chance, losses
-from churn_assets.promotion.gate.inputs import Evidence, GateInputs
+from churn_assets.promotion.gate.inputs import Evidence, Floats, GateInputs
 from churn_assets.promotion.records import Check, Verdict
-
-Floats = npt.NDArray[np.float64]
 
 CALIBRATED_DRAWS = 200
 FEWEST = 30  # of churned or kept customers; with fewer, a percentile interval of PR-AUC is too narrow
@@ -143,9 +127,6 @@ def _fact(check: str, problem: str | None, message: str) -> Check:
     return Check(check, None, None, problem is None, message if problem is None else problem)
 
 
-# -- enough rows ---------------------------------------------------------------------------------------
-
-
 def _holdout_rows(holdout: Evidence, comparison: Comparison | None) -> Check:
     rows, fewest = len(holdout.churned), holdout.fewest
     message = f"the frozen holdout has {rows:,} customers, {holdout.churners:,} of them churned"
@@ -161,9 +142,6 @@ def _recent_rows(contract: Contract, recent: Evidence, comparison: Comparison | 
         least = f"{floor:,}" if rows < floor else f"{FEWEST} churned and as many kept"
         message += f"; fewer than {least}, so the frozen holdout decides alone, by a stricter rule"
     return Check("recent_rows", float(rows), float(floor), True, message)
-
-
-# -- ranking -------------------------------------------------------------------------------------------
 
 
 def _lower_99(comparison: Comparison) -> float:
@@ -204,9 +182,6 @@ def _describe(comparison: Comparison) -> str:
     )
 
 
-# -- what must not get worse while the ranking gets better ------------------------------------------------
-
-
 def _guard_checks(name: str, release: Release, comparison: Comparison, decides: bool, seed: int) -> Iterator[Check]:
     """Log-loss, segments and calibration; `decides` says whether the verdict depends on these rows alone."""
     yield _log_loss(name, comparison, decides)
@@ -225,6 +200,7 @@ def _log_loss(name: str, comparison: Comparison, decides: bool) -> Check:
 
 
 def _segments(name: str, release: Release, evidence: Evidence, seed: int) -> Check:
+    """None may fall beyond the limit and its own noise: one churner can move a small segment by more than any limit."""
     limit, worst, worst_segment, fallen, compared = release.segment_drop, 0.0, "", "", 0
     for segment, rows in evidence.segments.items():
         label = evidence.churned[rows]
