@@ -133,7 +133,8 @@ class ServingSettings:
     """Workers, limits and timeouts of the online service. Sizes are in bytes, times in seconds.
 
     `log` is False only to measure what the prediction log costs. From an age of `stale_days` an `as_of` is
-    answered with a warning; `poll_s` is the time between two reads of the champion pointer.
+    answered with a warning; `poll_s` is the time between two reads of the champion pointer. `insecure`: without
+    API keys the service may listen on any address.
     """
 
     home: Path
@@ -150,6 +151,7 @@ class ServingSettings:
     log_segment_bytes: int = 64 * _MIB
     log_segment_s: float = 60.0
     log_queue_rows: int = 50_000
+    insecure: bool = False
     level: str = "INFO"
     access_log: bool = False
 
@@ -182,6 +184,7 @@ class ServingSettings:
             log_segment_bytes=read.whole("CHURN_LOG_SEGMENT_BYTES", cls.log_segment_bytes, 1024, 2**34),
             log_segment_s=read.real("CHURN_LOG_SEGMENT_S", cls.log_segment_s, 1.0, 86_400.0),
             log_queue_rows=read.whole("CHURN_LOG_QUEUE", cls.log_queue_rows, 1, 10_000_000),
+            insecure=read.flag("CHURN_INSECURE"),
             level=read.choice("CHURN_LOG_LEVEL", cls.level, _LEVELS, str.upper),
             access_log=read.whole("CHURN_ACCESS_LOG", 0, 0, 1) == 1,
         )

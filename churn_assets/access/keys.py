@@ -81,6 +81,15 @@ class KeyStore(SqliteStore):
         with self._reading() as db:
             return [_key(row) for row in db.execute("SELECT * FROM keys ORDER BY rowid")]
 
+    def stamp(self) -> tuple[int, ...] | None:
+        """What a transaction changes, the time in ns as the last of it; None without a file. Raises KeysUnreadable."""
+        with self._plain_errors():
+            try:
+                status = self.path.stat()
+            except FileNotFoundError:
+                return None
+            return status.st_ino, status.st_size, status.st_mtime_ns
+
     def create(
         self, name: str, scopes: Collection[str], lifetime: timedelta | None, now: datetime
     ) -> tuple[ApiKey, str]:

@@ -98,10 +98,13 @@ def serve(
 ) -> None:
     """Answer requests with the champion of this home, in BentoML."""
     settings = settings_of(home)
+    from churn_assets.access.keyring import check_address
+
     for name, value in (("CHURN_PORT", port), ("CHURN_HOST", host), ("CHURN_WORKERS", workers)):
         if value is not None:
             os.environ[name] = str(value)
     serving = ServingSettings.from_environ(os.environ)
+    check_address(serving.host, serving)
     _check_port(serving.host, serving.port)
     settings.bento_home.mkdir(parents=True, exist_ok=True)
     os.environ.update({**settings.library_environ(), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})

@@ -269,10 +269,7 @@ class WindowQuality(Window, DataQuality):
 
 @dataclass(frozen=True)
 class LogAge:
-    """The prediction log as a whole: rows of the contract and of others, and the age of the newest.
-
-    `stale`: older than the contract's `stale_hours` at the time of the report. `message` is '' if all is well.
-    """
+    """The prediction log as a whole; `stale`: its newest row was older than `stale_hours` at the time of the report."""
 
     rows: int
     other_rows: int
@@ -284,10 +281,10 @@ class LogAge:
 
 @dataclass(frozen=True, kw_only=True)
 class QualityReport(Report):
-    """The newest windows of a contract, the newest last, and what of them holds now.
+    """The newest windows of a contract, the newest last; `status` is that of the newest, 'insufficient' without one.
 
-    `status` is that of the newest window, 'insufficient' without one. `blocks`: retraining must wait, for the
-    newest window is broken or the log is stale. `open` and `log` are None before the first prediction.
+    `blocks`: retraining must wait, for the newest window is broken or the log is stale. `open` and `log` are None
+    before the first prediction.
     """
 
     status: QualityStatus

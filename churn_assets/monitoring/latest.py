@@ -25,17 +25,16 @@ class LatestReports:
         """What they say about this champion; what they say about another is left out."""
         quality = self.quality if self.quality and self.quality.fingerprint == champion.fingerprint else None
         performance = self.performance
-        about_champion = performance is not None and performance.champion == champion.version
+        own = performance if performance and performance.champion == champion.version else None
         newest = quality.windows[-1] if quality and quality.windows else None
-        stale = quality.log if quality and quality.log and quality.log.stale else None
         return MonitoringSummary(
             windows=self._windows(champion, quality),
             broken=newest.message if newest and newest.status == "broken" else None,
-            stale=stale.message if stale else None,
-            pr_auc_dropped=about_champion and performance is not None and performance.fall.dropped,
-            fall=performance.fall.message if performance and about_champion else "",
+            stale=quality.log.message if quality and quality.log and quality.log.stale else None,
+            pr_auc_dropped=own is not None and own.fall.dropped,
+            fall=own.fall.message if own else "",
             labels=performance.labels.final if performance else 0,
-            new_labels=performance.labels.new if performance and about_champion else 0,
+            new_labels=own.labels.new if own else 0,
         )
 
     def _windows(self, champion: Champion, quality: QualityReport | None) -> tuple[MonitoredWindow, ...]:
@@ -53,12 +52,12 @@ class LatestReports:
 
 def read_latest_reports(settings: Settings) -> LatestReports:
     """The reports of this home. Raises WindowUnreadable for a file that is damaged."""
+
+    def read(asset: str, kind: type[R]) -> R | None:
+        return read_report(settings.assets_dir / f"{asset}.json", kind, remedy="run `monitor`: it is made again")
+
     return LatestReports(
-        _read(settings, "data_quality_report", QualityReport),
-        _read(settings, "drift_report", DriftReport),
-        _read(settings, "performance_report", PerformanceReport),
+        read("data_quality_report", QualityReport),
+        read("drift_report", DriftReport),
+        read("performance_report", PerformanceReport),
     )
-
-
-def _read(settings: Settings, asset: str, kind: type[R]) -> R | None:
-    return read_report(settings.assets_dir / f"{asset}.json", kind, remedy="run `monitor`: it is made again")

@@ -26,6 +26,7 @@ from churn_assets.errors import DataError, LogBusy, LogUnavailable, RowsRejected
 from churn_assets.prediction_log.feedback import parse_reports
 from churn_assets.prediction_log.records import encode_line
 from churn_assets.serving import http, schemas
+from churn_assets.serving.authorization import authorize
 from churn_assets.serving.http import Refused, encode, invalid, json_response, parse_json, read_body, unavailable
 from churn_assets.serving.model_watcher import Arm, ServedModel
 from churn_assets.serving.pages import index_page, swagger_page
@@ -48,25 +49,29 @@ class ServiceApp:
         self._bentoml, self._worker = bentoml, worker
         self.handlers = Handlers(worker)
         self.routes = routes(self.handlers)
+        self._paths = {route.path for route in self.routes}
         self._router = Router(self.routes, redirect_slashes=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI connection."""
         if scope["type"] != "http":
             await self._bentoml(scope, receive, send)
-        elif scope["path"].startswith(BENTOML_FILES):
-            await self._bentoml(scope, receive, _replace_errors(send))
         else:
             await self._serve(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = time.perf_counter()
         path, method, request_id = scope["path"], scope["method"], _request_id(scope)
-        worker, status, cause = self._worker, 200, None
+        worker, status, cause, key_id = self._worker, 200, None, None
         try:
+            key_id = authorize(worker.keys, scope["headers"], path)
             if path == self.short_path and method == "POST":
                 body = await read_body(scope, receive, worker.settings.body_bytes, worker.settings.timeout_s)
                 await _send(send, 200, await self.handlers.predict(body, request_id), request_id)
+            elif path.startswith(BENTOML_FILES):
+                await self._bentoml(scope, receive, _replace_errors(send))
+            elif path not in self._paths:  # asked here: Starlette's pattern of a path also fits a line end after it
+                raise HTTPException(404)
             else:
                 state = {"request_id": request_id}
                 routed = {**scope, "app": self, "state": state}  # with an app Starlette raises 404 and 405
@@ -83,7 +88,7 @@ class ServiceApp:
         if path in (PREDICT, PREDICT_BATCH):
             worker.metrics.latency(seconds)
         if worker.settings.access_log:
-            facts = {"request_id": request_id, "method": method, "path": path[:200], "status": status}
+            facts = {"request_id": request_id, "method": method, "path": path[:200], "status": status, "key": key_id}
             log_event(worker.logger, logging.INFO, "request", **facts, cause=cause, ms=round(seconds * 1e3, 3))
 
     def _refusal(self, error: Exception, path: str, method: str, request_id: str) -> Refused:

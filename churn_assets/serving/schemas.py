@@ -20,6 +20,11 @@ from churn_assets.settings import ServingSettings
 MAX_REPORTS = 10_000  # of one POST /feedback
 _REF = "#/components/schemas/{name}"
 
+# What a key needs for each route, in a home that has keys.
+ROUTE_SCOPES = {"/predict": "predict", "/predict_batch": "predict", "/feedback": "feedback"}
+ROUTE_SCOPES |= dict.fromkeys(("/model", "/", "/docs", "/docs.json", "/healthz", "/metrics"), "view")
+OPEN_ROUTES = ("/livez", "/readyz")
+
 Schema = dict[str, Any]  # a piece of JSON Schema or OpenAPI, which is JSON of any shape
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID)]
 
@@ -184,19 +189,20 @@ def openapi(contract: Contract | None, settings: ServingSettings) -> Schema:
         "servers": [{"url": "."}],
         "paths": _paths(settings),
         "components": {
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "Of `churn keys create`."}},
             "schemas": {
                 "Customer": _customer_schema(contract, with_as_of=True),
                 "CustomerBatch": _batch_schema(contract, settings.batch_rows),
                 "FeedbackBody": feedback_body,
                 **components,
-            }
+            },
         },
     }
 
 
 def _paths(settings: ServingSettings) -> Schema:
     limit = f"{settings.body_bytes:,}"
-    return {
+    paths = {
         "/predict": _post(f"Score one customer. At most {limit} bytes.", "Customer", "PredictionResponse"),
         "/predict_batch": _post(
             f"Score 1 to {settings.batch_rows:,} customers in one order: all of them, or none if one is bad. "
@@ -213,6 +219,12 @@ def _paths(settings: ServingSettings) -> Schema:
         "/readyz": _get("Whether a model can answer; what else is wrong.", "ReadyResponse"),
         "/metrics": _get("Metrics of all workers for Prometheus.", "text/plain"),
     }
+    for path, item in paths.items():
+        for operation in item.values() if path in ROUTE_SCOPES else ():
+            operation["security"] = [{}, {"key": [ROUTE_SCOPES[path]]}]  # {}: a home without keys asks for none
+            operation["responses"]["401"] = _json("No API key, or an unknown, expired or revoked one.", "ErrorResponse")
+            operation["responses"]["403"] = _json("The API key lacks the scope of this route.", "ErrorResponse")
+    return paths
 
 
 def _post(summary: str, body: str, answer: str) -> Schema:

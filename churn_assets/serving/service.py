@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
+import sys
 from functools import cache
 from typing import Any
 
 import bentoml
+import click
 from uvicorn import config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from churn_assets.access.keyring import check_address
+from churn_assets.errors import ChurnError
 from churn_assets.serving.app import ServiceApp
 from churn_assets.serving.http import Refused
 from churn_assets.serving.worker import Worker
@@ -82,16 +87,36 @@ class ChurnService:
         """In a container BentoML does not replace dead workers: have it do so there too."""
         os.environ.pop("BENTOML_CONTAINERIZED", None)
 
+    @bentoml.on_deployment  # type: ignore[untyped-decorator]
+    @staticmethod
+    def require_key() -> None:
+        """End `bentoml serve`, in one line, if others would reach it and need no key; its `--host` counts."""
+        context = click.get_current_context(silent=True)
+        try:
+            check_address((context.params.get("host") if context else None) or _SETTINGS.host, _SETTINGS)
+        except ChurnError as error:
+            sys.stderr.write(f"error: {error}\n")
+            sys.exit(2)
+
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def start(self) -> None:
         """Open the log, load the model, check for the next, and stop when the supervisor dies."""
         await this_worker().start(_SUPERVISOR)
+        this_worker().check_host(bound_host())
         settle_memory()
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     async def stop(self) -> None:
         """Write what was accepted to disk."""
         await this_worker().stop()
+
+
+def bound_host() -> str:
+    """The address of the socket that this worker listens on, which BentoML's supervisor binds; "" if it names none."""
+    if "--fd" not in sys.argv:
+        return ""
+    with socket.socket(fileno=os.dup(int(sys.argv[sys.argv.index("--fd") + 1]))) as bound:
+        return str(bound.getsockname()[0])
 
 
 def settle_memory() -> None:

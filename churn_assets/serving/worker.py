@@ -11,10 +11,11 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from churn_assets.errors import LogError
+from churn_assets.access.keyring import Keyring, is_loopback
+from churn_assets.errors import KeysUnreadable, LogError
 from churn_assets.prediction_log.records import Rejections, encode_line
 from churn_assets.prediction_log.segment import Segment
 from churn_assets.prediction_log.writer import LogWriter
@@ -22,6 +23,7 @@ from churn_assets.serving.metrics import Metrics
 from churn_assets.serving.model_watcher import ModelWatcher, ServedModel, find_bundle
 from churn_assets.settings import ServingSettings, Settings
 
+KEYS_S = 0.5  # between two looks at the keys: a revoked one is refused within a second
 REPORT_S = 10.0  # how often refusals are summed up in service log and prediction log
 SUPERVISOR_POLL_S = 0.5
 LOGGER = "churn"
@@ -39,6 +41,7 @@ class Worker:
         self.metrics = Metrics()
         home = Settings.from_environ(environ)
         self.home = home.home
+        self.keys, self._keys_problem = Keyring(home.home), ""
         self.watcher = ModelWatcher(
             lambda: find_bundle(environ, package_parent), on_change=self._model_changed, home=self.home
         )
@@ -55,12 +58,14 @@ class Worker:
         """Open the log, load the model if there is one, check for the next from now on; stop with the supervisor."""
         if self.log is not None:
             self.log.start()
+        await asyncio.to_thread(self._check_keys)
         await asyncio.to_thread(self._check_model)
         if self.watcher.current is None:
             log_event(self.logger, logging.WARNING, "no model", reason=self.watcher.missing)
-        self._tasks = [asyncio.create_task(self._check_for_models()), asyncio.create_task(self._report_refusals())]
+        checks = [self._repeat(self._check_model, self.settings.poll_s), self._repeat(self._check_keys, KEYS_S)]
         if supervisor is not None:
-            self._tasks.append(asyncio.create_task(_stop_with_supervisor(self.logger, supervisor)))
+            checks.append(_stop_with_supervisor(self.logger, supervisor))
+        self._tasks = [asyncio.create_task(task) for task in (*checks, self._report_refusals())]
 
     async def stop(self) -> None:
         """Write what was accepted to disk, and end."""
@@ -76,6 +81,23 @@ class Worker:
         """Count a refused request, in metrics and for the next summary."""
         self.metrics.rejected(cause)
         self._refusals[cause] += 1
+
+    def check_host(self, host: str) -> None:
+        """Ask everyone for a key if others reach this address: `check_address` ran before, maybe for another one."""
+        if not self.keys.required and not is_loopback(host):
+            self.keys.required = not self.settings.insecure
+            event = "everyone may use this service: CHURN_INSECURE" if self.settings.insecure else "no key, no answers"
+            log_event(self.logger, logging.WARNING, event, host=host, advice="make a key with `churn keys create`")
+
+    def _check_keys(self) -> None:
+        problem = ""
+        try:
+            self.keys.refresh()
+        except KeysUnreadable as error:
+            problem, self.keys.required = str(error), True
+        if problem and problem != self._keys_problem:
+            log_event(self.logger, logging.ERROR, "keys unreadable", reason=problem)
+        self._keys_problem = problem
 
     def _check_model(self) -> None:
         watcher = self.watcher
@@ -93,13 +115,13 @@ class Worker:
         self.metrics.model(scorer.version, contract.name, scorer.model.kind, columns)
         log_event(self.logger, logging.INFO, "model", version=scorer.version, kind=scorer.model.kind, bundle=model.path)
 
-    async def _check_for_models(self) -> None:
+    async def _repeat(self, check: Callable[[], None], every_s: float) -> None:
         while True:
-            await asyncio.sleep(self.settings.poll_s)
+            await asyncio.sleep(every_s)
             try:
-                await asyncio.to_thread(self._check_model)
+                await asyncio.to_thread(check)
             except Exception:  # an unexpected error must not end the checks
-                self.logger.exception("the check for a new model failed")
+                self.logger.exception("a check for a new model or for keys failed")
 
     async def _report_refusals(self) -> None:
         while True:

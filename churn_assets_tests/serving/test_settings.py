@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import datetime as dt
 import re
 from pathlib import Path
 
 import pytest
 
+from churn_assets.access.keys import KeyStore
 from churn_assets.errors import SettingsError
 from churn_assets.serving.app import Handlers, routes
 from churn_assets.serving.metrics import CAUSES, MEANINGS
@@ -28,6 +30,7 @@ def test_an_empty_environment_gives_the_documented_defaults(tmp_path):
         "poll_s": "CHURN_POLL_S", "stale_days": "CHURN_STALE_DAYS", "log": "CHURN_LOG",
         "log_segment_bytes": "CHURN_LOG_SEGMENT_BYTES", "log_segment_s": "CHURN_LOG_SEGMENT_S",
         "log_queue_rows": "CHURN_LOG_QUEUE", "level": "CHURN_LOG_LEVEL", "access_log": "CHURN_ACCESS_LOG",
+        "insecure": "CHURN_INSECURE",
     }  # fmt: skip
     assert named.keys() | {"home"} == {field.name for field in dataclasses.fields(settings)}
     for field, variable in named.items():
@@ -94,7 +97,13 @@ def test_the_documented_body_of_a_status_is_the_body_it_has(home, tmp_path, stat
         yield b"{"
         await asyncio.sleep(30)
 
+    key, token = KeyStore(tmp_path).create("test", ["view"], None, dt.datetime.now(dt.UTC))
+
     def provoke(client, worker):
+        if status == "403":
+            return client.post("/predict", headers={"x-api-key": token})
+        if status == "401":
+            return client.get("/model")
         if status == "503":
             return client.post("/predict", json=ASKED)
         if status == "408":
@@ -102,8 +111,9 @@ def test_the_documented_body_of_a_status_is_the_body_it_has(home, tmp_path, stat
         return PROVOKED[status](client)
 
     timeout_s = 0.05 if status == "408" else ServingSettings.timeout_s
-    response = ask(tmp_path if status == "503" else home, provoke, timeout_s=timeout_s)
-    expected = BODIES[status].replace("4 seconds", "0.04 seconds")
+    home = {"503": tmp_path / "empty", "401": tmp_path, "403": tmp_path}.get(status, home)
+    response = ask(home, provoke, timeout_s=timeout_s)
+    expected = BODIES[status].replace("4 seconds", "0.04 seconds").replace("4f2a9c81d3e6", key.id)
     assert assert_refusal(response, int(status))["error"] == expected
 
 

@@ -1,9 +1,8 @@
 """Evidently's report on a window, for people: a self-contained page, and a workspace that `evidently ui` opens.
 
 Nothing here decides anything: `univariate` does, and its result stands when Evidently fails to import or to run.
-This is the only module that imports Evidently, which takes some seconds. What makes it fail is kept from it: it
-guesses every list of columns that it is not given, a column that is empty or missing on one side ends the
-whole report, and one of a nullable integer type is left out silently.
+This is the only module that imports Evidently, which takes some seconds. What makes it fail is kept from it: a column
+that is empty or missing on one side ends the whole report, one of a nullable integer type is left out silently.
 """
 
 from __future__ import annotations
@@ -28,6 +27,11 @@ SNAPSHOTS = 60  # that the workspace keeps; older ones are deleted
 WORKSPACE = "evidently"
 _NUMBERS = frozenset({Kind.NUMBER, Kind.INTEGER})
 _RUN = "evidently.json"
+# Lists of columns that Evidently guesses where it is not given them.
+_GUESSED = (
+    *("text_columns", "datetime_columns", "unknown_columns", "list_columns", "special_columns", "test_descriptors"),
+    *("numerical_descriptors", "categorical_descriptors", "classification", "regression", "ranking"),
+)
 
 
 @dataclass(frozen=True)
@@ -77,28 +81,23 @@ def _usable_columns(
     reference: pa.Table, current: pa.Table, kinds: Mapping[str, Kind]
 ) -> tuple[dict[str, Kind], dict[str, str]]:
     """(columns with values on both sides, reason by column for the others)."""
-    usable, left_out = {}, {}
-    sides = (("reference", reference), ("window", current))
-    for name, kind in kinds.items():
-        absent = [side for side, table in sides if name not in table.column_names]
-        empty = [side for side, table in sides if side not in absent and not _count_values(table, name)]
-        if absent:
-            left_out[name] = f"the {absent[0]} has no such column"
-        elif empty:
-            left_out[name] = f"the {empty[0]} has no value of it"
-        else:
-            usable[name] = kind
-    return usable, left_out
+    sides = {"reference": reference, "window": current}
+    left_out = {}
+    for name in kinds:
+        absent = [side for side, table in sides.items() if name not in table.column_names]
+        empty = [side for side, table in sides.items() if side not in absent and not _has_values(table[name])]
+        if absent or empty:
+            left_out[name] = f"the {absent[0]} has no such column" if absent else f"the {empty[0]} has no value of it"
+    return {name: kind for name, kind in kinds.items() if name not in left_out}, left_out
 
 
-def _count_values(table: pa.Table, name: str) -> int:
+def _has_values(column: pa.ChunkedArray) -> bool:
     import numpy as np
     import pyarrow as pa
 
-    column = table[name]
     if pa.types.is_floating(column.type):
-        return int(np.isfinite(column.to_numpy()).sum())
-    return int(len(column) - column.null_count)
+        return bool(np.isfinite(column.to_numpy()).any())
+    return bool(column.null_count < len(column))
 
 
 def _snapshot(
@@ -116,19 +115,7 @@ def _snapshot(
     numbers = [column for column, kind in kinds.items() if kind in _NUMBERS]
     levels = [column for column in kinds if column not in numbers]
     definition = DataDefinition(
-        numerical_columns=numbers,
-        categorical_columns=levels,
-        text_columns=[],
-        datetime_columns=[],
-        classification=[],
-        regression=[],
-        numerical_descriptors=[],
-        categorical_descriptors=[],
-        unknown_columns=[],
-        list_columns=[],
-        test_descriptors=[],
-        ranking=[],
-        special_columns=[],
+        numerical_columns=numbers, categorical_columns=levels, **{name: [] for name in _GUESSED}
     )
     sides = [Dataset.from_pandas(_frame(table, numbers, levels), definition) for table in (current, reference)]
     metrics = [ValueDrift(column=column, method="wasserstein", threshold=limits.effect) for column in numbers]

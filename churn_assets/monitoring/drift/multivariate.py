@@ -1,12 +1,8 @@
 """Multivariate drift: all columns together, and single requests unlike any training row. Never an alarm.
 
-Can a classifier tell the window from the reference? A shift of how columns go together leaves each column by
-itself unchanged, and a domain classifier finds it (Lopez-Paz and Oquab 2017, classifier two-sample tests).
-ROC AUC .5 is no difference at all.
-
-Outliers are found by range, by distance, or by isolation. What each method costs and catches is measured with
-every report: one number of some reference rows is multiplied by a hundred, as a wrong unit would, and the share
-that is detected is reported beside the share of unchanged reference rows that is flagged too.
+A shift of how columns go together leaves each column by itself unchanged; a classifier that tells the window from the
+reference finds it (Lopez-Paz and Oquab 2017, classifier two-sample tests). What a method for outliers costs and catches
+is measured with every report: one number of some reference rows is multiplied by a hundred, as a wrong unit would.
 """
 
 from __future__ import annotations
@@ -58,12 +54,13 @@ def compare_all_columns(
     if not shared or min(side.num_rows for side in sides) < _FEWEST:
         return DomainClassifier(f"not computed: fewer than {_FEWEST} rows on one side, or no column on both")
     started = time.process_time()
-    counts = (sides[0].num_rows, sides[1].num_rows)
-    auc, error = _cross_validated(_encode(sides[0], sides[1], shared), counts, seed)
+    negative, positive = (side.num_rows for side in sides)
+    auc = _cross_validated(_encode(sides[0], sides[1], shared), np.repeat([0, 1], (negative, positive)), seed)
+    error = _error(auc, positive, negative)
     low, high = max(0.0, auc - 1.96 * error), min(1.0, auc + 1.96 * error)
     verdict = "can be told apart" if low > 0.5 else "cannot be told apart"
     message = f"window and reference {verdict} by all columns together: ROC AUC {auc:.3f} ({low:.3f} to {high:.3f})"
-    return DomainClassifier(message, auc, low, high, sum(counts), round(time.process_time() - started, 3))
+    return DomainClassifier(message, auc, low, high, negative + positive, round(time.process_time() - started, 3))
 
 
 def _sample(table: pa.Table, rng: np.random.Generator) -> pa.Table:
@@ -72,20 +69,16 @@ def _sample(table: pa.Table, rng: np.random.Generator) -> pa.Table:
     return table.take(np.sort(rng.choice(table.num_rows, ROWS, replace=False)))
 
 
-def _cross_validated(rows: Matrix, counts: tuple[int, int], seed: int) -> tuple[float, float]:
-    """(ROC AUC, its standard error) of rows whose first `counts[0]` are the reference's."""
+def _cross_validated(rows: Matrix, label: npt.NDArray[np.int64], seed: int) -> float:
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.metrics import roc_auc_score
-    from sklearn.model_selection import StratifiedKFold
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-    label = np.repeat([0, 1], counts)
-    score = np.empty(len(rows))
-    for fit, held in StratifiedKFold(_FOLDS, shuffle=True, random_state=seed).split(rows, label):
-        # Levels are numbered by name, and few: as numbers they cost nothing and need no limit of 255.
-        model = HistGradientBoostingClassifier(max_iter=_ROUNDS, early_stopping=False, random_state=seed)
-        score[held] = model.fit(rows[fit], label[fit]).predict_proba(rows[held])[:, 1]
-    auc = float(roc_auc_score(label, score))
-    return auc, _error(auc, counts[1], counts[0])
+    # Levels are numbered by name, and few: as numbers they cost nothing and need no limit of 255.
+    model = HistGradientBoostingClassifier(max_iter=_ROUNDS, early_stopping=False, random_state=seed)
+    folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
+    score = cross_val_predict(model, rows, label, cv=folds, method="predict_proba")[:, 1]
+    return float(roc_auc_score(label, score))
 
 
 def _error(auc: float, positive: int, negative: int) -> float:
@@ -96,7 +89,7 @@ def _error(auc: float, positive: int, negative: int) -> float:
 
 def _encode(reference: pa.Table, current: pa.Table, kinds: Mapping[str, Kind]) -> Matrix:
     """The rows of the reference, then of the window: numbers (NaN for infinite), levels as whole numbers by name."""
-    columns: list[Matrix] = []
+    columns = []
     for name, kind in kinds.items():
         sides = (reference[name], current[name])
         if kind is Kind.CATEGORY:
@@ -165,30 +158,21 @@ def _probes(before: Matrix, seed: int = 0) -> Matrix:
     place = (np.arange(_PROBES), rng.integers(0, before.shape[1], _PROBES))
     wrong = np.isfinite(rows[place]) & (rows[place] != 0)  # nothing times a hundred is still nothing
     rows[place] *= _UNIT
-    probes: Matrix = rows[wrong]
-    return probes
+    return np.asarray(rows[wrong])
 
 
 def _by_range(reference: Reference, before: Matrix, names: list[str]) -> Callable[[Matrix], Flags]:
     low, high = np.array([reference.bounds[name] for name in names]).T
-
-    def is_outlier(rows: Matrix) -> Flags:
-        flags: Flags = ((rows < low) | (rows > high)).any(axis=1)  # a missing value is neither
-        return flags
-
-    return is_outlier
+    return lambda rows: ((rows < low) | (rows > high)).any(axis=1)  # a missing value is neither
 
 
 def _by_distance(reference: Reference, before: Matrix, names: list[str]) -> Callable[[Matrix], Flags]:
     middle = np.nanmean(np.where(np.isfinite(before), before, np.nan), axis=0)
-    filled = _filled(before, middle)
-    covariance = np.atleast_2d(np.cov(filled, rowvar=False))
-    inverse = np.linalg.pinv(covariance)
+    inverse = np.linalg.pinv(np.atleast_2d(np.cov(_filled(before, middle), rowvar=False)))
 
     def distance(rows: Matrix) -> Matrix:
         apart = _filled(rows, middle) - middle
-        squared: Matrix = np.einsum("ij,jk,ik->i", apart, inverse, apart)
-        return squared
+        return np.asarray(np.einsum("ij,jk,ik->i", apart, inverse, apart))
 
     limit = np.quantile(distance(before), _QUANTILE)
     return lambda rows: _too_large(rows).any(axis=1) | (distance(rows) > limit)
@@ -204,14 +188,12 @@ def _by_isolation(reference: Reference, before: Matrix, names: list[str]) -> Cal
 
 
 def _filled(rows: Matrix, middle: Matrix) -> Matrix:
-    filled: Matrix = np.where(np.isfinite(rows) & ~_too_large(rows), rows, middle)
-    return filled
+    return np.asarray(np.where(np.isfinite(rows) & ~_too_large(rows), rows, middle))
 
 
 def _too_large(rows: Matrix) -> Flags:
     """Numbers too large to be squared or for a tree's single precision; infinite ones are."""
-    flags: Flags = np.abs(rows) > np.finfo(np.float32).max
-    return flags
+    return np.asarray(np.abs(rows) > np.finfo(np.float32).max)
 
 
 _METHODS: Mapping[str, Callable[[Reference, Matrix, list[str]], Callable[[Matrix], Flags]]] = {

@@ -81,10 +81,9 @@ class WindowDrift(Window, Report):
 
 @dataclass(frozen=True, kw_only=True)
 class DriftReport(Report):
-    """The newest windows of a contract, the newest last.
+    """The newest windows of a contract, the newest last; `status` and `drifted` are those of the newest.
 
-    `status` and `drifted` are those of the newest window, 'insufficient' without one. `in_a_row` are the columns
-    that drift in so many windows in a row that they ask for a retraining. `open` is None before the first prediction.
+    `in_a_row` are the columns that drift in so many windows in a row that they ask for a retraining.
     """
 
     status: Status

@@ -2,13 +2,10 @@
 
     p < significance / columns tested   AND   effect >= limit
 
-Numbers and the score are tested by two-sample Kolmogorov-Smirnov, categories, booleans and the predicted
-positive rate by two-sample chi-square; p-values are Bonferroni-corrected over the columns of the window.
-With thousands of rows any harmless difference is significant, so the effect has to reach the contract's
-`monitoring.effect` too: Wasserstein distance in standard deviations for numbers, Jensen-Shannon distance
-for the others. The rows must be distinct customers: repeated ones make the p-values worthless.
-
-Every measure that users know is computed for each column it applies to; only the two above decide.
+p-values are Bonferroni-corrected over the columns of the window. With thousands of rows any harmless difference is
+significant, so the effect has to reach the contract's `monitoring.effect` too; docs/monitoring.md has the tests and
+effects by kind of column. The rows must be distinct customers: repeated ones make the p-values worthless. Every measure
+that users know is computed for each column it applies to; only the two above decide.
 """
 
 from __future__ import annotations
@@ -174,8 +171,7 @@ def spread_of(values: Floats) -> float:
 def compare_levels(reference: Mapping[str, int], current: Mapping[str, int]) -> Distances:
     """Two counts by level; a level that one side lacks counts 0 there. At least one row each."""
     names = sorted({*reference, *current})
-    before = np.array([reference.get(name, 0) for name in names], dtype=np.float64)
-    after = np.array([current.get(name, 0) for name in names], dtype=np.float64)
+    before, after = (np.array([side.get(name, 0.0) for name in names]) for side in (reference, current))
     statistic, p_value = _homogeneity(before, after)
     return Distances(
         reference_values=int(before.sum()),
@@ -191,9 +187,8 @@ def _binned(reference: Floats, current: Floats) -> tuple[Floats, Floats]:
     edges = np.unique(np.quantile(reference, np.linspace(0, 1, BINS + 1)[1:-1]))
     places = len(edges) + 1
     # A value that equals an edge falls below it on both sides, so that a column of few values has bins too.
-    counts = (np.bincount(np.searchsorted(edges, side, side="left"), minlength=places) for side in (reference, current))
-    before, after = (side.astype(np.float64) for side in counts)
-    return before, after
+    counts = [np.bincount(np.searchsorted(edges, side, side="left"), minlength=places) for side in (reference, current)]
+    return counts[0].astype(np.float64), counts[1].astype(np.float64)
 
 
 def _wasserstein(reference: Floats, current: Floats, scale: float) -> float:

@@ -55,10 +55,7 @@ class Volume:
 
 @dataclass(frozen=True, kw_only=True)
 class Requests(Volume):
-    """With refused requests: a rate is refused / (refused + answered), None without a request.
-
-    `faults` are the refusals that were not the request's fault.
-    """
+    """With refused requests, `faults` the service's own; a rate is of all requests, None without one."""
 
     refused: int
     refused_rate: float | None
@@ -92,10 +89,7 @@ class PeriodVolume(Volume):
 
 @dataclass(frozen=True)
 class ServiceReport:
-    """Over all, by model version and arm, by day, by period, and refused requests by cause.
-
-    Refused requests leave no prediction and name no model: they are over all and by day only.
-    """
+    """Figures of the log; refused requests leave no prediction and name no model: they are over all and by day only."""
 
     total: Requests
     by_version: tuple[VersionVolume, ...]
