@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from churn_assets.contract.model import Contract
-from churn_assets.errors import SourceNotFound, SourceUnreadable
+from churn_assets.errors import SourceNotFound, SourceUnreadable, without_user_info
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,7 +40,7 @@ class Location:
     def name(self) -> str:
         """Short name for messages and reports."""
         if self.path is None:
-            return self.text
+            return without_user_info(self.text)
         table = self.options.get("table")
         return f"{self.path.name}, table {table}" if table else self.path.name
 
