@@ -20,8 +20,6 @@ files: `<version>.ladder.json` stands beside the folder `<version>` and names th
 
 from __future__ import annotations
 
-import dataclasses
-import datetime as dt
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,26 +64,32 @@ def write_bundle(
 ) -> Path:
     """Write `root/<version>` atomically; the same content twice is the same version, and a no-op.
 
-    `golden` are a few typed rows (32 to 256) with their `as_of`; they get the probabilities that
-    `scorer` gives them now. The bundle is loaded and replayed before it gets its name. Raises
-    BundleCorrupt if it would not reproduce them.
+    `golden` are a few typed rows (32 to 256) with their `as_of`; they get the probabilities that `scorer` gives them
+    now. Raises BundleCorrupt if the bundle, loaded before it gets its name, would not reproduce them.
     """
     import pyarrow.parquet as pq
 
     def write(directory: Path) -> None:
         (directory / CONTRACT).write_bytes(scorer.contract.text.encode())
         scorer.model.save(directory / MODEL)
-        described = {**card, **_decisions(scorer)}
+        decisions = {
+            "contract": scorer.contract.name,
+            "fingerprint": scorer.contract.fingerprint,
+            "model_kind": scorer.model.kind,
+            "model_cost": scorer.model.cost,
+            "thresholds": scorer.thresholds,
+            "bands": scorer.bands,
+        }
         contents = {
-            CALIBRATION: msgspec.to_builtins(scorer.calibration),
+            CALIBRATION: scorer.calibration,
             FEATURES: {"names": scorer.program.names, "state": scorer.program.state, "ranges": scorer.ranges},
             EXPLAIN: scorer.background,
-            CARD: described,
+            CARD: {**card, **decisions},
             GOLDEN: _golden(scorer, golden, as_of),
             PROVENANCE: provenance,
         }
         for name, content in contents.items():
-            (directory / name).write_bytes(canonical_json(content))
+            (directory / name).write_bytes(canonical_json(msgspec.to_builtins(content)))
         pq.write_table(reference, directory / REFERENCE, compression="zstd")
 
     about = {"contract": scorer.contract.name, "fingerprint": scorer.contract.fingerprint}
@@ -183,30 +187,14 @@ def _assemble(path: Path, manifest: Mapping[str, Any]) -> Scorer:
     )
 
 
-def _decisions(scorer: Scorer) -> dict[str, object]:
-    return {
-        "contract": scorer.contract.name,
-        "fingerprint": scorer.contract.fingerprint,
-        "model_kind": scorer.model.kind,
-        "model_cost": scorer.model.cost,
-        "thresholds": {"values": dict(scorer.thresholds.values), "chosen": scorer.thresholds.chosen},
-        "bands": dataclasses.asdict(scorer.bands),
-    }
-
-
 def _golden(scorer: Scorer, table: pa.Table, as_of: AsOf) -> dict[str, object]:
     wanted = [column.name for column in scorer.contract.kept_columns if column.name in table.schema.names]
-    rows = [{name: _plain(cell) for name, cell in row.items()} for row in table.select(wanted).to_pylist()]
     instant = days(as_of)
     return {
         "as_of_days": instant if isinstance(instant, float) else instant.tolist(),
-        "rows": rows,
+        "rows": table.select(wanted).to_pylist(),
         "probability": scorer.score_table(table, as_of).probability.tolist(),
     }
-
-
-def _plain(cell: object) -> object:
-    return cell.isoformat() if isinstance(cell, dt.date) else cell
 
 
 def _replay(path: Path, scorer: Scorer) -> None:

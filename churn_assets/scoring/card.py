@@ -76,14 +76,6 @@ class Swing(msgspec.Struct, frozen=True, rename={"lowest": "from", "highest": "t
     swing: float
 
 
-class Assumptions(msgspec.Struct, frozen=True):
-    """The contract's values, which no table can measure."""
-
-    save_rate: float
-    offer_cost: float
-    customer_value: float
-
-
 class BreakEven(msgspec.Struct, frozen=True):
     """For each assumption the value at which the chosen list earns nothing, the others as assumed.
 
@@ -97,7 +89,8 @@ class BreakEven(msgspec.Struct, frozen=True):
 
 class ProfitReport(msgspec.Struct, frozen=True, rename={"card_sentence": "words"}):
     """Profit on test customers: `chosen` is the operating point of `decide_by`, `best` the cut that would have been
-    best on these rows, which hindsight flatters. `tornado` has the largest swing first.
+    best on these rows, which hindsight flatters. `values` are the contract's assumptions; `tornado` has the largest
+    swing first.
 
     `card_sentence` stays as bundles have it, because the card is part of a bundle's version; readers use
     `describe_profit`.
@@ -105,7 +98,7 @@ class ProfitReport(msgspec.Struct, frozen=True, rename={"card_sentence": "words"
 
     decide_by: str
     threshold: float
-    values: Assumptions
+    values: dict[str, float]
     curve: list[ProfitPoint]
     chosen: ProfitPoint
     best: ProfitPoint

@@ -1,13 +1,10 @@
-"""Predictions whose label has become final, as further rows of the validated table.
-
-A prediction in the log holds the columns as they were sent and the day they were true for, so a row made of it has
-the features that were scored. Its label is the later outcome of the customer.
-"""
+"""Predictions whose label has become final, as further rows of the validated table: columns and day as they were sent,
+so that a row has the features that were scored; its label is the later outcome of the customer."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +35,7 @@ class LabelledRows:
     rows: pa.Table
     contacted: pa.Table
     gate: frozenset[str]
-    counts: tuple[tuple[str, int], ...] = field(default=())
+    counts: tuple[tuple[str, int], ...]
 
 
 def labelled_rows(contract: Contract, labelled: pa.Table, frozen: Collection[str] = ()) -> LabelledRows:
@@ -85,14 +82,10 @@ def join(contract: Contract, customers: pa.Table, labelled: LabelledRows) -> pa.
     used = labelled.rows.num_rows
     if used:
         metadata[b"churn_source"] = metadata.get(b"churn_source", b"") + f"; and {used:,} labelled predictions".encode()
-    metadata[b"churn_table_rows"] = str(customers.num_rows).encode()
-    metadata[b"churn_feedback_rows"] = str(used).encode()
+    metadata |= {b"churn_table_rows": str(customers.num_rows).encode(), b"churn_feedback_rows": str(used).encode()}
     below = labelled.rows.select(marked.column_names).cast(marked.schema.remove_metadata())
-    return (
-        pa.concat_tables([marked.replace_schema_metadata(None), below])
-        .combine_chunks()
-        .replace_schema_metadata(metadata)
-    )
+    joined = pa.concat_tables([marked.replace_schema_metadata(None), below]).combine_chunks()
+    return joined.replace_schema_metadata(metadata)
 
 
 def _typed(contract: Contract, predictions: pa.Table) -> pa.Table:
