@@ -16,7 +16,7 @@ from zipfile import BadZipFile, ZipFile
 import pyarrow as pa
 
 from churn_assets.contract.model import Contract
-from churn_assets.errors import SourceNotFound, SourceUnreadable, one_line
+from churn_assets.errors import SourceNotFound, SourceUnreadable, one_line, without_user_info
 
 SUFFIXES = {
     **dict.fromkeys((".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"), "excel"),
@@ -44,7 +44,7 @@ class Location:
     def name(self) -> str:
         """Short name for messages and reports."""
         if self.path is None:
-            return self.text
+            return without_user_info(self.text)
         table = self.options.get("table")
         return f"{self.path.name}, table {table}" if table else self.path.name
 
