@@ -74,11 +74,9 @@ def read_sample(
         try:
             table, rows, labels = _stream(source, reader(attempt, known), label, sample_rows, progress)
         except SourceUnreadable as error:
-            wrong_encoding = "utf" in str(error).lower() or "codec" in str(error).lower()
-            if not tries or not wrong_encoding:
+            if not tries or not any(word in str(error).lower() for word in ("utf", "codec")):
                 raise
-            seemed = attempt.encoding or "UTF-8"
-            questions = [f"the file is not {seemed} throughout and is read as {tries[0].encoding}. {_SPELLED}"]
+            questions = [f"some bytes are not {attempt.encoding or 'UTF-8'}; {tries[0].encoding} is taken. {_SPELLED}"]
         else:
             return Sample(table, rows, labels, attempt, kind, tuple(notes), tuple(questions))
 

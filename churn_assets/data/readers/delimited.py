@@ -28,7 +28,6 @@ LEGACY_ENCODINGS = ("cp1252", "gb18030", "cp932", "euc_kr", "big5", "cp1251", "c
 HEAD_ROWS = 200
 _SNIFF_BYTES = 1 << 20
 _BLOCK_BYTES = 1 << 22
-# Byte order marks, and two characters of ASCII in UTF-16.
 _MARKS = {"utf-8-sig": codecs.BOM_UTF8, "utf-16": rb"\xff\xfe|\xfe\xff", "utf-16-le": rb"[^\0]\0[^\0]\0"}
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?(?=\s)', re.IGNORECASE)  # Excel's own first line
 _NO_DELIMITER = "\x1f"

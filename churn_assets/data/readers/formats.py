@@ -139,7 +139,7 @@ def _records(path: Path, source: Source) -> Iterator[dict[str, str | None]]:
                 records = iter(lists[0] if len(lists) == 1 else document if isinstance(document, list) else [document])
             for number, record in enumerate(records, 1):  # noqa: B007 - for the message
                 yield _flat(record)
-    except (*READ_ERRORS, ValueError, AttributeError) as error:
+    except (*READ_ERRORS, AttributeError) as error:
         raise SourceUnreadable(
             f"{path.name} is not JSON of records (after {number:,} records: {one_line(error, 80)}); expected a list of "
             "records, or one record a line; write it again"

@@ -10,13 +10,15 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 from zipfile import BadZipFile, ZipFile
 
-import pyarrow as pa
-
 from churn_assets.contract.model import Contract
 from churn_assets.errors import SourceNotFound, SourceUnreadable, one_line, without_user_info
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SUFFIXES = {
     **dict.fromkeys((".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"), "excel"),
@@ -25,8 +27,7 @@ SUFFIXES = {
     **dict.fromkeys((".json", ".jsonl", ".ndjson"), "json"),
 }
 COMPRESSED, ARCHIVE = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}, ".zip"
-# of damaged text, compressed files and archives, also while they are read
-READ_ERRORS = (pa.ArrowInvalid, UnicodeError, LookupError, OSError, EOFError, RuntimeError, zlib.error, BadZipFile)
+READ_ERRORS = (ValueError, LookupError, OSError, EOFError, RuntimeError, zlib.error, BadZipFile)
 DUCKDB, GENERATED = "duckdb", "generated"
 GENERATED_ROWS, GENERATED_SEED = 20_000, 7
 
@@ -50,7 +51,7 @@ class Location:
 
 
 # (location, contract, most rows of a batch) -> record batches in order, at least one
-SchemeReader = Callable[[Location, Contract, int], Iterator[pa.RecordBatch]]
+SchemeReader = Callable[[Location, Contract, int], Iterator["pa.RecordBatch"]]
 _SCHEMES: dict[str, SchemeReader] = {}
 
 
@@ -136,6 +137,8 @@ def inner_name(path: Path) -> str:
 
 def open_stream(path: Path) -> pa.NativeFile:
     """The bytes of a file, of a compressed file unpacked, of an archive its one table. Raises one of READ_ERRORS."""
+    import pyarrow as pa
+
     if path.suffix.lower() == ARCHIVE:
         return pa.PythonFile(ZipFile(path).open(inner_name(path)), mode="r")
     return pa.input_stream(str(path), COMPRESSED.get(path.suffix.lower()))
