@@ -1,5 +1,6 @@
 """One table in every shape in which people have it, read as the same table; and one line for what cannot be read."""
 
+import base64
 import bz2
 import gzip
 import io
@@ -178,6 +179,27 @@ def test_what_was_guessed_is_a_question(tmp_path):
     drafted = draft_contract(tmp_path / "a.xlsx", DraftOptions("churn", "Yes"))
     assert "QUESTION: Old, New have the label; 'Old' is read." in drafted.text
     assert drafted.contract.source.sheet == "Old"
+
+
+OLD_WORKBOOK = (  # of Excel 97: a sheet of notes, then one of two customers
+    b"ABzY8000000t4+>O=uHA6#izCG(R+HQd6N7N+?*h_ENogX`>d+siAuCA2exJ4UL<Uqz64{wdN=Yo)j;IUc6Mj_=6tw=0T|FK@fyQ"
+    b"kDdet4{g>rFS{|(92(Hj%6`kddHZI*o!NPB-u}E<4wV)j_LcD)#^6B3@S>y6Ca8F=lOU+wFqCT59x8^74F#`<9NFQ*GyiM1@}cr~"
+    b"84?eiFG&KQsGPzK;#pmbv=RGx4hf;=Fe;oBdlGl41klU#>Sj5`audt@-1j-ly==L`a+La(#0e}%<3oGQI6fu^xGg|Z;4yPPuw?{2"
+    b"c%|a_%1u%2>%zWVI+0nQ4gJneEP^~2({wGD$dnK!7cSzv5dpqgd-X-cwzt<VK=vPvc6Sr|E$Ia2V4M*u5R33b89?rhXA4@sh!D=Y"
+    b"z<GCkHebkI&~o_|#5fImt10(Lf&w9#(I^New1l44&ruwwQ^d;8Xu7JW&d=s_GLDZpfa6+Tsk=zTvp#hh&H%xN4B+Q|(Md9eF4jZ5"
+    b"JAyRe%Dt~|Cz6xV(`=dJtY3XLY~{HdxT+XL4%Aw}eTP`?WO<FRx`p*VmSMVSss|@~Oy%G__qookgEY==#=GdYI(<9o#V?1R^cO!z"
+    b"caXjmD_;sPy^k(nfEFl4e09uYSPY9hw-ug7ty-8_<Ri=8KQf9(2F<w}<^!+`tMIWJVp%;?tE296Om^duB2xbOg?6m5qb4`%8atY<"
+    b"v20jlN9|0~nbTy8CTziMwQ(*>AI~m?lM-f|Vt1Hq*@P{b?Kas}&-l!-C9^%2x6#boHf-3iVZ(+E8|xXud^cC`R!;u#sJ@-L&Hp;9"
+    b"R4VpwlK&Qmk)@+RpQQ(&Q=P-bmf~kKT*A7RSR=>!U#M`DM$cgyNuI}a%kfKJ7oz@t)=Uiky)D%0_?1@X`H#o{3HUrEQ2-VI00"
+)
+
+
+def test_a_workbook_of_excel_97_is_read(tmp_path):
+    (tmp_path / "a.xls").write_bytes(gzip.decompress(base64.b85decode(OLD_WORKBOOK)))
+    assert read_table(tmp_path / "a.xls", contract(("id", "spend", "churn"))).to_pylist() == [
+        {"id": "C1", "spend": "1.5", "churn": "Yes"},
+        {"id": "C2", "spend": "2", "churn": "No"},
+    ]
 
 
 NOT_READ = {
