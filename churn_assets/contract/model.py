@@ -52,7 +52,7 @@ DIRECTIONS: Mapping[Direction, int] = {"": 0, "rising": 1, "falling": -1}
 
 NUMERIC_KINDS = frozenset({Kind.NUMBER, Kind.INTEGER, Kind.BOOLEAN})
 
-Format = Literal["auto", "excel", "csv", "parquet", "duckdb"]
+Format = Literal["auto", "excel", "csv", "json", "parquet", "duckdb"]
 
 # Texts for people: changing one changes no figure, so they are not part of the fingerprint.
 PROSE = frozenset(
