@@ -12,7 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from churn_assets.contract.limits import Audit, Count, Monitoring, Quality, Release, Value
+from churn_assets.contract.gate_limits import Release
+from churn_assets.contract.limits import Audit, Count, Monitoring, Quality, Value
 from churn_assets.errors import ContractError
 
 
