@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import urllib.error
 import urllib.request
 import warnings
@@ -64,7 +65,7 @@ def calls(uri: str) -> Iterator[MlflowClient]:
 
     try:
         yield client
-    except (MlflowException, OSError) as error:
+    except (MlflowException, OSError, sqlite3.Error) as error:
         raise unavailable(uri, error) from None
 
 
