@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
 from rich.table import Table
 
-from churn_assets.cli.console import out, say
+from churn_assets.cli.console import escape, out, say
 from churn_assets.contract.model import Contract
 from churn_assets.promotion.status import Status, read_asset, read_status, read_validation
 from churn_assets.settings import Settings

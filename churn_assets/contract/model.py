@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from churn_assets.contract.limits import Audit, Count, Monitoring, Quality, Release, Value
-from churn_assets.errors import ContractError
+from churn_assets.errors import ContractError, has_controls
+
+MAX_ID, MAX_INSTANT = 200, 40  # characters of an id, of a day or instant in ISO 8601
+
+
+def is_id(text: str) -> bool:
+    """Whether a text can be an id of the world outside: not blank, not too long, without control characters."""
+    return len(text) <= MAX_ID and bool(text.strip()) and not has_controls(text)
 
 
 class Kind(StrEnum):

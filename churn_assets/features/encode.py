@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from churn_assets.contract.model import Column, Contract, Kind
+from churn_assets.contract.model import MAX_ID, MAX_INSTANT, Column, Contract, Kind, is_id
 from churn_assets.errors import RowsRejected, Violation, describe_value
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def encode_rows(contract: Contract, rows: Sequence[Mapping[str, object]]) -> Col
     expected = (contract.key, *contract.scoring_columns)
     names = {column.name for column in expected}
     for index, row in enumerate(rows):
-        for name in sorted(str(key) for key in row.keys() - names):
+        for name in sorted(str(key) for key in row.keys() - names)[:10]:
             violations.append(Violation(index, name, "an unknown field", "only the contract's columns"))
     columns: Columns = {}
     for column in expected:
@@ -113,6 +113,10 @@ def _read_text(column: Column, value: object) -> object:
     return value if isinstance(value, str) and value.strip() else None
 
 
+def _read_id(column: Column, value: object) -> object:
+    return value if isinstance(value, str) and is_id(value) else None
+
+
 def _read_number(column: Column, value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
@@ -134,7 +138,7 @@ def _read_boolean(column: Column, value: object) -> object:
 def _read_date(column: Column, value: object) -> object:
     if isinstance(value, dt.datetime):
         value = value.date()
-    if isinstance(value, str):
+    if isinstance(value, str) and len(value) <= MAX_INSTANT:
         try:
             value = dt.datetime.fromisoformat(value).date()
         except ValueError:
@@ -151,7 +155,8 @@ def _read_choice(column: Column, value: object) -> object:
 
 
 _READERS: Mapping[Kind, Callable[[Column, object], object]] = {
-    **dict.fromkeys((Kind.ID, Kind.TEXT), _read_text),
+    Kind.ID: _read_id,
+    Kind.TEXT: _read_text,
     **dict.fromkeys((Kind.NUMBER, Kind.INTEGER), _read_number),
     Kind.BOOLEAN: _read_boolean,
     Kind.DATE: _read_date,
@@ -170,7 +175,7 @@ def _as_array(column: Column, cells: list[object]) -> npt.NDArray[Any]:
 def expectation(column: Column) -> str:
     """A description of the cells that this column accepts."""
     kind = {
-        Kind.ID: "an id (text)",
+        Kind.ID: f"an id (text) of at most {MAX_ID} printable characters",
         Kind.TEXT: "text",
         Kind.NUMBER: "a finite number",
         Kind.INTEGER: "a whole number",

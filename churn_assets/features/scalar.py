@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from churn_assets.contract.expressions import parse_features, parse_rules
-from churn_assets.contract.model import Column, Contract, Kind, Severity
+from churn_assets.contract.model import Column, Contract, Kind, Severity, is_id
 from churn_assets.features.compile import FeatureProgram, Writer, build, local_name, rule_source
 from churn_assets.features.encode import EPOCH, encode_rows
 from churn_assets.features.functions import FIRST_DAY, LAST_DAY
@@ -164,7 +164,7 @@ class RowReader:
             return self._read_any(row)
         if len(row) != len(cells):
             key = row.get(self._key)
-            if len(row) != len(cells) + 1 or type(key) is not str or not key.strip():
+            if len(row) != len(cells) + 1 or type(key) is not str or not is_id(key):
                 return self._read_any(row)
         return cells
 

@@ -25,6 +25,7 @@ from churn_assets.contract.model import Column, Role
 from churn_assets.errors import DataError, LogBusy, LogUnavailable, RowsRejected, Violation, describe_value
 from churn_assets.prediction_log.feedback import parse_reports
 from churn_assets.prediction_log.records import encode_line
+from churn_assets.prediction_log.writer import MAX_BYTES
 from churn_assets.serving import http, schemas
 from churn_assets.serving.authorization import authorize
 from churn_assets.serving.http import Refused, encode, invalid, json_response, parse_json, read_body, unavailable
@@ -225,6 +226,7 @@ class Handlers:
         items = body if isinstance(body, list) else [body]
         if not 1 <= len(items) <= schemas.MAX_REPORTS:
             raise invalid([Violation(0, "", f"{len(items):,} reports", f"from 1 to {schemas.MAX_REPORTS:,} reports")])
+        self._check_queue(len(items))
         try:
             rows = parse_reports(items, request.state.request_id, dt.datetime.now(dt.UTC))
         except RowsRejected as error:
@@ -298,6 +300,7 @@ class Handlers:
             if "customers" not in batch:
                 size = "no such field"
             raise invalid([Violation(0, "customers", size, f"a list of 1 to {limit:,} customers")], cause="rows")
+        self._check_queue(len(customers))
         return predict_many(arm, customers, batch.get("as_of"), context)
 
     def _batch_ended(self, work: asyncio.Future[PredictionResult]) -> None:
@@ -319,6 +322,7 @@ class Handlers:
         """Return once the lines are on disk. Raises Refused if they are not; then they are not in the log."""
         if self._worker.log is None:
             return
+        self._check_queue(rows, len(lines))
         try:
             await self._worker.log.append(lines, rows)
         except LogBusy as error:
@@ -326,6 +330,13 @@ class Handlers:
         except LogUnavailable:
             text = "the answer could not be written to disk, so it is not given; ask again when the disk has room"
             raise unavailable("disk", text, 5) from None
+
+    def _check_queue(self, rows: int, size: int = 0) -> None:
+        """Raise Refused for more than the log ever takes at once: to ask again would not help."""
+        limit = self._worker.settings.log_queue_rows
+        if self._worker.log is not None and (rows > limit or size > MAX_BYTES):
+            text = f"{limit:,} rows (CHURN_LOG_QUEUE) and {MAX_BYTES:,} bytes of the log"
+            raise Refused(413, "size", f"the body has {rows:,} rows, expected at most {text}; send fewer at a time")
 
     def _rejected(self, arm: Arm, error: RowsRejected | DataError) -> Refused:
         self._worker.metrics.predicted(arm.model.scorer.version, arm.name, "rejected")

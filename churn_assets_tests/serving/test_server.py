@@ -73,6 +73,19 @@ def test_a_body_that_is_too_long_is_refused_before_it_is_sent(server):
         assert line.recv(4096).startswith(b"HTTP/1.1 413")
 
 
+def test_nothing_of_a_refused_request_is_kept(server):
+    url, process, _ = server
+
+    def flood(count: int) -> int:
+        for number in range(count):
+            body = {"customers": [ASKED], "as_of": f"2014-01-20T00:00:00.{number}" + "0" * 1_000_000}
+            assert_refusal(httpx.post(f"{url}/predict_batch", json=body, timeout=30), 422)
+        return sum(worker.memory_info().rss for worker in workers_of(process))
+
+    before = flood(20)
+    assert flood(60) - before < 30 * 2**20
+
+
 def test_metrics_add_up_over_the_workers(server):
     url, process, _ = server
     pattern = re.compile(r'churn_predictions_total\{.*status="ok"\} (\S+)')

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from churn_assets.contract.model import Column, Contract, Kind, Severity
 from churn_assets.data.validation.parse import as_text, canonical_number, parse_column, read_boolean, to_numpy
+from churn_assets.errors import printable
 from churn_assets.features.compile import RuleProgram, compile_rules
 from churn_assets.features.encode import encode_table, expectation
 
@@ -136,7 +137,7 @@ def quote_cell(value: object) -> str:
     """A cell in a message: one line, quoted, shortened."""
     if value is None:
         return "null"
-    text = " ".join(str(value).split())
+    text = printable(" ".join(str(value).split()))
     return f"'{text}'" if len(text) <= _MAX_LENGTH else f"'{text[: _MAX_LENGTH - 3]}...'"
 
 
