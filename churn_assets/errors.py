@@ -72,7 +72,7 @@ class SourceUnreadable(SourceError):
 
 
 class SheetNotFound(SourceError):
-    """The workbook lacks the sheet of `[source] sheet`; the message lists its sheets."""
+    """The workbook lacks the sheet of `[source] sheet`, or no sheet has the columns; the message lists its sheets."""
 
 
 class ColumnMissing(SourceError):

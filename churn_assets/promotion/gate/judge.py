@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from churn_assets.contract.limits import Release
+from churn_assets.contract.gate_limits import Release
 from churn_assets.contract.model import Contract
 from churn_assets.errors import GateRefused
 from churn_assets.evaluation.bootstrap import DRAWS, interval, paired_difference, statistics_under, stratified_samples
