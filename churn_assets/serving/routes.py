@@ -80,7 +80,7 @@ class ServiceApp:
         except http.ClientLeft:
             return
         except Exception as error:  # nothing of a mistake of ours may reach the client
-            refusal = error if isinstance(error, Refused) else self._refusal(error, path, method, request_id)
+            refusal = self._refusal(error, path, method, request_id)
             status, cause = refusal.status, refusal.cause
             await _send(send, status, refusal.body(), request_id, refusal.headers, method)
         seconds = time.perf_counter() - start
@@ -93,7 +93,10 @@ class ServiceApp:
             log_event(worker.logger, logging.INFO, "request", **facts, cause=cause, ms=round(seconds * 1e3, 3))
 
     def _refusal(self, error: Exception, path: str, method: str, request_id: str) -> Refused:
-        """The refusal of a request that has no route, or failed by a mistake of the service."""
+        """The refusal of a request that is refused already, has no route, or failed by a mistake of the service."""
+        if isinstance(error, Refused):  # its frames have the body, and the caller's has it: a cycle, found much later
+            error.__traceback__ = error.__context__ = None
+            return error
         if isinstance(error, HTTPException) and error.status_code == 405:
             allowed = ", ".join(sorted(next(route.methods or () for route in self.routes if route.path == path)))
             text = f"the method is {method[:20]!r}, expected {allowed}; see /docs"
@@ -216,6 +219,7 @@ class Handlers:
             text = f"the batch took more than {settings.timeout_s:g} seconds, expected less"
             raise unavailable("busy", f"{text}; send fewer customers at a time") from None
         except (RowsRejected, DataError) as error:
+            error.__traceback__ = None  # `work` has the error, and a frame of its own traceback has `work`
             raise self._rejected(arm, error) from None
         await self._record(arm, result)
         return json_response(schemas.BatchResponse(result.responses))
