@@ -11,11 +11,10 @@
     provenance.json    where it came from: run, commit, versions (not part of the version)
     manifest.json      version, contract, and the SHA-256 of every file above
 
-`card.json` must hold nothing that differs between two equal trainings (no times): it is part of the
-version. Loading hashes every file, compares the contract's fingerprint and replays the golden rows.
+Nothing that differs between two equal trainings (no times) is in a file of the version. Loading hashes every file,
+compares the contract's fingerprint and replays the golden rows.
 
-The audit's ladder (figures under weaker assumptions) is computed after the bundle is written, so it is not one of its
-files: `<version>.ladder.json` stands beside the folder `<version>` and names the version it was computed for.
+The audit's ladder is computed after the bundle is written: `<version>.ladder.json` stands beside the bundle's folder.
 """
 
 from __future__ import annotations
@@ -69,22 +68,17 @@ def write_bundle(
     """
     import pyarrow.parquet as pq
 
+    about = {"contract": scorer.contract.name, "fingerprint": scorer.contract.fingerprint}
+
     def write(directory: Path) -> None:
         (directory / CONTRACT).write_bytes(scorer.contract.text.encode())
         scorer.model.save(directory / MODEL)
-        decisions = {
-            "contract": scorer.contract.name,
-            "fingerprint": scorer.contract.fingerprint,
-            "model_kind": scorer.model.kind,
-            "model_cost": scorer.model.cost,
-            "thresholds": scorer.thresholds,
-            "bands": scorer.bands,
-        }
+        model = {"model_kind": scorer.model.kind, "model_cost": scorer.model.cost}
         contents = {
             CALIBRATION: scorer.calibration,
             FEATURES: {"names": scorer.program.names, "state": scorer.program.state, "ranges": scorer.ranges},
             EXPLAIN: scorer.background,
-            CARD: {**card, **decisions},
+            CARD: {**card, **about, **model, "thresholds": scorer.thresholds, "bands": scorer.bands},
             GOLDEN: _golden(scorer, golden, as_of),
             PROVENANCE: provenance,
         }
@@ -92,7 +86,6 @@ def write_bundle(
             (directory / name).write_bytes(canonical_json(msgspec.to_builtins(content)))
         pq.write_table(reference, directory / REFERENCE, compression="zstd")
 
-    about = {"contract": scorer.contract.name, "fingerprint": scorer.contract.fingerprint}
     return seal(root, write, about, _replayed)
 
 

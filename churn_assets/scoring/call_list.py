@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -102,20 +101,16 @@ def scored_table(
 
 
 def _dates(as_of: AsOf, rows: int) -> pa.Array:
-    instant = days(as_of)
-    if isinstance(instant, float):
-        return pa.repeat(pa.scalar(dt.date(1970, 1, 1) + dt.timedelta(days=instant), pa.date32()), rows)
-    return pa.array(instant.astype(np.int32)).cast(pa.date32())
+    return pa.array(np.broadcast_to(days(as_of), rows).astype(np.int32)).cast(pa.date32())
 
 
 @dataclass(frozen=True)
 class Segment:
     """Customers of one value of one column.
 
-    `expected_churners` is the sum of their churn probabilities; `low` and `high` are the 95 % within which
-    the count falls by chance alone, if the probabilities hold (normal approximation of independent
-    customers). `expected_loss` is expected churners x value of a customer, `share_of_loss` its share of the
-    whole list's, `mean_probability` the risk of one customer.
+    `expected_churners` is the sum of their churn probabilities; `low` and `high` are the 95 % within which the count
+    falls by chance alone (normal approximation of independent customers). `expected_loss` is expected churners x value
+    of a customer, `share_of_loss` its share of the whole list's.
     """
 
     column: str

@@ -51,10 +51,8 @@ class CandidateSummary(msgspec.Struct, frozen=True):
 
 
 class ProfitPoint(msgspec.Struct, frozen=True):
-    """A list that ends after `contacted_share` of the table, with `churners_share` of the table on it.
-
-    `profit` is expected per customer of the table, with its 95 % interval.
-    """
+    """A list that ends after `contacted_share` of the table, with `churners_share` of the table on it; the profit
+    expected per customer of the table, with its 95 % interval."""
 
     contacted_share: float
     churners_share: float
@@ -89,12 +87,8 @@ class BreakEven(msgspec.Struct, frozen=True):
 
 class ProfitReport(msgspec.Struct, frozen=True, rename={"card_sentence": "words"}):
     """Profit on test customers: `chosen` is the operating point of `decide_by`, `best` the cut that would have been
-    best on these rows, which hindsight flatters. `values` are the contract's assumptions; `tornado` has the largest
-    swing first.
-
-    `card_sentence` stays as bundles have it, because the card is part of a bundle's version; readers use
-    `describe_profit`.
-    """
+    best on these rows, which hindsight flatters. `tornado` begins with the largest swing. `card_sentence` is fixed,
+    because the card is part of a bundle's version; readers use `describe_profit`."""
 
     decide_by: str
     threshold: float
@@ -109,11 +103,8 @@ class ProfitReport(msgspec.Struct, frozen=True, rename={"card_sentence": "words"
 
 
 class ModelCard(msgspec.Struct, frozen=True):
-    """`card.json`: the decisions of the scorer, and what training says of it.
-
-    What training says is absent in a bundle that was not made by `training.export`. Bundles made before the profit
-    report have no `profit`.
-    """
+    """`card.json`: the decisions of the scorer, and what training says of it, absent in a bundle that was not made by
+    `training.export`."""
 
     contract: str
     fingerprint: str

@@ -75,11 +75,8 @@ def reference(model: Model, matrix: Matrix, seed: int = _SEED) -> dict[str, Any]
 
 
 def contributions(model: Model, matrix: Matrix, stored: Mapping[str, Any], topics: Topics) -> Contributions:
-    """Contributions of feature rows (n, k); `stored` is `reference` of the training rows.
-
-    `topics` are feature numbers that belong together, each in one topic. TypeError for a model kind that
-    cannot be explained.
-    """
+    """Contributions of feature rows (n, k); `stored` is `reference` of the training rows, `topics` are feature numbers
+    that belong together, each in one topic. TypeError for a model kind that cannot be explained."""
     match model:
         case BoostedModel():
             return Contributions(*model.contributions(matrix))

@@ -98,7 +98,7 @@ def write_choice(
 def card(contract: Contract, choice: Choice, candidates: Sequence[Candidate], customers: pa.Table) -> dict[str, Any]:
     """The training's part of `ModelCard`; the same for two equal trainings, so it holds no times."""
     metadata = customers.schema.metadata
-    parts: dict[str, Any] = {
+    return {
         "title": contract.title,
         "chosen": choice.name,
         "reason": choice.reason,
@@ -113,7 +113,6 @@ def card(contract: Contract, choice: Choice, candidates: Sequence[Candidate], cu
         "rows": customers.num_rows,
         "seed": choice.seed,
     }
-    return dict(msgspec.to_builtins(parts))
 
 
 def _spread(probability: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:

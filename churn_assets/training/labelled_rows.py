@@ -25,12 +25,9 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """Labelled predictions, by what they are used for.
-
-    `rows` have the columns of a marked validated table. `contacted` are the predictions of customers who were
-    contacted, as the log has them: their outcome is also an effect of the contact. `gate` are ids of the customers that
-    the gate compares models on. `counts` are (reason, predictions); together they are all of them.
-    """
+    """Labelled predictions: `rows` have the columns of a marked validated table; `contacted` are those of customers who
+    were contacted, as the log has them, because their outcome is also an effect of the contact; `gate` are ids of the
+    customers that the gate compares models on; `counts` are (reason, predictions), together all of them."""
 
     rows: pa.Table
     contacted: pa.Table
@@ -56,8 +53,8 @@ def labelled_rows(contract: Contract, labelled: pa.Table, frozen: Collection[str
 
     ids = labelled["customer_id"].cast(pa.string())
     exclude("under another contract", _not(labelled, "fingerprint", contract.fingerprint))
-    exclude("without a final label", _not(labelled, "label_state", FINAL) | _null(labelled[CHURNED]))
-    exclude("without a customer's id", _null(ids))
+    exclude("without a final label", _not(labelled, "label_state", FINAL) | _mask(pc.is_null(labelled[CHURNED])))
+    exclude("without a customer's id", _mask(pc.is_null(ids)))
     gate = exclude("kept for the gate", _not(labelled, "part", TRAIN))
     exclude("of customers in the frozen holdout", _among(ids, frozen))
     exclude("with a value that the table could not hold", _beyond(contract, labelled))
@@ -109,10 +106,10 @@ def _beyond(contract: Contract, labelled: pa.Table) -> Mask:
         values = labelled[PREFIX + column.name]
         if column.kind is Kind.CATEGORY:
             known = pc.is_in(values.cast(pa.string()), value_set=pa.array([*column.choices, None], pa.string()))
-            beyond |= ~np.asarray(known.to_numpy(), dtype=bool)
+            beyond |= ~_mask(known)
         elif column.kind is Kind.INTEGER:
             exact = pc.and_(pc.less_equal(pc.abs(values), EXACT), pc.equal(pc.floor(values), values))
-            beyond |= ~np.asarray(pc.fill_null(exact, True).to_numpy(), dtype=bool)
+            beyond |= ~_mask(pc.fill_null(exact, True))
     return beyond
 
 
@@ -127,14 +124,13 @@ def _last(labelled: pa.Table, ids: pa.ChunkedArray, remaining: Mask) -> Mask:
     return last
 
 
+def _mask(values: pa.ChunkedArray) -> Mask:
+    return np.asarray(values.to_numpy(), dtype=bool)
+
+
 def _not(table: pa.Table, name: str, value: object) -> Mask:
-    same = pc.fill_null(pc.equal(table[name], pa.scalar(value)), False)
-    return ~np.asarray(same.to_numpy(), dtype=bool)
-
-
-def _null(values: pa.ChunkedArray) -> Mask:
-    return np.asarray(pc.is_null(values).to_numpy(), dtype=bool)
+    return ~_mask(pc.fill_null(pc.equal(table[name], pa.scalar(value)), False))
 
 
 def _among(ids: pa.ChunkedArray, names: Collection[str]) -> Mask:
-    return np.asarray(pc.is_in(ids, value_set=pa.array(sorted(names), pa.string())).to_numpy(), dtype=bool)
+    return _mask(pc.is_in(ids, value_set=pa.array(sorted(names), pa.string())))

@@ -1,11 +1,10 @@
 """Thresholds set on validation rows; expected profit on test rows, and the assumption it depends on most.
 
 Contacting a customer costs `offer_cost`; a churner among them stays with probability `save_rate` and is then worth
-`customer_value` (Verbeke et al., "New insights into churn prediction in the telecommunication sector: a
-profit driven data mining approach", EJOR 2012). Every figure is per customer of the table, in the
-contract's currency, with the 95 % bootstrap interval over test rows; the assumptions themselves are not
-measured by any table, so they are varied one at a time instead (`tornado`). The bootstrap draws rows
-regardless of label, because the number of churners in a table is part of the uncertainty.
+`customer_value` (Verbeke et al., "New insights into churn prediction in the telecommunication sector: a profit driven
+data mining approach", EJOR 2012). Every figure is per customer of the table, in the contract's currency, with the 95 %
+bootstrap interval over test rows, drawn regardless of label: the number of churners is part of the uncertainty. No
+table measures the assumptions, so they are varied one at a time (`tornado`).
 """
 
 from __future__ import annotations

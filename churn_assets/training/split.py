@@ -93,10 +93,9 @@ def split_around(churned: Labels, groups: Ids, frozen: Mask, drawn: Mask, seed: 
 
 
 def out_of_time_split(cohort: Floats, groups: Ids) -> Split | None:
-    """The oldest 70 %, the next 15 % and the newest 15 % of customers by `cohort` (larger is newer).
+    """The oldest 70 %, the next 15 % and the newest 15 % of customers by `cohort` (larger is newer, missing is oldest).
 
-    Customers of one cohort value stay together, so shares are approximate. Rows without a cohort
-    count as oldest. None if the cohort does not separate three parts.
+    Customers of one cohort value stay together. None if the cohort does not separate three parts.
     """
     cohort = np.where(np.isnan(cohort), -np.inf, cohort)
     _, member = np.unique(groups, return_inverse=True)

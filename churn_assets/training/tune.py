@@ -54,11 +54,8 @@ _DEFAULTS = "defaults"
 
 
 class Tuned(msgspec.Struct, frozen=True):
-    """The best of a study so far: `params` are empty where the defaults are still best.
-
-    `value` and `default_value` are mean inner PR-AUC; `trials` counts finished ones, `pruned` those of them
-    that were stopped early.
-    """
+    """The best of a study so far: `params` are empty where the defaults are still best, `value` and `default_value` are
+    mean inner PR-AUC; `trials` counts finished ones, `pruned` those of them that were stopped early."""
 
     name: str
     study: str
@@ -106,8 +103,7 @@ def tune(
 ) -> Tuned:
     """Resume the study of recipe `name` until it has `trials` finished trials; store and return its best.
 
-    A study that has as many already is only read. A killed run loses its current trial. Raises
-    TrainingError for an unknown recipe or fewer than one trial.
+    A killed run loses its current trial. Raises TrainingError for an unknown recipe or fewer than one trial.
     """
     if name not in SPACES or trials < 1:
         raise TrainingError(
