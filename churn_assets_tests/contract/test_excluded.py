@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -80,7 +81,8 @@ class _Zero:
 @pytest.fixture(scope="module")
 def customers():
     thresholds, bands = Thresholds({"profit": 0.5}, "profit"), Bands(0.3, 0.6)
-    return CustomerScorer(Scorer(CONTRACT, compile_features(CONTRACT), _Zero(), Identity(), thresholds, bands))
+    zero: Any = _Zero()  # the part of a model that scoring uses
+    return CustomerScorer(Scorer(CONTRACT, compile_features(CONTRACT), zero, Identity(), thresholds, bands))
 
 
 @pytest.mark.parametrize(
