@@ -126,7 +126,7 @@ def test_a_contract_without_excluded_columns_has_the_fingerprint_it_had():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("vists", "there is no column 'vists'; did you mean 'visits'?"),
+        ("visitz", "there is no column 'visitz'; did you mean 'visits'?"),
         ("id", "column 'id' has role 'key'; expected one of: joined, seen, spend"),
         ("lost", "column 'lost' has role 'label'"),
         ("note", "column 'note' has role 'ignore'"),

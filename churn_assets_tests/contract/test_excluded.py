@@ -108,10 +108,10 @@ def test_a_request_may_lack_it_and_a_fault_is_a_warning(customers, sent, warned,
 
 
 def test_an_unknown_field_is_refused_all_the_same(customers):
-    with pytest.raises(RowsRejected, match="column 'vists': found an unknown field"):
-        customers.score({**WHOLE, "vists": 1}, DAY)
-    with pytest.raises(RowsRejected, match="column 'vists': found an unknown field"):
-        encode_rows(CONTRACT, [{**WHOLE, "visits": 1, "vists": 1}])
+    with pytest.raises(RowsRejected, match="column 'visitz': found an unknown field"):
+        customers.score({**WHOLE, "visitz": 1}, DAY)
+    with pytest.raises(RowsRejected, match="column 'visitz': found an unknown field"):
+        encode_rows(CONTRACT, [{**WHOLE, "visits": 1, "visitz": 1}])
 
 
 def test_the_log_takes_what_was_sent_and_keeps_what_fits(tmp_path):
