@@ -42,6 +42,7 @@ class Variant:
     environ: dict[str, str]
     body: object = None
     folder: Path | None = None
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,18 +79,19 @@ def running(variant: Variant, port: int, scratch: Path) -> Iterator[psutil.Proce
     with (scratch / "log").open("wb") as log:
         server = subprocess.Popen(variant.command, env=environ, stdout=log, stderr=log, cwd=variant.folder)
         try:
-            _await(f"http://127.0.0.1:{port}/predict", variant.body or ROW, server, scratch / "log")
+            _await(f"http://127.0.0.1:{port}/predict", variant, server, scratch / "log")
             yield psutil.Process(server.pid)
         finally:
             server.terminate()
             server.wait(30)
 
 
-def _await(url: str, body: object, server: subprocess.Popen[bytes], log: Path) -> None:
+def _await(url: str, variant: Variant, server: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and server.poll() is None:
         try:
-            if httpx.post(url, json=body, timeout=5).status_code == 200:
+            headers = {"authorization": f"Bearer {variant.key}"} if variant.key else {}
+            if httpx.post(url, json=variant.body or ROW, headers=headers, timeout=5).status_code == 200:
                 return
         except httpx.TransportError:
             pass
@@ -102,22 +104,29 @@ def cpu_seconds(process: psutil.Process) -> float:
     return sum(sum(one.cpu_times()[:2]) for one in family)
 
 
-def measure(url: str, body: object, clients: int, seconds: int, process: psutil.Process, scratch: Path) -> Figures:
+def measure(
+    url: str, body: object, clients: int, seconds: int, process: psutil.Process, scratch: Path, key: str = ""
+) -> Figures:
     before = cpu_seconds(process)
     if shutil.which("wrk"):
-        asked, per_second, p50, p99, failed = _wrk(url, body, clients, seconds, scratch)
+        asked, per_second, p50, p99, failed = _wrk(url, body, clients, seconds, scratch, key)
     else:
-        told = [sys.executable, "-m", "benchmarks.clients", url, json.dumps(body), str(clients), str(seconds)]
+        told = [sys.executable, "-m", "benchmarks.clients", url, json.dumps(body), str(clients), str(seconds), key]
         done = subprocess.run(told, capture_output=True, text=True, check=True)
         asked, per_second, p50, p99, failed = json.loads(done.stdout)
     return Figures(per_second, p50, p99, (cpu_seconds(process) - before) / max(asked, 1) * 1e6, failed)
 
 
-def _wrk(url: str, body: object, clients: int, seconds: int, scratch: Path) -> tuple[int, float, float, float, int]:
+def _wrk(
+    url: str, body: object, clients: int, seconds: int, scratch: Path, key: str
+) -> tuple[int, float, float, float, int]:
     script = scratch / "wrk.lua"
     script.write_text(
         f"wrk.method='POST'\nwrk.body=[[{json.dumps(body)}]]\nwrk.headers['Content-Type']='application/json'\n"
     )
+    if key:
+        with script.open("a") as file:
+            file.write(f"wrk.headers['Authorization']='Bearer {key}'\n")
     command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--latency", "-s", str(script), url]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     asked = int(re.search(r"(\d+) requests in", said)[1])
