@@ -1,6 +1,6 @@
 """Clients of `benchmarks.serving` where wrk is not installed: raw HTTP/1.1 over kept-alive sockets.
 
-python -m benchmarks.clients URL BODY CLIENTS SECONDS [API KEY] -> [requests, per second, p50 ms, p99 ms, failed]
+python -m benchmarks.clients URL BODY CLIENTS SECONDS -> [requests, per second, p50 ms, p99 ms, failed]
 """
 
 from __future__ import annotations
@@ -26,12 +26,10 @@ async def ask(host: str, port: int, request: bytes, until: float, taken: list[fl
     writer.close()
 
 
-async def main(url: str, body: str, clients: int, seconds: float, key: str = "") -> list[float]:
+async def main(url: str, body: str, clients: int, seconds: float) -> list[float]:
     where = urlsplit(url)
     content = body.encode()
     head = f"POST {where.path} HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Type: application/json\r\n"
-    if key:
-        head += f"Authorization: Bearer {key}\r\n"
     request = f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
     taken: list[float] = []
     failed: list[int] = []
@@ -53,4 +51,4 @@ if __name__ == "__main__":
         import uvloop as loops
     except ImportError:
         loops = asyncio
-    print(json.dumps(loops.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), *sys.argv[5:]))))
+    print(json.dumps(loops.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))))

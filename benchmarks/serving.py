@@ -104,29 +104,22 @@ def cpu_seconds(process: psutil.Process) -> float:
     return sum(sum(one.cpu_times()[:2]) for one in family)
 
 
-def measure(
-    url: str, body: object, clients: int, seconds: int, process: psutil.Process, scratch: Path, key: str = ""
-) -> Figures:
+def measure(url: str, body: object, clients: int, seconds: int, process: psutil.Process, scratch: Path) -> Figures:
     before = cpu_seconds(process)
     if shutil.which("wrk"):
-        asked, per_second, p50, p99, failed = _wrk(url, body, clients, seconds, scratch, key)
+        asked, per_second, p50, p99, failed = _wrk(url, body, clients, seconds, scratch)
     else:
-        told = [sys.executable, "-m", "benchmarks.clients", url, json.dumps(body), str(clients), str(seconds), key]
+        told = [sys.executable, "-m", "benchmarks.clients", url, json.dumps(body), str(clients), str(seconds)]
         done = subprocess.run(told, capture_output=True, text=True, check=True)
         asked, per_second, p50, p99, failed = json.loads(done.stdout)
     return Figures(per_second, p50, p99, (cpu_seconds(process) - before) / max(asked, 1) * 1e6, failed)
 
 
-def _wrk(
-    url: str, body: object, clients: int, seconds: int, scratch: Path, key: str
-) -> tuple[int, float, float, float, int]:
+def _wrk(url: str, body: object, clients: int, seconds: int, scratch: Path) -> tuple[int, float, float, float, int]:
     script = scratch / "wrk.lua"
     script.write_text(
         f"wrk.method='POST'\nwrk.body=[[{json.dumps(body)}]]\nwrk.headers['Content-Type']='application/json'\n"
     )
-    if key:
-        with script.open("a") as file:
-            file.write(f"wrk.headers['Authorization']='Bearer {key}'\n")
     command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--latency", "-s", str(script), url]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     asked = int(re.search(r"(\d+) requests in", said)[1])
