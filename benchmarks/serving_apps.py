@@ -13,8 +13,8 @@ import bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from churn_assets.serving import service as ours
-from churn_assets.serving.app import Handlers, ServiceApp
 from churn_assets.serving.http import encode
+from churn_assets.serving.routes import Handlers, ServiceApp
 
 CONSTANT = {"prediction_id": "0" * 24, "customer_id": "C1", "churn_probability": 0.25, "churn": False}
 

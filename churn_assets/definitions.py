@@ -20,6 +20,7 @@ from churn_assets.defs.scoring import assets as scoring
 from churn_assets.defs.sensors import sensors
 from churn_assets.defs.training import assets as training
 from churn_assets.defs.training import evaluation
+from churn_assets.errors import without_user_info
 from churn_assets.settings import Settings
 from churn_assets.synthetic import register_generated_source
 
@@ -41,7 +42,7 @@ def build(settings: Settings) -> dg.Definitions:
             "project": Project.of(settings),
             "alerts": HomeAlerts(settings.home),
             "tracking": MlflowRun(
-                mlflow_tracking_uri=settings.mlflow_uri,
+                mlflow_tracking_uri=without_user_info(settings.mlflow_uri),
                 experiment_name=f"churn/{contract.name}",
                 artifacts=str(settings.mlflow_dir / "artifacts"),
             ),

@@ -18,12 +18,29 @@ of each class.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from urllib.parse import unquote
+
+_USER_INFO = re.compile(r"(?<=://)(?!/)[^\s'\"]{1,1000}@")
+
+
+def without_user_info(text: str, url: str = "") -> str:
+    """`text` with `…` for user and password of each URL in it, and of `url`: other programs quote them alone."""
+    text, info = _USER_INFO.sub("…@", text), url.partition("://")[2].rpartition("@")[0]
+    if not info or info.startswith("/"):  # none, or the path of a file
+        return text
+    parts = {part for part in info.split(":", 1) if part}
+    secrets = sorted(parts | set(map(unquote, parts)), key=len, reverse=True)
+    return re.sub(rf"(?<!\w)(?:{'|'.join(map(re.escape, secrets))})(?!\w)", "…", text)
 
 
 class ChurnError(Exception):
-    """Base of every deliberate error; its text can be shown to a user."""
+    """Base of every deliberate error; its text can be shown to a user: URLs in it lose their user info."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(without_user_info(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class SettingsError(ChurnError):
@@ -51,7 +68,7 @@ class SourceUnreadable(SourceError):
 
 
 class SheetNotFound(SourceError):
-    """The workbook lacks the sheet of `[source] sheet`; the message lists its sheets."""
+    """The workbook lacks the sheet of `[source] sheet`, or no sheet has the columns; the message lists its sheets."""
 
 
 class ColumnMissing(SourceError):
@@ -127,7 +144,7 @@ def describe_value(value: object) -> str:
 
 def one_line(value: object, length: int = 200) -> str:
     """The text of an exception or another value on one line, cut to `length` characters."""
-    return " ".join(str(value).split())[:length]
+    return without_user_info(" ".join(str(value).split()))[:length]
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:

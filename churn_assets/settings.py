@@ -7,11 +7,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
 
-from churn_assets.errors import SettingsError
+from churn_assets.errors import SettingsError, without_user_info
 
 Executor = Literal["in_process", "forkserver"]
 
@@ -61,10 +61,10 @@ class Settings:
     root: Path
     home: Path
     contract_path: Path
-    source: str | None = None
+    source: str | None = field(default=None, repr=False)
     telemetry: bool = False
     executor: Executor = "in_process"
-    mlflow_uri: str = ""
+    mlflow_uri: str = field(default="", repr=False)
     score_cron: str = "0 5 * * *"
     ingest_cron: str = "5 * * * *"
     monitor_cron: str = "30 4 * * *"
@@ -240,6 +240,12 @@ class EnvironReader:
         if value not in allowed:
             raise SettingsError(f"{name} is '{text}', expected one of: {', '.join(allowed)}; correct it")
         return value
+
+
+def with_user_info(text: str, variable: str, environ: Mapping[str, str]) -> str:
+    """The value of a variable for `text`, which is that value without user info, as tools store it; else `text`."""
+    value = environ.get(variable, "")
+    return value if without_user_info(value) == text else text
 
 
 def project_file(root: Path, name: str) -> Path:

@@ -31,6 +31,28 @@ def test_the_tree_in_the_docstring_is_the_tree_of_the_classes():
     assert tree_in_docstring() == {name: found.__mro__[1].__name__ for name, found in CLASSES.items()}
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://me:p/w@1@db/churn is down", "postgresql://…@db/churn is down"),
+        ("at http://token@host:5000/x, me@example.org", "at http://…@host:5000/x, me@example.org"),
+        ("sqlite:////srv/me@work/mlflow.db", "sqlite:////srv/me@work/mlflow.db"),
+        ("http://host/a b@c", "http://host/a b@c"),
+    ],
+)
+def test_no_error_shows_the_user_info_of_a_url(text, shown):
+    error = errors.SettingsError(text)
+    assert str(error) == shown == errors.one_line(text)
+    assert str(pickle.loads(pickle.dumps(error))) == shown
+    assert "p/w" not in repr(error)
+
+
+def test_a_password_that_another_program_quotes_alone_is_left_out():
+    text = 'FATAL: no password for user "bob" (p@ss, p%40ss); bobsled'
+    url = "postgresql://bob:p%40ss@db/mlflow"
+    assert errors.without_user_info(text, url) == 'FATAL: no password for user "…" (…, …); bobsled'
+
+
 def _nodes(folder: str) -> Iterator[ast.AST]:
     for path in (ROOT / folder).rglob("*.py"):
         if path.name not in (Path(__file__).name, Path(errors.__file__).name):

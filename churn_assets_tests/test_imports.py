@@ -59,7 +59,7 @@ def test_dagster_is_known_to_defs_alone(package):
 
 def test_the_service_and_the_sensors_do_not_know_duckdb():
     """A service that opened the warehouse would lock the ingest out."""
-    for module in ("churn_assets.serving.app", "churn_assets.definitions"):
+    for module in ("churn_assets.serving.routes", "churn_assets.definitions"):
         assert "duckdb" not in loaded_by(module)
 
 

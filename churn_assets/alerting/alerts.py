@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 from sqlite3 import Connection, Row
 from typing import Any, Literal
 
-from churn_assets.alerting.destinations import AlertSettings, Message, send, without_secrets
-from churn_assets.errors import AlertsUnreadable
+from churn_assets.alerting.destinations import AlertSettings, Message, send
+from churn_assets.errors import AlertsUnreadable, without_user_info
 from churn_assets.storage.lock import LockBusy, file_lock
 from churn_assets.storage.sqlite import SqliteStore
 
@@ -113,7 +113,7 @@ class Entry:
 
 def raise_alert(settings: AlertSettings, alert: Alert, now: datetime) -> AlertResult:
     """Send `alert`, unless it is open and was sent less than the cooldown ago. Never raises for a delivery."""
-    alert = replace(alert, title=without_secrets(alert.title), message=without_secrets(alert.message))
+    alert = replace(alert, title=without_user_info(alert.title), message=without_user_info(alert.message))
     unstored = "alerts are sent without memory, so they may repeat"
     result = _update(settings, now, lambda store: store.raise_alert(alert, now), unstored)
     if result is not None:
@@ -128,7 +128,7 @@ def recover_alert(settings: AlertSettings, key: str, message: str, now: datetime
     """Close the open alert of `key` (one that ends in `*`: all whose key begins so) and send that, once."""
     if not settings.path.exists():
         return AlertResult()
-    ending, unsent = without_secrets(message), f"the end of '{key}' is not sent"
+    ending, unsent = without_user_info(message), f"the end of '{key}' is not sent"
     return _update(settings, now, lambda store: store.recover(key, ending, now), unsent) or AlertResult()
 
 

@@ -33,7 +33,6 @@ _HOSTED = (
 # A comma may be part of a URL; one that separates two is followed by a scheme.
 _SEPARATOR = re.compile(r"\s*,\s*(?=[A-Za-z][\w+.-]*://)|\s+")
 _SCHEME = re.compile(r"[A-Za-z][\w+.-]*://\S")
-_USERINFO = re.compile(r"(?<=://)[^\s/@]+@")
 
 # These log URLs, tokens in them, at DEBUG: nothing of them may reach a log that is kept.
 _LOGGERS = ("apprise", "urllib3.connectionpool", "urllib3.connection", "urllib3.util.retry", "asyncio")
@@ -95,11 +94,6 @@ def redact_url(url: str) -> str:
     if scheme in _HOSTED and not ambiguous and re.fullmatch(r"[a-z0-9.-]+", host):
         return f"{scheme}://{host}/…"
     return f"{scheme}://…"
-
-
-def without_secrets(text: str) -> str:
-    """`text` without user names and passwords in its URLs."""
-    return _USERINFO.sub("…@", text)
 
 
 def _destinations(text: str) -> tuple[Destination, ...]:

@@ -42,14 +42,15 @@ def show(path: Annotated[Path | None, typer.Argument(help="Contract file. Defaul
     epilog="Example: [bold]churn contract init customers.csv --label Churn --churned Yes -o contracts/mine.toml[/bold]"
 )
 def init(
-    file: Annotated[str, typer.Argument(help="Any table: xlsx, csv, parquet or duckdb://file?table=name.")],
+    file: Annotated[str, typer.Argument(help="Any table: xlsx, csv, json, parquet or duckdb://file?table=name.")],
     label: Annotated[str, typer.Option(help="The column that says who churned.")],
     churned: Annotated[str, typer.Option(help="Its value for a customer who churned.")],
     key: Annotated[str | None, typer.Option("--id", help="The column of the customer id. Default: detected.")] = None,
     cohort: Annotated[
         str | None, typer.Option(help="When a customer joined: a date, or a tenure. Default: detected.")
     ] = None,
-    sheet: Annotated[str | None, typer.Option(help="Sheet of a workbook. Default: the first.")] = None,
+    sheet: Annotated[str | None, typer.Option(help="Sheet of a workbook. Default: the one with the label.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Encoding of a text, such as cp1251. Default: detected.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to.")] = Path("contracts/mine.toml"),
     force: Annotated[bool, typer.Option("--force", help="Replace an existing contract.")] = False,
 ) -> None:
@@ -59,7 +60,7 @@ def init(
     from churn_assets.drafting.time import slug
 
     refuse_existing(output, force)  # before a long table is read
-    wish = DraftOptions(label, churned, key, cohort, sheet, name=slug(output.stem))
+    wish = DraftOptions(label, churned, key, cohort, sheet, encoding, slug(output.stem))
     with counter("rows read") as count:
         draft = draft_contract(file, wish, progress=count)
     write_draft(draft, output, force)

@@ -104,8 +104,8 @@ def serve(
         if value is not None:
             os.environ[name] = str(value)
     serving = ServingSettings.from_environ(os.environ)
-    check_address(serving.host, serving)
     _check_port(serving.host, serving.port)
+    check_address(serving.host, serving)
     settings.bento_home.mkdir(parents=True, exist_ok=True)
     os.environ.update({**settings.library_environ(), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
     out.print(f"http://localhost:{serving.port} answers in some five seconds (stop with ctrl-c)")

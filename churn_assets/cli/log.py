@@ -96,12 +96,13 @@ def log_query(
     sql: Annotated[str, typer.Argument(help="A query in DuckDB's SQL.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a row.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated, with a header.")] = False,
+    unsafe: Annotated[bool, typer.Option("--unsafe", help="Allow files, extensions and settings in SQL.")] = False,
     home: HomeOption = None,
 ) -> None:
     """Query the published copy of the warehouse: predictions, feedback, rejections, quarantine, segments."""
     from churn_assets.prediction_log.warehouse.read import ask
 
-    batches = ask(settings_of(home), sql)
+    batches = ask(settings_of(home), sql, unsafe)
     if as_json:
         import json
 

@@ -25,7 +25,7 @@ app = typer.Typer()
 def run(
     source: Annotated[
         str | None,
-        typer.Option(help="Customer table: xlsx, csv, parquet or duckdb://file?table=name. Default: CHURN_SOURCE."),
+        typer.Option(help="Customer table: xlsx, csv, json, parquet, duckdb://file?table=name. Default: CHURN_SOURCE."),
     ] = None,
     contract: ContractOption = None,
     home: HomeOption = None,
@@ -97,7 +97,7 @@ def audit(
 
 @app.command(epilog="Example: [bold]churn score customers.csv -o scores.parquet --as-of 2026-11-01[/bold]")
 def score(
-    file: Annotated[str, typer.Argument(help="Customers: xlsx, csv, parquet or duckdb://file?table=name. No label.")],
+    file: Annotated[str, typer.Argument(help="Customers: a table of any kind that `run` reads. No label.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to: .parquet or .csv.")] = Path(
         "scores.parquet"
     ),

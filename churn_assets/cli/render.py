@@ -178,15 +178,15 @@ def show_budget(settings: Settings, amount: float, capacity: bool) -> None:
     from churn_assets.scoring.bundle import read_card
 
     bundle = require_champion(settings.home).path(settings.home)
-    call_list = plan_call_list(bundle, settings.assets_dir / "risk_list.parquet", amount, capacity=capacity)
-    value, plan, card = call_list.value, call_list.plan, read_card(bundle)
+    plan, value = plan_call_list(bundle, settings.assets_dir / "risk_list.parquet", amount, capacity=capacity)
+    card = read_card(bundle)
     ends = {
         "budget": "the budget is spent",
         "capacity": f"the contract's capacity is {value.capacity or 0:,} contacts",
         "value": "a further contact would cost more than it is expected to bring",
         "customers": "there are no more customers",
     }
-    out.print(f"Contact the first {plan.contacts:,} of {call_list.customers:,} on the list: {ends[plan.limit]}.")
+    out.print(f"Contact the first {plan.contacts:,} of {plan.customers:,} on the list: {ends[plan.limit]}.")
     table = Table("", "", title=f"A budget of {plan.budget:,.0f}")
     for name, text in (
         ("cost", f"{plan.cost:,.0f}"),

@@ -1,4 +1,4 @@
-"""The limits by which a model is judged: value, quality, audit, monitoring, release.
+"""The limits by which a model is judged: value, quality, audit, monitoring.
 
 The values that a key may have stand beside its type; `contract.load` checks them.
 """
@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 
 Threshold = Literal["profit", "f1", "capacity"]
 Outliers = Literal["range", "mahalanobis", "isolation_forest"]
-Approval = Literal["automatic", "manual"]
 
 
 @dataclass(frozen=True)
@@ -94,19 +93,3 @@ class Monitoring:
     label_floor: Annotated[int, Bounds(ge=10)] = 500
     labels_to_retrain: Annotated[int, Bounds(ge=0)] = 0
     cooldown_days: Amount = 7.0
-
-
-@dataclass(frozen=True)
-class Release:
-    """What a challenger must reach to replace the champion, and who approves it; see docs/release.md.
-
-    The margins are the PR-AUC differences that the lower bound of the paired bootstrap must exceed. No segment of
-    at least `segment_rows` rows may lose more than `segment_drop` of PR-AUC; `max_ece` limits the calibration error.
-    """
-
-    approval: Approval = "automatic"
-    holdout_margin: Annotated[float, Bounds(ge=-1.0, le=1.0)] = -0.0015
-    recent_margin: Annotated[float, Bounds(ge=-1.0, le=1.0)] = 0.0
-    segment_rows: Annotated[int, Bounds(ge=10)] = 300
-    segment_drop: Share = 0.05
-    max_ece: Share = 0.03

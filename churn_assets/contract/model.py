@@ -12,7 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from churn_assets.contract.limits import Audit, Count, Monitoring, Quality, Release, Value
+from churn_assets.contract.gate_limits import Release
+from churn_assets.contract.limits import Audit, Count, Monitoring, Quality, Value
 from churn_assets.errors import ContractError
 
 
@@ -51,7 +52,7 @@ DIRECTIONS: Mapping[Direction, int] = {"": 0, "rising": 1, "falling": -1}
 
 NUMERIC_KINDS = frozenset({Kind.NUMBER, Kind.INTEGER, Kind.BOOLEAN})
 
-Format = Literal["auto", "excel", "csv", "parquet", "duckdb"]
+Format = Literal["auto", "excel", "csv", "json", "parquet", "duckdb"]
 
 # Texts for people: changing one changes no figure, so they are not part of the fingerprint.
 PROSE = frozenset(

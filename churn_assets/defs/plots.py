@@ -110,11 +110,9 @@ def choice_plots(
 ) -> dict[str, str]:
     """By name: candidates on validation rows, the chosen model on test rows of both splits, its calibration."""
     from churn_assets.evaluation.metrics import calibration_bins
-    from churn_assets.training.split import read_split
+    from churn_assets.training.split import read_splits
 
-    split = read_split(splits, "random")
-    assert split is not None  # only the split by time may be absent
-    label = features["churned"].to_numpy()[split.validation]
+    label = features["churned"].to_numpy()[read_splits(splits)["random"].validation]
     validated = {c.name: recall_precision(label, c.fitted["random"].validation_margin) for c in candidates}
     churned, probability = choice.test["random"]
     tested = {name.replace("_", " "): recall_precision(*scored) for name, scored in choice.test.items()}

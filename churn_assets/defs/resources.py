@@ -11,14 +11,15 @@ import dagster as dg
 
 from churn_assets.contract.load import load_contract
 from churn_assets.contract.model import Contract
-from churn_assets.errors import TrackingUnavailable
-from churn_assets.settings import QUIET_ENVIRONMENT, Settings
+from churn_assets.errors import TrackingUnavailable, without_user_info
+from churn_assets.settings import QUIET_ENVIRONMENT, Settings, with_user_info
 
 if TYPE_CHECKING:
     from churn_assets.mlflow_registry.tracking import Status, Tracking
 
 
 _PATHS = ("root", "home", "contract_path")
+_URLS = {"source": "CHURN_SOURCE", "mlflow_uri": "CHURN_MLFLOW_URI"}  # Dagster stores them: without user info
 
 
 class Project(dg.ConfigurableResource[object]):
@@ -37,13 +38,15 @@ class Project(dg.ConfigurableResource[object]):
     def of(cls, settings: Settings) -> "Project":
         """The resource for these settings."""
         values: dict[str, Any] = {name: getattr(settings, name) for name in cls.model_fields}
-        return cls(**values | {name: str(values[name]) for name in _PATHS})
+        shown = {name: without_user_info(values[name]) for name in _URLS if values[name]}
+        return cls(**values | shown | {name: str(values[name]) for name in _PATHS})
 
     @cached_property
     def settings(self) -> Settings:
         """The settings this resource was made from."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
-        return Settings(**values | {name: Path(values[name]) for name in _PATHS})
+        urls = {name: with_user_info(values[name], _URLS[name], os.environ) for name in _URLS if values[name]}
+        return Settings(**values | urls | {name: Path(values[name]) for name in _PATHS})
 
     @cached_property
     def contract(self) -> Contract:
@@ -58,12 +61,16 @@ class Project(dg.ConfigurableResource[object]):
 
 
 class MlflowRun(dg.ConfigurableResource[Any]):
-    """The MLflow run of this Dagster run; field names are those dagster-mlflow reads."""
+    """The MLflow run of this Dagster run; field names are those dagster-mlflow reads. The URI has no user info."""
 
     mlflow_tracking_uri: str
     experiment_name: str
     artifacts: str
     extra_tags: dict[str, str] = {}  # noqa: RUF012  # Dagster reads it as a field, not as a class variable
+
+    @property
+    def _uri(self) -> str:
+        return with_user_info(self.mlflow_tracking_uri, "CHURN_MLFLOW_URI", os.environ)
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["Tracking"]:
@@ -75,7 +82,7 @@ class MlflowRun(dg.ConfigurableResource[Any]):
         except TrackingUnavailable as error:
             if context.log is not None:
                 context.log.warning(f"{error}; the training goes on without it")
-            yield Tracking(self.mlflow_tracking_uri, None, str(error))
+            yield Tracking(self._uri, None, str(error))
             return
         status: Status = "KILLED"
         try:
@@ -89,17 +96,18 @@ class MlflowRun(dg.ConfigurableResource[Any]):
         from churn_assets.mlflow_registry import tracking as runs
         from churn_assets.mlflow_registry.connect import quiet, unavailable
 
-        runs.prepare_experiment(self.mlflow_tracking_uri, self.experiment_name, Path(self.artifacts))
+        runs.prepare_experiment(self._uri, self.experiment_name, Path(self.artifacts))
         runs.forget_active_runs("KILLED")  # of a training in this process that never came to its end
         try:
             with quiet():  # dagster-mlflow calls itself beta, at its import and at each use
                 from dagster_mlflow.resources import MlFlow
 
-                mlflow_run = MlFlow(context)
+                config = {**context.resource_config, "mlflow_tracking_uri": self._uri}
+                mlflow_run = MlFlow(context.replace_config(config))
         except Exception as error:  # whatever a server or a store may answer
-            raise unavailable(self.mlflow_tracking_uri, error) from error
+            raise unavailable(self._uri, error) from None
         runs.keep_status_at_exit()
-        tracking = runs.Tracking(self.mlflow_tracking_uri, mlflow_run.active_run().info.run_id)
+        tracking = runs.Tracking(self._uri, mlflow_run.active_run().info.run_id)
         if context.run is not None:  # dagster-mlflow calls every run after the job, which is mostly __ASSET_JOB
             tracking.tags({"mlflow.runName": f"{self.experiment_name} {context.run.run_id[:8]}"})
         return tracking

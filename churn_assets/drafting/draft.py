@@ -43,13 +43,14 @@ _NUMBER_REPAIRS = ("decimal_comma", "number_marks")
 
 @dataclass(frozen=True)
 class DraftOptions:
-    """The options of the user: label, its churned value, and optionally id, cohort, sheet and the contract's name."""
+    """The options of the user: label, its churned value, optionally id, cohort, sheet, encoding, contract's name."""
 
     label: str
     churned: str
     key: str | None = None
     cohort: str | None = None
     sheet: str | None = None
+    encoding: str | None = None
     name: str = "mine"
 
 
@@ -92,7 +93,7 @@ def draft_contract(
     `progress` is called with the number of rows read; no past date is later than `today`. Raises DraftError, and the
     errors of reading.
     """
-    sample = read_sample(source, options.label, options.sheet, sample_rows, progress)
+    sample = read_sample(source, options.label, options.sheet, options.encoding, sample_rows, progress)
     where = Path(str(source).partition("?")[0]).name
     names = [name for name in sample.table.column_names if name.strip()]
     twins = same_but_for_case(names)

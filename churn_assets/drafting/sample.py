@@ -17,15 +17,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from churn_assets.contract.limits import Value
-from churn_assets.contract.model import Column, Contract, Label, Source, Time
+from churn_assets.contract.model import Column, Contract, Kind, Label, Role, Source, Time
 from churn_assets.data.hashing import hash_rows
-from churn_assets.data.readers.formats import csv_dialect, sheet_names
+from churn_assets.data.readers.delimited import LEGACY_ENCODINGS, find_dialect
+from churn_assets.data.readers.formats import fitting_sheets, open_workbook
 from churn_assets.data.readers.read import check_names_once, iter_batches
 from churn_assets.data.readers.source import locate
 from churn_assets.data.validation.parse import as_text
 from churn_assets.errors import SourceUnreadable
 
 SAMPLE_ROWS = 250_000
+_SPELLED = "Are names and values spelled right? If not: --encoding."
 LABEL_VALUES = 1_000  # counting stops at more different labels than this
 
 Progress = Callable[[int], None]
@@ -34,7 +36,7 @@ Progress = Callable[[int], None]
 @dataclass(frozen=True)
 class Sample:
     """`table`: the kept rows, in the file's order, of `rows` in the source. `labels` counts the label's
-    spellings over all rows (null as ''). `source` has the options of reading; `notes` become comments of the draft."""
+    spellings over all rows (null as ''). `source` has the options of reading; `notes`, `questions` become comments."""
 
     table: pa.Table
     rows: int
@@ -42,6 +44,7 @@ class Sample:
     source: Source
     format: str
     notes: tuple[str, ...]
+    questions: tuple[str, ...]
 
     @property
     def is_whole(self) -> bool:
@@ -53,6 +56,7 @@ def read_sample(
     source: str | Path,
     label: str,
     sheet: str | None = None,
+    encoding: str | None = None,
     sample_rows: int = SAMPLE_ROWS,
     progress: Progress | None = None,
 ) -> Sample:
@@ -61,22 +65,20 @@ def read_sample(
     `progress` is called with the number of rows read. A file in another encoding than it seemed is read
     again. Raises the errors of reading, and DuplicateColumn.
     """
-    options, notes, kind = _reading_options(source, sheet)
-    encodings = ("utf-8", "cp1252", "latin-1") if kind == "csv" else (None,)
-    start = encodings.index(options.encoding) if options.encoding in encodings else 0
-    tries = [options, *(replace(options, encoding=e) for e in encodings[start + 1 :] if e)]
+    read_as, notes, questions, kind = _reading_options(source, label, Source(sheet=sheet, encoding=encoding))
+    wider = {None: ("cp1252", "latin-1"), "cp1252": ("latin-1",)}.get(read_as.encoding, ())
+    tries = [read_as, *(replace(read_as, encoding=e) for e in wider if kind == "csv" and encoding is None)]
+    known = (Column(label, Kind.TEXT, Role.LABEL),)
     while True:
         attempt = tries.pop(0)
         try:
-            table, rows, labels = _stream(source, reader(attempt), label, sample_rows, progress)
+            table, rows, labels = _stream(source, reader(attempt, known), label, sample_rows, progress)
         except SourceUnreadable as error:
-            wrong_encoding = "utf" in str(error).lower() or "codec" in str(error).lower()
-            if not tries or not wrong_encoding:
+            if not tries or not any(word in str(error).lower() for word in ("utf", "codec")):
                 raise
-            seemed = attempt.encoding or "UTF-8"
-            notes = [f"the file is not {seemed} throughout; it was read as {tries[0].encoding}"]
+            questions = [f"some bytes are not {attempt.encoding or 'UTF-8'}; {tries[0].encoding} is taken. {_SPELLED}"]
         else:
-            return Sample(table, rows, labels, attempt, kind, tuple(notes))
+            return Sample(table, rows, labels, attempt, kind, tuple(notes), tuple(questions))
 
 
 def reader(source: Source, columns: tuple[Column, ...] = ()) -> Contract:
@@ -90,26 +92,34 @@ def spelled_in(names: Sequence[str], name: str) -> str | None:
     return name if name in names else same[0] if len(same) == 1 else None
 
 
-def _reading_options(source: str | Path, sheet: str | None) -> tuple[Source, list[str], str]:
-    options, notes = Source(sheet=sheet), []
+def _reading_options(source: str | Path, label: str, given: Source) -> tuple[Source, list[str], list[str], str]:
+    """(options of reading, notes, questions, format)."""
+    options, notes, questions = given, list[str](), list[str]()
     location = locate(source, reader(options))
-    if location.format == "excel" and location.path is not None:
-        sheets = sheet_names(location.path)
-        if sheet is None and len(sheets) > 1:
-            options = replace(options, sheet=sheets[0])
-            notes.append(f"the workbook has several sheets ({', '.join(sheets)}); this is the first")
+    if location.format == "excel" and location.path is not None and given.sheet is None:
+        workbook = open_workbook(location.path)
+        fitting = fitting_sheets(location.path, workbook, (label,))
+        if len(workbook.sheet_names) > 1:
+            options = replace(options, sheet=fitting[0])
+            notes.append(f"the workbook has several sheets: {', '.join(workbook.sheet_names)}")
+        if len(fitting) > 1:
+            questions.append(f"{', '.join(fitting)} have the label; '{fitting[0]}' is read. Another one? --sheet.")
     if location.format == "csv" and location.path is not None:
-        encoding, delimiter, names = csv_dialect(location.path, Source(), ())
-        options = replace(
-            options,
-            delimiter=None if delimiter == "," else delimiter,
-            encoding=None if encoding in ("utf-8", "utf-8-sig") else encoding,
-        )
-        if encoding == "utf-8-sig":
+        found = find_dialect(location.path, given, (label,))
+        guessed = None if found.encoding in ("utf-8", "utf-8-sig") else found.encoding
+        delimiter = None if found.delimiter == "," else found.delimiter
+        options = replace(options, delimiter=delimiter, encoding=given.encoding or guessed)
+        if found.encoding == "utf-8-sig":
             notes.append("the file begins with a byte order mark, which is skipped")
-        if len(names) == 1:
+        if found.wrapped:
+            notes.append("every row is quoted as a whole; these quotes are removed")
+        if len(found.names) == 1:
             notes.append("no delimiter: the header is one column")
-    return options, notes, location.format
+        if found.skip > found.separator_line:
+            questions.append(f"the header is line {found.skip + 1}: '{found.names[0]}', ... Is that right?")
+        if guessed in LEGACY_ENCODINGS and not given.encoding:
+            questions.append(f"the file is not UTF-8 and is read as {guessed}. {_SPELLED}")
+    return options, notes, questions, location.format
 
 
 def _stream(

@@ -68,9 +68,10 @@ def write(evidence: Evidence) -> str:
     silent += [name for name in cohort.values() if name not in silent]
     columns = _all_columns(evidence)
     left_out = [guess for guess in columns if guess.column.role is Role.IGNORE]
+    questions = (*evidence.sample.questions, *evidence.key_questions)
     sections = [
         [*_comment(_about(evidence)), _pair("name", evidence.name), _pair("title", f"Customers of {evidence.where}")],
-        _section("source", _source(evidence), evidence.sample.notes, evidence.key_questions),
+        _section("source", _source(evidence), evidence.sample.notes, questions),
         _section(
             "label",
             label_keys,

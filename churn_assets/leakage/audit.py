@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MOST_SUSPECTS = 8  # rungs of single suspects; more are hard to read
+SEED = 42
 
 
 class Finding(msgspec.Struct, frozen=True, rename={"value": "found", "description": "words"}):
@@ -78,11 +79,9 @@ class SingleColumn(msgspec.Struct, frozen=True):
 
 
 class Audit(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The ladder of one table; its JSON form is the asset `leakage_audit` and the ladder beside a bundle.
-
-    `recipe` describes what was fitted at each rung. `model` and `chosen` are the version and the name of the audited
-    model, '' if the table was audited on its own.
-    """
+    """The ladder of one table; its JSON form is the asset `leakage_audit` and the ladder beside a bundle. `recipe`
+    describes what was fitted at each rung; `model` and `chosen` are the version and the name of the audited model, ''
+    if the table was audited on its own."""
 
     recipe: str
     sentences: tuple[str, ...]
@@ -110,7 +109,6 @@ def audit(
     splits: pa.Table,
     chosen: str = "",
     params: Mapping[str, Parameters] | None = None,
-    seed: int = 42,
 ) -> Audit:
     """The audit of a validated table.
 
@@ -120,7 +118,7 @@ def audit(
     """
     recipe, description = audited_recipe(chosen)
     data = training_data(contract, features, splits)
-    ladder = Ladder(data, recipe, (params or {}).get(recipe, {}), seed)
+    ladder = Ladder(data, recipe, (params or {}).get(recipe, {}), SEED)
     columns = encode_table(contract, customers)
     signals, losses, findings = _examine(contract, columns, ladder)
     own = features_of(contract, data.views["random"].program.specs, own=True)
@@ -159,7 +157,7 @@ def leakage_findings(
     contract: Contract, customers: pa.Table, features: pa.Table, splits: pa.Table
 ) -> tuple[Finding, ...]:
     """The findings of `audit` by boosted trees without its ladder, for auditing many tables."""
-    ladder = Ladder(training_data(contract, features, splits), "boosted", {}, 42)
+    ladder = Ladder(training_data(contract, features, splits), "boosted", {}, SEED)
     return _examine(contract, encode_table(contract, customers), ladder)[2]
 
 
@@ -177,7 +175,7 @@ def _examine(
     return signals, losses, collect_findings(contract, signals, losses)
 
 
-def audit_source(contract: Contract, source: str, description: str = "", seed: int = 42) -> Audit:
+def audit_source(contract: Contract, source: str, description: str = "") -> Audit:
     """Read, repair, validate and audit a table on its own, by boosted trees. Raises what any of these raises."""
     from churn_assets.data.readers.read import read_table
     from churn_assets.data.repairs.repairs import apply_repairs
@@ -190,8 +188,8 @@ def audit_source(contract: Contract, source: str, description: str = "", seed: i
     validated = validate(contract, repaired, raw=raw, source=description or source)
     validated.report.stop_if_over_limit()
     customers = validated.customers
-    splits = split_table(contract, customers, seed)
-    return audit(contract, customers, feature_table(contract, customers, splits), splits, seed=seed)
+    splits = split_table(contract, customers)
+    return audit(contract, customers, feature_table(contract, customers, splits), splits)
 
 
 def audited_recipe(chosen: str) -> tuple[str, str]:

@@ -120,9 +120,11 @@ def measure_columns(
     rows = rng.permutation(rows)[:MOST_ROWS]
     label, fold = churned[rows], np.arange(len(rows)) % FOLDS
     ridge = RidgeBaseline(matrix[rows], specs, label, fold)
-    cells = {c.name: _numbers(c, columns[c.name][rows]) for c in contract.scoring_columns if c.kind is not Kind.TEXT}
-    reads = features_of(contract, specs)
-    repeats = _repeats(cells, label)
+    cells = {}  # numbers with NaN for missing; categories as their codes
+    for column in (c for c in contract.scoring_columns if c.kind is not Kind.TEXT):
+        values = np.asarray(columns[column.name][rows], dtype=np.float64)
+        cells[column.name] = np.where(values < 0, np.nan, values) if column.choices else values
+    reads, repeats = features_of(contract, specs), _repeats(cells, label)
     return {
         name: _signal(contract.column(name), values, label, fold, ridge, reads, repeats[name])
         for name, values in cells.items()
@@ -274,12 +276,6 @@ def _tied(residual: Floats, label: Labels, ridge: RidgeBaseline, keep: Flags) ->
         correlation = float(np.sum(centred * predicted)) / spread if spread > 0 else 0.0
         correlations.append((correlation, CLEAR / float(np.sqrt(own.sum()))))
     return max(correlations, key=lambda pair: pair[0] - max(TIED, pair[1]))
-
-
-def _numbers(column: Column, values: npt.NDArray[np.float64]) -> Floats:
-    """A column as numbers with NaN for missing; categories as their codes."""
-    numbers = np.asarray(values, dtype=np.float64)
-    return np.where(numbers < 0, np.nan, numbers) if column.choices else numbers
 
 
 def _bins(values: Floats, category: bool) -> Index:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 
 import msgspec
@@ -78,7 +79,7 @@ class Ladder:
     def __init__(self, data: TrainingData, recipe: str, params: Parameters, seed: int) -> None:
         self.data, self.name, self.seed = data, recipe, seed
         self.params = {**params, **QUICK[recipe]}
-        self._margins: dict[tuple[str, tuple[int, ...], bool], tuple[Floats, Floats]] = {}
+        self._margins = cache(self._fit)
 
     def test(self, split: str, left_out: Sequence[int] = ()) -> Figure:
         """The figure on test rows without the features at `left_out`."""
@@ -92,8 +93,9 @@ class Ladder:
         """The loss without these features, on validation rows; the bound is only computed above `limit`."""
         rows = self.data.views["random"].split.validation
         label, base = self.data.churned[rows], float(self.data.churned[rows].mean())
-        complete = Ranking(label, self.margins("random", self._kept(()))[0])
-        without = Ranking(label, self.margins("random", self._kept(features))[0])
+        complete, without = (
+            Ranking(label, self._margins("random", self._kept(out), False)[0]) for out in ((), features)
+        )
 
         def share(weights: Floats | None) -> float:
             reached = complete.pr_auc(weights)
@@ -105,12 +107,6 @@ class Ladder:
             return Loss(point, point)
         (draws,) = statistics_under(stratified_samples(label, DRAWS, self.seed), share)
         return Loss(point, interval(draws)[0])
-
-    def margins(self, split: str, features: tuple[int, ...], small: bool = False) -> tuple[Floats, Floats]:
-        """Log-odds of validation and of test rows; all equal if no feature is left."""
-        if (split, features, small) not in self._margins:
-            self._margins[split, features, small] = self._fit(split, features, small)
-        return self._margins[split, features, small]
 
     def out_of_fold(self, rows: Index) -> Floats:
         """Log-odds of `rows`, one a customer, by models not trained on them: random split's features, 5 folds."""
@@ -133,6 +129,7 @@ class Ladder:
         return margin
 
     def _fit(self, split: str, features: tuple[int, ...], small: bool) -> tuple[Floats, Floats]:
+        """Log-odds of validation and of test rows; all equal if no feature is left."""
         view = self.data.views[split]
         train, validation, test = view.split.train, view.split.validation, view.split.test
         if not features:
@@ -152,7 +149,7 @@ class Ladder:
 
     def _figure(self, split: str, features: tuple[int, ...], small: bool) -> Figure:
         label = self.data.churned[self.data.views[split].split.test]
-        return figure(label, self.margins(split, features, small)[1], self.seed)
+        return figure(label, self._margins(split, features, small)[1], self.seed)
 
 
 def figure(label: Labels, margin: Floats, seed: int) -> Figure:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from churn_assets.errors import TrackingUnavailable
+from churn_assets.errors import TrackingUnavailable, without_user_info
 from churn_assets.settings import QUIET_ENVIRONMENT, Settings
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ def connect(uri: str) -> MlflowClient:
     environment = {} if Settings.from_environ(os.environ).telemetry else QUIET_ENVIRONMENT
     for name, value in {**_MLFLOW_ENVIRONMENT, **environment}.items():  # read by MLflow when it is imported
         os.environ.setdefault(name, value)
+    if without_user_info(uri) != uri:  # MLflow prints the address of a run, password and all
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     if urlsplit(uri).scheme in ("http", "https"):
         _probe(uri)
     with quiet():
@@ -51,7 +53,7 @@ def connect(uri: str) -> MlflowClient:
         with quiet():
             return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise unavailable(uri, error) from error
+        raise unavailable(uri, error) from None
 
 
 @contextmanager
@@ -63,7 +65,7 @@ def calls(uri: str) -> Iterator[MlflowClient]:
     try:
         yield client
     except (MlflowException, OSError) as error:
-        raise unavailable(uri, error) from error
+        raise unavailable(uri, error) from None
 
 
 @contextmanager
@@ -81,17 +83,20 @@ def store_path(uri: str) -> Path | None:
 
 
 def unavailable(uri: str, error: BaseException) -> TrackingUnavailable:
-    """The one-line error for a store that does not answer."""
-    reason = " ".join(str(error).split())[:200]
+    """The one-line error for a store that does not answer. To be raised `from None`: Dagster stores causes as text,
+    and those of MLflow and of database drivers have the password."""
+    reason = without_user_info(" ".join(str(error).split()), uri)[:200]
     return TrackingUnavailable(f"MLflow at {uri} does not answer ({reason}); start it or set CHURN_MLFLOW_URI")
 
 
 def _probe(uri: str) -> None:
     """Request the health of a server, so that an absent one costs seconds at most."""
+    parts = urlsplit(uri)
+    address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # urllib takes user info for the host
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_PROBE_S):
+        with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=_PROBE_S):
             return
     except urllib.error.HTTPError:
         return  # a server answers; the first call shows whether it is MLflow
     except (OSError, ValueError) as error:
-        raise unavailable(uri, error) from error
+        raise unavailable(uri, error) from None

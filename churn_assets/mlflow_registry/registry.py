@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from churn_assets.contract.model import Contract, Kind
 from churn_assets.mlflow_registry.connect import calls, connect, quiet, store_path
@@ -23,17 +23,36 @@ _NEEDS = ("numpy", "pyarrow", "xgboost", "churn-assets")
 _COLUMN_TYPES: Mapping[Kind, str] = {Kind.NUMBER: "double", Kind.INTEGER: "double", Kind.BOOLEAN: "boolean"}
 
 
-class MlflowRegistry:
-    """The registered model `churn` in the MLflow store at `uri`; connects at the first call.
+class ModelRegistry(Protocol):
+    """A registry of model versions, each with a number; every method raises TrackingUnavailable.
 
-    Every method raises TrackingUnavailable. Callers commit first and tell the registry afterwards.
+    Callers commit first and tell the registry afterwards.
     """
+
+    def register(self, run_id: str, contract: Contract, bundle: Path, bundle_version: str) -> int:
+        """The number of this bundle, registered once for each content, from the MLflow run of its training."""
+        ...
+
+    def set_alias(self, alias: Alias, number: int) -> int | None:
+        """Let `alias` name this version; the champion is nobody's challenger.
+
+        Returns the version that the alias named before, None if it named this one or none.
+        """
+        ...
+
+    def set_tags(self, number: int, tags: Mapping[str, str]) -> None:
+        """Set tags of a version."""
+        ...
+
+
+class MlflowRegistry:
+    """The registered model `churn` in the MLflow store at `uri`; connects at the first call."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
 
     def register(self, run_id: str, contract: Contract, bundle: Path, bundle_version: str) -> int:
-        """The number of this bundle, registered once for each content, from the MLflow run of its training."""
+        """As the protocol says; the version gets the tags bundle_version, contract and fingerprint."""
         with calls(self.uri) as client:
             query = f"name = '{MODEL_NAME}' and tags.bundle_version = '{bundle_version}'"
             if known := [int(version.version) for version in client.search_model_versions(query)]:
@@ -42,11 +61,7 @@ class MlflowRegistry:
             return _log_and_register(self.uri, run_id, contract, bundle, tags)
 
     def set_alias(self, alias: Alias, number: int) -> int | None:
-        """Let `alias` name this version; the champion is nobody's challenger.
-
-        Returns the version that the alias named before, None if it named this one or none. Does nothing for an
-        sqlite store that does not exist: it has no version to name.
-        """
+        """As the protocol says. Does nothing for an sqlite store that does not exist: it has no version to name."""
         store = store_path(self.uri)
         if store is not None and not store.exists():
             return None

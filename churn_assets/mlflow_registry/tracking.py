@@ -12,6 +12,7 @@ import atexit
 import contextlib
 import logging
 import math
+import sqlite3
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
 Status = Literal["FINISHED", "FAILED", "KILLED", "RUNNING"]
 _PARAM_LENGTH = 6000  # MLflow's own limit on a parameter's text
 _BATCH = 100  # entries it takes at once
+# Where its database keeps absolute locations of artifacts.
+_LOCATIONS = (
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "storage_location"),
+    ("experiments", "artifact_location"),
+)
 
 _log = logging.getLogger(__name__)
 
@@ -108,11 +116,27 @@ def prepare_experiment(uri: str, name: str, artifacts: Path) -> str:
     working directory of whoever asked first. Raises TrackingUnavailable.
     """
     with calls(uri) as client:
+        if (store := store_path(uri)) is not None and store.absolute().parent == artifacts.absolute().parent:
+            _follow_home(store, artifacts.absolute())
         experiment = client.get_experiment_by_name(name)
         if experiment is not None:
             return str(experiment.experiment_id)
         location = artifacts.absolute().as_uri() if store_path(uri) is not None else None
         return str(client.create_experiment(name, artifact_location=location))
+
+
+def _follow_home(store: Path, artifacts: Path) -> None:
+    """Let the store of a home that was copied or moved name the artifacts beside it.
+
+    MLflow keeps absolute locations, by which a copied home would write into the original.
+    """
+    here, ending = artifacts.as_uri(), f"/{artifacts.parent.name}/{artifacts.name}"
+    with contextlib.closing(sqlite3.connect(store, timeout=30.0)) as db, db:
+        known = {location for (location,) in db.execute("SELECT DISTINCT artifact_location FROM experiments")}
+        for there in known - {here}:
+            for table, column in _LOCATIONS if there.endswith(ending) else ():
+                moved = f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?"
+                db.execute(moved, (here, len(there) + 1, len(there), there))
 
 
 def keep_status_at_exit() -> None:

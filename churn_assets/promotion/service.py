@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from churn_assets.errors import BundleError, TrackingUnavailable, TransitionRefused
-from churn_assets.mlflow_registry.registry import MODEL_NAME, MlflowRegistry
+from churn_assets.mlflow_registry.registry import MODEL_NAME, MlflowRegistry, ModelRegistry
 from churn_assets.promotion import records, registration
 from churn_assets.promotion.champion import ChampionMoves, bundle_hash, verified_bundle_hash
 from churn_assets.promotion.ledger import Ledger
@@ -92,7 +92,7 @@ class PromotionService:
         settings: Settings,
         ledger: Ledger,
         pointer: ChampionPointer,
-        registry: MlflowRegistry,
+        registry: ModelRegistry,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         load_scorer: Callable[[Path, str], Scorer] = load_scorer,
     ) -> None:

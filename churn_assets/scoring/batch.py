@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,8 +48,6 @@ _SHIFTED = "excel_1904"
 Days = npt.NDArray[np.float64]
 SmallDays = npt.NDArray[np.float32]  # float32 holds whole days exactly, up to the year 47,000
 Progress = Callable[[int, int | None], None]
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -112,16 +110,15 @@ def score_file(
 ) -> BatchSummary:
     """Score every row of `source` (anything `data.read` reads) into `out` (.parquet or .csv).
 
-    `out` has the valid rows in the file's order, with their source row; beside it are
-    `<name>.rejected.parquet` (raw cells and reasons) and `<name>.calls<suffix>` (the contacts worth most,
-    as many as the contract's capacity). All appear when everything is written, `out` last. An `as_of`
-    given here wins over the contract's. `threads` is by default the number of processors; with `reasons`
-    the calls say why; `progress(rows done, rows in all or None)` is called after each batch, and `each` with the
-    batch, in order. Raises what reading raises, SettingsError for an invalid `out` or `as_of`, and BundleMismatch
-    for reasons of a bundle that cannot give any.
+    `out` has the valid rows in the file's order, with their source row; beside it are `<name>.rejected.parquet` (raw
+    cells and reasons) and `<name>.calls<suffix>` (the contacts worth most, as many as the contract's capacity). All
+    appear when everything is written, `out` last. An `as_of` given here wins over the contract's. `threads` is by
+    default the number of processors; with `reasons` the calls say why; `progress(rows done, rows in all or None)` is
+    called after each batch, and `each` with the batch, in order. Raises what reading raises, SettingsError for an
+    invalid `out` or `as_of`, and BundleMismatch for reasons of a bundle that cannot give any.
     """
     outputs = (out, out.with_name(f"{out.stem}.rejected.parquet"), out.with_name(f"{out.stem}.calls{out.suffix}"))
-    _check_places(source, *outputs)
+    _check_places(source, outputs)
     workers = threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     explainer = Explainer(scorer) if reasons else None
     scored, rejected, calls = map(TableFile, outputs)
@@ -129,7 +126,7 @@ def score_file(
         file = _FileBatches(scorer, source, batch_rows, _date(as_of))
         tally = _Tally(scorer, explainer)
         with ThreadPoolExecutor(workers) as pool:
-            for batch in _in_order(pool, file.score, file.batches(), ahead=workers + 1):
+            for batch in _in_order(pool, file, ahead=workers + 1):
                 scored.write(batch.scored)
                 if batch.checked.rejected.num_rows:
                     rejected.write(batch.checked.rejected)
@@ -198,14 +195,12 @@ class _Tally:
         return with_reasons(listed, self._explainer.explain_table(customers, as_of))
 
 
-def _in_order(
-    pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item], ahead: int
-) -> Iterator[Result]:
-    """Results in the items' order, with at most `ahead` items in progress."""
-    waiting: deque[Future[Result]] = deque()
+def _in_order(pool: ThreadPoolExecutor, file: _FileBatches, ahead: int) -> Iterator[ScoredBatch]:
+    """The scored batches of a file in its order, with at most `ahead` in progress."""
+    waiting: deque[Future[ScoredBatch]] = deque()
     try:
-        for item in items:
-            waiting.append(pool.submit(work, item))
+        for batch in file.batches():
+            waiting.append(pool.submit(file.score, batch))
             if len(waiting) >= ahead:
                 yield waiting.popleft().result()
         while waiting:
@@ -215,7 +210,7 @@ def _in_order(
             future.cancel()
 
 
-def _check_places(source: str | Path, *places: Path) -> None:
+def _check_places(source: str | Path, places: Iterable[Path]) -> None:
     read = Path(str(source)).expanduser().resolve()
     for place in places:
         if place.expanduser().resolve() == read:
@@ -240,9 +235,8 @@ def _counts(counts: dict[str, int]) -> str:
 class _FileBatches:
     """A file cut into batches, and how each is scored. The constructor reads the file's dates where they are needed.
 
-    The newest date is the snapshot when the contract says `as_of = "latest"`. A block of rows in Excel's
-    other date system shows only in the whole file: where the contract names that repair, and only there,
-    memory grows with the rows, by the dates (4 bytes each, 12 while the block is searched).
+    A block of rows in Excel's other date system shows only in the whole file: where the contract names that repair,
+    and only there, memory grows with the rows, by the dates (4 bytes each, 12 while the block is searched).
     `snapshot` is None where each row has its own day; `rows` is None if nothing counted them.
     """
 

@@ -11,15 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from churn_assets.contract.limits import Value
 from churn_assets.contract.load import parse_contract
 from churn_assets.errors import AssetMissing, SettingsError
+from churn_assets.features.compile import Array
 from churn_assets.scoring.bundle import CONTRACT
 from churn_assets.scoring.call_list import expected_value
-
-Array = npt.NDArray[np.float64]
 
 # Up to here the distribution is computed exactly; beyond, the normal one differs by less than a customer.
 EXACT_UP_TO = 2000
@@ -28,7 +26,7 @@ _Z = 1.959963984540054
 
 @dataclass(frozen=True)
 class Plan:
-    """The best list a budget pays for.
+    """The best list a budget pays for, out of `customers`.
 
     `contacts` customers for `cost`; `expected_churners` among them, `expected_saved` of whom stay;
     `net_value` is what they are worth less the cost, `low` and `high` its 95 % interval. `limit` says what ends the
@@ -36,6 +34,7 @@ class Plan:
     """
 
     budget: float
+    customers: int
     contacts: int
     cost: float
     expected_churners: float
@@ -46,17 +45,8 @@ class Plan:
     limit: str
 
 
-@dataclass(frozen=True)
-class CallListPlan:
-    """A plan for a stored call list: the value table it was made under, and how many customers the list has."""
-
-    plan: Plan
-    value: Value
-    customers: int
-
-
-def plan_call_list(bundle: Path, call_list: Path, budget: float, *, capacity: bool = True) -> CallListPlan:
-    """The best use of `budget` on `call_list` (Parquet with `churn_probability`) under the contract of `bundle`.
+def plan_call_list(bundle: Path, call_list: Path, budget: float, *, capacity: bool = True) -> tuple[Plan, Value]:
+    """The best use of `budget` on `call_list` (Parquet with `churn_probability`), and its contract's values.
 
     Raises AssetMissing if there is no call list, and SettingsError for a negative budget.
     """
@@ -66,7 +56,7 @@ def plan_call_list(bundle: Path, call_list: Path, budget: float, *, capacity: bo
         raise AssetMissing(f"{call_list}: does not exist; expected the call list of this home; make it: churn run")
     value = parse_contract((bundle / CONTRACT).read_text(encoding="utf-8"), CONTRACT).value
     probability = pq.read_table(call_list, columns=["churn_probability"])["churn_probability"].to_numpy()
-    return CallListPlan(plan(probability, value, budget, capacity=capacity), value, len(probability))
+    return plan(probability, value, budget, capacity=capacity), value
 
 
 def plan(probability: Array, value: Value, budget: float, *, capacity: bool = True) -> Plan:
@@ -91,6 +81,7 @@ def plan(probability: Array, value: Value, budget: float, *, capacity: bool = Tr
     saved = float(listed.sum()) * value.save_rate
     return Plan(
         budget=budget,
+        customers=len(best),
         contacts=len(listed),
         cost=cost,
         expected_churners=float(listed.sum()),

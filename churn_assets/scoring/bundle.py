@@ -11,17 +11,14 @@
     provenance.json    where it came from: run, commit, versions (not part of the version)
     manifest.json      version, contract, and the SHA-256 of every file above
 
-`card.json` must hold nothing that differs between two equal trainings (no times): it is part of the
-version. Loading hashes every file, compares the contract's fingerprint and replays the golden rows.
+Nothing that differs between two equal trainings (no times) is in a file of the version. Loading hashes every file,
+compares the contract's fingerprint and replays the golden rows.
 
-The audit's ladder (figures under weaker assumptions) is computed after the bundle is written, so it is not one of its
-files: `<version>.ladder.json` stands beside the folder `<version>` and names the version it was computed for.
+The audit's ladder is computed after the bundle is written: `<version>.ladder.json` stands beside the bundle's folder.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import datetime as dt
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,29 +63,29 @@ def write_bundle(
 ) -> Path:
     """Write `root/<version>` atomically; the same content twice is the same version, and a no-op.
 
-    `golden` are a few typed rows (32 to 256) with their `as_of`; they get the probabilities that
-    `scorer` gives them now. The bundle is loaded and replayed before it gets its name. Raises
-    BundleCorrupt if it would not reproduce them.
+    `golden` are a few typed rows (32 to 256) with their `as_of`; they get the probabilities that `scorer` gives them
+    now. Raises BundleCorrupt if the bundle, loaded before it gets its name, would not reproduce them.
     """
     import pyarrow.parquet as pq
+
+    about = {"contract": scorer.contract.name, "fingerprint": scorer.contract.fingerprint}
 
     def write(directory: Path) -> None:
         (directory / CONTRACT).write_bytes(scorer.contract.text.encode())
         scorer.model.save(directory / MODEL)
-        described = {**card, **_decisions(scorer)}
+        model = {"model_kind": scorer.model.kind, "model_cost": scorer.model.cost}
         contents = {
-            CALIBRATION: msgspec.to_builtins(scorer.calibration),
+            CALIBRATION: scorer.calibration,
             FEATURES: {"names": scorer.program.names, "state": scorer.program.state, "ranges": scorer.ranges},
             EXPLAIN: scorer.background,
-            CARD: described,
+            CARD: {**card, **about, **model, "thresholds": scorer.thresholds, "bands": scorer.bands},
             GOLDEN: _golden(scorer, golden, as_of),
             PROVENANCE: provenance,
         }
         for name, content in contents.items():
-            (directory / name).write_bytes(canonical_json(content))
+            (directory / name).write_bytes(canonical_json(msgspec.to_builtins(content)))
         pq.write_table(reference, directory / REFERENCE, compression="zstd")
 
-    about = {"contract": scorer.contract.name, "fingerprint": scorer.contract.fingerprint}
     return seal(root, write, about, _replayed)
 
 
@@ -183,30 +180,14 @@ def _assemble(path: Path, manifest: Mapping[str, Any]) -> Scorer:
     )
 
 
-def _decisions(scorer: Scorer) -> dict[str, object]:
-    return {
-        "contract": scorer.contract.name,
-        "fingerprint": scorer.contract.fingerprint,
-        "model_kind": scorer.model.kind,
-        "model_cost": scorer.model.cost,
-        "thresholds": {"values": dict(scorer.thresholds.values), "chosen": scorer.thresholds.chosen},
-        "bands": dataclasses.asdict(scorer.bands),
-    }
-
-
 def _golden(scorer: Scorer, table: pa.Table, as_of: AsOf) -> dict[str, object]:
     wanted = [column.name for column in scorer.contract.kept_columns if column.name in table.schema.names]
-    rows = [{name: _plain(cell) for name, cell in row.items()} for row in table.select(wanted).to_pylist()]
     instant = days(as_of)
     return {
         "as_of_days": instant if isinstance(instant, float) else instant.tolist(),
-        "rows": rows,
+        "rows": table.select(wanted).to_pylist(),
         "probability": scorer.score_table(table, as_of).probability.tolist(),
     }
-
-
-def _plain(cell: object) -> object:
-    return cell.isoformat() if isinstance(cell, dt.date) else cell
 
 
 def _replay(path: Path, scorer: Scorer) -> None:

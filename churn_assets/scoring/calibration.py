@@ -22,7 +22,10 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
 
     def apply(self, margin: Array) -> Array:
         """Probabilities (n,) in 0..1 of log-odds (n,)."""
-        raise NotImplementedError
+        return sigmoid(self._log_odds(margin))
+
+    def _log_odds(self, margin: Array) -> Array:
+        return margin
 
 
 def sigmoid(margin: Array) -> Array:
@@ -37,10 +40,6 @@ def sigmoid(margin: Array) -> Array:
 class Identity(Calibration, frozen=True):
     """The model's own probability."""
 
-    def apply(self, margin: Array) -> Array:
-        """Probabilities of log-odds."""
-        return sigmoid(margin)
-
 
 class Platt(Calibration, frozen=True):
     """Sigmoid of `a * margin + b`."""
@@ -48,9 +47,8 @@ class Platt(Calibration, frozen=True):
     a: float
     b: float
 
-    def apply(self, margin: Array) -> Array:
-        """Probabilities of log-odds."""
-        return sigmoid(self.a * margin + self.b)
+    def _log_odds(self, margin: Array) -> Array:
+        return self.a * margin + self.b
 
 
 class Beta(Calibration, frozen=True):
@@ -60,11 +58,9 @@ class Beta(Calibration, frozen=True):
     b: float
     c: float
 
-    def apply(self, margin: Array) -> Array:
-        """Probabilities of log-odds; ln p is taken from the log-odds, so it never overflows."""
-        log_p = -np.logaddexp(0.0, -margin)
-        log_not_p = -np.logaddexp(0.0, margin)
-        return sigmoid(self.a * log_p - self.b * log_not_p + self.c)
+    def _log_odds(self, margin: Array) -> Array:
+        log_p, log_not_p = -np.logaddexp(0.0, -margin), -np.logaddexp(0.0, margin)  # never overflow
+        return self.a * log_p - self.b * log_not_p + self.c
 
 
 class Isotonic(Calibration, frozen=True):

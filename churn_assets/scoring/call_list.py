@@ -1,12 +1,7 @@
-"""The call list: customers by the money that contacting them is expected to bring, and segments of that list.
-
-`scored_table` has the customers in their order, `call_order` sorts them, `ranked` numbers them and marks the contacts;
-`by_segment` sums the list up by columns.
-"""
+"""The call list: customers by the money that contacting them is expected to bring, and segments of that list."""
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from churn_assets.contract.limits import Value
-from churn_assets.contract.model import Contract, Kind
+from churn_assets.contract.model import Column, Contract, Kind
+from churn_assets.features.compile import Array
 from churn_assets.features.encode import encode_table
 from churn_assets.scoring.explain import Reason
 from churn_assets.scoring.scorer import BAND_NAMES, AsOf, Scorer, days
-
-Array = npt.NDArray[np.float64]
 
 REASON_COLUMNS = ("reason_1", "reason_2", "reason_3")
 RISK_BAND = "risk band"
@@ -107,20 +101,16 @@ def scored_table(
 
 
 def _dates(as_of: AsOf, rows: int) -> pa.Array:
-    instant = days(as_of)
-    if isinstance(instant, float):
-        return pa.repeat(pa.scalar(dt.date(1970, 1, 1) + dt.timedelta(days=instant), pa.date32()), rows)
-    return pa.array(instant.astype(np.int32)).cast(pa.date32())
+    return pa.array(np.broadcast_to(days(as_of), rows).astype(np.int32)).cast(pa.date32())
 
 
 @dataclass(frozen=True)
 class Segment:
     """Customers of one value of one column.
 
-    `expected_churners` is the sum of their churn probabilities; `low` and `high` are the 95 % within which
-    the count falls by chance alone, if the probabilities hold (normal approximation of independent
-    customers). `expected_loss` is expected churners x value of a customer, `share_of_loss` its share of the
-    whole list's, `mean_probability` the risk of one customer.
+    `expected_churners` is the sum of their churn probabilities; `low` and `high` are the 95 % within which the count
+    falls by chance alone (normal approximation of independent customers). `expected_loss` is expected churners x value
+    of a customer, `share_of_loss` its share of the whole list's.
     """
 
     column: str
@@ -140,8 +130,11 @@ def by_segment(contract: Contract, customers: pa.Table, probability: Array, band
     Columns in the contract's order, the segment that loses most first; segments without a customer are left out.
     """
     total = float(probability.sum())
+    kept = [c for c in contract.scoring_columns if c.kind in (Kind.CATEGORY, Kind.BOOLEAN)]
+    encoded = encode_table(contract, customers.select([c.name for c in kept]))
+    groupings = {column.name: _names(column, encoded[column.name]) for column in kept}
     segments: list[Segment] = []
-    for column, names in [*_groupings(contract, customers), (RISK_BAND, np.asarray(bands, dtype=object))]:
+    for column, names in {**groupings, RISK_BAND: np.asarray(bands, dtype=object)}.items():
         own = [_segment(contract, column, str(n), probability[names == n], total) for n in dict.fromkeys(names)]
         segments += sorted(own, key=lambda segment: (-segment.expected_churners, segment.segment))
     return segments
@@ -153,19 +146,11 @@ def segment_table(segments: list[Segment]) -> pa.Table:
     return pa.table({name: [getattr(segment, name) for segment in segments] for name in names})
 
 
-def _groupings(contract: Contract, customers: pa.Table) -> list[tuple[str, npt.NDArray[Any]]]:
-    kept = [c for c in contract.scoring_columns if c.kind in (Kind.CATEGORY, Kind.BOOLEAN)]
-    columns = encode_table(contract, customers.select([c.name for c in kept]))
-    groupings = []
-    for column in kept:
-        values = np.asarray(columns[column.name], dtype=np.float64)
-        if column.kind is Kind.BOOLEAN:
-            choices, codes = ["no", "yes"], np.where(np.isnan(values), -1, values)
-        else:
-            choices, codes = list(column.choices), values
-        names = np.array([*choices, MISSING], dtype=object)  # -1, missing, is the last
-        groupings.append((column.name, names[codes.astype(np.int64)]))
-    return groupings
+def _names(column: Column, codes: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The name (n,) of each encoded value of a category or yes/no column."""
+    choices = ("no", "yes") if column.kind is Kind.BOOLEAN else column.choices
+    names = np.array([*choices, MISSING], dtype=object)  # -1, missing, is the last
+    return names[np.where(np.isnan(codes), -1, codes).astype(np.int64)]
 
 
 def _segment(contract: Contract, column: str, name: str, probability: Array, total: float) -> Segment:

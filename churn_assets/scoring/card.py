@@ -51,10 +51,8 @@ class CandidateSummary(msgspec.Struct, frozen=True):
 
 
 class ProfitPoint(msgspec.Struct, frozen=True):
-    """A list that ends after `contacted_share` of the table, with `churners_share` of the table on it.
-
-    `profit` is expected per customer of the table, with its 95 % interval.
-    """
+    """A list that ends after `contacted_share` of the table, with `churners_share` of the table on it; the profit
+    expected per customer of the table, with its 95 % interval."""
 
     contacted_share: float
     churners_share: float
@@ -76,14 +74,6 @@ class Swing(msgspec.Struct, frozen=True, rename={"lowest": "from", "highest": "t
     swing: float
 
 
-class Assumptions(msgspec.Struct, frozen=True):
-    """The contract's values, which no table can measure."""
-
-    save_rate: float
-    offer_cost: float
-    customer_value: float
-
-
 class BreakEven(msgspec.Struct, frozen=True):
     """For each assumption the value at which the chosen list earns nothing, the others as assumed.
 
@@ -97,15 +87,12 @@ class BreakEven(msgspec.Struct, frozen=True):
 
 class ProfitReport(msgspec.Struct, frozen=True, rename={"card_sentence": "words"}):
     """Profit on test customers: `chosen` is the operating point of `decide_by`, `best` the cut that would have been
-    best on these rows, which hindsight flatters. `tornado` has the largest swing first.
-
-    `card_sentence` stays as bundles have it, because the card is part of a bundle's version; readers use
-    `describe_profit`.
-    """
+    best on these rows, which hindsight flatters. `tornado` begins with the largest swing. `card_sentence` is fixed,
+    because the card is part of a bundle's version; readers use `describe_profit`."""
 
     decide_by: str
     threshold: float
-    values: Assumptions
+    values: dict[str, float]
     curve: list[ProfitPoint]
     chosen: ProfitPoint
     best: ProfitPoint
@@ -116,11 +103,8 @@ class ProfitReport(msgspec.Struct, frozen=True, rename={"card_sentence": "words"
 
 
 class ModelCard(msgspec.Struct, frozen=True):
-    """`card.json`: the decisions of the scorer, and what training says of it.
-
-    What training says is absent in a bundle that was not made by `training.export`. Bundles made before the profit
-    report have no `profit`.
-    """
+    """`card.json`: the decisions of the scorer, and what training says of it, absent in a bundle that was not made by
+    `training.export`."""
 
     contract: str
     fingerprint: str

@@ -1,23 +1,17 @@
 """Why a customer's score is high: Shapley values of the features, and the columns that raise the score most, in words.
 
-Contributions to the log-odds are Shapley values, exact wherever that is affordable:
+Contributions to the log-odds are Shapley values; base value + contributions = log-odds.
 
-- Boosted trees: exact TreeSHAP by XGBoost's C library; the base value is the mean over the trees'
-  paths as their covers (sums of training rows' Hessians) weigh them (Lundberg et al.,
-  "From local explanations to global understanding with explainable AI for trees", Nature MI 2020).
-- Logistic: the model is additive, so a feature's Shapley value is its curve at the customer minus the
-  curve's mean over training rows; the base value is the mean log-odds of training rows.
+- Boosted trees: exact TreeSHAP by XGBoost's C library, paths weighed by their covers (Lundberg et al., "From local
+  explanations to global understanding with explainable AI for trees", Nature MI 2020).
+- Logistic: the model is additive, so a feature's value is its curve minus the curve's mean over training rows.
 - Blend: Shapley values are linear in the model, so they are the weighted sum of the members' values.
-- Network: an estimate. Features are switched from a background customer's value to this customer's, one
-  after the other, in random orders (Strumbelj & Kononenko, 2014) that keep the features of one topic
-  together (Owen, 1977), each order also backwards. Orders and background customers are drawn once with a
-  fixed seed, so equal customers get equal values, and the sum is exact: only its division is estimated.
+- Network: an estimate. Features are switched from a background customer's value to this customer's in random orders
+  (Strumbelj & Kononenko, 2014) that keep the features of one topic together (Owen, 1977), each order also backwards.
+  Orders and background are drawn with a fixed seed, so equal customers get equal values.
 
-Whatever the model, base value + contributions = log-odds.
-
-Reasons sum the contributions by topic: a column together with the features that belong to it
-(`contract.wording.topics`), so that five features made of one column are one reason. The text of a reason is that of
-the topic's feature that raises the score most.
+Reasons sum the contributions by topic, a column together with the features that belong to it
+(`contract.wording.topics`): five features made of one column are one reason.
 """
 
 from __future__ import annotations
@@ -81,11 +75,8 @@ def reference(model: Model, matrix: Matrix, seed: int = _SEED) -> dict[str, Any]
 
 
 def contributions(model: Model, matrix: Matrix, stored: Mapping[str, Any], topics: Topics) -> Contributions:
-    """Contributions of feature rows (n, k); `stored` is `reference` of the training rows.
-
-    `topics` are feature numbers that belong together, each in one topic. TypeError for a model kind that
-    cannot be explained.
-    """
+    """Contributions of feature rows (n, k); `stored` is `reference` of the training rows, `topics` are feature numbers
+    that belong together, each in one topic. TypeError for a model kind that cannot be explained."""
     match model:
         case BoostedModel():
             return Contributions(*model.contributions(matrix))
@@ -136,7 +127,7 @@ def _walked(model: NetworkModel, rows: Matrix, other: Matrix, order: npt.NDArray
 
 @dataclass(frozen=True)
 class Reason:
-    """One topic that raises a customer's log-odds by `contribution` (> 0), in the words of its `feature`."""
+    """One topic that raises a customer's log-odds by `contribution` (> 0), in the words of its strongest `feature`."""
 
     topic: str
     feature: str
@@ -201,12 +192,12 @@ class Explainer:
         return reasons
 
     def _reasons(self, row: Matrix, values: Array, totals: Array) -> tuple[Reason, ...]:
-        strongest = [t for t in np.argsort(-totals, kind="stable")[:REASONS] if totals[t] > 0.0]
-        return tuple(self._reason(row, values, int(t), float(totals[t])) for t in strongest)
-
-    def _reason(self, row: Matrix, values: Array, topic: int, total: float) -> Reason:
-        members = self._members[topic]
-        strongest = int(members[np.argmax(values[members])])
-        name = self.scorer.program.names[strongest]
-        text = self._wording.describe(name, float(row[strongest]), self._typical.get(name))
-        return Reason(self.topics[topic], name, text, total)
+        reasons = []
+        for topic in np.argsort(-totals, kind="stable")[:REASONS]:
+            if totals[topic] > 0.0:
+                members = self._members[topic]
+                strongest = int(members[np.argmax(values[members])])
+                name = self.scorer.program.names[strongest]
+                text = self._wording.describe(name, float(row[strongest]), self._typical.get(name))
+                reasons.append(Reason(self.topics[topic], name, text, float(totals[topic])))
+        return tuple(reasons)

@@ -48,11 +48,8 @@ class InputWarning(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(slots=True)
 class CustomerScore:
-    """One customer's score: probability, log-odds before calibration, decision, band and warnings.
-
-    Warnings name features outside their training range, in the order of the features, then broken rules that
-    only warn.
-    """
+    """One customer's score; `margin` is in log-odds before calibration. Warnings name features outside their training
+    range, in the order of the features, then broken rules that only warn."""
 
     probability: float
     margin: float
@@ -84,11 +81,8 @@ class CustomerScorer:
         self._threshold, self._band = scorer.thresholds.value, scorer.bands.band
 
     def score(self, row: Mapping[str, object], as_of: float) -> CustomerScore:
-        """The score of one row at `as_of`, in days since 1970-01-01.
-
-        Raises RowsRejected for a row that breaks the contract or one of its rejecting rules, DataError
-        if it has no finite score.
-        """
+        """The score of one row at `as_of`, in days since 1970-01-01. Raises RowsRejected for a row that breaks the
+        contract or one of its rejecting rules, DataError if it has no finite score."""
         cells = self._read(row)
         for name, rule in self._reject:
             if rule(cells, as_of) == 0.0:

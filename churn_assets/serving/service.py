@@ -20,8 +20,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from churn_assets.access.keyring import check_address
 from churn_assets.errors import ChurnError
-from churn_assets.serving.app import ServiceApp
 from churn_assets.serving.http import Refused
+from churn_assets.serving.routes import ServiceApp
 from churn_assets.serving.worker import Worker
 from churn_assets.settings import ServingSettings
 

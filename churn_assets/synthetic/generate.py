@@ -1,20 +1,10 @@
-"""Generated customers for any contract, from a causal churn process with a seed.
+"""Generated customers for any contract, from a causal churn process with a seed; docs/generator.md has its graph.
 
-A customer is drawn in this order:
-
-1. Latent traits: engagement, price sensitivity (standard normal) and tenure (days since joining).
-2. Choices at the start: categories and booleans. Booleans depend weakly on engagement.
-3. The yearly hazard of leaving, log h = base - 1.0 engagement + 0.6 price + effects of the choices;
-   a customer has churned by now with probability 1 - exp(-h x years since joining, at most
-   EXPOSED_YEARS). `base` is set so that BASE_RATE of all customers churn.
-4. The day of leaving, if so: exponential, cut off at today.
-5. Behaviour: each number has a quantile function (`marginals`), evaluated at a mix of the traits and noise.
-   Counts that stop at churn are reduced to the share of the tenure before it, for STOPPED_SHARE of those who
-   left (some stay on the mailing list). Dates follow one another in the order of the contract's rules and end
-   at today, or at the day of leaving.
-
-Churn is caused by traits, some of which are in no column, so no model can be perfect. Rows are validated
-like real ones; a row that breaks the contract is drawn again.
+A customer is drawn in this order: latent traits and tenure; choices at the start; the yearly hazard of leaving, log h =
+base - engagement + 0.6 price + effects of the choices; whether and when the customer left; numbers, each a quantile
+function (`marginals`) at a mix of the traits and noise; dates, in the order of the contract's rules. Churn is caused by
+traits, some of which are in no column, so no model can be perfect. Rows are validated like real ones; a row that
+breaks the contract is drawn again.
 """
 
 from __future__ import annotations
@@ -39,7 +29,7 @@ from churn_assets.synthetic import marginals
 Array = npt.NDArray[np.float64]
 
 AS_OF = dt.date(2024, 12, 31)
-BASE_RATE = 0.20
+BASE_RATE = 0.20  # of customers that churn
 EXPOSED_YEARS = 2.0
 STOPPED_SHARE = 0.8
 NULL_SHARE = 0.01
@@ -162,7 +152,8 @@ def _draw(contract: Contract, rows: int, today: dt.date, base: float, rng: np.ra
 def _draw_traits(
     contract: Contract, rows: int, today: dt.date, base: float, rng: np.random.Generator
 ) -> tuple[_Traits, dict[str, npt.NDArray[np.int64]]]:
-    """Steps 1 to 4, and the choices at the start as codes."""
+    """The state of customers, of whom each has left by now with probability 1 - exp(-h x years since joining, at most
+    EXPOSED_YEARS), on an exponential day; and the choices at the start as codes."""
     engagement, price, tenure = rng.standard_normal((3, rows))
     days = np.floor(_quantile(marginals.TENURE_DAYS.get(contract.name, marginals.ANY_TENURE), tenure))
     lows = [as_of_days(str(c.low)) for c in contract.date_columns if c.low is not None]
@@ -200,7 +191,7 @@ def _number_cells(contract: Contract, column: Column, traits: _Traits, rng: np.r
     rows = len(traits.churned)
     mixed = loadings @ np.vstack([traits.engagement, traits.tenure, traits.price]) + noise * rng.standard_normal(rows)
     values = _quantile(hint.quantiles, mixed)
-    if hint.stops_at_churn:
+    if hint.stops_at_churn:  # reduced to the share of the tenure before churn; some stay on the mailing list
         stopped = rng.random(rows) < STOPPED_SHARE
         values = np.where(stopped, values * traits.lived_share, values)
     whole = column.kind is Kind.INTEGER

@@ -1,16 +1,9 @@
 """Leaks planted into a customer table, with the contract that describes them: an audit must find them.
 
-A leak is a column that contains the outcome because it was recorded after it. Each kind is drawn from the
-label, so that the column alone separates churned from kept customers with the ROC AUC `strength`, in expectation:
-
-- post_outcome_count   contacts in a window: Poisson background for all, further ones after the outcome
-- label_echo           a score that is the label plus normal noise
-- target_encoded_id    the churn rate of a small group without meaning, the row's own label included
-- late_back_fill       a value that is filled in for few customers who stay and for most who left
-- late_update          days since the record was last touched: short where the outcome has updated it
-- disguised_echo       a label echo of which half the variance is an existing column; no audit of one snapshot
-                       can distinguish it from a good predictor; the benchmark reports how many are missed
-
+A leak is a column that contains the outcome because it was recorded after it. Each kind is drawn from the label, so
+that the column alone separates churned from kept customers with the ROC AUC `strength`, in expectation;
+docs/generator.md describes the kinds. No audit of one snapshot can distinguish `disguised_echo`, of which half the
+variance is an existing column, from a good predictor: the benchmark reports how many are missed.
 See Kaufman, Rosset & Perlich, "Leakage in Data Mining" (KDD 2011), for examples of each.
 """
 

@@ -1,14 +1,14 @@
 """Distributions of single columns of generated customers: measured for known contracts, else made from the contract.
 
-A distribution is a quantile function (values at equally spaced shares from 0 to 1) and loadings on a
-customer's latent traits. The store's are measured on kept customers of the real table
-(30,801 rows, dates repaired) and rounded; they contain no data of a single customer.
+The store's are measured on kept customers of the real table (30,801 rows, dates repaired) and rounded; they contain no
+data of a single customer.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -39,10 +39,9 @@ def _spread(*values: float) -> tuple[float, ...]:
     grid = []
     for step in range(_GRID):
         share = step / (_GRID - 1)
-        right = next(i for i, s in enumerate(_SHARES) if s >= share)
-        left = max(0, right - 1)
-        width = _SHARES[right] - _SHARES[left]
-        weight = (share - _SHARES[left]) / width if width else 0.0
+        right = max(1, bisect_left(_SHARES, share))
+        left = right - 1
+        weight = (share - _SHARES[left]) / (_SHARES[right] - _SHARES[left])
         grid.append(values[left] + weight * (values[right] - values[left]))
     return tuple(grid)
 

@@ -2,14 +2,8 @@
 
 `generate` draws customers from a causal process; a scenario changes the finished rows. Each option draws by row
 number and seed alone, so it changes only its own columns and rows, whatever the size of the batches and the other
-options. The order within a row: offer, drift, faults, late labels. Drift and faults are read from texts:
-
-    COLUMN*1.25   COLUMN+10   COLUMN-10     numbers (and dates, by days)       drift
-    COLUMN=VALUE:0.3                        a share of rows moves to a choice  drift
-    zero:COLUMN   unit:COLUMN*100   swap:COLUMN,COLUMN   missing:COLUMN:0.3   duplicate:0.05   faults
-
-each followed by @WHEN: `@0.5` or `@50%` is from half of the rows on, `@5000` from row 5,000 on (counted from 0),
-`@0.5..0.7` between the two; without it, from the first row on. Rows are in the order of time.
+options. The order within a row: offer, drift, faults, late labels. docs/generator.md describes the texts of drift and
+faults, for example `monthly_charges*1.25@0.5..0.7`.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def write_customers(
             "expected one of the two options; remove one"
         )
     beside = path.with_suffix(".toml") if leaks else None
-    if beside is not None and beside.exists():
+    if beside and beside.exists():
         raise ScenarioError(
             f"{beside} exists already; "
             "expected no file there, because the contract of the leaks is written to it; move it"

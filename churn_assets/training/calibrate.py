@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from churn_assets.evaluation.metrics import log_loss, losses, pr_auc
+from churn_assets.evaluation.metrics import Floats, Labels, log_loss, losses, pr_auc
 from churn_assets.scoring.calibration import Beta, Calibration, Identity, Isotonic, Platt
 from churn_assets.scoring.card import CalibrationTrials, Trial
 
-Floats = npt.NDArray[np.float64]
-Labels = npt.NDArray[Any]
 FOLDS = 5
 
 
@@ -66,8 +62,7 @@ def fit_platt(churned: Labels, margin: Floats) -> Platt:
 def fit_beta(churned: Labels, margin: Floats) -> Beta:
     """Logistic regression on ln p and -ln(1 - p) (Kull, Silva Filho & Flach, 2017).
 
-    A negative slope would turn the order of customers around; the paper's remedy is used: that
-    term is dropped and the other fitted alone.
+    A term with a negative slope would turn customers around; as in the paper it is dropped, and the other fitted alone.
     """
     log_p, minus_log_q = -np.logaddexp(0.0, -margin), np.logaddexp(0.0, margin)
     ones = np.ones_like(margin)
@@ -87,11 +82,8 @@ def fit_isotonic(churned: Labels, margin: Floats) -> Isotonic:
     return Isotonic(tuple(map(float, fitted.X_thresholds_)), tuple(map(float, fitted.y_thresholds_)))
 
 
-_FITS: Mapping[str, Callable[[Labels, Floats], Calibration]] = {
-    "platt": fit_platt,
-    "beta": fit_beta,
-    "isotonic": fit_isotonic,
-}
+_FITS: Mapping[str, Callable[[Labels, Floats], Calibration]]
+_FITS = {"platt": fit_platt, "beta": fit_beta, "isotonic": fit_isotonic}
 
 
 def _logistic(design: Floats, churned: Labels) -> Floats:

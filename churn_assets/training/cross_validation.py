@@ -1,10 +1,8 @@
 """Stratified, grouped cross-validation: how much a metric depends on which customers were drawn.
 
-Folds are drawn among the training and validation rows of the random split; its test rows are never read.
-A fold's statistics, model and early stopping come from the other folds only; an eighth of their customers is used
-for early stopping. The standard deviation over folds measures the spread; it is not a standard error, because folds
-share training rows (Bengio & Grandvalet, "No unbiased estimator of the variance of k-fold
-cross-validation", JMLR 2004).
+Test rows of the random split are never read. A fold's statistics, model and early stopping come from the other folds
+only. The standard deviation over folds measures the spread; it is not a standard error, because folds share training
+rows (Bengio & Grandvalet, "No unbiased estimator of the variance of k-fold cross-validation", JMLR 2004).
 """
 
 from __future__ import annotations
@@ -15,25 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from churn_assets.contract.model import Contract
 from churn_assets.errors import TrainingError
-from churn_assets.evaluation.metrics import model_metrics
+from churn_assets.evaluation.metrics import Floats, Labels
 from churn_assets.features.compile import FeatureSpec, Matrix, compile_features
 from churn_assets.features.encode import encode_table
-from churn_assets.scoring.calibration import sigmoid
-from churn_assets.training.candidate import Parameters, Recipe, recipe_of
+from churn_assets.training.candidate import Parameters, Recipe, figures, recipe_of
 from churn_assets.training.feature_table import as_of_of, at_rows, take_rows
-from churn_assets.training.split import read_split
+from churn_assets.training.split import Ids, Index, read_splits
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Index = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 FOLDS = 5
-STOPPING_SHARE = 0.125
+STOP_EVERY = 8  # of the customers that are trained on, one in so many is used for early stopping instead
 METRICS = ("pr_auc", "roc_auc", "log_loss", "ece")
 
 
@@ -94,8 +88,7 @@ def cross_validate(
 
     Raises TrainingError for an unknown recipe or parameter, and when the classes do not fill the folds.
     """
-    split = read_split(splits, "random")
-    assert split is not None  # only the split by time may be absent
+    split = read_splits(splits)["random"]
     rows = np.sort(np.concatenate([split.train, split.validation]))
     churned = customers["churned"].to_numpy()
     ids = np.asarray(customers[contract.key.name].to_pylist(), dtype=object).astype(str)
@@ -111,18 +104,11 @@ def cross_validate(
         for name, margin in margins.items():
             metrics.setdefault(name, []).append(figures(churned[fold.held_out], margin))
     by_model = {name: {m: [row[m] for row in each] for m in METRICS} for name, each in metrics.items()}
-    return CrossValidation(
-        rows=len(rows),
-        summary=[_summarise(name, values) for name, values in by_model.items()],
-        folds=by_model,
-        chosen=" + ".join(blend),
-        seed=seed,
-    )
+    summary = [_summarise(name, values) for name, values in by_model.items()]
+    return CrossValidation(len(rows), summary, by_model, " + ".join(blend), seed)
 
 
-def make_folds(
-    churned: npt.NDArray[Any], groups: npt.NDArray[Any], rows: Index, folds: int = FOLDS, seed: int = 42
-) -> list[Fold]:
+def make_folds(churned: Labels, groups: Ids, rows: Index, folds: int = FOLDS, seed: int = 42) -> list[Fold]:
     """Folds of `rows`, stratified by label, with all rows of one group (customer) in one place.
 
     Groups of each label are dealt out in turn after a shuffle, so that folds differ by one group at most.
@@ -143,7 +129,7 @@ def make_folds(
         fold_of[shuffled] = np.arange(len(shuffled)) % folds
         # A share of every fold is used for early stopping when the fold is not held out.
         turn = np.arange(len(shuffled)) // folds
-        stops[shuffled] = turn % round(1 / STOPPING_SHARE) == 0
+        stops[shuffled] = turn % STOP_EVERY == 0
     of_row, stops_row = fold_of[member], stops[member]
     return [
         Fold(rows[(of_row != k) & ~stops_row], rows[(of_row != k) & stops_row], rows[of_row == k]) for k in range(folds)
@@ -151,27 +137,14 @@ def make_folds(
 
 
 def fit_fold(
-    recipe: Recipe,
-    params: Any,
-    matrix: Matrix,
-    churned: npt.NDArray[Any],
-    specs: tuple[FeatureSpec, ...],
-    fold: Fold,
-    seed: int,
+    recipe: Recipe, params: Any, matrix: Matrix, churned: Labels, specs: tuple[FeatureSpec, ...], fold: Fold, seed: int
 ) -> Floats:
     """Log-odds of the held-out rows, by a model that was not trained on them."""
     learn, stop = ((matrix[part], churned[part]) for part in (fold.learn, fold.stop))
     return recipe.fit(learn, stop, specs, params, seed).margin(matrix[fold.held_out])
 
 
-def figures(churned: npt.NDArray[Any], margin: Floats) -> dict[str, float]:
-    """METRICS of uncalibrated log-odds."""
-    return model_metrics(churned, margin, sigmoid(margin))
-
-
 def _summarise(model: str, folds: Mapping[str, Sequence[float]]) -> FoldSummary:
-    statistics = {}
-    for metric, values in folds.items():
-        statistics[f"{metric}_mean"] = float(np.mean(values))
-        statistics[f"{metric}_deviation"] = float(np.std(values, ddof=1))
-    return FoldSummary(model, **statistics)
+    means = {f"{metric}_mean": float(np.mean(values)) for metric, values in folds.items()}
+    deviations = {f"{metric}_deviation": float(np.std(values, ddof=1)) for metric, values in folds.items()}
+    return FoldSummary(model, **means, **deviations)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +98,7 @@ def write_choice(
 def card(contract: Contract, choice: Choice, candidates: Sequence[Candidate], customers: pa.Table) -> dict[str, Any]:
     """The training's part of `ModelCard`; the same for two equal trainings, so it holds no times."""
     metadata = customers.schema.metadata
-    parts = {
+    return {
         "title": contract.title,
         "chosen": choice.name,
         "reason": choice.reason,
@@ -113,8 +113,6 @@ def card(contract: Contract, choice: Choice, candidates: Sequence[Candidate], cu
         "rows": customers.num_rows,
         "seed": choice.seed,
     }
-    plain: dict[str, Any] = msgspec.to_builtins(parts)
-    return plain
 
 
 def _spread(probability: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
@@ -153,12 +151,5 @@ def provenance(customers: pa.Table, git_commit: str | None, dagster_run: str, ml
         mlflow_run_id=mlflow_run,
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
         python=sys.version.split()[0],
-        libraries={name: installed for name in _LIBRARIES if (installed := _installed_version(name))},
+        libraries={name: version(name) for name in _LIBRARIES if list(distributions(name=name))},
     )
-
-
-def _installed_version(library: str) -> str | None:
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return None

@@ -1,7 +1,7 @@
 """The feature table: the input of the candidates, which a person can open and read.
 
-Statistics that a feature learns (`typical`) come from training rows alone, so they differ between the
-two splits; such a feature is in the table twice, the second time as `<name>__out_of_time`.
+Statistics that a feature learns (`typical`) come from a split's training rows alone, so such a feature is in the table
+twice, the second time as `<name>__out_of_time`.
 """
 
 from __future__ import annotations
@@ -20,16 +20,14 @@ from churn_assets.contract.model import Contract
 from churn_assets.data.customers import AS_OF
 from churn_assets.data.hashing import data_hash
 from churn_assets.errors import AssetStale
+from churn_assets.evaluation.metrics import Floats
 from churn_assets.features.compile import FeatureProgram, Matrix, as_of_days, compile_features
 from churn_assets.features.encode import Columns, encode_table
-from churn_assets.training.split import Split, read_split
+from churn_assets.training.split import Index, Split, read_splits
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Floats = npt.NDArray[np.float64]
-
-SPLITS = ("random", "out_of_time")
 STATE_KEY = b"churn_feature_state"
 CUSTOMERS_KEY, SPLITS_KEY = b"churn_customers_sha256", b"churn_splits_sha256"
 LATER = "__out_of_time"
@@ -66,12 +64,12 @@ def as_of_of(customers: pa.Table) -> float | Floats:
     return as_of_days(customers.schema.metadata[b"churn_as_of"].decode())
 
 
-def at_rows(as_of: float | Floats, rows: npt.NDArray[np.int64]) -> float | Floats:
+def at_rows(as_of: float | Floats, rows: Index) -> float | Floats:
     """`as_of` of some of the rows."""
     return as_of[rows] if isinstance(as_of, np.ndarray) else as_of
 
 
-def take_rows(columns: Columns, rows: npt.NDArray[np.int64]) -> Columns:
+def take_rows(columns: Columns, rows: Index) -> Columns:
     """Some rows of encoded columns."""
     return {name: values[rows] for name, values in columns.items()}
 
@@ -86,16 +84,10 @@ def feature_table(contract: Contract, customers: pa.Table, splits: pa.Table) -> 
     if not customers.column(contract.key.name).equals(splits.column("customer_id")):
         raise AssetStale("splits was made from other customers, expected those of validated_customers; run: churn run")
     columns, as_of = encode_table(contract, customers), as_of_of(customers)
-    data: dict[str, pa.Array | pa.ChunkedArray] = {
-        "customer_id": customers.column(contract.key.name),
-        "churned": customers.column("churned"),
-    }
-    states = {}
-    fitted = _fitted_features(contract)
-    for name in SPLITS:
-        split = read_split(splits, name)
-        if split is None:
-            continue
+    data: dict[str, pa.Array | pa.ChunkedArray]
+    data = {"customer_id": customers.column(contract.key.name), "churned": customers.column("churned")}
+    states, fitted = {}, _fitted_features(contract)
+    for name, split in read_splits(splits).items():
         program = compile_features(contract).fit(take_rows(columns, split.train), at_rows(as_of, split.train))
         states[name] = program.state
         matrix = program(columns, as_of)
@@ -113,13 +105,8 @@ def training_data(contract: Contract, features: pa.Table, splits: pa.Table) -> T
     Raises AssetStale if the features were made with other splits: their statistics would leak.
     """
     check_origin(features, SPLITS_KEY, splits, "splits")
-    states = json.loads(features.schema.metadata[STATE_KEY])
-    base = compile_features(contract)
-    views = {}
-    for name in SPLITS:
-        split = read_split(splits, name)
-        if split is None:
-            continue
+    states, base, views = json.loads(features.schema.metadata[STATE_KEY]), compile_features(contract), {}
+    for name, split in read_splits(splits).items():
         program = base.with_state(states[name])
         matrix = np.empty((features.num_rows, len(program.specs)), dtype=np.float32)
         for index, spec in enumerate(program.specs):

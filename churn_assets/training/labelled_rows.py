@@ -1,13 +1,10 @@
-"""Predictions whose label has become final, as further rows of the validated table.
-
-A prediction in the log holds the columns as they were sent and the day they were true for, so a row made of it has
-the features that were scored. Its label is the later outcome of the customer.
-"""
+"""Predictions whose label has become final, as further rows of the validated table: columns and day as they were sent,
+so that a row has the features that were scored; its label is the later outcome of the customer."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -28,17 +25,14 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """Labelled predictions, by what they are used for.
-
-    `rows` have the columns of a marked validated table. `contacted` are the predictions of customers who were
-    contacted, as the log has them: their outcome is also an effect of the contact. `gate` are ids of the customers that
-    the gate compares models on. `counts` are (reason, predictions); together they are all of them.
-    """
+    """Labelled predictions: `rows` have the columns of a marked validated table; `contacted` are those of customers who
+    were contacted, as the log has them, because their outcome is also an effect of the contact; `gate` are ids of the
+    customers that the gate compares models on; `counts` are (reason, predictions), together all of them."""
 
     rows: pa.Table
     contacted: pa.Table
     gate: frozenset[str]
-    counts: tuple[tuple[str, int], ...] = field(default=())
+    counts: tuple[tuple[str, int], ...]
 
 
 def labelled_rows(contract: Contract, labelled: pa.Table, frozen: Collection[str] = ()) -> LabelledRows:
@@ -59,8 +53,8 @@ def labelled_rows(contract: Contract, labelled: pa.Table, frozen: Collection[str
 
     ids = labelled["customer_id"].cast(pa.string())
     exclude("under another contract", _not(labelled, "fingerprint", contract.fingerprint))
-    exclude("without a final label", _not(labelled, "label_state", FINAL) | _null(labelled[CHURNED]))
-    exclude("without a customer's id", _null(ids))
+    exclude("without a final label", _not(labelled, "label_state", FINAL) | _mask(pc.is_null(labelled[CHURNED])))
+    exclude("without a customer's id", _mask(pc.is_null(ids)))
     gate = exclude("kept for the gate", _not(labelled, "part", TRAIN))
     exclude("of customers in the frozen holdout", _among(ids, frozen))
     exclude("with a value that the table could not hold", _beyond(contract, labelled))
@@ -85,14 +79,10 @@ def join(contract: Contract, customers: pa.Table, labelled: LabelledRows) -> pa.
     used = labelled.rows.num_rows
     if used:
         metadata[b"churn_source"] = metadata.get(b"churn_source", b"") + f"; and {used:,} labelled predictions".encode()
-    metadata[b"churn_table_rows"] = str(customers.num_rows).encode()
-    metadata[b"churn_feedback_rows"] = str(used).encode()
+    metadata |= {b"churn_table_rows": str(customers.num_rows).encode(), b"churn_feedback_rows": str(used).encode()}
     below = labelled.rows.select(marked.column_names).cast(marked.schema.remove_metadata())
-    return (
-        pa.concat_tables([marked.replace_schema_metadata(None), below])
-        .combine_chunks()
-        .replace_schema_metadata(metadata)
-    )
+    joined = pa.concat_tables([marked.replace_schema_metadata(None), below]).combine_chunks()
+    return joined.replace_schema_metadata(metadata)
 
 
 def _typed(contract: Contract, predictions: pa.Table) -> pa.Table:
@@ -114,10 +104,10 @@ def _beyond(contract: Contract, labelled: pa.Table) -> Mask:
         values = labelled[PREFIX + column.name]
         if column.kind is Kind.CATEGORY:
             known = pc.is_in(values.cast(pa.string()), value_set=pa.array([*column.choices, None], pa.string()))
-            beyond |= ~np.asarray(known.to_numpy(), dtype=bool)
+            beyond |= ~_mask(known)
         elif column.kind is Kind.INTEGER:
             exact = pc.and_(pc.less_equal(pc.abs(values), EXACT), pc.equal(pc.floor(values), values))
-            beyond |= ~np.asarray(pc.fill_null(exact, True).to_numpy(), dtype=bool)
+            beyond |= ~_mask(pc.fill_null(exact, True))
     return beyond
 
 
@@ -132,14 +122,13 @@ def _last(labelled: pa.Table, ids: pa.ChunkedArray, remaining: Mask) -> Mask:
     return last
 
 
+def _mask(values: pa.ChunkedArray) -> Mask:
+    return np.asarray(values.to_numpy(), dtype=bool)
+
+
 def _not(table: pa.Table, name: str, value: object) -> Mask:
-    same = pc.fill_null(pc.equal(table[name], pa.scalar(value)), False)
-    return ~np.asarray(same.to_numpy(), dtype=bool)
-
-
-def _null(values: pa.ChunkedArray) -> Mask:
-    return np.asarray(pc.is_null(values).to_numpy(), dtype=bool)
+    return ~_mask(pc.fill_null(pc.equal(table[name], pa.scalar(value)), False))
 
 
 def _among(ids: pa.ChunkedArray, names: Collection[str]) -> Mask:
-    return np.asarray(pc.is_in(ids, value_set=pa.array(sorted(names), pa.string())).to_numpy(), dtype=bool)
+    return _mask(pc.is_in(ids, value_set=pa.array(sorted(names), pa.string())))

@@ -5,6 +5,7 @@ Customers that were frozen with a home's first champion are always in the test p
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Collection
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from churn_assets.contract.model import Contract, Kind
 from churn_assets.data.customers import ASIDE, SOURCE, TABLE, reported_rows
 from churn_assets.errors import TrainingError
+from churn_assets.evaluation.metrics import Floats, Labels
 from churn_assets.features.encode import encode_table
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 Index = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+Ids = npt.NDArray[Any]
+SPLITS = ("random", "out_of_time")
 PARTS = ("train", "validation", "test")
 PUT_ASIDE = "aside"  # of rows in none of the parts
 HOLDOUT = 0.30
@@ -37,15 +41,8 @@ class Split:
     validation: Index
     test: Index
 
-    def labels(self, rows: int) -> npt.NDArray[np.object_]:
-        """The name of each row's part, shape (rows,)."""
-        names = np.empty(rows, dtype=object)
-        for part in PARTS:
-            names[getattr(self, part)] = part
-        return names
 
-
-def random_split(churned: npt.NDArray[Any], groups: npt.NDArray[Any], seed: int = 42) -> Split:
+def random_split(churned: Labels, groups: Ids, seed: int = 42) -> Split:
     """70 / 15 / 15, stratified by `churned`, with all rows of one group (customer) on one side.
 
     When every group has one row this is scikit-learn's `train_test_split(test_size=.30)` and then
@@ -56,33 +53,27 @@ def random_split(churned: npt.NDArray[Any], groups: npt.NDArray[Any], seed: int 
     order = np.argsort(first)
     label = np.asarray(churned)[first[order]]
     train, rest = _stratified(order, label, HOLDOUT, seed)
-    validation, test = _stratified(rest, np.asarray(churned)[first[rest]], 0.5, seed)
-    part = np.empty(len(first), dtype=np.int8)
-    for code, chosen in enumerate((train, validation, test)):
-        part[chosen] = code
-    return _from_parts(part[member])
+    validation, _ = _stratified(rest, np.asarray(churned)[first[rest]], 0.5, seed)
+    return _from_groups(train, validation, member)
 
 
-def split_around(
-    churned: npt.NDArray[Any], groups: npt.NDArray[Any], frozen: Mask, drawn: Mask, seed: int = 42
-) -> Split:
-    """The random split with `frozen` rows always in the test part, and the others 70 : 15 in the first two.
+def split_around(churned: Labels, groups: Ids, frozen: Mask, drawn: Mask, seed: int = 42) -> Split:
+    """The random split with the groups of `frozen` rows always in the test part, the others 70 : 15 in the first two.
 
-    Where fewer customers are frozen than 15 % of those `drawn` (rows a new test part would be drawn from), others
-    of them fill the test part up. If the random split of all rows has just the frozen ones in its test part, it is
-    kept as it is. Groups stay on one side; a group with a frozen row is frozen. Raises TrainingError where a part
-    would lack a class.
+    Where fewer customers are frozen than 15 % of those `drawn` (rows a new test part would be drawn from), others of
+    them fill the test part up. A random split with just the frozen ones in its test part is kept as it is. Raises
+    TrainingError where a part would lack a class.
     """
-    names, first, member = np.unique(groups, return_index=True, return_inverse=True)
-    in_test = np.zeros(len(names), dtype=bool)
-    in_test[member[frozen]] = True
-    natural = random_split(churned, groups, seed)
-    test = np.zeros(len(names), dtype=bool)
-    test[member[natural.test]] = True
-    if not in_test.any() or (test == in_test).all():
+    _, first, member = np.unique(groups, return_index=True, return_inverse=True)
+
+    def groups_of(rows: Mask | Index) -> Mask:
+        chosen = np.zeros(len(first), dtype=bool)
+        chosen[member[rows]] = True
+        return chosen
+
+    natural, in_test, drawable = random_split(churned, groups, seed), groups_of(frozen), groups_of(drawn)
+    if not in_test.any() or (groups_of(natural.test) == in_test).all():
         return natural
-    drawable = np.zeros(len(names), dtype=bool)
-    drawable[member[drawn]] = True
     order = np.argsort(first)
     label = np.asarray(churned)[first]
     test_size = math.ceil(math.ceil(HOLDOUT * int(drawable.sum())) / 2)  # as train_test_split rounds
@@ -92,9 +83,7 @@ def split_around(
         in_test[_stratified(pool, label[pool], missing, seed)[1]] = True
     free = order[~in_test[order]]
     train, validation = _stratified(free, label[free], HOLDOUT / 2 / (1 - HOLDOUT / 2), seed)
-    part = np.full(len(names), PARTS.index("test"), dtype=np.int8)
-    part[train], part[validation] = 0, 1
-    split = _from_parts(part[member])
+    split = _from_groups(train, validation, member)
     if not 0 < np.asarray(churned)[split.test].mean() < 1:
         raise TrainingError(
             f"the {len(split.test)} rows of frozen customers in this table are all of one class, expected both; "
@@ -103,11 +92,10 @@ def split_around(
     return split
 
 
-def out_of_time_split(cohort: npt.NDArray[np.float64], groups: npt.NDArray[Any]) -> Split | None:
-    """The oldest 70 %, the next 15 % and the newest 15 % of customers by `cohort` (larger is newer).
+def out_of_time_split(cohort: Floats, groups: Ids) -> Split | None:
+    """The oldest 70 %, the next 15 % and the newest 15 % of customers by `cohort` (larger is newer, missing is oldest).
 
-    Customers of one cohort value stay together, so shares are approximate. Rows without a cohort
-    count as oldest. None if the cohort does not separate three parts.
+    Customers of one cohort value stay together. None if the cohort does not separate three parts.
     """
     cohort = np.where(np.isnan(cohort), -np.inf, cohort)
     _, member = np.unique(groups, return_inverse=True)
@@ -138,15 +126,15 @@ def split_table(
     drawn = pc.equal(customers[SOURCE], TABLE).to_numpy() if marked else ~aside
     use = np.flatnonzero(~aside)
     random = split_around(churned[use], ids[use], is_frozen[use], drawn[use], seed)
-    out_of_time = _by_cohort(
-        contract, customers.take(use) if len(use) < len(ids) else customers, ids[use], churned[use]
-    )
+    used = customers.take(use) if len(use) < len(ids) else customers
+    out_of_time = _by_cohort(contract, used, ids[use], churned[use])
 
     def part_names(split: Split | None) -> pa.Array:
         if split is None:
             return pa.nulls(len(ids), pa.string())
         names = np.full(len(ids), PUT_ASIDE, dtype=object)
-        names[use] = split.labels(len(use))
+        for part in PARTS:
+            names[use[getattr(split, part)]] = part
         return pa.array(names, pa.string())
 
     metadata = {**(customers.schema.metadata or {}), b"churn_split_seed": str(seed).encode()}
@@ -163,27 +151,27 @@ def read_split(splits: pa.Table, name: str) -> Split | None:
     return Split(*(np.flatnonzero(names == part) for part in PARTS))
 
 
+def read_splits(splits: pa.Table) -> dict[str, Split]:
+    """The splits of a split table by name; only that by time may be absent."""
+    return {name: split for name in SPLITS if (split := read_split(splits, name)) is not None}
+
+
 def test_rows(customers: pa.Table, splits: pa.Table) -> pa.Table:
     """Rows of the customer table in the random split's test part: those of labelled predictions are left out."""
-    split = read_split(splits, "random")
-    assert split is not None  # only the split by time may be absent
-    return customers.take(np.intersect1d(split.test, reported_rows(customers)))
+    return customers.take(np.intersect1d(read_splits(splits)["random"].test, reported_rows(customers)))
 
 
 def straddlers(splits: pa.Table) -> dict[str, list[str]]:
     """For each split, the customers that are in more than one part: none in a correct split."""
     ids = splits.column("customer_id").to_pylist()
     straddling = {}
-    for name in ("random", "out_of_time"):
-        pairs = set(zip(ids, splits.column(name).to_pylist(), strict=True))
-        parts = Counter(customer for customer, _ in pairs)
+    for name in SPLITS:
+        parts = Counter(customer for customer, _ in set(zip(ids, splits.column(name).to_pylist(), strict=True)))
         straddling[name] = sorted(customer for customer, count in parts.items() if count > 1)
     return straddling
 
 
-def _by_cohort(
-    contract: Contract, customers: pa.Table, ids: npt.NDArray[Any], churned: npt.NDArray[Any]
-) -> Split | None:
+def _by_cohort(contract: Contract, customers: pa.Table, ids: Ids, churned: Labels) -> Split | None:
     name = contract.time.cohort
     if name is None:
         return None
@@ -194,19 +182,25 @@ def _by_cohort(
     return split if both else None
 
 
-def _stratified(groups: Index, label: npt.NDArray[Any], size: float, seed: int) -> tuple[Index, Index]:
+def _stratified(groups: Index, label: Labels, size: float, seed: int) -> tuple[Index, Index]:
     """All but `size` of the groups (a share or a count), and those."""
     from sklearn.model_selection import train_test_split
 
     try:
-        kept, drawn = train_test_split(groups, test_size=size, random_state=seed, stratify=label)
+        return tuple(train_test_split(groups, test_size=size, random_state=seed, stratify=label))
     except ValueError as error:
         churners = int(np.sum(label))
         raise TrainingError(
             f"{len(label)} customers with {churners} churned cannot be split 70/15/15 with both classes in each part; "
             f"use a table with more rows ({error})"
         ) from None
-    return kept, drawn
+
+
+def _from_groups(train: Index, validation: Index, member: Index) -> Split:
+    """The split in which all other groups are tested; `member` is the group of each row."""
+    part = np.full(member.max() + 1, PARTS.index("test"), dtype=np.int8)
+    part[train], part[validation] = 0, 1
+    return _from_parts(part[member])
 
 
 def _from_parts(part: npt.NDArray[np.int8]) -> Split:
@@ -218,10 +212,8 @@ def split_parts(splits: pa.Table, customers: pa.Table) -> list[dict[str, Any]]:
     import pyarrow.compute as pc
 
     parts = []
-    for name in ("random", "out_of_time"):
-        for part in ("train", "validation", "test", "aside"):
-            label = customers["churned"].filter(pc.fill_null(pc.equal(splits[name], part), False))
-            if len(label):
-                share = pc.mean(label).as_py()
-                parts.append({"split": name, "part": part, "rows": len(label), "churned_share": share})
+    for name, part in itertools.product(SPLITS, (*PARTS, PUT_ASIDE)):
+        label = customers["churned"].filter(pc.fill_null(pc.equal(splits[name], part), False))
+        if len(label):
+            parts.append({"split": name, "part": part, "rows": len(label), "churned_share": pc.mean(label).as_py()})
     return parts

@@ -1,13 +1,9 @@
-"""Hyper-parameters of a recipe: an Optuna study that can be stopped and resumed, and is kept.
+"""Hyper-parameters of a recipe: an Optuna study in SQLite that can be stopped and resumed; its best are kept as JSON.
 
-The objective is the mean PR-AUC of an inner, grouped and stratified cross-validation among the *training*
-rows of the random split: validation rows stay fresh for choosing between candidates, test rows for
-reporting. Trials are proposed by the tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011) and
-pruned after a fold in which they are below the median of the earlier trials. The first trial is the
-recipe's defaults: tuning that finds nothing better keeps them.
-
-A study belongs to one recipe, contract fingerprint and feature table (`study_name`), and lives in one SQLite
-file below `studies`; the best parameters are also written beside it as JSON, which training reads without Optuna.
+The objective is the mean PR-AUC of an inner cross-validation among the *training* rows of the random split: validation
+rows stay fresh for choosing between candidates, test rows for reporting. Trials are proposed by the tree-structured
+Parzen estimator (Bergstra et al., NeurIPS 2011) and pruned after a fold in which they are below the median of the
+earlier trials. The first trial is the recipe's defaults: tuning that finds nothing better keeps them.
 """
 
 from __future__ import annotations
@@ -23,8 +19,8 @@ from churn_assets.contract.model import Contract
 from churn_assets.data.hashing import data_hash
 from churn_assets.errors import TrainingError
 from churn_assets.storage.files import write_json
-from churn_assets.training.candidate import recipe_of
-from churn_assets.training.cross_validation import figures, fit_fold, make_folds
+from churn_assets.training.candidate import figures, recipe_of
+from churn_assets.training.cross_validation import fit_fold, make_folds
 from churn_assets.training.feature_table import training_data
 
 if TYPE_CHECKING:
@@ -55,15 +51,11 @@ SPACES: Mapping[str, Mapping[str, tuple[str, float, float]]] = {
 }
 
 _DEFAULTS = "defaults"
-Progress = Callable[[str], None]
 
 
 class Tuned(msgspec.Struct, frozen=True):
-    """The best of a study so far: `params` are empty where the defaults are still best.
-
-    `value` and `default_value` are mean inner PR-AUC; `trials` counts finished ones, `pruned` those of them
-    that were stopped early.
-    """
+    """The best of a study so far: `params` are empty where the defaults are still best, `value` and `default_value` are
+    mean inner PR-AUC; `trials` counts finished ones, `pruned` those of them that were stopped early."""
 
     name: str
     study: str
@@ -107,12 +99,11 @@ def tune(
     trials: int,
     folder: Path,
     seed: int = 42,
-    progress: Progress | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> Tuned:
     """Resume the study of recipe `name` until it has `trials` finished trials; store and return its best.
 
-    A study that has as many already is only read. A killed run loses its current trial. Raises
-    TrainingError for an unknown recipe or fewer than one trial.
+    A killed run loses its current trial. Raises TrainingError for an unknown recipe or fewer than one trial.
     """
     if name not in SPACES or trials < 1:
         raise TrainingError(
@@ -174,12 +165,11 @@ def _objective(
 
 
 def _suggest(trial: optuna.Trial, space: Mapping[str, tuple[str, float, float]]) -> dict[str, Any]:
-    return {
-        name: trial.suggest_int(name, int(low), int(high), log=kind == "int_log")
-        if kind.startswith("int")
-        else trial.suggest_float(name, low, high, log=kind == "log")
-        for name, (kind, low, high) in space.items()
-    }
+    chosen: dict[str, Any] = {}
+    for name, (kind, low, high) in space.items():
+        suggest: Any = trial.suggest_int if kind.startswith("int") else trial.suggest_float
+        chosen[name] = suggest(name, low, high, log=kind.endswith("log"))
+    return chosen
 
 
 def _finished(study: optuna.Study) -> list[Any]:
@@ -199,6 +189,5 @@ def _keep(folder: Path, name: str, study: optuna.Study) -> Tuned:
         trials=len(finished),
         pruned=sum(trial.state.name == "PRUNED" for trial in finished),
     )
-    path = folder / f"{study.study_name}.json"
-    write_json(path, msgspec.to_builtins(tuned))
+    write_json(folder / f"{study.study_name}.json", msgspec.to_builtins(tuned))
     return tuned

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from churn_assets.alerting.destinations import AlertSettings, redact_url, without_secrets
-from churn_assets.errors import SettingsError
+from churn_assets.alerting.destinations import AlertSettings, redact_url
+from churn_assets.errors import SettingsError, without_user_info
 
 HIDDEN = "S3CRET"
 
@@ -70,5 +70,5 @@ def test_an_impossible_number_is_refused(name, value):
 
 
 def test_a_password_in_a_message_is_left_out():
-    message = without_secrets("no answer from postgresql://me:pw@db/mlflow, see http://docs@here and a@b.c")
+    message = without_user_info("no answer from postgresql://me:pw@db/mlflow, see http://docs@here and a@b.c")
     assert message == "no answer from postgresql://…@db/mlflow, see http://…@here and a@b.c"

@@ -8,8 +8,10 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import dagster as dg
 import msgspec
@@ -20,6 +22,7 @@ from pyarrow import csv
 
 from churn_assets.contract.load import load_contract
 from churn_assets.data.readers.read import read_table
+from churn_assets.defs.sensors import mark_failed
 from churn_assets.leakage.audit import Audit
 from churn_assets.promotion.pointer import read_champion, require_champion
 from churn_assets_tests.defs.home import CANDIDATES, ROOT, checks, failure, metadata, run, settings
@@ -84,6 +87,51 @@ def test_the_registry_catches_up_when_mlflow_is_back(without_mlflow, tmp_path):
     assert checks(result)["the_model_is_in_the_registry"] is True
     after = require_champion(home)
     assert (after.version, after.registered_version, after.since_at) == (before.version, 1, before.since_at)
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    """A tracking server that is well and refuses every call, as one behind a wrong password does."""
+
+    seen: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.seen.append(self.headers.get("Authorization", ""))
+        body = json.dumps({"error_code": "PERMISSION_DENIED", "message": f"no to s3cret at {SECRET_URI}"}).encode()
+        self.send_response(200 if self.path == "/health" else 403)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""
+
+
+SECRET_URI = "postgresql://somebody:s3cret@db/mlflow"
+
+
+def test_user_and_password_of_a_tracking_server_are_neither_stored_nor_printed(tmp_path, monkeypatch, capfd):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    uri = f"http://somebody:s3cret@127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("CHURN_MLFLOW_URI", uri)
+    of = settings(tmp_path / "home", CHURN_MLFLOW_URI=uri, CHURN_SOURCE="generated://store?rows=600&seed=3")
+    (tmp_path / "dagster").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+        result = run(of, instance, [*TRAINING[:4], "logistic_candidate"])
+        assert result.success
+        assert "does not answer" in metadata(result, "logistic_candidate")["mlflow"]
+        sent = mark_failed(of.mlflow_uri, result.run_id)
+        snapshot = instance.get_job_snapshot(result.dagster_run.job_snapshot_id or "")  # stored compressed
+    server.shutdown()
+    server.server_close()
+    assert "Basic c29tZWJvZHk6czNjcmV0" in _Refusing.seen  # the server is still asked with them
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert any(b"MLflow at http://" in content for content in kept.values())  # the refusal is there, and in Dagster
+    assert "mlflow_tracking_uri" in repr(snapshot)
+    shown = {**kept, Path("output"): "".join([*capfd.readouterr(), str(sent), repr(of), repr(snapshot)]).encode()}
+    assert [str(path) for path, content in shown.items() if b"s3cret" in content or b"somebody" in content] == []
 
 
 def test_too_many_bad_rows_stop_the_graph_with_a_table_of_causes(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -39,6 +40,29 @@ def run(store: tuple[str, Path]) -> Tracking:
     experiment = prepare_experiment(uri, "churn/store", artifacts)
     made = connect(uri).create_run(experiment, tags={"dagster_run_id": "d-1"})
     return Tracking(uri, made.info.run_id)
+
+
+def trained(home: Path) -> Tracking:
+    """A run of a home whose MLflow folder is laid out as ours is."""
+    uri = f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
+    experiment = prepare_experiment(uri, "churn/store", home / "mlflow" / "artifacts")
+    return Tracking(uri, connect(uri).create_run(experiment).info.run_id)
+
+
+@pytest.mark.parametrize("name", ["copy", "a home of 100 % ünïcode_"])
+def test_a_copied_home_writes_into_its_own_folder(tmp_path, name):
+    original, copy = tmp_path / "original", tmp_path / name
+    first = trained(original)
+    first.document("before.txt", "of the original")
+    shutil.copytree(original, copy)
+    before = {path: path.read_bytes() for path in original.rglob("*") if path.is_file()}
+    second = trained(copy)
+    second.document("after.txt", "of the copy")
+    assert {path: path.read_bytes() for path in original.rglob("*") if path.is_file()} == before
+    client = connect(second.uri)
+    for run, document in ((first, "before.txt"), (second, "after.txt")):
+        assert client.get_run(run.run_id).info.artifact_uri.startswith((copy / "mlflow" / "artifacts").as_uri())
+        assert [found.path for found in client.list_artifacts(run.run_id)] == [document]
 
 
 def test_parameters_metrics_tags_and_files_can_be_read_back(run, store):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from churn_assets.contract.model import Contract
-from churn_assets.mlflow_registry.registry import Alias, MlflowRegistry
+from churn_assets.mlflow_registry.registry import Alias
 from churn_assets.promotion.champion import ChampionMoves
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import Champion, ChampionPointer
@@ -54,7 +54,7 @@ def record_decision(ledger: Ledger, decision: Decision, at: datetime) -> int:
     return ledger.decide(lambda _: decision, at).number
 
 
-class FakeRegistry(MlflowRegistry):
+class FakeRegistry:
     """A registry in memory: numbers by bundle version, aliases, and the tags of each number."""
 
     def __init__(self) -> None:

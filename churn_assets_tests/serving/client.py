@@ -19,7 +19,7 @@ import httpx
 from churn_assets.contract.model import Contract
 from churn_assets.promotion.pointer import Champion, write_champion
 from churn_assets.scoring.bundle import write_bundle
-from churn_assets.serving.app import ServiceApp
+from churn_assets.serving.routes import ServiceApp
 from churn_assets.serving.worker import Worker
 from churn_assets.settings import ServingSettings
 from churn_assets_tests.scoring.tiny import AS_OF, customers, json_rows, scorer_of

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from churn_assets.access.keys import KeyStore
-from churn_assets.serving.app import Handlers, routes
+from churn_assets.serving.routes import Handlers, routes
 from churn_assets.serving.schemas import OPEN_ROUTES, ROUTE_SCOPES
 from churn_assets_tests.serving.client import (
     ASKED,

@@ -16,7 +16,7 @@ from churn_assets.errors import LogBusy
 from churn_assets.prediction_log.segment import Segment
 from churn_assets.promotion.pointer import require_champion
 from churn_assets.scoring.bundle import write_ladder
-from churn_assets.serving.app import Handlers, routes
+from churn_assets.serving.routes import Handlers, routes
 from churn_assets_tests.prediction_log.rows import rows_of
 from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT
 from churn_assets_tests.serving.client import ASKED, ROW, SCORER, ask, assert_refusal, home_with_champion, post
@@ -362,7 +362,7 @@ def test_a_body_that_never_ends_is_a_408(home):
 
 
 def test_an_internal_error_reveals_nothing(home, monkeypatch):
-    monkeypatch.setattr("churn_assets.serving.app.predict_one", lambda *arguments: 1 / 0)
+    monkeypatch.setattr("churn_assets.serving.routes.predict_one", lambda *arguments: 1 / 0)
     payload = assert_refusal(post(home, "/predict", ASKED, headers={"x-request-id": "seen"}), 500)
     assert "division" not in payload["error"]
     assert "seen" in payload["error"]

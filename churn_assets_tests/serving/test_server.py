@@ -274,7 +274,7 @@ def test_the_service_starts_within_three_seconds_of_cpu_and_loads_no_training_li
         "import sys, os, json, asyncio, resource\n"
         "import churn_assets.serving.service as service\n"
         "worker = service.this_worker()\n"
-        "from churn_assets.serving.app import Handlers\n"
+        "from churn_assets.serving.routes import Handlers\n"
         "async def go():\n"
         "    await worker.start()\n"
         "    reply = await Handlers(worker).predict(sys.argv[1].encode(), 'r')\n"

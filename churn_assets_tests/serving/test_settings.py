@@ -12,8 +12,8 @@ import pytest
 
 from churn_assets.access.keys import KeyStore
 from churn_assets.errors import SettingsError
-from churn_assets.serving.app import Handlers, routes
 from churn_assets.serving.metrics import CAUSES, MEANINGS
+from churn_assets.serving.routes import Handlers, routes
 from churn_assets.settings import ServingSettings
 from churn_assets_tests.serving.client import ASKED, ROOT, ask, assert_refusal
 

@@ -1,156 +1,97 @@
 """The file formats: each opens a file as a schema and a stream of Arrow record batches.
 
-Workbooks and delimited text give strings in every column, because the contract decides the types; Parquet and
+Workbooks, JSON and delimited text give strings in every column, because the contract decides the types; Parquet and
 DuckDB keep their types.
 """
 
 from __future__ import annotations
 
-import codecs
-import csv
+import contextlib
 import io
+import json
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 
 from churn_assets.contract.model import Source
+from churn_assets.data.readers.delimited import HEAD_ROWS, Opened, header_row
+from churn_assets.data.readers.source import READ_ERRORS, inner_name, open_stream
 from churn_assets.data.validation.parse import cell_text
-from churn_assets.errors import EmptySource, SheetNotFound, SourceNotFound, SourceUnreadable
-
-Opened = tuple[pa.Schema, Iterator[pa.RecordBatch]]
-
-DELIMITERS = (",", ";", "\t", "|")
-_SNIFF_BYTES = 1 << 20
-_BLOCK_BYTES = 1 << 22
-_BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
-
-# -- delimited text -----------------------------------------------------------------------------------
-
-
-def open_csv(path: Path, source: Source, wanted: Iterable[str]) -> Opened:
-    """A stream of record batches of strings, an empty cell being null; memory is one block.
-
-    Encoding and delimiter are the contract's. Without them the encoding follows from the byte order mark and the
-    first megabyte, the delimiter from the header (the one that yields most of the `wanted` names). Raises
-    EmptySource and SourceUnreadable, the latter also while batches are read.
-    """
-    encoding, delimiter, names = csv_dialect(path, source, wanted)
-    try:
-        reader = pa_csv.open_csv(
-            path,
-            read_options=pa_csv.ReadOptions(
-                encoding="utf-8" if encoding == "utf-8-sig" else encoding, block_size=_BLOCK_BYTES
-            ),
-            parse_options=pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            convert_options=pa_csv.ConvertOptions(
-                column_types={name: pa.string() for name in names}, strings_can_be_null=True, null_values=[""]
-            ),
-        )
-    except (pa.ArrowInvalid, UnicodeError, LookupError) as error:
-        raise _unreadable_text(path, error) from None
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        try:
-            yield from reader
-        except (pa.ArrowInvalid, UnicodeError) as error:
-            raise _unreadable_text(path, error) from None
-
-    return reader.schema, batches()
-
-
-def csv_dialect(path: Path, source: Source, wanted: Iterable[str]) -> tuple[str, str, list[str]]:
-    """(encoding, delimiter, header names) of a delimited file. Raises EmptySource and SourceUnreadable."""
-    with path.open("rb") as file:
-        head = file.read(_SNIFF_BYTES)
-    encoding = source.encoding or _encoding(head)
-    try:
-        text = codecs.getincrementaldecoder(encoding)().decode(head)
-    except (UnicodeError, LookupError) as error:
-        raise _unreadable_text(path, error) from None
-    if not text.strip():
-        raise EmptySource(f"{path.name} is empty; expected a header and rows")
-    if "\x00" in text:
-        raise SourceUnreadable(f"{path.name} contains zero bytes; expected text; is it a csv file?")
-    names = set(wanted)
-    delimiters = (source.delimiter,) if source.delimiter else DELIMITERS
-    headers = {d: next(csv.reader(io.StringIO(text), delimiter=d)) for d in delimiters}
-    best = max(headers, key=lambda d: (len(names & set(headers[d])), len(headers[d])))
-    return encoding, best, headers[best]
-
-
-def _unreadable_text(path: Path, error: Exception) -> SourceUnreadable:
-    return SourceUnreadable(
-        f"{path.name} cannot be read as delimited text: {_one_line(error, 200)}; repair it, or set [source] delimiter "
-        "and encoding"
-    )
-
-
-def _encoding(head: bytes) -> str:
-    for mark, name in _BOMS:
-        if head.startswith(mark):
-            return name
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)
-    except UnicodeDecodeError:
-        return "cp1252"  # what spreadsheets write where they do not write UTF-8
-    return "utf-8"
-
+from churn_assets.errors import EmptySource, SheetNotFound, SourceNotFound, SourceUnreadable, one_line
 
 # -- workbooks ----------------------------------------------------------------------------------------
 
 
-def open_excel(path: Path, sheet: str | None, batch_rows: int) -> Opened:
-    """A sheet as record batches; see `read_excel`. A workbook is loaded whole."""
-    table = read_excel(path, sheet)
-    return table.schema, iter(table.to_batches(batch_rows))
-
-
-def read_excel(path: Path, sheet: str | None) -> pa.Table:
-    """The sheet (the first if None) as a table of strings; its first row is the header.
+def open_excel(path: Path, sheet: str | None, wanted: Iterable[str], batch_rows: int) -> Opened:
+    """The sheet (if None, the one with most `wanted` columns) as batches of strings; a workbook is loaded whole.
 
     Cells are the text that a person reads in them: dates 2012-09-28, whole numbers 278734, times 00:00:00; an
     empty cell is null. Raises SourceUnreadable, SheetNotFound, EmptySource; duplicate names are left for the caller.
     """
     import python_calamine as calamine
 
-    workbook = _workbook(path)
-    names = workbook.sheet_names
-    if sheet is not None and sheet not in names:
+    workbook = open_workbook(path)
+    sheets = workbook.sheet_names
+    if sheet is not None and sheet not in sheets:
         raise SheetNotFound(
-            f"{path.name} has no sheet '{sheet}'; it has: {', '.join(names)}; set [source] sheet in the contract"
+            f"{path.name} has no sheet '{sheet}'; it has: {', '.join(sheets)}; set [source] sheet in the contract"
         )
-    if not names:
+    if not sheets:
         raise EmptySource(f"{path.name} has no sheet; expected a header and rows")
-    chosen = names[0] if sheet is None else sheet
+    chosen = sheet or fitting_sheets(path, workbook, wanted)[0]
     try:
         rows = workbook.get_sheet_by_name(chosen).to_python(skip_empty_area=True)
     except calamine.CalamineError as error:
         raise SourceUnreadable(
-            f"{path.name}, sheet '{chosen}' cannot be read: {_one_line(error)}; save it again"
+            f"{path.name}, sheet '{chosen}' cannot be read: {one_line(error)}; save it again"
         ) from None
     if not rows:
         raise EmptySource(f"{path.name}, sheet '{chosen}' is empty; expected a header and rows")
-    header = [_cell_text(cell) or "" for cell in rows[0]]
-    columns = zip(*rows[1:], strict=True) if len(rows) > 1 else ([] for _ in header)
+    at, header = _header(rows, wanted)
+    columns = zip(*rows[at + 1 :], strict=True) if len(rows) > at + 1 else ([] for _ in header)
     arrays = [pa.array([_cell_text(cell) for cell in column], pa.string()) for column in columns]
-    return pa.Table.from_arrays(arrays, names=header)
+    table = pa.Table.from_arrays(arrays, names=header)
+    return table.schema, iter(table.to_batches(batch_rows))
 
 
-def sheet_names(path: Path) -> list[str]:
-    """The sheets of a workbook. Raises SourceUnreadable."""
-    return list(_workbook(path).sheet_names)
+def _header(rows: list[list[object]], wanted: Iterable[str]) -> tuple[int, list[str]]:
+    head = [[_cell_text(cell) or "" for cell in row] for row in rows[:HEAD_ROWS]]
+    at = header_row(head, {name.strip() for name in wanted})
+    return at, head[at]
 
 
-def _workbook(path: Path) -> Any:  # of a compiled library without type stubs
+def fitting_sheets(path: Path, workbook: Any, wanted: Iterable[str]) -> list[str]:
+    """The sheets with most of the `wanted` columns: all if there is one sheet or no column. Raises SheetNotFound."""
+    import python_calamine as calamine
+
+    sheets, names = list(workbook.sheet_names), {name.strip() for name in wanted}
+    if len(sheets) < 2 or not names:
+        return sheets
+    matches = dict.fromkeys(sheets, 0)
+    for name in sheets:
+        with contextlib.suppress(calamine.CalamineError, IndexError):  # such as a chart, or an empty sheet
+            rows = workbook.get_sheet_by_name(name).to_python(skip_empty_area=True, nrows=HEAD_ROWS)
+            matches[name] = len(names & {cell.strip() for cell in _header(rows, names)[1]})
+    if not any(matches.values()):
+        raise SheetNotFound(
+            f"{path.name}: no sheet has column {', '.join(map(repr, sorted(names)[:5]))}; its sheets: "
+            f"{', '.join(sheets)}; correct the name of the column, or name the sheet in --sheet or [source] sheet"
+        )
+    return [name for name in sheets if matches[name] == max(matches.values())]
+
+
+def open_workbook(path: Path) -> Any:  # of a compiled library without type stubs
+    """A workbook of calamine; its content, not its suffix, says of which kind. Raises SourceUnreadable."""
     import python_calamine as calamine
 
     try:
-        return calamine.CalamineWorkbook.from_path(str(path))
-    except (calamine.CalamineError, OSError) as error:
-        raise SourceUnreadable(f"{path.name} is not a workbook ({_one_line(error)}); save it as .xlsx again") from None
+        with open_stream(path) as file:
+            return calamine.CalamineWorkbook.from_filelike(io.BytesIO(file.read()))
+    except (calamine.CalamineError, *READ_ERRORS) as error:
+        raise SourceUnreadable(f"{path.name} is not a workbook ({one_line(error)}); save it as .xlsx again") from None
 
 
 def _cell_text(cell: object) -> str | None:
@@ -161,6 +102,61 @@ def _cell_text(cell: object) -> str | None:
     return cell_text(cell)
 
 
+# -- JSON ---------------------------------------------------------------------------------------------
+
+_LOADS = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=lambda _: None).decode  # numbers as written
+
+
+def open_json(path: Path, source: Source, batch_rows: int) -> Opened:
+    """Records as batches of strings, nested objects flattened with dots. Raises SourceUnreadable and EmptySource.
+
+    The file is read twice, first for the names; one record a line is streamed, a list of records is loaded whole.
+    """
+    names = dict.fromkeys(name for record in _records(path, source) for name in record)
+    if not names:
+        raise EmptySource(f"{path.name} has no record; expected a list of records, or one record a line")
+    schema = pa.schema([(name, pa.string()) for name in names])
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        records = _records(path, source)
+        while part := list(islice(records, min(batch_rows, 8192))):
+            yield pa.RecordBatch.from_pylist(part, schema)
+
+    return schema, batches()
+
+
+def _records(path: Path, source: Source) -> Iterator[dict[str, str | None]]:
+    number = 0
+    try:
+        with open_stream(path) as file:
+            lines = filter(str.strip, io.TextIOWrapper(file, source.encoding or "utf-8-sig"))
+            head = list(islice(lines, 2))
+            if len(head) == 2 and head[0].startswith("{") and head[0].rstrip().endswith("}"):
+                records: Iterator[Any] = map(_LOADS, chain(head, lines))
+            else:
+                document = _LOADS("".join(chain(head, lines)) or "[]")
+                lists = [v for v in document.values() if isinstance(v, list)] if isinstance(document, dict) else []
+                records = iter(lists[0] if len(lists) == 1 else document if isinstance(document, list) else [document])
+            for number, record in enumerate(records, 1):  # noqa: B007 - for the message
+                yield _flat(record)
+    except (*READ_ERRORS, AttributeError) as error:
+        raise SourceUnreadable(
+            f"{path.name} is not JSON of records (after {number:,} records: {one_line(error, 80)}); expected a list of "
+            "records, or one record a line; write it again"
+        ) from None
+
+
+def _flat(record: dict[str, Any], prefix: str = "") -> dict[str, str | None]:
+    cells: dict[str, str | None] = {}
+    for key, value in record.items():
+        if isinstance(value, dict):
+            cells |= _flat(value, f"{prefix}{key}.")
+        else:
+            text = value if isinstance(value, str) or value is None else json.dumps(value, ensure_ascii=False)
+            cells[prefix + key] = text or None
+    return cells
+
+
 # -- Parquet and DuckDB -------------------------------------------------------------------------------
 
 
@@ -169,9 +165,10 @@ def open_parquet(path: Path, batch_rows: int) -> Opened:
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise SourceUnreadable(f"{path.name} is not a Parquet file ({_one_line(error, 160)}); write it again") from None
+        packed = inner_name(path) != path.name
+        file = pq.ParquetFile(pa.BufferReader(open_stream(path).read()) if packed else path)
+    except READ_ERRORS as error:
+        raise SourceUnreadable(f"{path.name} is not a Parquet file ({one_line(error, 160)}); write it again") from None
     return file.schema_arrow, file.iter_batches(batch_size=batch_rows)
 
 
@@ -183,7 +180,7 @@ def open_duckdb(path: Path, table: str, batch_rows: int) -> Opened:
         connection = duckdb.connect(str(path), read_only=True)
     except duckdb.Error as error:
         raise SourceUnreadable(
-            f"{path.name} cannot be opened as DuckDB ({_one_line(error, 160)}); close it in other processes, or "
+            f"{path.name} cannot be opened as DuckDB ({one_line(error, 160)}); close it in other processes, or "
             "correct the path"
         ) from None
     tables = [row[0] for row in connection.execute("SELECT table_name FROM information_schema.tables").fetchall()]
@@ -202,7 +199,3 @@ def open_duckdb(path: Path, table: str, batch_rows: int) -> Opened:
             connection.close()
 
     return reader.schema, batches()
-
-
-def _one_line(error: Exception, length: int | None = None) -> str:
-    return " ".join(str(error).split())[:length]

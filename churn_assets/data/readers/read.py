@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 
 from churn_assets.contract.model import Contract, Role
 from churn_assets.data.readers import source as sources
-from churn_assets.data.readers.formats import Opened, csv_dialect, open_csv, open_duckdb, open_excel, open_parquet
+from churn_assets.data.readers.delimited import Opened, find_dialect, open_csv
+from churn_assets.data.readers.formats import open_duckdb, open_excel, open_json, open_parquet
 from churn_assets.data.readers.source import GENERATED, Location
 from churn_assets.errors import ColumnMissing, DuplicateColumn, EmptySource, SourceError
 from churn_assets.settings import Settings
@@ -41,8 +42,8 @@ def iter_batches(
 ) -> Iterator[pa.RecordBatch]:
     """The source as raw record batches of at most `batch_rows` rows, in order.
 
-    Memory stays bounded for csv, Parquet, DuckDB and generated customers; a workbook is loaded
-    whole. Raises what `read_table` raises, the header's errors at the first batch.
+    Memory stays bounded for csv, JSON lines, Parquet, DuckDB and generated customers; a workbook and a JSON document
+    are loaded whole. Raises what `read_table` raises, the header's errors at the first batch.
     """
     location = sources.locate(source, contract)
     schema, batches = _open(location, contract, batch_rows)
@@ -61,7 +62,7 @@ def read_names(source: str | Path, contract: Contract) -> list[str]:
     """Column names of the source, without reading its rows where the format allows that."""
     location = sources.locate(source, contract)
     if location.format == "csv" and location.path is not None:
-        names = csv_dialect(location.path, contract.source, _wanted(contract))[2]
+        names = find_dialect(location.path, contract.source, _wanted(contract)).names
         return [contract.key.name, *names] if _needs_row_ids(contract, names) else names
     return list(_open(location, contract, BATCH_ROWS)[0].names)
 
@@ -84,7 +85,9 @@ def _open_file(location: Location, contract: Contract, batch_rows: int) -> Opene
     assert path is not None  # only registered schemes have none
     match location.format:
         case "excel":
-            return open_excel(path, contract.source.sheet, batch_rows)
+            return open_excel(path, contract.source.sheet, _wanted(contract), batch_rows)
+        case "json":
+            return open_json(path, contract.source, batch_rows)
         case "csv":
             return open_csv(path, contract.source, _wanted(contract))
         case "parquet":
@@ -178,7 +181,8 @@ def resolve_source(settings: Settings, contract: Contract) -> SourceRef:
     skipped: list[str] = []
     folder = settings.raw_dir
     files = sorted(p for p in folder.iterdir() if p.is_file()) if folder.is_dir() else []
-    for path in (p for p in files if p.suffix.lower() in sources.SUFFIXES):
+    known = (*sources.SUFFIXES, *sources.COMPRESSED, sources.ARCHIVE)
+    for path in (p for p in files if p.suffix.lower() in known):
         try:
             check_columns(read_names(path, contract), contract, path.name)
         except SourceError as error:

@@ -6,14 +6,16 @@ definitions) registers their reader with `register_scheme`.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
+from zipfile import BadZipFile, ZipFile
 
 from churn_assets.contract.model import Contract
-from churn_assets.errors import SourceNotFound, SourceUnreadable
+from churn_assets.errors import SourceNotFound, SourceUnreadable, one_line, without_user_info
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,7 +24,10 @@ SUFFIXES = {
     **dict.fromkeys((".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"), "excel"),
     **dict.fromkeys((".csv", ".tsv", ".txt"), "csv"),
     **dict.fromkeys((".parquet", ".pq"), "parquet"),
+    **dict.fromkeys((".json", ".jsonl", ".ndjson"), "json"),
 }
+COMPRESSED, ARCHIVE = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}, ".zip"
+READ_ERRORS = (ValueError, LookupError, OSError, EOFError, RuntimeError, zlib.error, BadZipFile)
 DUCKDB, GENERATED = "duckdb", "generated"
 GENERATED_ROWS, GENERATED_SEED = 20_000, 7
 
@@ -40,7 +45,7 @@ class Location:
     def name(self) -> str:
         """Short name for messages and reports."""
         if self.path is None:
-            return self.text
+            return without_user_info(self.text)
         table = self.options.get("table")
         return f"{self.path.name}, table {table}" if table else self.path.name
 
@@ -112,13 +117,41 @@ def _existing(path: Path, text: str) -> Path:
     raise SourceNotFound(f"no file at {text}; {nearby}; correct the path, or put a table in data/raw/")
 
 
+def inner_name(path: Path) -> str:
+    """The name of the table in a compressed file or an archive, of any other file its own. Raises SourceUnreadable."""
+    suffix = path.suffix.lower()
+    if suffix != ARCHIVE:
+        return path.stem if suffix in COMPRESSED else path.name
+    try:
+        with ZipFile(path) as archive:
+            names = [Path(name) for name in archive.namelist() if "__MACOSX" not in name]
+    except (OSError, BadZipFile) as error:
+        raise SourceUnreadable(f"{path.name} is not a zip archive ({one_line(error)}); pack it again") from None
+    tables = [name for name in names if name.suffix.lower() in SUFFIXES and not name.name.startswith(".")]
+    tables = [name for name in tables if name.suffix.lower() != ".txt"] or tables  # a text beside a table is about it
+    if len(tables) != 1:
+        content = f"has several tables: {', '.join(map(str, tables))}" if tables else "has no table"
+        raise SourceUnreadable(f"{path.name} {content}; expected one; unpack it and name the file of the table")
+    return str(tables[0])
+
+
+def open_stream(path: Path) -> pa.NativeFile:
+    """The bytes of a file, of a compressed file unpacked, of an archive its one table. Raises one of READ_ERRORS."""
+    import pyarrow as pa
+
+    if path.suffix.lower() == ARCHIVE:
+        return pa.PythonFile(ZipFile(path).open(inner_name(path)), mode="r")
+    return pa.input_stream(str(path), COMPRESSED.get(path.suffix.lower()))
+
+
 def _format(path: Path, contract: Contract) -> str:
     if contract.source.format not in ("auto", DUCKDB):
         return contract.source.format
-    suffix = path.suffix.lower()
+    name = inner_name(path)
+    suffix = Path(name).suffix.lower()
     if suffix not in SUFFIXES:
-        known = ", ".join(sorted(SUFFIXES))
+        known = ", ".join(sorted((*SUFFIXES, *COMPRESSED, ARCHIVE)))
         raise SourceUnreadable(
-            f"{path.name} ends in '{path.suffix}'; expected one of: {known}; rename it or set [source] format"
+            f"{path.name} ends in '{suffix or path.suffix}'; expected one of: {known}; rename it or set [source] format"
         )
     return SUFFIXES[suffix]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 
 
 _BATCH = 10_000  # rows of one answer to a query
+
+# In this order. `enable_external_access` alone still lets SQL write beside the database, such as published.duckdb.wal.
+_READ_ONLY = """
+    SET autoinstall_known_extensions = false; SET autoload_known_extensions = false; SET enable_external_access = false;
+    SET disabled_filesystems = 'LocalFileSystem'; SET lock_configuration = true;
+"""
+_NOT_READ_ONLY = re.compile(r"^Permission Error|configuration has been locked")
 _COUNTS = """
     SELECT (SELECT count(*) FROM predictions) AS predictions,
         (SELECT count(*) FROM feedback) AS feedback,
@@ -116,12 +124,17 @@ def _size_of(paths: Iterable[Path]) -> int:
     return sum(path.stat().st_size for path in paths if path.exists())
 
 
-def ask(settings: Settings, sql: str) -> Iterator[tuple[list[str], list[tuple[Any, ...]]]]:
-    """Batches of (column names, rows), at least one of them. Raises NothingIngested, QueryRefused."""
+def ask(settings: Settings, sql: str, unsafe: bool = False) -> Iterator[tuple[list[str], list[tuple[Any, ...]]]]:
+    """Batches of (column names, rows), at least one of them. Raises NothingIngested, QueryRefused.
+
+    Unless `unsafe`, the SQL reaches no file, extension or setting; so a query that needs the disk for its memory fails.
+    """
     import duckdb
 
     with open_published(settings) as connection:
         try:
+            if not unsafe:
+                connection.execute(_READ_ONLY)
             result = connection.execute(sql)
             if result is None:
                 raise QueryRefused('the query is empty, expected SQL such as `churn log query "show all tables"`')
@@ -132,6 +145,8 @@ def ask(settings: Settings, sql: str) -> Iterator[tuple[list[str], list[tuple[An
         except duckdb.Error as error:
             message = " ".join(str(error).split("\n\nLINE", 1)[0].split())
             advice = '`churn log query "show all tables"` lists what there is'
+            if not unsafe and _NOT_READ_ONLY.search(message):
+                advice = "expected one that only reads the log and fits memory; for SQL that you trust give --unsafe"
             raise QueryRefused(f"the query failed ({message}); {advice}") from error
 
 

@@ -19,12 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from churn_assets.contract.model import NUMERIC_KINDS, Contract, Kind
-from churn_assets.errors import AssetMissing, BundleError, ChurnError, GateRefused, ReleaseError
+from churn_assets.errors import AssetMissing, BundleError, ChurnError, ReleaseError
 from churn_assets.promotion.champion import bundle_hash
 from churn_assets.promotion.holdout import holdout_path, read_holdout
 from churn_assets.promotion.pointer import Champion
 from churn_assets.promotion.records import Challenger
-from churn_assets.promotion.registration import check_registration, read_registration_record
+from churn_assets.promotion.registration import TrainedModel, read_registration_record
 from churn_assets.scoring.scorer import Scorer
 from churn_assets.settings import Settings
 from churn_assets.training.feature_table import as_of_of
@@ -70,7 +70,8 @@ class GateInputs:
     """The facts for one verdict; a problem is a message, None if there is none.
 
     `champion` and `challenger` are versions. `holdout` and `recent` are None where the models could not be
-    scored: they are the same model, the challenger's bundle has a problem, or there is no holdout.
+    scored: they are the same model, the challenger's bundle has a problem, or there is no holdout. `registered` is
+    what the challenger was registered with, None where it could not be read.
     """
 
     contract: Contract
@@ -78,6 +79,7 @@ class GateInputs:
     challenger: str
     bundle: str = ""
     bundle_problem: str | None = None
+    registered: TrainedModel | None = None
     registration_problem: str | None = None
     holdout_problem: str | None = None
     frozen_at: datetime | None = None
@@ -104,10 +106,10 @@ def load_inputs(
         return GateInputs(contract, champion.version, challenger.version)
     scorer, bundle_problem = _load_challenger(settings.home / challenger.bundle, contract, challenger, load_scorer)
     champion_scorer = None if scorer is None else _load_champion(settings.home, contract, champion, load_scorer)
-    registration_problem = None
+    registered, registration_problem = None, None
     try:
-        check_registration(read_registration_record(settings.home, challenger.version), contract)
-    except (GateRefused, AssetMissing) as error:
+        registered = read_registration_record(settings.home, challenger.version)
+    except AssetMissing as error:
         registration_problem = str(error)
     try:
         holdout = read_holdout(settings.holdout_dir, contract)
@@ -133,6 +135,7 @@ def load_inputs(
         challenger=challenger.version,
         bundle=Path(challenger.bundle).name,
         bundle_problem=bundle_problem,
+        registered=registered,
         registration_problem=registration_problem,
         holdout_problem=holdout_problem,
         frozen_at=holdout.frozen_at if holdout is not None else None,

@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from churn_assets.contract.limits import Release
+from churn_assets.contract.gate_limits import Release
 from churn_assets.contract.model import Contract
+from churn_assets.errors import GateRefused
 from churn_assets.evaluation.bootstrap import DRAWS, interval, paired_difference, statistics_under, stratified_samples
 from churn_assets.evaluation.metrics import Ranking, ece, ece_by_chance, losses
 from churn_assets.promotion.gate.inputs import Evidence, Floats, GateInputs
 from churn_assets.promotion.records import Check, Verdict
+from churn_assets.promotion.registration import check_registration
 
 CALIBRATED_DRAWS = 200
 FEWEST = 30  # of churned or kept customers; with fewer, a percentile interval of PR-AUC is too narrow
@@ -56,7 +58,7 @@ def judge(inputs: GateInputs, seed: int = 0) -> Verdict:
         _fact("bundle", inputs.bundle_problem, f"{inputs.bundle} is complete and reproduces its golden rows"),
         _fact(
             "attested",
-            inputs.registration_problem,
+            inputs.registration_problem or _registration_problem(inputs),
             "its test PR-AUC reaches the floor, and every column its audit found over a limit is attested",
         ),
         _fact("holdout", inputs.holdout_problem, frozen),
@@ -121,6 +123,17 @@ def compare(evidence: Evidence, seed: int, draws: int = DRAWS) -> Comparison | N
         lambda w: float(w @ rise) / len(rise),
     )
     return Comparison(evidence, champion.pr_auc(), challenger.pr_auc(), gains, rises, float(np.mean(rise)))
+
+
+def _registration_problem(inputs: GateInputs) -> str | None:
+    """Why the challenger could not be registered today: the contract may have changed since it was."""
+    if inputs.registered is None:
+        return None
+    try:
+        check_registration(inputs.registered, inputs.contract)
+    except GateRefused as refusal:
+        return str(refusal)
+    return None
 
 
 def _fact(check: str, problem: str | None, message: str) -> Check:

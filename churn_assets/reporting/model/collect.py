@@ -87,7 +87,10 @@ def collect_report(
             data.churned[test],
             card.seed,
         ),
-        feature_docs=_feature_docs(contract),
+        feature_docs={
+            **{c.name: c.doc.rstrip(".") + (f", in {c.unit}" if c.unit else "") for c in contract.columns},
+            **{f.name: f.doc.rstrip(".") or f.expression for f in contract.features},
+        },
         comparison=card.comparison,
         calibration=card.calibration,
         candidates=card.candidates,
@@ -187,12 +190,6 @@ def _codes(column: Column, values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int
     names = (*(("no", "yes") if column.kind is Kind.BOOLEAN else column.choices), MISSING)
     codes = np.asarray(values, dtype=np.float64)
     return np.where(np.isnan(codes) | (codes < 0), len(names) - 1, codes).astype(np.int64), names
-
-
-def _feature_docs(contract: Contract) -> dict[str, str]:
-    """What each feature is, as the contract describes it."""
-    raw = {c.name: c.doc.rstrip(".") + (f", in {c.unit}" if c.unit else "") for c in contract.columns}
-    return {**raw, **{f.name: f.doc.rstrip(".") or f.expression for f in contract.features}}
 
 
 def _limits(contract: Contract, report: Report) -> list[Limit]:

@@ -1,7 +1,6 @@
-"""What the model report says, as typed values with one JSON form: the page and the card are made of them alone.
+"""What the model report says, as typed values: the page and the card are made of them alone.
 
-`metrics.json` is the JSON form of `Report`, so any number on the page can be looked up there. Field names are the
-keys of the file; where a key would be a poor name, `rename` says which it is.
+`metrics.json` is the JSON form of `Report`; `rename` keeps keys of the file that would be poor names of fields.
 """
 
 from __future__ import annotations
@@ -178,10 +177,8 @@ class Level(msgspec.Struct, frozen=True):
 
 
 class Dependence(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Effect of a feature by its value, in log-odds: `levels` of a category, else `dots` and their `trend`.
-
-    `missing` is the mean effect where the value is missing, None if it never is.
-    """
+    """Effect of a feature by its value, in log-odds: `levels` of a category or `dots` and their `trend`. `missing` is
+    the mean effect where the value is missing, None if it never is."""
 
     feature: str
     kind: str

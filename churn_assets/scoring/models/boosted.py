@@ -36,11 +36,8 @@ class BoostedModel:
 
     @cached_property
     def leaf_masks(self) -> LeafMasks | None:
-        """The boosters as leaf masks, or None if their trees are too large or unusual for that.
-
-        They are used only if they give the C library's margins on rows made of their own thresholds,
-        so that a later XGBoost may read its model format as it likes.
-        """
+        """The boosters as leaf masks; None if their trees are too large or unusual for that, or if the C library gives
+        other margins on rows made of their own thresholds: a later XGBoost may read its format as it likes."""
         try:
             masks = build_leaf_masks(self.boosters)
         except (KeyError, TypeError, ValueError, IndexError):  # a model format this package does not know

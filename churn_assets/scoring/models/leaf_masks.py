@@ -1,8 +1,7 @@
 """Trees as bit masks of the leaves that remain: one row in a handful of NumPy calls.
 
-It stays beside XGBoost's C library because it takes 27 % off the CPU of a whole request with one client and 36 % with
-16 (`python -m benchmarks.two_checkouts`, paired, 12 rounds, 223 trees of the real table): a call of the library costs
-some 50 us whatever the number of rows. Up to 6 rows the masks are faster (`python -m benchmarks.few_rows`).
+It stays beside XGBoost's C library, a call of which costs some 50 us whatever the number of rows: it takes 27 % off the
+CPU of a request with one client, 36 % with 16 (`python -m benchmarks.two_checkouts`, 223 trees of the real table).
 
 After QuickScorer (Lucchese et al. 2015). Give each leaf of a tree one bit, leftmost first. A node whose
 condition `x < t` fails rules out the leaves to its left; what remains after all such nodes, lowest bit
@@ -107,9 +106,7 @@ def build_leaf_masks(boosters: Sequence[Booster]) -> LeafMasks | None:
     """Leaf masks of a bag of boosters, or None where they do not fit or do not give its margins."""
     nodes: list[_Node] = []
     leaves: list[list[float]] = []
-    ends: list[int] = []
-    bases: list[np.float32] = []
-    path_length = 0.0
+    ends, bases, path_length = list[int](), list[np.float32](), 0.0
     for booster in boosters:
         model = json.loads(booster.as_json())["learner"]
         if model["gradient_booster"].get("name") != "gbtree":
@@ -182,17 +179,8 @@ def _assemble(
     values = np.zeros((len(leaves), widest), dtype=np.float32)
     for tree, own in enumerate(leaves):
         values[tree, : len(own)] = own
-    return LeafMasks(
-        masks=np.concatenate(blocks),
-        features=tuple(by_feature),
-        thresholds=tuple(thresholds.values()),
-        starts=tuple(starts.tolist()),
-        values=values,
-        ends=ends,
-        bases=bases,
-        path_length=path_length,
-        width=width,
-    )
+    masks, features, cuts = np.concatenate(blocks), tuple(by_feature), tuple(thresholds.values())
+    return LeafMasks(masks, features, cuts, tuple(starts.tolist()), values, ends, bases, path_length, width)
 
 
 def _masks(

@@ -1,11 +1,8 @@
 """A multi-layer perceptron over the piecewise-linear encoding, in NumPy.
 
-Its input is the encoded columns (width) of a PiecewiseEncoding fitted on training rows. A net is its layers: pairs
-of torch `Linear` weight (out, in) and bias (out), float32 or float64; SiLU follows every layer but the last, which
-has one output: the log-odds.
-
-For a few rows the first layer is evaluated as one curve a feature (`piecewise.PiecewiseTables`). Sums are float64: a
-float32 product depends on the shape BLAS is given, float64 keeps one row and a batch within 1e-12.
+A net is its layers: pairs of torch `Linear` weight (out, in) and bias (out), float32 or float64; SiLU follows every
+layer but the last, which has one output: the log-odds. For a few rows the first layer is one curve a feature. Sums are
+float64: a float32 product depends on the shape BLAS is given, float64 keeps one row and a batch within 1e-12.
 """
 
 from __future__ import annotations

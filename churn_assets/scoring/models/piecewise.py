@@ -1,13 +1,11 @@
 """Piecewise-linear encoding of a feature matrix: the input of the logistic and the network models.
 
-Each number becomes ramps between quantile knots: ramp i is 0 up to knot i, 1 from knot i+1 on, and
-linear between. Any weighted sum of ramps is a piecewise-linear curve that stays flat outside the
-training range, so that a value a hundred times too large moves the score no further than the largest
-value seen. Each category becomes one column a choice and one for missing.
+Each number becomes ramps between quantile knots: ramp i is 0 up to knot i, 1 from knot i+1 on, and linear between. A
+weighted sum of ramps is a curve that stays flat outside the training range, so that a value a hundred times too large
+moves the score no further than the largest value seen. Each category becomes one column a choice and one for missing.
 
-Two forms of the same thing: `PiecewiseEncoding.transform` writes the encoded columns out, for
-training and for many rows; `PiecewiseTables` folds a linear map of those columns into one value a knot,
-for one row or a few.
+`PiecewiseEncoding.transform` writes the encoded columns out, for training and for many rows; `PiecewiseTables` folds a
+linear map of those columns into one value a knot, for one row or a few.
 """
 
 from __future__ import annotations
@@ -20,10 +18,9 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from churn_assets.features.compile import FeatureSpec
+from churn_assets.features.compile import Array, FeatureSpec, Matrix
 
-FloatMatrix = npt.NDArray[np.float32] | npt.NDArray[np.float64]
-Array = npt.NDArray[np.float64]
+FloatMatrix = Matrix | Array
 
 FEW_ROWS = 6  # up to here a loop over rows in plain Python is faster than NumPy's cost of a call a feature
 
@@ -92,10 +89,9 @@ class PiecewiseEncoding:
 
     @classmethod
     def fit(cls, matrix: FloatMatrix, specs: Sequence[FeatureSpec], knots: int) -> PiecewiseEncoding:
-        """Learn knots, medians and missingness from training rows (n, k); labels are not needed.
+        """Learn knots, medians and missingness from training rows (n, k), without labels.
 
-        `knots` is the greatest number of knots a feature gets: quantiles, or its distinct values
-        where there are no more than that.
+        A feature gets at most `knots` knots: quantiles, or its distinct values where there are no more than that.
         """
         return cls(tuple(_fit_group(matrix[:, j], spec, knots) for j, spec in enumerate(specs)))
 
@@ -140,14 +136,8 @@ class PiecewiseEncoding:
         names = arrays["encoding_names"].tolist()
         counts = arrays["encoding_counts"].tolist()
         knots = np.split(arrays["encoding_knots"], np.cumsum(counts)[:-1]) if names else []
-        columns = zip(
-            names,
-            knots,
-            arrays["encoding_numbers"][:, 0].tolist(),
-            arrays["encoding_flags"][:, 0].tolist(),
-            arrays["encoding_choices"].tolist(),
-            strict=True,
-        )
+        fills, flags = arrays["encoding_numbers"][:, 0].tolist(), arrays["encoding_flags"][:, 0].tolist()
+        columns = zip(names, knots, fills, flags, arrays["encoding_choices"].tolist(), strict=True)
         return cls(tuple(Group(name, tuple(xs.tolist()), *others) for name, xs, *others in columns))
 
 
@@ -155,8 +145,7 @@ def _fit_group(values: FloatMatrix, spec: FeatureSpec, knots: int) -> Group:
     if spec.kind == "category":
         return Group(spec.name, choices=len(spec.choices))
     missing = np.isnan(values)
-    present = values[~missing].astype(np.float64)
-    present = present[np.isfinite(present)]
+    present = values[np.isfinite(values)].astype(np.float64)
     has_missing = bool(missing.any())
     if not len(present):
         return Group(spec.name, has_missing=has_missing)
@@ -172,9 +161,8 @@ def _fit_group(values: FloatMatrix, spec: FeatureSpec, knots: int) -> Group:
 class PiecewiseTables:
     """`transform(matrix)` times weights, feature by feature, as curves: one node a knot or choice.
 
-    `weights` is (encoding.width, d): each feature's block maps its own columns to d numbers. A value
-    between two knots is the linear interpolation of their nodes, which is exact because every ramp is
-    linear there. A few rows at a time, in plain Python: many rows are faster as a matrix product.
+    `weights` is (encoding.width, d). A value between two knots is the linear interpolation of their nodes, which is
+    exact because every ramp is linear there. For a few rows: many are faster as a matrix product.
     """
 
     def __init__(self, encoding: PiecewiseEncoding, weights: Array) -> None:

@@ -1,13 +1,11 @@
 """XGBoost's C library by ctypes: predictions without the 1.4 CPU-seconds of `import xgboost`.
 
-A worker of the service starts in 1.1 CPU-seconds in all (`churn_assets_tests/serving/test_bento.py` holds it to 3), and
-a batch scores at 0.8 times the rate of xgboost's own `inplace_predict` on a finished matrix, with features, calibration
-and checks included (`python -m benchmarks.batch_scoring`).
+A batch scores at 0.8 times the rate of xgboost's own `inplace_predict` on a finished matrix, with features,
+calibration and checks included (`python -m benchmarks.batch_scoring`).
 
-Only documented functions of the C API are called. Its documentation says that prediction from several
-threads on one handle is safe for tree boosters as long as nothing sets parameters meanwhile, so the
-parameters are set once, here, and never again; results live in a buffer of the calling thread and are
-copied before the call returns.
+Only documented functions of the C API are called. Prediction from several threads on one handle is safe for tree
+boosters as long as nothing sets parameters meanwhile, so these are set once, here; results live in a buffer of the
+calling thread and are copied before the call returns.
 """
 
 from __future__ import annotations
@@ -65,31 +63,20 @@ def _declare(lib: ctypes.CDLL) -> ctypes.CDLL:
 
 
 class Booster:
-    """One booster in the C library, ready to predict on one thread a call.
-
-    `raw` is a model in XGBoost's UBJSON or JSON format; `iterations` boosting rounds are used, 0 for
-    all of them.
-    """
+    """One booster in the C library, ready to predict on one thread a call: `raw` is a model in XGBoost's UBJSON or JSON
+    format, of which `iterations` boosting rounds are used, 0 for all of them."""
 
     def __init__(self, raw: bytes, iterations: int = 0) -> None:
-        self._library = library()
-        self._handle = ctypes.c_void_p()
-        self.raw = raw
-        self.iterations = iterations
+        self._library, self._handle = library(), ctypes.c_void_p()
+        self.raw, self.iterations = raw, iterations
         if not raw.startswith(b"{"):  # UBJSON and JSON begin so; the library aborts the process on nothing at all
             raise BundleCorrupt(f"booster: begins with {raw[:8]!r}, {_EXPECTED}")
         self._call("XGBoosterCreate", None, 0, ctypes.byref(self._handle))
         self._call("XGBoosterLoadModelFromBuffer", self._handle, raw, len(raw))
         self._call("XGBoosterSetParam", self._handle, b"nthread", b"1")
         self._call("XGBoosterSetParam", self._handle, b"device", b"cpu")
-        config = {
-            "training": False,
-            "iteration_begin": 0,
-            "iteration_end": iterations,
-            "missing": float("nan"),
-            "strict_shape": False,
-            "cache_id": 0,
-        }
+        config = {"training": False, "strict_shape": False, "missing": float("nan"), "cache_id": 0}
+        config |= {"iteration_begin": 0, "iteration_end": iterations}
         # 1: untransformed margin; 2: exact Shapley values (TreeSHAP), then the base value.
         self._margin_config, self._shapley_config = (json.dumps({**config, "type": kind}).encode() for kind in (1, 2))
         # The first prediction configures the booster, which is not safe from several threads.
@@ -113,8 +100,7 @@ class Booster:
     def contributions(self, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Shapley values (n, k + 1) of rows (n, k), the base value last; a row adds up to its margin.
 
-        The library's TreeSHAP, which weighs paths by their cover in training (Lundberg et al., 2020):
-        exact, in float32. It reads a DMatrix only.
+        The library's TreeSHAP, exact in float32. It reads a DMatrix only.
         """
         rows, columns = matrix.shape
         if not rows:

@@ -16,11 +16,8 @@ _LIBRARY_PARAMETERS = ("max_depth", "learning_rate", "min_child_weight", "reg_la
 
 @dataclass(frozen=True)
 class Params:
-    """XGBoost's parameters by their own names; `bag` boosters with different seeds are averaged.
-
-    No class weights: they do not raise PR-AUC and harm calibration. The contract's `monotone` directions are
-    constraints.
-    """
+    """XGBoost's parameters by their own names; `bag` boosters with different seeds are averaged. No class weights: they
+    do not raise PR-AUC and harm calibration."""
 
     rounds: int = 600
     patience: int = 50

@@ -1,8 +1,7 @@
 """A small multi-layer perceptron in torch over piecewise-linear encoded numbers.
 
-The encoding is that of Gorishniy, Rubachev & Babenko, "On Embeddings for Numerical Features in
-Tabular Deep Learning" (NeurIPS 2022), with quantile bins: a linear layer over the ramps of a
-feature is a piecewise-linear embedding of it.
+The encoding is that of Gorishniy, Rubachev & Babenko, "On Embeddings for Numerical Features in Tabular Deep Learning"
+(NeurIPS 2022), with quantile bins: a linear layer over the ramps of a feature is a piecewise-linear embedding of it.
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ BAD_FILES = {
     "bytes": ("a.csv", b"\x00\x01\x02" * 50, SourceUnreadable, "zero bytes"),
     "no workbook": ("a.xlsx", b"hello", SourceUnreadable, "is not a workbook"),
     "no parquet": ("a.parquet", b"hello", SourceUnreadable, "is not a Parquet file"),
-    "an unknown suffix": ("a.json", b"{}", SourceUnreadable, "ends in '.json'"),
+    "an unknown suffix": ("a.yaml", b"{}", SourceUnreadable, "ends in '.yaml'"),
 }
 
 

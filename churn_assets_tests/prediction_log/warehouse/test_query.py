@@ -46,12 +46,63 @@ def test_results_are_a_table_json_or_csv(home):
 
 
 @pytest.mark.parametrize(
-    "sql", ["select nothing from nowhere", "selec 1", "delete from predictions", "select 'a'::int", "", "select 1/"]
+    "sql",
+    [
+        "select nothing from nowhere",
+        "selec 1",
+        "delete from predictions",
+        "create table t as select 1",
+        "select 'a'::int",
+        "",
+        "select 1/",
+    ],
 )
 def test_an_error_in_sql_is_one_line(home, sql):
     with pytest.raises(QueryRefused, match="show all tables") as caught:
         list(ask(settings(home), sql))
     assert "\n" not in str(caught.value)
+
+
+REFUSED = """
+copy predictions to '{home}/out.csv'
+copy (select 1) to '{home}/warehouse/published.duckdb.wal'
+explain analyze copy (select 1) to '{home}/warehouse/published.duckdb.wal'
+copy (select 1) to '/dev/stdout'
+export database '{home}/out'
+select * from read_csv('{home}/secret.csv')
+select * from '{home}/secret.csv'
+select * from read_blob('{home}/warehouse/published.duckdb')
+select * from sniff_csv('{home}/secret.csv')
+select * from glob('{home}/*')
+attach '{home}/other.duckdb' as other
+attach '{home}/warehouse/published.duckdb' as other (read_write)
+install httpfs
+load httpfs
+select 1; set enable_external_access = true
+reset disabled_filesystems
+set lock_configuration = false
+set threads = 1
+"""
+
+
+@pytest.mark.parametrize("sql", REFUSED.strip().splitlines())
+def test_a_query_only_reads_the_log(home, sql):
+    (home / "secret.csv").write_text("a,b\n1,2\n")
+    before = sorted(home.rglob("*"))
+    with pytest.raises(QueryRefused, match="--unsafe") as caught:
+        list(ask(settings(home), sql.format(home=home)))
+    assert "\n" not in str(caught.value)
+    assert sorted(home.rglob("*")) == before
+
+
+def test_an_unsafe_query_reaches_files_and_never_writes_the_log(home):
+    target = home / "out.csv"
+    assert "--unsafe" in churn(home, "log", "query", f"copy predictions to '{target}'", code=2)
+    churn(home, "log", "query", f"copy predictions to '{target}'", "--unsafe")
+    assert target.read_text().startswith("seq,")
+    target.unlink()
+    with pytest.raises(QueryRefused, match="show all tables"):
+        list(ask(settings(home), "delete from predictions", unsafe=True))
 
 
 def test_a_home_without_a_warehouse_names_the_command(tmp_path):

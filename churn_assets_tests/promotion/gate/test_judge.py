@@ -12,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import gate_simulation as simulation
-from churn_assets.contract.limits import Monitoring, Release
+from churn_assets.contract.gate_limits import Release
+from churn_assets.contract.limits import Monitoring
 from churn_assets.evaluation.bootstrap import interval
 from churn_assets.promotion.gate.inputs import Evidence, GateInputs, no_evidence
 from churn_assets.promotion.gate.judge import FEWEST, compare, judge, judge_evidence, superseded
 from churn_assets.promotion.records import Check, Verdict
+from churn_assets.promotion.registration import TrainedModel
 from churn_assets_tests.scoring.tiny import CONTRACT
 
 FLOORED = dataclasses.replace(CONTRACT, monitoring=Monitoring(label_floor=500))
@@ -287,6 +289,13 @@ def test_each_problem_refuses_in_its_own_words(problem, check):
     verdict = judge(dataclasses.replace(FACTS, **{problem: "it is damaged"}))  # type: ignore[arg-type]
     assert failed(verdict) == {check}
     assert verdict.reason == "challenger new is refused: it is damaged"
+
+
+def test_what_a_challenger_was_registered_with_is_judged_by_the_contract_as_it_is_now():
+    registered = TrainedModel("new", 0.7, generated=False)
+    quality = dataclasses.replace(FLOORED.quality, pr_auc_floor=0.8)
+    for contract, refused in ((FLOORED, set()), (dataclasses.replace(FLOORED, quality=quality), {"attested"})):
+        assert failed(judge(dataclasses.replace(FACTS, contract=contract, registered=registered))) == refused
 
 
 def test_the_champion_is_no_challenger_of_its_own():

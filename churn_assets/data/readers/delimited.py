@@ -1,0 +1,177 @@
+"""Delimited text as record batches of strings: encoding, delimiter and header are found where the contract has none."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import csv
+import io
+import re
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from churn_assets.contract.model import Source
+from churn_assets.data.readers.source import READ_ERRORS, open_stream
+from churn_assets.errors import EmptySource, SourceUnreadable, one_line
+
+Opened = tuple[pa.Schema, Iterator[pa.RecordBatch]]
+
+DELIMITERS = (",", ";", "\t", "|")
+# Tried in this order for bytes that are not UTF-8; cp1252 is what spreadsheets write most, latin-1 reads every byte.
+LEGACY_ENCODINGS = ("cp1252", "gb18030", "cp932", "euc_kr", "big5", "cp1251", "cp1250", "cp1253", "cp1254", "latin-1")
+HEAD_ROWS = 200
+_SNIFF_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 22
+_MARKS = {"utf-8-sig": codecs.BOM_UTF8, "utf-16": rb"\xff\xfe|\xfe\xff", "utf-16-le": rb"[^\0]\0[^\0]\0"}
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?(?=\s)', re.IGNORECASE)  # Excel's own first line
+_NO_DELIMITER = "\x1f"
+
+
+class Dialect(NamedTuple):
+    """How a delimited file is read: `skip` lines stand above the header (with `separator_line`, one is `sep=;`).
+
+    The header has `matches` of the wanted names; most rows have `typical` filled cells; `wrapped` ones are in quotes.
+    """
+
+    encoding: str
+    delimiter: str
+    names: list[str]
+    skip: int
+    matches: int
+    typical: int
+    separator_line: bool
+    wrapped: bool = False
+
+
+def open_csv(path: Path, source: Source, wanted: Iterable[str]) -> Opened:
+    """A stream of record batches of strings, an empty cell being null, as `find_dialect` says; memory is one block.
+
+    Raises EmptySource and SourceUnreadable, the latter also while batches are read.
+    """
+    dialect = find_dialect(path, source, wanted)
+    options = pa_csv.ReadOptions(
+        encoding="utf-8" if dialect.encoding == "utf-8-sig" else dialect.encoding,
+        block_size=_BLOCK_BYTES,
+        skip_rows=dialect.skip + dialect.wrapped,
+        column_names=["row"] if dialect.wrapped else None,
+    )
+    parse = pa_csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True)
+    outer = pa_csv.ParseOptions(delimiter=_NO_DELIMITER, newlines_in_values=True) if dialect.wrapped else parse
+    types = dict.fromkeys(("row", *dialect.names), pa.string())
+    convert = pa_csv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=[""])
+    try:
+        reader = pa_csv.open_csv(open_stream(path), options, outer, convert)
+    except READ_ERRORS as error:
+        raise _unreadable_text(path, error) from None
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        try:
+            for batch in reader:
+                if dialect.wrapped:
+                    rows = pa.BufferReader("\n".join(batch.column(0).to_pylist()).encode())
+                    names = pa_csv.ReadOptions(column_names=dialect.names)
+                    yield from pa_csv.read_csv(rows, names, parse, convert).to_batches()
+                else:
+                    yield batch
+        except READ_ERRORS as error:
+            raise _unreadable_text(path, error) from None
+
+    schema = pa.schema([(name, pa.string()) for name in dialect.names]) if dialect.wrapped else reader.schema
+    return schema, batches()
+
+
+def find_dialect(path: Path, source: Source, wanted: Iterable[str]) -> Dialect:
+    """The dialect by the first megabyte: the contract's, or the one with most of the `wanted` names in its header.
+
+    Raises EmptySource and SourceUnreadable.
+    """
+    names = {name.strip() for name in wanted}
+    try:
+        with open_stream(path) as file:
+            texts = decoded(file.read(_SNIFF_BYTES), source.encoding)
+    except READ_ERRORS as error:
+        raise _unreadable_text(path, error) from None
+    if not any(text.strip() for text in texts.values()):
+        raise EmptySource(f"{path.name} is empty; expected a header and rows")
+    if "\x00" in next(iter(texts.values())):
+        raise SourceUnreadable(f"{path.name} contains zero bytes; expected text; is it a csv file?")
+    dialects = [_dialect(text, encoding, source.delimiter, names) for encoding, text in texts.items()]
+    return max(dialects, key=lambda dialect: dialect.matches)
+
+
+def decoded(head: bytes, encoding: str | None = None) -> dict[str, str]:
+    """`head` in each encoding that can be meant: of its byte order mark, UTF-16, the one given, UTF-8, legacy ones.
+
+    Raises UnicodeError if it fits none, LookupError if the `encoding` given is unknown.
+    """
+    marks = [name for name, mark in _MARKS.items() if re.match(mark, head)]
+    for names in (marks,) if marks else ([encoding],) if encoding else (["utf-8"], LEGACY_ENCODINGS):
+        texts = {}
+        for name in names:
+            with contextlib.suppress(UnicodeError):
+                texts[name] = codecs.getincrementaldecoder(name)().decode(head)
+        if texts:
+            return texts
+    raise UnicodeError(f"its bytes are not {', '.join(marks) or encoding}")
+
+
+def _dialect(text: str, encoding: str, delimiter: str | None, wanted: set[str]) -> Dialect:
+    mark = _SEPARATOR_LINE.match(text)
+    delimiters = (delimiter,) if delimiter else (mark[1],) if mark else DELIMITERS
+
+    def candidates(text: str) -> list[Dialect]:
+        return [_with_delimiter(text, encoding, candidate, wanted, mark is not None) for candidate in delimiters]
+
+    dialects = candidates(text)
+    if all(dialect.typical == 1 for dialect in dialects):
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=_NO_DELIMITER)
+        inner = candidates("\n".join("".join(row) for row in islice(rows, HEAD_ROWS)))
+        dialects = [dialect._replace(wrapped=True) for dialect in inner if dialect.typical > 1] or dialects
+    return max(dialects, key=lambda dialect: (dialect.matches, -dialect.skip, len(dialect.names)))
+
+
+def _with_delimiter(text: str, encoding: str, delimiter: str, wanted: set[str], marked: bool) -> Dialect:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    ends, rows = [0], []
+    with contextlib.suppress(csv.Error):  # a quote is left open: reading all of it says so
+        for row in islice(reader, HEAD_ROWS):
+            rows.append(row)
+            ends.append(reader.line_num)
+    at = marked + header_row(rows[marked:], wanted)
+    names = rows[at] if at < len(rows) else []
+    matches = len(wanted & {name.strip() for name in names})
+    skip, typical = ends[min(at, len(rows))], _typical(rows[at + 1 :] or rows[at:])
+    return Dialect(encoding, delimiter, names, skip, matches, typical, marked)
+
+
+def header_row(rows: Sequence[Sequence[str | None]], wanted: set[str]) -> int:
+    """The index of the header in the first rows of a table: the first row, unless it has fewer filled cells than most.
+
+    Then it is, of the rows with more than half of the typical number, the first with most `wanted` names.
+    """
+    typical = _typical(rows)
+    if not rows or _filled(rows[0]) >= typical:
+        return 0
+    wide = [index for index, row in enumerate(rows) if 2 * _filled(row) > typical]
+    return max(wide, key=lambda index: len(wanted & {(cell or "").strip() for cell in rows[index]}))
+
+
+def _filled(row: Sequence[str | None]) -> int:
+    return sum(bool(cell and cell.strip()) for cell in row)
+
+
+def _typical(rows: Sequence[Sequence[str | None]]) -> int:
+    return statistics.median_low(list(filter(None, map(_filled, rows))) or [0])
+
+
+def _unreadable_text(path: Path, error: Exception) -> SourceUnreadable:
+    return SourceUnreadable(
+        f"{path.name} cannot be read as delimited text: {one_line(error, 200)}; repair it, or set [source] delimiter "
+        "and encoding (in a draft: --encoding)"
+    )
