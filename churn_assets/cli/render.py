@@ -65,7 +65,7 @@ def show_status(status: Status) -> None:
     """The champion in a few lines."""
     card = status.card
     if status.champion is None or card is None:
-        out.print("No model yet in this home. Make one: churn run")
+        out.print("No model yet in this home." + " Make one: churn run" * (not status.refusal))
         _ledger_lines(status)
         _show_paths(status.paths)
         return
@@ -80,6 +80,8 @@ def show_status(status: Status) -> None:
 
 
 def _ledger_lines(status: Status) -> None:
+    if status.refusal:
+        say(f"The newest model was not registered: {status.refusal}")
     for line in status.ledger.lines:
         say(line)
 

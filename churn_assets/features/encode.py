@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from churn_assets.contract.model import Column, Contract, Kind
+from churn_assets.contract.model import Column, Contract, Kind, Role
 from churn_assets.errors import RowsRejected, Violation, describe_value
 
 if TYPE_CHECKING:
@@ -32,12 +32,12 @@ def days_since_epoch(day: dt.date) -> int:
 
 
 def encode_table(contract: Contract, table: pa.Table | pa.RecordBatch) -> Columns:
-    """Columns of a typed table, shape (rows,) each; columns that the table lacks are left out.
+    """Columns of a typed table, shape (rows,) each; excluded columns, and those that the table lacks, are left out.
 
     Raises RowsRejected for a category outside the contract's choices.
     """
     names = set(table.schema.names)
-    columns = [column for column in contract.kept_columns if column.name in names]
+    columns = [c for c in contract.kept_columns if c.role is not Role.EXCLUDED and c.name in names]
     return {column.name: _from_arrow(column, table.column(column.name)) for column in columns}
 
 
@@ -68,18 +68,18 @@ def encode_rows(contract: Contract, rows: Sequence[Mapping[str, object]]) -> Col
     """Columns of JSON-like rows, checked cell by cell against the contract.
 
     Strict: no field may be missing or unknown, no type is coerced, null only where the contract
-    allows it, numbers finite and within bounds, dates ISO 8601. The key is optional. Raises
-    RowsRejected with every violation.
+    allows it, numbers finite and within bounds, dates ISO 8601. The key is optional, and so are excluded columns,
+    which are not read. Raises RowsRejected with every violation.
     """
     violations: list[Violation] = []
     expected = (contract.key, *contract.scoring_columns)
-    names = {column.name for column in expected}
+    names = {column.name for column in (*expected, *contract.excluded_columns)}
     for index, row in enumerate(rows):
         for name in sorted(str(key) for key in row.keys() - names):
             violations.append(Violation(index, name, "an unknown field", "only the contract's columns"))
     columns: Columns = {}
     for column in expected:
-        read = _READERS[column.kind]
+        read = READERS[column.kind]
         cells = [_cell(column, index, row, read, violations) for index, row in enumerate(rows)]
         columns[column.name] = _as_array(column, cells)
     if violations:
@@ -150,7 +150,8 @@ def _read_choice(column: Column, value: object) -> object:
     return column.choices.index(value) if isinstance(value, str) and value in column.choices else None
 
 
-_READERS: Mapping[Kind, Callable[[Column, object], object]] = {
+# A value of JSON, not null, as the cell of a column, or None if the column does not accept it.
+READERS: Mapping[Kind, Callable[[Column, object], object]] = {
     **dict.fromkeys((Kind.ID, Kind.TEXT), _read_text),
     **dict.fromkeys((Kind.NUMBER, Kind.INTEGER), _read_number),
     Kind.BOOLEAN: _read_boolean,

@@ -152,6 +152,7 @@ class RowReader:
     def __init__(self, contract: Contract) -> None:
         self._contract = contract
         self._key = contract.key.name
+        self._excluded = [column.name for column in contract.excluded_columns]
         self._read_common = _common_reader(contract)
 
     def __call__(self, row: Mapping[str, object]) -> dict[str, float]:
@@ -162,9 +163,10 @@ class RowReader:
             cells = None
         if cells is None:
             return self._read_any(row)
-        if len(row) != len(cells):
+        expected = len(cells) + (sum(name in row for name in self._excluded) if self._excluded else 0)
+        if len(row) != expected:
             key = row.get(self._key)
-            if len(row) != len(cells) + 1 or type(key) is not str or not key.strip():
+            if len(row) != expected + 1 or type(key) is not str or not key.strip():
                 return self._read_any(row)
         return cells
 

@@ -347,7 +347,7 @@ def describe_model(model: ServedModel) -> schemas.ModelDescription:
         fingerprint=contract.fingerprint,
         title=contract.title,
         label=contract.label.meaning,
-        columns=[_describe_column(column) for column in (contract.key, *contract.scoring_columns)],
+        columns=[_describe_column(column) for column in (contract.key, *contract.logged_columns)],
         features=list(scorer.program.names),
         training_ranges=dict(scorer.ranges),
         thresholds=dict(scorer.thresholds.values),
@@ -360,8 +360,8 @@ def describe_model(model: ServedModel) -> schemas.ModelDescription:
 
 
 def _describe_column(column: Column) -> schemas.ColumnDescription:
-    is_key = column.role is Role.KEY
+    optional = column.role in (Role.KEY, Role.EXCLUDED)
     bounds = column.low, column.high, list(column.choices) or None
     texts = column.unit or None, column.doc or None
-    nullable = column.nullable or is_key
-    return schemas.ColumnDescription(column.name, str(column.kind), not is_key, nullable, *bounds, *texts)
+    nullable = column.nullable or optional
+    return schemas.ColumnDescription(column.name, str(column.kind), not optional, nullable, *bounds, *texts)

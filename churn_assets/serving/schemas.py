@@ -268,6 +268,7 @@ def _customer_schema(contract: Contract | None, with_as_of: bool) -> Schema:
     if contract is None:
         return {"type": "object"}
     properties = {column.name: _column_schema(column) for column in (contract.key, *contract.scoring_columns)}
+    properties |= {c.name: {"description": f"Not used, optional. {c.doc}".strip()} for c in contract.excluded_columns}
     return {
         "type": "object",
         "properties": {**properties, "as_of": _AS_OF} if with_as_of else properties,
