@@ -42,6 +42,7 @@ class Variant:
     environ: dict[str, str]
     body: object = None
     folder: Path | None = None
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,18 +79,19 @@ def running(variant: Variant, port: int, scratch: Path) -> Iterator[psutil.Proce
     with (scratch / "log").open("wb") as log:
         server = subprocess.Popen(variant.command, env=environ, stdout=log, stderr=log, cwd=variant.folder)
         try:
-            _await(f"http://127.0.0.1:{port}/predict", variant.body or ROW, server, scratch / "log")
+            _await(f"http://127.0.0.1:{port}/predict", variant, server, scratch / "log")
             yield psutil.Process(server.pid)
         finally:
             server.terminate()
             server.wait(30)
 
 
-def _await(url: str, body: object, server: subprocess.Popen[bytes], log: Path) -> None:
+def _await(url: str, variant: Variant, server: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and server.poll() is None:
         try:
-            if httpx.post(url, json=body, timeout=5).status_code == 200:
+            headers = {"authorization": f"Bearer {variant.key}"} if variant.key else {}
+            if httpx.post(url, json=variant.body or ROW, headers=headers, timeout=5).status_code == 200:
                 return
         except httpx.TransportError:
             pass

@@ -18,11 +18,15 @@ of each class.
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+# For JSON Schema too: control characters, and those that hide or reorder text.
+CONTROLS = r"\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+_CONTROL = re.compile(f"[{CONTROLS}]")
 _USER_INFO = re.compile(r"(?<=://)(?!/)[^\s'\"]{1,1000}@")
 
 
@@ -136,15 +140,25 @@ def describe_value(value: object) -> str:
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     try:
-        text = repr(value)
+        text = repr(value[:100] if isinstance(value, str) else value)
     except ValueError:  # an integer of thousands of digits
         text = "a very long number"
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def has_controls(text: str) -> bool:
+    """Whether a text has characters that are not printed but obeyed, or hide others."""
+    return not text.isprintable() and _CONTROL.search(text) is not None
+
+
 def one_line(value: object, length: int = 200) -> str:
     """The text of an exception or another value on one line, cut to `length` characters."""
     return without_user_info(" ".join(str(value).split()))[:length]
+
+
+def printable(text: str) -> str:
+    """`text` for a terminal, which would obey its control characters: they become JSON escapes."""
+    return text if text.isprintable() else _CONTROL.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from hypothesis import strategies as st
 
 from churn_assets.contract.load import load_contract
-from churn_assets.contract.model import Column, Contract, Kind, Role
+from churn_assets.contract.model import Column, Contract, Kind, Role, is_id
 from churn_assets.features.encode import Columns, days_since_epoch
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,9 +35,8 @@ def cells(column: Column) -> st.SearchStrategy[object]:
 def _values(column: Column) -> st.SearchStrategy[object]:
     match column.kind:
         case Kind.ID | Kind.TEXT:
-            return st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=12).filter(
-                str.strip
-            )
+            letters = st.characters(codec="utf-8", exclude_categories=["Cs"])
+            return st.text(letters, min_size=1, max_size=12).filter(is_id if column.kind is Kind.ID else str.strip)
         case Kind.NUMBER:
             low, high = _bounds(column, -1e12, 1e12)
             return st.sampled_from([low, high]) | st.floats(low, high) | st.integers(math.ceil(low), math.floor(high))

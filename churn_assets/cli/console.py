@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import markup
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.spinner import Spinner
 
+from churn_assets.errors import printable
 from churn_assets.settings import Settings, project_file
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ def contract_file(path: Path) -> Path:
     """A contract as it was typed: relative to the working directory, else one that the package carries."""
     packaged = project_file(Path.cwd(), str(path))
     return packaged if packaged.exists() and not path.exists() else path  # messages name the path as it was typed
+
+
+def escape(text: str) -> str:
+    """Text of others for rich: neither markup nor control characters, line breaks as they are."""
+    return markup.escape("\n".join(map(printable, text.split("\n"))))
 
 
 def say(text: str, to: Console = out) -> None:

@@ -1,4 +1,4 @@
-"""`churn contract ...`: check or show a contract, or draft one from a table."""
+"""`churn contract check | show | init`, and `churn attest | exclude`, which change one column of a contract."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from churn_assets.cli.console import contract_file, counter, out, settings_of
+from churn_assets.cli.console import ContractOption, contract_file, counter, out, say, settings_of
 
+app = typer.Typer()
 contract_app = typer.Typer(
     help="Check, show or draft a contract: the file that describes a customer table.", no_args_is_help=True
 )
@@ -27,6 +28,8 @@ def check(path: Annotated[Path | None, typer.Argument(help="Contract file. Defau
         f"fingerprint {contract.fingerprint[:12]}",
         soft_wrap=True,
     )
+    if contract.left_out:
+        say(f"left out of the model, because they read excluded columns: {', '.join(contract.left_out)}")
 
 
 @contract_app.command(epilog="Example: [bold]churn contract show contracts/store.toml[/bold]")
@@ -65,3 +68,39 @@ def init(
         draft = draft_contract(file, wish, progress=count)
     write_draft(draft, output, force)
     show_draft(draft, file, output)
+
+
+@app.command(epilog="Example: [bold]churn attest esent --by 'Ann Lee' --why 'counted on the day of scoring'[/bold]")
+def attest(
+    column: Annotated[str, typer.Argument(help="A column of the contract.")],
+    by: Annotated[str, typer.Option(help="Who attests it.")],
+    why: Annotated[str, typer.Option(help="Why it is known before churn.")],
+    contract: ContractOption = None,
+) -> None:
+    """Write into the contract who attests that a column is known before churn: a model with it may be registered."""
+    from datetime import date
+
+    from churn_assets.contract.edit import attest
+
+    before, after = attest(settings_of(contract=contract).contract_path, column, by, why, date.today())
+    if after is before:
+        say(f"{after.where}: {by} attests column '{column}' for this reason already; nothing changed")
+        return
+    still = "; it stays excluded until its role is 'feature' or 'input'" * (after.column(column).role == "excluded")
+    say(f"{after.where}: {by} attests column '{column}'{still}. Next: churn run")
+
+
+@app.command(epilog="Example: [bold]churn exclude esent --contract contracts/mine.toml[/bold]")
+def exclude(
+    column: Annotated[str, typer.Argument(help="A column of the contract.")], contract: ContractOption = None
+) -> None:
+    """Keep a column, and the features that read it, out of the model; it stays in the contract and in the log."""
+    from churn_assets.contract.edit import exclude
+
+    before, after = exclude(settings_of(contract=contract).contract_path, column)
+    if after is before:
+        say(f"{after.where}: column '{column}' is excluded already; nothing changed")
+        return
+    features = [name for name in after.left_out if name not in before.left_out]
+    also = f", and with it the features that read it: {', '.join(features)}" if features else ""
+    say(f"{after.where}: column '{column}' is kept out of the model{also}. Next: churn run")

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from churn_assets.cli.console import FAILURE, ContractOption, HomeOption, err, out, say, settings_of
+from churn_assets.cli.console import FAILURE, ContractOption, HomeOption, err, escape, out, say, settings_of
+from churn_assets.errors import printable
 
 _MOST_ROWS = 1000  # of a table in the terminal
 
@@ -27,7 +27,7 @@ def log_tail(
 
     settings = settings_of(home)
     for line in tail(settings.predlog_dir, rows, settings.archive_dir):
-        typer.echo(line.json.decode(errors="replace"))
+        typer.echo(printable(line.json.decode(errors="replace")))
 
 
 @log_app.command("count", epilog="Example: [bold]churn log count[/bold]")
@@ -54,7 +54,7 @@ def log_verify(
     verdict = verify(settings.predlog_dir, read_ids(ids), settings.archive_dir)
     for problem, names in (("missing", verdict.missing), ("more than once", verdict.repeated)):
         for name in names:
-            typer.echo(f"{problem}: {name}")
+            typer.echo(f"{problem}: {printable(name)}")
     (out if verdict.kept else err).print(str(verdict), soft_wrap=True)
     if not verdict.kept:
         raise typer.Exit(FAILURE)
@@ -113,9 +113,12 @@ def log_query(
         import csv
         import sys
 
+        from churn_assets.storage.csv_cells import neutral_text
+
         writer = csv.writer(sys.stdout, lineterminator="\n")
         for number, (names, rows) in enumerate(batches):
-            writer.writerows([names, *rows] if number == 0 else rows)
+            writer.writerows([names] if number == 0 else [])
+            writer.writerows(map(neutral_text, row) for row in rows)
     else:
         _print_table(*next(batches))
 

@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from churn_assets.cli import generate, home, models, promotion
+from churn_assets.cli import contract, generate, home, models, promotion
 from churn_assets.cli.alerts import alerts_app
 from churn_assets.cli.console import USER_ERROR, print_error
-from churn_assets.cli.contract import contract_app
 from churn_assets.cli.keys import keys_app
 from churn_assets.cli.log import feedback_app, log_app
 from churn_assets.errors import ChurnError
@@ -24,9 +23,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for module in (generate, home, models, promotion):
+for module in (contract, generate, home, models, promotion):
     app.add_typer(module.app)
-app.add_typer(contract_app, name="contract")
+app.add_typer(contract.contract_app, name="contract")
 app.add_typer(log_app, name="log")
 app.add_typer(feedback_app, name="feedback")
 app.add_typer(alerts_app, name="alerts")

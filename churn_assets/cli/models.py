@@ -77,6 +77,7 @@ def audit(
     """
     settings = settings_of(None, contract, source)
     from churn_assets.cli.render import show_audit
+    from churn_assets.contract.edit import remedy
     from churn_assets.contract.load import load_contract
     from churn_assets.data.readers.read import resolve_source
     from churn_assets.leakage.audit import audit_source
@@ -91,6 +92,8 @@ def audit(
         console.print_json(msgspec.to_builtins(result))
     else:
         show_audit(result)
+    for name in dict.fromkeys(finding.column for finding in result.unattested):
+        say(f"registration refuses a model with '{name}' until somebody attests it: {remedy(name, loaded)}", err)
     if result.unattested:
         raise typer.Exit(console.FAILURE)
 
@@ -113,11 +116,13 @@ def score(
     """Score a file with the champion: the call list of its customers, in bounded memory."""
     settings = settings_of(home)
     from churn_assets.prediction_log.segment import Segment
-    from churn_assets.promotion.pointer import require_champion
+    from churn_assets.promotion.pointer import read_refusal, require_champion
     from churn_assets.scoring.batch import BatchLog, score_file
     from churn_assets.scoring.bundle import load_bundle
 
     champion = require_champion(settings.home)
+    if refusal := read_refusal(settings.home):
+        say(f"The champion scores; the newest model was not registered: {refusal}", err)
     scorer = load_bundle(champion.path(settings.home))
     logged = BatchLog(scorer, Segment(settings.predlog_dir)) if log else None
     with console.counter("rows") as count, closing(logged) if logged else nullcontext():

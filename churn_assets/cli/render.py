@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
 from rich.table import Table
 
-from churn_assets.cli.console import out, say
+from churn_assets.cli.console import escape, out, say
 from churn_assets.contract.model import Contract
 from churn_assets.promotion.status import Status, read_asset, read_status, read_validation
 from churn_assets.settings import Settings
@@ -65,7 +64,7 @@ def show_status(status: Status) -> None:
     """The champion in a few lines."""
     card = status.card
     if status.champion is None or card is None:
-        out.print("No model yet in this home. Make one: churn run")
+        out.print("No model yet in this home." + " Make one: churn run" * (not status.refusal))
         _ledger_lines(status)
         _show_paths(status.paths)
         return
@@ -80,6 +79,8 @@ def show_status(status: Status) -> None:
 
 
 def _ledger_lines(status: Status) -> None:
+    if status.refusal:
+        say(f"The newest model was not registered: {status.refusal}")
     for line in status.ledger.lines:
         say(line)
 

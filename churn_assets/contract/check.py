@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 from collections import Counter
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import NoReturn
 
 from churn_assets.contract.expressions import AS_OF, is_date, parse_features, parse_rules
@@ -22,8 +23,11 @@ RESERVED = {
 }
 
 
-def check_contract(contract: Contract, name: str) -> None:
-    """Raise ContractError for the first mistake in `contract`; `name` is the file in messages of expressions."""
+def check_contract(contract: Contract, name: str) -> Contract:
+    """The contract without the features that read an excluded column.
+
+    Raises ContractError for the first mistake; `name` is the file in messages of expressions.
+    """
     _names(contract)
     for repair in contract.source.repairs:
         _among("[source]", "repairs", repair, REPAIRS)
@@ -34,13 +38,20 @@ def check_contract(contract: Contract, name: str) -> None:
     _label(contract)
     _time(contract)
     _limits(contract)
-    parse_features(contract, name)
+    excluded = {column.name for column in contract.excluded_columns}
+    for feature in parse_features(contract, name):  # in an order in which each follows those that it reads
+        if feature.names & excluded:
+            excluded.add(feature.name)
+    left_out = tuple(f.name for f in contract.features if f.name in excluded)
+    features = tuple(f for f in contract.features if f.name not in excluded)
+    contract = replace(contract, features=features, left_out=left_out)
     parse_rules(contract, name)
     if not contract.feature_columns and not any(f.model for f in contract.features):
         none = "no column has role 'feature' and there is no feature"
         fail("[features]", f"{none}; expected at least 1 model input; add one")
     for place, message in wording_mistakes(contract):
         fail(place, message)
+    return contract
 
 
 def fail(place: str, message: str) -> NoReturn:
@@ -158,7 +169,7 @@ def _time(contract: Contract) -> None:
         fail("[time]", f"as_of is '{as_of}'; expected 'latest', a date, or one of: {', '.join(dates)}; correct it")
     if cohort is not None:
         # Without dates, an age (tenure) orders the customers as well.
-        ordered = [c.name for c in contract.kept_columns if c.kind in (Kind.DATE, Kind.NUMBER, Kind.INTEGER)]
+        ordered = [c.name for c in contract.scoring_columns if c.kind in (Kind.DATE, Kind.NUMBER, Kind.INTEGER)]
         _among("[time]", "cohort", cohort, ordered)
 
 

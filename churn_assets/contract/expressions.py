@@ -15,11 +15,11 @@ import keyword
 import sys
 import unicodedata
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
-from churn_assets.contract.model import NUMERIC_KINDS, Contract, Feature, Kind, Rule
+from churn_assets.contract.model import NUMERIC_KINDS, Column, Contract, Feature, Kind, Rule
 from churn_assets.errors import ExpressionError, did_you_mean
 
 NUMBER, DATE, CATEGORY = "number", "date", "category"
@@ -69,7 +69,7 @@ def parse_features(contract: Contract, file: str = "") -> tuple[Expression, ...]
     features = {f.name: f for f in contract.features}
     reads = {name: _names(tree) for name, tree in trees.items()}
     ordered = _in_order(reads, where)
-    scope = _columns_scope(contract)
+    scope = _scope(contract.logged_columns)
     for name in ordered:
         feature = features[name]
         place = Place(where, "[features]", feature)
@@ -87,7 +87,7 @@ def parse_rules(contract: Contract, file: str = "") -> tuple[Expression, ...]:
     for rule in contract.rules:
         place = Place(where, "[[rules]]", rule)
         tree = _parse(place)
-        if _Types(_columns_scope(contract), contract, place).of(tree) != NUMBER:
+        if _Types(_scope(contract.scoring_columns), contract, place).of(tree) != NUMBER:
             place.fail(tree, "the result is not a condition; expected a comparison")
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FITTED:
@@ -157,8 +157,8 @@ def _in_order(reads: Mapping[str, set[str]], where: str) -> list[str]:
     return done
 
 
-def _columns_scope(contract: Contract) -> dict[str, str]:
-    return {c.name: _KIND_TYPES[c.kind] for c in contract.scoring_columns if c.kind in _KIND_TYPES} | {AS_OF: DATE}
+def _scope(columns: Iterable[Column]) -> dict[str, str]:
+    return {c.name: _KIND_TYPES[c.kind] for c in columns if c.kind in _KIND_TYPES} | {AS_OF: DATE}
 
 
 @dataclass(frozen=True)

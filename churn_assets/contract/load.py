@@ -21,7 +21,7 @@ from churn_assets.errors import ContractError, ExpressionError, did_you_mean
 
 T = TypeVar("T")
 
-_TOP = tuple(field.name for field in dataclasses.fields(Contract) if field.name not in ("text", "path"))
+_TOP = tuple(field.name for field in dataclasses.fields(Contract) if field.name not in ("left_out", "text", "path"))
 _REQUIRED = ("name", "label", "columns", "value")
 _LIMITS: Mapping[str, type] = {"quality": Quality, "audit": Audit, "monitoring": Monitoring, "release": Release}
 _AS_TEXT = ("churned_when", "kept_when", "as_of")  # keys whose value is the text that a cell of the table would have
@@ -49,13 +49,11 @@ def parse_contract(text: str, name: str = "contract.toml", path: Path | None = N
     except (ValueError, RecursionError) as error:  # TOMLDecodeError; the others come from huge numbers or deep nesting
         raise ContractError(f"{name} is not TOML: {' '.join(str(error).split())}; correct that line") from None
     try:
-        contract = _contract(document, text, path)
-        check_contract(contract, name)
+        return check_contract(_contract(document, text, path), name)
     except ExpressionError:
         raise
     except ContractError as error:
         raise ContractError(f"{name}, {error}") from None
-    return contract
 
 
 def _contract(document: Mapping[str, Any], text: str, path: Path | None) -> Contract:

@@ -14,7 +14,14 @@ from typing import Any, Literal
 
 from churn_assets.contract.gate_limits import Release
 from churn_assets.contract.limits import Audit, Count, Monitoring, Quality, Value
-from churn_assets.errors import ContractError
+from churn_assets.errors import ContractError, has_controls
+
+MAX_ID, MAX_INSTANT = 200, 40  # characters of an id, of a day or instant in ISO 8601
+
+
+def is_id(text: str) -> bool:
+    """Whether a text can be an id of the world outside: not blank, not too long, without control characters."""
+    return len(text) <= MAX_ID and bool(text.strip()) and not has_controls(text)
 
 
 class Kind(StrEnum):
@@ -37,6 +44,7 @@ class Role(StrEnum):
     FEATURE = "feature"  # goes to the model as it is, and may be used in expressions
     INPUT = "input"  # only for expressions
     IGNORE = "ignore"  # known, not read, not kept
+    EXCLUDED = "excluded"  # kept and logged, but no input of the model: whether it is there, or right, blocks nothing
 
 
 class Severity(StrEnum):
@@ -163,12 +171,13 @@ class Rule:
 
 
 # Monitoring and release settings change no score: not part of the fingerprint either.
-UNSCORED = frozenset({"monitoring", "release"})
+UNSCORED = frozenset({"monitoring", "release", "left_out"})
 
 
 @dataclass(frozen=True)
 class Contract:
-    """The whole description of a customer table. Made by `contract.load`."""
+    """The whole description of a customer table. Made by `contract.load`, which leaves features out of `features` that
+    read an excluded column, also through another feature: `left_out` are their names."""
 
     name: str
     title: str
@@ -183,6 +192,7 @@ class Contract:
     audit: Audit = field(default_factory=Audit)
     monitoring: Monitoring = field(default_factory=Monitoring)
     release: Release = field(default_factory=Release)
+    left_out: tuple[str, ...] = ()
     text: str = ""
     path: Path | None = None
 
@@ -218,7 +228,7 @@ class Contract:
     @cached_property
     def kept_columns(self) -> tuple[Column, ...]:
         """Columns of the validated table, the label aside, in the contract's order."""
-        return tuple(c for c in self.columns if c.role in (Role.KEY, Role.FEATURE, Role.INPUT))
+        return tuple(c for c in self.columns if c.role not in (Role.LABEL, Role.IGNORE))
 
     @cached_property
     def feature_columns(self) -> tuple[Column, ...]:
@@ -231,9 +241,19 @@ class Contract:
         return tuple(c for c in self.columns if c.role in (Role.FEATURE, Role.INPUT))
 
     @cached_property
+    def logged_columns(self) -> tuple[Column, ...]:
+        """Columns of the prediction log, which are monitored: the scoring columns and the excluded ones."""
+        return tuple(c for c in self.kept_columns if c.role is not Role.KEY)
+
+    @cached_property
+    def excluded_columns(self) -> tuple[Column, ...]:
+        """Columns that are kept and logged, and read by nothing."""
+        return tuple(c for c in self.columns if c.role is Role.EXCLUDED)
+
+    @cached_property
     def date_columns(self) -> tuple[Column, ...]:
-        """Date columns that are kept."""
-        return tuple(c for c in self.kept_columns if c.kind is Kind.DATE)
+        """Date columns that may be read."""
+        return tuple(c for c in self.scoring_columns if c.kind is Kind.DATE)
 
     @cached_property
     def fingerprint(self) -> str:

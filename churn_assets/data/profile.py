@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from churn_assets.contract.model import Column, Contract, Kind, Role
+from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.data.customers import TableOrigin
 from churn_assets.data.validation.report import ValidationReport, report_of
 from churn_assets.evaluation.metrics import roc_auc
@@ -176,7 +176,7 @@ class TableProfile(msgspec.Struct, frozen=True):
 def profile(contract: Contract, customers: pa.Table) -> TableProfile:
     """The profile of a validated table."""
     churned = customers["churned"].to_numpy().astype(bool)
-    columns = [c for c in contract.kept_columns if c.role is not Role.KEY]
+    columns = contract.scoring_columns
     encoded = encode_table(contract, customers.select([c.name for c in columns]))
     origin = TableOrigin.of(customers)
     return TableProfile(

@@ -12,6 +12,7 @@ import msgspec
 import pyarrow as pa
 
 from churn_assets.errors import AssetMissing, AssetStale
+from churn_assets.storage.csv_cells import neutral_table
 from churn_assets.storage.files import replace_folder, replacing, write_json
 
 
@@ -100,7 +101,7 @@ def write_table(table: pa.Table, path: Path) -> Path:
     from pyarrow import csv
 
     with replacing(path) as temporary:
-        csv.write_csv(table, temporary)
+        csv.write_csv(neutral_table(table), temporary)
     return path
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from churn_assets.contract.edit import toml
 from churn_assets.contract.model import Column, Feature, Kind, Role, Rule
 from churn_assets.data.readers.read import ROW_IDS
 from churn_assets.drafting.columns import Guess
@@ -189,25 +190,3 @@ def _pair(key: str, value: object) -> str:
     if isinstance(value, list | tuple) and len(toml(value)) > _WIDTH - 10:
         return "\n".join([f"{key} = [", *(f"  {toml(item)}," for item in value), "]"])
     return f"{key} = {toml(value)}"
-
-
-def toml(value: object) -> str:
-    """One TOML value on one line (texts, numbers, booleans, lists of them)."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(toml, value))}]"
-    text = str(value)
-    if '"' in text and "'" not in text and text.isprintable():
-        return f"'{text}'"
-    return '"' + "".join(map(_escaped, text)) + '"'
-
-
-def _escaped(character: str) -> str:
-    if character in '"\\':
-        return "\\" + character
-    if character.isprintable() or character == " ":
-        return character
-    return f"\\u{ord(character):04x}" if ord(character) < 0x10000 else f"\\U{ord(character):08x}"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from churn_assets.contract.model import Column, Contract, Kind
+from churn_assets.contract.model import MAX_ID, MAX_INSTANT, Column, Contract, Kind, Role, is_id
 from churn_assets.errors import RowsRejected, Violation, describe_value
 
 if TYPE_CHECKING:
@@ -32,12 +32,12 @@ def days_since_epoch(day: dt.date) -> int:
 
 
 def encode_table(contract: Contract, table: pa.Table | pa.RecordBatch) -> Columns:
-    """Columns of a typed table, shape (rows,) each; columns that the table lacks are left out.
+    """Columns of a typed table, shape (rows,) each; excluded columns, and those that the table lacks, are left out.
 
     Raises RowsRejected for a category outside the contract's choices.
     """
     names = set(table.schema.names)
-    columns = [column for column in contract.kept_columns if column.name in names]
+    columns = [c for c in contract.kept_columns if c.role is not Role.EXCLUDED and c.name in names]
     return {column.name: _from_arrow(column, table.column(column.name)) for column in columns}
 
 
@@ -68,18 +68,18 @@ def encode_rows(contract: Contract, rows: Sequence[Mapping[str, object]]) -> Col
     """Columns of JSON-like rows, checked cell by cell against the contract.
 
     Strict: no field may be missing or unknown, no type is coerced, null only where the contract
-    allows it, numbers finite and within bounds, dates ISO 8601. The key is optional. Raises
-    RowsRejected with every violation.
+    allows it, numbers finite and within bounds, dates ISO 8601. The key is optional, and so are excluded columns,
+    which are not read. Raises RowsRejected with every violation.
     """
     violations: list[Violation] = []
     expected = (contract.key, *contract.scoring_columns)
-    names = {column.name for column in expected}
+    names = {column.name for column in (*expected, *contract.excluded_columns)}
     for index, row in enumerate(rows):
-        for name in sorted(str(key) for key in row.keys() - names):
+        for name in sorted(str(key) for key in row.keys() - names)[:10]:
             violations.append(Violation(index, name, "an unknown field", "only the contract's columns"))
     columns: Columns = {}
     for column in expected:
-        read = _READERS[column.kind]
+        read = READERS[column.kind]
         cells = [_cell(column, index, row, read, violations) for index, row in enumerate(rows)]
         columns[column.name] = _as_array(column, cells)
     if violations:
@@ -113,6 +113,10 @@ def _read_text(column: Column, value: object) -> object:
     return value if isinstance(value, str) and value.strip() else None
 
 
+def _read_id(column: Column, value: object) -> object:
+    return value if isinstance(value, str) and is_id(value) else None
+
+
 def _read_number(column: Column, value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
@@ -134,7 +138,7 @@ def _read_boolean(column: Column, value: object) -> object:
 def _read_date(column: Column, value: object) -> object:
     if isinstance(value, dt.datetime):
         value = value.date()
-    if isinstance(value, str):
+    if isinstance(value, str) and len(value) <= MAX_INSTANT:
         try:
             value = dt.datetime.fromisoformat(value).date()
         except ValueError:
@@ -150,8 +154,10 @@ def _read_choice(column: Column, value: object) -> object:
     return column.choices.index(value) if isinstance(value, str) and value in column.choices else None
 
 
-_READERS: Mapping[Kind, Callable[[Column, object], object]] = {
-    **dict.fromkeys((Kind.ID, Kind.TEXT), _read_text),
+# A value of JSON, not null, as the cell of a column, or None if the column does not accept it.
+READERS: Mapping[Kind, Callable[[Column, object], object]] = {
+    Kind.ID: _read_id,
+    Kind.TEXT: _read_text,
     **dict.fromkeys((Kind.NUMBER, Kind.INTEGER), _read_number),
     Kind.BOOLEAN: _read_boolean,
     Kind.DATE: _read_date,
@@ -170,7 +176,7 @@ def _as_array(column: Column, cells: list[object]) -> npt.NDArray[Any]:
 def expectation(column: Column) -> str:
     """A description of the cells that this column accepts."""
     kind = {
-        Kind.ID: "an id (text)",
+        Kind.ID: f"an id (text) of at most {MAX_ID} printable characters",
         Kind.TEXT: "text",
         Kind.NUMBER: "a finite number",
         Kind.INTEGER: "a whole number",

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from churn_assets.contract.expressions import parse_features, parse_rules
-from churn_assets.contract.model import Column, Contract, Kind, Severity
+from churn_assets.contract.model import Column, Contract, Kind, Severity, is_id
 from churn_assets.features.compile import FeatureProgram, Writer, build, local_name, rule_source
 from churn_assets.features.encode import EPOCH, encode_rows
 from churn_assets.features.functions import FIRST_DAY, LAST_DAY
@@ -152,6 +152,7 @@ class RowReader:
     def __init__(self, contract: Contract) -> None:
         self._contract = contract
         self._key = contract.key.name
+        self._excluded = [column.name for column in contract.excluded_columns]
         self._read_common = _common_reader(contract)
 
     def __call__(self, row: Mapping[str, object]) -> dict[str, float]:
@@ -162,9 +163,10 @@ class RowReader:
             cells = None
         if cells is None:
             return self._read_any(row)
-        if len(row) != len(cells):
+        expected = len(cells) + (sum(name in row for name in self._excluded) if self._excluded else 0)
+        if len(row) != expected:
             key = row.get(self._key)
-            if len(row) != len(cells) + 1 or type(key) is not str or not key.strip():
+            if len(row) != expected + 1 or type(key) is not str or not is_id(key):
                 return self._read_any(row)
         return cells
 

@@ -189,11 +189,11 @@ def compute_profile(
 ) -> Profile:
     """Profile `relation`: SQL with columns who, score (null: not of this model), decision, and `prefix<column>`.
 
-    Scoring columns that the relation lacks are not in the profile; one whose type is wrong is cast, and
+    Logged columns that the relation lacks are not in the profile; one whose type is wrong is cast, and
     cells that cannot be are counted as unreadable. Memory is bounded by SAMPLE_ROWS and the distinct levels.
     """
     types = {row[0].lower(): row[1] for row in connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()}
-    names = [(column, holder(types, prefix + column.name, column.kind)) for column in contract.scoring_columns]
+    names = [(column, holder(types, prefix + column.name, column.kind)) for column in contract.logged_columns]
     queries = [ColumnQuery(column, name, types[name.lower()]) for column, name in names if name.lower() in types]
     parts = ["count(*)", "count(score)", "count(*) FILTER (score IS NOT NULL AND decision)"]
     for query in queries:
@@ -331,7 +331,7 @@ def reference_of(table: pa.Table, contract: Contract, threshold: float, version:
         connection.register("r", renamed)
         profile = compute_profile(connection, relation, contract, prefix=PREFIX)
     bounds, outside = {}, {}
-    for column in contract.scoring_columns:
+    for column in contract.logged_columns:
         if column.kind not in (Kind.NUMBER, Kind.INTEGER) or column.name not in profile.columns:
             continue
         numbers = profile.finite(column.name)

@@ -16,6 +16,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from churn_assets import errors
+from churn_assets.contract.model import MAX_ID, MAX_INSTANT, is_id
 from churn_assets.errors import NothingIngested, Violation, describe_value
 from churn_assets.prediction_log.records import Feedback, encode_line, parse_instant
 from churn_assets.prediction_log.segment import Segment
@@ -24,8 +25,8 @@ from churn_assets.prediction_log.warehouse.read import LogCounts, segment_lines,
 from churn_assets.settings import Settings
 
 FIELDS = ("prediction_id", "customer_id", "churned", "observed_at", "contacted")
-MAX_ID = 200
 _IDS = ("prediction_id", "customer_id")
+_ID_TEXT = f"a text of 1 to {MAX_ID} printable characters"
 _AHEAD = dt.timedelta(days=1)  # clocks and time zones differ
 _BOOLEANS: Mapping[str, bool] = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -91,7 +92,7 @@ def _violations(index: int, item: object, now: dt.datetime) -> list[Violation]:
     if not ids:
         violations.append(Violation(index, "prediction_id", "neither id", "a prediction_id or a customer_id"))
     checks = [
-        *((name, _is_id(item[name]), f"a text of 1 to {MAX_ID} characters") for name in ids),
+        *((name, isinstance(item[name], str) and is_id(item[name]), _ID_TEXT) for name in ids),
         ("churned", isinstance(item.get("churned"), bool), "true or false"),
         ("contacted", isinstance(item.get("contacted"), bool | None), "true or false or null"),
         (
@@ -106,13 +107,9 @@ def _violations(index: int, item: object, now: dt.datetime) -> list[Violation]:
     return violations
 
 
-def _is_id(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value.strip()) <= MAX_ID
-
-
 def _is_past(value: object, now: dt.datetime) -> bool:
     with contextlib.suppress(ValueError, OverflowError):
-        return isinstance(value, str) and len(value) <= 40 and parse_instant(value) <= now + _AHEAD
+        return isinstance(value, str) and len(value) <= MAX_INSTANT and parse_instant(value) <= now + _AHEAD
     return False
 
 

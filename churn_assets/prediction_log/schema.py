@@ -1,6 +1,6 @@
 """Tables of the ingested log, read from the contract, and how they grow when the contract does.
 
-A scoring column `age` of kind number is the column `x_age` of type DOUBLE. When the contract changes its kind, the old
+A logged column `age` of kind number is the column `x_age` of type DOUBLE. When the contract changes its kind, the old
 column is renamed to `x_age__varchar` (its old type) and a new `x_age` is added; rows that were scored under the older
 contract go on to the older column. A column that leaves the contract stays, null in newer rows.
 """
@@ -96,7 +96,7 @@ def migrate(connection: duckdb.DuckDBPyConnection, contract: Contract) -> list[s
 
 
 def _contract_columns(connection: duckdb.DuckDBPyConnection, contract: Contract) -> list[str]:
-    """Make `x_<name>` of the contract's type for each scoring column; a column of another type gets its type's name."""
+    """Make `x_<name>` of the contract's type for each logged column; a column of another type gets its type's name."""
     done, existing = [], columns_of(connection)
     for name, sql_type in _wanted(contract).items():
         column = table_column(name)
@@ -148,7 +148,7 @@ def columns_of(connection: duckdb.DuckDBPyConnection, table: str = "predictions"
 
 
 def _wanted(contract: Contract) -> dict[str, str]:
-    return {column.name: TYPES[column.kind] for column in contract.scoring_columns}
+    return {column.name: TYPES[column.kind] for column in contract.logged_columns}
 
 
 def _typed(column: str, sql_type: str) -> str:

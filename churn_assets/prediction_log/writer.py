@@ -14,7 +14,7 @@ from churn_assets.prediction_log.segment import Segment, adopt_orphans
 
 _Group = tuple[list[bytes], list["asyncio.Future[None]"], int]
 
-_MAX_BYTES = 64 * 2**20
+MAX_BYTES = 64 * 2**20
 _IDLE_S = 1.0
 
 
@@ -59,7 +59,7 @@ class LogWriter:
             raise LogUnavailable("the prediction log is closed, the service is stopping; ask another instance")
         if self._hanging:
             raise LogUnavailable(str(self.failed))
-        if self.waiting_rows + rows > self._max_rows or self._waiting_bytes + len(lines) > _MAX_BYTES:
+        if self.waiting_rows + rows > self._max_rows or self._waiting_bytes + len(lines) > MAX_BYTES:
             raise LogBusy(
                 f"{self.waiting_rows:,} rows wait for the disk, expected at most {self._max_rows:,}; "
                 "ask again in a second"

@@ -16,6 +16,7 @@ from churn_assets.storage.files import read_json_object, write_json
 from churn_assets.storage.lock import file_lock
 
 POINTER = "champion.json"
+REFUSAL = "refusal.json"  # while the newest model of a home is not registered: its version and the message
 LOCK = ".champion.lock"
 LOCK_S = 20.0
 
@@ -95,8 +96,17 @@ def require_champion(home: Path) -> Champion:
     """The champion of a home. Raises NoChampion before the first, PointerCorrupt if unreadable."""
     champion = read_champion(home)
     if champion is None:
-        raise NoChampion(f"{home / POINTER}: not there, no model has been promoted in this home; run `make run`")
+        remedy = read_refusal(home) or "run `make run`"
+        raise NoChampion(f"{home / POINTER}: not there, no model has been promoted in this home; {remedy}")
     return champion
+
+
+def read_refusal(home: Path) -> str:
+    """Why the newest model of a home was not registered, and what to do; '' if it was, or the file cannot be read."""
+    try:
+        return str(read_json_object(home / REFUSAL)["message"])
+    except (OSError, ValueError, KeyError):
+        return ""
 
 
 def write_champion(home: Path, champion: Champion) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from churn_assets.contract.edit import remedy
 from churn_assets.contract.model import Contract
 from churn_assets.errors import AssetMissing, GateRefused
 from churn_assets.mlflow_registry.registry import Alias
@@ -99,8 +100,7 @@ def check_registration(model: TrainedModel, contract: Contract) -> None:
         also = f" (the same for {', '.join(more)})" if more else ""
         raise GateRefused(
             f"model {model.version}: column '{first.column}' {first.message}{also}, expected somebody to attest that "
-            'it is known before churn; write attested = "who, when, why it is known before churn" under it in '
-            f"{contract.where}, or take it out of the model"
+            f"it is known before churn; do so: {remedy(first.column, contract)}"
         )
 
 

@@ -18,13 +18,14 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from churn_assets.errors import BundleError, TrackingUnavailable, TransitionRefused
+from churn_assets.errors import BundleError, GateRefused, TrackingUnavailable, TransitionRefused
 from churn_assets.mlflow_registry.registry import MODEL_NAME, MlflowRegistry, ModelRegistry
 from churn_assets.promotion import records, registration
 from churn_assets.promotion.champion import ChampionMoves, bundle_hash, verified_bundle_hash
 from churn_assets.promotion.ledger import Ledger
-from churn_assets.promotion.pointer import Champion, ChampionPointer, read_champion
+from churn_assets.promotion.pointer import REFUSAL, Champion, ChampionPointer, read_champion
 from churn_assets.settings import Settings
+from churn_assets.storage.files import write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -150,7 +151,13 @@ class PromotionService:
         is the key of the request that it answers. `before_champion` writes what must be on disk before the pointer
         moves to a model that becomes, or is, champion. Raises GateRefused as `check_registration`.
         """
-        registration.check_registration(model, contract)
+        refused = self._home / REFUSAL
+        try:
+            registration.check_registration(model, contract)
+        except GateRefused as refusal:
+            write_json(refused, {"version": model.version, "message": str(refusal)})
+            raise
+        refused.unlink(missing_ok=True)
         registration.save_registration_record(self._home, model)
         self.recover()
         champion = read_champion(self._home)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from churn_assets.promotion.ledger import IN_FLIGHT, Ledger
-from churn_assets.promotion.pointer import Champion, read_champion
+from churn_assets.promotion.pointer import Champion, read_champion, read_refusal
 from churn_assets.promotion.records import ATTEMPTS, Challenger, DecisionRecord, Gate, Request
 from churn_assets.scoring.bundle import read_card, read_provenance
 from churn_assets.scoring.card import ModelCard, Provenance
@@ -67,11 +67,12 @@ class Status:
     provenance: Provenance | None
     paths: dict[str, str]
     ledger: LedgerStatus = field(default_factory=LedgerStatus)
+    refusal: str = ""  # of `read_refusal`
 
     def to_json(self) -> dict[str, Any]:
         """Flat enough for scripts: version, contract, model, metrics, thresholds, source, paths."""
         status: dict[str, Any] = {"version": None, "contract": None, "metrics": {}, "paths": self.paths}
-        status["release"] = self.ledger.to_json()
+        status |= {"release": self.ledger.to_json(), "refusal": self.refusal or None}
         if self.champion is None or self.card is None or self.provenance is None:
             return status
         for name in ("version", "registered_version", "reason", "fingerprint"):
@@ -115,11 +116,12 @@ def read_status(settings: Settings) -> Status:
         "mlflow": settings.mlflow_dir,
     }
     champion = read_champion(settings.home)
-    ledger = read_ledger_status(settings)
+    ledger, refusal = read_ledger_status(settings), read_refusal(settings.home)
     if champion is None:
-        return Status(None, None, None, _existing(paths), ledger)
+        return Status(None, None, None, _existing(paths), ledger, refusal)
     bundle = champion.path(settings.home)
-    return Status(champion, read_card(bundle), read_provenance(bundle), _existing({**paths, "bundle": bundle}), ledger)
+    paths["bundle"] = bundle
+    return Status(champion, read_card(bundle), read_provenance(bundle), _existing(paths), ledger, refusal)
 
 
 def read_ledger_status(settings: Settings) -> LedgerStatus:

@@ -35,6 +35,7 @@ from churn_assets.prediction_log.segment import Segment
 from churn_assets.scoring.call_list import call_order, ranked, scored_table, with_reasons
 from churn_assets.scoring.explain import Explainer
 from churn_assets.scoring.scorer import BAND_NAMES, Scorer
+from churn_assets.storage.csv_cells import neutral_table
 from churn_assets.storage.files import PendingFile
 
 BATCH = "batch"  # arm and policy of a prediction that no request asked for
@@ -353,6 +354,7 @@ class TableFile:
 
     def write(self, table: pa.Table) -> None:
         """Append a table; the first one sets the schema."""
+        table = neutral_table(table) if self.path.suffix.lower() == ".csv" else table
         if self._writer is None:
             try:
                 self._pending = PendingFile(self.path)

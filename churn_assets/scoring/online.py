@@ -23,7 +23,7 @@ from churn_assets.contract.expressions import parse_rules
 from churn_assets.contract.model import Contract, Severity
 from churn_assets.errors import DataError, RowsRejected, Violation, describe_value
 from churn_assets.features.compile import Matrix, compile_rules
-from churn_assets.features.encode import encode_rows
+from churn_assets.features.encode import READERS, encode_rows, expectation
 from churn_assets.features.scalar import RowReader, scalar_features, scalar_rules
 from churn_assets.scoring.calibration import Beta, Calibration, Identity, Platt
 from churn_assets.scoring.models.base import Model
@@ -49,7 +49,7 @@ class InputWarning(msgspec.Struct, frozen=True, gc=False):
 @dataclass(slots=True)
 class CustomerScore:
     """One customer's score; `margin` is in log-odds before calibration. Warnings name features outside their training
-    range, in the order of the features, then broken rules that only warn."""
+    range, in the order of the features, broken rules that only warn, and excluded columns that break the contract."""
 
     probability: float
     margin: float
@@ -78,6 +78,7 @@ class CustomerScorer:
         self._calibrate = calibrate_value(scorer.calibration)
         ranges = [scorer.ranges.get(name, (-_LARGEST, _LARGEST)) for name in scorer.program.names]
         self._lows, self._highs = [low for low, _ in ranges], [high for _, high in ranges]
+        self._excluded = contract.excluded_columns
         self._threshold, self._band = scorer.thresholds.value, scorer.bands.band
 
     def score(self, row: Mapping[str, object], as_of: float) -> CustomerScore:
@@ -99,6 +100,8 @@ class CustomerScorer:
         for name, rule in self._warn:
             if rule(cells, as_of) == 0.0:
                 warnings.append(self._rule_warnings[name])
+        if self._excluded:
+            warnings += self._of_excluded(row)
         return CustomerScore(probability, margin, probability >= self._threshold, self._band(probability), warnings)
 
     def score_many(self, rows: Sequence[Mapping[str, object]], as_of: float) -> list[CustomerScore]:
@@ -118,8 +121,17 @@ class CustomerScorer:
         warnings = self._outside_many(matrix)
         for index, name in broken:
             warnings[index].append(self._rule_warnings[name])
+        if self._excluded:
+            for row, own in zip(rows, warnings, strict=True):
+                own += self._of_excluded(row)
         triples = zip(scores.probability.tolist(), scores.margin.tolist(), warnings, strict=True)
         return [CustomerScore(p, margin, p >= self._threshold, self._band(p), own) for p, margin, own in triples]
+
+    def _of_excluded(self, row: Mapping[str, object]) -> list[InputWarning]:
+        """A warning for each excluded column that is present and breaks the contract."""
+        present = [(c, row[c.name]) for c in self._excluded if row.get(c.name) is not None]
+        wrong = [(c, value) for c, value in present if READERS[c.kind](c, value) is None]
+        return [InputWarning(c.name, describe_value(value), expectation(c)) for c, value in wrong]
 
     def _outside(self, values: Sequence[float]) -> list[InputWarning]:
         """A warning for each feature of one row that is outside its training range; missing is not outside."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from churn_assets.contract.model import MAX_INSTANT
 from churn_assets.errors import RowsRejected, Violation, describe_value
 from churn_assets.prediction_log.records import Prediction, encode_line
 from churn_assets.scoring.online import CustomerScore, InputWarning
@@ -70,17 +71,19 @@ class PredictionResult:
 def _read_as_of(value: object, context: RequestContext) -> ScoringDay:
     """The day of an ISO text, today for None. Raises RowsRejected."""
     try:
+        if value is not None and (type(value) is not str or len(value) > MAX_INSTANT):  # before the cache sees it
+            raise ValueError
         return _scoring_day(value, context.today, context.stale_days)
-    except (TypeError, ValueError, OverflowError):  # TypeError: lists and objects cannot be kept in the cache
+    except (ValueError, OverflowError):
         expected = "a date such as 2014-01-20, or an instant such as 2014-01-20T12:00:00Z"
         raise RowsRejected([Violation(0, AS_OF, describe_value(value), expected)]) from None
 
 
 @lru_cache(maxsize=1024)  # the requests of a day name few of them
-def _scoring_day(value: object, today: int, stale_days: int) -> ScoringDay:
+def _scoring_day(value: str | None, today: int, stale_days: int) -> ScoringDay:
     if value is None:
         return ScoringDay(dt.date.fromordinal(today).isoformat(), float(today - _EPOCH), None)
-    if not isinstance(value, str) or not value.isascii() or len(value) > 40:
+    if not value.isascii():
         raise ValueError
     if len(value) == 10:
         day = dt.date.fromisoformat(value)

@@ -25,6 +25,7 @@ from churn_assets.contract.model import Column, Role
 from churn_assets.errors import DataError, LogBusy, LogUnavailable, RowsRejected, Violation, describe_value
 from churn_assets.prediction_log.feedback import parse_reports
 from churn_assets.prediction_log.records import encode_line
+from churn_assets.prediction_log.writer import MAX_BYTES
 from churn_assets.serving import http, schemas
 from churn_assets.serving.authorization import authorize
 from churn_assets.serving.http import Refused, encode, invalid, json_response, parse_json, read_body, unavailable
@@ -79,7 +80,7 @@ class ServiceApp:
         except http.ClientLeft:
             return
         except Exception as error:  # nothing of a mistake of ours may reach the client
-            refusal = error if isinstance(error, Refused) else self._refusal(error, path, method, request_id)
+            refusal = self._refusal(error, path, method, request_id)
             status, cause = refusal.status, refusal.cause
             await _send(send, status, refusal.body(), request_id, refusal.headers, method)
         seconds = time.perf_counter() - start
@@ -92,7 +93,10 @@ class ServiceApp:
             log_event(worker.logger, logging.INFO, "request", **facts, cause=cause, ms=round(seconds * 1e3, 3))
 
     def _refusal(self, error: Exception, path: str, method: str, request_id: str) -> Refused:
-        """The refusal of a request that has no route, or failed by a mistake of the service."""
+        """The refusal of a request that is refused already, has no route, or failed by a mistake of the service."""
+        if isinstance(error, Refused):  # its frames have the body, and the caller's has it: a cycle, found much later
+            error.__traceback__ = error.__context__ = None
+            return error
         if isinstance(error, HTTPException) and error.status_code == 405:
             allowed = ", ".join(sorted(next(route.methods or () for route in self.routes if route.path == path)))
             text = f"the method is {method[:20]!r}, expected {allowed}; see /docs"
@@ -215,6 +219,7 @@ class Handlers:
             text = f"the batch took more than {settings.timeout_s:g} seconds, expected less"
             raise unavailable("busy", f"{text}; send fewer customers at a time") from None
         except (RowsRejected, DataError) as error:
+            error.__traceback__ = None  # `work` has the error, and a frame of its own traceback has `work`
             raise self._rejected(arm, error) from None
         await self._record(arm, result)
         return json_response(schemas.BatchResponse(result.responses))
@@ -225,6 +230,7 @@ class Handlers:
         items = body if isinstance(body, list) else [body]
         if not 1 <= len(items) <= schemas.MAX_REPORTS:
             raise invalid([Violation(0, "", f"{len(items):,} reports", f"from 1 to {schemas.MAX_REPORTS:,} reports")])
+        self._check_queue(len(items))
         try:
             rows = parse_reports(items, request.state.request_id, dt.datetime.now(dt.UTC))
         except RowsRejected as error:
@@ -298,6 +304,7 @@ class Handlers:
             if "customers" not in batch:
                 size = "no such field"
             raise invalid([Violation(0, "customers", size, f"a list of 1 to {limit:,} customers")], cause="rows")
+        self._check_queue(len(customers))
         return predict_many(arm, customers, batch.get("as_of"), context)
 
     def _batch_ended(self, work: asyncio.Future[PredictionResult]) -> None:
@@ -319,6 +326,7 @@ class Handlers:
         """Return once the lines are on disk. Raises Refused if they are not; then they are not in the log."""
         if self._worker.log is None:
             return
+        self._check_queue(rows, len(lines))
         try:
             await self._worker.log.append(lines, rows)
         except LogBusy as error:
@@ -326,6 +334,13 @@ class Handlers:
         except LogUnavailable:
             text = "the answer could not be written to disk, so it is not given; ask again when the disk has room"
             raise unavailable("disk", text, 5) from None
+
+    def _check_queue(self, rows: int, size: int = 0) -> None:
+        """Raise Refused for more than the log ever takes at once: to ask again would not help."""
+        limit = self._worker.settings.log_queue_rows
+        if self._worker.log is not None and (rows > limit or size > MAX_BYTES):
+            text = f"{limit:,} rows (CHURN_LOG_QUEUE) and {MAX_BYTES:,} bytes of the log"
+            raise Refused(413, "size", f"the body has {rows:,} rows, expected at most {text}; send fewer at a time")
 
     def _rejected(self, arm: Arm, error: RowsRejected | DataError) -> Refused:
         self._worker.metrics.predicted(arm.model.scorer.version, arm.name, "rejected")
@@ -347,7 +362,7 @@ def describe_model(model: ServedModel) -> schemas.ModelDescription:
         fingerprint=contract.fingerprint,
         title=contract.title,
         label=contract.label.meaning,
-        columns=[_describe_column(column) for column in (contract.key, *contract.scoring_columns)],
+        columns=[_describe_column(column) for column in (contract.key, *contract.logged_columns)],
         features=list(scorer.program.names),
         training_ranges=dict(scorer.ranges),
         thresholds=dict(scorer.thresholds.values),
@@ -360,8 +375,8 @@ def describe_model(model: ServedModel) -> schemas.ModelDescription:
 
 
 def _describe_column(column: Column) -> schemas.ColumnDescription:
-    is_key = column.role is Role.KEY
+    optional = column.role in (Role.KEY, Role.EXCLUDED)
     bounds = column.low, column.high, list(column.choices) or None
     texts = column.unit or None, column.doc or None
-    nullable = column.nullable or is_key
-    return schemas.ColumnDescription(column.name, str(column.kind), not is_key, nullable, *bounds, *texts)
+    nullable = column.nullable or optional
+    return schemas.ColumnDescription(column.name, str(column.kind), not optional, nullable, *bounds, *texts)

@@ -10,14 +10,14 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from churn_assets.contract.model import Column, Contract, Kind
-from churn_assets.errors import Violation
-from churn_assets.prediction_log.feedback import MAX_ID
+from churn_assets.contract.model import MAX_ID, Column, Contract, Kind
+from churn_assets.errors import CONTROLS, Violation
 from churn_assets.scoring.online import InputWarning
 from churn_assets.scoring.scorer import Bands
 from churn_assets.settings import ServingSettings
 
 MAX_REPORTS = 10_000  # of one POST /feedback
+ID_PATTERN = f"^[^{CONTROLS}]+$"
 _REF = "#/components/schemas/{name}"
 
 # What a key needs for each route, in a home that has keys.
@@ -26,7 +26,7 @@ ROUTE_SCOPES |= dict.fromkeys(("/model", "/", "/docs", "/docs.json", "/healthz",
 OPEN_ROUTES = ("/livez", "/readyz")
 
 Schema = dict[str, Any]  # a piece of JSON Schema or OpenAPI, which is JSON of any shape
-Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID)]
+Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID, pattern=ID_PATTERN)]
 
 
 class PredictionResponse(Struct, frozen=True, gc=False):
@@ -160,7 +160,7 @@ _AS_OF: Schema = {
 _STATUSES = {
     "400": "The body is not JSON in UTF-8, or has NaN, an infinity or a number beyond float64.",
     "408": "The body took too long.",
-    "413": "The body is longer than the limit; nothing of it was parsed.",
+    "413": "The body is longer than the limit, nothing of it was parsed; or it has more rows than the log ever takes.",
     "415": "The content type is not application/json, or the body is compressed.",
     "422": "The body breaks the contract: row, column, what was found and what is expected.",
     "503": "No model, a full or read-only disk, or too many rows waiting for it. Nothing was logged; ask again.",
@@ -268,6 +268,7 @@ def _customer_schema(contract: Contract | None, with_as_of: bool) -> Schema:
     if contract is None:
         return {"type": "object"}
     properties = {column.name: _column_schema(column) for column in (contract.key, *contract.scoring_columns)}
+    properties |= {c.name: {"description": f"Not used, optional. {c.doc}".strip()} for c in contract.excluded_columns}
     return {
         "type": "object",
         "properties": {**properties, "as_of": _AS_OF} if with_as_of else properties,
@@ -285,6 +286,7 @@ def _column_schema(column: Column) -> Schema:
         Kind.BOOLEAN: {"type": "boolean"},
         Kind.DATE: {"type": "string", "format": "date"},
         Kind.CATEGORY: {"type": "string", "enum": list(column.choices)},
+        Kind.ID: {"type": "string", "minLength": 1, "maxLength": MAX_ID, "pattern": ID_PATTERN},
     }
     schema = types.get(column.kind, {"type": "string", "minLength": 1})
     description = [column.doc, f"In {column.unit}." if column.unit else ""]

@@ -86,8 +86,8 @@ class Worker:
         """Ask everyone for a key if others reach this address: `check_address` ran before, maybe for another one."""
         if not self.keys.required and not is_loopback(host):
             self.keys.required = not self.settings.insecure
-            event = "everyone may use this service: CHURN_INSECURE" if self.settings.insecure else "no key, no answers"
-            log_event(self.logger, logging.WARNING, event, host=host, advice="make a key with `churn keys create`")
+            event = "everybody is let in: CHURN_INSECURE" if self.settings.insecure else "requests refused: no API key"
+            log_event(self.logger, logging.WARNING, event, host=host, advice="make a key: churn keys create")
 
     def _check_keys(self) -> None:
         problem = ""

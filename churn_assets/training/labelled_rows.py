@@ -90,6 +90,8 @@ def _typed(contract: Contract, predictions: pa.Table) -> pa.Table:
     columns = {contract.key.name: predictions["customer_id"].cast(arrow_type(contract.key.kind))}
     for column in contract.scoring_columns:
         columns[column.name] = predictions[PREFIX + column.name].cast(arrow_type(column.kind))
+    for column in contract.excluded_columns:  # no model reads them, and the log has them unchecked
+        columns[column.name] = pa.nulls(predictions.num_rows, arrow_type(column.kind))
     columns[CHURNED] = predictions[CHURNED].cast(pa.int8())
     columns[SOURCE] = pa.array([FEEDBACK] * predictions.num_rows, pa.string())
     columns[AS_OF] = pc.floor_temporal(predictions["as_of"], unit="day").cast(pa.date32())

@@ -158,7 +158,7 @@ BROKEN = {
         ('format = "csv"', 'format = "xlsx"'),
         "[source]",
         "key 'format' is 'xlsx'",
-        "expected one of: auto, excel, csv, parquet, duckdb",
+        "expected one of: auto, excel, csv, json, parquet, duckdb",
     ),
     "an unknown repair": (("ids_as_text", "id_as_text"), "[source]", "'id_as_text'", "did you mean 'ids_as_text'?"),
     "a category without choices": (

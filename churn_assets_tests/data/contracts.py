@@ -1,6 +1,6 @@
 """Small contracts for tests, as text."""
 
-from churn_assets.drafting.toml import toml
+from churn_assets.contract.edit import toml
 
 
 def with_columns(numbers: list[str], features: dict[str, str], rules: dict[str, str] | None = None) -> str:

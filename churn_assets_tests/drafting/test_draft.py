@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from churn_assets.contract.edit import toml
 from churn_assets.contract.load import parse_contract
 from churn_assets.contract.model import Column, Kind, Role
 from churn_assets.data.readers.read import read_table
@@ -22,7 +23,6 @@ from churn_assets.drafting.columns import find_formats, guess_column
 from churn_assets.drafting.draft import DraftOptions, draft_contract, write_draft
 from churn_assets.drafting.label import LabelDraft, draft_label
 from churn_assets.drafting.sample import read_sample
-from churn_assets.drafting.toml import toml
 from churn_assets.errors import ChurnError, DraftError, DuplicateColumn, EmptySource, SourceNotFound, SourceUnreadable
 from churn_assets.synthetic.generate import generate
 from churn_assets.synthetic.write import write_customers

@@ -58,6 +58,7 @@ NUMBER = "a finite number from 0 to 100 or null"
 WHOLE = "a whole number of at least 0"
 DATE = "a date such as 2014-01-20 of at least 2000-01-01"
 CHOICE = "one of: a, b, c or null"
+ID = "an id (text) of at most 200 printable characters"
 
 BAD = {
     "not a number": ("spend", float("nan"), "nan", NUMBER),
@@ -90,8 +91,12 @@ BAD = {
     "a choice in capitals": ("plan", "A", "'A'", CHOICE),
     "a choice with a space": ("plan", "a ", "'a '", CHOICE),
     "a number for a choice": ("plan", 1, "1", CHOICE),
-    "an empty id": ("id", " ", "' '", "an id (text)"),
-    "a number for an id": ("id", 17, "17", "an id (text)"),
+    "an empty id": ("id", " ", "' '", ID),
+    "a number for an id": ("id", 17, "17", ID),
+    "a long id": ("id", "x" * 201, "'" + "x" * 56 + "...", ID),
+    "an id that clears the terminal": ("id", "a\x1b[2J", "'a\\x1b[2J'", ID),
+    "an id that is shown as another": ("id", "a\u202eb", "'a\\u202eb'", ID),
+    "a very long day": ("joined", "2014-01-20T00:00:00." + "0" * 60, "'2014-01-20T00:00:00." + "0" * 36 + "...", DATE),
     "lines for a choice": ("plan", "a\nb", "'a\\nb'", CHOICE),
     "half a character for a choice": ("plan", "\ud800", "'\\ud800'", CHOICE),
     "a very long choice": ("plan", "x" * 1000, "'" + "x" * 56 + "...", CHOICE),

@@ -104,7 +104,8 @@ def test_the_stored_audit_is_plain_json(leaking):
 def test_registration_refuses_a_column_over_a_limit_until_it_is_attested(leaking):
     result, contract, column = leaking
     model = TrainedModel("v", 0.9, False, tuple(AuditFinding(f.column, f.description) for f in result.findings))
-    with pytest.raises(GateRefused, match=rf"^model v: column '{column}' .*; write attested = .*$"):
+    commands = f"do so: `churn attest {column} .*`churn exclude {column} .*`$"
+    with pytest.raises(GateRefused, match=rf"^model v: column '{column}' .*; {commands}"):
         check_registration(model, contract)
     check_registration(model, attested(contract, column))
 

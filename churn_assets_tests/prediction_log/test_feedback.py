@@ -62,6 +62,8 @@ def test_parquet_keeps_its_types(tmp_path):
         (HEAD + ",true,2026-01-20,\n", RowsRejected, "row 0, column 'prediction_id': found neither id"),
         (HEAD + "c1,true,2026-01-20,,5\n", RowsRejected, "more cells than columns"),
         ("customer_id,churned,observed_at,label\nc,1,2026-01-20,1\n", RowsRejected, "column 'label'.*unknown field"),
+        (HEAD + f"{'x' * 201},true,2026-01-20,\n", RowsRejected, "expected a text of 1 to 200 printable characters"),
+        (HEAD + "a\x9b2J,true,2026-01-20,\n", RowsRejected, r"column 'customer_id': found 'a\\x9b2J'"),
         (HEAD, EmptySource, "no rows"),
         ("customer_id,churned\nc1,1\n", ColumnMissing, "no column observed_at"),
         ("churned,observed_at\n1,2026-01-20\n", ColumnMissing, "prediction_id or customer_id"),

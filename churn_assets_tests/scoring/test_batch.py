@@ -90,6 +90,16 @@ def test_neither_batches_nor_threads_change_what_is_written(folder, tmp_path, ba
     assert pq.read_table(cut.calls)["customer_id"].equals(pq.read_table(one.calls)["customer_id"])
 
 
+def test_ids_in_csv_are_no_formulas_and_parquet_keeps_them(table, tmp_path):
+    rows = table.slice(0, 20).to_pylist()
+    rows = [{**row, "id": "=1+" + row["id"]} for row in rows]
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), tmp_path / "in.parquet")
+    written = [score_file(SCORER, tmp_path / "in.parquet", tmp_path / f"out.{s}", AS_OF) for s in ("csv", "parquet")]
+    ids = [_read(summary.out)["customer_id"].to_pylist() for summary in written]
+    assert ids == [[f"'{row['id']}" for row in rows], [row["id"] for row in rows]]
+    assert all(key.startswith("'=1+") for key in _read(written[0].calls)["customer_id"].to_pylist())
+
+
 def test_rows_that_break_the_contract_are_written_with_their_reasons(table, tmp_path):
     broken = table.to_pylist()
     broken[3]["sent"], broken[250]["city"], broken[251]["id"] = -5, "PARIS", None

@@ -323,4 +323,4 @@ def test_started_by_bentomls_api_on_every_address_it_answers_nobody_until_there_
         finally:
             process.terminate()
             process.wait(20)
-    assert "no key, no answers" in (tmp_path / "log").read_text()
+    assert "requests refused: no API key" in (tmp_path / "log").read_text()

@@ -200,6 +200,42 @@ def test_a_batch_has_from_one_to_the_limit_of_customers(home, customers):
     assert_refusal(post(home, "/predict_batch", {"customers": [3]}), 422)
 
 
+@pytest.mark.parametrize("key", ["x" * 201, "a\x1b[2J", "a\x7f", "a\x9bm", "a\u202eb", "\u200b", " "])
+def test_an_id_is_at_most_200_printable_characters(home, key):
+    expected = "200 printable characters"
+    assert expected in assert_refusal(post(home, "/predict", {**ASKED, "id": key}), 422)["error"]
+    assert expected in assert_refusal(post(home, "/predict_batch", {"customers": [{**ROW, "id": key}]}), 422)["error"]
+    report = {"customer_id": key, "churned": True, "observed_at": "2014-01-20"}
+    assert expected in assert_refusal(post(home, "/feedback", report), 422)["error"]
+
+
+def test_an_id_of_200_letters_of_any_script_is_an_id(home):
+    key = "\u00a0\u0e01 x" * 50
+    assert post(home, "/predict", {**ASKED, "id": key}).json()["customer_id"] == key
+
+
+def test_more_rows_than_the_queue_of_the_log_takes_are_a_413_that_names_the_limit(home):
+    report = {"customer_id": "c", "churned": True, "observed_at": "2014-01-20"}
+    for path, body in (("/predict_batch", {"customers": [ROW] * 4}), ("/feedback", [report] * 4)):
+        error = assert_refusal(post(home, path, body, log_queue_rows=3), 413)["error"]
+        assert "the body has 4 rows, expected at most 3 rows (CHURN_LOG_QUEUE)" in error
+    assert post(home, "/predict_batch", {"customers": [ROW] * 3}, log_queue_rows=3).status_code == 200
+    assert post(home, "/predict_batch", {"customers": [ROW] * 4}, log_queue_rows=3, log=False).status_code == 200
+
+
+def test_a_batch_of_more_bytes_than_the_log_takes_is_a_413(home, monkeypatch):
+    monkeypatch.setattr("churn_assets.serving.app.MAX_BYTES", 1000)
+    assert "1,000 bytes" in assert_refusal(post(home, "/predict_batch", {"customers": [ROW] * 4}), 413)["error"]
+
+
+def test_unknown_fields_of_a_batch_are_refused_by_the_first_ten_of_a_row(home):
+    wide = {"customers": [{str(name): 1 for name in range(20_000)}] * 3}
+    payload = assert_refusal(post(home, "/predict_batch", wide), 422)
+    assert [fault["column"] for fault in payload["detail"] if fault["row"] == 1][:2] == ["0", "1"]
+    unknown = [fault for fault in payload["detail"] if fault["found"] == "an unknown field"]
+    assert len(unknown) == 30
+
+
 def test_nothing_of_a_refused_batch_is_in_the_log(tmp_path):
     home = home_with_champion(tmp_path)
     post(home, "/predict_batch", {"customers": [*ROWS, {**ROW, "sent": -1}], "as_of": AS_OF})

@@ -73,6 +73,26 @@ def test_a_body_that_is_too_long_is_refused_before_it_is_sent(server):
         assert line.recv(4096).startswith(b"HTTP/1.1 413")
 
 
+def test_nothing_of_a_refused_request_is_kept(server):
+    url, process, _ = server
+    long = "0" * 800_000
+    bodies = [
+        ("/predict", {**ASKED, "as_of": f"2014-01-20T00:00:00.{long}"}),
+        ("/predict", {**ASKED, "id": long}),
+        ("/predict_batch", {"customers": [ASKED], "as_of": long}),
+        ("/predict_batch", {"customers": [], long: 1}),
+        ("/feedback", {"customer_id": long, "churned": True, "observed_at": "2014-01-20"}),
+    ]
+
+    def flood(times: int) -> int:
+        for path, body in bodies * times:
+            assert httpx.post(f"{url}{path}", json=body, timeout=30).status_code == 422
+        return sum(worker.memory_info().rss for worker in workers_of(process))
+
+    before = flood(4)
+    assert flood(10) - before < 20 * 2**20  # of 40 MB
+
+
 def test_metrics_add_up_over_the_workers(server):
     url, process, _ = server
     pattern = re.compile(r'churn_predictions_total\{.*status="ok"\} (\S+)')

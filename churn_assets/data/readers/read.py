@@ -134,8 +134,9 @@ def check_names_once(names: Sequence[str], where: str) -> None:
 
 
 def check_columns(names: Sequence[str], contract: Contract, where: str, *, label_required: bool = True) -> None:
-    """Raise ColumnMissing if `names` lack a column of the contract; the message has the most similar names."""
-    missing = [name for name in _wanted(contract, label_required) if name not in names]
+    """Raise ColumnMissing if `names` lack a column of the contract that is not excluded; it has the most similar."""
+    optional = {column.name for column in contract.excluded_columns}
+    missing = [name for name in _wanted(contract, label_required) if name not in names and name not in optional]
     if not missing:
         return
     matches = [(name, match) for name in missing for match in difflib.get_close_matches(name, names, 1, 0.6)]

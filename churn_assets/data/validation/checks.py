@@ -11,8 +11,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from churn_assets.contract.model import Column, Contract, Kind, Severity
+from churn_assets.contract.model import Column, Contract, Kind, Role, Severity
 from churn_assets.data.validation.parse import as_text, canonical_number, parse_column, read_boolean, to_numpy
+from churn_assets.errors import printable
 from churn_assets.features.compile import RuleProgram, compile_rules
 from churn_assets.features.encode import encode_table, expectation
 
@@ -36,22 +37,26 @@ class Finding:
 def check_cells(contract: Contract, table: pa.Table) -> tuple[dict[str, pa.Array], list[Finding]]:
     """Typed columns, null where a cell breaks the contract, and the findings.
 
-    Reasons: kind, infinite, null, choices, bounds.
+    Reasons: kind, infinite, null, choices, bounds. Those of an excluded column are counted only, and it may be absent.
     """
     typed: dict[str, pa.Array] = {}
     findings: list[Finding] = []
     for column in contract.kept_columns:
-        cells = table.column(column.name)
+        excluded = column.role is Role.EXCLUDED
+        absent = excluded and column.name not in table.column_names
+        cells = pa.nulls(table.num_rows, pa.string()) if absent else table.column(column.name)
         parsed = parse_column(column, cells)
         typed[column.name], outside = _within(column, parsed.values)
         masks = {
             "kind": parsed.unreadable,
             "infinite": parsed.infinite,
-            "null": parsed.missing if not column.nullable else np.zeros(len(cells), dtype=bool),
+            "null": parsed.missing if not (column.nullable or excluded) else np.zeros(len(cells), dtype=bool),
             "choices" if column.kind is Kind.CATEGORY else "bounds": outside,
         }
         describe = _cell_message(column.name, cells, expectation(column))
-        findings += [Finding(reason, column.name, mask, describe) for reason, mask in masks.items() if mask.any()]
+        severity = Severity.WARN if excluded else Severity.REJECT
+        broken = [(reason, mask) for reason, mask in masks.items() if mask.any()]
+        findings += [Finding(reason, column.name, mask, describe, severity) for reason, mask in broken]
     return typed, findings
 
 
@@ -136,7 +141,7 @@ def quote_cell(value: object) -> str:
     """A cell in a message: one line, quoted, shortened."""
     if value is None:
         return "null"
-    text = " ".join(str(value).split())
+    text = printable(" ".join(str(value).split()))
     return f"'{text}'" if len(text) <= _MAX_LENGTH else f"'{text[: _MAX_LENGTH - 3]}...'"
 
 

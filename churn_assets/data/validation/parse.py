@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from churn_assets.contract.load import canonical_text
-from churn_assets.contract.model import Column, Kind
+from churn_assets.contract.model import Column, Kind, is_id
 
 Mask = npt.NDArray[np.bool_]
 
@@ -187,7 +187,8 @@ def read_date(column: Column, text: str) -> dt.date | None:
 
 
 _READERS: Mapping[Kind, Callable[[Column, str], object]] = {
-    **dict.fromkeys((Kind.ID, Kind.TEXT, Kind.CATEGORY), lambda column, text: text),
+    Kind.ID: lambda column, text: text if is_id(text) else None,
+    **dict.fromkeys((Kind.TEXT, Kind.CATEGORY), lambda column, text: text),
     Kind.NUMBER: read_number,
     Kind.INTEGER: _read_integer,
     Kind.BOOLEAN: read_boolean,

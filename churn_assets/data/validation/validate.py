@@ -198,7 +198,7 @@ def _check_shape(contract: Contract, table: pa.Table, source: str, label_require
 
 
 def _not_only_null(contract: Contract, table: pa.Table) -> None:
-    for column in contract.kept_columns:
+    for column in (contract.key, *contract.scoring_columns):
         if pc.all(pc.is_in(as_text(table[column.name]), pa.array([None, "", *column.missing], pa.string()))).as_py():
             raise ColumnAllNull(
                 f"column '{column.name}' is empty in all {table.num_rows:,} rows; expected at least 1 value; "

@@ -94,7 +94,7 @@ def collect_report(
         comparison=card.comparison,
         calibration=card.calibration,
         candidates=card.candidates,
-        suspects=[facts.Suspect(c.name, c.suspect, c.attested) for c in contract.columns if c.suspect],
+        suspects=[facts.Suspect(c.name, c.suspect, c.attested) for c in contract.scoring_columns if c.suspect],
         ladder=audit,
         profit=card.profit,
         cross_validation=cross_validation,

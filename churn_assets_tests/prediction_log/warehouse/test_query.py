@@ -63,6 +63,22 @@ def test_an_error_in_sql_is_one_line(home, sql):
     assert "\n" not in str(caught.value)
 
 
+def test_a_terminal_obeys_no_id(home, tmp_path):
+    key = "\x1b[2J\x9b\u202eb"  # as older versions took it
+    write(settings(tmp_path / "other"), "a", prediction("a", customer_id=key))
+    shown = churn(tmp_path / "other", "log", "tail")
+    assert "\\u001b[2J\\u009b\\u202eb" in shown
+    assert json.loads(shown)["customer_id"] == key
+    table = churn(home, "log", "query", "select 'x' || chr(27) || chr(155) as id")
+    assert "x\\u001b\\u009b" in table
+    assert not set(key) & {"\x1b", "\x9b", "\u202e"} & set(shown + table)
+
+
+def test_csv_has_no_formulas(home):
+    query = "select '=1+1' as id, -1.5 as number, '-2' as text"
+    assert churn(home, "log", "query", query, "--csv") == "id,number,text\n'=1+1,-1.5,-2\n"
+
+
 REFUSED = """
 copy predictions to '{home}/out.csv'
 copy (select 1) to '{home}/warehouse/published.duckdb.wal'

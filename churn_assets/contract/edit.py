@@ -1,0 +1,133 @@
+"""Changes to a contract's file, for `churn attest` and `churn exclude`: one value, every other byte as it was."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import date
+from pathlib import Path
+from shlex import quote
+
+from churn_assets.contract.expressions import parse_rules
+from churn_assets.contract.load import load_contract, parse_contract
+from churn_assets.contract.model import Column, Contract, Role
+from churn_assets.errors import ContractError, did_you_mean
+from churn_assets.storage.files import replacing
+
+_HEADER = re.compile(r"""^[ \t]*\[\[[ \t]*["']?columns["']?[ \t]*\]\][^\n]*\n?""", re.MULTILINE)
+_NEXT_TABLE = re.compile(r"^[ \t]*\[|\Z", re.MULTILINE)
+_CONTENT = re.compile(r"^[ \t]*[^\s#][^\n]*\n?", re.MULTILINE)
+_TEXT = r'''("""(?:[^\\]|\\.)*?"""+|\'\'\'.*?\'\'\'+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')'''
+
+
+def attest(path: Path, name: str, by: str, why: str, today: date) -> tuple[Contract, Contract]:
+    """Write who attests, and why, that a column is known before churn; the contract before and after.
+
+    One object if nothing changed. Raises ContractError for a column that is not known or used, and an empty text.
+    """
+    contract = load_contract(path)
+    column = _used_column(contract, name)
+    if not (by.strip() and why.strip()):
+        raise ContractError(f"--by or --why is empty; expected who attests '{name}', and why it is known before churn")
+    if re.fullmatch(rf"{re.escape(by)}(, \d{{4}}-\d\d-\d\d)?: {re.escape(why)}", column.attested):
+        return contract, contract
+    return contract, _write(contract, path, name, "attested", f"{by}, {today}: {why}")
+
+
+def exclude(path: Path, name: str) -> tuple[Contract, Contract]:
+    """As `attest` for the role `excluded`. Raises ContractError too for a column that a rule or `[time]` needs."""
+    contract = load_contract(path)
+    if _used_column(contract, name).role is Role.EXCLUDED:
+        return contract, contract
+    users = [f"[time] {key}" for key in ("as_of", "cohort") if getattr(contract.time, key) == name]
+    users += [f"the rule '{rule.name}'" for rule in parse_rules(contract) if name in rule.names]
+    if users:
+        raise ContractError(
+            f"{path}: column '{name}' is read by {', '.join(users)}; expected a column that only the model and its "
+            "features read; change or remove that first"
+        )
+    return contract, _write(contract, path, name, "role", Role.EXCLUDED)
+
+
+def remedy(column: str, contract: Contract) -> str:
+    """The two commands for a column that nobody attests."""
+    arguments = f"{quote(column)} --contract {quote(str(contract.path or 'FILE'))}"
+    return f"`churn attest {arguments} --by NAME --why TEXT`, or keep it out of the model: `churn exclude {arguments}`"
+
+
+def _used_column(contract: Contract, name: str) -> Column:
+    column, usable = contract.by_name.get(name), [c.name for c in contract.logged_columns]
+    if column in contract.logged_columns:
+        return contract.column(name)
+    role = f"column '{name}' has role '{column.role}'; " if column else ""
+    problem = role or f"there is no column '{name}'; {did_you_mean(name, usable)}"
+    raise ContractError(f"{contract.where}: {problem}expected one of: {', '.join(usable)}; name one of them")
+
+
+def _write(contract: Contract, path: Path, name: str, key: str, value: str) -> Contract:
+    """Set `key` of a column in the file; the contract that the new file holds, which is checked before it is there."""
+    try:
+        content = path.read_bytes()
+        bom = content[: 3 * content.startswith(b"\xef\xbb\xbf")]
+        text = _edited(content[len(bom) :].decode(), list(contract.by_name).index(name), key, value)
+        if text is None:
+            raise ContractError(
+                f"{path}: column '{name}' has no [[columns]] table; write {key} = {toml(value)} for it yourself"
+            )
+        edited = parse_contract(text, str(path), path)
+        with replacing(path.resolve(), path.stat().st_mode & 0o7777) as temporary:
+            temporary.write_bytes(bom + text.encode())
+    except OSError as error:
+        raise ContractError(f"{path} cannot be written ({error.strerror}), expected one that can; copy it") from error
+    return edited
+
+
+def _edited(text: str, index: int, key: str, value: str) -> str | None:
+    """`text` with `key = value` in the column of this index, or None: no edit gave that change and no other."""
+    with suppress(tomllib.TOMLDecodeError):  # old line ends
+        wanted = tomllib.loads(text)
+        wanted["columns"][index][key] = value
+        for candidate in _candidates(text, index, key, toml(value)):
+            with suppress(tomllib.TOMLDecodeError):
+                if tomllib.loads(candidate) == wanted:
+                    return candidate
+    return None
+
+
+def _candidates(text: str, index: int, key: str, value: str) -> Iterator[str]:
+    """The likely edits first; what looks like a table or a key may also lie in a text of several lines."""
+    newline = "\r\n" if "\r\n" in text else "\n"
+    for header in list(_HEADER.finditer(text))[index:]:
+        start = header.end()
+        end = next(_NEXT_TABLE.finditer(text, start)).start()
+        present = re.compile(rf"""^[ \t]*["']?{key}["']?[ \t]*=[ \t]*{_TEXT}""", re.MULTILINE | re.DOTALL)
+        for match in present.finditer(text, start, end):
+            yield text[: match.start(1)] + value + text[match.end(1) :]
+        last = max((line.end() for line in _CONTENT.finditer(text, start, end)), default=start)
+        for place in (last, start):
+            gap = "" if text[place - 1] == "\n" else newline
+            yield f"{text[:place]}{gap}{key} = {value}{newline}{text[place:]}"
+
+
+def toml(value: object) -> str:
+    """One TOML value on one line (texts, numbers, booleans, lists of them)."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml, value))}]"
+    text = str(value)
+    if '"' in text and "'" not in text and text.isprintable():
+        return f"'{text}'"
+    return '"' + "".join(map(_escaped, text)) + '"'
+
+
+def _escaped(character: str) -> str:
+    if character in '"\\':
+        return "\\" + character
+    if character.isprintable() or character == " ":
+        return character
+    return f"\\u{ord(character):04x}" if ord(character) < 0x10000 else f"\\U{ord(character):08x}"
