@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 from churn_assets.contract.expressions import parse_rules
 from churn_assets.contract.load import load_contract, parse_contract
@@ -89,11 +90,15 @@ def _edited(text: str, index: int, key: str, value: str) -> str | None:
     with suppress(tomllib.TOMLDecodeError):  # old line ends
         wanted = tomllib.loads(text)
         wanted["columns"][index][key] = value
-        for candidate in _candidates(text, index, key, toml(value)):
-            with suppress(tomllib.TOMLDecodeError):
-                if tomllib.loads(candidate) == wanted:
-                    return candidate
+        candidates = _candidates(text, index, key, toml(value))
+        return next((candidate for candidate in candidates if _holds(candidate, wanted)), None)
     return None
+
+
+def _holds(text: str, wanted: dict[str, Any]) -> bool:
+    with suppress(tomllib.TOMLDecodeError):
+        return tomllib.loads(text) == wanted
+    return False
 
 
 def _candidates(text: str, index: int, key: str, value: str) -> Iterator[str]:
@@ -119,7 +124,10 @@ def toml(value: object) -> str:
         return repr(value)
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(toml, value))}]"
-    text = str(value)
+    return _quoted(str(value))
+
+
+def _quoted(text: str) -> str:
     if '"' in text and "'" not in text and text.isprintable():
         return f"'{text}'"
     return '"' + "".join(map(_escaped, text)) + '"'

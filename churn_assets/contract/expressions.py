@@ -71,8 +71,7 @@ def parse_features(contract: Contract, file: str = "") -> tuple[Expression, ...]
     ordered = _in_order(reads, where)
     scope = _scope(contract.logged_columns)
     for name in ordered:
-        feature = features[name]
-        place = Place(where, "[features]", feature)
+        place = Place(where, "[features]", features[name])
         type_ = _Types(scope, contract, place).of(trees[name])
         if type_ != NUMBER:
             place.fail(trees[name], f"the result is a {type_}; expected a number")
@@ -82,18 +81,18 @@ def parse_features(contract: Contract, file: str = "") -> tuple[Expression, ...]
 
 def parse_rules(contract: Contract, file: str = "") -> tuple[Expression, ...]:
     """The contract's rules, which read columns and `as_of` only. Raises ExpressionError."""
-    where = file or contract.where
-    rules = []
-    for rule in contract.rules:
-        place = Place(where, "[[rules]]", rule)
-        tree = _parse(place)
-        if _Types(_scope(contract.scoring_columns), contract, place).of(tree) != NUMBER:
-            place.fail(tree, "the result is not a condition; expected a comparison")
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FITTED:
-                place.fail(node, f"{node.func.id} is fitted on a training table; only a feature may use it")
-        rules.append(Expression(rule.name, rule.expression, tree, frozenset(_names(tree))))
-    return tuple(rules)
+    return tuple(_parse_rule(contract, rule, file or contract.where) for rule in contract.rules)
+
+
+def _parse_rule(contract: Contract, rule: Rule, where: str) -> Expression:
+    place = Place(where, "[[rules]]", rule)
+    tree = _parse(place)
+    if _Types(_scope(contract.scoring_columns), contract, place).of(tree) != NUMBER:
+        place.fail(tree, "the result is not a condition; expected a comparison")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FITTED:
+            place.fail(node, f"{node.func.id} is fitted on a training table; only a feature may use it")
+    return Expression(rule.name, rule.expression, tree, frozenset(_names(tree)))
 
 
 def columns_read(contract: Contract) -> Mapping[str, frozenset[str]]:
@@ -135,26 +134,24 @@ def _names(tree: ast.expr) -> set[str]:
 
 def _in_order(reads: Mapping[str, set[str]], where: str) -> list[str]:
     done: list[str] = []
-    path: list[str] = []
-
-    def visit(name: str) -> None:
-        if name in done:
-            return
-        if name in path:
-            cycle = " -> ".join([*path[path.index(name) :], name])
-            raise ExpressionError(
-                f"{where}, [features]: {cycle} is a cycle; "
-                "expected features that do not read themselves; remove one of them"
-            )
-        path.append(name)
-        for other in sorted(reads[name] & reads.keys()):
-            visit(other)
-        path.pop()
-        done.append(name)
-
     for name in reads:
-        visit(name)
+        _visit(name, reads, where, [], done)
     return done
+
+
+def _visit(name: str, reads: Mapping[str, set[str]], where: str, path: list[str], done: list[str]) -> None:
+    """Append what `name` reads, then `name`, to `done`; `path` led to it."""
+    if name in done:
+        return
+    if name in path:
+        cycle = " -> ".join([*path[path.index(name) :], name])
+        raise ExpressionError(
+            f"{where}, [features]: {cycle} is a cycle; "
+            "expected features that do not read themselves; remove one of them"
+        )
+    for other in sorted(reads[name] & reads.keys()):
+        _visit(other, reads, where, [*path, name], done)
+    done.append(name)
 
 
 def _scope(columns: Iterable[Column]) -> dict[str, str]:
@@ -235,12 +232,8 @@ class _Types:
     def of(self, node: ast.expr) -> str:
         """The type of `node`; its parts are checked, too."""
         match node:
-            case ast.Constant(value=bool()):
-                self.place.fail(node, "write 1 for true and 0 for false")
             case ast.Constant(value=int() | float() as value):
-                if not abs(value) <= sys.float_info.max:
-                    self.place.fail(node, "the number is too large; expected a finite number")
-                return NUMBER
+                return self._constant(node, value)
             case ast.Name(id=name):
                 return self._name(node, name)
             case ast.BinOp(left=left, op=op, right=right) if isinstance(op, _ARITHMETIC):
@@ -257,6 +250,13 @@ class _Types:
                 return self._call(node, name, arguments)
         self.place.fail(node, f"'{written(node)}' is not part of the language; see docs/contract.md")
 
+    def _constant(self, node: ast.expr, value: float) -> str:
+        if isinstance(value, bool):
+            self.place.fail(node, "write 1 for true and 0 for false")
+        if not abs(value) <= sys.float_info.max:
+            self.place.fail(node, "the number is too large; expected a finite number")
+        return NUMBER
+
     def _name(self, node: ast.expr, name: str) -> str:
         if name in self.scope:
             return self.scope[name]
@@ -267,9 +267,7 @@ class _Types:
         self.place.fail(node, f"unknown name '{name}'; {hint}known: {', '.join(sorted(self.scope))}")
 
     def _arithmetic(self, node: ast.expr, op: ast.operator, left: str, right: str) -> str:
-        if left == right == NUMBER:
-            return NUMBER
-        if isinstance(op, ast.Sub) and left == right == DATE:
+        if left == right == NUMBER or (isinstance(op, ast.Sub) and left == right == DATE):
             return NUMBER
         if isinstance(op, ast.Add | ast.Sub) and (left, right) == (DATE, NUMBER):
             return DATE
@@ -285,32 +283,38 @@ class _Types:
 
     def _against_text(self, node: ast.expr, op: ast.cmpop, left: ast.expr, text: str) -> str:
         type_ = self.of(left)
-        if type_ == DATE:
-            if not is_date(text):
-                self.place.fail(node, f"'{text}' is not a date; expected one such as 2014-01-20")
-            return NUMBER
+        if type_ == DATE and not is_date(text):
+            self.place.fail(node, f"'{text}' is not a date; expected one such as 2014-01-20")
+        if type_ != DATE:
+            self._check_choice(node, op, left, type_, text)
+        return NUMBER
+
+    def _check_choice(self, node: ast.expr, op: ast.cmpop, left: ast.expr, type_: str, text: str) -> None:
         if not isinstance(left, ast.Name) or type_ != CATEGORY:
             self.place.fail(node, f"a {type_} is compared with text; expected a date or a category column")
         choices = self.contract.column(left.id).choices
         if text not in choices or not isinstance(op, ast.Eq | ast.NotEq):
             self.place.fail(node, f"compare '{left.id}' by == or != with one of: {', '.join(choices)}")
-        return NUMBER
 
     def _call(self, node: ast.expr, name: str, arguments: list[ast.expr]) -> str:
+        for argument, expected in zip(arguments, self._parameters(node, name, len(arguments)), strict=True):
+            type_ = self.of(argument)
+            if expected not in ("any", type_):
+                self.place.fail(argument, f"'{written(argument)}' is a {type_}; {name} expects a {expected}")
+        return NUMBER
+
+    def _parameters(self, node: ast.expr, name: str, arguments: int) -> tuple[str, ...]:
+        """The types of the function's parameters, as many as `arguments`."""
         if name not in FUNCTIONS:
             hint = did_you_mean(name, FUNCTIONS)
             self.place.fail(node, f"unknown function '{name}'; {hint}known: {', '.join(sorted(FUNCTIONS))}")
         parameters = FUNCTIONS[name]
         number = "two or more" if isinstance(parameters, str) else len(parameters)
         if isinstance(parameters, str):
-            parameters = (parameters,) * max(2, len(arguments))
-        if len(arguments) != len(parameters):
-            self.place.fail(node, f"the number of arguments of {name} is {len(arguments)}; expected {number}")
-        for argument, expected in zip(arguments, parameters, strict=True):
-            type_ = self.of(argument)
-            if expected not in ("any", type_):
-                self.place.fail(argument, f"'{written(argument)}' is a {type_}; {name} expects a {expected}")
-        return NUMBER
+            parameters = (parameters,) * max(2, arguments)
+        if arguments != len(parameters):
+            self.place.fail(node, f"the number of arguments of {name} is {arguments}; expected {number}")
+        return parameters
 
     def _numbers(self, nodes: list[ast.expr], operator: str) -> str:
         for node in nodes:

@@ -32,9 +32,7 @@ def load_contract(path: Path) -> Contract:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        contracts = sorted(p.name for p in path.parent.glob("*.toml")) if path.parent.is_dir() else []
-        in_folder = f"contracts there: {', '.join(contracts)}" if contracts else "that folder has no .toml file"
-        raise ContractError(f"no contract at {path}; {in_folder}; set CHURN_CONTRACT or --contract") from None
+        raise _no_contract(path) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ContractError(
             f"{path} cannot be read: {type(error).__name__}; expected UTF-8 text; save it as UTF-8"
@@ -42,18 +40,28 @@ def load_contract(path: Path) -> Contract:
     return parse_contract(text, str(path), path)
 
 
+def _no_contract(path: Path) -> ContractError:
+    contracts = sorted(p.name for p in path.parent.glob("*.toml")) if path.parent.is_dir() else []
+    in_folder = f"contracts there: {', '.join(contracts)}" if contracts else "that folder has no .toml file"
+    return ContractError(f"no contract at {path}; {in_folder}; set CHURN_CONTRACT or --contract")
+
+
 def parse_contract(text: str, name: str = "contract.toml", path: Path | None = None) -> Contract:
     """Parse and check a contract; `name` is the file in messages. Raises ContractError."""
-    try:
-        document = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError; the others come from huge numbers or deep nesting
-        raise ContractError(f"{name} is not TOML: {' '.join(str(error).split())}; correct that line") from None
+    document = _document(text, name)
     try:
         return check_contract(_contract(document, text, path), name)
     except ExpressionError:
         raise
     except ContractError as error:
         raise ContractError(f"{name}, {error}") from None
+
+
+def _document(text: str, name: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError; the others come from huge numbers or deep nesting
+        raise ContractError(f"{name} is not TOML: {' '.join(str(error).split())}; correct that line") from None
 
 
 def _contract(document: Mapping[str, Any], text: str, path: Path | None) -> Contract:
@@ -124,25 +132,23 @@ def _cell(place: str, key: str, value: object, hint: Any) -> str | tuple[str, ..
 def _columns(tables: object) -> tuple[Column, ...]:
     if not isinstance(tables, list) or not tables:
         fail("[[columns]]", f"found {_describe(tables)}; expected one [[columns]] table for each column")
-    columns = []
-    for number, table in enumerate(tables, start=1):
-        name = f" '{table['name']}'" if isinstance(table, dict) and "name" in table else ""
-        columns.append(_table(f"[[columns]] #{number}{name}", table, Column))
-    return tuple(columns)
+    names = [f" '{table['name']}'" if isinstance(table, dict) and "name" in table else "" for table in tables]
+    named = enumerate(zip(names, tables, strict=True), start=1)
+    return tuple(_table(f"[[columns]] #{number}{name}", table, Column) for number, (name, table) in named)
 
 
 def _features(table: object) -> tuple[Feature, ...]:
     if not isinstance(table, Mapping):
         fail("[features]", f'found {_describe(table)}; expected name = "expression" lines')
-    features = []
-    for name, value in table.items():
-        place = f"[features] '{name}'"
-        body = {"expression": value} if isinstance(value, str) else value
-        if not isinstance(body, Mapping):
-            fail(place, f"found {_describe(value)}; expected an expression in quotes")
-        _known(place, body, [f.name for f in dataclasses.fields(Feature) if f.name != "name"])
-        features.append(_table(place, {"name": name, **body}, Feature))
-    return tuple(features)
+    return tuple(_feature(f"[features] '{name}'", name, value) for name, value in table.items())
+
+
+def _feature(place: str, name: str, value: object) -> Feature:
+    body = {"expression": value} if isinstance(value, str) else value
+    if not isinstance(body, Mapping):
+        fail(place, f"found {_describe(value)}; expected an expression in quotes")
+    _known(place, body, [f.name for f in dataclasses.fields(Feature) if f.name != "name"])
+    return _table(place, {"name": name, **body}, Feature)
 
 
 def _rules(tables: object) -> tuple[Rule, ...]:
@@ -159,25 +165,25 @@ def _value(place: str, key: str, value: object, hint: Any) -> Any:
     if fitted is None:
         fail(place, f"key '{key}' is {_describe(value)}; expected {' or '.join(map(_hint_name, options))}")
     for limit in limits:
-        if fitted < limit.ge or (limit.le is not None and fitted > limit.le):
-            allowed = f"at least {limit.ge}" if limit.le is None else f"{limit.ge} to {limit.le}"
-            fail(place, f"key '{key}' is {fitted}; expected {allowed}; correct it")
+        _check_limit(place, key, fitted, limit)
     return fitted
+
+
+def _check_limit(place: str, key: str, value: Any, limit: Any) -> None:
+    if value < limit.ge or (limit.le is not None and value > limit.le):
+        allowed = f"at least {limit.ge}" if limit.le is None else f"{limit.ge} to {limit.le}"
+        fail(place, f"key '{key}' is {value}; expected {allowed}; correct it")
 
 
 def _fit(place: str, key: str, value: object, hint: Any) -> Any:
     if typing.get_origin(hint) is tuple:
-        if isinstance(value, list) and not any(isinstance(item, dict | list) for item in value):
-            return tuple(canonical_text(item) for item in value)
-        return None
-    is_enum = isinstance(hint, type) and issubclass(hint, StrEnum)
-    if is_enum or typing.get_origin(hint) is typing.Literal:
-        allowed = list(hint) if is_enum else typing.get_args(hint)
-        if value in allowed:
-            return hint(value) if is_enum else value
-        similar = did_you_mean(value, allowed) if isinstance(value, str) else ""
-        texts = ", ".join(filter(None, allowed))
-        fail(place, f"key '{key}' is {_describe(value)}; {similar}expected one of: {texts}")
+        if not isinstance(value, list) or any(isinstance(item, dict | list) for item in value):
+            return None
+        return tuple(map(canonical_text, value))
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return hint(_among(place, key, value, list(hint)))
+    if typing.get_origin(hint) is typing.Literal:
+        return _among(place, key, value, typing.get_args(hint))
     if hint is float:
         whole_or_real = isinstance(value, int | float) and not isinstance(value, bool)
         return float(value) if whole_or_real and math.isfinite(value) else None  # type: ignore[arg-type]  # a number, checked
@@ -186,6 +192,14 @@ def _fit(place: str, key: str, value: object, hint: Any) -> Any:
     if hint is str:
         return value.isoformat() if isinstance(value, dt.date) else value if isinstance(value, str) else None
     return value if hint is bool and isinstance(value, bool) else None
+
+
+def _among(place: str, key: str, value: object, allowed: Sequence[Any]) -> Any:
+    if value in allowed:
+        return value
+    similar = did_you_mean(value, allowed) if isinstance(value, str) else ""
+    texts = ", ".join(filter(None, allowed))
+    fail(place, f"key '{key}' is {_describe(value)}; {similar}expected one of: {texts}")
 
 
 def _hint_name(hint: Any) -> str:

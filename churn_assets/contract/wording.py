@@ -65,12 +65,14 @@ class Wording:
             return self._filled(about, template, value, typical)
         unit = f" {about.unit}" if isinstance(about, Column) and about.unit else ""
         text = f"{_label(about)}: {self._value(about, value)}{unit}"
-        if typical is None:
-            return text
-        usual = self._value(about, typical.median)
+        return text + ("" if typical is None else self._comparison(about, value, typical.median))
+
+    def _comparison(self, about: Column | Feature, value: float, median: float) -> str:
+        usual = self._value(about, median)
+        is_usual = usual == self._value(about, value)
         if _is_category(about):
-            return text if usual == self._value(about, value) else f"{text}; most often {usual}"
-        return f"{text}, as is typical" if usual == self._value(about, value) else f"{text}; typical {usual}"
+            return "" if is_usual else f"; most often {usual}"
+        return ", as is typical" if is_usual else f"; typical {usual}"
 
     def _template(self, about: Column | Feature, value: float, typical: Typical | None) -> str:
         if self._is_yes_or_no(about):
@@ -113,10 +115,9 @@ def format_number(value: float) -> str:
 def wording_mistakes(contract: Contract) -> Iterator[tuple[str, str]]:
     """(place in the file, message) for every wrong topic and template."""
     scored = [c.name for c in contract.scoring_columns]
-    for feature in contract.features:
-        if feature.topic and feature.topic not in scored:
-            expected = f"expected a column of role feature or input: {', '.join(scored)}"
-            yield f"[features] '{feature.name}'", f"key 'topic' is '{feature.topic}'; {expected}"
+    expected = f"expected a column of role feature or input: {', '.join(scored)}"
+    for feature in (f for f in contract.features if f.topic and f.topic not in scored):
+        yield f"[features] '{feature.name}'", f"key 'topic' is '{feature.topic}'; {expected}"
     for column in contract.columns:
         yield from ((f"[[columns]] '{column.name}'", message) for message in _template_mistakes(column))
     for feature in contract.features:
@@ -124,16 +125,20 @@ def wording_mistakes(contract: Contract) -> Iterator[tuple[str, str]]:
 
 
 def _template_mistakes(about: Column | Feature) -> Iterator[str]:
-    allowed = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
     for key in _TEMPLATES:
-        try:
-            parts = [part[1:] for part in Formatter().parse(getattr(about, key)) if part[1] is not None]
-        except ValueError as error:
-            yield f"key '{key}' does not parse ({error}); expected in braces: {allowed}"
-            continue
-        for name, format_, conversion in parts:
-            if name not in PLACEHOLDERS or format_ or conversion:
-                yield f"key '{key}' has '{{{name}}}' or a format; expected in braces, without a format: {allowed}"
+        yield from _mistakes(key, getattr(about, key))
+
+
+def _mistakes(key: str, template: str) -> Iterator[str]:
+    allowed = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+    try:
+        parts = [part[1:] for part in Formatter().parse(template) if part[1] is not None]
+    except ValueError as error:
+        yield f"key '{key}' does not parse ({error}); expected in braces: {allowed}"
+        return
+    for name, format_, conversion in parts:
+        if name not in PLACEHOLDERS or format_ or conversion:
+            yield f"key '{key}' has '{{{name}}}' or a format; expected in braces, without a format: {allowed}"
 
 
 def _label(about: Column | Feature) -> str:

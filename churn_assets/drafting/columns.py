@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -112,6 +112,12 @@ def guess_column(name: str, cells: pa.ChunkedArray) -> Guess:
     if pa.types.is_nested(type_) or pa.types.is_binary(type_) or pa.types.is_time(type_) or pa.types.is_duration(type_):
         unread = Guess(Column(name, Kind.TEXT), "", 0, len(cells))
         return unread.left_out(f"its cells are of type {type_}, which no kind of the contract fits")
+    counts, blank = _counted(cells)
+    return _of_counts(name, type_, counts, len(cells), blank)
+
+
+def _counted(cells: pa.ChunkedArray) -> tuple[Counter[str], int]:
+    """(rows of each text, rows of blank or missing cells)."""
     blank, counts = 0, Counter[str]()
     # Counted as it is stored, and only then as text: a column of numbers has fewer values than cells.
     values, rows_of = pc.value_counts(cells).flatten()
@@ -120,7 +126,7 @@ def guess_column(name: str, cells: pa.ChunkedArray) -> Guess:
             blank += rows
         else:
             counts[text] += rows
-    return _of_counts(name, type_, counts, len(cells), blank)
+    return counts, blank
 
 
 def _of_counts(name: str, type_: pa.DataType, counts: Mapping[str, int], rows: int, blank: int) -> Guess:
@@ -133,26 +139,29 @@ def _of_counts(name: str, type_: pa.DataType, counts: Mapping[str, int], rows: i
     base = replace(base, is_unique=len(real) >= 0.999 * sum(real.values()) and len(real) > 20)
     if pa.types.is_date(type_) or pa.types.is_timestamp(type_):
         return _with_dates(base, counts, (), "")
-    for guess_kind in (_as_boolean, _as_number_of_a_day, _as_number, _as_date, _as_category):
-        guess = guess_kind(base, counts, real)
-        if guess is not None:
-            return guess
+    kinds = (_as_boolean, _as_number_of_a_day, _as_number, _as_date, _as_category)
+    guesses = (guess_kind(base, counts, real) for guess_kind in kinds)
+    return next(filter(None, guesses), None) or _left_out_as_text(base, len(real))
+
+
+def _left_out_as_text(base: Guess, texts: int) -> Guess:
     if base.is_unique:
-        return base.left_out(f"nearly every row has another text ({len(real):,} different): an id or a name")
-    return base.left_out(f"{len(real):,} different texts are too many for a category (at most {MAX_CHOICES})")
+        return base.left_out(f"nearly every row has another text ({texts:,} different): an id or a name")
+    return base.left_out(f"{texts:,} different texts are too many for a category (at most {MAX_CHOICES})")
 
 
 def _as_boolean(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) -> Guess | None:
     if len(real) > _MOST_SPELLINGS:
         return None
     lowered = {canonical_number(value).lower() for value in real}
-    for true, false in (pair.split("/") for pair in _TRUE_FALSE.split()):
-        if lowered == {true, false}:
-            column = replace(base.column, kind=Kind.BOOLEAN)
-            if true not in column.true or false not in column.false:
-                column = replace(column, true=(true,), false=(false,))
-            return with_missing(replace(base, column=column, summary=describe_choices(real)), counts, real)
-    return None
+    pairs = (pair.split("/") for pair in _TRUE_FALSE.split())
+    true, false = next((pair for pair in pairs if lowered == set(pair)), ("", ""))
+    if not true:
+        return None
+    column = replace(base.column, kind=Kind.BOOLEAN)
+    if true not in column.true or false not in column.false:
+        column = replace(column, true=(true,), false=(false,))
+    return with_missing(replace(base, column=column, summary=describe_choices(real)), counts, real)
 
 
 def _as_number_of_a_day(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) -> Guess | None:
@@ -212,12 +221,8 @@ def _as_number(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) 
     `counts` has the rows of each spelling, `real` those of spellings that are not a missing value.
     """
     texts = list(real)
-    few = texts[:: max(1, len(texts) // _TRIED_NUMBERS)]
-    ways = ("", *NUMBER_READERS)
-    if sum(any(_number(text, repair) is not None for repair in ways) for text in few) < 0.5 * len(few):
-        return None  # ids and free text, of which there may be very many, are not parsed one by one
-    if any(re.fullmatch(r"\s*0\d+\s*", text) for text in texts):
-        return None  # 01234 is a code: as a number it would lose its zero
+    if not _may_be_numbers(texts):
+        return None
     repair, values, share = _best_reading(real)
     if share < READABLE_SHARE:
         return None
@@ -239,6 +244,15 @@ def _as_number(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) 
     questions = _number_questions(numbers, weights, whole, infinite)
     guess = replace(base, column=column, summary=summary, questions=questions, repair=repair)
     return with_missing(guess, counts, readable)
+
+
+def _may_be_numbers(texts: Sequence[str]) -> bool:
+    few = texts[:: max(1, len(texts) // _TRIED_NUMBERS)]
+    ways = ("", *NUMBER_READERS)
+    if sum(any(_number(text, repair) is not None for repair in ways) for text in few) < 0.5 * len(few):
+        return False  # ids and free text, of which there may be very many, are not parsed one by one
+    # 01234 is a code: as a number it would lose its zero
+    return not any(re.fullmatch(r"\s*0\d+\s*", text) for text in texts)
 
 
 def _best_reading(real: Mapping[str, int]) -> tuple[str, list[float | None], float]:
@@ -266,10 +280,9 @@ def _coded(base: Guess, readable: Mapping[str, int], whole: bool, numbers: npt.N
     if not (CODE_NAME.search(parts) or ID_NAME.search(parts)):
         return None
     if len(readable) > MAX_CHOICES:
-        if CODE_NAME.search(parts) and not ID_NAME.search(parts) and len(numbers) > 0.5 * sum(readable.values()):
-            return None
+        is_amount = not ID_NAME.search(parts) and len(numbers) > 0.5 * sum(readable.values())
         too_many = f"{len(readable):,} values are too many for a category"
-        return base.left_out(f"its name is that of a code or id, and {too_many}")
+        return None if is_amount else base.left_out(f"its name is that of a code or id, and {too_many}")
     column = replace(base.column, kind=Kind.CATEGORY, choices=tuple(sorted(readable, key=float)))
     amount = "if it is an amount, set kind = 'integer' and remove choices"
     question = f"its name is that of a code, so each number is a choice; {amount}"
@@ -310,15 +323,17 @@ def _number_questions(
     if whole and len(values) <= _FEW_CODES and np.array_equal(values, np.arange(values[0], values[0] + len(values))):
         questions.append("a count or a code? For a code set kind = 'category' and choices = [...] instead of bounds")
     for odd in (-1.0, -9.0, -99.0, -999.0, -9999.0, 99.0, 999.0, 9999.0, 99999.0, 999999.0):
-        rest = values[values != odd]
         here = int(rows[numbers == odd].sum())
-        if len(rest) < 3 or here < 0.005 * rows.sum():
-            continue
-        spread = float(rest.max() - rest.min())
-        negative = odd < 0 <= rest.min()
-        if negative or (odd > rest.max() and odd - rest.max() > spread):
+        if here >= 0.005 * rows.sum() and _lies_apart(odd, values[values != odd]):
             questions.append(f"does {odd:g} ({here:,} rows) mean missing? Then write missing = ['{odd:g}']")
     return tuple(questions)
+
+
+def _lies_apart(odd: float, others: npt.NDArray[np.float64]) -> bool:
+    if len(others) < 3:
+        return False
+    low, high = others.min(), others.max()
+    return bool(odd < 0 <= low or (odd > high and odd - high > high - low))
 
 
 # -- dates ----------------------------------------------------------------------------------------------
@@ -358,22 +373,28 @@ def find_formats(counts: Mapping[str, int]) -> Dates:
     formats: list[str] = []
     ambiguous: list[str] = []
     while left and sum(left.values()) > 0.01 * total:
-        few = list(left)[:: max(1, len(left) // _TRIED_DATES)]
-        times = ("", *_TIMES) if any(":" in text for text in left) else ("",)
-        candidates = [day + time for day in FORMATS for time in times]
-        possible = [f for f in candidates if any(_date_reads(f, text) for text in few)]
-        reads = {f: [t for t in left if _date_reads(f, t)] for f in possible}
-        best = max(reads, key=lambda f: sum(left[t] for t in reads[f]), default="")
-        if not best or not reads[best]:
+        best, texts = _best_format(left)
+        if not texts:
             break
         twin = _twin(best)
-        if twin and all(_date_reads(twin, text) for text in reads[best]):
+        if twin and all(_date_reads(twin, text) for text in texts):
             ambiguous.append(f"'{best}' or '{twin}'?")
         formats.append(best)
-        left = {text: rows for text, rows in left.items() if text not in set(reads[best])}
+        left = {text: rows for text, rows in left.items() if text not in texts}
     share = 1.0 - sum(left.values()) / total if total else 0.0
     question = f"day or month first, {' '.join(ambiguous)} Every date fits both formats." if ambiguous else ""
     return Dates(tuple(formats), share, question)
+
+
+def _best_format(left: Mapping[str, int]) -> tuple[str, set[str]]:
+    """(the format that reads the most rows of `left`, the texts that it reads); no texts if none reads any."""
+    few = list(left)[:: max(1, len(left) // _TRIED_DATES)]
+    times = ("", *_TIMES) if any(":" in text for text in left) else ("",)
+    candidates = [day + time for day in FORMATS for time in times]
+    possible = [f for f in candidates if any(_date_reads(f, text) for text in few)]
+    reads = {f: {t for t in left if _date_reads(f, t)} for f in possible}
+    best = max(reads, key=lambda f: sum(left[t] for t in reads[f]), default="")
+    return best, reads.get(best, set())
 
 
 def _twin(form: str) -> str:

@@ -99,16 +99,7 @@ def draft_contract(
     twins = same_but_for_case(names)
     if twins:
         raise DraftError(f"{where}: {twins}")
-    options = replace(
-        options,
-        label=find_column(names, "--label", options.label, where),
-        key=None if options.key is None else find_column(names, "--id", options.key, where),
-        cohort=None if options.cohort is None else find_column(names, "--cohort", options.cohort, where),
-    )
-    if options.label in (options.key, options.cohort):
-        raise DraftError(
-            f"column {options.label!r} is the label; expected other columns for --id and --cohort; change the option"
-        )
+    options = _as_spelled(options, names, where)
     label = draft_label(options.label, options.churned, sample.labels)
     guesses = [guess_column(name, sample.table.column(name)) for name in names if name != options.label]
     guesses, number_repair = _one_number_style(guesses, sample)
@@ -132,6 +123,21 @@ def draft_contract(
         options.name, where, sample, label, timing, features, rules, row_ids, key_questions, number_repair
     )
     return _validated(evidence)
+
+
+def _as_spelled(options: DraftOptions, names: Sequence[str], where: str) -> DraftOptions:
+    """`options` with the columns as the table spells them."""
+    spelled = replace(
+        options,
+        label=find_column(names, "--label", options.label, where),
+        key=None if options.key is None else find_column(names, "--id", options.key, where),
+        cohort=None if options.cohort is None else find_column(names, "--cohort", options.cohort, where),
+    )
+    if spelled.label in (spelled.key, spelled.cohort):
+        raise DraftError(
+            f"column {spelled.label!r} is the label; expected other columns for --id and --cohort; change the option"
+        )
+    return spelled
 
 
 def _judged(guess: Guess, key: Guess | None, options: DraftOptions, table: pa.Table, churned: Churned) -> Guess:
@@ -182,13 +188,15 @@ def _without_repeats(guesses: Sequence[Guess], key: Guess | None, table: pa.Tabl
     """Columns that equal an earlier one in every cell are left out."""
     kept: list[Guess] = []
     for guess in guesses:
-        twin = None
-        if not guess.why and guess is not key:
-            alike = [g for g in kept if not g.why and (g.distinct, g.summary) == (guess.distinct, guess.summary)]
-            text = as_text(table.column(guess.name)) if alike else None
-            twin = next((g for g in alike if as_text(table.column(g.name)).equals(text)), None)
+        twin = None if guess.why or guess is key else _twin(guess, kept, table)
         kept.append(guess.left_out(f"it repeats '{twin.name}' in every row") if twin else guess)
     return kept
+
+
+def _twin(guess: Guess, others: Sequence[Guess], table: pa.Table) -> Guess | None:
+    alike = [g for g in others if not g.why and (g.distinct, g.summary) == (guess.distinct, guess.summary)]
+    text = as_text(table.column(guess.name)) if alike else None
+    return next((g for g in alike if as_text(table.column(g.name)).equals(text)), None)
 
 
 def _validated(evidence: Evidence) -> Draft:
@@ -210,12 +218,17 @@ def _validated(evidence: Evidence) -> Draft:
             "expected one row for each customer, with a label; prepare the table"
         )
     if share > 0.6 * contract.quality.max_rejected_share:
-        room = math.ceil(100.0 * (1.5 * share + 0.01)) / 100.0
-        rejected = f"{share:.1%} of the rows are rejected ({_main_causes(report)})"
-        question = f"{rejected}, so the limit is {room:.0%}. Is that right?"
-        evidence = replace(evidence, max_rejected_share=room, quality_questions=(question,))
+        evidence = _with_room(evidence, report)
     text = write(evidence)
     return Draft(text, parse_contract(text, evidence.name), sample.rows, sample.table.num_rows, report)
+
+
+def _with_room(evidence: Evidence, report: ValidationReport) -> Evidence:
+    share = report.rejected_share
+    room = math.ceil(100.0 * (1.5 * share + 0.01)) / 100.0
+    rejected = f"{share:.1%} of the rows are rejected ({_main_causes(report)})"
+    question = f"{rejected}, so the limit is {room:.0%}. Is that right?"
+    return replace(evidence, max_rejected_share=room, quality_questions=(question,))
 
 
 def _main_causes(report: ValidationReport) -> str:

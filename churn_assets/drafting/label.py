@@ -65,7 +65,16 @@ def draft_label(name: str, churned: str, counted: Counter[str]) -> LabelDraft:
         values = _summed(values, str.lower)
     churned_value = _value(values, wanted, name, folded)
     others = [value for value, _ in values.most_common() if value != churned_value]
-    if not others:
+    _check_values(name, churned_value, values)
+    missing = tuple(sorted(t for t in counted if t.strip() in NOTHING and t.strip() != wanted))
+    column = _with_kind(Column(name, Kind.TEXT, Role.LABEL, missing=missing), churned_value, others, folded)
+    kept_rows = sum(values[value] for value in others)
+    questions = _questions(churned_value, others, values, empty)
+    return LabelDraft(column, churned_value, tuple(others), values[churned_value], kept_rows, questions)
+
+
+def _check_values(name: str, churned_value: str, values: Counter[str]) -> None:
+    if len(values) == 1:
         raise DraftError(f"every row of {name!r} is {churned_value!r}; expected customers who stayed, too; add them")
     if len(values) > MAX_LABEL_VALUES:
         many = f"more than {LABEL_VALUES:,}" if len(values) > LABEL_VALUES else str(len(values))
@@ -73,6 +82,9 @@ def draft_label(name: str, churned: str, counted: Counter[str]) -> LabelDraft:
             f"label {name!r} has {many} different values ({_frequent(values)}); expected at most {MAX_LABEL_VALUES}; "
             "give the column of the outcome, or recode this one"
         )
+
+
+def _questions(churned_value: str, others: Sequence[str], values: Counter[str], empty: int) -> tuple[str, ...]:
     questions = []
     if len(others) > 1:
         rest = ", ".join(f"{v!r} ({values[v]:,} rows)" for v in others[1:])
@@ -82,14 +94,14 @@ def draft_label(name: str, churned: str, counted: Counter[str]) -> LabelDraft:
         )
     if empty:
         questions.append(f"{empty:,} rows have no label and are rejected. Is their outcome not known yet?")
-    missing = tuple(sorted(t for t in counted if t.strip() in NOTHING and t.strip() != wanted))
-    column = Column(name, Kind.TEXT, Role.LABEL, missing=missing)
+    return tuple(questions)
+
+
+def _with_kind(column: Column, churned_value: str, others: Sequence[str], folded: bool) -> Column:
     if folded:  # spelled in upper and lower case; only kind boolean ignores case
-        column = replace(column, kind=Kind.BOOLEAN, true=(churned_value,), false=tuple(others))
-    elif all(v.lstrip("-").isdigit() and v.isascii() for v in (churned_value, *others)):
-        column = replace(column, kind=Kind.INTEGER)
-    kept_rows = sum(values[value] for value in others)
-    return LabelDraft(column, churned_value, tuple(others), values[churned_value], kept_rows, tuple(questions))
+        return replace(column, kind=Kind.BOOLEAN, true=(churned_value,), false=tuple(others))
+    is_integer = all(v.lstrip("-").isdigit() and v.isascii() for v in (churned_value, *others))
+    return replace(column, kind=Kind.INTEGER) if is_integer else column
 
 
 def _summed(rows_of: Counter[str], spelling: Callable[[str], str]) -> Counter[str]:
@@ -124,8 +136,7 @@ def choose_key(guesses: Sequence[Guess], wanted: str | None) -> tuple[Guess | No
         return next(g for g in guesses if g.name == wanted), ()
     named = [g for g in guesses if ID_NAME.search(split_name(g.name)) and g.name not in RESERVED]
     usable = [g for g in named if g.distinct >= 0.98 * (g.rows - g.missing_rows) and g.missing_rows <= 0.02 * g.rows]
-    if not usable:
-        usable = [g for g in guesses[:1] if g.is_unique and g.why and not g.missing_rows]
+    usable = usable or [g for g in guesses[:1] if g.is_unique and g.why and not g.missing_rows]
     questions = []
     if not usable and named:
         columns = ", ".join(f"'{g.name}' ({g.distinct:,} different in {g.rows:,} rows)" for g in named[:3])

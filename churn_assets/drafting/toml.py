@@ -55,15 +55,6 @@ class Evidence:
 def write(evidence: Evidence) -> str:
     """The text of the contract, with comments."""
     label, timing = evidence.label, evidence.timing
-    as_value = int if label.column.kind is Kind.INTEGER else str
-    kept = [as_value(value) for value in label.kept_when]
-    label_keys = {
-        "column": label.column.name,
-        "churned_when": as_value(label.churned_when),
-        "kept_when": kept if len(kept) > 1 else kept[0],
-        "horizon_days": 30,
-        "meaning": f"{label.churned_when}: the customer left; {', '.join(label.kept_when)}: the customer stayed.",
-    }
     cohort = {} if timing.time.cohort is None else {"cohort": timing.time.cohort}
     silent = [g.name for g in timing.guesses if g.column.kind is Kind.DATE and g.column.role is Role.INPUT]
     silent += [name for name in cohort.values() if name not in silent]
@@ -75,7 +66,7 @@ def write(evidence: Evidence) -> str:
         _section("source", _source(evidence), evidence.sample.notes, questions),
         _section(
             "label",
-            label_keys,
+            _label_keys(label),
             questions=("within how many days after the snapshot did they leave? 30 is a guess.", *label.questions),
         ),
         _section("time", {"as_of": timing.time.as_of, **cohort}, timing.notes, timing.questions),
@@ -96,6 +87,18 @@ def write(evidence: Evidence) -> str:
         _section("monitoring", {"window": 2000, "floor": 500, **({"silent": silent} if silent else {})}),
     ]
     return "\n\n".join("\n".join(lines) for lines in sections) + "\n"
+
+
+def _label_keys(label: LabelDraft) -> dict[str, object]:
+    as_value = int if label.column.kind is Kind.INTEGER else str
+    kept = [as_value(value) for value in label.kept_when]
+    return {
+        "column": label.column.name,
+        "churned_when": as_value(label.churned_when),
+        "kept_when": kept if len(kept) > 1 else kept[0],
+        "horizon_days": 30,
+        "meaning": f"{label.churned_when}: the customer left; {', '.join(label.kept_when)}: the customer stayed.",
+    }
 
 
 def _about(evidence: Evidence) -> tuple[str, ...]:
@@ -174,16 +177,17 @@ def _questions(texts: Sequence[str]) -> list[str]:
 
 def _comment(texts: Iterable[str], mark: str = "# ") -> list[str]:
     """Texts as comment lines; characters that would end a line are escaped."""
-    lines = []
-    for text in texts:
-        line = mark
-        for word in toml(text)[1:-1].replace('\\"', '"').split(" "):
-            if len(line) + len(word) > _WIDTH and line.strip("# "):
-                lines.append(line.rstrip())
-                line = "#   "
-            line += word + " "
-        lines.append(line.rstrip())
-    return lines
+    return [line for text in texts for line in _wrapped(toml(text)[1:-1].replace('\\"', '"'), mark)]
+
+
+def _wrapped(text: str, mark: str) -> list[str]:
+    lines, line = list[str](), mark
+    for word in text.split(" "):
+        if len(line) + len(word) > _WIDTH and line.strip("# "):
+            lines.append(line.rstrip())
+            line = "#   "
+        line += word + " "
+    return [*lines, line.rstrip()]
 
 
 def _pair(key: str, value: object) -> str:
