@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import NoReturn
 
 from churn_assets.contract.expressions import AS_OF, is_date, parse_features, parse_rules
-from churn_assets.contract.model import NUMERIC_KINDS, Column, Contract, Kind, Label, Role
+from churn_assets.contract.model import NUMERIC_KINDS, Column, Contract, Kind, Role
 from churn_assets.contract.wording import wording_mistakes
 from churn_assets.errors import ContractError, did_you_mean
 
@@ -33,11 +33,18 @@ def check_contract(contract: Contract, name: str) -> Contract:
         _among("[source]", "repairs", repair, REPAIRS)
     for column in contract.columns:
         _column(f"[[columns]] '{column.name}'", column)
+        _bounds(f"[[columns]] '{column.name}'", column)
     _roles(contract)
     _label(contract)
     _time(contract)
     _limits(contract)
-    contract = _without_excluded(contract, name)
+    excluded = {column.name for column in contract.excluded_columns}
+    for feature in parse_features(contract, name):  # in an order in which each follows those that it reads
+        if feature.names & excluded:
+            excluded.add(feature.name)
+    left_out = tuple(f.name for f in contract.features if f.name in excluded)
+    features = tuple(f for f in contract.features if f.name not in excluded)
+    contract = replace(contract, features=features, left_out=left_out)
     parse_rules(contract, name)
     if not contract.feature_columns and not any(f.model for f in contract.features):
         none = "no column has role 'feature' and there is no feature"
@@ -45,16 +52,6 @@ def check_contract(contract: Contract, name: str) -> Contract:
     for place, message in wording_mistakes(contract):
         fail(place, message)
     return contract
-
-
-def _without_excluded(contract: Contract, name: str) -> Contract:
-    excluded = {column.name for column in contract.excluded_columns}
-    for feature in parse_features(contract, name):  # in an order in which each follows those that it reads
-        if feature.names & excluded:
-            excluded.add(feature.name)
-    left_out = tuple(f.name for f in contract.features if f.name in excluded)
-    features = tuple(f for f in contract.features if f.name not in excluded)
-    return replace(contract, features=features, left_out=left_out)
 
 
 def fail(place: str, message: str) -> NoReturn:
@@ -82,31 +79,23 @@ def _among(place: str, key: str, value: str, allowed: Collection[str]) -> None:
 
 
 def _names(contract: Contract) -> None:
-    _names_once("[[columns]]", "column", [column.name for column in contract.columns])
-    _names_once("[[rules]]", "rule", [rule.name for rule in contract.rules])
+    for place, item, named in (("[[columns]]", "column", contract.columns), ("[[rules]]", "rule", contract.rules)):
+        for name, times in Counter(one.name for one in named).items():
+            if times > 1:
+                fail(place, f"{item} '{name}' occurs {times} times; expected once; rename or remove one")
+            if not name.strip():
+                fail(place, f"a {item} has an empty name; expected at least 1 character; name it")
     twins = same_but_for_case(c.name for c in contract.columns if c.role is not Role.IGNORE)
     if twins:
         fail("[[columns]]", f"{twins}, or give it role 'ignore'")
-    for feature in contract.features:
-        _feature_name(contract, feature.name)
-
-
-def _names_once(place: str, item: str, names: Iterable[str]) -> None:
-    for name, times in Counter(names).items():
-        if times > 1:
-            fail(place, f"{item} '{name}' occurs {times} times; expected once; rename or remove one")
-        if not name.strip():
-            fail(place, f"a {item} has an empty name; expected at least 1 character; name it")
-
-
-def _feature_name(contract: Contract, name: str) -> None:
-    place = f"[features] '{name}'"
-    if name in contract.by_name:
-        fail(place, "a column already has this name; choose another")
-    if not (name.isascii() and name.isidentifier()) or keyword.iskeyword(name):
-        fail(place, "expected a name of letters a-z, digits and _ that is not a keyword of the language")
-    if name in RESERVED:
-        fail(place, f"the name is reserved for {RESERVED[name]}; choose another")
+    for name in (feature.name for feature in contract.features):
+        place = f"[features] '{name}'"
+        if name in contract.by_name:
+            fail(place, "a column already has this name; choose another")
+        if not (name.isascii() and name.isidentifier()) or keyword.iskeyword(name):
+            fail(place, "expected a name of letters a-z, digits and _ that is not a keyword of the language")
+        if name in RESERVED:
+            fail(place, f"the name is reserved for {RESERVED[name]}; choose another")
 
 
 def _column(place: str, column: Column) -> None:
@@ -120,59 +109,41 @@ def _column(place: str, column: Column) -> None:
         fail(place, f"key 'choices' and kind 'category' belong together; {both}")
     if column.monotone and column.kind not in NUMERIC_KINDS:
         fail(place, f"key 'monotone' is set on a {column.kind}; expected number, integer or boolean; remove it")
-    _values(place, column)
-    if column.role is Role.FEATURE and column.kind in (Kind.ID, Kind.TEXT, Kind.DATE):
-        instead = "expected role 'input', and a feature that reads it; change role"
-        fail(place, f"kind '{column.kind}' cannot be a model input; {instead}")
-    _bounds(place, column)
-
-
-def _values(place: str, column: Column) -> None:
     if len(set(column.choices)) < len(column.choices):
         fail(place, "key 'choices' has a value twice; expected each value once; remove one")
     if not all(choice.strip() for choice in column.choices):
         instead = "an empty cell is a missing value; remove it, or set nullable = true"
         fail(place, f"key 'choices' has an empty text; {instead}")
-    _apart(place, column, "choices", "missing")
-    _apart(place, column, "true", "false")
-
-
-def _apart(place: str, column: Column, first: str, second: str) -> None:
-    for value in sorted(set(getattr(column, first)).intersection(getattr(column, second))):
-        fail(place, f"'{value}' is in '{first}' and in '{second}'; expected in one of them; remove it from one")
+    for first, second in (("choices", "missing"), ("true", "false")):
+        for value in sorted(set(getattr(column, first)).intersection(getattr(column, second))):
+            fail(place, f"'{value}' is in '{first}' and in '{second}'; expected in one of them; remove it from one")
+    if column.role is Role.FEATURE and column.kind in (Kind.ID, Kind.TEXT, Kind.DATE):
+        instead = "expected role 'input', and a feature that reads it; change role"
+        fail(place, f"kind '{column.kind}' cannot be a model input; {instead}")
 
 
 def _bounds(place: str, column: Column) -> None:
     low, high = column.low, column.high
     for key, bound in (("low", low), ("high", high)):
-        if bound is not None:
-            _bound(place, column.kind, key, bound)
+        if column.kind is Kind.DATE:
+            if bound is not None and not (isinstance(bound, str) and is_date(bound)):
+                fail(place, f"key '{key}' is {bound}; expected a date such as 2014-01-20; correct it")
+        elif bound is not None and (column.kind not in (Kind.NUMBER, Kind.INTEGER) or isinstance(bound, str)):
+            instead = "expected bounds on numbers and dates only; remove it"
+            fail(place, f"key '{key}' is {bound} on a column of kind '{column.kind}'; {instead}")
     if low is not None and high is not None and low > high:  # type: ignore[operator]  # of one kind, checked above
         fail(place, f"low {low} is above high {high}; expected low <= high; exchange them")
 
 
-def _bound(place: str, kind: Kind, key: str, bound: float | str) -> None:
-    if kind is Kind.DATE:
-        if not (isinstance(bound, str) and is_date(bound)):
-            fail(place, f"key '{key}' is {bound}; expected a date such as 2014-01-20; correct it")
-    elif kind not in (Kind.NUMBER, Kind.INTEGER) or isinstance(bound, str):
-        instead = "expected bounds on numbers and dates only; remove it"
-        fail(place, f"key '{key}' is {bound} on a column of kind '{kind}'; {instead}")
-
-
 def _roles(contract: Contract) -> None:
-    _role_once(contract, Role.KEY)
-    _role_once(contract, Role.LABEL)
+    for role in (Role.KEY, Role.LABEL):
+        named = [c.name for c in contract.columns if c.role is role]
+        if len(named) != 1:
+            columns = ", ".join(named) or "no column"
+            fail("[[columns]]", f"role '{role}' is on {columns}; expected exactly 1 column; change the others")
     key = contract.key
     if key.kind is not Kind.ID:
         fail(f"[[columns]] '{key.name}'", f"kind is '{key.kind}'; expected 'id' for the key column; change kind")
-
-
-def _role_once(contract: Contract, role: Role) -> None:
-    named = [c.name for c in contract.columns if c.role is role]
-    if len(named) != 1:
-        columns = ", ".join(named) or "no column"
-        fail("[[columns]]", f"role '{role}' is on {columns}; expected exactly 1 column; change the others")
 
 
 def _label(contract: Contract) -> None:
@@ -183,10 +154,6 @@ def _label(contract: Contract) -> None:
     role = contract.label_column.role
     if role is not Role.LABEL:
         fail("[label]", f"column '{label.column}' has role '{role}'; expected role 'label'; change role")
-    _label_values(label)
-
-
-def _label_values(label: Label) -> None:
     kept = [value.strip() for value in label.kept_values]
     if label.churned_when.strip() in kept:
         both = f"churned_when and kept_when are both '{label.churned_when}'"

@@ -66,28 +66,20 @@ def read_sample(
     again. Raises the errors of reading, and DuplicateColumn.
     """
     read_as, notes, questions, kind = _reading_options(source, label, Source(sheet=sheet, encoding=encoding))
-    tries = [read_as, *(_wider(read_as) if kind == "csv" and encoding is None else ())]
+    wider = {None: ("cp1252", "latin-1"), "cp1252": ("latin-1",)}.get(read_as.encoding, ())
+    tries = [read_as, *(replace(read_as, encoding=e) for e in wider if kind == "csv" and encoding is None)]
     known = (Column(label, Kind.TEXT, Role.LABEL),)
+    spelled: list[str] = []
     while True:
         attempt = tries.pop(0)
         try:
             table, rows, labels = _stream(source, reader(attempt, known), label, sample_rows, progress)
         except SourceUnreadable as error:
-            if not tries or not _is_of_encoding(error):
+            if not tries or not any(word in str(error).lower() for word in ("utf", "codec")):
                 raise
-            questions = [f"some bytes are not {attempt.encoding or 'UTF-8'}; {tries[0].encoding} is taken. {_SPELLED}"]
+            spelled = [f"some bytes are not {attempt.encoding or 'UTF-8'}; {tries[0].encoding} is taken. {_SPELLED}"]
         else:
-            return Sample(table, rows, labels, attempt, kind, tuple(notes), tuple(questions))
-
-
-def _wider(options: Source) -> list[Source]:
-    """`options` with the encodings that read what theirs does not."""
-    wider = {None: ("cp1252", "latin-1"), "cp1252": ("latin-1",)}.get(options.encoding, ())
-    return [replace(options, encoding=encoding) for encoding in wider]
-
-
-def _is_of_encoding(error: SourceUnreadable) -> bool:
-    return any(word in str(error).lower() for word in ("utf", "codec"))
+            return Sample(table, rows, labels, attempt, kind, tuple(notes), (*questions, *spelled))
 
 
 def reader(source: Source, columns: tuple[Column, ...] = ()) -> Contract:
@@ -103,42 +95,32 @@ def spelled_in(names: Sequence[str], name: str) -> str | None:
 
 def _reading_options(source: str | Path, label: str, given: Source) -> tuple[Source, list[str], list[str], str]:
     """(options of reading, notes, questions, format)."""
-    location = locate(source, reader(given))
-    if location.format == "excel" and location.path is not None and given.sheet is None:
-        return *_of_workbook(location.path, label, given), location.format
-    if location.format == "csv" and location.path is not None:
-        return *_of_delimited(location.path, label, given), location.format
-    return given, [], [], location.format
-
-
-def _of_workbook(path: Path, label: str, given: Source) -> tuple[Source, list[str], list[str]]:
-    workbook = open_workbook(path)
-    fitting = fitting_sheets(path, workbook, (label,))
     options, notes, questions = given, list[str](), list[str]()
-    if len(workbook.sheet_names) > 1:
-        options = replace(given, sheet=fitting[0])
-        notes.append(f"the workbook has several sheets: {', '.join(workbook.sheet_names)}")
-    if len(fitting) > 1:
-        questions.append(f"{', '.join(fitting)} have the label; '{fitting[0]}' is read. Another one? --sheet.")
-    return options, notes, questions
-
-
-def _of_delimited(path: Path, label: str, given: Source) -> tuple[Source, list[str], list[str]]:
-    found = find_dialect(path, given, (label,))
-    guessed = None if found.encoding in ("utf-8", "utf-8-sig") else found.encoding
-    delimiter = None if found.delimiter == "," else found.delimiter
-    notes = {
-        "the file begins with a byte order mark, which is skipped": found.encoding == "utf-8-sig",
-        "every row is quoted as a whole; these quotes are removed": found.wrapped,
-        "no delimiter: the header is one column": len(found.names) == 1,
-    }
-    questions = []
-    if found.skip > found.separator_line:
-        questions.append(f"the header is line {found.skip + 1}: '{found.names[0]}', ... Is that right?")
-    if guessed in LEGACY_ENCODINGS and not given.encoding:
-        questions.append(f"the file is not UTF-8 and is read as {guessed}. {_SPELLED}")
-    options = replace(given, delimiter=delimiter, encoding=given.encoding or guessed)
-    return options, [note for note, applies in notes.items() if applies], questions
+    location = locate(source, reader(options))
+    if location.format == "excel" and location.path is not None and given.sheet is None:
+        workbook = open_workbook(location.path)
+        fitting = fitting_sheets(location.path, workbook, (label,))
+        if len(workbook.sheet_names) > 1:
+            options = replace(options, sheet=fitting[0])
+            notes.append(f"the workbook has several sheets: {', '.join(workbook.sheet_names)}")
+        if len(fitting) > 1:
+            questions.append(f"{', '.join(fitting)} have the label; '{fitting[0]}' is read. Another one? --sheet.")
+    if location.format == "csv" and location.path is not None:
+        found = find_dialect(location.path, given, (label,))
+        guessed = None if found.encoding in ("utf-8", "utf-8-sig") else found.encoding
+        delimiter = None if found.delimiter == "," else found.delimiter
+        options = replace(options, delimiter=delimiter, encoding=given.encoding or guessed)
+        if found.encoding == "utf-8-sig":
+            notes.append("the file begins with a byte order mark, which is skipped")
+        if found.wrapped:
+            notes.append("every row is quoted as a whole; these quotes are removed")
+        if len(found.names) == 1:
+            notes.append("no delimiter: the header is one column")
+        if found.skip > found.separator_line:
+            questions.append(f"the header is line {found.skip + 1}: '{found.names[0]}', ... Is that right?")
+        if guessed in LEGACY_ENCODINGS and not given.encoding:
+            questions.append(f"the file is not UTF-8 and is read as {guessed}. {_SPELLED}")
+    return options, notes, questions, location.format
 
 
 def _stream(
@@ -154,8 +136,9 @@ def _stream(
             check_names_once([name for name in batch.schema.names if name.strip()], Path(source).name)
         drawn = hash_rows(np.arange(rows, rows + batch.num_rows), 0, "sample")
         rows += batch.num_rows
-        if len(labels) <= LABEL_VALUES:
-            labels.update(_counts(batch, label))
+        label_name = spelled_in(batch.schema.names, label)
+        if label_name is not None and len(labels) <= LABEL_VALUES:
+            labels.update(_counts(batch.column(batch.schema.names.index(label_name))))
         take = drawn <= highest
         kept.append(pa.table(batch).filter(pa.array(take)))
         hashes.append(drawn[take])
@@ -182,9 +165,6 @@ def _thin(kept: list[pa.Table], hashes: list[npt.NDArray[np.uint64]], limit: int
     return highest
 
 
-def _counts(batch: pa.RecordBatch, label: str) -> dict[str, int]:
-    name = spelled_in(batch.schema.names, label)
-    if name is None:
-        return {}
-    text = pc.fill_null(as_text(batch.column(batch.schema.names.index(name))), "")
+def _counts(cells: pa.Array) -> dict[str, int]:
+    text = pc.fill_null(as_text(cells), "")
     return {pair["values"].as_py(): pair["counts"].as_py() for pair in pc.value_counts(text)}

@@ -69,7 +69,11 @@ def _snapshot(guesses: Sequence[Guess], days: Mapping[str, Days], today: dt.date
     ends = {name: float(np.nanmax(values)) for name, values in days.items()}
     constant = {g.name for g in guesses if g.name in days and g.distinct == 1}
     moving = {name: end for name, end in ends.items() if name not in constant}
-    planned = _planned(moving, today)
+    planned = {n for n, end in moving.items() if end > days_since_epoch(today)}
+    for name in moving.keys() - planned:
+        others = [end for other, end in moving.items() if other != name and other not in planned]
+        if PLANNED_NAME.search(split_name(name)) and others and moving[name] > max(others) + 31:
+            planned.add(name)
     past = [end for name, end in moving.items() if name not in planned]
     snapshots = [n for n in constant if not past or ends[n] >= max(past)]
     dropped = constant - set(snapshots[:1])
@@ -92,57 +96,38 @@ def _snapshot(guesses: Sequence[Guess], days: Mapping[str, Days], today: dt.date
     return Timing(kept, Time(as_of, None), notes, questions, frozenset(planned))
 
 
-def _planned(moving: Mapping[str, float], today: dt.date) -> set[str]:
-    planned = {n for n, end in moving.items() if end > days_since_epoch(today)}
-    for name in moving.keys() - planned:
-        others = [end for other, end in moving.items() if other != name and other not in planned]
-        if PLANNED_NAME.search(split_name(name)) and others and moving[name] > max(others) + 31:
-            planned.add(name)
-    return planned
-
-
 def _cohort(timing: Timing, days: Mapping[str, Days]) -> tuple[str | None, str]:
     """(column, reason), or (None, what is missing without one)."""
-    dates = [g for g in timing.guesses if g.name in days and _orders_cohorts(g, timing, days[g.name])]
+    dates = [
+        g
+        for g in timing.guesses
+        if g.name in days
+        and g.name not in timing.planned
+        and g.column.role is Role.INPUT
+        and g.name != timing.time.as_of
+        and g.missing_rows <= 0.2 * g.rows
+        and not BIRTH_NAME.search(split_name(g.name))
+        and len(np.unique(days[g.name])) >= _MIN_COHORTS
+    ]
     named = [g for g in dates if CREATED_NAME.search(split_name(g.name)) and not LATER_NAME.search(split_name(g.name))]
     named.sort(key=lambda g: float(np.nanmedian(days[g.name])))
     if named:
         return named[0].name, f"Cohort: the name '{named[0].name}' is that of the day on which a customer joined."
     if len(dates) > 1:
-        first, share = _earliest([g.name for g in dates], days)
-        if share >= 0.95:
-            return first, f"Cohort: '{first}' is the earliest date in {share:.0%} of the rows."
-    tenure = next((g.name for g in timing.guesses if _is_tenure(g)), None)
-    if tenure is not None:
-        return tenure, f"Cohort: the name '{tenure}' is that of a tenure; the largest joined first."
+        first = min(dates, key=lambda g: float(np.nanmedian(days[g.name])))
+        others = np.column_stack([days[g.name] for g in dates if g is not first])
+        with np.errstate(invalid="ignore"):
+            earliest = float(np.mean(~np.any(others < days[first.name][:, None], axis=1)))
+        if earliest >= 0.95:
+            return first.name, f"Cohort: '{first.name}' is the earliest date in {earliest:.0%} of the rows."
+    for guess in timing.guesses:
+        numeric = guess.column.kind in (Kind.NUMBER, Kind.INTEGER) and guess.column.role is Role.FEATURE
+        if numeric and TENURE_NAME.search(split_name(guess.name)) and guess.distinct >= _MIN_COHORTS:
+            return guess.name, f"Cohort: the name '{guess.name}' is that of a tenure; the largest joined first."
     return None, (
         "no column has the day on which a customer joined, so there is no out-of-time test, the stricter one. "
         'If a date of joining or a tenure is in the table, write cohort = "its name" here.'
     )
-
-
-def _orders_cohorts(date: Guess, timing: Timing, days: Days) -> bool:
-    return bool(
-        date.name not in timing.planned
-        and date.column.role is Role.INPUT
-        and date.name != timing.time.as_of
-        and date.missing_rows <= 0.2 * date.rows
-        and not BIRTH_NAME.search(split_name(date.name))
-        and len(np.unique(days)) >= _MIN_COHORTS
-    )
-
-
-def _earliest(names: Sequence[str], days: Mapping[str, Days]) -> tuple[str, float]:
-    """(the date with the earliest median, share of rows in which none of the others is before it)."""
-    first = min(names, key=lambda name: float(np.nanmedian(days[name])))
-    others = np.column_stack([days[name] for name in names if name != first])
-    with np.errstate(invalid="ignore"):
-        return first, float(np.mean(~np.any(others < days[first][:, None], axis=1)))
-
-
-def _is_tenure(guess: Guess) -> bool:
-    numeric = guess.column.kind in (Kind.NUMBER, Kind.INTEGER) and guess.column.role is Role.FEATURE
-    return numeric and bool(TENURE_NAME.search(split_name(guess.name))) and guess.distinct >= _MIN_COHORTS
 
 
 def _check_cohort(by_name: Mapping[str, Guess], cohort: str) -> None:
@@ -164,21 +149,16 @@ def date_features(
     rules = []
     for earlier, later in list(combinations(apart, 2))[:_MAX_PAIRS]:
         between = days[later] - days[earlier]
-        between = between[~np.isnan(between)]
-        if len(np.unique(between)) < 2:
+        if len(np.unique(between[~np.isnan(between)])) < 2:
             continue
+        first, second = in_expression(earlier), in_expression(later)
         name = _free(f"days_from_{slug(earlier)}_to_{slug(later)}", taken)
-        difference = f"days({in_expression(later)} - {in_expression(earlier)})"
-        features.append(Feature(name, difference, doc=f"days from {earlier} to {later}"))
-        if float(np.mean(between >= 0)) >= _ORDERED_SHARE:
-            rules.append(_order(earlier, later, taken))
+        features.append(Feature(name, f"days({second} - {first})", doc=f"days from {earlier} to {later}"))
+        if float(np.mean(between[~np.isnan(between)] >= 0)) >= _ORDERED_SHARE:
+            rule = _free(f"{slug(earlier)}_not_after_{slug(later)}", taken)
+            doc = f"In nearly every row of the table that this was drafted from, {earlier} is not after {later}."
+            rules.append(Rule(rule, f"{first} <= {second}", Severity.WARN, doc))
     return tuple(features), tuple(rules)
-
-
-def _order(earlier: str, later: str, taken: set[str]) -> Rule:
-    name = _free(f"{slug(earlier)}_not_after_{slug(later)}", taken)
-    doc = f"In nearly every row of the table that this was drafted from, {earlier} is not after {later}."
-    return Rule(name, f"{in_expression(earlier)} <= {in_expression(later)}", Severity.WARN, doc)
 
 
 def _distance(name: str, is_planned: bool, taken: set[str]) -> Feature:
