@@ -69,6 +69,7 @@ def read_sample(
     wider = {None: ("cp1252", "latin-1"), "cp1252": ("latin-1",)}.get(read_as.encoding, ())
     tries = [read_as, *(replace(read_as, encoding=e) for e in wider if kind == "csv" and encoding is None)]
     known = (Column(label, Kind.TEXT, Role.LABEL),)
+    spelled: list[str] = []
     while True:
         attempt = tries.pop(0)
         try:
@@ -76,9 +77,9 @@ def read_sample(
         except SourceUnreadable as error:
             if not tries or not any(word in str(error).lower() for word in ("utf", "codec")):
                 raise
-            questions = [f"some bytes are not {attempt.encoding or 'UTF-8'}; {tries[0].encoding} is taken. {_SPELLED}"]
+            spelled = [f"some bytes are not {attempt.encoding or 'UTF-8'}; {tries[0].encoding} is taken. {_SPELLED}"]
         else:
-            return Sample(table, rows, labels, attempt, kind, tuple(notes), tuple(questions))
+            return Sample(table, rows, labels, attempt, kind, tuple(notes), (*questions, *spelled))
 
 
 def reader(source: Source, columns: tuple[Column, ...] = ()) -> Contract:
