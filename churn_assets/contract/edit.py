@@ -75,7 +75,7 @@ def _write(contract: Contract, path: Path, name: str, key: str, value: str) -> C
         text = _edited(content[len(bom) :].decode(), list(contract.by_name).index(name), key, value)
         if text is None:
             raise ContractError(
-                f"{path}: column '{name}' has no [[columns]] table; write {key} = {toml(value)} for it yourself"
+                f"{path}: no edit changes column '{name}' alone; write {key} = {toml(value)} for it yourself"
             )
         edited = parse_contract(text, str(path), path)
         with replacing(path.resolve(), path.stat().st_mode & 0o7777) as temporary:

@@ -209,7 +209,7 @@ class RankCurves:
 
 
 def evenly_spaced(values: Floats, points: int) -> npt.NDArray[np.int64]:
-    """npt.NDArray[np.int64] at which rising `values` pass `points` equal steps; first and last among them."""
+    """Positions at which rising `values` pass `points` equal steps; first and last among them."""
     positions = np.searchsorted(values, np.linspace(values[0], values[-1], points))
     return np.unique(np.append(positions, [0, len(values) - 1])).astype(np.int64)
 

@@ -36,11 +36,7 @@ def connect(uri: str) -> MlflowClient:
     The folder of an sqlite store is made if needed. Raises TrackingUnavailable if a server does not
     answer within a few seconds or a store cannot be opened.
     """
-    environment = {} if Settings.from_environ(os.environ).telemetry else QUIET_ENVIRONMENT
-    for name, value in {**_MLFLOW_ENVIRONMENT, **environment}.items():  # read by MLflow when it is imported
-        os.environ.setdefault(name, value)
-    if without_user_info(uri) != uri:  # MLflow prints the address of a run, password and all
-        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    _set_environment(uri)
     if urlsplit(uri).scheme in ("http", "https"):
         _probe(uri)
     with quiet():
@@ -55,6 +51,14 @@ def connect(uri: str) -> MlflowClient:
             return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise unavailable(uri, error) from None
+
+
+def _set_environment(uri: str) -> None:
+    environment = {} if Settings.from_environ(os.environ).telemetry else QUIET_ENVIRONMENT
+    for name, value in {**_MLFLOW_ENVIRONMENT, **environment}.items():  # read by MLflow when it is imported
+        os.environ.setdefault(name, value)
+    if without_user_info(uri) != uri:  # MLflow prints the address of a run, password and all
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
 
 @contextmanager

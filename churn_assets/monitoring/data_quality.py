@@ -92,27 +92,35 @@ def _check_column(column: Column, profile: Profile, reference: Reference, limits
         message = f"the reference has no column '{name}', so that it cannot be compared; train again"
         yield Finding("not_in_reference", name, "none", "a column", message, blocks=False)
     elif now.rows and now.missing == now.rows:
-        if before.missing < before.rows:
-            usual = before.missing / before.rows
-            message = f"'{name}' is empty, expected at most {usual:.1%} missing values; is it still filled?"
-            yield _share("all_missing", name, 1.0, usual, message)
+        yield from _check_empty(name, before)
     elif now.rows:
-        yield from _check_cells(column, now, before, limits)
+        yield from _check_missing(name, now, before, limits)
+        yield from _check_unusable(column, now, limits)
         yield from _check_range(column, now, reference, limits)
+        yield from _check_choices(column, now, limits)
         yield from _check_frequent_value(column, now, before, reference, limits)
 
 
-def _check_cells(column: Column, now: ColumnProfile, before: ColumnProfile, limits: Monitoring) -> Iterator[Finding]:
-    name, rows = column.name, now.rows
-    missing, usual = now.missing / rows, before.missing / max(1, before.rows)
+def _check_empty(name: str, before: ColumnProfile) -> Iterator[Finding]:
+    if before.missing < before.rows:
+        usual = before.missing / before.rows
+        message = f"'{name}' is empty, expected at most {usual:.1%} missing values; is it still filled?"
+        yield _share("all_missing", name, 1.0, usual, message)
+
+
+def _check_missing(name: str, now: ColumnProfile, before: ColumnProfile, limits: Monitoring) -> Iterator[Finding]:
+    missing, usual = now.missing / now.rows, before.missing / max(1, before.rows)
     if missing - usual >= limits.missing_rise:
         message = f"'{name}' is missing for {missing:.1%} of the customers, expected about {usual:.1%}"
         yield _share("missing", name, missing, usual, message)
+
+
+def _check_unusable(column: Column, now: ColumnProfile, limits: Monitoring) -> Iterator[Finding]:
     counts: tuple[tuple[Check, int], ...] = (("unreadable", now.unreadable), ("infinite", now.infinite))
     for check, count in counts:
         if count:
-            message = f"'{name}' has {count:,} {check} values, expected a finite {column.kind}"
-            yield _share(check, name, count / rows, 0.0, message, count / rows >= limits.outside_share)
+            message = f"'{column.name}' has {count:,} {check} values, expected a finite {column.kind}"
+            yield _share(check, column.name, count / now.rows, 0.0, message, count / now.rows >= limits.outside_share)
 
 
 def _check_range(column: Column, now: ColumnProfile, reference: Reference, limits: Monitoring) -> Iterator[Finding]:
@@ -125,6 +133,10 @@ def _check_range(column: Column, now: ColumnProfile, reference: Reference, limit
                 f"{share:.1%} of '{name}' lie outside {low:g} to {high:g}, the training range; is the unit the same?"
             )
             yield _share("outside_range", name, share, usual, message)
+
+
+def _check_choices(column: Column, now: ColumnProfile, limits: Monitoring) -> Iterator[Finding]:
+    name, share = column.name, now.outside / now.rows
     if column.kind is Kind.CATEGORY and now.outside:
         unknown = {level: n for level, n in (now.levels or {}).items() if level not in (*column.choices, REST)}
         most = max(unknown, key=lambda level: (unknown[level], level), default=REST)
@@ -143,10 +155,14 @@ def _check_frequent_value(
         value = next(level for level, n in now.levels.items() if n) if now.levels else _shown(column, now.low)
         message = f"'{name}' is {value} for everybody, expected several values as in training; is it still filled?"
         yield Finding("constant", name, f"only {value}", "several values", message)
-        return
-    if now.top is None:
-        return
-    number, share = now.top
+    elif now.top is not None:
+        yield from _check_spike(column, now.top, reference, limits)
+
+
+def _check_spike(
+    column: Column, top: tuple[float, float], reference: Reference, limits: Monitoring
+) -> Iterator[Finding]:
+    name, (number, share) = column.name, top
     numbers = reference.profile.sample[name].to_numpy()
     usual = float((numbers == number).mean()) if len(numbers) else 0.0
     if share - usual >= limits.spike_rise and not (usual and len(np.unique(numbers)) <= FEW_VALUES):
@@ -217,18 +233,36 @@ def read_traffic(connection: duckdb.DuckDBPyConnection, window: Window) -> Traff
 
 def check_traffic(now: Traffic, before: Sequence[Traffic], limits: Monitoring) -> Iterator[Finding]:
     """Findings about how predictions came in, against the median of the windows before (none: no comparison)."""
-    if before:
-        rate = median(traffic.rows_a_day for traffic in before)
-        if rate and not rate / limits.volume_ratio <= now.rows_a_day <= rate * limits.volume_ratio:
-            actual, expected = f"{now.rows_a_day:,.0f} a day", f"about {rate:,.0f} a day"
-            message = f"{now.rows_a_day:,.0f} predictions a day, expected {expected} as in the windows before"
-            yield Finding("volume", TRAFFIC, actual, expected, message)
+    yield from _check_volume(now, before, limits)
+    yield from _check_refused(now, before, limits)
+    yield from _check_customers(now, limits)
+    if now.longest_gap_hours >= limits.stale_hours:
+        message = f"no prediction came for {now.longest_gap_hours:.0f} hours within the window"
+        expected = f"below {limits.stale_hours:g} h"
+        yield Finding("gap", TRAFFIC, f"{now.longest_gap_hours:.0f} h", expected, message, blocks=False)
+    if now.rows_without_id:
+        message = f"{now.rows_without_id:,} rows have no customer id and count as a customer each"
+        yield Finding("no_id", TRAFFIC, f"{now.rows_without_id:,} rows", "none", message, blocks=False)
+
+
+def _check_volume(now: Traffic, before: Sequence[Traffic], limits: Monitoring) -> Iterator[Finding]:
+    rate = median(traffic.rows_a_day for traffic in before) if before else 0.0
+    if rate and not rate / limits.volume_ratio <= now.rows_a_day <= rate * limits.volume_ratio:
+        actual, expected = f"{now.rows_a_day:,.0f} a day", f"about {rate:,.0f} a day"
+        message = f"{now.rows_a_day:,.0f} predictions a day, expected {expected} as in the windows before"
+        yield Finding("volume", TRAFFIC, actual, expected, message)
+
+
+def _check_refused(now: Traffic, before: Sequence[Traffic], limits: Monitoring) -> Iterator[Finding]:
     for cause in sorted(now.refused):
         share = now.refused_share(cause)
         usual = median(traffic.refused_share(cause) for traffic in before) if before else 0.0
         if share - usual >= limits.missing_rise:
             message = f"{share:.1%} of the requests were refused for '{cause}', {usual:.1%} before"
             yield replace(_share("refused", TRAFFIC, share, usual, message), cause=cause)
+
+
+def _check_customers(now: Traffic, limits: Monitoring) -> Iterator[Finding]:
     rows_a_customer = now.rows / now.customers if now.customers else 1.0
     if rows_a_customer >= limits.volume_ratio:
         message = f"each customer was scored {rows_a_customer:.1f} times on average; does a caller ask in a loop?"
@@ -237,13 +271,6 @@ def check_traffic(now: Traffic, before: Sequence[Traffic], limits: Monitoring) -
     if now.largest_customer_share >= limits.spike_rise and now.customers > 1:
         message = f"one customer id has {now.largest_customer_share:.1%} of the predictions; is it a placeholder?"
         yield _share("one_customer", TRAFFIC, now.largest_customer_share, 0.0, message)
-    if now.longest_gap_hours >= limits.stale_hours:
-        message = f"no prediction came for {now.longest_gap_hours:.0f} hours within the window"
-        expected = f"below {limits.stale_hours:g} h"
-        yield Finding("gap", TRAFFIC, f"{now.longest_gap_hours:.0f} h", expected, message, blocks=False)
-    if now.rows_without_id:
-        message = f"{now.rows_without_id:,} rows have no customer id and count as a customer each"
-        yield Finding("no_id", TRAFFIC, f"{now.rows_without_id:,} rows", "none", message, blocks=False)
 
 
 # -- reports -------------------------------------------------------------------------------------------
@@ -311,6 +338,12 @@ def report_quality(settings: Settings, contract: Contract, now: dt.datetime) -> 
             waiting, log = monitored.waiting, _read_log_age(monitored, now)
     except NothingIngested:
         return QualityReport(status="insufficient", fingerprint=model.fingerprint, message=NO_PREDICTIONS)
+    return _summarize(model, reports, waiting, log)
+
+
+def _summarize(
+    model: MonitoredModel, reports: Sequence[WindowQuality], waiting: OpenWindow, log: LogAge
+) -> QualityReport:
     newest = reports[-1] if reports else None
     messages = [newest.message if newest else waiting.message, log.message]
     if newest is None or newest.status != "unknown":  # whose message gives the reason already

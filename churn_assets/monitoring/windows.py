@@ -191,10 +191,7 @@ def _next_window(
     connection: duckdb.DuckDBPyConnection, fingerprint: str, limits: Monitoring, closed: Sequence[Window]
 ) -> Window | None:
     after = _end_of(closed)
-    if limits.window_days:
-        end = _end_by_days(connection, fingerprint, limits.window_days, after)
-    else:
-        end = next(_ends_by_customers(connection, fingerprint, limits.window, after), None)
+    end = _next_end(connection, fingerprint, limits, after)
     if end is None:
         return None
     start, customers, rows, *instants = connection.execute(
@@ -209,6 +206,12 @@ def _next_window(
     closed_by = "days" if limits.window_days else "customers"
     number = _next_number(closed)
     return Window(number, fingerprint, start, end, customers, rows, other_rows, first, last, closed_by)
+
+
+def _next_end(connection: duckdb.DuckDBPyConnection, fingerprint: str, limits: Monitoring, after: int) -> int | None:
+    if limits.window_days:
+        return _end_by_days(connection, fingerprint, limits.window_days, after)
+    return next(_ends_by_customers(connection, fingerprint, limits.window, after), None)
 
 
 def _ends_by_customers(
@@ -305,6 +308,7 @@ def write_report(path: Path, report: DataclassInstance) -> None:
 
 _BY_NAME = frozenset({"missing", "refused", "left_out"})  # their keys are names of columns and causes
 _INTERVALS = ("pr_auc", "roc_auc", "log_loss", "brier")
+_RENAMED = {"measured": "realized", "as_it_was": "unweighted"}
 _CHECKS = {"outside": "outside_range", "not in the reference": "not_in_reference"}
 
 
@@ -317,9 +321,26 @@ def _from_release_0_1(value: Any) -> Any:
         key: item if key in _BY_NAME and isinstance(item, Mapping) else _from_release_0_1(item)
         for key, item in value.items()
     }
+    _rename_fields(new)
+    _rename_checks(new)
+    if "off" in new and "held" in new:
+        new["error"], new["estimated"] = new.pop("off"), _interval(new, "estimated")
+    elif "pr_auc_low" in new:
+        new["metrics"] = _metrics(new)
+        new.setdefault("message", "")
+    return new
+
+
+def _rename_fields(new: dict[str, Any]) -> None:
     if "words" in new:
         text = new.pop("words")
         new["messages" if isinstance(text, list) else "message"] = text
+    for old, name in _RENAMED.items():
+        if old in new:
+            new[name] = new.pop(old)
+
+
+def _rename_checks(new: dict[str, Any]) -> None:
     if "what" in new and "found" in new:
         check, _, cause = new.pop("what").partition(": ")
         new["check"] = _CHECKS.get(check, check.replace(" ", "_"))
@@ -327,16 +348,6 @@ def _from_release_0_1(value: Any) -> Any:
     if "drifts" in new:
         new["status"] = {True: "drift", False: "stable"}.get(new.pop("drifts"), "unknown")
         new["check"] = new.pop("test")
-    if "measured" in new:
-        new["realized"] = new.pop("measured")
-    if "as_it_was" in new:
-        new["unweighted"] = new.pop("as_it_was")
-    if "off" in new and "held" in new:
-        new["error"], new["estimated"] = new.pop("off"), _interval(new, "estimated")
-    elif "pr_auc_low" in new:
-        new["metrics"] = _metrics(new)
-        new.setdefault("message", "")
-    return new
 
 
 def _metrics(flat: Mapping[str, Any]) -> dict[str, Any]:

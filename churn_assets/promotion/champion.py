@@ -140,15 +140,7 @@ class ChampionMoves:
         former = [version for version in (*reversed(past), oldest) if version and version != now]
         names = ", ".join(dict.fromkeys(former)) or "there is none yet"
         if to is None:
-            line = champions_in_line(done)
-            if line and line[-1] == now:
-                line.pop()
-            if not line:
-                raise RollbackRefused(
-                    "there is no champion before the present one in this home's history, expected a former champion: "
-                    f"{names}; name it: --to"
-                )
-            to = line[-1]
+            to = _champion_before(done, now, names)
         if to in past:
             return past[to].to, past[to].bundle_sha256
         if to == oldest:
@@ -165,6 +157,18 @@ class ChampionMoves:
         except BundleCorrupt as error:
             raise RollbackRefused(f"cannot go back to {version}: {error}") from error
         return Champion(version, path.relative_to(self._home).as_posix(), fingerprint, None, self._clock(), "", "")
+
+
+def _champion_before(done: Sequence[Move], now: str | None, former: str) -> str:
+    line = champions_in_line(done)
+    if line and line[-1] == now:
+        line.pop()
+    if not line:
+        raise RollbackRefused(
+            "there is no champion before the present one in this home's history, expected a former champion: "
+            f"{former}; name it: --to"
+        )
+    return line[-1]
 
 
 def champions_in_line(done: Sequence[Move]) -> list[str]:

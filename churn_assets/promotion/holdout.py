@@ -43,12 +43,23 @@ def holdout_path(folder: Path, contract: Contract) -> Path:
 
 def read_holdout(folder: Path, contract: Contract) -> Holdout | None:
     """The holdout of this contract, None before its first champion. Raises HoldoutCorrupt."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     path = holdout_path(folder, contract)
     if not path.is_file():
         return None
+    holdout, fingerprint = _parse(path)
+    if fingerprint != contract.fingerprint:
+        rows_of = f"rows of contract {fingerprint[:12]}"
+        raise HoldoutCorrupt(f"{path}: holds {rows_of}, expected {contract.fingerprint[:12]}; {_ADVICE}")
+    if content_hash(holdout.rows) != holdout.sha256:
+        raise HoldoutCorrupt(f"{path}: holds other rows than were frozen, by the hash in its metadata; {_ADVICE}")
+    return holdout
+
+
+def _parse(path: Path) -> tuple[Holdout, str]:
+    """What the file holds, and the fingerprint it was frozen under."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         rows = pq.read_table(path)
         metadata = rows.schema.metadata or {}
@@ -59,16 +70,10 @@ def read_holdout(folder: Path, contract: Contract) -> Holdout | None:
             version=metadata[_VERSION].decode(),
             frozen_at=dt.datetime.fromisoformat(metadata[_AT].decode()),
         )
-        fingerprint = metadata[b"churn_contract"].decode()
+        return holdout, metadata[b"churn_contract"].decode()
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         problem = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:160]
         raise HoldoutCorrupt(f"{path}: cannot be read as a holdout ({problem}); {_ADVICE}") from None
-    if fingerprint != contract.fingerprint:
-        rows_of = f"rows of contract {fingerprint[:12]}"
-        raise HoldoutCorrupt(f"{path}: holds {rows_of}, expected {contract.fingerprint[:12]}; {_ADVICE}")
-    if content_hash(rows) != holdout.sha256:
-        raise HoldoutCorrupt(f"{path}: holds other rows than were frozen, by the hash in its metadata; {_ADVICE}")
-    return holdout
 
 
 def holdout_for(folder: Path, contract: Contract, generated: bool) -> Holdout | None:

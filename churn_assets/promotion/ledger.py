@@ -260,12 +260,7 @@ class Ledger(SqliteStore):
             challenger = _expect(db, version, _LIVE, "rejected")
             if challenger.approved_by != Gate():
                 _expect_undecided(db, challenger, by, "rejected")
-            moving = db.execute("SELECT 1 FROM moves WHERE status = 'intended' AND \"to\" = ?", (version,)).fetchone()
-            if moving:
-                raise TransitionRefused(
-                    f"challenger {version} is just becoming champion, expected one that waits; "
-                    "if that is wrong: churn rollback"
-                )
+            _expect_not_moving(db, version)
             _insert_approval(db, challenger, False, by, why, at)
             _change(db, challenger, "rejected", why, None, at)
             return _get_challenger(db, version)
@@ -306,13 +301,7 @@ class Ledger(SqliteStore):
                     f"the move to {unfinished[0]} is not finished, expected no other; churn status finishes it"
                 )
             if kind == "promotion":
-                challenger = _get_challenger(db, to.version)
-                if challenger.status != "approved" or challenger.bundle_sha256 != bundle_sha256:
-                    raise TransitionRefused(
-                        f"challenger {to.version} is {challenger.status.replace('_', ' ')} with bundle "
-                        f"{challenger.bundle_sha256[:12]}, found {bundle_sha256[:12]}; expected an approved one whose "
-                        "bundle is unchanged: churn approve, or retrain"
-                    )
+                _expect_approved(db, to.version, bundle_sha256)
             values = (kind, before, to.version, _json(to.to_json()), bundle_sha256, by, why)
             return _insert(db, "moves", None, *values, "intended", _text(at), None)
 
@@ -479,12 +468,29 @@ def _expect(db: Connection, version: str, statuses: Sequence[ChallengerStatus], 
     return challenger
 
 
+def _expect_approved(db: Connection, version: str, bundle_sha256: str) -> None:
+    challenger = _get_challenger(db, version)
+    if challenger.status != "approved" or challenger.bundle_sha256 != bundle_sha256:
+        raise TransitionRefused(
+            f"challenger {version} is {challenger.status.replace('_', ' ')} with bundle "
+            f"{challenger.bundle_sha256[:12]}, found {bundle_sha256[:12]}; expected an approved one whose "
+            "bundle is unchanged: churn approve, or retrain"
+        )
+
+
 def _expect_undecided(db: Connection, challenger: Challenger, by: Person, become: str) -> None:
     """Raise TransitionRefused if another than `by` has approved it: of two decisions at once the first holds."""
     if challenger.approved_by not in (None, by):
         raise TransitionRefused(
             f"challenger {challenger.version} is approved and cannot be {become}{_decided(db, challenger)}, expected "
             "one that nobody has decided on; who approved it can reject it, after its promotion: churn rollback"
+        )
+
+
+def _expect_not_moving(db: Connection, version: str) -> None:
+    if db.execute("SELECT 1 FROM moves WHERE status = 'intended' AND \"to\" = ?", (version,)).fetchone():
+        raise TransitionRefused(
+            f"challenger {version} is just becoming champion, expected one that waits; if that is wrong: churn rollback"
         )
 
 

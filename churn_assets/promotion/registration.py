@@ -95,13 +95,17 @@ def check_registration(model: TrainedModel, contract: Contract) -> None:
         )
     open_findings = unattested(model, contract)
     if open_findings:
-        first = open_findings[0]
-        more = list(dict.fromkeys(f"'{finding.column}'" for finding in open_findings if finding.column != first.column))
-        also = f" (the same for {', '.join(more)})" if more else ""
-        raise GateRefused(
-            f"model {model.version}: column '{first.column}' {first.message}{also}, expected somebody to attest that "
-            f"it is known before churn; do so: {remedy(first.column, contract)}"
-        )
+        raise GateRefused(f"model {model.version}: {_describe_findings(open_findings, contract)}")
+
+
+def _describe_findings(findings: list[AuditFinding], contract: Contract) -> str:
+    first = findings[0]
+    more = list(dict.fromkeys(f"'{finding.column}'" for finding in findings if finding.column != first.column))
+    also = f" (the same for {', '.join(more)})" if more else ""
+    return (
+        f"column '{first.column}' {first.message}{also}, expected somebody to attest that "
+        f"it is known before churn; do so: {remedy(first.column, contract)}"
+    )
 
 
 def unattested(model: TrainedModel, contract: Contract) -> list[AuditFinding]:
@@ -117,13 +121,22 @@ def assign_role(
         return Role("champion", "the first model of this home")
     if champion.version == model.version:
         return Role("champion", champion.reason)
+    reason = _why_replaced(model, contract, champion, home, champion_generated)
+    if reason is not None:
+        return Role("champion", reason)
+    return Role("challenger", f"champion {champion.version} stays; only the gate replaces it by a challenger")
+
+
+def _why_replaced(
+    model: TrainedModel, contract: Contract, champion: Champion, home: Path, champion_generated: bool
+) -> str | None:
+    """Why this champion cannot answer for the contract and its customers, None if it can."""
     if champion.fingerprint != contract.fingerprint:
         made_under = f"champion {champion.version} was made under {champion.fingerprint[:12]}"
         now = f"the present contract '{contract.name}' is {contract.fingerprint[:12]}"
-        return Role("champion", f"the contract has changed: {made_under}, {now}")
+        return f"the contract has changed: {made_under}, {now}"
     if not champion.path(home).is_dir():
-        return Role("champion", f"the bundle of champion {champion.version} is gone from this home")
+        return f"the bundle of champion {champion.version} is gone from this home"
     if champion_generated and not model.generated:
-        reason = f"champion {champion.version} was trained on generated customers, this model on real ones"
-        return Role("champion", reason)
-    return Role("challenger", f"champion {champion.version} stays; only the gate replaces it by a challenger")
+        return f"champion {champion.version} was trained on generated customers, this model on real ones"
+    return None

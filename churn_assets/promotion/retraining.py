@@ -73,12 +73,8 @@ def decide(inputs: RetrainingInputs) -> records.Decision:
     requested, monitoring = inputs.requested, inputs.monitoring
     if not inputs.champion:
         return _decision(inputs, "nothing", "there is no champion yet: churn run makes the first", requested)
-    if monitoring.broken is not None:
-        message = f"{monitoring.broken}; no model is trained on broken data"
-        return _decision(inputs, "investigate_data", message, requested)
-    if monitoring.stale is not None and requested is None:
-        message = f"{monitoring.stale}; no report on a stale log leads to a retraining"
-        return _decision(inputs, "investigate_data", message, None)
+    if (problem := _data_problem(inputs)) is not None:
+        return _decision(inputs, "investigate_data", problem, requested)
     proposals = _proposals(inputs)[
         : None if monitoring.stale is None else 1
     ]  # with a stale log, only an external trigger
@@ -90,6 +86,16 @@ def decide(inputs: RetrainingInputs) -> records.Decision:
     if obstacle is not None:
         return _decision(inputs, "wait", f"{proposal.message}; {obstacle}", proposal)
     return _decision(inputs, "retrain", proposal.message, proposal)
+
+
+def _data_problem(inputs: RetrainingInputs) -> str | None:
+    """Why the data must be investigated first, None if it need not."""
+    monitoring = inputs.monitoring
+    if monitoring.broken is not None:
+        return f"{monitoring.broken}; no model is trained on broken data"
+    if monitoring.stale is not None and inputs.requested is None:
+        return f"{monitoring.stale}; no report on a stale log leads to a retraining"
+    return None
 
 
 def cooldown_days(limits: Monitoring, rejections: int) -> float:
@@ -116,13 +122,9 @@ def _proposals(inputs: RetrainingInputs) -> list[_Proposal]:
     limits, requested, monitoring = inputs.limits, inputs.requested, inputs.monitoring
     proposals = []
     if requested is not None:
-        by = f"{requested.by} requests it" if requested.by else "requested"
-        message = f"{by} by hand: {requested.why}" if requested.trigger == "hand" else "requested by the schedule"
-        proposals.append(_Proposal(requested.trigger, requested.occasion, message))
+        proposals.append(_external_proposal(requested))
     if monitoring.pr_auc_dropped:
-        occasion = str(monitoring.windows[-1].window) if monitoring.windows else f"{monitoring.labels}labels"
-        message = monitoring.fall or "the labelled PR-AUC has fallen beyond noise"
-        proposals.append(_Proposal("performance", occasion, message))
+        proposals.append(_performance_proposal(monitoring))
     if columns := columns_drifting_in_a_row(monitoring.windows, limits.windows_to_retrain):
         message = f"{', '.join(columns)} drifted in {limits.windows_to_retrain} windows in a row"
         proposals.append(_Proposal("drift", str(_conclusive(monitoring.windows)[-1].window), message))
@@ -130,6 +132,17 @@ def _proposals(inputs: RetrainingInputs) -> list[_Proposal]:
         message = f"{inputs.new_labels:,} new labels are final, {limits.labels_to_retrain:,} start a retraining"
         proposals.append(_Proposal("labels", str(monitoring.labels), message))
     return proposals
+
+
+def _external_proposal(requested: ExternalTrigger) -> _Proposal:
+    by = f"{requested.by} requests it" if requested.by else "requested"
+    message = f"{by} by hand: {requested.why}" if requested.trigger == "hand" else "requested by the schedule"
+    return _Proposal(requested.trigger, requested.occasion, message)
+
+
+def _performance_proposal(monitoring: records.MonitoringSummary) -> _Proposal:
+    occasion = str(monitoring.windows[-1].window) if monitoring.windows else f"{monitoring.labels}labels"
+    return _Proposal("performance", occasion, monitoring.fall or "the labelled PR-AUC has fallen beyond noise")
 
 
 def _obstacle(inputs: RetrainingInputs, proposal: _Proposal) -> str | None:
@@ -144,9 +157,15 @@ def _obstacle(inputs: RetrainingInputs, proposal: _Proposal) -> str | None:
             f"only {inputs.new_labels:,} labels are new and final, expected at least {limits.label_floor:,} to train a "
             "challenger on (if the customer table has grown: churn retrain)"
         )
-    if proposal.trigger == "hand" or ledger.last_asked_at is None:
+    return None if proposal.trigger == "hand" else _cooldown(inputs)
+
+
+def _cooldown(inputs: RetrainingInputs) -> str | None:
+    """How long the cooldown lasts, None if it is over."""
+    ledger = inputs.ledger
+    if ledger.last_asked_at is None:
         return None
-    days = cooldown_days(limits, ledger.rejections)
+    days = cooldown_days(inputs.limits, ledger.rejections)
     until = ledger.last_asked_at + timedelta(days=days)
     if inputs.now >= until:
         return None
@@ -160,12 +179,13 @@ def _why_nothing(inputs: RetrainingInputs, proposals: Sequence[_Proposal]) -> st
     conclusive = _conclusive(inputs.monitoring.windows)
     if not conclusive:
         return "no closed window is conclusive, and nothing requests a retraining"
-    last = conclusive[-1]
+    return _describe_window(conclusive[-1], inputs.limits.windows_to_retrain)
+
+
+def _describe_window(last: records.MonitoredWindow, needed: int) -> str:
     if last.drift == "drift":
-        return (
-            f"window {last.window} drifted on {', '.join(last.drifted) or 'no single column'}, "
-            f"{inputs.limits.windows_to_retrain} in a row on the same column start a retraining"
-        )
+        drifted = ", ".join(last.drifted) or "no single column"
+        return f"window {last.window} drifted on {drifted}, {needed} in a row on the same column start a retraining"
     return f"window {last.window} is stable, and nothing requests a retraining"
 
 

@@ -151,23 +151,14 @@ class PromotionService:
         is the key of the request that it answers. `before_champion` writes what must be on disk before the pointer
         moves to a model that becomes, or is, champion. Raises GateRefused as `check_registration`.
         """
-        refused = self._home / REFUSAL
-        try:
-            registration.check_registration(model, contract)
-        except GateRefused as refusal:
-            write_json(refused, {"version": model.version, "message": str(refusal)})
-            raise
-        refused.unlink(missing_ok=True)
+        self._check(model, contract)
         registration.save_registration_record(self._home, model)
         self.recover()
         champion = read_champion(self._home)
         role = registration.assign_role(model, contract, champion, self._home, self._is_generated(champion))
         number: int | None = None
-        if run_id is not None and missing is None:
-            try:  # before the commit: pointer and ledger store the number
-                number = self._registry.register(run_id, contract, bundle, model.version)
-            except TrackingUnavailable as error:
-                missing = str(error)
+        if run_id is not None and missing is None:  # before the commit: pointer and ledger store the number
+            number, missing = self._register_version(run_id, contract, bundle, model.version)
         path = bundle.relative_to(self._home).as_posix()
         if role.alias == "champion":
             before_champion()
@@ -183,6 +174,25 @@ class PromotionService:
         return registration.Registration(
             model.version, path, role.alias, role.reason, champion.version, number, entry, missing
         )
+
+    def _check(self, model: registration.TrainedModel, contract: Contract) -> None:
+        """As `check_registration`; a refusal is kept for `read_refusal`."""
+        refused = self._home / REFUSAL
+        try:
+            registration.check_registration(model, contract)
+        except GateRefused as refusal:
+            write_json(refused, {"version": model.version, "message": str(refusal)})
+            raise
+        refused.unlink(missing_ok=True)
+
+    def _register_version(
+        self, run_id: str, contract: Contract, bundle: Path, version: str
+    ) -> tuple[int | None, str | None]:
+        """The number in the registry, or None and the reason."""
+        try:
+            return self._registry.register(run_id, contract, bundle, version), None
+        except TrackingUnavailable as error:
+            return None, str(error)
 
     def _become_champion(
         self, contract: Contract, version: str, bundle: str, number: int | None, reason: str
@@ -216,25 +226,30 @@ class PromotionService:
     def promote_waiting(self, contract: Contract, labelled: pa.Table | None) -> GateRun:
         """Hold the gate for every challenger that waits for it or is approved, the newest first; once one is promoted
         the older ones are refused. `labelled` is the table `labelled_predictions`, None if there is none."""
-        from churn_assets.promotion.gate.judge import superseded
-
         self.recover()
         outcomes: list[Outcome] = []
         promoted: str | None = None
         message = self.tell_registry()  # before a promotion sets the alias: one moved by hand is reported
         for challenger in reversed(self._ledger.challengers("waiting_gate", "approved")):
-            version = challenger.version
-            try:
-                if promoted is not None:
-                    outcome = self._commit(contract, challenger, superseded(version, promoted))
-                else:
-                    outcome = self.promote(contract, version, labelled)
-            except TransitionRefused as error:
-                outcome = Outcome(version, "overtaken", str(error))
+            outcome = self._decide_on(contract, challenger, labelled, promoted)
             if outcome.status == "promoted":
-                promoted = version
+                promoted = challenger.version
             outcomes.append(outcome)
         return GateRun(tuple(outcomes), read_champion(self._home), self.tell_registry() or message)
+
+    def _decide_on(
+        self, contract: Contract, challenger: records.Challenger, labelled: pa.Table | None, promoted: str | None
+    ) -> Outcome:
+        """The outcome for one challenger, once `promoted` (None: no other) has been promoted in this run."""
+        from churn_assets.promotion.gate.judge import superseded
+
+        version = challenger.version
+        try:
+            if promoted is not None:
+                return self._commit(contract, challenger, superseded(version, promoted))
+            return self.promote(contract, version, labelled)
+        except TransitionRefused as error:
+            return Outcome(version, "overtaken", str(error))
 
     def promote(self, contract: Contract, version: str, labelled: pa.Table | None) -> Outcome:
         """Hold the gate for one challenger, and do what the verdict and the contract's approval say: the only way.
@@ -264,13 +279,18 @@ class PromotionService:
         if challenger.status == "waiting_approval":
             status, message = "waiting_approval", f"{message}; it waits for a person: churn approve {version}"
         if challenger.status == "approved":
-            by = str(challenger.approved_by or records.Gate())
-            bundle, number = challenger.bundle, challenger.registered_version
-            to = Champion(version, bundle, contract.fingerprint, number, self._clock(), by, verdict.reason)
-            self._champion.move(to, "promotion", by, verdict.reason, instead_of=verdict.champion)
+            by = self._move_to(contract, challenger, verdict)
             status, message = "promoted", f"{message}; it is champion, approved by {by}"
         missing = self._publish_verdict(challenger, verdict, promoted=status == "promoted")
         return Outcome(version, status, message, verdict, missing)
+
+    def _move_to(self, contract: Contract, challenger: records.Challenger, verdict: records.Verdict) -> str:
+        """Make an approved challenger the champion; who approved it."""
+        by = str(challenger.approved_by or records.Gate())
+        bundle, number = challenger.bundle, challenger.registered_version
+        to = Champion(challenger.version, bundle, contract.fingerprint, number, self._clock(), by, verdict.reason)
+        self._champion.move(to, "promotion", by, verdict.reason, instead_of=verdict.champion)
+        return by
 
     def _publish_verdict(self, challenger: records.Challenger, verdict: records.Verdict, promoted: bool) -> str | None:
         number = challenger.registered_version
@@ -329,15 +349,17 @@ class PromotionService:
         if running:
             if request.status == "open":
                 self.start_request(request.key, running[0].run_id)
-        elif not runs:
-            if request.run_id is not None:
-                self.fail_request(request.key, request.run_id, "Dagster does not know the run any more")
-        elif runs[0].status == "failed":
-            self.fail_request(request.key, request.run_id or runs[0].run_id, "the run failed")
-        else:
-            canceled = runs[0].status == "canceled"
-            outcome = "was canceled by a person" if canceled else "ended and left no challenger"
-            self._ledger.finish_request(request.key, f"run {runs[0].run_id} {outcome}", self._clock())
+        elif runs:
+            self._settle_ended(request, runs[0])
+        elif request.run_id is not None:
+            self.fail_request(request.key, request.run_id, "Dagster does not know the run any more")
+
+    def _settle_ended(self, request: records.Request, run: RunState) -> None:
+        if run.status == "failed":
+            self.fail_request(request.key, request.run_id or run.run_id, "the run failed")
+            return
+        outcome = "was canceled by a person" if run.status == "canceled" else "ended and left no challenger"
+        self._ledger.finish_request(request.key, f"run {run.run_id} {outcome}", self._clock())
 
     def fail_gate_run(self, run_key: str, why: str) -> records.Challenger | None:
         """As `Ledger.fail_promotion`."""

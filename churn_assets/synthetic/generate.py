@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ast
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from churn_assets.contract.expressions import parse_rules
 from churn_assets.contract.model import Column, Contract, Kind, Role
-from churn_assets.data.validation.checks import check_cells, check_rules, rejected_rows
+from churn_assets.data.validation.checks import Finding, check_cells, check_rules, rejected_rows
 from churn_assets.errors import DataError
 from churn_assets.features.compile import as_of_days
 from churn_assets.synthetic import marginals
@@ -101,22 +101,14 @@ def solve(rising: Callable[[float], float], target: float, low: float, high: flo
 def _valid_chunk(contract: Contract, rows: int, today: dt.date, base: float, seed: tuple[int, int]) -> pa.Table:
     table = _draw(contract, rows, today, base, np.random.default_rng(seed))
     for attempt in range(1, _ATTEMPTS + 1):
-        typed, findings = check_cells(contract, table)
-        findings = [f for f in findings if f.column != contract.key.name]
-        findings += check_rules(contract, typed, as_of_days(today))
+        findings = _findings(contract, table, today)
         broken = rejected_rows(findings, rows)
         if not broken.any():
             return table
         fresh = _draw(contract, rows, today, base, np.random.default_rng((*seed, attempt)))
         if attempt == _ATTEMPTS and not broken.all():
-            # Rows that still break a rule are rare by then: they repeat others, under their own ids.
-            valid = np.flatnonzero(~broken)
-            take = np.where(broken, valid[np.arange(rows) % len(valid)], np.arange(rows))
-            return table.take(pa.array(take))
-        chosen = pa.array(broken)
-        pairs = zip(fresh.columns, table.columns, strict=True)
-        cells = [pc.if_else(chosen, new.combine_chunks(), old.combine_chunks()) for new, old in pairs]
-        table = pa.table(cells, names=table.column_names)
+            return _with_repeats(table, broken)
+        table = _replaced(table, broken, fresh)
     example = findings[0].describe(int(np.argmax(findings[0].mask)))
     raise DataError(
         f"no customer can be generated that keeps contract '{contract.name}' ({example}); expected rules and bounds "
@@ -124,29 +116,56 @@ def _valid_chunk(contract: Contract, rows: int, today: dt.date, base: float, see
     )
 
 
+def _findings(contract: Contract, table: pa.Table, today: dt.date) -> list[Finding]:
+    """What validation says of the rows; the keys are given later."""
+    typed, findings = check_cells(contract, table)
+    rules = check_rules(contract, typed, as_of_days(today))
+    return [*(finding for finding in findings if finding.column != contract.key.name), *rules]
+
+
+def _with_repeats(table: pa.Table, broken: npt.NDArray[np.bool_]) -> pa.Table:
+    """The few rows that still break a rule repeat others, under their own ids."""
+    valid, places = np.flatnonzero(~broken), np.arange(len(broken))
+    return table.take(pa.array(np.where(broken, valid[places % len(valid)], places)))
+
+
+def _replaced(table: pa.Table, broken: npt.NDArray[np.bool_], fresh: pa.Table) -> pa.Table:
+    chosen, pairs = pa.array(broken), zip(fresh.columns, table.columns, strict=True)
+    cells = [pc.if_else(chosen, new.combine_chunks(), old.combine_chunks()) for new, old in pairs]
+    return pa.table(cells, names=table.column_names)
+
+
 def _draw(contract: Contract, rows: int, today: dt.date, base: float, rng: np.random.Generator) -> pa.Table:
     traits, chosen = _draw_traits(contract, rows, today, base, rng)
     dates = _draw_dates(contract, traits, today, rng)
     columns: dict[str, pa.Array] = {}
-    for column in contract.columns:
-        if column.role is Role.IGNORE:
-            continue
-        if column.role is Role.LABEL:
-            cells = label_cells(contract, traits.churned)
-        elif column.kind in (Kind.NUMBER, Kind.INTEGER):
-            cells = _number_cells(contract, column, traits, rng)
-        elif column.kind is Kind.DATE:
-            cells = pa.array(dates[column.name].astype("datetime64[D]"))
-        elif column.kind in (Kind.CATEGORY, Kind.BOOLEAN):
-            spellings = column.choices or (column.false[0], column.true[0])
-            cells = pa.array(spellings).take(pa.array(chosen[column.name]))
-        else:
-            cells = _named_cells(f"{column.name}-", np.arange(rows))
+    for column in (column for column in contract.columns if column.role is not Role.IGNORE):
+        cells = _cells(contract, column, traits, dates, chosen, rng)
         if column.nullable and column.role not in (Role.KEY, Role.LABEL):
             gone = pa.array(rng.random(rows) < NULL_SHARE)
             cells = pc.if_else(gone, pa.scalar(None, cells.type), cells)
         columns[column.name] = cells
     return pa.table(columns)
+
+
+def _cells(
+    contract: Contract,
+    column: Column,
+    traits: _Traits,
+    dates: Mapping[str, Array],
+    chosen: Mapping[str, npt.NDArray[np.int64]],
+    rng: np.random.Generator,
+) -> pa.Array:
+    if column.role is Role.LABEL:
+        return label_cells(contract, traits.churned)
+    if column.kind in (Kind.NUMBER, Kind.INTEGER):
+        return _number_cells(contract, column, traits, rng)
+    if column.kind is Kind.DATE:
+        return pa.array(dates[column.name].astype("datetime64[D]"))
+    if column.kind in (Kind.CATEGORY, Kind.BOOLEAN):
+        spellings = column.choices or (column.false[0], column.true[0])
+        return pa.array(spellings).take(pa.array(chosen[column.name]))
+    return _named_cells(f"{column.name}-", np.arange(len(traits.churned)))
 
 
 def _draw_traits(
@@ -155,23 +174,11 @@ def _draw_traits(
     """The state of customers, of whom each has left by now with probability 1 - exp(-h x years since joining, at most
     EXPOSED_YEARS), on an exponential day; and the choices at the start as codes."""
     engagement, price, tenure = rng.standard_normal((3, rows))
-    days = np.floor(_quantile(marginals.TENURE_DAYS.get(contract.name, marginals.ANY_TENURE), tenure))
-    lows = [as_of_days(str(c.low)) for c in contract.date_columns if c.low is not None]
-    if lows:
-        days = np.minimum(days, max(as_of_days(today) - max(lows), 0.0))
+    days = _tenure_days(contract, today, tenure)
     hazard = -1.0 * engagement + 0.6 * price
     chosen = {}
-    for column in contract.kept_columns:
-        if column.kind is Kind.CATEGORY:
-            shares = np.cumsum(marginals.choice_shares(contract, column))
-            codes = np.minimum(np.searchsorted(shares, rng.random(rows), side="right"), len(shares) - 1)
-            effects = np.array([marginals.effect_on_hazard(column, choice) for choice in column.choices])
-        elif column.kind is Kind.BOOLEAN:
-            mixed = 0.3 * engagement + 0.954 * rng.standard_normal(rows)
-            codes = (_uniform(mixed) > 1.0 - marginals.true_share(contract, column)).astype(np.int64)
-            effects = np.array([0.0, marginals.effect_on_hazard(column, "true")])
-        else:
-            continue
+    for column in (column for column in contract.kept_columns if column.kind in (Kind.CATEGORY, Kind.BOOLEAN)):
+        codes, effects = _draw_choices(contract, column, engagement, rng)
         chosen[column.name] = codes
         hazard = hazard + effects[codes]
     years = np.minimum(days / 365.25, EXPOSED_YEARS)
@@ -182,6 +189,25 @@ def _draw_traits(
         gone = -np.log1p(-rng.random(rows) * chance) / reached
     lived = np.where(churned, np.clip(np.nan_to_num(gone, nan=1.0), 0.0, 1.0), 1.0)
     return _Traits(engagement, price, tenure, days, hazard, churned, lived), chosen
+
+
+def _tenure_days(contract: Contract, today: dt.date, tenure: Array) -> Array:
+    days = np.floor(_quantile(marginals.TENURE_DAYS.get(contract.name, marginals.ANY_TENURE), tenure))
+    lows = [as_of_days(str(c.low)) for c in contract.date_columns if c.low is not None]
+    return np.minimum(days, max(as_of_days(today) - max(lows), 0.0)) if lows else days
+
+
+def _draw_choices(
+    contract: Contract, column: Column, engagement: Array, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.int64], Array]:
+    """The codes (rows,) of a category or boolean, and the effect of each code on the hazard."""
+    if column.kind is Kind.BOOLEAN:
+        mixed = 0.3 * engagement + 0.954 * rng.standard_normal(len(engagement))
+        codes = (_uniform(mixed) > 1.0 - marginals.true_share(contract, column)).astype(np.int64)
+        return codes, np.array([0.0, marginals.effect_on_hazard(column, "true")])
+    shares = np.cumsum(marginals.choice_shares(contract, column))
+    codes = np.minimum(np.searchsorted(shares, rng.random(len(engagement)), side="right"), len(shares) - 1)
+    return codes, np.array([marginals.effect_on_hazard(column, choice) for choice in column.choices])
 
 
 def _number_cells(contract: Contract, column: Column, traits: _Traits, rng: np.random.Generator) -> pa.Array:
@@ -195,12 +221,16 @@ def _number_cells(contract: Contract, column: Column, traits: _Traits, rng: np.r
         stopped = rng.random(rows) < STOPPED_SHARE
         values = np.where(stopped, values * traits.lived_share, values)
     whole = column.kind is Kind.INTEGER
-    values = np.floor(values) if whole else np.round(values, hint.decimals)
+    values = _within_bounds(column, np.floor(values) if whole else np.round(values, hint.decimals), whole)
+    return pa.array(values).cast(pa.int64()) if whole else pa.array(values)
+
+
+def _within_bounds(column: Column, values: Array, whole: bool) -> Array:
     if column.low is not None:
         values = np.maximum(values, np.ceil(float(column.low)) if whole else float(column.low))
     if column.high is not None:
         values = np.minimum(values, np.floor(float(column.high)) if whole else float(column.high))
-    return pa.array(values).cast(pa.int64()) if whole else pa.array(values)
+    return values
 
 
 def _draw_dates(contract: Contract, traits: _Traits, today: dt.date, rng: np.random.Generator) -> dict[str, Array]:
@@ -224,15 +254,23 @@ def _date_order(contract: Contract) -> list[str]:
     """Date columns, each after those that a rule `a <= b` puts before it, else in the contract's order."""
     earlier: dict[str, set[str]] = {column.name: set() for column in contract.date_columns}
     for rule in parse_rules(contract):
-        match rule.tree:
-            case ast.Compare(left=ast.Name(id=left), ops=[op], comparators=[ast.Name(id=right)]):
-                if left in earlier and right in earlier and isinstance(op, ast.Lt | ast.LtE | ast.Gt | ast.GtE):
-                    first, second = (left, right) if isinstance(op, ast.Lt | ast.LtE) else (right, left)
-                    earlier[second].add(first)
+        first, second = _ordered_names(rule.tree)
+        if first in earlier and second in earlier:
+            earlier[second].add(first)
     ordered: list[str] = []
     while remaining := [name for name in earlier if name not in ordered]:
         ordered.append(next((name for name in remaining if earlier[name] <= set(ordered)), remaining[0]))
     return ordered
+
+
+def _ordered_names(tree: ast.expr) -> tuple[str, str]:
+    """(a, b) of a rule `a <= b` or `b >= a`; empty names for another rule."""
+    match tree:
+        case ast.Compare(left=ast.Name(id=left), ops=[ast.Lt() | ast.LtE()], comparators=[ast.Name(id=right)]):
+            return left, right
+        case ast.Compare(left=ast.Name(id=left), ops=[ast.Gt() | ast.GtE()], comparators=[ast.Name(id=right)]):
+            return right, left
+    return "", ""
 
 
 def _named_cells(prefix: str, numbers: npt.NDArray[np.int64]) -> pa.Array:

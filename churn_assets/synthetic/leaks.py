@@ -45,14 +45,8 @@ def plant_leak(
         raise DataError(f"no kind of leak '{kind}'; expected one of: {', '.join(KINDS)}")
     if not 0.55 <= strength <= 0.95:
         raise DataError(f"a leak of strength {strength:g} cannot be planted; expected a ROC AUC from 0.55 to 0.95")
-    labels = np.asarray(as_text(table.column(contract.label.column)).to_pylist(), dtype=object)
-    churned = labels == contract.label.churned_when
-    if churned.all() or not churned.any():
-        raise DataError(f"column '{contract.label.column}' has one class only; expected churned and kept customers")
-    maker = KINDS[kind]
-    taken = {*contract.by_name, *(feature.name for feature in contract.features)}
-    names = (maker.column, *(f"{maker.column}_{n}" for n in range(2, 1000)))
-    name = next(name for name in names if name not in taken)
+    churned, maker = _churned(contract, table), KINDS[kind]
+    name = _free_name(contract, maker.column)
     values = maker.draw(churned, strength, np.random.default_rng((seed, list(KINDS).index(kind))))
     if kind == "disguised_echo":
         values = values + _disguise(contract, table)
@@ -61,6 +55,20 @@ def plant_leak(
     column += f'nullable = {canonical_text(maker.nullable)}\ndoc = "{maker.doc}"\n'
     planted = parse_contract(contract.text + column, contract.where, contract.path)
     return table.append_column(name, cells), planted, name
+
+
+def _churned(contract: Contract, table: pa.Table) -> Flags:
+    labels = np.asarray(as_text(table.column(contract.label.column)).to_pylist(), dtype=object)
+    churned: Flags = labels == contract.label.churned_when
+    if churned.all() or not churned.any():
+        raise DataError(f"column '{contract.label.column}' has one class only; expected churned and kept customers")
+    return churned
+
+
+def _free_name(contract: Contract, wanted: str) -> str:
+    taken = {*contract.by_name, *(feature.name for feature in contract.features)}
+    names = (wanted, *(f"{wanted}_{n}" for n in range(2, 1000)))
+    return next(name for name in names if name not in taken)
 
 
 def _post_outcome_count(churned: Flags, strength: float, rng: np.random.Generator) -> Floats:
@@ -126,21 +134,22 @@ FINDABLE = tuple(kind for kind in KINDS if kind != "disguised_echo")
 
 def read_leaks(texts: Sequence[str]) -> tuple[tuple[str, float], ...]:
     """Kinds and strengths of leaks from texts such as `label_echo:0.8`. Raises ScenarioError."""
-    leaks = []
-    for text in texts:
-        kind, _, strength = text.partition(":")
-        try:
-            number = float(strength)
-        except ValueError:
-            number = 0.0
-        if kind not in KINDS or not 0.55 <= number <= 0.95:
-            raise ScenarioError(
-                f"--leak '{text}' cannot be read; "
-                "expected KIND:STRENGTH, a strength from 0.55 to 0.95 (ROC AUC of the column alone), "
-                f"kinds: {', '.join(KINDS)}"
-            )
-        leaks.append((kind, number))
-    return tuple(leaks)
+    return tuple(map(_read_leak, texts))
+
+
+def _read_leak(text: str) -> tuple[str, float]:
+    kind, _, strength = text.partition(":")
+    try:
+        number = float(strength)
+    except ValueError:
+        number = 0.0
+    if kind not in KINDS or not 0.55 <= number <= 0.95:
+        raise ScenarioError(
+            f"--leak '{text}' cannot be read; "
+            "expected KIND:STRENGTH, a strength from 0.55 to 0.95 (ROC AUC of the column alone), "
+            f"kinds: {', '.join(KINDS)}"
+        )
+    return kind, number
 
 
 def _poisson(mean: float, terms: int = 120) -> Floats:

@@ -91,11 +91,14 @@ def marginal(contract: Contract, column: Column) -> Marginal:
     quantiles = tuple(low + share * span for share in _ANY_NUMBER)
     if column.name == contract.time.cohort:
         return Marginal(quantiles, (0, 1.0, 0))
-    strength = 0.35 + 0.35 * share_of(column.name, "strength")
-    signed = strength if share_of(column.name, "sign") < 0.5 else -strength
-    trait = share_of(column.name, "trait")
-    loadings = (signed, 0.0, 0.0) if trait < 0.5 else (0.0, signed, 0.0) if trait < 0.75 else (0.0, 0.0, signed)
-    return Marginal(quantiles, loadings, decimals=4)
+    return Marginal(quantiles, _loadings(column.name), decimals=4)
+
+
+def _loadings(name: str) -> tuple[float, float, float]:
+    strength = 0.35 + 0.35 * share_of(name, "strength")
+    signed = strength if share_of(name, "sign") < 0.5 else -strength
+    trait = share_of(name, "trait")
+    return (signed, 0.0, 0.0) if trait < 0.5 else (0.0, signed, 0.0) if trait < 0.75 else (0.0, 0.0, signed)
 
 
 def true_share(contract: Contract, column: Column) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,14 +65,21 @@ class Change:
         inside = self.when.mask(place, rows)
         if not inside.any():
             return table
-        if self.share < 1.0:
-            inside &= uniform_rows(place, seed, f"{self.kind} {self.column} {self.value}") < self.share
-        chosen, cells = pa.array(inside), table.column(self.column).combine_chunks()
+        chosen, cells = pa.array(inside & self._drawn(place, seed)), table.column(self.column).combine_chunks()
         if self.kind == "swap":
-            other_cells = table.column(self.other).combine_chunks()
-            table = with_cells(table, self.other, pc.if_else(chosen, cells, other_cells))
-            return with_cells(table, self.column, pc.if_else(chosen, other_cells, cells))
+            return self._swapped(table, chosen, cells)
         return with_cells(table, self.column, pc.if_else(chosen, self._changed(cells), cells))
+
+    def _drawn(self, place: Rows, seed: int) -> Mask:
+        """True for the share of the rows that change."""
+        if self.share >= 1.0:
+            return np.ones(len(place), dtype=np.bool_)
+        return uniform_rows(place, seed, f"{self.kind} {self.column} {self.value}") < self.share
+
+    def _swapped(self, table: pa.Table, chosen: pa.Array, cells: pa.Array) -> pa.Table:
+        other_cells = table.column(self.other).combine_chunks()
+        table = with_cells(table, self.other, pc.if_else(chosen, cells, other_cells))
+        return with_cells(table, self.column, pc.if_else(chosen, other_cells, cells))
 
     def _changed(self, cells: pa.Array) -> pa.Array:
         if self.kind == "missing":
@@ -81,6 +88,10 @@ class Change:
             return pa.array([self.value] * len(cells), cells.type)
         if self.kind == "zero":
             return pa.array(np.zeros(len(cells), dtype=np.int64)).cast(cells.type)
+        return self._moved(cells)
+
+    def _moved(self, cells: pa.Array) -> pa.Array:
+        """Dates and numbers with the amount added, or multiplied by it."""
         if pa.types.is_date(cells.type):
             return pc.add(cells.cast(pa.int32()), pa.scalar(int(self.amount), pa.int32())).cast(pa.date32())
         numbers = cells.cast(pa.float64())
@@ -147,17 +158,9 @@ def read_scenario(
     Drifts come before faults, each in the order given. Raises ScenarioError.
     """
     read = [*(_read_drift(contract, text) for text in drifts), *(_read_fault(contract, text) for text in faults)]
-    for name, option in {TREATED: offer[0], SEEN_ON: label_delay_days}.items():
-        if option is not None and name in contract.by_name:
-            raise ScenarioError(
-                f"the contract has a column '{name}'; "
-                "expected none of this name, because the scenario adds it; rename it"
-            )
+    _check_added_columns(contract, {TREATED: offer[0], SEEN_ON: label_delay_days})
     share, *others = offer
-    if share is not None:
-        for word, value in zip(("share", "effect", "targeting"), (share, *others), strict=True):
-            if not 0.0 <= value <= 1.0:
-                raise ScenarioError(f"the offer's {word} is {value}; expected 0 to 1")
+    read_offer = None if share is None else _read_offer(share, *others)
     if label_delay_days is not None and label_delay_days < 0:
         raise ScenarioError(f"label delay is {label_delay_days} days; expected 0 or more")
     if over_days < 1:
@@ -165,41 +168,65 @@ def read_scenario(
     return Scenario(
         tuple(change for change in read if isinstance(change, Change)),
         tuple(change for change in read if isinstance(change, Duplicate)),
-        None if share is None else Offer(share, *others),
+        read_offer,
         label_delay_days,
         over_days,
     )
+
+
+def _check_added_columns(contract: Contract, options: Mapping[str, float | None]) -> None:
+    for name, option in options.items():
+        if option is not None and name in contract.by_name:
+            raise ScenarioError(
+                f"the contract has a column '{name}'; "
+                "expected none of this name, because the scenario adds it; rename it"
+            )
+
+
+def _read_offer(share: float, effect: float, targeting: float) -> Offer:
+    for word, value in {"share": share, "effect": effect, "targeting": targeting}.items():
+        if not 0.0 <= value <= 1.0:
+            raise ScenarioError(f"the offer's {word} is {value}; expected 0 to 1")
+    return Offer(share, effect, targeting)
 
 
 def _read_drift(contract: Contract, text: str) -> Change:
     body, when = _when(text)
     column, rest = _column(contract, body, text)
     if column.kind in (*_NUMBERS, Kind.DATE) and rest[:1] in ("*", "+", "-"):
-        amount = _number(rest[1:] if rest[0] in "*+" else rest, text)
-        if rest[0] == "*" and column.kind is Kind.DATE:
-            raise ScenarioError(
-                f"drift '{text}' multiplies a date; expected days to add, as in {column.name}+30; correct it"
-            )
-        if rest[0] != "*" and column.kind is not Kind.NUMBER and not amount.is_integer():
-            raise ScenarioError(
-                f"drift '{text}' adds a fraction to '{column.name}'; "
-                f"expected a whole number for kind '{column.kind}'; correct it"
-            )
-        return Change("scale" if rest[0] == "*" else "add", column.name, when, amount)
+        return _read_move(column, rest, when, text)
     if column.kind in (Kind.CATEGORY, Kind.BOOLEAN) and rest[:1] == "=":
-        value, _, share = rest[1:].rpartition(":") if ":" in rest else (rest[1:], "", "1")
-        allowed = column.choices or (column.false[0], column.true[0])
-        if value not in allowed:
-            raise ScenarioError(
-                f"drift '{text}': {value!r} is not a value of '{column.name}'; expected one of: {', '.join(allowed)}"
-            )
-        return Change("set", column.name, when, share=_share(share, text), value=value)
+        return _read_set(column, rest[1:], when, text)
     forms = {Kind.CATEGORY: "=VALUE:SHARE", Kind.BOOLEAN: "=VALUE:SHARE", Kind.DATE: "+DAYS"}
     form = forms.get(column.kind, "*FACTOR or +AMOUNT")
     raise ScenarioError(
         f"drift '{text}' cannot be read; "
         f"expected {column.name}{form}, and @WHEN if not from the first row on; correct it"
     )
+
+
+def _read_move(column: Column, rest: str, when: When, text: str) -> Change:
+    amount = _number(rest[1:] if rest[0] in "*+" else rest, text)
+    if rest[0] == "*" and column.kind is Kind.DATE:
+        raise ScenarioError(
+            f"drift '{text}' multiplies a date; expected days to add, as in {column.name}+30; correct it"
+        )
+    if rest[0] != "*" and column.kind is not Kind.NUMBER and not amount.is_integer():
+        raise ScenarioError(
+            f"drift '{text}' adds a fraction to '{column.name}'; "
+            f"expected a whole number for kind '{column.kind}'; correct it"
+        )
+    return Change("scale" if rest[0] == "*" else "add", column.name, when, amount)
+
+
+def _read_set(column: Column, rest: str, when: When, text: str) -> Change:
+    value, _, share = rest.rpartition(":") if ":" in rest else (rest, "", "1")
+    allowed = column.choices or (column.false[0], column.true[0])
+    if value not in allowed:
+        raise ScenarioError(
+            f"drift '{text}': {value!r} is not a value of '{column.name}'; expected one of: {', '.join(allowed)}"
+        )
+    return Change("set", column.name, when, share=_share(share, text), value=value)
 
 
 def _read_fault(contract: Contract, text: str) -> Change | Duplicate:
@@ -210,18 +237,25 @@ def _read_fault(contract: Contract, text: str) -> Change | Duplicate:
     if kind not in ("zero", "unit", "swap", "missing"):
         raise ScenarioError(f"fault '{text}': unknown '{kind}'; expected zero:, unit:, swap:, missing: or duplicate:")
     column, rest = _column(contract, rest, text)
-    if kind == "missing":
-        return Change("missing", column.name, when, share=_share(rest[1:] or "1", text))
     if kind == "swap":
         other, _ = _column(contract, rest[1:], text)
-        kinds = (Kind.CATEGORY, Kind.BOOLEAN, Kind.ID, Kind.TEXT)
-        alike = column.kind is other.kind or (column.kind in kinds and other.kind in kinds)
-        if not alike or column.name == other.name:
-            raise ScenarioError(
-                f"fault '{text}': '{column.name}' and '{other.name}' cannot be swapped; "
-                "expected two columns of one kind"
-            )
-        return Change("swap", column.name, when, other=other.name)
+        return _swap(column, other, when, text)
+    return _read_column_fault(kind, column, rest, when, text)
+
+
+def _swap(column: Column, other: Column, when: When, text: str) -> Change:
+    kinds = (Kind.CATEGORY, Kind.BOOLEAN, Kind.ID, Kind.TEXT)
+    alike = column.kind is other.kind or (column.kind in kinds and other.kind in kinds)
+    if not alike or column.name == other.name:
+        raise ScenarioError(
+            f"fault '{text}': '{column.name}' and '{other.name}' cannot be swapped; expected two columns of one kind"
+        )
+    return Change("swap", column.name, when, other=other.name)
+
+
+def _read_column_fault(kind: str, column: Column, rest: str, when: When, text: str) -> Change:
+    if kind == "missing":
+        return Change("missing", column.name, when, share=_share(rest[1:] or "1", text))
     if kind == "unit" and column.kind in _NUMBERS and rest[:1] == "*":
         return Change("scale", column.name, when, _number(rest[1:], text))
     if kind == "zero" and column.kind in (*_NUMBERS, Kind.BOOLEAN) and not rest:
@@ -282,23 +316,32 @@ def play(
     """The scenario over a stream of `rows` generated rows, batch by batch, in order."""
     start = 0
     for batch in batches:
-        table = pa.table(batch)
-        place = np.arange(start, start + table.num_rows)
-        start += table.num_rows
-        truth = labels = None
-        if scenario.offer is not None:
-            table, truth = _offered(contract, table, place, seed, scenario.offer)
-        for change in scenario.changes:
-            table = change.apply(table, place, rows, seed)
-        if scenario.label_delay_days is not None:
-            last = (today - dt.date(1970, 1, 1)).days
-            seen = last - scenario.over_days + 1 + place * scenario.over_days // max(rows, 1)
-            table, labels = _late(contract, table, seen, last, scenario.label_delay_days)
-        for duplicate in scenario.duplicates:
-            twice = duplicate.when.mask(place, rows) & (uniform_rows(place, seed, "duplicate") < duplicate.share)
-            take = np.repeat(np.arange(table.num_rows), 1 + twice)
-            place, table = place[take], table.take(pa.array(take))
-        yield ScenarioRows(table, truth, labels)
+        place = np.arange(start, start + batch.num_rows)
+        start += batch.num_rows
+        yield _played(contract, pa.table(batch), place, rows, seed, today, scenario)
+
+
+def _played(
+    contract: Contract, table: pa.Table, place: Rows, rows: int, seed: int, today: dt.date, scenario: Scenario
+) -> ScenarioRows:
+    truth = labels = None
+    if scenario.offer is not None:
+        table, truth = _offered(contract, table, place, seed, scenario.offer)
+    for change in scenario.changes:
+        table = change.apply(table, place, rows, seed)
+    if scenario.label_delay_days is not None:
+        last = (today - dt.date(1970, 1, 1)).days
+        seen = last - scenario.over_days + 1 + place * scenario.over_days // max(rows, 1)
+        table, labels = _late(contract, table, seen, last, scenario.label_delay_days)
+    return ScenarioRows(_duplicated(table, place, rows, seed, scenario.duplicates), truth, labels)
+
+
+def _duplicated(table: pa.Table, place: Rows, rows: int, seed: int, duplicates: Sequence[Duplicate]) -> pa.Table:
+    for duplicate in duplicates:
+        twice = duplicate.when.mask(place, rows) & (uniform_rows(place, seed, "duplicate") < duplicate.share)
+        take = np.repeat(np.arange(table.num_rows), 1 + twice)
+        place, table = place[take], table.take(pa.array(take))
+    return table
 
 
 def _offered(contract: Contract, table: pa.Table, place: Rows, seed: int, offer: Offer) -> tuple[pa.Table, pa.Table]:

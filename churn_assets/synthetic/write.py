@@ -59,17 +59,7 @@ def write_customers(
         raise ScenarioError(f"{rows} rows with seed {seed}; expected at least 1 row and a seed of at least 0")
     _paired("--truth", truth, "an offer", scenario.offer is not None)
     _paired("--labels", labels, "a label delay", scenario.label_delay_days is not None)
-    if leaks and scenario.label_delay_days is not None:
-        raise ScenarioError(
-            "a leak is drawn from the label, which a label delay leaves empty; "
-            "expected one of the two options; remove one"
-        )
-    beside = path.with_suffix(".toml") if leaks else None
-    if beside and beside.exists():
-        raise ScenarioError(
-            f"{beside} exists already; "
-            "expected no file there, because the contract of the leaks is written to it; move it"
-        )
+    beside = _contract_file(path, scenario) if leaks else None
     today, contract_text, written = snapshot_of(contract), contract.text, 0
     parts = play(contract, generate_batches(contract, rows, seed, today), rows, seed, today, scenario)
     with (
@@ -95,6 +85,22 @@ def write_customers(
     return WrittenFiles(written, tuple(p for p in (path, truth, labels, beside) if p is not None))
 
 
+def _contract_file(path: Path, scenario: Scenario) -> Path:
+    """Where the contract of the leaks is written."""
+    if scenario.label_delay_days is not None:
+        raise ScenarioError(
+            "a leak is drawn from the label, which a label delay leaves empty; "
+            "expected one of the two options; remove one"
+        )
+    beside = path.with_suffix(".toml")
+    if beside.exists():
+        raise ScenarioError(
+            f"{beside} exists already; "
+            "expected no file there, because the contract of the leaks is written to it; move it"
+        )
+    return beside
+
+
 def _with_leaks(
     contract: Contract, tables: Iterator[pa.Table], leaks: Sequence[tuple[str, float]], seed: int
 ) -> Iterator[tuple[pa.Table, Contract]]:
@@ -105,9 +111,12 @@ def _with_leaks(
     for chunk, planted in enumerate(_large(tables) if leaks else tables):
         described = contract
         for number, (kind, strength) in enumerate(leaks):
-            state = np.random.SeedSequence((seed, chunk, number)).generate_state(1)
-            planted, described, _ = plant_leak(described, planted, kind, strength, int(state[0]))
+            planted, described, _ = plant_leak(described, planted, kind, strength, _leak_seed(seed, chunk, number))
         yield planted, described
+
+
+def _leak_seed(seed: int, chunk: int, number: int) -> int:
+    return int(np.random.SeedSequence((seed, chunk, number)).generate_state(1)[0])
 
 
 def _large(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
@@ -134,9 +143,7 @@ def _writer(path: Path | None, contract: Contract) -> Iterator[Callable[[pa.Tabl
     if path is None:
         yield lambda _: None
         return
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise ScenarioError(f"{path.name} ends in '{path.suffix}'; expected one of: {', '.join(SUFFIXES)}; rename it")
+    suffix = _suffix(path)
     with_commas = suffix != ".parquet" and "decimal_comma" in contract.source.repairs
     sink = None  # opened with the schema of the first rows
     with replacing(path) as temporary, ExitStack() as files:
@@ -149,6 +156,12 @@ def _writer(path: Path | None, contract: Contract) -> Iterator[Callable[[pa.Tabl
             sink.write(table)
 
         yield write
+
+
+def _suffix(path: Path) -> str:
+    if path.suffix.lower() not in SUFFIXES:
+        raise ScenarioError(f"{path.name} ends in '{path.suffix}'; expected one of: {', '.join(SUFFIXES)}; rename it")
+    return path.suffix.lower()
 
 
 def _open(path: Path, suffix: str, schema: pa.Schema, contract: Contract) -> Any:

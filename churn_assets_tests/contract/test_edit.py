@@ -172,7 +172,7 @@ def test_columns_in_one_array_are_for_a_person_to_change(path):
     text = f"{columns}, {{name = 'spend', kind = 'number'}}, {{name = 'visits', kind = 'integer'}}]\n"
     text += MARKED[: MARKED.index("[time]")] + MARKED[MARKED.index("[value]") : MARKED.index("[monitoring]")]
     path.write_text(text)
-    with pytest.raises(ContractError, match=r"has no \[\[columns\]\] table; write role = "):
+    with pytest.raises(ContractError, match=r"no edit changes column 'spend' alone; write role = "):
         exclude(path, "spend")
     assert path.read_text() == text
 

@@ -74,7 +74,7 @@ def open_csv(path: Path, source: Source, wanted: Iterable[str]) -> Opened:
         try:
             for batch in reader:
                 if dialect.wrapped:
-                    rows = pa.BufferReader("\n".join(batch.column(0).to_pylist()).encode())
+                    rows = pa.BufferReader("\n".join(filter(None, batch.column(0).to_pylist())).encode())
                     names = pa_csv.ReadOptions(column_names=dialect.names)
                     yield from pa_csv.read_csv(rows, names, parse, convert).to_batches()
                 else:

@@ -153,6 +153,8 @@ def _flat(record: dict[str, Any], prefix: str = "") -> dict[str, str | None]:
             cells |= _flat(value, f"{prefix}{key}.")
         else:
             text = value if isinstance(value, str) or value is None else json.dumps(value, ensure_ascii=False)
+            if not (key.isascii() and (text is None or text.isascii())):
+                f"{key}{text}".encode()  # half of a character, which JSON can spell, is an error here and not in Arrow
             cells[prefix + key] = text or None
     return cells
 

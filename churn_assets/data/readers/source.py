@@ -124,15 +124,16 @@ def inner_name(path: Path) -> str:
         return path.stem if suffix in COMPRESSED else path.name
     try:
         with ZipFile(path) as archive:
-            names = [Path(name) for name in archive.namelist() if "__MACOSX" not in name]
+            names = [name for name in archive.namelist() if "__MACOSX" not in name and not name.endswith("/")]
     except (OSError, BadZipFile) as error:
         raise SourceUnreadable(f"{path.name} is not a zip archive ({one_line(error)}); pack it again") from None
-    tables = [name for name in names if name.suffix.lower() in SUFFIXES and not name.name.startswith(".")]
-    tables = [name for name in tables if name.suffix.lower() != ".txt"] or tables  # a text beside a table is about it
+    kinds = {name: Path(name).suffix.lower() for name in names if not Path(name).name.startswith(".")}
+    tables = [name for name, kind in kinds.items() if kind in SUFFIXES]
+    tables = [name for name in tables if kinds[name] != ".txt"] or tables  # a text beside a table is about it
     if len(tables) != 1:
-        content = f"has several tables: {', '.join(map(str, tables))}" if tables else "has no table"
+        content = f"has several tables: {', '.join(tables)}" if tables else "has no table"
         raise SourceUnreadable(f"{path.name} {content}; expected one; unpack it and name the file of the table")
-    return str(tables[0])
+    return tables[0]
 
 
 def open_stream(path: Path) -> pa.NativeFile:

@@ -18,10 +18,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from churn_assets.contract.model import NUMERIC_KINDS, Contract, Kind
+from churn_assets.contract.model import NUMERIC_KINDS, Column, Contract, Kind
 from churn_assets.errors import AssetMissing, BundleError, ChurnError, ReleaseError
 from churn_assets.promotion.champion import bundle_hash
-from churn_assets.promotion.holdout import holdout_path, read_holdout
+from churn_assets.promotion.holdout import Holdout, holdout_path, read_holdout
 from churn_assets.promotion.pointer import Champion
 from churn_assets.promotion.records import Challenger
 from churn_assets.promotion.registration import TrainedModel, read_registration_record
@@ -106,29 +106,11 @@ def load_inputs(
         return GateInputs(contract, champion.version, challenger.version)
     scorer, bundle_problem = _load_challenger(settings.home / challenger.bundle, contract, challenger, load_scorer)
     champion_scorer = None if scorer is None else _load_champion(settings.home, contract, champion, load_scorer)
-    registered, registration_problem = None, None
-    try:
-        registered = read_registration_record(settings.home, challenger.version)
-    except AssetMissing as error:
-        registration_problem = str(error)
-    try:
-        holdout = read_holdout(settings.holdout_dir, contract)
-    except ReleaseError as error:
-        raise GateBlocked(str(error)) from error
-    holdout_problem = None
-    if holdout is None:
-        holdout_problem = (
-            f"there is no frozen holdout at {holdout_path(settings.holdout_dir, contract)}, expected customers that no "
-            "model was trained on; this home had its first champion before they were kept: `churn run --home` another "
-            "one, the models made there have them"
-        )
+    registered, registration_problem = _load_registered(settings.home, challenger.version)
+    holdout, holdout_problem = _load_holdout(settings.holdout_dir, contract)
     frozen = recent = None
     if scorer is not None and champion_scorer is not None and holdout is not None:
-        try:
-            frozen = holdout_evidence(contract, champion_scorer, scorer, holdout.rows)
-            recent = recent_evidence(contract, champion_scorer, scorer, labelled)
-        except ChurnError as error:
-            raise GateBlocked(str(error)) from error
+        frozen, recent = _both_evidences(contract, champion_scorer, scorer, holdout.rows, labelled)
     return GateInputs(
         contract=contract,
         champion=champion.version,
@@ -172,6 +154,39 @@ def _load_champion(home: Path, contract: Contract, champion: Champion, load_scor
         ) from error
 
 
+def _load_registered(home: Path, version: str) -> tuple[TrainedModel | None, str | None]:
+    """What the version was registered with, or None and the problem."""
+    try:
+        return read_registration_record(home, version), None
+    except AssetMissing as error:
+        return None, str(error)
+
+
+def _load_holdout(folder: Path, contract: Contract) -> tuple[Holdout | None, str | None]:
+    """The frozen holdout, or None and the problem."""
+    try:
+        holdout = read_holdout(folder, contract)
+    except ReleaseError as error:
+        raise GateBlocked(str(error)) from error
+    if holdout is not None:
+        return holdout, None
+    return None, (
+        f"there is no frozen holdout at {holdout_path(folder, contract)}, expected customers that no "
+        "model was trained on; this home had its first champion before they were kept: `churn run --home` another "
+        "one, the models made there have them"
+    )
+
+
+def _both_evidences(
+    contract: Contract, champion: Scorer, challenger: Scorer, holdout: pa.Table, labelled: pa.Table | None
+) -> tuple[Evidence, Evidence]:
+    try:
+        frozen = holdout_evidence(contract, champion, challenger, holdout)
+        return frozen, recent_evidence(contract, champion, challenger, labelled)
+    except ChurnError as error:
+        raise GateBlocked(str(error)) from error
+
+
 def holdout_evidence(contract: Contract, champion: Scorer, challenger: Scorer, holdout: pa.Table) -> Evidence:
     """Both models on typed rows with `churned`, each at its day `row_as_of` if there is such a column, else all at
     the snapshot day in the schema's metadata."""
@@ -211,14 +226,17 @@ def segments_of(contract: Contract, rows: pa.Table) -> dict[str, Mask]:
     number and date; missing values are a segment of their own."""
     segments: dict[str, Mask] = {}
     for column in contract.scoring_columns:
-        values = rows[column.name]
-        missing = values.is_null().to_numpy(zero_copy_only=False)
-        if missing.any():
-            segments[f"{column.name}: missing"] = missing
-        if column.kind is Kind.CATEGORY or column.kind is Kind.BOOLEAN:
-            segments.update(_levels(column.name, values))
-        elif column.kind in NUMERIC_KINDS or column.kind is Kind.DATE:
-            segments.update(_bands(column.name, values, missing))
+        segments |= _column_segments(column, rows[column.name])
+    return segments
+
+
+def _column_segments(column: Column, values: pa.ChunkedArray) -> dict[str, Mask]:
+    missing = values.is_null().to_numpy(zero_copy_only=False)
+    segments = {f"{column.name}: missing": missing} if missing.any() else {}
+    if column.kind is Kind.CATEGORY or column.kind is Kind.BOOLEAN:
+        segments |= _levels(column.name, values)
+    elif column.kind in NUMERIC_KINDS or column.kind is Kind.DATE:
+        segments |= _bands(column.name, values, missing)
     return segments
 
 
@@ -248,16 +266,19 @@ def _bands(name: str, values: pa.ChunkedArray, missing: Mask) -> dict[str, Mask]
     present = cells[~missing & np.isfinite(cells)]
     if not len(present) or np.min(present) == np.max(present):
         return {}
-    distinct = np.unique(present)
-    inner = distinct[1:] if len(distinct) <= BANDS else np.quantile(present, np.arange(1, BANDS) / BANDS)
-    edges = np.unique([distinct[0], *inner, np.inf])
     bands = {}
-    for low, high in itertools.pairwise(edges):
+    for low, high in itertools.pairwise(_band_edges(present)):
         mask = (cells >= low) & (cells < high)
         if mask.any():
             bounds = [_format(bound, is_date) for bound in (cells[mask].min(), cells[mask].max())]
             bands[f"{name}: {bounds[0]} to {bounds[1]}"] = mask
     return bands
+
+
+def _band_edges(present: Floats) -> Floats:
+    distinct = np.unique(present)
+    inner = distinct[1:] if len(distinct) <= BANDS else np.quantile(present, np.arange(1, BANDS) / BANDS)
+    return np.unique([distinct[0], *inner, np.inf])
 
 
 def _format(value: float, is_date: bool) -> str:

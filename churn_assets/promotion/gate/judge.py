@@ -10,17 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from churn_assets.contract.gate_limits import Release
 from churn_assets.contract.model import Contract
 from churn_assets.errors import GateRefused
 from churn_assets.evaluation.bootstrap import DRAWS, interval, paired_difference, statistics_under, stratified_samples
 from churn_assets.evaluation.metrics import Ranking, ece, ece_by_chance, losses
-from churn_assets.promotion.gate.inputs import Evidence, Floats, GateInputs
+from churn_assets.promotion.gate.inputs import Evidence, Floats, GateInputs, Labels
 from churn_assets.promotion.records import Check, Verdict
 from churn_assets.promotion.registration import check_registration
 
@@ -215,12 +213,8 @@ def _log_loss(name: str, comparison: Comparison, decides: bool) -> Check:
 def _segments(name: str, release: Release, evidence: Evidence, seed: int) -> Check:
     """None may fall beyond the limit and its own noise: one churner can move a small segment by more than any limit."""
     limit, worst, worst_segment, fallen, compared = release.segment_drop, 0.0, "", "", 0
-    for segment, rows in evidence.segments.items():
-        label = evidence.churned[rows]
-        if len(label) < release.segment_rows or label.min() == label.max():
-            continue
+    for segment, label, champion, challenger in _rankings_by_segment(release.segment_rows, evidence):
         compared += 1
-        champion, challenger = Ranking(label, evidence.champion[rows]), Ranking(label, evidence.challenger[rows])
         drop = champion.pr_auc() - challenger.pr_auc()
         if drop > worst:
             worst, worst_segment = drop, segment
@@ -235,7 +229,15 @@ def _segments(name: str, release: Release, evidence: Evidence, seed: int) -> Che
     return Check(f"{name}_segments", worst, limit, True, message)
 
 
-def _is_worse(champion: Ranking, challenger: Ranking, label: npt.NDArray[Any], seed: int) -> bool:
+def _rankings_by_segment(least: int, evidence: Evidence) -> Iterator[tuple[str, Labels, Ranking, Ranking]]:
+    """Name, labels, champion and challenger of each segment with `least` rows and both classes."""
+    for segment, rows in evidence.segments.items():
+        label = evidence.churned[rows]
+        if len(label) >= least and label.min() != label.max():
+            yield segment, label, Ranking(label, evidence.champion[rows]), Ranking(label, evidence.challenger[rows])
+
+
+def _is_worse(champion: Ranking, challenger: Ranking, label: Labels, seed: int) -> bool:
     gain = paired_difference(stratified_samples(label, DRAWS, seed), challenger.pr_auc, champion.pr_auc)
     return gain.interval[1] < 0.0
 
