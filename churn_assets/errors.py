@@ -27,7 +27,7 @@ from urllib.parse import unquote
 # For JSON Schema too: control characters, and those that hide or reorder text.
 CONTROLS = r"\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
 _CONTROL = re.compile(f"[{CONTROLS}]")
-_USER_INFO = re.compile(r"(?<=://)(?!/)[^\s'\"]{1,1000}@")
+_USER_INFO = re.compile(r"(?<=://)(?!/)(?:[^\s'\"]{1,8192}|[^\s/@]{1,8192})@")
 
 
 def without_user_info(text: str, url: str = "") -> str:

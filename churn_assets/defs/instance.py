@@ -20,6 +20,8 @@ from dagster._serdes import ConfigurableClassData
 
 from churn_assets.settings import Settings
 
+_CLOCK_S = 60.0  # by so much a clock that is set while a run works may not make its process another one
+
 
 class HomeInstance(dg.DagsterInstance):
     """A DagsterInstance that keeps its storage below CHURN_HOME unless DAGSTER_HOME says otherwise."""
@@ -80,6 +82,6 @@ def _was_running(pid: int, at: float) -> bool:
     """Whether the process `pid` of now is the one that ran at `at` (seconds since 1970): ids come again."""
     try:
         process = psutil.Process(pid)
-        return bool(process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= at + 1.0)
+        return bool(process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= at + _CLOCK_S)
     except psutil.NoSuchProcess:
         return False

@@ -133,7 +133,7 @@ def _follow_home(store: Path, artifacts: Path) -> None:
     here, ending = artifacts.as_uri(), f"/{artifacts.parent.name}/{artifacts.name}"
     with contextlib.closing(sqlite3.connect(store, timeout=30.0)) as db, db:
         known = {location for (location,) in db.execute("SELECT DISTINCT artifact_location FROM experiments")}
-        for there in known - {here}:
+        for there in known if here not in known else ():  # with its own there, others are of homes that share it
             for table, column in _LOCATIONS if there.endswith(ending) else ():
                 moved = f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?"
                 db.execute(moved, (here, len(there) + 1, len(there), there))

@@ -11,6 +11,7 @@ tells it again. A process killed between two steps is recovered by the next call
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -181,7 +182,8 @@ class PromotionService:
         try:
             registration.check_registration(model, contract)
         except GateRefused as refusal:
-            write_json(refused, {"version": model.version, "message": str(refusal)})
+            with contextlib.suppress(OSError):  # for `churn status` alone; the refusal itself must be told
+                write_json(refused, {"version": model.version, "message": str(refusal)})
             raise
         refused.unlink(missing_ok=True)
 

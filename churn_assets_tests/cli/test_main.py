@@ -270,7 +270,7 @@ def test_a_leak_nobody_attests_is_one_line_and_the_report_is_there_all_the_same(
     result = churn("run", "--source", table, "--contract", tmp_path / "leaky.toml", home=home)
     line = refused(result)
     assert "value_index" in line
-    assert "attested" in line
+    assert "churn attest value_index" in line
     report = home / "reports" / "model_report.html"
     assert f"The report of this run was made before it stopped: {report}" in result.stdout
     assert "value_index" in report.read_text(encoding="utf-8")

@@ -224,7 +224,7 @@ def test_more_rows_than_the_queue_of_the_log_takes_are_a_413_that_names_the_limi
 
 
 def test_a_batch_of_more_bytes_than_the_log_takes_is_a_413(home, monkeypatch):
-    monkeypatch.setattr("churn_assets.serving.app.MAX_BYTES", 1000)
+    monkeypatch.setattr("churn_assets.serving.routes.MAX_BYTES", 1000)
     assert "1,000 bytes" in assert_refusal(post(home, "/predict_batch", {"customers": [ROW] * 4}), 413)["error"]
 
 
