@@ -8,7 +8,7 @@ template draws them, `Chart.svg()` is a file of its own for Dagster's metadata a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -187,11 +187,7 @@ class Frame:
             shapes.append(_text(self.x.form(value), x, foot + 17))
         shapes.append(_line(self.left, end, foot, foot, "axis"))
         shapes.append(_text(self.x.title, (self.left + end) / 2, self.height - 8))
-        if self.y.title:
-            middle = (TOP + foot) / 2
-            turned = {"x": 12, "y": middle, "text-anchor": "middle", "transform": f"rotate(-90 12 {middle:g})"}
-            shapes.append(Shape("text", turned, self.y.title))
-        return shapes
+        return [*shapes, _turned_text(self.y.title, (TOP + foot) / 2)] if self.y.title else shapes
 
 
 def lines(title: str, x: Axis, y: Axis, drawn: Sequence[Line], marks: Sequence[float] = ()) -> Chart:
@@ -200,21 +196,27 @@ def lines(title: str, x: Axis, y: Axis, drawn: Sequence[Line], marks: Sequence[f
     shapes = frame.axes()
     top, foot = frame.down(y.high), frame.down(y.low)
     shapes += [_line(frame.right(at), frame.right(at), top, foot, "mark") for at in marks]
-    for line in drawn:
-        if line.band:
-            upper = [(at, high) for at, _, high in line.band]
-            lower = [(at, low) for at, low, _ in reversed(line.band)]
-            shapes.append(_path(frame.path([*upper, *lower]) + "Z", f"band f{line.style}"))
-        for at, low, high in line.whiskers:
-            across = frame.right(at)
-            shapes.append(_line(across, across, frame.down(low), frame.down(high), f"whisker {line.style}"))
-        shapes.append(_path(frame.path(line.points), f"{'thin' if line.dashed else 'line'} {line.style}", line.name))
-        for at, value in line.points if line.dots else ():
-            if value is not None:
-                tooltip = f"{line.name}: {at:.3g}, {value:.3g}"
-                shapes.append(_dot(frame.right(at), frame.down(value), line.style, tooltip))
+    shapes += [shape for line in drawn for shape in _line_shapes(frame, line)]
     legend = tuple((line.name, line.style) for line in drawn if not line.dashed)
     return Chart(title, frame.height, tuple(shapes), legend)
+
+
+def _line_shapes(frame: Frame, line: Line) -> Iterator[Shape]:
+    if line.band:
+        upper = [(at, high) for at, _, high in line.band]
+        lower = [(at, low) for at, low, _ in reversed(line.band)]
+        yield _path(frame.path([*upper, *lower]) + "Z", f"band f{line.style}")
+    for at, low, high in line.whiskers:
+        yield _line(frame.right(at), frame.right(at), frame.down(low), frame.down(high), f"whisker {line.style}")
+    yield _path(frame.path(line.points), f"{'thin' if line.dashed else 'line'} {line.style}", line.name)
+    yield from _dots(frame, line) if line.dots else ()
+
+
+def _dots(frame: Frame, line: Line) -> Iterator[Shape]:
+    for at, value in line.points:
+        if value is not None:
+            tooltip = f"{line.name}: {at:.3g}, {value:.3g}"
+            yield _dot(frame.right(at), frame.down(value), line.style, tooltip)
 
 
 def scatter(title: str, x: Axis, y: Axis, dots: Sequence[tuple[float, float]], trend: Points) -> Chart:
@@ -235,14 +237,17 @@ def histogram(title: str, x: Axis, edges: Sequence[float], kept: Sequence[int], 
     frame = Frame(x, Axis("customers", 0.0, largest, compact), height=210.0)
     shapes = frame.axes()
     for (start, end), kept_count, churned_count in zip(pairwise(edges), kept, churned, strict=True):
-        customers = kept_count + churned_count
-        left, width = frame.right(start), frame.right(end) - frame.right(start)
-        tooltip = f"{x.form(start)} to {x.form(end)}: {customers:,} customers, {churned_count:,} churned"
-        for low, high, style in ((0, churned_count, "fchurned"), (churned_count, customers, "fkept")):
-            if high > low:
-                top, foot = frame.down(high), frame.down(low)
-                shapes.append(_box(left, top, max(width - 0.8, 0.6), max(foot - top, 0.4), style, tooltip))
+        shapes += _stack(frame, start, end, kept_count, churned_count)
     return Chart(title, frame.height, tuple(shapes))
+
+
+def _stack(frame: Frame, start: float, end: float, kept: int, churned: int) -> Iterator[Shape]:
+    left, width, form = frame.right(start), frame.right(end) - frame.right(start), frame.x.form
+    tooltip = f"{form(start)} to {form(end)}: {kept + churned:,} customers, {churned:,} churned"
+    for low, high, style in ((0, churned, "fchurned"), (churned, kept + churned, "fkept")):
+        if high > low:
+            top, foot = frame.down(high), frame.down(low)
+            yield _box(left, top, max(width - 0.8, 0.6), max(foot - top, 0.4), style, tooltip)
 
 
 def columns(title: str, counts: Mapping[str, int], y_title: str = "customers") -> Chart:
@@ -291,11 +296,15 @@ def intervals(
     for place, (label, values) in enumerate(rows):
         for shift, mark in enumerate(values):
             y = round(frame.down(-place) + 6.0 * (shift - (len(values) - 1) / 2), 1)
-            if mark.low is not None and mark.high is not None:
-                shapes.append(_line(frame.right(mark.low), frame.right(mark.high), y, y, f"span {mark.style}"))
-            if mark.value is not None:
-                shapes.append(_dot(frame.right(mark.value), y, mark.style, f"{label}: {mark.value:.3g}"))
+            shapes += _interval(frame, mark, y, label)
     return Chart(title, frame.height, tuple(shapes), tuple(legend))
+
+
+def _interval(frame: Frame, mark: Mark, y: float, label: str) -> Iterator[Shape]:
+    if mark.low is not None and mark.high is not None:
+        yield _line(frame.right(mark.low), frame.right(mark.high), y, y, f"span {mark.style}")
+    if mark.value is not None:
+        yield _dot(frame.right(mark.value), y, mark.style, f"{label}: {mark.value:.3g}")
 
 
 def over_periods(
@@ -402,6 +411,11 @@ def _box(x: float, y: float, width: float, height: float, style: str, tooltip: s
 
 def _text(text: str, x: float, y: float, anchor: str = "middle") -> Shape:
     return Shape("text", {"x": f"{x:g}", "y": f"{y:g}", "text-anchor": anchor}, text)
+
+
+def _turned_text(text: str, middle: float) -> Shape:
+    turned = {"x": 12, "y": middle, "text-anchor": "middle", "transform": f"rotate(-90 12 {middle:g})"}
+    return Shape("text", turned, text)
 
 
 def _draw(macro: str, *values: object) -> Markup:

@@ -221,7 +221,6 @@ def collect_findings(
 
 def _over(limits: Limits, signal: ColumnSignal, loss: Loss) -> Iterator[tuple[str, float, str]]:
     """Each limit that the column is over, its value, and a clause about that."""
-    values, gaps = signal.values, signal.gaps
     if signal.pr_auc_lift > limits.single_column_pr_auc_lift:
         text = f"alone reaches {signal.pr_auc_lift:.0%} of the possible PR-AUC lift over a random list"
         yield "single_column_pr_auc_lift", signal.pr_auc_lift, text
@@ -230,6 +229,10 @@ def _over(limits: Limits, signal: ColumnSignal, loss: Loss) -> Iterator[tuple[st
         yield "isolated_churner_share", share, text
     if loss.low > limits.headline_loss_when_removed:
         yield "headline_loss_when_removed", loss.share, f"accounts for {loss.share:.0%} of the model's PR-AUC lift"
+    yield from _echoes(limits, signal.values, signal.gaps)
+
+
+def _echoes(limits: Limits, values: EchoTest, gaps: EchoTest | None) -> Iterator[tuple[str, float, str]]:
     if values.is_echo(limits.echo_roc_auc):
         text = (
             f"depends on the label (ROC AUC alone {values.roc_auc:.2f}) and on nothing else that is known about "
@@ -255,11 +258,15 @@ def _describe_headline(complete: Rung, bands: Sequence[AgeBand]) -> str:
         text += f"on the newest customers, trained on older ones, {newest}, a random list {newest.base_rate:.3f}"
     else:
         text += "performance on newer customers is not known, because the table has no cohorts"
+    return f"{text}{_describe_ages(bands)}."
+
+
+def _describe_ages(bands: Sequence[AgeBand]) -> str:
     by_age = {band.label: band.pr_auc for band in bands if band.pr_auc is not None}
-    if len(by_age) > 1:
-        worst, best = min(by_age, key=by_age.__getitem__), max(by_age, key=by_age.__getitem__)
-        text += f"; by age it ranges from {by_age[worst]:.2f} ({worst}) to {by_age[best]:.2f} ({best})"
-    return text + "."
+    if len(by_age) < 2:
+        return ""
+    worst, best = min(by_age, key=by_age.__getitem__), max(by_age, key=by_age.__getitem__)
+    return f"; by age it ranges from {by_age[worst]:.2f} ({worst}) to {by_age[best]:.2f} ({best})"
 
 
 def _describe_columns(
@@ -268,22 +275,28 @@ def _describe_columns(
     """The columns that the headline depends on."""
     names = list(dict.fromkeys(finding.column for finding in findings))
     if not names:
-        text = "No column is over the contract's limits for possible consequences of churn"
-        most = max(losses, key=lambda name: losses[name].share, default="")
-        if not most:
-            return f"{text}."
-        return f"{text}; '{most}' is the most important, with {losses[most].share:.0%} of the model's PR-AUC lift."
+        return _describe_most_important(losses)
     clauses = [f"'{name}' {_listed([f.description for f in findings if f.column == name])}" for name in names[:3]]
     more = f"; {len(names) - 3} more columns are over a limit" if len(names) > 3 else ""
     last = rungs[-1]
     remaining = f"{last.label} PR-AUC is {last.random.pr_auc:.3f}"
+    return f"{'; '.join(clauses)}{more}; {remaining}, and {_describe_attestation(contract, names)}."
+
+
+def _describe_most_important(losses: Mapping[str, Loss]) -> str:
+    text = "No column is over the contract's limits for possible consequences of churn"
+    most = max(losses, key=lambda name: losses[name].share, default="")
+    if not most:
+        return f"{text}."
+    return f"{text}; '{most}' is the most important, with {losses[most].share:.0%} of the model's PR-AUC lift."
+
+
+def _describe_attestation(contract: Contract, names: Sequence[str]) -> str:
     unattested = [name for name in names if not contract.column(name).attested]
     single = len(unattested or names) == 1
     if unattested:
-        attested = f"nobody attests that {_quoted_list(unattested)} {'is' if single else 'are'} known before churn"
-    else:
-        attested = f"only the contract's attestation says that {'it is' if single else 'they are'} known before churn"
-    return f"{'; '.join(clauses)}{more}; {remaining}, and {attested}."
+        return f"nobody attests that {_quoted_list(unattested)} {'is' if single else 'are'} known before churn"
+    return f"only the contract's attestation says that {'it is' if single else 'they are'} known before churn"
 
 
 def _listed(texts: Sequence[str]) -> str:
@@ -302,6 +315,15 @@ def _most_important(losses: Mapping[str, Loss]) -> tuple[str, ...]:
 
 def _rungs(contract: Contract, ladder: Ladder, suspects: Sequence[str]) -> tuple[Rung, ...]:
     reads = features_of(contract, ladder.data.views["random"].program.specs)
+    rungs = []
+    for names, label in _left_out_sets(contract, suspects).items():
+        left_out = sorted({index for name in names for index in reads[name]})
+        rungs.append(Rung(label, names, **{split: ladder.test(split, left_out) for split in ladder.data.views}))
+    return tuple(rungs)
+
+
+def _left_out_sets(contract: Contract, suspects: Sequence[str]) -> dict[tuple[str, ...], str]:
+    """The columns that each rung leaves out, and its label."""
     sets: dict[tuple[str, ...], str] = {(): "everything"}
     for name in suspects[:MOST_SUSPECTS]:
         sets.setdefault((name,), f"without {name}")
@@ -311,11 +333,7 @@ def _rungs(contract: Contract, ladder: Ladder, suspects: Sequence[str]) -> tuple
     wider = (*suspects, *dict.fromkeys(related))
     if related:
         sets.setdefault(wider, f"without {', '.join(wider)}")
-    rungs = []
-    for names, label in sets.items():
-        left_out = sorted({index for name in names for index in reads[name]})
-        rungs.append(Rung(label, names, **{split: ladder.test(split, left_out) for split in ladder.data.views}))
-    return tuple(rungs)
+    return sets
 
 
 def _label_test(echo: EchoTest) -> LabelTest:

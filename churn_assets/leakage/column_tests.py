@@ -146,12 +146,16 @@ def _runs(values: Floats, label: Labels, column: Column) -> Iterator[tuple[int, 
     if len(missing) and missing.all():
         yield len(missing), f"{column.name} missing"
     distinct, place = np.unique(values[known], return_inverse=True)
-    churned = np.bincount(place, label[known], len(distinct))
+    churned: Floats = np.bincount(place, label[known], len(distinct)).astype(np.float64)
     pure = churned == np.bincount(place, minlength=len(distinct))
     if column.choices:
         for code in np.flatnonzero(pure):
             yield int(churned[code]), f"{column.name} = {column.choices[int(distinct[code])]}"
-        return
+    else:
+        yield from _ranges(distinct, churned, pure, column)
+
+
+def _ranges(distinct: Floats, churned: Floats, pure: Flags, column: Column) -> Iterator[tuple[int, str]]:
     is_date = column.kind is Kind.DATE
     edges = np.flatnonzero(np.diff(np.concatenate([[0], pure.astype(np.int8), [0]])))
     for start, end in zip(edges[::2], edges[1::2] - 1, strict=True):
@@ -237,12 +241,17 @@ def _signal(
     if not column.choices:  # ranks keep the full order of a number, bins do not
         by_rank = roc_auc(label, ranked(values))
         strength = max(strength, by_rank, 1.0 - by_rank)
-    missing, gaps = np.isnan(values).astype(np.float64), None
-    if FEWEST_MISSING <= missing.mean() <= 1.0 - FEWEST_MISSING:
-        by_gap = roc_auc(label, missing)
-        gaps = _echo(missing, max(by_gap, 1.0 - by_gap), label, ridge, keep)
+    gaps = _gap_echo(values, label, ridge, keep)
     lift, isolated = (pr_auc(label, score) - base) / (1.0 - base), isolated_churners(values, label, column)
     return ColumnSignal(lift, *isolated, _echo(score, strength, label, ridge, keep), gaps, repeats)
+
+
+def _gap_echo(values: Floats, label: Labels, ridge: RidgeBaseline, keep: Flags) -> EchoTest | None:
+    missing = np.isnan(values).astype(np.float64)
+    if not FEWEST_MISSING <= missing.mean() <= 1.0 - FEWEST_MISSING:
+        return None
+    by_gap = roc_auc(label, missing)
+    return _echo(missing, max(by_gap, 1.0 - by_gap), label, ridge, keep)
 
 
 def _echo(score: Floats, strength: float, label: Labels, ridge: RidgeBaseline, keep: Flags) -> EchoTest:

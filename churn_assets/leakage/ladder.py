@@ -179,9 +179,13 @@ def age_bands(
     bands = []
     for low, high in pairwise(edges):
         inside = (age >= low) & (age < high)
-        churners = int(label[inside].sum())
-        enough = min(churners, int(inside.sum()) - churners) >= FEWEST
         name = f"{low:g} to {high:g} {unit}" if np.isfinite(high) else f"{low:g} {unit} and more"
-        figures = msgspec.structs.asdict(figure(label[inside], margin[inside], ladder.seed)) if enough else {}
-        bands.append(AgeBand(name, churners=churners, **{"rows": int(inside.sum()), **figures}))
+        bands.append(_band(name, label[inside], margin[inside], ladder.seed))
     return tuple(bands)
+
+
+def _band(name: str, label: Labels, margin: Floats, seed: int) -> AgeBand:
+    churners = int(label.sum())
+    enough = min(churners, len(label) - churners) >= FEWEST
+    figures = msgspec.structs.asdict(figure(label, margin, seed)) if enough else {}
+    return AgeBand(name, churners=churners, **{"rows": len(label), **figures})

@@ -160,17 +160,16 @@ class Profile:
 
     def values_of(self, names: Mapping[str, Kind]) -> dict[str, ColumnValues]:
         """The named columns that are there, and, if anything was scored, the score and the positive rate."""
-        values = {}
-        for name, kind in names.items():
-            if name in self.columns:
-                levels = self.columns[name].levels
-                numbers = self.finite(name) if levels is None else None
-                values[name] = ColumnValues(str(kind), numbers, levels)
+        values = {name: self._values(name, str(kind)) for name, kind in names.items() if name in self.columns}
         if self.scored:
             values[SCORE] = ColumnValues("score", numbers=self.finite("score"))
             split = {"yes": self.positives, "no": self.scored - self.positives}
             values[POSITIVE_RATE] = ColumnValues("positive rate", levels=split)
         return values
+
+    def _values(self, name: str, kind: str) -> ColumnValues:
+        levels = self.columns[name].levels
+        return ColumnValues(kind, self.finite(name) if levels is None else None, levels)
 
     def finite(self, name: str) -> npt.NDArray[np.float64]:
         """The finite numbers of a column of the sample."""
@@ -196,22 +195,28 @@ def compute_profile(
     names = [(column, holder(types, prefix + column.name, column.kind)) for column in contract.logged_columns]
     queries = [ColumnQuery(column, name, types[name.lower()]) for column, name in names if name.lower() in types]
     parts = ["count(*)", "count(score)", "count(*) FILTER (score IS NOT NULL AND decision)"]
-    for query in queries:
-        parts += query.aggregates((bounds or {}).get(query.column.name))
+    parts += [part for query in queries for part in query.aggregates((bounds or {}).get(query.column.name))]
     totals = iter(connection.execute(f"SELECT {', '.join(parts)} FROM {relation}").fetchall()[0])
     rows, scored, positives = islice(totals, 3)
     sample = _sample(connection, relation, queries)
     profile = Profile(rows, {}, sample, scored, positives, rows - scored)
     columns = {}
     for query in queries:
-        kind, counts = query.column.kind, ColumnProfile(query.column.kind, rows, *islice(totals, _AGGREGATES))
-        if kind in ORDERED:
-            counts = replace(counts, top=_most_frequent(profile.finite(query.column.name), sample.num_rows))
-        if kind in COUNTED:
-            values = rows - counts.missing - counts.unreadable
-            counts = replace(counts, levels=_levels(connection, relation, query, values))
-        columns[query.column.name] = counts
+        counts = ColumnProfile(query.column.kind, rows, *islice(totals, _AGGREGATES))
+        columns[query.column.name] = _with_values(connection, relation, query, counts, profile)
     return replace(profile, columns=columns)
+
+
+def _with_values(
+    connection: duckdb.DuckDBPyConnection, relation: str, query: ColumnQuery, counts: ColumnProfile, profile: Profile
+) -> ColumnProfile:
+    """The counts with the most frequent number, or the rows by level."""
+    if counts.kind in ORDERED:
+        counts = replace(counts, top=_most_frequent(profile.finite(query.column.name), profile.sample.num_rows))
+    if counts.kind in COUNTED:
+        values = counts.rows - counts.missing - counts.unreadable
+        counts = replace(counts, levels=_levels(connection, relation, query, values))
+    return counts
 
 
 def _sample(connection: duckdb.DuckDBPyConnection, relation: str, queries: list[ColumnQuery]) -> pa.Table:
@@ -331,15 +336,18 @@ def reference_of(table: pa.Table, contract: Contract, threshold: float, version:
         connection.register("r", renamed)
         profile = compute_profile(connection, relation, contract, prefix=PREFIX)
     bounds, outside = {}, {}
-    for column in contract.logged_columns:
-        if column.kind not in (Kind.NUMBER, Kind.INTEGER) or column.name not in profile.columns:
-            continue
-        numbers = profile.finite(column.name)
-        if len(numbers):
-            low, high = np.quantile(numbers, [LOWEST, HIGHEST])
-            bounds[column.name] = (float(low), float(high))
-            outside[column.name] = float(((numbers < low) | (numbers > high)).mean())
+    for name, numbers in _finite_numbers(profile, contract).items():
+        low, high = np.quantile(numbers, [LOWEST, HIGHEST])
+        bounds[name] = (float(low), float(high))
+        outside[name] = float(((numbers < low) | (numbers > high)).mean())
     return Reference(version, profile, bounds, outside)
+
+
+def _finite_numbers(profile: Profile, contract: Contract) -> dict[str, npt.NDArray[np.float64]]:
+    """The values of each column of numbers that has some."""
+    numeric = [c.name for c in contract.logged_columns if c.kind in (Kind.NUMBER, Kind.INTEGER)]
+    numbers = {name: profile.finite(name) for name in numeric if name in profile.columns}
+    return {name: values for name, values in numbers.items() if len(values)}
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Sequence
 
-from churn_assets.data.profile import FAR, BooleanProfile, CategoryProfile, ColumnProfile, NumberProfile, TableProfile
+from churn_assets.data import profile as profiles
 from churn_assets.html import charts
 from churn_assets.html.templating import render
 
 Format = Callable[[float], str]
 
 
-def render_profile(profile: TableProfile) -> str:
+def render_profile(profile: profiles.TableProfile) -> str:
     """The page of `data.profile.profile`."""
     columns = profile.columns
-    categories = [(c, c.association) for c in columns if isinstance(c, CategoryProfile)]
+    categories = [(c, c.association) for c in columns if isinstance(c, profiles.CategoryProfile)]
     associated = sorted(((c, v) for c, v in categories if v is not None), key=lambda pair: -pair[1])
     association = [charts.Row(_label(c), [charts.Mark(value)], c.doc) for c, value in associated]
     roc_auc = [
@@ -34,17 +34,15 @@ def render_profile(profile: TableProfile) -> str:
     )
 
 
-def _label(column: ColumnProfile) -> str:
+def _label(column: profiles.ColumnProfile) -> str:
     return f"{column.name} (suspect)" if column.suspect else column.name
 
 
-def _chart(column: ColumnProfile) -> charts.Chart | charts.BarRows | None:
+def _chart(column: profiles.ColumnProfile) -> charts.Chart | charts.BarRows | None:
     """A histogram, or the churn rate of each value; None for texts and for a column without values."""
-    if isinstance(column, NumberProfile) and column.histogram:
-        edges, kind = column.histogram.edges, column.kind
-        x = charts.Axis(column.unit or column.name, edges[0], edges[-1], _axis_form(kind), _ticks(kind, edges))
-        return charts.histogram(column.name, x, edges, column.histogram.kept, column.histogram.churned)
-    if not isinstance(column, CategoryProfile | BooleanProfile):
+    if isinstance(column, profiles.NumberProfile) and column.histogram:
+        return _histogram(column, column.histogram)
+    if not isinstance(column, profiles.CategoryProfile | profiles.BooleanProfile):
         return None
     rows = [
         charts.Row(level.level, [charts.Mark(level.churn_rate, style="churned")], f"{level.rows:,} customers")
@@ -54,9 +52,15 @@ def _chart(column: ColumnProfile) -> charts.Chart | charts.BarRows | None:
     return charts.BarRows(rows, ".1%")
 
 
-def _texts(column: ColumnProfile) -> tuple[list[tuple[str, str]], list[str]]:
+def _histogram(column: profiles.NumberProfile, counts: profiles.Histogram) -> charts.Chart:
+    edges, kind = counts.edges, column.kind
+    x = charts.Axis(column.unit or column.name, edges[0], edges[-1], _axis_form(kind), _ticks(kind, edges))
+    return charts.histogram(column.name, x, edges, counts.kept, counts.churned)
+
+
+def _texts(column: profiles.ColumnProfile) -> tuple[list[tuple[str, str]], list[str]]:
     """Figures of a number or date by name, and its unusual values; none of another column."""
-    if not (isinstance(column, NumberProfile) and column.quantiles and column.unusual):
+    if not (isinstance(column, profiles.NumberProfile) and column.quantiles and column.unusual):
         return [], []
     quantiles, unusual, is_date = column.quantiles, column.unusual, column.kind == "date"
     shown = _day if is_date else _plain
@@ -68,17 +72,21 @@ def _texts(column: ColumnProfile) -> tuple[list[tuple[str, str]], list[str]]:
         ("mean", f"churned {churned}, kept {kept}"),
         ("distinct", f"{column.distinct:,}"),
     ]
+    return facts, _unusual_texts(unusual, shown, is_date)
+
+
+def _unusual_texts(unusual: profiles.UnusualValues, shown: Format, is_date: bool) -> list[str]:
     texts = []
     if unusual.spike:
         texts.append(f"{unusual.spike.rows:,} customers on one value, {shown(unusual.spike.value)}")
     if unusual.far_low is not None and unusual.far_high is not None:
         between = f"from {shown(unusual.far_low)} to {shown(unusual.far_high)}"
-        texts.append(f"{unusual.far_out:,} beyond {FAR:g} interquartile ranges, {between}")
+        texts.append(f"{unusual.far_out:,} beyond {profiles.FAR:g} interquartile ranges, {between}")
     counts = {"zeros": unusual.zeros, "negative": unusual.negative}
-    return facts, texts + [f"{count:,} {name}" for name, count in counts.items() if count and not is_date]
+    return texts + [f"{count:,} {name}" for name, count in counts.items() if count and not is_date]
 
 
-def _cohorts(profile: TableProfile) -> charts.Chart | None:
+def _cohorts(profile: profiles.TableProfile) -> charts.Chart | None:
     cohort = profile.cohort
     if cohort is None:
         return None

@@ -82,13 +82,15 @@ def _usable_columns(
 ) -> tuple[dict[str, Kind], dict[str, str]]:
     """(columns with values on both sides, reason by column for the others)."""
     sides = {"reference": reference, "window": current}
-    left_out = {}
-    for name in kinds:
-        absent = [side for side, table in sides.items() if name not in table.column_names]
-        empty = [side for side, table in sides.items() if side not in absent and not _has_values(table[name])]
-        if absent or empty:
-            left_out[name] = f"the {absent[0]} has no such column" if absent else f"the {empty[0]} has no value of it"
+    left_out = {name: reason for name in kinds if (reason := _why_left_out(name, sides))}
     return {name: kind for name, kind in kinds.items() if name not in left_out}, left_out
+
+
+def _why_left_out(name: str, sides: Mapping[str, pa.Table]) -> str:
+    if absent := [side for side, table in sides.items() if name not in table.column_names]:
+        return f"the {absent[0]} has no such column"
+    empty = [side for side, table in sides.items() if not _has_values(table[name])]
+    return f"the {empty[0]} has no value of it" if empty else ""
 
 
 def _has_values(column: pa.ChunkedArray) -> bool:
@@ -152,6 +154,10 @@ def _keep(snapshot: Any, folder: Path, project: str, name: str, run_file: Path) 
     kept = workspace.add_run(home.id, snapshot, include_data=False, name=name or None)
     write_json(run_file, {"run": str(kept.id)})
     if len(runs) >= SNAPSHOTS:
-        age = {run: workspace.get_run(home.id, run).timestamp for run in runs}
-        for old in sorted(runs, key=lambda run: age[run])[: len(runs) + 1 - SNAPSHOTS]:
-            workspace.delete_run(home.id, old)
+        _delete_oldest(workspace, home.id, runs)
+
+
+def _delete_oldest(workspace: Any, project_id: Any, runs: list[str]) -> None:
+    age = {run: workspace.get_run(project_id, run).timestamp for run in runs}
+    for old in sorted(runs, key=lambda run: age[run])[: len(runs) + 1 - SNAPSHOTS]:
+        workspace.delete_run(project_id, old)

@@ -89,16 +89,15 @@ def _error(auc: float, positive: int, negative: int) -> float:
 
 def _encode(reference: pa.Table, current: pa.Table, kinds: Mapping[str, Kind]) -> Matrix:
     """The rows of the reference, then of the window: numbers (NaN for infinite), levels as whole numbers by name."""
-    columns = []
-    for name, kind in kinds.items():
-        sides = (reference[name], current[name])
-        if kind is Kind.CATEGORY:
-            levels = np.concatenate([side.to_pandas().map(str).to_numpy(dtype=object) for side in sides])
-            columns.append(np.unique(levels, return_inverse=True)[1].astype(np.float64))
-        else:
-            values = np.concatenate([side.to_numpy().astype(np.float64) for side in sides])
-            columns.append(np.where(np.isfinite(values), values, np.nan))
-    return np.column_stack(columns)
+    return np.column_stack([_encode_column((reference[name], current[name]), kind) for name, kind in kinds.items()])
+
+
+def _encode_column(sides: tuple[pa.ChunkedArray, pa.ChunkedArray], kind: Kind) -> Matrix:
+    if kind is Kind.CATEGORY:
+        levels = np.concatenate([side.to_pandas().map(str).to_numpy(dtype=object) for side in sides])
+        return np.unique(levels, return_inverse=True)[1].astype(np.float64)
+    values = np.concatenate([side.to_numpy().astype(np.float64) for side in sides])
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 # -- outliers ------------------------------------------------------------------------------------------

@@ -112,6 +112,10 @@ def report_drift(
             reports = [_window_drift(log, n, pages and n == last, write_page) for n in range(len(log.windows))]
     except NothingIngested:
         return DriftReport(status="insufficient", fingerprint=model.fingerprint, message=quality.NO_PREDICTIONS)
+    return _summarize(model, reports, waiting)
+
+
+def _summarize(model: MonitoredModel, reports: Sequence[WindowDrift], waiting: OpenWindow) -> DriftReport:
     newest = reports[-1] if reports else None
     comparable = [monitored_window(report) for report in reports if report.model_version == model.version]
     in_a_row = columns_drifting_in_a_row(comparable, model.limits.windows_to_retrain)

@@ -101,14 +101,21 @@ def _measure(name: str, reference: ColumnValues, current: ColumnValues | None) -
     """The distances, or why there are none."""
     if current is None:
         return "the log has no such column"
-    for side, values in (("reference", reference), ("window", current)):
-        if values.count < FEWEST_VALUES:
-            return f"the {side} has {values.count:,} values, expected at least {FEWEST_VALUES}"
+    if reason := _too_few(reference, current):
+        return reason
     if reference.levels is not None and current.levels is not None:
         return compare_levels(reference.levels, current.levels)
     if reference.numbers is not None and current.numbers is not None:
         return compare_numbers(reference.numbers, current.numbers, SCORE_UNIT if name == SCORE else None)
     return f"the reference holds {reference.kind}, the window {current.kind}"
+
+
+def _too_few(reference: ColumnValues, current: ColumnValues) -> str:
+    """Which side has too few values to be compared; '' if none has."""
+    for side, values in (("reference", reference), ("window", current)):
+        if values.count < FEWEST_VALUES:
+            return f"the {side} has {values.count:,} values, expected at least {FEWEST_VALUES}"
+    return ""
 
 
 def _decide(name: str, kind: str, distances: Distances, limits: Monitoring, tested: int) -> ColumnDrift:
@@ -211,15 +218,20 @@ def _jensen_shannon(before: Floats, after: Floats) -> float:
     return float(np.nan_to_num(distance))  # rounding can leave the root of -1e-17
 
 
-def _homogeneity(before: Floats, after: Floats) -> tuple[float, float]:
-    from scipy import stats
-
+def _without_rare_levels(before: Floats, after: Floats) -> Floats:
+    """Both counts (2, levels), rare levels together as one."""
     total = before + after
-    smaller = min(before.sum(), after.sum())
-    rare = total * smaller / total.sum() < _EXPECTED
+    rare = total * min(before.sum(), after.sum()) / total.sum() < _EXPECTED
     table = np.array([before[~rare], after[~rare]])
     if total[rare].sum() > 0:
         table = np.column_stack([table, [before[rare].sum(), after[rare].sum()]])
+    return table
+
+
+def _homogeneity(before: Floats, after: Floats) -> tuple[float, float]:
+    from scipy import stats
+
+    table = _without_rare_levels(before, after)
     if table.shape[1] < 2:
         return 0.0, 1.0
     result = stats.chi2_contingency(table, correction=False)

@@ -182,13 +182,15 @@ def track_record(history: Sequence[PastEstimate], realized: Mapping[str, Realize
             EstimateOutcome(past.period, past.made_at, estimated, labelled, share, error, held, past.labels_then)
         )
     waiting = len(history) - len(rows)
+    return TrackRecord(tuple(rows), waiting, _describe_track(rows, waiting))
+
+
+def _describe_track(rows: Sequence[EstimateOutcome], waiting: int) -> str:
     if not rows:
-        message = f"no past estimate has its labels yet ({waiting} wait): how far to trust them here is unknown"
-        return TrackRecord((), waiting, message)
+        return f"no past estimate has its labels yet ({waiting} wait): how far to trust them here is unknown"
     errors = [row.error for row in rows]
-    message = (
+    return (
         f"of {len(rows)} past estimates {sum(row.held for row in rows)} had the labelled PR-AUC in their interval; "
         f"error {float(np.mean(errors)):+.3f} on average, {max(errors, key=abs):+.3f} at worst; "
         f"{waiting} wait for labels"
     )
-    return TrackRecord(tuple(rows), waiting, message)

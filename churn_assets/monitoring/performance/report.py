@@ -287,14 +287,20 @@ def _realized(inputs: PerformanceInputs, outcomes: Outcomes, period: Period) -> 
     parts = (outcomes.score, outcomes.churned, outcomes.contacted)
     labels = hashlib.sha256(b"".join(part.tobytes() for part in parts) + f"{floor} {share}".encode()).hexdigest()
     path = period.folder / PERFORMANCE_JSON
-    with suppress(WindowUnreadable):  # made again from the same labels
-        kept = read_report(path, WindowPerformance)
-        if kept is not None and kept.labels_sha256 == labels:
-            return kept.realized
+    if (kept := _read_realized(path, labels)) is not None:
+        return kept
     realized = measure(outcomes, floor, share)
     span = (int(period.name), inputs.fingerprint, period.from_seq, period.to_seq)
     write_report(path, WindowPerformance(*span, realized.status, realized, labels))
     return realized
+
+
+def _read_realized(path: Path, labels: str) -> RealizedPerformance | None:
+    """The metrics that are kept, if they are of these labels; None if they must be made again."""
+    with suppress(WindowUnreadable):
+        kept = read_report(path, WindowPerformance)
+        return kept.realized if kept is not None and kept.labels_sha256 == labels else None
+    return None
 
 
 def _estimates(

@@ -71,10 +71,15 @@ def _permuted(model: Model, rows: Matrix, churned: Labels, seed: int) -> tuple[F
     for repeat in range(REPEATS):
         shuffle = rng.permutation(len(rows))
         for j in range(rows.shape[1]):
-            mixed = rows.copy()
-            mixed[:, j] = rows[shuffle, j]
-            lost[repeat, j] = complete - Ranking(churned, model.margin(mixed)).pr_auc()
+            lost[repeat, j] = complete - Ranking(churned, _margin_with(model, rows, j, rows[shuffle, j])).pr_auc()
     return lost.mean(axis=0), lost.std(axis=0, ddof=1) / np.sqrt(REPEATS)
+
+
+def _margin_with(model: Model, rows: Matrix, index: int, values: Matrix | float) -> Floats:
+    """Log-odds of the rows with other values of one feature."""
+    changed = rows.copy()
+    changed[:, index] = values
+    return model.margin(changed)
 
 
 def _shapley_dependence(spec: FeatureSpec, values: Matrix, parts: Floats) -> Dependence:
@@ -104,9 +109,7 @@ def _partial(model: Model, spec: FeatureSpec, rows: Matrix, index: int) -> Depen
     values, base = rows[:, index], float(model.margin(rows).mean())
 
     def at(value: float) -> float:
-        moved = rows.copy()
-        moved[:, index] = value
-        return float(model.margin(moved).mean()) - base
+        return float(_margin_with(model, rows, index, value).mean()) - base
 
     known = values[~np.isnan(values)]
     if spec.kind == "category" or len(np.unique(known)) <= 2:

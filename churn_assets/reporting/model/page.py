@@ -9,7 +9,7 @@ from churn_assets.html import charts
 from churn_assets.html.templating import render
 from churn_assets.leakage.audit import Audit, Rung
 from churn_assets.leakage.ladder import AgeBand, Figure
-from churn_assets.reporting.model.facts import Dependence, Report, Segment
+from churn_assets.reporting.model.facts import Dependence, Level, Report, Segment, Side
 from churn_assets.training.profit import describe_profit
 
 # name, title, explanation, format
@@ -129,11 +129,13 @@ def _rungs(report: Report) -> charts.IntervalRows:
         rungs = report.ladder.rungs
         rows = [charts.Row(rung.label, _marks(rung.random, rung.out_of_time), _left_out(rung)) for rung in rungs]
         return charts.IntervalRows(rows, _ladder_legend(report))
-    marks = []
-    for side, _, style in sides(report):
-        figure, base = report.sides[side].metrics["pr_auc"], report.sides[side].curves.base_rate
-        marks.append(charts.Mark(figure.value, figure.low, figure.high, style, base))
+    marks = [_pr_auc_mark(report.sides[side], style) for side, _, style in sides(report)]
     return charts.IntervalRows([charts.Row("everything", marks, "the chosen model itself")], _ladder_legend(report))
+
+
+def _pr_auc_mark(side: Side, style: str) -> charts.Mark:
+    figure = side.metrics["pr_auc"]
+    return charts.Mark(figure.value, figure.low, figure.high, style, side.curves.base_rate)
 
 
 def _ladder_legend(report: Report) -> tuple[tuple[str, str], ...]:
@@ -192,13 +194,14 @@ def _dependence(report: Report) -> list[tuple[Dependence, charts.Chart | charts.
     return [(feature, _dependence_on(feature, y)) for feature in features]
 
 
+def _level_row(level: Level) -> charts.Row:
+    mark = charts.Mark(level.value, style="churned" if (level.value or 0.0) > 0 else "kept")
+    return charts.Row(level.level, [mark], f"{level.rows:,} customers")
+
+
 def _dependence_on(feature: Dependence, y: charts.Axis) -> charts.Chart | charts.BarRows | None:
     if feature.levels is not None:
-        rows = []
-        for level in feature.levels:
-            mark = charts.Mark(level.value, style="churned" if (level.value or 0.0) > 0 else "kept")
-            rows.append(charts.Row(level.level, [mark], f"{level.rows:,} customers"))
-        return charts.BarRows(rows, "+.3f")
+        return charts.BarRows([_level_row(level) for level in feature.levels], "+.3f")
     dots, trend = feature.dots or [], feature.trend or []
     values = [x for x, _ in [*dots, *trend]]
     if not values:
