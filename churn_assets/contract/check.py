@@ -24,10 +24,8 @@ RESERVED = {
 
 
 def check_contract(contract: Contract, name: str) -> Contract:
-    """The contract without the features that read an excluded column.
-
-    Raises ContractError for the first mistake; `name` is the file in messages of expressions.
-    """
+    """The contract without the features that read an excluded column. Raises ContractError for the first mistake;
+    `name` is the file in messages of expressions."""
     _names(contract)
     for repair in contract.source.repairs:
         _among("[source]", "repairs", repair, REPAIRS)

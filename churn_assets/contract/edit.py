@@ -24,10 +24,8 @@ _TEXT = r'''("""(?:[^\\]|\\.)*?"""+|\'\'\'.*?\'\'\'+|"(?:[^"\\\n]|\\.)*"|'[^'\n]
 
 
 def attest(path: Path, name: str, by: str, why: str, today: date) -> tuple[Contract, Contract]:
-    """Write who attests, and why, that a column is known before churn; the contract before and after.
-
-    One object if nothing changed. Raises ContractError for a column that is not known or used, and an empty text.
-    """
+    """Write who attests, and why, that a column is known before churn; the contract before and after. One object if
+    nothing changed. Raises ContractError for a column that is not known or used, and an empty text."""
     contract = load_contract(path)
     column = _used_column(contract, name)
     if not (by.strip() and why.strip()):

@@ -60,10 +60,8 @@ class Expression:
 
 
 def parse_features(contract: Contract, file: str = "") -> tuple[Expression, ...]:
-    """The contract's features in an order in which each follows those that it reads.
-
-    Raises ExpressionError if one does not parse, resolve or type-check, and for a cycle.
-    """
+    """The contract's features in an order in which each follows those that it reads. Raises ExpressionError if one does
+    not parse, resolve or type-check, and for a cycle."""
     where = file or contract.where
     trees = {f.name: _parse(Place(where, "[features]", f)) for f in contract.features}
     features = {f.name: f for f in contract.features}

@@ -23,10 +23,8 @@ def data_hash(table: pa.Table) -> str:
 
 
 def content_hash(table: pa.Table) -> str:
-    """SHA-256 (hex) of names, types, values and row order of flat columns, for what is kept for years.
-
-    Unlike `data_hash` it does not see how Arrow lays values out in memory, which files and versions change.
-    """
+    """SHA-256 (hex) of names, types, values and row order of flat columns, for what is kept for years. Unlike
+    `data_hash` it does not see how Arrow lays values out in memory, which files and versions change."""
     digest = hashlib.sha256()
     for field, column in zip(table.schema, table.columns, strict=True):
         present = np.asarray(pc.is_valid(column).to_numpy(), dtype=np.uint8)

@@ -216,10 +216,8 @@ _TRIED_NUMBERS = 300
 
 
 def _as_number(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) -> Guess | None:
-    """`base` as a number, an integer, or a category of numeric codes; None if its cells are not numbers.
-
-    `counts` has the rows of each spelling, `real` those of spellings that are not a missing value.
-    """
+    """`base` as a number, an integer, or a category of numeric codes; None if its cells are not numbers. `counts` has
+    the rows of each spelling, `real` those of spellings that are not a missing value."""
     texts = list(real)
     if not _may_be_numbers(texts):
         return None

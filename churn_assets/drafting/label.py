@@ -53,10 +53,8 @@ def find_column(names: Sequence[str], option: str, name: str, where: str) -> str
 
 
 def draft_label(name: str, churned: str, counted: Counter[str]) -> LabelDraft:
-    """Draft the label from its spellings and their rows.
-
-    Raises DraftError if `churned` is not among the values, if it is the only one, or if there are too many.
-    """
+    """Draft the label from its spellings and their rows. Raises DraftError if `churned` is not among the values, if it
+    is the only one, or if there are too many."""
     values = _summed(counted, canonical_number)
     wanted = canonical_number(churned)
     empty = sum(values.pop(t, 0) for t in ("", *(t for t in NOTHING if t != wanted)))

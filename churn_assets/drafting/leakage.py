@@ -51,10 +51,8 @@ class LabelSignal:
 
 
 def label_signal(guess: Guess, cells: pa.ChunkedArray, churned: npt.NDArray[np.int8]) -> LabelSignal | None:
-    """How well the column separates churned (1) from kept (0) rows; rows of -1 are ignored.
-
-    None with fewer than MIN_CHURNERS rows of either class.
-    """
+    """How well the column separates churned (1) from kept (0) rows; rows of -1 are ignored. None with fewer than
+    MIN_CHURNERS rows of either class."""
     known = churned >= 0
     label = churned[known].astype(np.float64)
     if min(label.sum(), len(label) - label.sum()) < MIN_CHURNERS:

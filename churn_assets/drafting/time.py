@@ -50,10 +50,8 @@ class Timing:
 
 
 def choose_time(guesses: Sequence[Guess], days: Mapping[str, Days], cohort: str | None, today: dt.date) -> Timing:
-    """The snapshot and the cohort; `days` are the date columns as days since 1970, NaN missing.
-
-    Raises DraftError if `cohort` is a column that cannot order cohorts.
-    """
+    """The snapshot and the cohort; `days` are the date columns as days since 1970, NaN missing. Raises DraftError if
+    `cohort` is a column that cannot order cohorts."""
     timing = _snapshot(guesses, days, today)
     by_name = {g.name: g for g in timing.guesses}
     if cohort is not None:

@@ -169,10 +169,8 @@ def ece_under(churned: Labels, probability: Floats, weights: Floats) -> Floats:
 
 
 def ece_by_chance(probability: Floats, draws: int, seed: int) -> Floats:
-    """The calibration error of perfect probabilities (n,) on so few rows; (draws,). It is never 0.
-
-    Labels are drawn from the probabilities themselves (consistency resampling, Broecker & Smith, 2007).
-    """
+    """The calibration error of perfect probabilities (n,) on so few rows; (draws,). It is never 0. Labels are drawn
+    from the probabilities themselves (consistency resampling, Broecker & Smith, 2007)."""
     generator, ranked = np.random.default_rng(seed), np.sort(probability, kind="stable")
     step = max(1, _CELLS // max(1, len(ranked)))
     blocks = [(min(step, draws - start), len(ranked)) for start in range(0, draws, step)]

@@ -69,10 +69,8 @@ def learn_typical(values: Array, by: Array, bins: int) -> Statistic:
 
 
 def learn_accrued(values: Array, by: Array, bins: int) -> Statistic:
-    """As `learn_typical` for a count that is zero when `by` is: the first knot is the origin.
-
-    Without that knot a cohort younger than any in training is compared with an older one's count.
-    """
+    """As `learn_typical` for a count that is zero when `by` is: the first knot is the origin. Without that knot a
+    cohort younger than any in training is compared with an older one's count."""
     knots = learn_typical(values, by, bins)
     later = [(x, y) for x, y in zip(knots["x"], knots["y"], strict=True) if x is not None and x > 0.0]
     return {"x": [0.0, *(x for x, _ in later)], "y": [0.0 if later else None, *(y for _, y in later)]}

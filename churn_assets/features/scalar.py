@@ -31,10 +31,8 @@ _WHOLE = 2.0**52  # from here on every float is whole
 
 
 def scalar_features(contract: Contract, program: FeatureProgram) -> Callable[[Cells, float], tuple[float, ...]]:
-    """The features of one row, in the order of `program`, as floats before the conversion to 32 bits.
-
-    The second argument is `as_of` in days since 1970-01-01.
-    """
+    """The features of one row, in the order of `program`, as floats before the conversion to 32 bits. The second
+    argument is `as_of` in days since 1970-01-01."""
     body = [Writer(contract).assignment(expression) for expression in parse_features(contract)]
     raw = [f"columns[{column.name!r}]" for column in contract.feature_columns]
     shown = [local_name(feature.name) for feature in contract.features if feature.model]

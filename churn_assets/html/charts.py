@@ -316,10 +316,8 @@ def over_periods(
     zero: bool = False,
     limit: float | None = None,
 ) -> Chart:
-    """A line a series over periods in order, with intervals where a mark has one; None is a gap.
-
-    `zero` draws the zero line; without it the axis begins at zero or the lowest value.
-    """
+    """A line a series over periods in order, with intervals where a mark has one; None is a gap. `zero` draws the zero
+    line; without it the axis begins at zero or the lowest value."""
     known = [mark for values in series.values() for mark in values if mark is not None and mark.value is not None]
     ends = [0.0, *(end for mark in known for end in (mark.value, mark.low, mark.high) if end is not None)]
     low, high = min(ends), max(ends if limit is None else [*ends, limit]) or 1.0

@@ -26,10 +26,8 @@ _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "|*_`[]#
 
 
 def render(template: str, **data: object) -> str:
-    """The text of `template` (a path within the package) with `data`.
-
-    Raises jinja2.UndefinedError for a name that neither the data nor the template has.
-    """
+    """The text of `template` (a path within the package) with `data`. Raises jinja2.UndefinedError for a name that
+    neither the data nor the template has."""
     environment = _markdown_environment() if template.endswith(".md.j2") else _html_environment()
     return environment.get_template(template).render(data)
 

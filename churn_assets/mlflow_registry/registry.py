@@ -34,10 +34,8 @@ class ModelRegistry(Protocol):
         ...
 
     def set_alias(self, alias: Alias, number: int) -> int | None:
-        """Let `alias` name this version; the champion is nobody's challenger.
-
-        Returns the version that the alias named before, None if it named this one or none.
-        """
+        """Let `alias` name this version; the champion is nobody's challenger. Returns the version that the alias named
+        before, None if it named this one or none."""
         ...
 
     def set_tags(self, number: int, tags: Mapping[str, str]) -> None:

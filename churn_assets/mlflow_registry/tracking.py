@@ -126,10 +126,8 @@ def prepare_experiment(uri: str, name: str, artifacts: Path) -> str:
 
 
 def _follow_home(store: Path, artifacts: Path) -> None:
-    """Let the store of a home that was copied or moved name the artifacts beside it.
-
-    MLflow keeps absolute locations, by which a copied home would write into the original.
-    """
+    """Let the store of a home that was copied or moved name the artifacts beside it. MLflow keeps absolute locations,
+    by which a copied home would write into the original."""
     here, ending = artifacts.as_uri(), f"/{artifacts.parent.name}/{artifacts.name}"
     with contextlib.closing(sqlite3.connect(store, timeout=30.0)) as db, db:
         known = {location for (location,) in db.execute("SELECT DISTINCT artifact_location FROM experiments")}

@@ -325,10 +325,8 @@ class QualityReport(Report):
 
 
 def report_quality(settings: Settings, contract: Contract, now: dt.datetime) -> QualityReport:
-    """Close what can be closed, and check the data of every window that was not checked yet.
-
-    `now` is an aware instant, for the age of the log. Raises WindowUnreadable, PointerCorrupt.
-    """
+    """Close what can be closed, and check the data of every window that was not checked yet. `now` is an aware instant,
+    for the age of the log. Raises WindowUnreadable, PointerCorrupt."""
     model = read_monitored_model(settings, contract)
     if model is None:
         return QualityReport(status="insufficient", fingerprint=contract.fingerprint, message=NO_CHAMPION)

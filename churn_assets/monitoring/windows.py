@@ -83,10 +83,8 @@ class OpenWindowFile:
 
 
 def record_open_window(settings: Settings, contract: Contract) -> OpenWindowFile | None:
-    """Count the customers since the last closed window and keep the figure; None before the first prediction.
-
-    Raises WarehouseCorrupt, WindowUnreadable, PointerCorrupt.
-    """
+    """Count the customers since the last closed window and keep the figure; None before the first prediction. Raises
+    WarehouseCorrupt, WindowUnreadable, PointerCorrupt."""
     champion = read_champion(settings.home)
     if champion is None:
         return None
@@ -147,10 +145,8 @@ def read_window_report(settings: Settings, window: Window, name: str, kind: type
 def close_windows(
     connection: duckdb.DuckDBPyConnection, settings: Settings, fingerprint: str, limits: Monitoring
 ) -> list[Window]:
-    """Close every window the log holds by now, and write each down; returns all closed ones, oldest first.
-
-    A second call closes nothing more. `connection` has the table `predictions`.
-    """
+    """Close every window the log holds by now, and write each down; returns all closed ones, oldest first. A second
+    call closes nothing more. `connection` has the table `predictions`."""
     closed = read_windows(settings, fingerprint)
     while (window := _next_window(connection, fingerprint, limits, closed)) is not None:
         write_json(window_folder(settings, window) / WINDOW, asdict(window))

@@ -73,10 +73,8 @@ def literal(text: str) -> str:
 
 
 def migrate(connection: duckdb.DuckDBPyConnection, contract: Contract) -> list[str]:
-    """Bring the tables to this version of the package and to `contract`; a description of each change.
-
-    One transaction: a kill leaves the tables as they were. Raises WarehouseCorrupt for a warehouse of a newer version.
-    """
+    """Bring the tables to this version of the package and to `contract`; a description of each change. One transaction:
+    a kill leaves the tables as they were. Raises WarehouseCorrupt for a warehouse of a newer version."""
     connection.execute("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)")
     [(stored,)] = connection.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchall()
     if stored > len(VERSIONS):
@@ -119,9 +117,7 @@ def _contract_columns(connection: duckdb.DuckDBPyConnection, contract: Contract)
 
 def holder(there: Mapping[str, str], name: str, kind: Kind) -> str:
     """Which of a table's columns (small letters -> type) has the values of `name` under a contract that gave it `kind`.
-
-    That is `name`, unless a newer contract of another kind has taken that name.
-    """
+    That is `name`, unless a newer contract of another kind has taken that name."""
     older = _typed(name, TYPES[kind])
     return older if there.get(name.lower()) != TYPES[kind] and older.lower() in there else name
 

@@ -51,10 +51,8 @@ class Segment:
         self._since = 0.0
 
     def append(self, data: bytes) -> None:
-        """Write and sync complete lines; when this returns they survive a loss of power.
-
-        Raises LogUnavailable; then none of them is in the log, and what was written of them is cut off.
-        """
+        """Write and sync complete lines; when this returns they survive a loss of power. Raises LogUnavailable; then
+        none of them is in the log, and what was written of them is cut off."""
         try:
             if self._path is None:
                 self._begin()
@@ -76,10 +74,8 @@ class Segment:
             self.hand_over()
 
     def hand_over(self) -> None:
-        """Close the segment and give it its final name; the next append begins another.
-
-        If the name cannot be given now, a later start gives it.
-        """
+        """Close the segment and give it its final name; the next append begins another. If the name cannot be given
+        now, a later start gives it."""
         path, self._path = self._path, None
         if path is None:
             return
@@ -103,10 +99,8 @@ class Segment:
         sync_directory(self.folder)
 
     def _retreat(self) -> None:
-        """After a failed write or sync: keep what was acknowledged, and do not append to this file again.
-
-        A failed fdatasync may have dropped pages that a second one would report as written (Rebello et al. 2020).
-        """
+        """After a failed write or sync: keep what was acknowledged, and do not append to this file again. A failed
+        fdatasync may have dropped pages that a second one would report as written (Rebello et al. 2020)."""
         if self._path is None:
             return
         with contextlib.suppress(OSError):

@@ -51,10 +51,8 @@ class LogWriter:
         self._thread.start()
 
     def append(self, lines: bytes, rows: int = 1) -> asyncio.Future[None]:
-        """A future that is done when the lines are on disk, or has LogUnavailable as its exception.
-
-        Raises LogBusy if too much is waiting, LogUnavailable after `close`.
-        """
+        """A future that is done when the lines are on disk, or has LogUnavailable as its exception. Raises LogBusy if
+        too much is waiting, LogUnavailable after `close`."""
         if self._closed:
             raise LogUnavailable("the prediction log is closed, the service is stopping; ask another instance")
         if self._hanging:

@@ -86,10 +86,8 @@ def holdout_for(folder: Path, contract: Contract, generated: bool) -> Holdout | 
 def freeze(
     folder: Path, contract: Contract, rows: pa.Table, generated: bool, version: str, now: dt.datetime
 ) -> Holdout:
-    """Freeze `rows`, unless rows of this contract are frozen: those stay. Returns what is frozen then.
-
-    Only real customers replace generated ones. The file is complete and on disk when this returns.
-    """
+    """Freeze `rows`, unless rows of this contract are frozen: those stay. Returns what is frozen then. Only real
+    customers replace generated ones. The file is complete and on disk when this returns."""
     import pyarrow.parquet as pq
 
     frozen = holdout_for(folder, contract, generated)

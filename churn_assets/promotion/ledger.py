@@ -153,10 +153,8 @@ class Ledger(SqliteStore):
             db.execute("UPDATE requests SET status = 'started', run_id = ? WHERE key = ?", (run_id, key))
 
     def fail_request(self, key: str, run_id: str, why: str, at: datetime) -> Request | None:
-        """The run of a request has failed or vanished: open the next attempt; after 3 abandon the request.
-
-        None if there is no next one, also if the request has ended or belongs to another run.
-        """
+        """The run of a request has failed or vanished: open the next attempt; after 3 abandon the request. None if
+        there is no next one, also if the request has ended or belongs to another run."""
         with self._writing() as db:
             request = _get_request(db, key)
             if request.status not in IN_FLIGHT or request.run_id not in (None, run_id):
@@ -252,10 +250,8 @@ class Ledger(SqliteStore):
             return _get_challenger(db, version)
 
     def reject(self, version: str, by: Person, why: str, at: datetime) -> Challenger:
-        """A person rejects it before promotion; the gate's approval and the person's own can be taken back.
-
-        Raises TransitionRefused if it does not wait any more, or another person has approved it.
-        """
+        """A person rejects it before promotion; the gate's approval and the person's own can be taken back. Raises
+        TransitionRefused if it does not wait any more, or another person has approved it."""
         with self._writing() as db:
             challenger = _expect(db, version, _LIVE, "rejected")
             if challenger.approved_by != Gate():

@@ -118,10 +118,8 @@ class DecisionInputs(MonitoringSummary):
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> DecisionInputs:
-        """The inverse of `to_json`, a missing key being a default.
-
-        0.1 stored a window as a list of its values, and "" where `broken` and `stale` are None.
-        """
+        """The inverse of `to_json`, a missing key being a default. 0.1 stored a window as a list of its values, and ""
+        where `broken` and `stale` are None."""
         names = ("window", "quality", "drift", "drifted")
         windows = [
             dict(zip(names, window, strict=True)) if isinstance(window, list) else window

@@ -46,10 +46,8 @@ class Plan:
 
 
 def plan_call_list(bundle: Path, call_list: Path, budget: float, *, capacity: bool = True) -> tuple[Plan, Value]:
-    """The best use of `budget` on `call_list` (Parquet with `churn_probability`), and its contract's values.
-
-    Raises AssetMissing if there is no call list, and SettingsError for a negative budget.
-    """
+    """The best use of `budget` on `call_list` (Parquet with `churn_probability`), and its contract's values. Raises
+    AssetMissing if there is no call list, and SettingsError for a negative budget."""
     import pyarrow.parquet as pq
 
     if not call_list.is_file():
@@ -60,10 +58,8 @@ def plan_call_list(bundle: Path, call_list: Path, budget: float, *, capacity: bo
 
 
 def plan(probability: Array, value: Value, budget: float, *, capacity: bool = True) -> Plan:
-    """Spend `budget` on customers with these churn probabilities (n,), best first.
-
-    `capacity=False` leaves the contract's capacity out. Raises SettingsError for a negative budget.
-    """
+    """Spend `budget` on customers with these churn probabilities (n,), best first. `capacity=False` leaves the
+    contract's capacity out. Raises SettingsError for a negative budget."""
     if not (budget >= 0.0 and np.isfinite(budget)):
         raise SettingsError(f"the budget is {budget}, expected an amount of at least 0 in the contract's currency")
     best = np.sort(np.asarray(probability, dtype=np.float64))[::-1]

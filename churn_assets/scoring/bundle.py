@@ -90,10 +90,8 @@ def write_bundle(
 
 
 def load_bundle(path: Path, expect_fingerprint: str | None = None) -> Scorer:
-    """The scorer of a bundle that is complete, of the contract expected, and reproduces its golden rows.
-
-    Raises BundleCorrupt (file, and what differs) or BundleMismatch (fingerprints).
-    """
+    """The scorer of a bundle that is complete, of the contract expected, and reproduces its golden rows. Raises
+    BundleCorrupt (file, and what differs) or BundleMismatch (fingerprints)."""
     scorer = _replayed(path)
     fingerprint = scorer.contract.fingerprint
     if expect_fingerprint is not None and fingerprint != expect_fingerprint:
@@ -132,10 +130,8 @@ def write_ladder(bundle: Path, version: str, ladder: Mapping[str, Any]) -> Path:
 
 
 def read_ladder(bundle: Path, version: str) -> LadderFile | None:
-    """The ladder beside a bundle, None if there is none that was computed for this version.
-
-    It explains a model and decides nothing, so a damaged file is no reason to refuse the bundle.
-    """
+    """The ladder beside a bundle, None if there is none that was computed for this version. It explains a model and
+    decides nothing, so a damaged file is no reason to refuse the bundle."""
     try:
         stored = read_json_object(ladder_path(bundle))
         return msgspec.convert(stored, LadderFile) if stored.get("version") == version else None

@@ -46,10 +46,8 @@ def expected_value(probability: Array, value: Value) -> Array:
 def call_list(
     scorer: Scorer, customer_ids: pa.Array | pa.ChunkedArray | Sequence[str], probability: Array, as_of: AsOf
 ) -> pa.Table:
-    """All customers (`SCHEMA`), the most valuable to contact first; ties in the order of their ids.
-
-    `contact` is true within the contract's capacity as far as the expected value is positive.
-    """
+    """All customers (`SCHEMA`), the most valuable to contact first; ties in the order of their ids. `contact` is true
+    within the contract's capacity as far as the expected value is positive."""
     listed = scored_table(scorer, customer_ids, probability, as_of)
     return ranked(listed.take(call_order(listed)), scorer.contract.value)
 
@@ -125,10 +123,8 @@ class Segment:
 
 
 def by_segment(contract: Contract, customers: pa.Table, probability: Array, bands: npt.NDArray[Any]) -> list[Segment]:
-    """Segments of every category and yes/no column of a typed table, and of the risk `bands` (n,) of its rows.
-
-    Columns in the contract's order, the segment that loses most first; segments without a customer are left out.
-    """
+    """Segments of every category and yes/no column of a typed table, and of the risk `bands` (n,) of its rows. Columns
+    in the contract's order, the segment that loses most first; segments without a customer are left out."""
     total = float(probability.sum())
     kept = [c for c in contract.scoring_columns if c.kind in (Kind.CATEGORY, Kind.BOOLEAN)]
     encoded = encode_table(contract, customers.select([c.name for c in kept]))

@@ -105,10 +105,8 @@ class CustomerScorer:
         return CustomerScore(probability, margin, probability >= self._threshold, self._band(probability), warnings)
 
     def score_many(self, rows: Sequence[Mapping[str, object]], as_of: float) -> list[CustomerScore]:
-        """The scores of rows, their order kept, all at one `as_of`.
-
-        Raises as `score` does; a RowsRejected has the violations of all rows' cells, or the first broken rule.
-        """
+        """The scores of rows, their order kept, all at one `as_of`. Raises as `score` does; a RowsRejected has the
+        violations of all rows' cells, or the first broken rule."""
         columns = encode_rows(self.scorer.contract, rows)
         broken: list[tuple[int, str]] = []
         for rule in self._rules:
@@ -177,10 +175,8 @@ def _softplus(margin: float) -> float:
 
 
 def margin_of_row(model: Model) -> Callable[[list[float]], float]:
-    """The model's log-odds of one row of features, each of them representable in 32 bits.
-
-    Agrees with `model.margin` up to the order in which the same terms are added.
-    """
+    """The model's log-odds of one row of features, each of them representable in 32 bits. Agrees with `model.margin` up
+    to the order in which the same terms are added."""
     match model:
         case LogisticModel():
             return _logistic(model)

@@ -102,10 +102,8 @@ class Scorer:
         return self.score_features(self.features(columns, as_of))
 
     def score_table(self, table: pa.Table | pa.RecordBatch, as_of: AsOf) -> Scores:
-        """Scores of a typed table, in its order.
-
-        Raises RowsRejected for a category outside the contract's choices, DataError if a row has no finite score.
-        """
+        """Scores of a typed table, in its order. Raises RowsRejected for a category outside the contract's choices,
+        DataError if a row has no finite score."""
         read = table.select([column.name for column in self.contract.scoring_columns])
         instant = days(as_of)
         margin = np.empty(table.num_rows)

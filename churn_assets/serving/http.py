@@ -78,10 +78,8 @@ def parse_json(body: bytes) -> Any:
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int, timeout_s: float) -> bytes:
-    """The body of a request that sends plain JSON of at most `limit` bytes within its share of `timeout_s`.
-
-    Raises Refused for a body of another type, too long or too slow, and ClientLeft.
-    """
+    """The body of a request that sends plain JSON of at most `limit` bytes within its share of `timeout_s`. Raises
+    Refused for a body of another type, too long or too slow, and ClientLeft."""
     content_type = encoding = length = None
     for name, value in scope["headers"]:
         if name == b"content-type":

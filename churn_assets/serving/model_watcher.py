@@ -23,10 +23,8 @@ CHAMPION = "champion"
 
 
 def find_bundle(environ: Mapping[str, str], package_parent: Path | None = None) -> Path:
-    """CHURN_BUNDLE if set, else the bundle packed into this Bento, else the champion of CHURN_HOME.
-
-    `package_parent` is the folder of this package unless a test says otherwise. Raises NoChampion, PointerCorrupt.
-    """
+    """CHURN_BUNDLE if set, else the bundle packed into this Bento, else the champion of CHURN_HOME. `package_parent` is
+    the folder of this package unless a test says otherwise. Raises NoChampion, PointerCorrupt."""
     if named := environ.get("CHURN_BUNDLE"):
         return Path(named)
     packed = (package_parent or Path(__file__).resolve().parents[2]) / PACKED

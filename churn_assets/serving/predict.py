@@ -100,10 +100,8 @@ def _scoring_day(value: str | None, today: int, stale_days: int) -> ScoringDay:
 
 
 def predict_one(arm: Arm, customer: dict[str, Any], context: RequestContext) -> PredictionResult:
-    """Score one customer: the contract's columns, optionally the key, and `as_of`, which is taken out.
-
-    Raises RowsRejected, and DataError for one that has no finite score.
-    """
+    """Score one customer: the contract's columns, optionally the key, and `as_of`, which is taken out. Raises
+    RowsRejected, and DataError for one that has no finite score."""
     day = _read_as_of(customer.pop(AS_OF, None), context)
     score = arm.model.customers.score(customer, day.days)
     response, line, names = _response(arm, customer, day, context, score)

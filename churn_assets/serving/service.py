@@ -53,10 +53,8 @@ class Protocol(HttpToolsProtocol):
 
 
 def use_protocol() -> bool:
-    """Have uvicorn use `Protocol` in this process, by its table of protocols: BentoML has no option for it.
-
-    False if uvicorn has no such table any more; then its plain text answers such bytes, and nothing else changes.
-    """
+    """Have uvicorn use `Protocol` in this process, by its table of protocols: BentoML has no option for it. False if
+    uvicorn has no such table any more; then its plain text answers such bytes, and nothing else changes."""
     protocols = getattr(config, "HTTP_PROTOCOLS", {})
     if "auto" not in protocols or not hasattr(HttpToolsProtocol, "send_400_response"):
         return False

@@ -25,10 +25,8 @@ def starter_files() -> dict[str, str]:
 
 
 def write_project(folder: Path) -> list[str]:
-    """Write a new project into `folder` and return the names of its files.
-
-    Raises SettingsError, and writes nothing, if one of them is there already or the folder cannot be written.
-    """
+    """Write a new project into `folder` and return the names of its files. Raises SettingsError, and writes nothing, if
+    one of them is there already or the folder cannot be written."""
     files = starter_files()
     present = sorted(name for name in files if (folder / name).exists())
     if present:

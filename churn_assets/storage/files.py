@@ -91,10 +91,8 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def replace_folder(path: Path, write: Callable[[Path], object]) -> Path:
-    """Replace the folder `path` by one that `write` fills; a reader finds the old one or the new one.
-
-    A kill between the two renames leaves no folder `path`, and the old one beside it as `.<name>.<digits>.old`.
-    """
+    """Replace the folder `path` by one that `write` fills; a reader finds the old one or the new one. A kill between
+    the two renames leaves no folder `path`, and the old one beside it as `.<name>.<digits>.old`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     digits = secrets.token_hex(6)
     temporary, old = path.with_name(f".{path.name}.{digits}.tmp"), path.with_name(f".{path.name}.{digits}.old")

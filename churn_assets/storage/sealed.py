@@ -54,10 +54,8 @@ def seal(
 
 
 def verify(directory: Path) -> dict[str, Any]:
-    """The manifest of a sealed directory whose every byte is as it was written.
-
-    Raises BundleCorrupt naming the file and what differs: changed, missing or extra.
-    """
+    """The manifest of a sealed directory whose every byte is as it was written. Raises BundleCorrupt naming the file
+    and what differs: changed, missing or extra."""
     path = directory / MANIFEST
     try:
         stored = path.read_bytes()

@@ -153,10 +153,8 @@ def read_scenario(
     label_delay_days: int | None = None,
     over_days: int = 30,
 ) -> Scenario:
-    """A scenario from texts and `offer` = (share or None, effect, targeting).
-
-    Drifts come before faults, each in the order given. Raises ScenarioError.
-    """
+    """A scenario from texts and `offer` = (share or None, effect, targeting). Drifts come before faults, each in the
+    order given. Raises ScenarioError."""
     read = [*(_read_drift(contract, text) for text in drifts), *(_read_fault(contract, text) for text in faults)]
     _check_added_columns(contract, {TREATED: offer[0], SEEN_ON: label_delay_days})
     share, *others = offer

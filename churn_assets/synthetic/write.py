@@ -104,10 +104,8 @@ def _contract_file(path: Path, scenario: Scenario) -> Path:
 def _with_leaks(
     contract: Contract, tables: Iterator[pa.Table], leaks: Sequence[tuple[str, float]], seed: int
 ) -> Iterator[tuple[pa.Table, Contract]]:
-    """Each table with the leaks and the contract that describes it.
-
-    Leaks are drawn for rows or small groups, so the size of the tables makes no difference.
-    """
+    """Each table with the leaks and the contract that describes it. Leaks are drawn for rows or small groups, so the
+    size of the tables makes no difference."""
     for chunk, planted in enumerate(_large(tables) if leaks else tables):
         described = contract
         for number, (kind, strength) in enumerate(leaks):

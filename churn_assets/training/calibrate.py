@@ -60,10 +60,8 @@ def fit_platt(churned: Labels, margin: Floats) -> Platt:
 
 
 def fit_beta(churned: Labels, margin: Floats) -> Beta:
-    """Logistic regression on ln p and -ln(1 - p) (Kull, Silva Filho & Flach, 2017).
-
-    A term with a negative slope would turn customers around; as in the paper it is dropped, and the other fitted alone.
-    """
+    """Logistic regression on ln p and -ln(1 - p) (Kull, Silva Filho & Flach, 2017). A term with a negative slope would
+    turn customers around; as in the paper it is dropped, and the other fitted alone."""
     log_p, minus_log_q = -np.logaddexp(0.0, -margin), np.logaddexp(0.0, margin)
     ones = np.ones_like(margin)
     a, b, c = _logistic(np.column_stack([log_p, minus_log_q, ones]), churned)

@@ -101,10 +101,8 @@ def train_candidate(
     params: Parameters | None = None,
     seed: int = 42,
 ) -> Candidate:
-    """Fit the recipe `name` on every split of the feature table; `params` overrides its defaults by name.
-
-    Raises TrainingError for an unknown recipe or parameter.
-    """
+    """Fit the recipe `name` on every split of the feature table; `params` overrides its defaults by name. Raises
+    TrainingError for an unknown recipe or parameter."""
     recipe, settings = recipe_of(name, params or {})
     data = training_data(contract, features, splits)
     start = time.process_time()

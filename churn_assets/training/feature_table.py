@@ -51,10 +51,8 @@ class TrainingData:
 
 
 def as_of_of(customers: pa.Table) -> float | Floats:
-    """The day each row was true, in days since 1970-01-01: one, or (rows,) where they differ.
-
-    An unmarked table is as of the snapshot that validation wrote into its metadata.
-    """
+    """The day each row was true, in days since 1970-01-01: one, or (rows,) where they differ. An unmarked table is as
+    of the snapshot that validation wrote into its metadata."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -75,10 +73,8 @@ def take_rows(columns: Columns, rows: Index) -> Columns:
 
 
 def feature_table(contract: Contract, customers: pa.Table, splits: pa.Table) -> pa.Table:
-    """Every feature of every validated customer, under the statistics of each split's training rows.
-
-    Raises AssetStale if the splits are of other customers.
-    """
+    """Every feature of every validated customer, under the statistics of each split's training rows. Raises AssetStale
+    if the splits are of other customers."""
     import pyarrow as pa
 
     if not customers.column(contract.key.name).equals(splits.column("customer_id")):
@@ -100,10 +96,8 @@ def feature_table(contract: Contract, customers: pa.Table, splits: pa.Table) -> 
 
 
 def training_data(contract: Contract, features: pa.Table, splits: pa.Table) -> TrainingData:
-    """Matrices, labels and programs back from a feature table; exactly what `feature_table` computed.
-
-    Raises AssetStale if the features were made with other splits: their statistics would leak.
-    """
+    """Matrices, labels and programs back from a feature table; exactly what `feature_table` computed. Raises AssetStale
+    if the features were made with other splits: their statistics would leak."""
     check_origin(features, SPLITS_KEY, splits, "splits")
     states, base, views = json.loads(features.schema.metadata[STATE_KEY]), compile_features(contract), {}
     for name, split in read_splits(splits).items():

@@ -24,10 +24,8 @@ LIST_SHARES = (0.01, 0.02, 0.05, 0.10, 0.15, 0.20, 0.30, 0.50)
 
 
 def choose_thresholds(churned: Labels, probability: Floats, value: Value, customers: int) -> dict[str, float]:
-    """`f1`, `profit` and, if the contract has a capacity, `capacity`.
-
-    `customers` is the size of the table a call list is made from: capacity is a share of it.
-    """
+    """`f1`, `profit` and, if the contract has a capacity, `capacity`. `customers` is the size of the table a call list
+    is made from: capacity is a share of it."""
     thresholds = {"f1": f1_threshold(churned, probability), "profit": profit_threshold(value)}
     if value.capacity is not None:
         share = min(1.0, value.capacity / customers)

@@ -59,10 +59,8 @@ class Choice:
 def choose_model(
     contract: Contract, candidates: Sequence[Candidate], features: pa.Table, splits: pa.Table, seed: int = 42
 ) -> Choice:
-    """Choose on validation rows, calibrate and set thresholds on them, then measure on test rows.
-
-    Raises TrainingError without a candidate, AssetStale for one that was trained on other features.
-    """
+    """Choose on validation rows, calibrate and set thresholds on them, then measure on test rows. Raises TrainingError
+    without a candidate, AssetStale for one that was trained on other features."""
     if not candidates:
         raise TrainingError("no candidate to choose from; materialise at least one *_candidate asset")
     data = training_data(contract, features, splits)
@@ -86,9 +84,7 @@ def choose_model(
 
 def contenders(candidates: Sequence[Candidate], features: pa.Table) -> list[Candidate]:
     """The candidates and the mean of the two best on validation rows, which has no parameters or metrics of its own.
-
-    Raises AssetStale if one was trained on another feature table: its rows would be other customers.
-    """
+    Raises AssetStale if one was trained on another feature table: its rows would be other customers."""
     present = features_hash(features)
     for candidate in candidates:
         if candidate.features_sha256 != present:

@@ -94,9 +94,7 @@ def split_around(churned: Labels, groups: Ids, frozen: Mask, drawn: Mask, seed: 
 
 def out_of_time_split(cohort: Floats, groups: Ids) -> Split | None:
     """The oldest 70 %, the next 15 % and the newest 15 % of customers by `cohort` (larger is newer, missing is oldest).
-
-    Customers of one cohort value stay together. None if the cohort does not separate three parts.
-    """
+    Customers of one cohort value stay together. None if the cohort does not separate three parts."""
     cohort = np.where(np.isnan(cohort), -np.inf, cohort)
     _, member = np.unique(groups, return_inverse=True)
     newest = np.full(member.max() + 1, -np.inf)

@@ -101,10 +101,8 @@ def tune(
     seed: int = 42,
     progress: Callable[[str], None] | None = None,
 ) -> Tuned:
-    """Resume the study of recipe `name` until it has `trials` finished trials; store and return its best.
-
-    A killed run loses its current trial. Raises TrainingError for an unknown recipe or fewer than one trial.
-    """
+    """Resume the study of recipe `name` until it has `trials` finished trials; store and return its best. A killed run
+    loses its current trial. Raises TrainingError for an unknown recipe or fewer than one trial."""
     if name not in SPACES or trials < 1:
         raise TrainingError(
             f"tuning '{name}' with {trials} trials, expected one of {', '.join(SPACES)} and at least 1 trial"

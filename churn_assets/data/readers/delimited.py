@@ -51,9 +51,7 @@ class Dialect(NamedTuple):
 
 def open_csv(path: Path, source: Source, wanted: Iterable[str]) -> Opened:
     """A stream of record batches of strings, an empty cell being null, as `find_dialect` says; memory is one block.
-
-    Raises EmptySource and SourceUnreadable, the latter also while batches are read.
-    """
+    Raises EmptySource and SourceUnreadable, the latter also while batches are read."""
     dialect = find_dialect(path, source, wanted)
     options = pa_csv.ReadOptions(
         encoding="utf-8" if dialect.encoding == "utf-8-sig" else dialect.encoding,
@@ -88,9 +86,7 @@ def open_csv(path: Path, source: Source, wanted: Iterable[str]) -> Opened:
 
 def find_dialect(path: Path, source: Source, wanted: Iterable[str]) -> Dialect:
     """The dialect by the first megabyte: the contract's, or the one with most of the `wanted` names in its header.
-
-    Raises EmptySource and SourceUnreadable.
-    """
+    Raises EmptySource and SourceUnreadable."""
     names = {name.strip() for name in wanted}
     try:
         with open_stream(path) as file:
@@ -107,9 +103,7 @@ def find_dialect(path: Path, source: Source, wanted: Iterable[str]) -> Dialect:
 
 def decoded(head: bytes, encoding: str | None = None) -> dict[str, str]:
     """`head` in each encoding that can be meant: of its byte order mark, UTF-16, the one given, UTF-8, legacy ones.
-
-    Raises UnicodeError if it fits none, LookupError if the `encoding` given is unknown.
-    """
+    Raises UnicodeError if it fits none, LookupError if the `encoding` given is unknown."""
     marks = [name for name, mark in _MARKS.items() if re.match(mark, head)]
     for names in (marks,) if marks else ([encoding],) if encoding else (["utf-8"], LEGACY_ENCODINGS):
         texts = {}
@@ -152,9 +146,7 @@ def _with_delimiter(text: str, encoding: str, delimiter: str, wanted: set[str], 
 
 def header_row(rows: Sequence[Sequence[str | None]], wanted: set[str]) -> int:
     """The index of the header in the first rows of a table: the first row, unless it has fewer filled cells than most.
-
-    Then it is, of the rows with more than half of the typical number, the first with most `wanted` names.
-    """
+    Then it is, of the rows with more than half of the typical number, the first with most `wanted` names."""
     typical = _typical(rows)
     if not rows or _filled(rows[0]) >= typical:
         return 0

@@ -108,10 +108,8 @@ _LOADS = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=lambda 
 
 
 def open_json(path: Path, source: Source, batch_rows: int) -> Opened:
-    """Records as batches of strings, nested objects flattened with dots. Raises SourceUnreadable and EmptySource.
-
-    The file is read twice, first for the names; one record a line is streamed, a list of records is loaded whole.
-    """
+    """Records as batches of strings, nested objects flattened with dots. Raises SourceUnreadable and EmptySource. The
+    file is read twice, first for the names; one record a line is streamed, a list of records is loaded whole."""
     names = dict.fromkeys(name for record in _records(path, source) for name in record)
     if not names:
         raise EmptySource(f"{path.name} has no record; expected a list of records, or one record a line")

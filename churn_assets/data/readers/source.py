@@ -74,10 +74,8 @@ def scheme_reader(location: Location) -> SchemeReader | None:
 
 
 def locate(source: str | Path, contract: Contract) -> Location:
-    """Take `source` apart: a path, `duckdb://file?table=name` or `generated://name?rows=..&seed=..`.
-
-    Raises SourceNotFound for a file that does not exist, SourceUnreadable for one of unknown format.
-    """
+    """Take `source` apart: a path, `duckdb://file?table=name` or `generated://name?rows=..&seed=..`. Raises
+    SourceNotFound for a file that does not exist, SourceUnreadable for one of unknown format."""
     text = str(source)
     scheme, mark, rest = text.partition("://")
     if mark and (scheme == GENERATED or scheme in _SCHEMES):

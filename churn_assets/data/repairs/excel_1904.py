@@ -88,10 +88,8 @@ class ShiftedBlock:
 
 
 def find_shifted_block(days: Days, ids: Sequence[str | None] | None = None) -> ShiftedBlock | None:
-    """The shifted block in `days`, shape (rows, date columns), days since 1970-01-01, NaN missing.
-
-    `ids`, one for each row, add the evidence of repeated customers. Returns None if no block is evident.
-    """
+    """The shifted block in `days`, shape (rows, date columns), days since 1970-01-01, NaN missing. `ids`, one for each
+    row, add the evidence of repeated customers. Returns None if no block is evident."""
     latest = _latest(days)
     if (~np.isnan(latest)).sum() < 2 * MIN_BLOCK_ROWS:
         return None
@@ -206,10 +204,8 @@ def _repeats(days: Days, ids: Sequence[str | None], inside: Mask) -> tuple[int, 
 
 
 def _find_by_edges(days: Days, latest: Days) -> _Candidate | None:
-    """The block in `days`, shape (rows, date columns), whose rows end 1462 days after the others.
-
-    `latest` is the newest date of each row; NaN is missing. None if there is none.
-    """
+    """The block in `days`, shape (rows, date columns), whose rows end 1462 days after the others. `latest` is the
+    newest date of each row; NaN is missing. None if there is none."""
     dated = ~np.isnan(latest)
     expected_end = np.nanmax(latest) - SHIFT_DAYS
     with np.errstate(invalid="ignore"):

@@ -190,10 +190,8 @@ NUMBER_READERS = {"decimal_comma": from_comma, "number_marks": from_marks}
 
 
 def rewrite_numbers(table: pa.Table, contract: Contract, repair: str) -> Iterator[tuple[str, pa.Array, pa.Array]]:
-    """(column, mask of changed cells, all cells) for each text column that is a number in the contract.
-
-    A cell changes if the repair can read it and its text differs then; each spelling is read once.
-    """
+    """(column, mask of changed cells, all cells) for each text column that is a number in the contract. A cell changes
+    if the repair can read it and its text differs then; each spelling is read once."""
     for column in contract.kept_columns:
         if column.kind not in (Kind.NUMBER, Kind.INTEGER) or column.name not in table.column_names:
             continue

@@ -35,10 +35,8 @@ class Finding:
 
 
 def check_cells(contract: Contract, table: pa.Table) -> tuple[dict[str, pa.Array], list[Finding]]:
-    """Typed columns, null where a cell breaks the contract, and the findings.
-
-    Reasons: kind, infinite, null, choices, bounds. Those of an excluded column are counted only, and it may be absent.
-    """
+    """Typed columns, null where a cell breaks the contract, and the findings. Reasons: kind, infinite, null, choices,
+    bounds. Those of an excluded column are counted only, and it may be absent."""
     typed: dict[str, pa.Array] = {}
     findings: list[Finding] = []
     for column in contract.kept_columns:

@@ -78,10 +78,8 @@ class ColumnDrift(Distances):
 def detect_drift(
     reference: Mapping[str, ColumnValues], current: Mapping[str, ColumnValues], limits: Monitoring
 ) -> list[ColumnDrift]:
-    """Apply the rule to every column of `reference`; one that cannot be tested hides no other.
-
-    Columns of `limits.silent` are left out by the caller. Raises nothing: a result says what is missing.
-    """
+    """Apply the rule to every column of `reference`; one that cannot be tested hides no other. Columns of
+    `limits.silent` are left out by the caller. Raises nothing: a result says what is missing."""
     measured = {name: _measure(name, side, current.get(name)) for name, side in reference.items()}
     tested = sum(isinstance(distances, Distances) for distances in measured.values())
     return [
@@ -145,10 +143,8 @@ def _decide(name: str, kind: str, distances: Distances, limits: Monitoring, test
 
 
 def compare_numbers(reference: Floats, current: Floats, scale: float | None = None) -> Distances:
-    """Two samples of finite numbers, any order, at least one value each.
-
-    `scale` divides the Wasserstein distance; None takes `spread_of(reference)`.
-    """
+    """Two samples of finite numbers, any order, at least one value each. `scale` divides the Wasserstein distance; None
+    takes `spread_of(reference)`."""
     from scipy import stats
 
     test = stats.ks_2samp(reference, current, method="asymp")
@@ -165,10 +161,8 @@ def compare_numbers(reference: Floats, current: Floats, scale: float | None = No
 
 
 def spread_of(values: Floats) -> float:
-    """Standard deviation with the outermost percent on each side clipped (Winsorised; Tukey 1962); 1 if it is 0.
-
-    A heavy tail makes the plain deviation so large that a quarter more of everything is a small effect.
-    """
+    """Standard deviation with the outermost percent on each side clipped (Winsorised; Tukey 1962); 1 if it is 0. A
+    heavy tail makes the plain deviation so large that a quarter more of everything is a small effect."""
     low, high = np.quantile(values, [_CLIPPED, 1 - _CLIPPED])
     largest = float(np.abs(values).max()) or 1.0  # divided out, so that no square is beyond what a float holds
     clipped = float(np.clip(values / largest, low / largest, high / largest).std())

@@ -106,10 +106,8 @@ class TrackRecord:
 
 
 def estimate(score: Floats, floor: int, seed: int = 42) -> EstimatedPerformance:
-    """Expected metrics of scores (one a customer).
-
-    Below `floor` customers, or where fewer than LEAST_EXPECTED are expected to churn or to stay, there are none.
-    """
+    """Expected metrics of scores (one a customer). Below `floor` customers, or where fewer than LEAST_EXPECTED are
+    expected to churn or to stay, there are none."""
     rows, expected = len(score), float(np.sum(score))
     if rows < floor or not LEAST_EXPECTED <= expected <= rows - LEAST_EXPECTED:
         message = (
@@ -155,10 +153,8 @@ def read_history(folder: Path) -> tuple[list[PastEstimate], str | None]:
 
 
 def append_history(folder: Path, estimates: Sequence[PastEstimate]) -> list[PastEstimate]:
-    """Add estimates to the history and return all of it; a period that is there already is never changed.
-
-    A history that cannot be read is left as it is.
-    """
+    """Add estimates to the history and return all of it; a period that is there already is never changed. A history
+    that cannot be read is left as it is."""
     history, problem = read_history(folder)
     known = {past.period for past in history}
     new = [past for past in estimates if past.period not in known]

@@ -127,10 +127,8 @@ class Outcomes:
 
 
 def usable_labels(settings: Settings, fingerprint: str) -> tuple[pa.Table | None, int]:
-    """The rows of the asset `labelled_predictions` that lie in no broken window of a contract, and how many do.
-
-    (None, 0) before the asset was made. A window whose data was not checked counts as usable. Raises WindowUnreadable.
-    """
+    """The rows of the asset `labelled_predictions` that lie in no broken window of a contract, and how many do. (None,
+    0) before the asset was made. A window whose data was not checked counts as usable. Raises WindowUnreadable."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq

@@ -185,10 +185,8 @@ def render_performance(report: PerformanceReport) -> str:
 def report_performance(
     settings: Settings, contract: Contract, labelled: pa.Table, now: dt.datetime
 ) -> PerformanceReport:
-    """Make the report, and keep it as JSON and as a page beside the windows of the champion's contract.
-
-    `labelled` is the table of `labels.labelled`. Raises WindowUnreadable, PointerCorrupt, BundleCorrupt.
-    """
+    """Make the report, and keep it as JSON and as a page beside the windows of the champion's contract. `labelled` is
+    the table of `labels.labelled`. Raises WindowUnreadable, PointerCorrupt, BundleCorrupt."""
     champion = _labelled_champion(settings)
     fingerprint = champion.fingerprint if champion else contract.fingerprint
     windows = [

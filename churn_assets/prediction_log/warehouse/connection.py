@@ -79,10 +79,8 @@ def publish(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def alone(folder: Path, patience_s: float) -> Iterator[None]:
-    """Hold the lock of the ingest over the warehouse, its copy and the archive.
-
-    Raises WarehouseLocked after `patience_s`, LogUnavailable for an OSError in the block.
-    """
+    """Hold the lock of the ingest over the warehouse, its copy and the archive. Raises WarehouseLocked after
+    `patience_s`, LogUnavailable for an OSError in the block."""
     try:
         with file_lock(folder / ".ingest.lock", patience_s, lambda holder: _locked(folder / FILE, holder)):
             yield
@@ -95,10 +93,8 @@ def alone(folder: Path, patience_s: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def opened(path: Path, patience_s: float) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A read-write connection, closed whatever happens; its time zone is UTC.
-
-    Raises WarehouseLocked (another program has the file open), WarehouseCorrupt, LogUnavailable (a full disk).
-    """
+    """A read-write connection, closed whatever happens; its time zone is UTC. Raises WarehouseLocked (another program
+    has the file open), WarehouseCorrupt, LogUnavailable (a full disk)."""
     import duckdb
 
     end, wait = time.monotonic() + patience_s, 0.02

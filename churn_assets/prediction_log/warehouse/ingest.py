@@ -178,10 +178,8 @@ class Session:
             self._report.unreadable.append(f"{path} ({error.strerror or error})")
 
     def restore(self, name: str, path: Path | None, row: SegmentRow | None) -> None:
-        """A segment that had been ingested, with the `seq` and the instant of its `row` in the journal.
-
-        Without a file for it only the row is kept. Raises LogUnreadable.
-        """
+        """A segment that had been ingested, with the `seq` and the instant of its `row` in the journal. Without a file
+        for it only the row is kept. Raises LogUnreadable."""
         self._report.restored += 1
         at = self._at
         if row is not None:

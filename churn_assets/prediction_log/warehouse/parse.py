@@ -136,10 +136,8 @@ class Checker:
         return contract
 
     def canonical(self, line: bytes, number: int) -> bytes:
-        """An accepted line with its number, in the spelling that DuckDB reads: instants in UTC, days, booleans.
-
-        Raises Refused for an invalid instant or day, and for bytes that are not UTF-8 in a field without a type.
-        """
+        """An accepted line with its number, in the spelling that DuckDB reads: instants in UTC, days, booleans. Raises
+        Refused for an invalid instant or day, and for bytes that are not UTF-8 in a field without a type."""
         try:
             row: dict[str, Any] = msgspec.json.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -125,10 +125,8 @@ def _size_of(paths: Iterable[Path]) -> int:
 
 
 def ask(settings: Settings, sql: str, unsafe: bool = False) -> Iterator[tuple[list[str], list[tuple[Any, ...]]]]:
-    """Batches of (column names, rows), at least one of them. Raises NothingIngested, QueryRefused.
-
-    Unless `unsafe`, the SQL reaches no file, extension or setting; so a query that needs the disk for its memory fails.
-    """
+    """Batches of (column names, rows), at least one of them. Raises NothingIngested, QueryRefused. Unless `unsafe`, the
+    SQL reaches no file, extension or setting; so a query that needs the disk for its memory fails."""
     import duckdb
 
     with open_published(settings) as connection:

@@ -89,10 +89,8 @@ class PiecewiseEncoding:
 
     @classmethod
     def fit(cls, matrix: FloatMatrix, specs: Sequence[FeatureSpec], knots: int) -> PiecewiseEncoding:
-        """Learn knots, medians and missingness from training rows (n, k), without labels.
-
-        A feature gets at most `knots` knots: quantiles, or its distinct values where there are no more than that.
-        """
+        """Learn knots, medians and missingness from training rows (n, k), without labels. A feature gets at most
+        `knots` knots: quantiles, or its distinct values where there are no more than that."""
         return cls(tuple(_fit_group(matrix[:, j], spec, knots) for j, spec in enumerate(specs)))
 
     @cached_property

@@ -98,10 +98,8 @@ class Booster:
         return output.values(len(matrix))
 
     def contributions(self, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Shapley values (n, k + 1) of rows (n, k), the base value last; a row adds up to its margin.
-
-        The library's TreeSHAP, exact in float32. It reads a DMatrix only.
-        """
+        """Shapley values (n, k + 1) of rows (n, k), the base value last; a row adds up to its margin. The library's
+        TreeSHAP, exact in float32. It reads a DMatrix only."""
         rows, columns = matrix.shape
         if not rows:
             return np.empty((0, columns + 1), dtype=np.float32)

@@ -63,10 +63,8 @@ def swagger_page() -> str:
 
 
 def median_customer(model: ServedModel) -> dict[str, Value]:
-    """The contract's example with the median of the bundle's reference in each column, and its `as_of`.
-
-    It is no single person, and with the training's `as_of` it is answered without a warning about its values.
-    """
+    """The contract's example with the median of the bundle's reference in each column, and its `as_of`. It is no single
+    person, and with the training's `as_of` it is answered without a warning about its values."""
     values = {**example_customer(model.contract), **_medians(model.path, model.contract.scoring_columns)}
     return values if model.as_of is None else {**values, "as_of": model.as_of}
 
