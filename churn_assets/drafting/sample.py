@@ -106,18 +106,18 @@ def _reading_options(source: str | Path, label: str, given: Source) -> tuple[Sou
         if len(fitting) > 1:
             questions.append(f"{', '.join(fitting)} have the label; '{fitting[0]}' is read. Another one? --sheet.")
     if location.format == "csv" and location.path is not None:
-        found = find_dialect(location.path, given, (label,))
-        guessed = None if found.encoding in ("utf-8", "utf-8-sig") else found.encoding
-        delimiter = None if found.delimiter == "," else found.delimiter
+        dialect = find_dialect(location.path, given, (label,))
+        guessed = None if dialect.encoding in ("utf-8", "utf-8-sig") else dialect.encoding
+        delimiter = None if dialect.delimiter == "," else dialect.delimiter
         options = replace(options, delimiter=delimiter, encoding=given.encoding or guessed)
-        if found.encoding == "utf-8-sig":
+        if dialect.encoding == "utf-8-sig":
             notes.append("the file begins with a byte order mark, which is skipped")
-        if found.wrapped:
+        if dialect.wrapped:
             notes.append("every row is quoted as a whole; these quotes are removed")
-        if len(found.names) == 1:
+        if len(dialect.names) == 1:
             notes.append("no delimiter: the header is one column")
-        if found.skip > found.separator_line:
-            questions.append(f"the header is line {found.skip + 1}: '{found.names[0]}', ... Is that right?")
+        if dialect.skip > dialect.separator_line:
+            questions.append(f"the header is line {dialect.skip + 1}: '{dialect.names[0]}', ... Is that right?")
         if guessed in LEGACY_ENCODINGS and not given.encoding:
             questions.append(f"the file is not UTF-8 and is read as {guessed}. {_SPELLED}")
     return options, notes, questions, location.format

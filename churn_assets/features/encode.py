@@ -98,8 +98,8 @@ def _cell(
     value = row.get(column.name, _MISSING)
     if value is None or value is _MISSING:
         if column.role != "key" and (value is _MISSING or not column.nullable):
-            found = "null" if value is None else "no such field"
-            violations.append(Violation(index, column.name, found, expectation(column)))
+            actual = "null" if value is None else "no such field"
+            violations.append(Violation(index, column.name, actual, expectation(column)))
         return None
     cell = read(column, value)
     if cell is None:

@@ -70,7 +70,7 @@ def as_text(cells: pa.Array | pa.ChunkedArray) -> pa.Array:
     """Cells as text: whole floats without a point, dates ISO 8601, booleans lower case."""
     flat = _flat(cells)
     if not (pa.types.is_floating(flat.type) or pa.types.is_timestamp(flat.type) or pa.types.is_nested(flat.type)):
-        with contextlib.suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        with contextlib.suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):  # e.g. bytes: cell by cell below
             return flat.cast(pa.string())
     return pa.array([cell_text(value) for value in flat.to_pylist()], pa.string())
 
