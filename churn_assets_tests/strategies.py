@@ -10,7 +10,8 @@ import pyarrow as pa
 from hypothesis import strategies as st
 
 from churn_assets.contract.load import load_contract
-from churn_assets.contract.model import Column, Contract, Kind, Role, is_id
+from churn_assets.contract.model import Column, Contract, Kind, Role
+from churn_assets.contract.values import canonical_id
 from churn_assets.features.encode import Columns, days_since_epoch
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,7 +37,8 @@ def _values(column: Column) -> st.SearchStrategy[object]:
     match column.kind:
         case Kind.ID | Kind.TEXT:
             letters = st.characters(codec="utf-8", exclude_categories=["Cs"])
-            return st.text(letters, min_size=1, max_size=12).filter(is_id if column.kind is Kind.ID else str.strip)
+            fits = _is_canonical if column.kind is Kind.ID else str.strip
+            return st.text(letters, min_size=1, max_size=12).filter(fits)
         case Kind.NUMBER:
             low, high = _bounds(column, -1e12, 1e12)
             return st.sampled_from([low, high]) | st.floats(low, high) | st.integers(math.ceil(low), math.floor(high))
@@ -52,6 +54,10 @@ def _values(column: Column) -> st.SearchStrategy[object]:
         case Kind.CATEGORY:
             return st.sampled_from(column.choices)
     raise AssertionError(f"no values for kind {column.kind}: teach this module")
+
+
+def _is_canonical(text: str) -> bool:
+    return canonical_id(text) == text
 
 
 def _bounds(column: Column, low: float, high: float) -> tuple[float, float]:

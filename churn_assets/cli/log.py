@@ -144,7 +144,7 @@ def feedback_import(
     file: Annotated[
         Path,
         typer.Argument(
-            help="csv or parquet: prediction_id or customer_id, churned, observed_at, contacted (optional)."
+            help="csv, xlsx, json or parquet: prediction_id or customer_id, churned, observed_at, contacted (optional)."
         ),
     ],
     home: HomeOption = None,
@@ -152,10 +152,14 @@ def feedback_import(
     """Append a file of outcomes to the log: all rows or none, and none twice."""
     import datetime as dt
 
-    from churn_assets.prediction_log.feedback import import_file
+    from churn_assets.data.outcomes import import_file
 
     done = import_file(settings_of(home), file, dt.datetime.now(dt.UTC))
     summary = f"{done.added:,} reports are in the log"
     summary += f"; {done.known:,} were there before" if done.known else ""
     summary += f"; {done.repeated:,} rows of the file repeat others" if done.repeated else ""
+    if done.conflicting:
+        summary += f"; {done.conflicting:,} customers of the file are churned in one row and kept in another"
+    if done.unmatched:
+        summary += f"; {done.unmatched:,} of them fit no prediction of the log (the first: '{done.example}')"
     say(f"{summary}. `churn log ingest` or the running sensor takes them from there.")

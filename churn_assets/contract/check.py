@@ -10,10 +10,11 @@ from typing import NoReturn
 
 from churn_assets.contract.expressions import AS_OF, is_date, parse_features, parse_rules
 from churn_assets.contract.model import NUMERIC_KINDS, Column, Contract, Kind, Role
+from churn_assets.contract.values import DAY_NUMBERS
 from churn_assets.contract.wording import wording_mistakes
 from churn_assets.errors import ContractError, did_you_mean
 
-REPAIRS = ("excel_1904", "excel_serial_zero", "ids_as_text", "rows_as_ids", "decimal_comma", "number_marks")
+REPAIRS = ("excel_1904", "excel_serial_zero", "ids_as_text", "rows_as_ids", "decimal_comma", "number_marks", "units")
 # Names with a special meaning in expressions or in the validated table.
 RESERVED = {
     AS_OF: "the instant of scoring",
@@ -30,6 +31,9 @@ def check_contract(contract: Contract, name: str) -> Contract:
     for repair in contract.source.repairs:
         _among("[source]", "repairs", repair, REPAIRS)
     for column in contract.columns:
+        if column.convert_to and column.role is not Role.IGNORE and "units" not in contract.source.repairs:
+            missing = "key 'convert_to' needs the repair 'units'; add it to [source] repairs"
+            fail(f"[[columns]] '{column.name}'", missing)
         _column(f"[[columns]] '{column.name}'", column)
         _bounds(f"[[columns]] '{column.name}'", column)
     _roles(contract)
@@ -115,9 +119,22 @@ def _column(place: str, column: Column) -> None:
     for first, second in (("choices", "missing"), ("true", "false")):
         for value in sorted(set(getattr(column, first)).intersection(getattr(column, second))):
             fail(place, f"'{value}' is in '{first}' and in '{second}'; expected in one of them; remove it from one")
+    _spelling(place, column)
     if column.role is Role.FEATURE and column.kind in (Kind.ID, Kind.TEXT, Kind.DATE):
         instead = "expected role 'input', and a feature that reads it; change role"
         fail(place, f"kind '{column.kind}' cannot be a model input; {instead}")
+
+
+def _spelling(place: str, column: Column) -> None:
+    """How the cells of a column are written."""
+    if column.convert_to and column.kind not in (Kind.NUMBER, Kind.INTEGER):
+        fail(place, f"key 'convert_to' is set on a {column.kind}; expected a number or an integer; remove it")
+    if column.convert_to and not column.convert_to.isalpha():
+        fail(place, f"key 'convert_to' is '{column.convert_to}'; expected a unit such as months, minutes, GB or calls")
+    for format_ in column.formats:
+        if "%" not in format_ and format_ not in DAY_NUMBERS:
+            numbers = ", ".join(DAY_NUMBERS)
+            fail(place, f"key 'formats' has '{format_}'; expected one such as '%d.%m.%Y', or one of: {numbers}")
 
 
 def _bounds(place: str, column: Column) -> None:

@@ -17,6 +17,7 @@ from churn_assets.contract.check import check_contract, fail
 from churn_assets.contract.gate_limits import Release
 from churn_assets.contract.limits import Audit, Monitoring, Quality, Value
 from churn_assets.contract.model import Column, Contract, Feature, Label, Rule, Source, Time
+from churn_assets.contract.values import canonical_text
 from churn_assets.errors import ContractError, ExpressionError, did_you_mean
 
 T = TypeVar("T")
@@ -81,17 +82,6 @@ def _contract(document: Mapping[str, Any], text: str, path: Path | None) -> Cont
         text=text,
         path=path,
     )
-
-
-def canonical_text(value: object) -> str:
-    """A cell or a TOML value as text: whole floats without a point, booleans lower case, dates ISO 8601."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
-        return str(int(value))
-    if isinstance(value, dt.date | dt.datetime):
-        return value.isoformat()
-    return str(value)
 
 
 def _known(place: str, table: Mapping[str, Any], keys: Sequence[str]) -> None:

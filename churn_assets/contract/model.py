@@ -14,14 +14,7 @@ from typing import Any, Literal
 
 from churn_assets.contract.gate_limits import Release
 from churn_assets.contract.limits import Audit, Count, Monitoring, Quality, Value
-from churn_assets.errors import ContractError, has_controls
-
-MAX_ID, MAX_INSTANT = 200, 40  # characters of an id, of a day or instant in ISO 8601
-
-
-def is_id(text: str) -> bool:
-    """Whether a text can be an id of the world outside: not blank, not too long, without control characters."""
-    return len(text) <= MAX_ID and bool(text.strip()) and not has_controls(text)
+from churn_assets.errors import ContractError
 
 
 class Kind(StrEnum):
@@ -69,13 +62,18 @@ PROSE = frozenset(
 )
 
 
+# Keys that came after 0.2: unset, they are not part of the fingerprint, so that an older contract keeps its own.
+LATER = frozenset({"convert_to"})
+
+
 @dataclass(frozen=True)
 class Column:
     """One column of the customer table.
 
     `low` and `high` are inclusive, in the column's unit (ISO dates for dates); `missing` are spellings of null besides
-    the empty cell; `formats` are strptime formats tried after ISO 8601. `suspect` says why the column may be a
-    consequence of churn, `attested` who attests that it is known before. For the reasons see `contract.wording`.
+    the empty cell; `formats` are strptime formats tried after ISO 8601, or names of `values.DAY_NUMBERS`; `convert_to`
+    is the unit of numbers that are written with units. `suspect` says why the column may be a consequence of churn,
+    `attested` who attests that it is known before. For the reasons see `contract.wording`.
     """
 
     name: str
@@ -89,6 +87,7 @@ class Column:
     formats: tuple[str, ...] = ()
     true: tuple[str, ...] = ("1", "true", "yes")
     false: tuple[str, ...] = ("0", "false", "no")
+    convert_to: str = ""
     monotone: Direction = ""
     unit: str = ""
     doc: str = ""
@@ -265,9 +264,9 @@ class Contract:
 
 def _without_prose(value: object) -> Any:
     if dataclasses.is_dataclass(value):
-        return {
-            f.name: _without_prose(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name not in PROSE
-        }
+        fields = {f.name: (getattr(value, f.name), f.default) for f in dataclasses.fields(value) if f.name not in PROSE}
+        kept = {name: own for name, (own, default) in fields.items() if name not in LATER or own != default}
+        return {name: _without_prose(own) for name, own in kept.items()}
     if isinstance(value, tuple):
         return [_without_prose(item) for item in value]
     if isinstance(value, float) and value.is_integer():

@@ -18,8 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from churn_assets.contract.model import Column, Kind, Role
-from churn_assets.data.repairs.repairs import NUMBER_READERS, SERIAL_ZERO
+from churn_assets.data.repairs.numbers import NUMBER_READERS
+from churn_assets.data.repairs.repairs import SERIAL_ZERO
+from churn_assets.data.validation.dates import read_day
 from churn_assets.data.validation.parse import EXACT, as_text, canonical_number, read_date, read_number
+from churn_assets.drafting.dates import find_day_number, find_formats
+from churn_assets.drafting.quantities import find_quantity, mixed_marks
 
 MAX_CHOICES = 60
 READABLE_SHARE = 0.9  # a column is a number or a date if this share of its cells reads so
@@ -36,7 +40,6 @@ ID_NAME = re.compile(
 CODE_NAME = re.compile(
     r"zip|postal|post_?code|plz|(^|[_\W])(code|branch|region|area|type|class|segment)($|[_\W])", re.I
 )
-DATE_NAME = re.compile(r"date|day|datum|fecha|(^|_)(dt|at|on)$|since|tag($|_)", re.I)
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
@@ -109,7 +112,7 @@ _TRUE_FALSE = (
 def guess_column(name: str, cells: pa.ChunkedArray) -> Guess:
     """Guess one column from its cells, shape (rows,), of any Arrow type."""
     type_ = cells.type.value_type if pa.types.is_dictionary(cells.type) else cells.type
-    if pa.types.is_nested(type_) or pa.types.is_binary(type_) or pa.types.is_time(type_) or pa.types.is_duration(type_):
+    if pa.types.is_nested(type_) or pa.types.is_binary(type_):
         unread = Guess(Column(name, Kind.TEXT), "", 0, len(cells))
         return unread.left_out(f"its cells are of type {type_}, which no kind of the contract fits")
     counts, blank = _counted(cells)
@@ -139,7 +142,7 @@ def _of_counts(name: str, type_: pa.DataType, counts: Mapping[str, int], rows: i
     base = replace(base, is_unique=len(real) >= 0.999 * sum(real.values()) and len(real) > 20)
     if pa.types.is_date(type_) or pa.types.is_timestamp(type_):
         return _with_dates(base, counts, (), "")
-    kinds = (_as_boolean, _as_number_of_a_day, _as_number, _as_date, _as_category)
+    kinds = (_as_boolean, _as_number_of_a_day, _as_number, _as_date, _as_quantity, _as_category)
     guesses = (guess_kind(base, counts, real) for guess_kind in kinds)
     return next(filter(None, guesses), None) or _left_out_as_text(base, len(real))
 
@@ -165,21 +168,22 @@ def _as_boolean(base: Guess, counts: Mapping[str, int], real: Mapping[str, int])
 
 
 def _as_number_of_a_day(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) -> Guess | None:
-    if not all(len(v.strip()) == 8 and v.strip().isdigit() for v in real):
+    form = find_day_number(split_name(base.name), real)
+    if not form:
         return None
-    dates = find_formats(real)
-    if dates.formats != ("%Y%m%d",) or dates.share < 0.999 or not (DATE_NAME.search(split_name(base.name))):
-        return None
-    question = (
-        "eight digits are read as year, month, day; if they are a number, set kind = 'integer' and remove formats"
-    )
-    return replace(_with_dates(base, counts, dates.formats, ""), questions=(question,))
+    example = next(iter(real)).strip()
+    meaning = f"is read as {read_day(example, (form,))} ({form})"
+    question = f"{example} {meaning}; if the numbers are amounts, set kind = 'integer' and remove formats"
+    return replace(_with_dates(base, counts, (form,), ""), questions=(question,))
 
 
 def _as_date(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) -> Guess | None:
     if not any(ch.isdigit() for value in list(real)[:50] for ch in value):
         return None
     dates = find_formats(real)
+    if dates.conflict:
+        question = f"{dates.conflict}. Until then the column is not used."
+        return replace(base.left_out(dates.conflict), questions=(question,))
     return _with_dates(base, counts, dates.formats, dates.question) if dates.share >= READABLE_SHARE else None
 
 
@@ -225,6 +229,9 @@ def _as_number(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) 
     if share < READABLE_SHARE:
         return None
     readable = {text: n for text, value, n in zip(texts, values, real.values(), strict=True) if value is not None}
+    conflict = mixed_marks(readable) if repair else ""
+    if conflict:
+        return replace(base.left_out(conflict), questions=(f"{conflict}. Until then the column is not used.",))
     numbers = np.array([v for v in values if v is not None and math.isfinite(v)])
     weights = np.array([n for v, n in zip(values, real.values(), strict=True) if v is not None and math.isfinite(v)])
     if not len(numbers):
@@ -241,6 +248,26 @@ def _as_number(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) 
     infinite = {text for text, v in zip(texts, values, strict=True) if v in (math.inf, -math.inf)}
     questions = _number_questions(numbers, weights, whole, infinite)
     guess = replace(base, column=column, summary=summary, questions=questions, repair=repair)
+    return with_missing(guess, counts, readable)
+
+
+def _as_quantity(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) -> Guess | None:
+    """`base` as a number with a unit; left out if its units are not of one quantity."""
+    quantity = find_quantity(real)
+    if quantity is None:
+        return None
+    if quantity.conflict:
+        question = f"{quantity.conflict}. Until then the column is not used."
+        return replace(base.left_out(quantity.conflict), questions=(question,))
+    readable = {text: real[text] for text in quantity.numbers}
+    if sum(readable.values()) < READABLE_SHARE * sum(real.values()):
+        return None
+    numbers = np.array(list(quantity.numbers.values()))
+    low, high = _bounds(numbers, base.name)
+    unit = quantity.convert_to
+    column = replace(base.column, kind=Kind.NUMBER, low=low, high=high, convert_to=unit, unit=unit)
+    summary = f"{len(np.unique(numbers)):,} different, {numbers.min():g} .. {numbers.max():g} {unit}"
+    guess = replace(base, column=column, summary=summary, questions=quantity.questions, repair=quantity.repair)
     return with_missing(guess, counts, readable)
 
 
@@ -281,7 +308,8 @@ def _coded(base: Guess, readable: Mapping[str, int], whole: bool, numbers: npt.N
         is_amount = not ID_NAME.search(parts) and len(numbers) > 0.5 * sum(readable.values())
         too_many = f"{len(readable):,} values are too many for a category"
         return None if is_amount else base.left_out(f"its name is that of a code or id, and {too_many}")
-    column = replace(base.column, kind=Kind.CATEGORY, choices=tuple(sorted(readable, key=float)))
+    choices = tuple(sorted(set(map(canonical_number, readable)), key=float))  # 1.0 in one file is 1 in another
+    column = replace(base.column, kind=Kind.CATEGORY, choices=choices)
     amount = "if it is an amount, set kind = 'integer' and remove choices"
     question = f"its name is that of a code, so each number is a choice; {amount}"
     return replace(base, column=column, summary=describe_choices(readable), questions=(question,))
@@ -332,77 +360,3 @@ def _lies_apart(odd: float, others: npt.NDArray[np.float64]) -> bool:
         return False
     low, high = others.min(), others.max()
     return bool(odd < 0 <= low or (odd > high and odd - high > high - low))
-
-
-# -- dates ----------------------------------------------------------------------------------------------
-
-# Of several formats that read the same texts the first is used. With dots the day comes before the month, with
-# slashes the month before the day; both are asked about.
-_DIGITS = ("%d.%m.%Y", "%d.%m.%y", "%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y", "%Y/%m/%d", "%Y.%m.%d")
-_WITH_DASHES = ("%d-%m-%Y", "%m-%d-%Y", "%d-%b-%Y", "%d-%b-%y")
-_WITH_NAMES = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y")
-FORMATS = (*_DIGITS, *_WITH_DASHES, *_WITH_NAMES, "%Y%m%d")
-_TIMES = (" %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p")
-_TWINS = {"%m/%d/%Y": "%d/%m/%Y", "%m/%d/%y": "%d/%m/%y", "%d-%m-%Y": "%m-%d-%Y"}
-_TWINS |= {"%d.%m.%Y": "%m.%d.%Y", "%d.%m.%y": "%m.%d.%y"}
-_MAX_TEXTS = 2_000  # different texts; formats that read these read the rest
-_TRIED_DATES = 60  # of them, to find which formats are worth counting with
-_YEARS = (1900, 2150)
-
-
-@dataclass(frozen=True)
-class Dates:
-    """`formats` to declare (ISO 8601 needs none), the share of rows that they read, a question if two fit."""
-
-    formats: tuple[str, ...]
-    share: float
-    question: str
-
-
-def find_formats(counts: Mapping[str, int]) -> Dates:
-    """Formats that together read the most of `counts` (text -> rows), fewest first.
-
-    Greedy: the format that reads the most of the unread texts is added, until fewer than one in a hundred rows
-    are unread or no format reads any.
-    """
-    counted = dict(sorted(counts.items(), key=lambda item: -item[1])[:_MAX_TEXTS])
-    total = sum(counted.values())
-    left = {text: rows for text, rows in counted.items() if not _date_reads("", text)}
-    formats: list[str] = []
-    ambiguous: list[str] = []
-    while left and sum(left.values()) > 0.01 * total:
-        best, texts = _best_format(left)
-        if not texts:
-            break
-        twin = _twin(best)
-        if twin and all(_date_reads(twin, text) for text in texts):
-            ambiguous.append(f"'{best}' or '{twin}'?")
-        formats.append(best)
-        left = {text: rows for text, rows in left.items() if text not in texts}
-    share = 1.0 - sum(left.values()) / total if total else 0.0
-    question = f"day or month first, {' '.join(ambiguous)} Every date fits both formats." if ambiguous else ""
-    return Dates(tuple(formats), share, question)
-
-
-def _best_format(left: Mapping[str, int]) -> tuple[str, set[str]]:
-    """(the format that reads the most rows of `left`, the texts that it reads); no texts if none reads any."""
-    few = list(left)[:: max(1, len(left) // _TRIED_DATES)]
-    times = ("", *_TIMES) if any(":" in text for text in left) else ("",)
-    candidates = [day + time for day in FORMATS for time in times]
-    possible = [f for f in candidates if any(_date_reads(f, text) for text in few)]
-    reads = {f: {t for t in left if _date_reads(f, t)} for f in possible}
-    best = max(reads, key=lambda f: sum(left[t] for t in reads[f]), default="")
-    return best, reads.get(best, set())
-
-
-def _twin(form: str) -> str:
-    day, blank, time = form.partition(" %H") if " %H" in form else form.partition(" %I")
-    twin = _TWINS.get(day, "")
-    return f"{twin}{blank}{time}" if twin else ""
-
-
-def _date_reads(form: str, text: str) -> bool:
-    if form == "%Y%m%d" and len(text.strip()) != 8:
-        return False  # strptime reads 20201 as the year 2020, month 1
-    day = read_date(Column("", Kind.DATE, formats=(form,) if form else ()), text)
-    return day is not None and _YEARS[0] <= day.year <= _YEARS[1]

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from churn_assets.contract.check import RESERVED, same_but_for_case
 from churn_assets.contract.load import parse_contract
 from churn_assets.contract.model import Column, Contract, Kind, Role
+from churn_assets.data.readers.read import reading_contract
 from churn_assets.data.readers.read import row_ids as row_ids_of
 from churn_assets.data.repairs.repairs import REPAIRS, apply_repairs, rewrite_numbers
 from churn_assets.data.validation.parse import as_days, as_text, parse_column
@@ -28,9 +29,10 @@ from churn_assets.data.validation.validate import validate
 from churn_assets.drafting.columns import Guess, guess_column
 from churn_assets.drafting.label import LabelDraft, choose_key, draft_label, find_column
 from churn_assets.drafting.leakage import label_signal, why_suspect
-from churn_assets.drafting.sample import SAMPLE_ROWS, Progress, Sample, read_sample, reader
+from churn_assets.drafting.sample import SAMPLE_ROWS, Progress, Sample, read_sample
 from churn_assets.drafting.time import choose_time, date_features
 from churn_assets.drafting.toml import QUESTION, Evidence, write
+from churn_assets.drafting.totals import without_totals
 from churn_assets.errors import DraftError
 from churn_assets.storage.files import write_text
 
@@ -101,7 +103,9 @@ def draft_contract(
         raise DraftError(f"{where}: {twins}")
     options = _as_spelled(options, names, where)
     label = draft_label(options.label, options.churned, sample.labels)
-    guesses = [guess_column(name, sample.table.column(name)) for name in names if name != options.label]
+    customers, question = without_totals(sample.table, options.label)
+    sample = replace(sample, questions=(*sample.questions, *filter(None, [question])))
+    guesses = [guess_column(name, customers.column(name)) for name in names if name != options.label]
     guesses, number_repair = _one_number_style(guesses, sample)
     key, key_questions = choose_key(guesses, options.key)
     churned = label.read(sample.table.column(options.label))
@@ -170,7 +174,7 @@ def _one_number_style(guesses: Sequence[Guess], sample: Sample) -> tuple[list[Gu
         return list(guesses), ""
     repair = max(_NUMBER_REPAIRS, key=needed.count)
     columns = tuple(g.column for g in guesses if not g.why)
-    rewritten = rewrite_numbers(sample.table, reader(sample.source, columns), repair)
+    rewritten = rewrite_numbers(sample.table, reading_contract(sample.source, columns), repair)
     touched = {name: cells for name, change, cells in rewritten if pc.any(change).as_py()}
     unaffected = [g for g in guesses if g.name in touched and not g.repair]
     if unaffected and sample.format != "csv":

@@ -13,10 +13,11 @@ import pyarrow as pa
 
 from churn_assets.contract.check import RESERVED
 from churn_assets.contract.model import Column, Kind, Label, Role, Source
+from churn_assets.data.readers.read import reading_contract
 from churn_assets.data.validation.checks import check_label
 from churn_assets.data.validation.parse import canonical_number
 from churn_assets.drafting.columns import ID_NAME, NOTHING, Guess, split_name
-from churn_assets.drafting.sample import LABEL_VALUES, reader, spelled_in
+from churn_assets.drafting.sample import LABEL_VALUES, spelled_in
 from churn_assets.errors import DraftError
 
 MAX_LABEL_VALUES = 5
@@ -37,7 +38,7 @@ class LabelDraft:
     def read(self, cells: pa.ChunkedArray) -> npt.NDArray[np.int8]:
         """1 churned, 0 kept, -1 neither, shape (rows,)."""
         label = Label(self.column.name, self.churned_when, self.kept_when, 1)
-        contract = replace(reader(Source(), (self.column,)), label=label)
+        contract = replace(reading_contract(Source(), (self.column,)), label=label)
         return check_label(contract, pa.table({self.column.name: cells}))[0]
 
 

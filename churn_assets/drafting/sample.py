@@ -16,12 +16,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from churn_assets.contract.limits import Value
-from churn_assets.contract.model import Column, Contract, Kind, Label, Role, Source, Time
+from churn_assets.contract.model import Column, Contract, Kind, Role, Source
 from churn_assets.data.hashing import hash_rows
 from churn_assets.data.readers.delimited import LEGACY_ENCODINGS, find_dialect
 from churn_assets.data.readers.formats import fitting_sheets, open_workbook
-from churn_assets.data.readers.read import check_names_once, iter_batches
+from churn_assets.data.readers.read import check_names_once, iter_batches, reading_contract
 from churn_assets.data.readers.source import locate
 from churn_assets.data.validation.parse import as_text
 from churn_assets.errors import SourceUnreadable
@@ -73,18 +72,13 @@ def read_sample(
     while True:
         attempt = tries.pop(0)
         try:
-            table, rows, labels = _stream(source, reader(attempt, known), label, sample_rows, progress)
+            table, rows, labels = _stream(source, reading_contract(attempt, known), label, sample_rows, progress)
         except SourceUnreadable as error:
             if not tries or not any(word in str(error).lower() for word in ("utf", "codec")):
                 raise
             spelled = [f"some bytes are not {attempt.encoding or 'UTF-8'}; {tries[0].encoding} is taken. {_SPELLED}"]
         else:
             return Sample(table, rows, labels, attempt, kind, tuple(notes), (*questions, *spelled))
-
-
-def reader(source: Source, columns: tuple[Column, ...] = ()) -> Contract:
-    """A contract for reading only: the options of reading, and the columns that are known."""
-    return Contract("draft", "", source, Label("", "", "", 1), Time(), columns, (), (), Value(0.0, 1, 0.0, 0.0))
 
 
 def spelled_in(names: Sequence[str], name: str) -> str | None:
@@ -96,7 +90,7 @@ def spelled_in(names: Sequence[str], name: str) -> str | None:
 def _reading_options(source: str | Path, label: str, given: Source) -> tuple[Source, list[str], list[str], str]:
     """(options of reading, notes, questions, format)."""
     options, notes, questions = given, list[str](), list[str]()
-    location = locate(source, reader(options))
+    location = locate(source, reading_contract(options))
     if location.format == "excel" and location.path is not None and given.sheet is None:
         workbook = open_workbook(location.path)
         fitting = fitting_sheets(location.path, workbook, (label,))

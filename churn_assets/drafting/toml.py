@@ -121,6 +121,8 @@ def _about(evidence: Evidence) -> tuple[str, ...]:
 def _source(evidence: Evidence) -> dict[str, object]:
     options = {key: getattr(evidence.sample.source, key) for key in ("sheet", "delimiter", "encoding")}
     repairs = [*evidence.date_repairs, ROW_IDS if evidence.row_ids else "ids_as_text", evidence.number_repair]
+    if any(guess.column.convert_to for guess in evidence.timing.guesses):
+        repairs.append("units")
     given = {key: value for key, value in options.items() if value is not None}
     return {"format": "auto", **given, "repairs": [name for name in repairs if name]}
 

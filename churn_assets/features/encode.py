@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from churn_assets.contract.model import MAX_ID, MAX_INSTANT, Column, Contract, Kind, Role, is_id
+from churn_assets.contract.model import Column, Contract, Kind, Role
+from churn_assets.contract.values import MAX_ID, MAX_INSTANT, canonical_id, iso_day, utc_day
 from churn_assets.errors import RowsRejected, Violation, describe_value
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ def _read_text(column: Column, value: object) -> object:
 
 
 def _read_id(column: Column, value: object) -> object:
-    return value if isinstance(value, str) and is_id(value) else None
+    # Only the key may be a number: other ids are logged as they were sent, and the log has texts.
+    return canonical_id(value) if isinstance(value, str) or column.role is Role.KEY else None
 
 
 def _read_number(column: Column, value: object) -> object:
@@ -135,12 +137,9 @@ def _read_boolean(column: Column, value: object) -> object:
 
 def _read_date(column: Column, value: object) -> object:
     if isinstance(value, dt.datetime):
-        value = value.date()
+        value = utc_day(value)
     if isinstance(value, str) and len(value) <= MAX_INSTANT:
-        try:
-            value = dt.datetime.fromisoformat(value).date()
-        except ValueError:
-            return None
+        value = iso_day(value)
     if not isinstance(value, dt.date):
         return None
     text = value.isoformat()
@@ -174,7 +173,7 @@ def _as_array(column: Column, cells: list[object]) -> npt.NDArray[Any]:
 def expectation(column: Column) -> str:
     """A description of the cells that this column accepts."""
     kind = {
-        Kind.ID: f"an id (text) of at most {MAX_ID} printable characters",
+        Kind.ID: f"an id (text or whole number) of at most {MAX_ID} printable characters",
         Kind.TEXT: "text",
         Kind.NUMBER: "a finite number",
         Kind.INTEGER: "a whole number",

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from churn_assets.contract.expressions import parse_features, parse_rules
-from churn_assets.contract.model import Column, Contract, Kind, Severity, is_id
+from churn_assets.contract.model import Column, Contract, Kind, Severity
+from churn_assets.contract.values import canonical_id
 from churn_assets.features.compile import FeatureProgram, Writer, build, local_name, rule_source
 from churn_assets.features.encode import EPOCH, encode_rows
 from churn_assets.features.functions import FIRST_DAY, LAST_DAY
@@ -162,10 +163,8 @@ class RowReader:
         if cells is None:
             return self._read_any(row)
         expected = len(cells) + (sum(name in row for name in self._excluded) if self._excluded else 0)
-        if len(row) != expected:
-            key = row.get(self._key)
-            if len(row) != expected + 1 or type(key) is not str or not is_id(key):
-                return self._read_any(row)
+        if len(row) != expected and (len(row) != expected + 1 or canonical_id(row.get(self._key)) is None):
+            return self._read_any(row)
         return cells
 
     def _read_any(self, row: Mapping[str, object]) -> dict[str, float]:

@@ -7,7 +7,7 @@ the same Scorer.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +33,8 @@ class ChurnModel(PythonModel):  # type: ignore[misc]  # mlflow has no types
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None) -> list[float]:
         """Churn probability of each row; `params["as_of"]` is an ISO date, the day the columns were true, by default
-        today. Raises RowsRejected with row, column, found and expected."""
-        as_of = (params or {}).get(AS_OF) or date.today().isoformat()
+        today (UTC). Raises RowsRejected with row, column, found and expected."""
+        as_of = (params or {}).get(AS_OF) or datetime.now(UTC).date().isoformat()
         rows: Sequence[Mapping[str, object]] = [
             {str(name): plain(cell) for name, cell in row.items()} for row in model_input.to_dict(orient="records")
         ]

@@ -1,43 +1,50 @@
-"""Outcomes of customers: the check of a report, and the import of a file of them into the log."""
+"""Outcomes of customers: the check of a report, and the import of many of them into the log."""
 
 from __future__ import annotations
 
 import contextlib
-import csv
 import datetime as dt
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
 from churn_assets import errors
-from churn_assets.contract.model import MAX_ID, MAX_INSTANT, is_id
+from churn_assets.contract.values import MAX_ID, MAX_INSTANT, canonical_id, is_id
 from churn_assets.errors import NothingIngested, Violation, describe_value
-from churn_assets.prediction_log.records import Feedback, encode_line, parse_instant
+from churn_assets.prediction_log.records import Feedback, decode_head, encode_line, parse_instant
 from churn_assets.prediction_log.segment import Segment
 from churn_assets.prediction_log.warehouse.connection import ingested_names, open_published
 from churn_assets.prediction_log.warehouse.read import LogCounts, segment_lines, segment_names
 from churn_assets.settings import Settings
 
 FIELDS = ("prediction_id", "customer_id", "churned", "observed_at", "contacted")
-_IDS = ("prediction_id", "customer_id")
-_ID_TEXT = f"a text of 1 to {MAX_ID} printable characters"
+IDS = ("prediction_id", "customer_id")
+_ID_TEXT = {
+    "prediction_id": f"a text of 1 to {MAX_ID} printable characters",
+    "customer_id": f"a text of 1 to {MAX_ID} printable characters, or a whole number",
+}
 _AHEAD = dt.timedelta(days=1)  # clocks and time zones differ
-_BOOLEANS: Mapping[str, bool] = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import did: `added` reports are on disk, `known` were in the log before, `repeated` in the file."""
+    """What an import did: `added` reports are on disk, `known` were in the log before, `repeated` in the file.
+
+    Of those added, `unmatched` name no prediction and no customer of the log, the first as `example`; `conflicting`
+    customers of the file are churned in one report and kept in another.
+    """
 
     added: int
     known: int
     repeated: int
+    unmatched: int = 0
+    example: str = ""
+    conflicting: int = 0
 
 
 def parse_reports(items: Sequence[object], request_id: str, now: dt.datetime) -> list[Feedback]:
@@ -49,29 +56,40 @@ def parse_reports(items: Sequence[object], request_id: str, now: dt.datetime) ->
     rows = []
     for item in items:
         assert isinstance(item, dict)  # else it were a violation
-        own = {"feedback_id": os.urandom(12).hex(), "observed_at": parse_instant(item["observed_at"]).isoformat()}
+        own = {
+            "feedback_id": os.urandom(12).hex(),
+            "customer_id": canonical_id(item.get("customer_id")),
+            "observed_at": parse_instant(item["observed_at"]).isoformat(),
+        }
         rows.append(Feedback(**shared | item | own))
     return rows
 
 
-def import_file(settings: Settings, path: Path, now: dt.datetime) -> Imported:
-    """Append the reports of a csv or Parquet file to the log, all of them or none; known ones are not repeated.
+def import_reports(settings: Settings, items: Sequence[Mapping[str, object]], now: dt.datetime) -> Imported:
+    """Append reports, as `data.outcomes` reads them from a file, to the log: all of them or none; known ones are not
+    repeated.
 
-    After a kill during the write the same import adds the rest, nothing twice. Raises SourceNotFound,
-    SourceUnreadable, EmptySource, ColumnMissing, RowsRejected (every violation, rows counted from 0 below the
-    header), LogUnavailable.
+    After a kill during the write the same import adds the rest, nothing twice. Raises RowsRejected (every violation,
+    rows counted from 0), LogUnavailable.
     """
-    items = list(_read(path))
-    if not items:
-        raise errors.EmptySource(f"{path} has no rows, expected reports of {', '.join(FIELDS)}; name another file")
     reports = {_content_id(report): report for report in parse_reports(items, "import", now)}
-    known = _known(settings, reports.keys())
+    log = _search_log(settings, reports)
+    known = log.feedback
     fresh = [replace(report, feedback_id=own_id) for own_id, report in reports.items() if own_id not in known]
     if fresh:
         segment = Segment(settings.predlog_dir)
         segment.append(b"".join(map(encode_line, fresh)))  # one write and one sync: all of them or none
         segment.hand_over()
-    return Imported(len(fresh), len(reports) - len(fresh), len(items) - len(reports))
+    unmatched = [r for r in fresh if r.prediction_id not in log.predictions and r.customer_id not in log.customers]
+    outcomes = {(r.customer_id, r.churned) for r in reports.values() if r.customer_id is not None}
+    return Imported(
+        added=len(fresh),
+        known=len(reports) - len(fresh),
+        repeated=len(items) - len(reports),
+        unmatched=len(unmatched),
+        example=next((r.prediction_id or r.customer_id or "" for r in unmatched), ""),
+        conflicting=len(outcomes) - len({customer for customer, _ in outcomes}),
+    )
 
 
 def _content_id(report: Feedback) -> str:
@@ -88,11 +106,11 @@ def _violations(index: int, item: object, now: dt.datetime) -> list[Violation]:
         Violation(index, name, "an unknown field", f"only {', '.join(FIELDS)}")
         for name in sorted(item.keys() - set(FIELDS))[:10]
     ]
-    ids = [name for name in _IDS if item.get(name) is not None]
+    ids = [name for name in IDS if item.get(name) is not None]
     if not ids:
         violations.append(Violation(index, "prediction_id", "neither id", "a prediction_id or a customer_id"))
     checks = [
-        *((name, isinstance(item[name], str) and is_id(item[name]), _ID_TEXT) for name in ids),
+        *((name, _is_id(name, item[name]), _ID_TEXT[name]) for name in ids),
         ("churned", isinstance(item.get("churned"), bool), "true or false"),
         ("contacted", isinstance(item.get("contacted"), bool | None), "true or false or null"),
         (
@@ -107,60 +125,53 @@ def _violations(index: int, item: object, now: dt.datetime) -> list[Violation]:
     return violations
 
 
+def _is_id(name: str, value: object) -> bool:
+    if name == "customer_id":
+        return canonical_id(value) is not None
+    return isinstance(value, str) and is_id(value)
+
+
 def _is_past(value: object, now: dt.datetime) -> bool:
     with contextlib.suppress(ValueError, OverflowError):
         return isinstance(value, str) and len(value) <= MAX_INSTANT and parse_instant(value) <= now + _AHEAD
     return False
 
 
-def _known(settings: Settings, ids: Collection[str]) -> set[str]:
-    """Those of the ids that are in the warehouse, and all of segments that are not ingested yet."""
+@dataclass(frozen=True)
+class _LogIds:
+    """Those ids of reports that the log has: of feedback, predictions and customers."""
+
+    feedback: set[str]
+    predictions: set[str]
+    customers: set[str]
+
+
+def _search_log(settings: Settings, reports: Mapping[str, Feedback]) -> _LogIds:
+    """The ids of `reports` (by their own id) in the warehouse, and all ids of segments that are not ingested yet."""
     ingested: frozenset[str] = frozenset()
-    known: set[str] = set()
+    found = _LogIds(set(), set(), set())
     with contextlib.suppress(NothingIngested), open_published(settings) as connection:
         ingested = ingested_names(connection)
-        query = "SELECT feedback_id FROM feedback WHERE feedback_id IN (SELECT unnest(?))"
-        known = {own_id for (own_id,) in connection.execute(query, [list(ids)]).fetchall()}
+        searches: tuple[tuple[set[str], str, str, Iterable[str | None]], ...] = (
+            (found.feedback, "feedback", "feedback_id", reports),
+            (found.predictions, "predictions", "prediction_id", (r.prediction_id for r in reports.values())),
+            (found.customers, "predictions", "customer_id", (r.customer_id for r in reports.values())),
+        )
+        for ids, table, column, wanted in searches:
+            query = f"SELECT DISTINCT {column} FROM {table} WHERE {column} IN (SELECT unnest(?::VARCHAR[]))"
+            ids.update(own_id for (own_id,) in connection.execute(query, [list(wanted)]).fetchall())
     for name in segment_names(settings.predlog_dir):
-        if name not in ingested:
-            lines = segment_lines(settings.predlog_dir, name, LogCounts()) or ()
-            known.update(line.own_id for line in lines if line.own_id is not None)
-    return known
+        for line in () if name in ingested else segment_lines(settings.predlog_dir, name, LogCounts()) or ():
+            _add_line(found, line.json)
+    return found
 
 
-def _read(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.is_file():
-        raise errors.SourceNotFound(f"no file at {path}; name a .csv or .parquet file of {', '.join(FIELDS)}")
-    try:
-        if path.suffix in (".parquet", ".pq"):
-            import pyarrow.parquet as pq
-
-            table = pq.read_table(path)
-            names, rows = table.column_names, table.to_pylist()
-        else:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                reader = csv.DictReader(file, restkey="more cells than columns", strict=True)
-                rows = [{name: value or None for name, value in row.items()} for row in reader]
-                names = [name.strip() for name in reader.fieldnames or []]
-    except (OSError, ValueError, csv.Error) as error:
-        text = f"{path}: cannot be read ({errors.one_line(error)}), expected csv in UTF-8 or Parquet"
-        raise errors.SourceUnreadable(text) from error
-    missing = [name for name in ("churned", "observed_at") if name not in names]
-    if missing or not set(_IDS) & set(names):
-        absent = " and ".join(missing) or "prediction_id or customer_id"
-        raise errors.ColumnMissing(f"{path}: no column {absent}, there are: {', '.join(names)}; add it to the file")
-    for row in rows:
-        yield {name: _cell(name, value) for name, value in row.items()}
-
-
-def _cell(name: str, value: Any) -> Any:
-    """A cell as `parse_reports` expects it: booleans from text or 0 and 1, days, instants and ids as text."""
-    if isinstance(value, str):
-        value = value.strip() or None
-    if name in ("churned", "contacted") and value is not None:
-        return _BOOLEANS.get(str(value).lower().removesuffix(".0"), value)
-    if name == "observed_at" and isinstance(value, dt.date):
-        return value.isoformat()
-    if name in _IDS and isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return value
+def _add_line(found: _LogIds, line: bytes) -> None:
+    head = decode_head(line)
+    if head is None:
+        return
+    if head.feedback_id is not None:
+        found.feedback.add(head.feedback_id)
+    elif head.prediction_id is not None:
+        found.predictions.add(head.prediction_id)
+        found.customers.update(filter(None, [head.customer_id]))

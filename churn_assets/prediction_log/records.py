@@ -89,6 +89,7 @@ class LineHead(msgspec.Struct, frozen=True, gc=False):
     kind: str | None = None
     prediction_id: str | None = None
     feedback_id: str | None = None
+    customer_id: str | None = None
 
     @property
     def own_id(self) -> str | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from churn_assets.contract.model import MAX_INSTANT
+from churn_assets.contract.values import MAX_INSTANT, canonical_id
 from churn_assets.errors import RowsRejected, Violation, describe_value
 from churn_assets.prediction_log.records import Prediction, encode_line
 from churn_assets.scoring.online import CustomerScore, InputWarning
@@ -136,7 +136,7 @@ def _response(
         warnings.append(day.warning)
     names = [warning.column for warning in warnings]
     prediction_id = os.urandom(12).hex()
-    customer_id = row.pop(contract.key.name, None)
+    customer_id = canonical_id(row.pop(contract.key.name, None))
     response = PredictionResponse(
         prediction_id, customer_id, score.probability, score.churn, threshold, score.risk_band, scorer.version,
         contract.name, day.text, context.arrived, warnings,

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from churn_assets.contract.model import MAX_ID, Column, Contract, Kind
+from churn_assets.contract.model import Column, Contract, Kind, Role
+from churn_assets.contract.values import MAX_ID
 from churn_assets.errors import CONTROLS, Violation
 from churn_assets.scoring.online import InputWarning
 from churn_assets.scoring.scorer import Bands
@@ -27,6 +28,7 @@ OPEN_ROUTES = ("/livez", "/readyz")
 
 Schema = dict[str, Any]  # a piece of JSON Schema or OpenAPI, which is JSON of any shape
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID, pattern=ID_PATTERN)]
+CustomerId = Annotated[Id | int | None, Meta(description="As in the table; a whole number is its digits.")]
 
 
 class PredictionResponse(Struct, frozen=True, gc=False):
@@ -62,7 +64,7 @@ class FeedbackReport(Struct, frozen=True, forbid_unknown_fields=True):
         str, Meta(description="ISO 8601, not in the future.", extra_json_schema={"example": "2014-04-20"})
     ]
     prediction_id: Annotated[Id, Meta(description="This or customer_id.")] | None = None
-    customer_id: Id | None = None
+    customer_id: CustomerId = None
     contacted: Annotated[bool | None, Meta(description="Whether an offer was made.")] = None
 
 
@@ -289,6 +291,8 @@ def _column_schema(column: Column) -> Schema:
         Kind.ID: {"type": "string", "minLength": 1, "maxLength": MAX_ID, "pattern": ID_PATTERN},
     }
     schema = types.get(column.kind, {"type": "string", "minLength": 1})
+    if column.role is Role.KEY:
+        schema["type"] = ["string", "integer"]
     description = [column.doc, f"In {column.unit}." if column.unit else ""]
     if column.kind is Kind.DATE:
         description += [f"From {column.low}." if column.low else "", f"Until {column.high}." if column.high else ""]

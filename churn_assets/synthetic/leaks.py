@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from churn_assets.contract.load import canonical_text, parse_contract
+from churn_assets.contract.load import parse_contract
 from churn_assets.contract.model import Contract, Kind
+from churn_assets.contract.values import canonical_text
 from churn_assets.data.validation.parse import as_text
 from churn_assets.errors import DataError, ScenarioError
 from churn_assets.synthetic.generate import solve

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from churn_assets.contract import check, expressions, load
-from churn_assets.contract.load import canonical_text, load_contract, parse_contract
+from churn_assets.contract.load import load_contract, parse_contract
+from churn_assets.contract.values import canonical_text
 from churn_assets.errors import ContractError, ExpressionError
 from churn_assets_tests.contract.small import SMALL, small
 from churn_assets_tests.strategies import CONTRACTS, ROOT

@@ -19,7 +19,8 @@ from churn_assets.data.readers.read import read_table
 from churn_assets.data.repairs.repairs import apply_repairs
 from churn_assets.data.validation.parse import read_date
 from churn_assets.data.validation.validate import validate
-from churn_assets.drafting.columns import find_formats, guess_column
+from churn_assets.drafting.columns import guess_column
+from churn_assets.drafting.dates import find_formats
 from churn_assets.drafting.draft import DraftOptions, draft_contract, write_draft
 from churn_assets.drafting.label import LabelDraft, draft_label
 from churn_assets.drafting.sample import read_sample

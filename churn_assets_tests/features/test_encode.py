@@ -58,7 +58,7 @@ NUMBER = "a finite number from 0 to 100 or null"
 WHOLE = "a whole number of at least 0"
 DATE = "a date such as 2014-01-20 of at least 2000-01-01"
 CHOICE = "one of: a, b, c or null"
-ID = "an id (text) of at most 200 printable characters"
+ID = "an id (text or whole number) of at most 200 printable characters"
 
 BAD = {
     "not a number": ("spend", float("nan"), "nan", NUMBER),
@@ -92,7 +92,7 @@ BAD = {
     "a choice with a space": ("plan", "a ", "'a '", CHOICE),
     "a number for a choice": ("plan", 1, "1", CHOICE),
     "an empty id": ("id", " ", "' '", ID),
-    "a number for an id": ("id", 17, "17", ID),
+    "a number with a fraction for an id": ("id", 1.5, "1.5", ID),
     "a long id": ("id", "x" * 201, "'" + "x" * 56 + "...", ID),
     "an id that clears the terminal": ("id", "a\x1b[2J", "'a\\x1b[2J'", ID),
     "an id that is shown as another": ("id", "a\u202eb", "'a\\u202eb'", ID),

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from churn_assets.data.readers.formats import open_excel
 from churn_assets.data.readers.read import read_table
-from churn_assets.data.repairs.repairs import apply_repairs, from_comma, from_marks
+from churn_assets.data.repairs.numbers import from_comma, from_marks
+from churn_assets.data.repairs.repairs import apply_repairs
 from churn_assets.data.validation.validate import validate
 from churn_assets.errors import DataError, ScenarioError
 from churn_assets.synthetic import write

@@ -28,7 +28,12 @@ LEGACY_ENCODINGS = ("cp1252", "gb18030", "cp932", "euc_kr", "big5", "cp1251", "c
 HEAD_ROWS = 200
 _SNIFF_BYTES = 1 << 20
 _BLOCK_BYTES = 1 << 22
-_MARKS = {"utf-8-sig": codecs.BOM_UTF8, "utf-16": rb"\xff\xfe|\xfe\xff", "utf-16-le": rb"[^\0]\0[^\0]\0"}
+_MARKS = {
+    "utf-8-sig": codecs.BOM_UTF8,
+    "utf-32": rb"\xff\xfe\0\0|\0\0\xfe\xff",
+    "utf-16": rb"\xff\xfe|\xfe\xff",
+    "utf-16-le": rb"[^\0]\0[^\0]\0",
+}
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?(?=\s)', re.IGNORECASE)  # Excel's own first line
 _NO_DELIMITER = "\x1f"
 
@@ -104,7 +109,7 @@ def find_dialect(path: Path, source: Source, wanted: Iterable[str]) -> Dialect:
 def decoded(head: bytes, encoding: str | None = None) -> dict[str, str]:
     """`head` in each encoding that can be meant: of its byte order mark, UTF-16, the one given, UTF-8, legacy ones.
     Raises UnicodeError if it fits none, LookupError if the `encoding` given is unknown."""
-    marks = [name for name, mark in _MARKS.items() if re.match(mark, head)]
+    marks = [mark for mark in [marked_encoding(head)] if mark]
     for names in (marks,) if marks else ([encoding],) if encoding else (["utf-8"], LEGACY_ENCODINGS):
         texts = {}
         for name in names:
@@ -113,6 +118,11 @@ def decoded(head: bytes, encoding: str | None = None) -> dict[str, str]:
         if texts:
             return texts
     raise UnicodeError(f"its bytes are not {', '.join(marks) or encoding}")
+
+
+def marked_encoding(head: bytes) -> str | None:
+    """The encoding that the first bytes of a text show: by a byte order mark, or the zeros of UTF-16."""
+    return next((name for name, mark in _MARKS.items() if re.match(mark, head)), None)
 
 
 def _dialect(text: str, encoding: str, delimiter: str | None, wanted: set[str]) -> Dialect:

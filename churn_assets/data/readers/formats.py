@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from churn_assets.contract.model import Source
-from churn_assets.data.readers.delimited import HEAD_ROWS, Opened, header_row
+from churn_assets.data.readers.delimited import HEAD_ROWS, Opened, header_row, marked_encoding
 from churn_assets.data.readers.source import READ_ERRORS, inner_name, open_stream
 from churn_assets.data.validation.parse import cell_text
 from churn_assets.errors import EmptySource, SheetNotFound, SourceNotFound, SourceUnreadable, one_line
@@ -127,7 +127,9 @@ def _records(path: Path, source: Source) -> Iterator[dict[str, str | None]]:
     number = 0
     try:
         with open_stream(path) as file:
-            lines = filter(str.strip, io.TextIOWrapper(file, source.encoding or "utf-8-sig"))
+            encoding = marked_encoding(file.read(8)) or source.encoding or "utf-8"
+        with open_stream(path) as file:
+            lines = filter(str.strip, io.TextIOWrapper(file, encoding))
             head = list(islice(lines, 2))
             if len(head) == 2 and head[0].startswith("{") and head[0].rstrip().endswith("}"):
                 records: Iterator[Any] = map(_LOADS, chain(head, lines))

@@ -15,7 +15,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from churn_assets.contract.model import Contract, Role
+from churn_assets.contract.limits import Value
+from churn_assets.contract.model import Column, Contract, Label, Role, Source, Time
 from churn_assets.data.readers import source as sources
 from churn_assets.data.readers.delimited import Opened, find_dialect, open_csv
 from churn_assets.data.readers.formats import open_duckdb, open_excel, open_json, open_parquet
@@ -56,6 +57,11 @@ def iter_batches(
             yield batch.slice(start, batch_rows)
     if rows == 0:
         raise EmptySource(f"{location.name} has a header and no rows; expected at least 1 customer; add rows")
+
+
+def reading_contract(source: Source, columns: tuple[Column, ...] = ()) -> Contract:
+    """A contract for reading only: the options of reading, and the columns that are known."""
+    return Contract("draft", "", source, Label("", "", "", 1), Time(), columns, (), (), Value(0.0, 1, 0.0, 0.0))
 
 
 def read_names(source: str | Path, contract: Contract) -> list[str]:

@@ -7,7 +7,7 @@ cells, never the number or the order of rows.
 from __future__ import annotations
 
 import datetime as dt
-import re
+import functools
 from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
@@ -17,7 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from churn_assets.contract.model import Column, Contract, Kind
+from churn_assets.contract.values import NUMERIC_ID, plain_digits
 from churn_assets.data.repairs.excel_1904 import SHIFT_DAYS, ShiftedBlock, find_shifted_block
+from churn_assets.data.repairs.numbers import NUMBER_READERS, from_comma, from_marks
+from churn_assets.data.repairs.units import read_quantity
 from churn_assets.data.validation.parse import as_days, as_text, parse_column, to_numpy
 from churn_assets.features.encode import days_since_epoch
 
@@ -30,8 +33,7 @@ SERIAL_ZERO = (
     r"^\s*(?:0?0:00(?::00(?:\.0+)?)?|0?1/0?0/(?:00|1900)|0?0/0?1/(?:00|1900)"
     r"|(?:1899-12-30|1899-12-31|1900-01-00|1904-01-01)(?:[T ]0?0:00(?::00(?:\.0+)?)?)?)\s*$"
 )
-# The exponent needs its sign, as spreadsheets write it (9.69E+10): 99E568 may well be an id.
-_NUMERIC_ID = r"^\s*[0-9]+(?:\.[0-9]+)?(?:[eE]\+[0-9]+)?\s*$"
+_NUMERIC_ID = rf"^\s*{NUMERIC_ID}\s*$"
 
 
 Mask = npt.NDArray[np.bool_]
@@ -117,7 +119,8 @@ def ids_as_text(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairRe
     for column in (c for c in contract.kept_columns if c.kind is Kind.ID and c.name in table.column_names):
         text = as_text(table.column(column.name))
         numeric = _matches(text, _NUMERIC_ID)
-        plain = pa.array([_plain_digits(value) for value in text.filter(pa.array(numeric)).to_pylist()], pa.string())
+        spellings = text.filter(pa.array(numeric)).to_pylist()
+        plain = pa.array([plain_digits(value.strip()) for value in spellings], pa.string())
         fixed = pc.replace_with_mask(text, pa.array(numeric), plain)
         rewritten = to_numpy(pc.fill_null(pc.not_equal(fixed, text), False))
         counted = numeric if numeric.sum() < (len(text) - text.null_count) / 2 else rewritten
@@ -138,6 +141,35 @@ def rows_as_ids(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairRe
     return table, RepairReport("rows_as_ids", 0, 0, message)
 
 
+def units(table: pa.Table, contract: Contract) -> tuple[pa.Table, RepairReport]:
+    """Numbers with units become numbers of the unit that their column names in `convert_to`."""
+    read_number = from_comma if "decimal_comma" in contract.source.repairs else from_marks
+    changed: dict[str, Mask] = {}
+    for column in (c for c in contract.kept_columns if c.convert_to and c.name in table.column_names):
+        cells = table.column(column.name).combine_chunks()
+        if pa.types.is_integer(cells.type) or pa.types.is_floating(cells.type):
+            continue
+        change, rewritten = _reread(
+            column, as_text(cells), functools.partial(read_quantity, unit=column.convert_to, read_number=read_number)
+        )
+        changed[column.name] = to_numpy(change)
+        table = table.set_column(table.column_names.index(column.name), column.name, rewritten)
+    counts = {name: int(mask.sum()) for name, mask in changed.items() if mask.any()}
+    columns = ", ".join(f"{name} {cells:,} to {contract.column(name).convert_to}" for name, cells in counts.items())
+    message = f"{sum(counts.values()):,} numbers with units were converted ({columns})"
+    return table, _report("units", changed, message if counts else "no number had a unit")
+
+
+def _reread(column: Column, cells: pa.Array, read: Callable[[str], str | None]) -> tuple[pa.Array, pa.Array]:
+    """(mask of changed cells, all cells): what `read` makes of each, where it reads it; each spelling is read once."""
+    encoded = cells.dictionary_encode()
+    spellings: list[str] = encoded.dictionary.to_pylist()
+    numbers = [None if text in column.missing else read(text) for text in spellings]
+    new = pa.array([text if to is None else to for text, to in zip(spellings, numbers, strict=True)], pa.string())
+    changed = new.take(encoded.indices)
+    return pc.fill_null(pc.not_equal(changed, cells), False), changed
+
+
 def _rewriting(name: str, what_changed: str) -> Repair:
     """The repair that rewrites numbers by `NUMBER_READERS[name]`."""
 
@@ -152,58 +184,16 @@ def _rewriting(name: str, what_changed: str) -> Repair:
     return repair
 
 
-_SIGN, _GAPS = "[-+]?", " \u00a0\u202f'\u2019"
-_COMMA = re.compile(rf"{_SIGN}(?:\d+|[1-9]\d{{0,2}}(?:[.{_GAPS}]\d{{3}})+)(?:,\d*)?")
-_POINT = re.compile(rf"{_SIGN}(?:\d+|[1-9]\d{{0,2}}(?:[,{_GAPS}]\d{{3}})+)(?:\.\d*)?")
-_NUMBER_MARKS = re.compile(r"^(?:[A-Z]{3}(?=[\s\d])|[$€£¥₹₽]|kr\.?)|(?:%|[$€£¥₹₽]|(?<=[\s\d])[A-Z]{3}|kr\.?|zł)$")
-
-
-def from_comma(text: str) -> str | None:
-    """A number with a decimal comma (dots are thousands separators) as one with a point; None for other text.
-
-    >>> from_comma("1.234,5"), from_comma("12,5"), from_comma("12.50")
-    ('1234.5', '12.5', None)
-    """
-    plain = _unmarked(text)
-    return re.sub(rf"[.{_GAPS}]", "", plain).replace(",", ".") if _COMMA.fullmatch(plain) else None
-
-
-def from_marks(text: str) -> str | None:
-    """A number without currency, percent sign and thousands separators; None for other text.
-
-    >>> from_marks("$1,234.50"), from_marks("45 %"), from_marks("about 3")
-    ('1234.50', '45', None)
-    """
-    plain = _unmarked(text)
-    return re.sub(rf"[,{_GAPS}]", "", plain) if _POINT.fullmatch(plain) else None
-
-
-def _unmarked(text: str) -> str:
-    """`text` without currency, percent and blanks around it, and with a plain minus sign."""
-    plain = text.strip()
-    for _ in range(2):  # a currency sign before and a percent sign after
-        plain = _NUMBER_MARKS.sub("", plain, count=1).strip()
-    return plain.replace("\u2212", "-")
-
-
-NUMBER_READERS = {"decimal_comma": from_comma, "number_marks": from_marks}
-
-
 def rewrite_numbers(table: pa.Table, contract: Contract, repair: str) -> Iterator[tuple[str, pa.Array, pa.Array]]:
     """(column, mask of changed cells, all cells) for each text column that is a number in the contract. A cell changes
-    if the repair can read it and its text differs then; each spelling is read once."""
+    if the repair can read it and its text differs then. Columns with units have a repair of their own."""
     for column in contract.kept_columns:
-        if column.kind not in (Kind.NUMBER, Kind.INTEGER) or column.name not in table.column_names:
+        is_number = column.kind in (Kind.NUMBER, Kind.INTEGER) and not column.convert_to
+        if not is_number or column.name not in table.column_names:
             continue
         cells = table.column(column.name).combine_chunks()
-        if not (pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type)):
-            continue
-        encoded = cells.cast(pa.string()).dictionary_encode()
-        spellings: list[str] = encoded.dictionary.to_pylist()
-        read = [None if text in column.missing else NUMBER_READERS[repair](text) for text in spellings]
-        new = pa.array([text if to is None else to for text, to in zip(spellings, read, strict=True)], pa.string())
-        changed = new.take(encoded.indices)
-        yield column.name, pc.fill_null(pc.not_equal(changed, cells.cast(pa.string())), False), changed
+        if pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type):
+            yield column.name, *_reread(column, cells.cast(pa.string()), NUMBER_READERS[repair])
 
 
 REPAIRS: Mapping[str, Repair] = {
@@ -213,6 +203,7 @@ REPAIRS: Mapping[str, Repair] = {
     "rows_as_ids": rows_as_ids,
     "decimal_comma": _rewriting("decimal_comma", "numbers with a decimal comma were rewritten"),
     "number_marks": _rewriting("number_marks", "numbers lost a currency sign, a percent sign or thousands separators"),
+    "units": units,
 }
 
 
@@ -274,11 +265,3 @@ def _replace(table: pa.Table, name: str, where: Mask, values: pa.Array) -> pa.Ta
 
 def _matches(text: pa.Array, pattern: str) -> Mask:
     return to_numpy(pc.fill_null(pc.match_substring_regex(text, pattern), False))
-
-
-def _plain_digits(text: str) -> str:
-    whole, _, fraction = text.strip().partition(".")
-    if not re.search("[eE]", text):
-        return whole if fraction.strip("0") == "" else text.strip()
-    number = float(text)
-    return str(int(number)) if number.is_integer() and abs(number) < 1e22 else text.strip()

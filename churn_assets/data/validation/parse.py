@@ -14,8 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from churn_assets.contract.load import canonical_text
-from churn_assets.contract.model import Column, Kind, is_id
+from churn_assets.contract.model import Column, Kind
+from churn_assets.contract.values import canonical_id, canonical_text
+from churn_assets.data.validation.dates import read_day
+from churn_assets.features.functions import FIRST_DAY, LAST_DAY
 
 Mask = npt.NDArray[np.bool_]
 
@@ -58,17 +60,19 @@ def parse_column(column: Column, cells: pa.Array | pa.ChunkedArray) -> ParsedCol
         if numbers is not None:
             return _numbers(column, numbers)
     elif kind is Kind.DATE and (pa.types.is_date(flat.type) or is_instant):
-        # An instant becomes its UTC day; without the floor, the cast refuses a time of day.
-        days = pc.floor_temporal(flat, unit="day") if is_instant else flat
-        return _all_readable(days.cast(pa.date32(), safe=False))
+        # Without the floor, the cast refuses a time of day.
+        days = pc.floor_temporal(_in_utc(flat), unit="day") if is_instant else flat
+        return _days(days.cast(pa.date32(), safe=False))
     elif kind is Kind.BOOLEAN and pa.types.is_boolean(flat.type):
         return _all_readable(flat)
     return _by_distinct_text(column, as_text(flat))
 
 
 def as_text(cells: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """Cells as text: whole floats without a point, dates ISO 8601, booleans lower case."""
+    """Cells as text: whole floats without a point, dates ISO 8601 and instants in UTC, booleans lower case."""
     flat = _flat(cells)
+    if pa.types.is_timestamp(flat.type):
+        flat = _in_utc(flat).cast(pa.timestamp("us"), safe=False)  # Python has no nanoseconds
     if not (pa.types.is_floating(flat.type) or pa.types.is_timestamp(flat.type) or pa.types.is_nested(flat.type)):
         with contextlib.suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):  # e.g. bytes: cell by cell below
             return flat.cast(pa.string())
@@ -79,9 +83,14 @@ def cell_text(value: object) -> str | None:
     """One cell as text, None for a missing one; see `as_text`."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
-    if isinstance(value, dt.datetime) and value.time() == dt.time():
+    if isinstance(value, dt.datetime) and value.tzinfo is None and value.time() == dt.time():
         return value.date().isoformat()
     return canonical_text(value)
+
+
+def _in_utc(instants: pa.Array) -> pa.Array:
+    """Instants of a time zone as those of UTC without one; others, which name none, as they are."""
+    return instants.cast(pa.timestamp(instants.type.unit))
 
 
 def _flat(cells: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -104,6 +113,17 @@ def _as_numbers(column: Column, cells: pa.Array) -> pa.Array | None:
         return pc.if_else(missing, pa.scalar(None, pa.string()), cells).cast(pa.float64())
     except pa.ArrowInvalid:
         return None
+
+
+def _days(days: pa.Array) -> ParsedColumn:
+    """Days of Arrow's own types; those before year 1 or after 9999, which Python lacks, are unreadable."""
+    numbers = as_days(days)
+    missing = np.isnan(numbers)
+    inside = np.clip(numbers, FIRST_DAY, LAST_DAY)
+    outside = np.abs(numbers - inside) > 1.0  # by one day only where 9999-12-31 is of another time zone
+    if (inside != numbers)[~missing].any():
+        days = pa.array(np.where(missing, 0, inside).astype(np.int32), pa.int32(), mask=missing | outside)
+    return ParsedColumn(days.cast(pa.date32()), missing, outside, np.zeros(len(days), dtype=bool))
 
 
 def _all_readable(values: pa.Array) -> ParsedColumn:
@@ -169,26 +189,23 @@ def read_boolean(column: Column, text: str) -> bool | None:
     return meaning.get(canonical_number(text).lower())
 
 
+def _read_choice(column: Column, text: str) -> str:
+    """The choice of which `text` is a spelling: itself, or the same number (1 in one file, 1.0 in another)."""
+    if text in column.choices:
+        return text
+    number = canonical_number(text)
+    return next((choice for choice in column.choices if canonical_number(choice) == number), text)
+
+
 def read_date(column: Column, text: str) -> dt.date | None:
     """The day of an ISO 8601 text or of one in the column's formats, or None."""
-    stripped = text.strip()
-    try:
-        # Python reads 20120928 and 2012-W39 as dates, too; in a table these are not dates.
-        if len(stripped) >= 10 and stripped[4] == "-" and stripped[5] != "W":
-            return dt.datetime.fromisoformat(stripped).date()
-    except ValueError:
-        pass
-    for format_ in column.formats:
-        try:
-            return dt.datetime.strptime(stripped, format_).date()  # a day, not an instant
-        except ValueError:
-            continue
-    return None
+    return read_day(text, column.formats)
 
 
 _READERS: Mapping[Kind, Callable[[Column, str], object]] = {
-    Kind.ID: lambda column, text: text if is_id(text) else None,
-    **dict.fromkeys((Kind.TEXT, Kind.CATEGORY), lambda column, text: text),
+    Kind.ID: lambda column, text: canonical_id(text),
+    Kind.TEXT: lambda column, text: text,
+    Kind.CATEGORY: _read_choice,
     Kind.NUMBER: read_number,
     Kind.INTEGER: _read_integer,
     Kind.BOOLEAN: read_boolean,

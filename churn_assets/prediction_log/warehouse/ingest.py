@@ -322,10 +322,13 @@ def _read(column: str) -> str:
 def _read_feature(column: Column) -> str:
     """SQL of a column's cell; what does not fit the type of an excluded one is null, for its line was not checked."""
     cell, is_date = f"features.{quoted(column.name)}", column.kind is Kind.DATE
-    if column.role is Role.EXCLUDED:
-        cell = f"TRY_CAST({cell} AS {TYPES[column.kind]})"
-        return f"CASE WHEN year({cell}) BETWEEN 1 AND 9999 THEN {cell} END" if is_date else cell
-    return _within(f"left({cell}, 10)::DATE", cell) if is_date else cell
+    excluded = column.role is Role.EXCLUDED
+    if not is_date:
+        return f"TRY_CAST({cell} AS {TYPES[column.kind]})" if excluded else cell
+    cast = "TRY_CAST" if excluded else "CAST"
+    # An instant is its UTC day; the connection's time zone is UTC, so that one without a zone keeps its day.
+    day = f"CASE WHEN length({cell}) > 10 THEN {cast}({cell} AS TIMESTAMPTZ)::DATE ELSE {cast}({cell} AS DATE) END"
+    return f"CASE WHEN year({day}) BETWEEN 1 AND 9999 THEN {day} END" if excluded else _within(day, cell)
 
 
 def _within(value: str, text: str) -> str:

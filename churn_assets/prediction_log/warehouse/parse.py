@@ -7,7 +7,6 @@ against the kinds of the contract it was scored under, not against its bounds: b
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ import msgspec
 
 from churn_assets.contract.load import load_contract
 from churn_assets.contract.model import Column, Contract, Kind
+from churn_assets.contract.values import iso_day
 from churn_assets.errors import ContractError
 from churn_assets.prediction_log import records
 from churn_assets.prediction_log.records import INSTANTS, Feedback, Rejections, parse_instant
@@ -178,8 +178,8 @@ def _cell(column: Column, value: Any) -> Any:
             raise Refused(f"{column.name} is not a boolean")
         return bool(value)
     if column.kind is Kind.DATE:
-        try:
-            return dt.datetime.fromisoformat(value).date().isoformat()
-        except ValueError:
-            raise Refused(f"{column.name} is not an ISO 8601 date") from None
+        day = iso_day(value)
+        if day is None:
+            raise Refused(f"{column.name} is not an ISO 8601 date")
+        return day.isoformat()
     return value

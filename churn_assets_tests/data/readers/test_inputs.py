@@ -2,6 +2,7 @@
 
 import base64
 import bz2
+import codecs
 import gzip
 import io
 import json
@@ -14,9 +15,8 @@ import pyarrow as pa
 import pytest
 
 from churn_assets.contract.model import Column, Contract, Kind, Role, Source
-from churn_assets.data.readers.read import read_names, read_table
+from churn_assets.data.readers.read import read_names, read_table, reading_contract
 from churn_assets.drafting.draft import DraftOptions, draft_contract
-from churn_assets.drafting.sample import reader
 from churn_assets.errors import SheetNotFound, SourceError, SourceUnreadable
 
 ROWS = [
@@ -29,7 +29,7 @@ RECORDS = TABLE.to_pylist()
 
 def contract(names=("id", "plan, now", "spend", "churn")) -> Contract:
     columns = [Column(name, Kind.TEXT, Role.LABEL if name == names[-1] else Role.FEATURE) for name in names]
-    return reader(Source(), tuple(columns))
+    return reading_contract(Source(), tuple(columns))
 
 
 def text(delimiter=",", end="\n", rows=ROWS) -> str:
@@ -87,6 +87,11 @@ SAME = {
     "old Mac line ends": ("a.csv", text(end="\r").encode()),
     "UTF-8 with a mark": ("a.csv", text().encode("utf-8-sig")),
     "UTF-16": ("a.csv", text().encode("utf-16")),
+    "UTF-32": ("a.csv", text().encode("utf-32")),
+    "UTF-32 in the other order": ("a.csv", codecs.BOM_UTF32_BE + text().encode("utf-32-be")),
+    "json in UTF-16": ("a.json", json.dumps(RECORDS, ensure_ascii=False).encode("utf-16")),
+    "json in UTF-16 in the other order": ("a.json", codecs.BOM_UTF16_BE + json.dumps(RECORDS).encode("utf-16-be")),
+    "json lines in UTF-32": ("a.jsonl", "\n".join(map(json.dumps, RECORDS)).encode("utf-32")),
     "UTF-16 without a mark": ("a.csv", text("\t").encode("utf-16-le")),
     "cp1252": ("a.csv", text().encode("cp1252")),
     "gz": ("a.csv.gz", gzip.compress(CSV)),

@@ -109,7 +109,7 @@ CELLS = [
     ("favday", "Mon", "choices", "expected one of: Monday"),
     ("city", "", "null", "found ''"),
     ("custid", "  ", "null", "expected an id"),
-    ("custid", "x" * 201, "kind", "expected an id (text) of at most 200 printable characters"),
+    ("custid", "x" * 201, "kind", "expected an id (text or whole number) of at most 200 printable characters"),
     ("custid", "a\x1b[2J", "kind", "found 'a\\u001b[2J'"),
     ("retained", "2", "label", "retained: found '2', expected '0' (churned) or '1' (kept)"),
     ("retained", None, "null", "retained: found null"),

@@ -122,7 +122,7 @@ def test_invalid_lines_go_to_quarantine_with_their_reason_and_the_others_are_ing
 
 
 @pytest.mark.parametrize(
-    ("spelled", "day"), [("2014-01-20T23:30:00-05:00", 20), ("20140120", 20), ("2014-01-20 01:00:00", 20)]
+    ("spelled", "day"), [("2014-01-20T23:30:00-05:00", 21), ("20140120", 20), ("2014-01-20 01:00:00", 20)]
 )
 def test_rare_spellings_of_days_and_booleans_are_read_as_the_service_reads_them(tmp_path, spelled, day):
     of = settings(tmp_path)

@@ -1,0 +1,139 @@
+"""Numbers with units ("12 months", "3.5 GB", "2y 3m", "01:30:00") as numbers of one unit, the column's `convert_to`.
+
+A month is a twelfth of a year of 365.25 days; kB, MB, ... are powers of 1000, KiB, MiB, ... of 1024. A word that is not
+listed here, such as "calls", is a unit of its own.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+Parts = tuple[tuple[str, str], ...]  # a number as it is written, and its unit: "" for none, "m" for minutes or months
+ReadNumber = Callable[[str], str | None]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit: its size in the base of its dimension, which is the unit itself for a word that is not listed."""
+
+    name: str
+    dimension: str
+    size: float = 1.0
+
+
+_TIME = {  # seconds, and spellings
+    "seconds": (1, "s sec secs second seconds sekunde sekunden seconde secondes segundo segundos secondo secondi"),
+    "minutes": (60, "min mins minute minutes minuten minuto minutos minuti мин"),
+    "hours": (3600, "h hr hrs hour hours std stunde stunden heure heures hora horas ora ore час часа часов"),
+    "days": (86_400, "d day days tag tage tagen jour jours dia dias giorno giorni день дня дней дн"),
+    "weeks": (604_800, "w wk wks week weeks woche wochen semaine semaines semana semanas settimana settimane"),
+    "months": (
+        2_629_800,
+        "mo mos mth mths month months monat monate monaten mois mes meses mese mesi месяц месяца месяцев мес",
+    ),
+    "years": (31_557_600, "y yr yrs year years jahr jahre jahren an ans annee annees ano anos anno anni год года лет"),
+}  # fmt: skip
+_OTHERS = {
+    "data": {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "PB": 1e15}
+    | {"KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30, "TiB": 2.0**40},
+    "data rate": {"bps": 1.0, "kbps": 1e3, "Mbps": 1e6, "Gbps": 1e9},
+    "length": {"mm": 1e-3, "cm": 1e-2, "km": 1e3, "mi": 1609.344, "miles": 1609.344, "ft": 0.3048},
+    "mass": {"kg": 1.0, "lb": 0.45359237, "lbs": 0.45359237},
+    "energy": {"Wh": 1.0, "kWh": 1e3, "MWh": 1e6, "GWh": 1e9},
+    "volume": {"ml": 1e-3, "L": 1.0, "litre": 1.0, "litres": 1.0, "liter": 1.0, "liters": 1.0},
+}
+
+
+def _folded(word: str) -> str:
+    return "".join(c for c in unicodedata.normalize("NFKD", word.casefold()) if not unicodedata.combining(c))
+
+
+_UNITS: Mapping[str, Unit] = {
+    **{_folded(word): Unit(name, "time", size) for name, (size, words) in _TIME.items() for word in words.split()},
+    **{_folded(name): Unit(name, d, size) for d, names in _OTHERS.items() for name, size in names.items()},
+}
+_SHORT = {"s", "b", "l"}  # too short to be taken for units alone: 20s is a decade, 3B a flat
+_NUMBER = r"\d+(?:[.,'\u2019\u00a0\u202f]\d+)*"
+_PART = re.compile(rf"({_NUMBER})\s*([^\W\d_]+)?\.?")
+_BETWEEN = re.compile(r"\s*(?:,|\+|and|und|et|y|e)?\s*", re.IGNORECASE)
+_CLOCK = re.compile(
+    r"(?:(\d+)\s*(?:d|days?|tage?|jours?)?,?\s+)?(\d+):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?", re.IGNORECASE
+)
+_ISO = re.compile(
+    "P(?=[0-9T])" + "".join(rf"(?:(\d+(?:\.\d+)?){letter})?" for letter in "YMWD")
+    + "(?:T" + "".join(rf"(?:(\d+(?:\.\d+)?){letter})?" for letter in "HMS") + ")?"
+)  # fmt: skip
+_ISO_UNITS = ("years", "months", "weeks", "days", "hours", "minutes", "seconds")
+
+
+def unit_named(name: str) -> Unit | None:
+    """The unit of a word in any spelling; a word of two letters or more that is not known is a unit of its own."""
+    word = _folded(name.strip().removesuffix("."))
+    if word in _UNITS:
+        return _UNITS[word]
+    return Unit(name, f"word {word.removesuffix('s')}") if len(word) > 1 and word.isalpha() else None
+
+
+@lru_cache(maxsize=4096)
+def split_quantity(text: str) -> Parts | None:
+    """The numbers of a text with their units, None if it is of another form. A sign belongs to the first number.
+
+    >>> split_quantity("2y 3m"), split_quantity("3.5 GB"), split_quantity("12 Main St")
+    ((('2', 'years'), ('3', 'm')), (('3.5', 'GB'),), None)
+    """
+    plain = text.strip().replace("\u2212", "-")
+    sign, plain = ("-", plain[1:].lstrip()) if plain[:1] == "-" else ("", plain)
+    for pattern, names in ((_CLOCK, _ISO_UNITS[3:]), (_ISO, _ISO_UNITS)):
+        match = pattern.fullmatch(plain)
+        if match is not None:
+            pairs = [(number, name) for number, name in zip(match.groups(), names, strict=True) if number]
+            return tuple((f"{sign}{number}", name) for number, name in pairs) or None
+    words: list[tuple[str, str]] = []
+    at = 0
+    while at < len(plain):
+        match = _PART.match(plain, at)
+        if match is None or (words and not match[2]):
+            return None
+        words.append((f"{sign}{match[1]}", match[2] or ""))
+        between = _BETWEEN.match(plain, match.end())
+        at = match.end() if between is None else between.end()
+    if not words or (len(words) == 1 and words[0][1].casefold() in _SHORT):
+        return None
+    parts = tuple((number, unit) for number, word in words if (unit := _unit_of_part(word)) is not None)
+    return parts if len(parts) == len(words) else None
+
+
+def _unit_of_part(word: str) -> str | None:
+    if word.casefold() in ("", "m"):
+        return word.casefold()
+    unit = unit_named(word)
+    return None if unit is None else unit.name
+
+
+def read_quantity(text: str, unit: str, read_number: ReadNumber) -> str | None:
+    """The number of `unit` that a text means, a number without a unit being one of `unit`; None for another text, or a
+    unit that cannot be converted."""
+    parts, target = split_quantity(text), unit_named(unit)
+    if parts is None or target is None:
+        return None
+    numbers = [read_number(number) for number, _ in parts]
+    units = [_named_m(name, target) if name == "m" else unit_named(name or unit) for _, name in parts]
+    total = 0.0
+    for number, own in zip(numbers, units, strict=True):
+        if number is None or own is None or own.dimension != target.dimension:
+            return None
+        total += float(number) * own.size
+    if len(parts) == 1 and units[0] is not None and units[0].size == target.size:
+        return numbers[0]  # as it is written, without an error of rounding
+    return repr(round(total / target.size, 9))
+
+
+def _named_m(name: str, target: Unit) -> Unit | None:
+    """ "m" beside years is months, beside hours minutes: the unit of the column says which."""
+    if target.dimension != "time":
+        return None
+    return _UNITS["months" if target.size >= _UNITS["days"].size else "minutes"]

@@ -1,0 +1,165 @@
+"""What the draft makes of dates, money and units of any spelling: the right kind, a question, or the column is left out
+with the reason; and the draft reads its own table."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+
+from churn_assets.contract.model import Kind, Role
+from churn_assets.data.readers.read import read_table
+from churn_assets.data.repairs.repairs import apply_repairs
+from churn_assets.data.validation.validate import validate
+from churn_assets.drafting.draft import DraftOptions, draft_contract
+from churn_assets_tests.data import tables
+
+ROWS = 60
+DAYS = [dt.date(2021, 1, 3) + dt.timedelta(days=23 * i % 997) for i in range(ROWS)]
+GERMAN = ("Jan", "Feb", "März", "Apr", "Mai", "Juni", "Juli", "Aug", "Sep", "Okt", "Nov", "Dez")
+FRENCH = ("janv.", "févr.", "mars", "avr.", "mai", "juin", "juil.", "août", "sept.", "oct.", "nov.", "déc.")
+RUSSIAN = "января февраля марта апреля мая июня июля августа сентября октября ноября декабря"
+
+
+def seconds(day):
+    return int(dt.datetime(day.year, day.month, day.day, 12, tzinfo=dt.UTC).timestamp())
+
+
+def draft(tmp_path, name, cells):
+    """(the draft of a table with a column of these cells, what the validated table has in that column)."""
+    table = {
+        "customer_id": [f"K{i:03}" for i in range(ROWS)],
+        name: list(cells),
+        "visits": [i * 7 % 23 for i in range(ROWS)],
+        "churn": ["Yes" if i * 7 % 23 < 9 else "No" for i in range(ROWS)],
+    }
+    path = tables.to_csv(tmp_path / "t.csv", table)
+    found = draft_contract(path, DraftOptions("churn", "Yes"), today=dt.date(2026, 1, 1))
+    repaired, _ = apply_repairs(read_table(path, found.contract), found.contract)
+    customers = validate(found.contract, repaired).customers
+    return found, customers[name].to_pylist() if name in customers.column_names else None
+
+
+DATES = {
+    "epoch seconds": ("joined", seconds, ("epoch_seconds",), "is read as"),
+    "epoch milliseconds": ("joined_at", lambda day: seconds(day) * 1000, ("epoch_milliseconds",), "is read as"),
+    "an Excel serial": ("signup_serial", lambda d: (d - dt.date(1899, 12, 30)).days, ("excel_serial",), "is read as"),
+    "eight digits": ("joined", "{:%Y%m%d}".format, ("%Y%m%d",), "is read as"),
+    "day, month, year of two digits": ("joined", "{:%d.%m.%y}".format, ("%d.%m.%y",), ""),
+    "UTC behind": ("joined", "{:%Y-%m-%d} 00:00:00 UTC".format, (), ""),
+    "Chinese": ("joined", lambda d: f"{d.year}年{d.month}月{d.day}日", ("%Y年%m月%d日",), ""),
+    "German": ("joined", lambda d: f"{d.day}. {GERMAN[d.month - 1]} {d.year}", None, ""),
+    "French": ("joined", lambda d: f"{d.day} {FRENCH[d.month - 1]} {d.year}", None, ""),
+    "Russian": ("joined", lambda d: f"{d.day} {RUSSIAN.split()[d.month - 1]} {d.year} г.", None, ""),  # noqa: RUF001
+}
+
+
+@pytest.mark.parametrize(("name", "write", "formats", "question"), DATES.values(), ids=DATES)
+def test_days_of_every_spelling_are_days(tmp_path, name, write, formats, question):
+    found, days = draft(tmp_path, name, map(write, DAYS))
+    column = found.contract.column(name)
+    assert column.kind is Kind.DATE
+    assert formats is None or column.formats == formats
+    assert days == DAYS
+    assert found.contract.time.cohort == name
+    assert question in found.text.replace("\n#  ", "")
+
+
+MONTHS = ["{:%b %Y}", "{:%B %Y}", "{:%Y-%m}", "{:%b-%Y}", "{:%m/%Y}", "{:%b-%y}", "{:%Y%m}"]
+
+
+@pytest.mark.parametrize("form", MONTHS)
+def test_a_month_is_its_first_day(tmp_path, form):
+    found, days = draft(tmp_path, "start_month", map(form.format, DAYS))
+    assert days == [day.replace(day=1) for day in DAYS]
+    assert ("read as" in found.text) == (form in ("{:%b-%y}", "{:%Y%m}"))
+
+
+@pytest.mark.parametrize("name", ["visits_value", "order_count", "spend", "clicks"])
+def test_a_number_that_could_be_a_day_stays_a_number_under_another_name(tmp_path, name):
+    found, _ = draft(tmp_path, name, [40_000 + 17 * i for i in range(ROWS)])
+    assert found.contract.column(name).kind is not Kind.DATE
+
+
+def test_day_and_month_in_both_orders_are_never_guessed(tmp_path):
+    mixed = [f"{day:%d/%m/%Y}" if i % 2 else f"{day:%m/%d/%Y}" for i, day in enumerate(DAYS)]
+    found, days = draft(tmp_path, "joined", mixed)
+    assert (found.contract.column("joined").role, days) == (Role.IGNORE, None)
+    text = " ".join(found.text.replace("\n#  ", "").split())
+    assert "QUESTION: day and month stand in both orders" in text
+    assert "rows can be read in two ways; write all dates in one order, such as 2024-08-27" in text
+
+
+NUMBERS = {
+    "months": ([f"{i % 50} months" for i in range(ROWS)], [i % 50 for i in range(ROWS)], "months", "units"),
+    "years and months": ([f"{i // 12}y {i % 12}m" for i in range(ROWS)], range(ROWS), "months", "units"),
+    "months or a year": (["1 year" if i % 9 == 0 else f"{i} months" for i in range(ROWS)], None, "months", "units"),
+    "gigabytes": ([f"{i / 4} GB" for i in range(ROWS)], [i / 4 for i in range(ROWS)], "GB", "units"),
+    "a decimal comma": ([f"{i},5 GB" for i in range(ROWS)], [i + 0.5 for i in range(ROWS)], "GB", "units"),
+    "a clock": (
+        [f"{i // 60:02}:{i % 60:02}:30" for i in range(ROWS)],
+        [i + 0.5 for i in range(ROWS)],
+        "minutes",
+        "units",
+    ),
+    "accounting": ([f"({i},200.50)" if i % 2 else f"{i + 1},200.50" for i in range(ROWS)], None, "", "number_marks"),
+    "thousands": ([f"{i + 10.5}K" for i in range(ROWS)], [1000 * (i + 10.5) for i in range(ROWS)], "", "number_marks"),
+    "rupees": ([f"INR {i}" for i in range(ROWS)], range(ROWS), "", "number_marks"),
+    "euros": ([f"{i}.234,50 €" for i in range(1, ROWS + 1)], None, "", "decimal_comma"),
+    "per cent": ([f"{i}%" for i in range(ROWS)], range(ROWS), "", "number_marks"),
+}
+
+
+@pytest.mark.parametrize(("cells", "numbers", "unit", "repair"), NUMBERS.values(), ids=NUMBERS)
+def test_numbers_of_every_spelling_are_numbers(tmp_path, cells, numbers, unit, repair):
+    found, values = draft(tmp_path, "amount", cells)
+    column = found.contract.column("amount")
+    assert column.kind in (Kind.NUMBER, Kind.INTEGER)
+    assert (column.convert_to, column.nullable, column.missing) == (unit, False, ())
+    assert repair in found.contract.source.repairs
+    assert values is not None
+    assert None not in values
+    if numbers is not None:
+        assert values == pytest.approx(list(numbers))
+    assert found.report.rows_rejected == 0
+
+
+REFUSED = {
+    "months and gigabytes": ([f"{i} months" if i % 2 else f"{i} GB" for i in range(ROWS)], "cannot be converted into"),
+    "two currencies": (
+        [f"${i}" if i % 2 else f"€{i}" for i in range(ROWS)],
+        "in several currencies: € (30 rows), $ (30",
+    ),
+    "per cent and shares": ([f"{i}%" if i % 2 else f"0.{i}1" for i in range(ROWS)], "have a percent sign"),
+}
+
+
+@pytest.mark.parametrize(("cells", "why"), REFUSED.values(), ids=REFUSED)
+def test_numbers_that_are_not_one_quantity_are_left_out_with_a_question(tmp_path, cells, why):
+    found, values = draft(tmp_path, "amount", cells)
+    assert (found.contract.column("amount").role, values) == (Role.IGNORE, None)
+    lines = " ".join(found.text.replace("\n#  ", "").split())
+    assert lines.count(why) == 2  # the reason, and the question
+    assert "Until then the column is not used." in lines
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [f"{i % 4}A" for i in range(ROWS)],
+        [f"{i % 5}0s" for i in range(ROWS)],
+        [f"{i % 3}0-{i % 3}9 years" for i in range(ROWS)],
+        [("1st", "2nd", "3rd")[i % 3] for i in range(ROWS)],
+        [("Month-to-month", "One year", "Two year")[i % 3] for i in range(ROWS)],
+    ],
+)
+def test_choices_that_begin_with_a_number_stay_choices(tmp_path, cells):
+    found, values = draft(tmp_path, "group", cells)
+    assert found.contract.column("group").kind is Kind.CATEGORY
+    assert values == cells
+
+
+def test_codes_are_the_same_choices_from_csv_and_parquet(tmp_path):
+    found, values = draft(tmp_path, "region_code", [f"{i % 4}.0" for i in range(ROWS)])
+    assert found.contract.column("region_code").choices == ("0", "1", "2", "3")
+    assert values == [str(i % 4) for i in range(ROWS)]
