@@ -31,11 +31,11 @@ def check_contract(contract: Contract, name: str) -> Contract:
     for repair in contract.source.repairs:
         _among("[source]", "repairs", repair, REPAIRS)
     for column in contract.columns:
+        _column(f"[[columns]] '{column.name}'", column)
+        _bounds(f"[[columns]] '{column.name}'", column)
         if column.convert_to and column.role is not Role.IGNORE and "units" not in contract.source.repairs:
             missing = "key 'convert_to' needs the repair 'units'; add it to [source] repairs"
             fail(f"[[columns]] '{column.name}'", missing)
-        _column(f"[[columns]] '{column.name}'", column)
-        _bounds(f"[[columns]] '{column.name}'", column)
     _roles(contract)
     _label(contract)
     _time(contract)

@@ -71,6 +71,11 @@ class Guess:
         plain = Column(self.name, self.column.kind, Role.IGNORE)
         return replace(self, column=plain, why=why, questions=(), repair="")
 
+    def refused(self, why: str) -> Guess:
+        """The same column, left out because its cells can be read in several ways; a question asks for a repair."""
+        question = "can that be repaired in the table? Until then the column is not used."
+        return replace(self.left_out(why), questions=(question,))
+
 
 def split_name(name: str) -> str:
     """A column's name with its parts separated: `CustomerID` becomes `Customer_ID` for the patterns here."""
@@ -182,8 +187,7 @@ def _as_date(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) ->
         return None
     dates = find_formats(real)
     if dates.conflict:
-        question = f"{dates.conflict}. Until then the column is not used."
-        return replace(base.left_out(dates.conflict), questions=(question,))
+        return base.refused(dates.conflict)
     return _with_dates(base, counts, dates.formats, dates.question) if dates.share >= READABLE_SHARE else None
 
 
@@ -231,7 +235,7 @@ def _as_number(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) 
     readable = {text: n for text, value, n in zip(texts, values, real.values(), strict=True) if value is not None}
     conflict = mixed_marks(readable) if repair else ""
     if conflict:
-        return replace(base.left_out(conflict), questions=(f"{conflict}. Until then the column is not used.",))
+        return base.refused(conflict)
     numbers = np.array([v for v in values if v is not None and math.isfinite(v)])
     weights = np.array([n for v, n in zip(values, real.values(), strict=True) if v is not None and math.isfinite(v)])
     if not len(numbers):
@@ -257,8 +261,7 @@ def _as_quantity(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]
     if quantity is None:
         return None
     if quantity.conflict:
-        question = f"{quantity.conflict}. Until then the column is not used."
-        return replace(base.left_out(quantity.conflict), questions=(question,))
+        return base.refused(quantity.conflict)
     readable = {text: real[text] for text in quantity.numbers}
     if sum(readable.values()) < READABLE_SHARE * sum(real.values()):
         return None

@@ -75,7 +75,9 @@ def write(evidence: Evidence) -> str:
     if left_out:
         sections.append(["# Left out. To use one, give it a kind and a role that fit, and remove the reason."])
         as_it_is = ("name", "kind", "role")
-        sections += [[*_comment([g.why]), "[[columns]]", *_pairs(g.column, as_it_is)] for g in left_out]
+        sections += [
+            [*_comment([g.why]), *_questions(g.questions), "[[columns]]", *_pairs(g.column, as_it_is)] for g in left_out
+        ]
     lines = [f"{f.name} = {{ expression = {toml(f.expression)}, doc = {toml(f.doc)} }}" for f in evidence.features]
     if lines:
         sections.append(["[features]", *lines])

@@ -186,6 +186,30 @@ BROKEN = {
         "key 'monotone' is 'fall'; did you mean 'falling'?",
         "expected one of: rising, falling",
     ),
+    "a format that is none": (
+        ("low = 2000-01-01", 'low = 2000-01-01\nformats = ["epoch"]'),
+        "[[columns]] 'joined'",
+        "key 'formats' has 'epoch'",
+        "or one of: excel_serial, epoch_seconds",
+    ),
+    "a unit without its repair": (
+        ('kind = "integer"', 'kind = "integer"\nconvert_to = "months"'),
+        "[[columns]] 'visits'",
+        "key 'convert_to' needs the repair 'units'",
+        "add it to [source] repairs",
+    ),
+    "a unit of a boolean": (
+        ('kind = "boolean"', 'kind = "boolean"\nconvert_to = "months"'),
+        "[[columns]] 'member'",
+        "key 'convert_to' is set on a boolean; expected a number or an integer",
+        "remove it",
+    ),
+    "a unit that is none": (
+        ('kind = "integer"', 'kind = "integer"\nconvert_to = "5"'),
+        "[[columns]] 'visits'",
+        "key 'convert_to' is '5'",
+        "expected a unit such as months",
+    ),
     "a direction of a category": (
         ('choices = ["a", "b", "c"]', 'choices = ["a", "b", "c"]\nmonotone = "rising"'),
         "[[columns]] 'plan'",

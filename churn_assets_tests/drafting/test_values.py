@@ -31,7 +31,7 @@ def draft(tmp_path, name, cells):
         "customer_id": [f"K{i:03}" for i in range(ROWS)],
         name: list(cells),
         "visits": [i * 7 % 23 for i in range(ROWS)],
-        "churn": ["Yes" if i * 7 % 23 < 9 else "No" for i in range(ROWS)],
+        "churn": ["Yes" if i * 13 % 29 < 10 else "No" for i in range(ROWS)],
     }
     path = tables.to_csv(tmp_path / "t.csv", table)
     found = draft_contract(path, DraftOptions("churn", "Yes"), today=dt.date(2026, 1, 1))
@@ -86,7 +86,8 @@ def test_day_and_month_in_both_orders_are_never_guessed(tmp_path):
     found, days = draft(tmp_path, "joined", mixed)
     assert (found.contract.column("joined").role, days) == (Role.IGNORE, None)
     text = " ".join(found.text.replace("\n#  ", "").split())
-    assert "QUESTION: day and month stand in both orders" in text
+    assert "# day and month stand in both orders" in text
+    assert "QUESTION: can that be repaired in the table?" in text
     assert "rows can be read in two ways; write all dates in one order, such as 2024-08-27" in text
 
 
@@ -104,9 +105,9 @@ NUMBERS = {
     ),
     "accounting": ([f"({i},200.50)" if i % 2 else f"{i + 1},200.50" for i in range(ROWS)], None, "", "number_marks"),
     "thousands": ([f"{i + 10.5}K" for i in range(ROWS)], [1000 * (i + 10.5) for i in range(ROWS)], "", "number_marks"),
-    "rupees": ([f"INR {i}" for i in range(ROWS)], range(ROWS), "", "number_marks"),
+    "rupees": ([f"INR {7 * i}" for i in range(ROWS)], range(0, 7 * ROWS, 7), "", "number_marks"),
     "euros": ([f"{i}.234,50 €" for i in range(1, ROWS + 1)], None, "", "decimal_comma"),
-    "per cent": ([f"{i}%" for i in range(ROWS)], range(ROWS), "", "number_marks"),
+    "per cent": ([f"{i % 40}%" for i in range(ROWS)], [i % 40 for i in range(ROWS)], "", "number_marks"),
 }
 
 
@@ -139,8 +140,8 @@ def test_numbers_that_are_not_one_quantity_are_left_out_with_a_question(tmp_path
     found, values = draft(tmp_path, "amount", cells)
     assert (found.contract.column("amount").role, values) == (Role.IGNORE, None)
     lines = " ".join(found.text.replace("\n#  ", "").split())
-    assert lines.count(why) == 2  # the reason, and the question
-    assert "Until then the column is not used." in lines
+    assert why in lines
+    assert "QUESTION: can that be repaired in the table? Until then the column is not used." in lines
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def _within(column: Column, values: pa.Array) -> tuple[pa.Array, Mask]:
 
 def _cell_message(name: str, cells: pa.Array | pa.ChunkedArray, expected: str) -> Callable[[int], str]:
     def describe(row: int) -> str:
-        text = as_text(pa.array([cells[row].as_py()], cells.type))[0].as_py()
+        text = as_text(cells.slice(row, 1))[0].as_py()
         return f"{name}: found {quote_cell(text)}, expected {expected}"
 
     return describe

@@ -72,8 +72,8 @@ def as_text(cells: pa.Array | pa.ChunkedArray) -> pa.Array:
     """Cells as text: whole floats without a point, dates ISO 8601 and instants in UTC, booleans lower case."""
     flat = _flat(cells)
     if pa.types.is_timestamp(flat.type):
-        flat = _in_utc(flat).cast(pa.timestamp("us"), safe=False)  # Python has no nanoseconds
-    if not (pa.types.is_floating(flat.type) or pa.types.is_timestamp(flat.type) or pa.types.is_nested(flat.type)):
+        return _instant_text(_in_utc(flat))
+    if not (pa.types.is_floating(flat.type) or pa.types.is_duration(flat.type) or pa.types.is_nested(flat.type)):
         with contextlib.suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):  # e.g. bytes: cell by cell below
             return flat.cast(pa.string())
     return pa.array([cell_text(value) for value in flat.to_pylist()], pa.string())
@@ -86,6 +86,12 @@ def cell_text(value: object) -> str | None:
     if isinstance(value, dt.datetime) and value.tzinfo is None and value.time() == dt.time():
         return value.date().isoformat()
     return canonical_text(value)
+
+
+def _instant_text(naive: pa.Array) -> pa.Array:
+    """Instants in ISO 8601 without a zone, midnights as days; also those of years that Python lacks."""
+    text = pc.replace_substring_regex(naive.cast(pa.string()), r"\.0+$", "")
+    return pc.replace_substring(pc.replace_substring_regex(text, " 00:00:00$", ""), " ", "T")
 
 
 def _in_utc(instants: pa.Array) -> pa.Array:
