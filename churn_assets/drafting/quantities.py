@@ -27,10 +27,10 @@ class Quantity:
 
 def find_quantity(counts: Mapping[str, int]) -> Quantity | None:
     """The quantity of a column's texts (text -> rows), None if they are not numbers with units."""
-    parts = {text: found for text in counts if (found := split_quantity(text)) is not None}
+    parts = {text: pairs for text in counts if (pairs := split_quantity(text)) is not None}
     rows = Counter[str]()
-    for text, found in parts.items():
-        for _, name in found:
+    for text, pairs in parts.items():
+        for _, name in pairs:
             rows[name] += counts[text]
     bare = rows.pop("", 0)
     if not rows or bare > _BARE_SHARE * sum(counts[text] for text in parts):
@@ -39,7 +39,7 @@ def find_quantity(counts: Mapping[str, int]) -> Quantity | None:
     dimensions = {unit.dimension for name in units if (unit := unit_named(name)) is not None}
     if len(dimensions) > 1:
         return _in_conflict(units, dimensions)
-    compound = any(len(found) > 1 for found in parts.values())
+    compound = any(len(pairs) > 1 for pairs in parts.values())
     target = _target(units, compound)
     if not target:
         return None
@@ -58,8 +58,8 @@ def mixed_marks(counts: Mapping[str, int]) -> str:
         percent += n if "%" in marks else 0
         plain += n if not marks and text.strip(" 0.,") else 0  # a zero is zero in per cent, too
     if len(rows) > 1:
-        found = ", ".join(f"{mark} ({n:,} rows)" for mark, n in rows.most_common(4))
-        return f"its amounts are in several currencies: {found}; convert them to one"
+        pairs = ", ".join(f"{mark} ({n:,} rows)" for mark, n in rows.most_common(4))
+        return f"its amounts are in several currencies: {pairs}; convert them to one"
     if percent and plain:
         return f"{percent:,} rows have a percent sign and {plain:,} have none; write all of them in one way"
     return ""
@@ -74,7 +74,7 @@ def _in_conflict(units: Mapping[str, int], dimensions: Iterable[str]) -> Quantit
 
 def _without_m(rows: Counter[str], parts: Iterable[tuple[tuple[str, str], ...]]) -> Counter[str]:
     """Rows of each unit, where "m" beside others is what they make of it; alone it is not known."""
-    beside = {unit for found in parts if any(name == "m" for _, name in found) for _, unit in found} - {"m", ""}
+    beside = {unit for pairs in parts if any(name == "m" for _, name in pairs) for _, unit in pairs} - {"m", ""}
     m = rows.pop("m", 0)
     meaning = {"months": beside & _MONTHS, "minutes": beside & _MINUTES}
     meant = [name for name, others in meaning.items() if others]

@@ -27,6 +27,6 @@ def without_totals(table: pa.Table, label: str) -> tuple[pa.Table, str]:
     if not totals:
         return table, ""
     kept = pa.array([row not in totals for row in range(table.num_rows)])
-    what = "row is a total" if len(totals) == 1 else "rows are totals"
+    noun = "row is a total" if len(totals) == 1 else "rows are totals"
     text = next(iter(totals.values())).strip()
-    return table.filter(kept), f"{len(totals):,} {what} ('{text}'), so it is rejected and sets no range. Is that right?"
+    return table.filter(kept), f"{len(totals):,} {noun} ('{text}'), so it is rejected and sets no range. Is that right?"

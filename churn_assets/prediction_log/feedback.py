@@ -149,29 +149,29 @@ class _LogIds:
 def _search_log(settings: Settings, reports: Mapping[str, Feedback]) -> _LogIds:
     """The ids of `reports` (by their own id) in the warehouse, and all ids of segments that are not ingested yet."""
     ingested: frozenset[str] = frozenset()
-    found = _LogIds(set(), set(), set())
+    log = _LogIds(set(), set(), set())
     with contextlib.suppress(NothingIngested), open_published(settings) as connection:
         ingested = ingested_names(connection)
         searches: tuple[tuple[set[str], str, str, Iterable[str | None]], ...] = (
-            (found.feedback, "feedback", "feedback_id", reports),
-            (found.predictions, "predictions", "prediction_id", (r.prediction_id for r in reports.values())),
-            (found.customers, "predictions", "customer_id", (r.customer_id for r in reports.values())),
+            (log.feedback, "feedback", "feedback_id", reports),
+            (log.predictions, "predictions", "prediction_id", (r.prediction_id for r in reports.values())),
+            (log.customers, "predictions", "customer_id", (r.customer_id for r in reports.values())),
         )
         for ids, table, column, wanted in searches:
             query = f"SELECT DISTINCT {column} FROM {table} WHERE {column} IN (SELECT unnest(?::VARCHAR[]))"
             ids.update(own_id for (own_id,) in connection.execute(query, [list(wanted)]).fetchall())
     for name in segment_names(settings.predlog_dir):
         for line in () if name in ingested else segment_lines(settings.predlog_dir, name, LogCounts()) or ():
-            _add_line(found, line.json)
-    return found
+            _add_line(log, line.json)
+    return log
 
 
-def _add_line(found: _LogIds, line: bytes) -> None:
+def _add_line(log: _LogIds, line: bytes) -> None:
     head = decode_head(line)
     if head is None:
         return
     if head.feedback_id is not None:
-        found.feedback.add(head.feedback_id)
+        log.feedback.add(head.feedback_id)
     elif head.prediction_id is not None:
-        found.predictions.add(head.prediction_id)
-        found.customers.update(filter(None, [head.customer_id]))
+        log.predictions.add(head.prediction_id)
+        log.customers.update(filter(None, [head.customer_id]))

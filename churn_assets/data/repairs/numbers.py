@@ -32,7 +32,7 @@ def from_marks(text: str) -> str | None:
     or with its minus behind it, it is negative.
 
     >>> [from_marks(text) for text in ("$1,234.50", "45 %", "(1,200)", "16.2K", "about 3")]
-    ['1234.50', '45', '-1200', '16200.0', None]
+    ['1234.50', '45', '-1200', '16200', None]
     """
     plain, power = _plain(text)
     return _scaled(re.sub(rf"[,{_GAPS}]", "", plain), power) if _POINT.fullmatch(plain) else None

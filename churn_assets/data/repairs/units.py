@@ -25,7 +25,7 @@ class Unit:
     size: float = 1.0
 
 
-_TIME = {  # seconds, and spellings
+_TIME: Mapping[str, tuple[float, str]] = {  # seconds, and spellings
     "seconds": (1, "s sec secs second seconds sekunde sekunden seconde secondes segundo segundos secondo secondi"),
     "minutes": (60, "min mins minute minutes minuten minuto minutos minuti мин"),
     "hours": (3600, "h hr hrs hour hours std stunde stunden heure heures hora horas ora ore час часа часов"),
@@ -37,14 +37,22 @@ _TIME = {  # seconds, and spellings
     ),
     "years": (31_557_600, "y yr yrs year years jahr jahre jahren an ans annee annees ano anos anno anni год года лет"),
 }  # fmt: skip
-_OTHERS = {
-    "data": {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "PB": 1e15}
-    | {"KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30, "TiB": 2.0**40},
-    "data rate": {"bps": 1.0, "kbps": 1e3, "Mbps": 1e6, "Gbps": 1e9},
-    "length": {"mm": 1e-3, "cm": 1e-2, "km": 1e3, "mi": 1609.344, "miles": 1609.344, "ft": 0.3048},
-    "mass": {"kg": 1.0, "lb": 0.45359237, "lbs": 0.45359237},
-    "energy": {"Wh": 1.0, "kWh": 1e3, "MWh": 1e6, "GWh": 1e9},
-    "volume": {"ml": 1e-3, "L": 1.0, "litre": 1.0, "litres": 1.0, "liter": 1.0, "liters": 1.0},
+_OTHERS: Mapping[str, Mapping[str, tuple[float, str]]] = {
+    "data": {
+        **{name: (1000.0**power, name) for power, name in enumerate(("B", "kB", "MB", "GB", "TB", "PB"))},
+        **{name: (1024.0**power, name) for power, name in enumerate(("KiB", "MiB", "GiB", "TiB"), 1)},
+    },
+    "data rate": {name: (1000.0**power, name) for power, name in enumerate(("bps", "kbps", "Mbps", "Gbps"))},
+    "length": {
+        "mm": (1e-3, "mm"),
+        "cm": (1e-2, "cm"),
+        "km": (1e3, "km"),
+        "mi": (1609.344, "mi miles"),
+        "ft": (0.3048, "ft"),
+    },
+    "mass": {"kg": (1.0, "kg"), "lb": (0.45359237, "lb lbs")},
+    "energy": {name: (1000.0**power, name) for power, name in enumerate(("Wh", "kWh", "MWh", "GWh"))},
+    "volume": {"ml": (1e-3, "ml"), "L": (1.0, "l litre litres liter liters")},
 }
 
 
@@ -53,8 +61,10 @@ def _folded(word: str) -> str:
 
 
 _UNITS: Mapping[str, Unit] = {
-    **{_folded(word): Unit(name, "time", size) for name, (size, words) in _TIME.items() for word in words.split()},
-    **{_folded(name): Unit(name, d, size) for d, names in _OTHERS.items() for name, size in names.items()},
+    _folded(spelling): Unit(name, dimension, size)
+    for dimension, units in {"time": _TIME, **_OTHERS}.items()
+    for name, (size, spellings) in units.items()
+    for spelling in spellings.split()
 }
 _SHORT = {"s", "b", "l"}  # too short to be taken for units alone: 20s is a decade, 3B a flat
 _NUMBER = r"\d+(?:[.,'\u2019\u00a0\u202f]\d+)*"
@@ -90,21 +100,21 @@ def split_quantity(text: str) -> Parts | None:
     for pattern, names in ((_CLOCK, _ISO_UNITS[3:]), (_ISO, _ISO_UNITS)):
         match = pattern.fullmatch(plain)
         if match is not None:
-            pairs = [(number, name) for number, name in zip(match.groups(), names, strict=True) if number]
-            return tuple((f"{sign}{number}", name) for number, name in pairs) or None
-    words: list[tuple[str, str]] = []
+            named = [(number, name) for number, name in zip(match.groups(), names, strict=True) if number]
+            return tuple((f"{sign}{number}", name) for number, name in named) or None
+    pairs: list[tuple[str, str]] = []
     at = 0
     while at < len(plain):
         match = _PART.match(plain, at)
-        if match is None or (words and not match[2]):
+        if match is None or (pairs and not match[2]):
             return None
-        words.append((f"{sign}{match[1]}", match[2] or ""))
+        pairs.append((f"{sign}{match[1]}", match[2] or ""))
         between = _BETWEEN.match(plain, match.end())
         at = match.end() if between is None else between.end()
-    if not words or (len(words) == 1 and words[0][1].casefold() in _SHORT):
+    if not pairs or (len(pairs) == 1 and pairs[0][1].casefold() in _SHORT):
         return None
-    parts = tuple((number, unit) for number, word in words if (unit := _unit_of_part(word)) is not None)
-    return parts if len(parts) == len(words) else None
+    parts = tuple((number, unit) for number, word in pairs if (unit := _unit_of_part(word)) is not None)
+    return parts if len(parts) == len(pairs) else None
 
 
 def _unit_of_part(word: str) -> str | None:
