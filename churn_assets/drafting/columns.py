@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -250,7 +250,7 @@ def _as_number(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) 
     column = replace(base.column, kind=Kind.INTEGER if whole else Kind.NUMBER, low=low, high=high)
     summary = f"{len(np.unique(numbers)):,} different, {numbers.min():g} .. {numbers.max():g}"
     infinite = {text for text, v in zip(texts, values, strict=True) if v in (math.inf, -math.inf)}
-    questions = _number_questions(numbers, weights, whole, infinite)
+    questions = (*_number_questions(numbers, weights, whole, infinite), *_style_question(readable, repair))
     guess = replace(base, column=column, summary=summary, questions=questions, repair=repair)
     return with_missing(guess, counts, readable)
 
@@ -295,6 +295,19 @@ def _best_reading(real: Mapping[str, int]) -> tuple[str, list[float | None], flo
     }
     best = max(shares, key=lambda name: shares[name])  # the first of equals: no repair, if none is needed
     return best, readings[best], shares[best]
+
+
+def _style_question(texts: Iterable[str], repair: str) -> tuple[str, ...]:
+    """A question if each of `texts` is a number in both styles, and not the same in some."""
+    if not repair:
+        return ()
+    other = next(name for name in NUMBER_READERS if name != repair)
+    pairs = {text: (_number(text, repair), _number(text, other)) for text in texts}
+    differ = [text for text, (number, another) in pairs.items() if number != another]
+    if not differ or any(another is None for _, another in pairs.values()):
+        return ()
+    number, another = pairs[differ[0]]
+    return (f"{differ[0].strip()!r} is read as {number:g}; if it is {another:g}, write '{other}' in [source] repairs.",)
 
 
 def _coded(base: Guess, readable: Mapping[str, int], whole: bool, numbers: npt.NDArray[np.float64]) -> Guess | None:

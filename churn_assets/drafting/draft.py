@@ -180,12 +180,20 @@ def _one_number_style(guesses: Sequence[Guess], sample: Sample) -> tuple[list[Gu
     if unaffected and sample.format != "csv":
         repair = ""  # its numbers are numbers already, and 12.345 must not become 12345
     why = "its numbers are written in another style than those of other columns; use one style"
-    kept = [g.left_out(why) if g.repair not in ("", repair) else g for g in guesses]
+    restyled = touched if repair else {}
+    kept = [g if g.repair in ("", repair) else _restyled(g, restyled.get(g.name)) or g.left_out(why) for g in guesses]
     if not repair:
         return kept, ""
     # The repair applies to the whole table: it may change columns that did not need it.
     again = {g.name: guess_column(g.name, pa.chunked_array([touched[g.name]])) for g in unaffected}
     return [again.get(g.name, g) for g in kept], repair
+
+
+def _restyled(guess: Guess, cells: pa.Array | None) -> Guess | None:
+    """The column guessed from its cells in the table's style of numbers, if they can be read so: 1,200 fits both."""
+    again = None if cells is None else guess_column(guess.name, pa.chunked_array([cells]))
+    is_number = again is not None and not again.repair and again.column.kind in (Kind.NUMBER, Kind.INTEGER)
+    return again if is_number else None
 
 
 def _without_repeats(guesses: Sequence[Guess], key: Guess | None, table: pa.Table) -> list[Guess]:

@@ -125,6 +125,14 @@ def test_numbers_of_every_spelling_are_numbers(tmp_path, cells, numbers, unit, r
     assert found.report.rows_rejected == 0
 
 
+def test_a_number_that_fits_both_styles_is_a_question_and_follows_the_other_columns(tmp_path):
+    cells = [f"{i % 30 + 1},200" for i in range(ROWS)]
+    found, values = draft(tmp_path, "amount", cells)
+    assert values == [1000 * (i % 30 + 1) + 200 for i in range(ROWS)]
+    text = " ".join(found.text.replace("\n#  ", "").split())
+    assert "'1,200' is read as 1200; if it is 1.2, write 'decimal_comma' in [source] repairs." in text
+
+
 REFUSED = {
     "months and gigabytes": ([f"{i} months" if i % 2 else f"{i} GB" for i in range(ROWS)], "cannot be converted into"),
     "two currencies": (

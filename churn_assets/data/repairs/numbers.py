@@ -38,7 +38,8 @@ def from_marks(text: str) -> str | None:
     return _scaled(re.sub(rf"[,{_GAPS}]", "", plain), power) if _POINT.fullmatch(plain) else None
 
 
-NUMBER_READERS = {"decimal_comma": from_comma, "number_marks": from_marks}
+# Where both read a text, the first is meant: 1,234 is rather a thousand than one and a quarter.
+NUMBER_READERS = {"number_marks": from_marks, "decimal_comma": from_comma}
 
 
 def marks_of(text: str) -> frozenset[str]:
