@@ -214,7 +214,7 @@ def promotion(context: dg.AssetExecutionContext, project: Project, alerts: dg.Re
     from churn_assets.promotion.service import PromotionService
 
     settings = project.settings
-    labelled, left_out = usable_labels(settings, project.contract.fingerprint)
+    labelled, left_out = usable_labels(settings, project.contract)
     run = PromotionService.of(settings).promote_waiting(project.contract, labelled)
     summary = {
         "champion": run.champion.version if run.champion else "none",
