@@ -17,6 +17,7 @@ order the training customers in the same way or divide them into the same groups
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -172,14 +173,14 @@ def twin_pairs(specs: Sequence[FeatureSpec], matrix: Matrix) -> list[tuple[int, 
     differing = gaps[:, None] + gaps[None, :] - 2.0 * (missing.T.astype(np.float64) @ missing)
     same_gaps = differing <= (1.0 - TWIN_CORRELATION) * len(rows)
     pairs = []
-    for one, other in zip(*np.triu_indices(len(specs), 1), strict=True):
+    for one, other in itertools.combinations(range(len(specs)), 2):
         if "category" in (specs[one].kind, specs[other].kind):
             small = 1 < counts[one] == counts[other] <= TWIN_VALUES
             is_twin = small and len(np.unique(codes[one] * counts[other] + codes[other])) == counts[one]
         else:
             is_twin = bool(close[one, other] and same_gaps[one, other])
         if is_twin:
-            pairs.append((int(one), int(other)))
+            pairs.append((one, other))
     return pairs
 
 
@@ -218,7 +219,7 @@ class Explainer:
         ]
         self._directions = np.array([spec.monotone for spec in scorer.program.specs])
         self._speakers = _speakers(scorer, twins)
-        reads = {name: {name} for name in scorer.contract.by_name} | columns_read(scorer.contract)
+        reads = {name: frozenset({name}) for name in scorer.contract.by_name} | dict(columns_read(scorer.contract))
         suspect = [column.name for column in scorer.contract.columns if column.suspect or column.attested]
         self._suspects = [next((c for c in suspect if c in reads[name]), "") for name in names]
 

@@ -1,6 +1,7 @@
 """The lineage: it changes with what a model uses, and with nothing else of a contract."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ def test_the_lineage_changes_with_key_label_day_and_columns_alone(path):
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Column)])
 def test_of_a_column_name_kind_role_and_choices_count(field):
-    changed = {
+    changed: dict[str, Any] = {
         "kind": Kind.CATEGORY,
         "role": Role.INPUT,
         "choices": ("yes", "no"),

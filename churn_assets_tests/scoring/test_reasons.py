@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import re
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -130,7 +131,7 @@ def test_features_of_the_store_count_with_the_columns_they_are_made_of():
         assert set(topics(contract).values()) <= {c.name for c in contract.scoring_columns}
 
 
-MARKED = {"reason_high": "above {value} than {typical}", "reason_low": "below {value} than {typical}"}
+MARKED: dict[str, Any] = {"reason_high": "above {value} than {typical}", "reason_low": "below {value} than {typical}"}
 
 
 def marked(scorer: Scorer) -> Scorer:
