@@ -21,7 +21,7 @@ from churn_assets.contract.model import Column, Contract, Feature, Kind
 PLACEHOLDERS = ("value", "typical", "average")
 _TEMPLATES = ("reason_high", "reason_low", "reason_missing")
 _WHOLE_FROM = 20.0  # numbers this large are shown without decimals
-_SIGNIFICANT = 3  # digits of smaller ones
+_SIGNIFICANT = 2  # digits of those below 1; from 1 on one decimal
 _MOST_DECIMALS = 12
 
 
@@ -120,11 +120,11 @@ def format_number(value: float) -> str:
     """A number as people write it.
 
     >>> [format_number(value) for value in (212, 1340.4, 4.5, 0.1731, 0.0000174)]
-    ['212', '1,340', '4.5', '0.173', '0.0000174']
+    ['212', '1,340', '4.5', '0.17', '0.000017']
     """
     if value == round(value) or abs(value) >= _WHOLE_FROM:
         return f"{round(value) or 0:,}"
-    decimals = min(_SIGNIFICANT - 1 - math.floor(math.log10(abs(value))), _MOST_DECIMALS)
+    decimals = min(max(_SIGNIFICANT - 1 - math.floor(math.log10(abs(value))), 1), _MOST_DECIMALS)
     return f"{value:.{decimals}f}".rstrip("0").rstrip(".")
 
 
