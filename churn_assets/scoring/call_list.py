@@ -50,8 +50,8 @@ def expected_value(probability: Array, value: Value, prices: Prices | None = Non
 
 
 def in_control_group(customer_ids: pa.Array | pa.ChunkedArray, share: float) -> npt.NDArray[np.bool_]:
-    """Whether each customer is drawn for the control group, (n,): by a hash of the id alone, so that a customer is in it
-    on every list, and a larger share only adds customers."""
+    """Whether each customer is drawn for the control group, (n,): by a hash of the id alone, so that it is the same on
+    every list, and a larger share only adds customers."""
     if not share:
         return np.zeros(len(customer_ids), dtype=bool)
     digests = (hashlib.sha256(b"control " + str(key).encode()).digest() for key in customer_ids.to_pylist())

@@ -88,15 +88,15 @@ class BreakEven(msgspec.Struct, frozen=True):
 
 class Realized(msgspec.Struct, frozen=True):
     """Churners among a split's test customers worth contacting, against those predicted: `share` is observed over
-    predicted, with its 95 % bootstrap interval, None where fewer than 10 are predicted. Each customer weighs as much as
-    the chance that they have not left, because a list has only customers who have not."""
+    predicted, with its 95 % bootstrap interval. Each customer weighs as much as the chance that they have not left,
+    because a list has only customers who have not."""
 
     customers: int
     predicted: float
     observed: float
-    share: float | None
-    low: float | None
-    high: float | None
+    share: float
+    low: float
+    high: float
 
 
 class ProfitReport(msgspec.Struct, frozen=True, rename={"card_sentence": "words"}):
@@ -105,7 +105,7 @@ class ProfitReport(msgspec.Struct, frozen=True, rename={"card_sentence": "words"
     `chosen` is the operating point of `decide_by` on the random split, `out_of_time` on the newest customers; `best` is
     the cut that would have been best on these rows, which hindsight flatters. Points count every test customer as if
     called before leaving; only `call_list` is money. `values` are the assumptions, means where they differ by customer.
-    `tornado` begins with the largest swing.
+    `tornado` begins with the largest swing. `realized` has the splits with enough churners to measure a share.
     """
 
     decide_by: str

@@ -1,7 +1,8 @@
 """The money of a call list: its contacts only, of customers who have not left, at the calibration that is worse.
 
-The interval holds two things that a list cannot know, as independent: who of the contacts is saved (each with their own
-chance, normal approximation), and the discount (its bootstrap interval). It does not hold a wrong save rate.
+The interval holds two things that a list cannot know, as independent. One is who of the contacts is saved: each is, or
+is not, with their own chance, so that the number is Poisson-binomial. The other is the discount, by its bootstrap
+interval. A wrong save rate is not in it.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ import msgspec
 import numpy as np
 
 from churn_assets.contract.limits import Value
+from churn_assets.features.compile import Array
 from churn_assets.scoring.scorer import Discount
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# Up to here the distribution is computed exactly; beyond, the normal one differs by less than a customer.
+EXACT_UP_TO = 2000
 _Z = 1.959963984540054
 SPLITS = {"random": "test customers drawn at random", "out_of_time": "the newest customers, out of time"}
 
@@ -27,7 +31,7 @@ class ListMoney(msgspec.Struct, frozen=True):
 
     `customers` have not left; `left` are marked as churned in the table, and nobody's money. `contacts` cost `cost`;
     of `churners` expected among them, `saved` stay. `profit` is what those are worth less the cost, `low` and `high`
-    its 95 % interval, and `undiscounted` what it would be if the probabilities held. `control` customers were left alone.
+    its 95 % interval, and `undiscounted` what it would be if the probabilities held. `control` are left alone.
     """
 
     customers: int
@@ -46,14 +50,12 @@ class ListMoney(msgspec.Struct, frozen=True):
 
 
 def list_money(listed: pa.Table, value: Value, discount: Discount, customers: int, left: int = 0) -> ListMoney:
-    """The money of the rows of a call list (`call_list.SCHEMA`) with `contact`, out of `customers` who have not left."""
+    """The money of the contacts of a list (`call_list.SCHEMA`), out of `customers` who have not left."""
     contacted = listed.filter(listed["contact"])
     worth, bring = contacted["customer_value"].to_numpy(), contacted["expected_value"].to_numpy() + value.offer_cost
     chance = np.divide(bring, worth, out=np.zeros_like(bring), where=worth > 0.0)
     cost, gross = contacted.num_rows * value.offer_cost, float(bring.sum())
-    by_chance = _Z * math.sqrt(float(np.sum(worth**2 * chance * (1.0 - chance))))
-    share = discount.share or 1.0  # nothing is contacted at a share of 0
-    below, above = (gross * abs(end / share - 1.0) for end in (min(discount.low, share), max(discount.high, share)))
+    low, high = saved_value_interval(chance, worth, discount)
     return ListMoney(
         customers=customers,
         left=left,
@@ -64,11 +66,46 @@ def list_money(listed: pa.Table, value: Value, discount: Discount, customers: in
         churners=float(contacted["churn_probability"].to_numpy().sum()) * discount.share,
         saved=float(chance.sum()),
         profit=gross - cost,
-        low=max(-cost, gross - cost - math.hypot(by_chance, below)),
-        high=gross - cost + math.hypot(by_chance, above),
-        undiscounted=gross / share - cost,
+        low=low - cost,
+        high=high - cost,
+        undiscounted=gross / (discount.share or 1.0) - cost,  # nothing is contacted at a share of 0
         discount=discount,
     )
+
+
+def saved_value_interval(chance: Array, worth: Array, discount: Discount) -> tuple[float, float]:
+    """The 95 % interval of what saved customers are worth: each with this chance (n,), and worth (n,), in 0 and up."""
+    gross, share = float(chance @ worth), discount.share or 1.0
+    if len(worth) and np.ptp(worth) == 0.0:
+        low, high = (float(worth[0]) * count for count in saved_interval(chance))
+    else:
+        spread = _Z * math.sqrt(float(np.sum(worth**2 * chance * (1.0 - chance))))
+        low, high = gross - spread, gross + spread
+    below, above = gross * (1.0 - min(discount.low / share, 1.0)), gross * (max(discount.high / share, 1.0) - 1.0)
+    return (
+        max(0.0, gross - math.hypot(max(0.0, gross - low), below)),
+        gross + math.hypot(max(0.0, high - gross), above),
+    )
+
+
+def saved_interval(chance: Array) -> tuple[float, float]:
+    """The 2.5 % and 97.5 % quantiles of how many of independent events with these chances (n,) happen.
+
+    Exact by convolution (Hong, "On computing the distribution function for the Poisson binomial
+    distribution", CSDA 2013) up to EXACT_UP_TO events, the normal approximation beyond.
+    """
+    if not len(chance):
+        return 0.0, 0.0
+    if len(chance) > EXACT_UP_TO:
+        mean, spread = float(chance.sum()), _Z * float(np.sqrt(np.sum(chance * (1.0 - chance))))
+        return max(0.0, mean - spread), min(float(len(chance)), mean + spread)
+    mass = np.zeros(len(chance) + 1)
+    mass[0] = 1.0
+    for count, p in enumerate(chance, start=1):
+        mass[1 : count + 1] = mass[1 : count + 1] * (1.0 - p) + mass[:count] * p
+        mass[0] *= 1.0 - p
+    reached = np.cumsum(mass)
+    return float(np.searchsorted(reached, 0.025)), float(np.searchsorted(reached, 0.975))
 
 
 def describe_list_money(money: ListMoney) -> list[str]:
@@ -93,8 +130,9 @@ def _basis(money: ListMoney) -> list[str]:
         return []
     end = f"; if the probabilities held, it would be {amount(money.undiscounted)}" if money.contacts else ""
     return [
-        f"This counts {discount.share:.0%} of the churners that the probabilities predict: of {SPLITS[discount.split]}, "
-        f"only so many of those predicted churned (95 % interval {discount.low:.0%} to {discount.high:.0%}){end}."
+        f"This counts {discount.share:.0%} of the churners that the probabilities predict, because of "
+        f"{SPLITS[discount.split]}, only so many of those predicted churned (95 % interval {discount.low:.0%} to "
+        f"{discount.high:.0%}){end}."
     ]
 
 

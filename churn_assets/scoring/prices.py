@@ -1,7 +1,7 @@
-"""What each customer is worth, and how probably a contact keeps them: `[value]` of the contract for the rows of a table.
+"""What each customer is worth, and how probably a contact keeps them: `[value]` of the contract for rows of a table.
 
-A customer's value is the contract's expression, or its constant. Where a cell gives no amount: a missing value counts as
-the constant, a negative one as 0; a missing save rate as the default, and one outside 0 to 1 as the nearer end.
+A customer's value is the contract's expression, or its constant. Where a cell gives no amount: a missing value counts
+as the constant, a negative one as 0; a missing save rate as the default, and one outside 0 to 1 as the nearer end.
 """
 
 from __future__ import annotations

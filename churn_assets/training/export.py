@@ -136,7 +136,8 @@ def _profit(contract: Contract, choice: Choice, customers: pa.Table) -> ProfitRe
     if "out_of_time" in tests:
         churned, probability, later = tests["out_of_time"]
         newest = operating_point(churned, probability, value, choice.thresholds[value.decide_by], seed, later)
-    realized = {name: realized_churn(churned, p, value, seed, at) for name, (churned, p, at) in tests.items()}
+    shares = {name: realized_churn(churned, p, value, seed, at) for name, (churned, p, at) in tests.items()}
+    realized = {name: share for name, share in shares.items() if share is not None}
     rows = listed_rows(customers)
     active = rows[customers["churned"].to_numpy()[rows] == 0]
     scorer, table = as_scorer(contract, choice), customers.take(active)

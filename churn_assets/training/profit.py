@@ -143,31 +143,33 @@ def operating_point(
 
 def realized_churn(
     churned: Labels, probability: Floats, value: Value, seed: int = 42, prices: Prices | None = None
-) -> Realized:
+) -> Realized | None:
     """Observed over predicted churners among the test rows whose contact is expected to pay, each weighed by 1 -
-    probability: of customers who have not left, the list's, there are as many at a score as have not churned there."""
+    probability: of customers who have not left, the list's, there are as many at a score as have not churned there.
+    None where fewer than `FEWEST` are predicted."""
     worth = expected_value(probability, value, prices) > 0.0
     weight = np.where(worth, 1.0 - probability, 0.0)
-    predicted, observed = weight * probability, weight * np.asarray(churned, dtype=np.float64)
-    summary = (int(worth.sum()), float(predicted.sum()), float(observed.sum()))
-    if summary[1] < FEWEST:
-        return Realized(*summary, None, None, None)
-    weights = samples(len(probability), DRAWS, seed)
-    drawn = (weights @ observed) / np.maximum(weights @ predicted, 1e-12)
-    return Realized(*summary, summary[2] / summary[1], *interval(drawn))
+    weighed = np.stack([weight * probability, weight * np.asarray(churned, dtype=np.float64)], axis=1)
+    predicted, observed = weighed.sum(axis=0).tolist()
+    if predicted < FEWEST:
+        return None
+    drawn = samples(len(probability), DRAWS, seed) @ weighed
+    low, high = interval(drawn[:, 1] / np.maximum(drawn[:, 0], 1e-12))
+    return Realized(int(worth.sum()), predicted, observed, observed / predicted, low, high)
 
 
 def discount_of(realized: Mapping[str, Realized]) -> Discount:
     """The lowest share of the splits on which churners were fewer than predicted beyond chance; else none, with the
-    interval of the random split."""
-    known = {name: split for name, split in realized.items() if split.share is not None}
-    if short := {name: split for name, split in known.items() if split.high < 1.0}:
+    spread of the random split."""
+    short = {name: split for name, split in realized.items() if split.high < 1.0}
+    if short:
         name = min(short, key=lambda name: short[name].share)
         return Discount(short[name].share, short[name].low, short[name].high, name)
-    if "random" not in known:
+    at_random = realized.get("random")
+    if at_random is None or not at_random.share:
         return Discount()
-    spread, share = known["random"], known["random"].share
-    return Discount(1.0, min(1.0, spread.low / share), max(1.0, spread.high / share)) if share else Discount()
+    low, high = at_random.low / at_random.share, at_random.high / at_random.share
+    return Discount(1.0, min(1.0, low), max(1.0, high))
 
 
 def threshold_table(

@@ -66,7 +66,8 @@ def choose_model(
     gain: float | None = None,
 ) -> Choice:
     """Choose on validation rows, calibrate and set thresholds on them, then measure on test rows. `gain` is the mean of
-    save rate x value, where these differ by customer. Raises TrainingError without a candidate, AssetStale for one that was trained on other features."""
+    save rate x value, where these differ by customer. Raises TrainingError without a candidate, AssetStale for one that
+    was trained on other features."""
     if not candidates:
         raise TrainingError("no candidate to choose from; materialise at least one *_candidate asset")
     data = training_data(contract, features, splits)
