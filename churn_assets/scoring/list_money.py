@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 # Up to here the distribution is computed exactly; beyond, the normal one differs by less than a customer.
 EXACT_UP_TO = 2000
 _Z = 1.959963984540054
-SPLITS = {"random": "test customers drawn at random", "out_of_time": "the newest customers, out of time"}
+SPLITS = {
+    "random": "test customers, drawn at random",
+    "out_of_time": "the newest customers, by a model trained on older ones",
+}
 
 
 class ListMoney(msgspec.Struct, frozen=True):
@@ -114,7 +117,7 @@ def describe_list_money(money: ListMoney) -> list[str]:
     out_of = f"{money.customers:,} customers who have not left{left}"
     if not money.contacts:
         return [f"Under the contract's values no contact is expected to pay, of {out_of}.", *_basis(money)]
-    limit = f", capacity {money.capacity:,}" if money.capacity is not None else ""
+    limit = f", within a capacity of {money.capacity:,}" if money.capacity is not None else ""
     control = [f"{money.control:,} more are a control group: not contacted, not counted."] if money.control else []
     return [
         f"Contact {money.contacts:,} of {out_of}{limit}. Expected profit: {amount(money.profit)} (95 % interval "
@@ -128,11 +131,10 @@ def _basis(money: ListMoney) -> list[str]:
     discount = money.discount
     if not discount.split:
         return []
-    end = f"; if the probabilities held, it would be {amount(money.undiscounted)}" if money.contacts else ""
+    end = f" If the probabilities held, it would be {amount(money.undiscounted)}." if money.contacts else ""
     return [
-        f"This counts {discount.share:.0%} of the churners that the probabilities predict, because of "
-        f"{SPLITS[discount.split]}, only so many of those predicted churned (95 % interval {discount.low:.0%} to "
-        f"{discount.high:.0%}){end}."
+        f"It counts {discount.share:.0%} of the churners that the probabilities predict: so many of those predicted among "
+        f"{SPLITS[discount.split]}, churned (95 % interval {discount.low:.0%} to {discount.high:.0%}).{end}"
     ]
 
 

@@ -172,7 +172,7 @@ def _side(side: Scored, card: ModelCard, name: str, contract: Contract, worth: P
         recomputed_pr_auc=pr_auc(side.churned, side.probability),
         ece_of_perfect=facts.Range(*interval(ece_by_chance(side.probability, measure.DRAWS, card.seed))),
         confusion=facts.Confusion(**{name: int(counts[name]) for name in facts.Confusion.__struct_fields__}),
-        curves=measure.curves(side, worth.gain, contract.value.offer_cost),
+        curves=measure.curves(side, contract.value, worth.gain),
         thresholds=threshold_table(
             side.churned, side.probability, contract.value, card.thresholds.values, card.seed, worth
         ),

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from churn_assets.contract.limits import Value
 from churn_assets.evaluation.bootstrap import interval, intervals, samples, statistics_under, stratified_samples, wilson
 from churn_assets.evaluation.metrics import (
     Floats,
@@ -46,9 +47,9 @@ class Scored:
         return cls(churned, probability, np.stack(list(stratified_samples(churned, DRAWS, seed))), seed)
 
 
-def curves(tested: Scored, gain: Floats, cost: float) -> Curves:
+def curves(tested: Scored, value: Value, gain: Floats | None = None) -> Curves:
     """Points of the precision-recall, ROC, gains, calibration and profit curves; `gain` (n,) is what contacting each
-    test customer brings if they churn, `cost` what it costs."""
+    test customer brings if they churn, by default the constant of the contract."""
     ranked = RankCurves.of(tested.churned, tested.probability)
     recall, false_positive_rate = ranked.recall, ranked.false_positive_rate
     by_recall, by_length = evenly_spaced(recall, POINTS), evenly_spaced(ranked.listed, POINTS)
@@ -59,7 +60,7 @@ def curves(tested: Scored, gain: Floats, cost: float) -> Curves:
         roc=[(0.0, 0.0), *_points(false_positive_rate, recall, by_either_rate)],
         gains=[(0.0, 0.0), *_points(ranked.listed, recall, by_length)],
         calibration=_calibration(tested),
-        profit=_profit(tested, gain, cost),
+        profit=_profit(tested, gain if gain is not None else value.save_rate * value.customer_value, value.offer_cost),
     )
 
 
@@ -109,7 +110,7 @@ def _calibration(tested: Scored) -> list[CalibrationBin]:
     ]
 
 
-def _profit(tested: Scored, gain: Floats, cost: float) -> list[tuple[float, float, float, float]]:
+def _profit(tested: Scored, gain: Floats | float, cost: float) -> list[tuple[float, float, float, float]]:
     """Share contacted, profit per customer of the table, and its interval, at `POINTS` cuts."""
     order = np.argsort(-tested.probability, kind="stable")
     count = len(order)
