@@ -172,7 +172,7 @@ def show_budget(settings: Settings, amount: float, capacity: bool) -> None:
     from churn_assets.promotion.pointer import require_champion
     from churn_assets.scoring.budget import plan_call_list
     from churn_assets.scoring.bundle import read_card
-    from churn_assets.training.profit import describe_profit
+    from churn_assets.scoring.list_money import describe_discount
 
     bundle = require_champion(settings.home).path(settings.home)
     plan, value = plan_call_list(bundle, settings.assets_dir / "risk_list.parquet", amount, capacity=capacity)
@@ -195,13 +195,14 @@ def show_budget(settings: Settings, amount: float, capacity: bool) -> None:
         table.add_row(name, text)
     out.print(table)
     assumed = (
-        "Save rate and value are those of the contract's [value] for each customer"
+        "Save rate and value are those of each customer"
         if value.by_customer
-        else f"Of contacted churners {value.save_rate:.0%} stay, each worth {value.customer_value:,.0f} ([value])"
+        else f"Of contacted churners {value.save_rate:.0%} stay, each worth {value.customer_value:,.0f}"
     )
-    say(f"{assumed}; the interval is chance and calibration, not a wrong save rate.")
-    if card.profit:
-        say(describe_profit(card.profit))
+    discount = describe_discount(card.profit.discount) if card.profit else ""
+    say(
+        f"{assumed} (the contract's [value]); the interval is chance and calibration, not a wrong save rate. {discount}"
+    )
 
 
 def _comparison(chosen: ChosenModel) -> Table:

@@ -127,15 +127,21 @@ def describe_list_money(money: ListMoney) -> list[str]:
     ]
 
 
-def _basis(money: ListMoney) -> list[str]:
-    discount = money.discount
+def describe_discount(discount: Discount) -> str:
+    """The share of the predicted churners that money counts and where it is from; '' if it is all of them."""
     if not discount.split:
-        return []
-    end = f" If the probabilities held, it would be {amount(money.undiscounted)}." if money.contacts else ""
-    return [
-        f"It counts {discount.share:.0%} of the churners that the probabilities predict: so many of those predicted among "
-        f"{SPLITS[discount.split]}, churned (95 % interval {discount.low:.0%} to {discount.high:.0%}).{end}"
-    ]
+        return ""
+    return (
+        f"It counts {discount.share:.0%} of the churners that the probabilities predict: so many of those predicted "
+        f"among {SPLITS[discount.split]}, churned (95 % interval {discount.low:.0%} to {discount.high:.0%})."
+    )
+
+
+def _basis(money: ListMoney) -> list[str]:
+    basis = describe_discount(money.discount)
+    if basis and money.contacts:
+        basis += f" If the probabilities held, it would be {amount(money.undiscounted)}."
+    return [basis] if basis else []
 
 
 def amount(money: float) -> str:
