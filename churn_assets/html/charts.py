@@ -19,25 +19,29 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 WIDTH, HEIGHT = 460.0, 280.0
-LEFT, RIGHT, TOP, BOTTOM = 62.0, 20.0, 12.0, 44.0
+LEFT, RIGHT, TOP, BOTTOM = 62.0, 28.0, 12.0, 44.0
 ROW_HEIGHT = 22.0
 CHARACTER = 6.9  # drawing units a letter of the labels takes
 STYLES = ("a", "b", "c", "d", "e", "f")  # lines of one chart, in order
 MOST_LETTERS = 36  # of a row's label
 MOST_ROWS = 20  # bars of a chart; the others are smaller
+PROBABILITIES = (0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99, 0.999)  # on a log-odds axis
+TICK_ROOM = 0.14  # share of an axis that a label takes on a phone
 
 Points = Sequence[tuple[float, float | None]]
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What is along an axis: its title, from where to where, and how its numbers read."""
+    """What is along an axis: its title, from where to where, and how its numbers read. `scale` maps a value to where it
+    is drawn; the default is a linear axis."""
 
     title: str
     low: float
     high: float
     form: Callable[[float], str] = field(default=lambda value: f"{value:g}")
     ticks: tuple[float, ...] | None = None
+    scale: Callable[[float], float] = float
 
     @property
     def marks(self) -> tuple[float, ...]:
@@ -46,14 +50,15 @@ class Axis:
 
     def share(self, value: float) -> float:
         """Where a value lies, 0 to 1; outside the axis it is held at its end."""
-        span = self.high - self.low
-        return min(1.0, max(0.0, (value - self.low) / span)) if span else 0.5
+        start, end = self.scale(self.low), self.scale(self.high)
+        at = self.scale(min(self.high, max(self.low, value)))
+        return (at - start) / (end - start) if end > start else 0.5
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line; `style` is a class of the style sheet. A point without a value is a gap. `band` are (x, low, high) drawn
-    as an area, `whiskers` the same drawn as vertical lines."""
+    """A line; `style` is a class of the style sheet. A point without a value is a gap; points that are not `joined` are
+    dots alone. `band` are (x, low, high) drawn as an area, `whiskers` the same drawn as vertical lines."""
 
     name: str
     points: Points
@@ -62,6 +67,7 @@ class Line:
     dots: bool = False
     band: Sequence[tuple[float, float, float]] = ()
     whiskers: Sequence[tuple[float, float, float]] = ()
+    joined: bool = True
 
 
 @dataclass(frozen=True)
@@ -87,12 +93,14 @@ class Shape:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawn chart; `legend` are (text, style) of what the colours stand for."""
+    """A drawn chart; `legend` are (text, style) of what the colours stand for, `summary` says in a sentence what the
+    drawing shows, for who cannot see it."""
 
     title: str
     height: float
     shapes: tuple[Shape, ...]
     legend: tuple[tuple[str, str], ...] = ()
+    summary: str = ""
 
     @property
     def view_box(self) -> str:
@@ -208,7 +216,8 @@ def _line_shapes(frame: Frame, line: Line) -> Iterator[Shape]:
         yield _path(frame.path([*upper, *lower]) + "Z", f"band f{line.style}")
     for at, low, high in line.whiskers:
         yield _line(frame.right(at), frame.right(at), frame.down(low), frame.down(high), f"whisker {line.style}")
-    yield _path(frame.path(line.points), f"{'thin' if line.dashed else 'line'} {line.style}", line.name)
+    if line.joined:
+        yield _path(frame.path(line.points), f"{'thin' if line.dashed else 'line'} {line.style}", line.name)
     yield from _dots(frame, line) if line.dots else ()
 
 
@@ -248,6 +257,30 @@ def _stack(frame: Frame, start: float, end: float, kept: int, churned: int) -> I
         if high > low:
             top, foot = frame.down(high), frame.down(low)
             yield _box(left, top, max(width - 0.8, 0.6), max(foot - top, 0.4), style, tooltip)
+
+
+def mirrored(
+    title: str,
+    x: Axis,
+    edges: Sequence[float],
+    up: tuple[str, str, Sequence[float]],
+    down: tuple[str, str, Sequence[float]],
+    marks: Sequence[float] = (),
+) -> Chart:
+    """Two histograms over the same `edges`, one up and one down from the middle: (name, style, shares of its own total),
+    so that a small class is as visible as a large one. `marks` are dashed verticals."""
+    largest = max((*up[2], *down[2]), default=0.0) or 1.0
+    frame = Frame(x, Axis("share of the class", -1.08 * largest, 1.08 * largest, lambda share: percent(abs(share))))
+    shapes, middle = frame.axes(), frame.down(0.0)
+    shapes.append(_line(LEFT, WIDTH - RIGHT, middle, middle, "axis"))
+    for (name, style, shares), sign in ((up, 1), (down, -1)):
+        for (start, end), share in zip(pairwise(edges), shares, strict=True):
+            at, left = frame.down(sign * share), frame.right(start)
+            tooltip = f"{x.form(start)} to {x.form(end)}: {percent(share)} of {name}"
+            width = max(frame.right(end) - left - 0.8, 0.6)
+            shapes.append(_box(left, min(at, middle), width, abs(at - middle), f"f{style}", tooltip))
+    shapes += [_line(frame.right(at), frame.right(at), TOP, frame.height - BOTTOM, "mark") for at in marks]
+    return Chart(title, frame.height, tuple(shapes), ((up[0], up[1]), (down[0], down[1])))
 
 
 def columns(title: str, counts: Mapping[str, int], y_title: str = "customers") -> Chart:
@@ -348,9 +381,21 @@ def round_numbers(low: float, high: float) -> tuple[float, ...]:
     return tuple(round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1))
 
 
+def log_odds_axis(title: str, low: float, high: float) -> Axis:
+    """An axis of probabilities on which equal distances are equal differences in log-odds: scores near 0 and near 1 keep
+    apart. It ends within the first and last of `PROBABILITIES`; those that leave room for each other are marked."""
+    start, end = (min(PROBABILITIES[-1], max(PROBABILITIES[0], value)) for value in (low, high))
+    axis = Axis(title, start, end, percent, (), lambda p: math.log(p / (1.0 - p)))
+    ticks: list[float] = []
+    for value in sorted(PROBABILITIES, key=lambda p: abs(p - 0.5)):
+        if start <= value <= end and all(abs(axis.share(value) - axis.share(t)) >= TICK_ROOM for t in ticks):
+            ticks.append(value)
+    return replace(axis, ticks=tuple(sorted(ticks)))
+
+
 def percent(value: float) -> str:
     """A share as per cent without needless digits."""
-    return f"{100 * value:.3g} %"
+    return f"{100 * value:.4g} %" if value > 0.99 else f"{100 * value:.3g} %"
 
 
 def compact(value: float) -> str:

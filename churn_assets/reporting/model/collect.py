@@ -165,6 +165,7 @@ def _side(side: Scored, card: ModelCard, name: str, contract: Contract) -> facts
         ece_of_perfect=facts.Range(*interval(ece_by_chance(side.probability, measure.DRAWS, card.seed))),
         confusion=facts.Confusion(**{name: int(counts[name]) for name in facts.Confusion.__struct_fields__}),
         curves=measure.curves(side, contract.value),
+        scores=measure.score_histogram(side),
     )
 
 

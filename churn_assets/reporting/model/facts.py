@@ -114,9 +114,18 @@ class CalibrationBin(msgspec.Struct, frozen=True):
     rows: float
 
 
+class ScoreHistogram(msgspec.Struct, frozen=True):
+    """Customers of each class between `edges` of the probability, which are equally far apart in log-odds; those beyond
+    are in the outermost bins."""
+
+    edges: list[float]
+    churned: list[int]
+    kept: list[int]
+
+
 class Curves(msgspec.Struct, frozen=True):
-    """Points of the curves: (recall, precision), (false positive rate, recall), (share contacted, recall) and
-    (share contacted, profit per customer, low, high)."""
+    """Points of the curves: (recall, precision), (false positive rate, recall), (share contacted, recall), (share
+    contacted, lift) and (share contacted, profit per customer, low, high)."""
 
     base_rate: float
     pr: list[tuple[float, float]]
@@ -124,6 +133,7 @@ class Curves(msgspec.Struct, frozen=True):
     gains: list[tuple[float, float]]
     calibration: list[CalibrationBin]
     profit: list[tuple[float, float, float, float]]
+    lift: list[tuple[float, float]] = []
 
 
 class Side(msgspec.Struct, frozen=True):
@@ -137,6 +147,7 @@ class Side(msgspec.Struct, frozen=True):
     ece_of_perfect: Range
     confusion: Confusion
     curves: Curves
+    scores: ScoreHistogram | None = None
 
 
 class SegmentFigures(msgspec.Struct, frozen=True):
@@ -152,7 +163,7 @@ class SegmentFigures(msgspec.Struct, frozen=True):
 
 
 class Segment(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One value of a category or yes/no column; `oot` is absent without an out-of-time split."""
+    """One value of a category or yes/no column, or a band of a number; `oot` is absent without an out-of-time split."""
 
     column: str
     level: str

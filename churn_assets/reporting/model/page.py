@@ -9,23 +9,22 @@ from churn_assets.html import charts
 from churn_assets.html.templating import render
 from churn_assets.leakage.audit import Audit, Rung
 from churn_assets.leakage.ladder import AgeBand, Figure
+from churn_assets.reporting.model.curve_charts import curves, profit_chart, sides
 from churn_assets.reporting.model.facts import Dependence, Level, Report, Segment, Side
 from churn_assets.training.profit import describe_profit
 
-# name, title, explanation, format
+# name, title, explanation
 METRICS = (
-    ("pr_auc", "PR-AUC", "area under the precision-recall curve; a random list reaches the churn rate", ".3f"),
-    ("roc_auc", "ROC AUC", "probability that a churner ranks above a kept customer", ".3f"),
-    ("lift_at_10_percent", "lift at 10 %", "churn rate among the riskiest 10 %, divided by that of all", ".2f"),
-    ("log_loss", "log loss", "mean negative log-likelihood, natural logarithm", ".4f"),
-    ("brier", "Brier score", "mean squared error of the probability", ".4f"),
-    ("ece", "calibration error", "expected calibration error (ECE), 15 bins of equal size", ".4f"),
-    ("precision", "precision", "share of predicted churners that churned, at the chosen threshold", ".3f"),
-    ("recall", "recall", "share of churners that are predicted, at the chosen threshold", ".3f"),
-    ("f1", "F1", "harmonic mean of precision and recall", ".3f"),
+    ("pr_auc", "PR-AUC", "area under the precision-recall curve; a random list reaches the churn rate"),
+    ("roc_auc", "ROC AUC", "probability that a churner ranks above a kept customer"),
+    ("lift_at_10_percent", "lift at 10 %", "churn rate among the riskiest 10 %, divided by that of all"),
+    ("log_loss", "log loss", "mean negative log-likelihood, natural logarithm"),
+    ("brier", "Brier score", "mean squared error of the probability"),
+    ("ece", "calibration error", "expected calibration error (ECE), 15 bins of equal size"),
+    ("precision", "precision", "share of predicted churners that churned, at the chosen threshold"),
+    ("recall", "recall", "share of churners that are predicted, at the chosen threshold"),
+    ("f1", "F1", "harmonic mean of precision and recall"),
 )
-CONTACTED = charts.Axis("customers contacted, riskiest first", 0.0, 1.0, charts.percent)
-RANDOM_LIST = charts.Line("random list", [(0.0, 0.0), (1.0, 1.0)], "base", dashed=True)
 SHOWN_COLUMNS = 8  # in 'Each column alone'
 SHOWN_FEATURES = 15
 SHOWN_LEVELS = 12  # values of a column; the others are in metrics.json
@@ -53,7 +52,7 @@ def render_report(report: Report) -> str:
         curves=curves(report),
         importance=_importance_bars(report),
         dependence=_dependence(report),
-        profit=_profit(report),
+        profit=profit_chart(report),
     )
 
 
@@ -66,52 +65,6 @@ def render_card(report: Report) -> str:
         metrics=METRICS,
         features=report.importance.features[:CARD_FEATURES],
     )
-
-
-def sides(report: Report) -> list[tuple[str, str, str]]:
-    """(name, title, style) of each split that the report has."""
-    return [side for side in (("test", "random split", "a"), ("oot", "out of time", "b")) if side[0] in report.sides]
-
-
-def curves(report: Report) -> dict[str, charts.Chart]:
-    """The curves of test customers by name: for the page, Dagster's metadata and MLflow."""
-    drawn = [(report.sides[name].curves, title, style) for name, title, style in sides(report)]
-    precision, calibration = [], [charts.Line("perfect", [(0.0, 0.0), (1.0, 1.0)], "base", dashed=True)]
-    for curve, title, style in drawn:
-        base = [(0.0, curve.base_rate), (1.0, curve.base_rate)]
-        precision.append(charts.Line(title, curve.pr, style))
-        precision.append(charts.Line(f"random list, {title}", base, style, dashed=True))
-        points = [(b.predicted, b.observed) for b in curve.calibration]
-        band = [(b.predicted, b.low, b.high) for b in curve.calibration]
-        calibration.append(charts.Line(title, points, style, dots=True, band=band))
-    roc = [*(charts.Line(title, curve.roc, style) for curve, title, style in drawn), RANDOM_LIST]
-    gains = [*(charts.Line(title, curve.gains, style) for curve, title, style in drawn), RANDOM_LIST]
-    recall, rate = charts.Axis("recall", 0.0, 1.0, charts.percent), "true positive rate (recall)"
-    return {
-        "precision_recall": charts.lines("Precision over recall", _unit("recall"), _unit("precision"), precision),
-        "roc": charts.lines("ROC curve", _unit("false positive rate"), _unit(rate), roc),
-        "gains": charts.lines("Cumulative gains", CONTACTED, recall, gains),
-        "calibration": charts.lines("Calibration", _unit("predicted probability"), _unit("churn rate"), calibration),
-    }
-
-
-def _unit(title: str) -> charts.Axis:
-    return charts.Axis(title, 0.0, 1.0)
-
-
-def _profit(report: Report) -> charts.Chart:
-    """Profit per customer over the share contacted; the vertical is the chosen threshold."""
-    drawn, values = [], [0.0]
-    for side, title, style in sides(report):
-        curve = report.sides[side].curves.profit
-        values += [value for _, _, low, high in curve for value in (low, high)]
-        band = [(share, low, high) for share, _, low, high in curve]
-        drawn.append(charts.Line(title, [(share, value) for share, value, _, _ in curve], style, band=band))
-    drawn.append(charts.Line("no profit", [(0.0, 0.0), (1.0, 0.0)], "base", dashed=True))
-    test = report.sides["test"]
-    chosen = (test.confusion.true_positives + test.confusion.false_positives) / test.rows
-    y = charts.Axis("profit per customer", min(values), max(values), charts.compact)
-    return charts.lines("Profit", CONTACTED, y, drawn, marks=[chosen])
 
 
 def _segment_tables(segments: Iterable[Segment]) -> list[tuple[str, list[Segment], int]]:
