@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from churn_assets.html import templating
@@ -22,10 +22,12 @@ WIDTH, HEIGHT = 460.0, 280.0
 LEFT, RIGHT, TOP, BOTTOM = 62.0, 28.0, 12.0, 44.0
 ROW_HEIGHT = 22.0
 CHARACTER = 6.9  # drawing units a letter of the labels takes
+PHONE_CHARACTER, MOST_HEAT_LETTERS, HEAT_ROW = 8.4, 17, 21.0  # a phone draws larger letters
 STYLES = ("a", "b", "c", "d", "e", "f")  # lines of one chart, in order
 MOST_LETTERS = 36  # of a row's label
 MOST_ROWS = 20  # bars of a chart; the others are smaller
 PROBABILITIES = (0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99, 0.999)  # on a log-odds axis
+SWARM_WIDTH, SWARM_HEIGHT, LEVELS = 300.0, 34.0, 5
 TICK_ROOM = 0.14  # share of an axis that a label takes on a phone
 
 Points = Sequence[tuple[float, float | None]]
@@ -157,6 +159,64 @@ class BarRows:
 
 
 @dataclass(frozen=True)
+class WaterfallRows:
+    """A sum as bars that each begin where the one before ends: from `start` by `steps`, rows of one mark each, to the
+    end. A bar has the style `churned` where it raises the sum, `kept` where it lowers it."""
+
+    start: Row
+    steps: Sequence[Row]
+    end: str
+    form: str = "+.2f"
+
+    def bars(self) -> Iterator[tuple[object, object, str, float, float, float]]:
+        """(label, note, style, left and width in per cent, number) of each bar, first and last of them the sums."""
+        changes = [row.marks[0].value or 0.0 for row in self.steps]
+        start = self.start.marks[0].value or 0.0
+        sums = [start, *accumulate(changes, initial=start), start + sum(changes)]
+        x = Axis("", min(0.0, *sums), max(0.0, *sums))
+
+        def bar(begin: float, end: float) -> tuple[float, float]:
+            low, high = sorted((100 * x.share(begin), 100 * x.share(end)))
+            return round(low, 2), round(high - low, 2)
+
+        yield self.start.label, self.start.note, "base", *bar(0.0, start), start
+        for row, change, begin, end in zip(self.steps, changes, sums[1:], sums[2:], strict=False):
+            yield row.label, row.note, "churned" if change > 0 else "kept", *bar(begin, end), change
+        yield self.end, None, "base", *bar(0.0, sums[-1]), sums[-1]
+
+    def __html__(self) -> Markup:
+        return _draw("waterfall", self)
+
+
+@dataclass(frozen=True)
+class SwarmRows:
+    """A cloud of dots a row, on one axis from the lowest to the highest value of all. A row is label, note, number and
+    dots (value, level); the level, 0 to 1 or None, is the colour, from blue to red."""
+
+    rows: Sequence[tuple[str, str, float, Sequence[tuple[float, float | None]]]]
+    form: str = ".3f"
+
+    def clouds(self) -> Iterator[tuple[str, str, float, float, list[tuple[str, str]]]]:
+        """(label, note, number, place of zero, (class, path) of each level) of each row, in drawing units."""
+        ends = [0.0, *(value for _, _, _, dots in self.rows for value, _ in dots)]
+        x = Axis("", min(ends), max(ends))
+        for label, note, number, dots in self.rows:
+            paths: dict[str, list[str]] = {}
+            crowd: dict[int, int] = {}
+            for value, level in dots:
+                at = round(4.0 + (SWARM_WIDTH - 8.0) * x.share(value), 1)
+                place = crowd[round(at / 3)] = crowd.get(round(at / 3), -1) + 1
+                down = min((place + 1) // 2 * 2.0, SWARM_HEIGHT / 2 - 3) * (-1 if place % 2 else 1)
+                style = "unknown" if level is None else f"level{min(LEVELS - 1, int(level * LEVELS))}"
+                paths.setdefault(style, []).append(f"M{at:g} {SWARM_HEIGHT / 2 + down:g}h0")
+            zero = round(4.0 + (SWARM_WIDTH - 8.0) * x.share(0.0), 1)
+            yield label, note, number, zero, [(style, "".join(parts)) for style, parts in sorted(paths.items())]
+
+    def __html__(self) -> Markup:
+        return _draw("swarm", self, SWARM_WIDTH, SWARM_HEIGHT)
+
+
+@dataclass(frozen=True)
 class Frame:
     """The two axes of a drawing."""
 
@@ -267,8 +327,8 @@ def mirrored(
     down: tuple[str, str, Sequence[float]],
     marks: Sequence[float] = (),
 ) -> Chart:
-    """Two histograms over the same `edges`, one up and one down from the middle: (name, style, shares of its own total),
-    so that a small class is as visible as a large one. `marks` are dashed verticals."""
+    """Two histograms over the same `edges`, one up and one down from the middle: (name, style, shares of its own
+    total), so that a small class is as visible as a large one. `marks` are dashed verticals."""
     largest = max((*up[2], *down[2]), default=0.0) or 1.0
     frame = Frame(x, Axis("share of the class", -1.08 * largest, 1.08 * largest, lambda share: percent(abs(share))))
     shapes, middle = frame.axes(), frame.down(0.0)
@@ -300,6 +360,28 @@ def columns(title: str, counts: Mapping[str, int], y_title: str = "customers") -
         if len(names) <= 8:
             shapes.append(_text(f"{count:,}", (left + right) / 2, top - 4))
     return Chart(title, frame.height, tuple(shapes))
+
+
+def heatmap(
+    title: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[float | None]], x_title: str = ""
+) -> Chart:
+    """Squares coloured by value: red up to 1, blue down to -1, pale near 0; none for None. `rows` and `columns` are the
+    names, empty ones are left out."""
+    left, foot = 16 + PHONE_CHARACTER * MOST_HEAT_LETTERS, TOP + HEAT_ROW * len(rows)
+    width = (WIDTH - left - RIGHT) / max(1, len(columns))
+    shapes = []
+    for i, (name, values) in enumerate(zip(rows, cells, strict=True)):
+        top = TOP + HEAT_ROW * i
+        shapes.append(_text(_shortened(name, MOST_HEAT_LETTERS), left - 7, top + HEAT_ROW / 2 + 4, "end"))
+        for j, value in enumerate(values):
+            if value is not None:
+                box = _box(left + j * width, top, width - 1, HEAT_ROW - 1, "fchurned" if value > 0 else "fa", "")
+                tooltip = f"{name}, {columns[j] or j + 1}: {value:.2f}"
+                shade = {**box.attributes, "fill-opacity": f"{max(0.06, abs(value)):.2f}"}
+                shapes.append(replace(box, attributes=shade, tooltip=tooltip))
+    shapes += [_text(name, left + (j + 0.5) * width, foot + 16) for j, name in enumerate(columns) if name]
+    shapes.append(_text(x_title, (left + WIDTH - RIGHT) / 2, foot + 36))
+    return Chart(title, foot + (44 if x_title else 24), tuple(shapes))
 
 
 def bars(title: str, values: Mapping[str, float], x_title: str, form: Callable[[float], str], style: str) -> Chart:
@@ -382,8 +464,8 @@ def round_numbers(low: float, high: float) -> tuple[float, ...]:
 
 
 def log_odds_axis(title: str, low: float, high: float) -> Axis:
-    """An axis of probabilities on which equal distances are equal differences in log-odds: scores near 0 and near 1 keep
-    apart. It ends within the first and last of `PROBABILITIES`; those that leave room for each other are marked."""
+    """An axis of probabilities on which equal distances are equal differences in log-odds, so that scores near 0 and
+    near 1 keep apart. It ends within the first and last of `PROBABILITIES`; those that have room are marked."""
     start, end = (min(PROBABILITIES[-1], max(PROBABILITIES[0], value)) for value in (low, high))
     axis = Axis(title, start, end, percent, (), lambda p: math.log(p / (1.0 - p)))
     ticks: list[float] = []
@@ -420,12 +502,16 @@ def _standalone(chart: Chart) -> Chart:
 
 def _row_frame(labels: Sequence[str], x: Axis) -> Frame:
     """A frame with a row a label, first on top: row i is at y = -i."""
-    labels = [label if len(label) <= MOST_LETTERS else f"{label[: MOST_LETTERS - 1]}…" for label in labels]
+    labels = [_shortened(label, MOST_LETTERS) for label in labels]
     left = 16 + CHARACTER * max((len(label) for label in labels), default=4)
     count = max(1, len(labels))
     places = tuple(-float(i) for i in range(len(labels)))
     y = Axis("", 0.5 - count, 0.5, lambda place: labels[round(-place)], places)
     return Frame(x, y, TOP + BOTTOM + ROW_HEIGHT * count, left, grid_of_x=True)
+
+
+def _shortened(label: str, letters: int) -> str:
+    return label if len(label) <= letters else f"{label[: letters - 1]}…"
 
 
 def _fitting_places(names: Sequence[str]) -> tuple[float, ...]:

@@ -103,10 +103,10 @@ def plain_number(value: float | None, form: str = ".3f") -> str:
     return "" if value is None else format(value, form)
 
 
-def rounding(low: float | None, high: float | None, unit: str = "f") -> str:
+def rounding(low: float | None, high: float | None, unit: str = "f", most: int = 6) -> str:
     """The format of a value with the 95 % interval `low` to `high`: the digits that the interval does not make
     meaningless. Half of the interval is kept to two digits if it begins with 1, 2 or 3, else to one (the rule of the
-    Particle Data Group). `unit` is 'f' or '%'; three digits without an interval.
+    Particle Data Group). `unit` is 'f' or '%', `most` limits the decimals; three digits without an interval.
 
     >>> [format(0.97712, rounding(*ends)) for ends in ((0.970, 0.983), (0.91, 1.0), (0.4, 1.0))]
     ['0.977', '0.98', '1.0']
@@ -116,7 +116,7 @@ def rounding(low: float | None, high: float | None, unit: str = "f") -> str:
         return ".0%" if unit == "%" else ".3g"
     first = math.floor(math.log10(half))
     digits = -first + (1 if round(half / 10.0**first, 2) < 3.55 else 0)
-    return f".{min(6, max(0, digits))}{unit}"
+    return f".{min(most, max(0, digits))}{unit}"
 
 
 def labelled_cells(rows: str, head: Sequence[str]) -> Markup:

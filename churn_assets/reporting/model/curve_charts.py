@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from churn_assets.html import charts
-from churn_assets.reporting.model.facts import Curves, Report, ScoreHistogram
+from churn_assets.reporting.model.facts import Curves, Learning, Report, ScoreHistogram
 
 CONTACTED = charts.Axis("customers contacted, riskiest first", 0.0, 1.0, charts.percent)
 RANDOM_LIST = charts.Line("random list", [(0.0, 0.0), (1.0, 1.0)], "base", dashed=True)
@@ -96,3 +96,20 @@ def profit_chart(report: Report) -> charts.Chart:
     chosen = (test.confusion.true_positives + test.confusion.false_positives) / test.rows
     y = charts.Axis("profit per customer", min(values), max(values), charts.compact)
     return charts.lines("Profit", CONTACTED, y, drawn, marks=[chosen])
+
+
+def learning_chart(learning: Learning) -> charts.Chart:
+    """PR-AUC on training and test customers over the number of training customers."""
+    points = learning.points
+    values = [v for p in points for v in (p.train, p.test.low, p.test.high)]
+    margin = 0.05 * (max(values) - min(values)) or 0.05
+    y = charts.Axis("PR-AUC", max(0.0, min(values) - margin), min(1.0, max(values) + margin))
+    x = charts.Axis("training customers", 0.0, float(points[-1].rows), charts.compact)
+    band = [(float(point.rows), point.test.low, point.test.high) for point in points]
+    test = [(float(point.rows), point.test.value) for point in points]
+    train = [(float(point.rows), point.train) for point in points]
+    drawn = [
+        charts.Line("test customers", test, "a", dots=True, band=band),
+        charts.Line("the customers trained on", train, "base", dots=True),
+    ]
+    return charts.lines("Learning curve", x, y, drawn)

@@ -202,8 +202,20 @@ class Dependence(msgspec.Struct, frozen=True, omit_defaults=True):
     levels: list[Level] | None = None
 
 
+class FeatureSummary(msgspec.Struct, frozen=True):
+    """Effects of one feature on test customers: (Shapley value in log-odds, rank of the feature's value from 0 to 1).
+
+    The rank is None where the value is missing, and of a category.
+    """
+
+    feature: str
+    kind: str
+    points: list[tuple[float, float | None]]
+
+
 class Importance(msgspec.Struct, frozen=True, rename={"description": "words"}):
-    """Global importance, the largest first; `method` is 'shapley' or 'permutation'."""
+    """Global importance, the largest first; `method` is 'shapley' or 'permutation'. `summary` are the effects of the
+    first features on single customers, estimates where the method is permutation."""
 
     method: str
     description: str
@@ -212,6 +224,57 @@ class Importance(msgspec.Struct, frozen=True, rename={"description": "words"}):
     model: str
     features: list[FeatureImportance]
     dependence: list[Dependence]
+    summary: list[FeatureSummary] = []
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What the column `name`, with every feature that belongs to it, adds to a customer's log-odds; the step without a
+    name is the sum of `columns` smaller ones."""
+
+    name: str
+    contribution: float
+    columns: int = 1
+
+
+class WorkedCustomer(msgspec.Struct, frozen=True):
+    """A test customer: `risk` is low, middle or high. The base of `WorkedCustomers` and the steps add up to
+    `log_odds`, which calibration maps to `probability`. `reasons` are those of a call list."""
+
+    risk: str
+    customer: str
+    churned: bool
+    probability: float
+    log_odds: float
+    predicted: bool
+    steps: list[Step]
+    reasons: list[str]
+
+
+class WorkedCustomers(msgspec.Struct, frozen=True):
+    """Worked customers from low to high risk. `base` is the log-odds that contributions start from, the mean of
+    training customers; `exact` is false where contributions are estimates."""
+
+    exact: bool
+    base: float
+    base_probability: float
+    customers: list[WorkedCustomer]
+
+
+class LearningPoint(msgspec.Struct, frozen=True):
+    """PR-AUC of a model trained on `rows` customers, on these customers and on the test customers."""
+
+    rows: int
+    churners: int
+    train: float
+    test: Estimate
+
+
+class Learning(msgspec.Struct, frozen=True):
+    """The learning curve; its last point is the model of the report. `gain`: what that model reaches on test customers
+    beyond one of the largest smaller sample, None without one."""
+
+    points: list[LearningPoint]
+    gain: Estimate | None
 
 
 class Suspect(msgspec.Struct, frozen=True):
@@ -252,6 +315,8 @@ class Report(msgspec.Struct, frozen=True, rename={"feature_docs": "words"}):
     validation: ValidationReport | None
     provenance: Provenance
     limits: list[Limit] = []
+    worked: WorkedCustomers | None = None
+    learning: Learning | None = None
     format: int = FORMAT
 
 

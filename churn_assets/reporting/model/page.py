@@ -9,8 +9,8 @@ from churn_assets.html import charts
 from churn_assets.html.templating import render
 from churn_assets.leakage.audit import Audit, Rung
 from churn_assets.leakage.ladder import AgeBand, Figure
-from churn_assets.reporting.model.curve_charts import curves, profit_chart, sides
-from churn_assets.reporting.model.facts import Dependence, Level, Report, Segment, Side
+from churn_assets.reporting.model.curve_charts import curves, learning_chart, profit_chart, sides
+from churn_assets.reporting.model.facts import Dependence, Level, Report, Segment, Side, WorkedCustomer
 from churn_assets.training.profit import describe_profit
 
 # name, title, explanation
@@ -52,6 +52,10 @@ def render_report(report: Report) -> str:
         curves=curves(report),
         importance=_importance_bars(report),
         dependence=_dependence(report),
+        summary_plot=_summary_plot(report),
+        worked=_worked(report),
+        learning=learning_chart(report.learning) if report.learning else None,
+        rounded_probability=_probability_form,
         profit=profit_chart(report),
     )
 
@@ -136,6 +140,35 @@ def _importance_bars(report: Report) -> charts.BarRows:
         for row in importance.features[:SHOWN_FEATURES]
     ]
     return charts.BarRows(rows, ".3f" if importance.method == "shapley" else ".4f")
+
+
+def _summary_plot(report: Report) -> charts.SwarmRows | None:
+    """The SHAP summary (Lundberg et al., 2020), the features with the largest mean absolute value first."""
+    rows = []
+    for feature in report.importance.summary:
+        mean = sum(abs(value) for value, _ in feature.points) / len(feature.points)
+        rows.append((feature.feature, report.feature_docs.get(feature.feature, ""), mean, feature.points))
+    return charts.SwarmRows(rows, ".2f") if rows else None
+
+
+def _worked(report: Report) -> list[tuple[WorkedCustomer, charts.WaterfallRows]]:
+    """Each worked customer with its waterfall."""
+    if report.worked is None:
+        return []
+    start = charts.Row("mean of training customers", [charts.Mark(report.worked.base)])
+    drawn = []
+    for customer in report.worked.customers:
+        steps = [
+            charts.Row(step.name or f"{step.columns} other columns", [charts.Mark(step.contribution)])
+            for step in customer.steps
+        ]
+        drawn.append((customer, charts.WaterfallRows(start, steps, "this customer")))
+    return drawn
+
+
+def _probability_form(probability: float) -> str:
+    """Per cent; a decimal where the nearest whole per cent would be 0 or 100."""
+    return ".0%" if 0.005 <= probability < 0.995 else ".2%" if probability < 0.001 or probability > 0.999 else ".1%"
 
 
 def _dependence(report: Report) -> list[tuple[Dependence, charts.Chart | charts.BarRows | None]]:
