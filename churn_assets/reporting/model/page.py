@@ -9,6 +9,7 @@ from churn_assets.html import charts
 from churn_assets.html.templating import render
 from churn_assets.leakage.audit import Audit, Rung
 from churn_assets.leakage.ladder import AgeBand, Figure
+from churn_assets.reporting.model.card import CardSection, model_card
 from churn_assets.reporting.model.curve_charts import curves, learning_chart, profit_chart, sides
 from churn_assets.reporting.model.facts import Dependence, Level, Report, Segment, Side, WorkedCustomer
 from churn_assets.training.profit import describe_profit
@@ -28,12 +29,12 @@ METRICS = (
 SHOWN_COLUMNS = 8  # in 'Each column alone'
 SHOWN_FEATURES = 15
 SHOWN_LEVELS = 12  # values of a column; the others are in metrics.json
-CARD_FEATURES = 10
 
 
 def render_report(report: Report) -> str:
     """The page of `collect_report`. Parts that a run has not computed are marked as such."""
     ladder = report.ladder
+    how_good, doubts = _judgement(report)
     single, more = _single_columns(report, ladder) if ladder else (None, 0)
     return render(
         "reporting/templates/model_report.html.j2",
@@ -42,7 +43,10 @@ def render_report(report: Report) -> str:
         report=report,
         out_of_time="oot" in report.sides,
         sides=sides(report),
-        summary=[*(ladder.sentences if ladder else []), *([describe_profit(report.profit)] if report.profit else [])],
+        whom_to_call=describe_profit(report.profit) if report.profit else "",
+        how_good=how_good,
+        doubts=doubts,
+        card=model_card(report, how_good, doubts),
         comparison=sorted(report.comparison, key=lambda row: -row.validation_pr_auc),
         segments=_segment_tables(report.segments),
         rungs=_rungs(report),
@@ -61,14 +65,20 @@ def render_report(report: Report) -> str:
 
 
 def render_card(report: Report) -> str:
-    """The model card in the order of Mitchell et al., "Model Cards for Model Reporting" (2019)."""
-    return render(
-        "reporting/templates/model_card.md.j2",
-        report=report,
-        sides=sides(report),
-        metrics=METRICS,
-        features=report.importance.features[:CARD_FEATURES],
-    )
+    """The model card in Markdown."""
+    return render("reporting/templates/model_card.md.j2", report=report, sides=sides(report), card=_card(report))
+
+
+def _card(report: Report) -> tuple[CardSection, ...]:
+    how_good, doubts = _judgement(report)
+    return model_card(report, how_good, doubts)
+
+
+def _judgement(report: Report) -> tuple[str, list[str]]:
+    """How good the model is, and what limits the trust in it."""
+    from churn_assets.reporting.run_summary import describe_doubts, describe_quality  # which reads this package's files
+
+    return describe_quality(report), describe_doubts(report, None)
 
 
 def _segment_tables(segments: Iterable[Segment]) -> list[tuple[str, list[Segment], int]]:

@@ -20,19 +20,23 @@ from hypothesis import strategies as st
 
 from churn_assets.errors import TrainingError
 from churn_assets.evaluation.metrics import ece
+from churn_assets.html.templating import escape_markdown
 from churn_assets.leakage.audit import Audit
 from churn_assets.reporting.model import collect
+from churn_assets.reporting.model.card import model_card
 from churn_assets.reporting.model.facts import Report, as_json
 from churn_assets.reporting.model.importance import importance
 from churn_assets.reporting.model.measure import FEWEST, Scored, curves, metrics, score_histogram, segment
 from churn_assets.reporting.model.page import render_card, render_report
 from churn_assets.reporting.model.segments import banded
 from churn_assets.reporting.model.worked import typical_positions
+from churn_assets.reporting.run_summary import describe_doubts, describe_quality
 from churn_assets.scoring.bundle import load_bundle
 from churn_assets.scoring.card import Provenance
 from churn_assets.scoring.explain import Explainer
 from churn_assets.scoring.models.blend import BlendModel
 from churn_assets.training.export import write_choice
+from churn_assets.training.profit import describe_profit
 from churn_assets_tests.html.phone import BROWSER, Tables, folds_on_a_phone, measured
 from churn_assets_tests.html.reader import read
 from churn_assets_tests.strategies import STORE
@@ -285,6 +289,52 @@ def test_the_ladder_comes_first_and_missing_parts_are_marked(facts):
         assert text in complete
     assert "Not computed in this run" in card_of(without(facts))
     assert "The second sentence." in card_of(with_all(facts))
+
+
+def test_the_card_is_short_and_the_same_in_page_and_markdown(facts):
+    changed = with_all(facts)
+    markdown, page = card_of(changed), page_of(changed)
+    section = "".join(read(page[page.index('<section id="card">') : page.index('<section id="origin">')]).text)
+    headings = re.findall(r"^## (.*)$", markdown, re.M)
+    assert headings == [
+        "Model details",
+        "Intended use",
+        "Data",
+        "Metrics",
+        "Factors",
+        "Limits",
+        "Ethical considerations",
+    ]
+    report = msgspec.convert(changed, Report)
+    parts = model_card(report, describe_quality(report), describe_doubts(report, None))
+    assert [part.title for part in parts] == headings
+    for part in parts:
+        for text in (*part.paragraphs, *(text for _, text in part.points)):
+            assert text in section
+            assert escape_markdown(text) in markdown
+    assert len(markdown.split()) < 1200
+
+
+@pytest.mark.parametrize(
+    ("name", "is_personal"),
+    [
+        *(("SeniorCitizen", True), ("customer_age", True), ("gender", True), ("Marital_Status", True), ("AGE", True)),
+        *(("usage", False), ("package", False), ("tenure_days", False), ("message_count", False)),
+    ],
+)
+def test_the_card_names_features_that_describe_a_person(report, name, is_personal):
+    changed = msgspec.structs.replace(report, model=msgspec.structs.replace(report.model, features=["esent", name]))
+    (ethics,) = (part for part in model_card(changed, "", []) if part.title == "Ethical considerations")
+    assert (f"'{name}'" in ethics.paragraphs[0]) is is_personal
+
+
+def test_the_page_begins_with_whom_to_call_and_what_to_doubt(facts):
+    text = page_of(with_all(facts))
+    places = [text.index(part) for part in ("Whom to call", "How good the model is", "What to doubt", 'class="tile')]
+    assert places == sorted(places)
+    report = msgspec.convert(with_all(facts), Report)
+    for sentence in (describe_profit(report.profit), describe_quality(report), *describe_doubts(report, None)):
+        assert escape(sentence) in text
 
 
 def test_text_of_the_table_cannot_become_markup(facts):
