@@ -160,12 +160,12 @@ class BarRows:
 
 @dataclass(frozen=True)
 class WaterfallRows:
-    """A sum as bars that each begin where the one before ends: from `start` by `steps`, rows of one mark each, to the
-    end. A bar has the style `churned` where it raises the sum, `kept` where it lowers it."""
+    """A sum as bars that each begin where the one before ends: from `start` by `steps` to `end`, rows of one mark each,
+    of which the last is the sum. A bar has the style `churned` where it raises the sum, `kept` where it lowers it."""
 
     start: Row
     steps: Sequence[Row]
-    end: str
+    end: Row
     form: str = "+.2f"
 
     def bars(self) -> Iterator[tuple[object, object, str, float, float, float]]:
@@ -182,7 +182,7 @@ class WaterfallRows:
         yield self.start.label, self.start.note, "base", *bar(0.0, start), start
         for row, change, begin, end in zip(self.steps, changes, sums[1:], sums[2:], strict=False):
             yield row.label, row.note, "churned" if change > 0 else "kept", *bar(begin, end), change
-        yield self.end, None, "base", *bar(0.0, sums[-1]), sums[-1]
+        yield self.end.label, self.end.note, "base", *bar(0.0, sums[-1]), self.end.marks[0].value or 0.0
 
     def __html__(self) -> Markup:
         return _draw("waterfall", self)
@@ -380,7 +380,7 @@ def heatmap(
                 shade = {**box.attributes, "fill-opacity": f"{max(0.06, abs(value)):.2f}"}
                 shapes.append(replace(box, attributes=shade, tooltip=tooltip))
     shapes += [_text(name, left + (j + 0.5) * width, foot + 16) for j, name in enumerate(columns) if name]
-    shapes.append(_text(x_title, (left + WIDTH - RIGHT) / 2, foot + 36))
+    shapes += [_text(x_title, (left + WIDTH - RIGHT) / 2, foot + 36)] if x_title else []
     return Chart(title, foot + (44 if x_title else 24), tuple(shapes))
 
 

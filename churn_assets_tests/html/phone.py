@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import subprocess
-from html import unescape
+from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,16 @@ from typing import Any
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
+    *("--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars"),
 )
-# Writes into the page what is wider than the screen; `.scroll` boxes that scroll count as cut.
-MEASURE = """<script>addEventListener("load", () => { const cut = [];
-for (const box of document.querySelectorAll(".scroll, .card, .tile, section, svg, .rows"))
-  if (box.scrollWidth > box.clientWidth + 1 || box.getBoundingClientRect().right > innerWidth + 1)
+# A window is at least 500 pixels wide, a frame is not. A box that scrolls, or reaches beyond the frame, is cut.
+MEASURE = """<title></title><iframe style="width:WIDTHpx; height:2000px; border:0" srcdoc="PAGE"></iframe>
+<script>addEventListener("load", () => { const page = document.querySelector("iframe").contentDocument, cut = [];
+const width = page.documentElement.clientWidth;
+for (const box of page.querySelectorAll(".scroll, .card, .tile, section, svg, .rows"))
+  if (box.scrollWidth > box.clientWidth + 1 || box.getBoundingClientRect().right > width + 1)
     cut.push(box.textContent.trim().slice(0, 40));
-document.title = JSON.stringify({width: innerWidth, page: document.documentElement.scrollWidth, cut}); })</script>"""
+document.title = JSON.stringify({width, page: page.documentElement.scrollWidth, cut}); })</script>"""
 
 
 class Tables(HTMLParser):
@@ -77,8 +79,8 @@ def measured(page: str, folder: Path, width: int) -> dict[str, Any]:
     """Width of the screen and of the page, and what is cut, in a browser `width` pixels wide."""
     assert BROWSER is not None
     path = folder / "page.html"
-    path.write_text(page.replace("</body>", f"{MEASURE}</body>"), encoding="utf-8")
-    command = [BROWSER, *FLAGS, f"--user-data-dir={folder / 'profile'}", f"--window-size={width},2000", "--dump-dom"]
+    path.write_text(MEASURE.replace("WIDTH", str(width)).replace("PAGE", escape(page)), encoding="utf-8")
+    command = [BROWSER, *FLAGS, f"--user-data-dir={folder / 'profile'}", "--window-size=1300,2100", "--dump-dom"]
     result = subprocess.run([*command, path.as_uri()], capture_output=True, text=True, timeout=60, check=True)
     title = re.search(r"<title>(\{.*?\})</title>", result.stdout)
     assert title is not None

@@ -131,9 +131,11 @@ def test_the_smaller_class_of_a_mirrored_histogram_is_as_large_as_the_other():
 
 @given(st.floats(-5, 5), st.lists(st.floats(-3, 3), max_size=6))
 def test_bars_of_a_waterfall_begin_where_the_one_before_ends(start, changes):
-    chart = WaterfallRows(Row("start", [Mark(start)]), [Row(f"{c}", [Mark(c)]) for c in changes], "end")
+    chart = WaterfallRows(
+        Row("start", [Mark(start)]), [Row(f"{c}", [Mark(c)]) for c in changes], Row("end", [Mark(7.0)])
+    )
     bars = list(chart.bars())
-    assert [value for *_, value in bars] == [start, *changes, start + sum(changes)]
+    assert [value for *_, value in bars] == [start, *changes, 7.0]
     assert all(0.0 <= left <= left + width <= 100.02 for _, _, _, left, width, _ in bars)
     for (_, _, style, left, width, change), (_, _, _, left_after, width_after, _) in pairwise(bars[1:-1]):
         end = left + width if change > 0 else left

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from churn_assets.reporting.model.facts import Estimate, Report, Segment
+from churn_assets.training.split import PARTS
 
 CARD_FEATURES = 5
 CARD_METRICS = (("pr_auc", "PR-AUC"), ("roc_auc", "ROC AUC"), ("precision", "precision"), ("recall", "recall"))
@@ -90,7 +91,7 @@ def _details(report: Report) -> CardSection:
 def _data(report: Report) -> CardSection:
     data, validation = report.data, report.validation
     parts = data.parts.get("random", {})
-    sizes = ", ".join(f"{part.rows:,} for {name}" for name, part in parts.items())
+    sizes = ", ".join(f"{parts[name].rows:,} for {name}" for name in PARTS if name in parts)
     sentences = [
         f"{data.source}, as of {data.as_of}: {data.rows:,} customers, {data.churn_rate:.1%} churned; drawn at random "
         f"{sizes}."

@@ -166,12 +166,14 @@ class SegmentFigures(msgspec.Struct, frozen=True):
 
 
 class Segment(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One value of a category or yes/no column, or a band of a number; `oot` is absent without an out-of-time split."""
+    """One value of a category or yes/no column, or a band of a number, which has an order; `oot` is absent without an
+    out-of-time split."""
 
     column: str
     level: str
     test: SegmentFigures
     oot: SegmentFigures | None = None
+    is_band: bool = False
 
 
 class FeatureImportance(msgspec.Struct, frozen=True):
@@ -205,11 +207,12 @@ class Dependence(msgspec.Struct, frozen=True, omit_defaults=True):
 class FeatureSummary(msgspec.Struct, frozen=True):
     """Effects of one feature on test customers: (Shapley value in log-odds, rank of the feature's value from 0 to 1).
 
-    The rank is None where the value is missing, and of a category.
+    The rank is None where the value is missing, and of a category. `mean` is the mean absolute effect.
     """
 
     feature: str
     kind: str
+    mean: float
     points: list[tuple[float, float | None]]
 
 

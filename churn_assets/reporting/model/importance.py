@@ -90,7 +90,7 @@ def _summary(spec: FeatureSpec, values: Matrix, parts: Floats) -> FeatureSummary
     points = [
         (float(part), None if np.isnan(rank) else round(float(rank), 3)) for part, rank in zip(y, ranks, strict=True)
     ]
-    return FeatureSummary(spec.name, spec.kind, points)
+    return FeatureSummary(spec.name, spec.kind, float(np.abs(y).mean()), points)
 
 
 def _permuted(model: Model, rows: Matrix, churned: Labels, seed: int) -> tuple[Floats, Floats]:

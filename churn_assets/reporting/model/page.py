@@ -82,10 +82,10 @@ def _judgement(report: Report) -> tuple[str, list[str]]:
 
 
 def _segment_tables(segments: Iterable[Segment]) -> list[tuple[str, list[Segment], int]]:
-    """Each column, its values, the largest first, and how many more there are."""
+    """Each column, its bands in order or its values, the largest first, and how many more there are."""
     tables = []
     for column, group in groupby(segments, key=lambda segment: segment.column):
-        rows = sorted(group, key=lambda row: -row.test.rows)
+        rows = sorted(group, key=lambda row: 0 if row.is_band else -row.test.rows)
         tables.append((column, rows[:SHOWN_LEVELS], max(0, len(rows) - SHOWN_LEVELS)))
     return tables
 
@@ -154,10 +154,13 @@ def _importance_bars(report: Report) -> charts.BarRows:
 
 def _summary_plot(report: Report) -> charts.SwarmRows | None:
     """The SHAP summary (Lundberg et al., 2020), the features with the largest mean absolute value first."""
-    rows = []
-    for feature in report.importance.summary:
-        mean = sum(abs(value) for value, _ in feature.points) / len(feature.points)
-        rows.append((feature.feature, report.feature_docs.get(feature.feature, ""), mean, feature.points))
+    # The summary has fewer customers than the importance: where both are Shapley values, the number is that of all.
+    is_exact = report.importance.method == "shapley"
+    values = {row.feature: row.value for row in report.importance.features} if is_exact else {}
+    rows = [
+        (name := feature.feature, report.feature_docs.get(name, ""), values.get(name, feature.mean), feature.points)
+        for feature in report.importance.summary
+    ]
     return charts.SwarmRows(rows, ".2f") if rows else None
 
 
@@ -172,7 +175,8 @@ def _worked(report: Report) -> list[tuple[WorkedCustomer, charts.WaterfallRows]]
             charts.Row(step.name or f"{step.columns} other columns", [charts.Mark(step.contribution)])
             for step in customer.steps
         ]
-        drawn.append((customer, charts.WaterfallRows(start, steps, "this customer")))
+        end = charts.Row("this customer", [charts.Mark(customer.log_odds)])
+        drawn.append((customer, charts.WaterfallRows(start, steps, end)))
     return drawn
 
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Codes = npt.NDArray[np.int64]
-# Segments of every row: a name for the column, a code a row (n,), and the name of each code.
-Grouping = tuple[str, Codes, tuple[str, ...]]
+# Segments of every row: a name for the column, whether they are bands, a code a row (n,), and the name of each code.
+Grouping = tuple[str, bool, Codes, tuple[str, ...]]
 
 MISSING = "not known"
 BANDS = 5  # of equal size
@@ -35,11 +35,11 @@ def segments(
     """A row a segment with test customers, those of one column together: tenure and value first."""
     test_rows = {SIDES[name]: view.split.test for name, view in data.views.items()}
     rows = []
-    for column, codes, names in _groupings(contract, customers):
+    for column, is_band, codes, names in _groupings(contract, customers):
         for code, name in enumerate(names):
             sides = {side: measure.segment(figures, codes[test_rows[side]] == code) for side, figures in scored.items()}
             if any(figures.rows for figures in sides.values()):
-                rows.append(Segment(column, name, **sides))
+                rows.append(Segment(column, name, **sides, is_band=is_band))
     return rows
 
 
@@ -51,13 +51,13 @@ def _groupings(contract: Contract, customers: pa.Table) -> Iterator[Grouping]:
         yield _tenure(contract.column(cohort), np.asarray(encoded[cohort], dtype=np.float64), as_of_of(customers))
     for column in columns:
         if column.kind in (Kind.CATEGORY, Kind.BOOLEAN):
-            yield (column.name, *_codes(column, encoded[column.name]))
+            yield (column.name, False, *_codes(column, encoded[column.name]))
 
 
 def _tenure(column: Column, values: Floats, as_of: float | Floats) -> Grouping:
     if column.kind is Kind.DATE:
-        return (f"days since {column.name}", *banded(as_of - values, lambda days: f"{days:,.0f}"))
-    return (column.name, *banded(values, format_number))
+        return (f"days since {column.name}", True, *banded(as_of - values, lambda days: f"{days:,.0f}"))
+    return (column.name, True, *banded(values, format_number))
 
 
 def banded(values: Floats, form: Callable[[float], str]) -> tuple[Codes, tuple[str, ...]]:

@@ -64,7 +64,7 @@ def typical_positions(probability: Floats, threshold: float) -> dict[str, int]:
     empty, its end of all rows stands for it."""
     order = np.argsort(probability, kind="stable")
     below, above = order[probability[order] < threshold], order[probability[order] >= threshold]
-    low = int(below[len(below) // 2] if len(below) else order[0])
+    low = int(below[(len(below) - 1) // 2] if len(below) else order[0])
     high = int(above[len(above) // 2] if len(above) else order[-1])
     others = [int(row) for row in order if row not in (low, high)]
     chosen = {"low": low}

@@ -7,7 +7,6 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markupsafe import escape
 
 from churn_assets.errors import TrainingError
 from churn_assets.evaluation.metrics import ece
-from churn_assets.html.templating import escape_markdown
+from churn_assets.html.templating import escape_markdown, rounding
 from churn_assets.leakage.audit import Audit
 from churn_assets.reporting.model import collect
 from churn_assets.reporting.model.card import model_card
@@ -153,7 +153,8 @@ def test_every_number_on_the_page_is_in_the_facts(facts, complete):
 
 def test_the_headline_of_the_choice_is_the_headline_of_the_report(facts, choice):
     text = page_of(facts)
-    assert f'<data value="{choice.metrics["test_pr_auc"]!r}">{choice.metrics["test_pr_auc"]:.3f}</data>' in text
+    value, low, high = (choice.metrics[f"test_pr_auc{end}"] for end in ("", "_low", "_high"))
+    assert f'<div class="tile a"><b><data value="{value!r}">{value:{rounding(low, high)}}</data>' in text
     assert facts["sides"]["test"]["recomputed_pr_auc"] == pytest.approx(choice.metrics["test_pr_auc"], abs=1e-12)
     assert facts["sides"]["oot"]["recomputed_pr_auc"] == pytest.approx(choice.metrics["oot_pr_auc"], abs=1e-12)
     for name in ("ece", "precision", "recall", "f1"):
@@ -229,6 +230,8 @@ def test_typical_rows_are_different_and_in_order(seed, threshold, rows):
     assert len(result) == min(3, len(probability))
     assert len(set(result.values())) == len(result)
     assert probability[result["low"]] <= probability[result["high"]]
+    if threshold > probability.max():
+        assert probability[result["high"]] == probability.max()
 
 
 def test_the_learning_curve_ends_with_the_model_of_the_report(facts):
