@@ -13,8 +13,10 @@ from churn_assets.reporting.model.facts import Estimate, Report, Segment
 from churn_assets.training.split import PARTS
 
 CARD_FEATURES = 5
-CARD_METRICS = (("pr_auc", "PR-AUC"), ("roc_auc", "ROC AUC"), ("precision", "precision"), ("recall", "recall"))
-CARD_METRICS += (("ece", "calibration error"),)
+CARD_METRICS = {
+    **{"pr_auc": "PR-AUC", "roc_auc": "ROC AUC", "precision": "precision", "recall": "recall"},
+    "ece": "calibration error",
+}
 # Parts of names that say something of the person, rather than of the relation to the company.
 PERSONAL = {
     *("gender", "sex", "age", "senior", "birth", "birthday", "marital", "married", "partner", "spouse", "dependents"),
@@ -112,7 +114,7 @@ def _data(report: Report) -> CardSection:
 
 def _metrics(report: Report) -> tuple[MetricRow, ...]:
     sides = [report.sides[name] for name in ("test", "oot") if name in report.sides]
-    return tuple(MetricRow(title, tuple(side.metrics[name] for side in sides)) for name, title in CARD_METRICS)
+    return tuple(MetricRow(title, tuple(side.metrics[name] for side in sides)) for name, title in CARD_METRICS.items())
 
 
 def _factors(report: Report) -> tuple[str, ...]:
