@@ -58,8 +58,11 @@ Format = Literal["auto", "excel", "csv", "json", "parquet", "duckdb"]
 # Texts for people: changing one changes no figure, so they are not part of the fingerprint.
 PROSE = frozenset(
     {"title", "doc", "meaning", "unit", "suspect", "attested", "text", "path"}
-    | {"reason_high", "reason_low", "reason_missing", "topic"}
+    | {"reason_high", "reason_low", "reason_missing", "topic", "show"}
 )
+
+# Money by customer changes no score. The older keys of [value] are in the fingerprints of bundles and logs, and stay.
+PRICES = frozenset({"value", "save_rates", "control_share"})
 
 
 # Keys that came after 0.2: unset, they are not part of the fingerprint, so that an older contract keeps its own.
@@ -73,7 +76,8 @@ class Column:
     `low` and `high` are inclusive, in the column's unit (ISO dates for dates); `missing` are spellings of null besides
     the empty cell; `formats` are strptime formats tried after ISO 8601, or names of `values.DAY_NUMBERS`; `convert_to`
     is the unit of numbers that are written with units. `suspect` says why the column may be a consequence of churn,
-    `attested` who attests that it is known before. For the reasons see `contract.wording`.
+    `attested` who attests that it is known before. For the reasons see `contract.wording`. The call list shows the
+    columns with `show`.
     """
 
     name: str
@@ -96,6 +100,7 @@ class Column:
     reason_high: str = ""
     reason_low: str = ""
     reason_missing: str = ""
+    show: bool = False
 
 
 @dataclass(frozen=True)
@@ -256,7 +261,7 @@ class Contract:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of everything except PROSE and UNSCORED: equal fingerprints give equal scores."""
+        """SHA-256 (hex) of everything except PROSE, PRICES and UNSCORED: equal fingerprints give equal scores."""
         scored = {name: value for name, value in _without_prose(self).items() if name not in UNSCORED}
         canonical = json.dumps(scored, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
@@ -271,9 +276,10 @@ class Contract:
 
 def _without_prose(value: object) -> Any:
     if dataclasses.is_dataclass(value):
-        fields = {f.name: (getattr(value, f.name), f.default) for f in dataclasses.fields(value) if f.name not in PROSE}
-        kept = {name: own for name, (own, default) in fields.items() if name not in LATER or own != default}
-        return {name: _without_prose(own) for name, own in kept.items()}
+        unscored = PROSE | PRICES if isinstance(value, Value) else PROSE
+        fields = [(f.name, getattr(value, f.name), f.default) for f in dataclasses.fields(value)]
+        scored = {n: own for n, own, default in fields if n not in unscored and not (n in LATER and own == default)}
+        return {name: _without_prose(own) for name, own in scored.items()}
     if isinstance(value, tuple):
         return [_without_prose(item) for item in value]
     if isinstance(value, float) and value.is_integer():
