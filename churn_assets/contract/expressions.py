@@ -63,8 +63,8 @@ def parse_features(contract: Contract, file: str = "") -> tuple[Expression, ...]
     """The contract's features in an order in which each follows those that it reads. Raises ExpressionError if one does
     not parse, resolve or type-check, and for a cycle."""
     where = file or contract.where
-    trees = {f.name: _parse(Place(where, "[features]", f)) for f in contract.features}
     features = {f.name: f for f in contract.features}
+    trees = {name: _parse(Place(where, "[features]", feature)) for name, feature in features.items()}
     reads = {name: _names(tree) for name, tree in trees.items()}
     ordered = _in_order(reads, where)
     scope = _scope(contract.logged_columns)
@@ -85,7 +85,7 @@ def parse_rules(contract: Contract, file: str = "") -> tuple[Expression, ...]:
 def _parse_rule(contract: Contract, rule: Rule, where: str) -> Expression:
     place = Place(where, "[[rules]]", rule)
     tree = _parse(place)
-    if _Types(_scope(contract.scoring_columns), contract, place).of(tree) != NUMBER:
+    if _Types(_scope(contract.logged_columns), contract, place).of(tree) != NUMBER:
         place.fail(tree, "the result is not a condition; expected a comparison")
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FITTED:

@@ -307,8 +307,12 @@ class _FileBatches:
 
 
 def _dates(contract: Contract, batch: pa.RecordBatch) -> SmallDays:
-    """Days since 1970-01-01 (rows, date columns), NaN where missing or unreadable."""
-    own = [as_days(parse_column(c, batch.column(c.name)).values) for c in contract.date_columns]
+    """Days since 1970-01-01 (rows, date columns), NaN where missing or unreadable, or the column is."""
+    absent = np.full(batch.num_rows, np.nan)
+    own = [
+        as_days(parse_column(c, batch.column(c.name)).values) if c.name in batch.schema.names else absent
+        for c in contract.date_columns
+    ]
     return np.column_stack(own).astype(np.float32)
 
 

@@ -155,13 +155,10 @@ class Checker:
 
 def _features_type(contract: Contract) -> type[msgspec.Struct]:
     types: dict[Kind, Any] = {Kind.NUMBER: float, Kind.INTEGER: float, Kind.BOOLEAN: bool | float}
-    columns = sorted(contract.scoring_columns, key=lambda column: column.nullable)
+    columns = contract.scoring_columns
     names = {f"c{index}": column.name for index, column in enumerate(columns)}
-    kinds = [types.get(column.kind, str) for column in columns]
-    fields = [
-        (name, kind | None, None) if column.nullable else (name, kind)
-        for name, kind, column in zip(names, kinds, columns, strict=True)
-    ]
+    # Any of them may be missing: the model that scored may have left the column out.
+    fields = [(name, types.get(c.kind, str) | None, None) for name, c in zip(names, columns, strict=True)]
     return msgspec.defstruct("Features", fields, rename=names, gc=False)
 
 
