@@ -73,7 +73,7 @@ def audit(
 ) -> None:
     """How far a model's figure on this table can be trusted, and which columns must be attested.
 
-    Ends with 1 if a column over the contract's limits is not attested: registration would refuse the model.
+    Ends with 1 if a column over the contract's limits is not attested: the model would do without it.
     """
     settings = settings_of(None, contract, source)
     from churn_assets.cli.render import show_audit
@@ -92,8 +92,10 @@ def audit(
         console.print_json(msgspec.to_builtins(result))
     else:
         show_audit(result)
+    rule = "leaves" if loaded.audit.accused == "exclude" else "registers no model with"
+    out = " out" * (rule == "leaves")
     for name in dict.fromkeys(finding.column for finding in result.unattested):
-        say(f"registration refuses a model with '{name}' until somebody attests it: {remedy(name, loaded)}", err)
+        say(f"`churn run` {rule} '{name}'{out} until somebody attests it: {remedy(name, loaded)}", err)
     if result.unattested:
         raise typer.Exit(console.FAILURE)
 

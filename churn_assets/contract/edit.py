@@ -43,10 +43,24 @@ def exclude(path: Path, name: str) -> tuple[Contract, Contract]:
     return contract, _write(contract, path, name, {} if _used_column(contract, name).excluded else {"excluded": True})
 
 
+def attest_command(column: str, contract: Contract) -> str:
+    """The command that lets models read a column."""
+    return f"churn attest {_arguments(column, contract)} --by NAME --why TEXT"
+
+
+def exclude_command(column: str, contract: Contract) -> str:
+    """The command that keeps a column out of the model."""
+    return f"churn exclude {_arguments(column, contract)}"
+
+
 def remedy(column: str, contract: Contract) -> str:
     """The two commands for a column that nobody attests."""
-    arguments = f"{quote(column)} --contract {quote(str(contract.path or 'FILE'))}"
-    return f"`churn attest {arguments} --by NAME --why TEXT`, or keep it out of the model: `churn exclude {arguments}`"
+    keep_out = exclude_command(column, contract)
+    return f"`{attest_command(column, contract)}`, or keep it out of the model: `{keep_out}`"
+
+
+def _arguments(column: str, contract: Contract) -> str:
+    return f"{quote(column)} --contract {quote(str(contract.path or 'FILE'))}"
 
 
 def _used_column(contract: Contract, name: str) -> Column:

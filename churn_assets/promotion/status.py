@@ -13,7 +13,7 @@ import msgspec
 from churn_assets.promotion.ledger import IN_FLIGHT, Ledger
 from churn_assets.promotion.pointer import Champion, read_champion, read_refusal
 from churn_assets.promotion.records import ATTEMPTS, Challenger, DecisionRecord, Gate, Request
-from churn_assets.scoring.bundle import read_card, read_provenance
+from churn_assets.scoring.bundle import read_card, read_ladder, read_provenance
 from churn_assets.scoring.card import ModelCard, Provenance
 from churn_assets.settings import Settings
 
@@ -68,11 +68,12 @@ class Status:
     paths: dict[str, str]
     ledger: LedgerStatus = field(default_factory=LedgerStatus)
     refusal: str = ""  # of `read_refusal`
+    left_out: tuple[str, ...] = ()  # sentences about columns that the champion does not read
 
     def to_json(self) -> dict[str, Any]:
         """Flat enough for scripts: version, contract, model, metrics, thresholds, source, paths."""
         status: dict[str, Any] = {"version": None, "contract": None, "metrics": {}, "paths": self.paths}
-        status |= {"release": self.ledger.to_json(), "refusal": self.refusal or None}
+        status |= {"release": self.ledger.to_json(), "refusal": self.refusal or None, "left_out": list(self.left_out)}
         if self.champion is None or self.card is None or self.provenance is None:
             return status
         for name in ("version", "registered_version", "reason", "fingerprint"):
@@ -121,7 +122,9 @@ def read_status(settings: Settings) -> Status:
         return Status(None, None, None, _existing(paths), ledger, refusal)
     bundle = champion.path(settings.home)
     paths["bundle"] = bundle
-    return Status(champion, read_card(bundle), read_provenance(bundle), _existing(paths), ledger, refusal)
+    audited = read_ladder(bundle, champion.version)
+    left_out = tuple(audited.left_out_sentences or ()) if audited else ()
+    return Status(champion, read_card(bundle), read_provenance(bundle), _existing(paths), ledger, refusal, left_out)
 
 
 def read_ledger_status(settings: Settings) -> LedgerStatus:

@@ -111,7 +111,9 @@ def read_contract(path: Path) -> Contract:
     """The contract of a bundle, with the columns excluded that its model leaves out. Raises ContractError, and OSError
     or BundleCorrupt for files that cannot be read."""
     contract = parse_contract((path / CONTRACT).read_text(encoding="utf-8"), CONTRACT, path / CONTRACT)
-    excluded = read_json(path / FEATURES).get(_EXCLUDED, [column.name for column in contract.columns if column.excluded])
+    excluded = read_json(path / FEATURES).get(
+        _EXCLUDED, [column.name for column in contract.columns if column.excluded]
+    )
     return with_excluded(contract, excluded, CONTRACT)
 
 

@@ -135,6 +135,9 @@ class LadderFile(msgspec.Struct, frozen=True):
     bands: list[Any] | None = None
     suspects: list[str] | None = None
     findings: list[Any] | None = None
+    left_out: list[Any] | None = None
+    left_out_sentences: list[str] | None = None
+    complete: Any | None = None
     sentences: list[str] | None = None
 
 

@@ -52,7 +52,7 @@ def registered_model(
     settings, contract = project.settings, project.contract
     pr_auc, floor = chosen_model.metrics["test_pr_auc"], contract.quality.pr_auc_floor
     figures: dict[str, Any] = {"test_pr_auc": pr_auc, "floor": floor}
-    findings = tuple(AuditFinding(finding.column, finding.description) for finding in leakage_audit.findings)
+    findings = tuple(AuditFinding(finding.column, finding.description) for finding in leakage_audit.read)
     model = TrainedModel(chosen_model.version, pr_auc, chosen_model.generated, findings)
     try:
         registration = PromotionService.of(settings).register(

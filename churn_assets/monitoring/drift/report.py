@@ -177,8 +177,7 @@ def tested_columns(model: MonitoredModel) -> Mapping[str, Kind]:
     return {
         column.name: column.kind
         for column in model.contract.logged_columns
-        if column.role is Role.FEATURE
-        and column.kind in TESTED_KINDS and column.name not in model.limits.silent
+        if column.role is Role.FEATURE and column.kind in TESTED_KINDS and column.name not in model.limits.silent
     }
 
 

@@ -1,0 +1,260 @@
+"""Which columns may be consequences of churn, judged before any candidate is trained.
+
+docs/audit.md describes the limits. No test row is read. A column that is over a limit, adds a material part of the
+lift, and is attested by nobody is left out of the model (`[audit] accused = "exclude"`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from churn_assets.contract.check import with_excluded
+from churn_assets.contract.edit import remedy
+from churn_assets.contract.limits import Audit as Limits
+from churn_assets.contract.model import Contract, Kind
+from churn_assets.errors import TrainingError
+from churn_assets.features.encode import Columns, encode_table
+from churn_assets.leakage.column_tests import ColumnSignal, EchoTest, features_of, measure_columns, others_are_tied
+from churn_assets.leakage.ladder import Figure
+from churn_assets.leakage.probe import MOST_REFITS, PAIRED, Loss, Probe
+from churn_assets.training.feature_table import feature_table, training_data
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SEED = 42
+MATERIAL = 0.03  # lift; a column that adds less is no danger
+STRONG = 0.3  # lift that a column must carry before its share of the model's lift is a sign of anything
+WORTH_PAIRS = 0.8  # lift of the remaining columns from which on pairs are tried
+TOGETHER = 0.2  # lift that a pair must reach beyond the better of the two
+MOST_ROUNDS = 5  # columns that are accused because of the headline, one after the other
+
+
+class Finding(msgspec.Struct, frozen=True, rename={"value": "found", "description": "words"}):
+    """A column over a limit of `[audit]`: `limit` is its key, `value` is over `allowed`, `description` is a clause that
+    has the column as its subject. `attested` is who attests it, '' if nobody does."""
+
+    column: str
+    limit: str
+    value: float
+    allowed: float
+    description: str
+    attested: str
+
+
+class LabelTest(msgspec.Struct, frozen=True):
+    """How far the label alone explains a column's values (`EchoTest`); None where other columns do not predict it."""
+
+    roc_auc: float
+    tied: float
+    by_label: float | None
+    by_label_error: float | None
+
+
+class SingleColumn(msgspec.Struct, frozen=True):
+    """One column: what it reaches alone on test rows by split (empty if no feature is its own, or before a ladder is
+    made), the share of the lift that is lost without it, and its signal (`ColumnSignal`)."""
+
+    alone: dict[str, Figure]
+    headline_loss_when_removed: float
+    single_column_pr_auc_lift: float
+    isolated_churner_share: float
+    isolated_by: str
+    values: LabelTest
+    gaps: LabelTest | None
+    repeats: tuple[str, ...]
+
+
+class Screening(msgspec.Struct, frozen=True):
+    """What is known of the columns before training: `left_out` are those that no candidate reads because nobody attests
+    them, beside the ones that the contract excludes. Its JSON form is the asset `column_audit`."""
+
+    columns: dict[str, SingleColumn]
+    findings: tuple[Finding, ...]
+    left_out: tuple[str, ...]
+    fingerprint: str = ""
+
+
+def screen(contract: Contract, customers: pa.Table, splits: pa.Table, seed: int = SEED) -> Screening:
+    """Judge the columns of a validated table. Raises TrainingError if every column would be left out."""
+    everything = with_excluded(contract, ())
+    data = training_data(everything, feature_table(everything, customers, splits), splits)
+    view, columns = data.views["random"], encode_table(everything, customers)
+    rows = np.concatenate([view.split.train, view.split.validation])
+    signals = measure_columns(everything, columns, view.matrix, view.program.specs, data.churned, rows, seed)
+    probe = Probe(data, features_of(everything, view.program.specs), seed)
+    judge = _Judge(contract, probe, signals, columns)
+    losses = judge.losses()
+    findings = judge.material(collect_findings(contract, signals, losses))
+    findings += judge.by_headline(findings)
+    order = list(contract.by_name)
+    findings = tuple(sorted(findings, key=lambda finding: order.index(finding.column)))
+    return Screening(
+        columns={name: _single(signal, losses.get(name)) for name, signal in signals.items()},
+        findings=findings,
+        left_out=_left_out(contract, findings),
+        fingerprint=contract.fingerprint,
+    )
+
+
+def collect_findings(
+    contract: Contract, signals: Mapping[str, ColumnSignal], losses: Mapping[str, Loss]
+) -> tuple[Finding, ...]:
+    """Every column of `losses` over every limit that concerns it alone; columns in the contract's order."""
+    findings = []
+    for name in (name for name in signals if name in losses):
+        for limit, value, text in _over(contract.audit, signals, name, losses[name]):
+            allowed = getattr(contract.audit, limit)
+            description = text if limit == "echo_roc_auc" else f"{text} (limit {allowed:.0%})"
+            findings.append(Finding(name, limit, value, allowed, description, contract.column(name).attested))
+    return tuple(findings)
+
+
+class _Judge:
+    """The steps that need a model; columns that the contract excludes are not judged."""
+
+    def __init__(self, contract: Contract, probe: Probe, signals: Mapping[str, ColumnSignal], columns: Columns) -> None:
+        self.contract, self.probe, self.columns = contract, probe, columns
+        self.excluded = [c.name for c in contract.columns if c.excluded and c.name in signals]
+        self.names = [name for name in signals if name not in self.excluded]
+        self.signals = signals
+
+    def kept(self, without: Sequence[str] = ()) -> tuple[int, ...]:
+        """Features of the columns that are judged, but for some."""
+        return self.probe.features((*self.excluded, *without))
+
+    def losses(self) -> dict[str, Loss]:
+        """The loss without each column; 0 for those that do not matter when shuffled."""
+        complete = self.kept()
+        most = self.probe.by_shuffling(complete, self.names)[:MOST_REFITS]
+        nothing = Loss(0.0, 0.0, 0.0, 0.0)
+        refitted = {name: self.probe.loss(complete, self.kept([name])) for name in most}
+        return {name: refitted.get(name, nothing) for name in self.names}
+
+    def material(self, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+        """The findings about columns that add a material part of the lift to those that nobody accuses."""
+        names = list(dict.fromkeys(finding.column for finding in findings))
+        honest = self.kept(names)
+        gains = {
+            name: self.probe.loss(self.kept([other for other in names if other != name]), honest) for name in names
+        }
+        return tuple(f for f in findings if gains[f.column].low > 0.0 and gains[f.column].lift >= MATERIAL)
+
+    def by_headline(self, findings: Sequence[Finding]) -> tuple[Finding, ...]:
+        """Columns without which the remaining ones no longer reach a lift that is too good to be true, and pairs that
+        reach nearly all of it together."""
+        found: list[Finding] = []
+        for _ in range(MOST_ROUNDS):
+            gone = [finding.column for finding in (*findings, *found)]
+            finding = self._next_by_headline([name for name in self.names if name not in gone], gone)
+            if finding is None:
+                break
+            found.append(finding)
+        return tuple(found)
+
+    def _next_by_headline(self, names: list[str], gone: list[str]) -> Finding | None:
+        limits, complete = self.contract.audit, self.kept(gone)
+        if not complete or self.probe.lift(complete) < WORTH_PAIRS:
+            return None
+        first = self.probe.by_shuffling(complete, names)[:PAIRED]
+        headline = self.probe.headline(complete)
+        pair, together = self._pair(first)
+        alone = max((self.signals[name].pr_auc_lift for name in pair), default=0.0)
+        if pair and together > limits.pair_pr_auc_lift and together - alone >= TOGETHER:
+            name, other = self._later(pair, gone)
+            text = f"reaches {together:.0%} of the possible PR-AUC lift together with '{other}' (limit "
+            text += f"{limits.pair_pr_auc_lift:.0%}), which either alone is far from"
+            return self._finding(name, "pair_pr_auc_lift", together, text)
+        if headline > limits.headline_pr_auc_lift:
+            name = min(first, key=lambda column: self.probe.lift(self.kept([*gone, column])))
+            text = f"contributes most to a model that reaches {headline:.1%} of the possible PR-AUC lift (limit "
+            text += f"{limits.headline_pr_auc_lift:.0%}), which is too good to be true"
+            return self._finding(name, "headline_pr_auc_lift", headline, text)
+        return None
+
+    def _finding(self, name: str, limit: str, value: float, text: str) -> Finding:
+        allowed, attested = getattr(self.contract.audit, limit), self.contract.column(name).attested
+        return Finding(name, limit, value, allowed, text, attested)
+
+    def _pair(self, names: Sequence[str]) -> tuple[tuple[str, ...], float]:
+        if len(names) < 2:
+            return (), 0.0
+        values = {name: np.asarray(self.columns[name], dtype=np.float64) for name in names}
+        return self.probe.best_pair(names, values)
+
+    def _later(self, pair: tuple[str, ...], gone: Sequence[str]) -> tuple[str, str]:
+        """The column of a pair that is left out, and the other: a start is known from the start on, so a date or the
+        cohort stays; else that one goes without which less remains."""
+        lift = {name: self.probe.lift(self.kept([*gone, name])) for name in pair}
+        later, other = sorted(pair, key=lambda name: (self._is_start(name), lift[name]))
+        return later, other
+
+    def _is_start(self, name: str) -> bool:
+        return self.contract.column(name).kind is Kind.DATE or name == self.contract.time.cohort
+
+
+def _left_out(contract: Contract, findings: Sequence[Finding]) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(finding.column for finding in findings if not finding.attested))
+    if contract.audit.accused == "refuse" or not names:
+        return ()
+    inputs = [column.name for column in contract.scoring_columns if not column.excluded and column.name not in names]
+    if not inputs:
+        raise TrainingError(
+            f"the audit accuses every column that a model could read ({', '.join(names)}); expected at least one that "
+            f"is known before churn; add such columns to the table, or attest one: {remedy(names[0], contract)}"
+        )
+    return names
+
+
+def _over(
+    limits: Limits, signals: Mapping[str, ColumnSignal], name: str, loss: Loss
+) -> Iterator[tuple[str, float, str]]:
+    """Each limit that the column is over, its value, and a clause about that."""
+    signal = signals[name]
+    if signal.pr_auc_lift_low > limits.single_column_pr_auc_lift:
+        text = f"alone reaches {signal.pr_auc_lift:.0%} of the possible PR-AUC lift over a random list"
+        yield "single_column_pr_auc_lift", signal.pr_auc_lift, text
+    if (share := signal.isolated_share) > limits.isolated_churner_share:
+        text = f"separates {share:.0%} of the churners by values that no kept customer has, mainly {signal.isolated_by}"
+        yield "isolated_churner_share", share, text
+    if loss.share_low > limits.headline_loss_when_removed and loss.lift > STRONG:
+        yield "headline_loss_when_removed", loss.share, f"accounts for {loss.share:.0%} of the model's PR-AUC lift"
+    if others_are_tied(signals, name):
+        yield from _echoes(limits, signal.values, signal.gaps)
+
+
+def _echoes(limits: Limits, values: EchoTest, gaps: EchoTest | None) -> Iterator[tuple[str, float, str]]:
+    if values.is_echo(limits.echo_roc_auc):
+        text = (
+            f"depends on the label (ROC AUC alone {values.roc_auc:.2f}) and on nothing else that is known about "
+            "a customer, like a value that is written after the outcome"
+        )
+        yield "echo_roc_auc", values.roc_auc, text
+    elif gaps is not None and gaps.is_echo(limits.echo_roc_auc):
+        text = (
+            f"is missing depending on the label (ROC AUC of that alone {gaps.roc_auc:.2f}) and on nothing else "
+            "that is known about a customer, like a field that is filled after the outcome"
+        )
+        yield "echo_roc_auc", gaps.roc_auc, text
+
+
+def _single(signal: ColumnSignal, loss: Loss | None) -> SingleColumn:
+    return SingleColumn(
+        {},
+        max(0.0, loss.share) if loss else 0.0,
+        signal.pr_auc_lift,
+        signal.isolated_share,
+        signal.isolated_by,
+        _label_test(signal.values),
+        _label_test(signal.gaps) if signal.gaps else None,
+        signal.repeats,
+    )
+
+
+def _label_test(echo: EchoTest) -> LabelTest:
+    by_label = (echo.by_label, echo.by_label_error) if np.isfinite(echo.by_label_error) else (None, None)
+    return LabelTest(echo.roc_auc, echo.tied, *by_label)
