@@ -63,6 +63,8 @@ def show_status(status: Status) -> None:
     for name in HEADLINES:
         table.add_row(name, *(_with_interval(card.metrics, f"{part}_{name}") for part in ("test", "oot")))
     out.print(table)
+    if card.no_signal:
+        out.print("[yellow]This model is no better than random: nobody is to be contacted because of it.[/yellow]")
     for sentence in status.left_out:
         say(sentence)
     _ledger_lines(status)

@@ -64,11 +64,11 @@ class Audit:
     trained with the column, and not registered.
     """
 
-    single_column_pr_auc_lift: Share = 0.6
+    single_column_pr_auc_lift: Share = 0.7
     isolated_churner_share: Share = 0.2
     headline_loss_when_removed: Share = 0.5
     echo_roc_auc: Annotated[float, Bounds(ge=0.5, le=1.0)] = 0.61
-    pair_pr_auc_lift: Share = 0.9
+    pair_pr_auc_lift: Share = 0.8
     headline_pr_auc_lift: Share = 0.98
     accused: Accused = "exclude"
 

@@ -175,11 +175,11 @@ def audit_source(contract: Contract, source: str, description: str = "") -> Audi
     return audit_table(contract, validated.customers)
 
 
-def audit_table(contract: Contract, customers: pa.Table) -> Audit:
-    """The audit of a validated table on its own."""
+def audit_table(contract: Contract, customers: pa.Table, splits: pa.Table | None = None) -> Audit:
+    """The audit of a validated table on its own, by its `splits` if they are given."""
     from churn_assets.training.split import split_table
 
-    splits = split_table(contract, customers)
+    splits = split_table(contract, customers) if splits is None else splits
     screening = screen(contract, customers, splits)
     features = feature_table(contract, customers, splits, screening.left_out)
     return audit(contract, customers, features, splits, screening=screening)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -136,6 +137,50 @@ def measure_columns(
         name: _signal(contract.column(name), values, label, fold, ridge, reads, repeats[name])
         for name, values in cells.items()
     }
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two columns whose `quantity`, a clause such as the ratio, reaches `lift` (`low` its lower 95 % bound)."""
+
+    first: str
+    second: str
+    quantity: str
+    lift: float
+    low: float
+
+
+def best_pair(columns: Columns, names: Sequence[str], churned: Labels, rows: Index, seed: int = 42) -> Pair | None:
+    """The pair of these numbers and dates of which one quantity predicts the label best; None of fewer than two.
+
+    Tried are product, ratio, and how far the second column is from the line on which it lies for churned or for kept
+    customers: an end that is written as a start and a duration is there, and a total that has stopped growing.
+    """
+    rows = np.random.default_rng(seed).permutation(rows)[:MOST_ROWS]
+    label, fold = churned[rows], np.arange(len(rows)) % FOLDS
+    cells = {name: np.asarray(columns[name][rows], dtype=np.float64) for name in names}
+    best: tuple[float, str, str, str, Floats] | None = None
+    for first, second in combinations(names, 2):
+        for quantity, values in _quantities(cells[first], cells[second], label).items():
+            score = _cross_fitted(_bins(values, False), label, fold)
+            lift = lift_at_rate(Ranking(label, score), rate_weights(label))
+            if best is None or lift > best[0]:
+                best = (lift, first, second, quantity, score)
+    return Pair(*best[1:4], *_lift(label, best[4])) if best else None
+
+
+def _quantities(first: Floats, second: Floats, label: Labels) -> dict[str, Floats]:
+    with np.errstate(all="ignore"):
+        quantities = {"the product": first * second, "the ratio": second / first}
+    for c, whom in ((0, "kept"), (1, "churned")):
+        own = (label == c) & np.isfinite(first) & np.isfinite(second)
+        x, y = first[own], second[own]
+        if len(x) > 2 and np.ptp(x) > 0:
+            slope = float(np.cov(x, y)[0, 1] / np.var(x, ddof=1))
+            quantities[f"the distance from the line of {whom} customers"] = (
+                second - y.mean() - slope * (first - x.mean())
+            )
+    return {name: np.where(np.isfinite(values), values, np.nan) for name, values in quantities.items()}
 
 
 def others_are_tied(signals: Mapping[str, ColumnSignal], name: str) -> bool:

@@ -1,4 +1,4 @@
-"""A quick model for the audit: how much of the possible lift is lost without some columns, and what two reach together.
+"""A quick model for the audit: how much of the possible lift is lost without some columns.
 
 Everything is measured on training and validation rows, each scored by trees that were not trained on it. Lifts are of
 PR-AUC at one rate of churn, `RATE`, whatever the table's is: PR-AUC at 2 % and at 92 % churn cannot be compared, and a
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +28,6 @@ ONE_SPLIT = 8_000  # from so many rows on, the validation rows are enough to mea
 STOP_EVERY = 6  # one in so many training rows of a fold stops the trees
 DRAWS = 200
 MOST_REFITS = 12  # columns; a column that matters less when shuffled than these is not refitted without
-PAIRED = 6  # columns whose pairs are tried; the first of these must matter
 TREES: Parameters = {"rounds": 120, "patience": 20, "learning_rate": 0.15, "bag": 1, "threads": 1}
 
 
@@ -114,29 +112,6 @@ class Probe:
             cost[name] = self._lift_shuffled(complete, own) if own else np.inf
         return sorted(names, key=lambda name: cost[name])
 
-    def best_pair(self, names: Sequence[str], columns: Mapping[str, Floats]) -> tuple[tuple[str, str], float]:
-        """The two of these columns that reach the largest lift together, and that lift. Beside both values the trees
-        have their product, their ratio, and how far each is from what the other predicts among one class: an end that
-        is written as a start and a duration shows there. `names` are at least two."""
-        lifts = {pair: self._lift_of_pair(columns[pair[0]], columns[pair[1]]) for pair in combinations(names, 2)}
-        best = max(lifts, key=lambda pair: lifts[pair])
-        return best, lifts[best]
-
-    def _lift_of_pair(self, first: Floats, second: Floats) -> float:
-        a, b = _standard(first), _standard(second)
-        gaps = []
-        for label in (0, 1):
-            own = (self._churned == label) & ~np.isnan(a) & ~np.isnan(b)
-            if own.sum() > 2:
-                slope, start = np.polyfit(a[own], b[own], 1)
-                gaps.append(b - slope * a - start)
-        with np.errstate(all="ignore"):
-            ratio = np.where(second == 0, np.nan, first / second)
-        matrix = np.column_stack([a, b, a * b, _standard(ratio), *gaps]).astype(np.float32)
-        specs = tuple(FeatureSpec(f"f{index}", "number") for index in range(matrix.shape[1]))
-        _, margin = self._fit(matrix, specs)
-        return lift_at_rate(Ranking(self.label, margin), self.weight)
-
     def _lift_shuffled(self, complete: tuple[int, ...], own: list[int]) -> float:
         margin = []
         for number, (model, (_, _, scored)) in enumerate(zip(self._models[complete], self.parts, strict=True)):
@@ -183,12 +158,3 @@ def _folds(rows: Index, label: Labels, seed: int) -> list[tuple[Index, Index, In
         stop = np.arange(len(others)) % STOP_EVERY == 0
         parts.append((rows[others[~stop]], rows[others[stop]], rows[fold == number]))
     return parts
-
-
-def _standard(values: Floats) -> Floats:
-    """Mean 0 and variance 1 of the finite values; others are missing."""
-    finite = np.where(np.isfinite(values), values, np.nan)
-    if np.isnan(finite).all():
-        return finite
-    spread = float(np.nanstd(finite))
-    return np.asarray((finite - np.nanmean(finite)) / (spread if spread > 0 else 1.0), dtype=np.float64)

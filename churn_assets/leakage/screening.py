@@ -6,7 +6,7 @@ lift, and is attested by nobody is left out of the model (`[audit] accused = "ex
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,9 +18,18 @@ from churn_assets.contract.limits import Audit as Limits
 from churn_assets.contract.model import Contract, Kind
 from churn_assets.errors import TrainingError
 from churn_assets.features.encode import Columns, encode_table
-from churn_assets.leakage.column_tests import ColumnSignal, EchoTest, features_of, measure_columns, others_are_tied
+from churn_assets.leakage.column_tests import (
+    ColumnSignal,
+    EchoTest,
+    Index,
+    Labels,
+    best_pair,
+    features_of,
+    measure_columns,
+    others_are_tied,
+)
 from churn_assets.leakage.ladder import Figure
-from churn_assets.leakage.probe import MOST_REFITS, PAIRED, Loss, Probe
+from churn_assets.leakage.probe import MOST_REFITS, Loss, Probe
 from churn_assets.training.feature_table import feature_table, training_data
 
 if TYPE_CHECKING:
@@ -28,10 +37,11 @@ if TYPE_CHECKING:
 
 SEED = 42
 MATERIAL = 0.03  # lift; a column that adds less is no danger
-STRONG = 0.3  # lift that a column must carry before its share of the model's lift is a sign of anything
-WORTH_PAIRS = 0.8  # lift of the remaining columns from which on pairs are tried
+STRONG = 0.6  # lift that a column must carry before its share of the model's lift is a sign of anything
+PAIRED = 14  # columns whose pairs are tried, those first that matter most
 TOGETHER = 0.2  # lift that a pair must reach beyond the better of the two
-MOST_ROUNDS = 5  # columns that are accused because of the headline, one after the other
+_PAIRED_KINDS = (Kind.NUMBER, Kind.INTEGER, Kind.DATE)
+MOST_ROUNDS = 5  # columns that are accused in pairs and because of the headline, one after the other
 
 
 class Finding(msgspec.Struct, frozen=True, rename={"value": "found", "description": "words"}):
@@ -87,10 +97,11 @@ def screen(contract: Contract, customers: pa.Table, splits: pa.Table, seed: int 
     rows = np.concatenate([view.split.train, view.split.validation])
     signals = measure_columns(everything, columns, view.matrix, view.program.specs, data.churned, rows, seed)
     probe = Probe(data, features_of(everything, view.program.specs), seed)
-    judge = _Judge(contract, probe, signals, columns)
+    judge = _Judge(contract, probe, signals, columns, data.churned, rows)
     losses = judge.losses()
-    findings = judge.material(collect_findings(contract, signals, losses))
-    findings += judge.by_headline(findings)
+    findings = judge.material(collect_findings(contract, signals, judge.names))
+    findings += judge.together([finding.column for finding in findings])
+    findings += judge.carriers(losses, {finding.column for finding in findings})
     order = list(contract.by_name)
     findings = tuple(sorted(findings, key=lambda finding: order.index(finding.column)))
     return Screening(
@@ -102,12 +113,12 @@ def screen(contract: Contract, customers: pa.Table, splits: pa.Table, seed: int 
 
 
 def collect_findings(
-    contract: Contract, signals: Mapping[str, ColumnSignal], losses: Mapping[str, Loss]
+    contract: Contract, signals: Mapping[str, ColumnSignal], names: Collection[str]
 ) -> tuple[Finding, ...]:
-    """Every column of `losses` over every limit that concerns it alone; columns in the contract's order."""
+    """Every one of `names` over every limit that concerns a column alone; columns in the contract's order."""
     findings = []
-    for name in (name for name in signals if name in losses):
-        for limit, value, text in _over(contract.audit, signals, name, losses[name]):
+    for name in (name for name in signals if name in names):
+        for limit, value, text in _over(contract.audit, signals, name):
             allowed = getattr(contract.audit, limit)
             description = text if limit == "echo_roc_auc" else f"{text} (limit {allowed:.0%})"
             findings.append(Finding(name, limit, value, allowed, description, contract.column(name).attested))
@@ -117,11 +128,20 @@ def collect_findings(
 class _Judge:
     """The steps that need a model; columns that the contract excludes are not judged."""
 
-    def __init__(self, contract: Contract, probe: Probe, signals: Mapping[str, ColumnSignal], columns: Columns) -> None:
-        self.contract, self.probe, self.columns = contract, probe, columns
+    def __init__(
+        self,
+        contract: Contract,
+        probe: Probe,
+        signals: Mapping[str, ColumnSignal],
+        columns: Columns,
+        churned: Labels,
+        rows: Index,
+    ) -> None:
+        self.contract, self.probe, self.signals = contract, probe, signals
+        self.columns, self.churned, self.rows = columns, churned, rows
         self.excluded = [c.name for c in contract.columns if c.excluded and c.name in signals]
         self.names = [name for name in signals if name not in self.excluded]
-        self.signals = signals
+        self.by_weight = probe.by_shuffling(self.kept(), self.names)
 
     def kept(self, without: Sequence[str] = ()) -> tuple[int, ...]:
         """Features of the columns that are judged, but for some."""
@@ -129,10 +149,8 @@ class _Judge:
 
     def losses(self) -> dict[str, Loss]:
         """The loss without each column; 0 for those that do not matter when shuffled."""
-        complete = self.kept()
-        most = self.probe.by_shuffling(complete, self.names)[:MOST_REFITS]
-        nothing = Loss(0.0, 0.0, 0.0, 0.0)
-        refitted = {name: self.probe.loss(complete, self.kept([name])) for name in most}
+        complete, nothing = self.kept(), Loss(0.0, 0.0, 0.0, 0.0)
+        refitted = {name: self.probe.loss(complete, self.kept([name])) for name in self.by_weight[:MOST_REFITS]}
         return {name: refitted.get(name, nothing) for name in self.names}
 
     def material(self, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
@@ -144,47 +162,59 @@ class _Judge:
         }
         return tuple(f for f in findings if gains[f.column].low > 0.0 and gains[f.column].lift >= MATERIAL)
 
-    def by_headline(self, findings: Sequence[Finding]) -> tuple[Finding, ...]:
-        """Columns without which the remaining ones no longer reach a lift that is too good to be true, and pairs that
-        reach nearly all of it together."""
+    def together(self, gone: list[str]) -> tuple[Finding, ...]:
+        """Columns that tell the label in pairs, and those without which the remaining ones no longer reach a lift that
+        is too good to be true; `gone` are accused already."""
         found: list[Finding] = []
         for _ in range(MOST_ROUNDS):
-            gone = [finding.column for finding in (*findings, *found)]
-            finding = self._next_by_headline([name for name in self.names if name not in gone], gone)
+            names = [name for name in self.by_weight if name not in gone]
+            finding = self._of_pair(names, gone) or self._of_headline(names, gone)
             if finding is None:
                 break
             found.append(finding)
+            gone = [*gone, finding.column]
         return tuple(found)
 
-    def _next_by_headline(self, names: list[str], gone: list[str]) -> Finding | None:
-        limits, complete = self.contract.audit, self.kept(gone)
-        if not complete or self.probe.lift(complete) < WORTH_PAIRS:
+    def carriers(self, losses: Mapping[str, Loss], accused: Collection[str]) -> tuple[Finding, ...]:
+        """Columns that carry most of a strong model, but for those `accused` already."""
+        limit = self.contract.audit.headline_loss_when_removed
+        over = {n: loss for n, loss in losses.items() if loss.share_low > limit and loss.lift > STRONG}
+        return tuple(
+            self._finding(
+                *(name, "headline_loss_when_removed", loss.share),
+                f"accounts for {loss.share:.0%} of the model's PR-AUC lift (limit {limit:.0%})",
+            )
+            for name, loss in over.items()
+            if name not in accused
+        )
+
+    def _of_pair(self, names: Sequence[str], gone: Sequence[str]) -> Finding | None:
+        numbers = [name for name in names if self.contract.column(name).kind in _PAIRED_KINDS][:PAIRED]
+        pair, limit = best_pair(self.columns, numbers, self.churned, self.rows), self.contract.audit.pair_pr_auc_lift
+        if pair is None or pair.low <= limit:
             return None
-        first = self.probe.by_shuffling(complete, names)[:PAIRED]
+        alone = max(self.signals[name].pr_auc_lift for name in (pair.first, pair.second))
+        if pair.lift - alone < TOGETHER:
+            return None
+        name, other = self._later((pair.first, pair.second), gone)
+        text = f"reaches {pair.lift:.0%} of the possible PR-AUC lift together with '{other}', by {pair.quantity}"
+        text += f" (limit {limit:.0%}; alone {alone:.0%} at most)"
+        return self._finding(name, "pair_pr_auc_lift", pair.lift, text)
+
+    def _of_headline(self, names: Sequence[str], gone: Sequence[str]) -> Finding | None:
+        limit, complete = self.contract.audit.headline_pr_auc_lift, self.kept(gone)
         headline = self.probe.headline(complete)
-        pair, together = self._pair(first)
-        alone = max((self.signals[name].pr_auc_lift for name in pair), default=0.0)
-        if pair and together > limits.pair_pr_auc_lift and together - alone >= TOGETHER:
-            name, other = self._later(pair, gone)
-            text = f"reaches {together:.0%} of the possible PR-AUC lift together with '{other}' (limit "
-            text += f"{limits.pair_pr_auc_lift:.0%}), which either alone is far from"
-            return self._finding(name, "pair_pr_auc_lift", together, text)
-        if headline > limits.headline_pr_auc_lift:
-            name = min(first, key=lambda column: self.probe.lift(self.kept([*gone, column])))
-            text = f"contributes most to a model that reaches {headline:.1%} of the possible PR-AUC lift (limit "
-            text += f"{limits.headline_pr_auc_lift:.0%}), which is too good to be true"
-            return self._finding(name, "headline_pr_auc_lift", headline, text)
-        return None
+        if not names or headline <= limit:
+            return None
+        name = min(names[:MOST_REFITS], key=lambda column: self.probe.lift(self.kept([*gone, column])))
+        text = (
+            f"contributes most to a model that reaches {headline:.1%} of the possible PR-AUC lift (limit {limit:.0%}), "
+        )
+        return self._finding(name, "headline_pr_auc_lift", headline, f"{text}which is too good to be true")
 
     def _finding(self, name: str, limit: str, value: float, text: str) -> Finding:
         allowed, attested = getattr(self.contract.audit, limit), self.contract.column(name).attested
         return Finding(name, limit, value, allowed, text, attested)
-
-    def _pair(self, names: Sequence[str]) -> tuple[tuple[str, ...], float]:
-        if len(names) < 2:
-            return (), 0.0
-        values = {name: np.asarray(self.columns[name], dtype=np.float64) for name in names}
-        return self.probe.best_pair(names, values)
 
     def _later(self, pair: tuple[str, ...], gone: Sequence[str]) -> tuple[str, str]:
         """The column of a pair that is left out, and the other: a start is known from the start on, so a date or the
@@ -210,10 +240,8 @@ def _left_out(contract: Contract, findings: Sequence[Finding]) -> tuple[str, ...
     return names
 
 
-def _over(
-    limits: Limits, signals: Mapping[str, ColumnSignal], name: str, loss: Loss
-) -> Iterator[tuple[str, float, str]]:
-    """Each limit that the column is over, its value, and a clause about that."""
+def _over(limits: Limits, signals: Mapping[str, ColumnSignal], name: str) -> Iterator[tuple[str, float, str]]:
+    """Each limit that the column alone is over, its value, and a clause about that."""
     signal = signals[name]
     if signal.pr_auc_lift_low > limits.single_column_pr_auc_lift:
         text = f"alone reaches {signal.pr_auc_lift:.0%} of the possible PR-AUC lift over a random list"
@@ -221,8 +249,6 @@ def _over(
     if (share := signal.isolated_share) > limits.isolated_churner_share:
         text = f"separates {share:.0%} of the churners by values that no kept customer has, mainly {signal.isolated_by}"
         yield "isolated_churner_share", share, text
-    if loss.share_low > limits.headline_loss_when_removed and loss.lift > STRONG:
-        yield "headline_loss_when_removed", loss.share, f"accounts for {loss.share:.0%} of the model's PR-AUC lift"
     if others_are_tied(signals, name):
         yield from _echoes(limits, signal.values, signal.gaps)
 

@@ -31,12 +31,14 @@ class AuditFinding(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model to be registered, with what its audit found. `generated`: this package generated its customers."""
+    """A model to be registered, with what its audit found. `generated`: this package generated its customers;
+    `no_signal`: it is no better than random (`scoring.card.no_better_than_random`)."""
 
     version: str
     pr_auc: float
     generated: bool
     findings: tuple[AuditFinding, ...] = ()
+    no_signal: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,14 +119,15 @@ def assign_role(
     model: TrainedModel, contract: Contract, champion: Champion | None, home: Path, champion_generated: bool = False
 ) -> Role:
     """Champion if there is none that can answer for this contract and its customers, else challenger."""
+    weak = "; it is no better than random, so nobody is to be contacted" * model.no_signal
     if champion is None:
-        return Role("champion", "the first model of this home")
+        return Role("champion", f"the first model of this home{weak}")
     if champion.version == model.version:
         return Role("champion", champion.reason)
     reason = _why_replaced(model, contract, champion, home, champion_generated)
     if reason is not None:
-        return Role("champion", reason)
-    return Role("challenger", f"champion {champion.version} stays; only the gate replaces it by a challenger")
+        return Role("champion", f"{reason}{weak}")
+    return Role("challenger", f"champion {champion.version} stays; only the gate replaces it by a challenger{weak}")
 
 
 def _why_replaced(

@@ -274,7 +274,7 @@ class PromotionService:
         return self._commit(contract, challenger, judge(inputs))
 
     def _commit(self, contract: Contract, challenger: records.Challenger, verdict: records.Verdict) -> Outcome:
-        version, needs_person = challenger.version, contract.release.approval == "manual"
+        version, needs_person = challenger.version, verdict.needs_person or contract.release.approval == "manual"
         challenger = self._ledger.record_verdict(version, verdict, needs_person=needs_person, at=self._clock())
         status: OutcomeStatus = "refused"
         message = verdict.reason

@@ -85,6 +85,7 @@ class Status:
             "since_at": self.champion.since_at.isoformat(),
             "model": self.card.chosen,
             "thresholds": asdict(self.card.thresholds),
+            "no_signal": self.card.no_signal,
             "generated": bool(self.provenance.generated),
             "trained_at": self.provenance.made_at or None,
         }

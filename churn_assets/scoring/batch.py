@@ -160,7 +160,7 @@ class _Tally:
     """Sums over the batches, and the most valuable contacts so far."""
 
     def __init__(self, scorer: Scorer, explainer: Explainer | None) -> None:
-        self._value, self._explainer = scorer.contract.value, explainer
+        self._value, self._explainer = scorer.value, explainer
         self._keep = CALLS_WITHOUT_CAPACITY if self._value.capacity is None else self._value.capacity
         self.rows = 0
         self.reasons, self.warnings, self.repairs = Counter[str](), Counter[str](), Counter[str]()
@@ -410,6 +410,7 @@ class BatchLog:
     def __call__(self, batch: ScoredBatch) -> None:
         """Log a batch; its customers are as they were after repair."""
         contract, threshold = self._scorer.contract, self._scorer.thresholds.value
+        decides = not self._scorer.no_signal
         now, lines = dt.datetime.now(dt.UTC).isoformat(), []
         answers = batch.scored.select(["customer_id", "churn_probability", "risk_band", "as_of"]).to_pylist()
         for customer, answer in zip(batch.checked.customers.to_pylist(), answers, strict=True):
@@ -421,7 +422,7 @@ class BatchLog:
                 scored_at=now,
                 score=answer["churn_probability"],
                 margin=None,
-                decision=answer["churn_probability"] >= threshold,
+                decision=decides and answer["churn_probability"] >= threshold,
                 threshold=threshold,
                 risk_band=answer["risk_band"],
                 model_version=self._scorer.version,

@@ -188,6 +188,7 @@ def _assemble(path: Path, manifest: Mapping[str, Any]) -> Scorer:
         version=str(manifest["version"]),
         ranges={name: (low, high) for name, (low, high) in features["ranges"].items()},
         background=read_json(path / EXPLAIN) if (path / EXPLAIN).exists() else {},  # an older bundle has none
+        no_signal=bool(card.get("no_signal", False)),
     )
 
 

@@ -17,7 +17,7 @@ from churn_assets.contract.model import Contract
 from churn_assets.data.customers import TableOrigin, without_marks
 from churn_assets.data.hashing import data_hash
 from churn_assets.scoring.bundle import write_bundle
-from churn_assets.scoring.card import CandidateSummary, Comparison, Provenance
+from churn_assets.scoring.card import CandidateSummary, Comparison, Provenance, no_better_than_random
 from churn_assets.scoring.explain import background
 from churn_assets.scoring.scorer import Bands, Scorer, Thresholds, feature_ranges
 from churn_assets.training.candidate import Candidate
@@ -69,6 +69,7 @@ def as_scorer(contract: Contract, choice: Choice) -> Scorer:
         bands=Bands(min(profit, f1), max(profit, f1)),  # low below both, high above both
         ranges=feature_ranges(view.program.specs, train),
         background=background(model, view.program.specs, train),
+        no_signal=no_better_than_random(choice.metrics),
     )
 
 
@@ -112,6 +113,7 @@ def card(contract: Contract, choice: Choice, candidates: Sequence[Candidate], cu
         "source": metadata[b"churn_source"].decode(),
         "rows": customers.num_rows,
         "seed": choice.seed,
+        **({"no_signal": True} if no_better_than_random(choice.metrics) else {}),
     }
 
 

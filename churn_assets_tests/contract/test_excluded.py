@@ -1,4 +1,4 @@
-"""A column of role `excluded`: kept, logged and monitored, no input of the model, and none of its faults blocks."""
+"""An excluded column: kept, logged and monitored, no input of the model, and none of its faults blocks."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from churn_assets.scoring.scorer import Bands, Scorer, Thresholds
 from churn_assets_tests.contract.small import SMALL
 from churn_assets_tests.prediction_log import home
 
-TEXT = SMALL.replace('name = "visits"\n', 'name = "visits"\nrole = "excluded"\n')
-TEXT = TEXT.replace('name = "plan"\n', 'name = "plan"\nrole = "excluded"\n')
+TEXT = SMALL.replace('name = "visits"\n', 'name = "visits"\nexcluded = true\n')
+TEXT = TEXT.replace('name = "plan"\n', 'name = "plan"\nexcluded = true\n')
 CONTRACT = parse_contract(TEXT + "\n[quality]\nmin_rows = 2\nmax_rejected_share = 0.9\n")
 WHOLE = {"id": "a", "joined": "2026-01-01", "seen": "2026-02-01", "spend": 50.0, "member": True}
 DAY = 20_500.0

@@ -24,7 +24,7 @@ from churn_assets.promotion.champion import bundle_hash
 from churn_assets.promotion.holdout import Holdout, holdout_path, read_holdout
 from churn_assets.promotion.pointer import Champion
 from churn_assets.promotion.records import Challenger
-from churn_assets.promotion.registration import TrainedModel, read_registration_record
+from churn_assets.promotion.registration import TrainedModel, read_registration_record, unattested
 from churn_assets.scoring.scorer import Scorer
 from churn_assets.settings import Settings
 from churn_assets.training.feature_table import as_of_of
@@ -71,7 +71,8 @@ class GateInputs:
 
     `champion` and `challenger` are versions. `holdout` and `recent` are None where the models could not be
     scored: they are the same model, the challenger's bundle has a problem, or there is no holdout. `registered` is
-    what the challenger was registered with, None where it could not be read.
+    what the challenger was registered with, None where it could not be read. `forbidden` are columns that the champion
+    reads although the contract excludes them, or nobody attests them any more; the challenger reads none of them.
     """
 
     contract: Contract
@@ -85,6 +86,7 @@ class GateInputs:
     frozen_at: datetime | None = None
     holdout: Evidence | None = None
     recent: Evidence | None = None
+    forbidden: tuple[str, ...] = ()
 
 
 def load_inputs(
@@ -109,8 +111,10 @@ def load_inputs(
     registered, registration_problem = _load_registered(settings.home, challenger.version)
     holdout, holdout_problem = _load_holdout(settings.holdout_dir, contract)
     frozen = recent = None
+    forbidden: tuple[str, ...] = ()
     if scorer is not None and champion_scorer is not None and holdout is not None:
         frozen, recent = _both_evidences(contract, champion_scorer, scorer, holdout.rows, labelled)
+        forbidden = _forbidden(settings.home, contract, champion_scorer, scorer)
     return GateInputs(
         contract=contract,
         champion=champion.version,
@@ -123,7 +127,19 @@ def load_inputs(
         frozen_at=holdout.frozen_at if holdout is not None else None,
         holdout=frozen,
         recent=recent,
+        forbidden=forbidden,
     )
+
+
+def _forbidden(home: Path, contract: Contract, champion: Scorer, challenger: Scorer) -> tuple[str, ...]:
+    """Columns that the champion alone reads, and that no model may read under the contract as it is now."""
+    record, _ = _load_registered(home, champion.version)
+    refused = {finding.column for finding in unattested(record, contract)} if record else set()
+    refused |= {column.name for column in contract.columns if column.excluded}
+    reads, challenger_reads = (
+        {c.name for c in scorer.contract.scoring_columns if not c.excluded} for scorer in (champion, challenger)
+    )
+    return tuple(sorted((refused & reads) - challenger_reads)) if not refused & challenger_reads else ()
 
 
 def _load_challenger(

@@ -40,6 +40,11 @@ PAGE, CARD, METRICS = "model_report.html", "model_card.md", "metrics.json"
 IMPORTANCE, REFERENCE = "feature_importance.json", "reference.parquet"
 FILES = (PAGE, CARD, METRICS, IMPORTANCE, REFERENCE)
 MISSING = "not known"
+NO_BETTER = "Not to choose whom to contact"
+NO_SIGNAL = (
+    "The model is no better than random: a random list lies within the 95 % interval of its test figures. "
+    "Nobody is marked to be contacted, in no list and by no service."
+)
 MOST_SEGMENTS = 8  # named in a text
 
 
@@ -200,6 +205,7 @@ def _limits(contract: Contract, report: Report) -> list[Limit]:
     simulated = "It was trained on generated customers. Every figure here describes a simulation."
     limits = [
         ("Not for any real customer", simulated if report.data.generated else ""),
+        (NO_BETTER, NO_SIGNAL if report.model.no_signal else ""),
         _strong_columns(report),
         _new_customers(report),
         (
