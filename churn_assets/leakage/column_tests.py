@@ -197,7 +197,7 @@ def others_are_tied(signals: Mapping[str, ColumnSignal], name: str) -> bool:
 def least_run(label: Labels) -> int:
     """Churners that a run without a kept customer must have to say anything at this rate of churn."""
     share = min(float(np.mean(label)), 1.0 - 1e-9)
-    return math.ceil(max(FEWEST_IN_RUN, RUN_ODDS * share / (1.0 - share)))
+    return round(max(FEWEST_IN_RUN, RUN_ODDS * share / (1.0 - share)))
 
 
 def isolated_churners(values: Floats, label: Labels, column: Column) -> tuple[float, str]:

@@ -176,9 +176,10 @@ class _Judge:
         return tuple(found)
 
     def carriers(self, losses: Mapping[str, Loss], accused: Collection[str]) -> tuple[Finding, ...]:
-        """Columns that carry most of a strong model, but for those `accused` already."""
+        """Columns that carry most of a strong model, by more than they reach alone, but for those `accused` already."""
         limit = self.contract.audit.headline_loss_when_removed
-        over = {n: loss for n, loss in losses.items() if loss.share_low > limit and loss.lift > STRONG}
+        strong = {n: max(STRONG, self.signals[n].pr_auc_lift + TOGETHER) for n in losses}
+        over = {n: loss for n, loss in losses.items() if loss.share_low > limit and loss.lift > strong[n]}
         return tuple(
             self._finding(
                 *(name, "headline_loss_when_removed", loss.share),
