@@ -140,6 +140,27 @@ def measure_columns(
 
 
 @dataclass(frozen=True)
+class Alone:
+    """What one column reaches alone, as the audit measures it (`ColumnSignal`); `roc_auc` is at least 0.5."""
+
+    roc_auc: float
+    pr_auc_lift: float
+    pr_auc_lift_low: float
+    isolated_share: float
+    isolated_by: str
+
+
+def measure_alone(column: Column, values: Floats, churned: Labels, seed: int = 42) -> Alone:
+    """One column (n,) of numbers, days or codes of `choices`, NaN for missing, without the rest of its table."""
+    rows = np.random.default_rng(seed).permutation(len(values))[:MOST_ROWS]
+    values, label = values[rows], churned[rows]
+    score = _cross_fitted(_bins(values, bool(column.choices)), label, np.arange(len(rows)) % FOLDS)
+    return Alone(
+        _strength(column, values, score, label), *_lift(label, score), *isolated_churners(values, label, column)
+    )
+
+
+@dataclass(frozen=True)
 class Pair:
     """Two columns whose `quantity`, a clause such as the ratio, reaches `lift` (`low` its lower 95 % bound)."""
 
@@ -307,13 +328,18 @@ def _signal(
 ) -> ColumnSignal:
     keep = ridge.without([index for name in (column.name, *repeats) for index in reads[name]])
     score = _cross_fitted(_bins(values, bool(column.choices)), label, fold)
+    strength = _strength(column, values, score, label)
+    gaps = _gap_echo(values, label, ridge, keep)
+    isolated = isolated_churners(values, label, column)
+    return ColumnSignal(*_lift(label, score), *isolated, _echo(score, strength, label, ridge, keep), gaps, repeats)
+
+
+def _strength(column: Column, values: Floats, score: Floats, label: Labels) -> float:
     strength = max(roc_auc(label, score), 0.5)
     if not column.choices:  # ranks keep the full order of a number, bins do not
         by_rank = roc_auc(label, ranked(values))
         strength = max(strength, by_rank, 1.0 - by_rank)
-    gaps = _gap_echo(values, label, ridge, keep)
-    isolated = isolated_churners(values, label, column)
-    return ColumnSignal(*_lift(label, score), *isolated, _echo(score, strength, label, ridge, keep), gaps, repeats)
+    return strength
 
 
 def _lift(label: Labels, score: Floats) -> tuple[float, float]:

@@ -52,7 +52,7 @@ def judge(inputs: GateInputs, seed: int = 0) -> Verdict:
         message = f"{challenger} is the champion already, expected another model"
         return Verdict(champion, challenger, (Check("another_model", None, None, False, message),))
     frozen = f"customers frozen on {inputs.frozen_at:%Y-%m-%d}" if inputs.frozen_at else ""
-    checks = (
+    checks: tuple[Check, ...] = (
         _fact("bundle", inputs.bundle_problem, f"{inputs.bundle} is complete and reproduces its golden rows"),
         _fact(
             "attested",
