@@ -68,6 +68,8 @@ def show_status(status: Status) -> None:
     for sentence in status.left_out:
         say(sentence)
     _ledger_lines(status)
+    for note in status.notes:
+        say(note)
     _show_paths(status.paths)
 
 

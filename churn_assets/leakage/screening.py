@@ -165,15 +165,15 @@ class _Judge:
     def together(self, gone: list[str]) -> tuple[Finding, ...]:
         """Columns that tell the label in pairs, and those without which the remaining ones no longer reach a lift that
         is too good to be true; `gone` are accused already."""
-        found: list[Finding] = []
+        findings: list[Finding] = []
         for _ in range(MOST_ROUNDS):
             names = [name for name in self.by_weight if name not in gone]
             finding = self._of_pair(names, gone) or self._of_headline(names, gone)
             if finding is None:
                 break
-            found.append(finding)
+            findings.append(finding)
             gone = [*gone, finding.column]
-        return tuple(found)
+        return tuple(findings)
 
     def carriers(self, losses: Mapping[str, Loss], accused: Collection[str]) -> tuple[Finding, ...]:
         """Columns that carry most of a strong model, by more than they reach alone, but for those `accused` already."""

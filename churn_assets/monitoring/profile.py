@@ -296,7 +296,7 @@ def read_monitored_model(settings: Settings, contract: Contract) -> MonitoredMod
         return None
     bundle, limits = champion.path(settings.home), contract.monitoring
     try:
-        own = read_contract(bundle)
+        own = read_contract(bundle) or contract
         if champion.fingerprint != contract.fingerprint:
             contract = own
         contract = with_excluded(contract, {column.name for column in own.columns if column.excluded})

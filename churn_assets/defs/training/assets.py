@@ -289,7 +289,7 @@ def chosen_model(
     choice = choose_model(contract, candidates, customer_features, splits)
     origin = provenance(validated_customers, git_commit(settings.root), context.run.run_id, tracking.run_id)
     bundle = write_choice(contract, choice, candidates, validated_customers, settings.bundles_dir, origin)
-    load_bundle(bundle, expect_fingerprint=contract.fingerprint)  # raises unless its golden rows come out again
+    load_bundle(bundle, contract)  # raises unless its golden rows come out again
     context.log.info(choice.reason)
     profit = read_card(bundle).profit
     assert profit is not None  # `write_choice` has just written it
@@ -358,13 +358,14 @@ def _log_choice(
 
 
 def champion_parameters(project: Project, candidate: str) -> dict[str, float]:
-    """Parameters of a candidate in the champion's training; empty without a champion under this contract."""
+    """Parameters of a candidate in the champion's training; empty without a champion of this contract's lineage."""
     from churn_assets.promotion.pointer import read_champion
+    from churn_assets.promotion.registration import input_change
     from churn_assets.scoring.bundle import read_card
     from churn_assets.training.candidate import recipe_of
 
     champion = read_champion(project.settings.home)
-    if champion is None or champion.fingerprint != project.contract.fingerprint:
+    if champion is None or input_change(champion, project.contract, project.settings.home):
         return {}
     bundle = champion.path(project.settings.home)
     trained = read_card(bundle).candidates.get(candidate) if bundle.is_dir() else None

@@ -169,7 +169,7 @@ def cross_validation(
     params = {name: candidates.get(name, {}) for name in dict.fromkeys([*config.candidates, *parts])}
     start = time.process_time()
     try:
-        contract = read_contract(project.settings.home / chosen_model.bundle)
+        contract = read_contract(project.settings.home / chosen_model.bundle) or project.contract
         result = cross_validate(contract, validated_customers, splits, params, parts, config.folds, config.seed)
     except TrainingError as error:
         context.log.warning(f"{error}; the training goes on without cross-validation")

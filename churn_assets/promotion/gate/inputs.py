@@ -18,13 +18,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from churn_assets.contract.lineage import describe_change
 from churn_assets.contract.model import NUMERIC_KINDS, Column, Contract, Kind
 from churn_assets.errors import AssetMissing, BundleError, ChurnError, ReleaseError
 from churn_assets.promotion.champion import bundle_hash
 from churn_assets.promotion.holdout import Holdout, holdout_path, read_holdout
 from churn_assets.promotion.pointer import Champion
 from churn_assets.promotion.records import Challenger
-from churn_assets.promotion.registration import TrainedModel, read_registration_record, unattested
+from churn_assets.promotion.registration import TrainedModel, input_change, read_registration_record, unattested
+from churn_assets.scoring.bundle import read_contract
 from churn_assets.scoring.scorer import Scorer
 from churn_assets.settings import Settings
 from churn_assets.training.feature_table import as_of_of
@@ -32,7 +34,7 @@ from churn_assets.training.feature_table import as_of_of
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
-ScorerLoader = Callable[[Path, str], Scorer]
+ScorerLoader = Callable[[Path, Contract], Scorer]
 
 HOLDOUT, RECENT = "the frozen holdout", "recent labels"
 NEWEST = 20_000  # recent customers that are compared; older ones say more about the past than about today
@@ -70,9 +72,10 @@ class GateInputs:
     """The facts for one verdict; a problem is a message, None if there is none.
 
     `champion` and `challenger` are versions. `holdout` and `recent` are None where the models could not be
-    scored: they are the same model, the challenger's bundle has a problem, or there is no holdout. `registered` is
-    what the challenger was registered with, None where it could not be read. `forbidden` are columns that the champion
-    reads although the contract excludes them, or nobody attests them any more; the challenger reads none of them.
+    scored: they are the same model, the challenger's bundle has a problem, there is no holdout, or the inputs differ as
+    `change` says. `registered` is what the challenger was registered with, None where it could not be read. `forbidden`
+    are columns that the champion reads although the contract excludes them, or nobody attests them any more; the
+    challenger reads none of them.
     """
 
     contract: Contract
@@ -86,6 +89,7 @@ class GateInputs:
     frozen_at: datetime | None = None
     holdout: Evidence | None = None
     recent: Evidence | None = None
+    change: str = ""
     forbidden: tuple[str, ...] = ()
 
 
@@ -99,7 +103,7 @@ def load_inputs(
 ) -> GateInputs:
     """Everything the gate needs as it stands now; writes nothing.
 
-    `load_scorer` loads a bundle made under a contract's fingerprint, and raises BundleError for any other. Raises
+    `load_scorer` loads a bundle that scores tables of a contract, and raises BundleError for any other. Raises
     GateBlocked if there is no champion to compare with, or its bundle or the holdout is damaged.
     """
     if champion is None:
@@ -107,7 +111,9 @@ def load_inputs(
     if champion.version == challenger.version:
         return GateInputs(contract, champion.version, challenger.version)
     scorer, bundle_problem = _load_challenger(settings.home / challenger.bundle, contract, challenger, load_scorer)
-    champion_scorer = None if scorer is None else _load_champion(settings.home, contract, champion, load_scorer)
+    change = input_change(champion, contract, settings.home)
+    comparable = scorer is not None and not change
+    champion_scorer = _load_champion(settings.home, contract, champion, load_scorer) if comparable else None
     registered, registration_problem = _load_registered(settings.home, challenger.version)
     holdout, holdout_problem = _load_holdout(settings.holdout_dir, contract)
     frozen = recent = None
@@ -127,6 +133,7 @@ def load_inputs(
         frozen_at=holdout.frozen_at if holdout is not None else None,
         holdout=frozen,
         recent=recent,
+        change=change,
         forbidden=forbidden,
     )
 
@@ -148,9 +155,15 @@ def _load_challenger(
     """Its scorer, or None and the problem."""
     try:
         unchanged = bundle_hash(path) == challenger.bundle_sha256
-        scorer = load_scorer(path, contract.fingerprint)
+        scorer = load_scorer(path, contract)
     except (BundleError, OSError) as error:
         return None, str(error)
+    own = read_contract(path)
+    if own is not None and own.lineage != contract.lineage:
+        return None, (
+            f"{challenger.version} was made under contract '{own.name}', and the present one is "
+            f"{describe_change(own, contract)}; train again under the contract in use"
+        )
     if unchanged:
         return scorer, None
     when = f"{challenger.approved_by} approved" if challenger.status == "approved" else "was registered"
@@ -162,7 +175,7 @@ def _load_challenger(
 
 def _load_champion(home: Path, contract: Contract, champion: Champion, load_scorer: ScorerLoader) -> Scorer:
     try:
-        return load_scorer(champion.path(home), contract.fingerprint)
+        return load_scorer(champion.path(home), contract)
     except (BundleError, OSError) as error:
         raise GateBlocked(
             f"champion {champion.version} cannot be compared with ({error}); `churn rollback`, or `churn run` for a "
@@ -228,7 +241,7 @@ def recent_rows(contract: Contract, labelled: pa.Table, newest: int = NEWEST) ->
     customer = pc.coalesce(rows["customer_id"].cast(pa.string()), rows["prediction_id"].cast(pa.string()))
     _, first = np.unique(customer.to_numpy(zero_copy_only=False).astype(str), return_index=True)
     rows = rows.take(pa.array(np.sort(first)[:newest]))
-    names = {f"x_{column.name}": column.name for column in contract.scoring_columns}
+    names = {f"x_{column.name}": column.name for column in contract.logged_columns}
     return rows.select(["churned", "as_of", *names]).rename_columns(["churned", "as_of", *names.values()])
 
 
