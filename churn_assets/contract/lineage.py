@@ -1,9 +1,9 @@
-"""What of a contract a model uses: the inputs that two models must share to be compared, and to replace one another.
+"""What of a contract a model may use: the inputs that two models must share to be compared, and to replace one another.
 
 The key names customers, the label says what is predicted, `as_of` from which day ages are counted; then the columns
-of a customer, and the expressions of the features among the model's inputs, excluded ones among them: their cells are
-there, so that a model with them and one without can be compared on the same rows. Everything else (limits, value, prose,
-rules, how a file is read, what is excluded) may change while a model stays what it is.
+of a customer, and the expressions of the features among the model's inputs. Excluded ones count as well: their cells
+are there, so that a model with them and one without are compared on the same rows. Everything else (limits, value,
+prose, rules, how a file is read, what is excluded) may change while a model stays what it is.
 """
 
 from __future__ import annotations
