@@ -46,7 +46,7 @@ def with_excluded(contract: Contract, names: Collection[str], file: str = "") ->
     """The contract with exactly the columns `names` excluded, and without the features that read one of them, also
     through another feature. Raises ContractError if no model input remains; `file` is as in `check_contract`."""
     columns = tuple(replace(column, excluded=column.name in names) for column in contract.columns)
-    contract = replace(contract, columns=columns, features=contract.all_features, dropped=(), unread=())
+    contract = replace(contract.whole, columns=columns)
     without = set(names)
     for feature in parse_features(contract, file):  # in an order in which each follows those that it reads
         if feature.names & without:

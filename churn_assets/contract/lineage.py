@@ -14,14 +14,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from churn_assets.contract.check import with_excluded
 from churn_assets.contract.expressions import parse_features
 from churn_assets.contract.model import Contract
 
 
 def model_inputs(contract: Contract) -> Mapping[str, Any]:
     """What the models of a contract use, by a description for people."""
-    contract, label = with_excluded(contract, ()), contract.label
+    contract, label = contract.whole, contract.label
     inputs: dict[str, Any] = {
         "the customer id": contract.key.name,
         "the label": [label.column, label.churned_when, list(label.kept_values), label.horizon_days],

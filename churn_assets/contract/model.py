@@ -278,6 +278,12 @@ class Contract:
             features.insert(place, feature)
         return tuple(features)
 
+    @property
+    def whole(self) -> Contract:
+        """The contract with nothing excluded."""
+        columns = tuple(dataclasses.replace(column, excluded=False) for column in self.columns)
+        return dataclasses.replace(self, columns=columns, features=self.all_features, dropped=(), unread=())
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of everything except PROSE and UNSCORED: tables of one fingerprint mean the same, and one model

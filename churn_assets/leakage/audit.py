@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from churn_assets.contract.check import with_excluded
 from churn_assets.contract.edit import attest_command, exclude_command
 from churn_assets.contract.model import Contract
 from churn_assets.data.customers import TableOrigin, reported_rows
@@ -120,7 +119,7 @@ def audit(
     model = trained_contract(contract, features)
     out = tuple(column.name for column in model.columns if column.excluded)
     recipe, description = audited_recipe(chosen)
-    everything = with_excluded(contract, ())
+    everything = contract.whole
     data = training_data(everything, feature_table(everything, customers, splits) if out else features, splits)
     specs = data.views["random"].program.specs
     reads, own = features_of(everything, specs), features_of(everything, specs, own=True)

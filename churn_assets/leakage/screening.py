@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from churn_assets.contract.check import with_excluded
 from churn_assets.contract.edit import remedy
 from churn_assets.contract.limits import Audit as Limits
 from churn_assets.contract.model import Contract, Kind
@@ -91,7 +90,7 @@ class Screening(msgspec.Struct, frozen=True):
 
 def screen(contract: Contract, customers: pa.Table, splits: pa.Table, seed: int = SEED) -> Screening:
     """Judge the columns of a validated table. Raises TrainingError if every column would be left out."""
-    everything = with_excluded(contract, ())
+    everything = contract.whole
     data = training_data(everything, feature_table(everything, customers, splits), splits)
     view, columns = data.views["random"], encode_table(everything, customers)
     rows = np.concatenate([view.split.train, view.split.validation])
