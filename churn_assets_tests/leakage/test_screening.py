@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import audit_tables as tables
+from benchmarks.audit_tables import screened
 from churn_assets.data.readers.read import read_table
 from churn_assets.data.validation.validate import validate
 from churn_assets.drafting.draft import DraftOptions, draft_contract
 from churn_assets.leakage.screening import screen
 from churn_assets.training.split import split_table
-from churn_assets_tests.leakage import tables
-from churn_assets_tests.leakage.tables import screened
 
 CASES = Path(os.environ.get("CHURN_CASES", "/nowhere")) / "tables" / "bigger"
 

@@ -18,6 +18,7 @@ from churn_assets.training.split import split_table
 
 Array = npt.NDArray[Any]
 Cells = Mapping[str, Array]
+REFUSE = "[audit]\naccused = 'refuse'"
 TODAY = dt.date(2026, 1, 1)
 HEAD = """
 name = "made"
