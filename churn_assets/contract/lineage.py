@@ -42,6 +42,13 @@ def lineage_of(contract: Contract) -> str:
     return hashlib.sha256(json.dumps(model_inputs(contract), sort_keys=True).encode()).hexdigest()
 
 
+def unknown_inputs(model: Contract, contract: Contract) -> list[str]:
+    """Inputs of a model, by the contract it was trained under, that a contract does not have or defines otherwise. A
+    model may use less than the contract allows: columns that its training left out."""
+    allowed = model_inputs(contract)
+    return [name for name, value in model_inputs(model).items() if allowed.get(name) != value]
+
+
 def describe_change(before: Contract, after: Contract) -> str:
     """How the model inputs of two contracts differ, as a clause; '' for one lineage."""
     old, new = model_inputs(before), model_inputs(after)

@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 
 from churn_assets.contract.limits import Audit as Limits
 from churn_assets.contract.model import Kind
+from churn_assets.data.id_names import split_name
 from churn_assets.data.validation.parse import as_days, parse_column, to_numpy
-from churn_assets.drafting.columns import Guess, split_name
+from churn_assets.drafting.columns import Guess
 from churn_assets.leakage.column_tests import Alone, measure_alone
 
 ECHO_AUC = 0.99  # a column that reaches it repeats the label

@@ -153,12 +153,15 @@ class PromotionService:
         moves to a model that becomes, or is, champion. A model with other inputs than the champion's is judged at once,
         by the rules of registration. Raises GateRefused as `check_registration`.
         """
+        from churn_assets.scoring.bundle import read_contract
+
         self._check(model, contract)
         registration.save_registration_record(self._home, model)
         self.recover()
         champion = read_champion(self._home)
         generated, refused = self._is_generated(champion), self._is_refused(model.version)
-        role = registration.assign_role(model, contract, champion, self._home, generated, refused)
+        trained = read_contract(bundle) or contract  # which may leave columns out that the contract in use has
+        role = registration.assign_role(model, trained, champion, self._home, generated, refused)
         number: int | None = None
         if run_id is not None and missing is None:  # before the commit: pointer and ledger store the number
             number, missing = self._register_version(run_id, contract, bundle, model.version)

@@ -359,15 +359,17 @@ def _log_choice(
 
 def champion_parameters(project: Project, candidate: str) -> dict[str, float]:
     """Parameters of a candidate in the champion's training; empty without a champion of this contract's lineage."""
+    from churn_assets.contract.lineage import unknown_inputs
     from churn_assets.promotion.pointer import read_champion
-    from churn_assets.promotion.registration import input_change
-    from churn_assets.scoring.bundle import read_card
+    from churn_assets.scoring.bundle import read_card, read_contract
     from churn_assets.training.candidate import recipe_of
 
     champion = read_champion(project.settings.home)
-    if champion is None or input_change(champion, project.contract, project.settings.home):
+    if champion is None:
         return {}
     bundle = champion.path(project.settings.home)
+    if unknown_inputs(read_contract(bundle) or project.contract, project.contract):
+        return {}
     trained = read_card(bundle).candidates.get(candidate) if bundle.is_dir() else None
     known = {field.name for field in dataclasses.fields(recipe_of(candidate, {})[1])}  # an earlier recipe had others
     return {name: value for name, value in trained.params.items() if name in known} if trained else {}

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from churn_assets.contract.lineage import describe_change
+from churn_assets.contract.lineage import unknown_inputs
 from churn_assets.contract.model import NUMERIC_KINDS, Column, Contract, Kind
 from churn_assets.errors import AssetMissing, BundleError, ChurnError, ReleaseError
 from churn_assets.promotion.champion import bundle_hash
@@ -111,7 +111,7 @@ def load_inputs(
     if champion.version == challenger.version:
         return GateInputs(contract, champion.version, challenger.version)
     scorer, bundle_problem = _load_challenger(settings.home / challenger.bundle, contract, challenger, load_scorer)
-    change = input_change(champion, contract, settings.home)
+    change = input_change(champion, read_contract(settings.home / challenger.bundle) or contract, settings.home)
     comparable = scorer is not None and not change
     champion_scorer = _load_champion(settings.home, contract, champion, load_scorer) if comparable else None
     registered, registration_problem = _load_registered(settings.home, challenger.version)
@@ -158,11 +158,10 @@ def _load_challenger(
         scorer = load_scorer(path, contract)
     except (BundleError, OSError) as error:
         return None, str(error)
-    own = read_contract(path)
-    if own is not None and own.lineage != contract.lineage:
+    if unknown := unknown_inputs(read_contract(path) or contract, contract):
         return None, (
-            f"{challenger.version} was made under contract '{own.name}', and the present one is "
-            f"{describe_change(own, contract)}; train again under the contract in use"
+            f"{challenger.version} uses {', '.join(unknown)}, which the contract in use does not have so; train again "
+            "under that contract"
         )
     if unchanged:
         return scorer, None
@@ -255,7 +254,8 @@ def segments_of(contract: Contract, rows: pa.Table) -> dict[str, Mask]:
     number and date; missing values are a segment of their own."""
     segments: dict[str, Mask] = {}
     for column in contract.scoring_columns:
-        segments |= _column_segments(column, rows[column.name])
+        if column.name in rows.column_names:  # rows frozen before a column came have it not
+            segments |= _column_segments(column, rows[column.name])
     return segments
 
 
