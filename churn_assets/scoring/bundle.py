@@ -131,7 +131,7 @@ def read_contract(path: Path) -> Contract | None:
 
 def _contract(path: Path) -> Contract:
     contract = parse_contract((path / CONTRACT).read_text(encoding="utf-8"), CONTRACT, path / CONTRACT)
-    excluded = read_json(path / FEATURES).get(_EXCLUDED)
+    excluded = read_json(path / FEATURES).get(_EXCLUDED) if (path / FEATURES).exists() else None
     return contract if excluded is None else with_excluded(contract, excluded, CONTRACT)
 
 
