@@ -9,7 +9,7 @@ BundleError: BundleCorrupt, BundleMismatch
 ReleaseError: NoChampion, PointerCorrupt, GateRefused, AssetMissing, AssetStale, HoldoutCorrupt, HomeBusy,
     LedgerCorrupt, LedgerUnavailable, TransitionRefused, RollbackRefused, BentoNotBuilt
 LogError: LogUnavailable, LogBusy, LogUnreadable, NothingIngested, WarehouseLocked, WarehouseCorrupt, QueryRefused,
-    WindowUnreadable
+    SourceRefused, WindowUnreadable
 
 A message is one line with three parts: what is wrong; what was expected; what to do. docs/errors.md has the remedy
 of each class.
@@ -279,6 +279,10 @@ class WarehouseCorrupt(LogError):
 
 class QueryRefused(LogError):
     """DuckDB rejects the SQL of a query; the message has its reason."""
+
+
+class SourceRefused(LogError):
+    """A decision on the feedback of a source cannot be taken as it was asked for."""
 
 
 class WindowUnreadable(LogError):

@@ -6,6 +6,7 @@ a slow hash, made for passwords, would add milliseconds to every request and no 
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 from collections.abc import Collection
@@ -105,8 +106,9 @@ class KeyStore(SqliteStore):
         key = ApiKey(key_id, name, sha256(secret.encode()).digest(), ordered, created_s, expires_s)
         with self._plain_errors():  # before SQLite makes it with the rights of the umask
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.touch(mode=0o600)
-            self.path.chmod(0o600)
+            with contextlib.suppress(FileExistsError):  # whose rights somebody may have set
+                self.path.touch(mode=0o600, exist_ok=False)
+                self.path.chmod(0o600)
         with self._writing() as db:
             values = (key.id, name, key.digest, " ".join(ordered), created_s, expires_s)
             db.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, NULL)", values)

@@ -48,7 +48,10 @@ def keys_list(
         until = f"until {entry['expires']}" if entry["expires"] else "does not expire"
         typer.echo(f"{entry['id']}  {entry['state']:7}  {entry['name']}: {', '.join(entry['scopes'])}; {until}")
     if not entries:
-        typer.echo("no keys; the service asks for none")
+        is_asked = (settings.home / "keys.db").exists()
+        typer.echo(
+            f"no keys; the service asks for {'one, so that everybody is refused: make one' if is_asked else 'none'}"
+        )
 
 
 @keys_app.command("revoke", epilog="Example: [bold]churn keys revoke 4f2a9c81d3e6[/bold]")

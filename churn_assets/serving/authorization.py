@@ -15,7 +15,7 @@ _BROWSED = ("/", "/docs")  # a browser asks its user for name and password, and 
 
 def authorize(keyring: Keyring, headers: Iterable[Header], path: str) -> str | None:
     """The id of the request's key; None where none is needed. Raises Refused, as 401 or 403."""
-    if not keyring.required or path in OPEN_ROUTES:
+    if not (keyring.required or keyring.unreadable) or path in OPEN_ROUTES:
         return None
     token = _read_token(headers)
     if token is None:
@@ -23,12 +23,16 @@ def authorize(keyring: Keyring, headers: Iterable[Header], path: str) -> str | N
     key = keyring.find(token)
     state = "unknown" if key is None else key.state(time.time())
     if key is None or state != "valid":
-        raise _unauthorized(f"the API key is {state}", 'Bearer realm="churn", error="invalid_token"', path)
+        refusal = _unauthorized(f"the API key is {state}", 'Bearer realm="churn", error="invalid_token"', path)
+        refusal.key_id = None if key is None else key.id
+        raise refusal
     scope = ROUTE_SCOPES.get(path)
     if scope is not None and not key.allows(scope):
         text = f"the API key {key.id} has the scopes {', '.join(key.scopes)}, expected {scope}; use a key that has it"
         challenge = f'Bearer realm="churn", error="insufficient_scope", scope="{scope}"'
-        raise Refused(403, "scope", text, headers=((b"www-authenticate", challenge.encode()),))
+        refusal = Refused(403, "scope", text, headers=((b"www-authenticate", challenge.encode()),))
+        refusal.key_id = key.id
+        raise refusal
     return key.id
 
 

@@ -94,7 +94,7 @@ class Worker:
         try:
             self.keys.refresh()
         except KeysUnreadable as error:
-            problem, self.keys.required = str(error), True
+            problem = str(error)
         if problem and problem != self._keys_problem:
             log_event(self.logger, logging.ERROR, "keys unreadable", reason=problem)
         self._keys_problem = problem
