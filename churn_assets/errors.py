@@ -1,7 +1,8 @@
 """Every error that this package raises deliberately.
 
 ChurnError: SettingsError, ContractError, SourceError, DataError, ScenarioError, RowsRejected, TrainingError,
-    BundleError, ReleaseError, LogError, AlertsUnreadable, KeysUnreadable, KeyRefused, TrackingUnavailable
+    BundleError, ReleaseError, LogError, AlertsUnreadable, KeysUnreadable, KeyRefused, AuditUnwritable,
+    TrackingUnavailable
 ContractError: ExpressionError
 SourceError: SourceNotFound, SourceUnreadable, SheetNotFound, ColumnMissing, DuplicateColumn, EmptySource
 DataError: LabelError, TooFewRows, ColumnAllNull, TooManyRejected, DataBroken, DraftError
@@ -279,6 +280,10 @@ class WarehouseCorrupt(LogError):
 
 class QueryRefused(LogError):
     """DuckDB rejects the SQL of a query; the message has its reason."""
+
+
+class AuditUnwritable(ChurnError):
+    """The audit log of a home cannot be written, so the call that it would record was not made."""
 
 
 class SourceRefused(LogError):

@@ -1,8 +1,8 @@
 """How many requests a key may make: one limit over all workers of a host that serve a home.
 
-The generic cell rate algorithm (ITU-T I.371) needs one number a key, the instant up to which its requests are paid for,
-so the workers share a file of eight bytes a key, each changed under a lock of these bytes that ends with its process. A
-kill at any point leaves the old or the new number. Times are of the host's monotonic clock, which no clock setting moves.
+The generic cell rate algorithm (ITU-T I.371) needs one number a key, the instant up to which its requests are paid for.
+So the workers share a file of eight bytes a key, changed under a lock of these bytes that ends with its process. A
+kill at any point leaves the old or the new number. Times are of the host's monotonic clock, which no setting moves.
 """
 
 from __future__ import annotations

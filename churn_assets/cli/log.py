@@ -192,6 +192,7 @@ def _decide(
 ) -> None:
     import datetime as dt
 
+    from churn_assets.access.audit import record_call
     from churn_assets.prediction_log.records import parse_instant
     from churn_assets.prediction_log.sources import EVER, FOR_EVER, decide, record
 
@@ -199,6 +200,12 @@ def _decide(
         start, end = parse_instant(since) if since else EVER, parse_instant(until) if until else FOR_EVER
     except (ValueError, OverflowError):
         raise typer.BadParameter("expected a day such as 2026-01-20 or an instant") from None
-    reports = record(settings_of(home), decide(source, accepted, (start, end), by, why, dt.datetime.now(dt.UTC)))
+    settings, now = settings_of(home), dt.datetime.now(dt.UTC)
+    decision = decide(source, accepted, (start, end), by, why, now)
+    action = f"feedback {'accept' if accepted else 'withdraw'}"
+    record_call(
+        settings.home, action, now, source=source, by=by, why=why, since=decision.since_at, until=decision.until_at
+    )
+    reports = record(settings, decision)
     effect = "count" if accepted else "no longer count"
     say(f"{reports:,} reports of {source} {effect} from the next ingest on: `churn log ingest` or the running sensor.")

@@ -7,14 +7,16 @@ from base64 import b64decode
 from collections.abc import Iterable
 
 from churn_assets.access.keyring import Keyring
+from churn_assets.access.keys import ApiKey
+from churn_assets.access.rate_limit import Admission, RateLimit, RateLimiter
 from churn_assets.serving.http import Header, Refused
 from churn_assets.serving.schemas import OPEN_ROUTES, ROUTE_SCOPES
 
 _BROWSED = ("/", "/docs")  # a browser asks its user for name and password, and sends the token as the password
 
 
-def authorize(keyring: Keyring, headers: Iterable[Header], path: str) -> str | None:
-    """The id of the request's key; None where none is needed. Raises Refused, as 401 or 403."""
+def authorize(keyring: Keyring, headers: Iterable[Header], path: str) -> ApiKey | None:
+    """The request's key; None where none is needed. Raises Refused, as 401 or 403."""
     if not (keyring.required or keyring.unreadable) or path in OPEN_ROUTES:
         return None
     token = _read_token(headers)
@@ -33,7 +35,30 @@ def authorize(keyring: Keyring, headers: Iterable[Header], path: str) -> str | N
         refusal = Refused(403, "scope", text, headers=((b"www-authenticate", challenge.encode()),))
         refusal.key_id = key.id
         raise refusal
-    return key.id
+    return key
+
+
+def admit(limiter: RateLimiter, key: ApiKey | None) -> tuple[Header, ...]:
+    """Count a request against the limit of its key, or of all who need none; the headers that say what is left.
+    Raises Refused, as 429."""
+    admission = limiter.admit(0 if key is None else key.number)
+    headers = _rate_headers(limiter.limit, admission)
+    if admission.admitted:
+        return headers
+    per_s, burst = limiter.limit.per_s, limiter.limit.burst
+    text = f"this key has made more requests than it may, expected {per_s:g} a second and {burst:,} at once"
+    retry = (b"retry-after", b"%d" % admission.reset_s)
+    advice = f"ask again in {admission.reset_s} s, or send batches"
+    raise Refused(429, "rate", f"{text}; {advice}", headers=(*headers, retry))
+
+
+def _rate_headers(limit: RateLimit, admission: Admission) -> tuple[Header, ...]:
+    """As the IETF draft `ratelimit-headers` has them (version 10): quota and window, what is left, seconds to more."""
+    policy = b'"key";q=%d;w=%d' % (limit.burst, max(1, round(limit.window_s)))
+    return (
+        (b"ratelimit-policy", policy),
+        (b"ratelimit", b'"key";r=%d;t=%d' % (admission.remaining, admission.reset_s)),
+    )
 
 
 def _read_token(headers: Iterable[Header]) -> bytes | None:

@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import time
+from secrets import token_urlsafe
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -27,16 +28,17 @@ from churn_assets.prediction_log.feedback import parse_reports
 from churn_assets.prediction_log.records import encode_line
 from churn_assets.prediction_log.writer import MAX_BYTES
 from churn_assets.serving import http, schemas
-from churn_assets.serving.authorization import authorize
+from churn_assets.serving.authorization import admit, authorize
 from churn_assets.serving.http import Refused, encode, invalid, json_response, parse_json, read_body, unavailable
 from churn_assets.serving.model_watcher import Arm, ServedModel
-from churn_assets.serving.pages import index_page, swagger_page
+from churn_assets.serving.pages import index_page, page_headers, swagger_page
 from churn_assets.serving.predict import OK, Clock, PredictionResult, RequestContext, predict_many, predict_one
 from churn_assets.serving.worker import Worker, log_event
 
 BENTOML_FILES = ("/static_content/", "/assets/")  # the files of the page /docs
 PREDICT, PREDICT_BATCH = "/predict", "/predict_batch"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 TEST_HEADER = b"x-churn-test"
 BATCHES_AT_ONCE = 4  # of one worker; each holds its rows in memory
 _BATCH_FIELDS = {"customers", "as_of"}
@@ -66,24 +68,27 @@ class ServiceApp:
         path, method, request = scope["path"], scope["method"], RequestFacts(scope)
         request_id, worker, status, cause = request.id, self._worker, 200, None
         try:
-            request.key_id = authorize(worker.keys, scope["headers"], path)
+            key = authorize(worker.keys, scope["headers"], path)
+            request.key_id = None if key is None else key.id
+            if worker.limited and path not in schemas.OPEN_ROUTES:
+                request.headers += admit(worker.limiter(), key)
             if path == self.short_path and method == "POST":
                 body = await read_body(scope, receive, worker.settings.body_bytes, worker.settings.timeout_s)
-                await _send(send, 200, await self.handlers.predict(body, request), request_id)
+                await _send(send, 200, await self.handlers.predict(body, request), request)
             elif path.startswith(BENTOML_FILES):
                 await self._serve_file(scope, receive, send)
             elif path not in self._paths:  # asked here: Starlette's pattern of a path also fits a line end after it
                 raise HTTPException(404)
             else:
                 routed = {**scope, "app": self, "state": {"facts": request}}  # with an app Starlette raises 404 and 405
-                await self._router(routed, receive, _finish(send, method, request_id))
+                await self._router(routed, receive, _finish(send, method, request))
         except http.ClientLeft:
             return
         except Exception as error:  # nothing of a mistake of ours may reach the client
             refusal = self._refusal(error, path, method, request_id)
             status, cause = refusal.status, refusal.cause
             request.key_id = request.key_id or refusal.key_id
-            await _send(send, status, refusal.body(), request_id, refusal.headers, method)
+            await _send(send, status, refusal.body(), request, refusal.headers, method)
         self._account(request, path, method, status, cause, time.perf_counter() - start)
 
     def _account(
@@ -151,9 +156,10 @@ def routes(handlers: Handlers) -> list[Route]:
 
 class RequestFacts:
     """What is known of a request from its headers: its `id`, that of the client or a new one; whether it is a `test`,
-    a trial that monitoring leaves out (`X-Churn-Test`); and the id of its API key, once that is checked."""
+    a trial that monitoring leaves out (`X-Churn-Test`); the id of its API key, once that is checked; and the `headers`
+    of every response to it."""
 
-    __slots__ = ("id", "key_id", "test")
+    __slots__ = ("headers", "id", "key_id", "test")
 
     def __init__(self, scope: Scope) -> None:
         self.id, self.test, self.key_id = "", False, None  # type: str, bool, str | None
@@ -163,24 +169,30 @@ class RequestFacts:
             elif name == TEST_HEADER:
                 self.test = value not in (b"", b"0", b"false")
         self.id = self.id or os.urandom(8).hex()
+        self.headers: tuple[http.Header, ...] = ((b"x-request-id", self.id.encode()), NO_SNIFFING)
 
 
 async def _send(
-    send: Send, status: int, body: bytes, request_id: str, more: tuple[http.Header, ...] = (), method: str = "POST"
+    send: Send,
+    status: int,
+    body: bytes,
+    request: RequestFacts,
+    more: tuple[http.Header, ...] = (),
+    method: str = "POST",
 ) -> None:
     """A response in JSON, without its body where the method is HEAD."""
-    length, own_id = str(len(body)).encode(), request_id.encode()
-    headers = [(b"content-type", http.JSON), (b"content-length", length), (b"x-request-id", own_id), *more]
+    length = str(len(body)).encode()
+    headers = [(b"content-type", http.JSON), (b"content-length", length), *request.headers, *more]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
 
 
-def _finish(send: Send, method: str, request_id: str) -> Send:
-    """`send` that adds the request's id, and leaves the body of a HEAD out."""
+def _finish(send: Send, method: str, request: RequestFacts) -> Send:
+    """`send` that adds the headers of every response, and leaves the body of a HEAD out."""
 
     async def finish(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            message["headers"] = [*message["headers"], *request.headers]
         elif method == "HEAD":
             message["body"] = b""
         await send(message)
@@ -260,8 +272,9 @@ class Handlers:
     async def index(self, request: Request) -> Response:
         """The page for people."""
         watcher = self._worker.watcher
-        page = await asyncio.to_thread(index_page, watcher.current, watcher.missing)
-        return HTMLResponse(page)
+        nonce = token_urlsafe(16)
+        page = await asyncio.to_thread(index_page, watcher.current, watcher.missing, nonce)
+        return HTMLResponse(page, headers=page_headers(nonce))
 
     async def docs(self, request: Request) -> Response:
         """The OpenAPI document."""
@@ -270,7 +283,8 @@ class Handlers:
 
     async def docs_page(self, request: Request) -> Response:
         """Swagger's page on that document."""
-        return HTMLResponse(await asyncio.to_thread(swagger_page))
+        nonce = token_urlsafe(16)
+        return HTMLResponse(await asyncio.to_thread(swagger_page, nonce), headers=page_headers(nonce))
 
     async def metrics(self, request: Request) -> Response:
         """Metrics of all workers."""

@@ -22,8 +22,10 @@ from churn_assets.serving.routes import Handlers, routes
 from churn_assets.serving.schemas import OPEN_ROUTES, ROUTE_SCOPES
 from churn_assets_tests.prediction_log.rows import rows_of
 from churn_assets_tests.serving.client import (
+    AS_OF,
     ASKED,
     ROOT,
+    ROW,
     SERVICE,
     ask,
     assert_refusal,
@@ -338,7 +340,9 @@ def test_the_log_says_who_asked_and_what_was_a_trial(tmp_path):
             headers = [bearer(token) | h for h in headers]
         for each in headers:
             assert (await client.post("/predict", json=ASKED, headers=each)).status_code == 200
-            assert (await client.post("/predict_batch", json={"customers": [ASKED]}, headers=each)).status_code == 200
+            assert (
+                await client.post("/predict_batch", json={"customers": [ROW], "as_of": AS_OF}, headers=each)
+            ).status_code == 200
             assert (await client.post("/feedback", json=report, headers=each)).status_code == 200
 
     def logged() -> list[tuple[str, object, object]]:

@@ -27,7 +27,6 @@ from churn_assets.errors import LogUnreadable
 from churn_assets.prediction_log.records import INSTANTS, Feedback, Rejections, SourceDecision, encode_line
 from churn_assets.prediction_log.schema import TYPES, literal, migrate, quoted, targets
 from churn_assets.prediction_log.segment import DONE, READY, Segment, adopt_orphans, files_of
-from churn_assets.prediction_log.sources import judge_sources
 from churn_assets.prediction_log.warehouse import archive
 from churn_assets.prediction_log.warehouse.connection import FILE, alone, ingested_names, make_views, opened, publish
 from churn_assets.prediction_log.warehouse.parse import Checker, Line, Prediction, Refused, SegmentRead
@@ -193,6 +192,8 @@ class Session:
     def judge(self, folder: Path, seq: int) -> list[str]:
         """Withdraw what implausible sources reported, those with feedback after line `seq`, as lines of the log so that
         a rebuild does the same; their names."""
+        from churn_assets.prediction_log.sources import judge_sources  # loads NumPy, which a sensor has no use for
+
         make_views(self._connection)
         decisions = judge_sources(self._connection, seq, self._at.replace(tzinfo=dt.UTC))
         if decisions:
