@@ -10,7 +10,7 @@ from rich.table import Table
 
 from churn_assets.cli.console import escape, out, say
 from churn_assets.contract.model import Contract
-from churn_assets.promotion.status import Status, read_asset, read_status, read_validation
+from churn_assets.promotion.status import Status, read_asset, read_validation
 from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,19 +23,15 @@ HEADLINES = ("pr_auc", "roc_auc", "ece", "log_loss", "f1")
 
 
 def show_run(settings: Settings) -> None:
-    """The result of `churn run`: rows, candidates, champion, paths, and the next commands."""
-    from churn_assets.leakage.audit import Audit
+    """The result of `churn run`: rows, candidates, champion, and the summary of `reporting.run_summary`."""
     from churn_assets.promotion.registration import Registration
+    from churn_assets.reporting.run_summary import read_run_summary
     from churn_assets.training.export import ChosenModel
 
     chosen = read_asset(settings, "chosen_model", ChosenModel)
     registered = read_asset(settings, "registered_model", Registration)
-    out.print()
-    if chosen and chosen.generated:
-        out.print(
-            "[yellow]These customers are generated, not real: every figure below describes a simulation.[/yellow]"
-        )
     validation = read_validation(settings)
+    out.print()
     if validation:
         repairs = [f"{repair.rows:,} ({repair.name})" for repair in validation.repairs if repair.rows]
         say(
@@ -45,19 +41,12 @@ def show_run(settings: Settings) -> None:
     if chosen:
         out.print(_comparison(chosen))
         say(f"Chosen: {chosen.name}, version {chosen.version}. {chosen.reason}.")
-    audit = read_asset(settings, "leakage_audit", Audit)
-    for sentence in audit.sentences if audit else ():
-        say(sentence)
     if registered:
         where = registered.registry or f"not in MLflow: {registered.missing}"
         say(f"It is the {registered.alias} ({where}): {registered.reason}.")
-    _show_paths(read_status(settings).paths)
-    out.print(
-        "\nNext:\n"
-        "  churn ui                       the run, every table and plot, in Dagster\n"
-        "  churn status --json            the champion and its figures\n"
-        "  churn score FILE -o OUT.csv    a call list for another table"
-    )
+    out.print()
+    for line in read_run_summary(settings).lines:
+        say(line)
 
 
 def show_status(status: Status) -> None:
@@ -75,6 +64,8 @@ def show_status(status: Status) -> None:
         table.add_row(name, *(_with_interval(card.metrics, f"{part}_{name}") for part in ("test", "oot")))
     out.print(table)
     _ledger_lines(status)
+    for note in status.notes:
+        say(note)
     _show_paths(status.paths)
 
 
@@ -121,9 +112,15 @@ def show_contract(contract: Contract) -> None:
     value = contract.value
     for table in (columns, features, rules):
         out.print(table)
-    out.print(
-        f"A kept customer is worth {value.customer_value:g}; an offer costs {value.offer_cost:g} and saves "
-        f"{value.save_rate:.0%}; contacts per list: {value.capacity or 'no limit'}."
+    worth = f"{value.value} ({value.customer_value:g} where that is missing)" if value.value else value.customer_value
+    rate = f"{value.save_rate:.0%}"
+    if value.save_rates is not None:
+        by = ", ".join(f"{segment} {share:.0%}" for segment, share in value.save_rates.by)
+        rate = f"by column {value.save_rates.column}{' ' * bool(by)}{by}, else {rate}"
+    control = f"; control group: {value.control_share:.0%} of the customers" if value.control_share else ""
+    say(
+        f"A kept customer is worth {worth}; an offer costs {value.offer_cost:g} and saves {rate}; contacts per list: "
+        f"{value.capacity or 'no limit'}{control}."
     )
 
 
@@ -177,6 +174,7 @@ def show_budget(settings: Settings, amount: float, capacity: bool) -> None:
     from churn_assets.promotion.pointer import require_champion
     from churn_assets.scoring.budget import plan_call_list
     from churn_assets.scoring.bundle import read_card
+    from churn_assets.scoring.list_money import describe_discount
 
     bundle = require_champion(settings.home).path(settings.home)
     plan, value = plan_call_list(bundle, settings.assets_dir / "risk_list.parquet", amount, capacity=capacity)
@@ -198,12 +196,15 @@ def show_budget(settings: Settings, amount: float, capacity: bool) -> None:
     ):
         table.add_row(name, text)
     out.print(table)
-    say(
-        f"If the probabilities hold, {value.save_rate:.0%} of contacted churners stay and each is worth "
-        f"{value.customer_value:,.0f} (the contract's [value]); the interval is chance alone."
+    assumed = (
+        "Save rate and value are those of each customer"
+        if value.by_customer
+        else f"Of contacted churners {value.save_rate:.0%} stay, each worth {value.customer_value:,.0f}"
     )
-    if card.profit:
-        say(f"On test rows: {card.profit.card_sentence}")
+    discount = describe_discount(card.profit.discount) if card.profit else ""
+    say(
+        f"{assumed} (the contract's [value]); the interval is chance and calibration, not a wrong save rate. {discount}"
+    )
 
 
 def _comparison(chosen: ChosenModel) -> Table:

@@ -6,10 +6,11 @@ from the best in a paired bootstrap tie with it, and the cheapest of those to se
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from churn_assets.contract.model import Contract
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 # Share of bootstrap draws from which on a difference counts; one-sided, because the best is never tested as worse.
 CONFIDENCE = 0.95
-_PREFIXES = {"random": "test", "out_of_time": "oot"}  # of the metrics of a split's test rows
+TEST_PREFIXES = {"random": "test", "out_of_time": "oot"}  # of the metrics of a split's test rows
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,16 @@ class Choice:
 
 
 def choose_model(
-    contract: Contract, candidates: Sequence[Candidate], features: pa.Table, splits: pa.Table, seed: int = 42
+    contract: Contract,
+    candidates: Sequence[Candidate],
+    features: pa.Table,
+    splits: pa.Table,
+    seed: int = 42,
+    gain: float | None = None,
 ) -> Choice:
-    """Choose on validation rows, calibrate and set thresholds on them, then measure on test rows. Raises TrainingError
-    without a candidate, AssetStale for one that was trained on other features."""
+    """Choose on validation rows, calibrate and set thresholds on them, then measure on test rows. `gain` is the mean of
+    save rate x value, where these differ by customer. Raises TrainingError without a candidate, AssetStale for one that
+    was trained on other features."""
     if not candidates:
         raise TrainingError("no candidate to choose from; materialise at least one *_candidate asset")
     data = training_data(contract, features, splits)
@@ -70,15 +77,16 @@ def choose_model(
     margin = chosen.fitted["random"].validation_margin
     calibration = choose_calibration(label, margin, seed)
     probability = calibration.calibration.apply(margin)
-    thresholds = choose_thresholds(label, probability, contract.value, table_size(features))
+    thresholds = choose_thresholds(label, probability, contract.value, table_size(features), gain)
     threshold = thresholds[contract.value.decide_by]
     test = {name: tested(chosen, name, data, calibration.calibration) for name in data.views}
     metrics: dict[str, float] = {}
-    parts = {"validation": (label, probability)} | {_PREFIXES[name]: part for name, part in test.items()}
+    parts = {"validation": (label, probability)} | {TEST_PREFIXES[name]: part for name, part in test.items()}
     for prefix, (churned, scored) in parts.items():
         values = summary(churned, scored, threshold, stratified_samples(churned, DRAWS, seed))
         metrics |= {f"{prefix}_{name}": value for name, value in values.items()}
     comparison = [_compared(c, differences[c.name], data) for c in field]
+    comparison = [_with_own_figures(c, metrics) if c.candidate == chosen.name else c for c in comparison]
     return Choice(chosen, reason, comparison, calibration, thresholds, metrics, test, data.views, seed)
 
 
@@ -128,6 +136,12 @@ def tested(chosen: Candidate, name: str, data: TrainingData, calibration: Calibr
         # The same kind of calibration, fitted on the older customers that this split may use.
         calibration = refit(calibration, data.churned[split.validation], fitted.validation_margin)
     return data.churned[split.test], calibration.apply(fitted.model.margin(data.views[name].matrix[split.test]))
+
+
+def _with_own_figures(compared: Comparison, metrics: Mapping[str, float]) -> Comparison:
+    """The chosen model's row with the figures of its card: calibration may tie scores that the margin tells apart."""
+    own = {"validation_pr_auc": "validation_pr_auc", "test_pr_auc": "test_pr_auc", "oot_test_pr_auc": "oot_pr_auc"}
+    return msgspec.structs.replace(compared, **{name: metrics[key] for name, key in own.items() if key in metrics})
 
 
 def _compared(contender: Candidate, difference: Difference, data: TrainingData) -> Comparison:
