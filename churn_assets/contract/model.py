@@ -65,8 +65,11 @@ Format = Literal["auto", "excel", "csv", "json", "parquet", "duckdb"]
 # fingerprint.
 PROSE = frozenset(
     {"title", "doc", "meaning", "unit", "suspect", "attested", "excluded", "text", "path"}
-    | {"reason_high", "reason_low", "reason_missing", "topic"}
+    | {"reason_high", "reason_low", "reason_missing", "topic", "show"}
 )
+
+# Money by customer changes no score. The older keys of [value] are in the fingerprints of bundles and logs, and stay.
+PRICES = frozenset({"value", "save_rates", "control_share"})
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Column:
     `low` and `high` are inclusive, in the column's unit (ISO dates for dates); `missing` are spellings of null besides
     the empty cell; `formats` are strptime formats tried after ISO 8601. `suspect` says why the column may be a
     consequence of churn, `attested` who attests that it is known before. An `excluded` one is kept and logged, but no
-    input of a model. For the reasons see `contract.wording`.
+    input of a model. For the reasons see `contract.wording`. The call list shows the columns with `show`.
     """
 
     name: str
@@ -99,6 +102,7 @@ class Column:
     reason_high: str = ""
     reason_low: str = ""
     reason_missing: str = ""
+    show: bool = False
 
 
 @dataclass(frozen=True)
@@ -286,8 +290,8 @@ class Contract:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of everything except PROSE and UNSCORED: tables of one fingerprint mean the same, and one model
-        scores them all. Which columns a model reads is no part of it."""
+        """SHA-256 (hex) of everything except PROSE, PRICES and UNSCORED: tables of one fingerprint mean the same, and
+        one model scores them all. Which columns a model reads is no part of it."""
         complete = dataclasses.replace(self, features=self.all_features)
         scored = {name: value for name, value in _without_prose(complete).items() if name not in UNSCORED}
         scored["audit"] = _FIRST_AUDIT
@@ -304,9 +308,9 @@ class Contract:
 
 def _without_prose(value: object) -> Any:
     if dataclasses.is_dataclass(value):
-        return {
-            f.name: _without_prose(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name not in PROSE
-        }
+        unscored = PROSE | PRICES if isinstance(value, Value) else PROSE
+        names = [f.name for f in dataclasses.fields(value) if f.name not in unscored]
+        return {name: _without_prose(getattr(value, name)) for name in names}
     if isinstance(value, tuple):
         return [_without_prose(item) for item in value]
     if isinstance(value, float) and value.is_integer():
