@@ -11,15 +11,19 @@ from churn_assets.data.readers.read import check_names_once, iter_batches, readi
 from churn_assets.data.validation.parse import cell_text
 from churn_assets.errors import ColumnMissing
 from churn_assets.prediction_log.feedback import FIELDS, IDS, Imported, import_reports
+from churn_assets.prediction_log.records import IMPORT
 from churn_assets.settings import Settings
 
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
-def import_file(settings: Settings, path: Path, now: dt.datetime) -> Imported:
-    """Append the reports of a file to the log, all of them or none; see `import_reports`. Names of columns are read
-    without blanks around them. Raises the errors of reading, ColumnMissing, RowsRejected, LogUnavailable."""
-    return import_reports(settings, list(_reports(path)), now)
+def import_file(settings: Settings, path: Path, now: dt.datetime, source: str = IMPORT) -> Imported:
+    """Append the reports of a file to the log, all of them or none; see `import_reports`. `source` is who reports.
+
+    Names of columns are read without blanks around them. Raises the errors of reading, ColumnMissing, RowsRejected,
+    LogUnavailable.
+    """
+    return import_reports(settings, list(_reports(path)), now, source)
 
 
 def _reports(path: Path) -> Iterator[dict[str, object]]:

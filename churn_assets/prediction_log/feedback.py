@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from churn_assets import errors
 from churn_assets.contract.values import MAX_ID, MAX_INSTANT, canonical_id, is_id
 from churn_assets.errors import NothingIngested, Violation, describe_value
-from churn_assets.prediction_log.records import Feedback, decode_head, encode_line, parse_instant
+from churn_assets.prediction_log.records import ANONYMOUS, IMPORT, Feedback, decode_head, encode_line, parse_instant
 from churn_assets.prediction_log.segment import Segment
 from churn_assets.prediction_log.warehouse.connection import ingested_names, open_published
 from churn_assets.prediction_log.warehouse.read import LogCounts, segment_lines, segment_names
@@ -47,12 +47,18 @@ class Imported:
     conflicting: int = 0
 
 
-def parse_reports(items: Sequence[object], request_id: str, now: dt.datetime) -> list[Feedback]:
-    """A row, with a new id, of each report. Raises RowsRejected with every violation, rows counted from 0."""
+def parse_reports(items: Sequence[object], request_id: str, now: dt.datetime, source: str | None) -> list[Feedback]:
+    """A row, with a new id, of each report; `source` is who reports. Raises RowsRejected with every violation, rows
+    counted from 0."""
     violations = [violation for index, item in enumerate(items) for violation in _violations(index, item, now)]
     if violations:
         raise errors.RowsRejected(violations)
-    shared: dict[str, Any] = {**dict.fromkeys(FIELDS), "request_id": request_id, "received_at": now.isoformat()}
+    shared: dict[str, Any] = {
+        **dict.fromkeys(FIELDS),
+        "request_id": request_id,
+        "received_at": now.isoformat(),
+        "source": source or ANONYMOUS,
+    }
     rows = []
     for item in items:
         assert isinstance(item, dict)  # else it were a violation
@@ -65,14 +71,16 @@ def parse_reports(items: Sequence[object], request_id: str, now: dt.datetime) ->
     return rows
 
 
-def import_reports(settings: Settings, items: Sequence[Mapping[str, object]], now: dt.datetime) -> Imported:
+def import_reports(
+    settings: Settings, items: Sequence[Mapping[str, object]], now: dt.datetime, source: str = IMPORT
+) -> Imported:
     """Append reports, as `data.outcomes` reads them from a file, to the log: all of them or none; known ones are not
     repeated.
 
     After a kill during the write the same import adds the rest, nothing twice. Raises RowsRejected (every violation,
     rows counted from 0), LogUnavailable.
     """
-    reports = {_content_id(report): report for report in parse_reports(items, "import", now)}
+    reports = {_content_id(report): report for report in parse_reports(items, IMPORT, now, source)}
     log = _search_log(settings, reports)
     known = log.feedback
     fresh = [replace(report, feedback_id=own_id) for own_id, report in reports.items() if own_id not in known]

@@ -55,7 +55,7 @@ def test_a_value_of_any_type_is_one_id_or_none(value, own_id):
     assert canonical_id(value) == own_id
     report = {"customer_id": value, "churned": True, "observed_at": "2026-01-20"}
     if own_id is not None:
-        assert parse_reports([report], "r", NOW)[0].customer_id == own_id
+        assert parse_reports([report], "r", NOW, None)[0].customer_id == own_id
 
 
 def to_file(path, ids):
