@@ -4,7 +4,8 @@ ChurnError: SettingsError, ContractError, SourceError, DataError, ScenarioError,
     BundleError, ReleaseError, LogError, AlertsUnreadable, KeysUnreadable, KeyRefused, TrackingUnavailable
 ContractError: ExpressionError
 SourceError: SourceNotFound, SourceUnreadable, SheetNotFound, ColumnMissing, DuplicateColumn, EmptySource
-DataError: LabelError, TooFewRows, ColumnAllNull, TooManyRejected, DataBroken, DraftError
+DataError: LabelError, TooFewRows, ColumnAllNull, TooManyRejected, RepeatedCustomers, DataBroken,
+    DraftError
 BundleError: BundleCorrupt, BundleMismatch
 ReleaseError: NoChampion, PointerCorrupt, GateRefused, AssetMissing, AssetStale, HoldoutCorrupt, HomeBusy,
     LedgerCorrupt, LedgerUnavailable, TransitionRefused, RollbackRefused, BentoNotBuilt
@@ -105,6 +106,10 @@ class ColumnAllNull(DataError):
 
 class TooManyRejected(DataError):
     """The share of rejected rows is over the contract's `quality.max_rejected_share`."""
+
+
+class RepeatedCustomers(DataError):
+    """Customers have several rows in a table whose ids are row numbers; the message has the column of the customers."""
 
 
 class DataBroken(DataError):

@@ -97,5 +97,7 @@ def budget(
     """What a budget buys: how many of the call list to contact, and what that is expected to bring."""
     settings = settings_of(home)
     from churn_assets.cli.render import show_budget
+    from churn_assets.promotion.status import require_own_list
 
+    require_own_list(settings)
     show_budget(settings, amount, not beyond_capacity)

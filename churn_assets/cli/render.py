@@ -64,6 +64,8 @@ def show_status(status: Status) -> None:
         table.add_row(name, *(_with_interval(card.metrics, f"{part}_{name}") for part in ("test", "oot")))
     out.print(table)
     _ledger_lines(status)
+    for note in status.notes:
+        say(note)
     _show_paths(status.paths)
 
 

@@ -262,6 +262,13 @@ class Contract:
         canonical = json.dumps(scored, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
+    @cached_property
+    def lineage(self) -> str:
+        """SHA-256 (hex) of the key, label, columns and features that a model uses, as `contract.lineage` lists them."""
+        from churn_assets.contract.lineage import lineage_of  # it needs the expressions, which need this module
+
+        return lineage_of(self)
+
 
 def _without_prose(value: object) -> Any:
     if dataclasses.is_dataclass(value):

@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from churn_assets.contract.model import Kind
+from churn_assets.data.id_names import split_name
 from churn_assets.data.validation.parse import as_days, parse_column, to_numpy
-from churn_assets.drafting.columns import Guess, split_name
+from churn_assets.drafting.columns import Guess
 from churn_assets.evaluation.metrics import roc_auc
 
 ECHO_AUC = 0.99

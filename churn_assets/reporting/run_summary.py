@@ -15,7 +15,7 @@ import msgspec
 
 from churn_assets.errors import AssetStale, one_line
 from churn_assets.promotion.registration import Registration
-from churn_assets.promotion.status import read_asset
+from churn_assets.promotion.status import read_asset, report_folder, report_version
 from churn_assets.reporting.model.collect import METRICS
 from churn_assets.reporting.model.facts import Report, Side
 from churn_assets.settings import Settings
@@ -80,7 +80,8 @@ class RunSummary:
 
 def read_run_summary(settings: Settings) -> RunSummary:
     """The end of the last run of this home. Raises AssetStale for figures of another version."""
-    report, registration = read_report(settings), read_asset(settings, "registered_model", Registration)
+    registration = read_asset(settings, "registered_model", Registration)
+    report = read_report(settings, registration.version if registration else None)
     listed = settings.assets_dir / "risk_list.parquet"
     calls = None
     if listed.is_file():
@@ -89,15 +90,22 @@ def read_run_summary(settings: Settings) -> RunSummary:
         calls = Calls.of(pq.read_table(listed, columns=["contact", "expected_value", "model_version"]))
     places = {
         "call list": settings.reports_dir / "risk_list.csv",
-        "report": settings.reports_dir / "model_report.html",
+        "report": _folder(settings, registration.version if registration else None) / "model_report.html",
         "everything else": settings.home,
     }
     return summarize(report, registration, calls, {name: path for name, path in places.items() if path.exists()})
 
 
-def read_report(settings: Settings) -> Report | None:
-    """The figures of the report of this home, None before the first. Raises AssetStale."""
-    path = settings.reports_dir / METRICS
+def _folder(settings: Settings, version: str | None) -> Path:
+    """Where the report of a version is: in `reports/` if it is the champion's, and where no version is named."""
+    if version is None or report_version(settings) == version:
+        return settings.reports_dir
+    return report_folder(settings, version)
+
+
+def read_report(settings: Settings, version: str | None = None) -> Report | None:
+    """The figures of the report of a version (None: the one in `reports/`), None without one. Raises AssetStale."""
+    path = _folder(settings, version) / METRICS
     try:
         return msgspec.json.decode(path.read_bytes(), type=Report)
     except FileNotFoundError:

@@ -21,14 +21,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import numpy as np
 
-from churn_assets.contract.load import parse_contract
-from churn_assets.errors import BundleCorrupt, BundleMismatch, ChurnError, RowsRejected
+from churn_assets.contract.load import load_contract, parse_contract
+from churn_assets.contract.model import Column, Contract
+from churn_assets.errors import BundleCorrupt, BundleMismatch, ChurnError, ContractError, RowsRejected
 from churn_assets.features.compile import compile_features
 from churn_assets.scoring.calibration import calibration_from_json
 from churn_assets.scoring.card import LadderFile, ModelCard, Provenance
@@ -89,17 +91,37 @@ def write_bundle(
     return seal(root, write, about, _replayed)
 
 
-def load_bundle(path: Path, expect_fingerprint: str | None = None) -> Scorer:
-    """The scorer of a bundle that is complete, of the contract expected, and reproduces its golden rows. Raises
-    BundleCorrupt (file, and what differs) or BundleMismatch (fingerprints)."""
+def load_bundle(path: Path, contract: Contract | None = None) -> Scorer:
+    """The scorer of a bundle that is complete and reproduces its golden rows.
+
+    With the `contract` in use, tables of that contract have every column that the scorer needs, and `[value]` is that
+    of the contract in use: money is no part of a model. Raises BundleCorrupt (file, and what differs), or
+    BundleMismatch naming the columns that are not as the model needs them.
+    """
     scorer = _replayed(path)
-    fingerprint = scorer.contract.fingerprint
-    if expect_fingerprint is not None and fingerprint != expect_fingerprint:
+    if contract is None:
+        return scorer
+    if wrong := [column.name for column in scorer.contract.scoring_columns if not _serves(column, contract)]:
         raise BundleMismatch(
-            f"{path}: made under contract '{scorer.contract.name}' {fingerprint[:12]}, expected "
-            f"{expect_fingerprint[:12]}; train again under the contract in use, or use the bundle's"
+            f"{path}: its model needs column '{wrong[0]}' as its own contract '{scorer.contract.name}' has it "
+            f"({len(wrong)} such), expected the same name, kind and choices in {contract.where}; train again under the "
+            "contract in use, or use the bundle's"
         )
-    return scorer
+    return replace(scorer, contract=replace(scorer.contract, value=contract.value))
+
+
+def _serves(wanted: Column, contract: Contract) -> bool:
+    """Whether the contract's tables have this column with values that the model knows."""
+    column = next((column for column in contract.logged_columns if column.name == wanted.name), None)
+    return column is not None and column.kind is wanted.kind and set(column.choices) <= set(wanted.choices)
+
+
+def read_contract(path: Path) -> Contract | None:
+    """The contract that a bundle was made under, None if it cannot be read."""
+    try:
+        return load_contract(path / CONTRACT)
+    except (ContractError, OSError):
+        return None
 
 
 def read_card(path: Path) -> ModelCard:

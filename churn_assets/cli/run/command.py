@@ -85,6 +85,7 @@ def _work(prepared: PreparedRun, settings: Settings) -> int:
     """Execute the run and show its result; the exit code."""
     from churn_assets.cli.render import show_run
     from churn_assets.defs.run import execute
+    from churn_assets.promotion.status import read_asset
 
     with plain_errors(), _own_stderr() as stderr, run_progress(stderr) as progress:
         outcome = execute(prepared, progress)
@@ -98,8 +99,11 @@ def _work(prepared: PreparedRun, settings: Settings) -> int:
     for message in outcome.failures:
         print_error(message, "failed")
     say(f"The champion and the call list are as they were. Look closer: `churn ui`, run {outcome.run_id}.", err)
-    if "model_report" in outcome.finished | prepared.finished:
-        say(f"The report of this run was made before it stopped: {settings.reports_dir / 'model_report.html'}")
+    made = (
+        read_asset(settings, "model_report", dict) if "model_report" in outcome.finished | prepared.finished else None
+    )
+    if made is not None:
+        say(f"The report of this run was made before it stopped: {made['files']['model_report.html']}")
     return USER_ERROR if outcome.errors and not outcome.failures else FAILURE
 
 

@@ -48,6 +48,7 @@ def registered_model(
     """The chosen model in MLflow's registry as champion or challenger; the first one becomes champion."""
     from churn_assets.promotion.registration import AuditFinding, TrainedModel, unattested
     from churn_assets.promotion.service import PromotionService
+    from churn_assets.reporting.model.publish import publish_champion
 
     settings, contract = project.settings, project.contract
     pr_auc, floor = chosen_model.metrics["test_pr_auc"], contract.quality.pr_auc_floor
@@ -71,6 +72,7 @@ def registered_model(
             reason = None if passed else str(refusal)
             yield dg.AssetCheckResult(passed=passed, check_name=name, description=reason, metadata=figures)
         raise
+    publish_champion(settings)
     summary = {"alias": registration.alias, "bundle_version": registration.version, "champion": registration.champion}
     tracking.tags(summary)
     yield dg.Output(
@@ -212,10 +214,12 @@ def promotion(context: dg.AssetExecutionContext, project: Project, alerts: dg.Re
     from churn_assets.alerting.rules import AlertChanges, gate_alerts
     from churn_assets.monitoring.performance.realized import usable_labels
     from churn_assets.promotion.service import PromotionService
+    from churn_assets.reporting.model.publish import publish_champion
 
     settings = project.settings
-    labelled, left_out = usable_labels(settings, project.contract.fingerprint)
+    labelled, left_out = usable_labels(settings, project.contract)
     run = PromotionService.of(settings).promote_waiting(project.contract, labelled)
+    publish_champion(settings)
     summary = {
         "champion": run.champion.version if run.champion else "none",
         "message": run.message,

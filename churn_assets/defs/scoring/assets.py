@@ -47,7 +47,7 @@ def risk_list(project: Project, validated_customers: pa.Table, config: RiskListC
 
     contract, settings = project.contract, project.settings
     champion = require_champion(settings.home)
-    scorer = load_bundle(champion.path(settings.home), expect_fingerprint=contract.fingerprint)
+    scorer = load_bundle(champion.path(settings.home), contract)
     customers = table_rows(validated_customers)
     active = customers.filter(pc.equal(customers["churned"], 0))
     as_of = validated_customers.schema.metadata[b"churn_as_of"].decode()

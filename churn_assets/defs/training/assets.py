@@ -239,7 +239,7 @@ def chosen_model(
     choice = choose_model(contract, candidates, customer_features, splits)
     origin = provenance(validated_customers, git_commit(settings.root), context.run.run_id, tracking.run_id)
     bundle = write_choice(contract, choice, candidates, validated_customers, settings.bundles_dir, origin)
-    load_bundle(bundle, expect_fingerprint=contract.fingerprint)  # raises unless its golden rows come out again
+    load_bundle(bundle, contract)  # raises unless its golden rows come out again
     context.log.info(choice.reason)
     profit = read_card(bundle).profit
     assert profit is not None  # `write_choice` has just written it
@@ -308,15 +308,18 @@ def _log_choice(
 
 
 def champion_parameters(project: Project, candidate: str) -> dict[str, float]:
-    """Parameters of a candidate in the champion's training; empty without a champion under this contract."""
+    """Parameters of a candidate in the champion's training; empty without a champion of this contract's lineage."""
+    from churn_assets.contract.lineage import unknown_inputs
     from churn_assets.promotion.pointer import read_champion
-    from churn_assets.scoring.bundle import read_card
+    from churn_assets.scoring.bundle import read_card, read_contract
     from churn_assets.training.candidate import recipe_of
 
     champion = read_champion(project.settings.home)
-    if champion is None or champion.fingerprint != project.contract.fingerprint:
+    if champion is None:
         return {}
     bundle = champion.path(project.settings.home)
+    if unknown_inputs(read_contract(bundle) or project.contract, project.contract):
+        return {}
     trained = read_card(bundle).candidates.get(candidate) if bundle.is_dir() else None
     known = {field.name for field in dataclasses.fields(recipe_of(candidate, {})[1])}  # an earlier recipe had others
     return {name: value for name, value in trained.params.items() if name in known} if trained else {}

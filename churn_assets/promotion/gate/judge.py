@@ -61,6 +61,12 @@ def judge(inputs: GateInputs, seed: int = 0) -> Verdict:
         ),
         _fact("holdout", inputs.holdout_problem, frozen),
     )
+    if inputs.change:
+        changed = (
+            f"its inputs differ from those of {champion} ({inputs.change}), so that no rows compare the two; the rules "
+            "of registration decide"
+        )
+        return Verdict(champion, challenger, (*checks, Check("inputs", None, None, True, changed)))
     if inputs.holdout is None or inputs.recent is None:
         return Verdict(champion, challenger, checks)
     verdict = judge_evidence(inputs.contract, champion, challenger, inputs.holdout, inputs.recent, seed)

@@ -220,7 +220,9 @@ class Limit(msgspec.Struct, frozen=True, rename={"text": "words"}):
 
 class Report(msgspec.Struct, frozen=True, rename={"feature_docs": "words"}):
     """Everything the report says. `feature_docs` describe each feature; `fewest` is the smallest class of a segment
-    that gets figures. `ladder`, `profit`, `cross_validation` and `validation` are None where a run made none."""
+    that gets figures; `role` says that the model is a challenger, '' for a champion. `ladder`, `profit`,
+    `cross_validation` and `validation` are None where a run made none.
+    """
 
     model: ModelFacts
     data: DataFacts
@@ -241,6 +243,7 @@ class Report(msgspec.Struct, frozen=True, rename={"feature_docs": "words"}):
     validation: ValidationReport | None
     provenance: Provenance
     limits: list[Limit] = []
+    role: str = ""
     format: int = FORMAT
 
 
