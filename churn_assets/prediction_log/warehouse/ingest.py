@@ -124,7 +124,7 @@ def ingest(
         if rebuild:  # the write-ahead log first: an old one must never be applied to a new warehouse
             for path in (home / f"{FILE}.wal", home / FILE):
                 path.unlink(missing_ok=True)
-        with nameable(home / FILE) as file, opened(file, patience_s) as connection:
+        with nameable(home / FILE) as database, opened(database, patience_s) as connection:
             report.migrations = migrate(connection, contract)
             session = Session(connection, settings, contract, report, at)
             for name, file, journal_row in missing_segments(settings, ingested_names(connection), session.number):
