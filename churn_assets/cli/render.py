@@ -185,6 +185,9 @@ def show_budget(settings: Settings, amount: float, capacity: bool) -> None:
     bundle = require_champion(settings.home).path(settings.home)
     plan, value = plan_call_list(bundle, settings.assets_dir / "risk_list.parquet", amount, capacity=capacity)
     card = read_card(bundle)
+    if card.no_signal:
+        out.print("Contact nobody: the model is no better than random.")
+        return
     ends = {
         "budget": "the budget is spent",
         "capacity": f"the contract's capacity is {value.capacity or 0:,} contacts",
