@@ -81,8 +81,8 @@ def prepare_home(settings: Settings) -> None:
 def lock_home(home: Path) -> Iterator[None]:
     """Keep a second run out of the home: each would read the tables that the other writes.
 
-    The operating system releases the lock when the process ends, however it ends. Temporary files of processes that were
-    killed are removed. Raises HomeBusy.
+    The operating system releases the lock when the process ends, however it ends. Temporary files of killed processes
+    are removed. Raises HomeBusy.
     """
     busy = errors.HomeBusy(
         f"another `churn run` is at work in {home}; wait until it has ended, or name another home: --home"

@@ -22,13 +22,9 @@ if TYPE_CHECKING:
 FILE, PUBLISHED = "log.duckdb", "published.duckdb"
 _BLOCK = 2**20
 _LEAST_FREE = 2**18  # bytes, the size of a block of DuckDB: with less it cannot write
-_HEADERS = (
-    3 * 4096
-)  # bytes at the beginning of a database; one that is shorter was being made when its maker was killed
+_HEADERS, _MAGIC = 3 * 4096, b"DUCK"  # bytes at the beginning of a database; what begins its first header
 # What the system says of a disk or a file, in DuckDB's messages.
-_REFUSAL = re.compile(
-    "No space left|quota exceeded|File too large|not permitted|Permission denied|Read-only file", re.I
-)
+_REFUSAL = re.compile("No space left|quota exceeded|File too large|not permitted|Permission denied|Read-only", re.I)
 
 
 @contextlib.contextmanager
