@@ -32,12 +32,14 @@ class AuditFinding(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model to be registered, with what its audit found. `generated`: this package generated its customers."""
+    """A model to be registered, with what its audit found. `generated`: this package generated its customers;
+    `no_signal`: it is no better than random (`scoring.card.no_better_than_random`)."""
 
     version: str
     pr_auc: float
     generated: bool
     findings: tuple[AuditFinding, ...] = ()
+    no_signal: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,22 +132,24 @@ def assign_role(
     `contract` is that of the model; `in_use` as in `input_change`. A champion answers as long as its bundle is there;
     whether its contract has other limits, values or texts does not matter.
     """
+    weak = "; it is no better than random, so nobody is to be contacted" * model.no_signal
     if champion is not None and champion.version == model.version:
         return Role("champion", champion.reason)
     reason = _why_none_answers(model, champion, home, champion_generated)
     if reason is not None and refused:
         return Role("challenger", f"{reason}, but this model was refused or rejected: only the gate promotes it")
     if reason is not None:
-        return Role("champion", reason)
+        return Role("champion", f"{reason}{weak}")
     assert champion is not None  # without one there is a reason
     if change := input_change(champion, contract, home, in_use):
-        return Role("challenger", f"its inputs differ from those of champion {champion.version}: {change}", change)
-    return Role("challenger", f"champion {champion.version} stays; only the gate replaces it by a challenger")
+        reason = f"its inputs differ from those of champion {champion.version}: {change}{weak}"
+        return Role("challenger", reason, change)
+    return Role("challenger", f"champion {champion.version} stays; only the gate replaces it by a challenger{weak}")
 
 
 def input_change(champion: Champion, trained: Contract, home: Path, in_use: Contract | None = None) -> str:
     """How the inputs of a model `trained` under a contract differ from the champion's, as a clause; '' if they are the
-    same, or if the contract `in_use` allows the champion's too. It is given where a holdout was frozen for it before the
+    same, or if the contract `in_use` allows those of the champion. It is given where a holdout was frozen before the
     model: its rows have the inputs of both then, and the two can be compared."""
     from churn_assets.scoring.bundle import read_contract  # whose NumPy a rollback does not wait for
 

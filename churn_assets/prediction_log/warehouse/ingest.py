@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from churn_assets.contract.model import Column, Contract, Kind, Role
+from churn_assets.contract.model import Contract, Kind
 from churn_assets.errors import LogUnreadable
 from churn_assets.prediction_log.records import INSTANTS, Feedback, Rejections, SourceDecision, encode_line
 from churn_assets.prediction_log.schema import TYPES, literal, migrate, quoted, targets
@@ -304,11 +304,11 @@ class Session:
         columns = dict(_FIXED)
         own, cells = [quoted(c) for c in _PREDICTION], [_read(c) for c in _PREDICTION]
         if contract is not None:
-            kinds = {c.name: Kind.TEXT if c.role is Role.EXCLUDED else c.kind for c in contract.logged_columns}
+            kinds = {c.name: Kind.TEXT if c.name in contract.unread else c.kind for c in contract.logged_columns}
             struct = ", ".join(f"{quoted(column)} {_STAGED[kind]}" for column, kind in kinds.items())
             columns["features"] = f"STRUCT({struct})"
             own += map(quoted, self._targets[fingerprint].values())
-            cells += [_read_feature(contract.column(name)) for name in self._targets[fingerprint]]
+            cells += [_read_feature(contract, name) for name in self._targets[fingerprint]]
         if number == "line":
             columns["line"] = "BIGINT"
         spec = ", ".join(f"{literal(column)}: {literal(sql_type)}" for column, sql_type in columns.items())
@@ -360,10 +360,11 @@ def _read(column: str) -> str:
     return _within(f"{column}::TIMESTAMPTZ AT TIME ZONE 'UTC'", column) if column in INSTANTS else quoted(column)
 
 
-def _read_feature(column: Column) -> str:
+def _read_feature(contract: Contract, name: str) -> str:
     """SQL of a column's cell; what does not fit the type of an excluded one is null, for its line was not checked."""
-    cell, is_date = f"features.{quoted(column.name)}", column.kind is Kind.DATE
-    if column.role is Role.EXCLUDED:
+    column, cell = contract.column(name), f"features.{quoted(name)}"
+    is_date = column.kind is Kind.DATE
+    if name in contract.unread:
         cell = f"TRY_CAST({cell} AS {TYPES[column.kind]})"
         return f"CASE WHEN year({cell}) BETWEEN 1 AND 9999 THEN {cell} END" if is_date else cell
     return _within(f"left({cell}, 10)::DATE", cell) if is_date else cell
