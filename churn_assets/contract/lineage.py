@@ -17,7 +17,6 @@ from typing import Any
 from churn_assets.contract.expressions import parse_features
 from churn_assets.contract.model import Contract
 
-
 _AS_IT_IS = " as a feature"
 
 
