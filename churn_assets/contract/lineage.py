@@ -17,8 +17,6 @@ from typing import Any
 from churn_assets.contract.expressions import parse_features
 from churn_assets.contract.model import Contract
 
-_AS_IT_IS = " as a feature"
-
 
 def model_inputs(contract: Contract) -> Mapping[str, Any]:
     """What the models of a contract use, by a description for people."""
@@ -29,9 +27,7 @@ def model_inputs(contract: Contract) -> Mapping[str, Any]:
         "[time] as_of": contract.time.as_of,
     }
     for column in contract.logged_columns:
-        inputs[f"column '{column.name}'"] = [column.kind, list(column.choices)]
-    for column in contract.feature_columns:
-        inputs[f"column '{column.name}'{_AS_IT_IS}"] = True
+        inputs[f"column '{column.name}'"] = [column.kind, column.role, list(column.choices)]
     expressions = {expression.name: expression for expression in parse_features(contract)}
     wanted = [feature.name for feature in contract.features if feature.model]
     while wanted:  # an intermediate feature counts where a model input reads it
@@ -68,6 +64,5 @@ def describe_change(before: Contract, after: Contract) -> str:
 
 
 def _listed(names: list[str], most: int = 4) -> str:
-    names = [name for name in names if name.removesuffix(_AS_IT_IS) not in names or not name.endswith(_AS_IT_IS)]
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

@@ -18,7 +18,7 @@ USED = {  # of the tables whose fields a model uses; those of columns and featur
     ("columns",),  # one column less
 }
 OTHERS = [path for path in LEAVES if path[0] != "features" and path[:1] != ("columns",)] + [("columns",)]
-USED_OF_COLUMN = {"name", "kind", "role", "choices", "excluded"}
+USED_OF_COLUMN = {"name", "kind", "role", "choices"}
 
 
 @pytest.mark.parametrize("path", OTHERS, ids=".".join)
@@ -95,11 +95,3 @@ def test_a_model_may_use_less_than_a_contract_allows_and_nothing_else():
     assert unknown_inputs(CONTRACT, less) == ["feature 'sent_vs_typical'"]
     longer = parse_contract(TEXT.replace("horizon_days = 30", "horizon_days = 60"), "tiny.toml")
     assert unknown_inputs(CONTRACT, longer) == ["the label"]
-
-
-def test_a_model_without_a_column_that_a_rule_still_reads_uses_less_than_the_contract_allows():
-    ruled = TEXT.replace("[value]", '[[rules]]\nname = "sane"\nexpression = "sent < 900"\ndoc = "x"\n\n[value]', 1)
-    excluding = ruled.replace('doc = "E-mails sent."', 'doc = "E-mails sent."\nexcluded = true')
-    allowed, trained = (parse_contract(text, "tiny.toml") for text in (ruled, excluding))
-    assert unknown_inputs(trained, allowed) == []
-    assert describe_change(allowed, trained) == "without column 'sent' as a feature, feature 'sent_vs_typical'"
