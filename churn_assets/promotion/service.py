@@ -27,6 +27,7 @@ from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import REFUSAL, Champion, ChampionPointer, read_champion
 from churn_assets.settings import Settings
 from churn_assets.storage.files import write_json
+from churn_assets.storage.links import link_home
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -106,6 +107,7 @@ class PromotionService:
     @classmethod
     def of(cls, settings: Settings) -> PromotionService:
         """The service of a home, with its ledger, its pointer and MLflow."""
+        link_home(settings)
         ledger, pointer = Ledger(settings.ledger_path), ChampionPointer(settings.home)
         return cls(settings, ledger, pointer, MlflowRegistry(settings.mlflow_uri))
 
@@ -153,12 +155,15 @@ class PromotionService:
         moves to a model that becomes, or is, champion. A model with other inputs than the champion's is judged at once,
         by the rules of registration. Raises GateRefused as `check_registration`.
         """
+        from churn_assets.scoring.bundle import read_contract
+
         self._check(model, contract)
         registration.save_registration_record(self._home, model)
         self.recover()
         champion = read_champion(self._home)
         generated, refused = self._is_generated(champion), self._is_refused(model.version)
-        role = registration.assign_role(model, contract, champion, self._home, generated, refused)
+        trained = read_contract(bundle) or contract  # which may leave columns out that the contract in use has
+        role = registration.assign_role(model, trained, champion, self._home, generated, refused)
         number: int | None = None
         if run_id is not None and missing is None:  # before the commit: pointer and ledger store the number
             number, missing = self._register_version(run_id, contract, bundle, model.version)
@@ -300,9 +305,9 @@ class PromotionService:
         return Outcome(version, status, message, verdict, missing)
 
     def _needs_person(self, contract: Contract, verdict: records.Verdict) -> bool:
-        """Whether the contract wants a person, or the model has other inputs than a champion that a person went back
-        to: its training must not undo the rollback."""
-        if contract.release.approval == "manual":
+        """Whether contract or verdict want a person, or the model has other inputs than a champion that a person went
+        back to: its training must not undo the rollback."""
+        if verdict.needs_person or contract.release.approval == "manual":
             return True
         done = self._ledger.moves("done") if any(check.check == "inputs" for check in verdict.checks) else ()
         return bool(done) and done[-1].kind == "rollback"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from churn_assets.contract.lineage import describe_change
+from churn_assets.contract.lineage import describe_change, unknown_inputs
 from churn_assets.contract.load import parse_contract
 from churn_assets.contract.model import Column, Contract, Kind, Role
 from churn_assets_tests.contract.test_model import LEAVES, _with_change
@@ -87,3 +87,11 @@ def test_the_lineages_of_two_contracts_differ_and_one_survives_the_file():
     for contract in CONTRACTS:
         again: Contract = parse_contract(contract.text, "again.toml")
         assert again.lineage == contract.lineage
+
+
+def test_a_model_may_use_less_than_a_contract_allows_and_nothing_else():
+    less = parse_contract(TEXT.replace(LAST, ""), "tiny.toml")
+    assert unknown_inputs(less, CONTRACT) == []
+    assert unknown_inputs(CONTRACT, less) == ["feature 'sent_vs_typical'"]
+    longer = parse_contract(TEXT.replace("horizon_days = 30", "horizon_days = 60"), "tiny.toml")
+    assert unknown_inputs(CONTRACT, longer) == ["the label"]

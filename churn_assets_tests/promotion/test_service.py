@@ -200,7 +200,7 @@ def test_a_challenger_of_another_lineage_than_the_contract_in_use_is_refused(tmp
     freeze(settings.holdout_dir, other, clean(), False, "first", NOW)
     outcome = promote(settings, other, new)
     assert outcome.status == "refused"
-    assert "made under contract 'tiny', and the present one is the label defined otherwise" in outcome.message
+    assert "uses the label, which the contract in use does not have so; train again" in outcome.message
 
 
 EDITS = {
@@ -272,6 +272,19 @@ def test_a_model_with_other_inputs_goes_through_registration_and_a_person_where_
         assert (registration.alias, registration.champion) == ("champion", path.name)
     assert [move.kind for move in history(settings)] == ["first", "promotion"]
     assert require_champion(tmp_path).version == path.name
+
+
+def test_models_that_leave_the_same_columns_out_of_a_contract_are_compared(tmp_path):
+    allowing = 'name = "paperless"', 'name = "color"\nkind = "boolean"\n\n[[columns]]\nname = "paperless"'
+    contract = edited(allowing)  # a column more than either model uses
+    settings, old = place(tmp_path), bundle(tmp_path, "boosted")
+    freeze(settings.holdout_dir, contract, clean(), False, "first", NOW)
+    enter(settings, old, contract)
+    worse = enter(settings, bundle(tmp_path, "logistic"), contract)
+    assert (worse.alias, worse.champion) == ("challenger", old.name)
+    outcome = promote(settings, contract, worse.version)
+    assert "holdout_pr_auc" in {check.check for check in outcome.verdict.checks}
+    assert outcome.status == "refused"
 
 
 def test_after_a_rollback_a_person_decides_on_a_model_with_other_inputs(tmp_path):
