@@ -34,7 +34,7 @@ _UNIT = r"(?:months?|years?|days?|weeks?)"
 _US = r"(?:us|company|client|customer|member|subscriber|bank|firm|provider|book)"
 TENURE_NAME = re.compile(
     rf"tenure|seniority|vintage|mo?n?ths?_on_book|account_?(age|length)|{_UNIT}_(as|with|at)_(an?_)?{_US}"
-    rf"|{_UNIT}_since_(join|sign|start|regist|open|creat|activ|first)|(subscription|membership|relationship|service)_"
+    rf"|{_UNIT}_since_(join|sign|start|regist|open|creat|activat|first)|(subscription|membership|relationship|service)_"
     rf"(length|duration|age|{_UNIT})|length_of_(service|relationship|membership)|lifetime_{_UNIT}|customer_for_{_UNIT}"
     r"|laufzeit|vertragsdauer|kunde_seit|antig[uü]edad|anciennet|(meses|a[nñ]os|anos|mois|anni)_(como|de|d|da)_(client|s[oó]ci|casa)"
     r"|стаж|在网(月数|时长|天数)|在籍(月数|年数|期間)|利用(月数|期間)|가입_?기간",
