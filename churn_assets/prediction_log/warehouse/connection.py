@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from churn_assets.errors import ChurnError, LogUnavailable, NothingIngested, WarehouseCorrupt, WarehouseLocked
+from churn_assets.prediction_log.warehouse.rebuild import JOURNAL
 from churn_assets.settings import Settings
 from churn_assets.storage.files import replacing
 from churn_assets.storage.lock import file_lock
@@ -167,7 +168,10 @@ def make_database(path: Path) -> None:
 
 
 def _is_torn(path: Path) -> bool:
-    """Whether a file is the beginning of a database whose maker was killed, as an earlier version could leave it."""
+    """Whether a file is the beginning of a database whose maker was killed, as an earlier version could leave it before
+    the first segment was in the journal; later it is a damaged one, of which somebody should know."""
+    if path.with_name(JOURNAL).exists():
+        return False
     with path.open("rb") as file:
         head = file.read(_HEADERS)
     return len(head) < _HEADERS and head[8:12] in (_MAGIC, b"", bytes(len(head[8:12])))

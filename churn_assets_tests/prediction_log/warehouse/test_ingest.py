@@ -24,6 +24,7 @@ from churn_assets.prediction_log.segment import DONE, OPEN
 from churn_assets.prediction_log.warehouse.connection import FILE, PUBLISHED, open_published
 from churn_assets.prediction_log.warehouse.ingest import ingest, pending
 from churn_assets.prediction_log.warehouse.parse import Checker
+from churn_assets.prediction_log.warehouse.rebuild import JOURNAL
 from churn_assets_tests.prediction_log.home import (
     STORE,
     ask,
@@ -419,6 +420,7 @@ def test_a_warehouse_whose_maker_was_killed_is_made_again(tmp_path, size):
     ingest(of, STORE)
     file = of.warehouse_dir / FILE
     os.truncate(file, size)
+    (of.warehouse_dir / JOURNAL).unlink()  # it is written after the first commit
     file.with_name(f"{FILE}.wal").write_bytes(b"of the database that was never there")
     assert ingest(of, STORE).published
     assert ask(of, "SELECT count(*) FROM predictions") == [(1,)]
