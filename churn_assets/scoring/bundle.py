@@ -116,6 +116,17 @@ def _serves(wanted: Column, contract: Contract) -> bool:
     return column is not None and column.kind is wanted.kind and set(column.choices) <= set(wanted.choices)
 
 
+def contract_in_use(bundle: Path, path: Path) -> Contract | None:
+    """The contract at `path` if its tables are what the bundle scores (the same lineage), so that its `[value]` holds;
+    None if it is another one or cannot be read."""
+    own = read_contract(bundle)
+    try:
+        contract = load_contract(path)
+    except ContractError:
+        return None
+    return contract if own is not None and own.lineage == contract.lineage else None
+
+
 def read_contract(path: Path) -> Contract | None:
     """The contract that a bundle was made under, None if it cannot be read."""
     try:

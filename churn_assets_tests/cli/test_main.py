@@ -79,7 +79,7 @@ def test_the_main_job_ends_with_a_summary_and_the_next_commands(made):
     heads = [line.split(":")[0] for line in said.splitlines()]
     for head in ("How good", "Whom to call", "What to doubt", "Where things are", "Next"):
         assert head in heads
-    assert f"call list        {home / 'reports' / 'risk_list.csv'}\n" in said
+    assert f"call list        {home / 'reports' / 'call_list.xlsx'}\n" in said
     assert (home / "reports" / "risk_list.csv").is_file()
     assert f"report           {home / 'reports' / 'model_report.html'}\n" in said
     assert "generated, not real" in (home / "reports" / "model_report.html").read_text(encoding="utf-8")
