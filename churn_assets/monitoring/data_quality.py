@@ -212,7 +212,7 @@ class Traffic:
 def read_traffic(connection: duckdb.DuckDBPyConnection, window: Window) -> Traffic:
     """The traffic of a window."""
     rows, customers, most, without_id, gap, span = connection.execute(
-        f"""WITH taken AS (SELECT {WHO} AS who, customer_id, scored_at FROM predictions WHERE {rows_of(window)}),
+        f"""WITH taken AS (SELECT {WHO} AS who, customer_id, scored_at FROM answers WHERE {rows_of(window)}),
               each AS (SELECT count(*) AS rows, count(*) - count(customer_id) AS without_id FROM taken GROUP BY who),
               gaps AS (SELECT scored_at, date_diff('microsecond', lag(scored_at) OVER (ORDER BY scored_at), scored_at)
                          AS gap FROM taken)
@@ -404,7 +404,7 @@ def _conclude(model: MonitoredModel, customers: int, findings: Sequence[Finding]
 def _read_log_age(log: MonitoredLog, now: dt.datetime) -> LogAge:
     rows, newest, other_rows = log.connection.execute(
         "SELECT count(*) FILTER (of_model), max(scored_at) FILTER (of_model), count(*) FILTER (NOT of_model) "
-        "FROM (SELECT scored_at, fingerprint = ? AS of_model FROM predictions)",
+        "FROM (SELECT scored_at, fingerprint = ? AS of_model FROM answers)",
         [log.model.fingerprint],
     ).fetchall()[0]
     left_out = f"{other_rows:,} predictions of other contracts are left out" if other_rows else ""

@@ -374,13 +374,13 @@ def profile_window(connection: duckdb.DuckDBPyConnection, model: MonitoredModel,
     """The profile of a window: the last row of each customer; `score` counts only where this model gave it."""
     # Positions are kept, not rows: eight bytes a customer, whatever the table's width.
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE last_rows AS SELECT max(seq) AS seq FROM predictions "
+        f"CREATE OR REPLACE TEMP TABLE last_rows AS SELECT max(seq) AS seq FROM answers "
         f"WHERE {rows_of(window)} GROUP BY {WHO}"
     )
     relation = (
         f"(SELECT {WHO} AS who, CASE WHEN model_version = {literal(model.version)} THEN p.score END AS score, "
         "p.decision AS decision, p.* EXCLUDE (score, decision) "
-        f"FROM predictions p SEMI JOIN last_rows l ON p.seq = l.seq WHERE {rows_of(window)})"
+        f"FROM answers p SEMI JOIN last_rows l ON p.seq = l.seq WHERE {rows_of(window)})"
     )
     bounds = model.reference.bounds if model.reference else None
     try:

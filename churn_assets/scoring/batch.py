@@ -493,6 +493,7 @@ class BatchLog:
                 latency_us=None,
                 warnings=[],
                 features={name: cell for name, cell in customer.items() if name != contract.key.name},
+                source=BATCH,
             )
             lines.append(encode_line(row))
         if lines:

@@ -19,7 +19,14 @@ from churn_assets.contract.load import load_contract
 from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.errors import ContractError
 from churn_assets.prediction_log import records
-from churn_assets.prediction_log.records import INSTANTS, Feedback, Rejections, parse_instant
+from churn_assets.prediction_log.records import (
+    INSTANTS,
+    Feedback,
+    Rejections,
+    SourceDecision,
+    Unacknowledged,
+    parse_instant,
+)
 from churn_assets.storage.files import write_text
 
 MAX_LINE = 2**20
@@ -30,13 +37,13 @@ class Refused(Exception):
     """A line that cannot be ingested; the message is the reason. Never leaves this package."""
 
 
-class Prediction(records.Prediction, tag="prediction", tag_field="kind", frozen=True, gc=False):
+class Prediction(records.Prediction, tag="prediction", tag_field="kind", frozen=True, gc=False, kw_only=True):
     """A prediction; its features are decoded once its contract is known."""
 
     features: msgspec.Raw  # type: ignore[assignment]  # decoding differs, the bytes are the same
 
 
-Line = Prediction | Feedback | Rejections
+Line = Prediction | Feedback | Rejections | SourceDecision | Unacknowledged
 
 
 @dataclass
