@@ -112,7 +112,7 @@ def _notes(calls: pa.Table, contract: Contract, money: ListMoney) -> tuple[str, 
     worth = f"'{value.value}'" if value.value else f"{value.customer_value:,.0f} for each customer"
     rate = f"{value.save_rate:.0%} of contacted churners"
     if value.save_rates is not None:
-        rate = f"a share by '{value.save_rates.column}'"
+        rate = f"as many contacted churners as [value] gives for '{value.save_rates.column}'"
     control = "Customers of the control group are not to be contacted: only comparing them shows what contacting does."
     return (
         *origin,
