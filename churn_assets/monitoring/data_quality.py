@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from churn_assets.contract.limits import Monitoring
-from churn_assets.contract.model import Column, Contract, Kind, Role
+from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.errors import NothingIngested
 from churn_assets.monitoring.profile import (
     NO_CHAMPION,
@@ -77,7 +77,7 @@ class Finding:
 def check_columns(profile: Profile, reference: Reference, contract: Contract, limits: Monitoring) -> Iterator[Finding]:
     """Findings about the columns of a window, in the contract's order. A `silent` or excluded one blocks nothing."""
     for column in contract.logged_columns:
-        blocks = column.name not in limits.silent and column.role is not Role.EXCLUDED
+        blocks = column.name not in (*limits.silent, *contract.unread)
         for finding in _check_column(column, profile, reference, limits):
             yield finding if blocks else replace(finding, blocks=False)
 

@@ -287,17 +287,19 @@ def read_monitored_model(settings: Settings, contract: Contract) -> MonitoredMod
     A bundle whose contract or reference cannot be used gives a model without a reference, and the reason.
     Raises PointerCorrupt.
     """
-    from churn_assets.contract.load import load_contract
+    from churn_assets.contract.check import with_excluded
     from churn_assets.promotion.pointer import read_champion
-    from churn_assets.scoring.bundle import CONTRACT
+    from churn_assets.scoring.bundle import read_contract
 
     champion = read_champion(settings.home)
     if champion is None:
         return None
     bundle, limits = champion.path(settings.home), contract.monitoring
     try:
+        own = read_contract(bundle) or contract
         if champion.fingerprint != contract.fingerprint:
-            contract = load_contract(bundle / CONTRACT)
+            contract = own
+        contract = with_excluded(contract, {column.name for column in own.columns if column.excluded})
         reference = load_reference(bundle, contract)
         return MonitoredModel(champion.version, champion.fingerprint, contract, limits, reference)
     except (ChurnError, OSError, ValueError, KeyError) as error:

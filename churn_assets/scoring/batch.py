@@ -164,7 +164,7 @@ def score_file(
                     progress(tally.rows, file.rows)
         listed = tally.call_list()
         money = list_money(
-            listed, scorer.contract.value, scorer.discount, scored.rows - (tally.left or 0), tally.left or 0
+            listed, scorer.value, scorer.discount, scored.rows - (tally.left or 0), tally.left or 0
         )
         if listed.num_rows:
             calls.write(listed)
@@ -196,7 +196,7 @@ class _Tally:
     """Sums over the batches, and the most valuable contacts so far."""
 
     def __init__(self, scorer: Scorer, explainer: Explainer | None, with_customers: bool) -> None:
-        self._value, self._explainer = scorer.contract.value, explainer
+        self._value, self._explainer = scorer.value, explainer
         self._with_customers = with_customers or explainer is not None
         self._keep = CALLS_WITHOUT_CAPACITY if self._value.capacity is None else self._value.capacity
         self.rows = 0
@@ -220,6 +220,8 @@ class _Tally:
         if batch.left is not None:
             self.left = (self.left or 0) + int(batch.left.sum())
             scored = scored.filter(pa.array(~batch.left))
+        if not self._keep:
+            return
         if self._contacts(self.best) == self._keep:  # most batches have few that are worth more than the last
             least = pc.min(self.best["expected_value"])
             scored = scored.filter(pc.greater_equal(scored["expected_value"], least))
@@ -365,8 +367,12 @@ class _FileBatches:
 
 
 def _dates(contract: Contract, batch: pa.RecordBatch) -> SmallDays:
-    """Days since 1970-01-01 (rows, date columns), NaN where missing or unreadable."""
-    own = [as_days(parse_column(c, batch.column(c.name)).values) for c in contract.date_columns]
+    """Days since 1970-01-01 (rows, date columns), NaN where missing or unreadable, or the column is."""
+    absent = np.full(batch.num_rows, np.nan)
+    own = [
+        as_days(parse_column(c, batch.column(c.name)).values) if c.name in batch.schema.names else absent
+        for c in contract.date_columns
+    ]
     return np.column_stack(own).astype(np.float32)
 
 
@@ -470,6 +476,7 @@ class BatchLog:
     def __call__(self, batch: ScoredBatch) -> None:
         """Log a batch; its customers are as they were after repair."""
         contract, threshold = self._scorer.contract, self._scorer.thresholds.value
+        decides = not self._scorer.no_signal
         now, lines = dt.datetime.now(dt.UTC).isoformat(), []
         answers = batch.scored.select(["customer_id", "churn_probability", "risk_band", "as_of"]).to_pylist()
         for customer, answer in zip(batch.checked.customers.to_pylist(), answers, strict=True):
@@ -481,7 +488,7 @@ class BatchLog:
                 scored_at=now,
                 score=answer["churn_probability"],
                 margin=None,
-                decision=answer["churn_probability"] >= threshold,
+                decision=decides and answer["churn_probability"] >= threshold,
                 threshold=threshold,
                 risk_band=answer["risk_band"],
                 model_version=self._scorer.version,

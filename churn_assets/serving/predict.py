@@ -140,6 +140,9 @@ def _response(
     names = [warning.column for warning in warnings]
     prediction_id = os.urandom(12).hex()
     customer_id = row.pop(contract.key.name, None)
+    for name in names:
+        if name in contract.unread:  # the log has no cell that breaks the contract
+            row[name] = None
     response = PredictionResponse(
         prediction_id, customer_id, score.probability, score.churn, threshold, score.risk_band, scorer.version,
         contract.name, day.text, context.arrived, warnings,

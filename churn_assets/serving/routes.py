@@ -391,7 +391,7 @@ def describe_model(model: ServedModel) -> schemas.ModelDescription:
         fingerprint=contract.fingerprint,
         title=contract.title,
         label=contract.label.meaning,
-        columns=[_describe_column(column) for column in (contract.key, *contract.logged_columns)],
+        columns=[_describe_column(c, c.name in contract.unread) for c in (contract.key, *contract.logged_columns)],
         features=list(scorer.program.names),
         training_ranges=dict(scorer.ranges),
         thresholds=dict(scorer.thresholds.values),
@@ -403,8 +403,8 @@ def describe_model(model: ServedModel) -> schemas.ModelDescription:
     )
 
 
-def _describe_column(column: Column) -> schemas.ColumnDescription:
-    optional = column.role in (Role.KEY, Role.EXCLUDED)
+def _describe_column(column: Column, unread: bool) -> schemas.ColumnDescription:
+    optional = column.role is Role.KEY or unread
     bounds = column.low, column.high, list(column.choices) or None
     texts = column.unit or None, column.doc or None
     nullable = column.nullable or optional

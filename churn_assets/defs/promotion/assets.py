@@ -49,12 +49,14 @@ def registered_model(
     from churn_assets.promotion.registration import AuditFinding, TrainedModel, unattested
     from churn_assets.promotion.service import PromotionService
     from churn_assets.reporting.model.publish import publish_champion
+    from churn_assets.scoring.card import no_better_than_random
 
     settings, contract = project.settings, project.contract
     pr_auc, floor = chosen_model.metrics["test_pr_auc"], contract.quality.pr_auc_floor
     figures: dict[str, Any] = {"test_pr_auc": pr_auc, "floor": floor}
-    findings = tuple(AuditFinding(finding.column, finding.description) for finding in leakage_audit.findings)
-    model = TrainedModel(chosen_model.version, pr_auc, chosen_model.generated, findings)
+    findings = tuple(AuditFinding(finding.column, finding.description) for finding in leakage_audit.read)
+    weak = no_better_than_random(chosen_model.metrics)
+    model = TrainedModel(chosen_model.version, pr_auc, chosen_model.generated, findings, weak)
     try:
         registration = PromotionService.of(settings).register(
             contract,

@@ -68,7 +68,7 @@ def risk_list(project: Project, validated_customers: pa.Table, config: RiskListC
     contacted = table.filter(table["contact"])
     bands = {band: pc.sum(pc.equal(table["risk_band"], band)).as_py() or 0 for band in BAND_NAMES}
     band_plot = plots.customers_by(bands, "active customers by risk band")
-    allowed = contract.value.capacity if contract.value.capacity is not None else table.num_rows
+    allowed = scorer.value.capacity if scorer.value.capacity is not None else table.num_rows
     yield dg.MaterializeResult(
         value=table,
         metadata={
@@ -109,7 +109,7 @@ def write_calls(project: Project, scorer: "Scorer", active: pa.Table, listed: pa
     from churn_assets.scoring.list_money import list_money
 
     contract, calls = project.contract, calls_of(listed)
-    money = list_money(calls, contract.value, scorer.discount, active.num_rows, left)
+    money = list_money(calls, scorer.value, scorer.discount, active.num_rows, left)
     rows = pc.index_in(calls["customer_id"], value_set=active[contract.key.name].cast(pa.string()))
     sheet = call_sheet(calls, active.take(rows), contract, money)
     for suffix in (".csv", ".xlsx"):

@@ -115,7 +115,7 @@ def label_schema(contract: Contract) -> pa.Schema:
 
     head = {name: pa.type_for_alias(_TYPES.get(name, "string")) for name in _HEAD}
     kinds = {Kind.BOOLEAN: pa.bool_(), Kind.DATE: pa.date32(), Kind.NUMBER: pa.float64(), Kind.INTEGER: pa.float64()}
-    asked = {table_column(c.name): kinds.get(c.kind, pa.string()) for c in contract.scoring_columns}
+    asked = {table_column(c.name): kinds.get(c.kind, pa.string()) for c in contract.logged_columns}
     return pa.schema(list({**head, **asked}.items()), {"churn_contract": contract.fingerprint})
 
 
@@ -128,7 +128,7 @@ def labelled(connection: duckdb.DuckDBPyConnection, contract: Contract, now: dt.
     """
     schema = label_schema(contract)
     available = {name.lower() for name in columns_of(connection)}
-    names = [table_column(column.name) for column in contract.scoring_columns]
+    names = [table_column(column.name) for column in contract.logged_columns]
     columns = [quoted(name) if name.lower() in available else f"NULL AS {quoted(name)}" for name in names]
     query = f"WITH {_REPORTS} SELECT {', '.join([*_HEAD, *columns])} FROM resolved ORDER BY seq"
     table = connection.sql(query, params=_values(contract, now)).to_arrow_table()

@@ -12,6 +12,7 @@ are written in their canonical spelling, one file a contract, and those are load
 from __future__ import annotations
 
 import datetime as dt
+import re
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -22,13 +23,21 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from churn_assets.contract.model import Column, Contract, Kind, Role
+from churn_assets.contract.model import Contract, Kind
 from churn_assets.errors import LogUnreadable
 from churn_assets.prediction_log.records import INSTANTS, Feedback, Rejections, SourceDecision, encode_line
 from churn_assets.prediction_log.schema import TYPES, literal, migrate, quoted, targets
 from churn_assets.prediction_log.segment import DONE, READY, Segment, adopt_orphans, files_of
 from churn_assets.prediction_log.warehouse import archive
-from churn_assets.prediction_log.warehouse.connection import FILE, alone, ingested_names, make_views, opened, publish
+from churn_assets.prediction_log.warehouse.connection import (
+    FILE,
+    alone,
+    ingested_names,
+    make_views,
+    nameable,
+    opened,
+    publish,
+)
 from churn_assets.prediction_log.warehouse.parse import Checker, Line, Prediction, Refused, SegmentRead
 from churn_assets.prediction_log.warehouse.rebuild import SegmentRow, append_to_journal, insert_row, missing_segments
 from churn_assets.settings import Settings
@@ -132,7 +141,7 @@ def ingest(
         if rebuild:  # the write-ahead log first: an old one must never be applied to a new warehouse
             for path in (home / f"{FILE}.wal", home / FILE):
                 path.unlink(missing_ok=True)
-        with opened(home / FILE, patience_s) as connection:
+        with nameable(home / FILE) as database, opened(database, patience_s) as connection:
             report.migrations = migrate(connection, contract)
             session = Session(connection, settings, contract, report, at)
             for name, file, journal_row in missing_segments(settings, ingested_names(connection), session.number):
@@ -304,17 +313,17 @@ class Session:
         columns = dict(_FIXED)
         own, cells = [quoted(c) for c in _PREDICTION], [_read(c) for c in _PREDICTION]
         if contract is not None:
-            kinds = {c.name: Kind.TEXT if c.role is Role.EXCLUDED else c.kind for c in contract.logged_columns}
+            kinds = {c.name: Kind.TEXT if c.name in contract.unread else c.kind for c in contract.logged_columns}
             struct = ", ".join(f"{quoted(column)} {_STAGED[kind]}" for column, kind in kinds.items())
             columns["features"] = f"STRUCT({struct})"
             own += map(quoted, self._targets[fingerprint].values())
-            cells += [_read_feature(contract.column(name)) for name in self._targets[fingerprint]]
+            cells += [_read_feature(contract, name) for name in self._targets[fingerprint]]
         if number == "line":
             columns["line"] = "BIGINT"
         spec = ", ".join(f"{literal(column)}: {literal(sql_type)}" for column, sql_type in columns.items())
         execute = self._connection.execute
         execute(
-            f"CREATE OR REPLACE TEMP TABLE staged AS SELECT * FROM read_json({literal(str(path))}, "
+            f"CREATE OR REPLACE TEMP TABLE staged AS SELECT * FROM read_json({literal(_not_a_pattern(path))}, "
             f"format = 'newline_delimited', columns = {{{spec}}})"
         )
         execute(f"CREATE OR REPLACE TEMP VIEW lines AS SELECT *, {number} AS number FROM staged")
@@ -348,6 +357,11 @@ class Session:
         counts.update(predictions=predictions, feedback=feedback, rejections=rejections, others=decisions + others)
 
 
+def _not_a_pattern(path: Path) -> str:
+    """A path for DuckDB's readers, which take `*`, `?` and `[` for a pattern of names."""
+    return re.sub(r"([*?\[])", r"[\1]", str(path))
+
+
 def _own_id(row: Line) -> tuple[str, ...]:
     """The column of the row's id and the id; empty for kinds that have none."""
     column, _ = _IDS.get(type(row), ("", ""))
@@ -360,10 +374,11 @@ def _read(column: str) -> str:
     return _within(f"{column}::TIMESTAMPTZ AT TIME ZONE 'UTC'", column) if column in INSTANTS else quoted(column)
 
 
-def _read_feature(column: Column) -> str:
+def _read_feature(contract: Contract, name: str) -> str:
     """SQL of a column's cell; what does not fit the type of an excluded one is null, for its line was not checked."""
-    cell, is_date = f"features.{quoted(column.name)}", column.kind is Kind.DATE
-    if column.role is Role.EXCLUDED:
+    column, cell = contract.column(name), f"features.{quoted(name)}"
+    is_date = column.kind is Kind.DATE
+    if name in contract.unread:
         cell = f"TRY_CAST({cell} AS {TYPES[column.kind]})"
         return f"CASE WHEN year({cell}) BETWEEN 1 AND 9999 THEN {cell} END" if is_date else cell
     return _within(f"left({cell}, 10)::DATE", cell) if is_date else cell

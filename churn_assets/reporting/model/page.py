@@ -93,7 +93,7 @@ def _segment_tables(segments: Iterable[Segment]) -> list[tuple[str, list[Segment
 def _rungs(report: Report) -> charts.IntervalRows:
     """The audit's rungs; without an audit the chosen model itself."""
     if report.ladder is not None:
-        rungs = report.ladder.rungs
+        rungs = report.ladder.ladder
         rows = [charts.Row(rung.label, _marks(rung.random, rung.out_of_time), _left_out(rung)) for rung in rungs]
         return charts.IntervalRows(rows, _ladder_legend(report))
     marks = [_pr_auc_mark(report.sides[side], style) for side, _, style in sides(report)]
