@@ -163,9 +163,7 @@ def score_file(
                 if progress is not None:
                     progress(tally.rows, file.rows)
         listed = tally.call_list()
-        money = list_money(
-            listed, scorer.value, scorer.discount, scored.rows - (tally.left or 0), tally.left or 0
-        )
+        money = list_money(listed, scorer.value, scorer.discount, scored.rows - (tally.left or 0), tally.left or 0)
         if listed.num_rows:
             calls.write(listed)
         if sheet is not None:

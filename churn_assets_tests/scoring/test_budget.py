@@ -108,11 +108,12 @@ def test_a_plan_of_a_list_agrees_with_the_list(tmp_path):
     assert plan_call_list(tmp_path, tmp_path / "old.parquet", 50.0)[0].contacts == 5
 
 
-def test_the_value_in_use_is_that_of_a_contract_of_the_same_lineage(tmp_path):
+def test_the_value_in_use_is_that_of_a_contract_whose_tables_the_bundle_scores(tmp_path):
     (tmp_path / "contract.toml").write_text(TEXT, encoding="utf-8")
     texts = {
         "repriced.toml": (TEXT.replace("offer_cost = 10.0", "offer_cost = 3.0"), 3.0),
-        "other.toml": (TEXT.replace("days(as_of - created)", "days(as_of - created) + 1"), None),
+        "other.toml": (TEXT.replace('"DEL", "MAA"]', '"DEL", "MAA", "GOI"]'), None),
+        "another.toml": (TEXT.replace('name = "tiny"', 'name = "wee"'), None),
         "broken.toml": ("no = toml =", None),
     }
     for name, (text, cost) in texts.items():
