@@ -10,7 +10,7 @@ from rich.table import Table
 
 from churn_assets.cli.console import escape, out, say
 from churn_assets.contract.model import Contract
-from churn_assets.promotion.status import Status, read_asset, read_validation
+from churn_assets.promotion.status import Status, read_asset, read_registration, read_validation
 from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def show_run(settings: Settings) -> None:
     from churn_assets.training.export import ChosenModel
 
     chosen = read_asset(settings, "chosen_model", ChosenModel)
-    registered = read_asset(settings, "registered_model", Registration)
+    registered = read_registration(settings)
     validation = read_validation(settings)
     out.print()
     if validation:
@@ -38,7 +38,9 @@ def show_run(settings: Settings) -> None:
             f"{validation.rows_in:,} rows in; repaired: {', '.join(repairs) or 'none'}; "
             f"{validation.rows_rejected:,} rejected; snapshot {validation.as_of.isoformat()}"
         )
-    if chosen:
+    made = read_asset(settings, "registered_model", Registration)
+    outdated = made is not None and registered is None  # another model has become champion since
+    if chosen and not outdated:
         out.print(_comparison(chosen))
         say(f"Chosen: {chosen.name}, version {chosen.version}. {chosen.reason}.")
     if registered:

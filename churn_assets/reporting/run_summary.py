@@ -15,7 +15,7 @@ import msgspec
 
 from churn_assets.errors import AssetStale, one_line
 from churn_assets.promotion.registration import Registration
-from churn_assets.promotion.status import read_asset, report_folder, report_version
+from churn_assets.promotion.status import read_registration, report_folder, report_version
 from churn_assets.reporting.model.collect import METRICS
 from churn_assets.reporting.model.facts import Report, Side
 from churn_assets.scoring.scorer import Discount
@@ -83,8 +83,9 @@ class RunSummary:
 
 
 def read_run_summary(settings: Settings) -> RunSummary:
-    """The end of the last run of this home. Raises AssetStale for figures of another version."""
-    registration = read_asset(settings, "registered_model", Registration)
+    """The end of the last run of this home: of the model that it registered, or of the champion if that has changed
+    since. Raises AssetStale for figures of another version."""
+    registration = read_registration(settings)
     report = read_report(settings, registration.version if registration else None)
     listed = settings.assets_dir / "risk_list.parquet"
     calls = None
