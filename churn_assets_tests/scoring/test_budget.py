@@ -113,7 +113,7 @@ def test_the_value_in_use_is_that_of_a_contract_whose_tables_the_bundle_scores(t
     texts = {
         "repriced.toml": (TEXT.replace("offer_cost = 10.0", "offer_cost = 3.0"), 3.0),
         "other.toml": (TEXT.replace('"DEL", "MAA"]', '"DEL", "MAA", "GOI"]'), None),
-        "another.toml": (TEXT.replace('name = "tiny"', 'name = "wee"'), None),
+        "another.toml": (TEXT.replace('name = "tiny"', 'name = "small"'), None),
         "broken.toml": ("no = toml =", None),
     }
     for name, (text, cost) in texts.items():
