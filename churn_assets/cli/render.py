@@ -181,11 +181,13 @@ def show_budget(settings: Settings, amount: float, capacity: bool) -> None:
     """The best list for a budget, from the champion and the call list of this home."""
     from churn_assets.promotion.pointer import require_champion
     from churn_assets.scoring.budget import plan_call_list
-    from churn_assets.scoring.bundle import read_card
+    from churn_assets.scoring.bundle import contract_in_use, read_card
     from churn_assets.scoring.list_money import describe_discount
 
     bundle = require_champion(settings.home).path(settings.home)
-    plan, value = plan_call_list(bundle, settings.assets_dir / "risk_list.parquet", amount, capacity=capacity)
+    contract, listed = contract_in_use(bundle, settings.contract_path), settings.assets_dir / "risk_list.parquet"
+    value = contract.value if contract else None
+    plan, value = plan_call_list(bundle, listed, amount, capacity=capacity, value=value)
     card = read_card(bundle)
     ends = {
         "budget": "the budget is spent",

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LISTS = ("risk_list.csv", "call_list.csv", "call_list.xlsx", "segments.csv")  # of one model, made together
+# Of one model, made together.
+LISTS = ("risk_list.csv", "call_list.csv", "call_list.notes.txt", "call_list.xlsx", "segments.csv")
 SCORE_AGAIN = "churn run --select risk_list"
 _SCORED, _VERSIONED = LISTS[0], "feature_importance.json"  # files that name the model that they are of
 

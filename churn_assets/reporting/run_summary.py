@@ -94,7 +94,7 @@ def read_run_summary(settings: Settings) -> RunSummary:
 
         calls = Calls.of(pq.read_table(listed, columns=["contact", "expected_value", "model_version"]))
     places = {
-        "call list": settings.reports_dir / "risk_list.csv",
+        "call list": settings.reports_dir / "call_list.xlsx",
         "report": _folder(settings, registration.version if registration else None) / "model_report.html",
         "everything else": settings.home,
     }
@@ -127,7 +127,10 @@ def summarize(
 ) -> RunSummary:
     """The parts of the summary; a part whose figures are None is empty."""
     challenger = registration is not None and registration.alias == "challenger"
-    commands = {"churn score FILE -o OUT.csv": "score another table", "churn serve": "answer requests, on port 3000"}
+    commands = {
+        "churn score FILE --calls CALLS.xlsx": "a call list for another table",
+        "churn serve": "answer requests, on port 3000",
+    }
     if challenger:
         commands = {"churn status": "what the challenger waits for", **commands}
     return RunSummary(
