@@ -47,7 +47,9 @@ role = "input"
 [[columns]]
 name = "gone"
 kind = "date"
-role = "excluded"
+role = "input"
+excluded = true
+nullable = true
 """
 CONTRACT = parse_contract(TEXT)
 
