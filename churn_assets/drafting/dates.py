@@ -34,7 +34,8 @@ _TIMES = (" %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p")
 _MAX_TEXTS = 2_000  # different texts; formats that read these read the rest
 _TRIED_DATES = 60  # of them, to find which formats are worth counting with
 _YEARS = (1900, 2150)
-_NUMBER_YEARS = (1955, 2100)  # of a number that counts from a day: a narrower range, because any number may be meant
+# Of a number: a narrower range, because any amount may be meant. A small one is a moment of 1970 in every epoch.
+_NUMBER_YEARS, _EPOCH_YEARS = (1955, 2100), (1980, 2100)
 _SURE = 0.999
 
 
@@ -87,7 +88,7 @@ def find_day_number(name: str, counts: Mapping[str, int]) -> str:
         return ""
     total = sum(counts.values())
     for form in ("%Y%m%d", "%Y%m", *DAY_NUMBERS):
-        years = _YEARS if form == "%Y%m%d" else _NUMBER_YEARS
+        years = _YEARS if form == "%Y%m%d" else _EPOCH_YEARS if form.startswith("epoch") else _NUMBER_YEARS
         reads = sum(rows for text, rows in counts.items() if not _is_iso(text) and _date_reads(form, text, years))
         if reads >= _SURE * total:
             return form

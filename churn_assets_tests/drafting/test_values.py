@@ -75,6 +75,11 @@ def test_a_month_is_its_first_day(tmp_path, form):
     assert ("read as" in found.text) == (form in ("{:%b-%y}", "{:%Y%m}"))
 
 
+def test_small_numbers_are_no_seconds_since_1970(tmp_path):
+    found, _ = draft(tmp_path, "last_order", [i / 4 for i in range(ROWS)])
+    assert found.contract.column("last_order").kind is Kind.NUMBER
+
+
 @pytest.mark.parametrize("name", ["visits_value", "order_count", "spend", "clicks"])
 def test_a_number_that_could_be_a_day_stays_a_number_under_another_name(tmp_path, name):
     found, _ = draft(tmp_path, name, [40_000 + 17 * i for i in range(ROWS)])
