@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 Threshold = Literal["profit", "f1", "capacity"]
 Outliers = Literal["range", "mahalanobis", "isolation_forest"]
+SplitMethod = Literal["hash", "published"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,14 @@ class Value:
     def customer_value(self) -> float:
         """Value of a customer who stays."""
         return self.monthly_value * self.months
+
+
+@dataclass(frozen=True)
+class Split:
+    """How training, validation and test customers are drawn: 'hash' by a hash of the customer id, whatever the order of
+    the rows; 'published' as scikit-learn's `train_test_split` draws rows in the order of the file."""
+
+    method: SplitMethod = "hash"
 
 
 @dataclass(frozen=True)

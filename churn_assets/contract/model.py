@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from churn_assets.contract.gate_limits import Release
-from churn_assets.contract.limits import Audit, Count, Monitoring, Quality, Value
+from churn_assets.contract.limits import Audit, Count, Monitoring, Quality, Split, Value
 from churn_assets.errors import ContractError, has_controls
 
 MAX_ID, MAX_INSTANT = 200, 40  # characters of an id, of a day or instant in ISO 8601
@@ -170,8 +170,8 @@ class Rule:
     doc: str = ""
 
 
-# Monitoring and release settings change no score: not part of the fingerprint either.
-UNSCORED = frozenset({"monitoring", "release", "left_out"})
+# The split, monitoring and release change the meaning of no score: not part of the fingerprint either.
+UNSCORED = frozenset({"split", "monitoring", "release", "left_out"})
 
 
 @dataclass(frozen=True)
@@ -188,6 +188,7 @@ class Contract:
     features: tuple[Feature, ...]
     rules: tuple[Rule, ...]
     value: Value
+    split: Split = field(default_factory=Split)
     quality: Quality = field(default_factory=Quality)
     audit: Audit = field(default_factory=Audit)
     monitoring: Monitoring = field(default_factory=Monitoring)

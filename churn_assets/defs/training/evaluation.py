@@ -150,12 +150,13 @@ def cross_validation(
     splits: pa.Table,
     logistic_candidate: Candidate,
     boosted_candidate: Candidate,
+    deep_candidate: Candidate,
     network_candidate: Candidate,
     chosen_model: ChosenModel,
     config: CrossValidationConfig,
 ) -> Iterator[dg.MaterializeResult[CrossValidation]]:
     """The chosen recipe and the logistic one on five folds of rows that are not test rows: mean and deviation."""
-    candidates = {c.name: c.params for c in (logistic_candidate, boosted_candidate, network_candidate)}
+    candidates = {c.name: c.params for c in (logistic_candidate, boosted_candidate, deep_candidate, network_candidate)}
     parts = chosen_model.name.split(" + ")
     params = {name: candidates.get(name, {}) for name in dict.fromkeys([*config.candidates, *parts])}
     start = time.process_time()
