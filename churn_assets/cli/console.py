@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich import markup
@@ -17,9 +16,6 @@ from rich.spinner import Spinner
 
 from churn_assets.errors import printable
 from churn_assets.settings import Settings, project_file
-
-if TYPE_CHECKING:
-    from churn_assets.defs.run import StepEvent
 
 # Exit codes: a wrong input or setting, anything else that failed, ctrl-c.
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
@@ -66,26 +62,6 @@ def print_json(value: object) -> None:
 def print_error(message: str, kind: str = "error") -> None:
     """One line on standard error, marked as an error of the user or of another `kind`."""
     err.print(f"[red]{kind}:[/red] {escape(message)}", soft_wrap=True)
-
-
-@contextmanager
-def run_progress(console: Console) -> Iterator[Callable[[StepEvent], None]]:
-    """One line for each asset when it is made, with a spinner for the one at work; yields what shows an event."""
-    started: dict[str, float] = {}
-    with Live(Spinner("dots", "loading the graph"), console=console, transient=True) as live:
-
-        def show(event: StepEvent) -> None:
-            if event.kind == "started":
-                started[event.step] = time.monotonic()
-                live.update(Spinner("dots", event.step))
-            elif event.kind == "logged":
-                live.console.print(f"  [dim]{escape(event.message)}[/dim]", soft_wrap=True)
-            else:
-                mark = "[green]made[/green]  " if event.kind == "done" else "[red]failed[/red]"
-                seconds = time.monotonic() - started.get(event.step, time.monotonic())
-                live.console.print(f"{mark} {event.step} [dim]{seconds:.1f} s[/dim]")
-
-        yield show
 
 
 @contextmanager

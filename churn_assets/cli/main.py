@@ -12,6 +12,7 @@ from churn_assets.cli.alerts import alerts_app
 from churn_assets.cli.console import USER_ERROR, print_error
 from churn_assets.cli.keys import keys_app
 from churn_assets.cli.log import feedback_app, log_app
+from churn_assets.cli.run import command as run
 from churn_assets.errors import ChurnError
 from churn_assets.synthetic import register_generated_source
 
@@ -23,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for module in (contract, generate, home, models, promotion):
+for module in (run, contract, generate, home, models, promotion):
     app.add_typer(module.app)
 app.add_typer(contract.contract_app, name="contract")
 app.add_typer(log_app, name="log")

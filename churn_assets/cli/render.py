@@ -10,7 +10,7 @@ from rich.table import Table
 
 from churn_assets.cli.console import escape, out, say
 from churn_assets.contract.model import Contract
-from churn_assets.promotion.status import Status, read_asset, read_status, read_validation
+from churn_assets.promotion.status import Status, read_asset, read_validation
 from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,19 +23,15 @@ HEADLINES = ("pr_auc", "roc_auc", "ece", "log_loss", "f1")
 
 
 def show_run(settings: Settings) -> None:
-    """The result of `churn run`: rows, candidates, champion, paths, and the next commands."""
-    from churn_assets.leakage.audit import Audit
+    """The result of `churn run`: rows, candidates, champion, and the summary of `reporting.run_summary`."""
     from churn_assets.promotion.registration import Registration
+    from churn_assets.reporting.run_summary import read_run_summary
     from churn_assets.training.export import ChosenModel
 
     chosen = read_asset(settings, "chosen_model", ChosenModel)
     registered = read_asset(settings, "registered_model", Registration)
-    out.print()
-    if chosen and chosen.generated:
-        out.print(
-            "[yellow]These customers are generated, not real: every figure below describes a simulation.[/yellow]"
-        )
     validation = read_validation(settings)
+    out.print()
     if validation:
         repairs = [f"{repair.rows:,} ({repair.name})" for repair in validation.repairs if repair.rows]
         say(
@@ -45,19 +41,12 @@ def show_run(settings: Settings) -> None:
     if chosen:
         out.print(_comparison(chosen))
         say(f"Chosen: {chosen.name}, version {chosen.version}. {chosen.reason}.")
-    audit = read_asset(settings, "leakage_audit", Audit)
-    for sentence in audit.sentences if audit else ():
-        say(sentence)
     if registered:
         where = registered.registry or f"not in MLflow: {registered.missing}"
         say(f"It is the {registered.alias} ({where}): {registered.reason}.")
-    _show_paths(read_status(settings).paths)
-    out.print(
-        "\nNext:\n"
-        "  churn ui                       the run, every table and plot, in Dagster\n"
-        "  churn status --json            the champion and its figures\n"
-        "  churn score FILE -o OUT.csv    a call list for another table"
-    )
+    out.print()
+    for line in read_run_summary(settings).lines:
+        say(line)
 
 
 def show_status(status: Status) -> None:

@@ -13,21 +13,26 @@ import dagster as dg
 
 from churn_assets import errors
 from churn_assets.defs.policy import MONITORING
+from churn_assets.defs.runs.plan import RunPlan, plan_run
 from churn_assets.settings import Settings, project_file
 from churn_assets.storage.lock import file_lock
 from churn_assets.training.candidate import NAMES
 
-StepEventKind = Literal["started", "done", "failed", "logged"]
+StepEventKind = Literal["planned", "started", "done", "failed", "logged"]
 _EVENT_KINDS: dict[str, StepEventKind] = {"STEP_START": "started", "STEP_SUCCESS": "done", "STEP_FAILURE": "failed"}
 
 
 @dataclass(frozen=True)
 class StepEvent:
-    """News of one step, for a progress display; `message` is the text of what was logged, "" otherwise."""
+    """News of a run, for a progress display: first its `plan`, then of one step at a time.
+
+    `message` is the text of what was logged, "" otherwise.
+    """
 
     step: str
     kind: StepEventKind
     message: str = ""
+    plan: RunPlan | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,7 @@ def run_graph(
     logged = dg.Definitions.merge(defs, dg.Definitions(loggers={"steps": _step_logger(on_event)}))
     job = logged.resolve_implicit_global_asset_job_def()
     with dg.DagsterInstance.get() as instance:
+        on_event(StepEvent("", "planned", plan=plan_run(job, assets, instance)))
         result = job.execute_in_process(
             instance=instance,
             raise_on_error=False,

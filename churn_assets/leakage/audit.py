@@ -20,12 +20,14 @@ from churn_assets.leakage.column_tests import ColumnSignal, EchoTest, companions
 from churn_assets.leakage.ladder import AgeBand, Figure, Ladder, Loss, age_bands
 from churn_assets.training.candidate import Parameters
 from churn_assets.training.feature_table import as_of_of, training_data
+from churn_assets.training.select import TEST_PREFIXES
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 MOST_SUSPECTS = 8  # rungs of single suspects; more are hard to read
 SEED = 42
+_CARD_FIGURES = {"pr_auc": "pr_auc", "low": "pr_auc_low", "high": "pr_auc_high"}
 
 
 class Finding(msgspec.Struct, frozen=True, rename={"value": "found", "description": "words"}):
@@ -109,12 +111,14 @@ def audit(
     splits: pa.Table,
     chosen: str = "",
     params: Mapping[str, Parameters] | None = None,
+    metrics: Mapping[str, float] | None = None,
 ) -> Audit:
     """The audit of a validated table.
 
     `chosen` is the name of the chosen model, a recipe or several joined by ' + ' ('' if none is chosen; see
-    `audited_recipe`); `params` are the parameters of each recipe by name. Raises TrainingError if a recipe cannot be
-    fitted.
+    `audited_recipe`); `params` are the parameters of each recipe by name. `metrics` are the chosen model's own
+    (`Choice.metrics`): they are the first rung, which is refitted without them. Raises TrainingError if a recipe
+    cannot be fitted.
     """
     recipe, description = audited_recipe(chosen)
     data = training_data(contract, features, splits)
@@ -138,6 +142,9 @@ def audit(
     over = {finding.column for finding in findings}
     suspects = tuple(c.name for c in contract.scoring_columns if c.suspect or c.name in over)
     rungs = _rungs(contract, ladder, suspects or _most_important(losses))
+    if metrics is not None:
+        description += _describe_refit(rungs[0])
+        rungs = (_chosen_rung(rungs[0], metrics), *rungs[1:])
     bands = age_bands(contract, columns, as_of_of(customers), ladder, reported_rows(customers))
     return Audit(
         recipe=description,
@@ -320,6 +327,23 @@ def _rungs(contract: Contract, ladder: Ladder, suspects: Sequence[str]) -> tuple
         left_out = sorted({index for name in names for index in reads[name]})
         rungs.append(Rung(label, names, **{split: ladder.test(split, left_out) for split in ladder.data.views}))
     return tuple(rungs)
+
+
+def _chosen_rung(refitted: Rung, metrics: Mapping[str, float]) -> Rung:
+    """The rung of the chosen model itself: the figures of its card, on the test rows of the refitted one."""
+    figures = {
+        split: msgspec.structs.replace(
+            figure, **{name: metrics[f"{TEST_PREFIXES[split]}_{key}"] for name, key in _CARD_FIGURES.items()}
+        )
+        for split, figure in refitted.figures.items()
+    }
+    return Rung(refitted.label, (), **figures)
+
+
+def _describe_refit(refitted: Rung) -> str:
+    """How far the refits are from the chosen model: a clause, to compare the rungs below the first with."""
+    figures = ", ".join(f"{split.replace('_', ' ')} {figure.pr_auc:.3f}" for split, figure in refitted.figures.items())
+    return f"; the first rung is the chosen model itself, refitted in this way it reaches {figures}"
 
 
 def _left_out_sets(contract: Contract, suspects: Sequence[str]) -> dict[tuple[str, ...], str]:

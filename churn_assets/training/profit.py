@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import numpy as np
 
 from churn_assets.contract.limits import Value
@@ -21,6 +22,25 @@ from churn_assets.scoring.card import BreakEven, ProfitPoint, ProfitReport, Swin
 POINTS = 60  # of the curve: enough to draw, few enough to keep in the card
 VARIED_BY = 0.5  # an assumption is varied by half of its value, down and up
 LIST_SHARES = (0.01, 0.02, 0.05, 0.10, 0.15, 0.20, 0.30, 0.50)
+GRID = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # thresholds of the table, beside the named ones
+
+
+class ThresholdRow(msgspec.Struct, frozen=True):
+    """Test customers contacted from `threshold` on, and what that brings if each could still be kept.
+
+    `names` are the rules whose threshold this is: f1, profit, capacity, and `chosen` for the one in use. `precision`
+    is None where nobody is contacted. `profit` is per customer of the table, with its 95 % bootstrap interval.
+    """
+
+    threshold: float
+    names: tuple[str, ...]
+    contacts: int
+    contacted_share: float
+    precision: float | None
+    recall: float
+    profit: float
+    low: float
+    high: float
 
 
 def choose_thresholds(churned: Labels, probability: Floats, value: Value, customers: int) -> dict[str, float]:
@@ -81,6 +101,34 @@ def profit_report(
         list_sizes=lists,
         card_sentence=_card_sentence(operating, swings, limits),
     )
+
+
+def threshold_table(
+    churned: Labels, probability: Floats, value: Value, thresholds: Mapping[str, float], seed: int = 42
+) -> list[ThresholdRow]:
+    """Figures of test rows `churned` (n,) and `probability` (n,) at the thresholds of `GRID` and of each rule, the
+    lowest first."""
+    named = {**thresholds, "chosen": thresholds[value.decide_by]}
+    cuts = sorted({*GRID, *thresholds.values()})
+    rows, churners = len(probability), float(np.sum(churned))
+    ends = [int(np.sum(probability >= cut)) for cut in cuts]
+    shares, drawn = _shares(churned, probability, samples(rows, DRAWS, seed), ends)
+    low, high = intervals(_profit(drawn, value))
+    hits, profit = shares[1] * rows, _profit(shares, value)
+    return [
+        ThresholdRow(
+            threshold=cut,
+            names=tuple(name for name, threshold in named.items() if threshold == cut),
+            contacts=contacts,
+            contacted_share=contacts / rows,
+            precision=float(hits[i]) / contacts if contacts else None,
+            recall=float(hits[i]) / churners if churners else 0.0,
+            profit=float(profit[i]),
+            low=float(low[i]),
+            high=float(high[i]),
+        )
+        for i, (cut, contacts) in enumerate(zip(cuts, ends, strict=True))
+    ]
 
 
 def describe_profit(report: ProfitReport) -> str:

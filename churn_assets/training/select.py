@@ -7,11 +7,12 @@ reaches 0 (it may be chance) or ends below `MATERIAL` (it does not matter).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from churn_assets.contract.model import Contract
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 MATERIAL = 0.001  # PR-AUC: a larger loss is never traded for a cheaper model, however uncertain it is
 CHOICE_DRAWS = 200  # of each contender; they have all rows but the test rows
 BEST = 3  # candidates that are blended
-_PREFIXES = {"random": "test", "out_of_time": "oot"}  # of the metrics of a split's test rows
+TEST_PREFIXES = {"random": "test", "out_of_time": "oot"}  # of the metrics of a split's test rows
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,13 @@ def choose_model(
     threshold = thresholds[contract.value.decide_by]
     test = {name: tested(chosen, name, data, calibration.calibration) for name in data.views}
     metrics: dict[str, float] = {}
-    parts = {"validation": (label, probability)} | {_PREFIXES[name]: part for name, part in test.items()}
+    parts = {"validation": (label, probability)} | {TEST_PREFIXES[name]: part for name, part in test.items()}
     for prefix, (churned, scored) in parts.items():
         draws = CHOICE_DRAWS if prefix == "validation" else DRAWS
         values = summary(churned, scored, threshold, stratified_samples(churned, draws, seed))
         metrics |= {f"{prefix}_{name}": value for name, value in values.items()}
     comparison = [_compared(c, differences[c.name], data) for c in field]
+    comparison = [_with_own_figures(c, metrics) if c.candidate == chosen.name else c for c in comparison]
     out_of_fold = (label, probability)
     return Choice(chosen, reason, comparison, calibration, thresholds, metrics, test, out_of_fold, data.views, seed)
 
@@ -151,6 +153,12 @@ def tested(chosen: Candidate, name: str, data: TrainingData, calibration: Calibr
         # The same kind of calibration, fitted on the older customers that this split may use.
         calibration = refit(calibration, data.churned[judged_rows(name, split)], fitted.out_of_fold[0])
     return data.churned[split.test], calibration.apply(fitted.model.margin(data.views[name].matrix[split.test]))
+
+
+def _with_own_figures(compared: Comparison, metrics: Mapping[str, float]) -> Comparison:
+    """The chosen model's row with the figures of its card: calibration may tie scores that the margin tells apart."""
+    own = {"validation_pr_auc": "validation_pr_auc", "test_pr_auc": "test_pr_auc", "oot_test_pr_auc": "oot_pr_auc"}
+    return msgspec.structs.replace(compared, **{name: metrics[key] for name, key in own.items() if key in metrics})
 
 
 def _compared(contender: Candidate, difference: Difference, data: TrainingData) -> Comparison:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -46,8 +47,8 @@ def refused(result):
     assert "Traceback" not in result.stderr + result.stdout
     lines = [line for line in result.stderr.splitlines() if line.startswith("error:")]
     assert len(lines) == 1, result.stderr
-    progress = ("made", "failed", "error:", "  ", "The champion and the call list are as they were")
-    assert [line for line in result.stderr.splitlines() if not line.startswith(progress)] == []
+    progress = r"\d+ steps?|[ \d]*\d of \d+ (made|failed) |error:|  |The champion and the call list are as they were"
+    assert [line for line in result.stderr.splitlines() if not re.match(progress, line)] == []
     assert "Not executing" not in result.stderr  # what Dagster says of each step that never began
     return lines[0]
 
@@ -73,13 +74,23 @@ def test_the_main_job_ends_with_a_summary_and_the_next_commands(made):
     assert "2,500 rows in; repaired: " in said
     assert "Chosen: " in said
     assert "It is the champion" in said
-    for word in ("logistic", "boosted", "network", "churn ui", "churn status --json", "churn score FILE"):
+    for word in ("logistic", "boosted", "network", "churn serve", "churn score FILE"):
         assert word in said
-    assert f"call list: {home / 'reports' / 'risk_list.csv'}" in said
+    heads = [line.split(":")[0] for line in said.splitlines()]
+    for head in ("How good", "Whom to call", "What to doubt", "Where things are", "Next"):
+        assert head in heads
+    assert f"call list        {home / 'reports' / 'risk_list.csv'}\n" in said
     assert (home / "reports" / "risk_list.csv").is_file()
-    assert f"report: {home / 'reports' / 'model_report.html'}" in said
+    assert f"report           {home / 'reports' / 'model_report.html'}\n" in said
     assert "generated, not real" in (home / "reports" / "model_report.html").read_text(encoding="utf-8")
-    assert "made   network_candidate" in result.stderr
+    steps = re.findall(r"^( ?\d+) of (\d+) made   (\w+) [\d.]+ s(.*)$", result.stderr, re.M)
+    assert [int(number) for number, *_ in steps] == list(range(1, len(steps) + 1))
+    assert {int(total) for _, total, *_ in steps} == {len(steps)}
+    assert "network_candidate" in [step for _, _, step, _ in steps]
+    assert re.fullmatch(r", about \d+ s left", steps[-2][3])
+    assert steps[-1][3] == ""
+    printed = result.stderr + said
+    assert {c for c in printed if not c.isprintable()} == {"\n"}
 
 
 def test_status_has_the_figures_that_scripts_read(made):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
 from pathlib import Path
@@ -15,7 +16,9 @@ from churn_assets.contract.load import load_contract
 from churn_assets.defs.run import tuning_config
 from churn_assets.features.encode import encode_table
 from churn_assets.promotion.pointer import require_champion
-from churn_assets.scoring.bundle import load_bundle, read_ladder, read_reference
+from churn_assets.promotion.registration import read_registration_record
+from churn_assets.promotion.status import read_status
+from churn_assets.scoring.bundle import load_bundle, read_card, read_ladder, read_reference
 from churn_assets.settings import Settings
 from churn_assets_tests.defs.home import checks, metadata, run, settings
 from churn_assets_tests.defs.test_definitions import NAMES
@@ -148,6 +151,41 @@ def test_the_first_model_is_champion_everywhere(made):
     assert ladder is not None
     assert ladder == read_ladder(champion.path(of.home), champion.version)
     assert ladder.rungs == json.loads((of.assets_dir / "leakage_audit.json").read_text())["rungs"]
+
+
+def test_every_place_that_shows_the_champions_pr_auc_shows_the_same(made):
+    """The card is the source; ladder, report, comparison, MLflow, registration record and status repeat it."""
+    of, _, _ = made
+    champion = require_champion(of.home)
+    card = read_card(champion.path(of.home))
+    keys = [f"{part}_pr_auc{end}" for part in ("test", "oot") for end in ("", "_low", "_high")]
+    expected = [card.metrics[key] for key in keys]
+
+    def figures(parts: dict[str, Any], names: tuple[str, str], value: str) -> list[float]:
+        return [parts[name][key] for name in names for key in (value, "low", "high")]
+
+    ladder = json.loads((of.assets_dir / "leakage_audit.json").read_text())["rungs"][0]
+    report = json.loads((of.reports_dir / "metrics.json").read_text())
+    sides = {name: side["metrics"]["pr_auc"] for name, side in report["sides"].items()}
+    tracked = dict(_rows(of, "select key, value from latest_metrics"))
+    stored = json.loads((of.assets_dir / "chosen_model.json").read_text())
+    shown = {
+        "ladder": figures(ladder, ("random", "out_of_time"), "pr_auc"),
+        "ladder of the report": figures(report["ladder"]["rungs"][0], ("random", "out_of_time"), "pr_auc"),
+        "report": figures(sides, ("test", "oot"), "value"),
+        "chosen_model": [stored["metrics"][key] for key in keys],
+        "MLflow": [tracked[key] for key in keys],
+        "status": [read_status(of).to_json()["metrics"][key] for key in keys],
+    }
+    assert shown == dict.fromkeys(shown, expected)
+    row = next(row for row in card.comparison if row.candidate == card.chosen)
+    only = [card.metrics["test_pr_auc"], card.metrics["oot_pr_auc"]]
+    assert [row.test_pr_auc, row.oot_test_pr_auc] == only
+    assert [tracked["audit.random.pr_auc"], tracked["audit.out_of_time.pr_auc"]] == only
+    assert read_registration_record(of.home, champion.version).pr_auc == only[0]
+    pages = [(of.reports_dir / name).read_text() for name in ("model_report.html", "model_card.md")]
+    for page, figure in itertools.product(pages, only):
+        assert f"{figure:.3f}" in page
 
 
 def test_the_same_training_again_gives_the_same_version_and_registers_nothing(made):

@@ -82,6 +82,19 @@ def test_the_audit_finds_the_leak_and_refits_without_it(leaking):
             assert figure.low <= figure.pr_auc <= figure.high
 
 
+def test_the_first_rung_is_the_chosen_model_and_the_refit_is_told_apart():
+    own = {"pr_auc": 0.911, "pr_auc_low": 0.9, "pr_auc_high": 0.92}
+    metrics = {f"{part}_{name}": value for part in ("test", "oot") for name, value in own.items()}
+    table = generate(TELECOM, rows=1200, seed=3)
+    refitted, shipped = audited(TELECOM, table), audited(TELECOM, table, chosen="boosted", metrics=metrics)
+    for split, figure in shipped.rungs[0].figures.items():
+        assert (figure.pr_auc, figure.low, figure.high) == (0.911, 0.9, 0.92)
+        assert figure.rows == refitted.rungs[0].figures[split].rows
+        assert f"{split.replace('_', ' ')} {refitted.rungs[0].figures[split].pr_auc:.3f}" in shipped.recipe
+    assert shipped.rungs[1:] == refitted.rungs[1:]
+    assert "0.911 (0.900 to 0.920)" in shipped.sentences[0]
+
+
 def test_the_summary_sentences_have_the_figures(leaking):
     result, _, column = leaking
     first, second = result.sentences

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from churn_assets.contract.limits import Value
 from churn_assets.scoring.card import BreakEven
-from churn_assets.training.profit import describe_profit, profit_report, profit_threshold
+from churn_assets.training.profit import describe_profit, profit_report, profit_threshold, threshold_table
 
 VALUE = Value(monthly_value=20.0, months=10, offer_cost=5.0, save_rate=0.1)
 RNG = np.random.default_rng(8)
@@ -76,3 +76,21 @@ def test_the_report_is_json_and_deterministic():
     again = profit_report(CHURNED, PROBABILITY, VALUE, THRESHOLDS)
     assert msgspec.json.encode(again) == msgspec.json.encode(REPORT)
     assert len(msgspec.json.encode(REPORT)) < 30_000
+
+
+def test_the_table_of_thresholds_agrees_with_the_rows_and_marks_the_rule_in_use():
+    table = threshold_table(CHURNED, PROBABILITY, VALUE, THRESHOLDS)
+    assert [row.threshold for row in table] == sorted({row.threshold for row in table})
+    for row in table:
+        contacted = row.threshold <= PROBABILITY
+        assert row.contacts == contacted.sum()
+        assert row.recall == pytest.approx(CHURNED[contacted].sum() / CHURNED.sum())
+        assert row.profit == pytest.approx((CHURNED[contacted].sum() * 20.0 - contacted.sum() * 5.0) / 900)
+        assert row.low <= row.profit <= row.high
+        if row.precision is not None:
+            assert row.precision == pytest.approx(CHURNED[contacted].mean())
+    (chosen,) = (row for row in table if "chosen" in row.names)
+    assert set(chosen.names) == {"profit", "chosen"}
+    assert (chosen.profit, chosen.low, chosen.high) == (REPORT.chosen.profit, REPORT.chosen.low, REPORT.chosen.high)
+    (nobody,) = (row for row in threshold_table(CHURNED, PROBABILITY * 0.5, VALUE, {"profit": 1.0}) if row.names)
+    assert (nobody.contacts, nobody.precision, nobody.profit) == (0, None, 0.0)

@@ -43,8 +43,11 @@ def leakage_audit(
 
     contract = project.contract
     bundle = project.settings.home / chosen_model.bundle
-    params = {name: candidate.params for name, candidate in read_card(bundle).candidates.items()}
-    audit = audit_model(contract, validated_customers, customer_features, splits, chosen_model.name, params)
+    card = read_card(bundle)
+    params = {name: candidate.params for name, candidate in card.candidates.items()}
+    audit = audit_model(
+        contract, validated_customers, customer_features, splits, chosen_model.name, params, card.metrics
+    )
     write_ladder(bundle, chosen_model.version, msgspec.to_builtins(audit))  # for GET /model
     audit = msgspec.structs.replace(audit, model=chosen_model.version, chosen=chosen_model.name)
     chart = plots.ladder(_ladder_rows(audit), "PR-AUC under weaker assumptions, test rows")

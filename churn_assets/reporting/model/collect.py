@@ -28,6 +28,7 @@ from churn_assets.scoring.card import ModelCard
 from churn_assets.storage.files import replacing, write_text
 from churn_assets.training.cross_validation import CrossValidation
 from churn_assets.training.feature_table import TrainingData, training_data
+from churn_assets.training.profit import threshold_table
 from churn_assets.training.select import contenders, tested
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ def _side(side: Scored, card: ModelCard, name: str, contract: Contract) -> facts
         ece_of_perfect=facts.Range(*interval(ece_by_chance(side.probability, measure.DRAWS, card.seed))),
         confusion=facts.Confusion(**{name: int(counts[name]) for name in facts.Confusion.__struct_fields__}),
         curves=measure.curves(side, contract.value),
+        thresholds=threshold_table(side.churned, side.probability, contract.value, card.thresholds.values, card.seed),
     )
 
 

@@ -13,6 +13,7 @@ from churn_assets.data.validation.report import ValidationReport
 from churn_assets.leakage.audit import Audit
 from churn_assets.scoring.card import CalibrationTrials, CandidateSummary, Comparison, ProfitReport, Provenance
 from churn_assets.training.cross_validation import CrossValidation
+from churn_assets.training.profit import ThresholdRow
 
 FORMAT = 1
 SIDES = {"random": "test", "out_of_time": "oot"}  # split -> its name among `Report.sides`
@@ -128,7 +129,8 @@ class Curves(msgspec.Struct, frozen=True):
 
 class Side(msgspec.Struct, frozen=True):
     """Figures of one split's test customers. `ece_of_perfect`: the calibration error that perfect probabilities
-    would show on as few customers; `recomputed_pr_auc` is measured again from the bundle's model."""
+    would show on as few customers; `recomputed_pr_auc` is measured again from the bundle's model; `thresholds` are the
+    contacts, precision, recall and profit at usual thresholds and at those of each rule."""
 
     rows: int
     churners: int
@@ -137,6 +139,7 @@ class Side(msgspec.Struct, frozen=True):
     ece_of_perfect: Range
     confusion: Confusion
     curves: Curves
+    thresholds: list[ThresholdRow] = []
 
 
 class SegmentFigures(msgspec.Struct, frozen=True):

@@ -1,0 +1,1 @@
+"""`churn run`: the command, its progress, and what ends it early."""

@@ -1,0 +1,239 @@
+"""The end of `churn run`: how good, whom to call, what to doubt, where things are, what next.
+
+Everything is taken from the report's figures, the registration and the call list; nothing is computed again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from churn_assets.errors import AssetStale, one_line
+from churn_assets.promotion.registration import Registration
+from churn_assets.promotion.status import read_asset
+from churn_assets.reporting.model.collect import METRICS
+from churn_assets.reporting.model.facts import Report, Side
+from churn_assets.settings import Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MOST_DOUBTS = 5
+FEW_CHURNERS = 30  # among test customers: fewer, and a figure depends on which few they are
+_RATES_APART = 1.5  # churn rates of two groups, one over the other, from which on they are called different
+_ECE_LIMIT = 0.03
+_REJECTED_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class Calls:
+    """Who is to be called: of `listed` customers `contacts`, with the money that this is expected to bring, in the
+    contract's currency. `version` is the model that made the list."""
+
+    contacts: int
+    listed: int
+    expected_profit: float
+    version: str
+
+    @classmethod
+    def of(cls, risk_list: pa.Table) -> Calls:
+        """The calls of a ranked list (`scoring.call_list.SCHEMA`)."""
+        import pyarrow.compute as pc
+
+        contacts = risk_list.filter(risk_list["contact"])
+        version = risk_list["model_version"][0].as_py() if risk_list.num_rows else ""
+        profit = pc.sum(contacts["expected_value"]).as_py() or 0.0
+        return cls(contacts.num_rows, risk_list.num_rows, float(profit), version)
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a person reads when a run has ended: sentences, paths by name, and commands with what they do.
+
+    A part that the run did not make is empty.
+    """
+
+    how_good: str = ""
+    whom_to_call: str = ""
+    doubts: tuple[str, ...] = ()
+    places: Mapping[str, Path] = field(default_factory=dict)
+    commands: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def lines(self) -> list[str]:
+        """The parts under their headings, ready to print."""
+        lines = [f"How good: {self.how_good}"] if self.how_good else []
+        lines += [f"Whom to call: {self.whom_to_call}"] if self.whom_to_call else []
+        lines += ["What to doubt:", *(f"  - {doubt}" for doubt in self.doubts)] if self.doubts else []
+        width = max(map(len, self.places), default=0)
+        lines += ["Where things are:"] if self.places else []
+        lines += [f"  {name:<{width}}  {path}" for name, path in self.places.items()]
+        width = max(map(len, self.commands), default=0)
+        lines += ["Next:"] if self.commands else []
+        return lines + [f"  {command:<{width}}   {purpose}" for command, purpose in self.commands.items()]
+
+
+def read_run_summary(settings: Settings) -> RunSummary:
+    """The end of the last run of this home. Raises AssetStale for figures of another version."""
+    report, registration = read_report(settings), read_asset(settings, "registered_model", Registration)
+    listed = settings.assets_dir / "risk_list.parquet"
+    calls = None
+    if listed.is_file():
+        import pyarrow.parquet as pq
+
+        calls = Calls.of(pq.read_table(listed, columns=["contact", "expected_value", "model_version"]))
+    places = {
+        "call list": settings.reports_dir / "risk_list.csv",
+        "report": settings.reports_dir / "model_report.html",
+        "everything else": settings.home,
+    }
+    return summarize(report, registration, calls, {name: path for name, path in places.items() if path.exists()})
+
+
+def read_report(settings: Settings) -> Report | None:
+    """The figures of the report of this home, None before the first. Raises AssetStale."""
+    path = settings.reports_dir / METRICS
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Report)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise AssetStale(
+            f"{path}: cannot be read ({one_line(error, 120)}), expected the figures of a report of this version; "
+            "make it again: churn run"
+        ) from error
+
+
+def summarize(
+    report: Report | None, registration: Registration | None, calls: Calls | None, places: Mapping[str, Path]
+) -> RunSummary:
+    """The parts of the summary; a part whose figures are None is empty."""
+    challenger = registration is not None and registration.alias == "challenger"
+    commands = {"churn score FILE -o OUT.csv": "score another table", "churn serve": "answer requests, on port 3000"}
+    if challenger:
+        commands = {"churn status": "what the challenger waits for", **commands}
+    return RunSummary(
+        how_good=describe_quality(report) if report else "",
+        whom_to_call=describe_calls(calls) if calls else "",
+        doubts=tuple(describe_doubts(report, registration)[:MOST_DOUBTS]),
+        places=places,
+        commands=dict(list(commands.items())[:2]),
+    )
+
+
+def describe_quality(report: Report) -> str:
+    """One honest sentence: the figure for newer customers beside the flattering one for customers drawn at random."""
+    random, newest = report.sides["test"], report.sides.get("oot")
+    if newest is None:
+        return (
+            f"PR-AUC {_figure(random)} on customers drawn at random; how well newer customers are ranked is not "
+            "known: the contract names no cohort (1 is perfect)."
+        )
+    return (
+        f"PR-AUC {_figure(newest)} on the newest customers by a model trained on older ones; the flattering figure, "
+        f"on customers drawn at random, is {_figure(random)} (1 is perfect)."
+    )
+
+
+def describe_calls(calls: Calls) -> str:
+    """How many customers to call and what that is expected to bring."""
+    if not calls.contacts:
+        return f"nobody: no call to one of {calls.listed:,} active customers is expected to pay for itself."
+    return (
+        f"the first {calls.contacts:,} of {calls.listed:,} active customers; expected profit "
+        f"{_rounded(calls.expected_profit)}, if probabilities and the contract's [value] hold."
+    )
+
+
+def describe_doubts(report: Report | None, registration: Registration | None) -> list[str]:
+    """What limits the trust in this model, the gravest first, a sentence each."""
+    if report is None:
+        return []
+    doubts = [
+        "These customers are generated, not real: every figure describes a simulation." * report.data.generated,
+        _no_better_than_random(report),
+        *_suspects(report),
+        _few_churners(report),
+        _cohorts_apart(report),
+        _calibration(report),
+        _rejected(report),
+    ]
+    if registration is not None and registration.alias == "challenger":
+        doubts.append(f"The call list is of champion {registration.champion}; this model is a challenger.")
+    return [doubt for doubt in doubts if doubt]
+
+
+def _figure(side: Side) -> str:
+    """A PR-AUC, its interval and what a random list reaches."""
+    figure = side.metrics["pr_auc"]
+    base_rate = side.curves.base_rate
+    return f"{figure.value:.2f} ({figure.low:.2f} to {figure.high:.2f}, a random list {base_rate:.2f})"
+
+
+def _no_better_than_random(report: Report) -> str:
+    names = {"test": "customers drawn at random", "oot": "the newest customers"}
+    weak = [names[name] for name, side in report.sides.items() if side.metrics["pr_auc"].low <= side.curves.base_rate]
+    return f"On {' and on '.join(weak)} the model may be no better than a random list." if weak else ""
+
+
+def _suspects(report: Report) -> list[str]:
+    """Columns that may be consequences of churn, who attests them, and what the model reaches without them."""
+    without = {}
+    for rung in report.ladder.rungs if report.ladder else ():
+        if len(rung.left_out) == 1:
+            without[rung.left_out[0]] = f" Without it PR-AUC is {rung.random.pr_auc:.2f}."
+    over = {finding.column: finding.attested for finding in (report.ladder.findings if report.ladder else ())}
+    attested = {suspect.column: suspect.attested for suspect in report.suspects} | over
+    sentences = []
+    for column, who in attested.items():
+        trust = f"that it is not is attested by {re.split('[,:]', who)[0]}" if who else "nobody attests that it is not"
+        sentences.append(f"'{column}' may be a consequence of churn; {trust}.{without.get(column, '')}")
+    return sentences
+
+
+def _few_churners(report: Report) -> str:
+    few = {"test": "test customers", "oot": "newest customers"}
+    parts = [
+        f"{side.churners:,} of {side.rows:,} {few[name]}"
+        for name, side in report.sides.items()
+        if side.churners < FEW_CHURNERS
+    ]
+    return f"Few churned, {' and '.join(parts)}: these figures may be chance." if parts else ""
+
+
+def _cohorts_apart(report: Report) -> str:
+    if "oot" not in report.sides:
+        return ""
+    newest, all_rate = report.sides["oot"].curves.base_rate, report.data.churn_rate
+    low, high = sorted((newest, all_rate))
+    if low > 0 and high / low < _RATES_APART:
+        return ""
+    return f"Newer customers are different: {newest:.1%} of them churned, {all_rate:.1%} of all."
+
+
+def _calibration(report: Report) -> str:
+    name = "oot" if "oot" in report.sides else "test"
+    ece = report.sides[name].metrics["ece"].value
+    whom = {"oot": "the newest customers", "test": "test customers"}[name]
+    return (
+        f"Probabilities of {whom} are off by {ece:.0%} on average: read money as an order of magnitude."
+        if ece > _ECE_LIMIT
+        else ""
+    )
+
+
+def _rejected(report: Report) -> str:
+    validation = report.validation
+    if validation is None or validation.rejected_share < _REJECTED_SHARE:
+        return ""
+    return f"{validation.rows_rejected:,} of {validation.rows_in:,} rows break the contract and were left out."
+
+
+def _rounded(amount: float) -> str:
+    """Money to two digits that count: more would pretend to be known."""
+    return f"{float(f'{amount:.2g}'):,.0f}"
