@@ -63,7 +63,10 @@ def prepare(name: str, tables: Path, cache: Path) -> tuple[Contract, pa.Table]:
         for _ in range(3):
             contract = load_contract(path)
             splits = split_table(contract, customers)
-            accused = {f.column for f in audit(contract, customers, feature_table(contract, customers, splits), splits).unattested}
+            accused = {
+                f.column
+                for f in audit(contract, customers, feature_table(contract, customers, splits), splits).unattested
+            }
             for column in sorted(accused):
                 exclude(path, column)
             if not accused:
@@ -208,7 +211,9 @@ def report(results: Mapping[str, Sequence[Mapping[str, float]]], own: str) -> No
     beyond = {table: gap - 2 * error for table, (gap, error) in gaps.items()}
     worst = max(beyond, key=lambda table: beyond[table])
     over = [table for table, value in beyond.items() if value > MATERIAL]
-    print(f"worst beyond two standard errors: {worst} {beyond[worst]:+.4f}; over {MATERIAL}: {', '.join(over) or 'none'}")
+    print(
+        f"worst beyond two standard errors: {worst} {beyond[worst]:+.4f}; over {MATERIAL}: {', '.join(over) or 'none'}"
+    )
 
 
 def main() -> None:

@@ -1,8 +1,9 @@
 """Model selection on out-of-fold scores, and the metrics of the chosen model on test rows.
 
-Contenders are the candidates and the means of log-odds, in pairs and together, of the best three whose contributions are
-exact: a blend's are then too. The best by PR-AUC is chosen, or the cheapest to serve of those that tie with it: the difference is below `MATERIAL`, and its 95 % interval
-reaches 0 (it may be chance) or ends below `MATERIAL` (it does not matter).
+Contenders are the candidates and the means of log-odds, in pairs and together, of the best three whose contributions
+are exact: a blend's are then too. The best by PR-AUC is chosen, or the cheapest to serve of those that tie with it: the
+difference is below `MATERIAL`, and its 95 % interval reaches 0 (it may be chance) or ends below `MATERIAL` (it does not
+matter).
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ class Choice:
 def choose_model(
     contract: Contract, candidates: Sequence[Candidate], features: pa.Table, splits: pa.Table, seed: int = 42
 ) -> Choice:
-    """Choose on out-of-fold scores, calibrate and set thresholds on them, then measure on test rows. Raises TrainingError
-    without a candidate, AssetStale for one that was trained on other features."""
+    """Choose on out-of-fold scores, calibrate and set thresholds on them, then measure on test rows. Raises
+    TrainingError without a candidate, AssetStale for one that was trained on other features."""
     if not candidates:
         raise TrainingError("no candidate to choose from; materialise at least one *_candidate asset")
     data = training_data(contract, features, splits)

@@ -57,7 +57,9 @@ def random_split(churned: Labels, groups: Ids, seed: int = 42, method: SplitMeth
     rows. `published` is, where every group has one row, scikit-learn's `train_test_split(test_size=.30)` and then
     `(test_size=.5)` of the rest, both with `random_state=seed`: the split of the published projects.
     """
-    return split_around(churned, groups, np.zeros(len(groups), dtype=bool), np.ones(len(groups), dtype=bool), seed, method)
+    return split_around(
+        churned, groups, np.zeros(len(groups), dtype=bool), np.ones(len(groups), dtype=bool), seed, method
+    )
 
 
 def split_around(
@@ -79,7 +81,9 @@ def split_around(
 
     def draw(pool: Index, size: float) -> tuple[Index, Index]:
         """All but `size` (a share or a count) of the groups in `pool`, and those."""
-        return _stratified(pool, label[pool], size, seed) if method == "published" else _by_rank(pool, label[pool], size)
+        return (
+            _stratified(pool, label[pool], size, seed) if method == "published" else _by_rank(pool, label[pool], size)
+        )
 
     # np.unique sorts by name; the published split is drawn over rows in the order of the file.
     order = np.argsort(first) if method == "published" else np.argsort(_hashes(names, seed), kind="stable")
@@ -231,8 +235,8 @@ def _check_classes(split: Split, churned: Labels, frozen: bool) -> None:
 
 def _too_few(rows: int, churners: int) -> str:
     return (
-        f"{rows} customers with {churners} churned cannot be split 70/15/15 with both classes in each part; use a table "
-        "with more rows"
+        f"{rows} customers with {churners} churned cannot be split 70/15/15 with both classes in each part; "
+        "use a table with more rows"
     )
 
 

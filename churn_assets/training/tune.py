@@ -38,11 +38,7 @@ _BOTH_BOOSTED: Mapping[str, tuple[str, float, float]] = {
 # (kind, lowest, highest); 'log' and 'int_log' are drawn on a log scale.
 SPACES: Mapping[str, Mapping[str, tuple[str, float, float]]] = {
     "logistic": {"knots": ("int", 4, 40), "c": ("log", 0.01, 10.0)},
-    "boosted": {
-        "max_depth": ("int", 2, 6),
-        "learning_rate": ("log", 0.03, 0.2),
-        **_BOTH_BOOSTED,
-    },
+    "boosted": {"max_depth": ("int", 2, 6), "learning_rate": ("log", 0.03, 0.2), **_BOTH_BOOSTED},
     "deep": {"max_depth": ("int", 6, 14), "learning_rate": ("log", 0.03, 0.2), **_BOTH_BOOSTED},
     "network": {
         "knots": ("int", 8, 48),

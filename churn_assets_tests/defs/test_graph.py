@@ -20,7 +20,7 @@ from churn_assets.promotion.registration import read_registration_record
 from churn_assets.promotion.status import read_status
 from churn_assets.scoring.bundle import load_bundle, read_card, read_ladder, read_reference
 from churn_assets.settings import Settings
-from churn_assets_tests.defs.home import checks, metadata, run, settings
+from churn_assets_tests.defs.home import CANDIDATES, checks, metadata, run, settings
 from churn_assets_tests.defs.test_definitions import NAMES
 
 TABLES = ("raw_customers", "validated_customers", "rejected_customers", "splits", "customer_features", "risk_list")
@@ -286,7 +286,7 @@ def test_too_few_churners_for_folds_are_said_and_stop_nothing(made):
 
 def test_tuning_from_the_command_line_reaches_every_candidate_that_is_made():
     assert tuning_config(0) == {}
-    assert set(tuning_config(5)["ops"]) == {"logistic_candidate", "boosted_candidate", "network_candidate"}
+    assert set(tuning_config(5)["ops"]) == set(CANDIDATES)
     assert tuning_config(5, ["boosted_candidate", "splits"]) == {
         "ops": {"boosted_candidate": {"config": {"trials": 5}}}
     }

@@ -180,9 +180,7 @@ def test_the_cheapest_of_tied_candidates_is_chosen(candidates, features, splits)
 def test_a_significantly_worse_candidate_is_not_chosen_even_if_cheap(candidates, features, splits):
     good = of(candidates, "boosted")
     blind = {
-        k: dataclasses.replace(
-            f, out_of_fold=np.zeros_like(f.out_of_fold), metrics={**f.metrics, "pr_auc": 0}
-        )
+        k: dataclasses.replace(f, out_of_fold=np.zeros_like(f.out_of_fold), metrics={**f.metrics, "pr_auc": 0})
         for k, f in of(candidates, "logistic").fitted.items()
     }
     worse = dataclasses.replace(of(candidates, "logistic"), fitted=blind)

@@ -15,7 +15,6 @@ from churn_assets.errors import TrainingError
 from churn_assets.leakage.audit import Audit
 from churn_assets.leakage.audit import audit as audit_model
 from churn_assets.mlflow_registry.tracking import Tracking
-from churn_assets.training.candidate import Candidate
 from churn_assets.training.cross_validation import CrossValidation, cross_validate
 from churn_assets.training.export import ChosenModel
 
@@ -151,17 +150,16 @@ def cross_validation(
     tracking: dg.ResourceParam[Tracking],
     validated_customers: pa.Table,
     splits: pa.Table,
-    logistic_candidate: Candidate,
-    boosted_candidate: Candidate,
-    deep_candidate: Candidate,
-    network_candidate: Candidate,
     chosen_model: ChosenModel,
     config: CrossValidationConfig,
 ) -> Iterator[dg.MaterializeResult[CrossValidation]]:
     """The chosen recipe and the logistic one on five folds of rows that are not test rows: mean and deviation."""
-    candidates = {c.name: c.params for c in (logistic_candidate, boosted_candidate, deep_candidate, network_candidate)}
+    from churn_assets.scoring.bundle import read_card
+
+    trained = read_card(project.settings.home / chosen_model.bundle).candidates
     parts = chosen_model.name.split(" + ")
-    params = {name: candidates.get(name, {}) for name in dict.fromkeys([*config.candidates, *parts])}
+    names = dict.fromkeys([*config.candidates, *parts])
+    params = {name: trained[name].params if name in trained else {} for name in names}
     start = time.process_time()
     try:
         result = cross_validate(project.contract, validated_customers, splits, params, parts, config.folds, config.seed)
