@@ -115,9 +115,20 @@ def rollback(
     """Go back to an earlier champion, at once; running services follow within a second."""
     from churn_assets.promotion.service import PromotionService
 
-    move = PromotionService.of(settings_of(home)).rollback(to, by=by, why=why)
+    settings = settings_of(home)
+    move = PromotionService.of(settings).rollback(to, by=by, why=why)
     before = f" (was {move.before})" if move.before else ""
     say(f"champion {move.to.version}{before}, since {move.to.since_at:%Y-%m-%d %H:%M:%S} UTC.")
+    if not settings.reports_dir.is_dir():
+        return
+    # The champion answers already: what is for people follows.
+    from churn_assets.promotion.status import SCORE_AGAIN, list_version
+    from churn_assets.reporting.model.publish import publish_champion
+
+    listed = list_version(settings)
+    publish_champion(settings)
+    if listed not in (None, move.to.version):
+        say(f"The call list is of model {listed}; score the customers with the champion: {SCORE_AGAIN}")
 
 
 @app.command(epilog="Example: [bold]churn history --json | jq .events[/bold]")

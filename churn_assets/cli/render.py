@@ -63,7 +63,13 @@ def show_status(status: Status) -> None:
     for name in HEADLINES:
         table.add_row(name, *(_with_interval(card.metrics, f"{part}_{name}") for part in ("test", "oot")))
     out.print(table)
+    if card.no_signal:
+        out.print("[yellow]This model is no better than random: nobody is to be contacted because of it.[/yellow]")
+    for sentence in status.left_out:
+        say(sentence)
     _ledger_lines(status)
+    for note in status.notes:
+        say(note)
     _show_paths(status.paths)
 
 
@@ -110,9 +116,15 @@ def show_contract(contract: Contract) -> None:
     value = contract.value
     for table in (columns, features, rules):
         out.print(table)
-    out.print(
-        f"A kept customer is worth {value.customer_value:g}; an offer costs {value.offer_cost:g} and saves "
-        f"{value.save_rate:.0%}; contacts per list: {value.capacity or 'no limit'}."
+    worth = f"{value.value} ({value.customer_value:g} where that is missing)" if value.value else value.customer_value
+    rate = f"{value.save_rate:.0%}"
+    if value.save_rates is not None:
+        by = ", ".join(f"{segment} {share:.0%}" for segment, share in value.save_rates.by)
+        rate = f"by column {value.save_rates.column}{' ' * bool(by)}{by}, else {rate}"
+    control = f"; control group: {value.control_share:.0%} of the customers" if value.control_share else ""
+    say(
+        f"A kept customer is worth {worth}; an offer costs {value.offer_cost:g} and saves {rate}; contacts per list: "
+        f"{value.capacity or 'no limit'}{control}."
     )
 
 
@@ -142,7 +154,7 @@ def show_audit(audit: Audit) -> None:
     title = f"PR-AUC on test rows of {audit.source} ({audit.rows:,} customers, {audit.churners:,} churned)"
     rungs = Table("", *(split.replace("_", " ") for split in splits), title=escape(title))
     base = ["" if f is None else f"{f.base_rate:.3f}" for f in audit.rungs[0].figures.values()]
-    for rung in audit.rungs:
+    for rung in audit.ladder:
         rungs.add_row(escape(rung.label), *(str(rung.figures[split]) for split in splits))
     by_strength = sorted(audit.columns.items(), key=lambda item: -item[1].single_column_pr_auc_lift)
     for name, column in by_strength[:8]:
@@ -154,7 +166,9 @@ def show_audit(audit: Audit) -> None:
     out.print(rungs)
     say(f"Refitted at each rung: {audit.recipe}.")
     for finding in audit.findings:
+        out_of_model = any(finding.column == column.column for column in audit.left_out)
         mark = "[green]attested[/green]" if finding.attested else "[red]not attested[/red]"
+        mark += " [dim](left out)[/dim]" * out_of_model
         out.print(f"{mark} {escape(finding.column)} {escape(finding.description)}", soft_wrap=True)
     out.print()
     for sentence in audit.sentences:
@@ -166,6 +180,7 @@ def show_budget(settings: Settings, amount: float, capacity: bool) -> None:
     from churn_assets.promotion.pointer import require_champion
     from churn_assets.scoring.budget import plan_call_list
     from churn_assets.scoring.bundle import read_card
+    from churn_assets.scoring.list_money import describe_discount
 
     bundle = require_champion(settings.home).path(settings.home)
     plan, value = plan_call_list(bundle, settings.assets_dir / "risk_list.parquet", amount, capacity=capacity)
@@ -187,12 +202,15 @@ def show_budget(settings: Settings, amount: float, capacity: bool) -> None:
     ):
         table.add_row(name, text)
     out.print(table)
-    say(
-        f"If the probabilities hold, {value.save_rate:.0%} of contacted churners stay and each is worth "
-        f"{value.customer_value:,.0f} (the contract's [value]); the interval is chance alone."
+    assumed = (
+        "Save rate and value are those of each customer"
+        if value.by_customer
+        else f"Of contacted churners {value.save_rate:.0%} stay, each worth {value.customer_value:,.0f}"
     )
-    if card.profit:
-        say(f"On test rows: {card.profit.card_sentence}")
+    discount = describe_discount(card.profit.discount) if card.profit else ""
+    say(
+        f"{assumed} (the contract's [value]); the interval is chance and calibration, not a wrong save rate. {discount}"
+    )
 
 
 def _comparison(chosen: ChosenModel) -> Table:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import NoReturn
 
-from churn_assets.contract.expressions import AS_OF, is_date, parse_features, parse_rules
+from churn_assets.contract.expressions import AS_OF, is_date, parse_features, parse_rules, parse_value
 from churn_assets.contract.model import NUMERIC_KINDS, Column, Contract, Kind, Role
 from churn_assets.contract.wording import wording_mistakes
 from churn_assets.errors import ContractError, did_you_mean
@@ -24,8 +24,8 @@ RESERVED = {
 
 
 def check_contract(contract: Contract, name: str) -> Contract:
-    """The contract without the features that read an excluded column. Raises ContractError for the first mistake;
-    `name` is the file in messages of expressions."""
+    """The contract without the features that read an excluded column, as `with_excluded` makes it. Raises ContractError
+    for the first mistake; `name` is the file in messages of expressions."""
     _names(contract)
     for repair in contract.source.repairs:
         _among("[source]", "repairs", repair, REPAIRS)
@@ -36,19 +36,34 @@ def check_contract(contract: Contract, name: str) -> Contract:
     _label(contract)
     _time(contract)
     _limits(contract)
-    excluded = {column.name for column in contract.excluded_columns}
-    for feature in parse_features(contract, name):  # in an order in which each follows those that it reads
-        if feature.names & excluded:
-            excluded.add(feature.name)
-    left_out = tuple(f.name for f in contract.features if f.name in excluded)
-    features = tuple(f for f in contract.features if f.name not in excluded)
-    contract = replace(contract, features=features, left_out=left_out)
-    parse_rules(contract, name)
-    if not contract.feature_columns and not any(f.model for f in contract.features):
-        none = "no column has role 'feature' and there is no feature"
-        fail("[features]", f"{none}; expected at least 1 model input; add one")
+    checked = with_excluded(contract, {column.name for column in contract.columns if column.excluded}, name)
+    if contract.value.value:
+        parse_value(contract, name)
+    _save_rates(contract)
     for place, message in wording_mistakes(contract):
         fail(place, message)
+    return checked
+
+
+def with_excluded(contract: Contract, names: Collection[str], file: str = "") -> Contract:
+    """The contract with exactly the columns `names` excluded, and without the features that read one of them, also
+    through another feature. Raises ContractError if no model input remains; `file` is as in `check_contract`."""
+    columns = tuple(replace(column, excluded=column.name in names) for column in contract.columns)
+    contract = replace(contract.whole, columns=columns)
+    without = set(names)
+    for feature in parse_features(contract, file):  # in an order in which each follows those that it reads
+        if feature.names & without:
+            without.add(feature.name)
+    needed = {contract.time.as_of, contract.time.cohort}.union(*(r.names for r in parse_rules(contract, file)))
+    contract = replace(
+        contract,
+        features=tuple(f for f in contract.features if f.name not in without),
+        dropped=tuple((place, f) for place, f in enumerate(contract.features) if f.name in without),
+        unread=tuple(c.name for c in contract.logged_columns if c.excluded and c.name not in needed),
+    )
+    if not contract.feature_columns and not any(f.model for f in contract.features):
+        none = "every model input is excluded" if names else "no column has role 'feature' and there is no feature"
+        fail("[features]", f"{none}; expected at least 1 model input; add one")
     return contract
 
 
@@ -169,6 +184,26 @@ def _time(contract: Contract) -> None:
         # Without dates, an age (tenure) orders the customers as well.
         ordered = [c.name for c in contract.scoring_columns if c.kind in (Kind.DATE, Kind.NUMBER, Kind.INTEGER)]
         _among("[time]", "cohort", cohort, ordered)
+
+
+def _save_rates(contract: Contract) -> None:
+    rates = contract.value.save_rates
+    if rates is None:
+        return
+    place, number = "[value] save_rate", (Kind.NUMBER, Kind.INTEGER)
+    kinds = (Kind.CATEGORY, Kind.BOOLEAN) if rates.by else number
+    columns = {c.name: c for c in contract.logged_columns if c.kind in (*number, Kind.CATEGORY, Kind.BOOLEAN)}
+    _among(place, "column", rates.column, columns)
+    column = columns[rates.column]
+    if column.kind not in kinds:
+        give = "give a rate for each of its values" if not rates.by else "remove the rates, or name another column"
+        fail(place, f"column '{column.name}' is a {column.kind}; expected {' or '.join(kinds)}; {give}")
+    segments = column.choices or ("true", "false")
+    for segment, _ in rates.by:
+        hint = did_you_mean(segment, segments)
+        if segment not in segments:
+            expected = f"expected column, default, or one of: {', '.join(segments)}"
+            fail(place, f"'{segment}' is no value of column '{column.name}'; {hint}{expected}; correct it")
 
 
 def _limits(contract: Contract) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 Threshold = Literal["profit", "f1", "capacity"]
+Accused = Literal["exclude", "refuse"]
 Outliers = Literal["range", "mahalanobis", "isolation_forest"]
 SplitMethod = Literal["hash", "published"]
 
@@ -27,11 +28,22 @@ Count = Annotated[int, Bounds(ge=1)]
 
 
 @dataclass(frozen=True)
+class SaveRates:
+    """The save rate by `column`: of each value of a category or boolean in `by`, or the number in the column itself
+    if `by` is empty. Where neither gives one, `Value.save_rate` holds."""
+
+    column: str
+    by: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class Value:
     """The value of a retained customer, in one currency; `capacity` is the number of contacts of a list.
 
-    `decide_by` names the decision threshold: 'profit' (largest expected profit), 'f1' (largest F1), or 'capacity' (as
-    many customers as can be contacted).
+    `value` is an expression that computes the value of each customer; where it is missing, or there is none, it is the
+    constant `customer_value`. `decide_by` names the decision threshold: 'profit' (largest expected profit),
+    'f1' (largest F1), or 'capacity' (as many customers as can be contacted). `control_share` of the customers worth
+    contacting are left alone, to measure what contacting does.
     """
 
     monthly_value: Amount
@@ -40,11 +52,19 @@ class Value:
     save_rate: Share
     capacity: Annotated[int | None, Bounds(ge=1)] = None
     decide_by: Threshold = "profit"
+    control_share: Annotated[float, Bounds(ge=0.0, le=0.5)] = 0.0
+    value: str = ""
+    save_rates: SaveRates | None = None  # the other forms of `save_rate`, which is then the rate where they give none
 
     @property
     def customer_value(self) -> float:
-        """Value of a customer who stays."""
+        """Value of a customer who stays, where no expression gives another."""
         return self.monthly_value * self.months
+
+    @property
+    def by_customer(self) -> bool:
+        """Whether value or save rate differ by customer."""
+        return bool(self.value) or self.save_rates is not None
 
 
 @dataclass(frozen=True)
@@ -66,15 +86,19 @@ class Quality:
 
 @dataclass(frozen=True)
 class Audit:
-    """Limits above which a column needs an `attested`, or its model is not registered; see docs/audit.md.
+    """Limits above which a column needs an `attested`, or no model reads it; see docs/audit.md.
 
-    Shares and lifts run from 0 to 1; `echo_roc_auc` is a ROC AUC, 0.5 to 1.
+    Shares and lifts run from 0 to 1; `echo_roc_auc` is a ROC AUC, 0.5 to 1. With `accused` "refuse" the model is
+    trained with the column, and not registered.
     """
 
-    single_column_pr_auc_lift: Share = 0.6
+    single_column_pr_auc_lift: Share = 0.7
     isolated_churner_share: Share = 0.2
     headline_loss_when_removed: Share = 0.5
     echo_roc_auc: Annotated[float, Bounds(ge=0.5, le=1.0)] = 0.61
+    pair_pr_auc_lift: Share = 0.8
+    headline_pr_auc_lift: Share = 0.98
+    accused: Accused = "exclude"
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ from churn_assets.contract.model import Column, Contract, Feature, Kind
 PLACEHOLDERS = ("value", "typical", "average")
 _TEMPLATES = ("reason_high", "reason_low", "reason_missing")
 _WHOLE_FROM = 20.0  # numbers this large are shown without decimals
+_SIGNIFICANT = 2  # digits of those below 1; from 1 on one decimal
+_MOST_DECIMALS = 12
 
 
 @dataclass(frozen=True)
@@ -56,36 +58,41 @@ class Wording:
         self._conditions = {e.name for e in parse_features(contract) if _is_condition(e.tree)}
 
     def describe(self, name: str, value: float, typical: Typical | None) -> str:
-        """One line about `value` of the column or feature `name`; NaN is missing, a category is its code."""
+        """One line about `value` of the column or feature `name`; NaN is missing, a category is its code.
+
+        The text compares only where the numbers that it shows differ: a template that compares is used for a value
+        that lies on its side of each number it names, and the typical value is left out beside an equal one.
+        """
         about = self._features.get(name) or self._columns[name]
         if math.isnan(value):
             return self._filled(about, about.reason_missing or f"{_label(about)}: not known", value, typical)
         template = self._template(about, value, typical)
         if template:
             return self._filled(about, template, value, typical)
-        unit = f" {about.unit}" if isinstance(about, Column) and about.unit else ""
-        text = f"{_label(about)}: {self._value(about, value)}{unit}"
-        return text + ("" if typical is None else self._comparison(about, value, typical.median))
-
-    def _comparison(self, about: Column | Feature, value: float, median: float) -> str:
-        usual = self._value(about, median)
-        is_usual = usual == self._value(about, value)
-        if _is_category(about):
-            return "" if is_usual else f"; most often {usual}"
-        return ", as is typical" if is_usual else f"; typical {usual}"
+        own = self._value(about, value)
+        unit = _unit(about)
+        text = f"{_label(about)}: {own}{unit}"
+        if typical is None or (usual := self._value(about, typical.median)) == own:
+            return text
+        return f"{text}; {'most often' if _is_category(about) else 'typical'} {usual}{' %' if unit == ' %' else ''}"
 
     def _template(self, about: Column | Feature, value: float, typical: Typical | None) -> str:
-        if self._is_yes_or_no(about):
-            return about.reason_high if value else about.reason_low
-        if typical is None or value == typical.median or _is_category(about):
-            return about.reason_high if _is_category(about) else ""
-        return about.reason_high if value > typical.median else about.reason_low
+        """The contract's text for this value; '' if there is none, or it would compare the value wrongly."""
+        is_ordered = not (_is_category(about) or self._is_yes_or_no(about))
+        if typical is None and is_ordered:
+            return ""
+        high = value > typical.median if typical and is_ordered else bool(value) or _is_category(about)
+        template = about.reason_high if high else about.reason_low
+        named = {field for _, field, _, _ in Formatter().parse(template)} | ({"typical"} if is_ordered else set())
+        compared = [number for field, number in _numbers(about, value, typical).items() if field in named - {"value"}]
+        if any(math.isnan(number) for number in compared):
+            return ""
+        own = self._value(about, value)
+        agrees = all(not is_ordered or (value > number) == high for number in compared)
+        return template if agrees and all(self._value(about, number) != own for number in compared) else ""
 
     def _filled(self, about: Column | Feature, template: str, value: float, typical: Typical | None) -> str:
-        known = typical or Typical(math.nan, math.nan)
-        # The mean of codes has no meaning; the most frequent choice is the average customer's.
-        mean = known.median if _is_category(about) else known.mean
-        numbers = {"value": value, "typical": known.median, "average": mean}
+        numbers = _numbers(about, value, typical)
         return template.format(**{key: self._value(about, number) for key, number in numbers.items()})
 
     def _value(self, about: Column | Feature, value: float) -> str:
@@ -101,15 +108,24 @@ class Wording:
         return about.kind is Kind.BOOLEAN if isinstance(about, Column) else about.name in self._conditions
 
 
+def _numbers(about: Column | Feature, value: float, typical: Typical | None) -> dict[str, float]:
+    """What each placeholder stands for."""
+    known = typical or Typical(math.nan, math.nan)
+    # The mean of codes has no meaning; the most frequent choice is the average customer's.
+    mean = known.median if _is_category(about) else known.mean
+    return {"value": value, "typical": known.median, "average": mean}
+
+
 def format_number(value: float) -> str:
     """A number as people write it.
 
-    >>> [format_number(value) for value in (212, 1340.4, 4.5, 0.1731)]
-    ['212', '1,340', '4.5', '0.173']
+    >>> [format_number(value) for value in (212, 1340.4, 4.5, 0.1731, 0.0000174)]
+    ['212', '1,340', '4.5', '0.17', '0.000017']
     """
     if value == round(value) or abs(value) >= _WHOLE_FROM:
         return f"{round(value) or 0:,}"
-    return f"{value:.3g}"
+    decimals = min(max(_SIGNIFICANT - 1 - math.floor(math.log10(abs(value))), 1), _MOST_DECIMALS)
+    return f"{value:.{decimals}f}".rstrip("0").rstrip(".")
 
 
 def wording_mistakes(contract: Contract) -> Iterator[tuple[str, str]]:
@@ -142,9 +158,21 @@ def _mistakes(key: str, template: str) -> Iterator[str]:
 
 
 def _label(about: Column | Feature) -> str:
-    text = about.doc.strip().rstrip(".") or about.name.replace("_", " ")
-    # An abbreviation keeps its capitals.
-    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
+    """The doc, or the name as the table spells it."""
+    text = about.doc.strip().rstrip(".")
+    if not text:
+        return about.name if isinstance(about, Column) else about.name.replace("_", " ")
+    first = text.split()[0]
+    # An abbreviation, and a name of the table such as MonthlyCharges, keeps its capitals.
+    return text if first != first.capitalize() or first == about.name else text[:1].lower() + text[1:]
+
+
+def _unit(about: Column | Feature) -> str:
+    """The unit behind a value; '' for one that the label has already."""
+    unit = about.unit if isinstance(about, Column) else ""
+    if unit == "percent":
+        return " %"
+    return f" {unit}" if unit and unit.lower() not in _label(about).lower() else ""
 
 
 def _is_category(about: Column | Feature) -> bool:

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.data.customers import TableOrigin
+from churn_assets.data.relations import Correlations, EffectSize, cohens_d, correlations, d_of_association
 from churn_assets.data.validation.report import ValidationReport, report_of
 from churn_assets.evaluation.metrics import roc_auc
 from churn_assets.features.encode import encode_table
@@ -29,6 +30,8 @@ SPIKE_SHARE = 0.01  # of the rows on one value, in a column of many values
 MANY_VALUES = 50
 FAR = 3.0  # interquartile ranges beyond the quartiles (Tukey's outer fences, 1977)
 COHORT_PARTS = 16
+MISSING_COLUMNS = 12  # whose missing share by cohort is kept
+_ORDERED = (Kind.NUMBER, Kind.INTEGER, Kind.DATE, Kind.BOOLEAN)
 
 
 class Level(msgspec.Struct, frozen=True):
@@ -131,12 +134,14 @@ class CohortPart(msgspec.Struct, frozen=True, rename={"low": "from", "high": "to
 
 
 class CohortProfile(msgspec.Struct, frozen=True):
-    """Churned share in cohorts of equal size, in the order of the cohort column; of a date the newest are last."""
+    """Churned share in cohorts of equal size, in the order of the cohort column; of a date the newest are last.
+    `missing` is the missing share of each part by column, of the columns in which it varies most."""
 
     column: str
     kind: str
     newest_last: bool
     parts: list[CohortPart]
+    missing: dict[str, list[float]] = {}
 
 
 class ProfiledContract(msgspec.Struct, frozen=True):
@@ -149,7 +154,8 @@ class ProfiledContract(msgspec.Struct, frozen=True):
 class TableProfile(msgspec.Struct, frozen=True):
     """The profile of a validated table; `columns` are in the contract's order, `cohort` is None without cohorts.
 
-    `source`, `generated` and `as_of` are those of its `TableOrigin`.
+    `source`, `generated` and `as_of` are those of its `TableOrigin`. `effects` have the largest first; `correlations`
+    are of the columns with the largest effects.
     """
 
     title: str
@@ -165,6 +171,8 @@ class TableProfile(msgspec.Struct, frozen=True):
     cohort: CohortProfile | None
     validation: ValidationReport | None
     format: int = 1
+    effects: list[EffectSize] = []
+    correlations: Correlations = Correlations([], [])
 
     def by_roc_auc(self) -> list[tuple[ColumnProfile, float]]:
         """Columns with a ROC AUC of their own, and it, the farthest from 0.5 first."""
@@ -176,9 +184,13 @@ class TableProfile(msgspec.Struct, frozen=True):
 def profile(contract: Contract, customers: pa.Table) -> TableProfile:
     """The profile of a validated table."""
     churned = customers["churned"].to_numpy().astype(bool)
-    columns = contract.scoring_columns
+    columns = contract.logged_columns
     encoded = encode_table(contract, customers.select([c.name for c in columns]))
     origin = TableOrigin.of(customers)
+    profiles = [_column(column, encoded[column.name], churned) for column in columns]
+    effects = _effects(profiles, encoded, churned)
+    kinds = {column.name: column.kind for column in columns}
+    ordered = [effect.column for effect in effects if kinds[effect.column] in _ORDERED]
     return TableProfile(
         title=contract.title,
         contract=ProfiledContract(contract.name, contract.fingerprint),
@@ -189,10 +201,27 @@ def profile(contract: Contract, customers: pa.Table) -> TableProfile:
         churners=int(churned.sum()),
         churn_rate=float(churned.mean()),
         repeated_rows=repeated_rows(contract, customers),
-        columns=[_column(column, encoded[column.name], churned) for column in columns],
+        columns=profiles,
         cohort=_cohort(contract, encoded, churned),
         validation=report_of(customers.schema),
+        effects=effects,
+        correlations=correlations({name: np.asarray(encoded[name], dtype=np.float64) for name in ordered}),
     )
+
+
+def _effects(columns: list[ColumnProfile], encoded: dict[str, npt.NDArray[Any]], churned: Mask) -> list[EffectSize]:
+    """Cohen's d of every column that has one, the largest first."""
+    effects = []
+    for column in columns:
+        match column:
+            case CategoryProfile():
+                effect = d_of_association(column.name, column.association, float(churned.mean()))
+            case NumberProfile() | BooleanProfile():
+                effect = cohens_d(column.name, np.asarray(encoded[column.name], dtype=np.float64), churned)
+            case _:
+                continue
+        effects += [effect] if effect else []
+    return sorted(effects, key=lambda effect: -abs(effect.d))
 
 
 def repeated_rows(contract: Contract, customers: pa.Table) -> int:
@@ -345,4 +374,18 @@ def _cohort(contract: Contract, encoded: dict[str, npt.NDArray[Any]], churned: M
             CohortPart(float(values[part[0]]), float(values[part[-1]]), len(part), float(churned[part].mean()))
             for part in parts
         ],
+        missing=_missing_by_part(contract, encoded, parts),
     )
+
+
+def _missing_by_part(
+    contract: Contract, encoded: dict[str, npt.NDArray[Any]], parts: list[npt.NDArray[np.int64]]
+) -> dict[str, list[float]]:
+    """Missing share of each part, of the columns in which it varies most; none of a column without missing values."""
+    shares = {}
+    for column in contract.scoring_columns:
+        missing = _missing(column, encoded[column.name])
+        if missing.any():
+            shares[column.name] = [float(missing[part].mean()) for part in parts]
+    by_spread = sorted(shares.items(), key=lambda item: min(item[1]) - max(item[1]))
+    return dict(by_spread[:MISSING_COLUMNS])

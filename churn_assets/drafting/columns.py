@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from churn_assets.contract.model import Column, Kind, Role
+from churn_assets.data.id_names import IdName, id_name, is_row_number, split_name
 from churn_assets.data.repairs.repairs import NUMBER_READERS, SERIAL_ZERO
 from churn_assets.data.validation.parse import EXACT, as_text, canonical_number, read_date, read_number
 
@@ -28,16 +29,10 @@ READABLE_SHARE = 0.9  # a column is a number or a date if this share of its cell
 NOTHING = ("NA", "N/A", "n/a", "#N/A", "NULL", "null", "NaN", "nan", "?")
 NO_NUMBER = (*NOTHING, "None", "none", "-", "--", ".", "missing", "Missing", "unknown", "Unknown", "nil", "(null)")
 
-ID_NAME = re.compile(
-    r"(^|[_\W])(id|ids|uuid|guid|key|msisdn|phone|telephone|iban|e-?mail)($|[_\W])|customer_?id|cust_?id|client_?num"
-    r"|(customer|client|account|user|subscriber|member)[_\W]?(no|nr|num|number)\b|kunden(nr|nummer)|rownumber|row_?num",
-    re.I,
-)
 CODE_NAME = re.compile(
     r"zip|postal|post_?code|plz|(^|[_\W])(code|branch|region|area|type|class|segment)($|[_\W])", re.I
 )
 DATE_NAME = re.compile(r"date|day|datum|fecha|(^|_)(dt|at|on)$|since|tag($|_)", re.I)
-_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 @dataclass(frozen=True)
@@ -56,7 +51,7 @@ class Guess:
     why: str = ""
     questions: tuple[str, ...] = ()
     repair: str = ""
-    is_unique: bool = False
+    is_unique: bool = False  # or nearly: 999 of 1,000 rows have another value
 
     @property
     def name(self) -> str:
@@ -67,11 +62,6 @@ class Guess:
         """The same column with role 'ignore', for this reason."""
         plain = Column(self.name, self.column.kind, Role.IGNORE)
         return replace(self, column=plain, why=why, questions=(), repair="")
-
-
-def split_name(name: str) -> str:
-    """A column's name with its parts separated: `CustomerID` becomes `Customer_ID` for the patterns here."""
-    return _CAMEL.sub("_", name)
 
 
 def with_missing(guess: Guess, counts: Mapping[str, int], readable: Mapping[str, int]) -> Guess:
@@ -146,8 +136,13 @@ def _of_counts(name: str, type_: pa.DataType, counts: Mapping[str, int], rows: i
 
 def _left_out_as_text(base: Guess, texts: int) -> Guess:
     if base.is_unique:
-        return base.left_out(f"nearly every row has another text ({texts:,} different): an id or a name")
-    return base.left_out(f"{texts:,} different texts are too many for a category (at most {MAX_CHOICES})")
+        return base.left_out(f"{_each_other(base, 'text')} ({texts:,} different): an id or a name")
+    limit = f"at most {MAX_CHOICES}, and 3 for 10 rows"
+    return base.left_out(f"{texts:,} different texts in {base.rows:,} rows are too many for a category ({limit})")
+
+
+def _each_other(base: Guess, noun: str) -> str:
+    return f"{'every' if base.distinct == base.rows else 'nearly every'} row has another {noun}"
 
 
 def _as_boolean(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) -> Guess | None:
@@ -271,14 +266,15 @@ def _coded(base: Guess, readable: Mapping[str, int], whole: bool, numbers: npt.N
     """Whole numbers that are not amounts: a row number, an id, or a code."""
     if not whole:
         return None
-    parts = split_name(base.name)
+    named = id_name(base.name)
     runs = len(numbers) > 20 and numbers.max() - numbers.min() < 3 * len(numbers)
-    if base.is_unique and (ID_NAME.search(parts) or runs):
-        return base.left_out("every row has another number: an id, or the row number")
-    if not (CODE_NAME.search(parts) or ID_NAME.search(parts)):
+    if base.is_unique and (named is not None or runs or is_row_number(base.name)):
+        return base.left_out(f"{_each_other(base, 'number')}: an id, or the row number")
+    is_id = named is not None and named not in (IdName.NUMBER, IdName.PERSON_ALONE)  # week_number, accounts
+    if not (CODE_NAME.search(split_name(base.name)) or is_id):
         return None
     if len(readable) > MAX_CHOICES:
-        is_amount = not ID_NAME.search(parts) and len(numbers) > 0.5 * sum(readable.values())
+        is_amount = not is_id and len(numbers) > 0.5 * sum(readable.values())
         too_many = f"{len(readable):,} values are too many for a category"
         return None if is_amount else base.left_out(f"its name is that of a code or id, and {too_many}")
     column = replace(base.column, kind=Kind.CATEGORY, choices=tuple(sorted(readable, key=float)))

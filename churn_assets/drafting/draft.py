@@ -19,15 +19,16 @@ import pyarrow.compute as pc
 
 from churn_assets.contract.check import RESERVED, same_but_for_case
 from churn_assets.contract.load import parse_contract
-from churn_assets.contract.model import Column, Contract, Kind, Role
+from churn_assets.contract.model import Contract, Kind, Role
 from churn_assets.data.readers.read import row_ids as row_ids_of
 from churn_assets.data.repairs.repairs import REPAIRS, apply_repairs, rewrite_numbers
 from churn_assets.data.validation.parse import as_days, as_text, parse_column
 from churn_assets.data.validation.report import ValidationReport
 from churn_assets.data.validation.validate import validate
 from churn_assets.drafting.columns import Guess, guess_column
-from churn_assets.drafting.label import LabelDraft, choose_key, draft_label, find_column
-from churn_assets.drafting.leakage import label_signal, why_suspect
+from churn_assets.drafting.key import as_key, choose_key
+from churn_assets.drafting.label import LabelDraft, draft_label, find_column
+from churn_assets.drafting.leakage import is_echo, label_signal, why_suspect
 from churn_assets.drafting.sample import SAMPLE_ROWS, Progress, Sample, read_sample, reader
 from churn_assets.drafting.time import choose_time, date_features
 from churn_assets.drafting.toml import QUESTION, Evidence, write
@@ -103,7 +104,7 @@ def draft_contract(
     label = draft_label(options.label, options.churned, sample.labels)
     guesses = [guess_column(name, sample.table.column(name)) for name in names if name != options.label]
     guesses, number_repair = _one_number_style(guesses, sample)
-    key, key_questions = choose_key(guesses, options.key)
+    key, key_questions = choose_key(guesses, sample, options.key)
     churned = label.read(sample.table.column(options.label))
     guesses = [_judged(g, key, options, sample.table, churned) for g in _without_repeats(guesses, key, sample.table)]
     if all(g.why or g.column.role is Role.KEY or g.column.suspect for g in guesses):
@@ -143,14 +144,14 @@ def _as_spelled(options: DraftOptions, names: Sequence[str], where: str) -> Draf
 def _judged(guess: Guess, key: Guess | None, options: DraftOptions, table: pa.Table, churned: Churned) -> Guess:
     """`guess`, left out if its name is reserved or it repeats the label; marked if it is suspect."""
     if key is not None and guess.name == key.name:
-        return replace(guess, column=Column(guess.name, Kind.ID, Role.KEY), why="", questions=(), repair="")
+        return as_key(guess)
     if guess.name in RESERVED and not guess.why:
         return guess.left_out(f"the name is reserved for {RESERVED[guess.name]}; to use it, rename it in the table")
     if guess.why or guess.name == options.cohort:
         return guess
     signal = label_signal(guess, table.column(guess.name), churned)
-    if signal is not None and signal.is_echo:
-        strength = f"ROC AUC {signal.auc:.3f}"
+    if signal is not None and is_echo(signal):
+        strength = f"ROC AUC {signal.roc_auc:.3f}"
         return guess.left_out(f"an echo of the label: alone it separates churned from kept with {strength}")
     return replace(guess, column=replace(guess.column, suspect=why_suspect(guess.name, signal)))
 

@@ -1,4 +1,4 @@
-"""The label and the key of an unknown table."""
+"""The label of an unknown table."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from churn_assets.contract.check import RESERVED
 from churn_assets.contract.model import Column, Kind, Label, Role, Source
 from churn_assets.data.validation.checks import check_label
 from churn_assets.data.validation.parse import canonical_number
-from churn_assets.drafting.columns import ID_NAME, NOTHING, Guess, split_name
+from churn_assets.drafting.columns import NOTHING
 from churn_assets.drafting.sample import LABEL_VALUES, reader, spelled_in
 from churn_assets.errors import DraftError
 
@@ -126,22 +125,3 @@ def _value(values: Counter[str], wanted: str, name: str, folded: bool) -> str:
 def _frequent(values: Counter[str]) -> str:
     texts = ", ".join(f"{v!r} ({n:,} rows)" for v, n in values.most_common(_SHOWN))
     return texts + (f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else "")
-
-
-def choose_key(guesses: Sequence[Guess], wanted: str | None) -> tuple[Guess | None, tuple[str, ...]]:
-    """(the column that identifies a customer, or None; questions)."""
-    if wanted is not None:
-        return next(g for g in guesses if g.name == wanted), ()
-    named = [g for g in guesses if ID_NAME.search(split_name(g.name)) and g.name not in RESERVED]
-    usable = [g for g in named if g.distinct >= 0.98 * (g.rows - g.missing_rows) and g.missing_rows <= 0.02 * g.rows]
-    usable = usable or [g for g in guesses[:1] if g.is_unique and g.why and not g.missing_rows]
-    questions = []
-    if not usable and named:
-        columns = ", ".join(f"'{g.name}' ({g.distinct:,} different in {g.rows:,} rows)" for g in named[:3])
-        questions.append(f"is {columns} the customer's id? It repeats, and a table has one row for each customer.")
-    customers = ("cust", "client", "account", "user", "subscriber", "member", "kunde", "client")
-    usable.sort(key=lambda g: not any(word in g.name.lower() for word in customers))
-    if len(usable) > 1:
-        columns = ", ".join(f"'{g.name}'" for g in usable[1:4])
-        questions.append(f"the customer's id is assumed to be '{usable[0].name}'; {columns} could be it, too.")
-    return (usable[0] if usable else None), tuple(questions)

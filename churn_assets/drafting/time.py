@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from churn_assets.contract.expressions import in_expression
 from churn_assets.contract.model import Feature, Kind, Role, Rule, Severity, Time
-from churn_assets.drafting.columns import Guess, split_name
+from churn_assets.data.id_names import split_name
+from churn_assets.drafting.columns import Guess
 from churn_assets.errors import DraftError
 from churn_assets.features.encode import days_since_epoch
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from churn_assets.html import templating
@@ -19,25 +19,31 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 WIDTH, HEIGHT = 460.0, 280.0
-LEFT, RIGHT, TOP, BOTTOM = 62.0, 20.0, 12.0, 44.0
+LEFT, RIGHT, TOP, BOTTOM = 62.0, 28.0, 12.0, 44.0
 ROW_HEIGHT = 22.0
 CHARACTER = 6.9  # drawing units a letter of the labels takes
+PHONE_CHARACTER, MOST_HEAT_LETTERS, HEAT_ROW = 8.4, 17, 21.0  # a phone draws larger letters
 STYLES = ("a", "b", "c", "d", "e", "f")  # lines of one chart, in order
 MOST_LETTERS = 36  # of a row's label
 MOST_ROWS = 20  # bars of a chart; the others are smaller
+PROBABILITIES = (0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99, 0.999)  # on a log-odds axis
+SWARM_WIDTH, SWARM_HEIGHT, LEVELS = 300.0, 34.0, 5
+TICK_ROOM = 0.14  # share of an axis that a label takes on a phone
 
 Points = Sequence[tuple[float, float | None]]
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What is along an axis: its title, from where to where, and how its numbers read."""
+    """What is along an axis: its title, from where to where, and how its numbers read. `scale` maps a value to where it
+    is drawn; the default is a linear axis."""
 
     title: str
     low: float
     high: float
     form: Callable[[float], str] = field(default=lambda value: f"{value:g}")
     ticks: tuple[float, ...] | None = None
+    scale: Callable[[float], float] = float
 
     @property
     def marks(self) -> tuple[float, ...]:
@@ -46,14 +52,15 @@ class Axis:
 
     def share(self, value: float) -> float:
         """Where a value lies, 0 to 1; outside the axis it is held at its end."""
-        span = self.high - self.low
-        return min(1.0, max(0.0, (value - self.low) / span)) if span else 0.5
+        start, end = self.scale(self.low), self.scale(self.high)
+        at = self.scale(min(self.high, max(self.low, value)))
+        return (at - start) / (end - start) if end > start else 0.5
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line; `style` is a class of the style sheet. A point without a value is a gap. `band` are (x, low, high) drawn
-    as an area, `whiskers` the same drawn as vertical lines."""
+    """A line; `style` is a class of the style sheet. A point without a value is a gap; points that are not `joined` are
+    dots alone. `band` are (x, low, high) drawn as an area, `whiskers` the same drawn as vertical lines."""
 
     name: str
     points: Points
@@ -62,6 +69,7 @@ class Line:
     dots: bool = False
     band: Sequence[tuple[float, float, float]] = ()
     whiskers: Sequence[tuple[float, float, float]] = ()
+    joined: bool = True
 
 
 @dataclass(frozen=True)
@@ -87,12 +95,14 @@ class Shape:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawn chart; `legend` are (text, style) of what the colours stand for."""
+    """A drawn chart; `legend` are (text, style) of what the colours stand for, `summary` says in a sentence what the
+    drawing shows, for who cannot see it."""
 
     title: str
     height: float
     shapes: tuple[Shape, ...]
     legend: tuple[tuple[str, str], ...] = ()
+    summary: str = ""
 
     @property
     def view_box(self) -> str:
@@ -146,6 +156,64 @@ class BarRows:
 
     def __html__(self) -> Markup:
         return _draw("rows", self, False)
+
+
+@dataclass(frozen=True)
+class WaterfallRows:
+    """A sum as bars that each begin where the one before ends: from `start` by `steps` to `end`, rows of one mark each,
+    of which the last is the sum. A bar has the style `churned` where it raises the sum, `kept` where it lowers it."""
+
+    start: Row
+    steps: Sequence[Row]
+    end: Row
+    form: str = "+.2f"
+
+    def bars(self) -> Iterator[tuple[object, object, str, float, float, float]]:
+        """(label, note, style, left and width in per cent, number) of each bar, first and last of them the sums."""
+        changes = [row.marks[0].value or 0.0 for row in self.steps]
+        start = self.start.marks[0].value or 0.0
+        sums = [start, *accumulate(changes, initial=start), start + sum(changes)]
+        x = Axis("", min(0.0, *sums), max(0.0, *sums))
+
+        def bar(begin: float, end: float) -> tuple[float, float]:
+            low, high = sorted((100 * x.share(begin), 100 * x.share(end)))
+            return round(low, 2), round(high - low, 2)
+
+        yield self.start.label, self.start.note, "base", *bar(0.0, start), start
+        for row, change, begin, end in zip(self.steps, changes, sums[1:], sums[2:], strict=False):
+            yield row.label, row.note, "churned" if change > 0 else "kept", *bar(begin, end), change
+        yield self.end.label, self.end.note, "base", *bar(0.0, sums[-1]), self.end.marks[0].value or 0.0
+
+    def __html__(self) -> Markup:
+        return _draw("waterfall", self)
+
+
+@dataclass(frozen=True)
+class SwarmRows:
+    """A cloud of dots a row, on one axis from the lowest to the highest value of all. A row is label, note, number and
+    dots (value, level); the level, 0 to 1 or None, is the colour, from blue to red."""
+
+    rows: Sequence[tuple[str, str, float, Sequence[tuple[float, float | None]]]]
+    form: str = ".3f"
+
+    def clouds(self) -> Iterator[tuple[str, str, float, float, list[tuple[str, str]]]]:
+        """(label, note, number, place of zero, (class, path) of each level) of each row, in drawing units."""
+        ends = [0.0, *(value for _, _, _, dots in self.rows for value, _ in dots)]
+        x = Axis("", min(ends), max(ends))
+        for label, note, number, dots in self.rows:
+            paths: dict[str, list[str]] = {}
+            crowd: dict[int, int] = {}
+            for value, level in dots:
+                at = round(4.0 + (SWARM_WIDTH - 8.0) * x.share(value), 1)
+                place = crowd[round(at / 3)] = crowd.get(round(at / 3), -1) + 1
+                down = min((place + 1) // 2 * 2.0, SWARM_HEIGHT / 2 - 3) * (-1 if place % 2 else 1)
+                style = "unknown" if level is None else f"level{min(LEVELS - 1, int(level * LEVELS))}"
+                paths.setdefault(style, []).append(f"M{at:g} {SWARM_HEIGHT / 2 + down:g}h0")
+            zero = round(4.0 + (SWARM_WIDTH - 8.0) * x.share(0.0), 1)
+            yield label, note, number, zero, [(style, "".join(parts)) for style, parts in sorted(paths.items())]
+
+    def __html__(self) -> Markup:
+        return _draw("swarm", self, SWARM_WIDTH, SWARM_HEIGHT)
 
 
 @dataclass(frozen=True)
@@ -208,7 +276,8 @@ def _line_shapes(frame: Frame, line: Line) -> Iterator[Shape]:
         yield _path(frame.path([*upper, *lower]) + "Z", f"band f{line.style}")
     for at, low, high in line.whiskers:
         yield _line(frame.right(at), frame.right(at), frame.down(low), frame.down(high), f"whisker {line.style}")
-    yield _path(frame.path(line.points), f"{'thin' if line.dashed else 'line'} {line.style}", line.name)
+    if line.joined:
+        yield _path(frame.path(line.points), f"{'thin' if line.dashed else 'line'} {line.style}", line.name)
     yield from _dots(frame, line) if line.dots else ()
 
 
@@ -250,6 +319,30 @@ def _stack(frame: Frame, start: float, end: float, kept: int, churned: int) -> I
             yield _box(left, top, max(width - 0.8, 0.6), max(foot - top, 0.4), style, tooltip)
 
 
+def mirrored(
+    title: str,
+    x: Axis,
+    edges: Sequence[float],
+    up: tuple[str, str, Sequence[float]],
+    down: tuple[str, str, Sequence[float]],
+    marks: Sequence[float] = (),
+) -> Chart:
+    """Two histograms over the same `edges`, one up and one down from the middle: (name, style, shares of its own
+    total), so that a small class is as visible as a large one. `marks` are dashed verticals."""
+    largest = max((*up[2], *down[2]), default=0.0) or 1.0
+    frame = Frame(x, Axis("share of the class", -1.08 * largest, 1.08 * largest, lambda share: percent(abs(share))))
+    shapes, middle = frame.axes(), frame.down(0.0)
+    shapes.append(_line(LEFT, WIDTH - RIGHT, middle, middle, "axis"))
+    for (name, style, shares), sign in ((up, 1), (down, -1)):
+        for (start, end), share in zip(pairwise(edges), shares, strict=True):
+            at, left = frame.down(sign * share), frame.right(start)
+            tooltip = f"{x.form(start)} to {x.form(end)}: {percent(share)} of {name}"
+            width = max(frame.right(end) - left - 0.8, 0.6)
+            shapes.append(_box(left, min(at, middle), width, abs(at - middle), f"f{style}", tooltip))
+    shapes += [_line(frame.right(at), frame.right(at), TOP, frame.height - BOTTOM, "mark") for at in marks]
+    return Chart(title, frame.height, tuple(shapes), ((up[0], up[1]), (down[0], down[1])))
+
+
 def columns(title: str, counts: Mapping[str, int], y_title: str = "customers") -> Chart:
     """Vertical bars of counts in the order given, for example customers by risk band."""
     largest = max(counts.values(), default=0) or 1
@@ -267,6 +360,28 @@ def columns(title: str, counts: Mapping[str, int], y_title: str = "customers") -
         if len(names) <= 8:
             shapes.append(_text(f"{count:,}", (left + right) / 2, top - 4))
     return Chart(title, frame.height, tuple(shapes))
+
+
+def heatmap(
+    title: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[float | None]], x_title: str = ""
+) -> Chart:
+    """Squares coloured by value: red up to 1, blue down to -1, pale near 0; none for None. `rows` and `columns` are the
+    names, empty ones are left out."""
+    left, foot = 16 + PHONE_CHARACTER * MOST_HEAT_LETTERS, TOP + HEAT_ROW * len(rows)
+    width = (WIDTH - left - RIGHT) / max(1, len(columns))
+    shapes = []
+    for i, (name, values) in enumerate(zip(rows, cells, strict=True)):
+        top = TOP + HEAT_ROW * i
+        shapes.append(_text(_shortened(name, MOST_HEAT_LETTERS), left - 7, top + HEAT_ROW / 2 + 4, "end"))
+        for j, value in enumerate(values):
+            if value is not None:
+                box = _box(left + j * width, top, width - 1, HEAT_ROW - 1, "fchurned" if value > 0 else "fa", "")
+                tooltip = f"{name}, {columns[j] or j + 1}: {value:.2f}"
+                shade = {**box.attributes, "fill-opacity": f"{max(0.06, abs(value)):.2f}"}
+                shapes.append(replace(box, attributes=shade, tooltip=tooltip))
+    shapes += [_text(name, left + (j + 0.5) * width, foot + 16) for j, name in enumerate(columns) if name]
+    shapes += [_text(x_title, (left + WIDTH - RIGHT) / 2, foot + 36)] if x_title else []
+    return Chart(title, foot + (44 if x_title else 24), tuple(shapes))
 
 
 def bars(title: str, values: Mapping[str, float], x_title: str, form: Callable[[float], str], style: str) -> Chart:
@@ -348,9 +463,21 @@ def round_numbers(low: float, high: float) -> tuple[float, ...]:
     return tuple(round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1))
 
 
+def log_odds_axis(title: str, low: float, high: float) -> Axis:
+    """An axis of probabilities on which equal distances are equal differences in log-odds, so that scores near 0 and
+    near 1 keep apart. It ends within the first and last of `PROBABILITIES`; those that have room are marked."""
+    start, end = (min(PROBABILITIES[-1], max(PROBABILITIES[0], value)) for value in (low, high))
+    axis = Axis(title, start, end, percent, (), lambda p: math.log(p / (1.0 - p)))
+    ticks: list[float] = []
+    for value in sorted(PROBABILITIES, key=lambda p: abs(p - 0.5)):
+        if start <= value <= end and all(abs(axis.share(value) - axis.share(t)) >= TICK_ROOM for t in ticks):
+            ticks.append(value)
+    return replace(axis, ticks=tuple(sorted(ticks)))
+
+
 def percent(value: float) -> str:
     """A share as per cent without needless digits."""
-    return f"{100 * value:.3g} %"
+    return f"{100 * value:.4g} %" if value > 0.99 else f"{100 * value:.3g} %"
 
 
 def compact(value: float) -> str:
@@ -375,12 +502,16 @@ def _standalone(chart: Chart) -> Chart:
 
 def _row_frame(labels: Sequence[str], x: Axis) -> Frame:
     """A frame with a row a label, first on top: row i is at y = -i."""
-    labels = [label if len(label) <= MOST_LETTERS else f"{label[: MOST_LETTERS - 1]}…" for label in labels]
+    labels = [_shortened(label, MOST_LETTERS) for label in labels]
     left = 16 + CHARACTER * max((len(label) for label in labels), default=4)
     count = max(1, len(labels))
     places = tuple(-float(i) for i in range(len(labels)))
     y = Axis("", 0.5 - count, 0.5, lambda place: labels[round(-place)], places)
     return Frame(x, y, TOP + BOTTOM + ROW_HEIGHT * count, left, grid_of_x=True)
+
+
+def _shortened(label: str, letters: int) -> str:
+    return label if len(label) <= letters else f"{label[: letters - 1]}…"
 
 
 def _fitting_places(names: Sequence[str]) -> tuple[float, ...]:

@@ -7,6 +7,8 @@ data does not have is an error, not an empty place.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from html import escape
@@ -22,6 +24,7 @@ PACKAGE = "churn_assets"
 EM_DASH = "\N{EM DASH}"
 # Attributes that a browser fetches from; `xmlns` is a name, not an address.
 _FETCHED_ATTRIBUTES = frozenset({"src", "href", "srcset", "action", "data", "poster", "background", "xlink:href"})
+_ROW, _CELL = re.compile(r"<tr\b.*?</tr>", re.S), re.compile(r"<td\b")
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "|*_`[]#"})
 
 
@@ -67,6 +70,8 @@ def _environment(**options: Any) -> Environment:
 def _html_environment() -> Environment:
     environment = _environment(autoescape=True)
     environment.filters["number"] = html_number
+    environment.filters["labelled"] = labelled_cells
+    environment.globals["rounding"] = rounding
     # The sheets are files of this package: they hold no text of a user.
     environment.globals["page_style"] = Markup(stylesheet("colours", "drawing", "page"))
     environment.globals["chart_style"] = Markup(stylesheet("colours", "drawing"))
@@ -81,6 +86,7 @@ def _markdown_environment() -> Environment:
     # Escaping HTML is part of `finalize`: Markdown passes HTML through.
     environment = _environment(autoescape=False, finalize=finalize)
     environment.filters["number"] = plain_number
+    environment.globals["rounding"] = rounding
     environment.globals["table"] = markdown_table
     return environment
 
@@ -95,6 +101,40 @@ def html_number(value: float | None, form: str = ".3f") -> Markup:
 def plain_number(value: float | None, form: str = ".3f") -> str:
     """A number as people read it, empty for None."""
     return "" if value is None else format(value, form)
+
+
+def rounding(low: float | None, high: float | None, unit: str = "f", most: int = 6) -> str:
+    """The format of a value with the 95 % interval `low` to `high`: the digits that the interval does not make
+    meaningless. Half of the interval is kept to two digits if it begins with 1, 2 or 3, else to one (the rule of the
+    Particle Data Group). `unit` is 'f' or '%', `most` limits the decimals; three digits without an interval.
+
+    >>> [format(0.97712, rounding(*ends)) for ends in ((0.970, 0.983), (0.91, 1.0), (0.4, 1.0))]
+    ['0.977', '0.98', '1.0']
+    """
+    half = abs(high - low) / 2 * (100 if unit == "%" else 1) if low is not None and high is not None else 0.0
+    if not half > 0.0:
+        return ".0%" if unit == "%" else ".3g"
+    first = math.floor(math.log10(half))
+    digits = -first + (1 if round(half / 10.0**first, 2) < 3.55 else 0)
+    return f".{min(most, max(0, digits))}{unit}"
+
+
+def labelled_cells(rows: str, head: Sequence[str]) -> Markup:
+    """Rows of a table, each cell with the name of its column: on a phone a row is folded into lines of name and value.
+    A row with more cells than `head` raises ValueError."""
+
+    def label(row: re.Match[str]) -> str:
+        names = iter([*head, None])
+
+        def cell(match: re.Match[str]) -> str:
+            name = next(names)
+            if name is None:
+                raise ValueError(f"a table row has more cells than the {len(head)} columns {', '.join(head)}")
+            return f'{match[0]} data-label="{escape(name)}"'
+
+        return _CELL.sub(cell, row[0])
+
+    return Markup(_ROW.sub(label, rows))
 
 
 def markdown_table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> Markup:

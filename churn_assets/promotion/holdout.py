@@ -11,6 +11,7 @@ from churn_assets.contract.limits import SplitMethod
 from churn_assets.contract.model import Contract
 from churn_assets.data.hashing import content_hash
 from churn_assets.errors import HoldoutCorrupt
+from churn_assets.scoring.bundle import read_contract
 from churn_assets.storage.files import replacing
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _SHA, _AT, _GENERATED, _VERSION = b"churn_sha256", b"churn_frozen_at", b"churn_generated", b"churn_frozen_with"
 _METHOD = b"churn_split_method"
+_LINEAGE = b"churn_lineage"
 
 
 @dataclass(frozen=True)
@@ -41,22 +43,45 @@ class Holdout:
 
 
 def holdout_path(folder: Path, contract: Contract) -> Path:
-    """Where the holdout of this contract lies; `folder` is `Settings.holdout_dir`."""
-    return folder / f"{contract.fingerprint[:12]}.parquet"
+    """Where the holdout of this contract's lineage lies, or would be frozen; `folder` is `Settings.holdout_dir`.
+
+    A file is named after the contract that it was frozen under, which may have been edited since: of several with the
+    same model inputs the newest counts, unless one is of this very contract.
+    """
+    own = folder / f"{contract.fingerprint[:12]}.parquet"
+    origins = {path: _origin_of(path) for path in folder.glob("*.parquet")}
+    related = {path: frozen_at for path, (lineage, frozen_at) in origins.items() if lineage == contract.lineage}
+    return own if own in related or not related else max(related, key=related.__getitem__)
 
 
 def read_holdout(folder: Path, contract: Contract) -> Holdout | None:
-    """The holdout of this contract, None before its first champion. Raises HoldoutCorrupt."""
+    """The holdout of this contract's lineage, None before its first champion. Raises HoldoutCorrupt."""
     path = holdout_path(folder, contract)
     if not path.is_file():
         return None
     holdout, fingerprint = _parse(path)
-    if fingerprint != contract.fingerprint:
-        rows_of = f"rows of contract {fingerprint[:12]}"
-        raise HoldoutCorrupt(f"{path}: holds {rows_of}, expected {contract.fingerprint[:12]}; {_ADVICE}")
+    if fingerprint[:12] != path.stem:
+        raise HoldoutCorrupt(f"{path}: holds rows of contract {fingerprint[:12]}, expected {path.stem}; {_ADVICE}")
     if content_hash(holdout.rows) != holdout.sha256:
         raise HoldoutCorrupt(f"{path}: holds other rows than were frozen, by the hash in its metadata; {_ADVICE}")
     return holdout
+
+
+def _origin_of(path: Path) -> tuple[str, bytes]:
+    """Lineage and instant of a holdout; empty if they cannot be read. An earlier release did not write the lineage: it
+    is that of the bundle that the customers were frozen with."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (OSError, ValueError, pa.ArrowException):
+        return "", b""
+    lineage, frozen_at = metadata.get(_LINEAGE), metadata.get(_AT, b"")
+    if lineage is not None:
+        return lineage.decode(), frozen_at
+    made_under = read_contract(path.parent.parent / "bundles" / metadata.get(_VERSION, b"none").decode())
+    return made_under.lineage if made_under else "", frozen_at
 
 
 def _parse(path: Path) -> tuple[Holdout, str]:
@@ -101,6 +126,7 @@ def freeze(
     metadata = {
         **(rows.schema.metadata or {}),
         b"churn_contract": contract.fingerprint.encode(),
+        _LINEAGE: contract.lineage.encode(),
         _SHA: content_hash(rows).encode(),
         _GENERATED: b"true" if generated else b"false",
         _VERSION: version.encode(),

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from churn_assets.contract.edit import remedy
+from churn_assets.contract.lineage import describe_change
 from churn_assets.contract.model import Contract
 from churn_assets.errors import AssetMissing, GateRefused
 from churn_assets.mlflow_registry.registry import Alias
@@ -31,20 +32,24 @@ class AuditFinding(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model to be registered, with what its audit found. `generated`: this package generated its customers."""
+    """A model to be registered, with what its audit found. `generated`: this package generated its customers;
+    `no_signal`: it is no better than random (`scoring.card.no_better_than_random`)."""
 
     version: str
     pr_auc: float
     generated: bool
     findings: tuple[AuditFinding, ...] = ()
+    no_signal: bool = False
 
 
 @dataclass(frozen=True)
 class Role:
-    """The alias a model gets, and why."""
+    """The alias a model gets, and why. `change`: how its inputs differ from the champion's, '' if they do not; the
+    gate, which compares two models on the same rows, then asks for the rules of registration alone."""
 
     alias: Alias
     reason: str
+    change: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,27 +119,50 @@ def unattested(model: TrainedModel, contract: Contract) -> list[AuditFinding]:
 
 
 def assign_role(
-    model: TrainedModel, contract: Contract, champion: Champion | None, home: Path, champion_generated: bool = False
+    model: TrainedModel,
+    contract: Contract,
+    champion: Champion | None,
+    home: Path,
+    champion_generated: bool = False,
+    refused: bool = False,
 ) -> Role:
-    """Champion if there is none that can answer for this contract and its customers, else challenger."""
-    if champion is None:
-        return Role("champion", "the first model of this home")
-    if champion.version == model.version:
+    """Champion if there is none that can answer and the model was not `refused` (or rejected) before, else challenger.
+
+    `contract` is that of the model. A champion answers as long as its bundle is there; whether its contract has other
+    limits, values or texts does not matter.
+    """
+    weak = "; it is no better than random, so nobody is to be contacted" * model.no_signal
+    if champion is not None and champion.version == model.version:
         return Role("champion", champion.reason)
-    reason = _why_replaced(model, contract, champion, home, champion_generated)
+    reason = _why_none_answers(model, champion, home, champion_generated)
+    if reason is not None and refused:
+        return Role("challenger", f"{reason}, but this model was refused or rejected: only the gate promotes it")
     if reason is not None:
-        return Role("champion", reason)
-    return Role("challenger", f"champion {champion.version} stays; only the gate replaces it by a challenger")
+        return Role("champion", f"{reason}{weak}")
+    assert champion is not None  # without one there is a reason
+    if change := input_change(champion, contract, home):
+        return Role(
+            "challenger", f"its inputs differ from those of champion {champion.version}: {change}{weak}", change
+        )
+    return Role("challenger", f"champion {champion.version} stays; only the gate replaces it by a challenger{weak}")
 
 
-def _why_replaced(
-    model: TrainedModel, contract: Contract, champion: Champion, home: Path, champion_generated: bool
+def input_change(champion: Champion, contract: Contract, home: Path) -> str:
+    """How a contract's model inputs differ from those of the champion, as a clause; '' if they are the same."""
+    from churn_assets.scoring.bundle import read_contract  # whose NumPy a rollback does not wait for
+
+    own = read_contract(champion.path(home))
+    if own is None:  # the bundle is damaged: what it was made under is all that is known
+        return "" if champion.fingerprint == contract.fingerprint else "they cannot be read any more"
+    return "" if own.lineage == contract.lineage else describe_change(own, contract)
+
+
+def _why_none_answers(
+    model: TrainedModel, champion: Champion | None, home: Path, champion_generated: bool
 ) -> str | None:
-    """Why this champion cannot answer for the contract and its customers, None if it can."""
-    if champion.fingerprint != contract.fingerprint:
-        made_under = f"champion {champion.version} was made under {champion.fingerprint[:12]}"
-        now = f"the present contract '{contract.name}' is {contract.fingerprint[:12]}"
-        return f"the contract has changed: {made_under}, {now}"
+    """Why no champion can answer for the model's customers, None if one can."""
+    if champion is None:
+        return "the first model of this home"
     if not champion.path(home).is_dir():
         return f"the bundle of champion {champion.version} is gone from this home"
     if champion_generated and not model.generated:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from churn_assets.errors import BundleError, GateRefused, TrackingUnavailable, TransitionRefused
-from churn_assets.mlflow_registry.registry import MODEL_NAME, MlflowRegistry, ModelRegistry
+from churn_assets.mlflow_registry.registry import MODEL_NAME, Alias, MlflowRegistry, ModelRegistry
 from churn_assets.promotion import records, registration
 from churn_assets.promotion.champion import ChampionMoves, bundle_hash, verified_bundle_hash
 from churn_assets.promotion.ledger import Ledger
@@ -79,11 +79,11 @@ class RunState:
     status: Literal["running", "failed", "canceled", "succeeded"]
 
 
-def load_scorer(bundle: Path, fingerprint: str) -> Scorer:
+def load_scorer(bundle: Path, contract: Contract) -> Scorer:
     """As `load_bundle`, whose NumPy a rollback does not wait for."""
     from churn_assets.scoring.bundle import load_bundle
 
-    return load_bundle(bundle, fingerprint)
+    return load_bundle(bundle, contract)
 
 
 class PromotionService:
@@ -96,7 +96,7 @@ class PromotionService:
         pointer: ChampionPointer,
         registry: ModelRegistry,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        load_scorer: Callable[[Path, str], Scorer] = load_scorer,
+        load_scorer: Callable[[Path, Contract], Scorer] = load_scorer,
     ) -> None:
         self._load_scorer = load_scorer
         self._settings, self._home = settings, settings.home
@@ -150,13 +150,18 @@ class PromotionService:
 
         `bundle` lies inside the home; `run_id` is the training's MLflow run, `missing` why there is none; `request`
         is the key of the request that it answers. `before_champion` writes what must be on disk before the pointer
-        moves to a model that becomes, or is, champion. Raises GateRefused as `check_registration`.
+        moves to a model that becomes, or is, champion. A model with other inputs than the champion's is judged at once,
+        by the rules of registration. Raises GateRefused as `check_registration`.
         """
+        from churn_assets.scoring.bundle import read_contract
+
         self._check(model, contract)
         registration.save_registration_record(self._home, model)
         self.recover()
         champion = read_champion(self._home)
-        role = registration.assign_role(model, contract, champion, self._home, self._is_generated(champion))
+        generated, refused = self._is_generated(champion), self._is_refused(model.version)
+        trained = read_contract(bundle) or contract  # which may leave columns out that the contract in use has
+        role = registration.assign_role(model, trained, champion, self._home, generated, refused)
         number: int | None = None
         if run_id is not None and missing is None:  # before the commit: pointer and ledger store the number
             number, missing = self._register_version(run_id, contract, bundle, model.version)
@@ -168,13 +173,24 @@ class PromotionService:
                 self._ledger.finish_request(request, f"champion {model.version}", self._clock())
         else:
             self._ledger.add_challenger(model.version, path, bundle_hash(bundle), number, request, self._clock())
-        assert champion is not None  # a challenger has one
+        if role.change:
+            before_champion()  # the customers that later models with these inputs are compared on
+            outcome = self.promote(contract, model.version, None)
+            champion = read_champion(self._home)
+            alias: Alias = "champion" if outcome.status == "promoted" else "challenger"
+            role = registration.Role(alias, f"{role.reason}; {outcome.message}")
         if number is not None:
             missing = self._publish_aliases(role, number)
         entry = f"models:/{MODEL_NAME}/{number}" if number is not None else ""
+        answering = champion.version if champion else ""
         return registration.Registration(
-            model.version, path, role.alias, role.reason, champion.version, number, entry, missing
+            model.version, path, role.alias, role.reason, answering, number, entry, missing
         )
+
+    def _is_refused(self, version: str) -> bool:
+        """Whether the last thing decided on a version was no."""
+        rounds = [challenger for challenger in self._ledger.challengers() if challenger.version == version]
+        return bool(rounds) and rounds[-1].status in ("refused", "rejected")
 
     def _check(self, model: registration.TrainedModel, contract: Contract) -> None:
         """As `check_registration`; a refusal is kept for `read_refusal`."""
@@ -274,7 +290,7 @@ class PromotionService:
         return self._commit(contract, challenger, judge(inputs))
 
     def _commit(self, contract: Contract, challenger: records.Challenger, verdict: records.Verdict) -> Outcome:
-        version, needs_person = challenger.version, contract.release.approval == "manual"
+        version, needs_person = challenger.version, self._needs_person(contract, verdict)
         challenger = self._ledger.record_verdict(version, verdict, needs_person=needs_person, at=self._clock())
         status: OutcomeStatus = "refused"
         message = verdict.reason
@@ -285,6 +301,14 @@ class PromotionService:
             status, message = "promoted", f"{message}; it is champion, approved by {by}"
         missing = self._publish_verdict(challenger, verdict, promoted=status == "promoted")
         return Outcome(version, status, message, verdict, missing)
+
+    def _needs_person(self, contract: Contract, verdict: records.Verdict) -> bool:
+        """Whether contract or verdict want a person, or the model has other inputs than a champion that a person went
+        back to: its training must not undo the rollback."""
+        if verdict.needs_person or contract.release.approval == "manual":
+            return True
+        done = self._ledger.moves("done") if any(check.check == "inputs" for check in verdict.checks) else ()
+        return bool(done) and done[-1].kind == "rollback"
 
     def _move_to(self, contract: Contract, challenger: records.Challenger, verdict: records.Verdict) -> str:
         """Make an approved challenger the champion; who approved it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -10,18 +11,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from churn_assets.errors import AssetStale
 from churn_assets.promotion.ledger import IN_FLIGHT, Ledger
 from churn_assets.promotion.pointer import Champion, read_champion, read_refusal
 from churn_assets.promotion.records import ATTEMPTS, Challenger, DecisionRecord, Gate, Request
-from churn_assets.scoring.bundle import read_card, read_provenance
+from churn_assets.scoring.bundle import read_card, read_ladder, read_provenance
 from churn_assets.scoring.card import ModelCard, Provenance
 from churn_assets.settings import Settings
+from churn_assets.storage.files import read_json_object
 
 if TYPE_CHECKING:
     from churn_assets.data.validation.report import ValidationReport
 
 
 T = TypeVar("T")
+
+LISTS = ("risk_list.csv", "call_list.csv", "call_list.xlsx", "segments.csv")  # of one model, made together
+SCORE_AGAIN = "churn run --select risk_list"
+_SCORED, _VERSIONED = LISTS[0], "feature_importance.json"  # files that name the model that they are of
 
 
 @dataclass(frozen=True)
@@ -68,11 +75,14 @@ class Status:
     paths: dict[str, str]
     ledger: LedgerStatus = field(default_factory=LedgerStatus)
     refusal: str = ""  # of `read_refusal`
+    left_out: tuple[str, ...] = ()  # sentences about columns that the champion does not read
+    notes: tuple[str, ...] = ()  # which files are not the champion's, and how to make them
 
     def to_json(self) -> dict[str, Any]:
         """Flat enough for scripts: version, contract, model, metrics, thresholds, source, paths."""
         status: dict[str, Any] = {"version": None, "contract": None, "metrics": {}, "paths": self.paths}
         status |= {"release": self.ledger.to_json(), "refusal": self.refusal or None}
+        status |= {"left_out": list(self.left_out), "notes": list(self.notes)}
         if self.champion is None or self.card is None or self.provenance is None:
             return status
         for name in ("version", "registered_version", "reason", "fingerprint"):
@@ -84,6 +94,7 @@ class Status:
             "since_at": self.champion.since_at.isoformat(),
             "model": self.card.chosen,
             "thresholds": asdict(self.card.thresholds),
+            "no_signal": self.card.no_signal,
             "generated": bool(self.provenance.generated),
             "trained_at": self.provenance.made_at or None,
         }
@@ -105,23 +116,85 @@ class Event:
 
 
 def read_status(settings: Settings) -> Status:
-    """The state of this home. Raises PointerCorrupt, BundleCorrupt or LedgerCorrupt for files that cannot be read."""
+    """The state of this home. Raises PointerCorrupt, BundleCorrupt or LedgerCorrupt for files that cannot be read.
+
+    Report, card and call list are the champion's or not among the paths; `notes` say so.
+    """
+    champion = read_champion(settings.home)
     paths = {
         "home": settings.home,
-        "call_list": settings.reports_dir / "risk_list.csv",
-        "report": settings.reports_dir / "model_report.html",
-        "card": settings.reports_dir / "model_card.md",
         "profile": settings.reports_dir / "data_profile.html",
         "rejected": settings.assets_dir / "rejected_customers.parquet",
         "mlflow": settings.mlflow_dir,
     }
-    champion = read_champion(settings.home)
     ledger, refusal = read_ledger_status(settings), read_refusal(settings.home)
     if champion is None:
         return Status(None, None, None, _existing(paths), ledger, refusal)
     bundle = champion.path(settings.home)
     paths["bundle"] = bundle
-    return Status(champion, read_card(bundle), read_provenance(bundle), _existing(paths), ledger, refusal)
+    own, notes = _champion_files(settings, champion.version)
+    for challenger in ledger.challengers:
+        report = report_folder(settings, challenger.version) / "model_report.html"
+        notes += [f"report of challenger {challenger.version}: {report}"] if report.is_file() else []
+    read, audited = (read_card(bundle), read_provenance(bundle)), read_ladder(bundle, champion.version)
+    left_out = tuple(audited.left_out_sentences or ()) if audited else ()
+    return Status(champion, *read, _existing({**paths, **own}), ledger, refusal, left_out, tuple(notes))
+
+
+def _champion_files(settings: Settings, version: str) -> tuple[dict[str, Path], list[str]]:
+    """Paths of the champion's report and call list, and a note for each that is of another model."""
+    paths, notes = {}, []
+    reported, listed = report_version(settings), list_version(settings)
+    own = settings.reports_dir if reported == version else report_folder(settings, version)
+    paths = {"report": own / "model_report.html", "card": own / "model_card.md"}
+    if reported not in (None, version) and not paths["report"].is_file():
+        notes.append(f"the report in {settings.reports_dir} is of model {reported}; champion {version} has none")
+    if listed == version:
+        paths["call_list"] = settings.reports_dir / _SCORED
+    elif listed is not None:
+        notes.append(
+            f"the call list in {settings.reports_dir} is of model {listed}, not of champion {version}; "
+            f"score the customers with it: {SCORE_AGAIN}"
+        )
+    return paths, notes
+
+
+def report_folder(settings: Settings, version: str) -> Path:
+    """Where the report of one model is kept, champion or not."""
+    return settings.reports_dir / version
+
+
+def report_version(settings: Settings) -> str | None:
+    """The model that the report in `reports/` is of; None if there is none, or it does not say."""
+    try:
+        return str(read_json_object(settings.reports_dir / _VERSIONED)["version"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def list_version(settings: Settings) -> str | None:
+    """The model that scored the customers in `reports/`; None if there is no list, or it does not say."""
+    try:
+        with (settings.reports_dir / _SCORED).open(encoding="utf-8", newline="") as file:
+            row = next(csv.DictReader(file), None)
+    except (OSError, ValueError, csv.Error):
+        return None
+    return (row or {}).get("model_version") or None
+
+
+def require_own_list(settings: Settings) -> None:
+    """Raise AssetStale if the newest list of scored customers is of another model than the champion."""
+    import pyarrow.parquet as pq
+
+    champion, path = read_champion(settings.home), settings.assets_dir / "risk_list.parquet"
+    if champion is None or not path.is_file():
+        return
+    versions = set(pq.read_table(path, columns=["model_version"])["model_version"].unique().to_pylist())
+    if others := versions - {champion.version}:
+        raise AssetStale(
+            f"{path}: is of model {', '.join(sorted(others))}, expected champion {champion.version}; score the "
+            f"customers with it: {SCORE_AGAIN}"
+        )
 
 
 def read_ledger_status(settings: Settings) -> LedgerStatus:

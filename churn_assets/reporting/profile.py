@@ -6,10 +6,13 @@ import datetime as dt
 from collections.abc import Callable, Sequence
 
 from churn_assets.data import profile as profiles
+from churn_assets.data.relations import Correlations, EffectSize
 from churn_assets.html import charts
 from churn_assets.html.templating import render
 
 Format = Callable[[float], str]
+
+SHOWN_PAIRS = 8
 
 
 def render_profile(profile: profiles.TableProfile) -> str:
@@ -31,7 +34,50 @@ def render_profile(profile: profiles.TableProfile) -> str:
         missing=sorted((c for c in columns if c.missing), key=lambda c: -c.missing),
         columns=[(c, _chart(c), *_texts(c)) for c in columns],
         cohorts=_cohorts(profile),
+        effects=_effects(profile),
+        kinds={column.name: column.kind for column in columns},
+        correlation=_correlation(profile.correlations),
+        strongest=_strongest(profile.correlations),
+        missing_by_cohort=_missing_by_cohort(profile),
     )
+
+
+def _effects(profile: profiles.TableProfile) -> list[tuple[EffectSize, profiles.ColumnProfile]]:
+    by_name = {column.name: column for column in profile.columns}
+    return [(effect, by_name[effect.column]) for effect in profile.effects]
+
+
+def _correlation(matrix: Correlations) -> charts.Chart | None:
+    """The matrix; a column is named by its number, which stands before the name of its row."""
+    if len(matrix.columns) < 2:
+        return None
+    names = [f"{number} {name}" for number, name in enumerate(matrix.columns, start=1)]
+    numbers = [str(number) for number in range(1, len(names) + 1)]
+    return charts.heatmap("Correlation of columns", names, numbers, matrix.values)
+
+
+def _strongest(matrix: Correlations) -> list[tuple[str, str, float]]:
+    """The pairs with the largest correlations, as (column, column, correlation)."""
+    pairs = [
+        (matrix.columns[i], matrix.columns[j], value)
+        for i, row in enumerate(matrix.values)
+        for j, value in enumerate(row[:i])
+        if value is not None
+    ]
+    return sorted(pairs, key=lambda pair: -abs(pair[2]))[:SHOWN_PAIRS]
+
+
+def _missing_by_cohort(profile: profiles.TableProfile) -> charts.Chart | None:
+    cohort = profile.cohort
+    if cohort is None or not cohort.missing:
+        return None
+    form = _axis_form(cohort.kind)
+    names = [""] * len(cohort.parts)
+    last = len(names) - 1
+    for place in (round(last * 0.12), round(last * 0.88)):
+        names[place] = form(cohort.parts[place].low)
+    rows, cells = list(cohort.missing), list(cohort.missing.values())
+    return charts.heatmap("Missing share by cohort", rows, names, cells, cohort.column)
 
 
 def _label(column: profiles.ColumnProfile) -> str:

@@ -15,9 +15,10 @@ import msgspec
 
 from churn_assets.errors import AssetStale, one_line
 from churn_assets.promotion.registration import Registration
-from churn_assets.promotion.status import read_asset
+from churn_assets.promotion.status import read_asset, report_folder, report_version
 from churn_assets.reporting.model.collect import METRICS
 from churn_assets.reporting.model.facts import Report, Side
+from churn_assets.scoring.scorer import Discount
 from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 MOST_DOUBTS = 5
 FEW_CHURNERS = 30  # among test customers: fewer, and a figure depends on which few they are
+NOBODY = "nobody: the model is no better than a random list."
 _RATES_APART = 1.5  # churn rates of two groups, one over the other, from which on they are called different
 _ECE_LIMIT = 0.03
 _REJECTED_SHARE = 0.01
@@ -60,6 +62,7 @@ class RunSummary:
 
     how_good: str = ""
     whom_to_call: str = ""
+    left_out: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     places: Mapping[str, Path] = field(default_factory=dict)
     commands: Mapping[str, str] = field(default_factory=dict)
@@ -69,6 +72,7 @@ class RunSummary:
         """The parts under their headings, ready to print."""
         lines = [f"How good: {self.how_good}"] if self.how_good else []
         lines += [f"Whom to call: {self.whom_to_call}"] if self.whom_to_call else []
+        lines += ["What was left out:", *(f"  - {sentence}" for sentence in self.left_out)] if self.left_out else []
         lines += ["What to doubt:", *(f"  - {doubt}" for doubt in self.doubts)] if self.doubts else []
         width = max(map(len, self.places), default=0)
         lines += ["Where things are:"] if self.places else []
@@ -80,7 +84,8 @@ class RunSummary:
 
 def read_run_summary(settings: Settings) -> RunSummary:
     """The end of the last run of this home. Raises AssetStale for figures of another version."""
-    report, registration = read_report(settings), read_asset(settings, "registered_model", Registration)
+    registration = read_asset(settings, "registered_model", Registration)
+    report = read_report(settings, registration.version if registration else None)
     listed = settings.assets_dir / "risk_list.parquet"
     calls = None
     if listed.is_file():
@@ -89,15 +94,22 @@ def read_run_summary(settings: Settings) -> RunSummary:
         calls = Calls.of(pq.read_table(listed, columns=["contact", "expected_value", "model_version"]))
     places = {
         "call list": settings.reports_dir / "risk_list.csv",
-        "report": settings.reports_dir / "model_report.html",
+        "report": _folder(settings, registration.version if registration else None) / "model_report.html",
         "everything else": settings.home,
     }
     return summarize(report, registration, calls, {name: path for name, path in places.items() if path.exists()})
 
 
-def read_report(settings: Settings) -> Report | None:
-    """The figures of the report of this home, None before the first. Raises AssetStale."""
-    path = settings.reports_dir / METRICS
+def _folder(settings: Settings, version: str | None) -> Path:
+    """Where the report of a version is: in `reports/` if it is the champion's, and where no version is named."""
+    if version is None or report_version(settings) == version:
+        return settings.reports_dir
+    return report_folder(settings, version)
+
+
+def read_report(settings: Settings, version: str | None = None) -> Report | None:
+    """The figures of the report of a version (None: the one in `reports/`), None without one. Raises AssetStale."""
+    path = _folder(settings, version) / METRICS
     try:
         return msgspec.json.decode(path.read_bytes(), type=Report)
     except FileNotFoundError:
@@ -119,11 +131,18 @@ def summarize(
         commands = {"churn status": "what the challenger waits for", **commands}
     return RunSummary(
         how_good=describe_quality(report) if report else "",
-        whom_to_call=describe_calls(calls) if calls else "",
+        whom_to_call=_whom_to_call(report, calls),
+        left_out=report.ladder.left_out_sentences if report and report.ladder else (),
         doubts=tuple(describe_doubts(report, registration)[:MOST_DOUBTS]),
         places=places,
         commands=dict(list(commands.items())[:2]),
     )
+
+
+def _whom_to_call(report: Report | None, calls: Calls | None) -> str:
+    if report and report.model.no_signal:
+        return NOBODY
+    return describe_calls(calls, report.profit.discount if report and report.profit else None) if calls else ""
 
 
 def describe_quality(report: Report) -> str:
@@ -140,13 +159,17 @@ def describe_quality(report: Report) -> str:
     )
 
 
-def describe_calls(calls: Calls) -> str:
-    """How many customers to call and what that is expected to bring."""
+def describe_calls(calls: Calls, discount: Discount | None = None) -> str:
+    """How many customers to call and what that is expected to bring, with the share of predicted churners it counts."""
+    share = discount.share if discount and discount.split else 1.0
+    basis = (
+        "probabilities" if share == 1.0 else f"{share:.0%} of the predicted churners, as measured on test customers,"
+    )
     if not calls.contacts:
         return f"nobody: no call to one of {calls.listed:,} active customers is expected to pay for itself."
     return (
         f"the first {calls.contacts:,} of {calls.listed:,} active customers; expected profit "
-        f"{_rounded(calls.expected_profit)}, if probabilities and the contract's [value] hold."
+        f"{_rounded(calls.expected_profit)}, if {basis} and the contract's [value] hold."
     )
 
 
@@ -187,7 +210,7 @@ def _suspects(report: Report) -> list[str]:
     for rung in report.ladder.rungs if report.ladder else ():
         if len(rung.left_out) == 1:
             without[rung.left_out[0]] = f" Without it PR-AUC is {rung.random.pr_auc:.2f}."
-    over = {finding.column: finding.attested for finding in (report.ladder.findings if report.ladder else ())}
+    over = {finding.column: finding.attested for finding in (report.ladder.read if report.ladder else ())}
     attested = {suspect.column: suspect.attested for suspect in report.suspects} | over
     sentences = []
     for column, who in attested.items():

@@ -3,7 +3,7 @@
     contract.toml      the contract, as it was written
     model/             model.json with the kind, model.ubj or weights.npz; a blend's members in 0/, 1/
     calibration.json   log-odds to probability
-    features.json      fitted, label-free state of the feature program; training ranges
+    features.json      fitted, label-free state of the feature program; training ranges; columns that it leaves out
     explain.json       what reasons are relative to: medians and means of training rows
     card.json          the model card: metrics, thresholds, bands
     golden.json        rows, and the probabilities they must reproduce
@@ -21,21 +21,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import numpy as np
 
+from churn_assets.contract.check import with_excluded
 from churn_assets.contract.load import parse_contract
-from churn_assets.errors import BundleCorrupt, BundleMismatch, ChurnError, RowsRejected
+from churn_assets.contract.model import Column, Contract
+from churn_assets.errors import BundleCorrupt, BundleError, BundleMismatch, ChurnError, ContractError, RowsRejected
 from churn_assets.features.compile import compile_features
 from churn_assets.scoring.calibration import calibration_from_json
 from churn_assets.scoring.card import LadderFile, ModelCard, Provenance
 from churn_assets.scoring.models.base import read_json
 from churn_assets.scoring.models.blend import load_model
 from churn_assets.scoring.online import CustomerScorer
-from churn_assets.scoring.scorer import AsOf, Bands, Scorer, Thresholds, days
+from churn_assets.scoring.scorer import AsOf, Bands, Discount, Scorer, Thresholds, days
 from churn_assets.storage.files import canonical_json, read_json_object, write_json
 from churn_assets.storage.sealed import PROVENANCE, seal, verify
 
@@ -49,6 +52,7 @@ CARD, GOLDEN, REFERENCE = "card.json", "golden.json", "reference.parquet"
 EXPLAIN = "explain.json"
 
 GOLDEN_TOLERANCE = 1e-6
+_EXCLUDED = "excluded"  # in FEATURES: columns that the model does not read, whether the contract or the audit says so
 
 
 def write_bundle(
@@ -69,6 +73,8 @@ def write_bundle(
     import pyarrow.parquet as pq
 
     about = {"contract": scorer.contract.name, "fingerprint": scorer.contract.fingerprint}
+    excluded = [column.name for column in scorer.contract.columns if column.excluded]
+    program = {"names": scorer.program.names, "state": scorer.program.state, "ranges": scorer.ranges}
 
     def write(directory: Path) -> None:
         (directory / CONTRACT).write_bytes(scorer.contract.text.encode())
@@ -76,7 +82,7 @@ def write_bundle(
         model = {"model_kind": scorer.model.kind, "model_cost": scorer.model.cost}
         contents = {
             CALIBRATION: scorer.calibration,
-            FEATURES: {"names": scorer.program.names, "state": scorer.program.state, "ranges": scorer.ranges},
+            FEATURES: {**program, _EXCLUDED: excluded} if excluded else program,
             EXPLAIN: scorer.background,
             CARD: {**card, **about, **model, "thresholds": scorer.thresholds, "bands": scorer.bands},
             GOLDEN: _golden(scorer, golden, as_of),
@@ -89,17 +95,44 @@ def write_bundle(
     return seal(root, write, about, _replayed)
 
 
-def load_bundle(path: Path, expect_fingerprint: str | None = None) -> Scorer:
-    """The scorer of a bundle that is complete, of the contract expected, and reproduces its golden rows. Raises
-    BundleCorrupt (file, and what differs) or BundleMismatch (fingerprints)."""
+def load_bundle(path: Path, contract: Contract | None = None) -> Scorer:
+    """The scorer of a bundle that is complete and reproduces its golden rows.
+
+    With the `contract` in use, tables of that contract have every column that the scorer needs, and `[value]` is that
+    of the contract in use: money is no part of a model. Raises BundleCorrupt (file, and what differs), or
+    BundleMismatch naming the columns that are not as the model needs them.
+    """
     scorer = _replayed(path)
-    fingerprint = scorer.contract.fingerprint
-    if expect_fingerprint is not None and fingerprint != expect_fingerprint:
+    if contract is None:
+        return scorer
+    if wrong := [column.name for column in scorer.contract.scoring_columns if not _serves(column, contract)]:
         raise BundleMismatch(
-            f"{path}: made under contract '{scorer.contract.name}' {fingerprint[:12]}, expected "
-            f"{expect_fingerprint[:12]}; train again under the contract in use, or use the bundle's"
+            f"{path}: its model needs column '{wrong[0]}' as its own contract '{scorer.contract.name}' has it "
+            f"({len(wrong)} such), expected the same name, kind and choices in {contract.where}; train again under the "
+            "contract in use, or use the bundle's"
         )
-    return scorer
+    return replace(scorer, contract=replace(scorer.contract, value=contract.value))
+
+
+def _serves(wanted: Column, contract: Contract) -> bool:
+    """Whether the contract's tables have this column with values that the model knows."""
+    column = next((column for column in contract.logged_columns if column.name == wanted.name), None)
+    return column is not None and column.kind is wanted.kind and set(column.choices) <= set(wanted.choices)
+
+
+def read_contract(path: Path) -> Contract | None:
+    """The contract that a bundle was made under, with the columns excluded that its model leaves out; None if it cannot
+    be read."""
+    try:
+        return _contract(path)
+    except (ContractError, BundleError, OSError):
+        return None
+
+
+def _contract(path: Path) -> Contract:
+    contract = parse_contract((path / CONTRACT).read_text(encoding="utf-8"), CONTRACT, path / CONTRACT)
+    excluded = read_json(path / FEATURES).get(_EXCLUDED) if (path / FEATURES).exists() else None
+    return contract if excluded is None else with_excluded(contract, excluded, CONTRACT)
 
 
 def read_card(path: Path) -> ModelCard:
@@ -153,7 +186,7 @@ def _replayed(path: Path) -> Scorer:
 
 
 def _assemble(path: Path, manifest: Mapping[str, Any]) -> Scorer:
-    contract = parse_contract((path / CONTRACT).read_text(encoding="utf-8"), CONTRACT, path / CONTRACT)
+    contract = _contract(path)
     if contract.fingerprint != manifest["fingerprint"]:
         raise BundleMismatch(
             f"{path}: made under fingerprint {str(manifest['fingerprint'])[:12]}, its contract now reads as "
@@ -173,6 +206,8 @@ def _assemble(path: Path, manifest: Mapping[str, Any]) -> Scorer:
         version=str(manifest["version"]),
         ranges={name: (low, high) for name, (low, high) in features["ranges"].items()},
         background=read_json(path / EXPLAIN) if (path / EXPLAIN).exists() else {},  # an older bundle has none
+        no_signal=bool(card.get("no_signal", False)),
+        discount=Discount(**(card.get("profit") or {}).get("discount", {})),
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from churn_assets.scoring.scorer import Bands, Thresholds
+from churn_assets.scoring.list_money import ListMoney
+from churn_assets.scoring.scorer import Bands, Discount, Thresholds
 
 
 class Trial(msgspec.Struct, frozen=True):
@@ -85,10 +87,27 @@ class BreakEven(msgspec.Struct, frozen=True):
     customer_value: float | None
 
 
+class Realized(msgspec.Struct, frozen=True):
+    """Churners among a split's test customers worth contacting, against those predicted: `share` is observed over
+    predicted, with its 95 % bootstrap interval. Each customer weighs as much as the chance that they have not left,
+    because a list has only customers who have not."""
+
+    customers: int
+    predicted: float
+    observed: float
+    share: float
+    low: float
+    high: float
+
+
 class ProfitReport(msgspec.Struct, frozen=True, rename={"card_sentence": "words"}):
-    """Profit on test customers: `chosen` is the operating point of `decide_by`, `best` the cut that would have been
-    best on these rows, which hindsight flatters. `tornado` begins with the largest swing. `card_sentence` is fixed,
-    because the card is part of a bundle's version; readers use `describe_profit`."""
+    """The call list of the training table, None in older bundles, and profit on test customers.
+
+    `chosen` is the operating point of `decide_by` on the random split, `out_of_time` on the newest customers; `best` is
+    the cut that would have been best on these rows, which hindsight flatters. Points count every test customer as if
+    called before leaving; only `call_list` is money. `values` are the assumptions, means where they differ by customer.
+    `tornado` begins with the largest swing. `realized` has the splits with enough churners to measure a share.
+    """
 
     decide_by: str
     threshold: float
@@ -100,11 +119,21 @@ class ProfitReport(msgspec.Struct, frozen=True, rename={"card_sentence": "words"
     break_even: BreakEven
     list_sizes: list[ProfitPoint]
     card_sentence: str
+    out_of_time: ProfitPoint | None = None
+    realized: dict[str, Realized] = {}
+    discount: Discount = Discount()
+    call_list: ListMoney | None = None
+
+
+def no_better_than_random(metrics: Mapping[str, float]) -> bool:
+    """Whether the 95 % interval of a model's test figures contains what a random list reaches: PR-AUC the share of
+    churners, ROC AUC a half. PR-AUC of few churners is above their share by chance alone, so both are asked."""
+    return metrics["test_pr_auc_low"] <= metrics["test_churn_rate"] or metrics["test_roc_auc_low"] <= 0.5
 
 
 class ModelCard(msgspec.Struct, frozen=True):
     """`card.json`: the decisions of the scorer, and what training says of it, absent in a bundle that was not made by
-    `training.export`."""
+    `training.export`. `no_signal`: see `no_better_than_random`."""
 
     contract: str
     fingerprint: str
@@ -125,6 +154,7 @@ class ModelCard(msgspec.Struct, frozen=True):
     rows: int | None = None
     seed: int = 42
     profit: ProfitReport | None = None
+    no_signal: bool = False
 
 
 class LadderFile(msgspec.Struct, frozen=True):
@@ -135,6 +165,9 @@ class LadderFile(msgspec.Struct, frozen=True):
     bands: list[Any] | None = None
     suspects: list[str] | None = None
     findings: list[Any] | None = None
+    left_out: list[Any] | None = None
+    left_out_sentences: list[str] | None = None
+    complete: Any | None = None
     sentences: list[str] | None = None
 
 

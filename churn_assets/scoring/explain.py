@@ -11,11 +11,13 @@ Contributions to the log-odds are Shapley values; base value + contributions = l
   Orders and background are drawn with a fixed seed, so equal customers get equal values.
 
 Reasons sum the contributions by topic, a column together with the features that belong to it
-(`contract.wording.topics`): five features made of one column are one reason.
+(`contract.wording.topics`): five features made of one column are one reason. Topics whose features are twins, which
+order the training customers in the same way or divide them into the same groups, are one as well.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from churn_assets.contract.expressions import columns_read
 from churn_assets.contract.wording import Typical, Wording, topics
 from churn_assets.errors import BundleMismatch
 from churn_assets.features.compile import Array, FeatureSpec, Matrix
@@ -40,6 +43,12 @@ if TYPE_CHECKING:
 Topics = Sequence[Sequence[int]]
 
 REASONS = 3
+# A topic is a reason from this share of everything that raises the score, and from so many log-odds: less is trivia.
+LEAST_SHARE, LEAST_LOG_ODDS = 0.1, 0.05
+MOST_OF_A_SCORE = 0.5  # from this share on it is said that the column is a suspect one
+TWIN_CORRELATION = 0.995  # absolute, of ranks
+TWIN_ROWS = 5000
+TWIN_VALUES = 64  # a category is compared with numbers of at most so many distinct values
 BACKGROUND_ROWS = 16  # of a network: each is walked from in one order and in its reverse
 _SEED = 42
 _NETWORK_CHUNK = 64  # customers of a network explained at a time
@@ -143,7 +152,43 @@ def background(model: Model, specs: Sequence[FeatureSpec], matrix: Matrix) -> di
         if len(present):
             usual = np.bincount(present.astype(np.int64)).argmax() if spec.kind == "category" else np.median(present)
             typical[spec.name] = [float(usual), float(present.mean())]
-    return {"typical": typical, "reference": reference(model, matrix)}
+    twins = [[specs[one].name, specs[other].name] for one, other in twin_pairs(specs, matrix)]
+    return {"typical": typical, "twins": twins, "reference": reference(model, matrix)}
+
+
+def twin_pairs(specs: Sequence[FeatureSpec], matrix: Matrix) -> list[tuple[int, int]]:
+    """Pairs of features (n, k) that tell the same of nearly every customer: their ranks correlate, rising or falling,
+    or both divide the customers into the same groups, and the same values are missing."""
+    rows = np.asarray(matrix[:: -(-len(matrix) // TWIN_ROWS) or 1], dtype=np.float64)
+    missing = ~np.isfinite(rows)
+    codes = [
+        np.unique(np.where(gone, np.inf, own), return_inverse=True)[1]
+        for own, gone in zip(rows.T, missing.T, strict=True)
+    ]
+    counts = [int(own.max(initial=0)) + 1 for own in codes]
+    ranks = np.stack([_ranks(own) for own in codes], axis=1) if codes else rows
+    length = np.sqrt(np.sum(ranks**2, axis=0))
+    close = np.abs(ranks.T @ ranks) >= TWIN_CORRELATION * np.maximum(np.outer(length, length), 1e-12)
+    gaps = missing.sum(axis=0)
+    differing = gaps[:, None] + gaps[None, :] - 2.0 * (missing.T.astype(np.float64) @ missing)
+    same_gaps = differing <= (1.0 - TWIN_CORRELATION) * len(rows)
+    pairs = []
+    for one, other in itertools.combinations(range(len(specs)), 2):
+        if "category" in (specs[one].kind, specs[other].kind):
+            small = 1 < counts[one] == counts[other] <= TWIN_VALUES
+            is_twin = small and len(np.unique(codes[one] * counts[other] + codes[other])) == counts[one]
+        else:
+            is_twin = bool(close[one, other] and same_gaps[one, other])
+        if is_twin:
+            pairs.append((one, other))
+    return pairs
+
+
+def _ranks(codes: npt.NDArray[np.intp]) -> Array:
+    """Mean ranks (n,) of values by their sorted codes, centred on 0."""
+    sizes = np.bincount(codes)
+    rank = np.cumsum(sizes) - (sizes - 1) / 2.0
+    return np.asarray(rank[codes] - rank[codes].mean(), dtype=np.float64)
 
 
 class Explainer:
@@ -163,13 +208,20 @@ class Explainer:
         self._reference = stored["reference"]
         self._typical = {name: Typical(*pair) for name, pair in stored["typical"].items()}
         self._wording = Wording(scorer.contract)
-        of_name = topics(scorer.contract)
         self.exact = is_exact(scorer.model)
+        twins = stored.get("twins", [])  # an older bundle names none
+        of_name = merged_topics(topics(scorer.contract), twins)
         self.topics = tuple(dict.fromkeys(of_name.values()))
+        names = scorer.program.names
         self._members = [
-            np.array([j for j, name in enumerate(scorer.program.names) if of_name[name] == topic], dtype=np.intp)
+            np.array([j for j, name in enumerate(names) if of_name[name] == topic], dtype=np.intp)
             for topic in self.topics
         ]
+        self._directions = np.array([spec.monotone for spec in scorer.program.specs])
+        self._speakers = _speakers(scorer, twins)
+        reads = {name: frozenset({name}) for name in scorer.contract.by_name} | dict(columns_read(scorer.contract))
+        suspect = [column.name for column in scorer.contract.columns if column.suspect or column.attested]
+        self._suspects = [next((c for c in suspect if c in reads[name]), "") for name in names]
 
     def contributions(self, matrix: Matrix) -> Contributions:
         """Contributions of the features of rows (n, k)."""
@@ -181,7 +233,7 @@ class Explainer:
         return np.stack(parts, axis=1) if parts else np.zeros((len(values), 0))
 
     def explain_table(self, table: pa.Table, as_of: AsOf) -> list[tuple[Reason, ...]]:
-        """`REASONS` reasons for each row of a typed table, the strongest first; fewer where fewer topics raise it."""
+        """At most `REASONS` reasons for each row of a typed table, the strongest first."""
         wanted = [column.name for column in self.scorer.contract.scoring_columns]
         matrix = self.scorer.features(encode_table(self.scorer.contract, table.select(wanted)), as_of)
         reasons: list[tuple[Reason, ...]] = []
@@ -192,12 +244,49 @@ class Explainer:
         return reasons
 
     def _reasons(self, row: Matrix, values: Array, totals: Array) -> tuple[Reason, ...]:
-        reasons = []
-        for topic in np.argsort(-totals, kind="stable")[:REASONS]:
-            if totals[topic] > 0.0:
-                members = self._members[topic]
-                strongest = int(members[np.argmax(values[members])])
-                name = self.scorer.program.names[strongest]
-                text = self._wording.describe(name, float(row[strongest]), self._typical.get(name))
+        raising = float(totals[totals > 0.0].sum())
+        least = max(LEAST_LOG_ODDS, LEAST_SHARE * raising)
+        reasons: list[Reason] = []
+        for topic in np.argsort(-totals, kind="stable"):
+            if totals[topic] < least or len(reasons) == REASONS:
+                break
+            feature = self._strongest(self._members[topic], row, values)
+            if feature is None:
+                continue
+            name = self.scorer.program.names[self._speakers[feature]]
+            text = self._wording.describe(name, float(row[self._speakers[feature]]), self._typical.get(name))
+            if totals[topic] >= MOST_OF_A_SCORE * raising and (suspect := self._suspects[feature]):
+                text += f" (most of the score rests on {suspect}, a suspect column)"
+            if all(reason.text != text for reason in reasons):
                 reasons.append(Reason(self.topics[topic], name, text, float(totals[topic])))
         return tuple(reasons)
+
+    def _strongest(self, members: npt.NDArray[np.intp], row: Matrix, values: Array) -> int | None:
+        """The member that raises the score most, unless the contract says that risk falls with a value as it is."""
+        for member in members[np.argsort(-values[members], kind="stable")]:
+            typical = self._typical.get(self.scorer.program.names[member])
+            side = 0.0 if typical is None or np.isnan(row[member]) else np.sign(row[member] - typical.median)
+            if values[member] > 0.0 and side * self._directions[member] >= 0.0:
+                return int(member)
+        return None
+
+
+def merged_topics(of_name: Mapping[str, str], twins: Sequence[Sequence[str]]) -> dict[str, str]:
+    """The topic of each model input, topics with twins among their features being the first of them."""
+    merged = dict(of_name)
+    order = list(dict.fromkeys(of_name.values()))
+    for one, other in twins:
+        first, second = sorted((merged[one], merged[other]), key=order.index)
+        merged = {name: first if topic == second else topic for name, topic in merged.items()}
+    return merged
+
+
+def _speakers(scorer: Scorer, twins: Sequence[Sequence[str]]) -> list[int]:
+    """For each feature the one whose value a reason shows: itself, or its first twin that is a column of the table."""
+    names, columns = list(scorer.program.names), scorer.contract.by_name
+    speakers = list(range(len(names)))
+    for pair in twins:
+        for one, other in (pair, pair[::-1]):
+            if one not in columns and other in columns and speakers[names.index(one)] == names.index(one):
+                speakers[names.index(one)] = names.index(other)
+    return speakers

@@ -22,11 +22,13 @@ def with_recency(extra):
     ("name", "value", "typical", "words"),
     [
         ("recency_days", 212.0, Typical(46.0, 60.0), "days since the last order: 212; typical 46"),
-        ("recency_days", 46.0, Typical(46.0, 60.0), "days since the last order: 46, as is typical"),
+        ("recency_days", 46.0, Typical(46.0, 60.0), "days since the last order: 46"),
+        ("recency_days", 46.2, Typical(46.0, 60.0), "days since the last order: 46"),
         ("recency_days", NONE, Typical(46.0, 60.0), "days since the last order: not known"),
         ("recency_days", 212.0, None, "days since the last order: 212"),
         ("sent", 3.0, Typical(5.0, 6.0), "e-mails sent: 3; typical 5"),
         ("paperless", 1.0, Typical(0.0, 0.4), "no paper: yes; typical no"),
+        ("paperless", 0.0, Typical(0.0, 0.4), "no paper: no"),
         ("city", 2.0, Typical(1.0, 1.2), "city: DEL; most often BOM"),
         ("city", 1.0, Typical(1.0, 1.2), "city: BOM"),
     ],
@@ -44,7 +46,29 @@ def test_the_contracts_own_words_win():
     assert say("recency_days", 212.0, Typical(30.0, 46.2)) == "no order for 212 days; average 46"
     assert say("recency_days", 7.0, Typical(30.0, 46.2)) == "ordered 7 days ago"
     assert say("recency_days", NONE, Typical(30.0, 46.2)) == "no order yet"
-    assert say("recency_days", 30.0, Typical(30.0, 46.2)) == "days since the last order: 30, as is typical"
+    assert say("recency_days", 30.0, Typical(30.0, 46.2)) == "days since the last order: 30"
+    # over the median, and under the average that the text would compare it with
+    assert say("recency_days", 40.0, Typical(30.0, 46.2)) == "days since the last order: 40; typical 30"
+
+
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [
+        ('unit = "e-mails"', "e-mails sent: 3; typical 5"),  # the doc has it
+        ('unit = "per year"', "e-mails sent: 3 per year; typical 5"),
+        ('unit = "percent"', "e-mails sent: 3 %; typical 5 %"),
+        ('reason_low = "sent {value}, typical {typical}"', "sent 3, typical 5"),
+    ],
+)
+def test_a_unit_is_shown_once(column, text):
+    contract = parse_contract(TEXT.replace('doc = "E-mails sent."', f'doc = "E-mails sent."\n{column}'), "tiny.toml")
+    assert Wording(contract).describe("sent", 3.0, Typical(5.0, 6.0)) == text
+
+
+@pytest.mark.parametrize(("doc", "label"), [("", "MonthlySpend"), ("MonthlySpend in euros.", "MonthlySpend in euros")])
+def test_a_column_is_named_as_the_table_spells_it(doc, label):
+    text = TEXT.replace('name = "spent"', 'name = "MonthlySpend"').replace('doc = "Money spent."', f'doc = "{doc}"')
+    assert Wording(parse_contract(text)).describe("MonthlySpend", 7.0, Typical(9.5, 9.0)) == f"{label}: 7; typical 9.5"
 
 
 def test_words_are_prose_and_change_no_fingerprint():
@@ -78,10 +102,12 @@ def test_the_error_for_a_template_that_cannot_be_filled_has_its_place(extra, wor
         (212.0, "212"),
         (-0.2, "-0.2"),
         (1340.6, "1,341"),
-        (0.17321, "0.173"),
+        (0.17321, "0.17"),
         (19.96, "20"),
         (-0.0, "0"),
         (12.34, "12.3"),
+        (1.5e-7, "0.00000015"),
+        (1e-15, "0"),
     ],
 )
 def test_numbers_read_as_people_say_them(number, words):

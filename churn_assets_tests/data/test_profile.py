@@ -11,12 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from scipy.stats import spearmanr
 
 from churn_assets.data.profile import NumberProfile, Spike, cramers_v, profile, roc_auc_alone
+from churn_assets.data.relations import cohens_d, correlations, d_of_association
 from churn_assets.data.validation.validate import validate
 from churn_assets.evaluation.metrics import roc_auc
 from churn_assets.reporting.profile import render_profile
 from churn_assets.synthetic.generate import generate
+from churn_assets_tests.html.phone import Tables
 from churn_assets_tests.html.reader import read
 from churn_assets_tests.strategies import CONTRACTS, STORE
 
@@ -115,3 +118,72 @@ def test_the_association_is_1_for_a_category_equal_to_the_label_and_0_for_an_unr
 def small() -> pa.Table:
     raw = generate(STORE, rows=600, seed=5)
     return validate(STORE, raw, source="generated customers", generated=True).customers.slice(0, 400)
+
+
+# -- relations ----------------------------------------------------------------------------------------
+
+
+def test_cohens_d_of_shifted_values_is_the_shift():
+    draw = np.random.default_rng(4)
+    churned = np.arange(4000) % 4 == 0
+    effect = cohens_d("x", draw.normal(size=4000) * 3.0 + 1.5 * churned, churned)
+    assert effect is not None
+    assert effect.low < 0.5 < effect.high
+    assert effect.d == pytest.approx(0.5, abs=0.1)
+    reverse = cohens_d("x", draw.normal(size=4000), ~churned)
+    assert reverse is not None
+    assert reverse.low < 0.0 < reverse.high
+
+
+def test_a_column_without_spread_has_no_effect_size():
+    churned = np.array([True, True, False, False])
+    assert cohens_d("x", np.array([1.0, 1.0, 2.0, 2.0]), churned) is None
+    assert cohens_d("x", np.array([1.0, np.nan, 2.0, 3.0]), churned) is None
+    assert d_of_association("x", 1.0, 0.2) is None
+    assert d_of_association("x", None, 0.2) is None
+
+
+def test_a_yes_no_column_has_the_same_effect_as_a_number_and_as_a_category():
+    draw = np.random.default_rng(5)
+    churned = np.arange(5000) % 5 == 0
+    values = (draw.random(5000) < np.where(churned, 0.6, 0.3)).astype(float)
+    as_number = cohens_d("x", values, churned)
+    as_category = d_of_association("x", cramers_v(values.astype(int), churned), 0.2)
+    assert as_number is not None
+    assert as_category is not None
+    assert as_category.d == pytest.approx(as_number.d, abs=0.03)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4) | st.none()), min_size=2, max_size=50))
+def test_correlations_are_those_of_scipy(pairs):
+    first = np.array([float(a) for a, _ in pairs])
+    second = np.array([np.nan if b is None else float(b) for _, b in pairs])
+    ((_, found), (mirrored, _)) = correlations({"a": first, "b": second}).values
+    known = ~np.isnan(second)
+    assert found == mirrored
+    if len(set(first[known])) < 2 or len(set(second[known])) < 2:
+        assert found is None
+    else:
+        assert found == pytest.approx(spearmanr(first[known], second[known]).statistic)
+
+
+def test_the_profile_has_effects_correlations_and_missing_shares_over_time():
+    customers = small()
+    cohort = STORE.time.cohort
+    order = np.argsort(customers[cohort].cast(pa.int32()).to_numpy(), kind="stable")
+    late = np.zeros(400, dtype=bool)
+    late[order[200:]] = True
+    cells = pa.array(np.arange(400) % 90, mask=late)
+    customers = customers.set_column(customers.column_names.index("esent"), "esent", cells)
+    table_profile = profile(STORE, customers)
+    sizes = [abs(effect.d) for effect in table_profile.effects]
+    assert sizes == sorted(sizes, reverse=True)
+    assert {effect.column for effect in table_profile.effects} >= {"avgorder", "favday", "refill"}
+    shares = table_profile.cohort.missing["esent"]
+    assert (shares[0], shares[-1]) == (0.0, 1.0)
+    text = render_profile(table_profile)
+    for title in ("Cohen&#39;s d", "Correlation of columns", "Missing share by cohort"):
+        assert title in text
+    tables = Tables(text)
+    assert tables.count == 3
+    assert tables.wide == []

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import msgspec
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from churn_assets.contract.load import load_contract
 from churn_assets.defs.run import tuning_config
+from churn_assets.errors import AssetStale
 from churn_assets.features.encode import encode_table
-from churn_assets.promotion.pointer import require_champion
+from churn_assets.promotion.pointer import require_champion, write_champion
 from churn_assets.promotion.registration import read_registration_record
-from churn_assets.promotion.status import read_status
+from churn_assets.promotion.status import list_version, read_status, report_folder, report_version, require_own_list
+from churn_assets.reporting.model.collect import CARD, METRICS, PAGE
+from churn_assets.reporting.model.facts import Report
+from churn_assets.reporting.model.publish import publish_champion, write_reports
 from churn_assets.scoring.bundle import load_bundle, read_card, read_ladder, read_reference
 from churn_assets.settings import Settings
 from churn_assets_tests.defs.home import CANDIDATES, checks, metadata, run, settings
@@ -190,6 +198,42 @@ def test_every_place_that_shows_the_champions_pr_auc_shows_the_same(made):
         assert f"{figure:.3f}" in page
 
 
+def test_report_and_list_are_the_champions_whatever_else_was_trained_and_whoever_is_champion(made, tmp_path):
+    first, _, _ = made
+    of = settings(tmp_path / "home")
+    shutil.copytree(first.home, of.home)
+    champion, challenger = require_champion(of.home), "c" * 16
+    report = msgspec.json.decode((of.reports_dir / METRICS).read_bytes(), type=Report)
+    assert report_version(of) == list_version(of) == champion.version
+    assert (report_folder(of, champion.version) / PAGE).read_bytes() == (of.reports_dir / PAGE).read_bytes()
+
+    other = msgspec.structs.replace(report, model=msgspec.structs.replace(report.model, version=challenger))
+    written = write_reports(other, champion.path(of.home), of)
+    assert {path.parent for path in written.values()} == {of.reports_dir / challenger}
+    role = f"challenger: when this report was made, model {champion.version} was champion"
+    assert all(role in written[name].read_text() for name in (PAGE, CARD))
+    assert (report_version(of), read_status(of).notes) == (champion.version, ())
+    assert read_status(of).paths["report"] == str(of.reports_dir / PAGE)
+
+    write_champion(of.home, dataclasses.replace(champion, version=challenger))  # as a promotion does
+    status = read_status(of)
+    assert status.paths["report"] == str(of.reports_dir / challenger / PAGE)
+    assert "call_list" not in status.paths
+    assert f"is of model {champion.version}, not of champion {challenger}" in " ".join(status.to_json()["notes"])
+    with pytest.raises(AssetStale, match=r"score the customers with it: churn run --select risk_list"):
+        require_own_list(of)
+
+    publish_champion(of)
+    assert report_version(of) == challenger
+    assert all(role not in (of.reports_dir / name).read_text() for name in (PAGE, CARD))
+    assert not (of.reports_dir / "risk_list.csv").exists()
+    assert (of.reports_dir / champion.version / "risk_list.csv").is_file()
+    write_champion(of.home, champion)  # as a rollback does
+    publish_champion(of)
+    assert report_version(of) == champion.version
+    assert (of.reports_dir / PAGE).read_bytes() == (first.reports_dir / PAGE).read_bytes()
+
+
 def test_the_same_training_again_gives_the_same_version_and_registers_nothing(made):
     of, _, _ = made
     with dg.DagsterInstance.ephemeral() as instance:
@@ -254,7 +298,7 @@ def test_the_card_has_the_profit_and_the_choice_says_what_it_hangs_on(made):
     of, result, _ = made
     profit = json.loads((require_champion(of.home).path(of.home) / "card.json").read_text())["profit"]
     told = metadata(result, "chosen_model")
-    assert f"expected profit per customer: {profit['chosen']['profit']:.2f}" in told["profit_in_words"]
+    assert f"{profit['chosen']['profit']:.2f} per customer of the table" in told["profit_in_words"]
     assert "data:image/svg+xml" in told["profit_assumptions"]
 
 

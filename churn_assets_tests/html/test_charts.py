@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from churn_assets.html.charts import (
+    SWARM_HEIGHT,
+    SWARM_WIDTH,
     WIDTH,
     Axis,
     BarRows,
@@ -18,12 +21,17 @@ from churn_assets.html.charts import (
     Line,
     Mark,
     Row,
+    SwarmRows,
+    WaterfallRows,
     bars,
     columns,
     compact,
+    heatmap,
     histogram,
     intervals,
     lines,
+    log_odds_axis,
+    mirrored,
     over_periods,
     round_numbers,
     scatter,
@@ -54,12 +62,27 @@ CHARTS = {
     ),
     "scatter of one value": scatter("s", Axis("x", 0, 0), Axis("y", -1, 1), [(0, 0)], []),
     "histogram with an empty bin": histogram("h", Axis("x", 0, 2), [0, 1, 2], [3, 0], [0, 0]),
+    "mirrored": mirrored(
+        "m",
+        log_odds_axis("p", 0.0, 1.0),
+        [0.0005, 0.1, 0.9995],
+        ("<up>", "churned", [0.2, 0.8]),
+        ("down", "kept", [1.0, 0.0]),
+        [0.3],
+    ),
+    "dots alone on a log-odds axis": lines(
+        "d", log_odds_axis("x", 0.01, 0.9), log_odds_axis("y", 0, 1), [Line("l", [(0.1, 0), (0.5, 1)], joined=False)]
+    ),
     "columns": columns("c", {"low": 5, "<high>": 0}),
     "no columns": columns("c", {}),
     "bars": bars("b", {"<a>": 0.5, "b": 0.0}, "share", compact, "kept"),
     "no bars": bars("b", {}, "share", compact, "kept"),
     "intervals": intervals("i", [("<a>", [Mark(0.5, 0.1, 0.9), Mark(None, 0.2, 0.3, "b")])], Axis("x", 0, 1)),
     "periods with a gap": over_periods("p", ["1", "<2>"], {"<s>": [Mark(1.0, 0.5, 2.0), None]}, "y", limit=0.5),
+    "heat map": heatmap(
+        "h", ["<a>", "a very long name of a column"], ["1", ""], [[1.0, None], [-0.5, 0.0]], "<cohort>"
+    ),
+    "no heat": heatmap("h", [], [], []),
     "no periods": over_periods("p", [], {}, "y"),
 }
 
@@ -80,6 +103,56 @@ def test_every_shape_lies_within_the_chart(chart):
         assert all(0.0 <= x <= WIDTH for x in across), shape
         down = [float(shape.attributes[name]) for name in ("y", "y1", "y2", "cy") if name in shape.attributes]
         assert all(-6.0 <= y <= chart.height for y in down), shape
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_a_log_odds_axis_keeps_the_order_and_marks_what_has_room(one, other):
+    low, high = sorted((one, other))
+    axis = log_odds_axis("p", low, high)
+    places = [axis.share(value / 40) for value in range(41)]
+    assert places == sorted(places)
+    assert all(0.0 <= place <= 1.0 for place in places)
+    marks = [axis.share(value) for value in axis.marks]
+    assert all(later - earlier > 0.13 for earlier, later in pairwise(marks))
+
+
+def test_equal_ratios_of_odds_are_equally_far_apart():
+    axis = log_odds_axis("p", 0.001, 0.999)
+    first, second, third = (axis.share(odds / (1 + odds)) for odds in (0.1, 1.0, 10.0))
+    assert second - first == pytest.approx(third - second)
+
+
+def test_the_smaller_class_of_a_mirrored_histogram_is_as_large_as_the_other():
+    chart = mirrored("m", Axis("x", 0, 2), [0, 1, 2], ("few", "churned", [0.0, 1.0]), ("many", "kept", [1.0, 0.0]))
+    drawn = [shape.attributes for shape in chart.shapes if shape.element == "rect"]
+    heights = {bar["class"]: bar["height"] for bar in drawn if bar["height"] != "0.0"}
+    assert heights["fchurned"] == heights["fkept"]
+
+
+@given(st.floats(-5, 5), st.lists(st.floats(-3, 3), max_size=6))
+def test_bars_of_a_waterfall_begin_where_the_one_before_ends(start, changes):
+    chart = WaterfallRows(
+        Row("start", [Mark(start)]), [Row(f"{c}", [Mark(c)]) for c in changes], Row("end", [Mark(7.0)])
+    )
+    bars = list(chart.bars())
+    assert [value for *_, value in bars] == [start, *changes, 7.0]
+    assert all(0.0 <= left <= left + width <= 100.02 for _, _, _, left, width, _ in bars)
+    for (_, _, style, left, width, change), (_, _, _, left_after, width_after, _) in pairwise(bars[1:-1]):
+        end = left + width if change > 0 else left
+        assert style == ("churned" if change > 0 else "kept")
+        assert min(abs(end - left_after), abs(end - left_after - width_after)) < 0.03
+
+
+def test_dots_of_a_swarm_keep_to_their_row_and_show_their_level():
+    dots = [(x / 10, level) for x in range(-20, 20) for level in (0.0, 0.5, 1.0, None)]
+    ((label, _, number, zero, paths),) = SwarmRows([("<f>", "note", 0.3, dots)]).clouds()
+    assert (label, number) == ("<f>", 0.3)
+    assert [style for style, _ in paths] == ["level0", "level2", "level4", "unknown"]
+    numbers = [tuple(map(float, at.split())) for _, path in paths for at in re.findall(r"M([\d. -]+)h0", path)]
+    assert len(numbers) == len(dots)
+    assert all(0 <= x <= SWARM_WIDTH and 0 <= y <= SWARM_HEIGHT for x, y in numbers)
+    assert 0 < zero < SWARM_WIDTH
+    assert "&lt;f&gt;" in SwarmRows([("<f>", "note", 0.3, dots)]).__html__()
 
 
 def test_a_gap_breaks_the_line():

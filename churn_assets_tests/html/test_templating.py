@@ -15,9 +15,11 @@ from churn_assets.html.templating import (
     escape_markdown,
     external_references,
     html_number,
+    labelled_cells,
     markdown_table,
     module,
     render,
+    rounding,
 )
 from churn_assets_tests.html.reader import read
 
@@ -44,6 +46,35 @@ def test_a_shown_number_keeps_the_exact_one(value):
 def test_a_number_that_is_not_there_is_a_dash(value):
     text = read(str(module("html/templates/parts.html.j2").estimate(value))).text
     assert "".join(text).strip() == "\N{EM DASH}"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [
+        (0.9701, 0.9831, "0.977"),  # half the interval is .0065: one digit
+        (0.456, 0.584, "0.98"),
+        (0.0711, 0.0956, "0.977"),  # .012: two digits, because it begins with 1
+        (0.2, 0.8, "0.98"),  # .30: two digits
+        (0.0, 8.0, "1"),
+        (0.5, 0.5, "0.977"),  # no spread: three digits
+        (None, None, "0.977"),
+    ],
+)
+def test_a_number_is_rounded_to_what_its_interval_allows(low, high, shown):
+    assert format(0.97712, rounding(low, high)) == shown
+
+
+def test_a_share_is_rounded_as_per_cent():
+    assert format(0.8796, rounding(0.85, 0.91, "%")) == "88.0%"
+    assert format(0.8796, rounding(0.7, 1.0, "%")) == "88%"
+
+
+def test_each_cell_of_a_table_carries_the_name_of_its_column():
+    rows = labelled_cells('<tr><td>a</td><td class="n">1</td></tr>\n<tr><td>b</td></tr>', ["name", HOSTILE])
+    cells = [attributes for tag, attributes in read(f"<table>{rows}</table>").tags if tag == "td"]
+    assert [cell["data-label"] for cell in cells] == ["name", HOSTILE, "name"]
+    with pytest.raises(ValueError, match="more cells than the 1 columns"):
+        labelled_cells("<tr><td>a</td><td>b</td></tr>", ["name"])
 
 
 def test_a_page_names_its_language_width_and_colour_schemes_and_escapes_its_names():

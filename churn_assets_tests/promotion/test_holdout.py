@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from churn_assets.data.customers import mark_table
 from churn_assets.errors import HoldoutCorrupt
 from churn_assets.promotion.holdout import freeze, holdout_for, holdout_path, read_holdout
-from churn_assets_tests.scoring.tiny import CONTRACT, customers
+from churn_assets_tests.scoring.tiny import CONTRACT, TEXT, customers
 
 NOW = dt.datetime(2026, 11, 21, 8, 0, tzinfo=dt.UTC)
 TOLD = {"churn_contract": CONTRACT.fingerprint, "churn_as_of": "2024-01-20", "churn_source": "a file"}
@@ -91,3 +92,32 @@ def test_damage_is_one_line_that_says_what_to_do(tmp_path, damage, words):
     assert str(path) in str(error.value)
     assert "restore the file from a copy, or remove it" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_an_edit_that_no_model_uses_keeps_the_holdout_and_other_inputs_have_their_own(tmp_path):
+    folder = tmp_path / "holdout"
+    frozen = freeze(folder, CONTRACT, some(20, 1), False, "one", NOW)
+    dearer = dataclasses.replace(CONTRACT, value=dataclasses.replace(CONTRACT.value, offer_cost=11.0))
+    longer = dataclasses.replace(CONTRACT, label=dataclasses.replace(CONTRACT.label, horizon_days=60))
+    assert dearer.fingerprint != CONTRACT.fingerprint
+    assert freeze(folder, dearer, some(30, 2), False, "two", NOW).sha256 == frozen.sha256
+    assert read_holdout(folder, longer) is None
+    assert freeze(folder, longer, some(30, 2), False, "two", NOW).sha256 != frozen.sha256
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_a_holdout_of_an_earlier_release_has_the_lineage_of_the_bundle_it_was_frozen_with(tmp_path):
+    bundle = tmp_path / "bundles" / "one"
+    bundle.mkdir(parents=True)
+    (bundle / "contract.toml").write_text(TEXT)
+    freeze(tmp_path / "holdout", CONTRACT, some(20, 1), False, "one", NOW)
+    path = holdout_path(tmp_path / "holdout", CONTRACT)
+    table = pq.read_table(path)
+    metadata = {key: value for key, value in table.schema.metadata.items() if key != b"churn_lineage"}
+    path.chmod(0o644)
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+    dearer = dataclasses.replace(CONTRACT, value=dataclasses.replace(CONTRACT.value, offer_cost=11.0))
+    assert read_holdout(tmp_path / "holdout", dearer) is not None
+    (bundle / "contract.toml").unlink()
+    assert read_holdout(tmp_path / "holdout", dearer) is None
+    assert read_holdout(tmp_path / "holdout", CONTRACT) is not None

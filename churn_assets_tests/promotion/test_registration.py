@@ -50,7 +50,7 @@ def test_a_model_below_the_floor_is_refused_in_one_line(pr_auc):
         (None, False, False, "champion", "the first model of this home"),
         (champion(), True, False, "challenger", "champion old stays"),
         (champion("new"), True, False, "champion", "first"),
-        (champion(fingerprint="f" * 64), True, False, "champion", "the contract has changed"),
+        (champion(fingerprint="f" * 64), True, False, "challenger", "inputs differ from those of champion old: they"),
         (champion(), False, False, "champion", "is gone from this home"),
         (champion(), True, True, "champion", "was trained on generated customers"),
     ],
@@ -62,6 +62,13 @@ def test_the_role_depends_on_the_champion_there_is(tmp_path, before, bundle_ther
     role = assign_role(NEW, STORE, before, tmp_path, champion_generated)
     assert role.alias == alias
     assert words in role.reason
+
+
+@pytest.mark.parametrize("before", [None, champion()], ids=["no champion", "bundle gone"])
+def test_a_model_that_was_refused_is_never_champion_without_the_gate(tmp_path, before):
+    role = assign_role(NEW, STORE, before, tmp_path, refused=True)
+    assert (role.alias, role.change) == ("challenger", "")
+    assert "refused or rejected: only the gate promotes it" in role.reason
 
 
 def test_generated_customers_do_not_depose_generated_ones(tmp_path):

@@ -14,6 +14,7 @@ import pytest
 
 import churn_assets
 from churn_assets.contract.gate_limits import Release
+from churn_assets.contract.load import parse_contract
 from churn_assets.contract.model import Contract
 from churn_assets.errors import (
     AssetMissing,
@@ -44,7 +45,7 @@ from churn_assets.scoring.bundle import write_bundle
 from churn_assets.scoring.models.boosted import BoostedModel
 from churn_assets.settings import Settings
 from churn_assets_tests.promotion.homes import FakeRegistry, champion, history, moves
-from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT, booster_bytes, customers, scorer_of
+from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT, TEXT, booster_bytes, customers, scorer_of
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 LENIENT = dataclasses.replace(CONTRACT, release=Release(max_ece=0.2, segment_rows=5000))
@@ -61,8 +62,8 @@ def service(settings: Settings, registry: object = None, ledger: Ledger | None =
     return PromotionService(settings, ledger, pointer, registry or FakeRegistry(), lambda: NOW)  # type: ignore[arg-type]
 
 
-def bundle(home: Path, kind: str, rounds: int = 25, generated: bool = False) -> Path:
-    scorer = scorer_of(kind, "identity")
+def bundle(home: Path, kind: str, rounds: int = 25, generated: bool = False, contract: Contract = CONTRACT) -> Path:
+    scorer = dataclasses.replace(scorer_of(kind, "identity"), contract=contract)
     if rounds != 25:
         scorer = dataclasses.replace(scorer, model=BoostedModel([booster_bytes(3)], [rounds]))
     return write_bundle(
@@ -193,13 +194,125 @@ def test_a_damaged_challenger_is_refused(tmp_path):
     assert require_champion(tmp_path).version == old
 
 
-def test_a_challenger_of_another_contract_is_refused(tmp_path):
+def test_a_challenger_of_another_lineage_than_the_contract_in_use_is_refused(tmp_path):
     settings, _, new = home_with(tmp_path)
-    other = dataclasses.replace(LENIENT, name="other")
+    other = dataclasses.replace(LENIENT, label=dataclasses.replace(CONTRACT.label, horizon_days=60))
     freeze(settings.holdout_dir, other, clean(), False, "first", NOW)
     outcome = promote(settings, other, new)
     assert outcome.status == "refused"
-    assert "made under contract 'tiny'" in outcome.message
+    assert "uses the label, which the contract in use does not have so; train again" in outcome.message
+
+
+EDITS = {
+    "value": ("monthly_value = 25.0", "monthly_value = 30.0"),
+    "quality": ("max_rejected_share = 0.05", "max_rejected_share = 0.06"),
+    "prose": ('doc = "Money spent."', 'doc = "Spent so far."'),
+    "bounds": ("high = 1000\n", "high = 2000\n"),
+    "monitoring": ("window = 2000", "window = 1000"),
+    "audit": ("[monitoring]", "[audit]\necho_roc_auc = 0.7\n\n[monitoring]"),
+    "release": ("[monitoring]", '[release]\napproval = "automatic"\n\n[monitoring]'),
+    "attestation": ('doc = "E-mails sent."', 'doc = "E-mails sent."\nattested = "Ann: counted daily"'),
+    "name": ('name = "tiny"', 'name = "small"'),
+}
+OTHER_INPUTS = ("horizon_days = 30", "horizon_days = 60")
+
+
+def edited(edit: tuple[str, str], release: Release = LENIENT.release) -> Contract:
+    """The tiny contract with one text in place of another, as written, and with limits of the gate that it can pass."""
+    assert edit[0] in TEXT
+    return dataclasses.replace(parse_contract(TEXT.replace(*edit), "tiny.toml"), release=release)
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
+def test_an_edit_that_no_model_uses_crowns_nobody_and_the_gate_compares_on_the_same_holdout(tmp_path, edit):
+    settings, contract = place(tmp_path), edited(edit)
+    freeze(settings.holdout_dir, CONTRACT, clean(), False, "first", NOW)
+    old = bundle(tmp_path, "boosted")
+    enter(settings, old)
+    worse, better = bundle(tmp_path, "logistic", contract=contract), bundle(tmp_path, "boosted", 24, contract=contract)
+    assert [enter(settings, path, contract).alias for path in (worse, better)] == ["challenger", "challenger"]
+    outcome = promote(settings, contract, worse.name)
+    assert outcome.status == "refused"
+    assert "on the frozen holdout" in outcome.message
+    assert require_champion(tmp_path).version == old.name
+    assert [move.kind for move in history(settings)] == ["first"]
+    assert promote(settings, contract, better.name).verdict.checks[2].passed  # the holdout of the first contract
+
+
+def test_an_edit_that_no_model_uses_does_not_undo_a_rollback(tmp_path):
+    settings, old, new = home_with(tmp_path)
+    assert promote(settings, LENIENT, new).status == "promoted"
+    service(settings).rollback(by="Ada", why="complaints")
+    contract = edited(EDITS["value"])
+    assert enter(settings, bundle(tmp_path, "boosted", 24, contract=contract), contract).alias == "challenger"
+    assert require_champion(tmp_path).version == old
+
+
+@pytest.mark.parametrize("approval", ["automatic", "manual"])
+def test_a_model_with_other_inputs_goes_through_registration_and_a_person_where_one_is_asked(tmp_path, approval):
+    settings, old, _ = home_with(tmp_path)
+    contract = edited(OTHER_INPUTS, dataclasses.replace(LENIENT.release, approval=approval))
+    path = bundle(tmp_path, "boosted", 24, contract=contract)
+    registration = enter(
+        settings,
+        path,
+        contract,
+        before_champion=lambda: freeze(settings.holdout_dir, contract, clean(), False, path.name, NOW),
+    )
+    assert "the label defined otherwise" in registration.reason
+    assert [check.check for check in Ledger(settings.ledger_path).challenger(path.name).verdict.checks] == [
+        *("bundle", "attested", "holdout", "inputs")
+    ]
+    if approval == "manual":
+        assert (registration.alias, registration.champion) == ("challenger", old)
+        assert f"it waits for a person: churn approve {path.name}" in registration.reason
+        service(settings).approve(path.name, Person("Ada"), "the horizon is right now")
+        assert promote(settings, contract, path.name).status == "promoted"
+    else:
+        assert (registration.alias, registration.champion) == ("champion", path.name)
+    assert [move.kind for move in history(settings)] == ["first", "promotion"]
+    assert require_champion(tmp_path).version == path.name
+
+
+def test_models_that_leave_the_same_columns_out_of_a_contract_are_compared(tmp_path):
+    allowing = 'name = "paperless"', 'name = "color"\nkind = "boolean"\n\n[[columns]]\nname = "paperless"'
+    contract = edited(allowing)  # a column more than either model uses
+    settings, old = place(tmp_path), bundle(tmp_path, "boosted")
+    freeze(settings.holdout_dir, contract, clean(), False, "first", NOW)
+    enter(settings, old, contract)
+    worse = enter(settings, bundle(tmp_path, "logistic"), contract)
+    assert (worse.alias, worse.champion) == ("challenger", old.name)
+    outcome = promote(settings, contract, worse.version)
+    assert "holdout_pr_auc" in {check.check for check in outcome.verdict.checks}
+    assert outcome.status == "refused"
+
+
+def test_after_a_rollback_a_person_decides_on_a_model_with_other_inputs(tmp_path):
+    settings, old, _ = home_with(tmp_path)
+    contract = edited(OTHER_INPUTS)
+
+    def retrained(rounds: int) -> Registration:
+        path = bundle(tmp_path, "boosted", rounds, contract=contract)
+        return enter(
+            settings,
+            path,
+            contract,
+            before_champion=lambda: freeze(settings.holdout_dir, contract, clean(), False, path.name, NOW),
+        )
+
+    assert retrained(24).alias == "champion"
+    service(settings).rollback(by="Ada", why="complaints")
+    assert "waits for a person" in retrained(23).reason
+    assert require_champion(tmp_path).version == old
+
+
+def test_a_refused_challenger_is_not_crowned_when_the_pointer_is_lost(tmp_path):
+    settings, _, new = home_with(tmp_path, "boosted", "logistic")
+    assert promote(settings, LENIENT, new).status == "refused"
+    (tmp_path / "champion.json").unlink()
+    registration = enter(settings, tmp_path / "bundles" / new)
+    assert (registration.alias, registration.champion) == ("challenger", "")
+    assert read_champion(tmp_path) is None
 
 
 def test_without_a_holdout_the_gate_refuses_and_says_what_to_do(tmp_path):
@@ -266,7 +379,7 @@ def test_rows_that_a_model_cannot_score_block_the_gate(tmp_path):
 
     blocked = PromotionService(
         *(settings, Ledger(settings.ledger_path), ChampionPointer(tmp_path), FakeRegistry()),
-        load_scorer=lambda path, fingerprint: Unable(),  # type: ignore[arg-type, return-value]
+        load_scorer=lambda path, contract: Unable(),  # type: ignore[arg-type, return-value]
     )
     outcome = blocked.promote(LENIENT, new, None)
     assert (outcome.status, status(settings, new)) == ("undecided", "waiting_gate")

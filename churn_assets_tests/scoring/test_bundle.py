@@ -63,7 +63,7 @@ def reseal(path):
 def test_a_loaded_bundle_scores_as_the_scorer_it_was_made_of(kind, tmp_path):
     scorer, table = scorer_of(kind), customers(200, seed=11)
     path = write(tmp_path, scorer)
-    loaded = load_bundle(path, CONTRACT.fingerprint)
+    loaded = load_bundle(path, CONTRACT)
     assert loaded.version == path.name
     assert loaded.ranges == scorer.ranges
     assert (loaded.thresholds, loaded.bands, loaded.calibration) == (
@@ -137,12 +137,25 @@ def test_a_manifest_of_another_format_is_refused(copy):
 
 
 def test_another_contract_is_a_mismatch(bundle, copy):
-    with pytest.raises(BundleMismatch, match=r"expected 0000.*train again"):
-        load_bundle(bundle, "0" * 64)
+    for edit in (
+        ('kind = "boolean"', 'kind = "integer"'),
+        ('"MAA"]', '"MAA", "CCU"]'),
+        ('name = "paperless"', 'name = "p"'),
+    ):
+        other = parse_contract(TEXT.replace(*edit), "tiny.toml")
+        with pytest.raises(BundleMismatch, match=r"needs column '(paperless|city)' as .*train again"):
+            load_bundle(bundle, other)
+    assert load_bundle(bundle, parse_contract(TEXT.replace("high = 1000", "high = 1001"), "tiny.toml"))
     (copy / "contract.toml").write_text(TEXT.replace("high = 1000\n", "high = 1001\n"))
     reseal(copy)
     with pytest.raises(BundleMismatch, match="its contract now reads as"):
         load_bundle(copy)
+
+
+def test_the_value_is_that_of_the_contract_in_use(bundle):
+    other = parse_contract(TEXT.replace("offer_cost = 10.0", "offer_cost = 11.0"), "tiny.toml")
+    assert load_bundle(bundle, other).contract.value == other.value
+    assert load_bundle(bundle).contract.value == CONTRACT.value
 
 
 def test_prose_may_be_bettered_without_a_mismatch():

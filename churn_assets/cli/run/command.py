@@ -62,8 +62,9 @@ def run(
         print_error(message, "failed")
     hint = f"The champion and the call list are as they were. Look closer: `churn ui`, run {outcome.run_id}."
     say("stopped. " * outcome.interrupted + hint, err)
-    report = settings.reports_dir / "model_report.html"
-    if report.is_file() and report.stat().st_mtime >= begun:
+    reports = [settings.reports_dir / "model_report.html", *settings.reports_dir.glob("*/model_report.html")]
+    made = [path for path in reports if path.is_file() and path.stat().st_mtime >= begun]
+    for report in made[:1]:
         say(f"The report of this run was made before it stopped: {report}")
     if outcome.interrupted:
         raise typer.Exit(INTERRUPTED)

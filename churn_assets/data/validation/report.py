@@ -76,10 +76,12 @@ class ValidationReport(msgspec.Struct, frozen=True, rename={"as_of_origin": "as_
         if not self.over_limit:
             return
         first = self.rejecting[0]
+        repeats = first.reason in ("duplicate_id", "conflicting_label")
+        remedy = "keep one row of each customer" if repeats else "repair the source or the contract"
         raise TooManyRejected(
             f"{self.rows_rejected:,} of {self.rows_in:,} rows ({self.rejected_share:.1%}) break the contract; "
             f"expected at most {self.max_rejected_share:.1%}; the most frequent cause is {first.reason} in "
-            f"'{first.column}' ({first.rows:,} rows, {first.example}); repair the source or the contract"
+            f"'{first.column}' ({first.rows:,} rows, {first.example}); {remedy}"
         )
 
     def summary(self) -> str:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from churn_assets.contract.model import Contract, Role, Severity
 from churn_assets.data.customers import CHURNED, TableOrigin
 from churn_assets.data.readers.read import check_columns
+from churn_assets.data.repeats import refuse_numbered_repeats
 from churn_assets.data.validation.checks import Finding, check_cells, check_ids, check_label, check_rules, rejected_rows
 from churn_assets.data.validation.parse import as_days, as_text
 from churn_assets.data.validation.report import Cause, Outcome, ValidationReport
@@ -54,13 +55,14 @@ def validate(
 
     `raw` is the table before repair, from which rejected cells are shown. `source` and `generated` go into the
     metadata of the customers (see `TableOrigin`). `as_of` overrides the contract's snapshot. Raises errors of the
-    whole table: EmptySource, ColumnMissing, TooFewRows, ColumnAllNull, LabelError. Too many rejected rows are not
-    an error here: see `report.over_limit`.
+    whole table: EmptySource, ColumnMissing, TooFewRows, ColumnAllNull, LabelError, RepeatedCustomers. Too many
+    rejected rows are not an error here: see `report.over_limit`.
     """
     _check_shape(contract, table, source, label_required=True)
     minimum = contract.quality.min_rows
     if table.num_rows < minimum:
         raise TooFewRows(f"{table.num_rows} rows; expected at least {minimum} ([quality] min_rows); add rows")
+    refuse_numbered_repeats(contract, table)
     churned, label_findings, values = check_label(contract, table)
     _two_classes(contract, churned, values)
     result = _checked(contract, table, raw, TableOrigin(source, generated), as_of, (churned, label_findings))

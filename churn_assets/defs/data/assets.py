@@ -189,7 +189,7 @@ def with_labels(project: Project, customers: pa.Table) -> tuple[pa.Table, dict[s
             f"{broken}; expected complete data before a training on the log: repair the feed, then run monitor "
             "(docs/operations.md, The data is broken)"
         )
-    labelled, left_out = usable_labels(settings, contract.fingerprint)
+    labelled, left_out = usable_labels(settings, contract)
     if labelled is None:
         return customers, {"labelled_predictions": "none were made yet: the model is trained on the table alone"}
     holdout = holdout_for(settings.holdout_dir, contract, TableOrigin.of(customers).generated)

@@ -84,7 +84,9 @@ def model_report(
     """How good the chosen model is, and its limits: a self-contained page, a model card, and all figures as JSON."""
     from churn_assets.leakage.audit import Audit
     from churn_assets.promotion.status import read_asset
-    from churn_assets.reporting.model import collect, page
+    from churn_assets.reporting.model import collect
+    from churn_assets.reporting.model.curve_charts import curves as draw_curves
+    from churn_assets.reporting.model.publish import write_reports
     from churn_assets.training.cross_validation import CrossValidation
     from churn_assets.training.feature_table import CUSTOMERS_KEY, check_origin
 
@@ -100,8 +102,8 @@ def model_report(
         audit=read_asset(settings, "leakage_audit", Audit),
         cross_validation=read_asset(settings, "cross_validation", CrossValidation),
     )
-    written = collect.write_report(facts, bundle, settings.reports_dir)
-    curves = {name: chart.svg() for name, chart in page.curves(facts).items()}
+    written = write_reports(facts, bundle, settings)
+    curves = {name: chart.svg() for name, chart in draw_curves(facts).items()}
     for path in written.values():
         tracking.file(path, "report")
     for name, svg in curves.items():

@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
+from churn_assets.contract.load import load_contract
+from churn_assets.contract.model import Contract
+from churn_assets.errors import ContractError
 from churn_assets.evaluation.bootstrap import interval, samples, statistics_under, stratified_samples
 from churn_assets.evaluation.metrics import Ranking, ece_by_chance, summary
 from churn_assets.monitoring.windows import read_window_quality, read_windows, window_folder
@@ -126,9 +129,10 @@ class Outcomes:
         return self.take(np.arange(max(0, len(self) - customers), len(self)))
 
 
-def usable_labels(settings: Settings, fingerprint: str) -> tuple[pa.Table | None, int]:
+def usable_labels(settings: Settings, contract: Contract) -> tuple[pa.Table | None, int]:
     """The rows of the asset `labelled_predictions` that lie in no broken window of a contract, and how many do. (None,
-    0) before the asset was made. A window whose data was not checked counts as usable. Raises WindowUnreadable."""
+    0) before the asset was made. A window whose data was not checked counts as usable. Rows of another contract of the
+    same lineage, before an edit of its limits say, get this one's fingerprint. Raises WindowUnreadable."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -137,12 +141,26 @@ def usable_labels(settings: Settings, fingerprint: str) -> tuple[pa.Table | None
     if not path.is_file():
         return None, 0
     labelled = pq.read_table(path)
-    windows = read_windows(settings, fingerprint)
+    related = [name for name in pc.unique(labelled["fingerprint"]).to_pylist() if _is_related(settings, name, contract)]
+    windows = [window for fingerprint in related for window in read_windows(settings, fingerprint)]
     quality = [read_window_quality(window_folder(settings, window)) for window in windows]
     broken = [(w.from_seq, w.to_seq) for w, status in zip(windows, quality, strict=True) if status == "broken"]
-    of_contract = pc.equal(labelled["fingerprint"], fingerprint).to_numpy().astype(bool)
-    keep = outside(labelled["seq"].to_numpy(), broken) | ~of_contract
-    return labelled.filter(pa.array(keep)), int(np.sum(~keep))
+    of_contract = pc.is_in(labelled["fingerprint"], pa.array(related, pa.string()))
+    place = labelled.schema.get_field_index("fingerprint")
+    own = pc.if_else(of_contract, contract.fingerprint, labelled["fingerprint"])
+    keep = outside(labelled["seq"].to_numpy(), broken) | ~of_contract.to_numpy().astype(bool)
+    return labelled.set_column(place, "fingerprint", own).filter(pa.array(keep)), int(np.sum(~keep))
+
+
+def _is_related(settings: Settings, fingerprint: str, contract: Contract) -> bool:
+    """Whether predictions of this fingerprint were made from the model inputs that the contract has."""
+    if fingerprint == contract.fingerprint:
+        return True
+    kept = settings.warehouse_dir / "contracts" / f"{fingerprint}.toml"  # the ingest keeps every contract it met
+    try:
+        return load_contract(kept).lineage == contract.lineage
+    except ContractError:
+        return False
 
 
 def outside(seq: Rows, spans: Iterable[tuple[int, int]]) -> npt.NDArray[np.bool_]:

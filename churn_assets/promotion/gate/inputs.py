@@ -18,13 +18,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from churn_assets.contract.lineage import unknown_inputs
 from churn_assets.contract.model import NUMERIC_KINDS, Column, Contract, Kind
 from churn_assets.errors import AssetMissing, BundleError, ChurnError, ReleaseError
 from churn_assets.promotion.champion import bundle_hash
 from churn_assets.promotion.holdout import Holdout, holdout_path, read_holdout
 from churn_assets.promotion.pointer import Champion
 from churn_assets.promotion.records import Challenger
-from churn_assets.promotion.registration import TrainedModel, read_registration_record
+from churn_assets.promotion.registration import TrainedModel, input_change, read_registration_record, unattested
+from churn_assets.scoring.bundle import read_contract
 from churn_assets.scoring.scorer import Scorer
 from churn_assets.settings import Settings
 from churn_assets.training.feature_table import as_of_of
@@ -32,7 +34,7 @@ from churn_assets.training.feature_table import as_of_of
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
-ScorerLoader = Callable[[Path, str], Scorer]
+ScorerLoader = Callable[[Path, Contract], Scorer]
 
 HOLDOUT, RECENT = "the frozen holdout", "recent labels"
 NEWEST = 20_000  # recent customers that are compared; older ones say more about the past than about today
@@ -70,8 +72,10 @@ class GateInputs:
     """The facts for one verdict; a problem is a message, None if there is none.
 
     `champion` and `challenger` are versions. `holdout` and `recent` are None where the models could not be
-    scored: they are the same model, the challenger's bundle has a problem, or there is no holdout. `registered` is
-    what the challenger was registered with, None where it could not be read.
+    scored: they are the same model, the challenger's bundle has a problem, there is no holdout, or the inputs differ as
+    `change` says. `registered` is what the challenger was registered with, None where it could not be read. `forbidden`
+    are columns that the champion reads although the contract excludes them, or nobody attests them any more; the
+    challenger reads none of them.
     """
 
     contract: Contract
@@ -85,6 +89,8 @@ class GateInputs:
     frozen_at: datetime | None = None
     holdout: Evidence | None = None
     recent: Evidence | None = None
+    change: str = ""
+    forbidden: tuple[str, ...] = ()
 
 
 def load_inputs(
@@ -97,7 +103,7 @@ def load_inputs(
 ) -> GateInputs:
     """Everything the gate needs as it stands now; writes nothing.
 
-    `load_scorer` loads a bundle made under a contract's fingerprint, and raises BundleError for any other. Raises
+    `load_scorer` loads a bundle that scores tables of a contract, and raises BundleError for any other. Raises
     GateBlocked if there is no champion to compare with, or its bundle or the holdout is damaged.
     """
     if champion is None:
@@ -105,12 +111,16 @@ def load_inputs(
     if champion.version == challenger.version:
         return GateInputs(contract, champion.version, challenger.version)
     scorer, bundle_problem = _load_challenger(settings.home / challenger.bundle, contract, challenger, load_scorer)
-    champion_scorer = None if scorer is None else _load_champion(settings.home, contract, champion, load_scorer)
+    change = input_change(champion, read_contract(settings.home / challenger.bundle) or contract, settings.home)
+    comparable = scorer is not None and not change
+    champion_scorer = _load_champion(settings.home, contract, champion, load_scorer) if comparable else None
     registered, registration_problem = _load_registered(settings.home, challenger.version)
     holdout, holdout_problem = _load_holdout(settings.holdout_dir, contract)
     frozen = recent = None
+    forbidden: tuple[str, ...] = ()
     if scorer is not None and champion_scorer is not None and holdout is not None:
         frozen, recent = _both_evidences(contract, champion_scorer, scorer, holdout.rows, labelled)
+        forbidden = _forbidden(settings.home, contract, champion_scorer, scorer)
     return GateInputs(
         contract=contract,
         champion=champion.version,
@@ -123,7 +133,20 @@ def load_inputs(
         frozen_at=holdout.frozen_at if holdout is not None else None,
         holdout=frozen,
         recent=recent,
+        change=change,
+        forbidden=forbidden,
     )
+
+
+def _forbidden(home: Path, contract: Contract, champion: Scorer, challenger: Scorer) -> tuple[str, ...]:
+    """Columns that the champion alone reads, and that no model may read under the contract as it is now."""
+    record, _ = _load_registered(home, champion.version)
+    refused = {finding.column for finding in unattested(record, contract)} if record else set()
+    refused |= {column.name for column in contract.columns if column.excluded}
+    reads, challenger_reads = (
+        {c.name for c in scorer.contract.scoring_columns if not c.excluded} for scorer in (champion, challenger)
+    )
+    return tuple(sorted((refused & reads) - challenger_reads)) if not refused & challenger_reads else ()
 
 
 def _load_challenger(
@@ -132,9 +155,14 @@ def _load_challenger(
     """Its scorer, or None and the problem."""
     try:
         unchanged = bundle_hash(path) == challenger.bundle_sha256
-        scorer = load_scorer(path, contract.fingerprint)
+        scorer = load_scorer(path, contract)
     except (BundleError, OSError) as error:
         return None, str(error)
+    if unknown := unknown_inputs(read_contract(path) or contract, contract):
+        return None, (
+            f"{challenger.version} uses {', '.join(unknown)}, which the contract in use does not have so; train again "
+            "under that contract"
+        )
     if unchanged:
         return scorer, None
     when = f"{challenger.approved_by} approved" if challenger.status == "approved" else "was registered"
@@ -146,7 +174,7 @@ def _load_challenger(
 
 def _load_champion(home: Path, contract: Contract, champion: Champion, load_scorer: ScorerLoader) -> Scorer:
     try:
-        return load_scorer(champion.path(home), contract.fingerprint)
+        return load_scorer(champion.path(home), contract)
     except (BundleError, OSError) as error:
         raise GateBlocked(
             f"champion {champion.version} cannot be compared with ({error}); `churn rollback`, or `churn run` for a "
@@ -212,7 +240,7 @@ def recent_rows(contract: Contract, labelled: pa.Table, newest: int = NEWEST) ->
     customer = pc.coalesce(rows["customer_id"].cast(pa.string()), rows["prediction_id"].cast(pa.string()))
     _, first = np.unique(customer.to_numpy(zero_copy_only=False).astype(str), return_index=True)
     rows = rows.take(pa.array(np.sort(first)[:newest]))
-    names = {f"x_{column.name}": column.name for column in contract.scoring_columns}
+    names = {f"x_{column.name}": column.name for column in contract.logged_columns}
     return rows.select(["churned", "as_of", *names]).rename_columns(["churned", "as_of", *names.values()])
 
 
@@ -226,7 +254,8 @@ def segments_of(contract: Contract, rows: pa.Table) -> dict[str, Mask]:
     number and date; missing values are a segment of their own."""
     segments: dict[str, Mask] = {}
     for column in contract.scoring_columns:
-        segments |= _column_segments(column, rows[column.name])
+        if column.name in rows.column_names:  # rows frozen before a column came have it not
+            segments |= _column_segments(column, rows[column.name])
     return segments
 
 

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
-from churn_assets.contract.model import Column, Contract, Kind
+from churn_assets.contract.model import Contract
 from churn_assets.data.customers import TableOrigin
 from churn_assets.data.validation.report import report_of
 from churn_assets.errors import TrainingError
 from churn_assets.evaluation.bootstrap import interval
 from churn_assets.evaluation.metrics import at_threshold, ece_by_chance, pr_auc
-from churn_assets.features.encode import encode_table
 from churn_assets.leakage.audit import Audit
 from churn_assets.reporting.model import facts, measure
 from churn_assets.reporting.model.facts import SIDES, Limit, Report, as_json
 from churn_assets.reporting.model.importance import importance
+from churn_assets.reporting.model.learning import learning_curve
 from churn_assets.reporting.model.measure import Scored
 from churn_assets.reporting.model.page import render_card, render_report
+from churn_assets.reporting.model.segments import segments
+from churn_assets.reporting.model.worked import worked_customers
 from churn_assets.scoring.bundle import load_bundle, read_card, read_provenance, read_reference
 from churn_assets.scoring.card import ModelCard
+from churn_assets.scoring.prices import Prices, prices
 from churn_assets.storage.files import replacing, write_text
 from churn_assets.training.cross_validation import CrossValidation
-from churn_assets.training.feature_table import TrainingData, training_data
+from churn_assets.training.feature_table import TrainingData, as_of_of, training_data
 from churn_assets.training.profit import threshold_table
 from churn_assets.training.select import contenders, tested
 
@@ -39,8 +40,12 @@ if TYPE_CHECKING:
 PAGE, CARD, METRICS = "model_report.html", "model_card.md", "metrics.json"
 IMPORTANCE, REFERENCE = "feature_importance.json", "reference.parquet"
 FILES = (PAGE, CARD, METRICS, IMPORTANCE, REFERENCE)
-MISSING = "not known"
 MOST_SEGMENTS = 8  # named in a text
+NO_BETTER = "Not to choose whom to contact"
+NO_SIGNAL = (
+    "The model is no better than random: a random list lies within the 95 % interval of its test figures. "
+    "Nobody is marked to be contacted, in no list and by no service."
+)
 
 
 def collect_report(
@@ -66,6 +71,8 @@ def collect_report(
     scored = {
         SIDES[name]: Scored.of(*tested(chosen, name, data, scorer.calibration), seed=card.seed) for name in data.views
     }
+    worth = prices(contract, customers, as_of_of(customers))
+    own = {SIDES[name]: worth.take(view.split.test) for name, view in data.views.items()}
     view = data.views["random"]
     test = view.split.test
     if audit is not None and audit.model not in ("", scorer.version):
@@ -75,10 +82,14 @@ def collect_report(
         data=_data(contract, customers, data, bool(provenance.generated)),
         threshold=facts.ThresholdFacts(card.thresholds.value, card.thresholds.chosen, dict(card.thresholds.values)),
         value=facts.ValueFacts(
-            contract.value.customer_value, contract.value.offer_cost, contract.value.save_rate, contract.value.capacity
+            float(worth.customer_value.mean()),
+            contract.value.offer_cost,
+            float(worth.save_rate.mean()),
+            contract.value.capacity,
+            contract.value.by_customer,
         ),
-        sides={name: _side(side, card, name, contract) for name, side in scored.items()},
-        segments=_segments(contract, customers, data, scored),
+        sides={name: _side(side, card, name, contract, own[name]) for name, side in scored.items()},
+        segments=segments(contract, customers, data, scored),
         fewest=measure.FEWEST,
         importance=importance(
             chosen.fitted["random"].model,
@@ -101,6 +112,8 @@ def collect_report(
         cross_validation=cross_validation,
         validation=report_of(customers.schema),
         provenance=provenance,
+        worked=worked_customers(scorer, customers, test, scored["test"].churned, scored["test"].probability),
+        learning=learning_curve(chosen, {c.name: c for c in candidates}, data, scored["test"], card.seed),
     )
     return msgspec.structs.replace(report, limits=_limits(contract, report))
 
@@ -155,7 +168,7 @@ def _data(contract: Contract, customers: pa.Table, data: TrainingData, generated
     )
 
 
-def _side(side: Scored, card: ModelCard, name: str, contract: Contract) -> facts.Side:
+def _side(side: Scored, card: ModelCard, name: str, contract: Contract, worth: Prices) -> facts.Side:
     threshold = card.thresholds.value
     counts = at_threshold(side.churned, side.probability, threshold)
     return facts.Side(
@@ -165,33 +178,12 @@ def _side(side: Scored, card: ModelCard, name: str, contract: Contract) -> facts
         recomputed_pr_auc=pr_auc(side.churned, side.probability),
         ece_of_perfect=facts.Range(*interval(ece_by_chance(side.probability, measure.DRAWS, card.seed))),
         confusion=facts.Confusion(**{name: int(counts[name]) for name in facts.Confusion.__struct_fields__}),
-        curves=measure.curves(side, contract.value),
-        thresholds=threshold_table(side.churned, side.probability, contract.value, card.thresholds.values, card.seed),
+        curves=measure.curves(side, contract.value, worth.gain),
+        scores=measure.score_histogram(side),
+        thresholds=threshold_table(
+            side.churned, side.probability, contract.value, card.thresholds.values, card.seed, worth
+        ),
     )
-
-
-def _segments(
-    contract: Contract, customers: pa.Table, data: TrainingData, scored: Mapping[str, Scored]
-) -> list[facts.Segment]:
-    """A row a value of each category and yes/no column, those of one column together."""
-    columns = [c for c in contract.scoring_columns if c.kind in (Kind.CATEGORY, Kind.BOOLEAN)]
-    encoded = encode_table(contract, customers.select([c.name for c in columns])) if columns else {}
-    test_rows = {SIDES[name]: view.split.test for name, view in data.views.items()}
-    segments = []
-    for column in columns:
-        codes, names = _codes(column, encoded[column.name])
-        for code, name in enumerate(names):
-            sides = {side: measure.segment(rows, codes[test_rows[side]] == code) for side, rows in scored.items()}
-            if any(figures.rows for figures in sides.values()):
-                segments.append(facts.Segment(column.name, name, **sides))
-    return segments
-
-
-def _codes(column: Column, values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-    """Positions (n,) in the names that are returned beside them; missing is the last name."""
-    names = (*(("no", "yes") if column.kind is Kind.BOOLEAN else column.choices), MISSING)
-    codes = np.asarray(values, dtype=np.float64)
-    return np.where(np.isnan(codes) | (codes < 0), len(names) - 1, codes).astype(np.int64), names
 
 
 def _limits(contract: Contract, report: Report) -> list[Limit]:
@@ -200,6 +192,7 @@ def _limits(contract: Contract, report: Report) -> list[Limit]:
     simulated = "It was trained on generated customers. Every figure here describes a simulation."
     limits = [
         ("Not for any real customer", simulated if report.data.generated else ""),
+        (NO_BETTER, NO_SIGNAL if report.model.no_signal else ""),
         _strong_columns(report),
         _new_customers(report),
         (
@@ -229,7 +222,7 @@ def _limits(contract: Contract, report: Report) -> list[Limit]:
 
 
 def _strong_columns(report: Report) -> tuple[str, str]:
-    over = [finding.column for finding in report.ladder.findings] if report.ladder else []
+    over = [finding.column for finding in report.ladder.read] if report.ladder else []
     names = ", ".join(f"'{column}'" for column in dict.fromkeys(over or [s.column for s in report.suspects]))
     if report.ladder is None:
         text = f"The contract suspects {names}, and this run has no audit of how much the model depends on that."

@@ -35,7 +35,7 @@ class Range(msgspec.Struct, frozen=True):
 
 
 class ModelFacts(msgspec.Struct, frozen=True):
-    """The chosen model; `reason` says why it was chosen, as a clause."""
+    """The chosen model; `reason` says why it was chosen, as a clause. `no_signal`: it is no better than random."""
 
     title: str
     chosen: str
@@ -48,6 +48,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
     seed: int
     features: list[str]
     version: str
+    no_signal: bool = False
 
 
 class LabelFacts(msgspec.Struct, frozen=True):
@@ -88,12 +89,13 @@ class ThresholdFacts(msgspec.Struct, frozen=True):
 
 
 class ValueFacts(msgspec.Struct, frozen=True):
-    """The contract's assumptions about money."""
+    """The contract's assumptions about money; value and save rate are means over the customers if they differ."""
 
     customer_value: float
     offer_cost: float
     save_rate: float
     capacity: int | None
+    by_customer: bool = False
 
 
 class Confusion(msgspec.Struct, frozen=True):
@@ -115,9 +117,18 @@ class CalibrationBin(msgspec.Struct, frozen=True):
     rows: float
 
 
+class ScoreHistogram(msgspec.Struct, frozen=True):
+    """Customers of each class between `edges` of the probability, which are equally far apart in log-odds; those beyond
+    are in the outermost bins."""
+
+    edges: list[float]
+    churned: list[int]
+    kept: list[int]
+
+
 class Curves(msgspec.Struct, frozen=True):
-    """Points of the curves: (recall, precision), (false positive rate, recall), (share contacted, recall) and
-    (share contacted, profit per customer, low, high)."""
+    """Points of the curves: (recall, precision), (false positive rate, recall), (share contacted, recall), (share
+    contacted, lift) and (share contacted, profit per customer, low, high)."""
 
     base_rate: float
     pr: list[tuple[float, float]]
@@ -125,6 +136,7 @@ class Curves(msgspec.Struct, frozen=True):
     gains: list[tuple[float, float]]
     calibration: list[CalibrationBin]
     profit: list[tuple[float, float, float, float]]
+    lift: list[tuple[float, float]] = []
 
 
 class Side(msgspec.Struct, frozen=True):
@@ -139,6 +151,7 @@ class Side(msgspec.Struct, frozen=True):
     ece_of_perfect: Range
     confusion: Confusion
     curves: Curves
+    scores: ScoreHistogram | None = None
     thresholds: list[ThresholdRow] = []
 
 
@@ -155,12 +168,14 @@ class SegmentFigures(msgspec.Struct, frozen=True):
 
 
 class Segment(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One value of a category or yes/no column; `oot` is absent without an out-of-time split."""
+    """One value of a category or yes/no column, or a band of a number, which has an order; `oot` is absent without an
+    out-of-time split."""
 
     column: str
     level: str
     test: SegmentFigures
     oot: SegmentFigures | None = None
+    is_band: bool = False
 
 
 class FeatureImportance(msgspec.Struct, frozen=True):
@@ -191,8 +206,21 @@ class Dependence(msgspec.Struct, frozen=True, omit_defaults=True):
     levels: list[Level] | None = None
 
 
+class FeatureSummary(msgspec.Struct, frozen=True):
+    """Effects of one feature on test customers: (Shapley value in log-odds, rank of the feature's value from 0 to 1).
+
+    The rank is None where the value is missing, and of a category. `mean` is the mean absolute effect.
+    """
+
+    feature: str
+    kind: str
+    mean: float
+    points: list[tuple[float, float | None]]
+
+
 class Importance(msgspec.Struct, frozen=True, rename={"description": "words"}):
-    """Global importance, the largest first; `method` is 'shapley' or 'permutation'."""
+    """Global importance, the largest first; `method` is 'shapley' or 'permutation'. `summary` are the effects of the
+    first features on single customers, estimates where the method is permutation."""
 
     method: str
     description: str
@@ -201,6 +229,57 @@ class Importance(msgspec.Struct, frozen=True, rename={"description": "words"}):
     model: str
     features: list[FeatureImportance]
     dependence: list[Dependence]
+    summary: list[FeatureSummary] = []
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What the column `name`, with every feature that belongs to it, adds to a customer's log-odds; the step without a
+    name is the sum of `columns` smaller ones."""
+
+    name: str
+    contribution: float
+    columns: int = 1
+
+
+class WorkedCustomer(msgspec.Struct, frozen=True):
+    """A test customer: `risk` is low, middle or high. The base of `WorkedCustomers` and the steps add up to
+    `log_odds`, which calibration maps to `probability`. `reasons` are those of a call list."""
+
+    risk: str
+    customer: str
+    churned: bool
+    probability: float
+    log_odds: float
+    predicted: bool
+    steps: list[Step]
+    reasons: list[str]
+
+
+class WorkedCustomers(msgspec.Struct, frozen=True):
+    """Worked customers from low to high risk. `base` is the log-odds that contributions start from, the mean of
+    training customers; `exact` is false where contributions are estimates."""
+
+    exact: bool
+    base: float
+    base_probability: float
+    customers: list[WorkedCustomer]
+
+
+class LearningPoint(msgspec.Struct, frozen=True):
+    """PR-AUC of a model trained on `rows` customers, on these customers and on the test customers."""
+
+    rows: int
+    churners: int
+    train: float
+    test: Estimate
+
+
+class Learning(msgspec.Struct, frozen=True):
+    """The learning curve; its last point is the model of the report. `gain`: what that model reaches on test customers
+    beyond one of the largest smaller sample, None without one."""
+
+    points: list[LearningPoint]
+    gain: Estimate | None
 
 
 class Suspect(msgspec.Struct, frozen=True):
@@ -220,7 +299,9 @@ class Limit(msgspec.Struct, frozen=True, rename={"text": "words"}):
 
 class Report(msgspec.Struct, frozen=True, rename={"feature_docs": "words"}):
     """Everything the report says. `feature_docs` describe each feature; `fewest` is the smallest class of a segment
-    that gets figures. `ladder`, `profit`, `cross_validation` and `validation` are None where a run made none."""
+    that gets figures; `role` says that the model is a challenger, '' for a champion. `ladder`, `profit`,
+    `cross_validation` and `validation` are None where a run made none.
+    """
 
     model: ModelFacts
     data: DataFacts
@@ -241,6 +322,9 @@ class Report(msgspec.Struct, frozen=True, rename={"feature_docs": "words"}):
     validation: ValidationReport | None
     provenance: Provenance
     limits: list[Limit] = []
+    worked: WorkedCustomers | None = None
+    learning: Learning | None = None
+    role: str = ""
     format: int = FORMAT
 
 

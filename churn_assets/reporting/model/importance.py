@@ -8,8 +8,8 @@ import numpy as np
 
 from churn_assets.evaluation.metrics import Floats, Labels, Ranking
 from churn_assets.features.compile import FeatureSpec, Matrix
-from churn_assets.reporting.model.facts import Dependence, FeatureImportance, Importance, Level
-from churn_assets.scoring.explain import contributions, is_exact, reference
+from churn_assets.reporting.model.facts import Dependence, FeatureImportance, FeatureSummary, Importance, Level
+from churn_assets.scoring.explain import BACKGROUND_ROWS, contributions, is_exact, reference
 from churn_assets.scoring.models.base import Model
 from churn_assets.scoring.models.blend import BlendModel
 
@@ -19,6 +19,9 @@ REPEATS = 2  # shufflings of a feature
 TOP = 6  # features with a chart of their own
 DOTS = 400
 GRID = 15
+SUMMARY_FEATURES, SUMMARY_ROWS = 12, 200  # of the SHAP summary
+LEAST_SUMMARY_ROWS = 20
+NETWORK_STEPS = 150_000  # rows that a network scores for its summary: a second
 
 SHAPLEY = (
     "Mean absolute Shapley value (SHAP) on test customers, in log-odds: how far a feature moves a customer's score; "
@@ -49,6 +52,7 @@ def importance(
         values, spread = np.abs(parts).mean(axis=0), np.abs(parts).std(axis=0) / np.sqrt(len(rows))
     else:
         values, spread = _permuted(model, rows, churned[sample], seed)
+        parts = _estimated(model, rows, train, seed)
     order = np.argsort(-values, kind="stable")
     return Importance(
         method="shapley" if exact else "permutation",
@@ -61,7 +65,32 @@ def importance(
             _shapley_dependence(specs[j], rows[:, j], parts[:, j]) if exact else _partial(model, specs[j], rows, int(j))
             for j in order[:TOP]
         ],
+        summary=[
+            _summary(specs[j], rows[: len(parts), j], parts[:, j]) for j in order[:SUMMARY_FEATURES] if len(parts)
+        ],
     )
+
+
+def _estimated(model: Model, rows: Matrix, train: Matrix, seed: int) -> Floats:
+    """Estimated Shapley values of as many rows as a second allows, (m, k); none of a model with very many features."""
+    width = rows.shape[1]
+    count = min(SUMMARY_ROWS, len(rows), NETWORK_STEPS // (2 * BACKGROUND_ROWS * (width + 1)))
+    if count < LEAST_SUMMARY_ROWS:
+        return np.empty((0, width))
+    topics = [[index] for index in range(width)]
+    return contributions(model, rows[:count], reference(model, train, seed), topics).values
+
+
+def _summary(spec: FeatureSpec, values: Matrix, parts: Floats) -> FeatureSummary:
+    x, y = values[:SUMMARY_ROWS].astype(np.float64), np.round(parts[:SUMMARY_ROWS], 4)
+    known, ranks = ~np.isnan(x), np.full(len(x), np.nan)
+    if spec.kind != "category" and known.any():
+        levels, member = np.unique(x[known], return_inverse=True)
+        ranks[known] = member / max(1, len(levels) - 1)
+    points = [
+        (float(part), None if np.isnan(rank) else round(float(rank), 3)) for part, rank in zip(y, ranks, strict=True)
+    ]
+    return FeatureSummary(spec.name, spec.kind, float(np.abs(y).mean()), points)
 
 
 def _permuted(model: Model, rows: Matrix, churned: Labels, seed: int) -> tuple[Floats, Floats]:

@@ -23,11 +23,14 @@ from churn_assets.evaluation.metrics import (
     evenly_spaced,
     lift,
 )
-from churn_assets.reporting.model.facts import CalibrationBin, Curves, Estimate, SegmentFigures
+from churn_assets.reporting.model.facts import CalibrationBin, Curves, Estimate, ScoreHistogram, SegmentFigures
 
 DRAWS = 400
 POINTS = 120  # of a curve that is drawn 400 pixels wide
 LIFT_SHARE = 0.10
+SHORTEST_LIST = 0.01  # share of the customers
+SCORE_BINS = 24
+LEAST = 1e-3  # in a histogram, probabilities beyond it and beyond 1 - it are counted as these
 # With fewer churned or kept test customers the interval of a segment is too wide to compare it with another.
 FEWEST = 30
 
@@ -47,8 +50,9 @@ class Scored:
         return cls(churned, probability, np.stack(list(stratified_samples(churned, DRAWS, seed))), seed)
 
 
-def curves(tested: Scored, value: Value) -> Curves:
-    """Points of the precision-recall, ROC, gains, calibration and profit curves."""
+def curves(tested: Scored, value: Value, gain: Floats | None = None) -> Curves:
+    """Points of the precision-recall, ROC, gains, lift, calibration and profit curves; `gain` (n,) is what contacting
+    each test customer brings if they churn, by default the constant of the contract."""
     ranked = RankCurves.of(tested.churned, tested.probability)
     recall, false_positive_rate = ranked.recall, ranked.false_positive_rate
     by_recall, by_length = evenly_spaced(recall, POINTS), evenly_spaced(ranked.listed, POINTS)
@@ -59,7 +63,8 @@ def curves(tested: Scored, value: Value) -> Curves:
         roc=[(0.0, 0.0), *_points(false_positive_rate, recall, by_either_rate)],
         gains=[(0.0, 0.0), *_points(ranked.listed, recall, by_length)],
         calibration=_calibration(tested),
-        profit=_profit(tested, value),
+        profit=_profit(tested, gain if gain is not None else value.save_rate * value.customer_value, value.offer_cost),
+        lift=_lift(recall, ranked.listed),
     )
 
 
@@ -77,6 +82,18 @@ def metrics(tested: Scored, threshold: float, known: Mapping[str, float], prefix
     point = at_threshold(tested.churned, tested.probability, threshold)
     draws = _threshold_draws(tested, threshold)
     return figures | {name: Estimate(point[name], *interval(drawn)) for name, drawn in draws.items()}
+
+
+def score_histogram(tested: Scored) -> ScoreHistogram:
+    """Customers of each class by probability, in `SCORE_BINS` bins of equal width in log-odds over the middle 99 %."""
+    held = np.clip(tested.probability, LEAST, 1.0 - LEAST)
+    log_odds = np.log(held) - np.log1p(-held)
+    low, high = np.quantile(log_odds, [0.005, 0.995])
+    if not high > low:
+        low, high = low - 0.5, high + 0.5
+    edges, churned = np.linspace(low, high, SCORE_BINS + 1), np.asarray(tested.churned) == 1
+    counts = [np.histogram(np.clip(log_odds[rows], low, high), edges)[0].tolist() for rows in (churned, ~churned)]
+    return ScoreHistogram((1.0 / (1.0 + np.exp(-edges))).tolist(), *counts)
 
 
 def segment(tested: Scored, rows: npt.NDArray[np.bool_]) -> SegmentFigures:
@@ -102,6 +119,13 @@ def segment(tested: Scored, rows: npt.NDArray[np.bool_]) -> SegmentFigures:
     )
 
 
+def _lift(recall: Floats, listed: Floats) -> list[tuple[float, float]]:
+    """Lift at `POINTS` lengths of the list, from `SHORTEST_LIST` on: that of a handful of customers is chance."""
+    shares = np.linspace(SHORTEST_LIST, 1.0, POINTS)
+    positions = np.unique(np.minimum(np.searchsorted(listed, shares), len(listed) - 1))
+    return _points(listed, recall / listed, positions)
+
+
 def _calibration(tested: Scored) -> list[CalibrationBin]:
     bins = zip(*(part.tolist() for part in calibration_bins(tested.churned, tested.probability)), strict=True)
     return [
@@ -109,13 +133,12 @@ def _calibration(tested: Scored) -> list[CalibrationBin]:
     ]
 
 
-def _profit(tested: Scored, value: Value) -> list[tuple[float, float, float, float]]:
+def _profit(tested: Scored, gain: Floats | float, cost: float) -> list[tuple[float, float, float, float]]:
     """Share contacted, profit per customer of the table, and its interval, at `POINTS` cuts."""
     order = np.argsort(-tested.probability, kind="stable")
     count = len(order)
     ends = np.unique(np.linspace(0, count, POINTS // 2 + 1).astype(np.int64))
-    gain = value.save_rate * value.customer_value
-    profit = np.asarray(tested.churned, dtype=np.float64)[order] * gain - value.offer_cost
+    profit = (np.asarray(tested.churned, dtype=np.float64) * gain)[order] - cost
 
     def at_cuts(values: Floats) -> Floats:
         padded = np.concatenate([np.zeros((*values.shape[:-1], 1)), np.cumsum(values, axis=-1)], axis=-1)

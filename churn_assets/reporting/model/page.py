@@ -9,32 +9,32 @@ from churn_assets.html import charts
 from churn_assets.html.templating import render
 from churn_assets.leakage.audit import Audit, Rung
 from churn_assets.leakage.ladder import AgeBand, Figure
-from churn_assets.reporting.model.facts import Dependence, Level, Report, Segment, Side
+from churn_assets.reporting.model.card import CardSection, model_card
+from churn_assets.reporting.model.curve_charts import curves, learning_chart, profit_chart, sides
+from churn_assets.reporting.model.facts import Dependence, Level, Report, Segment, Side, WorkedCustomer
 from churn_assets.training.profit import describe_profit
 
-# name, title, explanation, format
+# name, title, explanation
 METRICS = (
-    ("pr_auc", "PR-AUC", "area under the precision-recall curve; a random list reaches the churn rate", ".3f"),
-    ("roc_auc", "ROC AUC", "probability that a churner ranks above a kept customer", ".3f"),
-    ("lift_at_10_percent", "lift at 10 %", "churn rate among the riskiest 10 %, divided by that of all", ".2f"),
-    ("log_loss", "log loss", "mean negative log-likelihood, natural logarithm", ".4f"),
-    ("brier", "Brier score", "mean squared error of the probability", ".4f"),
-    ("ece", "calibration error", "expected calibration error (ECE), 15 bins of equal size", ".4f"),
-    ("precision", "precision", "share of predicted churners that churned, at the chosen threshold", ".3f"),
-    ("recall", "recall", "share of churners that are predicted, at the chosen threshold", ".3f"),
-    ("f1", "F1", "harmonic mean of precision and recall", ".3f"),
+    ("pr_auc", "PR-AUC", "area under the precision-recall curve; a random list reaches the churn rate"),
+    ("roc_auc", "ROC AUC", "probability that a churner ranks above a kept customer"),
+    ("lift_at_10_percent", "lift at 10 %", "churn rate among the riskiest 10 %, divided by that of all"),
+    ("log_loss", "log loss", "mean negative log-likelihood, natural logarithm"),
+    ("brier", "Brier score", "mean squared error of the probability"),
+    ("ece", "calibration error", "expected calibration error (ECE), 15 bins of equal size"),
+    ("precision", "precision", "share of predicted churners that churned, at the chosen threshold"),
+    ("recall", "recall", "share of churners that are predicted, at the chosen threshold"),
+    ("f1", "F1", "harmonic mean of precision and recall"),
 )
-CONTACTED = charts.Axis("customers contacted, riskiest first", 0.0, 1.0, charts.percent)
-RANDOM_LIST = charts.Line("random list", [(0.0, 0.0), (1.0, 1.0)], "base", dashed=True)
 SHOWN_COLUMNS = 8  # in 'Each column alone'
 SHOWN_FEATURES = 15
 SHOWN_LEVELS = 12  # values of a column; the others are in metrics.json
-CARD_FEATURES = 10
 
 
 def render_report(report: Report) -> str:
     """The page of `collect_report`. Parts that a run has not computed are marked as such."""
     ladder = report.ladder
+    how_good, doubts = _judgement(report)
     single, more = _single_columns(report, ladder) if ladder else (None, 0)
     return render(
         "reporting/templates/model_report.html.j2",
@@ -43,7 +43,10 @@ def render_report(report: Report) -> str:
         report=report,
         out_of_time="oot" in report.sides,
         sides=sides(report),
-        summary=[*(ladder.sentences if ladder else []), *([describe_profit(report.profit)] if report.profit else [])],
+        whom_to_call=describe_profit(report.profit) if report.profit else "",
+        how_good=how_good,
+        doubts=doubts,
+        card=model_card(report, how_good, doubts),
         comparison=sorted(report.comparison, key=lambda row: -row.validation_pr_auc),
         segments=_segment_tables(report.segments),
         rungs=_rungs(report),
@@ -53,72 +56,36 @@ def render_report(report: Report) -> str:
         curves=curves(report),
         importance=_importance_bars(report),
         dependence=_dependence(report),
-        profit=_profit(report),
+        summary_plot=_summary_plot(report),
+        worked=_worked(report),
+        learning=learning_chart(report.learning) if report.learning else None,
+        rounded_probability=_probability_form,
+        profit=profit_chart(report),
     )
 
 
 def render_card(report: Report) -> str:
-    """The model card in the order of Mitchell et al., "Model Cards for Model Reporting" (2019)."""
-    return render(
-        "reporting/templates/model_card.md.j2",
-        report=report,
-        sides=sides(report),
-        metrics=METRICS,
-        features=report.importance.features[:CARD_FEATURES],
-    )
+    """The model card in Markdown."""
+    return render("reporting/templates/model_card.md.j2", report=report, sides=sides(report), card=_card(report))
 
 
-def sides(report: Report) -> list[tuple[str, str, str]]:
-    """(name, title, style) of each split that the report has."""
-    return [side for side in (("test", "random split", "a"), ("oot", "out of time", "b")) if side[0] in report.sides]
+def _card(report: Report) -> tuple[CardSection, ...]:
+    how_good, doubts = _judgement(report)
+    return model_card(report, how_good, doubts)
 
 
-def curves(report: Report) -> dict[str, charts.Chart]:
-    """The curves of test customers by name: for the page, Dagster's metadata and MLflow."""
-    drawn = [(report.sides[name].curves, title, style) for name, title, style in sides(report)]
-    precision, calibration = [], [charts.Line("perfect", [(0.0, 0.0), (1.0, 1.0)], "base", dashed=True)]
-    for curve, title, style in drawn:
-        base = [(0.0, curve.base_rate), (1.0, curve.base_rate)]
-        precision.append(charts.Line(title, curve.pr, style))
-        precision.append(charts.Line(f"random list, {title}", base, style, dashed=True))
-        points = [(b.predicted, b.observed) for b in curve.calibration]
-        band = [(b.predicted, b.low, b.high) for b in curve.calibration]
-        calibration.append(charts.Line(title, points, style, dots=True, band=band))
-    roc = [*(charts.Line(title, curve.roc, style) for curve, title, style in drawn), RANDOM_LIST]
-    gains = [*(charts.Line(title, curve.gains, style) for curve, title, style in drawn), RANDOM_LIST]
-    recall, rate = charts.Axis("recall", 0.0, 1.0, charts.percent), "true positive rate (recall)"
-    return {
-        "precision_recall": charts.lines("Precision over recall", _unit("recall"), _unit("precision"), precision),
-        "roc": charts.lines("ROC curve", _unit("false positive rate"), _unit(rate), roc),
-        "gains": charts.lines("Cumulative gains", CONTACTED, recall, gains),
-        "calibration": charts.lines("Calibration", _unit("predicted probability"), _unit("churn rate"), calibration),
-    }
+def _judgement(report: Report) -> tuple[str, list[str]]:
+    """How good the model is, and what limits the trust in it."""
+    from churn_assets.reporting.run_summary import describe_doubts, describe_quality  # which reads this package's files
 
-
-def _unit(title: str) -> charts.Axis:
-    return charts.Axis(title, 0.0, 1.0)
-
-
-def _profit(report: Report) -> charts.Chart:
-    """Profit per customer over the share contacted; the vertical is the chosen threshold."""
-    drawn, values = [], [0.0]
-    for side, title, style in sides(report):
-        curve = report.sides[side].curves.profit
-        values += [value for _, _, low, high in curve for value in (low, high)]
-        band = [(share, low, high) for share, _, low, high in curve]
-        drawn.append(charts.Line(title, [(share, value) for share, value, _, _ in curve], style, band=band))
-    drawn.append(charts.Line("no profit", [(0.0, 0.0), (1.0, 0.0)], "base", dashed=True))
-    test = report.sides["test"]
-    chosen = (test.confusion.true_positives + test.confusion.false_positives) / test.rows
-    y = charts.Axis("profit per customer", min(values), max(values), charts.compact)
-    return charts.lines("Profit", CONTACTED, y, drawn, marks=[chosen])
+    return describe_quality(report), describe_doubts(report, None)
 
 
 def _segment_tables(segments: Iterable[Segment]) -> list[tuple[str, list[Segment], int]]:
-    """Each column, its values, the largest first, and how many more there are."""
+    """Each column, its bands in order or its values, the largest first, and how many more there are."""
     tables = []
     for column, group in groupby(segments, key=lambda segment: segment.column):
-        rows = sorted(group, key=lambda row: -row.test.rows)
+        rows = sorted(group, key=lambda row: 0 if row.is_band else -row.test.rows)
         tables.append((column, rows[:SHOWN_LEVELS], max(0, len(rows) - SHOWN_LEVELS)))
     return tables
 
@@ -126,7 +93,7 @@ def _segment_tables(segments: Iterable[Segment]) -> list[tuple[str, list[Segment
 def _rungs(report: Report) -> charts.IntervalRows:
     """The audit's rungs; without an audit the chosen model itself."""
     if report.ladder is not None:
-        rungs = report.ladder.rungs
+        rungs = report.ladder.ladder
         rows = [charts.Row(rung.label, _marks(rung.random, rung.out_of_time), _left_out(rung)) for rung in rungs]
         return charts.IntervalRows(rows, _ladder_legend(report))
     marks = [_pr_auc_mark(report.sides[side], style) for side, _, style in sides(report)]
@@ -183,6 +150,39 @@ def _importance_bars(report: Report) -> charts.BarRows:
         for row in importance.features[:SHOWN_FEATURES]
     ]
     return charts.BarRows(rows, ".3f" if importance.method == "shapley" else ".4f")
+
+
+def _summary_plot(report: Report) -> charts.SwarmRows | None:
+    """The SHAP summary (Lundberg et al., 2020), the features with the largest mean absolute value first."""
+    # The summary has fewer customers than the importance: where both are Shapley values, the number is that of all.
+    is_exact = report.importance.method == "shapley"
+    values = {row.feature: row.value for row in report.importance.features} if is_exact else {}
+    rows = [
+        (name := feature.feature, report.feature_docs.get(name, ""), values.get(name, feature.mean), feature.points)
+        for feature in report.importance.summary
+    ]
+    return charts.SwarmRows(rows, ".2f") if rows else None
+
+
+def _worked(report: Report) -> list[tuple[WorkedCustomer, charts.WaterfallRows]]:
+    """Each worked customer with its waterfall."""
+    if report.worked is None:
+        return []
+    start = charts.Row("mean of training customers", [charts.Mark(report.worked.base)])
+    drawn = []
+    for customer in report.worked.customers:
+        steps = [
+            charts.Row(step.name or f"{step.columns} other columns", [charts.Mark(step.contribution)])
+            for step in customer.steps
+        ]
+        end = charts.Row("this customer", [charts.Mark(customer.log_odds)])
+        drawn.append((customer, charts.WaterfallRows(start, steps, end)))
+    return drawn
+
+
+def _probability_form(probability: float) -> str:
+    """Per cent; a decimal where the nearest whole per cent would be 0 or 100."""
+    return ".0%" if 0.005 <= probability < 0.995 else ".2%" if probability < 0.001 or probability > 0.999 else ".1%"
 
 
 def _dependence(report: Report) -> list[tuple[Dependence, charts.Chart | charts.BarRows | None]]:

@@ -39,6 +39,7 @@ from churn_assets_tests.alerting.reports import window_quality
 from churn_assets_tests.data.log import labelled
 from churn_assets_tests.defs.home import CANDIDATES, ROOT, SMALL, failure, metadata, run, settings
 from churn_assets_tests.promotion.homes import AT, record_decision
+from churn_assets_tests.strategies import TELECOM
 
 NOWHERE = "http://127.0.0.1:9"
 SOURCE = "generated://store?rows=1500&seed=7"
@@ -230,7 +231,8 @@ def test_predictions_of_broken_windows_are_neither_trained_on_nor_judged_by(agai
     first, *_ = again
     of = settings(tmp_path / "home", CHURN_MLFLOW_URI=NOWHERE, CHURN_SOURCE=SOURCE)
     shutil.copytree(first.home, of.home)
-    fingerprint = load_contract(of.contract_path).fingerprint
+    contract = load_contract(of.contract_path)
+    fingerprint = contract.fingerprint
     log = table_of(of, "labelled_predictions").sort_by("seq")
     spans = {1: (0, 199, "ok"), 2: (200, 299, "broken"), 3: (300, 349, "insufficient")}
     for number, (first_row, last_row, status) in spans.items():
@@ -238,8 +240,8 @@ def test_predictions_of_broken_windows_are_neither_trained_on_nor_judged_by(agai
         window = Window(number, fingerprint, *ends, 100, 100, 0, "2026-01-01", "2026-01-02", "customers")
         write_json(window_folder(of, window) / WINDOW, asdict(window))
         write_report(window_folder(of, window) / QUALITY_JSON, window_quality(number, status))
-    assert usable_labels(of, fingerprint)[1] == 100
-    assert usable_labels(of, "another")[1] == 0
+    assert usable_labels(of, contract)[1] == 100
+    assert usable_labels(of, TELECOM)[1] == 0
     result = retrain(of, ["raw_customers", "validated_customers"], {})
     assert result.success
     shown = metadata(result, "validated_customers")

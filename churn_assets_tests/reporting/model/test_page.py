@@ -16,19 +16,28 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markupsafe import escape
 
 from churn_assets.errors import TrainingError
 from churn_assets.evaluation.metrics import ece
+from churn_assets.html.templating import escape_markdown, rounding
 from churn_assets.leakage.audit import Audit
 from churn_assets.reporting.model import collect
+from churn_assets.reporting.model.card import model_card
 from churn_assets.reporting.model.facts import Report, as_json
 from churn_assets.reporting.model.importance import importance
-from churn_assets.reporting.model.measure import FEWEST, Scored, curves, metrics, segment
+from churn_assets.reporting.model.measure import FEWEST, Scored, curves, metrics, score_histogram, segment
 from churn_assets.reporting.model.page import render_card, render_report
+from churn_assets.reporting.model.segments import banded
+from churn_assets.reporting.model.worked import typical_positions
+from churn_assets.reporting.run_summary import describe_doubts, describe_quality
 from churn_assets.scoring.bundle import load_bundle
 from churn_assets.scoring.card import Provenance
+from churn_assets.scoring.explain import Explainer
 from churn_assets.scoring.models.blend import BlendModel
 from churn_assets.training.export import write_choice
+from churn_assets.training.profit import describe_profit
+from churn_assets_tests.html.phone import BROWSER, Tables, folds_on_a_phone, measured
 from churn_assets_tests.html.reader import read
 from churn_assets_tests.strategies import STORE
 
@@ -144,7 +153,8 @@ def test_every_number_on_the_page_is_in_the_facts(facts, complete):
 
 def test_the_headline_of_the_choice_is_the_headline_of_the_report(facts, choice):
     text = page_of(facts)
-    assert f'<data value="{choice.metrics["test_pr_auc"]!r}">{choice.metrics["test_pr_auc"]:.3f}</data>' in text
+    value, low, high = (choice.metrics[f"test_pr_auc{end}"] for end in ("", "_low", "_high"))
+    assert f'<div class="tile a"><b><data value="{value!r}">{value:{rounding(low, high)}}</data>' in text
     assert facts["sides"]["test"]["recomputed_pr_auc"] == pytest.approx(choice.metrics["test_pr_auc"], abs=1e-12)
     assert facts["sides"]["oot"]["recomputed_pr_auc"] == pytest.approx(choice.metrics["oot_pr_auc"], abs=1e-12)
     for name in ("ece", "precision", "recall", "f1"):
@@ -161,6 +171,103 @@ def test_the_page_loads_and_runs_nothing(facts):
     assert set(re.findall(r"https?://[^\s\"']+", text)) == {"http://www.w3.org/2000/svg"}
     assert "url(" not in text
     assert len(text.encode()) < 1_500_000
+
+
+def test_no_table_is_wider_than_a_phone(facts):
+    for changed in (with_all(facts), without(facts)):
+        text = page_of(changed)
+        tables = Tables(text)
+        assert tables.count > 10
+        assert tables.wide == []
+        assert folds_on_a_phone(text)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium: the markup and the style sheet are checked without it")
+@pytest.mark.parametrize("width", [390, 1200])
+def test_a_browser_cuts_nothing(facts, width, tmp_path):
+    wide = with_all(facts)
+    wide["segments"][0]["level"] = "Electronic_check_and_other_automatic_payments_of_the_customer"
+    result = measured(page_of(wide), tmp_path, width)
+    assert result == {"width": width, "page": width, "cut": []}
+
+
+def test_charts_are_named_and_the_page_can_be_read_by_keyboard(facts):
+    tags = read(page_of(with_all(facts))).tags
+    names = [attributes.get("aria-label") for tag, attributes in tags if tag == "svg"]
+    assert len(names) >= 8
+    assert all(names)
+    assert len(names) == len(set(names))
+    boxes = [attributes for tag, attributes in tags if attributes.get("class") == "scroll"]
+    assert all(box["tabindex"] == "0" and box["aria-label"] for box in boxes)
+    assert all(attributes.get("scope") == "col" for tag, attributes in tags if tag == "th")
+
+
+def test_the_bars_of_a_worked_customer_add_up_to_the_score(facts, customers, bundle):
+    worked = facts["worked"]
+    assert [row["risk"] for row in worked["customers"]] == ["low", "middle", "high"]
+    assert len({row["customer"] for row in worked["customers"]}) == 3
+    probabilities = [row["probability"] for row in worked["customers"]]
+    assert probabilities == sorted(probabilities)
+    threshold = facts["threshold"]["value"]
+    scorer, as_of = load_bundle(bundle), customers.schema.metadata[b"churn_as_of"].decode()
+    ids = customers[STORE.key.name].cast(pa.string()).to_pylist()
+    for row in worked["customers"]:
+        assert worked["base"] + sum(step["contribution"] for step in row["steps"]) == pytest.approx(
+            row["log_odds"], abs=1e-4
+        )
+        assert row["predicted"] is (row["probability"] >= threshold)
+        mine = customers.slice(ids.index(row["customer"]), 1)
+        assert scorer.score_table(mine, as_of).probability[0] == pytest.approx(row["probability"], abs=1e-9)
+        assert tuple(row["reasons"]) == tuple(r.text for r in Explainer(scorer).explain_table(mine, as_of)[0])
+        for text in (f"customer {row['customer']}", *row["reasons"]):
+            assert escape(text) in page_of(facts)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.01, 0.99), st.integers(1, 12))
+def test_typical_rows_are_different_and_in_order(seed, threshold, rows):
+    _, probability = drawn(seed, rows=max(2, rows))
+    result = typical_positions(probability, threshold)
+    assert len(result) == min(3, len(probability))
+    assert len(set(result.values())) == len(result)
+    assert probability[result["low"]] <= probability[result["high"]]
+    if threshold > probability.max():
+        assert probability[result["high"]] == probability.max()
+
+
+def test_the_learning_curve_ends_with_the_model_of_the_report(facts):
+    points = facts["learning"]["points"]
+    assert points[-1]["test"]["value"] == pytest.approx(facts["sides"]["test"]["metrics"]["pr_auc"]["value"])
+    rows = [point["rows"] for point in points]
+    train = facts["data"]["parts"]["random"]["train"]
+    assert rows == sorted(set(rows))
+    assert rows[-1] == train["rows"]
+    for point in points:
+        assert point["churners"] / point["rows"] == pytest.approx(train["churn_rate"], abs=0.01)
+        assert point["test"]["low"] <= point["test"]["value"] <= point["test"]["high"]
+    gain = facts["learning"]["gain"]
+    assert gain["value"] == pytest.approx(points[-1]["test"]["value"] - points[-2]["test"]["value"])
+    assert "Would more customers help?" in page_of(facts)
+
+
+def test_parts_that_older_figures_lack_are_marked(facts):
+    changed = copy.deepcopy(facts)
+    del changed["worked"], changed["learning"], changed["importance"]["summary"]
+    for side in changed["sides"].values():
+        del side["scores"], side["curves"]["lift"]
+        side.pop("thresholds", None)
+    text = page_of(changed)
+    assert "</strong>the reasons of single customers" in text
+    assert "</strong>the learning curve" in text
+    assert "SHAP summary" not in text
+
+
+def test_the_threshold_table_marks_the_operating_points(facts):
+    text = page_of(facts)
+    rows = [row for side in facts["sides"].values() for row in side["thresholds"]]
+    marked = [row for row in rows if row["names"]]
+    assert text.count('<tr class="marked">') == len(marked) > 2
+    for row in marked:
+        assert f'<data value="{row["threshold"]!r}">' in text
 
 
 def test_generated_customers_are_announced_and_real_ones_are_not(facts):
@@ -180,11 +287,57 @@ def test_the_ladder_comes_first_and_missing_parts_are_marked(facts):
     assert text.count("Not computed in this run: ") == 3
     complete = page_of(with_all(facts))
     assert "Not computed in this run" not in complete
-    profit = f"expected profit per customer: {facts['profit']['chosen']['profit']:.2f}"
+    profit = f"{facts['profit']['chosen']['profit']:.2f} per customer of the table"
     for text in (*AUDIT["sentences"], "without esent", "alone gets far", profit, "0 to 30 days"):
         assert text in complete
     assert "Not computed in this run" in card_of(without(facts))
     assert "The second sentence." in card_of(with_all(facts))
+
+
+def test_the_card_is_short_and_the_same_in_page_and_markdown(facts):
+    changed = with_all(facts)
+    markdown, page = card_of(changed), page_of(changed)
+    section = "".join(read(page[page.index('<section id="card">') : page.index('<section id="origin">')]).text)
+    headings = re.findall(r"^## (.*)$", markdown, re.M)
+    assert headings == [
+        "Model details",
+        "Intended use",
+        "Data",
+        "Metrics",
+        "Factors",
+        "Limits",
+        "Ethical considerations",
+    ]
+    report = msgspec.convert(changed, Report)
+    parts = model_card(report, describe_quality(report), describe_doubts(report, None))
+    assert [part.title for part in parts] == headings
+    for part in parts:
+        for text in (*part.paragraphs, *(text for _, text in part.points)):
+            assert text in section
+            assert escape_markdown(text) in markdown
+    assert len(markdown.split()) < 1200
+
+
+@pytest.mark.parametrize(
+    ("name", "is_personal"),
+    [
+        *(("SeniorCitizen", True), ("customer_age", True), ("gender", True), ("Marital_Status", True), ("AGE", True)),
+        *(("usage", False), ("package", False), ("tenure_days", False), ("message_count", False)),
+    ],
+)
+def test_the_card_names_features_that_describe_a_person(report, name, is_personal):
+    changed = msgspec.structs.replace(report, model=msgspec.structs.replace(report.model, features=["esent", name]))
+    (ethics,) = (part for part in model_card(changed, "", []) if part.title == "Ethical considerations")
+    assert (f"'{name}'" in ethics.paragraphs[0]) is is_personal
+
+
+def test_the_page_begins_with_whom_to_call_and_what_to_doubt(facts):
+    text = page_of(with_all(facts))
+    places = [text.index(part) for part in ("Whom to call", "How good the model is", "What to doubt", 'class="tile')]
+    assert places == sorted(places)
+    report = msgspec.convert(with_all(facts), Report)
+    for sentence in (describe_profit(report.profit), describe_quality(report), *describe_doubts(report, None)):
+        assert escape(sentence) in text
 
 
 def test_text_of_the_table_cannot_become_markup(facts):
@@ -214,7 +367,23 @@ def test_segments_of_a_column_are_all_the_test_customers(facts):
 
 def test_every_category_and_yes_no_column_has_segments(facts):
     names = {c.name for c in STORE.scoring_columns if c.kind in ("category", "boolean")}
-    assert {row["column"] for row in facts["segments"]} == names
+    assert {row["column"] for row in facts["segments"]} == names | {"days since created"}
+
+
+@given(st.lists(st.integers(0, 9).map(float) | st.just(math.nan), min_size=1, max_size=60))
+def test_bands_hold_each_row_once_in_order_and_equal_values_together(values):
+    codes, names = banded(np.array(values), str)
+    known = [(value, code) for value, code in zip(values, codes.tolist(), strict=True) if not math.isnan(value)]
+    assert [code for _, code in sorted(known)] == sorted(code for _, code in known)
+    assert len(dict(known)) == len(set(known))
+    assert {
+        names[code] == "not known" for value, code in zip(values, codes.tolist(), strict=True) if math.isnan(value)
+    } <= {True}
+    assert all(names[code] != "not known" for _, code in known)
+    for value, code in known:
+        if " to under " in names[code]:
+            low, high = map(float, names[code].split(" to under "))
+            assert low <= value < high
 
 
 def test_without_a_cohort_out_of_time_figures_are_marked_as_missing(facts):
@@ -274,9 +443,31 @@ def test_curves_have_the_right_end_points(seed):
     assert result.roc[0] == (0.0, 0.0)
     assert result.roc[-1] == (1.0, 1.0)
     assert result.gains[-1] == (1.0, 1.0)
+    assert result.lift[-1] == (1.0, 1.0)
+    assert max(lift for _, lift in result.lift) <= 1 / churned.mean() + 1e-4
+    assert all(
+        lift == pytest.approx(recall / share, abs=2e-3)
+        for share, recall in result.gains
+        for x, lift in result.lift
+        if x == share
+    )
     assert result.profit[0] == (0.0, 0.0, 0.0, 0.0)
     for points in (result.pr, result.roc, result.gains):
         assert [x for x, _ in points] == sorted(x for x, _ in points)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_score_histogram_holds_every_customer_once(seed):
+    churned, probability = drawn(seed)
+    result = score_histogram(Scored.of(churned, probability, 1))
+    assert (sum(result.churned), sum(result.kept)) == (churned.sum(), len(churned) - churned.sum())
+    assert result.edges == sorted(result.edges)
+    assert 0.0 < result.edges[0] < result.edges[-1] < 1.0
+
+
+def test_the_score_histogram_of_one_score_is_drawn():
+    result = score_histogram(Scored.of(np.array([0, 1, 1]), np.full(3, 0.4), 1))
+    assert (sum(result.churned), sum(result.kept)) == (2, 1)
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -293,7 +484,9 @@ def test_intervals_are_ordered_and_values_follow_their_definition(seed):
 def test_the_profit_curve_has_the_interval_of_the_profit_report(facts):
     sizes = facts["profit"]["list_sizes"]
     curve = np.array(facts["sides"]["test"]["curves"]["profit"])
-    for row in sizes:
+    for row in (
+        row for row in sizes if row["contacted_share"] >= 0.05
+    ):  # a shorter list is within one step of the curve
         low, high = (np.interp(row["contacted_share"], curve[:, 0], curve[:, i]) for i in (2, 3))
         assert high - low == pytest.approx(row["high"] - row["low"], rel=0.25, abs=0.05)
 
@@ -320,6 +513,9 @@ def test_each_kind_of_model_has_its_importance_method(name, candidates, choice):
     assert values == sorted(values, reverse=True)
     assert all(math.isfinite(leaf) for leaf in leaves(msgspec.to_builtins(result)) if isinstance(leaf, float))
     assert len(result.dependence) == 6
+    assert [row.feature for row in result.summary] == [row.feature for row in result.features[: len(result.summary)]]
+    assert len(result.summary) == 12
+    assert all(level is None or 0.0 <= level <= 1.0 for row in result.summary for _, level in row.points)
 
 
 def test_the_bundle_scores_as_the_report_says(facts, bundle, customers, choice):

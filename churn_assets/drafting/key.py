@@ -1,0 +1,169 @@
+"""The customer's id in an unknown table. An id that repeats is refused, or asked about; it is never passed over.
+
+Several rows of one customer in training and in test make every figure of a model too good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from churn_assets.contract.check import RESERVED
+from churn_assets.contract.model import Column, Kind, Role
+from churn_assets.data.id_names import IdName, id_name, is_row_number
+from churn_assets.data.repeats import IdCounts, count_ids
+from churn_assets.data.validation.parse import as_text
+from churn_assets.drafting.columns import Guess
+from churn_assets.drafting.sample import Sample
+from churn_assets.errors import DraftError
+
+MOST_REPEATED = 0.05  # share of rows after the first of their customer that are asked about and not refused
+_SHORT = 40  # characters of an id that is not named like one
+_KINDS = (Kind.TEXT, Kind.ID, Kind.INTEGER, Kind.CATEGORY)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A column that may be the id: what its name says, and how often its values occur."""
+
+    guess: Guess
+    name: IdName
+    ids: IdCounts
+    is_copied: bool  # whether repeated rows are equal in every cell
+    share: float  # of the whole table's rows that repeat a customer, estimated from the sample
+
+    @property
+    def is_single(self) -> bool:
+        """Whether nearly no customer has another row, or only a copy of the first."""
+        return self.share <= MOST_REPEATED or self.is_copied
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether nearly every row has an id, and nearly no other row has it."""
+        return self.ids.is_id and self.is_single
+
+    @property
+    def is_customer(self) -> bool:
+        """Whether the column can only be the customer, so that several rows of one are an error."""
+        many_texts = self.name is IdName.PERSON_ALONE and self.ids.is_id and bool(self.guess.why)
+        return many_texts or self.ids.is_customer(self.name)
+
+
+def choose_key(guesses: Sequence[Guess], sample: Sample, wanted: str | None) -> tuple[Guess | None, tuple[str, ...]]:
+    """(the column that identifies a customer, or None; questions). Raises DraftError if customers have several rows."""
+    if wanted is not None:
+        chosen = _candidate(next(g for g in guesses if g.name == wanted), IdName.CUSTOMER, sample)
+        others = [c for c in _named(guesses, sample) if c.guess.name != wanted and c.name is IdName.CUSTOMER]
+        _refuse_repeats([chosen] if not chosen.is_single else others if is_row_number(wanted) else [])
+        return chosen.guess, (*_about(chosen), *(_other_repeats(c) for c in others if c.ids.is_id and not c.is_single))
+    named = _named(guesses, sample)
+    customers = [c for c in named if c.name is IdName.CUSTOMER]
+    usable = [c for c in customers if c.is_usable]
+    if not usable:
+        _refuse_repeats(customers)
+        usable = [c for c in named if c.is_usable]
+    if not usable:
+        _refuse_repeats(named)
+        return _sole_unique(guesses, sample, named)
+    usable.sort(key=lambda c: (c.name, c.ids.later > 0))  # stable: the first of equals
+    chosen, also = usable[0], ", ".join(f"'{c.guess.name}'" for c in usable[1:4])
+    if also:
+        question = f"the customer's id is assumed to be '{chosen.guess.name}'; {also} could be it, too."
+        return chosen.guess, (question, *_about(chosen))
+    sure = chosen.name <= IdName.OTHER
+    question = f"the customer's id is assumed to be '{chosen.guess.name}'. Is that right? If not: --id."
+    return chosen.guess, (*(() if sure else (question,)), *_about(chosen))
+
+
+def _named(guesses: Sequence[Guess], sample: Sample) -> list[Candidate]:
+    ids = [(g, id_name(g.name)) for g in guesses if g.column.kind in _KINDS and g.distinct > 1]
+    ids = [(g, name) for g, name in ids if g.name == "customer_id" or g.name not in RESERVED]
+    return [_candidate(g, name, sample) for g, name in ids if name is not None]
+
+
+def _candidate(guess: Guess, name: IdName, sample: Sample) -> Candidate:
+    table = sample.table
+    ids = count_ids(table.column(guess.name))
+    # A sample has both rows of a pair less often than one: the share grows with the part that was left out.
+    share = ids.later / max(1, ids.named) * sample.rows / table.num_rows
+    is_copied = ids.later > 0 and _distinct_rows(table.filter(pa.array(ids.repeated))) == int(
+        ids.customers - (ids.named - ids.repeated.sum())
+    )
+    return Candidate(guess, name, ids, is_copied, min(1.0, share))
+
+
+def _distinct_rows(table: pa.Table) -> int:
+    return len(set(zip(*(as_text(column).to_pylist() for column in table.columns), strict=True)))
+
+
+def _refuse_repeats(candidates: Sequence[Candidate]) -> None:
+    repeated = [c for c in candidates if c.is_customer and not c.is_single]
+    if repeated:
+        first = min(repeated, key=lambda c: c.name)
+        raise DraftError(
+            f"'{first.guess.name}' repeats: {first.ids.customers:,} customers in {first.ids.named:,} rows; expected "
+            "one row for each customer; keep one row of each (such as the newest, with what was known then), or name "
+            "another column with --id"
+        )
+
+
+def _other_repeats(candidate: Candidate) -> str:
+    count = f"{candidate.ids.customers:,} in {candidate.ids.named:,} rows"
+    return (
+        f"'{candidate.guess.name}' repeats ({count}). If these are the customers, rows of one are in training and in "
+        "test, and every figure is too good: keep one row of each."
+    )
+
+
+def _about(candidate: Candidate) -> tuple[str, ...]:
+    name, ids, questions = candidate.guess.name, candidate.ids, list[str]()
+    if ids.later:
+        rows = f"{ids.later:,} of {ids.named:,} rows repeat a customer ('{name}')"
+        same = "with equal cells; the first of each is kept"
+        other = "with other cells; the first of each is kept, and none where their labels differ"
+        questions.append(f"{rows}, {same if candidate.is_copied else other}. Is that right?")
+    unnamed = candidate.guess.rows - ids.named
+    if unnamed:
+        questions.append(f"{unnamed:,} rows have no id in '{name}' and are rejected. Is that right?")
+    return tuple(questions)
+
+
+def _sole_unique(
+    guesses: Sequence[Guess], sample: Sample, named: Sequence[Candidate]
+) -> tuple[Guess | None, tuple[str, ...]]:
+    """The only column with another value in every row, if it can be an id; else none, with what was found."""
+    unique = [g for g in guesses if _can_be_id(g, sample.table.column(g.name))]
+    texts = [g for g in unique if g.column.kind is Kind.TEXT and "text" in g.why]
+    chosen = texts or unique
+    if len(chosen) == 1 or (chosen and chosen[0] is guesses[0]):
+        every = f"every row has another '{chosen[0].name}', which is assumed to be the customer's id. Is that right?"
+        return chosen[0], (f"{every} If not: --id.",)
+    repeated = [c for c in named if c.ids.later]
+    columns = ", ".join(
+        f"'{c.guess.name}' ({c.ids.customers:,} different in {c.ids.named:,} rows)" for c in repeated[:3]
+    )
+    questions = (f"is {columns} the customer's id? It repeats, and a table has one row for each customer.",)
+    return None, questions if columns else ()
+
+
+def _can_be_id(guess: Guess, cells: pa.ChunkedArray) -> bool:
+    whole = guess.column.kind in (Kind.TEXT, Kind.INTEGER)
+    if (
+        not (whole and guess.is_unique and guess.distinct == guess.rows)
+        or guess.missing_rows
+        or is_row_number(guess.name)
+    ):
+        return False
+    text = as_text(cells)
+    lengths = pc.utf8_length(text)
+    if guess.column.kind is Kind.INTEGER:  # an amount has as many digits as it needs
+        return bool(pc.min(lengths).as_py() == pc.max(lengths).as_py() >= 5)
+    return bool(pc.max(lengths).as_py() <= _SHORT)
+
+
+def as_key(guess: Guess) -> Guess:
+    """`guess` as the column that identifies a customer."""
+    return replace(guess, column=Column(guess.name, Kind.ID, Role.KEY), why="", questions=(), repair="")

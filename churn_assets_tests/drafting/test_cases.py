@@ -1,0 +1,76 @@
+"""The draft of each stored input that once went wrong; `CHURN_CASES` names their folder, outside the repository.
+
+The other modules of this folder have tables of the same kinds that always run.
+"""
+
+import datetime as dt
+import os
+from pathlib import Path
+
+import pytest
+
+from churn_assets.drafting.draft import DraftOptions, draft_contract
+from churn_assets.errors import DraftError
+
+CASES = Path(os.environ.get("CHURN_CASES") or "no folder")
+pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not in the repository")
+
+LABELS = {
+    "three_states": ("status", "Churned"),
+    "three_states_3000": ("status", "Churned"),
+    "nested": ("Churn", "Yes"),
+    "gbk": ("是否流失", "是"),
+    "shift_jis": ("退会", "はい"),
+    "cp1251": ("отток", "да"),
+    "pt": ("cancelou", "Sim"),
+    "label_trailing_blank": ("Customerstatus", "Yes"),
+    "label_10": ("churn", "1"),
+    "independent_given_label": ("churn", "1"),
+    "no_signal": ("churn", "1"),
+    "noise_base92": ("churn", "1"),
+}
+
+
+def draft(name, **wishes):
+    """The draft of a case, e.g. 'small/pt.csv' or 'inputs/plain.csv'."""
+    path = CASES / name if name.startswith("inputs") else CASES / "tables" / name
+    label, churned = LABELS.get(path.name.partition(".")[0], ("churn", "Yes"))
+    return draft_contract(path, DraftOptions(label, churned, **wishes), today=dt.date(2026, 11, 26))
+
+
+def questions(found):
+    return " ".join(found.text.replace("\n#  ", "").split())
+
+
+KEYS = {
+    "small/id_third.csv": "customer_id",
+    "small/lines.jsonl": "customer_id",
+    "small/dictionary_first.xlsx": "customer_id",
+    "inputs/ord_b.parquet": "customer_id",
+    "inputs/dupid.csv": "customer_id",
+    "small/repeated_rows.csv": "customer_id",
+    "small/id_acronym.csv": "IDCliente",
+    "small/id_phonenumber.csv": "phonenumber",
+    "small/id_employeenumber.csv": "EmployeeNumber",
+    "small/nested.json": "customerID",
+    "small/pt.csv": "id_cliente",
+    "small/gbk.csv": "客户编号",
+    "small/shift_jis.csv": "顧客ID",
+    "small/cp1251.csv": "ид_клиента",
+}
+
+
+@pytest.mark.parametrize(("name", "key"), KEYS.items())
+def test_the_id_is_found_and_no_row_but_a_repeated_one_is_rejected(name, key):
+    found = draft(name)
+    assert found.contract.key.name == key
+    # In dupid.csv the two rows of one customer have different labels, so both are rejected.
+    repeated, rejected = {"inputs/dupid.csv": (1, 2), "small/repeated_rows.csv": (4, 4)}.get(name, (0, 0))
+    assert found.report.rows_rejected == rejected
+    assert (f"{repeated} of " in questions(found)) == (repeated > 0)
+
+
+@pytest.mark.parametrize(("name", "customers"), [("small/panel.csv", "16"), ("bigger/panel_1800.csv", "600")])
+def test_several_rows_a_customer_are_refused(name, customers):
+    with pytest.raises(DraftError, match=f"'customer_id' repeats: {customers} customers in"):
+        draft(name)
