@@ -176,7 +176,8 @@ class Rule:
     doc: str = ""
 
 
-# The split, limits of the audit, of monitoring and of releases change the meaning of no score: not part of the fingerprint either.
+# The split and limits of the audit, of monitoring and of releases change the meaning of no score: not part of the
+# fingerprint either.
 UNSCORED = frozenset({"split", "audit", "monitoring", "release", "dropped", "unread"})
 _FIRST_AUDIT = {  # [audit] was part of it once, mostly with these values: fingerprints stay as they were
     "single_column_pr_auc_lift": 0.6,

@@ -93,10 +93,29 @@ def choose_model(
         draws = CHOICE_DRAWS if prefix == "validation" else DRAWS
         values = summary(churned, scored, threshold, stratified_samples(churned, draws, seed))
         metrics |= {f"{prefix}_{name}": value for name, value in values.items()}
+    metrics |= resolution(test["random"][1])
+    metrics["test_twin_share"] = twin_share(data.views["random"])
     comparison = [_compared(c, differences[c.name], data) for c in field]
     comparison = [_with_own_figures(c, metrics) if c.candidate == chosen.name else c for c in comparison]
     out_of_fold = (label, probability)
     return Choice(chosen, reason, comparison, calibration, thresholds, metrics, test, out_of_fold, data.views, seed)
+
+
+def resolution(probability: Floats) -> dict[str, float]:
+    """How finely test rows are told apart: distinct scores, and rows that share the highest one."""
+    rounded = np.round(probability, 6)
+    return {
+        "test_distinct_scores": float(len(np.unique(rounded))),
+        "test_top_score_rows": float(np.sum(rounded == rounded.max())),
+    }
+
+
+def twin_share(view: View) -> float:
+    """The share of test rows that equal a training or validation row in every feature, missing values included."""
+    filled = np.ascontiguousarray(np.where(np.isnan(view.matrix), np.float32(np.inf), view.matrix) + np.float32(0.0))
+    rows = filled.view(np.dtype((np.void, filled.shape[1] * filled.itemsize))).ravel()
+    known = set(rows[view.split.learn].tolist())
+    return float(np.mean([row in known for row in rows[view.split.test].tolist()]))
 
 
 def contenders(candidates: Sequence[Candidate], features: pa.Table) -> list[Candidate]:

@@ -33,6 +33,7 @@ SPLITS = ("random", "out_of_time")
 PARTS = ("train", "validation", "test")
 PUT_ASIDE = "aside"  # of rows in none of the parts
 HOLDOUT = 0.30
+FEWEST_TESTED = 10  # churned or kept customers of a test part; a figure of fewer says nothing
 FEWEST = 20  # churned or kept customers that a table must have: 14 to train on, 3 to test
 
 
@@ -196,7 +197,10 @@ def _by_cohort(contract: Contract, customers: pa.Table, ids: Ids, churned: Label
     # A number that orders cohorts is an age: the customers with the largest are the oldest.
     split = out_of_time_split(values if contract.column(name).kind is Kind.DATE else -values, ids)
     both = split is not None and all(0 < churned[getattr(split, p)].mean() < 1 for p in PARTS)
-    return split if both else None
+    if split is None or not both:
+        return None
+    newest = churned[split.test]
+    return split if min(int(newest.sum()), int((newest == 0).sum())) >= FEWEST_TESTED else None
 
 
 def fold_numbers(churned: Labels, groups: Ids, folds: int, seed: int) -> Index:
