@@ -27,6 +27,7 @@ from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import REFUSAL, Champion, ChampionPointer, read_champion
 from churn_assets.settings import Settings
 from churn_assets.storage.files import write_json
+from churn_assets.storage.links import link_home
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -106,6 +107,7 @@ class PromotionService:
     @classmethod
     def of(cls, settings: Settings) -> PromotionService:
         """The service of a home, with its ledger, its pointer and MLflow."""
+        link_home(settings)
         ledger, pointer = Ledger(settings.ledger_path), ChampionPointer(settings.home)
         return cls(settings, ledger, pointer, MlflowRegistry(settings.mlflow_uri))
 

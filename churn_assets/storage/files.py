@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,7 +85,14 @@ def canonical_json(value: object) -> bytes:
 
 def read_json_object(path: Path) -> dict[str, Any]:
     """A JSON object from a file. Raises OSError, and ValueError for what is not a JSON object."""
-    value = json.loads(path.read_bytes())
+    if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would wait for a writer
+        raise ValueError("is not a file")
+    try:
+        value = json.loads(path.read_bytes())
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    except LookupError as error:  # its first bytes look like an encoding that Python lacks
+        raise ValueError(str(error)) from None
     if not isinstance(value, dict):
         raise ValueError(f"is a JSON {type(value).__name__}, expected an object")
     return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import duckdb
 
 FILE, PUBLISHED = "log.duckdb", "published.duckdb"
+_BLOCK = 2**20
 
 # What counts: no trial, no shadow score, no feedback that was withdrawn. A copy from before these columns has none.
 _VIEWS = """
@@ -92,13 +94,25 @@ def ingested_names(connection: duckdb.DuckDBPyConnection, where: str = "true") -
 
 
 def publish(folder: Path) -> bool:
-    """Copy the warehouse, which nobody may be writing, if the copy is older; whether that was needed."""
+    """Copy the warehouse, which nobody may be writing, if the copy has another content; whether that was needed."""
     source, target = folder / FILE, folder / PUBLISHED
-    if not source.exists() or (target.exists() and target.stat().st_mtime_ns >= source.stat().st_mtime_ns):
+    if not source.exists() or (target.exists() and _same_content(source, target)):
         return False
     # 0444: a process that opened it for writing would keep every reader out. The ingest's lock is held, see `alone`.
     with replacing(target, mode=0o444, reuse_name=True) as temporary:
         shutil.copyfile(source, temporary)
+    return True
+
+
+def _same_content(one: Path, other: Path) -> bool:
+    """By bytes and not by times, which a step of the clock makes wrong. DuckDB counts its checkpoints in the first
+    pages: files that differ are known at once."""
+    if one.stat().st_size != other.stat().st_size:
+        return False
+    with one.open("rb") as left, other.open("rb") as right:
+        while block := left.read(_BLOCK):
+            if block != right.read(_BLOCK):
+                return False
     return True
 
 
@@ -114,6 +128,22 @@ def alone(folder: Path, patience_s: float) -> Iterator[None]:
             f"{error.filename or folder}: cannot be written ({error.strerror or error}), expected room and write "
             "access; free the disk or correct its permissions and ingest again, nothing is lost"
         ) from error
+
+
+@contextlib.contextmanager
+def nameable(path: Path) -> Iterator[Path]:
+    """The path of a database to write to. Where the path has a `?`, before which DuckDB would put the ending of its
+    write-ahead log, that is a copy; it replaces the file when the block ends, and the ingest restores what is lost."""
+    if "?" not in str(path.resolve()):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        if path.exists():
+            shutil.copyfile(path, copy)
+        yield copy
+        with replacing(path, reuse_name=True) as temporary:
+            shutil.copyfile(copy, temporary)
 
 
 @contextlib.contextmanager

@@ -334,6 +334,21 @@ def test_a_reader_of_the_published_copy_goes_on_while_it_is_replaced(tmp_path):
     assert ask(of, "SELECT count(*) FROM predictions") == [(2,)]
 
 
+@pytest.mark.parametrize("hours", [-6, 6])
+def test_what_is_published_does_not_depend_on_the_clock(tmp_path, hours):
+    """A clock that is set back makes the newer file the older one; one that was wrong once does the opposite."""
+    of = settings(tmp_path)
+    write(of, "a", prediction("a"))
+    ingest(of, STORE)
+    published = of.warehouse_dir / PUBLISHED
+    stepped = published.stat().st_mtime + 3600 * hours
+    os.utime(published, (stepped, stepped))
+    assert not ingest(of, STORE).published
+    write(of, "b", prediction("b"))
+    assert ingest(of, STORE).published
+    assert ask(of, "SELECT count(*) FROM predictions") == [(2,)]
+
+
 def test_a_contract_in_memory_only_is_not_kept(tmp_path):
     of = settings(tmp_path)
     other = variant(esent=Kind.NUMBER)
