@@ -225,7 +225,7 @@ def _limits(contract: Contract, report: Report) -> list[Limit]:
 
 
 def headline_caveats(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
-    """What makes the headline figure doubtful or flattering: few churners, and test customers with a twin in training."""
+    """What makes the headline figure doubtful or flattering: few churners, test customers with a twin."""
     churned = round(metrics.get("test_churn_rate", 0.0) * metrics.get("test_rows", 0.0))
     few = min(churned, round(metrics.get("test_rows", 0.0)) - churned)
     twins = metrics.get("test_twin_share", 0.0)
@@ -238,10 +238,7 @@ def headline_caveats(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
     )
     return [
         ("Not with the accuracy of the headline", counted if 0 < few < FEWEST_TESTED else ""),
-        (
-            "Not with the same accuracy for customers unlike those in the table",
-            doubled if twins >= MATERIAL_TWINS else "",
-        ),
+        ("Not as accurate for customers unlike those in the table", doubled if twins >= MATERIAL_TWINS else ""),
     ]
 
 
