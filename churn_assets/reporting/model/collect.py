@@ -117,7 +117,7 @@ def collect_report(
         worked=worked_customers(scorer, customers, test, scored["test"].churned, scored["test"].probability),
         learning=learning_curve(chosen, {c.name: c for c in candidates}, data, scored["test"], card.seed),
     )
-    return msgspec.structs.replace(report, limits=_limits(contract, report))
+    return msgspec.structs.replace(report, limits=_limits(contract, report, card.metrics))
 
 
 def write_report(report: Report, bundle: Path, folder: Path) -> dict[str, Path]:
@@ -188,7 +188,7 @@ def _side(side: Scored, card: ModelCard, name: str, contract: Contract, worth: P
     )
 
 
-def _limits(contract: Contract, report: Report) -> list[Limit]:
+def _limits(contract: Contract, report: Report, metrics: Mapping[str, float]) -> list[Limit]:
     """What the model must not be used for: what follows from the contract and the figures, the gravest first."""
     label = contract.label
     simulated = "It was trained on generated customers. Every figure here describes a simulation."
@@ -214,7 +214,7 @@ def _limits(contract: Contract, report: Report) -> list[Limit]:
             "measure that.",
         ),
         ("Not with confidence in small segments", _small_segments(report)),
-        *headline_caveats(report.model.metrics),
+        *headline_caveats(metrics),
         (
             "Not for another table",
             f"The model reads tables that conform to contract '{contract.name}'; other tables need a contract and a "
