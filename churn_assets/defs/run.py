@@ -19,6 +19,7 @@ from churn_assets.defs.runs.cancel import cancel_lost_runs
 from churn_assets.defs.runs.plan import RunPlan, plan_run
 from churn_assets.defs.runs.resume import COMMAND, RESUMES, RUN, RunInputs, resume_run
 from churn_assets.settings import Settings, project_file
+from churn_assets.storage.files import remove_leftovers
 from churn_assets.storage.links import link_home
 from churn_assets.storage.lock import file_lock
 from churn_assets.training.candidate import NAMES
@@ -80,12 +81,14 @@ def prepare_home(settings: Settings) -> None:
 def lock_home(home: Path) -> Iterator[None]:
     """Keep a second run out of the home: each would read the tables that the other writes.
 
-    The operating system releases the lock when the process ends, however it ends. Raises HomeBusy.
+    The operating system releases the lock when the process ends, however it ends. Temporary files of killed processes
+    are removed. Raises HomeBusy.
     """
     busy = errors.HomeBusy(
         f"another `churn run` is at work in {home}; wait until it has ended, or name another home: --home"
     )
     with file_lock(home / ".run.lock", busy=lambda _: busy):
+        remove_leftovers(home)
         yield
 
 

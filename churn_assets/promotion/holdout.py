@@ -67,6 +67,18 @@ def read_holdout(folder: Path, contract: Contract) -> Holdout | None:
     return holdout
 
 
+def frozen_with(folder: Path, contract: Contract) -> str:
+    """The version that the holdout of this contract's lineage was frozen with; '' if there is none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        metadata = pq.read_schema(holdout_path(folder, contract)).metadata or {}
+    except (OSError, ValueError, pa.ArrowException):
+        return ""
+    return str(metadata.get(_VERSION, b"").decode())
+
+
 def _origin_of(path: Path) -> tuple[str, bytes]:
     """Lineage and instant of a holdout; empty if they cannot be read. An earlier release did not write the lineage: it
     is that of the bundle that the customers were frozen with."""

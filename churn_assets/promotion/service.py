@@ -155,15 +155,11 @@ class PromotionService:
         moves to a model that becomes, or is, champion. A model with other inputs than the champion's is judged at once,
         by the rules of registration. Raises GateRefused as `check_registration`.
         """
-        from churn_assets.scoring.bundle import read_contract
-
         self._check(model, contract)
         registration.save_registration_record(self._home, model)
         self.recover()
         champion = read_champion(self._home)
-        generated, refused = self._is_generated(champion), self._is_refused(model.version)
-        trained = read_contract(bundle) or contract  # which may leave columns out that the contract in use has
-        role = registration.assign_role(model, trained, champion, self._home, generated, refused)
+        role = self._assign_role(contract, model, bundle, champion)
         number: int | None = None
         if run_id is not None and missing is None:  # before the commit: pointer and ledger store the number
             number, missing = self._register_version(run_id, contract, bundle, model.version)
@@ -188,6 +184,18 @@ class PromotionService:
         return registration.Registration(
             model.version, path, role.alias, role.reason, answering, number, entry, missing
         )
+
+    def _assign_role(
+        self, contract: Contract, model: registration.TrainedModel, bundle: Path, champion: Champion | None
+    ) -> registration.Role:
+        from churn_assets.promotion.holdout import frozen_with
+        from churn_assets.scoring.bundle import read_contract
+
+        trained = read_contract(bundle) or contract  # which may leave columns out that the contract in use has
+        frozen = frozen_with(self._settings.holdout_dir, contract) not in ("", model.version)
+        generated, refused = self._is_generated(champion), self._is_refused(model.version)
+        in_use = contract if frozen else None
+        return registration.assign_role(model, trained, champion, self._home, generated, refused, in_use)
 
     def _is_refused(self, version: str) -> bool:
         """Whether the last thing decided on a version was no."""

@@ -150,7 +150,7 @@ def _profit(contract: Contract, choice: Choice, customers: pa.Table) -> ProfitRe
     def money(discount: Discount) -> ListMoney:
         discounted = replace(scorer, discount=discount)
         listed = call_list(discounted, table[contract.key.name], probability, snapshot, worth)
-        return list_money(calls_of(listed), value, discount, len(active), len(rows) - len(active))
+        return list_money(calls_of(listed), scorer.value, discount, len(active), len(rows) - len(active))
 
     return with_list(report, money, realized, newest)
 

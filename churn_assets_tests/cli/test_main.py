@@ -81,7 +81,7 @@ def test_the_main_job_ends_with_a_summary_and_the_next_commands(made):
     heads = [line.split(":")[0] for line in said.splitlines()]
     for head in ("How good", "Whom to call", "What to doubt", "Where things are", "Next"):
         assert head in heads
-    assert f"call list        {home / 'reports' / 'risk_list.csv'}\n" in said
+    assert f"call list        {home / 'reports' / 'call_list.xlsx'}\n" in said
     assert (home / "reports" / "risk_list.csv").is_file()
     assert f"report           {home / 'reports' / 'model_report.html'}\n" in said
     assert "generated, not real" in (home / "reports" / "model_report.html").read_text(encoding="utf-8")
@@ -199,6 +199,12 @@ def test_a_call_list_of_a_file_says_why(made, tmp_path):
     assert result.returncode == 0, result.stderr
     calls = pa.csv.read_csv(tmp_path / "scores.calls.csv")
     assert all(calls["reason_1"].to_pylist())
+    named = churn("score", tmp_path / "new.parquet", "-o", tmp_path / "calls.csv", home=home)
+    assert "marked as churned in 'retained': " in named.stdout, named.stderr
+    sheet = pa.csv.read_csv(tmp_path / "calls.csv")
+    assert sheet["customer"].to_pylist() == calls["customer_id"].to_pylist()
+    assert sheet["reason 1"].to_pylist() == calls["reason_1"].to_pylist()
+    assert not (tmp_path / "scores.parquet").exists()
 
 
 def test_a_budget_is_turned_into_a_list_and_what_it_brings(made):
@@ -209,7 +215,7 @@ def test_a_budget_is_turned_into_a_list_and_what_it_brings(made):
     assert "the budget is spent" in result.stdout
     assert "95 % of outcomes" in result.stdout
     assert "the contract's [value]" in result.stdout
-    assert "On test rows: Contacting the riskiest" in result.stdout
+    assert "the interval is chance and calibration, not a wrong save rate" in result.stdout
     everybody = churn("budget", "1e9", "--beyond-capacity", home=home).stdout
     assert "a further contact would cost more than it is expected to bring" in everybody
     assert "expected an amount of at least 0" in refused(churn("budget", "--", "-1", home=home))

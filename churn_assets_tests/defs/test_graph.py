@@ -22,10 +22,18 @@ from churn_assets.errors import AssetStale
 from churn_assets.features.encode import encode_table
 from churn_assets.promotion.pointer import require_champion, write_champion
 from churn_assets.promotion.registration import read_registration_record
-from churn_assets.promotion.status import list_version, read_status, report_folder, report_version, require_own_list
+from churn_assets.promotion.status import (
+    list_version,
+    read_registration,
+    read_status,
+    report_folder,
+    report_version,
+    require_own_list,
+)
 from churn_assets.reporting.model.collect import CARD, METRICS, PAGE
 from churn_assets.reporting.model.facts import Report
 from churn_assets.reporting.model.publish import publish_champion, write_reports
+from churn_assets.reporting.run_summary import read_run_summary
 from churn_assets.scoring.bundle import load_bundle, read_card, read_ladder, read_reference
 from churn_assets.settings import Settings
 from churn_assets_tests.defs.home import CANDIDATES, checks, metadata, run, settings
@@ -223,14 +231,17 @@ def test_report_and_list_are_the_champions_whatever_else_was_trained_and_whoever
     with pytest.raises(AssetStale, match=r"score the customers with it: churn run --select risk_list"):
         require_own_list(of)
 
+    assert read_registration(of) is None  # it made another one champion
     publish_champion(of)
     assert report_version(of) == challenger
+    assert f"champion {challenger} has no call list" in " ".join(read_status(of).notes)
+    assert read_run_summary(of).places["report"] == of.reports_dir / PAGE
     assert all(role not in (of.reports_dir / name).read_text() for name in (PAGE, CARD))
     assert not (of.reports_dir / "risk_list.csv").exists()
     assert (of.reports_dir / champion.version / "risk_list.csv").is_file()
     write_champion(of.home, champion)  # as a rollback does
     publish_champion(of)
-    assert report_version(of) == champion.version
+    assert report_version(of) == read_registration(of).version == champion.version
     assert (of.reports_dir / PAGE).read_bytes() == (first.reports_dir / PAGE).read_bytes()
 
 
