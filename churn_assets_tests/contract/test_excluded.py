@@ -21,7 +21,7 @@ from churn_assets.features.compile import compile_features
 from churn_assets.features.encode import encode_rows
 from churn_assets.features.scalar import RowReader
 from churn_assets.monitoring.data_quality import check_columns
-from churn_assets.monitoring.drift.report import tested_columns
+from churn_assets.monitoring.drift import report as drift
 from churn_assets.monitoring.profile import ColumnProfile, MonitoredModel, Profile, Reference
 from churn_assets.prediction_log.warehouse.ingest import ingest
 from churn_assets.scoring.calibration import Identity
@@ -188,4 +188,4 @@ def test_the_repair_of_shifted_dates_reads_an_excluded_date_and_drift_watches_an
     assert whole.shape == (50, 3)
     contract = with_excluded(STORE, ["esent"])
     model = MonitoredModel("v", contract.fingerprint, contract, contract.monitoring, None)
-    assert tested_columns(model) == tested_columns(dataclasses.replace(model, contract=STORE))
+    assert drift.tested_columns(model) == drift.tested_columns(dataclasses.replace(model, contract=STORE))
