@@ -53,10 +53,10 @@ class Tracking:
         self._log_batch("params", "Param", rows)
 
     def metrics(self, values: Mapping[str, object], prefix: str = "") -> None:
-        """Log the finite numbers among `values`, as `prefix.name`."""
+        """Log the finite numbers among `values`, as `prefix.name`; MLflow takes no '+' of a blend's name."""
         now = int(time.time() * 1000)
         rows = [
-            (_named(prefix, name), float(value), now, 0)
+            (_named(prefix, name).replace(" + ", " and "), float(value), now, 0)
             for name, value in values.items()
             if isinstance(value, (int, float)) and math.isfinite(value)
         ]
