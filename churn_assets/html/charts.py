@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 WIDTH, HEIGHT = 460.0, 280.0
-LEFT, RIGHT, TOP, BOTTOM = 62.0, 28.0, 12.0, 44.0
+LEFT, RIGHT, TOP, BOTTOM = 68.0, 28.0, 12.0, 44.0
 ROW_HEIGHT = 22.0
 CHARACTER = 6.9  # drawing units a letter of the labels takes
 PHONE_CHARACTER, MOST_HEAT_LETTERS, HEAT_ROW = 8.4, 17, 21.0  # a phone draws larger letters
@@ -543,7 +543,7 @@ def _text(text: str, x: float, y: float, anchor: str = "middle") -> Shape:
 
 
 def _turned_text(text: str, middle: float) -> Shape:
-    turned = {"x": 12, "y": middle, "text-anchor": "middle", "transform": f"rotate(-90 12 {middle:g})"}
+    turned = {"x": 11, "y": middle, "text-anchor": "middle", "transform": f"rotate(-90 11 {middle:g})"}
     return Shape("text", turned, text)
 
 

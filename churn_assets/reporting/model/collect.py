@@ -111,7 +111,11 @@ def write_report(report: Report, bundle: Path, folder: Path) -> dict[str, Path]:
     import pyarrow.parquet as pq
 
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: value for name, value in msgspec.to_builtins(report.importance).items() if name != "dependence"}
+    weights = {
+        name: value
+        for name, value in msgspec.to_builtins(report.importance).items()
+        if name not in ("dependence", "summary")
+    }
     texts = {
         PAGE: render_report(report),
         CARD: render_card(report),

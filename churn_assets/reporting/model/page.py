@@ -181,8 +181,9 @@ def _worked(report: Report) -> list[tuple[WorkedCustomer, charts.WaterfallRows]]
 
 
 def _probability_form(probability: float) -> str:
-    """Per cent; a decimal where the nearest whole per cent would be 0 or 100."""
-    return ".0%" if 0.005 <= probability < 0.995 else ".2%" if probability < 0.001 or probability > 0.999 else ".1%"
+    """Per cent, with decimals near 0 and 1, where they tell customers apart."""
+    distance = min(probability, 1.0 - probability)
+    return ".0%" if distance >= 0.1 else ".1%" if distance >= 0.001 else ".2%"
 
 
 def _dependence(report: Report) -> list[tuple[Dependence, charts.Chart | charts.BarRows | None]]:
