@@ -112,9 +112,15 @@ def show_contract(contract: Contract) -> None:
     value = contract.value
     for table in (columns, features, rules):
         out.print(table)
-    out.print(
-        f"A kept customer is worth {value.customer_value:g}; an offer costs {value.offer_cost:g} and saves "
-        f"{value.save_rate:.0%}; contacts per list: {value.capacity or 'no limit'}."
+    worth = f"{value.value} ({value.customer_value:g} where that is missing)" if value.value else value.customer_value
+    rate = f"{value.save_rate:.0%}"
+    if value.save_rates is not None:
+        by = ", ".join(f"{segment} {share:.0%}" for segment, share in value.save_rates.by)
+        rate = f"by column {value.save_rates.column}{' ' * bool(by)}{by}, else {rate}"
+    control = f"; control group: {value.control_share:.0%} of the customers" if value.control_share else ""
+    say(
+        f"A kept customer is worth {worth}; an offer costs {value.offer_cost:g} and saves {rate}; contacts per list: "
+        f"{value.capacity or 'no limit'}{control}."
     )
 
 
@@ -168,6 +174,7 @@ def show_budget(settings: Settings, amount: float, capacity: bool) -> None:
     from churn_assets.promotion.pointer import require_champion
     from churn_assets.scoring.budget import plan_call_list
     from churn_assets.scoring.bundle import read_card
+    from churn_assets.scoring.list_money import describe_discount
 
     bundle = require_champion(settings.home).path(settings.home)
     plan, value = plan_call_list(bundle, settings.assets_dir / "risk_list.parquet", amount, capacity=capacity)
@@ -189,12 +196,15 @@ def show_budget(settings: Settings, amount: float, capacity: bool) -> None:
     ):
         table.add_row(name, text)
     out.print(table)
-    say(
-        f"If the probabilities hold, {value.save_rate:.0%} of contacted churners stay and each is worth "
-        f"{value.customer_value:,.0f} (the contract's [value]); the interval is chance alone."
+    assumed = (
+        "Save rate and value are those of each customer"
+        if value.by_customer
+        else f"Of contacted churners {value.save_rate:.0%} stay, each worth {value.customer_value:,.0f}"
     )
-    if card.profit:
-        say(f"On test rows: {card.profit.card_sentence}")
+    discount = describe_discount(card.profit.discount) if card.profit else ""
+    say(
+        f"{assumed} (the contract's [value]); the interval is chance and calibration, not a wrong save rate. {discount}"
+    )
 
 
 def _comparison(chosen: ChosenModel) -> Table:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import NoReturn
 
-from churn_assets.contract.expressions import AS_OF, is_date, parse_features, parse_rules
+from churn_assets.contract.expressions import AS_OF, is_date, parse_features, parse_rules, parse_value
 from churn_assets.contract.model import NUMERIC_KINDS, Column, Contract, Kind, Role
 from churn_assets.contract.wording import wording_mistakes
 from churn_assets.errors import ContractError, did_you_mean
@@ -44,6 +44,9 @@ def check_contract(contract: Contract, name: str) -> Contract:
     features = tuple(f for f in contract.features if f.name not in excluded)
     contract = replace(contract, features=features, left_out=left_out)
     parse_rules(contract, name)
+    if contract.value.value:
+        parse_value(contract, name)
+    _save_rates(contract)
     if not contract.feature_columns and not any(f.model for f in contract.features):
         none = "no column has role 'feature' and there is no feature"
         fail("[features]", f"{none}; expected at least 1 model input; add one")
@@ -169,6 +172,26 @@ def _time(contract: Contract) -> None:
         # Without dates, an age (tenure) orders the customers as well.
         ordered = [c.name for c in contract.scoring_columns if c.kind in (Kind.DATE, Kind.NUMBER, Kind.INTEGER)]
         _among("[time]", "cohort", cohort, ordered)
+
+
+def _save_rates(contract: Contract) -> None:
+    rates = contract.value.save_rates
+    if rates is None:
+        return
+    place, number = "[value] save_rate", (Kind.NUMBER, Kind.INTEGER)
+    kinds = (Kind.CATEGORY, Kind.BOOLEAN) if rates.by else number
+    columns = {c.name: c for c in contract.logged_columns if c.kind in (*number, Kind.CATEGORY, Kind.BOOLEAN)}
+    _among(place, "column", rates.column, columns)
+    column = columns[rates.column]
+    if column.kind not in kinds:
+        give = "give a rate for each of its values" if not rates.by else "remove the rates, or name another column"
+        fail(place, f"column '{column.name}' is a {column.kind}; expected {' or '.join(kinds)}; {give}")
+    segments = column.choices or ("true", "false")
+    for segment, _ in rates.by:
+        hint = did_you_mean(segment, segments)
+        if segment not in segments:
+            expected = f"expected column, default, or one of: {', '.join(segments)}"
+            fail(place, f"'{segment}' is no value of column '{column.name}'; {hint}{expected}; correct it")
 
 
 def _limits(contract: Contract) -> None:

@@ -82,15 +82,27 @@ def parse_rules(contract: Contract, file: str = "") -> tuple[Expression, ...]:
     return tuple(_parse_rule(contract, rule, file or contract.where) for rule in contract.rules)
 
 
+def parse_value(contract: Contract, file: str = "") -> Expression:
+    """The expression of a customer's value, which reads columns (excluded ones too) and `as_of`. Raises
+    ExpressionError."""
+    place = Place(file or contract.where, "[value]", Rule("value", contract.value.value))
+    return _parse_unfitted(contract, place, contract.logged_columns, "is not a number; expected an amount")
+
+
 def _parse_rule(contract: Contract, rule: Rule, where: str) -> Expression:
     place = Place(where, "[[rules]]", rule)
+    return _parse_unfitted(contract, place, contract.scoring_columns, "is not a condition; expected a comparison")
+
+
+def _parse_unfitted(contract: Contract, place: Place, columns: Iterable[Column], otherwise: str) -> Expression:
+    """A numeric expression over these columns, without statistics of a training table."""
     tree = _parse(place)
-    if _Types(_scope(contract.scoring_columns), contract, place).of(tree) != NUMBER:
-        place.fail(tree, "the result is not a condition; expected a comparison")
+    if _Types(_scope(columns), contract, place).of(tree) != NUMBER:
+        place.fail(tree, f"the result {otherwise}")
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FITTED:
             place.fail(node, f"{node.func.id} is fitted on a training table; only a feature may use it")
-    return Expression(rule.name, rule.expression, tree, frozenset(_names(tree)))
+    return Expression(place.owner.name, place.owner.expression, tree, frozenset(_names(tree)))
 
 
 def columns_read(contract: Contract) -> Mapping[str, frozenset[str]]:

@@ -26,11 +26,22 @@ Count = Annotated[int, Bounds(ge=1)]
 
 
 @dataclass(frozen=True)
+class SaveRates:
+    """The save rate by `column`: of each value of a category or boolean in `by`, or the number in the column itself
+    if `by` is empty. Where neither gives one, `Value.save_rate` holds."""
+
+    column: str
+    by: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class Value:
     """The value of a retained customer, in one currency; `capacity` is the number of contacts of a list.
 
-    `decide_by` names the decision threshold: 'profit' (largest expected profit), 'f1' (largest F1), or 'capacity' (as
-    many customers as can be contacted).
+    `value` is an expression that computes the value of each customer; where it is missing, or there is none, it is the
+    constant `customer_value`. `decide_by` names the decision threshold: 'profit' (largest expected profit),
+    'f1' (largest F1), or 'capacity' (as many customers as can be contacted). `control_share` of the customers worth
+    contacting are left alone, to measure what contacting does.
     """
 
     monthly_value: Amount
@@ -39,11 +50,19 @@ class Value:
     save_rate: Share
     capacity: Annotated[int | None, Bounds(ge=1)] = None
     decide_by: Threshold = "profit"
+    control_share: Annotated[float, Bounds(ge=0.0, le=0.5)] = 0.0
+    value: str = ""
+    save_rates: SaveRates | None = None  # the other forms of `save_rate`, which is then the rate where they give none
 
     @property
     def customer_value(self) -> float:
-        """Value of a customer who stays."""
+        """Value of a customer who stays, where no expression gives another."""
         return self.monthly_value * self.months
+
+    @property
+    def by_customer(self) -> bool:
+        """Whether value or save rate differ by customer."""
+        return bool(self.value) or self.save_rates is not None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from churn_assets.contract.check import check_contract, fail
 from churn_assets.contract.gate_limits import Release
-from churn_assets.contract.limits import Audit, Monitoring, Quality, Value
+from churn_assets.contract.limits import Audit, Monitoring, Quality, SaveRates, Share, Value
 from churn_assets.contract.model import Column, Contract, Feature, Label, Rule, Source, Time
 from churn_assets.errors import ContractError, ExpressionError, did_you_mean
 
@@ -76,7 +76,7 @@ def _contract(document: Mapping[str, Any], text: str, path: Path | None) -> Cont
         columns=_columns(document["columns"]),
         features=_features(document.get("features", {})),
         rules=_rules(document.get("rules", [])),
-        value=_table("[value]", document["value"], Value),
+        value=_money(document["value"]),
         **{name: _table(f"[{name}]", document.get(name, {}), type_) for name, type_ in _LIMITS.items()},
         text=text,
         path=path,
@@ -155,6 +155,39 @@ def _rules(tables: object) -> tuple[Rule, ...]:
     if not isinstance(tables, list):
         fail("[[rules]]", f"found {_describe(tables)}; expected [[rules]] tables")
     return tuple(_table(f"[[rules]] #{n}", table, Rule) for n, table in enumerate(tables, start=1))
+
+
+def _money(table: object) -> Value:
+    """`[value]`, in which `value` may be an expression and `save_rate` a column, or a rate for each value of one."""
+    place = "[value]"
+    if not isinstance(table, Mapping):
+        fail(place, f"found {_describe(table)}; expected a table")
+    _known(place, table, [f.name for f in dataclasses.fields(Value) if f.name != "save_rates"])
+    plain, rates = dict(table), None
+    expression = plain.get("value", "-")
+    if not isinstance(expression, str) or not expression.strip():
+        expected = 'expected an expression over columns in quotes, such as "price * 12"'
+        fail(place, f"key 'value' is {_describe(expression)}; {expected}; for a constant, monthly_value and months")
+    if "value" in plain:  # the constant is then what a customer without a value counts as
+        plain = {"monthly_value": 0.0, "months": 1, **plain}
+    rate = plain.get("save_rate", 0.0)
+    if isinstance(rate, str | Mapping):
+        plain["save_rate"], rates = _save_rates(rate)
+    elif isinstance(rate, bool) or not isinstance(rate, int | float):
+        expected = "expected a number, the name of a column, or a table with column, default and rates"
+        fail(place, f"key 'save_rate' is {_describe(rate)}; {expected}; correct it")
+    return dataclasses.replace(_table(place, plain, Value), save_rates=rates)
+
+
+def _save_rates(given: str | Mapping[str, object]) -> tuple[object, SaveRates]:
+    """The rate where no other is known, and those by a column."""
+    if isinstance(given, str):
+        return 0.0, SaveRates(given)
+    place = "[value] save_rate"
+    _has(place, given, ("column", "default"))
+    by = {name: _value(place, name, rate, Share) for name, rate in given.items() if name not in ("column", "default")}
+    default = _value(place, "default", given["default"], Share)
+    return default, SaveRates(_value(place, "column", given["column"], str), tuple(sorted(by.items())))
 
 
 def _value(place: str, key: str, value: object, hint: Any) -> Any:

@@ -65,8 +65,11 @@ Format = Literal["auto", "excel", "csv", "json", "parquet", "duckdb"]
 # Texts for people: changing one changes no figure, so they are not part of the fingerprint.
 PROSE = frozenset(
     {"title", "doc", "meaning", "unit", "suspect", "attested", "text", "path"}
-    | {"reason_high", "reason_low", "reason_missing", "topic"}
+    | {"reason_high", "reason_low", "reason_missing", "topic", "show"}
 )
+
+# Money by customer changes no score. The older keys of [value] are in the fingerprints of bundles and logs, and stay.
+PRICES = frozenset({"value", "save_rates", "control_share"})
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ class Column:
 
     `low` and `high` are inclusive, in the column's unit (ISO dates for dates); `missing` are spellings of null besides
     the empty cell; `formats` are strptime formats tried after ISO 8601. `suspect` says why the column may be a
-    consequence of churn, `attested` who attests that it is known before. For the reasons see `contract.wording`.
+    consequence of churn, `attested` who attests that it is known before. For the reasons see `contract.wording`. The
+    call list shows the columns with `show`.
     """
 
     name: str
@@ -97,6 +101,7 @@ class Column:
     reason_high: str = ""
     reason_low: str = ""
     reason_missing: str = ""
+    show: bool = False
 
 
 @dataclass(frozen=True)
@@ -257,7 +262,7 @@ class Contract:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of everything except PROSE and UNSCORED: equal fingerprints give equal scores."""
+        """SHA-256 (hex) of everything except PROSE, PRICES and UNSCORED: equal fingerprints give equal scores."""
         scored = {name: value for name, value in _without_prose(self).items() if name not in UNSCORED}
         canonical = json.dumps(scored, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
@@ -272,9 +277,9 @@ class Contract:
 
 def _without_prose(value: object) -> Any:
     if dataclasses.is_dataclass(value):
-        return {
-            f.name: _without_prose(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name not in PROSE
-        }
+        unscored = PROSE | PRICES if isinstance(value, Value) else PROSE
+        names = [f.name for f in dataclasses.fields(value) if f.name not in unscored]
+        return {name: _without_prose(getattr(value, name)) for name in names}
     if isinstance(value, tuple):
         return [_without_prose(item) for item in value]
     if isinstance(value, float) and value.is_integer():

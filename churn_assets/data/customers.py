@@ -55,6 +55,13 @@ def reported_rows(customers: pa.Table) -> npt.NDArray[np.int64]:
     return np.flatnonzero(kept.to_numpy())
 
 
+def listed_rows(customers: pa.Table) -> npt.NDArray[np.int64]:
+    """Positions of the rows of the customer table, of which call lists are made."""
+    if SOURCE not in customers.column_names:
+        return np.arange(customers.num_rows)
+    return np.flatnonzero(pc.equal(customers[SOURCE], TABLE).to_numpy())
+
+
 def without_marks(customers: pa.Table) -> pa.Table:
     """All rows, with the columns of the contract and `churned` only."""
     return customers.drop_columns([name for name in MARKS if name in customers.column_names])

@@ -18,7 +18,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from churn_assets.contract.expressions import AS_OF, COMPARED, FITTED, Expression, parse_features, parse_rules, written
+from churn_assets.contract.expressions import (
+    AS_OF,
+    COMPARED,
+    FITTED,
+    Expression,
+    parse_features,
+    parse_rules,
+    parse_value,
+    written,
+)
 from churn_assets.contract.model import DIRECTIONS, Contract, Kind
 from churn_assets.features import functions
 from churn_assets.features.encode import Columns, days_since_epoch
@@ -149,6 +158,18 @@ def compile_rules(contract: Contract) -> tuple[RuleProgram, ...]:
         )
         for rule in parse_rules(contract)
     )
+
+
+def compile_value(contract: Contract) -> tuple[tuple[str, ...], Callable[[Columns, float | Array], Array]]:
+    """The columns that `[value] value` reads, and a function of them and `as_of`: one amount a row, NaN if missing."""
+    expression = parse_value(contract)
+    run = build(rule_source(contract, expression), "run")
+
+    def amounts(columns: Columns, as_of: float | Array) -> Array:
+        with np.errstate(all="ignore"):
+            return np.asarray(run(columns, np.floor(as_of), {}), dtype=np.float64)
+
+    return tuple(sorted(expression.names - {AS_OF})), amounts
 
 
 def rule_source(contract: Contract, rule: Expression) -> str:

@@ -36,10 +36,11 @@ def encode_table(contract: Contract, table: pa.Table | pa.RecordBatch) -> Column
     Raises RowsRejected for a category outside the contract's choices."""
     names = set(table.schema.names)
     columns = [c for c in contract.kept_columns if c.role is not Role.EXCLUDED and c.name in names]
-    return {column.name: _from_arrow(column, table.column(column.name)) for column in columns}
+    return {column.name: encode_column(column, table.column(column.name)) for column in columns}
 
 
-def _from_arrow(column: Column, values: Any) -> npt.NDArray[Any]:
+def encode_column(column: Column, values: Any) -> npt.NDArray[Any]:
+    """One column of a typed table, (rows,). Raises RowsRejected for a category outside the contract's choices."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -18,6 +18,7 @@ from churn_assets.promotion.registration import Registration
 from churn_assets.promotion.status import read_asset, report_folder, report_version
 from churn_assets.reporting.model.collect import METRICS
 from churn_assets.reporting.model.facts import Report, Side
+from churn_assets.scoring.scorer import Discount
 from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -127,7 +128,9 @@ def summarize(
         commands = {"churn status": "what the challenger waits for", **commands}
     return RunSummary(
         how_good=describe_quality(report) if report else "",
-        whom_to_call=describe_calls(calls) if calls else "",
+        whom_to_call=describe_calls(calls, report.profit.discount if report and report.profit else None)
+        if calls
+        else "",
         doubts=tuple(describe_doubts(report, registration)[:MOST_DOUBTS]),
         places=places,
         commands=dict(list(commands.items())[:2]),
@@ -148,13 +151,17 @@ def describe_quality(report: Report) -> str:
     )
 
 
-def describe_calls(calls: Calls) -> str:
-    """How many customers to call and what that is expected to bring."""
+def describe_calls(calls: Calls, discount: Discount | None = None) -> str:
+    """How many customers to call and what that is expected to bring, with the share of predicted churners it counts."""
+    share = discount.share if discount and discount.split else 1.0
+    basis = (
+        "probabilities" if share == 1.0 else f"{share:.0%} of the predicted churners, as measured on test customers,"
+    )
     if not calls.contacts:
         return f"nobody: no call to one of {calls.listed:,} active customers is expected to pay for itself."
     return (
         f"the first {calls.contacts:,} of {calls.listed:,} active customers; expected profit "
-        f"{_rounded(calls.expected_profit)}, if probabilities and the contract's [value] hold."
+        f"{_rounded(calls.expected_profit)}, if {basis} and the contract's [value] hold."
     )
 
 

@@ -1,9 +1,4 @@
-"""What a budget buys: how long the list gets and what it is expected to bring, with an interval.
-
-The interval is what chance leaves open if the probabilities and the contract's `save_rate` hold: each
-contact saves a churner or does not, independently, so the number saved is Poisson-binomial. It says
-nothing about a wrong save rate or a wrong model; `training.profit` varies those.
-"""
+"""What a budget buys: how long the list gets and what it is expected to bring, with the interval of `list_money`."""
 
 from __future__ import annotations
 
@@ -11,17 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from churn_assets.contract.limits import Value
 from churn_assets.contract.load import parse_contract
 from churn_assets.errors import AssetMissing, SettingsError
 from churn_assets.features.compile import Array
-from churn_assets.scoring.bundle import CONTRACT
-from churn_assets.scoring.call_list import expected_value
-
-# Up to here the distribution is computed exactly; beyond, the normal one differs by less than a customer.
-EXACT_UP_TO = 2000
-_Z = 1.959963984540054
+from churn_assets.scoring.bundle import CONTRACT, read_card
+from churn_assets.scoring.list_money import saved_interval as saved_interval
+from churn_assets.scoring.list_money import saved_value_interval
+from churn_assets.scoring.scorer import Discount
 
 
 @dataclass(frozen=True)
@@ -46,64 +40,72 @@ class Plan:
 
 
 def plan_call_list(bundle: Path, call_list: Path, budget: float, *, capacity: bool = True) -> tuple[Plan, Value]:
-    """The best use of `budget` on `call_list` (Parquet with `churn_probability`), and its contract's values. Raises
-    AssetMissing if there is no call list, and SettingsError for a negative budget."""
+    """The best use of `budget` on `call_list`, the Parquet file of the asset risk_list, and its contract's values. The
+    control group is left out. Raises AssetMissing if there is no list, and SettingsError for a negative budget."""
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     if not call_list.is_file():
         raise AssetMissing(f"{call_list}: does not exist; expected the call list of this home; make it: churn run")
     value = parse_contract((bundle / CONTRACT).read_text(encoding="utf-8"), CONTRACT).value
-    probability = pq.read_table(call_list, columns=["churn_probability"])["churn_probability"].to_numpy()
-    return plan(probability, value, budget, capacity=capacity), value
+    card, listed = read_card(bundle), pq.read_table(call_list)
+    discount = card.profit.discount if card.profit else Discount()
+    probability = listed["churn_probability"].to_numpy()
+    if "customer_value" not in listed.column_names:  # a list of an earlier release: one value for everybody
+        return plan(probability, value, budget, capacity=capacity), value
+    listed = listed.filter(pc.invert(listed["control"]))
+    worth, bring = listed["customer_value"].to_numpy(), listed["expected_value"].to_numpy() + value.offer_cost
+    saved = np.divide(bring, worth, out=np.zeros_like(bring), where=worth > 0.0)
+    offers = Offers(listed["churn_probability"].to_numpy() * discount.share, saved, worth, discount)
+    return plan(offers.churn, value, budget, capacity=capacity, offers=offers), value
 
 
-def plan(probability: Array, value: Value, budget: float, *, capacity: bool = True) -> Plan:
-    """Spend `budget` on customers with these churn probabilities (n,), best first. `capacity=False` leaves the
-    contract's capacity out. Raises SettingsError for a negative budget."""
+@dataclass(frozen=True)
+class Offers:
+    """Customers (n,): the chance that each churns, that an offer saves them, and their value then."""
+
+    churn: Array
+    saved: Array
+    worth: Array
+    discount: Discount
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Offers:
+        """Some of them."""
+        return Offers(self.churn[rows], self.saved[rows], self.worth[rows], self.discount)
+
+
+def plan(
+    probability: Array, value: Value, budget: float, *, capacity: bool = True, offers: Offers | None = None
+) -> Plan:
+    """Spend `budget` on customers with these churn probabilities (n,), or on `offers` where values differ, best first.
+    `capacity=False` leaves the contract's capacity out. Raises SettingsError for a negative budget."""
     if not (budget >= 0.0 and np.isfinite(budget)):
         raise SettingsError(f"the budget is {budget}, expected an amount of at least 0 in the contract's currency")
-    best = np.sort(np.asarray(probability, dtype=np.float64))[::-1]
+    churn = np.asarray(probability, dtype=np.float64)
+    if offers is None:
+        offers = Offers(churn, churn * value.save_rate, np.full(len(churn), value.customer_value), Discount())
+    expected = offers.saved * offers.worth - value.offer_cost
+    order = np.lexsort((-offers.churn, -expected))
     limits = {
-        "customers": len(best),
-        "value": int(np.sum(expected_value(best, value) > 0.0)),
-        "budget": int(min(len(best), budget // value.offer_cost)) if value.offer_cost > 0.0 else len(best),
+        "customers": len(order),
+        "value": int(np.sum(expected > 0.0)),
+        "budget": int(min(len(order), budget // value.offer_cost)) if value.offer_cost > 0.0 else len(order),
     }
     if capacity and value.capacity is not None:
         limits["capacity"] = value.capacity
     limit = min(limits, key=lambda name: limits[name])
-    listed = best[: limits[limit]]
-    low, high = saved_interval(listed * value.save_rate)
-    cost = len(listed) * value.offer_cost
-    saved = float(listed.sum()) * value.save_rate
+    listed = offers.take(order[: limits[limit]])
+    cost = len(listed.churn) * value.offer_cost
+    low, high = saved_value_interval(listed.saved, listed.worth, offers.discount)
     return Plan(
         budget=budget,
-        customers=len(best),
-        contacts=len(listed),
+        customers=len(order),
+        contacts=len(listed.churn),
         cost=cost,
-        expected_churners=float(listed.sum()),
-        expected_saved=saved,
-        net_value=saved * value.customer_value - cost,
-        low=low * value.customer_value - cost,
-        high=high * value.customer_value - cost,
+        expected_churners=float(listed.churn.sum()),
+        expected_saved=float(listed.saved.sum()),
+        net_value=float(listed.saved @ listed.worth) - cost,
+        low=low - cost,
+        high=high - cost,
         limit=limit,
     )
-
-
-def saved_interval(chance: Array) -> tuple[float, float]:
-    """The 2.5 % and 97.5 % quantiles of how many of independent events with these chances (n,) happen.
-
-    Exact by convolution (Hong, "On computing the distribution function for the Poisson binomial
-    distribution", CSDA 2013) up to EXACT_UP_TO events, the normal approximation beyond.
-    """
-    if not len(chance):
-        return 0.0, 0.0
-    if len(chance) > EXACT_UP_TO:
-        mean, spread = float(chance.sum()), _Z * float(np.sqrt(np.sum(chance * (1.0 - chance))))
-        return max(0.0, mean - spread), min(float(len(chance)), mean + spread)
-    mass = np.zeros(len(chance) + 1)
-    mass[0] = 1.0
-    for count, p in enumerate(chance, start=1):
-        mass[1 : count + 1] = mass[1 : count + 1] * (1.0 - p) + mass[:count] * p
-        mass[0] *= 1.0 - p
-    reached = np.cumsum(mass)
-    return float(np.searchsorted(reached, 0.025)), float(np.searchsorted(reached, 0.975))

@@ -37,7 +37,7 @@ from churn_assets.scoring.card import LadderFile, ModelCard, Provenance
 from churn_assets.scoring.models.base import read_json
 from churn_assets.scoring.models.blend import load_model
 from churn_assets.scoring.online import CustomerScorer
-from churn_assets.scoring.scorer import AsOf, Bands, Scorer, Thresholds, days
+from churn_assets.scoring.scorer import AsOf, Bands, Discount, Scorer, Thresholds, days
 from churn_assets.storage.files import canonical_json, read_json_object, write_json
 from churn_assets.storage.sealed import PROVENANCE, seal, verify
 
@@ -195,6 +195,7 @@ def _assemble(path: Path, manifest: Mapping[str, Any]) -> Scorer:
         version=str(manifest["version"]),
         ranges={name: (low, high) for name, (low, high) in features["ranges"].items()},
         background=read_json(path / EXPLAIN) if (path / EXPLAIN).exists() else {},  # an older bundle has none
+        discount=Discount(**(card.get("profit") or {}).get("discount", {})),
     )
 
 

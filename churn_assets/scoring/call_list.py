@@ -1,7 +1,8 @@
-"""The call list: customers by the money that contacting them is expected to bring, and segments of that list."""
+"""The scored table: customers by the money that contacting them is expected to bring, and segments of that table."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.features.compile import Array
 from churn_assets.features.encode import encode_table
 from churn_assets.scoring.explain import Reason
+from churn_assets.scoring.prices import Prices, constant_prices
 from churn_assets.scoring.scorer import BAND_NAMES, AsOf, Scorer, days
 
 REASON_COLUMNS = ("reason_1", "reason_2", "reason_3")
@@ -29,8 +31,10 @@ SCHEMA = pa.schema(
         ("customer_id", pa.string()),
         ("churn_probability", pa.float64()),
         ("risk_band", pa.string()),
+        ("customer_value", pa.float64()),
         ("expected_value", pa.float64()),
         ("contact", pa.bool_()),
+        ("control", pa.bool_()),
         ("as_of", pa.date32()),
         ("model_version", pa.string()),
         ("contract", pa.string()),
@@ -38,17 +42,33 @@ SCHEMA = pa.schema(
 )
 
 
-def expected_value(probability: Array, value: Value) -> Array:
-    """Money (n,) expected from contacting: probability x save_rate x customer_value - offer_cost."""
-    return probability * (value.save_rate * value.customer_value) - value.offer_cost
+def expected_value(probability: Array, value: Value, prices: Prices | None = None, share: float = 1.0) -> Array:
+    """Money (n,) expected from contacting: probability x share x save_rate x customer_value - offer_cost, where `share`
+    is that of the predicted churners that count. Without `prices` those of the contract's constants."""
+    gain = value.save_rate * value.customer_value if prices is None else prices.gain
+    return probability * (share * gain) - value.offer_cost
+
+
+def in_control_group(customer_ids: pa.Array | pa.ChunkedArray, share: float) -> npt.NDArray[np.bool_]:
+    """Whether each customer is drawn for the control group, (n,): by a hash of the id alone, so that it is the same on
+    every list, and a larger share only adds customers."""
+    if not share:
+        return np.zeros(len(customer_ids), dtype=bool)
+    digests = (hashlib.sha256(b"control " + str(key).encode()).digest() for key in customer_ids.to_pylist())
+    drawn = np.array([int.from_bytes(digest[:8], "big") for digest in digests], dtype=np.uint64)
+    return np.asarray(drawn < share * 2.0**64)
 
 
 def call_list(
-    scorer: Scorer, customer_ids: pa.Array | pa.ChunkedArray | Sequence[str], probability: Array, as_of: AsOf
+    scorer: Scorer,
+    customer_ids: pa.Array | pa.ChunkedArray | Sequence[str],
+    probability: Array,
+    as_of: AsOf,
+    prices: Prices | None = None,
 ) -> pa.Table:
     """All customers (`SCHEMA`), the most valuable to contact first; ties in the order of their ids. `contact` is true
-    within the contract's capacity as far as the expected value is positive."""
-    listed = scored_table(scorer, customer_ids, probability, as_of)
+    within the contract's capacity as far as the expected value is positive, outside the control group."""
+    listed = scored_table(scorer, customer_ids, probability, as_of, prices)
     return ranked(listed.take(call_order(listed)), scorer.contract.value)
 
 
@@ -70,8 +90,9 @@ def ranked(listed: pa.Table, value: Value) -> pa.Table:
     """A scored table in its final order, with `rank` from 1 and `contact` filled in."""
     rank = np.arange(1, listed.num_rows + 1, dtype=np.int64)
     contact = listed["expected_value"].to_numpy() > 0.0
+    contact &= ~listed["control"].to_numpy(zero_copy_only=False).astype(bool)
     if value.capacity is not None:
-        contact &= rank <= value.capacity
+        contact &= np.cumsum(contact) <= value.capacity
     columns = {"rank": pa.array(rank), "contact": pa.array(contact)}
     return pa.table(
         [columns.get(name, listed[name] if name in listed.schema.names else None) for name in SCHEMA.names],
@@ -79,18 +100,33 @@ def ranked(listed: pa.Table, value: Value) -> pa.Table:
     )
 
 
+def calls_of(listed: pa.Table) -> pa.Table:
+    """The calls of a list in its final order: the contacts, and the control group down to the last of them."""
+    contact = listed["contact"].to_numpy(zero_copy_only=False).astype(bool)
+    last = int(np.flatnonzero(contact)[-1]) + 1 if contact.any() else 0
+    calls = listed.slice(0, last)
+    return calls.filter(pc.or_(calls["contact"], calls["control"]))
+
+
 def scored_table(
-    scorer: Scorer, customer_ids: pa.Array | pa.ChunkedArray | Sequence[str], probability: Array, as_of: AsOf
+    scorer: Scorer,
+    customer_ids: pa.Array | pa.ChunkedArray | Sequence[str],
+    probability: Array,
+    as_of: AsOf,
+    prices: Prices | None = None,
 ) -> pa.Table:
-    """Customers in the order given, `SCHEMA` without rank and contact."""
-    rows = len(probability)
+    """Customers in the order given, `SCHEMA` without rank and contact; without `prices` those of the constants."""
+    rows, value = len(probability), scorer.contract.value
+    own = prices or constant_prices(value, rows)
     ids = customer_ids if isinstance(customer_ids, pa.Array | pa.ChunkedArray) else pa.array(customer_ids, pa.string())
     band = pa.DictionaryArray.from_arrays(pa.array(scorer.bands.codes(probability)), pa.array(BAND_NAMES))
     columns = {
         "customer_id": ids.cast(pa.string()),
         "churn_probability": pa.array(probability),
         "risk_band": band.cast(pa.string()),
-        "expected_value": pa.array(expected_value(probability, scorer.contract.value)),
+        "customer_value": pa.array(own.customer_value),
+        "expected_value": pa.array(expected_value(probability, value, own, scorer.discount.share)),
+        "control": pa.array(in_control_group(ids, value.control_share)),
         "as_of": _dates(as_of, rows),
         "model_version": pa.repeat(pa.scalar(scorer.version), rows),
         "contract": pa.repeat(pa.scalar(scorer.contract.name), rows),
@@ -107,8 +143,8 @@ class Segment:
     """Customers of one value of one column.
 
     `expected_churners` is the sum of their churn probabilities; `low` and `high` are the 95 % within which the count
-    falls by chance alone (normal approximation of independent customers). `expected_loss` is expected churners x value
-    of a customer, `share_of_loss` its share of the whole list's.
+    falls by chance alone (normal approximation of independent customers). `expected_loss` is the value of the customers
+    who churn, `share_of_loss` its share of the whole table's.
     """
 
     column: str
@@ -122,17 +158,19 @@ class Segment:
     share_of_loss: float
 
 
-def by_segment(contract: Contract, customers: pa.Table, probability: Array, bands: npt.NDArray[Any]) -> list[Segment]:
+def by_segment(
+    contract: Contract, customers: pa.Table, probability: Array, bands: npt.NDArray[Any], prices: Prices | None = None
+) -> list[Segment]:
     """Segments of every category and yes/no column of a typed table, and of the risk `bands` (n,) of its rows. Columns
     in the contract's order, the segment that loses most first; segments without a customer are left out."""
-    total = float(probability.sum())
+    loss = probability * (prices or constant_prices(contract.value, len(probability))).customer_value
     kept = [c for c in contract.scoring_columns if c.kind in (Kind.CATEGORY, Kind.BOOLEAN)]
     encoded = encode_table(contract, customers.select([c.name for c in kept]))
     groupings = {column.name: _names(column, encoded[column.name]) for column in kept}
     segments: list[Segment] = []
     for column, names in {**groupings, RISK_BAND: np.asarray(bands, dtype=object)}.items():
-        own = [_segment(contract, column, str(n), probability[names == n], total) for n in dict.fromkeys(names)]
-        segments += sorted(own, key=lambda segment: (-segment.expected_churners, segment.segment))
+        own = [_segment(column, str(n), probability, loss, names == n) for n in dict.fromkeys(names)]
+        segments += sorted(own, key=lambda segment: (-segment.expected_loss, segment.segment))
     return segments
 
 
@@ -149,7 +187,8 @@ def _names(column: Column, codes: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return names[np.where(np.isnan(codes), -1, codes).astype(np.int64)]
 
 
-def _segment(contract: Contract, column: str, name: str, probability: Array, total: float) -> Segment:
+def _segment(column: str, name: str, every: Array, loss: Array, rows: npt.NDArray[np.bool_]) -> Segment:
+    probability, own, total = every[rows], float(loss[rows].sum()), float(loss.sum())
     expected = float(probability.sum())
     noise = _TWO_SIDED_95 * float(np.sqrt(np.sum(probability * (1.0 - probability))))
     return Segment(
@@ -160,6 +199,6 @@ def _segment(contract: Contract, column: str, name: str, probability: Array, tot
         low=max(0.0, expected - noise),
         high=min(float(len(probability)), expected + noise),
         mean_probability=float(probability.mean()),
-        expected_loss=expected * contract.value.customer_value,
-        share_of_loss=expected / total if total else 0.0,
+        expected_loss=own,
+        share_of_loss=own / total if total else 0.0,
     )

@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from churn_assets.scoring.scorer import Bands, Thresholds
+from churn_assets.scoring.list_money import ListMoney
+from churn_assets.scoring.scorer import Bands, Discount, Thresholds
 
 
 class Trial(msgspec.Struct, frozen=True):
@@ -85,10 +86,27 @@ class BreakEven(msgspec.Struct, frozen=True):
     customer_value: float | None
 
 
+class Realized(msgspec.Struct, frozen=True):
+    """Churners among a split's test customers worth contacting, against those predicted: `share` is observed over
+    predicted, with its 95 % bootstrap interval. Each customer weighs as much as the chance that they have not left,
+    because a list has only customers who have not."""
+
+    customers: int
+    predicted: float
+    observed: float
+    share: float
+    low: float
+    high: float
+
+
 class ProfitReport(msgspec.Struct, frozen=True, rename={"card_sentence": "words"}):
-    """Profit on test customers: `chosen` is the operating point of `decide_by`, `best` the cut that would have been
-    best on these rows, which hindsight flatters. `tornado` begins with the largest swing. `card_sentence` is fixed,
-    because the card is part of a bundle's version; readers use `describe_profit`."""
+    """The call list of the training table, None in older bundles, and profit on test customers.
+
+    `chosen` is the operating point of `decide_by` on the random split, `out_of_time` on the newest customers; `best` is
+    the cut that would have been best on these rows, which hindsight flatters. Points count every test customer as if
+    called before leaving; only `call_list` is money. `values` are the assumptions, means where they differ by customer.
+    `tornado` begins with the largest swing. `realized` has the splits with enough churners to measure a share.
+    """
 
     decide_by: str
     threshold: float
@@ -100,6 +118,10 @@ class ProfitReport(msgspec.Struct, frozen=True, rename={"card_sentence": "words"
     break_even: BreakEven
     list_sizes: list[ProfitPoint]
     card_sentence: str
+    out_of_time: ProfitPoint | None = None
+    realized: dict[str, Realized] = {}
+    discount: Discount = Discount()
+    call_list: ListMoney | None = None
 
 
 class ModelCard(msgspec.Struct, frozen=True):

@@ -72,6 +72,17 @@ class Bands:
 
 
 @dataclass(frozen=True)
+class Discount:
+    """The share of the predicted churners that figures of money count, 1 or less, and its 95 % interval, which may end
+    above 1. `split` names the test customers who churned less than predicted; '' where none did, beyond chance."""
+
+    share: float = 1.0
+    low: float = 1.0
+    high: float = 1.0
+    split: str = ""
+
+
+@dataclass(frozen=True)
 class Scores:
     """Calibrated probabilities (n,) in 0..1, and the model's log-odds (n,) before calibration."""
 
@@ -85,6 +96,7 @@ class Scorer:
 
     `ranges` are the training (low, high) of each number among the features; `version` is the bundle's, empty while
     there is none. `background` is what `scoring.explain` needs of the training rows, empty if it gives no reasons.
+    `discount` applies to money only, never to a probability.
     """
 
     contract: Contract
@@ -96,6 +108,7 @@ class Scorer:
     version: str = ""
     ranges: Ranges = field(default_factory=dict)
     background: Mapping[str, Any] = field(default_factory=dict)
+    discount: Discount = Discount()
 
     def score(self, columns: Columns, as_of: AsOf) -> Scores:
         """Scores of encoded columns. Raises DataError if a row has no finite score."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import distributions, version
 from pathlib import Path
@@ -14,15 +15,18 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.model import Contract
-from churn_assets.data.customers import TableOrigin, without_marks
+from churn_assets.data.customers import TableOrigin, listed_rows, without_marks
 from churn_assets.data.hashing import data_hash
 from churn_assets.scoring.bundle import write_bundle
-from churn_assets.scoring.card import CandidateSummary, Comparison, Provenance
+from churn_assets.scoring.call_list import call_list, calls_of
+from churn_assets.scoring.card import CandidateSummary, Comparison, ProfitReport, Provenance
 from churn_assets.scoring.explain import background
-from churn_assets.scoring.scorer import Bands, Scorer, Thresholds, feature_ranges
+from churn_assets.scoring.list_money import ListMoney, list_money
+from churn_assets.scoring.prices import prices
+from churn_assets.scoring.scorer import Bands, Discount, Scorer, Thresholds, feature_ranges
 from churn_assets.training.candidate import Candidate
 from churn_assets.training.feature_table import as_of_of, at_rows
-from churn_assets.training.profit import profit_report
+from churn_assets.training.profit import operating_point, profit_report, realized_churn, with_list
 from churn_assets.training.select import Choice
 from churn_assets.training.split import Split
 
@@ -106,13 +110,45 @@ def card(contract: Contract, choice: Choice, candidates: Sequence[Candidate], cu
         "metrics": choice.metrics,
         "calibration": choice.calibration.trials,
         "candidates": {c.name: CandidateSummary(c.params, c.metrics) for c in candidates},
-        "profit": profit_report(*choice.test["random"], contract.value, choice.thresholds, choice.seed),
+        "profit": _profit(contract, choice, customers),
         "features": list(choice.views["random"].program.names),
         "as_of": metadata[b"churn_as_of"].decode(),
         "source": metadata[b"churn_source"].decode(),
         "rows": customers.num_rows,
         "seed": choice.seed,
     }
+
+
+def mean_gain(contract: Contract, customers: pa.Table) -> float | None:
+    """Mean of save rate x value over a customer table; None where the contract has one of each for everybody."""
+    if not contract.value.by_customer:
+        return None
+    return float(prices(contract, customers, as_of_of(customers)).gain.mean())
+
+
+def _profit(contract: Contract, choice: Choice, customers: pa.Table) -> ProfitReport:
+    """Profit on test rows, and the money of the call list that this model makes of the table's customers."""
+    value, seed, snapshot = contract.value, choice.seed, TableOrigin.of(customers).as_of
+    own = prices(contract, customers, as_of_of(customers))
+    tests = {name: (*choice.test[name], own.take(view.split.test)) for name, view in choice.views.items()}
+    report = profit_report(*tests["random"][:2], value, choice.thresholds, seed, tests["random"][2])
+    newest = None
+    if "out_of_time" in tests:
+        churned, probability, later = tests["out_of_time"]
+        newest = operating_point(churned, probability, value, choice.thresholds[value.decide_by], seed, later)
+    shares = {name: realized_churn(churned, p, value, seed, at) for name, (churned, p, at) in tests.items()}
+    realized = {name: share for name, share in shares.items() if share is not None}
+    rows = listed_rows(customers)
+    active = rows[customers["churned"].to_numpy()[rows] == 0]
+    scorer, table = as_scorer(contract, choice), customers.take(active)
+    probability, worth = scorer.score_table(table, snapshot).probability, prices(contract, table, snapshot)
+
+    def money(discount: Discount) -> ListMoney:
+        discounted = replace(scorer, discount=discount)
+        listed = call_list(discounted, table[contract.key.name], probability, snapshot, worth)
+        return list_money(calls_of(listed), value, discount, len(active), len(rows) - len(active))
+
+    return with_list(report, money, realized, newest)
 
 
 def _spread(probability: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:

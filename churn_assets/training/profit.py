@@ -1,4 +1,4 @@
-"""Thresholds set on validation rows; expected profit on test rows, and the assumption it depends on most.
+"""Thresholds set on validation rows; expected profit on test rows, and what of it a call list can count on.
 
 Contacting a customer costs `offer_cost`; a churner among them stays with probability `save_rate` and is then worth
 `customer_value` (Verbeke et al., "New insights into churn prediction in the telecommunication sector: a profit driven
@@ -9,7 +9,8 @@ table measures the assumptions, so they are varied one at a time (`tornado`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -17,11 +18,16 @@ import numpy as np
 from churn_assets.contract.limits import Value
 from churn_assets.evaluation.bootstrap import DRAWS, interval, intervals, samples
 from churn_assets.evaluation.metrics import Floats, Labels, Ranking
-from churn_assets.scoring.card import BreakEven, ProfitPoint, ProfitReport, Swing
+from churn_assets.scoring.call_list import expected_value
+from churn_assets.scoring.card import BreakEven, ProfitPoint, ProfitReport, Realized, Swing
+from churn_assets.scoring.list_money import ListMoney, amount, describe_list_money
+from churn_assets.scoring.prices import Prices, constant_prices
+from churn_assets.scoring.scorer import Discount
 
 POINTS = 60  # of the curve: enough to draw, few enough to keep in the card
 VARIED_BY = 0.5  # an assumption is varied by half of its value, down and up
 LIST_SHARES = (0.01, 0.02, 0.05, 0.10, 0.15, 0.20, 0.30, 0.50)
+FEWEST = 10.0  # predicted churners, weighed, from which on a realized share is a figure
 GRID = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # thresholds of the table, beside the named ones
 
 
@@ -43,10 +49,12 @@ class ThresholdRow(msgspec.Struct, frozen=True):
     high: float
 
 
-def choose_thresholds(churned: Labels, probability: Floats, value: Value, customers: int) -> dict[str, float]:
+def choose_thresholds(
+    churned: Labels, probability: Floats, value: Value, customers: int, gain: float | None = None
+) -> dict[str, float]:
     """`f1`, `profit` and, if the contract has a capacity, `capacity`. `customers` is the size of the table a call list
-    is made from: capacity is a share of it."""
-    thresholds = {"f1": f1_threshold(churned, probability), "profit": profit_threshold(value)}
+    is made from: capacity is a share of it. `gain` is the mean of save rate x value, if they differ by customer."""
+    thresholds = {"f1": f1_threshold(churned, probability), "profit": profit_threshold(value, gain)}
     if value.capacity is not None:
         share = min(1.0, value.capacity / customers)
         thresholds["capacity"] = float(np.quantile(probability, 1.0 - share, method="higher"))
@@ -60,51 +68,117 @@ def f1_threshold(churned: Labels, probability: Floats) -> float:
     return float(ranking.cuts[np.argmax(2 * true_positives / (predicted + np.sum(churned)))])
 
 
-def profit_threshold(value: Value) -> float:
+def profit_threshold(value: Value, gain: float | None = None) -> float:
     """The probability from which on a contact is expected to pay: offer_cost over save_rate x customer_value
-    (Elkan, 2001); 1 if no contact can pay. The best cut on validation rows would follow their noise instead."""
-    gain = value.save_rate * value.customer_value
+    (Elkan, 2001), or over the mean `gain` where those differ by customer; 1 if no contact can pay. The best cut on
+    validation rows would follow their noise instead."""
+    gain = value.save_rate * value.customer_value if gain is None else gain
     return min(1.0, value.offer_cost / gain) if gain > 0 else 1.0
 
 
 def profit_report(
-    churned: Labels, probability: Floats, value: Value, thresholds: Mapping[str, float], seed: int = 42
+    churned: Labels,
+    probability: Floats,
+    value: Value,
+    thresholds: Mapping[str, float],
+    seed: int = 42,
+    prices: Prices | None = None,
 ) -> ProfitReport:
-    """Profit on test rows `churned` (n,) and `probability` (n,); the same for equal rows and seed."""
-    rows = len(probability)
+    """Profit on test rows `churned` (n,) and `probability` (n,) at their `prices`, by default the constants; the same
+    for equal rows and seed."""
+    rows, prices = len(probability), prices or constant_prices(value, len(probability))
     chosen = int(np.sum(probability >= thresholds[value.decide_by]))
     ends = np.unique(np.linspace(0, rows, POINTS + 1).astype(np.int64)).tolist()
     sizes = [max(1, round(share * rows)) for share in LIST_SHARES]
-    shares, drawn = _shares(churned, probability, samples(rows, DRAWS, seed), [*ends, *sizes, chosen])
-    drawn_profit = _profit(drawn, value)
-    columns = np.column_stack([*shares, _profit(shares, value), *intervals(drawn_profit)]).tolist()
-    points = [ProfitPoint(*column) for column in columns]
+    cuts = _Cuts.of(churned, probability, prices.gain, value.offer_cost, seed, [*ends, *sizes, chosen])
+    points = cuts.points()
     curve, lists, operating = points[: len(ends)], points[len(ends) : -1], points[-1]
-    contacts, churners = shares[:, -1]
-    assumed = {"save_rate": value.save_rate, "offer_cost": value.offer_cost, "customer_value": value.customer_value}
-    swings = _tornado(contacts, churners, assumed, interval(drawn_profit[:, -1]))
-    cost = contacts * value.offer_cost
-    limits = BreakEven(
-        save_rate=_ratio(cost, churners * value.customer_value),
-        offer_cost=_ratio(churners * (value.save_rate * value.customer_value), contacts),
-        customer_value=_ratio(cost, churners * value.save_rate),
-    )
-    return ProfitReport(
+    gross, cost = float(cuts.gained[-1]), float(cuts.contacted[-1]) * value.offer_cost
+    assumed = {
+        "save_rate": float(np.mean(prices.save_rate)),
+        "offer_cost": value.offer_cost,
+        "customer_value": float(np.mean(prices.customer_value)),
+    }
+    report = ProfitReport(
         decide_by=value.decide_by,
         threshold=thresholds[value.decide_by],
         values=assumed,
         curve=curve,
         chosen=operating,
         best=max(curve, key=lambda point: point.profit),
-        tornado=swings,
-        break_even=limits,
+        tornado=_tornado(gross, cost, assumed, (operating.low, operating.high)),
+        break_even=BreakEven(
+            save_rate=_ratio(assumed["save_rate"] * cost, gross),
+            offer_cost=_ratio(gross, operating.contacted_share),
+            customer_value=_ratio(assumed["customer_value"] * cost, gross),
+        ),
         list_sizes=lists,
-        card_sentence=_card_sentence(operating, swings, limits),
+        card_sentence="",
     )
+    return msgspec.structs.replace(report, card_sentence=describe_profit(report))
+
+
+def with_list(
+    report: ProfitReport,
+    list_of: Callable[[Discount], ListMoney],
+    realized: Mapping[str, Realized],
+    out_of_time: ProfitPoint | None,
+) -> ProfitReport:
+    """The report with the money of the call list, made by `list_of` at the discount that `realized` calls for."""
+    discount = discount_of(realized)
+    report = msgspec.structs.replace(
+        report, out_of_time=out_of_time, realized=dict(realized), discount=discount, call_list=list_of(discount)
+    )
+    return msgspec.structs.replace(report, card_sentence=describe_profit(report))
+
+
+def operating_point(
+    churned: Labels, probability: Floats, value: Value, threshold: float, seed: int = 42, prices: Prices | None = None
+) -> ProfitPoint:
+    """Profit on test rows contacted from `threshold` on."""
+    prices = prices or constant_prices(value, len(probability))
+    end = int(np.sum(probability >= threshold))
+    return _Cuts.of(churned, probability, prices.gain, value.offer_cost, seed, [end]).points()[0]
+
+
+def realized_churn(
+    churned: Labels, probability: Floats, value: Value, seed: int = 42, prices: Prices | None = None
+) -> Realized | None:
+    """Observed over predicted churners among the test rows whose contact is expected to pay, each weighed by 1 -
+    probability: of customers who have not left, the list's, there are as many at a score as have not churned there.
+    None where fewer than `FEWEST` are predicted."""
+    worth = expected_value(probability, value, prices) > 0.0
+    weight = np.where(worth, 1.0 - probability, 0.0)
+    weighed = np.stack([weight * probability, weight * np.asarray(churned, dtype=np.float64)], axis=1)
+    predicted, observed = weighed.sum(axis=0).tolist()
+    if predicted < FEWEST:
+        return None
+    drawn = samples(len(probability), DRAWS, seed) @ weighed
+    low, high = interval(drawn[:, 1] / np.maximum(drawn[:, 0], 1e-12))
+    return Realized(int(worth.sum()), predicted, observed, observed / predicted, low, high)
+
+
+def discount_of(realized: Mapping[str, Realized]) -> Discount:
+    """The lowest share of the splits on which churners were fewer than predicted beyond chance; else none, with the
+    spread of the random split."""
+    short = {name: split for name, split in realized.items() if split.high < 1.0}
+    if short:
+        name = min(short, key=lambda name: short[name].share)
+        return Discount(short[name].share, short[name].low, short[name].high, name)
+    at_random = realized.get("random")
+    if at_random is None or not at_random.share:
+        return Discount()
+    low, high = at_random.low / at_random.share, at_random.high / at_random.share
+    return Discount(1.0, min(1.0, low), max(1.0, high))
 
 
 def threshold_table(
-    churned: Labels, probability: Floats, value: Value, thresholds: Mapping[str, float], seed: int = 42
+    churned: Labels,
+    probability: Floats,
+    value: Value,
+    thresholds: Mapping[str, float],
+    seed: int = 42,
+    prices: Prices | None = None,
 ) -> list[ThresholdRow]:
     """Figures of test rows `churned` (n,) and `probability` (n,) at the thresholds of `GRID` and of each rule, the
     lowest first."""
@@ -112,31 +186,59 @@ def threshold_table(
     cuts = sorted({*GRID, *thresholds.values()})
     rows, churners = len(probability), float(np.sum(churned))
     ends = [int(np.sum(probability >= cut)) for cut in cuts]
-    shares, drawn = _shares(churned, probability, samples(rows, DRAWS, seed), ends)
-    low, high = intervals(_profit(drawn, value))
-    hits, profit = shares[1] * rows, _profit(shares, value)
-    return [
-        ThresholdRow(
+    prices = prices or constant_prices(value, rows)
+    points = _Cuts.of(churned, probability, prices.gain, value.offer_cost, seed, ends).points()
+    table = []
+    for cut, contacts, point in zip(cuts, ends, points, strict=True):
+        hits = point.churners_share * rows
+        row = ThresholdRow(
             threshold=cut,
             names=tuple(name for name, threshold in named.items() if threshold == cut),
             contacts=contacts,
-            contacted_share=contacts / rows,
-            precision=float(hits[i]) / contacts if contacts else None,
-            recall=float(hits[i]) / churners if churners else 0.0,
-            profit=float(profit[i]),
-            low=float(low[i]),
-            high=float(high[i]),
+            contacted_share=point.contacted_share,
+            precision=hits / contacts if contacts else None,
+            recall=hits / churners if churners else 0.0,
+            profit=point.profit,
+            low=point.low,
+            high=point.high,
         )
-        for i, (cut, contacts) in enumerate(zip(cuts, ends, strict=True))
-    ]
+        table.append(row)
+    return table
 
 
 def describe_profit(report: ProfitReport) -> str:
-    """The chosen operating point and the assumption that matters most, as sentences."""
+    """The money of the call list and the operating point on test customers, as sentences."""
+    money, chosen = report.call_list, report.chosen
+    if money is None:
+        return _describe_point(report)
+    sentences = describe_list_money(money)
+    if money.contacts:
+        gross, save_rate = money.profit + money.cost, report.values["save_rate"]
+        sentences.append(
+            f"It depends most on save rate and customer value: at half the save rate of {save_rate:.3g} it is "
+            f"{amount(gross / 2.0 - money.cost)}; it is zero at {save_rate * money.cost / gross:.3g}."
+        )
+    if chosen.contacted_share:
+        newest = report.out_of_time
+        later = (
+            "" if newest is None else f", and {newest.profit:.2f} ({newest.low:.2f} to {newest.high:.2f}) out of time"
+        )
+        sentences.append(
+            f"A figure to compare models by, not revenue, because it includes churners who have left: contacting test "
+            f"customers from a probability of {report.threshold:.3g} on brings {chosen.profit:.2f} per customer of the "
+            f"table (95 % interval {chosen.low:.2f} to {chosen.high:.2f}){later}."
+        )
+    return " ".join(sentences)
+
+
+def _describe_point(report: ProfitReport) -> str:
+    """The chosen operating point and the assumption that matters most, where no call list is known."""
     chosen = report.chosen
     if not chosen.contacted_share:
         return "Under the contract's values no contact is expected to pay: nobody is contacted, and the profit is 0."
-    swing, names = _largest_assumption(report.tornado)
+    assumed = [swing for swing in report.tornado if swing.assumed is not None]
+    swing = assumed[0]
+    equal = [s.assumption for s in assumed if abs(s.swing - swing.swing) <= 1e-9 * abs(swing.swing)]
     limit = getattr(report.break_even, swing.assumption)
     end = "" if limit is None else f"; the profit is zero at a {_spaced(swing.assumption)} of {limit:.3g}"
     sampling = (
@@ -144,39 +246,17 @@ def describe_profit(report: ProfitReport) -> str:
     )
     return (
         f"Contact the riskiest {chosen.contacted_share:.1%}; expected profit per customer: {chosen.profit:.2f} "
-        f"(95 % interval {chosen.low:.2f} to {chosen.high:.2f}). It depends most on the {names}: "
-        f"{VARIED_BY:.0%} less or more changes it to {swing.profit_low:.2f} or {swing.profit_high:.2f} "
-        f"(assumed {swing.assumed:.4g}{end}).{sampling}"
+        f"(95 % interval {chosen.low:.2f} to {chosen.high:.2f}). It depends most on the "
+        f"{' and '.join(map(_spaced, equal))}: {VARIED_BY:.0%} less or more changes it to {swing.profit_low:.2f} or "
+        f"{swing.profit_high:.2f} (assumed {swing.assumed:.4g}{end}).{sampling}"
     )
 
 
-def _card_sentence(chosen: ProfitPoint, swings: Sequence[Swing], limits: BreakEven) -> str:
-    """`describe_profit` in the words of bundles made so far: other words would be another bundle version."""
-    if not chosen.contacted_share:
-        return (
-            "Under the contract's values no contact is expected to pay, so nobody is contacted and nothing is earned."
-        )
-    swing, names = _largest_assumption(swings)
-    limit = getattr(limits, swing.assumption)
-    end = "" if limit is None else f"; the list earns nothing at a {_spaced(swing.assumption)} of {limit:.3g}"
-    sampling = "" if swings[0] is swing else " The test rows' own chance weighs more than any assumption."
-    return (
-        f"Contacting the riskiest {chosen.contacted_share:.1%} earns {chosen.profit:.2f} a customer of the table "
-        f"(95 % {chosen.low:.2f} to {chosen.high:.2f}). What matters most is the {names}: "
-        f"{VARIED_BY:.0%} lower or higher, alone, moves that to {swing.profit_low:.2f} or {swing.profit_high:.2f} "
-        f"(assumed {swing.assumed:.4g}{end}).{sampling}"
-    )
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
 
 
-def _largest_assumption(swings: Sequence[Swing]) -> tuple[Swing, str]:
-    """The assumption with the largest swing, and the names of all whose swing equals it."""
-    assumed = [swing for swing in swings if swing.assumed is not None]
-    largest = assumed[0]
-    equal = [s.assumption for s in assumed if abs(s.swing - largest.swing) <= 1e-9 * abs(largest.swing)]
-    return largest, " and ".join(_spaced(name) for name in equal)
-
-
-def _tornado(contacts: float, churners: float, assumed: Mapping[str, float], chance: tuple[float, ...]) -> list[Swing]:
+def _tornado(gross: float, cost: float, assumed: Mapping[str, float], chance: tuple[float, float]) -> list[Swing]:
     """Profit of a list when one assumption is `VARIED_BY` lower or higher, and its 95 % interval by the choice of test
     customers, `chance`. The largest swing comes first."""
     swings = []
@@ -184,37 +264,47 @@ def _tornado(contacts: float, churners: float, assumed: Mapping[str, float], cha
         lowest, highest = number * (1.0 - VARIED_BY), number * (1.0 + VARIED_BY)
         if name == "save_rate":
             highest = min(1.0, highest)
-        varied = [{**assumed, name: end} for end in (lowest, highest)]
-        ends = [float(churners * v["save_rate"] * v["customer_value"] - contacts * v["offer_cost"]) for v in varied]
+        by = [end / number if number else 1.0 for end in (lowest, highest)]
+        ends = [gross - cost * factor if name == "offer_cost" else gross * factor - cost for factor in by]
         swings.append(Swing(name, number, lowest, highest, min(ends), max(ends), abs(ends[1] - ends[0])))
     low, high = chance
     swings.append(Swing("which customers were tested", None, None, None, low, high, abs(high - low)))
     return sorted(swings, key=lambda swing: -swing.swing)
 
 
-def _shares(churned: Labels, probability: Floats, weights: Floats, ends: Sequence[int]) -> tuple[Floats, Floats]:
-    """Shares of customers contacted and of churners among them, if the list ends after each of `ends` rows, the
-    riskiest first: of the rows, (2, cuts), and under samples `weights` (draws, n), (2, draws, cuts)."""
-    order = np.argsort(-probability, kind="stable")
-    label, drawn = np.asarray(churned, dtype=np.float64)[order], weights[:, order]
-    cuts = np.asarray(ends, dtype=np.int64)
+@dataclass(frozen=True)
+class _Cuts:
+    """Lists that end after given numbers of rows, the riskiest first, per customer of the table: shares `contacted` and
+    `churners` (cuts,), what the churners bring, `gained` (cuts,), and profit under samples, `drawn` (draws, cuts)."""
 
-    def share_at_cuts(values: Floats) -> Floats:
-        summed = np.cumsum(values, axis=-1)
-        return np.asarray(np.where(cuts > 0, summed[..., cuts - 1], 0.0) / float(len(order)))
+    contacted: Floats
+    churners: Floats
+    gained: Floats
+    profit: Floats
+    drawn: Floats
 
-    rows = np.stack([share_at_cuts(np.ones_like(label)), share_at_cuts(label)])
-    return rows, np.stack([share_at_cuts(drawn), share_at_cuts(drawn * label)])
+    @classmethod
+    def of(
+        cls, churned: Labels, probability: Floats, gain: Floats, cost: float, seed: int, ends: Sequence[int]
+    ) -> _Cuts:
+        """Of test rows (n,) at their gains (n,)."""
+        order, rows = np.argsort(-probability, kind="stable"), len(probability)
+        label = np.asarray(churned, dtype=np.float64)[order]
+        gained, weights = label * gain[order], samples(rows, DRAWS, seed)[:, order]
+        cuts = np.asarray(ends, dtype=np.int64)
 
+        def at_cuts(values: Floats) -> Floats:
+            summed = np.cumsum(values, axis=-1)
+            return np.asarray(np.where(cuts > 0, summed[..., cuts - 1], 0.0) / float(rows))
 
-def _profit(shares: Floats, value: Value) -> Floats:
-    """Profit per customer of the table, (...), of the shares contacted and churners among them, (2, ...)."""
-    return np.asarray(shares[1] * (value.save_rate * value.customer_value) - shares[0] * value.offer_cost)
+        contacted, own = at_cuts(np.ones(rows)), at_cuts(gained)
+        return cls(contacted, at_cuts(label), own, own - contacted * cost, at_cuts(weights * (gained - cost)))
+
+    def points(self) -> list[ProfitPoint]:
+        """One a list, with its 95 % interval."""
+        columns = np.column_stack([self.contacted, self.churners, self.profit, *intervals(self.drawn)])
+        return [ProfitPoint(*column) for column in columns.tolist()]
 
 
 def _ratio(over: float, under: float) -> float | None:
     return float(over / under) if under > 0.0 else None
-
-
-def _spaced(name: str) -> str:
-    return name.replace("_", " ")

@@ -58,10 +58,16 @@ class Choice:
 
 
 def choose_model(
-    contract: Contract, candidates: Sequence[Candidate], features: pa.Table, splits: pa.Table, seed: int = 42
+    contract: Contract,
+    candidates: Sequence[Candidate],
+    features: pa.Table,
+    splits: pa.Table,
+    seed: int = 42,
+    gain: float | None = None,
 ) -> Choice:
-    """Choose on validation rows, calibrate and set thresholds on them, then measure on test rows. Raises TrainingError
-    without a candidate, AssetStale for one that was trained on other features."""
+    """Choose on validation rows, calibrate and set thresholds on them, then measure on test rows. `gain` is the mean of
+    save rate x value, where these differ by customer. Raises TrainingError without a candidate, AssetStale for one that
+    was trained on other features."""
     if not candidates:
         raise TrainingError("no candidate to choose from; materialise at least one *_candidate asset")
     data = training_data(contract, features, splits)
@@ -71,7 +77,7 @@ def choose_model(
     margin = chosen.fitted["random"].validation_margin
     calibration = choose_calibration(label, margin, seed)
     probability = calibration.calibration.apply(margin)
-    thresholds = choose_thresholds(label, probability, contract.value, table_size(features))
+    thresholds = choose_thresholds(label, probability, contract.value, table_size(features), gain)
     threshold = thresholds[contract.value.decide_by]
     test = {name: tested(chosen, name, data, calibration.calibration) for name in data.views}
     metrics: dict[str, float] = {}

@@ -295,7 +295,7 @@ def test_the_card_has_the_profit_and_the_choice_says_what_it_hangs_on(made):
     of, result, _ = made
     profit = json.loads((require_champion(of.home).path(of.home) / "card.json").read_text())["profit"]
     told = metadata(result, "chosen_model")
-    assert f"expected profit per customer: {profit['chosen']['profit']:.2f}" in told["profit_in_words"]
+    assert f"{profit['chosen']['profit']:.2f} per customer of the table" in told["profit_in_words"]
     assert "data:image/svg+xml" in told["profit_assumptions"]
 
 

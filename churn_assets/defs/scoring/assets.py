@@ -43,6 +43,7 @@ def risk_list(project: Project, validated_customers: pa.Table, config: RiskListC
     from churn_assets.promotion.pointer import require_champion
     from churn_assets.scoring.bundle import load_bundle
     from churn_assets.scoring.call_list import by_segment, call_list, segment_table
+    from churn_assets.scoring.prices import prices
     from churn_assets.scoring.scorer import BAND_NAMES
 
     contract, settings = project.contract, project.settings
@@ -52,10 +53,11 @@ def risk_list(project: Project, validated_customers: pa.Table, config: RiskListC
     active = customers.filter(pc.equal(customers["churned"], 0))
     as_of = validated_customers.schema.metadata[b"churn_as_of"].decode()
     probability = scorer.score_table(active, as_of).probability
-    table = call_list(scorer, active[contract.key.name], probability, as_of)
+    worth = prices(contract, active, as_of)
+    table = call_list(scorer, active[contract.key.name], probability, as_of, worth)
     table, method = add_reasons(scorer, active, table, config.reasons_for)
     table = table.replace_schema_metadata(validated_customers.schema.metadata)
-    segments = by_segment(contract, active, probability, scorer.band(probability))
+    segments = by_segment(contract, active, probability, scorer.band(probability), worth)
     write_table(segment_table(segments), settings.reports_dir / "segments.csv")
     csv = write_table(table, settings.reports_dir / "risk_list.csv")
     distinct = pc.count_distinct(table["customer_id"], mode="all").as_py()

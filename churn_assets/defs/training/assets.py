@@ -228,7 +228,7 @@ def chosen_model(
 ) -> Iterator[dg.MaterializeResult[ChosenModel]]:
     """The best candidate or a blend, calibrated, with thresholds: a bundle that scores without training's libraries."""
     from churn_assets.scoring.bundle import load_bundle, read_card
-    from churn_assets.training.export import provenance, write_choice
+    from churn_assets.training.export import mean_gain, provenance, write_choice
     from churn_assets.training.feature_table import CUSTOMERS_KEY, check_origin
     from churn_assets.training.profit import describe_profit
     from churn_assets.training.select import choose_model
@@ -236,7 +236,8 @@ def chosen_model(
     contract, settings = project.contract, project.settings
     candidates = [logistic_candidate, boosted_candidate, network_candidate]
     check_origin(customer_features, CUSTOMERS_KEY, validated_customers, "validated_customers")
-    choice = choose_model(contract, candidates, customer_features, splits)
+    gain = mean_gain(contract, validated_customers)
+    choice = choose_model(contract, candidates, customer_features, splits, gain=gain)
     origin = provenance(validated_customers, git_commit(settings.root), context.run.run_id, tracking.run_id)
     bundle = write_choice(contract, choice, candidates, validated_customers, settings.bundles_dir, origin)
     load_bundle(bundle, contract)  # raises unless its golden rows come out again

@@ -25,9 +25,10 @@ from churn_assets.reporting.model.segments import segments
 from churn_assets.reporting.model.worked import worked_customers
 from churn_assets.scoring.bundle import load_bundle, read_card, read_provenance, read_reference
 from churn_assets.scoring.card import ModelCard
+from churn_assets.scoring.prices import Prices, prices
 from churn_assets.storage.files import replacing, write_text
 from churn_assets.training.cross_validation import CrossValidation
-from churn_assets.training.feature_table import TrainingData, training_data
+from churn_assets.training.feature_table import TrainingData, as_of_of, training_data
 from churn_assets.training.profit import threshold_table
 from churn_assets.training.select import contenders, tested
 
@@ -65,6 +66,8 @@ def collect_report(
     scored = {
         SIDES[name]: Scored.of(*tested(chosen, name, data, scorer.calibration), seed=card.seed) for name in data.views
     }
+    worth = prices(contract, customers, as_of_of(customers))
+    own = {SIDES[name]: worth.take(view.split.test) for name, view in data.views.items()}
     view = data.views["random"]
     test = view.split.test
     if audit is not None and audit.model not in ("", scorer.version):
@@ -74,9 +77,13 @@ def collect_report(
         data=_data(contract, customers, data, bool(provenance.generated)),
         threshold=facts.ThresholdFacts(card.thresholds.value, card.thresholds.chosen, dict(card.thresholds.values)),
         value=facts.ValueFacts(
-            contract.value.customer_value, contract.value.offer_cost, contract.value.save_rate, contract.value.capacity
+            float(worth.customer_value.mean()),
+            contract.value.offer_cost,
+            float(worth.save_rate.mean()),
+            contract.value.capacity,
+            contract.value.by_customer,
         ),
-        sides={name: _side(side, card, name, contract) for name, side in scored.items()},
+        sides={name: _side(side, card, name, contract, own[name]) for name, side in scored.items()},
         segments=segments(contract, customers, data, scored),
         fewest=measure.FEWEST,
         importance=importance(
@@ -160,7 +167,7 @@ def _data(contract: Contract, customers: pa.Table, data: TrainingData, generated
     )
 
 
-def _side(side: Scored, card: ModelCard, name: str, contract: Contract) -> facts.Side:
+def _side(side: Scored, card: ModelCard, name: str, contract: Contract, worth: Prices) -> facts.Side:
     threshold = card.thresholds.value
     counts = at_threshold(side.churned, side.probability, threshold)
     return facts.Side(
@@ -170,9 +177,11 @@ def _side(side: Scored, card: ModelCard, name: str, contract: Contract) -> facts
         recomputed_pr_auc=pr_auc(side.churned, side.probability),
         ece_of_perfect=facts.Range(*interval(ece_by_chance(side.probability, measure.DRAWS, card.seed))),
         confusion=facts.Confusion(**{name: int(counts[name]) for name in facts.Confusion.__struct_fields__}),
-        curves=measure.curves(side, contract.value),
+        curves=measure.curves(side, contract.value, worth.gain),
         scores=measure.score_histogram(side),
-        thresholds=threshold_table(side.churned, side.probability, contract.value, card.thresholds.values, card.seed),
+        thresholds=threshold_table(
+            side.churned, side.probability, contract.value, card.thresholds.values, card.seed, worth
+        ),
     )
 
 

@@ -88,12 +88,13 @@ class ThresholdFacts(msgspec.Struct, frozen=True):
 
 
 class ValueFacts(msgspec.Struct, frozen=True):
-    """The contract's assumptions about money."""
+    """The contract's assumptions about money; value and save rate are means over the customers if they differ."""
 
     customer_value: float
     offer_cost: float
     save_rate: float
     capacity: int | None
+    by_customer: bool = False
 
 
 class Confusion(msgspec.Struct, frozen=True):

@@ -50,8 +50,9 @@ class Scored:
         return cls(churned, probability, np.stack(list(stratified_samples(churned, DRAWS, seed))), seed)
 
 
-def curves(tested: Scored, value: Value) -> Curves:
-    """Points of the precision-recall, ROC, gains, lift, calibration and profit curves."""
+def curves(tested: Scored, value: Value, gain: Floats | None = None) -> Curves:
+    """Points of the precision-recall, ROC, gains, lift, calibration and profit curves; `gain` (n,) is what contacting
+    each test customer brings if they churn, by default the constant of the contract."""
     ranked = RankCurves.of(tested.churned, tested.probability)
     recall, false_positive_rate = ranked.recall, ranked.false_positive_rate
     by_recall, by_length = evenly_spaced(recall, POINTS), evenly_spaced(ranked.listed, POINTS)
@@ -62,7 +63,7 @@ def curves(tested: Scored, value: Value) -> Curves:
         roc=[(0.0, 0.0), *_points(false_positive_rate, recall, by_either_rate)],
         gains=[(0.0, 0.0), *_points(ranked.listed, recall, by_length)],
         calibration=_calibration(tested),
-        profit=_profit(tested, value),
+        profit=_profit(tested, gain if gain is not None else value.save_rate * value.customer_value, value.offer_cost),
         lift=_lift(recall, ranked.listed),
     )
 
@@ -132,13 +133,12 @@ def _calibration(tested: Scored) -> list[CalibrationBin]:
     ]
 
 
-def _profit(tested: Scored, value: Value) -> list[tuple[float, float, float, float]]:
+def _profit(tested: Scored, gain: Floats | float, cost: float) -> list[tuple[float, float, float, float]]:
     """Share contacted, profit per customer of the table, and its interval, at `POINTS` cuts."""
     order = np.argsort(-tested.probability, kind="stable")
     count = len(order)
     ends = np.unique(np.linspace(0, count, POINTS // 2 + 1).astype(np.int64))
-    gain = value.save_rate * value.customer_value
-    profit = np.asarray(tested.churned, dtype=np.float64)[order] * gain - value.offer_cost
+    profit = (np.asarray(tested.churned, dtype=np.float64) * gain)[order] - cost
 
     def at_cuts(values: Floats) -> Floats:
         padded = np.concatenate([np.zeros((*values.shape[:-1], 1)), np.cumsum(values, axis=-1)], axis=-1)

@@ -287,7 +287,7 @@ def test_the_ladder_comes_first_and_missing_parts_are_marked(facts):
     assert text.count("Not computed in this run: ") == 3
     complete = page_of(with_all(facts))
     assert "Not computed in this run" not in complete
-    profit = f"expected profit per customer: {facts['profit']['chosen']['profit']:.2f}"
+    profit = f"{facts['profit']['chosen']['profit']:.2f} per customer of the table"
     for text in (*AUDIT["sentences"], "without esent", "alone gets far", profit, "0 to 30 days"):
         assert text in complete
     assert "Not computed in this run" in card_of(without(facts))
