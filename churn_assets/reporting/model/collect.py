@@ -84,7 +84,7 @@ def collect_report(
             contract.value.by_customer,
         ),
         sides={name: _side(side, card, name, contract, own[name]) for name, side in scored.items()},
-        segments=segments(contract, customers, data, scored),
+        segments=segments(contract, customers, data, scored, worth),
         fewest=measure.FEWEST,
         importance=importance(
             chosen.fitted["random"].model,

@@ -12,6 +12,7 @@ from churn_assets.leakage.ladder import AgeBand, Figure
 from churn_assets.reporting.model.card import CardSection, model_card
 from churn_assets.reporting.model.curve_charts import curves, learning_chart, profit_chart, sides
 from churn_assets.reporting.model.facts import Dependence, Level, Report, Segment, Side, WorkedCustomer
+from churn_assets.scoring.list_money import describe_list_money
 from churn_assets.training.profit import describe_profit
 
 # name, title, explanation
@@ -43,7 +44,8 @@ def render_report(report: Report) -> str:
         report=report,
         out_of_time="oot" in report.sides,
         sides=sides(report),
-        whom_to_call=describe_profit(report.profit) if report.profit else "",
+        whom_to_call=_whom_to_call(report),
+        profit_text=describe_profit(report.profit) if report.profit else "",
         how_good=how_good,
         doubts=doubts,
         card=model_card(report, how_good, doubts),
@@ -79,6 +81,14 @@ def _judgement(report: Report) -> tuple[str, list[str]]:
     from churn_assets.reporting.run_summary import describe_doubts, describe_quality  # which reads this package's files
 
     return describe_quality(report), describe_doubts(report, None)
+
+
+def _whom_to_call(report: Report) -> str:
+    """The call list and its money; of a bundle that knows none, the operating point on test customers."""
+    if report.profit is None:
+        return ""
+    money = report.profit.call_list
+    return " ".join(describe_list_money(money)) if money else describe_profit(report.profit)
 
 
 def _segment_tables(segments: Iterable[Segment]) -> list[tuple[str, list[Segment], int]]:
