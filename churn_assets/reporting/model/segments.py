@@ -33,8 +33,8 @@ BANDS = 5  # of equal size
 def segments(
     contract: Contract, customers: pa.Table, data: TrainingData, scored: Mapping[str, Scored], worth: Prices
 ) -> list[Segment]:
-    """A row a segment with test customers, those of one column together: tenure first, then value if customers differ in
-    it. `worth` are the prices of all customers."""
+    """A row a segment with test customers, those of one column together: tenure first, then value where it differs by
+    customer. `worth` are the prices of all customers."""
     test_rows = {SIDES[name]: view.split.test for name, view in data.views.items()}
     rows = []
     for column, is_band, codes, names in _groupings(contract, customers, worth):
