@@ -1,7 +1,8 @@
 """Every error that this package raises deliberately.
 
 ChurnError: SettingsError, ContractError, SourceError, DataError, ScenarioError, RowsRejected, TrainingError,
-    BundleError, ReleaseError, LogError, AlertsUnreadable, KeysUnreadable, KeyRefused, TrackingUnavailable
+    BundleError, ReleaseError, LogError, AlertsUnreadable, KeysUnreadable, KeyRefused, AuditUnwritable,
+    TrackingUnavailable
 ContractError: ExpressionError
 SourceError: SourceNotFound, SourceUnreadable, SheetNotFound, ColumnMissing, DuplicateColumn, EmptySource
 DataError: LabelError, TooFewRows, ColumnAllNull, TooManyRejected, RepeatedCustomers, DataBroken,
@@ -10,7 +11,7 @@ BundleError: BundleCorrupt, BundleMismatch
 ReleaseError: NoChampion, PointerCorrupt, GateRefused, AssetMissing, AssetStale, HoldoutCorrupt, HomeBusy,
     LedgerCorrupt, LedgerUnavailable, TransitionRefused, RollbackRefused, BentoNotBuilt
 LogError: LogUnavailable, LogBusy, LogUnreadable, NothingIngested, WarehouseLocked, WarehouseCorrupt, QueryRefused,
-    WindowUnreadable
+    SourceRefused, WindowUnreadable
 
 A message is one line with three parts: what is wrong; what was expected; what to do. docs/errors.md has the remedy
 of each class.
@@ -284,6 +285,14 @@ class WarehouseCorrupt(LogError):
 
 class QueryRefused(LogError):
     """DuckDB rejects the SQL of a query; the message has its reason."""
+
+
+class AuditUnwritable(ChurnError):
+    """The audit log of a home cannot be written, so the call that it would record was not made."""
+
+
+class SourceRefused(LogError):
+    """A decision on the feedback of a source cannot be taken as it was asked for."""
 
 
 class WindowUnreadable(LogError):

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,7 +135,8 @@ class ServingSettings:
 
     `log` is False only to measure what the prediction log costs. From an age of `stale_days` an `as_of` is
     answered with a warning; `poll_s` is the time between two reads of the champion pointer. `insecure`: without
-    API keys the service may listen on any address.
+    API keys the service may listen on any address. A key may make `rate_per_s` requests a second, `rate_burst` at once,
+    over all workers of the host; 0: any number. With `tls_cert` and `tls_key` (PEM files) the service speaks HTTPS.
     """
 
     home: Path
@@ -152,6 +154,10 @@ class ServingSettings:
     log_segment_s: float = 60.0
     log_queue_rows: int = 50_000
     insecure: bool = False
+    tls_cert: str = ""
+    tls_key: str = ""
+    rate_per_s: float = 0.0
+    rate_burst: int = 1
     level: str = "INFO"
     access_log: bool = False
 
@@ -185,6 +191,10 @@ class ServingSettings:
             log_segment_s=read.real("CHURN_LOG_SEGMENT_S", cls.log_segment_s, 1.0, 86_400.0),
             log_queue_rows=read.whole("CHURN_LOG_QUEUE", cls.log_queue_rows, 1, 10_000_000),
             insecure=read.flag("CHURN_INSECURE"),
+            tls_cert=read.file("CHURN_TLS_CERT", beside="CHURN_TLS_KEY"),
+            tls_key=read.file("CHURN_TLS_KEY", beside="CHURN_TLS_CERT"),
+            rate_per_s=(rate := read.real("CHURN_RATE_PER_S", cls.rate_per_s, 0.0, 1e6)),
+            rate_burst=read.whole("CHURN_RATE_BURST", max(1, round(rate)), 1, 10_000_000),
             level=read.choice("CHURN_LOG_LEVEL", cls.level, _LEVELS, str.upper),
             access_log=read.whole("CHURN_ACCESS_LOG", 0, 0, 1) == 1,
         )
@@ -199,6 +209,15 @@ class EnvironReader:
     def text(self, name: str, default: str) -> str:
         """Any text."""
         return self.environ.get(name) or default
+
+    def file(self, name: str, beside: str) -> str:
+        """The absolute path of a file that can be read; "" if neither it nor the variable `beside` it is set."""
+        text = self.environ.get(name, "")
+        if not text and self.environ.get(beside):
+            raise SettingsError(f"{name} is not set, expected a file because {beside} is set; set both or none")
+        if text and not (Path(text).is_file() and os.access(text, os.R_OK)):
+            raise SettingsError(f"{name} is '{text}', expected a file that can be read; correct it")
+        return str(Path(text).absolute()) if text else ""
 
     def flag(self, name: str) -> bool:
         """1, true, yes, on; 0, false, no, off; off unless set."""

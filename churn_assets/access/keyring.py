@@ -9,7 +9,7 @@ from hmac import compare_digest
 from pathlib import Path
 
 from churn_assets.access.keys import ApiKey, KeyStore
-from churn_assets.errors import SettingsError
+from churn_assets.errors import KeysUnreadable, SettingsError
 from churn_assets.settings import ServingSettings
 
 _HEAD = len("churn_") + 12 + len("_")  # of a token, before its secret
@@ -27,12 +27,21 @@ class Keyring:
 
     def __init__(self, home: Path) -> None:
         self.required = False
+        self.unreadable = False  # then a key is asked for as well; passes once the file can be read
         self._store = KeyStore(home)
         self._keys: dict[bytes, ApiKey] = {}
         self._stamp: tuple[int, ...] | None = None
 
     def refresh(self) -> None:
         """Read the file if it has changed. Raises KeysUnreadable; the keys stay as they were until it can be read."""
+        try:
+            self._read()
+        except KeysUnreadable:
+            self.unreadable = True
+            raise
+        self.unreadable = False
+
+    def _read(self) -> None:
         stamp = self._store.stamp()
         if stamp == self._stamp:
             return

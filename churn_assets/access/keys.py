@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -32,7 +32,8 @@ CREATE TABLE keys (
 
 @dataclass(frozen=True)
 class ApiKey:
-    """One key; instants are seconds since 1970, `digest` is the SHA-256 of its secret."""
+    """One key; instants are seconds since 1970, `digest` is the SHA-256 of its secret. `number` is its place among the
+    home's keys, from 1 on, which never changes: keys are revoked, not deleted."""
 
     id: str
     name: str
@@ -41,6 +42,7 @@ class ApiKey:
     created_s: float
     expires_s: float | None = None
     revoked_s: float | None = None
+    number: int = 0
 
     def state(self, now_s: float) -> Literal["valid", "expired", "revoked"]:
         """Whether the key opens anything at that instant."""
@@ -79,7 +81,7 @@ class KeyStore(SqliteStore):
     def all(self) -> list[ApiKey]:
         """Every key, revoked and expired ones too, the oldest first. Raises KeysUnreadable."""
         with self._reading() as db:
-            return [_key(row) for row in db.execute("SELECT * FROM keys ORDER BY rowid")]
+            return [_key(row) for row in db.execute("SELECT *, rowid AS number FROM keys ORDER BY rowid")]
 
     def stamp(self) -> tuple[int, ...] | None:
         """What a transaction changes, the time in ns as the last of it; None without a file. Raises KeysUnreadable."""
@@ -109,15 +111,15 @@ class KeyStore(SqliteStore):
             self.path.chmod(0o600)
         with self._writing() as db:
             values = (key.id, name, key.digest, " ".join(ordered), created_s, expires_s)
-            db.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, NULL)", values)
-        return key, f"churn_{key_id}_{secret}"
+            number = db.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, NULL)", values).lastrowid or 0
+        return replace(key, number=number), f"churn_{key_id}_{secret}"
 
     def revoke(self, key_id: str, now: datetime) -> ApiKey:
         """The key, which opens nothing from now on; the first revocation counts. Raises KeyRefused, KeysUnreadable."""
         if not any(key.id == key_id for key in self.all()):
             raise KeyRefused(f"there is no key {key_id[:40]!r}, expected an id of `churn keys list`; correct it")
         with self._writing() as db:
-            change = "UPDATE keys SET revoked_s = coalesce(revoked_s, ?) WHERE id = ? RETURNING *"
+            change = "UPDATE keys SET revoked_s = coalesce(revoked_s, ?) WHERE id = ? RETURNING *, rowid AS number"
             return _key(db.execute(change, (now.timestamp(), key_id)).fetchone())
 
     def _unavailable(self, message: str) -> Exception:

@@ -20,7 +20,14 @@ from churn_assets.storage.lock import LockBusy, file_lock
 from churn_assets.storage.sqlite import SqliteStore
 
 Kind = Literal[
-    "drift", "data_quality", "performance_drop", "gate_verdict", "waiting_approval", "failed_run", "stale_log"
+    "drift",
+    "data_quality",
+    "performance_drop",
+    "gate_verdict",
+    "waiting_approval",
+    "failed_run",
+    "stale_log",
+    "implausible_feedback",
 ]
 Severity = Literal["info", "warning", "error"]
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # a sensor that raises an alert loads no NumPy
     from churn_assets.monitoring.performance.report import PerformanceReport
 
 DRIFT, DATA, PERFORMANCE, STALE = "drift", "data_quality", "performance_drop", "stale_log"
+SOURCES = "implausible_feedback"
 
 _RUNBOOK = "What to do: docs/operations.md"
 _MOST_FINDINGS = 5
@@ -119,6 +120,19 @@ def _performance_alerts(performance: PerformanceReport | None) -> AlertChanges:
     if fall.status == "ok":
         return AlertChanges(ended={PERFORMANCE: f"The labels no longer show a fall: {fall.message}."})
     return AlertChanges()
+
+
+def source_alerts(quarantined: Mapping[str, str]) -> AlertChanges:
+    """The alert that feedback of these sources (source -> reason) is not counted; it ends when there are none."""
+    if not quarantined:
+        return AlertChanges(ended={SOURCES: "A person has decided on every source of feedback."})
+    reasons = "; ".join(f"{source}: {reason}" for source, reason in [*quarantined.items()][:_MOST_FINDINGS])
+    message = (
+        f"Feedback is not plausible and not counted: {reasons}. Expected: outcomes that the scores do not contradict. "
+        "Find out who sent it, then `churn feedback accept SOURCE` or `churn feedback withdraw SOURCE` "
+        f"(--by NAME --why TEXT). {_RUNBOOK} (Feedback is not plausible)."
+    )
+    return AlertChanges((Alert(SOURCES, "implausible_feedback", "Feedback is not plausible", message, "error"),))
 
 
 def waiting_key(version: str) -> str:

@@ -86,8 +86,8 @@ def attest(
     if after is before:
         say(f"{after.where}: {by} attests column '{column}' for this reason already; nothing changed")
         return
-    still = "; it stays excluded until its role is 'feature' or 'input'" * (after.column(column).role == "excluded")
-    say(f"{after.where}: {by} attests column '{column}'{still}. Next: churn run")
+    again = ", and it is no longer excluded" * before.column(column).excluded
+    say(f"{after.where}: {by} attests column '{column}'{again}. Next: churn run")
 
 
 @app.command(epilog="Example: [bold]churn exclude esent --contract contracts/mine.toml[/bold]")

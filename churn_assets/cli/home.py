@@ -108,7 +108,8 @@ def serve(
     check_address(serving.host, serving)
     settings.bento_home.mkdir(parents=True, exist_ok=True)
     os.environ.update({**settings.library_environ(), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
-    out.print(f"http://localhost:{serving.port} answers in some five seconds (stop with ctrl-c)")
+    scheme = "https" if serving.tls_cert else "http"
+    out.print(f"{scheme}://localhost:{serving.port} answers in some five seconds (stop with ctrl-c)")
     service = "churn_assets.serving.service:ChurnService"
     os.execv(sys.executable, [sys.executable, "-m", "bentoml", "serve", service])
 

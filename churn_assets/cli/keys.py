@@ -23,10 +23,12 @@ def keys_create(
 ) -> None:
     """Make a key and print it once. From the first key on the service of this home asks for one."""
     settings = settings_of(home)
+    from churn_assets.access.audit import record_call
     from churn_assets.access.keys import KeyStore, parse_lifetime
 
-    lifetime = None if expires is None else parse_lifetime(expires)
-    key, token = KeyStore(settings.home).create(name, scope, lifetime, datetime.now(UTC))
+    lifetime, now = None if expires is None else parse_lifetime(expires), datetime.now(UTC)
+    record_call(settings.home, "keys create", now, name=name[:200], scopes=scope, expires=expires)
+    key, token = KeyStore(settings.home).create(name, scope, lifetime, now)
     typer.echo(token)  # alone on its stream, for scripts
     note = f"key {key.id} ({name}: {', '.join(key.scopes)}) is shown this once and kept as a hash; send it as"
     say(f"{note} 'Authorization: Bearer <key>'", err)
@@ -48,7 +50,10 @@ def keys_list(
         until = f"until {entry['expires']}" if entry["expires"] else "does not expire"
         typer.echo(f"{entry['id']}  {entry['state']:7}  {entry['name']}: {', '.join(entry['scopes'])}; {until}")
     if not entries:
-        typer.echo("no keys; the service asks for none")
+        is_asked = (settings.home / "keys.db").exists()
+        typer.echo(
+            f"no keys; the service asks for {'one, so that everybody is refused: make one' if is_asked else 'none'}"
+        )
 
 
 @keys_app.command("revoke", epilog="Example: [bold]churn keys revoke 4f2a9c81d3e6[/bold]")
@@ -58,8 +63,11 @@ def keys_revoke(
 ) -> None:
     """Take a key back; a running service refuses it within a second. There is no way to undo it."""
     settings = settings_of(home)
+    from churn_assets.access.audit import record_call
     from churn_assets.access.keys import KeyStore
 
     key_id = key_id.split("_")[1] if key_id.startswith("churn_") else key_id  # no message repeats a secret
-    key = KeyStore(settings.home).revoke(key_id, datetime.now(UTC))
+    now = datetime.now(UTC)
+    record_call(settings.home, "keys revoke", now, key=key_id[:200])
+    key = KeyStore(settings.home).revoke(key_id, now)
     typer.echo(f"key {key.id} ({key.name}) is revoked")

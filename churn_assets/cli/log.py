@@ -147,6 +147,7 @@ def feedback_import(
             help="csv or parquet: prediction_id or customer_id, churned, observed_at, contacted (optional)."
         ),
     ],
+    source: Annotated[str, typer.Option(help="Whose outcomes these are, to withdraw them by.")] = "import",
     home: HomeOption = None,
 ) -> None:
     """Append a file of outcomes to the log: all rows or none, and none twice."""
@@ -154,8 +155,57 @@ def feedback_import(
 
     from churn_assets.prediction_log.feedback import import_file
 
-    done = import_file(settings_of(home), file, dt.datetime.now(dt.UTC))
+    done = import_file(settings_of(home), file, dt.datetime.now(dt.UTC), source)
     summary = f"{done.added:,} reports are in the log"
     summary += f"; {done.known:,} were there before" if done.known else ""
     summary += f"; {done.repeated:,} rows of the file repeat others" if done.repeated else ""
     say(f"{summary}. `churn log ingest` or the running sensor takes them from there.")
+
+
+Source = Annotated[str, typer.Argument(help="Id of an API key, `anonymous`, or the name given to an import.")]
+By = Annotated[str, typer.Option("--by", help="Who decides.")]
+Why = Annotated[str, typer.Option("--why", help="Why; it is kept in the log.")]
+Since = Annotated[str | None, typer.Option(help="Only what was received from this day on, as 2026-01-20.")]
+Until = Annotated[str | None, typer.Option(help="Only what was received before this day.")]
+
+
+@feedback_app.command(
+    "withdraw", epilog="Example: [bold]churn feedback withdraw 4f2a9c81d3e6 --by Ana --why leaked[/bold]"
+)
+def feedback_withdraw(
+    source: Source, by: By, why: Why, since: Since = None, until: Until = None, home: HomeOption = None
+) -> None:
+    """Count what a source reported no longer, in monitoring, the gate and training. The rows stay in the log."""
+    _decide(source, False, since, until, by, why, home)
+
+
+@feedback_app.command("accept", epilog="Example: [bold]churn feedback accept anonymous --by Ana --why checked[/bold]")
+def feedback_accept(
+    source: Source, by: By, why: Why, since: Since = None, until: Until = None, home: HomeOption = None
+) -> None:
+    """Count what a source reported (again), and from now on without a check of its plausibility."""
+    _decide(source, True, since, until, by, why, home)
+
+
+def _decide(
+    source: str, accepted: bool, since: str | None, until: str | None, by: str, why: str, home: Path | None
+) -> None:
+    import datetime as dt
+
+    from churn_assets.access.audit import record_call
+    from churn_assets.prediction_log.records import parse_instant
+    from churn_assets.prediction_log.sources import EVER, FOR_EVER, decide, record
+
+    try:
+        start, end = parse_instant(since) if since else EVER, parse_instant(until) if until else FOR_EVER
+    except (ValueError, OverflowError):
+        raise typer.BadParameter("expected a day such as 2026-01-20 or an instant") from None
+    settings, now = settings_of(home), dt.datetime.now(dt.UTC)
+    decision = decide(source, accepted, (start, end), by, why, now)
+    action = f"feedback {'accept' if accepted else 'withdraw'}"
+    record_call(
+        settings.home, action, now, source=source, by=by, why=why, since=decision.since_at, until=decision.until_at
+    )
+    reports = record(settings, decision)
+    effect = "count" if accepted else "no longer count"
+    say(f"{reports:,} reports of {source} {effect} from the next ingest on: `churn log ingest` or the running sensor.")

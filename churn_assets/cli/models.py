@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.live import Live
@@ -12,6 +12,12 @@ from rich.spinner import Spinner
 
 from churn_assets.cli import console
 from churn_assets.cli.console import ContractOption, HomeOption, err, print_error, say, settings_of
+from churn_assets.errors import SettingsError
+
+if TYPE_CHECKING:
+    from churn_assets.contract.model import Contract
+    from churn_assets.leakage.audit import Audit
+    from churn_assets.settings import Settings
 
 app = typer.Typer()
 
@@ -19,36 +25,58 @@ app = typer.Typer()
 @app.command(epilog="Example: [bold]churn audit --source customers.csv --contract contracts/mine.toml[/bold]")
 def audit(
     source: Annotated[
-        str | None, typer.Option(help="Customer table with its label. Default: CHURN_SOURCE, else as `churn run`.")
+        str | None,
+        typer.Option(help="Customer table with its label. Default: CHURN_SOURCE, else the last one of the home."),
     ] = None,
     contract: ContractOption = None,
+    home: HomeOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
 ) -> None:
     """How far a model's figure on this table can be trusted, and which columns must be attested.
 
-    Ends with 1 if a column over the contract's limits is not attested: registration would refuse the model.
+    Ends with 1 if a column over the contract's limits is not attested: the model would do without it.
     """
-    settings = settings_of(None, contract, source)
+    settings = settings_of(home, contract, source)
     from churn_assets.cli.render import show_audit
     from churn_assets.contract.edit import remedy
     from churn_assets.contract.load import load_contract
-    from churn_assets.data.readers.read import resolve_source
-    from churn_assets.leakage.audit import audit_source
 
     loaded = load_contract(settings.contract_path)
-    table = resolve_source(settings, loaded)
-    with Live(Spinner("dots", f"auditing {table.description}"), console=err, transient=True):
-        result = audit_source(loaded, table.source, table.description)
+    with Live(Spinner("dots", "auditing"), console=err, transient=True):
+        result = _audit(settings, loaded)
     if as_json:
         import msgspec
 
         console.print_json(msgspec.to_builtins(result))
     else:
         show_audit(result)
+    rule = "leaves" if loaded.audit.accused == "exclude" else "registers no model with"
+    out = " out" * (rule == "leaves")
     for name in dict.fromkeys(finding.column for finding in result.unattested):
-        say(f"registration refuses a model with '{name}' until somebody attests it: {remedy(name, loaded)}", err)
+        say(f"`churn run` {rule} '{name}'{out} until somebody attests it: {remedy(name, loaded)}", err)
     if result.unattested:
         raise typer.Exit(console.FAILURE)
+
+
+def _audit(settings: Settings, contract: Contract) -> Audit:
+    """The audit of the table that the settings name, else of the one that the home validated last."""
+    from churn_assets.data.readers.read import resolve_source
+    from churn_assets.leakage.audit import audit_source, audit_table
+
+    stored = [settings.assets_dir / f"{name}.parquet" for name in ("validated_customers", "splits")]
+    if settings.source is None and all(path.is_file() for path in stored):
+        import pyarrow.parquet as pq
+
+        customers, splits = map(pq.read_table, stored)
+        if customers.schema.metadata[b"churn_contract"].decode() == contract.fingerprint:
+            return audit_table(contract, customers, splits)
+    table = resolve_source(settings, contract)
+    if table.generated and settings.source is None:
+        raise SettingsError(
+            f"{settings.home} has no customer table of contract '{contract.name}' yet, and neither has data/raw/; "
+            "expected one to audit; name it: churn audit --source FILE"
+        )
+    return audit_source(contract, table.source, table.description)
 
 
 @app.command(epilog="Example: [bold]churn score customers.csv -o scores.parquet --as-of 2026-11-01[/bold]")
@@ -77,6 +105,8 @@ def score(
     if refusal := read_refusal(settings.home):
         say(f"The champion scores; the newest model was not registered: {refusal}", err)
     scorer = load_bundle(champion.path(settings.home))
+    if scorer.no_signal:
+        say("The champion is no better than random: nobody is on the call list.", err)
     logged = BatchLog(scorer, Segment(settings.predlog_dir)) if log else None
     with console.counter("rows") as count, closing(logged) if logged else nullcontext():
         summary = score_file(scorer, file, output, as_of=as_of, reasons=reasons, progress=count, each=logged)

@@ -63,6 +63,10 @@ def show_status(status: Status) -> None:
     for name in HEADLINES:
         table.add_row(name, *(_with_interval(card.metrics, f"{part}_{name}") for part in ("test", "oot")))
     out.print(table)
+    if card.no_signal:
+        out.print("[yellow]This model is no better than random: nobody is to be contacted because of it.[/yellow]")
+    for sentence in status.left_out:
+        say(sentence)
     _ledger_lines(status)
     for note in status.notes:
         say(note)
@@ -150,7 +154,7 @@ def show_audit(audit: Audit) -> None:
     title = f"PR-AUC on test rows of {audit.source} ({audit.rows:,} customers, {audit.churners:,} churned)"
     rungs = Table("", *(split.replace("_", " ") for split in splits), title=escape(title))
     base = ["" if f is None else f"{f.base_rate:.3f}" for f in audit.rungs[0].figures.values()]
-    for rung in audit.rungs:
+    for rung in audit.ladder:
         rungs.add_row(escape(rung.label), *(str(rung.figures[split]) for split in splits))
     by_strength = sorted(audit.columns.items(), key=lambda item: -item[1].single_column_pr_auc_lift)
     for name, column in by_strength[:8]:
@@ -162,7 +166,9 @@ def show_audit(audit: Audit) -> None:
     out.print(rungs)
     say(f"Refitted at each rung: {audit.recipe}.")
     for finding in audit.findings:
+        out_of_model = any(finding.column == column.column for column in audit.left_out)
         mark = "[green]attested[/green]" if finding.attested else "[red]not attested[/red]"
+        mark += " [dim](left out)[/dim]" * out_of_model
         out.print(f"{mark} {escape(finding.column)} {escape(finding.description)}", soft_wrap=True)
     out.print()
     for sentence in audit.sentences:

@@ -24,8 +24,8 @@ RESERVED = {
 
 
 def check_contract(contract: Contract, name: str) -> Contract:
-    """The contract without the features that read an excluded column. Raises ContractError for the first mistake;
-    `name` is the file in messages of expressions."""
+    """The contract without the features that read an excluded column, as `with_excluded` makes it. Raises ContractError
+    for the first mistake; `name` is the file in messages of expressions."""
     _names(contract)
     for repair in contract.source.repairs:
         _among("[source]", "repairs", repair, REPAIRS)
@@ -36,22 +36,34 @@ def check_contract(contract: Contract, name: str) -> Contract:
     _label(contract)
     _time(contract)
     _limits(contract)
-    excluded = {column.name for column in contract.excluded_columns}
-    for feature in parse_features(contract, name):  # in an order in which each follows those that it reads
-        if feature.names & excluded:
-            excluded.add(feature.name)
-    left_out = tuple(f.name for f in contract.features if f.name in excluded)
-    features = tuple(f for f in contract.features if f.name not in excluded)
-    contract = replace(contract, features=features, left_out=left_out)
-    parse_rules(contract, name)
+    checked = with_excluded(contract, {column.name for column in contract.columns if column.excluded}, name)
     if contract.value.value:
         parse_value(contract, name)
     _save_rates(contract)
-    if not contract.feature_columns and not any(f.model for f in contract.features):
-        none = "no column has role 'feature' and there is no feature"
-        fail("[features]", f"{none}; expected at least 1 model input; add one")
     for place, message in wording_mistakes(contract):
         fail(place, message)
+    return checked
+
+
+def with_excluded(contract: Contract, names: Collection[str], file: str = "") -> Contract:
+    """The contract with exactly the columns `names` excluded, and without the features that read one of them, also
+    through another feature. Raises ContractError if no model input remains; `file` is as in `check_contract`."""
+    columns = tuple(replace(column, excluded=column.name in names) for column in contract.columns)
+    contract = replace(contract.whole, columns=columns)
+    without = set(names)
+    for feature in parse_features(contract, file):  # in an order in which each follows those that it reads
+        if feature.names & without:
+            without.add(feature.name)
+    needed = {contract.time.as_of, contract.time.cohort}.union(*(r.names for r in parse_rules(contract, file)))
+    contract = replace(
+        contract,
+        features=tuple(f for f in contract.features if f.name not in without),
+        dropped=tuple((place, f) for place, f in enumerate(contract.features) if f.name in without),
+        unread=tuple(c.name for c in contract.logged_columns if c.excluded and c.name not in needed),
+    )
+    if not contract.feature_columns and not any(f.model for f in contract.features):
+        none = "every model input is excluded" if names else "no column has role 'feature' and there is no feature"
+        fail("[features]", f"{none}; expected at least 1 model input; add one")
     return contract
 
 

@@ -4,56 +4,63 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from churn_assets.contract.expressions import parse_rules
 from churn_assets.contract.load import load_contract, parse_contract
-from churn_assets.contract.model import Column, Contract, Role
+from churn_assets.contract.model import Column, Contract
 from churn_assets.errors import ContractError, did_you_mean
 from churn_assets.storage.files import replacing
 
 _HEADER = re.compile(r"""^[ \t]*\[\[[ \t]*["']?columns["']?[ \t]*\]\][^\n]*\n?""", re.MULTILINE)
 _NEXT_TABLE = re.compile(r"^[ \t]*\[|\Z", re.MULTILINE)
 _CONTENT = re.compile(r"^[ \t]*[^\s#][^\n]*\n?", re.MULTILINE)
-_TEXT = r'''("""(?:[^\\]|\\.)*?"""+|\'\'\'.*?\'\'\'+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')'''
+_VALUE = r'''(true|false|"""(?:[^\\]|\\.)*?"""+|\'\'\'.*?\'\'\'+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')'''
 
 
 def attest(path: Path, name: str, by: str, why: str, today: date) -> tuple[Contract, Contract]:
-    """Write who attests, and why, that a column is known before churn; the contract before and after. One object if
-    nothing changed. Raises ContractError for a column that is not known or used, and an empty text."""
+    """Write who attests, and why, that a column is known before churn, so that models read it; the contract before and
+    after. One object if nothing changed. Raises ContractError for a column that is not known or used, and an empty
+    text."""
     contract = load_contract(path)
     column = _used_column(contract, name)
     if not (by.strip() and why.strip()):
         raise ContractError(f"--by or --why is empty; expected who attests '{name}', and why it is known before churn")
-    if re.fullmatch(rf"{re.escape(by)}(, \d{{4}}-\d\d-\d\d)?: {re.escape(why)}", column.attested):
-        return contract, contract
-    return contract, _write(contract, path, name, "attested", f"{by}, {today}: {why}")
+    changes: dict[str, str | bool] = {"excluded": False} if column.excluded else {}
+    if not re.fullmatch(rf"{re.escape(by)}(, \d{{4}}-\d\d-\d\d)?: {re.escape(why)}", column.attested):
+        changes["attested"] = f"{by}, {today}: {why}"
+    return contract, _write(contract, path, name, changes)
 
 
 def exclude(path: Path, name: str) -> tuple[Contract, Contract]:
-    """As `attest` for the role `excluded`. Raises ContractError too for a column that a rule or `[time]` needs."""
+    """Keep a column, and the features that read it, out of the model; returns and raises as `attest`, and raises
+    ContractError if no model input would remain."""
     contract = load_contract(path)
-    if _used_column(contract, name).role is Role.EXCLUDED:
-        return contract, contract
-    users = [f"[time] {key}" for key in ("as_of", "cohort") if getattr(contract.time, key) == name]
-    users += [f"the rule '{rule.name}'" for rule in parse_rules(contract) if name in rule.names]
-    if users:
-        raise ContractError(
-            f"{path}: column '{name}' is read by {', '.join(users)}; expected a column that only the model and its "
-            "features read; change or remove that first"
-        )
-    return contract, _write(contract, path, name, "role", Role.EXCLUDED)
+    return contract, _write(contract, path, name, {} if _used_column(contract, name).excluded else {"excluded": True})
+
+
+def attest_command(column: str, contract: Contract) -> str:
+    """The command that lets models read a column."""
+    return f"churn attest {_arguments(column, contract)} --by NAME --why TEXT"
+
+
+def exclude_command(column: str, contract: Contract) -> str:
+    """The command that keeps a column out of the model."""
+    return f"churn exclude {_arguments(column, contract)}"
 
 
 def remedy(column: str, contract: Contract) -> str:
     """The two commands for a column that nobody attests."""
-    arguments = f"{quote(column)} --contract {quote(str(contract.path or 'FILE'))}"
-    return f"`churn attest {arguments} --by NAME --why TEXT`, or keep it out of the model: `churn exclude {arguments}`"
+    keep_out = exclude_command(column, contract)
+    return f"`{attest_command(column, contract)}`, or keep it out of the model: `{keep_out}`"
+
+
+def _arguments(column: str, contract: Contract) -> str:
+    return f"{quote(column)} --contract {quote(str(contract.path or 'FILE'))}"
 
 
 def _used_column(contract: Contract, name: str) -> Column:
@@ -65,16 +72,21 @@ def _used_column(contract: Contract, name: str) -> Column:
     raise ContractError(f"{contract.where}: {problem}expected one of: {', '.join(usable)}; name one of them")
 
 
-def _write(contract: Contract, path: Path, name: str, key: str, value: str) -> Contract:
-    """Set `key` of a column in the file; the contract that the new file holds, which is checked before it is there."""
+def _write(contract: Contract, path: Path, name: str, changes: Mapping[str, str | bool]) -> Contract:
+    """Set keys of a column in the file; the contract that the new file holds, which is checked before it is there."""
+    if not changes:
+        return contract
     try:
         content = path.read_bytes()
         bom = content[: 3 * content.startswith(b"\xef\xbb\xbf")]
-        text = _edited(content[len(bom) :].decode(), list(contract.by_name).index(name), key, value)
-        if text is None:
-            raise ContractError(
-                f"{path}: no edit changes column '{name}' alone; write {key} = {toml(value)} for it yourself"
-            )
+        text = content[len(bom) :].decode()
+        for key, value in changes.items():
+            changed = _edited(text, list(contract.by_name).index(name), key, value)
+            if changed is None:
+                raise ContractError(
+                    f"{path}: no edit changes column '{name}' alone; write {key} = {toml(value)} for it yourself"
+                )
+            text = changed
         edited = parse_contract(text, str(path), path)
         with replacing(path.resolve(), path.stat().st_mode & 0o7777) as temporary:
             temporary.write_bytes(bom + text.encode())
@@ -83,7 +95,7 @@ def _write(contract: Contract, path: Path, name: str, key: str, value: str) -> C
     return edited
 
 
-def _edited(text: str, index: int, key: str, value: str) -> str | None:
+def _edited(text: str, index: int, key: str, value: str | bool) -> str | None:
     """`text` with `key = value` in the column of this index, or None: no edit gave that change and no other."""
     with suppress(tomllib.TOMLDecodeError):  # old line ends
         wanted = tomllib.loads(text)
@@ -105,7 +117,7 @@ def _candidates(text: str, index: int, key: str, value: str) -> Iterator[str]:
     for header in list(_HEADER.finditer(text))[index:]:
         start = header.end()
         end = next(_NEXT_TABLE.finditer(text, start)).start()
-        present = re.compile(rf"""^[ \t]*["']?{key}["']?[ \t]*=[ \t]*{_TEXT}""", re.MULTILINE | re.DOTALL)
+        present = re.compile(rf"""^[ \t]*["']?{key}["']?[ \t]*=[ \t]*{_VALUE}""", re.MULTILINE | re.DOTALL)
         for match in present.finditer(text, start, end):
             yield text[: match.start(1)] + value + text[match.end(1) :]
         last = max((line.end() for line in _CONTENT.finditer(text, start, end)), default=start)

@@ -63,8 +63,8 @@ def parse_features(contract: Contract, file: str = "") -> tuple[Expression, ...]
     """The contract's features in an order in which each follows those that it reads. Raises ExpressionError if one does
     not parse, resolve or type-check, and for a cycle."""
     where = file or contract.where
-    trees = {f.name: _parse(Place(where, "[features]", f)) for f in contract.features}
     features = {f.name: f for f in contract.features}
+    trees = {name: _parse(Place(where, "[features]", feature)) for name, feature in features.items()}
     reads = {name: _names(tree) for name, tree in trees.items()}
     ordered = _in_order(reads, where)
     scope = _scope(contract.logged_columns)
@@ -91,7 +91,7 @@ def parse_value(contract: Contract, file: str = "") -> Expression:
 
 def _parse_rule(contract: Contract, rule: Rule, where: str) -> Expression:
     place = Place(where, "[[rules]]", rule)
-    return _parse_unfitted(contract, place, contract.scoring_columns, "is not a condition; expected a comparison")
+    return _parse_unfitted(contract, place, contract.logged_columns, "is not a condition; expected a comparison")
 
 
 def _parse_unfitted(contract: Contract, place: Place, columns: Iterable[Column], otherwise: str) -> Expression:

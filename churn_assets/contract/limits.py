@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 Threshold = Literal["profit", "f1", "capacity"]
+Accused = Literal["exclude", "refuse"]
 Outliers = Literal["range", "mahalanobis", "isolation_forest"]
 
 
@@ -76,15 +77,19 @@ class Quality:
 
 @dataclass(frozen=True)
 class Audit:
-    """Limits above which a column needs an `attested`, or its model is not registered; see docs/audit.md.
+    """Limits above which a column needs an `attested`, or no model reads it; see docs/audit.md.
 
-    Shares and lifts run from 0 to 1; `echo_roc_auc` is a ROC AUC, 0.5 to 1.
+    Shares and lifts run from 0 to 1; `echo_roc_auc` is a ROC AUC, 0.5 to 1. With `accused` "refuse" the model is
+    trained with the column, and not registered.
     """
 
-    single_column_pr_auc_lift: Share = 0.6
+    single_column_pr_auc_lift: Share = 0.7
     isolated_churner_share: Share = 0.2
     headline_loss_when_removed: Share = 0.5
     echo_roc_auc: Annotated[float, Bounds(ge=0.5, le=1.0)] = 0.61
+    pair_pr_auc_lift: Share = 0.8
+    headline_pr_auc_lift: Share = 0.98
+    accused: Accused = "exclude"
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
-"""What of a contract a model uses: the inputs that two models must share to be compared, and to replace one another.
+"""What of a contract a model may use: the inputs that two models must share to be compared, and to replace one another.
 
 The key names customers, the label says what is predicted, `as_of` from which day ages are counted; then the columns
-that a customer needs to be scored, and the expressions of the features among the model's inputs. Everything else
-(limits, value, prose, rules, how a file is read, excluded columns) may change while a model stays what it is.
+of a customer, and the expressions of the features among the model's inputs. Excluded ones count as well: their cells
+are there, so that a model with them and one without are compared on the same rows. Everything else (limits, value,
+prose, rules, how a file is read, what is excluded) may change while a model stays what it is.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from churn_assets.contract.model import Contract
 
 def model_inputs(contract: Contract) -> Mapping[str, Any]:
     """What the models of a contract use, by a description for people."""
-    label = contract.label
+    contract, label = contract.whole, contract.label
     inputs: dict[str, Any] = {
         "the customer id": contract.key.name,
         "the label": [label.column, label.churned_when, list(label.kept_values), label.horizon_days],
         "[time] as_of": contract.time.as_of,
     }
-    for column in contract.scoring_columns:
+    for column in contract.logged_columns:
         inputs[f"column '{column.name}'"] = [column.kind, column.role, list(column.choices)]
     expressions = {expression.name: expression for expression in parse_features(contract)}
     wanted = [feature.name for feature in contract.features if feature.model]

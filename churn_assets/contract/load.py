@@ -21,7 +21,9 @@ from churn_assets.errors import ContractError, ExpressionError, did_you_mean
 
 T = TypeVar("T")
 
-_TOP = tuple(field.name for field in dataclasses.fields(Contract) if field.name not in ("left_out", "text", "path"))
+_TOP = tuple(
+    field.name for field in dataclasses.fields(Contract) if field.name not in ("dropped", "unread", "text", "path")
+)
 _REQUIRED = ("name", "label", "columns", "value")
 _LIMITS: Mapping[str, type] = {"quality": Quality, "audit": Audit, "monitoring": Monitoring, "release": Release}
 _AS_TEXT = ("churned_when", "kept_when", "as_of")  # keys whose value is the text that a cell of the table would have

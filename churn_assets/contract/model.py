@@ -44,7 +44,6 @@ class Role(StrEnum):
     FEATURE = "feature"  # goes to the model as it is, and may be used in expressions
     INPUT = "input"  # only for expressions
     IGNORE = "ignore"  # known, not read, not kept
-    EXCLUDED = "excluded"  # kept and logged, but no input of the model: whether it is there, or right, blocks nothing
 
 
 class Severity(StrEnum):
@@ -62,9 +61,10 @@ NUMERIC_KINDS = frozenset({Kind.NUMBER, Kind.INTEGER, Kind.BOOLEAN})
 
 Format = Literal["auto", "excel", "csv", "json", "parquet", "duckdb"]
 
-# Texts for people: changing one changes no figure, so they are not part of the fingerprint.
+# Texts for people, and which columns a model may read: they change the meaning of no cell, so they are not part of the
+# fingerprint.
 PROSE = frozenset(
-    {"title", "doc", "meaning", "unit", "suspect", "attested", "text", "path"}
+    {"title", "doc", "meaning", "unit", "suspect", "attested", "excluded", "text", "path"}
     | {"reason_high", "reason_low", "reason_missing", "topic", "show"}
 )
 
@@ -78,8 +78,8 @@ class Column:
 
     `low` and `high` are inclusive, in the column's unit (ISO dates for dates); `missing` are spellings of null besides
     the empty cell; `formats` are strptime formats tried after ISO 8601. `suspect` says why the column may be a
-    consequence of churn, `attested` who attests that it is known before. For the reasons see `contract.wording`. The
-    call list shows the columns with `show`.
+    consequence of churn, `attested` who attests that it is known before. An `excluded` one is kept and logged, but no
+    input of a model. For the reasons see `contract.wording`. The call list shows the columns with `show`.
     """
 
     name: str
@@ -98,6 +98,7 @@ class Column:
     doc: str = ""
     suspect: str = ""
     attested: str = ""
+    excluded: bool = False
     reason_high: str = ""
     reason_low: str = ""
     reason_missing: str = ""
@@ -175,14 +176,21 @@ class Rule:
     doc: str = ""
 
 
-# Monitoring and release settings change no score: not part of the fingerprint either.
-UNSCORED = frozenset({"monitoring", "release", "left_out"})
+# Limits of the audit, of monitoring and of releases change no score: not part of the fingerprint either.
+UNSCORED = frozenset({"audit", "monitoring", "release", "dropped", "unread"})
+_FIRST_AUDIT = {  # [audit] was part of it once, mostly with these values: fingerprints stay as they were
+    "single_column_pr_auc_lift": 0.6,
+    "isolated_churner_share": 0.2,
+    "headline_loss_when_removed": 0.5,
+    "echo_roc_auc": 0.61,
+}
 
 
 @dataclass(frozen=True)
 class Contract:
     """The whole description of a customer table. Made by `contract.load`, which leaves features out of `features` that
-    read an excluded column, also through another feature: `left_out` are their names."""
+    read an excluded column, also through another feature: `dropped` are those, with their places among all features.
+    `unread` are the excluded columns that no rule and no `[time]` reads either."""
 
     name: str
     title: str
@@ -197,7 +205,8 @@ class Contract:
     audit: Audit = field(default_factory=Audit)
     monitoring: Monitoring = field(default_factory=Monitoring)
     release: Release = field(default_factory=Release)
-    left_out: tuple[str, ...] = ()
+    dropped: tuple[tuple[int, Feature], ...] = ()
+    unread: tuple[str, ...] = ()
     text: str = ""
     path: Path | None = None
 
@@ -238,12 +247,12 @@ class Contract:
     @cached_property
     def feature_columns(self) -> tuple[Column, ...]:
         """Columns that are model inputs as they are."""
-        return tuple(c for c in self.columns if c.role is Role.FEATURE)
+        return tuple(c for c in self.columns if c.role is Role.FEATURE and not c.excluded)
 
     @cached_property
     def scoring_columns(self) -> tuple[Column, ...]:
         """Columns that a customer needs to be scored: features and inputs, without key and label."""
-        return tuple(c for c in self.columns if c.role in (Role.FEATURE, Role.INPUT))
+        return tuple(c for c in self.logged_columns if c.name not in self.unread)
 
     @cached_property
     def logged_columns(self) -> tuple[Column, ...]:
@@ -252,18 +261,40 @@ class Contract:
 
     @cached_property
     def excluded_columns(self) -> tuple[Column, ...]:
-        """Columns that are kept and logged, and read by nothing."""
-        return tuple(c for c in self.columns if c.role is Role.EXCLUDED)
+        """Columns that are kept and logged, and read by nothing: they may be absent, and no fault of theirs blocks."""
+        return tuple(c for c in self.columns if c.name in self.unread)
 
     @cached_property
     def date_columns(self) -> tuple[Column, ...]:
-        """Date columns that may be read."""
-        return tuple(c for c in self.scoring_columns if c.kind is Kind.DATE)
+        """Date columns, excluded ones among them: they are repaired, and the newest date of a table may be theirs."""
+        return tuple(c for c in self.logged_columns if c.kind is Kind.DATE)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Names of the features that are left out because they read an excluded column."""
+        return tuple(feature.name for _, feature in self.dropped)
+
+    @property
+    def all_features(self) -> tuple[Feature, ...]:
+        """The features as they are declared, those that are left out among them."""
+        features = list(self.features)
+        for place, feature in self.dropped:
+            features.insert(place, feature)
+        return tuple(features)
+
+    @property
+    def whole(self) -> Contract:
+        """The contract with nothing excluded."""
+        columns = tuple(dataclasses.replace(column, excluded=False) for column in self.columns)
+        return dataclasses.replace(self, columns=columns, features=self.all_features, dropped=(), unread=())
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of everything except PROSE, PRICES and UNSCORED: equal fingerprints give equal scores."""
-        scored = {name: value for name, value in _without_prose(self).items() if name not in UNSCORED}
+        """SHA-256 (hex) of everything except PROSE, PRICES and UNSCORED: tables of one fingerprint mean the same, and
+        one model scores them all. Which columns a model reads is no part of it."""
+        complete = dataclasses.replace(self, features=self.all_features)
+        scored = {name: value for name, value in _without_prose(complete).items() if name not in UNSCORED}
+        scored["audit"] = _FIRST_AUDIT
         canonical = json.dumps(scored, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -184,7 +184,7 @@ class TableProfile(msgspec.Struct, frozen=True):
 def profile(contract: Contract, customers: pa.Table) -> TableProfile:
     """The profile of a validated table."""
     churned = customers["churned"].to_numpy().astype(bool)
-    columns = contract.scoring_columns
+    columns = contract.logged_columns
     encoded = encode_table(contract, customers.select([c.name for c in columns]))
     origin = TableOrigin.of(customers)
     profiles = [_column(column, encoded[column.name], churned) for column in columns]

@@ -28,7 +28,7 @@ from churn_assets.data.validation.validate import validate
 from churn_assets.drafting.columns import Guess, guess_column
 from churn_assets.drafting.key import as_key, choose_key
 from churn_assets.drafting.label import LabelDraft, draft_label, find_column
-from churn_assets.drafting.leakage import label_signal, why_suspect
+from churn_assets.drafting.leakage import is_echo, label_signal, why_suspect
 from churn_assets.drafting.sample import SAMPLE_ROWS, Progress, Sample, read_sample, reader
 from churn_assets.drafting.time import choose_time, date_features
 from churn_assets.drafting.toml import QUESTION, Evidence, write
@@ -150,8 +150,8 @@ def _judged(guess: Guess, key: Guess | None, options: DraftOptions, table: pa.Ta
     if guess.why or guess.name == options.cohort:
         return guess
     signal = label_signal(guess, table.column(guess.name), churned)
-    if signal is not None and signal.is_echo:
-        strength = f"ROC AUC {signal.auc:.3f}"
+    if signal is not None and is_echo(signal):
+        strength = f"ROC AUC {signal.roc_auc:.3f}"
         return guess.left_out(f"an echo of the label: alone it separates churned from kept with {strength}")
     return replace(guess, column=replace(guess.column, suspect=why_suspect(guess.name, signal)))
 

@@ -1,33 +1,28 @@
 """Columns of an unknown table that are too strongly related to the label, each taken alone.
 
-A column is cut into groups (its choices, or up to 50 bins of equal counts, and one for missing cells); each row gets
-the churn rate of its group among the *other* half of the rows, so that many groups gain nothing by chance, and the
-ROC AUC of that rate is the strength of the column alone. A first estimate for the draft; the leakage audit decides.
+They are measured and judged as the audit does before a training (`leakage.column_tests`, its default limits), so that
+what the draft calls suspect is what `churn run` leaves out. What needs the whole table, the audit alone can tell.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from churn_assets.contract.limits import Audit as Limits
 from churn_assets.contract.model import Kind
 from churn_assets.data.id_names import split_name
 from churn_assets.data.validation.parse import as_days, parse_column, to_numpy
 from churn_assets.drafting.columns import Guess
-from churn_assets.evaluation.metrics import roc_auc
+from churn_assets.leakage.column_tests import Alone, measure_alone
 
-ECHO_AUC = 0.99
-SUSPECT_AUC = 0.85
-PURE_RATE = 0.99
-PURE_SHARE = 0.05  # of all churners, in one group
+ECHO_AUC = 0.99  # a column that reaches it repeats the label
 MIN_CHURNERS = 20  # fewer give no reliable estimate
-_BINS = 50
-_SMALLEST_PURE = 20
+LIMITS = Limits()
 
 OUTCOME_NAME = re.compile(
     r"churn|attrit|cancel|terminat|deactivat|unsubscri|winback|win_back|retention|exit(ed)?($|[_\W])|clos(ed|ing|ure)"
@@ -35,71 +30,40 @@ OUTCOME_NAME = re.compile(
     re.I,
 )
 
-Codes = npt.NDArray[np.int64]
 
-
-@dataclass(frozen=True)
-class LabelSignal:
-    """ROC AUC of the column alone (0.5 none, 1 perfect), and the share of churners in a group of churners only."""
-
-    auc: float
-    pure_share: float
-
-    @property
-    def is_echo(self) -> bool:
-        """Whether the column repeats the label."""
-        return self.auc >= ECHO_AUC
-
-
-def label_signal(guess: Guess, cells: pa.ChunkedArray, churned: npt.NDArray[np.int8]) -> LabelSignal | None:
-    """How well the column separates churned (1) from kept (0) rows; rows of -1 are ignored. None with fewer than
-    MIN_CHURNERS rows of either class."""
+def label_signal(guess: Guess, cells: pa.ChunkedArray, churned: npt.NDArray[np.int8]) -> Alone | None:
+    """How well the column separates churned (1) from kept (0) rows; rows of -1 are ignored. None for a text, and with
+    fewer than MIN_CHURNERS rows of either class."""
     known = churned >= 0
-    label = churned[known].astype(np.float64)
-    if min(label.sum(), len(label) - label.sum()) < MIN_CHURNERS:
+    label = churned[known]
+    if guess.column.kind in (Kind.TEXT, Kind.ID) or min(label.sum(), len(label) - label.sum()) < MIN_CHURNERS:
         return None
-    codes = _groups(guess, cells)[known]
-    rate = _rate_of_other_half(codes, label)
-    counts, churners = np.bincount(codes), np.bincount(codes, weights=label)
-    pure = (churners >= PURE_RATE * counts) & (churners >= _SMALLEST_PURE)
-    return LabelSignal(roc_auc(label, rate), float(churners[pure].max(initial=0.0) / label.sum()))
+    return measure_alone(guess.column, _numbers(guess, cells)[known], label)
 
 
-def why_suspect(name: str, signal: LabelSignal | None) -> str:
+def is_echo(signal: Alone | None) -> bool:
+    """Whether the column repeats the label."""
+    return signal is not None and signal.roc_auc >= ECHO_AUC
+
+
+def why_suspect(name: str, signal: Alone | None) -> str:
     """Why the column may be a consequence of churn; '' if there is no sign of it."""
     reasons = []
-    if signal is not None and signal.auc >= SUSPECT_AUC:
-        reasons.append(f"alone it separates churned from kept customers with ROC AUC {signal.auc:.2f}")
-    if signal is not None and signal.pure_share >= PURE_SHARE:
-        reasons.append(f"{signal.pure_share:.0%} of the churned share a value that almost no kept customer has")
+    if signal is not None and signal.pr_auc_lift_low > LIMITS.single_column_pr_auc_lift:
+        reasons.append(f"alone it separates churned from kept customers with ROC AUC {signal.roc_auc:.2f}")
+    if signal is not None and signal.isolated_share > LIMITS.isolated_churner_share:
+        reasons.append(f"{signal.isolated_share:.0%} of the churned have values that no kept customer has")
     if OUTCOME_NAME.search(split_name(name)):
         reasons.append("its name refers to the outcome")
     text = " and ".join(reasons)
     return f"{text[0].upper()}{text[1:]}; is it known before the customer leaves?" if reasons else ""
 
 
-def _groups(guess: Guess, cells: pa.ChunkedArray) -> Codes:
+def _numbers(guess: Guess, cells: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    """Numbers, days, or codes of the choices; NaN for missing."""
     values = parse_column(guess.column, cells).values
-    if guess.column.kind in (Kind.CATEGORY, Kind.TEXT):
-        encoded = values.dictionary_encode()
-        return to_numpy(pc.fill_null(encoded.indices, len(encoded.dictionary))).astype(np.int64)
-    is_date = guess.column.kind is Kind.DATE
-    numbers = as_days(values) if is_date else to_numpy(pc.fill_null(values.cast(pa.float64()), np.nan))
-    missing = np.isnan(numbers)
-    if missing.all():
-        return np.zeros(len(numbers), dtype=np.int64)
-    edges = np.unique(np.quantile(numbers[~missing], np.linspace(0.0, 1.0, _BINS + 1), method="lower"))
-    codes = np.searchsorted(edges, numbers, side="right")
-    return np.where(missing, len(edges) + 1, codes).astype(np.int64)
-
-
-def _rate_of_other_half(codes: Codes, label: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    rate = np.empty(len(label))
-    half = np.arange(len(label)) % 2 == 0
-    groups = int(codes.max()) + 1
-    for here, there in ((half, ~half), (~half, half)):
-        counts = np.bincount(codes[there], minlength=groups)
-        churners = np.bincount(codes[there], weights=label[there], minlength=groups)
-        # Two rows of the base rate give a group without rows in the other half the base rate.
-        rate[here] = ((churners + 2.0 * label[there].mean()) / (counts + 2.0))[codes[here]]
-    return rate
+    if guess.column.choices:
+        values = pc.index_in(values.cast(pa.string()), value_set=pa.array(guess.column.choices, pa.string()))
+    elif guess.column.kind is Kind.DATE:
+        return np.asarray(as_days(values), dtype=np.float64)
+    return to_numpy(pc.fill_null(values.cast(pa.float64()), np.nan))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from churn_assets.contract.model import MAX_ID, MAX_INSTANT, Column, Contract, Kind, Role, is_id
+from churn_assets.contract.model import MAX_ID, MAX_INSTANT, Column, Contract, Kind, is_id
 from churn_assets.errors import RowsRejected, Violation, describe_value
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ def days_since_epoch(day: dt.date) -> int:
 
 
 def encode_table(contract: Contract, table: pa.Table | pa.RecordBatch) -> Columns:
-    """Columns of a typed table, shape (rows,) each; excluded columns, and those that the table lacks, are left out.
-    Raises RowsRejected for a category outside the contract's choices."""
+    """Columns of a typed table, shape (rows,) each; those that the table lacks are left out. Raises RowsRejected for a
+    category outside the contract's choices."""
     names = set(table.schema.names)
-    columns = [c for c in contract.kept_columns if c.role is not Role.EXCLUDED and c.name in names]
+    columns = [c for c in contract.kept_columns if c.name in names]
     return {column.name: encode_column(column, table.column(column.name)) for column in columns}
 
 

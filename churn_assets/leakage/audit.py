@@ -6,40 +6,28 @@ rows; the figures shown are of test rows, which are read for reporting only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 
-from churn_assets.contract.limits import Audit as Limits
+from churn_assets.contract.edit import attest_command, exclude_command
 from churn_assets.contract.model import Contract
 from churn_assets.data.customers import TableOrigin, reported_rows
-from churn_assets.features.encode import Columns, encode_table
-from churn_assets.leakage.column_tests import ColumnSignal, EchoTest, companions, features_of, measure_columns
-from churn_assets.leakage.ladder import AgeBand, Figure, Ladder, Loss, age_bands
+from churn_assets.features.encode import encode_table
+from churn_assets.leakage.column_tests import companions, features_of
+from churn_assets.leakage.ladder import AgeBand, Figure, Ladder, age_bands
+from churn_assets.leakage.screening import SEED, Finding, Screening, SingleColumn, screen
 from churn_assets.training.candidate import Parameters
-from churn_assets.training.feature_table import as_of_of, training_data
+from churn_assets.training.feature_table import as_of_of, feature_table, trained_contract, training_data
 from churn_assets.training.select import TEST_PREFIXES
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 MOST_SUSPECTS = 8  # rungs of single suspects; more are hard to read
-SEED = 42
+# A figure's fields by their names on a model's card.
 _CARD_FIGURES = {"pr_auc": "pr_auc", "low": "pr_auc_low", "high": "pr_auc_high"}
-
-
-class Finding(msgspec.Struct, frozen=True, rename={"value": "found", "description": "words"}):
-    """A column over a limit of `[audit]`: `limit` is its key, `value` is over `allowed`, `description` is a clause that
-    has the column as its subject. `attested` is who attests it, '' if nobody does."""
-
-    column: str
-    limit: str
-    value: float
-    allowed: float
-    description: str
-    attested: str
 
 
 class Rung(msgspec.Struct, frozen=True, omit_defaults=True, rename={"label": "words"}):
@@ -57,33 +45,25 @@ class Rung(msgspec.Struct, frozen=True, omit_defaults=True, rename={"label": "wo
         return {"random": self.random, **newest}
 
 
-class LabelTest(msgspec.Struct, frozen=True):
-    """How far the label alone explains a column's values (`EchoTest`); None where other columns do not predict it."""
+class LeftOut(msgspec.Struct, frozen=True):
+    """A column that the model does not read: why, as a clause, '' if the contract alone says so; and the two commands,
+    that put it back and that keep it out for good."""
 
-    roc_auc: float
-    tied: float
-    by_label: float | None
-    by_label_error: float | None
-
-
-class SingleColumn(msgspec.Struct, frozen=True):
-    """One column: what it reaches alone on test rows by split (empty if no feature is its own), the share of the
-    model's lift that is lost without it (validation rows), and its signal (`ColumnSignal`)."""
-
-    alone: dict[str, Figure]
-    headline_loss_when_removed: float
-    single_column_pr_auc_lift: float
-    isolated_churner_share: float
-    isolated_by: str
-    values: LabelTest
-    gaps: LabelTest | None
-    repeats: tuple[str, ...]
+    column: str
+    why: str
+    put_back: str
+    keep_out: str
 
 
 class Audit(msgspec.Struct, frozen=True, omit_defaults=True):
     """The ladder of one table; its JSON form is the asset `leakage_audit` and the ladder beside a bundle. `recipe`
     describes what was fitted at each rung; `model` and `chosen` are the version and the name of the audited model, ''
-    if the table was audited on its own."""
+    if the table was audited on its own.
+
+    `left_out` are the columns that the model does not read, because nobody attests them or the contract excludes them;
+    `left_out_sentences` say so with the commands that decide, and `complete` is the rung with them; empty and None if
+    there are none. `suspects` and the rungs are of the model's columns.
+    """
 
     recipe: str
     sentences: tuple[str, ...]
@@ -97,11 +77,25 @@ class Audit(msgspec.Struct, frozen=True, omit_defaults=True):
     source: str
     model: str = ""
     chosen: str = ""
+    left_out: tuple[LeftOut, ...] = ()
+    left_out_sentences: tuple[str, ...] = ()
+    complete: Rung | None = None
 
     @property
     def unattested(self) -> tuple[Finding, ...]:
-        """Findings about columns that nobody attests: they keep a model out of the registry."""
+        """Findings about columns that nobody attests, whether the model reads them or not."""
         return tuple(finding for finding in self.findings if not finding.attested)
+
+    @property
+    def read(self) -> tuple[Finding, ...]:
+        """Findings about columns that the model reads: unattested, they keep it out of the registry."""
+        out = {column.column for column in self.left_out}
+        return tuple(finding for finding in self.findings if finding.column not in out)
+
+    @property
+    def ladder(self) -> tuple[Rung, ...]:
+        """Every rung to show, the one with the columns that are left out first."""
+        return self.rungs if self.complete is None else (self.complete, *self.rungs)
 
 
 def audit(
@@ -112,74 +106,59 @@ def audit(
     chosen: str = "",
     params: Mapping[str, Parameters] | None = None,
     metrics: Mapping[str, float] | None = None,
+    screening: Screening | None = None,
 ) -> Audit:
-    """The audit of a validated table.
+    """The audit of a validated table, of which a model reads `features`.
 
     `chosen` is the name of the chosen model, a recipe or several joined by ' + ' ('' if none is chosen; see
     `audited_recipe`); `params` are the parameters of each recipe by name. `metrics` are the chosen model's own
-    (`Choice.metrics`): they are the first rung, which is refitted without them. Raises TrainingError if a recipe
-    cannot be fitted.
+    (`Choice.metrics`): they are the first rung, which is refitted without them. `screening` is of the same table, and
+    made here if it is not given. Raises TrainingError if a recipe cannot be fitted.
     """
+    screening = screening or screen(contract, customers, splits)
+    model = trained_contract(contract, features)
+    out = tuple(column.name for column in model.columns if column.excluded)
     recipe, description = audited_recipe(chosen)
-    data = training_data(contract, features, splits)
-    ladder = Ladder(data, recipe, (params or {}).get(recipe, {}), SEED)
-    columns = encode_table(contract, customers)
-    signals, losses, findings = _examine(contract, columns, ladder)
-    own = features_of(contract, data.views["random"].program.specs, own=True)
+    everything = contract.whole
+    data = training_data(everything, feature_table(everything, customers, splits) if out else features, splits)
+    specs = data.views["random"].program.specs
+    reads, own = features_of(everything, specs), features_of(everything, specs, own=True)
+    without = {index for name in out for index in reads[name]}
+    ladder = Ladder(data, recipe, (params or {}).get(recipe, {}), SEED, without)
     single = {
-        name: SingleColumn(
-            {split: ladder.alone(split, own[name]) for split in data.views} if own[name] else {},
-            losses[name].share,
-            signal.pr_auc_lift,
-            signal.isolated_share,
-            signal.isolated_by,
-            _label_test(signal.values),
-            _label_test(signal.gaps) if signal.gaps else None,
-            signal.repeats,
+        name: msgspec.structs.replace(
+            column, alone={split: ladder.alone(split, own[name]) for split in data.views} if own[name] else {}
         )
-        for name, signal in signals.items()
+        for name, column in screening.columns.items()
     }
-    over = {finding.column for finding in findings}
-    suspects = tuple(c.name for c in contract.scoring_columns if c.suspect or c.name in over)
-    rungs = _rungs(contract, ladder, suspects or _most_important(losses))
+    over = {finding.column for finding in screening.findings}
+    suspects = tuple(c.name for c in model.scoring_columns if not c.excluded and (c.suspect or c.name in over))
+    rungs = _rungs(model, ladder, reads, suspects or _most_important(single, out))
+    if out:
+        rungs = (msgspec.structs.replace(rungs[0], label=f"the model, without {', '.join(out)}"), *rungs[1:])
     if metrics is not None:
         description += _describe_refit(rungs[0])
         rungs = (_chosen_rung(rungs[0], metrics), *rungs[1:])
-    bands = age_bands(contract, columns, as_of_of(customers), ladder, reported_rows(customers))
-    return Audit(
+    bands = age_bands(
+        contract, encode_table(contract, customers), as_of_of(customers), ladder, reported_rows(customers)
+    )
+    result = Audit(
         recipe=description,
-        sentences=(_describe_headline(rungs[0], bands), _describe_columns(contract, rungs, losses, findings)),
+        sentences=(),
         rungs=rungs,
         bands=bands,
         columns=single,
-        findings=findings,
+        findings=screening.findings,
         suspects=suspects,
         rows=customers.num_rows,
         churners=int(data.churned.sum()),
         source=TableOrigin.of(customers).source,
+        left_out=_left_out(contract, screening.findings, out),
+        complete=_complete(ladder, out),
     )
-
-
-def leakage_findings(
-    contract: Contract, customers: pa.Table, features: pa.Table, splits: pa.Table
-) -> tuple[Finding, ...]:
-    """The findings of `audit` by boosted trees without its ladder, for auditing many tables."""
-    ladder = Ladder(training_data(contract, features, splits), "boosted", {}, SEED)
-    return _examine(contract, encode_table(contract, customers), ladder)[2]
-
-
-def _examine(
-    contract: Contract, columns: Columns, ladder: Ladder
-) -> tuple[dict[str, ColumnSignal], dict[str, Loss], tuple[Finding, ...]]:
-    """Signals, losses and findings of all columns; no test row is read."""
-    data = ladder.data
-    view = data.views["random"]
-    rows = np.concatenate([view.split.train, view.split.validation])
-    signals = measure_columns(contract, columns, view.matrix, view.program.specs, data.churned, rows, ladder.seed)
-    reads = features_of(contract, view.program.specs)
-    limit = contract.audit.headline_loss_when_removed
-    losses = {name: ladder.loss(reads[name], limit) for name in signals}
-    return signals, losses, collect_findings(contract, signals, losses)
+    about = _describe_left_out(result)
+    sentences = (_describe_headline(rungs[0], bands), *about, *_describe_columns(contract, result))
+    return msgspec.structs.replace(result, sentences=sentences, left_out_sentences=about)
 
 
 def audit_source(contract: Contract, source: str, description: str = "") -> Audit:
@@ -187,16 +166,22 @@ def audit_source(contract: Contract, source: str, description: str = "") -> Audi
     from churn_assets.data.readers.read import read_table
     from churn_assets.data.repairs.repairs import apply_repairs
     from churn_assets.data.validation.validate import validate
-    from churn_assets.training.feature_table import feature_table
-    from churn_assets.training.split import split_table
 
     raw = read_table(source, contract)
     repaired, _ = apply_repairs(raw, contract)
     validated = validate(contract, repaired, raw=raw, source=description or source)
     validated.report.stop_if_over_limit()
-    customers = validated.customers
-    splits = split_table(contract, customers)
-    return audit(contract, customers, feature_table(contract, customers, splits), splits)
+    return audit_table(contract, validated.customers)
+
+
+def audit_table(contract: Contract, customers: pa.Table, splits: pa.Table | None = None) -> Audit:
+    """The audit of a validated table on its own, by its `splits` if they are given."""
+    from churn_assets.training.split import split_table
+
+    splits = split_table(contract, customers) if splits is None else splits
+    screening = screen(contract, customers, splits)
+    features = feature_table(contract, customers, splits, screening.left_out)
+    return audit(contract, customers, features, splits, screening=screening)
 
 
 def audited_recipe(chosen: str) -> tuple[str, str]:
@@ -213,45 +198,47 @@ def audited_recipe(chosen: str) -> tuple[str, str]:
     return "boosted", f"boosted trees{why}, in fewer, larger steps than in training"
 
 
-def collect_findings(
-    contract: Contract, signals: Mapping[str, ColumnSignal], losses: Mapping[str, Loss]
-) -> tuple[Finding, ...]:
-    """Every column over every limit; columns in the contract's order."""
-    findings = []
-    for name, signal in signals.items():
-        for limit, value, text in _over(contract.audit, signal, losses[name]):
-            allowed = getattr(contract.audit, limit)
-            description = text if limit == "echo_roc_auc" else f"{text} (limit {allowed:.0%})"
-            findings.append(Finding(name, limit, value, allowed, description, contract.column(name).attested))
-    return tuple(findings)
+def _describe_left_out(audit: Audit) -> tuple[str, ...]:
+    """What the model does not read and why, and what it would add with the commands that decide; none if there is
+    nothing."""
+    left_out, complete = audit.left_out, audit.complete
+    if not left_out or complete is None:
+        return ()
+    accused = [column for column in left_out if column.why]
+    names, single = _quoted_list([column.column for column in left_out]), len(left_out) == 1
+    it, has = ("it", "is") if single else ("them", "are")
+    if accused:
+        reasons = "; ".join(f"'{column.column}' {column.why}" for column in accused[:3])
+        known = "it is" if single else "they are"
+        first = f"{names} {has} left out of the model: {reasons}, and nobody attests that {known} known before churn."
+    else:
+        first = f"{names} {has} excluded by the contract."
+    shown = next(iter(accused), left_out[0])
+    keep = f", or keep it out for good: `{shown.keep_out}`" if shown.why else ""
+    second = (
+        f"With {it} PR-AUC is {complete.random} on test rows, without {it} {audit.rungs[0].random}; "
+        f"put '{shown.column}' back: `{shown.put_back}`{keep}."
+    )
+    return first, second
 
 
-def _over(limits: Limits, signal: ColumnSignal, loss: Loss) -> Iterator[tuple[str, float, str]]:
-    """Each limit that the column is over, its value, and a clause about that."""
-    if signal.pr_auc_lift > limits.single_column_pr_auc_lift:
-        text = f"alone reaches {signal.pr_auc_lift:.0%} of the possible PR-AUC lift over a random list"
-        yield "single_column_pr_auc_lift", signal.pr_auc_lift, text
-    if (share := signal.isolated_share) > limits.isolated_churner_share:
-        text = f"separates {share:.0%} of the churners by values that no kept customer has, mainly {signal.isolated_by}"
-        yield "isolated_churner_share", share, text
-    if loss.low > limits.headline_loss_when_removed:
-        yield "headline_loss_when_removed", loss.share, f"accounts for {loss.share:.0%} of the model's PR-AUC lift"
-    yield from _echoes(limits, signal.values, signal.gaps)
-
-
-def _echoes(limits: Limits, values: EchoTest, gaps: EchoTest | None) -> Iterator[tuple[str, float, str]]:
-    if values.is_echo(limits.echo_roc_auc):
-        text = (
-            f"depends on the label (ROC AUC alone {values.roc_auc:.2f}) and on nothing else that is known about "
-            "a customer, like a value that is written after the outcome"
+def _left_out(contract: Contract, findings: Sequence[Finding], names: Sequence[str]) -> tuple[LeftOut, ...]:
+    reasons = {finding.column: finding.description for finding in reversed(findings)}
+    return tuple(
+        LeftOut(
+            name,
+            "" if contract.column(name).excluded else reasons.get(name, ""),
+            attest_command(name, contract),
+            exclude_command(name, contract),
         )
-        yield "echo_roc_auc", values.roc_auc, text
-    elif gaps is not None and gaps.is_echo(limits.echo_roc_auc):
-        text = (
-            f"is missing depending on the label (ROC AUC of that alone {gaps.roc_auc:.2f}) and on nothing else "
-            "that is known about a customer, like a field that is filled after the outcome"
-        )
-        yield "echo_roc_auc", gaps.roc_auc, text
+        for name in names
+    )
+
+
+def _complete(ladder: Ladder, out: Sequence[str]) -> Rung | None:
+    if not out:
+        return None
+    return Rung(f"with {', '.join(out)}", (), **{split: ladder.complete(split) for split in ladder.data.views})
 
 
 def _describe_headline(complete: Rung, bands: Sequence[AgeBand]) -> str:
@@ -276,26 +263,25 @@ def _describe_ages(bands: Sequence[AgeBand]) -> str:
     return f"; by age it ranges from {by_age[worst]:.2f} ({worst}) to {by_age[best]:.2f} ({best})"
 
 
-def _describe_columns(
-    contract: Contract, rungs: Sequence[Rung], losses: Mapping[str, Loss], findings: Sequence[Finding]
-) -> str:
-    """The columns that the headline depends on."""
-    names = list(dict.fromkeys(finding.column for finding in findings))
+def _describe_columns(contract: Contract, audit: Audit) -> tuple[str, ...]:
+    """The columns that the model's headline depends on, in a sentence; none if all of them are left out."""
+    names = list(dict.fromkeys(finding.column for finding in audit.read))
     if not names:
-        return _describe_most_important(losses)
-    clauses = [f"'{name}' {_listed([f.description for f in findings if f.column == name])}" for name in names[:3]]
+        return () if audit.left_out else (_describe_most_important(audit.columns),)
+    clauses = [f"'{name}' {_listed([f.description for f in audit.read if f.column == name])}" for name in names[:3]]
     more = f"; {len(names) - 3} more columns are over a limit" if len(names) > 3 else ""
-    last = rungs[-1]
+    last = audit.rungs[-1]
     remaining = f"{last.label} PR-AUC is {last.random.pr_auc:.3f}"
-    return f"{'; '.join(clauses)}{more}; {remaining}, and {_describe_attestation(contract, names)}."
+    return (f"{'; '.join(clauses)}{more}; {remaining}, and {_describe_attestation(contract, names)}.",)
 
 
-def _describe_most_important(losses: Mapping[str, Loss]) -> str:
+def _describe_most_important(columns: Mapping[str, SingleColumn]) -> str:
     text = "No column is over the contract's limits for possible consequences of churn"
-    most = max(losses, key=lambda name: losses[name].share, default="")
+    losses = {name: column.headline_loss_when_removed for name, column in columns.items()}
+    most = max(losses, key=lambda name: losses[name], default="")
     if not most:
         return f"{text}."
-    return f"{text}; '{most}' is the most important, with {losses[most].share:.0%} of the model's PR-AUC lift."
+    return f"{text}; '{most}' is the most important, with {losses[most]:.0%} of the model's PR-AUC lift."
 
 
 def _describe_attestation(contract: Contract, names: Sequence[str]) -> str:
@@ -315,13 +301,15 @@ def _quoted_list(names: Sequence[str]) -> str:
     return f"{', '.join(quoted)} and {len(names) - 5} more" if len(names) > 5 else _listed(quoted)
 
 
-def _most_important(losses: Mapping[str, Loss]) -> tuple[str, ...]:
+def _most_important(columns: Mapping[str, SingleColumn], out: Sequence[str]) -> tuple[str, ...]:
     """Without a suspect, the most important column shows how far the figure depends on a single one."""
-    return (max(losses, key=lambda name: losses[name].share),) if len(losses) > 1 else ()
+    losses = {name: c.headline_loss_when_removed for name, c in columns.items() if name not in out}
+    return (max(losses, key=lambda name: losses[name]),) if len(losses) > 1 else ()
 
 
-def _rungs(contract: Contract, ladder: Ladder, suspects: Sequence[str]) -> tuple[Rung, ...]:
-    reads = features_of(contract, ladder.data.views["random"].program.specs)
+def _rungs(
+    contract: Contract, ladder: Ladder, reads: Mapping[str, Sequence[int]], suspects: Sequence[str]
+) -> tuple[Rung, ...]:
     rungs = []
     for names, label in _left_out_sets(contract, suspects).items():
         left_out = sorted({index for name in names for index in reads[name]})
@@ -358,8 +346,3 @@ def _left_out_sets(contract: Contract, suspects: Sequence[str]) -> dict[tuple[st
     if related:
         sets.setdefault(wider, f"without {', '.join(wider)}")
     return sets
-
-
-def _label_test(echo: EchoTest) -> LabelTest:
-    by_label = (echo.by_label, echo.by_label_error) if np.isfinite(echo.by_label_error) else (None, None)
-    return LabelTest(echo.roc_auc, echo.tied, *by_label)

@@ -10,15 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.expressions import columns_read
 from churn_assets.contract.model import Column, Contract, Kind
-from churn_assets.evaluation.metrics import pr_auc, roc_auc
+from churn_assets.evaluation.bootstrap import interval, statistics_under, stratified_samples
+from churn_assets.evaluation.metrics import Ranking, roc_auc
 from churn_assets.features.compile import FeatureSpec, Matrix
 from churn_assets.features.encode import Columns
+from churn_assets.leakage.probe import DRAWS, lift_at_rate, rate_weights
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int8]
@@ -28,7 +31,10 @@ Flags = npt.NDArray[np.bool_]
 FOLDS = 5
 BINS = 20
 SMOOTHING = 20.0  # rows of the base rate added to each bin
-RUN_ROWS = 30  # a shorter run of churners without a kept customer may be chance
+FEWEST_IN_RUN = 10  # a shorter run of churners without a kept customer may be chance
+RUN_ODDS = 120.0  # a run is this many times the odds of churn: 3 kept customers more would still be 40 times the odds
+LIFT_WITH_BOUND = 0.3  # the bound of a smaller lift is not computed
+PREDICTIVE = 0.55  # ROC AUC from which on a column counts as one that predicts the label
 MOST_ROWS = 50_000  # more rows do not make the echo test more precise
 REPEATS = 0.9  # rank correlation within both labels from which on two columns count as the same
 TIED = 0.1  # correlation within a label with the prediction from other columns; below it a column is independent
@@ -92,13 +98,15 @@ class EchoTest:
 class ColumnSignal:
     """How well one column alone predicts the label.
 
-    `pr_auc_lift` is 0 (base rate) to 1 (perfect). `isolated_share`: churners in runs of values without a kept
-    customer, `isolated_by` describes the longest run. `values` and `gaps` are the echo tests of the values and of
+    `pr_auc_lift` is 0 (a random list) to 1 (perfect) at the rate of `leakage.probe`, `pr_auc_lift_low` its lower 95 %
+    bound. `isolated_share`: churners in runs of values without a kept customer, `isolated_by` describes the longest.
+    `values` and `gaps` are the echo tests of the values and of
     their being missing (None: nothing missing). `repeats` are columns with the same information; they are left out
     of the other columns.
     """
 
     pr_auc_lift: float
+    pr_auc_lift_low: float
     isolated_share: float
     isolated_by: str
     values: EchoTest
@@ -131,11 +139,94 @@ def measure_columns(
     }
 
 
+@dataclass(frozen=True)
+class Alone:
+    """What one column reaches alone, as the audit measures it (`ColumnSignal`); `roc_auc` is at least 0.5."""
+
+    roc_auc: float
+    pr_auc_lift: float
+    pr_auc_lift_low: float
+    isolated_share: float
+    isolated_by: str
+
+
+def measure_alone(column: Column, values: Floats, churned: Labels, seed: int = 42) -> Alone:
+    """One column (n,) of numbers, days or codes of `choices`, NaN for missing, without the rest of its table."""
+    rows = np.random.default_rng(seed).permutation(len(values))[:MOST_ROWS]
+    values, label = values[rows], churned[rows]
+    score = _cross_fitted(_bins(values, bool(column.choices)), label, np.arange(len(rows)) % FOLDS)
+    return Alone(
+        _strength(column, values, score, label), *_lift(label, score), *isolated_churners(values, label, column)
+    )
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two columns whose `quantity`, a clause such as the ratio, reaches `lift` (`low` its lower 95 % bound)."""
+
+    first: str
+    second: str
+    quantity: str
+    lift: float
+    low: float
+
+
+def best_pair(columns: Columns, names: Sequence[str], churned: Labels, rows: Index, seed: int = 42) -> Pair | None:
+    """The pair of these numbers and dates of which one quantity predicts the label best; None of fewer than two.
+
+    Tried are product, ratio, and how far the second column is from the line on which it lies for churned or for kept
+    customers: an end that is written as a start and a duration is there, and a total that has stopped growing.
+    """
+    rows = np.random.default_rng(seed).permutation(rows)[:MOST_ROWS]
+    label, fold = churned[rows], np.arange(len(rows)) % FOLDS
+    cells = {name: np.asarray(columns[name][rows], dtype=np.float64) for name in names}
+    best: tuple[float, str, str, str, Floats] | None = None
+    for first, second in combinations(names, 2):
+        for quantity, values in _quantities(cells[first], cells[second], label).items():
+            score = _cross_fitted(_bins(values, False), label, fold)
+            lift = lift_at_rate(Ranking(label, score), rate_weights(label))
+            if best is None or lift > best[0]:
+                best = (lift, first, second, quantity, score)
+    return Pair(*best[1:4], *_lift(label, best[4])) if best else None
+
+
+def _quantities(first: Floats, second: Floats, label: Labels) -> dict[str, Floats]:
+    with np.errstate(all="ignore"):
+        quantities = {"the product": first * second, "the ratio": second / first}
+    for c, whom in ((0, "kept"), (1, "churned")):
+        own = (label == c) & np.isfinite(first) & np.isfinite(second)
+        x, y = first[own], second[own]
+        if len(x) > 2 and np.ptp(x) > 0:
+            slope = float(np.cov(x, y)[0, 1] / np.var(x, ddof=1))
+            quantities[f"the distance from the line of {whom} customers"] = (
+                second - y.mean() - slope * (first - x.mean())
+            )
+    return {name: np.where(np.isfinite(values), values, np.nan) for name, values in quantities.items()}
+
+
+def others_are_tied(signals: Mapping[str, ColumnSignal], name: str) -> bool:
+    """Whether most other columns that predict the label, at least two, are tied to their fellows within the labels.
+
+    Otherwise nothing follows from a column that is not: where all columns are independent given the label, each would
+    be an echo.
+    """
+    tests = [s.values for other, s in signals.items() if other != name and other not in signals[name].repeats]
+    tied = [test.tied > max(TIED, test.tied_by_chance) for test in tests if test.roc_auc >= PREDICTIVE]
+    return sum(tied) >= max(2, len(tied) / 2)
+
+
+def least_run(label: Labels) -> int:
+    """Churners that a run without a kept customer must have to say anything at this rate of churn."""
+    share = min(float(np.mean(label)), 1.0 - 1e-9)
+    return round(max(FEWEST_IN_RUN, RUN_ODDS * share / (1.0 - share)))
+
+
 def isolated_churners(values: Floats, label: Labels, column: Column) -> tuple[float, str]:
-    """Share of the churners in runs of at least RUN_ROWS churners without a kept customer, and a description of the
+    """Share of the churners in runs of at least `least_run` churners without a kept customer, and a description of the
     longest run. Values are sorted, equal ones are one step; a category's choices and missing values are runs of
     their own."""
-    runs = [run for run in _runs(values, label, column) if run[0] >= RUN_ROWS]
+    least = least_run(label)
+    runs = [run for run in _runs(values, label, column) if run[0] >= least]
     _, longest = max(runs, key=lambda run: run[0], default=(0, ""))
     return sum(churners for churners, _ in runs) / max(1, int(label.sum())), longest
 
@@ -236,14 +327,29 @@ def _signal(
     repeats: tuple[str, ...],
 ) -> ColumnSignal:
     keep = ridge.without([index for name in (column.name, *repeats) for index in reads[name]])
-    score, base = _cross_fitted(_bins(values, bool(column.choices)), label, fold), float(label.mean())
+    score = _cross_fitted(_bins(values, bool(column.choices)), label, fold)
+    strength = _strength(column, values, score, label)
+    gaps = _gap_echo(values, label, ridge, keep)
+    isolated = isolated_churners(values, label, column)
+    return ColumnSignal(*_lift(label, score), *isolated, _echo(score, strength, label, ridge, keep), gaps, repeats)
+
+
+def _strength(column: Column, values: Floats, score: Floats, label: Labels) -> float:
     strength = max(roc_auc(label, score), 0.5)
     if not column.choices:  # ranks keep the full order of a number, bins do not
         by_rank = roc_auc(label, ranked(values))
         strength = max(strength, by_rank, 1.0 - by_rank)
-    gaps = _gap_echo(values, label, ridge, keep)
-    lift, isolated = (pr_auc(label, score) - base) / (1.0 - base), isolated_churners(values, label, column)
-    return ColumnSignal(lift, *isolated, _echo(score, strength, label, ridge, keep), gaps, repeats)
+    return strength
+
+
+def _lift(label: Labels, score: Floats) -> tuple[float, float]:
+    """The lift of a score, and its lower 95 % bound if it is large."""
+    ranking, weight = Ranking(label, score), rate_weights(label)
+    lift = lift_at_rate(ranking, weight)
+    if lift < LIFT_WITH_BOUND:
+        return lift, lift
+    (draws,) = statistics_under(stratified_samples(label, DRAWS, 0), lambda w: lift_at_rate(ranking, weight, w))
+    return lift, interval(draws)[0]
 
 
 def _gap_echo(values: Floats, label: Labels, ridge: RidgeBaseline, keep: Flags) -> EchoTest | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 
@@ -48,14 +47,6 @@ class Figure(msgspec.Struct, frozen=True):
         return f"{self.pr_auc:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
-@dataclass(frozen=True)
-class Loss:
-    """Share of the PR-AUC lift that is lost without some columns, 0 to 1, and its lower 95 % bound."""
-
-    share: float
-    low: float
-
-
 class AgeBand(msgspec.Struct, frozen=True, omit_defaults=True, rename={"label": "words"}):
     """Customers of one age, scored out of fold; the figure of `Figure` is absent where there are too few to say."""
 
@@ -74,10 +65,13 @@ class AgeBand(msgspec.Struct, frozen=True, omit_defaults=True, rename={"label": 
 
 
 class Ladder:
-    """Fits the audited recipe on parts of one feature table; masks columns, computes nothing twice."""
+    """Fits the audited recipe on parts of one feature table; masks columns, computes nothing twice. `without` are
+    features that the audited model does not read: they are in none of its figures but `complete` and `alone`."""
 
-    def __init__(self, data: TrainingData, recipe: str, params: Parameters, seed: int) -> None:
-        self.data, self.name, self.seed = data, recipe, seed
+    def __init__(
+        self, data: TrainingData, recipe: str, params: Parameters, seed: int, without: Collection[int] = ()
+    ) -> None:
+        self.data, self.name, self.seed, self.without = data, recipe, seed, frozenset(without)
         self.params = {**params, **QUICK[recipe]}
         self._margins = cache(self._fit)
 
@@ -85,33 +79,19 @@ class Ladder:
         """The figure on test rows without the features at `left_out`."""
         return self._figure(split, self._kept(left_out), small=False)
 
+    def complete(self, split: str) -> Figure:
+        """The figure on test rows with every feature of the table."""
+        return self._figure(split, tuple(range(len(self.data.views["random"].program.specs))), small=False)
+
     def alone(self, split: str, features: Sequence[int]) -> Figure:
         """The figure on test rows with nothing but these features, by a smaller model of the same recipe."""
         return self._figure(split, tuple(features), small=True)
 
-    def loss(self, features: Sequence[int], limit: float) -> Loss:
-        """The loss without these features, on validation rows; the bound is only computed above `limit`."""
-        rows = self.data.views["random"].split.validation
-        label, base = self.data.churned[rows], float(self.data.churned[rows].mean())
-        complete, without = (
-            Ranking(label, self._margins("random", self._kept(out), False)[0]) for out in ((), features)
-        )
-
-        def share(weights: Floats | None) -> float:
-            reached = complete.pr_auc(weights)
-            lift = reached - base
-            return float(np.clip((reached - without.pr_auc(weights)) / lift, 0.0, 1.0)) if lift > 0 else 0.0
-
-        point = share(None) if features else 0.0
-        if point <= limit:
-            return Loss(point, point)
-        (draws,) = statistics_under(stratified_samples(label, DRAWS, self.seed), share)
-        return Loss(point, interval(draws)[0])
-
     def out_of_fold(self, rows: Index) -> Floats:
         """Log-odds of `rows`, one a customer, by models not trained on them: random split's features, 5 folds."""
-        view, label = self.data.views["random"], self.data.churned[rows]
-        matrix = view.matrix[rows]
+        view, label, kept = self.data.views["random"], self.data.churned[rows], list(self._kept(()))
+        matrix = np.ascontiguousarray(view.matrix[rows][:, kept])
+        specs = tuple(view.program.specs[index] for index in kept)
         fold = np.empty(len(label), dtype=np.int64)
         shuffled = np.random.default_rng(self.seed).permutation(len(label))
         by_label = shuffled[np.argsort(label[shuffled], kind="stable")]
@@ -122,9 +102,7 @@ class Ladder:
             others = shuffled[fold[shuffled] != part]
             stop = np.arange(len(others)) % STOP_EVERY == 0
             learn, watch, scored = others[~stop], others[stop], fold == part
-            model = recipe.fit(
-                (matrix[learn], label[learn]), (matrix[watch], label[watch]), view.program.specs, params, self.seed
-            )
+            model = recipe.fit((matrix[learn], label[learn]), (matrix[watch], label[watch]), specs, params, self.seed)
             margin[scored] = model.margin(matrix[scored])
         return margin
 
@@ -145,7 +123,7 @@ class Ladder:
 
     def _kept(self, left_out: Sequence[int]) -> tuple[int, ...]:
         width = len(self.data.views["random"].program.specs)
-        return tuple(index for index in range(width) if index not in left_out)
+        return tuple(index for index in range(width) if index not in left_out and index not in self.without)
 
     def _figure(self, split: str, features: tuple[int, ...], small: bool) -> Figure:
         label = self.data.churned[self.data.views[split].split.test]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from churn_assets.contract.limits import Monitoring
-from churn_assets.contract.model import Column, Contract, Kind, Role
+from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.errors import NothingIngested
 from churn_assets.monitoring.profile import (
     NO_CHAMPION,
@@ -77,7 +77,7 @@ class Finding:
 def check_columns(profile: Profile, reference: Reference, contract: Contract, limits: Monitoring) -> Iterator[Finding]:
     """Findings about the columns of a window, in the contract's order. A `silent` or excluded one blocks nothing."""
     for column in contract.logged_columns:
-        blocks = column.name not in limits.silent and column.role is not Role.EXCLUDED
+        blocks = column.name not in (*limits.silent, *contract.unread)
         for finding in _check_column(column, profile, reference, limits):
             yield finding if blocks else replace(finding, blocks=False)
 
@@ -212,7 +212,7 @@ class Traffic:
 def read_traffic(connection: duckdb.DuckDBPyConnection, window: Window) -> Traffic:
     """The traffic of a window."""
     rows, customers, most, without_id, gap, span = connection.execute(
-        f"""WITH taken AS (SELECT {WHO} AS who, customer_id, scored_at FROM predictions WHERE {rows_of(window)}),
+        f"""WITH taken AS (SELECT {WHO} AS who, customer_id, scored_at FROM answers WHERE {rows_of(window)}),
               each AS (SELECT count(*) AS rows, count(*) - count(customer_id) AS without_id FROM taken GROUP BY who),
               gaps AS (SELECT scored_at, date_diff('microsecond', lag(scored_at) OVER (ORDER BY scored_at), scored_at)
                          AS gap FROM taken)
@@ -404,7 +404,7 @@ def _conclude(model: MonitoredModel, customers: int, findings: Sequence[Finding]
 def _read_log_age(log: MonitoredLog, now: dt.datetime) -> LogAge:
     rows, newest, other_rows = log.connection.execute(
         "SELECT count(*) FILTER (of_model), max(scored_at) FILTER (of_model), count(*) FILTER (NOT of_model) "
-        "FROM (SELECT scored_at, fingerprint = ? AS of_model FROM predictions)",
+        "FROM (SELECT scored_at, fingerprint = ? AS of_model FROM answers)",
         [log.model.fingerprint],
     ).fetchall()[0]
     left_out = f"{other_rows:,} predictions of other contracts are left out" if other_rows else ""

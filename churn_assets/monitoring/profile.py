@@ -287,17 +287,19 @@ def read_monitored_model(settings: Settings, contract: Contract) -> MonitoredMod
     A bundle whose contract or reference cannot be used gives a model without a reference, and the reason.
     Raises PointerCorrupt.
     """
-    from churn_assets.contract.load import load_contract
+    from churn_assets.contract.check import with_excluded
     from churn_assets.promotion.pointer import read_champion
-    from churn_assets.scoring.bundle import CONTRACT
+    from churn_assets.scoring.bundle import read_contract
 
     champion = read_champion(settings.home)
     if champion is None:
         return None
     bundle, limits = champion.path(settings.home), contract.monitoring
     try:
+        own = read_contract(bundle) or contract
         if champion.fingerprint != contract.fingerprint:
-            contract = load_contract(bundle / CONTRACT)
+            contract = own
+        contract = with_excluded(contract, {column.name for column in own.columns if column.excluded})
         reference = load_reference(bundle, contract)
         return MonitoredModel(champion.version, champion.fingerprint, contract, limits, reference)
     except (ChurnError, OSError, ValueError, KeyError) as error:
@@ -374,13 +376,13 @@ def profile_window(connection: duckdb.DuckDBPyConnection, model: MonitoredModel,
     """The profile of a window: the last row of each customer; `score` counts only where this model gave it."""
     # Positions are kept, not rows: eight bytes a customer, whatever the table's width.
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE last_rows AS SELECT max(seq) AS seq FROM predictions "
+        f"CREATE OR REPLACE TEMP TABLE last_rows AS SELECT max(seq) AS seq FROM answers "
         f"WHERE {rows_of(window)} GROUP BY {WHO}"
     )
     relation = (
         f"(SELECT {WHO} AS who, CASE WHEN model_version = {literal(model.version)} THEN p.score END AS score, "
         "p.decision AS decision, p.* EXCLUDE (score, decision) "
-        f"FROM predictions p SEMI JOIN last_rows l ON p.seq = l.seq WHERE {rows_of(window)})"
+        f"FROM answers p SEMI JOIN last_rows l ON p.seq = l.seq WHERE {rows_of(window)})"
     )
     bounds = model.reference.bounds if model.reference else None
     try:

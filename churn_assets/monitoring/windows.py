@@ -159,7 +159,7 @@ def read_open_window(
 ) -> OpenWindow:
     """What the log holds after the closed `windows`, with a message that says when the next one closes."""
     customers, rows = connection.execute(
-        f"SELECT count(DISTINCT {WHO}), count(*) FROM predictions WHERE fingerprint = ? AND seq > ?",
+        f"SELECT count(DISTINCT {WHO}), count(*) FROM answers WHERE fingerprint = ? AND seq > ?",
         [fingerprint, _end_of(windows)],
     ).fetchall()[0]
     wanted = f"after {limits.window_days} days" if limits.window_days else f"at {limits.window:,} customers"
@@ -191,12 +191,12 @@ def _next_window(
     if end is None:
         return None
     start, customers, rows, *instants = connection.execute(
-        f"SELECT min(seq), count(DISTINCT {WHO}), count(*), min(scored_at), max(scored_at) FROM predictions "
+        f"SELECT min(seq), count(DISTINCT {WHO}), count(*), min(scored_at), max(scored_at) FROM answers "
         "WHERE fingerprint = ? AND seq > ? AND seq <= ?",
         [fingerprint, after, end],
     ).fetchall()[0]
     other_rows = connection.execute(
-        "SELECT count(*) FROM predictions WHERE fingerprint <> ? AND seq BETWEEN ? AND ?", [fingerprint, start, end]
+        "SELECT count(*) FROM answers WHERE fingerprint <> ? AND seq BETWEEN ? AND ?", [fingerprint, start, end]
     ).fetchall()[0][0]
     first, last = (instant.isoformat() + "+00:00" for instant in instants)
     closed_by = "days" if limits.window_days else "customers"
@@ -217,7 +217,7 @@ def _ends_by_customers(
     for limit in (f"LIMIT {_ROWS_A_CUSTOMER * wanted}", ""):
         ends = connection.execute(
             f"""WITH ahead AS (
-                    SELECT seq, {WHO} AS who FROM predictions WHERE fingerprint = ? AND seq > ? ORDER BY seq {limit}
+                    SELECT seq, {WHO} AS who FROM answers WHERE fingerprint = ? AND seq > ? ORDER BY seq {limit}
                 ), first_seen AS (SELECT min(seq) AS seq FROM ahead GROUP BY who)
                 SELECT seq FROM first_seen ORDER BY seq LIMIT 1 OFFSET {wanted - 1}""",
             [fingerprint, after],
@@ -228,7 +228,7 @@ def _ends_by_customers(
 def _end_by_days(connection: duckdb.DuckDBPyConnection, fingerprint: str, days: int, after: int) -> int | None:
     """The last seq before the first row that is `days` younger than the window's first; None until one is."""
     ends = connection.execute(
-        f"""WITH rest AS (SELECT seq, scored_at FROM predictions WHERE fingerprint = ? AND seq > ?),
+        f"""WITH rest AS (SELECT seq, scored_at FROM answers WHERE fingerprint = ? AND seq > ?),
                  start AS (SELECT min(seq) AS seq, arg_min(scored_at, seq) AS scored_at FROM rest),
                  later AS (SELECT min(rest.seq) AS seq FROM rest, start
                            WHERE rest.scored_at >= start.scored_at + INTERVAL {days} DAY)

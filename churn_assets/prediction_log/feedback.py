@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from churn_assets import errors
 from churn_assets.contract.model import MAX_ID, MAX_INSTANT, is_id
 from churn_assets.errors import NothingIngested, Violation, describe_value
-from churn_assets.prediction_log.records import Feedback, encode_line, parse_instant
+from churn_assets.prediction_log.records import ANONYMOUS, IMPORT, Feedback, encode_line, parse_instant
 from churn_assets.prediction_log.segment import Segment
 from churn_assets.prediction_log.warehouse.connection import ingested_names, open_published
 from churn_assets.prediction_log.warehouse.read import LogCounts, segment_lines, segment_names
@@ -40,12 +40,18 @@ class Imported:
     repeated: int
 
 
-def parse_reports(items: Sequence[object], request_id: str, now: dt.datetime) -> list[Feedback]:
-    """A row, with a new id, of each report. Raises RowsRejected with every violation, rows counted from 0."""
+def parse_reports(items: Sequence[object], request_id: str, now: dt.datetime, source: str | None) -> list[Feedback]:
+    """A row, with a new id, of each report; `source` is who reports. Raises RowsRejected with every violation, rows
+    counted from 0."""
     violations = [violation for index, item in enumerate(items) for violation in _violations(index, item, now)]
     if violations:
         raise errors.RowsRejected(violations)
-    shared: dict[str, Any] = {**dict.fromkeys(FIELDS), "request_id": request_id, "received_at": now.isoformat()}
+    shared: dict[str, Any] = {
+        **dict.fromkeys(FIELDS),
+        "request_id": request_id,
+        "received_at": now.isoformat(),
+        "source": source or ANONYMOUS,
+    }
     rows = []
     for item in items:
         assert isinstance(item, dict)  # else it were a violation
@@ -54,7 +60,7 @@ def parse_reports(items: Sequence[object], request_id: str, now: dt.datetime) ->
     return rows
 
 
-def import_file(settings: Settings, path: Path, now: dt.datetime) -> Imported:
+def import_file(settings: Settings, path: Path, now: dt.datetime, source: str = IMPORT) -> Imported:
     """Append the reports of a csv or Parquet file to the log, all of them or none; known ones are not repeated.
 
     After a kill during the write the same import adds the rest, nothing twice. Raises SourceNotFound,
@@ -64,7 +70,7 @@ def import_file(settings: Settings, path: Path, now: dt.datetime) -> Imported:
     items = list(_read(path))
     if not items:
         raise errors.EmptySource(f"{path} has no rows, expected reports of {', '.join(FIELDS)}; name another file")
-    reports = {_content_id(report): report for report in parse_reports(items, "import", now)}
+    reports = {_content_id(report): report for report in parse_reports(items, IMPORT, now, source)}
     known = _known(settings, reports.keys())
     fresh = [replace(report, feedback_id=own_id) for own_id, report in reports.items() if own_id not in known]
     if fresh:

@@ -11,19 +11,22 @@ from typing import Annotated
 
 import msgspec
 
-INSTANTS = ("as_of", "scored_at", "observed_at", "received_at", "since_at", "until_at")
+ANONYMOUS, IMPORT = "anonymous", "import"  # sources of feedback without a key and without a name
+INSTANTS = ("as_of", "scored_at", "observed_at", "received_at", "since_at", "until_at", "noted_at")
 
 _ENCODER = msgspec.json.Encoder()
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
 _Count = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
 
 
-class Prediction(msgspec.Struct, tag="prediction", tag_field="kind", frozen=True, gc=False):
+class Prediction(msgspec.Struct, tag="prediction", tag_field="kind", frozen=True, gc=False, omit_defaults=True):
     """One score, with everything needed to compute it again.
 
     `features` are the contract's columns as requested, before any computation; `score` is the calibrated probability,
     `margin` the model's log-odds; `latency_us` runs from the request's arrival to this line. Both are None for rows
     of `churn score --log`, which have no request. `arm` and `policy` name the route by which the model was chosen.
+    `source` is the id of the API key that asked, or "batch". A `test` is a trial that monitoring leaves out; a `shadow`
+    score was given to nobody.
     """
 
     prediction_id: _Id
@@ -45,10 +48,16 @@ class Prediction(msgspec.Struct, tag="prediction", tag_field="kind", frozen=True
     latency_us: float | None
     warnings: list[str]
     features: dict[str, object]
+    source: str | None = None
+    test: bool = False
+    shadow: bool = False
 
 
-class Feedback(msgspec.Struct, tag="feedback", tag_field="kind", frozen=True, gc=False):
-    """The outcome of a customer, named by a prediction or by the customer's id."""
+class Feedback(msgspec.Struct, tag="feedback", tag_field="kind", frozen=True, gc=False, omit_defaults=True):
+    """The outcome of a customer, named by a prediction or by the customer's id.
+
+    `source` is the id of the API key that reported it, or the name that an import was given.
+    """
 
     feedback_id: _Id
     request_id: str
@@ -58,6 +67,28 @@ class Feedback(msgspec.Struct, tag="feedback", tag_field="kind", frozen=True, gc
     observed_at: _Id
     contacted: bool | None
     received_at: _Id
+    source: str | None = None
+
+
+class SourceDecision(msgspec.Struct, tag="source_decision", tag_field="kind", frozen=True, gc=False):
+    """Whether feedback counts (`accepted`) that `source` reported and that was received from `since_at` to before
+    `until_at`. The last decision about a report holds; `who` and `why` say whose it is."""
+
+    decision_id: _Id
+    source: _Id
+    accepted: bool
+    since_at: _Id
+    until_at: _Id
+    who: _Id
+    why: _Id
+    received_at: _Id
+
+
+class Unacknowledged(msgspec.Struct, tag="unacknowledged", tag_field="kind", frozen=True, gc=False):
+    """Ids of rows that are in the log though their request was refused: the disk answered after the timeout."""
+
+    noted_at: _Id
+    ids: list[_Id]
 
 
 class Rejections(msgspec.Struct, tag="rejections", tag_field="kind", frozen=True, gc=False):
@@ -69,7 +100,7 @@ class Rejections(msgspec.Struct, tag="rejections", tag_field="kind", frozen=True
     counts: dict[str, _Count]
 
 
-Row = Prediction | Feedback | Rejections
+Row = Prediction | Feedback | Rejections | SourceDecision | Unacknowledged
 
 
 def parse_instant(text: str) -> dt.datetime:

@@ -52,8 +52,22 @@ VERSIONS: tuple[str, ...] = (
     );
     CREATE TABLE quarantine (segment VARCHAR NOT NULL, line BIGINT NOT NULL, reason VARCHAR NOT NULL, text VARCHAR);
     """,
+    """
+    ALTER TABLE predictions ADD COLUMN source VARCHAR;
+    ALTER TABLE predictions ADD COLUMN test BOOLEAN DEFAULT false;
+    ALTER TABLE predictions ADD COLUMN shadow BOOLEAN DEFAULT false;
+    ALTER TABLE feedback ADD COLUMN source VARCHAR;
+    CREATE TABLE source_decisions (
+        decision_id VARCHAR PRIMARY KEY, seq BIGINT NOT NULL, source VARCHAR NOT NULL, accepted BOOLEAN NOT NULL,
+        since_at TIMESTAMP NOT NULL, until_at TIMESTAMP NOT NULL, who VARCHAR NOT NULL, why VARCHAR NOT NULL,
+        received_at TIMESTAMP NOT NULL, segment VARCHAR NOT NULL
+    );
+    CREATE TABLE unacknowledged (
+        seq BIGINT NOT NULL, noted_at TIMESTAMP NOT NULL, id VARCHAR NOT NULL, segment VARCHAR NOT NULL
+    );
+    """,
 )
-ROW_TABLES = ("predictions", "feedback", "rejections", "quarantine")
+ROW_TABLES = ("predictions", "feedback", "rejections", "source_decisions", "unacknowledged", "quarantine")
 _RENAME, _ADD = "ALTER TABLE predictions RENAME COLUMN {} TO {}", "ALTER TABLE predictions ADD COLUMN {} {}"
 
 

@@ -8,8 +8,10 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from churn_assets.errors import ChurnError, LogBusy, LogUnavailable
+from churn_assets.prediction_log.records import Unacknowledged, decode_head, encode_line
 from churn_assets.prediction_log.segment import Segment, adopt_orphans
 
 _Group = tuple[list[bytes], list["asyncio.Future[None]"], int]
@@ -114,8 +116,10 @@ class LogWriter:
         self._in_flight = self._hanging = False
         if self._timer is not None:
             self._timer.cancel()
+        if error is None:
+            self._mark_unacknowledged(lines, waiters)
         for waiter in waiters:
-            if waiter.done():  # cancelled by its client
+            if waiter.done():  # cancelled by its client, or refused when the disk hung
                 continue
             if error is None:
                 waiter.set_result(None)
@@ -123,6 +127,20 @@ class LogWriter:
                 waiter.set_exception(error)
         self._observe(seconds, self.waiting_rows)
         self._launch()
+
+    def _mark_unacknowledged(self, lines: list[bytes], waiters: list[asyncio.Future[None]]) -> None:
+        """Log the ids of rows that a disk took after their requests were refused: they are in the log all the same."""
+        refused = [line for line, w in zip(lines, waiters, strict=True) if w.done() and not w.cancelled()]
+        heads = [decode_head(line) for line in b"".join(refused).splitlines()]
+        ids = [head.own_id for head in heads if head is not None and head.own_id is not None]
+        if ids:
+            row = Unacknowledged(datetime.now(UTC).isoformat(), ids)
+            self._lines.append(encode_line(row))
+            self._waiters.append(self._loop.create_future())
+            self._waiters[-1].add_done_callback(lambda done: done.exception())  # nobody waits for this row
+            self._rows += 1
+            self.waiting_rows += 1
+            self._waiting_bytes += len(self._lines[-1])
 
     def _work(self) -> None:
         adopt_orphans(self._segment.folder)

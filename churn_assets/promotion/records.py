@@ -214,6 +214,9 @@ class Check:
     message: str
 
 
+FORBIDDEN = "champion_reads_no_excluded_column"  # the check that is there if it does
+
+
 @dataclass(frozen=True)
 class Verdict:
     """The gate's result on a challenger against a champion (versions).
@@ -232,6 +235,11 @@ class Verdict:
     def passed(self) -> bool:
         """Whether every check passed; without checks, no."""
         return bool(self.checks) and all(check.passed for check in self.checks)
+
+    @property
+    def needs_person(self) -> bool:
+        """Whether a person must approve whatever the contract says: the champion reads what no model may read now."""
+        return any(check.check == FORBIDDEN for check in self.checks)
 
     @property
     def reason(self) -> str:

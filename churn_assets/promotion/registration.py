@@ -32,12 +32,14 @@ class AuditFinding(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model to be registered, with what its audit found. `generated`: this package generated its customers."""
+    """A model to be registered, with what its audit found. `generated`: this package generated its customers;
+    `no_signal`: it is no better than random (`scoring.card.no_better_than_random`)."""
 
     version: str
     pr_auc: float
     generated: bool
     findings: tuple[AuditFinding, ...] = ()
+    no_signal: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,17 +131,20 @@ def assign_role(
     `contract` is that of the model. A champion answers as long as its bundle is there; whether its contract has other
     limits, values or texts does not matter.
     """
+    weak = "; it is no better than random, so nobody is to be contacted" * model.no_signal
     if champion is not None and champion.version == model.version:
         return Role("champion", champion.reason)
     reason = _why_none_answers(model, champion, home, champion_generated)
     if reason is not None and refused:
         return Role("challenger", f"{reason}, but this model was refused or rejected: only the gate promotes it")
     if reason is not None:
-        return Role("champion", reason)
+        return Role("champion", f"{reason}{weak}")
     assert champion is not None  # without one there is a reason
     if change := input_change(champion, contract, home):
-        return Role("challenger", f"its inputs differ from those of champion {champion.version}: {change}", change)
-    return Role("challenger", f"champion {champion.version} stays; only the gate replaces it by a challenger")
+        return Role(
+            "challenger", f"its inputs differ from those of champion {champion.version}: {change}{weak}", change
+        )
+    return Role("challenger", f"champion {champion.version} stays; only the gate replaces it by a challenger{weak}")
 
 
 def input_change(champion: Champion, contract: Contract, home: Path) -> str:

@@ -303,9 +303,9 @@ class PromotionService:
         return Outcome(version, status, message, verdict, missing)
 
     def _needs_person(self, contract: Contract, verdict: records.Verdict) -> bool:
-        """Whether the contract wants a person, or the model has other inputs than a champion that a person went back
-        to: its training must not undo the rollback."""
-        if contract.release.approval == "manual":
+        """Whether contract or verdict want a person, or the model has other inputs than a champion that a person went
+        back to: its training must not undo the rollback."""
+        if verdict.needs_person or contract.release.approval == "manual":
             return True
         done = self._ledger.moves("done") if any(check.check == "inputs" for check in verdict.checks) else ()
         return bool(done) and done[-1].kind == "rollback"

@@ -15,7 +15,7 @@ from churn_assets.errors import AssetStale
 from churn_assets.promotion.ledger import IN_FLIGHT, Ledger
 from churn_assets.promotion.pointer import Champion, read_champion, read_refusal
 from churn_assets.promotion.records import ATTEMPTS, Challenger, DecisionRecord, Gate, Request
-from churn_assets.scoring.bundle import read_card, read_provenance
+from churn_assets.scoring.bundle import read_card, read_ladder, read_provenance
 from churn_assets.scoring.card import ModelCard, Provenance
 from churn_assets.settings import Settings
 from churn_assets.storage.files import read_json_object
@@ -75,12 +75,14 @@ class Status:
     paths: dict[str, str]
     ledger: LedgerStatus = field(default_factory=LedgerStatus)
     refusal: str = ""  # of `read_refusal`
+    left_out: tuple[str, ...] = ()  # sentences about columns that the champion does not read
     notes: tuple[str, ...] = ()  # which files are not the champion's, and how to make them
 
     def to_json(self) -> dict[str, Any]:
         """Flat enough for scripts: version, contract, model, metrics, thresholds, source, paths."""
         status: dict[str, Any] = {"version": None, "contract": None, "metrics": {}, "paths": self.paths}
-        status |= {"release": self.ledger.to_json(), "refusal": self.refusal or None, "notes": list(self.notes)}
+        status |= {"release": self.ledger.to_json(), "refusal": self.refusal or None}
+        status |= {"left_out": list(self.left_out), "notes": list(self.notes)}
         if self.champion is None or self.card is None or self.provenance is None:
             return status
         for name in ("version", "registered_version", "reason", "fingerprint"):
@@ -92,6 +94,7 @@ class Status:
             "since_at": self.champion.since_at.isoformat(),
             "model": self.card.chosen,
             "thresholds": asdict(self.card.thresholds),
+            "no_signal": self.card.no_signal,
             "generated": bool(self.provenance.generated),
             "trained_at": self.provenance.made_at or None,
         }
@@ -133,8 +136,9 @@ def read_status(settings: Settings) -> Status:
     for challenger in ledger.challengers:
         report = report_folder(settings, challenger.version) / "model_report.html"
         notes += [f"report of challenger {challenger.version}: {report}"] if report.is_file() else []
-    read = read_card(bundle), read_provenance(bundle)
-    return Status(champion, *read, _existing({**paths, **own}), ledger, refusal, tuple(notes))
+    read, audited = (read_card(bundle), read_provenance(bundle)), read_ladder(bundle, champion.version)
+    left_out = tuple(audited.left_out_sentences or ()) if audited else ()
+    return Status(champion, *read, _existing({**paths, **own}), ledger, refusal, left_out, tuple(notes))
 
 
 def _champion_files(settings: Settings, version: str) -> tuple[dict[str, Path], list[str]]:

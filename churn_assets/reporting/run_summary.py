@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MOST_DOUBTS = 5
 FEW_CHURNERS = 30  # among test customers: fewer, and a figure depends on which few they are
+NOBODY = "nobody: the model is no better than a random list."
 _RATES_APART = 1.5  # churn rates of two groups, one over the other, from which on they are called different
 _ECE_LIMIT = 0.03
 _REJECTED_SHARE = 0.01
@@ -61,6 +62,7 @@ class RunSummary:
 
     how_good: str = ""
     whom_to_call: str = ""
+    left_out: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     places: Mapping[str, Path] = field(default_factory=dict)
     commands: Mapping[str, str] = field(default_factory=dict)
@@ -70,6 +72,7 @@ class RunSummary:
         """The parts under their headings, ready to print."""
         lines = [f"How good: {self.how_good}"] if self.how_good else []
         lines += [f"Whom to call: {self.whom_to_call}"] if self.whom_to_call else []
+        lines += ["What was left out:", *(f"  - {sentence}" for sentence in self.left_out)] if self.left_out else []
         lines += ["What to doubt:", *(f"  - {doubt}" for doubt in self.doubts)] if self.doubts else []
         width = max(map(len, self.places), default=0)
         lines += ["Where things are:"] if self.places else []
@@ -128,13 +131,18 @@ def summarize(
         commands = {"churn status": "what the challenger waits for", **commands}
     return RunSummary(
         how_good=describe_quality(report) if report else "",
-        whom_to_call=describe_calls(calls, report.profit.discount if report and report.profit else None)
-        if calls
-        else "",
+        whom_to_call=_whom_to_call(report, calls),
+        left_out=report.ladder.left_out_sentences if report and report.ladder else (),
         doubts=tuple(describe_doubts(report, registration)[:MOST_DOUBTS]),
         places=places,
         commands=dict(list(commands.items())[:2]),
     )
+
+
+def _whom_to_call(report: Report | None, calls: Calls | None) -> str:
+    if report and report.model.no_signal:
+        return NOBODY
+    return describe_calls(calls, report.profit.discount if report and report.profit else None) if calls else ""
 
 
 def describe_quality(report: Report) -> str:
@@ -202,7 +210,7 @@ def _suspects(report: Report) -> list[str]:
     for rung in report.ladder.rungs if report.ladder else ():
         if len(rung.left_out) == 1:
             without[rung.left_out[0]] = f" Without it PR-AUC is {rung.random.pr_auc:.2f}."
-    over = {finding.column: finding.attested for finding in (report.ladder.findings if report.ladder else ())}
+    over = {finding.column: finding.attested for finding in (report.ladder.read if report.ladder else ())}
     attested = {suspect.column: suspect.attested for suspect in report.suspects} | over
     sentences = []
     for column, who in attested.items():

@@ -160,7 +160,7 @@ class _Tally:
     """Sums over the batches, and the most valuable contacts so far."""
 
     def __init__(self, scorer: Scorer, explainer: Explainer | None) -> None:
-        self._value, self._explainer = scorer.contract.value, explainer
+        self._value, self._explainer = scorer.value, explainer
         self._keep = CALLS_WITHOUT_CAPACITY if self._value.capacity is None else self._value.capacity
         self.rows = 0
         self.reasons, self.warnings, self.repairs = Counter[str](), Counter[str](), Counter[str]()
@@ -307,8 +307,12 @@ class _FileBatches:
 
 
 def _dates(contract: Contract, batch: pa.RecordBatch) -> SmallDays:
-    """Days since 1970-01-01 (rows, date columns), NaN where missing or unreadable."""
-    own = [as_days(parse_column(c, batch.column(c.name)).values) for c in contract.date_columns]
+    """Days since 1970-01-01 (rows, date columns), NaN where missing or unreadable, or the column is."""
+    absent = np.full(batch.num_rows, np.nan)
+    own = [
+        as_days(parse_column(c, batch.column(c.name)).values) if c.name in batch.schema.names else absent
+        for c in contract.date_columns
+    ]
     return np.column_stack(own).astype(np.float32)
 
 
@@ -406,6 +410,7 @@ class BatchLog:
     def __call__(self, batch: ScoredBatch) -> None:
         """Log a batch; its customers are as they were after repair."""
         contract, threshold = self._scorer.contract, self._scorer.thresholds.value
+        decides = not self._scorer.no_signal
         now, lines = dt.datetime.now(dt.UTC).isoformat(), []
         answers = batch.scored.select(["customer_id", "churn_probability", "risk_band", "as_of"]).to_pylist()
         for customer, answer in zip(batch.checked.customers.to_pylist(), answers, strict=True):
@@ -417,7 +422,7 @@ class BatchLog:
                 scored_at=now,
                 score=answer["churn_probability"],
                 margin=None,
-                decision=answer["churn_probability"] >= threshold,
+                decision=decides and answer["churn_probability"] >= threshold,
                 threshold=threshold,
                 risk_band=answer["risk_band"],
                 model_version=self._scorer.version,
@@ -429,6 +434,7 @@ class BatchLog:
                 latency_us=None,
                 warnings=[],
                 features={name: cell for name, cell in customer.items() if name != contract.key.name},
+                source=BATCH,
             )
             lines.append(encode_line(row))
         if lines:

@@ -3,7 +3,7 @@
     contract.toml      the contract, as it was written
     model/             model.json with the kind, model.ubj or weights.npz; a blend's members in 0/, 1/
     calibration.json   log-odds to probability
-    features.json      fitted, label-free state of the feature program; training ranges
+    features.json      fitted, label-free state of the feature program; training ranges; columns that it leaves out
     explain.json       what reasons are relative to: medians and means of training rows
     card.json          the model card: metrics, thresholds, bands
     golden.json        rows, and the probabilities they must reproduce
@@ -28,9 +28,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 import numpy as np
 
-from churn_assets.contract.load import load_contract, parse_contract
+from churn_assets.contract.check import with_excluded
+from churn_assets.contract.load import parse_contract
 from churn_assets.contract.model import Column, Contract
-from churn_assets.errors import BundleCorrupt, BundleMismatch, ChurnError, ContractError, RowsRejected
+from churn_assets.errors import BundleCorrupt, BundleError, BundleMismatch, ChurnError, ContractError, RowsRejected
 from churn_assets.features.compile import compile_features
 from churn_assets.scoring.calibration import calibration_from_json
 from churn_assets.scoring.card import LadderFile, ModelCard, Provenance
@@ -51,6 +52,7 @@ CARD, GOLDEN, REFERENCE = "card.json", "golden.json", "reference.parquet"
 EXPLAIN = "explain.json"
 
 GOLDEN_TOLERANCE = 1e-6
+_EXCLUDED = "excluded"  # in FEATURES: columns that the model does not read, whether the contract or the audit says so
 
 
 def write_bundle(
@@ -71,6 +73,8 @@ def write_bundle(
     import pyarrow.parquet as pq
 
     about = {"contract": scorer.contract.name, "fingerprint": scorer.contract.fingerprint}
+    excluded = [column.name for column in scorer.contract.columns if column.excluded]
+    program = {"names": scorer.program.names, "state": scorer.program.state, "ranges": scorer.ranges}
 
     def write(directory: Path) -> None:
         (directory / CONTRACT).write_bytes(scorer.contract.text.encode())
@@ -78,7 +82,7 @@ def write_bundle(
         model = {"model_kind": scorer.model.kind, "model_cost": scorer.model.cost}
         contents = {
             CALIBRATION: scorer.calibration,
-            FEATURES: {"names": scorer.program.names, "state": scorer.program.state, "ranges": scorer.ranges},
+            FEATURES: {**program, _EXCLUDED: excluded} if excluded else program,
             EXPLAIN: scorer.background,
             CARD: {**card, **about, **model, "thresholds": scorer.thresholds, "bands": scorer.bands},
             GOLDEN: _golden(scorer, golden, as_of),
@@ -117,11 +121,18 @@ def _serves(wanted: Column, contract: Contract) -> bool:
 
 
 def read_contract(path: Path) -> Contract | None:
-    """The contract that a bundle was made under, None if it cannot be read."""
+    """The contract that a bundle was made under, with the columns excluded that its model leaves out; None if it cannot
+    be read."""
     try:
-        return load_contract(path / CONTRACT)
-    except (ContractError, OSError):
+        return _contract(path)
+    except (ContractError, BundleError, OSError):
         return None
+
+
+def _contract(path: Path) -> Contract:
+    contract = parse_contract((path / CONTRACT).read_text(encoding="utf-8"), CONTRACT, path / CONTRACT)
+    excluded = read_json(path / FEATURES).get(_EXCLUDED) if (path / FEATURES).exists() else None
+    return contract if excluded is None else with_excluded(contract, excluded, CONTRACT)
 
 
 def read_card(path: Path) -> ModelCard:
@@ -175,7 +186,7 @@ def _replayed(path: Path) -> Scorer:
 
 
 def _assemble(path: Path, manifest: Mapping[str, Any]) -> Scorer:
-    contract = parse_contract((path / CONTRACT).read_text(encoding="utf-8"), CONTRACT, path / CONTRACT)
+    contract = _contract(path)
     if contract.fingerprint != manifest["fingerprint"]:
         raise BundleMismatch(
             f"{path}: made under fingerprint {str(manifest['fingerprint'])[:12]}, its contract now reads as "
@@ -195,6 +206,7 @@ def _assemble(path: Path, manifest: Mapping[str, Any]) -> Scorer:
         version=str(manifest["version"]),
         ranges={name: (low, high) for name, (low, high) in features["ranges"].items()},
         background=read_json(path / EXPLAIN) if (path / EXPLAIN).exists() else {},  # an older bundle has none
+        no_signal=bool(card.get("no_signal", False)),
         discount=Discount(**(card.get("profit") or {}).get("discount", {})),
     )
 

@@ -69,7 +69,7 @@ def call_list(
     """All customers (`SCHEMA`), the most valuable to contact first; ties in the order of their ids. `contact` is true
     within the contract's capacity as far as the expected value is positive, outside the control group."""
     listed = scored_table(scorer, customer_ids, probability, as_of, prices)
-    return ranked(listed.take(call_order(listed)), scorer.contract.value)
+    return ranked(listed.take(call_order(listed)), scorer.value)
 
 
 def call_order(listed: pa.Table) -> pa.Array:

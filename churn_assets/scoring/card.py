@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -124,9 +125,15 @@ class ProfitReport(msgspec.Struct, frozen=True, rename={"card_sentence": "words"
     call_list: ListMoney | None = None
 
 
+def no_better_than_random(metrics: Mapping[str, float]) -> bool:
+    """Whether the 95 % interval of a model's test figures contains what a random list reaches: PR-AUC the share of
+    churners, ROC AUC a half. PR-AUC of few churners is above their share by chance alone, so both are asked."""
+    return metrics["test_pr_auc_low"] <= metrics["test_churn_rate"] or metrics["test_roc_auc_low"] <= 0.5
+
+
 class ModelCard(msgspec.Struct, frozen=True):
     """`card.json`: the decisions of the scorer, and what training says of it, absent in a bundle that was not made by
-    `training.export`."""
+    `training.export`. `no_signal`: see `no_better_than_random`."""
 
     contract: str
     fingerprint: str
@@ -147,6 +154,7 @@ class ModelCard(msgspec.Struct, frozen=True):
     rows: int | None = None
     seed: int = 42
     profit: ProfitReport | None = None
+    no_signal: bool = False
 
 
 class LadderFile(msgspec.Struct, frozen=True):
@@ -157,6 +165,9 @@ class LadderFile(msgspec.Struct, frozen=True):
     bands: list[Any] | None = None
     suspects: list[str] | None = None
     findings: list[Any] | None = None
+    left_out: list[Any] | None = None
+    left_out_sentences: list[str] | None = None
+    complete: Any | None = None
     sentences: list[str] | None = None
 
 

@@ -79,7 +79,8 @@ class CustomerScorer:
         ranges = [scorer.ranges.get(name, (-_LARGEST, _LARGEST)) for name in scorer.program.names]
         self._lows, self._highs = [low for low, _ in ranges], [high for _, high in ranges]
         self._excluded = contract.excluded_columns
-        self._threshold, self._band = scorer.thresholds.value, scorer.bands.band
+        self._threshold = math.inf if scorer.no_signal else scorer.thresholds.value
+        self._band = scorer.bands.band
 
     def score(self, row: Mapping[str, object], as_of: float) -> CustomerScore:
         """The score of one row at `as_of`, in days since 1970-01-01. Raises RowsRejected for a row that breaks the

@@ -8,12 +8,13 @@ from __future__ import annotations
 import datetime as dt
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from churn_assets.contract.limits import Value
 from churn_assets.contract.model import Contract
 from churn_assets.errors import DataError
 from churn_assets.features.compile import Array, FeatureProgram, FeatureSpec, Matrix, as_of_days
@@ -96,6 +97,7 @@ class Scorer:
 
     `ranges` are the training (low, high) of each number among the features; `version` is the bundle's, empty while
     there is none. `background` is what `scoring.explain` needs of the training rows, empty if it gives no reasons.
+    `no_signal`: the model ranks no better than chance, so it decides for nobody and nobody is to be contacted.
     `discount` applies to money only, never to a probability.
     """
 
@@ -108,7 +110,13 @@ class Scorer:
     version: str = ""
     ranges: Ranges = field(default_factory=dict)
     background: Mapping[str, Any] = field(default_factory=dict)
+    no_signal: bool = False
     discount: Discount = Discount()
+
+    @property
+    def value(self) -> Value:
+        """The contract's `[value]`, with no room for contacts if the model has no signal."""
+        return replace(self.contract.value, capacity=0) if self.no_signal else self.contract.value
 
     def score(self, columns: Columns, as_of: AsOf) -> Scores:
         """Scores of encoded columns. Raises DataError if a row has no finite score."""

@@ -7,15 +7,17 @@ from base64 import b64decode
 from collections.abc import Iterable
 
 from churn_assets.access.keyring import Keyring
+from churn_assets.access.keys import ApiKey
+from churn_assets.access.rate_limit import Admission, RateLimit, RateLimiter
 from churn_assets.serving.http import Header, Refused
 from churn_assets.serving.schemas import OPEN_ROUTES, ROUTE_SCOPES
 
 _BROWSED = ("/", "/docs")  # a browser asks its user for name and password, and sends the token as the password
 
 
-def authorize(keyring: Keyring, headers: Iterable[Header], path: str) -> str | None:
-    """The id of the request's key; None where none is needed. Raises Refused, as 401 or 403."""
-    if not keyring.required or path in OPEN_ROUTES:
+def authorize(keyring: Keyring, headers: Iterable[Header], path: str) -> ApiKey | None:
+    """The request's key; None where none is needed. Raises Refused, as 401 or 403."""
+    if not (keyring.required or keyring.unreadable) or path in OPEN_ROUTES:
         return None
     token = _read_token(headers)
     if token is None:
@@ -23,13 +25,40 @@ def authorize(keyring: Keyring, headers: Iterable[Header], path: str) -> str | N
     key = keyring.find(token)
     state = "unknown" if key is None else key.state(time.time())
     if key is None or state != "valid":
-        raise _unauthorized(f"the API key is {state}", 'Bearer realm="churn", error="invalid_token"', path)
+        refusal = _unauthorized(f"the API key is {state}", 'Bearer realm="churn", error="invalid_token"', path)
+        refusal.key_id = None if key is None else key.id
+        raise refusal
     scope = ROUTE_SCOPES.get(path)
     if scope is not None and not key.allows(scope):
         text = f"the API key {key.id} has the scopes {', '.join(key.scopes)}, expected {scope}; use a key that has it"
         challenge = f'Bearer realm="churn", error="insufficient_scope", scope="{scope}"'
-        raise Refused(403, "scope", text, headers=((b"www-authenticate", challenge.encode()),))
-    return key.id
+        refusal = Refused(403, "scope", text, headers=((b"www-authenticate", challenge.encode()),))
+        refusal.key_id = key.id
+        raise refusal
+    return key
+
+
+def admit(limiter: RateLimiter, key: ApiKey | None) -> tuple[Header, ...]:
+    """Count a request against the limit of its key, or of all who need none; the headers that say what is left.
+    Raises Refused, as 429."""
+    admission = limiter.admit(0 if key is None else key.number)
+    headers = _rate_headers(limiter.limit, admission)
+    if admission.admitted:
+        return headers
+    per_s, burst = limiter.limit.per_s, limiter.limit.burst
+    text = f"this key has made more requests than it may, expected {per_s:g} a second and {burst:,} at once"
+    retry = (b"retry-after", b"%d" % admission.reset_s)
+    advice = f"ask again in {admission.reset_s} s, or send batches"
+    raise Refused(429, "rate", f"{text}; {advice}", headers=(*headers, retry))
+
+
+def _rate_headers(limit: RateLimit, admission: Admission) -> tuple[Header, ...]:
+    """As the IETF draft `ratelimit-headers` has them (version 10): quota and window, what is left, seconds to more."""
+    policy = b'"key";q=%d;w=%d' % (limit.burst, max(1, round(limit.window_s)))
+    return (
+        (b"ratelimit-policy", policy),
+        (b"ratelimit", b'"key";r=%d;t=%d' % (admission.remaining, admission.reset_s)),
+    )
 
 
 def _read_token(headers: Iterable[Header]) -> bytes | None:

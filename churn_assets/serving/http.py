@@ -42,6 +42,7 @@ class Refused(Exception):
         self, status: int, cause: str, error: str, detail: Sequence[Violation] = (), headers: tuple[Header, ...] = ()
     ) -> None:
         super().__init__(error)
+        self.key_id: str | None = None  # of the API key that was not let in
         self.status, self.cause, self.error, self.detail, self.headers = status, cause, error, detail, headers
 
     def body(self) -> bytes:

@@ -17,7 +17,7 @@ LATENCY_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0
 COMMIT_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0)
 CAUSES = (
     "busy", "content_type", "contract", "disk", "http", "internal", "json", "key", "method", "no_model", "path",
-    "rows", "scope", "size", "slow_body",
+    "rate", "rows", "scope", "size", "slow_body",
 )  # fmt: skip
 OTHER = "other"
 MEANINGS = {

@@ -49,9 +49,12 @@ class Clock:
 
 @dataclass(slots=True)
 class RequestContext:
-    """What the predictions of one request share: whether they are `logged`, and its arrival by `Clock.now`."""
+    """What the predictions of one request share: who asked (`source`, the id of an API key), whether it is a trial
+    (`test`), whether they are `logged`, and its arrival by `Clock.now`."""
 
     request_id: str
+    source: str | None
+    test: bool
     stale_days: int
     logged: bool
     arrived: str
@@ -137,6 +140,9 @@ def _response(
     names = [warning.column for warning in warnings]
     prediction_id = os.urandom(12).hex()
     customer_id = row.pop(contract.key.name, None)
+    for name in names:
+        if name in contract.unread:  # the log has no cell that breaks the contract
+            row[name] = None
     response = PredictionResponse(
         prediction_id, customer_id, score.probability, score.churn, threshold, score.risk_band, scorer.version,
         contract.name, day.text, context.arrived, warnings,
@@ -147,6 +153,6 @@ def _response(
     line = Prediction(
         prediction_id, context.request_id, customer_id, day.text, context.arrived, score.probability, score.margin,
         score.churn, threshold, score.risk_band, scorer.version, contract.name, contract.fingerprint, arm.name,
-        arm.policy, OK, latency_us, names, row,
+        arm.policy, OK, latency_us, names, row, context.source, context.test,
     )  # fmt: skip
     return response, encode_line(line), names

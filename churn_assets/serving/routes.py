@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import time
+from secrets import token_urlsafe
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -27,16 +28,18 @@ from churn_assets.prediction_log.feedback import parse_reports
 from churn_assets.prediction_log.records import encode_line
 from churn_assets.prediction_log.writer import MAX_BYTES
 from churn_assets.serving import http, schemas
-from churn_assets.serving.authorization import authorize
+from churn_assets.serving.authorization import admit, authorize
 from churn_assets.serving.http import Refused, encode, invalid, json_response, parse_json, read_body, unavailable
 from churn_assets.serving.model_watcher import Arm, ServedModel
-from churn_assets.serving.pages import index_page, swagger_page
+from churn_assets.serving.pages import index_page, page_headers, swagger_page
 from churn_assets.serving.predict import OK, Clock, PredictionResult, RequestContext, predict_many, predict_one
 from churn_assets.serving.worker import Worker, log_event
 
 BENTOML_FILES = ("/static_content/", "/assets/")  # the files of the page /docs
 PREDICT, PREDICT_BATCH = "/predict", "/predict_batch"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+TEST_HEADER = b"x-churn-test"
 BATCHES_AT_ONCE = 4  # of one worker; each holds its rows in memory
 _BATCH_FIELDS = {"customers", "as_of"}
 
@@ -62,35 +65,59 @@ class ServiceApp:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = time.perf_counter()
-        path, method, request_id = scope["path"], scope["method"], _request_id(scope)
-        worker, status, cause, key_id = self._worker, 200, None, None
+        path, method, request = scope["path"], scope["method"], RequestFacts(scope)
+        request_id, worker, status, cause = request.id, self._worker, 200, None
         try:
-            key_id = authorize(worker.keys, scope["headers"], path)
+            key = authorize(worker.keys, scope["headers"], path)
+            request.key_id = None if key is None else key.id
+            if worker.limited and path not in schemas.OPEN_ROUTES:
+                request.headers += admit(worker.limiter(), key)
             if path == self.short_path and method == "POST":
                 body = await read_body(scope, receive, worker.settings.body_bytes, worker.settings.timeout_s)
-                await _send(send, 200, await self.handlers.predict(body, request_id), request_id)
+                await _send(send, 200, await self.handlers.predict(body, request), request)
             elif path.startswith(BENTOML_FILES):
-                await self._bentoml(scope, receive, _replace_errors(send))
+                await self._serve_file(scope, receive, send)
             elif path not in self._paths:  # asked here: Starlette's pattern of a path also fits a line end after it
                 raise HTTPException(404)
             else:
-                state = {"request_id": request_id}
-                routed = {**scope, "app": self, "state": state}  # with an app Starlette raises 404 and 405
-                await self._router(routed, receive, _finish(send, method, request_id))
+                routed = {**scope, "app": self, "state": {"facts": request}}  # with an app Starlette raises 404 and 405
+                await self._router(routed, receive, _finish(send, method, request))
         except http.ClientLeft:
             return
         except Exception as error:  # nothing of a mistake of ours may reach the client
             refusal = self._refusal(error, path, method, request_id)
             status, cause = refusal.status, refusal.cause
-            await _send(send, status, refusal.body(), request_id, refusal.headers, method)
-        seconds = time.perf_counter() - start
+            request.key_id = request.key_id or refusal.key_id
+            await _send(send, status, refusal.body(), request, refusal.headers, method)
+        self._account(request, path, method, status, cause, time.perf_counter() - start)
+
+    def _account(
+        self, request: RequestFacts, path: str, method: str, status: int, cause: str | None, seconds: float
+    ) -> None:
+        """Count a request that was answered, and log it if each one is."""
+        worker = self._worker
         if cause is not None:
             worker.count_refusal(cause)
         if path in (PREDICT, PREDICT_BATCH):
             worker.metrics.latency(seconds)
         if worker.settings.access_log:
-            facts = {"request_id": request_id, "method": method, "path": path[:200], "status": status, "key": key_id}
-            log_event(worker.logger, logging.INFO, "request", **facts, cause=cause, ms=round(seconds * 1e3, 3))
+            facts = {"request_id": request.id, "method": method, "path": path[:200], "status": status}
+            facts |= {"key": request.key_id, "cause": cause, "ms": round(seconds * 1e3, 3)}
+            log_event(worker.logger, logging.INFO, "request", **facts)
+
+    async def _serve_file(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A file of the page /docs, from BentoML's application, whose errors are raised as ours. Raises Refused."""
+        is_error = False
+
+        async def forward(message: Message) -> None:
+            nonlocal is_error
+            is_error = is_error or message.get("status", 200) >= 400
+            if not is_error:
+                await send(message)
+
+        await self._bentoml(scope, receive, forward)
+        if is_error:
+            raise Refused(404, "path", "there is no such file, expected one of the routes in /docs.json")
 
     def _refusal(self, error: Exception, path: str, method: str, request_id: str) -> Refused:
         """The refusal of a request that is refused already, has no route, or failed by a mistake of the service."""
@@ -127,51 +154,50 @@ def routes(handlers: Handlers) -> list[Route]:
     ]
 
 
-def _request_id(scope: Scope) -> str:
-    """The id that the client sent if it is one, else a new one."""
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-            return str(value, "ascii")
-    return os.urandom(8).hex()
+class RequestFacts:
+    """What is known of a request from its headers: its `id`, that of the client or a new one; whether it is a `test`,
+    a trial that monitoring leaves out (`X-Churn-Test`); the id of its API key, once that is checked; and the `headers`
+    of every response to it."""
+
+    __slots__ = ("headers", "id", "key_id", "test")
+
+    def __init__(self, scope: Scope) -> None:
+        self.id, self.test, self.key_id = "", False, None  # type: str, bool, str | None
+        for name, value in scope["headers"]:
+            if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+                self.id = str(value, "ascii")
+            elif name == TEST_HEADER:
+                self.test = value not in (b"", b"0", b"false")
+        self.id = self.id or os.urandom(8).hex()
+        self.headers: tuple[http.Header, ...] = ((b"x-request-id", self.id.encode()), NO_SNIFFING)
 
 
 async def _send(
-    send: Send, status: int, body: bytes, request_id: str, more: tuple[http.Header, ...] = (), method: str = "POST"
+    send: Send,
+    status: int,
+    body: bytes,
+    request: RequestFacts,
+    more: tuple[http.Header, ...] = (),
+    method: str = "POST",
 ) -> None:
     """A response in JSON, without its body where the method is HEAD."""
-    length, own_id = str(len(body)).encode(), request_id.encode()
-    headers = [(b"content-type", http.JSON), (b"content-length", length), (b"x-request-id", own_id), *more]
+    length = str(len(body)).encode()
+    headers = [(b"content-type", http.JSON), (b"content-length", length), *request.headers, *more]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
 
 
-def _finish(send: Send, method: str, request_id: str) -> Send:
-    """`send` that adds the request's id, and leaves the body of a HEAD out."""
+def _finish(send: Send, method: str, request: RequestFacts) -> Send:
+    """`send` that adds the headers of every response, and leaves the body of a HEAD out."""
 
     async def finish(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            message["headers"] = [*message["headers"], *request.headers]
         elif method == "HEAD":
             message["body"] = b""
         await send(message)
 
     return finish
-
-
-def _replace_errors(send: Send) -> Send:
-    """`send` for BentoML's application: its errors get the shape of ours."""
-    replaced = False
-
-    async def replace(message: Message) -> None:
-        nonlocal replaced
-        if message["type"] == "http.response.start" and message["status"] >= 400:
-            replaced = True
-            refusal = Refused(404, "path", "there is no such file, expected one of the routes in /docs.json")
-            await _send(send, 404, refusal.body(), os.urandom(8).hex())
-        elif not replaced:
-            await send(message)
-
-    return replace
 
 
 class Handlers:
@@ -182,9 +208,9 @@ class Handlers:
         self._batches = 0
         self._clock = Clock()
 
-    async def predict(self, body: bytes, request_id: str) -> bytes:
+    async def predict(self, body: bytes, facts: RequestFacts) -> bytes:
         """One customer; the response as JSON. The short path calls it without Starlette."""
-        context = self._context(request_id)
+        context = self._context(facts)
         arm = self._arm()
         customer = parse_json(body)
         if type(customer) is not dict:
@@ -198,14 +224,14 @@ class Handlers:
 
     async def predict_by_router(self, request: Request) -> Response:
         """`predict` as Starlette calls it, to measure what the short path saves."""
-        content = await self.predict(await self._body(request), request.state.request_id)
+        content = await self.predict(await self._body(request), request.state.facts)
         return Response(content, media_type="application/json")
 
     async def predict_batch(self, request: Request) -> Response:
         """Many customers, all or none; in a thread, so that single customers are answered meanwhile."""
         settings = self._worker.settings
         body = await self._body(request, settings.batch_bytes)
-        context = self._context(request.state.request_id)
+        context = self._context(request.state.facts)
         arm = self._arm()
         if self._batches >= BATCHES_AT_ONCE:
             text = f"{self._batches} batches are being scored, expected fewer; ask again in a second"
@@ -232,7 +258,8 @@ class Handlers:
             raise invalid([Violation(0, "", f"{len(items):,} reports", f"from 1 to {schemas.MAX_REPORTS:,} reports")])
         self._check_queue(len(items))
         try:
-            rows = parse_reports(items, request.state.request_id, dt.datetime.now(dt.UTC))
+            facts: RequestFacts = request.state.facts
+            rows = parse_reports(items, facts.id, dt.datetime.now(dt.UTC), facts.key_id)
         except RowsRejected as error:
             raise invalid(error.violations) from None
         await self._store(b"".join(map(encode_line, rows)), len(rows))
@@ -245,8 +272,9 @@ class Handlers:
     async def index(self, request: Request) -> Response:
         """The page for people."""
         watcher = self._worker.watcher
-        page = await asyncio.to_thread(index_page, watcher.current, watcher.missing)
-        return HTMLResponse(page)
+        nonce = token_urlsafe(16)
+        page = await asyncio.to_thread(index_page, watcher.current, watcher.missing, nonce)
+        return HTMLResponse(page, headers=page_headers(nonce))
 
     async def docs(self, request: Request) -> Response:
         """The OpenAPI document."""
@@ -255,7 +283,8 @@ class Handlers:
 
     async def docs_page(self, request: Request) -> Response:
         """Swagger's page on that document."""
-        return HTMLResponse(await asyncio.to_thread(swagger_page))
+        nonce = token_urlsafe(16)
+        return HTMLResponse(await asyncio.to_thread(swagger_page, nonce), headers=page_headers(nonce))
 
     async def metrics(self, request: Request) -> Response:
         """Metrics of all workers."""
@@ -275,9 +304,9 @@ class Handlers:
         detail = schemas.ReadyDetail(watcher.refused or "", log_state)
         return json_response(schemas.ReadyResponse(True, watcher.current.scorer.version, detail))
 
-    def _context(self, request_id: str) -> RequestContext:
-        worker = self._worker
-        return RequestContext(request_id, worker.settings.stale_days, worker.log is not None, *self._clock.now())
+    def _context(self, facts: RequestFacts) -> RequestContext:
+        worker, logs = self._worker, self._worker.log is not None
+        return RequestContext(facts.id, facts.key_id, facts.test, worker.settings.stale_days, logs, *self._clock.now())
 
     def _arm(self) -> Arm:
         """The model that answers this request, and its policy."""
@@ -362,7 +391,7 @@ def describe_model(model: ServedModel) -> schemas.ModelDescription:
         fingerprint=contract.fingerprint,
         title=contract.title,
         label=contract.label.meaning,
-        columns=[_describe_column(column) for column in (contract.key, *contract.logged_columns)],
+        columns=[_describe_column(c, c.name in contract.unread) for c in (contract.key, *contract.logged_columns)],
         features=list(scorer.program.names),
         training_ranges=dict(scorer.ranges),
         thresholds=dict(scorer.thresholds.values),
@@ -374,8 +403,8 @@ def describe_model(model: ServedModel) -> schemas.ModelDescription:
     )
 
 
-def _describe_column(column: Column) -> schemas.ColumnDescription:
-    optional = column.role in (Role.KEY, Role.EXCLUDED)
+def _describe_column(column: Column, unread: bool) -> schemas.ColumnDescription:
+    optional = column.role is Role.KEY or unread
     bounds = column.low, column.high, list(column.choices) or None
     texts = column.unit or None, column.doc or None
     nullable = column.nullable or optional

@@ -63,6 +63,7 @@ def use_protocol() -> bool:
 
 
 _SETTINGS = ServingSettings.from_environ(os.environ)
+_TLS = {"enabled": True, "certfile": _SETTINGS.tls_cert, "keyfile": _SETTINGS.tls_key} if _SETTINGS.tls_cert else {}
 _SUPERVISOR = os.getppid()  # in a worker; read early, it may die while the worker starts
 use_protocol()
 
@@ -72,6 +73,7 @@ use_protocol()
     workers=_SETTINGS.workers,
     traffic={"timeout": 2.5 * _SETTINGS.timeout_s},  # 0.8 for the body, 1 for a batch, 0.5 for the disk
     http={"host": _SETTINGS.host, "port": _SETTINGS.port},
+    ssl=_TLS,
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
     tracing={"excluded_urls": ".*"},

@@ -15,10 +15,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from churn_assets.access.keyring import Keyring, is_loopback
+from churn_assets.access.rate_limit import RateLimit, RateLimiter
 from churn_assets.errors import KeysUnreadable, LogError
 from churn_assets.prediction_log.records import Rejections, encode_line
 from churn_assets.prediction_log.segment import Segment
 from churn_assets.prediction_log.writer import LogWriter
+from churn_assets.serving.http import unavailable
 from churn_assets.serving.metrics import Metrics
 from churn_assets.serving.model_watcher import ModelWatcher, ServedModel, find_bundle
 from churn_assets.settings import ServingSettings, Settings
@@ -50,6 +52,7 @@ class Worker:
         if settings.log:
             patience_s = settings.timeout_s / 2  # so that a hanging disk gives our 503, not BentoML's 504
             self.log = LogWriter(segment, settings.log_queue_rows, self.metrics.committed, patience_s)
+        self._limiter: RateLimiter | None = None
         self._refusals: Counter[str] = Counter()
         self._since = dt.datetime.now(dt.UTC)
         self._tasks: list[asyncio.Task[None]] = []
@@ -77,6 +80,24 @@ class Worker:
             await self.log.close()
         log_event(self.logger, logging.INFO, "stopped")
 
+    @property
+    def limited(self) -> bool:
+        """Whether the requests of a key are limited."""
+        return self.settings.rate_per_s > 0
+
+    def limiter(self) -> RateLimiter:
+        """What counts them; opened at the first request. Raises Refused while its file cannot be made."""
+        if self._limiter is None:
+            limit = RateLimit(self.settings.rate_per_s, self.settings.rate_burst)
+            try:
+                self._limiter = RateLimiter(self.home, limit)
+            except OSError as error:
+                log_event(self.logger, logging.ERROR, "no rate limits", reason=str(error))
+                raise unavailable(
+                    "disk", "requests cannot be counted: the home cannot be written; ask again", 5
+                ) from None
+        return self._limiter
+
     def count_refusal(self, cause: str) -> None:
         """Count a refused request, in metrics and for the next summary."""
         self.metrics.rejected(cause)
@@ -94,7 +115,7 @@ class Worker:
         try:
             self.keys.refresh()
         except KeysUnreadable as error:
-            problem, self.keys.required = str(error), True
+            problem = str(error)
         if problem and problem != self._keys_problem:
             log_event(self.logger, logging.ERROR, "keys unreadable", reason=problem)
         self._keys_problem = problem

@@ -19,7 +19,7 @@ from churn_assets.data.customers import TableOrigin, listed_rows, without_marks
 from churn_assets.data.hashing import data_hash
 from churn_assets.scoring.bundle import write_bundle
 from churn_assets.scoring.call_list import call_list, calls_of
-from churn_assets.scoring.card import CandidateSummary, Comparison, ProfitReport, Provenance
+from churn_assets.scoring.card import CandidateSummary, Comparison, ProfitReport, Provenance, no_better_than_random
 from churn_assets.scoring.explain import background
 from churn_assets.scoring.list_money import ListMoney, list_money
 from churn_assets.scoring.prices import prices
@@ -73,6 +73,7 @@ def as_scorer(contract: Contract, choice: Choice) -> Scorer:
         bands=Bands(min(profit, f1), max(profit, f1)),  # low below both, high above both
         ranges=feature_ranges(view.program.specs, train),
         background=background(model, view.program.specs, train),
+        no_signal=no_better_than_random(choice.metrics),
     )
 
 
@@ -116,6 +117,7 @@ def card(contract: Contract, choice: Choice, candidates: Sequence[Candidate], cu
         "source": metadata[b"churn_source"].decode(),
         "rows": customers.num_rows,
         "seed": choice.seed,
+        **({"no_signal": True} if no_better_than_random(choice.metrics) else {}),
     }
 
 

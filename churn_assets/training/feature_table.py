@@ -9,12 +9,14 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from churn_assets.contract.check import with_excluded
 from churn_assets.contract.expressions import FITTED, parse_features
 from churn_assets.contract.model import Contract
 from churn_assets.data.customers import AS_OF
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
 
 STATE_KEY = b"churn_feature_state"
 CUSTOMERS_KEY, SPLITS_KEY = b"churn_customers_sha256", b"churn_splits_sha256"
+LEFT_OUT_KEY = b"churn_left_out"
 LATER = "__out_of_time"
+_HEAD = ("customer_id", "churned")
 
 
 @dataclass(frozen=True)
@@ -72,11 +76,22 @@ def take_rows(columns: Columns, rows: Index) -> Columns:
     return {name: values[rows] for name, values in columns.items()}
 
 
-def feature_table(contract: Contract, customers: pa.Table, splits: pa.Table) -> pa.Table:
-    """Every feature of every validated customer, under the statistics of each split's training rows. Raises AssetStale
-    if the splits are of other customers."""
+def trained_contract(contract: Contract, features: pa.Table) -> Contract:
+    """The contract with the columns excluded that a feature table leaves out, beside those that the contract excludes:
+    what is trained on the table reads no other."""
+    names = json.loads((features.schema.metadata or {}).get(LEFT_OUT_KEY, b"[]"))
+    return with_excluded(contract, {*names, *(c.name for c in contract.columns if c.excluded)}) if names else contract
+
+
+def feature_table(
+    contract: Contract, customers: pa.Table, splits: pa.Table, left_out: Collection[str] = ()
+) -> pa.Table:
+    """Every feature of every validated customer, under the statistics of each split's training rows; without those that
+    read a column of `left_out`. Raises AssetStale if the splits are of other customers."""
     import pyarrow as pa
 
+    noted = {LEFT_OUT_KEY: json.dumps(sorted(left_out)).encode()} if left_out else {}
+    contract = with_excluded(contract, {*left_out, *(c.name for c in contract.columns if c.excluded)})
     if not customers.column(contract.key.name).equals(splits.column("customer_id")):
         raise AssetStale("splits was made from other customers, expected those of validated_customers; run: churn run")
     columns, as_of = encode_table(contract, customers), as_of_of(customers)
@@ -91,15 +106,22 @@ def feature_table(contract: Contract, customers: pa.Table, splits: pa.Table) -> 
             if name == "random" or spec.name in fitted:
                 data[spec.name + (LATER if name != "random" else "")] = _as_arrow(matrix[:, index], spec.choices)
     origin = {CUSTOMERS_KEY: data_hash(customers).encode(), SPLITS_KEY: data_hash(splits).encode()}
-    metadata = {**(customers.schema.metadata or {}), **origin, STATE_KEY: json.dumps(states).encode()}
+    metadata = {**(customers.schema.metadata or {}), **origin, **noted, STATE_KEY: json.dumps(states).encode()}
     return pa.table(data).replace_schema_metadata(metadata)
 
 
 def training_data(contract: Contract, features: pa.Table, splits: pa.Table) -> TrainingData:
     """Matrices, labels and programs back from a feature table; exactly what `feature_table` computed. Raises AssetStale
-    if the features were made with other splits: their statistics would leak."""
+    if the features were made with other splits: their statistics would leak; or if the contract has other inputs."""
     check_origin(features, SPLITS_KEY, splits, "splits")
-    states, base, views = json.loads(features.schema.metadata[STATE_KEY]), compile_features(contract), {}
+    states, views = json.loads(features.schema.metadata[STATE_KEY]), {}
+    base = compile_features(trained_contract(contract, features))
+    made = [name for name in features.column_names if name not in _HEAD and not name.endswith(LATER)]
+    if set(made) != set(base.names):
+        raise AssetStale(
+            "customer_features was made for other model inputs than the contract has now (a column was attested or "
+            "excluded since), expected the same; run: churn run"
+        )
     for name, split in read_splits(splits).items():
         program = base.with_state(states[name])
         matrix = np.empty((features.num_rows, len(program.specs)), dtype=np.float32)
@@ -175,5 +197,5 @@ def infinite_columns(features: pa.Table) -> list[str]:
 
 def constant_columns(features: pa.Table) -> list[str]:
     """Names of features with a single value; missing counts as one."""
-    names = [n for n in features.column_names if n not in ("customer_id", "churned")]
+    names = [n for n in features.column_names if n not in _HEAD]
     return [n for n in names if len(features[n].unique()) < 2]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from churn_assets.contract.model import Contract, Kind
+from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.data.customers import AS_OF, ASIDE, CHURNED, FEEDBACK, SOURCE
 from churn_assets.data.validation.parse import arrow_type
 
@@ -88,10 +88,11 @@ def join(contract: Contract, customers: pa.Table, labelled: LabelledRows) -> pa.
 def _typed(contract: Contract, predictions: pa.Table) -> pa.Table:
     """Rows of the log as rows of the validated table, typed as its cells are."""
     columns = {contract.key.name: predictions["customer_id"].cast(arrow_type(contract.key.kind))}
-    for column in contract.scoring_columns:
-        columns[column.name] = predictions[PREFIX + column.name].cast(arrow_type(column.kind))
-    for column in contract.excluded_columns:  # no model reads them, and the log has them unchecked
-        columns[column.name] = pa.nulls(predictions.num_rows, arrow_type(column.kind))
+    for column in contract.logged_columns:
+        values = predictions[PREFIX + column.name]
+        if column.name in contract.unread:  # a fault of theirs costs the cell, not the row
+            values = pc.if_else(pa.array(_unusable(column, values)), pa.scalar(None, values.type), values)
+        columns[column.name] = values.cast(arrow_type(column.kind))
     columns[CHURNED] = predictions[CHURNED].cast(pa.int8())
     columns[SOURCE] = pa.array([FEEDBACK] * predictions.num_rows, pa.string())
     columns[AS_OF] = pc.floor_temporal(predictions["as_of"], unit="day").cast(pa.date32())
@@ -103,14 +104,18 @@ def _beyond(contract: Contract, labelled: pa.Table) -> Mask:
     """True for a category outside the choices, and for a whole number too large to be exact in float64."""
     beyond = np.zeros(labelled.num_rows, dtype=bool)
     for column in contract.scoring_columns:
-        values = labelled[PREFIX + column.name]
-        if column.kind is Kind.CATEGORY:
-            known = pc.is_in(values.cast(pa.string()), value_set=pa.array([*column.choices, None], pa.string()))
-            beyond |= ~_mask(known)
-        elif column.kind is Kind.INTEGER:
-            exact = pc.and_(pc.less_equal(pc.abs(values), EXACT), pc.equal(pc.floor(values), values))
-            beyond |= ~_mask(pc.fill_null(exact, True))
+        beyond |= _unusable(column, labelled[PREFIX + column.name])
     return beyond
+
+
+def _unusable(column: Column, values: pa.ChunkedArray) -> Mask:
+    if column.kind is Kind.CATEGORY:
+        known = pc.is_in(values.cast(pa.string()), value_set=pa.array([*column.choices, None], pa.string()))
+        return ~_mask(known)
+    if column.kind is Kind.INTEGER:
+        exact = pc.and_(pc.less_equal(pc.abs(values), EXACT), pc.equal(pc.floor(values), values))
+        return ~_mask(pc.fill_null(exact, True))
+    return np.zeros(len(values), dtype=bool)
 
 
 def _last(labelled: pa.Table, ids: pa.ChunkedArray, remaining: Mask) -> Mask:

@@ -77,7 +77,7 @@ def test_only_one_value_changes_in_any_form_of_file(tmp_path, text):
         if name not in load_contract(path).by_name:
             continue
         expected = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-        next(column for column in expected["columns"] if column["name"] == name)["role"] = "excluded"
+        next(column for column in expected["columns"] if column["name"] == name)["excluded"] = True
         exclude(path, name)
         content = path.read_bytes()
         assert tomllib.loads(content.decode("utf-8-sig")) == expected
@@ -92,7 +92,7 @@ def test_a_file_keeps_its_mode_and_its_link(path, tmp_path):
     exclude(tmp_path / "link.toml", "visits")
     assert (tmp_path / "link.toml").is_symlink()
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
-    assert load_contract(path).column("visits").role is Role.EXCLUDED
+    assert load_contract(path).column("visits").excluded
     assert sorted(file.name for file in tmp_path.iterdir()) == ["link.toml", "small.toml"]
 
 
@@ -103,7 +103,7 @@ def test_the_features_that_read_an_excluded_column_leave_the_model_with_it(path)
     assert [feature.name for feature in after.features] == ["age_days"]
     assert "visits" not in [column.name for column in (*after.scoring_columns, *after.feature_columns)]
     assert "visits" in [column.name for column in after.kept_columns]
-    assert after.fingerprint != before.fingerprint
+    assert after.fingerprint == before.fingerprint
     assert before.left_out == ()
     content = path.read_bytes()
     again, same = exclude(path, "visits")
@@ -112,9 +112,7 @@ def test_the_features_that_read_an_excluded_column_leave_the_model_with_it(path)
 
 
 def test_an_expression_over_an_excluded_column_is_still_checked():
-    text = SMALL.replace('name = "visits"\n', 'name = "visits"\nrole = "excluded"\n').replace(
-        "spend / visits", "spend /"
-    )
+    text = SMALL.replace('name = "visits"\n', 'name = "visits"\nexcluded = true\n').replace("spend / visits", "spend /")
     with pytest.raises(ContractError, match="'spend_per_visit', position"):
         parse_contract(text)
 
@@ -139,17 +137,24 @@ def test_a_column_that_is_no_input_is_refused(path, command, name, message):
     assert path.read_text() == MARKED
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("joined", r"is read by \[time\] cohort, the rule 'joined_first'; expected"),
-        ("seen", "is read by the rule 'joined_first'; expected"),
-    ],
-)
-def test_a_column_that_a_rule_or_the_time_needs_is_not_excluded(path, name, message):
-    with pytest.raises(ContractError, match=message):
-        exclude(path, name)
-    assert path.read_text() == MARKED
+def test_a_column_that_a_rule_or_the_time_needs_is_still_required(path):
+    before, after = exclude(path, "joined")
+    assert after.left_out == ("age_days",)
+    assert after.unread == ()
+    assert "joined" in [column.name for column in after.scoring_columns]
+    assert after.fingerprint == before.fingerprint
+
+
+def test_an_attested_column_is_read_again_in_its_old_role(path):
+    path.write_text(MARKED.replace('name = "visits"', 'name = "visits"\nrole = "input"'))
+    whole = load_contract(path)
+    _, without = exclude(path, "visits")
+    assert (without.unread, without.left_out) == (("visits",), ("spend_per_visit",))
+    _, again = attest(path, "visits", "Ann", "counted daily", TODAY)
+    assert again.column("visits").role is Role.INPUT
+    assert (again.unread, again.features) == ((), whole.features)
+    assert exclude(path, "visits")[1].unread == ("visits",)
+    assert path.read_text().count("excluded") == 1
 
 
 def test_a_model_needs_an_input(path):
@@ -158,7 +163,7 @@ def test_a_model_needs_an_input(path):
         exclude(path, name)
     with pytest.raises(ContractError, match="expected at least 1 model input"):
         exclude(path, "plan")
-    assert load_contract(path).column("plan").role is Role.FEATURE
+    assert not load_contract(path).column("plan").excluded
 
 
 @pytest.mark.parametrize(("by", "why"), [("", "known"), (" ", "known"), ("Ann", "\n")])
@@ -172,7 +177,7 @@ def test_columns_in_one_array_are_for_a_person_to_change(path):
     text = f"{columns}, {{name = 'spend', kind = 'number'}}, {{name = 'visits', kind = 'integer'}}]\n"
     text += MARKED[: MARKED.index("[time]")] + MARKED[MARKED.index("[value]") : MARKED.index("[monitoring]")]
     path.write_text(text)
-    with pytest.raises(ContractError, match=r"no edit changes column 'spend' alone; write role = "):
+    with pytest.raises(ContractError, match=r"no edit changes column 'spend' alone; write excluded = true"):
         exclude(path, "spend")
     assert path.read_text() == text
 

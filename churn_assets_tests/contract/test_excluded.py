@@ -1,4 +1,4 @@
-"""A column of role `excluded`: kept, logged and monitored, no input of the model, and none of its faults blocks."""
+"""An excluded column: kept, logged and monitored, no input of the model, and none of its faults blocks."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from churn_assets.contract.check import with_excluded
+from churn_assets.contract.limits import Quality
 from churn_assets.contract.load import parse_contract
+from churn_assets.data.profile import profile
 from churn_assets.data.validation.validate import validate, validate_features_only
-from churn_assets.errors import RowsRejected
+from churn_assets.errors import AssetStale, RowsRejected
 from churn_assets.features.compile import compile_features
 from churn_assets.features.encode import encode_rows
 from churn_assets.features.scalar import RowReader
@@ -22,11 +25,13 @@ from churn_assets.prediction_log.warehouse.ingest import ingest
 from churn_assets.scoring.calibration import Identity
 from churn_assets.scoring.online import CustomerScorer, InputWarning
 from churn_assets.scoring.scorer import Bands, Scorer, Thresholds
+from churn_assets.training.feature_table import feature_table, trained_contract, training_data
 from churn_assets_tests.contract.small import SMALL
 from churn_assets_tests.prediction_log import home
+from churn_assets_tests.strategies import STORE
 
-TEXT = SMALL.replace('name = "visits"\n', 'name = "visits"\nrole = "excluded"\n')
-TEXT = TEXT.replace('name = "plan"\n', 'name = "plan"\nrole = "excluded"\n')
+TEXT = SMALL.replace('name = "visits"\n', 'name = "visits"\nexcluded = true\n')
+TEXT = TEXT.replace('name = "plan"\n', 'name = "plan"\nexcluded = true\n')
 CONTRACT = parse_contract(TEXT + "\n[quality]\nmin_rows = 2\nmax_rejected_share = 0.9\n")
 WHOLE = {"id": "a", "joined": "2026-01-01", "seen": "2026-02-01", "spend": 50.0, "member": True}
 DAY = 20_500.0
@@ -79,7 +84,7 @@ class _Zero:
 
 
 @pytest.fixture(scope="module")
-def customers():
+def small_customers():
     thresholds, bands = Thresholds({"profit": 0.5}, "profit"), Bands(0.3, 0.6)
     zero: Any = _Zero()  # the part of a model that scoring uses
     return CustomerScorer(Scorer(CONTRACT, compile_features(CONTRACT), zero, Identity(), thresholds, bands))
@@ -97,9 +102,9 @@ def customers():
     ],
 )
 @pytest.mark.parametrize("key", [{}, {"id": "a"}])
-def test_a_request_may_lack_it_and_a_fault_is_a_warning(customers, sent, warned, key):
+def test_a_request_may_lack_it_and_a_fault_is_a_warning(small_customers, sent, warned, key):
     row = {name: value for name, value in WHOLE.items() if name != "id"} | key | sent
-    alone, (among,) = customers.score(row, DAY), customers.score_many([row], DAY)
+    alone, (among,) = small_customers.score(row, DAY), small_customers.score_many([row], DAY)
     assert alone == among
     assert len(alone.warnings) == len(warned)
     for warning, expected in zip(alone.warnings, warned, strict=True):
@@ -107,9 +112,9 @@ def test_a_request_may_lack_it_and_a_fault_is_a_warning(customers, sent, warned,
     assert RowReader(CONTRACT)(row) == RowReader(CONTRACT)({**row, "visits": 1})
 
 
-def test_an_unknown_field_is_refused_all_the_same(customers):
+def test_an_unknown_field_is_refused_all_the_same(small_customers):
     with pytest.raises(RowsRejected, match="column 'visitz': found an unknown field"):
-        customers.score({**WHOLE, "visitz": 1}, DAY)
+        small_customers.score({**WHOLE, "visitz": 1}, DAY)
     with pytest.raises(RowsRejected, match="column 'visitz': found an unknown field"):
         encode_rows(CONTRACT, [{**WHOLE, "visits": 1, "visitz": 1}])
 
@@ -144,3 +149,30 @@ def test_its_faults_are_reported_and_block_nothing():
     assert blocks.pop(("plan", "all_missing")) is False
     assert blocks.pop(("joined", "all_missing")) is False  # silent
     assert set(blocks.values()) == {True}
+
+
+def test_it_is_profiled_and_an_excluded_date_is_repaired_and_counts_for_the_snapshot():
+    contract = with_excluded(STORE, ["lastorder", "favday"])
+    assert contract.unread == ("favday",)  # a rule reads the other
+    assert [column.name for column in contract.date_columns] == ["created", "firstorder", "lastorder"]
+    contract = with_excluded(parse_contract(SMALL.replace("joined <= seen", "spend >= 0")), ["seen"])
+    assert contract.unread == ("seen",)
+    rows = 40
+    cells = {"id": [str(i) for i in range(rows)], "lost": ["yes", "no"] * (rows // 2), "joined": ["2026-01-01"] * rows}
+    cells |= {"seen": ["2026-02-01"] * rows, "spend": ["1"] * rows, "visits": ["1"] * rows}
+    raw = pa.table({**cells, "member": ["1"] * rows, "plan": ["a"] * rows})
+    contract = dataclasses.replace(contract, quality=Quality(min_rows=2))
+    validated = validate(contract, raw)
+    assert str(validated.report.as_of) == "2026-02-01"
+    assert "seen" in [column.name for column in profile(contract, validated.customers).columns]
+    without = validate(contract, raw.drop_columns(["seen"]))
+    assert str(without.report.as_of) == "2026-01-01"
+
+
+def test_what_was_made_for_other_inputs_is_stale(customers, splits):
+    made = feature_table(STORE, customers, splits, left_out=["esent"])
+    assert "emails_pace" not in made.column_names
+    assert trained_contract(STORE, made).unread == ("esent",)
+    assert "esent" not in training_data(STORE, made, splits).views["random"].program.names
+    with pytest.raises(AssetStale, match="other model inputs"):
+        training_data(with_excluded(STORE, ["esent", "favday"]), made, splits)

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 import pytest
 
+from churn_assets.contract.check import with_excluded
 from churn_assets.contract.load import parse_contract
 from churn_assets.contract.model import PRICES, PROSE, UNSCORED, Contract, Kind
 from churn_assets_tests.contract.small import SMALL
@@ -52,7 +53,12 @@ def _with_change(value, path):
     return dataclasses.replace(value, **{name: _changed(inner)})
 
 
-LEAVES = [path for path in _places(STORE) if not dataclasses.is_dataclass(getattr(STORE, path[0])) or len(path) > 1]
+DROPPED = "dropped"  # features that are left out: what the contract reads, moved
+LEAVES = [
+    path
+    for path in _places(STORE)
+    if (not dataclasses.is_dataclass(getattr(STORE, path[0])) or len(path) > 1) and path[0] != DROPPED
+]
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=".".join)
@@ -62,8 +68,16 @@ def test_the_fingerprint_changes_with_everything_but_words_and_how_models_are_wa
     assert (changed.fingerprint == STORE.fingerprint) == unscored
 
 
+def test_which_columns_a_model_reads_is_no_part_of_the_fingerprint():
+    without = with_excluded(STORE, ["esent", "lastorder"])
+    assert set(without.left_out) > {"opens", "emails_pace", "recency_days"}
+    assert without.all_features == STORE.features
+    assert without.fingerprint == STORE.fingerprint
+    assert with_excluded(without, ()) == without.whole == STORE
+
+
 def test_every_part_of_the_contract_was_tried():
-    assert {path[0] for path in LEAVES} == {field.name for field in dataclasses.fields(Contract)}
+    assert {path[0] for path in LEAVES} == {field.name for field in dataclasses.fields(Contract)} - {DROPPED}
     assert {path[-1] for path in LEAVES} >= PROSE, "a name in PROSE that no part of the contract has"
 
 

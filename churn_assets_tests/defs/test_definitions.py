@@ -24,7 +24,7 @@ NAMES = (
     *MONITORING,
     *("raw_customers", "validated_customers", "rejected_customers", "customer_features", "splits"),
     *("logistic_candidate", "boosted_candidate", "network_candidate", "chosen_model", "registered_model"),
-    *("leakage_audit", "risk_list", "churn_bento", "cross_validation", "data_profile", "model_report"),
+    *("column_audit", "leakage_audit", "risk_list", "churn_bento", "cross_validation", "data_profile", "model_report"),
 )
 
 

@@ -14,10 +14,10 @@ from churn_assets.contract.limits import Audit as Limits
 from churn_assets.contract.load import parse_contract
 from churn_assets.data.readers.read import read_table
 from churn_assets.data.validation.validate import validate
-from churn_assets.errors import ContractError, GateRefused, LabelError
-from churn_assets.leakage.audit import Audit, audit, audit_source, audited_recipe, leakage_findings
+from churn_assets.errors import ContractError, GateRefused, LabelError, TrainingError
+from churn_assets.leakage.audit import Audit, audit, audit_source, audit_table, audited_recipe
 from churn_assets.leakage.column_tests import companions, features_of
-from churn_assets.leakage.ladder import Ladder
+from churn_assets.leakage.screening import screen
 from churn_assets.promotion.registration import AuditFinding, TrainedModel, check_registration
 from churn_assets.synthetic.generate import generate
 from churn_assets.synthetic.leaks import plant_leak
@@ -60,10 +60,39 @@ def audited(contract, raw, **given):
     return audit(contract, customers, feature_table(contract, customers, splits), splits, **given)
 
 
+def refusing(contract, **limits):
+    return dataclasses.replace(contract, audit=Limits(accused="refuse", **limits))
+
+
 @pytest.fixture(scope="module")
 def leaking():
     table, contract, leak = plant_leak(TELECOM, generate(TELECOM, rows=2500, seed=3), "post_outcome_count", 0.9, 5)
-    return audited(contract, table), contract, leak
+    return audited(refusing(contract), table), contract, leak
+
+
+@pytest.fixture(scope="module")
+def without_the_leak(leaking):
+    table, contract, leak = plant_leak(TELECOM, generate(TELECOM, rows=2500, seed=3), "post_outcome_count", 0.9, 5)
+    return audit_table(contract, validate(contract, table, source="a test").customers), leak
+
+
+def test_a_column_that_nobody_attests_is_left_out_and_both_figures_are_there(without_the_leak, leaking):
+    result, column = without_the_leak
+    assert {finding.column for finding in result.unattested} == {column}
+    assert result.read == ()
+    assert [one.column for one in result.left_out] == [column]
+    assert result.complete is not None
+    assert result.rungs[0].random == leaking[0].rungs[1].random
+    assert result.complete.random == leaking[0].rungs[0].random
+    assert [rung.label for rung in result.ladder][:2] == [f"with {column}", f"the model, without {column}"]
+    _, why, figures = result.sentences[:3]
+    assert result.left_out_sentences == (why, figures)
+    assert why.startswith(f"'{column}' is left out of the model: '{column}' ")
+    assert str(result.complete.random) in figures
+    assert str(result.rungs[0].random) in figures
+    assert f"`churn attest {column} " in figures
+    assert f"`churn exclude {column} " in figures
+    assert msgspec.convert(json.loads(json.dumps(msgspec.to_builtins(result), allow_nan=False)), Audit) == result
 
 
 def attested(contract, column):
@@ -116,7 +145,7 @@ def test_the_stored_audit_is_plain_json(leaking):
 
 def test_registration_refuses_a_column_over_a_limit_until_it_is_attested(leaking):
     result, contract, column = leaking
-    model = TrainedModel("v", 0.9, False, tuple(AuditFinding(f.column, f.description) for f in result.findings))
+    model = TrainedModel("v", 0.9, False, tuple(AuditFinding(f.column, f.description) for f in result.read))
     commands = f"do so: `churn attest {column} .*`churn exclude {column} .*`$"
     with pytest.raises(GateRefused, match=rf"^model v: column '{column}' .*; {commands}"):
         check_registration(model, contract)
@@ -141,28 +170,34 @@ def test_without_a_suspect_the_strongest_column_is_left_out():
 def test_no_test_row_affects_the_findings():
     customers = validate(TELECOM, generate(TELECOM, rows=1500, seed=3)).customers
     splits = split_table(TELECOM, customers)
-    features = feature_table(TELECOM, customers, splits)
     test = np.asarray(splits["random"].to_pylist()) == "test"
     churned = customers["churned"].to_numpy()
     # Labels of test rows turned round: figures fall, findings do not move.
-    turned = np.where(test, 1 - churned, churned)
-    column = features.column_names.index("churned")
-    other = features.set_column(column, "churned", [turned])
+    turned = np.where(test, 1 - churned, churned).astype(np.int8)
+    other = customers.set_column(customers.column_names.index("churned"), "churned", [turned])
     strict = dataclasses.replace(TELECOM, audit=Limits(0.05, 0.0, 0.0, 0.5))
-    assert (
-        leakage_findings(strict, customers, features, splits)
-        == leakage_findings(strict, customers, other, splits)
-        != ()
-    )
+    assert screen(strict, customers, splits) == screen(strict, other, splits)
+    assert screen(strict, customers, splits).left_out
 
 
 def test_without_every_column_pr_auc_is_the_base_rate():
-    strict = dataclasses.replace(TELECOM, audit=Limits(-1.0, -1.0, -1.0, 0.5))
-    result = audited(strict, generate(TELECOM, rows=1200, seed=3))
+    suspected = tuple(dataclasses.replace(c, suspect="perhaps") for c in TELECOM.columns)
+    result = audited(dataclasses.replace(TELECOM, columns=suspected), generate(TELECOM, rows=1200, seed=3))
     assert set(result.suspects) == {c.name for c in TELECOM.scoring_columns}
     last = result.rungs[-1].figures["random"]
     assert last.pr_auc == pytest.approx(last.base_rate)
-    assert "more columns are over a limit" in result.sentences[1]
+
+
+def test_a_table_of_accused_columns_alone_is_one_line():
+    contract = parse_contract(ONE_FEATURE)
+    left = (np.random.default_rng(1).random(900) < 0.3).astype(int)
+    raw = pyarrow.table({"id": [f"c{i}" for i in range(900)], "left": left, "visits": left + 3})
+    customers = validate(contract, raw).customers
+    with pytest.raises(
+        TrainingError, match=r"accuses every column that a model could read \(visits\); expected .*attest"
+    ):
+        screen(contract, customers, split_table(contract, customers))
+    assert screen(refusing(contract), customers, split_table(contract, customers)).left_out == ()
 
 
 def test_one_feature_is_enough_for_a_ladder():
@@ -216,8 +251,6 @@ def test_groups_of_features_follow_the_contract():
     assert {"eopenrate", "recency_days"}.isdisjoint(dependent)
     assert [specs[i].name for i in features_of(STORE, specs, own=True)["lastorder"]] == ["recency_days"]
     assert companions(STORE, "esent") == ("eopenrate", "eclickrate")
-    ladder = Ladder(data, "boosted", {}, 42)
-    assert ladder.loss([], 0.5).share == 0.0
 
 
 @pytest.mark.parametrize(("key", "value"), [("isolated_churner_share", 1.5), ("echo_roc_auc", 0.4)])
@@ -240,7 +273,7 @@ def test_the_command_ends_with_one_until_the_column_is_attested(files):
     command, home = ["audit", "--source", folder / "table.csv", "--contract"], folder / "home"
     refused = churn(*command, folder / "leaking.toml", home=home)
     assert refused.returncode == 1, refused.stderr
-    assert f"not attested {column}" in refused.stdout
+    assert f"not attested (left out) {column}" in refused.stdout
     passed = churn(*command, folder / "attested.toml", "--json", home=home)
     assert passed.returncode == 0
     assert json.loads(passed.stdout)["findings"][0]["attested"] == "somebody"

@@ -10,10 +10,10 @@ from churn_assets.data.validation.validate import validate
 from churn_assets.features.compile import FeatureSpec, compile_features
 from churn_assets.features.encode import encode_table
 from churn_assets.leakage.column_tests import (
-    RUN_ROWS,
     EchoTest,
     RidgeBaseline,
     isolated_churners,
+    least_run,
     measure_columns,
     ranked,
 )
@@ -94,9 +94,7 @@ def test_without_other_columns_only_the_intercept_remains():
     assert ridge.without([0]).sum() == 1
 
 
-@given(
-    isolated_rows=st.integers(RUN_ROWS, 200), mixed=st.integers(50, 300), seed=st.integers(0, 1000), high=st.booleans()
-)
+@given(isolated_rows=st.integers(1, 400), mixed=st.integers(50, 300), seed=st.integers(0, 1000), high=st.booleans())
 def test_the_isolated_share_is_that_of_the_churners_beyond_every_kept_customer(isolated_rows, mixed, seed, high):
     rng = np.random.default_rng(seed)
     # Churned and kept in turn: no run of churners in the middle.
@@ -105,17 +103,23 @@ def test_the_isolated_share_is_that_of_the_churners_beyond_every_kept_customer(i
     order = rng.permutation(len(values))
     share, longest = isolated_churners(values[order], label[order], NUMBER)
     at_the_edge = int(high)  # the last of the row is a churner, and stands beside them
-    assert share == pytest.approx((isolated_rows + at_the_edge) / (isolated_rows + mixed))
-    assert longest.startswith("count ")
+    long_enough = isolated_rows + at_the_edge >= least_run(label)
+    assert share == pytest.approx((isolated_rows + at_the_edge) / (isolated_rows + mixed) if long_enough else 0.0)
+    assert longest.startswith("count ") is long_enough
 
 
 def test_missing_values_and_choices_are_runs_of_their_own():
-    values = np.array([np.nan] * 40 + [0.0] * 40 + [1.0] * 40)
-    label = np.array([1] * 40 + [0] * 40 + [1] * 40, dtype=np.int8)
+    values = np.array([np.nan] * 40 + [0.0] * 400 + [1.0] * 40)
+    label = np.array([1] * 40 + [0] * 400 + [1] * 40, dtype=np.int8)
     assert isolated_churners(values, label, NUMBER) == (1.0, "count missing")
     state = Column("state", Kind.CATEGORY, choices=("open", "closed"))
     share, longest = isolated_churners(values[40:], label[40:], state)
     assert (share, longest) == (1.0, "state = closed")
+
+
+@pytest.mark.parametrize(("share", "least"), [(0.02, 10), (0.2, 30), (0.5, 120), (0.92, 1380)])
+def test_a_run_of_churners_says_less_where_most_customers_churn(share, least):
+    assert least_run((np.arange(1000) < 1000 * share).astype(np.int8)) == least
 
 
 def test_ranks_ignore_what_is_missing_and_share_ties():

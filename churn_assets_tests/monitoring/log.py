@@ -9,6 +9,7 @@ import duckdb
 
 from churn_assets.contract.model import Contract
 from churn_assets.prediction_log.schema import migrate
+from churn_assets.prediction_log.warehouse.connection import make_views
 from churn_assets_tests.scoring.tiny import CONTRACT
 
 DAY = dt.timedelta(days=1)
@@ -26,6 +27,7 @@ def log(
     """Rows are given by what differs from a usual one; they are ingested in the order given."""
     connection = duckdb.connect()
     migrate(connection, contract)
+    make_views(connection)
     _insert(connection, "predictions", [_prediction(n, row, contract) for n, row in enumerate(predictions or [], 1)])
     replace_feedback(connection, feedback or [])
     _insert(connection, "rejections", [_rejection(n, row) for n, row in enumerate(rejections or [], 1)])

@@ -16,7 +16,7 @@ import pyarrow as pa
 from churn_assets.contract.load import parse_contract
 from churn_assets.contract.model import Contract
 from churn_assets.prediction_log.schema import migrate
-from churn_assets.prediction_log.warehouse.connection import PUBLISHED
+from churn_assets.prediction_log.warehouse.connection import PUBLISHED, make_views
 from churn_assets.promotion.pointer import Champion, write_champion
 from churn_assets.scoring.bundle import write_bundle
 from churn_assets.settings import Settings
@@ -69,12 +69,13 @@ class Log:
         self.path = settings.warehouse_dir / PUBLISHED
         self.seq = 0
         self.at = START
-        with self.open() as connection:
+        with duckdb.connect(str(self.path)) as connection:
             migrate(connection, contract_of())
 
     @contextmanager
     def open(self):
         with duckdb.connect(str(self.path)) as connection:
+            make_views(connection)
             yield connection
 
     def sql(self, statement: str, parameters: list[Any] | None = None) -> None:

@@ -12,7 +12,7 @@ from churn_assets.errors import LogBusy, LogUnavailable
 from churn_assets.prediction_log.segment import OPEN, READY, Segment
 from churn_assets.prediction_log.warehouse.read import count, verify
 from churn_assets.prediction_log.writer import LogWriter
-from churn_assets_tests.prediction_log.rows import line
+from churn_assets_tests.prediction_log.rows import line, rows_of
 
 
 class HeldDisk(Segment):
@@ -143,7 +143,9 @@ def test_a_hanging_disk_refuses_rows_until_it_answers(tmp_path):
 
     asyncio.run(go())
     assert verify(tmp_path, ["w-1", "w-4"]).kept
-    assert count(tmp_path).rows == 2
+    rows = {row["kind"]: row for row in rows_of(tmp_path)}
+    assert rows["unacknowledged"]["ids"] == ["w-1"]  # the disk took it after its request was refused
+    assert count(tmp_path).rows == 3
 
 
 def test_a_cancelled_row_does_not_affect_others(tmp_path):

@@ -7,10 +7,14 @@ import datetime as dt
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from churn_assets.scoring.call_list import SCHEMA, call_list, expected_value
+from churn_assets.scoring.card import no_better_than_random
+from churn_assets.scoring.online import CustomerScorer
+from churn_assets.scoring.scorer import Thresholds
 from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT, scorer_of
 
 SCORER = dataclasses.replace(scorer_of(), version="abc")
@@ -56,3 +60,30 @@ def test_without_a_capacity_every_call_that_pays_is_made():
 def test_customers_may_have_an_instant_each():
     listed = call_list(SCORER, ["a", "b"], np.array([0.9, 0.1]), np.array([16090.0, 16091.0]))
     assert listed["as_of"].to_pylist() == [dt.date(2014, 1, 20), dt.date(2014, 1, 21)]
+
+
+def test_a_model_without_signal_sends_nobody_and_decides_for_nobody():
+    scorer = dataclasses.replace(SCORER, no_signal=True)
+    listed = call_list(scorer, ["a", "b"], np.array([0.9, 0.8]), AS_OF)
+    assert listed["contact"].to_pylist() == [False, False]
+    assert (listed["expected_value"].to_numpy() > 0).all()  # the list itself is as ever
+    row = {c.name: 0 if c.kind == "boolean" else (c.low or 1) for c in CONTRACT.scoring_columns}
+    row |= {c.name: c.choices[0] for c in CONTRACT.scoring_columns if c.choices}
+    row |= {c.name: "2014-01-01" for c in CONTRACT.date_columns}
+    always = Thresholds({"profit": 0.0}, "profit")
+    for weak in (False, True):
+        customers = CustomerScorer(dataclasses.replace(scorer, thresholds=always, no_signal=weak))
+        assert customers.score(row, 16090.0).churn is not weak
+        assert customers.score_many([row], 16090.0)[0].churn is not weak
+
+
+@pytest.mark.parametrize(
+    ("figures", "weak"),
+    [
+        ({"test_pr_auc_low": 0.31, "test_roc_auc_low": 0.55}, False),
+        ({"test_pr_auc_low": 0.29, "test_roc_auc_low": 0.55}, True),
+        ({"test_pr_auc_low": 0.31, "test_roc_auc_low": 0.49}, True),
+    ],
+)
+def test_a_random_list_within_either_interval_is_no_signal(figures, weak):
+    assert no_better_than_random({**figures, "test_churn_rate": 0.3}) is weak

@@ -137,8 +137,9 @@ def served(folder: Path, home: Path, workers: int = 1, **options: Any) -> Iterat
             **options,
         )
         try:
-            wait_for(f"http://127.0.0.1:{port}/livez", server, folder / "log")
-            yield f"http://127.0.0.1:{port}", server
+            scheme = "https" if "CHURN_TLS_CERT" in variables else "http"
+            wait_for(f"{scheme}://127.0.0.1:{port}/livez", server, folder / "log")
+            yield f"{scheme}://127.0.0.1:{port}", server
         finally:
             server.terminate()
             server.wait(20)
@@ -149,7 +150,7 @@ def wait_for(url: str, server: subprocess.Popen[bytes], log: Path, status: int =
     while time.monotonic() < deadline:
         assert server.poll() is None, f"the server ended by itself: {log.read_text()[-2000:]}"
         try:
-            if httpx.get(url, timeout=2).status_code == status:
+            if httpx.get(url, timeout=2, verify=False).status_code == status:
                 return
         except httpx.TransportError:
             pass

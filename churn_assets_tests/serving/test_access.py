@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -19,9 +20,12 @@ import pytest
 from churn_assets.access.keys import KeyStore
 from churn_assets.serving.routes import Handlers, routes
 from churn_assets.serving.schemas import OPEN_ROUTES, ROUTE_SCOPES
+from churn_assets_tests.prediction_log.rows import rows_of
 from churn_assets_tests.serving.client import (
+    AS_OF,
     ASKED,
     ROOT,
+    ROW,
     SERVICE,
     ask,
     assert_refusal,
@@ -324,3 +328,67 @@ def test_started_by_bentomls_api_on_every_address_it_answers_nobody_until_there_
             process.terminate()
             process.wait(20)
     assert "requests refused: no API key" in (tmp_path / "log").read_text()
+
+
+def test_the_log_says_who_asked_and_what_was_a_trial(tmp_path):
+    home = home_with_champion(tmp_path / "home")
+    report = {"customer_id": "c", "churned": False, "observed_at": "2026-01-20"}
+
+    async def question(client, worker):
+        headers = [{}, {"x-churn-test": "1"}]
+        if worker.keys.required:
+            headers = [bearer(token) | h for h in headers]
+        for each in headers:
+            assert (await client.post("/predict", json=ASKED, headers=each)).status_code == 200
+            assert (
+                await client.post("/predict_batch", json={"customers": [ROW], "as_of": AS_OF}, headers=each)
+            ).status_code == 200
+            assert (await client.post("/feedback", json=report, headers=each)).status_code == 200
+
+    def logged() -> list[tuple[str, object, object]]:
+        return [(row["kind"], row.get("source"), row.get("test")) for row in rows_of(home / "predlog")]
+
+    ask(home, question)
+    trial = [("prediction", None, True)] * 2
+    assert logged() == [
+        *[("prediction", None, None)] * 2,
+        ("feedback", "anonymous", None),
+        *trial,
+        ("feedback", "anonymous", None),
+    ]
+    token = new_key(home, "predict", "feedback")
+    ask(home, question)
+    key_id = token.split("_")[1]
+    assert {source for _, source, _ in logged()[6:]} == {key_id}
+    assert [test for kind, _, test in logged()[6:] if kind == "prediction"] == [None, None, True, True]
+
+
+@pytest.mark.parametrize(("path", "scopes", "status"), [("/metrics", ("predict",), 403), ("/model", (), 401)])
+def test_a_key_that_is_not_let_in_is_named_in_the_access_log(tmp_path, capsys, path, scopes, status):
+    home = home_with_champion(tmp_path / "home")
+    store, now = KeyStore(home), datetime.now(UTC)
+    key, token = store.create("test", scopes or ("view",), None, now)
+    if not scopes:
+        store.revoke(key.id, now)
+    assert asked_with(home, bearer(token), path=path, access_log=True).status_code == status
+    entries = [json.loads(line) for line in capsys.readouterr().err.splitlines() if '"request"' in line]
+    assert [(entry["status"], entry["key"]) for entry in entries] == [(status, key.id)]
+    assert token not in str(entries)
+
+
+def test_a_home_without_keys_opens_again_once_its_folder_can_be_read(tmp_path):
+    home = home_with_champion(tmp_path / "home")
+
+    async def question(client, worker):
+        keys = home / "keys.db"
+        keys.symlink_to(keys)  # its status cannot be read
+        await wait_for_status(client, 401)
+        keys.unlink()
+        await wait_for_status(client, 200)
+
+    async def wait_for_status(client, status):
+        async with asyncio.timeout(10):
+            while (await client.get("/model")).status_code != status:
+                await asyncio.sleep(0.05)
+
+    ask(home, question)

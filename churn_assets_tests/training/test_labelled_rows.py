@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from churn_assets.contract.check import with_excluded
 from churn_assets.contract.model import Contract
 from churn_assets.data.customers import MARKS, mark_table, reported_rows, table_rows
 from churn_assets.features.compile import as_of_days, compile_features
@@ -161,3 +162,14 @@ def test_where_each_row_has_its_own_date_ages_are_counted_from_it():
     plain = table(STORE, ["t0", "t1"]).drop_columns(list(MARKS))
     days = as_of_of(mark_table(contract, plain))
     np.testing.assert_array_equal(days, encode_table(STORE, plain)["lastorder"])
+
+
+def test_an_excluded_column_comes_back_from_the_log_and_its_faults_cost_a_cell():
+    contract = with_excluded(STORE, ["favday", "esent"])
+    row = {c.name: None for c in STORE.scoring_columns}
+    sent = [{**row, "favday": "Monday", "esent": 3.0}, {**row, "favday": "Funday", "esent": 2.5}]
+    about = [{"customer_id": name, "label_state": "final", "part": "train", "churned": True} for name in "ab"]
+    kept = labelled_rows(contract, labelled(STORE, sent, about)).rows
+    assert kept["favday"].to_pylist() == ["Monday", None]
+    assert kept["esent"].to_pylist() == [3, None]
+    assert labelled_rows(STORE, labelled(STORE, sent, about)).rows.num_rows == 1

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from churn_assets.contract.model import Column, Contract, Kind, Role, Severity
+from churn_assets.contract.model import Column, Contract, Kind, Severity
 from churn_assets.data.validation.parse import as_text, canonical_number, parse_column, read_boolean, to_numpy
 from churn_assets.errors import printable
 from churn_assets.features.compile import RuleProgram, compile_rules
@@ -40,7 +40,7 @@ def check_cells(contract: Contract, table: pa.Table) -> tuple[dict[str, pa.Array
     typed: dict[str, pa.Array] = {}
     findings: list[Finding] = []
     for column in contract.kept_columns:
-        excluded = column.role is Role.EXCLUDED
+        excluded = column.name in contract.unread
         absent = excluded and column.name not in table.column_names
         cells = pa.nulls(table.num_rows, pa.string()) if absent else table.column(column.name)
         parsed = parse_column(column, cells)

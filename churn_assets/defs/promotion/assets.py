@@ -49,12 +49,14 @@ def registered_model(
     from churn_assets.promotion.registration import AuditFinding, TrainedModel, unattested
     from churn_assets.promotion.service import PromotionService
     from churn_assets.reporting.model.publish import publish_champion
+    from churn_assets.scoring.card import no_better_than_random
 
     settings, contract = project.settings, project.contract
     pr_auc, floor = chosen_model.metrics["test_pr_auc"], contract.quality.pr_auc_floor
     figures: dict[str, Any] = {"test_pr_auc": pr_auc, "floor": floor}
-    findings = tuple(AuditFinding(finding.column, finding.description) for finding in leakage_audit.findings)
-    model = TrainedModel(chosen_model.version, pr_auc, chosen_model.generated, findings)
+    findings = tuple(AuditFinding(finding.column, finding.description) for finding in leakage_audit.read)
+    weak = no_better_than_random(chosen_model.metrics)
+    model = TrainedModel(chosen_model.version, pr_auc, chosen_model.generated, findings, weak)
     try:
         registration = PromotionService.of(settings).register(
             contract,
@@ -149,8 +151,9 @@ def retraining_decision(
     context: dg.AssetExecutionContext, project: Project, alerts: dg.ResourceParam[HomeAlerts], config: Asking
 ) -> JsonResult:
     """Nothing, investigate data, wait or retrain, with its reason; a request for a run is in the ledger."""
-    from churn_assets.alerting.rules import gate_alerts, monitoring_alerts
+    from churn_assets.alerting.rules import gate_alerts, monitoring_alerts, source_alerts
     from churn_assets.monitoring.latest import read_latest_reports
+    from churn_assets.prediction_log.sources import quarantined_sources
     from churn_assets.promotion.ledger import Ledger
     from churn_assets.promotion.service import PromotionService
 
@@ -167,6 +170,7 @@ def retraining_decision(
     ]
     investigate = decision.message if decision.kind == "investigate_data" else ""
     changes = monitoring_alerts(reports.quality, reports.drift, reports.performance, investigate)
+    changes += source_alerts(quarantined_sources(settings))
     for challenger in ledger.challengers("waiting_approval"):  # it reminds of those that wait for a person
         changes += gate_alerts(challenger.version, challenger.status, challenger.message)
     stored = record.to_json()

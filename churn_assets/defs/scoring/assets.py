@@ -64,7 +64,7 @@ def risk_list(project: Project, validated_customers: pa.Table, config: RiskListC
     contacted = table.filter(table["contact"])
     bands = {band: pc.sum(pc.equal(table["risk_band"], band)).as_py() or 0 for band in BAND_NAMES}
     band_plot = plots.customers_by(bands, "active customers by risk band")
-    allowed = contract.value.capacity if contract.value.capacity is not None else table.num_rows
+    allowed = scorer.value.capacity if scorer.value.capacity is not None else table.num_rows
     yield dg.MaterializeResult(
         value=table,
         metadata={

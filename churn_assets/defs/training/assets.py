@@ -17,6 +17,7 @@ from churn_assets.defs.column_schema import lineage
 from churn_assets.defs.metadata import TableResult
 from churn_assets.defs.policy import TRAINING_POOL, asset, warned
 from churn_assets.defs.resources import Project
+from churn_assets.leakage.screening import Screening
 from churn_assets.mlflow_registry.tracking import Tracking, git_commit
 from churn_assets.training.candidate import Candidate
 from churn_assets.training.export import ChosenModel
@@ -88,18 +89,66 @@ def splits(project: Project, validated_customers: pa.Table, config: SplitConfig)
 
 @asset(
     "training",
+    {"xgboost", "json"},
+    checks={
+        "no_unattested_column_is_accused": "No column that nobody attests is over a limit of the contract's [audit]. "
+        "Such a column is left out of every model, or with accused = 'refuse' the model is not registered."
+    },
+    pool=TRAINING_POOL,
+)
+def column_audit(
+    project: Project, validated_customers: pa.Table, splits: pa.Table
+) -> Iterator[dg.MaterializeResult[Screening]]:
+    """Which columns may be consequences of churn, judged before training by quick trees; no test row is read."""
+    from churn_assets.leakage.screening import screen
+
+    contract = project.contract
+    screening = screen(contract, validated_customers, splits)
+    unattested = {f.column: f.description for f in reversed(screening.findings) if not f.attested}
+    yield dg.MaterializeResult(
+        value=screening,
+        metadata={
+            "left_out": ", ".join(screening.left_out) or "no column",
+            "findings": metadata.table(
+                {"column": f.column, "what": f.description, "attested": f.attested or "by nobody"}
+                for f in screening.findings
+            ),
+            "columns": metadata.table(
+                {
+                    "column": name,
+                    "lift alone": column.single_column_pr_auc_lift,
+                    "churners separated": column.isolated_churner_share,
+                    "lost without it": column.headline_loss_when_removed,
+                }
+                for name, column in screening.columns.items()
+            ),
+        },
+        check_results=[
+            warned(
+                passed=not unattested,
+                description="; ".join(f"{column} {text}" for column, text in unattested.items()) or None,
+                metadata={"left_out": list(screening.left_out)},
+            )
+        ],
+    )
+
+
+@asset(
+    "training",
     {"numpy", "parquet"},
     checks={"every_feature_varies": "No feature has a single value, from which a model cannot learn."},
     blocking={
         "every_feature_is_finite_or_missing": "No feature is infinite: a division by zero must come out as missing."
     },
 )
-def customer_features(project: Project, validated_customers: pa.Table, splits: pa.Table) -> TableResult:
-    """The contract's features of every validated customer; fitted values come from training rows."""
-    from churn_assets.training.feature_table import constant_columns, feature_table, infinite_columns
+def customer_features(
+    project: Project, validated_customers: pa.Table, splits: pa.Table, column_audit: Screening
+) -> TableResult:
+    """Every feature that a model may read, of every validated customer; fitted values come from training rows."""
+    from churn_assets.training.feature_table import constant_columns, feature_table, infinite_columns, trained_contract
 
-    contract = project.contract
-    table = feature_table(contract, validated_customers, splits)
+    table = feature_table(project.contract, validated_customers, splits, column_audit.left_out)
+    contract = trained_contract(project.contract, table)
     infinite, constant = infinite_columns(table), constant_columns(table)
     missing = plots.missing_values(metadata.missing_share(table), None)
     yield dg.MaterializeResult(
@@ -111,6 +160,7 @@ def customer_features(project: Project, validated_customers: pa.Table, splits: p
                 {"feature": f.name, "expression": f.expression, "meaning": f.doc} for f in contract.features
             ),
             "missing_values": plots.image(missing, "missing values by feature"),
+            "left_out": ", ".join(c.name for c in contract.columns if c.excluded) or "no column",
         },
         check_results=[
             dg.AssetCheckResult(
@@ -229,11 +279,11 @@ def chosen_model(
     """The best candidate or a blend, calibrated, with thresholds: a bundle that scores without training's libraries."""
     from churn_assets.scoring.bundle import load_bundle, read_card
     from churn_assets.training.export import mean_gain, provenance, write_choice
-    from churn_assets.training.feature_table import CUSTOMERS_KEY, check_origin
+    from churn_assets.training.feature_table import CUSTOMERS_KEY, check_origin, trained_contract
     from churn_assets.training.profit import describe_profit
     from churn_assets.training.select import choose_model
 
-    contract, settings = project.contract, project.settings
+    contract, settings = trained_contract(project.contract, customer_features), project.settings
     candidates = [logistic_candidate, boosted_candidate, network_candidate]
     check_origin(customer_features, CUSTOMERS_KEY, validated_customers, "validated_customers")
     gain = mean_gain(contract, validated_customers)

@@ -14,6 +14,7 @@ from churn_assets.defs.resources import Project
 from churn_assets.errors import TrainingError
 from churn_assets.leakage.audit import Audit
 from churn_assets.leakage.audit import audit as audit_model
+from churn_assets.leakage.screening import Screening
 from churn_assets.mlflow_registry.tracking import Tracking
 from churn_assets.training.candidate import Candidate
 from churn_assets.training.cross_validation import CrossValidation, cross_validate
@@ -24,9 +25,9 @@ from churn_assets.training.export import ChosenModel
     "training",
     {"xgboost", "mlflow"},
     checks={
-        "every_suspect_column_is_attested": "Each column that is over a limit of the contract's [audit], or that the "
-        "contract itself calls suspect, is attested there. Registration refuses a model with one over a limit that is "
-        "not."
+        "every_suspect_column_is_attested": "Each column of the model that is over a limit of the contract's [audit], "
+        "or that the contract itself calls suspect, is attested there. Registration refuses a model with one over a "
+        "limit that is not."
     },
     pool=TRAINING_POOL,
 )
@@ -36,6 +37,7 @@ def leakage_audit(
     validated_customers: pa.Table,
     customer_features: pa.Table,
     splits: pa.Table,
+    column_audit: Screening,
     chosen_model: ChosenModel,
 ) -> Iterator[dg.MaterializeResult[Audit]]:
     """The chosen recipe under weaker assumptions: out of time, without suspect columns, by single column, by age."""
@@ -46,7 +48,8 @@ def leakage_audit(
     card = read_card(bundle)
     params = {name: candidate.params for name, candidate in card.candidates.items()}
     audit = audit_model(
-        contract, validated_customers, customer_features, splits, chosen_model.name, params, card.metrics
+        *(contract, validated_customers, customer_features, splits, chosen_model.name, params, card.metrics),
+        screening=column_audit,
     )
     write_ladder(bundle, chosen_model.version, msgspec.to_builtins(audit))  # for GET /model
     audit = msgspec.structs.replace(audit, model=chosen_model.version, chosen=chosen_model.name)
@@ -55,7 +58,8 @@ def leakage_audit(
     tracking.metrics(_mlflow_metrics(audit))
     suspects = [contract.column(name) for name in audit.suspects]
     unattested = {column.name: column.suspect for column in suspects if not column.attested}
-    unattested |= {finding.column: finding.description for finding in reversed(audit.unattested)}
+    refused = [finding for finding in audit.read if not finding.attested]
+    unattested |= {finding.column: finding.description for finding in reversed(refused)}
     yield dg.MaterializeResult(
         value=audit,
         metadata={
@@ -65,7 +69,7 @@ def leakage_audit(
             "ladder": plots.image(chart, "the ladder"),
             "rungs": metadata.table(
                 {"assumption": rung.label, **{split.replace("_", " "): str(f) for split, f in rung.figures.items()}}
-                for rung in audit.rungs
+                for rung in audit.ladder
             ),
             "columns": metadata.table(_column_rows(audit)),
             "by_age": metadata.table(
@@ -88,7 +92,7 @@ def leakage_audit(
                 passed=not unattested,
                 description="; ".join(f"{column}: {reason}" for column, reason in unattested.items()) or None,
                 metadata={"suspect_columns": list(audit.suspects), "not_attested": list(unattested)},
-                severity=dg.AssetCheckSeverity.ERROR if audit.unattested else dg.AssetCheckSeverity.WARN,
+                severity=dg.AssetCheckSeverity.ERROR if refused else dg.AssetCheckSeverity.WARN,
             )
         ],
     )
@@ -101,7 +105,7 @@ def _mlflow_metrics(audit: Audit) -> dict[str, float]:
 
 
 def _ladder_rows(audit: Audit) -> list[tuple[str, Mapping[str, tuple[float, float, float]]]]:
-    rows = [(rung.label, rung.figures) for rung in audit.rungs]
+    rows = [(rung.label, rung.figures) for rung in audit.ladder]
     by_strength = sorted(audit.columns.items(), key=lambda item: -item[1].single_column_pr_auc_lift)
     rows += [(f"{name} alone", figures.alone) for name, figures in by_strength[:5] if figures.alone]
     rows += [(f"aged {band.label}", {"random": band.figure}) for band in audit.bands if band.figure is not None]
@@ -158,12 +162,15 @@ def cross_validation(
     config: CrossValidationConfig,
 ) -> Iterator[dg.MaterializeResult[CrossValidation]]:
     """The chosen recipe and the logistic one on five folds of rows that are not test rows: mean and deviation."""
+    from churn_assets.scoring.bundle import read_contract
+
     candidates = {c.name: c.params for c in (logistic_candidate, boosted_candidate, network_candidate)}
     parts = chosen_model.name.split(" + ")
     params = {name: candidates.get(name, {}) for name in dict.fromkeys([*config.candidates, *parts])}
     start = time.process_time()
     try:
-        result = cross_validate(project.contract, validated_customers, splits, params, parts, config.folds, config.seed)
+        contract = read_contract(project.settings.home / chosen_model.bundle) or project.contract
+        result = cross_validate(contract, validated_customers, splits, params, parts, config.folds, config.seed)
     except TrainingError as error:
         context.log.warning(f"{error}; the training goes on without cross-validation")
         failed = warned(passed=False, description=f"not measured: {error}")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from churn_assets.contract.model import Contract, Kind
+from churn_assets.contract.model import Contract, Kind, Role
 from churn_assets.errors import NothingIngested
 from churn_assets.html.templating import render
 from churn_assets.monitoring import data_quality as quality
@@ -173,11 +173,11 @@ def _with_score(profile: Profile) -> pa.Table:
 
 
 def tested_columns(model: MonitoredModel) -> Mapping[str, Kind]:
-    """Raw columns that may alarm: what goes to the model unchanged, without the silent ones."""
+    """Raw columns that may alarm: those of role feature, also excluded ones, without the silent ones."""
     return {
         column.name: column.kind
-        for column in model.contract.feature_columns
-        if column.kind in TESTED_KINDS and column.name not in model.limits.silent
+        for column in model.contract.logged_columns
+        if column.role is Role.FEATURE and column.kind in TESTED_KINDS and column.name not in model.limits.silent
     }
 
 
@@ -187,6 +187,7 @@ def _compare_window(model: MonitoredModel, window: Window, profile: Profile | No
     if profile is not None and model.reference is not None:
         before, names = model.reference.profile, tested_columns(model)
         columns = detect_drift(before.values_of(names), profile.values_of(names), model.limits)
+        names = {name: kind for name, kind in names.items() if name not in model.contract.unread}
         multivariate = compare_all_columns(before.sample, profile.sample, names)
         outliers = find_outliers(model.reference, profile.sample, names, model.limits.outliers)
     customers = profile.rows if profile else window.customers  # fewer, if rows have left the log since
@@ -199,7 +200,7 @@ def _compare_window(model: MonitoredModel, window: Window, profile: Profile | No
         message=f"window {window.window}, {customers:,} customers: {message}",
         model_version=model.version,
         data=data,
-        drifted=drifting_columns(columns) if status == "drift" else (),
+        drifted=_drifting_inputs(model, columns) if status == "drift" else (),
         score=_summarize_score(profile),
         scored_by_others=profile.other_models if profile else 0,
         columns=tuple(columns),
@@ -221,6 +222,12 @@ def _conclude(model: MonitoredModel, customers: int, columns: Sequence[ColumnDri
         return "insufficient", f"too few, expected at least {model.limits.floor:,}"
     if all(column.status == "unknown" for column in columns):
         return "unknown", model.no_reference or "no column could be compared"
-    if names := drifting_columns(columns):
+    if names := _drifting_inputs(model, columns):
         return "drift", f"{', '.join(names)} drift"
-    return "stable", "no column drifts"
+    unread = ", ".join(drifting_columns(columns))
+    return "stable", f"no column that the model reads drifts, but {unread}" if unread else "no column drifts"
+
+
+def _drifting_inputs(model: MonitoredModel, columns: Sequence[ColumnDrift]) -> tuple[str, ...]:
+    """Columns that drift, without those that the model does not read: no training would answer these."""
+    return tuple(name for name in drifting_columns(columns) if name not in model.contract.unread)

@@ -29,11 +29,11 @@ _GATE_BELOW = int(GATE_SHARE * 16**8)  # of the first 8 hexadecimal digits
 _REPORTS = f"""
 reports AS (
   SELECT p.prediction_id, p.as_of, f.churned, f.observed_at, f.received_at, f.contacted
-  FROM feedback f JOIN predictions p ON p.prediction_id = f.prediction_id
+  FROM outcomes f JOIN answers p ON p.prediction_id = f.prediction_id
   WHERE f.customer_id IS NULL OR p.customer_id IS NULL OR f.customer_id = p.customer_id
   UNION ALL
   SELECT p.prediction_id, p.as_of, f.churned, f.observed_at, f.received_at, f.contacted
-  FROM feedback f JOIN predictions p
+  FROM outcomes f JOIN answers p
     ON p.customer_id = f.customer_id AND CAST(p.as_of AS DATE) <= CAST(f.observed_at AS DATE)
   WHERE f.prediction_id IS NULL
 ),
@@ -66,7 +66,7 @@ resolved AS (
     CASE WHEN label_state = 'final' THEN lost END AS churned,
     CASE WHEN CAST('0x' || substr(sha256(coalesce(customer_id, prediction_id)), 1, 8) AS BIGINT) < {_GATE_BELOW}
       THEN 'gate' ELSE 'train' END AS part
-  FROM by_prediction t JOIN predictions p USING (prediction_id)
+  FROM by_prediction t JOIN answers p USING (prediction_id)
 )
 """
 
@@ -84,14 +84,14 @@ WITH {_REPORTS}
 SELECT coalesce(r.label_state, CASE WHEN $now < p.as_of + to_days($horizon) THEN 'open' ELSE 'unlabelled' END) AS state,
   count(*), count(*) FILTER (r.churned), count(*) FILTER (r.contacted),
   count(*) FILTER (r.contacted IS NOT NULL)
-FROM predictions p LEFT JOIN resolved r ON r.prediction_id = p.prediction_id
+FROM answers p LEFT JOIN resolved r ON r.prediction_id = p.prediction_id
 GROUP BY 1
 """
 
 _WAITING = """
 SELECT CAST(date_trunc('month', as_of + to_days($horizon)) AS DATE) AS month, count(*),
   min(as_of + to_days($horizon)), max(as_of + to_days($horizon))
-FROM predictions WHERE $now < as_of + to_days($horizon) GROUP BY 1 ORDER BY 1
+FROM answers WHERE $now < as_of + to_days($horizon) GROUP BY 1 ORDER BY 1
 """
 
 _FEEDBACK = """
@@ -100,11 +100,11 @@ SELECT count(*),
   count(*) FILTER (f.customer_id <> p.customer_id),
   count(*) FILTER (f.prediction_id IS NULL AND c.customer_id IS NULL),
   count(*) FILTER (f.prediction_id IS NULL AND CAST(f.observed_at AS DATE) < c.first_day)
-FROM feedback f
-LEFT JOIN predictions p ON p.prediction_id = f.prediction_id
+FROM outcomes f
+LEFT JOIN answers p ON p.prediction_id = f.prediction_id
 LEFT JOIN (
   SELECT customer_id, CAST(min(as_of) AS DATE) AS first_day
-  FROM predictions WHERE customer_id IS NOT NULL GROUP BY customer_id
+  FROM answers WHERE customer_id IS NOT NULL GROUP BY customer_id
 ) c ON c.customer_id = f.customer_id
 """
 
@@ -115,7 +115,7 @@ def label_schema(contract: Contract) -> pa.Schema:
 
     head = {name: pa.type_for_alias(_TYPES.get(name, "string")) for name in _HEAD}
     kinds = {Kind.BOOLEAN: pa.bool_(), Kind.DATE: pa.date32(), Kind.NUMBER: pa.float64(), Kind.INTEGER: pa.float64()}
-    asked = {table_column(c.name): kinds.get(c.kind, pa.string()) for c in contract.scoring_columns}
+    asked = {table_column(c.name): kinds.get(c.kind, pa.string()) for c in contract.logged_columns}
     return pa.schema(list({**head, **asked}.items()), {"churn_contract": contract.fingerprint})
 
 
@@ -128,7 +128,7 @@ def labelled(connection: duckdb.DuckDBPyConnection, contract: Contract, now: dt.
     """
     schema = label_schema(contract)
     available = {name.lower() for name in columns_of(connection)}
-    names = [table_column(column.name) for column in contract.scoring_columns]
+    names = [table_column(column.name) for column in contract.logged_columns]
     columns = [quoted(name) if name.lower() in available else f"NULL AS {quoted(name)}" for name in names]
     query = f"WITH {_REPORTS} SELECT {', '.join([*_HEAD, *columns])} FROM resolved ORDER BY seq"
     table = connection.sql(query, params=_values(contract, now)).to_arrow_table()

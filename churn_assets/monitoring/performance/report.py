@@ -264,7 +264,7 @@ def _periods(inputs: PerformanceInputs) -> list[Period]:
     """Closed windows and what follows the last of them; months of scoring while there is no window."""
     if inputs.connection is None:
         return []
-    rows = "FROM predictions WHERE fingerprint = $fingerprint"
+    rows = "FROM answers WHERE fingerprint = $fingerprint"
     values = {"fingerprint": inputs.fingerprint}
     windows = list(inputs.windows)[-MOST_PERIODS:]
     if not windows:
@@ -327,7 +327,7 @@ def _scores(inputs: PerformanceInputs, period: Period) -> npt.NDArray[np.float64
         return np.empty(0)
     where, values = period.where()
     rows = inputs.connection.execute(
-        f"SELECT arg_max(score, seq) AS score FROM predictions WHERE fingerprint = $fingerprint AND {where} "
+        f"SELECT arg_max(score, seq) AS score FROM answers WHERE fingerprint = $fingerprint AND {where} "
         "GROUP BY coalesce(customer_id, ' ' || prediction_id || ' ') ORDER BY score DESC",
         {"fingerprint": inputs.fingerprint, **values},
     ).fetchnumpy()

@@ -16,7 +16,7 @@ FAULTS = ("busy", "disk", "internal", "no_model")  # causes that are the service
 
 # Answered and refused requests as rows of one table; a refused one has no prediction.
 _ROWS = """(
-  SELECT *, scored_at AS instant FROM predictions
+  SELECT *, scored_at AS instant FROM answers
   UNION ALL BY NAME SELECT cause, requests AS refused_requests, until_at AS instant FROM rejections
 )"""
 _VOLUME = """
@@ -107,12 +107,12 @@ def service_report(connection: duckdb.DuckDBPyConnection, periods: Sequence[Peri
 
     def of_period(period: Period) -> PeriodVolume:
         where, values = period.where()
-        (figures,) = rows(f"SELECT {_VOLUME} FROM predictions WHERE {where}", values)
+        (figures,) = rows(f"SELECT {_VOLUME} FROM answers WHERE {where}", values)
         return PeriodVolume(period=period.name, **figures)
 
     versions = rows(
         "SELECT model_version, arm, strftime(min(scored_at), '%Y-%m-%d') AS first, "
-        f"strftime(max(scored_at), '%Y-%m-%d') AS last, {_VOLUME} FROM predictions GROUP BY 1, 2 ORDER BY max(seq) DESC"
+        f"strftime(max(scored_at), '%Y-%m-%d') AS last, {_VOLUME} FROM answers GROUP BY 1, 2 ORDER BY max(seq) DESC"
     )
     days = rows(
         f"SELECT strftime(instant, '%Y-%m-%d') AS day, {_REQUESTS} FROM {_ROWS} GROUP BY 1 ORDER BY 1 DESC LIMIT {DAYS}"

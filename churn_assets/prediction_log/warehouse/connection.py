@@ -20,10 +20,28 @@ if TYPE_CHECKING:
 
 FILE, PUBLISHED = "log.duckdb", "published.duckdb"
 
+# What counts: no trial, no shadow score, no feedback that was withdrawn. A copy from before these columns has none.
+_VIEWS = """
+    CREATE OR REPLACE TEMP VIEW answers AS SELECT p.*, u.id IS NOT NULL AS uncertain FROM predictions p
+        LEFT JOIN (SELECT DISTINCT id FROM unacknowledged) u ON u.id = p.prediction_id
+        WHERE p.test IS NOT TRUE AND p.shadow IS NOT TRUE;
+    CREATE OR REPLACE TEMP VIEW outcomes AS SELECT f.* FROM feedback f WHERE coalesce((
+        SELECT arg_max(d.accepted, d.seq) FROM source_decisions d
+        WHERE d.source = f.source AND f.received_at >= d.since_at AND f.received_at < d.until_at), true);
+    CREATE OR REPLACE TEMP VIEW decisions AS SELECT * FROM source_decisions;
+"""
+_OLD_VIEWS = """
+    CREATE OR REPLACE TEMP VIEW answers AS SELECT *, false AS uncertain FROM predictions;
+    CREATE OR REPLACE TEMP VIEW outcomes AS SELECT *, NULL::VARCHAR AS source FROM feedback;
+    CREATE OR REPLACE TEMP VIEW decisions AS SELECT '' AS source, '' AS who, '' AS why, 0 AS seq LIMIT 0;
+"""
+
 
 @contextlib.contextmanager
 def open_published(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     """A read-only DuckDB connection to the log as it was ingested last; its time zone is UTC.
+
+    Besides the tables it has the views `answers`, the predictions that count, and `outcomes`, the feedback that counts.
 
     The ingest replaces the file under its name: an open connection goes on reading the old one. Raises
     NothingIngested, WarehouseCorrupt, WarehouseLocked (another process has the copy open for writing).
@@ -50,7 +68,14 @@ def open_published(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
         ) from error
     with contextlib.closing(connection):
         connection.execute("SET TimeZone = 'UTC'")
+        make_views(connection)
         yield connection
+
+
+def make_views(connection: duckdb.DuckDBPyConnection) -> None:
+    """The views `answers` and `outcomes`, for this connection only; again after the tables have changed."""
+    tables = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+    connection.execute(_VIEWS if ("source_decisions",) in tables else _OLD_VIEWS)
 
 
 def _holder_of(error: str) -> str | None:

@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from churn_assets.contract.model import Column, Contract, Kind, Role
+from churn_assets.contract.model import Contract, Kind
 from churn_assets.errors import LogUnreadable
-from churn_assets.prediction_log.records import INSTANTS, Feedback, Rejections
+from churn_assets.prediction_log.records import INSTANTS, Feedback, Rejections, SourceDecision, encode_line
 from churn_assets.prediction_log.schema import TYPES, literal, migrate, quoted, targets
-from churn_assets.prediction_log.segment import DONE, READY, adopt_orphans, files_of
+from churn_assets.prediction_log.segment import DONE, READY, Segment, adopt_orphans, files_of
 from churn_assets.prediction_log.warehouse import archive
-from churn_assets.prediction_log.warehouse.connection import FILE, alone, ingested_names, opened, publish
+from churn_assets.prediction_log.warehouse.connection import FILE, alone, ingested_names, make_views, opened, publish
 from churn_assets.prediction_log.warehouse.parse import Checker, Line, Prediction, Refused, SegmentRead
 from churn_assets.prediction_log.warehouse.rebuild import SegmentRow, append_to_journal, insert_row, missing_segments
 from churn_assets.settings import Settings
@@ -40,15 +40,22 @@ if TYPE_CHECKING:
 _TEXT = 4096  # of a line in quarantine; the segment has all of it
 _NUMBER = "rowid - (SELECT min(rowid) FROM staged) + 1"  # SQL of a line's number in a file that is read as it is
 _COUNTS = ("predictions", "feedback", "rejections", "quarantined", "torn", "bytes")
-_IDS = {Prediction: ("prediction_id", "predictions"), Feedback: ("feedback_id", "feedback")}  # column and table
+_IDS = {  # column and table
+    Prediction: ("prediction_id", "predictions"),
+    Feedback: ("feedback_id", "feedback"),
+    SourceDecision: ("decision_id", "source_decisions"),
+}
 _STAGED = {**TYPES, Kind.DATE: "VARCHAR"}
 _PREDICTION = Prediction.__struct_fields__[:-1]  # without the features
-_FEEDBACK = Feedback.__struct_fields__
+_FEEDBACK, _DECISION = Feedback.__struct_fields__, SourceDecision.__struct_fields__
+_FLAGS = ("test", "shadow")  # left out of a line where false
 _FIXED = {
-    **dict.fromkeys(("kind", *_PREDICTION, *_FEEDBACK, *Rejections.__struct_fields__), "VARCHAR"),
+    **dict.fromkeys(
+        ("kind", "noted_at", *_PREDICTION, *_FEEDBACK, *_DECISION, *Rejections.__struct_fields__), "VARCHAR"
+    ),
     **dict.fromkeys(("score", "margin", "threshold", "latency_us"), "DOUBLE"),
-    **dict.fromkeys(("decision", "churned", "contacted"), "BOOLEAN"),
-    "warnings": "VARCHAR[]",
+    **dict.fromkeys(("decision", "churned", "contacted", "accepted", *_FLAGS), "BOOLEAN"),
+    **dict.fromkeys(("warnings", "ids"), "VARCHAR[]"),
     "counts": "MAP(VARCHAR, BIGINT)",
 }
 
@@ -58,7 +65,8 @@ class IngestReport:
     """What one ingest did; `migrations` describe each change of the tables.
 
     `restored` segments had been ingested before and were not in the warehouse; for `missing` of them there is no
-    file any more. `archived` counts files, `expired` segments.
+    file any more. `archived` counts files, `expired` segments. Feedback of `quarantined_sources`
+    counts no longer since this ingest, see `sources`.
     """
 
     segments: int = 0
@@ -76,10 +84,11 @@ class IngestReport:
     published: bool = False
     migrations: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
+    quarantined_sources: list[str] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
-        """Lines that were ingested."""
+        """Predictions, feedback and rejections that were ingested."""
         return self.predictions + self.feedback + self.rejections
 
     def add(self, row: SegmentRow) -> None:
@@ -128,8 +137,11 @@ def ingest(
             session = Session(connection, settings, contract, report, at)
             for name, file, journal_row in missing_segments(settings, ingested_names(connection), session.number):
                 session.restore(name, file, journal_row)
+            seq = session.seq
             for path in pending(folder):
                 session.ingest(path)
+            if report.feedback:
+                report.quarantined_sources = session.judge(folder, seq)
             sync_directory(folder)
             append_to_journal(home, connection)
             if settings.log_retention_days:
@@ -164,7 +176,7 @@ class Session:
         self._connection, self._scratch, self._report, self._at = connection, settings.warehouse_dir, report, at
         self._check = Checker(settings.warehouse_dir / "contracts", settings.bundles_dir, contract)
         self._targets: dict[str, dict[str, str]] = {}  # fingerprint -> column of its contract -> column of the table
-        [(self._seq, self.number)] = connection.execute(
+        [(self.seq, self.number)] = connection.execute(
             "SELECT coalesce(max(last_seq), 0), coalesce(max(number), 0) FROM segments"
         ).fetchall()
 
@@ -177,13 +189,28 @@ class Session:
         except OSError as error:
             self._report.unreadable.append(f"{path} ({error.strerror or error})")
 
+    def judge(self, folder: Path, seq: int) -> list[str]:
+        """Withdraw what implausible sources reported, those with feedback after line `seq`, as lines of the log so that
+        a rebuild does the same; their names."""
+        from churn_assets.prediction_log.sources import judge_sources  # loads NumPy, which a sensor has no use for
+
+        make_views(self._connection)
+        decisions = judge_sources(self._connection, seq, self._at.replace(tzinfo=dt.UTC))
+        if decisions:
+            segment = Segment(folder)
+            segment.append(b"".join(map(encode_line, decisions)))
+            segment.hand_over()
+            for path in pending(folder):
+                self.ingest(path)
+        return [decision.source for decision in decisions]
+
     def restore(self, name: str, path: Path | None, row: SegmentRow | None) -> None:
         """A segment that had been ingested, with the `seq` and the instant of its `row` in the journal. Without a file
         for it only the row is kept. Raises LogUnreadable."""
         self._report.restored += 1
         at = self._at
         if row is not None:
-            self.number, self._seq, at = row.number - 1, row.first_seq - 1, row.ingested_at
+            self.number, self.seq, at = row.number - 1, row.first_seq - 1, row.ingested_at
         if path is not None:
             try:
                 self._load(name, path, at)
@@ -191,7 +218,7 @@ class Session:
                 raise LogUnreadable(f"{path}: cannot be read ({error.strerror}); correct its permissions") from error
         elif row is not None:
             insert_row(self._connection, replace(row, expired=True))
-            self.number, self._seq = row.number, row.last_seq
+            self.number, self.seq = row.number, row.last_seq
             self._report.missing += 1
 
     def _load(self, name: str, path: Path, at: dt.datetime) -> None:
@@ -209,14 +236,15 @@ class Session:
             self._commit(name, path, read, at, careful=True)
 
     def _commit(self, name: str, path: Path, read: SegmentRead, at: dt.datetime, careful: bool) -> None:
-        counts = Counter(predictions=0, feedback=0, rejections=0)
+        counts = Counter(predictions=0, feedback=0, rejections=0, others=0)
         self._connection.execute("BEGIN")
         try:
             if careful:
                 self._load_carefully(name, path, read, counts)
             else:
                 self._load_file(name, path, next(iter(read.fingerprints), ""), _NUMBER, counts)
-            rows, seqs = counts.total(), (self._seq + 1, self._seq + read.lines)
+            rows, seqs = counts.total(), (self.seq + 1, self.seq + read.lines)
+            del counts["others"]
             counts.update(quarantined=len(read.quarantined), torn=read.torn, bytes=read.size)
             row = SegmentRow(name, self.number + 1, *seqs, rows, **counts, ingested_at=at, expired=False)
             insert_row(self._connection, row)
@@ -224,7 +252,7 @@ class Session:
         except BaseException:
             self._connection.execute("ROLLBACK")
             raise
-        self.number, self._seq = row.number, row.last_seq
+        self.number, self.seq = row.number, row.last_seq
         self._report.add(row)
 
     def _load_carefully(self, name: str, path: Path, read: SegmentRead, counts: Counter[str]) -> None:
@@ -276,11 +304,11 @@ class Session:
         columns = dict(_FIXED)
         own, cells = [quoted(c) for c in _PREDICTION], [_read(c) for c in _PREDICTION]
         if contract is not None:
-            kinds = {c.name: Kind.TEXT if c.role is Role.EXCLUDED else c.kind for c in contract.logged_columns}
+            kinds = {c.name: Kind.TEXT if c.name in contract.unread else c.kind for c in contract.logged_columns}
             struct = ", ".join(f"{quoted(column)} {_STAGED[kind]}" for column, kind in kinds.items())
             columns["features"] = f"STRUCT({struct})"
             own += map(quoted, self._targets[fingerprint].values())
-            cells += [_read_feature(contract.column(name)) for name in self._targets[fingerprint]]
+            cells += [_read_feature(contract, name) for name in self._targets[fingerprint]]
         if number == "line":
             columns["line"] = "BIGINT"
         spec = ", ".join(f"{literal(column)}: {literal(sql_type)}" for column, sql_type in columns.items())
@@ -290,7 +318,7 @@ class Session:
             f"format = 'newline_delimited', columns = {{{spec}}})"
         )
         execute(f"CREATE OR REPLACE TEMP VIEW lines AS SELECT *, {number} AS number FROM staged")
-        place = f"{literal(name)} AS segment, {self._seq} + number AS seq"
+        place = f"{literal(name)} AS segment, {self.seq} + number AS seq"
         [(predictions,)] = execute(
             f"INSERT INTO predictions (segment, seq, {', '.join(own)}) "
             f"SELECT {place}, {', '.join(cells)} FROM lines WHERE kind = 'prediction' ORDER BY number"
@@ -299,6 +327,16 @@ class Session:
             f"INSERT INTO feedback (segment, seq, {', '.join(_FEEDBACK)}) "
             f"SELECT {place}, {', '.join(map(_read, _FEEDBACK))} FROM lines WHERE kind = 'feedback' ORDER BY number"
         ).fetchall()
+        [(decisions,)] = execute(
+            f"INSERT INTO source_decisions (segment, seq, {', '.join(_DECISION)}) "
+            f"SELECT {place}, {', '.join(map(_read, _DECISION))} FROM lines "
+            "WHERE kind = 'source_decision' ORDER BY number"
+        ).fetchall()
+        execute(
+            f"INSERT INTO unacknowledged (segment, seq, noted_at, id) SELECT {place}, {_read('noted_at')}, unnest(ids) "
+            "FROM lines WHERE kind = 'unacknowledged' ORDER BY number"
+        )
+        [(others,)] = execute("SELECT count(*) FROM lines WHERE kind = 'unacknowledged'").fetchall()
         [(rejections,)] = execute("SELECT count(*) FROM lines WHERE kind = 'rejections'").fetchall()
         if rejections:
             execute(
@@ -307,22 +345,26 @@ class Session:
                 f"SELECT {place}, {_read('since_at')} AS since_at, {_read('until_at')} AS until_at, worker, "
                 "unnest(map_entries(counts)) AS entry FROM lines WHERE kind = 'rejections') ORDER BY seq, entry.key"
             )
-        counts.update(predictions=predictions, feedback=feedback, rejections=rejections)
+        counts.update(predictions=predictions, feedback=feedback, rejections=rejections, others=decisions + others)
 
 
 def _own_id(row: Line) -> tuple[str, ...]:
-    """The column of the row's id and the id; empty for rejections, which have none."""
-    return () if isinstance(row, Rejections) else (_IDS[type(row)][0], getattr(row, _IDS[type(row)][0]))
+    """The column of the row's id and the id; empty for kinds that have none."""
+    column, _ = _IDS.get(type(row), ("", ""))
+    return (column, getattr(row, column)) if column else ()
 
 
 def _read(column: str) -> str:
+    if column in _FLAGS:
+        return f"coalesce({column}, false)"
     return _within(f"{column}::TIMESTAMPTZ AT TIME ZONE 'UTC'", column) if column in INSTANTS else quoted(column)
 
 
-def _read_feature(column: Column) -> str:
+def _read_feature(contract: Contract, name: str) -> str:
     """SQL of a column's cell; what does not fit the type of an excluded one is null, for its line was not checked."""
-    cell, is_date = f"features.{quoted(column.name)}", column.kind is Kind.DATE
-    if column.role is Role.EXCLUDED:
+    column, cell = contract.column(name), f"features.{quoted(name)}"
+    is_date = column.kind is Kind.DATE
+    if name in contract.unread:
         cell = f"TRY_CAST({cell} AS {TYPES[column.kind]})"
         return f"CASE WHEN year({cell}) BETWEEN 1 AND 9999 THEN {cell} END" if is_date else cell
     return _within(f"left({cell}, 10)::DATE", cell) if is_date else cell

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,24 +20,31 @@ from churn_assets.contract.load import load_contract
 from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.errors import ContractError
 from churn_assets.prediction_log import records
-from churn_assets.prediction_log.records import INSTANTS, Feedback, Rejections, parse_instant
+from churn_assets.prediction_log.records import (
+    INSTANTS,
+    Feedback,
+    Rejections,
+    SourceDecision,
+    Unacknowledged,
+    parse_instant,
+)
 from churn_assets.storage.files import write_text
 
 MAX_LINE = 2**20
-_BUNDLE_FILE = "contract.toml"  # as scoring.bundle writes it
+_BUNDLE_FILE, _FEATURES_FILE = "contract.toml", "features.json"  # as scoring.bundle writes them
 
 
 class Refused(Exception):
     """A line that cannot be ingested; the message is the reason. Never leaves this package."""
 
 
-class Prediction(records.Prediction, tag="prediction", tag_field="kind", frozen=True, gc=False):
+class Prediction(records.Prediction, tag="prediction", tag_field="kind", frozen=True, gc=False, kw_only=True):
     """A prediction; its features are decoded once its contract is known."""
 
     features: msgspec.Raw  # type: ignore[assignment]  # decoding differs, the bytes are the same
 
 
-Line = Prediction | Feedback | Rejections
+Line = Prediction | Feedback | Rejections | SourceDecision | Unacknowledged
 
 
 @dataclass
@@ -59,7 +67,7 @@ class SegmentRead:
 
 
 class Checker:
-    """Decodes lines strictly; keeps a decoder of features for each contract.
+    """Decodes lines strictly; keeps a decoder of features for each contract and model.
 
     A contract is found by its fingerprint: the `current` one, one in `folder` (`<fingerprint>.toml`), or that of a
     version's folder in `bundles`. It is copied to `folder`, so that it is known after its bundle was deleted.
@@ -68,7 +76,7 @@ class Checker:
     def __init__(self, folder: Path, bundles: Path, current: Contract) -> None:
         self._folder, self._bundles, self._current = folder, bundles, current
         self._decode = msgspec.json.Decoder(Line).decode
-        self._features: dict[str, Callable[[msgspec.Raw], object]] = {}
+        self._features: dict[tuple[str, str], Callable[[msgspec.Raw], object]] = {}
         self.contracts: dict[str, Contract] = {}
 
     def read(self, path: Path) -> SegmentRead:
@@ -107,15 +115,26 @@ class Checker:
         return row
 
     def _features_decoder(self, row: Prediction) -> Callable[[msgspec.Raw], object]:
-        if row.fingerprint not in self._features:
+        scored_by = (row.fingerprint, row.model_version)
+        if scored_by not in self._features:
             contract = self._find(row.fingerprint, row.model_version)
             if contract is None:
                 raise Refused(
                     f"unknown contract {row.fingerprint[:12]}: neither in use nor in bundle {row.model_version}"
                 )
             self.contracts[row.fingerprint] = contract
-            self._features[row.fingerprint] = msgspec.json.Decoder(_features_type(contract)).decode
-        return self._features[row.fingerprint]
+            features_type = _features_type(contract, self._unread(row.model_version))
+            self._features[scored_by] = msgspec.json.Decoder(features_type).decode
+        return self._features[scored_by]
+
+    def _unread(self, version: str) -> frozenset[str]:
+        """Columns that the model of a bundle leaves out, so that its rows may lack them; none if the bundle is gone."""
+        if not version.isalnum():
+            return frozenset()
+        try:
+            return frozenset(json.loads((self._bundles / version / _FEATURES_FILE).read_bytes()).get("excluded", ()))
+        except (OSError, ValueError):
+            return frozenset()
 
     def _find(self, fingerprint: str, version: str) -> Contract | None:
         if fingerprint == self._current.fingerprint:
@@ -153,13 +172,13 @@ class Checker:
         return msgspec.json.encode({**row, "line": number}) + b"\n"
 
 
-def _features_type(contract: Contract) -> type[msgspec.Struct]:
+def _features_type(contract: Contract, unread: Collection[str]) -> type[msgspec.Struct]:
     types: dict[Kind, Any] = {Kind.NUMBER: float, Kind.INTEGER: float, Kind.BOOLEAN: bool | float}
-    columns = sorted(contract.scoring_columns, key=lambda column: column.nullable)
+    columns = sorted(contract.scoring_columns, key=lambda column: column.nullable or column.name in unread)
     names = {f"c{index}": column.name for index, column in enumerate(columns)}
     kinds = [types.get(column.kind, str) for column in columns]
     fields = [
-        (name, kind | None, None) if column.nullable else (name, kind)
+        (name, kind | None, None) if column.nullable or column.name in unread else (name, kind)
         for name, kind, column in zip(names, kinds, columns, strict=True)
     ]
     return msgspec.defstruct("Features", fields, rename=names, gc=False)

@@ -25,7 +25,7 @@ from churn_assets.promotion.champion import bundle_hash
 from churn_assets.promotion.holdout import Holdout, holdout_path, read_holdout
 from churn_assets.promotion.pointer import Champion
 from churn_assets.promotion.records import Challenger
-from churn_assets.promotion.registration import TrainedModel, input_change, read_registration_record
+from churn_assets.promotion.registration import TrainedModel, input_change, read_registration_record, unattested
 from churn_assets.scoring.bundle import read_contract
 from churn_assets.scoring.scorer import Scorer
 from churn_assets.settings import Settings
@@ -73,7 +73,9 @@ class GateInputs:
 
     `champion` and `challenger` are versions. `holdout` and `recent` are None where the models could not be
     scored: they are the same model, the challenger's bundle has a problem, there is no holdout, or the inputs differ as
-    `change` says. `registered` is what the challenger was registered with, None where it could not be read.
+    `change` says. `registered` is what the challenger was registered with, None where it could not be read. `forbidden`
+    are columns that the champion reads although the contract excludes them, or nobody attests them any more; the
+    challenger reads none of them.
     """
 
     contract: Contract
@@ -88,6 +90,7 @@ class GateInputs:
     holdout: Evidence | None = None
     recent: Evidence | None = None
     change: str = ""
+    forbidden: tuple[str, ...] = ()
 
 
 def load_inputs(
@@ -114,8 +117,10 @@ def load_inputs(
     registered, registration_problem = _load_registered(settings.home, challenger.version)
     holdout, holdout_problem = _load_holdout(settings.holdout_dir, contract)
     frozen = recent = None
+    forbidden: tuple[str, ...] = ()
     if scorer is not None and champion_scorer is not None and holdout is not None:
         frozen, recent = _both_evidences(contract, champion_scorer, scorer, holdout.rows, labelled)
+        forbidden = _forbidden(settings.home, contract, champion_scorer, scorer)
     return GateInputs(
         contract=contract,
         champion=champion.version,
@@ -129,7 +134,19 @@ def load_inputs(
         holdout=frozen,
         recent=recent,
         change=change,
+        forbidden=forbidden,
     )
+
+
+def _forbidden(home: Path, contract: Contract, champion: Scorer, challenger: Scorer) -> tuple[str, ...]:
+    """Columns that the champion alone reads, and that no model may read under the contract as it is now."""
+    record, _ = _load_registered(home, champion.version)
+    refused = {finding.column for finding in unattested(record, contract)} if record else set()
+    refused |= {column.name for column in contract.columns if column.excluded}
+    reads, challenger_reads = (
+        {c.name for c in scorer.contract.scoring_columns if not c.excluded} for scorer in (champion, challenger)
+    )
+    return tuple(sorted((refused & reads) - challenger_reads)) if not refused & challenger_reads else ()
 
 
 def _load_challenger(
@@ -223,7 +240,7 @@ def recent_rows(contract: Contract, labelled: pa.Table, newest: int = NEWEST) ->
     customer = pc.coalesce(rows["customer_id"].cast(pa.string()), rows["prediction_id"].cast(pa.string()))
     _, first = np.unique(customer.to_numpy(zero_copy_only=False).astype(str), return_index=True)
     rows = rows.take(pa.array(np.sort(first)[:newest]))
-    names = {f"x_{column.name}": column.name for column in contract.scoring_columns}
+    names = {f"x_{column.name}": column.name for column in contract.logged_columns}
     return rows.select(["churned", "as_of", *names]).rename_columns(["churned", "as_of", *names.values()])
 
 

@@ -8,8 +8,8 @@ does, for a few hundred seldom prove a thing by themselves. Rates of wrong verdi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from churn_assets.errors import GateRefused
 from churn_assets.evaluation.bootstrap import DRAWS, interval, paired_difference, statistics_under, stratified_samples
 from churn_assets.evaluation.metrics import Ranking, ece, ece_by_chance, losses
 from churn_assets.promotion.gate.inputs import Evidence, Floats, GateInputs, Labels
-from churn_assets.promotion.records import Check, Verdict
+from churn_assets.promotion.records import FORBIDDEN, Check, Verdict
 from churn_assets.promotion.registration import check_registration
 
 CALIBRATED_DRAWS = 200
@@ -52,7 +52,7 @@ def judge(inputs: GateInputs, seed: int = 0) -> Verdict:
         message = f"{challenger} is the champion already, expected another model"
         return Verdict(champion, challenger, (Check("another_model", None, None, False, message),))
     frozen = f"customers frozen on {inputs.frozen_at:%Y-%m-%d}" if inputs.frozen_at else ""
-    checks = (
+    checks: tuple[Check, ...] = (
         _fact("bundle", inputs.bundle_problem, f"{inputs.bundle} is complete and reproduces its golden rows"),
         _fact(
             "attested",
@@ -70,7 +70,22 @@ def judge(inputs: GateInputs, seed: int = 0) -> Verdict:
     if inputs.holdout is None or inputs.recent is None:
         return Verdict(champion, challenger, checks)
     verdict = judge_evidence(inputs.contract, champion, challenger, inputs.holdout, inputs.recent, seed)
-    return Verdict(champion, challenger, (*checks, *verdict.checks), verdict.draws, verdict.evidence)
+    compared = verdict.checks
+    if inputs.forbidden:
+        compared = tuple(_not_held_against(check) for check in compared)
+        checks = (*checks, _forbidden(champion, inputs.forbidden))
+    return Verdict(champion, challenger, (*checks, *compared), verdict.draws, verdict.evidence)
+
+
+def _forbidden(champion: str, columns: Sequence[str]) -> Check:
+    names = ", ".join(f"'{name}'" for name in columns)
+    message = f"champion {champion} reads {names}, which no model may read now: a person decides, not the comparison"
+    return Check(FORBIDDEN, float(len(columns)), None, True, message)
+
+
+def _not_held_against(check: Check) -> Check:
+    """A failed comparison with a champion that may not read what it reads: passed, with the figures as they are."""
+    return check if check.passed else replace(check, passed=True, message=f"{check.message}; not held against it")
 
 
 def superseded(challenger: str, newer: str) -> Verdict:

@@ -41,6 +41,11 @@ PAGE, CARD, METRICS = "model_report.html", "model_card.md", "metrics.json"
 IMPORTANCE, REFERENCE = "feature_importance.json", "reference.parquet"
 FILES = (PAGE, CARD, METRICS, IMPORTANCE, REFERENCE)
 MOST_SEGMENTS = 8  # named in a text
+NO_BETTER = "Not to choose whom to contact"
+NO_SIGNAL = (
+    "The model is no better than random: a random list lies within the 95 % interval of its test figures. "
+    "Nobody is marked to be contacted, in no list and by no service."
+)
 
 
 def collect_report(
@@ -191,6 +196,7 @@ def _limits(contract: Contract, report: Report) -> list[Limit]:
     simulated = "It was trained on generated customers. Every figure here describes a simulation."
     limits = [
         ("Not for any real customer", simulated if report.data.generated else ""),
+        (NO_BETTER, NO_SIGNAL if report.model.no_signal else ""),
         _strong_columns(report),
         _new_customers(report),
         (
@@ -220,7 +226,7 @@ def _limits(contract: Contract, report: Report) -> list[Limit]:
 
 
 def _strong_columns(report: Report) -> tuple[str, str]:
-    over = [finding.column for finding in report.ladder.findings] if report.ladder else []
+    over = [finding.column for finding in report.ladder.read] if report.ladder else []
     names = ", ".join(f"'{column}'" for column in dict.fromkeys(over or [s.column for s in report.suspects]))
     if report.ladder is None:
         text = f"The contract suspects {names}, and this run has no audit of how much the model depends on that."

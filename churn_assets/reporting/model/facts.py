@@ -35,7 +35,7 @@ class Range(msgspec.Struct, frozen=True):
 
 
 class ModelFacts(msgspec.Struct, frozen=True):
-    """The chosen model; `reason` says why it was chosen, as a clause."""
+    """The chosen model; `reason` says why it was chosen, as a clause. `no_signal`: it is no better than random."""
 
     title: str
     chosen: str
@@ -48,6 +48,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
     seed: int
     features: list[str]
     version: str
+    no_signal: bool = False
 
 
 class LabelFacts(msgspec.Struct, frozen=True):

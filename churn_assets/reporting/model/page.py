@@ -45,6 +45,7 @@ def render_report(report: Report) -> str:
         out_of_time="oot" in report.sides,
         sides=sides(report),
         whom_to_call=_whom_to_call(report),
+        left_out=" ".join(ladder.left_out_sentences) if ladder else "",
         profit_text=describe_profit(report.profit) if report.profit else "",
         how_good=how_good,
         doubts=doubts,
@@ -85,6 +86,10 @@ def _judgement(report: Report) -> tuple[str, list[str]]:
 
 def _whom_to_call(report: Report) -> str:
     """The call list and its money; of a bundle that knows none, the operating point on test customers."""
+    if report.model.no_signal:
+        return (
+            "Nobody: the model is no better than random, because a random list lies within the interval of its figures."
+        )
     if report.profit is None:
         return ""
     money = report.profit.call_list
@@ -103,7 +108,7 @@ def _segment_tables(segments: Iterable[Segment]) -> list[tuple[str, list[Segment
 def _rungs(report: Report) -> charts.IntervalRows:
     """The audit's rungs; without an audit the chosen model itself."""
     if report.ladder is not None:
-        rungs = report.ladder.rungs
+        rungs = report.ladder.ladder
         rows = [charts.Row(rung.label, _marks(rung.random, rung.out_of_time), _left_out(rung)) for rung in rungs]
         return charts.IntervalRows(rows, _ladder_legend(report))
     marks = [_pr_auc_mark(report.sides[side], style) for side, _, style in sides(report)]

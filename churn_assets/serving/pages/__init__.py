@@ -38,10 +38,19 @@ class FormField:
     optional: str = ""
 
 
-def index_page(model: ServedModel | None, missing: str) -> str:
+def page_headers(nonce: str) -> dict[str, str]:
+    """Headers of a page: it loads nothing from elsewhere, runs only scripts with this nonce, and is in no frame."""
+    policy = (
+        f"default-src 'none'; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    )
+    return {"content-security-policy": policy, "x-frame-options": "DENY", "referrer-policy": "no-referrer"}
+
+
+def index_page(model: ServedModel | None, missing: str, nonce: str) -> str:
     """The page as HTML; without a model it says how to make one, and why there is none (`missing`)."""
     if model is None:
-        return render(_INDEX, title="churn", model=None, missing=missing)
+        return render(_INDEX, title="churn", model=None, missing=missing, nonce=nonce)
     customer = median_customer(model)
     columns = (model.contract.key, *model.contract.scoring_columns)
     as_of = FormField(
@@ -51,15 +60,16 @@ def index_page(model: ServedModel | None, missing: str) -> str:
         _INDEX,
         title=model.contract.title,
         model=model,
+        nonce=nonce,
         pr_auc=model.metrics.get("test_pr_auc"),
         fields=[*(_field(column, customer[column.name]) for column in columns), as_of],
         customer_json=json.dumps(customer).replace("'", "\\u0027"),  # it is quoted in a shell
     )
 
 
-def swagger_page() -> str:
+def swagger_page(nonce: str) -> str:
     """The page that tries every route."""
-    return render(_SWAGGER)
+    return render(_SWAGGER, nonce=nonce)
 
 
 def median_customer(model: ServedModel) -> dict[str, Value]:

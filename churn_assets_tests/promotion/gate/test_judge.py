@@ -17,7 +17,7 @@ from churn_assets.contract.limits import Monitoring
 from churn_assets.evaluation.bootstrap import interval
 from churn_assets.promotion.gate.inputs import Evidence, GateInputs, no_evidence
 from churn_assets.promotion.gate.judge import FEWEST, compare, judge, judge_evidence, superseded
-from churn_assets.promotion.records import Check, Verdict
+from churn_assets.promotion.records import FORBIDDEN, Check, Verdict
 from churn_assets.promotion.registration import TrainedModel
 from churn_assets_tests.scoring.tiny import CONTRACT
 
@@ -300,3 +300,17 @@ def test_what_a_challenger_was_registered_with_is_judged_by_the_contract_as_it_i
 
 def test_the_champion_is_no_challenger_of_its_own():
     assert failed(judge(dataclasses.replace(FACTS, challenger="old"))) == {"another_model"}
+
+
+def test_a_champion_that_reads_a_forbidden_column_is_no_measure_and_a_person_decides():
+    inputs = GateInputs(
+        FLOORED, "old", "new", holdout=rows(-0.4), recent=no_evidence(), registered=TrainedModel("new", 0.9, False)
+    )
+    refused, waiting = judge(inputs), judge(dataclasses.replace(inputs, forbidden=("esent",)))
+    assert not refused.passed
+    assert not refused.needs_person
+    assert waiting.passed
+    assert waiting.needs_person
+    assert "champion old reads 'esent', which no model may read now" in check_of(waiting, FORBIDDEN).message
+    assert check_of(waiting, "holdout_pr_auc").value == check_of(refused, "holdout_pr_auc").value
+    assert Verdict.from_json(waiting.to_json()).needs_person

@@ -349,6 +349,25 @@ def test_the_page_begins_with_whom_to_call_and_what_to_doubt(facts):
         assert escape(sentence) in text
 
 
+def test_a_model_without_signal_calls_nobody(facts):
+    changed = with_all(facts)
+    changed["model"]["no_signal"] = True
+    text = page_of(changed)
+    assert "Nobody: the model is no better than random" in text
+    assert "Nobody" not in page_of(with_all(facts))
+
+
+def test_columns_that_were_left_out_stand_in_the_summary_with_both_figures(facts):
+    changed = with_all(facts)
+    complete = {"words": "with end_date", "left_out": [], "random": {**FIGURE, "pr_auc": 0.987654}}
+    changed["ladder"] = {**AUDIT, "complete": complete, "left_out_sentences": ["The run left out 'end_date'."]}
+    text = page_of(changed)
+    summary = text[text.index('id="short"') : text.index('id="ladder"')]
+    for part in ("The run left out &#39;end_date&#39;.", "with end_date", "0.987654", "everything"):
+        assert part in summary
+    assert Tables(text).wide == []
+
+
 def test_text_of_the_table_cannot_become_markup(facts):
     changed = with_all(facts)
     changed["segments"][0]["level"] = changed["model"]["title"] = changed["data"]["source"] = HOSTILE
