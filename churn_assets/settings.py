@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal, cast
 
@@ -26,7 +28,7 @@ _FALSE = frozenset({"", "0", "false", "no", "off"})
 STARTER = Path(__file__).resolve().parent / "starter"
 
 # Dagster and MLflow name their databases by URL and do not escape the path in it.
-_NOT_IN_A_HOME = frozenset("%?#")
+_NOT_IN_A_URL = frozenset("%?#")
 
 # Turns the telemetry of every library off; CHURN_TELEMETRY=1 leaves their own defaults.
 QUIET_ENVIRONMENT: Mapping[str, str] = {
@@ -86,9 +88,6 @@ class Settings:
         read = EnvironReader(environ)
         root = _root(environ, cwd or Path.cwd())
         home = _path(root, environ.get("CHURN_HOME") or "data/var")
-        forbidden = sorted(set(str(home)) & _NOT_IN_A_HOME)
-        if forbidden:
-            raise SettingsError(f"CHURN_HOME is {home}, which holds '{forbidden[0]}'; name a folder without it")
         if home.exists() and not home.is_dir():
             raise SettingsError(f"CHURN_HOME is {home}, a file; name a folder")
         return cls(
@@ -98,7 +97,7 @@ class Settings:
             source=environ.get("CHURN_SOURCE") or None,
             telemetry=read.flag("CHURN_TELEMETRY"),
             executor=cast(Executor, read.choice("CHURN_EXECUTOR", cls.executor, _EXECUTORS)),
-            mlflow_uri=environ.get("CHURN_MLFLOW_URI") or f"sqlite:///{home / 'mlflow' / 'mlflow.db'}",
+            mlflow_uri=environ.get("CHURN_MLFLOW_URI") or f"sqlite:///{_tool_home(home) / 'mlflow' / 'mlflow.db'}",
             score_cron=read.text("CHURN_SCORE_CRON", cls.score_cron),
             ingest_cron=read.text("CHURN_INGEST_CRON", cls.ingest_cron),
             monitor_cron=read.text("CHURN_MONITOR_CRON", cls.monitor_cron),
@@ -108,10 +107,16 @@ class Settings:
             log_retention_days=read.whole("CHURN_LOG_RETENTION_DAYS", cls.log_retention_days, 0, 100_000),
         )
 
+    @property
+    def tool_home(self) -> Path:
+        """The home under a name that Dagster, MLflow and BentoML can use: a link to it if a URL cannot hold its path.
+        `storage.links.link_home` makes the link."""
+        return _tool_home(self.home)
+
     raw_dir = _Below("root", "data/raw")  # where a user puts their own table
-    dagster_home = _Below("home", "dagster")  # runs, events and schedules of Dagster's instance
-    mlflow_dir = _Below("home", "mlflow")  # the tracking database and its artifacts
-    bento_home = _Below("home", "bentoml")  # BentoML's store
+    dagster_home = _Below("tool_home", "dagster")  # runs, events and schedules of Dagster's instance
+    mlflow_dir = _Below("tool_home", "mlflow")  # the tracking database and its artifacts
+    bento_home = _Below("tool_home", "bentoml")  # BentoML's store
     assets_dir = _Below("home", "assets")  # what the IO manager writes, one entry an asset
     bundles_dir = _Below("home", "bundles")  # content-addressed, one folder a version
     reports_dir = _Below("home", "reports")  # pages and lists for people
@@ -280,6 +285,13 @@ def _root(environ: Mapping[str, str], cwd: Path) -> Path:
     parent = STARTER.parent.parent
     installed = not ((parent / "pyproject.toml").is_file() or (parent.parent / "bento.yaml").is_file())
     return cwd.absolute() if installed or (cwd / "contracts").is_dir() else parent
+
+
+def _tool_home(home: Path) -> Path:
+    if _NOT_IN_A_URL.isdisjoint(str(home)):
+        return home
+    user = getattr(os, "getuid", lambda: "user")()
+    return Path(tempfile.gettempdir()) / f"churn-homes-{user}" / sha256(os.fsencode(home)).hexdigest()[:16]
 
 
 def _path(root: Path, text: str) -> Path:

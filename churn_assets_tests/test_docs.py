@@ -488,7 +488,7 @@ def test_every_command_has_help_with_an_example():
         warnings.simplefilter("ignore", DeprecationWarning)  # of click, in what typer imports
         from typer.main import get_command
 
-        from churn_assets.cli.main import app
+        from churn_assets.cli.app import app
 
     told = dict(_commands(get_command(app), "churn"))
     assert {"churn run", "churn generate", "churn contract init", "churn log verify"} <= told.keys()

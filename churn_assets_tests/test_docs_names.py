@@ -106,7 +106,7 @@ def test_every_command_that_a_page_names_exists():
         warnings.simplefilter("ignore", DeprecationWarning)  # of click, in what typer imports
         from typer.main import get_command
 
-        from churn_assets.cli.main import app
+        from churn_assets.cli.app import app
 
     commands = getattr(get_command(app), "commands", {})
     unknown = []

@@ -69,4 +69,4 @@ def test_the_definitions_load_no_training_library():
 
 
 def test_the_command_line_answers_without_a_heavy_library():
-    assert loaded_by("churn_assets.cli.main") & HEAVY == set()
+    assert loaded_by("churn_assets.cli.app") & HEAVY == set()

@@ -12,7 +12,12 @@ from churn_assets.training.select import Choice, choose_model
 from churn_assets.training.split import split_table
 from churn_assets_tests.strategies import STORE
 
-SMALL = {"logistic": {}, "boosted": {"rounds": 40, "patience": 10}, "network": {"epochs": 2, "width": 16}}
+SMALL = {
+    "logistic": {},
+    "boosted": {"rounds": 40, "patience": 10},
+    "deep": {"rounds": 15, "max_depth": 7},
+    "network": {"epochs": 2, "width": 16},
+}
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +16,18 @@ from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
 
-from churn_assets.errors import printable
+from churn_assets.errors import ChurnError, printable
 from churn_assets.settings import Settings, project_file
 
 # Exit codes: a wrong input or setting, anything else that failed, ctrl-c.
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
+
+# What a system says of a place that a user named, or of its disk; anything else is a bug of this package.
+_REFUSALS = {
+    getattr(errno, name)
+    for name in ("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EISDIR", "ENOTDIR", "ENAMETOOLONG", "ELOOP", "EFBIG")
+    if hasattr(errno, name)
+}
 
 out, err = Console(highlight=False), Console(stderr=True, highlight=False)
 
@@ -62,6 +71,25 @@ def print_json(value: object) -> None:
 def print_error(message: str, kind: str = "error") -> None:
     """One line on standard error, marked as an error of the user or of another `kind`."""
     err.print(f"[red]{kind}:[/red] {escape(message)}", soft_wrap=True)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """End the process with one line and exit code 2 for a deliberate error, or where the system refuses a file."""
+    try:
+        yield
+    except ChurnError as error:
+        print_error(str(error))
+        sys.exit(USER_ERROR)
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print_error(
+            f"{place}{error.strerror}, expected a place that can be read and written and that has room; correct its "
+            "permissions, free the disk, or name another place"
+        )
+        sys.exit(USER_ERROR)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from churn_assets.cli.alerts import read_open_alerts
 from churn_assets.cli.console import FAILURE, ContractOption, HomeOption, out, print_error, print_json, say, settings_of
 from churn_assets.errors import HomeBusy, SettingsError
 from churn_assets.settings import ServingSettings, project_file
+from churn_assets.storage.links import link_home
 from churn_assets.storage.lock import file_lock
 
 _STOP_S = 5.0  # from SIGTERM to SIGKILL
@@ -52,7 +53,8 @@ def status(
     from churn_assets.promotion.service import PromotionService
     from churn_assets.promotion.status import read_status
 
-    PromotionService.of(settings).recover()
+    if os.access(settings.home, os.W_OK):  # a home that can only be read is shown as it is
+        PromotionService.of(settings).recover()
     status, alerts = read_status(settings), read_open_alerts(settings)
     if as_json:
         print_json({**status.to_json(), "alerts": None if alerts is None else [alert.to_json() for alert in alerts]})
@@ -106,7 +108,14 @@ def serve(
     serving = ServingSettings.from_environ(os.environ)
     _check_port(serving.host, serving.port)
     check_address(serving.host, serving)
-    settings.bento_home.mkdir(parents=True, exist_ok=True)
+    settings.home.mkdir(parents=True, exist_ok=True)
+    if serving.log and not os.access(settings.home, os.W_OK):
+        raise SettingsError(
+            f"CHURN_HOME is {settings.home}, which cannot be written, expected room for the prediction log; "
+            "correct its permissions, or answer without a log: CHURN_LOG=0"
+        )
+    link_home(settings)
+    settings.bento_home.mkdir(exist_ok=True)
     os.environ.update({**settings.library_environ(), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
     scheme = "https" if serving.tls_cert else "http"
     out.print(f"{scheme}://localhost:{serving.port} answers in some five seconds (stop with ctrl-c)")

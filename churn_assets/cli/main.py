@@ -1,62 +1,14 @@
-"""The `churn` command. Each command calls the same functions as the assets do."""
+"""The entry of the `churn` command. Importing it takes a moment, so that ctrl-c is obeyed from the first moment."""
 
-from __future__ import annotations
-
-import sys
-from typing import Annotated
-
-import typer
-
-from churn_assets.cli import contract, generate, home, models, promotion
-from churn_assets.cli.alerts import alerts_app
-from churn_assets.cli.console import USER_ERROR, print_error
-from churn_assets.cli.keys import keys_app
-from churn_assets.cli.log import feedback_app, log_app
-from churn_assets.cli.run import command as run
-from churn_assets.errors import ChurnError
-from churn_assets.synthetic import register_generated_source
-
-register_generated_source()
-
-app = typer.Typer(
-    help="Which customers are about to leave, how sure that is, and whom to call.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-)
-for module in (run, contract, generate, home, models, promotion):
-    app.add_typer(module.app)
-app.add_typer(contract.contract_app, name="contract")
-app.add_typer(log_app, name="log")
-app.add_typer(feedback_app, name="feedback")
-app.add_typer(alerts_app, name="alerts")
-app.add_typer(keys_app, name="keys")
+from churn_assets.cli.run.interrupt import exit_on_interrupt
 
 
 def main() -> None:
     """Run the command line; a deliberate error is one line and exit code 2."""
-    try:
-        app()
-    except ChurnError as error:
-        print_error(str(error))
-        sys.exit(USER_ERROR)
+    exit_on_interrupt()
+    from churn_assets.cli.app import run_app
 
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"churn-assets {version('churn-assets')}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    pass
+    run_app()
 
 
 if __name__ == "__main__":

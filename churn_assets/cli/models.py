@@ -79,12 +79,22 @@ def _audit(settings: Settings, contract: Contract) -> Audit:
     return audit_source(contract, table.source, table.description)
 
 
-@app.command(epilog="Example: [bold]churn score customers.csv -o scores.parquet --as-of 2026-11-01[/bold]")
+@app.command(epilog="Example: [bold]churn score customers.csv --calls calls.xlsx --as-of 2026-11-01[/bold]")
 def score(
-    file: Annotated[str, typer.Argument(help="Customers: a table of any kind that `run` reads. No label.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where to: .parquet or .csv.")] = Path(
-        "scores.parquet"
-    ),
+    file: Annotated[str, typer.Argument(help="Customers: a table of any kind that `run` reads; it needs no label.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Every customer with a score: .parquet or .csv. A name that ends in 'calls' is --calls. "
+            "Default: scores.parquet, or none with --calls.",
+        ),
+    ] = None,
+    calls: Annotated[
+        Path | None,
+        typer.Option(help="The call list for people, with notes and reasons: .xlsx, or .csv with a .notes.txt."),
+    ] = None,
     as_of: Annotated[
         str | None, typer.Option(help="The day the table describes, such as 2026-11-01. Default: as the contract says.")
     ] = None,
@@ -94,22 +104,32 @@ def score(
     log: Annotated[bool, typer.Option("--log", help="Write each prediction to the prediction log as well.")] = False,
     home: HomeOption = None,
 ) -> None:
-    """Score a file with the champion: the call list of its customers, in bounded memory."""
+    """Score a file with the champion, and list whom to call, in bounded memory.
+
+    Customers whom the file marks as churned are scored, and are on no list.
+    """
     settings = settings_of(home)
     from churn_assets.prediction_log.segment import Segment
     from churn_assets.promotion.pointer import read_refusal, require_champion
     from churn_assets.scoring.batch import BatchLog, score_file
-    from churn_assets.scoring.bundle import load_bundle
+    from churn_assets.scoring.bundle import contract_in_use, load_bundle
 
+    if output is not None and calls is None and output.stem.lower().endswith(("calls", "call_list")):
+        output, calls = None, output  # a file of this name is what it is called
+    elif output is None and calls is None:
+        output = Path("scores.parquet")
     champion = require_champion(settings.home)
+    bundle = champion.path(settings.home)
     if refusal := read_refusal(settings.home):
         say(f"The champion scores; the newest model was not registered: {refusal}", err)
-    scorer = load_bundle(champion.path(settings.home))
+    scorer = load_bundle(bundle, contract_in_use(bundle, settings.contract_path))
     if scorer.no_signal:
         say("The champion is no better than random: nobody is on the call list.", err)
     logged = BatchLog(scorer, Segment(settings.predlog_dir)) if log else None
     with console.counter("rows") as count, closing(logged) if logged else nullcontext():
-        summary = score_file(scorer, file, output, as_of=as_of, reasons=reasons, progress=count, each=logged)
+        summary = score_file(
+            scorer, file, output, as_of=as_of, reasons=reasons, progress=count, each=logged, sheet=calls
+        )
     say(str(summary))
     if logged is not None:
         say(f"logged: {logged.rows:,} predictions in {settings.predlog_dir}")

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from churn_assets.cli.console import escape, out, say
 from churn_assets.contract.model import Contract
-from churn_assets.promotion.status import Status, read_asset, read_validation
+from churn_assets.promotion.status import Status, read_asset, read_registration, read_validation
 from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def show_run(settings: Settings) -> None:
     from churn_assets.training.export import ChosenModel
 
     chosen = read_asset(settings, "chosen_model", ChosenModel)
-    registered = read_asset(settings, "registered_model", Registration)
+    registered = read_registration(settings)
     validation = read_validation(settings)
     out.print()
     if validation:
@@ -38,7 +38,9 @@ def show_run(settings: Settings) -> None:
             f"{validation.rows_in:,} rows in; repaired: {', '.join(repairs) or 'none'}; "
             f"{validation.rows_rejected:,} rejected; snapshot {validation.as_of.isoformat()}"
         )
-    if chosen:
+    made = read_asset(settings, "registered_model", Registration)
+    outdated = made is not None and registered is None  # another model has become champion since
+    if chosen and not outdated:
         out.print(_comparison(chosen))
         say(f"Chosen: {chosen.name}, version {chosen.version}. {chosen.reason}.")
     if registered:
@@ -179,12 +181,17 @@ def show_budget(settings: Settings, amount: float, capacity: bool) -> None:
     """The best list for a budget, from the champion and the call list of this home."""
     from churn_assets.promotion.pointer import require_champion
     from churn_assets.scoring.budget import plan_call_list
-    from churn_assets.scoring.bundle import read_card
+    from churn_assets.scoring.bundle import contract_in_use, read_card
     from churn_assets.scoring.list_money import describe_discount
 
     bundle = require_champion(settings.home).path(settings.home)
-    plan, value = plan_call_list(bundle, settings.assets_dir / "risk_list.parquet", amount, capacity=capacity)
+    contract, listed = contract_in_use(bundle, settings.contract_path), settings.assets_dir / "risk_list.parquet"
+    value = contract.value if contract else None
+    plan, value = plan_call_list(bundle, listed, amount, capacity=capacity, value=value)
     card = read_card(bundle)
+    if card.no_signal:
+        out.print("Contact nobody: the model is no better than random.")
+        return
     ends = {
         "budget": "the budget is spent",
         "capacity": f"the contract's capacity is {value.capacity or 0:,} contacts",

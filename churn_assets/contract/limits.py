@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 Threshold = Literal["profit", "f1", "capacity"]
 Accused = Literal["exclude", "refuse"]
 Outliers = Literal["range", "mahalanobis", "isolation_forest"]
+SplitMethod = Literal["hash", "published"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,14 @@ class Value:
     def by_customer(self) -> bool:
         """Whether value or save rate differ by customer."""
         return bool(self.value) or self.save_rates is not None
+
+
+@dataclass(frozen=True)
+class Split:
+    """How training, validation and test customers are drawn: 'hash' by a hash of the customer id, whatever the order of
+    the rows; 'published' as scikit-learn's `train_test_split` draws rows in the order of the file."""
+
+    method: SplitMethod = "hash"
 
 
 @dataclass(frozen=True)

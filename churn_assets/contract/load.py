@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from churn_assets.contract.check import check_contract, fail
 from churn_assets.contract.gate_limits import Release
-from churn_assets.contract.limits import Audit, Monitoring, Quality, SaveRates, Share, Value
+from churn_assets.contract.limits import Audit, Monitoring, Quality, SaveRates, Share, Split, Value
 from churn_assets.contract.model import Column, Contract, Feature, Label, Rule, Source, Time
 from churn_assets.errors import ContractError, ExpressionError, did_you_mean
 
@@ -25,7 +25,8 @@ _TOP = tuple(
     field.name for field in dataclasses.fields(Contract) if field.name not in ("dropped", "unread", "text", "path")
 )
 _REQUIRED = ("name", "label", "columns", "value")
-_LIMITS: Mapping[str, type] = {"quality": Quality, "audit": Audit, "monitoring": Monitoring, "release": Release}
+_LIMITS: Mapping[str, type]
+_LIMITS = {"split": Split, "quality": Quality, "audit": Audit, "monitoring": Monitoring, "release": Release}
 _AS_TEXT = ("churned_when", "kept_when", "as_of")  # keys whose value is the text that a cell of the table would have
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from churn_assets.contract.gate_limits import Release
-from churn_assets.contract.limits import Audit, Count, Monitoring, Quality, Value
+from churn_assets.contract.limits import Audit, Count, Monitoring, Quality, Split, Value
 from churn_assets.errors import ContractError, has_controls
 
 MAX_ID, MAX_INSTANT = 200, 40  # characters of an id, of a day or instant in ISO 8601
@@ -176,8 +176,9 @@ class Rule:
     doc: str = ""
 
 
-# Limits of the audit, of monitoring and of releases change no score: not part of the fingerprint either.
-UNSCORED = frozenset({"audit", "monitoring", "release", "dropped", "unread"})
+# The split and limits of the audit, of monitoring and of releases change the meaning of no score: not part of the
+# fingerprint either.
+UNSCORED = frozenset({"split", "audit", "monitoring", "release", "dropped", "unread"})
 _FIRST_AUDIT = {  # [audit] was part of it once, mostly with these values: fingerprints stay as they were
     "single_column_pr_auc_lift": 0.6,
     "isolated_churner_share": 0.2,
@@ -201,6 +202,7 @@ class Contract:
     features: tuple[Feature, ...]
     rules: tuple[Rule, ...]
     value: Value
+    split: Split = field(default_factory=Split)
     quality: Quality = field(default_factory=Quality)
     audit: Audit = field(default_factory=Audit)
     monitoring: Monitoring = field(default_factory=Monitoring)

@@ -19,6 +19,7 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._serdes import ConfigurableClassData
 
 from churn_assets.settings import Settings
+from churn_assets.storage.links import link_home
 
 _CLOCK_S = 60.0  # by so much a clock that is set while a run works may not make its process another one
 
@@ -41,9 +42,11 @@ class HomeInstance(dg.DagsterInstance):
         """Where runs, events, schedules and logs go."""
         home = base_dir
         if not os.environ.get("DAGSTER_HOME"):
-            own = Settings.from_environ(os.environ).dagster_home
-            own.mkdir(parents=True, exist_ok=True)
-            home = str(own)
+            settings = Settings.from_environ(os.environ)
+            link_home(settings)
+            settings.home.mkdir(parents=True, exist_ok=True)  # where a link to it may lead
+            settings.dagster_home.mkdir(exist_ok=True)
+            home = str(settings.dagster_home)
         return InstanceRef.config_defaults(home)
 
 

@@ -96,6 +96,11 @@ def read(folder: Path, name: str, wanted: Any) -> Any:
     raise AssetMissing(f"there is no '{name}' in {folder}; make it: churn run, or materialize {name}")
 
 
+def exists(folder: Path, name: str) -> bool:
+    """Whether something is kept as `folder/name`, in any form."""
+    return any((folder / f"{name}{suffix}").exists() for suffix in (".parquet", ".json", ""))
+
+
 def write_table(table: pa.Table, path: Path) -> Path:
     """A table for people without Parquet, as CSV; written beside its place, then moved there."""
     from pyarrow import csv

@@ -112,8 +112,8 @@ def choice_plots(
     from churn_assets.evaluation.metrics import calibration_bins
     from churn_assets.training.split import read_splits
 
-    label = features["churned"].to_numpy()[read_splits(splits)["random"].validation]
-    validated = {c.name: recall_precision(label, c.fitted["random"].validation_margin) for c in candidates}
+    label = features["churned"].to_numpy()[read_splits(splits)["random"].learn]
+    validated = {c.name: recall_precision(label, c.fitted["random"].out_of_fold[0]) for c in candidates}
     churned, probability = choice.test["random"]
     tested = {name.replace("_", " "): recall_precision(*scored) for name, scored in choice.test.items()}
     predicted, observed, _ = calibration_bins(churned, probability)

@@ -11,6 +11,7 @@ import dagster as dg
 
 from churn_assets.contract.load import load_contract
 from churn_assets.contract.model import Contract
+from churn_assets.defs.runs.resume import RESUMES
 from churn_assets.errors import TrackingUnavailable, without_user_info
 from churn_assets.settings import QUIET_ENVIRONMENT, Settings, with_user_info
 
@@ -102,7 +103,9 @@ class MlflowRun(dg.ConfigurableResource[Any]):
             with quiet():  # dagster-mlflow calls itself beta, at its import and at each use
                 from dagster_mlflow.resources import MlFlow
 
-                config = {**context.resource_config, "mlflow_tracking_uri": self._uri}
+                resumed = context.run.tags.get(RESUMES) if context.run is not None else None
+                run_id = runs.run_of(self._uri, resumed) if resumed else None  # one run for one training
+                config = {**context.resource_config, "mlflow_tracking_uri": self._uri, "mlflow_run_id": run_id}
                 mlflow_run = MlFlow(context.replace_config(config))
         except Exception as error:  # whatever a server or a store may answer
             raise unavailable(self._uri, error) from None

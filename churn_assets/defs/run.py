@@ -3,18 +3,24 @@
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import dagster as dg
 
 from churn_assets import errors
+from churn_assets.contract.load import load_contract
 from churn_assets.defs.policy import MONITORING
+from churn_assets.defs.runs.cancel import cancel_lost_runs
 from churn_assets.defs.runs.plan import RunPlan, plan_run
+from churn_assets.defs.runs.resume import COMMAND, RESUMES, RUN, RunInputs, resume_run
 from churn_assets.settings import Settings, project_file
+from churn_assets.storage.files import remove_leftovers
+from churn_assets.storage.links import link_home
 from churn_assets.storage.lock import file_lock
 from churn_assets.training.candidate import NAMES
 
@@ -48,6 +54,7 @@ class RunOutcome:
     errors: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     interrupted: bool = False
+    finished: frozenset[str] = frozenset()  # steps
 
 
 def prepare_home(settings: Settings) -> None:
@@ -56,8 +63,10 @@ def prepare_home(settings: Settings) -> None:
     Raises SettingsError for a home that cannot be written.
     """
     os.environ.update(settings.library_environ())
+    link_home(settings)
     source, copy = project_file(settings.root, "dagster.yaml"), settings.dagster_home / "dagster.yaml"
     try:
+        settings.home.mkdir(parents=True, exist_ok=True)  # where a link to it may lead
         settings.dagster_home.mkdir(parents=True, exist_ok=True)
         settings.bento_home.mkdir(parents=True, exist_ok=True)
         if source.is_file() and not (copy.is_file() and copy.read_bytes() == source.read_bytes()):
@@ -72,13 +81,70 @@ def prepare_home(settings: Settings) -> None:
 def lock_home(home: Path) -> Iterator[None]:
     """Keep a second run out of the home: each would read the tables that the other writes.
 
-    The operating system releases the lock when the process ends, however it ends. Raises HomeBusy.
+    The operating system releases the lock when the process ends, however it ends. Temporary files of killed processes
+    are removed. Raises HomeBusy.
     """
     busy = errors.HomeBusy(
         f"another `churn run` is at work in {home}; wait until it has ended, or name another home: --home"
     )
     with file_lock(home / ".run.lock", busy=lambda _: busy):
+        remove_leftovers(home)
         yield
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run that has not begun: its job, the assets to make, and what is known of it."""
+
+    run_id: str
+    job: dg.JobDefinition
+    assets: list[dg.AssetKey]
+    tags: dict[str, str]
+    config: dict[str, Any]
+    finished: frozenset[str] = frozenset()
+    message: str = ""  # for people, when it was asked to resume
+
+
+def prepare_run(
+    defs: dg.Definitions,
+    selection: Sequence[str] | None = None,
+    config: dict[str, Any] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> PreparedRun:
+    """A run of all of `defs` but its group "monitoring", or of the assets of `selection`; `config` is run config.
+
+    Raises SettingsError for a selection that names no asset.
+    """
+    job = defs.resolve_implicit_global_asset_job_def()
+    return PreparedRun(str(uuid.uuid4()), job, _select(defs, selection), dict(tags or {}), dict(config or {}))
+
+
+def prepare_command(
+    defs: dg.Definitions, settings: Settings, selection: Sequence[str] | None, tune: int, resume: bool
+) -> PreparedRun:
+    """The run of `churn run`. The caller holds the home's lock: runs that were killed are marked, and freed.
+
+    Raises SettingsError for a selection that names no asset, SourceError for a source that is missing.
+    """
+    contract = load_contract(settings.contract_path)
+    inputs = None if selection else RunInputs.of(settings, contract, tune)
+    tags = {COMMAND: RUN} | (inputs.tags() if inputs else {})
+    run = prepare_run(defs, selection, tuning_config(tune, selection), tags)
+    with dg.DagsterInstance.get() as instance:
+        cancel_lost_runs(instance, settings.mlflow_uri)
+        if not resume or inputs is None:
+            return run
+        resumption = resume_run(defs, run.assets, inputs, instance, settings.assets_dir)
+    if resumption.run_id is None:
+        return replace(run, message=resumption.message)
+    return replace(
+        run,
+        assets=list(resumption.remaining),
+        tags={**run.tags, RESUMES: resumption.run_id},
+        config=tuning_config(tune, [key.to_user_string() for key in resumption.remaining]),
+        finished=resumption.finished,
+        message=resumption.message,
+    )
 
 
 def run_graph(
@@ -87,21 +153,25 @@ def run_graph(
     selection: Sequence[str] | None = None,
     config: dict[str, Any] | None = None,
 ) -> RunOutcome:
-    """Materialise all of `defs` but its group "monitoring", or the assets of `selection`; `config` is run config.
+    """Prepare a run and execute it."""
+    return execute(prepare_run(defs, selection, config), on_event)
 
-    The run is stored in the home that `prepare_home` pointed to. A step that fails raises nothing: it is in the
-    outcome. Raises SettingsError for a selection that names no asset.
+
+def execute(run: PreparedRun, on_event: Callable[[StepEvent], None]) -> RunOutcome:
+    """Materialise the assets of a run in this process, on the instance of the home that `prepare_home` pointed to.
+
+    A step that fails raises nothing: it is in the outcome.
     """
-    assets = _select(defs, selection)
-    logged = dg.Definitions.merge(defs, dg.Definitions(loggers={"steps": _step_logger(on_event)}))
-    job = logged.resolve_implicit_global_asset_job_def()
+    job = run.job.with_logger_defs({**run.job.loggers, "steps": _step_logger(on_event)})
     with dg.DagsterInstance.get() as instance:
-        on_event(StepEvent("", "planned", plan=plan_run(job, assets, instance)))
+        on_event(StepEvent("", "planned", plan=plan_run(job, run.assets, instance, run.finished)))
         result = job.execute_in_process(
             instance=instance,
             raise_on_error=False,
-            asset_selection=assets,
-            run_config={**(config or {}), "loggers": {"steps": {}}},
+            asset_selection=run.assets,
+            run_config={**run.config, "loggers": {"steps": {}}},
+            run_id=run.run_id,
+            tags=run.tags,
         )
     return _outcome(result)
 
@@ -146,7 +216,8 @@ def _outcome(result: dg.ExecuteInProcessResult) -> RunOutcome:
         for event in result.filter_events(lambda e: e.is_failure):
             error = getattr(event.event_specific_data, "error", None)
             failures.append(_root_message(error) if error is not None else event.message or "the run failed")
-    return RunOutcome(result.success, result.run_id, messages, failures, interrupted)
+    finished = frozenset(str(event.step_key) for event in result.filter_events(lambda e: e.is_step_success))
+    return RunOutcome(result.success, result.run_id, messages, failures, interrupted, finished)
 
 
 def _step_logger(on_event: Callable[[StepEvent], None]) -> dg.LoggerDefinition:

@@ -6,6 +6,7 @@ number (or a code, or an id), date, category. A column that is none of these is 
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 import re
 from collections import Counter
@@ -20,14 +21,19 @@ import pyarrow.compute as pc
 from churn_assets.contract.model import Column, Kind, Role
 from churn_assets.data.id_names import IdName, id_name, is_row_number, split_name
 from churn_assets.data.repairs.repairs import NUMBER_READERS, SERIAL_ZERO
-from churn_assets.data.validation.parse import EXACT, as_text, canonical_number, read_date, read_number
+from churn_assets.data.validation.parse import EXACT, as_text, canonical_number, folded_choice, read_date, read_number
 
 MAX_CHOICES = 60
 READABLE_SHARE = 0.9  # a column is a number or a date if this share of its cells reads so
 
-# Spellings of a missing value. In a category some of NO_NUMBER may be a choice; those of NOTHING never are.
-NOTHING = ("NA", "N/A", "n/a", "#N/A", "NULL", "null", "NaN", "nan", "?")
-NO_NUMBER = (*NOTHING, "None", "none", "-", "--", ".", "missing", "Missing", "unknown", "Unknown", "nil", "(null)")
+# Spellings of a missing value, in any case: the first never mean anything, so they are missing in every kind of
+# column; the words may be an answer, so they are choices of a category and missing elsewhere.
+_NOTHING = (
+    r"na n/a n.a. n.a #n/a #na null (null) <null> \n <na> nan nat ? - -- --- – — . .. ... "  # noqa: RUF001  # dashes
+    "#div/0! #value! #ref! #name? #num! #null!"
+)
+NOTHING = frozenset(_NOTHING.split())
+WORDS = frozenset(("none", "nil", "unknown", "missing", "undefined", "not available"))
 
 CODE_NAME = re.compile(
     r"zip|postal|post_?code|plz|(^|[_\W])(code|branch|region|area|type|class|segment)($|[_\W])", re.I
@@ -64,11 +70,25 @@ class Guess:
         return replace(self, column=plain, why=why, questions=(), repair="")
 
 
+def means_nothing(text: str) -> bool:
+    """Whether a text is a spelling of a missing value in every kind of column.
+
+    >>> means_nothing(" N/A "), means_nothing("None")
+    (True, False)
+    """
+    return text.strip().casefold() in NOTHING
+
+
+def may_be_missing(text: str) -> bool:
+    """Whether a text is a spelling of a missing value in a column that is no category."""
+    return means_nothing(text) or text.strip().casefold() in WORDS
+
+
 def with_missing(guess: Guess, counts: Mapping[str, int], readable: Mapping[str, int]) -> Guess:
     """`guess` with the spellings of a missing value besides the empty cell."""
     odd = {text: n for text, n in counts.items() if text not in readable}
-    known = tuple(sorted(t for t in odd if t.strip() in NO_NUMBER))
-    strange = sorted((t for t in odd if t.strip() not in NO_NUMBER), key=lambda t: -odd[t])
+    known = tuple(sorted(t for t in odd if may_be_missing(t)))
+    strange = sorted((t for t in odd if not may_be_missing(t)), key=lambda t: -odd[t])
     questions = guess.questions
     if 0 < len(strange) <= 10:
         known += tuple(strange)
@@ -91,9 +111,22 @@ def describe_choices(counts: Mapping[str, int]) -> str:
 
 _MOST_SPELLINGS = 20  # of true and false, in upper and lower case
 _TRUE_FALSE = (
-    "yes/no true/false 1/0 y/n t/f on/off ja/nein oui/non si/no sí/no sim/não да/нет tak/nie "
+    "yes/no true/false 1/0 y/n t/f on/off ja/nein oui/non si/no sí/no sim/não sim/nao да/нет tak/nie ja/nee "
     "evet/hayır 是/否 はい/いいえ"  # noqa: RUF001  # Turkish, not a look-alike
 )
+_TRUTH = {word: side == 0 for pair in _TRUE_FALSE.split() for side, word in enumerate(pair.split("/"))}
+# Days that stand for no end or for nothing known: years that are no date's, and in eight digits.
+_OPEN_END = re.compile(
+    r"(?:9999|2999|3000)([-./]?)(?:01|12)\1(?:01|31)(?:[T ].*)?|(?:0001|1753)-01-01(?:[T ].*)?"
+    r"|(?:31[-./]12|12[-./]31|0?1[-./]0?1)[-./](?:9999|2999|3000)(?: .*)?"
+)
+_NO_DAYS = frozenset((dt.date(1900, 1, 1), dt.date(1970, 1, 1), dt.date(2099, 12, 31), dt.date(2100, 1, 1)))
+_FAR_YEARS = 5
+
+
+def truth_of(text: str) -> bool | None:
+    """What a text says in one of a dozen languages: yes, no, or None for neither."""
+    return _TRUTH.get(canonical_number(text).lower())
 
 
 def guess_column(name: str, cells: pa.ChunkedArray) -> Guess:
@@ -121,11 +154,13 @@ def _counted(cells: pa.ChunkedArray) -> tuple[Counter[str], int]:
 
 def _of_counts(name: str, type_: pa.DataType, counts: Mapping[str, int], rows: int, blank: int) -> Guess:
     base = Guess(Column(name, Kind.TEXT), "", len(counts), rows, blank)
-    real = {value: n for value, n in counts.items() if value.strip() not in NOTHING}
+    real = {value: n for value, n in counts.items() if not means_nothing(value)}
     if not real:
         return base.left_out("it is empty in every row")
     if len(real) == 1 and sum(real.values()) == rows:
         return base.left_out(f"it is {next(iter(real))!r} in every row")
+    open_ends = {value for value in real if _OPEN_END.fullmatch(value.strip())}
+    real = {value: n for value, n in real.items() if value not in open_ends} or real
     base = replace(base, is_unique=len(real) >= 0.999 * sum(real.values()) and len(real) > 20)
     if pa.types.is_date(type_) or pa.types.is_timestamp(type_):
         return _with_dates(base, counts, (), "")
@@ -148,15 +183,20 @@ def _each_other(base: Guess, noun: str) -> str:
 def _as_boolean(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) -> Guess | None:
     if len(real) > _MOST_SPELLINGS:
         return None
-    lowered = {canonical_number(value).lower() for value in real}
-    pairs = (pair.split("/") for pair in _TRUE_FALSE.split())
-    true, false = next((pair for pair in pairs if lowered == set(pair)), ("", ""))
-    if not true:
+    lowered = Counter[str]()
+    for value, n in real.items():
+        lowered[canonical_number(value).lower()] += n
+    meanings = {value: truth_of(value) for value in lowered}
+    if set(meanings.values()) != {True, False}:
         return None
+    true, false = (tuple(v for v, _ in lowered.most_common() if meanings[v] is side) for side in (True, False))
     column = replace(base.column, kind=Kind.BOOLEAN)
-    if true not in column.true or false not in column.false:
-        column = replace(column, true=(true,), false=(false,))
-    return with_missing(replace(base, column=column, summary=describe_choices(real)), counts, real)
+    if not (set(true) <= set(column.true) and set(false) <= set(column.false)):
+        column = replace(column, true=true, false=false)
+    same = f"{', '.join(true)} are read as yes, {', '.join(false)} as no; is that right?"
+    questions = (same,) if len(lowered) > 2 else ()
+    guess = replace(base, column=column, summary=describe_choices(real), questions=questions)
+    return with_missing(guess, counts, real)
 
 
 def _as_number_of_a_day(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) -> Guess | None:
@@ -181,8 +221,11 @@ def _as_date(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) ->
 def _with_dates(base: Guess, counts: Mapping[str, int], formats: tuple[str, ...], question: str) -> Guess:
     column = replace(base.column, kind=Kind.DATE, formats=formats, role=Role.INPUT)
     days = {text: read_date(column, text) for text in counts}
+    days |= dict.fromkeys(_no_days(days, counts))
     unread = {text: n for text, n in counts.items() if days[text] is None}
     known = [day for day in days.values() if day is not None]
+    if not known:
+        return base.left_out(f"{next(iter(counts))!r} and other days that stand for none are all that it has")
     if len(set(known)) == 1 and not unread and not base.missing_rows:
         return replace(base, column=column, summary=f"{known[0]} in every row", distinct=1)
     summary, questions = f"{min(known)} .. {max(known)}", (question,) if question else ()
@@ -195,13 +238,47 @@ def _with_dates(base: Guess, counts: Mapping[str, int], formats: tuple[str, ...]
     return with_missing(guess, plain, readable)
 
 
+def _no_days(days: Mapping[str, dt.date | None], counts: Mapping[str, int]) -> list[str]:
+    """Texts of days that stand for none: 9999-12-31, and such as 1900-01-01 if they are far from all others."""
+    others = [
+        day for text, day in days.items() if day and day not in _NO_DAYS and not _OPEN_END.fullmatch(text.strip())
+    ]
+    many = 0.005 * sum(counts.values())
+
+    def is_far(day: dt.date) -> bool:
+        return bool(others) and (day.year < min(others).year - _FAR_YEARS or day.year > max(others).year + _FAR_YEARS)
+
+    marks = [text for text, day in days.items() if day in _NO_DAYS and counts[text] >= many and is_far(day)]
+    return [*marks, *(text for text, day in days.items() if day and _OPEN_END.fullmatch(text.strip()))]
+
+
 def _as_category(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) -> Guess | None:
-    if len(real) > MAX_CHOICES or len(real) > max(2.0, 0.3 * sum(real.values())):
+    spellings: dict[str, Counter[str]] = {}
+    for value, n in real.items():
+        spellings.setdefault(folded_choice(value), Counter())[" ".join(value.split())] += n
+    best = {max(plain, key=lambda text: plain[text]): plain.total() for plain in spellings.values()}
+    if len(best) > MAX_CHOICES or len(best) > max(2.0, 0.3 * sum(best.values())):
         return None
-    column = replace(base.column, kind=Kind.CATEGORY, choices=tuple(sorted(real)))
-    rare = sorted(value for value, n in real.items() if n < 5)
-    questions = (f"{len(rare)} of the choices occur in fewer than 5 rows: spelling mistakes?",) if rare else ()
-    return with_missing(replace(base, column=column, summary=describe_choices(real), questions=questions), counts, real)
+    questions = []
+    variants = [text for plain in spellings.values() for text in plain if text not in best]
+    if variants:
+        questions.append(
+            f"spellings that differ by case, width or '.0' are one choice: {_quoted(variants)} among the others. "
+            "Is that right?"
+        )
+    rare = [value for value, n in best.items() if n < 5]
+    if rare:
+        questions.append(f"{len(rare)} of the choices occur in fewer than 5 rows: spelling mistakes?")
+    words = [value for value in best if value.casefold() in WORDS]
+    if words and (base.missing_rows or len(real) < len(counts)):
+        questions.append(f"{_quoted(words)} is a choice beside missing cells; if it means missing, move it to missing")
+    column = replace(base.column, kind=Kind.CATEGORY, choices=tuple(sorted(best)))
+    guess = replace(base, column=column, summary=describe_choices(best), questions=tuple(questions))
+    return with_missing(guess, counts, real)
+
+
+def _quoted(texts: Sequence[str]) -> str:
+    return ", ".join(map(repr, texts[:5])) + (f" and {len(texts) - 5} more" if len(texts) > 5 else "")
 
 
 # -- numbers --------------------------------------------------------------------------------------------
@@ -277,7 +354,8 @@ def _coded(base: Guess, readable: Mapping[str, int], whole: bool, numbers: npt.N
         is_amount = not is_id and len(numbers) > 0.5 * sum(readable.values())
         too_many = f"{len(readable):,} values are too many for a category"
         return None if is_amount else base.left_out(f"its name is that of a code or id, and {too_many}")
-    column = replace(base.column, kind=Kind.CATEGORY, choices=tuple(sorted(readable, key=float)))
+    choices = tuple(sorted(set(map(canonical_number, readable)), key=float))  # 1.0 in one file is 1 in another
+    column = replace(base.column, kind=Kind.CATEGORY, choices=choices)
     amount = "if it is an amount, set kind = 'integer' and remove choices"
     question = f"its name is that of a code, so each number is a choice; {amount}"
     return replace(base, column=column, summary=describe_choices(readable), questions=(question,))

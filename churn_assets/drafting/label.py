@@ -14,7 +14,7 @@ import pyarrow as pa
 from churn_assets.contract.model import Column, Kind, Label, Role, Source
 from churn_assets.data.validation.checks import check_label
 from churn_assets.data.validation.parse import canonical_number
-from churn_assets.drafting.columns import NOTHING
+from churn_assets.drafting.columns import may_be_missing, means_nothing, truth_of
 from churn_assets.drafting.sample import LABEL_VALUES, reader, spelled_in
 from churn_assets.errors import DraftError
 
@@ -56,18 +56,45 @@ def draft_label(name: str, churned: str, counted: Counter[str]) -> LabelDraft:
     is the only one, or if there are too many."""
     values = _summed(counted, canonical_number)
     wanted = canonical_number(churned)
-    empty = sum(values.pop(t, 0) for t in ("", *(t for t in NOTHING if t != wanted)))
+    nulls = _nulls(values, wanted)
+    empty = sum(values.pop(text) for text in nulls)
     folded = len({v.lower() for v in values}) < len(values)
     if folded:
         values = _summed(values, str.lower)
     churned_value = _value(values, wanted, name, folded)
-    others = [value for value, _ in values.most_common() if value != churned_value]
     _check_values(name, churned_value, values)
-    missing = tuple(sorted(t for t in counted if t.strip() in NOTHING and t.strip() != wanted))
-    column = _with_kind(Column(name, Kind.TEXT, Role.LABEL, missing=missing), churned_value, others, folded)
+    missing = tuple(sorted(t for t in counted if t.strip() and canonical_number(t) in nulls))
+    column = Column(name, Kind.TEXT, Role.LABEL, missing=missing)
+    truths = {value: truth_of(value) for value in values}
+    if len(values) > 2 and set(truths.values()) == {True, False}:  # yes, no, 1 and 0 are two states
+        column, values, synonyms = _as_two_states(column, churned_value, values)
+        others = [value for value in values if value != churned_value]
+    else:
+        others, synonyms = [value for value, _ in values.most_common() if value != churned_value], ()
+        column = _with_kind(column, churned_value, others, folded)
     kept_rows = sum(values[value] for value in others)
-    questions = _questions(churned_value, others, values, empty)
+    questions = (*synonyms, *_questions(churned_value, others, values, empty, missing))
     return LabelDraft(column, churned_value, tuple(others), values[churned_value], kept_rows, questions)
+
+
+def _nulls(values: Counter[str], wanted: str) -> set[str]:
+    """Values that mean that the outcome is not known. A word such as 'unknown' is one if another kept value is left."""
+    others = [value for value in values if value.lower() != wanted.lower()]
+    nothing = {value for value in others if not value or means_nothing(value)}
+    words = {value for value in others if may_be_missing(value)} - nothing
+    return nothing | (words if len(nothing | words) < len(others) else set())
+
+
+def _as_two_states(
+    column: Column, churned_value: str, values: Counter[str]
+) -> tuple[Column, Counter[str], tuple[str, ...]]:
+    """(the column as a boolean whose true side is churned, rows of two values, a question about their synonyms)."""
+    side = truth_of(churned_value)
+    left = [value for value, _ in values.most_common() if truth_of(value) is side]
+    stayed = [value for value, _ in values.most_common() if truth_of(value) is not side]
+    column = replace(column, kind=Kind.BOOLEAN, true=tuple(left), false=tuple(stayed))
+    rows = Counter({churned_value: sum(values[v] for v in left), stayed[0]: sum(values[v] for v in stayed)})
+    return column, rows, (f"{', '.join(left)} are read as churned, {', '.join(stayed)} as kept. Is that right?",)
 
 
 def _check_values(name: str, churned_value: str, values: Counter[str]) -> None:
@@ -81,7 +108,9 @@ def _check_values(name: str, churned_value: str, values: Counter[str]) -> None:
         )
 
 
-def _questions(churned_value: str, others: Sequence[str], values: Counter[str], empty: int) -> tuple[str, ...]:
+def _questions(
+    churned_value: str, others: Sequence[str], values: Counter[str], empty: int, missing: Sequence[str]
+) -> tuple[str, ...]:
     questions = []
     if len(others) > 1:
         rest = ", ".join(f"{v!r} ({values[v]:,} rows)" for v in others[1:])
@@ -90,7 +119,8 @@ def _questions(churned_value: str, others: Sequence[str], values: Counter[str], 
             "Is that right? Rows of a value that is removed from kept_when are rejected."
         )
     if empty:
-        questions.append(f"{empty:,} rows have no label and are rejected. Is their outcome not known yet?")
+        spelled = f" (empty, or {', '.join(map(repr, missing))})" if missing else ""
+        questions.append(f"{empty:,} rows have no label{spelled} and are rejected. Is their outcome not known yet?")
     return tuple(questions)
 
 

@@ -23,17 +23,25 @@ Days = npt.NDArray[np.float64]
 
 CREATED_NAME = re.compile(
     r"creat|join|sign_?(up|ed)|regist|since|start|open|first|begin|onboard|activat|enrol|angelegt|erstellt|beginn"
-    r"|eintritt|alta|inscri|d[ée]but|adhesion",
+    r"|eintritt|alta|inscri|d[ée]but|adh[ée]sion|ades[ãa]o|cadastr|abertura|ingres|kay[i\u0131]t|rejestr|подключ|регистр"
+    r"|入网|入会|注册|开户|加入|登録|가입",
     re.I,
 )
 LATER_NAME = re.compile(r"last|latest|recent|letzt|ultim|derni", re.I)
 PLANNED_NAME = re.compile(r"(^|_)end|expir|renew|due|until|valid|next|ablauf|venc|[ée]ch[ée]ance|matur", re.I)
 BIRTH_NAME = re.compile(r"birth|(^|_)dob|geburt|nacimiento|naissance", re.I)
+_UNIT = r"(?:months?|years?|days?|weeks?)"
+_US = r"(?:us|company|client|customer|member|subscriber|bank|firm|provider|book)"
 TENURE_NAME = re.compile(
-    r"tenure|seniority|mo?n?ths?_on_book|account_(age|length)|customer_age|(months|years|days)_(as|since|with)"
-    r"|relationship_(length|months|years)|laufzeit|vertragsdauer|antig[uü]edad|anciennet",
+    rf"tenure|seniority|vintage|mo?n?ths?_on_book|account_?(age|length)|{_UNIT}_(as|with|at)_(an?_)?{_US}"
+    rf"|{_UNIT}_since_(join|sign|start|regist|open|creat|activat|first)|(subscription|membership|relationship|service)_"
+    rf"(length|duration|age|{_UNIT})|length_of_(service|relationship|membership)|lifetime_{_UNIT}|customer_for_{_UNIT}"
+    r"|laufzeit|vertragsdauer|kunde_seit|antig[uü]edad|anciennet|(meses|a[nñ]os|anos|mois|anni)_(como|de|d|da)_(client|s[oó]ci|casa)"
+    r"|стаж|在网(月数|时长|天数)|在籍(月数|年数|期間)|利用(月数|期間)|가입_?기간",
     re.I,
 )
+# Names that may be those of a tenure: asked about, because a person's age or a term of a contract is none.
+MAYBE_TENURE = re.compile(rf"{_UNIT}|mob|customer_age|duration(_{_UNIT})?|{_UNIT}_active", re.I)
 _MAX_PAIRS = 10
 _ORDERED_SHARE = 0.99
 _MIN_COHORTS = 10
@@ -119,13 +127,32 @@ def _cohort(timing: Timing, days: Mapping[str, Days]) -> tuple[str | None, str]:
             earliest = float(np.mean(~np.any(others < days[first.name][:, None], axis=1)))
         if earliest >= 0.95:
             return first.name, f"Cohort: '{first.name}' is the earliest date in {earliest:.0%} of the rows."
-    for guess in timing.guesses:
-        numeric = guess.column.kind in (Kind.NUMBER, Kind.INTEGER) and guess.column.role is Role.FEATURE
-        if numeric and TENURE_NAME.search(split_name(guess.name)) and guess.distinct >= _MIN_COHORTS:
+    numbers = [
+        g
+        for g in timing.guesses
+        if g.column.kind in (Kind.NUMBER, Kind.INTEGER)
+        and g.column.role is Role.FEATURE
+        and g.distinct >= _MIN_COHORTS
+        and not LATER_NAME.search(split_name(g.name))
+    ]
+    for guess in numbers:
+        if TENURE_NAME.search(split_name(guess.name)):
             return guess.name, f"Cohort: the name '{guess.name}' is that of a tenure; the largest joined first."
-    return None, (
-        "no column has the day on which a customer joined, so there is no out-of-time test, the stricter one. "
-        'If a date of joining or a tenure is in the table, write cohort = "its name" here.'
+    asked = [*dates, *(g for g in numbers if MAYBE_TENURE.fullmatch(split_name(g.name)))]
+    return None, _cohort_question([g.name for g in asked[:3]])
+
+
+def _cohort_question(names: Sequence[str]) -> str:
+    missing = "there is no out-of-time test, the stricter one"
+    if not names:
+        return (
+            f"no column has the day on which a customer joined, so {missing}. "
+            'If a date of joining or a tenure is in the table, write cohort = "its name" here.'
+        )
+    candidates = " or ".join(f"'{name}'" for name in names)
+    return (
+        f"is {candidates} the day on which a customer joined, or the time since then? It is not taken for that, so "
+        f'{missing}. If it is, write cohort = "{names[0]}" here.'
     )
 
 

@@ -27,7 +27,7 @@ FOLDS = 4
 ONE_SPLIT = 8_000  # from so many rows on, the validation rows are enough to measure on
 STOP_EVERY = 6  # one in so many training rows of a fold stops the trees
 DRAWS = 200
-MOST_REFITS = 12  # columns; a column that matters less when shuffled than these is not refitted without
+MOST_REFITS = 8  # columns; a column that matters less when shuffled than these is not refitted without
 TREES: Parameters = {"rounds": 120, "patience": 20, "learning_rate": 0.15, "bag": 1, "threads": 1}
 
 
@@ -86,12 +86,13 @@ class Probe:
         base = float(self.label.mean())
         return (self.ranking(features).pr_auc() - base) / (1.0 - base)
 
-    def loss(self, complete: tuple[int, ...], without: tuple[int, ...]) -> Loss:
-        """What is lost from `complete` to `without`, by a paired bootstrap stratified by label."""
+    def loss(self, complete: tuple[int, ...], without: tuple[int, ...], least: float = 0.0) -> Loss:
+        """What is lost from `complete` to `without`, by a paired bootstrap stratified by label; up to `least` lift the
+        bounds are the figures themselves."""
         first, second = self.lift(complete), self.lift(without)
         point = first - second
-        if point <= 0.0:
-            return Loss(point, point, 0.0, 0.0)
+        if point <= least:
+            return Loss(point, point, *[max(0.0, point) / max(first, 1e-9)] * 2)
         draws, shares = statistics_under(
             stratified_samples(self.label, DRAWS, self.seed),
             lambda w: self.lift(complete, w) - self.lift(without, w),

@@ -149,7 +149,8 @@ class _Judge:
     def losses(self) -> dict[str, Loss]:
         """The loss without each column; 0 for those that do not matter when shuffled."""
         complete, nothing = self.kept(), Loss(0.0, 0.0, 0.0, 0.0)
-        refitted = {name: self.probe.loss(complete, self.kept([name])) for name in self.by_weight[:MOST_REFITS]}
+        most = self.by_weight[:MOST_REFITS]
+        refitted = {name: self.probe.loss(complete, self.kept([name]), least=STRONG) for name in most}
         return {name: refitted.get(name, nothing) for name in self.names}
 
     def material(self, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:

@@ -53,10 +53,10 @@ class Tracking:
         self._log_batch("params", "Param", rows)
 
     def metrics(self, values: Mapping[str, object], prefix: str = "") -> None:
-        """Log the finite numbers among `values`, as `prefix.name`."""
+        """Log the finite numbers among `values`, as `prefix.name`; MLflow takes no '+' of a blend's name."""
         now = int(time.time() * 1000)
         rows = [
-            (_named(prefix, name), float(value), now, 0)
+            (_named(prefix, name).replace(" + ", " and "), float(value), now, 0)
             for name, value in values.items()
             if isinstance(value, (int, float)) and math.isfinite(value)
         ]
@@ -162,12 +162,41 @@ def close_run(uri: str, dagster_run_id: str, status: Status) -> bool:
     if (path := store_path(uri)) is not None and not path.exists():
         return False
     with calls(uri) as client:
-        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-        query = f"tags.dagster_run_id = '{dagster_run_id}'"
-        runs = client.search_runs(experiments, filter_string=query, max_results=1)
-        for run in runs:
-            client.set_terminated(run.info.run_id, status=status)
-        return bool(runs)
+        run_id = _run_of(client, dagster_run_id)
+        if run_id is not None:
+            client.set_terminated(run_id, status=status)
+        return run_id is not None
+
+
+def run_of(uri: str, dagster_run_id: str) -> str | None:
+    """The id of the MLflow run that a Dagster run opened, None if there is none. Raises TrackingUnavailable."""
+    with calls(uri) as client:
+        return _run_of(client, dagster_run_id)
+
+
+def _run_of(client: MlflowClient, dagster_run_id: str) -> str | None:
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    query = f"tags.dagster_run_id = '{dagster_run_id}'"
+    runs = client.search_runs(experiments, filter_string=query, max_results=1)
+    return str(runs[0].info.run_id) if runs else None
+
+
+def mark_killed(uri: str, dagster_run_id: str) -> None:
+    """`close_run` as KILLED, unless the run is finished; for an sqlite store without MLflow's import, which takes
+    seconds: a process that was told to stop calls it. Raises TrackingUnavailable."""
+    if (path := store_path(uri)) is None:
+        close_run(uri, dagster_run_id, "KILLED")
+    elif path.is_file():
+        tagged = "SELECT run_uuid FROM tags WHERE key = 'dagster_run_id' AND value = ?"
+        where = f"status != 'FINISHED' AND run_uuid IN ({tagged})"
+        try:
+            with contextlib.closing(sqlite3.connect(path, timeout=2.0)) as db, db:
+                db.execute(
+                    f"UPDATE runs SET status = 'KILLED', end_time = ? WHERE {where}",
+                    (int(time.time() * 1000), dagster_run_id),
+                )
+        except sqlite3.Error as error:
+            raise unavailable(uri, error) from None
 
 
 def git_commit(root: Path) -> str:

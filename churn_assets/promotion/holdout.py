@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from churn_assets.contract.limits import SplitMethod
 from churn_assets.contract.model import Contract
 from churn_assets.data.hashing import content_hash
 from churn_assets.errors import HoldoutCorrupt
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _SHA, _AT, _GENERATED, _VERSION = b"churn_sha256", b"churn_frozen_at", b"churn_generated", b"churn_frozen_with"
+_METHOD = b"churn_split_method"
 _LINEAGE = b"churn_lineage"
 
 
@@ -24,7 +26,8 @@ _LINEAGE = b"churn_lineage"
 class Holdout:
     """`rows`: typed rows with `churned`, `row_source` and `row_as_of` (the day each was true), and in the schema's
     metadata `churn_as_of`, `churn_source` and `churn_contract`. `sha256` is `content_hash(rows)`; `generated`: the
-    customers were generated; `version` is the bundle that they were the test rows of; `frozen_at` is UTC.
+    customers were generated; `version` is the bundle that they were the test rows of; `frozen_at` is UTC. `split` is
+    the method they were drawn by: customers of this home stay in the parts that it gives them.
     """
 
     rows: pa.Table
@@ -32,6 +35,7 @@ class Holdout:
     generated: bool
     version: str
     frozen_at: dt.datetime
+    split: SplitMethod = "published"  # the only method before 'hash'
 
     def customers(self, contract: Contract) -> frozenset[str]:
         """Ids of the frozen customers."""
@@ -61,6 +65,18 @@ def read_holdout(folder: Path, contract: Contract) -> Holdout | None:
     if content_hash(holdout.rows) != holdout.sha256:
         raise HoldoutCorrupt(f"{path}: holds other rows than were frozen, by the hash in its metadata; {_ADVICE}")
     return holdout
+
+
+def frozen_with(folder: Path, contract: Contract) -> str:
+    """The version that the holdout of this contract's lineage was frozen with; '' if there is none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        metadata = pq.read_schema(holdout_path(folder, contract)).metadata or {}
+    except (OSError, ValueError, pa.ArrowException):
+        return ""
+    return str(metadata.get(_VERSION, b"").decode())
 
 
 def _origin_of(path: Path) -> tuple[str, bytes]:
@@ -94,6 +110,7 @@ def _parse(path: Path) -> tuple[Holdout, str]:
             generated=metadata[_GENERATED] == b"true",
             version=metadata[_VERSION].decode(),
             frozen_at=dt.datetime.fromisoformat(metadata[_AT].decode()),
+            split="hash" if metadata.get(_METHOD) == b"hash" else "published",
         )
         return holdout, metadata[b"churn_contract"].decode()
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
@@ -125,6 +142,7 @@ def freeze(
         _SHA: content_hash(rows).encode(),
         _GENERATED: b"true" if generated else b"false",
         _VERSION: version.encode(),
+        _METHOD: contract.split.method.encode(),
         _AT: now.astimezone(dt.UTC).isoformat(timespec="seconds").encode(),
     }
     with replacing(holdout_path(folder, contract), mode=0o444) as temporary:  # the mode: nobody changes it

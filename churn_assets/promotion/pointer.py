@@ -84,7 +84,12 @@ def read_champion(home: Path) -> Champion | None:
         return msgspec.convert(stored, Champion)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except OSError as error:  # of this process or the system: the pointer itself may be sound
+        raise PointerCorrupt(
+            f"{path}: cannot be read ({error.strerror or error}), expected a file that this process may read; correct "
+            "its permissions, or free what the system lacks"
+        ) from error
+    except ValueError as error:
         message = " ".join(str(error).split())[:160]
         raise PointerCorrupt(
             f"{path}: cannot be read ({message}), expected a champion as this package writes it; "

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from churn_assets.contract.edit import remedy
-from churn_assets.contract.lineage import describe_change
+from churn_assets.contract.lineage import describe_change, unknown_inputs
 from churn_assets.contract.model import Contract
 from churn_assets.errors import AssetMissing, GateRefused
 from churn_assets.mlflow_registry.registry import Alias
@@ -125,11 +125,12 @@ def assign_role(
     home: Path,
     champion_generated: bool = False,
     refused: bool = False,
+    in_use: Contract | None = None,
 ) -> Role:
     """Champion if there is none that can answer and the model was not `refused` (or rejected) before, else challenger.
 
-    `contract` is that of the model. A champion answers as long as its bundle is there; whether its contract has other
-    limits, values or texts does not matter.
+    `contract` is that of the model; `in_use` as in `input_change`. A champion answers as long as its bundle is there;
+    whether its contract has other limits, values or texts does not matter.
     """
     weak = "; it is no better than random, so nobody is to be contacted" * model.no_signal
     if champion is not None and champion.version == model.version:
@@ -140,21 +141,24 @@ def assign_role(
     if reason is not None:
         return Role("champion", f"{reason}{weak}")
     assert champion is not None  # without one there is a reason
-    if change := input_change(champion, contract, home):
-        return Role(
-            "challenger", f"its inputs differ from those of champion {champion.version}: {change}{weak}", change
-        )
+    if change := input_change(champion, contract, home, in_use):
+        reason = f"its inputs differ from those of champion {champion.version}: {change}{weak}"
+        return Role("challenger", reason, change)
     return Role("challenger", f"champion {champion.version} stays; only the gate replaces it by a challenger{weak}")
 
 
-def input_change(champion: Champion, contract: Contract, home: Path) -> str:
-    """How a contract's model inputs differ from those of the champion, as a clause; '' if they are the same."""
+def input_change(champion: Champion, trained: Contract, home: Path, in_use: Contract | None = None) -> str:
+    """How the inputs of a model `trained` under a contract differ from the champion's, as a clause; '' if they are the
+    same, or if the contract `in_use` allows those of the champion. It is given where a holdout was frozen before the
+    model: its rows have the inputs of both then, and the two can be compared."""
     from churn_assets.scoring.bundle import read_contract  # whose NumPy a rollback does not wait for
 
     own = read_contract(champion.path(home))
     if own is None:  # the bundle is damaged: what it was made under is all that is known
-        return "" if champion.fingerprint == contract.fingerprint else "they cannot be read any more"
-    return "" if own.lineage == contract.lineage else describe_change(own, contract)
+        return "" if champion.fingerprint == trained.fingerprint else "they cannot be read any more"
+    if in_use is not None and not unknown_inputs(own, in_use):
+        return ""
+    return describe_change(own, trained)
 
 
 def _why_none_answers(

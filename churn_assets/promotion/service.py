@@ -27,6 +27,7 @@ from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import REFUSAL, Champion, ChampionPointer, read_champion
 from churn_assets.settings import Settings
 from churn_assets.storage.files import write_json
+from churn_assets.storage.links import link_home
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -106,6 +107,7 @@ class PromotionService:
     @classmethod
     def of(cls, settings: Settings) -> PromotionService:
         """The service of a home, with its ledger, its pointer and MLflow."""
+        link_home(settings)
         ledger, pointer = Ledger(settings.ledger_path), ChampionPointer(settings.home)
         return cls(settings, ledger, pointer, MlflowRegistry(settings.mlflow_uri))
 
@@ -153,15 +155,11 @@ class PromotionService:
         moves to a model that becomes, or is, champion. A model with other inputs than the champion's is judged at once,
         by the rules of registration. Raises GateRefused as `check_registration`.
         """
-        from churn_assets.scoring.bundle import read_contract
-
         self._check(model, contract)
         registration.save_registration_record(self._home, model)
         self.recover()
         champion = read_champion(self._home)
-        generated, refused = self._is_generated(champion), self._is_refused(model.version)
-        trained = read_contract(bundle) or contract  # which may leave columns out that the contract in use has
-        role = registration.assign_role(model, trained, champion, self._home, generated, refused)
+        role = self._assign_role(contract, model, bundle, champion)
         number: int | None = None
         if run_id is not None and missing is None:  # before the commit: pointer and ledger store the number
             number, missing = self._register_version(run_id, contract, bundle, model.version)
@@ -186,6 +184,18 @@ class PromotionService:
         return registration.Registration(
             model.version, path, role.alias, role.reason, answering, number, entry, missing
         )
+
+    def _assign_role(
+        self, contract: Contract, model: registration.TrainedModel, bundle: Path, champion: Champion | None
+    ) -> registration.Role:
+        from churn_assets.promotion.holdout import frozen_with
+        from churn_assets.scoring.bundle import read_contract
+
+        trained = read_contract(bundle) or contract  # which may leave columns out that the contract in use has
+        frozen = frozen_with(self._settings.holdout_dir, contract) not in ("", model.version)
+        generated, refused = self._is_generated(champion), self._is_refused(model.version)
+        in_use = contract if frozen else None
+        return registration.assign_role(model, trained, champion, self._home, generated, refused, in_use)
 
     def _is_refused(self, version: str) -> bool:
         """Whether the last thing decided on a version was no."""

@@ -15,6 +15,7 @@ from churn_assets.errors import AssetStale
 from churn_assets.promotion.ledger import IN_FLIGHT, Ledger
 from churn_assets.promotion.pointer import Champion, read_champion, read_refusal
 from churn_assets.promotion.records import ATTEMPTS, Challenger, DecisionRecord, Gate, Request
+from churn_assets.promotion.registration import Registration
 from churn_assets.scoring.bundle import read_card, read_ladder, read_provenance
 from churn_assets.scoring.card import ModelCard, Provenance
 from churn_assets.settings import Settings
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LISTS = ("risk_list.csv", "call_list.csv", "call_list.xlsx", "segments.csv")  # of one model, made together
+# Of one model, made together.
+LISTS = ("risk_list.csv", "call_list.csv", "call_list.notes.txt", "call_list.xlsx", "segments.csv")
 SCORE_AGAIN = "churn run --select risk_list"
 _SCORED, _VERSIONED = LISTS[0], "feature_importance.json"  # files that name the model that they are of
 
@@ -143,20 +145,30 @@ def read_status(settings: Settings) -> Status:
 
 def _champion_files(settings: Settings, version: str) -> tuple[dict[str, Path], list[str]]:
     """Paths of the champion's report and call list, and a note for each that is of another model."""
-    paths, notes = {}, []
+    notes = []
     reported, listed = report_version(settings), list_version(settings)
     own = settings.reports_dir if reported == version else report_folder(settings, version)
     paths = {"report": own / "model_report.html", "card": own / "model_card.md"}
     if reported not in (None, version) and not paths["report"].is_file():
         notes.append(f"the report in {settings.reports_dir} is of model {reported}; champion {version} has none")
-    if listed == version:
-        paths["call_list"] = settings.reports_dir / _SCORED
-    elif listed is not None:
+    if listed not in (None, version):
         notes.append(
             f"the call list in {settings.reports_dir} is of model {listed}, not of champion {version}; "
             f"score the customers with it: {SCORE_AGAIN}"
         )
+    elif (settings.reports_dir / _SCORED).is_file():
+        paths["call_list"] = settings.reports_dir / _SCORED
+    elif any(settings.reports_dir.glob(f"*/{_SCORED}")):
+        notes.append(f"champion {version} has no call list; score the customers with it: {SCORE_AGAIN}")
     return paths, notes
+
+
+def read_registration(settings: Settings) -> Registration | None:
+    """The newest registration of this home; None before the first, and after another model than the one that it made
+    champion has become it."""
+    registration, champion = read_asset(settings, "registered_model", Registration), read_champion(settings.home)
+    replaced = champion is None or registration is None or champion.version != registration.version
+    return None if registration is not None and registration.alias == "champion" and replaced else registration
 
 
 def report_folder(settings: Settings, version: str) -> Path:

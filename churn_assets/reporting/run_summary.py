@@ -15,7 +15,7 @@ import msgspec
 
 from churn_assets.errors import AssetStale, one_line
 from churn_assets.promotion.registration import Registration
-from churn_assets.promotion.status import read_asset, report_folder, report_version
+from churn_assets.promotion.status import read_registration, report_folder, report_version
 from churn_assets.reporting.model.collect import METRICS
 from churn_assets.reporting.model.facts import Report, Side
 from churn_assets.scoring.scorer import Discount
@@ -83,8 +83,9 @@ class RunSummary:
 
 
 def read_run_summary(settings: Settings) -> RunSummary:
-    """The end of the last run of this home. Raises AssetStale for figures of another version."""
-    registration = read_asset(settings, "registered_model", Registration)
+    """The end of the last run of this home: of the model that it registered, or of the champion if that has changed
+    since. Raises AssetStale for figures of another version."""
+    registration = read_registration(settings)
     report = read_report(settings, registration.version if registration else None)
     listed = settings.assets_dir / "risk_list.parquet"
     calls = None
@@ -93,7 +94,7 @@ def read_run_summary(settings: Settings) -> RunSummary:
 
         calls = Calls.of(pq.read_table(listed, columns=["contact", "expected_value", "model_version"]))
     places = {
-        "call list": settings.reports_dir / "risk_list.csv",
+        "call list": settings.reports_dir / "call_list.xlsx",
         "report": _folder(settings, registration.version if registration else None) / "model_report.html",
         "everything else": settings.home,
     }
@@ -126,7 +127,10 @@ def summarize(
 ) -> RunSummary:
     """The parts of the summary; a part whose figures are None is empty."""
     challenger = registration is not None and registration.alias == "challenger"
-    commands = {"churn score FILE -o OUT.csv": "score another table", "churn serve": "answer requests, on port 3000"}
+    commands = {
+        "churn score FILE --calls CALLS.xlsx": "a call list for another table",
+        "churn serve": "answer requests, on port 3000",
+    }
     if challenger:
         commands = {"churn status": "what the challenger waits for", **commands}
     return RunSummary(

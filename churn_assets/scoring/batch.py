@@ -25,6 +25,7 @@ from churn_assets.data.readers.read import iter_batches, read_table
 from churn_assets.data.readers.source import locate
 from churn_assets.data.repairs.excel_1904 import SHIFT_DAYS, ShiftedBlock, find_shifted_block
 from churn_assets.data.repairs.repairs import REPAIRS, undo_shift
+from churn_assets.data.validation.checks import check_label
 from churn_assets.data.validation.parse import as_days, parse_column
 from churn_assets.data.validation.report import Outcome
 from churn_assets.data.validation.validate import ROW, Validated, validate_features_only
@@ -32,8 +33,11 @@ from churn_assets.errors import SettingsError
 from churn_assets.features.compile import as_of_days
 from churn_assets.prediction_log.records import Prediction, encode_line
 from churn_assets.prediction_log.segment import Segment
-from churn_assets.scoring.call_list import call_order, ranked, scored_table, with_reasons
+from churn_assets.scoring.call_list import call_order, calls_of, ranked, scored_table, with_reasons
+from churn_assets.scoring.call_sheet import call_sheet, check_suffix, notes_path, write_call_sheet
 from churn_assets.scoring.explain import Explainer
+from churn_assets.scoring.list_money import ListMoney, describe_list_money, list_money
+from churn_assets.scoring.prices import prices
 from churn_assets.scoring.scorer import BAND_NAMES, Scorer
 from churn_assets.storage.csv_cells import neutral_table
 from churn_assets.storage.files import PendingFile
@@ -53,23 +57,26 @@ Progress = Callable[[int, int | None], None]
 
 @dataclass(frozen=True)
 class ScoredBatch:
-    """One batch: `scored` has a row for each of `checked.customers`, `repairs` count cells."""
+    """One batch: `scored` has a row for each of `checked.customers`, `repairs` count cells; `left` (rows,) is true for
+    those marked as churned in the file, None if it has no label column."""
 
     scored: pa.Table
     checked: Validated
     repairs: dict[str, int]
+    left: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
 class BatchSummary:
     """The outcome of a file's rows, and where the outputs are; as a string, a summary for people.
 
-    `rejected` and `calls` are None if there are none; `as_of` is None where each row has its own.
-    `reasons`, `warnings` and `repairs` count rows, rows and cells; `bands` counts scored customers.
+    `out`, `rejected`, `calls` and `sheet` are None if there are none; `as_of` is None where each row has its own.
+    `reasons`, `warnings` and `repairs` count rows, rows and cells; `bands` counts scored customers. `left` counts
+    those on no list because the file marks them as churned, None if it has no label column, named `label`.
     """
 
     source: str
-    out: Path
+    out: Path | None
     rejected: Path | None
     calls: Path | None
     rows: int
@@ -82,16 +89,25 @@ class BatchSummary:
     warnings: dict[str, int]
     repairs: dict[str, int]
     bands: dict[str, int]
+    money: ListMoney
+    label: str
+    left: int | None = None
+    sheet: Path | None = None
 
     def __str__(self) -> str:
         when = f"{self.as_of} ({self.as_of_source})" if self.as_of else self.as_of_source
         counts = {"repaired cells": self.repairs, "reasons of rejection": self.reasons, "warnings": self.warnings}
-        paths = {"scores": self.out, "call list": self.calls, "rejected rows": self.rejected}
+        paths = {"scores": self.out, "call list": self.sheet or self.calls, "rejected rows": self.rejected}
+        left = f"marked as churned in '{self.label}': {self.left or 0:,}, scored and on no call list"
+        if self.left is None:
+            left = f"the file has no column '{self.label}': customers who have left already cannot be told apart"
         lines = [
             f"{self.source}: {self.rows:,} rows, {self.rows_scored:,} scored, {self.rows_rejected:,} rejected",
             f"as of: {when}; model: {self.model_version or 'not in a bundle'}",
             f"risk bands: {_counts(self.bands)}",
             *(f"{label}: {_counts(own)}" for label, own in counts.items() if any(own.values())),
+            *([left] if self.left != 0 else []),
+            *describe_list_money(self.money),
             *(f"{label}: {path}" for label, path in paths.items() if path),
         ]
         return "\n".join(lines)
@@ -100,7 +116,7 @@ class BatchSummary:
 def score_file(
     scorer: Scorer,
     source: str | Path,
-    out: Path,
+    out: Path | None,
     as_of: dt.date | str | None = None,
     *,
     batch_rows: int = BATCH_ROWS,
@@ -108,24 +124,34 @@ def score_file(
     reasons: bool = False,
     progress: Progress | None = None,
     each: Callable[[ScoredBatch], None] | None = None,
+    sheet: Path | None = None,
 ) -> BatchSummary:
-    """Score every row of `source` (anything `data.read` reads) into `out` (.parquet or .csv).
+    """Score every row of `source` (anything `data.read` reads) into `out` (.parquet or .csv), `sheet`, or both.
 
     `out` has the valid rows in the file's order, with their source row; beside it are `<name>.rejected.parquet` (raw
-    cells and reasons) and `<name>.calls<suffix>` (the contacts worth most, as many as the contract's capacity). All
-    appear when everything is written, `out` last. An `as_of` given here wins over the contract's. `threads` is by
-    default the number of processors; with `reasons` the calls say why; `progress(rows done, rows in all or None)` is
-    called after each batch, and `each` with the batch, in order. Raises what reading raises, SettingsError for an
-    invalid `out` or `as_of`, and BundleMismatch for reasons of a bundle that cannot give any.
+    cells and reasons) and `<name>.calls<suffix>` (the contacts worth most, as many as the contract's capacity, with the
+    control group). `sheet` (.csv or .xlsx) is that list as people read it; without `out` the rejected rows are beside
+    it. Customers whom the file marks as churned are on no list. All appear when everything is written.
+
+    An `as_of` given here wins over the contract's. `threads` is by default the number of processors; with `reasons` the
+    calls say why, as a `sheet` does if the bundle can; `progress(rows done, rows in all or None)` is called after each
+    batch, and `each` with the batch, in order. Raises what reading raises, SettingsError for an invalid output or
+    `as_of`, and BundleMismatch for reasons of a bundle that cannot give any.
     """
-    outputs = (out, out.with_name(f"{out.stem}.rejected.parquet"), out.with_name(f"{out.stem}.calls{out.suffix}"))
-    _check_places(source, outputs)
+    beside = out or sheet
+    if beside is None:
+        raise SettingsError("nothing to write; name a file for the scores or for the call list")
+    if sheet is not None:
+        check_suffix(sheet)
+    list_path = out.with_name(f"{out.stem}.calls{out.suffix}") if out is not None else None
+    outputs = (out, beside.with_name(f"{beside.stem}.rejected.parquet"), list_path)
+    _check_places(source, filter(None, (*outputs, sheet, sheet and notes_path(sheet))))
     workers = threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    explainer = Explainer(scorer) if reasons else None
+    explainer = Explainer(scorer) if reasons or (sheet is not None and scorer.background) else None
     scored, rejected, calls = map(TableFile, outputs)
     with scored, rejected, calls:
         file = _FileBatches(scorer, source, batch_rows, _date(as_of))
-        tally = _Tally(scorer, explainer)
+        tally = _Tally(scorer, explainer, with_customers=sheet is not None)
         with ThreadPoolExecutor(workers) as pool:
             for batch in _in_order(pool, file, ahead=workers + 1):
                 scored.write(batch.scored)
@@ -136,13 +162,21 @@ def score_file(
                     each(batch)
                 if progress is not None:
                     progress(tally.rows, file.rows)
-        if tally.best.num_rows:
-            calls.write(tally.call_list())
+        listed = tally.call_list()
+        money = list_money(listed, scorer.value, scorer.discount, scored.rows - (tally.left or 0), tally.left or 0)
+        if listed.num_rows:
+            calls.write(listed)
+        if sheet is not None:
+            write_call_sheet(call_sheet(listed, tally.customers(listed.num_rows), scorer.contract, money), sheet)
         return BatchSummary(
             source=file.name,
             rejected=rejected.publish(),
             calls=calls.publish(),
             out=scored.publish() or out,
+            money=money,
+            label=scorer.contract.label.column,
+            left=tally.left,
+            sheet=sheet,
             rows=tally.rows,
             rows_scored=scored.rows,
             rows_rejected=rejected.rows,
@@ -159,13 +193,15 @@ def score_file(
 class _Tally:
     """Sums over the batches, and the most valuable contacts so far."""
 
-    def __init__(self, scorer: Scorer, explainer: Explainer | None) -> None:
+    def __init__(self, scorer: Scorer, explainer: Explainer | None, with_customers: bool) -> None:
         self._value, self._explainer = scorer.value, explainer
+        self._with_customers = with_customers or explainer is not None
         self._keep = CALLS_WITHOUT_CAPACITY if self._value.capacity is None else self._value.capacity
         self.rows = 0
         self.reasons, self.warnings, self.repairs = Counter[str](), Counter[str](), Counter[str]()
         self.bands = Counter(dict.fromkeys(BAND_NAMES, 0))
-        self.best = pa.table({})
+        self.left: int | None = None
+        self.best = scored_table(scorer, [], np.empty(0), 0.0)
 
     def add(self, batch: ScoredBatch) -> None:
         """Add a batch's counts."""
@@ -177,21 +213,38 @@ class _Tally:
         for band in pc.value_counts(batch.scored["risk_band"]).to_pylist():
             self.bands[band["values"]] += band["counts"]
         scored = batch.scored
-        if self._explainer:  # the columns that reasons are made of, only for those on the list so far
+        if self._with_customers:  # the columns that reasons are made of, only for those on the list so far
             scored = scored.append_column(_CUSTOMER, batch.checked.customers.to_struct_array())
-        if self.best.num_rows == self._keep > 0:  # most batches have few that are worth more than the last
+        if batch.left is not None:
+            self.left = (self.left or 0) + int(batch.left.sum())
+            scored = scored.filter(pa.array(~batch.left))
+        if not self._keep:
+            return
+        if self._contacts(self.best) == self._keep:  # most batches have few that are worth more than the last
             least = pc.min(self.best["expected_value"])
             scored = scored.filter(pc.greater_equal(scored["expected_value"], least))
         pays = scored.filter(pc.greater(scored["expected_value"], 0.0))
         both = pa.concat_tables([self.best, pays]) if self.best.num_rows else pays
-        self.best = both.take(call_order(both).slice(0, self._keep))
+        both = both.take(call_order(both))
+        counted = np.cumsum(~both["control"].to_numpy(zero_copy_only=False).astype(bool))  # others take no capacity
+        self.best = both.slice(0, int(np.searchsorted(counted, self._keep)) + 1)
+
+    @staticmethod
+    def _contacts(listed: pa.Table) -> int:
+        return int(listed.num_rows - (pc.sum(listed["control"]).as_py() or 0))
+
+    def customers(self, rows: int) -> pa.Table:
+        """The typed customers of the first `rows` of the list."""
+        if _CUSTOMER not in self.best.column_names:
+            return pa.table({})
+        return pa.Table.from_struct_array(self.best[_CUSTOMER].combine_chunks()).slice(0, rows)
 
     def call_list(self) -> pa.Table:
-        """The contacts in their final order, with reasons if there is an explainer."""
-        listed = ranked(self.best, self._value)
-        if self._explainer is None:
+        """The calls in their final order, with reasons if there is an explainer."""
+        listed = calls_of(ranked(self.best, self._value))
+        if self._explainer is None or not listed.num_rows:
             return listed
-        customers = pa.Table.from_struct_array(self.best[_CUSTOMER].combine_chunks())
+        customers = self.customers(listed.num_rows)
         as_of = as_days(listed["as_of"].combine_chunks())
         return with_reasons(listed, self._explainer.explain_table(customers, as_of))
 
@@ -212,6 +265,7 @@ def _in_order(pool: ThreadPoolExecutor, file: _FileBatches, ahead: int) -> Itera
 
 
 def _check_places(source: str | Path, places: Iterable[Path]) -> None:
+    """Raise SettingsError for a place that is the source, or a folder."""
     read = Path(str(source)).expanduser().resolve()
     for place in places:
         if place.expanduser().resolve() == read:
@@ -279,8 +333,12 @@ class _FileBatches:
         customers, own = checked.customers, self.contract.time.as_of
         days = as_of_days(self.snapshot) if self.snapshot else as_days(customers[own].combine_chunks())
         probability = self.scorer.score_table(customers, days).probability
-        scored = scored_table(self.scorer, customers[self.contract.key.name], probability, days)
-        return ScoredBatch(scored.add_column(0, ROW, pa.array(checked.rows, pa.int64())), checked, repairs)
+        worth = prices(self.contract, customers, days)
+        scored = scored_table(self.scorer, customers[self.contract.key.name], probability, days, worth)
+        left = None
+        if self.contract.label.column in table.column_names:
+            left = check_label(self.contract, table)[0][checked.rows - start] == 1
+        return ScoredBatch(scored.add_column(0, ROW, pa.array(checked.rows, pa.int64())), checked, repairs, left)
 
     def _read_dates(self, wants_newest: bool) -> float | None:
         """Find the shifted block and count the rows; return the newest date, in days, if it is wanted."""
@@ -342,23 +400,28 @@ def _snapshot(contract: Contract, given: dt.date | None, newest: float | None) -
 
 
 class TableFile:
-    """A Parquet or CSV file (by suffix) that grows under a temporary name; SettingsError for another suffix.
+    """A Parquet or CSV file (by suffix) that grows under a temporary name; SettingsError for another suffix. Without a
+    path nothing is written.
 
     `publish` renames it after a sync; leaving the context without it removes what was written.
     """
 
-    def __init__(self, path: Path) -> None:
-        if path.suffix.lower() not in SUFFIXES:
+    def __init__(self, path: Path | None) -> None:
+        if path is not None and path.suffix.lower() not in SUFFIXES:
             raise SettingsError(
                 f"{path.name} ends in '{path.suffix}', expected one of: {', '.join(SUFFIXES)}; rename it"
             )
         self.path, self.rows = path, 0
+        self._csv = path is not None and path.suffix.lower() == ".csv"
         self._pending: PendingFile | None = None
         self._writer: Any = None
 
     def write(self, table: pa.Table) -> None:
-        """Append a table; the first one sets the schema."""
-        table = neutral_table(table) if self.path.suffix.lower() == ".csv" else table
+        """Append a table; the first one sets the schema. Without a path rows are only counted."""
+        self.rows += table.num_rows
+        if self.path is None:
+            return
+        table = neutral_table(table) if self._csv else table
         if self._writer is None:
             try:
                 self._pending = PendingFile(self.path)
@@ -368,10 +431,11 @@ class TableFile:
                     f"{self.path} cannot be written ({error.strerror or error}); name another output"
                 ) from error
         self._writer.write_table(table)
-        self.rows += table.num_rows
 
     def publish(self) -> Path | None:
         """Close the file and give it its name; None, and no file of that name, if nothing was written."""
+        if self.path is None:
+            return None
         if self._pending is None:
             self.path.unlink(missing_ok=True)  # a file of an earlier run is about other rows
             return None
@@ -381,7 +445,7 @@ class TableFile:
         return self.path
 
     def _open(self, path: Path, schema: pa.Schema) -> Any:
-        if self.path.suffix.lower() == ".csv":
+        if self._csv:
             from pyarrow import csv
 
             return csv.CSVWriter(path, schema)

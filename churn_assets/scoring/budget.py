@@ -39,15 +39,19 @@ class Plan:
     limit: str
 
 
-def plan_call_list(bundle: Path, call_list: Path, budget: float, *, capacity: bool = True) -> tuple[Plan, Value]:
-    """The best use of `budget` on `call_list`, the Parquet file of the asset risk_list, and its contract's values. The
-    control group is left out. Raises AssetMissing if there is no list, and SettingsError for a negative budget."""
+def plan_call_list(
+    bundle: Path, call_list: Path, budget: float, *, capacity: bool = True, value: Value | None = None
+) -> tuple[Plan, Value]:
+    """The best use of `budget` on `call_list`, the Parquet file of the asset risk_list, and the `value` by which it was
+    made, by default that of the bundle's contract. The control group is left out. Raises AssetMissing if there is no
+    list, and SettingsError for a negative budget."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     if not call_list.is_file():
         raise AssetMissing(f"{call_list}: does not exist; expected the call list of this home; make it: churn run")
-    value = parse_contract((bundle / CONTRACT).read_text(encoding="utf-8"), CONTRACT).value
+    if value is None:
+        value = parse_contract((bundle / CONTRACT).read_text(encoding="utf-8"), CONTRACT).value
     card, listed = read_card(bundle), pq.read_table(call_list)
     discount = card.profit.discount if card.profit else Discount()
     probability = listed["churn_probability"].to_numpy()

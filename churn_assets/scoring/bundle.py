@@ -29,7 +29,7 @@ import msgspec
 import numpy as np
 
 from churn_assets.contract.check import with_excluded
-from churn_assets.contract.load import parse_contract
+from churn_assets.contract.load import load_contract, parse_contract
 from churn_assets.contract.model import Column, Contract
 from churn_assets.errors import BundleCorrupt, BundleError, BundleMismatch, ChurnError, ContractError, RowsRejected
 from churn_assets.features.compile import compile_features
@@ -118,6 +118,19 @@ def _serves(wanted: Column, contract: Contract) -> bool:
     """Whether the contract's tables have this column with values that the model knows."""
     column = next((column for column in contract.logged_columns if column.name == wanted.name), None)
     return column is not None and column.kind is wanted.kind and set(column.choices) <= set(wanted.choices)
+
+
+def contract_in_use(bundle: Path, path: Path) -> Contract | None:
+    """The contract at `path` if its tables are what the bundle scores, so that its `[value]` holds; None if it is
+    another one or cannot be read."""
+    own = read_contract(bundle)
+    try:
+        contract = load_contract(path)
+    except ContractError:
+        return None
+    if own is None or (own.name, own.key.name) != (contract.name, contract.key.name):
+        return None
+    return contract if all(_serves(column, contract) for column in own.scoring_columns) else None
 
 
 def read_contract(path: Path) -> Contract | None:

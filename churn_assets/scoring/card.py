@@ -127,8 +127,10 @@ class ProfitReport(msgspec.Struct, frozen=True, rename={"card_sentence": "words"
 
 def no_better_than_random(metrics: Mapping[str, float]) -> bool:
     """Whether the 95 % interval of a model's test figures contains what a random list reaches: PR-AUC the share of
-    churners, ROC AUC a half. PR-AUC of few churners is above their share by chance alone, so both are asked."""
-    return metrics["test_pr_auc_low"] <= metrics["test_churn_rate"] or metrics["test_roc_auc_low"] <= 0.5
+    churners, ROC AUC a half. PR-AUC of few churners is above their share by chance alone, so both are asked; a figure
+    that is absent says nothing."""
+    by_list = metrics.get("test_pr_auc_low", 1.0) <= metrics.get("test_churn_rate", 0.0)
+    return by_list or metrics.get("test_roc_auc_low", 1.0) <= 0.5
 
 
 class ModelCard(msgspec.Struct, frozen=True):

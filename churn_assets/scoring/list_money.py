@@ -115,6 +115,8 @@ def describe_list_money(money: ListMoney) -> list[str]:
     """The headline, what it counts and what it does not, as sentences."""
     left = f"; {money.left:,} marked as churned are left out" if money.left else ""
     out_of = f"{money.customers:,} customers who have not left{left}"
+    if money.capacity == 0:
+        return [f"The model is no better than random: nobody is to be contacted, of {out_of}."]
     if not money.contacts:
         return [f"Under the contract's values no contact is expected to pay, of {out_of}.", *_basis(money)]
     limit = f", within a capacity of {money.capacity:,}" if money.capacity is not None else ""

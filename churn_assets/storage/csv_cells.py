@@ -1,6 +1,7 @@
-"""Texts in CSV files that people open: a spreadsheet must not take a cell for a formula.
+"""Texts in files that people open, CSV and workbooks: a spreadsheet must not take a cell for a formula.
 
-A text that begins with = + - @, tab or CR gets an apostrophe in front; one that is a plain number does not.
+A text that begins with = + - @, also full-width, tab, CR or LF gets an apostrophe in front; one that is a plain number
+does not.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# For `re` and Arrow's RE2 alike.
-_FORMULA = r"^([=@\t\r]|[+-](?:$|[^0-9]|[0-9][0-9.,]*[^0-9.,]))"
+# As Arrow's RE2 writes it, and as `re` does.
+_FORMULA = r"^([=@\t\r\n\x{FF1D}\x{FF20}]|[+\-\x{FF0B}\x{FF0D}](?:$|[^0-9]|[0-9][0-9.,]*[^0-9.,]))"
+_IN_PYTHON = re.compile(re.sub(r"\\x\{(\w+)\}", r"\\u\1", _FORMULA))
 _NEUTRAL = r"'\1"
 
 
 def neutral_text(cell: object) -> object:
     """A cell for a CSV file; only texts change."""
-    return re.sub(_FORMULA, _NEUTRAL, cell, count=1) if isinstance(cell, str) else cell
+    return _IN_PYTHON.sub(_NEUTRAL, cell, count=1) if isinstance(cell, str) else cell
 
 
 def neutral_table(table: pa.Table) -> pa.Table:

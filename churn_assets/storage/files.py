@@ -1,7 +1,8 @@
 """Files that a reader sees complete or not at all, and that survive a loss of power once written.
 
 Every file of a home is written into a temporary file in the same folder: fsync of that file, rename, fsync of the
-folder. A process that is killed before the rename leaves the old file as it was, and a hidden `.<name>.<digits>.tmp`.
+folder. A process that is killed before the rename leaves the old file as it was, and a hidden
+`.<name>.<host>-<process>-<digits>.tmp`, which `remove_leftovers` removes.
 Only `prediction_log.segment`, which appends to an open file and syncs many rows at once, does not come here.
 """
 
@@ -9,12 +10,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
+import socket
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+_HOST = sha256(socket.gethostname().encode()).hexdigest()[:8]
+_MARK = "(?P<host>[0-9a-f]{8})-(?P<process>[0-9]+)-"
+_LEFTOVER = re.compile(rf"\.(?P<name>.+)\.{_MARK}[0-9a-f]{{8}}\.(?P<kind>tmp|old)")
 
 
 class PendingFile:
@@ -27,7 +36,7 @@ class PendingFile:
     def __init__(self, path: Path, mode: int | None = None, reuse_name: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        digits = "" if reuse_name else f".{secrets.token_hex(6)}"
+        digits = "" if reuse_name else f".{owner_mark()}"
         self.temporary = path.with_name(f".{path.name}{digits}.tmp")
         self._mode = mode
         if reuse_name and self.temporary.exists():
@@ -84,7 +93,14 @@ def canonical_json(value: object) -> bytes:
 
 def read_json_object(path: Path) -> dict[str, Any]:
     """A JSON object from a file. Raises OSError, and ValueError for what is not a JSON object."""
-    value = json.loads(path.read_bytes())
+    if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would wait for a writer
+        raise ValueError("is not a file")
+    try:
+        value = json.loads(path.read_bytes())
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    except LookupError as error:  # its first bytes look like an encoding that Python lacks
+        raise ValueError(str(error)) from None
     if not isinstance(value, dict):
         raise ValueError(f"is a JSON {type(value).__name__}, expected an object")
     return value
@@ -94,7 +110,7 @@ def replace_folder(path: Path, write: Callable[[Path], object]) -> Path:
     """Replace the folder `path` by one that `write` fills; a reader finds the old one or the new one. A kill between
     the two renames leaves no folder `path`, and the old one beside it as `.<name>.<digits>.old`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    digits = secrets.token_hex(6)
+    digits = owner_mark()
     temporary, old = path.with_name(f".{path.name}.{digits}.tmp"), path.with_name(f".{path.name}.{digits}.old")
     try:
         temporary.mkdir()
@@ -108,6 +124,41 @@ def replace_folder(path: Path, write: Callable[[Path], object]) -> Path:
         shutil.rmtree(temporary, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
     return path
+
+
+def owner_mark() -> str:
+    """A part of a temporary name: this host, this process, and digits that make it unique."""
+    return f"{_HOST}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def remove_leftovers(folder: Path, depth: int = 2) -> list[Path]:
+    """Remove what processes of this host left in `folder`, and `depth` folders below, when they were killed: temporary
+    files and folders. A folder that was being replaced gets its old content back. Returns what was removed.
+
+    What belongs to another host, or to a process that lives, stays. Raises OSError.
+    """
+    removed = []
+    for path in list(folder.iterdir()) if folder.is_dir() else ():
+        match = _LEFTOVER.fullmatch(path.name)
+        if match is None:
+            if depth and path.is_dir() and not path.is_symlink():
+                removed += remove_leftovers(path, depth - 1)
+        elif match["host"] == _HOST and not _lives(int(match["process"])):
+            target = path.with_name(match["name"] or "")
+            if match["kind"] == "old" and not target.exists():
+                path.rename(target)
+            elif path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+            removed.append(path)
+    return removed
+
+
+def _lives(process: int) -> bool:
+    import psutil
+
+    return bool(psutil.pid_exists(process))
 
 
 def sync_tree(directory: Path) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from churn_assets.errors import BundleCorrupt, one_line
-from churn_assets.storage.files import canonical_json, sync_directory, sync_tree
+from churn_assets.storage.files import canonical_json, owner_mark, sync_directory, sync_tree
 
 MANIFEST = "manifest.json"
 PROVENANCE = "provenance.json"  # hashed in the manifest like every file, and no part of the version
@@ -31,9 +31,10 @@ def seal(
     before it gets its name. The same content gives the same version, and a directory that is there stays.
     """
     root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".sealing-", dir=root, ignore_cleanup_errors=True) as folder:
-        scratch = Path(folder)
-        scratch.chmod(0o755)  # 0700 would lock out a service that runs as another user
+    scratch = root / f".sealing.{owner_mark()}.tmp"
+    scratch.mkdir()
+    try:
+        scratch.chmod(0o755)  # a narrow umask would lock out a service that runs as another user
         write(scratch)
         files = _hashes(scratch)
         (scratch / MANIFEST).write_bytes(_manifest(about, files))
@@ -51,6 +52,8 @@ def seal(
             verify(target)
         sync_directory(root)
         return target
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def verify(directory: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ before it counts.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ class SqliteStore:
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """A snapshot: what is read in the block is of one instant."""
-        with self._plain_errors(), closing(self._connect(self.path) if self.path.is_file() else self._empty()) as db:
+        with self._plain_errors(), closing(self._connect_to_read()) as db:
             if self._stored_version(db) == 0:  # made, and killed before its first transaction
                 with closing(self._empty()) as empty:
                     yield empty
@@ -81,9 +82,20 @@ class SqliteStore:
         return self._corrupt(f"its format is {version}, expected {self.version}")
 
     def _connect(self, file: Path | str) -> sqlite3.Connection:
-        db = sqlite3.connect(file, timeout=self.busy_s, isolation_level=None)
+        is_uri = isinstance(file, str) and file.startswith("file:")
+        db = sqlite3.connect(file, timeout=self.busy_s, isolation_level=None, uri=is_uri)
         db.row_factory = sqlite3.Row
         return db
+
+    def _connect_to_read(self) -> sqlite3.Connection:
+        """The file, the empty tables if there is none. Where this process may not write, SQLite must not try to."""
+        if not self.path.is_file():
+            return self._empty()
+        if os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK):
+            return self._connect(self.path)
+        # A log beside the file has newer rows, which SQLite reads; without one it would make one unless told not to.
+        options = "mode=ro" if self.path.with_name(f"{self.path.name}-wal").exists() else "mode=ro&immutable=1"
+        return self._connect(f"{self.path.absolute().as_uri()}?{options}")
 
     def _use_wal(self, db: sqlite3.Connection) -> None:
         """Wait here for another process that makes the file: SQLite's timeout does not cover the change of mode."""

@@ -1,4 +1,9 @@
-"""A candidate: one kind of model, fitted on both splits, measured on validation rows only."""
+"""A candidate: one kind of model, fitted on both splits and measured on rows that it was not trained on.
+
+On the random split every training and validation row is scored by a model of the other folds; the candidate itself is
+then fitted on all of them, with as many rounds as the folds needed. Out of time the validation rows, the newest but
+for the test rows, are scored by a model of the training rows.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +25,15 @@ from churn_assets.features.compile import FeatureSpec, Matrix
 from churn_assets.scoring.calibration import sigmoid
 from churn_assets.scoring.models.base import Model
 from churn_assets.scoring.models.blend import load_model
-from churn_assets.training.feature_table import TrainingData, View, features_hash, training_data
+from churn_assets.training.feature_table import TrainingData, features_hash, training_data
+from churn_assets.training.split import Ids, Index, Split, fold_numbers
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-NAMES = ("logistic", "boosted", "network")
+NAMES = ("logistic", "boosted", "deep", "network")
+FOLDS = 4
+REPEATS, FEW_ROWS = 3, 4000  # below so many rows the folds are drawn several times: one draw says little
 # Parameters of a recipe by the names of its `Params`: in the configuration of an asset, a study and the model card.
 Parameters = Mapping[str, int | float]
 Rows = tuple[Matrix, Labels]
@@ -39,14 +47,21 @@ class Recipe(Protocol):
     def fit(self, train: Rows, validation: Rows, specs: tuple[FeatureSpec, ...], params: Any, seed: int) -> Model:
         """Fit on training rows; validation rows may be used for early stopping only."""
 
+    # A recipe that stops early has `settle(models, params)` as well: see `candidates.boosted`.
+
 
 @dataclass(frozen=True)
 class Fitted:
-    """A model of one split and its log-odds on that split's validation rows."""
+    """A model of one split, and log-odds (repeats, n) of that split's `judged_rows` by models not trained on them."""
 
     model: Model
-    validation_margin: Floats
+    out_of_fold: Floats
     metrics: dict[str, float]
+
+
+def judged_rows(name: str, split: Split) -> Index:
+    """Rows of the split `name` by which candidates are compared and calibrated."""
+    return split.learn if name == "random" else split.validation
 
 
 @dataclass(frozen=True)
@@ -64,7 +79,7 @@ class Candidate:
 
     @property
     def metrics(self) -> dict[str, dict[str, float]]:
-        """Validation metrics by split."""
+        """Out-of-fold metrics by split."""
         return {name: fitted.metrics for name, fitted in self.fitted.items()}
 
     @property
@@ -73,12 +88,12 @@ class Candidate:
         return self.fitted["random"].model.cost
 
     def save(self, directory: Path) -> None:
-        """Write `candidate.json`, a model folder and the validation margins of each split."""
+        """Write `candidate.json`, a model folder and the out-of-fold log-odds of each split."""
         directory.mkdir(parents=True, exist_ok=True)
         for name, fitted in self.fitted.items():
             (directory / name).mkdir()
             fitted.model.save(directory / name)
-            np.save(directory / f"{name}.npy", fitted.validation_margin, allow_pickle=False)
+            np.save(directory / f"{name}.npy", fitted.out_of_fold, allow_pickle=False)
         stored = {key: getattr(self, key) for key in ("name", "features_sha256", "params", "metrics", "cpu_s")}
         (directory / "candidate.json").write_text(json.dumps(stored, indent=1), encoding="utf-8")
 
@@ -105,8 +120,11 @@ def train_candidate(
     TrainingError for an unknown recipe or parameter."""
     recipe, settings = recipe_of(name, params or {})
     data = training_data(contract, features, splits)
+    ids = np.asarray(features["customer_id"].to_pylist(), dtype=object).astype(str)
     start = time.process_time()
-    fitted = {which: _fit(recipe, settings, data, view, seed) for which, view in data.views.items()}
+    fitted = {"random": _cross_fitted(recipe, settings, data, ids, seed)}
+    if "out_of_time" in data.views:
+        fitted["out_of_time"] = _by_time(recipe, settings, data, seed)
     return Candidate(name, features_hash(features), dataclasses.asdict(settings), fitted, time.process_time() - start)
 
 
@@ -123,12 +141,45 @@ def recipe_of(name: str, params: Parameters) -> tuple[Recipe, Any]:
     return recipe, recipe.Params(**params)
 
 
-def _fit(recipe: Recipe, params: Any, data: TrainingData, view: View, seed: int) -> Fitted:
-    train, validation = view.split.train, view.split.validation
-    held_out, label = view.matrix[validation], data.churned[validation]
-    model = recipe.fit((view.matrix[train], data.churned[train]), (held_out, label), view.program.specs, params, seed)
-    margin = model.margin(held_out)
-    return Fitted(model, margin, {**figures(label, margin), "rows": float(len(label))})
+def _cross_fitted(recipe: Recipe, params: Any, data: TrainingData, ids: Ids, seed: int) -> Fitted:
+    view = data.views["random"]
+    rows, specs = view.split.learn, view.program.specs
+    matrix, label = view.matrix[rows], data.churned[rows]
+    repeats = REPEATS if len(rows) < FEW_ROWS else 1
+    margin, models = np.empty((repeats, len(rows))), []
+    folds = [fold_numbers(label, ids[rows], FOLDS, seed + repeat) for repeat in range(repeats)]
+    for fold in folds:
+        for part in range(FOLDS):
+            learn, held_out = ((matrix[side], label[side]) for side in (fold != part, fold == part))
+            models.append(recipe.fit(learn, held_out, specs, params, seed))
+    models, settled = _settle(recipe, models, params)
+    for number, model in enumerate(models):
+        repeat, part = divmod(number, FOLDS)
+        scored = folds[repeat] == part
+        margin[repeat, scored] = model.margin(matrix[scored])
+    model = recipe.fit((matrix, label), (matrix[:0], label[:0]), specs, settled, seed)
+    return Fitted(model, margin, _metrics(label, margin, settled))
+
+
+def _by_time(recipe: Recipe, params: Any, data: TrainingData, seed: int) -> Fitted:
+    view = data.views["out_of_time"]
+    (learn, held_out, rows), specs = (view.split.train, view.split.validation, view.split.learn), view.program.specs
+    matrix, label = view.matrix, data.churned
+    stopped = recipe.fit((matrix[learn], label[learn]), (matrix[held_out], label[held_out]), specs, params, seed)
+    (stopped,), settled = _settle(recipe, [stopped], params)
+    margin = stopped.margin(matrix[held_out])[None, :]
+    model = recipe.fit((matrix[rows], label[rows]), (matrix[:0], label[:0]), specs, settled, seed)
+    return Fitted(model, margin, _metrics(label[held_out], margin, settled))
+
+
+def _settle(recipe: Any, models: list[Model], params: Any) -> tuple[list[Model], Any]:
+    return recipe.settle(models, params) if hasattr(recipe, "settle") else (models, params)
+
+
+def _metrics(label: Labels, margin: Floats, settled: Any) -> dict[str, float]:
+    each = [figures(label, repeat) for repeat in margin]
+    rounds = {"rounds": float(settled.rounds)} if hasattr(settled, "rounds") else {}
+    return {**{name: float(np.mean([e[name] for e in each])) for name in each[0]}, "rows": float(len(label)), **rounds}
 
 
 def figures(churned: Labels, margin: Floats) -> dict[str, float]:

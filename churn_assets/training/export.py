@@ -17,6 +17,7 @@ import numpy.typing as npt
 from churn_assets.contract.model import Contract
 from churn_assets.data.customers import TableOrigin, listed_rows, without_marks
 from churn_assets.data.hashing import data_hash
+from churn_assets.evaluation.metrics import Floats
 from churn_assets.scoring.bundle import write_bundle
 from churn_assets.scoring.call_list import call_list, calls_of
 from churn_assets.scoring.card import CandidateSummary, Comparison, ProfitReport, Provenance, no_better_than_random
@@ -28,7 +29,7 @@ from churn_assets.training.candidate import Candidate
 from churn_assets.training.feature_table import as_of_of, at_rows
 from churn_assets.training.profit import operating_point, profit_report, realized_churn, with_list
 from churn_assets.training.select import Choice
-from churn_assets.training.split import Split
+from churn_assets.training.split import Index
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,9 +61,10 @@ class ChosenModel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def as_scorer(contract: Contract, choice: Choice) -> Scorer:
-    """The chosen model with everything it needs to score; it was fitted on the random split's training rows."""
+    """The chosen model with everything it needs to score; it was fitted on the random split's training and
+    validation rows."""
     view = choice.views["random"]
-    model, train = choice.contender.fitted["random"].model, view.matrix[view.split.train]
+    model, train = choice.contender.fitted["random"].model, view.matrix[view.split.learn]
     profit, f1 = choice.thresholds["profit"], choice.thresholds["f1"]
     return Scorer(
         contract=contract,
@@ -95,7 +97,7 @@ def write_choice(
         card=card(contract, choice, candidates, customers),
         golden=customers.take(rows),
         as_of=at_rows(as_of_of(customers), rows),
-        reference=_reference(scorer, customers, split, choice.seed),
+        reference=_reference(customers, split.learn, choice.out_of_fold[1], choice.seed),
         provenance=msgspec.to_builtins(provenance),
     )
 
@@ -148,7 +150,7 @@ def _profit(contract: Contract, choice: Choice, customers: pa.Table) -> ProfitRe
     def money(discount: Discount) -> ListMoney:
         discounted = replace(scorer, discount=discount)
         listed = call_list(discounted, table[contract.key.name], probability, snapshot, worth)
-        return list_money(calls_of(listed), value, discount, len(active), len(rows) - len(active))
+        return list_money(calls_of(listed), scorer.value, discount, len(active), len(rows) - len(active))
 
     return with_list(report, money, realized, newest)
 
@@ -159,20 +161,16 @@ def _spread(probability: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.
     return order[np.unique(np.linspace(0, len(order) - 1, count).astype(np.int64))]
 
 
-def _reference(scorer: Scorer, customers: pa.Table, split: Split, seed: int) -> pa.Table:
-    """Training and validation rows; only the latter have `churn_probability`: scores of training rows are more
-    extreme than scores of new rows, and would look like drift."""
+def _reference(customers: pa.Table, learn: Index, probability: Floats, seed: int) -> pa.Table:
+    """A sample of the rows `learn` (n,) with their out-of-fold `probability` (n,): scores by a model that was trained
+    on a row are more extreme than scores of new rows, and would look like drift."""
     import pyarrow as pa
 
-    draw = np.random.default_rng(seed)
-    unseen = draw.permutation(split.validation)[: REFERENCE_ROWS // 2]
-    rows = np.sort(np.concatenate([unseen, draw.permutation(split.train)[: REFERENCE_ROWS - len(unseen)]]))
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(learn))[:REFERENCE_ROWS])
     metadata = {key: value for key, value in customers.schema.metadata.items() if key != b"churn_generated"}
     # The provenance says whether customers are generated; here it would change the version of bundles made before.
-    sample = customers.take(rows).replace_schema_metadata(metadata)
-    probability = scorer.score_table(sample, at_rows(as_of_of(customers), rows)).probability
-    trained_on = ~np.isin(rows, unseen)
-    return without_marks(sample).append_column("churn_probability", pa.array(probability, mask=trained_on))
+    sample = customers.take(learn[drawn]).replace_schema_metadata(metadata)
+    return without_marks(sample).append_column("churn_probability", pa.array(probability[drawn]))
 
 
 def provenance(customers: pa.Table, git_commit: str | None, dagster_run: str, mlflow_run: str | None) -> Provenance:

@@ -1,13 +1,16 @@
-"""Model selection on validation rows, and the metrics of the chosen model on test rows.
+"""Model selection on out-of-fold scores, and the metrics of the chosen model on test rows.
 
-Contenders are the candidates and the mean of the two best. Contenders whose validation PR-AUC does not differ
-from the best in a paired bootstrap tie with it, and the cheapest of those to serve is chosen.
+Contenders are the candidates and the means of log-odds, in pairs and together, of the best three whose contributions
+are exact: a blend's are then too. The best by PR-AUC is chosen, or the cheapest to serve of those that tie with it: the
+difference is below `MATERIAL`, and its 95 % interval reaches 0 (it may be chance) or ends below `MATERIAL` (it does not
+matter).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,17 +22,19 @@ from churn_assets.evaluation.bootstrap import DRAWS, Difference, paired_differen
 from churn_assets.evaluation.metrics import Floats, Labels, Ranking, pr_auc, summary
 from churn_assets.scoring.calibration import Calibration
 from churn_assets.scoring.card import Comparison
+from churn_assets.scoring.explain import is_exact
 from churn_assets.scoring.models.blend import BlendModel
 from churn_assets.training.calibrate import CalibrationChoice, choose_calibration, refit
-from churn_assets.training.candidate import Candidate, Fitted
+from churn_assets.training.candidate import Candidate, Fitted, judged_rows
 from churn_assets.training.feature_table import TrainingData, View, features_hash, table_size, training_data
 from churn_assets.training.profit import choose_thresholds
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Share of bootstrap draws from which on a difference counts; one-sided, because the best is never tested as worse.
-CONFIDENCE = 0.95
+MATERIAL = 0.001  # PR-AUC: a larger loss is never traded for a cheaper model, however uncertain it is
+CHOICE_DRAWS = 200  # of each contender; they have all rows but the test rows
+BEST = 3  # candidates that are blended
 TEST_PREFIXES = {"random": "test", "out_of_time": "oot"}  # of the metrics of a split's test rows
 
 
@@ -37,8 +42,9 @@ TEST_PREFIXES = {"random": "test", "out_of_time": "oot"}  # of the metrics of a 
 class Choice:
     """The chosen contender with its decisions and metrics.
 
-    `metrics` is flat: `validation_`, `test_` and `oot_` before the names of `evaluation.metrics.summary`.
-    `comparison` has a row a contender. `test` holds labels and probabilities of each split's test rows.
+    `metrics` is flat: `validation_` (out of fold), `test_` and `oot_` before the names of `evaluation.metrics.summary`.
+    `comparison` has a row a contender. `test` holds labels and probabilities of each split's test rows, `out_of_fold`
+    those of the random split's training and validation rows (`Split.learn`), by models not trained on them.
     """
 
     contender: Candidate
@@ -48,6 +54,7 @@ class Choice:
     thresholds: dict[str, float]
     metrics: dict[str, float]
     test: dict[str, tuple[Labels, Floats]]
+    out_of_fold: tuple[Labels, Floats]
     views: dict[str, View]
     seed: int
 
@@ -65,16 +72,16 @@ def choose_model(
     seed: int = 42,
     gain: float | None = None,
 ) -> Choice:
-    """Choose on validation rows, calibrate and set thresholds on them, then measure on test rows. `gain` is the mean of
-    save rate x value, where these differ by customer. Raises TrainingError without a candidate, AssetStale for one that
-    was trained on other features."""
+    """Choose on out-of-fold scores, calibrate and set thresholds on them, then measure on test rows. `gain` is the mean
+    of save rate x value, where these differ by customer. Raises TrainingError without a candidate, AssetStale for one
+    that was trained on other features."""
     if not candidates:
         raise TrainingError("no candidate to choose from; materialise at least one *_candidate asset")
     data = training_data(contract, features, splits)
     field = contenders(candidates, features)
-    label = data.churned[data.views["random"].split.validation]
+    label = data.churned[judged_rows("random", data.views["random"].split)]
     chosen, differences, reason = _select(label, field, seed)
-    margin = chosen.fitted["random"].validation_margin
+    margin = chosen.fitted["random"].out_of_fold[0]
     calibration = choose_calibration(label, margin, seed)
     probability = calibration.calibration.apply(margin)
     thresholds = choose_thresholds(label, probability, contract.value, table_size(features), gain)
@@ -83,15 +90,36 @@ def choose_model(
     metrics: dict[str, float] = {}
     parts = {"validation": (label, probability)} | {TEST_PREFIXES[name]: part for name, part in test.items()}
     for prefix, (churned, scored) in parts.items():
-        values = summary(churned, scored, threshold, stratified_samples(churned, DRAWS, seed))
+        draws = CHOICE_DRAWS if prefix == "validation" else DRAWS
+        values = summary(churned, scored, threshold, stratified_samples(churned, draws, seed))
         metrics |= {f"{prefix}_{name}": value for name, value in values.items()}
+    metrics |= resolution(test["random"][1])
+    metrics["test_twin_share"] = twin_share(data.views["random"])
     comparison = [_compared(c, differences[c.name], data) for c in field]
     comparison = [_with_own_figures(c, metrics) if c.candidate == chosen.name else c for c in comparison]
-    return Choice(chosen, reason, comparison, calibration, thresholds, metrics, test, data.views, seed)
+    out_of_fold = (label, probability)
+    return Choice(chosen, reason, comparison, calibration, thresholds, metrics, test, out_of_fold, data.views, seed)
+
+
+def resolution(probability: Floats) -> dict[str, float]:
+    """How finely test rows are told apart: distinct scores, and rows that share the highest one."""
+    rounded = np.round(probability, 6)
+    return {
+        "test_distinct_scores": float(len(np.unique(rounded))),
+        "test_top_score_rows": float(np.sum(rounded == rounded.max())),
+    }
+
+
+def twin_share(view: View) -> float:
+    """The share of test rows that equal a training or validation row in every feature, missing values included."""
+    filled = np.ascontiguousarray(np.where(np.isnan(view.matrix), np.float32(np.inf), view.matrix) + np.float32(0.0))
+    rows = filled.view(np.dtype((np.void, filled.shape[1] * filled.itemsize))).ravel()
+    known = set(rows[view.split.learn].tolist())
+    return float(np.mean([row in known for row in rows[view.split.test].tolist()]))
 
 
 def contenders(candidates: Sequence[Candidate], features: pa.Table) -> list[Candidate]:
-    """The candidates and the mean of the two best on validation rows, which has no parameters or metrics of its own.
+    """The candidates and the means of the best by out-of-fold PR-AUC, which have no parameters or metrics of their own.
     Raises AssetStale if one was trained on another feature table: its rows would be other customers."""
     present = features_hash(features)
     for candidate in candidates:
@@ -100,33 +128,48 @@ def contenders(candidates: Sequence[Candidate], features: pa.Table) -> list[Cand
                 f"{candidate.name}_candidate was trained on other customer_features, expected the current ones; "
                 "run: churn run"
             )
-    if len(candidates) < 2:
-        return list(candidates)
-    best = [c.name for c in sorted(candidates, key=lambda c: -c.metrics["random"]["pr_auc"])[:2]]
-    pair = [c for c in candidates if c.name in best]
-    blends = {}
-    for split in pair[0].fitted:
-        models, margins = zip(*((c.fitted[split].model, c.fitted[split].validation_margin) for c in pair), strict=True)
-        blends[split] = Fitted(BlendModel(models, [0.5, 0.5]), np.mean(margins, axis=0), {})
-    return [*candidates, Candidate(" + ".join(c.name for c in pair), present, {}, blends, 0.0)]
+    exact = [c for c in candidates if is_exact(c.fitted["random"].model)]  # a blend is explained by exact reasons
+    best = [c.name for c in sorted(exact, key=lambda c: -c.metrics["random"]["pr_auc"])[:BEST]]
+    parts = [c for c in candidates if c.name in best]
+    groups = [group for size in range(2, len(parts) + 1) for group in combinations(parts, size)]
+    return [*candidates, *(_blend(group, present) for group in groups)]
+
+
+def _blend(parts: Sequence[Candidate], features_sha256: str) -> Candidate:
+    blended, weights = {}, [1.0 / len(parts)] * len(parts)
+    for split in parts[0].fitted:
+        models, margins = zip(*((c.fitted[split].model, c.fitted[split].out_of_fold) for c in parts), strict=True)
+        blended[split] = Fitted(BlendModel(models, weights), np.mean(margins, axis=0), {})
+    return Candidate(" + ".join(c.name for c in parts), features_sha256, {}, blended, 0.0)
 
 
 def _select(label: Labels, contenders: list[Candidate], seed: int) -> tuple[Candidate, dict[str, Difference], str]:
-    metric = {c.name: Ranking(label, c.fitted["random"].validation_margin).pr_auc for c in contenders}
-    best = max(contenders, key=lambda c: metric[c.name]())
-    samples = list(stratified_samples(label, DRAWS, seed))
+    metric = {c.name: _mean_pr_auc(label, c.fitted["random"].out_of_fold) for c in contenders}
+    best = max(contenders, key=lambda c: metric[c.name](None))
+    samples = list(stratified_samples(label, CHOICE_DRAWS, seed))
     differences = {c.name: paired_difference(samples, metric[best.name], metric[c.name]) for c in contenders}
-    tied = [c for c in contenders if c is best or differences[c.name].share_better < CONFIDENCE]
+    tied = [c for c in contenders if _ties(differences[c.name])]
     chosen = min(tied, key=lambda c: c.cost)
     if chosen is best:
         reason = "no other ties with it" if len(tied) == 1 else "it is the cheapest of those that tie"
-        return chosen, differences, f"{best.name} has the best validation PR-AUC and {reason}"
+        return chosen, differences, f"{best.name} has the best out-of-fold PR-AUC and {reason}"
     low, high = differences[chosen.name].interval
     reason = (
-        f"{chosen.name} ties with {best.name}, the best on validation (PR-AUC difference "
+        f"{chosen.name} ties with {best.name}, the best out of fold (PR-AUC difference "
         f"{differences[chosen.name].point:.4f}, 95 % {low:.4f} to {high:.4f}), and is cheaper to serve"
     )
     return chosen, differences, reason
+
+
+def _mean_pr_auc(label: Labels, margins: Floats) -> Callable[[Floats | None], float]:
+    """PR-AUC under row weights, the mean of the repeats."""
+    rankings = [Ranking(label, margin) for margin in margins]
+    return lambda weights: float(np.mean([ranking.pr_auc(weights) for ranking in rankings]))
+
+
+def _ties(behind_best: Difference) -> bool:
+    low, high = behind_best.interval
+    return behind_best.point < MATERIAL and (low <= 0.0 or high < MATERIAL)
 
 
 def tested(chosen: Candidate, name: str, data: TrainingData, calibration: Calibration) -> tuple[Labels, Floats]:
@@ -134,7 +177,7 @@ def tested(chosen: Candidate, name: str, data: TrainingData, calibration: Calibr
     split, fitted = data.views[name].split, chosen.fitted[name]
     if name != "random":
         # The same kind of calibration, fitted on the older customers that this split may use.
-        calibration = refit(calibration, data.churned[split.validation], fitted.validation_margin)
+        calibration = refit(calibration, data.churned[judged_rows(name, split)], fitted.out_of_fold[0])
     return data.churned[split.test], calibration.apply(fitted.model.margin(data.views[name].matrix[split.test]))
 
 
@@ -148,9 +191,9 @@ def _compared(contender: Candidate, difference: Difference, data: TrainingData) 
     figures: dict[str, float] = {}
     for name, view in data.views.items():
         prefix = "oot_" if name == "out_of_time" else ""
-        validation, test = view.split.validation, view.split.test
+        judged, test = judged_rows(name, view.split), view.split.test
         fitted = contender.fitted[name]
-        figures[f"{prefix}validation_pr_auc"] = pr_auc(data.churned[validation], fitted.validation_margin)
+        figures[f"{prefix}validation_pr_auc"] = _mean_pr_auc(data.churned[judged], fitted.out_of_fold)(None)
         figures[f"{prefix}test_pr_auc"] = pr_auc(data.churned[test], fitted.model.margin(view.matrix[test]))
     low, high = difference.interval
     return Comparison(
@@ -159,6 +202,6 @@ def _compared(contender: Candidate, difference: Difference, data: TrainingData) 
         behind_best=difference.point,
         behind_best_low=low,
         behind_best_high=high,
-        tied=difference.share_better < CONFIDENCE,
+        tied=_ties(difference),
         **figures,
     )

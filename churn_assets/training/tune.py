@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 
 INNER_FOLDS = 3
 DATABASE = "studies.db"
+_BOTH_BOOSTED: Mapping[str, tuple[str, float, float]] = {
+    "min_child_weight": ("log", 1.0, 50.0),
+    "reg_lambda": ("log", 0.3, 30.0),
+    "subsample": ("float", 0.5, 1.0),
+    "colsample_bynode": ("float", 0.3, 1.0),
+}
 # (kind, lowest, highest); 'log' and 'int_log' are drawn on a log scale.
 SPACES: Mapping[str, Mapping[str, tuple[str, float, float]]] = {
     "logistic": {"knots": ("int", 4, 40), "c": ("log", 0.01, 10.0)},
-    "boosted": {
-        "max_depth": ("int", 2, 6),
-        "learning_rate": ("log", 0.03, 0.2),
-        "min_child_weight": ("log", 1.0, 50.0),
-        "reg_lambda": ("log", 0.3, 30.0),
-        "subsample": ("float", 0.5, 1.0),
-        "colsample_bytree": ("float", 0.4, 1.0),
-    },
+    "boosted": {"max_depth": ("int", 2, 6), "learning_rate": ("log", 0.03, 0.2), **_BOTH_BOOSTED},
+    "deep": {"max_depth": ("int", 6, 14), "learning_rate": ("log", 0.03, 0.2), **_BOTH_BOOSTED},
     "network": {
         "knots": ("int", 8, 48),
         "width": ("int_log", 32, 256),

@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from importlib.metadata import version
@@ -79,7 +81,7 @@ def test_the_main_job_ends_with_a_summary_and_the_next_commands(made):
     heads = [line.split(":")[0] for line in said.splitlines()]
     for head in ("How good", "Whom to call", "What to doubt", "Where things are", "Next"):
         assert head in heads
-    assert f"call list        {home / 'reports' / 'risk_list.csv'}\n" in said
+    assert f"call list        {home / 'reports' / 'call_list.xlsx'}\n" in said
     assert (home / "reports" / "risk_list.csv").is_file()
     assert f"report           {home / 'reports' / 'model_report.html'}\n" in said
     assert "generated, not real" in (home / "reports" / "model_report.html").read_text(encoding="utf-8")
@@ -104,15 +106,52 @@ def test_status_has_the_figures_that_scripts_read(made):
     assert found["version"] in churn("status", home=home).stdout
 
 
-def test_a_second_run_makes_the_same_model_and_stays_in_its_home(made, tmp_path):
+def test_a_run_that_is_stopped_and_resumed_makes_the_same_model_and_stays_in_its_home(made, tmp_path):
     home, _ = made
+    other = tmp_path / "50% o?f #1 kündé"  # no URL can hold that
     before = {path: path.stat().st_mtime_ns for path in home.rglob("*") if path.is_file()}
-    again = churn("run", home=tmp_path / "other", CHURN_SOURCE=SOURCE)
+    stopped = stop_at("made   splits", home=other, CHURN_SOURCE=SOURCE)
+    assert stopped.returncode == 130, stopped.stderr
+    assert stopped.stderr.splitlines()[-1] == "stopped; finished steps are kept. Go on: churn run --resume"
+    assert mlflow_statuses(other) == ["KILLED"]
+    assert list(other.rglob("*.tmp")) == []
+    again = churn("run", "--resume", home=other, CHURN_SOURCE=SOURCE)
     assert again.returncode == 0, again.stderr
-    first, second = (json.loads(churn("status", "--json", home=h).stdout) for h in (home, tmp_path / "other"))
+    assert re.match(r"goes on with run \w{8}: \d+ steps are finished\n", again.stderr)
+    assert "made   splits" not in again.stderr
+    assert "made   network_candidate" in again.stderr
+    assert mlflow_statuses(other) == ["FINISHED"]  # of the same run
+    first, second = (json.loads(churn("status", "--json", home=h).stdout) for h in (home, other))
     assert first["version"] == second["version"]
     assert first["metrics"] == second["metrics"]
     assert before == {path: path.stat().st_mtime_ns for path in home.rglob("*") if path.is_file()}
+
+
+def stop_at(text, home, **environ):
+    """`churn run`, and ctrl-c as soon as a line of its progress has this text."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("CHURN_", "DAGSTER_"))}
+    process = subprocess.Popen(
+        [str(Path(sys.executable).parent / "churn"), "run"],
+        env={**clean, "CHURN_HOME": str(home), **environ},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if text in line:
+            process.send_signal(signal.SIGINT)
+            break
+    stdout, stderr = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, "".join(lines) + stderr)
+
+
+def mlflow_statuses(home):
+    with sqlite3.connect(home / "mlflow" / "mlflow.db") as db:
+        return [status for (status,) in db.execute("SELECT status FROM runs")]
 
 
 def test_one_asset_can_be_made_again(made):
@@ -160,6 +199,12 @@ def test_a_call_list_of_a_file_says_why(made, tmp_path):
     assert result.returncode == 0, result.stderr
     calls = pa.csv.read_csv(tmp_path / "scores.calls.csv")
     assert all(calls["reason_1"].to_pylist())
+    named = churn("score", tmp_path / "new.parquet", "-o", tmp_path / "calls.csv", home=home)
+    assert "marked as churned in 'retained': " in named.stdout, named.stderr
+    sheet = pa.csv.read_csv(tmp_path / "calls.csv")
+    assert sheet["customer"].to_pylist() == calls["customer_id"].to_pylist()
+    assert sheet["reason 1"].to_pylist() == calls["reason_1"].to_pylist()
+    assert not (tmp_path / "scores.parquet").exists()
 
 
 def test_a_budget_is_turned_into_a_list_and_what_it_brings(made):
@@ -170,7 +215,7 @@ def test_a_budget_is_turned_into_a_list_and_what_it_brings(made):
     assert "the budget is spent" in result.stdout
     assert "95 % of outcomes" in result.stdout
     assert "the contract's [value]" in result.stdout
-    assert "On test rows: Contacting the riskiest" in result.stdout
+    assert "the interval is chance and calibration, not a wrong save rate" in result.stdout
     everybody = churn("budget", "1e9", "--beyond-capacity", home=home).stdout
     assert "a further contact would cost more than it is expected to bring" in everybody
     assert "expected an amount of at least 0" in refused(churn("budget", "--", "-1", home=home))
@@ -202,7 +247,6 @@ MISTAKES = {
     "a switch that is no switch": (["status"], {"CHURN_TELEMETRY": "maybe"}, "CHURN_TELEMETRY is 'maybe'"),
     "an executor that is none": (["status"], {"CHURN_EXECUTOR": "threads"}, "in_process, forkserver"),
     "a home that is below a file": (["run"], {"CHURN_HOME": "/dev/null/home"}, "cannot be written"),
-    "a home that no database URL can name": (["status"], {"CHURN_HOME": "/var/lib/50%off"}, "holds '%'"),
     "no such asset": (["run", "--select", "call_list"], {}, "there is no asset 'call_list'; expected one of: boosted_"),
     "nothing to spend on": (["budget", "100"], {}, "no model has been promoted"),
     "nothing to score with": (["score", "new.csv"], {}, "no model has been promoted"),

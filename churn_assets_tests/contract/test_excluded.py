@@ -14,17 +14,20 @@ from churn_assets.contract.check import with_excluded
 from churn_assets.contract.limits import Quality
 from churn_assets.contract.load import parse_contract
 from churn_assets.data.profile import profile
+from churn_assets.data.repairs.repairs import date_matrix
 from churn_assets.data.validation.validate import validate, validate_features_only
 from churn_assets.errors import AssetStale, RowsRejected
 from churn_assets.features.compile import compile_features
 from churn_assets.features.encode import encode_rows
 from churn_assets.features.scalar import RowReader
 from churn_assets.monitoring.data_quality import check_columns
-from churn_assets.monitoring.profile import ColumnProfile, Profile, Reference
+from churn_assets.monitoring.drift import report as drift
+from churn_assets.monitoring.profile import ColumnProfile, MonitoredModel, Profile, Reference
 from churn_assets.prediction_log.warehouse.ingest import ingest
 from churn_assets.scoring.calibration import Identity
 from churn_assets.scoring.online import CustomerScorer, InputWarning
 from churn_assets.scoring.scorer import Bands, Scorer, Thresholds
+from churn_assets.synthetic.generate import generate
 from churn_assets.training.feature_table import feature_table, trained_contract, training_data
 from churn_assets_tests.contract.small import SMALL
 from churn_assets_tests.prediction_log import home
@@ -176,3 +179,13 @@ def test_what_was_made_for_other_inputs_is_stale(customers, splits):
     assert "esent" not in training_data(STORE, made, splits).views["random"].program.names
     with pytest.raises(AssetStale, match="other model inputs"):
         training_data(with_excluded(STORE, ["esent", "favday"]), made, splits)
+
+
+def test_the_repair_of_shifted_dates_reads_an_excluded_date_and_drift_watches_an_excluded_column():
+    raw = generate(STORE, rows=50, seed=1)
+    whole = date_matrix(raw, STORE)
+    assert np.array_equal(date_matrix(raw, with_excluded(STORE, ["lastorder", "firstorder"])), whole, equal_nan=True)
+    assert whole.shape == (50, 3)
+    contract = with_excluded(STORE, ["esent"])
+    model = MonitoredModel("v", contract.fingerprint, contract, contract.monitoring, None)
+    assert drift.tested_columns(model) == drift.tested_columns(dataclasses.replace(model, contract=STORE))

@@ -15,9 +15,10 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCE = "generated://store?rows=3000&seed=7"
 SMALL: dict[str, Any] = {
     "boosted_candidate": {"config": {"params": {"rounds": 40, "threads": 1}}},
+    "deep_candidate": {"config": {"params": {"rounds": 12, "max_depth": 6, "threads": 1}}},
     "network_candidate": {"config": {"params": {"epochs": 1}}},
 }
-CANDIDATES = ("logistic_candidate", "boosted_candidate", "network_candidate")
+CANDIDATES = ("logistic_candidate", "boosted_candidate", "deep_candidate", "network_candidate")
 
 
 def settings(home: Path, **environ: str) -> Settings:

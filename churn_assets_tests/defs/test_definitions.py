@@ -23,8 +23,9 @@ MONITORING = (
 NAMES = (
     *MONITORING,
     *("raw_customers", "validated_customers", "rejected_customers", "customer_features", "splits"),
-    *("logistic_candidate", "boosted_candidate", "network_candidate", "chosen_model", "registered_model"),
-    *("column_audit", "leakage_audit", "risk_list", "churn_bento", "cross_validation", "data_profile", "model_report"),
+    *("logistic_candidate", "boosted_candidate", "deep_candidate", "network_candidate"),
+    *("column_audit", "chosen_model", "registered_model"),
+    *("leakage_audit", "risk_list", "churn_bento", "cross_validation", "data_profile", "model_report"),
 )
 
 

@@ -29,7 +29,7 @@ from churn_assets_tests.defs.home import CANDIDATES, ROOT, checks, failure, meta
 
 NOWHERE = "http://127.0.0.1:9"
 TRAINING = (
-    *("raw_customers", "validated_customers", "splits", "customer_features"),
+    *("raw_customers", "validated_customers", "splits", "column_audit", "customer_features"),
     *CANDIDATES,
     *("chosen_model", "leakage_audit", "registered_model"),
 )
@@ -119,7 +119,7 @@ def test_user_and_password_of_a_tracking_server_are_neither_stored_nor_printed(t
     of = settings(tmp_path / "home", CHURN_MLFLOW_URI=uri, CHURN_SOURCE="generated://store?rows=600&seed=3")
     (tmp_path / "dagster").mkdir()
     with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
-        result = run(of, instance, [*TRAINING[:4], "logistic_candidate"])
+        result = run(of, instance, [*TRAINING[:5], "logistic_candidate"])
         assert result.success
         assert "does not answer" in metadata(result, "logistic_candidate")["mlflow"]
         sent = mark_failed(of.mlflow_uri, result.run_id)

@@ -12,6 +12,7 @@ from typing import Any
 
 import dagster as dg
 import msgspec
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -21,13 +22,21 @@ from churn_assets.errors import AssetStale
 from churn_assets.features.encode import encode_table
 from churn_assets.promotion.pointer import require_champion, write_champion
 from churn_assets.promotion.registration import read_registration_record
-from churn_assets.promotion.status import list_version, read_status, report_folder, report_version, require_own_list
+from churn_assets.promotion.status import (
+    list_version,
+    read_registration,
+    read_status,
+    report_folder,
+    report_version,
+    require_own_list,
+)
 from churn_assets.reporting.model.collect import CARD, METRICS, PAGE
 from churn_assets.reporting.model.facts import Report
 from churn_assets.reporting.model.publish import publish_champion, write_reports
+from churn_assets.reporting.run_summary import read_run_summary
 from churn_assets.scoring.bundle import load_bundle, read_card, read_ladder, read_reference
 from churn_assets.settings import Settings
-from churn_assets_tests.defs.home import checks, metadata, run, settings
+from churn_assets_tests.defs.home import CANDIDATES, checks, metadata, run, settings
 from churn_assets_tests.defs.test_definitions import NAMES
 
 TABLES = ("raw_customers", "validated_customers", "rejected_customers", "splits", "customer_features", "risk_list")
@@ -87,14 +96,16 @@ def test_nothing_below_the_home_is_pickled(made):
             assert path.read_bytes()[:2] not in {b"\x80\x04", b"\x80\x05"}, path
 
 
-def test_the_reference_has_scores_of_customers_the_model_did_not_learn_from(made):
+def test_the_reference_has_out_of_fold_scores_of_training_and_validation_customers(made):
     of, _, _ = made
     splits = pq.read_table(of.assets_dir / "splits.parquet")
     part = dict(zip(splits["customer_id"].to_pylist(), splits["random"].to_pylist(), strict=True))
     reference = read_reference(require_champion(of.home).path(of.home))
     scored = dict(zip(reference["custid"].to_pylist(), reference["churn_probability"].to_pylist(), strict=True))
-    assert {part[customer] for customer, score in scored.items() if score is None} == {"train"}
-    assert {part[customer] for customer, score in scored.items() if score is not None} == {"validation"}
+    assert {part[customer] for customer in scored} == {"train", "validation"}
+    scorer = load_bundle(require_champion(of.home).path(of.home))
+    own = scorer.score_table(reference, reference.schema.metadata[b"churn_as_of"].decode()).probability
+    assert np.mean(own != np.array(list(scored.values()))) > 0.9  # by models that were not trained on them
 
 
 def test_the_list_holds_the_champions_scores_of_active_customers(made):
@@ -220,14 +231,17 @@ def test_report_and_list_are_the_champions_whatever_else_was_trained_and_whoever
     with pytest.raises(AssetStale, match=r"score the customers with it: churn run --select risk_list"):
         require_own_list(of)
 
+    assert read_registration(of) is None  # it made another one champion
     publish_champion(of)
     assert report_version(of) == challenger
+    assert f"champion {challenger} has no call list" in " ".join(read_status(of).notes)
+    assert read_run_summary(of).places["report"] == of.reports_dir / PAGE
     assert all(role not in (of.reports_dir / name).read_text() for name in (PAGE, CARD))
     assert not (of.reports_dir / "risk_list.csv").exists()
     assert (of.reports_dir / champion.version / "risk_list.csv").is_file()
     write_champion(of.home, champion)  # as a rollback does
     publish_champion(of)
-    assert report_version(of) == champion.version
+    assert report_version(of) == read_registration(of).version == champion.version
     assert (of.reports_dir / PAGE).read_bytes() == (first.reports_dir / PAGE).read_bytes()
 
 
@@ -329,7 +343,7 @@ def test_too_few_churners_for_folds_are_said_and_stop_nothing(made):
 
 def test_tuning_from_the_command_line_reaches_every_candidate_that_is_made():
     assert tuning_config(0) == {}
-    assert set(tuning_config(5)["ops"]) == {"logistic_candidate", "boosted_candidate", "network_candidate"}
+    assert set(tuning_config(5)["ops"]) == set(CANDIDATES)
     assert tuning_config(5, ["boosted_candidate", "splits"]) == {
         "ops": {"boosted_candidate": {"config": {"trials": 5}}}
     }

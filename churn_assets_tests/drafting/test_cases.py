@@ -74,3 +74,73 @@ def test_the_id_is_found_and_no_row_but_a_repeated_one_is_rejected(name, key):
 def test_several_rows_a_customer_are_refused(name, customers):
     with pytest.raises(DraftError, match=f"'customer_id' repeats: {customers} customers in"):
         draft(name)
+
+
+COHORTS = {
+    "small/cohort_blank_in_name.csv": "Account length",
+    "small/cohort_customer_age.csv": "Months_on_book",
+    "small/cohort_since_promotion.csv": "YearsAtCompany",
+    "small/gbk.csv": "入网日期",
+    "small/shift_jis.csv": "入会日",
+    "small/cp1251.csv": "дата_подключения",
+    "small/pt.csv": "data_adesao",
+    "small/nested.json": "customer.tenure",
+    "bigger/three_states_3000.csv": "tenure",
+    "inputs/head_spaces.csv": " joined",
+}
+
+
+@pytest.mark.parametrize(("name", "cohort"), COHORTS.items())
+def test_the_cohort_is_that_of_joining(name, cohort):
+    assert draft(name).contract.time.cohort == cohort
+
+
+STATES = {
+    "small/three_states.csv": ("Churned", ("Stayed", "Joined"), 0),
+    "bigger/three_states_3000.csv": ("Churned", ("Stayed", "Joined"), 0),
+    "small/label_trailing_blank.csv": ("Yes", ("No",), 0),
+    "inputs/label_dirty.csv": ("yes", ("no",), 0),
+    "inputs/label_10.csv": ("1", ("0",), 0),
+    "inputs/label_null.csv": ("Yes", ("No",), 8),
+}
+
+
+@pytest.mark.parametrize(("name", "state"), STATES.items())
+def test_the_states_of_the_label(name, state):
+    found = draft(name)
+    label = found.contract.label
+    assert (label.churned_when, label.kept_values, found.report.rows_rejected) == state
+    assert (" is kept: 'Stayed' (" in questions(found)) == (len(label.kept_values) > 1)
+    assert ("8 rows have no label and are rejected" in questions(found)) == (state[2] > 0)
+
+
+CHOICES = {
+    "inputs/cat_dirty.csv": ("plan", ("basic", "plus", "pro"), ()),
+    "inputs/nbsp.csv": ("plan", ("basic", "plus", "pro"), ()),
+    "inputs/int_cat.csv": ("region_code", ("1", "2", "3", "4"), ()),
+    "inputs/int_cat_float.csv": ("region_code", ("1", "2", "3", "4"), ()),
+    "inputs/bool_mixed.csv": ("paperless", (), ()),
+    "inputs/end9999.csv": ("contract_end", (), ("9999-12-31",)),
+    "inputs/sentinel.csv": ("cancelled", (), ("9999-12-31",)),
+}
+
+
+@pytest.mark.parametrize(("name", "column"), CHOICES.items())
+def test_spellings_are_folded_and_days_that_stand_for_none_are_missing(name, column):
+    found = draft(name)
+    drafted = found.contract.column(column[0])
+    kind = {"bool_mixed": "boolean", "end9999": "date", "sentinel": "date"}.get(name[7:-4], "category")
+    assert (drafted.kind, drafted.choices, drafted.missing) == (kind, *column[1:])
+    assert found.report.rows_rejected == 0
+
+
+def test_marks_in_a_category_are_missing_and_none_is_a_choice():
+    plan = draft("small/nulls_in_category.csv").contract.column("plan")
+    assert plan.choices == ("Basic", "None", "Plus", "Pro")
+    assert plan.nullable
+
+
+def test_an_empty_column_is_left_out_and_names_that_differ_by_case_are_refused():
+    assert draft("inputs/all_null.csv").left_out == ("fax",)
+    with pytest.raises(DraftError, match="'plan' and 'Plan' differ only by case"):
+        draft("inputs/case_cols.csv")

@@ -69,6 +69,7 @@ def test_parameters_metrics_tags_and_files_can_be_read_back(run, store):
     run.params({f"p{n}": n for n in range(150)}, "boosted")
     run.params({"long": "x" * 9000})
     run.metrics({"pr_auc": 0.97, "rows": 12, "words": "no", "undefined": float("nan"), "flag_share": 1.0}, "test")
+    run.metrics({"logistic + deep.pr_auc": 0.9}, "cv")
     run.tags({"fingerprint": "abc"})
     run.chart("calibration", "<svg></svg>")
     run.document("card.json", "{}")
@@ -76,7 +77,8 @@ def test_parameters_metrics_tags_and_files_can_be_read_back(run, store):
     found = connect(run.uri).get_run(run.run_id).data
     assert found.params["boosted.p149"] == "149"
     assert len(found.params["long"]) == 6000
-    assert found.metrics == {"test.pr_auc": 0.97, "test.rows": 12.0, "test.flag_share": 1.0}
+    blend = {"cv.logistic and deep.pr_auc": 0.9}
+    assert found.metrics == {"test.pr_auc": 0.97, "test.rows": 12.0, "test.flag_share": 1.0, **blend}
     assert found.tags["fingerprint"] == "abc"
     files = {str(path.relative_to(store[1])).split("/", 2)[2] for path in store[1].rglob("*") if path.is_file()}
     assert files == {"plots/calibration.svg", "card.json"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +71,18 @@ def test_an_unreadable_pointer_is_an_error_never_no_champion(tmp_path, content):
     (tmp_path / POINTER).write_bytes(content)
     with pytest.raises(PointerCorrupt, match=r"champion\.json: cannot be read \([^\n]+restore it, or remove it"):
         read_champion(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EMFILE, errno.EIO])
+def test_a_fault_of_the_system_never_advises_to_remove_the_pointer(tmp_path, monkeypatch, number):
+    def fail(path):
+        raise OSError(number, os.strerror(number), str(path))
+
+    write_champion(tmp_path, CHAMPION)
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(PointerCorrupt, match=r"champion\.json: cannot be read \(.*correct its permissions") as raised:
+        read_champion(tmp_path)
+    assert "remove" not in str(raised.value)
 
 
 def test_a_pointer_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):

@@ -153,7 +153,7 @@ def test_calls_are_counted_and_money_is_rounded():
 def test_a_challenger_says_whose_list_it_is_and_what_it_waits_for():
     summary = summarize(report(), CHALLENGER, None, {})
     assert summary.doubts == ("The call list is of champion v1; this model is a challenger.",)
-    assert list(summary.commands) == ["churn status", "churn score FILE -o OUT.csv"]
+    assert list(summary.commands) == ["churn status", "churn score FILE --calls CALLS.xlsx"]
 
 
 def test_the_lines_have_all_five_parts(tmp_path):

@@ -14,7 +14,8 @@ import pytest
 from churn_assets.contract.load import parse_contract
 from churn_assets.errors import ColumnMissing, EmptySource, SettingsError
 from churn_assets.scoring.batch import BatchSummary, score_file
-from churn_assets.scoring.call_list import call_list
+from churn_assets.scoring.call_list import call_list, calls_of
+from churn_assets.scoring.prices import prices
 from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT, TEXT, customers, scorer_of
 
 SCORER = dataclasses.replace(scorer_of("boosted"), version="abc")
@@ -220,3 +221,48 @@ def test_a_file_in_which_every_row_is_broken_has_no_scores_and_no_calls(table, t
     assert isinstance(summary, BatchSummary)
     assert (summary.rows_scored, summary.rows_rejected, summary.calls) == (0, 50, None)
     assert pq.read_table(summary.out).num_rows == 0
+
+
+@pytest.mark.parametrize("source", ["labelled.parquet", "labelled.csv", "labelled.xlsx"])
+@pytest.mark.parametrize("batch_rows", [64, 100_000])
+def test_customers_marked_as_churned_are_scored_and_on_no_list(table, tmp_path, source, batch_rows):
+    gone = np.random.default_rng(3).random(ROWS) < 0.3
+    labelled = table.append_column("kept", pa.array(np.where(gone, 0, 1)))
+    if source.endswith("parquet"):
+        pq.write_table(labelled, tmp_path / source)
+    elif source.endswith("csv"):
+        pa_csv.write_csv(labelled, tmp_path / source)
+    else:
+        _write_workbook(tmp_path / source, labelled)
+    summary = score_file(
+        SCORER, tmp_path / source, tmp_path / "out.parquet", AS_OF, batch_rows=batch_rows, sheet=tmp_path / "calls.csv"
+    )
+    assert (summary.rows_scored, summary.left) == (ROWS, gone.sum())
+    assert f"marked as churned in 'kept': {gone.sum():,}, scored and on no call list" in str(summary)
+    assert (summary.money.customers, summary.money.left) == (ROWS - gone.sum(), gone.sum())
+    assert f"{summary.money.contacts:,} of {ROWS - gone.sum():,} customers who have not left" in str(summary)
+    churned = set(table["id"].filter(pa.array(gone)).to_pylist())
+    calls = pq.read_table(summary.calls)["customer_id"].to_pylist()
+    assert len(calls) == CONTRACT.value.capacity
+    assert churned.isdisjoint(calls)
+    assert pa_csv.read_csv(tmp_path / "calls.csv")["customer"].to_pylist() == calls
+
+
+def test_a_call_list_alone_is_written_without_scores_and_its_notes_beside_it(folder, table, tmp_path):
+    value = dataclasses.replace(CONTRACT.value, value="spent * 10", control_share=0.4)
+    scorer = dataclasses.replace(SCORER, contract=dataclasses.replace(CONTRACT, value=value))
+    summary = score_file(scorer, folder / "in.parquet", None, AS_OF, batch_rows=50, sheet=tmp_path / "calls.csv")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["calls.csv", "calls.notes.txt"]
+    assert (summary.out, summary.calls, summary.sheet) == (None, None, tmp_path / "calls.csv")
+    assert summary.rows_scored == ROWS
+    assert "the file has no column 'kept': customers who have left already cannot be told apart" in str(summary)
+    worth = prices(scorer.contract, table, AS_OF)
+    whole = calls_of(call_list(scorer, table["id"], scorer.score_table(table, AS_OF).probability, AS_OF, worth))
+    sheet = pa_csv.read_csv(tmp_path / "calls.csv")
+    assert sheet["customer"].to_pylist() == whole["customer_id"].to_pylist()
+    assert [cell != "" for cell in sheet["control group"].to_pylist()] == whole["control"].to_pylist()
+    assert summary.money.contacts == sum(whole["contact"].to_pylist())
+    with pytest.raises(SettingsError, match="nothing to write"):
+        score_file(scorer, folder / "in.parquet", None, AS_OF)
+    with pytest.raises(SettingsError, match="would be overwritten"):
+        score_file(scorer, tmp_path / "calls.csv", None, AS_OF, sheet=tmp_path / "calls.csv")

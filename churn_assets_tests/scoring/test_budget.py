@@ -2,15 +2,23 @@
 
 import dataclasses
 import itertools
+import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from churn_assets.contract.limits import Value
+from churn_assets.contract.load import load_contract
 from churn_assets.errors import SettingsError
-from churn_assets.scoring.budget import plan, saved_interval
+from churn_assets.scoring.budget import Offers, plan, plan_call_list, saved_interval
+from churn_assets.scoring.bundle import contract_in_use
+from churn_assets.scoring.call_list import call_list
+from churn_assets.scoring.prices import prices
+from churn_assets.scoring.scorer import Discount
+from churn_assets_tests.scoring.tiny import AS_OF, TEXT, customers, scorer_of
 
 VALUE = Value(monthly_value=25.0, months=12, offer_cost=10.0, save_rate=0.2, capacity=40)
 CHANCES = st.lists(st.floats(0.0, 1.0), max_size=60).map(np.array)
@@ -65,3 +73,51 @@ def test_capacity_can_be_left_out_and_free_offers_go_to_everybody():
 def test_an_invalid_amount_is_refused(budget):
     with pytest.raises(SettingsError, match="expected an amount of at least 0"):
         plan(np.array([0.5]), VALUE, budget)
+
+
+def test_money_goes_to_the_customers_who_bring_most_not_to_the_riskiest():
+    churn, worth = np.array([0.9, 0.5, 0.3, 0.8]), np.array([60.0, 900.0, 2000.0, 10.0])
+    offers = Offers(churn, churn * 0.2, worth, Discount())
+    best = plan(churn, VALUE, 20.0, offers=offers)
+    assert (best.contacts, best.limit) == (2, "budget")
+    assert best.net_value == pytest.approx(0.3 * 0.2 * 2000.0 + 0.5 * 0.2 * 900.0 - 20.0)
+    assert best.expected_churners == pytest.approx(0.8)
+    assert plan(churn, VALUE, 1000.0, offers=offers).limit == "value"
+    wider = plan(churn, VALUE, 20.0, offers=dataclasses.replace(offers, discount=Discount(0.8, 0.4, 1.0, "random")))
+    assert wider.low <= best.low
+    assert wider.high > best.high
+
+
+def test_a_plan_of_a_list_agrees_with_the_list(tmp_path):
+    text = TEXT.replace("monthly_value = 25.0", 'value = "spent * 20"\nmonthly_value = 25.0\ncontrol_share = 0.2')
+    (tmp_path / "contract.toml").write_text(text.replace("capacity = 10", "capacity = 30"), encoding="utf-8")
+    card = {"contract": "tiny", "fingerprint": "f", "model_kind": "logistic", "model_cost": 1.0}
+    card |= {"thresholds": {"values": {"profit": 0.2}, "chosen": "profit"}, "bands": {"medium": 0.2, "high": 0.5}}
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    contract = load_contract(tmp_path / "contract.toml")
+    scorer, table = dataclasses.replace(scorer_of(), contract=contract), customers(200, 8)
+    probability = np.random.default_rng(5).random(200)
+    listed = call_list(scorer, table["id"], probability, AS_OF, prices(contract, table, AS_OF))
+    pq.write_table(listed, tmp_path / "risk_list.parquet")
+    best, value = plan_call_list(tmp_path, tmp_path / "risk_list.parquet", 1e6)
+    contacts = listed.filter(listed["contact"])
+    assert (best.contacts, best.limit, value) == (contacts.num_rows, "capacity", contract.value)
+    assert best.net_value == pytest.approx(sum(contacts["expected_value"].to_pylist()))
+    old = listed.select(["customer_id", "churn_probability", "expected_value"])  # as an earlier release wrote it
+    pq.write_table(old, tmp_path / "old.parquet")
+    assert plan_call_list(tmp_path, tmp_path / "old.parquet", 50.0)[0].contacts == 5
+
+
+def test_the_value_in_use_is_that_of_a_contract_whose_tables_the_bundle_scores(tmp_path):
+    (tmp_path / "contract.toml").write_text(TEXT, encoding="utf-8")
+    texts = {
+        "repriced.toml": (TEXT.replace("offer_cost = 10.0", "offer_cost = 3.0"), 3.0),
+        "other.toml": (TEXT.replace('"DEL", "MAA"]', '"DEL", "MAA", "GOI"]'), None),
+        "another.toml": (TEXT.replace('name = "tiny"', 'name = "small"'), None),
+        "broken.toml": ("no = toml =", None),
+    }
+    for name, (text, cost) in texts.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        contract = contract_in_use(tmp_path, tmp_path / name)
+        assert (contract and contract.value.offer_cost) == cost, name
+    assert contract_in_use(tmp_path, tmp_path / "none.toml") is None

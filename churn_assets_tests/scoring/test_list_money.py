@@ -49,6 +49,14 @@ def test_a_discount_lowers_every_expected_value_and_is_said_with_what_it_would_b
     assert "(95 % interval 50% to 70%)" in basis
 
 
+def test_a_model_no_better_than_random_calls_nobody_and_says_so():
+    money, _ = _money([0.9] * 5, capacity=0)
+    assert money.contacts == 0
+    assert describe_list_money(money) == [
+        "The model is no better than random: nobody is to be contacted, of 5 customers who have not left."
+    ]
+
+
 def test_the_control_group_is_no_money():
     money, _ = _money(np.linspace(0.4, 0.9, 200), control_share=0.3)
     assert money.contacts == 10

@@ -4,6 +4,8 @@ import errno
 import multiprocessing
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,9 @@ from churn_assets.storage import files
 from churn_assets.storage.files import (
     PendingFile,
     canonical_json,
+    owner_mark,
     read_json_object,
+    remove_leftovers,
     replace_folder,
     replacing,
     write_bytes,
@@ -168,3 +172,28 @@ def test_json_has_one_form_and_refuses_nan(tmp_path):
     (tmp_path / "list.json").write_text("[1]")
     with pytest.raises(ValueError, match="is a JSON list, expected an object"):
         read_json_object(tmp_path / "list.json")
+
+
+def test_what_killed_processes_left_is_removed_and_a_folder_gets_its_content_back(tmp_path):
+    own = owner_mark()
+    host, process, _ = own.split("-")
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    dead = f"{host}-{ended.pid}-01234567"
+    deep = tmp_path / "reports" / "v1"
+    deep.mkdir(parents=True)
+    for name in (f".a.json.{dead}.tmp", f".a.json.{own}.tmp", f".a.json.ffffffff-{ended.pid}-01234567.tmp", "a.json"):
+        (tmp_path / name).write_text("x")
+    (deep / f".page.html.{dead}.tmp").write_text("x")
+    for name in (f".model.{dead}.tmp", f".model.{dead}.old", f".kept.{dead}.old", "kept"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    removed = remove_leftovers(tmp_path)
+    assert len(removed) == 5
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("a.json", f".a.json.{own}.tmp", f".a.json.ffffffff-{ended.pid}-01234567.tmp", "reports", "model", "kept")
+    }
+    assert list(deep.iterdir()) == []
+    assert (tmp_path / "model" / "file").read_text() == f".model.{dead}.old"
+    assert (tmp_path / "kept" / "file").read_text() == "kept"
+    assert process == str(os.getpid())

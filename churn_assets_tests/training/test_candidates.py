@@ -9,7 +9,7 @@ from churn_assets.errors import AssetStale, TrainingError
 from churn_assets.evaluation.metrics import pr_auc
 from churn_assets.scoring.bundle import load_bundle, read_card
 from churn_assets.scoring.card import Provenance
-from churn_assets.training.candidate import NAMES, Candidate, train_candidate
+from churn_assets.training.candidate import NAMES, Candidate, judged_rows, train_candidate
 from churn_assets.training.export import as_scorer, write_choice
 from churn_assets.training.feature_table import STATE_KEY, as_of_of, feature_table, training_data
 from churn_assets.training.select import choose_model
@@ -28,7 +28,7 @@ def of(candidates, name):
 def test_a_candidate_beats_the_base_rate_on_both_splits(candidates, features, splits, name):
     data = training_data(STORE, features, splits)
     for which, result in of(candidates, name).metrics.items():
-        base = data.churned[data.views[which].split.validation].mean()
+        base = data.churned[judged_rows(which, data.views[which].split)].mean()
         assert result["pr_auc"] > base + 0.1, which
 
 
@@ -36,7 +36,7 @@ def test_a_candidate_beats_the_base_rate_on_both_splits(candidates, features, sp
 def test_the_same_seed_gives_the_same_candidate(candidates, features, splits, name):
     again = train_candidate(name, STORE, features, splits, SMALL[name])
     for which, fitted in of(candidates, name).fitted.items():
-        np.testing.assert_array_equal(again.fitted[which].validation_margin, fitted.validation_margin)
+        np.testing.assert_array_equal(again.fitted[which].out_of_fold, fitted.out_of_fold)
 
 
 @every_candidate
@@ -67,7 +67,7 @@ def test_an_unknown_parameter_is_an_error(features, splits, name):
 
 
 def test_an_unknown_candidate_is_an_error(features, splits):
-    with pytest.raises(TrainingError, match="no candidate 'forest', expected one of logistic, boosted, network"):
+    with pytest.raises(TrainingError, match="no candidate 'forest', expected one of logistic, boosted, deep, network"):
         train_candidate("forest", STORE, features, splits)
 
 
@@ -147,7 +147,7 @@ def test_the_feature_table_gives_back_exactly_what_was_computed(customers, featu
         np.testing.assert_array_equal(view.matrix, expected)
 
 
-def test_the_choice_is_made_on_validation_and_reported_on_test(choice, features, splits):
+def test_the_choice_is_made_out_of_fold_and_reported_on_test(choice, features, splits):
     data = training_data(STORE, features, splits)
     view = data.views["random"]
     margin = choice.contender.fitted["random"].model.margin(view.matrix[view.split.test])
@@ -155,8 +155,9 @@ def test_the_choice_is_made_on_validation_and_reported_on_test(choice, features,
     assert choice.metrics["test_pr_auc"] == pytest.approx(expected, abs=1e-3)
     assert choice.metrics["test_pr_auc_low"] < choice.metrics["test_pr_auc"] < choice.metrics["test_pr_auc_high"]
     assert {"validation_pr_auc", "test_ece", "oot_pr_auc", "oot_log_loss"} <= choice.metrics.keys()
-    assert [row.candidate for row in choice.comparison][:3] == list(NAMES)
-    assert len(choice.comparison) == 4
+    assert [row.candidate for row in choice.comparison][:4] == list(NAMES)
+    blends = {row.candidate for row in choice.comparison[4:]}
+    assert blends == {"logistic + boosted", "logistic + deep", "boosted + deep", "logistic + boosted + deep"}
 
 
 def test_the_cheapest_of_tied_candidates_is_chosen(candidates, features, splits):
@@ -179,9 +180,7 @@ def test_the_cheapest_of_tied_candidates_is_chosen(candidates, features, splits)
 def test_a_significantly_worse_candidate_is_not_chosen_even_if_cheap(candidates, features, splits):
     good = of(candidates, "boosted")
     blind = {
-        k: dataclasses.replace(
-            f, validation_margin=np.zeros_like(f.validation_margin), metrics={**f.metrics, "pr_auc": 0}
-        )
+        k: dataclasses.replace(f, out_of_fold=np.zeros_like(f.out_of_fold), metrics={**f.metrics, "pr_auc": 0})
         for k, f in of(candidates, "logistic").fitted.items()
     }
     worse = dataclasses.replace(of(candidates, "logistic"), fitted=blind)

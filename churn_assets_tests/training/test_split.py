@@ -23,11 +23,12 @@ def parts(split):
 
 
 @given(rows=st.integers(60, 400), customers=st.integers(40, 400), seed=st.integers(0, 2**31 - 1))
-def test_a_customer_is_in_one_part_only(rows, customers, seed):
+@pytest.mark.parametrize("method", ["hash", "published"])
+def test_a_customer_is_in_one_part_only(method, rows, customers, seed):
     generator = np.random.default_rng(seed)
     groups = generator.integers(0, customers, rows)
     churned = (groups % 3 == 0).astype(int)
-    split = random_split(churned, groups, seed)
+    split = random_split(churned, groups, seed, method)
     sides = [set(groups[part]) for part in parts(split)]
     assert not (sides[0] & sides[1])
     assert not (sides[0] & sides[2])
@@ -39,11 +40,35 @@ def test_a_customer_is_in_one_part_only(rows, customers, seed):
 def test_with_one_row_a_customer_it_is_the_published_split(seed):
     churned = (np.random.default_rng(seed).random(500) < 0.3).astype(int)
     ids = np.random.default_rng(seed).permutation(500).astype(str)
-    split = random_split(churned, ids, seed)
+    split = random_split(churned, ids, seed, "published")
     train, rest = train_test_split(np.arange(500), test_size=0.3, random_state=seed, stratify=churned)
     validation, test = train_test_split(rest, test_size=0.5, random_state=seed, stratify=churned[rest])
     for result, expected in zip(parts(split), (train, validation, test), strict=True):
         assert set(result) == set(expected)
+
+
+@given(seed=st.integers(0, 1000), order=st.randoms())
+def test_the_part_of_a_customer_does_not_depend_on_the_order_of_the_rows(seed, order):
+    ids, churned = np.arange(300).astype(str), np.arange(300) % 7 == 0
+    moved = np.array(order.sample(range(300), 300))
+    first, second = (random_split(churned[rows], ids[rows], seed) for rows in (np.arange(300), moved))
+    for one, other in zip(parts(first), parts(second), strict=True):
+        assert set(ids[one]) == set(ids[moved][other])
+
+
+def test_another_seed_draws_others_and_each_class_is_shared_out_alike():
+    ids, churned = np.arange(1000), np.arange(1000) < 40
+    first, second = random_split(churned, ids, 0), random_split(churned, ids, 1)
+    for split in (first, second):
+        assert [int(churned[part].sum()) for part in parts(split)] == [28, 6, 6]
+        assert [len(part) for part in parts(split)] == [700, 150, 150]
+    assert len(set(first.test) & set(second.test)) < 60
+
+
+def test_a_customer_moves_at_the_edge_of_a_part_only_when_others_come():
+    churned = np.arange(1100) % 5 == 0
+    before, after = random_split(churned[:1000], np.arange(1000), 3), random_split(churned, np.arange(1100), 3)
+    assert len(set(before.test) - set(after.test)) < 15
 
 
 @given(cohort=st.lists(st.integers(0, 50), min_size=100, max_size=300))
@@ -74,9 +99,19 @@ def test_a_row_without_a_cohort_counts_as_oldest():
     assert 100 in split.train
 
 
-def test_too_few_churners_are_an_error():
+@pytest.mark.parametrize("method", ["hash", "published"])
+def test_too_few_churners_are_an_error(method):
     with pytest.raises(TrainingError, match=r"10 customers with 1 churned cannot be split"):
-        random_split(np.array([1] + [0] * 9), np.arange(10))
+        random_split(np.array([1] + [0] * 9), np.arange(10), method=method)
+
+
+@pytest.mark.parametrize(("churners", "kind"), [(6, "churned"), (2994, "kept")])
+def test_a_table_with_few_customers_of_a_class_is_refused_before_anything_is_trained(churners, kind):
+    import pyarrow as pa
+
+    columns = {"customer_id": list(map(str, range(3000))), "churned": (np.arange(3000) < churners).astype(np.int8)}
+    with pytest.raises(TrainingError, match=f"^6 of 3,000 customers {kind}, expected at least 20 .*; use a table"):
+        split_table(TELECOM, pa.table(columns))
 
 
 def test_splits_are_read_back_from_the_table(customers, splits):
@@ -142,12 +177,12 @@ def test_frozen_customers_are_in_the_test_part_only(rows, repeats, share, seed):
         assert len(sides[2]) == max(test_size, len(set(groups[frozen]))) or len(set(groups[frozen])) == test_size - 1
 
 
-@given(seed=st.integers(0, 1000))
-def test_a_table_whose_test_customers_are_the_frozen_ones_is_split_as_before(seed):
+@given(seed=st.integers(0, 1000), method=st.sampled_from(["hash", "published"]))
+def test_a_table_whose_test_customers_are_the_frozen_ones_is_split_as_before(seed, method):
     churned = (np.random.default_rng(seed).random(500) < 0.3).astype(int)
-    first = random_split(churned, np.arange(500), seed)
+    first = random_split(churned, np.arange(500), seed, method)
     frozen = np.isin(np.arange(500), first.test)
-    again = split_around(churned, np.arange(500), frozen, np.ones(500, dtype=bool), seed)
+    again = split_around(churned, np.arange(500), frozen, np.ones(500, dtype=bool), seed, method)
     for result, expected in zip(parts(again), parts(first), strict=True):
         assert result.tolist() == expected.tolist()
 

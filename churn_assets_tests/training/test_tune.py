@@ -107,7 +107,7 @@ def test_another_contract_or_other_rows_are_another_study(features, splits):
 
 @pytest.mark.parametrize(("name", "trials"), [("forest", 3), ("logistic", 0)])
 def test_an_unknown_recipe_or_no_trial_is_refused(name, trials, features, splits, tmp_path):
-    with pytest.raises(TrainingError, match="expected one of logistic, boosted, network and at least 1 trial"):
+    with pytest.raises(TrainingError, match="expected one of logistic, boosted, deep, network and at least 1 trial"):
         tune(name, STORE, features, splits, trials, tmp_path)
 
 

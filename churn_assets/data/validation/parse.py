@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import math
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -57,7 +60,7 @@ def parse_column(column: Column, cells: pa.Array | pa.ChunkedArray) -> ParsedCol
         numbers = _as_numbers(column, flat)
         if numbers is not None:
             return _numbers(column, numbers)
-    elif kind is Kind.DATE and (pa.types.is_date(flat.type) or is_instant):
+    elif kind is Kind.DATE and not column.missing and (pa.types.is_date(flat.type) or is_instant):
         # An instant becomes its UTC day; without the floor, the cast refuses a time of day.
         days = pc.floor_temporal(flat, unit="day") if is_instant else flat
         return _all_readable(days.cast(pa.date32(), safe=False))
@@ -188,7 +191,8 @@ def read_date(column: Column, text: str) -> dt.date | None:
 
 _READERS: Mapping[Kind, Callable[[Column, str], object]] = {
     Kind.ID: lambda column, text: text if is_id(text) else None,
-    **dict.fromkeys((Kind.TEXT, Kind.CATEGORY), lambda column, text: text),
+    Kind.TEXT: lambda column, text: text,
+    Kind.CATEGORY: lambda column, text: choice_of(text, column.choices),
     Kind.NUMBER: read_number,
     Kind.INTEGER: _read_integer,
     Kind.BOOLEAN: read_boolean,
@@ -205,6 +209,28 @@ def canonical_number(text: str) -> str:
         return canonical_text(float(stripped))
     except ValueError:
         return stripped
+
+
+def folded_choice(text: str) -> str:
+    """What all spellings of a choice have in common: blanks, case and width of letters and `.0` after whole
+    numbers do not matter.
+
+    >>> folded_choice(" PLUS\u00a0 two "), folded_choice("3.0")
+    ('plus two', '3')
+    """
+    return canonical_number(" ".join(unicodedata.normalize("NFKC", text).split()).casefold())
+
+
+def choice_of(text: str, choices: tuple[str, ...]) -> str:
+    """The choice of which `text` is a spelling; `text` itself if it is one, or fits none or several."""
+    return text if text in choices else _spellings(choices).get(folded_choice(text), text)
+
+
+@lru_cache(maxsize=512)
+def _spellings(choices: tuple[str, ...]) -> dict[str, str]:
+    """The choice of each folded text, without texts of two choices: those only their own spelling tells apart."""
+    times = Counter(map(folded_choice, choices))
+    return {folded_choice(choice): choice for choice in choices if times[folded_choice(choice)] == 1}
 
 
 def to_numpy(values: pa.Array) -> npt.NDArray[Any]:

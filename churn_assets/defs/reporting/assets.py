@@ -77,6 +77,7 @@ def model_report(
     splits: pa.Table,
     logistic_candidate: Candidate,
     boosted_candidate: Candidate,
+    deep_candidate: Candidate,
     network_candidate: Candidate,
     chosen_model: ChosenModel,
 ) -> JsonResult:
@@ -97,7 +98,7 @@ def model_report(
         validated_customers,
         customer_features,
         splits,
-        [logistic_candidate, boosted_candidate, network_candidate],
+        [logistic_candidate, boosted_candidate, deep_candidate, network_candidate],
         audit=read_asset(settings, "leakage_audit", Audit),
         cross_validation=read_asset(settings, "cross_validation", CrossValidation),
     )

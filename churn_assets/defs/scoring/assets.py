@@ -17,6 +17,7 @@ from churn_assets.defs.resources import Project
 
 if TYPE_CHECKING:
     from churn_assets.scoring.call_list import Segment
+    from churn_assets.scoring.list_money import ListMoney
     from churn_assets.scoring.scorer import Scorer
 
 
@@ -38,11 +39,13 @@ class RiskListConfig(dg.Config):
     deps=["registered_model"],
 )
 def risk_list(project: Project, validated_customers: pa.Table, config: RiskListConfig) -> TableResult:
-    """Active customers by the expected value of contacting them, the highest first, with reasons; as CSV too."""
+    """Active customers by the expected value of contacting them, the highest first, with reasons; as CSV too. The calls
+    alone are a list for people, as CSV and workbook."""
     from churn_assets.data.customers import table_rows
     from churn_assets.promotion.pointer import require_champion
     from churn_assets.scoring.bundle import load_bundle
     from churn_assets.scoring.call_list import by_segment, call_list, segment_table
+    from churn_assets.scoring.list_money import describe_list_money
     from churn_assets.scoring.prices import prices
     from churn_assets.scoring.scorer import BAND_NAMES
 
@@ -60,6 +63,7 @@ def risk_list(project: Project, validated_customers: pa.Table, config: RiskListC
     segments = by_segment(contract, active, probability, scorer.band(probability), worth)
     write_table(segment_table(segments), settings.reports_dir / "segments.csv")
     csv = write_table(table, settings.reports_dir / "risk_list.csv")
+    money = write_calls(project, scorer, active, table, left=customers.num_rows - active.num_rows)
     distinct = pc.count_distinct(table["customer_id"], mode="all").as_py()
     contacted = table.filter(table["contact"])
     bands = {band: pc.sum(pc.equal(table["risk_band"], band)).as_py() or 0 for band in BAND_NAMES}
@@ -72,8 +76,10 @@ def risk_list(project: Project, validated_customers: pa.Table, config: RiskListC
             "dagster/column_lineage": lineage(contract, "risk_list"),
             "csv": dg.MetadataValue.path(str(csv)),
             "model_version": champion.version,
-            "contacts": contacted.num_rows,
-            "expected_value_of_contacts": pc.sum(contacted["expected_value"]).as_py() or 0.0,
+            "call_list": dg.MetadataValue.path(str(settings.reports_dir / "call_list.xlsx")),
+            "contacts": money.contacts,
+            "expected_value_of_contacts": money.profit,
+            "money": " ".join(describe_list_money(money)),
             "reasons": method,
             "expected_loss_by_segment": metadata.table(dataclasses.asdict(segment) for segment in segments),
             "loss_by_segment": plots.image(segment_plot(segments), "expected loss by segment"),
@@ -93,6 +99,22 @@ def risk_list(project: Project, validated_customers: pa.Table, config: RiskListC
             ),
         ],
     )
+
+
+def write_calls(project: Project, scorer: "Scorer", active: pa.Table, listed: pa.Table, left: int) -> "ListMoney":
+    """Write the calls of a list of the `active` customers for people, as CSV and workbook; their money. `left` are
+    marked as churned."""
+    from churn_assets.scoring.call_list import calls_of
+    from churn_assets.scoring.call_sheet import call_sheet, write_call_sheet
+    from churn_assets.scoring.list_money import list_money
+
+    contract, calls = project.contract, calls_of(listed)
+    money = list_money(calls, scorer.value, scorer.discount, active.num_rows, left)
+    rows = pc.index_in(calls["customer_id"], value_set=active[contract.key.name].cast(pa.string()))
+    sheet = call_sheet(calls, active.take(rows), contract, money)
+    for suffix in (".csv", ".xlsx"):
+        write_call_sheet(sheet, project.settings.reports_dir / f"call_list{suffix}")
+    return money
 
 
 def add_reasons(scorer: "Scorer", active: pa.Table, listed: pa.Table, at_least: int) -> tuple[pa.Table, str]:

@@ -16,7 +16,6 @@ from churn_assets.leakage.audit import Audit
 from churn_assets.leakage.audit import audit as audit_model
 from churn_assets.leakage.screening import Screening
 from churn_assets.mlflow_registry.tracking import Tracking
-from churn_assets.training.candidate import Candidate
 from churn_assets.training.cross_validation import CrossValidation, cross_validate
 from churn_assets.training.export import ChosenModel
 
@@ -155,18 +154,16 @@ def cross_validation(
     tracking: dg.ResourceParam[Tracking],
     validated_customers: pa.Table,
     splits: pa.Table,
-    logistic_candidate: Candidate,
-    boosted_candidate: Candidate,
-    network_candidate: Candidate,
     chosen_model: ChosenModel,
     config: CrossValidationConfig,
 ) -> Iterator[dg.MaterializeResult[CrossValidation]]:
     """The chosen recipe and the logistic one on five folds of rows that are not test rows: mean and deviation."""
-    from churn_assets.scoring.bundle import read_contract
+    from churn_assets.scoring.bundle import read_card, read_contract
 
-    candidates = {c.name: c.params for c in (logistic_candidate, boosted_candidate, network_candidate)}
+    trained = read_card(project.settings.home / chosen_model.bundle).candidates
     parts = chosen_model.name.split(" + ")
-    params = {name: candidates.get(name, {}) for name in dict.fromkeys([*config.candidates, *parts])}
+    names = dict.fromkeys([*config.candidates, *parts])
+    params = {name: trained[name].params if name in trained else {} for name in names}
     start = time.process_time()
     try:
         contract = read_contract(project.settings.home / chosen_model.bundle) or project.contract

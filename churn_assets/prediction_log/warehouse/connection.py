@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from churn_assets.errors import ChurnError, LogUnavailable, NothingIngested, WarehouseCorrupt, WarehouseLocked
+from churn_assets.prediction_log.warehouse.rebuild import JOURNAL
 from churn_assets.settings import Settings
 from churn_assets.storage.files import replacing
 from churn_assets.storage.lock import file_lock
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
     import duckdb
 
 FILE, PUBLISHED = "log.duckdb", "published.duckdb"
+_BLOCK = 2**20
+_LEAST_FREE = 2**18  # bytes, the size of a block of DuckDB: with less it cannot write
+_HEADERS, _MAGIC = 3 * 4096, b"DUCK"  # bytes at the beginning of a database; what begins its first header
+# What the system says of a disk or a file, in DuckDB's messages.
+_REFUSAL = re.compile("No space left|quota exceeded|File too large|not permitted|Permission denied|Read-only", re.I)
 
 # What counts: no trial, no shadow score, no feedback that was withdrawn. A copy from before these columns has none.
 _VIEWS = """
@@ -92,13 +99,25 @@ def ingested_names(connection: duckdb.DuckDBPyConnection, where: str = "true") -
 
 
 def publish(folder: Path) -> bool:
-    """Copy the warehouse, which nobody may be writing, if the copy is older; whether that was needed."""
+    """Copy the warehouse, which nobody may be writing, if the copy has another content; whether that was needed."""
     source, target = folder / FILE, folder / PUBLISHED
-    if not source.exists() or (target.exists() and target.stat().st_mtime_ns >= source.stat().st_mtime_ns):
+    if not source.exists() or (target.exists() and _same_content(source, target)):
         return False
     # 0444: a process that opened it for writing would keep every reader out. The ingest's lock is held, see `alone`.
     with replacing(target, mode=0o444, reuse_name=True) as temporary:
         shutil.copyfile(source, temporary)
+    return True
+
+
+def _same_content(one: Path, other: Path) -> bool:
+    """By bytes and not by times, which a step of the clock makes wrong. DuckDB counts its checkpoints in the first
+    pages: files that differ are known at once."""
+    if one.stat().st_size != other.stat().st_size:
+        return False
+    with one.open("rb") as left, other.open("rb") as right:
+        while block := left.read(_BLOCK):
+            if block != right.read(_BLOCK):
+                return False
     return True
 
 
@@ -117,6 +136,48 @@ def alone(folder: Path, patience_s: float) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def nameable(path: Path) -> Iterator[Path]:
+    """The path of a database to write to. Where the path has a `?`, before which DuckDB would put the ending of its
+    write-ahead log, that is a copy; it replaces the file when the block ends, and the ingest restores what is lost."""
+    if "?" not in str(path.resolve()):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        if path.exists():
+            shutil.copyfile(path, copy)
+        yield copy
+        with replacing(path, reuse_name=True) as temporary:
+            shutil.copyfile(copy, temporary)
+
+
+def make_database(path: Path) -> None:
+    """An empty database where there is none, complete or not at all; the ingest's lock is held.
+
+    What a killed maker left is replaced: it has no row. Raises OSError, and `duckdb.Error` for a full disk.
+    """
+    if path.exists() and not _is_torn(path):
+        return
+    import duckdb
+
+    with replacing(path, reuse_name=True) as temporary:
+        wal = temporary.with_name(f"{temporary.name}.wal")
+        wal.unlink(missing_ok=True)
+        duckdb.connect(str(temporary)).close()
+    path.with_name(f"{path.name}.wal").unlink(missing_ok=True)  # of the database that was replaced
+
+
+def _is_torn(path: Path) -> bool:
+    """Whether a file is the beginning of a database whose maker was killed, as an earlier version could leave it before
+    the first segment was in the journal; later it is a damaged one, of which somebody should know."""
+    if path.with_name(JOURNAL).exists():
+        return False
+    with path.open("rb") as file:
+        head = file.read(_HEADERS)
+    return len(head) < _HEADERS and head[8:12] in (_MAGIC, b"", bytes(len(head[8:12])))
+
+
+@contextlib.contextmanager
 def opened(path: Path, patience_s: float) -> Iterator[duckdb.DuckDBPyConnection]:
     """A read-write connection, closed whatever happens; its time zone is UTC. Raises WarehouseLocked (another program
     has the file open), WarehouseCorrupt, LogUnavailable (a full disk)."""
@@ -125,6 +186,7 @@ def opened(path: Path, patience_s: float) -> Iterator[duckdb.DuckDBPyConnection]
     end, wait = time.monotonic() + patience_s, 0.02
     while True:
         try:
+            make_database(path)
             connection = duckdb.connect(str(path))
             break
         except duckdb.Error as error:
@@ -146,15 +208,34 @@ def opened(path: Path, patience_s: float) -> Iterator[duckdb.DuckDBPyConnection]
 
 
 def _plain_error(path: Path, error: Exception) -> ChurnError:
-    message = " ".join(str(error).split())
-    if (holder := _holder_of(message)) is not None:
+    """The error to raise for one of DuckDB's. The first of a chain names the cause: after a failed write DuckDB says of
+    everything else that the database is invalidated."""
+    messages = [" ".join(str(cause).split()) for cause in _causes(error)]
+    if (holder := _holder_of(messages[0])) is not None:
         return _locked(path, holder)
-    message = message[:200]
-    if "No space left" in message or "not permitted" in message or "Permission denied" in message:
-        return LogUnavailable(f"{path}: cannot be written ({message}); free the disk or correct its permissions")
+    refusal = next((message for message in messages if _REFUSAL.search(message)), None)
+    if refusal is None and _is_full(path.parent):
+        refusal = f"the disk is full: {messages[-1]}"
+    if refusal is not None:
+        return LogUnavailable(f"{path}: cannot be written ({refusal[:200]}); free the disk or correct its permissions")
     return WarehouseCorrupt(
-        f"{path}: cannot be used ({message}); segments and archives have every row: `churn log ingest --rebuild`"
+        f"{path}: cannot be used ({messages[-1][:200]}); segments and archives have every row: "
+        "`churn log ingest --rebuild`"
     )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception and those that were being handled when it was raised, the newest first."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < _LEAST_FREE
+    except OSError:
+        return False
 
 
 def _locked(path: Path, holder: str) -> WarehouseLocked:

@@ -12,6 +12,7 @@ are written in their canonical spelling, one file a contract, and those are load
 from __future__ import annotations
 
 import datetime as dt
+import re
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -28,7 +29,15 @@ from churn_assets.prediction_log.records import INSTANTS, Feedback, Rejections, 
 from churn_assets.prediction_log.schema import TYPES, literal, migrate, quoted, targets
 from churn_assets.prediction_log.segment import DONE, READY, Segment, adopt_orphans, files_of
 from churn_assets.prediction_log.warehouse import archive
-from churn_assets.prediction_log.warehouse.connection import FILE, alone, ingested_names, make_views, opened, publish
+from churn_assets.prediction_log.warehouse.connection import (
+    FILE,
+    alone,
+    ingested_names,
+    make_views,
+    nameable,
+    opened,
+    publish,
+)
 from churn_assets.prediction_log.warehouse.parse import Checker, Line, Prediction, Refused, SegmentRead
 from churn_assets.prediction_log.warehouse.rebuild import SegmentRow, append_to_journal, insert_row, missing_segments
 from churn_assets.settings import Settings
@@ -132,7 +141,7 @@ def ingest(
         if rebuild:  # the write-ahead log first: an old one must never be applied to a new warehouse
             for path in (home / f"{FILE}.wal", home / FILE):
                 path.unlink(missing_ok=True)
-        with opened(home / FILE, patience_s) as connection:
+        with nameable(home / FILE) as database, opened(database, patience_s) as connection:
             report.migrations = migrate(connection, contract)
             session = Session(connection, settings, contract, report, at)
             for name, file, journal_row in missing_segments(settings, ingested_names(connection), session.number):
@@ -314,7 +323,7 @@ class Session:
         spec = ", ".join(f"{literal(column)}: {literal(sql_type)}" for column, sql_type in columns.items())
         execute = self._connection.execute
         execute(
-            f"CREATE OR REPLACE TEMP TABLE staged AS SELECT * FROM read_json({literal(str(path))}, "
+            f"CREATE OR REPLACE TEMP TABLE staged AS SELECT * FROM read_json({literal(_not_a_pattern(path))}, "
             f"format = 'newline_delimited', columns = {{{spec}}})"
         )
         execute(f"CREATE OR REPLACE TEMP VIEW lines AS SELECT *, {number} AS number FROM staged")
@@ -346,6 +355,11 @@ class Session:
                 "unnest(map_entries(counts)) AS entry FROM lines WHERE kind = 'rejections') ORDER BY seq, entry.key"
             )
         counts.update(predictions=predictions, feedback=feedback, rejections=rejections, others=decisions + others)
+
+
+def _not_a_pattern(path: Path) -> str:
+    """A path for DuckDB's readers, which take `*`, `?` and `[` for a pattern of names."""
+    return re.sub(r"([*?\[])", r"[\1]", str(path))
 
 
 def _own_id(row: Line) -> tuple[str, ...]:

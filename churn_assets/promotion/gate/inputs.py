@@ -111,11 +111,13 @@ def load_inputs(
     if champion.version == challenger.version:
         return GateInputs(contract, champion.version, challenger.version)
     scorer, bundle_problem = _load_challenger(settings.home / challenger.bundle, contract, challenger, load_scorer)
-    change = input_change(champion, read_contract(settings.home / challenger.bundle) or contract, settings.home)
+    holdout, holdout_problem = _load_holdout(settings.holdout_dir, contract)
+    trained = read_contract(settings.home / challenger.bundle) or contract
+    frozen_before = holdout is not None and holdout.version != challenger.version
+    change = input_change(champion, trained, settings.home, contract if frozen_before else None)
     comparable = scorer is not None and not change
     champion_scorer = _load_champion(settings.home, contract, champion, load_scorer) if comparable else None
     registered, registration_problem = _load_registered(settings.home, challenger.version)
-    holdout, holdout_problem = _load_holdout(settings.holdout_dir, contract)
     frozen = recent = None
     forbidden: tuple[str, ...] = ()
     if scorer is not None and champion_scorer is not None and holdout is not None:

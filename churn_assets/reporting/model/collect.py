@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ from churn_assets.training.cross_validation import CrossValidation
 from churn_assets.training.feature_table import TrainingData, as_of_of, training_data
 from churn_assets.training.profit import threshold_table
 from churn_assets.training.select import contenders, tested
+from churn_assets.training.split import FEWEST_TESTED
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 PAGE, CARD, METRICS = "model_report.html", "model_card.md", "metrics.json"
 IMPORTANCE, REFERENCE = "feature_importance.json", "reference.parquet"
 FILES = (PAGE, CARD, METRICS, IMPORTANCE, REFERENCE)
+MATERIAL_TWINS = 0.02  # of the test customers
 MOST_SEGMENTS = 8  # named in a text
 NO_BETTER = "Not to choose whom to contact"
 NO_SIGNAL = (
@@ -115,7 +117,7 @@ def collect_report(
         worked=worked_customers(scorer, customers, test, scored["test"].churned, scored["test"].probability),
         learning=learning_curve(chosen, {c.name: c for c in candidates}, data, scored["test"], card.seed),
     )
-    return msgspec.structs.replace(report, limits=_limits(contract, report))
+    return msgspec.structs.replace(report, limits=_limits(contract, report, card.metrics))
 
 
 def write_report(report: Report, bundle: Path, folder: Path) -> dict[str, Path]:
@@ -190,7 +192,7 @@ def _side(side: Scored, card: ModelCard, name: str, contract: Contract, worth: P
     )
 
 
-def _limits(contract: Contract, report: Report) -> list[Limit]:
+def _limits(contract: Contract, report: Report, metrics: Mapping[str, float]) -> list[Limit]:
     """What the model must not be used for: what follows from the contract and the figures, the gravest first."""
     label = contract.label
     simulated = "It was trained on generated customers. Every figure here describes a simulation."
@@ -216,6 +218,7 @@ def _limits(contract: Contract, report: Report) -> list[Limit]:
             "measure that.",
         ),
         ("Not with confidence in small segments", _small_segments(report)),
+        *headline_caveats(metrics),
         (
             "Not for another table",
             f"The model reads tables that conform to contract '{contract.name}'; other tables need a contract and a "
@@ -223,6 +226,24 @@ def _limits(contract: Contract, report: Report) -> list[Limit]:
         ),
     ]
     return [Limit(title, text) for title, text in limits if text]
+
+
+def headline_caveats(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
+    """What makes the headline figure doubtful or flattering: few churners, test customers with a twin."""
+    churned = round(metrics.get("test_churn_rate", 0.0) * metrics.get("test_rows", 0.0))
+    few = min(churned, round(metrics.get("test_rows", 0.0)) - churned)
+    twins = metrics.get("test_twin_share", 0.0)
+    counted = (
+        f"Only {few} test customers are of the rarer class, so its figures are anecdotes: see the cross-validation."
+    )
+    doubled = (
+        f"{twins:.0%} of the test customers equal a training customer in every feature. The model can remember those; "
+        "expect less for customers unlike any before."
+    )
+    return [
+        ("Not with the accuracy of the headline", counted if 0 < few < FEWEST_TESTED else ""),
+        ("Not as accurate for customers unlike those in the table", doubled if twins >= MATERIAL_TWINS else ""),
+    ]
 
 
 def _strong_columns(report: Report) -> tuple[str, str]:

@@ -34,6 +34,11 @@ class BoostedModel:
             raise ValueError(f"{len(boosters)} boosters and {len(rounds)} iterations, expected equally many")
         self.boosters = tuple(Booster(bytes(raw), n) for raw, n in zip(boosters, rounds, strict=True))
 
+    def at(self, rounds: int) -> BoostedModel:
+        """The same trees up to `rounds`, or all where there are fewer."""
+        own = [min(rounds, booster.rounds) for booster in self.boosters]
+        return BoostedModel([booster.raw for booster in self.boosters], own)
+
     @cached_property
     def leaf_masks(self) -> LeafMasks | None:
         """The boosters as leaf masks; None if their trees are too large or unusual for that, or if the C library gives

@@ -50,6 +50,7 @@ def _declare(lib: ctypes.CDLL) -> ctypes.CDLL:
         "XGBoosterLoadModelFromBuffer": [handle, text, ctypes.c_uint64],
         "XGBoosterSaveModelToBuffer": [handle, text, pointer, pointer],
         "XGBoosterGetNumFeature": [handle, pointer],
+        "XGBoosterBoostedRounds": [handle, pointer],
         "XGBoosterPredictFromDense": [handle, text, text, handle, pointer, pointer, pointer],
         "XGBoosterPredictFromDMatrix": [handle, handle, text, pointer, pointer, pointer],
         "XGDMatrixCreateFromDense": [text, text, pointer],
@@ -87,6 +88,13 @@ class Booster:
         """Columns the booster was trained on."""
         count = ctypes.c_uint64()
         self._call("XGBoosterGetNumFeature", self._handle, ctypes.byref(count))
+        return count.value
+
+    @property
+    def rounds(self) -> int:
+        """Boosting rounds in the model, used or not."""
+        count = ctypes.c_int()
+        self._call("XGBoosterBoostedRounds", self._handle, ctypes.byref(count))
         return count.value
 
     def margin(self, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -22,13 +22,13 @@ from churn_assets.training.candidate import Rows
 class Params:
     """Two hidden layers of `width`, AdamW under a one-cycle schedule; `nets` of them are averaged."""
 
-    knots: int = 25
-    width: int = 128
+    knots: int = 17
+    width: int = 64
     dropout: float = 0.2
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
-    batch: int = 256
-    epochs: int = 12
+    batch: int = 512
+    epochs: int = 8
     nets: int = 1
     threads: int = 1
 

@@ -11,7 +11,7 @@ from churn_assets_tests.defs.home import CANDIDATES, ROOT, checks, failure, meta
 
 NOWHERE = "http://127.0.0.1:9"
 UP_TO_THE_AUDIT = (
-    *("raw_customers", "validated_customers", "splits", "customer_features"),
+    *("raw_customers", "validated_customers", "splits", "column_audit", "customer_features"),
     *CANDIDATES,
     *("chosen_model", "leakage_audit"),
 )

@@ -44,7 +44,7 @@ from churn_assets_tests.strategies import TELECOM
 NOWHERE = "http://127.0.0.1:9"
 SOURCE = "generated://store?rows=1500&seed=7"
 TRAINING = (
-    *("raw_customers", "validated_customers", "splits", "customer_features"),
+    *("raw_customers", "validated_customers", "splits", "column_audit", "customer_features"),
     *CANDIDATES,
     *("chosen_model", "leakage_audit", "registered_model"),
 )

@@ -24,6 +24,7 @@ from churn_assets.prediction_log.segment import DONE, OPEN
 from churn_assets.prediction_log.warehouse.connection import FILE, PUBLISHED, open_published
 from churn_assets.prediction_log.warehouse.ingest import ingest, pending
 from churn_assets.prediction_log.warehouse.parse import Checker
+from churn_assets.prediction_log.warehouse.rebuild import JOURNAL
 from churn_assets_tests.prediction_log.home import (
     STORE,
     ask,
@@ -36,6 +37,7 @@ from churn_assets_tests.prediction_log.home import (
     variant,
     write,
 )
+from churn_assets_tests.strategies import ROOT
 
 
 def test_rows_of_every_kind_arrive_typed_and_in_order(tmp_path):
@@ -334,6 +336,21 @@ def test_a_reader_of_the_published_copy_goes_on_while_it_is_replaced(tmp_path):
     assert ask(of, "SELECT count(*) FROM predictions") == [(2,)]
 
 
+@pytest.mark.parametrize("hours", [-6, 6])
+def test_what_is_published_does_not_depend_on_the_clock(tmp_path, hours):
+    """A clock that is set back makes the newer file the older one; one that was wrong once does the opposite."""
+    of = settings(tmp_path)
+    write(of, "a", prediction("a"))
+    ingest(of, STORE)
+    published = of.warehouse_dir / PUBLISHED
+    stepped = published.stat().st_mtime + 3600 * hours
+    os.utime(published, (stepped, stepped))
+    assert not ingest(of, STORE).published
+    write(of, "b", prediction("b"))
+    assert ingest(of, STORE).published
+    assert ask(of, "SELECT count(*) FROM predictions") == [(2,)]
+
+
 def test_a_contract_in_memory_only_is_not_kept(tmp_path):
     of = settings(tmp_path)
     other = variant(esent=Kind.NUMBER)
@@ -353,5 +370,57 @@ def test_a_full_disk_is_an_error_and_the_next_ingest_completes(tmp_path, monkeyp
     with pytest.raises(LogUnavailable, match=r"No space left on device.*ingest again"):
         ingest(of, STORE)
     monkeypatch.undo()
+    assert ingest(of, STORE).published
+    assert ask(of, "SELECT count(*) FROM predictions") == [(1,)]
+
+
+FULL = """
+import json, resource, sys
+from pathlib import Path
+from churn_assets.errors import LogError
+from churn_assets.prediction_log.warehouse.ingest import ingest
+from churn_assets_tests.prediction_log.home import STORE, ask, prediction, settings, write
+
+results = []
+for limit in (0, 1, 5_000, 13_000, 100_000, 300_000, 600_000, 1_000_000):
+    of = settings(Path(sys.argv[1]) / str(limit))
+    write(of, "a", *(prediction(f"a-{number}") for number in range(3000)))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    error = ""
+    try:
+        ingest(of, STORE)
+    except LogError as raised:
+        error = f"{type(raised).__name__}: {raised}"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    ingest(of, STORE)
+    results.append([error, ask(of, "SELECT count(*), count(DISTINCT prediction_id) FROM predictions")[0]])
+json.dump(results, sys.stdout)
+"""
+
+
+def test_a_disk_that_is_full_at_any_moment_keeps_its_cause_and_the_next_ingest_completes(tmp_path):
+    """The system's limit on the size of a file stands for the disk: a write fails in the middle of a file."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FULL, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    errors, counts = zip(*json.loads(done.stdout), strict=True)
+    assert [count for count in counts if count != [3000, 3000]] == []
+    assert errors[0]
+    for error in filter(None, errors):
+        assert error.startswith("LogUnavailable: "), error
+        assert "free the disk" in error
+        assert "--rebuild" not in error
+
+
+@pytest.mark.parametrize("size", [0, 5, 100, 4096, 12_000])
+def test_a_warehouse_whose_maker_was_killed_is_made_again(tmp_path, size):
+    of = settings(tmp_path)
+    write(of, "a", prediction("a"))
+    ingest(of, STORE)
+    file = of.warehouse_dir / FILE
+    os.truncate(file, size)
+    (of.warehouse_dir / JOURNAL).unlink()  # it is written after the first commit
+    file.with_name(f"{FILE}.wal").write_bytes(b"of the database that was never there")
     assert ingest(of, STORE).published
     assert ask(of, "SELECT count(*) FROM predictions") == [(1,)]

@@ -1,0 +1,55 @@
+"""The `churn` command. Each command calls the same functions as the assets do."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from churn_assets.cli import contract, generate, home, models, promotion
+from churn_assets.cli.alerts import alerts_app
+from churn_assets.cli.console import plain_errors
+from churn_assets.cli.keys import keys_app
+from churn_assets.cli.log import feedback_app, log_app
+from churn_assets.cli.run import command as run
+from churn_assets.cli.run.interrupt import raise_on_interrupt
+from churn_assets.synthetic import register_generated_source
+
+register_generated_source()
+
+app = typer.Typer(
+    help="Which customers are about to leave, how sure that is, and whom to call.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+for module in (run, contract, generate, home, models, promotion):
+    app.add_typer(module.app)
+app.add_typer(contract.contract_app, name="contract")
+app.add_typer(log_app, name="log")
+app.add_typer(feedback_app, name="feedback")
+app.add_typer(alerts_app, name="alerts")
+app.add_typer(keys_app, name="keys")
+
+
+def run_app() -> None:
+    """Run the command line; a deliberate error is one line and exit code 2."""
+    with plain_errors():
+        app()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"churn-assets {version('churn-assets')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    raise_on_interrupt()
