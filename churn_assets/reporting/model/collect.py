@@ -96,7 +96,7 @@ def collect_report(
         importance=importance(
             chosen.fitted["random"].model,
             view.program.specs,
-            view.matrix[view.split.train],
+            view.matrix[view.split.learn],
             view.matrix[test],
             data.churned[test],
             card.seed,

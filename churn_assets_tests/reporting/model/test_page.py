@@ -39,10 +39,10 @@ from churn_assets.scoring.explain import Explainer
 from churn_assets.scoring.list_money import describe_list_money
 from churn_assets.scoring.models.blend import BlendModel
 from churn_assets.scoring.prices import prices
+from churn_assets.training import select
 from churn_assets.training.export import write_choice
 from churn_assets.training.feature_table import training_data
 from churn_assets.training.profit import describe_profit
-from churn_assets.training.select import tested
 from churn_assets_tests.html.phone import BROWSER, Tables, folds_on_a_phone, measured
 from churn_assets_tests.html.reader import read
 from churn_assets_tests.strategies import STORE
@@ -244,9 +244,10 @@ def test_the_learning_curve_ends_with_the_model_of_the_report(facts):
     points = facts["learning"]["points"]
     assert points[-1]["test"]["value"] == pytest.approx(facts["sides"]["test"]["metrics"]["pr_auc"]["value"])
     rows = [point["rows"] for point in points]
-    train = facts["data"]["parts"]["random"]["train"]
+    parts = facts["data"]["parts"]["random"]
+    train = parts["train"]
     assert rows == sorted(set(rows))
-    assert rows[-1] == train["rows"]
+    assert rows[-1] == train["rows"] + parts["validation"]["rows"]
     for point in points:
         assert point["churners"] / point["rows"] == pytest.approx(train["churn_rate"], abs=0.01)
         assert point["test"]["low"] <= point["test"]["value"] <= point["test"]["high"]
@@ -402,7 +403,7 @@ def test_customers_of_different_value_are_segments(customers, candidates, featur
     contract = dataclasses.replace(STORE, value=dataclasses.replace(STORE.value, value="avgorder * 12"))
     data, as_of = training_data(STORE, features, splits), customers.schema.metadata[b"churn_as_of"].decode()
     worth = prices(contract, customers, as_of)
-    chosen = {"test": tested(candidates[0], "random", data, Identity())}
+    chosen = {"test": select.tested(candidates[0], "random", data, Identity())}
     scored = {name: Scored.of(*rows, seed=1) for name, rows in chosen.items()}
     rows = [row for row in segments(contract, customers, data, scored, worth) if row.column == "customer value"]
     assert len(rows) == 5
