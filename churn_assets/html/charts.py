@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 WIDTH, HEIGHT = 460.0, 280.0
-LEFT, RIGHT, TOP, BOTTOM = 62.0, 28.0, 12.0, 44.0
+LEFT, RIGHT, TOP, BOTTOM = 68.0, 28.0, 12.0, 44.0
 ROW_HEIGHT = 22.0
 CHARACTER = 6.9  # drawing units a letter of the labels takes
 PHONE_CHARACTER, MOST_HEAT_LETTERS, HEAT_ROW = 8.4, 17, 21.0  # a phone draws larger letters
@@ -266,7 +266,18 @@ def lines(title: str, x: Axis, y: Axis, drawn: Sequence[Line], marks: Sequence[f
     shapes += [_line(frame.right(at), frame.right(at), top, foot, "mark") for at in marks]
     shapes += [shape for line in drawn for shape in _line_shapes(frame, line)]
     legend = tuple((line.name, line.style) for line in drawn if not line.dashed)
-    return Chart(title, frame.height, tuple(shapes), legend)
+    courses = [text for line in drawn if not line.dashed if (text := _course(x, y, line))]
+    return Chart(title, frame.height, tuple(shapes), legend, "; ".join(courses))
+
+
+def _course(x: Axis, y: Axis, line: Line) -> str:
+    """Where a line begins and ends, in words; '' for a line without a point."""
+    known = [(at, value) for at, value in line.points if value is not None]
+    if not known:
+        return ""
+    (begin, first), (end, last) = known[0], known[-1]
+    texts = (axis.form(round(value, 3)) for axis, value in ((y, first), (x, begin), (y, last), (x, end)))
+    return "{} from {} at {} to {} at {}".format(line.name, *texts)
 
 
 def _line_shapes(frame: Frame, line: Line) -> Iterator[Shape]:
@@ -340,7 +351,11 @@ def mirrored(
             width = max(frame.right(end) - left - 0.8, 0.6)
             shapes.append(_box(left, min(at, middle), width, abs(at - middle), f"f{style}", tooltip))
     shapes += [_line(frame.right(at), frame.right(at), TOP, frame.height - BOTTOM, "mark") for at in marks]
-    return Chart(title, frame.height, tuple(shapes), ((up[0], up[1]), (down[0], down[1])))
+    texts = []
+    for name, _, shares in (up, down):
+        place = list(shares).index(max(shares))
+        texts.append(f"most {name} customers between {x.form(edges[place])} and {x.form(edges[place + 1])}")
+    return Chart(title, frame.height, tuple(shapes), ((up[0], up[1]), (down[0], down[1])), "; ".join(texts))
 
 
 def columns(title: str, counts: Mapping[str, int], y_title: str = "customers") -> Chart:
@@ -543,7 +558,7 @@ def _text(text: str, x: float, y: float, anchor: str = "middle") -> Shape:
 
 
 def _turned_text(text: str, middle: float) -> Shape:
-    turned = {"x": 12, "y": middle, "text-anchor": "middle", "transform": f"rotate(-90 12 {middle:g})"}
+    turned = {"x": 11, "y": middle, "text-anchor": "middle", "transform": f"rotate(-90 11 {middle:g})"}
     return Shape("text", turned, text)
 
 

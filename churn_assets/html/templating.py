@@ -108,7 +108,7 @@ def rounding(low: float | None, high: float | None, unit: str = "f", most: int =
     meaningless. Half of the interval is kept to two digits if it begins with 1, 2 or 3, else to one (the rule of the
     Particle Data Group). `unit` is 'f' or '%', `most` limits the decimals; three digits without an interval.
 
-    >>> [format(0.97712, rounding(*ends)) for ends in ((0.970, 0.983), (0.91, 1.0), (0.4, 1.0))]
+    >>> [format(0.97712, rounding(*ends)) for ends in ((0.970, 0.983), (0.91, 1.0), (0.1, 1.0))]
     ['0.977', '0.98', '1.0']
     """
     half = abs(high - low) / 2 * (100 if unit == "%" else 1) if low is not None and high is not None else 0.0

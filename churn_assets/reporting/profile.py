@@ -109,12 +109,12 @@ def _texts(column: profiles.ColumnProfile) -> tuple[list[tuple[str, str]], list[
     if not (isinstance(column, profiles.NumberProfile) and column.quantiles and column.unusual):
         return [], []
     quantiles, unusual, is_date = column.quantiles, column.unusual, column.kind == "date"
-    shown = _day if is_date else _plain
-    churned, kept = ("not known" if m is None else shown(m) for m in (column.mean_churned, column.mean_kept))
-    middle_half = f"{shown(quantiles.first)} to {shown(quantiles.third)}"
+    shown, rounded = (_day, _day) if is_date else (_plain, _rounded)
+    churned, kept = ("not known" if m is None else rounded(m) for m in (column.mean_churned, column.mean_kept))
+    middle_half = f"{rounded(quantiles.first)} to {rounded(quantiles.third)}"
     facts = [
         ("range", f"{shown(quantiles.low)} to {shown(quantiles.high)}"),
-        ("middle half", f"{middle_half}, median {shown(quantiles.median)}"),
+        ("middle half", f"{middle_half}, median {rounded(quantiles.median)}"),
         ("mean", f"churned {churned}, kept {kept}"),
         ("distinct", f"{column.distinct:,}"),
     ]
@@ -154,6 +154,11 @@ def _axis_form(kind: str) -> Format:
 
 def _plain(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _rounded(value: float) -> str:
+    """A mean or a quartile: three digits, because another sample of customers has another one."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _day(value: float) -> str:

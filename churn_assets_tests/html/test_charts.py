@@ -96,6 +96,15 @@ def test_a_chart_is_a_file_of_its_own_with_its_colours_and_title(chart):
     assert chart.svg() == chart.svg()
 
 
+def test_a_chart_says_in_words_where_its_lines_begin_and_end():
+    course = lines("t", Axis("x", 0, 1), Axis("y", 0, 1), [Line("<a>", [(0, 0.12345), (0.5, None), (1, 0.9)])])
+    assert course.summary == "<a> from 0.123 at 0 to 0.9 at 1"
+    assert 'aria-label="t: &lt;a&gt; from' in course.__html__()
+    shares = mirrored("m", Axis("x", 0, 2), [0, 1, 2], ("left", "a", [0.8, 0.2]), ("right", "b", [0.1, 0.9]))
+    assert shares.summary == "most left customers between 0 and 1; most right customers between 1 and 2"
+    assert lines("t", Axis("x", 0, 1), Axis("y", 0, 1), [Line("a", [])]).summary == ""
+
+
 @pytest.mark.parametrize("chart", CHARTS.values(), ids=CHARTS)
 def test_every_shape_lies_within_the_chart(chart):
     for shape in chart.shapes:

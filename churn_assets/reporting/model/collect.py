@@ -91,12 +91,12 @@ def collect_report(
             contract.value.by_customer,
         ),
         sides={name: _side(side, card, name, contract, own[name]) for name, side in scored.items()},
-        segments=segments(contract, customers, data, scored),
+        segments=segments(contract, customers, data, scored, worth),
         fewest=measure.FEWEST,
         importance=importance(
             chosen.fitted["random"].model,
             view.program.specs,
-            view.matrix[view.split.train],
+            view.matrix[view.split.learn],
             view.matrix[test],
             data.churned[test],
             card.seed,
@@ -125,7 +125,11 @@ def write_report(report: Report, bundle: Path, folder: Path) -> dict[str, Path]:
     import pyarrow.parquet as pq
 
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: value for name, value in msgspec.to_builtins(report.importance).items() if name != "dependence"}
+    weights = {
+        name: value
+        for name, value in msgspec.to_builtins(report.importance).items()
+        if name not in ("dependence", "summary")
+    }
     texts = {
         PAGE: render_report(report),
         CARD: render_card(report),

@@ -21,7 +21,8 @@ def learning_curve(
     chosen: Candidate, candidates: dict[str, Candidate], data: TrainingData, test: Scored, seed: int
 ) -> Learning:
     """PR-AUC on training and test rows by the number of training rows: the recipe of the `chosen` model fitted again on
-    `SHARES` of the random split's training rows, each part of the next, and the model itself.
+    `SHARES` of the random split's training rows, each part of the next and stopped early on validation rows, and the
+    model itself, which was fitted on the rows of both.
 
     A blend is fitted from its members among `candidates`, by name. `test` are the test rows with calibrated scores.
     """
@@ -33,7 +34,8 @@ def learning_curve(
         points.append(_point(data, rows, on_train, on_test, test))
         scores.append(on_test)
     complete = model.margin(view.matrix[view.split.test])
-    points.append(_point(data, train, model.margin(view.matrix[train]), complete, test))
+    learn = view.split.learn
+    points.append(_point(data, learn, model.margin(view.matrix[learn]), complete, test))
     return Learning(points, _gain(test, scores[-1], complete) if scores else None)
 
 

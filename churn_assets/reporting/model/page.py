@@ -12,6 +12,7 @@ from churn_assets.leakage.ladder import AgeBand, Figure
 from churn_assets.reporting.model.card import CardSection, model_card
 from churn_assets.reporting.model.curve_charts import curves, learning_chart, profit_chart, sides
 from churn_assets.reporting.model.facts import Dependence, Level, Report, Segment, Side, WorkedCustomer
+from churn_assets.scoring.list_money import describe_list_money
 from churn_assets.training.profit import describe_profit
 
 # name, title, explanation
@@ -43,7 +44,9 @@ def render_report(report: Report) -> str:
         report=report,
         out_of_time="oot" in report.sides,
         sides=sides(report),
-        whom_to_call=describe_profit(report.profit) if report.profit else "",
+        whom_to_call=_whom_to_call(report),
+        left_out=" ".join(ladder.left_out_sentences) if ladder else "",
+        profit_text=describe_profit(report.profit) if report.profit else "",
         how_good=how_good,
         doubts=doubts,
         card=model_card(report, how_good, doubts),
@@ -79,6 +82,18 @@ def _judgement(report: Report) -> tuple[str, list[str]]:
     from churn_assets.reporting.run_summary import describe_doubts, describe_quality  # which reads this package's files
 
     return describe_quality(report), describe_doubts(report, None)
+
+
+def _whom_to_call(report: Report) -> str:
+    """The call list and its money; of a bundle that knows none, the operating point on test customers."""
+    if report.model.no_signal:
+        return (
+            "Nobody: the model is no better than random, because a random list lies within the interval of its figures."
+        )
+    if report.profit is None:
+        return ""
+    money = report.profit.call_list
+    return " ".join(describe_list_money(money)) if money else describe_profit(report.profit)
 
 
 def _segment_tables(segments: Iterable[Segment]) -> list[tuple[str, list[Segment], int]]:
@@ -181,8 +196,9 @@ def _worked(report: Report) -> list[tuple[WorkedCustomer, charts.WaterfallRows]]
 
 
 def _probability_form(probability: float) -> str:
-    """Per cent; a decimal where the nearest whole per cent would be 0 or 100."""
-    return ".0%" if 0.005 <= probability < 0.995 else ".2%" if probability < 0.001 or probability > 0.999 else ".1%"
+    """Per cent, with decimals near 0 and 1, where they tell customers apart."""
+    distance = min(probability, 1.0 - probability)
+    return ".0%" if distance >= 0.1 else ".1%" if distance >= 0.001 else ".2%"
 
 
 def _dependence(report: Report) -> list[tuple[Dependence, charts.Chart | charts.BarRows | None]]:

@@ -16,6 +16,7 @@ from churn_assets.features.encode import encode_table
 from churn_assets.reporting.model import measure
 from churn_assets.reporting.model.facts import SIDES, Segment
 from churn_assets.reporting.model.measure import Scored
+from churn_assets.scoring.prices import Prices
 from churn_assets.training.feature_table import TrainingData, as_of_of
 
 if TYPE_CHECKING:
@@ -30,12 +31,13 @@ BANDS = 5  # of equal size
 
 
 def segments(
-    contract: Contract, customers: pa.Table, data: TrainingData, scored: Mapping[str, Scored]
+    contract: Contract, customers: pa.Table, data: TrainingData, scored: Mapping[str, Scored], worth: Prices
 ) -> list[Segment]:
-    """A row a segment with test customers, those of one column together: tenure and value first."""
+    """A row a segment with test customers, those of one column together: tenure first, then value where it differs by
+    customer. `worth` are the prices of all customers."""
     test_rows = {SIDES[name]: view.split.test for name, view in data.views.items()}
     rows = []
-    for column, is_band, codes, names in _groupings(contract, customers):
+    for column, is_band, codes, names in _groupings(contract, customers, worth):
         for code, name in enumerate(names):
             sides = {side: measure.segment(figures, codes[test_rows[side]] == code) for side, figures in scored.items()}
             if any(figures.rows for figures in sides.values()):
@@ -43,12 +45,14 @@ def segments(
     return rows
 
 
-def _groupings(contract: Contract, customers: pa.Table) -> Iterator[Grouping]:
+def _groupings(contract: Contract, customers: pa.Table, worth: Prices) -> Iterator[Grouping]:
     cohort = contract.time.cohort
     columns = [c for c in contract.scoring_columns if c.kind in (Kind.CATEGORY, Kind.BOOLEAN) or c.name == cohort]
     encoded = encode_table(contract, customers.select([c.name for c in columns])) if columns else {}
     if cohort is not None and cohort in encoded:
         yield _tenure(contract.column(cohort), np.asarray(encoded[cohort], dtype=np.float64), as_of_of(customers))
+    if contract.value.value:
+        yield ("customer value", True, *banded(worth.customer_value, format_number))
     for column in columns:
         if column.kind in (Kind.CATEGORY, Kind.BOOLEAN):
             yield (column.name, False, *_codes(column, encoded[column.name]))

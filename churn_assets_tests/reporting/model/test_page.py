@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import math
 import re
@@ -28,14 +29,19 @@ from churn_assets.reporting.model.facts import Report, as_json
 from churn_assets.reporting.model.importance import importance
 from churn_assets.reporting.model.measure import FEWEST, Scored, curves, metrics, score_histogram, segment
 from churn_assets.reporting.model.page import render_card, render_report
-from churn_assets.reporting.model.segments import banded
+from churn_assets.reporting.model.segments import banded, segments
 from churn_assets.reporting.model.worked import typical_positions
 from churn_assets.reporting.run_summary import describe_doubts, describe_quality
 from churn_assets.scoring.bundle import load_bundle
+from churn_assets.scoring.calibration import Identity
 from churn_assets.scoring.card import Provenance
 from churn_assets.scoring.explain import Explainer
+from churn_assets.scoring.list_money import describe_list_money
 from churn_assets.scoring.models.blend import BlendModel
+from churn_assets.scoring.prices import prices
+from churn_assets.training import select
 from churn_assets.training.export import write_choice
+from churn_assets.training.feature_table import training_data
 from churn_assets.training.profit import describe_profit
 from churn_assets_tests.html.phone import BROWSER, Tables, folds_on_a_phone, measured
 from churn_assets_tests.html.reader import read
@@ -238,9 +244,10 @@ def test_the_learning_curve_ends_with_the_model_of_the_report(facts):
     points = facts["learning"]["points"]
     assert points[-1]["test"]["value"] == pytest.approx(facts["sides"]["test"]["metrics"]["pr_auc"]["value"])
     rows = [point["rows"] for point in points]
-    train = facts["data"]["parts"]["random"]["train"]
+    parts = facts["data"]["parts"]["random"]
+    train = parts["train"]
     assert rows == sorted(set(rows))
-    assert rows[-1] == train["rows"]
+    assert rows[-1] == train["rows"] + parts["validation"]["rows"]
     for point in points:
         assert point["churners"] / point["rows"] == pytest.approx(train["churn_rate"], abs=0.01)
         assert point["test"]["low"] <= point["test"]["value"] <= point["test"]["high"]
@@ -336,8 +343,30 @@ def test_the_page_begins_with_whom_to_call_and_what_to_doubt(facts):
     places = [text.index(part) for part in ("Whom to call", "How good the model is", "What to doubt", 'class="tile')]
     assert places == sorted(places)
     report = msgspec.convert(with_all(facts), Report)
+    money = describe_list_money(report.profit.call_list)
+    summary = text[text.index('id="short"') : text.index('id="ladder"')]
+    assert all(escape(sentence) in summary for sentence in money)
     for sentence in (describe_profit(report.profit), describe_quality(report), *describe_doubts(report, None)):
         assert escape(sentence) in text
+
+
+def test_a_model_without_signal_calls_nobody(facts):
+    changed = with_all(facts)
+    changed["model"]["no_signal"] = True
+    text = page_of(changed)
+    assert "Nobody: the model is no better than random" in text
+    assert "Nobody" not in page_of(with_all(facts))
+
+
+def test_columns_that_were_left_out_stand_in_the_summary_with_both_figures(facts):
+    changed = with_all(facts)
+    complete = {"words": "with end_date", "left_out": [], "random": {**FIGURE, "pr_auc": 0.987654}}
+    changed["ladder"] = {**AUDIT, "complete": complete, "left_out_sentences": ["The run left out 'end_date'."]}
+    text = page_of(changed)
+    summary = text[text.index('id="short"') : text.index('id="ladder"')]
+    for part in ("The run left out &#39;end_date&#39;.", "with end_date", "0.987654", "everything"):
+        assert part in summary
+    assert Tables(text).wide == []
 
 
 def test_text_of_the_table_cannot_become_markup(facts):
@@ -368,6 +397,18 @@ def test_segments_of_a_column_are_all_the_test_customers(facts):
 def test_every_category_and_yes_no_column_has_segments(facts):
     names = {c.name for c in STORE.scoring_columns if c.kind in ("category", "boolean")}
     assert {row["column"] for row in facts["segments"]} == names | {"days since created"}
+
+
+def test_customers_of_different_value_are_segments(customers, candidates, features, splits):
+    contract = dataclasses.replace(STORE, value=dataclasses.replace(STORE.value, value="avgorder * 12"))
+    data, as_of = training_data(STORE, features, splits), customers.schema.metadata[b"churn_as_of"].decode()
+    worth = prices(contract, customers, as_of)
+    chosen = {"test": select.tested(candidates[0], "random", data, Identity())}
+    scored = {name: Scored.of(*rows, seed=1) for name, rows in chosen.items()}
+    rows = [row for row in segments(contract, customers, data, scored, worth) if row.column == "customer value"]
+    assert len(rows) == 5
+    assert sum(row.test.rows for row in rows) == len(data.views["random"].split.test)
+    assert "customer value" not in {row.column for row in segments(STORE, customers, data, scored, worth)}
 
 
 @given(st.lists(st.integers(0, 9).map(float) | st.just(math.nan), min_size=1, max_size=60))
