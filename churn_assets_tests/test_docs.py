@@ -292,6 +292,7 @@ TABLES = {
     "`[features]`": model.Feature,
     "`[[rules]]`": model.Rule,
     "`[value]`": limits.Value,
+    "`[split]`": limits.Split,
     "`[quality]`": limits.Quality,
     "`[audit]`": limits.Audit,
     "`[monitoring]`": limits.Monitoring,
@@ -438,6 +439,7 @@ def test_every_candidate_and_threshold_is_documented():
 def test_every_dependency_has_its_reason():
     told = rows_of("decisions/0007-dependencies.md")
     listed = [*PYPROJECT["project"]["dependencies"], *PYPROJECT["project"]["optional-dependencies"]["dev"]]
+    listed += PYPROJECT["project"]["optional-dependencies"]["benchmarks"]
     assert set(told) == {re.match(r"[A-Za-z0-9-]+", text)[0] for text in listed}
 
 
@@ -469,7 +471,9 @@ def test_every_benchmark_is_told_of_is_run_once_and_has_a_result():
     files = (path for path in folder.glob("*.py") if path.stem not in ("__main__", "clients"))
     scripts = {path.stem for path in files if "__main__" in path.read_text(encoding="utf-8")}
     assert set(re.findall(r"^\| `python -m benchmarks\.(\w+)", table, re.M)) == scripts
-    assert sorted(SCRIPTS) == sorted(scripts - {"serving_faults", "serving_soak", "two_checkouts", "mutation"})
+    assert sorted(SCRIPTS) == sorted(
+        scripts - {"serving_faults", "serving_soak", "two_checkouts", "mutation", "tables"}
+    )
     assert set(sections_of((folder / "RESULTS.md").read_text(encoding="utf-8"))) == scripts
 
 

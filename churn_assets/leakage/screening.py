@@ -176,8 +176,16 @@ class _Judge:
         return tuple(findings)
 
     def carriers(self, losses: Mapping[str, Loss], accused: Collection[str]) -> tuple[Finding, ...]:
-        """Columns that carry most of a strong model, by more than they reach alone, but for those `accused` already."""
-        limit = self.contract.audit.headline_loss_when_removed
+        """Columns that carry most of a strong model, by more than they reach alone, but for those `accused` already and
+        for those that carry it only together with one of these."""
+        limit, gone = self.contract.audit.headline_loss_when_removed, [*accused]
+        if gone:
+            complete = self.kept(gone)
+            losses = {
+                name: self.probe.loss(complete, self.kept([*gone, name]), least=STRONG)
+                for name, loss in losses.items()
+                if loss.share_low > limit and name not in accused
+            }
         strong = {n: max(STRONG, self.signals[n].pr_auc_lift + TOGETHER) for n in losses}
         over = {n: loss for n, loss in losses.items() if loss.share_low > limit and loss.lift > strong[n]}
         return tuple(
@@ -186,7 +194,6 @@ class _Judge:
                 f"accounts for {loss.share:.0%} of the model's PR-AUC lift (limit {limit:.0%})",
             )
             for name, loss in over.items()
-            if name not in accused
         )
 
     def _of_pair(self, names: Sequence[str], gone: Sequence[str]) -> Finding | None:

@@ -165,6 +165,7 @@ _STATUSES = {
     "413": "The body is longer than the limit, nothing of it was parsed; or it has more rows than the log ever takes.",
     "415": "The content type is not application/json, or the body is compressed.",
     "422": "The body breaks the contract: row, column, what was found and what is expected.",
+    "429": "The key has made more requests than it may; `Retry-After` says when to ask again.",
     "503": "No model, a full or read-only disk, or too many rows waiting for it. Nothing was logged; ask again.",
 }
 _RETRY = {"Retry-After": {"description": "Seconds after which to ask again.", "schema": {"type": "integer"}}}

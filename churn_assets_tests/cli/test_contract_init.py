@@ -25,11 +25,12 @@ def test_a_telecom_table_goes_from_file_to_call_list_by_two_commands(tmp_path):
     assert len((tmp_path / "scores.csv").read_text().splitlines()) == 701
 
 
-def test_a_bank_table_with_leaks_goes_to_its_report_and_no_further_until_somebody_vouches(tmp_path):
+def test_a_bank_table_with_leaks_is_refused_where_the_contract_says_so_until_somebody_vouches(tmp_path):
     table = tables.to_csv(tmp_path / "bank.csv", tables.bank(1500))
     contract, home = tmp_path / "bank.toml", tmp_path / "home"
     drafted = churn("contract", "init", table, "--label", "Exited", "--churned", "1", "-o", contract, home=home)
     assert drafted.returncode == 0, drafted.stderr
+    contract.write_text(contract.read_text() + '\n[audit]\naccused = "refuse"\n')
     assert "'SatisfactionDrop'" in refused(churn("run", "--contract", contract, "--source", table, home=home))
     assert not (home / "champion.json").exists()
     assert "SatisfactionDrop" in (home / "reports" / "model_report.html").read_text(encoding="utf-8")

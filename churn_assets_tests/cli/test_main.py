@@ -316,13 +316,15 @@ def test_the_module_is_the_command():
     assert done.returncode == 2
 
 
-def test_a_leak_nobody_attests_is_one_line_and_the_report_is_there_all_the_same(tmp_path):
+def test_a_leak_that_a_contract_refuses_is_one_line_and_the_report_is_there_all_the_same(tmp_path):
     home, table = tmp_path / "home", tmp_path / "leaky.parquet"
     made = churn(
         "generate", "--contract", "telecom", "--rows", "1200", "--leak", "label_echo:0.95", "-o", table, home=home
     )
     assert made.returncode == 0, made.stderr
-    result = churn("run", "--source", table, "--contract", tmp_path / "leaky.toml", home=home)
+    contract = tmp_path / "leaky.toml"
+    contract.write_text(contract.read_text() + '\n[audit]\naccused = "refuse"\n')
+    result = churn("run", "--source", table, "--contract", contract, home=home)
     line = refused(result)
     assert "value_index" in line
     assert "churn attest value_index" in line

@@ -30,9 +30,11 @@ def test_an_empty_environment_gives_the_documented_defaults(tmp_path):
         "poll_s": "CHURN_POLL_S", "stale_days": "CHURN_STALE_DAYS", "log": "CHURN_LOG",
         "log_segment_bytes": "CHURN_LOG_SEGMENT_BYTES", "log_segment_s": "CHURN_LOG_SEGMENT_S",
         "log_queue_rows": "CHURN_LOG_QUEUE", "level": "CHURN_LOG_LEVEL", "access_log": "CHURN_ACCESS_LOG",
-        "insecure": "CHURN_INSECURE",
+        "insecure": "CHURN_INSECURE", "rate_per_s": "CHURN_RATE_PER_S",
     }  # fmt: skip
-    assert named.keys() | {"home"} == {field.name for field in dataclasses.fields(settings)}
+    assert named.keys() | {"home", "rate_burst", "tls_cert", "tls_key"} == {
+        field.name for field in dataclasses.fields(settings)
+    }
     for field, variable in named.items():
         value = getattr(settings, field)
         text = f"{value:g}" if isinstance(value, float) else str(int(value) if isinstance(value, bool) else value)
@@ -104,15 +106,20 @@ def test_the_documented_body_of_a_status_is_the_body_it_has(home, tmp_path, stat
             return client.post("/predict", headers={"x-api-key": token})
         if status == "401":
             return client.get("/model")
-        if status == "503":
+        if status in ("429", "503"):
             return client.post("/predict", json=ASKED)
         if status == "408":
             return client.post("/predict", content=slow(), headers=JSON)
         return PROVOKED[status](client)
 
+    async def ask_twice(client, worker):
+        await client.get("/model")
+        return await provoke(client, worker)
+
     timeout_s = 0.05 if status == "408" else ServingSettings.timeout_s
     home = {"503": tmp_path / "empty", "401": tmp_path, "403": tmp_path}.get(status, home)
-    response = ask(home, provoke, timeout_s=timeout_s)
+    limit = {"rate_per_s": 1.0, "rate_burst": 1} if status == "429" else {}
+    response = ask(home, ask_twice if limit else provoke, timeout_s=timeout_s, **limit)
     expected = BODIES[status].replace("4 seconds", "0.04 seconds").replace("4f2a9c81d3e6", key.id)
     assert assert_refusal(response, int(status))["error"] == expected
 

@@ -22,15 +22,21 @@ LIMIT_S = 3.0 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)) if hasattr(
 
 
 def begin(home: Path, asset: str) -> subprocess.Popen[str]:
-    """A run in a process of its own, with SIGINT as in a terminal."""
+    """A run in a process of its own, with signals as in a terminal, whatever an earlier test left in this process."""
     return subprocess.Popen(
         [sys.executable, "-m", "churn_assets_tests.cli.run.stoppable", str(home), asset],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=_reset_signals,
     )
+
+
+def _reset_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def wait_for(process: subprocess.Popen[str], line: str) -> None:

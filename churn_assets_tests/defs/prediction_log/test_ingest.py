@@ -14,7 +14,7 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from churn_assets.definitions import build
 from churn_assets.defs.jobs import ingest_log
 from churn_assets.defs.prediction_log.sensors import ingest_sensor, reason_to_wait
-from churn_assets.defs.run import run_graph
+from churn_assets.defs.run import prepare_run
 from churn_assets.prediction_log.warehouse.ingest import ingest
 from churn_assets_tests.defs.home import checks, metadata, run, settings
 from churn_assets_tests.prediction_log.home import STORE, feedback, prediction, write
@@ -62,20 +62,12 @@ def test_a_segment_that_is_not_whole_in_the_warehouse_fails_its_check(tmp_path):
     assert checks(result)["every_segment_is_ingested_once"] is False
 
 
-def test_running_the_graph_leaves_monitoring_out_and_naming_it_does_not(tmp_path, monkeypatch):
-    asked = []
-    job = type("Job", (), {"execute_in_process": lambda self, **how: asked.append(how["asset_selection"])})
-    monkeypatch.setattr(dg.Definitions, "resolve_implicit_global_asset_job_def", lambda self: job())
-    monkeypatch.setattr("churn_assets.defs.run._outcome", lambda result: result)
-    with dg.DagsterInstance.ephemeral() as instance:
-        monkeypatch.setattr(dg.DagsterInstance, "get", lambda: instance)
-        defs = build(settings(tmp_path))
-        run_graph(defs, lambda event: None)
-        run_graph(defs, lambda event: None, LOG)
-    everything = {key.to_user_string() for key in asked[0]}
+def test_a_run_leaves_monitoring_out_and_naming_it_does_not(tmp_path):
+    defs = build(settings(tmp_path))
+    everything = {key.to_user_string() for key in prepare_run(defs).assets}
     assert not everything & set(LOG)
     assert {"raw_customers", "churn_bento", "risk_list"} <= everything
-    assert [key.to_user_string() for key in asked[1]] == LOG
+    assert [key.to_user_string() for key in prepare_run(defs, LOG).assets] == LOG
 
 
 # -- the sensor, tick by tick ------------------------------------------------------------------------
