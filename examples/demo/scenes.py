@@ -29,7 +29,7 @@ BROKEN = ("zero:esent",)
 class Demo:
     """One demo on a stage. Raises DemoFailed at the first thing that is not as it should be.
 
-    Windows hold 1,000 distinct customers. The last customers of a window are sent only after the outcomes of
+    Windows hold 2,500 distinct customers. The last customers of a window are sent only after the outcomes of
     the earlier ones are ingested, so that the training that the window leads to has them on a machine of any speed.
     """
 
@@ -79,13 +79,13 @@ class Demo:
 
     def scene_drift(self, before: Champion) -> Champion:
         """Customers change and their outcomes become known: drift, retraining, gate, promotion, hot swap."""
-        self.send("usual customers", draw(self.contract, 1100, seed=101))
+        self.send("usual customers", draw(self.contract, 2750, seed=101))
         window = self.reported_window(1)
         self.expect(window, QUALITY_JSON, "ok")
         self.expect(window, DRIFT_JSON, "stable")
         self.progress.line("a window of usual customers: the data is complete, nothing drifts")
-        changed = draw(self.contract, 2200, seed=102, drifts=CAMPAIGN)
-        first, last = changed.split(1700)
+        changed = draw(self.contract, 5500, seed=102, drifts=CAMPAIGN)
+        first, last = changed.split(4250)
         self.send("customers after a mail campaign", first)
         self.report(first)
         self.send("customers after a mail campaign", last)
@@ -101,7 +101,7 @@ class Demo:
         """A pipeline zeroes a column: the decision is to investigate the data, not to retrain."""
         requests = len(self.ledger.requests())
         windows = self._windows()
-        broken = draw(self.contract, 1100, seed=103, faults=BROKEN)
+        broken = draw(self.contract, 2750, seed=103, faults=BROKEN)
         self.send("customers whose esent was zeroed by a broken pipeline", broken)
         window = self.reported_window(windows + 1)
         self.expect(window, QUALITY_JSON, "broken")
@@ -115,11 +115,11 @@ class Demo:
     def scene_equal_challenger(self, champion: Champion) -> Challenger:
         """The pipeline is mended and a person asks for a model: it is no better and does not become champion."""
         windows = self._windows()
-        first, last = draw(self.contract, 2100, seed=104, drifts=CAMPAIGN).split(1200)
+        first, last = draw(self.contract, 5250, seed=104, drifts=CAMPAIGN).split(3000)
         self.send("customers after the pipeline was mended", first)
         # A few more outcomes: the next model differs from the champion, and has hardly any reason to be better. Of the
         # window with the last broken customers nothing is learned, so they are of the window after it.
-        self.report(first.split(900)[1])
+        self.report(first.split(2250)[1])
         self.send("customers after the pipeline was mended", last)
         # The next window holds the last of the broken customers, the one after it none.
         window = self.reported_window(windows + 2)
