@@ -123,9 +123,17 @@ def draft_contract(
         raise _no_inputs(guesses, label)
     taken = {options.label, "customer_id", "churned", "as_of", row_ids, *(g.name for g in timing.guesses)}
     features, rules = date_features(timing, days, taken)
-    sample = replace(sample, questions=customers.questions)
     evidence = Evidence(
-        options.name, where, sample, label, timing, features, rules, row_ids, key_questions, number_repair
+        options.name,
+        where,
+        replace(sample, questions=customers.questions),
+        label,
+        timing,
+        features,
+        rules,
+        row_ids,
+        key_questions,
+        number_repair,
     )
     return _validated(evidence)
 

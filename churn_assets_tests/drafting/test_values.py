@@ -165,7 +165,7 @@ def test_numbers_that_are_not_one_quantity_are_left_out_with_a_question(tmp_path
 
 
 def test_units_in_another_style_of_numbers_than_the_table_are_left_out(tmp_path):
-    table = {
+    table: tables.Columns = {
         "customer_id": [f"K{i:03}" for i in range(ROWS)],
         "price": [f"1.{i:03},50" for i in range(ROWS)],
         "usage": [f"{i / 4:.2f} GB" for i in range(ROWS)],
@@ -193,7 +193,7 @@ def test_numbers_in_a_category_of_parquet_are_read_as_those_of_a_text(tmp_path):
 
 
 def test_a_row_of_totals_is_asked_about_once_and_sets_no_range(tmp_path):
-    table = {
+    table: tables.Columns = {
         "customer_id": [*(f"K{i:03}" for i in range(ROWS)), "Total"],
         "visits": [*(i * 7 % 23 for i in range(ROWS)), "1,104"],
         "spend": [*(f"$1,{i:03}.50" for i in range(ROWS)), "$61,800.00"],

@@ -105,7 +105,7 @@ def _in_utc(instants: pa.Array) -> pa.Array:
 
 
 def flat_cells(cells: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """Cells as one array; a dictionary (a Parquet category, a DuckDB enum) becomes its values, a large string a string."""
+    """Cells as one array; a dictionary (a category of Parquet, an enum of DuckDB) becomes its values."""
     if isinstance(cells, pa.ChunkedArray):
         cells = cells.combine_chunks()
     if pa.types.is_dictionary(cells.type):
