@@ -188,6 +188,14 @@ def test_durations_of_parquet_and_of_workbooks_are_read_as_texts_are(kind):
     assert [float(cell) for cell in repaired["length"].to_pylist()] == [90.0, 10.0]
 
 
+@pytest.mark.parametrize("unit", ["s", "us", "ns"])
+def test_a_negative_duration_is_negative(unit):
+    contract = parse_contract(TEXT.replace('"months"', '"minutes"'))
+    length = pa.array([dt.timedelta(minutes=-125), dt.timedelta(days=-2)], pa.duration(unit))
+    repaired, _ = apply_repairs(pa.table({"id": ["a", "b"], "length": length, "paid": ["1", "1"]}), contract)
+    assert [float(cell) for cell in repaired["length"].to_pylist()] == [-125.0, -2880.0]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
