@@ -109,12 +109,15 @@ def choice_plots(
     choice: "Choice", candidates: Sequence["Candidate"], features: pa.Table, splits: pa.Table
 ) -> dict[str, str]:
     """By name: candidates on validation rows, the chosen model on test rows of both splits, its calibration."""
-    from churn_assets.evaluation.metrics import calibration_bins
+    from churn_assets.evaluation.metrics import calibration_bins, shortage
     from churn_assets.training.split import read_splits
 
     label = features["churned"].to_numpy()[read_splits(splits)["random"].learn]
     validated = {c.name: recall_precision(label, c.fitted["random"].out_of_fold[0]) for c in candidates}
+    charts = {"candidates": precision_recall(validated, float(label.mean()), "candidates, validation rows")}
     churned, probability = choice.test["random"]
+    if shortage(float(churned.sum()), len(churned)):
+        return charts
     tested = {name.replace("_", " "): recall_precision(*scored) for name, scored in choice.test.items()}
     predicted, observed, _ = calibration_bins(churned, probability)
     calibration = [
@@ -122,8 +125,7 @@ def choice_plots(
         Line("churn rate", list(zip(predicted.tolist(), observed.tolist(), strict=True)), dots=True),
     ]
     unit = Axis("predicted probability", 0.0, 1.0), Axis("churn rate", 0.0, 1.0)
-    return {
-        "candidates": precision_recall(validated, float(label.mean()), "candidates, validation rows"),
+    return charts | {
         "precision_and_recall": precision_recall(tested, float(churned.mean()), f"{choice.name}, test rows"),
         "calibration": lines(f"{choice.name}, test rows", *unit, calibration).svg(),
     }
@@ -145,7 +147,10 @@ def verdict_plots(verdict: "Verdict") -> dict[str, str]:
 
 
 def profit_plots(profit: "ProfitReport") -> dict[str, str]:
-    """By name: the profit curve with its interval and the chosen list, and the effect of the assumptions."""
+    """By name: the profit curve with its interval and the chosen list, and the effect of the assumptions; none without
+    figures."""
+    if profit.chosen is None:
+        return {}
     ends = [0.0, *(end for point in profit.curve for end in (point.low, point.high))]
     points = [(point.contacted_share, point.profit) for point in profit.curve]
     curve = Line("profit", points, band=[(point.contacted_share, point.low, point.high) for point in profit.curve])

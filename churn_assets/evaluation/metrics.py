@@ -20,6 +20,7 @@ Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[Any]
 
 BINS = 15
+FEWEST = 10  # churned or kept customers; a figure of fewer says nothing, and is not given
 _CELLS = 4_000_000  # drawn labels held at once
 
 
@@ -68,6 +69,24 @@ class Ranking:
 
     def _weight(self, weights: Floats | None) -> Floats:
         return np.ones(len(self.churned)) if weights is None else weights[self.order]
+
+
+def shortage(churners: float, rows: float) -> str:
+    """Why `rows` customers give no figure, '' if they give one.
+
+    >>> shortage(6, 450), shortage(448, 450), shortage(60, 450)
+    ('not enough churned customers (6)', 'not enough kept customers (2)', '')
+    """
+    for count, kind in ((churners, "churned"), (rows - churners, "kept")):
+        if count < FEWEST:
+            return f"not enough {kind} customers ({count:,.0f})"
+    return ""
+
+
+def shortage_in(metrics: Mapping[str, float | None], prefix: str) -> str:
+    """The same of the customers behind the metrics `<prefix>_...` of a model; '' without such customers."""
+    rows = round(metrics.get(f"{prefix}_rows") or 0.0)
+    return shortage(round((metrics.get(f"{prefix}_churn_rate") or 0.0) * rows), rows) if rows else ""
 
 
 def pr_auc(churned: Labels, score: Floats) -> float:

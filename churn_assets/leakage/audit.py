@@ -14,6 +14,7 @@ import msgspec
 from churn_assets.contract.edit import attest_command, exclude_command
 from churn_assets.contract.model import Contract
 from churn_assets.data.customers import TableOrigin, reported_rows
+from churn_assets.evaluation.metrics import shortage
 from churn_assets.features.encode import encode_table
 from churn_assets.leakage.column_tests import companions, features_of
 from churn_assets.leakage.ladder import AgeBand, Figure, Ladder, age_bands
@@ -21,6 +22,7 @@ from churn_assets.leakage.screening import SEED, Finding, Screening, SingleColum
 from churn_assets.training.candidate import Parameters
 from churn_assets.training.feature_table import as_of_of, feature_table, trained_contract, training_data
 from churn_assets.training.select import TEST_PREFIXES
+from churn_assets.training.split import newest_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,14 +37,13 @@ class Rung(msgspec.Struct, frozen=True, omit_defaults=True, rename={"label": "wo
 
     label: str
     left_out: tuple[str, ...]
-    random: Figure
+    random: Figure | None
     out_of_time: Figure | None = None
 
     @property
     def figures(self) -> dict[str, Figure]:
-        """The figures by split."""
-        newest = {} if self.out_of_time is None else {"out_of_time": self.out_of_time}
-        return {"random": self.random, **newest}
+        """The figures by split, without those of too few customers."""
+        return _known({"random": self.random, "out_of_time": self.out_of_time})
 
 
 class LeftOut(msgspec.Struct, frozen=True):
@@ -62,7 +63,8 @@ class Audit(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `left_out` are the columns that the model does not read, because nobody attests them or the contract excludes them;
     `left_out_sentences` say so with the commands that decide, and `complete` is the rung with them; empty and None if
-    there are none. `suspects` and the rungs are of the model's columns.
+    there are none. `suspects` and the rungs are of the model's columns. `shortage` says why there are no figures on the
+    random split's test customers, '' if there are.
     """
 
     recipe: str
@@ -80,6 +82,11 @@ class Audit(msgspec.Struct, frozen=True, omit_defaults=True):
     left_out: tuple[LeftOut, ...] = ()
     left_out_sentences: tuple[str, ...] = ()
     complete: Rung | None = None
+    shortage: str = ""
+
+    def shown(self, figure: Figure | None) -> str:
+        """A figure on the random split's test customers as a text, or why there is none."""
+        return str(figure) if figure is not None else self.shortage
 
     @property
     def unattested(self) -> tuple[Finding, ...]:
@@ -127,11 +134,11 @@ def audit(
     ladder = Ladder(data, recipe, (params or {}).get(recipe, {}), SEED, without)
     single = {
         name: msgspec.structs.replace(
-            column, alone={split: ladder.alone(split, own[name]) for split in data.views} if own[name] else {}
+            column, alone=_known({split: ladder.alone(split, own[name]) for split in data.views}) if own[name] else {}
         )
         for name, column in screening.columns.items()
     }
-    over = {finding.column for finding in screening.findings}
+    over, test = {finding.column for finding in screening.findings}, data.churned[data.views["random"].split.test]
     suspects = tuple(c.name for c in model.scoring_columns if not c.excluded and (c.suspect or c.name in over))
     rungs = _rungs(model, ladder, reads, suspects or _most_important(single, out))
     if out:
@@ -155,9 +162,10 @@ def audit(
         source=TableOrigin.of(customers).source,
         left_out=_left_out(contract, screening.findings, out),
         complete=_complete(ladder, out),
+        shortage=shortage(float(test.sum()), len(test)),
     )
     about = _describe_left_out(result)
-    sentences = (_describe_headline(rungs[0], bands), *about, *_describe_columns(contract, result))
+    sentences = (_describe_headline(result, newest_of(splits)), *about, *_describe_columns(contract, result))
     return msgspec.structs.replace(result, sentences=sentences, left_out_sentences=about)
 
 
@@ -209,7 +217,7 @@ def _describe_left_out(audit: Audit) -> tuple[str, ...]:
         return ()
     accused = [column for column in left_out if column.why]
     names, single = _quoted_list([column.column for column in left_out]), len(left_out) == 1
-    it, has = ("it", "is") if single else ("them", "are")
+    it, has = (("it", "it"), "is") if single else (("they", "them"), "are")
     if accused:
         reasons = "; ".join(f"'{column.column}' {column.why}" for column in accused[:3])
         known = "it is" if single else "they are"
@@ -218,11 +226,12 @@ def _describe_left_out(audit: Audit) -> tuple[str, ...]:
         first = f"{names} {has} excluded by the contract."
     shown = next(iter(accused), left_out[0])
     keep = f", or keep it out for good: `{shown.keep_out}`" if shown.why else ""
-    second = (
-        f"With {it} PR-AUC is {complete.random} on test rows, without {it} {audit.rungs[0].random}; "
-        f"put '{shown.column}' back: `{shown.put_back}`{keep}."
+    gain = (
+        f"What {it[0]} would add is not known, because there are {audit.shortage} to test with"
+        if complete.random is None
+        else f"With {it[1]} PR-AUC is {complete.random} on test rows, without {it[1]} {audit.rungs[0].random}"
     )
-    return first, second
+    return first, f"{gain}; put '{shown.column}' back: `{shown.put_back}`{keep}."
 
 
 def _left_out(contract: Contract, findings: Sequence[Finding], names: Sequence[str]) -> tuple[LeftOut, ...]:
@@ -244,18 +253,22 @@ def _complete(ladder: Ladder, out: Sequence[str]) -> Rung | None:
     return Rung(f"with {', '.join(out)}", (), **{split: ladder.complete(split) for split in ladder.data.views})
 
 
-def _describe_headline(complete: Rung, bands: Sequence[AgeBand]) -> str:
-    """The headline under weaker assumptions."""
-    random, newest = complete.random, complete.out_of_time
+def _describe_headline(audit: Audit, too_few: tuple[int, int] | None) -> str:
+    """The headline under weaker assumptions; `too_few` are churned customers and all among the newest, who give no
+    figure."""
+    random, newest = audit.rungs[0].random, audit.rungs[0].out_of_time
     text = (
-        f"On customers drawn at random the model reaches a PR-AUC of {random}; "
+        f"How well customers drawn at random are ranked is not known, because there are {audit.shortage} to test with; "
+        if random is None
+        else f"On customers drawn at random the model reaches a PR-AUC of {random}; "
         f"1 is perfect, a random list reaches {random.base_rate:.3f}; "
     )
     if newest is not None:
         text += f"on the newest customers, trained on older ones, {newest}, a random list {newest.base_rate:.3f}"
     else:
-        text += "performance on newer customers is not known, because the table has no cohorts"
-    return f"{text}{_describe_ages(bands)}."
+        few = f"there are {shortage(*too_few)} among them" if too_few else "the table has no cohorts"
+        text += f"performance on newer customers is not known, because {few}"
+    return f"{text}{_describe_ages(audit.bands)}."
 
 
 def _describe_ages(bands: Sequence[AgeBand]) -> str:
@@ -274,7 +287,8 @@ def _describe_columns(contract: Contract, audit: Audit) -> tuple[str, ...]:
     clauses = [f"'{name}' {_listed([f.description for f in audit.read if f.column == name])}" for name in names[:3]]
     more = f"; {len(names) - 3} more columns are over a limit" if len(names) > 3 else ""
     last = audit.rungs[-1]
-    remaining = f"{last.label} PR-AUC is {last.random.pr_auc:.3f}"
+    figure = f"{last.random.pr_auc:.3f}" if last.random else f"not known, because there are {audit.shortage}"
+    remaining = f"{last.label} PR-AUC is {figure}"
     return (f"{'; '.join(clauses)}{more}; {remaining}, and {_describe_attestation(contract, names)}.",)
 
 
@@ -320,6 +334,10 @@ def _rungs(
     return tuple(rungs)
 
 
+def _known(figures: Mapping[str, Figure | None]) -> dict[str, Figure]:
+    return {split: figure for split, figure in figures.items() if figure is not None}
+
+
 def _chosen_rung(refitted: Rung, metrics: Mapping[str, float]) -> Rung:
     """The rung of the chosen model itself: the figures of its card, on the test rows of the refitted one."""
     figures = {
@@ -328,13 +346,14 @@ def _chosen_rung(refitted: Rung, metrics: Mapping[str, float]) -> Rung:
         )
         for split, figure in refitted.figures.items()
     }
-    return Rung(refitted.label, (), **figures)
+    return msgspec.structs.replace(refitted, **figures)
 
 
 def _describe_refit(refitted: Rung) -> str:
     """How far the refits are from the chosen model: a clause, to compare the rungs below the first with."""
     figures = ", ".join(f"{split.replace('_', ' ')} {figure.pr_auc:.3f}" for split, figure in refitted.figures.items())
-    return f"; the first rung is the chosen model itself, refitted in this way it reaches {figures}"
+    reached = f", refitted in this way it reaches {figures}" if figures else ""
+    return f"; the first rung is the chosen model itself{reached}"
 
 
 def _left_out_sets(contract: Contract, suspects: Sequence[str]) -> dict[tuple[str, ...], str]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from churn_assets.contract.model import Contract, Kind
 from churn_assets.evaluation.bootstrap import interval, statistics_under, stratified_samples
-from churn_assets.evaluation.metrics import Floats, Labels, Ranking
+from churn_assets.evaluation.metrics import Floats, Labels, Ranking, shortage
 from churn_assets.features.encode import Columns
 from churn_assets.training.candidate import Parameters, recipe_of
 from churn_assets.training.feature_table import TrainingData, at_rows
@@ -24,7 +24,6 @@ BAND_DAYS = (0.0, 30.0, 60.0, 90.0, 120.0, 180.0, 365.0)
 BANDS = 5  # of equal size, for a cohort that is no date
 FOLDS = 5  # for the bands: one test part has too few churners of one age
 STOP_EVERY = 8  # one in so many training rows of a fold is used for early stopping
-FEWEST = 10  # churned or kept customers of a band; with fewer it gets no figure
 
 # A ladder needs many fits and no precision in the third decimal: fewer rounds at a higher rate, one booster.
 _QUICK: Parameters = {"rounds": 120, "patience": 20, "learning_rate": 0.15, "bag": 1, "threads": 1}
@@ -34,7 +33,8 @@ ALONE: Mapping[str, Parameters] = {"boosted": _ALONE, "deep": _ALONE, "logistic"
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """PR-AUC on test rows with its 95 % interval; `base_rate` is what a random list reaches."""
+    """PR-AUC on test rows with its 95 % interval; `base_rate` is what a random list reaches. Too few rows of a class
+    have no figure: None stands in its place."""
 
     pr_auc: float
     low: float
@@ -43,7 +43,7 @@ class Figure(msgspec.Struct, frozen=True):
     rows: int
 
     def __str__(self) -> str:
-        return f"{self.pr_auc:.3f} ({self.low:.3f} to {self.high:.3f})"
+        return f"{self.pr_auc:.3f}" + (f" ({self.low:.3f} to {self.high:.3f})" if self.low < self.high else "")
 
 
 class AgeBand(msgspec.Struct, frozen=True, omit_defaults=True, rename={"label": "words"}):
@@ -74,15 +74,15 @@ class Ladder:
         self.params = {**params, **QUICK[recipe]}
         self._margins = cache(self._fit)
 
-    def test(self, split: str, left_out: Sequence[int] = ()) -> Figure:
+    def test(self, split: str, left_out: Sequence[int] = ()) -> Figure | None:
         """The figure on test rows without the features at `left_out`."""
         return self._figure(split, self._kept(left_out), small=False)
 
-    def complete(self, split: str) -> Figure:
+    def complete(self, split: str) -> Figure | None:
         """The figure on test rows with every feature of the table."""
         return self._figure(split, tuple(range(len(self.data.views["random"].program.specs))), small=False)
 
-    def alone(self, split: str, features: Sequence[int]) -> Figure:
+    def alone(self, split: str, features: Sequence[int]) -> Figure | None:
         """The figure on test rows with nothing but these features, by a smaller model of the same recipe."""
         return self._figure(split, tuple(features), small=True)
 
@@ -124,8 +124,10 @@ class Ladder:
         width = len(self.data.views["random"].program.specs)
         return tuple(index for index in range(width) if index not in left_out and index not in self.without)
 
-    def _figure(self, split: str, features: tuple[int, ...], small: bool) -> Figure:
+    def _figure(self, split: str, features: tuple[int, ...], small: bool) -> Figure | None:
         label = self.data.churned[self.data.views[split].split.test]
+        if shortage(float(label.sum()), len(label)):
+            return None
         return figure(label, self._margins(split, features, small)[1], self.seed)
 
 
@@ -163,6 +165,5 @@ def age_bands(
 
 def _band(name: str, label: Labels, margin: Floats, seed: int) -> AgeBand:
     churners = int(label.sum())
-    enough = min(churners, len(label) - churners) >= FEWEST
-    figures = msgspec.structs.asdict(figure(label, margin, seed)) if enough else {}
+    figures = {} if shortage(churners, len(label)) else msgspec.structs.asdict(figure(label, margin, seed))
     return AgeBand(name, churners=churners, **{"rows": len(label), **figures})

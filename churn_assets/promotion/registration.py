@@ -33,7 +33,8 @@ class AuditFinding(msgspec.Struct, frozen=True, array_like=True):
 @dataclass(frozen=True)
 class TrainedModel:
     """A model to be registered, with what its audit found. `generated`: this package generated its customers;
-    `no_signal`: it is no better than random (`scoring.card.no_better_than_random`)."""
+    `no_signal`: it is no better than random (`scoring.card.no_better_than_random`). `pr_auc` is on test customers, out
+    of fold on the others where too few of a class were tested (`scoring.card.measured_part`)."""
 
     version: str
     pr_auc: float
@@ -89,7 +90,7 @@ def read_registration_record(home: Path, version: str) -> TrainedModel:
 
 
 def check_registration(model: TrainedModel, contract: Contract) -> None:
-    """Raise GateRefused unless the model's test PR-AUC reaches the contract's floor, and every column that
+    """Raise GateRefused unless the model's PR-AUC reaches the contract's floor, and every column that
     its audit found over a limit is attested in the contract as it is now."""
     floor = contract.quality.pr_auc_floor
     if not model.pr_auc >= floor:  # written so that NaN is refused as well

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from churn_assets.errors import AssetStale, one_line
+from churn_assets.evaluation.metrics import shortage
 from churn_assets.promotion.registration import Registration
 from churn_assets.promotion.status import read_registration, report_folder, report_version
-from churn_assets.reporting.model.collect import METRICS
-from churn_assets.reporting.model.facts import Report, Side
+from churn_assets.reporting.model.collect import MATERIAL_TWINS, METRICS
+from churn_assets.reporting.model.facts import Estimate, Report, Side
 from churn_assets.scoring.scorer import Discount
 from churn_assets.settings import Settings
 
@@ -152,15 +153,35 @@ def _whom_to_call(report: Report | None, calls: Calls | None) -> str:
 def describe_quality(report: Report) -> str:
     """One honest sentence: the figure for newer customers beside the flattering one for customers drawn at random."""
     random, newest = report.sides["test"], report.sides.get("oot")
+    if random.shortage:
+        return _untested(report, newest)
     if newest is None:
+        few = report.newest
+        why = f"{shortage(few.churners, few.rows)} among them" if few else "the contract names no cohort"
         return (
             f"PR-AUC {_figure(random)} on customers drawn at random; how well newer customers are ranked is not "
-            "known: the contract names no cohort (1 is perfect)."
+            f"known: {why} (1 is perfect)."
         )
     return (
         f"PR-AUC {_figure(newest)} on the newest customers by a model trained on older ones; the flattering figure, "
         f"on customers drawn at random, is {_figure(random)} (1 is perfect)."
     )
+
+
+def _untested(report: Report, newest: Side | None) -> str:
+    """What is known where too few customers of a class were drawn to test with."""
+    known, out_of_fold = [], report.out_of_fold
+    if newest is not None:
+        known.append(f"PR-AUC {_figure(newest)} on the newest customers by a model trained on older ones")
+    if out_of_fold is not None:
+        base_rate = out_of_fold.churners / out_of_fold.rows
+        known.append(
+            f"out of fold, on the {out_of_fold.rows:,} training customers, {out_of_fold.churners:,} churned, PR-AUC is "
+            f"{_with_interval(out_of_fold.pr_auc, base_rate)}"
+        )
+    few = f", {shortage(report.newest.churners, report.newest.rows)} among the newest" if report.newest else ""
+    end = f"; {'; '.join(known)} (1 is perfect)" if known else ""
+    return f"not tested, {report.sides['test'].shortage} among the test customers{few}{end}."
 
 
 def describe_calls(calls: Calls, discount: Discount | None = None) -> str:
@@ -184,6 +205,7 @@ def describe_doubts(report: Report | None, registration: Registration | None) ->
     doubts = [
         "These customers are generated, not real: every figure describes a simulation." * report.data.generated,
         _no_better_than_random(report),
+        _twins(report),
         *_suspects(report),
         _few_churners(report),
         _cohorts_apart(report),
@@ -197,15 +219,32 @@ def describe_doubts(report: Report | None, registration: Registration | None) ->
 
 def _figure(side: Side) -> str:
     """A PR-AUC, its interval and what a random list reaches."""
-    figure = side.metrics["pr_auc"]
-    base_rate = side.curves.base_rate
-    return f"{figure.value:.2f} ({figure.low:.2f} to {figure.high:.2f}, a random list {base_rate:.2f})"
+    return _with_interval(side.metrics["pr_auc"], side.curves.base_rate)
+
+
+def _with_interval(figure: Estimate, base_rate: float) -> str:
+    ends = f"{figure.low:.2f} to {figure.high:.2f}, " if figure.low < figure.high else ""
+    return f"{figure.value:.2f} ({ends}a random list {base_rate:.2f})"
 
 
 def _no_better_than_random(report: Report) -> str:
     names = {"test": "customers drawn at random", "oot": "the newest customers"}
-    weak = [names[name] for name, side in report.sides.items() if side.metrics["pr_auc"].low <= side.curves.base_rate]
+    weak = [
+        names[name]
+        for name, side in report.sides.items()
+        if not side.shortage and side.metrics["pr_auc"].low <= side.curves.base_rate
+    ]
     return f"On {' and on '.join(weak)} the model may be no better than a random list." if weak else ""
+
+
+def _twins(report: Report) -> str:
+    share = report.sides["test"].twin_share
+    return (
+        f"{share:.0%} of the test customers equal a training customer in every feature: expect less for customers "
+        "unlike any before."
+        if share >= MATERIAL_TWINS
+        else ""
+    )
 
 
 def _suspects(report: Report) -> list[str]:
@@ -213,7 +252,7 @@ def _suspects(report: Report) -> list[str]:
     without = {}
     for rung in report.ladder.rungs if report.ladder else ():
         if len(rung.left_out) == 1:
-            without[rung.left_out[0]] = f" Without it PR-AUC is {rung.random.pr_auc:.2f}."
+            without[rung.left_out[0]] = f" Without it PR-AUC is {rung.random.pr_auc:.2f}." if rung.random else ""
     over = {finding.column: finding.attested for finding in (report.ladder.read if report.ladder else ())}
     attested = {suspect.column: suspect.attested for suspect in report.suspects} | over
     sentences = []
@@ -228,7 +267,7 @@ def _few_churners(report: Report) -> str:
     parts = [
         f"{side.churners:,} of {side.rows:,} {few[name]}"
         for name, side in report.sides.items()
-        if side.churners < FEW_CHURNERS
+        if side.churners < FEW_CHURNERS and not side.shortage
     ]
     return f"Few churned, {' and '.join(parts)}: these figures may be chance." if parts else ""
 
@@ -245,6 +284,8 @@ def _cohorts_apart(report: Report) -> str:
 
 def _calibration(report: Report) -> str:
     name = "oot" if "oot" in report.sides else "test"
+    if report.sides[name].shortage:
+        return ""
     ece = report.sides[name].metrics["ece"].value
     whom = {"oot": "the newest customers", "test": "test customers"}[name]
     return (

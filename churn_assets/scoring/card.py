@@ -30,7 +30,8 @@ class Comparison(msgspec.Struct, frozen=True, omit_defaults=True):
     """A contender beside the best on validation rows.
 
     `behind_best`: PR-AUC it lacks, with the 95 % interval of the paired bootstrap; `tied`: the difference may be
-    chance. `cost`: estimated operations a row. Out-of-time figures are absent without that split.
+    chance. `cost`: estimated operations a row. `coarse`: it gives too many different customers one score to be chosen.
+    Figures of too few customers of a class are None; out-of-time ones are absent without that split.
     """
 
     candidate: str
@@ -39,10 +40,11 @@ class Comparison(msgspec.Struct, frozen=True, omit_defaults=True):
     behind_best_low: float
     behind_best_high: float
     tied: bool
-    validation_pr_auc: float
-    test_pr_auc: float
+    validation_pr_auc: float | None
+    test_pr_auc: float | None
     oot_validation_pr_auc: float | None = None
     oot_test_pr_auc: float | None = None
+    coarse: bool = False
 
 
 class CandidateSummary(msgspec.Struct, frozen=True):
@@ -106,15 +108,16 @@ class ProfitReport(msgspec.Struct, frozen=True, rename={"card_sentence": "words"
     `chosen` is the operating point of `decide_by` on the random split, `out_of_time` on the newest customers; `best` is
     the cut that would have been best on these rows, which hindsight flatters. Points count every test customer as if
     called before leaving; only `call_list` is money. `values` are the assumptions, means where they differ by customer.
-    `tornado` begins with the largest swing. `realized` has the splits with enough churners to measure a share.
+    `tornado` begins with the largest swing. `realized` has the splits with enough churners to measure a share. Of too
+    few test customers of a class there are no points.
     """
 
     decide_by: str
     threshold: float
     values: dict[str, float]
     curve: list[ProfitPoint]
-    chosen: ProfitPoint
-    best: ProfitPoint
+    chosen: ProfitPoint | None
+    best: ProfitPoint | None
     tornado: list[Swing]
     break_even: BreakEven
     list_sizes: list[ProfitPoint]
@@ -126,11 +129,18 @@ class ProfitReport(msgspec.Struct, frozen=True, rename={"card_sentence": "words"
 
 
 def no_better_than_random(metrics: Mapping[str, float]) -> bool:
-    """Whether the 95 % interval of a model's test figures contains what a random list reaches: PR-AUC the share of
-    churners, ROC AUC a half. PR-AUC of few churners is above their share by chance alone, so both are asked; a figure
-    that is absent says nothing."""
-    by_list = metrics.get("test_pr_auc_low", 1.0) <= metrics.get("test_churn_rate", 0.0)
-    return by_list or metrics.get("test_roc_auc_low", 1.0) <= 0.5
+    """Whether the 95 % interval of a model's figures contains what a random list reaches: PR-AUC the share of churners,
+    ROC AUC a half. PR-AUC of few churners is above their share by chance alone, so both are asked; a figure that is
+    absent says nothing."""
+    part = measured_part(metrics)
+    by_list = metrics.get(f"{part}_pr_auc_low", 1.0) <= metrics.get(f"{part}_churn_rate", 0.0)
+    return by_list or metrics.get(f"{part}_roc_auc_low", 1.0) <= 0.5
+
+
+def measured_part(metrics: Mapping[str, float]) -> str:
+    """The prefix of the metrics that a model is judged by: those on test customers, out of fold on the others where too
+    few of a class were tested."""
+    return "test" if "test_pr_auc" in metrics or "validation_pr_auc" not in metrics else "validation"
 
 
 class ModelCard(msgspec.Struct, frozen=True):

@@ -113,7 +113,13 @@ class ModelDescription(Struct, frozen=True):
     threshold: Annotated[float, Meta(description="The one that decides.")]
     decided_by: Annotated[str, Meta(description="Which of the thresholds that is.")]
     bands: Bands
-    metrics: Annotated[dict[str, float | None], Meta(description="On test rows, with 95 % intervals.")]
+    metrics: Annotated[
+        dict[str, float | None],
+        Meta(
+            description="On test rows, with 95 % intervals. Where fewer than 10 of them churned, or fewer than 10 "
+            "stayed, there are only `test_rows` and `test_churn_rate`."
+        ),
+    ]
     ladder: Annotated[
         dict[str, Any] | None,
         Meta(

@@ -20,7 +20,7 @@ import numpy as np
 
 from churn_assets.contract.model import Contract
 from churn_assets.errors import TrainingError
-from churn_assets.evaluation.metrics import Floats, Labels, model_metrics
+from churn_assets.evaluation.metrics import Floats, Labels, model_metrics, shortage
 from churn_assets.features.compile import FeatureSpec, Matrix
 from churn_assets.scoring.calibration import sigmoid
 from churn_assets.scoring.models.base import Model
@@ -177,9 +177,12 @@ def _settle(recipe: Any, models: list[Model], params: Any) -> tuple[list[Model],
 
 
 def _metrics(label: Labels, margin: Floats, settled: Any) -> dict[str, float]:
-    each = [figures(label, repeat) for repeat in margin]
     rounds = {"rounds": float(settled.rounds)} if hasattr(settled, "rounds") else {}
-    return {**{name: float(np.mean([e[name] for e in each])) for name in each[0]}, "rows": float(len(label)), **rounds}
+    counts = {"rows": float(len(label)), **rounds}
+    if shortage(float(label.sum()), len(label)):
+        return counts
+    each = [figures(label, repeat) for repeat in margin]
+    return {**{name: float(np.mean([e[name] for e in each])) for name in each[0]}, **counts}
 
 
 def figures(churned: Labels, margin: Floats) -> dict[str, float]:

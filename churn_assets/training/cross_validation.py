@@ -16,7 +16,7 @@ import numpy as np
 
 from churn_assets.contract.model import Contract
 from churn_assets.errors import TrainingError
-from churn_assets.evaluation.metrics import Floats, Labels
+from churn_assets.evaluation.metrics import FEWEST, Floats, Labels, shortage
 from churn_assets.features.compile import FeatureSpec, Matrix, compile_features
 from churn_assets.features.encode import encode_table
 from churn_assets.training.candidate import Parameters, Recipe, figures, recipe_of
@@ -86,11 +86,13 @@ def cross_validate(
     """Cross-validate the recipes named in `params`, each with its parameters, and the mean of those in `blend`, the
     parts of the chosen model.
 
-    Raises TrainingError for an unknown recipe or parameter, and when the classes do not fill the folds.
+    Raises TrainingError for an unknown recipe or parameter, and for too few customers of a class in a fold.
     """
     split = read_splits(splits)["random"]
     rows = np.sort(np.concatenate([split.train, split.validation]))
     churned = customers["churned"].to_numpy()
+    if few := shortage(float(churned[rows].sum()) // folds, len(rows) // folds):
+        raise TrainingError(f"{few} in each of {folds} folds, expected at least {FEWEST}; use fewer folds or more rows")
     ids = np.asarray(customers[contract.key.name].to_pylist(), dtype=object).astype(str)
     columns, as_of = encode_table(contract, customers), as_of_of(customers)
     recipes = {name: recipe_of(name, given) for name, given in params.items()}

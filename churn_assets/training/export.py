@@ -137,7 +137,7 @@ def _profit(contract: Contract, choice: Choice, customers: pa.Table) -> ProfitRe
     tests = {name: (*choice.test[name], own.take(view.split.test)) for name, view in choice.views.items()}
     report = profit_report(*tests["random"][:2], value, choice.thresholds, seed, tests["random"][2])
     newest = None
-    if "out_of_time" in tests:
+    if "out_of_time" in tests:  # which has enough customers of both classes
         churned, probability, later = tests["out_of_time"]
         newest = operating_point(churned, probability, value, choice.thresholds[value.decide_by], seed, later)
     shares = {name: realized_churn(churned, p, value, seed, at) for name, (churned, p, at) in tests.items()}

@@ -17,7 +17,7 @@ import numpy as np
 
 from churn_assets.contract.limits import Value
 from churn_assets.evaluation.bootstrap import DRAWS, interval, intervals, samples
-from churn_assets.evaluation.metrics import Floats, Labels, Ranking
+from churn_assets.evaluation.metrics import Floats, Labels, Ranking, shortage
 from churn_assets.scoring.call_list import expected_value
 from churn_assets.scoring.card import BreakEven, ProfitPoint, ProfitReport, Realized, Swing
 from churn_assets.scoring.list_money import ListMoney, amount, describe_list_money
@@ -28,6 +28,7 @@ POINTS = 60  # of the curve: enough to draw, few enough to keep in the card
 VARIED_BY = 0.5  # an assumption is varied by half of its value, down and up
 LIST_SHARES = (0.01, 0.02, 0.05, 0.10, 0.15, 0.20, 0.30, 0.50)
 FEWEST = 10.0  # predicted churners, weighed, from which on a realized share is a figure
+NOT_MEASURED = "Too few test customers churned, or stayed, to measure a profit on them."
 GRID = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # thresholds of the table, beside the named ones
 
 
@@ -87,6 +88,13 @@ def profit_report(
     """Profit on test rows `churned` (n,) and `probability` (n,) at their `prices`, by default the constants; the same
     for equal rows and seed."""
     rows, prices = len(probability), prices or constant_prices(value, len(probability))
+    assumed = {
+        "save_rate": float(np.mean(prices.save_rate)),
+        "offer_cost": value.offer_cost,
+        "customer_value": float(np.mean(prices.customer_value)),
+    }
+    if shortage(float(np.sum(churned)), rows):
+        return _unmeasured(value, thresholds, assumed)
     chosen = int(np.sum(probability >= thresholds[value.decide_by]))
     ends = np.unique(np.linspace(0, rows, POINTS + 1).astype(np.int64)).tolist()
     sizes = [max(1, round(share * rows)) for share in LIST_SHARES]
@@ -94,11 +102,6 @@ def profit_report(
     points = cuts.points()
     curve, lists, operating = points[: len(ends)], points[len(ends) : -1], points[-1]
     gross, cost = float(cuts.gained[-1]), float(cuts.contacted[-1]) * value.offer_cost
-    assumed = {
-        "save_rate": float(np.mean(prices.save_rate)),
-        "offer_cost": value.offer_cost,
-        "customer_value": float(np.mean(prices.customer_value)),
-    }
     report = ProfitReport(
         decide_by=value.decide_by,
         threshold=thresholds[value.decide_by],
@@ -116,6 +119,22 @@ def profit_report(
         card_sentence="",
     )
     return msgspec.structs.replace(report, card_sentence=describe_profit(report))
+
+
+def _unmeasured(value: Value, thresholds: Mapping[str, float], assumed: dict[str, float]) -> ProfitReport:
+    """The report where too few test customers of a class say nothing about profit."""
+    return ProfitReport(
+        decide_by=value.decide_by,
+        threshold=thresholds[value.decide_by],
+        values=assumed,
+        curve=[],
+        chosen=None,
+        best=None,
+        tornado=[],
+        break_even=BreakEven(None, None, None),
+        list_sizes=[],
+        card_sentence=NOT_MEASURED,
+    )
 
 
 def with_list(
@@ -218,7 +237,9 @@ def describe_profit(report: ProfitReport) -> str:
             f"It depends most on save rate and customer value: at half the save rate of {save_rate:.3g} it is "
             f"{amount(gross / 2.0 - money.cost)}; it is zero at {save_rate * money.cost / gross:.3g}."
         )
-    if chosen.contacted_share:
+    if chosen is None:
+        sentences.append(NOT_MEASURED)
+    elif chosen.contacted_share:
         newest = report.out_of_time
         later = (
             "" if newest is None else f", and {newest.profit:.2f} ({newest.low:.2f} to {newest.high:.2f}) out of time"
@@ -234,6 +255,8 @@ def describe_profit(report: ProfitReport) -> str:
 def _describe_point(report: ProfitReport) -> str:
     """The chosen operating point and the assumption that matters most, where no call list is known."""
     chosen = report.chosen
+    if chosen is None:
+        return NOT_MEASURED
     if not chosen.contacted_share:
         return "Under the contract's values no contact is expected to pay: nobody is contacted, and the profit is 0."
     assumed = [swing for swing in report.tornado if swing.assumed is not None]

@@ -3,12 +3,13 @@
 Contenders are the candidates and the means of log-odds, in pairs and together, of the best three whose contributions
 are exact: a blend's are then too. The best by PR-AUC is chosen, or the cheapest to serve of those that tie with it: the
 difference is below `MATERIAL`, and its 95 % interval reaches 0 (it may be chance) or ends below `MATERIAL` (it does not
-matter).
+matter). A contender that gives too many different customers one score (`LEAST_RESOLUTION`) is not chosen over one that
+tells them apart: a list cannot be cut within a score.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -19,15 +20,18 @@ import numpy as np
 from churn_assets.contract.model import Contract
 from churn_assets.errors import AssetStale, TrainingError
 from churn_assets.evaluation.bootstrap import DRAWS, Difference, paired_difference, stratified_samples
-from churn_assets.evaluation.metrics import Floats, Labels, Ranking, pr_auc, summary
+from churn_assets.evaluation.metrics import Floats, Labels, Ranking, pr_auc, shortage, summary
+from churn_assets.features.compile import Matrix
 from churn_assets.scoring.calibration import Calibration
 from churn_assets.scoring.card import Comparison
 from churn_assets.scoring.explain import is_exact
+from churn_assets.scoring.models.base import Model
 from churn_assets.scoring.models.blend import BlendModel
 from churn_assets.training.calibrate import CalibrationChoice, choose_calibration, refit
 from churn_assets.training.candidate import Candidate, Fitted, judged_rows
 from churn_assets.training.feature_table import TrainingData, View, features_hash, table_size, training_data
 from churn_assets.training.profit import choose_thresholds
+from churn_assets.training.split import newest_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,6 +39,10 @@ if TYPE_CHECKING:
 MATERIAL = 0.001  # PR-AUC: a larger loss is never traded for a cheaper model, however uncertain it is
 CHOICE_DRAWS = 200  # of each contender; they have all rows but the test rows
 BEST = 3  # candidates that are blended
+LEAST_RESOLUTION = 0.5  # distinct scores over distinct feature rows, on the riskiest part of the training rows
+LISTED = 0.1  # that part, where the contract has no capacity
+LEAST_LISTED = 100  # rows of that part; few rows have few scores
+RESOLVED_ROWS = 10_000  # that are scored to see it
 TEST_PREFIXES = {"random": "test", "out_of_time": "oot"}  # of the metrics of a split's test rows
 
 
@@ -42,7 +50,8 @@ TEST_PREFIXES = {"random": "test", "out_of_time": "oot"}  # of the metrics of a 
 class Choice:
     """The chosen contender with its decisions and metrics.
 
-    `metrics` is flat: `validation_` (out of fold), `test_` and `oot_` before the names of `evaluation.metrics.summary`.
+    `metrics` is flat: `validation_` (out of fold), `test_` and `oot_` before the names of `evaluation.metrics.summary`;
+    where too few customers of a class are tested, they have only `rows` and `churn_rate`.
     `comparison` has a row a contender. `test` holds labels and probabilities of each split's test rows, `out_of_fold`
     those of the random split's training and validation rows (`Split.learn`), by models not trained on them.
     """
@@ -80,7 +89,9 @@ def choose_model(
     data = training_data(contract, features, splits)
     field = contenders(candidates, features)
     label = data.churned[judged_rows("random", data.views["random"].split)]
-    chosen, differences, reason = _select(label, field, seed)
+    listed = contract.value.capacity / table_size(features) if contract.value.capacity else LISTED
+    coarse = _coarse(field, data.views["random"], min(1.0, listed))
+    chosen, differences, reason = _select(label, field, coarse, seed)
     margin = chosen.fitted["random"].out_of_fold[0]
     calibration = choose_calibration(label, margin, seed)
     probability = calibration.calibration.apply(margin)
@@ -90,12 +101,16 @@ def choose_model(
     metrics: dict[str, float] = {}
     parts = {"validation": (label, probability)} | {TEST_PREFIXES[name]: part for name, part in test.items()}
     for prefix, (churned, scored) in parts.items():
-        draws = CHOICE_DRAWS if prefix == "validation" else DRAWS
-        values = summary(churned, scored, threshold, stratified_samples(churned, draws, seed))
+        draws = stratified_samples(churned, CHOICE_DRAWS if prefix == "validation" else DRAWS, seed)
+        values = {"churn_rate": float(np.mean(churned)), "rows": float(len(churned))}
+        if not shortage(float(churned.sum()), len(churned)):
+            values |= summary(churned, scored, threshold, draws)
         metrics |= {f"{prefix}_{name}": value for name, value in values.items()}
+    if (newest := newest_of(splits)) is not None:
+        metrics |= {"oot_churn_rate": newest[0] / newest[1], "oot_rows": float(newest[1])}
     metrics |= resolution(test["random"][1])
     metrics["test_twin_share"] = twin_share(data.views["random"])
-    comparison = [_compared(c, differences[c.name], data) for c in field]
+    comparison = [_compared(c, differences[c.name], c.name in coarse, data) for c in field]
     comparison = [_with_own_figures(c, metrics) if c.candidate == chosen.name else c for c in comparison]
     out_of_fold = (label, probability)
     return Choice(chosen, reason, comparison, calibration, thresholds, metrics, test, out_of_fold, data.views, seed)
@@ -110,12 +125,27 @@ def resolution(probability: Floats) -> dict[str, float]:
     }
 
 
+def resolution_of(model: Model, view: View, listed: float) -> float:
+    """Distinct scores over distinct feature rows among the riskiest share `listed` of the training rows, a sample of
+    many: 1 if no score is shared but by customers who are equal in every feature. No test row is read."""
+    learn = view.split.learn
+    matrix = np.ascontiguousarray(view.matrix[learn[:: max(1, len(learn) // RESOLVED_ROWS)]])
+    margin = np.round(model.margin(matrix), 6)
+    riskiest = np.argsort(-margin, kind="stable")[: max(LEAST_LISTED, round(listed * len(margin)))]
+    return len(np.unique(margin[riskiest])) / len(set(_as_keys(matrix[riskiest])))
+
+
 def twin_share(view: View) -> float:
     """The share of test rows that equal a training or validation row in every feature, missing values included."""
-    filled = np.ascontiguousarray(np.where(np.isnan(view.matrix), np.float32(np.inf), view.matrix) + np.float32(0.0))
-    rows = filled.view(np.dtype((np.void, filled.shape[1] * filled.itemsize))).ravel()
-    known = set(rows[view.split.learn].tolist())
-    return float(np.mean([row in known for row in rows[view.split.test].tolist()]))
+    keys = np.asarray(_as_keys(view.matrix), dtype=object)
+    known = set(keys[view.split.learn].tolist())
+    return float(np.mean([row in known for row in keys[view.split.test].tolist()]))
+
+
+def _as_keys(matrix: Matrix) -> list[bytes]:
+    """The bytes of each feature row; equal for equal rows, missing values included."""
+    filled = np.ascontiguousarray(np.where(np.isnan(matrix), np.float32(np.inf), matrix) + np.float32(0.0))
+    return [row.tobytes() for row in filled]
 
 
 def contenders(candidates: Sequence[Candidate], features: pa.Table) -> list[Candidate]:
@@ -143,20 +173,33 @@ def _blend(parts: Sequence[Candidate], features_sha256: str) -> Candidate:
     return Candidate(" + ".join(c.name for c in parts), features_sha256, {}, blended, 0.0)
 
 
-def _select(label: Labels, contenders: list[Candidate], seed: int) -> tuple[Candidate, dict[str, Difference], str]:
+def _coarse(contenders: Sequence[Candidate], view: View, listed: float) -> set[str]:
+    """The contenders that resolve too little to be chosen; none if that would be all."""
+    names = {c.name for c in contenders if resolution_of(c.fitted["random"].model, view, listed) < LEAST_RESOLUTION}
+    return names if len(names) < len(contenders) else set()
+
+
+def _select(
+    label: Labels, contenders: list[Candidate], coarse: Collection[str], seed: int
+) -> tuple[Candidate, dict[str, Difference], str]:
+    """The chosen contender, what each lacks to the best of those that may be chosen, and why it was chosen; `coarse`
+    may not be."""
     metric = {c.name: _mean_pr_auc(label, c.fitted["random"].out_of_fold) for c in contenders}
-    best = max(contenders, key=lambda c: metric[c.name](None))
+    eligible = [c for c in contenders if c.name not in coarse]
+    best = max(eligible, key=lambda c: metric[c.name](None))
     samples = list(stratified_samples(label, CHOICE_DRAWS, seed))
     differences = {c.name: paired_difference(samples, metric[best.name], metric[c.name]) for c in contenders}
-    tied = [c for c in contenders if _ties(differences[c.name])]
+    tied = [c for c in eligible if _ties(differences[c.name])]
     chosen = min(tied, key=lambda c: c.cost)
+    aside = [c.name for c in contenders if c.name in coarse and differences[c.name].point < 0.0]
+    more = f"; {', '.join(aside)} would be better but gives too many different customers one score" if aside else ""
     if chosen is best:
         reason = "no other ties with it" if len(tied) == 1 else "it is the cheapest of those that tie"
-        return chosen, differences, f"{best.name} has the best out-of-fold PR-AUC and {reason}"
+        return chosen, differences, f"{best.name} has the best out-of-fold PR-AUC and {reason}{more}"
     low, high = differences[chosen.name].interval
     reason = (
         f"{chosen.name} ties with {best.name}, the best out of fold (PR-AUC difference "
-        f"{differences[chosen.name].point:.4f}, 95 % {low:.4f} to {high:.4f}), and is cheaper to serve"
+        f"{differences[chosen.name].point:.4f}, 95 % {low:.4f} to {high:.4f}), and is cheaper to serve{more}"
     )
     return chosen, differences, reason
 
@@ -187,14 +230,16 @@ def _with_own_figures(compared: Comparison, metrics: Mapping[str, float]) -> Com
     return msgspec.structs.replace(compared, **{name: metrics[key] for name, key in own.items() if key in metrics})
 
 
-def _compared(contender: Candidate, difference: Difference, data: TrainingData) -> Comparison:
-    figures: dict[str, float] = {}
+def _compared(contender: Candidate, difference: Difference, coarse: bool, data: TrainingData) -> Comparison:
+    figures: dict[str, float | None] = {}
     for name, view in data.views.items():
         prefix = "oot_" if name == "out_of_time" else ""
-        judged, test = judged_rows(name, view.split), view.split.test
-        fitted = contender.fitted[name]
-        figures[f"{prefix}validation_pr_auc"] = _mean_pr_auc(data.churned[judged], fitted.out_of_fold)(None)
-        figures[f"{prefix}test_pr_auc"] = pr_auc(data.churned[test], fitted.model.margin(view.matrix[test]))
+        judged, test = (data.churned[rows] for rows in (judged_rows(name, view.split), view.split.test))
+        fitted, known = contender.fitted[name], [not shortage(float(part.sum()), len(part)) for part in (judged, test)]
+        figures[f"{prefix}validation_pr_auc"] = _mean_pr_auc(judged, fitted.out_of_fold)(None) if known[0] else None
+        figures[f"{prefix}test_pr_auc"] = (
+            pr_auc(test, fitted.model.margin(view.matrix[view.split.test])) if known[1] else None
+        )
     low, high = difference.interval
     return Comparison(
         candidate=contender.name,
@@ -203,5 +248,6 @@ def _compared(contender: Candidate, difference: Difference, data: TrainingData) 
         behind_best_low=low,
         behind_best_high=high,
         tied=_ties(difference),
+        coarse=coarse,
         **figures,
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import math
 from collections import Counter
 from collections.abc import Collection
@@ -20,7 +21,7 @@ from churn_assets.contract.limits import SplitMethod
 from churn_assets.contract.model import Contract, Kind
 from churn_assets.data.customers import ASIDE, SOURCE, TABLE, reported_rows
 from churn_assets.errors import TrainingError
-from churn_assets.evaluation.metrics import Floats, Labels
+from churn_assets.evaluation.metrics import Floats, Labels, shortage
 from churn_assets.features.encode import encode_table
 
 if TYPE_CHECKING:
@@ -31,9 +32,9 @@ Mask = npt.NDArray[np.bool_]
 Ids = npt.NDArray[Any]
 SPLITS = ("random", "out_of_time")
 PARTS = ("train", "validation", "test")
+NEWEST_KEY = b"churn_newest"
 PUT_ASIDE = "aside"  # of rows in none of the parts
 HOLDOUT = 0.30
-FEWEST_TESTED = 10  # churned or kept customers of a test part; a figure of fewer says nothing
 FEWEST = 20  # churned or kept customers that a table must have: 14 to train on, 3 to test
 
 
@@ -144,7 +145,7 @@ def split_table(
     method = method or contract.split.method
     random = split_around(churned[use], ids[use], is_frozen[use], drawn[use], seed, method)
     used = customers.take(use) if len(use) < len(ids) else customers
-    out_of_time = _by_cohort(contract, used, ids[use], churned[use])
+    out_of_time, newest = _by_cohort(contract, used, ids[use], churned[use])
 
     def part_names(split: Split | None) -> pa.Array:
         if split is None:
@@ -155,6 +156,8 @@ def split_table(
         return pa.array(names, pa.string())
 
     drawn_by = {b"churn_split_seed": str(seed).encode(), b"churn_split_method": method.encode()}
+    if newest is not None and out_of_time is None:
+        drawn_by[NEWEST_KEY] = json.dumps(newest).encode()
     metadata = {**(customers.schema.metadata or {}), **drawn_by}
     columns = {"customer_id": pa.array(ids.tolist(), pa.string()), "random": part_names(random)}
     return pa.table({**columns, "out_of_time": part_names(out_of_time)}).replace_schema_metadata(metadata)
@@ -167,6 +170,13 @@ def read_split(splits: pa.Table, name: str) -> Split | None:
         return None
     names = np.asarray(column.to_pylist(), dtype=object)
     return Split(*(np.flatnonzero(names == part) for part in PARTS))
+
+
+def newest_of(splits: pa.Table) -> tuple[int, int] | None:
+    """Churned customers and all among the newest of a table without an out-of-time split: too few of a class to test
+    with. None if there is such a split, or no cohort to make one by."""
+    stored = (splits.schema.metadata or {}).get(NEWEST_KEY)
+    return None if stored is None else tuple(json.loads(stored))
 
 
 def read_splits(splits: pa.Table) -> dict[str, Split]:
@@ -189,15 +199,22 @@ def straddlers(splits: pa.Table) -> dict[str, list[str]]:
     return straddling
 
 
-def _by_cohort(contract: Contract, customers: pa.Table, ids: Ids, churned: Labels) -> Split | None:
+def _by_cohort(
+    contract: Contract, customers: pa.Table, ids: Ids, churned: Labels
+) -> tuple[Split | None, tuple[int, int] | None]:
+    """The out-of-time split, None where a part lacks a class or too few of one are tested; churned customers and all in
+    its test part, None where the cohort does not separate one."""
     name = contract.time.cohort
     if name is None:
-        return None
+        return None, None
     values = encode_table(contract, customers.select([name]))[name]
     # A number that orders cohorts is an age: the customers with the largest are the oldest.
     split = out_of_time_split(values if contract.column(name).kind is Kind.DATE else -values, ids)
-    both = split is not None and all(0 < churned[getattr(split, p)].mean() < 1 for p in PARTS)
-    return split if both else None
+    if split is None:
+        return None, None
+    newest = int(churned[split.test].sum()), len(split.test)
+    both = all(0 < churned[getattr(split, p)].mean() < 1 for p in PARTS)
+    return split if both and not shortage(*newest) else None, newest
 
 
 def fold_numbers(churned: Labels, groups: Ids, folds: int, seed: int) -> Index:

@@ -101,6 +101,10 @@ DOUBTS = {
         report(sides={"test": side(0.9, 0.5, 0.95, 0.2, churners=12)}),
         ["Few churned, 12 of 60 test customers: these figures may be chance."],
     ),
+    "twins of training customers": (
+        report(sides={"test": {**side(0.9, 0.85, 0.95, 0.2), "twin_share": 0.3}, "oot": side(0.5, 0.4, 0.6, 0.2)}),
+        ["30% of the test customers equal a training customer in every feature: expect less for customers unlike any"],
+    ),
     "another cohort": (
         report(sides={"test": side(0.9, 0.8, 0.95, 0.2), "oot": side(0.5, 0.4, 0.6, 0.05)}),
         ["Newer customers are different: 5.0% of them churned, 20.0% of all."],

@@ -12,7 +12,7 @@ from churn_assets.scoring.card import Provenance
 from churn_assets.training.candidate import NAMES, Candidate, judged_rows, train_candidate
 from churn_assets.training.export import as_scorer, write_choice
 from churn_assets.training.feature_table import STATE_KEY, as_of_of, feature_table, training_data
-from churn_assets.training.select import choose_model
+from churn_assets.training.select import choose_model, resolution_of
 from churn_assets.training.split import read_split, split_table
 from churn_assets_tests.strategies import STORE
 from churn_assets_tests.trained import SMALL
@@ -186,6 +186,41 @@ def test_a_significantly_worse_candidate_is_not_chosen_even_if_cheap(candidates,
     worse = dataclasses.replace(of(candidates, "logistic"), fitted=blind)
     chosen = choose_model(STORE, [worse, good], features, splits)
     assert chosen.name != "logistic"
+
+
+class Rounded:
+    """A model whose scores are rounded to whole log-odds."""
+
+    def __init__(self, model):
+        self.model, self.cost, self.kind, self.save = model, model.cost, model.kind, model.save
+
+    def margin(self, matrix):
+        return np.round(self.model.margin(matrix))
+
+
+def rounded(candidate):
+    fitted = {k: dataclasses.replace(f, model=Rounded(f.model)) for k, f in candidate.fitted.items()}
+    return dataclasses.replace(candidate, name="rounded", fitted=fitted)
+
+
+def test_a_candidate_with_few_scores_is_not_chosen_over_one_that_resolves(candidates, features, splits):
+    """Out of fold they are equal; whole log-odds tie hundreds of customers on the list."""
+    fine, coarse = of(candidates, "boosted"), rounded(of(candidates, "boosted"))
+    chosen = choose_model(STORE, [coarse, fine], features, splits)
+    assert chosen.name == "boosted"
+    assert {row.candidate for row in chosen.comparison if row.coarse} == {"rounded"}
+    alone = choose_model(STORE, [coarse], features, splits)
+    assert (alone.name, [row.coarse for row in alone.comparison]) == ("rounded", [False])
+
+
+def test_equal_customers_may_share_a_score(candidates, features, splits):
+    view = training_data(STORE, features, splits).views["random"]
+    model = of(candidates, "boosted").fitted["random"].model
+    repeated = dataclasses.replace(view, matrix=view.matrix[np.arange(len(view.matrix)) // 4 * 4])
+    assert resolution_of(model, view, 0.1) > 0.8
+    assert resolution_of(model, repeated, 0.1) > 0.8
+    coarse = rounded(of(candidates, "boosted")).fitted["random"].model
+    assert resolution_of(coarse, view, 0.1) < 0.1
 
 
 def test_no_candidate_is_an_error(features, splits):

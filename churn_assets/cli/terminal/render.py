@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ from rich.table import Table
 
 from churn_assets.cli.terminal.console import escape, out, say
 from churn_assets.contract.model import Contract
+from churn_assets.evaluation.metrics import shortage_in
 from churn_assets.promotion.status import Status, read_asset, read_registration, read_validation
 from churn_assets.settings import Settings
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from churn_assets.alerting.alerts import Entry
     from churn_assets.drafting.draft import Draft
     from churn_assets.leakage.audit import Audit
+    from churn_assets.leakage.ladder import Figure
     from churn_assets.training.export import ChosenModel
 
 HEADLINES = ("pr_auc", "roc_auc", "ece", "log_loss", "f1")
@@ -63,8 +65,11 @@ def show_status(status: Status) -> None:
     say(f"trained on {card.source}, as of {card.as_of}")
     table = Table("", "random split, test", "out of time, test")
     for name in HEADLINES:
-        table.add_row(name, *(_with_interval(card.metrics, f"{part}_{name}") for part in ("test", "oot")))
+        table.add_row(name, *(_with_interval(card.metrics, part, name) for part in ("test", "oot")))
     out.print(table)
+    for part, whom in (("test", "the test customers of the random split"), ("oot", "the newest customers")):
+        if few := shortage_in(card.metrics, part):
+            say(f"no figures of {whom}: {few}")
     if card.no_signal:
         out.print("[yellow]This model is no better than random: nobody is to be contacted because of it.[/yellow]")
     for sentence in status.left_out:
@@ -152,16 +157,17 @@ def show_draft(draft: Draft, source: str, path: Path) -> None:
 
 def show_audit(audit: Audit) -> None:
     """PR-AUC under weaker assumptions and of single columns, columns over a limit, and a summary."""
-    splits = list(audit.rungs[0].figures)
+    splits = ["random", *(["out_of_time"] if audit.rungs[0].out_of_time else [])]
     title = f"PR-AUC on test rows of {audit.source} ({audit.rows:,} customers, {audit.churners:,} churned)"
     rungs = Table("", *(split.replace("_", " ") for split in splits), title=escape(title))
-    base = ["" if f is None else f"{f.base_rate:.3f}" for f in audit.rungs[0].figures.values()]
+    first = audit.rungs[0].figures
+    base = [f"{first[split].base_rate:.3f}" if split in first else "" for split in splits]
     for rung in audit.ladder:
-        rungs.add_row(escape(rung.label), *(str(rung.figures[split]) for split in splits))
+        rungs.add_row(escape(rung.label), *(_figure(audit, rung.figures, split) for split in splits))
     by_strength = sorted(audit.columns.items(), key=lambda item: -item[1].single_column_pr_auc_lift)
     for name, column in by_strength[:8]:
         if column.alone:
-            rungs.add_row(escape(f"{name} alone"), *(str(column.alone[split]) for split in splits))
+            rungs.add_row(escape(f"{name} alone"), *(_figure(audit, column.alone, split) for split in splits))
     for band in audit.bands:
         rungs.add_row(escape(f"aged {band.label}"), str(band.figure) if band.figure else "too few customers")
     rungs.add_row("a random list", *base)
@@ -175,6 +181,10 @@ def show_audit(audit: Audit) -> None:
     out.print()
     for sentence in audit.sentences:
         say(sentence)
+
+
+def _figure(audit: Audit, figures: Mapping[str, Figure], split: str) -> str:
+    return str(figures[split]) if split in figures else audit.shortage if split == "random" else ""
 
 
 def show_budget(settings: Settings, amount: float, capacity: bool) -> None:
@@ -225,15 +235,20 @@ def _comparison(chosen: ChosenModel) -> Table:
     for row in chosen.comparison:
         name = f"[bold]{row.candidate}[/bold]" if row.candidate == chosen.name else row.candidate
         figures = (row.validation_pr_auc, row.test_pr_auc, row.oot_test_pr_auc)
-        table.add_row(name, *("" if f is None else f"{f:.4f}" for f in figures), f"{row.cost:,.0f}")
+        few = ["too few" * bool(shortage_in(chosen.metrics, part)) for part in ("validation", "test", "oot")]
+        cells = (why if f is None else f"{f:.4f}" for f, why in zip(figures, few, strict=True))
+        table.add_row(name, *cells, f"{row.cost:,.0f}")
     return table
 
 
-def _with_interval(metrics: dict[str, float], name: str) -> str:
-    if name not in metrics:
+def _with_interval(metrics: dict[str, float], part: str, name: str) -> str:
+    """A figure of the card, '' if there is none; an interval that cannot vary is not shown."""
+    value, low, high = (metrics.get(f"{part}_{name}{end}") for end in ("", "_low", "_high"))
+    if value is None or shortage_in(metrics, part):
         return ""
-    interval = f"  {metrics[f'{name}_low']:.4f} .. {metrics[f'{name}_high']:.4f}" if f"{name}_low" in metrics else ""
-    return f"{metrics[name]:.4f}{interval}"
+    return f"{value:.4f}" + (
+        f"  {low:.4f} .. {high:.4f}" if low is not None and high is not None and low < high else ""
+    )
 
 
 def _show_paths(paths: dict[str, str]) -> None:

@@ -49,11 +49,12 @@ def registered_model(
     from churn_assets.promotion.registration import AuditFinding, TrainedModel, unattested
     from churn_assets.promotion.service import PromotionService
     from churn_assets.reporting.model.publish import publish_champion
-    from churn_assets.scoring.card import no_better_than_random
+    from churn_assets.scoring.card import measured_part, no_better_than_random
 
     settings, contract = project.settings, project.contract
-    pr_auc, floor = chosen_model.metrics["test_pr_auc"], contract.quality.pr_auc_floor
-    figures: dict[str, Any] = {"test_pr_auc": pr_auc, "floor": floor}
+    part, floor = measured_part(chosen_model.metrics), contract.quality.pr_auc_floor
+    pr_auc = chosen_model.metrics[f"{part}_pr_auc"]
+    figures: dict[str, Any] = {f"{part}_pr_auc": pr_auc, "floor": floor}
     findings = tuple(AuditFinding(finding.column, finding.description) for finding in leakage_audit.read)
     weak = no_better_than_random(chosen_model.metrics)
     model = TrainedModel(chosen_model.version, pr_auc, chosen_model.generated, findings, weak)

@@ -135,11 +135,16 @@ def model_report(
 
 def _figures(facts: "Report") -> list[dict[str, Any]]:
     rows = []
-    for name in facts.sides["test"].metrics:
+    names = dict.fromkeys(name for figures in facts.sides.values() for name in figures.metrics)
+    for name in names:
         row: dict[str, Any] = {"metric": name}
         for side, figures in facts.sides.items():
+            if figures.shortage:
+                row |= {side: figures.shortage, f"{side} 95 %": ""}
+                continue
             value = figures.metrics[name]
-            row |= {side: value.value, f"{side} 95 %": f"{value.low:.4f} to {value.high:.4f}"}
+            interval = f"{value.low:.4f} to {value.high:.4f}" if value.low < value.high else ""
+            row |= {side: value.value, f"{side} 95 %": interval}
         rows.append(row)
     return rows
 
@@ -161,6 +166,7 @@ def _agreement(facts: "Report", metrics: Mapping[str, float]) -> dg.AssetCheckRe
     differences = {
         f"{side}_difference": abs(figures.recomputed_pr_auc - metrics[f"{side}_pr_auc"])
         for side, figures in facts.sides.items()
+        if figures.recomputed_pr_auc is not None
     }
     return dg.AssetCheckResult(
         passed=all(value <= _TOLERANCE for value in differences.values()), check_name=AGREES, metadata=differences

@@ -281,6 +281,7 @@ def chosen_model(
     network_candidate: Candidate,
 ) -> Iterator[dg.MaterializeResult[ChosenModel]]:
     """The best candidate or a blend, calibrated, with thresholds: a bundle that scores without training's libraries."""
+    from churn_assets.evaluation.metrics import shortage_in
     from churn_assets.scoring.bundle import load_bundle, read_card
     from churn_assets.training.export import mean_gain, provenance, write_choice
     from churn_assets.training.feature_table import CUSTOMERS_KEY, check_origin, trained_contract
@@ -300,7 +301,7 @@ def chosen_model(
     assert profit is not None  # `write_choice` has just written it
     charts = plots.choice_plots(choice, candidates, customer_features, splits) | plots.profit_plots(profit)
     _log_choice(tracking, choice, origin, contract, bundle, charts)
-    ece = choice.metrics["test_ece"]
+    ece, few = choice.metrics.get("test_ece"), shortage_in(choice.metrics, "test")
     yield dg.MaterializeResult(
         value=ChosenModel(
             version=bundle.name,
@@ -324,7 +325,12 @@ def chosen_model(
         },
         check_results=[
             dg.AssetCheckResult(passed=True, check_name="the_bundle_reproduces_its_scores"),
-            warned(passed=ece <= ECE_LIMIT, check_name=CALIBRATED, metadata={"test_ece": ece, "limit": ECE_LIMIT}),
+            warned(
+                passed=ece is None or ece <= ECE_LIMIT,
+                check_name=CALIBRATED,
+                description=few or None,
+                metadata={"test_ece": few or ece, "limit": ECE_LIMIT},
+            ),
         ],
     )
 

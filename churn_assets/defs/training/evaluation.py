@@ -67,7 +67,11 @@ def leakage_audit(
             "recipe": audit.recipe,
             "ladder": plots.image(chart, "the ladder"),
             "rungs": metadata.table(
-                {"assumption": rung.label, **{split.replace("_", " "): str(f) for split, f in rung.figures.items()}}
+                {
+                    "assumption": rung.label,
+                    "random": audit.shown(rung.random),
+                    **({"out of time": str(rung.out_of_time)} if rung.out_of_time else {}),
+                }
                 for rung in audit.ladder
             ),
             "columns": metadata.table(_column_rows(audit)),
@@ -115,7 +119,7 @@ def _column_rows(audit: Audit) -> list[dict[str, Any]]:
     return [
         {
             "column": name,
-            "alone": str(figures.alone["random"]) if figures.alone else None,
+            "alone": str(figures.alone["random"]) if "random" in figures.alone else None,
             "alone, out of time": str(figures.alone["out_of_time"]) if "out_of_time" in figures.alone else None,
             "lift alone": figures.single_column_pr_auc_lift,
             "churners separated": figures.isolated_churner_share,
@@ -177,11 +181,11 @@ def cross_validation(
     run = {"cpu_s": time.process_time() - start, **metadata.tracking_run(tracking)}
     rows: list[dict[str, Any]] = msgspec.to_builtins(result.summary)
     tracking.metrics({f"{row['model']}.{k}": v for row in rows for k, v in row.items() if k != "model"}, "cv")
-    yield _cross_validated(result, chosen_model.metrics["test_pr_auc"], run)
+    yield _cross_validated(result, chosen_model.metrics.get("test_pr_auc"), run)
 
 
 def _cross_validated(
-    result: CrossValidation, reached: float, run: Mapping[str, Any]
+    result: CrossValidation, reached: float | None, run: Mapping[str, Any]
 ) -> dg.MaterializeResult[CrossValidation]:
     chosen = result.chosen
     summary = next(row for row in result.summary if row.model == chosen)
@@ -190,8 +194,8 @@ def _cross_validated(
     allowed = DEVIATIONS * deviation * (1.0 + 1.0 / folds) ** 0.5
     facts: dict[str, Any] = {
         "folds": metadata.table(msgspec.to_builtins(result.summary)),
-        "pr_auc": f"{chosen}: {mean:.4f} ± {deviation:.4f} over {folds} folds, {result.rows:,} rows; "
-        f"test {reached:.4f}",
+        "pr_auc": f"{chosen}: {mean:.4f} ± {deviation:.4f} over {folds} folds, {result.rows:,} rows"
+        + ("" if reached is None else f"; test {reached:.4f}"),
         **run,
     }
     if chosen != BASELINE and BASELINE in result.folds:
@@ -202,8 +206,13 @@ def _cross_validated(
         metadata=facts,
         check_results=[
             warned(
-                passed=abs(reached - mean) <= allowed,
-                metadata={"test_pr_auc": reached, "mean": mean, "deviation": deviation, "room": allowed},
+                passed=reached is None or abs(reached - mean) <= allowed,
+                metadata={
+                    "test_pr_auc": "too few customers" if reached is None else reached,
+                    "mean": mean,
+                    "deviation": deviation,
+                    "room": allowed,
+                },
             )
         ],
     )

@@ -38,10 +38,10 @@ PERSONAL = {
 
 @dataclass(frozen=True)
 class MetricRow:
-    """A metric on the test customers of each split, in the order of the report's sides."""
+    """A metric on the test customers of each split, in the order of the report's sides, or why there is none."""
 
     name: str
-    figures: tuple[Estimate, ...]
+    figures: tuple[Estimate | str, ...]
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,10 @@ def _data(report: Report) -> CardSection:
 
 def _metrics(report: Report) -> tuple[MetricRow, ...]:
     sides = [report.sides[name] for name in ("test", "oot") if name in report.sides]
-    return tuple(MetricRow(title, tuple(side.metrics[name] for side in sides)) for name, title in CARD_METRICS.items())
+    return tuple(
+        MetricRow(title, tuple(side.shortage or side.metrics[name] for side in sides))
+        for name, title in CARD_METRICS.items()
+    )
 
 
 def _factors(report: Report) -> tuple[str, ...]:

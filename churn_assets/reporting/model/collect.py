@@ -13,7 +13,7 @@ from churn_assets.data.customers import TableOrigin
 from churn_assets.data.validation.report import report_of
 from churn_assets.errors import TrainingError
 from churn_assets.evaluation.bootstrap import interval
-from churn_assets.evaluation.metrics import at_threshold, ece_by_chance, pr_auc
+from churn_assets.evaluation.metrics import at_threshold, ece_by_chance, pr_auc, shortage, shortage_in
 from churn_assets.leakage.audit import Audit
 from churn_assets.reporting.model import facts, measure
 from churn_assets.reporting.model.facts import SIDES, Limit, Report, as_json
@@ -31,7 +31,7 @@ from churn_assets.training.cross_validation import CrossValidation
 from churn_assets.training.feature_table import TrainingData, as_of_of, training_data
 from churn_assets.training.profit import threshold_table
 from churn_assets.training.select import contenders, tested
-from churn_assets.training.split import FEWEST_TESTED
+from churn_assets.training.split import newest_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,7 +75,7 @@ def collect_report(
     }
     worth = prices(contract, customers, as_of_of(customers))
     own = {SIDES[name]: worth.take(view.split.test) for name, view in data.views.items()}
-    view = data.views["random"]
+    view, newest = data.views["random"], newest_of(splits)
     test = view.split.test
     if audit is not None and audit.model not in ("", scorer.version):
         audit = None
@@ -116,6 +116,8 @@ def collect_report(
         provenance=provenance,
         worked=worked_customers(scorer, customers, test, scored["test"].churned, scored["test"].probability),
         learning=learning_curve(chosen, {c.name: c for c in candidates}, data, scored["test"], card.seed),
+        out_of_fold=_out_of_fold(card.metrics),
+        newest=None if newest is None else facts.PartFacts(newest[1], newest[0] / newest[1]),
     )
     return msgspec.structs.replace(report, limits=_limits(contract, report, card.metrics))
 
@@ -177,19 +179,36 @@ def _data(contract: Contract, customers: pa.Table, data: TrainingData, generated
 def _side(side: Scored, card: ModelCard, name: str, contract: Contract, worth: Prices) -> facts.Side:
     threshold = card.thresholds.value
     counts = at_threshold(side.churned, side.probability, threshold)
-    return facts.Side(
+    few = facts.Side(
         rows=len(side.churned),
         churners=int(side.churned.sum()),
-        metrics=measure.metrics(side, threshold, card.metrics, name),
-        recomputed_pr_auc=pr_auc(side.churned, side.probability),
+        metrics={},
+        recomputed_pr_auc=None,
         ece_of_perfect=facts.Range(*interval(ece_by_chance(side.probability, measure.DRAWS, card.seed))),
         confusion=facts.Confusion(**{name: int(counts[name]) for name in facts.Confusion.__struct_fields__}),
+        curves=facts.Curves(float(side.churned.mean()), [], [], [], [], []),
+        twin_share=card.metrics.get("test_twin_share", 0.0) if name == "test" else 0.0,
+    )
+    if few.shortage:
+        return few
+    return msgspec.structs.replace(
+        few,
+        metrics=measure.metrics(side, threshold, card.metrics, name),
+        recomputed_pr_auc=pr_auc(side.churned, side.probability),
         curves=measure.curves(side, contract.value, worth.gain),
         scores=measure.score_histogram(side),
         thresholds=threshold_table(
             side.churned, side.probability, contract.value, card.thresholds.values, card.seed, worth
         ),
     )
+
+
+def _out_of_fold(metrics: Mapping[str, float]) -> facts.OutOfFold | None:
+    if "validation_pr_auc" not in metrics:
+        return None
+    rows = round(metrics["validation_rows"])
+    estimate = facts.Estimate(*(metrics[f"validation_pr_auc{end}"] for end in ("", "_low", "_high")))
+    return facts.OutOfFold(rows, round(metrics["validation_churn_rate"] * rows), estimate)
 
 
 def _limits(contract: Contract, report: Report, metrics: Mapping[str, float]) -> list[Limit]:
@@ -230,18 +249,14 @@ def _limits(contract: Contract, report: Report, metrics: Mapping[str, float]) ->
 
 def headline_caveats(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
     """What makes the headline figure doubtful or flattering: few churners, test customers with a twin."""
-    churned = round(metrics.get("test_churn_rate", 0.0) * metrics.get("test_rows", 0.0))
-    few = min(churned, round(metrics.get("test_rows", 0.0)) - churned)
-    twins = metrics.get("test_twin_share", 0.0)
-    counted = (
-        f"Only {few} test customers are of the rarer class, so its figures are anecdotes: see the cross-validation."
-    )
+    few, twins = shortage_in(metrics, "test"), metrics.get("test_twin_share", 0.0)
+    counted = f"There are {few} to test with, so nothing but the out-of-fold figure of training customers is known."
     doubled = (
         f"{twins:.0%} of the test customers equal a training customer in every feature. The model can remember those; "
         "expect less for customers unlike any before."
     )
     return [
-        ("Not with the accuracy of the headline", counted if 0 < few < FEWEST_TESTED else ""),
+        ("Not with a tested accuracy", counted if few else ""),
         ("Not as accurate for customers unlike those in the table", doubled if twins >= MATERIAL_TWINS else ""),
     ]
 
@@ -261,8 +276,12 @@ def _strong_columns(report: Report) -> tuple[str, str]:
 
 def _new_customers(report: Report) -> tuple[str, str]:
     if "oot" not in report.sides:
-        text = "The table has no cohorts, so this report cannot say how well newer customers would be ranked."
+        few = report.newest
+        why = f"There are {shortage(few.churners, few.rows)} among the newest" if few else "The table has no cohorts"
+        text = f"{why}, so this report cannot say how well newer customers would be ranked."
         return "Not for customers newer than the table", text
+    if "pr_auc" not in report.sides["test"].metrics:
+        return "", ""
     random, newest = (report.sides[side].metrics["pr_auc"] for side in ("test", "oot"))
     text = (
         f"On the newest customers by '{report.data.cohort}' PR-AUC is {newest.value:.2f}, not {random.value:.2f}: "

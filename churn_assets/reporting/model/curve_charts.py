@@ -16,9 +16,17 @@ def sides(report: Report) -> list[tuple[str, str, str]]:
     return [side for side in (("test", "random split", "a"), ("oot", "out of time", "b")) if side[0] in report.sides]
 
 
+def measured(report: Report) -> list[tuple[str, str, str]]:
+    """Those of `sides` that have figures."""
+    return [side for side in sides(report) if not report.sides[side[0]].shortage]
+
+
 def curves(report: Report) -> dict[str, charts.Chart]:
-    """The curves by name, and the scores of each split that has a histogram as `scores_<split>`."""
-    drawn = [(report.sides[name].curves, title, style) for name, title, style in sides(report)]
+    """The curves by name, and the scores of each split that has a histogram as `scores_<split>`; none without a split
+    that has figures."""
+    drawn = [(report.sides[name].curves, title, style) for name, title, style in measured(report)]
+    if not drawn:
+        return {}
     roc = [*(charts.Line(title, curve.roc, style) for curve, title, style in drawn), RANDOM_LIST]
     gains = [*(charts.Line(title, curve.gains, style) for curve, title, style in drawn), RANDOM_LIST]
     recall, rate = charts.Axis("recall", 0.0, 1.0, charts.percent), "true positive rate (recall)"
@@ -30,7 +38,7 @@ def curves(report: Report) -> dict[str, charts.Chart]:
         "calibration": _calibration(drawn),
         **{
             f"scores_{name}": _scores(scores, title, report.threshold.value)
-            for name, title, _ in sides(report)
+            for name, title, _ in measured(report)
             if (scores := report.sides[name].scores) is not None
         },
     }
@@ -83,14 +91,17 @@ def _unit(title: str) -> charts.Axis:
     return charts.Axis(title, 0.0, 1.0)
 
 
-def profit_chart(report: Report) -> charts.Chart:
-    """Profit per customer over the share contacted; the vertical is the chosen threshold."""
+def profit_chart(report: Report) -> charts.Chart | None:
+    """Profit per customer over the share contacted; the vertical is the chosen threshold. None without a split that has
+    figures."""
     drawn, values = [], [0.0]
-    for side, title, style in sides(report):
+    for side, title, style in measured(report):
         curve = report.sides[side].curves.profit
         values += [value for _, _, low, high in curve for value in (low, high)]
         band = [(share, low, high) for share, _, low, high in curve]
         drawn.append(charts.Line(title, [(share, value) for share, value, _, _ in curve], style, band=band))
+    if not drawn:
+        return None
     drawn.append(charts.Line("no profit", [(0.0, 0.0), (1.0, 0.0)], "base", dashed=True))
     test = report.sides["test"]
     chosen = (test.confusion.true_positives + test.confusion.false_positives) / test.rows

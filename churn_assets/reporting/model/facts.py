@@ -10,6 +10,7 @@ import json
 import msgspec
 
 from churn_assets.data.validation.report import ValidationReport
+from churn_assets.evaluation.metrics import shortage
 from churn_assets.leakage.audit import Audit
 from churn_assets.scoring.card import CalibrationTrials, CandidateSummary, Comparison, ProfitReport, Provenance
 from churn_assets.training.cross_validation import CrossValidation
@@ -64,6 +65,11 @@ class PartFacts(msgspec.Struct, frozen=True):
 
     rows: int
     churn_rate: float
+
+    @property
+    def churners(self) -> int:
+        """Customers who churned."""
+        return round(self.churn_rate * self.rows)
 
 
 class DataFacts(msgspec.Struct, frozen=True):
@@ -142,17 +148,32 @@ class Curves(msgspec.Struct, frozen=True):
 class Side(msgspec.Struct, frozen=True):
     """Figures of one split's test customers. `ece_of_perfect`: the calibration error that perfect probabilities
     would show on as few customers; `recomputed_pr_auc` is measured again from the bundle's model; `thresholds` are the
-    contacts, precision, recall and profit at usual thresholds and at those of each rule."""
+    contacts, precision, recall and profit at usual thresholds and at those of each rule. Too few customers of a class
+    have no metrics, curves and thresholds. `twin_share` of them equal a training customer in every feature."""
 
     rows: int
     churners: int
     metrics: dict[str, Estimate]
-    recomputed_pr_auc: float
+    recomputed_pr_auc: float | None
     ece_of_perfect: Range
     confusion: Confusion
     curves: Curves
     scores: ScoreHistogram | None = None
     thresholds: list[ThresholdRow] = []
+    twin_share: float = 0.0
+
+    @property
+    def shortage(self) -> str:
+        """Why there are no figures, '' if there are."""
+        return shortage(self.churners, self.rows)
+
+
+class OutOfFold(msgspec.Struct, frozen=True):
+    """PR-AUC on the customers that are not tested, each scored by a model that was not trained on them."""
+
+    rows: int
+    churners: int
+    pr_auc: Estimate
 
 
 class SegmentFigures(msgspec.Struct, frozen=True):
@@ -299,7 +320,8 @@ class Limit(msgspec.Struct, frozen=True, rename={"text": "words"}):
 
 class Report(msgspec.Struct, frozen=True, rename={"feature_docs": "words"}):
     """Everything the report says. `feature_docs` describe each feature; `fewest` is the smallest class of a segment
-    that gets figures; `role` says that the model is a challenger, '' for a champion. `ladder`, `profit`,
+    that gets figures; `newest` has the counts of newest customers too few of whom churned or stayed to test them;
+    `role` says that the model is a challenger, '' for a champion. `ladder`, `profit`,
     `cross_validation` and `validation` are None where a run made none.
     """
 
@@ -324,6 +346,8 @@ class Report(msgspec.Struct, frozen=True, rename={"feature_docs": "words"}):
     limits: list[Limit] = []
     worked: WorkedCustomers | None = None
     learning: Learning | None = None
+    out_of_fold: OutOfFold | None = None
+    newest: PartFacts | None = None
     role: str = ""
     format: int = FORMAT
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from churn_assets.evaluation.bootstrap import interval, statistics_under
-from churn_assets.evaluation.metrics import Floats, Ranking
+from churn_assets.evaluation.metrics import Floats, Ranking, shortage
 from churn_assets.reporting.model.facts import Estimate, Learning, LearningPoint
 from churn_assets.reporting.model.measure import Scored
 from churn_assets.training.candidate import Candidate, recipe_of
@@ -14,18 +14,20 @@ from churn_assets.training.split import Index
 
 SHARES = (0.1, 0.25, 0.5)
 LARGEST_FIT = 20_000  # rows: of a large table the smaller shares show the curve, and cost seconds
-FEWEST = 10  # churned and kept customers of a sample; fewer fit nothing
 
 
 def learning_curve(
     chosen: Candidate, candidates: dict[str, Candidate], data: TrainingData, test: Scored, seed: int
-) -> Learning:
+) -> Learning | None:
     """PR-AUC on training and test rows by the number of training rows: the recipe of the `chosen` model fitted again on
     `SHARES` of the random split's training rows, each part of the next and stopped early on validation rows, and the
     model itself, which was fitted on the rows of both.
 
-    A blend is fitted from its members among `candidates`, by name. `test` are the test rows with calibrated scores.
+    A blend is fitted from its members among `candidates`, by name. `test` are the test rows with calibrated scores;
+    None where too few of a class are tested.
     """
+    if shortage(float(test.churned.sum()), len(test.churned)):
+        return None
     view = data.views["random"]
     train, model = view.split.train, chosen.fitted["random"].model
     points, scores = [], []
@@ -52,7 +54,7 @@ def _samples(data: TrainingData, train: Index, seed: int) -> list[Index]:
 
 def _enough(data: TrainingData, rows: Index) -> bool:
     churners = int(data.churned[rows].sum())
-    return min(churners, len(rows) - churners) >= FEWEST
+    return not shortage(churners, len(rows))
 
 
 def _fitted(

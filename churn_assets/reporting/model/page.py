@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
+from churn_assets.evaluation.metrics import shortage
 from churn_assets.html import charts
 from churn_assets.html.templating import render
 from churn_assets.leakage.audit import Audit, Rung
 from churn_assets.leakage.ladder import AgeBand, Figure
 from churn_assets.reporting.model.card import CardSection, model_card
-from churn_assets.reporting.model.curve_charts import curves, learning_chart, profit_chart, sides
+from churn_assets.reporting.model.curve_charts import curves, learning_chart, measured, profit_chart, sides
 from churn_assets.reporting.model.facts import Dependence, Level, Report, Segment, Side, WorkedCustomer
 from churn_assets.scoring.list_money import describe_list_money
 from churn_assets.training.profit import describe_profit
@@ -44,13 +45,15 @@ def render_report(report: Report) -> str:
         report=report,
         out_of_time="oot" in report.sides,
         sides=sides(report),
+        measured=measured(report),
+        no_newest=describe_no_newest(report),
         whom_to_call=_whom_to_call(report),
         left_out=" ".join(ladder.left_out_sentences) if ladder else "",
         profit_text=describe_profit(report.profit) if report.profit else "",
         how_good=how_good,
         doubts=doubts,
         card=model_card(report, how_good, doubts),
-        comparison=sorted(report.comparison, key=lambda row: -row.validation_pr_auc),
+        comparison=sorted(report.comparison, key=lambda row: -(row.validation_pr_auc or 0.0)),
         segments=_segment_tables(report.segments),
         rungs=_rungs(report),
         ages=_age_bands(ladder.bands) if ladder and ladder.bands else None,
@@ -70,6 +73,12 @@ def render_report(report: Report) -> str:
 def render_card(report: Report) -> str:
     """The model card in Markdown."""
     return render("reporting/templates/model_card.md.j2", report=report, sides=sides(report), card=_card(report))
+
+
+def describe_no_newest(report: Report) -> str:
+    """Why there are no figures of the newest customers, as a clause."""
+    few = report.newest
+    return shortage(few.churners, few.rows) if few else "the table has no cohorts"
 
 
 def _card(report: Report) -> tuple[CardSection, ...]:
@@ -109,10 +118,19 @@ def _rungs(report: Report) -> charts.IntervalRows:
     """The audit's rungs; without an audit the chosen model itself."""
     if report.ladder is not None:
         rungs = report.ladder.ladder
-        rows = [charts.Row(rung.label, _marks(rung.random, rung.out_of_time), _left_out(rung)) for rung in rungs]
+        few = report.ladder.shortage
+        rows = [
+            charts.Row(
+                rung.label,
+                _marks(rung.random, rung.out_of_time),
+                "; ".join(filter(None, [_left_out(rung), "" if rung.random else few])),
+            )
+            for rung in rungs
+        ]
         return charts.IntervalRows(rows, _ladder_legend(report))
-    marks = [_pr_auc_mark(report.sides[side], style) for side, _, style in sides(report)]
-    return charts.IntervalRows([charts.Row("everything", marks, "the chosen model itself")], _ladder_legend(report))
+    marks = [_pr_auc_mark(report.sides[side], style) for side, _, style in measured(report)]
+    note = "; ".join(filter(None, ["the chosen model itself", report.sides["test"].shortage]))
+    return charts.IntervalRows([charts.Row("everything", marks, note)], _ladder_legend(report))
 
 
 def _pr_auc_mark(side: Side, style: str) -> charts.Mark:
@@ -122,10 +140,10 @@ def _pr_auc_mark(side: Side, style: str) -> charts.Mark:
 
 def _ladder_legend(report: Report) -> tuple[tuple[str, str], ...]:
     texts = {"test": "random split", "oot": "out of time: newest customers"}
-    return tuple((texts[side], style) for side, _, style in sides(report))
+    return tuple((texts[side], style) for side, _, style in measured(report))
 
 
-def _marks(random: Figure, out_of_time: Figure | None) -> list[charts.Mark]:
+def _marks(random: Figure | None, out_of_time: Figure | None) -> list[charts.Mark]:
     figures = [(random, "a"), (out_of_time, "b")]
     return [charts.Mark(f.pr_auc, f.low, f.high, style, f.base_rate) for f, style in figures if f is not None]
 
@@ -150,11 +168,11 @@ def _age_bands(bands: Sequence[AgeBand]) -> charts.IntervalRows:
 def _single_columns(report: Report, ladder: Audit) -> tuple[charts.IntervalRows | None, int]:
     """The strongest columns, each with its own features only, and how many more there are."""
     alone = [(name, column) for name, column in ladder.columns.items() if column.alone]
-    strongest = sorted(alone, key=lambda item: -item[1].alone["random"].pr_auc)[:SHOWN_COLUMNS]
+    strongest = sorted(alone, key=lambda item: -next(iter(item[1].alone.values())).pr_auc)[:SHOWN_COLUMNS]
     rows = []
     for name, column in strongest:
         note = f"PR-AUC lift lost when removed: {column.headline_loss_when_removed:.0%}"
-        rows.append(charts.Row(name, _marks(column.alone["random"], column.alone.get("out_of_time")), note))
+        rows.append(charts.Row(name, _marks(column.alone.get("random"), column.alone.get("out_of_time")), note))
     return charts.IntervalRows(rows, _ladder_legend(report)) if rows else None, len(alone) - len(rows)
 
 

@@ -15,6 +15,7 @@ from statistics import median_low, mode
 from typing import Any
 
 from churn_assets.contract.model import Column, Kind, Role
+from churn_assets.evaluation.metrics import shortage_in
 from churn_assets.html.templating import render
 from churn_assets.scoring.bundle import read_reference
 from churn_assets.serving.model_watcher import ServedModel
@@ -62,6 +63,7 @@ def index_page(model: ServedModel | None, missing: str, nonce: str) -> str:
         model=model,
         nonce=nonce,
         pr_auc=model.metrics.get("test_pr_auc"),
+        shortage=shortage_in(model.metrics, "test"),
         fields=[*(_field(column, customer[column.name]) for column in columns), as_of],
         customer_json=json.dumps(customer).replace("'", "\\u0027"),  # it is quoted in a shell
     )
