@@ -88,5 +88,5 @@ class RateLimiter:
                 fcntl.lockf(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB, _CELL.size, offset)
                 return True
             except OSError:
-                time.sleep(_WAIT_S)
+                time.sleep(_WAIT_S)  # lockf waits for ever or not at all
         return False
