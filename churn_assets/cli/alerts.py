@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from churn_assets.cli.console import FAILURE, HomeOption, err, out, print_json, say, settings_of
+from churn_assets.cli.terminal.console import FAILURE, HomeOption, err, out, print_json, say, settings_of
 from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def alerts(
         return
     from churn_assets.alerting.alerts import all_alerts, open_alerts
     from churn_assets.alerting.destinations import AlertSettings
-    from churn_assets.cli.render import show_alerts
+    from churn_assets.cli.terminal.render import show_alerts
 
     alert_settings = AlertSettings.from_environ(os.environ, settings.home)
     entries = all_alerts(alert_settings) if every else open_alerts(alert_settings)

@@ -8,11 +8,11 @@ import typer
 
 from churn_assets.cli import contract, generate, home, models, promotion
 from churn_assets.cli.alerts import alerts_app
-from churn_assets.cli.console import plain_errors
 from churn_assets.cli.keys import keys_app
 from churn_assets.cli.log import feedback_app, log_app
 from churn_assets.cli.run import command as run
 from churn_assets.cli.run.interrupt import raise_on_interrupt
+from churn_assets.cli.terminal.console import plain_errors
 from churn_assets.synthetic import register_generated_source
 
 register_generated_source()

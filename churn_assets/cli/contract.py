@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from churn_assets.cli.console import ContractOption, contract_file, counter, out, say, settings_of
+from churn_assets.cli.terminal.console import ContractOption, contract_file, counter, out, say, settings_of
 
 app = typer.Typer()
 contract_app = typer.Typer(
@@ -35,7 +35,7 @@ def check(path: Annotated[Path | None, typer.Argument(help="Contract file. Defau
 @contract_app.command(epilog="Example: [bold]churn contract show contracts/store.toml[/bold]")
 def show(path: Annotated[Path | None, typer.Argument(help="Contract file. Default: CHURN_CONTRACT.")] = None) -> None:
     """Show a contract as tables: columns, features, rules, what a customer is worth."""
-    from churn_assets.cli.render import show_contract
+    from churn_assets.cli.terminal.render import show_contract
     from churn_assets.contract.load import load_contract
 
     show_contract(load_contract(contract_file(path) if path else settings_of().contract_path))
@@ -58,7 +58,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing contract.")] = False,
 ) -> None:
     """Draft a contract from any table: enough to train and score, with questions where the table is unclear."""
-    from churn_assets.cli.render import show_draft
+    from churn_assets.cli.terminal.render import show_draft
     from churn_assets.drafting.draft import DraftOptions, draft_contract, refuse_existing, write_draft
     from churn_assets.drafting.time import slug
 

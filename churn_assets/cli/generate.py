@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from churn_assets.cli.console import contract_file, counter, say, settings_of
+from churn_assets.cli.terminal.console import contract_file, counter, say, settings_of
 from churn_assets.settings import project_file
 
 _EXAMPLE = (

@@ -17,7 +17,16 @@ from typing import Annotated
 import typer
 
 from churn_assets.cli.alerts import read_open_alerts
-from churn_assets.cli.console import FAILURE, ContractOption, HomeOption, out, print_error, print_json, say, settings_of
+from churn_assets.cli.terminal.console import (
+    FAILURE,
+    ContractOption,
+    HomeOption,
+    out,
+    print_error,
+    print_json,
+    say,
+    settings_of,
+)
 from churn_assets.errors import HomeBusy, SettingsError
 from churn_assets.settings import ServingSettings, project_file
 from churn_assets.storage.links import link_home
@@ -49,7 +58,7 @@ def status(
 ) -> None:
     """What this home holds: the champion and its figures, open alerts, paths of files."""
     settings = settings_of(home)
-    from churn_assets.cli.render import show_alerts, show_status
+    from churn_assets.cli.terminal.render import show_alerts, show_status
     from churn_assets.promotion.service import PromotionService
     from churn_assets.promotion.status import read_status
 

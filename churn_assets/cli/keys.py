@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from churn_assets.cli.console import HomeOption, err, print_json, say, settings_of
+from churn_assets.cli.terminal.console import HomeOption, err, print_json, say, settings_of
 
 keys_app = typer.Typer(help="API keys of the service: who may use it, and for what.", no_args_is_help=True)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from churn_assets.cli.console import FAILURE, ContractOption, HomeOption, err, escape, out, say, settings_of
+from churn_assets.cli.terminal.console import FAILURE, ContractOption, HomeOption, err, escape, out, say, settings_of
 from churn_assets.errors import printable
 
 _MOST_ROWS = 1000  # of a table in the terminal

@@ -10,8 +10,8 @@ import typer
 from rich.live import Live
 from rich.spinner import Spinner
 
-from churn_assets.cli import console
-from churn_assets.cli.console import ContractOption, HomeOption, err, print_error, say, settings_of
+from churn_assets.cli.terminal import console
+from churn_assets.cli.terminal.console import ContractOption, HomeOption, err, print_error, say, settings_of
 from churn_assets.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def audit(
     Ends with 1 if a column over the contract's limits is not attested: the model would do without it.
     """
     settings = settings_of(home, contract, source)
-    from churn_assets.cli.render import show_audit
+    from churn_assets.cli.terminal.render import show_audit
     from churn_assets.contract.edit import remedy
     from churn_assets.contract.load import load_contract
 
@@ -146,7 +146,7 @@ def budget(
 ) -> None:
     """What a budget buys: how many of the call list to contact, and what that is expected to bring."""
     settings = settings_of(home)
-    from churn_assets.cli.render import show_budget
+    from churn_assets.cli.terminal.render import show_budget
     from churn_assets.promotion.status import require_own_list
 
     require_own_list(settings)

@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from churn_assets.cli.console import FAILURE, ContractOption, HomeOption, err, out, print_json, say, settings_of
+from churn_assets.cli.terminal.console import (
+    FAILURE,
+    ContractOption,
+    HomeOption,
+    err,
+    out,
+    print_json,
+    say,
+    settings_of,
+)
 from churn_assets.settings import Settings
 
 

@@ -277,9 +277,11 @@ def _as_category(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]
     rare = [value for value, n in best.items() if n < 5]
     if rare:
         questions.append(f"{len(rare)} of the choices occur in fewer than 5 rows: spelling mistakes?")
-    words = [value for value in best if value.casefold() in WORDS]
-    if words and (base.missing_rows or len(real) < len(counts)):
-        questions.append(f"{_quoted(words)} is a choice beside missing cells; if it means missing, move it to missing")
+    unknowns = [value for value in best if value.casefold() in WORDS]
+    if unknowns and (base.missing_rows or len(real) < len(counts)):
+        questions.append(
+            f"{_quoted(unknowns)} is a choice beside missing cells; if it means missing, move it to missing"
+        )
     column = replace(base.column, kind=Kind.CATEGORY, choices=tuple(sorted(best)))
     guess = replace(base, column=column, summary=describe_choices(best), questions=tuple(questions))
     return with_missing(guess, counts, real)

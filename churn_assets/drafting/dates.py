@@ -76,8 +76,11 @@ def find_formats(counts: Mapping[str, int]) -> Dates:
         left = {text: rows for text, rows in left.items() if text not in texts}
     share = 1.0 - sum(left.values()) / total if total else 0.0
     question = f"day or month first, {' '.join(ambiguous)} Every date fits both formats." if ambiguous else ""
-    if set(formats) & set(_SHORT_MONTHS):
-        question = "a date such as 'Jan-21' is read as a month and a year; is that right?"
+    short = next(
+        (text for text in counted for form in set(formats) & set(_SHORT_MONTHS) if _date_reads(form, text)), ""
+    )
+    if short:
+        question = f"a date such as {short.strip()!r} is read as a month and a year; is that right?"
     return Dates(tuple(formats), share, question)
 
 

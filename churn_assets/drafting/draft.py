@@ -30,10 +30,9 @@ from churn_assets.drafting.columns import Guess, guess_column
 from churn_assets.drafting.key import as_key, choose_key
 from churn_assets.drafting.label import LabelDraft, draft_label, find_column
 from churn_assets.drafting.leakage import is_echo, label_signal, why_suspect
-from churn_assets.drafting.sample import SAMPLE_ROWS, Progress, Sample, read_sample
+from churn_assets.drafting.sample import SAMPLE_ROWS, Progress, Sample, read_sample, without_totals
 from churn_assets.drafting.time import choose_time, date_features
 from churn_assets.drafting.toml import QUESTION, Evidence, write
-from churn_assets.drafting.totals import without_totals
 from churn_assets.errors import DraftError
 from churn_assets.storage.files import write_text
 
@@ -103,18 +102,18 @@ def draft_contract(
     if twins:
         raise DraftError(f"{where}: {twins}")
     options = _as_spelled(options, names, where)
-    label = draft_label(options.label, options.churned, sample.labels)
-    customers, question = without_totals(sample.table, options.label)
-    sample = replace(sample, questions=(*sample.questions, *filter(None, [question])))
-    guesses = [guess_column(name, customers.column(name)) for name in names if name != options.label]
-    guesses, number_repair = _one_number_style(guesses, sample)
-    key, key_questions = choose_key(guesses, sample, options.key)
-    churned = label.read(sample.table.column(options.label))
-    guesses = [_judged(g, key, options, sample.table, churned) for g in _without_repeats(guesses, key, sample.table)]
+    customers = without_totals(sample, options.label)
+    table = customers.table
+    label = draft_label(options.label, options.churned, customers.labels)
+    guesses = [guess_column(name, table.column(name)) for name in names if name != options.label]
+    guesses, number_repair = _one_number_style(guesses, customers)
+    key, key_questions = choose_key(guesses, customers, options.key)
+    churned = label.read(table.column(options.label))
+    guesses = [_judged(g, key, options, table, churned) for g in _without_repeats(guesses, key, table)]
     if all(g.why or g.column.role is Role.KEY or g.column.suspect for g in guesses):
         raise _no_inputs(guesses, label)
     dates = [g.column for g in guesses if g.column.kind is Kind.DATE and not g.why]
-    days = {column.name: as_days(parse_column(column, sample.table[column.name]).values) for column in dates}
+    days = {column.name: as_days(parse_column(column, table[column.name]).values) for column in dates}
     timing = choose_time(guesses, days, options.cohort, today or dt.datetime.now(dt.UTC).date())
     row_ids = "" if key is not None else next(n for n in ("row_id", "row_number", "_row_id") if n not in names)
     if row_ids:
@@ -125,7 +124,16 @@ def draft_contract(
     taken = {options.label, "customer_id", "churned", "as_of", row_ids, *(g.name for g in timing.guesses)}
     features, rules = date_features(timing, days, taken)
     evidence = Evidence(
-        options.name, where, sample, label, timing, features, rules, row_ids, key_questions, number_repair
+        options.name,
+        where,
+        replace(sample, questions=customers.questions),
+        label,
+        timing,
+        features,
+        rules,
+        row_ids,
+        key_questions,
+        number_repair,
     )
     return _validated(evidence)
 
@@ -185,6 +193,7 @@ def _one_number_style(guesses: Sequence[Guess], sample: Sample) -> tuple[list[Gu
     kept = [g if g.repair in ("", repair) else _restyled(g, restyled.get(g.name)) or g.left_out(why) for g in guesses]
     if not repair:
         return kept, ""
+    kept = [g if not g.column.convert_to or _are_units_read(g, sample, repair) else g.left_out(why) for g in kept]
     # The repair applies to the whole table: it may change columns that did not need it.
     again = {g.name: guess_column(g.name, pa.chunked_array([touched[g.name]])) for g in unaffected}
     return [again.get(g.name, g) for g in kept], repair
@@ -195,6 +204,13 @@ def _restyled(guess: Guess, cells: pa.Array | None) -> Guess | None:
     again = None if cells is None else guess_column(guess.name, pa.chunked_array([cells]))
     is_number = again is not None and not again.repair and again.column.kind in (Kind.NUMBER, Kind.INTEGER)
     return again if is_number else None
+
+
+def _are_units_read(guess: Guess, sample: Sample, repair: str) -> bool:
+    """Whether every cell of a column with units can be read in the table's style of numbers."""
+    contract = reading_contract(replace(sample.source, repairs=(repair,)), (guess.column,))
+    cells = REPAIRS["units"](sample.table, contract)[0].column(guess.name)
+    return not parse_column(guess.column, cells).unreadable.any()
 
 
 def _without_repeats(guesses: Sequence[Guess], key: Guess | None, table: pa.Table) -> list[Guess]:

@@ -82,8 +82,8 @@ def _nulls(values: Counter[str], wanted: str) -> set[str]:
     """Values that mean that the outcome is not known. A word such as 'unknown' is one if another kept value is left."""
     others = [value for value in values if value.lower() != wanted.lower()]
     nothing = {value for value in others if not value or means_nothing(value)}
-    words = {value for value in others if may_be_missing(value)} - nothing
-    return nothing | (words if len(nothing | words) < len(others) else set())
+    unknowns = {value for value in others if may_be_missing(value)} - nothing
+    return nothing | (unknowns if len(nothing | unknowns) < len(others) else set())
 
 
 def _as_two_states(

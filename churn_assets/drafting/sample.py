@@ -22,12 +22,16 @@ from churn_assets.data.readers.delimited import LEGACY_ENCODINGS, find_dialect
 from churn_assets.data.readers.formats import fitting_sheets, open_workbook
 from churn_assets.data.readers.read import check_names_once, iter_batches, reading_contract
 from churn_assets.data.readers.source import locate
-from churn_assets.data.validation.parse import as_text
+from churn_assets.data.validation.parse import as_text, to_numpy
 from churn_assets.errors import SourceUnreadable
 
 SAMPLE_ROWS = 250_000
 _SPELLED = "Are names and values spelled right? If not: --encoding."
 LABEL_VALUES = 1_000  # counting stops at more different labels than this
+_TOTAL = (
+    r"^\s*(grand|sub)?[ -]?(totals?|sum|summe|gesamt(summe)?|insgesamt|somme|suma|soma|totale|totaal"
+    r"|итого|всего|合計|总计|合计)\s*:?\s*$"
+)
 
 Progress = Callable[[int], None]
 
@@ -79,6 +83,30 @@ def read_sample(
             spelled = [f"some bytes are not {attempt.encoding or 'UTF-8'}; {tries[0].encoding} is taken. {_SPELLED}"]
         else:
             return Sample(table, rows, labels, attempt, kind, tuple(notes), (*questions, *spelled))
+
+
+def without_totals(sample: Sample, label: str) -> Sample:
+    """`sample` without rows that sum the table up, with a question about them: rows without a label in which a text
+    says that they are totals. They are no customers, so no range, choice or id of a draft follows them."""
+    labels = pc.fill_null(as_text(sample.table.column(label)), "")
+    unlabelled = np.flatnonzero(pc.equal(pc.utf8_trim_whitespace(labels), ""))
+    columns = sample.table.take(unlabelled).columns
+    texts = [as_text(cells) for cells in columns if cells.type in (pa.string(), pa.large_string())]
+    masks = [pc.fill_null(pc.match_substring_regex(text, _TOTAL, ignore_case=True), False) for text in texts]
+    spelled = [cell for text, mask in zip(texts, masks, strict=True) for cell in text.filter(mask).to_pylist()]
+    if not spelled:
+        return sample
+    totals = unlabelled[np.logical_or.reduce([to_numpy(mask) for mask in masks])]
+    noun = "row is a total" if len(totals) == 1 else "rows are totals"
+    question = f"{len(totals):,} {noun} ('{spelled[0].strip()}'), so it is rejected and sets no range. Is that right?"
+    kept = np.ones(sample.table.num_rows, dtype=bool)
+    kept[totals] = False
+    return replace(
+        sample,
+        table=sample.table.filter(pa.array(kept)),
+        labels=sample.labels - Counter(labels.take(totals).to_pylist()),
+        questions=(*sample.questions, question),
+    )
 
 
 def spelled_in(names: Sequence[str], name: str) -> str | None:

@@ -34,7 +34,7 @@ def file_lock(
             left_s = end - time.monotonic()
             if left_s <= 0:
                 raise busy(_holder(handle))
-            time.sleep(min(wait_s, left_s))
+            time.sleep(min(wait_s, left_s))  # flock waits for ever or not at all
             wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
         os.ftruncate(handle, 0)
         os.lseek(handle, 0, os.SEEK_SET)

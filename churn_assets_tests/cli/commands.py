@@ -39,7 +39,7 @@ def run(arguments: list[str]) -> list[Any]:
 
 
 if __name__ == "__main__":
-    import churn_assets.cli.render
+    import churn_assets.cli.terminal.render
     import churn_assets.promotion.service
     import churn_assets.scoring.batch  # noqa: F401  # what most commands import
     from churn_assets.cli.app import run_app as main

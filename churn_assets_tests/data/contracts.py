@@ -2,16 +2,32 @@
 
 from churn_assets.contract.edit import toml
 
+_CLASSES = {"integer": (1, 0), "boolean": (True, False), "text": ("yes", "no")}
+
+
+def small_contract(body: str, label: str = "left", kind: str = "integer") -> str:
+    """A contract of a key `id`, a label of this name and kind, and `body`: tables of TOML."""
+    churned, kept = map(toml, _CLASSES[kind])
+    return f"""
+name = "small"
+label = {{ column = "{label}", churned_when = {churned}, kept_when = {kept}, horizon_days = 30 }}
+value = {{ monthly_value = 1, months = 1, offer_cost = 0, save_rate = 0.5 }}
+[[columns]]
+name = "id"
+kind = "id"
+role = "key"
+[[columns]]
+name = "{label}"
+kind = "{kind}"
+role = "label"
+{body}"""
+
 
 def with_columns(numbers: list[str], features: dict[str, str], rules: dict[str, str] | None = None) -> str:
     """A contract of number columns that may be null, with these features and rules; ends in [[columns]]."""
-    text = 'name = "small"\n[label]\ncolumn = "left"\nchurned_when = 1\nkept_when = 0\nhorizon_days = 30\n'
-    text += "[value]\nmonthly_value = 1\nmonths = 1\noffer_cost = 0\nsave_rate = 0.5\n[features]\n"
-    text += "".join(f"{name} = {toml(expression)}\n" for name, expression in features.items())
+    text = "[features]\n" + "".join(f"{name} = {toml(expression)}\n" for name, expression in features.items())
     for name, expression in (rules or {}).items():
         text += f"[[rules]]\nname = {toml(name)}\nexpression = {toml(expression)}\n"
-    text += '[[columns]]\nname = "id"\nkind = "id"\nrole = "key"\n'
-    text += '[[columns]]\nname = "left"\nkind = "integer"\nrole = "label"\n'
     for name in numbers:
         text += f'[[columns]]\nname = {toml(name)}\nkind = "number"\nnullable = true\n'
-    return text
+    return small_contract(text)

@@ -19,25 +19,12 @@ from churn_assets.data.validation.validate import validate_features_only
 from churn_assets.features.encode import EPOCH, encode_rows
 from churn_assets.features.scalar import RowReader
 from churn_assets.prediction_log.warehouse.ingest import ingest
+from churn_assets_tests.data.contracts import small_contract
 from churn_assets_tests.prediction_log.home import ask, prediction, settings, write
 
-TEXT = """
-name = "instants"
-label = { column = "left", churned_when = "yes", kept_when = "no", horizon_days = 30 }
-value = { monthly_value = 10, months = 12, offer_cost = 1, save_rate = 0.1 }
-
+TEXT = small_contract("""
 [features]
 age = "days(as_of - joined)"
-
-[[columns]]
-name = "id"
-kind = "id"
-role = "key"
-
-[[columns]]
-name = "left"
-kind = "text"
-role = "label"
 
 [[columns]]
 name = "joined"
@@ -50,7 +37,7 @@ kind = "date"
 role = "input"
 excluded = true
 nullable = true
-"""
+""")
 CONTRACT = parse_contract(TEXT)
 
 # An instant as a text, and its day: in UTC if it names a zone, else its own.

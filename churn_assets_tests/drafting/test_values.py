@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import datetime as dt
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from churn_assets.contract.model import Kind, Role
@@ -86,6 +88,11 @@ def test_a_number_that_could_be_a_day_stays_a_number_under_another_name(tmp_path
     assert found.contract.column(name).kind is not Kind.DATE
 
 
+def test_the_question_on_a_month_and_a_year_shows_a_cell_of_the_table(tmp_path):
+    found, _ = draft(tmp_path, "start", [f"March {17 + i % 7}" for i in range(ROWS)])
+    assert "a date such as 'March 17' is read as a month and a year; is that right?" in found.text
+
+
 def test_day_and_month_in_both_orders_are_never_guessed(tmp_path):
     mixed = [f"{day:%d/%m/%Y}" if i % 2 else f"{day:%m/%d/%Y}" for i, day in enumerate(DAYS)]
     found, days = draft(tmp_path, "joined", mixed)
@@ -155,6 +162,48 @@ def test_numbers_that_are_not_one_quantity_are_left_out_with_a_question(tmp_path
     lines = " ".join(found.text.replace("\n#  ", "").split())
     assert why in lines
     assert "QUESTION: can that be repaired in the table? Until then the column is not used." in lines
+
+
+def test_units_in_another_style_of_numbers_than_the_table_are_left_out(tmp_path):
+    table: tables.Columns = {
+        "customer_id": [f"K{i:03}" for i in range(ROWS)],
+        "price": [f"1.{i:03},50" for i in range(ROWS)],
+        "usage": [f"{i / 4:.2f} GB" for i in range(ROWS)],
+        "length": [f"{i} months" for i in range(ROWS)],
+        "churn": ["Yes" if i % 3 == 0 else "No" for i in range(ROWS)],
+    }
+    path = tables.to_csv(tmp_path / "t.csv", table, delimiter=";")
+    found = draft_contract(path, DraftOptions("churn", "Yes"), today=dt.date(2026, 1, 1))
+    assert (found.left_out, found.report.rows_rejected) == (("usage",), 0)
+    assert "its numbers are written in another style than those of other columns" in found.text
+
+
+def test_numbers_in_a_category_of_parquet_are_read_as_those_of_a_text(tmp_path):
+    cells = [f"$1,{i:03}.50" for i in range(ROWS)]
+    table = pa.table(
+        {
+            "customer_id": [f"K{i:03}" for i in range(ROWS)],
+            "spend": pa.array(cells).dictionary_encode(),
+            "churn": ["Yes" if i % 3 == 0 else "No" for i in range(ROWS)],
+        }
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    found = draft_contract(tmp_path / "t.parquet", DraftOptions("churn", "Yes"), today=dt.date(2026, 1, 1))
+    assert (found.contract.column("spend").kind, found.report.rows_rejected) == (Kind.NUMBER, 0)
+
+
+def test_a_row_of_totals_is_asked_about_once_and_sets_no_range(tmp_path):
+    table: tables.Columns = {
+        "customer_id": [*(f"K{i:03}" for i in range(ROWS)), "Total"],
+        "visits": [*(i * 7 % 23 for i in range(ROWS)), "1,104"],
+        "spend": [*(f"$1,{i:03}.50" for i in range(ROWS)), "$61,800.00"],
+        "churn": [*("Yes" if i % 3 == 0 else "No" for i in range(ROWS)), ""],
+    }
+    path = tables.to_csv(tmp_path / "t.csv", table)
+    found = draft_contract(path, DraftOptions("churn", "Yes"), today=dt.date(2026, 1, 1))
+    assert "1 row is a total ('Total'), so it is rejected and sets no range." in found.text.replace("\n#  ", "")
+    assert "have no " not in found.text
+    assert (found.contract.column("visits").high, found.report.rows_rejected) == (50, 1)
 
 
 @pytest.mark.parametrize(

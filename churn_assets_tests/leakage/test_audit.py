@@ -24,34 +24,16 @@ from churn_assets.synthetic.leaks import plant_leak
 from churn_assets.training.feature_table import feature_table, training_data
 from churn_assets.training.split import split_table
 from churn_assets_tests.cli.test_main import churn
+from churn_assets_tests.data.contracts import small_contract
 from churn_assets_tests.strategies import STORE, TELECOM
 
 SOURCE = os.environ.get("CHURN_SOURCE", "")
-ONE_FEATURE = """
-name = "small"
-[label]
-column = "left"
-churned_when = 1
-kept_when = 0
-horizon_days = 30
-[[columns]]
-name = "id"
-kind = "id"
-role = "key"
-[[columns]]
-name = "left"
-kind = "integer"
-role = "label"
+ONE_FEATURE = small_contract("""
 [[columns]]
 name = "visits"
 kind = "integer"
 low = 0
-[value]
-monthly_value = 1
-months = 1
-offer_cost = 0.1
-save_rate = 0.5
-"""
+""")
 
 
 def audited(contract, raw, **given):

@@ -23,6 +23,7 @@ from churn_assets.scoring.models.logistic import LogisticModel
 from churn_assets.scoring.models.piecewise import PiecewiseEncoding
 from churn_assets.scoring.scorer import Scorer
 from churn_assets.training.export import as_scorer
+from churn_assets_tests.data.contracts import small_contract
 from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT, KINDS, TEXT, customers, scorer_of, training
 from churn_assets_tests.strategies import STORE
 
@@ -200,24 +201,8 @@ def test_less_than_a_tenth_of_what_raises_a_score_is_no_reason():
         np.testing.assert_allclose([reason.contribution for reason in reasons], enough)
 
 
-TWINS = (
-    """
-name = "twins"
-[label]
-column = "churn"
-churned_when = 1
-kept_when = 0
-horizon_days = 30
-[[columns]]
-name = "id"
-kind = "id"
-role = "key"
-[[columns]]
-name = "churn"
-kind = "integer"
-role = "label"
-"""
-    + "".join(
+TWINS = small_contract(
+    "".join(
         f'[[columns]]\nname = "{name}"\nkind = "number"\n' for name in ("calls", "minutes", "Charge", "bill", "left")
     )
     + """
@@ -230,12 +215,8 @@ name = "code"
 kind = "integer"
 [features]
 calls_log = { expression = "log1p(calls)" }
-[value]
-monthly_value = 1
-months = 1
-offer_cost = 0
-save_rate = 1
-"""
+""",
+    label="churn",
 )
 
 

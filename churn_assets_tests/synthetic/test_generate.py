@@ -16,40 +16,23 @@ from churn_assets.errors import DataError
 from churn_assets.features.compile import as_of_days, compile_features
 from churn_assets.features.encode import encode_table
 from churn_assets.synthetic.generate import AS_OF, BASE_RATE, generate, generate_batches
+from churn_assets_tests.data.contracts import small_contract
 from churn_assets_tests.data.violations import plant_dirt
 from churn_assets_tests.strategies import CONTRACTS, STORE
 
 EACH = pytest.mark.parametrize("contract", CONTRACTS, ids=lambda c: c.name)
 
 ODD = parse_contract(
-    """
-    name = "odd"
-    [label]
-    column = "left"
-    churned_when = true
-    kept_when = false
-    horizon_days = 30
+    small_contract(
+        """
     [time]
     as_of = "taken"
-    [value]
-    monthly_value = 1
-    months = 1
-    offer_cost = 0
-    save_rate = 0.5
     [[rules]]
     name = "in_order"
     expression = "begun <= ended"
     [[rules]]
     name = "small_part"
     expression = "part <= whole"
-    [[columns]]
-    name = "id"
-    kind = "id"
-    role = "key"
-    [[columns]]
-    name = "left"
-    kind = "boolean"
-    role = "label"
     [[columns]]
     name = "ended"
     kind = "date"
@@ -96,6 +79,8 @@ ODD = parse_contract(
     kind = "text"
     role = "ignore"
     """,
+        kind="boolean",
+    ),
     "odd.toml",
 )
 

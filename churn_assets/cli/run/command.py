@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from churn_assets.cli.console import (
+from churn_assets.cli.run.interrupt import exit_on_interrupt, run_in_child
+from churn_assets.cli.run.progress import run_progress
+from churn_assets.cli.terminal.console import (
     FAILURE,
     INTERRUPTED,
     USER_ERROR,
@@ -26,8 +28,6 @@ from churn_assets.cli.console import (
     say,
     settings_of,
 )
-from churn_assets.cli.run.interrupt import exit_on_interrupt, run_in_child
-from churn_assets.cli.run.progress import run_progress
 from churn_assets.errors import SettingsError
 from churn_assets.settings import Settings
 
@@ -83,7 +83,7 @@ def run(
 
 def _work(prepared: PreparedRun, settings: Settings) -> int:
     """Execute the run and show its result; the exit code."""
-    from churn_assets.cli.render import show_run
+    from churn_assets.cli.terminal.render import show_run
     from churn_assets.defs.run import execute
     from churn_assets.promotion.status import read_asset
 

@@ -2,7 +2,7 @@
 
 Python runs a signal handler between two instructions of the main thread only, so that a process deep in a library's C
 code answers late. The parent here answers within 50 ms. It asks the child to stop, as ctrl-c does, and kills the
-child's whole session a second later. If the parent is killed itself, the child notices and ends.
+child's whole session `GRACE_S` later. If the parent is killed itself, the child notices and ends.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def run_in_child(
     os.close(alive)
     try:
         while (code := _ended(child)) is None and not received:
-            time.sleep(_POLL_S)
+            time.sleep(_POLL_S)  # waitpid would not return on a signal that is only noted
         if code is None:
             _send(os.kill, child, signal.SIGINT)
             end = time.monotonic() + GRACE_S
@@ -138,7 +138,7 @@ def _ended(child: int) -> int | None:
 def _wait(child: int, end: float) -> int:
     """The exit code of a child that was asked to stop; its session is killed at `end`, and when it has ended."""
     while (code := _ended(child)) is None and time.monotonic() < end:
-        time.sleep(_POLL_S)
+        time.sleep(_POLL_S)  # waitpid has no timeout
     _send(os.killpg, child, signal.SIGKILL)
     if code is None:
         _send(os.kill, child, signal.SIGKILL)  # one that was just forked has no session yet

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
 
-from churn_assets.cli.console import escape
+from churn_assets.cli.terminal.console import escape
 
 if TYPE_CHECKING:
     from churn_assets.defs.run import StepEvent

@@ -21,7 +21,7 @@ from churn_assets.contract.values import NUMERIC_ID, plain_digits
 from churn_assets.data.repairs.excel_1904 import SHIFT_DAYS, ShiftedBlock, find_shifted_block
 from churn_assets.data.repairs.numbers import NUMBER_READERS, from_comma, from_marks
 from churn_assets.data.repairs.units import read_quantity
-from churn_assets.data.validation.parse import as_days, as_text, parse_column, to_numpy
+from churn_assets.data.validation.parse import as_days, as_text, flat_cells, parse_column, to_numpy
 from churn_assets.features.encode import days_since_epoch
 
 # The 1904 system has no day before its first, so a date below this was never shifted.
@@ -191,9 +191,9 @@ def rewrite_numbers(table: pa.Table, contract: Contract, repair: str) -> Iterato
         is_number = column.kind in (Kind.NUMBER, Kind.INTEGER) and not column.convert_to
         if not is_number or column.name not in table.column_names:
             continue
-        cells = table.column(column.name).combine_chunks()
-        if pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type):
-            yield column.name, *_reread(column, cells.cast(pa.string()), NUMBER_READERS[repair])
+        cells = flat_cells(table.column(column.name))
+        if pa.types.is_string(cells.type):
+            yield column.name, *_reread(column, cells, NUMBER_READERS[repair])
 
 
 REPAIRS: Mapping[str, Repair] = {
@@ -254,13 +254,12 @@ def _column_days(column: Column, table: pa.Table) -> npt.NDArray[np.float64]:
 
 
 def _replace(table: pa.Table, name: str, where: Mask, values: pa.Array) -> pa.Table:
-    """`table` with the cells of `name` replaced; the column keeps its type."""
+    """`table` with the cells of `name` replaced; the column keeps the type of its cells."""
     if not where.any():
         return table
-    index = table.column_names.index(name)
-    cells = table.column(name).combine_chunks()
+    cells = flat_cells(table.column(name))
     chosen = pc.if_else(pa.array(where), values.cast(cells.type), cells)
-    return table.set_column(index, table.schema.field(index), chosen)
+    return table.set_column(table.column_names.index(name), name, chosen)
 
 
 def _matches(text: pa.Array, pattern: str) -> Mask:

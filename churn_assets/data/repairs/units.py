@@ -90,10 +90,10 @@ def unit_named(name: str) -> Unit | None:
 
 @lru_cache(maxsize=4096)
 def split_quantity(text: str) -> Parts | None:
-    """The numbers of a text with their units, None if it is of another form. A sign belongs to the first number.
+    """The numbers of a text with their units, None if it is of another form. A sign is that of all of them.
 
-    >>> split_quantity("2y 3m"), split_quantity("3.5 GB"), split_quantity("12 Main St")
-    ((('2', 'years'), ('3', 'm')), (('3.5', 'GB'),), None)
+    >>> split_quantity("-2y 3m"), split_quantity("3.5 GB"), split_quantity("12 Main St")
+    ((('-2', 'years'), ('-3', 'm')), (('3.5', 'GB'),), None)
     """
     plain = text.strip().replace("\u2212", "-")
     sign, plain = ("-", plain[1:].lstrip()) if plain[:1] == "-" else ("", plain)

@@ -56,7 +56,7 @@ def arrow_type(kind: Kind) -> pa.DataType:
 
 def parse_column(column: Column, cells: pa.Array | pa.ChunkedArray) -> ParsedColumn:
     """Read `cells` (strings or any Arrow type) as `column.kind`; bounds and choices are not checked."""
-    flat = _flat(cells)
+    flat = flat_cells(cells)
     kind, is_instant = column.kind, pa.types.is_timestamp(flat.type)
     if kind in (Kind.NUMBER, Kind.INTEGER):
         numbers = _as_numbers(column, flat)
@@ -73,7 +73,7 @@ def parse_column(column: Column, cells: pa.Array | pa.ChunkedArray) -> ParsedCol
 
 def as_text(cells: pa.Array | pa.ChunkedArray) -> pa.Array:
     """Cells as text: whole floats without a point, dates ISO 8601 and instants in UTC, booleans lower case."""
-    flat = _flat(cells)
+    flat = flat_cells(cells)
     if pa.types.is_timestamp(flat.type):
         return _instant_text(_in_utc(flat))
     if not (pa.types.is_floating(flat.type) or pa.types.is_duration(flat.type) or pa.types.is_nested(flat.type)):
@@ -88,6 +88,8 @@ def cell_text(value: object) -> str | None:
         return None
     if isinstance(value, dt.datetime) and value.tzinfo is None and value.time() == dt.time():
         return value.date().isoformat()
+    if isinstance(value, dt.timedelta) and value < dt.timedelta():
+        return f"-{-value}"  # Python writes minus two hours as "-1 day, 22:00:00"
     return canonical_text(value)
 
 
@@ -102,7 +104,8 @@ def _in_utc(instants: pa.Array) -> pa.Array:
     return instants.cast(pa.timestamp(instants.type.unit))
 
 
-def _flat(cells: pa.Array | pa.ChunkedArray) -> pa.Array:
+def flat_cells(cells: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Cells as one array; a dictionary (a category of Parquet, an enum of DuckDB) becomes its values."""
     if isinstance(cells, pa.ChunkedArray):
         cells = cells.combine_chunks()
     if pa.types.is_dictionary(cells.type):

@@ -16,6 +16,7 @@ from churn_assets.data.repairs.repairs import apply_repairs
 from churn_assets.data.repairs.units import read_quantity, split_quantity
 from churn_assets.data.validation.validate import validate_features_only
 from churn_assets.errors import ContractError
+from churn_assets_tests.data.contracts import small_contract
 
 MONEY = [  # text, with a decimal point, with a decimal comma
     ("$1,234.50", 1234.5, None),
@@ -128,21 +129,9 @@ def test_no_text_makes_the_readers_fail(text):
         assert number is None or float(number) == float(number)
 
 
-TEXT = """
-name = "units"
-source = { repairs = ["number_marks", "units"] }
-label = { column = "left", churned_when = "yes", kept_when = "no", horizon_days = 30 }
-value = { monthly_value = 10, months = 12, offer_cost = 1, save_rate = 0.1 }
-
-[[columns]]
-name = "id"
-kind = "id"
-role = "key"
-
-[[columns]]
-name = "left"
-kind = "text"
-role = "label"
+TEXT = small_contract("""
+[source]
+repairs = ["number_marks", "units"]
 
 [[columns]]
 name = "length"
@@ -154,7 +143,7 @@ convert_to = "months"
 [[columns]]
 name = "paid"
 kind = "number"
-"""
+""")
 
 
 def test_the_repair_converts_and_counts_and_leaves_the_rest_to_the_validation():
@@ -186,6 +175,14 @@ def test_durations_of_parquet_and_of_workbooks_are_read_as_texts_are(kind):
     contract = parse_contract(TEXT.replace('"months"', '"minutes"'))
     repaired, _ = apply_repairs(pa.table({"id": ["a", "b"], "length": array, "paid": ["1", "1"]}), contract)
     assert [float(cell) for cell in repaired["length"].to_pylist()] == [90.0, 10.0]
+
+
+@pytest.mark.parametrize("unit", ["s", "us", "ns"])
+def test_a_negative_duration_is_negative(unit):
+    contract = parse_contract(TEXT.replace('"months"', '"minutes"'))
+    length = pa.array([dt.timedelta(minutes=-125), dt.timedelta(days=-2)], pa.duration(unit))
+    repaired, _ = apply_repairs(pa.table({"id": ["a", "b"], "length": length, "paid": ["1", "1"]}), contract)
+    assert [float(cell) for cell in repaired["length"].to_pylist()] == [-125.0, -2880.0]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from churn_assets.cli.console import escape, out, say
+from churn_assets.cli.terminal.console import escape, out, say
 from churn_assets.contract.model import Contract
 from churn_assets.promotion.status import Status, read_asset, read_registration, read_validation
 from churn_assets.settings import Settings
