@@ -251,7 +251,7 @@ def test_what_was_withdrawn_counts_when_another_source_reports_it(tmp_path):
     assert ask(of, "SELECT source FROM outcomes") == [("final",)]
 
 
-@pytest.mark.parametrize("period", [("soon", None), (None, "2026-13-01")])
-def test_a_period_that_is_none_is_one_line(period):
+@pytest.mark.parametrize(("since", "until"), [("soon", None), (None, "2026-13-01")])
+def test_a_period_that_is_none_is_one_line(since, until):
     with pytest.raises(SourceRefused, match="expected days such as 2026-01-20; correct them"):
-        parse_period(*period, NOW)
+        parse_period(since, until, NOW)
