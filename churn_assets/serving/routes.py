@@ -219,6 +219,7 @@ class Handlers:
         self._worker = worker
         self._batches = 0
         self._clock = Clock()
+        self._document: tuple[tuple[str, dt.date], bytes] | None = None  # of a model's version on a day
 
     async def predict(self, body: bytes, facts: RequestFacts) -> bytes:
         """One customer; the response as JSON. The short path calls it without Starlette."""
@@ -290,11 +291,16 @@ class Handlers:
 
     async def docs(self, request: Request) -> Response:
         """The OpenAPI document."""
-        model, settings = self._worker.watcher.current, self._worker.settings
+        model, today = self._worker.watcher.current, dt.datetime.now(dt.UTC).date()
+        key = "" if model is None else model.scorer.version, today
+        if self._document is None or self._document[0] != key:
+            self._document = key, await asyncio.to_thread(self._make_document, model, today)
+        return Response(self._document[1], media_type="application/json")
+
+    def _make_document(self, model: ServedModel | None, today: dt.date) -> bytes:
         if model is None:
-            return json_response(schemas.openapi(None, settings))
-        example = await asyncio.to_thread(current_customer, model, dt.datetime.now(dt.UTC).date())
-        return json_response(schemas.openapi(model.contract, settings, example))
+            return encode(schemas.openapi(None, self._worker.settings))
+        return encode(schemas.openapi(model.contract, self._worker.settings, current_customer(model, today)))
 
     async def docs_page(self, request: Request) -> Response:
         """Swagger's page on that document."""

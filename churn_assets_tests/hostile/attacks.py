@@ -13,6 +13,7 @@ import json
 import resource
 import sys
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
@@ -70,6 +71,8 @@ def _many_values() -> bytes:
     return b'{"customers": [%b{}]}' % (b"{}," * 5_000_000)
 
 
+_BATCH: list[bytes] = []  # 2,000 customers as the service's document has one: an answer of a megabyte
+
 # kind: (connections, whether answers are read, what a connection sends)
 ATTACKS: dict[str, tuple[int, bool, Callable[[], Parts]]] = {
     "idle connections": (2000, True, _silence),
@@ -78,7 +81,8 @@ ATTACKS: dict[str, tuple[int, bool, Callable[[], Parts]]] = {
     "dripped bodies": (300, True, lambda: _drip(HEAD % (b"/predict", 500), b" ")),
     "held bodies": (60, True, _held_body),
     "unread answers": (200, False, lambda: _repeat(GET % b"/docs.json")),
-    "unread pages": (200, False, lambda: _repeat(GET % b"/")),
+    "unread files": (100, False, lambda: _repeat(GET % b"/static_content/swagger-ui-bundle.js")),
+    "unread batches": (20, False, lambda: _bodies(b"/predict_batch", _BATCH[0])),
     "long as_of": (8, True, lambda: _bodies(b"/predict", _long_as_of())),
     "long as_of of batches": (4, True, lambda: _bodies(b"/predict_batch", b'{"customers": [{}], ' + _long_as_of()[1:])),
     "many values": (2, True, lambda: _bodies(b"/predict_batch", _many_values())),
@@ -125,9 +129,17 @@ async def _read(reader: asyncio.StreamReader) -> None:
         pass
 
 
+def _batch(port: int) -> bytes:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/docs.json", timeout=10) as answer:
+        schemas = json.load(answer)["components"]["schemas"]
+    customer = schemas["CustomerBatch"]["properties"]["customers"]["items"]["example"]
+    return json.dumps({"customers": [customer] * 2000}).encode()
+
+
 async def attack(port: int, kind: str, seconds: float, connections: int = 0) -> dict[str, int]:
     """Attack for so long; counts of connections."""
     usual, is_reader, parts = ATTACKS[kind]
+    _BATCH[:] = [await asyncio.to_thread(_batch, port)]
     counts: Counter[str] = Counter()
     until = time.monotonic() + seconds
     tasks = [
