@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from http.client import HTTPConnection
 
-import httpx
 import psutil
 import pytest
 
@@ -36,13 +36,15 @@ def attacked(tmp_path_factory):
 
 def watch(url: str, attacker: subprocess.Popen[bytes], worker: psutil.Process) -> tuple[list[float], int]:
     """Seconds of predictions of another client, each on a new connection, and the worker's largest RSS meanwhile."""
-    taken, rss = [], 0
+    taken, rss, body = [], 0, json.dumps(ASKED)
     while attacker.poll() is None:
         start = time.monotonic()
-        try:
-            assert httpx.post(f"{url}/predict", json=ASKED, timeout=10).status_code == 200
-        finally:
-            taken.append(time.monotonic() - start)
+        connection = HTTPConnection("127.0.0.1", int(url.rpartition(":")[2]), timeout=10)
+        connection.request("POST", "/predict", body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        assert answer.status == 200, answer.read()
+        connection.close()
+        taken.append(time.monotonic() - start)
         rss = max(rss, worker.memory_info().rss)
         time.sleep(0.01)  # between two requests of an ordinary client
     return taken, rss
