@@ -63,9 +63,9 @@ def ask_raw(address, sent: bytes) -> tuple[int, str]:
     with connect(address) as line:
         with contextlib.suppress(ConnectionError):
             line.sendall(sent)
-        answers = read_until_closed(line).split(b"HTTP/1.1 ")
+        answers = re.split(rb"HTTP/1.1 (?=\d{3} )", read_until_closed(line))
     head, _, body = answers[-1].partition(b"\r\n\r\n")
-    return int(head[:3] or 0), json.loads(body)["error"] if body.startswith(b"{") else ""
+    return int(head[:3] or 0), json.loads(body).get("error", "") if body.startswith(b"{") else ""
 
 
 def request(head: bytes = b"", body: bytes = BODY, path: bytes = b"/predict") -> bytes:
@@ -160,8 +160,9 @@ def test_who_does_not_read_is_dropped(service):
         return any(each.raddr and each.raddr.port == line.getsockname()[1] for each in worker.net_connections("tcp"))
 
     with unread(address) as line:
-        assert is_open(line)
         deadline = time.monotonic() + SEND_S + 3 * LATE_S
+        while not is_open(line):
+            assert time.monotonic() < deadline
         while is_open(line) and time.monotonic() < deadline:
             time.sleep(0.1)  # for the service to close it: reading would be what it waits for
         assert not is_open(line)
@@ -173,7 +174,7 @@ def test_a_client_that_asks_far_ahead_is_answered_and_then_closed(address):
         received = read_until_closed(line)
     answers = received.count(b"HTTP/1.1 200")
     assert MAX_PIPELINED <= answers <= MAX_PIPELINED + 1
-    assert received.count(b"HTTP/1.1") == answers
+    assert len(re.findall(rb"HTTP/1.1 \d", received)) == answers
 
 
 def test_answers_before_bytes_that_are_not_http_are_given(address):

@@ -71,7 +71,7 @@ def corrupted(home, kind="logistic", change=expect_more):
     (bundle / "golden.json").write_bytes(canonical_json(golden))
     about = {k: v for k, v in json.loads((bundle / MANIFEST).read_bytes()).items() if k in ("contract", "fingerprint")}
     (bundle / MANIFEST).write_bytes(_manifest(about, _hashes(bundle)))
-    return bundle
+    return bundle.rename(bundle.with_name(json.loads((bundle / MANIFEST).read_bytes())["version"]))
 
 
 def test_a_bundle_that_fails_its_golden_rows_is_refused_and_the_old_one_answers(tmp_path):
