@@ -38,6 +38,12 @@ class Runs(Protocol):
         """One run, None if it is not known."""
         ...
 
+    def all_logs(
+        self, run_id: str, of_type: dg.DagsterEventType | set[dg.DagsterEventType] | None = None
+    ) -> Sequence[dg.EventLogEntry]:
+        """Events of a run, the oldest first."""
+        ...
+
 
 def release_sensors(settings: Settings, jobs: Set[str]) -> Sensors:
     """The sensors of the loop; one whose job is not among `jobs` is left out."""
@@ -119,7 +125,19 @@ def _runs_of_request(instance: Runs, request: Request) -> list[RunState]:
     if request.run_id is not None and all(run.run_id != request.run_id for run in runs):
         run = instance.get_run_by_id(request.run_id)  # started by hand, without the tag
         runs += [] if run is None else [run]
-    return [RunState(run.run_id, _STATUS.get(run.status, "running")) for run in runs]
+    return [RunState(run.run_id, _state(instance, run)) for run in runs]
+
+
+def _state(instance: Runs, run: dg.DagsterRun) -> Literal["running", "succeeded", "failed", "canceled"]:
+    """A run that was marked as canceled from outside, once it was launched, has failed: its process is gone or hangs.
+    One that a person canceled reports that itself, or never left the queue."""
+    state = _STATUS.get(run.status, "running")
+    if state != "canceled":
+        return state
+    types = {dg.DagsterEventType.RUN_STARTING, dg.DagsterEventType.RUN_START, dg.DagsterEventType.RUN_CANCELED}
+    events = [event.get_dagster_event() for event in instance.all_logs(run.run_id, of_type=types)]
+    forced = bool(events) and events[-1].event_specific_data is None
+    return "failed" if forced and len(events) > 1 else "canceled"
 
 
 def _settle_gate_run(service: PromotionService, challenger: Challenger, instance: Runs) -> None:
