@@ -301,7 +301,7 @@ class Handlers:
         if watcher.current is None:
             raise unavailable("no_model", watcher.missing, 5)
         log_state = "off" if log is None else (log.failed or "").replace(f"{self._worker.home}{os.sep}", "")
-        detail = schemas.ReadyDetail(watcher.refused or "", log_state)
+        detail = schemas.ReadyDetail(watcher.refused or "", log_state, self._worker.loop.note)
         return json_response(schemas.ReadyResponse(True, watcher.current.scorer.version, detail))
 
     def _context(self, facts: RequestFacts) -> RequestContext:

@@ -23,6 +23,7 @@ from churn_assets.prediction_log.segment import Segment
 from churn_assets.prediction_log.writer import LogWriter
 from churn_assets.serving.authorization import admit
 from churn_assets.serving.http import Header, unavailable
+from churn_assets.serving.loop_watch import WATCH_S, LoopWatch
 from churn_assets.serving.metrics import Metrics
 from churn_assets.serving.model_watcher import ModelWatcher, ServedModel, find_bundle
 from churn_assets.settings import ServingSettings, Settings
@@ -54,6 +55,7 @@ class Worker:
         if settings.log:
             patience_s = settings.timeout_s / 2  # so that a hanging disk gives our 503, not BentoML's 504
             self.log = LogWriter(segment, settings.log_queue_rows, self.metrics.committed, patience_s)
+        self.loop = LoopWatch(home, environ, self.metrics.loop)
         self._limiter: RateLimiter | None = None
         self._refusals: Counter[str] = Counter()
         self._since = dt.datetime.now(dt.UTC)
@@ -68,6 +70,7 @@ class Worker:
         if self.watcher.current is None:
             log_event(self.logger, logging.WARNING, "no model", reason=self.watcher.missing)
         checks = [self._repeat(self._check_model, self.settings.poll_s), self._repeat(self._check_keys, KEYS_S)]
+        checks.append(self._repeat(self.loop.check, WATCH_S))
         if supervisor is not None:
             checks.append(_stop_with_supervisor(self.logger, supervisor))
         self._tasks = [asyncio.create_task(task) for task in (*checks, self._report_refusals())]
@@ -144,7 +147,7 @@ class Worker:
             try:
                 await asyncio.to_thread(check)
             except Exception:  # an unexpected error must not end the checks
-                self.logger.exception("a check for a new model or for keys failed")
+                self.logger.exception("a check for a new model, for keys or of the loop failed")
 
     async def _report_refusals(self) -> None:
         while True:

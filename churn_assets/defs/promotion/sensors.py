@@ -5,12 +5,15 @@ in the ledger once, whether Dagster reports it or a later tick finds it.
 """
 
 from collections.abc import Mapping, Sequence, Set
+from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 import dagster as dg
 from dagster import DagsterRunStatus as Status
 
+from churn_assets.defs.policy import STATUS_TICKS
 from churn_assets.errors import TransitionRefused
+from churn_assets.promotion.heartbeat import beat
 from churn_assets.promotion.ledger import IN_FLIGHT, Ledger
 from churn_assets.promotion.records import Challenger, Request
 from churn_assets.promotion.service import PromotionService, RunState
@@ -47,10 +50,8 @@ class Runs(Protocol):
 
 def release_sensors(settings: Settings, jobs: Set[str]) -> Sensors:
     """The sensors of the loop; one whose job is not among `jobs` is left out."""
-    options: dict[str, Any] = {
-        "minimum_interval_seconds": settings.sensor_s,
-        "default_status": dg.DefaultSensorStatus.RUNNING,
-    }
+    running = dg.DefaultSensorStatus.RUNNING
+    options: dict[str, Any] = {"minimum_interval_seconds": settings.sensor_s, "default_status": running}
 
     @dg.sensor(
         job_name=RETRAIN,
@@ -58,8 +59,12 @@ def release_sensors(settings: Settings, jobs: Set[str]) -> Sensors:
         **options,
     )
     def retrain_on_decision(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        ledger = Ledger(settings.ledger_path)
-        runs = runs_to_retrain(PromotionService.of(settings), ledger, context.instance)
+        beat(settings, datetime.now(UTC))
+        service, ledger = PromotionService.of(settings), Ledger(settings.ledger_path)
+        service.recover()
+        if not ledger.requests(*IN_FLIGHT):  # Dagster makes the instance when it is first used: not in idle ticks
+            return dg.SkipReason("no request is open")
+        runs = runs_to_retrain(service, ledger, context.instance)
         if runs and (broken := ledger.broken_data()) is not None:
             return dg.SkipReason(f"{runs[0].run_key} waits until the data is complete: {broken}")
         return dg.SensorResult(run_requests=runs) if runs else dg.SkipReason("no request is open")
@@ -70,10 +75,18 @@ def release_sensors(settings: Settings, jobs: Set[str]) -> Sensors:
         **options,
     )
     def promote_on_approval(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        runs = runs_to_promote(PromotionService.of(settings), Ledger(settings.ledger_path), context.instance)
+        service, ledger = PromotionService.of(settings), Ledger(settings.ledger_path)
+        service.recover()
+        if not ledger.challengers_to_promote():
+            return dg.SkipReason("no challenger waits for the gate")
+        runs = runs_to_promote(service, ledger, context.instance)
         return dg.SensorResult(run_requests=runs) if runs else dg.SkipReason("no challenger waits for the gate")
 
-    @dg.run_failure_sensor(description="Opens a request again, up to three times, when its run has failed.", **options)
+    @dg.run_failure_sensor(
+        description="Opens a request again, up to three times, when its run has failed.",
+        default_status=running,
+        minimum_interval_seconds=STATUS_TICKS * settings.sensor_s,  # retrain_on_decision finds such a run as well
+    )
     def requests_of_failed_runs(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
         message = context.failure_event.message or "it failed"
         return record_failure(PromotionService.of(settings), context.dagster_run, message)

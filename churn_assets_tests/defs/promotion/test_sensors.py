@@ -7,6 +7,7 @@ import dagster as dg
 import pytest
 from dagster._core.events import JobCanceledData
 
+from churn_assets.defs.policy import STATUS_TICKS
 from churn_assets.defs.promotion.sensors import CHALLENGER, REQUEST, RUN_KEY, record_failure, release_sensors
 from churn_assets.promotion.champion import bundle_hash
 from churn_assets.promotion.ledger import Ledger
@@ -192,7 +193,9 @@ def test_a_termination_by_force_is_a_failed_attempt_and_a_persons_ends_the_reque
         assert [request.status for request in home.ledger.requests()] == ["failed", "open"]
     else:
         assert asked == "no request is open"
-        assert [(r.status, "canceled by a person" in r.outcome) for r in home.ledger.requests()] == [("abandoned", True)]
+        assert [(r.status, "canceled by a person" in r.outcome) for r in home.ledger.requests()] == [
+            ("abandoned", True)
+        ]
     assert home.ledger.state().labels_used == (LABELS if opens else 0)
 
 
@@ -255,7 +258,8 @@ def test_a_sensor_whose_job_there_is_not_is_left_out(home):
     }
     for sensor in home.sensors.values():
         assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
-        assert sensor.minimum_interval_seconds == home.settings.sensor_s
+        ticks = STATUS_TICKS if sensor.name == "requests_of_failed_runs" else 1
+        assert sensor.minimum_interval_seconds == ticks * home.settings.sensor_s
 
 
 def test_the_sensors_import_nothing_heavy():
