@@ -7,9 +7,9 @@ correlate by .92 within the kept and by .98 within the churned, and the standard
 paired PR-AUC difference on 4,600 rows is .0008 (boosted) to .0012 (logistic); that of a fit and the
 same recipe on half as many rows more is .0005. Equal challengers are of both kinds. A worse or better
 challenger has the noise that moves its expected PR-AUC by .01. Probabilities are the calibrated ones
-of the scores. The verdict looks at 12 segments drawn at random, and of recent labels 70 % are cross-fitted: here a draw like
-the others. In two cases the evidence is of another time: on recent labels both models read the signal badly (customers
-have changed, the champion has fallen, the challenger is no better), or the holdout has 450 customers.
+of the scores. The verdict looks at 12 segments drawn at random. Of recent labels 70 % are cross-fitted: here a
+draw like the others. In some cases both models read the signal badly on recent labels (customers have changed,
+the champion has fallen, the challenger is no better), or the holdout has 450 customers.
 
     python -m benchmarks.gate_simulation [trials] [case]
 """
@@ -98,9 +98,7 @@ def trial(
     for rows in recent:
         late = evidence(RECENT_LABELS, later or of, rows, rng)
         on_recent: Comparison | None = compare(late, seed + 1, DRAWS) if rows else None
-        proven = (
-            on_recent is not None and on_recent.lower_99 > 0.0
-        )  # else whether the champion has fallen changes nothing
+        proven = on_recent is not None and on_recent.lower_99 > 0.0  # else a fall changes nothing
         fallen = fall(frozen, late, seed, DRAWS) if on_holdout is not None and proven else None
         on_rolling = compare(late.rolling(), seed + 1, DRAWS) if proven else None
         comparisons = Comparisons(on_holdout, on_recent, on_rolling, fallen)
