@@ -284,6 +284,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--home", choices=HOMES)
+    parser.add_argument("--seed", type=int, nargs="*", default=[*SEEDS], help="only these")
     parser.add_argument("--tuned", action="store_true", help="only scenarios that constants may be set on")
     parser.add_argument("--keep", type=Path, default=Path("gate_power.jsonl"))
     given, started = parser.parse_args(), time.monotonic()
@@ -292,7 +293,7 @@ def main() -> None:
     done = {(m["scenario"], m["home"], m["seed"]) for m in made}
     longest = 0.0
     for scenario, kind, seed in runs(homes):
-        if (scenario.name, kind, seed) in done or (given.tuned and not scenario.tuned):
+        if (scenario.name, kind, seed) in done or seed not in given.seed or (given.tuned and not scenario.tuned):
             continue
         if time.monotonic() - started + longest > given.seconds:
             print(f"{len(made)} runs made; start it again for the rest")

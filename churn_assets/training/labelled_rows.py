@@ -70,7 +70,9 @@ def labelled_rows(contract: Contract, labelled: pa.Table, frozen: Collection[str
     counts.append((USED, int(remaining.sum())))
     return LabelledRows(
         rows=_typed(contract, labelled.filter(pa.array(remaining))),
-        contacted=labelled.filter(pa.array(contacted)),
+        contacted=labelled.drop_columns([WINDOW] if WINDOW in labelled.column_names else []).filter(
+            pa.array(contacted)
+        ),
         gate=frozenset(ids.filter(pa.array(gate)).to_pylist()) - frozenset(frozen),
         counts=tuple(counts),
         recent=int(np.sum(recent & remaining)),
