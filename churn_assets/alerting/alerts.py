@@ -33,6 +33,7 @@ Kind = Literal[
     "monitor_overdue",
     "request_overdue",
     "gate_overdue",
+    "moved_alias",
 ]
 Severity = Literal["info", "warning", "error"]
 

@@ -118,7 +118,8 @@ class ModelDescription(Struct, frozen=True):
         dict[str, Any] | None,
         Meta(
             description="The metrics under weaker assumptions (rungs), by the customers' age (bands), the columns "
-            "that somebody must attest (suspects, findings), and a summary of two sentences."
+            "that somebody must attest (suspects, findings) or that the model leaves out (left_out), and a summary of "
+            "two sentences; a part that the audit did not write is absent."
         ),
     ]
 
