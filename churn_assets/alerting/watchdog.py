@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from churn_assets.alerting.alerts import Alert, Kind, open_alerts, raise_alert, recover_alert
 from churn_assets.alerting.cron import next_tick
@@ -25,13 +25,11 @@ from churn_assets.settings import Settings
 
 CheckStatus = Literal["ok", "overdue", "unknown"]
 
-DAEMON, INGEST, MONITOR, REQUEST, GATE = (
-    "daemon_down",
-    "ingest_overdue",
-    "monitor_overdue",
-    "request_overdue",
-    "gate_overdue",
-)
+DAEMON: Final = "daemon_down"
+INGEST: Final = "ingest_overdue"
+MONITOR: Final = "monitor_overdue"
+REQUEST: Final = "request_overdue"
+GATE: Final = "gate_overdue"
 NAMES: tuple[Kind, ...] = (DAEMON, INGEST, MONITOR, REQUEST, GATE)
 
 INGEST_GRACE, MONITOR_GRACE = timedelta(minutes=15), timedelta(hours=1)
@@ -90,7 +88,9 @@ def loop_alerts(checks: Sequence[LoopCheck], opened: Sequence[str]) -> AlertChan
         )
         for name, check in overdue.items()
     ]
-    fine = {check.name: check.message for check in checks if check.status == "ok" and check.name in opened}
+    fine: dict[str, str] = {
+        check.name: check.message for check in checks if check.status == "ok" and check.name in opened
+    }
     return AlertChanges(tuple(raised), fine)
 
 

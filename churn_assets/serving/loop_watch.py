@@ -40,7 +40,7 @@ class LoopWatch:
         overdue = frozenset(check.name for check in checks if check.status == "overdue")
         lasting = [check for check in checks if check.status != "overdue" or check.name in self._before]
         self._before = overdue
-        late = {check.name: check.status == "overdue" for check in lasting}
+        late: dict[str, bool] = {check.name: check.status == "overdue" for check in lasting}
         self.note = ", ".join(name for name, is_late in late.items() if is_late)
         self._on_check(late)
         watchdog.tell(self._settings, self._environ, lasting, now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from dagster._vendored.croniter import croniter
+from dagster._vendored.croniter.croniter import croniter
 from hypothesis import given
 from hypothesis import strategies as st
 

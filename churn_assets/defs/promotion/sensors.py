@@ -21,7 +21,8 @@ from churn_assets.settings import Settings
 
 REQUEST, CHALLENGER, RUN_KEY = "churn/request", "churn/challenger", "churn/run_key"
 RETRAIN, PROMOTE = "retrain", "promote"
-_STATUS: Mapping[Status, Literal["succeeded", "failed", "canceled"]] = {  # of a run that has ended
+State = Literal["running", "succeeded", "failed", "canceled"]
+_STATUS: Mapping[Status, State] = {  # of a run that has ended
     Status.SUCCESS: "succeeded",
     Status.FAILURE: "failed",
     Status.CANCELED: "canceled",
@@ -141,10 +142,10 @@ def _runs_of_request(instance: Runs, request: Request) -> list[RunState]:
     return [RunState(run.run_id, _state(instance, run)) for run in runs]
 
 
-def _state(instance: Runs, run: dg.DagsterRun) -> Literal["running", "succeeded", "failed", "canceled"]:
+def _state(instance: Runs, run: dg.DagsterRun) -> State:
     """A run that was marked as canceled from outside, once it was launched, has failed: its process is gone or hangs.
     One that a person canceled reports that itself, or never left the queue."""
-    state = _STATUS.get(run.status, "running")
+    state: State = _STATUS.get(run.status, "running")
     if state != "canceled":
         return state
     types = {dg.DagsterEventType.RUN_STARTING, dg.DagsterEventType.RUN_START, dg.DagsterEventType.RUN_CANCELED}
