@@ -49,8 +49,8 @@ def describe_selection(matured: Matured, labelled: Outcomes) -> str:
 
 
 def _describe(score: Floats, has_label: npt.NDArray[np.bool_], labelled: Outcomes) -> str:
-    """What is unlike chance. A label that depends on the outcome depends on the score as well, if the model ranks; where
-    it does not, another share of churners is a change of the customers."""
+    """What is unlike chance. A label that depends on the outcome depends on the score as well, if the model ranks;
+    where it does not, another share of churners is a change of the customers."""
     apart, noise = _apart(score, has_label)
     if abs(apart) <= noise:
         return ""
@@ -64,7 +64,10 @@ def _describe(score: Floats, has_label: npt.NDArray[np.bool_], labelled: Outcome
         )
     kept, stay = len(labelled) - churned, len(score) - total
     if apart < 0 and _exceeds(kept, 1.0 - labelled.score) and kept <= stay + _noise(score):
-        return f"{counts}: those who stay seem to be reported more often; report also which of the {missing:,} others churned"
+        return (
+            f"{counts}: those who stay seem to be reported more often; report also which of the {missing:,} others "
+            "churned"
+        )
     if abs(apart) <= SCORES_APART:
         return ""
     return (

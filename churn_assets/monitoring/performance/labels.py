@@ -187,9 +187,9 @@ def labelled(
     """Every prediction that has a report, in the order of the log, with its state at `now` (aware).
 
     `horizons` (days by fingerprint, see `read_horizons`) are those of older contracts. `churned` is null unless the
-    state is final, `censored` is true where its day is known to lie between two censuses only, `contacted` null unless a report has it; `observed_at` and
-    `received_at` are of the first report that made the label, else of the last one. Rows of other contracts are kept,
-    `fingerprint` tells them apart; a column that the log does not have is null.
+    state is final, `censored` is true where its day is known to lie between two censuses only, `contacted` null unless
+    a report has it; `observed_at` and `received_at` are of the first report that made the label, else of the last one.
+    Rows of other contracts are kept, `fingerprint` tells them apart; a column that the log does not have is null.
     """
     schema = label_schema(contract)
     available = {name.lower() for name in columns_of(connection)}

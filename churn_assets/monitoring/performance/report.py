@@ -19,6 +19,7 @@ import numpy.typing as npt
 from churn_assets.contract.model import Contract
 from churn_assets.errors import NothingIngested, WindowUnreadable
 from churn_assets.html.templating import render
+from churn_assets.monitoring.performance.coverage import Matured, describe_selection
 from churn_assets.monitoring.performance.estimated import (
     BLIND,
     EstimatedPerformance,
@@ -29,7 +30,6 @@ from churn_assets.monitoring.performance.estimated import (
     read_history,
     track_record,
 )
-from churn_assets.monitoring.performance.coverage import Matured, describe_selection
 from churn_assets.monitoring.performance.labels import LabelCounts, count_labels, read_horizons
 from churn_assets.monitoring.performance.realized import (
     CardComparison,
@@ -81,8 +81,8 @@ class Champion:
 class PerformanceInputs:
     """Everything the report is made of; `connection` is None if nothing was ingested.
 
-    `windows` are the closed ones of the champion's contract, oldest first; `folder` is where its reports are kept; `horizons`
-    are those of older contracts, see `labels.read_horizons`.
+    `windows` are the closed ones of the champion's contract, oldest first; `folder` is where its reports are kept;
+    `horizons` are those of older contracts, see `labels.read_horizons`.
     """
 
     connection: duckdb.DuckDBPyConnection | None
@@ -110,8 +110,9 @@ class PerformanceInputs:
 class LabelSummary:
     """Customers with a final label, without those of broken data, which `of_broken_data` counts as predictions.
 
-    `events` count a customer once in each stretch of the horizon's length; `new` of them were settled after the champion
-    was trained; before there is one, all are new. `selective` says why the labels are no fair sample, "" if they may be.
+    `events` count a customer once in each stretch of the horizon's length; `new` of them were settled after the
+    champion was trained; before there is one, all are new. `selective` says why the labels are no fair sample, "" if
+    nothing shows that they are not.
     """
 
     final: int
