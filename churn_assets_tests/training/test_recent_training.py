@@ -83,8 +83,8 @@ def test_a_recipe_has_a_variant_with_recent_rows_weighted_and_one_with_them_alon
         again = Candidate.load(tmp_path / candidate.name)
         for before, after in zip(candidate.variants, again.variants, strict=True):
             assert (before.name, before.trained_on, before.metrics) == (after.name, after.trained_on, after.metrics)
-            margins = (one.fitted["random"].out_of_fold for one in (before, after))
-            np.testing.assert_array_equal(*margins)
+            one, two = (variant.fitted["random"].out_of_fold for variant in (before, after))
+            np.testing.assert_array_equal(one, two)
     recent = recent_rows(training_data(STORE, features, splits), features)
     assert 0 < recent.sum() < len(recent)
 
