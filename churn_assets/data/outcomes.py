@@ -8,7 +8,7 @@ from pathlib import Path
 
 from churn_assets.contract.model import Source
 from churn_assets.data.readers.read import check_names_once, iter_batches, reading_contract
-from churn_assets.data.validation.parse import cell_text
+from churn_assets.data.validation.parse import canonical_number, cell_text
 from churn_assets.errors import ColumnMissing
 from churn_assets.prediction_log.feedback import FIELDS, IDS, Imported, import_reports
 from churn_assets.prediction_log.records import IMPORT
@@ -52,5 +52,5 @@ def _cell(name: str, value: object) -> object:
     if isinstance(value, str):
         value = value.strip() or None
     if name in ("churned", "contacted") and value is not None:
-        return _BOOLEANS.get((cell_text(value) or "").lower().removesuffix(".0"), value)
+        return _BOOLEANS.get(canonical_number(cell_text(value) or "").lower(), value)
     return cell_text(value) if isinstance(value, dt.date | float) else value

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from churn_assets.contract.model import Contract, Role
+from churn_assets.contract.model import Column, Contract, Kind, Role
 from churn_assets.data.id_names import IdName, id_name, is_row_number
-from churn_assets.data.validation.parse import as_text, to_numpy
+from churn_assets.data.validation.parse import parse_column, to_numpy
 from churn_assets.errors import RepeatedCustomers
 
 MOST_UNNAMED = 0.02  # share of rows without an id, in a column of ids
@@ -52,15 +52,14 @@ class IdCounts:
 
 
 def count_ids(cells: pa.Array | pa.ChunkedArray) -> IdCounts:
-    """Count the ids of a raw column; blanks around them and `.0` after whole numbers do not matter."""
-    text = pc.replace_substring_regex(pc.utf8_trim_whitespace(as_text(cells)), r"^(\d+)\.0+$", r"\1")
-    encoded = pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text).dictionary_encode()
+    """Count the ids of a raw column, which are read as on every way in (`contract.values.canonical_id`)."""
+    encoded = parse_column(Column("id", Kind.ID), cells).values.dictionary_encode()
     size = len(encoded.dictionary)
     codes = to_numpy(pc.fill_null(encoded.indices, size))
     times = np.bincount(codes, minlength=size + 1)
     times[size] = 0
     decimals = pc.any(pc.match_substring_regex(encoded.dictionary, r"^\d+\.\d+$")).as_py() or False
-    return IdCounts(len(text), int(times.sum()), size, times[codes] > 1, decimals)
+    return IdCounts(len(codes), int(times.sum()), size, times[codes] > 1, decimals)
 
 
 def refuse_numbered_repeats(contract: Contract, table: pa.Table) -> None:

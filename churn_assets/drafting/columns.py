@@ -264,8 +264,10 @@ def _as_category(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]
     spellings: dict[str, Counter[str]] = {}
     for value, n in real.items():
         spellings.setdefault(folded_choice(value), Counter())[" ".join(value.split())] += n
+        if len(spellings) > MAX_CHOICES:
+            return None
     best = {max(plain, key=lambda text: plain[text]): plain.total() for plain in spellings.values()}
-    if len(best) > MAX_CHOICES or len(best) > max(2.0, 0.3 * sum(best.values())):
+    if len(best) > max(2.0, 0.3 * sum(best.values())):
         return None
     questions = []
     variants = [text for plain in spellings.values() for text in plain if text not in best]

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,7 +17,7 @@ from churn_assets.contract.check import RESERVED
 from churn_assets.contract.model import Column, Kind, Role
 from churn_assets.data.id_names import IdName, id_name, is_row_number
 from churn_assets.data.repeats import IdCounts, count_ids
-from churn_assets.data.validation.parse import as_text
+from churn_assets.data.validation.parse import as_text, flat_cells, parse_column, to_numpy
 from churn_assets.drafting.columns import Guess
 from churn_assets.drafting.sample import Sample
 from churn_assets.errors import DraftError
@@ -89,14 +91,22 @@ def _candidate(guess: Guess, name: IdName, sample: Sample) -> Candidate:
     ids = count_ids(table.column(guess.name))
     # A sample has both rows of a pair less often than one: the share grows with the part that was left out.
     share = ids.later / max(1, ids.named) * sample.rows / table.num_rows
-    is_copied = ids.later > 0 and _distinct_rows(table.filter(pa.array(ids.repeated))) == int(
-        ids.customers - (ids.named - ids.repeated.sum())
-    )
+    is_copied = ids.later > 0 and _are_copies(table.filter(pa.array(ids.repeated)), guess.name)
     return Candidate(guess, name, ids, is_copied, min(1.0, share))
 
 
-def _distinct_rows(table: pa.Table) -> int:
-    return len(set(zip(*(as_text(column).to_pylist() for column in table.columns), strict=True)))
+def _are_copies(table: pa.Table, key: str) -> bool:
+    """Whether the rows of each id are equal in every other column."""
+    ids = _codes(parse_column(Column(key, Kind.ID), table.column(key)).values)
+    codes = (_codes(cells) for name, cells in zip(table.column_names, table.columns, strict=True) if name != key)
+    customers = len(np.unique(ids))
+    return all(len(np.unique(ids * (cells.max() + 1) + cells)) == customers for cells in codes)
+
+
+def _codes(cells: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """A number for each different cell, shape (rows,)."""
+    flat = as_text(cells) if pa.types.is_nested(cells.type) else flat_cells(cells)
+    return to_numpy(pc.fill_null(flat.dictionary_encode().indices, -1)).astype(np.int64) + 1
 
 
 def _refuse_repeats(candidates: Sequence[Candidate]) -> None:

@@ -173,8 +173,9 @@ def _as_array(column: Column, cells: list[object]) -> npt.NDArray[Any]:
 
 def expectation(column: Column) -> str:
     """A description of the cells that this column accepts."""
+    or_number = " or whole number" if column.role is Role.KEY else ""
     kind = {
-        Kind.ID: f"an id (text or whole number) of at most {MAX_ID} printable characters",
+        Kind.ID: f"an id (text{or_number}) of at most {MAX_ID} printable characters",
         Kind.TEXT: "text",
         Kind.NUMBER: "a finite number",
         Kind.INTEGER: "a whole number",

@@ -182,7 +182,7 @@ def _common_reader(contract: Contract) -> Callable[[Mapping[str, object]], dict[
     """The generated function for the common spelling; each check returns None if it fails."""
     names: dict[str, Any] = {
         "NAN": math.nan, "type": type, "float": float, "int": int, "str": str, "len": len,
-        "ordinal": lambda text: dt.date.fromisoformat(text).toordinal(),
+        "id_of": canonical_id, "ordinal": lambda text: dt.date.fromisoformat(text).toordinal(),
     }  # fmt: skip
     lines = ["def read(row):"]
     for i, column in enumerate(contract.scoring_columns):
@@ -221,5 +221,7 @@ def _checks(column: Column) -> list[str]:
             ]
         case Kind.CATEGORY:
             return ["if type($) is not str: return", "$ = codes#[$]"]
+        case Kind.ID:
+            return ["if type($) is not str or id_of($) is None: return", "$ = NAN"]
     # Texts take no part in a score: they must be there, and their content is not read.
     return ["if type($) is not str or not $.strip(): return", "$ = NAN"]

@@ -2,7 +2,7 @@
 
 from churn_assets.contract.edit import toml
 
-_CLASSES = {"integer": (1, 0), "boolean": (True, False), "text": ("yes", "no")}
+_CLASSES = {"integer": (1, 0), "boolean": (True, False)}
 
 
 def small_contract(body: str, label: str = "left", kind: str = "integer") -> str:

@@ -8,17 +8,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from churn_assets.contract.load import parse_contract
 from churn_assets.contract.values import canonical_id
 from churn_assets.data.outcomes import import_file
 from churn_assets.data.readers.read import read_table
 from churn_assets.data.validation.validate import validate_features_only
+from churn_assets.errors import RowsRejected
+from churn_assets.features.encode import encode_rows
+from churn_assets.features.scalar import RowReader
 from churn_assets.prediction_log.feedback import Imported, parse_reports
 from churn_assets.settings import Settings
-from churn_assets_tests.data.test_instants import CONTRACT
+from churn_assets_tests.data.test_instants import CONTRACT, TEXT
 from churn_assets_tests.serving.client import ROW, home_with_champion, post
 from churn_assets_tests.strategies import ROOT
 
 NOW = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
+WITH_ORDER = parse_contract(f'{TEXT}[[columns]]\nname = "order"\nkind = "id"\nrole = "input"\n')
 
 # What a cell or a request has, and the id.
 IDS = [
@@ -81,6 +86,13 @@ SPELLED: list[tuple[list[object], str]] = [
 def test_a_table_has_the_ids_however_it_spells_them(tmp_path, ids, suffix):
     table = read_table(to_file(tmp_path / f"t{suffix}", ids), CONTRACT, label_required=False)
     assert validate_features_only(CONTRACT, table).customers["id"].to_pylist() == ["12345", "12346"]
+
+
+@pytest.mark.parametrize("read", [RowReader(WITH_ORDER), lambda row: encode_rows(WITH_ORDER, [row])])
+@pytest.mark.parametrize("order", ["x" * 201, "a\nb", "  ", 5])
+def test_an_id_beside_the_key_is_a_text_that_can_be_an_id(read, order):
+    with pytest.raises(RowsRejected, match=r"expected an id \(text\) of at most 200 printable characters"):
+        read({"joined": "2025-07-11", "order": order})
 
 
 def test_a_prediction_meets_its_outcomes_however_both_spell_the_id(tmp_path):

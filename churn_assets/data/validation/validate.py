@@ -66,7 +66,7 @@ def validate(
     churned, label_findings, values = check_label(contract, table)
     _two_classes(contract, churned, values)
     result = _checked(contract, table, raw, TableOrigin(source, generated), as_of, (churned, label_findings))
-    _not_only_null(contract, table)
+    _not_only_null(contract, table, result.customers)
     if not result.report.over_limit:  # otherwise the causes are the better message
         if result.customers.num_rows < minimum:
             raise TooFewRows(
@@ -199,8 +199,10 @@ def _check_shape(contract: Contract, table: pa.Table, source: str, label_require
     check_columns(table.column_names, contract, where, label_required=label_required)
 
 
-def _not_only_null(contract: Contract, table: pa.Table) -> None:
+def _not_only_null(contract: Contract, table: pa.Table, customers: pa.Table) -> None:
     for column in (contract.key, *contract.scoring_columns):
+        if customers[column.name].null_count < customers.num_rows:
+            continue
         if pc.all(pc.is_in(as_text(table[column.name]), pa.array([None, "", *column.missing], pa.string()))).as_py():
             raise ColumnAllNull(
                 f"column '{column.name}' is empty in all {table.num_rows:,} rows; expected at least 1 value; "
