@@ -163,7 +163,7 @@ def serve(
         )
     link_home(settings)
     settings.bento_home.mkdir(exist_ok=True)
-    os.environ.update({**settings.library_environ(), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
+    os.environ.update(settings.library_environ())
     scheme = "https" if serving.tls_cert else "http"
     out.print(f"{scheme}://localhost:{serving.port} answers in some five seconds (stop with ctrl-c)")
     service = "churn_assets.serving.service:ChurnService"
