@@ -57,8 +57,9 @@ class Settings:
 
     `root` holds `contracts/` and `data/`; `home` holds all state, and two homes share nothing. `source` is the
     customer table if the user named one. Schedules are cron expressions in UTC, `sensor_s` the least seconds between
-    two ticks of a sensor. Ingested segments of days that ended `log_archive_hours` ago are archived; rows ingested
-    `log_retention_days` ago are deleted, 0 keeps them for ever.
+    two ticks of a sensor. A run of training or gate is overdue after `run_limit_s`. Ingested segments of days that
+    ended `log_archive_hours` ago are archived; rows ingested `log_retention_days` ago are deleted, 0 keeps them for
+    ever.
     """
 
     root: Path
@@ -73,6 +74,7 @@ class Settings:
     monitor_cron: str = "30 4 * * *"
     retrain_cron: str = "0 3 * * 1"
     sensor_s: int = 30
+    run_limit_s: int = 6 * 3600
     log_archive_hours: int = 24
     log_retention_days: int = 0
 
@@ -103,6 +105,7 @@ class Settings:
             monitor_cron=read.text("CHURN_MONITOR_CRON", cls.monitor_cron),
             retrain_cron=read.text("CHURN_RETRAIN_CRON", cls.retrain_cron),
             sensor_s=read.whole("CHURN_SENSOR_S", cls.sensor_s, 1, 86_400),
+            run_limit_s=read.whole("CHURN_RUN_LIMIT_S", cls.run_limit_s, 60, 30 * 86_400),
             log_archive_hours=read.whole("CHURN_LOG_ARCHIVE_HOURS", cls.log_archive_hours, 0, 100_000),
             log_retention_days=read.whole("CHURN_LOG_RETENTION_DAYS", cls.log_retention_days, 0, 100_000),
         )
@@ -158,7 +161,7 @@ class ServingSettings:
     stale_days: int = 30
     log: bool = True
     log_segment_bytes: int = 64 * _MIB
-    log_segment_s: float = 60.0
+    log_segment_s: float = 30.0
     log_queue_rows: int = 50_000
     insecure: bool = False
     tls_cert: str = ""

@@ -57,6 +57,9 @@ def status(
 ) -> None:
     """What this home holds: the champion and its figures, open alerts, paths of files."""
     settings = settings_of(home)
+    from datetime import UTC, datetime
+
+    from churn_assets.alerting.watchdog import check_loop
     from churn_assets.cli.terminal.render import show_alerts, show_status
     from churn_assets.promotion.service import PromotionService
     from churn_assets.promotion.status import read_status
@@ -64,22 +67,52 @@ def status(
     if os.access(settings.home, os.W_OK):  # a home that can only be read is shown as it is
         PromotionService.of(settings).recover()
     status, alerts = read_status(settings), read_open_alerts(settings)
+    loop = check_loop(settings, datetime.now(UTC))
     if as_json:
-        print_json({**status.to_json(), "alerts": None if alerts is None else [alert.to_json() for alert in alerts]})
+        shown = None if alerts is None else [alert.to_json() for alert in alerts]
+        print_json({**status.to_json(), "alerts": shown, "loop": [vars(check) for check in loop]})
     else:
         show_status(status)
+        for check in loop:
+            if check.status == "overdue":
+                say(f"The loop is stuck: {check.name}: {check.message}; {check.remedy}")
         if alerts is not None:
             show_alerts(alerts)
+
+
+@app.command(epilog="Example: [bold]churn doctor --loop || systemctl restart churn-daemon[/bold]")
+def doctor(
+    loop: Annotated[bool, typer.Option("--loop", help="The loop alone; there are no other checks yet.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    home: HomeOption = None,
+) -> None:
+    """Whether daemon, ingest, monitoring, retraining and gate of this home do their work, without asking Dagster.
+
+    A line for each, and exit code 1 if one is overdue or cannot be judged: a probe for systemd or Kubernetes.
+    """
+    settings = settings_of(home)
+    from datetime import UTC, datetime
+
+    from churn_assets.alerting.watchdog import check_loop
+
+    checks = check_loop(settings, datetime.now(UTC))
+    if as_json:
+        print_json([vars(check) for check in checks])
+    for check in checks if not as_json else ():
+        say(check.line)
+    if any(check.status != "ok" for check in checks):
+        raise typer.Exit(FAILURE)
 
 
 @app.command(epilog="Example: [bold]churn ui --port 3012[/bold]")
 def ui(
     port: Annotated[int, typer.Option(help="Port of the web page.", min=1, max=65_535)] = 3002,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    headless: Annotated[bool, typer.Option("--headless", help="The daemon alone, without the web page.")] = False,
     contract: ContractOption = None,
     home: HomeOption = None,
 ) -> None:
-    """Dagster's UI on the runs, assets, schedules and sensors of this home."""
+    """Dagster's UI on the runs, assets, schedules and sensors of this home, and the daemon that starts its runs."""
     settings = settings_of(home, contract)
     from churn_assets.defs.run import prepare_home
 
@@ -93,11 +126,16 @@ def ui(
 
     prepare_home(settings)
     with file_lock(settings.home / ".ui.lock", busy=busy) as lock:
-        check_port(host, port)
         os.environ.setdefault("CHURN_EXECUTOR", "forkserver")
-        out.print(f"Dagster's UI on {settings.home}: http://{host}:{port} (ready in about 20 s, stop with ctrl-c)")
-        command = [sys.executable, "-m", "dagster", "dev", "-w", str(project_file(settings.root, "workspace.yaml"))]
-        code = _supervise([*command, "-h", host, "-p", str(port)], lock)
+        workspace = str(project_file(settings.root, "workspace.yaml"))
+        if headless:
+            out.print(f"Dagster's daemon on {settings.home} (ready in about 10 s, stop with ctrl-c)")
+            command = ["churn_assets.defs.daemon", workspace]
+        else:
+            check_port(host, port)
+            out.print(f"Dagster's UI on {settings.home}: http://{host}:{port} (ready in about 20 s, stop with ctrl-c)")
+            command = ["dagster", "dev", "-w", workspace, "-h", host, "-p", str(port)]
+        code = _supervise([sys.executable, "-m", *command], lock)
     raise typer.Exit(code)
 
 

@@ -32,8 +32,8 @@ from churn_assets.serving.authorization import authorize
 from churn_assets.serving.http import Refused, encode, invalid, json_response, parse_json, read_body, unavailable
 from churn_assets.serving.model_watcher import Arm, ServedModel
 from churn_assets.serving.pages import index_page, page_headers, swagger_page
+from churn_assets.serving.pages.typical_customer import current_customer
 from churn_assets.serving.predict import OK, Clock, PredictionResult, RequestContext, predict_many, predict_one
-from churn_assets.serving.typical_customer import current_customer
 from churn_assets.serving.worker import Worker, log_event
 
 BENTOML_FILES = ("/static_content/", "/assets/")  # the files of the page /docs
@@ -322,7 +322,7 @@ class Handlers:
         if watcher.current is None:
             raise unavailable("no_model", watcher.missing, 5)
         log_state = "off" if log is None else (log.failed or "").replace(f"{self._worker.home}{os.sep}", "")
-        detail = schemas.ReadyDetail(watcher.refused or "", log_state)
+        detail = schemas.ReadyDetail(watcher.refused or "", log_state, self._worker.loop.note)
         return json_response(schemas.ReadyResponse(True, watcher.current.scorer.version, detail))
 
     def _context(self, facts: RequestFacts) -> RequestContext:

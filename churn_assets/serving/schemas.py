@@ -131,6 +131,7 @@ class ReadyDetail(Struct, frozen=True, omit_defaults=True):
 
     model_refused: Annotated[str, Meta(description="Why the newest bundle does not answer.")] = ""
     log: Annotated[str, Meta(description="Why the prediction log cannot be written, or off.")] = ""
+    loop: Annotated[str, Meta(description="Which parts of the loop are stuck, by the kinds of their alerts.")] = ""
 
 
 class ReadyResponse(Struct, frozen=True):

@@ -22,6 +22,7 @@ from churn_assets.prediction_log.segment import Segment
 from churn_assets.prediction_log.writer import LogWriter
 from churn_assets.serving.authorization import admit
 from churn_assets.serving.http import Header, unavailable
+from churn_assets.serving.loop_watch import WATCH_S, LoopWatch
 from churn_assets.serving.metrics import Metrics
 from churn_assets.serving.model_watcher import ModelWatcher, ServedModel, find_bundle
 from churn_assets.serving.server.connections import ConnectionLimits, Connections
@@ -54,6 +55,7 @@ class Worker:
             patience_s = settings.timeout_s / 2  # so that a hanging disk gives our 503, not BentoML's 504
             self.log = LogWriter(segment, settings.log_queue_rows, self.metrics.committed, patience_s)
         self.connections = Connections(ConnectionLimits.of(settings), self.count_refusal)
+        self.loop = LoopWatch(home, environ, self.metrics.loop)
         self._limiter: RateLimiter | None = None
         self._replaced = False
         self._refusals: Counter[str] = Counter()
@@ -69,9 +71,9 @@ class Worker:
         if self.watcher.current is None:
             log_event(self.logger, logging.WARNING, "no model", reason=self.watcher.missing)
         checks = [self._repeat(self._check_model, self.settings.poll_s), self._repeat(self._check_keys, KEYS_S)]
-        self._tasks = [
-            asyncio.create_task(task) for task in (*checks, self._report_refusals(), self.connections.watch())
-        ]
+        checks.append(self._repeat(self.loop.check, WATCH_S))
+        tasks = (*checks, self._report_refusals(), self.connections.watch())
+        self._tasks = [asyncio.create_task(task) for task in tasks]
 
     async def stop(self) -> None:
         """Write what was accepted to disk, and end."""
@@ -149,7 +151,7 @@ class Worker:
             try:
                 await asyncio.to_thread(check)
             except Exception:  # an unexpected error must not end the checks
-                self.logger.exception("a check for a new model or for keys failed")
+                self.logger.exception("a check for a new model, for keys or of the loop failed")
 
     async def _report_refusals(self) -> None:
         while True:
