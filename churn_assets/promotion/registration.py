@@ -34,7 +34,7 @@ class AuditFinding(msgspec.Struct, frozen=True, array_like=True):
 class TrainedModel:
     """A model to be registered, with what its audit found. `generated`: this package generated its customers;
     `no_signal`: it is no better than random (`scoring.card.no_better_than_random`). `pr_auc` is on test customers, out
-    of fold on the others where too few of a class were tested (`scoring.card.measured_part`)."""
+    of fold on the others where too few of a class were tested (`scoring.card.judged_part`)."""
 
     version: str
     pr_auc: float

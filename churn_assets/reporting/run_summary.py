@@ -19,6 +19,7 @@ from churn_assets.promotion.registration import Registration
 from churn_assets.promotion.status import read_registration, report_folder, report_version
 from churn_assets.reporting.model.collect import MATERIAL_TWINS, METRICS
 from churn_assets.reporting.model.facts import Estimate, Report, Side
+from churn_assets.scoring.list_money import amount
 from churn_assets.scoring.scorer import Discount
 from churn_assets.settings import Settings
 
@@ -30,18 +31,20 @@ FEW_CHURNERS = 30  # among test customers: fewer, and a figure depends on which 
 NOBODY = "nobody: the model is no better than a random list."
 _RATES_APART = 1.5  # churn rates of two groups, one over the other, from which on they are called different
 _ECE_LIMIT = 0.03
+_FLATTERING = 0.01  # of the possible lift
 _REJECTED_SHARE = 0.01
 
 
 @dataclass(frozen=True)
 class Calls:
     """Who is to be called: of `listed` customers `contacts`, with the money that this is expected to bring, in the
-    contract's currency. `version` is the model that made the list."""
+    contract's currency. `version` is the model that made the list. `control` more are left alone, and not `listed`."""
 
     contacts: int
     listed: int
     expected_profit: float
     version: str
+    control: int = 0
 
     @classmethod
     def of(cls, risk_list: pa.Table) -> Calls:
@@ -51,7 +54,9 @@ class Calls:
         contacts = risk_list.filter(risk_list["contact"])
         version = risk_list["model_version"][0].as_py() if risk_list.num_rows else ""
         profit = pc.sum(contacts["expected_value"]).as_py() or 0.0
-        return cls(contacts.num_rows, risk_list.num_rows, float(profit), version)
+        # A list of an earlier release has no control group.
+        control = (pc.sum(risk_list["control"]).as_py() or 0) if "control" in risk_list.column_names else 0
+        return cls(contacts.num_rows, risk_list.num_rows - control, float(profit), version, control)
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,8 @@ def read_run_summary(settings: Settings) -> RunSummary:
     if listed.is_file():
         import pyarrow.parquet as pq
 
-        calls = Calls.of(pq.read_table(listed, columns=["contact", "expected_value", "model_version"]))
+        columns = {"contact", "control", "expected_value", "model_version"} & set(pq.read_schema(listed).names)
+        calls = Calls.of(pq.read_table(listed, columns=sorted(columns)))
     places = {
         "call list": settings.reports_dir / "call_list.xlsx",
         "report": _folder(settings, registration.version if registration else None) / "model_report.html",
@@ -151,7 +157,8 @@ def _whom_to_call(report: Report | None, calls: Calls | None) -> str:
 
 
 def describe_quality(report: Report) -> str:
-    """One honest sentence: the figure for newer customers beside the flattering one for customers drawn at random."""
+    """One honest sentence: the figure for newer customers beside the one for customers drawn at random, which is called
+    flattering where it is further from a random list."""
     random, newest = report.sides["test"], report.sides.get("oot")
     if random.shortage:
         return _untested(report, newest)
@@ -162,9 +169,13 @@ def describe_quality(report: Report) -> str:
             f"PR-AUC {_figure(random)} on customers drawn at random; how well newer customers are ranked is not "
             f"known: {why} (1 is perfect)."
         )
+    better = _lift(random) > _lift(newest) + _FLATTERING
+    other = (
+        "the flattering figure, on customers drawn at random, is" if better else "on customers drawn at random it is"
+    )
     return (
-        f"PR-AUC {_figure(newest)} on the newest customers by a model trained on older ones; the flattering figure, "
-        f"on customers drawn at random, is {_figure(random)} (1 is perfect)."
+        f"PR-AUC {_figure(newest)} on the newest customers by a model trained on older ones; {other} {_figure(random)} "
+        "(1 is perfect)."
     )
 
 
@@ -190,11 +201,12 @@ def describe_calls(calls: Calls, discount: Discount | None = None) -> str:
     basis = (
         "probabilities" if share == 1.0 else f"{share:.0%} of the predicted churners, as measured on test customers,"
     )
+    customers = f"{calls.listed:,} active customers" + " outside the control group" * bool(calls.control)
     if not calls.contacts:
-        return f"nobody: no call to one of {calls.listed:,} active customers is expected to pay for itself."
+        return f"nobody: no call to one of {customers} is expected to pay for itself."
     return (
-        f"the first {calls.contacts:,} of {calls.listed:,} active customers; expected profit "
-        f"{_rounded(calls.expected_profit)}, if {basis} and the contract's [value] hold."
+        f"the first {calls.contacts:,} of {customers}; expected profit {amount(calls.expected_profit)}, "
+        f"if {basis} and the contract's [value] hold."
     )
 
 
@@ -215,6 +227,12 @@ def describe_doubts(report: Report | None, registration: Registration | None) ->
     if registration is not None and registration.alias == "challenger":
         doubts.append(f"The call list is of champion {registration.champion}; this model is a challenger.")
     return [doubt for doubt in doubts if doubt]
+
+
+def _lift(side: Side) -> float:
+    """How far a side's PR-AUC is from a random list's, 0, to a perfect one's, 1: rates of churn differ by side."""
+    base_rate = side.curves.base_rate
+    return (side.metrics["pr_auc"].value - base_rate) / max(1.0 - base_rate, 1e-9)
 
 
 def _figure(side: Side) -> str:
@@ -250,9 +268,12 @@ def _twins(report: Report) -> str:
 def _suspects(report: Report) -> list[str]:
     """Columns that may be consequences of churn, who attests them, and what the model reaches without them."""
     without = {}
+    refitted = report.ladder.refitted if report.ladder else None
     for rung in report.ladder.rungs if report.ladder else ():
+        reached = f"{rung.random.pr_auc:.2f}" if rung.random else ""
+        text = f"A quick refit reaches PR-AUC {refitted.pr_auc:.2f} with it, {reached} without." if refitted else ""
         if len(rung.left_out) == 1:
-            without[rung.left_out[0]] = f" Without it PR-AUC is {rung.random.pr_auc:.2f}." if rung.random else ""
+            without[rung.left_out[0]] = f" {text or f'Without it PR-AUC is {reached}.'}" if rung.random else ""
     over = {finding.column: finding.attested for finding in (report.ladder.read if report.ladder else ())}
     attested = {suspect.column: suspect.attested for suspect in report.suspects} | over
     sentences = []
@@ -300,8 +321,3 @@ def _rejected(report: Report) -> str:
     if validation is None or validation.rejected_share < _REJECTED_SHARE:
         return ""
     return f"{validation.rows_rejected:,} of {validation.rows_in:,} rows break the contract and were left out."
-
-
-def _rounded(amount: float) -> str:
-    """Money to two digits that count: more would pretend to be known."""
-    return f"{float(f'{amount:.2g}'):,.0f}"

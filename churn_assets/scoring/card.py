@@ -47,6 +47,17 @@ class Comparison(msgspec.Struct, frozen=True, omit_defaults=True):
     coarse: bool = False
 
 
+class RecentTraining(msgspec.Struct, frozen=True):
+    """What a retraining made of `rows` recent labels: which rows the chosen model was trained on ('all' alike, recent
+    ones 'weighted', or 'recent' ones alone), why, and the out-of-fold PR-AUC on recent labels of what was tried, by
+    recipe and rows."""
+
+    trained_on: str
+    reason: str
+    rows: int
+    tried: dict[str, float]
+
+
 class CandidateSummary(msgspec.Struct, frozen=True):
     """Parameters of a candidate, whole numbers as such, and its metrics on validation rows by split."""
 
@@ -131,15 +142,18 @@ class ProfitReport(msgspec.Struct, frozen=True, rename={"card_sentence": "words"
 def no_better_than_random(metrics: Mapping[str, float]) -> bool:
     """Whether the 95 % interval of a model's figures contains what a random list reaches: PR-AUC the share of churners,
     ROC AUC a half. PR-AUC of few churners is above their share by chance alone, so both are asked; a figure that is
-    absent says nothing."""
-    part = measured_part(metrics)
+    absent says nothing. The figures are those of `judged_part`."""
+    part = judged_part(metrics)
     by_list = metrics.get(f"{part}_pr_auc_low", 1.0) <= metrics.get(f"{part}_churn_rate", 0.0)
     return by_list or metrics.get(f"{part}_roc_auc_low", 1.0) <= 0.5
 
 
-def measured_part(metrics: Mapping[str, float]) -> str:
-    """The prefix of the metrics that a model is judged by: those on test customers, out of fold on the others where too
-    few of a class were tested."""
+def judged_part(metrics: Mapping[str, float]) -> str:
+    """The prefix of the figures by which a model is registered: 'recent' of one that was trained for recent customers,
+    because its test customers are others, else 'test', or out of fold ('validation') where too few of a class were
+    tested."""
+    if "recent_pr_auc" in metrics:
+        return "recent"
     return "test" if "test_pr_auc" in metrics or "validation_pr_auc" not in metrics else "validation"
 
 
@@ -166,11 +180,13 @@ class ModelCard(msgspec.Struct, frozen=True):
     rows: int | None = None
     seed: int = 42
     profit: ProfitReport | None = None
+    recent: RecentTraining | None = None
     no_signal: bool = False
 
 
-class LadderFile(msgspec.Struct, frozen=True):
-    """What GET /model shows of the leakage audit beside a bundle; JSON that only `leakage.audit` looks into."""
+class LadderFile(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What GET /model shows of the leakage audit beside a bundle; JSON that only `leakage.audit` looks into. A part
+    that the audit did not write is absent."""
 
     recipe: str | None = None
     rungs: list[Any] | None = None

@@ -4,7 +4,8 @@ Contenders are the candidates and the means of log-odds, in pairs and together, 
 are exact: a blend's are then too. The best by PR-AUC is chosen, or the cheapest to serve of those that tie with it: the
 difference is below `MATERIAL`, and its 95 % interval reaches 0 (it may be chance) or ends below `MATERIAL` (it does not
 matter). A contender that gives too many different customers one score (`LEAST_RESOLUTION`) is not chosen over one that
-tells them apart: a list cannot be cut within a score.
+tells them apart: a list cannot be cut within a score. A variant that was trained for recent customers takes its place
+if it is better on recent labels, out of fold, by `MATERIAL` and beyond noise.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ from churn_assets.evaluation.bootstrap import DRAWS, Difference, paired_differen
 from churn_assets.evaluation.metrics import Floats, Labels, Ranking, pr_auc, shortage, summary
 from churn_assets.features.compile import Matrix
 from churn_assets.scoring.calibration import Calibration
-from churn_assets.scoring.card import Comparison
+from churn_assets.scoring.card import Comparison, RecentTraining
 from churn_assets.scoring.explain import is_exact
 from churn_assets.scoring.models.base import Model
 from churn_assets.scoring.models.blend import BlendModel
 from churn_assets.training.calibrate import CalibrationChoice, choose_calibration, refit
-from churn_assets.training.candidate import Candidate, Fitted, judged_rows
+from churn_assets.training.candidate import Candidate, Fitted, TrainedOn, judged_rows, recent_rows
 from churn_assets.training.feature_table import TrainingData, View, features_hash, table_size, training_data
 from churn_assets.training.profit import choose_thresholds
-from churn_assets.training.split import newest_of
+from churn_assets.training.split import Mask, newest_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,6 +44,11 @@ LEAST_RESOLUTION = 0.5  # distinct scores over distinct feature rows, on the ris
 LISTED = 0.1  # that part, where the contract has no capacity
 LEAST_LISTED = 100  # rows of that part; few rows have few scores
 RESOLVED_ROWS = 10_000  # that are scored to see it
+TRAINED_ON: dict[TrainedOn, str] = {
+    "all": "trained on all rows alike",
+    "weighted": "trained with recent labels weighted",
+    "recent": "trained on recent labels alone",
+}
 TEST_PREFIXES = {"random": "test", "out_of_time": "oot"}  # of the metrics of a split's test rows
 
 
@@ -53,7 +59,9 @@ class Choice:
     `metrics` is flat: `validation_` (out of fold), `test_` and `oot_` before the names of `evaluation.metrics.summary`;
     where too few customers of a class are tested, they have only `rows` and `churn_rate`.
     `comparison` has a row a contender. `test` holds labels and probabilities of each split's test rows, `out_of_fold`
-    those of the random split's training and validation rows (`Split.learn`), by models not trained on them.
+    those of the random split's training and validation rows (`Split.learn`), by models not trained on them. `recent`
+    says what was made of recent labels, None without them; a model that was trained for them is calibrated on them,
+    and `metrics` has their figures as `recent_`.
     """
 
     contender: Candidate
@@ -66,6 +74,7 @@ class Choice:
     out_of_fold: tuple[Labels, Floats]
     views: dict[str, View]
     seed: int
+    recent: RecentTraining | None = None
 
     @property
     def name(self) -> str:
@@ -92,28 +101,40 @@ def choose_model(
     listed = contract.value.capacity / table_size(features) if contract.value.capacity else LISTED
     coarse = _coarse(field, data.views["random"], min(1.0, listed))
     chosen, differences, reason = _select(label, field, coarse, seed)
+    recent = recent_rows(data, features)
+    chosen, training = _adapted(label, recent, chosen, candidates, seed)
+    adapted = chosen.trained_on != "all"
+    judged = recent if adapted else np.ones(len(label), dtype=bool)
     margin = chosen.fitted["random"].out_of_fold[0]
-    calibration = choose_calibration(label, margin, seed)
+    calibration = choose_calibration(label[judged], margin[judged], seed)
     probability = calibration.calibration.apply(margin)
-    thresholds = choose_thresholds(label, probability, contract.value, table_size(features), gain)
-    threshold = thresholds[contract.value.decide_by]
+    thresholds = choose_thresholds(label[judged], probability[judged], contract.value, table_size(features), gain)
     test = {name: tested(chosen, name, data, calibration.calibration) for name in data.views}
-    metrics: dict[str, float] = {}
     parts = {"validation": (label, probability)} | {TEST_PREFIXES[name]: part for name, part in test.items()}
+    parts |= {"recent": (label[recent], probability[recent])} if adapted else {}
+    metrics = _measured(parts, thresholds[contract.value.decide_by], seed) | resolution(test["random"][1])
+    metrics["test_twin_share"] = twin_share(data.views["random"])
+    if (newest := newest_of(splits)) is not None:
+        metrics |= {"oot_churn_rate": newest[0] / newest[1], "oot_rows": float(newest[1])}
+    comparison = [_compared(c, differences[c.name], c.name in coarse, data) for c in field]
+    if not adapted:
+        comparison = [_with_own_figures(c, metrics) if c.candidate == chosen.name else c for c in comparison]
+    reason = training.reason if adapted and training else reason
+    out_of_fold, views = (label, probability), data.views
+    return Choice(
+        chosen, reason, comparison, calibration, thresholds, metrics, test, out_of_fold, views, seed, training
+    )
+
+
+def _measured(parts: Mapping[str, tuple[Labels, Floats]], threshold: float, seed: int) -> dict[str, float]:
+    metrics: dict[str, float] = {}
     for prefix, (churned, scored) in parts.items():
         draws = stratified_samples(churned, CHOICE_DRAWS if prefix == "validation" else DRAWS, seed)
         values = {"churn_rate": float(np.mean(churned)), "rows": float(len(churned))}
         if not shortage(float(churned.sum()), len(churned)):
             values |= summary(churned, scored, threshold, draws)
         metrics |= {f"{prefix}_{name}": value for name, value in values.items()}
-    if (newest := newest_of(splits)) is not None:
-        metrics |= {"oot_churn_rate": newest[0] / newest[1], "oot_rows": float(newest[1])}
-    metrics |= resolution(test["random"][1])
-    metrics["test_twin_share"] = twin_share(data.views["random"])
-    comparison = [_compared(c, differences[c.name], c.name in coarse, data) for c in field]
-    comparison = [_with_own_figures(c, metrics) if c.candidate == chosen.name else c for c in comparison]
-    out_of_fold = (label, probability)
-    return Choice(chosen, reason, comparison, calibration, thresholds, metrics, test, out_of_fold, data.views, seed)
+    return metrics
 
 
 def resolution(probability: Floats) -> dict[str, float]:
@@ -165,12 +186,52 @@ def contenders(candidates: Sequence[Candidate], features: pa.Table) -> list[Cand
     return [*candidates, *(_blend(group, present) for group in groups)]
 
 
+def variants(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """What the candidates became for recent customers, and the means of those that were trained on the same rows."""
+    by_rows: dict[TrainedOn, list[Candidate]] = {}
+    for candidate in candidates:
+        for variant in candidate.variants:
+            by_rows.setdefault(variant.trained_on, []).append(variant)
+    blends = [_blend(same, same[0].features_sha256) for same in by_rows.values() if len(same) > 1]
+    return [*(variant for same in by_rows.values() for variant in same), *blends]
+
+
+def chosen_of(name: str, trained_on: str, candidates: Sequence[Candidate], features: pa.Table) -> Candidate | None:
+    """The contender or variant that a card names, None if it is not among the candidates."""
+    field = [*contenders(candidates, features), *variants(candidates)]
+    return next((c for c in field if c.name == name and c.trained_on == trained_on), None)
+
+
+def _adapted(
+    label: Labels, recent: Mask, chosen: Candidate, candidates: Sequence[Candidate], seed: int
+) -> tuple[Candidate, RecentTraining | None]:
+    """The chosen model, or the variant that is better on recent labels beyond noise; and what was compared."""
+    tried = variants(candidates)
+    if not tried:
+        return chosen, None
+    churned = label[recent]
+    metric = {id(c): _mean_pr_auc(churned, c.fitted["random"].out_of_fold[:, recent]) for c in (chosen, *tried)}
+    best = max(tried, key=lambda c: metric[id(c)](None))
+    samples = stratified_samples(churned, DRAWS, seed)
+    gain = paired_difference(samples, metric[id(best)], metric[id(chosen)])
+    low, high = gain.interval
+    better = gain.point >= MATERIAL and low > 0.0
+    difference = f"PR-AUC difference {gain.point:+.4f}, 95 % {low:+.4f} to {high:+.4f}, out of fold"
+    reason = (
+        f"{best.name}, {TRAINED_ON[best.trained_on]}, is {'' if better else 'not '}better beyond noise on the "
+        f"{len(churned):,} recent labels than {chosen.name}, {TRAINED_ON['all']} ({difference})"
+    )
+    figures = {f"{c.name}, {TRAINED_ON[c.trained_on]}": metric[id(c)](None) for c in (chosen, *tried)}
+    kept = best if better else chosen
+    return kept, RecentTraining(kept.trained_on, reason, len(churned), figures)
+
+
 def _blend(parts: Sequence[Candidate], features_sha256: str) -> Candidate:
     blended, weights = {}, [1.0 / len(parts)] * len(parts)
     for split in parts[0].fitted:
         models, margins = zip(*((c.fitted[split].model, c.fitted[split].out_of_fold) for c in parts), strict=True)
         blended[split] = Fitted(BlendModel(models, weights), np.mean(margins, axis=0), {})
-    return Candidate(" + ".join(c.name for c in parts), features_sha256, {}, blended, 0.0)
+    return Candidate(" + ".join(c.name for c in parts), features_sha256, {}, blended, 0.0, parts[0].trained_on)
 
 
 def _coarse(contenders: Sequence[Candidate], view: View, listed: float) -> set[str]:
@@ -225,8 +286,9 @@ def tested(chosen: Candidate, name: str, data: TrainingData, calibration: Calibr
 
 
 def _with_own_figures(compared: Comparison, metrics: Mapping[str, float]) -> Comparison:
-    """The chosen model's row with the figures of its card: calibration may tie scores that the margin tells apart."""
-    own = {"validation_pr_auc": "validation_pr_auc", "test_pr_auc": "test_pr_auc", "oot_test_pr_auc": "oot_pr_auc"}
+    """The chosen model's row with the figures of its card: calibration may tie scores that the margin tells apart. Out
+    of fold it keeps the figure that it was compared by, the mean of the repeats."""
+    own = {"test_pr_auc": "test_pr_auc", "oot_test_pr_auc": "oot_pr_auc"}
     return msgspec.structs.replace(compared, **{name: metrics[key] for name, key in own.items() if key in metrics})
 
 

@@ -26,7 +26,7 @@ from churn_assets.reporting.model.facts import Report, as_json
 from churn_assets.reporting.model.page import render_card, render_report
 from churn_assets.reporting.run_summary import summarize
 from churn_assets.scoring.bundle import read_card, read_provenance
-from churn_assets.scoring.card import ModelCard, measured_part, no_better_than_random
+from churn_assets.scoring.card import ModelCard, judged_part, no_better_than_random
 from churn_assets.serving.model_watcher import load_served_model
 from churn_assets.serving.pages import index_page
 from churn_assets.training.candidate import train_candidate
@@ -131,7 +131,7 @@ def test_card_and_metrics_have_no_figure_of_too_few(trained, part, figure):
 def test_what_was_measured_on_others_is_kept(trained):
     """The model is judged by its out-of-fold figures; rungs, comparison and profit are null."""
     metrics = trained.card.metrics
-    assert measured_part(metrics) == "validation"
+    assert judged_part(metrics) == "validation"
     assert no_better_than_random(metrics) == (metrics["validation_pr_auc_low"] <= metrics["validation_churn_rate"])
     assert "out of fold, on the 595 training customers, 34 churned, PR-AUC is 0." in PLACES["end of the run"](
         trained, None

@@ -137,6 +137,8 @@ def test_the_figure_for_newer_customers_comes_first():
         "PR-AUC 0.50 (0.40 to 0.60, a random list 0.20) on the newest customers by a model trained on older ones; the "
         "flattering figure, on customers drawn at random, is 0.90 (0.85 to 0.95, a random list 0.20) (1 is perfect)."
     )
+    sides = {"test": side(0.67, 0.62, 0.72, 0.27), "oot": side(0.81, 0.78, 0.84, 0.58)}
+    assert "; on customers drawn at random it is 0.67 (" in summarize(report(sides=sides), None, None, {}).how_good
     alone = summarize(report(sides={"test": side(0.9, 0.85, 0.95, 0.2)}), None, None, {})
     assert "how well newer customers are ranked is not known" in alone.how_good
 
@@ -148,7 +150,11 @@ def test_calls_are_counted_and_money_is_rounded():
     calls = Calls.of(listed)
     assert calls == Calls(2, 3, 7457.1, "v1")
     assert summarize(None, None, calls, {}).whom_to_call.startswith(
-        "the first 2 of 3 active customers; expected profit 7,500, if"
+        "the first 2 of 3 active customers; expected profit 7,460, if"
+    )
+    control = Calls.of(listed.append_column("control", [[False, False, True]]))
+    assert summarize(None, None, control, {}).whom_to_call.startswith(
+        "the first 2 of 2 active customers outside the control group; expected"
     )
     nobody = Calls.of(listed.slice(2))
     assert summarize(None, None, nobody, {}).whom_to_call.startswith("nobody: ")

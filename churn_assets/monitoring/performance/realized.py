@@ -9,7 +9,7 @@ prior shift: Saerens et al., Neural Computation 2002), because average precision
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -22,7 +22,7 @@ from churn_assets.contract.model import Contract
 from churn_assets.errors import ContractError
 from churn_assets.evaluation.bootstrap import interval, samples, statistics_under, stratified_samples
 from churn_assets.evaluation.metrics import Ranking, ece_by_chance, summary
-from churn_assets.monitoring.windows import read_window_quality, read_windows, window_folder
+from churn_assets.monitoring.windows import Window, read_window_quality, read_windows, window_folder
 from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ class Outcomes:
     """Predictions with a final label, in the order of the log; arrays of equal length.
 
     `who` is a number a customer (a row without a customer is its own), `month` of `scored_at` as 2026-01,
-    `settled` the instant (datetime64[us], UTC) at which the label was known and the days were over.
+    `settled` the instant (datetime64[us], UTC) at which the label was known and the days were over. `spell` numbers
+    stretches of the horizon's length by the day on which a row matures.
     """
 
     seq: Rows
@@ -81,6 +82,7 @@ class Outcomes:
     version: npt.NDArray[np.object_]
     month: npt.NDArray[np.object_]
     settled: npt.NDArray[np.datetime64]
+    spell: Rows
 
     @classmethod
     def of(cls, labelled: pa.Table, fingerprint: str) -> Outcomes:
@@ -91,6 +93,9 @@ class Outcomes:
         rows = labelled.filter(wanted).sort_by("seq")
         alone = pc.binary_join_element_wise(" ", rows["prediction_id"], " ")
         names = pc.coalesce(rows["customer_id"], alone).combine_chunks().dictionary_encode()
+        first, last = (
+            rows[name].to_numpy().astype("datetime64[D]").astype(np.int64) for name in ("as_of", "matures_at")
+        )
         return cls(
             seq=rows["seq"].to_numpy().astype(np.int64),
             who=names.indices.to_numpy(zero_copy_only=False).astype(np.int64),
@@ -100,6 +105,7 @@ class Outcomes:
             version=rows["model_version"].to_numpy(),
             month=pc.strftime(rows["scored_at"], format="%Y-%m").to_numpy(),
             settled=pc.max_element_wise(rows["matures_at"], rows["received_at"]).to_numpy(),
+            spell=last // np.maximum(1, last - first),
         )
 
     def __len__(self) -> int:
@@ -108,6 +114,12 @@ class Outcomes:
     def take(self, rows: Rows | npt.NDArray[np.bool_]) -> Outcomes:
         """Some of the rows, by position or mask."""
         return Outcomes(**{name: values[rows] for name, values in vars(self).items()})
+
+    @property
+    def events(self) -> int:
+        """Labels that are news: a customer has at most one in each stretch of the horizon's length, however often he
+        is scored or reported on."""
+        return len(np.unique(np.stack([self.who, self.spell]), axis=1).T)
 
     def last_of_each(self) -> Outcomes:
         """The last row of each customer: a customer who is scored often must not count often."""
@@ -132,10 +144,13 @@ class Outcomes:
 def usable_labels(settings: Settings, contract: Contract) -> tuple[pa.Table | None, int]:
     """The rows of the asset `labelled_predictions` that lie in no broken window of a contract, and how many do. (None,
     0) before the asset was made. A window whose data was not checked counts as usable. Rows of another contract of the
-    same lineage, before an edit of its limits say, get this one's fingerprint. Raises WindowUnreadable."""
+    same lineage, before an edit of its limits say, get this one's fingerprint. A column says at which row of the log
+    the closed window begins that a row lies in or after; null after the last one. Raises WindowUnreadable."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
+
+    from churn_assets.training.labelled_rows import WINDOW
 
     path = settings.assets_dir / "labelled_predictions.parquet"
     if not path.is_file():
@@ -148,8 +163,19 @@ def usable_labels(settings: Settings, contract: Contract) -> tuple[pa.Table | No
     of_contract = pc.is_in(labelled["fingerprint"], pa.array(related, pa.string()))
     place = labelled.schema.get_field_index("fingerprint")
     own = pc.if_else(of_contract, contract.fingerprint, labelled["fingerprint"])
-    keep = outside(labelled["seq"].to_numpy(), broken) | ~of_contract.to_numpy().astype(bool)
+    seq = labelled["seq"].to_numpy()
+    keep = outside(seq, broken) | ~of_contract.to_numpy().astype(bool)
+    labelled = labelled.append_column(WINDOW, _window_starts(seq, windows))
     return labelled.set_column(place, "fingerprint", own).filter(pa.array(keep)), int(np.sum(~keep))
+
+
+def _window_starts(seq: Rows, windows: Sequence[Window]) -> pa.Array:
+    import pyarrow as pa
+
+    starts = np.array(sorted({0, *(window.from_seq for window in windows)}), dtype=np.int64)
+    begun = starts[np.searchsorted(starts, seq, side="right") - 1]
+    last = max((window.to_seq for window in windows), default=-1)
+    return pa.array(begun, pa.int64(), mask=seq > last)
 
 
 def _is_related(settings: Settings, fingerprint: str, contract: Contract) -> bool:
