@@ -1,4 +1,4 @@
-"""Contacts with customers, as records of their own: who was reached or got an offer, and who was left alone.
+"""Contact events, as records of their own: who was reached or got an offer, and who was left alone.
 
 An outcome after a contact is also an effect of the contact, so labels of customers who were reached are set apart; a
 control group shows what would have become of them.

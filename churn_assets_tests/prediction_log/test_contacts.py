@@ -9,10 +9,8 @@ import pytest
 from churn_assets.data.outcomes import import_contact_file
 from churn_assets.errors import ColumnMissing, RowsRejected
 from churn_assets.prediction_log.contacts import ImportedContacts
-from churn_assets.prediction_log.warehouse.connection import open_published
 from churn_assets.prediction_log.warehouse.ingest import ingest
-from churn_assets.settings import Settings
-from churn_assets_tests.scoring.tiny import CONTRACT
+from churn_assets_tests.prediction_log.home import STORE, ask, settings
 
 NOW = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
 FILE = (
@@ -23,14 +21,12 @@ FILE = (
 
 def test_a_file_is_imported_once_before_and_after_the_ingest(tmp_path):
     (tmp_path / "calls.csv").write_text(FILE + "c3,control,2026-01-20,Ana,\n", encoding="utf-8")
-    home = Settings(tmp_path / "home")
+    home = settings(tmp_path / "home")
     assert import_contact_file(home, tmp_path / "calls.csv", NOW) == ImportedContacts(3, 0, 1)
     assert import_contact_file(home, tmp_path / "calls.csv", NOW) == ImportedContacts(0, 3, 1)
-    assert ingest(home, CONTRACT).quarantined == 0
+    assert ingest(home, STORE).quarantined == 0
     assert import_contact_file(home, tmp_path / "calls.csv", NOW) == ImportedContacts(0, 3, 1)
-    with open_published(home) as connection:
-        rows = connection.execute("SELECT customer_id, event, contacted_at, who FROM contacts ORDER BY seq").fetchall()
-    assert rows == [
+    assert ask(home, "SELECT customer_id, event, contacted_at, who FROM contacts ORDER BY seq") == [
         ("c1", "contacted", dt.datetime(2026, 1, 20), "Ana"),
         ("7", "offered", dt.datetime(2026, 1, 21, 8), None),
         ("c3", "control", dt.datetime(2026, 1, 20), "Ana"),
@@ -50,5 +46,5 @@ def test_a_file_is_imported_once_before_and_after_the_ingest(tmp_path):
 def test_one_invalid_row_and_nothing_is_imported(tmp_path, text, error, message):
     (tmp_path / "calls.csv").write_text(text, encoding="utf-8")
     with pytest.raises(error, match=message):
-        import_contact_file(Settings(tmp_path / "home"), tmp_path / "calls.csv", NOW)
+        import_contact_file(settings(tmp_path / "home"), tmp_path / "calls.csv", NOW)
     assert not (tmp_path / "home").exists()
