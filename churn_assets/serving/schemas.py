@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from churn_assets.contract.model import Column, Contract, Kind, Role
 from churn_assets.contract.values import MAX_ID
 from churn_assets.errors import CONTROLS, Violation
+from churn_assets.features.encode import whole_choices
 from churn_assets.scoring.online import InputWarning
 from churn_assets.scoring.scorer import Bands
 from churn_assets.settings import ServingSettings
@@ -292,7 +293,10 @@ def _column_schema(column: Column) -> Schema:
         Kind.ID: {"type": "string", "minLength": 1, "maxLength": MAX_ID, "pattern": ID_PATTERN},
     }
     schema = types.get(column.kind, {"type": "string", "minLength": 1})
-    if column.role is Role.KEY:
+    numbers = whole_choices(column)
+    if numbers:
+        schema["enum"] = [*schema["enum"], *numbers]
+    if column.role is Role.KEY or numbers:
         schema["type"] = ["string", "integer"]
     description = [column.doc, f"In {column.unit}." if column.unit else ""]
     if column.kind is Kind.DATE:
@@ -301,7 +305,8 @@ def _column_schema(column: Column) -> Schema:
         bounds = (("minimum", column.low), ("maximum", column.high))
         schema |= {name: value for name, value in bounds if value is not None}
     if column.nullable:
-        schema["type"] = [schema["type"], "null"]
+        types_of = schema["type"]
+        schema["type"] = [*([types_of] if isinstance(types_of, str) else types_of), "null"]
         if "enum" in schema:
             schema["enum"] = [*schema["enum"], None]
     return {**schema, "description": " ".join(filter(None, description)), "example": _example(column)}
