@@ -128,3 +128,13 @@ def three_together(rows: int = 3000, seed: int = 3) -> tuple[Array, Cells]:
     return churned, {name: parts[:, k].astype(float) for k, name in enumerate("abc")} | {
         "usage": rng.gamma(3, 10, rows)
     }
+
+
+def two_halves(rows: int = 3000, seed: int = 3) -> tuple[Array, Cells]:
+    """The label, but for one in fifty, in two halves that tell nothing alone: a sign and a code; and honest columns."""
+    rng = np.random.default_rng(seed)
+    usage, code = rng.gamma(3, 10, rows), rng.choice(list("AB"), rows)
+    churned = rng.random(rows) < 1 / (1 + np.exp(-(-0.8 - 0.03 * (usage - 30))))
+    known = churned ^ (rng.random(rows) < 0.02)
+    sign = np.where(known == (code == "A"), 1.0, -1.0) * rng.uniform(0.2, 2.0, rows)
+    return churned, {"sign": sign, "code": code, "usage": usage, "calls": rng.poisson(2.0, rows) * 1.0}

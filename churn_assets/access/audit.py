@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import pwd
@@ -21,7 +23,11 @@ def record_call(home: Path, action: str, now: datetime, **facts: object) -> None
         home.mkdir(parents=True, exist_ok=True)
         handle = os.open(home / FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            os.write(handle, json.dumps(entry).encode() + b"\n")  # one write: lines of two processes do not mix
+            fcntl.flock(handle, fcntl.LOCK_EX)  # a line that does not fit the disk is cut off again
+            size, line = os.fstat(handle).st_size, json.dumps(entry).encode() + b"\n"
+            if os.write(handle, line) != len(line):
+                os.ftruncate(handle, size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(handle)
         finally:
             os.close(handle)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -93,9 +93,15 @@ class KeyStore(SqliteStore):
             return status.st_ino, status.st_size, status.st_mtime_ns
 
     def create(
-        self, name: str, scopes: Collection[str], lifetime: timedelta | None, now: datetime
+        self,
+        name: str,
+        scopes: Collection[str],
+        lifetime: timedelta | None,
+        now: datetime,
+        announce: Callable[[ApiKey], None] = lambda key: None,
     ) -> tuple[ApiKey, str]:
-        """A new key and its token, which is kept nowhere. Raises KeyRefused, and KeysUnreadable."""
+        """A new key and its token, which is kept nowhere; `announce` is called before it is made, and may raise. Raises
+        KeyRefused, and KeysUnreadable."""
         if not name.isprintable() or not 1 <= len(name.strip()) <= len(name) <= MAX_NAME:
             raise KeyRefused(f"the name is {name[:40]!r}, expected 1 to {MAX_NAME} printable characters; correct it")
         if not scopes or not set(scopes) <= set(SCOPES):
@@ -105,6 +111,7 @@ class KeyStore(SqliteStore):
         expires_s = None if lifetime is None else created_s + lifetime.total_seconds()
         ordered = tuple(scope for scope in SCOPES if scope in scopes)
         key = ApiKey(key_id, name, sha256(secret.encode()).digest(), ordered, created_s, expires_s)
+        announce(key)
         with self._plain_errors():  # before SQLite makes it with the rights of the umask
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.touch(mode=0o600)
@@ -114,10 +121,13 @@ class KeyStore(SqliteStore):
             number = db.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, NULL)", values).lastrowid or 0
         return replace(key, number=number), f"churn_{key_id}_{secret}"
 
-    def revoke(self, key_id: str, now: datetime) -> ApiKey:
-        """The key, which opens nothing from now on; the first revocation counts. Raises KeyRefused, KeysUnreadable."""
-        if not any(key.id == key_id for key in self.all()):
+    def revoke(self, key_id: str, now: datetime, announce: Callable[[ApiKey], None] = lambda key: None) -> ApiKey:
+        """The key, which opens nothing from now on; the first revocation counts. `announce` as of `create`. Raises
+        KeyRefused, KeysUnreadable."""
+        known = next((key for key in self.all() if key.id == key_id), None)
+        if known is None:
             raise KeyRefused(f"there is no key {key_id[:40]!r}, expected an id of `churn keys list`; correct it")
+        announce(known)
         with self._writing() as db:
             change = "UPDATE keys SET revoked_s = coalesce(revoked_s, ?) WHERE id = ? RETURNING *, rowid AS number"
             return _key(db.execute(change, (now.timestamp(), key_id)).fetchone())

@@ -55,14 +55,12 @@ class RateLimiter:
         self._handle = os.open(home / FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
     def admit(self, slot: int) -> Admission:
-        """Count a request of the key with this number, if it is let in. A disk that takes no number lets none in."""
+        """Count a request of the key with this number, if it is let in. Raises OSError for a disk that takes no number
+        and for a lock that is held for too long; then none is let in."""
         offset = slot * _CELL.size
-        if not self._lock(offset):
-            return Admission(False, 0, 1)
+        self._lock(offset)
         try:
             return self._count(offset)
-        except OSError:
-            return Admission(False, 0, 1)
         finally:
             fcntl.lockf(self._handle, fcntl.LOCK_UN, _CELL.size, offset)
 
@@ -82,11 +80,11 @@ class RateLimiter:
         os.pwrite(self._handle, _CELL.pack(after), offset)
         return Admission(True, int((now + window_s - after) / interval_s + 1e-9), max(1, ceil(after - now)))
 
-    def _lock(self, offset: int) -> bool:
+    def _lock(self, offset: int) -> None:
         for _ in range(_TRIES):
             try:
                 fcntl.lockf(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB, _CELL.size, offset)
-                return True
-            except OSError:
-                time.sleep(_WAIT_S)  # lockf waits for ever or not at all
-        return False
+                return
+            except (BlockingIOError, PermissionError):
+                time.sleep(_WAIT_S)  # to wait for the lock in the kernel would wait for a stopped worker for ever
+        raise TimeoutError("another worker holds the lock")

@@ -24,11 +24,15 @@ def keys_create(
     """Make a key and print it once. From the first key on the service of this home asks for one."""
     settings = settings_of(home)
     from churn_assets.access.audit import record_call
-    from churn_assets.access.keys import KeyStore, parse_lifetime
+    from churn_assets.access.keys import ApiKey, KeyStore, parse_lifetime
 
     lifetime, now = None if expires is None else parse_lifetime(expires), datetime.now(UTC)
-    record_call(settings.home, "keys create", now, name=name[:200], scopes=scope, expires=expires)
-    key, token = KeyStore(settings.home).create(name, scope, lifetime, now)
+
+    def announce(key: ApiKey) -> None:
+        facts = {"key": key.id, "name": name, "scopes": list(key.scopes), "expires": expires}
+        record_call(settings.home, "keys create", now, **facts)
+
+    key, token = KeyStore(settings.home).create(name, scope, lifetime, now, announce)
     typer.echo(token)  # alone on its stream, for scripts
     note = f"key {key.id} ({name}: {', '.join(key.scopes)}) is shown this once and kept as a hash; send it as"
     say(f"{note} 'Authorization: Bearer <key>'", err)
@@ -68,6 +72,7 @@ def keys_revoke(
 
     key_id = key_id.split("_")[1] if key_id.startswith("churn_") else key_id  # no message repeats a secret
     now = datetime.now(UTC)
-    record_call(settings.home, "keys revoke", now, key=key_id[:200])
-    key = KeyStore(settings.home).revoke(key_id, now)
+    key = KeyStore(settings.home).revoke(
+        key_id, now, lambda key: record_call(settings.home, "keys revoke", now, key=key.id, name=key.name)
+    )
     typer.echo(f"key {key.id} ({key.name}) is revoked")

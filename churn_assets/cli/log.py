@@ -170,7 +170,7 @@ Source = Annotated[str, typer.Argument(help="Id of an API key, `anonymous`, or t
 By = Annotated[str, typer.Option("--by", help="Who decides.")]
 Why = Annotated[str, typer.Option("--why", help="Why; it is kept in the log.")]
 Since = Annotated[str | None, typer.Option(help="Only what was received from this day on, as 2026-01-20.")]
-Until = Annotated[str | None, typer.Option(help="Only what was received before this day.")]
+Until = Annotated[str | None, typer.Option(help="Only what was received before this day. Default: until now.")]
 
 
 @feedback_app.command(
@@ -179,13 +179,18 @@ Until = Annotated[str | None, typer.Option(help="Only what was received before t
 def feedback_withdraw(
     source: Source, by: By, why: Why, since: Since = None, until: Until = None, home: HomeOption = None
 ) -> None:
-    """Count what a source reported no longer, in monitoring, the gate and training. The rows stay in the log."""
+    """Count what a source has reported no longer, in monitoring, the gate and training. The rows stay in the log."""
     _decide(source, False, since, until, by, why, home)
 
 
 @feedback_app.command("accept", epilog="Example: [bold]churn feedback accept anonymous --by Ana --why checked[/bold]")
 def feedback_accept(
-    source: Source, by: By, why: Why, since: Since = None, until: Until = None, home: HomeOption = None
+    source: Source,
+    by: By,
+    why: Why,
+    since: Since = None,
+    until: Annotated[str | None, typer.Option(help="As for withdraw. Default: for good, without a check.")] = None,
+    home: HomeOption = None,
 ) -> None:
     """Count what a source reported (again), and from now on without a check of its plausibility."""
     _decide(source, True, since, until, by, why, home)
@@ -197,19 +202,13 @@ def _decide(
     import datetime as dt
 
     from churn_assets.access.audit import record_call
-    from churn_assets.prediction_log.records import parse_instant
-    from churn_assets.prediction_log.sources import EVER, FOR_EVER, decide, record
+    from churn_assets.prediction_log.sources import FOR_EVER, decide, parse_period, record
 
-    try:
-        start, end = parse_instant(since) if since else EVER, parse_instant(until) if until else FOR_EVER
-    except (ValueError, OverflowError):
-        raise typer.BadParameter("expected a day such as 2026-01-20 or an instant") from None
     settings, now = settings_of(home), dt.datetime.now(dt.UTC)
-    decision = decide(source, accepted, (start, end), by, why, now)
+    period = parse_period(since, until, FOR_EVER if accepted else now)
+    decision = decide(source, accepted, period, by, why, now)
+    facts = {"source": source, "by": by, "why": why, "since": decision.since_at, "until": decision.until_at}
     action = f"feedback {'accept' if accepted else 'withdraw'}"
-    record_call(
-        settings.home, action, now, source=source, by=by, why=why, since=decision.since_at, until=decision.until_at
-    )
-    reports = record(settings, decision)
+    reports = record(settings, decision, lambda: record_call(settings.home, action, now, **facts))
     effect = "count" if accepted else "no longer count"
     say(f"{reports:,} reports of {source} {effect} from the next ingest on: `churn log ingest` or the running sensor.")

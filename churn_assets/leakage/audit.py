@@ -186,16 +186,19 @@ def audit_table(contract: Contract, customers: pa.Table, splits: pa.Table | None
 
 def audited_recipe(chosen: str) -> tuple[str, str]:
     """The recipe that is refitted at each rung, and its description. A ladder needs dozens of fits: a blend is
-    represented by its boosted part, and a network by boosted trees, whose headline lies within its interval."""
+    represented by one of its boosted parts, and a network by boosted trees."""
     if chosen == "logistic":
         return "logistic", "logistic regression, as chosen"
-    if chosen in ("", "boosted"):
+    parts = chosen.split(" + ")
+    name = next((name for name in ("boosted", "deep") if name in parts), "boosted")
+    if chosen in ("", name):
         why = ", as chosen" if chosen else ""
-    elif "boosted" in chosen.split(" + "):
+    elif name in parts:
         why = f", the part of '{chosen}' that can be refitted quickly"
     else:
         why = f" in place of '{chosen}', which takes too long to refit at each rung"
-    return "boosted", f"boosted trees{why}, in fewer, larger steps than in training"
+    trees = "deep boosted trees" if name == "deep" else "boosted trees"
+    return name, f"{trees}{why}, in fewer, larger steps than in training"
 
 
 def _describe_left_out(audit: Audit) -> tuple[str, ...]:

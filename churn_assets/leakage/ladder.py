@@ -27,11 +27,10 @@ STOP_EVERY = 8  # one in so many training rows of a fold is used for early stopp
 FEWEST = 10  # churned or kept customers of a band; with fewer it gets no figure
 
 # A ladder needs many fits and no precision in the third decimal: fewer rounds at a higher rate, one booster.
-QUICK: Mapping[str, Parameters] = {
-    "boosted": {"rounds": 120, "patience": 20, "learning_rate": 0.15, "bag": 1, "threads": 1},
-    "logistic": {},
-}
-ALONE: Mapping[str, Parameters] = {"boosted": {"rounds": 60, "patience": 15, "max_depth": 3}, "logistic": {}}
+_QUICK: Parameters = {"rounds": 120, "patience": 20, "learning_rate": 0.15, "bag": 1, "threads": 1}
+_ALONE: Parameters = {"rounds": 60, "patience": 15, "max_depth": 3}
+QUICK: Mapping[str, Parameters] = {"boosted": _QUICK, "deep": _QUICK, "logistic": {}}
+ALONE: Mapping[str, Parameters] = {"boosted": _ALONE, "deep": _ALONE, "logistic": {}}
 
 
 class Figure(msgspec.Struct, frozen=True):

@@ -142,16 +142,17 @@ class _Judge:
         self.names = [name for name in signals if name not in self.excluded]
         self.by_weight = probe.by_shuffling(self.kept(), self.names)
 
-    def kept(self, without: Sequence[str] = ()) -> tuple[int, ...]:
+    def kept(self, without: Collection[str] = ()) -> tuple[int, ...]:
         """Features of the columns that are judged, but for some."""
         return self.probe.features((*self.excluded, *without))
 
-    def losses(self) -> dict[str, Loss]:
-        """The loss without each column; 0 for those that do not matter when shuffled."""
-        complete, nothing = self.kept(), Loss(0.0, 0.0, 0.0, 0.0)
-        most = self.by_weight[:MOST_REFITS]
-        refitted = {name: self.probe.loss(complete, self.kept([name]), least=STRONG) for name in most}
-        return {name: refitted.get(name, nothing) for name in self.names}
+    def losses(self, gone: Collection[str] = ()) -> dict[str, Loss]:
+        """The loss without each column, beside all but `gone`; 0 for those that do not matter when shuffled."""
+        complete, nothing = self.kept(gone), Loss(0.0, 0.0, 0.0, 0.0)
+        names = [name for name in self.names if name not in gone]
+        most = self.probe.by_shuffling(complete, names)[:MOST_REFITS] if gone else self.by_weight[:MOST_REFITS]
+        refitted = {name: self.probe.loss(complete, self.kept([*gone, name]), least=STRONG) for name in most}
+        return {name: refitted.get(name, nothing) for name in names}
 
     def material(self, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
         """The findings about columns that add a material part of the lift to those that nobody accuses."""
@@ -176,16 +177,11 @@ class _Judge:
         return tuple(findings)
 
     def carriers(self, losses: Mapping[str, Loss], accused: Collection[str]) -> tuple[Finding, ...]:
-        """Columns that carry most of a strong model, by more than they reach alone, but for those `accused` already and
-        for those that carry it only together with one of these."""
-        limit, gone = self.contract.audit.headline_loss_when_removed, [*accused]
-        if gone:
-            complete = self.kept(gone)
-            losses = {
-                name: self.probe.loss(complete, self.kept([*gone, name]), least=STRONG)
-                for name, loss in losses.items()
-                if loss.share_low > limit and name not in accused
-            }
+        """Columns that carry most of a strong model, by more than they reach alone. They are judged without those
+        `accused`, beside which a carrier costs little and a partner much; `losses` are those beside all columns."""
+        limit = self.contract.audit.headline_loss_when_removed
+        if accused:
+            losses = self.losses(accused) if self.probe.lift(self.kept(accused)) > STRONG else {}
         strong = {n: max(STRONG, self.signals[n].pr_auc_lift + TOGETHER) for n in losses}
         over = {n: loss for n, loss in losses.items() if loss.share_low > limit and loss.lift > strong[n]}
         return tuple(

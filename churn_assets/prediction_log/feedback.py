@@ -78,8 +78,11 @@ def import_reports(
     repeated.
 
     After a kill during the write the same import adds the rest, nothing twice. Raises RowsRejected (every violation,
-    rows counted from 0), LogUnavailable.
+    rows counted from 0), SourceRefused, LogUnavailable.
     """
+    if not is_id(source) or source == ANONYMOUS:
+        expected = f"1 to {MAX_ID} printable characters, and not '{ANONYMOUS}', who reports without a key"
+        raise errors.SourceRefused(f"--source is {source[:40]!r}, expected {expected}; correct it")
     reports = {_content_id(report): report for report in parse_reports(items, IMPORT, now, source)}
     log = _search_log(settings, reports)
     known = log.feedback
@@ -101,8 +104,9 @@ def import_reports(
 
 
 def _content_id(report: Feedback) -> str:
-    """The same report has the same id in every file."""
+    """The same report of a source has the same id in every file."""
     values = [report.prediction_id, report.customer_id, report.churned, report.contacted, report.observed_at]
+    values += [report.source] if report.source != IMPORT else []
     return "file-" + hashlib.sha256(json.dumps(values).encode()).hexdigest()[:24]
 
 

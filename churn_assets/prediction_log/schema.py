@@ -66,6 +66,7 @@ VERSIONS: tuple[str, ...] = (
         seq BIGINT NOT NULL, noted_at TIMESTAMP NOT NULL, id VARCHAR NOT NULL, segment VARCHAR NOT NULL
     );
     """,
+    "CREATE TABLE judged (seq BIGINT NOT NULL); INSERT INTO judged VALUES (0);",  # the line up to which `sources` did
 )
 ROW_TABLES = ("predictions", "feedback", "rejections", "source_decisions", "unacknowledged", "quarantine")
 _RENAME, _ADD = "ALTER TABLE predictions RENAME COLUMN {} TO {}", "ALTER TABLE predictions ADD COLUMN {} {}"

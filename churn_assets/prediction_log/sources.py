@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import os
+from collections.abc import Callable
 from math import sqrt
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ import numpy as np
 from churn_assets.contract.values import MAX_ID, is_id
 from churn_assets.errors import NothingIngested, SourceRefused
 from churn_assets.evaluation.metrics import Floats, Labels, roc_auc
-from churn_assets.prediction_log.records import ANONYMOUS, IMPORT, SourceDecision, encode_line
+from churn_assets.prediction_log.records import ANONYMOUS, IMPORT, SourceDecision, encode_line, parse_instant
 from churn_assets.prediction_log.segment import Segment
 from churn_assets.prediction_log.warehouse.connection import open_published
 from churn_assets.settings import Settings
@@ -34,23 +35,34 @@ MAX_ODDS = 4.0  # times the odds of churn that the scores give, or its inverse
 SIGMAS = 3.3  # one-sided 99.95 %
 EVER, FOR_EVER = dt.datetime(1970, 1, 1, tzinfo=dt.UTC), dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
 
-_JUDGED = """
-SELECT f.source, bool_or(f.churned) AS churned, arg_max(p.score, p.seq) AS score
-FROM outcomes f JOIN answers p ON p.prediction_id = f.prediction_id
-WHERE list_contains($names, f.source) AND p.customer_id IS NOT NULL GROUP BY f.source, p.customer_id
-UNION ALL
-SELECT f.source, bool_or(f.churned), arg_max(p.score, p.seq)
-FROM outcomes f JOIN answers p ON p.customer_id = f.customer_id AND p.scored_at <= f.received_at
-WHERE list_contains($names, f.source) AND f.prediction_id IS NULL GROUP BY f.source, p.customer_id
+_REPORTED = """
+WITH own AS (SELECT * FROM outcomes WHERE list_contains($names, source)),
+scored AS (
+  SELECT f.source, f.churned, p.customer_id, p.score, p.seq FROM own f
+  JOIN answers p ON p.prediction_id = f.prediction_id
+  UNION ALL
+  SELECT f.source, f.churned, p.customer_id, p.score, p.seq FROM own f
+  JOIN answers p ON p.customer_id = f.customer_id AND p.scored_at <= f.received_at
+  WHERE f.prediction_id IS NULL
+)
+SELECT source, bool_or(churned) AS churned, arg_max(score, seq) AS score
+FROM scored WHERE customer_id IS NOT NULL GROUP BY source, customer_id
 """
 _SCORED = "SELECT count(*), avg(score) FROM (SELECT arg_max(score, seq) AS score FROM answers GROUP BY customer_id)"
-_NEW = """
+_COVERS = "d.source = f.source AND f.received_at >= d.since_at AND f.received_at < d.until_at"
+_NEW = f"""
 SELECT DISTINCT source FROM feedback f
-WHERE seq > $seq AND source IS NOT NULL AND (source = $anonymous OR request_id <> $import) AND NOT EXISTS (
-  SELECT 1 FROM source_decisions d WHERE d.source = f.source AND f.received_at < d.until_at) ORDER BY 1
+WHERE seq > (SELECT seq FROM judged) AND (source = $anonymous OR request_id <> $import)
+AND source IS NOT NULL AND NOT EXISTS (SELECT 1 FROM source_decisions d WHERE {_COVERS}) ORDER BY 1
 """
-_QUARANTINED = """
-SELECT source, arg_max(why, seq) FROM decisions GROUP BY source HAVING arg_max(who, seq) = ? ORDER BY source
+_LAST = "(SELECT coalesce(max(last_seq), 0) FROM segments)"
+_JUDGED = f"UPDATE judged SET seq = {_LAST} WHERE seq < {_LAST}"
+_QUARANTINED = f"""
+WITH decided AS (
+  SELECT f.source, arg_max(d.who, d.seq) AS who, arg_max(d.why, d.seq) AS why
+  FROM feedback f JOIN source_decisions d ON {_COVERS} GROUP BY f.source, f.feedback_id
+)
+SELECT source, any_value(why) FROM decided WHERE who = ? GROUP BY source ORDER BY source
 """
 
 
@@ -78,15 +90,15 @@ def implausible_reports(churned: Labels, score: Floats, scored: int, scored_mean
     return None
 
 
-def judge_sources(connection: duckdb.DuckDBPyConnection, seq: int, now: dt.datetime) -> list[SourceDecision]:
-    """Decisions against sources that have reported after line `seq`, came over the network, are not plausible and about
-    which nobody has decided."""
-    values = {"seq": seq, "anonymous": ANONYMOUS, "import": IMPORT}
+def judge_sources(connection: duckdb.DuckDBPyConnection, now: dt.datetime) -> list[SourceDecision]:
+    """Decisions against sources that came over the network, are not plausible, and have reported something new about
+    which nobody has decided. What is new is known until `mark_judged`."""
+    values = {"anonymous": ANONYMOUS, "import": IMPORT}
     names = [name for (name,) in connection.execute(_NEW, values).fetchall()]
     if not names:
         return []
     [(scored, scored_mean)] = connection.execute(_SCORED).fetchall()
-    rows = connection.execute(_JUDGED, {"names": names}).fetchnumpy()
+    rows = connection.execute(_REPORTED, {"names": names}).fetchnumpy()
     decisions = []
     for name in names:
         own = rows["source"] == name
@@ -96,11 +108,26 @@ def judge_sources(connection: duckdb.DuckDBPyConnection, seq: int, now: dt.datet
     return decisions
 
 
+def mark_judged(connection: duckdb.DuckDBPyConnection) -> None:
+    """No feedback of the tables is new any more: once the decisions on it are in the log."""
+    connection.execute(_JUDGED)
+
+
 def quarantined_sources(settings: Settings) -> dict[str, str]:
-    """Sources that the ingest stopped counting and about which no person has decided since, with the reason."""
+    """Sources of which the ingest does not count something about which no person has decided, with the reason."""
     with contextlib.suppress(NothingIngested), open_published(settings) as connection:
-        return dict(connection.execute(_QUARANTINED, [QUARANTINE]).fetchall())
+        if ("source_decisions",) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall():
+            return dict(connection.execute(_QUARANTINED, [QUARANTINE]).fetchall())
     return {}
+
+
+def parse_period(since: str | None, until: str | None, end: dt.datetime) -> tuple[dt.datetime, dt.datetime]:
+    """A period from days or instants as text; from ever, and until `end`, where they are None. Raises SourceRefused."""
+    try:
+        return parse_instant(since) if since else EVER, parse_instant(until) if until else end
+    except (ValueError, OverflowError):
+        given = " to ".join(text[:40] for text in (since, until) if text)
+        raise SourceRefused(f"the period is {given!r}, expected days such as 2026-01-20; correct them") from None
 
 
 def decide(
@@ -118,13 +145,15 @@ def decide(
     return SourceDecision(os.urandom(12).hex(), source, accepted, *instants)
 
 
-def record(settings: Settings, decision: SourceDecision) -> int:
+def record(settings: Settings, decision: SourceDecision, announce: Callable[[], None] = lambda: None) -> int:
     """Append a person's decision to the log; it counts from the next ingest. The number of reports it is about, of
-    those ingested. Raises SourceRefused for a source that has reported nothing, NothingIngested, LogUnavailable."""
+    those ingested. `announce` is called when nothing but the disk can refuse it any more. Raises SourceRefused for a
+    source that has reported nothing, NothingIngested, LogUnavailable."""
+    period = [parse_instant(text).replace(tzinfo=None) for text in (decision.since_at, decision.until_at)]
     with open_published(settings) as connection:
         reports = connection.execute(
-            "SELECT count(*) FROM feedback WHERE source = ? AND received_at BETWEEN ?::TIMESTAMP AND ?::TIMESTAMP",
-            [decision.source, decision.since_at[:19], decision.until_at[:19]],
+            "SELECT count(*) FROM feedback WHERE source = ? AND received_at >= ? AND received_at < ?",
+            [decision.source, *period],
         ).fetchall()[0][0]
         known = [name for (name,) in connection.execute("SELECT DISTINCT source FROM feedback ORDER BY 1").fetchall()]
     if decision.source not in known:
@@ -133,6 +162,7 @@ def record(settings: Settings, decision: SourceDecision) -> int:
             f"nothing ingested was reported by {decision.source!r}, expected one of: {names}; correct it, or run "
             "`churn log ingest` first"
         )
+    announce()
     segment = Segment(settings.predlog_dir)
     segment.append(encode_line(decision))
     segment.hand_over()

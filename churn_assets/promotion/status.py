@@ -157,7 +157,8 @@ def _champion_files(settings: Settings, version: str) -> tuple[dict[str, Path], 
             f"score the customers with it: {SCORE_AGAIN}"
         )
     elif (settings.reports_dir / _SCORED).is_file():
-        paths["call_list"] = settings.reports_dir / _SCORED
+        calls = settings.reports_dir / "call_list.xlsx"  # an earlier release made the scored customers alone
+        paths["call_list"] = calls if calls.is_file() else settings.reports_dir / _SCORED
     elif any(settings.reports_dir.glob(f"*/{_SCORED}")):
         notes.append(f"champion {version} has no call list; score the customers with it: {SCORE_AGAIN}")
     return paths, notes

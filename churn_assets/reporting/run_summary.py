@@ -18,6 +18,7 @@ from churn_assets.promotion.registration import Registration
 from churn_assets.promotion.status import read_registration, report_folder, report_version
 from churn_assets.reporting.model.collect import METRICS
 from churn_assets.reporting.model.facts import Report, Side
+from churn_assets.scoring.list_money import amount
 from churn_assets.scoring.scorer import Discount
 from churn_assets.settings import Settings
 
@@ -35,12 +36,13 @@ _REJECTED_SHARE = 0.01
 @dataclass(frozen=True)
 class Calls:
     """Who is to be called: of `listed` customers `contacts`, with the money that this is expected to bring, in the
-    contract's currency. `version` is the model that made the list."""
+    contract's currency. `version` is the model that made the list. `control` more are left alone, and not `listed`."""
 
     contacts: int
     listed: int
     expected_profit: float
     version: str
+    control: int = 0
 
     @classmethod
     def of(cls, risk_list: pa.Table) -> Calls:
@@ -50,7 +52,9 @@ class Calls:
         contacts = risk_list.filter(risk_list["contact"])
         version = risk_list["model_version"][0].as_py() if risk_list.num_rows else ""
         profit = pc.sum(contacts["expected_value"]).as_py() or 0.0
-        return cls(contacts.num_rows, risk_list.num_rows, float(profit), version)
+        # A list of an earlier release has no control group.
+        control = (pc.sum(risk_list["control"]).as_py() or 0) if "control" in risk_list.column_names else 0
+        return cls(contacts.num_rows, risk_list.num_rows - control, float(profit), version, control)
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,8 @@ def read_run_summary(settings: Settings) -> RunSummary:
     if listed.is_file():
         import pyarrow.parquet as pq
 
-        calls = Calls.of(pq.read_table(listed, columns=["contact", "expected_value", "model_version"]))
+        columns = {"contact", "control", "expected_value", "model_version"} & set(pq.read_schema(listed).names)
+        calls = Calls.of(pq.read_table(listed, columns=sorted(columns)))
     places = {
         "call list": settings.reports_dir / "call_list.xlsx",
         "report": _folder(settings, registration.version if registration else None) / "model_report.html",
@@ -169,11 +174,12 @@ def describe_calls(calls: Calls, discount: Discount | None = None) -> str:
     basis = (
         "probabilities" if share == 1.0 else f"{share:.0%} of the predicted churners, as measured on test customers,"
     )
+    customers = f"{calls.listed:,} active customers" + " outside the control group" * bool(calls.control)
     if not calls.contacts:
-        return f"nobody: no call to one of {calls.listed:,} active customers is expected to pay for itself."
+        return f"nobody: no call to one of {customers} is expected to pay for itself."
     return (
-        f"the first {calls.contacts:,} of {calls.listed:,} active customers; expected profit "
-        f"{_rounded(calls.expected_profit)}, if {basis} and the contract's [value] hold."
+        f"the first {calls.contacts:,} of {customers}; expected profit {amount(calls.expected_profit)}, "
+        f"if {basis} and the contract's [value] hold."
     )
 
 
@@ -259,8 +265,3 @@ def _rejected(report: Report) -> str:
     if validation is None or validation.rejected_share < _REJECTED_SHARE:
         return ""
     return f"{validation.rows_rejected:,} of {validation.rows_in:,} rows break the contract and were left out."
-
-
-def _rounded(amount: float) -> str:
-    """Money to two digits that count: more would pretend to be known."""
-    return f"{float(f'{amount:.2g}'):,.0f}"

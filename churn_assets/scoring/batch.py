@@ -131,7 +131,7 @@ def score_file(
     `out` has the valid rows in the file's order, with their source row; beside it are `<name>.rejected.parquet` (raw
     cells and reasons) and `<name>.calls<suffix>` (the contacts worth most, as many as the contract's capacity, with the
     control group). `sheet` (.csv or .xlsx) is that list as people read it; without `out` the rejected rows are beside
-    it. Customers whom the file marks as churned are on no list. All appear when everything is written.
+    it. Customers whom the file marks as churned are on no list, and others once. All appear when everything is written.
 
     An `as_of` given here wins over the contract's. `threads` is by default the number of processors; with `reasons` the
     calls say why, as a `sheet` does if the bundle can; `progress(rows done, rows in all or None)` is called after each
@@ -225,7 +225,7 @@ class _Tally:
             scored = scored.filter(pc.greater_equal(scored["expected_value"], least))
         pays = scored.filter(pc.greater(scored["expected_value"], 0.0))
         both = pa.concat_tables([self.best, pays]) if self.best.num_rows else pays
-        both = both.take(call_order(both))
+        both = _distinct(both.take(call_order(both)))
         counted = np.cumsum(~both["control"].to_numpy(zero_copy_only=False).astype(bool))  # others take no capacity
         self.best = both.slice(0, int(np.searchsorted(counted, self._keep)) + 1)
 
@@ -247,6 +247,12 @@ class _Tally:
         customers = self.customers(listed.num_rows)
         as_of = as_days(listed["as_of"].combine_chunks())
         return with_reasons(listed, self._explainer.explain_table(customers, as_of))
+
+
+def _distinct(listed: pa.Table) -> pa.Table:
+    """The first row of each customer: a file may have several, and a list calls nobody twice."""
+    codes = listed["customer_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+    return listed.take(np.sort(np.unique(codes, return_index=True)[1]))
 
 
 def _in_order(pool: ThreadPoolExecutor, file: _FileBatches, ahead: int) -> Iterator[ScoredBatch]:

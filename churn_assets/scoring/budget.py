@@ -13,7 +13,7 @@ from churn_assets.contract.load import parse_contract
 from churn_assets.errors import AssetMissing, SettingsError
 from churn_assets.features.compile import Array
 from churn_assets.scoring.bundle import CONTRACT, read_card
-from churn_assets.scoring.list_money import saved_interval as saved_interval
+from churn_assets.scoring.call_list import value_of
 from churn_assets.scoring.list_money import saved_value_interval
 from churn_assets.scoring.scorer import Discount
 
@@ -39,20 +39,17 @@ class Plan:
     limit: str
 
 
-def plan_call_list(
-    bundle: Path, call_list: Path, budget: float, *, capacity: bool = True, value: Value | None = None
-) -> tuple[Plan, Value]:
-    """The best use of `budget` on `call_list`, the Parquet file of the asset risk_list, and the `value` by which it was
-    made, by default that of the bundle's contract. The control group is left out. Raises AssetMissing if there is no
-    list, and SettingsError for a negative budget."""
+def plan_call_list(bundle: Path, call_list: Path, budget: float, *, capacity: bool = True) -> tuple[Plan, Value]:
+    """The best use of `budget` on `call_list`, the Parquet file of the asset risk_list, and the `[value]` by which that
+    was made. The control group is left out. Raises AssetMissing if there is no list, and SettingsError for a negative
+    budget."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     if not call_list.is_file():
         raise AssetMissing(f"{call_list}: does not exist; expected the call list of this home; make it: churn run")
-    if value is None:
-        value = parse_contract((bundle / CONTRACT).read_text(encoding="utf-8"), CONTRACT).value
     card, listed = read_card(bundle), pq.read_table(call_list)
+    value = value_of(listed) or parse_contract((bundle / CONTRACT).read_text(encoding="utf-8"), CONTRACT).value
     discount = card.profit.discount if card.profit else Discount()
     probability = listed["churn_probability"].to_numpy()
     if "customer_value" not in listed.column_names:  # a list of an earlier release: one value for everybody

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -24,6 +25,7 @@ REASON_COLUMNS = ("reason_1", "reason_2", "reason_3")
 RISK_BAND = "risk band"
 MISSING = "not known"
 _TWO_SIDED_95 = 1.96
+_VALUE = b"churn_value"  # metadata: the [value] by which a list was made
 
 SCHEMA = pa.schema(
     [
@@ -67,9 +69,17 @@ def call_list(
     prices: Prices | None = None,
 ) -> pa.Table:
     """All customers (`SCHEMA`), the most valuable to contact first; ties in the order of their ids. `contact` is true
-    within the contract's capacity as far as the expected value is positive, outside the control group."""
+    within the contract's capacity as far as the expected value is positive, outside the control group. The list keeps
+    the `[value]` that it was made by (`value_of`)."""
     listed = scored_table(scorer, customer_ids, probability, as_of, prices)
-    return ranked(listed.take(call_order(listed)), scorer.value)
+    listed = ranked(listed.take(call_order(listed)), scorer.value)
+    return listed.replace_schema_metadata({_VALUE: msgspec.json.encode(scorer.contract.value)})
+
+
+def value_of(listed: pa.Table) -> Value | None:
+    """The `[value]` by which a list was made; None for a list of an earlier release."""
+    stored = (listed.schema.metadata or {}).get(_VALUE)
+    return None if stored is None else msgspec.json.decode(stored, type=Value)
 
 
 def call_order(listed: pa.Table) -> pa.Array:

@@ -159,8 +159,9 @@ class ModelCard(msgspec.Struct, frozen=True):
     no_signal: bool = False
 
 
-class LadderFile(msgspec.Struct, frozen=True):
-    """What GET /model shows of the leakage audit beside a bundle; JSON that only `leakage.audit` looks into."""
+class LadderFile(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What GET /model shows of the leakage audit beside a bundle; JSON that only `leakage.audit` looks into. A part
+    that the audit did not write is absent."""
 
     recipe: str | None = None
     rungs: list[Any] | None = None

@@ -114,15 +114,15 @@ def saved_interval(chance: Array) -> tuple[float, float]:
 def describe_list_money(money: ListMoney) -> list[str]:
     """The headline, what it counts and what it does not, as sentences."""
     left = f"; {money.left:,} marked as churned are left out" if money.left else ""
-    out_of = f"{money.customers:,} customers who have not left{left}"
+    out_of = f"{money.customers:,} customers who have not left"
     if money.capacity == 0:
-        return [f"The model is no better than random: nobody is to be contacted, of {out_of}."]
+        return [f"The model is no better than random: nobody is to be contacted, of {out_of}{left}."]
     if not money.contacts:
-        return [f"Under the contract's values no contact is expected to pay, of {out_of}.", *_basis(money)]
+        return [f"Under the contract's values no contact is expected to pay, of {out_of}{left}.", *_basis(money)]
     limit = f", within a capacity of {money.capacity:,}" if money.capacity is not None else ""
     control = [f"{money.control:,} more are a control group: not contacted, not counted."] if money.control else []
     return [
-        f"Contact {money.contacts:,} of {out_of}{limit}. Expected profit: {amount(money.profit)} (95 % interval "
+        f"Contact {money.contacts:,} of {out_of}{limit}{left}. Expected profit: {amount(money.profit)} (95 % interval "
         f"{amount(money.low)} to {amount(money.high)}), after {amount(money.cost)} for the offers.",
         *_basis(money),
         *control,

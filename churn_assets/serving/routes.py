@@ -28,7 +28,7 @@ from churn_assets.prediction_log.feedback import parse_reports
 from churn_assets.prediction_log.records import encode_line
 from churn_assets.prediction_log.writer import MAX_BYTES
 from churn_assets.serving import http, schemas
-from churn_assets.serving.authorization import admit, authorize
+from churn_assets.serving.authorization import authorize
 from churn_assets.serving.http import Refused, encode, invalid, json_response, parse_json, read_body, unavailable
 from churn_assets.serving.model_watcher import Arm, ServedModel
 from churn_assets.serving.pages import index_page, page_headers, swagger_page
@@ -71,7 +71,7 @@ class ServiceApp:
             key = authorize(worker.keys, scope["headers"], path)
             request.key_id = None if key is None else key.id
             if worker.limited and path not in schemas.OPEN_ROUTES:
-                request.headers += admit(worker.limiter(), key)
+                request.headers += worker.admit(key)
             if path == self.short_path and method == "POST":
                 body = await read_body(scope, receive, worker.settings.body_bytes, worker.settings.timeout_s)
                 await _send(send, 200, await self.handlers.predict(body, request), request)

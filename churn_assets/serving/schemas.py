@@ -119,7 +119,8 @@ class ModelDescription(Struct, frozen=True):
         dict[str, Any] | None,
         Meta(
             description="The metrics under weaker assumptions (rungs), by the customers' age (bands), the columns "
-            "that somebody must attest (suspects, findings), and a summary of two sentences."
+            "that somebody must attest (suspects, findings) or that the model leaves out (left_out), and a summary of "
+            "two sentences; a part that the audit did not write is absent."
         ),
     ]
 
@@ -170,6 +171,12 @@ _STATUSES = {
     "503": "No model, a full or read-only disk, or too many rows waiting for it. Nothing was logged; ask again.",
 }
 _RETRY = {"Retry-After": {"description": "Seconds after which to ask again.", "schema": {"type": "integer"}}}
+_TRIAL: Schema = {
+    "name": "x-churn-test",
+    "in": "header",
+    "description": "1: a trial, which is logged, and left out of monitoring, labels and training.",
+    "schema": {"type": "string", "enum": ["0", "1"]},
+}
 _REQUEST_ID: Schema = {
     "name": "x-request-id",
     "in": "header",
@@ -207,12 +214,13 @@ def openapi(contract: Contract | None, settings: ServingSettings) -> Schema:
 def _paths(settings: ServingSettings) -> Schema:
     limit = f"{settings.body_bytes:,}"
     paths = {
-        "/predict": _post(f"Score one customer. At most {limit} bytes.", "Customer", "PredictionResponse"),
+        "/predict": _post(f"Score one customer. At most {limit} bytes.", "Customer", "PredictionResponse", _TRIAL),
         "/predict_batch": _post(
             f"Score 1 to {settings.batch_rows:,} customers in one order: all of them, or none if one is bad. "
             f"At most {settings.batch_bytes:,} bytes.",
             "CustomerBatch",
             "BatchResponse",
+            _TRIAL,
         ),
         "/feedback": _post(f"Report outcomes of customers. At most {limit} bytes.", "FeedbackBody", "FeedbackResponse"),
         "/model": _get("The model that answers: metrics, thresholds, columns, ladder.", "ModelDescription"),
@@ -231,12 +239,12 @@ def _paths(settings: ServingSettings) -> Schema:
     return paths
 
 
-def _post(summary: str, body: str, answer: str) -> Schema:
+def _post(summary: str, body: str, answer: str, *headers: Schema) -> Schema:
     errors = {status: _json(text, "ErrorResponse") for status, text in _STATUSES.items()}
     return {
         "post": {
             "summary": summary,
-            "parameters": [_REQUEST_ID],
+            "parameters": [_REQUEST_ID, *headers],
             "requestBody": {"required": True, "content": _content(body)},
             "responses": {"200": _json("Done.", answer), **errors, "503": {**errors["503"], "headers": _RETRY}},
         }

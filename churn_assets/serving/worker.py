@@ -15,12 +15,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from churn_assets.access.keyring import Keyring, is_loopback
+from churn_assets.access.keys import ApiKey
 from churn_assets.access.rate_limit import RateLimit, RateLimiter
 from churn_assets.errors import KeysUnreadable, LogError
 from churn_assets.prediction_log.records import Rejections, encode_line
 from churn_assets.prediction_log.segment import Segment
 from churn_assets.prediction_log.writer import LogWriter
-from churn_assets.serving.http import unavailable
+from churn_assets.serving.authorization import admit
+from churn_assets.serving.http import Header, unavailable
 from churn_assets.serving.metrics import Metrics
 from churn_assets.serving.model_watcher import ModelWatcher, ServedModel, find_bundle
 from churn_assets.settings import ServingSettings, Settings
@@ -85,18 +87,18 @@ class Worker:
         """Whether the requests of a key are limited."""
         return self.settings.rate_per_s > 0
 
-    def limiter(self) -> RateLimiter:
-        """What counts them; opened at the first request. Raises Refused while its file cannot be made."""
-        if self._limiter is None:
-            limit = RateLimit(self.settings.rate_per_s, self.settings.rate_burst)
-            try:
+    def admit(self, key: ApiKey | None) -> tuple[Header, ...]:
+        """Count a request of a key, or of those that need none; the headers that say what is left. Raises Refused: 429
+        for too many, 503 while none can be counted."""
+        try:
+            if self._limiter is None:  # opened here, so that a full home is no reason not to start
+                limit = RateLimit(self.settings.rate_per_s, self.settings.rate_burst)
                 self._limiter = RateLimiter(self.home, limit)
-            except OSError as error:
-                log_event(self.logger, logging.ERROR, "no rate limits", reason=str(error))
-                raise unavailable(
-                    "disk", "requests cannot be counted: the home cannot be written; ask again", 5
-                ) from None
-        return self._limiter
+            return admit(self._limiter, key)
+        except OSError as error:
+            log_event(self.logger, logging.ERROR, "requests cannot be counted", reason=str(error))
+            text = "requests cannot be counted, which their limit needs: the disk takes nothing; ask again"
+            raise unavailable("disk", text, 5) from None
 
     def count_refusal(self, cause: str) -> None:
         """Count a refused request, in metrics and for the next summary."""

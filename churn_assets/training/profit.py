@@ -88,7 +88,7 @@ def profit_report(
     for equal rows and seed."""
     rows, prices = len(probability), prices or constant_prices(value, len(probability))
     chosen = int(np.sum(probability >= thresholds[value.decide_by]))
-    ends = np.unique(np.linspace(0, rows, POINTS + 1).astype(np.int64)).tolist()
+    ends = _curve_ends(rows)
     sizes = [max(1, round(share * rows)) for share in LIST_SHARES]
     cuts = _Cuts.of(churned, probability, prices.gain, value.offer_cost, seed, [*ends, *sizes, chosen])
     points = cuts.points()
@@ -130,6 +130,11 @@ def with_list(
         report, out_of_time=out_of_time, realized=dict(realized), discount=discount, call_list=list_of(discount)
     )
     return msgspec.structs.replace(report, card_sentence=describe_profit(report))
+
+
+def profit_curve(churned: Labels, probability: Floats, gain: Floats, cost: float, seed: int) -> list[ProfitPoint]:
+    """Profit on test rows (n,) at their gains (n,), by the number contacted; the curve of `profit_report`."""
+    return _Cuts.of(churned, probability, gain, cost, seed, _curve_ends(len(probability))).points()
 
 
 def operating_point(
@@ -304,6 +309,10 @@ class _Cuts:
         """One a list, with its 95 % interval."""
         columns = np.column_stack([self.contacted, self.churners, self.profit, *intervals(self.drawn)])
         return [ProfitPoint(*column) for column in columns.tolist()]
+
+
+def _curve_ends(rows: int) -> list[int]:
+    return [int(end) for end in np.unique(np.linspace(0, rows, POINTS + 1).astype(np.int64))]
 
 
 def _ratio(over: float, under: float) -> float | None:

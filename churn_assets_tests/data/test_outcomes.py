@@ -68,6 +68,7 @@ def test_parquet_keeps_its_types(tmp_path):
         (HEAD, EmptySource, "no rows"),
         ("customer_id,churned\nc1,1\n", ColumnMissing, "no column observed_at"),
         ("churned,observed_at\n1,2026-01-20\n", ColumnMissing, "prediction_id or customer_id"),
+        (HEAD + '"c1,true\n', SourceUnreadable, "Expected 4 columns, got 2"),
     ],
 )
 def test_one_invalid_cell_and_nothing_of_the_file_is_imported(tmp_path, text, error, message):

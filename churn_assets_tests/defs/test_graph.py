@@ -222,6 +222,7 @@ def test_report_and_list_are_the_champions_whatever_else_was_trained_and_whoever
     assert all(role in written[name].read_text() for name in (PAGE, CARD))
     assert (report_version(of), read_status(of).notes) == (champion.version, ())
     assert read_status(of).paths["report"] == str(of.reports_dir / PAGE)
+    assert read_status(of).paths["call_list"] == str(read_run_summary(of).places["call list"])
 
     write_champion(of.home, dataclasses.replace(champion, version=challenger))  # as a promotion does
     status = read_status(of)

@@ -210,6 +210,9 @@ def test_a_table_without_a_churner_is_an_error(tmp_path):
         ("logistic", "logistic", "as chosen"),
         ("network + boosted", "boosted", "the part of 'network + boosted'"),
         ("network", "boosted", "in place of 'network'"),
+        ("deep", "deep", "deep boosted trees, as chosen"),
+        ("logistic + deep", "deep", "deep boosted trees, the part of 'logistic + deep'"),
+        ("boosted + deep", "boosted", "boosted trees, the part of 'boosted + deep'"),
     ],
 )
 def test_the_recipe_is_described(chosen, recipe, part):
@@ -221,6 +224,11 @@ def test_the_recipe_is_described(chosen, recipe, part):
 def test_a_logistic_choice_is_audited_by_logistic_regression():
     result = audited(TELECOM, generate(TELECOM, rows=800, seed=3), chosen="logistic", params={"logistic": {"knots": 5}})
     assert result.recipe == "logistic regression, as chosen"
+
+
+def test_a_deep_choice_is_audited_by_deep_trees():
+    result = audited(TELECOM, generate(TELECOM, rows=800, seed=3), chosen="deep", params={"deep": {"max_depth": 8}})
+    assert result.recipe.startswith("deep boosted trees, as chosen")
 
 
 def test_groups_of_features_follow_the_contract():

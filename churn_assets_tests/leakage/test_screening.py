@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from benchmarks import audit_tables as tables
@@ -66,6 +67,23 @@ def test_a_leak_that_stands_twice_is_left_out_twice():
     )
     accused = {finding.column for finding in result.findings}
     assert accused == {"months", "again"}  # each would carry the model without the other
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["alone", "behind a stronger leak"])
+def test_columns_that_carry_the_model_are_found_also_behind_a_leak(hidden):
+    churned, cells = tables.two_halves()
+    leak = churned * 3.0 + np.random.default_rng(1).normal(0, 0.9, len(churned))
+    result = screened(churned, {**cells, "leak": leak} if hidden else cells)
+    carriers = {f.column for f in result.findings if f.limit == "headline_loss_when_removed"}
+    assert carriers == {"sign", "code"}
+    assert set(result.left_out) == carriers | ({"leak"} if hidden else set())
+    assert not hidden or result.columns["sign"].headline_loss_when_removed < 0.1
+
+
+def test_the_honest_partner_of_an_accused_column_carries_nothing_without_it():
+    result = screened(*tables.start_and_duration())
+    assert result.columns["start"].headline_loss_when_removed > 0.5
+    assert result.left_out == ("tenure_days",)
 
 
 @needs_cases

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import datetime as dt
 
+import duckdb
 import numpy as np
 import pytest
 
 from churn_assets.errors import SourceRefused
+from churn_assets.prediction_log.feedback import import_reports
 from churn_assets.prediction_log.sources import (
     EVER,
     FOR_EVER,
     QUARANTINE,
     decide,
     implausible_reports,
+    parse_period,
     quarantined_sources,
     record,
 )
@@ -185,3 +188,70 @@ def test_lines_of_an_older_version_are_read(tmp_path):
     assert b"shadow" not in line
     assert ingest(of, STORE).quarantined == 0
     assert ask(of, "SELECT test, shadow, source FROM predictions") == [(False, False, None)]
+
+
+def reports_of(name: str, source: str, received_at: str, count: int = 1):
+    return [
+        feedback(f"{name}{n}", prediction_id=None, customer_id=f"c{n}", source=source, received_at=received_at)
+        for n in range(count)
+    ]
+
+
+def test_a_withdrawal_without_an_end_is_of_what_was_received_until_then(tmp_path):
+    """Else an export that was wrong once would silence every later one."""
+    of = settings(tmp_path / "home")
+    write(of, "a", *reports_of("old", "billing", LATER))
+    ingest(of, STORE)
+    record(of, decide("billing", False, parse_period(None, None, NOW), "Ana", "wrong export", NOW))
+    write(of, "b", *reports_of("new", "billing", "2026-11-23T00:00:00+00:00"))
+    ingest(of, STORE)
+    assert ask(of, "SELECT feedback_id FROM outcomes") == [("new0",)]
+
+
+def test_what_a_quarantined_source_reports_after_a_withdrawal_waits_for_a_person_again(tmp_path):
+    of = home_with_reports(tmp_path, flipped=True)
+    ingest(of, STORE)
+    record(of, decide("anonymous", False, parse_period(None, None, NOW), "Ana", "an attack", NOW))
+    ingest(of, STORE)
+    assert quarantined_sources(of) == {}
+    write(of, "later", *reports_of("later", "anonymous", "2026-11-23T00:00:00+00:00"))
+    ingest(of, STORE)
+    assert ask(of, COUNTED) == [(0,)]
+    assert quarantined_sources(of).keys() == {"anonymous"}
+
+
+def test_feedback_that_a_killed_ingest_did_not_judge_is_judged_by_the_next(tmp_path):
+    of = home_with_reports(tmp_path, flipped=True)
+    ingest(of, STORE)
+    with duckdb.connect(str(of.warehouse_dir / "log.duckdb")) as connection:  # as a kill after the segment's commit
+        connection.execute("DELETE FROM source_decisions")
+        connection.execute("UPDATE judged SET seq = 0")
+    assert ingest(of, STORE).quarantined_sources == ["anonymous"]
+    assert ask(of, COUNTED) == [(0,)]
+
+
+@pytest.mark.parametrize("source", ["", " ", "a\x1bb", "x" * 201, "anonymous"])
+def test_an_import_has_a_name_that_can_be_told_from_a_source_without_a_key(tmp_path, source):
+    of = settings(tmp_path / "home")
+    report = {"customer_id": "c", "churned": True, "observed_at": "2026-01-20"}
+    with pytest.raises(SourceRefused, match="--source is"):
+        import_reports(of, [report], NOW, source)
+    assert not of.predlog_dir.exists()
+
+
+def test_what_was_withdrawn_counts_when_another_source_reports_it(tmp_path):
+    of = settings(tmp_path / "home")
+    report = {"customer_id": "c", "churned": True, "observed_at": "2026-01-20"}
+    assert import_reports(of, [report], NOW, "draft").added == 1
+    ingest(of, STORE)
+    record(of, decide("draft", False, (EVER, FOR_EVER), "Ana", "not final", NOW))
+    assert import_reports(of, [report], NOW, "final").added == 1
+    assert import_reports(of, [report], NOW, "final").added == 0
+    ingest(of, STORE)
+    assert ask(of, "SELECT source FROM outcomes") == [("final",)]
+
+
+@pytest.mark.parametrize(("since", "until"), [("soon", None), (None, "2026-13-01")])
+def test_a_period_that_is_none_is_one_line(since, until):
+    with pytest.raises(SourceRefused, match="expected days such as 2026-01-20; correct them"):
+        parse_period(since, until, NOW)

@@ -144,7 +144,11 @@ def test_calls_are_counted_and_money_is_rounded():
     calls = Calls.of(listed)
     assert calls == Calls(2, 3, 7457.1, "v1")
     assert summarize(None, None, calls, {}).whom_to_call.startswith(
-        "the first 2 of 3 active customers; expected profit 7,500, if"
+        "the first 2 of 3 active customers; expected profit 7,460, if"
+    )
+    control = Calls.of(listed.append_column("control", [[False, False, True]]))
+    assert summarize(None, None, control, {}).whom_to_call.startswith(
+        "the first 2 of 2 active customers outside the control group; expected"
     )
     nobody = Calls.of(listed.slice(2))
     assert summarize(None, None, nobody, {}).whom_to_call.startswith("nobody: ")

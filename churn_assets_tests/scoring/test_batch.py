@@ -248,6 +248,19 @@ def test_customers_marked_as_churned_are_scored_and_on_no_list(table, tmp_path, 
     assert pa_csv.read_csv(tmp_path / "calls.csv")["customer"].to_pylist() == calls
 
 
+@pytest.mark.parametrize("batch_rows", [50, 5000])
+def test_a_customer_with_several_rows_is_called_once(table, tmp_path, batch_rows):
+    pq.write_table(pa.concat_tables([table, table.slice(0, 300)]), tmp_path / "in.parquet")
+    pq.write_table(table, tmp_path / "once.parquet")
+    twice, once = (
+        score_file(SCORER, tmp_path / name, tmp_path / f"out_{name}", AS_OF, batch_rows=batch_rows)
+        for name in ("in.parquet", "once.parquet")
+    )
+    assert twice.rows_scored == ROWS + 300
+    calls = [pq.read_table(summary.calls)["customer_id"].to_pylist() for summary in (twice, once)]
+    assert calls[0] == calls[1]
+
+
 def test_a_call_list_alone_is_written_without_scores_and_its_notes_beside_it(folder, table, tmp_path):
     value = dataclasses.replace(CONTRACT.value, value="spent * 10", control_share=0.4)
     scorer = dataclasses.replace(SCORER, contract=dataclasses.replace(CONTRACT, value=value))

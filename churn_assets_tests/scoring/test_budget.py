@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from churn_assets.contract.limits import Value
 from churn_assets.contract.load import load_contract
 from churn_assets.errors import SettingsError
-from churn_assets.scoring.budget import Offers, plan, plan_call_list, saved_interval
+from churn_assets.scoring.budget import Offers, plan, plan_call_list
 from churn_assets.scoring.bundle import contract_in_use
 from churn_assets.scoring.call_list import call_list
+from churn_assets.scoring.list_money import saved_interval
 from churn_assets.scoring.prices import prices
 from churn_assets.scoring.scorer import Discount
 from churn_assets_tests.scoring.tiny import AS_OF, TEXT, customers, scorer_of
@@ -104,8 +105,11 @@ def test_a_plan_of_a_list_agrees_with_the_list(tmp_path):
     assert (best.contacts, best.limit, value) == (contacts.num_rows, "capacity", contract.value)
     assert best.net_value == pytest.approx(sum(contacts["expected_value"].to_pylist()))
     old = listed.select(["customer_id", "churn_probability", "expected_value"])  # as an earlier release wrote it
-    pq.write_table(old, tmp_path / "old.parquet")
+    pq.write_table(old.replace_schema_metadata(None), tmp_path / "old.parquet")
     assert plan_call_list(tmp_path, tmp_path / "old.parquet", 50.0)[0].contacts == 5
+    # The contract was edited, or a challenger's is in use: the list is as it was.
+    (tmp_path / "contract.toml").write_text(TEXT.replace("offer_cost = 10.0", "offer_cost = 3.0"), encoding="utf-8")
+    assert plan_call_list(tmp_path, tmp_path / "risk_list.parquet", 1e6) == (best, value)
 
 
 def test_the_value_in_use_is_that_of_a_contract_whose_tables_the_bundle_scores(tmp_path):

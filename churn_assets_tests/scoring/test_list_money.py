@@ -31,7 +31,7 @@ def test_only_contacts_within_capacity_are_money():
     assert money.low < money.profit < money.high
     headline = describe_list_money(money)
     assert headline[0].startswith(
-        "Contact 10 of 100 customers who have not left; 900 marked as churned are left out, within"
+        "Contact 10 of 100 customers who have not left, within a capacity of 10; 900 marked as churned are left out. "
     )
     assert len(headline) == 1
 

@@ -10,6 +10,7 @@ import subprocess
 import httpx
 import pytest
 
+from churn_assets.access.rate_limit import FILE
 from churn_assets.errors import SettingsError
 from churn_assets.settings import ServingSettings
 from churn_assets_tests.serving.client import ASKED, ask, assert_refusal, home_with_champion, served
@@ -32,6 +33,20 @@ def test_a_key_that_asks_too_often_is_told_when_to_ask_again(tmp_path):
     assert other.status_code == 429  # the limit is of the key, not of the route
     assert probe.status_code == 200
     assert "ratelimit" not in probe.headers
+
+
+def test_requests_that_cannot_be_counted_are_refused_as_such_and_let_in_once_they_can(tmp_path):
+    home = home_with_champion(tmp_path / "home")
+    (home / FILE).mkdir()
+
+    async def question(client, worker):
+        refused = await client.post("/predict", json=ASKED)
+        (home / FILE).rmdir()
+        return refused, await client.post("/predict", json=ASKED)
+
+    refused, answered = ask(home, question, rate_per_s=10.0, rate_burst=10)
+    assert "requests cannot be counted" in assert_refusal(refused, 503)["error"]
+    assert answered.status_code == 200
 
 
 def test_without_a_rate_no_answer_speaks_of_one(home):

@@ -18,7 +18,7 @@ from churn_assets.settings import ServingSettings
 from churn_assets_tests.serving.client import ASKED, ROOT, ask, assert_refusal
 
 PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
-DEFAULTS = dict(re.findall(r"^\| `(CHURN_\w+)` \| `([^`]*)` \|", (ROOT / "docs" / "settings.md").read_text(), re.M))
+DEFAULTS = dict(re.findall(r"^\| `(CHURN_\w+)` \| (.*?) \|", (ROOT / "docs" / "settings.md").read_text(), re.M))
 
 
 def test_an_empty_environment_gives_the_documented_defaults(tmp_path):
@@ -30,15 +30,21 @@ def test_an_empty_environment_gives_the_documented_defaults(tmp_path):
         "poll_s": "CHURN_POLL_S", "stale_days": "CHURN_STALE_DAYS", "log": "CHURN_LOG",
         "log_segment_bytes": "CHURN_LOG_SEGMENT_BYTES", "log_segment_s": "CHURN_LOG_SEGMENT_S",
         "log_queue_rows": "CHURN_LOG_QUEUE", "level": "CHURN_LOG_LEVEL", "access_log": "CHURN_ACCESS_LOG",
-        "insecure": "CHURN_INSECURE", "rate_per_s": "CHURN_RATE_PER_S",
+        "insecure": "CHURN_INSECURE", "rate_per_s": "CHURN_RATE_PER_S", "tls_cert": "CHURN_TLS_CERT",
+        "tls_key": "CHURN_TLS_KEY",
     }  # fmt: skip
-    assert named.keys() | {"home", "rate_burst", "tls_cert", "tls_key"} == {
-        field.name for field in dataclasses.fields(settings)
-    }
+    assert named.keys() | {"home", "rate_burst"} == {field.name for field in dataclasses.fields(settings)}
     for field, variable in named.items():
         value = getattr(settings, field)
         text = f"{value:g}" if isinstance(value, float) else str(int(value) if isinstance(value, bool) else value)
-        assert DEFAULTS[variable] == text
+        assert DEFAULTS[variable] == (f"`{text}`" if text else "none: plain HTTP")
+
+
+def test_the_burst_is_by_default_the_rate_as_documented():
+    assert DEFAULTS["CHURN_RATE_BURST"] == "`CHURN_RATE_PER_S`, rounded, at least 1"
+    for rate, burst in ((None, 1), ("0.2", 1), ("2.6", 3), ("40", 40)):
+        environ = {} if rate is None else {"CHURN_RATE_PER_S": rate}
+        assert ServingSettings.from_environ(environ).rate_burst == burst
 
 
 @pytest.mark.parametrize("home", [None, "data/var", "INSIDE"])

@@ -187,15 +187,15 @@ def show_audit(audit: Audit) -> None:
 def show_budget(settings: Settings, amount: float, capacity: bool) -> None:
     """The best list for a budget, from the champion and the call list of this home."""
     from churn_assets.promotion.pointer import require_champion
+    from churn_assets.promotion.status import SCORE_AGAIN
     from churn_assets.scoring.budget import plan_call_list
     from churn_assets.scoring.bundle import contract_in_use, read_card
+    from churn_assets.scoring.list_money import amount as money
     from churn_assets.scoring.list_money import describe_discount
 
     bundle = require_champion(settings.home).path(settings.home)
-    contract, listed = contract_in_use(bundle, settings.contract_path), settings.assets_dir / "risk_list.parquet"
-    value = contract.value if contract else None
-    plan, value = plan_call_list(bundle, listed, amount, capacity=capacity, value=value)
-    card = read_card(bundle)
+    plan, value = plan_call_list(bundle, settings.assets_dir / "risk_list.parquet", amount, capacity=capacity)
+    contract, card = contract_in_use(bundle, settings.contract_path), read_card(bundle)
     if card.no_signal:
         out.print("Contact nobody: the model is no better than random.")
         return
@@ -205,14 +205,15 @@ def show_budget(settings: Settings, amount: float, capacity: bool) -> None:
         "value": "a further contact would cost more than it is expected to bring",
         "customers": "there are no more customers",
     }
-    out.print(f"Contact the first {plan.contacts:,} of {plan.customers:,} on the list: {ends[plan.limit]}.")
+    outside = " outside the control group" * bool(value.control_share)
+    say(f"Contact the first {plan.contacts:,} of {plan.customers:,} on the list{outside}: {ends[plan.limit]}.")
     table = Table("", "", title=f"A budget of {plan.budget:,.0f}")
     for name, text in (
         ("cost", f"{plan.cost:,.0f}"),
         ("churners expected among them", f"{plan.expected_churners:,.1f}"),
         ("of whom saved", f"{plan.expected_saved:,.1f}"),
-        ("expected net value", f"{plan.net_value:,.0f}"),
-        ("95 % of outcomes", f"{plan.low:,.0f} to {plan.high:,.0f}"),
+        ("expected profit", money(plan.net_value)),
+        ("95 % of outcomes", f"{money(plan.low)} to {money(plan.high)}"),
     ):
         table.add_row(name, text)
     out.print(table)
@@ -222,9 +223,15 @@ def show_budget(settings: Settings, amount: float, capacity: bool) -> None:
         else f"Of contacted churners {value.save_rate:.0%} stay, each worth {value.customer_value:,.0f}"
     )
     discount = describe_discount(card.profit.discount) if card.profit else ""
-    say(
-        f"{assumed} (the contract's [value]); the interval is chance and calibration, not a wrong save rate. {discount}"
-    )
+    sentences = [
+        f"{assumed} (the contract's [value]); the interval is chance and calibration, not a wrong save rate.",
+        discount,
+    ]
+    if contract is not None and contract.value != value:
+        sentences.append(
+            f"The list was made by another [value] than that of {contract.where} now; make it again: {SCORE_AGAIN}"
+        )
+    say(" ".join(filter(None, sentences)))
 
 
 def _comparison(chosen: ChosenModel) -> Table:

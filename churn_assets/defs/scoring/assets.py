@@ -59,7 +59,7 @@ def risk_list(project: Project, validated_customers: pa.Table, config: RiskListC
     worth = prices(contract, active, as_of)
     table = call_list(scorer, active[contract.key.name], probability, as_of, worth)
     table, method = add_reasons(scorer, active, table, config.reasons_for)
-    table = table.replace_schema_metadata(validated_customers.schema.metadata)
+    table = table.replace_schema_metadata({**table.schema.metadata, **validated_customers.schema.metadata})
     segments = by_segment(contract, active, probability, scorer.band(probability), worth)
     write_table(segment_table(segments), settings.reports_dir / "segments.csv")
     csv = write_table(table, settings.reports_dir / "risk_list.csv")

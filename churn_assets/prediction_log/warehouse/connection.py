@@ -35,12 +35,10 @@ _VIEWS = """
     CREATE OR REPLACE TEMP VIEW outcomes AS SELECT f.* FROM feedback f WHERE coalesce((
         SELECT arg_max(d.accepted, d.seq) FROM source_decisions d
         WHERE d.source = f.source AND f.received_at >= d.since_at AND f.received_at < d.until_at), true);
-    CREATE OR REPLACE TEMP VIEW decisions AS SELECT * FROM source_decisions;
 """
 _OLD_VIEWS = """
     CREATE OR REPLACE TEMP VIEW answers AS SELECT *, false AS uncertain FROM predictions;
     CREATE OR REPLACE TEMP VIEW outcomes AS SELECT *, NULL::VARCHAR AS source FROM feedback;
-    CREATE OR REPLACE TEMP VIEW decisions AS SELECT '' AS source, '' AS who, '' AS why, 0 AS seq LIMIT 0;
 """
 
 

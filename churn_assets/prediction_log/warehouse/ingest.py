@@ -146,11 +146,9 @@ def ingest(
             session = Session(connection, settings, contract, report, at)
             for name, file, journal_row in missing_segments(settings, ingested_names(connection), session.number):
                 session.restore(name, file, journal_row)
-            seq = session.seq
             for path in pending(folder):
                 session.ingest(path)
-            if report.feedback:
-                report.quarantined_sources = session.judge(folder, seq)
+            report.quarantined_sources = session.judge(folder)
             sync_directory(folder)
             append_to_journal(home, connection)
             if settings.log_retention_days:
@@ -198,19 +196,20 @@ class Session:
         except OSError as error:
             self._report.unreadable.append(f"{path} ({error.strerror or error})")
 
-    def judge(self, folder: Path, seq: int) -> list[str]:
-        """Withdraw what implausible sources reported, those with feedback after line `seq`, as lines of the log so that
-        a rebuild does the same; their names."""
-        from churn_assets.prediction_log.sources import judge_sources  # loads NumPy, which a sensor has no use for
+    def judge(self, folder: Path) -> list[str]:
+        """Stop counting implausible sources with new feedback, by lines of the log so that a rebuild does the same;
+        their names. After a kill the next ingest judges what is new."""
+        from churn_assets.prediction_log.sources import judge_sources, mark_judged  # NumPy, no use for a sensor
 
         make_views(self._connection)
-        decisions = judge_sources(self._connection, seq, self._at.replace(tzinfo=dt.UTC))
+        decisions = judge_sources(self._connection, self._at.replace(tzinfo=dt.UTC))
         if decisions:
             segment = Segment(folder)
             segment.append(b"".join(map(encode_line, decisions)))
             segment.hand_over()
             for path in pending(folder):
                 self.ingest(path)
+        mark_judged(self._connection)
         return [decision.source for decision in decisions]
 
     def restore(self, name: str, path: Path | None, row: SegmentRow | None) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.limits import Value
-from churn_assets.evaluation.bootstrap import interval, intervals, samples, statistics_under, stratified_samples, wilson
+from churn_assets.evaluation.bootstrap import interval, statistics_under, stratified_samples, wilson
 from churn_assets.evaluation.metrics import (
     Floats,
     Labels,
@@ -24,6 +24,7 @@ from churn_assets.evaluation.metrics import (
     lift,
 )
 from churn_assets.reporting.model.facts import CalibrationBin, Curves, Estimate, ScoreHistogram, SegmentFigures
+from churn_assets.training.profit import profit_curve
 
 DRAWS = 400
 POINTS = 120  # of a curve that is drawn 400 pixels wide
@@ -57,13 +58,15 @@ def curves(tested: Scored, value: Value, gain: Floats | None = None) -> Curves:
     recall, false_positive_rate = ranked.recall, ranked.false_positive_rate
     by_recall, by_length = evenly_spaced(recall, POINTS), evenly_spaced(ranked.listed, POINTS)
     by_either_rate = np.union1d(by_recall, evenly_spaced(false_positive_rate, POINTS))
+    own_gain = np.broadcast_to(value.save_rate * value.customer_value if gain is None else gain, len(tested.churned))
+    profit = profit_curve(tested.churned, tested.probability, own_gain, value.offer_cost, tested.seed)
     return Curves(
         base_rate=float(np.mean(tested.churned)),
         pr=_points(recall, ranked.precision, by_recall),
         roc=[(0.0, 0.0), *_points(false_positive_rate, recall, by_either_rate)],
         gains=[(0.0, 0.0), *_points(ranked.listed, recall, by_length)],
         calibration=_calibration(tested),
-        profit=_profit(tested, gain if gain is not None else value.save_rate * value.customer_value, value.offer_cost),
+        profit=[(point.contacted_share, point.profit, point.low, point.high) for point in profit],
         lift=_lift(recall, ranked.listed),
     )
 
@@ -131,23 +134,6 @@ def _calibration(tested: Scored) -> list[CalibrationBin]:
     return [
         CalibrationBin(predicted, observed, *wilson(observed * rows, rows), rows) for predicted, observed, rows in bins
     ]
-
-
-def _profit(tested: Scored, gain: Floats | float, cost: float) -> list[tuple[float, float, float, float]]:
-    """Share contacted, profit per customer of the table, and its interval, at `POINTS` cuts."""
-    order = np.argsort(-tested.probability, kind="stable")
-    count = len(order)
-    ends = np.unique(np.linspace(0, count, POINTS // 2 + 1).astype(np.int64))
-    profit = (np.asarray(tested.churned, dtype=np.float64) * gain)[order] - cost
-
-    def at_cuts(values: Floats) -> Floats:
-        padded = np.concatenate([np.zeros((*values.shape[:-1], 1)), np.cumsum(values, axis=-1)], axis=-1)
-        return np.asarray(padded[..., ends] / count)
-
-    # Not stratified, as in `profit_report`: the number of churners is part of the uncertainty of profit.
-    low, high = intervals(at_cuts(samples(count, DRAWS, tested.seed) * profit))
-    rows = np.round(np.stack([ends / count, at_cuts(profit), low, high], axis=1), 6)
-    return [tuple(row) for row in rows.tolist()]
 
 
 def _threshold_draws(tested: Scored, threshold: float) -> dict[str, Floats]:
