@@ -20,13 +20,16 @@ from churn_assets.errors import RowsRejected
 from churn_assets.features.compile import compile_features
 from churn_assets.features.encode import encode_rows
 from churn_assets.features.scalar import RowReader
-from churn_assets.mlflow_registry.pyfunc import ChurnModel
+from churn_assets.mlflow_registry.connect import quiet
 from churn_assets.prediction_log.warehouse.ingest import ingest
 from churn_assets.scoring.bundle import write_bundle
 from churn_assets_tests.data.contracts import small_contract
 from churn_assets_tests.prediction_log.home import ask, settings
 from churn_assets_tests.scoring.tiny import AS_OF, TEXT, customers, json_rows, scorer_of, training
 from churn_assets_tests.serving.client import post, promote
+
+with quiet():  # MLflow warns of its own type hints
+    from churn_assets.mlflow_registry.pyfunc import ChurnModel
 
 REGIONS = parse_contract(
     small_contract('[[columns]]\nname = "region"\nkind = "category"\nchoices = ["3", "12", "x"]\nnullable = true\n')
@@ -117,7 +120,7 @@ def test_the_service_scores_and_logs_a_number_as_its_choice(tmp_path):
     answers = [post(of.home, "/predict", one).json() for one in asked]
     many = [{name: cell for name, cell in one.items() if name != "as_of"} for one in asked]
     batch = post(of.home, "/predict_batch", {"customers": many, "as_of": AS_OF}).json()["predictions"]
-    assert len({answer["probability"] for answer in [*answers, *batch]}) == 1
+    assert len({answer["churn_probability"] for answer in [*answers, *batch]}) == 1
     assert ingest(of, WITH_CODES).quarantined == 0
     assert ask(of, "SELECT DISTINCT x_city, count(*) FROM predictions GROUP BY 1") == [("12", 6)]
     schema = post(of.home, "/predict", with_codes(row, 4)).json()

@@ -20,11 +20,14 @@ from churn_assets.data.validation.validate import validate_features_only
 from churn_assets.features.compile import as_of_days
 from churn_assets.features.encode import EPOCH, encode_rows
 from churn_assets.features.scalar import RowReader
-from churn_assets.mlflow_registry.pyfunc import ChurnModel
+from churn_assets.mlflow_registry.connect import quiet
 from churn_assets.prediction_log.warehouse.ingest import ingest
 from churn_assets.scoring.scorer import Scores, days
 from churn_assets_tests.data.contracts import small_contract
 from churn_assets_tests.prediction_log.home import ask, prediction, settings, write
+
+with quiet():  # MLflow warns of its own type hints
+    from churn_assets.mlflow_registry.pyfunc import ChurnModel
 
 TEXT = small_contract("""
 [features]
