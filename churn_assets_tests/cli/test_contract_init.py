@@ -41,7 +41,7 @@ def test_a_bank_table_with_leaks_is_refused_where_the_contract_says_so_until_som
 
 
 def test_a_table_with_too_few_churners_is_drafted_and_a_larger_one_is_asked_for(tmp_path):
-    table = tables.to_csv(tmp_path / "small.csv", tables.telecom(60))
+    table = tables.to_csv(tmp_path / "small.csv", tables.telecom(40))
     contract = tmp_path / "my own.toml"
     drafted = churn("contract", "init", table, "--label", "Churn", "--churned", "Yes", "-o", contract, home=tmp_path)
     assert drafted.returncode == 0, drafted.stderr
