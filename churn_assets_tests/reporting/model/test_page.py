@@ -329,7 +329,14 @@ def test_the_card_is_short_and_the_same_in_page_and_markdown(facts):
     ("name", "is_personal"),
     [
         *(("SeniorCitizen", True), ("customer_age", True), ("gender", True), ("Marital_Status", True), ("AGE", True)),
-        *(("usage", False), ("package", False), ("tenure_days", False), ("message_count", False)),
+        *(
+            ("usage", False),
+            ("package", False),
+            ("first_order_age_days", False),
+            ("AccountAge", False),
+            ("tenure_days", False),
+            ("message_count", False),
+        ),
     ],
 )
 def test_the_card_names_features_that_describe_a_person(report, name, is_personal):
