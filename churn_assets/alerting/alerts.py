@@ -28,6 +28,7 @@ Kind = Literal[
     "failed_run",
     "stale_log",
     "implausible_feedback",
+    "moved_alias",
 ]
 Severity = Literal["info", "warning", "error"]
 

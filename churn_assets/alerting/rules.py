@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:  # a sensor that raises an alert loads no NumPy
 
 DRIFT, DATA, PERFORMANCE, STALE = "drift", "data_quality", "performance_drop", "stale_log"
 SOURCES = "implausible_feedback"
+MOVED_ALIAS = "moved_alias"
 
 _RUNBOOK = "What to do: docs/operations.md"
 _MOST_FINDINGS = 5
@@ -133,6 +135,16 @@ def source_alerts(quarantined: Mapping[str, str]) -> AlertChanges:
         f"(--by NAME --why TEXT). {_RUNBOOK} (Feedback is not plausible)."
     )
     return AlertChanges((Alert(SOURCES, "implausible_feedback", "Feedback is not plausible", message, "error"),))
+
+
+def alias_alerts(moved: bool, message: str, at: datetime) -> AlertChanges:
+    """The alert that somebody has `moved` the alias champion in MLflow by hand, noticed `at` this instant; it was put
+    back, so it is told once."""
+    if not moved:
+        return AlertChanges()
+    text = f"{message[0].upper()}{message[1:]}. Ask who moved it. {_RUNBOOK} (Somebody has moved the alias)."
+    title = "The alias champion was moved by hand"
+    return AlertChanges((Alert(f"{MOVED_ALIAS}:{at:%Y-%m-%dT%H:%M:%S}", "moved_alias", title, text, "info"),))
 
 
 def waiting_key(version: str) -> str:
