@@ -219,7 +219,7 @@ def describe_profit(report: ProfitReport) -> str:
     if money.contacts:
         gross, save_rate = money.profit + money.cost, report.values["save_rate"]
         sentences.append(
-            f"It depends most on save rate and customer value: at half the save rate of {100 * save_rate:.3g} % it is "
+            f"Profit depends most on save rate and customer value: at half the save rate of {100 * save_rate:.3g} % it is "
             f"{amount(gross / 2.0 - money.cost)}; it is zero at {100 * save_rate * money.cost / gross:.2g} %."
         )
     if chosen.contacted_share:
