@@ -125,7 +125,7 @@ def test_the_value_in_use_is_that_of_a_contract_whose_tables_the_bundle_scores(t
         contract = contract_in_use(tmp_path, tmp_path / name)
         assert (contract and contract.value.offer_cost) == cost, name
         if cost is None:  # what the environment names may be another contract; what a user names may not
-            with pytest.raises((BundleMismatch, ContractError), match="expected|is not TOML"):
+            with pytest.raises((BundleMismatch, ContractError), match=r"expected|is not TOML"):
                 contract_in_use(tmp_path, tmp_path / name, is_named=True)
     assert contract_in_use(tmp_path, tmp_path / "none.toml") is None
     assert "edited since the model was trained" in describe_value_in_use(
