@@ -219,8 +219,8 @@ def describe_profit(report: ProfitReport) -> str:
     if money.contacts:
         gross, save_rate = money.profit + money.cost, report.values["save_rate"]
         sentences.append(
-            f"Profit depends most on save rate and customer value: at half the save rate of {100 * save_rate:.3g} % it is "
-            f"{amount(gross / 2.0 - money.cost)}; it is zero at {100 * save_rate * money.cost / gross:.2g} %."
+            f"Profit depends most on save rate and customer value: at half the save rate of {100 * save_rate:.3g} % it "
+            f"is {amount(gross / 2.0 - money.cost)}; it is zero at {100 * save_rate * money.cost / gross:.2g} %."
         )
     if chosen.contacted_share:
         newest = report.out_of_time

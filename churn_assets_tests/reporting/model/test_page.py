@@ -192,8 +192,8 @@ def test_no_table_is_wider_than_a_phone(facts):
 @pytest.mark.parametrize("width", [390, 1200])
 def test_a_browser_cuts_nothing(facts, width, tmp_path):
     wide = with_all(facts)
-    for segment in wide["segments"]:  # the worst and the best are in the text of the card as well
-        segment["level"] += "_Electronic_check_and_other_automatic_payments_of_the_customer"
+    for row in wide["segments"]:  # the worst and the best are in the text of the card as well
+        row["level"] += "_Electronic_check_and_other_automatic_payments_of_the_customer"
     result = measured(page_of(wide), tmp_path, width)
     assert result == {"width": width, "page": width, "cut": []}
 
