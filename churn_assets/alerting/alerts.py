@@ -28,6 +28,11 @@ Kind = Literal[
     "failed_run",
     "stale_log",
     "implausible_feedback",
+    "daemon_down",
+    "ingest_overdue",
+    "monitor_overdue",
+    "request_overdue",
+    "gate_overdue",
     "moved_alias",
 ]
 Severity = Literal["info", "warning", "error"]
