@@ -58,7 +58,8 @@ class Settings:
     `root` holds `contracts/` and `data/`; `home` holds all state, and two homes share nothing. `source` is the
     customer table if the user named one. Schedules are cron expressions in UTC, `sensor_s` the least seconds between
     two ticks of a sensor. Ingested segments of days that ended `log_archive_hours` ago are archived; rows ingested
-    `log_retention_days` ago are deleted, 0 keeps them for ever.
+    `log_retention_days` ago are deleted, 0 keeps them for ever. Outcomes that sources over the network report and
+    nobody has accepted count for `feedback_share` of the customers.
     """
 
     root: Path
@@ -75,6 +76,7 @@ class Settings:
     sensor_s: int = 30
     log_archive_hours: int = 24
     log_retention_days: int = 0
+    feedback_share: float = 0.5
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], cwd: Path | None = None) -> Settings:
@@ -105,6 +107,7 @@ class Settings:
             sensor_s=read.whole("CHURN_SENSOR_S", cls.sensor_s, 1, 86_400),
             log_archive_hours=read.whole("CHURN_LOG_ARCHIVE_HOURS", cls.log_archive_hours, 0, 100_000),
             log_retention_days=read.whole("CHURN_LOG_RETENTION_DAYS", cls.log_retention_days, 0, 100_000),
+            feedback_share=read.real("CHURN_FEEDBACK_SHARE", cls.feedback_share, 0.0, 1.0),
         )
 
     @property

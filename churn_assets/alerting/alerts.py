@@ -28,6 +28,8 @@ Kind = Literal[
     "failed_run",
     "stale_log",
     "implausible_feedback",
+    "lost_rows",
+    "waiting_feedback",
 ]
 Severity = Literal["info", "warning", "error"]
 

@@ -29,6 +29,7 @@ from churn_assets.cli.terminal.console import (
 )
 from churn_assets.errors import HomeBusy, SettingsError
 from churn_assets.settings import ServingSettings, project_file
+from churn_assets.storage.files import remove_leftovers
 from churn_assets.storage.links import link_home
 from churn_assets.storage.lock import file_lock
 
@@ -92,6 +93,7 @@ def ui(
 
     prepare_home(settings)
     with file_lock(settings.home / ".ui.lock", busy=busy) as lock:
+        remove_leftovers(settings.home)
         _check_port(host, port)
         os.environ.setdefault("CHURN_EXECUTOR", "forkserver")
         out.print(f"Dagster's UI on {settings.home}: http://{host}:{port} (ready in about 20 s, stop with ctrl-c)")
@@ -117,14 +119,18 @@ def serve(
     serving = ServingSettings.from_environ(os.environ)
     _check_port(serving.host, serving.port)
     check_address(serving.host, serving)
-    settings.home.mkdir(parents=True, exist_ok=True)
-    if serving.log and not os.access(settings.home, os.W_OK):
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        if serving.log and not os.access(settings.home, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        link_home(settings)
+        for folder in ("", "bentos", "models", "envs", "tmp"):  # what BentoML makes, which fails in a traceback
+            (settings.bento_home / folder).mkdir(exist_ok=True)
+    except OSError as error:
         raise SettingsError(
-            f"CHURN_HOME is {settings.home}, which cannot be written, expected room for the prediction log; "
-            "correct its permissions, or answer without a log: CHURN_LOG=0"
-        )
-    link_home(settings)
-    settings.bento_home.mkdir(exist_ok=True)
+            f"CHURN_HOME is {settings.home}, which cannot be written ({error.strerror}), expected room for the "
+            "prediction log; free the disk or correct its permissions, or answer without a log: CHURN_LOG=0"
+        ) from error
     os.environ.update({**settings.library_environ(), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
     scheme = "https" if serving.tls_cert else "http"
     out.print(f"{scheme}://localhost:{serving.port} answers in some five seconds (stop with ctrl-c)")

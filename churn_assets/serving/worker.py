@@ -28,6 +28,7 @@ from churn_assets.serving.model_watcher import ModelWatcher, ServedModel, find_b
 from churn_assets.settings import ServingSettings, Settings
 
 KEYS_S = 0.5  # between two looks at the keys: a revoked one is refused within a second
+LOG_S = 1.0  # between two looks at whether the prediction log can be written
 REPORT_S = 10.0  # how often refusals are summed up in service log and prediction log
 SUPERVISOR_POLL_S = 0.5
 LOGGER = "churn"
@@ -45,15 +46,17 @@ class Worker:
         self.metrics = Metrics()
         home = Settings.from_environ(environ)
         self.home = home.home
-        self.keys, self._keys_problem = Keyring(home.home), ""
+        self.keys, self._keys_problem, self._log_problem = Keyring(home.home), "", ""
         self.watcher = ModelWatcher(
             lambda: find_bundle(environ, package_parent), on_change=self._model_changed, home=self.home
         )
-        segment = Segment(home.predlog_dir, settings.log_segment_bytes, settings.log_segment_s)
+        segment = Segment(
+            home.predlog_dir, settings.log_segment_bytes, settings.log_segment_s, report=self._report_segment
+        )
         self.log: LogWriter | None = None
         if settings.log:
             patience_s = settings.timeout_s / 2  # so that a hanging disk gives our 503, not BentoML's 504
-            self.log = LogWriter(segment, settings.log_queue_rows, self.metrics.committed, patience_s)
+            self.log = LogWriter(segment, settings.log_queue_rows, self._committed, patience_s)
         self._limiter: RateLimiter | None = None
         self._refusals: Counter[str] = Counter()
         self._since = dt.datetime.now(dt.UTC)
@@ -70,7 +73,8 @@ class Worker:
         checks = [self._repeat(self._check_model, self.settings.poll_s), self._repeat(self._check_keys, KEYS_S)]
         if supervisor is not None:
             checks.append(_stop_with_supervisor(self.logger, supervisor))
-        self._tasks = [asyncio.create_task(task) for task in (*checks, self._report_refusals())]
+        checks += [self._report_refusals(), self._watch_log()]
+        self._tasks = [asyncio.create_task(task) for task in checks]
 
     async def stop(self) -> None:
         """Write what was accepted to disk, and end."""
@@ -112,6 +116,9 @@ class Worker:
             event = "everybody is let in: CHURN_INSECURE" if self.settings.insecure else "requests refused: no API key"
             log_event(self.logger, logging.WARNING, event, host=host, advice="make a key: churn keys create")
 
+    def _report_segment(self, problem: str) -> None:
+        log_event(self.logger, logging.ERROR, "segment not handed over", reason=problem)
+
     def _check_keys(self) -> None:
         problem = ""
         try:
@@ -150,6 +157,24 @@ class Worker:
         while True:
             await asyncio.sleep(REPORT_S)
             self._sum_up_refusals()
+
+    def _committed(self, seconds: float, waiting: int) -> None:
+        self.metrics.committed(seconds, waiting)
+        self._report_log()
+
+    async def _watch_log(self) -> None:
+        """A disk that hangs commits nothing."""
+        while True:
+            await asyncio.sleep(LOG_S)
+            self._report_log()
+
+    def _report_log(self) -> None:
+        problem = "" if self.log is None else self.log.problem
+        if problem and problem != self._log_problem:
+            log_event(self.logger, logging.ERROR, "log unavailable", reason=problem)
+        elif self._log_problem and not problem:
+            log_event(self.logger, logging.INFO, "log is written again")
+        self._log_problem = problem
 
     def _sum_up_refusals(self) -> None:
         counts, since = dict(self._refusals), self._since

@@ -151,9 +151,10 @@ def retraining_decision(
     context: dg.AssetExecutionContext, project: Project, alerts: dg.ResourceParam[HomeAlerts], config: Asking
 ) -> JsonResult:
     """Nothing, investigate data, wait or retrain, with its reason; a request for a run is in the ledger."""
-    from churn_assets.alerting.rules import gate_alerts, monitoring_alerts, source_alerts
+    from churn_assets.alerting.rules import gate_alerts, loss_alerts, monitoring_alerts, source_alerts, waiting_alerts
     from churn_assets.monitoring.latest import read_latest_reports
-    from churn_assets.prediction_log.sources import quarantined_sources
+    from churn_assets.prediction_log.sources import quarantined_sources, waiting_sources
+    from churn_assets.prediction_log.warehouse.read import read_losses
     from churn_assets.promotion.ledger import Ledger
     from churn_assets.promotion.service import PromotionService
 
@@ -171,6 +172,8 @@ def retraining_decision(
     investigate = decision.message if decision.kind == "investigate_data" else ""
     changes = monitoring_alerts(reports.quality, reports.drift, reports.performance, investigate)
     changes += source_alerts(quarantined_sources(settings))
+    changes += waiting_alerts(waiting_sources(settings), settings.feedback_share)
+    changes += loss_alerts(read_losses(settings), datetime.now(UTC).replace(tzinfo=None))
     for challenger in ledger.challengers("waiting_approval"):  # it reminds of those that wait for a person
         changes += gate_alerts(challenger.version, challenger.status, challenger.message)
     stored = record.to_json()

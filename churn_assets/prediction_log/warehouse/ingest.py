@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import shutil
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -39,9 +40,15 @@ from churn_assets.prediction_log.warehouse.connection import (
     publish,
 )
 from churn_assets.prediction_log.warehouse.parse import Checker, Line, Prediction, Refused, SegmentRead
-from churn_assets.prediction_log.warehouse.rebuild import SegmentRow, append_to_journal, insert_row, missing_segments
+from churn_assets.prediction_log.warehouse.rebuild import (
+    SCRATCH,
+    SegmentRow,
+    append_to_journal,
+    insert_row,
+    missing_segments,
+)
 from churn_assets.settings import Settings
-from churn_assets.storage.files import sync_directory
+from churn_assets.storage.files import remove_leftovers, sync_directory
 
 if TYPE_CHECKING:
     import duckdb
@@ -60,12 +67,14 @@ _FEEDBACK, _DECISION = Feedback.__struct_fields__, SourceDecision.__struct_field
 _FLAGS = ("test", "shadow")  # left out of a line where false
 _FIXED = {
     **dict.fromkeys(
-        ("kind", "noted_at", *_PREDICTION, *_FEEDBACK, *_DECISION, *Rejections.__struct_fields__), "VARCHAR"
+        ("kind", "noted_at", "lost_segment", *_PREDICTION, *_FEEDBACK, *_DECISION, *Rejections.__struct_fields__),
+        "VARCHAR",
     ),
     **dict.fromkeys(("score", "margin", "threshold", "latency_us"), "DOUBLE"),
     **dict.fromkeys(("decision", "churned", "contacted", "accepted", *_FLAGS), "BOOLEAN"),
     **dict.fromkeys(("warnings", "ids"), "VARCHAR[]"),
     "counts": "MAP(VARCHAR, BIGINT)",
+    "lost": "BIGINT",
 }
 
 
@@ -137,6 +146,7 @@ def ingest(
     at = now().astimezone(dt.UTC).replace(tzinfo=None)
     with alone(home, patience_s):
         folder.mkdir(parents=True, exist_ok=True)
+        _remove_scratch(home)
         report.adopted = adopt_orphans(folder)
         if rebuild:  # the write-ahead log first: an old one must never be applied to a new warehouse
             for path in (home / f"{FILE}.wal", home / FILE):
@@ -169,6 +179,14 @@ def ingest(
     return report
 
 
+def _remove_scratch(home: Path) -> None:
+    """Remove what a killed ingest left; the lock is held. `tmp` was the beginning of such names before 0.3, and the
+    last is what DuckDB swaps to."""
+    for path in (*home.glob(f"{SCRATCH}*"), *home.glob("tmp????????"), home / f"{FILE}.tmp"):
+        shutil.rmtree(path, ignore_errors=True)
+    remove_leftovers(home)
+
+
 class Session:
     """One ingest with the warehouse open; what it has read of contracts is kept until it ends."""
 
@@ -181,6 +199,7 @@ class Session:
         at: dt.datetime,
     ) -> None:
         self._connection, self._scratch, self._report, self._at = connection, settings.warehouse_dir, report, at
+        self._share = settings.feedback_share
         self._check = Checker(settings.warehouse_dir / "contracts", settings.bundles_dir, contract)
         self._targets: dict[str, dict[str, str]] = {}  # fingerprint -> column of its contract -> column of the table
         [(self.seq, self.number)] = connection.execute(
@@ -201,7 +220,7 @@ class Session:
         their names. After a kill the next ingest judges what is new."""
         from churn_assets.prediction_log.sources import judge_sources, mark_judged  # NumPy, no use for a sensor
 
-        make_views(self._connection)
+        make_views(self._connection, self._share)
         decisions = judge_sources(self._connection, self._at.replace(tzinfo=dt.UTC))
         if decisions:
             segment = Segment(folder)
@@ -283,7 +302,7 @@ class Session:
             if own_id:
                 known.add(own_id)
             parts[row.fingerprint if isinstance(row, Prediction) else ""].append(spelled)
-        with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
+        with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=self._scratch) as folder:
             for fingerprint, part in parts.items():
                 file = Path(folder) / "part.jsonl"
                 file.write_bytes(b"".join(part))
@@ -344,7 +363,11 @@ class Session:
             f"INSERT INTO unacknowledged (segment, seq, noted_at, id) SELECT {place}, {_read('noted_at')}, unnest(ids) "
             "FROM lines WHERE kind = 'unacknowledged' ORDER BY number"
         )
-        [(others,)] = execute("SELECT count(*) FROM lines WHERE kind = 'unacknowledged'").fetchall()
+        execute(
+            f"INSERT INTO lost_rows (segment, seq, noted_at, lost_segment, lost) SELECT {place}, {_read('noted_at')}, "
+            "lost_segment, lost FROM lines WHERE kind = 'lost_rows' ORDER BY number"
+        )
+        [(others,)] = execute("SELECT count(*) FROM lines WHERE kind IN ('unacknowledged', 'lost_rows')").fetchall()
         [(rejections,)] = execute("SELECT count(*) FROM lines WHERE kind = 'rejections'").fetchall()
         if rejections:
             execute(
