@@ -4,8 +4,8 @@ python -m benchmarks.serving_faults [rounds] [seed]
 
 Two workers, eight clients without pause. At a random moment each round has one of: kill -9 of a worker, kill -9 of
 everything, a full disk, a log that is moved away, a step of the clock by up to 8 hours, an ingest that is killed. At
-the end each acknowledged id must be in the log and in the warehouse exactly once, and no refused request without a mark.
-Exits 1 if not. Needs root for its small disk, and a C compiler for its clock.
+the end each acknowledged id must be in the log and in the warehouse exactly once, and no refused request without a
+mark. Exits 1 if not. Needs root for its small disk, and a C compiler for its clock.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from churn_assets.errors import LogBusy, LogUnavailable, RowsUncertain, SegmentL
 from churn_assets.prediction_log.segment import OPEN, READY, Segment
 from churn_assets.prediction_log.warehouse.read import count, verify
 from churn_assets.prediction_log.writer import LogWriter
+from churn_assets_tests.disks import disk_that_freezes
 from churn_assets_tests.prediction_log.rows import line, rows_of
 
 
@@ -216,3 +218,27 @@ def test_a_note_waits_for_a_disk_that_takes_it(tmp_path):
     asyncio.run(go())
     assert [row.get("ids", row.get("prediction_id")) for row in rows_of(tmp_path)] == [["w-0"], "w-9"]
     assert len(disk.groups) <= 6
+
+
+def test_a_real_disk_that_hangs_refuses_a_row_takes_it_later_and_the_log_says_so(tmp_path):
+    async def go(freeze: Callable[[bool], None]) -> None:
+        writer = LogWriter(Segment(tmp_path / "disk" / "log"), patience_s=0.2)
+        writer.start()
+        await writer.append(line(1))
+        freeze(True)
+        with pytest.raises(LogUnavailable, match=r"has not answered for 0\.2 seconds"):
+            await writer.append(line(2))
+        with pytest.raises(LogUnavailable):
+            writer.append(line(3))
+        freeze(False)
+        async with asyncio.timeout(10):
+            while writer.problem:
+                await asyncio.sleep(0.01)
+        await writer.append(line(4))
+        await writer.close()
+
+    with disk_that_freezes(tmp_path / "disk") as freeze:
+        asyncio.run(go(freeze))
+        rows = list(rows_of(tmp_path / "disk" / "log"))
+    assert sorted(row["prediction_id"] for row in rows if row["kind"] == "prediction") == ["w-1", "w-2", "w-4"]
+    assert [row["ids"] for row in rows if row["kind"] == "unacknowledged"] == [["w-2"]]

@@ -415,3 +415,11 @@ def test_a_home_without_keys_opens_again_once_its_folder_can_be_read(tmp_path):
                 await asyncio.sleep(0.05)
 
     ask(home, question)
+
+
+def test_a_home_without_room_for_the_folders_of_bentoml_is_one_line_at_the_start(tmp_path):
+    (tmp_path / "bentoml").write_bytes(b"")
+    done = start(CHURN, tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "which cannot be written (" in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -51,7 +52,7 @@ def until_handed_over(folder: Path) -> None:
         time.sleep(0.1)  # the worker looks once a second
 
 
-def send(url: str, token: str, path: str, bodies: list[object]) -> list[int]:
+def send(url: str, token: str, path: str, bodies: Sequence[object]) -> list[int]:
     headers = {"authorization": f"Bearer {token}", "x-request-id": "import"}
     with httpx.Client(headers=headers, timeout=30) as client:
         return [client.post(f"{url}{path}", json=body).status_code for body in bodies]

@@ -27,6 +27,7 @@ from churn_assets.prediction_log.warehouse.parse import Checker
 from churn_assets.prediction_log.warehouse.read import read_losses
 from churn_assets.prediction_log.warehouse.rebuild import JOURNAL
 from churn_assets_tests.data.days import DAYS
+from churn_assets_tests.disks import fill, small_disk
 from churn_assets_tests.prediction_log.home import (
     AT,
     STORE,
@@ -467,3 +468,18 @@ def test_an_instant_is_the_same_day_in_every_column_and_as_of(tmp_path, text, da
     assert ingest(of, STORE).quarantined == 0
     columns = ", ".join(f"x_{name} = as_of::DATE" for name in dates)
     assert ask(of, f"SELECT {columns} FROM predictions") == [(True,) * len(dates)]
+
+
+def test_an_ingest_on_a_real_full_disk_keeps_its_cause_and_the_next_one_completes(tmp_path):
+    with small_disk(tmp_path / "home", 6 * 1024) as home:
+        of = settings(home)
+        write(of, "a", *(prediction(f"a-{number}") for number in range(300)))
+        for room in (0, 50_000):
+            filler = fill(home)
+            os.truncate(filler, filler.stat().st_size - room)
+            with pytest.raises(LogUnavailable, match=r"No space left.*free the disk") as caught:
+                ingest(of, STORE)
+            assert "--rebuild" not in str(caught.value)
+            filler.unlink()
+        assert ingest(of, STORE).published
+        assert ask(of, "SELECT count(*), count(DISTINCT prediction_id) FROM predictions") == [(300, 300)]
