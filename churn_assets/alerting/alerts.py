@@ -30,6 +30,7 @@ Kind = Literal[
     "implausible_feedback",
     "lost_rows",
     "waiting_feedback",
+    "moved_alias",
 ]
 Severity = Literal["info", "warning", "error"]
 

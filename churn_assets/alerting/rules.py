@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # a sensor that raises an alert loads no NumPy
 
 DRIFT, DATA, PERFORMANCE, STALE = "drift", "data_quality", "performance_drop", "stale_log"
 SOURCES, WAITING = "implausible_feedback", "waiting_feedback"
+MOVED_ALIAS = "moved_alias"
 
 _RUNBOOK = "What to do: docs/operations.md"
 _MOST_FINDINGS = 5
@@ -175,6 +176,16 @@ def _loss_alert(key: str, loss: Loss) -> Alert:
         f"{_RUNBOOK} (Rows of the log are gone)."
     )
     return Alert(key, "lost_rows", "Rows of the prediction log are gone", message, "error", once=True)
+
+
+def alias_alerts(moved: bool, message: str, at: datetime) -> AlertChanges:
+    """The alert that somebody has `moved` the alias champion in MLflow by hand, noticed `at` this instant; it was put
+    back, so it is told once."""
+    if not moved:
+        return AlertChanges()
+    text = f"{message[0].upper()}{message[1:]}. Ask who moved it. {_RUNBOOK} (Somebody has moved the alias)."
+    title = "The alias champion was moved by hand"
+    return AlertChanges((Alert(f"{MOVED_ALIAS}:{at:%Y-%m-%dT%H:%M:%S}", "moved_alias", title, text, "info"),))
 
 
 def waiting_key(version: str) -> str:

@@ -26,6 +26,7 @@ app = typer.Typer(
 for module in (run, contract, generate, home, models, promotion):
     app.add_typer(module.app)
 app.add_typer(contract.contract_app, name="contract")
+app.add_typer(promotion.holdout_app, name="holdout")
 app.add_typer(log_app, name="log")
 app.add_typer(feedback_app, name="feedback")
 app.add_typer(alerts_app, name="alerts")

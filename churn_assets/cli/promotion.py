@@ -30,6 +30,35 @@ Why = Annotated[str, typer.Option("--why", callback=_not_blank, help="Why; it go
 Version = Annotated[str, typer.Argument(help="The challenger's version, as churn status shows it.")]
 
 app = typer.Typer()
+holdout_app = typer.Typer(help="The frozen customers that the gate compares models on.", no_args_is_help=True)
+
+
+@holdout_app.callback()
+def _group() -> None:
+    """Keeps `renew` a command of its own: Typer makes an only command the group itself."""
+
+
+@holdout_app.command(epilog='Example: [bold]churn holdout renew --by ana --why "customers of 2019 are gone"[/bold]')
+def renew(by: By, why: Why, contract: ContractOption = None, home: HomeOption = None) -> None:
+    """Freeze recent customers with final labels in place of those frozen with the first champion.
+
+    Refused while a challenger or a retraining is under way, the data is broken, or labels are too few. Past verdicts
+    stay as they are; later ones are made on the new customers.
+    """
+    from churn_assets.contract.load import load_contract
+    from churn_assets.monitoring.performance.realized import usable_labels
+    from churn_assets.promotion.records import Person
+    from churn_assets.promotion.service import PromotionService
+
+    settings = settings_of(home, contract)
+    loaded = load_contract(settings.contract_path)
+    labelled, _ = usable_labels(settings, loaded)
+    holdout = PromotionService.of(settings).renew_holdout(loaded, labelled, Person(by), why)
+    churned = int(sum(holdout.rows["churned"].to_pylist()))
+    say(
+        f"{holdout.rows.num_rows:,} customers with recent final labels are frozen, {churned:,} of them churned; no "
+        "model of this home learns from them. The gate compares on them from now on; past verdicts stay as they are."
+    )
 
 
 @app.command(epilog='Example: [bold]churn retrain --why "the spring offer changed who leaves"[/bold]')

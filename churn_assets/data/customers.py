@@ -24,6 +24,7 @@ CHURNED = "churned"
 SOURCE, AS_OF, ASIDE = "row_source", "row_as_of", "row_aside"
 MARKS = (SOURCE, AS_OF, ASIDE)
 TABLE, FEEDBACK = "table", "feedback"
+RECENT_ROWS = b"churn_recent_rows"  # metadata: how many rows, the last ones, are labelled predictions of recent windows
 
 
 def mark_table(contract: Contract, customers: pa.Table) -> pa.Table:

@@ -1,7 +1,11 @@
-"""Customers frozen with the first champion of a contract, its test rows: no model of this home is trained on them."""
+"""Customers frozen with the first champion of a contract, its test rows: no model of this home is trained on them.
+
+A person may renew them: see `promotion.renewal`.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +24,16 @@ if TYPE_CHECKING:
 _SHA, _AT, _GENERATED, _VERSION = b"churn_sha256", b"churn_frozen_at", b"churn_generated", b"churn_frozen_with"
 _METHOD = b"churn_split_method"
 _LINEAGE = b"churn_lineage"
+REPLACED = ".replaced"  # the end of a file that was renewed
+_BY, _WHY = b"churn_renewed_by", b"churn_renewed_why"
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """Who renewed a holdout, and why."""
+
+    by: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -27,7 +41,8 @@ class Holdout:
     """`rows`: typed rows with `churned`, `row_source` and `row_as_of` (the day each was true), and in the schema's
     metadata `churn_as_of`, `churn_source` and `churn_contract`. `sha256` is `content_hash(rows)`; `generated`: the
     customers were generated; `version` is the bundle that they were the test rows of; `frozen_at` is UTC. `split` is
-    the method they were drawn by: customers of this home stay in the parts that it gives them.
+    the method they were drawn by: customers of this home stay in the parts that it gives them. `renewal` says who
+    renewed it and why, None for the customers that were frozen with the first champion.
     """
 
     rows: pa.Table
@@ -36,6 +51,7 @@ class Holdout:
     version: str
     frozen_at: dt.datetime
     split: SplitMethod = "published"  # the only method before 'hash'
+    renewal: Renewal | None = None
 
     def customers(self, contract: Contract) -> frozenset[str]:
         """Ids of the frozen customers."""
@@ -111,6 +127,7 @@ def _parse(path: Path) -> tuple[Holdout, str]:
             version=metadata[_VERSION].decode(),
             frozen_at=dt.datetime.fromisoformat(metadata[_AT].decode()),
             split="hash" if metadata.get(_METHOD) == b"hash" else "published",
+            renewal=Renewal(metadata[_BY].decode(), metadata[_WHY].decode()) if _BY in metadata else None,
         )
         return holdout, metadata[b"churn_contract"].decode()
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
@@ -130,22 +147,52 @@ def freeze(
 ) -> Holdout:
     """Freeze `rows`, unless rows of this contract are frozen: those stay. Returns what is frozen then. Only real
     customers replace generated ones. The file is complete and on disk when this returns."""
-    import pyarrow.parquet as pq
-
     frozen = holdout_for(folder, contract, generated)
     if frozen is not None:
         return frozen
+    own = {_GENERATED: b"true" if generated else b"false", _METHOD: contract.split.method.encode()}
+    return _write(folder, contract, rows, version, now, own)
+
+
+def renew(
+    folder: Path, contract: Contract, rows: pa.Table, present: Holdout, version: str, now: dt.datetime, renewal: Renewal
+) -> Holdout:
+    """Freeze `rows` in place of the `present` customers, whose file is kept beside it under another name. `version` is
+    the champion, whose test rows they are from now on."""
+    path = holdout_path(folder, contract)
+    kept = path.with_name(f"{path.stem}.until-{now.astimezone(dt.UTC):%Y%m%dT%H%M%S}{REPLACED}")
+    with replacing(kept, mode=0o444) as temporary:
+        temporary.write_bytes(path.read_bytes())
+    own = {_GENERATED: b"true" if present.generated else b"false", _METHOD: present.split.encode()}
+    own |= {_BY: renewal.by.encode(), _WHY: renewal.why.encode()}
+    return _write(folder, contract, rows, version, now, own)
+
+
+def renewals(folder: Path) -> list[Holdout]:
+    """Every renewed holdout of a home, those that were replaced since as well, in no order. One that cannot be read is
+    left out."""
+    found = []
+    for path in (*folder.glob("*.parquet"), *folder.glob(f"*{REPLACED}")):
+        with contextlib.suppress(HoldoutCorrupt):
+            found.append(_parse(path)[0])
+    return [holdout for holdout in found if holdout.renewal]
+
+
+def _write(
+    folder: Path, contract: Contract, rows: pa.Table, version: str, now: dt.datetime, own: dict[bytes, bytes]
+) -> Holdout:
+    import pyarrow.parquet as pq
+
     metadata = {
         **(rows.schema.metadata or {}),
         b"churn_contract": contract.fingerprint.encode(),
         _LINEAGE: contract.lineage.encode(),
         _SHA: content_hash(rows).encode(),
-        _GENERATED: b"true" if generated else b"false",
         _VERSION: version.encode(),
-        _METHOD: contract.split.method.encode(),
         _AT: now.astimezone(dt.UTC).isoformat(timespec="seconds").encode(),
+        **own,
     }
-    with replacing(holdout_path(folder, contract), mode=0o444) as temporary:  # the mode: nobody changes it
+    with replacing(folder / f"{contract.fingerprint[:12]}.parquet", mode=0o444) as temporary:  # nobody changes it
         pq.write_table(rows.replace_schema_metadata(metadata), temporary, compression="zstd")
     frozen = read_holdout(folder, contract)
     assert frozen is not None  # it was just written

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from churn_assets.promotion.gate.inputs import Evidence
+    from churn_assets.promotion.gate.evidence import Evidence
 
 DecisionKind = Literal["nothing", "investigate_data", "retrain", "wait"]
 Trigger = Literal["", "drift", "performance", "labels", "schedule", "hand"]
@@ -205,13 +205,17 @@ class LedgerState:
 
 @dataclass(frozen=True)
 class Check:
-    """One row of a verdict: the value of a check, its limit (None where it has none), and both in a sentence."""
+    """One row of a verdict: the value of a check, its limit (None where it has none), and both in a sentence.
+
+    A check that is only `shown` passes whatever its value: other evidence decides.
+    """
 
     check: str
     value: float | None
     limit: float | None
     passed: bool
     message: str
+    shown: bool = False
 
 
 FORBIDDEN = "champion_reads_no_excluded_column"  # the check that is there if it does
@@ -246,7 +250,9 @@ class Verdict:
         """The verdict in one sentence."""
         failed = [check for check in self.checks if not check.passed]
         if not failed:
-            return f"challenger {self.challenger} passes all {len(self.checks)} checks against champion {self.champion}"
+            count = len(self.checks)
+            shown = "; recent labels decide, the frozen holdout is shown" if any(c.shown for c in self.checks) else ""
+            return f"challenger {self.challenger} passes all {count} checks against champion {self.champion}{shown}"
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         return f"challenger {self.challenger} is refused: {failed[0].message}{more}"
 

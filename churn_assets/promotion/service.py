@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from json import dumps
 from pathlib import Path
@@ -23,7 +23,7 @@ from churn_assets.errors import BundleError, GateRefused, TrackingUnavailable, T
 from churn_assets.mlflow_registry.registry import MODEL_NAME, Alias, MlflowRegistry, ModelRegistry
 from churn_assets.promotion import records, registration
 from churn_assets.promotion.champion import ChampionMoves, bundle_hash, verified_bundle_hash
-from churn_assets.promotion.ledger import Ledger
+from churn_assets.promotion.ledger import IN_FLIGHT, Ledger
 from churn_assets.promotion.pointer import REFUSAL, Champion, ChampionPointer, read_champion
 from churn_assets.settings import Settings
 from churn_assets.storage.files import write_json
@@ -34,9 +34,11 @@ if TYPE_CHECKING:
 
     from churn_assets.contract.limits import Monitoring
     from churn_assets.contract.model import Contract
+    from churn_assets.promotion.holdout import Holdout
     from churn_assets.promotion.retraining import ExternalTrigger
     from churn_assets.scoring.scorer import Scorer
 
+UNDECIDED: tuple[records.ChallengerStatus, ...] = ("waiting_gate", "waiting_approval", "approved")  # of a challenger
 # undecided: the gate could not be held. overtaken: a person or another run has moved it or the champion meanwhile.
 OutcomeStatus = Literal["promoted", "refused", "waiting_approval", "undecided", "overtaken"]
 
@@ -70,6 +72,16 @@ class GateRun:
     def message(self) -> str:
         """All outcomes in one line."""
         return "; ".join(outcome.message for outcome in self.outcomes) or "no challenger waits for the gate"
+
+
+@dataclass(frozen=True)
+class AliasState:
+    """What became of the registry's alias champion: a message if it was not right or could not be read, the version it
+    `named`, and whether somebody has moved it there by hand."""
+
+    message: str = ""
+    named: int | None = None
+    moved: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,20 +134,80 @@ class PromotionService:
     def tell_registry(self) -> str | None:
         """Let the registry's alias follow the pointer; a message if it named another version (a rollback, or somebody
         has moved it by hand) or could not be set, None if it was right."""
+        return self._settle_alias().message or None
+
+    def watch_alias(self, contract: Contract) -> AliasState:
+        """As `tell_registry`; with `release.moved_alias` "gate", a refused challenger that somebody has moved the alias
+        to waits for the gate once more. A rejected one does not: a person has decided."""
+        state = self._settle_alias()
+        if not state.moved or contract.release.moved_alias != "gate":
+            return state
+        rounds = [c for c in self._ledger.challengers() if c.registered_version == state.named]
+        if not rounds or rounds[-1].status != "refused":
+            return state
+        again = rounds[-1]
+        try:
+            sha256 = verified_bundle_hash(self._home / again.bundle)
+        except BundleError as error:
+            return replace(
+                state, message=f"{state.message}. Challenger {again.version} cannot be judged again: {error}"
+            )
+        self._ledger.add_challenger(again.version, again.bundle, sha256, state.named, None, self._clock())
+        return replace(state, message=f"{state.message}. Challenger {again.version} waits for the gate once more")
+
+    def _settle_alias(self) -> AliasState:
         champion = read_champion(self._home)
         if champion is None or champion.registered_version is None:
-            return None
+            return AliasState()
         number = champion.registered_version
         try:
             before = self._registry.set_alias("champion", number)
         except TrackingUnavailable as error:
-            return str(error)
+            return AliasState(str(error))
         if before is None:
-            return None
-        return (
+            return AliasState()
+        message = (
             f"the alias champion named version {before} in the registry, expected {number}, the champion "
             f"{champion.version}; it was set to that. An alias moved by hand changes nothing: churn rollback does"
         )
+        return AliasState(message, before, moved=before != self._rolled_back_from())
+
+    def _rolled_back_from(self) -> int | None:
+        """The number of the champion that the last move, a rollback, has replaced: the alias may still name it."""
+        done = self._ledger.moves("done")
+        if not done or done[-1].kind != "rollback":
+            return None
+        return next((m.to.registered_version for m in reversed(done[:-1]) if m.to.version == done[-1].before), None)
+
+    def renew_holdout(self, contract: Contract, labelled: pa.Table | None, by: records.Person, why: str) -> Holdout:
+        """Freeze the rolling holdout of `labelled` (the table `labelled_predictions`) in place of the frozen one.
+
+        Raises TransitionRefused where `renewal.renewal_problem` says why not, HoldoutCorrupt, HomeBusy.
+        """
+        from churn_assets.promotion import holdout as holdouts
+        from churn_assets.promotion.renewal import RenewalFacts, renewal_problem
+        from churn_assets.training.labelled_rows import set_apart_rows
+
+        self.recover()
+        with self._pointer.locked():
+            folder, champion = self._settings.holdout_dir, read_champion(self._home)
+            rows = None if labelled is None else set_apart_rows(contract, labelled)
+            present = holdouts.read_holdout(folder, contract)
+            facts = RenewalFacts(
+                champion=champion.version if champion else None,
+                holdout=present,
+                waiting=", ".join(c.version for c in self._ledger.challengers(*UNDECIDED)),
+                in_flight=", ".join(request.key for request in self._ledger.requests(*IN_FLIGHT)),
+                broken=self._ledger.broken_data(),
+                rows=rows,
+            )
+            if (problem := renewal_problem(facts, contract)) is not None:
+                raise TransitionRefused(f"the holdout is not renewed: {problem}")
+            assert champion is not None  # without these there is a problem
+            assert present is not None
+            assert rows is not None
+            renewal = holdouts.Renewal(str(by), why)
+            return holdouts.renew(folder, contract, rows, present, champion.version, self._clock(), renewal)
 
     def register(
         self,

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from churn_assets.errors import AssetStale
+from churn_assets.mlflow_registry.registry import peek_alias
+from churn_assets.promotion.holdout import renewals
 from churn_assets.promotion.ledger import IN_FLIGHT, Ledger
 from churn_assets.promotion.pointer import Champion, read_champion, read_refusal
 from churn_assets.promotion.records import ATTEMPTS, Challenger, DecisionRecord, Gate, Request
@@ -135,12 +137,23 @@ def read_status(settings: Settings) -> Status:
     bundle = champion.path(settings.home)
     paths["bundle"] = bundle
     own, notes = _champion_files(settings, champion.version)
+    notes += _alias_note(settings, champion)
     for challenger in ledger.challengers:
         report = report_folder(settings, challenger.version) / "model_report.html"
         notes += [f"report of challenger {challenger.version}: {report}"] if report.is_file() else []
     read, audited = (read_card(bundle), read_provenance(bundle)), read_ladder(bundle, champion.version)
     left_out = tuple(audited.left_out_sentences or ()) if audited else ()
     return Status(champion, *read, _existing({**paths, **own}), ledger, refusal, left_out, tuple(notes))
+
+
+def _alias_note(settings: Settings, champion: Champion) -> list[str]:
+    named, expected = peek_alias(settings.mlflow_uri, "champion"), champion.registered_version
+    if expected is None or named in (None, expected):
+        return []
+    return [
+        f"the alias champion in MLflow names version {named}, expected {expected}, champion {champion.version}: a "
+        "rollback, or somebody has moved it. It changes nothing; the next monitor, training or gate puts it back"
+    ]
 
 
 def _champion_files(settings: Settings, version: str) -> tuple[dict[str, Path], list[str]]:
@@ -229,6 +242,11 @@ def read_events(settings: Settings) -> list[Event]:
         Event(a.at, "approved" if a.approved else "rejected", a.version, str(a.by), a.why) for a in ledger.approvals()
     ]
     events += [Event(c.changed_at, "refused", c.version, str(Gate()), c.message) for c in ledger.challengers("refused")]
+    events += [
+        Event(h.frozen_at, "holdout renewed", h.version, renewal.by, f"{renewal.why} ({h.rows.num_rows:,} customers)")
+        for h in renewals(settings.holdout_dir)
+        if (renewal := h.renewal)
+    ]
     return sorted(events, key=lambda event: event.at)
 
 

@@ -45,6 +45,17 @@ class Comparison(msgspec.Struct, frozen=True, omit_defaults=True):
     oot_test_pr_auc: float | None = None
 
 
+class RecentTraining(msgspec.Struct, frozen=True):
+    """What a retraining made of `rows` recent labels: which rows the chosen model was trained on ('all' alike, recent
+    ones 'weighted', or 'recent' ones alone), why, and the out-of-fold PR-AUC on recent labels of what was tried, by
+    recipe and rows."""
+
+    trained_on: str
+    reason: str
+    rows: int
+    tried: dict[str, float]
+
+
 class CandidateSummary(msgspec.Struct, frozen=True):
     """Parameters of a candidate, whole numbers as such, and its metrics on validation rows by split."""
 
@@ -128,9 +139,16 @@ class ProfitReport(msgspec.Struct, frozen=True, rename={"card_sentence": "words"
 def no_better_than_random(metrics: Mapping[str, float]) -> bool:
     """Whether the 95 % interval of a model's test figures contains what a random list reaches: PR-AUC the share of
     churners, ROC AUC a half. PR-AUC of few churners is above their share by chance alone, so both are asked; a figure
-    that is absent says nothing."""
-    by_list = metrics.get("test_pr_auc_low", 1.0) <= metrics.get("test_churn_rate", 0.0)
-    return by_list or metrics.get("test_roc_auc_low", 1.0) <= 0.5
+    that is absent says nothing. A model for recent customers (with `recent_` figures) is judged by recent labels."""
+    part = judged_part(metrics)
+    by_list = metrics.get(f"{part}_pr_auc_low", 1.0) <= metrics.get(f"{part}_churn_rate", 0.0)
+    return by_list or metrics.get(f"{part}_roc_auc_low", 1.0) <= 0.5
+
+
+def judged_part(metrics: Mapping[str, float]) -> str:
+    """The prefix of the figures by which a model is registered: 'recent' of one that was trained for recent customers,
+    because its test customers are others, else 'test'."""
+    return "recent" if "recent_pr_auc" in metrics else "test"
 
 
 class ModelCard(msgspec.Struct, frozen=True):
@@ -156,6 +174,7 @@ class ModelCard(msgspec.Struct, frozen=True):
     rows: int | None = None
     seed: int = 42
     profit: ProfitReport | None = None
+    recent: RecentTraining | None = None
     no_signal: bool = False
 
 

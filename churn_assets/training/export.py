@@ -119,6 +119,7 @@ def card(contract: Contract, choice: Choice, candidates: Sequence[Candidate], cu
         "source": metadata[b"churn_source"].decode(),
         "rows": customers.num_rows,
         "seed": choice.seed,
+        **({"recent": choice.recent} if choice.recent else {}),
         **({"no_signal": True} if no_better_than_random(choice.metrics) else {}),
     }
 

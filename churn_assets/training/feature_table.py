@@ -19,7 +19,7 @@ import numpy.typing as npt
 from churn_assets.contract.check import with_excluded
 from churn_assets.contract.expressions import FITTED, parse_features
 from churn_assets.contract.model import Contract
-from churn_assets.data.customers import AS_OF
+from churn_assets.data.customers import AS_OF, RECENT_ROWS
 from churn_assets.data.hashing import data_hash
 from churn_assets.errors import AssetStale
 from churn_assets.evaluation.metrics import Floats
@@ -149,6 +149,11 @@ def table_size(features: pa.Table) -> int:
 def feedback_size(features: pa.Table) -> int:
     """Rows of labelled predictions among the training rows."""
     return int((features.schema.metadata or {}).get(b"churn_feedback_rows", 0))
+
+
+def recent_size(features: pa.Table) -> int:
+    """Rows of labelled predictions of recent windows: the last ones of the table."""
+    return int((features.schema.metadata or {}).get(RECENT_ROWS, 0))
 
 
 def features_hash(features: pa.Table) -> str:

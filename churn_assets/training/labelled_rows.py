@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from churn_assets.contract.model import Column, Contract, Kind
-from churn_assets.data.customers import AS_OF, ASIDE, CHURNED, FEEDBACK, SOURCE
+from churn_assets.data.customers import AS_OF, ASIDE, CHURNED, FEEDBACK, RECENT_ROWS, SOURCE
 from churn_assets.data.validation.parse import arrow_type
 
 PREFIX = "x_"  # before a column's name in the log
 FINAL, TRAIN, GATE = "final", "train", "gate"
+WINDOW = "window_seq"  # of `monitoring.performance.realized.usable_labels`: where the window of a row begins
 USED = "used for training"
 EXACT = 2.0**53  # larger whole numbers are not distinct in float64
 
@@ -25,7 +26,8 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """Labelled predictions: `rows` have the columns of a marked validated table; `contacted` are those of customers who
+    """Labelled predictions: `rows` have the columns of a marked validated table, in the order of the log; the last
+    `recent` of them lie in recent windows. `contacted` are those of customers who
     were contacted, as the log has them, because their outcome is also an effect of the contact; `gate` are ids of the
     customers that the gate compares models on; `counts` are (reason, predictions), together all of them."""
 
@@ -33,6 +35,7 @@ class LabelledRows:
     contacted: pa.Table
     gate: frozenset[str]
     counts: tuple[tuple[str, int], ...]
+    recent: int = 0
 
 
 def labelled_rows(contract: Contract, labelled: pa.Table, frozen: Collection[str] = ()) -> LabelledRows:
@@ -42,6 +45,7 @@ def labelled_rows(contract: Contract, labelled: pa.Table, frozen: Collection[str
     might be one of `frozen`), of the gate's customers, of `frozen` ones, with a value that no validated row has, of
     contacted ones, and earlier ones of a customer. `labelled` is the asset `labelled_predictions`, in any order.
     """
+    labelled = labelled.sort_by("seq")
     remaining = np.ones(labelled.num_rows, dtype=bool)
     counts: list[tuple[str, int]] = []
 
@@ -54,6 +58,8 @@ def labelled_rows(contract: Contract, labelled: pa.Table, frozen: Collection[str
     ids = labelled["customer_id"].cast(pa.string())
     exclude("under another contract", _not(labelled, "fingerprint", contract.fingerprint))
     exclude("without a final label", _not(labelled, "label_state", FINAL) | _mask(pc.is_null(labelled[CHURNED])))
+    recent = np.zeros(labelled.num_rows, dtype=bool)
+    recent[remaining] = in_recent_windows(labelled.filter(pa.array(remaining)), contract)
     exclude("without a customer's id", _mask(pc.is_null(ids)))
     gate = exclude("kept for the gate", _not(labelled, "part", TRAIN))
     exclude("of customers in the frozen holdout", _among(ids, frozen))
@@ -64,10 +70,49 @@ def labelled_rows(contract: Contract, labelled: pa.Table, frozen: Collection[str
     counts.append((USED, int(remaining.sum())))
     return LabelledRows(
         rows=_typed(contract, labelled.filter(pa.array(remaining))),
-        contacted=labelled.filter(pa.array(contacted)),
+        contacted=labelled.drop_columns([WINDOW] if WINDOW in labelled.column_names else []).filter(
+            pa.array(contacted)
+        ),
         gate=frozenset(ids.filter(pa.array(gate)).to_pylist()) - frozenset(frozen),
         counts=tuple(counts),
+        recent=int(np.sum(recent & remaining)),
     )
+
+
+def in_recent_windows(final: pa.Table, contract: Contract) -> Mask:
+    """True (n,) for rows with a final label of the newest `release.recent_windows` windows that have any, and of the
+    days after the last window. Where those are fewer than `monitoring.label_floor`, older windows are recent too.
+
+    Without the column `WINDOW` every row is recent.
+    """
+    if WINDOW not in final.column_names or not final.num_rows:
+        return np.ones(final.num_rows, dtype=bool)
+    window = pc.fill_null(final[WINDOW], np.iinfo(np.int64).max).to_numpy()
+    starts, counts = np.unique(window, return_counts=True)
+    still_open = int(final[WINDOW].null_count > 0)
+    enough = int(np.searchsorted(np.cumsum(counts[::-1]), contract.monitoring.label_floor)) + 1
+    newest = min(len(starts), max(contract.release.recent_windows + still_open, enough))
+    return np.asarray(window >= starts[-newest])
+
+
+def set_apart_rows(contract: Contract, labelled: pa.Table) -> pa.Table:
+    """The rolling holdout as typed rows: recent final labels of the gate's customers, the last one of each. Contacted
+    customers are left out, and rows with a value that no validated row has."""
+    labelled = labelled.sort_by("seq")
+    labelled = labelled.filter(
+        pa.array(
+            ~_not(labelled, "fingerprint", contract.fingerprint)
+            & ~_not(labelled, "label_state", FINAL)
+            & _mask(pc.is_valid(labelled[CHURNED]))
+        )
+    )
+    ids = labelled["customer_id"].cast(pa.string())
+    own = in_recent_windows(labelled, contract) & ~_not(labelled, "part", GATE) & _mask(pc.is_valid(ids))
+    own &= ~_beyond(contract, labelled) & _not(labelled, "contacted", True)
+    rows = _typed(contract, labelled.filter(pa.array(own & _last(labelled, ids, own))))
+    newest = pc.max(rows[AS_OF]).as_py()
+    metadata = {b"churn_as_of": str(newest).encode(), b"churn_source": b"final labels that were set apart for the gate"}
+    return rows.replace_schema_metadata(metadata)
 
 
 def join(contract: Contract, customers: pa.Table, labelled: LabelledRows) -> pa.Table:
@@ -80,6 +125,7 @@ def join(contract: Contract, customers: pa.Table, labelled: LabelledRows) -> pa.
     if used:
         metadata[b"churn_source"] = metadata.get(b"churn_source", b"") + f"; and {used:,} labelled predictions".encode()
     metadata |= {b"churn_table_rows": str(customers.num_rows).encode(), b"churn_feedback_rows": str(used).encode()}
+    metadata[RECENT_ROWS] = str(labelled.recent).encode()
     below = labelled.rows.select(marked.column_names).cast(marked.schema.remove_metadata())
     joined = pa.concat_tables([marked.replace_schema_metadata(None), below]).combine_chunks()
     return joined.replace_schema_metadata(metadata)

@@ -3,7 +3,8 @@
 Contenders are the candidates and the means of log-odds, in pairs and together, of the best three whose contributions
 are exact: a blend's are then too. The best by PR-AUC is chosen, or the cheapest to serve of those that tie with it: the
 difference is below `MATERIAL`, and its 95 % interval reaches 0 (it may be chance) or ends below `MATERIAL` (it does not
-matter).
+matter). A variant that was trained for recent customers takes its place if it is better on recent labels, out of fold,
+by `MATERIAL` and beyond noise.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from churn_assets.errors import AssetStale, TrainingError
 from churn_assets.evaluation.bootstrap import DRAWS, Difference, paired_difference, stratified_samples
 from churn_assets.evaluation.metrics import Floats, Labels, Ranking, pr_auc, summary
 from churn_assets.scoring.calibration import Calibration
-from churn_assets.scoring.card import Comparison
+from churn_assets.scoring.card import Comparison, RecentTraining
 from churn_assets.scoring.explain import is_exact
 from churn_assets.scoring.models.blend import BlendModel
 from churn_assets.training.calibrate import CalibrationChoice, choose_calibration, refit
-from churn_assets.training.candidate import Candidate, Fitted, judged_rows
+from churn_assets.training.candidate import Candidate, Fitted, TrainedOn, judged_rows, recent_rows
 from churn_assets.training.feature_table import TrainingData, View, features_hash, table_size, training_data
 from churn_assets.training.profit import choose_thresholds
+from churn_assets.training.split import Mask
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,6 +37,11 @@ if TYPE_CHECKING:
 MATERIAL = 0.001  # PR-AUC: a larger loss is never traded for a cheaper model, however uncertain it is
 CHOICE_DRAWS = 200  # of each contender; they have all rows but the test rows
 BEST = 3  # candidates that are blended
+TRAINED_ON: dict[TrainedOn, str] = {
+    "all": "trained on all rows alike",
+    "weighted": "trained with recent labels weighted",
+    "recent": "trained on recent labels alone",
+}
 TEST_PREFIXES = {"random": "test", "out_of_time": "oot"}  # of the metrics of a split's test rows
 
 
@@ -44,7 +51,9 @@ class Choice:
 
     `metrics` is flat: `validation_` (out of fold), `test_` and `oot_` before the names of `evaluation.metrics.summary`.
     `comparison` has a row a contender. `test` holds labels and probabilities of each split's test rows, `out_of_fold`
-    those of the random split's training and validation rows (`Split.learn`), by models not trained on them.
+    those of the random split's training and validation rows (`Split.learn`), by models not trained on them. `recent`
+    says what was made of recent labels, None without them; a model that was trained for them is calibrated on them,
+    and `metrics` has their figures as `recent_`.
     """
 
     contender: Candidate
@@ -57,6 +66,7 @@ class Choice:
     out_of_fold: tuple[Labels, Floats]
     views: dict[str, View]
     seed: int
+    recent: RecentTraining | None = None
 
     @property
     def name(self) -> str:
@@ -81,24 +91,36 @@ def choose_model(
     field = contenders(candidates, features)
     label = data.churned[judged_rows("random", data.views["random"].split)]
     chosen, differences, reason = _select(label, field, seed)
+    recent = recent_rows(data, features)
+    chosen, training = _adapted(label, recent, chosen, candidates, seed)
+    adapted = chosen.trained_on != "all"
+    judged = recent if adapted else np.ones(len(label), dtype=bool)
     margin = chosen.fitted["random"].out_of_fold[0]
-    calibration = choose_calibration(label, margin, seed)
+    calibration = choose_calibration(label[judged], margin[judged], seed)
     probability = calibration.calibration.apply(margin)
-    thresholds = choose_thresholds(label, probability, contract.value, table_size(features), gain)
-    threshold = thresholds[contract.value.decide_by]
+    thresholds = choose_thresholds(label[judged], probability[judged], contract.value, table_size(features), gain)
     test = {name: tested(chosen, name, data, calibration.calibration) for name in data.views}
-    metrics: dict[str, float] = {}
     parts = {"validation": (label, probability)} | {TEST_PREFIXES[name]: part for name, part in test.items()}
+    parts |= {"recent": (label[recent], probability[recent])} if adapted else {}
+    metrics = _measured(parts, thresholds[contract.value.decide_by], seed) | resolution(test["random"][1])
+    metrics["test_twin_share"] = twin_share(data.views["random"])
+    comparison = [_compared(c, differences[c.name], data) for c in field]
+    if not adapted:
+        comparison = [_with_own_figures(c, metrics) if c.candidate == chosen.name else c for c in comparison]
+    reason = training.reason if adapted and training else reason
+    out_of_fold, views = (label, probability), data.views
+    return Choice(
+        chosen, reason, comparison, calibration, thresholds, metrics, test, out_of_fold, views, seed, training
+    )
+
+
+def _measured(parts: Mapping[str, tuple[Labels, Floats]], threshold: float, seed: int) -> dict[str, float]:
+    metrics: dict[str, float] = {}
     for prefix, (churned, scored) in parts.items():
         draws = CHOICE_DRAWS if prefix == "validation" else DRAWS
         values = summary(churned, scored, threshold, stratified_samples(churned, draws, seed))
         metrics |= {f"{prefix}_{name}": value for name, value in values.items()}
-    metrics |= resolution(test["random"][1])
-    metrics["test_twin_share"] = twin_share(data.views["random"])
-    comparison = [_compared(c, differences[c.name], data) for c in field]
-    comparison = [_with_own_figures(c, metrics) if c.candidate == chosen.name else c for c in comparison]
-    out_of_fold = (label, probability)
-    return Choice(chosen, reason, comparison, calibration, thresholds, metrics, test, out_of_fold, data.views, seed)
+    return metrics
 
 
 def resolution(probability: Floats) -> dict[str, float]:
@@ -135,12 +157,52 @@ def contenders(candidates: Sequence[Candidate], features: pa.Table) -> list[Cand
     return [*candidates, *(_blend(group, present) for group in groups)]
 
 
+def variants(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """What the candidates became for recent customers, and the means of those that were trained on the same rows."""
+    by_rows: dict[TrainedOn, list[Candidate]] = {}
+    for candidate in candidates:
+        for variant in candidate.variants:
+            by_rows.setdefault(variant.trained_on, []).append(variant)
+    blends = [_blend(same, same[0].features_sha256) for same in by_rows.values() if len(same) > 1]
+    return [*(variant for same in by_rows.values() for variant in same), *blends]
+
+
+def chosen_of(name: str, trained_on: str, candidates: Sequence[Candidate], features: pa.Table) -> Candidate | None:
+    """The contender or variant that a card names, None if it is not among the candidates."""
+    field = [*contenders(candidates, features), *variants(candidates)]
+    return next((c for c in field if c.name == name and c.trained_on == trained_on), None)
+
+
+def _adapted(
+    label: Labels, recent: Mask, chosen: Candidate, candidates: Sequence[Candidate], seed: int
+) -> tuple[Candidate, RecentTraining | None]:
+    """The chosen model, or the variant that is better on recent labels beyond noise; and what was compared."""
+    tried = variants(candidates)
+    if not tried:
+        return chosen, None
+    churned = label[recent]
+    metric = {id(c): _mean_pr_auc(churned, c.fitted["random"].out_of_fold[:, recent]) for c in (chosen, *tried)}
+    best = max(tried, key=lambda c: metric[id(c)](None))
+    samples = stratified_samples(churned, DRAWS, seed)
+    gain = paired_difference(samples, metric[id(best)], metric[id(chosen)])
+    low, high = gain.interval
+    better = gain.point >= MATERIAL and low > 0.0
+    difference = f"PR-AUC difference {gain.point:+.4f}, 95 % {low:+.4f} to {high:+.4f}, out of fold"
+    reason = (
+        f"{best.name}, {TRAINED_ON[best.trained_on]}, is {'' if better else 'not '}better beyond noise on the "
+        f"{len(churned):,} recent labels than {chosen.name}, {TRAINED_ON['all']} ({difference})"
+    )
+    figures = {f"{c.name}, {TRAINED_ON[c.trained_on]}": metric[id(c)](None) for c in (chosen, *tried)}
+    kept = best if better else chosen
+    return kept, RecentTraining(kept.trained_on, reason, len(churned), figures)
+
+
 def _blend(parts: Sequence[Candidate], features_sha256: str) -> Candidate:
     blended, weights = {}, [1.0 / len(parts)] * len(parts)
     for split in parts[0].fitted:
         models, margins = zip(*((c.fitted[split].model, c.fitted[split].out_of_fold) for c in parts), strict=True)
         blended[split] = Fitted(BlendModel(models, weights), np.mean(margins, axis=0), {})
-    return Candidate(" + ".join(c.name for c in parts), features_sha256, {}, blended, 0.0)
+    return Candidate(" + ".join(c.name for c in parts), features_sha256, {}, blended, 0.0, parts[0].trained_on)
 
 
 def _select(label: Labels, contenders: list[Candidate], seed: int) -> tuple[Candidate, dict[str, Difference], str]:

@@ -24,7 +24,7 @@ NAMES = (
     *MONITORING,
     *("raw_customers", "validated_customers", "rejected_customers", "customer_features", "splits"),
     *("logistic_candidate", "boosted_candidate", "deep_candidate", "network_candidate"),
-    *("column_audit", "chosen_model", "registered_model"),
+    *("column_audit", "chosen_model", "cross_fitted_scores", "registered_model"),
     *("leakage_audit", "risk_list", "churn_bento", "cross_validation", "data_profile", "model_report"),
 )
 

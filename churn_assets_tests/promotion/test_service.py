@@ -40,7 +40,7 @@ from churn_assets.promotion.registration import (
     read_registration_record,
     save_registration_record,
 )
-from churn_assets.promotion.service import Outcome, PromotionService
+from churn_assets.promotion.service import AliasState, Outcome, PromotionService
 from churn_assets.scoring.bundle import write_bundle
 from churn_assets.scoring.models.boosted import BoostedModel
 from churn_assets.settings import Settings
@@ -508,6 +508,38 @@ def test_an_alias_that_somebody_moved_in_the_registry_is_reported_and_set_back(t
     champion = require_champion(tmp_path)
     assert champion.version == (second if "promotes" in at else first).name
     assert registry.aliases["champion"] == champion.registered_version
+
+
+@pytest.mark.parametrize(("policy", "again"), [("put_back", False), ("gate", True)])
+def test_an_alias_moved_to_a_refused_challenger_goes_as_the_contract_says(tmp_path, policy, again):
+    settings, registry = place(tmp_path), FakeRegistry()
+    freeze(settings.holdout_dir, CONTRACT, clean(), False, "first", NOW)
+    first, second = bundle(tmp_path, "boosted"), bundle(tmp_path, "logistic")
+    for path in (first, second):
+        enter(settings, path, registry=registry, run_id="run")
+    assert service(settings, registry).promote(LENIENT, second.name, None).status == "refused"
+    registry.aliases["champion"] = registry.numbers[second.name]
+    contract = dataclasses.replace(LENIENT, release=dataclasses.replace(LENIENT.release, moved_alias=policy))
+    state = service(settings, registry).watch_alias(contract)
+    assert state.moved
+    assert registry.aliases["champion"] == registry.numbers[first.name]
+    assert require_champion(tmp_path).version == first.name
+    assert status(settings, second.name) == ("waiting_gate" if again else "refused")
+    assert ("waits for the gate once more" in state.message) == again
+    assert service(settings, registry).watch_alias(contract) == AliasState()
+
+
+def test_an_alias_that_a_rollback_left_behind_was_moved_by_nobody(tmp_path):
+    settings, registry = place(tmp_path), FakeRegistry()
+    freeze(settings.holdout_dir, CONTRACT, clean(), False, "first", NOW)
+    for kind in ("logistic", "boosted"):
+        path = bundle(tmp_path, kind)
+        enter(settings, path, registry=registry, run_id="run")
+    assert service(settings, registry).promote(LENIENT, path.name, None).status == "promoted"
+    service(settings, registry).rollback(by="Ada", why="complaints")
+    state = service(settings, registry).watch_alias(LENIENT)
+    assert (state.moved, state.named) == (False, 2)
+    assert "named version 2" in state.message
 
 
 def test_a_registry_that_does_not_answer_changes_nothing_but_the_message(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from typing import Any
 
@@ -12,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from churn_assets.contract.check import with_excluded
+from churn_assets.contract.limits import Monitoring
 from churn_assets.contract.model import Contract
 from churn_assets.data.customers import MARKS, mark_table, reported_rows, table_rows
 from churn_assets.features.compile import as_of_days, compile_features
 from churn_assets.features.encode import encode_rows, encode_table
 from churn_assets.training.feature_table import as_of_of
-from churn_assets.training.labelled_rows import USED, join, labelled_rows
+from churn_assets.training.labelled_rows import USED, WINDOW, join, labelled_rows, set_apart_rows
 from churn_assets_tests.data.log import labelled
 from churn_assets_tests.strategies import CONTRACTS, STORE, make_columns, rows, typed_table
 
@@ -173,3 +175,33 @@ def test_an_excluded_column_comes_back_from_the_log_and_its_faults_cost_a_cell()
     assert kept["favday"].to_pylist() == ["Monday", None]
     assert kept["esent"].to_pylist() == [3, None]
     assert labelled_rows(STORE, labelled(STORE, sent, about)).rows.num_rows == 1
+
+
+def test_recent_rows_come_last_and_are_counted():
+    row = {c.name: None for c in STORE.scoring_columns}
+    about = [{"seq": seq, "customer_id": f"c{seq}", "churned": bool(seq % 2)} for seq in (5, 3, 9, 1, 7)]
+    table = labelled(STORE, [row] * 5, about).append_column(WINDOW, pa.array([4, 0, None, 0, 4], pa.int64()))
+    contract = dataclasses.replace(
+        STORE, monitoring=Monitoring(label_floor=10), release=dataclasses.replace(STORE.release, recent_windows=1)
+    )
+    few = labelled_rows(contract, table)
+    assert few.rows[STORE.key.name].to_pylist() == ["c1", "c3", "c5", "c7", "c9"]
+    assert few.recent == 5  # fewer than the floor: all of them
+    many = dataclasses.replace(contract, monitoring=Monitoring(label_floor=1))
+    assert labelled_rows(many, table).recent == 3  # the last window, and what came after it
+
+
+def test_what_is_set_apart_can_be_frozen():
+    row = {c.name: None for c in STORE.scoring_columns}
+    about: list[dict[str, Any]] = [
+        {"customer_id": "a", "part": "gate", "churned": True},
+        {"customer_id": "a", "part": "gate", "churned": False},
+        {"customer_id": "b", "part": "train"},
+        {"customer_id": "c", "part": "gate", "label_state": "open"},
+        {"customer_id": "d", "part": "gate", "contacted": True},
+        {"customer_id": None, "part": "gate"},
+    ]
+    rows = set_apart_rows(STORE, labelled(STORE, [row] * len(about), about))
+    assert rows[STORE.key.name].to_pylist() == ["a"]
+    assert rows["churned"].to_pylist() == [0]
+    assert set(MARKS) <= set(rows.column_names)

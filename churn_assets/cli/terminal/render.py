@@ -61,6 +61,8 @@ def show_status(status: Status) -> None:
         return
     out.print(escape(f"champion {status.champion.version}: {card.chosen}, contract '{card.contract}'"))
     say(f"trained on {card.source}, as of {card.as_of}")
+    if card.recent:
+        say(f"of {card.recent.rows:,} recent labels: {card.recent.reason}")
     table = Table("", "random split, test", "out of time, test")
     for name in HEADLINES:
         table.add_row(name, *(_with_interval(card.metrics, f"{part}_{name}") for part in ("test", "oot")))

@@ -18,9 +18,11 @@ from churn_assets.defs.resources import Project
 from churn_assets.errors import AssetStale, GateRefused, SettingsError
 from churn_assets.leakage.audit import Audit
 from churn_assets.mlflow_registry.tracking import Tracking
+from churn_assets.settings import Settings
 from churn_assets.training.export import ChosenModel
 
 if TYPE_CHECKING:
+    from churn_assets.alerting.rules import AlertChanges
     from churn_assets.promotion.retraining import ExternalTrigger
     from churn_assets.promotion.service import Outcome
 
@@ -37,6 +39,7 @@ IN_REGISTRY = "the_model_is_in_the_registry"
         FLOOR: "Test PR-AUC reaches the contract's quality.pr_auc_floor.",
         NO_LEAK: "Every column that leakage_audit found over a limit is attested in the contract.",
     },
+    deps=["cross_fitted_scores"],  # the gate may be held as soon as the model is registered
 )
 def registered_model(
     context: dg.AssetExecutionContext,
@@ -49,11 +52,12 @@ def registered_model(
     from churn_assets.promotion.registration import AuditFinding, TrainedModel, unattested
     from churn_assets.promotion.service import PromotionService
     from churn_assets.reporting.model.publish import publish_champion
-    from churn_assets.scoring.card import no_better_than_random
+    from churn_assets.scoring.card import judged_part, no_better_than_random
 
     settings, contract = project.settings, project.contract
-    pr_auc, floor = chosen_model.metrics["test_pr_auc"], contract.quality.pr_auc_floor
-    figures: dict[str, Any] = {"test_pr_auc": pr_auc, "floor": floor}
+    part = judged_part(chosen_model.metrics)
+    pr_auc, floor = chosen_model.metrics[f"{part}_pr_auc"], contract.quality.pr_auc_floor
+    figures: dict[str, Any] = {f"{part}_pr_auc": pr_auc, "floor": floor}
     findings = tuple(AuditFinding(finding.column, finding.description) for finding in leakage_audit.read)
     weak = no_better_than_random(chosen_model.metrics)
     model = TrainedModel(chosen_model.version, pr_auc, chosen_model.generated, findings, weak)
@@ -151,10 +155,8 @@ def retraining_decision(
     context: dg.AssetExecutionContext, project: Project, alerts: dg.ResourceParam[HomeAlerts], config: Asking
 ) -> JsonResult:
     """Nothing, investigate data, wait or retrain, with its reason; a request for a run is in the ledger."""
-    from churn_assets.alerting.rules import gate_alerts, loss_alerts, monitoring_alerts, source_alerts, waiting_alerts
+    from churn_assets.alerting.rules import alias_alerts, gate_alerts, monitoring_alerts
     from churn_assets.monitoring.latest import read_latest_reports
-    from churn_assets.prediction_log.sources import quarantined_sources, waiting_sources
-    from churn_assets.prediction_log.warehouse.read import read_losses
     from churn_assets.promotion.ledger import Ledger
     from churn_assets.promotion.service import PromotionService
 
@@ -162,7 +164,9 @@ def retraining_decision(
     # Read from their files: a report that was never made is no reason to fail, it is an input like any other.
     reports = read_latest_reports(settings)
     requested = _external_trigger(config, context.run.run_id)
-    record = PromotionService.of(settings).decide_retraining(limits, reports.summary, requested)
+    service = PromotionService.of(settings)
+    record = service.decide_retraining(limits, reports.summary, requested)
+    alias = service.watch_alias(project.contract)
     decision, inputs = record.decision, record.decision.inputs
     ledger = Ledger(settings.ledger_path)
     history = [
@@ -171,9 +175,8 @@ def retraining_decision(
     ]
     investigate = decision.message if decision.kind == "investigate_data" else ""
     changes = monitoring_alerts(reports.quality, reports.drift, reports.performance, investigate)
-    changes += source_alerts(quarantined_sources(settings))
-    changes += waiting_alerts(waiting_sources(settings), settings.feedback_share)
-    changes += loss_alerts(read_losses(settings), datetime.now(UTC).replace(tzinfo=None))
+    changes += _log_alerts(settings)
+    changes += alias_alerts(alias.moved, alias.message, datetime.now(UTC))
     for challenger in ledger.challengers("waiting_approval"):  # it reminds of those that wait for a person
         changes += gate_alerts(challenger.version, challenger.status, challenger.message)
     stored = record.to_json()
@@ -183,6 +186,7 @@ def retraining_decision(
             "decision": decision.kind,
             "reason": decision.message,
             "request": record.request or "none",
+            **({"mlflow": alias.message} if alias.message else {}),
             "inputs": dg.MetadataValue.json(stored["inputs"]),
             "history": metadata.table(history),
             **alerts.update(context.log, changes),
@@ -194,6 +198,17 @@ def retraining_decision(
             )
         ],
     )
+
+
+def _log_alerts(settings: Settings) -> "AlertChanges":
+    """On whose feedback counts, and on rows that are gone."""
+    from churn_assets.alerting.rules import loss_alerts, source_alerts, waiting_alerts
+    from churn_assets.prediction_log.sources import quarantined_sources, waiting_sources
+    from churn_assets.prediction_log.warehouse.read import read_losses
+
+    changes = source_alerts(quarantined_sources(settings))
+    changes += waiting_alerts(waiting_sources(settings), settings.feedback_share)
+    return changes + loss_alerts(read_losses(settings), datetime.now(UTC).replace(tzinfo=None))
 
 
 def _external_trigger(config: Asking, run_id: str) -> "ExternalTrigger | None":

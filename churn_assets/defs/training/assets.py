@@ -329,6 +329,54 @@ def chosen_model(
     )
 
 
+@asset(
+    "training",
+    {"numpy", "parquet"},
+    checks={
+        "every_labelled_prediction_is_scored": "Each labelled prediction that the model was trained on has a score of "
+        "models that were fitted without its customer."
+    },
+)
+def cross_fitted_scores(
+    project: Project,
+    validated_customers: pa.Table,
+    customer_features: pa.Table,
+    splits: pa.Table,
+    logistic_candidate: Candidate,
+    boosted_candidate: Candidate,
+    deep_candidate: Candidate,
+    network_candidate: Candidate,
+    chosen_model: ChosenModel,
+) -> TableResult:
+    """Labelled predictions scored by models of the chosen recipe that were fitted without them, for the gate."""
+    from churn_assets.scoring.bundle import load_bundle
+    from churn_assets.training import cross_fitted
+    from churn_assets.training.feature_table import feedback_size, trained_contract
+
+    contract = trained_contract(project.contract, customer_features)
+    bundle = project.settings.home / chosen_model.bundle
+    candidates = [logistic_candidate, boosted_candidate, deep_candidate, network_candidate]
+    scores = cross_fitted.cross_fitted_scores(
+        load_bundle(bundle, contract), bundle, validated_customers, customer_features, splits, candidates
+    )
+    beside = cross_fitted.write_cross_fitted(bundle, scores)  # one run may follow another before the gate is held
+    yield dg.MaterializeResult(
+        value=scores,
+        metadata={
+            **metadata.table_facts(contract.fingerprint, scores),
+            "version": chosen_model.version,
+            "recent": int(pc.sum(scores[cross_fitted.RECENT]).as_py() or 0),
+            "beside_the_bundle": dg.MetadataValue.path(str(beside)),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                passed=scores.num_rows == feedback_size(customer_features),
+                metadata={"scored": scores.num_rows, "labelled_predictions": feedback_size(customer_features)},
+            )
+        ],
+    )
+
+
 def _choice_metadata(
     choice: "Choice", origin: "Provenance", bundle: Path, contract: Contract, tracking: Tracking, charts: dict[str, str]
 ) -> dict[str, Any]:
@@ -339,6 +387,7 @@ def _choice_metadata(
         "bundle": dg.MetadataValue.path(str(bundle)),
         "contract_fingerprint": contract.fingerprint,
         "comparison": metadata.table(msgspec.to_builtins(choice.comparison)),
+        "recent_labels": choice.recent.reason if choice.recent else "none to train other variants on",
         "calibration_kept": f"{choice.calibration.calibration.kind}: {choice.calibration.trials.reason}",
         "thresholds": metadata.table({"purpose": name, "probability": p} for name, p in choice.thresholds.items()),
         **{key: str(getattr(origin, key)) for key in ("source", "as_of", "git_commit", "data_sha256")},

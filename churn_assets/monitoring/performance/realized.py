@@ -9,7 +9,7 @@ prior shift: Saerens et al., Neural Computation 2002), because average precision
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -22,7 +22,7 @@ from churn_assets.contract.model import Contract
 from churn_assets.errors import ContractError
 from churn_assets.evaluation.bootstrap import interval, samples, statistics_under, stratified_samples
 from churn_assets.evaluation.metrics import Ranking, ece_by_chance, summary
-from churn_assets.monitoring.windows import read_window_quality, read_windows, window_folder
+from churn_assets.monitoring.windows import Window, read_window_quality, read_windows, window_folder
 from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -132,10 +132,13 @@ class Outcomes:
 def usable_labels(settings: Settings, contract: Contract) -> tuple[pa.Table | None, int]:
     """The rows of the asset `labelled_predictions` that lie in no broken window of a contract, and how many do. (None,
     0) before the asset was made. A window whose data was not checked counts as usable. Rows of another contract of the
-    same lineage, before an edit of its limits say, get this one's fingerprint. Raises WindowUnreadable."""
+    same lineage, before an edit of its limits say, get this one's fingerprint. A column says at which row of the log
+    the closed window begins that a row lies in or after; null after the last one. Raises WindowUnreadable."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
+
+    from churn_assets.training.labelled_rows import WINDOW
 
     path = settings.assets_dir / "labelled_predictions.parquet"
     if not path.is_file():
@@ -148,8 +151,19 @@ def usable_labels(settings: Settings, contract: Contract) -> tuple[pa.Table | No
     of_contract = pc.is_in(labelled["fingerprint"], pa.array(related, pa.string()))
     place = labelled.schema.get_field_index("fingerprint")
     own = pc.if_else(of_contract, contract.fingerprint, labelled["fingerprint"])
-    keep = outside(labelled["seq"].to_numpy(), broken) | ~of_contract.to_numpy().astype(bool)
+    seq = labelled["seq"].to_numpy()
+    keep = outside(seq, broken) | ~of_contract.to_numpy().astype(bool)
+    labelled = labelled.append_column(WINDOW, _window_starts(seq, windows))
     return labelled.set_column(place, "fingerprint", own).filter(pa.array(keep)), int(np.sum(~keep))
+
+
+def _window_starts(seq: Rows, windows: Sequence[Window]) -> pa.Array:
+    import pyarrow as pa
+
+    starts = np.array(sorted({0, *(window.from_seq for window in windows)}), dtype=np.int64)
+    begun = starts[np.searchsorted(starts, seq, side="right") - 1]
+    last = max((window.to_seq for window in windows), default=-1)
+    return pa.array(begun, pa.int64(), mask=seq > last)
 
 
 def _is_related(settings: Settings, fingerprint: str, contract: Contract) -> bool:

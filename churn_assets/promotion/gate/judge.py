@@ -1,48 +1,41 @@
 """May the challenger replace the champion? Both are measured on the same rows; every number is in the verdict.
 
-docs/release.md has the rules. On the frozen holdout the ranking is tested for non-inferiority (Piaggio et al.,
-2012), for "not shown to be worse" is what every small sample says. Somewhere the challenger must be shown to be
-better, at 99 %: 95 % would let 2.5 % of equal challengers through. Recent labels need not show it if the holdout
-does, for a few hundred seldom prove a thing by themselves. Rates of wrong verdicts: `benchmarks/gate_simulation.py`.
+docs/release.md has the rules. Evidence is weighed by its time. On the frozen holdout the ranking is tested for
+non-inferiority (Piaggio et al., 2012), for "not shown to be worse" is what every small sample says. Somewhere the
+challenger must be shown to be better, at 99 %: 95 % would let 2.5 % of equal challengers through. Where recent labels
+show it, they decide, if the champion has fallen or the holdout has too few rows to tell. Recent labels need not show
+it if the holdout does. Rates of wrong verdicts: `benchmarks/gate_simulation.py`, `benchmarks/gate_power.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-
-import numpy as np
+from typing import Literal
 
 from churn_assets.contract.gate_limits import Release
 from churn_assets.contract.model import Contract
 from churn_assets.errors import GateRefused
-from churn_assets.evaluation.bootstrap import DRAWS, interval, paired_difference, statistics_under, stratified_samples
-from churn_assets.evaluation.metrics import Ranking, ece, ece_by_chance, losses
-from churn_assets.promotion.gate.inputs import Evidence, Floats, GateInputs, Labels
+from churn_assets.promotion.gate.comparison import FEWEST, Comparison, Fall, compare, fall
+from churn_assets.promotion.gate.evidence import Evidence
+from churn_assets.promotion.gate.guards import guard_checks, log_loss_check
+from churn_assets.promotion.gate.inputs import GateInputs
 from churn_assets.promotion.records import FORBIDDEN, Check, Verdict
 from churn_assets.promotion.registration import check_registration
 
-CALIBRATED_DRAWS = 200
-FEWEST = 30  # of churned or kept customers; with fewer, a percentile interval of PR-AUC is too narrow
-SURE_QUANTILE = 0.005  # lower end of a 99 % interval
+# What the frozen holdout says of the ranking: no worse by the margin, worse beyond noise, or neither.
+Standing = Literal["no worse", "worse", "unknown"]
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """PR-AUC of both, and bootstrapped differences challenger minus champion, (draws,) each, of PR-AUC and of
-    mean log-loss."""
+class Comparisons:
+    """Both models on the frozen holdout, on all recent labels and on the rolling holdout alone, where that is a part of
+    them; None where there are too few rows. `fall` is the champion's, None without one of the first two."""
 
-    evidence: Evidence
-    champion: float
-    challenger: float
-    pr_auc: Floats
-    log_loss: Floats
-    log_loss_point: float
-
-    @property
-    def gain(self) -> float:
-        """The difference in PR-AUC."""
-        return self.challenger - self.champion
+    frozen: Comparison | None
+    recent: Comparison | None = None
+    rolling: Comparison | None = None
+    fall: Fall | None = None
 
 
 def judge(inputs: GateInputs, seed: int = 0) -> Verdict:
@@ -60,6 +53,7 @@ def judge(inputs: GateInputs, seed: int = 0) -> Verdict:
             "its test PR-AUC reaches the floor, and every column its audit found over a limit is attested",
         ),
         _fact("holdout", inputs.holdout_problem, frozen),
+        *((Check("training", None, None, True, inputs.training),) if inputs.training else ()),
     )
     if inputs.change:
         changed = (
@@ -100,7 +94,10 @@ def judge_evidence(
     """The verdict on two versions by the contract's `[release]`, recent labels counting from
     `monitoring.label_floor` of them."""
     enough = len(recent.churned) >= contract.monitoring.label_floor
-    comparisons = compare(holdout, seed), compare(recent, seed + 1) if enough else None
+    frozen, late = compare(holdout, seed), compare(recent, seed + 1) if enough else None
+    rolling = compare(recent.rolling(), seed + 1) if late is not None and recent.cross_fitted_rows else None
+    fallen = fall(holdout, recent, seed) if frozen is not None and late is not None else None
+    comparisons = Comparisons(frozen, late, rolling, fallen)
     return judge_comparisons(contract, champion, challenger, holdout, recent, comparisons, seed)
 
 
@@ -110,38 +107,24 @@ def judge_comparisons(
     challenger: str,
     holdout: Evidence,
     recent: Evidence,
-    comparisons: tuple[Comparison | None, Comparison | None],
+    comparisons: Comparisons,
     seed: int,
 ) -> Verdict:
-    """The verdict once both comparisons (of the holdout, of recent labels) are made; without the first it never
-    passes."""
-    release, (frozen, late) = contract.release, comparisons
+    """The verdict once the comparisons are made; without that of the frozen holdout it never passes."""
+    release, frozen, late = contract.release, comparisons.frozen, comparisons.recent
     checks = [_holdout_rows(holdout, frozen), _recent_rows(contract, recent, late)]
-    sure = frozen is not None and _lower_99(frozen) > max(release.holdout_margin, 0.0)
-    if frozen is not None:
-        checks += [
-            _holdout(release, frozen, alone=late is None),
-            *_guard_checks("holdout", release, frozen, late is None, seed),
-        ]
+    sure = frozen is not None and frozen.lower_99 > max(release.holdout_margin, 0.0)
+    if frozen is not None and late is None:
+        checks += [_holdout_alone(release, frozen), *guard_checks("holdout", release, frozen, True, seed)]
+    if frozen is not None and late is not None:
+        checks += _beside_recent(release, frozen, late, comparisons.fall, seed)
     if late is not None:
-        checks += [_recent(release, late, sure), *_guard_checks("recent", release, late, True, seed)]
-    draws = {made.evidence.name: made.pr_auc for made in comparisons if made is not None}
+        checks += [_recent(release, late, sure), *guard_checks("recent", release, late, True, seed)]
+    if comparisons.rolling is not None:
+        checks += [_rolling(comparisons.rolling), log_loss_check("rolling", comparisons.rolling, False)]
+    made = [comparison for comparison in (frozen, late, comparisons.rolling) if comparison is not None]
+    draws = {comparison.evidence.name: comparison.pr_auc for comparison in made}
     return Verdict(champion, challenger, tuple(checks), draws, holdout)
-
-
-def compare(evidence: Evidence, seed: int, draws: int = DRAWS) -> Comparison | None:
-    """Both models on the same rows under the same bootstrap samples; None if there are not FEWEST of each class."""
-    if evidence.fewest < FEWEST:
-        return None
-    champion = Ranking(evidence.churned, evidence.champion)
-    challenger = Ranking(evidence.churned, evidence.challenger)
-    rise = losses(evidence.churned, evidence.challenger) - losses(evidence.churned, evidence.champion)
-    gains, rises = statistics_under(
-        stratified_samples(evidence.churned, draws, seed),
-        lambda w: challenger.pr_auc(w) - champion.pr_auc(w),
-        lambda w: float(w @ rise) / len(rise),
-    )
-    return Comparison(evidence, champion.pr_auc(), challenger.pr_auc(), gains, rises, float(np.mean(rise)))
 
 
 def _registration_problem(inputs: GateInputs) -> str | None:
@@ -169,32 +152,93 @@ def _holdout_rows(holdout: Evidence, comparison: Comparison | None) -> Check:
 
 def _recent_rows(contract: Contract, recent: Evidence, comparison: Comparison | None) -> Check:
     rows, floor = len(recent.churned), contract.monitoring.label_floor
-    message = f"{rows:,} customers have recent final labels set apart for the gate, {recent.churners:,} of them churned"
+    message = f"{rows:,} customers have recent final labels, {recent.churners:,} of them churned"
+    if fitted := recent.cross_fitted_rows:
+        message += (
+            f": {rows - fitted:,} set apart (the rolling holdout), {fitted:,} scored by models of the challenger's "
+            "recipe that were fitted without them"
+        )
     if comparison is None:
         least = f"{floor:,}" if rows < floor else f"{FEWEST} churned and as many kept"
         message += f"; fewer than {least}, so the frozen holdout decides alone, by a stricter rule"
     return Check("recent_rows", float(rows), float(floor), True, message)
 
 
-def _lower_99(comparison: Comparison) -> float:
-    return float(np.quantile(comparison.pr_auc, SURE_QUANTILE))
+def _holdout_alone(release: Release, comparison: Comparison) -> Check:
+    return _ranking("holdout", comparison, comparison.lower_99, max(release.holdout_margin, 0.0), "99 %")
 
 
-def _holdout(release: Release, comparison: Comparison, alone: bool) -> Check:
-    if alone:
-        return _ranking("holdout", comparison, _lower_99(comparison), max(release.holdout_margin, 0.0), "99 %")
-    return _ranking("holdout", comparison, interval(comparison.pr_auc)[0], release.holdout_margin, "95 %")
+def _beside_recent(
+    release: Release, frozen: Comparison, late: Comparison, fallen: Fall | None, seed: int
+) -> list[Check]:
+    """The checks of the frozen holdout where there are recent labels, decisive or only shown, and why."""
+    proven = late.lower_99 > release.recent_margin
+    ranking = _ranking("holdout", frozen, frozen.interval[0], release.holdout_margin, "95 %")
+    guards = [*guard_checks("holdout", release, frozen, False, seed)]
+    checks = [ranking, *guards]
+    if fallen is None:
+        return checks
+    reason = ""
+    if proven and fallen.beyond_noise:
+        reason = "shown, not decisive: the champion has fallen, and recent labels show the challenger to be better"
+        checks = [_shown(check, reason) for check in checks]
+    elif proven and _standing(release, frozen) == "unknown":
+        reason = "shown, not decisive: so few rows cannot tell, and recent labels show the challenger to be better"
+        checks = [_shown(ranking, reason), *guards]
+    elif proven:
+        checks = [_changed(check) for check in checks]
+    return [_fall(frozen, fallen), *checks]
+
+
+def _standing(release: Release, frozen: Comparison) -> Standing:
+    low, high = frozen.interval
+    if low > release.holdout_margin:
+        return "no worse"
+    return "unknown" if release.holdout_margin <= 0.0 <= high and low <= 0.0 else "worse"
+
+
+def _shown(check: Check, reason: str) -> Check:
+    return check if check.passed else replace(check, passed=True, shown=True, message=f"{check.message}; {reason}")
+
+
+def _changed(check: Check) -> Check:
+    if check.passed:
+        return check
+    message = (
+        f"{check.message}; recent labels show the challenger to be better, so customers have changed, but the champion "
+        "has not fallen on them beyond noise"
+    )
+    return replace(check, message=message)
+
+
+def _fall(frozen: Comparison, fallen: Fall) -> Check:
+    low, high = fallen.pr_auc
+    message = (
+        f"the champion's PR-AUC is {fallen.holdout:.4f} on {frozen.evidence.name} and {fallen.recent:.4f} on recent "
+        f"labels at the same share of churners (95 % {low:+.4f} to {high:+.4f}); its log-loss exceeds what its "
+        f"probabilities expect by {fallen.excess:+.4f} more than on the holdout (99 % {fallen.excess_99[0]:+.4f} to "
+        f"{fallen.excess_99[1]:+.4f}): "
+    )
+    message += "it has fallen, customers have changed" if fallen.beyond_noise else "it has not fallen beyond noise"
+    return Check("champion_fall", fallen.recent - fallen.holdout, None, True, message)
 
 
 def _recent(release: Release, comparison: Comparison, sure: bool) -> Check:
     margin = release.recent_margin
-    check = _ranking("recent", comparison, _lower_99(comparison), margin, "99 %")
+    check = _ranking("recent", comparison, comparison.lower_99, margin, "99 %")
     if check.passed or not (sure and comparison.gain > margin):
         return check
     message = (
         f"{_describe(comparison)}; that agrees with the frozen holdout, which by itself shows an improvement at 99 %"
     )
     return Check(check.check, comparison.gain, margin, True, message)
+
+
+def _rolling(comparison: Comparison) -> Check:
+    """On the rows that no challenger has learned from, cross-fitting or not, it must not be shown to be worse."""
+    low, high = comparison.interval
+    message = f"{_describe(comparison)} (95 % {low:+.4f} to {high:+.4f}) and may not fall beyond noise"
+    return Check("rolling_pr_auc", high, 0.0, high >= 0.0, message)
 
 
 def _ranking(name: str, comparison: Comparison, low: float, margin: float, level: str) -> Check:
@@ -212,62 +256,3 @@ def _describe(comparison: Comparison) -> str:
         f"on {comparison.evidence.name} PR-AUC is {comparison.challenger:.4f}, the champion's "
         f"{comparison.champion:.4f}: {comparison.gain:+.4f}"
     )
-
-
-def _guard_checks(name: str, release: Release, comparison: Comparison, decides: bool, seed: int) -> Iterator[Check]:
-    """Log-loss, segments and calibration; `decides` says whether the verdict depends on these rows alone."""
-    yield _log_loss(name, comparison, decides)
-    yield _segments(name, release, comparison.evidence, seed)
-    yield _calibration(name, release, comparison.evidence, seed)
-
-
-def _log_loss(name: str, comparison: Comparison, decides: bool) -> Check:
-    point, (low, high) = comparison.log_loss_point, interval(comparison.log_loss)
-    value = point if decides else low
-    rule = "may not rise" if decides else "may not rise beyond noise"
-    message = (
-        f"on {comparison.evidence.name} log-loss changes by {point:+.4f} (95 % {low:+.4f} to {high:+.4f}) and {rule}"
-    )
-    return Check(f"{name}_log_loss", value, 0.0, value <= 0.0, message)
-
-
-def _segments(name: str, release: Release, evidence: Evidence, seed: int) -> Check:
-    """None may fall beyond the limit and its own noise: one churner can move a small segment by more than any limit."""
-    limit, worst, worst_segment, fallen, compared = release.segment_drop, 0.0, "", "", 0
-    for segment, label, champion, challenger in _rankings_by_segment(release.segment_rows, evidence):
-        compared += 1
-        drop = champion.pr_auc() - challenger.pr_auc()
-        if drop > worst:
-            worst, worst_segment = drop, segment
-        if drop > limit and not fallen and _is_worse(champion, challenger, label, seed):
-            fallen = f"PR-AUC of '{segment}' ({len(label):,} rows) falls by {drop:.4f}"
-    where = f"on {evidence.name}"
-    if fallen:
-        return Check(f"{name}_segments", worst, limit, False, f"{where} {fallen}, more than {limit:.4f} and noise")
-    largest = f"the largest fall is {worst:.4f}, '{worst_segment}'" if worst_segment else "none falls"
-    noise = ", which is noise" if worst > limit else ""
-    message = f"{where}, {compared} segments of at least {release.segment_rows:,} rows: {largest}{noise}"
-    return Check(f"{name}_segments", worst, limit, True, message)
-
-
-def _rankings_by_segment(least: int, evidence: Evidence) -> Iterator[tuple[str, Labels, Ranking, Ranking]]:
-    """Name, labels, champion and challenger of each segment with `least` rows and both classes."""
-    for segment, rows in evidence.segments.items():
-        label = evidence.churned[rows]
-        if len(label) >= least and label.min() != label.max():
-            yield segment, label, Ranking(label, evidence.champion[rows]), Ranking(label, evidence.challenger[rows])
-
-
-def _is_worse(champion: Ranking, challenger: Ranking, label: Labels, seed: int) -> bool:
-    gain = paired_difference(stratified_samples(label, DRAWS, seed), challenger.pr_auc, champion.pr_auc)
-    return gain.interval[1] < 0.0
-
-
-def _calibration(name: str, release: Release, evidence: Evidence, seed: int) -> Check:
-    value, limit = ece(evidence.churned, evidence.challenger), release.max_ece
-    message = f"on {evidence.name} the calibration error is {value:.4f}, allowed {limit:.4f}"
-    if value > limit:
-        by_chance = ece_by_chance(evidence.challenger, CALIBRATED_DRAWS, seed)
-        limit = max(limit, float(np.quantile(by_chance, 0.975)))
-        message += f" or what perfect probabilities may show on so few rows, {limit:.4f}"
-    return Check(f"{name}_calibration", value, limit, value <= limit, message)

@@ -30,7 +30,7 @@ from churn_assets.storage.files import replacing, write_text
 from churn_assets.training.cross_validation import CrossValidation
 from churn_assets.training.feature_table import TrainingData, as_of_of, training_data
 from churn_assets.training.profit import threshold_table
-from churn_assets.training.select import contenders, tested
+from churn_assets.training.select import chosen_of, tested
 from churn_assets.training.split import FEWEST_TESTED
 
 if TYPE_CHECKING:
@@ -144,9 +144,9 @@ def write_report(report: Report, bundle: Path, folder: Path) -> dict[str, Path]:
 
 
 def _chosen(card: ModelCard, candidates: Sequence[Candidate], features: pa.Table) -> Candidate:
-    for contender in contenders(candidates, features):
-        if contender.name == card.chosen:
-            return contender
+    chosen = chosen_of(card.chosen, card.recent.trained_on if card.recent else "all", candidates, features)
+    if chosen is not None:
+        return chosen
     names = ", ".join(c.name for c in candidates) or "none"
     raise TrainingError(
         f"the bundle holds '{card.chosen}', expected one of the candidates ({names}); materialise chosen_model again"

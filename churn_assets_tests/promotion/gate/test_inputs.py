@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 
 import numpy as np
@@ -10,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from churn_assets.promotion.gate.inputs import NEWEST, holdout_evidence, recent_evidence, recent_rows, segments_of
+from churn_assets.contract.limits import Monitoring
+from churn_assets.promotion.gate.evidence import (
+    CrossFitted,
+    holdout_evidence,
+    recent_evidence,
+    recent_rows,
+    segments_of,
+)
+from churn_assets.training.labelled_rows import WINDOW
 from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT, customers, scorer_of
 
 COLUMNS = [column.name for column in CONTRACT.scoring_columns]
@@ -59,8 +68,22 @@ def test_only_final_labels_of_this_contract_set_apart_for_the_gate_are_looked_at
     assert recent_rows(CONTRACT, labelled(customers(6), **{column: values})).num_rows == 2
 
 
-def test_no_more_than_the_newest_are_compared():
-    assert recent_rows(CONTRACT, labelled(customers(6)), newest=4).num_rows == 4 < NEWEST
+@pytest.mark.parametrize(
+    ("starts", "floor", "recent"),
+    [
+        ([0, 0, 10, 10, 20, 30], 10, 6),  # fewer than the floor: all windows
+        ([0] * 10 + [10] * 12 + [20] * 3 + [30] * 9, 10, 12),  # two windows
+        ([0] * 10 + [10] * 12 + [20] * 3 + [30] * 4, 10, 19),  # the two newest have fewer than the floor
+        ([0] * 10 + [10] * 12 + [20] * 3 + [None] * 2, 10, 17),  # rows after the last window, and two windows
+        ([None] * 5, 10, 5),  # before the first window is closed
+    ],
+)
+def test_recent_are_the_newest_windows_and_never_fewer_labels_than_the_floor(starts, floor, recent):
+    contract = dataclasses.replace(CONTRACT, monitoring=Monitoring(label_floor=floor))
+    windows = pa.array(starts, pa.int64())
+    table = labelled(customers(len(starts))).append_column(WINDOW, windows)
+    rows = recent_rows(contract, table)
+    assert rows["sent"].to_pylist() == table["x_sent"].to_pylist()[::-1][:recent]
 
 
 def test_each_row_is_scored_at_its_own_day_whatever_the_hour():
@@ -87,6 +110,19 @@ def test_without_labels_there_is_no_evidence():
     scorer = scorer_of("boosted")
     found = recent_evidence(CONTRACT, scorer, scorer, labelled(customers(3)).slice(0, 0))
     assert len(found.churned) == found.churners == found.fewest == 0
+
+
+def test_rows_set_apart_and_cross_fitted_rows_are_one_evidence_of_recent_labels():
+    champion, challenger = scorer_of("boosted"), scorer_of("logistic")
+    learned = customers(6, seed=4).append_column("churned", pa.array([1, 0] * 3, pa.int8()))
+    learned = learned.append_column("row_as_of", pa.array([dt.date(2014, 3, 1)] * 6))
+    scores = np.linspace(0.1, 0.6, 6)
+    found = recent_evidence(CONTRACT, champion, challenger, labelled(customers(4)), CrossFitted(learned, scores))
+    assert found.cross_fitted.tolist() == [False] * 4 + [True] * 6
+    assert found.challenger[4:].tolist() == scores.tolist()
+    assert found.champion[4:] == pytest.approx(champion.score_table(learned, "2014-03-01").probability)
+    assert len(found.rolling().churned) == 4
+    assert all(len(mask) == 10 for mask in found.segments.values())
 
 
 @given(seed=st.integers(0, 1000), count=st.integers(1, 60))

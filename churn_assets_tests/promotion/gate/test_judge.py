@@ -15,8 +15,10 @@ from benchmarks import gate_simulation as simulation
 from churn_assets.contract.gate_limits import Release
 from churn_assets.contract.limits import Monitoring
 from churn_assets.evaluation.bootstrap import interval
-from churn_assets.promotion.gate.inputs import Evidence, GateInputs, no_evidence
-from churn_assets.promotion.gate.judge import FEWEST, compare, judge, judge_evidence, superseded
+from churn_assets.promotion.gate.comparison import FEWEST, compare, fall
+from churn_assets.promotion.gate.evidence import Evidence, no_evidence
+from churn_assets.promotion.gate.inputs import GateInputs
+from churn_assets.promotion.gate.judge import judge, judge_evidence, superseded
 from churn_assets.promotion.records import FORBIDDEN, Check, Verdict
 from churn_assets.promotion.registration import TrainedModel
 from churn_assets_tests.scoring.tiny import CONTRACT
@@ -250,6 +252,121 @@ def test_equal_and_worse_challengers_stay_out_and_better_ones_get_in(monkeypatch
     assert max(promoted[0.0]) <= 2
     assert promoted[-simulation.STEP] == [0, 0]
     assert min(promoted[simulation.STEP]) >= 17
+
+
+# -- evidence by time ----------------------------------------------------------------------------------
+
+
+def fallen(count: int = 2000, gain: float = 0.9, seed: int = 4, cross_fitted: float = 0.7) -> Evidence:
+    """Recent labels that the champion reads badly, and the challenger better by `gain` of its noise."""
+    rng = np.random.default_rng(seed)
+    churned = (np.arange(count) < count // 5).astype(np.int8)
+    champion = _reading(churned, 2.5, rng)
+    challenger = _reading(churned, 2.5 * (1.0 - gain), rng)
+    fitted = rng.random(count) < cross_fitted
+    return Evidence("recent labels", churned, champion, challenger, cross_fitted=fitted)
+
+
+def test_recent_labels_decide_when_the_champion_has_fallen_and_the_old_holdout_is_only_shown():
+    verdict = held(rows(-0.6), fallen())
+    assert verdict.passed, verdict.reason
+    shown = check_of(verdict, "holdout_pr_auc")
+    assert shown.value is not None
+    assert shown.value < 0.0
+    assert shown.shown
+    assert "shown, not decisive: the champion has fallen" in shown.message
+    assert verdict.reason.endswith("; recent labels decide, the frozen holdout is shown")
+    assert "it has fallen, customers have changed" in check_of(verdict, "champion_fall").message
+
+
+def test_a_fallen_champion_alone_replaces_nobody():
+    """Labels of whom every seventh is wrong make any champion fall; a challenger that is no better stays out."""
+    late = fallen(gain=0.0)
+    assert "it has fallen" in check_of(held(rows(0.0), late), "champion_fall").message
+    assert "recent_pr_auc" in failed(held(rows(0.0), late))
+
+
+def test_where_only_the_old_holdout_gets_worse_the_verdict_says_that_customers_have_changed():
+    verdict = held(rows(-0.4), recent(0.6))
+    assert "holdout_pr_auc" in failed(verdict)
+    assert "so customers have changed, but the champion has not fallen" in check_of(verdict, "holdout_pr_auc").message
+
+
+def undecided() -> Evidence:
+    """450 customers on whom equal models differ by more than the margin, by chance."""
+    drawn = (rows(0.0, seed, count=450) for seed in range(20))
+    return next(one for one in drawn if compare(one, 0).interval[0] < -0.005 and compare(one, 0).interval[1] > 0.0)
+
+
+def test_a_holdout_with_too_few_rows_to_tell_leaves_it_to_recent_labels():
+    few, late = undecided(), recent(0.7, count=2000)
+    assert "holdout_pr_auc" in failed(held(few, recent(0.0, count=2000)))
+    verdict = held(few, late)
+    assert verdict.passed, verdict.reason
+    assert "so few rows cannot tell" in check_of(verdict, "holdout_pr_auc").message
+
+
+def test_a_margin_over_zero_that_a_person_wants_is_kept():
+    few, late = undecided(), recent(0.7, count=2000)
+    assert "holdout_pr_auc" in failed(held(few, late, Release(holdout_margin=0.01)))
+
+
+def test_all_recent_labels_count_and_those_set_apart_may_not_contradict():
+    late = fallen()
+    counts = check_of(held(rows(0.0), late), "recent_rows").message
+    fitted = late.cross_fitted_rows
+    assert f"{2000 - fitted:,} set apart (the rolling holdout), {fitted:,} scored by models" in counts
+    assert check_of(held(rows(0.0), late), "recent_rows").value == 2000
+    own = ~np.asarray(late.cross_fitted)
+    spoilt = late.challenger.copy()
+    spoilt[own] = np.random.default_rng(0).permutation(spoilt[own])  # the model itself is bad, its folds are not
+    assert "rolling_pr_auc" in failed(held(rows(0.0), dataclasses.replace(late, challenger=spoilt)))
+
+
+def test_a_limit_that_the_champion_exceeds_as_well_is_a_warning():
+    late = fallen()
+    blurred = 0.3 + 0.4 * late.challenger
+    same = dataclasses.replace(late, champion=0.35 + 0.3 * late.challenger, challenger=blurred)
+    check = check_of(held(rows(0.5), same), "recent_calibration")
+    assert check.value is not None
+    assert check.limit is not None
+    assert check.value > check.limit
+    assert check.passed
+    assert "no smaller beyond noise: a warning" in check.message
+    worse = dataclasses.replace(late, challenger=blurred)
+    calibrated = dataclasses.replace(worse, champion=late.challenger)
+    assert "recent_calibration" in failed(held(rows(0.5), calibrated))
+
+
+@settings(max_examples=12)
+@given(
+    seed=st.integers(0, 10_000),
+    old=st.floats(-0.6, 0.6),
+    late=st.floats(-0.5, 0.05),
+    share=st.sampled_from([0.0, 0.7, 1.0]),
+)
+def test_nobody_passes_who_is_not_shown_to_be_better_on_recent_labels_or_the_holdout(seed, old, late, share):
+    """Whatever the rest says: without 99 % somewhere there is no promotion."""
+    frozen, new = rows(old, seed, count=900), fallen(700, late, seed + 1, share)
+    verdict = held(frozen, new)
+    sure = compare(frozen, 0).lower_99 > 0.0
+    proven = compare(new, 1).lower_99 > 0.0
+    assert not verdict.passed or sure or proven
+
+
+@given(seed=st.integers(0, 1000), share=st.floats(0.05, 0.6))
+def test_a_share_of_churners_that_changes_is_no_fall(seed, share):
+    """PR-AUC depends on the share: the champion is the same, and recent labels have more or fewer churners."""
+    rng = np.random.default_rng(seed)
+    old, new = (_calibrated(rng, 4000, part) for part in (0.2, share))
+    assert not fall(old, new, seed, draws=150).ranking or fall(old, new, seed).pr_auc[1] > -0.02
+
+
+def _calibrated(rng: np.random.Generator, count: int, share: float) -> Evidence:
+    churned = (rng.random(count) < share).astype(np.int8)
+    score = 5.0 * churned + np.sqrt(2.0) * rng.normal(size=count)
+    probability = 1 / (1 + np.exp(-(2.5 * (score - 2.5) + np.log(share / (1 - share)))))
+    return Evidence("rows", churned, probability, probability)
 
 
 FACTS = GateInputs(FLOORED, "old", "new", bundle="new", frozen_at=datetime(2026, 1, 1, tzinfo=UTC))
