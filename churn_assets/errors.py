@@ -272,7 +272,7 @@ class SegmentLost(LogUnavailable):
     """The file that a worker wrote to is not in the log any more, and with it `rows` that were acknowledged. `segment`
     is its name, "" if none was open."""
 
-    def __init__(self, message: str, segment: str, rows: int) -> None:
+    def __init__(self, message: str, segment: str = "", rows: int = 0) -> None:
         super().__init__(message)
         self.segment, self.rows = segment, rows
 

@@ -76,11 +76,13 @@ class Segment:
             self._retreat(is_named=False)
             raise
         except OSError as error:
-            kind = LogUnavailable if self._retreat() else RowsUncertain
-            raise kind(
+            message = (
                 f"{self.folder}: cannot be written ({error.strerror or error}), expected room and write access; "
                 "free the disk or correct its permissions; the service then goes on by itself"
-            ) from error
+            )
+            if not self._retreat():
+                raise RowsUncertain(message) from error
+            raise LogUnavailable(message) from error
         self._size, self._rows = self._size + len(data), self._rows + data.count(b"\n")
         if self._size >= self._max_bytes:
             self.hand_over()

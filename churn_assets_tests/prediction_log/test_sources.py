@@ -259,9 +259,16 @@ def test_a_period_that_is_none_is_one_line(since, until):
         parse_period(since, until, NOW)
 
 
-def outcomes_by(source: str, ids: range, **changed) -> list[Feedback]:
+def outcomes_by(source: str, ids: range, churners: int = 3, **changed) -> list[Feedback]:
     return [
-        feedback(f"{source}-{i}", **{"prediction_id": None, "customer_id": f"c{i}", "source": source, **changed})
+        feedback(
+            f"{source}-{i}",
+            prediction_id=None,
+            customer_id=f"c{i}",
+            source=source,
+            churned=i % 10 < churners,
+            **changed,
+        )
         for i in ids
     ]
 
@@ -273,9 +280,9 @@ LEFT JOIN predictions p ON p.prediction_id = f.prediction_id"""
 @pytest.mark.parametrize(("share", "low", "high"), [("0", 0, 0), ("0.1", 20, 65), ("0.5", 165, 235), ("1", 400, 400)])
 def test_sources_that_nobody_has_accepted_label_a_share_of_the_customers_all_together(tmp_path, share, low, high):
     of, ids = settings(tmp_path / "home", CHURN_FEEDBACK_SHARE=share), range(400)
-    named = [feedback(f"p-{i}", prediction_id=f"p{i}", source="bi", churned=False) for i in ids]
+    named = [feedback(f"p-{i}", prediction_id=f"p{i}", source="bi", churned=i % 10 < 3) for i in ids]
     scored = [prediction(f"p{i}", customer_id=f"c{i}", score=0.3) for i in ids]
-    write(of, "a", *scored, *outcomes_by("crm", ids, churned=False), *named)
+    write(of, "a", *scored, *outcomes_by("crm", ids), *named)
     ingest(of, STORE)
     [(labelled,)] = ask(of, LABELLED)
     assert low <= labelled <= high
@@ -299,7 +306,10 @@ def test_sources_that_nobody_has_accepted_label_a_share_of_the_customers_all_tog
 def test_an_implausible_source_is_stopped_though_only_a_share_of_it_counts(tmp_path):
     of = settings(tmp_path / "home", CHURN_FEEDBACK_SHARE="0")
     write(
-        of, "a", *(prediction(f"p{i}", customer_id=f"c{i}", score=0.1) for i in range(80)), *outcomes_by("x", range(80))
+        of,
+        "a",
+        *(prediction(f"p{i}", customer_id=f"c{i}", score=0.1) for i in range(80)),
+        *outcomes_by("x", range(80), churners=10),
     )
     assert ingest(of, STORE).quarantined_sources == ["x"]
     assert waiting_sources(of) == {}

@@ -51,7 +51,8 @@ def test_a_customer_gets_the_scorers_answer_and_a_row_in_the_log(tmp_path):
 
 def test_an_as_of_is_the_day_that_a_column_of_that_text_is(home):
     async def question(client, worker):
-        return [(await client.post("/predict", json={**ROW, "created": t, "as_of": t})).json() for t in DAYS]
+        rows = [{**ROW, "created": text, "lastorder": text, "as_of": text} for text in DAYS]
+        return [(await client.post("/predict", json=row)).json() for row in rows]
 
     assert [payload["as_of"] for payload in ask(home, question)] == list(DAYS.values())
     assert [str(iso_day(text)) for text in DAYS] == list(DAYS.values())
