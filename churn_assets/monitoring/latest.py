@@ -33,8 +33,8 @@ class LatestReports:
             stale=quality.log.message if quality and quality.log and quality.log.stale else None,
             pr_auc_dropped=own is not None and own.fall.dropped,
             fall=own.fall.message if own else "",
-            labels=performance.labels.final if performance else 0,
-            new_labels=own.labels.new if own else 0,
+            labels=performance.labels.events if performance else 0,
+            new_labels=own.labels.new if own and not own.labels.selective else 0,
         )
 
     def _windows(self, champion: Champion, quality: QualityReport | None) -> tuple[MonitoredWindow, ...]:

@@ -81,7 +81,7 @@ def performance_report(
         champion_fingerprint=FINGERPRINT,
         made_at="2026-02-01T00:00:00+00:00",
         label_floor=500,
-        labels=LabelSummary(final, final, new, 0, LabelCounts()),
+        labels=LabelSummary(final, final, new, 0, LabelCounts(), events=final),
         periods=(),
         versions=(),
         fall=CardComparison(status, "labelled PR-AUC has fallen", dropped=dropped),

@@ -28,5 +28,6 @@ def outcomes(score: np.ndarray, churned: np.ndarray, **columns: object) -> Outco
         "version": np.full(rows, "v1", dtype=object),
         "month": np.full(rows, "2026-01", dtype=object),
         "settled": np.full(rows, np.datetime64("2026-02-09T12:00:00", "us")),
+        "spell": np.zeros(rows, dtype=np.int64),
     }
     return Outcomes(**(usual | columns))

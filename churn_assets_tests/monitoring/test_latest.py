@@ -98,6 +98,12 @@ def test_labels_that_a_retraining_has_used_already_are_not_new(used, new):
     assert inputs.new_labels == new
 
 
+def test_labels_that_are_no_fair_sample_start_no_retraining():
+    labels = replace(ALL.performance.labels, selective="only churners are reported")
+    performance = replace(ALL.performance, labels=labels)
+    assert replace(ALL, performance=performance).summary(V1).new_labels == 0
+
+
 def test_a_decision_is_stored_with_its_request_and_made_once(tmp_path):
     settings = place(tmp_path)
     write_champion(tmp_path, V1)

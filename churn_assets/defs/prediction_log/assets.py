@@ -135,14 +135,21 @@ LOST_SHARE = 0.05  # of reports
 )
 def labelled_predictions(project: Project) -> TableResult:
     """Predictions that someone has reported on, each with its label state and, once that is final, its label."""
-    from churn_assets.monitoring.performance.labels import LabelCounts, count_labels, label_schema, labelled
+    from churn_assets.monitoring.performance.labels import (
+        LabelCounts,
+        count_labels,
+        label_schema,
+        labelled,
+        read_horizons,
+    )
     from churn_assets.prediction_log.warehouse.connection import open_published
 
     now = datetime.now(UTC)
     try:
         with open_published(project.settings) as connection:
-            table = labelled(connection, project.contract, now)
-            counts = count_labels(connection, project.contract, now)
+            horizons = read_horizons(project.settings)
+            table = labelled(connection, project.contract, now, horizons)
+            counts = count_labels(connection, project.contract, now, horizons)
     except NothingIngested:
         table, counts = label_schema(project.contract).empty_table(), LabelCounts()
     yield dg.MaterializeResult(

@@ -70,7 +70,8 @@ class Outcomes:
     """Predictions with a final label, in the order of the log; arrays of equal length.
 
     `who` is a number a customer (a row without a customer is its own), `month` of `scored_at` as 2026-01,
-    `settled` the instant (datetime64[us], UTC) at which the label was known and the days were over.
+    `settled` the instant (datetime64[us], UTC) at which the label was known and the days were over. `spell` numbers
+    stretches of the horizon's length by the day on which a row matures.
     """
 
     seq: Rows
@@ -81,6 +82,7 @@ class Outcomes:
     version: npt.NDArray[np.object_]
     month: npt.NDArray[np.object_]
     settled: npt.NDArray[np.datetime64]
+    spell: Rows
 
     @classmethod
     def of(cls, labelled: pa.Table, fingerprint: str) -> Outcomes:
@@ -91,6 +93,9 @@ class Outcomes:
         rows = labelled.filter(wanted).sort_by("seq")
         alone = pc.binary_join_element_wise(" ", rows["prediction_id"], " ")
         names = pc.coalesce(rows["customer_id"], alone).combine_chunks().dictionary_encode()
+        first, last = (
+            rows[name].to_numpy().astype("datetime64[D]").astype(np.int64) for name in ("as_of", "matures_at")
+        )
         return cls(
             seq=rows["seq"].to_numpy().astype(np.int64),
             who=names.indices.to_numpy(zero_copy_only=False).astype(np.int64),
@@ -100,6 +105,7 @@ class Outcomes:
             version=rows["model_version"].to_numpy(),
             month=pc.strftime(rows["scored_at"], format="%Y-%m").to_numpy(),
             settled=pc.max_element_wise(rows["matures_at"], rows["received_at"]).to_numpy(),
+            spell=last // np.maximum(1, last - first),
         )
 
     def __len__(self) -> int:
@@ -108,6 +114,12 @@ class Outcomes:
     def take(self, rows: Rows | npt.NDArray[np.bool_]) -> Outcomes:
         """Some of the rows, by position or mask."""
         return Outcomes(**{name: values[rows] for name, values in vars(self).items()})
+
+    @property
+    def events(self) -> int:
+        """Labels that are news: a customer has at most one in each stretch of the horizon's length, however often he
+        is scored or reported on."""
+        return len(np.unique(np.stack([self.who, self.spell]), axis=1).T)
 
     def last_of_each(self) -> Outcomes:
         """The last row of each customer: a customer who is scored often must not count often."""

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from churn_assets.contract.model import Contract
 from churn_assets.errors import NothingIngested, WindowUnreadable
 from churn_assets.html.templating import render
+from churn_assets.monitoring.performance.coverage import Matured, describe_selection
 from churn_assets.monitoring.performance.estimated import (
     BLIND,
     EstimatedPerformance,
@@ -29,7 +30,7 @@ from churn_assets.monitoring.performance.estimated import (
     read_history,
     track_record,
 )
-from churn_assets.monitoring.performance.labels import LabelCounts, count_labels
+from churn_assets.monitoring.performance.labels import LabelCounts, count_labels, read_horizons
 from churn_assets.monitoring.performance.realized import (
     CardComparison,
     Outcomes,
@@ -80,7 +81,8 @@ class Champion:
 class PerformanceInputs:
     """Everything the report is made of; `connection` is None if nothing was ingested.
 
-    `windows` are the closed ones of the champion's contract, oldest first; `folder` is where its reports are kept.
+    `windows` are the closed ones of the champion's contract, oldest first; `folder` is where its reports are kept;
+    `horizons` are those of older contracts, see `labels.read_horizons`.
     """
 
     connection: duckdb.DuckDBPyConnection | None
@@ -90,6 +92,7 @@ class PerformanceInputs:
     windows: Sequence[Period]
     folder: Path
     now: dt.datetime
+    horizons: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -107,7 +110,9 @@ class PerformanceInputs:
 class LabelSummary:
     """Customers with a final label, without those of broken data, which `of_broken_data` counts as predictions.
 
-    `new` labels were settled after the champion was trained; before there is one, all are new.
+    `events` count a customer once in each stretch of the horizon's length; `new` of them were settled after the
+    champion was trained; before there is one, all are new. `selective` says why the labels are no fair sample, "" if
+    nothing shows that they are not.
     """
 
     final: int
@@ -115,6 +120,8 @@ class LabelSummary:
     new: int
     of_broken_data: int
     counts: LabelCounts
+    events: int = 0
+    selective: str = ""
 
 
 @dataclass(frozen=True)
@@ -198,7 +205,9 @@ def report_performance(
     with ExitStack() as stack:
         with suppress(NothingIngested):
             connection = stack.enter_context(open_published(settings))
-        report = compute_performance(PerformanceInputs(connection, contract, champion, labelled, windows, folder, now))
+        horizons = read_horizons(settings) if connection is not None else {}
+        inputs = PerformanceInputs(connection, contract, champion, labelled, windows, folder, now, horizons)
+        report = compute_performance(inputs)
     write_report(folder / PERFORMANCE_JSON, report)
     write_text(folder / PERFORMANCE_MD, render_performance(report))
     return report
@@ -228,7 +237,8 @@ def compute_performance(inputs: PerformanceInputs) -> PerformanceReport:
     broken = [(p.from_seq or 0, p.to_seq or 0) for p in inputs.windows if _read_quality(p) == "broken"]
     usable = outcomes.take(outside(outcomes.seq, broken))
     of_champion = usable.of_version(champion.version) if champion else usable.take(np.arange(0))
-    fall = _compare_with_card(inputs, of_champion)
+    selective = describe_selection(_matured(inputs), of_champion)
+    fall = CardComparison("unknown", selective) if selective else _compare_with_card(inputs, of_champion)
     versions = tuple(
         VersionPerformance(**vars(measure(outcomes.of_version(name), floor, inputs.capacity_share)), model_version=name)
         for name in list(dict.fromkeys(outcomes.version[::-1].tolist()))[:MOST_VERSIONS]
@@ -237,8 +247,12 @@ def compute_performance(inputs: PerformanceInputs) -> PerformanceReport:
         final=len(usable.last_of_each()),
         final_of_champion=len(of_champion),
         new=_count_new(inputs, usable),
+        events=usable.events,
+        selective=selective,
         of_broken_data=len(outcomes) - len(usable),
-        counts=count_labels(connection, inputs.contract, inputs.now) if connection is not None else LabelCounts(),
+        counts=count_labels(connection, inputs.contract, inputs.now, inputs.horizons)
+        if connection is not None
+        else LabelCounts(),
     )
     rows = tuple(
         PeriodPerformance(p.name, p.closed, _read_quality(p), realized[p.name], estimated[p.name]) for p in periods
@@ -346,11 +360,30 @@ def _compare_with_card(inputs: PerformanceInputs, of_champion: Outcomes) -> Card
     return compare(newest, inputs.champion.metrics, limits.pr_auc_drop, limits.label_floor)
 
 
+def _matured(inputs: PerformanceInputs) -> Matured:
+    """The champion's predictions whose days are over, outside of broken data."""
+    if inputs.connection is None or inputs.champion is None:
+        return Matured(np.empty(0, np.int64), np.empty(0))
+    rows = inputs.connection.execute(
+        "SELECT seq, score FROM answers WHERE model_version = $version AND fingerprint = $fingerprint "
+        "AND as_of + to_days($horizon) <= $now ORDER BY seq",
+        {
+            "version": inputs.champion.version,
+            "fingerprint": inputs.fingerprint,
+            "horizon": inputs.horizons.get(inputs.fingerprint, inputs.contract.label.horizon_days),
+            "now": inputs.now.astimezone(dt.UTC).replace(tzinfo=None),
+        },
+    ).fetchnumpy()
+    seq, score = rows["seq"].astype(np.int64), rows["score"].astype(np.float64)
+    keep = outside(seq, [(p.from_seq or 0, p.to_seq or 0) for p in inputs.windows if _read_quality(p) == "broken"])
+    return Matured(seq[keep], score[keep])
+
+
 def _count_new(inputs: PerformanceInputs, outcomes: Outcomes) -> int:
     if inputs.champion is None or inputs.champion.trained_at is None:
-        return len(outcomes.last_of_each())
+        return outcomes.events
     since = np.datetime64(inputs.champion.trained_at.astimezone(dt.UTC).replace(tzinfo=None), "us")
-    return len(outcomes.take(np.asarray(outcomes.settled > since, dtype=np.bool_)).last_of_each())
+    return outcomes.take(np.asarray(outcomes.settled > since, dtype=np.bool_)).events
 
 
 def _read_quality(period: Period) -> QualityStatus | None:

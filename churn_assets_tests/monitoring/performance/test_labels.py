@@ -7,11 +7,13 @@ import hashlib
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from churn_assets.monitoring.performance.labels import (
+    CENSUS,
     GATE_SHARE,
     STATES,
     LabelCounts,
@@ -198,3 +200,59 @@ def test_a_log_without_rows_has_no_labels_and_says_so():
 def test_now_must_know_its_zone():
     with pytest.raises(ValueError, match="time zone"):
         count_labels(log(), CONTRACT, dt.datetime(2026, 1, 1))
+
+
+def others_kept(at, count=CENSUS):
+    return [{"customer_id": f"k{n}", "churned": False, "observed_at": at} for n in range(count)]
+
+
+@pytest.mark.parametrize("every", [7, 30, 90])
+def test_a_census_does_not_move_the_share_of_churners(every):
+    customers, days = 3000, 270
+    random = np.random.default_rng(every)
+    asked = random.integers(0, 60, customers)
+    left = asked + random.exponential(130.0, customers)  # days from the first day
+    at = [AS_OF + int(day) * DAY for day in asked]
+    counted = range(every, days, every)
+    reports = [
+        {"customer_id": f"c{n}", "churned": bool(left[n - 1] <= day), "observed_at": AS_OF + day * DAY}
+        for n in range(1, customers + 1)
+        for day in counted
+        if day > asked[n - 1] and left[n - 1] > day - every
+    ]
+    table = labelled(log([{"as_of": day} for day in at], reports), CONTRACT, _at(days)).to_pandas()
+    final = table[table.label_state == "final"]
+    assert len(final) > 0.97 * customers
+    truth = np.mean(left - asked <= 30)
+    assert final.churned.astype(float).mean() == pytest.approx(truth, abs=0.02)
+    assert final.censored.any()
+
+
+def test_a_churner_of_a_census_waits_for_those_whom_the_next_one_counts():
+    lost = {"customer_id": "c1", "churned": True, "observed_at": AS_OF + 10 * DAY}
+    reports = [lost, *others_kept(AS_OF + 10 * DAY)]
+    (row,) = labelled(log([{}], reports), CONTRACT, NOW).to_pylist()
+    assert row["label_state"] == "open"
+    (row,) = labelled(log([{}], [*reports, *others_kept(AS_OF + 40 * DAY)]), CONTRACT, NOW).to_pylist()
+    assert (row["label_state"], row["churned"]) == ("final", True)
+
+
+def test_few_who_are_kept_are_no_census():
+    lost = {"customer_id": "c1", "churned": True, "observed_at": AS_OF + 40 * DAY}
+    states = [
+        labelled(log([{}], [lost, *others_kept(AS_OF + 40 * DAY, count)]), CONTRACT, NOW).to_pylist()[0]["label_state"]
+        for count in (CENSUS - 1, CENSUS)
+    ]
+    assert states == ["late", "final"]
+
+
+def test_a_prediction_matures_by_the_horizon_of_the_contract_that_scored_it():
+    kept = {"churned": False, "observed_at": AS_OF + 35 * DAY}
+    reports = [{"prediction_id": "p1", **kept}, {"prediction_id": "p2", **kept}]
+    connection = log([{}, {"fingerprint": "older"}], reports)
+    rows = labelled(connection, CONTRACT, NOW, {"older": 60}).to_pylist()
+    assert [row["label_state"] for row in rows] == ["final", "early"]
+    assert rows[1]["matures_at"] == AS_OF + 60 * DAY
+    counts = count_labels(connection, CONTRACT, NOW, {"older": 60})
+    assert (counts.states["final"], counts.states["early"]) == (1, 1)
+    assert count_labels(connection, CONTRACT, _at(45), {"older": 60}).waiting.predictions == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 from typing import Any
@@ -195,6 +196,30 @@ def test_new_labels_are_those_settled_after_the_training(scored, tmp_path, train
     at = trained_at.replace(tzinfo=dt.UTC) if trained_at else None
     result = compute_performance(inputs(scored, tmp_path, champion=Champion("v1", CONTRACT.fingerprint, CARD, at)))
     assert result.labels.new == new
+
+
+def test_a_customer_is_news_once_in_each_stretch_of_the_horizon(tmp_path):
+    rows = [{"customer_id": f"c{n}", "as_of": AS_OF + days * DAY} for n in range(20) for days in (0, 1, 30, 60)]
+    reports = [
+        {"customer_id": f"c{n}", "churned": False, "observed_at": AS_OF + days * DAY}
+        for n in range(20)
+        for days in range(30, 120)
+    ]
+    champion = Champion("v1", CONTRACT.fingerprint, CARD, (AS_OF + 75 * DAY).replace(tzinfo=dt.UTC))
+    result = compute_performance(inputs(log(rows, reports), tmp_path, champion=champion))
+    assert result.labels.final == 20
+    assert (result.labels.events, result.labels.new) in {(60, 20), (80, 20)}  # two days may lie in two stretches
+
+
+def test_nothing_is_concluded_from_labels_of_churners_alone(scored, tmp_path):
+    result = compute_performance(inputs(scored, tmp_path))
+    assert (result.labels.selective, result.fall.status) == ("", "ok")
+    table = labelled(scored, CONTRACT, NOW)
+    churners = dataclasses.replace(inputs(scored, tmp_path), labelled=table.filter(table["churned"]))
+    result = compute_performance(churners)
+    assert "churners seem to be reported" in result.labels.selective
+    assert (result.fall.status, result.fall.message) == ("unknown", result.labels.selective)
+    assert not result.pr_auc_dropped
 
 
 def test_rows_of_another_contract_are_not_measured(scored, tmp_path):
