@@ -1,10 +1,11 @@
 """Whether the gate promotes what it should: challengers trained, cross-fitted and judged by the code of a retraining.
 
-A run: a champion is trained on a table, its test customers are frozen; new customers come, of whom so many have a final
-label under the scenario's concept; a challenger is trained on both as the job `retrain` does (split, audit of columns,
-features, candidates with their variants, choice), and judged under the contract's default limits. Beside the verdict
-stand the challenger's true gain in PR-AUC on other customers of that concept, and the paired 99 % interval on all
-recent labels. A concept is a share of the customers whose outcome follows other columns than before.
+A run: a champion is trained on a table, its test customers are frozen; new customers come, of whom so many have a
+final label under the scenario's concept; a challenger is trained on both as the job `retrain` does (split, features,
+the candidates logistic and boosted with their variants, choice; without the audit of columns), and judged under the
+contract's default limits. Beside the verdict stand the challenger's true gain in PR-AUC on other customers of that
+concept, and the paired 99 % interval on all recent labels. A concept is a share of the customers whose outcome
+follows other columns than before.
 
 `tuned` marks the scenarios that constants of the gate and of the variants were set on; the summary leaves them out.
 
@@ -39,16 +40,15 @@ from churn_assets.data.repairs.repairs import apply_repairs
 from churn_assets.data.validation.validate import validate
 from churn_assets.evaluation.metrics import pr_auc
 from churn_assets.features.encode import encode_table
-from churn_assets.leakage.screening import screen
-from churn_assets.promotion.gate.comparison import compare
+from churn_assets.promotion.gate.comparison import SURE_QUANTILE
 from churn_assets.promotion.gate.evidence import CrossFitted, holdout_evidence, recent_evidence
 from churn_assets.promotion.gate.judge import judge_evidence
 from churn_assets.scoring.scorer import Scorer
 from churn_assets.synthetic.generate import generate
-from churn_assets.training.candidate import NAMES, train_candidate
+from churn_assets.training.candidate import train_candidate
 from churn_assets.training.cross_fitted import PROBABILITY, cross_fitted_scores, unseen_by
 from churn_assets.training.export import as_scorer, provenance, write_choice
-from churn_assets.training.feature_table import as_of_of, feature_table, trained_contract
+from churn_assets.training.feature_table import as_of_of, feature_table
 from churn_assets.training.labelled_rows import WINDOW, join, labelled_rows
 from churn_assets.training.select import choose_model
 from churn_assets.training.split import split_table, test_rows
@@ -58,6 +58,7 @@ LABELS, TRUTH = 2_000, 4_000
 GENERATED_ROWS = 3_000
 HOMES = ("generated", "real")
 GAIN = 0.04
+RECIPES = ("logistic", "boosted")
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,11 @@ class Scenario:
 
 
 SCENARIOS = (
-    Scenario("orders decide, half", "drift", weights={"avgorder": -2.0, "ordfreq": 1.0}, share=0.5, tuned=True),
-    Scenario("orders decide, a fifth", "drift", weights={"avgorder": -2.0}, share=0.2, tuned=True),
-    Scenario("clicks decide, two fifths", "drift", weights={"eclickrate": -1.5, "paperless": 1.0}, share=0.4),
-    Scenario("cities differ, three fifths", "drift", weights={"city": 2.5, "eopenrate": 1.0}, share=0.6),
-    Scenario("the frequent leave, a third", "drift", weights={"ordfreq": 2.5}, share=0.33),
-    Scenario("the old leave, half", "drift", weights={"created": -2.0, "doorstep": 1.5}, share=0.5),
-    Scenario("e-mails turn round, half", "drift", weights={"esent": 2.0}, share=0.5),
-    Scenario("all by openings and orders", "drift", weights={"eopenrate": -1.5, "avgorder": 1.0}, share=0.8),
+    Scenario("orders decide", "drift", weights={"avgorder": -3.0, "ordfreq": 1.5}, share=0.7, tuned=True),
+    Scenario("clicks decide", "drift", weights={"eclickrate": -3.0, "paperless": 1.5}, share=0.7),
+    Scenario("the old leave", "drift", weights={"created": -3.0, "doorstep": 1.5}, share=0.7),
+    Scenario("the frequent leave", "drift", weights={"ordfreq": 3.0}, share=0.7),
+    Scenario("e-mails turn round", "drift", weights={"esent": 3.0}, share=0.7),
     Scenario("nothing changes", "equal"),
     Scenario("a tenth of the table", "worse", table_share=0.1, labels=600),
     Scenario("15 % wrong labels", "wrong", wrong=0.15),
@@ -124,7 +122,7 @@ def home(kind: str, seed: int) -> Home:
         later = later.set_column(0, later.schema.field(0), names.cast(later.schema.field(0).type))
     splits = split_table(CONTRACT, table, method="hash")
     with tempfile.TemporaryDirectory() as folder:
-        champion, _ = train(table, splits, Path(folder))
+        champion, _, _ = train(table, splits, Path(folder))
     return Home(table, champion, test_rows(table, splits), later)
 
 
@@ -133,17 +131,15 @@ def real_table() -> pa.Table:
     return validated(read_table(os.environ["CHURN_SOURCE"], CONTRACT))
 
 
-def train(customers: pa.Table, splits: pa.Table, folder: Path) -> tuple[Scorer, pa.Table]:
-    """What the assets from the audit of columns to the cross-fitted scores do: the scorer and these scores."""
-    screening = screen(CONTRACT, customers, splits)
-    features = feature_table(CONTRACT, customers, splits, screening.left_out)
-    contract = trained_contract(CONTRACT, features)
-    candidates = [train_candidate(name, contract, features, splits) for name in NAMES]
-    choice = choose_model(contract, candidates, features, splits)
-    origin = provenance(customers, None, "", None)
-    bundle = write_choice(contract, choice, candidates, customers, folder, origin)
-    scorer = as_scorer(contract, choice)
-    return scorer, cross_fitted_scores(scorer, bundle, customers, features, splits, candidates)
+def train(customers: pa.Table, splits: pa.Table, folder: Path) -> tuple[Scorer, pa.Table, str]:
+    """What the assets from the features to the cross-fitted scores do: the scorer and these scores."""
+    features = feature_table(CONTRACT, customers, splits)
+    candidates = [train_candidate(name, CONTRACT, features, splits) for name in RECIPES]
+    choice = choose_model(CONTRACT, candidates, features, splits)
+    bundle = write_choice(CONTRACT, choice, candidates, customers, folder, provenance(customers, None, "", None))
+    scorer = as_scorer(CONTRACT, choice)
+    scores = cross_fitted_scores(scorer, bundle, customers, features, splits, candidates)
+    return scorer, scores, choice.contender.trained_on
 
 
 def under_concept(customers: pa.Table, scenario: Scenario, seed: int) -> pa.Table:
@@ -221,13 +217,13 @@ def run(scenario: Scenario, kind: str, seed: int) -> dict[str, Any]:
     customers = join(CONTRACT, table, labelled_rows(CONTRACT, labelled, frozen))
     splits = split_table(CONTRACT, customers, frozen=frozen, method="hash")
     with tempfile.TemporaryDirectory() as folder:
-        challenger, scores = train(customers, splits, Path(folder))
+        challenger, scores, trained_on = train(customers, splits, Path(folder))
     rows = unseen_by(scores, CONTRACT, scores.slice(0, 0), "")
     cross_fitted = CrossFitted(rows, rows[PROBABILITY].to_numpy())
     holdout = holdout_evidence(CONTRACT, place.champion, challenger, place.frozen)
     evidence = recent_evidence(CONTRACT, place.champion, challenger, labelled, cross_fitted)
     verdict = judge_evidence(CONTRACT, "champion", "challenger", holdout, evidence)
-    comparison = compare(evidence, 1)
+    draws = verdict.draws["recent labels"]
     as_of, outcome = as_of_of(truth), truth["churned"].to_numpy()
     reached = [pr_auc(outcome, s.score_table(truth, as_of).probability) for s in (place.champion, challenger)]
     return {
@@ -237,7 +233,8 @@ def run(scenario: Scenario, kind: str, seed: int) -> dict[str, Any]:
         "promoted": verdict.passed,
         "gain": round(reached[1] - reached[0], 4),
         "champion": round(reached[0], 4),
-        "proven": comparison is not None and comparison.lower_99 > 0.0,
+        "proven": bool(np.quantile(draws, SURE_QUANTILE) > 0.0),
+        "trained_on": trained_on,
         "failed": {check.check: check.message for check in verdict.checks if not check.passed},
         "checks": {check.check: None if check.value is None else round(check.value, 4) for check in verdict.checks},
         "cpu_s": round(time.process_time() - started, 1),

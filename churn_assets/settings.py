@@ -57,9 +57,10 @@ class Settings:
 
     `root` holds `contracts/` and `data/`; `home` holds all state, and two homes share nothing. `source` is the
     customer table if the user named one. Schedules are cron expressions in UTC, `sensor_s` the least seconds between
-    two ticks of a sensor. Ingested segments of days that ended `log_archive_hours` ago are archived; rows ingested
-    `log_retention_days` ago are deleted, 0 keeps them for ever. Outcomes that sources over the network report and
-    nobody has accepted count for `feedback_share` of the customers.
+    two ticks of a sensor. A run of training or gate is overdue after `run_limit_s`. Ingested segments of days that
+    ended `log_archive_hours` ago are archived; rows ingested `log_retention_days` ago are deleted, 0 keeps them for
+    ever. Outcomes that sources over the network report and nobody has accepted count for `feedback_share` of the
+    customers.
     """
 
     root: Path
@@ -74,6 +75,7 @@ class Settings:
     monitor_cron: str = "30 4 * * *"
     retrain_cron: str = "0 3 * * 1"
     sensor_s: int = 30
+    run_limit_s: int = 6 * 3600
     log_archive_hours: int = 24
     log_retention_days: int = 0
     feedback_share: float = 0.5
@@ -105,6 +107,7 @@ class Settings:
             monitor_cron=read.text("CHURN_MONITOR_CRON", cls.monitor_cron),
             retrain_cron=read.text("CHURN_RETRAIN_CRON", cls.retrain_cron),
             sensor_s=read.whole("CHURN_SENSOR_S", cls.sensor_s, 1, 86_400),
+            run_limit_s=read.whole("CHURN_RUN_LIMIT_S", cls.run_limit_s, 60, 30 * 86_400),
             log_archive_hours=read.whole("CHURN_LOG_ARCHIVE_HOURS", cls.log_archive_hours, 0, 100_000),
             log_retention_days=read.whole("CHURN_LOG_RETENTION_DAYS", cls.log_retention_days, 0, 100_000),
             feedback_share=read.real("CHURN_FEEDBACK_SHARE", cls.feedback_share, 0.0, 1.0),
@@ -145,6 +148,8 @@ class ServingSettings:
     answered with a warning; `poll_s` is the time between two reads of the champion pointer. `insecure`: without
     API keys the service may listen on any address. A key may make `rate_per_s` requests a second, `rate_burst` at once,
     over all workers of the host; 0: any number. With `tls_cert` and `tls_key` (PEM files) the service speaks HTTPS.
+    A worker has at most so many `connections`; each may take `head_s` for the head of a request, `idle_s` between two
+    and `send_s` to read an answer. Bodies and unread answers hold at most `held_bytes`.
     """
 
     home: Path
@@ -159,13 +164,18 @@ class ServingSettings:
     stale_days: int = 30
     log: bool = True
     log_segment_bytes: int = 64 * _MIB
-    log_segment_s: float = 60.0
+    log_segment_s: float = 30.0
     log_queue_rows: int = 50_000
     insecure: bool = False
     tls_cert: str = ""
     tls_key: str = ""
     rate_per_s: float = 0.0
     rate_burst: int = 1
+    connections: int = 1000
+    head_s: float = 10.0
+    idle_s: float = 60.0
+    send_s: float = 20.0
+    held_bytes: int = 64 * _MIB
     level: str = "INFO"
     access_log: bool = False
 
@@ -190,7 +200,7 @@ class ServingSettings:
             workers=read.whole("CHURN_WORKERS", cls.workers, 1, 256),
             timeout_s=read.real("CHURN_TIMEOUT_S", cls.timeout_s, 1.0, 3600.0),
             body_bytes=read.whole("CHURN_BODY_BYTES", cls.body_bytes, 1024, 2**30),
-            batch_bytes=read.whole("CHURN_BATCH_BYTES", cls.batch_bytes, 1024, 2**30),
+            batch_bytes=(batch := read.whole("CHURN_BATCH_BYTES", cls.batch_bytes, 1024, 2**30)),
             batch_rows=read.whole("CHURN_BATCH_ROWS", cls.batch_rows, 1, 1_000_000),
             poll_s=read.real("CHURN_POLL_S", cls.poll_s, 0.05, 3600.0),
             stale_days=read.whole("CHURN_STALE_DAYS", cls.stale_days, 0, 100_000),
@@ -203,6 +213,11 @@ class ServingSettings:
             tls_key=read.file("CHURN_TLS_KEY", beside="CHURN_TLS_CERT"),
             rate_per_s=(rate := read.real("CHURN_RATE_PER_S", cls.rate_per_s, 0.0, 1e6)),
             rate_burst=read.whole("CHURN_RATE_BURST", max(1, round(rate)), 1, 10_000_000),
+            connections=read.whole("CHURN_CONNECTIONS", cls.connections, 8, 1_000_000),
+            head_s=read.real("CHURN_HEAD_S", cls.head_s, 1.0, 3600.0),
+            idle_s=read.real("CHURN_IDLE_S", cls.idle_s, 1.0, 3600.0),
+            send_s=read.real("CHURN_SEND_S", cls.send_s, 1.0, 3600.0),
+            held_bytes=read.whole("CHURN_HELD_BYTES", max(cls.held_bytes, 2 * batch), batch, 2**40),
             level=read.choice("CHURN_LOG_LEVEL", cls.level, _LEVELS, str.upper),
             access_log=read.whole("CHURN_ACCESS_LOG", 0, 0, 1) == 1,
         )

@@ -30,6 +30,11 @@ Kind = Literal[
     "implausible_feedback",
     "lost_rows",
     "waiting_feedback",
+    "daemon_down",
+    "ingest_overdue",
+    "monitor_overdue",
+    "request_overdue",
+    "gate_overdue",
     "moved_alias",
 ]
 Severity = Literal["info", "warning", "error"]

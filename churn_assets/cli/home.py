@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -28,11 +27,12 @@ from churn_assets.cli.terminal.console import (
     settings_of,
 )
 from churn_assets.errors import HomeBusy, SettingsError
-from churn_assets.settings import ServingSettings, project_file
+from churn_assets.settings import STARTER, ServingSettings, Settings, project_file
 from churn_assets.storage.files import remove_leftovers
 from churn_assets.storage.links import link_home
 from churn_assets.storage.lock import file_lock
 
+PACKAGE_PARENT = STARTER.parent.parent
 _STOP_S = 5.0  # from SIGTERM to SIGKILL
 
 app = typer.Typer()
@@ -59,6 +59,9 @@ def status(
 ) -> None:
     """What this home holds: the champion and its figures, open alerts, paths of files."""
     settings = settings_of(home)
+    from datetime import UTC, datetime
+
+    from churn_assets.alerting.watchdog import check_loop
     from churn_assets.cli.terminal.render import show_alerts, show_status
     from churn_assets.promotion.service import PromotionService
     from churn_assets.promotion.status import read_status
@@ -66,22 +69,52 @@ def status(
     if os.access(settings.home, os.W_OK):  # a home that can only be read is shown as it is
         PromotionService.of(settings).recover()
     status, alerts = read_status(settings), read_open_alerts(settings)
+    loop = check_loop(settings, datetime.now(UTC))
     if as_json:
-        print_json({**status.to_json(), "alerts": None if alerts is None else [alert.to_json() for alert in alerts]})
+        shown = None if alerts is None else [alert.to_json() for alert in alerts]
+        print_json({**status.to_json(), "alerts": shown, "loop": [vars(check) for check in loop]})
     else:
         show_status(status)
+        for check in loop:
+            if check.status == "overdue":
+                say(f"The loop is stuck: {check.name}: {check.message}; {check.remedy}")
         if alerts is not None:
             show_alerts(alerts)
+
+
+@app.command(epilog="Example: [bold]churn doctor --loop || systemctl restart churn-daemon[/bold]")
+def doctor(
+    loop: Annotated[bool, typer.Option("--loop", help="The loop alone; there are no other checks yet.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    home: HomeOption = None,
+) -> None:
+    """Whether daemon, ingest, monitoring, retraining and gate of this home do their work, without asking Dagster.
+
+    A line for each, and exit code 1 if one is overdue or cannot be judged: a probe for systemd or Kubernetes.
+    """
+    settings = settings_of(home)
+    from datetime import UTC, datetime
+
+    from churn_assets.alerting.watchdog import check_loop
+
+    checks = check_loop(settings, datetime.now(UTC))
+    if as_json:
+        print_json([vars(check) for check in checks])
+    for check in checks if not as_json else ():
+        say(check.line)
+    if any(check.status != "ok" for check in checks):
+        raise typer.Exit(FAILURE)
 
 
 @app.command(epilog="Example: [bold]churn ui --port 3012[/bold]")
 def ui(
     port: Annotated[int, typer.Option(help="Port of the web page.", min=1, max=65_535)] = 3002,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    headless: Annotated[bool, typer.Option("--headless", help="The daemon alone, without the web page.")] = False,
     contract: ContractOption = None,
     home: HomeOption = None,
 ) -> None:
-    """Dagster's UI on the runs, assets, schedules and sensors of this home."""
+    """Dagster's UI on the runs, assets, schedules and sensors of this home, and the daemon that starts its runs."""
     settings = settings_of(home, contract)
     from churn_assets.defs.run import prepare_home
 
@@ -91,14 +124,21 @@ def ui(
             "use or end that one, or name another home: --home"
         )
 
+    from churn_assets.serving.server.process import check_port
+
     prepare_home(settings)
     with file_lock(settings.home / ".ui.lock", busy=busy) as lock:
         remove_leftovers(settings.home)
-        _check_port(host, port)
         os.environ.setdefault("CHURN_EXECUTOR", "forkserver")
-        out.print(f"Dagster's UI on {settings.home}: http://{host}:{port} (ready in about 20 s, stop with ctrl-c)")
-        command = [sys.executable, "-m", "dagster", "dev", "-w", str(project_file(settings.root, "workspace.yaml"))]
-        code = _supervise([*command, "-h", host, "-p", str(port)], lock)
+        workspace = str(project_file(settings.root, "workspace.yaml"))
+        if headless:
+            out.print(f"Dagster's daemon on {settings.home} (ready in about 10 s, stop with ctrl-c)")
+            command = ["churn_assets.defs.daemon", workspace]
+        else:
+            check_port(host, port)
+            out.print(f"Dagster's UI on {settings.home}: http://{host}:{port} (ready in about 20 s, stop with ctrl-c)")
+            command = ["dagster", "dev", "-w", workspace, "-h", host, "-p", str(port)]
+        code = _supervise([sys.executable, "-m", *command], lock)
     raise typer.Exit(code)
 
 
@@ -112,46 +152,49 @@ def serve(
     """Answer requests with the champion of this home, in BentoML."""
     settings = settings_of(home)
     from churn_assets.access.keyring import check_address
+    from churn_assets.serving.server.process import SERVICE, check_port
 
     for name, value in (("CHURN_PORT", port), ("CHURN_HOST", host), ("CHURN_WORKERS", workers)):
         if value is not None:
             os.environ[name] = str(value)
     serving = ServingSettings.from_environ(os.environ)
-    _check_port(serving.host, serving.port)
+    check_port(serving.host, serving.port)
     check_address(serving.host, serving)
     try:
         settings.home.mkdir(parents=True, exist_ok=True)
         if serving.log and not os.access(settings.home, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         link_home(settings)
-        for folder in ("", "bentos", "models", "envs", "tmp"):  # what BentoML makes, which fails in a traceback
-            (settings.bento_home / folder).mkdir(exist_ok=True)
+        folder = _isolate_service(settings, serving)
     except OSError as error:
         raise SettingsError(
             f"CHURN_HOME is {settings.home}, which cannot be written ({error.strerror}), expected room for the "
             "prediction log; free the disk or correct its permissions, or answer without a log: CHURN_LOG=0"
         ) from error
-    os.environ.update({**settings.library_environ(), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
     scheme = "https" if serving.tls_cert else "http"
     out.print(f"{scheme}://localhost:{serving.port} answers in some five seconds (stop with ctrl-c)")
-    service = "churn_assets.serving.service:ChurnService"
-    os.execv(sys.executable, [sys.executable, "-m", "bentoml", "serve", service])
+    command = [sys.executable, "-P", "-m", "bentoml", "serve", SERVICE, "--working-dir", str(folder)]
+    os.execv(sys.executable, command)
 
 
-def _check_port(host: str, port: int) -> None:
-    """Raise SettingsError unless a server could listen there now."""
-    try:
-        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise SettingsError(
-                f"port {port} of {host} is taken by another process, expected a free one; "
-                "end that process, or use another port: --port"
-            ) from error
-        raise SettingsError(
-            f"{host}, port {port}, is no place to listen ({error.strerror}), expected an address of this machine and "
-            "a port that you may use; correct --host (CHURN_HOST) or --port"
-        ) from error
+def _isolate_service(settings: Settings, serving: ServingSettings) -> Path:
+    """The folder in which the service runs: nothing is imported from the working directory, and no other service, which
+    would clear its metrics, shares it. Its variables have absolute paths from here on."""
+    environ = os.environ
+    folder = Path(environ.get("BENTOML_HOME") or settings.bento_home / f"service-{serving.port}").absolute()
+    for name in ("bentos", "models", "envs", "tmp"):  # BentoML makes them, and fails in a traceback
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    paths = {"CHURN_ROOT": settings.root, "CHURN_HOME": settings.home}
+    for name in ("CHURN_BUNDLE", "CHURN_TLS_CERT", "CHURN_TLS_KEY"):
+        if environ.get(name):
+            paths[name] = Path(environ[name])
+    environ.update({name: str(path.absolute()) for name, path in paths.items()})
+    environ.update(settings.library_environ())
+    environ.update({"BENTOML_HOME": str(folder), "PYTHONSAFEPATH": "1"})
+    environ.setdefault("OMP_NUM_THREADS", "1")
+    if (PACKAGE_PARENT / "pyproject.toml").is_file():  # a checkout need not be installed
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PACKAGE_PARENT), environ.get("PYTHONPATH")]))
+    return folder
 
 
 def _supervise(command: Sequence[str], lock: int) -> int:

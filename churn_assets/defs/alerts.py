@@ -11,6 +11,7 @@ import dagster as dg
 from churn_assets.alerting.alerts import Alert, raise_alert, recover_alert, send_waiting
 from churn_assets.alerting.destinations import AlertSettings
 from churn_assets.alerting.rules import AlertChanges
+from churn_assets.defs.policy import STATUS_TICKS
 from churn_assets.errors import SettingsError
 from churn_assets.settings import Settings
 
@@ -53,7 +54,7 @@ def failure_sensors(settings: Settings) -> list[dg.SensorDefinition]:
 
     @dg.run_failure_sensor(
         default_status=dg.DefaultSensorStatus.RUNNING,
-        minimum_interval_seconds=settings.sensor_s,
+        minimum_interval_seconds=STATUS_TICKS * settings.sensor_s,
         description="Alerts of a run that has failed: its job, its step, the first line of its error.",
     )
     def alert_on_failure(context: dg.RunFailureSensorContext) -> Any:
@@ -64,7 +65,7 @@ def failure_sensors(settings: Settings) -> list[dg.SensorDefinition]:
     @dg.run_status_sensor(
         run_status=dg.DagsterRunStatus.SUCCESS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        minimum_interval_seconds=settings.sensor_s,
+        minimum_interval_seconds=STATUS_TICKS * settings.sensor_s,
         description="Ends the alert of a failed job when it succeeds, and tries again what was not delivered.",
     )
     def alert_on_recovery(context: dg.RunStatusSensorContext) -> Any:

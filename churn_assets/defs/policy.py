@@ -13,6 +13,9 @@ MONITORING = "monitoring"  # group of the assets about a served model; `churn ru
 WAREHOUSE_POOL = "warehouse"  # DuckDB allows one writer at a time
 TRAINING_POOL = "training"  # one candidate at a time: each uses every core
 
+# Sensors that follow runs that have ended need not be as quick as those that start some; each tick costs 0.1 s of CPU.
+STATUS_TICKS = 4  # of the others, for one of theirs
+
 # Of all runs with one of these tags, one is at work at a time: tag_concurrency_limits in dagster.yaml.
 MODELS = {"churn/models": "one"}  # writes the tables of training, the call list or the champion
 LOG = {"churn/log": "one"}  # writes the warehouse or reports on it

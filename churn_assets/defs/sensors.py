@@ -6,6 +6,7 @@ import dagster as dg
 
 from churn_assets.defs.alerts import failure_sensors
 from churn_assets.defs.jobs import JOBS
+from churn_assets.defs.policy import STATUS_TICKS
 from churn_assets.defs.prediction_log.sensors import ingest_sensor, window_sensor
 from churn_assets.defs.promotion.sensors import release_sensors
 from churn_assets.settings import Settings
@@ -17,6 +18,7 @@ def sensors(settings: Settings) -> list[dg.SensorDefinition]:
 
     @dg.run_failure_sensor(
         default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=STATUS_TICKS * settings.sensor_s,
         description="Marks the MLflow run of a failed Dagster run as FAILED.",
     )
     def mark_failed_trainings(context: dg.RunFailureSensorContext) -> Any:

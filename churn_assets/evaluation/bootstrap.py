@@ -92,4 +92,7 @@ def wilson(hits: float, count: float) -> tuple[float, float]:
 
 
 def _multiplicities(generator: np.random.Generator, rows: int, draws: int) -> Floats:
-    return generator.multinomial(rows, np.full(rows, 1 / rows), size=draws).astype(np.float64)
+    counts = np.empty((draws, rows))
+    for count in counts:  # a multinomial draw by its definition: many times as fast as a binomial a row
+        count[:] = np.bincount(generator.integers(rows, size=rows), minlength=rows)
+    return counts

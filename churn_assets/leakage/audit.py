@@ -62,7 +62,8 @@ class Audit(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `left_out` are the columns that the model does not read, because nobody attests them or the contract excludes them;
     `left_out_sentences` say so with the commands that decide, and `complete` is the rung with them; empty and None if
-    there are none. `suspects` and the rungs are of the model's columns.
+    there are none. `suspects` and the rungs are of the model's columns. `refitted` is the first rung by `recipe`, to
+    compare the others with, None where they are alike.
     """
 
     recipe: str
@@ -80,6 +81,7 @@ class Audit(msgspec.Struct, frozen=True, omit_defaults=True):
     left_out: tuple[LeftOut, ...] = ()
     left_out_sentences: tuple[str, ...] = ()
     complete: Rung | None = None
+    refitted: Figure | None = None
 
     @property
     def unattested(self) -> tuple[Finding, ...]:
@@ -136,6 +138,7 @@ def audit(
     rungs = _rungs(model, ladder, reads, suspects or _most_important(single, out))
     if out:
         rungs = (msgspec.structs.replace(rungs[0], label=f"the model, without {', '.join(out)}"), *rungs[1:])
+    refitted = rungs[0].random if metrics is not None else None
     if metrics is not None:
         description += _describe_refit(rungs[0])
         rungs = (_chosen_rung(rungs[0], metrics), *rungs[1:])
@@ -155,6 +158,7 @@ def audit(
         source=TableOrigin.of(customers).source,
         left_out=_left_out(contract, screening.findings, out),
         complete=_complete(ladder, out),
+        refitted=refitted,
     )
     about = _describe_left_out(result)
     sentences = (_describe_headline(rungs[0], bands), *about, *_describe_columns(contract, result))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -22,6 +23,7 @@ import msgspec
 from churn_assets.contract.limits import Monitoring
 from churn_assets.contract.model import Contract
 from churn_assets.errors import NothingIngested, WindowUnreadable
+from churn_assets.monitoring.open_window import WINDOW, OpenWindowFile, keep_open_window, read_open_window_file
 from churn_assets.prediction_log.warehouse.connection import open_published
 from churn_assets.promotion.pointer import read_champion
 from churn_assets.settings import Settings
@@ -31,8 +33,7 @@ if TYPE_CHECKING:
     import duckdb
     from _typeshed import DataclassInstance
 
-OPEN = "open.json"
-WINDOW, QUALITY_JSON, PERFORMANCE_JSON = "window.json", "quality.json", "performance.json"
+QUALITY_JSON, PERFORMANCE_JSON = "quality.json", "performance.json"
 DRIFT_JSON, DRIFT_MD, DRIFT_HTML = "drift.json", "drift.md", "drift.html"
 
 # Who was scored: rows without a customer id stand for themselves.
@@ -69,19 +70,6 @@ class OpenWindow:
     message: str
 
 
-@dataclass(frozen=True)
-class OpenWindowFile:
-    """`open.json`: the number that the open window will have, and the customers at which it closes (0: by days).
-
-    The ingest keeps it, so that a sensor need not open the log.
-    """
-
-    fingerprint: str
-    window: int
-    customers: int
-    wanted: int
-
-
 def record_open_window(settings: Settings, contract: Contract) -> OpenWindowFile | None:
     """Count the customers since the last closed window and keep the figure; None before the first prediction. Raises
     WarehouseCorrupt, WindowUnreadable, PointerCorrupt."""
@@ -96,14 +84,13 @@ def record_open_window(settings: Settings, contract: Contract) -> OpenWindowFile
         return None
     wanted = 0 if limits.window_days else limits.window
     record = OpenWindowFile(champion.fingerprint, _next_number(windows), waiting.customers, wanted)
-    write_json(settings.monitoring_dir / OPEN, asdict(record))
-    return record
+    return keep_open_window(settings, record, datetime.now(UTC))
 
 
 def full_window(settings: Settings) -> str | None:
     """A name for the window that is full and not closed yet, None while there is none. Raises WindowUnreadable."""
-    record = read_report(settings.monitoring_dir / OPEN, OpenWindowFile)
-    if record is None or not record.wanted or record.customers < record.wanted:
+    record = read_open_window_file(settings)
+    if record is None or not record.full:
         return None
     closed = read_windows(settings, record.fingerprint)
     if closed and closed[-1].window >= record.window:

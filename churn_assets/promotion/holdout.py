@@ -171,11 +171,11 @@ def renew(
 def renewals(folder: Path) -> list[Holdout]:
     """Every renewed holdout of a home, those that were replaced since as well, in no order. One that cannot be read is
     left out."""
-    found = []
+    holdouts = []
     for path in (*folder.glob("*.parquet"), *folder.glob(f"*{REPLACED}")):
         with contextlib.suppress(HoldoutCorrupt):
-            found.append(_parse(path)[0])
-    return [holdout for holdout in found if holdout.renewal]
+            holdouts.append(_parse(path)[0])
+    return [holdout for holdout in holdouts if holdout.renewal]
 
 
 def _write(

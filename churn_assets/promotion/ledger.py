@@ -1,7 +1,8 @@
 """The ledger of a home: what was decided, requested, trained, judged, approved and moved, and why.
 
 decision -> request: open -> started -> finished            (at most one in flight)
-                                `-> failed -> open again, 3 attempts, then abandoned
+                                |-> failed -> open again, 3 attempts, then abandoned
+                                `-> abandoned: canceled by a person, or ended without a model
 challenger: waiting_gate -> refused | waiting_approval | approved -> promoted; or rejected by a person
 move of the champion: intended -> done | abandoned
 """
@@ -165,6 +166,13 @@ class Ledger(SqliteStore):
             if is_last:
                 return None
             return _open_request(db, request.decision, request, request.attempt + 1, at)
+
+    def abandon_request(self, key: str, outcome: str, at: datetime) -> None:
+        """The request ends without a model and without another attempt: the labels it was asked for are not used up.
+        Nothing changes if it has ended already."""
+        with self._writing() as db:
+            if _get_request(db, key).status in IN_FLIGHT:
+                _end_request(db, key, "abandoned", outcome, at)
 
     def finish_request(self, key: str, outcome: str, at: datetime) -> None:
         """The request ended with this outcome; again changes nothing. Raises TransitionRefused."""

@@ -192,7 +192,7 @@ class LedgerState:
     `in_flight` is (key, status) of the request under way, `waiting` (version, status) of the newest challenger that
     nobody has decided on. `asked` are (trigger, occasion, champion) of every request; `last_asked_at` is when the
     newest was first opened; `rejections` counts challengers in a row that were refused or rejected; `labels_used`
-    is how many final labels there were when the newest request was made that was not abandoned.
+    is how many final labels there were when the newest request was made of which a model came or may still come.
     """
 
     in_flight: tuple[str, RequestStatus] | None = None

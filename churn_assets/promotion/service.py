@@ -86,7 +86,7 @@ class AliasState:
 
 @dataclass(frozen=True)
 class RunState:
-    """A run of the orchestrator."""
+    """A run of the orchestrator. "canceled" by a person; a run that was ended by force has "failed"."""
 
     run_id: str
     status: Literal["running", "failed", "canceled", "succeeded"]
@@ -467,7 +467,7 @@ class PromotionService:
             self.fail_request(request.key, request.run_id or run.run_id, "the run failed")
             return
         outcome = "was canceled by a person" if run.status == "canceled" else "ended and left no challenger"
-        self._ledger.finish_request(request.key, f"run {run.run_id} {outcome}", self._clock())
+        self._ledger.abandon_request(request.key, f"run {run.run_id} {outcome}", self._clock())
 
     def fail_gate_run(self, run_key: str, why: str) -> records.Challenger | None:
         """As `Ledger.fail_promotion`."""

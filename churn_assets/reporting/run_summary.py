@@ -30,6 +30,7 @@ FEW_CHURNERS = 30  # among test customers: fewer, and a figure depends on which 
 NOBODY = "nobody: the model is no better than a random list."
 _RATES_APART = 1.5  # churn rates of two groups, one over the other, from which on they are called different
 _ECE_LIMIT = 0.03
+_FLATTERING = 0.01  # of the possible lift
 _REJECTED_SHARE = 0.01
 
 
@@ -155,16 +156,21 @@ def _whom_to_call(report: Report | None, calls: Calls | None) -> str:
 
 
 def describe_quality(report: Report) -> str:
-    """One honest sentence: the figure for newer customers beside the flattering one for customers drawn at random."""
+    """One honest sentence: the figure for newer customers beside the one for customers drawn at random, which is called
+    flattering where it is further from a random list."""
     random, newest = report.sides["test"], report.sides.get("oot")
     if newest is None:
         return (
             f"PR-AUC {_figure(random)} on customers drawn at random; how well newer customers are ranked is not "
             "known: the contract names no cohort (1 is perfect)."
         )
+    better = _lift(random) > _lift(newest) + _FLATTERING
+    other = (
+        "the flattering figure, on customers drawn at random, is" if better else "on customers drawn at random it is"
+    )
     return (
-        f"PR-AUC {_figure(newest)} on the newest customers by a model trained on older ones; the flattering figure, "
-        f"on customers drawn at random, is {_figure(random)} (1 is perfect)."
+        f"PR-AUC {_figure(newest)} on the newest customers by a model trained on older ones; {other} {_figure(random)} "
+        "(1 is perfect)."
     )
 
 
@@ -201,6 +207,12 @@ def describe_doubts(report: Report | None, registration: Registration | None) ->
     return [doubt for doubt in doubts if doubt]
 
 
+def _lift(side: Side) -> float:
+    """How far a side's PR-AUC is from a random list's, 0, to a perfect one's, 1: rates of churn differ by side."""
+    base_rate = side.curves.base_rate
+    return (side.metrics["pr_auc"].value - base_rate) / max(1.0 - base_rate, 1e-9)
+
+
 def _figure(side: Side) -> str:
     """A PR-AUC, its interval and what a random list reaches."""
     figure = side.metrics["pr_auc"]
@@ -217,9 +229,12 @@ def _no_better_than_random(report: Report) -> str:
 def _suspects(report: Report) -> list[str]:
     """Columns that may be consequences of churn, who attests them, and what the model reaches without them."""
     without = {}
+    refitted = report.ladder.refitted if report.ladder else None
     for rung in report.ladder.rungs if report.ladder else ():
+        reached = f"{rung.random.pr_auc:.2f}"
+        text = f"A quick refit reaches PR-AUC {refitted.pr_auc:.2f} with it, {reached} without." if refitted else ""
         if len(rung.left_out) == 1:
-            without[rung.left_out[0]] = f" Without it PR-AUC is {rung.random.pr_auc:.2f}."
+            without[rung.left_out[0]] = f" {text or f'Without it PR-AUC is {reached}.'}"
     over = {finding.column: finding.attested for finding in (report.ladder.read if report.ladder else ())}
     attested = {suspect.column: suspect.attested for suspect in report.suspects} | over
     sentences = []

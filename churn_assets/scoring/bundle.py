@@ -190,7 +190,7 @@ def _replayed(path: Path) -> Scorer:
     try:
         scorer = _assemble(path, manifest)
         _replay(path, scorer)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, MemoryError) as error:
         reason = " ".join(str(error).split())[:160]
         raise BundleCorrupt(
             f"{path}: cannot be loaded ({reason}), expected the files of this version; was it made by another version?"
@@ -238,6 +238,8 @@ def _replay(path: Path, scorer: Scorer) -> None:
     """Golden rows together, and each alone as the service scores it. Raises BundleCorrupt if a score differs."""
     golden = read_json(path / GOLDEN)
     instant, rows = golden["as_of_days"], golden["rows"]
+    if not rows:
+        raise BundleCorrupt(f"{path / GOLDEN}: has no rows, expected at least 1 to compare scores with; train again")
     at = np.broadcast_to(np.asarray(instant, dtype=np.float64), (len(rows),))
     expected = np.array(golden["probability"], dtype=np.float64)
     try:

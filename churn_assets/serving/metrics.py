@@ -6,7 +6,7 @@ Each worker writes its own files, see `metric_files`, and any of them answers fo
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -20,8 +20,8 @@ SCORE_BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 LATENCY_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 COMMIT_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0)
 CAUSES = (
-    "busy", "content_type", "contract", "disk", "http", "internal", "json", "key", "method", "no_model", "path",
-    "rate", "rows", "scope", "size", "slow_body",
+    "busy", "connections", "content_type", "contract", "disk", "head", "http", "internal", "json", "key", "memory",
+    "method", "no_model", "path", "rate", "rows", "scope", "size", "slow_body", "slow_head",
 )  # fmt: skip
 OTHER = "other"
 MEANINGS = {
@@ -34,6 +34,7 @@ MEANINGS = {
     "churn_model_info": "1 for the model that answers.",
     "churn_model_swaps_total": "Times a worker took another model while answering.",
     "churn_model_refused_total": "Bundles that a worker refused to load.",
+    "churn_loop_overdue": "1 for a part of the loop that is stuck, by the kind of its alert.",
     "churn_input_warnings_total": "Warnings by column: outside the training range, a rule broken, a stale as_of.",
 }
 
@@ -69,6 +70,7 @@ class Metrics:
         self._swaps = make(counter, "churn_model_swaps_total")
         self.model_refused: Callable[[], None] = make(counter, "churn_model_refused_total").inc
         self._queue = make(gauge, "churn_log_queue", multiprocess_mode="livesum")
+        self._loop = make(gauge, "churn_loop_overdue", ("check",), multiprocess_mode="livemax")
         self.latency = observer("churn_prediction_latency_seconds", LATENCY_BUCKETS)
         self.score = observer("churn_score", SCORE_BUCKETS)
         self._commit = observer("churn_log_commit_seconds", COMMIT_BUCKETS)
@@ -120,6 +122,11 @@ class Metrics:
         self._shown = self._info.labels(version, contract, kind) if self._files.reserve("gauge_livemax") else None
         if self._shown is not None:
             self._shown.set(1)
+
+    def loop(self, overdue: Mapping[str, bool]) -> None:
+        """Record which parts of the loop are stuck."""
+        for check, is_overdue in overdue.items():
+            self._loop.labels(check).set(is_overdue)
 
     def exposition(self) -> tuple[bytes, str]:
         """(text, content type): all workers' metrics if there are several, else this process's."""

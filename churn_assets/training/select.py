@@ -244,8 +244,9 @@ def tested(chosen: Candidate, name: str, data: TrainingData, calibration: Calibr
 
 
 def _with_own_figures(compared: Comparison, metrics: Mapping[str, float]) -> Comparison:
-    """The chosen model's row with the figures of its card: calibration may tie scores that the margin tells apart."""
-    own = {"validation_pr_auc": "validation_pr_auc", "test_pr_auc": "test_pr_auc", "oot_test_pr_auc": "oot_pr_auc"}
+    """The chosen model's row with the figures of its card: calibration may tie scores that the margin tells apart. Out
+    of fold it keeps the figure that it was compared by, the mean of the repeats."""
+    own = {"test_pr_auc": "test_pr_auc", "oot_test_pr_auc": "oot_pr_auc"}
     return msgspec.structs.replace(compared, **{name: metrics[key] for name, key in own.items() if key in metrics})
 
 

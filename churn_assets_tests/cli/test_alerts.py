@@ -1,12 +1,15 @@
 """`churn alerts` and the alerts in `churn status`, typed by a user."""
 
 import json
+import os
 from datetime import UTC, datetime
 
 import pytest
 
 from churn_assets.alerting.alerts import Alert, raise_alert, recover_alert
 from churn_assets.alerting.destinations import AlertSettings
+from churn_assets.promotion.heartbeat import beat
+from churn_assets.settings import Settings
 from churn_assets_tests.alerting.receiver import receiving
 from churn_assets_tests.cli.test_main import churn, refused
 
@@ -70,3 +73,23 @@ def test_a_test_message_says_who_took_it_and_shows_no_secret(tmp_path):
     assert "to the log only" in churn("alerts", "test", home=tmp_path).stdout
     wrong = churn("alerts", "test", home=tmp_path, CHURN_ALERT_URLS="hunter2")
     assert "hunter2" not in refused(wrong)
+
+
+def test_doctor_is_a_probe_of_the_loop_and_status_names_what_is_overdue(tmp_path):
+    fresh = churn("doctor", "--loop", home=tmp_path)
+    assert fresh.returncode == 1
+    assert fresh.stdout == "unknown daemon_down: no daemon has ever run in this home; start one: churn ui\n"
+    settings = Settings(root=tmp_path, home=tmp_path, contract_path=tmp_path)
+    beat(settings, datetime.now(UTC))
+    alive = churn("doctor", "--loop", home=tmp_path)
+    assert alive.returncode == 0
+    assert [line.split()[0] for line in alive.stdout.splitlines()] == ["ok"] * 5
+    os.utime(tmp_path / "daemon.json", (NOW.timestamp(), NOW.timestamp()))
+    dead = churn("doctor", "--loop", home=tmp_path)
+    assert dead.returncode == 1
+    assert dead.stdout.startswith(
+        "overdue daemon_down: its sensors were evaluated last at 2026-11-01 08:00 UTC, expected "
+    )
+    shown = churn("status", home=tmp_path).stdout
+    assert "The loop is stuck: daemon_down: its sensors were evaluated last at 2026-11-01" in shown
+    assert json.loads(churn("status", "--json", home=tmp_path).stdout)["loop"][0]["status"] == "overdue"

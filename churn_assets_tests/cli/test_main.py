@@ -43,6 +43,15 @@ def churn(*words, home, **environ):
     )
 
 
+@pytest.mark.parametrize(("given", "expected"), [({}, "1"), ({"OMP_NUM_THREADS": "3"}, "3")])
+def test_libraries_use_one_thread_unless_the_user_says_otherwise(given, expected):
+    script = "import atexit, os, sys; atexit.register(lambda: print('threads', os.environ['OMP_NUM_THREADS']))\n"
+    script += "sys.argv[1:] = ['--version']\nfrom churn_assets.cli.main import main\nmain()"
+    environ = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", script], env={**environ, **given}, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == f"threads {expected}", done.stderr
+
+
 def refused(result):
     """The one line of a user's mistake; nothing else may stand on standard error but progress."""
     assert result.returncode == 2, result.stderr

@@ -13,6 +13,7 @@ from churn_assets.alerting.alerts import Alert, all_alerts, open_alerts
 from churn_assets.alerting.destinations import AlertSettings
 from churn_assets.alerting.rules import AlertChanges
 from churn_assets.defs.alerts import HomeAlerts, failed_run, failure_sensors
+from churn_assets.defs.policy import STATUS_TICKS
 from churn_assets_tests.alerting.receiver import Receiver, receiving
 from churn_assets_tests.defs.home import ROOT, settings
 
@@ -113,7 +114,7 @@ def test_nothing_to_tell_makes_no_file(home, receiver):
 
 def test_the_sensors_are_on_and_load_nothing_heavy(home):
     assert all(s.default_status is dg.DefaultSensorStatus.RUNNING for s in failure_sensors(home))
-    assert {s.minimum_interval_seconds for s in failure_sensors(home)} == {home.sensor_s}
+    assert {s.minimum_interval_seconds for s in failure_sensors(home)} == {STATUS_TICKS * home.sensor_s}
     heavy = ("apprise", "requests", "mlflow", "pandas", "duckdb", "numpy", "evidently", "pyarrow")
     code = f"import sys, churn_assets.defs.sensors; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -103,6 +103,7 @@ def test_the_first_rung_is_the_chosen_model_and_the_refit_is_told_apart():
         assert figure.rows == refitted.rungs[0].figures[split].rows
         assert f"{split.replace('_', ' ')} {refitted.rungs[0].figures[split].pr_auc:.3f}" in shipped.recipe
     assert shipped.rungs[1:] == refitted.rungs[1:]
+    assert (shipped.refitted, refitted.refitted) == (refitted.rungs[0].random, None)
     assert "0.911 (0.900 to 0.920)" in shipped.sentences[0]
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from churn_assets.defs.prediction_log.sensors import window_sensor
 from churn_assets.errors import WindowUnreadable
-from churn_assets.monitoring.windows import OPEN, WINDOW, full_window, record_open_window
+from churn_assets.monitoring.open_window import OPEN, WINDOW
+from churn_assets.monitoring.windows import full_window, record_open_window
 from churn_assets.settings import Settings
 from churn_assets_tests.strategies import ROOT, STORE
 

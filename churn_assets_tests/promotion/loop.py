@@ -1,8 +1,9 @@
 """The decision loop under kills: a simulated daemon, runs and people on the real ledger, moves, rule and sensors.
 
 A schedule is a seed. Everything that survives a killed process is kept for real (ledger, pointer, bundles)
-or in `Runs`, which stands for Dagster's own database; a kill is an exception at one of the steps that
-persist something: before and after each commit, around the pointer's rename, around each change of a run.
+or in `dagster_model.Dagster`, which stands for Dagster's own database, queue, pools and daemon; a kill is an exception
+at one of the steps that persist something: before and after each commit, around the pointer's rename, around each
+change of a run or slot.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -31,66 +31,12 @@ from churn_assets.promotion.retraining import ExternalTrigger
 from churn_assets.promotion.service import PromotionService
 from churn_assets.settings import Settings
 from churn_assets.storage.sealed import seal, verify
+from churn_assets_tests.promotion.dagster_model import ENDED, UNDER_WAY, Dagster, Fate, Killed, Run
+from churn_assets_tests.promotion.dagster_model import LIMITS as RUN_LIMITS
 from churn_assets_tests.promotion.homes import FakeRegistry, verdict
 
 LIMITS = Monitoring(cooldown_days=0.2, label_floor=10, labels_to_retrain=40)
 STARTED_AT = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-class Killed(BaseException):
-    """The process is gone, here."""
-
-
-@dataclass
-class Fate:
-    """Counts the steps that persist something; at `kill_at` the process dies."""
-
-    kill_at: int = -1
-    steps: int = 0
-
-    def step(self) -> None:
-        self.steps += 1
-        if self.steps == self.kill_at:
-            raise Killed
-
-
-@dataclass
-class Run:
-    """As much of a Dagster run as the sensors look at."""
-
-    run_id: str
-    job: str
-    run_key: str
-    tags: dict[str, str]
-    status: Status = Status.QUEUED
-    body: Iterator[None] | None = field(default=None, repr=False)
-
-
-class Runs:
-    """Dagster's database of runs, with its rule that a run key is used once."""
-
-    def __init__(self, fate: Fate) -> None:
-        self.all: list[Run] = []
-        self._fate = fate
-
-    def launch(self, job: str, run_key: str, tags: dict[str, str]) -> None:
-        if any(run.run_key == run_key for run in self.all):
-            return
-        self._fate.step()
-        self.all.append(Run(f"run{len(self.all)}", job, run_key, tags))
-        self._fate.step()
-
-    def set(self, run: Run, status: Status) -> None:
-        self._fate.step()
-        run.status = status
-        self._fate.step()
-
-    def get_runs(self, filters: Any = None, *, limit: int | None = None) -> list[Any]:
-        wanted = filters.tags.items()
-        return [run for run in reversed(self.all) if wanted <= run.tags.items()][:limit]
-
-    def get_run_by_id(self, run_id: str) -> Any:
-        return next((run for run in self.all if run.run_id == run_id), None)
 
 
 class KilledLedger(Ledger):
@@ -133,7 +79,8 @@ class Loop:
         pointer = KilledPointer(home, self.fate)
         self.service = PromotionService(self.settings, self.ledger, pointer, FakeRegistry(), lambda: self.now)
         self.moves = ChampionMoves(self.settings.bundles_dir, self.ledger, pointer, lambda: self.now)
-        self.runs = Runs(self.fate)
+        self.runs = Dagster(self.fate)
+        self.canceled: set[str] = set()  # requests whose run a person has canceled
         self.kills = 0
         self.window, self.labels = 0, 0
         self.windows: list[tuple[str, MonitoredWindow]] = []
@@ -204,24 +151,59 @@ class Loop:
         for run in self.rng.sample(failed, min(len(failed), 2)):  # told late, twice or never
             record_failure(self.service, run, "it failed")  # type: ignore[arg-type]
 
+    def tick_queue(self) -> None:
+        self.runs.dequeue(
+            self.now,
+            lambda run: {"retrain": self.retrain, "promote": self.promote, "ingest_log": self.run_ingest}[run.job](run),
+        )
+
+    def tick_monitoring(self) -> None:
+        self.runs.monitor_runs(self.now)
+
+    def ingest(self) -> None:
+        self.runs.launch("ingest_log", f"ingest {len(self.runs.all)}", {})
+
     def take_step(self) -> None:
-        """One run goes on by one step; one at a time is under way, as dagster.yaml says."""
-        under_way = [run for run in self.runs.all if run.status is Status.STARTED]
-        queued = [run for run in self.runs.all if run.status is Status.QUEUED]
-        if not under_way and queued:
-            run = queued[0]
-            self.runs.set(run, Status.STARTED)
-            run.body = self.retrain(run) if run.job == "retrain" else self.promote(run)
-        for run in under_way:
-            if run.body is None:  # the process that was at it is gone: run monitoring finds out
-                self.runs.set(run, Status.FAILURE)
-                continue
-            try:
-                next(run.body)
-            except StopIteration:
-                self.runs.set(run, Status.SUCCESS)
-            except (TransitionRefused, ValueError):
-                self.runs.set(run, Status.FAILURE)
+        """A run goes on by one step, if it has a process and its pool a slot."""
+        working = [run for run in self.runs.all if run.status is Status.STARTED and run.body is not None]
+        if not working:
+            return
+        run = self.rng.choice(working)
+        if not self.runs.claim(run):
+            return
+        status = None
+        try:
+            next(run.body)
+        except StopIteration:
+            status = Status.SUCCESS
+        except (TransitionRefused, ValueError):
+            status = Status.FAILURE
+        if status is not None:
+            self.runs.release(run)
+            self.runs.set(run, status, self.now)
+
+    def terminate(self) -> None:
+        """A person ends a run in Dagster's UI: in the queue, by a signal, or by force if it has no process or hangs."""
+        runs = [run for run in self.runs.all if run.status not in ENDED]
+        if not runs:
+            return
+        run = self.rng.choice(runs)
+        if run.status is Status.QUEUED:
+            run.ended_itself, by_person = False, True
+        elif run.body is None or self.rng.random() < 0.5:
+            run.body, run.ended_itself, by_person = None, False, False
+        else:
+            run.body, by_person = None, True
+            self.runs.release(run)
+        if by_person and REQUEST in run.tags:
+            self.canceled.add(run.tags[REQUEST])
+        self.runs.set(run, Status.CANCELED, self.now)
+
+    def run_ingest(self, run: Run) -> Iterator[None]:
+        yield
+        if self.rng.random() < 0.1:
+            raise ValueError("the disk is full")
+        yield
 
     def retrain(self, run: Run) -> Iterator[None]:
         key = run.tags[REQUEST]
@@ -285,9 +267,7 @@ class Loop:
 
     def run_again(self) -> None:
         """Somebody presses "re-execute" on a run that has ended: Dagster copies its tags."""
-        ended = [
-            run for run in self.runs.all if run.job == "retrain" and run.status in (Status.SUCCESS, Status.FAILURE)
-        ]
+        ended = [run for run in self.runs.all if run.job == "retrain" and run.status in ENDED]
         if ended:
             self.runs.launch("retrain", f"by hand {len(self.runs.all)}", self.rng.choice(ended).tags)
 
@@ -301,12 +281,13 @@ class Loop:
         self.first()
         ticks: list[Callable[[], None]] = [self.tick_retrain, self.tick_promote, self.monitor]
         asked = [self.by_hand, self.by_schedule, self.person, self.go_back]
-        rarely = [self.tick_failures, self.look, self.run_again]
+        daemon = [self.tick_queue, self.tick_queue, self.tick_monitoring]
+        rarely = [self.tick_failures, self.look, self.run_again, self.ingest, self.terminate]
         for _ in range(acts):
             if self.fate.kill_at <= self.fate.steps:
                 self.fate.kill_at = self.fate.steps + self.rng.randint(1, 25)
-            self.now += timedelta(hours=self.rng.random() * 4)
-            self.alive(self.rng.choice([self.take_step] * 6 + ticks * 2 + asked + rarely))
+            self.now += timedelta(hours=self.rng.choice([0.0, 0.01, 2.0]) * self.rng.random() * 2)
+            self.alive(self.rng.choice([self.take_step] * 6 + daemon * 2 + ticks * 2 + asked + rarely))
             self.check()
         self.fate.kill_at = -1
         self.calm()
@@ -317,17 +298,19 @@ class Loop:
             act()
         except Killed:
             self.kills += 1
-            for run in self.runs.all:  # daemon and runs die together; what they wrote stays
-                run.body = None
+            self.runs.kill_processes()
 
     def calm(self) -> None:
         """No more kills and no more triggers: what was begun comes to its end."""
-        for _ in range(60):
-            for act in (self.tick_retrain, self.tick_promote, self.take_step, self.take_step, self.take_step):
+        ticks = (self.tick_monitoring, self.tick_retrain, self.tick_promote, self.tick_queue)
+        for _ in range(120):
+            self.now += timedelta(seconds=30)
+            for act in (*ticks, *[self.take_step] * 6):
                 act()
             self.check()
-            ended = all(run.status in (Status.SUCCESS, Status.FAILURE) for run in self.runs.all)
-            if ended and not self.ledger.requests(*IN_FLIGHT) and not self.ledger.challengers_to_promote():
+            ended = all(run.status in ENDED for run in self.runs.all)
+            waits = self.ledger.requests(*IN_FLIGHT) or self.ledger.challengers_to_promote() or self.runs.slots
+            if ended and not waits:
                 return
 
     # -- what must hold -------------------------------------------------------------------------------
@@ -341,6 +324,8 @@ class Loop:
         assert sum(move.status == "intended" for move in self.ledger.moves()) <= 1
         assert len(self.ledger.requests(*IN_FLIGHT)) <= 1
         assert max(self.trained.values(), default=0) <= 1, "a request was trained twice"
+        tags = Counter(RUN_LIMITS[run.job] for run in self.runs.all if run.status in UNDER_WAY)
+        assert max(tags.values(), default=0) <= 1, "two runs that exclude each other are under way"
 
     def check_end(self) -> None:
         """What was asked for has come to an end, once; the ledger and the pointer tell the same."""
@@ -355,6 +340,8 @@ class Loop:
         assert promoted == {c.version for c in self.ledger.challengers("promoted")}
         assert promoted <= {version for version, _ in self.passed}, "a model was promoted that never passed the gate"
         assert not self.ledger.requests(*IN_FLIGHT), "a request is lost"
+        assert all(run.status in ENDED for run in self.runs.all), "the queue is blocked"
+        assert not self.runs.slots, "a slot of a pool is lost"
         assert set(self.asked) <= {request.key for request in requests}
         asking = {made.number for made in self.ledger.decisions(10_000) if made.decision.kind == "retrain"}
         chains: dict[int, list[Any]] = {}
@@ -364,7 +351,12 @@ class Loop:
         for chain in chains.values():
             assert [request.attempt for request in chain] == list(range(1, len(chain) + 1))
             assert [request.status for request in chain[:-1]] == ["failed"] * (len(chain) - 1)
-            assert chain[-1].status == "finished" or (chain[-1].status, len(chain)) == ("abandoned", 3)
+            canceled = chain[-1].key in self.canceled or "left no challenger" in chain[-1].outcome
+            assert chain[-1].status == "finished" or (len(chain) == 3 or canceled), chain[-1]
+        labels = {made.number: made.decision.inputs.labels for made in self.ledger.decisions(10_000)}
+        trained = [request for request in requests if request.status == "finished"]
+        used = labels[trained[-1].decision] if trained else 0
+        assert self.ledger.state().labels_used == used, "labels of a request without a model are used up"
         decision_of = {request.key: request.decision for request in requests}
         made = Counter(decision_of[c.request] for c in self.ledger.challengers() if c.request is not None)
         assert max(made.values(), default=0) <= 1, "a decision made two challengers"

@@ -133,6 +133,8 @@ def test_the_figure_for_newer_customers_comes_first():
         "PR-AUC 0.50 (0.40 to 0.60, a random list 0.20) on the newest customers by a model trained on older ones; the "
         "flattering figure, on customers drawn at random, is 0.90 (0.85 to 0.95, a random list 0.20) (1 is perfect)."
     )
+    sides = {"test": side(0.67, 0.62, 0.72, 0.27), "oot": side(0.81, 0.78, 0.84, 0.58)}
+    assert "; on customers drawn at random it is 0.67 (" in summarize(report(sides=sides), None, None, {}).how_good
     alone = summarize(report(sides={"test": side(0.9, 0.85, 0.95, 0.2)}), None, None, {})
     assert "how well newer customers are ranked is not known" in alone.how_good
 

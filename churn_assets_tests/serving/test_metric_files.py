@@ -68,7 +68,8 @@ def more(name):
 counts = [more("full")]
 filler.unlink()
 counts.append(more("free"))
-json.dump([used["histogram"], counts, more("full")], sys.stdout)
+kinds = sorted({path.name.rpartition("_")[0] for path in folder.glob("*.db")})
+json.dump([used["histogram"], counts, more("full"), kinds], sys.stdout)
 """
 
 
@@ -78,7 +79,8 @@ def test_no_number_of_series_ends_a_worker_on_a_full_disk(tmp_path):
             [sys.executable, "-c", SERIES], env={**os.environ, VARIABLE: str(disk)}, capture_output=True, text=True
         )
         assert done.returncode == 0, (done.returncode, done.stderr)
-    used, (full, free), again = json.loads(done.stdout)
+    used, (full, free), again, kinds = json.loads(done.stdout)
+    assert kinds == sorted(SIZES), "each file had its room before it was mapped"
     assert used < SIZES["histogram"]  # nothing is added to it later
     assert 100 < full < 1500, "as many as have room"
     assert free == full + 1500

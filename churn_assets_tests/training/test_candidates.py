@@ -8,6 +8,7 @@ import pytest
 from churn_assets.errors import AssetStale, TrainingError
 from churn_assets.evaluation.metrics import pr_auc
 from churn_assets.scoring.bundle import load_bundle, read_card
+from churn_assets.scoring.calibration import sigmoid
 from churn_assets.scoring.card import Provenance
 from churn_assets.training.candidate import NAMES, Candidate, judged_rows, train_candidate
 from churn_assets.training.export import as_scorer, write_choice
@@ -69,6 +70,22 @@ def test_an_unknown_parameter_is_an_error(features, splits, name):
 def test_an_unknown_candidate_is_an_error(features, splits):
     with pytest.raises(TrainingError, match="no candidate 'forest', expected one of logistic, boosted, deep, network"):
         train_candidate("forest", STORE, features, splits)
+
+
+@pytest.mark.parametrize(("c", "wide"), [(1e-3, False), (0.5, False), (1e4, False), (1e-3, True), (0.5, True)])
+def test_the_ridge_is_that_of_scikit_learn(features, splits, c, wide, monkeypatch):
+    from sklearn.linear_model import LogisticRegression
+
+    from churn_assets.training.candidates import logistic
+
+    data = training_data(STORE, features, splits)
+    view = data.views["random"]
+    rows = (view.matrix[:1500], data.churned[:1500])
+    monkeypatch.setattr(logistic, "WIDE", 0 if wide else logistic.WIDE)
+    model = logistic.fit(rows, rows, view.program.specs, logistic.Params(c=c), seed=1)
+    columns = model.basis.transform(rows[0])
+    expected = LogisticRegression(C=c, tol=1e-8, solver="newton-cholesky").fit(columns, rows[1])
+    np.testing.assert_allclose(sigmoid(model.margin(rows[0])), expected.predict_proba(columns)[:, 1], atol=0.01)
 
 
 def test_the_network_scores_in_numpy_as_it_did_in_torch(features, splits):
@@ -155,6 +172,9 @@ def test_the_choice_is_made_out_of_fold_and_reported_on_test(choice, features, s
     assert choice.metrics["test_pr_auc"] == pytest.approx(expected, abs=1e-3)
     assert choice.metrics["test_pr_auc_low"] < choice.metrics["test_pr_auc"] < choice.metrics["test_pr_auc_high"]
     assert {"validation_pr_auc", "test_ece", "oot_pr_auc", "oot_log_loss"} <= choice.metrics.keys()
+    best = max(row.validation_pr_auc for row in choice.comparison)
+    for row in choice.comparison:  # the column shows what the choice was made by
+        assert row.behind_best == pytest.approx(best - row.validation_pr_auc)
     assert [row.candidate for row in choice.comparison][:4] == list(NAMES)
     blends = {row.candidate for row in choice.comparison[4:]}
     assert blends == {"logistic + boosted", "logistic + deep", "boosted + deep", "logistic + boosted + deep"}

@@ -2,16 +2,22 @@
 
 import datetime as dt
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
 import dagster as dg
 
 from churn_assets.defs.jobs import ingest_log, monitor
 from churn_assets.errors import ChurnError, LogUnreadable
+from churn_assets.monitoring.open_window import is_closed, read_open_window_file
 from churn_assets.prediction_log.warehouse.ingest import pending
+from churn_assets.promotion.heartbeat import beat
 from churn_assets.settings import Settings
 
 _MAX_WAIT_S = 600.0
 _RECENT_RUNS = 8  # runs
+_MOST_BYTES = 32 * 2**20  # read in a tick; so many lines complete a window of any usual size
+_EARLY_TICKS = 20  # between two tries
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -25,12 +31,13 @@ def ingest_sensor(settings: Settings) -> dg.SensorDefinition:
     """The sensor of this home's log. It keeps no cursor: a segment is new as long as it is named `.ready`."""
 
     @dg.sensor(
-        job=ingest_log,
+        jobs=[ingest_log, monitor],
         minimum_interval_seconds=settings.sensor_s,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Ingests segments of the prediction log that are ready.",
+        description="Ingests segments of the log that are ready, by `monitor` if they may complete a window.",
     )
     def ingest_on_new_segments(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        beat(settings, dt.datetime.now(dt.UTC))
         try:
             segments = pending(settings.predlog_dir)
         except LogUnreadable as error:
@@ -40,9 +47,39 @@ def ingest_sensor(settings: Settings) -> dg.SensorDefinition:
         reason = reason_to_wait(context.instance, settings.sensor_s, time.time())
         if reason is not None:
             return dg.SkipReason(reason)
-        return dg.RunRequest(tags={"churn/segments": str(len(segments))})
+        job = monitor if _may_complete_a_window(settings, segments, context.instance) else ingest_log
+        return dg.RunRequest(job_name=job.name, tags={"churn/segments": str(len(segments))})
 
     return ingest_on_new_segments
+
+
+def _may_complete_a_window(settings: Settings, segments: Sequence[Path], instance: dg.DagsterInstance) -> bool:
+    """Whether the open window may be full with these segments: `monitor`, which ingests too, then saves a run and a
+    tick. It may not be, as customers come again; so this is tried once in a while, and window_sensor has the rest."""
+    try:
+        window = read_open_window_file(settings)
+    except ChurnError:
+        return False
+    if window is None or not window.wanted or is_closed(settings, window):
+        return False
+    if window.customers + _count_lines(segments, _MOST_BYTES) < window.wanted:
+        return False
+    newest = instance.get_run_records(dg.RunsFilter(job_name=monitor.name), limit=1)
+    return not newest or time.time() - newest[0].create_timestamp.timestamp() > _EARLY_TICKS * settings.sensor_s
+
+
+def _count_lines(segments: Sequence[Path], most: int) -> int:
+    """Lines in the first `most` bytes of the segments; one that an ingest has just taken has none."""
+    lines = 0
+    for path in segments:
+        try:
+            with path.open("rb") as file:
+                block = file.read(max(0, most))
+        except FileNotFoundError:
+            continue
+        most -= len(block)
+        lines += block.count(b"\n")
+    return lines
 
 
 def window_sensor(settings: Settings) -> dg.SensorDefinition:
@@ -75,8 +112,8 @@ def reason_to_wait(instance: dg.DagsterInstance, every_s: float, now_s: float) -
     After n failures in a row the next try waits 2^n ticks of `every_s` seconds, ten minutes at most; not longer if the
     clock was set back since.
     """
-    unfinished = dg.RunsFilter(job_name=ingest_log.name, statuses=_UNFINISHED)
-    if instance.get_runs_count(unfinished):
+    jobs = (ingest_log.name, monitor.name)
+    if any(instance.get_runs_count(dg.RunsFilter(job_name=job, statuses=_UNFINISHED)) for job in jobs):
         return "an ingest is under way"
     failures, ended = 0, 0.0
     for record in instance.get_run_records(dg.RunsFilter(job_name=ingest_log.name), limit=_RECENT_RUNS):

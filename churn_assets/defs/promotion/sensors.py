@@ -5,12 +5,15 @@ in the ledger once, whether Dagster reports it or a later tick finds it.
 """
 
 from collections.abc import Mapping, Sequence, Set
+from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 import dagster as dg
 from dagster import DagsterRunStatus as Status
 
+from churn_assets.defs.policy import STATUS_TICKS
 from churn_assets.errors import TransitionRefused
+from churn_assets.promotion.heartbeat import beat
 from churn_assets.promotion.ledger import IN_FLIGHT, Ledger
 from churn_assets.promotion.records import Challenger, Request
 from churn_assets.promotion.service import PromotionService, RunState
@@ -18,7 +21,8 @@ from churn_assets.settings import Settings
 
 REQUEST, CHALLENGER, RUN_KEY = "churn/request", "churn/challenger", "churn/run_key"
 RETRAIN, PROMOTE = "retrain", "promote"
-_STATUS: Mapping[Status, Literal["succeeded", "failed", "canceled"]] = {  # of a run that has ended
+State = Literal["running", "succeeded", "failed", "canceled"]
+_STATUS: Mapping[Status, State] = {  # of a run that has ended
     Status.SUCCESS: "succeeded",
     Status.FAILURE: "failed",
     Status.CANCELED: "canceled",
@@ -38,13 +42,17 @@ class Runs(Protocol):
         """One run, None if it is not known."""
         ...
 
+    def all_logs(
+        self, run_id: str, of_type: dg.DagsterEventType | set[dg.DagsterEventType] | None = None
+    ) -> Sequence[dg.EventLogEntry]:
+        """Events of a run, the oldest first."""
+        ...
+
 
 def release_sensors(settings: Settings, jobs: Set[str]) -> Sensors:
     """The sensors of the loop; one whose job is not among `jobs` is left out."""
-    options: dict[str, Any] = {
-        "minimum_interval_seconds": settings.sensor_s,
-        "default_status": dg.DefaultSensorStatus.RUNNING,
-    }
+    running = dg.DefaultSensorStatus.RUNNING
+    options: dict[str, Any] = {"minimum_interval_seconds": settings.sensor_s, "default_status": running}
 
     @dg.sensor(
         job_name=RETRAIN,
@@ -52,8 +60,12 @@ def release_sensors(settings: Settings, jobs: Set[str]) -> Sensors:
         **options,
     )
     def retrain_on_decision(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        ledger = Ledger(settings.ledger_path)
-        runs = runs_to_retrain(PromotionService.of(settings), ledger, context.instance)
+        beat(settings, datetime.now(UTC))
+        service, ledger = PromotionService.of(settings), Ledger(settings.ledger_path)
+        service.recover()
+        if not ledger.requests(*IN_FLIGHT):  # Dagster makes the instance when it is first used: not in idle ticks
+            return dg.SkipReason("no request is open")
+        runs = runs_to_retrain(service, ledger, context.instance)
         if runs and (broken := ledger.broken_data()) is not None:
             return dg.SkipReason(f"{runs[0].run_key} waits until the data is complete: {broken}")
         return dg.SensorResult(run_requests=runs) if runs else dg.SkipReason("no request is open")
@@ -64,10 +76,18 @@ def release_sensors(settings: Settings, jobs: Set[str]) -> Sensors:
         **options,
     )
     def promote_on_approval(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        runs = runs_to_promote(PromotionService.of(settings), Ledger(settings.ledger_path), context.instance)
+        service, ledger = PromotionService.of(settings), Ledger(settings.ledger_path)
+        service.recover()
+        if not ledger.challengers_to_promote():
+            return dg.SkipReason("no challenger waits for the gate")
+        runs = runs_to_promote(service, ledger, context.instance)
         return dg.SensorResult(run_requests=runs) if runs else dg.SkipReason("no challenger waits for the gate")
 
-    @dg.run_failure_sensor(description="Opens a request again, up to three times, when its run has failed.", **options)
+    @dg.run_failure_sensor(
+        description="Opens a request again, up to three times, when its run has failed.",
+        default_status=running,
+        minimum_interval_seconds=STATUS_TICKS * settings.sensor_s,  # retrain_on_decision finds such a run as well
+    )
     def requests_of_failed_runs(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
         message = context.failure_event.message or "it failed"
         return record_failure(PromotionService.of(settings), context.dagster_run, message)
@@ -119,7 +139,19 @@ def _runs_of_request(instance: Runs, request: Request) -> list[RunState]:
     if request.run_id is not None and all(run.run_id != request.run_id for run in runs):
         run = instance.get_run_by_id(request.run_id)  # started by hand, without the tag
         runs += [] if run is None else [run]
-    return [RunState(run.run_id, _STATUS.get(run.status, "running")) for run in runs]
+    return [RunState(run.run_id, _state(instance, run)) for run in runs]
+
+
+def _state(instance: Runs, run: dg.DagsterRun) -> State:
+    """A run that was marked as canceled from outside, once it was launched, has failed: its process is gone or hangs.
+    One that a person canceled reports that itself, or never left the queue."""
+    state: State = _STATUS.get(run.status, "running")
+    if state != "canceled":
+        return state
+    types = {dg.DagsterEventType.RUN_STARTING, dg.DagsterEventType.RUN_START, dg.DagsterEventType.RUN_CANCELED}
+    events = [event.get_dagster_event() for event in instance.all_logs(run.run_id, of_type=types)]
+    forced = bool(events) and events[-1].event_specific_data is None
+    return "failed" if forced and len(events) > 1 else "canceled"
 
 
 def _settle_gate_run(service: PromotionService, challenger: Challenger, instance: Runs) -> None:

@@ -39,21 +39,22 @@ def log_loss_check(name: str, comparison: Comparison, decides: bool) -> Check:
 
 
 def _segments(name: str, release: Release, evidence: Evidence, seed: int) -> Check:
-    """None may fall beyond the limit and its own noise: one churner can move a small segment by more than any limit."""
-    limit, worst, worst_segment, fallen, compared = release.segment_drop, 0.0, "", "", 0
-    for segment, label, champion, challenger in _rankings_by_segment(release.segment_rows, evidence):
-        compared += 1
+    """None may fall beyond the limit and noise: one churner can move a small segment by more than any limit, and of
+    many segments some fall by chance."""
+    limit, worst, worst_segment, fallen = release.segment_drop, 0.0, "", ""
+    rankings = list(_rankings_by_segment(release.segment_rows, evidence))
+    for segment, label, champion, challenger in rankings:
         drop = champion.pr_auc() - challenger.pr_auc()
         if drop > worst:
             worst, worst_segment = drop, segment
-        if drop > limit and not fallen and _is_worse(champion, challenger, label, seed):
+        if drop > limit and not fallen and _is_worse(champion, challenger, label, seed, len(rankings)):
             fallen = f"PR-AUC of '{segment}' ({len(label):,} rows) falls by {drop:.4f}"
     where = f"on {evidence.name}"
     if fallen:
         return Check(f"{name}_segments", worst, limit, False, f"{where} {fallen}, more than {limit:.4f} and noise")
     largest = f"the largest fall is {worst:.4f}, '{worst_segment}'" if worst_segment else "none falls"
     noise = ", which is noise" if worst > limit else ""
-    message = f"{where}, {compared} segments of at least {release.segment_rows:,} rows: {largest}{noise}"
+    message = f"{where}, {len(rankings)} segments of at least {release.segment_rows:,} rows: {largest}{noise}"
     return Check(f"{name}_segments", worst, limit, True, message)
 
 
@@ -65,9 +66,10 @@ def _rankings_by_segment(least: int, evidence: Evidence) -> Iterator[tuple[str, 
             yield segment, label, Ranking(label, evidence.champion[rows]), Ranking(label, evidence.challenger[rows])
 
 
-def _is_worse(champion: Ranking, challenger: Ranking, label: Labels, seed: int) -> bool:
+def _is_worse(champion: Ranking, challenger: Ranking, label: Labels, seed: int, compared: int) -> bool:
+    """Whether the 95 % interval of the difference lies below 0: of all segments `compared` together (Bonferroni)."""
     gain = paired_difference(stratified_samples(label, DRAWS, seed), challenger.pr_auc, champion.pr_auc)
-    return gain.interval[1] < 0.0
+    return float(np.quantile(gain.draws, 1.0 - 0.025 / compared)) < 0.0
 
 
 def _calibration(name: str, release: Release, evidence: Evidence, seed: int) -> Check:

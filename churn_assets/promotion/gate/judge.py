@@ -24,7 +24,7 @@ from churn_assets.promotion.records import FORBIDDEN, Check, Verdict
 from churn_assets.promotion.registration import check_registration
 
 # What the frozen holdout says of the ranking: no worse by the margin, worse beyond noise, or neither.
-Standing = Literal["no worse", "worse", "unknown"]
+HoldoutResult = Literal["no worse", "worse", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def _beside_recent(
     if proven and fallen.beyond_noise:
         reason = "shown, not decisive: the champion has fallen, and recent labels show the challenger to be better"
         checks = [_shown(check, reason) for check in checks]
-    elif proven and _standing(release, frozen) == "unknown":
+    elif proven and _holdout_result(release, frozen) == "unknown":
         reason = "shown, not decisive: so few rows cannot tell, and recent labels show the challenger to be better"
         checks = [_shown(ranking, reason), *guards]
     elif proven:
@@ -190,7 +190,7 @@ def _beside_recent(
     return [_fall(frozen, fallen), *checks]
 
 
-def _standing(release: Release, frozen: Comparison) -> Standing:
+def _holdout_result(release: Release, frozen: Comparison) -> HoldoutResult:
     low, high = frozen.interval
     if low > release.holdout_margin:
         return "no worse"

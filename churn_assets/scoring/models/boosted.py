@@ -9,10 +9,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from churn_assets.errors import BundleCorrupt
+from churn_assets.errors import BundleCorrupt, one_line
 from churn_assets.features.compile import Array, Matrix
 from churn_assets.scoring.models.base import read_settings, write_model
 from churn_assets.scoring.models.leaf_masks import LeafMasks, build_leaf_masks
+from churn_assets.scoring.models.tree_file import check_trees
 from churn_assets.scoring.models.xgboost_c import Booster
 
 # Up to here leaf masks are faster than the C library's fixed cost of a call (`python -m benchmarks.few_rows`).
@@ -97,6 +98,11 @@ class BoostedModel:
             raws = [file.read_bytes() for file in files]
         except OSError as error:
             raise BundleCorrupt(f"{error.filename}: cannot be read ({error}); make the bundle again") from error
+        for file, raw, rounds in zip(files, raws, iterations, strict=True):
+            try:
+                check_trees(raw, rounds)
+            except ValueError as error:
+                raise BundleCorrupt(f"{file}: {one_line(error)}; take the bundle from its source again") from error
         return cls(raws, iterations)
 
 

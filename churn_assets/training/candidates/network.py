@@ -65,7 +65,7 @@ def _descend(net: Any, inputs: Any, target: Any, params: Params, generator: Any)
     rows, rate = len(inputs), params.learning_rate
     batch = min(params.batch, rows)
     steps = rows // batch
-    optimiser = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=params.weight_decay, foreach=True)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=params.weight_decay, fused=True)
     total = steps * params.epochs
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=total, pct_start=0.2)
     loss = torch.nn.BCEWithLogitsLoss()
@@ -74,7 +74,7 @@ def _descend(net: Any, inputs: Any, target: Any, params: Params, generator: Any)
         for step in range(steps):
             part = order[step * batch : (step + 1) * batch]
             optimiser.zero_grad()
-            loss(net(inputs[part]), target[part]).backward()
+            loss(net(inputs.index_select(0, part)), target.index_select(0, part)).backward()
             optimiser.step()
             schedule.step()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
@@ -15,6 +16,7 @@ from churn_assets.definitions import build
 from churn_assets.defs.jobs import ingest_log
 from churn_assets.defs.prediction_log.sensors import ingest_sensor, reason_to_wait
 from churn_assets.defs.run import prepare_run
+from churn_assets.monitoring.open_window import OpenWindowFile, keep_open_window
 from churn_assets.prediction_log.warehouse.ingest import ingest
 from churn_assets_tests.defs.home import checks, metadata, run, settings
 from churn_assets_tests.prediction_log.home import STORE, feedback, prediction, write
@@ -103,6 +105,40 @@ def test_segments_are_asked_for_until_they_are_taken(of):
         assert tick(of, instance).run_requests == []
         write(of, "b", prediction("b"))
         assert len(tick(of, instance).run_requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("open_customers", "rows", "asked"),
+    [
+        (1997, 3, "monitor"),
+        (1997, 2, "ingest_log"),
+        (5000, 0, "ingest_log"),
+        (0, 3, "ingest_log"),
+        (None, 3, "ingest_log"),
+    ],
+)
+def test_segments_that_may_complete_a_window_are_ingested_by_monitor(of, open_customers, rows, asked):
+    write(of, "a", *[prediction(f"p{number}") for number in range(max(1, rows))])
+    if open_customers is not None:
+        wanted = 2000 if rows else 0  # a window of days has no number of customers
+        keep_open_window(of, OpenWindowFile("f" * 64, 1, open_customers, wanted), datetime.now(UTC))
+    with dg.DagsterInstance.ephemeral() as instance:
+        (request,) = tick(of, instance).run_requests
+        assert request.job_name == asked
+
+
+def test_monitor_is_not_tried_again_and_again_with_customers_who_came_before(of):
+    write(of, "a", *[prediction(f"p{number}") for number in range(20)])
+    keep_open_window(of, OpenWindowFile("f" * 64, 1, 1990, 2000), datetime.now(UTC))
+
+    @dg.job(name="monitor")
+    def monitor():
+        pass
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert tick(of, instance).run_requests[0].job_name == "monitor"
+        monitor.execute_in_process(instance=instance)
+        assert tick(of, instance).run_requests[0].job_name == "ingest_log"
 
 
 @dg.job(name=ingest_log.name)

@@ -5,7 +5,9 @@ import sys
 
 import dagster as dg
 import pytest
+from dagster._core.events import JobCanceledData
 
+from churn_assets.defs.policy import STATUS_TICKS
 from churn_assets.defs.promotion.sensors import CHALLENGER, REQUEST, RUN_KEY, record_failure, release_sensors
 from churn_assets.promotion.champion import bundle_hash
 from churn_assets.promotion.ledger import Ledger
@@ -15,6 +17,7 @@ from churn_assets_tests.promotion.homes import AT, champion, history, home_with,
 
 KEY = "retrain-drift-7-v1-1"
 JOBS = {"retrain", "promote"}
+LABELS = 30  # final ones at the decision
 
 
 @dg.op(config_schema={"breaks": dg.Field(bool, default_value=False)})
@@ -55,7 +58,8 @@ class Home:
         return done.dagster_run
 
     def ask(self):
-        record_decision(self.ledger, Decision("retrain", "drifted", "drift", "7", "v1"), AT)
+        inputs = DecisionInputs(labels=LABELS)
+        record_decision(self.ledger, Decision("retrain", "drifted", "drift", "7", "v1", inputs=inputs), AT)
 
     def challenge(self):
         version = self.versions[1]
@@ -132,15 +136,67 @@ def test_a_run_that_dagster_does_not_know_any_more_is_found(home):
     assert "does not know the run" in home.ledger.requests()[0].outcome
 
 
-@pytest.mark.parametrize(("status", "words"), [("CANCELED", "canceled by a person"), ("SUCCESS", "left no challenger")])
-def test_a_run_that_ended_without_a_word_ends_its_request(home, status, words):
+def test_a_run_that_ended_without_a_model_ends_its_request_and_uses_no_labels(home):
     home.ask()
     home.ledger.start_request(KEY, "run1")
-    home.instance.add_run(dg.DagsterRun("retrain", "run1", tags={REQUEST: KEY}, status=dg.DagsterRunStatus[status]))
+    home.instance.add_run(dg.DagsterRun("retrain", "run1", tags={REQUEST: KEY}, status=dg.DagsterRunStatus.SUCCESS))
     assert home.tick("retrain_on_decision") == "no request is open"
     (request,) = home.ledger.requests()
-    assert request.status == "finished"
-    assert words in request.outcome
+    assert (request.status, request.outcome) == ("abandoned", "run run1 ended and left no challenger")
+
+
+def canceled_by_the_run(home, run):
+    """As a run does that gets the signal of an ordinary termination."""
+    home.instance.report_run_canceling(run)
+    data = JobCanceledData(error=None)
+    event = dg.DagsterEvent("PIPELINE_CANCELED", "retrain", event_specific_data=data)
+    home.instance.report_dagster_event(event, run.run_id)
+
+
+def canceled_in_the_queue(home, run):
+    home.instance.report_run_canceling(run, message="Canceling run from the queue.")
+    home.instance.report_run_canceled(run)
+
+
+def forced(home, run):
+    """As Dagster's UI does for a termination by force, also of a run whose process is gone."""
+    home.instance.report_run_canceled(run, message="forcibly marked as canceled")
+
+
+def forced_after_a_termination_that_did_not_help(home, run):
+    home.instance.report_run_canceling(run)
+    forced(home, run)
+
+
+@pytest.mark.parametrize(
+    ("launched", "cancel", "opens"),
+    [
+        (True, canceled_by_the_run, False),
+        (False, canceled_in_the_queue, False),
+        (True, forced, True),
+        (True, forced_after_a_termination_that_did_not_help, True),
+    ],
+)
+def test_a_termination_by_force_is_a_failed_attempt_and_a_persons_ends_the_request(home, launched, cancel, opens):
+    home.ask()
+    run = dg.DagsterRun("retrain", tags={REQUEST: KEY})
+    home.instance.add_run(run)
+    for event in ("PIPELINE_STARTING", "PIPELINE_START") if launched else ():
+        home.instance.report_dagster_event(dg.DagsterEvent(event, "retrain"), run.run_id)
+    home.tick("retrain_on_decision")
+    assert [request.status for request in home.ledger.requests()] == ["started"]
+    cancel(home, home.instance.get_run_by_id(run.run_id))
+    assert home.instance.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.CANCELED
+    asked = home.tick("retrain_on_decision")
+    if opens:
+        assert asked == ["retrain-drift-7-v1-2"]
+        assert [request.status for request in home.ledger.requests()] == ["failed", "open"]
+    else:
+        assert asked == "no request is open"
+        assert [(r.status, "canceled by a person" in r.outcome) for r in home.ledger.requests()] == [
+            ("abandoned", True)
+        ]
+    assert home.ledger.state().labels_used == (LABELS if opens else 0)
 
 
 def test_a_challenger_is_asked_for_while_no_run_is_at_it(home):
@@ -202,7 +258,8 @@ def test_a_sensor_whose_job_there_is_not_is_left_out(home):
     }
     for sensor in home.sensors.values():
         assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
-        assert sensor.minimum_interval_seconds == home.settings.sensor_s
+        ticks = STATUS_TICKS if sensor.name == "requests_of_failed_runs" else 1
+        assert sensor.minimum_interval_seconds == ticks * home.settings.sensor_s
 
 
 def test_the_sensors_import_nothing_heavy():

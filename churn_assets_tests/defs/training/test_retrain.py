@@ -24,8 +24,9 @@ from churn_assets.data.validation.validate import validate
 from churn_assets.definitions import build
 from churn_assets.defs.policy import MODELS
 from churn_assets.errors import DataBroken
+from churn_assets.monitoring.open_window import WINDOW
 from churn_assets.monitoring.performance.realized import usable_labels
-from churn_assets.monitoring.windows import QUALITY_JSON, WINDOW, Window, window_folder, write_report
+from churn_assets.monitoring.windows import QUALITY_JSON, Window, window_folder, write_report
 from churn_assets.promotion.holdout import holdout_path, read_holdout
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import POINTER, read_champion, require_champion

@@ -350,6 +350,15 @@ def test_the_page_begins_with_whom_to_call_and_what_to_doubt(facts):
         assert escape(sentence) in text
 
 
+def test_what_a_suspect_is_worth_is_told_by_two_fits_of_one_kind(facts):
+    """The headline is that of the chosen model, the figure without the column is not: they do not compare."""
+    changed = with_all(facts)
+    changed["ladder"] = {**AUDIT, "refitted": {**FIGURE, "pr_auc": 0.9}}
+    doubts = describe_doubts(msgspec.convert(changed, Report), None)
+    expected = f"A quick refit reaches PR-AUC 0.90 with it, {FIGURE['pr_auc']:.2f} without."
+    assert [doubt.endswith(expected) for doubt in doubts if doubt.startswith("'esent'")] == [True]
+
+
 def test_a_model_without_signal_calls_nobody(facts):
     changed = with_all(facts)
     changed["model"]["no_signal"] = True

@@ -1,0 +1,66 @@
+"""`python -m churn_assets.defs.daemon WORKSPACE`: Dagster's daemon with one code server that stays.
+
+`dagster-daemon run -w workspace.yaml` starts a new code server once a minute, to notice changed code. That is most of
+its idle cost: 3 s of CPU each time, and the memory of two servers while they overlap. A run loads the code anew anyway.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin
+from dagster._core.workspace.load import location_origins_from_yaml_paths
+
+_POLL_S = 1.0
+
+
+def main(workspace: Path) -> int:
+    """Run the daemon until it ends; its exit code. A code server that dies is started again."""
+    origins = [*location_origins_from_yaml_paths([str(workspace)])]
+    if len(origins) != 1 or not isinstance(origins[0], ManagedGrpcPythonEnvCodeLocationOrigin):
+        return subprocess.call(_daemon(workspace))  # a workspace of somebody's own making, with servers of its own
+    target, location = origins[0].loadable_target_origin, origins[0].location_name
+    with tempfile.TemporaryDirectory(prefix="churn-daemon-") as folder:  # a socket must have a short path
+        socket, served = Path(folder) / "code.sock", Path(folder) / "workspace.yaml"
+        place = {"grpc_server": {"socket": str(socket), "location_name": location}}
+        served.write_text(json.dumps({"load_from": [place]}), encoding="utf-8")  # JSON is YAML as well
+        serve = [*_PYTHON, "dagster", "api", "grpc", "--lazy-load-user-code", "--log-level", "warning"]
+        serve += ["--socket", str(socket), "--location-name", location, *target.get_cli_args()]
+        return _watch(serve, _daemon(served))
+
+
+_PYTHON = [sys.executable, "-m"]
+
+
+def _daemon(workspace: Path) -> list[str]:
+    return [*_PYTHON, "dagster._daemon", "run", "-w", str(workspace)]
+
+
+def _watch(serve: list[str], daemon: list[str]) -> int:
+    """Run both until the daemon ends. Signals go to the process group, so they reach both."""
+    server = subprocess.Popen(serve)
+    running = subprocess.Popen(daemon)
+    try:
+        while (code := running.poll()) is None:
+            if server.poll() is not None:
+                print(
+                    f"the code server ended with {server.returncode}; it is started again", file=sys.stderr, flush=True
+                )
+                server = subprocess.Popen(serve)
+            time.sleep(_POLL_S)  # two processes cannot be waited for at once
+        return code
+    except KeyboardInterrupt:
+        return running.wait()
+    finally:
+        for process in (running, server):
+            process.terminate()
+            process.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
