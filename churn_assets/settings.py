@@ -101,7 +101,7 @@ class Settings:
             source=environ.get("CHURN_SOURCE") or None,
             telemetry=read.flag("CHURN_TELEMETRY"),
             executor=cast(Executor, read.choice("CHURN_EXECUTOR", cls.executor, _EXECUTORS)),
-            mlflow_uri=environ.get("CHURN_MLFLOW_URI") or f"sqlite:///{_tool_home(home) / 'mlflow' / 'mlflow.db'}",
+            mlflow_uri=_mlflow_uri(environ.get("CHURN_MLFLOW_URI"), home),
             score_cron=read.text("CHURN_SCORE_CRON", cls.score_cron),
             ingest_cron=read.text("CHURN_INGEST_CRON", cls.ingest_cron),
             monitor_cron=read.text("CHURN_MONITOR_CRON", cls.monitor_cron),
@@ -310,6 +310,15 @@ def _tool_home(home: Path) -> Path:
         return home
     user = getattr(os, "getuid", lambda: "user")()
     return Path(tempfile.gettempdir()) / f"churn-homes-{user}" / sha256(os.fsencode(home)).hexdigest()[:16]
+
+
+def _mlflow_uri(given: str | None, home: Path) -> str:
+    if given and given.startswith("sqlite:") and not _NOT_IN_A_URL.isdisjoint(given):
+        raise SettingsError(
+            f"CHURN_MLFLOW_URI is '{given}', expected a path without '%', '?' and '#', because no URL can hold them; "
+            "name a file elsewhere, or unset it: the home has a store"
+        )
+    return given or f"sqlite:///{_tool_home(home) / 'mlflow' / 'mlflow.db'}"
 
 
 def _path(root: Path, text: str) -> Path:

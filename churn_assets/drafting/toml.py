@@ -33,8 +33,8 @@ _VALUE = (
 class Evidence:
     """What the draft is made from; `row_ids` is the name of the key of a table without ids, else ''.
 
-    The last three follow from a validation of the sample: repairs of dates that it needs, and the limit of rejected
-    rows with a question if it is not the usual one.
+    The last four follow from a validation of the sample: repairs of dates that it needs, the limit of rejected rows,
+    a question if that is not the usual one, and why no model can be trained on this table ('' if one can).
     """
 
     name: str
@@ -50,6 +50,7 @@ class Evidence:
     date_repairs: tuple[str, ...] = ()
     max_rejected_share: float = 0.05
     quality_questions: tuple[str, ...] = ()
+    obstacle: str = ""
 
 
 def write(evidence: Evidence) -> str:
@@ -108,14 +109,17 @@ def _about(evidence: Evidence) -> tuple[str, ...]:
     extent = f"{sample.rows:,} rows"
     if not sample.is_whole:
         extent = f"a sample of {sample.table.num_rows:,} of {extent}, spread over the whole table"
+    use = "It can be used as it is; please"
+    if evidence.obstacle:
+        use = f"`churn run` stops with this table: {evidence.obstacle}. Please"
     about = [
         f"Drafted by `churn contract init` from {evidence.where}: {extent}, {label.churned_rows:,} churned and "
-        f"{label.kept_rows:,} kept. It can be used as it is; please answer the lines that begin with QUESTION."
+        f"{label.kept_rows:,} kept. {use} answer the lines that begin with QUESTION."
     ]
     if not sample.is_whole:
         about.append("Ranges, choices and missing cells are those of the sample: a rare value may be rejected.")
     few = min(label.churned_rows, label.kept_rows)
-    if few < 100:
+    if few < 100 and not evidence.obstacle:
         about.append(f"Only {few} rows of the rarer class: every figure has a wide interval.")
     return tuple(about)
 

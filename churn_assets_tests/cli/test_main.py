@@ -58,7 +58,8 @@ def refused(result):
     assert "Traceback" not in result.stderr + result.stdout
     lines = [line for line in result.stderr.splitlines() if line.startswith("error:")]
     assert len(lines) == 1, result.stderr
-    progress = r"\d+ steps?|[ \d]*\d of \d+ (made|failed) |error:|  |The champion and the call list are as they were"
+    state = "The champion and the call list are as they were|There is no champion yet"
+    progress = rf"\d+ steps?|[ \d]*\d of \d+ (made|failed) |error:|  |{state}"
     assert [line for line in result.stderr.splitlines() if not re.match(progress, line)] == []
     assert "Not executing" not in result.stderr  # what Dagster says of each step that never began
     return lines[0]

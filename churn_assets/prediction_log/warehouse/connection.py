@@ -49,6 +49,10 @@ _OLD_VIEWS = """
     CREATE OR REPLACE TEMP VIEW answers AS SELECT *, false AS uncertain FROM predictions;
     CREATE OR REPLACE TEMP VIEW outcomes AS SELECT *, NULL::VARCHAR AS source FROM feedback;
 """
+_CONTACTS = "SELECT customer_id, event, contacted_at FROM contacts"
+_NO_CONTACTS = (
+    "SELECT NULL::VARCHAR AS customer_id, NULL::VARCHAR AS event, NULL::TIMESTAMP AS contacted_at WHERE false"
+)
 
 
 @contextlib.contextmanager
@@ -94,6 +98,8 @@ def make_views(connection: duckdb.DuckDBPyConnection, feedback_share: float = 1.
     """
     views = _VIEWS.format(limit=round(feedback_share * 16**8))
     connection.execute(views if has_table(connection, "source_decisions") else _OLD_VIEWS)
+    contacts = _CONTACTS if has_table(connection, "contacts") else _NO_CONTACTS
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW contact_events AS {contacts}")
 
 
 def has_table(connection: duckdb.DuckDBPyConnection, name: str) -> bool:
