@@ -12,7 +12,7 @@ ReleaseError: NoChampion, PointerCorrupt, GateRefused, AssetMissing, AssetStale,
     LedgerCorrupt, LedgerUnavailable, TransitionRefused, RollbackRefused, BentoNotBuilt
 LogUnavailable: RowsUncertain, SegmentLost
 LogError: LogUnavailable, LogBusy, LogUnreadable, NothingIngested, WarehouseLocked, WarehouseCorrupt, QueryRefused,
-    SourceRefused, WindowUnreadable
+    SourceRefused, AcceptanceRefused, WindowUnreadable
 
 A message is one line with three parts: what is wrong; what was expected; what to do. docs/errors.md has the remedy
 of each class.
@@ -307,6 +307,10 @@ class AuditUnwritable(ChurnError):
 
 class SourceRefused(LogError):
     """A decision on the feedback of a source cannot be taken as it was asked for."""
+
+
+class AcceptanceRefused(LogError):
+    """A window cannot be accepted as it was asked for."""
 
 
 class WindowUnreadable(LogError):

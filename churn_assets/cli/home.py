@@ -191,7 +191,6 @@ def _isolate_service(settings: Settings, serving: ServingSettings) -> Path:
     environ.update({name: str(path.absolute()) for name, path in paths.items()})
     environ.update(settings.library_environ())
     environ.update({"BENTOML_HOME": str(folder), "PYTHONSAFEPATH": "1"})
-    environ.setdefault("OMP_NUM_THREADS", "1")
     if (PACKAGE_PARENT / "pyproject.toml").is_file():  # a checkout need not be installed
         environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PACKAGE_PARENT), environ.get("PYTHONPATH")]))
     return folder
