@@ -59,7 +59,8 @@ class Settings:
     customer table if the user named one. Schedules are cron expressions in UTC, `sensor_s` the least seconds between
     two ticks of a sensor. A run of training or gate is overdue after `run_limit_s`. Ingested segments of days that
     ended `log_archive_hours` ago are archived; rows ingested `log_retention_days` ago are deleted, 0 keeps them for
-    ever.
+    ever. Outcomes that sources over the network report and nobody has accepted count for `feedback_share` of the
+    customers.
     """
 
     root: Path
@@ -77,6 +78,7 @@ class Settings:
     run_limit_s: int = 6 * 3600
     log_archive_hours: int = 24
     log_retention_days: int = 0
+    feedback_share: float = 0.5
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], cwd: Path | None = None) -> Settings:
@@ -99,7 +101,7 @@ class Settings:
             source=environ.get("CHURN_SOURCE") or None,
             telemetry=read.flag("CHURN_TELEMETRY"),
             executor=cast(Executor, read.choice("CHURN_EXECUTOR", cls.executor, _EXECUTORS)),
-            mlflow_uri=environ.get("CHURN_MLFLOW_URI") or f"sqlite:///{_tool_home(home) / 'mlflow' / 'mlflow.db'}",
+            mlflow_uri=_mlflow_uri(environ.get("CHURN_MLFLOW_URI"), home),
             score_cron=read.text("CHURN_SCORE_CRON", cls.score_cron),
             ingest_cron=read.text("CHURN_INGEST_CRON", cls.ingest_cron),
             monitor_cron=read.text("CHURN_MONITOR_CRON", cls.monitor_cron),
@@ -108,6 +110,7 @@ class Settings:
             run_limit_s=read.whole("CHURN_RUN_LIMIT_S", cls.run_limit_s, 60, 30 * 86_400),
             log_archive_hours=read.whole("CHURN_LOG_ARCHIVE_HOURS", cls.log_archive_hours, 0, 100_000),
             log_retention_days=read.whole("CHURN_LOG_RETENTION_DAYS", cls.log_retention_days, 0, 100_000),
+            feedback_share=read.real("CHURN_FEEDBACK_SHARE", cls.feedback_share, 0.0, 1.0),
         )
 
     @property
@@ -307,6 +310,15 @@ def _tool_home(home: Path) -> Path:
         return home
     user = getattr(os, "getuid", lambda: "user")()
     return Path(tempfile.gettempdir()) / f"churn-homes-{user}" / sha256(os.fsencode(home)).hexdigest()[:16]
+
+
+def _mlflow_uri(given: str | None, home: Path) -> str:
+    if given and given.startswith("sqlite:") and not _NOT_IN_A_URL.isdisjoint(given):
+        raise SettingsError(
+            f"CHURN_MLFLOW_URI is '{given}', expected a path without '%', '?' and '#', because no URL can hold them; "
+            "name a file elsewhere, or unset it: the home has a store"
+        )
+    return given or f"sqlite:///{_tool_home(home) / 'mlflow' / 'mlflow.db'}"
 
 
 def _path(root: Path, text: str) -> Path:

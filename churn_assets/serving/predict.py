@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from churn_assets.contract.values import MAX_INSTANT, canonical_id
+from churn_assets.contract.values import MAX_INSTANT, canonical_id, iso_day
 from churn_assets.errors import RowsRejected, Violation, describe_value
+from churn_assets.features.encode import choice_named
 from churn_assets.prediction_log.records import Prediction, encode_line
 from churn_assets.scoring.online import CustomerScore, InputWarning
 from churn_assets.serving.model_watcher import Arm
@@ -88,11 +89,9 @@ def _scoring_day(value: str | None, today: int, stale_days: int) -> ScoringDay:
         return ScoringDay(dt.date.fromordinal(today).isoformat(), float(today - _EPOCH), None)
     if not value.isascii():
         raise ValueError
-    if len(value) == 10:
-        day = dt.date.fromisoformat(value)
-    else:
-        instant = dt.datetime.fromisoformat(value)
-        day = (instant if instant.tzinfo is None else instant.astimezone(dt.UTC)).date()
+    day = iso_day(value)
+    if day is None or day in (dt.date.min, dt.date.max):  # in a column the last two mean "none"
+        raise ValueError
     text, age = day.isoformat(), today - day.toordinal()
     warning = None
     if age > stale_days:
@@ -132,7 +131,8 @@ def predict_many(
 def _response(
     arm: Arm, row: dict[str, Any], day: ScoringDay, context: RequestContext, score: CustomerScore
 ) -> tuple[PredictionResponse, bytes, list[str]]:
-    """The response to one row, its line for the log, and the names warned of. The key is taken out of the row."""
+    """The response to one row, its line for the log, and the names warned of. The row becomes what is logged: without
+    the key, and with choices as texts."""
     scorer, warnings = arm.model.scorer, score.warnings
     contract, threshold = scorer.contract, scorer.thresholds.value
     if day.warning is not None:
@@ -143,6 +143,9 @@ def _response(
     for name in names:
         if name in contract.unread:  # the log has no cell that breaks the contract
             row[name] = None
+    for column in arm.model.customers.coded:  # the log has texts, however a code was sent
+        if (choice := choice_named(column, row.get(column.name))) is not None:
+            row[column.name] = choice
     response = PredictionResponse(
         prediction_id, customer_id, score.probability, score.churn, threshold, score.risk_band, scorer.version,
         contract.name, day.text, context.arrived, warnings,

@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from churn_assets.contract.model import Column, Contract, Kind, Role
 from churn_assets.contract.values import MAX_ID
 from churn_assets.errors import CONTROLS, Violation
+from churn_assets.features.encode import whole_choices
 from churn_assets.scoring.online import InputWarning
 from churn_assets.scoring.scorer import Bands
 from churn_assets.settings import ServingSettings
@@ -328,7 +329,10 @@ def _column_schema(column: Column, example: str | float | bool) -> Schema:
         Kind.ID: {"type": "string", "minLength": 1, "maxLength": MAX_ID, "pattern": ID_PATTERN},
     }
     schema = types.get(column.kind, {"type": "string", "minLength": 1})
-    if column.role is Role.KEY:
+    numbers = whole_choices(column)
+    if numbers:
+        schema["enum"] = [*schema["enum"], *numbers]
+    if column.role is Role.KEY or numbers:
         schema["type"] = ["string", "integer"]
     description = [column.doc, f"In {column.unit}." if column.unit else ""]
     if column.kind is Kind.DATE:
