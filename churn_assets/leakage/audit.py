@@ -20,7 +20,7 @@ from churn_assets.leakage.column_tests import companions, features_of
 from churn_assets.leakage.ladder import AgeBand, Figure, Ladder, age_bands
 from churn_assets.leakage.screening import SEED, Finding, Screening, SingleColumn, screen
 from churn_assets.training.candidate import Parameters
-from churn_assets.training.feature_table import as_of_of, feature_table, trained_contract, training_data
+from churn_assets.training.feature_table import TrainingData, as_of_of, feature_table, trained_contract, training_data
 from churn_assets.training.select import TEST_PREFIXES
 from churn_assets.training.split import newest_of
 
@@ -169,7 +169,7 @@ def audit(
         refitted=refitted,
     )
     about = _describe_left_out(result)
-    sentences = (_describe_headline(result, newest_of(splits)), *about, *_describe_columns(contract, result))
+    sentences = (_describe_headline(result, _newest(data, splits)), *about, *_describe_columns(contract, result))
     return msgspec.structs.replace(result, sentences=sentences, left_out_sentences=about)
 
 
@@ -257,9 +257,16 @@ def _complete(ladder: Ladder, out: Sequence[str]) -> Rung | None:
     return Rung(f"with {', '.join(out)}", (), **{split: ladder.complete(split) for split in ladder.data.views})
 
 
-def _describe_headline(audit: Audit, too_few: tuple[int, int] | None) -> str:
-    """The headline under weaker assumptions; `too_few` are churned customers and all among the newest, who give no
-    figure."""
+def _newest(data: TrainingData, splits: pa.Table) -> tuple[int, int] | None:
+    """Churned customers and all among the newest, None without a cohort."""
+    if "out_of_time" not in data.views:
+        return newest_of(splits)
+    label = data.churned[data.views["out_of_time"].split.test]
+    return int(label.sum()), len(label)
+
+
+def _describe_headline(audit: Audit, counts: tuple[int, int] | None) -> str:
+    """The headline under weaker assumptions; `counts` are churned customers and all among the newest."""
     random, newest = audit.rungs[0].random, audit.rungs[0].out_of_time
     text = (
         f"How well customers drawn at random are ranked is not known, because there are {audit.shortage} to test with; "
@@ -270,7 +277,7 @@ def _describe_headline(audit: Audit, too_few: tuple[int, int] | None) -> str:
     if newest is not None:
         text += f"on the newest customers, trained on older ones, {newest}, a random list {newest.base_rate:.3f}"
     else:
-        few = f"there are {shortage(*too_few)} among them" if too_few else "the table has no cohorts"
+        few = f"there are {shortage(*counts)} among them" if counts else "the table has no cohorts"
         text += f"performance on newer customers is not known, because {few}"
     return f"{text}{_describe_ages(audit.bands)}."
 

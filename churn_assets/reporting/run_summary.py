@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from churn_assets.errors import AssetStale, one_line
-from churn_assets.evaluation.metrics import shortage
 from churn_assets.promotion.registration import Registration
 from churn_assets.promotion.status import read_registration, report_folder, report_version
 from churn_assets.reporting.model.collect import MATERIAL_TWINS, METRICS
-from churn_assets.reporting.model.facts import Estimate, Report, Side
+from churn_assets.reporting.model.facts import Estimate, Report, Side, untested_newest
 from churn_assets.scoring.list_money import amount
 from churn_assets.scoring.scorer import Discount
 from churn_assets.settings import Settings
@@ -162,9 +161,8 @@ def describe_quality(report: Report) -> str:
     random, newest = report.sides["test"], report.sides.get("oot")
     if random.shortage:
         return _untested(report, newest)
-    if newest is None:
-        few = report.newest
-        why = f"{shortage(few.churners, few.rows)} among them" if few else "the contract names no cohort"
+    if newest is None or newest.shortage:
+        why = untested_newest(report)
         return (
             f"PR-AUC {_figure(random)} on customers drawn at random; how well newer customers are ranked is not "
             f"known: {why} (1 is perfect)."
@@ -182,7 +180,7 @@ def describe_quality(report: Report) -> str:
 def _untested(report: Report, newest: Side | None) -> str:
     """What is known where too few customers of a class were drawn to test with."""
     known, out_of_fold = [], report.out_of_fold
-    if newest is not None:
+    if newest is not None and not newest.shortage:
         known.append(f"PR-AUC {_figure(newest)} on the newest customers by a model trained on older ones")
     if out_of_fold is not None:
         base_rate = out_of_fold.churners / out_of_fold.rows
@@ -190,7 +188,8 @@ def _untested(report: Report, newest: Side | None) -> str:
             f"out of fold, on the {out_of_fold.rows:,} training customers, {out_of_fold.churners:,} churned, PR-AUC is "
             f"{_with_interval(out_of_fold.pr_auc, base_rate)}"
         )
-    few = f", {shortage(report.newest.churners, report.newest.rows)} among the newest" if report.newest else ""
+    newer = untested_newest(report)
+    few = f", {newer} among the newest" if newer and report.data.cohort else ""
     end = f"; {'; '.join(known)} (1 is perfect)" if known else ""
     return f"not tested, {report.sides['test'].shortage} among the test customers{few}{end}."
 
@@ -304,7 +303,7 @@ def _cohorts_apart(report: Report) -> str:
 
 
 def _calibration(report: Report) -> str:
-    name = "oot" if "oot" in report.sides else "test"
+    name = "test" if untested_newest(report) else "oot"
     if report.sides[name].shortage:
         return ""
     ece = report.sides[name].metrics["ece"].value

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from churn_assets.contract.model import Contract
 from churn_assets.data.customers import TableOrigin, listed_rows, without_marks
 from churn_assets.data.hashing import data_hash
-from churn_assets.evaluation.metrics import Floats
+from churn_assets.evaluation.metrics import Floats, shortage_in
 from churn_assets.scoring.bundle import write_bundle
 from churn_assets.scoring.call_list import call_list, calls_of
 from churn_assets.scoring.card import CandidateSummary, Comparison, ProfitReport, Provenance, no_better_than_random
@@ -138,7 +138,7 @@ def _profit(contract: Contract, choice: Choice, customers: pa.Table) -> ProfitRe
     tests = {name: (*choice.test[name], own.take(view.split.test)) for name, view in choice.views.items()}
     report = profit_report(*tests["random"][:2], value, choice.thresholds, seed, tests["random"][2])
     newest = None
-    if "out_of_time" in tests:  # which has enough customers of both classes
+    if "out_of_time" in tests and not shortage_in(choice.metrics, "oot"):
         churned, probability, later = tests["out_of_time"]
         newest = operating_point(churned, probability, value, choice.thresholds[value.decide_by], seed, later)
     shares = {name: realized_churn(churned, p, value, seed, at) for name, (churned, p, at) in tests.items()}

@@ -21,7 +21,7 @@ from churn_assets.contract.limits import SplitMethod
 from churn_assets.contract.model import Contract, Kind
 from churn_assets.data.customers import ASIDE, SOURCE, TABLE, reported_rows
 from churn_assets.errors import TrainingError
-from churn_assets.evaluation.metrics import Floats, Labels, shortage
+from churn_assets.evaluation.metrics import Floats, Labels
 from churn_assets.features.encode import encode_table
 
 if TYPE_CHECKING:
@@ -173,8 +173,8 @@ def read_split(splits: pa.Table, name: str) -> Split | None:
 
 
 def newest_of(splits: pa.Table) -> tuple[int, int] | None:
-    """Churned customers and all among the newest of a table without an out-of-time split: too few of a class to test
-    with. None if there is such a split, or no cohort to make one by."""
+    """Churned customers and all among the newest of a table without an out-of-time split because a part of it would
+    lack a class. None if there is such a split, or no cohort to make one by."""
     stored = (splits.schema.metadata or {}).get(NEWEST_KEY)
     return None if stored is None else tuple(json.loads(stored))
 
@@ -202,8 +202,8 @@ def straddlers(splits: pa.Table) -> dict[str, list[str]]:
 def _by_cohort(
     contract: Contract, customers: pa.Table, ids: Ids, churned: Labels
 ) -> tuple[Split | None, tuple[int, int] | None]:
-    """The out-of-time split, None where a part lacks a class or too few of one are tested; churned customers and all in
-    its test part, None where the cohort does not separate one."""
+    """The out-of-time split, None where a part lacks a class; churned customers and all in its test part, None where
+    the cohort does not separate one."""
     name = contract.time.cohort
     if name is None:
         return None, None
@@ -214,7 +214,7 @@ def _by_cohort(
         return None, None
     newest = int(churned[split.test].sum()), len(split.test)
     both = all(0 < churned[getattr(split, p)].mean() < 1 for p in PARTS)
-    return split if both and not shortage(*newest) else None, newest
+    return split if both else None, newest
 
 
 def fold_numbers(churned: Labels, groups: Ids, folds: int, seed: int) -> Index:

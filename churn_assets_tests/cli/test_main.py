@@ -19,7 +19,7 @@ import pytest
 from churn_assets.synthetic.generate import generate
 from churn_assets_tests.strategies import ROOT, STORE
 
-SOURCE = "generated://store?rows=2500&seed=3"
+SOURCE = "generated://store?rows=2500&seed=5"
 COMMANDS = (
     ["run"],
     ["score"],

@@ -33,7 +33,7 @@ from churn_assets.training.candidate import train_candidate
 from churn_assets.training.export import provenance, write_choice
 from churn_assets.training.feature_table import feature_table
 from churn_assets.training.select import choose_model
-from churn_assets.training.split import newest_of, split_table
+from churn_assets.training.split import split_table
 
 ROWS, CHURNED, NEWEST = 700, 40, 2  # of the newest 105 customers
 FEW, FEW_NEWEST = "not enough churned customers (6)", "not enough churned customers (2)"
@@ -48,7 +48,6 @@ class Trained:
     card: ModelCard
     audit: Audit
     report: Report
-    newest: tuple[int, int] | None
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +73,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     card = read_card(bundle)
     ladder = audit(contract, customers, features, splits, choice.name, {}, card.metrics)
     report = collect_report(bundle, customers, features, splits, candidates, ladder)
-    return Trained(bundle, card, ladder, report, newest_of(splits))
+    return Trained(bundle, card, ladder, report)
 
 
 def terminal() -> ModuleType:
@@ -116,7 +115,6 @@ def test_places_say_that_there_are_too_few(trained, capsys, place):
 @pytest.mark.parametrize("place", ["end of the run", "report", "ladder", "churn status"])
 def test_places_say_that_too_few_of_the_newest_churned(trained, capsys, place):
     assert FEW_NEWEST in PLACES[place](trained, capsys)
-    assert trained.newest == (NEWEST, 105)
 
 
 @pytest.mark.parametrize("figure", FIGURES)

@@ -13,7 +13,7 @@ from churn_assets.data.customers import TableOrigin
 from churn_assets.data.validation.report import report_of
 from churn_assets.errors import TrainingError
 from churn_assets.evaluation.bootstrap import interval
-from churn_assets.evaluation.metrics import at_threshold, ece_by_chance, pr_auc, shortage, shortage_in
+from churn_assets.evaluation.metrics import at_threshold, ece_by_chance, pr_auc, shortage_in
 from churn_assets.leakage.audit import Audit
 from churn_assets.reporting.model import facts, measure
 from churn_assets.reporting.model.facts import SIDES, Limit, Report, as_json
@@ -275,10 +275,8 @@ def _strong_columns(report: Report) -> tuple[str, str]:
 
 
 def _new_customers(report: Report) -> tuple[str, str]:
-    if "oot" not in report.sides:
-        few = report.newest
-        why = f"There are {shortage(few.churners, few.rows)} among the newest" if few else "The table has no cohorts"
-        text = f"{why}, so this report cannot say how well newer customers would be ranked."
+    if why := facts.untested_newest(report):
+        text = f"This report cannot say how well newer customers would be ranked: {why}."
         return "Not for customers newer than the table", text
     if "pr_auc" not in report.sides["test"].metrics:
         return "", ""

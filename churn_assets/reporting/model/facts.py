@@ -352,6 +352,14 @@ class Report(msgspec.Struct, frozen=True, rename={"feature_docs": "words"}):
     format: int = FORMAT
 
 
+def untested_newest(report: Report) -> str:
+    """Why there are no figures of the newest customers, as a clause; '' if there are."""
+    side, few = report.sides.get("oot"), report.newest
+    if side is not None:
+        return side.shortage
+    return shortage(few.churners, few.rows) if few else "the table has no cohorts"
+
+
 def as_json(value: object) -> str:
     """Canonical JSON of a value; ValueError for a number that is not finite, which no reader would understand."""
     return json.dumps(msgspec.to_builtins(value), indent=1, sort_keys=True, allow_nan=False) + "\n"

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from churn_assets.evaluation.metrics import shortage
 from churn_assets.html import charts
 from churn_assets.html.templating import render
 from churn_assets.leakage.audit import Audit, Rung
 from churn_assets.leakage.ladder import AgeBand, Figure
 from churn_assets.reporting.model.card import CardSection, model_card
 from churn_assets.reporting.model.curve_charts import curves, learning_chart, measured, profit_chart, sides
-from churn_assets.reporting.model.facts import Dependence, Level, Report, Segment, Side, WorkedCustomer
+from churn_assets.reporting.model.facts import Dependence, Level, Report, Segment, Side, WorkedCustomer, untested_newest
 from churn_assets.scoring.list_money import describe_list_money
 from churn_assets.training.profit import describe_profit
 from churn_assets.training.select import MATERIAL
@@ -47,7 +46,7 @@ def render_report(report: Report) -> str:
         out_of_time="oot" in report.sides,
         sides=sides(report),
         measured=measured(report),
-        no_newest=describe_no_newest(report),
+        no_newest=untested_newest(report),
         whom_to_call=_whom_to_call(report),
         left_out=" ".join(ladder.left_out_sentences) if ladder else "",
         profit_text=describe_profit(report.profit) if report.profit else "",
@@ -75,12 +74,6 @@ def render_report(report: Report) -> str:
 def render_card(report: Report) -> str:
     """The model card in Markdown."""
     return render("reporting/templates/model_card.md.j2", report=report, sides=sides(report), card=_card(report))
-
-
-def describe_no_newest(report: Report) -> str:
-    """Why there are no figures of the newest customers, as a clause."""
-    few = report.newest
-    return shortage(few.churners, few.rows) if few else "the table has no cohorts"
 
 
 def _card(report: Report) -> tuple[CardSection, ...]:
