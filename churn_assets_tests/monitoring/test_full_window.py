@@ -66,6 +66,14 @@ def test_a_full_window_asks_for_one_run_until_it_is_closed(settings):
     assert tick(settings).run_key.startswith(f"window-{FINGERPRINT[:12]}-0002")
 
 
+def test_a_full_window_waits_for_the_monitor_that_is_under_way(settings):
+    write_record(settings)
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_run(dg.DagsterRun("monitor", "run1", status=dg.DagsterRunStatus.STARTED))
+        sensor = window_sensor(settings)
+        assert sensor(dg.build_sensor_context(instance=instance)).skip_message == "monitor is under way"
+
+
 def test_a_file_that_cannot_be_read_is_a_reason_to_skip(settings):
     settings.monitoring_dir.mkdir(parents=True)
     (settings.monitoring_dir / OPEN).write_text("{")

@@ -100,10 +100,16 @@ def window_sensor(settings: Settings) -> dg.SensorDefinition:
             return dg.SkipReason(str(error))
         if window is None:
             return dg.SkipReason("no window is complete")
+        if _is_under_way(context.instance, monitor.name):
+            return dg.SkipReason("monitor is under way")
         # A failed run is repeated once an hour, not with every tick.
         return dg.RunRequest(run_key=f"window-{window}-{dt.datetime.now(dt.UTC):%Y%m%dT%H}")
 
     return monitor_on_full_window
+
+
+def _is_under_way(instance: dg.DagsterInstance, job: str) -> bool:
+    return instance.get_runs_count(dg.RunsFilter(job_name=job, statuses=_UNFINISHED)) > 0
 
 
 def reason_to_wait(instance: dg.DagsterInstance, every_s: float, now_s: float) -> str | None:
@@ -111,8 +117,7 @@ def reason_to_wait(instance: dg.DagsterInstance, every_s: float, now_s: float) -
 
     After n failures in a row the next try waits 2^n ticks of `every_s` seconds, ten minutes at most.
     """
-    jobs = (ingest_log.name, monitor.name)
-    if any(instance.get_runs_count(dg.RunsFilter(job_name=job, statuses=_UNFINISHED)) for job in jobs):
+    if _is_under_way(instance, ingest_log.name) or _is_under_way(instance, monitor.name):
         return "an ingest is under way"
     failures, ended = 0, 0.0
     for record in instance.get_run_records(dg.RunsFilter(job_name=ingest_log.name), limit=_RECENT_RUNS):
