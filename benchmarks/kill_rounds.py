@@ -22,10 +22,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from churn_assets_tests.defs.kill_rounds import STAGES, LoopHome, Size, fill_log, make_root, play_round, play_whole
+from churn_assets.contract.load import load_contract
+from churn_assets_tests.defs.kill_rounds import ROOT, STAGES, LoopHome, fill_log, make_root, play_round, play_whole
+from examples.demo.traffic import draw
 
-SIZE = Size(rows=3000, window=2000)
-SOURCE = {"CHURN_SOURCE": f"generated://store?rows={SIZE.rows}&seed=7"}
+ROWS, WINDOW = 3000, 2000
+SOURCE = {"CHURN_SOURCE": f"generated://store?rows={ROWS}&seed=7"}
 LIMIT_S = 900.0
 
 
@@ -57,11 +59,11 @@ def _template(folder: Path) -> Path:
     template, root = folder / "template", folder / "root"
     if not (template / "complete").is_file():
         shutil.rmtree(folder, ignore_errors=True)
-        make_root(root, SIZE)
+        make_root(root, (ROOT / "contracts" / "store.toml").read_text(encoding="utf-8"), WINDOW)
         home = LoopHome(root, template, SOURCE)
         command = [sys.executable, "-m", "churn_assets.cli", "run"]
         subprocess.run(command, env=dict(home.environ), check=True, stdout=subprocess.DEVNULL)
-        fill_log(home.settings, SIZE)
+        fill_log(home.settings, draw(load_contract(home.settings.contract_path), WINDOW, seed=101))
         (template / "complete").touch()
     return template
 
@@ -109,7 +111,7 @@ def _report(rounds: list[dict[str, Any]]) -> int:
     stages = Counter(done["stage"] for done in rounds)
     recovery = sorted(done["recovery_s"] for done in rounds if "recovery_s" in done) or [0.0]
     print(
-        f"kill rounds: {len(rounds)} rounds on {SIZE.rows:,} customers ({dict(stages)}), "
+        f"kill rounds: {len(rounds)} rounds on {ROWS:,} customers ({dict(stages)}), "
         f"{sum(done.get('killed', 0) for done in rounds)} processes killed, {len(problems)} ended otherwise; from the "
         f"restart to the end {recovery[len(recovery) // 2]:g} s (median), at most {recovery[-1]:g} s"
     )

@@ -36,21 +36,12 @@ from churn_assets.scoring.batch import BatchLog, score_file
 from churn_assets.scoring.bundle import load_bundle
 from churn_assets.settings import Settings
 from examples.demo.stage import _with_values
-from examples.demo.traffic import draw
+from examples.demo.traffic import Customers
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("ingest_log", "monitor", "retrain", "promote")
 _ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 _POLL_S = 0.1
-
-
-@dataclass(frozen=True)
-class Size:
-    """Customers of the table and of the window; `module` has the definitions that the daemon loads."""
-
-    rows: int
-    window: int
-    module: str = "churn_assets.definitions"
 
 
 @dataclass(frozen=True)
@@ -67,31 +58,29 @@ class End:
     not_once: tuple[str, ...]
 
 
-def make_root(folder: Path, size: Size) -> Path:
+def make_root(folder: Path, contract: str, window: int, module: str = "churn_assets.definitions") -> Path:
     """A project whose contract asks for a retraining as soon as all labels of one window are known, and whose Dagster
-    looks after its runs every two seconds, not every thirty."""
+    looks after its runs every two seconds, not every thirty. `module` has the definitions that the daemon loads."""
     (folder / "contracts").mkdir(parents=True)
-    text = (ROOT / "contracts" / "store.toml").read_text(encoding="utf-8")
     monitoring = {
-        **{"window": size.window, "floor": size.window // 4, "cooldown_days": 0, "label_floor": size.window // 4},
-        "labels_to_retrain": size.window,
+        **{"window": window, "floor": window // 4, "cooldown_days": 0, "label_floor": window // 4},
+        "labels_to_retrain": window,
     }
-    text = _with_values(text, "monitoring", monitoring)
+    text = _with_values(contract, "monitoring", monitoring)
     (folder / "contracts" / "store.toml").write_text(text, encoding="utf-8")
     config = (ROOT / "dagster.yaml").read_text(encoding="utf-8")
     config = re.sub(r"(poll_interval_seconds|free_slots_after_run_end_seconds): 30", r"\1: 2", config)
     config = config.replace("start_timeout_seconds: 120", "start_timeout_seconds: 20")
     (folder / "dagster.yaml").write_text(config, encoding="utf-8")
-    workspace = f"load_from:\n  - python_module:\n      module_name: {size.module}\n      location_name: churn_assets\n"
+    workspace = f"load_from:\n  - python_module:\n      module_name: {module}\n      location_name: churn_assets\n"
     (folder / "workspace.yaml").write_text(workspace, encoding="utf-8")
     return folder
 
 
-def fill_log(settings: Settings, size: Size) -> None:
-    """Predictions of one window and the final outcome of each, in segments that are ready."""
+def fill_log(settings: Settings, customers: Customers) -> None:
+    """A prediction for each customer, and its final outcome, in segments that are ready."""
     champion = require_champion(settings.home)
     contract, scorer = load_contract(settings.contract_path), load_bundle(champion.path(settings.home))
-    customers = draw(contract, size.window, seed=101)
     key, table = contract.key.name, settings.home / "customers.parquet"
     pq.write_table(pa.Table.from_pylist(customers.rows), table)
     with contextlib.closing(BatchLog(scorer, Segment(settings.predlog_dir))) as logged:

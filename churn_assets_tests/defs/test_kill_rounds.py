@@ -5,49 +5,43 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import random
 import time
 
-import dagster as dg
 import pytest
 
-from churn_assets_tests.defs.home import run
-from churn_assets_tests.defs.kill_rounds import LoopHome, Size, fill_log, make_root
+from churn_assets_tests.defs.kill_rounds import LoopHome, fill_log, make_root
+from churn_assets_tests.scoring.tiny import AS_OF, TEXT, customers, json_rows
+from churn_assets_tests.serving.client import home_with_champion
+from examples.demo.traffic import Customers
 
-SIZE = Size(rows=600, window=300, module="churn_assets_tests.defs.round_definitions")
-UPSTREAM = ("column_audit", "customer_features", "leakage_audit", "raw_customers", "splits", "validated_customers")
+WINDOW = 300
 LIMIT_S = 240.0  # of one wait, on a machine with other work
 
 
 @pytest.fixture
 def home(tmp_path):
     """A home with a first champion, and a window of predictions with their labels that nobody has ingested."""
-    root = make_root(tmp_path / "root", SIZE)
-    source = {"CHURN_SOURCE": f"generated://store?rows={SIZE.rows}&seed=7"}
-    made = LoopHome(root, tmp_path / "home", source)
-    assets = [*UPSTREAM, *(f"{name}_candidate" for name in ("logistic", "boosted", "deep", "network"))]
-    with dg.DagsterInstance.ephemeral() as instance:
-        result = run(made.settings, instance, [*assets, "rejected_customers", "chosen_model", "registered_model"])
-    assert result.success
-    fill_log(made.settings, SIZE)
+    root = make_root(tmp_path / "root", TEXT, WINDOW, module="churn_assets_tests.defs.round_definitions")
+    made = LoopHome(root, home_with_champion(tmp_path / "home"))
+    churned = [number % 5 == 0 for number in range(WINDOW)]
+    fill_log(made.settings, Customers(json_rows(customers(WINDOW, seed=11)), churned, dt.date.fromisoformat(AS_OF)))
     yield made
     made.close()
 
 
 def test_three_losses_of_power_change_nothing_about_where_the_loop_comes_to(home):
     rng = random.Random()
-    moments = [(rng.choice(("ingest_log", "monitor")), 3.0), ("retrain", 8.0), ("promote", 3.0)]
-    for stage, longest_s in moments:
+    for stage, longest_s in ((rng.choice(("ingest_log", "monitor")), 3.0), ("retrain", 3.0), ("promote", 2.0)):
         home.start()
         home.wait_for(stage, lambda stage=stage: home.under_way(stage), LIMIT_S)
         time.sleep(rng.uniform(0.0, longest_s))  # a moment without any condition is what is tested
-        assert home.kill() >= 3
+        assert home.kill() >= 4, "the command, its supervisor, the code server, the daemon"
     home.start()
     home.wait_for("the end", home.is_done, LIMIT_S)
     end = home.end()
-    assert (end.labels, end.predictions, end.feedback, end.windows) == (300, 300, 300, 1)
-    assert end.not_once == ()
-    assert end.decision == "300 new labels are final, 300 start a retraining"
-    assert end.challengers == ("refused",), "so few customers prove nothing"
-    assert not end.promoted
+    assert (end.labels, end.predictions, end.feedback, end.windows, end.not_once) == (WINDOW, WINDOW, WINDOW, 1, ())
+    assert end.decision == f"{WINDOW} new labels are final, {WINDOW} start a retraining"
+    assert (end.challengers, end.promoted) == (("refused",), False), "no customers are frozen in this home"
     home.stop()
