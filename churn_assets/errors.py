@@ -11,7 +11,7 @@ BundleError: BundleCorrupt, BundleMismatch
 ReleaseError: NoChampion, PointerCorrupt, GateRefused, AssetMissing, AssetStale, HoldoutCorrupt, HomeBusy,
     LedgerCorrupt, LedgerUnavailable, TransitionRefused, RollbackRefused, BentoNotBuilt
 LogError: LogUnavailable, LogBusy, LogUnreadable, NothingIngested, WarehouseLocked, WarehouseCorrupt, QueryRefused,
-    SourceRefused, WindowUnreadable
+    SourceRefused, AcceptanceRefused, WindowUnreadable
 
 A message is one line with three parts: what is wrong; what was expected; what to do. docs/errors.md has the remedy
 of each class.
@@ -293,6 +293,10 @@ class AuditUnwritable(ChurnError):
 
 class SourceRefused(LogError):
     """A decision on the feedback of a source cannot be taken as it was asked for."""
+
+
+class AcceptanceRefused(LogError):
+    """A window cannot be accepted as it was asked for."""
 
 
 class WindowUnreadable(LogError):

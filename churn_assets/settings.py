@@ -99,7 +99,7 @@ class Settings:
             source=environ.get("CHURN_SOURCE") or None,
             telemetry=read.flag("CHURN_TELEMETRY"),
             executor=cast(Executor, read.choice("CHURN_EXECUTOR", cls.executor, _EXECUTORS)),
-            mlflow_uri=environ.get("CHURN_MLFLOW_URI") or f"sqlite:///{_tool_home(home) / 'mlflow' / 'mlflow.db'}",
+            mlflow_uri=_mlflow_uri(environ.get("CHURN_MLFLOW_URI"), home),
             score_cron=read.text("CHURN_SCORE_CRON", cls.score_cron),
             ingest_cron=read.text("CHURN_INGEST_CRON", cls.ingest_cron),
             monitor_cron=read.text("CHURN_MONITOR_CRON", cls.monitor_cron),
@@ -145,6 +145,8 @@ class ServingSettings:
     answered with a warning; `poll_s` is the time between two reads of the champion pointer. `insecure`: without
     API keys the service may listen on any address. A key may make `rate_per_s` requests a second, `rate_burst` at once,
     over all workers of the host; 0: any number. With `tls_cert` and `tls_key` (PEM files) the service speaks HTTPS.
+    A worker has at most so many `connections`; each may take `head_s` for the head of a request, `idle_s` between two
+    and `send_s` to read an answer. Bodies and unread answers hold at most `held_bytes`.
     """
 
     home: Path
@@ -166,6 +168,11 @@ class ServingSettings:
     tls_key: str = ""
     rate_per_s: float = 0.0
     rate_burst: int = 1
+    connections: int = 1000
+    head_s: float = 10.0
+    idle_s: float = 60.0
+    send_s: float = 20.0
+    held_bytes: int = 64 * _MIB
     level: str = "INFO"
     access_log: bool = False
 
@@ -190,7 +197,7 @@ class ServingSettings:
             workers=read.whole("CHURN_WORKERS", cls.workers, 1, 256),
             timeout_s=read.real("CHURN_TIMEOUT_S", cls.timeout_s, 1.0, 3600.0),
             body_bytes=read.whole("CHURN_BODY_BYTES", cls.body_bytes, 1024, 2**30),
-            batch_bytes=read.whole("CHURN_BATCH_BYTES", cls.batch_bytes, 1024, 2**30),
+            batch_bytes=(batch := read.whole("CHURN_BATCH_BYTES", cls.batch_bytes, 1024, 2**30)),
             batch_rows=read.whole("CHURN_BATCH_ROWS", cls.batch_rows, 1, 1_000_000),
             poll_s=read.real("CHURN_POLL_S", cls.poll_s, 0.05, 3600.0),
             stale_days=read.whole("CHURN_STALE_DAYS", cls.stale_days, 0, 100_000),
@@ -203,6 +210,11 @@ class ServingSettings:
             tls_key=read.file("CHURN_TLS_KEY", beside="CHURN_TLS_CERT"),
             rate_per_s=(rate := read.real("CHURN_RATE_PER_S", cls.rate_per_s, 0.0, 1e6)),
             rate_burst=read.whole("CHURN_RATE_BURST", max(1, round(rate)), 1, 10_000_000),
+            connections=read.whole("CHURN_CONNECTIONS", cls.connections, 8, 1_000_000),
+            head_s=read.real("CHURN_HEAD_S", cls.head_s, 1.0, 3600.0),
+            idle_s=read.real("CHURN_IDLE_S", cls.idle_s, 1.0, 3600.0),
+            send_s=read.real("CHURN_SEND_S", cls.send_s, 1.0, 3600.0),
+            held_bytes=read.whole("CHURN_HELD_BYTES", max(cls.held_bytes, 2 * batch), batch, 2**40),
             level=read.choice("CHURN_LOG_LEVEL", cls.level, _LEVELS, str.upper),
             access_log=read.whole("CHURN_ACCESS_LOG", 0, 0, 1) == 1,
         )
@@ -295,6 +307,15 @@ def _tool_home(home: Path) -> Path:
         return home
     user = getattr(os, "getuid", lambda: "user")()
     return Path(tempfile.gettempdir()) / f"churn-homes-{user}" / sha256(os.fsencode(home)).hexdigest()[:16]
+
+
+def _mlflow_uri(given: str | None, home: Path) -> str:
+    if given and given.startswith("sqlite:") and not _NOT_IN_A_URL.isdisjoint(given):
+        raise SettingsError(
+            f"CHURN_MLFLOW_URI is '{given}', expected a path without '%', '?' and '#', because no URL can hold them; "
+            "name a file elsewhere, or unset it: the home has a store"
+        )
+    return given or f"sqlite:///{_tool_home(home) / 'mlflow' / 'mlflow.db'}"
 
 
 def _path(root: Path, text: str) -> Path:

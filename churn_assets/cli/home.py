@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -28,10 +26,11 @@ from churn_assets.cli.terminal.console import (
     settings_of,
 )
 from churn_assets.errors import HomeBusy, SettingsError
-from churn_assets.settings import ServingSettings, project_file
+from churn_assets.settings import STARTER, ServingSettings, Settings, project_file
 from churn_assets.storage.links import link_home
 from churn_assets.storage.lock import file_lock
 
+PACKAGE_PARENT = STARTER.parent.parent
 _STOP_S = 5.0  # from SIGTERM to SIGKILL
 
 app = typer.Typer()
@@ -123,6 +122,8 @@ def ui(
             "use or end that one, or name another home: --home"
         )
 
+    from churn_assets.serving.server.process import check_port
+
     prepare_home(settings)
     with file_lock(settings.home / ".ui.lock", busy=busy) as lock:
         os.environ.setdefault("CHURN_EXECUTOR", "forkserver")
@@ -131,7 +132,7 @@ def ui(
             out.print(f"Dagster's daemon on {settings.home} (ready in about 10 s, stop with ctrl-c)")
             command = ["churn_assets.defs.daemon", workspace]
         else:
-            _check_port(host, port)
+            check_port(host, port)
             out.print(f"Dagster's UI on {settings.home}: http://{host}:{port} (ready in about 20 s, stop with ctrl-c)")
             command = ["dagster", "dev", "-w", workspace, "-h", host, "-p", str(port)]
         code = _supervise([sys.executable, "-m", *command], lock)
@@ -148,12 +149,13 @@ def serve(
     """Answer requests with the champion of this home, in BentoML."""
     settings = settings_of(home)
     from churn_assets.access.keyring import check_address
+    from churn_assets.serving.server.process import SERVICE, check_port
 
     for name, value in (("CHURN_PORT", port), ("CHURN_HOST", host), ("CHURN_WORKERS", workers)):
         if value is not None:
             os.environ[name] = str(value)
     serving = ServingSettings.from_environ(os.environ)
-    _check_port(serving.host, serving.port)
+    check_port(serving.host, serving.port)
     check_address(serving.host, serving)
     settings.home.mkdir(parents=True, exist_ok=True)
     if serving.log and not os.access(settings.home, os.W_OK):
@@ -162,28 +164,29 @@ def serve(
             "correct its permissions, or answer without a log: CHURN_LOG=0"
         )
     link_home(settings)
-    settings.bento_home.mkdir(exist_ok=True)
-    os.environ.update(settings.library_environ())
     scheme = "https" if serving.tls_cert else "http"
     out.print(f"{scheme}://localhost:{serving.port} answers in some five seconds (stop with ctrl-c)")
-    service = "churn_assets.serving.service:ChurnService"
-    os.execv(sys.executable, [sys.executable, "-m", "bentoml", "serve", service])
+    folder = _isolate_service(settings, serving)
+    command = [sys.executable, "-P", "-m", "bentoml", "serve", SERVICE, "--working-dir", str(folder)]
+    os.execv(sys.executable, command)
 
 
-def _check_port(host: str, port: int) -> None:
-    """Raise SettingsError unless a server could listen there now."""
-    try:
-        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise SettingsError(
-                f"port {port} of {host} is taken by another process, expected a free one; "
-                "end that process, or use another port: --port"
-            ) from error
-        raise SettingsError(
-            f"{host}, port {port}, is no place to listen ({error.strerror}), expected an address of this machine and "
-            "a port that you may use; correct --host (CHURN_HOST) or --port"
-        ) from error
+def _isolate_service(settings: Settings, serving: ServingSettings) -> Path:
+    """The folder in which the service runs: nothing is imported from the working directory, and no other service, which
+    would clear its metrics, shares it. Its variables have absolute paths from here on."""
+    environ = os.environ
+    folder = Path(environ.get("BENTOML_HOME") or settings.bento_home / f"service-{serving.port}").absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {"CHURN_ROOT": settings.root, "CHURN_HOME": settings.home}
+    for name in ("CHURN_BUNDLE", "CHURN_TLS_CERT", "CHURN_TLS_KEY"):
+        if environ.get(name):
+            paths[name] = Path(environ[name])
+    environ.update({name: str(path.absolute()) for name, path in paths.items()})
+    environ.update(settings.library_environ())
+    environ.update({"BENTOML_HOME": str(folder), "PYTHONSAFEPATH": "1"})
+    if (PACKAGE_PARENT / "pyproject.toml").is_file():  # a checkout need not be installed
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PACKAGE_PARENT), environ.get("PYTHONPATH")]))
+    return folder
 
 
 def _supervise(command: Sequence[str], lock: int) -> int:

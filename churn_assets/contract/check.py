@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from churn_assets.contract.expressions import AS_OF, is_date, parse_features, parse_rules, parse_value
 from churn_assets.contract.model import NUMERIC_KINDS, Column, Contract, Kind, Role
-from churn_assets.contract.values import DAY_NUMBERS
+from churn_assets.contract.values import DAY_NUMBERS, QUARTER
 from churn_assets.contract.wording import wording_mistakes
 from churn_assets.errors import ContractError, did_you_mean
 
@@ -147,9 +147,9 @@ def _spelling(place: str, column: Column) -> None:
     if column.convert_to and not column.convert_to.isalpha():
         fail(place, f"key 'convert_to' is '{column.convert_to}'; expected a unit such as months, minutes, GB or calls")
     for format_ in column.formats:
-        if "%" not in format_ and format_ not in DAY_NUMBERS:
-            numbers = ", ".join(DAY_NUMBERS)
-            fail(place, f"key 'formats' has '{format_}'; expected one such as '%d.%m.%Y', or one of: {numbers}")
+        if "%" not in format_ and format_ not in (*DAY_NUMBERS, QUARTER):
+            names = ", ".join((*DAY_NUMBERS, QUARTER))
+            fail(place, f"key 'formats' has '{format_}'; expected one such as '%d.%m.%Y', or one of: {names}")
 
 
 def _bounds(place: str, column: Column) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
+import unicodedata
 
 from churn_assets.errors import has_controls
 
@@ -18,6 +19,8 @@ DAY_NUMBERS = {
     "epoch_microseconds": 1e6,
     "epoch_nanoseconds": 1e9,
 }
+
+QUARTER = "quarter"  # the format of dates such as Q3 2023 and 2023-Q3, which strptime has not
 
 # The exponent needs its sign, as spreadsheets write it (9.69E+10): 99E568 may well be an id.
 NUMERIC_ID = r"[0-9]+(?:\.[0-9]+)?(?:[eE]\+[0-9]+)?"
@@ -35,6 +38,15 @@ def canonical_text(value: object) -> str:
     if isinstance(value, dt.date | dt.datetime):
         return value.isoformat()
     return str(value)
+
+
+def without_accents(text: str) -> str:
+    """A word as it is compared: in lower case, without accents.
+
+    >>> without_accents("MÄRZ"), without_accents("août")
+    ('marz', 'aout')
+    """
+    return "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
 
 
 def is_id(text: str) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from churn_assets.contract.values import DAY_NUMBERS
+from churn_assets.contract.values import DAY_NUMBERS, QUARTER
 from churn_assets.data.validation.dates import read_day
 
 DATE_NAME = re.compile(
@@ -29,7 +29,7 @@ _WITH_NAMES = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B
 _EAST_ASIAN = ("%Y年%m月%d日", "%Y年%m月", "%Y년 %m월 %d일", "%Y년 %m월")
 _MONTHS = ("%Y-%m", "%Y/%m", "%m/%Y", "%m-%Y", "%m.%Y", "%b %Y", "%B %Y", "%b-%Y", "%B-%Y", "%b/%Y", "%Y %b", "%Y-%b")
 _SHORT_MONTHS = ("%b-%y", "%b %y", "%B %y")
-FORMATS = (*_DIGITS, *_WITH_DASHES, *_WITH_NAMES, "%Y%m%d", *_EAST_ASIAN, *_MONTHS, *_SHORT_MONTHS)
+FORMATS = (*_DIGITS, *_WITH_DASHES, *_WITH_NAMES, "%Y%m%d", *_EAST_ASIAN, *_MONTHS, *_SHORT_MONTHS, QUARTER)
 _TIMES = (" %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p")
 _MAX_TEXTS = 2_000  # different texts; formats that read these read the rest
 _TRIED_DATES = 60  # of them, to find which formats are worth counting with

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from churn_assets.contract.check import RESERVED, same_but_for_case
 from churn_assets.contract.load import parse_contract
 from churn_assets.contract.model import Contract, Kind, Role
+from churn_assets.data.customers import CHURNED
 from churn_assets.data.readers.read import reading_contract
 from churn_assets.data.readers.read import row_ids as row_ids_of
 from churn_assets.data.repairs.repairs import REPAIRS, apply_repairs, rewrite_numbers
@@ -33,8 +34,9 @@ from churn_assets.drafting.leakage import is_echo, label_signal, why_suspect
 from churn_assets.drafting.sample import SAMPLE_ROWS, Progress, Sample, read_sample, without_totals
 from churn_assets.drafting.time import choose_time, date_features
 from churn_assets.drafting.toml import QUESTION, Evidence, write
-from churn_assets.errors import DraftError
+from churn_assets.errors import DraftError, TrainingError
 from churn_assets.storage.files import write_text
+from churn_assets.training.split import check_churners
 
 Churned = npt.NDArray[np.int8]
 
@@ -58,13 +60,17 @@ class DraftOptions:
 
 @dataclass(frozen=True)
 class Draft:
-    """A drafted contract: its `text`, `contract` parsed from it, and the numbers of `rows` and `sampled` rows."""
+    """A drafted contract: its `text`, `contract` parsed from it, and the numbers of `rows` and `sampled` rows.
+
+    `obstacle` says why a run of this very table would stop, '' if it would not.
+    """
 
     text: str
     contract: Contract
     rows: int
     sampled: int
     report: ValidationReport
+    obstacle: str
 
     @property
     def questions(self) -> int:
@@ -96,7 +102,7 @@ def draft_contract(
     errors of reading.
     """
     sample = read_sample(source, options.label, options.sheet, options.encoding, sample_rows, progress)
-    where = Path(str(source).partition("?")[0]).name
+    where = sample.where
     names = [name for name in sample.table.column_names if name.strip()]
     twins = same_but_for_case(names)
     if twins:
@@ -239,7 +245,8 @@ def _validated(evidence: Evidence) -> Draft:
         evidence = replace(evidence, date_repairs=needed)
         contract = parse_contract(write(evidence), evidence.name)
     repaired, _ = apply_repairs(table, contract)
-    report = validate(contract, repaired, source=contract.title).report
+    validated = validate(contract, repaired, source=contract.title)
+    report = validated.report
     share = report.rejected_share
     if share > _MOST_REJECTED:
         raise DraftError(
@@ -248,8 +255,22 @@ def _validated(evidence: Evidence) -> Draft:
         )
     if share > 0.6 * contract.quality.max_rejected_share:
         evidence = _with_room(evidence, report)
-    text = write(evidence)
-    return Draft(text, parse_contract(text, evidence.name), sample.rows, sample.table.num_rows, report)
+    obstacle = _obstacle(evidence, validated.customers)
+    text = write(replace(evidence, obstacle=obstacle))
+    return Draft(text, parse_contract(text, evidence.name), sample.rows, sample.table.num_rows, report, obstacle)
+
+
+def _obstacle(evidence: Evidence, customers: pa.Table) -> str:
+    """Why no model can be trained on this table, '' if one can; of a sampled table, every label was counted."""
+    churned, kept = evidence.label.churned_rows, evidence.label.kept_rows
+    if evidence.sample.is_whole:
+        churned = pc.sum(customers[CHURNED]).as_py()
+        kept = customers.num_rows - churned
+    try:
+        check_churners(churned, kept)
+    except TrainingError as error:
+        return str(error)
+    return ""
 
 
 def _with_room(evidence: Evidence, report: ValidationReport) -> Evidence:

@@ -15,7 +15,8 @@ from churn_assets.contract.model import Column, Kind, Label, Role, Source
 from churn_assets.data.readers.read import reading_contract
 from churn_assets.data.validation.checks import check_label
 from churn_assets.data.validation.parse import canonical_number
-from churn_assets.drafting.columns import may_be_missing, means_nothing, truth_of
+from churn_assets.drafting.columns import READABLE_SHARE, may_be_missing, means_nothing, truth_of
+from churn_assets.drafting.dates import find_formats
 from churn_assets.drafting.sample import LABEL_VALUES, spelled_in
 from churn_assets.errors import DraftError
 
@@ -62,8 +63,10 @@ def draft_label(name: str, churned: str, counted: Counter[str]) -> LabelDraft:
     folded = len({v.lower() for v in values}) < len(values)
     if folded:
         values = _summed(values, str.lower)
+    _refuse_many(name, values)
     churned_value = _value(values, wanted, name, folded)
-    _check_values(name, churned_value, values)
+    if len(values) == 1:
+        raise DraftError(_only_churned(name, churned_value, values[churned_value], empty))
     missing = tuple(sorted(t for t in counted if t.strip() and canonical_number(t) in nulls))
     column = Column(name, Kind.TEXT, Role.LABEL, missing=missing)
     truths = {value: truth_of(value) for value in values}
@@ -98,15 +101,28 @@ def _as_two_states(
     return column, rows, (f"{', '.join(left)} are read as churned, {', '.join(stayed)} as kept. Is that right?",)
 
 
-def _check_values(name: str, churned_value: str, values: Counter[str]) -> None:
-    if len(values) == 1:
-        raise DraftError(f"every row of {name!r} is {churned_value!r}; expected customers who stayed, too; add them")
-    if len(values) > MAX_LABEL_VALUES:
-        many = f"more than {LABEL_VALUES:,}" if len(values) > LABEL_VALUES else str(len(values))
+def _refuse_many(name: str, values: Counter[str]) -> None:
+    if len(values) <= MAX_LABEL_VALUES:
+        return
+    if find_formats(values).share >= READABLE_SHARE:
         raise DraftError(
-            f"label {name!r} has {many} different values ({_frequent(values)}); expected at most {MAX_LABEL_VALUES}; "
-            "give the column of the outcome, or recode this one"
+            f"label {name!r} has dates ({_frequent(values, 2)}), which say when customers left; expected at most "
+            f"{MAX_LABEL_VALUES} values; add a column with Yes where one has left and No elsewhere, and give that"
         )
+    many = f"more than {LABEL_VALUES:,}" if len(values) > LABEL_VALUES else str(len(values))
+    raise DraftError(
+        f"label {name!r} has {many} different values ({_frequent(values)}); expected at most {MAX_LABEL_VALUES}; "
+        "give the column of the outcome, or recode this one"
+    )
+
+
+def _only_churned(name: str, churned_value: str, rows: int, empty: int) -> str:
+    if empty:
+        return (
+            f"label {name!r} is {churned_value!r} in {rows:,} rows and empty in {empty:,}; expected a value for "
+            "customers who stayed, too; if the others stayed, write No there"
+        )
+    return f"every row of {name!r} is {churned_value!r}; expected customers who stayed, too; add them"
 
 
 def _questions(
@@ -153,6 +169,6 @@ def _value(values: Counter[str], wanted: str, name: str, folded: bool) -> str:
     )
 
 
-def _frequent(values: Counter[str]) -> str:
-    texts = ", ".join(f"{v!r} ({n:,} rows)" for v, n in values.most_common(_SHOWN))
-    return texts + (f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else "")
+def _frequent(values: Counter[str], shown: int = _SHOWN) -> str:
+    texts = ", ".join(f"{v!r} ({n:,} rows)" for v, n in values.most_common(shown))
+    return texts + (f" and {len(values) - shown} more" if len(values) > shown else "")

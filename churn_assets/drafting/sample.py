@@ -21,7 +21,7 @@ from churn_assets.data.hashing import hash_rows
 from churn_assets.data.readers.delimited import LEGACY_ENCODINGS, find_dialect
 from churn_assets.data.readers.formats import fitting_sheets, open_workbook
 from churn_assets.data.readers.read import check_names_once, iter_batches, reading_contract
-from churn_assets.data.readers.source import locate
+from churn_assets.data.readers.source import Location, locate
 from churn_assets.data.validation.parse import as_text, to_numpy
 from churn_assets.errors import SourceUnreadable
 
@@ -39,12 +39,14 @@ Progress = Callable[[int], None]
 @dataclass(frozen=True)
 class Sample:
     """`table`: the kept rows, in the file's order, of `rows` in the source. `labels` counts the label's
-    spellings over all rows (null as ''). `source` has the options of reading; `notes`, `questions` become comments."""
+    spellings over all rows (null as ''). `source` has the options of reading, `where` names the file; `notes`,
+    `questions` become comments."""
 
     table: pa.Table
     rows: int
     labels: Counter[str]
     source: Source
+    where: str
     format: str
     notes: tuple[str, ...]
     questions: tuple[str, ...]
@@ -68,21 +70,23 @@ def read_sample(
     `progress` is called with the number of rows read. A file in another encoding than it seemed is read
     again. Raises the errors of reading, and DuplicateColumn.
     """
-    read_as, notes, questions, kind = _reading_options(source, label, Source(sheet=sheet, encoding=encoding))
+    location = locate(source, reading_contract(Source()))
+    read_as, notes, questions = _reading_options(location, label, Source(sheet=sheet, encoding=encoding))
     wider = {None: ("cp1252", "latin-1"), "cp1252": ("latin-1",)}.get(read_as.encoding, ())
-    tries = [read_as, *(replace(read_as, encoding=e) for e in wider if kind == "csv" and encoding is None)]
+    tries = [read_as, *(replace(read_as, encoding=e) for e in wider if location.format == "csv" and encoding is None)]
     known = (Column(label, Kind.TEXT, Role.LABEL),)
     spelled: list[str] = []
     while True:
         attempt = tries.pop(0)
         try:
-            table, rows, labels = _stream(source, reading_contract(attempt, known), label, sample_rows, progress)
+            table, rows, labels = _stream(location, reading_contract(attempt, known), label, sample_rows, progress)
         except SourceUnreadable as error:
             if not tries or not any(word in str(error).lower() for word in ("utf", "codec")):
                 raise
             spelled = [f"some bytes are not {attempt.encoding or 'UTF-8'}; {tries[0].encoding} is taken. {_SPELLED}"]
         else:
-            return Sample(table, rows, labels, attempt, kind, tuple(notes), (*questions, *spelled))
+            comments = tuple(notes), (*questions, *spelled)
+            return Sample(table, rows, labels, attempt, location.name, location.format, *comments)
 
 
 def without_totals(sample: Sample, label: str) -> Sample:
@@ -115,10 +119,9 @@ def spelled_in(names: Sequence[str], name: str) -> str | None:
     return name if name in names else same[0] if len(same) == 1 else None
 
 
-def _reading_options(source: str | Path, label: str, given: Source) -> tuple[Source, list[str], list[str], str]:
-    """(options of reading, notes, questions, format)."""
+def _reading_options(location: Location, label: str, given: Source) -> tuple[Source, list[str], list[str]]:
+    """(options of reading, notes, questions)."""
     options, notes, questions = given, list[str](), list[str]()
-    location = locate(source, reading_contract(options))
     if location.format == "excel" and location.path is not None and given.sheet is None:
         workbook = open_workbook(location.path)
         fitting = fitting_sheets(location.path, workbook, (label,))
@@ -142,20 +145,20 @@ def _reading_options(source: str | Path, label: str, given: Source) -> tuple[Sou
             questions.append(f"the header is line {dialect.skip + 1}: '{dialect.names[0]}', ... Is that right?")
         if guessed in LEGACY_ENCODINGS and not given.encoding:
             questions.append(f"the file is not UTF-8 and is read as {guessed}. {_SPELLED}")
-    return options, notes, questions, location.format
+    return options, notes, questions
 
 
 def _stream(
-    source: str | Path, contract: Contract, label: str, limit: int, progress: Progress | None
+    source: Location, contract: Contract, label: str, limit: int, progress: Progress | None
 ) -> tuple[pa.Table, int, Counter[str]]:
     kept: list[pa.Table] = []
     hashes: list[npt.NDArray[np.uint64]] = []
     labels: Counter[str] = Counter()
     rows = held = 0
     highest = np.uint64(2**64 - 1)
-    for batch in iter_batches(source, contract):
+    for batch in iter_batches(source.text, contract):
         if rows == 0:
-            check_names_once([name for name in batch.schema.names if name.strip()], Path(source).name)
+            check_names_once([name for name in batch.schema.names if name.strip()], source.name)
         drawn = hash_rows(np.arange(rows, rows + batch.num_rows), 0, "sample")
         rows += batch.num_rows
         label_name = spelled_in(batch.schema.names, label)

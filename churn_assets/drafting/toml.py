@@ -25,16 +25,16 @@ _VALUE = (
     "months = 12           # for how many months a saved customer stays",
     "offer_cost = 10.0     # what contacting one customer with an offer costs",
     "save_rate = 0.15      # share of those contacted who would have left and then stay",
-    "# capacity = 500      # customers that can be contacted from one list; without it, all who pay off",
 )
+_CAPACITY_SHARE = 0.1  # of the customers who have not left
 
 
 @dataclass(frozen=True)
 class Evidence:
     """What the draft is made from; `row_ids` is the name of the key of a table without ids, else ''.
 
-    The last three follow from a validation of the sample: repairs of dates that it needs, and the limit of rejected
-    rows with a question if it is not the usual one.
+    The last four follow from a validation of the sample: repairs of dates that it needs, the limit of rejected rows,
+    a question if that is not the usual one, and why no model can be trained on this table ('' if one can).
     """
 
     name: str
@@ -50,6 +50,7 @@ class Evidence:
     date_repairs: tuple[str, ...] = ()
     max_rejected_share: float = 0.05
     quality_questions: tuple[str, ...] = ()
+    obstacle: str = ""
 
 
 def write(evidence: Evidence) -> str:
@@ -82,9 +83,8 @@ def write(evidence: Evidence) -> str:
     if lines:
         sections.append(["[features]", *lines])
     sections += [["[[rules]]", *_pairs(rule, ("name", "expression", "severity", "doc"))] for rule in evidence.rules]
-    value_question = "these four are placeholders. What is the value of a customer, and what does an offer cost?"
     sections += [
-        [*_section("value", {}, questions=(value_question,)), *_VALUE],
+        _value(label, evidence.sample),
         _quality(evidence),
         _section("monitoring", {"window": 2000, "floor": 500, **({"silent": silent} if silent else {})}),
     ]
@@ -108,14 +108,17 @@ def _about(evidence: Evidence) -> tuple[str, ...]:
     extent = f"{sample.rows:,} rows"
     if not sample.is_whole:
         extent = f"a sample of {sample.table.num_rows:,} of {extent}, spread over the whole table"
+    use = "It can be used as it is; please"
+    if evidence.obstacle:
+        use = f"`churn run` stops with this table: {evidence.obstacle}. Please"
     about = [
         f"Drafted by `churn contract init` from {evidence.where}: {extent}, {label.churned_rows:,} churned and "
-        f"{label.kept_rows:,} kept. It can be used as it is; please answer the lines that begin with QUESTION."
+        f"{label.kept_rows:,} kept. {use} answer the lines that begin with QUESTION."
     ]
     if not sample.is_whole:
         about.append("Ranges, choices and missing cells are those of the sample: a rare value may be rejected.")
     few = min(label.churned_rows, label.kept_rows)
-    if few < 100:
+    if few < 100 and not evidence.obstacle:
         about.append(f"Only {few} rows of the rarer class: every figure has a wide interval.")
     return tuple(about)
 
@@ -139,6 +142,17 @@ def _all_columns(evidence: Evidence) -> tuple[Guess, ...]:
         column = Column(evidence.row_ids, Kind.ID, Role.KEY, doc="Number of the row: the table has no ids.")
         keys = (Guess(column, "", rows, rows),)
     return (*keys, label_guess, *(g for g in evidence.timing.guesses if g.column.role is not Role.KEY))
+
+
+def _value(label: LabelDraft, sample: Sample) -> list[str]:
+    question = (
+        "these five are placeholders. What is the value of a customer, what does an offer cost, and how many customers "
+        "can be contacted?"
+    )
+    active = sample.rows * label.kept_rows / (label.kept_rows + label.churned_rows)
+    capacity = max(1, int(float(f"{_CAPACITY_SHARE * active:.1g}")))
+    why = "contacts of one list: about a tenth of those who have not left, a guess; without it, all who pay off"
+    return [*_section("value", {}, questions=(question,)), *_VALUE, f"{f'capacity = {capacity}':<22}# {why}"]
 
 
 def _quality(evidence: Evidence) -> list[str]:

@@ -29,6 +29,7 @@ from churn_assets.contract.expressions import (
     written,
 )
 from churn_assets.contract.model import DIRECTIONS, Contract, Kind
+from churn_assets.contract.values import iso_day, utc_day
 from churn_assets.features import functions
 from churn_assets.features.encode import Columns, days_since_epoch
 
@@ -180,10 +181,11 @@ def rule_source(contract: Contract, rule: Expression) -> str:
 def as_of_days(instant: dt.date | dt.datetime | str) -> float:
     """Whole days since 1970-01-01 (UTC) of a date, an instant, or an ISO text of either."""
     if isinstance(instant, str):
-        instant = dt.datetime.fromisoformat(instant)
-    if isinstance(instant, dt.datetime) and instant.tzinfo is not None:
-        instant = instant.astimezone(dt.UTC)
-    return float(days_since_epoch(instant))
+        day = iso_day(instant)
+        if day is None:
+            raise ValueError(f"{instant!r} is no day or instant in ISO 8601")
+        instant = day
+    return float(days_since_epoch(utc_day(instant) if isinstance(instant, dt.datetime) else instant))
 
 
 def build(source: str, name: str, names: Mapping[str, Any] = functions.NAMESPACE) -> Callable[..., Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 Columns = dict[str, npt.NDArray[Any]]
 
 EPOCH = dt.date(1970, 1, 1).toordinal()
+_WHOLE = re.compile(r"0|-?[1-9][0-9]*")
 
 
 def days_since_epoch(day: dt.date) -> int:
@@ -149,7 +151,25 @@ def _read_date(column: Column, value: object) -> object:
 
 
 def _read_choice(column: Column, value: object) -> object:
-    return column.choices.index(value) if isinstance(value, str) and value in column.choices else None
+    choice = choice_named(column, value)
+    return None if choice is None else column.choices.index(choice)
+
+
+def choice_named(column: Column, value: object) -> str | None:
+    """The choice that a value of JSON names: a text itself, and a whole number its digits, as in a table.
+
+    >>> region = Column("region", Kind.CATEGORY, choices=("3", "N"))
+    >>> [choice_named(region, value) for value in ("3", 3, 3.0, "3.0", 3.5, True)]
+    ['3', '3', '3', None, None, None]
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**53 and value == int(value):
+        value = str(int(value))
+    return value if isinstance(value, str) and value in column.choices else None
+
+
+def whole_choices(column: Column) -> list[int]:
+    """The choices of a column that a whole number names."""
+    return [int(choice) for choice in column.choices if _WHOLE.fullmatch(choice)]
 
 
 # A value of JSON, not null, as the cell of a column, or None if the column does not accept it.

@@ -21,7 +21,7 @@ from churn_assets.contract.expressions import parse_features, parse_rules
 from churn_assets.contract.model import Column, Contract, Kind, Severity
 from churn_assets.contract.values import canonical_id
 from churn_assets.features.compile import FeatureProgram, Writer, build, local_name, rule_source
-from churn_assets.features.encode import EPOCH, encode_rows
+from churn_assets.features.encode import EPOCH, choice_named, encode_rows
 from churn_assets.features.functions import FIRST_DAY, LAST_DAY
 
 NAN = math.nan
@@ -182,11 +182,12 @@ def _common_reader(contract: Contract) -> Callable[[Mapping[str, object]], dict[
     """The generated function for the common spelling; each check returns None if it fails."""
     names: dict[str, Any] = {
         "NAN": math.nan, "type": type, "float": float, "int": int, "str": str, "len": len,
-        "id_of": canonical_id, "ordinal": lambda text: dt.date.fromisoformat(text).toordinal(),
+        "id_of": canonical_id, "choice": choice_named, "ordinal": lambda text: dt.date.fromisoformat(text).toordinal(),
     }  # fmt: skip
     lines = ["def read(row):"]
     for i, column in enumerate(contract.scoring_columns):
         names[f"codes{i}"] = {name: float(code) for code, name in enumerate(column.choices)}
+        names[f"column{i}"] = column
         lines.append(f"    v{i} = row[{column.name!r}]")
         checks = [line.replace("$", f"v{i}").replace("#", str(i)) for line in _checks(column)]
         if column.nullable:
@@ -220,7 +221,7 @@ def _checks(column: Column) -> list[str]:
                 f"$ = float($ - {EPOCH})",
             ]
         case Kind.CATEGORY:
-            return ["if type($) is not str: return", "$ = codes#[$]"]
+            return ["if type($) is not str: $ = choice(column#, $)", "$ = codes#[$]"]
         case Kind.ID:
             return ["if type($) is not str or id_of($) is None: return", "$ = NAN"]
     # Texts take no part in a score: they must be there, and their content is not read.

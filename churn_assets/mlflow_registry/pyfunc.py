@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd  # MLflow reads the hint of `predict` at run time, and has imported pandas itself
 from mlflow.pyfunc import PythonModel
 
@@ -42,10 +43,11 @@ class ChurnModel(PythonModel):  # type: ignore[misc]  # mlflow has no types
 
 
 def plain(cell: object) -> object:
-    """A data frame's cell as JSON would have it: missing is None, NumPy scalars are Python's."""
-    item = getattr(cell, "item", None)
-    value = item() if callable(item) else cell
-    return None if value is None or value != value else value
+    """A data frame's cell as JSON would have it: missing (None, NaN, NaT, NA) is None, NumPy scalars are Python's."""
+    if isinstance(cell, np.datetime64):
+        cell = pd.Timestamp(cell)
+    value = cell.item() if isinstance(cell, np.generic) else cell
+    return None if value is None or value is pd.NA or value != value else value
 
 
 # MLflow runs the file under a name of its own; imported as a module of this package, it declares nothing.

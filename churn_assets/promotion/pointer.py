@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
-from churn_assets.errors import HomeBusy, NoChampion, PointerCorrupt
+from churn_assets.errors import HomeBusy, NoChampion, PointerCorrupt, has_controls
 from churn_assets.storage.files import read_json_object, write_json
 from churn_assets.storage.lock import file_lock
+from churn_assets.storage.sealed import MANIFEST
 
 POINTER = "champion.json"
 REFUSAL = "refusal.json"  # while the newest model of a home is not registered: its version and the message
@@ -38,8 +39,8 @@ class Champion:
         if self.since_at.tzinfo is None:
             raise ValueError(f"since_at is {self.since_at}, expected an instant with a time zone")
         path = PurePosixPath(self.bundle)
-        if path.is_absolute() or ".." in path.parts or not path.parts:
-            raise ValueError(f"bundle is '{self.bundle}', expected a path inside the home")
+        if path.is_absolute() or ".." in path.parts or not path.parts or has_controls(self.bundle):
+            raise ValueError(f"bundle is {self.bundle[:80]!r}, expected a path inside the home")
 
     def path(self, home: Path) -> Path:
         """The bundle's folder in this home."""
@@ -104,6 +105,23 @@ def require_champion(home: Path) -> Champion:
         remedy = read_refusal(home) or "run `make run`"
         raise NoChampion(f"{home / POINTER}: not there, no model has been promoted in this home; {remedy}")
     return champion
+
+
+def champion_bundle(home: Path) -> Path:
+    """The folder of the bundle that the pointer names. Raises NoChampion, and PointerCorrupt if that is another version
+    than the pointer says."""
+    champion = require_champion(home)
+    path = champion.path(home)
+    try:
+        version = read_json_object(path / MANIFEST).get("version")
+    except (OSError, ValueError):  # who loads the bundle says what is wrong with it
+        return path
+    if version != champion.version:
+        raise PointerCorrupt(
+            f"{home / POINTER}: says version {champion.version[:40]}, but {champion.bundle} is version "
+            f"{str(version)[:40]}, expected the same; restore the pointer, or move the champion: `churn rollback`"
+        )
+    return path
 
 
 def read_refusal(home: Path) -> str:

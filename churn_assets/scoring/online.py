@@ -23,7 +23,7 @@ from churn_assets.contract.expressions import parse_rules
 from churn_assets.contract.model import Contract, Severity
 from churn_assets.errors import DataError, RowsRejected, Violation, describe_value
 from churn_assets.features.compile import Matrix, compile_rules
-from churn_assets.features.encode import READERS, encode_rows, expectation
+from churn_assets.features.encode import READERS, encode_rows, expectation, whole_choices
 from churn_assets.features.scalar import RowReader, scalar_features, scalar_rules
 from churn_assets.scoring.calibration import Beta, Calibration, Identity, Platt
 from churn_assets.scoring.models.base import Model
@@ -79,6 +79,7 @@ class CustomerScorer:
         ranges = [scorer.ranges.get(name, (-_LARGEST, _LARGEST)) for name in scorer.program.names]
         self._lows, self._highs = [low for low, _ in ranges], [high for _, high in ranges]
         self._excluded = contract.excluded_columns
+        self.coded = [column for column in contract.logged_columns if whole_choices(column)]
         self._threshold = math.inf if scorer.no_signal else scorer.thresholds.value
         self._band = scorer.bands.band
 

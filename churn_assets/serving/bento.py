@@ -13,9 +13,9 @@ from pathlib import Path
 from churn_assets.errors import BentoNotBuilt
 from churn_assets.mlflow_registry.registry import requirements
 from churn_assets.scoring.bundle import ladder_path
+from churn_assets.serving.server.process import SERVICE
 from churn_assets.settings import Settings
 
-SERVICE = "churn_assets.serving.service:ChurnService"
 LADDER = ladder_path(Path("bundle")).name
 # Packages of a Bento, beside BentoML and the scorer's.
 _SERVER = ("httptools", "jinja2", "msgspec", "starlette", "uvicorn", "uvloop")

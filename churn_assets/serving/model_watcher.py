@@ -10,7 +10,7 @@ from pathlib import Path
 
 from churn_assets.contract.model import Contract
 from churn_assets.errors import ChurnError
-from churn_assets.promotion.pointer import require_champion
+from churn_assets.promotion.pointer import champion_bundle
 from churn_assets.scoring.bundle import load_bundle, read_card, read_ladder, read_provenance
 from churn_assets.scoring.card import LadderFile
 from churn_assets.scoring.online import CustomerScorer
@@ -30,8 +30,7 @@ def find_bundle(environ: Mapping[str, str], package_parent: Path | None = None) 
     packed = (package_parent or Path(__file__).resolve().parents[2]) / PACKED
     if (packed / "manifest.json").is_file():
         return packed
-    home = Settings.from_environ(environ).home
-    return require_champion(home).path(home)
+    return champion_bundle(Settings.from_environ(environ).home)
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ class ModelWatcher:
         """Find the bundle that should answer; if it is another, load it, and swap if it is complete."""
         try:
             path = self._find().resolve()
-        except ChurnError as error:
+        except (ChurnError, OSError, RuntimeError) as error:  # of a path that cannot be resolved, too
             self.missing = self._text(error)
             # The current model goes on answering when the pointer cannot be read.
             self.refused = self.missing if self.arm is not None else None
@@ -126,7 +125,7 @@ class ModelWatcher:
             return
         try:
             model = self._load(path)
-        except (ChurnError, OSError) as error:
+        except Exception as error:  # whatever a damaged bundle makes a library raise: the present model answers
             self.refusals += path != self._refused_path
             self._refused_path, self._refused_at = path, self._clock()
             self.refused = self.missing = self._text(error, path.parent)
@@ -135,7 +134,7 @@ class ModelWatcher:
         self._on_change(model)
 
     def _text(self, error: Exception, *folders: Path) -> str:
-        text = " ".join(str(error).split())
+        text = " ".join(str(error).split()) or type(error).__name__
         for folder in (*folders, self._home):
             text = text if folder is None else text.replace(f"{folder}{os.sep}", "")
         return text

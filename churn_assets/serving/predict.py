@@ -12,6 +12,7 @@ from typing import Any
 
 from churn_assets.contract.values import MAX_INSTANT, canonical_id
 from churn_assets.errors import RowsRejected, Violation, describe_value
+from churn_assets.features.encode import choice_named
 from churn_assets.prediction_log.records import Prediction, encode_line
 from churn_assets.scoring.online import CustomerScore, InputWarning
 from churn_assets.serving.model_watcher import Arm
@@ -132,7 +133,8 @@ def predict_many(
 def _response(
     arm: Arm, row: dict[str, Any], day: ScoringDay, context: RequestContext, score: CustomerScore
 ) -> tuple[PredictionResponse, bytes, list[str]]:
-    """The response to one row, its line for the log, and the names warned of. The key is taken out of the row."""
+    """The response to one row, its line for the log, and the names warned of. The row becomes what is logged: without
+    the key, and with choices as texts."""
     scorer, warnings = arm.model.scorer, score.warnings
     contract, threshold = scorer.contract, scorer.thresholds.value
     if day.warning is not None:
@@ -143,6 +145,9 @@ def _response(
     for name in names:
         if name in contract.unread:  # the log has no cell that breaks the contract
             row[name] = None
+    for column in arm.model.customers.coded:  # the log has texts, however a code was sent
+        if (choice := choice_named(column, row.get(column.name))) is not None:
+            row[column.name] = choice
     response = PredictionResponse(
         prediction_id, customer_id, score.probability, score.churn, threshold, score.risk_band, scorer.version,
         contract.name, day.text, context.arrived, warnings,

@@ -32,6 +32,7 @@ from churn_assets.serving.authorization import authorize
 from churn_assets.serving.http import Refused, encode, invalid, json_response, parse_json, read_body, unavailable
 from churn_assets.serving.model_watcher import Arm, ServedModel
 from churn_assets.serving.pages import index_page, page_headers, swagger_page
+from churn_assets.serving.pages.typical_customer import current_customer
 from churn_assets.serving.predict import OK, Clock, PredictionResult, RequestContext, predict_many, predict_one
 from churn_assets.serving.worker import Worker, log_event
 
@@ -68,6 +69,8 @@ class ServiceApp:
         path, method, request = scope["path"], scope["method"], RequestFacts(scope)
         request_id, worker, status, cause = request.id, self._worker, 200, None
         try:
+            if request.hosts != 1:
+                _check_host(scope, request.hosts)
             key = authorize(worker.keys, scope["headers"], path)
             request.key_id = None if key is None else key.id
             if worker.limited and path not in schemas.OPEN_ROUTES:
@@ -156,20 +159,29 @@ def routes(handlers: Handlers) -> list[Route]:
 
 class RequestFacts:
     """What is known of a request from its headers: its `id`, that of the client or a new one; whether it is a `test`,
-    a trial that monitoring leaves out (`X-Churn-Test`); the id of its API key, once that is checked; and the `headers`
-    of every response to it."""
+    a trial that monitoring leaves out (`X-Churn-Test`); how many `hosts` it names; the id of its API key, once that is
+    checked; and the `headers` of every response to it."""
 
-    __slots__ = ("headers", "id", "key_id", "test")
+    __slots__ = ("headers", "hosts", "id", "key_id", "test")
 
     def __init__(self, scope: Scope) -> None:
         self.id, self.test, self.key_id = "", False, None  # type: str, bool, str | None
+        self.hosts = 0
         for name, value in scope["headers"]:
-            if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            if name == b"host":
+                self.hosts += 1
+            elif name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
                 self.id = str(value, "ascii")
             elif name == TEST_HEADER:
                 self.test = value not in (b"", b"0", b"false")
         self.id = self.id or os.urandom(8).hex()
         self.headers: tuple[http.Header, ...] = ((b"x-request-id", self.id.encode()), NO_SNIFFING)
+
+
+def _check_host(scope: Scope, hosts: int) -> None:
+    """Raise Refused unless the request names one host; HTTP/1.0 need not."""
+    if hosts or scope["http_version"] != "1.0":
+        raise Refused(400, "http", f"the request has {hosts or 'no'} headers Host, expected one; correct it")
 
 
 async def _send(
@@ -207,6 +219,7 @@ class Handlers:
         self._worker = worker
         self._batches = 0
         self._clock = Clock()
+        self._document: tuple[tuple[str, dt.date], bytes] | None = None  # of a model's version on a day
 
     async def predict(self, body: bytes, facts: RequestFacts) -> bytes:
         """One customer; the response as JSON. The short path calls it without Starlette."""
@@ -278,8 +291,16 @@ class Handlers:
 
     async def docs(self, request: Request) -> Response:
         """The OpenAPI document."""
-        model = self._worker.watcher.current
-        return json_response(schemas.openapi(None if model is None else model.contract, self._worker.settings))
+        model, today = self._worker.watcher.current, dt.datetime.now(dt.UTC).date()
+        key = "" if model is None else model.scorer.version, today
+        if self._document is None or self._document[0] != key:
+            self._document = key, await asyncio.to_thread(self._make_document, model, today)
+        return Response(self._document[1], media_type="application/json")
+
+    def _make_document(self, model: ServedModel | None, today: dt.date) -> bytes:
+        if model is None:
+            return encode(schemas.openapi(None, self._worker.settings))
+        return encode(schemas.openapi(model.contract, self._worker.settings, current_customer(model, today)))
 
     async def docs_page(self, request: Request) -> Response:
         """Swagger's page on that document."""
@@ -321,7 +342,9 @@ class Handlers:
         return await read_body(request.scope, request.receive, limit or settings.body_bytes, settings.timeout_s)
 
     def _score_batch(self, arm: Arm, body: bytes, context: RequestContext) -> PredictionResult:
-        batch, limit = parse_json(body), self._worker.settings.batch_rows
+        limit = self._worker.settings.batch_rows
+        _check_values(body, limit, len(arm.model.contract.columns))
+        batch = parse_json(body)
         if type(batch) is not dict:
             expected = 'an object {"customers": [...], "as_of"?}, as a JSON object'
             raise invalid([Violation(0, "", describe_value(batch), expected)])
@@ -376,6 +399,16 @@ class Handlers:
         if isinstance(error, RowsRejected):
             return invalid(error.violations)
         return invalid([Violation(0, "", str(error).partition(";")[0], "values that give a finite score")])
+
+
+def _check_values(body: bytes, rows: int, columns: int) -> None:
+    """Raise Refused for a body of so many values that as Python objects they would take hundreds of megabytes. Twice as
+    many are let in as customers need, because texts may have these characters too."""
+    values = body.count(b",") + body.count(b"[") + body.count(b"{")
+    most = 2 * rows * (columns + 2)
+    if values > most:
+        text = f"the body has {values:,} values, expected at most {most:,}; send fewer customers at a time"
+        raise Refused(413, "size", text)
 
 
 def describe_model(model: ServedModel) -> schemas.ModelDescription:

@@ -5,6 +5,7 @@ msgspec generates the schemas of our types; that of a customer is made from the 
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Annotated, Any
 
 import msgspec
@@ -13,6 +14,7 @@ from msgspec import Meta, Struct
 from churn_assets.contract.model import Column, Contract, Kind, Role
 from churn_assets.contract.values import MAX_ID
 from churn_assets.errors import CONTROLS, Violation
+from churn_assets.features.encode import whole_choices
 from churn_assets.scoring.online import InputWarning
 from churn_assets.scoring.scorer import Bands
 from churn_assets.settings import ServingSettings
@@ -27,6 +29,7 @@ ROUTE_SCOPES |= dict.fromkeys(("/model", "/", "/docs", "/docs.json", "/healthz",
 OPEN_ROUTES = ("/livez", "/readyz")
 
 Schema = dict[str, Any]  # a piece of JSON Schema or OpenAPI, which is JSON of any shape
+Example = dict[str, str | float | bool]  # a customer
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID, pattern=ID_PATTERN)]
 CustomerId = Annotated[Id | int | None, Meta(description="As in the table; a whole number is its digits.")]
 
@@ -156,8 +159,16 @@ _TYPES = (
     ReadyResponse,
     ErrorResponse,
 )
+_ANY_MONTH, _ANY_DAY = "(0[1-9]|1[0-2])", "(0[1-9]|[12][0-9]|3[01])"
+_EITHER_ID: Schema = {
+    "anyOf": [
+        {"required": [name], "properties": {name: {"type": kinds}}}
+        for name, kinds in (("prediction_id", ["string"]), ("customer_id", ["string", "integer"]))
+    ]
+}
 _AS_OF: Schema = {
     "type": "string",
+    "format": "date",
     "description": "Day at which the customer had these values, ISO 8601. Default: today (UTC).",
     "example": "2014-01-20",
 }
@@ -185,9 +196,14 @@ _REQUEST_ID: Schema = {
 }
 
 
-def openapi(contract: Contract | None, settings: ServingSettings) -> Schema:
-    """The OpenAPI document for the contract of the model that answers; without a model any object is a customer."""
+def openapi(contract: Contract | None, settings: ServingSettings, example: Example | None = None) -> Schema:
+    """The OpenAPI document for the contract of the model that answers; without a model any object is a customer.
+    `example` is a customer with its `as_of`, that of the contract if there is none."""
+    customer = example if example is not None or contract is None else example_customer(contract)
     schemas, components = msgspec.json.schema_components(_TYPES, ref_template=_REF)
+    report = components["FeedbackReport"]
+    report |= _EITHER_ID
+    report["properties"]["observed_at"] |= {"format": "date"} | date_bounds(None, dt.datetime.now(dt.UTC).date())
     feedback_body = schemas[_TYPES.index(FeedbackBody)]
     return {
         "openapi": "3.1.0",
@@ -202,8 +218,8 @@ def openapi(contract: Contract | None, settings: ServingSettings) -> Schema:
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "Of `churn keys create`."}},
             "schemas": {
-                "Customer": _customer_schema(contract, with_as_of=True),
-                "CustomerBatch": _batch_schema(contract, settings.batch_rows),
+                "Customer": _customer_schema(contract, customer or {}, with_as_of=True),
+                "CustomerBatch": _batch_schema(contract, customer or {}, settings.batch_rows),
                 "FeedbackBody": feedback_body,
                 **components,
             },
@@ -269,54 +285,94 @@ def _content(name: str) -> Schema:
     return {"application/json": {"schema": {"$ref": _REF.format(name=name)}}}
 
 
-def _batch_schema(contract: Contract | None, limit: int) -> Schema:
-    customers = {"type": "array", "items": _customer_schema(contract, False), "minItems": 1, "maxItems": limit}
-    properties = {"customers": customers, "as_of": _AS_OF}
+def _batch_schema(contract: Contract | None, example: Example, limit: int) -> Schema:
+    items = _customer_schema(contract, example, with_as_of=False)
+    customers = {"type": "array", "items": items, "minItems": 1, "maxItems": limit}
+    properties = {"customers": customers, "as_of": _as_of_schema(example)}
     return {"type": "object", "properties": properties, "required": ["customers"], "additionalProperties": False}
 
 
-def _customer_schema(contract: Contract | None, with_as_of: bool) -> Schema:
+def _as_of_schema(example: Example) -> Schema:
+    return {**_AS_OF, "example": example["as_of"]} if "as_of" in example else _AS_OF
+
+
+def _customer_schema(contract: Contract | None, example: Example, with_as_of: bool) -> Schema:
     """One customer as a flat object of the contract's columns; the key and `as_of` may be left out."""
     if contract is None:
         return {"type": "object"}
-    properties = {column.name: _column_schema(column) for column in (contract.key, *contract.scoring_columns)}
+    columns = (contract.key, *contract.scoring_columns)
+    properties = {column.name: _column_schema(column, example[column.name]) for column in columns}
     properties |= {c.name: {"description": f"Not used, optional. {c.doc}".strip()} for c in contract.excluded_columns}
     return {
         "type": "object",
-        "properties": {**properties, "as_of": _AS_OF} if with_as_of else properties,
+        "properties": {**properties, "as_of": _as_of_schema(example)} if with_as_of else properties,
         "required": [column.name for column in contract.scoring_columns],
         "additionalProperties": False,
-        "example": example_customer(contract),
+        "example": example if with_as_of else {name: example[name] for name in example if name != "as_of"},
     }
 
 
-def _column_schema(column: Column) -> Schema:
+def _column_schema(column: Column, example: str | float | bool) -> Schema:
     """A column's JSON type with its bounds, choices, description and example."""
     types: dict[Kind, Schema] = {
         Kind.NUMBER: {"type": "number"},
         Kind.INTEGER: {"type": "integer"},
-        Kind.BOOLEAN: {"type": "boolean"},
+        Kind.BOOLEAN: {"type": ["boolean", "integer"], "minimum": 0, "maximum": 1},
         Kind.DATE: {"type": "string", "format": "date"},
         Kind.CATEGORY: {"type": "string", "enum": list(column.choices)},
         Kind.ID: {"type": "string", "minLength": 1, "maxLength": MAX_ID, "pattern": ID_PATTERN},
     }
     schema = types.get(column.kind, {"type": "string", "minLength": 1})
-    if column.role is Role.KEY:
+    numbers = whole_choices(column)
+    if numbers:
+        schema["enum"] = [*schema["enum"], *numbers]
+    if column.role is Role.KEY or numbers:
         schema["type"] = ["string", "integer"]
     description = [column.doc, f"In {column.unit}." if column.unit else ""]
     if column.kind is Kind.DATE:
         description += [f"From {column.low}." if column.low else "", f"Until {column.high}." if column.high else ""]
+        low, high = (
+            None if bound is None else dt.date.fromisoformat(str(bound)) for bound in (column.low, column.high)
+        )
+        schema |= date_bounds(low, high)
     elif column.kind in (Kind.NUMBER, Kind.INTEGER):
         bounds = (("minimum", column.low), ("maximum", column.high))
         schema |= {name: value for name, value in bounds if value is not None}
     if column.nullable:
-        schema["type"] = [schema["type"], "null"]
+        schema["type"] = [*([schema["type"]] if isinstance(schema["type"], str) else schema["type"]), "null"]
         if "enum" in schema:
             schema["enum"] = [*schema["enum"], None]
-    return {**schema, "description": " ".join(filter(None, description)), "example": _example(column)}
+    return {**schema, "description": " ".join(filter(None, description)), "example": example}
 
 
-def example_customer(contract: Contract) -> dict[str, str | float | bool]:
+def date_bounds(low: dt.date | None, high: dt.date | None) -> Schema:
+    """That a day is between these, which JSON Schema can only say as patterns of its text."""
+    patterns = [_pattern(bound, step) for bound, step in ((low, 1), (high, -1)) if bound is not None]
+    if len(patterns) == 2:
+        return {"allOf": [{"pattern": text} for text in patterns]}
+    return {"pattern": patterns[0]} if patterns else {}
+
+
+def _pattern(bound: dt.date, step: int) -> str:
+    """Days from `bound` on, or up to it where `step` is -1."""
+
+    def beyond(value: int, last: int, width: int) -> list[str]:
+        return [f"{number:0{width}}" for number in range(value + step, last + step, step)]
+
+    year, month, day = f"{bound.year:04}", f"{bound.month:02}", f"{bound.day:02}"
+    years = [
+        f"{year[:i]}[{f'{int(year[i]) + 1}-9' if step > 0 else f'0-{int(year[i]) - 1}'}]{'[0-9]' * (3 - i)}"
+        for i in range(4)
+        if year[i] != ("9" if step > 0 else "0")
+    ]
+    months, days = beyond(bound.month, 12 if step > 0 else 1, 2), beyond(bound.day, 31 if step > 0 else 1, 2)
+    parts = [f"{year}-{month}-({'|'.join([day, *days])})"]
+    parts += [f"{year}-({'|'.join(months)})-{_ANY_DAY}"] if months else []
+    parts += [f"({'|'.join(years)})-{_ANY_MONTH}-{_ANY_DAY}"] if years else []
+    return f"^({'|'.join(parts)})$"
+
+
+def example_customer(contract: Contract) -> Example:
     """A customer that keeps the contract's columns."""
     return {column.name: _example(column) for column in (contract.key, *contract.scoring_columns)}
 

@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn
 
 import bentoml
 import click
@@ -20,41 +20,30 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from churn_assets.access.keyring import check_address
 from churn_assets.errors import ChurnError
-from churn_assets.serving.http import Refused
 from churn_assets.serving.routes import ServiceApp
+from churn_assets.serving.server.connections import LimitedProtocol
+from churn_assets.serving.server.process import (
+    STOP_S,
+    check_port,
+    end_within,
+    follow_supervisor,
+    is_worker,
+    name_supervisor,
+)
 from churn_assets.serving.worker import Worker
 from churn_assets.settings import ServingSettings
 
-NOT_HTTP = "http"  # the cause of refusing bytes that are no HTTP
-_REFUSAL = Refused(
-    400, NOT_HTTP, "the bytes are not an HTTP/1.1 request, expected one; is it another protocol, or HTTPS?"
-).body()
-NOT_HTTP_RESPONSE = (
-    b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
-    b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(_REFUSAL), _REFUSAL)
-)
 
-
-class Protocol(HttpToolsProtocol):
-    """uvicorn's protocol, except that bytes that are no HTTP get our error and WebSockets are answered in HTTP.
-
-    Such bytes reach no application: uvicorn refuses them itself, as plain text.
-    """
+class Protocol(LimitedProtocol):
+    """The protocol of this process's worker."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.ws_protocol_class = None
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuse the bytes, count them, and close the connection."""
-        this_worker().count_refusal(NOT_HTTP)
-        self.transport.write(NOT_HTTP_RESPONSE)
-        self.transport.close()
+        super().__init__(this_worker().connections, *arguments, **options)
 
 
 def use_protocol() -> bool:
     """Have uvicorn use `Protocol` in this process, by its table of protocols: BentoML has no option for it. False if
-    uvicorn has no such table any more; then its plain text answers such bytes, and nothing else changes."""
+    uvicorn has no such table any more; then there are no limits of connections, and a test fails."""
     protocols = getattr(config, "HTTP_PROTOCOLS", {})
     if "auto" not in protocols or not hasattr(HttpToolsProtocol, "send_400_response"):
         return False
@@ -62,10 +51,26 @@ def use_protocol() -> bool:
     return True
 
 
-_SETTINGS = ServingSettings.from_environ(os.environ)
+def end_start(error: ChurnError) -> NoReturn:
+    """End `bentoml serve` or a build in one line; who imports this module otherwise gets the error."""
+    if click.get_current_context(silent=True) is None:
+        raise error
+    sys.stderr.write(f"error: {error}\n")
+    sys.exit(2)
+
+
+def _read_settings() -> ServingSettings:
+    try:
+        return ServingSettings.from_environ(os.environ)
+    except ChurnError as error:
+        end_start(error)
+
+
+_SETTINGS = _read_settings()
 _TLS = {"enabled": True, "certfile": _SETTINGS.tls_cert, "keyfile": _SETTINGS.tls_key} if _SETTINGS.tls_cert else {}
-_SUPERVISOR = os.getppid()  # in a worker; read early, it may die while the worker starts
 use_protocol()
+if is_worker():
+    follow_supervisor()
 
 
 @bentoml.service(
@@ -89,31 +94,37 @@ class ChurnService:
 
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
     @staticmethod
-    def require_key() -> None:
-        """End `bentoml serve`, in one line, if others would reach it and need no key; its `--host` counts."""
+    def check_start() -> None:
+        """End `bentoml serve`, in one line, if the port is taken, or others would reach it and need no key. Its
+        `--host` and `--port` count."""
+        name_supervisor()
         context = click.get_current_context(silent=True)
+        options = {} if context is None else context.params
+        host, port = options.get("host") or _SETTINGS.host, options.get("port") or _SETTINGS.port
         try:
-            check_address((context.params.get("host") if context else None) or _SETTINGS.host, _SETTINGS)
+            check_address(host, _SETTINGS)
+            if context is not None:  # `bentoml.serve` in Python has arguments, which nobody sees here
+                check_port(host, port)
         except ChurnError as error:
-            sys.stderr.write(f"error: {error}\n")
-            sys.exit(2)
+            end_start(error)
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def start(self) -> None:
-        """Open the log, load the model, check for the next, and stop when the supervisor dies."""
-        await this_worker().start(_SUPERVISOR)
+        """Open the log, load the model, and check for the next."""
+        settle_memory()  # before the model: what is settled is never freed
+        await this_worker().start()
         this_worker().check_host(bound_host())
-        settle_memory()
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     async def stop(self) -> None:
         """Write what was accepted to disk."""
+        end_within(STOP_S)
         await this_worker().stop()
 
 
 def bound_host() -> str:
     """The address of the socket that this worker listens on, which BentoML's supervisor binds; "" if it names none."""
-    if "--fd" not in sys.argv:
+    if not is_worker():
         return ""
     with socket.socket(fileno=os.dup(int(sys.argv[sys.argv.index("--fd") + 1]))) as bound:
         return str(bound.getsockname()[0])

@@ -8,7 +8,6 @@ import datetime as dt
 import json
 import logging
 import os
-import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -26,12 +25,12 @@ from churn_assets.serving.http import Header, unavailable
 from churn_assets.serving.loop_watch import WATCH_S, LoopWatch
 from churn_assets.serving.metrics import Metrics
 from churn_assets.serving.model_watcher import ModelWatcher, ServedModel, find_bundle
+from churn_assets.serving.server.connections import ConnectionLimits, Connections
+from churn_assets.serving.server.process import LOGGER, free_memory
 from churn_assets.settings import ServingSettings, Settings
 
 KEYS_S = 0.5  # between two looks at the keys: a revoked one is refused within a second
 REPORT_S = 10.0  # how often refusals are summed up in service log and prediction log
-SUPERVISOR_POLL_S = 0.5
-LOGGER = "churn"
 _FACTS = "facts"
 
 
@@ -55,14 +54,16 @@ class Worker:
         if settings.log:
             patience_s = settings.timeout_s / 2  # so that a hanging disk gives our 503, not BentoML's 504
             self.log = LogWriter(segment, settings.log_queue_rows, self.metrics.committed, patience_s)
+        self.connections = Connections(ConnectionLimits.of(settings), self.count_refusal)
         self.loop = LoopWatch(home, environ, self.metrics.loop)
         self._limiter: RateLimiter | None = None
+        self._replaced = False
         self._refusals: Counter[str] = Counter()
         self._since = dt.datetime.now(dt.UTC)
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def start(self, supervisor: int | None = None) -> None:
-        """Open the log, load the model if there is one, check for the next from now on; stop with the supervisor."""
+    async def start(self) -> None:
+        """Open the log, load the model if there is one, and check for the next from now on."""
         if self.log is not None:
             self.log.start()
         await asyncio.to_thread(self._check_keys)
@@ -71,9 +72,8 @@ class Worker:
             log_event(self.logger, logging.WARNING, "no model", reason=self.watcher.missing)
         checks = [self._repeat(self._check_model, self.settings.poll_s), self._repeat(self._check_keys, KEYS_S)]
         checks.append(self._repeat(self.loop.check, WATCH_S))
-        if supervisor is not None:
-            checks.append(_stop_with_supervisor(self.logger, supervisor))
-        self._tasks = [asyncio.create_task(task) for task in (*checks, self._report_refusals())]
+        tasks = (*checks, self._report_refusals(), self.connections.watch())
+        self._tasks = [asyncio.create_task(task) for task in tasks]
 
     async def stop(self) -> None:
         """Write what was accepted to disk, and end."""
@@ -127,6 +127,9 @@ class Worker:
 
     def _check_model(self) -> None:
         watcher = self.watcher
+        if self._replaced:  # at the last check: no request has the old model any more
+            self._replaced = False
+            free_memory()
         refusals, reason = watcher.refusals, watcher.refused
         watcher.check()
         if watcher.refusals > refusals:
@@ -135,6 +138,7 @@ class Worker:
             log_event(self.logger, logging.ERROR, "model refused", reason=watcher.refused)
 
     def _model_changed(self, model: ServedModel) -> None:
+        self._replaced = True
         contract, scorer = model.contract, model.scorer
         rules = {rule.name for rule in contract.rules}
         columns = frozenset({*scorer.program.names, *contract.by_name, *rules, "as_of"})
@@ -166,18 +170,6 @@ class Worker:
             with contextlib.suppress(LogError):
                 # Nobody waits for this row; reading the exception keeps asyncio from reporting it.
                 self.log.append(encode_line(row)).add_done_callback(lambda done: done.exception())
-
-
-async def _stop_with_supervisor(logger: logging.Logger, supervisor: int) -> None:
-    """Wait until this process's parent is no longer `supervisor`, then stop as on SIGTERM.
-
-    Workers of a supervisor that was killed would keep the port and answer, unknown to whoever starts the service
-    again. The kernel gives an orphan another parent, so that a reused pid cannot be mistaken for the supervisor.
-    """
-    while os.getppid() == supervisor:
-        await asyncio.sleep(SUPERVISOR_POLL_S)
-    log_event(logger, logging.ERROR, "the supervisor has died, stopping", supervisor=supervisor)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 class JsonFormatter(logging.Formatter):

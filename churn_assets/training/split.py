@@ -140,7 +140,7 @@ def split_table(
     aside = customers[ASIDE].to_numpy() & ~is_frozen if marked else np.zeros(len(ids), dtype=bool)
     drawn = pc.equal(customers[SOURCE], TABLE).to_numpy() if marked else ~aside
     use = np.flatnonzero(~aside)
-    check_churners(churned[use])
+    check_churners(int(np.sum(churned[use])), int(np.sum(churned[use] == 0)))
     method = method or contract.split.method
     random = split_around(churned[use], ids[use], is_frozen[use], drawn[use], seed, method)
     used = customers.take(use) if len(use) < len(ids) else customers
@@ -214,12 +214,12 @@ def fold_numbers(churned: Labels, groups: Ids, folds: int, seed: int) -> Index:
     return fold[member]
 
 
-def check_churners(churned: Labels) -> None:
+def check_churners(churned: int, kept: int) -> None:
     """Raise TrainingError for fewer than `FEWEST` customers of a class: nothing can be learned or measured then."""
-    for count, kind in ((int(np.sum(churned)), "churned"), (int(np.sum(churned == 0)), "kept")):
+    for count, kind in ((churned, "churned"), (kept, "kept")):
         if count < FEWEST:
             raise TrainingError(
-                f"{count} of {len(churned):,} customers {kind}, expected at least {FEWEST} to train on and to test "
+                f"{count} of {churned + kept:,} customers {kind}, expected at least {FEWEST} to train on and to test "
                 f"with; use a table with more {kind} customers, or check [label] in the contract"
             )
 

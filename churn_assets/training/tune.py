@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import msgspec
 import numpy as np
@@ -122,7 +123,10 @@ def _open(folder: Path, name: str, study: str, seed: int) -> optuna.Study:
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     opened = optuna.create_study(
-        storage=f"sqlite:///{folder / DATABASE}", study_name=study, direction="maximize", load_if_exists=True
+        storage=f"sqlite:///{quote(str(folder / DATABASE))}",
+        study_name=study,
+        direction="maximize",
+        load_if_exists=True,
     )
     # A resumed sampler must not draw the first trials again.
     opened.sampler = optuna.samplers.TPESampler(seed=seed + len(opened.trials))

@@ -40,6 +40,20 @@ def test_a_bank_table_with_leaks_is_refused_where_the_contract_says_so_until_som
     assert (home / "champion.json").is_file()
 
 
+def test_a_table_with_too_few_churners_is_drafted_and_a_larger_one_is_asked_for(tmp_path):
+    table = tables.to_csv(tmp_path / "small.csv", tables.telecom(40))
+    contract = tmp_path / "my own.toml"
+    drafted = churn("contract", "init", table, "--label", "Churn", "--churned", "Yes", "-o", contract, home=tmp_path)
+    assert drafted.returncode == 0, drafted.stderr
+    [stops] = [line for line in drafted.stdout.splitlines() if line.startswith("`churn run` stops with this table: ")]
+    assert "it can be used as it is" not in " ".join(drafted.stdout.split())
+    assert f"churn run --contract '{contract}' --source A_LARGER_TABLE" in drafted.stdout
+    reason = stops.removeprefix("`churn run` stops with this table: ").removesuffix(".")
+    stopped = churn("run", "--contract", contract, "--source", table, home=tmp_path / "home")
+    assert reason in refused(stopped)
+    assert "There is no champion yet. Look closer: `churn ui`" in stopped.stderr
+
+
 def test_an_unreadable_table_is_one_line_and_no_contract(tmp_path):
     (tmp_path / "bad.xlsx").write_bytes(b"no workbook")
     words = ("contract", "init", tmp_path / "bad.xlsx", "--label", "a", "--churned", "1", "-o", tmp_path / "c.toml")

@@ -1,13 +1,8 @@
-"""The values of each stored input that once went wrong; `CHURN_CASES` names their folder, which is not committed.
-
-The other modules of this folder and `drafting.test_values` have tables of the same kinds that always run.
-"""
+"""The values of each stored input that once went wrong."""
 
 from __future__ import annotations
 
 import datetime as dt
-import os
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,22 +14,15 @@ from churn_assets.data.outcomes import import_file
 from churn_assets.data.readers.read import read_table, reading_contract
 from churn_assets.data.repairs.repairs import apply_repairs
 from churn_assets.data.validation.validate import validate, validate_features_only
-from churn_assets.drafting.draft import DraftOptions, draft_contract
 from churn_assets.errors import ColumnMissing, DraftError
 from churn_assets.prediction_log.warehouse.ingest import ingest
+from churn_assets_tests.cases import INPUTS, SMALL, draft_of, needs_cases, tables_in
 from churn_assets_tests.prediction_log.home import prediction, settings, write
 from churn_assets_tests.strategies import ROOT
 
-CASES = Path(os.environ.get("CHURN_CASES") or "no folder")
-INPUTS = CASES / "inputs"
-TODAY = dt.date(2026, 11, 26)
 NOW = dt.datetime(2026, 11, 26, tzinfo=dt.UTC)
 TELECOM = load_contract(ROOT / "contracts" / "telecom.toml")
-pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not in the repository")
-
-
-def draft(path, churned="Yes"):
-    return draft_contract(path, DraftOptions("churn", churned), today=TODAY)
+pytestmark = needs_cases
 
 
 def valid(contract, path):
@@ -44,7 +32,7 @@ def valid(contract, path):
 
 
 def days_of(path):
-    return valid(draft(path).contract, path)["joined"].to_pylist() if path.is_file() else []
+    return valid(draft_of(path).contract, path)["joined"].to_pylist() if path.is_file() else []
 
 
 PLAIN_DAYS = ["dates_epoch.csv", "dates_serial.csv", "y2.csv", "utf16.csv", "sep_line.csv", "dates_mixed.csv"]
@@ -62,7 +50,7 @@ def test_instants_of_another_zone_are_their_utc_days():
 
 
 def test_day_and_month_in_both_orders_are_asked_about():
-    found = draft(INPUTS / "dates_dm_md.csv")
+    found = draft_of(INPUTS / "dates_dm_md.csv")
     assert found.contract.column("joined").role is Role.IGNORE
     assert "# day and month stand in both orders" in found.text
     assert "# QUESTION: can that be repaired in the table?" in found.text
@@ -81,8 +69,8 @@ DATES = {
 
 
 def test_one_day_in_eight_spellings():
-    path = CASES / "tables" / "small" / "dates.csv"
-    contract = draft(path).contract
+    path = SMALL / "dates.csv"
+    contract = draft_of(path).contract
     customers = valid(contract, path)
     assert {name: contract.column(name).formats for name in DATES} == DATES
     joined = customers["joined"]
@@ -93,8 +81,8 @@ def test_one_day_in_eight_spellings():
 
 
 def test_units_money_and_durations_are_numbers():
-    path = CASES / "tables" / "small" / "units.csv"
-    contract = draft(path).contract
+    path = SMALL / "units.csv"
+    contract = draft_of(path).contract
     customers = valid(contract, path)
     first = {name: customers[name][0].as_py() for name in ("balance", "length", "usage", "views", "call_time")}
     assert first == {"balance": -1476.93, "length": 10.0, "usage": 16.2, "views": 16200.0, "call_time": 0.0}
@@ -104,41 +92,41 @@ def test_units_money_and_durations_are_numbers():
 
 
 def test_thousands_blanks_infinities_and_long_ids():
-    thousand = draft(INPUTS / "thousand.csv").contract
+    thousand = draft_of(INPUTS / "thousand.csv").contract
     assert valid(thousand, INPUTS / "thousand.csv")["spend"][0].as_py() == 8744
-    blank = draft(INPUTS / "spend_blank.csv")
+    blank = draft_of(INPUTS / "spend_blank.csv")
     assert (blank.contract.column("spend").nullable, blank.report.rows_rejected) == (True, 0)
-    infinite = draft(INPUTS / "inf.csv")
+    infinite = draft_of(INPUTS / "inf.csv")
     assert (infinite.report.rows_rejected, "is infinite; such rows are rejected" in infinite.text) == (1, True)
-    long = draft(INPUTS / "longid.csv").contract
+    long = draft_of(INPUTS / "longid.csv").contract
     assert valid(long, INPUTS / "longid.csv")["customer_id"][0].as_py() == "12345678901234567890"
-    zeros = draft(INPUTS / "zero_ids.csv").contract
+    zeros = draft_of(INPUTS / "zero_ids.csv").contract
     assert valid(zeros, INPUTS / "zero_ids.csv")["customer_id"][0].as_py() == "000000"
 
 
 def test_a_row_of_totals_is_no_customer():
-    found = draft(INPUTS / "totals.csv")
+    found = draft_of(INPUTS / "totals.csv")
     assert found.report.rows_rejected == 1
     assert not any(column.nullable for column in found.contract.columns)
-    assert found.contract.column("spend").high == draft(INPUTS / "plain.csv").contract.column("spend").high
+    assert found.contract.column("spend").high == draft_of(INPUTS / "plain.csv").contract.column("spend").high
 
 
 def test_dates_in_the_future_do_not_set_the_snapshot():
-    found = draft(INPUTS / "future.csv")
+    found = draft_of(INPUTS / "future.csv")
     assert found.contract.time.as_of == "2025-08-10"
     assert "'contract_end' lies after the other dates" in found.text
 
 
 @pytest.mark.parametrize("name", ["int_cat", "int_cat_float"])
 def test_whole_codes_are_the_same_choices(name):
-    assert draft(INPUTS / f"{name}.csv").contract.column("region_code").choices == ("1", "2", "3", "4")
+    assert draft_of(INPUTS / f"{name}.csv").contract.column("region_code").choices == ("1", "2", "3", "4")
 
 
 def test_codes_are_the_same_from_csv_and_parquet():
     tables = [
         read_table(INPUTS / f"regcode_float.{suffix}", reading_contract(Source())) for suffix in ("csv", "parquet")
     ]
-    contract = draft(INPUTS / "int_cat.csv").contract
+    contract = draft_of(INPUTS / "int_cat.csv").contract
     csv, parquet = (validate_features_only(contract, table) for table in tables)
     assert csv.customers.equals(parquet.customers)
     assert csv.rejected["reasons"].to_pylist() == parquet.rejected["reasons"].to_pylist() == [["null"], ["bounds"]]
@@ -194,16 +182,6 @@ def test_a_header_with_blanks_zeros_and_two_outcomes_of_a_customer(tmp_path):
     assert import_file(of, INPUTS / "conflict_fb.csv", NOW).conflicting == 1
 
 
-LABELS = {
-    "gbk": ("是否流失", "是"),
-    "shift_jis": ("退会", "はい"),
-    "cp1251": ("отток", "да"),
-    "pt": ("cancelou", "Sim"),
-    "three_states": ("status", "Churned"),
-    "nested": ("Churn", "Yes"),
-    "label_10": ("churn", "1"),
-    "label_trailing_blank": ("Customerstatus", "Yes"),
-}
 NO_LABEL = {
     *("conflict_fb.csv", "fb_header.csv", "float_feedback.csv", "float_ids.csv", "ord_a.csv", "ord_c.csv"),
     *(
@@ -219,22 +197,18 @@ NO_LABEL = {
 ELSEWHERE = {"case_cols.csv", "panel.csv", "repeated_rows.csv"}  # refused or asked about, in `drafting.test_cases`
 
 
-def every_input():
-    folders = [folder for folder in (INPUTS, CASES / "tables" / "small") if folder.is_dir()]
-    paths = sorted(path for folder in folders for path in folder.iterdir() if path.suffix not in (".py", ".sh"))
-    return [path for path in paths if path.name not in NO_LABEL | ELSEWHERE]
-
-
 @pytest.mark.parametrize("name", sorted(NO_LABEL))
 def test_a_file_without_the_label_is_refused_in_one_line(name):
     with pytest.raises(DraftError, match=r"has no column 'churn' \(--label\);.* it has: .*; correct it") as caught:
-        draft(INPUTS / name)
+        draft_of(INPUTS / name)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("path", every_input(), ids=lambda path: path.name)
+DRAFTED = [path for path in tables_in(INPUTS, SMALL) if path.name not in NO_LABEL | ELSEWHERE]
+
+
+@pytest.mark.parametrize("path", DRAFTED, ids=lambda path: path.name)
 def test_every_other_input_gives_a_draft_that_reads_it(path):
-    label, churned = LABELS.get(path.name.partition(".")[0], ("churn", "Yes"))
-    found = draft_contract(path, DraftOptions(label, churned), today=TODAY)
+    found = draft_of(path)
     assert valid(found.contract, path).num_rows >= 40
     assert all(c.kind is not Kind.TEXT or c.role in (Role.LABEL, Role.IGNORE) for c in found.contract.columns)

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,11 +17,17 @@ import pytest
 from churn_assets.contract.load import parse_contract
 from churn_assets.data.readers.read import read_table
 from churn_assets.data.validation.validate import validate_features_only
+from churn_assets.features.compile import as_of_days
 from churn_assets.features.encode import EPOCH, encode_rows
 from churn_assets.features.scalar import RowReader
+from churn_assets.mlflow_registry.connect import quiet
 from churn_assets.prediction_log.warehouse.ingest import ingest
+from churn_assets.scoring.scorer import Scores, days
 from churn_assets_tests.data.contracts import small_contract
 from churn_assets_tests.prediction_log.home import ask, prediction, settings, write
+
+with quiet():  # MLflow warns of its own type hints
+    from churn_assets.mlflow_registry.pyfunc import ChurnModel
 
 TEXT = small_contract("""
 [features]
@@ -122,15 +129,41 @@ def test_instants_of_duckdb_and_those_out_of_range(tmp_path):
     assert checked.rejected["reasons"].to_pylist() == [["kind"]]  # the year 33658
 
 
-def test_requests_and_data_frames_give_the_same_days():
+def test_requests_give_the_same_days():
     asked = [{"id": "c", "joined": text} for text in TEXTS]
     days = [float(day.toordinal() - EPOCH) for day in DAYS]
     np.testing.assert_array_equal(encode_rows(CONTRACT, asked)["joined"], days)
     read = RowReader(CONTRACT)
     assert [read(row)["joined"] for row in asked] == days
-    objects = [{"id": "c", "joined": instant} for instant in AWARE]  # as MLflow's data frames have them
-    aware = [float(day.toordinal() - EPOCH) for day in AWARE_DAYS]
-    np.testing.assert_array_equal(encode_rows(CONTRACT, objects)["joined"], aware)
+    assert [as_of_days(text) for text in TEXTS] == days  # the day of scoring
+
+
+UTC = pd.to_datetime(pd.Series(AWARE, dtype=object), utc=True)
+NAIVE = np.array(["2025-07-11T23:30", "1969-12-31T23:00"], dtype="datetime64[ns]")
+FRAMES = [
+    (pd.Series(TEXTS), DAYS),
+    (pd.Series(AWARE, dtype=object), AWARE_DAYS),
+    *((UTC.dt.tz_convert(zone), AWARE_DAYS) for zone in ("UTC", "Asia/Tokyo")),
+    (pd.Series(NAIVE), [DAYS[0], AWARE_DAYS[1]]),
+    (pd.Series([NAIVE[0], dt.date(1969, 12, 31)], dtype=object), [DAYS[0], AWARE_DAYS[1]]),
+]
+
+
+class DaysOfRows:
+    """Reads rows as a scorer does, and keeps their days and that of scoring."""
+
+    def score_rows(self, rows, as_of):
+        self.joined, self.as_of = encode_rows(CONTRACT, rows)["joined"], days(as_of)
+        return Scores(self.joined, self.joined)
+
+
+@pytest.mark.parametrize(("joined", "expected"), FRAMES)
+def test_the_data_frames_of_mlflow_give_the_same_days(joined, expected):
+    model, read = ChurnModel(), DaysOfRows()
+    model.scorer = read  # type: ignore[assignment]
+    model.predict(None, pd.DataFrame({"id": "c", "joined": joined}), {"as_of": "2025-07-11T23:30:00-05:00"})
+    assert [dt.date.fromordinal(int(day) + EPOCH) for day in read.joined] == expected
+    assert read.as_of == dt.date(2025, 7, 12).toordinal() - EPOCH
 
 
 def test_the_ingested_log_has_the_days_that_the_model_had(tmp_path):

@@ -1,41 +1,22 @@
-"""The draft of each stored input that once went wrong; `CHURN_CASES` names their folder, outside the repository.
+"""The draft of each stored input that once went wrong."""
 
-The other modules of this folder have tables of the same kinds that always run.
-"""
-
-import datetime as dt
-import os
-from pathlib import Path
+import re
 
 import pytest
 
-from churn_assets.drafting.draft import DraftOptions, draft_contract
-from churn_assets.errors import DraftError
+from churn_assets.data.readers.read import read_table
+from churn_assets.data.repairs.repairs import apply_repairs
+from churn_assets.data.validation.validate import validate
+from churn_assets.errors import DraftError, TrainingError
+from churn_assets.training.split import read_split, split_table
+from churn_assets_tests.cases import BIGGER, CASES, INPUTS, SMALL, draft_of, needs_cases, tables_in
 
-CASES = Path(os.environ.get("CHURN_CASES") or "no folder")
-pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not in the repository")
-
-LABELS = {
-    "three_states": ("status", "Churned"),
-    "three_states_3000": ("status", "Churned"),
-    "nested": ("Churn", "Yes"),
-    "gbk": ("是否流失", "是"),
-    "shift_jis": ("退会", "はい"),
-    "cp1251": ("отток", "да"),
-    "pt": ("cancelou", "Sim"),
-    "label_trailing_blank": ("Customerstatus", "Yes"),
-    "label_10": ("churn", "1"),
-    "independent_given_label": ("churn", "1"),
-    "no_signal": ("churn", "1"),
-    "noise_base92": ("churn", "1"),
-}
+pytestmark = needs_cases
 
 
-def draft(name, **wishes):
+def draft(name):
     """The draft of a case, e.g. 'small/pt.csv' or 'inputs/plain.csv'."""
-    path = CASES / name if name.startswith("inputs") else CASES / "tables" / name
-    label, churned = LABELS.get(path.name.partition(".")[0], ("churn", "Yes"))
-    return draft_contract(path, DraftOptions(label, churned, **wishes), today=dt.date(2026, 11, 26))
+    return draft_of(CASES / name if name.startswith("inputs") else CASES / "tables" / name)
 
 
 def questions(found):
@@ -144,3 +125,19 @@ def test_an_empty_column_is_left_out_and_names_that_differ_by_case_are_refused()
     assert draft("inputs/all_null.csv").left_out == ("fax",)
     with pytest.raises(DraftError, match="'plan' and 'Plan' differ only by case"):
         draft("inputs/case_cols.csv")
+
+
+@pytest.mark.parametrize("path", tables_in(INPUTS, SMALL, BIGGER), ids=lambda path: path.name)
+def test_a_draft_that_can_be_used_trains_and_another_says_what_stops_a_run(path):
+    try:
+        found = draft_of(path)
+    except DraftError:
+        return  # tested above, and in `data.test_cases`
+    repaired, _ = apply_repairs(read_table(path, found.contract), found.contract)
+    customers = validate(found.contract, repaired).customers
+    if not found.obstacle:
+        assert read_split(split_table(found.contract, customers), "random") is not None
+        return
+    assert "customers churned, expected at least 20" in found.obstacle
+    with pytest.raises(TrainingError, match=re.escape(found.obstacle)):
+        split_table(found.contract, customers)

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime as dt
+import re
 import tomllib
 
 import duckdb
@@ -24,7 +25,15 @@ from churn_assets.drafting.dates import find_formats
 from churn_assets.drafting.draft import DraftOptions, draft_contract, write_draft
 from churn_assets.drafting.label import LabelDraft, draft_label
 from churn_assets.drafting.sample import read_sample
-from churn_assets.errors import ChurnError, DraftError, DuplicateColumn, EmptySource, SourceNotFound, SourceUnreadable
+from churn_assets.errors import (
+    ChurnError,
+    DraftError,
+    DuplicateColumn,
+    EmptySource,
+    SourceNotFound,
+    SourceUnreadable,
+    TrainingError,
+)
 from churn_assets.synthetic.generate import generate
 from churn_assets.synthetic.write import write_customers
 from churn_assets.training.candidate import train_candidate
@@ -112,6 +121,24 @@ def test_dates_in_three_formats_become_days_and_the_future_one_does_not_set_the_
     assert found.contract.time.as_of >= newest
     assert found.contract.time.as_of < "2023-12-31"
     assert column(found, "last_order").nullable
+
+
+@pytest.mark.parametrize(("churners", "rows"), [(19, 300), (281, 300), (20, 300)])
+def test_a_draft_says_whether_a_run_of_its_table_can_train(tmp_path, churners, rows):
+    table = tables.only_numbers(rows) | {"lost": [int(i < churners) for i in range(rows)]}
+    path = tables.to_csv(tmp_path / "few.csv", table)
+    found = draft(path, "lost", "1")
+    assert ("It can be used as it is;" in found.text) == (not found.obstacle) == (churners == 20)
+    if churners == 20:
+        assert trained(found, path)
+        return
+    assert re.fullmatch(
+        r"19 of 300 customers (churned|kept), expected at least 20 .*; use a table with .*", found.obstacle
+    )
+    assert found.obstacle in " ".join(found.text.replace("\n#  ", "").split())
+    repaired, _ = apply_repairs(read_table(path, found.contract), found.contract)
+    with pytest.raises(TrainingError, match=re.escape(found.obstacle)):
+        split_table(found.contract, validate(found.contract, repaired).customers)
 
 
 def test_names_that_are_no_words_are_quoted_in_expressions(tmp_path):
@@ -208,6 +235,9 @@ def test_a_large_table_is_sampled_evenly_and_the_draft_states_it(tmp_path):
     whole = draft_contract(path, DraftOptions("churn", "Yes"))
     assert (whole.sampled, whole.contract.key.name) == (200_000, "customer_id")
     assert [c.kind for c in found.contract.columns] == [c.kind for c in whole.contract.columns]
+    kept = table["churn"].to_pylist().count("No")
+    for capacity in (found.contract.value.capacity, whole.contract.value.capacity):
+        assert capacity == pytest.approx(kept / 10, rel=0.35)  # one digit
 
 
 def test_the_sample_is_spread_over_the_file_and_its_labels_are_counted_over_all(tmp_path):
@@ -251,6 +281,24 @@ def test_thirty_label_values_are_an_error_and_three_are_a_question(tmp_path):
     assert found.report.rows_rejected == 0
     question = "every value other than 'churned' is kept: 'stayed' (480 rows) and 'joined' (160 rows). Is that right?"
     assert question in " ".join(found.text.replace("#", "").split())
+
+
+OUTCOMES = {
+    "dates": (
+        lambda i: "" if i % 3 else f"2024-03-{i % 28 + 1:02}",
+        "2024-03-01",
+        "write|Yes where one has left and No",
+    ),
+    "dates of leaving": (lambda i: "" if i % 3 else f"{i % 28 + 1}.3.2024", "Yes", "which say when customers left"),
+    "a mark or nothing": (lambda i: "" if i % 3 else "X", "X", "'X' in 100 rows and empty in 200; .*; if .* write No"),
+    "the same everywhere": (lambda i: "X", "X", "every row of 'lost' is 'X'"),
+}
+
+
+@pytest.mark.parametrize(("outcome", "churned", "message"), OUTCOMES.values(), ids=OUTCOMES)
+def test_a_column_that_says_who_left_in_another_way_is_an_error_with_what_to_do(tmp_path, outcome, churned, message):
+    table = tables.only_numbers(300) | {"lost": [outcome(i) for i in range(300)]}
+    assert re.search(message, str(wrong(tmp_path, table, churned=churned)))
 
 
 def test_blanks_and_case_of_label_values_and_blanks_of_column_names_do_not_matter(tmp_path):

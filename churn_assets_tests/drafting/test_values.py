@@ -50,6 +50,7 @@ DATES = {
     "day, month, year of two digits": ("joined", "{:%d.%m.%y}".format, ("%d.%m.%y",), ""),
     "UTC behind": ("joined", "{:%Y-%m-%d} 00:00:00 UTC".format, (), ""),
     "Chinese": ("joined", lambda d: f"{d.year}年{d.month}月{d.day}日", ("%Y年%m月%d日",), ""),
+    "a weekday before": ("joined", "{:%A, %B %d, %Y}".format, ("%B %d, %Y",), ""),
     "German": ("joined", lambda d: f"{d.day}. {GERMAN[d.month - 1]} {d.year}", None, ""),
     "French": ("joined", lambda d: f"{d.day} {FRENCH[d.month - 1]} {d.year}", None, ""),
     "Russian": ("joined", lambda d: f"{d.day} {RUSSIAN.split()[d.month - 1]} {d.year} г.", None, ""),  # noqa: RUF001
@@ -75,6 +76,14 @@ def test_a_month_is_its_first_day(tmp_path, form):
     found, days = draft(tmp_path, "start_month", map(form.format, DAYS))
     assert days == [day.replace(day=1) for day in DAYS]
     assert ("read as" in found.text) == (form in ("{:%b-%y}", "{:%Y%m}"))
+
+
+@pytest.mark.parametrize("write", ["Q{} {}", "{1}-Q{0}", "q{}/{}", "{1}Q{0}"])
+def test_a_quarter_is_its_first_day(tmp_path, write):
+    found, days = draft(tmp_path, "joined", (write.format((day.month + 2) // 3, day.year) for day in DAYS))
+    assert found.contract.column("joined").formats == ("quarter",)
+    assert days == [dt.date(day.year, (day.month + 2) // 3 * 3 - 2, 1) for day in DAYS]
+    assert found.contract.time.cohort == "joined"
 
 
 def test_small_numbers_are_no_seconds_since_1970(tmp_path):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -12,11 +9,9 @@ from benchmarks import audit_tables as tables
 from benchmarks.audit_tables import screened
 from churn_assets.data.readers.read import read_table
 from churn_assets.data.validation.validate import validate
-from churn_assets.drafting.draft import DraftOptions, draft_contract
 from churn_assets.leakage.screening import screen
 from churn_assets.training.split import split_table
-
-CASES = Path(os.environ.get("CHURN_CASES", "/nowhere")) / "tables" / "bigger"
+from churn_assets_tests.cases import BIGGER, draft_of, needs_cases
 
 HONEST = {
     "noise, 92 % churn": tables.noise(0.92, 3000),
@@ -91,9 +86,9 @@ def test_the_honest_partner_of_an_accused_column_carries_nothing_without_it():
     assert result.left_out == ("tenure_days",)
 
 
-@pytest.mark.skipif(not CASES.is_dir(), reason="CHURN_CASES names no folder of cases")
+@needs_cases
 @pytest.mark.parametrize("name", ["noise_base92", "independent_given_label", "no_signal"])
 def test_no_column_of_the_cases_is_accused(name):
-    contract = draft_contract(CASES / f"{name}.csv", DraftOptions("churn", "1")).contract
-    customers = validate(contract, read_table(CASES / f"{name}.csv", contract)).customers
+    contract = draft_of(BIGGER / f"{name}.csv").contract
+    customers = validate(contract, read_table(BIGGER / f"{name}.csv", contract)).customers
     assert screen(contract, customers, split_table(contract, customers)).findings == ()

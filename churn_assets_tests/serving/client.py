@@ -109,12 +109,17 @@ def assert_refusal(response: httpx.Response, status: int) -> dict[str, Any]:
     return payload
 
 
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
 @contextmanager
 def served(folder: Path, home: Path, workers: int = 1, **options: Any) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """`bentoml serve` on a free port: its address and process."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     variables = {
         "CHURN_HOME": str(home),
         "CHURN_WORKERS": str(workers),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
 import shutil
 
 import pytest
@@ -50,18 +52,26 @@ def test_another_champion_takes_over_and_no_request_fails(tmp_path):
     assert f'kind="boosted",model_version="{bundles[-1].name}"}} 1.0' in metrics
 
 
-def corrupted(home, kind="logistic"):
-    """A bundle whose golden rows expect something else, its manifest written anew."""
+def expect_more(golden):
+    golden["probability"][3] += 0.01
+
+
+def expect_nothing(golden):
+    golden["rows"], golden["probability"] = [], []
+
+
+def corrupted(home, kind="logistic", change=expect_more):
+    """A bundle whose golden rows are changed, its manifest written anew."""
     from churn_assets.storage.files import canonical_json
     from churn_assets.storage.sealed import MANIFEST, _hashes, _manifest
 
     bundle = make_bundle(home, kind)
     golden = json.loads((bundle / "golden.json").read_bytes())
-    golden["probability"][3] += 0.01
+    change(golden)
     (bundle / "golden.json").write_bytes(canonical_json(golden))
     about = {k: v for k, v in json.loads((bundle / MANIFEST).read_bytes()).items() if k in ("contract", "fingerprint")}
     (bundle / MANIFEST).write_bytes(_manifest(about, _hashes(bundle)))
-    return bundle
+    return bundle.rename(bundle.with_name(json.loads((bundle / MANIFEST).read_bytes())["version"]))
 
 
 def test_a_bundle_that_fails_its_golden_rows_is_refused_and_the_old_one_answers(tmp_path):
@@ -90,6 +100,11 @@ def test_a_bundle_that_fails_its_golden_rows_is_refused_and_the_old_one_answers(
     assert ", expected " in ready.json()["detail"]["model_refused"]
     assert str(home) not in ready.text
     assert "churn_model_refused_total 1.0" in metrics
+
+
+def test_a_bundle_without_golden_rows_is_refused(tmp_path):
+    with pytest.raises(BundleCorrupt, match=r"golden\.json: has no rows, expected at least 1"):
+        load_served_model(corrupted(tmp_path, change=expect_nothing))
 
 
 def test_a_refused_bundle_is_not_loaded_again_at_every_check(tmp_path):
@@ -123,6 +138,61 @@ def test_an_unreadable_pointer_changes_nothing_and_is_reported(tmp_path):
     answer, ready = ask(home, question)
     assert answer.status_code == ready.status_code == 200
     assert ready.json()["detail"]["model_refused"].startswith("champion.json")
+
+
+def test_a_pointer_that_cannot_be_followed_is_refused_in_one_line_and_the_model_stays(tmp_path):
+    home = home_with_champion(tmp_path)
+    pointer = home / "champion.json"
+    sound = json.loads(pointer.read_text())
+    other = make_bundle(home, "logistic").name
+
+    def write(**changed):
+        return json.dumps({**sound, **changed})
+
+    wrong = {
+        "not JSON": "{half",
+        "a list": "[]",
+        "deep": '{"a":' * 100_000 + "1" + "}" * 100_000,
+        "a number too long": '{"version": ' + "9" * 100_000 + "}",
+        "an unknown field": write(more=1),
+        "a type": write(version=7),
+        "outside": write(bundle="../elsewhere"),
+        "a NUL": write(bundle="bundles/\0"),
+        "a long name": write(bundle="bundles/" + "x" * 5000),
+        "not there": write(bundle="bundles/none"),
+        "another version": write(bundle=f"bundles/{other}"),
+        "itself": write(bundle="champion.json"),
+        "a pipe": None,
+        "a folder": None,
+    }
+
+    async def question(client, worker):
+        messages = {}
+        for name, text in wrong.items():
+            pointer.unlink()
+            if name == "a pipe":
+                os.mkfifo(pointer)
+            elif name == "a folder":
+                pointer.mkdir()
+            else:
+                pointer.write_text(text)
+            worker.watcher.refused = None
+            async with asyncio.timeout(30):
+                while worker.watcher.refused is None:
+                    await asyncio.sleep(0.01)
+            assert (await client.post("/predict", json=ASKED)).status_code == 200, name
+            messages[name] = worker.watcher.refused
+            if name == "a folder":
+                pointer.rmdir()
+                pointer.touch()
+        return messages
+
+    for name, message in ask(home, question).items():
+        assert re.match(r"champion\.json: |none/manifest|x+/manifest|champion\.json/manifest", message), (name, message)
+        assert re.search("expected|is missing", message), (name, message)
+        assert len(message.splitlines()) == 1, name
+        assert str(home) not in message, (name, message)
+        assert len(message) < 6000
 
 
 def test_the_first_model_is_loaded_without_a_restart(tmp_path):

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pytest
 
 from benchmarks.audit_tables import contract_of, noise, one_honest_column, table_of
 from churn_assets.contract.model import Contract
 from churn_assets.data.readers.read import read_table
 from churn_assets.data.validation.validate import validate
-from churn_assets.drafting.draft import DraftOptions, draft_contract
 from churn_assets.scoring.bundle import load_bundle, read_card
 from churn_assets.scoring.call_list import call_list
 from churn_assets.training.candidate import train_candidate
@@ -21,8 +18,7 @@ from churn_assets.training.export import provenance, write_choice
 from churn_assets.training.feature_table import feature_table
 from churn_assets.training.select import choose_model
 from churn_assets.training.split import split_table
-
-CASE = Path(os.environ.get("CHURN_CASES", "/nowhere")) / "tables" / "bigger" / "no_signal.csv"
+from churn_assets_tests.cases import BIGGER, draft_of, needs_cases
 
 
 def contacted(folder: Path, contract: Contract, raw: pa.Table) -> tuple[bool, bool, int]:
@@ -53,7 +49,8 @@ def test_a_model_with_signal_contacts_customers(tmp_path):
     assert contacts > 0
 
 
-@pytest.mark.skipif(not CASE.is_file(), reason="CHURN_CASES names no folder of cases")
+@needs_cases
 def test_nobody_is_contacted_for_the_case_without_signal(tmp_path):
-    contract = draft_contract(CASE, DraftOptions("churn", "1")).contract
-    assert contacted(tmp_path / "bundles", contract, read_table(CASE, contract)) == (True, True, 0)
+    path = BIGGER / "no_signal.csv"
+    contract = draft_of(path).contract
+    assert contacted(tmp_path / "bundles", contract, read_table(path, contract)) == (True, True, 0)

@@ -58,12 +58,14 @@ def test_a_stopped_study_is_resumed(tmp_path, features, splits, monkeypatch):
             raise KeyboardInterrupt
         return fit(*arguments)
 
+    folder = tmp_path / "50%41 o?f's #1"  # as no URL can hold it
     monkeypatch.setattr(tuning, "fit_fold", stop_in_the_third_trial)
     with pytest.raises(KeyboardInterrupt):
-        tune("logistic", STORE, features, splits, 4, tmp_path)
+        tune("logistic", STORE, features, splits, 4, folder)
     monkeypatch.setattr(tuning, "fit_fold", fit)
     messages = []
-    assert tune("logistic", STORE, features, splits, 4, tmp_path, progress=messages.append).trials == 4
+    assert tune("logistic", STORE, features, splits, 4, folder, progress=messages.append).trials == 4
+    assert (folder / DATABASE).is_file()
     assert [line.split(",")[0] for line in messages] == [
         "tuning logistic: trial 3 of 4",
         "tuning logistic: trial 4 of 4",

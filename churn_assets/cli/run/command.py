@@ -85,6 +85,7 @@ def _work(prepared: PreparedRun, settings: Settings) -> int:
     """Execute the run and show its result; the exit code."""
     from churn_assets.cli.terminal.render import show_run
     from churn_assets.defs.run import execute
+    from churn_assets.promotion.pointer import POINTER
     from churn_assets.promotion.status import read_asset
 
     with plain_errors(), _own_stderr() as stderr, run_progress(stderr) as progress:
@@ -98,7 +99,9 @@ def _work(prepared: PreparedRun, settings: Settings) -> int:
         print_error(message)
     for message in outcome.failures:
         print_error(message, "failed")
-    say(f"The champion and the call list are as they were. Look closer: `churn ui`, run {outcome.run_id}.", err)
+    has_champion = (settings.home / POINTER).exists()
+    state = "The champion and the call list are as they were" if has_champion else "There is no champion yet"
+    say(f"{state}. Look closer: `churn ui`, run {outcome.run_id}.", err)
     made = (
         read_asset(settings, "model_report", dict) if "model_report" in outcome.finished | prepared.finished else None
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -146,10 +147,16 @@ def show_draft(draft: Draft, source: str, path: Path) -> None:
     for heading, names in (("left out", draft.left_out), ("suspect", draft.suspects)):
         if names:
             say(f"{heading}, with the reason: {', '.join(names)}")
-    out.print(f"{draft.questions} questions stand in it as lines that begin with # QUESTION; it can be used as it is.")
+    use = "" if draft.obstacle else "; it can be used as it is"
+    say(f"{draft.questions} questions stand in it as lines that begin with # QUESTION{use}.")
+    if draft.obstacle:
+        say(f"`churn run` stops with this table: {draft.obstacle}.")
     out.print("\nNext:")
-    say(f"  churn contract show {path}")
-    say(f"  churn run --contract {path} --source {source}")
+    contract_path = shlex.quote(str(path))
+    say(f"  churn contract show {contract_path}")
+    say(
+        f"  churn run --contract {contract_path} --source {'A_LARGER_TABLE' if draft.obstacle else shlex.quote(source)}"
+    )
 
 
 def show_audit(audit: Audit) -> None:

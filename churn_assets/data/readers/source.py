@@ -81,7 +81,7 @@ def locate(source: str | Path, contract: Contract) -> Location:
     if mark and (scheme == GENERATED or scheme in _SCHEMES):
         return Location(text, scheme, None, dict(parse_qsl(rest.partition("?")[2])))
     if mark and scheme == DUCKDB:
-        file, _, query = rest.partition("?")
+        file, _, query = rest.rpartition("?") if "?" in rest else (rest, "", "")  # the last: a path may have one, too
         options = dict(parse_qsl(query))
         if not options.get("table"):
             raise SourceUnreadable(f"{text} names no table; write duckdb://{file or 'file'}?table=name")

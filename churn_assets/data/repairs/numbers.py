@@ -7,7 +7,8 @@ from decimal import Decimal
 
 _SIGN, _GAPS = "[-+]?", " \u00a0\u202f'\u2019"
 _COMMA = re.compile(rf"{_SIGN}(?:\d+|[1-9]\d{{0,2}}(?:[.{_GAPS}]\d{{3}})+)(?:,\d*)?")
-_POINT = re.compile(rf"{_SIGN}(?:\d+|[1-9]\d{{0,2}}(?:[,{_GAPS}]\d{{3}})+)(?:\.\d*)?")
+_INDIAN = r"[1-9]\d?(?:,\d{2})+,\d{3}"  # 12,34,567
+_POINT = re.compile(rf"{_SIGN}(?:\d+|[1-9]\d{{0,2}}(?:[,{_GAPS}]\d{{3}})+|{_INDIAN})(?:\.\d*)?")
 _MONEY = r"[A-Z]{1,2}\$|[$€£¥₹₽₩₺₴₪฿₫₱₦]|Rs\.?|kr\.?"
 _BEFORE = re.compile(rf"[-+]?(?P<mark>[A-Z]{{3}}(?=[\s\d(])|{_MONEY})")
 _AFTER = re.compile(rf"(?P<mark>%|{_MONEY}|(?<=[\s\d)])[A-Z]{{3}}|zł|Kč|Ft|руб\.?)$")  # noqa: RUF001  # roubles
@@ -31,8 +32,8 @@ def from_marks(text: str) -> str | None:
     """A number without currency, percent sign, thousands separators and K, M or B; None for other text. In parentheses,
     or with its minus behind it, it is negative.
 
-    >>> [from_marks(text) for text in ("$1,234.50", "45 %", "(1,200)", "16.2K", "about 3")]
-    ['1234.50', '45', '-1200', '16200', None]
+    >>> [from_marks(text) for text in ("$1,234.50", "45 %", "(1,200)", "16.2K", "₹1,23,456", "about 3")]
+    ['1234.50', '45', '-1200', '16200', '123456', None]
     """
     plain, power = _plain(text)
     return _scaled(re.sub(rf"[,{_GAPS}]", "", plain), power) if _POINT.fullmatch(plain) else None

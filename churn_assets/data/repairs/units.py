@@ -7,10 +7,11 @@ listed here, such as "calls", is a unit of its own.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+
+from churn_assets.contract.values import without_accents
 
 Parts = tuple[tuple[str, str], ...]  # a number as it is written, and its unit: "" for none, "m" for minutes or months
 ReadNumber = Callable[[str], str | None]
@@ -56,12 +57,8 @@ _OTHERS: Mapping[str, Mapping[str, tuple[float, str]]] = {
 }
 
 
-def _folded(word: str) -> str:
-    return "".join(c for c in unicodedata.normalize("NFKD", word.casefold()) if not unicodedata.combining(c))
-
-
 _UNITS: Mapping[str, Unit] = {
-    _folded(spelling): Unit(name, dimension, size)
+    without_accents(spelling): Unit(name, dimension, size)
     for dimension, units in {"time": _TIME, **_OTHERS}.items()
     for name, (size, spellings) in units.items()
     for spelling in spellings.split()
@@ -82,7 +79,7 @@ _ISO_UNITS = ("years", "months", "weeks", "days", "hours", "minutes", "seconds")
 
 def unit_named(name: str) -> Unit | None:
     """The unit of a word in any spelling; a word of two letters or more that is not known is a unit of its own."""
-    word = _folded(name.strip().removesuffix("."))
+    word = without_accents(name.strip().removesuffix("."))
     if word in _UNITS:
         return _UNITS[word]
     return Unit(name, f"word {word.removesuffix('s')}") if len(word) > 1 and word.isalpha() else None

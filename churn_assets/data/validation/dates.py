@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-import unicodedata
 from functools import lru_cache
 
-from churn_assets.contract.values import DAY_NUMBERS, iso_day, utc_day
+from churn_assets.contract.values import DAY_NUMBERS, QUARTER, iso_day, utc_day, without_accents
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _EXCEL_ZERO = dt.datetime(1899, 12, 30)  # in the 1900 system, for days after February 1900
@@ -30,7 +29,15 @@ _MONTHS = (
     "december dezember décembre diciembre dezembro dicembre декабрь декабря | dec dez déc dic дек",
 )
 _ENGLISH = [dt.date(2000, month, 1) for month in range(1, 13)]
-_BESIDE = {"de", "del", "of", "г", "года", "mon", "tue", "wed", "thu", "fri", "sat", "sun"}  # noqa: RUF001  # Russian
+_SKIPPED = (
+    "de del of г года",  # noqa: RUF001  # Russian
+    "mon tue wed thu fri sat sun monday tuesday wednesday thursday friday saturday sunday",
+    "montag dienstag mittwoch donnerstag freitag samstag sonntag",
+    "lundi mardi mercredi jeudi vendredi samedi dimanche",
+    "lunes martes miercoles jueves viernes sabado domingo",
+)
+_BESIDE = {word for words in _SKIPPED for word in words.split()}
+_QUARTER = re.compile(r"Q([1-4])[ /-]?(\d{4})|(\d{4})[ /-]?Q([1-4])", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]+\.?")
 _ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th|er|º|\.(?=\s*[^\W\d_]))")
 
@@ -48,6 +55,8 @@ def read_day(text: str, formats: tuple[str, ...]) -> dt.date | None:
 
 def _read(text: str, format_: str) -> dt.date | None:
     try:
+        if format_ == QUARTER:
+            return _first_of_quarter(text)
         if format_ in DAY_NUMBERS:
             return _counted(float(text), format_) if "_" not in text else None
         if len(text) != _LENGTHS.get(format_, len(text)):
@@ -56,6 +65,14 @@ def _read(text: str, format_: str) -> dt.date | None:
         return utc_day(dt.datetime.strptime(plain, format_))
     except (ValueError, OverflowError):
         return None
+
+
+def _first_of_quarter(text: str) -> dt.date | None:
+    match = _QUARTER.fullmatch(text)
+    if match is None:
+        return None
+    before, year, year_before, after = match.groups()
+    return dt.date(int(year or year_before), 3 * int(before or after) - 2, 1)
 
 
 def _counted(number: float, format_: str) -> dt.date:
@@ -76,16 +93,12 @@ def in_english(text: str) -> str:
 
 
 def _english_word(match: re.Match[str]) -> str:
-    word = _folded(match[0].removesuffix("."))
+    word = without_accents(match[0].removesuffix("."))
     return "" if word in _BESIDE else _ENGLISH_NAMES.get(word, match[0])
 
 
-def _folded(word: str) -> str:
-    return "".join(c for c in unicodedata.normalize("NFKD", word.casefold()) if not unicodedata.combining(c))
-
-
 _ENGLISH_NAMES = {
-    _folded(name): day.strftime(format_)
+    without_accents(name): day.strftime(format_)
     for day, names in zip(_ENGLISH, _MONTHS, strict=True)
     for part, format_ in zip(names.split("|"), ("%B", "%b"), strict=True)
     for name in part.split()

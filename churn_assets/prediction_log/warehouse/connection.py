@@ -40,6 +40,10 @@ _OLD_VIEWS = """
     CREATE OR REPLACE TEMP VIEW answers AS SELECT *, false AS uncertain FROM predictions;
     CREATE OR REPLACE TEMP VIEW outcomes AS SELECT *, NULL::VARCHAR AS source FROM feedback;
 """
+_CONTACTS = "SELECT customer_id, event, contacted_at FROM contacts"
+_NO_CONTACTS = (
+    "SELECT NULL::VARCHAR AS customer_id, NULL::VARCHAR AS event, NULL::TIMESTAMP AS contacted_at WHERE false"
+)
 
 
 @contextlib.contextmanager
@@ -79,8 +83,14 @@ def open_published(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
 
 def make_views(connection: duckdb.DuckDBPyConnection) -> None:
     """The views `answers` and `outcomes`, for this connection only; again after the tables have changed."""
-    tables = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
-    connection.execute(_VIEWS if ("source_decisions",) in tables else _OLD_VIEWS)
+    connection.execute(_VIEWS if has_table(connection, "source_decisions") else _OLD_VIEWS)
+    contacts = _CONTACTS if has_table(connection, "contacts") else _NO_CONTACTS
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW contact_events AS {contacts}")
+
+
+def has_table(connection: duckdb.DuckDBPyConnection, name: str) -> bool:
+    """Whether the warehouse has this table; one that an older version made may not."""
+    return (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
 
 
 def _holder_of(error: str) -> str | None:

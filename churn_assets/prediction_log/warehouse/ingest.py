@@ -25,7 +25,7 @@ from msgspec.structs import replace
 
 from churn_assets.contract.model import Contract, Kind
 from churn_assets.errors import LogUnreadable
-from churn_assets.prediction_log.records import INSTANTS, Feedback, Rejections, SourceDecision, encode_line
+from churn_assets.prediction_log.records import INSTANTS, Contact, Feedback, Rejections, SourceDecision, encode_line
 from churn_assets.prediction_log.schema import TYPES, literal, migrate, quoted, targets
 from churn_assets.prediction_log.segment import DONE, READY, Segment, adopt_orphans, files_of
 from churn_assets.prediction_log.warehouse import archive
@@ -52,15 +52,17 @@ _COUNTS = ("predictions", "feedback", "rejections", "quarantined", "torn", "byte
 _IDS = {  # column and table
     Prediction: ("prediction_id", "predictions"),
     Feedback: ("feedback_id", "feedback"),
+    Contact: ("contact_id", "contacts"),
     SourceDecision: ("decision_id", "source_decisions"),
 }
 _STAGED = {**TYPES, Kind.DATE: "VARCHAR"}
 _PREDICTION = Prediction.__struct_fields__[:-1]  # without the features
 _FEEDBACK, _DECISION = Feedback.__struct_fields__, SourceDecision.__struct_fields__
+_CONTACT = Contact.__struct_fields__
 _FLAGS = ("test", "shadow")  # left out of a line where false
 _FIXED = {
     **dict.fromkeys(
-        ("kind", "noted_at", *_PREDICTION, *_FEEDBACK, *_DECISION, *Rejections.__struct_fields__), "VARCHAR"
+        ("kind", "noted_at", *_PREDICTION, *_FEEDBACK, *_DECISION, *_CONTACT, *Rejections.__struct_fields__), "VARCHAR"
     ),
     **dict.fromkeys(("score", "margin", "threshold", "latency_us"), "DOUBLE"),
     **dict.fromkeys(("decision", "churned", "contacted", "accepted", *_FLAGS), "BOOLEAN"),
@@ -335,6 +337,10 @@ class Session:
             f"INSERT INTO feedback (segment, seq, {', '.join(_FEEDBACK)}) "
             f"SELECT {place}, {', '.join(map(_read, _FEEDBACK))} FROM lines WHERE kind = 'feedback' ORDER BY number"
         ).fetchall()
+        [(contacts,)] = execute(
+            f"INSERT INTO contacts (segment, seq, {', '.join(_CONTACT)}) "
+            f"SELECT {place}, {', '.join(map(_read, _CONTACT))} FROM lines WHERE kind = 'contact' ORDER BY number"
+        ).fetchall()
         [(decisions,)] = execute(
             f"INSERT INTO source_decisions (segment, seq, {', '.join(_DECISION)}) "
             f"SELECT {place}, {', '.join(map(_read, _DECISION))} FROM lines "
@@ -353,7 +359,9 @@ class Session:
                 f"SELECT {place}, {_read('since_at')} AS since_at, {_read('until_at')} AS until_at, worker, "
                 "unnest(map_entries(counts)) AS entry FROM lines WHERE kind = 'rejections') ORDER BY seq, entry.key"
             )
-        counts.update(predictions=predictions, feedback=feedback, rejections=rejections, others=decisions + others)
+        counts.update(
+            predictions=predictions, feedback=feedback, rejections=rejections, others=contacts + decisions + others
+        )
 
 
 def _not_a_pattern(path: Path) -> str:

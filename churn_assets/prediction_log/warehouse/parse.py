@@ -22,6 +22,7 @@ from churn_assets.errors import ContractError
 from churn_assets.prediction_log import records
 from churn_assets.prediction_log.records import (
     INSTANTS,
+    Contact,
     Feedback,
     Rejections,
     SourceDecision,
@@ -44,7 +45,7 @@ class Prediction(records.Prediction, tag="prediction", tag_field="kind", frozen=
     features: msgspec.Raw  # type: ignore[assignment]  # decoding differs, the bytes are the same
 
 
-Line = Prediction | Feedback | Rejections | SourceDecision | Unacknowledged
+Line = Prediction | Feedback | Contact | Rejections | SourceDecision | Unacknowledged
 
 
 @dataclass

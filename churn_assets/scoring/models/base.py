@@ -5,6 +5,7 @@ A pickle runs code when it is loaded; these files are data (docs/decisions/0002-
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -69,7 +70,10 @@ def read_arrays(directory: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[
     settings = read_settings(directory)
     path = directory / ARRAYS_FILE
     try:
+        with zipfile.ZipFile(path) as parts:
+            if any(part.compress_type != zipfile.ZIP_STORED for part in parts.infolist()):  # may grow beyond memory
+                raise ValueError("its arrays are compressed, expected them as they were written")
         with np.load(path, allow_pickle=False) as stored:
             return settings, {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise BundleCorrupt(f"{path}: cannot be read ({error}); make the bundle again") from error

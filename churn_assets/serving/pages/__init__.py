@@ -6,24 +6,15 @@ Jinja2 is imported when a page is asked for (`html.templating`), so that a worke
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from statistics import median_low, mode
-from typing import Any
 
 from churn_assets.contract.model import Column, Kind, Role
 from churn_assets.html.templating import render
-from churn_assets.scoring.bundle import read_reference
 from churn_assets.serving.model_watcher import ServedModel
-from churn_assets.serving.schemas import example_customer
+from churn_assets.serving.pages.typical_customer import Value, median_customer
 
-Value = str | float | bool
 _INDEX = "serving/pages/templates/index.html.j2"
 _SWAGGER = "serving/pages/templates/swagger.html.j2"
-_MEDIAN_ROWS = 1000  # of the reference; the form needs no exact median
 
 
 @dataclass(frozen=True)
@@ -70,34 +61,6 @@ def index_page(model: ServedModel | None, missing: str, nonce: str) -> str:
 def swagger_page(nonce: str) -> str:
     """The page that tries every route."""
     return render(_SWAGGER, nonce=nonce)
-
-
-def median_customer(model: ServedModel) -> dict[str, Value]:
-    """The contract's example with the median of the bundle's reference in each column, and its `as_of`. It is no single
-    person, and with the training's `as_of` it is answered without a warning about its values."""
-    values = {**example_customer(model.contract), **_medians(model.path, model.contract.scoring_columns)}
-    return values if model.as_of is None else {**values, "as_of": model.as_of}
-
-
-@lru_cache(maxsize=1)
-def _medians(bundle: Path, columns: tuple[Column, ...]) -> Mapping[str, Value]:
-    reference = read_reference(bundle)
-    table = reference.take(list(range(0, reference.num_rows, max(1, reference.num_rows // _MEDIAN_ROWS))))
-    cells = {c: table[c.name].drop_null().to_pylist() for c in columns if c.name in table.column_names}
-    return {column.name: _median(column.kind, sorted(values)) for column, values in cells.items() if values}
-
-
-def _median(kind: Kind, cells: list[Any]) -> Value:
-    """The value in the middle, the most frequent one of categories and booleans."""
-    value: Any = mode(cells) if kind in (Kind.CATEGORY, Kind.BOOLEAN) else median_low(cells)
-    match kind:
-        case Kind.INTEGER:
-            return int(value)
-        case Kind.BOOLEAN:
-            return bool(value)
-        case Kind.NUMBER:  # to three digits
-            return round(float(value), max(0, 2 - math.floor(math.log10(abs(value))))) if value else 0.0
-    return str(value)
 
 
 def _field(column: Column, value: Value) -> FormField:

@@ -8,7 +8,6 @@ import io
 import json
 import os
 import zipfile
-from pathlib import Path
 
 import openpyxl
 import pyarrow as pa
@@ -18,6 +17,7 @@ from churn_assets.contract.model import Column, Contract, Kind, Role, Source
 from churn_assets.data.readers.read import read_names, read_table, reading_contract
 from churn_assets.drafting.draft import DraftOptions, draft_contract
 from churn_assets.errors import SheetNotFound, SourceError, SourceUnreadable
+from churn_assets_tests.cases import SMALL, needs_cases
 
 ROWS = [
     ["id", "plan, now", "spend", "churn"],
@@ -251,13 +251,10 @@ def test_a_label_in_no_sheet_names_the_sheets(tmp_path):
         draft_contract(tmp_path / "a.xlsx", DraftOptions("left", "Yes"))
 
 
-CASES = Path(os.environ.get("CHURN_CASES") or "no folder", "tables", "small")
-
-
-@pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not in the repository; CHURN_CASES names their folder")
+@needs_cases
 @pytest.mark.parametrize("name", ["sep_line.csv", "preamble.csv", "quoted_lines.csv", "gz.csv.gz", "zip.zip"])
 def test_the_cases_are_the_table_of_old_mac_line_ends(name):
     known = contract(("churn",))
-    expected = read_table(CASES / "old_mac_line_ends.csv", known)
+    expected = read_table(SMALL / "old_mac_line_ends.csv", known)
     assert expected.num_rows == 48
-    assert read_table(CASES / name, known).equals(expected)
+    assert read_table(SMALL / name, known).equals(expected)

@@ -66,9 +66,10 @@ def source(path):
 
 @pytest.fixture(scope="module", params=WRITERS)
 def written(request, customers, tmp_path_factory):
-    path = tmp_path_factory.mktemp("sources") / f"people.{request.param}"
-    WRITERS[request.param](path, customers)
-    return source(path)
+    folder = tmp_path_factory.mktemp("sources")
+    WRITERS[request.param](folder / f"people.{request.param}", customers)
+    odd = folder.rename(folder.with_name(f"{folder.name} 50%41 o?f's #1 k\u00fcnde\u65e5\u672c"))
+    return source(odd / f"people.{request.param}")
 
 
 def test_every_format_reads_the_same_cells(written, customers):

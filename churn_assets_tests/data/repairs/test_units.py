@@ -40,7 +40,10 @@ MONEY = [  # text, with a decimal point, with a decimal comma
     ("$3.5bn", 3.5e9, None),
     ("3 Mio.", 3e6, 3e6),
     ("0.07M", 70000.0, None),
-    ("1,23,456", None, None),  # the groups of another country are not guessed
+    ("₹ 12,34,567.50", 1234567.5, None),  # groups of two are those of India alone
+    ("1,23,456", 123456.0, None),
+    ("1,23,45", None, None),
+    ("123,45,678", None, None),
     ("((5))", None, None),
     ("--5", None, None),
     ("5 - 3", None, None),
