@@ -20,7 +20,7 @@ _RECENT_RUNS = 8  # runs
 _ATTEMPTS_AN_HOUR = 3
 _NOT_WELL = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _MOST_BYTES = 32 * 2**20  # read in a tick; so many lines complete a window of any usual size
-_EARLY_TICKS = 20  # between two tries
+_EARLY_TICKS = 20  # between two tries of one window
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -71,7 +71,7 @@ def _was_cut(settings: Settings, context: dg.SensorEvaluationContext) -> bool:
 
 def _may_complete_a_window(settings: Settings, segments: Sequence[Path], instance: dg.DagsterInstance) -> bool:
     """Whether the open window may be full with these segments: `monitor`, which ingests too, then saves a run and a
-    tick. It may not be, as customers come again; so this is tried once in a while, and window_sensor has the rest."""
+    tick. It may not be, as customers come again; so one is tried once in a while, and window_sensor has the rest."""
     try:
         window = read_open_window_file(settings)
     except ChurnError:
@@ -81,7 +81,14 @@ def _may_complete_a_window(settings: Settings, segments: Sequence[Path], instanc
     if window.customers + _count_lines(segments, _MOST_BYTES) < window.wanted:
         return False
     newest = instance.get_run_records(dg.RunsFilter(job_name=monitor.name), limit=1)
-    return not newest or time.time() - newest[0].create_timestamp.timestamp() > _EARLY_TICKS * settings.sensor_s
+    if not newest:
+        return True
+    tried_s, first_s = newest[0].create_timestamp.timestamp(), _seconds(window.since_at)
+    return tried_s < first_s or time.time() - tried_s > _EARLY_TICKS * settings.sensor_s
+
+
+def _seconds(instant: str | None) -> float:
+    return 0.0 if instant is None else dt.datetime.fromisoformat(instant).timestamp()
 
 
 def _count_lines(segments: Sequence[Path], most: int) -> int:

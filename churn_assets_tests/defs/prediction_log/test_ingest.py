@@ -139,6 +139,10 @@ def test_monitor_is_not_tried_again_and_again_with_customers_who_came_before(of)
         assert tick(of, instance).run_requests[0].job_name == "monitor"
         monitor.execute_in_process(instance=instance)
         assert tick(of, instance).run_requests[0].job_name == "ingest_log"
+        keep_open_window(
+            of, OpenWindowFile("f" * 64, 2, 1990, 2000), datetime.now(UTC)
+        )  # another one: that run closed it
+        assert tick(of, instance).run_requests[0].job_name == "monitor"
 
 
 def test_an_ingest_that_died_before_it_counted_the_window_is_run_again(of):
