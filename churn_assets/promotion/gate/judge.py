@@ -178,7 +178,6 @@ def _beside_recent(
     checks = [ranking, *guards]
     if fallen is None:
         return checks
-    reason = ""
     if proven and fallen.beyond_noise:
         reason = "shown, not decisive: the champion has fallen, and recent labels show the challenger to be better"
         checks = [_shown(check, reason) for check in checks]
