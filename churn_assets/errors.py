@@ -10,6 +10,7 @@ DataError: LabelError, TooFewRows, ColumnAllNull, TooManyRejected, RepeatedCusto
 BundleError: BundleCorrupt, BundleMismatch
 ReleaseError: NoChampion, PointerCorrupt, GateRefused, AssetMissing, AssetStale, HoldoutCorrupt, HomeBusy,
     LedgerCorrupt, LedgerUnavailable, TransitionRefused, RollbackRefused, BentoNotBuilt
+LogUnavailable: RowsUncertain, SegmentLost
 LogError: LogUnavailable, LogBusy, LogUnreadable, NothingIngested, WarehouseLocked, WarehouseCorrupt, QueryRefused,
     SourceRefused, AcceptanceRefused, WindowUnreadable
 
@@ -261,6 +262,19 @@ class LogError(ChurnError):
 
 class LogUnavailable(LogError):
     """A row could not be written to the disk; it is not in the log."""
+
+
+class RowsUncertain(LogUnavailable):
+    """A row could not be written, nor what there is of it be cut off: whether it is in the log is not known."""
+
+
+class SegmentLost(LogUnavailable):
+    """The file that a worker wrote to is not in the log any more, and with it `rows` that were acknowledged. `segment`
+    is its name, "" if none was open."""
+
+    def __init__(self, message: str, segment: str = "", rows: int = 0) -> None:
+        super().__init__(message)
+        self.segment, self.rows = segment, rows
 
 
 class LogBusy(LogError):
