@@ -9,7 +9,7 @@ import typer
 from churn_assets.cli import contract, generate, home, models, promotion
 from churn_assets.cli.alerts import alerts_app
 from churn_assets.cli.keys import keys_app
-from churn_assets.cli.log import feedback_app, log_app
+from churn_assets.cli.log import contacts_app, feedback_app, log_app
 from churn_assets.cli.run import command as run
 from churn_assets.cli.run.interrupt import raise_on_interrupt
 from churn_assets.cli.terminal.console import plain_errors
@@ -27,7 +27,9 @@ for module in (run, contract, generate, home, models, promotion):
     app.add_typer(module.app)
 app.add_typer(contract.contract_app, name="contract")
 app.add_typer(promotion.holdout_app, name="holdout")
+app.add_typer(promotion.window_app, name="window")
 app.add_typer(log_app, name="log")
+app.add_typer(contacts_app, name="contacts")
 app.add_typer(feedback_app, name="feedback")
 app.add_typer(alerts_app, name="alerts")
 app.add_typer(keys_app, name="keys")

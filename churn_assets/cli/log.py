@@ -15,6 +15,7 @@ _MOST_ROWS = 1000  # of a table in the terminal
 log_app = typer.Typer(help="Read the prediction log, also while it is written.", no_args_is_help=True)
 
 
+contacts_app = typer.Typer(help="Record who was contacted, and who was left alone.", no_args_is_help=True)
 feedback_app = typer.Typer(help="Report what customers did.", no_args_is_help=True)
 
 
@@ -163,6 +164,34 @@ def feedback_import(
         summary += f"; {done.conflicting:,} customers of the file are churned in one row and kept in another"
     if done.unmatched:
         summary += f"; {done.unmatched:,} of them fit no prediction of the log (the first: '{done.example}')"
+    say(f"{summary}. `churn log ingest` or the running sensor takes them from there.")
+
+
+@contacts_app.callback()
+def contacts() -> None:
+    """Record who was contacted, and who was left alone."""
+
+
+@contacts_app.command("import", epilog="Example: [bold]churn contacts import calls_of_may.csv[/bold]")
+def contacts_import(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="csv, xlsx, json or parquet: customer_id, event (contacted, offered, control), contacted_at, who."
+        ),
+    ],
+    home: HomeOption = None,
+) -> None:
+    """Append a file of contacts to the log: all rows or none, and none twice. Outcomes of these customers are set apart
+    wherever a model is judged or trained."""
+    import datetime as dt
+
+    from churn_assets.data.outcomes import import_contact_file
+
+    done = import_contact_file(settings_of(home), file, dt.datetime.now(dt.UTC))
+    summary = f"{done.added:,} contacts are in the log"
+    summary += f"; {done.known:,} were there before" if done.known else ""
+    summary += f"; {done.repeated:,} rows of the file repeat others" if done.repeated else ""
     say(f"{summary}. `churn log ingest` or the running sensor takes them from there.")
 
 

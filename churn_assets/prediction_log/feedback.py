@@ -127,7 +127,7 @@ def _violations(index: int, item: object, now: dt.datetime) -> list[Violation]:
         ("contacted", isinstance(item.get("contacted"), bool | None), "true or false or null"),
         (
             "observed_at",
-            _is_past(item.get("observed_at"), now),
+            is_past(item.get("observed_at"), now),
             "a date or instant such as 2014-01-20, not in the future",
         ),
     ]
@@ -143,7 +143,8 @@ def _is_id(name: str, value: object) -> bool:
     return isinstance(value, str) and is_id(value)
 
 
-def _is_past(value: object, now: dt.datetime) -> bool:
+def is_past(value: object, now: dt.datetime) -> bool:
+    """Whether this is a day or an instant as text, and not in the future."""
     with contextlib.suppress(ValueError, OverflowError):
         return isinstance(value, str) and len(value) <= MAX_INSTANT and parse_instant(value) <= now + _AHEAD
     return False

@@ -7,12 +7,12 @@ annotations are checked when a line is decoded at ingest, see `warehouse.parse`.
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 ANONYMOUS, IMPORT = "anonymous", "import"  # sources of feedback without a key and without a name
-INSTANTS = ("as_of", "scored_at", "observed_at", "received_at", "since_at", "until_at", "noted_at")
+INSTANTS = ("contacted_at", "as_of", "scored_at", "observed_at", "received_at", "since_at", "until_at", "noted_at")
 
 _ENCODER = msgspec.json.Encoder()
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
@@ -70,6 +70,18 @@ class Feedback(msgspec.Struct, tag="feedback", tag_field="kind", frozen=True, gc
     source: str | None = None
 
 
+class Contact(msgspec.Struct, tag="contact", tag_field="kind", frozen=True, gc=False):
+    """That a customer was reached ("contacted"), got an offer ("offered"), or was left alone for comparison
+    ("control"), at an instant; `who` did it."""
+
+    contact_id: _Id
+    customer_id: _Id
+    event: Literal["contacted", "offered", "control"]
+    contacted_at: _Id
+    who: _Id | None
+    received_at: _Id
+
+
 class SourceDecision(msgspec.Struct, tag="source_decision", tag_field="kind", frozen=True, gc=False):
     """Whether feedback counts (`accepted`) that `source` reported and that was received from `since_at` to before
     `until_at`. The last decision about a report holds; `who` and `why` say whose it is."""
@@ -91,6 +103,15 @@ class Unacknowledged(msgspec.Struct, tag="unacknowledged", tag_field="kind", fro
     ids: list[_Id]
 
 
+class LostRows(msgspec.Struct, tag="lost_rows", tag_field="kind", frozen=True, gc=False):
+    """Rows that were acknowledged and whose `lost_segment` was deleted or moved away while its worker ran. "" and 0:
+    the folder was replaced while no segment was open."""
+
+    noted_at: _Id
+    lost_segment: str
+    lost: _Count
+
+
 class Rejections(msgspec.Struct, tag="rejections", tag_field="kind", frozen=True, gc=False):
     """How many requests one worker refused between two instants, by cause, without their content."""
 
@@ -100,7 +121,7 @@ class Rejections(msgspec.Struct, tag="rejections", tag_field="kind", frozen=True
     counts: dict[str, _Count]
 
 
-Row = Prediction | Feedback | Rejections | SourceDecision | Unacknowledged
+Row = Prediction | Feedback | Contact | Rejections | SourceDecision | Unacknowledged | LostRows
 
 
 def parse_instant(text: str) -> dt.datetime:
@@ -120,12 +141,13 @@ class LineHead(msgspec.Struct, frozen=True, gc=False):
     kind: str | None = None
     prediction_id: str | None = None
     feedback_id: str | None = None
+    contact_id: str | None = None
     customer_id: str | None = None
 
     @property
     def own_id(self) -> str | None:
-        """The id of the prediction or of the feedback that the line is."""
-        return self.feedback_id or self.prediction_id
+        """The id of the prediction, of the feedback or of the contact that the line is."""
+        return self.feedback_id or self.contact_id or self.prediction_id
 
 
 _HEAD = msgspec.json.Decoder(LineHead)

@@ -67,8 +67,23 @@ VERSIONS: tuple[str, ...] = (
     );
     """,
     "CREATE TABLE judged (seq BIGINT NOT NULL); INSERT INTO judged VALUES (0);",  # the line up to which `sources` did
+    """
+    CREATE TABLE contacts (
+        contact_id VARCHAR PRIMARY KEY, seq BIGINT NOT NULL, customer_id VARCHAR NOT NULL, event VARCHAR NOT NULL,
+        contacted_at TIMESTAMP NOT NULL, who VARCHAR, received_at TIMESTAMP NOT NULL, segment VARCHAR NOT NULL
+    );
+    """,
+    """
+    CREATE TABLE lost_rows (
+        seq BIGINT NOT NULL, noted_at TIMESTAMP NOT NULL, lost_segment VARCHAR NOT NULL, lost BIGINT NOT NULL,
+        segment VARCHAR NOT NULL
+    );
+    """,
 )
-ROW_TABLES = ("predictions", "feedback", "rejections", "source_decisions", "unacknowledged", "quarantine")
+ROW_TABLES = (
+    *("predictions", "feedback", "contacts", "rejections", "source_decisions", "unacknowledged", "lost_rows"),
+    "quarantine",
+)
 _RENAME, _ADD = "ALTER TABLE predictions RENAME COLUMN {} TO {}", "ALTER TABLE predictions ADD COLUMN {} {}"
 
 

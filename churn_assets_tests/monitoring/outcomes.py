@@ -25,6 +25,7 @@ def outcomes(score: np.ndarray, churned: np.ndarray, **columns: object) -> Outco
         "score": np.asarray(score, dtype=np.float64),
         "churned": np.asarray(churned, dtype=np.bool_),
         "contacted": np.zeros(rows, dtype=np.bool_),
+        "control": np.zeros(rows, dtype=np.bool_),
         "version": np.full(rows, "v1", dtype=object),
         "month": np.full(rows, "2026-01", dtype=object),
         "settled": np.full(rows, np.datetime64("2026-02-09T12:00:00", "us")),

@@ -102,8 +102,17 @@ interval_censored AS (
     in_time OR drawn AS lost, at_end OR (censored AND NOT drawn) AS kept
   FROM by_prediction, rate
 ),
+-- Contacts within the days of a prediction.
+reached AS (
+  SELECT p.prediction_id, bool_or(c.event <> 'control') AS reached, bool_or(c.event = 'control') AS left_alone
+  FROM asked p JOIN contact_events c ON c.customer_id = p.customer_id
+    AND CAST(c.contacted_at AS DATE) BETWEEN CAST(p.as_of AS DATE) AND CAST(p.matures_at AS DATE)
+  GROUP BY p.prediction_id
+),
 resolved AS (
-  SELECT p.*, t.lost, t.observed_at, t.received_at, t.contacted, t.censored,
+  SELECT p.*, t.lost, t.observed_at, t.received_at, t.censored,
+    CASE WHEN r.reached THEN true ELSE coalesce(t.contacted, NOT r.left_alone) END AS contacted,
+    coalesce(r.left_alone AND NOT r.reached AND t.contacted IS NOT TRUE, false) AS control,
     CASE
       WHEN (lost OR kept) AND $now < matures_at THEN 'open'
       WHEN lost AND kept THEN 'conflicting'
@@ -114,17 +123,35 @@ resolved AS (
     END AS label_state,
     CASE WHEN label_state = 'final' THEN lost END AS churned,
     CASE WHEN {_hash("coalesce(customer_id, prediction_id)")} < {_GATE_BELOW} THEN 'gate' ELSE 'train' END AS part
-  FROM interval_censored t JOIN asked p USING (prediction_id),
-    (SELECT max(census_on) AS census_on FROM censuses) newest
+  FROM interval_censored t JOIN asked p USING (prediction_id) LEFT JOIN reached r USING (prediction_id)
+    CROSS JOIN (SELECT max(census_on) AS census_on FROM censuses) newest
 )
 """
 
 _HEAD = (
     *("seq", "prediction_id", "customer_id", "as_of", "scored_at", "matures_at", "score", "model_version"),
-    *("fingerprint", "arm", "label_state", "churned", "censored", "contacted", "observed_at", "received_at", "part"),
+    *(
+        "fingerprint",
+        "arm",
+        "label_state",
+        "churned",
+        "censored",
+        "contacted",
+        "control",
+        "observed_at",
+        "received_at",
+        "part",
+    ),
 )
 _TYPES = {
-    **{"seq": "int64", "score": "float64", "churned": "bool", "censored": "bool", "contacted": "bool"},
+    **{
+        "seq": "int64",
+        "score": "float64",
+        "churned": "bool",
+        "censored": "bool",
+        "contacted": "bool",
+        "control": "bool",
+    },
     **dict.fromkeys(("as_of", "scored_at", "matures_at", "observed_at", "received_at"), "timestamp[us]"),
 }  # others are strings
 
@@ -188,8 +215,9 @@ def labelled(
 
     `horizons` (days by fingerprint, see `read_horizons`) are those of older contracts. `churned` is null unless the
     state is final, `censored` is true where its day is known to lie between two censuses only, `contacted` null unless
-    a report has it; `observed_at` and `received_at` are of the first report that made the label, else of the last one.
-    Rows of other contracts are kept, `fingerprint` tells them apart; a column that the log does not have is null.
+    a report or a contact has it, `control` true for a customer who was left alone for comparison; `observed_at` and
+    `received_at` are of the first report that made the label, else of the last one. Rows of other contracts are kept,
+    `fingerprint` tells them apart; a column that the log does not have is null.
     """
     schema = label_schema(contract)
     available = {name.lower() for name in columns_of(connection)}

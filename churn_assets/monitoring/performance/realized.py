@@ -35,6 +35,7 @@ Status = Literal["ok", "insufficient", "one_class"]
 DRAWS = 1000
 FEWER_DRAWS = 200
 MANY_ROWS = 10_000  # from here on intervals are narrow, and fewer draws place their ends well enough
+LEAST_CONTROL = 30  # customers of a control group: fewer cannot stand for all who were contacted
 LEAST_OF_A_CLASS = 10  # churned, and kept: of fewer, a bootstrap knows too little to give an interval
 MOST_ROWS = 50_000  # of a metric; more would fill the memory with draws and move no digit that is shown
 _CALIBRATED_DRAWS = 200
@@ -79,6 +80,7 @@ class Outcomes:
     score: npt.NDArray[np.float64]
     churned: npt.NDArray[np.bool_]
     contacted: npt.NDArray[np.bool_]
+    control: npt.NDArray[np.bool_]
     version: npt.NDArray[np.object_]
     month: npt.NDArray[np.object_]
     settled: npt.NDArray[np.datetime64]
@@ -102,6 +104,7 @@ class Outcomes:
             score=rows["score"].to_numpy().astype(np.float64),
             churned=rows["churned"].to_numpy().astype(np.bool_),
             contacted=pc.fill_null(rows["contacted"], False).to_numpy().astype(np.bool_),
+            control=pc.fill_null(rows["control"], False).to_numpy().astype(np.bool_),
             version=rows["model_version"].to_numpy(),
             month=pc.strftime(rows["scored_at"], format="%Y-%m").to_numpy(),
             settled=pc.max_element_wise(rows["matures_at"], rows["received_at"]).to_numpy(),
@@ -350,11 +353,14 @@ def compare(outcomes: Outcomes, card: Mapping[str, float], drop: float, floor: i
     status, message = _conclusive(rows, churned, floor)
     if status != "ok":
         return CardComparison(status, message, rows, churned)
-    share, target = churned / rows, card["test_churn_rate"]
-    prior_weight = np.where(outcomes.churned, target / share, (1.0 - target) / (1.0 - share))
-    ranking = Ranking(outcomes.churned, outcomes.score)
+    rated, treatment = _untreated(outcomes)
+    target = card["test_churn_rate"]
+    share = float(np.sum(rated.weight * rated.churned) / np.sum(rated.weight))
+    prior_weight = rated.weight * np.where(rated.churned, target / share, (1.0 - target) / (1.0 - share))
+    ranking = Ranking(rated.churned, outcomes.score[rated.row])
     draws = stratified_samples(outcomes.churned, _draws(rows), _SEED)
-    low, high = interval(statistics_under(draws, lambda weight: ranking.pr_auc(weight * prior_weight))[0])
+    of_draws = statistics_under(draws, lambda weight: ranking.pr_auc(weight[rated.row] * prior_weight))
+    low, high = interval(of_draws[0])
     before = CardFigure(card["test_pr_auc"], target, card["test_pr_auc_low"], card["test_pr_auc_high"])
     now = CardFigure(ranking.pr_auc(prior_weight), target, low, high)
     fall = before.pr_auc - now.pr_auc
@@ -364,10 +370,42 @@ def compare(outcomes: Outcomes, card: Mapping[str, float], drop: float, floor: i
         f"labelled PR-AUC {'has fallen beyond noise' if dropped else verdict}: {now} on {rows:,} customers, "
         f"card {before}; both at the card's {target:.1%} churned, {share:.1%} of the labelled customers did"
     )
-    if contacted:  # a churner who was persuaded to stay counts as a false alarm
-        message += f"; {contacted:,} were contacted, and whoever stayed for that reason counts against the model"
-    unweighted = CardFigure(ranking.pr_auc(), share)
+    if contacted:
+        message += f"; {contacted:,} were contacted: {treatment}"
+    unweighted = CardFigure(ranking.pr_auc(rated.weight), share)
     return CardComparison("ok", message, rows, churned, dropped, before, now, unweighted, fall, drop)
+
+
+@dataclass(frozen=True)
+class _Untreated:
+    """Outcomes as they would be without contacts: (m,) labels with their weights, each of a `row` of the outcomes."""
+
+    row: Rows
+    churned: npt.NDArray[np.bool_]
+    weight: Floats
+
+
+def _untreated(outcomes: Outcomes) -> tuple[_Untreated, str]:
+    """The outcomes without the effect of contacts, and how.
+
+    A control group, drawn at random from those who would have been contacted, stands for them (inverse probability
+    weights: Horvitz & Thompson, 1952). Without one, a contacted customer who stayed may have been persuaded: he counts
+    as churned with the probability that the model gave him. No fall is found where only contacts could be its cause.
+    """
+    reached, control, every = outcomes.contacted, outcomes.control, np.arange(len(outcomes))
+    if int(np.sum(control)) >= LEAST_CONTROL:
+        weight = np.where(control, 1.0 + np.sum(reached) / np.sum(control), 1.0)
+        row = every[~reached]
+        how = f"the {np.sum(control):,} of the control group stand for them"
+        return _Untreated(row, outcomes.churned[row], weight[row]), how
+    kept = every[reached & ~outcomes.churned]
+    chance = outcomes.score[kept]
+    weight = np.ones(len(outcomes))
+    weight[kept] = 1.0 - chance
+    row = np.append(every, kept)
+    churned = np.append(outcomes.churned, np.ones(len(kept), dtype=np.bool_))
+    how = "who of them stayed counts as churned with the probability of the score, for want of a control group"
+    return _Untreated(row, churned, np.append(weight, chance)), how
 
 
 def _conclusive(rows: int, churned: int, floor: int) -> tuple[Status, str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import shutil
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -25,7 +26,15 @@ from msgspec.structs import replace
 
 from churn_assets.contract.model import Contract, Kind
 from churn_assets.errors import LogUnreadable
-from churn_assets.prediction_log.records import INSTANTS, Feedback, Rejections, SourceDecision, encode_line
+from churn_assets.prediction_log.records import (
+    INSTANTS,
+    Contact,
+    Feedback,
+    LostRows,
+    Rejections,
+    SourceDecision,
+    encode_line,
+)
 from churn_assets.prediction_log.schema import TYPES, literal, migrate, quoted, targets
 from churn_assets.prediction_log.segment import DONE, READY, Segment, adopt_orphans, files_of
 from churn_assets.prediction_log.warehouse import archive
@@ -39,9 +48,15 @@ from churn_assets.prediction_log.warehouse.connection import (
     publish,
 )
 from churn_assets.prediction_log.warehouse.parse import Checker, Line, Prediction, Refused, SegmentRead
-from churn_assets.prediction_log.warehouse.rebuild import SegmentRow, append_to_journal, insert_row, missing_segments
+from churn_assets.prediction_log.warehouse.rebuild import (
+    SCRATCH,
+    SegmentRow,
+    append_to_journal,
+    insert_row,
+    missing_segments,
+)
 from churn_assets.settings import Settings
-from churn_assets.storage.files import sync_directory
+from churn_assets.storage.files import remove_leftovers, sync_directory
 
 if TYPE_CHECKING:
     import duckdb
@@ -52,20 +67,22 @@ _COUNTS = ("predictions", "feedback", "rejections", "quarantined", "torn", "byte
 _IDS = {  # column and table
     Prediction: ("prediction_id", "predictions"),
     Feedback: ("feedback_id", "feedback"),
+    Contact: ("contact_id", "contacts"),
     SourceDecision: ("decision_id", "source_decisions"),
 }
 _STAGED = {**TYPES, Kind.DATE: "VARCHAR"}
 _PREDICTION = Prediction.__struct_fields__[:-1]  # without the features
 _FEEDBACK, _DECISION = Feedback.__struct_fields__, SourceDecision.__struct_fields__
+_CONTACT = Contact.__struct_fields__
 _FLAGS = ("test", "shadow")  # left out of a line where false
 _FIXED = {
-    **dict.fromkeys(
-        ("kind", "noted_at", *_PREDICTION, *_FEEDBACK, *_DECISION, *Rejections.__struct_fields__), "VARCHAR"
-    ),
+    **dict.fromkeys(("kind", *_PREDICTION, *_FEEDBACK, *_DECISION, *_CONTACT), "VARCHAR"),
+    **dict.fromkeys((*Rejections.__struct_fields__, *LostRows.__struct_fields__), "VARCHAR"),
     **dict.fromkeys(("score", "margin", "threshold", "latency_us"), "DOUBLE"),
     **dict.fromkeys(("decision", "churned", "contacted", "accepted", *_FLAGS), "BOOLEAN"),
     **dict.fromkeys(("warnings", "ids"), "VARCHAR[]"),
     "counts": "MAP(VARCHAR, BIGINT)",
+    "lost": "BIGINT",
 }
 
 
@@ -137,6 +154,7 @@ def ingest(
     at = now().astimezone(dt.UTC).replace(tzinfo=None)
     with alone(home, patience_s):
         folder.mkdir(parents=True, exist_ok=True)
+        _remove_scratch(home)
         report.adopted = adopt_orphans(folder)
         if rebuild:  # the write-ahead log first: an old one must never be applied to a new warehouse
             for path in (home / f"{FILE}.wal", home / FILE):
@@ -169,6 +187,14 @@ def ingest(
     return report
 
 
+def _remove_scratch(home: Path) -> None:
+    """Remove what a killed ingest left; the lock is held. `tmp` was the beginning of such names before 0.3, and the
+    last is what DuckDB swaps to."""
+    for path in (*home.glob(f"{SCRATCH}*"), *home.glob("tmp????????"), home / f"{FILE}.tmp"):
+        shutil.rmtree(path, ignore_errors=True)
+    remove_leftovers(home)
+
+
 class Session:
     """One ingest with the warehouse open; what it has read of contracts is kept until it ends."""
 
@@ -181,6 +207,7 @@ class Session:
         at: dt.datetime,
     ) -> None:
         self._connection, self._scratch, self._report, self._at = connection, settings.warehouse_dir, report, at
+        self._share = settings.feedback_share
         self._check = Checker(settings.warehouse_dir / "contracts", settings.bundles_dir, contract)
         self._targets: dict[str, dict[str, str]] = {}  # fingerprint -> column of its contract -> column of the table
         [(self.seq, self.number)] = connection.execute(
@@ -201,7 +228,7 @@ class Session:
         their names. After a kill the next ingest judges what is new."""
         from churn_assets.prediction_log.sources import judge_sources, mark_judged  # NumPy, no use for a sensor
 
-        make_views(self._connection)
+        make_views(self._connection, self._share)
         decisions = judge_sources(self._connection, self._at.replace(tzinfo=dt.UTC))
         if decisions:
             segment = Segment(folder)
@@ -283,7 +310,7 @@ class Session:
             if own_id:
                 known.add(own_id)
             parts[row.fingerprint if isinstance(row, Prediction) else ""].append(spelled)
-        with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
+        with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=self._scratch) as folder:
             for fingerprint, part in parts.items():
                 file = Path(folder) / "part.jsonl"
                 file.write_bytes(b"".join(part))
@@ -335,6 +362,10 @@ class Session:
             f"INSERT INTO feedback (segment, seq, {', '.join(_FEEDBACK)}) "
             f"SELECT {place}, {', '.join(map(_read, _FEEDBACK))} FROM lines WHERE kind = 'feedback' ORDER BY number"
         ).fetchall()
+        [(contacts,)] = execute(
+            f"INSERT INTO contacts (segment, seq, {', '.join(_CONTACT)}) "
+            f"SELECT {place}, {', '.join(map(_read, _CONTACT))} FROM lines WHERE kind = 'contact' ORDER BY number"
+        ).fetchall()
         [(decisions,)] = execute(
             f"INSERT INTO source_decisions (segment, seq, {', '.join(_DECISION)}) "
             f"SELECT {place}, {', '.join(map(_read, _DECISION))} FROM lines "
@@ -344,7 +375,11 @@ class Session:
             f"INSERT INTO unacknowledged (segment, seq, noted_at, id) SELECT {place}, {_read('noted_at')}, unnest(ids) "
             "FROM lines WHERE kind = 'unacknowledged' ORDER BY number"
         )
-        [(others,)] = execute("SELECT count(*) FROM lines WHERE kind = 'unacknowledged'").fetchall()
+        execute(
+            f"INSERT INTO lost_rows (segment, seq, noted_at, lost_segment, lost) SELECT {place}, {_read('noted_at')}, "
+            "lost_segment, lost FROM lines WHERE kind = 'lost_rows' ORDER BY number"
+        )
+        [(others,)] = execute("SELECT count(*) FROM lines WHERE kind IN ('unacknowledged', 'lost_rows')").fetchall()
         [(rejections,)] = execute("SELECT count(*) FROM lines WHERE kind = 'rejections'").fetchall()
         if rejections:
             execute(
@@ -353,7 +388,9 @@ class Session:
                 f"SELECT {place}, {_read('since_at')} AS since_at, {_read('until_at')} AS until_at, worker, "
                 "unnest(map_entries(counts)) AS entry FROM lines WHERE kind = 'rejections') ORDER BY seq, entry.key"
             )
-        counts.update(predictions=predictions, feedback=feedback, rejections=rejections, others=decisions + others)
+        counts.update(
+            predictions=predictions, feedback=feedback, rejections=rejections, others=contacts + decisions + others
+        )
 
 
 def _not_a_pattern(path: Path) -> str:

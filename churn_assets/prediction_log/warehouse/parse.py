@@ -22,7 +22,9 @@ from churn_assets.errors import ContractError
 from churn_assets.prediction_log import records
 from churn_assets.prediction_log.records import (
     INSTANTS,
+    Contact,
     Feedback,
+    LostRows,
     Rejections,
     SourceDecision,
     Unacknowledged,
@@ -44,7 +46,7 @@ class Prediction(records.Prediction, tag="prediction", tag_field="kind", frozen=
     features: msgspec.Raw  # type: ignore[assignment]  # decoding differs, the bytes are the same
 
 
-Line = Prediction | Feedback | Rejections | SourceDecision | Unacknowledged
+Line = Prediction | Feedback | Contact | Rejections | SourceDecision | Unacknowledged | LostRows
 
 
 @dataclass

@@ -241,7 +241,11 @@ def test_predictions_of_broken_windows_are_neither_trained_on_nor_judged_by(agai
         window = Window(number, fingerprint, *ends, 100, 100, 0, "2026-01-01", "2026-01-02", "customers")
         write_json(window_folder(of, window) / WINDOW, asdict(window))
         write_report(window_folder(of, window) / QUALITY_JSON, window_quality(number, status))
-    assert usable_labels(of, contract)[1] == 100
+    usable, left_out = usable_labels(of, contract)
+    assert left_out == 100
+    assert usable is not None
+    begins = [log["seq"][0].as_py()] * 200 + [log["seq"][300].as_py()] * 50 + [None] * 50
+    assert usable.sort_by("seq")["window_seq"].to_pylist() == begins
     assert usable_labels(of, TELECOM)[1] == 0
     result = retrain(of, ["raw_customers", "validated_customers"], {})
     assert result.success

@@ -256,3 +256,24 @@ def test_a_prediction_matures_by_the_horizon_of_the_contract_that_scored_it():
     counts = count_labels(connection, CONTRACT, NOW, {"older": 60})
     assert (counts.states["final"], counts.states["early"]) == (1, 1)
     assert count_labels(connection, CONTRACT, _at(45), {"older": 60}).waiting.predictions == 1
+
+
+@pytest.mark.parametrize(
+    ("events", "reported", "contacted", "control"),
+    [
+        ([("offered", 3)], None, True, False),
+        ([("contacted", 30)], False, True, False),
+        ([("control", 0)], None, False, True),
+        ([("control", 1), ("contacted", 9)], None, True, False),
+        ([("contacted", 31), ("control", -1)], None, None, False),
+        ([("control", 1)], True, True, False),
+        ([], False, False, False),
+    ],
+)
+def test_contacts_within_the_days_of_a_prediction_set_its_label_apart(events, reported, contacted, control):
+    connection = log([{}], [{"customer_id": "c1", "contacted": reported}])
+    for number, (event, day) in enumerate(events):
+        row = [f"k{number}", number, "c1", event, AS_OF + day * DAY, None, AS_OF, "s"]
+        connection.execute("INSERT INTO contacts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    (row,) = labelled(connection, CONTRACT, NOW).to_pylist()
+    assert (row["contacted"], row["control"]) == (contacted, control)

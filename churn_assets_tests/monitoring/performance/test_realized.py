@@ -168,6 +168,37 @@ def test_treated_customers_are_named_beside_the_figure():
     assert measure(outcomes(score, churned, contacted=contacted), FLOOR).contacted == 70
 
 
+@pytest.mark.parametrize("controlled", [True, False])
+def test_a_successful_offer_is_no_fall_of_the_model(controlled):
+    falls = []
+    for seed in range(6):
+        score, churned = calibrated(4000, seed=seed)
+        card = card_of(score, churned)
+        listed = score > np.quantile(score, 0.8)
+        left_alone = listed & (np.random.default_rng(seed).random(4000) < 0.2) & controlled
+        contacted = listed & ~left_alone
+        saved = churned & ~(contacted & (np.random.default_rng(seed + 50).random(4000) < 0.8))
+        blind = compare(outcomes(score, saved), card, 0.02, FLOOR)
+        result = compare(outcomes(score, saved, contacted=contacted, control=left_alone), card, 0.02, FLOOR)
+        assert blind.dropped
+        assert not result.dropped
+        assert ("control group stand for them" if controlled else "want of a control group") in result.message
+        falls.append(result.fall)
+    if controlled:
+        assert np.mean(falls) == pytest.approx(0.0, abs=0.03)
+
+
+@pytest.mark.parametrize("controlled", [True, False])
+def test_a_worse_ranking_is_found_also_where_customers_were_contacted(controlled):
+    score, churned = calibrated(4000, seed=3)
+    card = card_of(score, churned)
+    worse = np.random.default_rng(3).permutation(score)
+    contacted = worse > np.quantile(worse, 0.9)
+    left_alone = contacted & (np.random.default_rng(4).random(4000) < 0.3) & controlled
+    result = compare(outcomes(worse, churned, contacted=contacted & ~left_alone, control=left_alone), card, 0.02, FLOOR)
+    assert result.dropped
+
+
 def test_very_many_rows_are_measured_by_the_newest(monkeypatch):
     monkeypatch.setattr(realized, "MOST_ROWS", 800)
     score, churned = calibrated(1000)
