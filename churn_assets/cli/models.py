@@ -102,17 +102,23 @@ def score(
         bool, typer.Option("--reasons", help="Add to the call list why each customer is on it.")
     ] = False,
     log: Annotated[bool, typer.Option("--log", help="Write each prediction to the prediction log as well.")] = False,
+    contract: Annotated[
+        Path | None,
+        typer.Option(
+            help="Whose \\[value] is used. Default: CHURN_CONTRACT if it is the model's, else the model's own."
+        ),
+    ] = None,
     home: HomeOption = None,
 ) -> None:
     """Score a file with the champion, and list whom to call, in bounded memory.
 
     Customers whom the file marks as churned are scored, and are on no list.
     """
-    settings = settings_of(home)
+    settings = settings_of(home, contract)
     from churn_assets.prediction_log.segment import Segment
     from churn_assets.promotion.pointer import read_refusal, require_champion
     from churn_assets.scoring.batch import BatchLog, score_file
-    from churn_assets.scoring.bundle import contract_in_use, load_bundle
+    from churn_assets.scoring.bundle import contract_in_use, describe_value_in_use, load_bundle
 
     if output is not None and calls is None and output.stem.lower().endswith(("calls", "call_list")):
         output, calls = None, output  # a file of this name is what it is called
@@ -122,7 +128,8 @@ def score(
     bundle = champion.path(settings.home)
     if refusal := read_refusal(settings.home):
         say(f"The champion scores; the newest model was not registered: {refusal}", err)
-    scorer = load_bundle(bundle, contract_in_use(bundle, settings.contract_path))
+    used = contract_in_use(bundle, settings.contract_path, is_named=contract is not None)
+    scorer = load_bundle(bundle, used)
     if scorer.no_signal:
         say("The champion is no better than random: nobody is on the call list.", err)
     logged = BatchLog(scorer, Segment(settings.predlog_dir)) if log else None
@@ -131,6 +138,8 @@ def score(
             scorer, file, output, as_of=as_of, reasons=reasons, progress=count, each=logged, sheet=calls
         )
     say(str(summary))
+    if summary.money.contacts and (value := describe_value_in_use(bundle, used)):
+        say(value)
     if logged is not None:
         say(f"logged: {logged.rows:,} predictions in {settings.predlog_dir}")
     if not summary.rows_scored:

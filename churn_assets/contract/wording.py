@@ -161,10 +161,10 @@ def _label(about: Column | Feature) -> str:
     """The doc, or the name as the table spells it."""
     text = about.doc.strip().rstrip(".")
     if not text:
-        return about.name if isinstance(about, Column) else about.name.replace("_", " ")
+        return about.name.strip() if isinstance(about, Column) else about.name.replace("_", " ")
     first = text.split()[0]
     # An abbreviation, and a name of the table such as MonthlyCharges, keeps its capitals.
-    return text if first != first.capitalize() or first == about.name else text[:1].lower() + text[1:]
+    return text if first != first.capitalize() or first == about.name.strip() else text[:1].lower() + text[1:]
 
 
 def _unit(about: Column | Feature) -> str:

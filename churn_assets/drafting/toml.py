@@ -25,8 +25,8 @@ _VALUE = (
     "months = 12           # for how many months a saved customer stays",
     "offer_cost = 10.0     # what contacting one customer with an offer costs",
     "save_rate = 0.15      # share of those contacted who would have left and then stay",
-    "# capacity = 500      # customers that can be contacted from one list; without it, all who pay off",
 )
+_CAPACITY_SHARE = 0.1  # of the customers who have not left
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,8 @@ def write(evidence: Evidence) -> str:
     if lines:
         sections.append(["[features]", *lines])
     sections += [["[[rules]]", *_pairs(rule, ("name", "expression", "severity", "doc"))] for rule in evidence.rules]
-    value_question = "these four are placeholders. What is the value of a customer, and what does an offer cost?"
     sections += [
-        [*_section("value", {}, questions=(value_question,)), *_VALUE],
+        _value(label, evidence.sample),
         _quality(evidence),
         _section("monitoring", {"window": 2000, "floor": 500, **({"silent": silent} if silent else {})}),
     ]
@@ -143,6 +142,17 @@ def _all_columns(evidence: Evidence) -> tuple[Guess, ...]:
         column = Column(evidence.row_ids, Kind.ID, Role.KEY, doc="Number of the row: the table has no ids.")
         keys = (Guess(column, "", rows, rows),)
     return (*keys, label_guess, *(g for g in evidence.timing.guesses if g.column.role is not Role.KEY))
+
+
+def _value(label: LabelDraft, sample: Sample) -> list[str]:
+    question = (
+        "these five are placeholders. What is the value of a customer, what does an offer cost, and how many customers "
+        "can be contacted?"
+    )
+    active = sample.rows * label.kept_rows / (label.kept_rows + label.churned_rows)
+    capacity = max(1, int(float(f"{_CAPACITY_SHARE * active:.1g}")))
+    why = "contacts of one list: about a tenth of those who have not left, a guess; without it, all who pay off"
+    return [*_section("value", {}, questions=(question,)), *_VALUE, f"{f'capacity = {capacity}':<22}# {why}"]
 
 
 def _quality(evidence: Evidence) -> list[str]:

@@ -95,12 +95,17 @@ def html_number(value: float | None, form: str = ".3f") -> Markup:
     """A number as people read it, with the exact one in the `data` element; an em dash for None."""
     if value is None:
         return Markup('<span class="none">{}</span>').format(EM_DASH)
-    return Markup('<data value="{}">{}</data>').format(repr(value), format(value, form))
+    return Markup('<data value="{}">{}</data>').format(repr(value), plain_number(value, form))
 
 
 def plain_number(value: float | None, form: str = ".3f") -> str:
-    """A number as people read it, empty for None."""
-    return "" if value is None else format(value, form)
+    """A number as people read it, empty for None.
+
+    >>> plain_number(-0.00004, ".4f"), plain_number(-0.00004, "+.1%")
+    ('0.0000', '+0.0%')
+    """
+    text = "" if value is None else format(value, form)
+    return text if any(digit in text for digit in "123456789") or value is None else format(abs(value), form)
 
 
 def rounding(low: float | None, high: float | None, unit: str = "f", most: int = 6) -> str:

@@ -176,7 +176,7 @@ def describe_quality(report: Report) -> str:
 
 def describe_calls(calls: Calls, discount: Discount | None = None) -> str:
     """How many customers to call and what that is expected to bring, with the share of predicted churners it counts."""
-    share = discount.share if discount and discount.split else 1.0
+    share = discount.share if discount else 1.0
     basis = (
         "probabilities" if share == 1.0 else f"{share:.0%} of the predicted churners, as measured on test customers,"
     )

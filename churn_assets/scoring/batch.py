@@ -38,14 +38,14 @@ from churn_assets.scoring.call_sheet import call_sheet, check_suffix, notes_path
 from churn_assets.scoring.explain import Explainer
 from churn_assets.scoring.list_money import ListMoney, describe_list_money, list_money
 from churn_assets.scoring.prices import prices
-from churn_assets.scoring.scorer import BAND_NAMES, Scorer
+from churn_assets.scoring.scorer import BAND_NAMES, Discount, Scorer
 from churn_assets.storage.csv_cells import neutral_table
 from churn_assets.storage.files import PendingFile
 
 BATCH = "batch"  # arm and policy of a prediction that no request asked for
 SUFFIXES = (".parquet", ".csv")
 BATCH_ROWS = 65_536
-CALLS_WITHOUT_CAPACITY = 1000  # the length of the call list where the contract sets no capacity
+CALLS_WITHOUT_CAPACITY = 10_000  # the longest call list where the contract sets no capacity, so that memory is bounded
 _CUSTOMER = "customer"
 _EPOCH = dt.date(1970, 1, 1)
 _SHIFTED = "excel_1904"
@@ -163,7 +163,7 @@ def score_file(
                 if progress is not None:
                     progress(tally.rows, file.rows)
         listed = tally.call_list()
-        money = list_money(listed, scorer.value, scorer.discount, scored.rows - (tally.left or 0), tally.left or 0)
+        money = tally.money(listed, scorer.discount, scored.rows)
         if listed.num_rows:
             calls.write(listed)
         if sheet is not None:
@@ -201,6 +201,7 @@ class _Tally:
         self.reasons, self.warnings, self.repairs = Counter[str](), Counter[str](), Counter[str]()
         self.bands = Counter(dict.fromkeys(BAND_NAMES, 0))
         self.left: int | None = None
+        self._paying = 0
         self.best = scored_table(scorer, [], np.empty(0), 0.0)
 
     def add(self, batch: ScoredBatch) -> None:
@@ -220,6 +221,8 @@ class _Tally:
             scored = scored.filter(pa.array(~batch.left))
         if not self._keep:
             return
+        pays = pc.and_(pc.greater(scored["expected_value"], 0.0), pc.invert(scored["control"]))
+        self._paying += pc.sum(pays).as_py() or 0
         if self._contacts(self.best) == self._keep:  # most batches have few that are worth more than the last
             least = pc.min(self.best["expected_value"])
             scored = scored.filter(pc.greater_equal(scored["expected_value"], least))
@@ -228,6 +231,12 @@ class _Tally:
         both = _distinct(both.take(call_order(both)))
         counted = np.cumsum(~both["control"].to_numpy(zero_copy_only=False).astype(bool))  # others take no capacity
         self.best = both.slice(0, int(np.searchsorted(counted, self._keep)) + 1)
+
+    def money(self, listed: pa.Table, discount: Discount, rows: int) -> ListMoney:
+        """The money of the calls, of so many scored rows."""
+        left = self.left or 0
+        is_cut = self._value.capacity is None and self._contacts(self.best) == self._keep < self._paying
+        return list_money(listed, self._value, discount, rows - left, left, is_cut=is_cut)
 
     @staticmethod
     def _contacts(listed: pa.Table) -> int:

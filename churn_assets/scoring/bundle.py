@@ -120,17 +120,35 @@ def _serves(wanted: Column, contract: Contract) -> bool:
     return column is not None and column.kind is wanted.kind and set(column.choices) <= set(wanted.choices)
 
 
-def contract_in_use(bundle: Path, path: Path) -> Contract | None:
+def contract_in_use(bundle: Path, path: Path, *, is_named: bool = False) -> Contract | None:
     """The contract at `path` if its tables are what the bundle scores, so that its `[value]` holds; None if it is
-    another one or cannot be read."""
+    another one or cannot be read. For a contract that the user named these are errors: ContractError, BundleMismatch.
+    """
     own = read_contract(bundle)
     try:
         contract = load_contract(path)
     except ContractError:
+        if is_named:
+            raise
         return None
-    if own is None or (own.name, own.key.name) != (contract.name, contract.key.name):
-        return None
-    return contract if all(_serves(column, contract) for column in own.scoring_columns) else None
+    is_same = own is not None and (own.name, own.key.name) == (contract.name, contract.key.name)
+    if own and is_same and all(_serves(column, contract) for column in own.scoring_columns):
+        return contract
+    if is_named:
+        raise BundleMismatch(
+            f"{path}: is contract '{contract.name}' with key '{contract.key.name}', expected one whose tables the "
+            f"champion scores ('{own.name if own else 'unknown'}'); name that one, or leave --contract out"
+        )
+    return None
+
+
+def describe_value_in_use(bundle: Path, contract: Contract | None) -> str:
+    """Whose `[value]` money is computed with, where that is not plain; `contract` is that of `contract_in_use`."""
+    if contract is None:
+        return "Money is by the [value] that the model was trained with; for an edited one: --contract FILE"
+    own = read_contract(bundle)
+    is_edited = own is not None and own.value != contract.value
+    return f"Money is by the [value] of {contract.where}, edited since the model was trained." if is_edited else ""
 
 
 def read_contract(path: Path) -> Contract | None:

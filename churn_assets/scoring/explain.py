@@ -50,6 +50,7 @@ TWIN_CORRELATION = 0.995  # absolute, of ranks
 TWIN_ROWS = 5000
 TWIN_VALUES = 64  # a category is compared with numbers of at most so many distinct values
 BACKGROUND_ROWS = 16  # of a network: each is walked from in one order and in its reverse
+_MIXED = " (most of the score rests on this, which is partly made of a suspect column:"
 _SEED = 42
 _NETWORK_CHUNK = 64  # customers of a network explained at a time
 _CHUNK = 4096
@@ -222,6 +223,7 @@ class Explainer:
         reads = {name: frozenset({name}) for name in scorer.contract.by_name} | dict(columns_read(scorer.contract))
         suspect = [column.name for column in scorer.contract.columns if column.suspect or column.attested]
         self._suspects = [next((c for c in suspect if c in reads[name]), "") for name in names]
+        self._suspect_topics = {of_name.get(c, c) for c in suspect}
 
     def contributions(self, matrix: Matrix) -> Contributions:
         """Contributions of the features of rows (n, k)."""
@@ -256,7 +258,10 @@ class Explainer:
             name = self.scorer.program.names[self._speakers[feature]]
             text = self._wording.describe(name, float(row[self._speakers[feature]]), self._typical.get(name))
             if totals[topic] >= MOST_OF_A_SCORE * raising and (suspect := self._suspects[feature]):
-                text += f" (most of the score rests on {suspect}, a suspect column)"
+                is_own = self.topics[topic] in self._suspect_topics  # else the column counts with another topic as well
+                text += (
+                    f" (most of the score rests on {suspect}, a suspect column)" if is_own else f"{_MIXED} {suspect})"
+                )
             if all(reason.text != text for reason in reasons):
                 reasons.append(Reason(self.topics[topic], name, text, float(totals[topic])))
         return tuple(reasons)

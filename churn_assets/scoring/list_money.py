@@ -34,7 +34,8 @@ class ListMoney(msgspec.Struct, frozen=True):
 
     `customers` have not left; `left` are marked as churned in the table, and nobody's money. `contacts` cost `cost`;
     of `churners` expected among them, `saved` stay. `profit` is what those are worth less the cost, `low` and `high`
-    its 95 % interval, and `undiscounted` what it would be if the probabilities held. `control` are left alone.
+    its 95 % interval, and `undiscounted` what it would be if the probabilities held. `control` are left alone. With
+    `is_cut` more contacts would pay than a list without a capacity holds.
     """
 
     customers: int
@@ -50,9 +51,12 @@ class ListMoney(msgspec.Struct, frozen=True):
     high: float
     undiscounted: float
     discount: Discount
+    is_cut: bool = False
 
 
-def list_money(listed: pa.Table, value: Value, discount: Discount, customers: int, left: int = 0) -> ListMoney:
+def list_money(
+    listed: pa.Table, value: Value, discount: Discount, customers: int, left: int = 0, *, is_cut: bool = False
+) -> ListMoney:
     """The money of the contacts of a list (`call_list.SCHEMA`), out of `customers` who have not left."""
     contacted = listed.filter(listed["contact"])
     worth, bring = contacted["customer_value"].to_numpy(), contacted["expected_value"].to_numpy() + value.offer_cost
@@ -73,6 +77,7 @@ def list_money(listed: pa.Table, value: Value, discount: Discount, customers: in
         high=high - cost,
         undiscounted=gross / (discount.share or 1.0) - cost,  # nothing is contacted at a share of 0
         discount=discount,
+        is_cut=is_cut,
     )
 
 
@@ -120,6 +125,8 @@ def describe_list_money(money: ListMoney) -> list[str]:
     if not money.contacts:
         return [f"Under the contract's values no contact is expected to pay, of {out_of}{left}.", *_basis(money)]
     limit = f", within a capacity of {money.capacity:,}" if money.capacity is not None else ""
+    if money.is_cut:
+        limit = ", the longest list without a capacity in the contract"
     control = [f"{money.control:,} more are a control group: not contacted, not counted."] if money.control else []
     return [
         f"Contact {money.contacts:,} of {out_of}{limit}{left}. Expected profit: {amount(money.profit)} (95 % interval "
@@ -130,9 +137,17 @@ def describe_list_money(money: ListMoney) -> list[str]:
 
 
 def describe_discount(discount: Discount) -> str:
-    """The share of the predicted churners that money counts and where it is from; '' if it is all of them."""
+    """The share of the predicted churners that money counts, and where it is from; '' if it was not measured."""
     if not discount.split:
         return ""
+    if discount.share == 1.0:
+        among = SPLITS[discount.split]
+        measured = (
+            f"of those predicted among {among}, {discount.low:.0%} to {discount.high:.0%} churned (95 % interval)"
+        )
+        if discount.low == 1.0:
+            measured = f"no fewer churned among {among}"
+        return f"It counts all churners that the probabilities predict: {measured}."
     return (
         f"It counts {discount.share:.0%} of the churners that the probabilities predict: so many of those predicted "
         f"among {SPLITS[discount.split]}, churned (95 % interval {discount.low:.0%} to {discount.high:.0%})."
@@ -141,7 +156,7 @@ def describe_discount(discount: Discount) -> str:
 
 def _basis(money: ListMoney) -> list[str]:
     basis = describe_discount(money.discount)
-    if basis and money.contacts:
+    if money.discount.share < 1.0 and money.contacts:
         basis += f" If the probabilities held, it would be {amount(money.undiscounted)}."
     return [basis] if basis else []
 

@@ -75,7 +75,7 @@ class Bands:
 @dataclass(frozen=True)
 class Discount:
     """The share of the predicted churners that figures of money count, 1 or less, and its 95 % interval, which may end
-    above 1. `split` names the test customers who churned less than predicted; '' where none did, beyond chance."""
+    above 1. `split` names the test customers that it was measured on; '' if it was not measured."""
 
     share: float = 1.0
     low: float = 1.0

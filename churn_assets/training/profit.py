@@ -164,17 +164,16 @@ def realized_churn(
 
 
 def discount_of(realized: Mapping[str, Realized]) -> Discount:
-    """The lowest share of the splits on which churners were fewer than predicted beyond chance; else none, with the
-    spread of the random split."""
+    """The lowest share of the splits on which churners were fewer than predicted beyond chance. Without one all count,
+    and the interval is that of the split with the lowest share."""
     short = {name: split for name, split in realized.items() if split.high < 1.0}
     if short:
         name = min(short, key=lambda name: short[name].share)
         return Discount(short[name].share, short[name].low, short[name].high, name)
-    at_random = realized.get("random")
-    if at_random is None or not at_random.share:
+    if not realized:
         return Discount()
-    low, high = at_random.low / at_random.share, at_random.high / at_random.share
-    return Discount(1.0, min(1.0, low), max(1.0, high))
+    name = min(realized, key=lambda name: realized[name].share)
+    return Discount(1.0, min(1.0, realized[name].low), max(1.0, realized[name].high), name)
 
 
 def threshold_table(
@@ -220,8 +219,8 @@ def describe_profit(report: ProfitReport) -> str:
     if money.contacts:
         gross, save_rate = money.profit + money.cost, report.values["save_rate"]
         sentences.append(
-            f"It depends most on save rate and customer value: at half the save rate of {save_rate:.3g} it is "
-            f"{amount(gross / 2.0 - money.cost)}; it is zero at {save_rate * money.cost / gross:.3g}."
+            f"Profit depends most on save rate and customer value: at half the save rate of {100 * save_rate:.3g} % it "
+            f"is {amount(gross / 2.0 - money.cost)}; it is zero at {100 * save_rate * money.cost / gross:.2g} %."
         )
     if chosen.contacted_share:
         newest = report.out_of_time

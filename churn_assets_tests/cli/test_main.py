@@ -215,6 +215,12 @@ def test_a_call_list_of_a_file_says_why(made, tmp_path):
     assert sheet["customer"].to_pylist() == calls["customer_id"].to_pylist()
     assert sheet["reason 1"].to_pylist() == calls["reason_1"].to_pylist()
     assert not (tmp_path / "scores.parquet").exists()
+    assert "edited since" not in named.stdout
+    (tmp_path / "edited.toml").write_text(STORE.text.replace("offer_cost = 10.0", "offer_cost = 20.0"))
+    contract = ("--contract", tmp_path / "edited.toml")
+    edited = churn("score", tmp_path / "new.parquet", "--calls", tmp_path / "c.csv", *contract, home=home)
+    assert "edited.toml, edited since the model was trained" in edited.stdout, edited.stderr
+    assert "less the offer of 20" in (tmp_path / "c.notes.txt").read_text(encoding="utf-8")
 
 
 def test_a_budget_is_turned_into_a_list_and_what_it_brings(made):

@@ -67,8 +67,9 @@ def test_a_unit_is_shown_once(column, text):
 
 @pytest.mark.parametrize(("doc", "label"), [("", "MonthlySpend"), ("MonthlySpend in euros.", "MonthlySpend in euros")])
 def test_a_column_is_named_as_the_table_spells_it(doc, label):
-    text = TEXT.replace('name = "spent"', 'name = "MonthlySpend"').replace('doc = "Money spent."', f'doc = "{doc}"')
-    assert Wording(parse_contract(text)).describe("MonthlySpend", 7.0, Typical(9.5, 9.0)) == f"{label}: 7; typical 9.5"
+    for name in ("MonthlySpend", "MonthlySpend "):  # a blank in the header
+        text = TEXT.replace('name = "spent"', f'name = "{name}"').replace('doc = "Money spent."', f'doc = "{doc}"')
+        assert Wording(parse_contract(text)).describe(name, 7.0, Typical(9.5, 9.0)) == f"{label}: 7; typical 9.5"
 
 
 def test_words_are_prose_and_change_no_fingerprint():

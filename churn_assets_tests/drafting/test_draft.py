@@ -235,6 +235,9 @@ def test_a_large_table_is_sampled_evenly_and_the_draft_states_it(tmp_path):
     whole = draft_contract(path, DraftOptions("churn", "Yes"))
     assert (whole.sampled, whole.contract.key.name) == (200_000, "customer_id")
     assert [c.kind for c in found.contract.columns] == [c.kind for c in whole.contract.columns]
+    kept = table["churn"].to_pylist().count("No")
+    for capacity in (found.contract.value.capacity, whole.contract.value.capacity):
+        assert capacity == pytest.approx(kept / 10, rel=0.35)  # one digit
 
 
 def test_the_sample_is_spread_over_the_file_and_its_labels_are_counted_over_all(tmp_path):

@@ -36,6 +36,11 @@ def folder(tmp_path_factory, table):
     return folder
 
 
+def _with_value(**changed):
+    value = dataclasses.replace(CONTRACT.value, **changed)
+    return dataclasses.replace(SCORER, contract=dataclasses.replace(CONTRACT, value=value))
+
+
 def _write_workbook(path, table):
     import openpyxl
 
@@ -261,9 +266,18 @@ def test_a_customer_with_several_rows_is_called_once(table, tmp_path, batch_rows
     assert calls[0] == calls[1]
 
 
+@pytest.mark.parametrize(("longest", "is_cut"), [(3, True), (10_000, False)])
+def test_without_a_capacity_a_list_that_ends_by_its_length_says_so(folder, tmp_path, monkeypatch, longest, is_cut):
+    monkeypatch.setattr("churn_assets.scoring.batch.CALLS_WITHOUT_CAPACITY", longest)
+    scorer = _with_value(capacity=None)
+    summary = score_file(scorer, folder / "in.parquet", tmp_path / "o.parquet", AS_OF, batch_rows=50)
+    assert summary.money.is_cut is is_cut
+    assert ("the longest list without a capacity" in str(summary)) is is_cut
+    assert (summary.money.contacts == 3) is is_cut
+
+
 def test_a_call_list_alone_is_written_without_scores_and_its_notes_beside_it(folder, table, tmp_path):
-    value = dataclasses.replace(CONTRACT.value, value="spent * 10", control_share=0.4)
-    scorer = dataclasses.replace(SCORER, contract=dataclasses.replace(CONTRACT, value=value))
+    scorer = _with_value(value="spent * 10", control_share=0.4)
     summary = score_file(scorer, folder / "in.parquet", None, AS_OF, batch_rows=50, sheet=tmp_path / "calls.csv")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["calls.csv", "calls.notes.txt"]
     assert (summary.out, summary.calls, summary.sheet) == (None, None, tmp_path / "calls.csv")

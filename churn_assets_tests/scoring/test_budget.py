@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from churn_assets.contract.limits import Value
 from churn_assets.contract.load import load_contract
-from churn_assets.errors import SettingsError
+from churn_assets.errors import BundleMismatch, ContractError, SettingsError
 from churn_assets.scoring.budget import Offers, plan, plan_call_list
-from churn_assets.scoring.bundle import contract_in_use
+from churn_assets.scoring.bundle import contract_in_use, describe_value_in_use
 from churn_assets.scoring.call_list import call_list
 from churn_assets.scoring.list_money import saved_interval
 from churn_assets.scoring.prices import prices
@@ -124,4 +124,12 @@ def test_the_value_in_use_is_that_of_a_contract_whose_tables_the_bundle_scores(t
         (tmp_path / name).write_text(text, encoding="utf-8")
         contract = contract_in_use(tmp_path, tmp_path / name)
         assert (contract and contract.value.offer_cost) == cost, name
+        if cost is None:  # what the environment names may be another contract; what a user names may not
+            with pytest.raises((BundleMismatch, ContractError), match=r"expected|is not TOML"):
+                contract_in_use(tmp_path, tmp_path / name, is_named=True)
     assert contract_in_use(tmp_path, tmp_path / "none.toml") is None
+    assert "edited since the model was trained" in describe_value_in_use(
+        tmp_path, contract_in_use(tmp_path, tmp_path / "repriced.toml")
+    )
+    assert describe_value_in_use(tmp_path, contract_in_use(tmp_path, tmp_path / "contract.toml")) == ""
+    assert "for an edited one: --contract FILE" in describe_value_in_use(tmp_path, None)

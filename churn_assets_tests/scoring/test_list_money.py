@@ -49,6 +49,20 @@ def test_a_discount_lowers_every_expected_value_and_is_said_with_what_it_would_b
     assert "(95 % interval 50% to 70%)" in basis
 
 
+@pytest.mark.parametrize(
+    ("discount", "basis"),
+    [
+        (Discount(1.0, 0.7, 1.1, "out_of_time"), "on older ones, 70% to 110% churned (95 % interval)."),
+        (Discount(1.0, 1.0, 1.8, "random"), "no fewer churned among test customers, drawn at random."),
+    ],
+)
+def test_where_all_churners_count_the_measured_share_is_said(discount, basis):
+    money, _ = _money(np.linspace(0.0, 0.9, 100), discount)
+    (_, sentence) = describe_list_money(money)
+    assert sentence.startswith("It counts all churners that the probabilities predict")
+    assert sentence.endswith(basis)
+
+
 def test_a_model_no_better_than_random_calls_nobody_and_says_so():
     money, _ = _money([0.9] * 5, capacity=0)
     assert money.contacts == 0

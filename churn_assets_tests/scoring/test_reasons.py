@@ -162,7 +162,7 @@ def contradictions(scorer: Scorer, table: pa.Table, as_of: str) -> list[str]:
         for reason in reasons:
             count += 1
             value, spec = float(row[names.index(reason.feature)]), scorer.program.specs[names.index(reason.feature)]
-            text = re.sub(r" \(most of the score rests on \w+, a suspect column\)$", "", reason.text)
+            text = re.sub(r" \(most of the score rests on [^()]+\)$", "", reason.text)
             told = re.fullmatch(r"(above|below) (.+) than (.+)", text)
             plain = re.fullmatch(r".*: (.+?)(?: \D+?)?(?:; (?:typical|most often) (.+?))?(?: \D+)?", text)
             if np.isnan(value):
@@ -258,6 +258,18 @@ def test_a_score_that_rests_on_a_suspect_column_says_so():
             assert new.text == old.text + " (most of the score rests on sent, a suspect column)" * most
             said += most
     assert said
+
+
+def test_a_feature_that_uses_a_suspect_column_of_another_topic_does_not_count_as_that_column():
+    text = TEXT.replace('doc = "against what is typical" }', 'doc = "against what is typical", topic = "city" }')
+    text = text.replace('doc = "E-mails sent."', 'doc = "E-mails sent."\nsuspect = "Stops when a customer leaves."')
+    explainer = Explainer(dataclasses.replace(explained(), contract=parse_contract(text)))
+    reasons = [reason for own in explainer.explain_table(customers(400, 3), AS_OF) for reason in own]
+    notes = {(reason.topic, reason.text.partition(" (")[2]) for reason in reasons if "suspect" in reason.text}
+    assert notes == {
+        ("city", "most of the score rests on this, which is partly made of a suspect column: sent)"),
+        ("sent", "most of the score rests on sent, a suspect column)"),
+    }
 
 
 def test_a_value_is_no_reason_on_the_side_that_the_contract_calls_safe():

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from churn_assets.scoring.explain import BACKGROUND_ROWS, contributions, is_exact, reference
+from churn_assets.scoring.models.boosted import MANY_ROWS, BoostedModel
 from churn_assets_tests.scoring.tiny import KINDS, model_of, trained_booster, training
 
 TOPICS = [(0, 4), (1, 3), (2,), (5, 6)]
@@ -56,6 +57,29 @@ def test_trees_have_the_values_that_xgboost_itself_gives():
     parts = contributions(model, MATRIX, {}, TOPICS)
     np.testing.assert_allclose(parts.values, expected[:, :-1], atol=1e-6)
     assert parts.base == pytest.approx(float(expected[0, -1]), abs=1e-6)
+
+
+@pytest.mark.parametrize(("depth", "trees"), [(1, 3), (4, 30), (9, 12)])
+def test_tables_of_many_rows_have_the_values_of_the_library(depth, trees):
+    import xgboost as xgb
+
+    rng = np.random.default_rng(depth)
+    matrix = np.round(rng.normal(size=(900, 6)), 1).astype(np.float32)
+    matrix[rng.random(matrix.shape) < 0.1] = np.nan
+    churned = (np.nansum(matrix[:, :3], axis=1) + rng.normal(size=900) > 0.0).astype(float)
+    options = {"objective": "binary:logistic", "max_depth": depth, "eta": 0.3, "min_child_weight": 0.5, "nthread": 1}
+    bag = []
+    for seed in (1, 2):
+        data = xgb.DMatrix(matrix, churned)
+        booster = xgb.train({**options, "subsample": 0.8, "seed": seed}, data, trees)
+        bag.append(bytes(booster.save_raw("ubj")))
+    model = BoostedModel(bag, [trees, max(1, trees - 2)])
+    assert model.tree_shapley is not None
+    many, base = model.contributions(matrix)
+    parts = [model.contributions(matrix[start : start + MANY_ROWS - 1]) for start in range(0, 900, MANY_ROWS - 1)]
+    np.testing.assert_allclose(many, np.concatenate([values for values, _ in parts]), atol=2e-5)
+    assert base == pytest.approx(parts[0][1], abs=2e-5)
+    np.testing.assert_allclose(base + many.sum(axis=1), model.margin(matrix), atol=2e-5)
 
 
 def test_the_logistic_base_is_the_mean_of_training_and_contributions_average_to_nothing():

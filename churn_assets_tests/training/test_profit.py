@@ -131,11 +131,15 @@ def test_what_came_true_is_measured_on_customers_who_may_still_be_there():
 
 
 REALIZED = {
-    "as predicted": ({"random": (1.02, 0.9, 1.1)}, ("", 1.0, 0.9 / 1.02, 1.1 / 1.02)),
-    "less, but within chance": ({"random": (0.9, 0.7, 1.1)}, ("", 1.0, 0.7 / 0.9, 1.1 / 0.9)),
+    "as predicted": ({"random": (1.02, 0.9, 1.1)}, ("random", 1.0, 0.9, 1.1)),
+    "less, but within chance": (
+        {"random": (1.0, 0.9, 1.1), "out_of_time": (0.9, 0.7, 1.1)},
+        ("out_of_time", 1.0, 0.7, 1.1),
+    ),
     "less out of time": ({"random": (1.0, 0.9, 1.1), "out_of_time": (0.6, 0.5, 0.8)}, ("out_of_time", 0.6, 0.5, 0.8)),
     "less on both": ({"random": (0.5, 0.4, 0.6), "out_of_time": (0.7, 0.6, 0.8)}, ("random", 0.5, 0.4, 0.6)),
-    "more out of time": ({"random": (1.0, 0.9, 1.1), "out_of_time": (2.0, 1.8, 2.2)}, ("", 1.0, 0.9, 1.1)),
+    "more out of time": ({"random": (1.0, 0.9, 1.1), "out_of_time": (2.0, 1.8, 2.2)}, ("random", 1.0, 0.9, 1.1)),
+    "more on both": ({"random": (1.5, 1.2, 1.8), "out_of_time": (2.0, 1.8, 2.2)}, ("random", 1.0, 1.0, 1.8)),
     "not measured": ({}, ("", 1.0, 1.0, 1.0)),
 }
 

@@ -34,6 +34,9 @@ PERSONAL = {
     ),
     *("health", "education", "income", "language"),
 }
+# Beside 'age' any other word makes it the age of something else, such as an order.
+OF_A_PERSON = {"customer", "client", "user", "member", "subscriber", "person", "holder", "employee", "guest"}
+AGE_PARTS = {"age", *OF_A_PERSON, "years", "in", "at", "group", "band", "class", "range", "bin"}
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,7 @@ def _segment(row: Segment) -> str:
 
 
 def _ethics(report: Report) -> tuple[str, ...]:
-    personal = [name for name in report.model.features if PERSONAL & set(_parts(name))]
+    personal = [name for name in report.model.features if is_personal(name)]
     names = ", ".join(f"'{name}'" for name in personal)
     about = (
         f"By their names these features describe a person, not what they did as a customer: {names}. Check that they "
@@ -154,6 +157,16 @@ def _ethics(report: Report) -> tuple[str, ...]:
         "A wrong alarm costs an offer, a missed churner gets none; nothing else may follow from a score. A person who "
         "asks why is given the reasons of the call list, which say what the model used, not why people leave.",
     )
+
+
+def is_personal(name: str) -> bool:
+    """Whether a feature is named like a trait of a person.
+
+    >>> [is_personal(name) for name in ("Customer_Age", "first_order_age_days", "MaritalStatus")]
+    [True, False, True]
+    """
+    parts = set(_parts(name))
+    return bool(parts & (PERSONAL - {"age"})) or ("age" in parts and parts <= AGE_PARTS)
 
 
 def _parts(name: str) -> list[str]:

@@ -14,6 +14,7 @@ from churn_assets.reporting.model.curve_charts import curves, learning_chart, pr
 from churn_assets.reporting.model.facts import Dependence, Level, Report, Segment, Side, WorkedCustomer
 from churn_assets.scoring.list_money import describe_list_money
 from churn_assets.training.profit import describe_profit
+from churn_assets.training.select import MATERIAL
 
 # name, title, explanation
 METRICS = (
@@ -64,6 +65,7 @@ def render_report(report: Report) -> str:
         learning=learning_chart(report.learning) if report.learning else None,
         rounded_probability=_probability_form,
         profit=profit_chart(report),
+        material=f"{MATERIAL:g}",
     )
 
 

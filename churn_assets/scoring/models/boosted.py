@@ -14,11 +14,15 @@ from churn_assets.features.compile import Array, Matrix
 from churn_assets.scoring.models.base import read_settings, write_model
 from churn_assets.scoring.models.leaf_masks import LeafMasks, build_leaf_masks
 from churn_assets.scoring.models.tree_file import check_trees
+from churn_assets.scoring.models.tree_shapley import TreeShapley, build_tree_shapley
 from churn_assets.scoring.models.xgboost_c import Booster
 
 # Up to here leaf masks are faster than the C library's fixed cost of a call (`python -m benchmarks.few_rows`).
 FEW_ROWS = 6
+# From here on it pays to make the tables of Shapley values, which takes about a second for a large model.
+MANY_ROWS = 300
 _PROBE_ROWS, _PROBE_TOLERANCE = 64, 1e-9
+_SHAPLEY_ROWS, _SHAPLEY_TOLERANCE = 16, 1e-4
 
 
 class BoostedModel:
@@ -67,9 +71,29 @@ class BoostedModel:
             return masks.margin(matrix)
         return self._many(matrix)
 
+    @cached_property
+    def tree_shapley(self) -> TreeShapley | None:
+        """The boosters' Shapley values as tables; None if their trees are too large or unusual for that, or if the C
+        library gives other values on rows at their own thresholds."""
+        try:
+            tables = build_tree_shapley(self.boosters)
+        except (KeyError, TypeError, ValueError, IndexError):  # a model format this package does not know
+            return None
+        if tables is None:
+            return None
+        probe = tables.probe_rows(_SHAPLEY_ROWS, self.boosters[0].features)
+        values, base = self._library_contributions(probe)
+        same = np.abs(tables.contributions(probe) - values) <= _SHAPLEY_TOLERANCE * (1.0 + np.abs(values))
+        return tables if same.all() and abs(tables.base - base) <= _SHAPLEY_TOLERANCE * (1.0 + abs(base)) else None
+
     def contributions(self, matrix: Matrix) -> tuple[Array, float]:
         """Shapley values (n, k) of feature rows (n, k) and the base value; exact, to float32."""
         inputs = np.ascontiguousarray(matrix, dtype=np.float32)
+        if len(inputs) >= MANY_ROWS and (tables := self.tree_shapley) is not None:
+            return tables.contributions(inputs), tables.base
+        return self._library_contributions(inputs)
+
+    def _library_contributions(self, inputs: Matrix) -> tuple[Array, float]:
         each = np.array([booster.contributions(inputs) for booster in self.boosters], dtype=np.float64)
         mean: Array = each.mean(axis=0)
         return mean[:, :-1], float(mean[0, -1]) if len(mean) else 0.0

@@ -111,24 +111,26 @@ def build_leaf_masks(boosters: Sequence[Booster]) -> LeafMasks | None:
         model = json.loads(booster.as_json())["learner"]
         if model["gradient_booster"].get("name") != "gbtree":
             return None
-        for tree in _trees(model, booster.iterations):
+        for tree in trees_of(model, booster.iterations):
             if any(tree.get("split_type", ())) or len(tree["left_children"]) > 2 * MAX_LEAVES - 1:
                 return None
             values, depth = _walk(tree, len(leaves), nodes)
             leaves.append(values)
             path_length += depth
         ends.append(len(leaves))
-        bases.append(_base_margin(model))
+        bases.append(base_margin(model))
     return _assemble(nodes, leaves, tuple(ends), tuple(bases), path_length, boosters[0].features)
 
 
-def _trees(model: dict[str, Any], iterations: int) -> list[dict[str, Any]]:
+def trees_of(model: dict[str, Any], iterations: int) -> list[dict[str, Any]]:
+    """The trees of a learner in XGBoost's JSON, of `iterations` rounds, 0 for all."""
     forest = model["gradient_booster"]["model"]
     first = forest["iteration_indptr"]
     return list(forest["trees"][: first[iterations] if iterations else first[-1]])
 
 
-def _base_margin(model: dict[str, Any]) -> np.float32:
+def base_margin(model: dict[str, Any]) -> np.float32:
+    """The log-odds that the trees are added to."""
     base = np.float32(json.loads(model["learner_model_param"]["base_score"].strip("[]")))
     if not model["objective"]["name"].startswith(("binary:logi", "reg:logistic")):
         return base

@@ -22,7 +22,7 @@ from churn_assets.errors import SettingsError
 
 LOGGER = "churn"
 SERVICE = "churn_assets.serving.service:ChurnService"  # as BentoML finds it
-SUPERVISOR = "CHURN_SUPERVISOR"  # set by the supervisor for its workers: its pid
+SUPERVISOR = "_CHURN_SUPERVISOR"  # set by the supervisor for its workers: its pid; no setting
 SUPERVISOR_POLL_S = 0.5
 ORPHAN_S = 3.0  # that a worker without a supervisor has to stop
 STOP_S = 25.0  # from SIGTERM on; a process manager often sends SIGKILL after 30

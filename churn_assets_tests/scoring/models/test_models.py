@@ -125,7 +125,7 @@ def _trees(model):
 
 
 def test_leaf_masks_that_disagree_with_the_library_are_not_used(monkeypatch):
-    monkeypatch.setattr("churn_assets.scoring.models.leaf_masks._base_margin", lambda model: np.float32(3.0))
+    monkeypatch.setattr("churn_assets.scoring.models.leaf_masks.base_margin", lambda model: np.float32(3.0))
     assert BoostedModel([booster_bytes()]).leaf_masks is None
 
 
