@@ -10,8 +10,9 @@ DataError: LabelError, TooFewRows, ColumnAllNull, TooManyRejected, RepeatedCusto
 BundleError: BundleCorrupt, BundleMismatch
 ReleaseError: NoChampion, PointerCorrupt, GateRefused, AssetMissing, AssetStale, HoldoutCorrupt, HomeBusy,
     LedgerCorrupt, LedgerUnavailable, TransitionRefused, RollbackRefused, BentoNotBuilt
+LogUnavailable: RowsUncertain, SegmentLost
 LogError: LogUnavailable, LogBusy, LogUnreadable, NothingIngested, WarehouseLocked, WarehouseCorrupt, QueryRefused,
-    SourceRefused, WindowUnreadable
+    SourceRefused, AcceptanceRefused, WindowUnreadable
 
 A message is one line with three parts: what is wrong; what was expected; what to do. docs/errors.md has the remedy
 of each class.
@@ -162,6 +163,15 @@ def one_line(value: object, length: int = 200) -> str:
     return without_user_info(" ".join(str(value).split()))[:length]
 
 
+def in_rows(count: int) -> str:
+    """A number of rows in a message.
+
+    >>> in_rows(1), in_rows(1500)
+    ('1 row', '1,500 rows')
+    """
+    return f"{count:,} row{'s' * (count != 1)}"
+
+
 def printable(text: str) -> str:
     """`text` for a terminal, which would obey its control characters: they become JSON escapes."""
     return text if text.isprintable() else _CONTROL.sub(lambda match: json.dumps(match[0])[1:-1], text)
@@ -263,6 +273,19 @@ class LogUnavailable(LogError):
     """A row could not be written to the disk; it is not in the log."""
 
 
+class RowsUncertain(LogUnavailable):
+    """A row could not be written, nor what there is of it be cut off: whether it is in the log is not known."""
+
+
+class SegmentLost(LogUnavailable):
+    """The file that a worker wrote to is not in the log any more, and with it `rows` that were acknowledged. `segment`
+    is its name, "" if none was open."""
+
+    def __init__(self, message: str, segment: str = "", rows: int = 0) -> None:
+        super().__init__(message)
+        self.segment, self.rows = segment, rows
+
+
 class LogBusy(LogError):
     """More rows wait to be written than `CHURN_LOG_QUEUE` allows."""
 
@@ -293,6 +316,10 @@ class AuditUnwritable(ChurnError):
 
 class SourceRefused(LogError):
     """A decision on the feedback of a source cannot be taken as it was asked for."""
+
+
+class AcceptanceRefused(LogError):
+    """A window cannot be accepted as it was asked for."""
 
 
 class WindowUnreadable(LogError):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import time
+from collections.abc import Callable
 from hashlib import sha256
 from hmac import compare_digest
 from pathlib import Path
+from typing import Literal
 
+from churn_assets.access.clock import ForwardClock
 from churn_assets.access.keys import ApiKey, KeyStore
 from churn_assets.errors import KeysUnreadable, SettingsError
 from churn_assets.settings import ServingSettings
@@ -15,22 +18,28 @@ from churn_assets.settings import ServingSettings
 _HEAD = len("churn_") + 12 + len("_")  # of a token, before its secret
 _MAX_SECRET = 80  # bytes that are hashed at most, whatever a client sends
 _SHA256 = sha256()  # copied for each request: a new one is looked up in OpenSSL, which costs more than the hash
-_TICK_S = 1.0  # more than the coarsest clock of a file system
+TRUST_S = 60.0  # for so long the keys count that were read last
 
 
 class Keyring:
     """A snapshot of the keys, looked up for every request and read again once the file has changed.
 
     `required`: requests need a key. True from the first `keys.db` on and never False again, so that neither a revoked
-    last key nor a deleted or damaged file opens the service.
+    last key nor a deleted or damaged file opens the service. While the file cannot be read, the keys of before count
+    for `TRUST_S`: a full or hanging disk stops no client at once, and a key that is revoked meanwhile opens nothing
+    for long.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(
+        self, home: Path, clock: Callable[[], float] | None = None, steady: Callable[[], float] = time.monotonic
+    ) -> None:
         self.required = False
         self.unreadable = False  # then a key is asked for as well; passes once the file can be read
+        self._clock, self._steady = clock or ForwardClock(), steady
+        self._read_s = steady()
         self._store = KeyStore(home)
         self._keys: dict[bytes, ApiKey] = {}
-        self._stamp: tuple[int, ...] | None = None
+        self._stamp: tuple[object, ...] | None = None
 
     def refresh(self) -> None:
         """Read the file if it has changed. Raises KeysUnreadable; the keys stay as they were until it can be read."""
@@ -39,7 +48,16 @@ class Keyring:
         except KeysUnreadable:
             self.unreadable = True
             raise
-        self.unreadable = False
+        self.unreadable, self._read_s = False, self._steady()
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the keys could not be read for so long that none of them counts."""
+        return self.unreadable and self._steady() - self._read_s > TRUST_S
+
+    def state(self, key: ApiKey) -> Literal["valid", "expired", "revoked"]:
+        """Whether the key opens anything now."""
+        return key.state(self._clock())
 
     def _read(self) -> None:
         stamp = self._store.stamp()
@@ -47,9 +65,7 @@ class Keyring:
             return
         self.required |= stamp is not None
         self._keys = {f"churn_{key.id}_".encode(): key for key in self._store.all()}
-        # A change within one tick of the file's clock leaves no trace: read a file that is so new once more.
-        is_settled = stamp is None or time.time_ns() - stamp[-1] > _TICK_S * 1e9
-        self._stamp = stamp if is_settled else ()
+        self._stamp = stamp
 
     def find(self, token: bytes) -> ApiKey | None:
         """The key with this token, in whatever state; None for any other text."""

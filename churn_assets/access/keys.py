@@ -6,6 +6,7 @@ a slow hash, made for passwords, would add milliseconds to every request and no 
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 from collections.abc import Callable, Collection
@@ -22,6 +23,7 @@ from churn_assets.storage.sqlite import SqliteStore
 ADMIN = "admin"  # includes the others
 SCOPES = ("predict", "feedback", "explain", "view", "release", ADMIN)
 MAX_NAME = 100
+_CHANGES = slice(24, 28)  # SQLite's count of transactions, in the header of the file
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _SCHEMA = """
 CREATE TABLE keys (
@@ -68,8 +70,8 @@ class ApiKey:
 class KeyStore(SqliteStore):
     """The keys of a home.
 
-    Without WAL a transaction is in `keys.db` itself once it counts: the time of that one file tells readers whether
-    anything has changed, and a reader needs no right or room to write.
+    Without WAL a transaction is in `keys.db` itself once it counts, and counted in its header: that tells readers
+    whether anything has changed, whatever the clock says, and a reader needs no right or room to write.
     """
 
     schema = _SCHEMA
@@ -83,14 +85,15 @@ class KeyStore(SqliteStore):
         with self._reading() as db:
             return [_key(row) for row in db.execute("SELECT *, rowid AS number FROM keys ORDER BY rowid")]
 
-    def stamp(self) -> tuple[int, ...] | None:
-        """What a transaction changes, the time in ns as the last of it; None without a file. Raises KeysUnreadable."""
+    def stamp(self) -> tuple[object, ...] | None:
+        """What a transaction changes; None without a file. Raises KeysUnreadable."""
         with self._plain_errors():
             try:
-                status = self.path.stat()
+                with self.path.open("rb") as file:
+                    status, header = os.fstat(file.fileno()), file.read(_CHANGES.stop)
             except FileNotFoundError:
                 return None
-            return status.st_ino, status.st_size, status.st_mtime_ns
+            return status.st_ino, status.st_size, status.st_mtime_ns, header[_CHANGES]
 
     def create(
         self,

@@ -28,6 +28,8 @@ Kind = Literal[
     "failed_run",
     "stale_log",
     "implausible_feedback",
+    "lost_rows",
+    "waiting_feedback",
     "daemon_down",
     "ingest_overdue",
     "monitor_overdue",

@@ -5,9 +5,9 @@ An alert's text says what is wrong, what was expected and what to do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
@@ -17,13 +17,15 @@ if TYPE_CHECKING:  # a sensor that raises an alert loads no NumPy
     from churn_assets.monitoring.data_quality import QualityReport
     from churn_assets.monitoring.drift.report import DriftReport
     from churn_assets.monitoring.performance.report import PerformanceReport
+    from churn_assets.prediction_log.warehouse.read import Loss
 
 DRIFT, DATA, PERFORMANCE, STALE = "drift", "data_quality", "performance_drop", "stale_log"
-SOURCES = "implausible_feedback"
+SOURCES, WAITING = "implausible_feedback", "waiting_feedback"
 MOVED_ALIAS = "moved_alias"
 
 _RUNBOOK = "What to do: docs/operations.md"
 _MOST_FINDINGS = 5
+_LOSS_DAYS = 7  # for so long a loss is open unless it is restored
 _JUDGED = "The gate has judged it."
 
 
@@ -135,6 +137,45 @@ def source_alerts(quarantined: Mapping[str, str]) -> AlertChanges:
         f"(--by NAME --why TEXT). {_RUNBOOK} (Feedback is not plausible)."
     )
     return AlertChanges((Alert(SOURCES, "implausible_feedback", "Feedback is not plausible", message, "error"),))
+
+
+def waiting_alerts(waiting: Mapping[str, int], share: float) -> AlertChanges:
+    """The alert that of these sources (source -> reports that wait) only a share of customers counts, until a person
+    decides; it ends when there are none."""
+    if not waiting:
+        return AlertChanges(ended={WAITING: "A person has decided on every source of feedback."})
+    reports = "; ".join(f"{source}: {count:,} reports wait" for source, count in [*waiting.items()][:_MOST_FINDINGS])
+    message = (
+        f"Feedback over the network counts for {share:.0%} of customers until its source is accepted: {reports}. "
+        "Expected: a person who says whose outcomes they are. `churn feedback accept SOURCE` or `churn feedback "
+        f"withdraw SOURCE` (--by NAME --why TEXT). {_RUNBOOK} (Feedback waits)."
+    )
+    return AlertChanges((Alert(WAITING, "waiting_feedback", "Feedback waits for a decision", message),))
+
+
+def loss_alerts(losses: Iterable[Loss], now: datetime) -> AlertChanges:
+    """The alerts that acknowledged rows are gone from the log; each ends when its segment is ingested after all, or
+    after a week. `now` is UTC without a zone, as the losses are."""
+    changes = AlertChanges()
+    for loss in losses:
+        key = f"lost_rows:{loss.segment or loss.noted_at.isoformat()}"
+        if loss.restored:
+            changes += AlertChanges(ended={key: f"Segment {loss.segment} is in the log again."})
+        elif now - loss.noted_at > timedelta(days=_LOSS_DAYS):
+            changes += AlertChanges(ended={key: f"It was not restored within {_LOSS_DAYS} days."})
+        else:
+            changes += AlertChanges((_loss_alert(key, loss),))
+    return changes
+
+
+def _loss_alert(key: str, loss: Loss) -> Alert:
+    gone = f"segment {loss.segment} with {loss.rows:,} acknowledged rows" if loss.segment else "the folder of the log"
+    message = (
+        f"At {loss.noted_at:%Y-%m-%d %H:%M} UTC {gone} was deleted or moved away while the service ran. Expected: only "
+        "the ingest removes segments. Put them back, or restore them from a backup, and ingest. "
+        f"{_RUNBOOK} (Rows of the log are gone)."
+    )
+    return Alert(key, "lost_rows", "Rows of the prediction log are gone", message, "error", once=True)
 
 
 def alias_alerts(moved: bool, message: str, at: datetime) -> AlertChanges:

@@ -27,6 +27,7 @@ for module in (run, contract, generate, home, models, promotion):
     app.add_typer(module.app)
 app.add_typer(contract.contract_app, name="contract")
 app.add_typer(promotion.holdout_app, name="holdout")
+app.add_typer(promotion.window_app, name="window")
 app.add_typer(log_app, name="log")
 app.add_typer(contacts_app, name="contacts")
 app.add_typer(feedback_app, name="feedback")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from churn_assets.cli.terminal.console import (
 )
 from churn_assets.errors import HomeBusy, SettingsError
 from churn_assets.settings import STARTER, ServingSettings, Settings, project_file
+from churn_assets.storage.files import remove_leftovers
 from churn_assets.storage.links import link_home
 from churn_assets.storage.lock import file_lock
 
@@ -126,6 +128,7 @@ def ui(
 
     prepare_home(settings)
     with file_lock(settings.home / ".ui.lock", busy=busy) as lock:
+        remove_leftovers(settings.home)
         os.environ.setdefault("CHURN_EXECUTOR", "forkserver")
         workspace = str(project_file(settings.root, "workspace.yaml"))
         if headless:
@@ -157,16 +160,19 @@ def serve(
     serving = ServingSettings.from_environ(os.environ)
     check_port(serving.host, serving.port)
     check_address(serving.host, serving)
-    settings.home.mkdir(parents=True, exist_ok=True)
-    if serving.log and not os.access(settings.home, os.W_OK):
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        if serving.log and not os.access(settings.home, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        link_home(settings)
+        folder = _isolate_service(settings, serving)
+    except OSError as error:
         raise SettingsError(
-            f"CHURN_HOME is {settings.home}, which cannot be written, expected room for the prediction log; "
-            "correct its permissions, or answer without a log: CHURN_LOG=0"
-        )
-    link_home(settings)
+            f"CHURN_HOME is {settings.home}, which cannot be written ({error.strerror}), expected room for the "
+            "prediction log; free the disk or correct its permissions, or answer without a log: CHURN_LOG=0"
+        ) from error
     scheme = "https" if serving.tls_cert else "http"
     out.print(f"{scheme}://localhost:{serving.port} answers in some five seconds (stop with ctrl-c)")
-    folder = _isolate_service(settings, serving)
     command = [sys.executable, "-P", "-m", "bentoml", "serve", SERVICE, "--working-dir", str(folder)]
     os.execv(sys.executable, command)
 
@@ -176,7 +182,8 @@ def _isolate_service(settings: Settings, serving: ServingSettings) -> Path:
     would clear its metrics, shares it. Its variables have absolute paths from here on."""
     environ = os.environ
     folder = Path(environ.get("BENTOML_HOME") or settings.bento_home / f"service-{serving.port}").absolute()
-    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("bentos", "models", "envs", "tmp"):  # BentoML makes them, and fails in a traceback
+        (folder / name).mkdir(parents=True, exist_ok=True)
     paths = {"CHURN_ROOT": settings.root, "CHURN_HOME": settings.home}
     for name in ("CHURN_BUNDLE", "CHURN_TLS_CERT", "CHURN_TLS_KEY"):
         if environ.get(name):

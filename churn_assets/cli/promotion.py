@@ -61,6 +61,40 @@ def renew(by: By, why: Why, contract: ContractOption = None, home: HomeOption = 
     )
 
 
+window_app = typer.Typer(help="Decide about a window of the prediction log.", no_args_is_help=True)
+
+
+@window_app.callback()
+def window() -> None:
+    """Decide about a window of the prediction log."""
+
+
+@window_app.command(epilog='Example: [bold]churn window accept 3 --by Ana --why "the offer of May, checked"[/bold]')
+def accept(
+    number: Annotated[int, typer.Argument(help="The window, as the report on the data quality numbers it.")],
+    by: By,
+    why: Why,
+    home: HomeOption = None,
+) -> None:
+    """Let a window that is reported as broken count as ok: its drift and its labels count from the next monitor on."""
+    import datetime as dt
+
+    from churn_assets.access.audit import record_call
+    from churn_assets.monitoring.windows import Acceptance, accept_window
+    from churn_assets.promotion.pointer import require_champion
+
+    settings, now = settings_of(home), dt.datetime.now(dt.UTC)
+    fingerprint = require_champion(settings.home).fingerprint
+    accept_window(
+        settings,
+        fingerprint,
+        number,
+        Acceptance(by, why, now.isoformat(timespec="seconds")),
+        lambda: record_call(settings.home, "window accept", now, window=number, by=by, why=why),
+    )
+    say(f"Window {number} counts as ok from the next monitor on, its labels too. The finding stays in its report.")
+
+
 @app.command(epilog='Example: [bold]churn retrain --why "the spring offer changed who leaves"[/bold]')
 def retrain(
     why: Why,

@@ -18,6 +18,7 @@ import numpy as np
 from churn_assets.contract.limits import Monitoring
 from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.errors import NothingIngested
+from churn_assets.monitoring.performance.service import FAULTS
 from churn_assets.monitoring.profile import (
     NO_CHAMPION,
     REST,
@@ -38,6 +39,7 @@ from churn_assets.monitoring.windows import (
     QualityStatus,
     Report,
     Window,
+    read_acceptance,
     read_window_report,
     rows_of,
     window_folder,
@@ -204,9 +206,9 @@ class Traffic:
     refused: Mapping[str, int]
 
     def refused_share(self, cause: str) -> float:
-        """Requests refused for this cause among all, 0 to 1."""
-        requests = self.rows + sum(self.refused.values())
-        return self.refused.get(cause, 0) / requests if requests else 0.0
+        """Requests refused for this cause among these and those that were answered, 0 to 1."""
+        refused = self.refused.get(cause, 0)
+        return refused / (self.rows + refused) if refused else 0.0
 
 
 def read_traffic(connection: duckdb.DuckDBPyConnection, window: Window) -> Traffic:
@@ -253,13 +255,20 @@ def _check_volume(now: Traffic, before: Sequence[Traffic], limits: Monitoring) -
         yield Finding("volume", TRAFFIC, actual, expected, message)
 
 
+# Causes that say nothing of the rows that were scored: strangers, scanners, limits, and the service itself.
+_NOT_OF_DATA = frozenset(
+    (*FAULTS, "connections", "content_type", "head", "http", "key", "memory", "method", "path", "rate", "scope", "size")
+) | {"slow_body", "slow_head"}
+
+
 def _check_refused(now: Traffic, before: Sequence[Traffic], limits: Monitoring) -> Iterator[Finding]:
     for cause in sorted(now.refused):
         share = now.refused_share(cause)
         usual = median(traffic.refused_share(cause) for traffic in before) if before else 0.0
         if share - usual >= limits.missing_rise:
             message = f"{share:.1%} of the requests were refused for '{cause}', {usual:.1%} before"
-            yield replace(_share("refused", TRAFFIC, share, usual, message), cause=cause)
+            finding = _share("refused", TRAFFIC, share, usual, message, blocks=cause not in _NOT_OF_DATA)
+            yield replace(finding, cause=cause)
 
 
 def _check_customers(now: Traffic, limits: Monitoring) -> Iterator[Finding]:
@@ -367,7 +376,11 @@ def window_quality(log: MonitoredLog, index: int) -> WindowQuality:
         earlier = [read_window_report(log.settings, other, QUALITY_JSON, WindowQuality) for other in others]
         report = _check_window(log, window, [other.traffic for other in earlier if other])
         write_report(window_folder(log.settings, window) / QUALITY_JSON, report)
-    return report
+    accepted = read_acceptance(window_folder(log.settings, window)) if report.status == "broken" else None
+    if accepted is None:
+        return report
+    message = f"{report.message}; {accepted.by} accepted it on {accepted.at[:10]}: {accepted.why}"
+    return replace(report, status="ok", message=message)
 
 
 def _check_window(log: MonitoredLog, window: Window, before: Sequence[Traffic]) -> WindowQuality:

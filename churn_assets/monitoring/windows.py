@@ -5,6 +5,7 @@ where the one before it ended; where it ends is written down at once, so that it
 
     <monitoring_dir>/<fingerprint, 12 digits>/0001/window.json    the boundaries
                                                    quality.json, drift.json, drift.md, ...   reports
+                                                   accepted.json  who accepted a broken window, and why
 
 A report is a frozen dataclass, and its JSON has the same fields. Files without a `version` were written by release 0.1;
 `parse_report` is the only place that knows their words.
@@ -12,7 +13,7 @@ A report is a frozen dataclass, and its JSON has the same fields. Files without 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ import msgspec
 
 from churn_assets.contract.limits import Monitoring
 from churn_assets.contract.model import Contract
-from churn_assets.errors import NothingIngested, WindowUnreadable
+from churn_assets.errors import AcceptanceRefused, NothingIngested, WindowUnreadable
 from churn_assets.monitoring.open_window import WINDOW, OpenWindowFile, keep_open_window, read_open_window_file
 from churn_assets.prediction_log.warehouse.connection import open_published
 from churn_assets.promotion.pointer import read_champion
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     import duckdb
     from _typeshed import DataclassInstance
 
-QUALITY_JSON, PERFORMANCE_JSON = "quality.json", "performance.json"
+QUALITY_JSON, PERFORMANCE_JSON, ACCEPTED_JSON = "quality.json", "performance.json", "accepted.json"
 DRIFT_JSON, DRIFT_MD, DRIFT_HTML = "drift.json", "drift.md", "drift.html"
 
 # Who was scored: rows without a customer id stand for themselves.
@@ -59,6 +60,16 @@ class Window:
     first_scored_at: str
     last_scored_at: str
     closed_by: str
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """That a person knows better: the data of a window that was reported as broken is as it should be."""
+
+    by: str
+    why: str
+    at: str
+    version: int = 2
 
 
 @dataclass(frozen=True)
@@ -119,9 +130,35 @@ def read_windows(settings: Settings, fingerprint: str) -> list[Window]:
 
 
 def read_window_quality(folder: Path) -> QualityStatus | None:
-    """The data quality of the window whose reports are in `folder`, None if not checked. Raises WindowUnreadable."""
+    """The data quality of the window whose reports are in `folder`, None if not checked; 'ok' for one that is broken
+    and was accepted. Raises WindowUnreadable."""
     report = read_report(folder / QUALITY_JSON, DataQuality)
+    if report is not None and report.status == "broken" and read_acceptance(folder) is not None:
+        return "ok"
     return report.status if report else None
+
+
+def read_acceptance(folder: Path) -> Acceptance | None:
+    """Who accepted the window whose reports are in `folder`, None if nobody did. Raises WindowUnreadable."""
+    return read_report(folder / ACCEPTED_JSON, Acceptance, remedy="accept the window again: churn window accept")
+
+
+def accept_window(
+    settings: Settings, fingerprint: str, number: int, acceptance: Acceptance, announce: Callable[[], None]
+) -> None:
+    """Let a broken window count as ok, its labels too, from the next reports on. `announce` is called before anything
+    is written. Raises AcceptanceRefused for a window that is not there or not broken, WindowUnreadable."""
+    if not (acceptance.by.strip() and acceptance.why.strip()):
+        raise AcceptanceRefused("--by or --why is empty, expected who accepts the window and why; name them")
+    folder = contract_folder(settings, fingerprint) / f"{number:04d}"
+    report = read_report(folder / QUALITY_JSON, DataQuality)
+    if report is None:
+        known = ", ".join(str(window.window) for window in read_windows(settings, fingerprint)[-10:]) or "none yet"
+        raise AcceptanceRefused(f"window {number} has no quality report, expected one of: {known}; run monitor first")
+    if report.status != "broken":
+        raise AcceptanceRefused(f"window {number} is {report.status}, expected a broken one; nothing is to be done")
+    announce()
+    write_json(folder / ACCEPTED_JSON, asdict(acceptance))
 
 
 def read_window_report(settings: Settings, window: Window, name: str, kind: type[R]) -> R | None:

@@ -103,6 +103,15 @@ class Unacknowledged(msgspec.Struct, tag="unacknowledged", tag_field="kind", fro
     ids: list[_Id]
 
 
+class LostRows(msgspec.Struct, tag="lost_rows", tag_field="kind", frozen=True, gc=False):
+    """Rows that were acknowledged and whose `lost_segment` was deleted or moved away while its worker ran. "" and 0:
+    the folder was replaced while no segment was open."""
+
+    noted_at: _Id
+    lost_segment: str
+    lost: _Count
+
+
 class Rejections(msgspec.Struct, tag="rejections", tag_field="kind", frozen=True, gc=False):
     """How many requests one worker refused between two instants, by cause, without their content."""
 
@@ -112,7 +121,7 @@ class Rejections(msgspec.Struct, tag="rejections", tag_field="kind", frozen=True
     counts: dict[str, _Count]
 
 
-Row = Prediction | Feedback | Contact | Rejections | SourceDecision | Unacknowledged
+Row = Prediction | Feedback | Contact | Rejections | SourceDecision | Unacknowledged | LostRows
 
 
 def parse_instant(text: str) -> dt.datetime:

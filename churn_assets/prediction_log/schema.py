@@ -73,8 +73,17 @@ VERSIONS: tuple[str, ...] = (
         contacted_at TIMESTAMP NOT NULL, who VARCHAR, received_at TIMESTAMP NOT NULL, segment VARCHAR NOT NULL
     );
     """,
+    """
+    CREATE TABLE lost_rows (
+        seq BIGINT NOT NULL, noted_at TIMESTAMP NOT NULL, lost_segment VARCHAR NOT NULL, lost BIGINT NOT NULL,
+        segment VARCHAR NOT NULL
+    );
+    """,
 )
-ROW_TABLES = ("predictions", "feedback", "contacts", "rejections", "source_decisions", "unacknowledged", "quarantine")
+ROW_TABLES = (
+    *("predictions", "feedback", "contacts", "rejections", "source_decisions", "unacknowledged", "lost_rows"),
+    "quarantine",
+)
 _RENAME, _ADD = "ALTER TABLE predictions RENAME COLUMN {} TO {}", "ALTER TABLE predictions ADD COLUMN {} {}"
 
 

@@ -4,21 +4,26 @@ A segment is `<name>.open` while its worker appends to it, locked by that worker
 rename when it is old or large enough, and is not changed afterwards. The lock of a worker ends with it; then any other
 worker (or the next start) cuts off the torn last line, which was never acknowledged, and hands the segment over. The
 ingest renames it to `<name>.done` once its rows are in the warehouse, and deletes it when an archive has it. What is
-acknowledged has been through `fdatasync`, and the file's name through an `fsync` of its folder.
+acknowledged has been through `fdatasync`, and the file's name through an `fsync` of its folder; and the file still
+has its name, so that rows in a folder that somebody deletes or replaces are acknowledged for one commit at most.
+
+Names order segments: the stamp of a new one is later than all in the folder, whatever the clock says.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import time
+import weakref
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-from churn_assets.errors import LogUnavailable, LogUnreadable
+from churn_assets.errors import LogUnavailable, LogUnreadable, RowsUncertain, SegmentLost
 from churn_assets.storage.files import sync_directory
 from churn_assets.storage.lock import try_lock
 
@@ -27,13 +32,14 @@ OPEN, READY, DONE = ".open", ".ready", ".done"
 # that wait is what group commit is. macOS has no fdatasync.
 _sync_data = getattr(os, "fdatasync", os.fsync)
 _BLOCK = 1 << 16
+_STAMP, _STAMPED = "%Y%m%dT%H%M%S%f", re.compile("[0-9]{8}T[0-9]{12}")
 
 
 class Segment:
     """The present segment of one worker and its successors. Not safe from several threads.
 
     A file is made for the first row, so that a worker without rows leaves no empty files. It is handed over at
-    `max_bytes` or after `max_age_s`.
+    `max_bytes` or after `max_age_s`. `report` is called with a line for people when it cannot be.
     """
 
     def __init__(
@@ -42,29 +48,42 @@ class Segment:
         max_bytes: int = 64 * 2**20,
         max_age_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
+        report: Callable[[str], None] = lambda problem: None,
     ) -> None:
         self.folder = folder
-        self._max_bytes, self._max_age_s, self._clock = max_bytes, max_age_s, clock
+        self._max_bytes, self._max_age_s, self._clock, self._report = max_bytes, max_age_s, clock, report
         self._path: Path | None = None
+        self._held: _HeldFolder | None = None
+        self._loss: SegmentLost | None = None
         self._handle = -1
-        self._size = 0
+        self._size = self._rows = 0
         self._since = 0.0
 
     def append(self, data: bytes) -> None:
         """Write and sync complete lines; when this returns they survive a loss of power. Raises LogUnavailable; then
-        none of them is in the log, and what was written of them is cut off."""
+        none of them is in the log, and what was written of them is cut off, but for RowsUncertain. SegmentLost: nor are
+        rows of before."""
+        loss, self._loss = self._loss, None
+        if loss is not None:
+            raise loss
         try:
-            if self._path is None:
-                self._begin()
+            path = self._path or self._begin()
             _write(self._handle, data)
             _sync_data(self._handle)
+            if not _is_named(self._handle, path):
+                raise self._lost(path)
+        except SegmentLost:
+            self._retreat(is_named=False)
+            raise
         except OSError as error:
-            self._retreat()
-            raise LogUnavailable(
+            message = (
                 f"{self.folder}: cannot be written ({error.strerror or error}), expected room and write access; "
                 "free the disk or correct its permissions; the service then goes on by itself"
-            ) from error
-        self._size += len(data)
+            )
+            if not self._retreat():
+                raise RowsUncertain(message) from error
+            raise LogUnavailable(message) from error
+        self._size, self._rows = self._size + len(data), self._rows + data.count(b"\n")
         if self._size >= self._max_bytes:
             self.hand_over()
 
@@ -80,39 +99,98 @@ class Segment:
         if path is None:
             return
         try:
-            with contextlib.suppress(OSError):
-                path.rename(path.with_suffix(READY))
-                sync_directory(self.folder)
+            path.rename(path.with_suffix(READY))
+            sync_directory(self.folder)
+        except FileNotFoundError:
+            self._loss = self._lost(path)
+            self._report(str(self._loss))
+        except OSError as error:
+            self._report(
+                f"{path}: cannot be handed over ({error.strerror or error}), expected its folder writable; correct "
+                "that, the next ingest or start of the service then takes it"
+            )
         finally:
             os.close(self._handle)  # the lock is held until the name is given
 
-    def _begin(self) -> None:
+    def _begin(self) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._check_folder()
         while True:
-            now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-            path = self.folder / f"{now}-{os.getpid()}-{secrets.token_hex(3)}{OPEN}"
+            path = self.folder / f"{_next_stamp(self.folder)}-{os.getpid()}-{secrets.token_hex(3)}{OPEN}"
             handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o640)
             if _locked(handle, path):
                 break
             os.close(handle)  # another worker adopted the empty file in between
-        self._path, self._handle, self._size, self._since = path, handle, 0, self._clock()
+        self._path, self._handle, self._since = path, handle, self._clock()
+        self._size = self._rows = 0
         sync_directory(self.folder)
+        return path
 
-    def _retreat(self) -> None:
-        """After a failed write or sync: keep what was acknowledged, and do not append to this file again. A failed
-        fdatasync may have dropped pages that a second one would report as written (Rebello et al. 2020)."""
-        if self._path is None:
+    def _check_folder(self) -> None:
+        """Raise SegmentLost, once, if the folder is another one than before: what it held and was not ingested is
+        gone, though nothing of this worker was open."""
+        if os.name == "nt":  # a folder has no handle there
             return
+        known, self._held = self._held, _HeldFolder(self.folder)
+        if known is not None and not known.is_same(self._held):
+            raise self._lost(None)
+
+    def _lost(self, path: Path | None) -> SegmentLost:
+        self._held = None if path is not None else self._held
+        gone = self.folder if path is None else path
+        rows = "rows that were not ingested" if path is None else f"{self._rows:,} acknowledged rows"
+        return SegmentLost(
+            f"{gone}: was deleted or moved away while the service ran, with {rows}, expected the log where it was; put "
+            "it back, or restore it from a backup",
+            "" if path is None else path.stem,
+            0 if path is None else self._rows,
+        )
+
+    def _retreat(self, is_named: bool = True) -> bool:
+        """After a failed write or sync: keep what was acknowledged, and do not append to this file again. A failed
+        fdatasync may have dropped pages that a second one would report as written (Rebello et al. 2020). Whether the
+        rest is cut off."""
+        if self._path is None:
+            return True
+        is_cut = False
         with contextlib.suppress(OSError):
             os.ftruncate(self._handle, self._size)
             os.fsync(self._handle)
-        if self._size == 0:
+            is_cut = True
+        if not is_named:  # a file that was moved away keeps its rows and its name there
+            self._path = None
+            os.close(self._handle)
+        elif self._size == 0:
             path, self._path = self._path, None
             with contextlib.suppress(OSError):
                 path.unlink()
             os.close(self._handle)
         else:
             self.hand_over()
+        return is_cut
+
+
+class _HeldFolder:
+    """An open folder: as long as it is held, no other one gets its number of the file system."""
+
+    def __init__(self, path: Path) -> None:
+        self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._handle)
+
+    def is_same(self, other: _HeldFolder) -> bool:
+        """Whether both are one folder."""
+        return os.path.samestat(os.fstat(self._handle), os.fstat(other._handle))
+
+
+def _next_stamp(folder: Path) -> str:
+    """The time, or the instant after the newest name in the folder if the clock was set back since."""
+    now = datetime.now(UTC).strftime(_STAMP)
+    stamps = (_STAMPED.match(path.name) for path in folder.iterdir())
+    newest = max((match[0] for match in stamps if match), default="")
+    if newest >= now:
+        with contextlib.suppress(ValueError, OverflowError):  # no instant: the name is somebody else's
+            return (datetime.strptime(newest, _STAMP) + timedelta(microseconds=1)).strftime(_STAMP)
+    return now
 
 
 def adopt_orphans(folder: Path) -> int:
@@ -181,8 +259,13 @@ def open_segment(folder: Path, name: str) -> BinaryIO | None:
 
 def _locked(handle: int, path: Path) -> bool:
     """Whether this process now holds the lock of a file that still has its name."""
+    return try_lock(handle) and _is_named(handle, path)
+
+
+def _is_named(handle: int, path: Path) -> bool:
+    """Whether the path leads to the open file."""
     try:
-        return try_lock(handle) and os.fstat(handle).st_ino == path.stat().st_ino
+        return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:
         return False
 

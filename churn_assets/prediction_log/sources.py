@@ -22,7 +22,7 @@ from churn_assets.errors import NothingIngested, SourceRefused
 from churn_assets.evaluation.metrics import Floats, Labels, roc_auc
 from churn_assets.prediction_log.records import ANONYMOUS, IMPORT, SourceDecision, encode_line, parse_instant
 from churn_assets.prediction_log.segment import Segment
-from churn_assets.prediction_log.warehouse.connection import open_published
+from churn_assets.prediction_log.warehouse.connection import has_table, open_published
 from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -36,13 +36,13 @@ SIGMAS = 3.3  # one-sided 99.95 %
 EVER, FOR_EVER = dt.datetime(1970, 1, 1, tzinfo=dt.UTC), dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
 
 _REPORTED = """
-WITH own AS (SELECT * FROM outcomes WHERE list_contains($names, source)),
+WITH own AS (SELECT * FROM reported WHERE accepted IS NOT FALSE AND list_contains($names, source)),
 scored AS (
   SELECT f.source, f.churned, p.customer_id, p.score, p.seq FROM own f
   JOIN answers p ON p.prediction_id = f.prediction_id
   UNION ALL
   SELECT f.source, f.churned, p.customer_id, p.score, p.seq FROM own f
-  JOIN answers p ON p.customer_id = f.customer_id AND p.scored_at <= f.received_at
+  JOIN answers p ON p.customer_id = f.customer_id AND p.scored_at <= f.received_at + INTERVAL 1 DAY
   WHERE f.prediction_id IS NULL
 )
 SELECT source, bool_or(churned) AS churned, arg_max(score, seq) AS score
@@ -54,6 +54,10 @@ _NEW = f"""
 SELECT DISTINCT source FROM feedback f
 WHERE seq > (SELECT seq FROM judged) AND (source = $anonymous OR request_id <> $import)
 AND source IS NOT NULL AND NOT EXISTS (SELECT 1 FROM source_decisions d WHERE {_COVERS}) ORDER BY 1
+"""
+_WAITING = """
+SELECT source, count(*) FROM reported WHERE accepted IS NULL AND NOT within_share
+GROUP BY source HAVING count(*) >= ? ORDER BY source
 """
 _LAST = "(SELECT coalesce(max(last_seq), 0) FROM segments)"
 _JUDGED = f"UPDATE judged SET seq = {_LAST} WHERE seq < {_LAST}"
@@ -116,8 +120,17 @@ def mark_judged(connection: duckdb.DuckDBPyConnection) -> None:
 def quarantined_sources(settings: Settings) -> dict[str, str]:
     """Sources of which the ingest does not count something about which no person has decided, with the reason."""
     with contextlib.suppress(NothingIngested), open_published(settings) as connection:
-        if ("source_decisions",) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall():
+        if has_table(connection, "source_decisions"):
             return dict(connection.execute(_QUARANTINED, [QUARANTINE]).fetchall())
+    return {}
+
+
+def waiting_sources(settings: Settings) -> dict[str, int]:
+    """Sources over the network with enough customers to conclude something that nobody has decided about, and how many
+    of their reports do not count because the source may label a share of the customers only."""
+    with contextlib.suppress(NothingIngested), open_published(settings) as connection:
+        if has_table(connection, "source_decisions"):
+            return dict(connection.execute(_WAITING, [MIN_CUSTOMERS]).fetchall())
     return {}
 
 

@@ -7,17 +7,26 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from churn_assets.errors import ChurnError, LogBusy, LogUnavailable
-from churn_assets.prediction_log.records import Unacknowledged, decode_head, encode_line
+from churn_assets.errors import ChurnError, LogBusy, LogUnavailable, RowsUncertain, SegmentLost
+from churn_assets.prediction_log.records import LostRows, Unacknowledged, decode_head, encode_line
 from churn_assets.prediction_log.segment import Segment, adopt_orphans
-
-_Group = tuple[list[bytes], list["asyncio.Future[None]"], int]
 
 MAX_BYTES = 64 * 2**20
 _IDLE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """What one sync puts on disk: notes of the log on itself, and lines with who waits for each."""
+
+    notes: tuple[bytes, ...]
+    lines: list[bytes]
+    waiters: list[asyncio.Future[None]]
+    rows: int
 
 
 class LogWriter:
@@ -44,6 +53,9 @@ class LogWriter:
         self._in_flight = self._scheduled = self._closed = self._hanging = False
         self._timer: asyncio.TimerHandle | None = None
         self.failed: str | None = None  # why the last group is not on disk
+        self.lost: str | None = None  # which rows that were acknowledged are gone
+        self._notes: list[bytes] = []  # of the log on itself, written with the next group; nobody waits for them
+        self._noted = 0  # of them, how many the last group had
         self._groups: queue.SimpleQueue[_Group | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="prediction-log", daemon=True)
 
@@ -51,6 +63,11 @@ class LogWriter:
         """Start, from the event loop whose requests wait; segments of dead workers are handed over."""
         self._loop = asyncio.get_running_loop()
         self._thread.start()
+
+    @property
+    def problem(self) -> str:
+        """Why rows cannot be written now, or which of those that were are gone; "" if all is well."""
+        return self.failed or self.lost or ""
 
     def append(self, lines: bytes, rows: int = 1) -> asyncio.Future[None]:
         """A future that is done when the lines are on disk, or has LogUnavailable as its exception. Raises LogBusy if
@@ -80,7 +97,7 @@ class LogWriter:
         if self._closed:
             return
         self._closed = True
-        while self.waiting_rows:
+        while self.waiting_rows or self._in_flight:
             await asyncio.sleep(0.002)
         self._groups.put(None)
         if self._thread.ident is not None:
@@ -88,11 +105,11 @@ class LogWriter:
 
     def _launch(self) -> None:
         self._scheduled = False
-        if not self._lines:
+        if not self._lines and len(self._notes) == self._noted:  # a note that failed waits for the next row
             return
-        group = self._lines, self._waiters, self._rows
+        group = _Group(tuple(self._notes), self._lines, self._waiters, self._rows)
         self._lines, self._waiters, self._rows = [], [], 0
-        self._in_flight = True
+        self._in_flight, self._noted = True, len(self._notes)
         self._timer = self._loop.call_later(self._patience_s, self._time_out, group)
         self._groups.put(group)
 
@@ -101,7 +118,7 @@ class LogWriter:
         self._hanging = True
         self.failed = f"the disk has not answered for {self._patience_s:g} seconds; the service goes on when it does"
         error = LogUnavailable(self.failed)
-        for waiter in (*group[1], *self._waiters):
+        for waiter in (*group.waiters, *self._waiters):
             if not waiter.done():
                 waiter.set_exception(error)
         self.waiting_rows -= self._rows
@@ -109,16 +126,14 @@ class LogWriter:
         self._lines, self._waiters, self._rows = [], [], 0
 
     def _finish(self, group: _Group, error: ChurnError | None, seconds: float) -> None:
-        lines, waiters, rows = group
-        self.waiting_rows -= rows
-        self._waiting_bytes -= sum(map(len, lines))
+        self.waiting_rows -= group.rows
+        self._waiting_bytes -= sum(map(len, group.lines))
         self.failed = None if error is None else str(error)
         self._in_flight = self._hanging = False
         if self._timer is not None:
             self._timer.cancel()
-        if error is None:
-            self._mark_unacknowledged(lines, waiters)
-        for waiter in waiters:
+        self._note(group, error)
+        for waiter in group.waiters:
             if waiter.done():  # cancelled by its client, or refused when the disk hung
                 continue
             if error is None:
@@ -128,19 +143,24 @@ class LogWriter:
         self._observe(seconds, self.waiting_rows)
         self._launch()
 
-    def _mark_unacknowledged(self, lines: list[bytes], waiters: list[asyncio.Future[None]]) -> None:
-        """Log the ids of rows that a disk took after their requests were refused: they are in the log all the same."""
-        refused = [line for line, w in zip(lines, waiters, strict=True) if w.done() and not w.cancelled()]
+    def _note(self, group: _Group, error: ChurnError | None) -> None:
+        """Note what the log must say of itself: the ids of rows that are, or may be, in it though their requests are
+        refused, and rows that are not in it any more."""
+        refused: Iterable[bytes] = ()
+        if error is None:
+            del self._notes[: self._noted]
+            self._noted = 0
+            pairs = zip(group.lines, group.waiters, strict=True)
+            refused = [line for line, waiter in pairs if waiter.done() and not waiter.cancelled()]
+        elif isinstance(error, RowsUncertain):
+            refused = group.lines
+        elif isinstance(error, SegmentLost):
+            self.lost = str(error)
+            self._notes.append(encode_line(LostRows(_now(), error.segment, error.rows)))
         heads = [decode_head(line) for line in b"".join(refused).splitlines()]
         ids = [head.own_id for head in heads if head is not None and head.own_id is not None]
         if ids:
-            row = Unacknowledged(datetime.now(UTC).isoformat(), ids)
-            self._lines.append(encode_line(row))
-            self._waiters.append(self._loop.create_future())
-            self._waiters[-1].add_done_callback(lambda done: done.exception())  # nobody waits for this row
-            self._rows += 1
-            self.waiting_rows += 1
-            self._waiting_bytes += len(self._lines[-1])
+            self._notes.append(encode_line(Unacknowledged(_now(), ids)))
 
     def _work(self) -> None:
         adopt_orphans(self._segment.folder)
@@ -158,7 +178,7 @@ class LogWriter:
     def _commit(self, group: _Group) -> None:
         start, error = time.perf_counter(), None
         try:
-            self._segment.append(b"".join(group[0]))
+            self._segment.append(b"".join((*group.notes, *group.lines)))
         except LogUnavailable as refusal:
             error = refusal
         except Exception as refusal:  # if the thread ended, every client would wait for ever
@@ -166,3 +186,7 @@ class LogWriter:
         with contextlib.suppress(RuntimeError):  # the loop has ended, no client waits
             self._loop.call_soon_threadsafe(self._finish, group, error, time.perf_counter() - start)
         self._segment.hand_over_if_due()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import time
 from base64 import b64decode
 from collections.abc import Iterable
 
 from churn_assets.access.keyring import Keyring
 from churn_assets.access.keys import ApiKey
 from churn_assets.access.rate_limit import Admission, RateLimit, RateLimiter
-from churn_assets.serving.http import Header, Refused
+from churn_assets.serving.http import Header, Refused, unavailable
 from churn_assets.serving.schemas import OPEN_ROUTES, ROUTE_SCOPES
 
 _BROWSED = ("/", "/docs")  # a browser asks its user for name and password, and sends the token as the password
 
 
 def authorize(keyring: Keyring, headers: Iterable[Header], path: str) -> ApiKey | None:
-    """The request's key; None where none is needed. Raises Refused, as 401 or 403."""
+    """The request's key; None where none is needed. Raises Refused, as 401 or 403, and as 503 while the keys are not
+    known."""
     if not (keyring.required or keyring.unreadable) or path in OPEN_ROUTES:
         return None
+    if keyring.outdated:
+        text = "the keys of this home cannot be read, so that none can be checked; repair keys.db, then ask again"
+        raise unavailable("key", text, 5)
     token = _read_token(headers)
     if token is None:
         raise _unauthorized("the request has no API key", 'Bearer realm="churn"', path)
     key = keyring.find(token)
-    state = "unknown" if key is None else key.state(time.time())
+    state = "unknown" if key is None else keyring.state(key)
     if key is None or state != "valid":
         refusal = _unauthorized(f"the API key is {state}", 'Bearer realm="churn", error="invalid_token"', path)
         refusal.key_id = None if key is None else key.id

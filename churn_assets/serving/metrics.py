@@ -1,16 +1,20 @@
 """The metrics for Prometheus. Label values are from closed lists, so that no client can add a series.
 
-With several workers each writes its own files in PROMETHEUS_MULTIPROC_DIR, and any of them answers for all.
+Each worker writes its own files, see `metric_files`, and any of them answers for all.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import psutil
+
+from churn_assets.serving.metric_files import VARIABLE, MetricFiles
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
 
 SCORE_BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 LATENCY_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
@@ -36,12 +40,18 @@ MEANINGS = {
 
 
 class Metrics:
-    """The metrics of one worker. Made once a process, after BentoML has named PROMETHEUS_MULTIPROC_DIR."""
+    """The metrics of one worker. Made once a process, after BentoML has named PROMETHEUS_MULTIPROC_DIR. A series that
+    has no room on a full disk is not counted until it has."""
 
     def __init__(self) -> None:
-        import prometheus_client as prometheus  # reads PROMETHEUS_MULTIPROC_DIR when it is imported
+        self._files = MetricFiles(os.environ)
+        if self._files.folder is None:
+            os.environ.pop(VARIABLE, None)
+        else:
+            os.environ[VARIABLE] = str(self._files.folder)
+        import prometheus_client as prometheus  # reads the variable when it is imported, and for each metric
 
-        _forget_killed_workers()
+        _forget_killed_workers(self._files)
         registry = prometheus.CollectorRegistry()
 
         def make(kind: Any, name: str, labels: tuple[str, ...] = (), **options: Any) -> Any:
@@ -68,13 +78,16 @@ class Metrics:
         self._counted: dict[tuple[str, str, str], Callable[[float], None]] = {}
         self._warned: dict[str, Callable[[], None]] = {}
         self._columns: frozenset[str] = frozenset()
-        self._answers: tuple[str, str, str] | None = None
+        self._shown: Any = None  # the gauge of the model that answers
+        self._has_model = False
         self.causes = {cause: self._rejected.labels(cause) for cause in CAUSES}
 
     def predicted(self, version: str, arm: str, status: str, rows: int = 1) -> None:
         """Count predictions of a model."""
         known = self._counted.get((version, arm, status))
         if known is None:
+            if not self._files.reserve("counter"):
+                return
             known = self._counted[version, arm, status] = self._predictions.labels(version, arm, status).inc
         known(rows)
 
@@ -86,6 +99,8 @@ class Metrics:
         """Count a warning; columns of no contract are counted together."""
         known = self._warned.get(column)
         if known is None:
+            if not self._files.reserve("counter"):
+                return
             name = column if column in self._columns else OTHER
             known = self._warnings.labels(name).inc
             if name is column:
@@ -99,12 +114,14 @@ class Metrics:
 
     def model(self, version: str, contract: str, kind: str, columns: frozenset[str]) -> None:
         """Record which model answers now."""
-        if self._answers is not None:
-            self._info.labels(*self._answers).set(0)
+        if self._shown is not None:
+            self._shown.set(0)
+        if self._has_model:
             self._swaps.inc()
-        self._answers = (version, contract, kind)
-        self._columns = self._columns | columns
-        self._info.labels(version, contract, kind).set(1)
+        self._has_model, self._columns = True, self._columns | columns
+        self._shown = self._info.labels(version, contract, kind) if self._files.reserve("gauge_livemax") else None
+        if self._shown is not None:
+            self._shown.set(1)
 
     def loop(self, overdue: Mapping[str, bool]) -> None:
         """Record which parts of the loop are stuck."""
@@ -114,21 +131,32 @@ class Metrics:
     def exposition(self) -> tuple[bytes, str]:
         """(text, content type): all workers' metrics if there are several, else this process's."""
         import prometheus_client as prometheus
-        from prometheus_client import multiprocess
 
-        if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        registry = self._registry
+        if self._files.folder is not None:
             registry = prometheus.CollectorRegistry()
-            multiprocess.MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]  # has no types
-            return prometheus.generate_latest(registry), prometheus.CONTENT_TYPE_LATEST
-        return prometheus.generate_latest(self._registry), prometheus.CONTENT_TYPE_LATEST
+            registry.register(_OfAllWorkers(self._files))
+        return prometheus.generate_latest(registry), prometheus.CONTENT_TYPE_LATEST
 
 
-def _forget_killed_workers() -> None:
+class _OfAllWorkers:
+    """Prometheus' own collector of several processes reads one folder."""
+
+    def __init__(self, files: MetricFiles) -> None:
+        self._files = files
+
+    def collect(self) -> Iterable[Metric]:
+        """The sums."""
+        from prometheus_client.multiprocess import MultiProcessCollector
+
+        paths = map(str, self._files.of_workers())
+        metrics: Iterable[Metric] = MultiProcessCollector.merge(paths, accumulate=True)  # type: ignore[no-untyped-call]
+        return metrics
+
+
+def _forget_killed_workers(files: MetricFiles) -> None:
     """Remove the gauges of killed workers from the sum; their counters stay."""
-    from prometheus_client import multiprocess
-
-    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    for path in Path(folder).glob("gauge_live*_*.db") if folder else ():
+    for path in files.of_workers():
         pid = path.stem.rpartition("_")[2]
-        if pid.isdigit() and not psutil.pid_exists(int(pid)):
-            multiprocess.mark_process_dead(int(pid), folder)  # type: ignore[no-untyped-call]  # has no types
+        if path.name.startswith("gauge_live") and pid.isdigit() and not psutil.pid_exists(int(pid)):
+            path.unlink(missing_ok=True)

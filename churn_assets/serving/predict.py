@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from churn_assets.contract.values import MAX_INSTANT, canonical_id
+from churn_assets.contract.values import MAX_INSTANT, canonical_id, iso_day
 from churn_assets.errors import RowsRejected, Violation, describe_value
 from churn_assets.features.encode import choice_named
 from churn_assets.prediction_log.records import Prediction, encode_line
@@ -89,11 +89,9 @@ def _scoring_day(value: str | None, today: int, stale_days: int) -> ScoringDay:
         return ScoringDay(dt.date.fromordinal(today).isoformat(), float(today - _EPOCH), None)
     if not value.isascii():
         raise ValueError
-    if len(value) == 10:
-        day = dt.date.fromisoformat(value)
-    else:
-        instant = dt.datetime.fromisoformat(value)
-        day = (instant if instant.tzinfo is None else instant.astimezone(dt.UTC)).date()
+    day = iso_day(value)
+    if day is None or day in (dt.date.min, dt.date.max):  # in a column the last two mean "none"
+        raise ValueError
     text, age = day.isoformat(), today - day.toordinal()
     warning = None
     if age > stale_days:

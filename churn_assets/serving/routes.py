@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from churn_assets.contract.model import Column, Role
 from churn_assets.errors import DataError, LogBusy, LogUnavailable, RowsRejected, Violation, describe_value
 from churn_assets.prediction_log.feedback import parse_reports
-from churn_assets.prediction_log.records import encode_line
+from churn_assets.prediction_log.records import IMPORT, encode_line
 from churn_assets.prediction_log.writer import MAX_BYTES
 from churn_assets.serving import http, schemas
 from churn_assets.serving.authorization import authorize
@@ -38,6 +38,7 @@ from churn_assets.serving.worker import Worker, log_event
 
 BENTOML_FILES = ("/static_content/", "/assets/")  # the files of the page /docs
 PREDICT, PREDICT_BATCH = "/predict", "/predict_batch"
+_IMPORT = IMPORT.encode()  # the request id of feedback that did not come over the network
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 TEST_HEADER = b"x-churn-test"
@@ -170,7 +171,7 @@ class RequestFacts:
         for name, value in scope["headers"]:
             if name == b"host":
                 self.hosts += 1
-            elif name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            elif name == b"x-request-id" and _REQUEST_ID.fullmatch(value) and value != _IMPORT:
                 self.id = str(value, "ascii")
             elif name == TEST_HEADER:
                 self.test = value not in (b"", b"0", b"false")
@@ -321,7 +322,7 @@ class Handlers:
         watcher, log = self._worker.watcher, self._worker.log
         if watcher.current is None:
             raise unavailable("no_model", watcher.missing, 5)
-        log_state = "off" if log is None else (log.failed or "").replace(f"{self._worker.home}{os.sep}", "")
+        log_state = "off" if log is None else log.problem.replace(f"{self._worker.home}{os.sep}", "")
         detail = schemas.ReadyDetail(watcher.refused or "", log_state, self._worker.loop.note)
         return json_response(schemas.ReadyResponse(True, watcher.current.scorer.version, detail))
 

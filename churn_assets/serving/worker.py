@@ -30,6 +30,7 @@ from churn_assets.serving.server.process import LOGGER, free_memory
 from churn_assets.settings import ServingSettings, Settings
 
 KEYS_S = 0.5  # between two looks at the keys: a revoked one is refused within a second
+LOG_S = 1.0  # between two looks at whether the prediction log can be written
 REPORT_S = 10.0  # how often refusals are summed up in service log and prediction log
 _FACTS = "facts"
 
@@ -45,15 +46,17 @@ class Worker:
         self.metrics = Metrics()
         home = Settings.from_environ(environ)
         self.home = home.home
-        self.keys, self._keys_problem = Keyring(home.home), ""
+        self.keys, self._keys_problem, self._log_problem = Keyring(home.home), "", ""
         self.watcher = ModelWatcher(
             lambda: find_bundle(environ, package_parent), on_change=self._model_changed, home=self.home
         )
-        segment = Segment(home.predlog_dir, settings.log_segment_bytes, settings.log_segment_s)
+        segment = Segment(
+            home.predlog_dir, settings.log_segment_bytes, settings.log_segment_s, report=self._report_segment
+        )
         self.log: LogWriter | None = None
         if settings.log:
             patience_s = settings.timeout_s / 2  # so that a hanging disk gives our 503, not BentoML's 504
-            self.log = LogWriter(segment, settings.log_queue_rows, self.metrics.committed, patience_s)
+            self.log = LogWriter(segment, settings.log_queue_rows, self._committed, patience_s)
         self.connections = Connections(ConnectionLimits.of(settings), self.count_refusal)
         self.loop = LoopWatch(home, environ, self.metrics.loop)
         self._limiter: RateLimiter | None = None
@@ -72,7 +75,7 @@ class Worker:
             log_event(self.logger, logging.WARNING, "no model", reason=self.watcher.missing)
         checks = [self._repeat(self._check_model, self.settings.poll_s), self._repeat(self._check_keys, KEYS_S)]
         checks.append(self._repeat(self.loop.check, WATCH_S))
-        tasks = (*checks, self._report_refusals(), self.connections.watch())
+        tasks = (*checks, self._report_refusals(), self._watch_log(), self.connections.watch())
         self._tasks = [asyncio.create_task(task) for task in tasks]
 
     async def stop(self) -> None:
@@ -114,6 +117,9 @@ class Worker:
             self.keys.required = not self.settings.insecure
             event = "everybody is let in: CHURN_INSECURE" if self.settings.insecure else "requests refused: no API key"
             log_event(self.logger, logging.WARNING, event, host=host, advice="make a key: churn keys create")
+
+    def _report_segment(self, problem: str) -> None:
+        log_event(self.logger, logging.ERROR, "segment not handed over", reason=problem)
 
     def _check_keys(self) -> None:
         problem = ""
@@ -157,6 +163,24 @@ class Worker:
         while True:
             await asyncio.sleep(REPORT_S)
             self._sum_up_refusals()
+
+    def _committed(self, seconds: float, waiting: int) -> None:
+        self.metrics.committed(seconds, waiting)
+        self._report_log()
+
+    async def _watch_log(self) -> None:
+        """A disk that hangs commits nothing."""
+        while True:
+            await asyncio.sleep(LOG_S)
+            self._report_log()
+
+    def _report_log(self) -> None:
+        problem = "" if self.log is None else self.log.problem
+        if problem and problem != self._log_problem:
+            log_event(self.logger, logging.ERROR, "log unavailable", reason=problem)
+        elif self._log_problem and not problem:
+            log_event(self.logger, logging.INFO, "log is written again")
+        self._log_problem = problem
 
     def _sum_up_refusals(self) -> None:
         counts, since = dict(self._refusals), self._since

@@ -1,12 +1,12 @@
 """The keys as a running process sees them: changes are seen, and nothing opens what was closed."""
 
 import os
-import time
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from churn_assets.access.clock import ForwardClock
 from churn_assets.access.keyring import Keyring, check_address, is_loopback
 from churn_assets.access.keys import KeyStore
 from churn_assets.errors import KeysUnreadable, SettingsError
@@ -44,11 +44,10 @@ def test_the_first_key_is_asked_for_and_found_by_its_whole_token(store, keyring)
         assert keyring.find(text.encode()) is None, text
 
 
-def test_changes_within_one_tick_of_the_file_systems_clock_are_seen(store, keyring, monkeypatch):
-    """All transactions leave the same size and time behind."""
+def test_changes_that_leave_the_same_size_and_time_behind_are_seen(store, keyring):
+    """Within one tick of the file system's clock, or after that was set back."""
     key, token = store.create("crm", ["predict"], None, NOW)
     os.utime(store.path, ns=(10**18, 10**18))
-    monkeypatch.setattr(time, "time_ns", lambda: 10**18)
     keyring.refresh()
     store.revoke(key.id, NOW)
     os.utime(store.path, ns=(10**18, 10**18))
@@ -86,6 +85,46 @@ def test_a_damaged_file_leaves_the_keys_as_they_were(store, keyring):
     store.revoke(key.id, NOW)
     keyring.refresh()
     assert keyring.find(token.encode()) == replace(key, revoked_s=NOW.timestamp())
+
+
+def test_keys_that_cannot_be_read_count_for_a_minute(store, tmp_path):
+    seconds = [0.0]
+    keyring = Keyring(tmp_path, steady=lambda: seconds[0])
+    _, token = store.create("crm", ["predict"], None, NOW)
+    keyring.refresh()
+    intact = store.path.read_bytes()
+    store.path.write_bytes(b"no database" * 200)
+    for now, outdated in ((30.0, False), (59.0, False), (61.0, True), (3600.0, True)):
+        seconds[0] = now
+        with pytest.raises(KeysUnreadable):
+            keyring.refresh()
+        assert keyring.outdated is outdated
+    store.path.write_bytes(intact)
+    keyring.refresh()
+    assert not keyring.outdated
+    assert keyring.find(token.encode()) is not None
+
+
+def test_a_key_that_has_expired_stays_so_when_the_clock_is_set_back(store, tmp_path):
+    wall, steady = [NOW.timestamp()], [5.0]
+    keyring = Keyring(tmp_path, ForwardClock(lambda: wall[0], lambda: steady[0]))
+    key, _ = store.create("crm", ["predict"], timedelta(hours=1), NOW)
+
+    def state_after(real_s: float, step_s: float = 0.0) -> str:
+        steady[0] += real_s
+        wall[0] += real_s + step_s
+        return keyring.state(key)
+
+    assert state_after(3500) == "valid"
+    assert state_after(0, -6 * 3600) == "valid"
+    assert state_after(200) == "expired"
+    assert state_after(0, 6 * 3600) == "expired"
+    assert state_after(0, -12 * 3600) == "expired"
+    fresh, _ = store.create("bi", ["view"], timedelta(days=1), NOW)
+    wall[0] += 1e9  # a clock that is wrong by decades for a moment expires nothing for good
+    assert keyring.state(fresh) == "expired"
+    wall[0] -= 1e9
+    assert keyring.state(fresh) == "valid"
 
 
 def test_a_file_that_is_damaged_from_the_start_opens_nothing(store, keyring):

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from churn_assets.alerting.rules import AlertChanges, gate_alerts, monitoring_alerts, waiting_key
+from churn_assets.alerting.rules import (
+    AlertChanges,
+    gate_alerts,
+    loss_alerts,
+    monitoring_alerts,
+    waiting_alerts,
+    waiting_key,
+)
+from churn_assets.prediction_log.warehouse.read import Loss
 from churn_assets_tests.alerting.reports import (
     BROKEN,
     FRESH,
@@ -164,3 +174,34 @@ def test_no_key_is_raised_and_ended_at_once_whatever_the_reports(quality, drift,
     assert not raised & ended
     assert len(raised) == len(changes.raised)
     assert all(alert.message.strip() and "\n" not in alert.title for alert in changes.raised)
+
+
+NOW = dt.datetime(2026, 11, 20, 12)
+GONE = Loss(NOW - dt.timedelta(hours=1), "20261120T10", 1200, restored=False)
+
+
+@pytest.mark.parametrize(
+    ("loss", "raised", "ended"),
+    [
+        (GONE, {"lost_rows:20261120T10"}, set()),
+        (Loss(NOW, "", 0, restored=False), {"lost_rows:2026-11-20T12:00:00"}, set()),
+        (Loss(GONE.noted_at, GONE.segment, 1200, restored=True), set(), {"lost_rows:20261120T10"}),
+        (Loss(NOW - dt.timedelta(days=8), GONE.segment, 1200, restored=False), set(), {"lost_rows:20261120T10"}),
+    ],
+)
+def test_rows_that_are_gone_raise_an_alert_until_they_are_back_or_a_week_has_passed(loss, raised, ended):
+    assert keys(loss_alerts([loss], NOW)) == (raised, ended)
+
+
+def test_the_alert_of_lost_rows_says_how_many_and_what_to_do():
+    (alert,) = loss_alerts([GONE], NOW).raised
+    assert "segment 20261120T10 with 1,200 acknowledged rows was deleted or moved away" in alert.message
+    assert "docs/operations.md (Rows of the log are gone)" in alert.message
+    assert alert.once
+
+
+def test_feedback_that_waits_raises_an_alert_until_somebody_decides():
+    assert keys(waiting_alerts({}, 0.5)) == (set(), {"waiting_feedback"})
+    (alert,) = waiting_alerts({"crm": 1250}, 0.5).raised
+    assert "counts for 50% of customers until its source is accepted: crm: 1,250 reports wait" in alert.message
+    assert "churn feedback accept SOURCE" in alert.message

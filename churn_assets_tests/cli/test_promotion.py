@@ -9,10 +9,12 @@ import pytest
 from churn_assets.alerting.alerts import Alert, open_alerts, raise_alert
 from churn_assets.alerting.destinations import AlertSettings
 from churn_assets.alerting.rules import waiting_key
+from churn_assets.monitoring.windows import read_acceptance, read_window_quality
 from churn_assets.promotion.champion import bundle_hash
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import read_champion
 from churn_assets.promotion.records import Person
+from churn_assets.storage.files import write_json
 from churn_assets_tests.cli.test_main import churn, refused
 from churn_assets_tests.promotion.homes import AT, champion, home_with, moves, verdict
 
@@ -122,3 +124,16 @@ def test_nobody_approves_in_the_name_of_the_gate(home):
     words = ("--by", "the gate", "--why", "because")
     assert "expected the name of a person" in refused(churn("approve", versions[1], *words, home=settings.home))
     assert Ledger(settings.ledger_path).approvals() == []
+
+
+def test_only_a_broken_window_is_accepted_and_the_audit_log_has_who(home):
+    settings, _ = home
+    assert "window 3 has no quality report" in refused(churn("window", "accept", "3", *WHO, home=settings.home))
+    fingerprint = read_champion(settings.home).fingerprint
+    folder = settings.monitoring_dir / fingerprint[:12] / "0003"
+    write_json(folder / "quality.json", {"version": 2, "status": "broken", "message": "sent is 0 for everybody"})
+    done = churn("window", "accept", "3", *WHO, home=settings.home)
+    assert done.returncode == 0, done.stderr
+    assert "Window 3 counts as ok" in done.stdout
+    assert (read_window_quality(folder), read_acceptance(folder).by) == ("ok", "ana")
+    assert '"action": "window accept"' in (settings.home / "audit.jsonl").read_text()

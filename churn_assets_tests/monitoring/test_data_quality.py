@@ -249,6 +249,12 @@ USUAL = Traffic(1000, 900, 1000.0, 1.0, 0.01, 0, {"validation": 10})
         ({"rows_without_id": 3}, "no_id", False),
         ({"refused": {"validation": 150}}, "refused", True),
         ({"refused": {"validation": 60}}, None, None),
+        ({"refused": {"contract": 150}}, "refused", True),
+        ({"refused": {"json": 150}}, "refused", True),
+        ({"refused": {"path": 9000}}, "refused", False),
+        ({"refused": {"key": 9000}}, "refused", False),
+        ({"refused": {"busy": 150}}, "refused", False),
+        ({"refused": {"path": 9000, "validation": 60}}, "refused", False),
     ],
 )
 def test_traffic_is_compared_with_what_was_usual(change, check, blocks):

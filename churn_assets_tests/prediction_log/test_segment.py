@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from churn_assets.errors import LogUnavailable
+from churn_assets.errors import LogUnavailable, RowsUncertain, SegmentLost
 from churn_assets.prediction_log.segment import OPEN, READY, Segment, adopt_orphans
 from churn_assets.prediction_log.warehouse.read import count, segment_names, tail, verify
+from churn_assets_tests import disks
 from churn_assets_tests.prediction_log.rows import line, rows_of
 
 
@@ -121,16 +123,8 @@ def test_kill_9_loses_no_row_that_was_acknowledged(tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A tmpfs of 256 kB."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a small disk")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(disk)], capture_output=True)
-    if made.returncode:
-        pytest.skip(f"no tmpfs here: {made.stderr.decode().strip()}")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    with disks.small_disk(tmp_path / "disk", 256) as disk:
+        yield disk
 
 
 def test_a_full_disk_keeps_every_row_that_was_acknowledged_and_no_other(small_disk):
@@ -213,3 +207,93 @@ def test_the_tail_is_the_newest_rows_oldest_first(tmp_path):
     assert [line.own_id for line in tail(tmp_path, 3)] == ["w-3", "w-4", "w-5"]
     assert len(tail(tmp_path, 100)) == 6
     assert tail(tmp_path / "nowhere", 3) == []
+
+
+def move_away(folder: Path) -> None:
+    folder.rename(folder.with_name("gone"))
+
+
+def replace(folder: Path) -> None:
+    move_away(folder)
+    folder.mkdir()
+
+
+def delete_files(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+
+
+@pytest.mark.parametrize("deletion", [shutil.rmtree, move_away, replace, delete_files])
+def test_what_is_written_beside_the_log_is_refused_and_the_next_row_is_in_the_log(tmp_path, deletion):
+    folder = tmp_path / "log"
+    segment = Segment(folder)
+    segment.append(line(1) + line(2))
+    segment.append(line(3))
+    name = segment_names(folder)[0]
+    deletion(folder)
+    with pytest.raises(SegmentLost, match="deleted or moved away while the service ran, with 3 acknowledged") as caught:
+        segment.append(line(4))
+    assert (caught.value.segment, caught.value.rows) == (name, 3)
+    segment.append(line(5))
+    assert [row["prediction_id"] for row in rows_of(folder)] == ["w-5"]
+    if (tmp_path / "gone").exists():
+        assert [row["prediction_id"] for row in rows_of(tmp_path / "gone")] == ["w-1", "w-2", "w-3"]
+
+
+@pytest.mark.parametrize("is_handed_over", [True, False])
+def test_a_folder_that_is_replaced_between_two_segments_is_noticed_once(tmp_path, is_handed_over):
+    folder, problems = tmp_path / "log", []
+    segment = Segment(folder, report=problems.append)
+    segment.append(line(1))
+    if is_handed_over:
+        segment.hand_over()
+    shutil.rmtree(folder)
+    segment.hand_over()
+    assert len(problems) == (not is_handed_over)
+    with pytest.raises(SegmentLost) as caught:
+        segment.append(line(2))
+    assert caught.value.rows == (not is_handed_over)
+    segment.append(line(3))
+    assert [row["prediction_id"] for row in rows_of(folder)] == ["w-3"]
+
+
+def test_a_segment_that_cannot_be_handed_over_is_reported_and_taken_later(tmp_path):
+    problems = []
+    segment = Segment(tmp_path, report=problems.append)
+    segment.append(line(1))
+    obstacle = tmp_path / f"{segment_names(tmp_path)[0]}{READY}"
+    obstacle.mkdir()
+    segment.hand_over()
+    assert len(problems) == 1
+    assert "cannot be handed over (Is a directory)" in problems[0]
+    assert "\n" not in problems[0]
+    obstacle.rmdir()
+    assert adopt_orphans(tmp_path) == 1
+    assert verify(tmp_path, ["w-1"]).kept
+
+
+def test_rows_that_cannot_be_cut_off_are_uncertain(tmp_path, monkeypatch):
+    def fails(*_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    segment = Segment(tmp_path)
+    segment.append(line(1))
+    monkeypatch.setattr("churn_assets.prediction_log.segment._sync_data", fails)
+    monkeypatch.setattr(os, "ftruncate", fails)
+    with pytest.raises(RowsUncertain, match="Input/output error"):
+        segment.append(line(2))
+
+
+@pytest.mark.parametrize(
+    "newest", ["29991231T235959999999-1-aa", "20200101T000000000000-1-aa", "lost+found", "29991399T"]
+)
+def test_a_later_segment_has_a_later_name_whatever_the_clock_says(tmp_path, newest):
+    (tmp_path / f"{newest}{READY}").write_bytes(line(0))
+    segment = Segment(tmp_path, max_bytes=1)
+    for number in range(1, 4):
+        segment.append(line(number))
+    own = [name for name in segment_names(tmp_path) if name != newest]
+    order = [row["prediction_id"] for row in rows_of(tmp_path) if row["prediction_id"] != "w-0"]
+    assert order == ["w-1", "w-2", "w-3"]
+    if newest.endswith("-aa"):
+        assert all(name > newest for name in own)

@@ -10,6 +10,7 @@ import pytest
 
 from churn_assets.errors import SourceRefused
 from churn_assets.prediction_log.feedback import import_reports
+from churn_assets.prediction_log.records import Feedback
 from churn_assets.prediction_log.sources import (
     EVER,
     FOR_EVER,
@@ -19,6 +20,7 @@ from churn_assets.prediction_log.sources import (
     parse_period,
     quarantined_sources,
     record,
+    waiting_sources,
 )
 from churn_assets.prediction_log.warehouse.ingest import ingest
 from churn_assets_tests.prediction_log.home import AT, STORE, ask, feedback, prediction, settings, tables, write
@@ -68,7 +70,7 @@ def test_true_outcomes_are_plausible_in_every_draw():
 
 
 def home_with_reports(tmp_path, flipped: bool, source: str | None = "anonymous", size: int = 400, **changed):
-    of = settings(tmp_path / "home")
+    of = settings(tmp_path / "home", CHURN_FEEDBACK_SHARE="1")
     score, churned = population(size)
     scored = [prediction(f"p{i}", customer_id=f"c{i}", score=float(s)) for i, s in enumerate(score)]
     reports = [
@@ -131,7 +133,7 @@ def test_a_rebuilt_warehouse_has_the_same_decisions(tmp_path):
 
 
 def test_a_withdrawal_is_of_a_source_and_a_period(tmp_path):
-    of = settings(tmp_path / "home")
+    of = settings(tmp_path / "home", CHURN_FEEDBACK_SHARE="1")
     rows = [
         feedback(f"{source}{day}", received_at=f"2026-01-{day}T00:00:00+00:00", source=source)
         for source in ("crm", "billing")
@@ -157,7 +159,7 @@ def test_a_withdrawal_is_of_a_source_and_a_period(tmp_path):
     ],
 )
 def test_a_decision_that_cannot_be_taken_is_one_line_and_no_row(tmp_path, source, period, who, why, message):
-    of = settings(tmp_path / "home")
+    of = settings(tmp_path / "home", CHURN_FEEDBACK_SHARE="1")
     write(of, "a", feedback("f", source="crm"))
     ingest(of, STORE)
     with pytest.raises(SourceRefused, match=message.replace("(", r"\(")) as caught:
@@ -169,7 +171,7 @@ def test_a_decision_that_cannot_be_taken_is_one_line_and_no_row(tmp_path, source
 def test_trials_shadow_scores_and_unacknowledged_rows_are_marked(tmp_path):
     from churn_assets.prediction_log.records import Unacknowledged
 
-    of = settings(tmp_path / "home")
+    of = settings(tmp_path / "home", CHURN_FEEDBACK_SHARE="1")
     rows = [prediction("a"), prediction("b", test=True), prediction("c", shadow=True), prediction("d", source="key1")]
     write(of, "a", *rows, Unacknowledged(AT, ["d", "f"]))
     ingest(of, STORE)
@@ -182,7 +184,7 @@ def test_trials_shadow_scores_and_unacknowledged_rows_are_marked(tmp_path):
 
 def test_lines_of_an_older_version_are_read(tmp_path):
     """A line without the fields of this version, as 0.2 wrote it."""
-    of = settings(tmp_path / "home")
+    of = settings(tmp_path / "home", CHURN_FEEDBACK_SHARE="1")
     line = write(of, "a", prediction("a"), feedback("f")).read_bytes()
     assert b"source" not in line
     assert b"shadow" not in line
@@ -199,7 +201,7 @@ def reports_of(name: str, source: str, received_at: str, count: int = 1):
 
 def test_a_withdrawal_without_an_end_is_of_what_was_received_until_then(tmp_path):
     """Else an export that was wrong once would silence every later one."""
-    of = settings(tmp_path / "home")
+    of = settings(tmp_path / "home", CHURN_FEEDBACK_SHARE="1")
     write(of, "a", *reports_of("old", "billing", LATER))
     ingest(of, STORE)
     record(of, decide("billing", False, parse_period(None, None, NOW), "Ana", "wrong export", NOW))
@@ -232,7 +234,7 @@ def test_feedback_that_a_killed_ingest_did_not_judge_is_judged_by_the_next(tmp_p
 
 @pytest.mark.parametrize("source", ["", " ", "a\x1bb", "x" * 201, "anonymous"])
 def test_an_import_has_a_name_that_can_be_told_from_a_source_without_a_key(tmp_path, source):
-    of = settings(tmp_path / "home")
+    of = settings(tmp_path / "home", CHURN_FEEDBACK_SHARE="1")
     report = {"customer_id": "c", "churned": True, "observed_at": "2026-01-20"}
     with pytest.raises(SourceRefused, match="--source is"):
         import_reports(of, [report], NOW, source)
@@ -240,7 +242,7 @@ def test_an_import_has_a_name_that_can_be_told_from_a_source_without_a_key(tmp_p
 
 
 def test_what_was_withdrawn_counts_when_another_source_reports_it(tmp_path):
-    of = settings(tmp_path / "home")
+    of = settings(tmp_path / "home", CHURN_FEEDBACK_SHARE="1")
     report = {"customer_id": "c", "churned": True, "observed_at": "2026-01-20"}
     assert import_reports(of, [report], NOW, "draft").added == 1
     ingest(of, STORE)
@@ -255,3 +257,59 @@ def test_what_was_withdrawn_counts_when_another_source_reports_it(tmp_path):
 def test_a_period_that_is_none_is_one_line(since, until):
     with pytest.raises(SourceRefused, match="expected days such as 2026-01-20; correct them"):
         parse_period(since, until, NOW)
+
+
+def outcomes_by(source: str, ids: range, churners: int = 3, **changed) -> list[Feedback]:
+    return [
+        feedback(
+            f"{source}-{i}",
+            prediction_id=None,
+            customer_id=f"c{i}",
+            source=source,
+            churned=i % 10 < churners,
+            **changed,
+        )
+        for i in ids
+    ]
+
+
+LABELLED = """SELECT count(DISTINCT coalesce(f.customer_id, p.customer_id)) FROM outcomes f
+LEFT JOIN predictions p ON p.prediction_id = f.prediction_id"""
+
+
+@pytest.mark.parametrize(("share", "low", "high"), [("0", 0, 0), ("0.1", 20, 65), ("0.5", 165, 235), ("1", 400, 400)])
+def test_sources_that_nobody_has_accepted_label_a_share_of_the_customers_all_together(tmp_path, share, low, high):
+    of, ids = settings(tmp_path / "home", CHURN_FEEDBACK_SHARE=share), range(400)
+    named = [feedback(f"p-{i}", prediction_id=f"p{i}", source="bi", churned=i % 10 < 3) for i in ids]
+    scored = [prediction(f"p{i}", customer_id=f"c{i}", score=0.3) for i in ids]
+    write(of, "a", *scored, *outcomes_by("crm", ids), *named)
+    ingest(of, STORE)
+    [(labelled,)] = ask(of, LABELLED)
+    assert low <= labelled <= high
+    assert ask(of, "SELECT source, count(*) FROM outcomes GROUP BY 1 ORDER BY 1") == [
+        (source, labelled) for source in ("bi", "crm") if labelled
+    ], "the same customers, by whichever id"
+    waiting = 400 - labelled
+    assert waiting_sources(of) == ({"bi": waiting, "crm": waiting} if waiting else {})
+
+    write(of, "b", *outcomes_by("files", ids, request_id="import"), *outcomes_by("anonymous", ids, request_id="import"))
+    record(of, decide("crm", True, (EVER, FOR_EVER), "Ana", "our CRM", NOW))
+    ingest(of, STORE)
+    counts = dict(ask(of, "SELECT source, count(*) FROM outcomes GROUP BY 1"))
+    assert (counts["crm"], counts["files"]) == (400, 400)
+    assert counts.get("bi", 0) == counts.get("anonymous", 0) == labelled
+    record(of, decide("bi", False, (EVER, FOR_EVER), "Ana", "not ours", NOW))
+    ingest(of, STORE)
+    assert "bi" not in waiting_sources(of)
+
+
+def test_an_implausible_source_is_stopped_though_only_a_share_of_it_counts(tmp_path):
+    of = settings(tmp_path / "home", CHURN_FEEDBACK_SHARE="0")
+    write(
+        of,
+        "a",
+        *(prediction(f"p{i}", customer_id=f"c{i}", score=0.1) for i in range(80)),
+        *outcomes_by("x", range(80), churners=10),
+    )
+    assert ingest(of, STORE).quarantined_sources == ["x"]
+    assert waiting_sources(of) == {}

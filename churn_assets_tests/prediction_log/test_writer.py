@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from churn_assets.errors import LogBusy, LogUnavailable
+from churn_assets.errors import LogBusy, LogUnavailable, RowsUncertain, SegmentLost
 from churn_assets.prediction_log.segment import OPEN, READY, Segment
 from churn_assets.prediction_log.warehouse.read import count, verify
 from churn_assets.prediction_log.writer import LogWriter
+from churn_assets_tests.disks import disk_that_freezes
 from churn_assets_tests.prediction_log.rows import line, rows_of
 
 
@@ -173,3 +176,69 @@ def test_a_dead_workers_segment_is_handed_over_at_the_start(tmp_path):
     asyncio.run(go())
     assert [path.suffix for path in tmp_path.iterdir()] == [READY, READY]
     assert verify(tmp_path, ["w-1", "w-3"]).kept
+
+
+def test_rows_that_are_gone_are_noted_in_the_log_with_the_next_row(tmp_path):
+    folder = tmp_path / "log"
+
+    async def go() -> None:
+        writer = LogWriter(Segment(folder))
+        writer.start()
+        await writer.append(line(1) + line(2), 2)
+        shutil.rmtree(folder)
+        with pytest.raises(SegmentLost):
+            await writer.append(line(3))
+        assert "2 acknowledged rows" in writer.problem
+        await writer.append(line(4))
+        assert "2 acknowledged rows" in writer.problem, "it stays until the service is restarted"
+        await writer.close()
+
+    asyncio.run(go())
+    rows = list(rows_of(folder))
+    assert [(row["kind"], row.get("lost")) for row in rows] == [("lost_rows", 2), ("prediction", None)]
+
+
+def test_a_note_waits_for_a_disk_that_takes_it(tmp_path):
+    """Rows that may be in the log, and then a disk that takes nothing for a while."""
+    disk = HeldDisk(tmp_path)
+    disk.free.set()
+
+    async def go() -> None:
+        writer = LogWriter(disk)
+        writer.start()
+        for error in (RowsUncertain("cannot be cut off"), LogUnavailable("no room"), LogUnavailable("no room")):
+            disk.error = error
+            with pytest.raises(LogUnavailable):
+                await writer.append(line(len(disk.groups)))
+            await asyncio.sleep(0.02)  # a note alone is tried once, not again and again
+        disk.error = None
+        await writer.append(line(9))
+        await writer.close()
+
+    asyncio.run(go())
+    assert [row.get("ids", row.get("prediction_id")) for row in rows_of(tmp_path)] == [["w-0"], "w-9"]
+    assert len(disk.groups) <= 6
+
+
+def test_a_real_disk_that_hangs_refuses_a_row_takes_it_later_and_the_log_says_so(tmp_path):
+    async def go(freeze: Callable[[bool], None]) -> None:
+        writer = LogWriter(Segment(tmp_path / "disk" / "log"), patience_s=0.2)
+        writer.start()
+        await writer.append(line(1))
+        freeze(True)
+        with pytest.raises(LogUnavailable, match=r"has not answered for 0\.2 seconds"):
+            await writer.append(line(2))
+        with pytest.raises(LogUnavailable):
+            writer.append(line(3))
+        freeze(False)
+        async with asyncio.timeout(10):
+            while writer.problem:
+                await asyncio.sleep(0.01)
+        await writer.append(line(4))
+        await writer.close()
+
+    with disk_that_freezes(tmp_path / "disk") as freeze:
+        asyncio.run(go(freeze))
+        rows = list(rows_of(tmp_path / "disk" / "log"))
+    assert sorted(row["prediction_id"] for row in rows if row["kind"] == "prediction") == ["w-1", "w-2", "w-4"]
+    assert [row["ids"] for row in rows if row["kind"] == "unacknowledged"] == [["w-2"]]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import threading
 from urllib.parse import urlsplit
 
 
 class Load:
-    """`clients` threads that POST `body`; every answered id is kept the moment it is read."""
+    """`clients` threads that POST `body`; every answered id is kept the moment it is read. `refused` are the request
+    ids of those that got 503."""
 
     def __init__(self, url: str, body: object, clients: int = 6) -> None:
         self._where, self._body = urlsplit(url), json.dumps(body).encode()
         self.acknowledged: list[str] = []
+        self.refused: list[str] = []
         self.statuses: dict[int, int] = {}
         self.broken = 0
         self._stop = threading.Event()
@@ -35,7 +38,9 @@ class Load:
             try:
                 if connection is None:
                     connection = http.client.HTTPConnection(self._where.hostname or "", self._where.port, timeout=5)
-                connection.request("POST", self._where.path, self._body, {"Content-Type": "application/json"})
+                request_id = os.urandom(8).hex()
+                headers = {"Content-Type": "application/json", "X-Request-Id": request_id}
+                connection.request("POST", self._where.path, self._body, headers)
                 response = connection.getresponse()
                 payload = json.loads(response.read())
             except (OSError, http.client.HTTPException, ValueError):
@@ -48,5 +53,7 @@ class Load:
             self.statuses[response.status] = self.statuses.get(response.status, 0) + 1
             if response.status == 200:
                 self.acknowledged.append(payload["prediction_id"])
+            elif response.status == 503:
+                self.refused.append(request_id)
         if connection is not None:
             connection.close()

@@ -194,6 +194,29 @@ def test_no_log_has_the_secret_and_the_log_of_requests_has_the_id(closed, capfd)
     assert token[20:-2] not in shown
 
 
+def test_keys_that_stay_unreadable_are_503_until_they_can_be_read(tmp_path, monkeypatch):
+    """None of them is known to be revoked or not; routes that need no key answer."""
+    home = home_with_champion(tmp_path / "home")
+    token = new_key(home, "view")
+    keys = home / "keys.db"
+    intact = keys.read_bytes()
+    monkeypatch.setattr("churn_assets.access.keyring.TRUST_S", 0.0)
+
+    async def question(client, worker):
+        answers = []
+        for content in (b"no database" * 200, intact):
+            keys.write_bytes(content)
+            worker._check_keys()
+            answers.append(await client.get("/model", headers=bearer(token)))
+            answers.append(await client.get("/readyz"))
+        return answers
+
+    refused, ready, answered, _ = ask(home, question)
+    assert "the keys of this home cannot be read" in assert_refusal(refused, 503)["error"]
+    assert refused.headers["retry-after"] == "5"
+    assert (ready.status_code, answered.status_code) == (200, 200)
+
+
 def test_keys_that_become_unreadable_are_logged_once_and_stay_valid(tmp_path, capfd):
     home = home_with_champion(tmp_path)
     token = new_key(home, "view")
@@ -392,3 +415,11 @@ def test_a_home_without_keys_opens_again_once_its_folder_can_be_read(tmp_path):
                 await asyncio.sleep(0.05)
 
     ask(home, question)
+
+
+def test_a_home_without_room_for_the_folders_of_bentoml_is_one_line_at_the_start(tmp_path):
+    (tmp_path / "bentoml").write_bytes(b"")
+    done = start(CHURN, tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "which cannot be written (" in done.stderr

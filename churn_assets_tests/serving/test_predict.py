@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from churn_assets.contract.values import iso_day
+from churn_assets_tests.data.days import DAYS
 from churn_assets_tests.prediction_log.rows import rows_of
 from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT, customers, json_rows
 from churn_assets_tests.serving.client import (
@@ -45,6 +47,15 @@ def test_a_customer_gets_the_scorers_answer_and_a_row_in_the_log(tmp_path):
     assert (row["model_version"], row["fingerprint"]) == (payload["model_version"], CONTRACT.fingerprint)
     assert row["margin"] == pytest.approx(expected.margin[0], abs=1e-9)
     assert row["latency_us"] > 0
+
+
+def test_an_as_of_is_the_day_that_a_column_of_that_text_is(home):
+    async def question(client, worker):
+        rows = [{**ROW, "created": text, "lastorder": text, "as_of": text} for text in DAYS]
+        return [(await client.post("/predict", json=row)).json() for row in rows]
+
+    assert [payload["as_of"] for payload in ask(home, question)] == list(DAYS.values())
+    assert [str(iso_day(text)) for text in DAYS] == list(DAYS.values())
 
 
 def test_the_id_may_be_left_out_and_today_is_the_default(home):

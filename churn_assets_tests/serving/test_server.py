@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 
 from churn_assets.prediction_log.segment import OPEN, adopt_orphans
 from churn_assets.prediction_log.warehouse.read import count, verify
+from churn_assets_tests.disks import fill, small_disk
 from churn_assets_tests.scoring.tiny import AS_OF
 from churn_assets_tests.serving.client import (
     ASKED,
@@ -232,31 +234,51 @@ def test_kill_9_of_the_whole_service_and_a_sigterm_lose_nothing(tmp_path):
 
 
 def test_a_disk_that_fills_up_is_answered_with_503_and_nothing_is_lost(tmp_path):
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a small disk")
     home = home_with_champion(tmp_path / "home")
-    disk = home / "predlog"
-    disk.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "none", str(disk)], capture_output=True)
-    if made.returncode:
-        pytest.skip(f"no tmpfs here: {made.stderr.decode().strip()}")
-    try:
-        with served(tmp_path, home) as (url, process):
+    with small_disk(home / "predlog", 512) as disk, served(tmp_path, home) as (url, process):
+        wait_for(f"{url}/readyz", process, tmp_path / "log")
+        with Load(f"{url}/predict", ASKED) as load:
+            deadline = time.monotonic() + 30
+            while load.statuses.get(503, 0) < 20 and time.monotonic() < deadline:
+                time.sleep(0.05)
+        assert set(load.statuses) == {200, 503}
+        assert_refusal(httpx.post(f"{url}/predict", json=ASKED), 503)
+        verdict = verify(disk, load.acknowledged)
+        assert verdict.kept, str(verdict)
+        assert count(disk).kinds["prediction"] == len(load.acknowledged)
+        for path in disk.iterdir():
+            path.unlink()
+        assert httpx.post(f"{url}/predict", json=ASKED).status_code == 200
+
+
+def test_a_worker_starts_and_stays_up_on_a_full_home_and_goes_on_by_itself(tmp_path):
+    """Prometheus maps the files of its metrics: a page that the disk cannot hold would end the worker (SIGBUS)."""
+    with small_disk(tmp_path / "home", 2048) as home:
+        home_with_champion(home)
+        filler = fill(home)
+        with served(tmp_path, home, environ={"BENTOML_HOME": str(home / "bentoml")}) as (url, process):
             wait_for(f"{url}/readyz", process, tmp_path / "log")
-            with Load(f"{url}/predict", ASKED) as load:
-                deadline = time.monotonic() + 30
-                while load.statuses.get(503, 0) < 20 and time.monotonic() < deadline:
-                    time.sleep(0.05)
-            assert set(load.statuses) == {200, 503}
+            before = {worker.pid for worker in workers_of(process)}
+            for _ in range(3):
+                assert_refusal(httpx.post(f"{url}/predict", json=ASKED), 503)
+            assert "No space left" in httpx.get(f"{url}/readyz").json()["detail"]["log"]
+            assert 'churn_request_rejected_total{cause="disk"} 3.0' in httpx.get(f"{url}/metrics").text
+            filler.unlink()
+            first = httpx.post(f"{url}/predict", json=ASKED)
+            assert first.status_code == 200
+            assert 'status="ok"} 1.0' in httpx.get(f"{url}/metrics").text
+
+            shutil.rmtree(home / "predlog")
             assert_refusal(httpx.post(f"{url}/predict", json=ASKED), 503)
-            verdict = verify(disk, load.acknowledged)
-            assert verdict.kept, str(verdict)
-            assert count(disk).kinds["prediction"] == len(load.acknowledged)
-            for path in disk.iterdir():
-                path.unlink()
-            assert httpx.post(f"{url}/predict", json=ASKED).status_code == 200
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+            assert "with 1 acknowledged rows" in httpx.get(f"{url}/readyz").json()["detail"]["log"]
+            second = httpx.post(f"{url}/predict", json=ASKED).json()["prediction_id"]
+            assert {worker.pid for worker in workers_of(process)} == before
+        counts = count(home / "predlog")
+        assert verify(home / "predlog", [second]).kept
+        assert counts.kinds == {"prediction": 1, "rejections": 1, "lost_rows": 1}
+    events = (tmp_path / "log").read_text()
+    assert "No space left" in events
+    assert "1 acknowledged rows" in events
 
 
 def test_a_log_folder_made_read_only_is_answered_with_503_until_it_is_mended(tmp_path):

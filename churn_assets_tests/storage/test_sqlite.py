@@ -10,6 +10,7 @@ from contextlib import closing
 import pytest
 
 from churn_assets.storage.sqlite import SqliteStore
+from churn_assets_tests.disks import fill, small_disk
 
 
 class Refused(Exception):
@@ -163,3 +164,30 @@ def test_a_first_writer_gives_up_after_its_time(store):
         with pytest.raises(Unavailable, match="locked"):
             store.add("a", 1)
     assert store.all() == {}
+
+
+FULL = """
+import sys
+from pathlib import Path
+from churn_assets_tests.storage.test_sqlite import Counters, Unavailable
+store = Counters(Path(sys.argv[1]))
+for call in (lambda: store.add("b", 2), store.all) * 2:
+    try:
+        print(call())
+    except Unavailable as error:
+        print("unavailable:", error)
+"""
+
+
+def test_on_a_full_disk_a_store_is_unavailable_and_no_process_ends(tmp_path):
+    """SQLite maps the index of its write-ahead log; it writes each page of that before it uses it."""
+    with small_disk(tmp_path / "disk", 512) as disk:
+        store = Counters(disk / "counters.db")
+        store.add("a", 1)
+        filler = fill(disk)
+        done = subprocess.run([sys.executable, "-c", FULL, str(store.path)], capture_output=True, text=True)
+        assert done.returncode == 0, (done.returncode, done.stderr)
+        assert done.stdout.count("unavailable: ") >= 2, done.stdout
+        filler.unlink()
+        store.add("b", 2)
+        assert store.all() == {"a": 1, "b": 2}

@@ -107,6 +107,7 @@ class Stage:
             "CHURN_WORKERS": "1",
             "CHURN_LOG_SEGMENT_S": "5",
             "CHURN_POLL_S": "0.5",
+            "CHURN_FEEDBACK_SHARE": "1",  # the demo's outcomes are its own: nobody need accept them
             "OMP_NUM_THREADS": "1",
             "PYTHONWARNINGS": "ignore",
         }

@@ -109,7 +109,8 @@ def window_sensor(settings: Settings) -> dg.SensorDefinition:
 def reason_to_wait(instance: dg.DagsterInstance, every_s: float, now_s: float) -> str | None:
     """Why no ingest should be requested now: one is under way, or the last ones failed a moment ago.
 
-    After n failures in a row the next try waits 2^n ticks of `every_s` seconds, ten minutes at most.
+    After n failures in a row the next try waits 2^n ticks of `every_s` seconds, ten minutes at most; not longer if the
+    clock was set back since.
     """
     jobs = (ingest_log.name, monitor.name)
     if any(instance.get_runs_count(dg.RunsFilter(job_name=job, statuses=_UNFINISHED)) for job in jobs):
@@ -121,6 +122,6 @@ def reason_to_wait(instance: dg.DagsterInstance, every_s: float, now_s: float) -
         failures += 1
         ended = max(ended, record.end_time or record.update_timestamp.timestamp())
     due = ended + min(every_s * 2**failures, _MAX_WAIT_S)
-    if failures and now_s < due:
+    if failures and ended <= now_s < due:
         return f"the last {failures} ingests failed, the next try is in {due - now_s:.0f} s"
     return None

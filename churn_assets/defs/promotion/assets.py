@@ -18,9 +18,11 @@ from churn_assets.defs.resources import Project
 from churn_assets.errors import AssetStale, GateRefused, SettingsError
 from churn_assets.leakage.audit import Audit
 from churn_assets.mlflow_registry.tracking import Tracking
+from churn_assets.settings import Settings
 from churn_assets.training.export import ChosenModel
 
 if TYPE_CHECKING:
+    from churn_assets.alerting.rules import AlertChanges
     from churn_assets.promotion.retraining import ExternalTrigger
     from churn_assets.promotion.service import Outcome
 
@@ -153,9 +155,8 @@ def retraining_decision(
     context: dg.AssetExecutionContext, project: Project, alerts: dg.ResourceParam[HomeAlerts], config: Asking
 ) -> JsonResult:
     """Nothing, investigate data, wait or retrain, with its reason; a request for a run is in the ledger."""
-    from churn_assets.alerting.rules import alias_alerts, gate_alerts, monitoring_alerts, source_alerts
+    from churn_assets.alerting.rules import alias_alerts, gate_alerts, monitoring_alerts
     from churn_assets.monitoring.latest import read_latest_reports
-    from churn_assets.prediction_log.sources import quarantined_sources
     from churn_assets.promotion.ledger import Ledger
     from churn_assets.promotion.service import PromotionService
 
@@ -174,7 +175,7 @@ def retraining_decision(
     ]
     investigate = decision.message if decision.kind == "investigate_data" else ""
     changes = monitoring_alerts(reports.quality, reports.drift, reports.performance, investigate)
-    changes += source_alerts(quarantined_sources(settings))
+    changes += _log_alerts(settings)
     changes += alias_alerts(alias.moved, alias.message, datetime.now(UTC))
     for challenger in ledger.challengers("waiting_approval"):  # it reminds of those that wait for a person
         changes += gate_alerts(challenger.version, challenger.status, challenger.message)
@@ -197,6 +198,17 @@ def retraining_decision(
             )
         ],
     )
+
+
+def _log_alerts(settings: Settings) -> "AlertChanges":
+    """On whose feedback counts, and on rows that are gone."""
+    from churn_assets.alerting.rules import loss_alerts, source_alerts, waiting_alerts
+    from churn_assets.prediction_log.sources import quarantined_sources, waiting_sources
+    from churn_assets.prediction_log.warehouse.read import read_losses
+
+    changes = source_alerts(quarantined_sources(settings))
+    changes += waiting_alerts(waiting_sources(settings), settings.feedback_share)
+    return changes + loss_alerts(read_losses(settings), datetime.now(UTC).replace(tzinfo=None))
 
 
 def _external_trigger(config: Asking, run_id: str) -> "ExternalTrigger | None":

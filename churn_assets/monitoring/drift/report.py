@@ -144,6 +144,8 @@ def _window_drift(log: MonitoredLog, index: int, page_wanted: bool, write_page: 
     model, window = log.model, log.windows[index]
     folder = window_folder(log.settings, window)
     report = read_window_report(log.settings, window, DRIFT_JSON, WindowDrift)
+    if report is not None and report.data == "broken" and quality.window_quality(log, index).status != "broken":
+        report = None  # somebody has accepted the window since
     if report is not None and not (page_wanted and not (folder / DRIFT_HTML).is_file()):
         return report
     profile = profile_window(log.connection, model, window) if model.reference else None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from churn_assets.errors import ChurnError, LogUnavailable, NothingIngested, WarehouseCorrupt, WarehouseLocked
+from churn_assets.prediction_log.records import ANONYMOUS, IMPORT
 from churn_assets.prediction_log.warehouse.rebuild import JOURNAL
 from churn_assets.settings import Settings
 from churn_assets.storage.files import replacing
@@ -27,14 +28,22 @@ _HEADERS, _MAGIC = 3 * 4096, b"DUCK"  # bytes at the beginning of a database; wh
 # What the system says of a disk or a file, in DuckDB's messages.
 _REFUSAL = re.compile("No space left|quota exceeded|File too large|not permitted|Permission denied|Read-only", re.I)
 
-# What counts: no trial, no shadow score, no feedback that was withdrawn. A copy from before these columns has none.
-_VIEWS = """
+# What counts: no trial, no shadow score, no feedback that was withdrawn. Of reports that came over the network and that
+# nobody has accepted, those on a share of the customers, always the same ones, whoever reports. A copy from before
+# these columns has neither.
+_VIEWS = f"""
     CREATE OR REPLACE TEMP VIEW answers AS SELECT p.*, u.id IS NOT NULL AS uncertain FROM predictions p
         LEFT JOIN (SELECT DISTINCT id FROM unacknowledged) u ON u.id = p.prediction_id
         WHERE p.test IS NOT TRUE AND p.shadow IS NOT TRUE;
-    CREATE OR REPLACE TEMP VIEW outcomes AS SELECT f.* FROM feedback f WHERE coalesce((
-        SELECT arg_max(d.accepted, d.seq) FROM source_decisions d
-        WHERE d.source = f.source AND f.received_at >= d.since_at AND f.received_at < d.until_at), true);
+    CREATE OR REPLACE TEMP VIEW reported AS SELECT f.*, (
+            SELECT arg_max(d.accepted, d.seq) FROM source_decisions d
+            WHERE d.source = f.source AND f.received_at >= d.since_at AND f.received_at < d.until_at) AS accepted,
+        f.source IS NULL OR (f.source <> '{ANONYMOUS}' AND f.request_id = '{IMPORT}') OR CAST('0x' || substr(sha256(
+            'feedback:' || coalesce(f.customer_id, p.customer_id, f.prediction_id)), 1, 8) AS BIGINT) < {{limit}}
+            AS within_share
+        FROM feedback f LEFT JOIN predictions p ON p.prediction_id = f.prediction_id;
+    CREATE OR REPLACE TEMP VIEW outcomes AS SELECT * EXCLUDE (accepted, within_share) FROM reported
+        WHERE coalesce(accepted, within_share);
 """
 _OLD_VIEWS = """
     CREATE OR REPLACE TEMP VIEW answers AS SELECT *, false AS uncertain FROM predictions;
@@ -77,13 +86,18 @@ def open_published(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
         ) from error
     with contextlib.closing(connection):
         connection.execute("SET TimeZone = 'UTC'")
-        make_views(connection)
+        make_views(connection, settings.feedback_share)
         yield connection
 
 
-def make_views(connection: duckdb.DuckDBPyConnection) -> None:
-    """The views `answers` and `outcomes`, for this connection only; again after the tables have changed."""
-    connection.execute(_VIEWS if has_table(connection, "source_decisions") else _OLD_VIEWS)
+def make_views(connection: duckdb.DuckDBPyConnection, feedback_share: float = 1.0) -> None:
+    """The views `answers`, `reported` and `outcomes`, for this connection only; again after the tables have changed.
+
+    Unless a person has accepted their sources, reports over the network count in `outcomes` for `feedback_share` of the
+    customers.
+    """
+    views = _VIEWS.format(limit=round(feedback_share * 16**8))
+    connection.execute(views if has_table(connection, "source_decisions") else _OLD_VIEWS)
     contacts = _CONTACTS if has_table(connection, "contacts") else _NO_CONTACTS
     connection.execute(f"CREATE OR REPLACE TEMP VIEW contact_events AS {contacts}")
 

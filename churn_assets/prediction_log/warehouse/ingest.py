@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import shutil
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -25,7 +26,15 @@ from msgspec.structs import replace
 
 from churn_assets.contract.model import Contract, Kind
 from churn_assets.errors import LogUnreadable
-from churn_assets.prediction_log.records import INSTANTS, Contact, Feedback, Rejections, SourceDecision, encode_line
+from churn_assets.prediction_log.records import (
+    INSTANTS,
+    Contact,
+    Feedback,
+    LostRows,
+    Rejections,
+    SourceDecision,
+    encode_line,
+)
 from churn_assets.prediction_log.schema import TYPES, literal, migrate, quoted, targets
 from churn_assets.prediction_log.segment import DONE, READY, Segment, adopt_orphans, files_of
 from churn_assets.prediction_log.warehouse import archive
@@ -39,9 +48,15 @@ from churn_assets.prediction_log.warehouse.connection import (
     publish,
 )
 from churn_assets.prediction_log.warehouse.parse import Checker, Line, Prediction, Refused, SegmentRead
-from churn_assets.prediction_log.warehouse.rebuild import SegmentRow, append_to_journal, insert_row, missing_segments
+from churn_assets.prediction_log.warehouse.rebuild import (
+    SCRATCH,
+    SegmentRow,
+    append_to_journal,
+    insert_row,
+    missing_segments,
+)
 from churn_assets.settings import Settings
-from churn_assets.storage.files import sync_directory
+from churn_assets.storage.files import remove_leftovers, sync_directory
 
 if TYPE_CHECKING:
     import duckdb
@@ -61,13 +76,13 @@ _FEEDBACK, _DECISION = Feedback.__struct_fields__, SourceDecision.__struct_field
 _CONTACT = Contact.__struct_fields__
 _FLAGS = ("test", "shadow")  # left out of a line where false
 _FIXED = {
-    **dict.fromkeys(
-        ("kind", "noted_at", *_PREDICTION, *_FEEDBACK, *_DECISION, *_CONTACT, *Rejections.__struct_fields__), "VARCHAR"
-    ),
+    **dict.fromkeys(("kind", *_PREDICTION, *_FEEDBACK, *_DECISION, *_CONTACT), "VARCHAR"),
+    **dict.fromkeys((*Rejections.__struct_fields__, *LostRows.__struct_fields__), "VARCHAR"),
     **dict.fromkeys(("score", "margin", "threshold", "latency_us"), "DOUBLE"),
     **dict.fromkeys(("decision", "churned", "contacted", "accepted", *_FLAGS), "BOOLEAN"),
     **dict.fromkeys(("warnings", "ids"), "VARCHAR[]"),
     "counts": "MAP(VARCHAR, BIGINT)",
+    "lost": "BIGINT",
 }
 
 
@@ -139,6 +154,7 @@ def ingest(
     at = now().astimezone(dt.UTC).replace(tzinfo=None)
     with alone(home, patience_s):
         folder.mkdir(parents=True, exist_ok=True)
+        _remove_scratch(home)
         report.adopted = adopt_orphans(folder)
         if rebuild:  # the write-ahead log first: an old one must never be applied to a new warehouse
             for path in (home / f"{FILE}.wal", home / FILE):
@@ -171,6 +187,14 @@ def ingest(
     return report
 
 
+def _remove_scratch(home: Path) -> None:
+    """Remove what a killed ingest left; the lock is held. `tmp` was the beginning of such names before 0.3, and the
+    last is what DuckDB swaps to."""
+    for path in (*home.glob(f"{SCRATCH}*"), *home.glob("tmp????????"), home / f"{FILE}.tmp"):
+        shutil.rmtree(path, ignore_errors=True)
+    remove_leftovers(home)
+
+
 class Session:
     """One ingest with the warehouse open; what it has read of contracts is kept until it ends."""
 
@@ -183,6 +207,7 @@ class Session:
         at: dt.datetime,
     ) -> None:
         self._connection, self._scratch, self._report, self._at = connection, settings.warehouse_dir, report, at
+        self._share = settings.feedback_share
         self._check = Checker(settings.warehouse_dir / "contracts", settings.bundles_dir, contract)
         self._targets: dict[str, dict[str, str]] = {}  # fingerprint -> column of its contract -> column of the table
         [(self.seq, self.number)] = connection.execute(
@@ -203,7 +228,7 @@ class Session:
         their names. After a kill the next ingest judges what is new."""
         from churn_assets.prediction_log.sources import judge_sources, mark_judged  # NumPy, no use for a sensor
 
-        make_views(self._connection)
+        make_views(self._connection, self._share)
         decisions = judge_sources(self._connection, self._at.replace(tzinfo=dt.UTC))
         if decisions:
             segment = Segment(folder)
@@ -285,7 +310,7 @@ class Session:
             if own_id:
                 known.add(own_id)
             parts[row.fingerprint if isinstance(row, Prediction) else ""].append(spelled)
-        with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
+        with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=self._scratch) as folder:
             for fingerprint, part in parts.items():
                 file = Path(folder) / "part.jsonl"
                 file.write_bytes(b"".join(part))
@@ -350,7 +375,11 @@ class Session:
             f"INSERT INTO unacknowledged (segment, seq, noted_at, id) SELECT {place}, {_read('noted_at')}, unnest(ids) "
             "FROM lines WHERE kind = 'unacknowledged' ORDER BY number"
         )
-        [(others,)] = execute("SELECT count(*) FROM lines WHERE kind = 'unacknowledged'").fetchall()
+        execute(
+            f"INSERT INTO lost_rows (segment, seq, noted_at, lost_segment, lost) SELECT {place}, {_read('noted_at')}, "
+            "lost_segment, lost FROM lines WHERE kind = 'lost_rows' ORDER BY number"
+        )
+        [(others,)] = execute("SELECT count(*) FROM lines WHERE kind IN ('unacknowledged', 'lost_rows')").fetchall()
         [(rejections,)] = execute("SELECT count(*) FROM lines WHERE kind = 'rejections'").fetchall()
         if rejections:
             execute(

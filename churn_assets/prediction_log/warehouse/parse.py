@@ -24,6 +24,7 @@ from churn_assets.prediction_log.records import (
     INSTANTS,
     Contact,
     Feedback,
+    LostRows,
     Rejections,
     SourceDecision,
     Unacknowledged,
@@ -45,7 +46,7 @@ class Prediction(records.Prediction, tag="prediction", tag_field="kind", frozen=
     features: msgspec.Raw  # type: ignore[assignment]  # decoding differs, the bytes are the same
 
 
-Line = Prediction | Feedback | Contact | Rejections | SourceDecision | Unacknowledged
+Line = Prediction | Feedback | Contact | Rejections | SourceDecision | Unacknowledged | LostRows
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import re
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
@@ -15,7 +16,7 @@ from churn_assets.errors import LogUnreadable, NothingIngested, QueryRefused, on
 from churn_assets.prediction_log.records import decode_head
 from churn_assets.prediction_log.segment import DONE, OPEN, READY, files_of, open_segment
 from churn_assets.prediction_log.warehouse.archive import Archive, archives
-from churn_assets.prediction_log.warehouse.connection import FILE, ingested_names, open_published
+from churn_assets.prediction_log.warehouse.connection import FILE, has_table, ingested_names, open_published
 from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -52,6 +53,10 @@ _REASONS = """
 _OUTCOMES = """
     SELECT churned, contacted, count(*) AS reports, max(observed_at)::VARCHAR AS last
     FROM feedback GROUP BY ALL ORDER BY ALL
+"""
+_LOST = """
+    SELECT noted_at, lost_segment, max(lost), bool_or(lost_segment IN (SELECT name FROM segments)) FROM lost_rows
+    GROUP BY ALL ORDER BY ALL
 """
 _INCOMPLETE = """
     SELECT name FROM segments
@@ -122,6 +127,25 @@ def _count(connection: duckdb.DuckDBPyConnection, settings: Settings) -> Totals:
 
 def _size_of(paths: Iterable[Path]) -> int:
     return sum(path.stat().st_size for path in paths if path.exists())
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A segment with `rows` acknowledged rows that was gone from the log at `noted_at` (UTC, naive), "" for the folder
+    while none was open. `restored`: it has been ingested since."""
+
+    noted_at: dt.datetime
+    segment: str
+    rows: int
+    restored: bool
+
+
+def read_losses(settings: Settings) -> list[Loss]:
+    """Every loss that a service noted, oldest first. Raises WarehouseCorrupt."""
+    with contextlib.suppress(NothingIngested), open_published(settings) as connection:
+        if has_table(connection, "lost_rows"):
+            return [Loss(*row) for row in connection.execute(_LOST).fetchall()]
+    return []
 
 
 def ask(settings: Settings, sql: str, unsafe: bool = False) -> Iterator[tuple[list[str], list[tuple[Any, ...]]]]:

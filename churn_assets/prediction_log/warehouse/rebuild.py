@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import duckdb
 
 JOURNAL = "segments.jsonl"
+SCRATCH = ".scratch-"  # begins the name of a folder that lasts for one ingest
 
 
 class SegmentRow(msgspec.Struct, frozen=True):
@@ -125,7 +126,7 @@ def missing_segments(
             journal[row.name] = row
     rest = [name for name in (*archived, *sorted(done)) if name not in names]
     unpacked: Archive | None = None
-    with tempfile.TemporaryDirectory(dir=home) as scratch:
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=home) as scratch:
         for name in dict.fromkeys([*journal, *rest]):
             files = [path for suffix in (DONE, READY) if (path := folder / f"{name}{suffix}").exists()]
             if not files and name in archived:

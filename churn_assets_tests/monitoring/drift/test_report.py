@@ -16,6 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from churn_assets.contract.model import Kind
+from churn_assets.errors import AcceptanceRefused
 from churn_assets.monitoring import profile
 from churn_assets.monitoring.data_quality import report_quality
 from churn_assets.monitoring.drift import evidently, multivariate
@@ -23,11 +24,12 @@ from churn_assets.monitoring.drift.evidently import Page, write_page
 from churn_assets.monitoring.drift.multivariate import compare_all_columns, find_outliers
 from churn_assets.monitoring.drift.report import report_drift
 from churn_assets.monitoring.profile import SCORE, compute_profile, load_reference
-from churn_assets.monitoring.windows import to_json
+from churn_assets.monitoring.windows import Acceptance, accept_window, to_json
 from churn_assets_tests.monitoring.logs import NOW, Log, contract_of, make_home, scored, set_column
 from churn_assets_tests.scoring.tiny import customers
 
 CONTRACT = contract_of()
+ACCEPTANCE = Acceptance("Ana", "the mail system was off", "2026-11-02T10:00:00+00:00")
 KINDS = {"sent": Kind.INTEGER, "spent": Kind.NUMBER, "paperless": Kind.BOOLEAN, "city": Kind.CATEGORY}
 
 
@@ -74,6 +76,45 @@ def test_drift_in_broken_data_proves_nothing(log):
     assert report.status == "drift"
     assert report.in_a_row == ()
     assert "but the data is broken, so this counts for nothing" in report.message
+
+
+def test_a_window_that_a_person_accepts_counts(log):
+    for seed in (5, 6):
+        log.add(400, seed=seed, change=set_column("sent", lambda v: v * 0))
+    before = drifted(log)
+    assert {window.data for window in before.windows} == {"broken"}
+    announced = []
+    for window in before.windows:
+        accept_window(
+            log.settings, CONTRACT.fingerprint, window.window, ACCEPTANCE, lambda: announced.append("announced")
+        )
+    assert len(announced) == 2
+    quality = report_quality(log.settings, CONTRACT, NOW)
+    assert (quality.status, quality.blocks) == ("ok", False)
+    assert quality.message.startswith("window 2: the data is broken")
+    assert quality.message.endswith("; Ana accepted it on 2026-11-02: the mail system was off")
+    after = drifted(log)
+    assert ("sent" in after.in_a_row, {window.data for window in after.windows}) == (True, {"ok"})
+    assert "counts for nothing" not in after.message
+
+
+@pytest.mark.parametrize(
+    ("number", "acceptance", "message"),
+    [
+        (1, ACCEPTANCE, "window 1 is ok, expected a broken one"),
+        (7, ACCEPTANCE, "window 7 has no quality report, expected one of: 1"),
+        (1, dataclasses.replace(ACCEPTANCE, by=" "), "expected who accepts the window and why"),
+    ],
+)
+def test_nothing_else_can_be_accepted(log, number, acceptance, message):
+    log.add(400)
+    report_quality(log.settings, CONTRACT, NOW)
+
+    def never():
+        raise AssertionError("nothing is accepted")
+
+    with pytest.raises(AcceptanceRefused, match=message):
+        accept_window(log.settings, CONTRACT.fingerprint, number, acceptance, never)
 
 
 def test_a_window_is_compared_once_and_several_at_once_as_one_by_one(log, made, tmp_path):

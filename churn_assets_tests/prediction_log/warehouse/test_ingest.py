@@ -19,13 +19,17 @@ import pytest
 from churn_assets.contract.load import parse_contract
 from churn_assets.contract.model import Kind
 from churn_assets.errors import LogUnavailable, LogUnreadable, NothingIngested, WarehouseCorrupt, WarehouseLocked
-from churn_assets.prediction_log.records import Row, encode_line
+from churn_assets.prediction_log.records import LostRows, Row, encode_line
 from churn_assets.prediction_log.segment import DONE, OPEN
 from churn_assets.prediction_log.warehouse.connection import FILE, PUBLISHED, open_published
 from churn_assets.prediction_log.warehouse.ingest import ingest, pending
 from churn_assets.prediction_log.warehouse.parse import Checker
+from churn_assets.prediction_log.warehouse.read import read_losses
 from churn_assets.prediction_log.warehouse.rebuild import JOURNAL
+from churn_assets_tests.data.days import DAYS
+from churn_assets_tests.disks import fill, small_disk
 from churn_assets_tests.prediction_log.home import (
+    AT,
     STORE,
     ask,
     features,
@@ -67,7 +71,9 @@ def test_a_home_without_a_log_is_left_as_it_is(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "record", [prediction("p"), feedback("f"), rejections(malformed=2)], ids=lambda row: type(row).__name__
+    "record",
+    [prediction("p"), feedback("f"), rejections(malformed=2), LostRows(AT, "x", 2)],
+    ids=lambda row: type(row).__name__,
 )
 def test_each_record_that_is_written_is_read_strictly(tmp_path, record):
     check = Checker(tmp_path / "contracts", tmp_path / "bundles", STORE)
@@ -424,3 +430,56 @@ def test_a_warehouse_whose_maker_was_killed_is_made_again(tmp_path, size):
     file.with_name(f"{FILE}.wal").write_bytes(b"of the database that was never there")
     assert ingest(of, STORE).published
     assert ask(of, "SELECT count(*) FROM predictions") == [(1,)]
+
+
+def test_losses_are_read_with_whether_they_were_restored(tmp_path):
+    of = settings(tmp_path)
+    assert read_losses(of) == []
+    write(of, "a", prediction("a"), LostRows(AT, "x", 12), LostRows(AT, "y", 3), LostRows(AT, "", 0))
+    assert ingest(of, STORE).rows == 1
+    write(of, "x", prediction("b"))
+    ingest(of, STORE)
+    ingest(of, STORE, rebuild=True)
+    assert [(loss.segment, loss.rows, loss.restored) for loss in read_losses(of)] == [
+        ("", 0, False),
+        ("x", 12, True),
+        ("y", 3, False),
+    ]
+
+
+def test_what_a_killed_ingest_left_is_removed(tmp_path):
+    of = settings(tmp_path)
+    write(of, "a", prediction("a"))
+    ingest(of, STORE)
+    left = [".scratch-1a2b", "tmp1234abcd", f"{FILE}.tmp"]
+    for name in left:
+        (of.warehouse_dir / name).mkdir()
+        (of.warehouse_dir / name / "part.jsonl").write_bytes(b"x")
+    ingest(of, STORE)
+    assert not [path for path in of.warehouse_dir.iterdir() if path.name in left]
+    assert ask(of, "SELECT count(*) FROM predictions") == [(1,)]
+
+
+@pytest.mark.parametrize(("text", "day"), DAYS.items())
+def test_an_instant_is_the_same_day_in_every_column_and_as_of(tmp_path, text, day):
+    of = settings(tmp_path)
+    dates = [column.name for column in STORE.logged_columns if column.kind is Kind.DATE]
+    write(of, "a", prediction("a", as_of=day, features=features() | dict.fromkeys(dates, text)))
+    assert ingest(of, STORE).quarantined == 0
+    columns = ", ".join(f"x_{name} = as_of::DATE" for name in dates)
+    assert ask(of, f"SELECT {columns} FROM predictions") == [(True,) * len(dates)]
+
+
+def test_an_ingest_on_a_real_full_disk_keeps_its_cause_and_the_next_one_completes(tmp_path):
+    with small_disk(tmp_path / "home", 6 * 1024) as home:
+        of = settings(home)
+        write(of, "a", *(prediction(f"a-{number}") for number in range(300)))
+        for room in (0, 50_000):
+            filler = fill(home)
+            os.truncate(filler, filler.stat().st_size - room)
+            with pytest.raises(LogUnavailable, match=r"No space left.*free the disk") as caught:
+                ingest(of, STORE)
+            assert "--rebuild" not in str(caught.value)
+            filler.unlink()
+        assert ingest(of, STORE).published
+        assert ask(of, "SELECT count(*), count(DISTINCT prediction_id) FROM predictions") == [(300, 300)]
