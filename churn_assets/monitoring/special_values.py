@@ -69,7 +69,7 @@ def find_special_values(
     rows = encode(reference, current, shared)
     before, now = rows[: reference.num_rows], rows[reference.num_rows :]
     changed = {name for name, _ in risen}
-    found = []
+    unexplained = []
     for name, value in risen:
         own = list(shared).index(name)
         # Other columns whose values rose may be broken by the same fault: they explain nothing.
@@ -79,8 +79,8 @@ def find_special_values(
         expected, noise = _expected(before[:, own] == value, before[:, others], now[:, others])
         share, usual = float(np.mean(now[:, own] == value)), float(np.mean(before[:, own] == value))
         if share - expected > max(_MODEL_SIGMA * noise, UNEXPLAINED * (share - usual)):
-            found.append(SpecialValue(name, value, share, usual, expected))
-    return found
+            unexplained.append(SpecialValue(name, value, share, usual, expected))
+    return unexplained
 
 
 def _numbers(table: pa.Table, name: str) -> Floats:
