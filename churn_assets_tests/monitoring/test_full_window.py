@@ -66,6 +66,29 @@ def test_a_full_window_asks_for_one_run_until_it_is_closed(settings):
     assert tick(settings).run_key.startswith(f"window-{FINGERPRINT[:12]}-0002")
 
 
+def test_a_monitor_that_failed_is_repeated_at_once_and_after_three_times_with_the_hour(settings):
+    @dg.job(name="monitor")
+    def monitor():
+        pass
+
+    write_record(settings)
+    keys = []
+    with dg.DagsterInstance.ephemeral() as instance:
+        for _ in range(5):
+            keys.append(window_sensor(settings)(dg.build_sensor_context(instance=instance)).run_key)
+            instance.create_run_for_job(monitor, status=dg.DagsterRunStatus.FAILURE)
+    assert len(set(keys[:3])) == 3
+    assert keys[2:] == keys[2:3] * 3, "Dagster runs a key once"
+
+
+def test_a_full_window_waits_for_the_monitor_that_is_under_way(settings):
+    write_record(settings)
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_run(dg.DagsterRun("monitor", "run1", status=dg.DagsterRunStatus.STARTED))
+        sensor = window_sensor(settings)
+        assert sensor(dg.build_sensor_context(instance=instance)).skip_message == "monitor is under way"
+
+
 def test_a_file_that_cannot_be_read_is_a_reason_to_skip(settings):
     settings.monitoring_dir.mkdir(parents=True)
     (settings.monitoring_dir / OPEN).write_text("{")
