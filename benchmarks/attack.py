@@ -21,8 +21,8 @@ from pathlib import Path
 
 import psutil
 
+from churn_assets_tests.hostile.attack_checks import MOST_P99_S, MOST_RSS, watch
 from churn_assets_tests.hostile.attacks import ATTACKS
-from churn_assets_tests.hostile.test_attack import MOST_P99_S, MOST_RSS, watch
 from churn_assets_tests.serving.client import home_with_champion, served, wait_for
 
 COMMAND = [sys.executable, "-m", "churn_assets_tests.hostile.attacks"]

@@ -163,6 +163,15 @@ def one_line(value: object, length: int = 200) -> str:
     return without_user_info(" ".join(str(value).split()))[:length]
 
 
+def in_rows(count: int) -> str:
+    """A number of rows in a message.
+
+    >>> in_rows(1), in_rows(1500)
+    ('1 row', '1,500 rows')
+    """
+    return f"{count:,} row{'s' * (count != 1)}"
+
+
 def printable(text: str) -> str:
     """`text` for a terminal, which would obey its control characters: they become JSON escapes."""
     return text if text.isprintable() else _CONTROL.sub(lambda match: json.dumps(match[0])[1:-1], text)

@@ -164,7 +164,7 @@ class ServingSettings:
     stale_days: int = 30
     log: bool = True
     log_segment_bytes: int = 64 * _MIB
-    log_segment_s: float = 30.0
+    log_segment_s: float = 20.0
     log_queue_rows: int = 50_000
     insecure: bool = False
     tls_cert: str = ""

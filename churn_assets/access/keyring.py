@@ -52,8 +52,8 @@ class Keyring:
 
     @property
     def outdated(self) -> bool:
-        """Whether the keys could not be read for so long that none of them counts."""
-        return self.unreadable and self._steady() - self._read_s > TRUST_S
+        """Whether the keys could not be read, or the disk has hung, for so long that none of them counts."""
+        return self._steady() - self._read_s > TRUST_S
 
     def state(self, key: ApiKey) -> Literal["valid", "expired", "revoked"]:
         """Whether the key opens anything now."""

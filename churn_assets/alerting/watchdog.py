@@ -19,6 +19,7 @@ from churn_assets.alerting.rules import AlertChanges
 from churn_assets.errors import AlertsUnreadable, ChurnError, SettingsError
 from churn_assets.monitoring.open_window import is_closed, read_open_window_file
 from churn_assets.prediction_log.segment import READY, files_of
+from churn_assets.prediction_log.warehouse.connection import PUBLISHED
 from churn_assets.promotion.heartbeat import Heartbeat, read_heartbeat, silence_s
 from churn_assets.promotion.ledger import IN_FLIGHT, Ledger
 from churn_assets.settings import Settings
@@ -139,15 +140,16 @@ def _check_ingest(settings: Settings, life: Heartbeat, now: datetime) -> LoopChe
 
 
 def _check_monitor(settings: Settings, life: Heartbeat, now: datetime) -> LoopCheck:
-    window = read_open_window_file(settings)
-    if window is None:
+    window, published_at = read_open_window_file(settings), _modified_at(settings.warehouse_dir / PUBLISHED)
+    if window is None and published_at is None:
         return LoopCheck(MONITOR, "ok", "no prediction has been ingested yet")
     monitored_at = _modified_at(settings.assets_dir / "data_quality_report.json")
-    since = monitored_at or _instant(window.since_at) or life.since_at
+    first_at = _instant(window.since_at) if window else published_at
+    since = monitored_at or first_at or life.since_at
     due = max(_next(settings.monitor_cron, since), life.since_at) + MONITOR_GRACE
     message = f"the last reports are of {_minute(since)}" if monitored_at else "there has been no report yet"
-    full_at = _instant(window.full_since_at)
-    if full_at is not None and window.full and not is_closed(settings, window):
+    full_at = _instant(window.full_since_at) if window else None
+    if window and full_at and window.full and not is_closed(settings, window):
         full_due = max(full_at, life.since_at) + MONITOR_GRACE
         if full_due < due:
             due, message = full_due, f"window {window.window} is full since {_minute(full_at)} and has no reports"

@@ -95,7 +95,7 @@ def id_name(name: str) -> IdName | None:
     >>> id_name("客户编号"), id_name("RowNumber"), id_name("monthly_charges")
     (<IdName.CUSTOMER: 0>, None, None)
     """
-    plain = split_name(name).lower()
+    plain = _lower(name)
     if _ROW_NAME.fullmatch(plain):
         return None
     if _SUBJECT.fullmatch(plain):
@@ -105,4 +105,8 @@ def id_name(name: str) -> IdName | None:
 
 def is_row_number(name: str) -> bool:
     """Whether a column's name says that it numbers the rows."""
-    return _ROW_NAME.fullmatch(split_name(name).lower()) is not None
+    return _ROW_NAME.fullmatch(_lower(name)) is not None
+
+
+def _lower(name: str) -> str:
+    return split_name(name).lower().replace("\u0307", "")  # the dot that Python leaves of the capital in Turkish

@@ -42,16 +42,17 @@ def _daemon(workspace: Path) -> list[str]:
 
 
 def _watch(serve: list[str], daemon: list[str]) -> int:
-    """Run both until the daemon ends. Signals go to the process group, so they reach both."""
-    server = subprocess.Popen(serve)
-    running = subprocess.Popen(daemon)
+    """Run both until the daemon ends. Signals go to the process group, so they reach both. Both keep the lock of the
+    home, an open file that `churn ui` hands on: if others are killed, no second daemon starts beside this one."""
+    server = subprocess.Popen(serve, close_fds=False)
+    running = subprocess.Popen(daemon, close_fds=False)
     try:
         while (code := running.poll()) is None:
             if server.poll() is not None:
                 print(
                     f"the code server ended with {server.returncode}; it is started again", file=sys.stderr, flush=True
                 )
-                server = subprocess.Popen(serve)
+                server = subprocess.Popen(serve, close_fds=False)
             time.sleep(_POLL_S)  # two processes cannot be waited for at once
         return code
     except KeyboardInterrupt:

@@ -10,6 +10,9 @@ import dagster as dg
 from churn_assets.defs.policy import LOG, MODELS
 from churn_assets.settings import Settings
 
+# The fork server of `churn ui` imports training libraries before the first step: more CPU than these jobs take in all.
+_SHORT = dg.in_process_executor
+
 # From reading the table to a Bento with the champion; the call list has a job of its own.
 _TRAINING = dg.AssetSelection.assets("registered_model", "churn_bento").upstream() | dg.AssetSelection.assets(
     "rejected_customers", "data_profile", "model_report", "cross_validation"
@@ -39,6 +42,7 @@ score = dg.define_asset_job(
 
 ingest_log = dg.define_asset_job(
     "ingest_log",
+    executor_def=_SHORT,
     selection=dg.AssetSelection.assets("prediction_log", "feedback_log"),
     tags=LOG,
     description="Ingest the prediction log into the warehouse and publish a copy for readers.",
@@ -46,6 +50,7 @@ ingest_log = dg.define_asset_job(
 
 monitor = dg.define_asset_job(
     "monitor",
+    executor_def=_SHORT,
     selection=dg.AssetSelection.groups("monitoring") - dg.AssetSelection.assets("promotion"),
     tags=LOG,
     description="Ingest; report on data quality, drift and labels; decide whether to retrain.",
@@ -53,12 +58,14 @@ monitor = dg.define_asset_job(
 
 decide = dg.define_asset_job(
     "decide",
+    executor_def=_SHORT,
     selection=dg.AssetSelection.assets("retraining_decision"),
     description="Decide by the latest reports whether to retrain; makes no report.",
 )
 
 promote = dg.define_asset_job(
     "promote",
+    executor_def=_SHORT,
     selection=dg.AssetSelection.assets("promotion"),
     tags=MODELS,
     description="Compare waiting challengers with the champion; one that passes the gate replaces it.",

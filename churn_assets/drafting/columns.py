@@ -26,6 +26,7 @@ from churn_assets.data.validation.dates import read_day
 from churn_assets.data.validation.parse import EXACT, as_text, canonical_number, folded_choice, read_date, read_number
 from churn_assets.drafting.dates import find_day_number, find_formats
 from churn_assets.drafting.quantities import find_quantity, mixed_marks
+from churn_assets.errors import in_rows
 
 MAX_CHOICES = 60
 READABLE_SHARE = 0.9  # a column is a number or a date if this share of its cells reads so
@@ -101,7 +102,7 @@ def with_missing(guess: Guess, counts: Mapping[str, int], readable: Mapping[str,
     if 0 < len(strange) <= 10:
         known += tuple(strange)
         texts = ", ".join(repr(t) for t in strange[:5])
-        questions += (f"{texts} ({sum(odd[t] for t in strange):,} rows) is read as missing; is that right?",)
+        questions += (f"{texts} ({in_rows(sum(odd[t] for t in strange))}) is read as missing; is that right?",)
     missing_rows = guess.missing_rows + sum(odd.values())
     column = replace(guess.column, missing=known, nullable=missing_rows > 0)
     return replace(guess, column=column, missing_rows=missing_rows, questions=questions)
@@ -278,7 +279,7 @@ def _as_category(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]
         )
     rare = [value for value, n in best.items() if n < 5]
     if rare:
-        questions.append(f"{len(rare)} of the choices occur in fewer than 5 rows: spelling mistakes?")
+        questions.append(f"of the choices, {len(rare)} occur{'s' * (len(rare) == 1)} in fewer than 5 rows: mistakes?")
     unknowns = [value for value in best if value.casefold() in WORDS]
     if unknowns and (base.missing_rows or len(real) < len(counts)):
         questions.append(
@@ -444,7 +445,7 @@ def _number_questions(
     for odd in (-1.0, -9.0, -99.0, -999.0, -9999.0, 99.0, 999.0, 9999.0, 99999.0, 999999.0):
         here = int(rows[numbers == odd].sum())
         if here >= 0.005 * rows.sum() and _lies_apart(odd, values[values != odd]):
-            questions.append(f"does {odd:g} ({here:,} rows) mean missing? Then write missing = ['{odd:g}']")
+            questions.append(f"does {odd:g} ({in_rows(here)}) mean missing? Then write missing = ['{odd:g}']")
     return tuple(questions)
 
 

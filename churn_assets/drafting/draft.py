@@ -34,7 +34,7 @@ from churn_assets.drafting.leakage import is_echo, label_signal, why_suspect
 from churn_assets.drafting.sample import SAMPLE_ROWS, Progress, Sample, read_sample, without_totals
 from churn_assets.drafting.time import choose_time, date_features
 from churn_assets.drafting.toml import QUESTION, Evidence, write
-from churn_assets.errors import DraftError, TrainingError
+from churn_assets.errors import DraftError, TrainingError, in_rows
 from churn_assets.storage.files import write_text
 from churn_assets.training.split import check_churners
 
@@ -282,7 +282,7 @@ def _with_room(evidence: Evidence, report: ValidationReport) -> Evidence:
 
 
 def _main_causes(report: ValidationReport) -> str:
-    return "; ".join(f"{cause.reason} {cause.column}: {cause.rows:,} rows" for cause in report.causes[:3])
+    return "; ".join(f"{cause.reason} {cause.column}: {in_rows(cause.rows)}" for cause in report.causes[:3])
 
 
 def refuse_existing(path: Path, force: bool) -> None:

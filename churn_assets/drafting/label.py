@@ -18,7 +18,7 @@ from churn_assets.data.validation.parse import canonical_number
 from churn_assets.drafting.columns import READABLE_SHARE, may_be_missing, means_nothing, truth_of
 from churn_assets.drafting.dates import find_formats
 from churn_assets.drafting.sample import LABEL_VALUES, spelled_in
-from churn_assets.errors import DraftError
+from churn_assets.errors import DraftError, in_rows
 
 MAX_LABEL_VALUES = 5
 _SHOWN = 8
@@ -119,7 +119,7 @@ def _refuse_many(name: str, values: Counter[str]) -> None:
 def _only_churned(name: str, churned_value: str, rows: int, empty: int) -> str:
     if empty:
         return (
-            f"label {name!r} is {churned_value!r} in {rows:,} rows and empty in {empty:,}; expected a value for "
+            f"label {name!r} is {churned_value!r} in {in_rows(rows)} and empty in {empty:,}; expected a value for "
             "customers who stayed, too; if the others stayed, write No there"
         )
     return f"every row of {name!r} is {churned_value!r}; expected customers who stayed, too; add them"
@@ -130,9 +130,9 @@ def _questions(
 ) -> tuple[str, ...]:
     questions = []
     if len(others) > 1:
-        rest = ", ".join(f"{v!r} ({values[v]:,} rows)" for v in others[1:])
+        first, *rest = (f"{value!r} ({in_rows(values[value])})" for value in others)
         questions.append(
-            f"every value other than {churned_value!r} is kept: {others[0]!r} ({values[others[0]]:,} rows) and {rest}. "
+            f"every value other than {churned_value!r} is kept: {first} and {', '.join(rest)}. "
             "Is that right? Rows of a value that is removed from kept_when are rejected."
         )
     if empty:
@@ -170,5 +170,5 @@ def _value(values: Counter[str], wanted: str, name: str, folded: bool) -> str:
 
 
 def _frequent(values: Counter[str], shown: int = _SHOWN) -> str:
-    texts = ", ".join(f"{v!r} ({n:,} rows)" for v, n in values.most_common(shown))
+    texts = ", ".join(f"{v!r} ({in_rows(n)})" for v, n in values.most_common(shown))
     return texts + (f" and {len(values) - shown} more" if len(values) > shown else "")

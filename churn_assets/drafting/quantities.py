@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from churn_assets.data.repairs.numbers import NUMBER_READERS, marks_of
 from churn_assets.data.repairs.units import read_quantity, split_quantity, unit_named
+from churn_assets.errors import in_rows
 
 _BARE_SHARE = 0.5  # with more numbers without a unit, the others are spelling mistakes
 _MONTHS, _MINUTES = {"years", "months", "weeks"}, {"hours", "minutes", "seconds"}
@@ -58,7 +59,7 @@ def mixed_marks(counts: Mapping[str, int]) -> str:
         percent += n if "%" in marks else 0
         plain += n if not marks and text.strip(" 0.,") else 0  # a zero is zero in per cent, too
     if len(rows) > 1:
-        pairs = ", ".join(f"{mark} ({n:,} rows)" for mark, n in rows.most_common(4))
+        pairs = ", ".join(f"{mark} ({in_rows(n)})" for mark, n in rows.most_common(4))
         return f"its amounts are in several currencies: {pairs}; convert them to one"
     if percent and plain:
         return f"{percent:,} rows have a percent sign and {plain:,} have none; write all of them in one way"
@@ -68,7 +69,7 @@ def mixed_marks(counts: Mapping[str, int]) -> str:
 def _in_conflict(units: Mapping[str, int], dimensions: Iterable[str]) -> Quantity | None:
     if len(units) > 5 or any(dimension.startswith("word ") for dimension in dimensions):
         return None  # any texts that begin with a number
-    names = ", ".join(f"'{name}' ({n:,} rows)" for name, n in units.items())
+    names = ", ".join(f"'{name}' ({in_rows(n)})" for name, n in units.items())
     return Quantity("", "", {}, (), f"its units {names} cannot be converted into each other; write one unit")
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from churn_assets.contract.limits import Monitoring
-from churn_assets.contract.model import Column, Contract, Kind
+from churn_assets.contract.model import Column, Contract, Kind, Role
 from churn_assets.errors import NothingIngested
 from churn_assets.monitoring.performance.service import FAULTS
 from churn_assets.monitoring.profile import (
@@ -31,6 +31,7 @@ from churn_assets.monitoring.profile import (
     profile_window,
     read_monitored_model,
 )
+from churn_assets.monitoring.special_values import find_special_values
 from churn_assets.monitoring.windows import (
     QUALITY_JSON,
     WHO,
@@ -52,12 +53,14 @@ if TYPE_CHECKING:
 
 Check = Literal[
     "missing_column", "not_in_reference", "all_missing", "missing", "unreadable", "infinite", "outside_range",
-    "unknown_category", "constant", "spike", "volume", "refused", "duplicates", "one_customer", "gap", "no_id",
+    "unknown_category", "constant", "spike", "unexplained_value", "volume", "refused", "duplicates", "one_customer",
+    "gap", "no_id",
 ]  # fmt: skip
 
 TRAFFIC = "(traffic)"  # in place of a column, for findings that are about none
 FEW_VALUES = 10  # distinct numbers of a column in training; of so few, one that becomes frequent is drift, no default
 _HOUR_S = 3600.0
+_EXPLAINING = frozenset({Kind.NUMBER, Kind.INTEGER, Kind.BOOLEAN, Kind.CATEGORY})
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,27 @@ def _check_spike(
             "is it still filled?"
         )
         yield _share("spike", name, share, usual, message)
+
+
+def check_special_values(
+    profile: Profile, reference: Reference, contract: Contract, limits: Monitoring, known: Sequence[Finding]
+) -> Iterator[Finding]:
+    """Values that more customers have than before and than their other columns explain; columns with a finding in
+    `known` have one already. Of few different numbers one that becomes frequent is drift."""
+    columns = {c.name: c for c in contract.logged_columns if c.role is Role.FEATURE and c.kind in _EXPLAINING}
+    named = {finding.column for finding in known}
+    numbers = [name for name in columns if name not in named and name in reference.bounds]
+    many = [name for name in numbers if len(np.unique(reference.profile.sample[name].to_numpy())) > FEW_VALUES]
+    kinds = {name: column.kind for name, column in columns.items()}
+    for special in find_special_values(reference.profile.sample, profile.sample, kinds, many):
+        column = columns[special.column]
+        message = (
+            f"'{column.name}' is {_shown(column, special.value)} for {special.share:.1%} of the customers, in training "
+            f"for {special.usual:.1%}, and by their other columns {special.expected:.1%} are to be expected; "
+            "is it still filled?"
+        )
+        blocks = column.name not in (*limits.silent, *contract.unread)
+        yield _share("unexplained_value", column.name, special.share, special.expected, message, blocks)
 
 
 def _shown(column: Column, value: float | None) -> str:
@@ -390,7 +414,10 @@ def _check_window(log: MonitoredLog, window: Window, before: Sequence[Traffic]) 
     if model.reference is not None:
         profile = profile_window(log.connection, model, window)
         missing = {name: column.missing / max(1, column.rows) for name, column in profile.columns.items()}
-        findings = [*check_columns(profile, model.reference, model.contract, model.limits), *findings]
+        of_columns = list(check_columns(profile, model.reference, model.contract, model.limits))
+        if profile.rows >= model.limits.floor:
+            of_columns += check_special_values(profile, model.reference, model.contract, model.limits, of_columns)
+        findings = [*of_columns, *findings]
     # By the log's own count: rows may have left it since the window was closed.
     status, message = _conclude(model, traffic.customers, findings)
     return WindowQuality(

@@ -103,6 +103,8 @@ def test_keys_that_cannot_be_read_count_for_a_minute(store, tmp_path):
     keyring.refresh()
     assert not keyring.outdated
     assert keyring.find(token.encode()) is not None
+    seconds[0] += 61.0  # the disk hangs: nothing is read, and nothing fails
+    assert keyring.outdated
 
 
 def test_a_key_that_has_expired_stays_so_when_the_clock_is_set_back(store, tmp_path):

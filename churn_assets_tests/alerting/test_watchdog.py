@@ -117,6 +117,14 @@ def test_monitoring_that_never_ran_is_overdue_counted_from_the_first_ingest(home
     assert home.overdue(21 * HOUR + 31 * MINUTE) == [MONITOR]
 
 
+def test_a_log_whose_windows_were_never_counted_is_monitored_by_schedule(home):
+    home.settings.warehouse_dir.mkdir()
+    (published := home.settings.warehouse_dir / "published.duckdb").write_bytes(b"")
+    os.utime(published, (BEGIN.timestamp(), BEGIN.timestamp()))
+    assert home.overdue(21 * HOUR + 30 * MINUTE) == []
+    assert home.overdue(21 * HOUR + 31 * MINUTE) == [MONITOR]
+
+
 def test_a_full_window_is_due_within_an_hour(home):
     home.monitored(BEGIN)
     home.window(1999, BEGIN)

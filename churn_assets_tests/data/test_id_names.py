@@ -8,7 +8,7 @@ NAMES = {
     IdName.CUSTOMER: (
         "customer_id customerID CustomerId Customer-ID CustID cust_no CLIENTNUM client_no MemberNo user_id "
         "customer_uuid IDCliente id_cliente numero_cliente Código_Cliente code_client kunde_nr Kundennummer "
-        "klantnummer müşteri_no Müşteri_numarası "  # noqa: RUF001  # Turkish
+        "klantnummer müşteri_no Müşteri_numarası MÜŞTERİ_NO "  # noqa: RUF001  # Turkish
         "客户编号 用户ID 会員番号 顧客ID 고객번호 ид_клиента номер_клиента"
     ),
     IdName.PERSON: "acct_no account_number EmployeeNumber номер_счета",

@@ -87,12 +87,12 @@ def test_reasons_and_counts_are_those_of_the_table(tmp_path_factory, made):
         full, _ = facts(cells)
         if role is Role.IGNORE:
             assert is_true(re.search(r"^# (.*)$", block, re.M)[1], cells, table), block
-        for text, rows in re.findall(r"'([^']*)' \(([\d,]+) rows\) is read as missing", block):
+        for text, rows in re.findall(r"'([^']*)' \(([\d,]+) rows?\) is read as missing", block):
             assert cells.count(text) == int(rows.replace(",", ""))
         missing = re.search(r"([\d,]+) of 60 rows missing", block)
         spelled = sum(cell in found.contract.column(name).missing for cell in full)
         if role not in (Role.IGNORE, Role.KEY):
             assert (int(missing[1]) if missing else 0) == ROWS - len(full) + spelled
-        for odd, rows in re.findall(r"does (-?\d+) \((\d+) rows\) mean missing", block):
+        for odd, rows in re.findall(r"does (-?\d+) \((\d+) rows?\) mean missing", block):
             assert sum(cell == odd for cell in cells) == int(rows)
     assert f"{ROWS} rows, 30 churned and 30 kept" in found.text.replace("\n#  ", "")

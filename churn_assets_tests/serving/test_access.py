@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from churn_assets.access.keyring import Keyring
 from churn_assets.access.keys import KeyStore
 from churn_assets.serving.routes import Handlers, routes
 from churn_assets.serving.schemas import OPEN_ROUTES, ROUTE_SCOPES
@@ -194,18 +195,21 @@ def test_no_log_has_the_secret_and_the_log_of_requests_has_the_id(closed, capfd)
     assert token[20:-2] not in shown
 
 
-def test_keys_that_stay_unreadable_are_503_until_they_can_be_read(tmp_path, monkeypatch):
+def test_keys_that_stay_unreadable_are_503_until_they_can_be_read(tmp_path):
     """None of them is known to be revoked or not; routes that need no key answer."""
     home = home_with_champion(tmp_path / "home")
     token = new_key(home, "view")
     keys = home / "keys.db"
     intact = keys.read_bytes()
-    monkeypatch.setattr("churn_assets.access.keyring.TRUST_S", 0.0)
+    seconds = [0.0]
 
     async def question(client, worker):
+        worker.keys = Keyring(home, steady=lambda: seconds[0])
+        worker._check_keys()
         answers = []
         for content in (b"no database" * 200, intact):
             keys.write_bytes(content)
+            seconds[0] += 61
             worker._check_keys()
             answers.append(await client.get("/model", headers=bearer(token)))
             answers.append(await client.get("/readyz"))

@@ -36,7 +36,7 @@ _SKIPPED = (
     "lundi mardi mercredi jeudi vendredi samedi dimanche",
     "lunes martes miercoles jueves viernes sabado domingo",
 )
-_BESIDE = {word for words in _SKIPPED for word in words.split()}
+_BESIDE = {word for line in _SKIPPED for word in line.split()}
 _QUARTER = re.compile(r"Q([1-4])[ /-]?(\d{4})|(\d{4})[ /-]?Q([1-4])", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]+\.?")
 _ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th|er|º|\.(?=\s*[^\W\d_]))")

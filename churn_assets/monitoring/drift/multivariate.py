@@ -55,7 +55,7 @@ def compare_all_columns(
         return DomainClassifier(f"not computed: fewer than {_FEWEST} rows on one side, or no column on both")
     started = time.process_time()
     negative, positive = (side.num_rows for side in sides)
-    auc = _cross_validated(_encode(sides[0], sides[1], shared), np.repeat([0, 1], (negative, positive)), seed)
+    auc = _cross_validated(encode(sides[0], sides[1], shared), np.repeat([0, 1], (negative, positive)), seed)
     error = _error(auc, positive, negative)
     low, high = max(0.0, auc - 1.96 * error), min(1.0, auc + 1.96 * error)
     verdict = "can be told apart" if low > 0.5 else "cannot be told apart"
@@ -87,7 +87,7 @@ def _error(auc: float, positive: int, negative: int) -> float:
     return float(np.sqrt(max(0.0, spread) / (positive * negative)))
 
 
-def _encode(reference: pa.Table, current: pa.Table, kinds: Mapping[str, Kind]) -> Matrix:
+def encode(reference: pa.Table, current: pa.Table, kinds: Mapping[str, Kind]) -> Matrix:
     """The rows of the reference, then of the window: numbers (NaN for infinite), levels as whole numbers by name."""
     return np.column_stack([_encode_column((reference[name], current[name]), kind) for name, kind in kinds.items()])
 

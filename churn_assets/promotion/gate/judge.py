@@ -172,13 +172,12 @@ def _beside_recent(
     release: Release, frozen: Comparison, late: Comparison, fallen: Fall | None, seed: int
 ) -> list[Check]:
     """The checks of the frozen holdout where there are recent labels, decisive or only shown, and why."""
-    proven = late.lower_99 > release.recent_margin
+    proven = late.lower_99 > max(release.recent_margin, 0.0)  # a margin below 0 shows nobody to be better
     ranking = _ranking("holdout", frozen, frozen.interval[0], release.holdout_margin, "95 %")
     guards = [*guard_checks("holdout", release, frozen, False, seed)]
     checks = [ranking, *guards]
     if fallen is None:
         return checks
-    reason = ""
     if proven and fallen.beyond_noise:
         reason = "shown, not decisive: the champion has fallen, and recent labels show the challenger to be better"
         checks = [_shown(check, reason) for check in checks]

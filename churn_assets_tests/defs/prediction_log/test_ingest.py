@@ -118,7 +118,7 @@ def test_segments_are_asked_for_until_they_are_taken(of):
     ],
 )
 def test_segments_that_may_complete_a_window_are_ingested_by_monitor(of, open_customers, rows, asked):
-    write(of, "a", *[prediction(f"p{number}") for number in range(max(1, rows))])
+    write(of, "a", *[prediction(f"p{number}") for number in range(max(1, rows))], feedback("f1"), feedback("f2"))
     if open_customers is not None:
         wanted = 2000 if rows else 0  # a window of days has no number of customers
         keep_open_window(of, OpenWindowFile("f" * 64, 1, open_customers, wanted), datetime.now(UTC))
@@ -139,6 +139,25 @@ def test_monitor_is_not_tried_again_and_again_with_customers_who_came_before(of)
         assert tick(of, instance).run_requests[0].job_name == "monitor"
         monitor.execute_in_process(instance=instance)
         assert tick(of, instance).run_requests[0].job_name == "ingest_log"
+        keep_open_window(
+            of, OpenWindowFile("f" * 64, 2, 1990, 2000), datetime.now(UTC)
+        )  # another one: that run closed it
+        assert tick(of, instance).run_requests[0].job_name == "monitor"
+
+
+def test_an_ingest_that_died_before_it_counted_the_window_is_run_again(of):
+    write(of, "a", prediction("a"))
+    ingest(of, STORE)  # published, and killed before the asset has counted the open window
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert tick(of, instance).run_requests == [], "an ingest by hand is no run of Dagster's"
+        instance.create_run_for_job(stand_in, status=dg.DagsterRunStatus.SUCCESS)
+        assert tick(of, instance).run_requests == []
+        instance.create_run_for_job(stand_in, status=dg.DagsterRunStatus.FAILURE)
+        assert reason_to_wait(instance, of.sensor_s, 9e9) is None
+        object.__setattr__(of, "sensor_s", 0)  # no time passes between a failure and the next try
+        assert [request.job_name for request in tick(of, instance).run_requests] == ["ingest_log"]
+        keep_open_window(of, OpenWindowFile("f" * 64, 1, 1, 2000), datetime.now(UTC))
+        assert tick(of, instance).run_requests == []
 
 
 @dg.job(name=ingest_log.name)

@@ -295,6 +295,13 @@ def test_a_fallen_champion_alone_replaces_nobody():
     assert "recent_pr_auc" in failed(held(rows(0.0), late))
 
 
+def test_a_margin_below_zero_on_recent_labels_does_not_make_them_decide():
+    late = fallen(gain=0.0)
+    verdict = held(rows(-0.6), late, Release(recent_margin=-0.5))
+    assert "recent_pr_auc" not in failed(verdict)
+    assert "holdout_pr_auc" in failed(verdict)
+
+
 def test_where_only_the_old_holdout_gets_worse_the_verdict_says_that_customers_have_changed():
     verdict = held(rows(-0.4), recent(0.6))
     assert "holdout_pr_auc" in failed(verdict)

@@ -1,4 +1,8 @@
-"""The attacks of `benchmarks.attack`, a short time each, on a worker that may open 1,024 files."""
+"""The attacks of `benchmarks.attack`, a short time each, on a worker that may open 1,024 files.
+
+Not collected by itself, because its bound on the p99 of other clients needs an idle machine:
+`pytest churn_assets_tests/hostile/attack_checks.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,74 @@
+"""A default in the place of real values is told from customers who changed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from churn_assets.contract.model import Kind
+from churn_assets.monitoring.special_values import find_special_values
+
+KINDS = {"orders": Kind.INTEGER, "spent": Kind.NUMBER, "mails": Kind.INTEGER, "city": Kind.CATEGORY}
+ROWS = 2000
+
+
+def customers(rows, seed, activity=0.0):
+    """Customers whose columns depend on how active they are; inactive ones have no order and read no mail."""
+    random = np.random.default_rng(seed)
+    active = random.normal(activity, 1.0, rows)
+    orders = random.poisson(np.exp(0.8 + active))
+    return {
+        "orders": orders.astype(float),
+        "spent": np.where(orders > 0, np.exp(3.0 + 0.7 * active + random.normal(0, 0.3, rows)), 0.0).round(2),
+        "mails": random.poisson(np.exp(2.0 + 0.6 * active)).astype(float),
+        "city": random.choice(["BLR", "HYD"], rows),
+    }
+
+
+def found(changed, share=None, value=0.0, **options):
+    rows = customers(ROWS, **{"seed": 7, **options})
+    if share is not None:
+        rows[changed][: int(share * ROWS)] = value
+    return find_special_values(pa.table(customers(8000, seed=1)), pa.table(rows), KINDS)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.9])
+@pytest.mark.parametrize("value", [0.0, 45.0, 999999.0])
+def test_a_default_is_found_with_what_was_to_be_expected(share, value):
+    (result,) = found("mails", share, value)
+    assert (result.column, result.value) == ("mails", value)
+    assert result.share == pytest.approx(share, abs=0.03)
+    assert result.expected < 0.1
+
+
+@pytest.mark.parametrize("activity", [-0.8, -0.4, 0.4, 0.8])
+def test_customers_who_changed_are_no_fault(activity):
+    rows = customers(ROWS, seed=7, activity=activity)
+    usual = customers(8000, seed=1)
+    assert (
+        abs(np.mean(rows["orders"] == 0) - np.mean(usual["orders"] == 0)) > 0.02
+    )  # as many zeros as a fault may leave
+    assert find_special_values(pa.table(usual), pa.table(rows), KINDS) == []
+
+
+def test_nothing_is_found_where_nothing_changed():
+    assert [found(None, seed=seed) for seed in range(50, 90)] == [[]] * 40
+
+
+def test_a_rise_that_moves_no_model_is_none():
+    assert found("mails", 0.015) == []
+
+
+def test_two_columns_that_fail_together_do_not_explain_each_other():
+    rows = customers(ROWS, seed=7)
+    for name in ("spent", "mails"):
+        rows[name][:400] = 0.0
+    result = find_special_values(pa.table(customers(8000, seed=1)), pa.table(rows), KINDS)
+    assert [value.column for value in result] == ["spent", "mails"]
+
+
+def test_infinite_and_missing_numbers_are_no_values():
+    rows = customers(ROWS, seed=7)
+    rows["mails"][:300], rows["mails"][300:600] = np.nan, np.inf
+    assert find_special_values(pa.table(customers(8000, seed=1)), pa.table(rows), KINDS) == []
