@@ -48,13 +48,13 @@ def refusing(contract, **limits):
 
 @pytest.fixture(scope="module")
 def leaking():
-    table, contract, leak = plant_leak(TELECOM, generate(TELECOM, rows=2500, seed=3), "post_outcome_count", 0.9, 5)
+    table, contract, leak = plant_leak(TELECOM, generate(TELECOM, rows=2500, seed=4), "post_outcome_count", 0.9, 5)
     return audited(refusing(contract), table), contract, leak
 
 
 @pytest.fixture(scope="module")
 def without_the_leak(leaking):
-    table, contract, leak = plant_leak(TELECOM, generate(TELECOM, rows=2500, seed=3), "post_outcome_count", 0.9, 5)
+    table, contract, leak = plant_leak(TELECOM, generate(TELECOM, rows=2500, seed=4), "post_outcome_count", 0.9, 5)
     return audit_table(contract, validate(contract, table, source="a test").customers), leak
 
 
