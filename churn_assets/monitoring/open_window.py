@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from pathlib import Path
 
 import msgspec
 
@@ -12,6 +13,7 @@ from churn_assets.settings import Settings
 from churn_assets.storage.files import read_json_object, write_json
 
 OPEN, WINDOW = "open.json", "window.json"
+DECISION = "retraining_decision.json"  # the last asset of `monitor`
 
 
 @dataclass(frozen=True)
@@ -67,4 +69,21 @@ def read_open_window_file(settings: Settings) -> OpenWindowFile | None:
 
 def is_closed(settings: Settings, record: OpenWindowFile) -> bool:
     """Whether monitoring has closed the window since the file was written."""
-    return (settings.monitoring_dir / record.fingerprint[:12] / f"{record.window:04d}" / WINDOW).is_file()
+    return _closed_path(settings, record, record.window).is_file()
+
+
+def undecided_window(settings: Settings) -> str | None:
+    """A name for the newest closed window if no decision has followed it: `monitor` died between the two. None if one
+    has, and before the first. Raises WindowUnreadable."""
+    record, decision = read_open_window_file(settings), settings.assets_dir / DECISION
+    if record is None:
+        return None
+    number = record.window if is_closed(settings, record) else record.window - 1
+    closed = _closed_path(settings, record, number)
+    if not closed.is_file() or (decision.is_file() and decision.stat().st_mtime >= closed.stat().st_mtime):
+        return None
+    return f"{record.fingerprint[:12]}-{number:04d}"
+
+
+def _closed_path(settings: Settings, record: OpenWindowFile, number: int) -> Path:
+    return settings.monitoring_dir / record.fingerprint[:12] / f"{number:04d}" / WINDOW

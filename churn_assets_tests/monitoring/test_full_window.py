@@ -9,7 +9,7 @@ import pytest
 
 from churn_assets.defs.prediction_log.sensors import window_sensor
 from churn_assets.errors import WindowUnreadable
-from churn_assets.monitoring.open_window import OPEN, WINDOW
+from churn_assets.monitoring.open_window import DECISION, OPEN, WINDOW
 from churn_assets.monitoring.windows import full_window, record_open_window
 from churn_assets.settings import Settings
 from churn_assets_tests.strategies import ROOT, STORE
@@ -38,6 +38,11 @@ def closed(settings, number):
     (folder / WINDOW).write_text(json.dumps(window))
 
 
+def decided(settings):
+    settings.assets_dir.mkdir(exist_ok=True)
+    (settings.assets_dir / DECISION).write_text("{}")
+
+
 def tick(settings):
     with dg.DagsterInstance.ephemeral() as instance:
         return window_sensor(settings)(dg.build_sensor_context(instance=instance))
@@ -61,9 +66,19 @@ def test_a_full_window_asks_for_one_run_until_it_is_closed(settings):
     assert first.run_key == second.run_key
     assert first.run_key.startswith(f"window-{FINGERPRINT[:12]}-0001")
     closed(settings, 1)
+    decided(settings)
     assert tick(settings).skip_message == "no window is complete"
     write_record(settings, window=2)
     assert tick(settings).run_key.startswith(f"window-{FINGERPRINT[:12]}-0002")
+
+
+@pytest.mark.parametrize("number", [1, 2], ids=["before the next ingest", "after it"])
+def test_a_window_that_was_closed_and_not_decided_on_is_monitored_again(settings, number):
+    closed(settings, 1)
+    write_record(settings, window=number, customers=2000 if number == 1 else 5)
+    assert tick(settings).run_key.startswith(f"window-{FINGERPRINT[:12]}-0001"), "monitor was killed between the two"
+    decided(settings)
+    assert tick(settings).skip_message == "no window is complete"
 
 
 def test_a_monitor_that_failed_is_repeated_at_once_and_after_three_times_with_the_hour(settings):

@@ -9,7 +9,7 @@ import dagster as dg
 
 from churn_assets.defs.jobs import ingest_log, monitor
 from churn_assets.errors import ChurnError, LogUnreadable
-from churn_assets.monitoring.open_window import OPEN, is_closed, read_open_window_file
+from churn_assets.monitoring.open_window import OPEN, is_closed, read_open_window_file, undecided_window
 from churn_assets.prediction_log.warehouse.connection import PUBLISHED
 from churn_assets.prediction_log.warehouse.ingest import pending
 from churn_assets.promotion.heartbeat import beat
@@ -78,7 +78,7 @@ def _may_complete_a_window(settings: Settings, segments: Sequence[Path], instanc
         return False
     if window is None or not window.wanted or is_closed(settings, window):
         return False
-    if window.customers + _count_lines(segments, _MOST_BYTES) < window.wanted:
+    if window.customers + _count_predictions(segments, _MOST_BYTES) < window.wanted:
         return False
     newest = instance.get_run_records(dg.RunsFilter(job_name=monitor.name), limit=1)
     if not newest:
@@ -91,9 +91,9 @@ def _seconds(instant: str | None) -> float:
     return 0.0 if instant is None else dt.datetime.fromisoformat(instant).timestamp()
 
 
-def _count_lines(segments: Sequence[Path], most: int) -> int:
-    """Lines in the first `most` bytes of the segments; one that an ingest has just taken has none."""
-    lines = 0
+def _count_predictions(segments: Sequence[Path], most: int) -> int:
+    """Predictions in the first `most` bytes of the segments; one that an ingest has just taken has none."""
+    count = 0
     for path in segments:
         try:
             with path.open("rb") as file:
@@ -101,8 +101,8 @@ def _count_lines(segments: Sequence[Path], most: int) -> int:
         except FileNotFoundError:
             continue
         most -= len(block)
-        lines += block.count(b"\n")
-    return lines
+        count += block.count(b'"prediction"')  # the kind of the line
+    return count
 
 
 def window_sensor(settings: Settings) -> dg.SensorDefinition:
@@ -118,7 +118,7 @@ def window_sensor(settings: Settings) -> dg.SensorDefinition:
         from churn_assets.monitoring.windows import full_window
 
         try:
-            window = full_window(settings)
+            window = full_window(settings) or undecided_window(settings)
         except ChurnError as error:
             return dg.SkipReason(str(error))
         if window is None:
