@@ -61,7 +61,8 @@ def values(schema: dict, document: dict) -> st.SearchStrategy:
     if "$ref" in schema:
         return values(document["components"]["schemas"][schema["$ref"].rpartition("/")[2]], document)
     if "anyOf" in schema:
-        return st.one_of([values(one, document) for one in schema["anyOf"]])
+        whole = {name: part for name, part in schema.items() if name != "anyOf"}
+        return st.one_of([values(_both(whole, one), document) for one in schema["anyOf"]])
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
     low, high = schema.get("minimum"), schema.get("maximum")
@@ -76,6 +77,16 @@ def values(schema: dict, document: dict) -> st.SearchStrategy:
     }
     types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
     return st.one_of([kinds[kind]() for kind in types])
+
+
+def _both(whole: dict, part: dict) -> dict:
+    """A schema with what one of its alternatives adds."""
+    properties = dict(whole.get("properties", {}))
+    for name, one in part.get("properties", {}).items():
+        properties[name] = {**properties.get(name, {}), **one}
+    required = [*whole.get("required", []), *part.get("required", [])]
+    added = {"properties": properties, "required": required} if properties else {}
+    return {**whole, **part, **added}
 
 
 def _objects(schema: dict, document: dict) -> st.SearchStrategy:
