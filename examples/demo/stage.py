@@ -96,7 +96,7 @@ class Stage:
     def environ(self) -> Mapping[str, str]:
         """The environment of every process of the demo."""
         return {
-            **{name: value for name, value in os.environ.items() if not name.startswith("DAGSTER_")},
+            **{name: value for name, value in os.environ.items() if not name.startswith(("CHURN_", "DAGSTER_"))},
             "CHURN_ROOT": str(self.root),
             "CHURN_HOME": str(self.home),
             "CHURN_CONTRACT": str(self._contract),
