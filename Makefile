@@ -37,7 +37,7 @@ demo: $(INSTALLED)  ## drift, a broken pipeline and an equal challenger against 
 	@$(BIN)/python -m examples.demo
 
 test: lint  ## the linters, then every test (the documentation site among them)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 lint: $(INSTALLED)  ## style, complexity, types, layers, declared imports, spelling
 	$(BIN)/ruff check .
@@ -50,7 +50,7 @@ lint: $(INSTALLED)  ## style, complexity, types, layers, declared imports, spell
 	$(BIN)/codespell churn_assets churn_assets_tests benchmarks examples contracts docs *.md Makefile pyproject.toml
 
 coverage: $(INSTALLED)  ## every test with coverage of the package; fails below the floor
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --cov --cov-report term --cov-fail-under $(COVERAGE_FLOOR)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder --cov --cov-report term --cov-fail-under $(COVERAGE_FLOOR)
 
 docs: $(INSTALLED)  ## build the documentation site into site/; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

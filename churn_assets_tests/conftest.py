@@ -1,6 +1,9 @@
 """One thread a process, and Hypothesis without deadlines: this machine is shared."""
 
 import os
+from collections import Counter
+
+import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -16,3 +19,11 @@ register_generated_source()
 settings.register_profile("here", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("here"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+LONG = ("test_kill_rounds.py",)  # a single test each, which waits for minutes: first, so that others run beside it
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules with many tests first, as xdist would have them, so that no long one is left for the end."""
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path.name not in LONG, -tests[item.path], str(item.path)))

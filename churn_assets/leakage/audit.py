@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MOST_SUSPECTS = 8  # rungs of single suspects; more are hard to read
+MOST_ALONE = 40  # columns that are fitted alone, those first that predict the label best by themselves
 # A figure's fields by their names on a model's card.
 _CARD_FIGURES = {"pr_auc": "pr_auc", "low": "pr_auc_low", "high": "pr_auc_high"}
 
@@ -134,12 +135,11 @@ def audit(
     reads, own = features_of(everything, specs), features_of(everything, specs, own=True)
     without = {index for name in out for index in reads[name]}
     ladder = Ladder(data, recipe, (params or {}).get(recipe, {}), SEED, without)
-    single = {
-        name: msgspec.structs.replace(
-            column, alone=_known({split: ladder.alone(split, own[name]) for split in data.views}) if own[name] else {}
-        )
-        for name, column in screening.columns.items()
-    }
+    strongest = sorted(screening.columns, key=lambda name: -screening.columns[name].single_column_pr_auc_lift)
+    single = dict(screening.columns)
+    for name in (name for name in strongest[:MOST_ALONE] if own[name]):
+        alone = _known({split: ladder.alone(split, own[name]) for split in data.views})
+        single[name] = msgspec.structs.replace(single[name], alone=alone)
     over, test = {finding.column for finding in screening.findings}, data.churned[data.views["random"].split.test]
     suspects = tuple(c.name for c in model.scoring_columns if not c.excluded and (c.suspect or c.name in over))
     rungs = _rungs(model, ladder, reads, suspects or _most_important(single, out))

@@ -362,7 +362,8 @@ def _gap_echo(values: Floats, label: Labels, ridge: RidgeBaseline, keep: Flags) 
 
 def _echo(score: Floats, strength: float, label: Labels, ridge: RidgeBaseline, keep: Flags) -> EchoTest:
     fewest = min(int(label.sum()), int((1 - label).sum()))
-    if keep.sum() <= 1 or fewest < FEWEST:  # the intercept alone, or too few customers: no power
+    # The intercept alone, too few customers: no power. Weaker than predictive: nothing would follow.
+    if keep.sum() <= 1 or fewest < FEWEST or strength < PREDICTIVE:
         return EchoTest(strength, 0.0, 0.0, 0.0, np.inf)
     means = np.array([score[label == c].mean() for c in (0, 1)])
     residual, difference = score - means[label], float(means[1] - means[0])
