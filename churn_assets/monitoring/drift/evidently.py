@@ -119,8 +119,8 @@ def compare_with_evidently(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pandas' and NumPy's, on data that is as it is
-            sides = tuple(_cut(table, len(kinds)) for table in (reference, current))
-            snapshot, failing = _snapshot(*sides, usable, run)
+            before, now = (_cut(table, len(kinds)) for table in (reference, current))
+            snapshot, failing = _snapshot(before, now, usable, run)
             left_out |= failing
             if snapshot is None:
                 return _failed("it fails on every column", left_out, page)
@@ -135,8 +135,8 @@ def compare_with_evidently(
         release=_release(),
         columns=columns,
         drift_share=share,
-        rows=sides[1].num_rows,
-        reference_rows=sides[0].num_rows,
+        rows=now.num_rows,
+        reference_rows=before.num_rows,
         left_out=left_out,
         cpu_s=round(time.process_time() - started, 2),
     )
