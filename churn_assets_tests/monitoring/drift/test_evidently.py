@@ -111,8 +111,8 @@ def test_the_sample_is_bounded():
     assert few.drift.message == "not computed: no column has values on both sides"
     kinds = dict.fromkeys(wide, Kind.NUMBER)
     columns = ("n0", "n1")
-    sides = [pa.table(wide).select(columns) for _ in range(2)]
-    result = compare_with_evidently(*sides, kinds, {}, Run("w")).drift
+    side = pa.table(wide).select(columns)
+    result = compare_with_evidently(side, side, kinds, {}, Run("w")).drift
     assert result.rows == result.reference_rows == CELLS // 300
     assert set(result.left_out) == set(wide) - set(columns)
 
