@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -165,7 +165,7 @@ def _records_of(document: Any) -> list[Any]:
     return lists[0] if len(lists) == 1 else [document]
 
 
-def _are_alike(parts: list[Any], type_: type) -> bool:
+def _are_alike(parts: list[Any], type_: type[Sized]) -> bool:
     """Whether a document's values are all of this type, with the same keys or equally many values, and several."""
     if len(parts) < 2 or not all(isinstance(part, type_) and len(part) == len(parts[0]) > 1 for part in parts):
         return False
