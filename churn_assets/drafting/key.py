@@ -137,7 +137,10 @@ def _about(candidate: Candidate) -> tuple[str, ...]:
         questions.append(f"{rows}, {same if candidate.is_copied else other}. Is that right?")
     unnamed = candidate.guess.rows - ids.named
     if unnamed:
-        questions.append(f"{unnamed:,} rows have no id in '{name}' and are rejected. Is that right?")
+        rows = (
+            f"{unnamed:,} rows have no id in '{name}' and are" if unnamed > 1 else f"1 row has no id in '{name}' and is"
+        )
+        questions.append(f"{rows} rejected. Is that right?")
     return tuple(questions)
 
 

@@ -137,7 +137,8 @@ def _questions(
         )
     if empty:
         spelled = f" (empty, or {', '.join(map(repr, missing))})" if missing else ""
-        questions.append(f"{empty:,} rows have no label{spelled} and are rejected. Is their outcome not known yet?")
+        rows = f"{empty:,} rows have no label{spelled} and are" if empty > 1 else f"1 row has no label{spelled} and is"
+        questions.append(f"{rows} rejected. Is {'their' if empty > 1 else 'its'} outcome not known yet?")
     return tuple(questions)
 
 
