@@ -7,12 +7,12 @@ import pytest
 
 from churn_assets.errors import AssetStale, TrainingError
 from churn_assets.evaluation.metrics import pr_auc
+from churn_assets.features.compile import FeatureSpec
 from churn_assets.scoring.bundle import load_bundle, read_card
 from churn_assets.scoring.calibration import sigmoid
 from churn_assets.scoring.card import Provenance
 from churn_assets.training.candidate import NAMES, Candidate, judged_rows, train_candidate
 from churn_assets.training.export import as_scorer, write_choice
-from churn_assets.features.compile import FeatureSpec
 from churn_assets.training.feature_table import STATE_KEY, as_of_of, feature_table, training_data
 from churn_assets.training.select import choose_model, resolution_of
 from churn_assets.training.split import read_split, split_table
