@@ -282,7 +282,7 @@ class RidgeBaseline:
         `labels`; NaN for the rest. The intercept is not shrunk."""
         predicted = np.full(len(target), np.nan)
         folds = range(len(self.rows[0]))
-        products = [sum(self.designs[c][f].T @ target[self.rows[c][f]] for c in labels) for f in folds]
+        products = [np.sum([self.designs[c][f].T @ target[self.rows[c][f]] for c in labels], axis=0) for f in folds]
         for held_out, inverse in enumerate(self._inverses_of(tuple(labels))):
             product = np.sum([products[f] for f in folds if f != held_out], axis=0)
             weights = _solve_without(inverse, product, ~keep)
