@@ -80,7 +80,7 @@ class Stage:
         self.logs.mkdir(parents=True)
         text = self._original.read_text(encoding="utf-8")
         for table, values in (("monitoring", _MONITORING), ("release", _RELEASE)):
-            text = _with_values(text, table, values)
+            text = with_values(text, table, values)
         self._contract.write_text(text, encoding="utf-8")
         return self
 
@@ -243,7 +243,7 @@ class Stage:
         return [f"{run.job_name} ({run.status.value.lower().replace('_', ' ')})" for run in runs]
 
 
-def _with_values(text: str, table: str, values: Mapping[str, object]) -> str:
+def with_values(text: str, table: str, values: Mapping[str, object]) -> str:
     """A contract's text with `values` in `[table]`, those already there replaced."""
     lines = [f"{key} = {value}" for key, value in values.items()]
     section = re.search(rf"^\[{table}\]\n((?:(?!\[).*\n?)*)", text, re.M)
