@@ -25,6 +25,7 @@ from churn_assets.errors import ColumnMissing, DuplicateColumn, EmptySource, Sou
 from churn_assets.settings import Settings
 
 BATCH_ROWS = 65_536
+_LISTED, _LONGEST_NAME = 40, 80  # columns in a message, and characters of each
 
 ROW_IDS = "rows_as_ids"  # the repair for a table without ids; done here, where rows are counted
 
@@ -170,8 +171,14 @@ def check_columns(names: Sequence[str], contract: Contract, where: str, *, label
     raise ColumnMissing(
         f"{where} lacks column {_quoted(missing)}{label}; "
         + (f"{hints}; " if hints else "")
-        + f"it has: {', '.join(names) or 'no column'}; rename them, or the contract's columns"
+        + f"it has: {listed(names) or 'no column'}; rename them, or the contract's columns"
     )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names of columns in a message, at most 40 of them."""
+    more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
+    return ", ".join(name[:_LONGEST_NAME] for name in names[:_LISTED]) + more
 
 
 def _quoted(names: Sequence[str]) -> str:
