@@ -114,7 +114,7 @@ def draft_contract(
     label = draft_label(options.label, options.churned, customers.labels)
     guesses = [guess_column(name, table.column(name)) for name in names if name != options.label]
     guesses, number_repair = _one_number_style(guesses, customers)
-    key, key_questions = choose_key(guesses, customers, options.key)
+    key, key_questions = choose_key(guesses, customers, options.label, options.key)
     churned = label.read(table.column(options.label))
     guesses = [_judged(g, key, options, table, churned) for g in _without_repeats(guesses, key, table)]
     if all(g.why or g.column.role is Role.KEY or g.column.suspect for g in guesses):
