@@ -18,8 +18,10 @@ import numpy as np
 from churn_assets.contract.limits import Monitoring
 from churn_assets.contract.model import Column, Contract, Kind, Role
 from churn_assets.errors import NothingIngested
+from churn_assets.monitoring.broken_relations import find_broken_relations
 from churn_assets.monitoring.performance.service import FAULTS
 from churn_assets.monitoring.profile import (
+    AS_OF,
     NO_CHAMPION,
     REST,
     ColumnProfile,
@@ -50,10 +52,11 @@ from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
 Check = Literal[
     "missing_column", "not_in_reference", "all_missing", "missing", "unreadable", "infinite", "outside_range",
-    "unknown_category", "constant", "spike", "unexplained_value", "volume", "refused", "duplicates", "one_customer",
+    "unknown_category", "constant", "spike", "unexplained_value", "broken_relation", "volume", "refused", "duplicates", "one_customer",
     "gap", "no_id",
 ]  # fmt: skip
 
@@ -183,7 +186,7 @@ def check_special_values(
 ) -> Iterator[Finding]:
     """Values that more customers have than before and than their other columns explain; columns with a finding in
     `known` have one already. Of few different numbers one that becomes frequent is drift."""
-    columns = {c.name: c for c in contract.logged_columns if c.role is Role.FEATURE and c.kind in _EXPLAINING}
+    columns = {c.name: c for c in contract.logged_columns if _explains(c)}
     named = {finding.column for finding in known}
     numbers = [name for name in columns if name not in named and name in reference.bounds]
     many = [name for name in numbers if len(np.unique(reference.profile.sample[name].to_numpy())) > FEW_VALUES]
@@ -197,6 +200,48 @@ def check_special_values(
         )
         blocks = column.name not in (*limits.silent, *contract.unread)
         yield _share("unexplained_value", column.name, special.share, special.expected, message, blocks)
+
+
+def check_relations(
+    profile: Profile, reference: Reference, contract: Contract, limits: Monitoring, known: Sequence[Finding]
+) -> Iterator[Finding]:
+    """Columns whose values go with the other columns no more; those with a finding in `known` are left out, because
+    their values explain nothing. Dates count as days before the row's day."""
+    broken = {finding.column for finding in known}
+    kinds = {
+        column.name: column.kind
+        for column in contract.logged_columns
+        if column.name not in broken and (column.kind is Kind.DATE or _explains(column))
+    }
+    sides = (reference.profile.sample, profile.sample)
+    if any(AS_OF not in sample.column_names for sample in sides):
+        kinds = {name: kind for name, kind in kinds.items() if kind is not Kind.DATE}
+    before, now = (_with_ages(sample, kinds) for sample in sides)
+    for relation in find_broken_relations(before, now, kinds):
+        message = (
+            f"'{relation.column}' no longer goes with the other columns for about {relation.share:.0%} of the customers "
+            f"({relation.z:.1f} standard errors); is it joined by the right key, and in the same unit?"
+        )
+        blocks = relation.column not in (*limits.silent, *contract.unread)
+        yield _share("broken_relation", relation.column, relation.share, 0.0, message, blocks)
+
+
+def _explains(column: Column) -> bool:
+    return column.role is Role.FEATURE and column.kind in _EXPLAINING
+
+
+def _with_ages(sample: pa.Table, kinds: Mapping[str, Kind]) -> pa.Table:
+    """The columns of `kinds`, each date as days before the day of the row: the calendar moves, ages stay."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    shared = {name: kind for name, kind in kinds.items() if name in sample.column_names}
+    return pa.table(
+        {
+            name: pc.subtract(sample[AS_OF], sample[name]) if kind is Kind.DATE else sample[name]
+            for name, kind in shared.items()
+        }
+    )
 
 
 def _shown(column: Column, value: float | None) -> str:
@@ -416,7 +461,8 @@ def _check_window(log: MonitoredLog, window: Window, before: Sequence[Traffic]) 
         missing = {name: column.missing / max(1, column.rows) for name, column in profile.columns.items()}
         of_columns = list(check_columns(profile, model.reference, model.contract, model.limits))
         if profile.rows >= model.limits.floor:
-            of_columns += check_special_values(profile, model.reference, model.contract, model.limits, of_columns)
+            for check in (check_special_values, check_relations):
+                of_columns += check(profile, model.reference, model.contract, model.limits, of_columns)
         findings = [*of_columns, *findings]
     # By the log's own count: rows may have left it since the window was closed.
     status, message = _conclude(model, traffic.customers, findings)
