@@ -6,9 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from churn_assets.contract.model import Kind
-from churn_assets.monitoring.basis import fit_basis
-from churn_assets.monitoring.broken_relations import find_broken_relations
+from churn_assets.monitoring.faults.basis import fit_basis
+from churn_assets.monitoring.faults.broken_relations import find_broken_relations
 from churn_assets_tests.monitoring.test_special_values import KINDS, ROWS, customers
 
 REFERENCE = pa.table(customers(10_000, seed=1))

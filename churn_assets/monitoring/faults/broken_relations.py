@@ -1,9 +1,9 @@
 """A column that no longer goes with the other columns: values of other customers, of a part of the rows at least.
 
 A wrong join, a shuffled column or a unit that is wrong in some rows leaves values that are possible by themselves, and
-not for these customers. A classifier of the reference learns to tell its rows from the same rows with the column's value
-taken from anybody: the ratio of the joint density to that of an independent column (Lopez-Paz and Oquab 2017; Friedman
-2003). Its mean over the window says which share of the rows has a value that is not their own.
+not for these customers. A classifier of the reference learns to tell its rows from the same rows with the value of
+another row in the column: the ratio of the joint density to that of an independent column (Lopez-Paz and Oquab 2017;
+Friedman 2003). Its mean over the window says which share of the rows has a value that is not their own.
 
 Customers who changed are no fault, so it must be clear in two comparisons. In one the reference is weighted to have the
 window's mean of every basis function of its columns (entropy balancing, Hainmueller 2012), no row by more than
@@ -15,14 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.model import Kind
-from churn_assets.monitoring.basis import Basis, fit_basis
 from churn_assets.monitoring.drift.multivariate import encode
+from churn_assets.monitoring.faults.basis import Basis, fit_basis
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,7 +57,7 @@ class BrokenRelation:
 def find_broken_relations(
     reference: pa.Table, current: pa.Table, kinds: Mapping[str, Kind], names: Sequence[str] | None = None
 ) -> list[BrokenRelation]:
-    """Columns among `names` (all of `kinds` by default) whose values go with the other columns no more, the clearest first.
+    """Columns among `names` (all of `kinds` by default) whose values go with the others no more, the clearest first.
 
     The tables are samples of rows with the columns of `kinds`; those that one side lacks are left out. A column that is
     named explains no other: the next ones are tested without it.
@@ -122,7 +122,7 @@ def _weakened(basis: Basis, learn: Floats, compared: tuple[Floats, Floats]) -> F
     return result
 
 
-def _form(rows: Floats, matrix: Floats) -> Floats:
+def _form(rows: Floats, matrix: npt.NDArray[np.floating[Any]]) -> Floats:
     values: Floats = np.einsum("ij,jk,ik->i", rows, matrix, rows)
     return values
 
