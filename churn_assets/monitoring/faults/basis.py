@@ -62,9 +62,10 @@ class Basis:
         return np.asarray((raw - self.mean) / self.deviation)
 
 
-def fit_basis(rows: Floats, numeric: Sequence[bool]) -> Basis:
-    """The basis of reference rows (n, columns), NaN for missing; a column that is not `numeric` has levels."""
-    many = len(numeric) * (len(_HINGES) + 3) > _MOST
+def fit_basis(rows: Floats, numeric: Sequence[bool], *, simple: bool = False) -> Basis:
+    """The basis of reference rows (n, columns), NaN for missing; a column that is not `numeric` has levels. In a
+    `simple` one, as of many columns, a number is its score alone."""
+    many = simple or len(numeric) * (len(_HINGES) + 3) > _MOST
     fitted = tuple(_fit(cells, is_number, not many) for cells, is_number in zip(rows.T, numeric, strict=True))
     counts = [len(column.functions(rows[:1, own])) for own, column in enumerate(fitted)]
     raw = _evaluate(fitted, rows)
