@@ -46,15 +46,17 @@ class End:
     closed_by: ClosedBy
 
 
-def choose_end(reached: int | None, batch: Batch | None, customers_before: Callable[[], int], floor: int) -> End | None:
+def choose_end(
+    reached: int | None, batch: Batch | None, customers_before: Callable[[Batch], int], floor: int
+) -> End | None:
     """Where the window ends; None if it cannot be closed yet.
 
     `reached` is the row with the last of the wanted customers, None before there are so many; `batch` the first batch
-    of the window's rows or after; `customers_before` counts the customers before that batch.
+    of the window's rows or after; `customers_before` counts the customers before a batch.
     """
     if batch is None or (reached is not None and reached < batch.from_seq):
         return None if reached is None else End(reached, "customers")
-    if customers_before() >= floor:
+    if customers_before(batch) >= floor:
         return End(batch.from_seq - 1, "before_batch")
     return End(batch.to_seq, "batch") if batch.is_complete else None
 
@@ -66,14 +68,14 @@ def find_end(
     instant, which says whether a pause is over."""
     rows = _Rows(connection, fingerprint, after)
     if limits.window_days:
-        end = rows.last_within(limits.window_days)
-        return None if end is None else End(rows.end_of_request(end, limits.floor), "days")
+        last = rows.last_within(limits.window_days)
+        return None if last is None else End(rows.end_of_request(last, limits.floor), "days")
     reached = next(rows.reaching(limits.window), None)
     if limits.batch_pause_minutes:
         batch = rows.first_run(limits.batch_pause_minutes, limits.floor, now)
     else:
         batch = rows.first_file(limits.floor)
-    end = choose_end(reached, batch, lambda: rows.customers_before(batch), limits.floor)
+    end = choose_end(reached, batch, rows.customers_before, limits.floor)
     if end is None or end.closed_by != "customers":
         return end
     whole = rows.end_of_request(end.seq, limits.floor)
@@ -141,7 +143,7 @@ class _Rows:
 
     def _batch(self, query: str) -> Batch | None:
         rows = self._ask(query)
-        return Batch(*rows[0]) if rows else None
+        return Batch(rows[0][0], rows[0][1], bool(rows[0][2])) if rows else None
 
     def _ask(self, query: str) -> list[tuple[int, ...]]:
         # The fingerprint is hexadecimal and the numbers are numbers: nothing of a user's is in this text.

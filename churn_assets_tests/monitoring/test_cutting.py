@@ -42,7 +42,7 @@ BATCH = Batch(100, 199)
     ],
 )
 def test_a_window_ends_at_its_customers_before_a_batch_or_with_it(reached, batch, before, end):
-    assert choose_end(reached, batch, lambda: before, floor=10) == end
+    assert choose_end(reached, batch, lambda _: before, floor=10) == end
 
 
 # -- against the definition, row by row ----------------------------------------------------------------
