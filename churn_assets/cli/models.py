@@ -117,7 +117,7 @@ def score(
     settings = settings_of(home, contract)
     from churn_assets.prediction_log.segment import Segment
     from churn_assets.promotion.pointer import read_refusal, require_champion
-    from churn_assets.scoring.batch import BatchLog, score_file
+    from churn_assets.scoring.batch import SEGMENT_BYTES, BatchLog, score_file
     from churn_assets.scoring.bundle import contract_in_use, describe_value_in_use, load_bundle
 
     if output is not None and calls is None and output.stem.lower().endswith(("calls", "call_list")):
@@ -132,7 +132,7 @@ def score(
     scorer = load_bundle(bundle, used)
     if scorer.no_signal:
         say("The champion is no better than random: nobody is on the call list.", err)
-    logged = BatchLog(scorer, Segment(settings.predlog_dir)) if log else None
+    logged = BatchLog(scorer, Segment(settings.predlog_dir, SEGMENT_BYTES)) if log else None
     with console.counter("rows") as count, closing(logged) if logged else nullcontext():
         summary = score_file(
             scorer, file, output, as_of=as_of, reasons=reasons, progress=count, each=logged, sheet=calls

@@ -10,12 +10,14 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
 
 from churn_assets.contract.limits import Monitoring
 from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.errors import NothingIngested
+from churn_assets.monitoring.cutting import WHO
 from churn_assets.monitoring.faults.checks import check_together
 from churn_assets.monitoring.findings import TRAFFIC, Check, Finding, has_few_values, share_finding, shown
 from churn_assets.monitoring.performance.service import FAULTS
@@ -33,7 +35,6 @@ from churn_assets.monitoring.profile import (
 )
 from churn_assets.monitoring.windows import (
     QUALITY_JSON,
-    WHO,
     DataQuality,
     OpenWindow,
     QualityStatus,
@@ -164,9 +165,9 @@ def _check_spike(
 class Traffic:
     """How the predictions of one window were requested.
 
-    `rows_a_day` is over the window's span, a day at least, so that a burst of a minute is not taken for a flood.
-    `largest_customer_share` is of rows. `refused` are requests by cause, of the service's reports that overlap the
-    window.
+    `rows_a_day` is over the days with a prediction, so that neither a burst of a minute is taken for a flood nor a week
+    between two batches for a failure. `largest_customer_share` is of rows. `refused` are requests by cause, of the
+    service's reports that overlap the window.
     """
 
     rows: int
@@ -185,14 +186,14 @@ class Traffic:
 
 def read_traffic(connection: duckdb.DuckDBPyConnection, window: Window) -> Traffic:
     """The traffic of a window."""
-    rows, customers, most, without_id, gap, span = connection.execute(
+    rows, customers, most, without_id, gap, days = connection.execute(
         f"""WITH taken AS (SELECT {WHO} AS who, customer_id, scored_at FROM answers WHERE {rows_of(window)}),
               each AS (SELECT count(*) AS rows, count(*) - count(customer_id) AS without_id FROM taken GROUP BY who),
               gaps AS (SELECT scored_at, date_diff('microsecond', lag(scored_at) OVER (ORDER BY scored_at), scored_at)
                          AS gap FROM taken)
             SELECT coalesce(sum(rows), 0)::BIGINT, count(*), coalesce(max(rows), 0),
               coalesce(sum(without_id), 0)::BIGINT, (SELECT coalesce(max(gap), 0) FROM gaps),
-              (SELECT coalesce(date_diff('microsecond', min(scored_at), max(scored_at)), 0) FROM gaps)
+              (SELECT count(DISTINCT CAST(scored_at AS DATE)) FROM gaps)
             FROM each"""
     ).fetchall()[0]
     refused = connection.execute(
@@ -200,14 +201,17 @@ def read_traffic(connection: duckdb.DuckDBPyConnection, window: Window) -> Traff
         "AND until_at >= CAST(? AS TIMESTAMP) GROUP BY cause ORDER BY cause",
         [window.last_scored_at[:-6], window.first_scored_at[:-6]],
     ).fetchall()
-    rows_a_day = rows / max(1.0, span / 1e6 / 86_400)
+    rows_a_day = rows / max(1, days)
     largest = most / rows if rows else 0.0
     return Traffic(rows, customers, rows_a_day, gap / 1e6 / _HOUR_S, largest, without_id, dict(refused))
 
 
-def check_traffic(now: Traffic, before: Sequence[Traffic], limits: Monitoring) -> Iterator[Finding]:
-    """Findings about how predictions came in, against the median of the windows before (none: no comparison)."""
-    yield from _check_volume(now, before, limits)
+def check_traffic(
+    now: Traffic, before: Sequence[Traffic], limits: Monitoring, alike: Sequence[Traffic] | None = None
+) -> Iterator[Finding]:
+    """Findings about how predictions came in, against the median of the windows before (none: no comparison). The
+    volume is compared with that of `alike`, by default the same windows."""
+    yield from _check_volume(now, before if alike is None else alike, limits)
     yield from _check_refused(now, before, limits)
     yield from _check_customers(now, limits)
     if now.longest_gap_hours >= limits.stale_hours:
@@ -223,7 +227,7 @@ def _check_volume(now: Traffic, before: Sequence[Traffic], limits: Monitoring) -
     rate = median(traffic.rows_a_day for traffic in before) if before else 0.0
     if rate and not rate / limits.volume_ratio <= now.rows_a_day <= rate * limits.volume_ratio:
         actual, expected = f"{now.rows_a_day:,.0f} a day", f"about {rate:,.0f} a day"
-        message = f"{now.rows_a_day:,.0f} predictions a day, expected {expected} as in the windows before"
+        message = f"{now.rows_a_day:,.0f} predictions a day, expected {expected} as in earlier windows like it"
         yield Finding("volume", TRAFFIC, actual, expected, message)
 
 
@@ -259,6 +263,7 @@ def _check_customers(now: Traffic, limits: Monitoring) -> Iterator[Finding]:
 NO_PREDICTIONS = "no predictions yet: nothing has been ingested from the log"
 NEWEST = 30  # windows that the report over all windows has
 _COMPARED = 5  # earlier windows that the traffic is compared with
+_WEEK_DAYS = 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,11 +347,12 @@ def _summarize(
 
 def window_quality(log: MonitoredLog, index: int) -> WindowQuality:
     """The quality report on the closed window at `index`: read, or made and kept."""
-    window, others = log.windows[index], log.windows[max(0, index - _COMPARED) : index]
+    window = log.windows[index]
     report = read_window_report(log.settings, window, QUALITY_JSON, WindowQuality)
     if report is None:
-        earlier = [read_window_report(log.settings, other, QUALITY_JSON, WindowQuality) for other in others]
-        report = _check_window(log, window, [other.traffic for other in earlier if other])
+        before = log.windows[max(0, index - _COMPARED) : index]
+        alike = windows_alike(log.windows, index, log.model.limits.window_days)
+        report = _check_window(log, window, _traffic_of(log, before), _traffic_of(log, alike))
         write_report(window_folder(log.settings, window) / QUALITY_JSON, report)
     accepted = read_acceptance(window_folder(log.settings, window)) if report.status == "broken" else None
     if accepted is None:
@@ -355,9 +361,30 @@ def window_quality(log: MonitoredLog, index: int) -> WindowQuality:
     return replace(report, status="ok", message=message)
 
 
-def _check_window(log: MonitoredLog, window: Window, before: Sequence[Traffic]) -> WindowQuality:
+def windows_alike(windows: Sequence[Window], index: int, days: int) -> Sequence[Window]:
+    """The newest windows before the one at `index` whose volume can be compared with its: a batch with batches; a
+    window of less than a week with those that began on the same day of the week."""
+    window, before = windows[index], windows[max(0, index - NEWEST) : index]
+    alike = [other for other in before if (other.closed_by == "batch") == (window.closed_by == "batch")]
+    if window.closed_by == "days" and days < _WEEK_DAYS:
+        alike = [other for other in alike if _weekday(other) == _weekday(window)]
+    return alike[-_COMPARED:]
+
+
+def _weekday(window: Window) -> int:
+    return dt.datetime.fromisoformat(window.first_scored_at).weekday()
+
+
+def _traffic_of(log: MonitoredLog, windows: Sequence[Window]) -> list[Traffic]:
+    reports = [read_window_report(log.settings, window, QUALITY_JSON, WindowQuality) for window in windows]
+    return [report.traffic for report in reports if report]
+
+
+def _check_window(
+    log: MonitoredLog, window: Window, before: Sequence[Traffic], alike: Sequence[Traffic]
+) -> WindowQuality:
     model, traffic = log.model, read_traffic(log.connection, window)
-    findings = list(check_traffic(traffic, before, model.limits))
+    findings = list(check_traffic(traffic, before, model.limits, alike))
     missing: dict[str, float] = {}
     if model.reference is not None:
         profile = profile_window(log.connection, model, window)
@@ -388,6 +415,22 @@ def _conclude(model: MonitoredModel, customers: int, findings: Sequence[Finding]
     return "ok", f"the data is ok, {customers:,} customers"
 
 
+_FIRST_BATCH_HOURS = 32 * 24.0  # until the second batch nobody knows whether they come each week or each month
+_APART_HOURS = 12.0  # batches that are nearer are of one occasion: the files of some shops
+_LATE = 1.5
+
+
+def hours_to_stale(windows: Sequence[Window], waiting_rows: int, stale_hours: float) -> float:
+    """After how many hours without a prediction the log is stale: `stale_hours`, and if the newest rows are a batch,
+    not before half as long again has passed as between two batches before."""
+    if waiting_rows or not windows or windows[-1].closed_by != "batch":
+        return stale_hours
+    instants = [dt.datetime.fromisoformat(w.last_scored_at) for w in windows[-NEWEST:] if w.closed_by == "batch"]
+    gaps = [(after - before).total_seconds() / _HOUR_S for before, after in pairwise(instants)]
+    longest = max(gaps, default=0.0)
+    return max(stale_hours, _LATE * longest if longest >= _APART_HOURS else _FIRST_BATCH_HOURS)
+
+
 def _read_log_age(log: MonitoredLog, now: dt.datetime) -> LogAge:
     rows, newest, other_rows = log.connection.execute(
         "SELECT count(*) FILTER (of_model), max(scored_at) FILTER (of_model), count(*) FILTER (NOT of_model) "
@@ -398,7 +441,7 @@ def _read_log_age(log: MonitoredLog, now: dt.datetime) -> LogAge:
     if newest is None:
         return LogAge(rows, other_rows, None, None, False, left_out)
     hours = (now - newest.replace(tzinfo=dt.UTC)).total_seconds() / _HOUR_S
-    stale = hours > log.model.limits.stale_hours
+    stale = hours > hours_to_stale(log.windows, log.waiting.rows, log.model.limits.stale_hours)
     age = f"the log is stale: its newest prediction is {hours:.0f} hours old" if stale else ""
     message = "; ".join(filter(None, (age, left_out)))
     return LogAge(rows, other_rows, newest.isoformat() + "+00:00", round(hours, 3), stale, message)

@@ -21,7 +21,8 @@ import numpy.typing as npt
 from churn_assets.contract.limits import Monitoring
 from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.errors import BundleMismatch, ChurnError
-from churn_assets.monitoring.windows import WHO, OpenWindow, Window, close_windows, read_open_window, rows_of
+from churn_assets.monitoring.cutting import WHO
+from churn_assets.monitoring.windows import OpenWindow, Window, close_windows, read_open_window, rows_of
 from churn_assets.prediction_log.schema import TYPES, holder, literal, quoted
 from churn_assets.prediction_log.warehouse.connection import open_published
 from churn_assets.settings import Settings

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from churn_assets.contract.limits import Monitoring
 from churn_assets.monitoring.data_quality import check_columns
 from churn_assets.monitoring.drift.mmd import PERMUTATIONS
-from churn_assets.monitoring.drift.report import Comparison, compare_profile
+from churn_assets.monitoring.drift.report import ProfileDrift, compare_profile
 from churn_assets.monitoring.faults.checks import check_together
 from churn_assets.monitoring.findings import TRAFFIC, Finding, share_finding
 from churn_assets.monitoring.profile import PREFIX, MonitoredModel, Profile, compute_profile
@@ -48,7 +48,7 @@ class TableReport:
     verdict: Verdict
     message: str
     findings: tuple[Finding, ...]
-    drift: Comparison
+    drift: ProfileDrift
 
 
 def report_table(
@@ -99,7 +99,7 @@ def _rejected(rows: int, reasons: Mapping[str, int], limits: Monitoring) -> Iter
         yield replace(finding, cause=reason)
 
 
-def _conclude(limits: Monitoring, customers: int, findings: list[Finding], drift: Comparison) -> tuple[Verdict, str]:
+def _conclude(limits: Monitoring, customers: int, findings: list[Finding], drift: ProfileDrift) -> tuple[Verdict, str]:
     if blocking := [finding.message for finding in findings if finding.blocks]:
         return "broken", f"the data is broken: {'; '.join(blocking)}"
     if customers < limits.floor:

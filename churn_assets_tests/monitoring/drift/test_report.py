@@ -19,8 +19,8 @@ from churn_assets.contract.model import Kind
 from churn_assets.errors import AcceptanceRefused
 from churn_assets.monitoring import profile
 from churn_assets.monitoring.data_quality import report_quality
-from churn_assets.monitoring.drift import evidently, multivariate
-from churn_assets.monitoring.drift.evidently import Page, write_page
+from churn_assets.monitoring.drift import multivariate
+from churn_assets.monitoring.drift.evidently import Comparison, EvidentlyDrift
 from churn_assets.monitoring.drift.mmd import kernel_test
 from churn_assets.monitoring.drift.multivariate import DomainClassifier, compare_all_columns, find_outliers
 from churn_assets.monitoring.drift.report import conclude, report_drift
@@ -51,12 +51,12 @@ def more(values):
     return [int(1.15 * value) + 3 for value in values]
 
 
-def no_page(reference, current, kinds, limits, target, **rest):
-    return Page(None, "not drawn", {})
+def no_evidently(reference, current, kinds, ours, run, page):
+    return Comparison(EvidentlyDrift("not asked"))
 
 
 def drifted(log, contract=CONTRACT, **how):
-    return report_drift(log.settings, contract, **({"write_page": no_page} | how))
+    return report_drift(log.settings, contract, **({"evidently": no_evidently} | how))
 
 
 def test_two_windows_with_the_same_drift_ask_for_a_retraining(log):
@@ -212,14 +212,16 @@ def test_broken_columns_hide_no_other_and_are_named(log):
     log.sql("ALTER TABLE predictions DROP x_city")
     gone = set_column("spent", lambda v: [None] * len(v))
     log.add(400, change=lambda t: gone(set_column("sent", more)(t)).drop_columns(["city"]))
-    report = drifted(log, write_page=evidently.write_page)
+    report = report_drift(log.settings, CONTRACT)
     assert report.drifted == ("sent",)
     messages = {column.column: column.message for column in report.windows[0].columns}
     assert messages["city"] == "the log has no such column"
     assert messages["spent"] == "the window has 0 values, expected at least 100"
-    page = report.windows[0].page
-    assert page.file == "drift.html"
-    assert page.left_out == {"city": "the window has no such column", "spent": "the window has no value of it"}
+    assert report.windows[0].page.file == "drift.html"
+    assert report.windows[0].evidently.left_out == {
+        "city": "the window has no such column",
+        "spent": "the window has no value of it",
+    }
 
 
 def test_no_champion_no_log_and_an_empty_window_are_reported(tmp_path, made, log):
@@ -244,54 +246,6 @@ def test_markdown_tells_every_measure_of_every_column(log):
 
 def _markdown(log) -> str:
     return next(log.settings.monitoring_dir.rglob("drift.md")).read_text().replace("\\", "")  # escapes of Markdown
-
-
-# -- Evidently's page --------------------------------------------------------------------------------
-
-
-def test_evidently_draws_windows_that_alarm_and_keeps_a_bounded_workspace(log, monkeypatch):
-    monkeypatch.setattr(evidently, "SNAPSHOTS", 1)
-    log.add(400)
-    for seed in (6, 7):
-        log.add(400, seed=seed, change=set_column("sent", more))
-    report = report_drift(log.settings, CONTRACT)
-    pages = [window.page for window in report.windows]
-    assert pages[0] is None
-    assert [page.file for page in pages[1:]] == ["drift.html"] * 2
-    html = next(log.settings.monitoring_dir.rglob("0003/drift.html")).read_text(encoding="utf-8")
-    assert "sent" in html
-    assert len(_snapshots(log)) == 1
-    report_drift(log.settings, CONTRACT, pages=True)
-    assert len(_snapshots(log)) == 1
-
-
-def test_a_page_is_drawn_on_demand_for_the_newest_window(log):
-    log.add(800)
-    report_drift(log.settings, CONTRACT)
-    asked = report_drift(log.settings, CONTRACT, pages=True).windows
-    assert [w.page and w.page.file for w in asked] == [None, "drift.html"]
-    assert "- Evidently: drift.html" in next(log.settings.monitoring_dir.rglob("0002/drift.md")).read_text()
-
-
-def _snapshots(log):
-    return list((log.settings.monitoring_dir / evidently.WORKSPACE).rglob("snapshots/*.json"))
-
-
-def test_without_evidently_the_statistics_stand_and_the_report_says_why(log, monkeypatch):
-    monkeypatch.setitem(sys.modules, "evidently", None)
-    log.add(400, change=set_column("sent", more))
-    report = report_drift(log.settings, CONTRACT)
-    assert report.drifted == ("sent",)
-    page = report.windows[0].page
-    assert page.file is None
-    assert page.message.startswith("no Evidently page: ModuleNotFoundError")
-    assert "no Evidently page" in _markdown(log)
-
-
-def test_nothing_that_fits_is_no_page(tmp_path):
-    empty = pa.table({"sent": pa.array([np.nan, np.nan])})
-    page = write_page(empty, empty, {"sent": Kind.NUMBER}, CONTRACT.monitoring, tmp_path / "page.html")
-    assert (page.file, page.left_out) == (None, {"sent": "the reference has no value of it"})
 
 
 def test_evidently_is_imported_by_one_module_and_only_when_it_draws():
