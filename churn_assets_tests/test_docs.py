@@ -19,7 +19,7 @@ from typing import get_args
 import psutil
 import pytest
 
-from churn_assets.contract import gate_limits, limits, model
+from churn_assets.contract import limits, model
 from churn_assets.contract.check import REPAIRS
 from churn_assets.contract.expressions import FUNCTIONS
 from churn_assets.contract.limits import Outliers, Threshold
@@ -296,7 +296,7 @@ TABLES = {
     "`[quality]`": limits.Quality,
     "`[audit]`": limits.Audit,
     "`[monitoring]`": limits.Monitoring,
-    "`[release]`": gate_limits.Release,
+    "`[release]`": limits.Release,
 }
 
 

@@ -10,7 +10,6 @@ from hmac import compare_digest
 from pathlib import Path
 from typing import Literal
 
-from churn_assets.access.clock import ForwardClock
 from churn_assets.access.keys import ApiKey, KeyStore
 from churn_assets.errors import KeysUnreadable, SettingsError
 from churn_assets.settings import ServingSettings
@@ -19,6 +18,19 @@ _HEAD = len("churn_") + 12 + len("_")  # of a token, before its secret
 _MAX_SECRET = 80  # bytes that are hashed at most, whatever a client sends
 _SHA256 = sha256()  # copied for each request: a new one is looked up in OpenSSL, which costs more than the hash
 TRUST_S = 60.0  # for so long the keys count that were read last
+
+
+class ForwardClock:
+    """Seconds since 1970 that pass also while the clock of the system is set back: a key that has expired stays so in
+    this process. A clock that is set forward counts at once, and no longer once that is corrected."""
+
+    def __init__(self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic) -> None:
+        self._wall, self._steady = wall, steady
+        self._started = wall() - steady()
+
+    def __call__(self) -> float:
+        """The later one of the system's time and of the time since the start."""
+        return max(self._wall(), self._started + self._steady())
 
 
 class Keyring:

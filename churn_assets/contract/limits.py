@@ -1,4 +1,4 @@
-"""The limits by which a model is judged: value, quality, audit, monitoring.
+"""The limits by which a model is judged: value, quality, audit, monitoring, release.
 
 The values that a key may have stand beside its type; `contract.load` checks them.
 """
@@ -12,6 +12,8 @@ Threshold = Literal["profit", "f1", "capacity"]
 Accused = Literal["exclude", "refuse"]
 Outliers = Literal["range", "mahalanobis", "isolation_forest"]
 SplitMethod = Literal["hash", "published"]
+Approval = Literal["automatic", "manual"]
+MovedAlias = Literal["put_back", "gate"]
 
 
 @dataclass(frozen=True)
@@ -105,12 +107,14 @@ class Audit:
 class Monitoring:
     """Limits of the monitoring; docs/monitoring.md describes each. Shares run from 0 to 1.
 
-    With `window_days` above 0 a window closes after as many days, not at `window` customers. `labels_to_retrain` of
+    With `window_days` above 0 a window closes after as many days, not at `window` customers. With `batch_pause_minutes`
+    above 0 rows without such a pause are one batch, which is one window. `labels_to_retrain` of
     0 is never. `volume_ratio` is the factor by which the number of predictions a day may fall or rise.
     """
 
     window: Count = 2000
     window_days: Annotated[int, Bounds(ge=0)] = 0
+    batch_pause_minutes: Annotated[float, Bounds(ge=0.0, le=1440.0)] = 0.0
     floor: Count = 500
     silent: tuple[str, ...] = ()
     significance: Share = 0.01
@@ -126,3 +130,24 @@ class Monitoring:
     label_floor: Annotated[int, Bounds(ge=10)] = 500
     labels_to_retrain: Annotated[int, Bounds(ge=0)] = 0
     cooldown_days: Amount = 7.0
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a challenger must reach to replace the champion, and who approves it; see docs/release.md.
+
+    The margins are the PR-AUC differences that the lower bound of the paired bootstrap must exceed. No segment of
+    at least `segment_rows` rows may lose more than `segment_drop` of PR-AUC; a calibration error over `max_ece` may not
+    be larger than the champion's. Recent labels are those of the newest `recent_windows` windows that have any.
+    `moved_alias`: whether an alias that somebody has moved in MLflow to a refused challenger is only put back, or takes
+    that one through the gate once more.
+    """
+
+    approval: Approval = "automatic"
+    holdout_margin: Annotated[float, Bounds(ge=-1.0, le=1.0)] = -0.0015
+    recent_margin: Annotated[float, Bounds(ge=-1.0, le=1.0)] = 0.0
+    segment_rows: Annotated[int, Bounds(ge=10)] = 300
+    segment_drop: Share = 0.05
+    max_ece: Share = 0.03
+    recent_windows: Count = 2
+    moved_alias: MovedAlias = "put_back"

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from churn_assets.contract.check import check_contract, fail
-from churn_assets.contract.gate_limits import Release
-from churn_assets.contract.limits import Audit, Monitoring, Quality, SaveRates, Share, Split, Value
+from churn_assets.contract.limits import Audit, Monitoring, Quality, Release, SaveRates, Share, Split, Value
 from churn_assets.contract.model import Column, Contract, Feature, Label, Rule, Source, Time
 from churn_assets.contract.values import canonical_text
 from churn_assets.errors import ContractError, ExpressionError, did_you_mean

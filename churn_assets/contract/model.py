@@ -12,8 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from churn_assets.contract.gate_limits import Release
-from churn_assets.contract.limits import Audit, Count, Monitoring, Quality, Split, Value
+from churn_assets.contract.limits import Audit, Count, Monitoring, Quality, Release, Split, Value
 from churn_assets.errors import ContractError
 
 

@@ -158,10 +158,10 @@ def _mistakes(key: str, template: str) -> Iterator[str]:
 
 
 def _label(about: Column | Feature) -> str:
-    """The doc, or the name as the table spells it."""
-    text = about.doc.strip().rstrip(".")
+    """The doc, or the name as the table spells it, in one line."""
+    text = " ".join(about.doc.split()).rstrip(".")
     if not text:
-        return about.name.strip() if isinstance(about, Column) else about.name.replace("_", " ")
+        return " ".join(about.name.split()) if isinstance(about, Column) else about.name.replace("_", " ")
     first = text.split()[0]
     # An abbreviation, and a name of the table such as MonthlyCharges, keeps its capitals.
     return text if first != first.capitalize() or first == about.name.strip() else text[:1].lower() + text[1:]

@@ -7,7 +7,6 @@ its idle cost: 3 s of CPU each time, and the memory of two servers while they ov
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -16,8 +15,6 @@ from pathlib import Path
 
 from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin
 from dagster._core.workspace.load import location_origins_from_yaml_paths
-
-from churn_assets.settings import Settings
 
 _POLL_S = 1.0
 
@@ -34,19 +31,10 @@ def main(workspace: Path) -> int:
         served.write_text(json.dumps({"load_from": [place]}), encoding="utf-8")  # JSON is YAML as well
         serve = [*_PYTHON, "dagster", "api", "grpc", "--lazy-load-user-code", "--log-level", "warning"]
         serve += ["--socket", str(socket), "--location-name", location, *target.get_cli_args()]
-        _make_databases()
         return _watch(serve, _daemon(served))
 
 
 _PYTHON = [sys.executable, "-m"]
-
-
-def _make_databases() -> None:
-    """Let one process make Dagster's databases: two that do so at once leave them with two versions, which no process
-    can open any more. It is another process, because what it imports would stay in this one."""
-    home = os.environ.get("DAGSTER_HOME") or Settings.from_environ(os.environ).dagster_home
-    if not (Path(home) / "history" / "runs.db").is_file():
-        subprocess.run([sys.executable, "-c", "import dagster; dagster.DagsterInstance.get().dispose()"], check=True)
 
 
 def _daemon(workspace: Path) -> list[str]:

@@ -24,7 +24,7 @@ from churn_assets.data.repairs.numbers import NUMBER_READERS
 from churn_assets.data.repairs.repairs import SERIAL_ZERO
 from churn_assets.data.validation.dates import read_day
 from churn_assets.data.validation.parse import EXACT, as_text, canonical_number, folded_choice, read_date, read_number
-from churn_assets.drafting.dates import find_day_number, find_formats
+from churn_assets.drafting.dates import DATE_NAME, find_day_number, find_formats
 from churn_assets.drafting.quantities import find_quantity, mixed_marks
 from churn_assets.errors import in_rows
 
@@ -175,10 +175,14 @@ def _of_counts(name: str, type_: pa.DataType, counts: Mapping[str, int], rows: i
         return _with_dates(base, counts, (), "")
     kinds = (_as_boolean, _as_number_of_a_day, _as_number, _as_date, _as_quantity, _as_category)
     guesses = (guess_kind(base, counts, real) for guess_kind in kinds)
-    return next(filter(None, guesses), None) or _left_out_as_text(base, len(real))
+    return next(filter(None, guesses), None) or _left_out_as_text(base, real)
 
 
-def _left_out_as_text(base: Guess, texts: int) -> Guess:
+def _left_out_as_text(base: Guess, real: Mapping[str, int]) -> Guess:
+    texts = len(real)
+    if DATE_NAME.search(split_name(base.name)) and all(any(c.isdigit() for c in text) for text in real):
+        example = next(iter(real)).strip()[:40]
+        return base.refused(f"its name is that of a date, and {example!r} has no form that is read; write 2024-08-27")
     if base.is_unique:
         return base.left_out(f"{_each_other(base, 'text')} ({texts:,} different): an id or a name")
     limit = f"at most {MAX_CHOICES}, and 3 for 10 rows"

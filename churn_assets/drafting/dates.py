@@ -25,12 +25,22 @@ _AMOUNT_NAME = re.compile(
 # slashes the month before the day; both are asked about.
 _DIGITS = ("%d.%m.%Y", "%d.%m.%y", "%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y", "%Y/%m/%d", "%Y.%m.%d", "%Y-%m-%d")
 _WITH_DASHES = ("%d-%m-%Y", "%m-%d-%Y", "%d-%b-%Y", "%d-%B-%Y", "%d-%b-%y", "%Y-%b-%d")
-_WITH_NAMES = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y", "%d %b %y", "%d/%b/%Y")
-_EAST_ASIAN = ("%Y年%m月%d日", "%Y年%m月", "%Y년 %m월 %d일", "%Y년 %m월")
+_WITH_NAMES = (
+    "%d %b %Y",
+    "%d %B %Y",
+    "%b %d, %Y",
+    "%B %d, %Y",
+    "%b %d %Y",
+    "%B %d %Y",
+    "%d %b %y",
+    "%d/%b/%Y",
+    "%b %d %H:%M:%S %Y",
+)
+_EAST_ASIAN = ("%Y年%m月%d日", "%Y年%m月", "%Y년 %m월 %d일", "%Y년 %m월", "%Y. %m. %d.")
 _MONTHS = ("%Y-%m", "%Y/%m", "%m/%Y", "%m-%Y", "%m.%Y", "%b %Y", "%B %Y", "%b-%Y", "%B-%Y", "%b/%Y", "%Y %b", "%Y-%b")
 _SHORT_MONTHS = ("%b-%y", "%b %y", "%B %y")
 FORMATS = (*_DIGITS, *_WITH_DASHES, *_WITH_NAMES, "%Y%m%d", *_EAST_ASIAN, *_MONTHS, *_SHORT_MONTHS, QUARTER)
-_TIMES = (" %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p")
+_TIMES = (" %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p", " %H:%M:%S %z")
 _MAX_TEXTS = 2_000  # different texts; formats that read these read the rest
 _TRIED_DATES = 60  # of them, to find which formats are worth counting with
 _YEARS = (1900, 2150)
@@ -85,12 +95,12 @@ def find_formats(counts: Mapping[str, int]) -> Dates:
 
 
 def find_day_number(name: str, counts: Mapping[str, int]) -> str:
-    """The format by which the numbers of a column with the name of a date are days: 20240306, 202403, an Excel serial
-    or time since 1970; '' if they are not."""
+    """The format by which the numbers of a column with the name of a date are days: 20240306, 202403, 06032024, an
+    Excel serial or time since 1970; '' if they are not."""
     if not DATE_NAME.search(name) or _AMOUNT_NAME.search(name) or not all(_is_number(text) for text in counts):
         return ""
     total = sum(counts.values())
-    for form in ("%Y%m%d", "%Y%m", *DAY_NUMBERS):
+    for form in ("%Y%m%d", "%Y%m", "%d%m%Y", "%m%d%Y", *DAY_NUMBERS):
         years = _YEARS if form == "%Y%m%d" else _EPOCH_YEARS if form.startswith("epoch") else _NUMBER_YEARS
         reads = sum(rows for text, rows in counts.items() if not _is_iso(text) and _date_reads(form, text, years))
         if reads >= _SURE * total:
@@ -110,7 +120,7 @@ def _best_format(left: Mapping[str, int]) -> tuple[str, set[str]]:
     """(the format that reads the most rows of `left`, the texts that it reads); no texts if none reads any."""
     few = list(left)[:: max(1, len(left) // _TRIED_DATES)]
     times = ("", *_TIMES) if any(":" in text for text in left) else ("",)
-    candidates = [day + time for day in FORMATS for time in times]
+    candidates = [day + time for day in FORMATS for time in times if not (time and "%H" in day)]
     possible = [f for f in candidates if any(_date_reads(f, text) for text in few)]
     reads = {f: {t for t in left if _date_reads(f, t)} for f in possible}
     best = max(reads, key=lambda f: sum(left[t] for t in reads[f]), default="")

@@ -31,7 +31,8 @@ from churn_assets.drafting.columns import Guess, guess_column
 from churn_assets.drafting.key import as_key, choose_key
 from churn_assets.drafting.label import LabelDraft, draft_label, find_column
 from churn_assets.drafting.leakage import is_echo, label_signal, why_suspect
-from churn_assets.drafting.sample import SAMPLE_ROWS, Progress, Sample, read_sample, without_totals
+from churn_assets.drafting.other_rows import without_other_rows
+from churn_assets.drafting.sample import SAMPLE_ROWS, Progress, Sample, read_sample
 from churn_assets.drafting.time import choose_time, date_features
 from churn_assets.drafting.toml import QUESTION, Evidence, write
 from churn_assets.errors import DraftError, TrainingError, in_rows
@@ -108,12 +109,12 @@ def draft_contract(
     if twins:
         raise DraftError(f"{where}: {twins}")
     options = _as_spelled(options, names, where)
-    customers = without_totals(sample, options.label)
+    customers = without_other_rows(sample, options.label)
     table = customers.table
     label = draft_label(options.label, options.churned, customers.labels)
     guesses = [guess_column(name, table.column(name)) for name in names if name != options.label]
     guesses, number_repair = _one_number_style(guesses, customers)
-    key, key_questions = choose_key(guesses, customers, options.key)
+    key, key_questions = choose_key(guesses, customers, options.label, options.key)
     churned = label.read(table.column(options.label))
     guesses = [_judged(g, key, options, table, churned) for g in _without_repeats(guesses, key, table)]
     if all(g.why or g.column.role is Role.KEY or g.column.suspect for g in guesses):

@@ -18,12 +18,16 @@ from churn_assets.contract.model import Column, Kind, Role
 from churn_assets.data.id_names import IdName, id_name, is_row_number
 from churn_assets.data.repeats import IdCounts, count_ids
 from churn_assets.data.validation.parse import as_text, flat_cells, parse_column, to_numpy
-from churn_assets.drafting.columns import Guess
+from churn_assets.drafting.columns import MAX_CHOICES, Guess
 from churn_assets.drafting.sample import Sample
 from churn_assets.errors import DraftError
 
 MOST_REPEATED = 0.05  # share of rows after the first of their customer that are asked about and not refused
 _SHORT = 40  # characters of an id that is not named like one
+# Rows of one customer under any name: they share the label, and half of the other columns.
+_FEWEST_GROUPS, _REPEATED_SHARE, _NAMED_SHARE = 20, 0.5, 0.9  # of the rows
+_MIXED_BY_CHANCE, _MIXED_SHARE = 10.0, 0.05  # groups with both labels that chance gives, and the share of them allowed
+_ALIKE_SHARE, _ALIKE_COLUMNS = 0.95, 0.5
 _KINDS = (Kind.TEXT, Kind.ID, Kind.INTEGER, Kind.CATEGORY)
 
 
@@ -54,8 +58,21 @@ class Candidate:
         return many_texts or self.ids.is_customer(self.name)
 
 
-def choose_key(guesses: Sequence[Guess], sample: Sample, wanted: str | None) -> tuple[Guess | None, tuple[str, ...]]:
-    """(the column that identifies a customer, or None; questions). Raises DraftError if customers have several rows."""
+def choose_key(
+    guesses: Sequence[Guess], sample: Sample, label: str, wanted: str | None
+) -> tuple[Guess | None, tuple[str, ...]]:
+    """(the column that identifies a customer, or None; questions). Raises DraftError if customers have several rows:
+    by the name of their id, or because groups of rows are alike and never differ in the `label`."""
+    key, questions = _by_name(guesses, sample, wanted)
+    if wanted is None and sample.is_whole:  # a sample has few rows of one customer
+        table = sample.table
+        if key is not None:  # the later rows of an id have been judged
+            table = table.take(np.sort(np.unique(_codes(table.column(key.name)), return_index=True)[1]))
+        _refuse_alike([g for g in guesses if key is None or g.name != key.name], table, label)
+    return key, questions
+
+
+def _by_name(guesses: Sequence[Guess], sample: Sample, wanted: str | None) -> tuple[Guess | None, tuple[str, ...]]:
     if wanted is not None:
         chosen = _candidate(next(g for g in guesses if g.name == wanted), IdName.CUSTOMER, sample)
         others = [c for c in _named(guesses, sample) if c.guess.name != wanted and c.name is IdName.CUSTOMER]
@@ -120,6 +137,84 @@ def _refuse_repeats(candidates: Sequence[Candidate]) -> None:
         )
 
 
+@dataclass(frozen=True)
+class _Groups:
+    """Rows with the same value in `columns`: the `code` of each row, shape (rows,), -1 for a row that is alone."""
+
+    columns: tuple[str, ...]
+    code: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, columns: Sequence[str], codes: npt.NDArray[np.int64]) -> _Groups:
+        _, code, times = np.unique(codes, return_inverse=True, return_counts=True)
+        return cls(tuple(columns), np.where((times[code] > 1) & (codes > 0), code, -1))
+
+    @property
+    def share(self) -> float:
+        """Of the rows that are in a group."""
+        return float(np.mean(self.code >= 0))
+
+    def sizes(self) -> npt.NDArray[np.int64]:
+        return np.unique(self.code[self.code >= 0], return_counts=True)[1]
+
+    def mixed(self, values: npt.NDArray[np.int64]) -> int:
+        """The number of groups in which a column, given as codes, has several values."""
+        grouped = self.code >= 0
+        pairs = np.unique(self.code[grouped] * (values.max() + 1) + values[grouped])
+        return int(np.sum(np.unique(pairs // (values.max() + 1), return_counts=True)[1] > 1))
+
+
+def _refuse_alike(guesses: Sequence[Guess], table: pa.Table, label: str) -> None:
+    """Raise DraftError if rows that share an id of any name, or all columns of many values, share the label and most
+    other columns, too: they are rows of one customer, such as one for each month."""
+    rows, churned = table.num_rows, _codes(table.column(label))
+    several = [g for g in guesses if g.distinct >= _FEWEST_GROUPS and g.column.kind is not Kind.BOOLEAN]
+    ids = [g for g in several if g.distinct <= 0.75 * rows]
+    ids.sort(key=lambda g: (id_name(g.name) is None, g.column.kind is not Kind.TEXT, g.column.kind is not Kind.INTEGER))
+    for guess in ids:
+        groups = _Groups.of([guess.name], _codes(table.column(guess.name)))
+        if _are_customers(groups, churned, table, label):
+            _refuse_groups(groups, rows)
+    if len(several) > 1:
+        together = np.ones(rows, dtype=np.int64)
+        for guess in several:
+            if guess.column.kind is not Kind.DATE or guess.distinct > MAX_CHOICES:  # a month is what may differ
+                codes = _codes(table.column(guess.name))
+                together = 1 + np.unique(together * (codes.max() + 1) + codes, return_inverse=True)[1]
+        groups = _Groups.of([g.name for g in several], together)
+        if _are_customers(groups, churned, table, label):
+            _refuse_groups(groups, rows)
+
+
+def _are_customers(groups: _Groups, churned: npt.NDArray[np.int64], table: pa.Table, label: str) -> bool:
+    if groups.share < _REPEATED_SHARE:
+        return False
+    shares = np.bincount(churned)[:, None] / len(churned)
+    sizes = groups.sizes()
+    by_chance = float(np.sum(1.0 - np.sum(shares**sizes, axis=0)))
+    if len(sizes) < _FEWEST_GROUPS or by_chance < _MIXED_BY_CHANCE:
+        return False
+    if groups.mixed(churned) > _MIXED_SHARE * by_chance:
+        return False
+    if len(groups.columns) == 1 and id_name(groups.columns[0]) is not None and groups.share >= _NAMED_SHARE:
+        return True
+    others = [_codes(table.column(name)) for name in table.column_names if name.strip() and name != label]
+    others = [codes for codes in others if codes.min() < codes.max()]
+    alike = sum(groups.mixed(codes) <= (1.0 - _ALIKE_SHARE) * len(sizes) for codes in others) - len(groups.columns)
+    return alike >= max(1.0, _ALIKE_COLUMNS * (len(others) - len(groups.columns)))
+
+
+def _refuse_groups(groups: _Groups, rows: int) -> None:
+    names = ", ".join(f"'{name}'" for name in groups.columns[:3]) + ", ..." * (len(groups.columns) > 3)
+    count = len(groups.sizes()) + int(np.sum(groups.code < 0))
+    repeat = "repeats" if len(groups.columns) == 1 else "repeat"
+    raise DraftError(
+        f"{names} {repeat}: {count:,} different in {rows:,} rows, and rows with the same have one label and nearly "
+        "the same other cells, as those of one customer do; expected one row for each customer; keep one row of each "
+        "(such as the newest, with what was known then), or name another column with --id"
+    )
+
+
 def _other_repeats(candidate: Candidate) -> str:
     count = f"{candidate.ids.customers:,} in {candidate.ids.named:,} rows"
     return (
@@ -137,7 +232,10 @@ def _about(candidate: Candidate) -> tuple[str, ...]:
         questions.append(f"{rows}, {same if candidate.is_copied else other}. Is that right?")
     unnamed = candidate.guess.rows - ids.named
     if unnamed:
-        questions.append(f"{unnamed:,} rows have no id in '{name}' and are rejected. Is that right?")
+        rows = (
+            f"{unnamed:,} rows have no id in '{name}' and are" if unnamed > 1 else f"1 row has no id in '{name}' and is"
+        )
+        questions.append(f"{rows} rejected. Is that right?")
     return tuple(questions)
 
 

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from churn_assets.contract.model import Column, Kind, Label, Role, Source
-from churn_assets.data.readers.read import reading_contract
+from churn_assets.data.readers.delimited import DELIMITERS
+from churn_assets.data.readers.read import listed, reading_contract
 from churn_assets.data.validation.checks import check_label
 from churn_assets.data.validation.parse import canonical_number
 from churn_assets.drafting.columns import READABLE_SHARE, may_be_missing, means_nothing, truth_of
@@ -21,7 +22,7 @@ from churn_assets.drafting.sample import LABEL_VALUES, spelled_in
 from churn_assets.errors import DraftError, in_rows
 
 MAX_LABEL_VALUES = 5
-_SHOWN = 8
+_SHOWN, _LONGEST = 8, 60  # values in a message, and characters of each
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,13 @@ def find_column(names: Sequence[str], option: str, name: str, where: str) -> str
     similar = difflib.get_close_matches(name, names, 3, 0.5)
     similar += [n for n in names if n.lower().strip() == name.lower().strip() and n not in similar]
     hint = f"did you mean {' or '.join(repr(n) for n in similar)}? " if similar else ""
-    raise DraftError(f"{where} has no column {name!r} ({option}); {hint}it has: {', '.join(names)}; correct it")
+    numbers = [name for name in names if any(c.isdecimal() for c in name) and not any(c.isalpha() for c in name)]
+    if numbers and len(names) > 1:
+        hint += f"its first row has {numbers[0]!r}, so it may have no header: write one above it; "
+    if len(names) == 1:
+        separators = " ".join("tab" if mark == "\t" else mark for mark in DELIMITERS)
+        hint += f"its header has none of the separators {separators}, save it with one of them; "
+    raise DraftError(f"{where} has no column {name!r} ({option}); {hint}it has: {listed(names)}; correct it")
 
 
 def draft_label(name: str, churned: str, counted: Counter[str]) -> LabelDraft:
@@ -137,7 +144,8 @@ def _questions(
         )
     if empty:
         spelled = f" (empty, or {', '.join(map(repr, missing))})" if missing else ""
-        questions.append(f"{empty:,} rows have no label{spelled} and are rejected. Is their outcome not known yet?")
+        rows = f"{empty:,} rows have no label{spelled} and are" if empty > 1 else f"1 row has no label{spelled} and is"
+        questions.append(f"{rows} rejected. Is {'their' if empty > 1 else 'its'} outcome not known yet?")
     return tuple(questions)
 
 
@@ -170,5 +178,5 @@ def _value(values: Counter[str], wanted: str, name: str, folded: bool) -> str:
 
 
 def _frequent(values: Counter[str], shown: int = _SHOWN) -> str:
-    texts = ", ".join(f"{v!r} ({in_rows(n)})" for v, n in values.most_common(shown))
+    texts = ", ".join(f"{v[:_LONGEST]!r} ({in_rows(n)})" for v, n in values.most_common(shown))
     return texts + (f" and {len(values) - shown} more" if len(values) > shown else "")

@@ -18,20 +18,16 @@ import pyarrow.compute as pc
 
 from churn_assets.contract.model import Column, Contract, Kind, Role, Source
 from churn_assets.data.hashing import hash_rows
-from churn_assets.data.readers.delimited import LEGACY_ENCODINGS, find_dialect
+from churn_assets.data.readers.delimited import LEGACY_ENCODINGS, SkippedLine, find_dialect
 from churn_assets.data.readers.formats import fitting_sheets, open_workbook
 from churn_assets.data.readers.read import check_names_once, iter_batches, reading_contract
 from churn_assets.data.readers.source import Location, locate
-from churn_assets.data.validation.parse import as_text, to_numpy
+from churn_assets.data.validation.parse import as_text
 from churn_assets.errors import SourceUnreadable
 
 SAMPLE_ROWS = 250_000
 _SPELLED = "Are names and values spelled right? If not: --encoding."
 LABEL_VALUES = 1_000  # counting stops at more different labels than this
-_TOTAL = (
-    r"^\s*(grand|sub)?[ -]?(totals?|sum|summe|gesamt(summe)?|insgesamt|somme|suma|soma|totale|totaal"
-    r"|итого|всего|合計|总计|合计)\s*:?\s*$"
-)
 
 Progress = Callable[[int], None]
 
@@ -77,40 +73,17 @@ def read_sample(
     known = (Column(label, Kind.TEXT, Role.LABEL),)
     spelled: list[str] = []
     while True:
-        attempt = tries.pop(0)
+        attempt, lines = tries.pop(0), list[str]()
+        contract = reading_contract(attempt, known)
         try:
-            table, rows, labels = _stream(location, reading_contract(attempt, known), label, sample_rows, progress)
+            table, rows, labels = _stream(location, contract, label, sample_rows, progress, lines.append)
         except SourceUnreadable as error:
             if not tries or not any(word in str(error).lower() for word in ("utf", "codec")):
                 raise
             spelled = [f"some bytes are not {attempt.encoding or 'UTF-8'}; {tries[0].encoding} is taken. {_SPELLED}"]
         else:
-            comments = tuple(notes), (*questions, *spelled)
+            comments = (*notes, *_about_lines(lines)), (*questions, *spelled)
             return Sample(table, rows, labels, attempt, location.name, location.format, *comments)
-
-
-def without_totals(sample: Sample, label: str) -> Sample:
-    """`sample` without rows that sum the table up, with a question about them: rows without a label in which a text
-    says that they are totals. They are no customers, so no range, choice or id of a draft follows them."""
-    labels = pc.fill_null(as_text(sample.table.column(label)), "")
-    unlabelled = np.flatnonzero(pc.equal(pc.utf8_trim_whitespace(labels), ""))
-    columns = sample.table.take(unlabelled).columns
-    texts = [as_text(cells) for cells in columns if cells.type in (pa.string(), pa.large_string())]
-    masks = [pc.fill_null(pc.match_substring_regex(text, _TOTAL, ignore_case=True), False) for text in texts]
-    spelled = [cell for text, mask in zip(texts, masks, strict=True) for cell in text.filter(mask).to_pylist()]
-    if not spelled:
-        return sample
-    totals = unlabelled[np.logical_or.reduce([to_numpy(mask) for mask in masks])]
-    noun = "row is a total" if len(totals) == 1 else "rows are totals"
-    question = f"{len(totals):,} {noun} ('{spelled[0].strip()}'), so it is rejected and sets no range. Is that right?"
-    kept = np.ones(sample.table.num_rows, dtype=bool)
-    kept[totals] = False
-    return replace(
-        sample,
-        table=sample.table.filter(pa.array(kept)),
-        labels=sample.labels - Counter(labels.take(totals).to_pylist()),
-        questions=(*sample.questions, question),
-    )
 
 
 def spelled_in(names: Sequence[str], name: str) -> str | None:
@@ -148,15 +121,24 @@ def _reading_options(location: Location, label: str, given: Source) -> tuple[Sou
     return options, notes, questions
 
 
+def _about_lines(skipped: Sequence[str]) -> list[str]:
+    """A note about lines that are no rows."""
+    written = [line.strip("\x1a ") for line in skipped]
+    if not any(written):  # a mark of the end of a file
+        return []
+    several = f"{len(skipped):,} lines have" if len(skipped) > 1 else "1 line has"
+    return [f"{several} one cell (line '{next(filter(None, written))[:60]}') and no customer; such lines are skipped"]
+
+
 def _stream(
-    source: Location, contract: Contract, label: str, limit: int, progress: Progress | None
+    source: Location, contract: Contract, label: str, limit: int, progress: Progress | None, skipped: SkippedLine
 ) -> tuple[pa.Table, int, Counter[str]]:
     kept: list[pa.Table] = []
     hashes: list[npt.NDArray[np.uint64]] = []
     labels: Counter[str] = Counter()
     rows = held = 0
     highest = np.uint64(2**64 - 1)
-    for batch in iter_batches(source.text, contract):
+    for batch in iter_batches(source.text, contract, skipped=skipped):
         if rows == 0:
             check_names_once([name for name in batch.schema.names if name.strip()], source.name)
         drawn = hash_rows(np.arange(rows, rows + batch.num_rows), 0, "sample")

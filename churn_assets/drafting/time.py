@@ -42,6 +42,7 @@ TENURE_NAME = re.compile(
 )
 # Names that may be those of a tenure: asked about, because a person's age or a term of a contract is none.
 MAYBE_TENURE = re.compile(rf"{_UNIT}|mob|customer_age|duration(_{_UNIT})?|{_UNIT}_active", re.I)
+_NO_TEST = "there is no out-of-time test, the stricter one"
 _MAX_PAIRS = 10
 _ORDERED_SHARE = 0.99
 _MIN_COHORTS = 10
@@ -117,7 +118,8 @@ def _cohort(timing: Timing, days: Mapping[str, Days]) -> tuple[str | None, str]:
         and len(np.unique(days[g.name])) >= _MIN_COHORTS
     ]
     named = [g for g in dates if CREATED_NAME.search(split_name(g.name)) and not LATER_NAME.search(split_name(g.name))]
-    named.sort(key=lambda g: float(np.nanmedian(days[g.name])))
+    # A month is the first of its days, so it would come before the day itself.
+    named.sort(key=lambda g: (_is_month(days[g.name]), float(np.nanmedian(days[g.name]))))
     if named:
         return named[0].name, f"Cohort: the name '{named[0].name}' is that of the day on which a customer joined."
     if len(dates) > 1:
@@ -139,20 +141,32 @@ def _cohort(timing: Timing, days: Mapping[str, Days]) -> tuple[str | None, str]:
         if TENURE_NAME.search(split_name(guess.name)):
             return guess.name, f"Cohort: the name '{guess.name}' is that of a tenure; the largest joined first."
     asked = [*dates, *(g for g in numbers if MAYBE_TENURE.fullmatch(split_name(g.name)))]
+    refused = [g.name for g in timing.guesses if g.column.role is Role.IGNORE and g.questions]
+    unread = [name for name in refused if CREATED_NAME.search(split_name(name))]
+    if unread and not asked:
+        return (
+            None,
+            f"'{unread[0]}' may be the day on which a customer joined, but is not used (see below), so {_NO_TEST}.",
+        )
     return None, _cohort_question([g.name for g in asked[:3]])
 
 
+def _is_month(values: Days) -> bool:
+    """Whether all of these days are the first of a month."""
+    known = values[~np.isnan(values)].astype("datetime64[D]")
+    return bool(np.all(known == known.astype("datetime64[M]")))
+
+
 def _cohort_question(names: Sequence[str]) -> str:
-    missing = "there is no out-of-time test, the stricter one"
     if not names:
         return (
-            f"no column has the day on which a customer joined, so {missing}. "
+            f"no column has the day on which a customer joined, so {_NO_TEST}. "
             'If a date of joining or a tenure is in the table, write cohort = "its name" here.'
         )
     candidates = " or ".join(f"'{name}'" for name in names)
     return (
         f"is {candidates} the day on which a customer joined, or the time since then? It is not taken for that, so "
-        f'{missing}. If it is, write cohort = "{names[0]}" here.'
+        f'{_NO_TEST}. If it is, write cohort = "{names[0]}" here.'
     )
 
 

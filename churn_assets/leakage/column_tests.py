@@ -258,18 +258,20 @@ def _ranges(distinct: Floats, churned: Floats, pure: Flags, column: Column) -> I
 class RidgeBaseline:
     """Out-of-fold ridge predictions of a column from the model's other features.
 
-    The normal equations are summed once, by fold and by label: to leave columns out is to take rows and columns from a
-    small matrix, so forty columns cost little more than one. Numbers enter as their ranks (0 to 1) to the first, second
-    and third power, categories as one indicator a choice, missing values as an indicator; all scaled to variance 1.
+    The normal equations are summed once, by fold and by label, and inverted once for each fit: to leave features out
+    is a small system of their own columns, so five hundred columns cost little more than one. Numbers enter as their
+    ranks (0 to 1) to the first, second and third power, categories as one indicator a choice, missing values as an
+    indicator; all scaled to variance 1.
     """
 
     def __init__(self, matrix: Matrix, specs: Sequence[FeatureSpec], churned: Labels, fold: Index) -> None:
         parts = [_expanded(matrix[:, index].astype(np.float64), spec) for index, spec in enumerate(specs)]
         self.owner = np.repeat(np.arange(-1, len(specs)), [1, *(part.shape[1] for part in parts)])
         wide = np.column_stack([np.ones(len(matrix)), *parts])
-        self.design = wide
         self.rows = [[np.flatnonzero((churned == c) & (fold == f)) for f in range(fold.max() + 1)] for c in (0, 1)]
-        self.grams = [[wide[r].T @ wide[r] for r in by_fold] for by_fold in self.rows]
+        self.designs = [[wide[r] for r in by_fold] for by_fold in self.rows]
+        self.grams = [[design.T @ design for design in by_fold] for by_fold in self.designs]
+        self._inverses: dict[tuple[int, ...], list[Floats]] = {}
 
     def without(self, features: Sequence[int]) -> Flags:
         """Columns of the design (k,) that stay when these features of the matrix are left out."""
@@ -279,18 +281,37 @@ class RidgeBaseline:
         """Predictions of `target`, shape (rows,), each by a fit on the other folds of customers with one of
         `labels`; NaN for the rest. The intercept is not shrunk."""
         predicted = np.full(len(target), np.nan)
-        design = self.design[:, keep]
-        penalty = RIDGE * np.eye(design.shape[1])
-        penalty[0, 0] = 1e-9
         folds = range(len(self.rows[0]))
-        by_fold = [np.concatenate([self.rows[c][f] for c in labels]) for f in folds]
-        products = [design[r].T @ target[r] for r in by_fold]
-        grams = [np.sum([self.grams[c][f] for c in labels], axis=0)[np.ix_(keep, keep)] for f in folds]
-        for held_out in folds:
-            gram = np.sum([grams[f] for f in folds if f != held_out], axis=0) + penalty
+        products = [np.sum([self.designs[c][f].T @ target[self.rows[c][f]] for c in labels], axis=0) for f in folds]
+        for held_out, inverse in enumerate(self._inverses_of(tuple(labels))):
             product = np.sum([products[f] for f in folds if f != held_out], axis=0)
-            predicted[by_fold[held_out]] = design[by_fold[held_out]] @ np.linalg.solve(gram, product)
+            weights = _solve_without(inverse, product, ~keep)
+            for c in labels:
+                predicted[self.rows[c][held_out]] = self.designs[c][held_out] @ weights
         return predicted
+
+    def _inverses_of(self, labels: tuple[int, ...]) -> list[Floats]:
+        """The inverse (k, k) of the penalised normal equations without each fold in turn."""
+        if labels not in self._inverses:
+            penalty = RIDGE * np.eye(len(self.owner))
+            penalty[0, 0] = 1e-9
+            grams = [np.sum([self.grams[c][f] for c in labels], axis=0) for f in range(len(self.rows[0]))]
+            every = np.sum(grams, axis=0) + penalty
+            self._inverses[labels] = [np.linalg.inv(every - gram) for gram in grams]
+        return self._inverses[labels]
+
+
+def _solve_without(inverse: Floats, product: Floats, out: Flags) -> Floats:
+    """Coefficients (k,) of the system whose whole inverse is `inverse` with the columns `out` struck, 0 for those.
+
+    Block elimination: the inverse of what stays is A_kk - A_ko A_oo^-1 A_ok (Golub and Van Loan, Matrix Computations,
+    section 2.1.4).
+    """
+    weights = inverse @ np.where(out, 0.0, product)
+    if out.any():
+        weights -= inverse[:, out] @ np.linalg.solve(inverse[np.ix_(out, out)], weights[out])
+        weights[out] = 0.0
+    return np.asarray(weights, dtype=np.float64)
 
 
 def ranked(values: Floats) -> Floats:

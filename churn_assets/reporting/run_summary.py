@@ -293,9 +293,10 @@ def _few_churners(report: Report) -> str:
 
 
 def _cohorts_apart(report: Report) -> str:
-    if "oot" not in report.sides:
+    side, few, all_rate = report.sides.get("oot"), report.newest, report.data.churn_rate
+    if side is None and few is None:
         return ""
-    newest, all_rate = report.sides["oot"].curves.base_rate, report.data.churn_rate
+    newest = side.curves.base_rate if side is not None else few.churn_rate if few is not None else all_rate
     low, high = sorted((newest, all_rate))
     if low > 0 and high / low < _RATES_APART:
         return ""

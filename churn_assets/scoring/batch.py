@@ -43,6 +43,7 @@ from churn_assets.storage.csv_cells import neutral_table
 from churn_assets.storage.files import PendingFile
 
 BATCH = "batch"  # arm and policy of a prediction that no request asked for
+SEGMENT_BYTES = 2**30  # of the log: a file is ingested at once, or monitoring would take a part of it for the whole
 SUFFIXES = (".parquet", ".csv")
 BATCH_ROWS = 65_536
 CALLS_WITHOUT_CAPACITY = 10_000  # the longest call list where the contract sets no capacity, so that memory is bounded

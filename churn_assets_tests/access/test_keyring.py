@@ -6,8 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from churn_assets.access.clock import ForwardClock
-from churn_assets.access.keyring import Keyring, check_address, is_loopback
+from churn_assets.access.keyring import ForwardClock, Keyring, check_address, is_loopback
 from churn_assets.access.keys import KeyStore
 from churn_assets.errors import KeysUnreadable, SettingsError
 from churn_assets.settings import ServingSettings

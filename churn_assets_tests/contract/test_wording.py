@@ -72,6 +72,13 @@ def test_a_column_is_named_as_the_table_spells_it(doc, label):
         assert Wording(parse_contract(text)).describe(name, 7.0, Typical(9.5, 9.0)) == f"{label}: 7; typical 9.5"
 
 
+def test_a_name_of_several_lines_is_one_in_a_reason():
+    contract = parse_contract(
+        TEXT.replace('name = "spent"', 'name = "spent\\nin euros"').replace('"Money spent."', '""')
+    )
+    assert Wording(contract).describe("spent\nin euros", 7.0, None) == "spent in euros: 7"
+
+
 def test_words_are_prose_and_change_no_fingerprint():
     other = with_recency('reason_high = "no order for {value} days", topic = "created"')
     assert other.fingerprint == CONTRACT.fingerprint

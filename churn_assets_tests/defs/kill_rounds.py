@@ -35,7 +35,7 @@ from churn_assets.promotion.pointer import read_champion, require_champion
 from churn_assets.scoring.batch import BatchLog, score_file
 from churn_assets.scoring.bundle import load_bundle
 from churn_assets.settings import Settings
-from examples.demo.stage import _with_values
+from examples.demo.stage import with_values
 from examples.demo.traffic import Customers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,7 +66,7 @@ def make_root(folder: Path, contract: str, window: int, module: str = "churn_ass
         **{"window": window, "floor": window // 4, "cooldown_days": 0, "label_floor": window // 4},
         "labels_to_retrain": window,
     }
-    text = _with_values(contract, "monitoring", monitoring)
+    text = with_values(contract, "monitoring", monitoring)
     (folder / "contracts" / "store.toml").write_text(text, encoding="utf-8")
     config = (ROOT / "dagster.yaml").read_text(encoding="utf-8")
     config = re.sub(r"(poll_interval_seconds|free_slots_after_run_end_seconds): 30", r"\1: 2", config)

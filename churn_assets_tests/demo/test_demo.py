@@ -35,14 +35,14 @@ def stage(request, tmp_path):
         yield entered
 
 
-def test_the_demos_contract_differs_in_how_models_are_watched_and_replaced_alone(stage):
-    found = load_contract(stage.settings.contract_path)
-    original = next(contract for contract in CONTRACTS if contract.name == found.name)
-    assert found.fingerprint == original.fingerprint
-    changed = {name for name in UNSCORED if getattr(found, name) != getattr(original, name)}
-    assert changed == {"monitoring", "release"}
-    assert found.monitoring.silent == original.monitoring.silent, "what stood in the table and is not changed is kept"
-    assert found.release.approval == "automatic"
+def test_the_demos_contract_differs_in_the_window_and_the_cooldown_alone(stage):
+    used = load_contract(stage.settings.contract_path)
+    original = next(contract for contract in CONTRACTS if contract.name == used.name)
+    assert used.fingerprint == original.fingerprint
+    assert {name for name in UNSCORED if getattr(used, name) != getattr(original, name)} == {"monitoring"}
+    assert used.release.approval == "automatic"
+    limits, usual = vars(used.monitoring), vars(original.monitoring)
+    assert {name for name in limits if limits[name] != usual[name]} == {"window", "cooldown_days"}
 
 
 def test_a_demo_has_a_home_of_its_own_and_no_port_of_another(stage, tmp_path):

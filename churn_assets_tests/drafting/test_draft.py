@@ -358,6 +358,28 @@ def test_a_column_twice_an_empty_file_and_no_file_are_one_line_each(tmp_path):
         draft(tmp_path / "bad.xlsx", "lost", "1")
 
 
+def test_a_file_without_a_header_is_known_by_its_numbers(tmp_path):
+    (tmp_path / "t.csv").write_text("K1,23.5,Yes\nK2,30.1,No\n")
+    with pytest.raises(DraftError, match=r"its first row has '23.5', so it may have no header: write one above it;"):
+        draft(tmp_path / "t.csv", "lost", "1")
+    (tmp_path / "t.csv").write_text("id,plan,churn\nyes,23.5,lost\nno,30.1,lost\nno,30,lost\n")
+    with pytest.raises(DraftError, match=r"has no column 'lost'.* it has: id, plan, churn"):  # a row is no header
+        draft(tmp_path / "t.csv", "lost", "1")
+
+
+def test_errors_of_wide_tables_and_long_cells_stay_short(tmp_path):
+    wide = {f"column_{i:03}": [1, 2] for i in range(300)}
+    error = str(wrong(tmp_path, wide, label="left"))
+    assert "column_039 and 260 more; correct it" in error
+    error = str(wrong(tmp_path, {"lost": ["x" * 5000, "y"] * 30}, churned="1"))
+    assert len(error) < 300
+    (tmp_path / "fixed.txt").write_text("id   spend  lost\n1    20     1\n2    30     0\n")
+    with pytest.raises(
+        DraftError, match=r"has none of the separators , ; tab \| \^ ~, save it with one of them; it has:"
+    ):
+        draft(tmp_path / "fixed.txt", "lost", "1")
+
+
 def test_a_table_with_many_rows_a_customer_is_an_error_with_its_cause(tmp_path):
     table = {**tables.only_numbers(), "customer_id": [i // 20 for i in range(800)]}
     assert "expected one row for each customer" in str(wrong(tmp_path, table, key="customer_id"))

@@ -142,6 +142,55 @@ def test_copies_of_rows_are_known_in_columns_of_every_type(tmp_path):
                 draft(tmp_path / "t.parquet")
 
 
+def panel(times=3):
+    """The columns of 260 customers `times` times: the same label, plan and age, another month and bill."""
+    customers, columns = range(260), dict[str, list[object]]()
+    for name, cells in {
+        "age": [18 + i * 37 % 61 for i in customers],
+        "plan": ["ABC"[i * 7 % 3] for i in customers],
+        "joined": [str(dt.date(2020, 1, 1) + dt.timedelta(days=i * 5 % 900)) for i in customers],
+        "lost": [int(i * 13 % 29 < 9) for i in customers],
+    }.items():
+        columns[name] = cells * times
+    columns["bill"] = [round(20 + i * 61 % 997 / 13, 2) for i in range(260 * times)]
+    columns["month"] = [f"2024-{1 + i // 260:02}" for i in range(260 * times)]
+    return columns
+
+
+@pytest.mark.parametrize("name", ["rut", "Acct #", "Ügyfélszám", "phonenumber", "policy_number", "booking_id"])
+def test_rows_of_one_customer_are_known_under_any_name_of_the_id(name, tmp_path):
+    ids = [f"{i % 260 + 7000}-K" for i in range(780)]
+    with pytest.raises(DraftError, match=rf"'{name}' repeats: 260 different in 780 rows, .*; keep one row of each"):
+        draft(tables.to_csv(tmp_path / "t.csv", {name: ids, **panel()}))
+    found = draft(tables.to_csv(tmp_path / "t.csv", {name: ids[:260], **panel(1)}))
+    assert found.contract.key.name == name
+
+
+def test_rows_of_one_customer_are_known_without_an_id(tmp_path):
+    table = panel()
+    table["bill"] = [round(20 + i % 260 * 61 % 997 / 13, 2) for i in range(780)]  # only the month differs
+    with pytest.raises(DraftError, match=r"repeats?: 260 different in 780 rows"):
+        draft(tables.to_csv(tmp_path / "t.csv", table))
+    with pytest.raises(DraftError, match="'guest' repeats: 260 different in 780 rows"):
+        draft(tables.to_csv(tmp_path / "t.csv", {"booking_id": range(780), "guest": table["bill"], **panel()}))
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"zip": [f"{10000 + i * 7 % 130}" for i in range(780)], "town": [f"town {i * 7 % 130}" for i in range(780)]},
+        {"reason": [f"reason {i % 40}" if i * 13 % 29 < 9 else "" for i in range(780)]},
+        {"reason_code": [str(1000 + i % 40 + 40 * (i * 13 % 29 < 9)) for i in range(780)]},
+    ],
+    ids=lambda columns: "+".join(columns),
+)
+def test_towns_and_reasons_that_repeat_are_no_customers(columns, tmp_path):
+    table = panel(1) | {name: cells[:260] for name, cells in columns.items()}
+    assert draft(tables.to_csv(tmp_path / "t.csv", table)).contract.key.name == "row_id"
+    table = {name: cells[:780] for name, cells in {**tables.only_numbers(), **columns}.items()}
+    assert draft(tables.to_csv(tmp_path / "t.csv", table)).contract.key.name == "row_id"
+
+
 def test_ids_of_groups_that_repeat_are_no_customers(tmp_path):
     path = with_columns(tmp_path, agent_id=[i % 7 for i in range(ROWS)], house_number=[i % 90 for i in range(ROWS)])
     found = draft(path)

@@ -31,6 +31,8 @@ def draft(tmp_path, columns):
         ({"在网月数": NUMBERS}, "在网月数"),
         ({"入网日期": DAYS, "tenure": NUMBERS}, "入网日期"),
         ({"data_adesao": DAYS}, "data_adesao"),
+        ({"join_month": [day[:7] for day in DAYS], "joined": DAYS}, "joined"),
+        ({"join_month": [day[:7] for day in DAYS], "last_visit": DAYS}, "join_month"),
         ({"дата_подключения": DAYS}, "дата_подключения"),
         ({"Age": NUMBERS, "YearsSinceLastPromotion": NUMBERS[::-1]}, None),
         ({"contract_months": NUMBERS}, None),

@@ -20,6 +20,9 @@ ROWS = 60
 DAYS = [dt.date(2021, 1, 3) + dt.timedelta(days=23 * i % 997) for i in range(ROWS)]
 GERMAN = ("Jan", "Feb", "März", "Apr", "Mai", "Juni", "Juli", "Aug", "Sep", "Okt", "Nov", "Dez")
 FRENCH = ("janv.", "févr.", "mars", "avr.", "mai", "juin", "juil.", "août", "sept.", "oct.", "nov.", "déc.")
+POLISH = "stycznia lutego marca kwietnia maja czerwca lipca sierpnia września października listopada grudnia"
+TURKISH = "Ocak Şubat Mart Nisan Mayıs Haziran Temmuz Ağustos Eylül Ekim Kasım Aralık"  # noqa: RUF001
+CZECH = "ledna února března dubna května června července srpna září října listopadu prosince"
 RUSSIAN = "января февраля марта апреля мая июня июля августа сентября октября ноября декабря"
 
 
@@ -48,6 +51,14 @@ DATES = {
     "an Excel serial": ("signup_serial", lambda d: (d - dt.date(1899, 12, 30)).days, ("excel_serial",), "is read as"),
     "eight digits": ("joined", "{:%Y%m%d}".format, ("%Y%m%d",), "is read as"),
     "day, month, year of two digits": ("joined", "{:%d.%m.%y}".format, ("%d.%m.%y",), ""),
+    "eight digits, the day first": ("joined", "{:%d%m%Y}".format, ("%d%m%Y",), "is read as"),
+    "Korean with dots": ("joined", lambda d: f"{d.year}. {d.month}. {d.day}.", ("%Y. %m. %d.",), ""),
+    "of mail": ("joined", "{:%a, %d %b %Y 09:30:00} GMT".format, ("%d %b %Y %H:%M:%S",), ""),
+    "of mail with an offset": ("joined", "{:%a, %d %b %Y 09:30:00} +0200".format, ("%d %b %Y %H:%M:%S %z",), ""),
+    "of C": ("joined", "{:%a %b %d 09:30:00 UTC %Y}".format, ("%b %d %H:%M:%S %Y",), ""),
+    "Polish": ("joined", lambda d: f"{d.day} {POLISH.split()[d.month - 1]} {d.year} r.", None, ""),
+    "Turkish": ("joined", lambda d: f"{d.day} {TURKISH.split()[d.month - 1]} {d.year}", None, ""),
+    "Czech": ("joined", lambda d: f"{d.day}. {CZECH.split()[d.month - 1]} {d.year}", None, ""),
     "UTC behind": ("joined", "{:%Y-%m-%d} 00:00:00 UTC".format, (), ""),
     "Chinese": ("joined", lambda d: f"{d.year}年{d.month}月{d.day}日", ("%Y年%m月%d日",), ""),
     "a weekday before": ("joined", "{:%A, %B %d, %Y}".format, ("%B %d, %Y",), ""),
@@ -66,6 +77,18 @@ def test_days_of_every_spelling_are_days(tmp_path, name, write, formats, questio
     assert days == DAYS
     assert found.contract.time.cohort == name
     assert question in found.text.replace("\n#  ", "")
+
+
+UNREAD = ["令和{0.day}年{0.month}月{0.day}日", "/Date({0.day}{0.month}1608854400)/", "{0:%G-W%V}"]
+
+
+@pytest.mark.parametrize("form", UNREAD)
+def test_a_date_of_no_known_form_is_left_out_with_a_question(tmp_path, form):
+    found, _ = draft(tmp_path, "joined", map(form.format, DAYS))
+    text = found.text.replace("\n#  ", "")
+    assert found.left_out == ("joined",)
+    assert "its name is that of a date, and '" in text
+    assert "'joined' may be the day on which a customer joined, but is not used" in text
 
 
 MONTHS = ["{:%b %Y}", "{:%B %Y}", "{:%Y-%m}", "{:%b-%Y}", "{:%m/%Y}", "{:%b-%y}", "{:%Y%m}"]

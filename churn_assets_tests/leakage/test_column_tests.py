@@ -137,6 +137,24 @@ def test_the_ridge_leaves_out_features():
     assert abs(np.corrcoef(ridge.predict(target, ridge.without([0])), target)[0, 1]) < 0.1
 
 
+@given(left_out=st.sets(st.integers(0, 5), max_size=5), labels=st.sampled_from([(0, 1), (0,), (1,)]))
+def test_to_leave_features_out_is_never_to_have_had_them(left_out, labels):
+    rng = np.random.default_rng(5)
+    matrix = rng.normal(size=(600, 6)).astype(np.float32)
+    matrix[:, 1] = matrix[:, 0]
+    matrix[:, 2] = np.where(rng.random(600) < 0.2, np.nan, matrix[:, 2])
+    matrix[:, 3] = rng.integers(0, 3, 600)
+    label, fold = (rng.random(600) < 0.4).astype(np.int8), np.arange(600) % 5
+    specs = [FeatureSpec(name, "number", choices=("x", "y", "z") if name == "d" else ()) for name in "abcdef"]
+    target = matrix[:, 0] + rng.normal(size=600)
+    whole = RidgeBaseline(matrix, specs, label, fold)
+    stay = [index for index in range(6) if index not in left_out]
+    part = RidgeBaseline(matrix[:, stay], [specs[index] for index in stay], label, fold)
+    expected = part.predict(target, part.without([]), labels)
+    predicted = whole.predict(target, whole.without(list(left_out)), labels)
+    assert predicted == pytest.approx(expected, abs=1e-8, nan_ok=True)
+
+
 @pytest.mark.parametrize(
     "echo",
     [

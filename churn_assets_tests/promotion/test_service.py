@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 import churn_assets
-from churn_assets.contract.gate_limits import Release
+from churn_assets.contract.limits import Release
 from churn_assets.contract.load import parse_contract
 from churn_assets.contract.model import Contract
 from churn_assets.errors import (

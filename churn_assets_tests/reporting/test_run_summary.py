@@ -109,6 +109,10 @@ DOUBTS = {
         report(sides={"test": side(0.9, 0.8, 0.95, 0.2), "oot": side(0.5, 0.4, 0.6, 0.05)}),
         ["Newer customers are different: 5.0% of them churned, 20.0% of all."],
     ),
+    "a newest cohort in which nobody churned": (
+        report(sides={"test": side(0.9, 0.8, 0.95, 0.2)}, newest={"rows": 450, "churn_rate": 0.0}),
+        ["Newer customers are different: 0.0% of them churned, 20.0% of all."],
+    ),
     "probabilities are off": (
         report(sides={"test": side(0.9, 0.8, 0.95, 0.2), "oot": side(0.5, 0.4, 0.6, 0.2, ece=0.12)}),
         ["Probabilities of the newest customers are off by 12% on average"],

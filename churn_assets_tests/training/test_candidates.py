@@ -7,6 +7,7 @@ import pytest
 
 from churn_assets.errors import AssetStale, TrainingError
 from churn_assets.evaluation.metrics import pr_auc
+from churn_assets.features.compile import FeatureSpec
 from churn_assets.scoring.bundle import load_bundle, read_card
 from churn_assets.scoring.calibration import sigmoid
 from churn_assets.scoring.card import Provenance
@@ -86,6 +87,17 @@ def test_the_ridge_is_that_of_scikit_learn(features, splits, c, wide, monkeypatc
     columns = model.basis.transform(rows[0])
     expected = LogisticRegression(C=c, tol=1e-8, solver="newton-cholesky").fit(columns, rows[1])
     np.testing.assert_allclose(sigmoid(model.margin(rows[0])), expected.predict_proba(columns)[:, 1], atol=0.01)
+
+
+@pytest.mark.parametrize(("numbers", "knots"), [(10, 17), (300, 5), (1600, 2)])
+def test_the_curves_of_many_numbers_have_fewer_knots(numbers, knots):
+    from churn_assets.training.candidates import logistic
+
+    rng = np.random.default_rng(1)
+    matrix, churned = rng.normal(size=(100, numbers)).astype(np.float32), (rng.random(100) < 0.5).astype(np.int8)
+    specs = tuple(FeatureSpec(f"x{n}", "number") for n in range(numbers))
+    model = logistic.fit((matrix, churned), (matrix, churned), specs, logistic.Params(), seed=1)
+    assert {len(group.knots) for group in model.basis.groups} == {knots}
 
 
 def test_the_network_scores_in_numpy_as_it_did_in_torch(features, splits):

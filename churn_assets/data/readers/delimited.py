@@ -8,7 +8,7 @@ import csv
 import io
 import re
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -21,10 +21,15 @@ from churn_assets.data.readers.source import READ_ERRORS, open_stream
 from churn_assets.errors import EmptySource, SourceUnreadable, one_line
 
 Opened = tuple[pa.Schema, Iterator[pa.RecordBatch]]
+SkippedLine = Callable[[str], None]  # is called with each line that is no row
 
-DELIMITERS = (",", ";", "\t", "|")
+DELIMITERS = (",", ";", "\t", "|", "^", "~")
 # Tried in this order for bytes that are not UTF-8; cp1252 is what spreadsheets write most, latin-1 reads every byte.
-LEGACY_ENCODINGS = ("cp1252", "gb18030", "cp932", "euc_kr", "big5", "cp1251", "cp1250", "cp1253", "cp1254", "latin-1")
+_WINDOWS = ("cp1251", "cp1250", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp1258", "cp874")
+LEGACY_ENCODINGS = (
+    *("cp1252", "gb18030", "cp932", "euc_kr", "big5", *_WINDOWS),
+    *("iso8859-2", "koi8-r", "mac_roman", "cp850", "latin-1"),
+)
 HEAD_ROWS = 200
 _SNIFF_BYTES = 1 << 20
 _BLOCK_BYTES = 1 << 22
@@ -36,6 +41,12 @@ _MARKS = {
 }
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?(?=\s)', re.IGNORECASE)  # Excel's own first line
 _NO_DELIMITER = "\x1f"
+_LONGEST_NOTE = 200  # characters
+_HTML = re.compile(r"\s*<(?:!doctype|html|table|\?xml|head|meta|style)\b", re.IGNORECASE)
+# A sign within a word: these bytes are a letter in the right encoding. (Some words have an apostrophe or a dash.)
+_SIGN_IN_WORD = re.compile(
+    r"(?<=[^\W\d_])[\x80-\xa9\xab-\xb4\xb6-\xb9\xbb-\xbf\u2020-\u2044\u20ac\u2100-\u2bff](?=[^\W\d_])"
+)
 
 
 class Dialect(NamedTuple):
@@ -54,23 +65,37 @@ class Dialect(NamedTuple):
     wrapped: bool = False
 
 
-def open_csv(path: Path, source: Source, wanted: Iterable[str]) -> Opened:
+def open_csv(path: Path, source: Source, wanted: Iterable[str], skipped: SkippedLine | None = None) -> Opened:
     """A stream of record batches of strings, an empty cell being null, as `find_dialect` says; memory is one block.
-    Raises EmptySource and SourceUnreadable, the latter also while batches are read."""
+
+    In a table of at least 3 columns a short line without a delimiter, such as "(400 rows affected)", is no row;
+    `skipped` is called with it. Raises EmptySource and SourceUnreadable, the latter also while batches are read.
+    """
     dialect = find_dialect(path, source, wanted)
+
+    def without_note(row: pa_csv.InvalidRow) -> str:
+        is_note = row.actual_columns == 1 and row.expected_columns > 2 and len(row.text) <= _LONGEST_NOTE
+        if not is_note or row.text.count('"') % 2:  # a quote that was left open
+            return "error"
+        if skipped is not None:
+            skipped(row.text)
+        return "skip"
+
     options = pa_csv.ReadOptions(
         encoding="utf-8" if dialect.encoding == "utf-8-sig" else dialect.encoding,
         block_size=_BLOCK_BYTES,
         skip_rows=dialect.skip + dialect.wrapped,
         column_names=["row"] if dialect.wrapped else None,
     )
-    parse = pa_csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True)
+    parse = pa_csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True, invalid_row_handler=without_note)
     outer = pa_csv.ParseOptions(delimiter=_NO_DELIMITER, newlines_in_values=True) if dialect.wrapped else parse
     types = dict.fromkeys(("row", *dialect.names), pa.string())
     convert = pa_csv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=[""])
     try:
         reader = pa_csv.open_csv(open_stream(path), options, outer, convert)
     except READ_ERRORS as error:
+        if "Empty CSV file" in str(error):
+            raise EmptySource(f"{path.name} has a header and no rows; expected at least 1 customer; add rows") from None
         raise _unreadable_text(path, error) from None
 
     def batches() -> Iterator[pa.RecordBatch]:
@@ -90,8 +115,8 @@ def open_csv(path: Path, source: Source, wanted: Iterable[str]) -> Opened:
 
 
 def find_dialect(path: Path, source: Source, wanted: Iterable[str]) -> Dialect:
-    """The dialect by the first megabyte: the contract's, or the one with most of the `wanted` names in its header.
-    Raises EmptySource and SourceUnreadable."""
+    """The dialect by the first megabyte: the contract's, or the one with most of the `wanted` names in its header, of
+    several such encodings the one with the fewest signs within words. Raises EmptySource and SourceUnreadable."""
     names = {name.strip() for name in wanted}
     try:
         with open_stream(path) as file:
@@ -100,10 +125,14 @@ def find_dialect(path: Path, source: Source, wanted: Iterable[str]) -> Dialect:
         raise _unreadable_text(path, error) from None
     if not any(text.strip() for text in texts.values()):
         raise EmptySource(f"{path.name} is empty; expected a header and rows")
+    if _HTML.match(next(iter(texts.values()))):
+        raise SourceUnreadable(
+            f"{path.name} is a page of HTML, not delimited text; open it in a spreadsheet program and save it as .xlsx"
+        )
     if "\x00" in next(iter(texts.values())):
         raise SourceUnreadable(f"{path.name} contains zero bytes; expected text; is it a csv file?")
     dialects = [_dialect(text, encoding, source.delimiter, names) for encoding, text in texts.items()]
-    return max(dialects, key=lambda dialect: dialect.matches)
+    return max(dialects, key=lambda dialect: (dialect.matches, -len(_SIGN_IN_WORD.findall(texts[dialect.encoding]))))
 
 
 def decoded(head: bytes, encoding: str | None = None) -> dict[str, str]:
@@ -156,12 +185,22 @@ def _with_delimiter(text: str, encoding: str, delimiter: str, wanted: set[str], 
 
 def header_row(rows: Sequence[Sequence[str | None]], wanted: set[str]) -> int:
     """The index of the header in the first rows of a table: the first row, unless it has fewer filled cells than most.
-    Then it is, of the rows with more than half of the typical number, the first with most `wanted` names."""
+    Then it is, of the rows with more than half of the typical number, the first with most `wanted` names. Names
+    of groups above the header are passed over, too: only the row below them has a wanted name, and no number."""
     typical = _typical(rows)
-    if not rows or _filled(rows[0]) >= typical:
+
+    def matches(index: int) -> int:
+        return len(wanted & {(cell or "").strip() for cell in rows[index]})
+
+    if not rows:
         return 0
-    wide = [index for index, row in enumerate(rows) if 2 * _filled(row) > typical]
-    return max(wide, key=lambda index: len(wanted & {(cell or "").strip() for cell in rows[index]}))
+    if _filled(rows[0]) >= typical:
+        second = rows[1] if len(rows) > 2 else []
+        numbers = any(
+            cell and any(c.isdecimal() for c in cell) and not any(c.isalpha() for c in cell) for cell in second
+        )
+        return int(bool(second) and not matches(0) and matches(1) > 0 and not numbers and _filled(second) >= typical)
+    return max((index for index, row in enumerate(rows) if 2 * _filled(row) > typical), key=matches)
 
 
 def _filled(row: Sequence[str | None]) -> int:

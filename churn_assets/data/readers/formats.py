@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -134,9 +134,7 @@ def _records(path: Path, source: Source) -> Iterator[dict[str, str | None]]:
             if len(head) == 2 and head[0].startswith("{") and head[0].rstrip().endswith("}"):
                 records: Iterator[Any] = map(_LOADS, chain(head, lines))
             else:
-                document = _LOADS("".join(chain(head, lines)) or "[]")
-                lists = [v for v in document.values() if isinstance(v, list)] if isinstance(document, dict) else []
-                records = iter(lists[0] if len(lists) == 1 else document if isinstance(document, list) else [document])
+                records = iter(_records_of(_LOADS("".join(chain(head, lines)) or "[]")))
             for number, record in enumerate(records, 1):  # noqa: B007 - for the message
                 yield _flat(record)
     except (*READ_ERRORS, AttributeError) as error:
@@ -144,6 +142,34 @@ def _records(path: Path, source: Source) -> Iterator[dict[str, str | None]]:
             f"{path.name} is not JSON of records (after {number:,} records: {one_line(error, 80)}); expected a list of "
             "records, or one record a line; write it again"
         ) from None
+
+
+def _records_of(document: Any) -> list[Any]:
+    """The records of a document: a list of them, or an object with one such list; or one of the forms of pandas, by
+    columns, by rows with names (`split`), or by index."""
+    if not isinstance(document, dict):
+        return document if isinstance(document, list) else [document]
+    parts = list(document.values())
+    names, rows = document.get("columns"), document.get("data")
+    if isinstance(names, list) and isinstance(rows, list) and all(isinstance(row, list) for row in rows):
+        return [dict(zip(names, row, strict=True)) for row in rows]
+    if _are_alike(parts, list):
+        return [dict(zip(document, cells, strict=True)) for cells in zip(*parts, strict=True)]
+    if _are_alike(parts, dict):
+        if all(key.isdecimal() for key in parts[0]):  # the columns, by the numbers of their rows
+            columns = (part.values() for part in parts)
+            return [dict(zip(document, cells, strict=True)) for cells in zip(*columns, strict=True)]
+        name = "index" if all(key.isdecimal() for key in document) else "id"
+        return [{name: key, **record} for key, record in document.items()]
+    lists = [part for part in parts if isinstance(part, list)]
+    return lists[0] if len(lists) == 1 else [document]
+
+
+def _are_alike(parts: list[Any], type_: type[Sized]) -> bool:
+    """Whether a document's values are all of this type, with the same keys or equally many values, and several."""
+    if len(parts) < 2 or not all(isinstance(part, type_) and len(part) == len(parts[0]) > 1 for part in parts):
+        return False
+    return type_ is list or all(part.keys() == parts[0].keys() for part in parts)
 
 
 def _flat(record: dict[str, Any], prefix: str = "") -> dict[str, str | None]:

@@ -18,13 +18,14 @@ import pyarrow.compute as pc
 from churn_assets.contract.limits import Value
 from churn_assets.contract.model import Column, Contract, Label, Role, Source, Time
 from churn_assets.data.readers import source as sources
-from churn_assets.data.readers.delimited import Opened, find_dialect, open_csv
+from churn_assets.data.readers.delimited import Opened, SkippedLine, find_dialect, open_csv
 from churn_assets.data.readers.formats import open_duckdb, open_excel, open_json, open_parquet
 from churn_assets.data.readers.source import GENERATED, Location
 from churn_assets.errors import ColumnMissing, DuplicateColumn, EmptySource, SourceError
 from churn_assets.settings import Settings
 
 BATCH_ROWS = 65_536
+_LISTED, _LONGEST_NAME = 40, 80  # columns in a message, and characters of each
 
 ROW_IDS = "rows_as_ids"  # the repair for a table without ids; done here, where rows are counted
 
@@ -39,15 +40,21 @@ def read_table(source: str | Path, contract: Contract, *, label_required: bool =
 
 
 def iter_batches(
-    source: str | Path, contract: Contract, batch_rows: int = BATCH_ROWS, *, label_required: bool = False
+    source: str | Path,
+    contract: Contract,
+    batch_rows: int = BATCH_ROWS,
+    *,
+    label_required: bool = False,
+    skipped: SkippedLine | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """The source as raw record batches of at most `batch_rows` rows, in order.
+    """The source as raw record batches of at most `batch_rows` rows, in order; rows of empty cells are left out, and
+    so are lines of a text that are no row (see `open_csv`), with which `skipped` is called.
 
     Memory stays bounded for csv, JSON lines, Parquet, DuckDB and generated customers; a workbook and a JSON document
     are loaded whole. Raises what `read_table` raises, the header's errors at the first batch.
     """
     location = sources.locate(source, contract)
-    schema, batches = _open(location, contract, batch_rows)
+    schema, batches = _open(location, contract, batch_rows, skipped)
     check_names_once([name for name in schema.names if name in contract.by_name], location.name)
     check_columns(schema.names, contract, location.name, label_required=label_required)
     rows = 0
@@ -73,10 +80,11 @@ def read_names(source: str | Path, contract: Contract) -> list[str]:
     return list(_open(location, contract, BATCH_ROWS)[0].names)
 
 
-def _open(location: Location, contract: Contract, batch_rows: int) -> Opened:
+def _open(location: Location, contract: Contract, batch_rows: int, skipped: SkippedLine | None = None) -> Opened:
     reader = sources.scheme_reader(location)
     if reader is None:
-        schema, batches = _open_file(location, contract, batch_rows)
+        schema, batches = _open_file(location, contract, batch_rows, skipped)
+        batches = map(_without_empty_rows, batches)
     else:
         stream = reader(location, contract, batch_rows)
         first = next(stream)
@@ -86,7 +94,19 @@ def _open(location: Location, contract: Contract, batch_rows: int) -> Opened:
     return schema, batches
 
 
-def _open_file(location: Location, contract: Contract, batch_rows: int) -> Opened:
+def _without_empty_rows(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """`batch` without rows of empty cells, which a spreadsheet leaves below a table: no customer, and no row of it."""
+    empty: pa.Array | None = None
+    for column in batch.columns:
+        if not column.null_count:
+            return batch
+        empty = pc.is_null(column) if empty is None else pc.and_(empty, pc.is_null(column))
+        if not pc.any(empty).as_py():
+            return batch
+    return batch if empty is None else batch.filter(pc.invert(empty))
+
+
+def _open_file(location: Location, contract: Contract, batch_rows: int, skipped: SkippedLine | None) -> Opened:
     path = location.path
     assert path is not None  # only registered schemes have none
     match location.format:
@@ -95,7 +115,7 @@ def _open_file(location: Location, contract: Contract, batch_rows: int) -> Opene
         case "json":
             return open_json(path, contract.source, batch_rows)
         case "csv":
-            return open_csv(path, contract.source, _wanted(contract))
+            return open_csv(path, contract.source, _wanted(contract), skipped)
         case "parquet":
             return open_parquet(path, batch_rows)
     return open_duckdb(path, location.options["table"], batch_rows)
@@ -151,8 +171,14 @@ def check_columns(names: Sequence[str], contract: Contract, where: str, *, label
     raise ColumnMissing(
         f"{where} lacks column {_quoted(missing)}{label}; "
         + (f"{hints}; " if hints else "")
-        + f"it has: {', '.join(names) or 'no column'}; rename them, or the contract's columns"
+        + f"it has: {listed(names) or 'no column'}; rename them, or the contract's columns"
     )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names of columns in a message, at most 40 of them."""
+    more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
+    return ", ".join(name[:_LONGEST_NAME] for name in names[:_LISTED]) + more
 
 
 def _quoted(names: Sequence[str]) -> str:

@@ -11,7 +11,12 @@ from churn_assets.contract.values import DAY_NUMBERS, QUARTER, iso_day, utc_day,
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _EXCEL_ZERO = dt.datetime(1899, 12, 30)  # in the 1900 system, for days after February 1900
-_LENGTHS = {"%Y%m%d": 8, "%Y%m": 6}  # strptime reads 20201 as the year 2020, month 1, or as another day
+_LENGTHS = {
+    "%Y%m%d": 8,
+    "%d%m%Y": 8,
+    "%m%d%Y": 8,
+    "%Y%m": 6,
+}  # strptime reads 20201 as the year 2020, month 1, or as another day
 
 # English, German, French, Spanish, Portuguese, Italian, Dutch, Russian (nominative, genitive, short); full names first.
 _MONTHS = (
@@ -28,13 +33,30 @@ _MONTHS = (
     "november novembre noviembre novembro ноябрь ноября | nov ноя нояб",
     "december dezember décembre diciembre dezembro dicembre декабрь декабря | dec dez déc dic дек",
 )
+# Polish, Turkish, Scandinavian, Czech.
+_MORE_MONTHS = (
+    "styczeń stycznia ocak leden ledna | sty oca",
+    "luty lutego şubat únor února | lut şub",
+    "marzec marca mart mars marts březen března | bře",
+    "kwiecień kwietnia nisan duben dubna | kwi nis",
+    "maj maja mayıs květen května",  # noqa: RUF001  # Turkish
+    "czerwiec czerwca haziran červen června | cze haz",
+    "lipiec lipca temmuz červenec července | lip tem",
+    "sierpień sierpnia ağustos augusti srpen srpna | sie ağu",
+    "wrzesień września eylül září | wrz eyl",
+    "październik października ekim říjen října | paź eki",
+    "listopad listopada kasım listopadu | lis kas",  # noqa: RUF001  # Turkish
+    "grudzień grudnia aralık prosinec prosince | gru ara",  # noqa: RUF001  # Turkish
+)
 _ENGLISH = [dt.date(2000, month, 1) for month in range(1, 13)]
 _SKIPPED = (
-    "de del of г года",  # noqa: RUF001  # Russian
+    "de del of r г года utc gmt",  # noqa: RUF001  # Russian
     "mon tue wed thu fri sat sun monday tuesday wednesday thursday friday saturday sunday",
     "montag dienstag mittwoch donnerstag freitag samstag sonntag",
     "lundi mardi mercredi jeudi vendredi samedi dimanche",
     "lunes martes miercoles jueves viernes sabado domingo",
+    "lunedi martedi mercoledi giovedi venerdi sabato domenica",
+    "maandag dinsdag woensdag donderdag vrijdag zaterdag zondag",
 )
 _BESIDE = {word for line in _SKIPPED for word in line.split()}
 _QUARTER = re.compile(r"Q([1-4])[ /-]?(\d{4})|(\d{4})[ /-]?Q([1-4])", re.IGNORECASE)
@@ -99,7 +121,8 @@ def _english_word(match: re.Match[str]) -> str:
 
 _ENGLISH_NAMES = {
     without_accents(name): day.strftime(format_)
-    for day, names in zip(_ENGLISH, _MONTHS, strict=True)
-    for part, format_ in zip(names.split("|"), ("%B", "%b"), strict=True)
+    for months in (_MONTHS, _MORE_MONTHS)
+    for day, names in zip(_ENGLISH, months, strict=True)
+    for part, format_ in zip(names.split("|"), ("%B", "%b"), strict=False)
     for name in part.split()
 }

@@ -84,6 +84,7 @@ def drift_report(project: Project, config: DriftConfig) -> JsonResult:
             "drifted": ", ".join(report.drifted) or "none",
             "asks_for_retraining": ", ".join(report.in_a_row) or "none",
             "newest_window": metadata.table(_measures(windows[-1].columns if windows else ())),
+            **_evidently(windows, project.settings.monitoring_dir),
             "windows": metadata.table(
                 {"window": w.window, "status": w.status, "data": w.data, "drifted": list(w.drifted)}
                 for w in windows[-_LAST_WINDOWS:]
@@ -144,13 +145,26 @@ def _trend(
     return {key: plots.image(plots.trend(series, [w.window for w in windows], limit, title, unit), title)}
 
 
+def _evidently(windows: Sequence["WindowDrift"], folder: Path) -> dict[str, Any]:
+    """Evidently's statistics of the newest window, and how to see those of all."""
+    if not windows or (drift := windows[-1].evidently) is None:
+        return {}
+    return {
+        "evidently": drift.message,
+        "evidently_newest_window": metadata.table(
+            {name: "n/a" if value is None else value for name, value in asdict(column).items()}
+            for column in drift.columns
+        ),
+        "evidently_workspace": f"evidently ui --workspace {folder / 'evidently'}",
+    }
+
+
 def _pages(windows: Sequence["WindowDrift"], folder: Path) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for window in windows:
         if window.page and window.page.file:
             path = folder / f"{window.window:04d}" / window.page.file
             values["evidently_page"] = dg.MetadataValue.path(str(path))
-            values["evidently_workspace"] = f"evidently ui --workspace {folder.parent / 'evidently'}"
         elif window.page:
             values["evidently_failed"] = window.page.message
     return values

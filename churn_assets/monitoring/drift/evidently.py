@@ -1,37 +1,38 @@
-"""Evidently's report on a window, for people: a self-contained page, and a workspace that `evidently ui` opens.
+"""Evidently's own statistics of a window, beside those of our rule; its page for people, and its runs.
 
-Nothing here decides anything: `univariate` does, and its result stands when Evidently fails to import or to run.
-This is the only module that imports Evidently, which takes some seconds. What makes it fail is kept from it: a column
-that is empty or missing on one side ends the whole report, one of a nullable integer type is left out silently.
+Evidently chooses a test for each column and has limits of its own (`ValueDrift` without a method). Nothing here
+decides anything: `univariate` does, and its result stands when Evidently fails to import or to run. What makes it fail
+is kept from it: a column that is empty or missing on one side ends its whole report, and one of a nullable integer type
+is left out silently. Evidently takes some seconds to import, so it is imported where it runs.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import os
+import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from churn_assets.contract.limits import Monitoring
 from churn_assets.contract.model import Kind
+from churn_assets.monitoring.profile import SCORE
 from churn_assets.settings import QUIET_ENVIRONMENT
-from churn_assets.storage.files import read_json_object, replacing, write_json
+from churn_assets.storage.files import replacing
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SNAPSHOTS = 60  # that the workspace keeps; older ones are deleted
-WORKSPACE = "evidently"
+CELLS, FEWEST_ROWS = 400_000, 1000  # of each side: what a window costs does not grow with its customers or its columns
 _NUMBERS = frozenset({Kind.NUMBER, Kind.INTEGER})
-_RUN = "evidently.json"
 # Lists of columns that Evidently guesses where it is not given them.
 _GUESSED = (
     *("text_columns", "datetime_columns", "unknown_columns", "list_columns", "special_columns", "test_descriptors"),
     *("numerical_descriptors", "categorical_descriptors", "classification", "regression", "ranking"),
 )
+_DRIFT, _SHARE = "evidently:metric_v2:ValueDrift", "evidently:metric_v2:DriftedColumnsCount"
 
 
 @dataclass(frozen=True)
@@ -43,38 +44,108 @@ class Page:
     left_out: Mapping[str, str]
 
 
-def write_page(
+@dataclass(frozen=True)
+class EvidentlyColumn:
+    """Evidently's `ValueDrift` of one column: the `method` that it chose, what that gave, and its limit.
+
+    A distance drifts from the limit on, a p-value below it. `agrees`: whether our rule says the same; None where that
+    could not test the column.
+    """
+
+    column: str
+    method: str
+    value: float
+    threshold: float
+    drift: bool
+    agrees: bool | None = None
+
+
+@dataclass(frozen=True)
+class EvidentlyDrift:
+    """Evidently's statistics of a window: `columns` and the share of them that drift, 0 to 1.
+
+    They are of `rows` customers and `reference_rows` rows of the reference. `left_out` are columns and why. None and no
+    columns where Evidently failed; the `message` says why.
+    """
+
+    message: str
+    release: str = ""
+    columns: tuple[EvidentlyColumn, ...] = ()
+    drift_share: float | None = None
+    rows: int = 0
+    reference_rows: int = 0
+    left_out: Mapping[str, str] | None = None
+    cpu_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare_with_evidently` gives: the statistics, the page (None: not wanted), and Evidently's `snapshot`
+    (None where it failed)."""
+
+    drift: EvidentlyDrift
+    page: Page | None = None
+    snapshot: Any = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """How Evidently lists a window: by name and end, with its verdict among tags and metadata."""
+
+    name: str
+    at: dt.datetime | None = None
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, str] | None = None
+
+
+def compare_with_evidently(
     reference: pa.Table,
     current: pa.Table,
     kinds: Mapping[str, Kind],
-    limits: Monitoring,
-    target: Path,
-    *,
-    workspace: Path | None = None,
-    project: str = "churn",
-    name: str = "",
-    at: dt.datetime | None = None,
-) -> Page:
-    """Write Evidently's report on two samples to `target`, and a snapshot into `workspace` if one is named.
+    ours: Mapping[str, bool | None],
+    run: Run,
+    page: Path | None = None,
+) -> Comparison:
+    """Evidently's drift of two samples, column by column, and its page at `page` if one is wanted.
 
-    `kinds` are the columns to show, `score` among them if it is wanted. Raises nothing: if Evidently fails
-    there is no page, and the message says why. Writing the same target again replaces its snapshot.
+    `kinds` are the columns to compare, `ours` says of each whether it drifts by our rule (None: not tested). Samples of
+    more than CELLS cells are cut; their rows are taken to be in random order. Raises nothing: if Evidently fails, the
+    message says why.
     """
+    started = time.process_time()
     usable, left_out = _usable_columns(reference, current, kinds)
     if not usable:
-        return Page(None, "no Evidently page: no column has values on both sides", left_out)
+        return _failed("no column has values on both sides", left_out, page)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pandas' and NumPy's, on data that is as it is
-            snapshot = _snapshot(reference, current, usable, limits, name, at)
-            with replacing(target) as temporary:
-                snapshot.save_html(str(temporary))
-            if workspace is not None:
-                _keep(snapshot, workspace, project, name, target.with_name(_RUN))
-    except Exception as error:  # the statistics stand without the page, whatever failed
-        reason = " ".join(str(error).split())[:200]
-        return Page(None, f"no Evidently page: {type(error).__name__}: {reason}", left_out)
-    return Page(target.name, "", left_out)
+            before, now = (_cut(table, len(kinds)) for table in (reference, current))
+            snapshot, failing = _snapshot(before, now, usable, run)
+            left_out |= failing
+            if snapshot is None:
+                return _failed("it fails on every column", left_out, page)
+            if page is not None:
+                with replacing(page) as temporary:
+                    snapshot.save_html(str(temporary))
+            columns, share = _read_columns(snapshot, ours)
+    except Exception as error:  # the statistics of our rule stand without it, whatever failed
+        return _failed(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", left_out, page)
+    drift = EvidentlyDrift(
+        message=_agreement(columns),
+        release=_release(),
+        columns=columns,
+        drift_share=share,
+        rows=now.num_rows,
+        reference_rows=before.num_rows,
+        left_out=left_out,
+        cpu_s=round(time.process_time() - started, 2),
+    )
+    return Comparison(drift, None if page is None else Page(page.name, "", left_out), snapshot)
+
+
+def _failed(reason: str, left_out: Mapping[str, str], page: Path | None) -> Comparison:
+    drift = EvidentlyDrift(f"not computed: {reason}", left_out=left_out)
+    return Comparison(drift, None if page is None else Page(None, f"no Evidently page: {reason}", left_out))
 
 
 def _usable_columns(
@@ -102,28 +173,51 @@ def _has_values(column: pa.ChunkedArray) -> bool:
     return bool(column.null_count < len(column))
 
 
+def _cut(table: pa.Table, columns: int) -> pa.Table:
+    return table.slice(0, max(FEWEST_ROWS, CELLS // columns))
+
+
+# -- Evidently -----------------------------------------------------------------------------------------
+
+
 def _snapshot(
-    reference: pa.Table,
-    current: pa.Table,
-    kinds: Mapping[str, Kind],
-    limits: Monitoring,
-    name: str,
-    at: dt.datetime | None,
-) -> Any:
+    reference: pa.Table, current: pa.Table, kinds: Mapping[str, Kind], run: Run
+) -> tuple[Any, dict[str, str]]:
+    """(Evidently's snapshot of all columns that it can compare, None of none; reason by column for the others)."""
     os.environ.update({key: value for key, value in QUIET_ENVIRONMENT.items() if key not in os.environ})
     from evidently import DataDefinition, Dataset, Report
-    from evidently.metrics import ValueDrift
+    from evidently.metrics import DriftedColumnsCount, MeanValue, MissingValueCount, RowCount, ValueDrift
 
     numbers = [column for column, kind in kinds.items() if kind in _NUMBERS]
     levels = [column for column in kinds if column not in numbers]
     definition = DataDefinition(
         numerical_columns=numbers, categorical_columns=levels, **{name: [] for name in _GUESSED}
     )
-    sides = [Dataset.from_pandas(_frame(table, numbers, levels), definition) for table in (current, reference)]
-    metrics = [ValueDrift(column=column, method="wasserstein", threshold=limits.effect) for column in numbers]
-    metrics += [ValueDrift(column=column, method="jensenshannon", threshold=limits.effect) for column in levels]
-    report = Report(metrics, include_tests=True)
-    return report.run(sides[0], sides[1], timestamp=at, name=name or None)
+    before, now = (Dataset.from_pandas(_frame(table, numbers, levels), definition) for table in (reference, current))
+
+    def report(columns: list[str]) -> Any:
+        metrics: list[Any] = [ValueDrift(column=column) for column in columns]
+        metrics += [DriftedColumnsCount(columns=columns, tests=[]), RowCount(tests=[])]
+        metrics += [MissingValueCount(column=column, tests=[]) for column in columns]
+        metrics += [MeanValue(column=column, tests=[]) for column in columns if column == SCORE]
+        return Report(metrics, include_tests=True).run(
+            now, before, timestamp=run.at, name=run.name, tags=[*run.tags], metadata=dict(run.metadata or {})
+        )
+
+    try:
+        return report([*kinds]), {}
+    except Exception:  # of one column, which is not to cost the others their statistics
+        failing = {column: reason for column in kinds if (reason := _why_failing(report, column))}
+        usable = [column for column in kinds if column not in failing]
+        return report(usable) if usable else None, failing
+
+
+def _why_failing(report: Callable[[list[str]], Any], column: str) -> str:
+    try:
+        report([column])
+    except Exception as error:
+        return f"Evidently fails on it: {type(error).__name__}: {' '.join(str(error).split())[:120]}"
+    return ""
 
 
 def _frame(table: pa.Table, numbers: list[str], levels: list[str]) -> Any:
@@ -140,24 +234,49 @@ def _frame(table: pa.Table, numbers: list[str], levels: list[str]) -> Any:
     return pd.DataFrame(columns)
 
 
-def _keep(snapshot: Any, folder: Path, project: str, name: str, run_file: Path) -> None:
-    from evidently.ui.workspace import Workspace
+def _release() -> str:
+    from importlib.metadata import version
 
-    workspace = Workspace.create(str(folder))
-    projects = workspace.search_project(project)
-    home = projects[0] if projects else workspace.create_project(project)
-    runs = [str(run) for run in workspace.list_runs(home.id)]
-    replaced = read_json_object(run_file).get("run") if run_file.is_file() else None
-    if replaced in runs:
-        workspace.delete_run(home.id, replaced)
-        runs.remove(replaced)
-    kept = workspace.add_run(home.id, snapshot, include_data=False, name=name or None)
-    write_json(run_file, {"run": str(kept.id)})
-    if len(runs) >= SNAPSHOTS:
-        _delete_oldest(workspace, home.id, runs)
+    return version("evidently")
 
 
-def _delete_oldest(workspace: Any, project_id: Any, runs: list[str]) -> None:
-    age = {run: workspace.get_run(project_id, run).timestamp for run in runs}
-    for old in sorted(runs, key=lambda run: age[run])[: len(runs) + 1 - SNAPSHOTS]:
-        workspace.delete_run(project_id, old)
+def _read_columns(snapshot: Any, ours: Mapping[str, bool | None]) -> tuple[tuple[EvidentlyColumn, ...], float | None]:
+    """The result of each column, and the share of columns that drift."""
+    import numpy as np
+
+    result = snapshot.dict()
+    drifts = {
+        test["metric_config"]["params"]["column"]: str(getattr(test["status"], "value", test["status"])) == "FAIL"
+        for test in result["tests"]
+        if test["metric_config"]["params"]["type"] == _DRIFT
+    }
+    columns, share = [], None
+    for metric in result["metrics"]:
+        config, value = metric["config"], metric["value"]
+        if config["type"] == _SHARE:
+            share = float(value["share"])
+        elif config["type"] == _DRIFT:
+            name = config["column"]
+            drift, rule = drifts[name], ours.get(name)
+            columns.append(
+                EvidentlyColumn(
+                    column=name,
+                    method=str(config["method"]),
+                    value=float(np.nan_to_num(value)),  # of a distance whose square overflows; JSON knows no NaN
+                    threshold=float(config["threshold"]),
+                    drift=drift,
+                    agrees=None if rule is None else drift == rule,
+                )
+            )
+    return tuple(columns), share
+
+
+def _agreement(columns: tuple[EvidentlyColumn, ...]) -> str:
+    compared = [column for column in columns if column.agrees is not None]
+    others = [column for column in compared if not column.agrees]
+    text = f"Evidently agrees with the rule on {len(compared) - len(others)} of {len(compared)} columns"
+    alone = {
+        "drift by Evidently's limits only": [column.column for column in others if column.drift],
+        "drift by the rule only": [column.column for column in others if not column.drift],
+    }
+    return "; ".join([text, *(f"{', '.join(names)}: {verdict}" for verdict, names in alone.items() if names)])

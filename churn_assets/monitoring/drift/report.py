@@ -11,7 +11,9 @@ from churn_assets.contract.model import Contract, Kind, Role
 from churn_assets.errors import NothingIngested
 from churn_assets.html.templating import render
 from churn_assets.monitoring import data_quality as quality
-from churn_assets.monitoring.drift import evidently
+from churn_assets.monitoring.drift.evidently import Comparison, EvidentlyDrift, Page, Run, compare_with_evidently
+from churn_assets.monitoring.drift.evidently_workspace import BROKEN_TAG, WORKSPACE, keep_run
+from churn_assets.monitoring.drift.mmd import KernelTest, kernel_test
 from churn_assets.monitoring.drift.multivariate import DomainClassifier, Outliers, compare_all_columns, find_outliers
 from churn_assets.monitoring.drift.univariate import TESTED_KINDS, ColumnDrift, detect_drift, drifting_columns
 from churn_assets.monitoring.profile import (
@@ -45,8 +47,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Status = Literal["stable", "drift", "insufficient", "unknown"]
-WritePage = Callable[..., evidently.Page]
+Evidently = Callable[..., Comparison]
 
+_PERMUTATIONS = 400  # of the kernel test of a window, and its rows a side: a tenth of a second
 TEMPLATE = "monitoring/drift/templates/drift.md.j2"
 
 
@@ -65,6 +68,7 @@ class WindowDrift(Window, Report):
 
     The status is 'insufficient' below the floor of customers, 'unknown' where no column could be tested. `data` is
     the window's data quality: drift in broken data counts for nothing. `drifted` are the columns that drift.
+    Evidently's statistics stand beside ours and decide nothing.
     """
 
     status: Status
@@ -75,8 +79,10 @@ class WindowDrift(Window, Report):
     scored_by_others: int
     columns: tuple[ColumnDrift, ...]
     multivariate: DomainClassifier | None = None
+    kernel: KernelTest | None = None
     outliers: Outliers | None = None
-    page: evidently.Page | None = None
+    evidently: EvidentlyDrift | None = None
+    page: Page | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +102,7 @@ class DriftReport(Report):
 
 
 def report_drift(
-    settings: Settings, contract: Contract, *, pages: bool = False, write_page: WritePage = evidently.write_page
+    settings: Settings, contract: Contract, *, pages: bool = False, evidently: Evidently = compare_with_evidently
 ) -> DriftReport:
     """Measure every window that was not measured yet, and the columns that drift in enough windows in a row.
 
@@ -109,7 +115,7 @@ def report_drift(
     try:
         with open_monitored_log(settings, model) as log:
             waiting, last = log.waiting, len(log.windows) - 1
-            reports = [_window_drift(log, n, pages and n == last, write_page) for n in range(len(log.windows))]
+            reports = [_window_drift(log, n, pages and n == last, evidently) for n in range(len(log.windows))]
     except NothingIngested:
         return DriftReport(status="insufficient", fingerprint=model.fingerprint, message=quality.NO_PREDICTIONS)
     return _summarize(model, reports, waiting)
@@ -139,7 +145,7 @@ def monitored_window(report: WindowDrift) -> MonitoredWindow:
     return MonitoredWindow(report.window, report.status, report.drifted, report.data)
 
 
-def _window_drift(log: MonitoredLog, index: int, page_wanted: bool, write_page: WritePage) -> WindowDrift:
+def _window_drift(log: MonitoredLog, index: int, page_wanted: bool, evidently: Evidently) -> WindowDrift:
     """The drift report on the closed window at `index`: read, or made and kept."""
     model, window = log.model, log.windows[index]
     folder = window_folder(log.settings, window)
@@ -151,22 +157,52 @@ def _window_drift(log: MonitoredLog, index: int, page_wanted: bool, write_page: 
     profile = profile_window(log.connection, model, window) if model.reference else None
     if report is None:
         report = _compare_window(model, window, profile, quality.window_quality(log, index).status)
-    if profile is not None and model.reference is not None and (page_wanted or report.status == "drift"):
-        page = write_page(
-            _with_score(model.reference.profile),
-            _with_score(profile),
-            {**tested_columns(model), SCORE: Kind.NUMBER},
-            model.limits,
-            folder / DRIFT_HTML,
-            workspace=log.settings.monitoring_dir / evidently.WORKSPACE,
-            project=f"{model.contract.name} {model.fingerprint[:12]}",
-            name=f"window {window.window}",
-            at=dt.datetime.fromisoformat(window.last_scored_at),
-        )
-        report = replace(report, page=page)
+    if profile is not None and model.reference is not None:
+        report = _with_evidently(log, report, model.reference.profile, profile, page_wanted, evidently)
     write_text(folder / DRIFT_MD, render(TEMPLATE, report=report))
     write_report(folder / DRIFT_JSON, report)
     return report
+
+
+def _with_evidently(
+    log: MonitoredLog, report: WindowDrift, before: Profile, now: Profile, page_wanted: bool, evidently: Evidently
+) -> WindowDrift:
+    """The report with Evidently's statistics, and with its page if that is wanted or there is drift."""
+    model, folder = log.model, window_folder(log.settings, report)
+    rule = {
+        column.column: None if column.status == "unknown" else column.status == "drift" for column in report.columns
+    }
+    page = folder / DRIFT_HTML if page_wanted or report.status == "drift" else None
+    kinds = {**tested_columns(model), SCORE: Kind.NUMBER}
+    result = evidently(_with_score(before), _with_score(now), kinds, rule, _evidently_run(report), page)
+    drift = result.drift
+    if result.snapshot is not None:
+        project = f"{model.contract.name} {model.fingerprint[:12]}"
+        try:
+            keep_run(result.snapshot, log.settings.monitoring_dir / WORKSPACE, project, folder)
+        except Exception as error:  # the workspace is for people; the report stands without it
+            reason = " ".join(str(error).split())[:200]
+            drift = replace(drift, message=f"{drift.message}; not in the workspace: {type(error).__name__}: {reason}")
+    return replace(report, evidently=drift, page=result.page or report.page)
+
+
+def _evidently_run(report: WindowDrift) -> Run:
+    """How Evidently lists a window: its number and our verdict."""
+    drifted = f" ({', '.join(report.drifted)})" if report.drifted else ""
+    broken = "; the data is broken" if report.data == "broken" else ""
+    metadata = {
+        "window": str(report.window),
+        "verdict": report.status,
+        "data": report.data,
+        "drifted": ", ".join(report.drifted),
+        "model_version": report.model_version,
+        "customers": str(report.customers),
+        "first_scored_at": report.first_scored_at,
+        "last_scored_at": report.last_scored_at,
+    }
+    tags = (f"drift: {report.status}", BROKEN_TAG if report.data == "broken" else f"data: {report.data}")
+    name = f"window {report.window}: {report.status}{drifted}{broken}"
+    return Run(name, dt.datetime.fromisoformat(report.last_scored_at), tags, metadata)
 
 
 def _with_score(profile: Profile) -> pa.Table:
@@ -183,31 +219,55 @@ def tested_columns(model: MonitoredModel) -> Mapping[str, Kind]:
     }
 
 
-def _compare_window(model: MonitoredModel, window: Window, profile: Profile | None, data: QualityStatus) -> WindowDrift:
+@dataclass(frozen=True)
+class ProfileDrift:
+    """How a profile compares with the reference of a model: the drift of its columns, and of all of them together."""
+
+    status: Status
+    message: str
+    drifted: tuple[str, ...]
+    columns: tuple[ColumnDrift, ...] = ()
+    multivariate: DomainClassifier | None = None
+    kernel: KernelTest | None = None
+    outliers: Outliers | None = None
+
+
+def compare_profile(
+    model: MonitoredModel, profile: Profile | None, customers: int, permutations: int = _PERMUTATIONS
+) -> ProfileDrift:
+    """Every test of a profile of so many `customers` against the model's reference; both may be missing."""
     columns: list[ColumnDrift] = []
-    multivariate, outliers = None, None
+    multivariate, kernel, outliers = None, None, None
     if profile is not None and model.reference is not None:
         before, names = model.reference.profile, tested_columns(model)
         columns = detect_drift(before.values_of(names), profile.values_of(names), model.limits)
         names = {name: kind for name, kind in names.items() if name not in model.contract.unread}
         multivariate = compare_all_columns(before.sample, profile.sample, names)
+        kernel = kernel_test(before.sample, profile.sample, names, rows=permutations, permutations=permutations)
         outliers = find_outliers(model.reference, profile.sample, names, model.limits.outliers)
+    status, message, drifted = conclude(model, customers, columns, multivariate)
+    return ProfileDrift(status, message, drifted, tuple(columns), multivariate, kernel, outliers)
+
+
+def _compare_window(model: MonitoredModel, window: Window, profile: Profile | None, data: QualityStatus) -> WindowDrift:
     customers = profile.rows if profile else window.customers  # fewer, if rows have left the log since
-    status, message = _conclude(model, customers, columns)
-    if data == "broken" and status in ("stable", "drift"):
+    result = compare_profile(model, profile, customers)
+    message = result.message
+    if data == "broken" and result.status in ("stable", "drift"):
         message += "; but the data is broken, so this counts for nothing"
     return WindowDrift(
         **vars(window),
-        status=status,
+        status=result.status,
         message=f"window {window.window}, {customers:,} customers: {message}",
         model_version=model.version,
         data=data,
-        drifted=_drifting_inputs(model, columns) if status == "drift" else (),
+        drifted=result.drifted,
         score=_summarize_score(profile),
         scored_by_others=profile.other_models if profile else 0,
-        columns=tuple(columns),
-        multivariate=multivariate,
-        outliers=outliers,
+        columns=result.columns,
+        multivariate=result.multivariate,
+        kernel=result.kernel,
+        outliers=result.outliers,
     )
 
 
@@ -219,17 +279,19 @@ def _summarize_score(profile: Profile | None) -> ScoreSummary:
     return ScoreSummary(mean, profile.positives / profile.scored, profile.scored)
 
 
-def _conclude(model: MonitoredModel, customers: int, columns: Sequence[ColumnDrift]) -> tuple[Status, str]:
+def conclude(
+    model: MonitoredModel, customers: int, columns: Sequence[ColumnDrift], together: DomainClassifier | None
+) -> tuple[Status, str, tuple[str, ...]]:
+    """Status, message, and the columns that drift, without those that the model does not read: no training would answer
+    these. Where no single column drifts, the classifier of all columns decides."""
     if customers < model.limits.floor:
-        return "insufficient", f"too few, expected at least {model.limits.floor:,}"
+        return "insufficient", f"too few, expected at least {model.limits.floor:,}", ()
     if all(column.status == "unknown" for column in columns):
-        return "unknown", model.no_reference or "no column could be compared"
-    if names := _drifting_inputs(model, columns):
-        return "drift", f"{', '.join(names)} drift"
-    unread = ", ".join(drifting_columns(columns))
-    return "stable", f"no column that the model reads drifts, but {unread}" if unread else "no column drifts"
-
-
-def _drifting_inputs(model: MonitoredModel, columns: Sequence[ColumnDrift]) -> tuple[str, ...]:
-    """Columns that drift, without those that the model does not read: no training would answer these."""
-    return tuple(name for name in drifting_columns(columns) if name not in model.contract.unread)
+        return "unknown", model.no_reference or "no column could be compared", ()
+    drifting = drifting_columns(columns)
+    if names := tuple(name for name in drifting if name not in model.contract.unread):
+        return "drift", f"{', '.join(names)} drift", names
+    if together is not None and together.drifts:
+        return "drift", f"no column drifts by itself, but all together: {together.message}", together.columns
+    unread = ", ".join(drifting)
+    return "stable", f"no column that the model reads drifts, but {unread}" if unread else "no column drifts", ()

@@ -26,7 +26,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Matured:
-    """Predictions of one model whose days are over, in the order of the log: (n,) each."""
+    """The last prediction of each customer by one model whose days are over, in the order of the log: (n,) each."""
 
     seq: npt.NDArray[np.int64]
     score: Floats
@@ -34,7 +34,8 @@ class Matured:
 
 def describe_selection(matured: Matured, labelled: Outcomes) -> str:
     """Why the labels are no fair sample of the predictions, from the first labelled one to the last; "" if nothing
-    shows that."""
+    shows that. A customer counts once, by the last prediction: who churned at last has no label for those before."""
+    labelled = labelled.take(np.isin(labelled.seq, matured.seq))
     if not len(labelled):
         return ""
     span = (matured.seq >= labelled.seq.min()) & (matured.seq <= labelled.seq.max())

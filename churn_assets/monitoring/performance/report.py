@@ -361,12 +361,13 @@ def _compare_with_card(inputs: PerformanceInputs, of_champion: Outcomes) -> Card
 
 
 def _matured(inputs: PerformanceInputs) -> Matured:
-    """The champion's predictions whose days are over, outside of broken data."""
+    """The champion's last prediction of each customer whose days are over, outside of broken data."""
     if inputs.connection is None or inputs.champion is None:
         return Matured(np.empty(0, np.int64), np.empty(0))
     rows = inputs.connection.execute(
-        "SELECT seq, score FROM answers WHERE model_version = $version AND fingerprint = $fingerprint "
-        "AND as_of + to_days($horizon) <= $now ORDER BY seq",
+        "SELECT max(seq) AS seq, arg_max(score, seq) AS score FROM answers "
+        "WHERE model_version = $version AND fingerprint = $fingerprint AND as_of + to_days($horizon) <= $now "
+        "GROUP BY coalesce(customer_id, ' ' || prediction_id || ' ') ORDER BY seq",
         {
             "version": inputs.champion.version,
             "fingerprint": inputs.fingerprint,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from churn_assets.contract.gate_limits import Release
+from churn_assets.contract.limits import Release
 from churn_assets.evaluation.bootstrap import DRAWS, interval, paired_difference, stratified_samples
 from churn_assets.evaluation.metrics import Ranking, ece, ece_by_chance, ece_under
 from churn_assets.promotion.gate.comparison import Comparison

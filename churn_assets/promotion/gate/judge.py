@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from churn_assets.contract.gate_limits import Release
+from churn_assets.contract.limits import Release
 from churn_assets.contract.model import Contract
 from churn_assets.errors import GateRefused
 from churn_assets.promotion.gate.comparison import FEWEST, Comparison, Fall, compare, fall

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,13 +14,14 @@ from churn_assets.scoring.models.logistic import LogisticModel
 from churn_assets.scoring.models.piecewise import PiecewiseEncoding
 from churn_assets.training.candidate import Rows
 
-WIDE = 1500  # encoded columns from which on a step of Newton's method costs more than many steps by the gradient
+WIDE = 1500  # encoded columns; above, a step of Newton's method costs more than many steps by the gradient
 _STEPS, _TOLERANCE = 100, 1e-5  # of Newton's method; the largest part of the mean gradient at its end
 
 
 @dataclass(frozen=True)
 class Params:
-    """`knots` quantile knots a number; `c` is the inverse strength of the ridge penalty."""
+    """`knots` quantile knots a number, fewer where the encoded columns would be more than `WIDE`: curves of hundreds of
+    numbers fit noise; `c` is the inverse strength of the ridge penalty."""
 
     knots: int = 17
     c: float = 0.5
@@ -28,9 +30,16 @@ class Params:
 def fit(train: Rows, validation: Rows, specs: tuple[FeatureSpec, ...], params: Params, seed: int) -> LogisticModel:
     """Fit on training rows alone; deterministic, so neither validation rows nor the seed are used."""
     matrix, churned = train
-    basis = PiecewiseEncoding.fit(matrix, specs, params.knots)
+    basis = PiecewiseEncoding.fit(matrix, specs, _fewer_knots(specs, params.knots))
     weights, intercept = _ridge(basis.transform(matrix), churned.astype(np.float64), params.c)
     return LogisticModel(basis, weights, intercept)
+
+
+def _fewer_knots(specs: Sequence[FeatureSpec], knots: int) -> int:
+    """As many knots as let a number's ramps and its missing values fit into `WIDE` columns; at least the two ends."""
+    numbers = sum(not spec.choices for spec in specs)
+    codes = sum(len(spec.choices) + 1 for spec in specs if spec.choices)
+    return min(knots, max(2, (WIDE - codes) // numbers)) if numbers else knots
 
 
 def _ridge(columns: Floats, churned: Labels, c: float) -> tuple[Floats, float]:

@@ -78,6 +78,8 @@ SAME = {
     "preamble of two cells": ("a.csv", ("Report;made 2025\n" + text(";")).encode()),
     "preamble padded by a spreadsheet": ("a.csv", ("Report,,,\n,,,\n" + text()).encode()),
     "preamble after a sep line": ("a.csv", ("sep=;\nReport\n" + text(";")).encode()),
+    "groups above the header": ("a.csv", ("who,what,what,outcome\n" + text()).encode()),
+    "groups above the header of a sheet": ("a.xlsx", workbook(("s", [["who", "what", "what", "outcome"], *ROWS]))),
     "blank lines first": ("a.csv", ("\n\n" + text()).encode()),
     "whole lines quoted": ("a.csv", wrapped().encode()),
     "whole lines quoted, one of them empty": ("a.csv", (wrapped() + '\n""\n').encode()),
@@ -106,6 +108,17 @@ SAME = {
     "json lines in .json": ("a.json", "\n".join(map(json.dumps, RECORDS)).encode("utf-8-sig")),
     "json list": ("a.json", json.dumps(RECORDS).encode()),
     "json list, pretty, in .jsonl": ("a.jsonl", json.dumps(RECORDS, indent=2, ensure_ascii=False).encode()),
+    "empty rows": ("a.csv", ("\n,,,\n".join(text().splitlines()) + "\n" + ",,,\n" * 99).encode()),
+    "empty rows of a workbook": ("a.xlsx", workbook(("s", [row for r in ROWS for row in (r, [None, " "[1:]])]))),
+    "notes in one cell": ("a.csv", (text(";") + "\n(40 rows affected)\nEnd of report\n\x1a").encode()),
+    "a line of dashes below the header": ("a.csv", "\n-----+-----\n".join(text("|").split("\n", 1)).encode()),
+    "carets": ("a.csv", text("^").encode()),
+    "tildes": ("a.txt", text("~").encode()),
+    "json of columns": ("a.json", json.dumps(TABLE.to_pydict()).encode()),
+    "json of columns by row": ("a.json", TABLE.to_pandas().to_json().encode()),
+    "json of names and rows": ("a.json", TABLE.to_pandas().to_json(orient="split").encode()),
+    "json by id": ("a.json", json.dumps({r["id"]: {k: r[k] for k in ROWS[0][1:]} for r in RECORDS}).encode()),
+    "json of pandas with its schema": ("a.json", TABLE.to_pandas().to_json(orient="table", index=False).encode()),
     "json under a key": ("a.json", json.dumps({"meta": {"rows": 40}, "data": RECORDS}).encode()),
     "the sheet with the columns": ("a.xlsx", workbook(("Data Dict", DICTIONARY), ("Empty", []), ("Customers", ROWS))),
     "a title above the header of a sheet": ("a.xlsx", workbook(("s", [["Report 2025"], [], *ROWS]))),
@@ -146,15 +159,30 @@ def foreign(names, plans, yes, no) -> str:
     return text(rows=[names, *rows])
 
 
-ENCODINGS = {
-    "gb18030": (foreign(("客户编号", "套餐", "月费", "是否流失"), ("基础", "标准"), "是", "否"), "是否流失", "是"),
-    "cp932": (foreign(("顧客ID", "プラン", "月額", "退会"), ("基本", "標準"), "はい", "いいえ"), "退会", "はい"),
-    "cp1251": (foreign(("ид", "тариф", "счёт", "отток"), ("базовый", "про"), "да", "нет"), "отток", "да"),
-}
+_FOREIGN = """
+gb18030    客户编号 套餐 月费 是否流失               基础 标准          是 否
+cp932      顧客ID プラン 月額 退会                  基本 標準          はい いいえ
+big5       客戶編號 方案 月費 是否流失               基本 進階          是 否
+euc_kr     고객번호 요금제 요금 해지                기본 프로          예 아니오
+cp1251     ид тариф счёт отток                   базовый про        да нет
+koi8-r     ид тариф счёт отток                   базовый про        да нет
+cp1253     κωδικός πακέτο ποσό αποχώρησε         βασικό συν         ναι όχι
+cp1254     müşteri_no tarife fatura ayrıldı      temel artı         evet hayır
+cp1255     מספר תוכנית חשבון עזב                 בסיסי פלוס         כן לא
+cp1256     رقم خطة فاتورة غادر                   أساسي زائد         نعم لا
+cp874      รหัส แพ็ก ค่า ยกเลิก                      พื้น บวก            ใช่ ไม่
+cp1250     id miesiące opłata odszedł            Złoty Śródmieście  tak nie
+iso8859-2  id miesiące opłata odszedł            Złoty Śródmieście  tak nie
+cp850      Nummer Tarif Gebühr gekündigt         Größe Grün         Ja Nein
+mac_roman  id plano ligações cancelou            Básico Pró         Sim Não
+cp1252     id plano ligações cancelou            Básico Pró         Sim Não
+"""  # noqa: RUF001  # Greek and Turkish
+_CASES = {encoding: cells for encoding, *cells in map(str.split, _FOREIGN.strip().splitlines())}
+ENCODINGS = {name: (foreign(c[:4], c[4:6], c[6], c[7]), c[3], c[6]) for name, c in _CASES.items()}
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_the_encoding_is_the_one_in_which_the_label_appears(tmp_path, encoding):
+def test_the_encoding_is_the_one_that_has_the_label_and_no_sign_within_a_word(tmp_path, encoding):
     content, label, churned = ENCODINGS[encoding]
     path = tmp_path / "a.csv"
     path.write_bytes(content.encode(encoding))
@@ -231,6 +259,10 @@ NOT_READ = {
     "half a character in a name": ("a.json", b'[{"x\\ud800": "1"}]', "is not JSON of records"),
     "no json": ("a.json", b"hello", "is not JSON of records"),
     "empty json": ("a.json", b"", "has no record"),
+    "a header alone": ("a.csv", b"id,plan,spend,churn", "has a header and no rows"),
+    "a page of HTML": ("a.csv", b"<html><body><table>", "is a page of HTML, .*save it as .xlsx"),
+    "a row cut short": ("a.csv", CSV + b"C099,Plus", "Expected 4 columns, got 2"),
+    "a quote left open": ("a.csv", CSV + b'"C040,Plus,1,Yes', "Expected 4 columns, got 1"),
 }
 
 

@@ -51,6 +51,7 @@ def test_windows_are_reported_with_figures_and_pictures(tmp_path, instance, monk
     told = metadata(result, "drift_report")
     assert (told["drifted"], told["asks_for_retraining"], told["windows_closed"]) == ("sent", "sent", 3)
     assert told["evidently_failed"].startswith("no Evidently page")
+    assert told["evidently"].startswith("not computed: ModuleNotFoundError")
     assert told["effects"].startswith("![effect by column](data:image/svg+xml;base64,")
     assert "| sent | integer |" in told["newest_window"]
     assert "n/a" in told["newest_window"]

@@ -19,11 +19,13 @@ from churn_assets.contract.model import Kind
 from churn_assets.errors import AcceptanceRefused
 from churn_assets.monitoring import profile
 from churn_assets.monitoring.data_quality import report_quality
-from churn_assets.monitoring.drift import evidently, multivariate
-from churn_assets.monitoring.drift.evidently import Page, write_page
-from churn_assets.monitoring.drift.multivariate import compare_all_columns, find_outliers
-from churn_assets.monitoring.drift.report import report_drift
-from churn_assets.monitoring.profile import SCORE, compute_profile, load_reference
+from churn_assets.monitoring.drift import multivariate
+from churn_assets.monitoring.drift.evidently import Comparison, EvidentlyDrift
+from churn_assets.monitoring.drift.mmd import kernel_test
+from churn_assets.monitoring.drift.multivariate import DomainClassifier, compare_all_columns, find_outliers
+from churn_assets.monitoring.drift.report import conclude, report_drift
+from churn_assets.monitoring.drift.univariate import ColumnDrift
+from churn_assets.monitoring.profile import SCORE, MonitoredModel, compute_profile, load_reference
 from churn_assets.monitoring.windows import Acceptance, accept_window, to_json
 from churn_assets_tests.monitoring.logs import NOW, Log, contract_of, make_home, scored, set_column
 from churn_assets_tests.scoring.tiny import customers
@@ -49,12 +51,12 @@ def more(values):
     return [int(1.15 * value) + 3 for value in values]
 
 
-def no_page(reference, current, kinds, limits, target, **rest):
-    return Page(None, "not drawn", {})
+def no_evidently(reference, current, kinds, ours, run, page):
+    return Comparison(EvidentlyDrift("not asked"))
 
 
 def drifted(log, contract=CONTRACT, **how):
-    return report_drift(log.settings, contract, **({"write_page": no_page} | how))
+    return report_drift(log.settings, contract, **({"evidently": no_evidently} | how))
 
 
 def test_two_windows_with_the_same_drift_ask_for_a_retraining(log):
@@ -210,14 +212,16 @@ def test_broken_columns_hide_no_other_and_are_named(log):
     log.sql("ALTER TABLE predictions DROP x_city")
     gone = set_column("spent", lambda v: [None] * len(v))
     log.add(400, change=lambda t: gone(set_column("sent", more)(t)).drop_columns(["city"]))
-    report = drifted(log, write_page=evidently.write_page)
+    report = report_drift(log.settings, CONTRACT)
     assert report.drifted == ("sent",)
     messages = {column.column: column.message for column in report.windows[0].columns}
     assert messages["city"] == "the log has no such column"
     assert messages["spent"] == "the window has 0 values, expected at least 100"
-    page = report.windows[0].page
-    assert page.file == "drift.html"
-    assert page.left_out == {"city": "the window has no such column", "spent": "the window has no value of it"}
+    assert report.windows[0].page.file == "drift.html"
+    assert report.windows[0].evidently.left_out == {
+        "city": "the window has no such column",
+        "spent": "the window has no value of it",
+    }
 
 
 def test_no_champion_no_log_and_an_empty_window_are_reported(tmp_path, made, log):
@@ -237,58 +241,11 @@ def test_markdown_tells_every_measure_of_every_column(log):
         assert name in text
     assert "- outliers: " in text
     assert "- multivariate: " in text
+    assert "- kernel: " in text
 
 
 def _markdown(log) -> str:
     return next(log.settings.monitoring_dir.rglob("drift.md")).read_text().replace("\\", "")  # escapes of Markdown
-
-
-# -- Evidently's page --------------------------------------------------------------------------------
-
-
-def test_evidently_draws_windows_that_alarm_and_keeps_a_bounded_workspace(log, monkeypatch):
-    monkeypatch.setattr(evidently, "SNAPSHOTS", 1)
-    log.add(400)
-    for seed in (6, 7):
-        log.add(400, seed=seed, change=set_column("sent", more))
-    report = report_drift(log.settings, CONTRACT)
-    pages = [window.page for window in report.windows]
-    assert pages[0] is None
-    assert [page.file for page in pages[1:]] == ["drift.html"] * 2
-    html = next(log.settings.monitoring_dir.rglob("0003/drift.html")).read_text(encoding="utf-8")
-    assert "sent" in html
-    assert len(_snapshots(log)) == 1
-    report_drift(log.settings, CONTRACT, pages=True)
-    assert len(_snapshots(log)) == 1
-
-
-def test_a_page_is_drawn_on_demand_for_the_newest_window(log):
-    log.add(800)
-    report_drift(log.settings, CONTRACT)
-    asked = report_drift(log.settings, CONTRACT, pages=True).windows
-    assert [w.page and w.page.file for w in asked] == [None, "drift.html"]
-    assert "- Evidently: drift.html" in next(log.settings.monitoring_dir.rglob("0002/drift.md")).read_text()
-
-
-def _snapshots(log):
-    return list((log.settings.monitoring_dir / evidently.WORKSPACE).rglob("snapshots/*.json"))
-
-
-def test_without_evidently_the_statistics_stand_and_the_report_says_why(log, monkeypatch):
-    monkeypatch.setitem(sys.modules, "evidently", None)
-    log.add(400, change=set_column("sent", more))
-    report = report_drift(log.settings, CONTRACT)
-    assert report.drifted == ("sent",)
-    page = report.windows[0].page
-    assert page.file is None
-    assert page.message.startswith("no Evidently page: ModuleNotFoundError")
-    assert "no Evidently page" in _markdown(log)
-
-
-def test_nothing_that_fits_is_no_page(tmp_path):
-    empty = pa.table({"sent": pa.array([np.nan, np.nan])})
-    page = write_page(empty, empty, {"sent": Kind.NUMBER}, CONTRACT.monitoring, tmp_path / "page.html")
-    assert (page.file, page.left_out) == (None, {"sent": "the reference has no value of it"})
 
 
 def test_evidently_is_imported_by_one_module_and_only_when_it_draws():
@@ -322,11 +279,46 @@ def test_a_classifier_tells_columns_apart_that_go_together_otherwise(reference):
     same = compare_all_columns(reference.profile.sample, window_of(), KINDS)
     assert same.low < 0.5 < same.high
     assert "cannot be told apart" in same.message
+    assert (same.drifts, same.columns) == (False, ())
     before = pa.table({"a": np.tile([0.0, 1.0], 300), "b": np.tile([0.0, 1.0], 300)})
     turned = pa.table({"a": np.tile([0.0, 1.0], 300), "b": np.tile([1.0, 0.0], 300)})
     apart = compare_all_columns(before, turned, {"a": Kind.NUMBER, "b": Kind.NUMBER})
     assert apart.low > 0.95
+    assert apart.drifts
+    assert set(apart.columns) == {"a", "b"}
     assert apart.cpu_s > 0
+
+
+def test_the_column_that_tells_the_sides_apart_is_named(reference):
+    apart = compare_all_columns(reference.profile.sample, window_of(set_column("sent", lambda v: 3 * v)), KINDS)
+    assert apart.columns[0] == "sent"
+    assert "most by sent" in apart.message
+
+
+def test_columns_that_only_together_drift_are_drift():
+    turned = dataclasses.replace(DomainClassifier("apart", 0.9, 0.88, 0.92, drifts=True), columns=("sent", "spent"))
+    stable = [ColumnDrift(column="sent", kind="integer", status="stable", message="")]
+    model = MonitoredModel("v", CONTRACT.fingerprint, CONTRACT, CONTRACT.monitoring, None)
+    status, message, drifted = conclude(model, 400, stable, turned)
+    assert (status, drifted) == ("drift", ("sent", "spent"))
+    assert "all together" in message
+    assert conclude(model, 400, stable, dataclasses.replace(turned, drifts=False))[0] == "stable"
+
+
+def test_the_kernel_test_has_a_permutation_p_value(reference):
+    same = [
+        kernel_test(reference.profile.sample, window_of(seed=seed), KINDS, rows=200, permutations=99)
+        for seed in range(5, 9)
+    ]
+    assert max(result.p_value for result in same) > 0.05
+    assert min(result.p_value for result in same) > 0.01
+    apart = kernel_test(
+        reference.profile.sample, window_of(set_column("sent", lambda v: 3 * v)), KINDS, permutations=99
+    )
+    assert apart.p_value == pytest.approx(0.01)  # the least that 99 permutations can give
+    assert apart.mmd2 > max(result.mmd2 for result in same)
+    assert "differ by the kernel test" in apart.message
+    assert kernel_test(reference.profile.sample, window_of(rows=50), KINDS).p_value is None
 
 
 def test_too_few_rows_are_not_told_apart(reference):

@@ -222,6 +222,26 @@ def test_nothing_is_concluded_from_labels_of_churners_alone(scored, tmp_path):
     assert not result.pr_auc_dropped
 
 
+def test_customers_who_are_scored_often_and_all_reported_are_a_fair_sample(tmp_path):
+    score, churned = calibrated(800, seed=8)
+    rows = [
+        {"customer_id": f"c{n}", "as_of": at, "scored_at": at, "score": float(p)}
+        for n, p in enumerate(score)
+        for days in (0, 30, 60)
+        for at in [AS_OF + days * DAY]
+        if days == 60 or p > 0.2  # who seems likely to leave is scored every month
+    ]
+    reports = [
+        {"customer_id": f"c{n}", "churned": bool(c), "observed_at": AS_OF + (75 if c else 90) * DAY}
+        for n, c in enumerate(churned)
+    ]
+    with log(rows, reports) as connection:
+        # A customer's label is that of the last prediction; the months before are no customers without a label.
+        result = compute_performance(inputs(connection, tmp_path))
+    assert result.labels.final_of_champion == 800
+    assert (result.labels.selective, result.fall.status) == ("", "ok")
+
+
 def test_rows_of_another_contract_are_not_measured(scored, tmp_path):
     result = compute_performance(inputs(scored, tmp_path, champion=Champion("v1", "f" * 64, CARD)))
     assert (result.periods, result.versions, result.labels.final) == ((), (), 0)

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import gate_simulation as simulation
-from churn_assets.contract.gate_limits import Release
-from churn_assets.contract.limits import Monitoring
+from churn_assets.contract.limits import Monitoring, Release
 from churn_assets.evaluation.bootstrap import interval
 from churn_assets.promotion.gate.comparison import FEWEST, compare, fall
 from churn_assets.promotion.gate.evidence import Evidence, no_evidence
