@@ -12,14 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
-from typing import TYPE_CHECKING, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from churn_assets.contract.limits import Monitoring
-from churn_assets.contract.model import Column, Contract, Kind, Role
+from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.errors import NothingIngested
 from churn_assets.monitoring.cutting import WHO
+from churn_assets.monitoring.faults.checks import check_together
+from churn_assets.monitoring.findings import TRAFFIC, Check, Finding, has_few_values, share_finding, shown
 from churn_assets.monitoring.performance.service import FAULTS
 from churn_assets.monitoring.profile import (
     NO_CHAMPION,
@@ -33,7 +33,6 @@ from churn_assets.monitoring.profile import (
     profile_window,
     read_monitored_model,
 )
-from churn_assets.monitoring.special_values import find_special_values
 from churn_assets.monitoring.windows import (
     QUALITY_JSON,
     DataQuality,
@@ -52,29 +51,7 @@ from churn_assets.settings import Settings
 if TYPE_CHECKING:
     import duckdb
 
-Check = Literal[
-    "missing_column", "not_in_reference", "all_missing", "missing", "unreadable", "infinite", "outside_range",
-    "unknown_category", "constant", "spike", "unexplained_value", "volume", "refused", "duplicates", "one_customer",
-    "gap", "no_id",
-]  # fmt: skip
-
-TRAFFIC = "(traffic)"  # in place of a column, for findings that are about none
-FEW_VALUES = 10  # distinct numbers of a column in training; of so few, one that becomes frequent is drift, no default
 _HOUR_S = 3600.0
-_EXPLAINING = frozenset({Kind.NUMBER, Kind.INTEGER, Kind.BOOLEAN, Kind.CATEGORY})
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One deviation; `actual` and `expected` are figures for people, `cause` is that of refused requests, else ''."""
-
-    check: Check
-    column: str
-    actual: str
-    expected: str
-    message: str
-    blocks: bool = True
-    cause: str = ""
 
 
 # -- columns -------------------------------------------------------------------------------------------
@@ -111,14 +88,14 @@ def _check_empty(name: str, before: ColumnProfile) -> Iterator[Finding]:
     if before.missing < before.rows:
         usual = before.missing / before.rows
         message = f"'{name}' is empty, expected at most {usual:.1%} missing values; is it still filled?"
-        yield _share("all_missing", name, 1.0, usual, message)
+        yield share_finding("all_missing", name, 1.0, usual, message)
 
 
 def _check_missing(name: str, now: ColumnProfile, before: ColumnProfile, limits: Monitoring) -> Iterator[Finding]:
     missing, usual = now.missing / now.rows, before.missing / max(1, before.rows)
     if missing - usual >= limits.missing_rise:
         message = f"'{name}' is missing for {missing:.1%} of the customers, expected about {usual:.1%}"
-        yield _share("missing", name, missing, usual, message)
+        yield share_finding("missing", name, missing, usual, message)
 
 
 def _check_unusable(column: Column, now: ColumnProfile, limits: Monitoring) -> Iterator[Finding]:
@@ -126,7 +103,9 @@ def _check_unusable(column: Column, now: ColumnProfile, limits: Monitoring) -> I
     for check, count in counts:
         if count:
             message = f"'{column.name}' has {count:,} {check} values, expected a finite {column.kind}"
-            yield _share(check, column.name, count / now.rows, 0.0, message, count / now.rows >= limits.outside_share)
+            yield share_finding(
+                check, column.name, count / now.rows, 0.0, message, count / now.rows >= limits.outside_share
+            )
 
 
 def _check_range(column: Column, now: ColumnProfile, reference: Reference, limits: Monitoring) -> Iterator[Finding]:
@@ -138,7 +117,7 @@ def _check_range(column: Column, now: ColumnProfile, reference: Reference, limit
             message = (
                 f"{share:.1%} of '{name}' lie outside {low:g} to {high:g}, the training range; is the unit the same?"
             )
-            yield _share("outside_range", name, share, usual, message)
+            yield share_finding("outside_range", name, share, usual, message)
 
 
 def _check_choices(column: Column, now: ColumnProfile, limits: Monitoring) -> Iterator[Finding]:
@@ -150,7 +129,7 @@ def _check_choices(column: Column, now: ColumnProfile, limits: Monitoring) -> It
             f"{share:.1%} of '{name}' are not a choice of the contract, most often '{most}'; "
             "add it to the contract, or correct the feed"
         )
-        yield _share("unknown_category", name, share, 0.0, message, share >= limits.outside_share)
+        yield share_finding("unknown_category", name, share, 0.0, message, share >= limits.outside_share)
 
 
 def _check_frequent_value(
@@ -158,7 +137,7 @@ def _check_frequent_value(
 ) -> Iterator[Finding]:
     name = column.name
     if now.constant and not before.constant:
-        value = next(level for level, n in now.levels.items() if n) if now.levels else _shown(column, now.low)
+        value = next(level for level, n in now.levels.items() if n) if now.levels else shown(column, now.low)
         message = f"'{name}' is {value} for everybody, expected several values as in training; is it still filled?"
         yield Finding("constant", name, f"only {value}", "several values", message)
     elif now.top is not None:
@@ -171,43 +150,12 @@ def _check_spike(
     name, (number, share) = column.name, top
     numbers = reference.profile.sample[name].to_numpy()
     usual = float((numbers == number).mean()) if len(numbers) else 0.0
-    if share - usual >= limits.spike_rise and not (usual and len(np.unique(numbers)) <= FEW_VALUES):
+    if share - usual >= limits.spike_rise and not (usual and has_few_values(numbers)):
         message = (
-            f"'{name}' is {_shown(column, number)} for {share:.1%} of the customers, in training for {usual:.1%}; "
+            f"'{name}' is {shown(column, number)} for {share:.1%} of the customers, in training for {usual:.1%}; "
             "is it still filled?"
         )
-        yield _share("spike", name, share, usual, message)
-
-
-def check_special_values(
-    profile: Profile, reference: Reference, contract: Contract, limits: Monitoring, known: Sequence[Finding]
-) -> Iterator[Finding]:
-    """Values that more customers have than before and than their other columns explain; columns with a finding in
-    `known` have one already. Of few different numbers one that becomes frequent is drift."""
-    columns = {c.name: c for c in contract.logged_columns if c.role is Role.FEATURE and c.kind in _EXPLAINING}
-    named = {finding.column for finding in known}
-    numbers = [name for name in columns if name not in named and name in reference.bounds]
-    many = [name for name in numbers if len(np.unique(reference.profile.sample[name].to_numpy())) > FEW_VALUES]
-    kinds = {name: column.kind for name, column in columns.items()}
-    for special in find_special_values(reference.profile.sample, profile.sample, kinds, many):
-        column = columns[special.column]
-        message = (
-            f"'{column.name}' is {_shown(column, special.value)} for {special.share:.1%} of the customers, in training "
-            f"for {special.usual:.1%}, and by their other columns {special.expected:.1%} are to be expected; "
-            "is it still filled?"
-        )
-        blocks = column.name not in (*limits.silent, *contract.unread)
-        yield _share("unexplained_value", column.name, special.share, special.expected, message, blocks)
-
-
-def _shown(column: Column, value: float | None) -> str:
-    if column.kind is Kind.DATE and value is not None:
-        return str(dt.date(1970, 1, 1) + dt.timedelta(days=value))
-    return f"{value:g}"
-
-
-def _share(check: Check, column: str, share: float, usual: float, message: str, blocks: bool = True) -> Finding:
-    return Finding(check, column, f"{share:.1%}", f"{usual:.1%}", message, blocks)
+        yield share_finding("spike", name, share, usual, message)
 
 
 # -- traffic -------------------------------------------------------------------------------------------
@@ -295,7 +243,7 @@ def _check_refused(now: Traffic, before: Sequence[Traffic], limits: Monitoring) 
         usual = median(traffic.refused_share(cause) for traffic in before) if before else 0.0
         if share - usual >= limits.missing_rise:
             message = f"{share:.1%} of the requests were refused for '{cause}', {usual:.1%} before"
-            finding = _share("refused", TRAFFIC, share, usual, message, blocks=cause not in _NOT_OF_DATA)
+            finding = share_finding("refused", TRAFFIC, share, usual, message, blocks=cause not in _NOT_OF_DATA)
             yield replace(finding, cause=cause)
 
 
@@ -307,7 +255,7 @@ def _check_customers(now: Traffic, limits: Monitoring) -> Iterator[Finding]:
         yield Finding("duplicates", TRAFFIC, f"{rows_a_customer:.1f} rows a customer", expected, message)
     if now.largest_customer_share >= limits.spike_rise and now.customers > 1:
         message = f"one customer id has {now.largest_customer_share:.1%} of the predictions; is it a placeholder?"
-        yield _share("one_customer", TRAFFIC, now.largest_customer_share, 0.0, message)
+        yield share_finding("one_customer", TRAFFIC, now.largest_customer_share, 0.0, message)
 
 
 # -- reports -------------------------------------------------------------------------------------------
@@ -442,8 +390,7 @@ def _check_window(
         profile = profile_window(log.connection, model, window)
         missing = {name: column.missing / max(1, column.rows) for name, column in profile.columns.items()}
         of_columns = list(check_columns(profile, model.reference, model.contract, model.limits))
-        if profile.rows >= model.limits.floor:
-            of_columns += check_special_values(profile, model.reference, model.contract, model.limits, of_columns)
+        of_columns += check_together(profile, model.reference, model.contract, model.limits, of_columns)
         findings = [*of_columns, *findings]
     # By the log's own count: rows may have left it since the window was closed.
     status, message = _conclude(model, traffic.customers, findings)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from churn_assets.monitoring import data_quality, profile
+from churn_assets.monitoring import findings, profile
 from churn_assets.monitoring.data_quality import Traffic, check_traffic, report_quality
 from churn_assets_tests.monitoring.logs import NOW, Log, contract_of, make_home, set_column
 
@@ -68,9 +68,16 @@ def test_a_broken_column_is_found_and_described(log, column, values, check, mess
     log.add(400, change=set_column(column, values))
     result = newest(log)
     assert result.status == "broken"
-    assert [(f.column, f.check) for f in result.findings] == [(column, check)]
+    assert [(f.column, f.check) for f in result.findings if f.check != "unit_change"] == [(column, check)]
     assert message in result.findings[0].message
     assert message in result.message
+
+
+def test_a_unit_is_named_beside_the_values_outside(log):
+    log.add(400, change=set_column("spent", lambda v: [None if x is None else 100 * x for x in v]))
+    outside, unit = newest(log).findings
+    assert (outside.check, unit.check, unit.column) == ("outside_range", "unit_change", "spent")
+    assert "'spent' is 100 times as large as in training for about 100% of the customers" in unit.message
 
 
 def test_whole_data_is_ok_and_blocks_nothing(log):
@@ -118,13 +125,13 @@ def test_a_table_of_other_types_hides_no_column(log, column, sql_type):
 
 def test_one_of_few_known_numbers_that_becomes_frequent_is_drift_and_not_broken(log, monkeypatch):
     log.add(400, change=set_column("sent", lambda v: share_of(v, 0.4, statistics.mode(v))))
-    monkeypatch.setattr(data_quality, "FEW_VALUES", 10_000)  # as if the column had that few
+    monkeypatch.setattr(findings, "FEW_VALUES", 10_000)  # as if the column had that few
     assert newest(log).status == "ok"
 
 
 def test_a_number_that_training_never_had_is_a_spike_also_among_few(log, monkeypatch):
     log.add(400, change=set_column("sent", lambda v: share_of(v, 0.4, 9999)))
-    monkeypatch.setattr(data_quality, "FEW_VALUES", 10_000)
+    monkeypatch.setattr(findings, "FEW_VALUES", 10_000)
     assert "spike" in [f.check for f in newest(log).findings]
 
 

@@ -14,6 +14,7 @@ from churn_assets.prediction_log.warehouse.connection import PUBLISHED
 from churn_assets.prediction_log.warehouse.ingest import pending
 from churn_assets.promotion.heartbeat import beat
 from churn_assets.settings import Settings
+from churn_assets.storage.files import open_file
 
 _MAX_WAIT_S = 600.0
 _RECENT_RUNS = 8  # runs
@@ -97,7 +98,7 @@ def _count_predictions(segments: Sequence[Path], most: int) -> int:
     count = 0
     for path in segments:
         try:
-            with path.open("rb") as file:
+            with open_file(path) as file:
                 block = file.read(max(0, most))
         except FileNotFoundError:
             continue
