@@ -38,7 +38,7 @@ def _become(command: Sequence[str]) -> None:
     """The same process, with the same open files, executes another command."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(command[0], command)
+    os.execv(command[0], [*command])
 
 
 def watch(location: str, target: Sequence[str]) -> int:
