@@ -57,7 +57,7 @@ class Worker:
         )
         self.log: LogWriter | None = None
         if settings.log:
-            patience_s = settings.timeout_s / 2  # so that a hanging disk gives our 503, not BentoML's 504
+            patience_s = settings.timeout_s / 2
             self.log = LogWriter(segment, settings.log_queue_rows, self._committed, patience_s)
         self.connections = Connections(ConnectionLimits.of(settings), self.count_refusal)
         self.loop = LoopWatch(home, environ, self.metrics.loop)

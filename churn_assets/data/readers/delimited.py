@@ -185,12 +185,22 @@ def _with_delimiter(text: str, encoding: str, delimiter: str, wanted: set[str], 
 
 def header_row(rows: Sequence[Sequence[str | None]], wanted: set[str]) -> int:
     """The index of the header in the first rows of a table: the first row, unless it has fewer filled cells than most.
-    Then it is, of the rows with more than half of the typical number, the first with most `wanted` names."""
+    Then it is, of the rows with more than half of the typical number, the first with most `wanted` names. Names
+    of groups above the header are passed over, too: only the row below them has a wanted name, and no number."""
     typical = _typical(rows)
-    if not rows or _filled(rows[0]) >= typical:
+
+    def matches(index: int) -> int:
+        return len(wanted & {(cell or "").strip() for cell in rows[index]})
+
+    if not rows:
         return 0
-    wide = [index for index, row in enumerate(rows) if 2 * _filled(row) > typical]
-    return max(wide, key=lambda index: len(wanted & {(cell or "").strip() for cell in rows[index]}))
+    if _filled(rows[0]) >= typical:
+        second = rows[1] if len(rows) > 2 else []
+        numbers = any(
+            cell and any(c.isdecimal() for c in cell) and not any(c.isalpha() for c in cell) for cell in second
+        )
+        return int(bool(second) and not matches(0) and matches(1) > 0 and not numbers and _filled(second) >= typical)
+    return max((index for index, row in enumerate(rows) if 2 * _filled(row) > typical), key=matches)
 
 
 def _filled(row: Sequence[str | None]) -> int:

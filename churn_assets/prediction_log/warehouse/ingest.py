@@ -56,7 +56,7 @@ from churn_assets.prediction_log.warehouse.rebuild import (
     missing_segments,
 )
 from churn_assets.settings import Settings
-from churn_assets.storage.files import remove_leftovers, sync_directory
+from churn_assets.storage.files import open_file, remove_leftovers, sync_directory
 
 if TYPE_CHECKING:
     import duckdb
@@ -293,7 +293,7 @@ class Session:
     def _load_carefully(self, name: str, path: Path, read: SegmentRead, counts: Counter[str]) -> None:
         """The accepted lines into the tables, the others into quarantine. Raises OSError, duckdb.Error."""
         refused = {number for number, _, _ in read.quarantined}
-        with path.open("rb") as lines:
+        with open_file(path) as lines:
             good = [(n, line) for n, line in enumerate(lines, 1) if line.endswith(b"\n") and n not in refused]
         known = self._known_ids(_own_id(self._check(line)) for _, line in good)
         parts: defaultdict[str, list[bytes]] = defaultdict(list)

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -41,6 +42,7 @@ from churn_assets_tests.prediction_log.home import (
     variant,
     write,
 )
+from churn_assets_tests.storage.no_files import NO_FILES, within
 from churn_assets_tests.strategies import ROOT
 
 
@@ -162,11 +164,12 @@ def test_segments_of_dead_workers_are_adopted_and_open_ones_left(tmp_path):
     assert sorted(path.name for path in of.predlog_dir.iterdir()) == [f"a{DONE}", f"b{OPEN}"]
 
 
-def test_an_unreadable_segment_is_reported_after_all_others_are_ingested(tmp_path):
+@pytest.mark.parametrize("make", [Path.mkdir, *NO_FILES.values()], ids=["a folder", *NO_FILES])
+def test_an_unreadable_segment_is_reported_after_all_others_are_ingested(tmp_path, make):
     of = settings(tmp_path)
-    (of.predlog_dir / "a.ready").mkdir(parents=True)
     write(of, "b", prediction("b"))
-    with pytest.raises(LogUnreadable, match=r"1 segments cannot be read.*a\.ready"):
+    make(of.predlog_dir / "a.ready")
+    with within(), pytest.raises(LogUnreadable, match=r"1 segments cannot be read.*a\.ready"):
         ingest(of, STORE)
     assert ask(of, "SELECT prediction_id FROM predictions") == [("b",)]
     assert [path.name for path in pending(of.predlog_dir)] == ["a.ready"]
