@@ -271,7 +271,7 @@ def test_a_few_words_among_many_numbers_or_dates_mean_missing(tmp_path, words):
         "plan": [words[i // 4 % 2] if i % 4 == 0 else "ABC"[i % 3] for i in rows],
         "churn": ["Yes" if i * 13 % 29 < 10 else "No" for i in rows],
     }
-    found = draft_contract(tables.to_csv(tmp_path / "t.csv", texts), DraftOptions("churn", "Yes"))  # type: ignore[arg-type]
+    found = draft_contract(tables.to_csv(tmp_path / "t.csv", texts), DraftOptions("churn", "Yes"))
     kinds = {name: (found.contract.column(name).kind, set(found.contract.column(name).missing)) for name in texts}
     assert kinds["spend"] == (Kind.NUMBER, set(words))
     assert kinds["joined"] == (Kind.DATE, set(words))
