@@ -68,7 +68,8 @@ class ServiceApp:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = time.perf_counter()
         path, method, request = scope["path"], scope["method"], RequestFacts(scope)
-        request_id, worker, status, cause = request.id, self._worker, 200, None
+        request_id, worker, status = request.id, self._worker, 200
+        refusal: Refused | None = None
         try:
             if request.hosts != 1:
                 _check_host(scope, request.hosts)
@@ -85,20 +86,21 @@ class ServiceApp:
             return
         except Exception as error:  # nothing of a mistake of ours may reach the client
             refusal = self._refusal(error, path, method, request_id)
-            status, cause = refusal.status, refusal.cause
+            status = refusal.status
             request.key_id = request.key_id or refusal.key_id
             if request.is_answered:  # in part: it is too late to say more
                 return
             await _send(send, status, refusal.body(), request, refusal.headers, method)
-        self._account(request, path, method, status, cause, time.perf_counter() - start)
+        self._account(request, path, method, status, refusal, time.perf_counter() - start)
 
     def _account(
-        self, request: RequestFacts, path: str, method: str, status: int, cause: str | None, seconds: float
+        self, request: RequestFacts, path: str, method: str, status: int, refusal: Refused | None, seconds: float
     ) -> None:
         """Count a request that was answered, and log it if each one is."""
-        worker = self._worker
-        if cause is not None:
-            worker.count_refusal(cause)
+        worker, cause = self._worker, None
+        if refusal is not None:
+            cause = refusal.cause
+            worker.count_refusal(cause, refusal.detail if path in (PREDICT, PREDICT_BATCH) else ())
         if path in (PREDICT, PREDICT_BATCH):
             worker.metrics.latency(seconds)
         if worker.settings.access_log:
