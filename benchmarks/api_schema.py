@@ -3,10 +3,10 @@
     python -m benchmarks.api_schema [examples a route] [seeds...]
 
 Every check of Schemathesis (`--checks all`) on the champion of CHURN_HOME (else one trained on 6,000 generated
-customers), on a home without keys and on one with a key. The program `schemathesis` is none of our requirements: install
-it in an environment of its own (`pipx install schemathesis`), or name it in SCHEMATHESIS. One thing is set beside the
-defaults, in schemathesis.toml: a rule between columns is no part of a JSON Schema, so `/predict` may answer 422.
-Exits 1 if a check failed.
+customers), on a home without keys and on one with a key. The program `schemathesis` is none of our requirements:
+install it in an environment of its own (`pipx install schemathesis`), or name it in SCHEMATHESIS. One thing is set
+beside the defaults, in schemathesis.toml: a rule between columns is no part of a JSON Schema, so `/predict` may
+answer 422. Exits 1 if a check failed.
 """
 
 from __future__ import annotations

@@ -185,7 +185,7 @@ _RETRY = {"Retry-After": {"description": "Seconds after which to ask again.", "s
 _TRIAL: Schema = {
     "name": "x-churn-test",
     "in": "header",
-    "description": "1: a trial, which is logged, and left out of monitoring, labels and training. Empty, 0 or false: none.",
+    "description": "1: a trial, which is logged, and left out of monitoring, labels and training. Default: none.",
     "schema": {"type": "string", "default": "0"},
 }
 _REQUEST_ID: Schema = {
