@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 QUALITY_JSON, PERFORMANCE_JSON, ACCEPTED_JSON = "quality.json", "performance.json", "accepted.json"
 DRIFT_JSON, DRIFT_MD, DRIFT_HTML = "drift.json", "drift.md", "drift.html"
+_ROWS_NEVER_FULL = 10  # times the customers of a window
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,15 @@ class Acceptance:
 
 @dataclass(frozen=True)
 class OpenWindow:
-    """Customers and rows after the last closed window; `message` says when they become a window."""
+    """Customers and rows after the last closed window; `message` says when they become a window.
+
+    `never_full`: the same customers come again and again, and are fewer than close a window.
+    """
 
     customers: int
     rows: int
     message: str
+    never_full: bool = False
 
 
 def record_open_window(settings: Settings, contract: Contract) -> OpenWindowFile | None:
@@ -192,9 +197,10 @@ def read_open_window(
     ).fetchall()[0]
     wanted = f"after {limits.window_days} days" if limits.window_days else f"at {limits.window:,} customers"
     message = f"the open window has {customers:,} customers; it closes {wanted}"
-    if not limits.window_days and customers and rows > 10 * limits.window:
+    never_full = not limits.window_days and 0 < customers < limits.window and rows > _ROWS_NEVER_FULL * limits.window
+    if never_full:
         message += f"; they have {rows:,} rows: set [monitoring] window below {customers:,}, or window_days"
-    return OpenWindow(customers, rows, message)
+    return OpenWindow(customers, rows, message, never_full)
 
 
 def rows_of(window: Window) -> str:
