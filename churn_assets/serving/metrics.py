@@ -74,8 +74,10 @@ class Metrics:
         self._queue = make(gauge, "churn_log_queue", multiprocess_mode="livesum")
         self._loop = make(gauge, "churn_loop_overdue", ("check",), multiprocess_mode="livemax")
         self.latency = observer("churn_prediction_latency_seconds", LATENCY_BUCKETS)
-        self.score = observer("churn_score", SCORE_BUCKETS)
-        self.explanation_latency = observer("churn_explanation_seconds", LATENCY_BUCKETS)
+        self.score, self.explanation_latency = (
+            observer("churn_score", SCORE_BUCKETS),
+            observer("churn_explanation_seconds", LATENCY_BUCKETS),
+        )
         self._explanations = make(counter, "churn_explanations_total", ("kind", "status"))
         self._commit = observer("churn_log_commit_seconds", COMMIT_BUCKETS)
         # Finding a child by its labels costs as much as counting.

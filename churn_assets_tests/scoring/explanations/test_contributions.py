@@ -8,6 +8,7 @@ import datetime as dt
 import pytest
 
 from churn_assets.errors import ContributionsWrong
+from churn_assets.features.compile import Matrix
 from churn_assets.scoring.explain import Contributions, Explainer, background
 from churn_assets.scoring.explanations.contributions import explain
 from churn_assets.scoring.explanations.customer import Customer
@@ -41,9 +42,15 @@ def test_base_and_contributions_are_the_log_odds_of_the_service(kind):
         assert all(reason.contribution > 0.0 and reason.text for reason in told.reasons)
 
 
+class WrongExplainer(Explainer):
+    """One whose base value is another's."""
+
+    def contributions(self, matrix: Matrix) -> Contributions:
+        right = super().contributions(matrix)
+        return Contributions(right.values, right.base + 0.01)
+
+
 def test_contributions_that_do_not_add_up_are_not_given():
-    explainer = explainer_of("boosted")
-    right = explainer.contributions
-    explainer.contributions = lambda matrix: Contributions(right(matrix).values, right(matrix).base + 0.01)
+    explainer = WrongExplainer(explainer_of("boosted").scorer)
     with pytest.raises(ContributionsWrong, match=r"by 0\.01"):
         explain(explainer, Customer.read(CustomerScorer(explainer.scorer), ROWS[0], AS_OF, DAY), [])
