@@ -26,7 +26,7 @@ class _ConstantHandlers(Handlers):
 
 class _Middleware:
     def __init__(self, app: ASGIApp) -> None:
-        self._app = ServiceApp(app, ours.this_worker())
+        self._app = ours.answer_first(app)
         self.change(self._app)
 
     def change(self, app: ServiceApp) -> None: ...

@@ -18,6 +18,7 @@ from sqlite3 import Row
 from typing import Any, Literal
 
 from churn_assets.errors import KeyRefused, KeysUnreadable
+from churn_assets.storage.files import open_file
 from churn_assets.storage.sqlite import SqliteStore
 
 ADMIN = "admin"  # includes the others
@@ -89,7 +90,7 @@ class KeyStore(SqliteStore):
         """What a transaction changes; None without a file. Raises KeysUnreadable."""
         with self._plain_errors():
             try:
-                with self.path.open("rb") as file:
+                with open_file(self.path) as file:
                     status, header = os.fstat(file.fileno()), file.read(_CHANGES.stop)
             except FileNotFoundError:
                 return None

@@ -36,6 +36,7 @@ Kind = Literal[
     "request_overdue",
     "gate_overdue",
     "moved_alias",
+    "window_never_full",
 ]
 Severity = Literal["info", "warning", "error"]
 

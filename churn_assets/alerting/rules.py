@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # a sensor that raises an alert loads no NumPy
 
 DRIFT, DATA, PERFORMANCE, STALE = "drift", "data_quality", "performance_drop", "stale_log"
 SOURCES, WAITING = "implausible_feedback", "waiting_feedback"
-MOVED_ALIAS = "moved_alias"
+MOVED_ALIAS, NEVER_FULL = "moved_alias", "window_never_full"
 
 _RUNBOOK = "What to do: docs/operations.md"
 _MOST_FINDINGS = 5
@@ -54,6 +54,7 @@ def monitoring_alerts(
     return (
         _data_alerts(quality, investigate)
         + _staleness_alerts(quality)
+        + _open_window_alerts(quality)
         + _drift_alerts(drift, quality)
         + _performance_alerts(performance)
     )
@@ -92,6 +93,18 @@ def _staleness_alerts(quality: QualityReport | None) -> AlertChanges:
     return AlertChanges((Alert(STALE, "stale_log", "The prediction log is stale", message),))
 
 
+def _open_window_alerts(quality: QualityReport | None) -> AlertChanges:
+    if quality is None or quality.open is None:
+        return AlertChanges()
+    if not quality.open.never_full:
+        return AlertChanges(ended={NEVER_FULL: "The window is complete, or may become so."})
+    message = (
+        f"Nothing is monitored: {quality.open.message}. Expected: a window that is complete now and then. "
+        f"{_RUNBOOK} (A window is never complete)."
+    )
+    return AlertChanges((Alert(NEVER_FULL, "window_never_full", "A window is never complete", message),))
+
+
 def _drift_alerts(drift: DriftReport | None, quality: QualityReport | None) -> AlertChanges:
     broken = {window.window for window in (quality.windows if quality else ()) if window.status == "broken"}
     windows = [window for window in (drift.windows if drift else ()) if window.status in ("stable", "drift")]
@@ -108,7 +121,8 @@ def _drift_alerts(drift: DriftReport | None, quality: QualityReport | None) -> A
     in_a_row = f" It is the {_ordinal(count)} such window in a row." if count > 1 else ""
     message = (
         f"Window {newest.window} differs from the training data in: {', '.join(newest.drifted)}.{in_a_row} "
-        f"Expected: no column beyond the contract's limits. Read drift.md of that window. {_RUNBOOK} (Drift)."
+        "Expected: no column beyond the contract's limits. Read drift.md of that window. "
+        f"{_RUNBOOK} (Drift, but no labels)."
     )
     return AlertChanges((Alert(DRIFT, "drift", "Drift", message),))
 

@@ -20,7 +20,7 @@ from churn_assets.errors import AlertsUnreadable, ChurnError, SettingsError
 from churn_assets.monitoring.open_window import is_closed, read_open_window_file
 from churn_assets.prediction_log.segment import READY, files_of
 from churn_assets.prediction_log.warehouse.connection import PUBLISHED
-from churn_assets.promotion.heartbeat import Heartbeat, read_heartbeat, silence_s
+from churn_assets.promotion.heartbeat import HEARTBEAT, Heartbeat, read_heartbeat, silence_s
 from churn_assets.promotion.ledger import IN_FLIGHT, Ledger
 from churn_assets.settings import Settings
 
@@ -97,19 +97,30 @@ def loop_alerts(checks: Sequence[LoopCheck], opened: Sequence[str]) -> AlertChan
 
 def tell(settings: Settings, environ: Mapping[str, str], checks: Sequence[LoopCheck], now: datetime) -> None:
     """Raise and end the alerts of these checks. Nothing is written while all is well."""
-    try:
-        alerts = AlertSettings.from_environ(environ, settings.home)
-    except SettingsError:  # an alert that is stored and logged, and goes nowhere, is better than none
-        alerts = AlertSettings(settings.home)
-    try:
-        opened = [entry.key for entry in open_alerts(alerts)]
-    except AlertsUnreadable:
-        opened = []
+    alerts, opened = _open_alerts(settings, environ)
     changes = loop_alerts(checks, opened)
     for alert in changes.raised:
         raise_alert(alerts, alert, now)
     for key, ending in changes.ended.items():
         recover_alert(alerts, key, f"{ending[:1].upper()}{ending[1:]}.", now)
+
+
+def end_all(settings: Settings, environ: Mapping[str, str], now: datetime) -> None:
+    """End the alerts of a loop that is not watched any more. Nothing is written while there are none."""
+    alerts, opened = _open_alerts(settings, environ)
+    for key in {*opened} & {*NAMES}:
+        recover_alert(alerts, key, "No daemon belongs to this home.", now)
+
+
+def _open_alerts(settings: Settings, environ: Mapping[str, str]) -> tuple[AlertSettings, list[str]]:
+    try:
+        alerts = AlertSettings.from_environ(environ, settings.home)
+    except SettingsError:  # an alert that is stored and logged, and goes nowhere, is better than none
+        alerts = AlertSettings(settings.home)
+    try:
+        return alerts, [entry.key for entry in open_alerts(alerts)]
+    except AlertsUnreadable:
+        return alerts, []
 
 
 _TITLES: dict[Kind, str] = {
@@ -125,7 +136,8 @@ def _check_daemon(settings: Settings, life: Heartbeat, now: datetime) -> LoopChe
     limit = timedelta(seconds=silence_s(settings))
     if now - life.at > limit:
         message = f"its sensors were evaluated last at {_minute(life.at)}, expected within {_span(limit)}"
-        return LoopCheck(DAEMON, "overdue", message, "start it: churn ui, or restart its unit")
+        remedy = f"start it: churn ui, or restart its unit; if none shall run here, remove {settings.home / HEARTBEAT}"
+        return LoopCheck(DAEMON, "overdue", message, remedy)
     return LoopCheck(DAEMON, "ok", f"its sensors were evaluated at {_minute(life.at)}")
 
 

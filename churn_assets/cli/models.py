@@ -1,4 +1,4 @@
-"""`churn audit | score | budget`: audit a table, and use the champion."""
+"""`churn audit | score | monitor | budget`: audit a table, and use the champion."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def score(
     settings = settings_of(home, contract)
     from churn_assets.prediction_log.segment import Segment
     from churn_assets.promotion.pointer import read_refusal, require_champion
-    from churn_assets.scoring.batch import BatchLog, score_file
+    from churn_assets.scoring.batch import SEGMENT_BYTES, BatchLog, score_file
     from churn_assets.scoring.bundle import contract_in_use, describe_value_in_use, load_bundle
 
     if output is not None and calls is None and output.stem.lower().endswith(("calls", "call_list")):
@@ -132,7 +132,7 @@ def score(
     scorer = load_bundle(bundle, used)
     if scorer.no_signal:
         say("The champion is no better than random: nobody is on the call list.", err)
-    logged = BatchLog(scorer, Segment(settings.predlog_dir)) if log else None
+    logged = BatchLog(scorer, Segment(settings.predlog_dir, SEGMENT_BYTES)) if log else None
     with console.counter("rows") as count, closing(logged) if logged else nullcontext():
         summary = score_file(
             scorer, file, output, as_of=as_of, reasons=reasons, progress=count, each=logged, sheet=calls
@@ -145,6 +145,44 @@ def score(
     if not summary.rows_scored:
         print_error(f"no row of {file} could be scored; the rejected rows above say why")
         raise typer.Exit(console.USER_ERROR)
+
+
+@app.command(epilog="Example: [bold]churn monitor customers.csv && churn score customers.csv[/bold]")
+def monitor(
+    file: Annotated[str, typer.Argument(help="Customers: a table of any kind that `score` reads; it needs no label.")],
+    as_of: Annotated[
+        str | None, typer.Option(help="The day the table describes, such as 2026-11-01. Default: as the contract says.")
+    ] = None,
+    contract: ContractOption = None,
+    home: HomeOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+) -> None:
+    """Judge a file against the champion's training data: is it whole, and do its customers differ?
+
+    Ends with 0 if nothing stands out, 1 if the data is broken, 3 if the customers differ, and 4 if there are too few
+    customers or no reference. Nothing is written.
+    """
+    settings = settings_of(home, contract)
+    from churn_assets.cli.terminal.monitored import show_table_report
+    from churn_assets.contract.load import load_contract
+    from churn_assets.monitoring.profile import read_monitored_model
+    from churn_assets.monitoring.table_report import EXIT_CODES, report_table
+    from churn_assets.promotion.pointer import require_champion
+    from churn_assets.scoring.bundle import load_bundle
+
+    bundle = require_champion(settings.home).path(settings.home)
+    model = read_monitored_model(settings, load_contract(settings.contract_path))
+    assert model is not None  # there is a champion
+    with console.counter("rows") as count:
+        report = report_table(load_bundle(bundle, model.contract), model, file, as_of, progress=count)
+    if as_json:
+        import msgspec
+
+        console.print_json(msgspec.to_builtins(report))
+    else:
+        show_table_report(report)
+    if code := EXIT_CODES[report.verdict]:
+        raise typer.Exit(code)
 
 
 @app.command(epilog="Example: [bold]churn budget 5000[/bold]")

@@ -107,12 +107,14 @@ class Audit:
 class Monitoring:
     """Limits of the monitoring; docs/monitoring.md describes each. Shares run from 0 to 1.
 
-    With `window_days` above 0 a window closes after as many days, not at `window` customers. `labels_to_retrain` of
+    With `window_days` above 0 a window closes after as many days, not at `window` customers. With `batch_pause_minutes`
+    above 0 rows without such a pause are one batch, which is one window. `labels_to_retrain` of
     0 is never. `volume_ratio` is the factor by which the number of predictions a day may fall or rise.
     """
 
     window: Count = 2000
     window_days: Annotated[int, Bounds(ge=0)] = 0
+    batch_pause_minutes: Annotated[float, Bounds(ge=0.0, le=1440.0)] = 0.0
     floor: Count = 500
     silent: tuple[str, ...] = ()
     significance: Share = 0.01

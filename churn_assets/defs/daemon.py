@@ -2,6 +2,8 @@
 
 `dagster-daemon run -w workspace.yaml` starts a new code server once a minute, to notice changed code. That is most of
 its idle cost: 3 s of CPU each time, and the memory of two servers while they overlap. A run loads the code anew anyway.
+
+The process reads the workspace with Dagster and then executes itself anew without it: what watches needs no 50 MiB.
 """
 
 from __future__ import annotations
@@ -12,41 +14,42 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin
-from dagster._core.workspace.load import location_origins_from_yaml_paths
-
-from churn_assets.settings import Settings
-
 _POLL_S = 1.0
+_PYTHON = [sys.executable, "-m"]
+_WATCH = "--watch"
 
 
-def main(workspace: Path) -> int:
-    """Run the daemon until it ends; its exit code. A code server that dies is started again."""
+def main(workspace: Path) -> None:
+    """Become the process that runs the daemon until it ends. A code server that dies is started again."""
+    from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin
+    from dagster._core.workspace.load import location_origins_from_yaml_paths
+
     origins = [*location_origins_from_yaml_paths([str(workspace)])]
     if len(origins) != 1 or not isinstance(origins[0], ManagedGrpcPythonEnvCodeLocationOrigin):
-        return subprocess.call(_daemon(workspace))  # a workspace of somebody's own making, with servers of its own
+        _become(_daemon(workspace))  # a workspace of somebody's own making, with servers of its own
     target, location = origins[0].loadable_target_origin, origins[0].location_name
+    _become([*_PYTHON, "churn_assets.defs.daemon", _WATCH, location, *target.get_cli_args()])
+
+
+def _become(command: Sequence[str]) -> None:
+    """The same process, with the same open files, executes another command."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(command[0], [*command])
+
+
+def watch(location: str, target: Sequence[str]) -> int:
+    """Run a code server for `target` (arguments of `dagster api grpc`) and the daemon on it; the daemon's exit code."""
     with tempfile.TemporaryDirectory(prefix="churn-daemon-") as folder:  # a socket must have a short path
         socket, served = Path(folder) / "code.sock", Path(folder) / "workspace.yaml"
         place = {"grpc_server": {"socket": str(socket), "location_name": location}}
         served.write_text(json.dumps({"load_from": [place]}), encoding="utf-8")  # JSON is YAML as well
         serve = [*_PYTHON, "dagster", "api", "grpc", "--lazy-load-user-code", "--log-level", "warning"]
-        serve += ["--socket", str(socket), "--location-name", location, *target.get_cli_args()]
-        _make_databases()
+        serve += ["--socket", str(socket), "--location-name", location, *target]
         return _watch(serve, _daemon(served))
-
-
-_PYTHON = [sys.executable, "-m"]
-
-
-def _make_databases() -> None:
-    """Let one process make Dagster's databases: two that do so at once leave them with two versions, which no process
-    can open any more. It is another process, because what it imports would stay in this one."""
-    home = os.environ.get("DAGSTER_HOME") or Settings.from_environ(os.environ).dagster_home
-    if not (Path(home) / "history" / "runs.db").is_file():
-        subprocess.run([sys.executable, "-c", "import dagster; dagster.DagsterInstance.get().dispose()"], check=True)
 
 
 def _daemon(workspace: Path) -> list[str]:
@@ -76,4 +79,6 @@ def _watch(serve: list[str], daemon: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    if sys.argv[1] == _WATCH:
+        sys.exit(watch(sys.argv[2], sys.argv[3:]))
+    main(Path(sys.argv[1]))

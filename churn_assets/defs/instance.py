@@ -5,23 +5,27 @@ in the working directory and throws its run history away. It does read `dagster.
 this class; so the history lands below CHURN_HOME after all, where `make ui` finds it.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import psutil
 from dagster._core.instance.ref import InstanceRef
-from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
+from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._serdes import ConfigurableClassData
 
+from churn_assets.defs.runs.process import is_alive, launch_tags
 from churn_assets.settings import Settings
 from churn_assets.storage.links import link_home
+from churn_assets.storage.lock import file_lock
 
-_CLOCK_S = 60.0  # by so much a clock that is set while a run works may not make its process another one
+_DATABASES = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
+_DATABASES_S = 120.0  # to make them, on a slow disk
 
 
 class HomeInstance(dg.DagsterInstance):
@@ -47,7 +51,19 @@ class HomeInstance(dg.DagsterInstance):
             settings.home.mkdir(parents=True, exist_ok=True)  # where a link to it may lead
             settings.dagster_home.mkdir(exist_ok=True)
             home = str(settings.dagster_home)
+        _make_databases(Path(home))
         return InstanceRef.config_defaults(home)
+
+
+def _make_databases(home: Path) -> None:
+    """Let one process make Dagster's databases: two that do so at once leave them with two versions, which no process
+    can open any more. Whatever starts a daemon reads the instance's configuration first, in each of its processes."""
+    from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+
+    # A home that cannot be written: Dagster says so.
+    with contextlib.suppress(OSError), file_lock(home / ".databases.lock", _DATABASES_S):
+        if not all((home / path).is_file() for path in _DATABASES):
+            DagsterSqliteStorage.from_local(str(home)).dispose()
 
 
 class HomeRunLauncher(DefaultRunLauncher):
@@ -56,6 +72,11 @@ class HomeRunLauncher(DefaultRunLauncher):
     Without it a run that was killed together with the daemon stays STARTED for ever, and keeps its place in the queue
     and in its pools.
     """
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """As Dagster does, and note when, by a clock that nobody sets."""
+        self._instance.add_run_tags(context.dagster_run.run_id, dict(launch_tags()))
+        super().launch_run(context)
 
     @property
     def supports_check_run_worker_health(self) -> bool:
@@ -69,7 +90,7 @@ class HomeRunLauncher(DefaultRunLauncher):
         for event in self._instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
             metadata = event.get_dagster_event().engine_event_data.metadata
             if (pid := metadata.get("pid")) is not None:  # the first one is the process of the whole run
-                if _was_running(int(str(pid.value)), event.timestamp):
+                if is_alive(int(str(pid.value)), run.tags, event.timestamp):
                     break
                 return CheckRunHealthResult(WorkerStatus.FAILED, f"process {pid.value} is gone")
         return CheckRunHealthResult(WorkerStatus.RUNNING)
@@ -79,12 +100,3 @@ def _ran_on_another_host(run: dg.DagsterRun) -> bool:
     """Whether a code server that listens on a network launched it; its processes cannot be seen from here."""
     host = json.loads(run.tags.get(GRPC_INFO_TAG, "{}")).get("host", "localhost")
     return host not in ("localhost", "127.0.0.1")
-
-
-def _was_running(pid: int, at: float) -> bool:
-    """Whether the process `pid` of now is the one that ran at `at` (seconds since 1970): ids come again."""
-    try:
-        process = psutil.Process(pid)
-        return bool(process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= at + _CLOCK_S)
-    except psutil.NoSuchProcess:
-        return False

@@ -17,6 +17,7 @@ from churn_assets.contract.load import load_contract
 from churn_assets.defs.policy import MONITORING
 from churn_assets.defs.runs.cancel import cancel_lost_runs
 from churn_assets.defs.runs.plan import RunPlan, plan_run
+from churn_assets.defs.runs.process import own_tags
 from churn_assets.defs.runs.resume import COMMAND, RESUMES, RUN, RunInputs, resume_run
 from churn_assets.settings import Settings, project_file
 from churn_assets.storage.files import remove_leftovers
@@ -171,7 +172,7 @@ def execute(run: PreparedRun, on_event: Callable[[StepEvent], None]) -> RunOutco
             asset_selection=run.assets,
             run_config={**run.config, "loggers": {"steps": {}}},
             run_id=run.run_id,
-            tags=run.tags,
+            tags={**run.tags, **own_tags()},
         )
     return _outcome(result)
 

@@ -51,6 +51,9 @@ def find_column(names: Sequence[str], option: str, name: str, where: str) -> str
     similar = difflib.get_close_matches(name, names, 3, 0.5)
     similar += [n for n in names if n.lower().strip() == name.lower().strip() and n not in similar]
     hint = f"did you mean {' or '.join(repr(n) for n in similar)}? " if similar else ""
+    numbers = [name for name in names if any(c.isdecimal() for c in name) and not any(c.isalpha() for c in name)]
+    if numbers and len(names) > 1:
+        hint += f"its first row has {numbers[0]!r}, so it may have no header: write one above it; "
     if len(names) == 1:
         separators = " ".join("tab" if mark == "\t" else mark for mark in DELIMITERS)
         hint += f"its header has none of the separators {separators}, save it with one of them; "

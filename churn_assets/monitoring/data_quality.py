@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from statistics import median
-from typing import TYPE_CHECKING, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from churn_assets.contract.limits import Monitoring
-from churn_assets.contract.model import Column, Contract, Kind, Role
+from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.errors import NothingIngested
+from churn_assets.monitoring.cutting import WHO
+from churn_assets.monitoring.faults.checks import check_together
+from churn_assets.monitoring.findings import TRAFFIC, Check, Finding, has_few_values, share_finding, shown
 from churn_assets.monitoring.performance.service import FAULTS
 from churn_assets.monitoring.profile import (
     NO_CHAMPION,
@@ -31,10 +33,8 @@ from churn_assets.monitoring.profile import (
     profile_window,
     read_monitored_model,
 )
-from churn_assets.monitoring.special_values import find_special_values
 from churn_assets.monitoring.windows import (
     QUALITY_JSON,
-    WHO,
     DataQuality,
     OpenWindow,
     QualityStatus,
@@ -46,34 +46,13 @@ from churn_assets.monitoring.windows import (
     window_folder,
     write_report,
 )
+from churn_assets.prediction_log.schema import columns_of
 from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
     import duckdb
 
-Check = Literal[
-    "missing_column", "not_in_reference", "all_missing", "missing", "unreadable", "infinite", "outside_range",
-    "unknown_category", "constant", "spike", "unexplained_value", "volume", "refused", "duplicates", "one_customer",
-    "gap", "no_id",
-]  # fmt: skip
-
-TRAFFIC = "(traffic)"  # in place of a column, for findings that are about none
-FEW_VALUES = 10  # distinct numbers of a column in training; of so few, one that becomes frequent is drift, no default
 _HOUR_S = 3600.0
-_EXPLAINING = frozenset({Kind.NUMBER, Kind.INTEGER, Kind.BOOLEAN, Kind.CATEGORY})
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One deviation; `actual` and `expected` are figures for people, `cause` is that of refused requests, else ''."""
-
-    check: Check
-    column: str
-    actual: str
-    expected: str
-    message: str
-    blocks: bool = True
-    cause: str = ""
 
 
 # -- columns -------------------------------------------------------------------------------------------
@@ -110,14 +89,14 @@ def _check_empty(name: str, before: ColumnProfile) -> Iterator[Finding]:
     if before.missing < before.rows:
         usual = before.missing / before.rows
         message = f"'{name}' is empty, expected at most {usual:.1%} missing values; is it still filled?"
-        yield _share("all_missing", name, 1.0, usual, message)
+        yield share_finding("all_missing", name, 1.0, usual, message)
 
 
 def _check_missing(name: str, now: ColumnProfile, before: ColumnProfile, limits: Monitoring) -> Iterator[Finding]:
     missing, usual = now.missing / now.rows, before.missing / max(1, before.rows)
     if missing - usual >= limits.missing_rise:
         message = f"'{name}' is missing for {missing:.1%} of the customers, expected about {usual:.1%}"
-        yield _share("missing", name, missing, usual, message)
+        yield share_finding("missing", name, missing, usual, message)
 
 
 def _check_unusable(column: Column, now: ColumnProfile, limits: Monitoring) -> Iterator[Finding]:
@@ -125,7 +104,9 @@ def _check_unusable(column: Column, now: ColumnProfile, limits: Monitoring) -> I
     for check, count in counts:
         if count:
             message = f"'{column.name}' has {count:,} {check} values, expected a finite {column.kind}"
-            yield _share(check, column.name, count / now.rows, 0.0, message, count / now.rows >= limits.outside_share)
+            yield share_finding(
+                check, column.name, count / now.rows, 0.0, message, count / now.rows >= limits.outside_share
+            )
 
 
 def _check_range(column: Column, now: ColumnProfile, reference: Reference, limits: Monitoring) -> Iterator[Finding]:
@@ -137,7 +118,7 @@ def _check_range(column: Column, now: ColumnProfile, reference: Reference, limit
             message = (
                 f"{share:.1%} of '{name}' lie outside {low:g} to {high:g}, the training range; is the unit the same?"
             )
-            yield _share("outside_range", name, share, usual, message)
+            yield share_finding("outside_range", name, share, usual, message)
 
 
 def _check_choices(column: Column, now: ColumnProfile, limits: Monitoring) -> Iterator[Finding]:
@@ -149,7 +130,7 @@ def _check_choices(column: Column, now: ColumnProfile, limits: Monitoring) -> It
             f"{share:.1%} of '{name}' are not a choice of the contract, most often '{most}'; "
             "add it to the contract, or correct the feed"
         )
-        yield _share("unknown_category", name, share, 0.0, message, share >= limits.outside_share)
+        yield share_finding("unknown_category", name, share, 0.0, message, share >= limits.outside_share)
 
 
 def _check_frequent_value(
@@ -157,7 +138,7 @@ def _check_frequent_value(
 ) -> Iterator[Finding]:
     name = column.name
     if now.constant and not before.constant:
-        value = next(level for level, n in now.levels.items() if n) if now.levels else _shown(column, now.low)
+        value = next(level for level, n in now.levels.items() if n) if now.levels else shown(column, now.low)
         message = f"'{name}' is {value} for everybody, expected several values as in training; is it still filled?"
         yield Finding("constant", name, f"only {value}", "several values", message)
     elif now.top is not None:
@@ -170,43 +151,12 @@ def _check_spike(
     name, (number, share) = column.name, top
     numbers = reference.profile.sample[name].to_numpy()
     usual = float((numbers == number).mean()) if len(numbers) else 0.0
-    if share - usual >= limits.spike_rise and not (usual and len(np.unique(numbers)) <= FEW_VALUES):
+    if share - usual >= limits.spike_rise and not (usual and has_few_values(numbers)):
         message = (
-            f"'{name}' is {_shown(column, number)} for {share:.1%} of the customers, in training for {usual:.1%}; "
+            f"'{name}' is {shown(column, number)} for {share:.1%} of the customers, in training for {usual:.1%}; "
             "is it still filled?"
         )
-        yield _share("spike", name, share, usual, message)
-
-
-def check_special_values(
-    profile: Profile, reference: Reference, contract: Contract, limits: Monitoring, known: Sequence[Finding]
-) -> Iterator[Finding]:
-    """Values that more customers have than before and than their other columns explain; columns with a finding in
-    `known` have one already. Of few different numbers one that becomes frequent is drift."""
-    columns = {c.name: c for c in contract.logged_columns if c.role is Role.FEATURE and c.kind in _EXPLAINING}
-    named = {finding.column for finding in known}
-    numbers = [name for name in columns if name not in named and name in reference.bounds]
-    many = [name for name in numbers if len(np.unique(reference.profile.sample[name].to_numpy())) > FEW_VALUES]
-    kinds = {name: column.kind for name, column in columns.items()}
-    for special in find_special_values(reference.profile.sample, profile.sample, kinds, many):
-        column = columns[special.column]
-        message = (
-            f"'{column.name}' is {_shown(column, special.value)} for {special.share:.1%} of the customers, in training "
-            f"for {special.usual:.1%}, and by their other columns {special.expected:.1%} are to be expected; "
-            "is it still filled?"
-        )
-        blocks = column.name not in (*limits.silent, *contract.unread)
-        yield _share("unexplained_value", column.name, special.share, special.expected, message, blocks)
-
-
-def _shown(column: Column, value: float | None) -> str:
-    if column.kind is Kind.DATE and value is not None:
-        return str(dt.date(1970, 1, 1) + dt.timedelta(days=value))
-    return f"{value:g}"
-
-
-def _share(check: Check, column: str, share: float, usual: float, message: str, blocks: bool = True) -> Finding:
-    return Finding(check, column, f"{share:.1%}", f"{usual:.1%}", message, blocks)
+        yield share_finding("spike", name, share, usual, message)
 
 
 # -- traffic -------------------------------------------------------------------------------------------
@@ -216,9 +166,9 @@ def _share(check: Check, column: str, share: float, usual: float, message: str, 
 class Traffic:
     """How the predictions of one window were requested.
 
-    `rows_a_day` is over the window's span, a day at least, so that a burst of a minute is not taken for a flood.
-    `largest_customer_share` is of rows. `refused` are requests by cause, of the service's reports that overlap the
-    window.
+    `rows_a_day` is over the days with a prediction, so that neither a burst of a minute is taken for a flood nor a week
+    between two batches for a failure. `largest_customer_share` is of rows. `refused` are requests by cause,
+    `refused_rows` their rows and those of scored files by column or rule, of the reports that overlap the window.
     """
 
     rows: int
@@ -228,38 +178,59 @@ class Traffic:
     largest_customer_share: float
     rows_without_id: int
     refused: Mapping[str, int]
+    refused_rows: Mapping[str, int] = field(default_factory=dict)
 
     def refused_share(self, cause: str) -> float:
         """Requests refused for this cause among these and those that were answered, 0 to 1."""
-        refused = self.refused.get(cause, 0)
+        return self._share(self.refused.get(cause, 0))
+
+    def refused_row_share(self, column: str) -> float:
+        """Rows refused for this column or rule among these and those that were answered, 0 to 1."""
+        return self._share(self.refused_rows.get(column, 0))
+
+    def _share(self, refused: int) -> float:
         return refused / (self.rows + refused) if refused else 0.0
 
 
 def read_traffic(connection: duckdb.DuckDBPyConnection, window: Window) -> Traffic:
     """The traffic of a window."""
-    rows, customers, most, without_id, gap, span = connection.execute(
+    rows, customers, most, without_id, gap, days = connection.execute(
         f"""WITH taken AS (SELECT {WHO} AS who, customer_id, scored_at FROM answers WHERE {rows_of(window)}),
               each AS (SELECT count(*) AS rows, count(*) - count(customer_id) AS without_id FROM taken GROUP BY who),
               gaps AS (SELECT scored_at, date_diff('microsecond', lag(scored_at) OVER (ORDER BY scored_at), scored_at)
                          AS gap FROM taken)
             SELECT coalesce(sum(rows), 0)::BIGINT, count(*), coalesce(max(rows), 0),
               coalesce(sum(without_id), 0)::BIGINT, (SELECT coalesce(max(gap), 0) FROM gaps),
-              (SELECT coalesce(date_diff('microsecond', min(scored_at), max(scored_at)), 0) FROM gaps)
+              (SELECT count(DISTINCT CAST(scored_at AS DATE)) FROM gaps)
             FROM each"""
     ).fetchall()[0]
-    refused = connection.execute(
-        "SELECT cause, CAST(sum(requests) AS BIGINT) FROM rejections WHERE since_at <= CAST(? AS TIMESTAMP) "
-        "AND until_at >= CAST(? AS TIMESTAMP) GROUP BY cause ORDER BY cause",
-        [window.last_scored_at[:-6], window.first_scored_at[:-6]],
-    ).fetchall()
-    rows_a_day = rows / max(1.0, span / 1e6 / 86_400)
+    refused = _read_refused(connection, window, "rejections", "requests")
+    # A copy that was published before this table was known has none of it.
+    has_rows = bool(columns_of(connection, "rejected_rows"))
+    refused_rows = _read_refused(connection, window, "rejected_rows", "rows") if has_rows else {}
+    rows_a_day = rows / max(1, days)
     largest = most / rows if rows else 0.0
-    return Traffic(rows, customers, rows_a_day, gap / 1e6 / _HOUR_S, largest, without_id, dict(refused))
+    return Traffic(rows, customers, rows_a_day, gap / 1e6 / _HOUR_S, largest, without_id, refused, refused_rows)
 
 
-def check_traffic(now: Traffic, before: Sequence[Traffic], limits: Monitoring) -> Iterator[Finding]:
-    """Findings about how predictions came in, against the median of the windows before (none: no comparison)."""
-    yield from _check_volume(now, before, limits)
+def _read_refused(connection: duckdb.DuckDBPyConnection, window: Window, table: str, figure: str) -> dict[str, int]:
+    """What the reports that overlap the window refused, by cause."""
+    counts: dict[str, int] = dict(
+        connection.execute(
+            f"SELECT cause, CAST(sum({figure}) AS BIGINT) FROM {table} WHERE since_at <= CAST(? AS TIMESTAMP) "
+            "AND until_at >= CAST(? AS TIMESTAMP) GROUP BY cause ORDER BY cause",
+            [window.last_scored_at[:-6], window.first_scored_at[:-6]],
+        ).fetchall()
+    )
+    return counts
+
+
+def check_traffic(
+    now: Traffic, before: Sequence[Traffic], limits: Monitoring, alike: Sequence[Traffic] | None = None
+) -> Iterator[Finding]:
+    """Findings about how predictions came in, against the median of the windows before (none: no comparison). The
+    volume is compared with that of `alike`, by default the same windows."""
+    yield from _check_volume(now, before if alike is None else alike, limits)
     yield from _check_refused(now, before, limits)
     yield from _check_customers(now, limits)
     if now.longest_gap_hours >= limits.stale_hours:
@@ -275,7 +246,7 @@ def _check_volume(now: Traffic, before: Sequence[Traffic], limits: Monitoring) -
     rate = median(traffic.rows_a_day for traffic in before) if before else 0.0
     if rate and not rate / limits.volume_ratio <= now.rows_a_day <= rate * limits.volume_ratio:
         actual, expected = f"{now.rows_a_day:,.0f} a day", f"about {rate:,.0f} a day"
-        message = f"{now.rows_a_day:,.0f} predictions a day, expected {expected} as in the windows before"
+        message = f"{now.rows_a_day:,.0f} predictions a day, expected {expected} as in earlier windows like it"
         yield Finding("volume", TRAFFIC, actual, expected, message)
 
 
@@ -291,8 +262,18 @@ def _check_refused(now: Traffic, before: Sequence[Traffic], limits: Monitoring) 
         usual = median(traffic.refused_share(cause) for traffic in before) if before else 0.0
         if share - usual >= limits.missing_rise:
             message = f"{share:.1%} of the requests were refused for '{cause}', {usual:.1%} before"
-            finding = _share("refused", TRAFFIC, share, usual, message, blocks=cause not in _NOT_OF_DATA)
+            finding = share_finding("refused", TRAFFIC, share, usual, message, blocks=cause not in _NOT_OF_DATA)
             yield replace(finding, cause=cause)
+    for column in sorted(now.refused_rows):
+        share = now.refused_row_share(column)
+        usual = median(traffic.refused_row_share(column) for traffic in before) if before else 0.0
+        if share - usual >= _REFUSED_ROWS:
+            message = (
+                f"{now.refused_rows[column]:,} rows ({share:.1%}) were refused for '{column}', {usual:.1%} before; "
+                "the answer to each request has row, value and what was expected"
+            )
+            finding = share_finding("refused", TRAFFIC, share, usual, message, share - usual >= limits.missing_rise)
+            yield replace(finding, cause=column)
 
 
 def _check_customers(now: Traffic, limits: Monitoring) -> Iterator[Finding]:
@@ -303,14 +284,16 @@ def _check_customers(now: Traffic, limits: Monitoring) -> Iterator[Finding]:
         yield Finding("duplicates", TRAFFIC, f"{rows_a_customer:.1f} rows a customer", expected, message)
     if now.largest_customer_share >= limits.spike_rise and now.customers > 1:
         message = f"one customer id has {now.largest_customer_share:.1%} of the predictions; is it a placeholder?"
-        yield _share("one_customer", TRAFFIC, now.largest_customer_share, 0.0, message)
+        yield share_finding("one_customer", TRAFFIC, now.largest_customer_share, 0.0, message)
 
 
 # -- reports -------------------------------------------------------------------------------------------
 
 NO_PREDICTIONS = "no predictions yet: nothing has been ingested from the log"
 NEWEST = 30  # windows that the report over all windows has
+_REFUSED_ROWS = 0.005  # of the rows, from which those that were refused for a column are reported
 _COMPARED = 5  # earlier windows that the traffic is compared with
+_WEEK_DAYS = 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -394,11 +377,12 @@ def _summarize(
 
 def window_quality(log: MonitoredLog, index: int) -> WindowQuality:
     """The quality report on the closed window at `index`: read, or made and kept."""
-    window, others = log.windows[index], log.windows[max(0, index - _COMPARED) : index]
+    window = log.windows[index]
     report = read_window_report(log.settings, window, QUALITY_JSON, WindowQuality)
     if report is None:
-        earlier = [read_window_report(log.settings, other, QUALITY_JSON, WindowQuality) for other in others]
-        report = _check_window(log, window, [other.traffic for other in earlier if other])
+        before = log.windows[max(0, index - _COMPARED) : index]
+        alike = windows_alike(log.windows, index, log.model.limits.window_days)
+        report = _check_window(log, window, _traffic_of(log, before), _traffic_of(log, alike))
         write_report(window_folder(log.settings, window) / QUALITY_JSON, report)
     accepted = read_acceptance(window_folder(log.settings, window)) if report.status == "broken" else None
     if accepted is None:
@@ -407,16 +391,36 @@ def window_quality(log: MonitoredLog, index: int) -> WindowQuality:
     return replace(report, status="ok", message=message)
 
 
-def _check_window(log: MonitoredLog, window: Window, before: Sequence[Traffic]) -> WindowQuality:
+def windows_alike(windows: Sequence[Window], index: int, days: int) -> Sequence[Window]:
+    """The newest windows before the one at `index` whose volume can be compared with its: a batch with batches; a
+    window of less than a week with those that began on the same day of the week."""
+    window, before = windows[index], windows[max(0, index - NEWEST) : index]
+    alike = [other for other in before if (other.closed_by == "batch") == (window.closed_by == "batch")]
+    if window.closed_by == "days" and days < _WEEK_DAYS:
+        alike = [other for other in alike if _weekday(other) == _weekday(window)]
+    return alike[-_COMPARED:]
+
+
+def _weekday(window: Window) -> int:
+    return dt.datetime.fromisoformat(window.first_scored_at).weekday()
+
+
+def _traffic_of(log: MonitoredLog, windows: Sequence[Window]) -> list[Traffic]:
+    reports = [read_window_report(log.settings, window, QUALITY_JSON, WindowQuality) for window in windows]
+    return [report.traffic for report in reports if report]
+
+
+def _check_window(
+    log: MonitoredLog, window: Window, before: Sequence[Traffic], alike: Sequence[Traffic]
+) -> WindowQuality:
     model, traffic = log.model, read_traffic(log.connection, window)
-    findings = list(check_traffic(traffic, before, model.limits))
+    findings = list(check_traffic(traffic, before, model.limits, alike))
     missing: dict[str, float] = {}
     if model.reference is not None:
         profile = profile_window(log.connection, model, window)
         missing = {name: column.missing / max(1, column.rows) for name, column in profile.columns.items()}
         of_columns = list(check_columns(profile, model.reference, model.contract, model.limits))
-        if profile.rows >= model.limits.floor:
-            of_columns += check_special_values(profile, model.reference, model.contract, model.limits, of_columns)
+        of_columns += check_together(profile, model.reference, model.contract, model.limits, of_columns)
         findings = [*of_columns, *findings]
     # By the log's own count: rows may have left it since the window was closed.
     status, message = _conclude(model, traffic.customers, findings)
@@ -441,6 +445,22 @@ def _conclude(model: MonitoredModel, customers: int, findings: Sequence[Finding]
     return "ok", f"the data is ok, {customers:,} customers"
 
 
+_FIRST_BATCH_HOURS = 32 * 24.0  # until the second batch nobody knows whether they come each week or each month
+_APART_HOURS = 12.0  # batches that are nearer are of one occasion: the files of some shops
+_LATE = 1.5
+
+
+def hours_to_stale(windows: Sequence[Window], waiting_rows: int, stale_hours: float) -> float:
+    """After how many hours without a prediction the log is stale: `stale_hours`, and if the newest rows are a batch,
+    not before half as long again has passed as between two batches before."""
+    if waiting_rows or not windows or windows[-1].closed_by != "batch":
+        return stale_hours
+    instants = [dt.datetime.fromisoformat(w.last_scored_at) for w in windows[-NEWEST:] if w.closed_by == "batch"]
+    gaps = [(after - before).total_seconds() / _HOUR_S for before, after in pairwise(instants)]
+    longest = max(gaps, default=0.0)
+    return max(stale_hours, _LATE * longest if longest >= _APART_HOURS else _FIRST_BATCH_HOURS)
+
+
 def _read_log_age(log: MonitoredLog, now: dt.datetime) -> LogAge:
     rows, newest, other_rows = log.connection.execute(
         "SELECT count(*) FILTER (of_model), max(scored_at) FILTER (of_model), count(*) FILTER (NOT of_model) "
@@ -451,7 +471,7 @@ def _read_log_age(log: MonitoredLog, now: dt.datetime) -> LogAge:
     if newest is None:
         return LogAge(rows, other_rows, None, None, False, left_out)
     hours = (now - newest.replace(tzinfo=dt.UTC)).total_seconds() / _HOUR_S
-    stale = hours > log.model.limits.stale_hours
+    stale = hours > hours_to_stale(log.windows, log.waiting.rows, log.model.limits.stale_hours)
     age = f"the log is stale: its newest prediction is {hours:.0f} hours old" if stale else ""
     message = "; ".join(filter(None, (age, left_out)))
     return LogAge(rows, other_rows, newest.isoformat() + "+00:00", round(hours, 3), stale, message)

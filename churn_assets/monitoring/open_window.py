@@ -20,8 +20,8 @@ DECISION = "retraining_decision.json"  # the last asset of `monitor`
 class OpenWindowFile:
     """`open.json`: the number that the open window will have, and the customers at which it closes (0: by days).
 
-    `since_at` is when the ingest first counted it, `full_since_at` when it first found it full, both ISO 8601; files of
-    release 0.2 have neither.
+    `can_close` says whether the rows that are there are a window; None in files of release 0.2. `since_at` is when the
+    ingest first counted it, `full_since_at` when it first found it full, both ISO 8601; those files have neither.
     """
 
     fingerprint: str
@@ -30,11 +30,12 @@ class OpenWindowFile:
     wanted: int
     since_at: str | None = None
     full_since_at: str | None = None
+    can_close: bool | None = None
 
     @property
     def full(self) -> bool:
-        """Whether it has as many customers as close a window."""
-        return 0 < self.wanted <= self.customers
+        """Whether it can be closed."""
+        return 0 < self.wanted <= self.customers if self.can_close is None else self.can_close
 
 
 def keep_open_window(settings: Settings, record: OpenWindowFile, now: datetime) -> OpenWindowFile:

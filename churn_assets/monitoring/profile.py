@@ -21,7 +21,8 @@ import numpy.typing as npt
 from churn_assets.contract.limits import Monitoring
 from churn_assets.contract.model import Column, Contract, Kind
 from churn_assets.errors import BundleMismatch, ChurnError
-from churn_assets.monitoring.windows import WHO, OpenWindow, Window, close_windows, read_open_window, rows_of
+from churn_assets.monitoring.cutting import WHO
+from churn_assets.monitoring.windows import OpenWindow, Window, close_windows, read_open_window, rows_of
 from churn_assets.prediction_log.schema import TYPES, holder, literal, quoted
 from churn_assets.prediction_log.warehouse.connection import open_published
 from churn_assets.settings import Settings
@@ -38,6 +39,7 @@ SAMPLE_ROWS = 20_000
 MOST_LEVELS = 200  # of a category; more is an id in the wrong column
 REST = "(all others)"
 SCORE, POSITIVE_RATE = "(score)", "(positive rate)"  # no column of a contract can be mistaken for them
+AS_OF = "(as of)"
 _AGGREGATES = 6  # of a column, in the order of `ColumnQuery.aggregates`
 # Types that hold nothing but cells of the kind; a column of any other type is read as text.
 _OWN_TYPES: Mapping[Kind, frozenset[str]] = {
@@ -147,8 +149,8 @@ class Profile:
     """`rows` customers: the profile of each column there is, `sample` rows of them, and the scores.
 
     `scored` counts rows of the model that is monitored; `positives` those it predicted to churn. `sample` has the
-    contract's column names (float64 numbers and days with NaN, booleans as 0 and 1, text for categories)
-    and `score`, NaN for rows that another model scored.
+    contract's column names (float64 numbers and days with NaN, booleans as 0 and 1, text for categories),
+    `score`, NaN for rows that another model scored, and, where the relation has it, `(as of)`, the day of the row.
     """
 
     rows: int
@@ -186,7 +188,8 @@ def compute_profile(
     prefix: str = "",
     bounds: Mapping[str, tuple[float, float]] | None = None,
 ) -> Profile:
-    """Profile `relation`: SQL with columns who, score (null: not of this model), decision, and `prefix<column>`.
+    """Profile `relation`: SQL with columns who, score (null: not of this model), decision, `prefix<column>`, and as_of
+    if rows have a day.
 
     Logged columns that the relation lacks are not in the profile; one whose type is wrong is cast, and
     cells that cannot be are counted as unreadable. Memory is bounded by SAMPLE_ROWS and the distinct levels.
@@ -198,7 +201,7 @@ def compute_profile(
     parts += [part for query in queries for part in query.aggregates((bounds or {}).get(query.column.name))]
     totals = iter(connection.execute(f"SELECT {', '.join(parts)} FROM {relation}").fetchall()[0])
     rows, scored, positives = islice(totals, 3)
-    sample = _sample(connection, relation, queries)
+    sample = _sample(connection, relation, queries, has_day="as_of" in types)
     profile = Profile(rows, {}, sample, scored, positives, rows - scored)
     columns = {}
     for query in queries:
@@ -219,8 +222,13 @@ def _with_values(
     return counts
 
 
-def _sample(connection: duckdb.DuckDBPyConnection, relation: str, queries: list[ColumnQuery]) -> pa.Table:
+def _sample(
+    connection: duckdb.DuckDBPyConnection, relation: str, queries: list[ColumnQuery], has_day: bool
+) -> pa.Table:
     parts = [f"coalesce(CAST(score AS DOUBLE), {NAN}) AS score"]
+    if has_day:
+        days = "CAST(date_diff('day', DATE '1970-01-01', CAST(as_of AS DATE)) AS DOUBLE)"
+        parts.append(f"coalesce({days}, {NAN}) AS {quoted(AS_OF)}")
     parts += [f"{query.sampled} AS {quoted(query.column.name)}" for query in queries]
     sql = f"SELECT {', '.join(parts)} FROM {relation} ORDER BY hash(who || '#'), who LIMIT {SAMPLE_ROWS}"
     return connection.sql(sql).to_arrow_table()
@@ -331,8 +339,10 @@ def reference_of(table: pa.Table, contract: Contract, threshold: float, version:
 
     renamed = table.rename_columns([PREFIX + name for name in table.column_names])
     key, score = f'"{PREFIX}{contract.key.name}"', f'"{PREFIX}churn_probability"'
+    day = _day_of(table, contract)
     relation = (
-        f"(SELECT CAST({key} AS VARCHAR) AS who, {score} AS score, {score} >= {threshold!r} AS decision, * FROM r)"
+        f"(SELECT CAST({key} AS VARCHAR) AS who, {score} AS score, {score} >= {threshold!r} AS decision, "
+        f"{f'{day} AS as_of, ' if day else ''}* FROM r)"
     )
     with duckdb.connect() as connection:
         connection.register("r", renamed)
@@ -343,6 +353,14 @@ def reference_of(table: pa.Table, contract: Contract, threshold: float, version:
         bounds[name] = (float(low), float(high))
         outside[name] = float(((numbers < low) | (numbers > high)).mean())
     return Reference(version, profile, bounds, outside)
+
+
+def _day_of(table: pa.Table, contract: Contract) -> str:
+    """SQL of the day that each row describes, '' if the table does not say."""
+    if contract.time.as_of in table.column_names:
+        return quoted(PREFIX + contract.time.as_of)
+    day = (table.schema.metadata or {}).get(b"churn_as_of", b"").decode()
+    return f"CAST({literal(day)} AS DATE)" if day else ""
 
 
 def _finite_numbers(profile: Profile, contract: Contract) -> dict[str, npt.NDArray[np.float64]]:

@@ -1,7 +1,7 @@
 """Windows of the prediction log, and the report files that monitoring keeps for each of them.
 
 A window is a run of consecutive rows of one fingerprint with enough customers. It is a function of the log and of
-where the one before it ended; where it ends is written down at once, so that it never moves.
+where the one before it ended (`cutting`); where it ends is written down at once, so that it never moves.
 
     <monitoring_dir>/<fingerprint, 12 digits>/0001/window.json    the boundaries
                                                    quality.json, drift.json, drift.md, ...   reports
@@ -13,7 +13,7 @@ A report is a frozen dataclass, and its JSON has the same fields. Files without 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ import msgspec
 from churn_assets.contract.limits import Monitoring
 from churn_assets.contract.model import Contract
 from churn_assets.errors import AcceptanceRefused, NothingIngested, WindowUnreadable
+from churn_assets.monitoring.cutting import WHO, ClosedBy, find_end
 from churn_assets.monitoring.open_window import WINDOW, OpenWindowFile, keep_open_window, read_open_window_file
 from churn_assets.prediction_log.warehouse.connection import open_published
 from churn_assets.promotion.pointer import read_champion
@@ -36,10 +37,7 @@ if TYPE_CHECKING:
 
 QUALITY_JSON, PERFORMANCE_JSON, ACCEPTED_JSON = "quality.json", "performance.json", "accepted.json"
 DRIFT_JSON, DRIFT_MD, DRIFT_HTML = "drift.json", "drift.md", "drift.html"
-
-# Who was scored: rows without a customer id stand for themselves.
-WHO = "CASE WHEN customer_id IS NULL THEN 'p:' || prediction_id ELSE 'c:' || customer_id END"
-_ROWS_A_CUSTOMER = 4  # rows read for each customer wanted, before the whole rest of the log is
+_ROWS_NEVER_FULL = 10  # times the customers of a window
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Window:
     """Rows `from_seq` to `to_seq` of the log, both included, of one fingerprint; `customers` are distinct.
 
     `other_rows` of other fingerprints lie between and are left out. Instants are UTC, ISO 8601. `closed_by` is
-    'customers' or 'days'.
+    that of `cutting.End`.
     """
 
     window: int
@@ -59,7 +57,7 @@ class Window:
     other_rows: int
     first_scored_at: str
     last_scored_at: str
-    closed_by: str
+    closed_by: ClosedBy
 
 
 @dataclass(frozen=True)
@@ -74,11 +72,15 @@ class Acceptance:
 
 @dataclass(frozen=True)
 class OpenWindow:
-    """Customers and rows after the last closed window; `message` says when they become a window."""
+    """Customers and rows after the last closed window; `message` says when they become a window.
+
+    `never_full`: the same customers come again and again, and are fewer than close a window.
+    """
 
     customers: int
     rows: int
     message: str
+    never_full: bool = False
 
 
 def record_open_window(settings: Settings, contract: Contract) -> OpenWindowFile | None:
@@ -87,15 +89,18 @@ def record_open_window(settings: Settings, contract: Contract) -> OpenWindowFile
     champion = read_champion(settings.home)
     if champion is None:
         return None
-    windows, limits = read_windows(settings, champion.fingerprint), contract.monitoring
+    windows, limits, now = read_windows(settings, champion.fingerprint), contract.monitoring, datetime.now(UTC)
     try:
         with open_published(settings) as connection:
             waiting = read_open_window(connection, champion.fingerprint, limits, windows)
+            end = find_end(connection, champion.fingerprint, limits, _end_of(windows), now)
     except NothingIngested:
         return None
     wanted = 0 if limits.window_days else limits.window
-    record = OpenWindowFile(champion.fingerprint, _next_number(windows), waiting.customers, wanted)
-    return keep_open_window(settings, record, datetime.now(UTC))
+    record = OpenWindowFile(
+        champion.fingerprint, _next_number(windows), waiting.customers, wanted, can_close=end is not None
+    )
+    return keep_open_window(settings, record, now)
 
 
 def full_window(settings: Settings) -> str | None:
@@ -167,12 +172,16 @@ def read_window_report(settings: Settings, window: Window, name: str, kind: type
 
 
 def close_windows(
-    connection: duckdb.DuckDBPyConnection, settings: Settings, fingerprint: str, limits: Monitoring
+    connection: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    fingerprint: str,
+    limits: Monitoring,
+    now: datetime | None = None,
 ) -> list[Window]:
-    """Close every window the log holds by now, and write each down; returns all closed ones, oldest first. A second
-    call closes nothing more. `connection` has the table `predictions`."""
-    closed = read_windows(settings, fingerprint)
-    while (window := _next_window(connection, fingerprint, limits, closed)) is not None:
+    """Close every window the log holds by `now` (default: the present), and write each down; returns all closed ones,
+    oldest first. A second call closes nothing more. `connection` has the view `answers`."""
+    closed, now = read_windows(settings, fingerprint), now or datetime.now(UTC)
+    while (window := _next_window(connection, fingerprint, limits, closed, now)) is not None:
         write_json(window_folder(settings, window) / WINDOW, asdict(window))
         closed.append(window)
     return closed
@@ -188,9 +197,10 @@ def read_open_window(
     ).fetchall()[0]
     wanted = f"after {limits.window_days} days" if limits.window_days else f"at {limits.window:,} customers"
     message = f"the open window has {customers:,} customers; it closes {wanted}"
-    if not limits.window_days and customers and rows > 10 * limits.window:
+    never_full = not limits.window_days and 0 < customers < limits.window and rows > _ROWS_NEVER_FULL * limits.window
+    if never_full:
         message += f"; they have {rows:,} rows: set [monitoring] window below {customers:,}, or window_days"
-    return OpenWindow(customers, rows, message)
+    return OpenWindow(customers, rows, message, never_full)
 
 
 def rows_of(window: Window) -> str:
@@ -208,12 +218,13 @@ def _next_number(windows: Sequence[Window]) -> int:
 
 
 def _next_window(
-    connection: duckdb.DuckDBPyConnection, fingerprint: str, limits: Monitoring, closed: Sequence[Window]
+    connection: duckdb.DuckDBPyConnection, fingerprint: str, limits: Monitoring, closed: Sequence[Window], now: datetime
 ) -> Window | None:
     after = _end_of(closed)
-    end = _next_end(connection, fingerprint, limits, after)
-    if end is None:
+    chosen = find_end(connection, fingerprint, limits, after, now)
+    if chosen is None:
         return None
+    end = chosen.seq
     start, customers, rows, *instants = connection.execute(
         f"SELECT min(seq), count(DISTINCT {WHO}), count(*), min(scored_at), max(scored_at) FROM answers "
         "WHERE fingerprint = ? AND seq > ? AND seq <= ?",
@@ -223,43 +234,8 @@ def _next_window(
         "SELECT count(*) FROM answers WHERE fingerprint <> ? AND seq BETWEEN ? AND ?", [fingerprint, start, end]
     ).fetchall()[0][0]
     first, last = (instant.isoformat() + "+00:00" for instant in instants)
-    closed_by = "days" if limits.window_days else "customers"
     number = _next_number(closed)
-    return Window(number, fingerprint, start, end, customers, rows, other_rows, first, last, closed_by)
-
-
-def _next_end(connection: duckdb.DuckDBPyConnection, fingerprint: str, limits: Monitoring, after: int) -> int | None:
-    if limits.window_days:
-        return _end_by_days(connection, fingerprint, limits.window_days, after)
-    return next(_ends_by_customers(connection, fingerprint, limits.window, after), None)
-
-
-def _ends_by_customers(
-    connection: duckdb.DuckDBPyConnection, fingerprint: str, wanted: int, after: int
-) -> Iterator[int]:
-    """The seq at which the wanted number of distinct customers is reached: of the next rows, then of all."""
-    for limit in (f"LIMIT {_ROWS_A_CUSTOMER * wanted}", ""):
-        ends = connection.execute(
-            f"""WITH ahead AS (
-                    SELECT seq, {WHO} AS who FROM answers WHERE fingerprint = ? AND seq > ? ORDER BY seq {limit}
-                ), first_seen AS (SELECT min(seq) AS seq FROM ahead GROUP BY who)
-                SELECT seq FROM first_seen ORDER BY seq LIMIT 1 OFFSET {wanted - 1}""",
-            [fingerprint, after],
-        ).fetchall()
-        yield from (row[0] for row in ends)
-
-
-def _end_by_days(connection: duckdb.DuckDBPyConnection, fingerprint: str, days: int, after: int) -> int | None:
-    """The last seq before the first row that is `days` younger than the window's first; None until one is."""
-    ends = connection.execute(
-        f"""WITH rest AS (SELECT seq, scored_at FROM answers WHERE fingerprint = ? AND seq > ?),
-                 start AS (SELECT min(seq) AS seq, arg_min(scored_at, seq) AS scored_at FROM rest),
-                 later AS (SELECT min(rest.seq) AS seq FROM rest, start
-                           WHERE rest.scored_at >= start.scored_at + INTERVAL {days} DAY)
-            SELECT max(rest.seq) FROM rest, later WHERE rest.seq < later.seq""",
-        [fingerprint, after],
-    ).fetchall()
-    return ends[0][0] if ends else None
+    return Window(number, fingerprint, start, end, customers, rows, other_rows, first, last, chosen.closed_by)
 
 
 # -- report files --------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from churn_assets.errors import LogUnavailable, LogUnreadable, RowsUncertain, SegmentLost
-from churn_assets.storage.files import sync_directory
+from churn_assets.storage.files import open_file, sync_directory
 from churn_assets.storage.lock import try_lock
 
 OPEN, READY, DONE = ".open", ".ready", ".done"
@@ -247,7 +247,7 @@ def open_segment(folder: Path, name: str) -> BinaryIO | None:
     # The name changes twice, open to ready to done: a reader that misses one finds the next.
     for suffix in (OPEN, READY, DONE, DONE):
         try:
-            return (folder / f"{name}{suffix}").open("rb")
+            return open_file(folder / f"{name}{suffix}")
         except FileNotFoundError:
             continue
         except OSError as error:

@@ -16,13 +16,14 @@ from churn_assets.errors import BundleCorrupt, PointerCorrupt, RollbackRefused, 
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import Champion, ChampionPointer, read_champion
 from churn_assets.promotion.records import Move, MoveKind
+from churn_assets.storage.files import read_file
 from churn_assets.storage.sealed import MANIFEST, verify
 
 
 def bundle_hash(path: Path) -> str:
     """SHA-256 of the bundle's manifest, which holds that of every other file. Raises BundleCorrupt."""
     try:
-        return hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest()
+        return hashlib.sha256(read_file(path / MANIFEST)).hexdigest()
     except OSError as error:
         raise BundleCorrupt(
             f"{path / MANIFEST}: cannot be read ({error.strerror}), expected a bundle's manifest; "

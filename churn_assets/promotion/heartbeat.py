@@ -36,19 +36,23 @@ def beat(settings: Settings, now: datetime) -> None:
     with contextlib.suppress(OSError, ValueError):
         before = read_heartbeat(settings)
         if before is None or not 0 <= (now - before.at).total_seconds() <= silence_s(settings):
-            write_json(path, {"since_at": now.isoformat()})
+            write_json(path, {"since_at": now.isoformat(), "folder": settings.home.stat().st_ino})
         os.utime(path, (now.timestamp(), now.timestamp()))
 
 
 def read_heartbeat(settings: Settings) -> Heartbeat | None:
-    """The newest sign of life, None if this home never had a daemon."""
+    """The newest sign of life, None if this home never had a daemon. That of the home that this one is a copy of is
+    none: the file names its folder by the number that the disk has for it."""
     path = settings.home / HEARTBEAT
     try:
         at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     except FileNotFoundError:
         return None
     try:
-        since_at = datetime.fromisoformat(read_json_object(path)["since_at"])
+        life = read_json_object(path)
+        if life.get("folder", folder := settings.home.stat().st_ino) != folder:
+            return None
+        since_at = datetime.fromisoformat(life["since_at"])
     except (OSError, ValueError, KeyError, TypeError):  # damaged: it is known all the same when it was written
         since_at = at
     return Heartbeat(since_at, at)

@@ -18,7 +18,7 @@ from churn_assets.contract.model import Contract
 from churn_assets.errors import AssetMissing, GateRefused
 from churn_assets.mlflow_registry.registry import Alias
 from churn_assets.promotion.pointer import Champion
-from churn_assets.storage.files import write_json
+from churn_assets.storage.files import read_file, write_json
 
 FOLDER = "admissions"
 
@@ -79,7 +79,7 @@ def read_registration_record(home: Path, version: str) -> TrainedModel:
     """The inverse of `save_registration_record`. Raises AssetMissing if it is not there or cannot be read."""
     path = home / FOLDER / f"{version}.json"
     try:
-        stored = json.loads(path.read_bytes())
+        stored = json.loads(read_file(path))
         return msgspec.convert({**stored, "findings": stored["accused"]}, TrainedModel)
     except (OSError, ValueError, KeyError, TypeError) as error:
         problem = "does not exist" if isinstance(error, FileNotFoundError) else "cannot be read"

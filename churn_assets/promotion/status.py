@@ -21,7 +21,7 @@ from churn_assets.promotion.registration import Registration
 from churn_assets.scoring.bundle import read_card, read_ladder, read_provenance
 from churn_assets.scoring.card import ModelCard, Provenance
 from churn_assets.settings import Settings
-from churn_assets.storage.files import read_json_object
+from churn_assets.storage.files import read_file, read_json_object
 
 if TYPE_CHECKING:
     from churn_assets.data.validation.report import ValidationReport
@@ -253,7 +253,7 @@ def read_events(settings: Settings) -> list[Event]:
 def read_asset(settings: Settings, name: str, kind: type[T]) -> T | None:
     """A small asset stored as JSON, or None if it was not made. Raises msgspec.ValidationError."""
     path = settings.assets_dir / f"{name}.json"
-    return msgspec.convert(json.loads(path.read_bytes()), kind) if path.is_file() else None
+    return msgspec.convert(json.loads(read_file(path)), kind) if path.is_file() else None
 
 
 def read_validation(settings: Settings) -> ValidationReport | None:

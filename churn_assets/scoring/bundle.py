@@ -39,7 +39,7 @@ from churn_assets.scoring.models.base import read_json
 from churn_assets.scoring.models.blend import load_model
 from churn_assets.scoring.online import CustomerScorer
 from churn_assets.scoring.scorer import AsOf, Bands, Discount, Scorer, Thresholds, days
-from churn_assets.storage.files import canonical_json, read_json_object, write_json
+from churn_assets.storage.files import canonical_json, open_file, read_file, read_json_object, write_json
 from churn_assets.storage.sealed import PROVENANCE, seal, verify
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def read_contract(path: Path) -> Contract | None:
 
 
 def _contract(path: Path) -> Contract:
-    contract = parse_contract((path / CONTRACT).read_text(encoding="utf-8"), CONTRACT, path / CONTRACT)
+    contract = parse_contract(read_file(path / CONTRACT).decode(), CONTRACT, path / CONTRACT)
     excluded = read_json(path / FEATURES).get(_EXCLUDED) if (path / FEATURES).exists() else None
     return contract if excluded is None else with_excluded(contract, excluded, CONTRACT)
 
@@ -180,7 +180,8 @@ def read_reference(path: Path) -> pa.Table:
     """The rows that monitoring compares with; `churn_probability` is null in the rows the model was trained on."""
     import pyarrow.parquet as pq
 
-    return pq.read_table(path / REFERENCE)
+    with open_file(path / REFERENCE) as file:
+        return pq.read_table(file)
 
 
 def ladder_path(bundle: Path) -> Path:

@@ -21,6 +21,7 @@ JSON = b"application/json"
 MAX_DETAIL = 100  # violations listed; the error's text says how many there are
 MAX_NAME = 100  # characters of a field's name, which may be the client's own
 BODY_SHARE = 0.8  # of the service's timeout: how long a body may take
+ANSWER_SHARE = 2.5  # of it: until an answer must begin; 0.8 for the body, 1 for a batch, 0.5 for the disk
 _CLOSE: tuple[Header, ...] = ((b"connection", b"close"),)
 _JSON_TYPE = re.compile(rb"application/json\s*(;\s*charset\s*=\s*\"?utf-8\"?\s*)?", re.I)
 

@@ -13,8 +13,8 @@ WATCH_S = 60.0  # between two looks; some stats of files and one query of the le
 class LoopWatch:
     """Looks at a home from time to time. What is overdue twice in a row is `note`, and an alert.
 
-    Twice, because after a loss of power the service may be back some seconds before the daemon. What no daemon has ever
-    run in is left alone.
+    Twice, because after a loss of power the service may be back some seconds before the daemon. A home in which no
+    daemon has ever run, or none shall run any more (`daemon.json` was removed), is left alone, and its alerts end.
     """
 
     def __init__(
@@ -33,9 +33,12 @@ class LoopWatch:
         from churn_assets.alerting import watchdog
         from churn_assets.promotion.heartbeat import read_heartbeat
 
-        if read_heartbeat(self._settings) is None:
-            return
         now = self._clock()
+        if read_heartbeat(self._settings) is None:
+            self._before, self.note = frozenset(), ""
+            self._on_check(dict.fromkeys(watchdog.NAMES, False))
+            watchdog.end_all(self._settings, self._environ, now)
+            return
         checks = watchdog.check_loop(self._settings, now)
         overdue = frozenset(check.name for check in checks if check.status == "overdue")
         lasting = [check for check in checks if check.status != "overdue" or check.name in self._before]

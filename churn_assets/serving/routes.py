@@ -51,7 +51,7 @@ from churn_assets.serving.worker import Worker, log_event
 
 BENTOML_FILES = ("/static_content/", "/assets/")  # the files of the page /docs
 PREDICT, PREDICT_BATCH = "/predict", "/predict_batch"
-TIMED_ROUTES = frozenset((PREDICT, PREDICT_BATCH, *INFER_ROUTES))
+SCORING_ROUTES = frozenset((PREDICT, PREDICT_BATCH, *INFER_ROUTES))
 _IMPORT = IMPORT.encode()  # the request id of feedback that did not come over the network
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
@@ -82,7 +82,8 @@ class ServiceApp:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = time.perf_counter()
         path, method, request = scope["path"], scope["method"], RequestFacts(scope)
-        worker, status, cause = self._worker, 200, None
+        worker, status = self._worker, 200
+        refusal: Refused | None = None
         try:
             if request.hosts != 1:
                 _check_host(scope, request.hosts)
@@ -93,46 +94,51 @@ class ServiceApp:
             if path == self.short_path and method == "POST":
                 body = await read_body(scope, receive, worker.settings.body_bytes, worker.settings.timeout_s)
                 await _send(send, 200, await self.handlers.predict(body, request), request)
+            elif request.target is not None and request.route in INFER_ROUTES and method == "POST":
+                content, kind, more = await self.handlers.inference.infer(scope, receive, request.target, request)
+                await _send(send, 200, content, request, more, kind=kind)
             else:
                 await self._route(scope, receive, send, request)
         except http.ClientLeft:
             return
         except Exception as error:  # nothing of a mistake of ours may reach the client
             refusal = self._refusal(error, path, method, request)
-            status, cause = refusal.status, refusal.cause
+            status = refusal.status
             request.key_id = request.key_id or refusal.key_id
+            if request.is_answered:  # in part: it is too late to say more
+                return
             body = encode(V2Error(refusal.error)) if path.startswith(PREFIX) else refusal.body()
             await _send(send, status, body, request, refusal.headers, method)
-        self._account(request, path, method, status, cause, time.perf_counter() - start)
-
-    async def _route(self, scope: Scope, receive: Receive, send: Send, request: RequestFacts) -> None:
-        path, method = scope["path"], scope["method"]
-        if request.target is not None and request.route in INFER_ROUTES and method == "POST":
-            content, kind, more = await self.handlers.inference.infer(scope, receive, request.target, request)
-            await _send(send, 200, content, request, more, kind=kind)
-        elif path.startswith(BENTOML_FILES):
-            await self._serve_file(scope, receive, send)
-        elif (
-            request.route not in self._paths
-        ):  # asked here: Starlette's pattern of a path also fits a line end after it
-            raise HTTPException(404)
-        else:
-            routed = {**scope, "app": self, "state": {"facts": request}}  # with an app Starlette raises 404 and 405
-            await self._router(routed, receive, _finish(send, method, request))
+        self._account(request, path, method, status, refusal, time.perf_counter() - start)
 
     def _account(
-        self, request: RequestFacts, path: str, method: str, status: int, cause: str | None, seconds: float
+        self, request: RequestFacts, path: str, method: str, status: int, refusal: Refused | None, seconds: float
     ) -> None:
         """Count a request that was answered, and log it if each one is."""
-        worker = self._worker
-        if cause is not None:
-            worker.count_refusal(cause)
-        if request.route in TIMED_ROUTES:
+        worker, cause = self._worker, None
+        if refusal is not None:
+            cause = refusal.cause
+            worker.count_refusal(cause, refusal.detail if request.route in SCORING_ROUTES else ())
+        if request.route in SCORING_ROUTES:
             worker.metrics.latency(seconds)
         if worker.settings.access_log:
             facts = {"request_id": request.id, "method": method, "path": path[:200], "status": status}
             facts |= {"key": request.key_id, "cause": cause, "ms": round(seconds * 1e3, 3)}
             log_event(worker.logger, logging.INFO, "request", **facts)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send, request: RequestFacts) -> None:
+        """Any route but the short one. Raises TimeoutError if it has not begun its answer in time, as with a disk that
+        hangs."""
+        path: str = scope["path"]
+        async with asyncio.timeout(self._worker.settings.timeout_s * http.ANSWER_SHARE) as patience:
+            finish = _finish(send, scope["method"], request, patience)
+            if path.startswith(BENTOML_FILES):
+                await self._serve_file(scope, receive, finish)
+            elif request.route not in self._paths:  # asked here: Starlette's patterns also fit a line end after a path
+                raise HTTPException(404)
+            else:
+                routed = {**scope, "app": self, "state": {"facts": request}}  # with an app Starlette raises 404 and 405
+                await self._router(routed, receive, finish)
 
     async def _serve_file(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A file of the page /docs, from BentoML's application, whose errors are raised as ours. Raises Refused."""
@@ -162,6 +168,9 @@ class ServiceApp:
         if isinstance(error, HTTPException):
             known = ", ".join(r.path for r in self.routes if r.path.startswith(PREFIX) == path.startswith(PREFIX))
             return Refused(404, "path", f"there is no such route, expected one of: {known}; see /docs")
+        if isinstance(error, TimeoutError):
+            limit_s = self._worker.settings.timeout_s * http.ANSWER_SHARE
+            return unavailable("busy", f"the answer took more than {limit_s:g} seconds, expected it sooner; ask again")
         facts = {"request_id": request.id, "path": path[:200]}
         self._worker.logger.error("request failed", exc_info=error, extra={"facts": facts})
         text = f"the request failed by a mistake of the service; report it with its id {request.id}"
@@ -189,13 +198,14 @@ def routes(handlers: Handlers) -> list[Route]:
 class RequestFacts:
     """What is known of a request from its headers: its `id`, that of the client or a new one; whether it is a `test`,
     a trial that monitoring leaves out (`X-Churn-Test`); how many `hosts` it names; the id of its API key, once that is
-    checked; its `route` and the `target` that this names below `/v2`; and the `headers` of every response to it."""
+    checked; its `route`, and the `target` that this names below `/v2`; the `headers` of every response to it; and
+    whether one by the longer path has begun."""
 
-    __slots__ = ("headers", "hosts", "id", "key_id", "route", "target", "test")
+    __slots__ = ("headers", "hosts", "id", "is_answered", "key_id", "route", "target", "test")
 
     def __init__(self, scope: Scope) -> None:
         self.id, self.test, self.key_id = "", False, None  # type: str, bool, str | None
-        self.hosts = 0
+        self.hosts, self.is_answered = 0, False
         self.route: str = scope["path"]
         self.target: Target | None = None
         if self.route.startswith(PREFIX):
@@ -233,11 +243,14 @@ async def _send(
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
 
 
-def _finish(send: Send, method: str, request: RequestFacts) -> Send:
-    """`send` that adds the headers of every response, and leaves the body of a HEAD out."""
+def _finish(send: Send, method: str, request: RequestFacts, patience: asyncio.Timeout) -> Send:
+    """`send` that adds the headers of every response, and leaves the body of a HEAD out. With its first message
+    `patience` ends: how fast the client must read is a limit of its connection."""
 
     async def finish(message: Message) -> None:
         if message["type"] == "http.response.start":
+            patience.reschedule(None)
+            request.is_answered = True
             message["headers"] = [*message["headers"], *request.headers]
         elif method == "HEAD":
             message["body"] = b""

@@ -175,12 +175,6 @@ _EITHER_ID: Schema = {
         for name, kinds in (("prediction_id", ["string"]), ("customer_id", ["string", "integer"]))
     ]
 }
-_AS_OF: Schema = {
-    "type": "string",
-    "format": "date",
-    "description": "Day at which the customer had these values, ISO 8601. Default: today (UTC).",
-    "example": "2014-01-20",
-}
 _STATUSES = {
     "400": "The body is not JSON in UTF-8, or has NaN, an infinity or a number beyond float64.",
     "408": "The body took too long.",
@@ -194,14 +188,14 @@ _RETRY = {"Retry-After": {"description": "Seconds after which to ask again.", "s
 _TRIAL: Schema = {
     "name": "x-churn-test",
     "in": "header",
-    "description": "1: a trial, which is logged, and left out of monitoring, labels and training.",
-    "schema": {"type": "string", "enum": ["0", "1"]},
+    "description": "1: a trial, which is logged, and left out of monitoring, labels and training. Default: none.",
+    "schema": {"type": "string", "default": "0"},
 }
 _REQUEST_ID: Schema = {
     "name": "x-request-id",
     "in": "header",
-    "description": "Comes back with the answer, and is in the log. Default: a new one.",
-    "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,64}$"},
+    "description": "1 to 64 letters, digits and ._:- come back with the answer, and are in the log; else a new one.",
+    "schema": {"type": "string"},
 }
 
 _PATH_PARAMETERS: tuple[Schema, ...] = (
@@ -341,7 +335,15 @@ def _batch_schema(contract: Contract | None, example: Example, limit: int) -> Sc
 
 
 def _as_of_schema(example: Example) -> Schema:
-    return {**_AS_OF, "example": example["as_of"]} if "as_of" in example else _AS_OF
+    """Of the first and the last day a column says "none"."""
+    day = dt.timedelta(days=1)
+    return {
+        "type": ["string", "null"],
+        "format": "date",
+        **date_bounds(dt.date.min + day, dt.date.max - day),
+        "description": "Day at which the customer had these values, ISO 8601. Default: today (UTC).",
+        "example": example.get("as_of", "2014-01-20"),
+    }
 
 
 def _customer_schema(contract: Contract | None, example: Example, with_as_of: bool) -> Schema:
@@ -386,7 +388,7 @@ def _column_schema(column: Column, example: str | float | bool) -> Schema:
     elif column.kind in (Kind.NUMBER, Kind.INTEGER):
         bounds = (("minimum", column.low), ("maximum", column.high))
         schema |= {name: value for name, value in bounds if value is not None}
-    if column.nullable:
+    if column.nullable or column.role is Role.KEY:
         schema["type"] = [*([schema["type"]] if isinstance(schema["type"], str) else schema["type"]), "null"]
         if "enum" in schema:
             schema["enum"] = [*schema["enum"], None]

@@ -1,11 +1,12 @@
 """The BentoML service `churn`. BentoML brings processes, sockets, packing and signals; the routes are ours.
 
 They stand before BentoML's own as a middleware. Its access log, tracing and metrics are off: together they cost four
-times what a prediction does (docs/serving.md). Its timeout, which answers in another shape, is longer than all of ours.
+times what a prediction does (docs/serving.md). The connections call our routes without its own middlewares.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import socket
@@ -15,11 +16,14 @@ from typing import Any, NoReturn
 
 import bentoml
 import click
+from starlette.types import ASGIApp
 from uvicorn import config
+from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from churn_assets.access.keyring import check_address
 from churn_assets.errors import ChurnError
+from churn_assets.serving.http import ANSWER_SHARE
 from churn_assets.serving.routes import ServiceApp
 from churn_assets.serving.server.connections import LimitedProtocol
 from churn_assets.serving.server.process import (
@@ -30,24 +34,31 @@ from churn_assets.serving.server.process import (
     is_worker,
     name_supervisor,
 )
+from churn_assets.serving.server.tls import TlsHandshake, TlsLifespan
 from churn_assets.serving.worker import Worker
 from churn_assets.settings import ServingSettings
 
 
-class Protocol(LimitedProtocol):
-    """The protocol of this process's worker."""
+def make_protocol(**options: Any) -> asyncio.Protocol:
+    """What answers a new connection, within the limits of this process's worker."""
+    registry = this_worker().connections
+    protocol = LimitedProtocol(registry, **options)
+    return protocol if registry.tls is None else TlsHandshake(registry, registry.tls, protocol)
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(this_worker().connections, *arguments, **options)
+
+def make_lifespan(config: Config) -> TlsLifespan:
+    """Start and stop of uvicorn's server."""
+    return TlsLifespan(this_worker().connections, config)
 
 
 def use_protocol() -> bool:
-    """Have uvicorn use `Protocol` in this process, by its table of protocols: BentoML has no option for it. False if
-    uvicorn has no such table any more; then there are no limits of connections, and a test fails."""
-    protocols = getattr(config, "HTTP_PROTOCOLS", {})
-    if "auto" not in protocols or not hasattr(HttpToolsProtocol, "send_400_response"):
+    """Have uvicorn use these two in this process, by its tables: BentoML has no option for it. False if uvicorn has no
+    such tables any more; then there are no limits of connections, and a test fails."""
+    tables = getattr(config, "HTTP_PROTOCOLS", {}), getattr(config, "LIFESPAN", {})
+    if not all("auto" in table for table in tables) or not hasattr(HttpToolsProtocol, "send_400_response"):
         return False
-    protocols["auto"] = f"{__name__}:Protocol"
+    for table, make in zip(tables, (make_protocol, make_lifespan), strict=True):
+        table["auto"] = f"{__name__}:{make.__name__}"
     return True
 
 
@@ -76,7 +87,7 @@ if is_worker():
 @bentoml.service(
     name="churn",
     workers=_SETTINGS.workers,
-    traffic={"timeout": 2.5 * _SETTINGS.timeout_s},  # 0.8 for the body, 1 for a batch, 0.5 for the disk
+    traffic={"timeout": ANSWER_SHARE * _SETTINGS.timeout_s},
     http={"host": _SETTINGS.host, "port": _SETTINGS.port},
     ssl=_TLS,
     metrics={"enabled": False},
@@ -131,11 +142,8 @@ def bound_host() -> str:
 
 
 def settle_memory() -> None:
-    """Make the garbage collector visit fewer objects, less often: what is loaded now stays.
-
-    Requests make no cycles, but BentoML keeps a timer for each until its timeout: at the usual thresholds the
-    collector walks over tens of thousands of those again and again, 30 ms a time, and frees nothing.
-    """
+    """Make the garbage collector visit fewer objects, less often: what is loaded now stays, and requests make no
+    cycles, so that it would walk over those in work again and again, and free nothing."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)
@@ -147,4 +155,11 @@ def this_worker() -> Worker:
     return Worker(_SETTINGS, os.environ)
 
 
-ChurnService.add_asgi_middleware(lambda app: ServiceApp(app, this_worker()))  # type: ignore[attr-defined]
+def answer_first(app: ASGIApp) -> ServiceApp:
+    """Our routes in front of BentoML's `app`. The connections call them at once: what else BentoML has in front is a
+    timer for each request, and tracing that is off."""
+    this_worker().connections.app = first = ServiceApp(app, this_worker())
+    return first
+
+
+ChurnService.add_asgi_middleware(answer_first)  # type: ignore[attr-defined]

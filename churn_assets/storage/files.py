@@ -8,6 +8,7 @@ Only `prediction_log.segment`, which appends to an open file and syncs many rows
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -18,11 +19,13 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 _HOST = sha256(socket.gethostname().encode()).hexdigest()[:8]
 _MARK = "(?P<host>[0-9a-f]{8})-(?P<process>[0-9]+)-"
+NOT_A_FILE = "is not a file"
 _LEFTOVER = re.compile(rf"\.(?P<name>.+)\.{_MARK}[0-9a-f]{{8}}\.(?P<kind>tmp|old)")
 
 
@@ -91,12 +94,38 @@ def canonical_json(value: object) -> bytes:
     return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
+def open_file(path: Path) -> BufferedReader:
+    """A file for reading bytes. Raises OSError, also for what is no file: to open a pipe would wait for a writer, and a
+    device may have no end."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # a socket
+            raise
+        raise OSError(errno.EINVAL, NOT_A_FILE, str(path)) from None
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, NOT_A_FILE, str(path))
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a file. Raises OSError, as `open_file`."""
+    with open_file(path) as file:
+        return file.read()
+
+
 def read_json_object(path: Path) -> dict[str, Any]:
     """A JSON object from a file. Raises OSError, and ValueError for what is not a JSON object."""
-    if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would wait for a writer
-        raise ValueError("is not a file")
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(read_file(path))
+    except OSError as error:
+        if error.strerror == NOT_A_FILE:
+            raise ValueError(NOT_A_FILE) from None
+        raise
     except RecursionError:
         raise ValueError("is nested too deeply") from None
     except LookupError as error:  # its first bytes look like an encoding that Python lacks

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from churn_assets.errors import BundleCorrupt, one_line
-from churn_assets.storage.files import canonical_json, owner_mark, sync_directory, sync_tree
+from churn_assets.storage.files import canonical_json, open_file, owner_mark, read_file, sync_directory, sync_tree
 
 MANIFEST = "manifest.json"
 PROVENANCE = "provenance.json"  # hashed in the manifest like every file, and no part of the version
@@ -61,7 +62,7 @@ def verify(directory: Path) -> dict[str, Any]:
     and what differs: changed, missing or extra."""
     path = directory / MANIFEST
     try:
-        stored = path.read_bytes()
+        stored = read_file(path)
         manifest = json.loads(stored)
         listed = {str(name): dict(entry) for name, entry in manifest["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -106,15 +107,15 @@ def _compare(path: Path, listed: Mapping[str, object] | None, actual: Mapping[st
 
 
 def _hashes(directory: Path) -> dict[str, dict[str, object]]:
-    files = sorted(path for path in directory.rglob("*") if not path.is_dir())
+    files = sorted(path for path in directory.rglob("*") if path.is_symlink() or not path.is_dir())
     names = [path.relative_to(directory).as_posix() for path in files]
     return {name: _entry(path) for name, path in zip(names, files, strict=True) if name != MANIFEST}
 
 
 def _entry(path: Path) -> dict[str, object]:
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return {"bytes": path.stat().st_size, "sha256": digest}
+            return {"bytes": os.fstat(file.fileno()).st_size, "sha256": digest}
     except OSError as error:
         raise BundleCorrupt(f"{path}: cannot be read ({one_line(error, 120)}); {_ADVICE}") from None

@@ -10,6 +10,7 @@ from churn_assets.access.keyring import ForwardClock, Keyring, check_address, is
 from churn_assets.access.keys import KeyStore
 from churn_assets.errors import KeysUnreadable, SettingsError
 from churn_assets.settings import ServingSettings
+from churn_assets_tests.storage.no_files import NO_FILES, within
 
 NOW = datetime(2026, 11, 1, 8, 0, tzinfo=UTC)
 
@@ -161,3 +162,14 @@ def test_keys_that_cannot_be_read_stop_the_start_on_any_address(tmp_path, store)
     store.path.write_bytes(b"no database" * 200)
     with pytest.raises(KeysUnreadable):
         check_address("127.0.0.1", ServingSettings(home=tmp_path, insecure=True))
+
+
+@pytest.mark.parametrize("make", NO_FILES.values(), ids=NO_FILES)
+def test_what_is_no_file_closes_the_service_and_is_not_waited_for(tmp_path, make):
+    home = tmp_path / "home"
+    home.mkdir()
+    make(home / "keys.db")
+    keyring = Keyring(home)
+    with within(), pytest.raises(KeysUnreadable, match=r"is not a file|symbolic links"):
+        keyring.refresh()
+    assert keyring.unreadable

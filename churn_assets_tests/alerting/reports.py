@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from churn_assets.monitoring.data_quality import Check, Finding, LogAge, QualityReport, Traffic, WindowQuality
+from churn_assets.monitoring.data_quality import LogAge, QualityReport, Traffic, WindowQuality
 from churn_assets.monitoring.drift.report import DriftReport, ScoreSummary, WindowDrift
+from churn_assets.monitoring.findings import Check, Finding
 from churn_assets.monitoring.performance.estimated import TrackRecord
 from churn_assets.monitoring.performance.labels import LabelCounts
 from churn_assets.monitoring.performance.realized import CardComparison

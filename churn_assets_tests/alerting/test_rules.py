@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 
 import pytest
@@ -16,6 +17,7 @@ from churn_assets.alerting.rules import (
     waiting_alerts,
     waiting_key,
 )
+from churn_assets.monitoring.windows import OpenWindow
 from churn_assets.prediction_log.warehouse.read import Loss
 from churn_assets_tests.alerting.reports import (
     BROKEN,
@@ -57,6 +59,16 @@ BROKEN1, BROKEN2 = window_quality(1, "broken", BROKEN), window_quality(2, "broke
 )
 def test_the_newest_window_with_a_conclusion_decides_about_the_data(quality, raised, ended):
     assert keys(monitoring_alerts(quality)) == (raised, ended)
+
+
+def test_a_window_that_is_never_complete_is_named_until_it_may_be():
+    def of(never_full):
+        waiting = OpenWindow(1500, 30_000, "the open window has 1,500 customers", never_full)
+        return monitoring_alerts(dataclasses.replace(quality_report(log=None), open=waiting))
+
+    assert keys(of(True)) == ({"window_never_full"}, set())
+    assert "the open window has 1,500 customers" in of(True).raised[0].message
+    assert keys(of(False)) == (set(), {"window_never_full"})
 
 
 def test_an_alert_says_what_broke_what_was_expected_and_what_to_do():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import shutil
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -233,6 +235,35 @@ def test_the_service_notes_what_is_overdue_twice_in_a_row(home):
     watch.check()
     assert (watch.note, told[-1][INGEST]) == ("", False)
     assert open_alerts(AlertSettings(home.settings.home)) == []
+
+
+def test_a_home_whose_daemon_is_given_up_is_not_down_for_ever(home):
+    """Also by a service that was started since and has not raised the alert itself."""
+    now, told = [BEGIN + HOUR], []
+    for _ in range(2):
+        watch = LoopWatch(home.settings, {}, told.append, lambda: now[0])
+        watch.check()
+        watch.check()
+        assert (watch.note, told[-1][DAEMON]) == (DAEMON, True)
+    (entry,) = open_alerts(AlertSettings(home.settings.home))
+    assert f"if none shall run here, remove {home.settings.home / HEARTBEAT}" in entry.message
+    (home.settings.home / HEARTBEAT).unlink()
+    watch.check()
+    assert (watch.note, told[-1]) == ("", dict.fromkeys(NAMES, False))
+    assert open_alerts(AlertSettings(home.settings.home)) == []
+
+
+def test_the_copy_of_a_home_never_had_a_daemon(home, tmp_path):
+    copied = shutil.copytree(home.settings.home, tmp_path.parent / f"{tmp_path.name}-copy")
+    settings = dataclasses.replace(home.settings, home=copied)
+    assert read_heartbeat(home.settings) is not None
+    assert read_heartbeat(settings) is None
+    beat(settings, BEGIN + HOUR)
+    assert read_heartbeat(settings).since_at == BEGIN + HOUR
+    moved = copied.rename(tmp_path.parent / f"{tmp_path.name}-moved")
+    assert read_heartbeat(dataclasses.replace(settings, home=moved)) is not None
+    (moved / HEARTBEAT).write_text(json.dumps({"since_at": BEGIN.isoformat()}))  # of release 0.2
+    assert read_heartbeat(dataclasses.replace(settings, home=moved)).since_at == BEGIN
 
 
 def test_the_service_leaves_a_home_alone_that_never_had_a_daemon(tmp_path):

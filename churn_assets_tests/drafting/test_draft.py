@@ -358,6 +358,15 @@ def test_a_column_twice_an_empty_file_and_no_file_are_one_line_each(tmp_path):
         draft(tmp_path / "bad.xlsx", "lost", "1")
 
 
+def test_a_file_without_a_header_is_known_by_its_numbers(tmp_path):
+    (tmp_path / "t.csv").write_text("K1,23.5,Yes\nK2,30.1,No\n")
+    with pytest.raises(DraftError, match=r"its first row has '23.5', so it may have no header: write one above it;"):
+        draft(tmp_path / "t.csv", "lost", "1")
+    (tmp_path / "t.csv").write_text("id,plan,churn\nyes,23.5,lost\nno,30.1,lost\nno,30,lost\n")
+    with pytest.raises(DraftError, match=r"has no column 'lost'.* it has: id, plan, churn"):  # a row is no header
+        draft(tmp_path / "t.csv", "lost", "1")
+
+
 def test_errors_of_wide_tables_and_long_cells_stay_short(tmp_path):
     wide = {f"column_{i:03}": [1, 2] for i in range(300)}
     error = str(wrong(tmp_path, wide, label="left"))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import signal
-import socket
 import time
 
 import httpx
@@ -14,6 +12,7 @@ import psutil
 import pytest
 
 from churn_assets.serving.server.connections import HEAD_BYTES, LONG_HEAD, MAX_HEADERS, MAX_PIPELINED
+from churn_assets_tests.hostile.sockets import address_of, connect, read_until_closed, released_s, stop_s, unread
 from churn_assets_tests.serving.client import ASKED, home_with_champion, served, wait_for
 
 HEAD_S, IDLE_S, SEND_S, BODY_S, CONNECTIONS = 1.5, 3.0, 2.0, 1.0, 40
@@ -32,30 +31,13 @@ def service(tmp_path_factory):
     folder = tmp_path_factory.mktemp("limited")
     with served(folder, home_with_champion(folder / "home"), environ=ENVIRON) as (url, process):
         wait_for(f"{url}/readyz", process, folder / "log")
-        host, port = url.removeprefix("http://").split(":")
-        yield (host, int(port)), psutil.Process(process.pid).children()[0]
+        yield address_of(url), psutil.Process(process.pid).children()[0]
+    assert "Traceback" not in (folder / "log").read_text()
 
 
 @pytest.fixture
 def address(service):
     return service[0]
-
-
-def connect(address, sent: bytes = b"", timeout: float = 20) -> socket.socket:
-    line = socket.create_connection(address, timeout=timeout)
-    line.sendall(sent)
-    return line
-
-
-def read_until_closed(line: socket.socket) -> bytes:
-    """Everything until the service closes; a reset is an end too."""
-    received = b""
-    try:
-        while more := line.recv(65_536):
-            received += more
-    except ConnectionError:
-        pass
-    return received
 
 
 def ask_raw(address, sent: bytes) -> tuple[int, str]:
@@ -136,36 +118,10 @@ def test_bytes_that_drip_do_not_prolong_a_head(address):
     assert received.startswith(b"HTTP/1.1 408")
 
 
-FILE = b"/static_content/swagger-ui-bundle.js"  # 1.4 MB: more than the kernel takes without a reader
-
-
-def unread(address, path: bytes = FILE, requests: int = 20) -> socket.socket:
-    """A connection whose client asks again and again and reads nothing."""
-    line = socket.socket()
-    line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    line.connect(address)
-    line.settimeout(0.5)
-    try:
-        for _ in range(requests):
-            line.sendall(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path)
-    except (TimeoutError, ConnectionError):
-        pass
-    return line
-
-
 def test_who_does_not_read_is_dropped(service):
     address, worker = service
-
-    def is_open(line: socket.socket) -> bool:
-        return any(each.raddr and each.raddr.port == line.getsockname()[1] for each in worker.net_connections("tcp"))
-
     with unread(address) as line:
-        deadline = time.monotonic() + SEND_S + 3 * LATE_S
-        while not is_open(line):
-            assert time.monotonic() < deadline
-        while is_open(line) and time.monotonic() < deadline:
-            time.sleep(0.1)  # for the service to close it: reading would be what it waits for
-        assert not is_open(line)
+        released_s(worker, line, SEND_S + 3 * LATE_S)
     assert predict_s(address) < 1
 
 
@@ -259,13 +215,10 @@ def test_of_two_keys_of_one_name_the_last_counts(address):
 def test_a_sigterm_ends_the_service_whatever_its_clients_do(tmp_path):
     with served(tmp_path, home_with_champion(tmp_path / "home"), workers=2) as (url, process):
         wait_for(f"{url}/readyz", process, tmp_path / "log")
-        host, port = url.removeprefix("http://").split(":")
-        address = host, int(port)
+        address = address_of(url)
         lines = [unread(address) for _ in range(4)]
         lines += [connect(address, request()[:-5]), connect(address, b"GET / HTTP/1.1\r\nX: "), connect(address)]
-        start = time.monotonic()
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-        assert time.monotonic() - start < 15
+        assert stop_s(process) < 15
         for line in lines:
             line.close()
+    assert "Traceback" not in (tmp_path / "log").read_text()

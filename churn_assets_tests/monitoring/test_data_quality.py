@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from churn_assets.monitoring import data_quality, profile
+from churn_assets.monitoring import findings, profile
 from churn_assets.monitoring.data_quality import Traffic, check_traffic, report_quality
 from churn_assets_tests.monitoring.logs import NOW, Log, contract_of, make_home, set_column
 
@@ -68,9 +68,16 @@ def test_a_broken_column_is_found_and_described(log, column, values, check, mess
     log.add(400, change=set_column(column, values))
     result = newest(log)
     assert result.status == "broken"
-    assert [(f.column, f.check) for f in result.findings] == [(column, check)]
+    assert [(f.column, f.check) for f in result.findings if f.check != "unit_change"] == [(column, check)]
     assert message in result.findings[0].message
     assert message in result.message
+
+
+def test_a_unit_is_named_beside_the_values_outside(log):
+    log.add(400, change=set_column("spent", lambda v: [None if x is None else 100 * x for x in v]))
+    outside, unit = newest(log).findings
+    assert (outside.check, unit.check, unit.column) == ("outside_range", "unit_change", "spent")
+    assert "'spent' is 100 times as large as in training for about 100% of the customers" in unit.message
 
 
 def test_whole_data_is_ok_and_blocks_nothing(log):
@@ -118,13 +125,13 @@ def test_a_table_of_other_types_hides_no_column(log, column, sql_type):
 
 def test_one_of_few_known_numbers_that_becomes_frequent_is_drift_and_not_broken(log, monkeypatch):
     log.add(400, change=set_column("sent", lambda v: share_of(v, 0.4, statistics.mode(v))))
-    monkeypatch.setattr(data_quality, "FEW_VALUES", 10_000)  # as if the column had that few
+    monkeypatch.setattr(findings, "FEW_VALUES", 10_000)  # as if the column had that few
     assert newest(log).status == "ok"
 
 
 def test_a_number_that_training_never_had_is_a_spike_also_among_few(log, monkeypatch):
     log.add(400, change=set_column("sent", lambda v: share_of(v, 0.4, 9999)))
-    monkeypatch.setattr(data_quality, "FEW_VALUES", 10_000)
+    monkeypatch.setattr(findings, "FEW_VALUES", 10_000)
     assert "spike" in [f.check for f in newest(log).findings]
 
 
@@ -233,6 +240,20 @@ def test_refused_requests_are_counted_by_cause(log):
     assert "18.4% of the requests were refused for 'validation', 0.0% before" in result.message
 
 
+def test_refused_rows_are_reported_by_column(log):
+    log.add(400)
+    log.sql("INSERT INTO rejected_rows VALUES (0, '2026-11-01 00:01:00', '2026-11-01 00:02:00', 'w', 'spent', 90, 's')")
+    (result,) = newest(log).findings
+    assert (result.check, result.cause, result.blocks) == ("refused", "spent", True)
+    assert "90 rows (18.4%) were refused for 'spent', 0.0% before" in result.message
+
+
+def test_a_log_published_before_rows_were_counted_is_read(log):
+    log.add(400)
+    log.sql("DROP TABLE rejected_rows")
+    assert newest(log).traffic.refused_rows == {}
+
+
 USUAL = Traffic(1000, 900, 1000.0, 1.0, 0.01, 0, {"validation": 10})
 
 
@@ -255,6 +276,9 @@ USUAL = Traffic(1000, 900, 1000.0, 1.0, 0.01, 0, {"validation": 10})
         ({"refused": {"key": 9000}}, "refused", False),
         ({"refused": {"busy": 150}}, "refused", False),
         ({"refused": {"path": 9000, "validation": 60}}, "refused", False),
+        ({"refused_rows": {"sent": 4}}, None, None),
+        ({"refused_rows": {"sent": 50}}, "refused", False),
+        ({"refused_rows": {"sent": 150}}, "refused", True),
     ],
 )
 def test_traffic_is_compared_with_what_was_usual(change, check, blocks):

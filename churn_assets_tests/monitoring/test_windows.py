@@ -131,7 +131,9 @@ def test_what_is_open_says_when_it_closes_and_when_it_never_will(log):
             [copy, copy],
         )
     with log.open() as connection:
-        assert "set [monitoring] window below 30" in read_open_window(connection, FINGERPRINT, tiny, []).message
+        waiting = read_open_window(connection, FINGERPRINT, tiny, [])
+        assert waiting.never_full
+        assert "set [monitoring] window below 30" in waiting.message
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"window": 1}', "\xff"])

@@ -22,6 +22,7 @@ from churn_assets.scoring.scorer import Bands
 from churn_assets.storage.files import canonical_json
 from churn_assets.storage.sealed import MANIFEST, _manifest
 from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT, KINDS, TEXT, customers, scorer_of
+from churn_assets_tests.storage.no_files import NO_FILES, within
 
 GOLDEN, REFERENCE = customers(40, seed=8), customers(100, seed=9)
 
@@ -127,6 +128,18 @@ def test_a_missing_an_extra_and_an_unreadable_file_are_refused(copy):
         load_bundle(copy)
     with pytest.raises(BundleCorrupt, match=r"manifest\.json: cannot be read"):
         load_bundle(copy.parent)
+
+
+@pytest.mark.parametrize("make", NO_FILES.values(), ids=NO_FILES)
+@pytest.mark.parametrize("name", [MANIFEST, "model/0/model.ubj", "reference.parquet", "an extra one"])
+def test_what_is_no_file_is_refused_in_one_line_and_not_waited_for(copy, make, name):
+    (copy / name).unlink(missing_ok=True)
+    make(copy / name)
+    with within(), pytest.raises(BundleCorrupt) as refusal:
+        load_bundle(copy)
+    assert str(refusal.value).startswith(f"{copy / name}: ")
+    assert "expected" in str(refusal.value) or "take the bundle from its source again" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
 
 
 def test_a_manifest_of_another_format_is_refused(copy):

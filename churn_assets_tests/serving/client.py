@@ -110,6 +110,15 @@ def assert_refusal(response: httpx.Response, status: int) -> dict[str, Any]:
     return payload
 
 
+def certificate(folder: Path) -> tuple[str, str]:
+    """A certificate of this machine that nobody has signed, and its key: paths of PEM files."""
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    names = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem"), "-days", "2"]
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run([*command, *names, *subject], check=True, capture_output=True)
+    return str(folder / "cert.pem"), str(folder / "key.pem")
+
+
 def free_port() -> int:
     """A port that nobody listens on now."""
     with socket.socket() as listening:

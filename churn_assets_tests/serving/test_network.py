@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import ssl
-import subprocess
 
 import httpx
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from churn_assets.access.rate_limit import FILE
 from churn_assets.errors import SettingsError
 from churn_assets.settings import ServingSettings
-from churn_assets_tests.serving.client import ASKED, ask, assert_refusal, home_with_champion, served
+from churn_assets_tests.serving.client import ASKED, ask, assert_refusal, certificate, home_with_champion, served
 
 
 def test_a_key_that_asks_too_often_is_told_when_to_ask_again(tmp_path):
@@ -89,14 +88,6 @@ def test_a_form_of_another_origin_reports_nothing(home):
         return await client.post("/feedback", content=body, headers={"content-type": "text/plain"})
 
     assert_refusal(ask(home, question), 415)
-
-
-def certificate(folder):
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    names = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem"), "-days", "2"]
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    subprocess.run([*command, *names, *subject], check=True, capture_output=True)
-    return str(folder / "cert.pem"), str(folder / "key.pem")
 
 
 def test_with_a_certificate_the_service_speaks_https_only(tmp_path):

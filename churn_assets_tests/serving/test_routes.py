@@ -7,6 +7,7 @@ import datetime as dt
 import html
 import json
 import re
+import threading
 import time
 from html.parser import HTMLParser
 
@@ -379,3 +380,18 @@ def test_the_log_may_be_off_for_measuring(tmp_path):
     home = home_with_champion(tmp_path)
     assert post(home, "/predict", ASKED, log=False).status_code == 200
     assert not (home / "predlog").exists()
+
+
+def test_an_answer_that_hangs_is_a_503_and_the_others_go_on(tmp_path):
+    home, released = home_with_champion(tmp_path), threading.Event()
+
+    async def question(client, worker):
+        worker.metrics.exposition = lambda: released.wait(20)
+        hung = await client.get("/metrics")
+        released.set()
+        return hung, await client.get("/model")
+
+    hung, other = ask(home, question, timeout_s=0.1)
+    assert "took more than 0.25 seconds" in assert_refusal(hung, 503)["error"]
+    assert hung.headers["retry-after"] == "1"
+    assert other.status_code == 200

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import shutil
 
@@ -14,6 +13,7 @@ from churn_assets.errors import BundleCorrupt, NoChampion
 from churn_assets.serving.model_watcher import ModelWatcher, find_bundle, load_served_model
 from churn_assets_tests.scoring.tiny import KINDS
 from churn_assets_tests.serving.client import ASKED, ask, home_with_champion, make_bundle, promote
+from churn_assets_tests.storage.no_files import NO_FILES
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -162,16 +162,16 @@ def test_a_pointer_that_cannot_be_followed_is_refused_in_one_line_and_the_model_
         "not there": write(bundle="bundles/none"),
         "another version": write(bundle=f"bundles/{other}"),
         "itself": write(bundle="champion.json"),
-        "a pipe": None,
         "a folder": None,
+        **dict.fromkeys(NO_FILES),
     }
 
     async def question(client, worker):
         messages = {}
         for name, text in wrong.items():
             pointer.unlink()
-            if name == "a pipe":
-                os.mkfifo(pointer)
+            if name in NO_FILES:
+                NO_FILES[name](pointer)
             elif name == "a folder":
                 pointer.mkdir()
             else:

@@ -14,7 +14,9 @@ from churn_assets.storage import files
 from churn_assets.storage.files import (
     PendingFile,
     canonical_json,
+    open_file,
     owner_mark,
+    read_file,
     read_json_object,
     remove_leftovers,
     replace_folder,
@@ -23,6 +25,7 @@ from churn_assets.storage.files import (
     write_json,
     write_text,
 )
+from churn_assets_tests.storage.no_files import NO_FILES, within
 
 
 def names(folder):
@@ -197,3 +200,22 @@ def test_what_killed_processes_left_is_removed_and_a_folder_gets_its_content_bac
     assert (tmp_path / "model" / "file").read_text() == f".model.{dead}.old"
     assert (tmp_path / "kept" / "file").read_text() == "kept"
     assert process == str(os.getpid())
+
+
+@pytest.mark.parametrize("make", [*NO_FILES.values(), Path.mkdir], ids=[*NO_FILES, "a folder"])
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path, make):
+    path = tmp_path / "in" / "a.json"
+    path.parent.mkdir()
+    make(path)
+    with within():
+        for read in (open_file, read_file):
+            with pytest.raises(OSError, match=r"is not a file|symbolic links"):
+                read(path)
+        with pytest.raises((OSError, ValueError), match=r"is not a file|symbolic links"):
+            read_json_object(path)
+
+
+def test_a_link_to_a_file_is_read(tmp_path):
+    (tmp_path / "a").write_bytes(b"1")
+    (tmp_path / "b").symlink_to("a")
+    assert read_file(tmp_path / "b") == b"1"

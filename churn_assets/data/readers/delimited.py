@@ -185,12 +185,19 @@ def _with_delimiter(text: str, encoding: str, delimiter: str, wanted: set[str], 
 
 def header_row(rows: Sequence[Sequence[str | None]], wanted: set[str]) -> int:
     """The index of the header in the first rows of a table: the first row, unless it has fewer filled cells than most.
-    Then it is, of the rows with more than half of the typical number, the first with most `wanted` names."""
+    Then it is, of the rows with more than half of the typical number, the first with most `wanted` names. Names
+    of groups above the header are passed over, too: some are repeated, and only the row below has a wanted name."""
     typical = _typical(rows)
-    if not rows or _filled(rows[0]) >= typical:
+
+    def matches(index: int) -> int:
+        return len(wanted & {(cell or "").strip() for cell in rows[index]})
+
+    if not rows:
         return 0
-    wide = [index for index, row in enumerate(rows) if 2 * _filled(row) > typical]
-    return max(wide, key=lambda index: len(wanted & {(cell or "").strip() for cell in rows[index]}))
+    if _filled(rows[0]) >= typical:
+        groups = len(set(rows[0])) < len(rows[0]) and matches(0) == 0
+        return int(groups and len(rows) > 2 and matches(1) > 0 and _filled(rows[1]) >= typical)
+    return max((index for index, row in enumerate(rows) if 2 * _filled(row) > typical), key=matches)
 
 
 def _filled(row: Sequence[str | None]) -> int:

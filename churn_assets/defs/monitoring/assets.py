@@ -37,9 +37,11 @@ _LAST_WINDOWS = 10  # of a table
 def data_quality_report(project: Project) -> JsonResult:
     """Per window of distinct customers: missing, outside, unknown, constant, spikes, volume, refusals, staleness."""
     from churn_assets.monitoring.data_quality import report_quality
-    from churn_assets.monitoring.windows import to_json
+    from churn_assets.monitoring.windows import record_open_window, to_json
 
     report = report_quality(project.settings, project.contract, datetime.now(UTC))
+    # The open window is another one now: with the segments that complete it a sensor then starts `monitor` at once.
+    record_open_window(project.settings, project.contract)
     windows = report.windows
     missing = _largest([window.missing for window in windows])
     volume = {"a day": [window.traffic.rows_a_day for window in windows]}

@@ -14,6 +14,7 @@ from churn_assets.prediction_log.warehouse.connection import PUBLISHED
 from churn_assets.prediction_log.warehouse.ingest import pending
 from churn_assets.promotion.heartbeat import beat
 from churn_assets.settings import Settings
+from churn_assets.storage.files import open_file
 
 _MAX_WAIT_S = 600.0
 _RECENT_RUNS = 8  # runs
@@ -76,13 +77,14 @@ def _may_complete_a_window(settings: Settings, segments: Sequence[Path], instanc
         window = read_open_window_file(settings)
     except ChurnError:
         return False
-    if window is None or not window.wanted or is_closed(settings, window):
-        return False
-    if window.customers + _count_predictions(segments, _MOST_BYTES) < window.wanted:
-        return False
+    if window is not None:
+        if not window.wanted or is_closed(settings, window):
+            return False
+        if window.customers + _count_predictions(segments, _MOST_BYTES) < window.wanted:
+            return False
     newest = instance.get_run_records(dg.RunsFilter(job_name=monitor.name), limit=1)
-    if not newest:
-        return True
+    if window is None or not newest:  # the first segments of a home: nobody has counted yet what completes a window
+        return bool(segments) and not newest
     tried_s, first_s = newest[0].create_timestamp.timestamp(), _seconds(window.since_at)
     return tried_s < first_s or time.time() - tried_s > _EARLY_TICKS * settings.sensor_s
 
@@ -96,7 +98,7 @@ def _count_predictions(segments: Sequence[Path], most: int) -> int:
     count = 0
     for path in segments:
         try:
-            with path.open("rb") as file:
+            with open_file(path) as file:
                 block = file.read(max(0, most))
         except FileNotFoundError:
             continue

@@ -1,8 +1,10 @@
-"""Multivariate drift: all columns together, and single requests unlike any training row. Never an alarm.
+"""Multivariate drift: all columns together, and single requests unlike any training row.
 
 A shift of how columns go together leaves each column by itself unchanged; a classifier that tells the window from the
-reference finds it (Lopez-Paz and Oquab 2017, classifier two-sample tests). What a method for outliers costs and catches
-is measured with every report: one number of some reference rows is multiplied by a hundred, as a wrong unit would.
+reference finds it (Lopez-Paz and Oquab 2017, classifier two-sample tests). Where it clearly does, that is drift, and
+the columns are named without which it does so less (permutation importance, Breiman 2001). What a method for outliers
+costs and catches is measured with every report: one number of some reference rows is multiplied by a hundred, as a
+wrong unit would.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from churn_assets.contract.model import Kind
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from sklearn.ensemble import HistGradientBoostingClassifier
 
     from churn_assets.monitoring.profile import Reference
 
@@ -27,13 +30,19 @@ ROWS = 4000  # of each side
 _FOLDS = 3
 _ROUNDS = 40
 _FEWEST = 100
+SIGMA, LEAST_AUC = 4.0, 0.55  # standard errors from .5, and the effect, from which the classifier counts as drift
+_NAMED = 5  # columns that are named at most
+_NAMED_LOSS = 0.1  # of what the ROC AUC has over .5, from which a column is one that tells the sides apart
+_NAMED_ROWS = 1000
 
 
 @dataclass(frozen=True)
 class DomainClassifier:
     """Cross-validated ROC AUC with its 95 % interval, `rows` of both sides, `cpu_s` that it took.
 
-    None where it was not computed, and `message` says why. The interval is Hanley and McNeil's (1982).
+    `drifts` if it is clearly over .5 and at least LEAST_AUC; `columns` are those that tell the sides apart, the first
+    one most, empty if they cannot be told apart. None where it was not computed, and `message` says why. The interval
+    is Hanley and McNeil's (1982).
     """
 
     message: str
@@ -42,6 +51,8 @@ class DomainClassifier:
     high: float | None = None
     rows: int = 0
     cpu_s: float = 0.0
+    drifts: bool = False
+    columns: tuple[str, ...] = ()
 
 
 def compare_all_columns(
@@ -55,12 +66,20 @@ def compare_all_columns(
         return DomainClassifier(f"not computed: fewer than {_FEWEST} rows on one side, or no column on both")
     started = time.process_time()
     negative, positive = (side.num_rows for side in sides)
-    auc = _cross_validated(encode(sides[0], sides[1], shared), np.repeat([0, 1], (negative, positive)), seed)
+    rows, label = encode(sides[0], sides[1], shared), np.repeat([0, 1], (negative, positive))
+    auc, model, unseen = _cross_validated(rows, label, seed)
     error = _error(auc, positive, negative)
+    names: tuple[str, ...] = ()
     low, high = max(0.0, auc - 1.96 * error), min(1.0, auc + 1.96 * error)
     verdict = "can be told apart" if low > 0.5 else "cannot be told apart"
     message = f"window and reference {verdict} by all columns together: ROC AUC {auc:.3f} ({low:.3f} to {high:.3f})"
-    return DomainClassifier(message, auc, low, high, negative + positive, round(time.process_time() - started, 3))
+    if low > 0.5:
+        unseen = unseen[:_NAMED_ROWS]
+        names = tuple(np.array(list(shared))[_telling_columns(model, rows[unseen], label[unseen], seed)].tolist())
+        message += f", most by {', '.join(names)}" if names else ""
+    drifts = auc - SIGMA * error > 0.5 and auc >= LEAST_AUC
+    cpu_s = round(time.process_time() - started, 3)
+    return DomainClassifier(message, auc, low, high, negative + positive, cpu_s, drifts, names)
 
 
 def _sample(table: pa.Table, rng: np.random.Generator) -> pa.Table:
@@ -69,16 +88,37 @@ def _sample(table: pa.Table, rng: np.random.Generator) -> pa.Table:
     return table.take(np.sort(rng.choice(table.num_rows, ROWS, replace=False)))
 
 
-def _cross_validated(rows: Matrix, label: npt.NDArray[np.int64], seed: int) -> float:
+def _cross_validated(
+    rows: Matrix, label: npt.NDArray[np.int64], seed: int
+) -> tuple[float, HistGradientBoostingClassifier, npt.NDArray[np.int64]]:
+    """The ROC AUC over all folds, the model of the last one, and the rows that it has not seen, in no order."""
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.metrics import roc_auc_score
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.model_selection import StratifiedKFold
 
-    # Levels are numbered by name, and few: as numbers they cost nothing and need no limit of 255.
-    model = HistGradientBoostingClassifier(max_iter=_ROUNDS, early_stopping=False, random_state=seed)
-    folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
-    score = cross_val_predict(model, rows, label, cv=folds, method="predict_proba")[:, 1]
-    return float(roc_auc_score(label, score))
+    score = np.empty(len(rows))
+    for learn, unseen in StratifiedKFold(_FOLDS, shuffle=True, random_state=seed).split(rows, label):
+        # Levels are numbered by name, and few: as numbers they cost nothing and need no limit of 255.
+        model = HistGradientBoostingClassifier(max_iter=_ROUNDS, early_stopping=False, random_state=seed)
+        score[unseen] = model.fit(rows[learn], label[learn]).predict_proba(rows[unseen])[:, 1]
+    return float(roc_auc_score(label, score)), model, np.random.default_rng(seed).permutation(unseen)
+
+
+def _telling_columns(
+    model: HistGradientBoostingClassifier, rows: Matrix, label: npt.NDArray[np.int64], seed: int
+) -> list[int]:
+    """Positions of the columns whose shuffling costs the ROC AUC most, the largest loss first."""
+    from sklearn.metrics import roc_auc_score
+
+    random = np.random.default_rng(seed)
+    whole = float(roc_auc_score(label, model.predict_proba(rows)[:, 1]))
+    losses = []
+    for own in range(rows.shape[1]):
+        shuffled = rows.copy()
+        shuffled[:, own] = random.permutation(shuffled[:, own])
+        losses.append(whole - float(roc_auc_score(label, model.predict_proba(shuffled)[:, 1])))
+    order = np.argsort(-np.array(losses), kind="stable")[:_NAMED]
+    return [int(own) for own in order if losses[own] > _NAMED_LOSS * max(whole - 0.5, 0.0)]
 
 
 def _error(auc: float, positive: int, negative: int) -> float:

@@ -13,6 +13,7 @@ from churn_assets.html.templating import render
 from churn_assets.monitoring import data_quality as quality
 from churn_assets.monitoring.drift.evidently import Comparison, EvidentlyDrift, Page, Run, compare_with_evidently
 from churn_assets.monitoring.drift.evidently_workspace import BROKEN_TAG, WORKSPACE, keep_run
+from churn_assets.monitoring.drift.mmd import KernelTest, kernel_test
 from churn_assets.monitoring.drift.multivariate import DomainClassifier, Outliers, compare_all_columns, find_outliers
 from churn_assets.monitoring.drift.univariate import TESTED_KINDS, ColumnDrift, detect_drift, drifting_columns
 from churn_assets.monitoring.profile import (
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 Status = Literal["stable", "drift", "insufficient", "unknown"]
 Evidently = Callable[..., Comparison]
 
+_PERMUTATIONS = 400  # of the kernel test of a window, and its rows a side: a tenth of a second
 TEMPLATE = "monitoring/drift/templates/drift.md.j2"
 
 
@@ -77,6 +79,7 @@ class WindowDrift(Window, Report):
     scored_by_others: int
     columns: tuple[ColumnDrift, ...]
     multivariate: DomainClassifier | None = None
+    kernel: KernelTest | None = None
     outliers: Outliers | None = None
     evidently: EvidentlyDrift | None = None
     page: Page | None = None
@@ -216,31 +219,55 @@ def tested_columns(model: MonitoredModel) -> Mapping[str, Kind]:
     }
 
 
-def _compare_window(model: MonitoredModel, window: Window, profile: Profile | None, data: QualityStatus) -> WindowDrift:
+@dataclass(frozen=True)
+class ProfileDrift:
+    """How a profile compares with the reference of a model: the drift of its columns, and of all of them together."""
+
+    status: Status
+    message: str
+    drifted: tuple[str, ...]
+    columns: tuple[ColumnDrift, ...] = ()
+    multivariate: DomainClassifier | None = None
+    kernel: KernelTest | None = None
+    outliers: Outliers | None = None
+
+
+def compare_profile(
+    model: MonitoredModel, profile: Profile | None, customers: int, permutations: int = _PERMUTATIONS
+) -> ProfileDrift:
+    """Every test of a profile of so many `customers` against the model's reference; both may be missing."""
     columns: list[ColumnDrift] = []
-    multivariate, outliers = None, None
+    multivariate, kernel, outliers = None, None, None
     if profile is not None and model.reference is not None:
         before, names = model.reference.profile, tested_columns(model)
         columns = detect_drift(before.values_of(names), profile.values_of(names), model.limits)
         names = {name: kind for name, kind in names.items() if name not in model.contract.unread}
         multivariate = compare_all_columns(before.sample, profile.sample, names)
+        kernel = kernel_test(before.sample, profile.sample, names, rows=permutations, permutations=permutations)
         outliers = find_outliers(model.reference, profile.sample, names, model.limits.outliers)
+    status, message, drifted = conclude(model, customers, columns, multivariate)
+    return ProfileDrift(status, message, drifted, tuple(columns), multivariate, kernel, outliers)
+
+
+def _compare_window(model: MonitoredModel, window: Window, profile: Profile | None, data: QualityStatus) -> WindowDrift:
     customers = profile.rows if profile else window.customers  # fewer, if rows have left the log since
-    status, message = _conclude(model, customers, columns)
-    if data == "broken" and status in ("stable", "drift"):
+    result = compare_profile(model, profile, customers)
+    message = result.message
+    if data == "broken" and result.status in ("stable", "drift"):
         message += "; but the data is broken, so this counts for nothing"
     return WindowDrift(
         **vars(window),
-        status=status,
+        status=result.status,
         message=f"window {window.window}, {customers:,} customers: {message}",
         model_version=model.version,
         data=data,
-        drifted=_drifting_inputs(model, columns) if status == "drift" else (),
+        drifted=result.drifted,
         score=_summarize_score(profile),
         scored_by_others=profile.other_models if profile else 0,
-        columns=tuple(columns),
-        multivariate=multivariate,
-        outliers=outliers,
+        columns=result.columns,
+        multivariate=result.multivariate,
+        kernel=result.kernel,
+        outliers=result.outliers,
     )
 
 
@@ -252,17 +279,19 @@ def _summarize_score(profile: Profile | None) -> ScoreSummary:
     return ScoreSummary(mean, profile.positives / profile.scored, profile.scored)
 
 
-def _conclude(model: MonitoredModel, customers: int, columns: Sequence[ColumnDrift]) -> tuple[Status, str]:
+def conclude(
+    model: MonitoredModel, customers: int, columns: Sequence[ColumnDrift], together: DomainClassifier | None
+) -> tuple[Status, str, tuple[str, ...]]:
+    """Status, message, and the columns that drift, without those that the model does not read: no training would answer
+    these. Where no single column drifts, the classifier of all columns decides."""
     if customers < model.limits.floor:
-        return "insufficient", f"too few, expected at least {model.limits.floor:,}"
+        return "insufficient", f"too few, expected at least {model.limits.floor:,}", ()
     if all(column.status == "unknown" for column in columns):
-        return "unknown", model.no_reference or "no column could be compared"
-    if names := _drifting_inputs(model, columns):
-        return "drift", f"{', '.join(names)} drift"
-    unread = ", ".join(drifting_columns(columns))
-    return "stable", f"no column that the model reads drifts, but {unread}" if unread else "no column drifts"
-
-
-def _drifting_inputs(model: MonitoredModel, columns: Sequence[ColumnDrift]) -> tuple[str, ...]:
-    """Columns that drift, without those that the model does not read: no training would answer these."""
-    return tuple(name for name in drifting_columns(columns) if name not in model.contract.unread)
+        return "unknown", model.no_reference or "no column could be compared", ()
+    drifting = drifting_columns(columns)
+    if names := tuple(name for name in drifting if name not in model.contract.unread):
+        return "drift", f"{', '.join(names)} drift", names
+    if together is not None and together.drifts:
+        return "drift", f"no column drifts by itself, but all together: {together.message}", together.columns
+    unread = ", ".join(drifting)
+    return "stable", f"no column that the model reads drifts, but {unread}" if unread else "no column drifts", ()

@@ -19,7 +19,7 @@ from churn_assets.errors import LogUnreadable
 from churn_assets.prediction_log.records import LineHead, decode_head
 from churn_assets.prediction_log.schema import ROW_TABLES
 from churn_assets.prediction_log.segment import DONE, files_of
-from churn_assets.storage.files import replacing
+from churn_assets.storage.files import open_file, replacing
 
 if TYPE_CHECKING:
     import duckdb
@@ -148,7 +148,7 @@ def _write(folder: Path, segments: Path, names: Sequence[str]) -> None:
 
 def _rows(segments: Path, names: Sequence[str]) -> Iterator[tuple[str, int, str | None, str | None, bytes]]:
     for name in names:
-        with (segments / f"{name}{DONE}").open("rb") as file:
+        with open_file(segments / f"{name}{DONE}") as file:
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
                     yield name, number, TORN, None, line

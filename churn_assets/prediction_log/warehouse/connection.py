@@ -15,7 +15,7 @@ from churn_assets.errors import ChurnError, LogUnavailable, NothingIngested, War
 from churn_assets.prediction_log.records import ANONYMOUS, IMPORT
 from churn_assets.prediction_log.warehouse.rebuild import JOURNAL
 from churn_assets.settings import Settings
-from churn_assets.storage.files import replacing
+from churn_assets.storage.files import open_file, replacing
 from churn_assets.storage.lock import file_lock
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _same_content(one: Path, other: Path) -> bool:
     pages: files that differ are known at once."""
     if one.stat().st_size != other.stat().st_size:
         return False
-    with one.open("rb") as left, other.open("rb") as right:
+    with open_file(one) as left, open_file(other) as right:
         while block := left.read(_BLOCK):
             if block != right.read(_BLOCK):
                 return False
@@ -194,7 +194,7 @@ def _is_torn(path: Path) -> bool:
     the first segment was in the journal; later it is a damaged one, of which somebody should know."""
     if path.with_name(JOURNAL).exists():
         return False
-    with path.open("rb") as file:
+    with open_file(path) as file:
         head = file.read(_HEADERS)
     return len(head) < _HEADERS and head[8:12] in (_MAGIC, b"", bytes(len(head[8:12])))
 

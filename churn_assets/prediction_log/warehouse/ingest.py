@@ -56,7 +56,7 @@ from churn_assets.prediction_log.warehouse.rebuild import (
     missing_segments,
 )
 from churn_assets.settings import Settings
-from churn_assets.storage.files import remove_leftovers, sync_directory
+from churn_assets.storage.files import open_file, remove_leftovers, sync_directory
 
 if TYPE_CHECKING:
     import duckdb
@@ -81,7 +81,7 @@ _FIXED = {
     **dict.fromkeys(("score", "margin", "threshold", "latency_us"), "DOUBLE"),
     **dict.fromkeys(("decision", "churned", "contacted", "accepted", *_FLAGS), "BOOLEAN"),
     **dict.fromkeys(("warnings", "ids"), "VARCHAR[]"),
-    "counts": "MAP(VARCHAR, BIGINT)",
+    **dict.fromkeys(("counts", "rows"), "MAP(VARCHAR, BIGINT)"),
     "lost": "BIGINT",
 }
 
@@ -293,7 +293,7 @@ class Session:
     def _load_carefully(self, name: str, path: Path, read: SegmentRead, counts: Counter[str]) -> None:
         """The accepted lines into the tables, the others into quarantine. Raises OSError, duckdb.Error."""
         refused = {number for number, _, _ in read.quarantined}
-        with path.open("rb") as lines:
+        with open_file(path) as lines:
             good = [(n, line) for n, line in enumerate(lines, 1) if line.endswith(b"\n") and n not in refused]
         known = self._known_ids(_own_id(self._check(line)) for _, line in good)
         parts: defaultdict[str, list[bytes]] = defaultdict(list)
@@ -381,13 +381,15 @@ class Session:
         )
         [(others,)] = execute("SELECT count(*) FROM lines WHERE kind IN ('unacknowledged', 'lost_rows')").fetchall()
         [(rejections,)] = execute("SELECT count(*) FROM lines WHERE kind = 'rejections'").fetchall()
-        if rejections:
-            execute(
-                "INSERT INTO rejections (segment, seq, since_at, until_at, worker, cause, requests) "
-                "SELECT segment, seq, since_at, until_at, worker, entry.key, entry.value FROM ("
-                f"SELECT {place}, {_read('since_at')} AS since_at, {_read('until_at')} AS until_at, worker, "
-                "unnest(map_entries(counts)) AS entry FROM lines WHERE kind = 'rejections') ORDER BY seq, entry.key"
-            )
+        for table, figure, counted in (("rejections", "requests", "counts"), ("rejected_rows", "rows", "rows")):
+            if rejections:
+                execute(
+                    f"INSERT INTO {table} (segment, seq, since_at, until_at, worker, cause, {figure}) "
+                    "SELECT segment, seq, since_at, until_at, worker, entry.key, entry.value FROM ("
+                    f"SELECT {place}, {_read('since_at')} AS since_at, {_read('until_at')} AS until_at, worker, "
+                    f"unnest(map_entries({counted})) AS entry FROM lines WHERE kind = 'rejections') "
+                    "ORDER BY seq, entry.key"
+                )
         counts.update(
             predictions=predictions, feedback=feedback, rejections=rejections, others=contacts + decisions + others
         )

@@ -30,7 +30,7 @@ from churn_assets.prediction_log.records import (
     Unacknowledged,
     parse_instant,
 )
-from churn_assets.storage.files import write_text
+from churn_assets.storage.files import open_file, read_file, write_text
 
 MAX_LINE = 2**20
 _BUNDLE_FILE, _FEATURES_FILE = "contract.toml", "features.json"  # as scoring.bundle writes them
@@ -84,7 +84,7 @@ class Checker:
     def read(self, path: Path) -> SegmentRead:
         """Check every line of a segment, numbered from 1; only refused lines are kept. Raises OSError."""
         read = SegmentRead()
-        with path.open("rb") as lines:
+        with open_file(path) as lines:
             for line in lines:
                 read.size += len(line)
                 if not line.endswith(b"\n"):
@@ -134,7 +134,7 @@ class Checker:
         if not version.isalnum():
             return frozenset()
         try:
-            return frozenset(json.loads((self._bundles / version / _FEATURES_FILE).read_bytes()).get("excluded", ()))
+            return frozenset(json.loads(read_file(self._bundles / version / _FEATURES_FILE)).get("excluded", ()))
         except (OSError, ValueError):
             return frozenset()
 

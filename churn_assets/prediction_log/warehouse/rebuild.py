@@ -24,7 +24,7 @@ from msgspec.structs import astuple
 from churn_assets.prediction_log.segment import DONE, READY, last_line_end
 from churn_assets.prediction_log.warehouse.archive import Archive, archives
 from churn_assets.settings import Settings
-from churn_assets.storage.files import sync_directory
+from churn_assets.storage.files import open_file, sync_directory
 
 if TYPE_CHECKING:
     import duckdb
@@ -91,7 +91,7 @@ def last_number(folder: Path) -> int:
 def _read_journal(folder: Path, size: int | None = None) -> list[SegmentRow | None]:
     """Every segment that was ever ingested, or those in the last `size` bytes; None for a damaged line."""
     try:
-        with (folder / JOURNAL).open("rb") as file:
+        with open_file(folder / JOURNAL) as file:
             if size is not None:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - size))
             return [_decoded(line) for line in file]

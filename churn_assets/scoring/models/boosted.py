@@ -16,6 +16,7 @@ from churn_assets.scoring.models.leaf_masks import LeafMasks, build_leaf_masks
 from churn_assets.scoring.models.tree_file import check_trees
 from churn_assets.scoring.models.tree_shapley import TreeShapley, build_tree_shapley
 from churn_assets.scoring.models.xgboost_c import Booster
+from churn_assets.storage.files import read_file
 
 # Up to here leaf masks are faster than the C library's fixed cost of a call (`python -m benchmarks.few_rows`).
 FEW_ROWS = 6
@@ -119,7 +120,7 @@ class BoostedModel:
         iterations = read_settings(directory)["iterations"]
         files = [_file(directory, i) for i in range(len(iterations))]
         try:
-            raws = [file.read_bytes() for file in files]
+            raws = [read_file(file) for file in files]
         except OSError as error:
             raise BundleCorrupt(f"{error.filename}: cannot be read ({error}); make the bundle again") from error
         for file, raw, rounds in zip(files, raws, iterations, strict=True):

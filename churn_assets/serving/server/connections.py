@@ -11,16 +11,18 @@ import asyncio
 import logging
 import os
 import resource
+import ssl
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from churn_assets.serving.http import JSON, Refused, unavailable
+from churn_assets.serving.http import JSON, Header, Refused, unavailable
 from churn_assets.serving.server.process import STOP_S, end_within
 from churn_assets.settings import ServingSettings
 
@@ -70,6 +72,24 @@ class ConnectionLimits:
         return cls(min(settings.connections, room), *times, settings.held_bytes)
 
 
+class Connection(Protocol):
+    """What is counted: a connection that speaks HTTP, or one that has not ended its TLS handshake."""
+
+    transport: asyncio.Transport
+    body_bytes: int
+    unread_since: float | None
+
+    @property
+    def is_busy(self) -> bool: ...  # noqa: D102
+
+    @property
+    def unread_bytes(self) -> int: ...  # noqa: D102
+
+    def check(self, now: float) -> None: ...  # noqa: D102
+
+    def refuse(self, refusal: Refused) -> None: ...  # noqa: D102
+
+
 class Connections:
     """The open connections of a worker, the one that has been without a request for longest first."""
 
@@ -80,7 +100,9 @@ class Connections:
             "slow_head",
             f"the head of the request took more than {limits.head_s:g} seconds, expected it sooner; send it again",
         )
-        self.open: OrderedDict[LimitedProtocol, None] = OrderedDict()
+        self.open: OrderedDict[Connection, None] = OrderedDict()
+        self.app: ASGIApp | None = None  # that answers, instead of the server's with all its middlewares
+        self.tls: ssl.SSLContext | None = None
         self.now = time.monotonic()  # to half a second: reading the clock for each event would cost more
         self.body_bytes = 0
         self.stopping_at: float | None = None
@@ -101,7 +123,7 @@ class Connections:
                 self.drop(connection)
         self.free_memory()
 
-    def add(self, connection: LimitedProtocol) -> None:
+    def add(self, connection: Connection) -> None:
         """Note a new connection; where there is no room, the first that has no request in work is dropped for it."""
         self.open[connection] = None
         if len(self.open) > self.limits.connections:
@@ -111,24 +133,29 @@ class Connections:
             else:
                 self.drop(idle)
 
-    def drop(self, connection: LimitedProtocol) -> None:
+    def drop(self, connection: Connection) -> None:
         """Close a connection at once, whatever its client has not read."""
         self.remove(connection)
         connection.transport.abort()
 
-    def remove(self, connection: LimitedProtocol) -> None:
+    def remove(self, connection: Connection) -> None:
         """Forget a connection, if it is not forgotten yet."""
         self.open.pop(connection, None)
         self.release(connection)
 
-    def release(self, connection: LimitedProtocol) -> None:
+    def release(self, connection: Connection) -> None:
         """The bodies of a connection are no longer in memory."""
         self.body_bytes -= connection.body_bytes
         connection.body_bytes = 0
 
+    def has_room(self, headers: Iterable[Header]) -> bool:
+        """Whether the body that these headers announce may be held."""
+        size = next((int(value) for name, value in headers if name == b"content-length" and value.isdigit()), 0)
+        return size <= SMALL_BODY or self.body_bytes + size <= self.limits.held_bytes
+
     def free_memory(self) -> None:
         """Drop connections whose clients do not read, longest first, while too much is held."""
-        unread = [(each, size) for each in self.open if (size := each.transport.get_write_buffer_size())]
+        unread = [(each, size) for each in self.open if (size := each.unread_bytes)]
         held = self.body_bytes + sum(size for _, size in unread)
         for connection, size in sorted(unread, key=lambda pair: pair[0].unread_since or self.now):
             if held <= self.limits.held_bytes:
@@ -143,6 +170,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def __init__(self, registry: Connections, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.ws_protocol_class = None
+        self.app = registry.app or self.app
+        self.lower: asyncio.Transport | None = None  # of TLS, which has most of what a client has not read
         self.logger = _LOGGER
         self.registry = registry
         self.since = registry.now  # of the state below
@@ -152,6 +181,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.unread_since: float | None = None
         self.refused = self.postponed = False
         self._reason = NOT_HTTP  # for which the parser stops
+        self.answered: RequestResponseCycle | None = None  # the last request that the application got
 
     @property
     def is_busy(self) -> bool:
@@ -160,10 +190,16 @@ class LimitedProtocol(HttpToolsProtocol):
             return False
         return not self.in_body or bool(self.pipeline)
 
+    @property
+    def unread_bytes(self) -> int:
+        """Of answers that are written, and that the system has not taken yet."""
+        lower = 0 if self.lower is None else self.lower.get_write_buffer_size()
+        return self.transport.get_write_buffer_size() + lower
+
     def check(self, now: float) -> None:
         """Close the connection if its client has taken too long."""
         limits, registry, waited = self.registry.limits, self.registry, now - self.since
-        unread = self.transport.get_write_buffer_size()
+        unread = self.unread_bytes
         if not unread:
             self.unread_since = None
         elif self.unread_since is None:
@@ -190,6 +226,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.registry.count_refusal(refusal.cause)
         if self.is_busy or self.pipeline:
             self.cycle.keep_alive = False
+            self.flow.pause_reading()
             return
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
             self.transport.write(raw_response(refusal))
@@ -204,6 +241,9 @@ class LimitedProtocol(HttpToolsProtocol):
         """The connection has ended."""
         self.registry.remove(self)
         super().connection_lost(exc)
+        if self.answered is not None and not self.answered.response_complete:  # uvicorn tells the last request only
+            self.answered.disconnected = True
+            self.answered.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         """Bytes have arrived."""
@@ -229,6 +269,9 @@ class LimitedProtocol(HttpToolsProtocol):
         if is_long or len(self.headers) > MAX_HEADERS or len(self.pipeline) >= MAX_PIPELINED:
             self._reason = LONG_HEAD
             raise ValueError  # which makes the parser stop
+        if self.registry.body_bytes > SMALL_BODY and not self.registry.has_room(self.headers):
+            self._reason = NO_MEMORY  # before it has come: to read and throw away megabytes would slow down the others
+            raise ValueError
         super().on_headers_complete()
         self.in_head, self.in_body, self.since = False, True, self.registry.now
         self.unparsed = 0
@@ -277,10 +320,16 @@ class LimitedProtocol(HttpToolsProtocol):
             self.postponed = False
             self._continue()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self.answered = cycle
+        super()._start_asgi_task(cycle, app)
+
     def _continue(self) -> None:
-        self.flow.resume_reading()
+        """The next request that has arrived, else what arrives next; nothing is read meanwhile."""
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+        elif not self.refused:
+            self.flow.resume_reading()
 
     def shutdown(self) -> None:
         """The service stops: the connection closes once its requests are answered."""

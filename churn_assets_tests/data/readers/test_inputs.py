@@ -78,6 +78,8 @@ SAME = {
     "preamble of two cells": ("a.csv", ("Report;made 2025\n" + text(";")).encode()),
     "preamble padded by a spreadsheet": ("a.csv", ("Report,,,\n,,,\n" + text()).encode()),
     "preamble after a sep line": ("a.csv", ("sep=;\nReport\n" + text(";")).encode()),
+    "groups above the header": ("a.csv", ("who,what,what,outcome\n" + text()).encode()),
+    "groups above the header of a sheet": ("a.xlsx", workbook(("s", [["who", "what", "what", "outcome"], *ROWS]))),
     "blank lines first": ("a.csv", ("\n\n" + text()).encode()),
     "whole lines quoted": ("a.csv", wrapped().encode()),
     "whole lines quoted, one of them empty": ("a.csv", (wrapped() + '\n""\n').encode()),

@@ -8,6 +8,7 @@ import dagster as dg
 import pytest
 
 from churn_assets.definitions import build
+from churn_assets.monitoring.open_window import read_open_window_file
 from churn_assets_tests.defs.home import checks, metadata, run, settings
 from churn_assets_tests.monitoring.logs import Log, contract_of, make_home, set_column
 
@@ -44,6 +45,8 @@ def test_windows_are_reported_with_figures_and_pictures(tmp_path, instance, monk
     assert told["stale"] or told["message"].startswith("window 1: the data is ok")
     assert told["volume"].startswith("![volume](data:image/svg+xml;base64,")
     assert metadata(result, "drift_report")["asks_for_retraining"] == "none"
+    waiting = read_open_window_file(of)
+    assert (waiting.window, waiting.customers, waiting.full) == (2, 0, False), "the next segments may complete window 2"
     for seed in (6, 7):
         log.add(400, seed=seed, change=set_column("sent", lambda v: [int(1.15 * x) + 3 for x in v]))
     result = run(of, instance, REPORTS)

@@ -21,9 +21,11 @@ from churn_assets.monitoring import profile
 from churn_assets.monitoring.data_quality import report_quality
 from churn_assets.monitoring.drift import multivariate
 from churn_assets.monitoring.drift.evidently import Comparison, EvidentlyDrift
-from churn_assets.monitoring.drift.multivariate import compare_all_columns, find_outliers
-from churn_assets.monitoring.drift.report import report_drift
-from churn_assets.monitoring.profile import SCORE, compute_profile, load_reference
+from churn_assets.monitoring.drift.mmd import kernel_test
+from churn_assets.monitoring.drift.multivariate import DomainClassifier, compare_all_columns, find_outliers
+from churn_assets.monitoring.drift.report import conclude, report_drift
+from churn_assets.monitoring.drift.univariate import ColumnDrift
+from churn_assets.monitoring.profile import SCORE, MonitoredModel, compute_profile, load_reference
 from churn_assets.monitoring.windows import Acceptance, accept_window, to_json
 from churn_assets_tests.monitoring.logs import NOW, Log, contract_of, make_home, scored, set_column
 from churn_assets_tests.scoring.tiny import customers
@@ -239,6 +241,7 @@ def test_markdown_tells_every_measure_of_every_column(log):
         assert name in text
     assert "- outliers: " in text
     assert "- multivariate: " in text
+    assert "- kernel: " in text
 
 
 def _markdown(log) -> str:
@@ -276,11 +279,46 @@ def test_a_classifier_tells_columns_apart_that_go_together_otherwise(reference):
     same = compare_all_columns(reference.profile.sample, window_of(), KINDS)
     assert same.low < 0.5 < same.high
     assert "cannot be told apart" in same.message
+    assert (same.drifts, same.columns) == (False, ())
     before = pa.table({"a": np.tile([0.0, 1.0], 300), "b": np.tile([0.0, 1.0], 300)})
     turned = pa.table({"a": np.tile([0.0, 1.0], 300), "b": np.tile([1.0, 0.0], 300)})
     apart = compare_all_columns(before, turned, {"a": Kind.NUMBER, "b": Kind.NUMBER})
     assert apart.low > 0.95
+    assert apart.drifts
+    assert set(apart.columns) == {"a", "b"}
     assert apart.cpu_s > 0
+
+
+def test_the_column_that_tells_the_sides_apart_is_named(reference):
+    apart = compare_all_columns(reference.profile.sample, window_of(set_column("sent", lambda v: 3 * v)), KINDS)
+    assert apart.columns[0] == "sent"
+    assert "most by sent" in apart.message
+
+
+def test_columns_that_only_together_drift_are_drift():
+    turned = dataclasses.replace(DomainClassifier("apart", 0.9, 0.88, 0.92, drifts=True), columns=("sent", "spent"))
+    stable = [ColumnDrift(column="sent", kind="integer", status="stable", message="")]
+    model = MonitoredModel("v", CONTRACT.fingerprint, CONTRACT, CONTRACT.monitoring, None)
+    status, message, drifted = conclude(model, 400, stable, turned)
+    assert (status, drifted) == ("drift", ("sent", "spent"))
+    assert "all together" in message
+    assert conclude(model, 400, stable, dataclasses.replace(turned, drifts=False))[0] == "stable"
+
+
+def test_the_kernel_test_has_a_permutation_p_value(reference):
+    same = [
+        kernel_test(reference.profile.sample, window_of(seed=seed), KINDS, rows=200, permutations=99)
+        for seed in range(5, 9)
+    ]
+    assert max(result.p_value for result in same) > 0.05
+    assert min(result.p_value for result in same) > 0.01
+    apart = kernel_test(
+        reference.profile.sample, window_of(set_column("sent", lambda v: 3 * v)), KINDS, permutations=99
+    )
+    assert apart.p_value == pytest.approx(0.01)  # the least that 99 permutations can give
+    assert apart.mmd2 > max(result.mmd2 for result in same)
+    assert "differ by the kernel test" in apart.message
+    assert kernel_test(reference.profile.sample, window_of(rows=50), KINDS).p_value is None
 
 
 def test_too_few_rows_are_not_told_apart(reference):

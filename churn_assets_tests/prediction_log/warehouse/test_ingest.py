@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -41,13 +42,14 @@ from churn_assets_tests.prediction_log.home import (
     variant,
     write,
 )
+from churn_assets_tests.storage.no_files import NO_FILES, within
 from churn_assets_tests.strategies import ROOT
 
 
 def test_rows_of_every_kind_arrive_typed_and_in_order(tmp_path):
     of = settings(tmp_path)
     write(of, "a", prediction("a-1"), feedback("f-1"), prediction("a-2", customer_id=None, score=1.0))
-    write(of, "b", rejections(malformed=2, too_large=1), prediction("b-1"))
+    write(of, "b", rejections({"esent": 12}, malformed=2, too_large=1), prediction("b-1"))
     report = ingest(of, STORE)
     assert (report.segments, report.predictions, report.feedback, report.rejections) == (2, 3, 1, 1)
     assert ask(of, "SELECT prediction_id, seq, segment, x_esent, year(x_created) FROM predictions ORDER BY seq") == [
@@ -56,6 +58,7 @@ def test_rows_of_every_kind_arrive_typed_and_in_order(tmp_path):
         ("b-1", 5, "b", 3.0, 2014),
     ]
     assert ask(of, "SELECT cause, requests, seq FROM rejections") == [("malformed", 2, 4), ("too_large", 1, 4)]
+    assert ask(of, "SELECT cause, rows, seq FROM rejected_rows") == [("esent", 12, 4)]
     assert ask(of, "SELECT feedback_id, churned, contacted, observed_at::VARCHAR FROM feedback") == [
         ("f-1", True, None, "2026-11-21 10:00:00.5")
     ]
@@ -161,11 +164,12 @@ def test_segments_of_dead_workers_are_adopted_and_open_ones_left(tmp_path):
     assert sorted(path.name for path in of.predlog_dir.iterdir()) == [f"a{DONE}", f"b{OPEN}"]
 
 
-def test_an_unreadable_segment_is_reported_after_all_others_are_ingested(tmp_path):
+@pytest.mark.parametrize("make", [Path.mkdir, *NO_FILES.values()], ids=["a folder", *NO_FILES])
+def test_an_unreadable_segment_is_reported_after_all_others_are_ingested(tmp_path, make):
     of = settings(tmp_path)
-    (of.predlog_dir / "a.ready").mkdir(parents=True)
     write(of, "b", prediction("b"))
-    with pytest.raises(LogUnreadable, match=r"1 segments cannot be read.*a\.ready"):
+    make(of.predlog_dir / "a.ready")
+    with within(), pytest.raises(LogUnreadable, match=r"1 segments cannot be read.*a\.ready"):
         ingest(of, STORE)
     assert ask(of, "SELECT prediction_id FROM predictions") == [("b",)]
     assert [path.name for path in pending(of.predlog_dir)] == ["a.ready"]

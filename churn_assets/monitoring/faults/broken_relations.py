@@ -1,0 +1,239 @@
+"""A column that no longer goes with the other columns: values of other customers, of a part of the rows at least.
+
+A wrong join, a shuffled column or a unit that is wrong in some rows leaves values that are possible by themselves, and
+not for these customers. A classifier of the reference learns to tell its rows from the same rows with the value of
+another row in the column: the ratio of the joint density to that of an independent column (Lopez-Paz and Oquab 2017;
+Friedman 2003). Its mean over the window says which share of the rows has a value that is not their own.
+
+Customers who changed are no fault, so it must be clear in two comparisons. In one the reference is weighted to have the
+window's mean of every basis function of its columns (entropy balancing, Hainmueller 2012), no row by more than
+`_HEAVIEST` times: another mix of customers explains it. In the other each number that moved is replaced by the one of
+the same rank in the reference: a change that moves everybody in order, such as higher prices, explains it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from churn_assets.contract.model import Kind
+from churn_assets.monitoring.drift.multivariate import encode
+from churn_assets.monitoring.faults.basis import RIDGE, fit_basis
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+LEAST_SHARE = 0.03  # of the rows: fewer foreign values move no model by much
+SIGNIFICANCE = 1e-4  # of a report on a window, over all columns that are tested (Bonferroni)
+_ROWS = 10_000  # of the reference: one half to learn from, one to compare with
+_FEWEST = 300  # rows of the window
+_SCREENED = 1.2  # standard errors by which the linear relation must have weakened before a classifier is fitted
+_MOST_FITTED = 4  # classifiers at most, those of the columns whose relation weakened most
+_MOST_OTHERS = 40  # columns that a classifier reads beside the tested one, those that it goes with most
+_MOST_BROKEN = 4  # columns that are named
+_HEAVIEST = 5.0  # times as often as before is the most that a kind of customer may be taken to be
+_MOVED = 2.5  # standard errors from which a mean of the reference is balanced
+_MOST_BALANCED = 60
+_SAME = 1e-3  # p-value (Kolmogorov-Smirnov) above which a number has not moved
+_PRIOR = 0.05  # share of foreign values at which the statistic is most powerful
+_NUMBERS = frozenset({Kind.NUMBER, Kind.INTEGER, Kind.DATE})
+
+Floats = npt.NDArray[np.float64]
+Positions = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class BrokenRelation:
+    """About `share` (0 to 1) of the window's rows have a value of `column` that does not go with their other columns,
+    `z` standard errors from none."""
+
+    column: str
+    share: float
+    z: float
+
+
+def find_broken_relations(
+    reference: pa.Table, current: pa.Table, kinds: Mapping[str, Kind], names: Sequence[str] | None = None
+) -> list[BrokenRelation]:
+    """Columns among `names` (all of `kinds` by default) whose values go with the others no more, the clearest first.
+
+    The tables are samples of rows with the columns of `kinds`; those that one side lacks are left out. A column that is
+    named explains no other: the next ones are tested without it.
+    """
+    from scipy import stats
+
+    shared = {n: k for n, k in kinds.items() if n in reference.column_names and n in current.column_names}
+    tested = [own for own, name in enumerate(shared) if names is None or name in names]
+    if min(reference.num_rows, current.num_rows) < _FEWEST or not tested:
+        return []
+    limit = float(stats.norm.isf(SIGNIFICANCE / len(tested)))
+    sides = _sides(encode(reference, current, shared), reference.num_rows, [k in _NUMBERS for k in shared.values()])
+    broken: list[BrokenRelation] = []
+    active = list(range(len(shared)))
+    while len(active) > 1 and len(broken) < _MOST_BROKEN:
+        worst = _worst(sides, list(shared), active, [own for own in tested if own in active], limit)
+        if worst is None:
+            break
+        broken.append(worst)
+        active.remove(list(shared).index(worst.column))
+    return broken
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """Rows (n, columns) of the reference, one half to `learn` from and one to `compare` with, and of the window, its
+    numbers also replaced by rank; and the basis of the first three, (n, functions) each, with the column of each."""
+
+    learn: Floats
+    compare: Floats
+    now: Floats
+    in_rank: Floats
+    owner: Positions
+    functions: tuple[Floats, Floats, Floats]
+
+
+def _sides(rows: Floats, first: int, numeric: Sequence[bool]) -> _Sides:
+    before, now = rows[:first], rows[first:]
+    before = before[np.random.default_rng(0).permutation(len(before))[:_ROWS]]
+    learn, compare = before[::2], before[1::2]
+    basis = fit_basis(learn, numeric)
+    functions = (basis.of(learn), basis.of(compare), basis.of(now))
+    return _Sides(learn, compare, now, _in_rank(now, compare, numeric), basis.owner, functions)
+
+
+def _worst(
+    sides: _Sides, names: Sequence[str], active: Sequence[int], tested: Sequence[int], limit: float
+) -> BrokenRelation | None:
+    """The clearest broken relation among the columns at `tested`, by those at `active`."""
+    used = np.isin(sides.owner, active)
+    owner = sides.owner[used]
+    learn, compare, now = (side[:, used] for side in sides.functions)
+    gram = learn.T @ learn / len(learn)
+    weakened = _weakened(gram, owner, compare, now)
+    positions = sorted((own for own in tested if own in weakened), key=lambda own: -weakened[own])
+    positions = [own for own in positions if weakened[own] > _SCREENED][:_MOST_FITTED]
+    if not positions:
+        return None
+    weights = _balance(compare, now)
+    relations = [_test(names[own], own, _related(own, owner, gram), sides, weights) for own in positions]
+    clear = [relation for relation in relations if relation.z > limit and relation.share >= LEAST_SHARE]
+    return max(clear, key=lambda relation: relation.z, default=None)
+
+
+def _weakened(gram: Floats, owner: Positions, compare: Floats, now: Floats) -> dict[int, float]:
+    """By how many standard errors each column's linear relation to the others is weaker in the window: the mean
+    log-ratio of its conditional and its marginal normal density, both by the `gram` of other rows."""
+    gram = gram + RIDGE * np.eye(len(gram))
+    precision = np.linalg.inv(gram)
+    compared = [(side, side @ precision) for side in (compare, now)]
+    result = {}
+    for own in np.unique(owner):
+        block = np.flatnonzero(owner == own)
+        square = np.ix_(block, block)
+        marginal, conditional = np.linalg.inv(gram[square]), np.linalg.inv(precision[square])
+        ratio = [
+            np.clip(_form(side[:, block], marginal) - _form(residual[:, block], conditional), -10.0, 10.0)
+            for side, residual in compared
+        ]
+        error = np.sqrt(sum(side.var() / len(side) for side in ratio))
+        result[int(own)] = float((ratio[0].mean() - ratio[1].mean()) / max(error, 1e-12))
+    return result
+
+
+def _related(own: int, owner: Positions, gram: Floats) -> Positions:
+    """Positions of the columns whose functions go most with those of the one at `own`, itself the first."""
+    strongest = np.abs(gram[owner == own]).max(axis=0)
+    strength = {int(other): float(strongest[owner == other].max()) for other in np.unique(owner) if other != own}
+    others = sorted(strength, key=lambda other: -strength[other])[:_MOST_OTHERS]
+    return np.array([own, *sorted(others)])
+
+
+def _form(rows: Floats, matrix: npt.NDArray[np.floating[Any]]) -> Floats:
+    values: Floats = np.einsum("ij,jk,ik->i", rows, matrix, rows)
+    return values
+
+
+def _test(name: str, own: int, read: Positions, sides: _Sides, weights: Floats) -> BrokenRelation:
+    """How many rows of the window have a foreign value of the column at `own`, by the weaker of the comparisons.
+    The columns at `read` are those that the classifier reads, `own` the first of them."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    random = np.random.default_rng(own)
+    learn, compare, now, in_rank = (side[:, read] for side in (sides.learn, sides.compare, sides.now, sides.in_rank))
+    model = HistGradientBoostingClassifier(
+        max_iter=30, max_leaf_nodes=31, learning_rate=0.2, early_stopping=False, random_state=0
+    ).fit(np.vstack([learn, _shuffled(learn, 0, random)]), np.repeat([0, 1], len(learn)))
+
+    def foreign(rows: Floats) -> Floats:
+        """The probability that the value is foreign, if one in twenty is."""
+        chance = np.clip(model.predict_proba(rows)[:, 1], 0.003, 0.997)
+        odds = _PRIOR / (1.0 - _PRIOR) * chance / (1.0 - chance)
+        share: Floats = odds / (1.0 + odds)
+        return share
+
+    usual, all_foreign = foreign(compare), float(foreign(_shuffled(compare, 0, random)).mean())
+    equal = np.full(len(usual), 1.0 / len(usual))
+    shares, scores = [], []
+    for actual, chance in ((foreign(now), weights), (foreign(in_rank), equal)):
+        expected = float(chance @ usual)
+        error = np.sqrt(float(chance**2 @ (usual - expected) ** 2) + float(actual.var()) / len(actual))
+        rise = float(actual.mean()) - expected
+        shares.append(min(1.0, rise / max(all_foreign - expected, 1e-6)))
+        scores.append(rise / max(float(error), 1e-12))
+    return BrokenRelation(name, min(shares), min(scores))
+
+
+def _shuffled(rows: Floats, own: int, random: np.random.Generator) -> Floats:
+    """The rows with the column at `own` of anybody. With replacement: if both sides had the very same values of each
+    column, no first split of a tree would gain anything, and none would be made."""
+    rows = rows.copy()
+    rows[:, own] = rows[random.integers(0, len(rows), len(rows)), own]
+    return rows
+
+
+def _in_rank(now: Floats, before: Floats, numeric: Sequence[bool]) -> Floats:
+    """The rows with each number that moved replaced by the one of the same rank in the reference."""
+    from scipy import stats
+
+    now = now.copy()
+    for own, is_number in enumerate(numeric):
+        known, usual = np.isfinite(now[:, own]), np.sort(before[np.isfinite(before[:, own]), own])
+        values = now[known, own]
+        if not is_number or min(len(values), len(usual)) < _FEWEST:
+            continue
+        if stats.ks_2samp(values, usual, method="asymp").pvalue > _SAME:
+            continue
+        ordered = np.sort(values)
+        ranks = (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / 2 / len(values)
+        now[known, own] = usual[np.minimum((ranks * len(usual)).astype(np.int64), len(usual) - 1)]
+    return now
+
+
+def _balance(rows: Floats, after: Floats) -> Floats:
+    """Weights (rows,) of the reference that give its basis `rows` the window's means; their sum is 1."""
+    error = np.sqrt(rows.var(axis=0) / len(rows) + after.var(axis=0) / len(after)) + 1e-9
+    moved = np.abs(rows.mean(axis=0) - after.mean(axis=0)) / error
+    chosen = np.flatnonzero(moved > _MOVED)
+    chosen = chosen[np.argsort(-moved[chosen], kind="stable")[:_MOST_BALANCED]]
+    return _balanced(rows[:, chosen] - after[:, chosen].mean(axis=0))
+
+
+def _balanced(rows: Floats, steps: int = 12) -> Floats:
+    """Weights under which the mean of `rows` is zero, as close to equal ones as can be, by Newton's method."""
+    weights = np.full(len(rows), 1.0 / len(rows))
+    slope = np.zeros(rows.shape[1])
+    for _ in range(steps if len(slope) else 0):
+        mean = weights @ rows
+        curvature = (rows * weights[:, None]).T @ rows - np.outer(mean, mean) + 1e-3 * np.eye(len(slope))
+        step = np.linalg.solve(curvature, mean)
+        largest = float(np.abs(rows @ step).max())
+        slope -= step * min(1.0, 3.0 / max(largest, 1e-9))
+        exponent = rows @ slope
+        weights = np.exp(np.clip(exponent - exponent.max(), -30.0, 0.0))
+        weights /= weights.sum()
+    weights = np.minimum(weights, _HEAVIEST / len(rows))
+    return np.asarray(weights / weights.sum())
