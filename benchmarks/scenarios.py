@@ -7,7 +7,7 @@ over .02. Evidently's DataDriftPreset sees the same first windows; it has one an
 
 Constants were set on `real`, `store` and `telecom` with seeds 0 to 5 and the scenarios marked as seen (`--seen`).
 
-    python -m benchmarks.scenarios [real|store|telecom] [--seeds 30-32] [--quiet-windows 500] [--seen] [--evidently]
+    python -m benchmarks.scenarios [real|store|telecom] [--seeds 30-31] [--quiet-windows 500] [--seen] [--evidently]
 """
 
 from __future__ import annotations
@@ -337,12 +337,15 @@ def draw(home: Home, random: np.random.Generator, weight: Floats | None = None) 
 
 
 def evidently_drift(home: Home, window: pa.Table) -> bool:
-    """Whether the preset reports any column as drifted."""
+    """Whether the preset reports any column as drifted. It ends with an error for a column without values, which counts
+    as reported."""
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset
 
     flags = [c.name for c in home.contract.feature_columns if c.kind is Kind.BOOLEAN and c.name in window.column_names]
     levels = [*home.categories, *flags]
+    if any(not len(finite(window, name)) for name in home.numbers):
+        return True
     definition = DataDefinition(
         numerical_columns=list(home.numbers), categorical_columns=levels, text_columns=[], datetime_columns=[]
     )
@@ -437,7 +440,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("homes", nargs="*", choices=("real", "store", "telecom", []), help="default: all three")
     parser.add_argument("--source", type=Path, default=os.environ.get("CHURN_SOURCE"))
-    parser.add_argument("--seeds", default="30-32")
+    parser.add_argument("--seeds", default="30-31")
     parser.add_argument("--quiet-windows", type=int, default=500, help="of each home")
     parser.add_argument("--seen", action="store_true", help="the drifts that were seen while constants were set")
     parser.add_argument("--evidently", action="store_true")

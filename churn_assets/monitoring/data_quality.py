@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
@@ -46,6 +46,7 @@ from churn_assets.monitoring.windows import (
     window_folder,
     write_report,
 )
+from churn_assets.prediction_log.schema import columns_of
 from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -166,8 +167,8 @@ class Traffic:
     """How the predictions of one window were requested.
 
     `rows_a_day` is over the days with a prediction, so that neither a burst of a minute is taken for a flood nor a week
-    between two batches for a failure. `largest_customer_share` is of rows. `refused` are requests by cause, of the
-    service's reports that overlap the window.
+    between two batches for a failure. `largest_customer_share` is of rows. `refused` are requests by cause,
+    `refused_rows` their rows and those of scored files by column or rule, of the reports that overlap the window.
     """
 
     rows: int
@@ -177,10 +178,17 @@ class Traffic:
     largest_customer_share: float
     rows_without_id: int
     refused: Mapping[str, int]
+    refused_rows: Mapping[str, int] = field(default_factory=dict)
 
     def refused_share(self, cause: str) -> float:
         """Requests refused for this cause among these and those that were answered, 0 to 1."""
-        refused = self.refused.get(cause, 0)
+        return self._share(self.refused.get(cause, 0))
+
+    def refused_row_share(self, column: str) -> float:
+        """Rows refused for this column or rule among these and those that were answered, 0 to 1."""
+        return self._share(self.refused_rows.get(column, 0))
+
+    def _share(self, refused: int) -> float:
         return refused / (self.rows + refused) if refused else 0.0
 
 
@@ -196,14 +204,25 @@ def read_traffic(connection: duckdb.DuckDBPyConnection, window: Window) -> Traff
               (SELECT count(DISTINCT CAST(scored_at AS DATE)) FROM gaps)
             FROM each"""
     ).fetchall()[0]
-    refused = connection.execute(
-        "SELECT cause, CAST(sum(requests) AS BIGINT) FROM rejections WHERE since_at <= CAST(? AS TIMESTAMP) "
-        "AND until_at >= CAST(? AS TIMESTAMP) GROUP BY cause ORDER BY cause",
-        [window.last_scored_at[:-6], window.first_scored_at[:-6]],
-    ).fetchall()
+    refused = _read_refused(connection, window, "rejections", "requests")
+    # A copy that was published before this table was known has none of it.
+    has_rows = bool(columns_of(connection, "rejected_rows"))
+    refused_rows = _read_refused(connection, window, "rejected_rows", "rows") if has_rows else {}
     rows_a_day = rows / max(1, days)
     largest = most / rows if rows else 0.0
-    return Traffic(rows, customers, rows_a_day, gap / 1e6 / _HOUR_S, largest, without_id, dict(refused))
+    return Traffic(rows, customers, rows_a_day, gap / 1e6 / _HOUR_S, largest, without_id, refused, refused_rows)
+
+
+def _read_refused(connection: duckdb.DuckDBPyConnection, window: Window, table: str, figure: str) -> dict[str, int]:
+    """What the reports that overlap the window refused, by cause."""
+    counts: dict[str, int] = dict(
+        connection.execute(
+            f"SELECT cause, CAST(sum({figure}) AS BIGINT) FROM {table} WHERE since_at <= CAST(? AS TIMESTAMP) "
+            "AND until_at >= CAST(? AS TIMESTAMP) GROUP BY cause ORDER BY cause",
+            [window.last_scored_at[:-6], window.first_scored_at[:-6]],
+        ).fetchall()
+    )
+    return counts
 
 
 def check_traffic(
@@ -245,6 +264,16 @@ def _check_refused(now: Traffic, before: Sequence[Traffic], limits: Monitoring) 
             message = f"{share:.1%} of the requests were refused for '{cause}', {usual:.1%} before"
             finding = share_finding("refused", TRAFFIC, share, usual, message, blocks=cause not in _NOT_OF_DATA)
             yield replace(finding, cause=cause)
+    for column in sorted(now.refused_rows):
+        share = now.refused_row_share(column)
+        usual = median(traffic.refused_row_share(column) for traffic in before) if before else 0.0
+        if share - usual >= _REFUSED_ROWS:
+            message = (
+                f"{now.refused_rows[column]:,} rows ({share:.1%}) were refused for '{column}', {usual:.1%} before; "
+                "the answer to each request has row, value and what was expected"
+            )
+            finding = share_finding("refused", TRAFFIC, share, usual, message, share - usual >= limits.missing_rise)
+            yield replace(finding, cause=column)
 
 
 def _check_customers(now: Traffic, limits: Monitoring) -> Iterator[Finding]:
@@ -262,6 +291,7 @@ def _check_customers(now: Traffic, limits: Monitoring) -> Iterator[Finding]:
 
 NO_PREDICTIONS = "no predictions yet: nothing has been ingested from the log"
 NEWEST = 30  # windows that the report over all windows has
+_REFUSED_ROWS = 0.005  # of the rows, from which those that were refused for a column are reported
 _COMPARED = 5  # earlier windows that the traffic is compared with
 _WEEK_DAYS = 7
 

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 
 ANONYMOUS, IMPORT = "anonymous", "import"  # sources of feedback without a key and without a name
+OTHER = "(other)"  # in place of a column's name, for a field that the contract does not know
 INSTANTS = ("contacted_at", "as_of", "scored_at", "observed_at", "received_at", "since_at", "until_at", "noted_at")
 
 _ENCODER = msgspec.json.Encoder()
@@ -112,13 +113,19 @@ class LostRows(msgspec.Struct, tag="lost_rows", tag_field="kind", frozen=True, g
     lost: _Count
 
 
-class Rejections(msgspec.Struct, tag="rejections", tag_field="kind", frozen=True, gc=False):
-    """How many requests one worker refused between two instants, by cause, without their content."""
+class Rejections(msgspec.Struct, tag="rejections", tag_field="kind", frozen=True, gc=False, omit_defaults=True):
+    """How many requests one worker refused between two instants, by cause, without their content.
+
+    `rows` counts the rows for which they were, by column of the contract or name of its rule, `OTHER` for anything
+    else; a row may be counted under several. A batch is refused as a whole, so that one request may be many rows. Files
+    that `churn score --log` scores have rows, and no request.
+    """
 
     since_at: _Id
     until_at: _Id
     worker: str
     counts: dict[str, _Count]
+    rows: dict[str, _Count] = {}
 
 
 Row = Prediction | Feedback | Contact | Rejections | SourceDecision | Unacknowledged | LostRows

@@ -79,9 +79,24 @@ VERSIONS: tuple[str, ...] = (
         segment VARCHAR NOT NULL
     );
     """,
+    """
+    CREATE TABLE rejected_rows (
+        seq BIGINT NOT NULL, since_at TIMESTAMP NOT NULL, until_at TIMESTAMP NOT NULL, worker VARCHAR NOT NULL,
+        cause VARCHAR NOT NULL, rows BIGINT NOT NULL CHECK (rows >= 0), segment VARCHAR NOT NULL
+    );
+    """,
 )
 ROW_TABLES = (
-    *("predictions", "feedback", "contacts", "rejections", "source_decisions", "unacknowledged", "lost_rows"),
+    *(
+        "predictions",
+        "feedback",
+        "contacts",
+        "rejections",
+        "rejected_rows",
+        "source_decisions",
+        "unacknowledged",
+        "lost_rows",
+    ),
     "quarantine",
 )
 _RENAME, _ADD = "ALTER TABLE predictions RENAME COLUMN {} TO {}", "ALTER TABLE predictions ADD COLUMN {} {}"

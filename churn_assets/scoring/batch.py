@@ -31,7 +31,7 @@ from churn_assets.data.validation.report import Outcome
 from churn_assets.data.validation.validate import ROW, Validated, validate_features_only
 from churn_assets.errors import SettingsError
 from churn_assets.features.compile import as_of_days
-from churn_assets.prediction_log.records import Prediction, encode_line
+from churn_assets.prediction_log.records import Prediction, Rejections, encode_line
 from churn_assets.prediction_log.segment import Segment
 from churn_assets.scoring.call_list import call_order, calls_of, ranked, scored_table, with_reasons
 from churn_assets.scoring.call_sheet import call_sheet, check_suffix, notes_path, write_call_sheet
@@ -517,6 +517,8 @@ class BatchLog:
                 source=BATCH,
             )
             lines.append(encode_line(row))
+        if rejected := {c.column: c.rows for c in batch.checked.report.causes if c.outcome is Outcome.REJECTED}:
+            lines.append(encode_line(Rejections(now, now, self._run, {}, rejected)))
         if lines:
             self._segment.append(b"".join(lines))
         self.rows += len(lines)

@@ -29,6 +29,7 @@ from churn_assets.prediction_log.records import IMPORT, encode_line
 from churn_assets.prediction_log.writer import MAX_BYTES
 from churn_assets.serving import http, schemas
 from churn_assets.serving.authorization import authorize
+from churn_assets.serving.explanations.handler import answer_explanation
 from churn_assets.serving.http import Refused, encode, invalid, json_response, parse_json, read_body, unavailable
 from churn_assets.serving.model_watcher import Arm, ServedModel
 from churn_assets.serving.pages import index_page, page_headers, swagger_page
@@ -68,7 +69,8 @@ class ServiceApp:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = time.perf_counter()
         path, method, request = scope["path"], scope["method"], RequestFacts(scope)
-        request_id, worker, status, cause = request.id, self._worker, 200, None
+        request_id, worker, status = request.id, self._worker, 200
+        refusal: Refused | None = None
         try:
             if request.hosts != 1:
                 _check_host(scope, request.hosts)
@@ -85,20 +87,21 @@ class ServiceApp:
             return
         except Exception as error:  # nothing of a mistake of ours may reach the client
             refusal = self._refusal(error, path, method, request_id)
-            status, cause = refusal.status, refusal.cause
+            status = refusal.status
             request.key_id = request.key_id or refusal.key_id
             if request.is_answered:  # in part: it is too late to say more
                 return
             await _send(send, status, refusal.body(), request, refusal.headers, method)
-        self._account(request, path, method, status, cause, time.perf_counter() - start)
+        self._account(request, path, method, status, refusal, time.perf_counter() - start)
 
     def _account(
-        self, request: RequestFacts, path: str, method: str, status: int, cause: str | None, seconds: float
+        self, request: RequestFacts, path: str, method: str, status: int, refusal: Refused | None, seconds: float
     ) -> None:
         """Count a request that was answered, and log it if each one is."""
-        worker = self._worker
-        if cause is not None:
-            worker.count_refusal(cause)
+        worker, cause = self._worker, None
+        if refusal is not None:
+            cause = refusal.cause
+            worker.count_refusal(cause, refusal.detail if path in (PREDICT, PREDICT_BATCH) else ())
         if path in (PREDICT, PREDICT_BATCH):
             worker.metrics.latency(seconds)
         if worker.settings.access_log:
@@ -161,6 +164,7 @@ def routes(handlers: Handlers) -> list[Route]:
         Route(PREDICT, handlers.predict_by_router, methods=["POST"]),
         Route(PREDICT_BATCH, handlers.predict_batch, methods=["POST"]),
         Route("/feedback", handlers.feedback, methods=["POST"]),
+        *(Route(path, handlers.explanation, methods=["POST"]) for path in schemas.EXPLANATIONS),
         Route("/model", handlers.model),
         Route("/", handlers.index),
         Route("/docs", handlers.docs_page),
@@ -295,6 +299,11 @@ class Handlers:
             raise invalid(error.violations) from None
         await self._store(b"".join(map(encode_line, rows)), len(rows))
         return json_response(schemas.FeedbackResponse(len(rows), [row.feedback_id for row in rows]))
+
+    async def explanation(self, request: Request) -> Response:
+        """Why one customer has this score; nothing is logged."""
+        body, context = await self._body(request), self._context(request.state.facts)
+        return await answer_explanation(self._worker, self._arm(), request.url.path, body, context)
 
     async def model(self, request: Request) -> Response:
         """The model that answers."""

@@ -10,17 +10,20 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from churn_assets.access.keyring import Keyring, is_loopback
 from churn_assets.access.keys import ApiKey
 from churn_assets.access.rate_limit import RateLimit, RateLimiter
-from churn_assets.errors import KeysUnreadable, LogError
-from churn_assets.prediction_log.records import Rejections, encode_line
+from churn_assets.contract.model import Contract
+from churn_assets.errors import KeysUnreadable, LogError, Violation
+from churn_assets.prediction_log.records import OTHER, Rejections, encode_line
 from churn_assets.prediction_log.segment import Segment
 from churn_assets.prediction_log.writer import LogWriter
 from churn_assets.serving.authorization import admit
+from churn_assets.serving.explanations.client import ExplanationProcess
 from churn_assets.serving.http import Header, unavailable
 from churn_assets.serving.loop_watch import WATCH_S, LoopWatch
 from churn_assets.serving.metrics import Metrics
@@ -58,10 +61,12 @@ class Worker:
             patience_s = settings.timeout_s / 2
             self.log = LogWriter(segment, settings.log_queue_rows, self._committed, patience_s)
         self.connections = Connections(ConnectionLimits.of(settings), self.count_refusal)
+        self.explanations = ExplanationProcess(settings.timeout_s, settings.explain_queue)
         self.loop = LoopWatch(home, environ, self.metrics.loop)
         self._limiter: RateLimiter | None = None
         self._replaced = False
         self._refusals: Counter[str] = Counter()
+        self._refused_rows: Counter[str] = Counter()
         self._since = dt.datetime.now(dt.UTC)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -84,6 +89,7 @@ class Worker:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._sum_up_refusals()
+        await self.explanations.close()
         if self.log is not None:
             await self.log.close()
         log_event(self.logger, logging.INFO, "stopped")
@@ -106,10 +112,20 @@ class Worker:
             text = "requests cannot be counted, which their limit needs: the disk takes nothing; ask again"
             raise unavailable("disk", text, 5) from None
 
-    def count_refusal(self, cause: str) -> None:
-        """Count a refused request, in metrics and for the next summary."""
+    def count_refusal(self, cause: str, violations: Iterable[Violation] = ()) -> None:
+        """Count a refused request, in metrics and for the next summary, with the rows that each column had refused."""
         self.metrics.rejected(cause)
         self._refusals[cause] += 1
+        arm = self.watcher.arm
+        known = set() if arm is None else self._causes_of(arm.model.contract)
+        rows = {(violation.row, violation.column if violation.column in known else OTHER) for violation in violations}
+        self._refused_rows.update(column for _, column in rows)
+
+    @staticmethod
+    @lru_cache(maxsize=4)
+    def _causes_of(contract: Contract) -> frozenset[str]:
+        """Columns and rules of a contract: nothing of a client's names is kept."""
+        return frozenset((*contract.by_name, *(rule.name for rule in contract.rules)))
 
     def check_host(self, host: str) -> None:
         """Ask everyone for a key if others reach this address: `check_address` ran before, maybe for another one."""
@@ -183,14 +199,15 @@ class Worker:
         self._log_problem = problem
 
     def _sum_up_refusals(self) -> None:
-        counts, since = dict(self._refusals), self._since
+        counts, rows, since = dict(self._refusals), dict(self._refused_rows), self._since
         self._refusals.clear()
+        self._refused_rows.clear()
         self._since = dt.datetime.now(dt.UTC)
         if not counts:
             return
-        log_event(self.logger, logging.INFO, "rejected", counts=counts)
+        log_event(self.logger, logging.INFO, "rejected", counts=counts, rows=rows)
         if self.log is not None:
-            row = Rejections(since.isoformat(), self._since.isoformat(), str(os.getpid()), counts)
+            row = Rejections(since.isoformat(), self._since.isoformat(), str(os.getpid()), counts, rows)
             with contextlib.suppress(LogError):
                 # Nobody waits for this row; reading the exception keeps asyncio from reporting it.
                 self.log.append(encode_line(row)).add_done_callback(lambda done: done.exception())

@@ -240,6 +240,20 @@ def test_refused_requests_are_counted_by_cause(log):
     assert "18.4% of the requests were refused for 'validation', 0.0% before" in result.message
 
 
+def test_refused_rows_are_reported_by_column(log):
+    log.add(400)
+    log.sql("INSERT INTO rejected_rows VALUES (0, '2026-11-01 00:01:00', '2026-11-01 00:02:00', 'w', 'spent', 90, 's')")
+    (result,) = newest(log).findings
+    assert (result.check, result.cause, result.blocks) == ("refused", "spent", True)
+    assert "90 rows (18.4%) were refused for 'spent', 0.0% before" in result.message
+
+
+def test_a_log_published_before_rows_were_counted_is_read(log):
+    log.add(400)
+    log.sql("DROP TABLE rejected_rows")
+    assert newest(log).traffic.refused_rows == {}
+
+
 USUAL = Traffic(1000, 900, 1000.0, 1.0, 0.01, 0, {"validation": 10})
 
 
@@ -262,6 +276,9 @@ USUAL = Traffic(1000, 900, 1000.0, 1.0, 0.01, 0, {"validation": 10})
         ({"refused": {"key": 9000}}, "refused", False),
         ({"refused": {"busy": 150}}, "refused", False),
         ({"refused": {"path": 9000, "validation": 60}}, "refused", False),
+        ({"refused_rows": {"sent": 4}}, None, None),
+        ({"refused_rows": {"sent": 50}}, "refused", False),
+        ({"refused_rows": {"sent": 150}}, "refused", True),
     ],
 )
 def test_traffic_is_compared_with_what_was_usual(change, check, blocks):

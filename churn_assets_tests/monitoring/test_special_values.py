@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from churn_assets.contract.model import Kind
+from churn_assets.monitoring import special_values
 from churn_assets.monitoring.special_values import find_special_values
 
 KINDS = {"orders": Kind.INTEGER, "spent": Kind.NUMBER, "mails": Kind.INTEGER, "city": Kind.CATEGORY}
@@ -68,7 +69,35 @@ def test_two_columns_that_fail_together_do_not_explain_each_other():
     assert [value.column for value in result] == ["spent", "mails"]
 
 
-def test_infinite_and_missing_numbers_are_no_values():
+def test_infinite_numbers_are_no_values():
     rows = customers(ROWS, seed=7)
-    rows["mails"][:300], rows["mails"][300:600] = np.nan, np.inf
+    rows["mails"][300:600] = np.inf
     assert find_special_values(pa.table(customers(8000, seed=1)), pa.table(rows), KINDS) == []
+
+
+def test_missing_numbers_are_a_value_that_the_other_columns_may_explain():
+    def with_gaps(rows):
+        """Who has no order has no sum of orders either, by the same chance as ever."""
+        rows["spent"][rows["orders"] == 0] = np.nan
+        return rows
+
+    reference, inactive = (pa.table(with_gaps(customers(8000, seed=1, activity=shift))) for shift in (0.0, -0.6))
+    assert find_special_values(reference, inactive, KINDS) == []
+    rows = with_gaps(customers(ROWS, seed=7))
+    rows["spent"][:240] = np.nan
+    (result,) = find_special_values(reference, pa.table(rows), KINDS)
+    assert result.column == "spent"
+    assert np.isnan(result.value)
+    assert result.share - result.expected == pytest.approx(0.1, abs=0.02)
+
+
+def test_the_values_of_many_columns_are_tested_in_bounded_time(monkeypatch):
+    random, fits = np.random.default_rng(0), []
+    kinds = {f"c{n}": Kind.NUMBER for n in range(120)}
+    before, now = ({name: random.normal(size=rows) for name in kinds} for rows in (2000, 1000))
+    for name in list(kinds)[:60]:
+        now[name][:300] = 0.0
+    monkeypatch.setattr(special_values, "_expected", lambda has, *sides: fits.append(sides[0].shape) or (0.0, 0.0))
+    result = find_special_values(pa.table(before), pa.table(now), kinds)
+    assert len(fits) == len(result) == 20
+    assert {columns for _, columns in fits} == {40}

@@ -42,8 +42,8 @@ def feedback(name: str, **changed: Any) -> Feedback:
     return Feedback(**{f: changed.get(f, getattr(row, f)) for f in row.__struct_fields__})
 
 
-def rejections(**counts: int) -> Rejections:
-    return Rejections(AT, AT, "worker", counts)
+def rejections(rows: dict[str, int] | None = None, **counts: int) -> Rejections:
+    return Rejections(AT, AT, "worker", counts, rows or {})
 
 
 def write(of: Settings, name: str, *rows: Row | bytes, suffix: str = READY) -> Path:

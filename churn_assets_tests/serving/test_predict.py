@@ -254,6 +254,14 @@ def test_nothing_of_a_refused_batch_is_in_the_log(tmp_path):
     assert [row["counts"] for row in rows_of(home / "predlog")] == [{"contract": 1}]
 
 
+def test_the_rows_of_a_refused_batch_are_counted_by_column_and_no_name_of_a_client_is_kept(tmp_path):
+    home = home_with_champion(tmp_path)
+    bad = [{**ROW, "sent": -1}, {**ROW, "sent": "x", "spent": -1}, {**ROW, "mine": 1}]
+    post(home, "/predict_batch", {"customers": [*ROWS, *bad], "as_of": AS_OF})
+    (row,) = rows_of(home / "predlog")
+    assert row["rows"] == {"sent": 2, "spent": 1, "(other)": 1}
+
+
 @settings(max_examples=15)
 @given(seed=st.integers(0, 10_000), order=st.randoms(use_true_random=False), rows=st.integers(1, 40))
 def test_single_batched_and_shuffled_customers_get_the_same_answer(home, seed, order, rows):

@@ -10,7 +10,7 @@ import dagster as dg
 from churn_assets.defs.jobs import ingest_log, monitor
 from churn_assets.errors import ChurnError, LogUnreadable
 from churn_assets.monitoring.open_window import OPEN, is_closed, read_open_window_file, undecided_window
-from churn_assets.prediction_log.warehouse.connection import PUBLISHED
+from churn_assets.prediction_log.warehouse.connection import FILE, PUBLISHED
 from churn_assets.prediction_log.warehouse.ingest import pending
 from churn_assets.promotion.heartbeat import beat
 from churn_assets.settings import Settings
@@ -58,10 +58,14 @@ def ingest_sensor(settings: Settings) -> dg.SensorDefinition:
 
 
 def _was_cut(settings: Settings, context: dg.SensorEvaluationContext) -> bool:
-    """Whether the last ingest died after it had published the log, and before it had counted the open window. Nothing
-    else would count it until the next segment or the hour."""
-    published, counted = settings.warehouse_dir / PUBLISHED, settings.monitoring_dir / OPEN
-    if not published.is_file() or (counted.is_file() and counted.stat().st_mtime >= published.stat().st_mtime):
+    """Whether the last ingest died after it had taken the segments, and before it had published the log and counted the
+    open window. Nothing else would until the next segment or the hour."""
+    home, counted = settings.warehouse_dir, settings.monitoring_dir / OPEN
+    written = [path.stat().st_mtime for path in (home / FILE, home / f"{FILE}.wal", home / PUBLISHED) if path.is_file()]
+    if not written:
+        return False
+    is_published = (home / PUBLISHED).is_file()
+    if is_published and counted.is_file() and counted.stat().st_mtime >= max(written):
         return False
     newest = [
         context.instance.get_run_records(dg.RunsFilter(job_name=job.name), limit=1) for job in (ingest_log, monitor)

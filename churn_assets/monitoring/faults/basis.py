@@ -19,6 +19,8 @@ _LEVELS = 12  # of a category, the most frequent ones
 _ATOMS, _ATOM_SHARE = 6, 0.03
 _HINGES = (-0.7, 0.0, 0.7)
 
+RIDGE = 3e-3  # what the Gram matrix of the functions needs to be inverted
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -42,19 +44,13 @@ class _Column:
 
 @dataclass(frozen=True)
 class Basis:
-    """`owner` (functions,) is the column of each function; `ridge` what a Gram matrix of them needs to be inverted."""
+    """`owner` (functions,) is the column of each function."""
 
     fitted: tuple[_Column, ...]
     owner: npt.NDArray[np.int64]
     mean: Floats
     deviation: Floats
     kept: npt.NDArray[np.bool_]
-    ridge: float = 3e-3
-
-    @property
-    def columns(self) -> int:
-        """How many columns the rows have."""
-        return len(self.fitted)
 
     def of(self, rows: Floats) -> Floats:
         """The functions of rows (n, columns), shape (n, functions)."""

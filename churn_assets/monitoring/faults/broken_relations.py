@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from churn_assets.contract.model import Kind
 from churn_assets.monitoring.drift.multivariate import encode
-from churn_assets.monitoring.faults.basis import Basis, fit_basis
+from churn_assets.monitoring.faults.basis import RIDGE, fit_basis
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,6 +33,7 @@ _ROWS = 10_000  # of the reference: one half to learn from, one to compare with
 _FEWEST = 300  # rows of the window
 _SCREENED = 1.2  # standard errors by which the linear relation must have weakened before a classifier is fitted
 _MOST_FITTED = 4  # classifiers at most, those of the columns whose relation weakened most
+_MOST_OTHERS = 40  # columns that a classifier reads beside the tested one, those that it goes with most
 _MOST_BROKEN = 4  # columns that are named
 _HEAVIEST = 5.0  # times as often as before is the most that a kind of customer may be taken to be
 _MOVED = 2.5  # standard errors from which a mean of the reference is balanced
@@ -42,6 +43,7 @@ _PRIOR = 0.05  # share of foreign values at which the statistic is most powerful
 _NUMBERS = frozenset({Kind.NUMBER, Kind.INTEGER, Kind.DATE})
 
 Floats = npt.NDArray[np.float64]
+Positions = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -62,64 +64,92 @@ def find_broken_relations(
     The tables are samples of rows with the columns of `kinds`; those that one side lacks are left out. A column that is
     named explains no other: the next ones are tested without it.
     """
+    from scipy import stats
+
     shared = {n: k for n, k in kinds.items() if n in reference.column_names and n in current.column_names}
-    tested = [name for name in shared if names is None or name in names]
+    tested = [own for own, name in enumerate(shared) if names is None or name in names]
+    if min(reference.num_rows, current.num_rows) < _FEWEST or not tested:
+        return []
+    limit = float(stats.norm.isf(SIGNIFICANCE / len(tested)))
+    sides = _sides(encode(reference, current, shared), reference.num_rows, [k in _NUMBERS for k in shared.values()])
     broken: list[BrokenRelation] = []
-    while len(shared) > 1 and len(broken) < _MOST_BROKEN:
-        relation = _worst(reference, current, shared, [name for name in tested if name in shared])
-        if relation is None:
+    active = list(range(len(shared)))
+    while len(active) > 1 and len(broken) < _MOST_BROKEN:
+        worst = _worst(sides, list(shared), active, [own for own in tested if own in active], limit)
+        if worst is None:
             break
-        broken.append(relation)
-        del shared[relation.column]
+        broken.append(worst)
+        active.remove(list(shared).index(worst.column))
     return broken
 
 
-def _worst(
-    reference: pa.Table, current: pa.Table, kinds: Mapping[str, Kind], tested: Sequence[str]
-) -> BrokenRelation | None:
-    from scipy import stats
+@dataclass(frozen=True)
+class _Sides:
+    """Rows (n, columns) of the reference, one half to `learn` from and one to `compare` with, and of the window, its
+    numbers also replaced by rank; and the basis of the first three, (n, functions) each, with the column of each."""
 
-    if min(reference.num_rows, current.num_rows) < _FEWEST or not tested:
-        return None
-    rows = encode(reference, current, kinds)
-    before, now = rows[: reference.num_rows], rows[reference.num_rows :]
+    learn: Floats
+    compare: Floats
+    now: Floats
+    in_rank: Floats
+    owner: Positions
+    functions: tuple[Floats, Floats, Floats]
+
+
+def _sides(rows: Floats, first: int, numeric: Sequence[bool]) -> _Sides:
+    before, now = rows[:first], rows[first:]
     before = before[np.random.default_rng(0).permutation(len(before))[:_ROWS]]
     learn, compare = before[::2], before[1::2]
-    columns, numeric = list(kinds), [kind in _NUMBERS for kind in kinds.values()]
     basis = fit_basis(learn, numeric)
-    usual, actual = basis.of(compare), basis.of(now)
-    weakened = _weakened(basis, basis.of(learn), (usual, actual))
-    positions = sorted((columns.index(name) for name in tested), key=lambda own: -weakened[own])
+    functions = (basis.of(learn), basis.of(compare), basis.of(now))
+    return _Sides(learn, compare, now, _in_rank(now, compare, numeric), basis.owner, functions)
+
+
+def _worst(
+    sides: _Sides, names: Sequence[str], active: Sequence[int], tested: Sequence[int], limit: float
+) -> BrokenRelation | None:
+    """The clearest broken relation among the columns at `tested`, by those at `active`."""
+    used = np.isin(sides.owner, active)
+    owner = sides.owner[used]
+    learn, compare, now = (side[:, used] for side in sides.functions)
+    gram = learn.T @ learn / len(learn)
+    weakened = _weakened(gram, owner, compare, now)
+    positions = sorted((own for own in tested if own in weakened), key=lambda own: -weakened[own])
     positions = [own for own in positions if weakened[own] > _SCREENED][:_MOST_FITTED]
     if not positions:
         return None
-    limit = float(stats.norm.isf(SIGNIFICANCE / len(tested)))
-    sides = _Sides(compare, now, _in_rank(now, compare, numeric), _balance(usual, actual))
-    relations = [_test(columns[own], own, learn, sides) for own in positions]
+    weights = _balance(compare, now)
+    relations = [_test(names[own], own, _related(own, owner, gram), sides, weights) for own in positions]
     clear = [relation for relation in relations if relation.z > limit and relation.share >= LEAST_SHARE]
     return max(clear, key=lambda relation: relation.z, default=None)
 
 
-def _weakened(basis: Basis, learn: Floats, compared: tuple[Floats, Floats]) -> Floats:
-    """By how many standard errors each column's linear relation to the others is weaker on the second side: the mean
-    log-ratio of its conditional and its marginal normal density, both learned on other rows; shape (columns,)."""
-    gram = learn.T @ learn / len(learn) + basis.ridge * np.eye(learn.shape[1])
+def _weakened(gram: Floats, owner: Positions, compare: Floats, now: Floats) -> dict[int, float]:
+    """By how many standard errors each column's linear relation to the others is weaker in the window: the mean
+    log-ratio of its conditional and its marginal normal density, both by the `gram` of other rows."""
+    gram = gram + RIDGE * np.eye(len(gram))
     precision = np.linalg.inv(gram)
-    sides = [(side, side @ precision) for side in compared]
-    result = np.zeros(basis.columns)
-    for own in range(basis.columns):
-        block = np.flatnonzero(basis.owner == own)
-        if not len(block):
-            continue
+    compared = [(side, side @ precision) for side in (compare, now)]
+    result = {}
+    for own in np.unique(owner):
+        block = np.flatnonzero(owner == own)
         square = np.ix_(block, block)
         marginal, conditional = np.linalg.inv(gram[square]), np.linalg.inv(precision[square])
         ratio = [
             np.clip(_form(side[:, block], marginal) - _form(residual[:, block], conditional), -10.0, 10.0)
-            for side, residual in sides
+            for side, residual in compared
         ]
         error = np.sqrt(sum(side.var() / len(side) for side in ratio))
-        result[own] = (ratio[0].mean() - ratio[1].mean()) / max(error, 1e-12)
+        result[int(own)] = float((ratio[0].mean() - ratio[1].mean()) / max(error, 1e-12))
     return result
+
+
+def _related(own: int, owner: Positions, gram: Floats) -> Positions:
+    """Positions of the columns whose functions go most with those of the one at `own`, itself the first."""
+    strongest = np.abs(gram[owner == own]).max(axis=0)
+    strength = {int(other): float(strongest[owner == other].max()) for other in np.unique(owner) if other != own}
+    others = sorted(strength, key=lambda other: -strength[other])[:_MOST_OTHERS]
+    return np.array([own, *sorted(others)])
 
 
 def _form(rows: Floats, matrix: npt.NDArray[np.floating[Any]]) -> Floats:
@@ -127,24 +157,16 @@ def _form(rows: Floats, matrix: npt.NDArray[np.floating[Any]]) -> Floats:
     return values
 
 
-@dataclass(frozen=True)
-class _Sides:
-    """Rows of the reference (n, columns) and of the window, its numbers also replaced by rank; the weights (n,)."""
-
-    compare: Floats
-    now: Floats
-    in_rank: Floats
-    weights: Floats
-
-
-def _test(name: str, own: int, learn: Floats, sides: _Sides) -> BrokenRelation:
-    """How many rows of the window have a foreign value of the column at `own`, by the weaker of the comparisons."""
+def _test(name: str, own: int, read: Positions, sides: _Sides, weights: Floats) -> BrokenRelation:
+    """How many rows of the window have a foreign value of the column at `own`, by the weaker of the comparisons.
+    The columns at `read` are those that the classifier reads, `own` the first of them."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     random = np.random.default_rng(own)
+    learn, compare, now, in_rank = (side[:, read] for side in (sides.learn, sides.compare, sides.now, sides.in_rank))
     model = HistGradientBoostingClassifier(
         max_iter=30, max_leaf_nodes=31, learning_rate=0.2, early_stopping=False, random_state=0
-    ).fit(np.vstack([learn, _shuffled(learn, own, random)]), np.repeat([0, 1], len(learn)))
+    ).fit(np.vstack([learn, _shuffled(learn, 0, random)]), np.repeat([0, 1], len(learn)))
 
     def foreign(rows: Floats) -> Floats:
         """The probability that the value is foreign, if one in twenty is."""
@@ -153,12 +175,12 @@ def _test(name: str, own: int, learn: Floats, sides: _Sides) -> BrokenRelation:
         share: Floats = odds / (1.0 + odds)
         return share
 
-    usual, all_foreign = foreign(sides.compare), float(foreign(_shuffled(sides.compare, own, random)).mean())
+    usual, all_foreign = foreign(compare), float(foreign(_shuffled(compare, 0, random)).mean())
     equal = np.full(len(usual), 1.0 / len(usual))
     shares, scores = [], []
-    for actual, weights in ((foreign(sides.now), sides.weights), (foreign(sides.in_rank), equal)):
-        expected = float(weights @ usual)
-        error = np.sqrt(float(weights**2 @ (usual - expected) ** 2) + float(actual.var()) / len(actual))
+    for actual, chance in ((foreign(now), weights), (foreign(in_rank), equal)):
+        expected = float(chance @ usual)
+        error = np.sqrt(float(chance**2 @ (usual - expected) ** 2) + float(actual.var()) / len(actual))
         rise = float(actual.mean()) - expected
         shares.append(min(1.0, rise / max(all_foreign - expected, 1e-6)))
         scores.append(rise / max(float(error), 1e-12))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -44,8 +45,9 @@ def check_special_values(
     kinds = {name: column.kind for name, column in columns.items()}
     for special in find_special_values(reference.profile.sample, profile.sample, kinds, many):
         column = columns[special.column]
+        value = "missing" if math.isnan(special.value) else shown(column, special.value)
         message = (
-            f"'{column.name}' is {shown(column, special.value)} for {special.share:.1%} of the customers, in training "
+            f"'{column.name}' is {value} for {special.share:.1%} of the customers, in training "
             f"for {special.usual:.1%}, and by their other columns {special.expected:.1%} are to be expected; "
             "is it still filled?"
         )

@@ -71,7 +71,7 @@ def find_foreign_numbers(reference: pa.Table, current: pa.Table, kinds: Mapping[
     columns = {name: column for name, column in columns.items() if min(column.rows) >= _FEWEST and column.varies}
     moved = {name: column for name, column in columns.items() if column.p_value < _MOVED}
     level = SIGNIFICANCE / max(1, len(columns) * (2 * len(FACTORS) + 1) * len(_RATIOS))
-    results = {swap.column: swap for swap in _swaps(moved, level)}
+    results = {swap.column: swap for swap in _swaps(moved)}
     for name, column in columns.items():
         alone = all(other is column or other.p_value > _ALONE for other in columns.values())
         if name not in results and (result := _scaled(name, column, level, alone) or _far(name, column, level)):
@@ -183,12 +183,12 @@ def _foreign_share(before: Floats, now: Floats, foreign: Floats, level: float) -
 
 
 def _excess(before: Floats, now: Floats, foreign: Floats, level: float) -> Iterator[float]:
-    """Estimates of the share, one for each region in which foreign values are clearly too many."""
+    """Estimates of the share, one for each region in which foreign values are clearly too many. All are sorted."""
     from scipy import stats
 
-    edges = np.unique(np.quantile(np.concatenate([before, foreign]), np.linspace(0.0, 1.0, _BINS + 1)[1:-1]))
+    edges = np.unique(np.concatenate([_thinned(side, _BINS) for side in (before, foreign)]))
     counts = [
-        np.bincount(np.searchsorted(edges, side, "left"), minlength=len(edges) + 1) for side in (before, now, foreign)
+        np.diff(np.searchsorted(side, edges, "right"), prepend=0, append=len(side)) for side in (before, now, foreign)
     ]
     usual, strange = counts[0] / len(before), counts[2] / len(foreign)
     for ratio in _RATIOS:
@@ -203,12 +203,15 @@ def _excess(before: Floats, now: Floats, foreign: Floats, level: float) -> Itera
             yield float(min(1.0, (there / len(now) - part) / max(own - part, 1e-9)))
 
 
+def _thinned(values: Floats, count: int) -> Floats:
+    """About `count` of the sorted values, evenly spread over their ranks."""
+    return values[:: max(1, len(values) // count)]
+
+
 def _distance(before: Floats, now: Floats, foreign: Floats, share: float) -> float:
-    """Kolmogorov-Smirnov distance of the window from the mixture of usual and foreign values."""
-    places = np.concatenate([before[:: max(1, len(before) // 2000)], now, foreign[:: max(1, len(foreign) // 2000)]])
-    usual, actual, strange = (
-        np.searchsorted(np.sort(side), places, "right") / len(side) for side in (before, now, foreign)
-    )
+    """Kolmogorov-Smirnov distance of the window from the mixture of usual and foreign values. All are sorted."""
+    places = np.concatenate([_thinned(before, 2000), now, _thinned(foreign, 2000)])
+    usual, actual, strange = (np.searchsorted(side, places, "right") / len(side) for side in (before, now, foreign))
     return float(np.abs(actual - (1.0 - share) * usual - share * strange).max())
 
 
@@ -217,7 +220,7 @@ def _critical(first: int, second: int) -> float:
     return math.sqrt(-0.5 * math.log(_FIT / 2.0) * (1.0 / first + 1.0 / second))
 
 
-def _swaps(moved: Mapping[str, _Column], level: float) -> Iterator[ForeignNumbers]:
+def _swaps(moved: Mapping[str, _Column]) -> Iterator[ForeignNumbers]:
     """Both columns of each pair whose values are in each other's place."""
     names = sorted(moved, key=lambda name: moved[name].p_value)[:_MOST_SWAPPED]
     taken: set[str] = set()
@@ -226,30 +229,35 @@ def _swaps(moved: Mapping[str, _Column], level: float) -> Iterator[ForeignNumber
             if taken & {first, second}:
                 continue
             a, b = moved[first], moved[second]
-            share = _swapped_share(a, b, level)
+            share = _swapped_share(a, b)
             if share is not None:
                 taken |= {first, second}
                 yield ForeignNumbers("swapped", first, share, other=second)
                 yield ForeignNumbers("swapped", second, share, other=first)
 
 
-def _swapped_share(first: _Column, second: _Column, level: float) -> float | None:
+def _swapped_share(first: _Column, second: _Column) -> float | None:
+    """The share of rows in which two columns have each other's values, None if no one share fits both."""
     if _same(first.before, second.before) > _MOVED:
         return None  # of one distribution: by themselves they cannot be told apart
-    shares = np.linspace(LEAST_SHARE, 1.0, 98)
-    distances = [
-        max(_distance(a.before, a.now, b.before, share) for a, b in ((first, second), (second, first)))
-        for share in shares[::8]
-    ]
-    near = shares[::8][int(np.argmin(distances))]
-    close = [share for share in shares if abs(share - near) < 0.09]
-    both = [
-        max(_distance(a.before, a.now, b.before, share) for a, b in ((first, second), (second, first)))
-        for share in close
-    ]
-    best = int(np.argmin(both))
-    limit = max(_critical(len(column.now), len(column.before)) for column in (first, second))
-    return float(close[best]) if both[best] < limit else None
+    pairs = ((first, second), (second, first))
+    share = float(np.mean([_mixed_share(own.before, own.now, other.before) for own, other in pairs]))
+    if share < LEAST_SHARE:
+        return None
+    share = min(share, 1.0)
+    fits = all(
+        _distance(own.before, own.now, other.before, share) < _critical(len(own.now), len(own.before))
+        for own, other in pairs
+    )
+    return share if fits else None
+
+
+def _mixed_share(before: Floats, now: Floats, foreign: Floats) -> float:
+    """The share of foreign values by least squares between the distribution functions."""
+    places = np.sort(np.concatenate([_thinned(side, 200) for side in (before, foreign)]))
+    usual, actual, strange = (np.searchsorted(side, places, "right") / len(side) for side in (before, now, foreign))
+    apart = strange - usual
+    return float((actual - usual) @ apart / max(float(apart @ apart), 1e-12))
 
 
 def _far(name: str, column: _Column, level: float) -> ForeignNumbers | None:

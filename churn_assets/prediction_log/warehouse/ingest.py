@@ -81,7 +81,7 @@ _FIXED = {
     **dict.fromkeys(("score", "margin", "threshold", "latency_us"), "DOUBLE"),
     **dict.fromkeys(("decision", "churned", "contacted", "accepted", *_FLAGS), "BOOLEAN"),
     **dict.fromkeys(("warnings", "ids"), "VARCHAR[]"),
-    "counts": "MAP(VARCHAR, BIGINT)",
+    **dict.fromkeys(("counts", "rows"), "MAP(VARCHAR, BIGINT)"),
     "lost": "BIGINT",
 }
 
@@ -381,13 +381,15 @@ class Session:
         )
         [(others,)] = execute("SELECT count(*) FROM lines WHERE kind IN ('unacknowledged', 'lost_rows')").fetchall()
         [(rejections,)] = execute("SELECT count(*) FROM lines WHERE kind = 'rejections'").fetchall()
-        if rejections:
-            execute(
-                "INSERT INTO rejections (segment, seq, since_at, until_at, worker, cause, requests) "
-                "SELECT segment, seq, since_at, until_at, worker, entry.key, entry.value FROM ("
-                f"SELECT {place}, {_read('since_at')} AS since_at, {_read('until_at')} AS until_at, worker, "
-                "unnest(map_entries(counts)) AS entry FROM lines WHERE kind = 'rejections') ORDER BY seq, entry.key"
-            )
+        for table, figure, counted in (("rejections", "requests", "counts"), ("rejected_rows", "rows", "rows")):
+            if rejections:
+                execute(
+                    f"INSERT INTO {table} (segment, seq, since_at, until_at, worker, cause, {figure}) "
+                    "SELECT segment, seq, since_at, until_at, worker, entry.key, entry.value FROM ("
+                    f"SELECT {place}, {_read('since_at')} AS since_at, {_read('until_at')} AS until_at, worker, "
+                    f"unnest(map_entries({counted})) AS entry FROM lines WHERE kind = 'rejections') "
+                    "ORDER BY seq, entry.key"
+                )
         counts.update(
             predictions=predictions, feedback=feedback, rejections=rejections, others=contacts + decisions + others
         )
