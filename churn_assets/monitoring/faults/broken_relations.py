@@ -38,7 +38,7 @@ _MOST_BROKEN = 4  # columns that are named
 _HEAVIEST = 5.0  # times as often as before is the most that a kind of customer may be taken to be
 _MOVED = 2.5  # standard errors from which a mean of the reference is balanced
 _MOST_BALANCED = 60
-_SAME = 1e-3  # p-value (Kolmogorov-Smirnov) above which a number has not moved
+_SAME = 0.01  # p-value (Kolmogorov-Smirnov) above which a number has not moved
 _PRIOR = 0.05  # share of foreign values at which the statistic is most powerful
 _NUMBERS = frozenset({Kind.NUMBER, Kind.INTEGER, Kind.DATE})
 
@@ -85,13 +85,15 @@ def find_broken_relations(
 
 @dataclass(frozen=True)
 class _Sides:
-    """Rows (n, columns) of the reference, one half to `learn` from and one to `compare` with, and of the window, its
-    numbers also replaced by rank; and the basis of the first three, (n, functions) each, with the column of each."""
+    """Rows (n, columns) of the reference, one half to `learn` from and one to `compare` with, and of the window; the
+    last two also with numbers replaced by rank. `functions` are the basis of the first three, (n, functions) each, and
+    `owner` the column of each function."""
 
     learn: Floats
     compare: Floats
     now: Floats
     in_rank: Floats
+    compare_in_rank: Floats
     owner: Positions
     functions: tuple[Floats, Floats, Floats]
 
@@ -102,7 +104,7 @@ def _sides(rows: Floats, first: int, numeric: Sequence[bool]) -> _Sides:
     learn, compare = before[::2], before[1::2]
     basis = fit_basis(learn, numeric)
     functions = (basis.of(learn), basis.of(compare), basis.of(now))
-    return _Sides(learn, compare, now, _in_rank(now, compare, numeric), basis.owner, functions)
+    return _Sides(learn, compare, now, *_in_rank(now, compare, numeric), basis.owner, functions)
 
 
 def _worst(
@@ -163,7 +165,8 @@ def _test(name: str, own: int, read: Positions, sides: _Sides, weights: Floats) 
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     random = np.random.default_rng(own)
-    learn, compare, now, in_rank = (side[:, read] for side in (sides.learn, sides.compare, sides.now, sides.in_rank))
+    learn, compare, now = (side[:, read] for side in (sides.learn, sides.compare, sides.now))
+    in_rank, compare_in_rank = sides.in_rank[:, read], sides.compare_in_rank[:, read]
     model = HistGradientBoostingClassifier(
         max_iter=30, max_leaf_nodes=31, learning_rate=0.2, early_stopping=False, random_state=0
     ).fit(np.vstack([learn, _shuffled(learn, 0, random)]), np.repeat([0, 1], len(learn)))
@@ -175,10 +178,11 @@ def _test(name: str, own: int, read: Positions, sides: _Sides, weights: Floats) 
         share: Floats = odds / (1.0 + odds)
         return share
 
-    usual, all_foreign = foreign(compare), float(foreign(_shuffled(compare, 0, random)).mean())
-    equal = np.full(len(usual), 1.0 / len(usual))
+    all_foreign = float(foreign(_shuffled(compare, 0, random)).mean())
+    equal = np.full(len(compare), 1.0 / len(compare))
     shares, scores = [], []
-    for actual, chance in ((foreign(now), weights), (foreign(in_rank), equal)):
+    for before, after, chance in ((compare, now, weights), (compare_in_rank, in_rank, equal)):
+        usual, actual = foreign(before), foreign(after)
         expected = float(chance @ usual)
         error = np.sqrt(float(chance**2 @ (usual - expected) ** 2) + float(actual.var()) / len(actual))
         rise = float(actual.mean()) - expected
@@ -195,22 +199,39 @@ def _shuffled(rows: Floats, own: int, random: np.random.Generator) -> Floats:
     return rows
 
 
-def _in_rank(now: Floats, before: Floats, numeric: Sequence[bool]) -> Floats:
-    """The rows with each number that moved replaced by the one of the same rank in the reference."""
+def _in_rank(now: Floats, before: Floats, numeric: Sequence[bool]) -> tuple[Floats, Floats]:
+    """The rows of the window with each number that moved replaced by the one of the same rank in the reference; and
+    those of the reference after the way there and back, which costs them as much of their detail."""
+    now, before = now.copy(), before.copy()
+    for own, is_number in enumerate(numeric):
+        known, known_before = np.isfinite(now[:, own]), np.isfinite(before[:, own])
+        actual, usual = np.sort(now[known, own]), np.sort(before[known_before, own])
+        if not is_number or min(len(actual), len(usual)) < _FEWEST:
+            continue
+        if not _has_moved(actual, usual):
+            continue
+        now[known, own] = _of_same_rank(now[known, own], actual, usual)
+        there = _of_same_rank(before[known_before, own], usual, actual)
+        before[known_before, own] = _of_same_rank(there, actual, usual)
+    return now, before
+
+
+def _has_moved(actual: Floats, usual: Floats) -> bool:
+    """Whether two samples differ, or would without the most frequent value, which hides a change of the others."""
     from scipy import stats
 
-    now = now.copy()
-    for own, is_number in enumerate(numeric):
-        known, usual = np.isfinite(now[:, own]), np.sort(before[np.isfinite(before[:, own]), own])
-        values = now[known, own]
-        if not is_number or min(len(values), len(usual)) < _FEWEST:
-            continue
-        if stats.ks_2samp(values, usual, method="asymp").pvalue > _SAME:
-            continue
-        ordered = np.sort(values)
-        ranks = (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / 2 / len(values)
-        now[known, own] = usual[np.minimum((ranks * len(usual)).astype(np.int64), len(usual) - 1)]
-    return now
+    values, counts = np.unique(usual, return_counts=True)
+    frequent = values[np.argmax(counts)]
+    pairs = [(actual, usual), (actual[actual != frequent], usual[usual != frequent])]
+    return any(
+        min(map(len, pair)) >= _FEWEST // 3 and stats.ks_2samp(*pair, method="asymp").pvalue < _SAME for pair in pairs
+    )
+
+
+def _of_same_rank(values: Floats, own: Floats, other: Floats) -> Floats:
+    """For each value the one with its middle rank among `own` in `other`; both are sorted."""
+    rank = (np.searchsorted(own, values, "left") + np.searchsorted(own, values, "right")) / 2.0 / len(own)
+    return other[np.minimum((rank * len(other)).astype(np.int64), len(other) - 1)]
 
 
 def _balance(rows: Floats, after: Floats) -> Floats:
