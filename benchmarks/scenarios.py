@@ -349,7 +349,7 @@ class Judge:
         began = time.process_time()
         profile, limits = self.profile(window), self.home.contract.monitoring
         findings = list(check_columns(profile, self.reference, self.home.contract, limits))
-        findings += check_together(profile, self.reference, self.home.contract, limits, findings)
+        findings = check_together(profile, self.reference, self.home.contract, limits, findings)
         self.seconds, self.windows = self.seconds + time.process_time() - began, self.windows + 1
         return [finding for finding in findings if finding.blocks]
 

@@ -74,7 +74,7 @@ def report_table(
     findings = list(_rejected(summary.rows, rows.rejected, model.limits))
     if profile is not None and model.reference is not None:
         of_columns = list(check_columns(profile, model.reference, model.contract, model.limits))
-        of_columns += check_together(profile, model.reference, model.contract, model.limits, of_columns)
+        of_columns = check_together(profile, model.reference, model.contract, model.limits, of_columns)
         findings = [*of_columns, *findings]
     customers = profile.rows if profile else 0
     drift = compare_profile(model, profile, customers, PERMUTATIONS)

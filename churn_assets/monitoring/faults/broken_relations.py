@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 LEAST_SHARE = 0.03  # of the rows: fewer foreign values move no model by much
-SIGNIFICANCE = 1e-4  # of a report on a window, over all columns that are tested (Bonferroni)
+SIGNIFICANCE = 1e-5  # of a report on a window, over all columns that are tested (Bonferroni)
 _ROWS = 10_000  # of the reference: one half to learn from, one to compare with
 _FEWEST = 300  # rows of the window
 _SCREENED = 1.2  # standard errors by which the linear relation must have weakened before a classifier is fitted
@@ -38,12 +38,14 @@ _MOST_BROKEN = 4  # columns that are named
 _HEAVIEST = 5.0  # times as often as before is the most that a kind of customer may be taken to be
 _MOVED = 2.5  # standard errors from which a mean of the reference is balanced
 _MOST_BALANCED = 60
+_RANGES, _GROWN = 8, 3.0  # of a column's values; standard errors from which there are more customers of one
 _SAME = 0.01  # p-value (Kolmogorov-Smirnov) above which a number has not moved
 _PRIOR = 0.05  # share of foreign values at which the statistic is most powerful
 _NUMBERS = frozenset({Kind.NUMBER, Kind.INTEGER, Kind.DATE})
 
 Floats = npt.NDArray[np.float64]
 Positions = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -85,15 +87,18 @@ def find_broken_relations(
 
 @dataclass(frozen=True)
 class _Sides:
-    """Rows (n, columns) of the reference, one half to `learn` from and one to `compare` with, and of the window; the
-    last two also with numbers replaced by rank. `functions` are the basis of the first three, (n, functions) each, and
-    `owner` the column of each function."""
+    """Rows (n, columns) of the reference, one half to `learn` from and one to `compare` with, and of the window.
+
+    The last two are there with numbers replaced by rank as well, and `grown` are their cells in ranges that are more
+    frequent now. `functions` are the basis of the three, (n, functions) each, and `owner` the column of each function.
+    """
 
     learn: Floats
     compare: Floats
     now: Floats
     in_rank: Floats
     compare_in_rank: Floats
+    grown: tuple[Flags, Flags]
     owner: Positions
     functions: tuple[Floats, Floats, Floats]
 
@@ -104,7 +109,8 @@ def _sides(rows: Floats, first: int, numeric: Sequence[bool]) -> _Sides:
     learn, compare = before[::2], before[1::2]
     basis = fit_basis(learn, numeric)
     functions = (basis.of(learn), basis.of(compare), basis.of(now))
-    return _Sides(learn, compare, now, *_in_rank(now, compare, numeric), basis.owner, functions)
+    in_rank, compare_in_rank = _in_rank(now, compare, numeric)
+    return _Sides(learn, compare, now, in_rank, compare_in_rank, _grown(compare, now), basis.owner, functions)
 
 
 def _worst(
@@ -181,8 +187,13 @@ def _test(name: str, own: int, read: Positions, sides: _Sides, weights: Floats) 
     all_foreign = float(foreign(_shuffled(compare, 0, random)).mean())
     equal = np.full(len(compare), 1.0 / len(compare))
     shares, scores = [], []
+    # Rows of kinds that became more frequent, by other columns than this one, are left out: these may be new customers.
+    same = [~np.delete(side[:, read], 0, axis=1).any(axis=1) for side in sides.grown]
+    if min(int(rows.sum()) for rows in same) < _FEWEST:
+        return BrokenRelation(name, 0.0, 0.0)
     for before, after, chance in ((compare, now, weights), (compare_in_rank, in_rank, equal)):
-        usual, actual = foreign(before), foreign(after)
+        usual, actual = foreign(before)[same[0]], foreign(after)[same[1]]
+        chance = chance[same[0]] / chance[same[0]].sum()
         expected = float(chance @ usual)
         error = np.sqrt(float(chance**2 @ (usual - expected) ** 2) + float(actual.var()) / len(actual))
         rise = float(actual.mean()) - expected
@@ -214,6 +225,24 @@ def _in_rank(now: Floats, before: Floats, numeric: Sequence[bool]) -> tuple[Floa
         there = _of_same_rank(before[known_before, own], usual, actual)
         before[known_before, own] = _of_same_rank(there, actual, usual)
     return now, before
+
+
+def _grown(before: Floats, now: Floats) -> tuple[Flags, Flags]:
+    """The cells of both sides, each (rows, columns), whose range of the column's values is more frequent now."""
+    flags = (np.zeros(before.shape, dtype=bool), np.zeros(now.shape, dtype=bool))
+    for own, (usual, actual) in enumerate(zip(before.T, now.T, strict=True)):
+        finite = usual[np.isfinite(usual)]
+        if not len(finite):
+            continue
+        edges = np.unique(np.quantile(finite, np.linspace(0.0, 1.0, _RANGES + 1)[1:-1]))
+        places = [np.searchsorted(edges, side, "left") for side in (usual, actual)]  # missing ones have the last place
+        shares = [np.bincount(place, minlength=len(edges) + 1) / len(place) for place in places]
+        pooled = (shares[0] * len(usual) + shares[1] * len(actual)) / (len(usual) + len(actual))
+        noise = np.sqrt(pooled * (1.0 - pooled) * (1.0 / len(usual) + 1.0 / len(actual))) + 1e-12
+        grown = (shares[1] - shares[0]) / noise > _GROWN
+        for side, place in zip(flags, places, strict=True):
+            side[:, own] = grown[place]
+    return flags
 
 
 def _has_moved(actual: Floats, usual: Floats) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from churn_assets.contract.limits import Monitoring
 from churn_assets.contract.model import Column, Contract, Kind, Role
 from churn_assets.monitoring.faults.broken_relations import find_broken_relations
-from churn_assets.monitoring.faults.units import ForeignNumbers, find_foreign_numbers
+from churn_assets.monitoring.faults.units import ForeignNumbers, find_foreign_numbers, growth
 from churn_assets.monitoring.findings import Finding, has_few_values, share_finding, shown
 from churn_assets.monitoring.profile import AS_OF, Profile, Reference
 from churn_assets.monitoring.special_values import find_special_values
@@ -24,13 +24,25 @@ _EXPLAINING = frozenset({Kind.NUMBER, Kind.INTEGER, Kind.BOOLEAN, Kind.CATEGORY}
 def check_together(
     profile: Profile, reference: Reference, contract: Contract, limits: Monitoring, known: Sequence[Finding]
 ) -> list[Finding]:
-    """Findings about columns that look whole by themselves, after those `known` of single columns. None of them blocks
-    for a `silent` or excluded column. Below `limits.floor` customers nothing is tested."""
-    findings: list[Finding] = []
+    """The findings `known` of single columns, and those about columns that look whole by themselves. None blocks for a
+    `silent` or excluded column. Below `limits.floor` customers nothing more is tested."""
+    findings = [_without_growth(finding, profile, reference) for finding in known]
     if profile.rows >= limits.floor:
         for check in (check_units, check_special_values, check_relations):
-            findings += check(profile, reference, contract, limits, [*known, *findings])
+            findings += check(profile, reference, contract, limits, findings)
     return findings
+
+
+def _without_growth(finding: Finding, profile: Profile, reference: Reference) -> Finding:
+    """Numbers beyond those of training are drift if everybody's have grown by one factor that is no unit's."""
+    if finding.check != "outside_range" or not finding.blocks:
+        return finding
+    sides = (side.sample[finding.column].to_numpy() for side in (reference.profile, profile))
+    factor = growth(*sides)
+    if factor is None:
+        return finding
+    message = f"{finding.message} No: everybody's are about {factor:.2f} times those of training, which is drift"
+    return replace(finding, message=message, blocks=False)
 
 
 def check_special_values(

@@ -79,6 +79,15 @@ def find_foreign_numbers(reference: pa.Table, current: pa.Table, kinds: Mapping[
     return [results[name] for name in columns if name in results]
 
 
+def growth(before: Floats, now: Floats) -> float | None:
+    """The factor by which the numbers of everybody have grown, None if they have not, or if it is one of units."""
+    column = _Column(*(np.sort(side[np.isfinite(side)]) for side in (before, now)))
+    if min(column.rows) < _FEWEST or column.before[0] < 0.0:
+        return None
+    factor = _factor_for_all(column)
+    return None if factor is None or _is_unit(factor, column, alone=True) else factor
+
+
 def _finite(table: pa.Table, name: str) -> Floats:
     values = table[name].to_numpy().astype(np.float64)[:_ROWS]
     return np.sort(values[np.isfinite(values)])
