@@ -49,11 +49,13 @@ def check_special_values(
     profile: Profile, reference: Reference, contract: Contract, limits: Monitoring, known: Sequence[Finding]
 ) -> Iterator[Finding]:
     """Values that more customers have than before and than their other columns explain; columns that are broken by a
-    finding in `known` have one already. Of few different numbers one that becomes frequent is drift."""
+    finding in `known` have one already. Of few different numbers one that becomes frequent is drift, and so are those
+    that are frequent because everybody's have grown."""
     columns = {c.name: c for c in contract.logged_columns if _explains(c)}
     named = _broken_columns(known, contract, limits)
     numbers = [name for name in columns if name not in named and name in reference.bounds]
-    many = [name for name in numbers if not has_few_values(reference.profile.sample[name].to_numpy())]
+    sides = {name: [side.sample[name].to_numpy() for side in (reference.profile, profile)] for name in numbers}
+    many = [name for name in numbers if not has_few_values(sides[name][0]) and growth(*sides[name]) is None]
     kinds = {name: column.kind for name, column in columns.items()}
     for special in find_special_values(reference.profile.sample, profile.sample, kinds, many):
         column = columns[special.column]
