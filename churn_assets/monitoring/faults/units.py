@@ -101,7 +101,8 @@ def _whole_factor(column: _Column) -> float | None:
     fits = []
     for whole, lost in ((np.rint, 0.0), (np.floor, 0.5)):
         factor = (float(column.now.mean()) + lost * float(np.mean(column.now > 0.0))) / mean
-        plain = np.round(factor / 0.05) * 0.05 + np.array([-0.05, 0.0, 0.05])  # as people choose them
+        # As people choose them, to the last digit: halves are rounded to even ones.
+        plain = np.round(np.round(factor / 0.05) * 0.05 + np.array([-0.05, 0.0, 0.05]), 2)
         for near in (*plain[plain > 0.0], *(factor * np.linspace(0.94, 1.06, 13))):
             fits.append((stats.ks_2samp(whole(column.before * near), column.now, method="asymp").pvalue, near))
     best, factor = max(fits)
