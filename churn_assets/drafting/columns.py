@@ -30,15 +30,21 @@ from churn_assets.errors import in_rows
 
 MAX_CHOICES = 60
 READABLE_SHARE = 0.9  # a column is a number or a date if this share of its cells reads so
+_FEW_WORDS, _LEAST_SHARE = 5, 0.5  # or this share, and the others are so few texts that they mean missing
 
 # Spellings of a missing value, in any case: the first never mean anything, so they are missing in every kind of
 # column; the words may be an answer, so they are choices of a category and missing elsewhere.
 _NOTHING = (
-    r"na n/a n.a. n.a #n/a #na null (null) <null> \n <na> nan nat ? - -- --- – — . .. ... "  # noqa: RUF001  # dashes
+    r"na n/a n.a. n.a n/d s/d k.a. k.a #n/a #na null (null) <null> \n <na> nan nat ? - -- --- – — . .. ... "  # noqa: RUF001  # dashes
     "#div/0! #value! #ref! #name? #num! #null!"
 )
 NOTHING = frozenset(_NOTHING.split())
-WORDS = frozenset(("none", "nil", "unknown", "missing", "undefined", "not available"))
+_WORDS = (
+    "none/nil/unknown/missing/undefined/not available/not known/not specified/unspecified/keine angabe/unbekannt"
+    "/inconnu/non renseigné/desconocido/sin dato/desconhecido/não informado/sconosciuto/onbekend/nieznany/brak danych"
+    "/bilinmiyor/неизвестно/нет данных/未知/不明/미상"
+)
+WORDS = frozenset(_WORDS.split("/"))
 
 CODE_NAME = re.compile(
     r"zip|postal|post_?code|plz|(^|[_\W])(code|branch|region|area|type|class|segment)($|[_\W])", re.I
@@ -228,7 +234,16 @@ def _as_date(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) ->
     dates = find_formats(real)
     if dates.conflict:
         return base.refused(dates.conflict)
-    return _with_dates(base, counts, dates.formats, dates.question) if dates.share >= READABLE_SHARE else None
+    unread = sum(read_day(text, dates.formats) is None for text in real) if dates.share >= _LEAST_SHARE else len(real)
+    return (
+        _with_dates(base, counts, dates.formats, dates.question) if _is_read(dates.share, unread, len(real)) else None
+    )
+
+
+def _is_read(share: float, unread: int, texts: int) -> bool:
+    """Whether a column is of the kind in which this share of its rows, and all but `unread` of its texts, can be read:
+    nearly all, or a few words stand among more numbers than a category has choices."""
+    return share >= READABLE_SHARE or (share >= _LEAST_SHARE and unread <= _FEW_WORDS and texts - unread > MAX_CHOICES)
 
 
 def _with_dates(base: Guess, counts: Mapping[str, int], formats: tuple[str, ...], question: str) -> Guess:
@@ -311,7 +326,7 @@ def _as_number(base: Guess, counts: Mapping[str, int], real: Mapping[str, int]) 
     if not _may_be_numbers(texts):
         return None
     repair, values, share = _best_reading(real)
-    if share < READABLE_SHARE:
+    if not _is_read(share, values.count(None), len(values)):
         return None
     readable = {text: n for text, value, n in zip(texts, values, real.values(), strict=True) if value is not None}
     conflict = mixed_marks(readable) if repair else ""

@@ -258,3 +258,22 @@ def test_codes_are_the_same_choices_from_csv_and_parquet(tmp_path):
     found, values = draft(tmp_path, "region_code", [f"{i % 4}.0" for i in range(ROWS)])
     assert found.contract.column("region_code").choices == ("0", "1", "2", "3")
     assert values == [str(i % 4) for i in range(ROWS)]
+
+
+@pytest.mark.parametrize(
+    "words", [("k.A.", "keine Angabe"), ("нет данных", "н/д"), ("なし", "無"), ("ask Bob", "later")]
+)
+def test_a_few_words_among_many_numbers_or_dates_mean_missing(tmp_path, words):
+    rows = range(400)
+    texts = {
+        "spend": [words[i // 4 % 2] if i % 4 == 0 else f"{i * 7 % 389}.25" for i in rows],
+        "joined": [words[i // 4 % 2] if i % 4 == 0 else str(DAYS[0] + dt.timedelta(days=i)) for i in rows],
+        "plan": [words[i // 4 % 2] if i % 4 == 0 else "ABC"[i % 3] for i in rows],
+        "churn": ["Yes" if i * 13 % 29 < 10 else "No" for i in rows],
+    }
+    found = draft_contract(tables.to_csv(tmp_path / "t.csv", texts), DraftOptions("churn", "Yes"))
+    kinds = {name: (found.contract.column(name).kind, set(found.contract.column(name).missing)) for name in texts}
+    assert kinds["spend"] == (Kind.NUMBER, set(words))
+    assert kinds["joined"] == (Kind.DATE, set(words))
+    assert kinds["plan"][0] is Kind.CATEGORY
+    assert found.report.rows_rejected == 0

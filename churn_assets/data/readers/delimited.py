@@ -186,7 +186,7 @@ def _with_delimiter(text: str, encoding: str, delimiter: str, wanted: set[str], 
 def header_row(rows: Sequence[Sequence[str | None]], wanted: set[str]) -> int:
     """The index of the header in the first rows of a table: the first row, unless it has fewer filled cells than most.
     Then it is, of the rows with more than half of the typical number, the first with most `wanted` names. Names
-    of groups above the header are passed over, too: only the row below them has a wanted name, and no number."""
+    of groups above the header are passed over, too: some are repeated, and only the row below has a wanted name."""
     typical = _typical(rows)
 
     def matches(index: int) -> int:
@@ -195,11 +195,8 @@ def header_row(rows: Sequence[Sequence[str | None]], wanted: set[str]) -> int:
     if not rows:
         return 0
     if _filled(rows[0]) >= typical:
-        second = rows[1] if len(rows) > 2 else []
-        numbers = any(
-            cell and any(c.isdecimal() for c in cell) and not any(c.isalpha() for c in cell) for cell in second
-        )
-        return int(bool(second) and not matches(0) and matches(1) > 0 and not numbers and _filled(second) >= typical)
+        groups = len(set(rows[0])) < len(rows[0]) and matches(0) == 0
+        return int(groups and len(rows) > 2 and matches(1) > 0 and _filled(rows[1]) >= typical)
     return max((index for index, row in enumerate(rows) if 2 * _filled(row) > typical), key=matches)
 
 
