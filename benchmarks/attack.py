@@ -10,10 +10,7 @@ attack took 30 s or more.
 
 from __future__ import annotations
 
-import json
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,15 +18,10 @@ from pathlib import Path
 
 import psutil
 
-from churn_assets_tests.hostile.attack_checks import MOST_P99_S, MOST_RSS, watch
 from churn_assets_tests.hostile.attacks import ATTACKS
+from churn_assets_tests.hostile.bystander import MOST_STOP_S, begin_attack, limit_files, watch_attack
+from churn_assets_tests.hostile.sockets import stop_s
 from churn_assets_tests.serving.client import home_with_champion, served, wait_for
-
-COMMAND = [sys.executable, "-m", "churn_assets_tests.hostile.attacks"]
-
-
-def limit_files() -> None:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
 
 
 def main(seconds: float = 20, *kinds: str) -> int:
@@ -39,27 +31,22 @@ def main(seconds: float = 20, *kinds: str) -> int:
         with served(folder, home_with_champion(folder / "home"), preexec_fn=limit_files) as (url, process):
             wait_for(f"{url}/readyz", process, folder / "log")
             (worker,) = psutil.Process(process.pid).children()
-            port = url.rpartition(":")[2]
             print(f"before: {worker.memory_info().rss / 2**20:.0f} MiB", flush=True)
             for kind in kinds or ATTACKS:
-                attacker = subprocess.Popen([*COMMAND, port, kind, str(seconds)], stdout=subprocess.PIPE)
-                taken, rss = watch(url, attacker, worker)
-                counts = json.loads(attacker.communicate()[0])
-                late = sorted(taken)[int(len(taken) * 0.99)]
-                held &= late < MOST_P99_S and rss < MOST_RSS
-                p50 = statistics.median(taken)
-                others = f"others p50 {p50 * 1e3:.0f} ms, p99 {late * 1e3:.0f} ms of {len(taken):,} requests"
-                print(f"{kind}: {others}, at most {rss / 2**20:.0f} MiB; {counts}", flush=True)
-            attackers = [subprocess.Popen([*COMMAND, port, kind, "40"], stdout=subprocess.DEVNULL) for kind in ATTACKS]
+                watched = watch_attack(url, worker, kind, seconds)
+                held &= watched.in_bounds
+                p50 = statistics.median(watched.taken)
+                others = f"others p50 {p50 * 1e3:.0f} ms, p99 {watched.p99_s * 1e3:.0f} ms of {len(watched.taken):,}"
+                print(f"{kind}: {others}, at most {watched.rss / 2**20:.0f} MiB; {watched.counts}", flush=True)
+            attackers = [begin_attack(url, kind, 40) for kind in ATTACKS]
             time.sleep(3)  # for them to begin
-            start = time.monotonic()
-            process.terminate()
-            process.wait(60)
-            stop = time.monotonic() - start
+            stop = stop_s(process)
             for attacker in attackers:
                 attacker.kill()
-            print(f"SIGTERM under all of them at once: ended in {stop:.1f} s")
-    return 0 if held and stop < 30 else 1
+                attacker.communicate()
+            traces = (folder / "log").read_text().count("Traceback")
+            print(f"SIGTERM under all of them at once: ended in {stop:.1f} s, {traces} traces in the log")
+    return 0 if held and stop < MOST_STOP_S and not traces else 1
 
 
 if __name__ == "__main__":

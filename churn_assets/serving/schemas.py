@@ -15,6 +15,7 @@ from churn_assets.contract.model import Column, Contract, Kind, Role
 from churn_assets.contract.values import MAX_ID
 from churn_assets.errors import CONTROLS, Violation
 from churn_assets.features.encode import whole_choices
+from churn_assets.scoring.explanations.contributions import Explanation
 from churn_assets.scoring.online import InputWarning
 from churn_assets.scoring.scorer import Bands
 from churn_assets.settings import ServingSettings
@@ -26,6 +27,8 @@ _REF = "#/components/schemas/{name}"
 # What a key needs for each route, in a home that has keys.
 ROUTE_SCOPES = {"/predict": "predict", "/predict_batch": "predict", "/feedback": "feedback"}
 ROUTE_SCOPES |= dict.fromkeys(("/model", "/", "/docs", "/docs.json", "/healthz", "/metrics"), "view")
+EXPLANATIONS = ("/explain",)
+ROUTE_SCOPES |= dict.fromkeys(EXPLANATIONS, "explain")
 OPEN_ROUTES = ("/livez", "/readyz")
 
 Schema = dict[str, Any]  # a piece of JSON Schema or OpenAPI, which is JSON of any shape
@@ -161,6 +164,7 @@ _TYPES = (
     BatchResponse,
     FeedbackBody,
     FeedbackResponse,
+    Explanation,
     ModelDescription,
     ReadyResponse,
     ErrorResponse,
@@ -171,12 +175,6 @@ _EITHER_ID: Schema = {
         {"required": [name], "properties": {name: {"type": kinds}}}
         for name, kinds in (("prediction_id", ["string"]), ("customer_id", ["string", "integer"]))
     ]
-}
-_AS_OF: Schema = {
-    "type": "string",
-    "format": "date",
-    "description": "Day at which the customer had these values, ISO 8601. Default: today (UTC).",
-    "example": "2014-01-20",
 }
 _STATUSES = {
     "400": "The body is not JSON in UTF-8, or has NaN, an infinity or a number beyond float64.",
@@ -191,14 +189,14 @@ _RETRY = {"Retry-After": {"description": "Seconds after which to ask again.", "s
 _TRIAL: Schema = {
     "name": "x-churn-test",
     "in": "header",
-    "description": "1: a trial, which is logged, and left out of monitoring, labels and training.",
-    "schema": {"type": "string", "enum": ["0", "1"]},
+    "description": "1: a trial, which is logged, and left out of monitoring, labels and training. Default: none.",
+    "schema": {"type": "string", "default": "0"},
 }
 _REQUEST_ID: Schema = {
     "name": "x-request-id",
     "in": "header",
-    "description": "Comes back with the answer, and is in the log. Default: a new one.",
-    "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,64}$"},
+    "description": "1 to 64 letters, digits and ._:- come back with the answer, and are in the log; else a new one.",
+    "schema": {"type": "string"},
 }
 
 
@@ -245,6 +243,11 @@ def _paths(settings: ServingSettings) -> Schema:
             _TRIAL,
         ),
         "/feedback": _post(f"Report outcomes of customers. At most {limit} bytes.", "FeedbackBody", "FeedbackResponse"),
+        "/explain": _post(
+            "What each feature adds to the log-odds of one customer, and the reasons in words. Nothing is logged.",
+            "Customer",
+            "Explanation",
+        ),
         "/model": _get("The model that answers: metrics, thresholds, columns, ladder.", "ModelDescription"),
         "/": _get("A page for people.", "text/html"),
         "/docs.json": _get("This document.", "application/json"),
@@ -299,7 +302,15 @@ def _batch_schema(contract: Contract | None, example: Example, limit: int) -> Sc
 
 
 def _as_of_schema(example: Example) -> Schema:
-    return {**_AS_OF, "example": example["as_of"]} if "as_of" in example else _AS_OF
+    """Of the first and the last day a column says "none"."""
+    day = dt.timedelta(days=1)
+    return {
+        "type": ["string", "null"],
+        "format": "date",
+        **date_bounds(dt.date.min + day, dt.date.max - day),
+        "description": "Day at which the customer had these values, ISO 8601. Default: today (UTC).",
+        "example": example.get("as_of", "2014-01-20"),
+    }
 
 
 def _customer_schema(contract: Contract | None, example: Example, with_as_of: bool) -> Schema:
@@ -344,7 +355,7 @@ def _column_schema(column: Column, example: str | float | bool) -> Schema:
     elif column.kind in (Kind.NUMBER, Kind.INTEGER):
         bounds = (("minimum", column.low), ("maximum", column.high))
         schema |= {name: value for name, value in bounds if value is not None}
-    if column.nullable:
+    if column.nullable or column.role is Role.KEY:
         schema["type"] = [*([schema["type"]] if isinstance(schema["type"], str) else schema["type"]), "null"]
         if "enum" in schema:
             schema["enum"] = [*schema["enum"], None]

@@ -14,7 +14,7 @@ import resource
 import ssl
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from churn_assets.serving.http import JSON, Refused, unavailable
+from churn_assets.serving.http import JSON, Header, Refused, unavailable
 from churn_assets.serving.server.process import STOP_S, end_within
 from churn_assets.settings import ServingSettings
 
@@ -148,6 +148,11 @@ class Connections:
         self.body_bytes -= connection.body_bytes
         connection.body_bytes = 0
 
+    def has_room(self, headers: Iterable[Header]) -> bool:
+        """Whether the body that these headers announce may be held."""
+        size = next((int(value) for name, value in headers if name == b"content-length"), 0)
+        return size <= SMALL_BODY or self.body_bytes + size <= self.limits.held_bytes
+
     def free_memory(self) -> None:
         """Drop connections whose clients do not read, longest first, while too much is held."""
         unread = [(each, size) for each in self.open if (size := each.unread_bytes)]
@@ -221,6 +226,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.registry.count_refusal(refusal.cause)
         if self.is_busy or self.pipeline:
             self.cycle.keep_alive = False
+            self.flow.pause_reading()
             return
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
             self.transport.write(raw_response(refusal))
@@ -252,6 +258,10 @@ class LimitedProtocol(HttpToolsProtocol):
         """The parser, or a limit that it met, has stopped."""
         self.refuse(self._reason)
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """An answer in HTTP is the last: the parser reads nothing after a request for another protocol."""
+        self.cycle.keep_alive = False
+
     def on_message_begin(self) -> None:
         """The first byte of a request."""
         super().on_message_begin()
@@ -263,6 +273,9 @@ class LimitedProtocol(HttpToolsProtocol):
         if is_long or len(self.headers) > MAX_HEADERS or len(self.pipeline) >= MAX_PIPELINED:
             self._reason = LONG_HEAD
             raise ValueError  # which makes the parser stop
+        if self.registry.body_bytes > SMALL_BODY and not self.registry.has_room(self.headers):
+            self._reason = NO_MEMORY  # before it has come: to read and throw away megabytes would slow down the others
+            raise ValueError
         super().on_headers_complete()
         self.in_head, self.in_body, self.since = False, True, self.registry.now
         self.unparsed = 0
@@ -316,9 +329,11 @@ class LimitedProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def _continue(self) -> None:
-        self.flow.resume_reading()
+        """The next request that has arrived, else what arrives next; nothing is read meanwhile."""
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+        elif not self.refused:
+            self.flow.resume_reading()
 
     def shutdown(self) -> None:
         """The service stops: the connection closes once its requests are answered."""
