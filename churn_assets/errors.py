@@ -2,7 +2,7 @@
 
 ChurnError: SettingsError, ContractError, SourceError, DataError, ScenarioError, RowsRejected, TrainingError,
     BundleError, ReleaseError, LogError, AlertsUnreadable, KeysUnreadable, KeyRefused, AuditUnwritable,
-    TrackingUnavailable
+    ContributionsWrong, TrackingUnavailable
 ContractError: ExpressionError
 SourceError: SourceNotFound, SourceUnreadable, SheetNotFound, ColumnMissing, DuplicateColumn, EmptySource
 DataError: LabelError, TooFewRows, ColumnAllNull, TooManyRejected, RepeatedCustomers, DataBroken,
@@ -211,6 +211,10 @@ class BundleCorrupt(BundleError):
 
 class BundleMismatch(BundleError):
     """The bundle belongs to another contract."""
+
+
+class ContributionsWrong(ChurnError):
+    """The contributions of a score do not add up to its log-odds, so they are not given."""
 
 
 class ReleaseError(ChurnError):

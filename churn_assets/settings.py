@@ -145,9 +145,10 @@ class ServingSettings:
     """Workers, limits and timeouts of the online service. Sizes are in bytes, times in seconds.
 
     `log` is False only to measure what the prediction log costs. From an age of `stale_days` an `as_of` is
-    answered with a warning; `poll_s` is the time between two reads of the champion pointer. `insecure`: without
-    API keys the service may listen on any address. A key may make `rate_per_s` requests a second, `rate_burst` at once,
-    over all workers of the host; 0: any number. With `tls_cert` and `tls_key` (PEM files) the service speaks HTTPS.
+    answered with a warning; `poll_s` is the time between two reads of the champion pointer; `explain_queue` explanations
+    may wait in a worker. `insecure`: without API keys the service may listen on any address. A key may make `rate_per_s`
+    requests a second, `rate_burst` at once, over all workers of the host; 0: any number. With `tls_cert` and `tls_key`
+    (PEM files) the service speaks HTTPS.
     A worker has at most so many `connections`; each may take `head_s` for the head of a request, `idle_s` between two
     and `send_s` to read an answer. Bodies and unread answers hold at most `held_bytes`.
     """
@@ -166,6 +167,7 @@ class ServingSettings:
     log_segment_bytes: int = 64 * _MIB
     log_segment_s: float = 20.0
     log_queue_rows: int = 50_000
+    explain_queue: int = 16
     insecure: bool = False
     tls_cert: str = ""
     tls_key: str = ""
@@ -208,6 +210,7 @@ class ServingSettings:
             log_segment_bytes=read.whole("CHURN_LOG_SEGMENT_BYTES", cls.log_segment_bytes, 1024, 2**34),
             log_segment_s=read.real("CHURN_LOG_SEGMENT_S", cls.log_segment_s, 1.0, 86_400.0),
             log_queue_rows=read.whole("CHURN_LOG_QUEUE", cls.log_queue_rows, 1, 10_000_000),
+            explain_queue=read.whole("CHURN_EXPLAIN_QUEUE", cls.explain_queue, 0, 10_000),
             insecure=read.flag("CHURN_INSECURE"),
             tls_cert=read.file("CHURN_TLS_CERT", beside="CHURN_TLS_KEY"),
             tls_key=read.file("CHURN_TLS_KEY", beside="CHURN_TLS_CERT"),

@@ -126,6 +126,7 @@ def _column(place: str, column: Column) -> None:
         fail(place, f"key 'choices' and kind 'category' belong together; {both}")
     if column.monotone and column.kind not in NUMERIC_KINDS:
         fail(place, f"key 'monotone' is set on a {column.kind}; expected number, integer or boolean; remove it")
+    _changeable(place, column)
     if len(set(column.choices)) < len(column.choices):
         fail(place, "key 'choices' has a value twice; expected each value once; remove one")
     if not all(choice.strip() for choice in column.choices):
@@ -138,6 +139,18 @@ def _column(place: str, column: Column) -> None:
     if column.role is Role.FEATURE and column.kind in (Kind.ID, Kind.TEXT, Kind.DATE):
         instead = "expected role 'input', and a feature that reads it; change role"
         fail(place, f"kind '{column.kind}' cannot be a model input; {instead}")
+
+
+def _changeable(place: str, column: Column) -> None:
+    """Only columns whose values a counterfactual can choose may be changeable."""
+    if not column.changeable:
+        return
+    is_read = column.role in (Role.FEATURE, Role.INPUT)
+    if not is_read or column.kind in (Kind.ID, Kind.TEXT):
+        instead = "expected role 'feature' or 'input', and a number, date, boolean or category; remove it"
+        fail(place, f"key 'changeable' is set on a column of role '{column.role}' and kind '{column.kind}'; {instead}")
+    if column.kind is Kind.CATEGORY and column.changeable != "any":
+        fail(place, f"key 'changeable' is '{column.changeable}' on a category; expected any: choices have no order")
 
 
 def _spelling(place: str, column: Column) -> None:

@@ -49,14 +49,17 @@ class Severity(StrEnum):
 Direction = Literal["", "rising", "falling"]
 DIRECTIONS: Mapping[Direction, int] = {"": 0, "rising": 1, "falling": -1}
 
+# Which way a counterfactual may move a value; '' is frozen. A later date is up.
+Changeable = Literal["", "any", "up", "down"]
+
 NUMERIC_KINDS = frozenset({Kind.NUMBER, Kind.INTEGER, Kind.BOOLEAN})
 
 Format = Literal["auto", "excel", "csv", "json", "parquet", "duckdb"]
 
-# Texts for people, and which columns a model may read: they change the meaning of no cell, so they are not part of the
-# fingerprint.
+# Texts for people, which columns a model may read, and which a counterfactual may change: they change the meaning of no
+# cell, so they are not part of the fingerprint.
 PROSE = frozenset(
-    {"title", "doc", "meaning", "unit", "suspect", "attested", "excluded", "text", "path"}
+    {"title", "doc", "meaning", "unit", "suspect", "attested", "excluded", "changeable", "text", "path"}
     | {"reason_high", "reason_low", "reason_missing", "topic", "show"}
 )
 
@@ -76,7 +79,8 @@ class Column:
     the empty cell; `formats` are strptime formats tried after ISO 8601, or names of `values.DAY_NUMBERS`; `convert_to`
     is the unit of numbers that are written with units. `suspect` says why the column may be a consequence of churn,
     `attested` who attests that it is known before. An `excluded` one is kept and logged, but no input of a model. For
-    the reasons see `contract.wording`. The call list shows the columns with `show`.
+    the reasons see `contract.wording`. The call list shows the columns with `show`; only `changeable` ones are changed by
+    a counterfactual.
     """
 
     name: str
@@ -101,6 +105,7 @@ class Column:
     reason_low: str = ""
     reason_missing: str = ""
     show: bool = False
+    changeable: Changeable = ""
 
 
 @dataclass(frozen=True)

@@ -211,7 +211,7 @@ class Explainer:
         self._wording = Wording(scorer.contract)
         self.exact = is_exact(scorer.model)
         twins = stored.get("twins", [])  # an older bundle names none
-        of_name = merged_topics(topics(scorer.contract), twins)
+        self.topic_of = of_name = merged_topics(topics(scorer.contract), twins)
         self.topics = tuple(dict.fromkeys(of_name.values()))
         names = scorer.program.names
         self._members = [
@@ -242,10 +242,12 @@ class Explainer:
         for start in range(0, len(matrix), _CHUNK):
             part = matrix[start : start + _CHUNK]
             values = self.contributions(part).values
-            reasons += [self._reasons(*row) for row in zip(part, values, self.by_topic(values), strict=True)]
+            reasons += [self.reasons(*row) for row in zip(part, values, self.by_topic(values), strict=True)]
         return reasons
 
-    def _reasons(self, row: Matrix, values: Array, totals: Array) -> tuple[Reason, ...]:
+    def reasons(self, row: Matrix, values: Array, totals: Array) -> tuple[Reason, ...]:
+        """At most `REASONS` reasons of one customer: its features (k,), their contributions (k,), and those by topic
+        (topics,)."""
         raising = float(totals[totals > 0.0].sum())
         least = max(LEAST_LOG_ODDS, LEAST_SHARE * raising)
         reasons: list[Reason] = []

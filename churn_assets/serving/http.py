@@ -103,9 +103,12 @@ async def read_body(
         if name == b"content-type":
             content_type = value
         elif name == b"content-length":
-            length = value
+            length = value.rstrip()
         elif name == b"content-encoding":
             encoding = value
+        elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
+            text = f"the transfer encoding is {value[:60].decode('latin-1')!r}, expected chunked alone"
+            raise Refused(400, "http", f"{text}; send the body as it is", headers=_CLOSE)
     if length is not None and (len(length) > 15 or not length.isdigit() or int(length) > limit):
         raise _too_long(limit)
     if (content_type is None and not untyped) or not (content_type in (JSON, None) or types.fullmatch(content_type)):

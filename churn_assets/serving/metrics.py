@@ -27,6 +27,8 @@ OTHER = "other"
 MEANINGS = {
     "churn_predictions_total": "Predictions by model, arm and status: ok, or rejected.",
     "churn_prediction_latency_seconds": "From a request's headers to its answer, log included.",
+    "churn_explanations_total": "Explanations by kind and status: ok, or rejected.",
+    "churn_explanation_seconds": "From an explanation's request to its answer, the queue included.",
     "churn_score": "Calibrated probabilities that were given.",
     "churn_request_rejected_total": "Refused requests by cause.",
     "churn_log_commit_seconds": "One group commit of the prediction log.",
@@ -72,7 +74,11 @@ class Metrics:
         self._queue = make(gauge, "churn_log_queue", multiprocess_mode="livesum")
         self._loop = make(gauge, "churn_loop_overdue", ("check",), multiprocess_mode="livemax")
         self.latency = observer("churn_prediction_latency_seconds", LATENCY_BUCKETS)
-        self.score = observer("churn_score", SCORE_BUCKETS)
+        self.score, self.explanation_latency = (
+            observer("churn_score", SCORE_BUCKETS),
+            observer("churn_explanation_seconds", LATENCY_BUCKETS),
+        )
+        self._explanations = make(counter, "churn_explanations_total", ("kind", "status"))
         self._commit = observer("churn_log_commit_seconds", COMMIT_BUCKETS)
         # Finding a child by its labels costs as much as counting.
         self._counted: dict[tuple[str, str, str], Callable[[float], None]] = {}
@@ -94,6 +100,11 @@ class Metrics:
     def rejected(self, cause: str) -> None:
         """Count a refused request."""
         self.causes[cause if cause in self.causes else "internal"].inc()
+
+    def explained(self, kind: str, status: str) -> None:
+        """Count an explanation; `kind` and `status` are from closed lists."""
+        if self._files.reserve("counter"):
+            self._explanations.labels(kind, status).inc()
 
     def warned(self, column: str) -> None:
         """Count a warning; columns of no contract are counted together."""

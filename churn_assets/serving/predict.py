@@ -72,7 +72,7 @@ class PredictionResult:
     warned: list[str]
 
 
-def _read_as_of(value: object, context: RequestContext) -> ScoringDay:
+def read_as_of(value: object, context: RequestContext) -> ScoringDay:
     """The day of an ISO text, today for None. Raises RowsRejected."""
     try:
         if value is not None and (type(value) is not str or len(value) > MAX_INSTANT):  # before the cache sees it
@@ -104,7 +104,7 @@ def _scoring_day(value: str | None, today: int, stale_days: int) -> ScoringDay:
 def predict_one(arm: Arm, customer: dict[str, Any], context: RequestContext) -> PredictionResult:
     """Score one customer: the contract's columns, optionally the key, and `as_of`, which is taken out. Raises
     RowsRejected, and DataError for one that has no finite score."""
-    day = _read_as_of(customer.pop(AS_OF, None), context)
+    day = read_as_of(customer.pop(AS_OF, None), context)
     score = arm.model.customers.score(customer, day.days)
     response, line, names = _response(arm, customer, day, context, score)
     return PredictionResult([response], line, names)
@@ -114,7 +114,7 @@ def predict_many(
     arm: Arm, customers: Sequence[dict[str, Any]], as_of: object, context: RequestContext
 ) -> PredictionResult:
     """Score many customers at one `as_of`, their order kept. Raises RowsRejected if any of them is bad."""
-    day = _read_as_of(as_of, context)
+    day = read_as_of(as_of, context)
     for index, row in enumerate(customers):
         if not isinstance(row, dict):
             raise RowsRejected([Violation(index, "", describe_value(row), "a customer as a JSON object")])

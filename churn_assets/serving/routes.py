@@ -30,6 +30,7 @@ from churn_assets.prediction_log.records import IMPORT, encode_line
 from churn_assets.prediction_log.writer import MAX_BYTES
 from churn_assets.serving import http, schemas
 from churn_assets.serving.authorization import authorize
+from churn_assets.serving.explanations.handler import answer_explanation
 from churn_assets.serving.http import (
     Refused,
     check_values,
@@ -183,6 +184,7 @@ def routes(handlers: Handlers) -> list[Route]:
         Route(PREDICT, handlers.predict_by_router, methods=["POST"]),
         Route(PREDICT_BATCH, handlers.predict_batch, methods=["POST"]),
         Route("/feedback", handlers.feedback, methods=["POST"]),
+        *(Route(path, handlers.explanation, methods=["POST"]) for path in schemas.EXPLANATIONS),
         Route("/model", handlers.model),
         Route("/", handlers.index),
         Route("/docs", handlers.docs_page),
@@ -341,6 +343,11 @@ class Handlers:
             raise invalid(error.violations) from None
         await self._store(b"".join(map(encode_line, rows)), len(rows))
         return json_response(schemas.FeedbackResponse(len(rows), [row.feedback_id for row in rows]))
+
+    async def explanation(self, request: Request) -> Response:
+        """Why one customer has this score; nothing is logged."""
+        body, context = await self._body(request), self.context(request.state.facts)
+        return await answer_explanation(self._worker, self.arm(), request.url.path, body, context)
 
     async def model(self, request: Request) -> Response:
         """The model that answers."""

@@ -15,6 +15,7 @@ from churn_assets.contract.model import Column, Contract, Kind, Role
 from churn_assets.contract.values import MAX_ID
 from churn_assets.errors import CONTROLS, Violation
 from churn_assets.features.encode import whole_choices
+from churn_assets.scoring.explanations.contributions import Explanation
 from churn_assets.scoring.online import InputWarning
 from churn_assets.scoring.scorer import Bands
 from churn_assets.serving.open_inference import messages as v2
@@ -27,6 +28,8 @@ _REF = "#/components/schemas/{name}"
 # What a key needs for each route, in a home that has keys.
 ROUTE_SCOPES = {"/predict": "predict", "/predict_batch": "predict", "/feedback": "feedback"}
 ROUTE_SCOPES |= dict.fromkeys(("/model", "/", "/docs", "/docs.json", "/healthz", "/metrics"), "view")
+EXPLANATIONS = ("/explain",)
+ROUTE_SCOPES |= dict.fromkeys(EXPLANATIONS, "explain")
 ROUTE_SCOPES |= dict.fromkeys((v2.PREFIX, *v2.MODEL_ROUTES, *v2.MODEL_READY_ROUTES, *v2.INFER_ROUTES), "predict")
 OPEN_ROUTES = ("/livez", "/readyz", v2.LIVE, v2.READY)
 
@@ -163,6 +166,7 @@ _TYPES = (
     BatchResponse,
     FeedbackBody,
     FeedbackResponse,
+    Explanation,
     ModelDescription,
     ReadyResponse,
     ErrorResponse,
@@ -253,6 +257,11 @@ def _paths(settings: ServingSettings) -> Schema:
             _TRIAL,
         ),
         "/feedback": _post(f"Report outcomes of customers. At most {limit} bytes.", "FeedbackBody", "FeedbackResponse"),
+        "/explain": _post(
+            "What each feature adds to the log-odds of one customer, and the reasons in words. Nothing is logged.",
+            "Customer",
+            "Explanation",
+        ),
         "/model": _get("The model that answers: metrics, thresholds, columns, ladder.", "ModelDescription"),
         "/": _get("A page for people.", "text/html"),
         "/docs.json": _get("This document.", "application/json"),

@@ -23,6 +23,7 @@ from churn_assets.prediction_log.records import OTHER, Rejections, encode_line
 from churn_assets.prediction_log.segment import Segment
 from churn_assets.prediction_log.writer import LogWriter
 from churn_assets.serving.authorization import admit
+from churn_assets.serving.explanations.client import ExplanationProcess
 from churn_assets.serving.http import Header, unavailable
 from churn_assets.serving.loop_watch import WATCH_S, LoopWatch
 from churn_assets.serving.metrics import Metrics
@@ -60,6 +61,7 @@ class Worker:
             patience_s = settings.timeout_s / 2
             self.log = LogWriter(segment, settings.log_queue_rows, self._committed, patience_s)
         self.connections = Connections(ConnectionLimits.of(settings), self.count_refusal)
+        self.explanations = ExplanationProcess(settings.timeout_s, settings.explain_queue)
         self.loop = LoopWatch(home, environ, self.metrics.loop)
         self._limiter: RateLimiter | None = None
         self._replaced = False
@@ -87,6 +89,7 @@ class Worker:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._sum_up_refusals()
+        await self.explanations.close()
         if self.log is not None:
             await self.log.close()
         log_event(self.logger, logging.INFO, "stopped")

@@ -210,6 +210,18 @@ BROKEN = {
         "key 'convert_to' is '5'",
         "expected a unit such as months",
     ),
+    "a changeable label": (
+        ('role = "label"', 'role = "label"\nchangeable = "any"'),
+        "[[columns]] 'lost'",
+        "key 'changeable' is set on a column of role 'label' and kind 'text'; expected role 'feature' or 'input'",
+        "remove it",
+    ),
+    "a category that changes upwards": (
+        ('choices = ["a", "b", "c"]', 'choices = ["a", "b", "c"]\nchangeable = "up"'),
+        "[[columns]] 'plan'",
+        "key 'changeable' is 'up' on a category; expected any",
+        "choices have no order",
+    ),
     "a direction of a category": (
         ('choices = ["a", "b", "c"]', 'choices = ["a", "b", "c"]\nmonotone = "rising"'),
         "[[columns]] 'plan'",

@@ -10,7 +10,7 @@ import dagster as dg
 from churn_assets.defs.jobs import ingest_log, monitor
 from churn_assets.errors import ChurnError, LogUnreadable
 from churn_assets.monitoring.open_window import OPEN, is_closed, read_open_window_file, undecided_window
-from churn_assets.prediction_log.warehouse.connection import PUBLISHED
+from churn_assets.prediction_log.warehouse.connection import FILE, PUBLISHED
 from churn_assets.prediction_log.warehouse.ingest import pending
 from churn_assets.promotion.heartbeat import beat
 from churn_assets.settings import Settings
@@ -58,10 +58,14 @@ def ingest_sensor(settings: Settings) -> dg.SensorDefinition:
 
 
 def _was_cut(settings: Settings, context: dg.SensorEvaluationContext) -> bool:
-    """Whether the last ingest died after it had published the log, and before it had counted the open window. Nothing
-    else would count it until the next segment or the hour."""
-    published, counted = settings.warehouse_dir / PUBLISHED, settings.monitoring_dir / OPEN
-    if not published.is_file() or (counted.is_file() and counted.stat().st_mtime >= published.stat().st_mtime):
+    """Whether the last ingest died after it had taken the segments, and before it had published the log and counted the
+    open window. Nothing else would until the next segment or the hour."""
+    home, counted = settings.warehouse_dir, settings.monitoring_dir / OPEN
+    written = [path.stat().st_mtime for path in (home / FILE, home / f"{FILE}.wal", home / PUBLISHED) if path.is_file()]
+    if not written:
+        return False
+    is_published = (home / PUBLISHED).is_file()
+    if is_published and counted.is_file() and counted.stat().st_mtime >= max(written):
         return False
     newest = [
         context.instance.get_run_records(dg.RunsFilter(job_name=job.name), limit=1) for job in (ingest_log, monitor)
@@ -77,14 +81,13 @@ def _may_complete_a_window(settings: Settings, segments: Sequence[Path], instanc
         window = read_open_window_file(settings)
     except ChurnError:
         return False
-    if window is not None:
-        if not window.wanted or is_closed(settings, window):
-            return False
-        if window.customers + _count_predictions(segments, _MOST_BYTES) < window.wanted:
-            return False
+    if window is None or not window.wanted or is_closed(settings, window):
+        return False
+    if window.customers + _count_predictions(segments, _MOST_BYTES) < window.wanted:
+        return False
     newest = instance.get_run_records(dg.RunsFilter(job_name=monitor.name), limit=1)
-    if window is None or not newest:  # the first segments of a home: nobody has counted yet what completes a window
-        return bool(segments) and not newest
+    if not newest:
+        return True
     tried_s, first_s = newest[0].create_timestamp.timestamp(), _seconds(window.since_at)
     return tried_s < first_s or time.time() - tried_s > _EARLY_TICKS * settings.sensor_s
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -17,6 +19,7 @@ from churn_assets.defs.jobs import ingest_log
 from churn_assets.defs.prediction_log.sensors import ingest_sensor, reason_to_wait
 from churn_assets.defs.run import prepare_run
 from churn_assets.monitoring.open_window import OpenWindowFile, keep_open_window
+from churn_assets.prediction_log.warehouse.connection import FILE, PUBLISHED
 from churn_assets.prediction_log.warehouse.ingest import ingest
 from churn_assets_tests.defs.home import checks, metadata, run, settings
 from churn_assets_tests.prediction_log.home import STORE, feedback, prediction, write
@@ -114,7 +117,7 @@ def test_segments_are_asked_for_until_they_are_taken(of):
         (1997, 2, "ingest_log"),
         (5000, 0, "ingest_log"),
         (0, 3, "ingest_log"),
-        (None, 3, "monitor"),
+        (None, 3, "ingest_log"),
     ],
 )
 def test_segments_that_may_complete_a_window_are_ingested_by_monitor(of, open_customers, rows, asked):
@@ -158,6 +161,26 @@ def test_an_ingest_that_died_before_it_counted_the_window_is_run_again(of):
         assert [request.job_name for request in tick(of, instance).run_requests] == ["ingest_log"]
         keep_open_window(of, OpenWindowFile("f" * 64, 1, 1, 2000), datetime.now(UTC))
         assert tick(of, instance).run_requests == []
+
+
+@pytest.mark.parametrize("left", ["no copy", "an older copy", "a write-ahead log"])
+def test_an_ingest_that_died_before_it_published_is_run_again(of, left):
+    write(of, "a", prediction("a"))
+    ingest(of, STORE)
+    keep_open_window(of, OpenWindowFile("f" * 64, 1, 1, 2000), datetime.now(UTC))
+    object.__setattr__(of, "sensor_s", 0)
+    database = of.warehouse_dir / FILE
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.create_run_for_job(stand_in, status=dg.DagsterRunStatus.FAILURE)
+        assert tick(of, instance).run_requests == []
+        # What a kill leaves at that moment: the segments are taken, and nothing is `.ready`.
+        if left == "no copy":
+            (of.warehouse_dir / PUBLISHED).unlink()
+        else:
+            later = database.with_name(f"{FILE}.wal") if left == "a write-ahead log" else database
+            later.touch()
+            os.utime(later, (time.time() + 5, time.time() + 5))
+        assert [request.job_name for request in tick(of, instance).run_requests] == ["ingest_log"]
 
 
 @dg.job(name=ingest_log.name)

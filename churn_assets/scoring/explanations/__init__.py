@@ -1,0 +1,1 @@
+"""Explanations of one customer's score: contributions, smallest changes, and a rule that decides it."""
