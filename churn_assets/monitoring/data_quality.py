@@ -420,7 +420,7 @@ def _check_window(
         profile = profile_window(log.connection, model, window)
         missing = {name: column.missing / max(1, column.rows) for name, column in profile.columns.items()}
         of_columns = list(check_columns(profile, model.reference, model.contract, model.limits))
-        of_columns += check_together(profile, model.reference, model.contract, model.limits, of_columns)
+        of_columns = check_together(profile, model.reference, model.contract, model.limits, of_columns)
         findings = [*of_columns, *findings]
     # By the log's own count: rows may have left it since the window was closed.
     status, message = _conclude(model, traffic.customers, findings)
@@ -450,10 +450,12 @@ _APART_HOURS = 12.0  # batches that are nearer are of one occasion: the files of
 _LATE = 1.5
 
 
-def hours_to_stale(windows: Sequence[Window], waiting_rows: int, stale_hours: float) -> float:
-    """After how many hours without a prediction the log is stale: `stale_hours`, and if the newest rows are a batch,
-    not before half as long again has passed as between two batches before."""
-    if waiting_rows or not windows or windows[-1].closed_by != "batch":
+def hours_to_stale(windows: Sequence[Window], waiting: int, limits: Monitoring) -> float:
+    """After how many hours without a prediction the log is stale: `stale_hours`, and if only batches come, not before
+    half as long again has passed as between two batches before. `waiting` are the customers of the open window: some
+    requests between two batches promise no others."""
+    stale_hours = limits.stale_hours
+    if waiting >= limits.floor or {window.closed_by for window in windows[-_COMPARED:]} != {"batch"}:
         return stale_hours
     instants = [dt.datetime.fromisoformat(w.last_scored_at) for w in windows[-NEWEST:] if w.closed_by == "batch"]
     gaps = [(after - before).total_seconds() / _HOUR_S for before, after in pairwise(instants)]
@@ -471,7 +473,7 @@ def _read_log_age(log: MonitoredLog, now: dt.datetime) -> LogAge:
     if newest is None:
         return LogAge(rows, other_rows, None, None, False, left_out)
     hours = (now - newest.replace(tzinfo=dt.UTC)).total_seconds() / _HOUR_S
-    stale = hours > hours_to_stale(log.windows, log.waiting.rows, log.model.limits.stale_hours)
+    stale = hours > hours_to_stale(log.windows, log.waiting.customers, log.model.limits)
     age = f"the log is stale: its newest prediction is {hours:.0f} hours old" if stale else ""
     message = "; ".join(filter(None, (age, left_out)))
     return LogAge(rows, other_rows, newest.isoformat() + "+00:00", round(hours, 3), stale, message)

@@ -69,7 +69,7 @@ def _read_token(headers: Iterable[Header]) -> bytes | None:
     authorization = None
     for name, value in headers:
         if name == b"x-api-key":
-            return value
+            return value.strip()
         if name == b"authorization":
             authorization = value
     if authorization is None:

@@ -34,7 +34,7 @@ from churn_assets.serving.server.process import (
     is_worker,
     name_supervisor,
 )
-from churn_assets.serving.server.tls import TlsHandshake, TlsLifespan
+from churn_assets.serving.server.tls import TlsHandshake, TlsLifespan, check_certificate
 from churn_assets.serving.worker import Worker
 from churn_assets.settings import ServingSettings
 
@@ -114,6 +114,8 @@ class ChurnService:
         host, port = options.get("host") or _SETTINGS.host, options.get("port") or _SETTINGS.port
         try:
             check_address(host, _SETTINGS)
+            if _SETTINGS.tls_cert:
+                check_certificate(_SETTINGS.tls_cert, _SETTINGS.tls_key)
             if context is not None:  # `bentoml.serve` in Python has arguments, which nobody sees here
                 check_port(host, port)
         except ChurnError as error:

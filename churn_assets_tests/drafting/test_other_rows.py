@@ -47,7 +47,13 @@ OTHERS = {
     "subtotals": ([], [["Subtotal", "", "", "900", "90", ""]], [["Grand total:", "", "", "9", "9", ""]], "are totals"),
     "a mean": ([], [], [["Average", "", "", f"{BILL / ROWS:.2f}", f"{CALLS / ROWS:.2f}", ""]], "is a mean or the like"),
     "a sum without a word": ([], [], [["", "", "", f"{BILL}", f"{CALLS:.0f}", ""]], "is the sum of the others"),
-    "notes": ([], [], [["Source: CRM", *[""] * 5], ["Printed 2025-01-02", *[""] * 5]], "at the end are notes"),
+    "notes": ([], [], [["Source: CRM", *[""] * 5], ["Printed 2025-01-02", *[""] * 5]], "2 rows are notes"),
+    "numbers of pages": (
+        [],
+        [["Page 1 of 3", *[""] * 5], ["Page 2 of 3", *[""] * 5]],
+        [["", "", "Page 3 of 3", "", "", ""]],
+        "3 rows are notes ('Page 1 of 3')",
+    ),
 }  # fmt: skip
 
 

@@ -187,6 +187,15 @@ AMBIGUOUS = {
     "no host in HTTP/1.0": (b"GET /livez HTTP/1.0\r\n\r\n", 200),
     "two lengths": (request(b"Content-Length: 3\r\n"), 400),
     "length and chunks": (request(b"Transfer-Encoding: chunked\r\n"), 400),
+    "a coding beside chunks": (
+        request(body=b"").replace(b"Content-Length: 0", b"Transfer-Encoding: gzip, chunked"),
+        400,
+    ),
+    "a blank after the length": (request(CLOSE).replace(b"Length: %d" % len(BODY), b"Length: %d " % len(BODY)), 200),
+    "a protocol that is not spoken": (
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        200,
+    ),
     "an obsolete line folding": (b"GET /livez HTTP/1.1\r\nHost: x\r\nX: a\r\n b\r\n%b\r\n" % CLOSE, 400),
     "a blank before the colon": (b"GET /livez HTTP/1.1\r\nHost : x\r\n%b\r\n" % CLOSE, 400),
 }

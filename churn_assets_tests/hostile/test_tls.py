@@ -9,6 +9,8 @@ import httpx
 import psutil
 import pytest
 
+from churn_assets.errors import SettingsError
+from churn_assets.serving.server.tls import check_certificate
 from churn_assets_tests.hostile.sockets import address_of, connect, is_held, read_until_closed, released_s, unread
 from churn_assets_tests.serving.client import ASKED, certificate, home_with_champion, served, wait_for
 
@@ -27,6 +29,20 @@ def service(tmp_path_factory):
         context = ssl.create_default_context(cafile=cert)
         yield url, context, psutil.Process(process.pid).children()[0]
     assert "Traceback" not in (folder / "log").read_text()
+
+
+@pytest.mark.parametrize("swapped", [False, True], ids=["not PEM", "a key for a certificate"])
+def test_a_certificate_that_cannot_be_used_is_one_line(tmp_path, swapped):
+    cert, key = certificate(tmp_path)
+    if swapped:
+        cert, key = key, cert
+    else:
+        (tmp_path / "key.pem").write_text("x")
+    with pytest.raises(
+        SettingsError, match=r"expected a certificate and its private key .* in PEM; correct them"
+    ) as error:
+        check_certificate(cert, key)
+    assert len(str(error.value).splitlines()) == 1
 
 
 def predict_s(url, context) -> float:

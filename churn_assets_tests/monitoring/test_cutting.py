@@ -221,6 +221,7 @@ def test_monthly_batches_are_windows_of_their_own_and_neither_their_volume_nor_t
     report = report_quality(log.settings, TINY, now)
     assert [(w.closed_by, w.status) for w in report.windows] == [("batch", "ok")] * 4
     assert [finding.check for w in report.windows for finding in w.findings if finding.blocks] == []
+    assert not report.blocks
 
 
 def test_a_batch_amid_requests_has_its_own_window_and_its_own_volume(log):
@@ -257,14 +258,27 @@ def window(number, closed_by, hours):
         ([0, 24, 48], "batch", 0, 48),
         ([0, 24, 96], "batch", 0, 108),
         ([0, 168], "batch", 0, 252),
-        ([0, 168], "batch", 5, 48),
+        ([0, 168], "batch", 499, 252),
+        ([0, 168], "batch", 500, 48),
+        ([0, 168], "before_batch", 0, 48),
         ([], "batch", 0, 48),
     ],
-    ids=["requests", "first batch", "first day", "daily", "not at weekends", "weekly", "requests since", "nothing"],
+    ids=[
+        "requests",
+        "first batch",
+        "first day",
+        "daily",
+        "not at weekends",
+        "weekly",
+        "a few requests since",
+        "requests since",
+        "amid requests",
+        "nothing",
+    ],
 )
 def test_a_log_of_batches_is_stale_when_a_batch_is_late(hours, closed_by, waiting, expected):
     windows = [window(number, closed_by, hour) for number, hour in enumerate(hours)]
-    assert hours_to_stale(windows, waiting, 48.0) == expected
+    assert hours_to_stale(windows, waiting, Monitoring()) == expected
 
 
 def test_the_volume_of_a_day_is_compared_with_the_same_day_of_the_week():

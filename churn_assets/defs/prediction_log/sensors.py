@@ -81,14 +81,13 @@ def _may_complete_a_window(settings: Settings, segments: Sequence[Path], instanc
         window = read_open_window_file(settings)
     except ChurnError:
         return False
-    if window is not None:
-        if not window.wanted or is_closed(settings, window):
-            return False
-        if window.customers + _count_predictions(segments, _MOST_BYTES) < window.wanted:
-            return False
+    if window is None or not window.wanted or is_closed(settings, window):
+        return False
+    if window.customers + _count_predictions(segments, _MOST_BYTES) < window.wanted:
+        return False
     newest = instance.get_run_records(dg.RunsFilter(job_name=monitor.name), limit=1)
-    if window is None or not newest:  # the first segments of a home: nobody has counted yet what completes a window
-        return bool(segments) and not newest
+    if not newest:
+        return True
     tried_s, first_s = newest[0].create_timestamp.timestamp(), _seconds(window.since_at)
     return tried_s < first_s or time.time() - tried_s > _EARLY_TICKS * settings.sensor_s
 

@@ -79,6 +79,36 @@ def find_foreign_numbers(reference: pa.Table, current: pa.Table, kinds: Mapping[
     return [results[name] for name in columns if name in results]
 
 
+def growth(before: Floats, now: Floats) -> float | None:
+    """The factor by which the numbers of everybody have grown, None if they have not, or if it is one of units. Whole
+    numbers stay whole: they are rounded or cut after they have grown."""
+    column = _Column(*(np.sort(side[np.isfinite(side)]) for side in (before, now)))
+    if min(column.rows) < _FEWEST or column.before[0] < 0.0 or column.p_value > _FIT:
+        return None
+    factor = _factor_for_all(column)
+    if factor is None and np.array_equal(column.before, np.floor(column.before)):
+        factor = _whole_factor(column)
+    return None if factor is None or _is_unit(factor, column, alone=True) else factor
+
+
+def _whole_factor(column: _Column) -> float | None:
+    """The constant that all whole numbers are multiplied with before they are made whole again, None without one."""
+    from scipy import stats
+
+    mean = float(column.before.mean())
+    if mean <= 0.0:
+        return None
+    fits = []
+    for whole, lost in ((np.rint, 0.0), (np.floor, 0.5)):
+        factor = (float(column.now.mean()) + lost * float(np.mean(column.now > 0.0))) / mean
+        # As people choose them, to the last digit: halves are rounded to even ones.
+        plain = np.round(np.round(factor / 0.05) * 0.05 + np.array([-0.05, 0.0, 0.05]), 2)
+        for near in (*plain[plain > 0.0], *(factor * np.linspace(0.94, 1.06, 13))):
+            fits.append((stats.ks_2samp(whole(column.before * near), column.now, method="asymp").pvalue, near))
+    best, factor = max(fits)
+    return float(factor) if best > _FIT else None
+
+
 def _finite(table: pa.Table, name: str) -> Floats:
     values = table[name].to_numpy().astype(np.float64)[:_ROWS]
     return np.sort(values[np.isfinite(values)])

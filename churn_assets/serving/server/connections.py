@@ -150,7 +150,7 @@ class Connections:
 
     def has_room(self, headers: Iterable[Header]) -> bool:
         """Whether the body that these headers announce may be held."""
-        size = next((int(value) for name, value in headers if name == b"content-length" and value.isdigit()), 0)
+        size = next((int(value) for name, value in headers if name == b"content-length"), 0)
         return size <= SMALL_BODY or self.body_bytes + size <= self.limits.held_bytes
 
     def free_memory(self) -> None:
@@ -257,6 +257,10 @@ class LimitedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """The parser, or a limit that it met, has stopped."""
         self.refuse(self._reason)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """An answer in HTTP is the last: the parser reads nothing after a request for another protocol."""
+        self.cycle.keep_alive = False
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""

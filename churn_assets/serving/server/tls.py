@@ -13,10 +13,23 @@ from typing import Any
 from uvicorn.config import Config
 from uvicorn.lifespan.on import LifespanOn
 
+from churn_assets.errors import SettingsError
 from churn_assets.serving.http import Refused
 from churn_assets.serving.server.connections import Connections, LimitedProtocol
 
 _UNREAD_BYTES = 65_536  # from here on the application waits for the client to read, as without TLS; the default is 8x
+
+
+def check_certificate(certificate: str, key: str) -> None:
+    """Raise SettingsError unless a server could show this certificate, both paths of PEM files."""
+    try:  # a password would be asked for at the terminal of every worker
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: b"")
+    except OSError as error:  # as which `ssl` reports what is wrong in the files, too
+        reason = error.strerror or str(error)
+        raise SettingsError(
+            f"CHURN_TLS_CERT {certificate!r} and CHURN_TLS_KEY {key!r} cannot be used ({reason}), expected a "
+            "certificate and its private key without a password, in PEM; correct them"
+        ) from error
 
 
 class TlsLifespan(LifespanOn):

@@ -117,7 +117,7 @@ def test_segments_are_asked_for_until_they_are_taken(of):
         (1997, 2, "ingest_log"),
         (5000, 0, "ingest_log"),
         (0, 3, "ingest_log"),
-        (None, 3, "monitor"),
+        (None, 3, "ingest_log"),
     ],
 )
 def test_segments_that_may_complete_a_window_are_ingested_by_monitor(of, open_customers, rows, asked):
