@@ -3,8 +3,8 @@
 Ribeiro, Singh & Guestrin ("Anchors: High-precision model-agnostic explanations", AAAI 2018) sample customers around
 the one explained. Here the rule speaks of customers as they are: the training customers of the bundle, as of the day of
 scoring. A beam search over conditions that the customer fulfils looks at two fifths of them; what it proposes is
-counted on the others, which it has not seen. The lower bound of the precision is that of Chernoff with the
-Kullback-Leibler divergence, at a confidence shared among all rules that are counted for a customer.
+counted on the others, which it has not seen. The lower bound of the precision is Clopper's and Pearson's, at a
+confidence shared among all rules that are counted for a customer.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from churn_assets.scoring.explanations.reference import DAYS_KEPT, Reference, kn
 from churn_assets.scoring.online import CustomerScorer, InputWarning
 
 PRECISION = 0.95
-CONFIDENCE = 0.99  # that the precision is at least the bound, whatever rules were counted for this customer
+CONFIDENCE = 0.95  # that the precision is at least the bound, whatever rules were counted for this customer
 MOST_CONDITIONS = 6
-_TRIES = 8  # rules counted for a customer; each has its share of 1 - CONFIDENCE
-_TRIES_AT_ONCE = 3  # of one number of conditions
+_TRIES = 6  # rules counted for a customer; each has its share of 1 - CONFIDENCE
+_WIDEST, _SUREST = 1, 1  # of one number of conditions: those with the most customers, and with the highest bounds
 _SEARCHED = 0.4  # of the training customers
 _BEAM = 24
 _CUTS = 40  # quantiles of a number at which a condition may cut
 _AWAY = (0, 1, 2, 4, 7, 11, 16, 22)  # cuts between the customer and a condition
-_CAUTION = 2.0  # standard errors that a rule must be above PRECISION to be counted
+_CAUTION = 1.5  # standard errors that a rule must be above PRECISION to be counted
 _SEED = 42
 
 Operator = Literal["=", "<=", ">=", "is missing"]
@@ -193,8 +193,9 @@ def _proposed(conditions: list[Condition], masks: Masks, same: npt.NDArray[np.bo
         first = next(iter(grown))
         if grown[first][0] > best[0]:
             best = grown[first][0], list(first)
-        precise = sorted((key for key in grown if grown[key][0] >= PRECISION), key=lambda key: -grown[key][1])
-        for key in precise[:_TRIES_AT_ONCE]:
+        precise = [key for key in grown if grown[key][0] >= PRECISION]  # the most precise first
+        widest = sorted(precise, key=lambda key: -grown[key][1])
+        for key in dict.fromkeys([*widest[:_WIDEST], *precise[:_SUREST]]):
             if tries < _TRIES - 1:
                 tries += 1
                 yield list(key)
@@ -212,28 +213,23 @@ def _cautious(right: Array, counts: Array) -> Array:
 
 
 def lower_bound(right: int, counted: int, allowance: float) -> float:
-    """The lower bound of a share, of which `right` of `counted` were seen: with a probability of `allowance` at most it
-    is above the true one (Chernoff's bound, with the Kullback-Leibler divergence).
+    """The lower bound of a share, of which `right` of `counted` were seen: with a probability of at most `allowance` it
+    is above the true one (Clopper & Pearson, 1934: exact, whatever the share).
 
     >>> [round(lower_bound(right, 500, 0.01), 3) for right in (500, 490, 400)], lower_bound(0, 0, 0.01)
-    ([0.991, 0.955, 0.742], 0.0)
+    ([0.991, 0.96, 0.755], 0.0)
     """
     if not right:
         return 0.0
-    share, most = right / counted, math.log(1.0 / allowance) / counted
-    low, high = 0.0, share
-    for _ in range(60):
+    missed = np.arange(counted - right + 1)
+    ways = np.concatenate([[0.0], np.cumsum(np.log((counted - missed[:-1]) / missed[1:]))])  # log of n over missed
+    low, high = 0.0, 1.0
+    for _ in range(50):
         middle = (low + high) / 2.0
-        if _divergence(share, middle) > most:
-            low = middle
+        terms = ways + missed * math.log1p(-middle) + (counted - missed) * math.log(middle)
+        largest = float(terms.max())
+        if largest + math.log(float(np.exp(terms - largest).sum())) < math.log(allowance):
+            low = middle  # so few would be missed too seldom: the share is larger
         else:
             high = middle
     return low
-
-
-def _divergence(share: float, other: float) -> float:
-    """Kullback-Leibler divergence of two Bernoulli variables; `other` is between 0 and `share`."""
-    if other <= 0.0:
-        return math.inf
-    missed = 0.0 if share >= 1.0 else (1.0 - share) * math.log((1.0 - share) / (1.0 - other))
-    return share * math.log(share / other) + missed

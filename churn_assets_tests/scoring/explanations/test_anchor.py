@@ -54,7 +54,7 @@ def fulfils(condition: Condition, values: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["boosted", "logistic"])
 def test_bounds_hold_on_fresh_customers(kind):
-    """99 % confidence each: of some sixty rules one may fail, and two hardly ever do."""
+    """95 % confidence each, shared among six: of some fifty rules one may fail, and two hardly ever do."""
     encoded = encode_table(CONTRACT, FRESH)
     cells = {
         column.name: np.array([cell_value(column, float(x)) for x in encoded[column.name]], dtype=object)
@@ -79,7 +79,7 @@ def test_bounds_hold_on_fresh_customers(kind):
 
 
 @given(share=st.floats(0.5, 1.0), counted=st.integers(1, 3000))
-def test_the_lower_bound_is_chernoffs(share, counted):
+def test_the_lower_bound_is_exact(share, counted):
     right = math.ceil(share * counted)
     low = lower_bound(right, counted, 0.01)
     assert 0.0 <= low <= right / counted
