@@ -16,6 +16,7 @@ from churn_assets.contract.values import MAX_ID
 from churn_assets.errors import CONTROLS, Violation
 from churn_assets.features.encode import whole_choices
 from churn_assets.scoring.explanations.contributions import Explanation
+from churn_assets.scoring.explanations.counterfactual import Counterfactuals
 from churn_assets.scoring.online import InputWarning
 from churn_assets.scoring.scorer import Bands
 from churn_assets.serving.open_inference import messages as v2
@@ -28,7 +29,7 @@ _REF = "#/components/schemas/{name}"
 # What a key needs for each route, in a home that has keys.
 ROUTE_SCOPES = {"/predict": "predict", "/predict_batch": "predict", "/feedback": "feedback"}
 ROUTE_SCOPES |= dict.fromkeys(("/model", "/", "/docs", "/docs.json", "/healthz", "/metrics"), "view")
-EXPLANATIONS = ("/explain",)
+EXPLANATIONS = ("/explain", "/counterfactual")
 ROUTE_SCOPES |= dict.fromkeys(EXPLANATIONS, "explain")
 ROUTE_SCOPES |= dict.fromkeys((v2.PREFIX, *v2.MODEL_ROUTES, *v2.MODEL_READY_ROUTES, *v2.INFER_ROUTES), "predict")
 OPEN_ROUTES = ("/livez", "/readyz", v2.LIVE, v2.READY)
@@ -167,6 +168,7 @@ _TYPES = (
     FeedbackBody,
     FeedbackResponse,
     Explanation,
+    Counterfactuals,
     ModelDescription,
     ReadyResponse,
     ErrorResponse,
@@ -261,6 +263,12 @@ def _paths(settings: ServingSettings) -> Schema:
             "What each feature adds to the log-odds of one customer, and the reasons in words. Nothing is logged.",
             "Customer",
             "Explanation",
+        ),
+        "/counterfactual": _post(
+            "The smallest changes of columns that may change which bring one customer under the threshold. Nothing is "
+            "logged.",
+            "Customer",
+            "Counterfactuals",
         ),
         "/model": _get("The model that answers: metrics, thresholds, columns, ladder.", "ModelDescription"),
         "/": _get("A page for people.", "text/html"),
