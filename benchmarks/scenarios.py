@@ -5,9 +5,10 @@ of each scenario go through the real functions: the profile in DuckDB, the check
 together. `cost` is what a fault takes from the PR-AUC of boosted trees fitted on the reference; a fault counts if it is
 over .02. Evidently's DataDriftPreset sees the same first windows; it has one answer, drift, for faults and drifts.
 
-Constants were set on `real`, `store` and `telecom` with seeds 0 to 5 and the scenarios marked as seen (`--seen`).
+Constants were set on `real`, `store` and `telecom` with seeds 0 to 5, and a rule was added after seeds 30 and 31 of
+`real`; the drifts that were seen by then are marked (`--seen`). The figures that count are of other seeds and drifts.
 
-    python -m benchmarks.scenarios [real|store|telecom] [--seeds 30-31] [--quiet-windows 500] [--seen] [--evidently]
+    python -m benchmarks.scenarios [real|store|telecom] [--seeds 40-41] [--quiet-windows 500] [--seen] [--evidently]
 """
 
 from __future__ import annotations
@@ -191,6 +192,23 @@ def early_leavers(table: pa.Table, home: Home) -> Floats:
     return np.where(churned & (rank(table, home.numbers[0]) < 0.3), 0.3, 1.0)
 
 
+def opposite(table: pa.Table, home: Home) -> Floats:
+    return 0.1 + rank(table, home.numbers[0]) * (1.0 - rank(table, home.numbers[-1]))
+
+
+def fewer_of_level(table: pa.Table, home: Home) -> Floats:
+    return 3.5 - level_of(0, most=True)(table, home)
+
+
+def fewer_in_the_middle(table: pa.Table, home: Home) -> Floats:
+    return 0.3 + 2.0 * np.abs(rank(table, home.numbers[1]) - 0.5)
+
+
+def more_with_the_least(table: pa.Table, home: Home) -> Floats:
+    values = floats(table, home.numbers[-1])
+    return np.where(values == np.nanmin(values), 2.5, 1.0)
+
+
 def grow(place: int, factor: float, whole: bool = False) -> Callable[[Columns, Home], None]:
     def change(columns: Columns, home: Home) -> None:
         values = columns[home.numbers[place % len(home.numbers)]]
@@ -213,14 +231,22 @@ DRIFTS = (
     Drift("more of the last number", more_of(-1), seen=True),
     Drift("more churners", lambda table, home: np.where(table[CHURNED].to_numpy() == 1, 3.0, 1.0), seen=True),
     Drift("a quarter more of the third number", change=grow(2, 1.25), seen=True),
-    Drift("more of a rare level", level_of(-1, most=False)),
-    Drift("much of one, little of another", low_and_high),
-    Drift("more of two numbers together", of_two),
-    Drift("fewer early leavers", early_leavers),
-    Drift("an eighth more of the last number", change=grow(-1, 1.12)),
-    Drift("a fifth less of the first number", change=grow(0, 0.8, whole=True)),
-    Drift("less of the second number for all", change=offset),
-    Drift("a third more of the third number", change=grow(2, 1.33)),
+    Drift("more of a rare level", level_of(-1, most=False), seen=True),
+    Drift("much of one, little of another", low_and_high, seen=True),
+    Drift("more of two numbers together", of_two, seen=True),
+    Drift("fewer early leavers", early_leavers, seen=True),
+    Drift("an eighth more of the last number", change=grow(-1, 1.12), seen=True),
+    Drift("a fifth less of the first number", change=grow(0, 0.8, whole=True), seen=True),
+    Drift("less of the second number for all", change=offset, seen=True),
+    Drift("a third more of the third number", change=grow(2, 1.33), seen=True),
+    Drift("more of the first, less of the last number", opposite),
+    Drift("fewer of a frequent level", fewer_of_level),
+    Drift("much more of the third number", lambda table, home: 0.05 + rank(table, home.numbers[2]) ** 3),
+    Drift("fewer in the middle of the second number", fewer_in_the_middle),
+    Drift("more with the least of the last number", more_with_the_least),
+    Drift("fewer churners", lambda table, home: np.where(table[CHURNED].to_numpy() == 1, 0.4, 1.0)),
+    Drift("a sixth more of the first number", change=grow(0, 1.17, whole=True)),
+    Drift("a tenth less of the second number", change=grow(1, 0.9)),
 )
 
 
@@ -323,7 +349,7 @@ class Judge:
         began = time.process_time()
         profile, limits = self.profile(window), self.home.contract.monitoring
         findings = list(check_columns(profile, self.reference, self.home.contract, limits))
-        findings += check_together(profile, self.reference, self.home.contract, limits, findings)
+        findings = check_together(profile, self.reference, self.home.contract, limits, findings)
         self.seconds, self.windows = self.seconds + time.process_time() - began, self.windows + 1
         return [finding for finding in findings if finding.blocks]
 
@@ -440,7 +466,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("homes", nargs="*", choices=("real", "store", "telecom", []), help="default: all three")
     parser.add_argument("--source", type=Path, default=os.environ.get("CHURN_SOURCE"))
-    parser.add_argument("--seeds", default="30-31")
+    parser.add_argument("--seeds", default="40-41")
     parser.add_argument("--quiet-windows", type=int, default=500, help="of each home")
     parser.add_argument("--seen", action="store_true", help="the drifts that were seen while constants were set")
     parser.add_argument("--evidently", action="store_true")

@@ -145,10 +145,10 @@ class ServingSettings:
     """Workers, limits and timeouts of the online service. Sizes are in bytes, times in seconds.
 
     `log` is False only to measure what the prediction log costs. From an age of `stale_days` an `as_of` is
-    answered with a warning; `poll_s` is the time between two reads of the champion pointer; `explain_queue` explanations
-    may wait in a worker. `insecure`: without API keys the service may listen on any address. A key may make `rate_per_s`
-    requests a second, `rate_burst` at once, over all workers of the host; 0: any number. With `tls_cert` and `tls_key`
-    (PEM files) the service speaks HTTPS.
+    answered with a warning; `poll_s` is the time between two reads of the champion pointer. In a worker `explain_queue`
+    explanations may wait. `insecure`: without API keys the service may listen on any address. A key may make
+    `rate_per_s` requests a second, `rate_burst` at once, over all workers of the host; 0: any number. With `tls_cert`
+    and `tls_key` (PEM files) the service speaks HTTPS.
     A worker has at most so many `connections`; each may take `head_s` for the head of a request, `idle_s` between two
     and `send_s` to read an answer. Bodies and unread answers hold at most `held_bytes`.
     """
@@ -156,6 +156,7 @@ class ServingSettings:
     home: Path
     host: str = "127.0.0.1"
     port: int = 3000
+    grpc_port: int = 3003
     workers: int = 1
     timeout_s: float = 5.0
     body_bytes: int = _MIB
@@ -199,6 +200,7 @@ class ServingSettings:
             home=home,
             host=read.text("CHURN_HOST", cls.host),
             port=read.whole("CHURN_PORT", cls.port, 1, 65_535),
+            grpc_port=read.whole("CHURN_GRPC_PORT", cls.grpc_port, 0, 65_535),
             workers=read.whole("CHURN_WORKERS", cls.workers, 1, 256),
             timeout_s=read.real("CHURN_TIMEOUT_S", cls.timeout_s, 1.0, 3600.0),
             body_bytes=read.whole("CHURN_BODY_BYTES", cls.body_bytes, 1024, 2**30),

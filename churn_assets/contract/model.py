@@ -79,8 +79,8 @@ class Column:
     the empty cell; `formats` are strptime formats tried after ISO 8601, or names of `values.DAY_NUMBERS`; `convert_to`
     is the unit of numbers that are written with units. `suspect` says why the column may be a consequence of churn,
     `attested` who attests that it is known before. An `excluded` one is kept and logged, but no input of a model. For
-    the reasons see `contract.wording`. The call list shows the columns with `show`; only `changeable` ones are changed by
-    a counterfactual.
+    the reasons see `contract.wording`. The call list shows the columns with `show`; a counterfactual changes only the
+    `changeable` ones.
     """
 
     name: str

@@ -82,8 +82,8 @@ def _kinds(table: pa.Table, label: str) -> Iterator[_Kind]:
     unlabelled = _is_one_of(
         labels, {text for text in pc.unique(labels).to_pylist() if not text or may_be_missing(text)}
     )
-    yield _descriptions(table, label)
     yield _headers(table, labels, label)
+    yield _descriptions(table, label)
     # A total's label is empty, or the number or share of those who left; texts of all other rows need not be read.
     rows = np.flatnonzero(unlabelled | _has_rare_number(labels))
     cells = {name: _texts(table.column(name).take(pa.array(rows))) for name in table.column_names if name != label}
@@ -91,7 +91,7 @@ def _kinds(table: pa.Table, label: str) -> Iterator[_Kind]:
     last = rows >= table.num_rows - _LAST
     ends = {name: texts.filter(pa.array(last)) for name, texts in cells.items()}
     yield _with_word(ends, rows[last], _MEAN, "is a mean or the like", "are means or the like")
-    yield _notes(table, unlabelled, len(cells))
+    yield _notes(cells, rows, unlabelled, table.num_rows)
     if unlabelled[-1:].any() and _is_sum(table, label):
         yield _Kind([table.num_rows - 1], "at the end is the sum of the others", "")
 
@@ -142,18 +142,17 @@ def _with_word(cells: dict[str, pa.Array], rows: Index, pattern: str, singular: 
     return _Kind(rows[named].tolist(), singular + example, plural + example)
 
 
-def _notes(table: pa.Table, unlabelled: Mask, others: int) -> _Kind:
-    """Rows at the end, without a label, in which at most one cell in four is filled."""
-    rows, texts = list[int](), list[str]()
-    for row in range(table.num_rows - 1, max(-1, table.num_rows - 1 - _LAST), -1):
-        cells = [_texts(column.slice(row, 1))[0].as_py() for column in table.columns]
-        filled = [text for text in cells if text]
-        if others < 3 or not unlabelled[row] or len(filled) > max(1, others // 4):
-            break
-        rows.append(row)
-        texts += filled
+def _notes(cells: dict[str, pa.Array], rows: Index, unlabelled: Mask, total: int) -> _Kind:
+    """Those of `rows` without a label in which one cell is filled, such as a number of the page; in the last rows, at
+    most one in four. `cells` are theirs."""
+    if len(cells) < 3:
+        return _Kind([], "", "")
+    filled = np.sum([~_is_one_of(texts, {""}) for texts in cells.values()], axis=0)
+    most = np.where(rows >= total - _LAST, max(1, len(cells) // 4), 1)
+    notes = np.flatnonzero(unlabelled[rows] & (filled <= most))
+    texts = [text for name in cells for text in cells[name].take(pa.array(notes[:1])).to_pylist() if text]
     example = f" ('{texts[0][:40]}')" if texts else ""
-    return _Kind(rows, "at the end is a note" + example, "at the end are notes" + example)
+    return _Kind(rows[notes].tolist(), "is a note" + example, "are notes" + example)
 
 
 def _is_sum(table: pa.Table, label: str) -> bool:

@@ -420,7 +420,7 @@ def _check_window(
         profile = profile_window(log.connection, model, window)
         missing = {name: column.missing / max(1, column.rows) for name, column in profile.columns.items()}
         of_columns = list(check_columns(profile, model.reference, model.contract, model.limits))
-        of_columns += check_together(profile, model.reference, model.contract, model.limits, of_columns)
+        of_columns = check_together(profile, model.reference, model.contract, model.limits, of_columns)
         findings = [*of_columns, *findings]
     # By the log's own count: rows may have left it since the window was closed.
     status, message = _conclude(model, traffic.customers, findings)

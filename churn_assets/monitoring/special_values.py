@@ -4,7 +4,8 @@ A pipeline that breaks for a part of the rows leaves a default there: zero, the 
 nothing, which counts as a value here. So does a real change, such as more new customers; but then the other columns of
 these customers say so too. For a value whose share rose beyond noise, a classifier of the reference gives the
 probability that a row has it, by its other columns. What the window has beyond that belongs to no kind of customer that
-the model knows; if the column's other values are as they were, the data is broken.
+the model knows; if the column's other values are as they were, the data is broken, unless the excess is among
+customers of a kind that has become more frequent as well: a pipeline that fails makes no kind more frequent.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ LEAST_RISE = 0.02  # of the share: less moves no model by much
 UNEXPLAINED = 0.85  # of the rise: who fails by chance is like everybody, so that the other columns explain nothing
 _SIGMA = 5.0  # of the rise: a report tests some hundred values of columns
 _MODEL_SIGMA = 4.0
-_SIGNIFICANCE, _MOVED = 1e-4, 0.05  # p-value and distance from which a column's other values have moved
+_GROWN, _OF_A_KIND = 3.0, 4.0  # standard errors from which a kind is more frequent, and has more of the excess
+_KINDS = 8  # of customers by each other column: ranges of its values
+_SIGNIFICANCE, _MOVED = 1e-4, 0.03  # p-value and distance from which a column's other values have moved
 _ROWS = 6000  # of the reference that the classifier learns from
 _CANDIDATES = 5  # most frequent values of a column, besides its lowest and highest
 _FEWEST = 20  # reference rows with the value, to learn who has it
@@ -81,9 +84,18 @@ def find_special_values(
             continue
         had, has = (_equals(_numbers(table, name), value) for table in (reference, current))
         others = _related(had, before, others)
-        expected, noise = _expected(had, before[:, others], now[:, others])
-        share, usual = float(np.mean(has)), float(np.mean(had))
-        if share - expected > max(_MODEL_SIGMA * noise, UNEXPLAINED * (share - usual)):
+        chance, noise = _chances(had, before[:, others], now[:, others])
+        share, usual, expected = float(np.mean(has)), float(np.mean(had)), float(np.mean(chance))
+        is_unexplained = share - expected > max(_MODEL_SIGMA * noise, UNEXPLAINED * (share - usual))
+        if not is_unexplained:
+            continue
+        # A value that rose in another column may be of the same fault: its rows say nothing of kinds of customers.
+        known = [(side.copy(), table) for side, table in ((before, reference), (now, current))]
+        for other, risen_value, _ in risen:
+            for side, table in known:
+                side[_equals(_numbers(table, other), risen_value), list(shared).index(other)] = np.nan
+        kinds_of = [i for i in range(len(shared)) if i != own]
+        if not _is_of_a_kind(has, chance, known[0][0][:, kinds_of], known[1][0][:, kinds_of]):
             unexplained.append(SpecialValue(name, value, share, usual, expected))
     return sorted(unexplained, key=lambda special: list(shared).index(special.column))
 
@@ -136,11 +148,12 @@ def _rest_moved(before: Floats, now: Floats, value: float) -> bool:
     return bool(result.pvalue < _SIGNIFICANCE and result.statistic > _MOVED)
 
 
-def _expected(has: npt.NDArray[np.bool_], before: Floats, now: Floats) -> tuple[float, float]:
-    """The share of rows `now` that have the value by their other columns, and its standard error by chance."""
+def _chances(has: npt.NDArray[np.bool_], before: Floats, now: Floats) -> tuple[Floats, float]:
+    """The probability of each row `now` to have the value by its other columns, and the standard error of the mean."""
     usual = float(np.mean(has))
     if min(int(has.sum()), int((~has).sum())) < _FEWEST or not before.shape[1]:
-        return usual, float(np.sqrt(usual * (1.0 - usual) * (1.0 / len(now) + 1.0 / len(before))))
+        noise = float(np.sqrt(usual * (1.0 - usual) * (1.0 / len(now) + 1.0 / len(before))))
+        return np.full(len(now), usual), noise
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     chosen = np.random.default_rng(0).permutation(len(has))[:_ROWS]
@@ -149,4 +162,28 @@ def _expected(has: npt.NDArray[np.bool_], before: Floats, now: Floats) -> tuple[
     ).fit(before[chosen], has[chosen])
     chance = model.predict_proba(now)[:, 1]
     variance = float(np.sum(chance * (1.0 - chance))) / len(now) ** 2 + usual * (1.0 - usual) / len(chosen)
-    return float(np.mean(chance)), float(np.sqrt(variance))
+    return chance, float(np.sqrt(variance))
+
+
+def _is_of_a_kind(has: npt.NDArray[np.bool_], chance: Floats, before: Floats, now: Floats) -> bool:
+    """Whether the rows that have the value beyond their `chance` are of a kind that is more frequent now: the ranges of
+    another column that have more rows than before have more of the excess too. Missing cells are left out."""
+    broken = (np.mean(has) - np.mean(chance)) / max(1.0 - float(np.mean(chance)), 1e-9)
+    supposed = np.clip(chance + broken * (1.0 - chance), 1e-6, 1.0 - 1e-6)  # if a random share of the rows failed
+    for usual, actual in zip(before.T, now.T, strict=True):
+        known, past = np.isfinite(actual), usual[np.isfinite(usual)]
+        if min(len(past), int(known.sum())) < _FEWEST:
+            continue
+        edges = np.unique(np.quantile(past, np.linspace(0.0, 1.0, _KINDS + 1)[1:-1]))
+        own = np.searchsorted(edges, actual[known], "left")
+        counts = [np.bincount(np.searchsorted(edges, past, "left"), minlength=len(edges) + 1)]
+        counts.append(np.bincount(own, minlength=len(edges) + 1))
+        share = [side / side.sum() for side in counts]
+        pooled = (counts[0] + counts[1]) / (counts[0].sum() + counts[1].sum())
+        noise = np.sqrt(pooled * (1.0 - pooled) * (1.0 / len(past) + 1.0 / len(own))) + 1e-12
+        grown = (share[1] - share[0]) / noise > _GROWN
+        rows = grown[own]
+        variance = float(np.sum((supposed * (1.0 - supposed))[known][rows]))
+        if rows.any() and float(np.sum((has - supposed)[known][rows])) > _OF_A_KIND * np.sqrt(variance):
+            return True
+    return False

@@ -7,12 +7,14 @@ traffic, which a file has none of; rejected rows count in its place.
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from churn_assets.contract.limits import Monitoring
+from churn_assets.data.validation.report import Outcome
 from churn_assets.monitoring.data_quality import check_columns
 from churn_assets.monitoring.drift.mmd import PERMUTATIONS
 from churn_assets.monitoring.drift.report import ProfileDrift, compare_profile
@@ -36,8 +38,8 @@ _CUSTOMERS = "customers.parquet"
 class TableReport:
     """A file of `rows`, of which `customers` distinct ones could be scored, against the reference of `model_version`.
 
-    `rejected` counts the rows that could not, by reason; a row may have several. `verdict` is 'broken' with a finding
-    that blocks, whatever drifts; 'unknown' without a reference to compare with.
+    `rejected` counts the rows that could not, by "column: reason"; a row may have several. `verdict` is
+    'broken' with a finding that blocks, whatever drifts; 'unknown' without a reference to compare with.
     """
 
     file: str
@@ -69,10 +71,10 @@ def report_table(
                 scorer, source, Path(folder) / "scores.parquet", as_of, each=rows.add, progress=progress
             )
         profile = rows.profile(model) if summary.rows_scored else None
-    findings = list(_rejected(summary.rows, summary.reasons, model.limits))
+    findings = list(_rejected(summary.rows, rows.rejected, model.limits))
     if profile is not None and model.reference is not None:
         of_columns = list(check_columns(profile, model.reference, model.contract, model.limits))
-        of_columns += check_together(profile, model.reference, model.contract, model.limits, of_columns)
+        of_columns = check_together(profile, model.reference, model.contract, model.limits, of_columns)
         findings = [*of_columns, *findings]
     customers = profile.rows if profile else 0
     drift = compare_profile(model, profile, customers, PERMUTATIONS)
@@ -81,7 +83,7 @@ def report_table(
         file=summary.source,
         rows=summary.rows,
         customers=customers,
-        rejected=summary.reasons,
+        rejected=dict(rows.rejected),
         model_version=model.version,
         verdict=verdict,
         message=message,
@@ -90,13 +92,13 @@ def report_table(
     )
 
 
-def _rejected(rows: int, reasons: Mapping[str, int], limits: Monitoring) -> Iterator[Finding]:
-    """A finding for each reason for which rows were rejected; it blocks from `missing_rise` on."""
-    for reason, count in sorted(reasons.items(), key=lambda item: -item[1]):
+def _rejected(rows: int, causes: Mapping[str, int], limits: Monitoring) -> Iterator[Finding]:
+    """A finding for each cause for which rows were rejected; it blocks from `missing_rise` on."""
+    for cause, count in sorted(causes.items(), key=lambda item: -item[1]):
         share = count / rows
-        message = f"{count:,} of {rows:,} rows ({share:.1%}) are rejected: {reason}"
+        message = f"{count:,} of {rows:,} rows ({share:.1%}) are rejected for {cause}"
         finding = share_finding("refused", TRAFFIC, share, 0.0, message, blocks=share >= limits.missing_rise)
-        yield replace(finding, cause=reason)
+        yield replace(finding, cause=cause)
 
 
 def _conclude(limits: Monitoring, customers: int, findings: list[Finding], drift: ProfileDrift) -> tuple[Verdict, str]:
@@ -118,14 +120,18 @@ class _Rows:
         self._path, self._contract = path, scorer.contract
         self._threshold = scorer.thresholds.value
         self._rows = 0
+        self.rejected = Counter[str]()
         self._writer: object = None
 
     def add(self, batch: ScoredBatch) -> None:
-        """Append the customers of a batch with their scores."""
+        """Append the customers of a batch with their scores, and count the rejected rows."""
         import numpy as np
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        for cause in batch.checked.report.causes:
+            if cause.outcome is Outcome.REJECTED:
+                self.rejected[f"{cause.column}: {cause.reason}"] += cause.rows
         customers, scored = batch.checked.customers, batch.scored
         table = customers.rename_columns([PREFIX + name for name in customers.column_names])
         place = np.arange(self._rows, self._rows + table.num_rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -67,10 +67,10 @@ def json_response(content: object) -> Response:
     return Response(encode(content), media_type="application/json")
 
 
-def parse_json(body: bytes) -> Any:
+def parse_json(body: bytes, read: Callable[[bytes], Any] = decode) -> Any:
     """The JSON value of a body. Raises Refused; NaN, infinities and numbers beyond float64 are no JSON."""
     try:
-        return decode(body)
+        return read(body)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else one_line(error, 120)
         if isinstance(error, UnicodeDecodeError):
@@ -79,9 +79,25 @@ def parse_json(body: bytes) -> Any:
         raise Refused(400, "json", text) from None
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int, timeout_s: float) -> bytes:
+def check_values(body: bytes, most: int) -> None:
+    """Raise Refused for JSON of so many values that as Python objects they would take hundreds of megabytes. `most` is
+    twice as many as customers need, because texts may have these characters too."""
+    values = body.count(b",") + body.count(b"[") + body.count(b"{")
+    if values > most:
+        text = f"the body has {values:,} values, expected at most {most:,}; send fewer customers at a time"
+        raise Refused(413, "size", text)
+
+
+async def read_body(
+    scope: Scope,
+    receive: Receive,
+    limit: int,
+    timeout_s: float,
+    types: re.Pattern[bytes] = _JSON_TYPE,
+    untyped: bool = False,
+) -> bytes:
     """The body of a request that sends plain JSON of at most `limit` bytes within its share of `timeout_s`. Raises
-    Refused for a body of another type, too long or too slow, and ClientLeft."""
+    Refused for a body of another type, too long or too slow, and ClientLeft. `untyped`: it need not name its type."""
     content_type = encoding = length = None
     for name, value in scope["headers"]:
         if name == b"content-type":
@@ -95,7 +111,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int, timeout_s: float
             raise Refused(400, "http", f"{text}; send the body as it is", headers=_CLOSE)
     if length is not None and (len(length) > 15 or not length.isdigit() or int(length) > limit):
         raise _too_long(limit)
-    if content_type is None or (content_type != JSON and not _JSON_TYPE.fullmatch(content_type)):
+    if (content_type is None and not untyped) or not (content_type in (JSON, None) or types.fullmatch(content_type)):
         shown = "not given" if content_type is None else repr(content_type[:60].decode("latin-1"))
         advice = "send the header 'Content-Type: application/json'"
         raise Refused(415, "content_type", f"the content type is {shown}, expected application/json; {advice}")

@@ -45,6 +45,8 @@ class Metrics:
     """The metrics of one worker. Made once a process, after BentoML has named PROMETHEUS_MULTIPROC_DIR. A series that
     has no room on a full disk is not counted until it has."""
 
+    _shown: Any = None  # the gauge of the model that answers
+
     def __init__(self) -> None:
         self._files = MetricFiles(os.environ)
         if self._files.folder is None:
@@ -54,7 +56,7 @@ class Metrics:
         import prometheus_client as prometheus  # reads the variable when it is imported, and for each metric
 
         _forget_killed_workers(self._files)
-        registry = prometheus.CollectorRegistry()
+        self._registry = registry = prometheus.CollectorRegistry()
 
         def make(kind: Any, name: str, labels: tuple[str, ...] = (), **options: Any) -> Any:
             return kind(name, MEANINGS[name], labels, registry=registry, **options)
@@ -64,7 +66,6 @@ class Metrics:
             return observe
 
         counter, gauge = prometheus.Counter, prometheus.Gauge
-        self._registry = registry
         self._predictions = make(counter, "churn_predictions_total", ("model_version", "arm", "status"))
         self._rejected = make(counter, "churn_request_rejected_total", ("cause",))
         self._warnings = make(counter, "churn_input_warnings_total", ("column",))
@@ -73,18 +74,15 @@ class Metrics:
         self.model_refused: Callable[[], None] = make(counter, "churn_model_refused_total").inc
         self._queue = make(gauge, "churn_log_queue", multiprocess_mode="livesum")
         self._loop = make(gauge, "churn_loop_overdue", ("check",), multiprocess_mode="livemax")
-        self.latency = observer("churn_prediction_latency_seconds", LATENCY_BUCKETS)
-        self.score, self.explanation_latency = (
-            observer("churn_score", SCORE_BUCKETS),
-            observer("churn_explanation_seconds", LATENCY_BUCKETS),
-        )
+        self.score = observer("churn_score", SCORE_BUCKETS)
+        timed = ("churn_prediction_latency_seconds", "churn_explanation_seconds")
+        self.latency, self.explanation_latency = (observer(name, LATENCY_BUCKETS) for name in timed)
         self._explanations = make(counter, "churn_explanations_total", ("kind", "status"))
         self._commit = observer("churn_log_commit_seconds", COMMIT_BUCKETS)
         # Finding a child by its labels costs as much as counting.
         self._counted: dict[tuple[str, str, str], Callable[[float], None]] = {}
         self._warned: dict[str, Callable[[], None]] = {}
         self._columns: frozenset[str] = frozenset()
-        self._shown: Any = None  # the gauge of the model that answers
         self._has_model = False
         self.causes = {cause: self._rejected.labels(cause) for cause in CAUSES}
 

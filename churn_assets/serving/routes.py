@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import time
+from collections.abc import Callable
 from secrets import token_urlsafe
 
 import msgspec
@@ -30,8 +31,20 @@ from churn_assets.prediction_log.writer import MAX_BYTES
 from churn_assets.serving import http, schemas
 from churn_assets.serving.authorization import authorize
 from churn_assets.serving.explanations.handler import answer_explanation
-from churn_assets.serving.http import Refused, encode, invalid, json_response, parse_json, read_body, unavailable
+from churn_assets.serving.http import (
+    Refused,
+    check_values,
+    encode,
+    invalid,
+    json_response,
+    parse_json,
+    read_body,
+    unavailable,
+)
 from churn_assets.serving.model_watcher import Arm, ServedModel
+from churn_assets.serving.open_inference.endpoints import InferenceEndpoints
+from churn_assets.serving.open_inference.messages import INFER_ROUTES, PREFIX, Target, V2Error, find_route
+from churn_assets.serving.open_inference.rest import RestInference
 from churn_assets.serving.pages import index_page, page_headers, swagger_page
 from churn_assets.serving.pages.typical_customer import current_customer
 from churn_assets.serving.predict import OK, Clock, PredictionResult, RequestContext, predict_many, predict_one
@@ -39,6 +52,7 @@ from churn_assets.serving.worker import Worker, log_event
 
 BENTOML_FILES = ("/static_content/", "/assets/")  # the files of the page /docs
 PREDICT, PREDICT_BATCH = "/predict", "/predict_batch"
+SCORING_ROUTES = frozenset((PREDICT, PREDICT_BATCH, *INFER_ROUTES))
 _IMPORT = IMPORT.encode()  # the request id of feedback that did not come over the network
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
@@ -52,9 +66,9 @@ class ServiceApp:
 
     short_path = PREDICT  # of POST; the router would answer it as well
 
-    def __init__(self, bentoml: ASGIApp, worker: Worker) -> None:
+    def __init__(self, bentoml: ASGIApp, worker: Worker, handlers: Handlers | None = None) -> None:
         self._bentoml, self._worker = bentoml, worker
-        self.handlers = Handlers(worker)
+        self.handlers = handlers or Handlers(worker)
         self.routes = routes(self.handlers)
         self._paths = {route.path for route in self.routes}
         self._router = Router(self.routes, redirect_slashes=False)
@@ -69,45 +83,34 @@ class ServiceApp:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = time.perf_counter()
         path, method, request = scope["path"], scope["method"], RequestFacts(scope)
-        request_id, worker, status = request.id, self._worker, 200
+        worker, status = self._worker, 200
         refusal: Refused | None = None
         try:
             if request.hosts != 1:
                 _check_host(scope, request.hosts)
-            key = authorize(worker.keys, scope["headers"], path)
+            key = authorize(worker.keys, scope["headers"], request.route)
             request.key_id = None if key is None else key.id
-            if worker.limited and path not in schemas.OPEN_ROUTES:
+            if worker.limited and request.route not in schemas.OPEN_ROUTES:
                 request.headers += worker.admit(key)
             if path == self.short_path and method == "POST":
                 body = await read_body(scope, receive, worker.settings.body_bytes, worker.settings.timeout_s)
                 await _send(send, 200, await self.handlers.predict(body, request), request)
+            elif request.target is not None and request.route in INFER_ROUTES and method == "POST":
+                content, kind, more = await self.handlers.inference.infer(scope, receive, request.target, request)
+                await _send(send, 200, content, request, more, kind=kind)
             else:
                 await self._route(scope, receive, send, request)
         except http.ClientLeft:
             return
         except Exception as error:  # nothing of a mistake of ours may reach the client
-            refusal = self._refusal(error, path, method, request_id)
+            refusal = self._refusal(error, path, method, request)
             status = refusal.status
             request.key_id = request.key_id or refusal.key_id
             if request.is_answered:  # in part: it is too late to say more
                 return
-            await _send(send, status, refusal.body(), request, refusal.headers, method)
-        self._account(request, path, method, status, refusal, time.perf_counter() - start)
-
-    def _account(
-        self, request: RequestFacts, path: str, method: str, status: int, refusal: Refused | None, seconds: float
-    ) -> None:
-        """Count a request that was answered, and log it if each one is."""
-        worker, cause = self._worker, None
-        if refusal is not None:
-            cause = refusal.cause
-            worker.count_refusal(cause, refusal.detail if path in (PREDICT, PREDICT_BATCH) else ())
-        if path in (PREDICT, PREDICT_BATCH):
-            worker.metrics.latency(seconds)
-        if worker.settings.access_log:
-            facts = {"request_id": request.id, "method": method, "path": path[:200], "status": status}
-            facts |= {"key": request.key_id, "cause": cause, "ms": round(seconds * 1e3, 3)}
-            log_event(worker.logger, logging.INFO, "request", **facts)
+            body = encode(V2Error(refusal.error)) if path.startswith(PREFIX) else refusal.body()
+            await _send(send, status, body, request, refusal.headers, method)
+        account(worker, request, path, method, status, refusal, time.perf_counter() - start)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send, request: RequestFacts) -> None:
         """Any route but the short one. Raises TimeoutError if it has not begun its answer in time, as with a disk that
@@ -117,7 +120,7 @@ class ServiceApp:
             finish = _finish(send, scope["method"], request, patience)
             if path.startswith(BENTOML_FILES):
                 await self._serve_file(scope, receive, finish)
-            elif path not in self._paths:  # asked here: Starlette's pattern of a path also fits a line end after it
+            elif request.route not in self._paths:  # asked here: Starlette's patterns also fit a line end after a path
                 raise HTTPException(404)
             else:
                 routed = {**scope, "app": self, "state": {"facts": request}}  # with an app Starlette raises 404 and 405
@@ -137,25 +140,43 @@ class ServiceApp:
         if is_error:
             raise Refused(404, "path", "there is no such file, expected one of the routes in /docs.json")
 
-    def _refusal(self, error: Exception, path: str, method: str, request_id: str) -> Refused:
+    def _refusal(self, error: Exception, path: str, method: str, request: RequestFacts) -> Refused:
         """The refusal of a request that is refused already, has no route, or failed by a mistake of the service."""
         if isinstance(error, Refused):  # its frames have the body, and the caller's has it: a cycle, found much later
             error.__traceback__ = error.__context__ = None
             return error
         if isinstance(error, HTTPException) and error.status_code == 405:
-            allowed = ", ".join(sorted(next(route.methods or () for route in self.routes if route.path == path)))
+            allowed = ", ".join(
+                sorted(next(route.methods or () for route in self.routes if route.path == request.route))
+            )
             text = f"the method is {method[:20]!r}, expected {allowed}; see /docs"
             return Refused(405, "method", text, headers=((b"allow", allowed.encode()),))
         if isinstance(error, HTTPException):
-            known = ", ".join(route.path for route in self.routes)
+            known = ", ".join(r.path for r in self.routes if r.path.startswith(PREFIX) == path.startswith(PREFIX))
             return Refused(404, "path", f"there is no such route, expected one of: {known}; see /docs")
         if isinstance(error, TimeoutError):
             limit_s = self._worker.settings.timeout_s * http.ANSWER_SHARE
             return unavailable("busy", f"the answer took more than {limit_s:g} seconds, expected it sooner; ask again")
-        facts = {"request_id": request_id, "path": path[:200]}
+        facts = {"request_id": request.id, "path": path[:200]}
         self._worker.logger.error("request failed", exc_info=error, extra={"facts": facts})
-        text = f"the request failed by a mistake of the service; report it with its id {request_id}"
+        text = f"the request failed by a mistake of the service; report it with its id {request.id}"
         return Refused(500, "internal", text)
+
+
+def account(
+    worker: Worker, request: RequestFacts, path: str, method: str, status: int, refusal: Refused | None, seconds: float
+) -> None:
+    """Count a request that was answered, and log it if each one is."""
+    cause = None
+    if refusal is not None:
+        cause = refusal.cause
+        worker.count_refusal(cause, refusal.detail if request.route in SCORING_ROUTES else ())
+    if request.route in SCORING_ROUTES:
+        worker.metrics.latency(seconds)
+    if worker.settings.access_log:
+        facts = {"request_id": request.id, "method": method, "path": path[:200], "status": status}
+        facts |= {"key": request.key_id, "cause": cause, "ms": round(seconds * 1e3, 3)}
+        log_event(worker.logger, logging.INFO, "request", **facts)
 
 
 def routes(handlers: Handlers) -> list[Route]:
@@ -173,19 +194,25 @@ def routes(handlers: Handlers) -> list[Route]:
         Route("/livez", handlers.alive),
         Route("/healthz", handlers.alive),
         Route("/readyz", handlers.ready),
+        *handlers.inference.routes(),
     ]
 
 
 class RequestFacts:
     """What is known of a request from its headers: its `id`, that of the client or a new one; whether it is a `test`,
     a trial that monitoring leaves out (`X-Churn-Test`); how many `hosts` it names; the id of its API key, once that is
-    checked; the `headers` of every response to it; and whether one by the longer path has begun."""
+    checked; its `route`, and the `target` that this names below `/v2`; the `headers` of every response to it; and
+    whether one by the longer path has begun."""
 
-    __slots__ = ("headers", "hosts", "id", "is_answered", "key_id", "test")
+    __slots__ = ("headers", "hosts", "id", "is_answered", "key_id", "route", "target", "test")
 
     def __init__(self, scope: Scope) -> None:
         self.id, self.test, self.key_id = "", False, None  # type: str, bool, str | None
         self.hosts, self.is_answered = 0, False
+        self.route: str = scope["path"]
+        self.target: Target | None = None
+        if self.route.startswith(PREFIX):
+            self.route, self.target = find_route(self.route)
         for name, value in scope["headers"]:
             if name == b"host":
                 self.hosts += 1
@@ -210,10 +237,11 @@ async def _send(
     request: RequestFacts,
     more: tuple[http.Header, ...] = (),
     method: str = "POST",
+    kind: http.Header = (b"content-type", http.JSON),
 ) -> None:
-    """A response in JSON, without its body where the method is HEAD."""
+    """A response, in JSON unless `kind` says otherwise, without its body where the method is HEAD."""
     length = str(len(body)).encode()
-    headers = [(b"content-type", http.JSON), (b"content-length", length), *request.headers, *more]
+    headers = [kind, (b"content-length", length), *request.headers, *more]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
 
@@ -242,11 +270,13 @@ class Handlers:
         self._batches = 0
         self._clock = Clock()
         self._document: tuple[tuple[str, dt.date], bytes] | None = None  # of a model's version on a day
+        self.endpoints = InferenceEndpoints(self, worker.settings.batch_rows)
+        self.inference = RestInference(self.endpoints, worker.settings)
 
     async def predict(self, body: bytes, facts: RequestFacts) -> bytes:
         """One customer; the response as JSON. The short path calls it without Starlette."""
-        context = self._context(facts)
-        arm = self._arm()
+        context = self.context(facts)
+        arm = self.arm()
         customer = parse_json(body)
         if type(customer) is not dict:
             raise invalid([Violation(0, "", describe_value(customer), "one customer, as a JSON object")])
@@ -266,13 +296,28 @@ class Handlers:
         """Many customers, all or none; in a thread, so that single customers are answered meanwhile."""
         settings = self._worker.settings
         body = await self._body(request, settings.batch_bytes)
-        context = self._context(request.state.facts)
-        arm = self._arm()
+        context = self.context(request.state.facts)
+        arm = self.arm()
+        result = await self.answer_in_thread(arm, lambda: self._score_batch(arm, body, context))
+        return json_response(schemas.BatchResponse(result.responses))
+
+    async def answer(self, arm: Arm, score: Callable[[], PredictionResult]) -> PredictionResult:
+        """What `score` gives for a few customers, once it is on disk. Raises Refused."""
+        try:
+            result = score()
+        except (RowsRejected, DataError) as error:
+            raise self._rejected(arm, error) from None
+        await self._record(arm, result)
+        return result
+
+    async def answer_in_thread(self, arm: Arm, score: Callable[[], PredictionResult]) -> PredictionResult:
+        """`answer` for many customers: `score` runs in a thread, few at once, for a limited time. Raises Refused."""
+        settings = self._worker.settings
         if self._batches >= BATCHES_AT_ONCE:
             text = f"{self._batches} batches are being scored, expected fewer; ask again in a second"
             raise unavailable("busy", text)
         self._batches += 1
-        work = asyncio.ensure_future(asyncio.to_thread(self._score_batch, arm, body, context))
+        work = asyncio.ensure_future(asyncio.to_thread(score))
         work.add_done_callback(self._batch_ended)
         try:
             result = await asyncio.wait_for(asyncio.shield(work), settings.timeout_s)
@@ -283,7 +328,7 @@ class Handlers:
             error.__traceback__ = None  # `work` has the error, and a frame of its own traceback has `work`
             raise self._rejected(arm, error) from None
         await self._record(arm, result)
-        return json_response(schemas.BatchResponse(result.responses))
+        return result
 
     async def feedback(self, request: Request) -> Response:
         """Outcomes of customers: one report or a list."""
@@ -291,7 +336,7 @@ class Handlers:
         items = body if isinstance(body, list) else [body]
         if not 1 <= len(items) <= schemas.MAX_REPORTS:
             raise invalid([Violation(0, "", f"{len(items):,} reports", f"from 1 to {schemas.MAX_REPORTS:,} reports")])
-        self._check_queue(len(items))
+        self.check_queue(len(items))
         try:
             facts: RequestFacts = request.state.facts
             rows = parse_reports(items, facts.id, dt.datetime.now(dt.UTC), facts.key_id)
@@ -302,12 +347,12 @@ class Handlers:
 
     async def explanation(self, request: Request) -> Response:
         """Why one customer has this score; nothing is logged."""
-        body, context = await self._body(request), self._context(request.state.facts)
-        return await answer_explanation(self._worker, self._arm(), request.url.path, body, context)
+        body, context = await self._body(request), self.context(request.state.facts)
+        return await answer_explanation(self._worker, self.arm(), request.url.path, body, context)
 
     async def model(self, request: Request) -> Response:
         """The model that answers."""
-        return json_response(describe_model(self._arm().model))
+        return json_response(describe_model(self.arm().model))
 
     async def index(self, request: Request) -> Response:
         """The page for people."""
@@ -352,12 +397,13 @@ class Handlers:
         detail = schemas.ReadyDetail(watcher.refused or "", log_state, self._worker.loop.note)
         return json_response(schemas.ReadyResponse(True, watcher.current.scorer.version, detail))
 
-    def _context(self, facts: RequestFacts) -> RequestContext:
+    def context(self, facts: RequestFacts) -> RequestContext:
+        """What the predictions of a request share, from now on."""
         worker, logs = self._worker, self._worker.log is not None
         return RequestContext(facts.id, facts.key_id, facts.test, worker.settings.stale_days, logs, *self._clock.now())
 
-    def _arm(self) -> Arm:
-        """The model that answers this request, and its policy."""
+    def arm(self) -> Arm:
+        """The model that answers this request, and its policy. Raises Refused without one."""
         arm = self._worker.watcher.arm
         if arm is None:
             text = "there is no model; make one with `make run` (or `churn run`), the service then loads it by itself"
@@ -370,7 +416,7 @@ class Handlers:
 
     def _score_batch(self, arm: Arm, body: bytes, context: RequestContext) -> PredictionResult:
         limit = self._worker.settings.batch_rows
-        _check_values(body, limit, len(arm.model.contract.columns))
+        check_values(body, 2 * limit * (len(arm.model.contract.columns) + 2))
         batch = parse_json(body)
         if type(batch) is not dict:
             expected = 'an object {"customers": [...], "as_of"?}, as a JSON object'
@@ -383,7 +429,7 @@ class Handlers:
             if "customers" not in batch:
                 size = "no such field"
             raise invalid([Violation(0, "customers", size, f"a list of 1 to {limit:,} customers")], cause="rows")
-        self._check_queue(len(customers))
+        self.check_queue(len(customers))
         return predict_many(arm, customers, batch.get("as_of"), context)
 
     def _batch_ended(self, work: asyncio.Future[PredictionResult]) -> None:
@@ -405,7 +451,7 @@ class Handlers:
         """Return once the lines are on disk. Raises Refused if they are not; then they are not in the log."""
         if self._worker.log is None:
             return
-        self._check_queue(rows, len(lines))
+        self.check_queue(rows, len(lines))
         try:
             await self._worker.log.append(lines, rows)
         except LogBusy as error:
@@ -414,7 +460,7 @@ class Handlers:
             text = "the answer could not be written to disk, so it is not given; ask again when the disk has room"
             raise unavailable("disk", text, 5) from None
 
-    def _check_queue(self, rows: int, size: int = 0) -> None:
+    def check_queue(self, rows: int, size: int = 0) -> None:
         """Raise Refused for more than the log ever takes at once: to ask again would not help."""
         limit = self._worker.settings.log_queue_rows
         if self._worker.log is not None and (rows > limit or size > MAX_BYTES):
@@ -426,16 +472,6 @@ class Handlers:
         if isinstance(error, RowsRejected):
             return invalid(error.violations)
         return invalid([Violation(0, "", str(error).partition(";")[0], "values that give a finite score")])
-
-
-def _check_values(body: bytes, rows: int, columns: int) -> None:
-    """Raise Refused for a body of so many values that as Python objects they would take hundreds of megabytes. Twice as
-    many are let in as customers need, because texts may have these characters too."""
-    values = body.count(b",") + body.count(b"[") + body.count(b"{")
-    most = 2 * rows * (columns + 2)
-    if values > most:
-        text = f"the body has {values:,} values, expected at most {most:,}; send fewer customers at a time"
-        raise Refused(413, "size", text)
 
 
 def describe_model(model: ServedModel) -> schemas.ModelDescription:

@@ -16,8 +16,10 @@ from churn_assets.contract.values import MAX_ID
 from churn_assets.errors import CONTROLS, Violation
 from churn_assets.features.encode import whole_choices
 from churn_assets.scoring.explanations.contributions import Explanation
+from churn_assets.scoring.explanations.counterfactual import Counterfactuals
 from churn_assets.scoring.online import InputWarning
 from churn_assets.scoring.scorer import Bands
+from churn_assets.serving.open_inference import messages as v2
 from churn_assets.settings import ServingSettings
 
 MAX_REPORTS = 10_000  # of one POST /feedback
@@ -27,9 +29,10 @@ _REF = "#/components/schemas/{name}"
 # What a key needs for each route, in a home that has keys.
 ROUTE_SCOPES = {"/predict": "predict", "/predict_batch": "predict", "/feedback": "feedback"}
 ROUTE_SCOPES |= dict.fromkeys(("/model", "/", "/docs", "/docs.json", "/healthz", "/metrics"), "view")
-EXPLANATIONS = ("/explain",)
+EXPLANATIONS = ("/explain", "/counterfactual")
 ROUTE_SCOPES |= dict.fromkeys(EXPLANATIONS, "explain")
-OPEN_ROUTES = ("/livez", "/readyz")
+ROUTE_SCOPES |= dict.fromkeys((v2.PREFIX, *v2.MODEL_ROUTES, *v2.MODEL_READY_ROUTES, *v2.INFER_ROUTES), "predict")
+OPEN_ROUTES = ("/livez", "/readyz", v2.LIVE, v2.READY)
 
 Schema = dict[str, Any]  # a piece of JSON Schema or OpenAPI, which is JSON of any shape
 Example = dict[str, str | float | bool]  # a customer
@@ -165,9 +168,11 @@ _TYPES = (
     FeedbackBody,
     FeedbackResponse,
     Explanation,
+    Counterfactuals,
     ModelDescription,
     ReadyResponse,
     ErrorResponse,
+    *v2.TYPES,
 )
 _ANY_MONTH, _ANY_DAY = "(0[1-9]|1[0-2])", "(0[1-9]|[12][0-9]|3[01])"
 _EITHER_ID: Schema = {
@@ -199,6 +204,17 @@ _REQUEST_ID: Schema = {
     "schema": {"type": "string"},
 }
 
+_PATH_PARAMETERS: tuple[Schema, ...] = (
+    {"name": "model", "in": "path", "required": True, "schema": {"type": "string", "enum": ["churn"]}},
+    {
+        "name": "version",
+        "in": "path",
+        "required": True,
+        "description": "Of the bundle that answers.",
+        "schema": {"type": "string"},
+    },
+)
+
 
 def openapi(contract: Contract | None, settings: ServingSettings, example: Example | None = None) -> Schema:
     """The OpenAPI document for the contract of the model that answers; without a model any object is a customer.
@@ -214,8 +230,8 @@ def openapi(contract: Contract | None, settings: ServingSettings, example: Examp
         "info": {
             "title": "churn" if contract is None else f"churn: {contract.title}",
             "version": "1" if contract is None else contract.fingerprint[:12],
-            "description": "Churn probabilities. An answer is given only after it is on disk. Every error of every "
-            "route has the shape of the schema ErrorResponse.",
+            "description": "Churn probabilities. An answer is given only after it is on disk. Every error has the "
+            "shape of the schema ErrorResponse, and below /v2 that of V2Error.",
         },
         "servers": [{"url": "."}],
         "paths": _paths(settings),
@@ -248,6 +264,12 @@ def _paths(settings: ServingSettings) -> Schema:
             "Customer",
             "Explanation",
         ),
+        "/counterfactual": _post(
+            "The smallest changes of columns that may change which bring one customer under the threshold. Nothing is "
+            "logged.",
+            "Customer",
+            "Counterfactuals",
+        ),
         "/model": _get("The model that answers: metrics, thresholds, columns, ladder.", "ModelDescription"),
         "/": _get("A page for people.", "text/html"),
         "/docs.json": _get("This document.", "application/json"),
@@ -255,17 +277,45 @@ def _paths(settings: ServingSettings) -> Schema:
         "/healthz": _get("As /livez.", "text/plain"),
         "/readyz": _get("Whether a model can answer; what else is wrong.", "ReadyResponse"),
         "/metrics": _get("Metrics of all workers for Prometheus.", "text/plain"),
+        **_inference_paths(settings),
     }
     for path, item in paths.items():
         for operation in item.values() if path in ROUTE_SCOPES else ():
             operation["security"] = [{}, {"key": [ROUTE_SCOPES[path]]}]  # {}: a home without keys asks for none
-            operation["responses"]["401"] = _json("No API key, or an unknown, expired or revoked one.", "ErrorResponse")
-            operation["responses"]["403"] = _json("The API key lacks the scope of this route.", "ErrorResponse")
+            error = _error_type(path)
+            operation["responses"]["401"] = _json("No API key, or an unknown, expired or revoked one.", error)
+            operation["responses"]["403"] = _json("The API key lacks the scope of this route.", error)
     return paths
 
 
+def _inference_paths(settings: ServingSettings) -> Schema:
+    """The Open Inference Protocol. Its requests may also be JSON and raw bytes, application/octet-stream."""
+    limits = f"1 to {settings.batch_rows:,} customers, at most {settings.batch_bytes:,} bytes"
+    infer = f"Score customers: the Open Inference Protocol. {limits}; all of them, or none if one is bad."
+    ready = "Whether the model can answer."
+    paths = {
+        v2.PREFIX: _get("The server: its version and extensions.", "V2ServerMetadata"),
+        v2.LIVE: _get("The process answers.", "V2Live"),
+        v2.READY: _get("Whether a model can answer.", "V2Ready"),
+    }
+    paths |= {path: _get("The tensors of the model.", "V2ModelMetadata") for path in v2.MODEL_ROUTES}
+    paths |= {path: _get(ready, "V2ModelReady") for path in v2.MODEL_READY_ROUTES}
+    paths |= {path: _post(infer, "V2InferRequest", "V2InferResponse", _TRIAL) for path in v2.INFER_ROUTES}
+    for path, item in paths.items():
+        own = [parameter for parameter in _PATH_PARAMETERS if f"{{{parameter['name']}}}" in path]
+        for operation in item.values() if own else ():
+            operation["parameters"] = [*own, *operation.get("parameters", ())]
+            operation["responses"]["404"] = _json("No such model, or its version is not loaded.", "V2Error")
+    return paths
+
+
+def _error_type(name: str) -> str:
+    """The schema of the errors of a route, or of a route with this answer."""
+    return "V2Error" if name.startswith((v2.PREFIX, "V2")) else "ErrorResponse"
+
+
 def _post(summary: str, body: str, answer: str, *headers: Schema) -> Schema:
-    errors = {status: _json(text, "ErrorResponse") for status, text in _STATUSES.items()}
+    errors = {status: _json(text, _error_type(answer)) for status, text in _STATUSES.items()}
     return {
         "post": {
             "summary": summary,
@@ -282,7 +332,7 @@ def _get(summary: str, answer: str) -> Schema:
         schema = {"type": "object" if answer == "application/json" else "string"}
         responses = {"200": {"description": "Done.", "content": {answer: {"schema": schema}}}}
     else:
-        responses = {"200": _json("Done.", answer), "503": _json("There is no model.", "ErrorResponse")}
+        responses = {"200": _json("Done.", answer), "503": _json("There is no model.", _error_type(answer))}
     return {"get": {"summary": summary, "responses": responses}}
 
 

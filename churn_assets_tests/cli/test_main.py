@@ -24,6 +24,7 @@ COMMANDS = (
     ["run"],
     ["score"],
     ["audit"],
+    ["monitor"],
     ["status"],
     ["budget"],
     ["ui"],
@@ -200,6 +201,23 @@ def test_a_file_without_labels_is_scored(made, tmp_path, suffix):
     assert scored.num_rows == 300
     probability = scored["churn_probability"].to_numpy()
     assert ((probability >= 0) & (probability <= 1)).all()
+
+
+def test_a_file_is_judged_and_the_exit_code_says_how(made, tmp_path):
+    home, _ = made
+    whole = generate(STORE, rows=700, seed=9).drop_columns([STORE.label.column])
+    place = whole.column_names.index("esent")
+    zeroed = whole.set_column(place, "esent", pa.array([0] * 140 + whole["esent"].to_pylist()[140:]))
+    pq.write_table(whole, tmp_path / "whole.parquet")
+    pq.write_table(zeroed, tmp_path / "zeroed.parquet")
+    result = churn("monitor", tmp_path / "whole.parquet", home=home)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "ok: the data is whole, and nothing drifts in 700 customers" in result.stdout
+    result = churn("monitor", tmp_path / "zeroed.parquet", "--json", home=home)
+    assert result.returncode == 1, result.stdout + result.stderr
+    report = json.loads(result.stdout)
+    assert report["verdict"] == "broken"
+    assert {finding["column"] for finding in report["findings"]} == {"esent"}
 
 
 def test_a_call_list_of_a_file_says_why(made, tmp_path):

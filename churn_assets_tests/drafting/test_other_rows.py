@@ -40,6 +40,7 @@ OTHERS = {
     ),
     "a line": ([["---"] * 6], [], [], "describes the columns ('---')"),
     "headers of exports put together": ([], [HEADER, HEADER], [], "2 rows repeat the header"),
+    "the header twice, and units": ([HEADER, ["", "", "", "EUR", "n", ""]], [], [], "1 row repeats the header"),
     "a header with blanks": ([], [[f" {name} " for name in HEADER]], [], "1 row repeats the header"),
     "a total": ([], [], [["Total", "", "", f"{BILL}", f"{CALLS:.0f}", ""]], "is a total ('Total')"),
     "a total that counts those who left": ([], [], [["Gesamt", "", "", "9", "9", "30"]], "is a total ('Gesamt')"),
@@ -47,7 +48,13 @@ OTHERS = {
     "subtotals": ([], [["Subtotal", "", "", "900", "90", ""]], [["Grand total:", "", "", "9", "9", ""]], "are totals"),
     "a mean": ([], [], [["Average", "", "", f"{BILL / ROWS:.2f}", f"{CALLS / ROWS:.2f}", ""]], "is a mean or the like"),
     "a sum without a word": ([], [], [["", "", "", f"{BILL}", f"{CALLS:.0f}", ""]], "is the sum of the others"),
-    "notes": ([], [], [["Source: CRM", *[""] * 5], ["Printed 2025-01-02", *[""] * 5]], "at the end are notes"),
+    "notes": ([], [], [["Source: CRM", *[""] * 5], ["Printed 2025-01-02", *[""] * 5]], "2 rows are notes"),
+    "numbers of pages": (
+        [],
+        [["Page 1 of 3", *[""] * 5], ["Page 2 of 3", *[""] * 5]],
+        [["", "", "Page 3 of 3", "", "", ""]],
+        "3 rows are notes ('Page 1 of 3')",
+    ),
 }  # fmt: skip
 
 

@@ -80,6 +80,15 @@ def test_a_unit_is_named_beside_the_values_outside(log):
     assert "'spent' is 100 times as large as in training for about 100% of the customers" in unit.message
 
 
+def test_numbers_outside_are_drift_if_everybody_has_grown_by_one_factor(log):
+    log.add(400, change=set_column("sent", lambda v: [int(1.6 * x) for x in v]))
+    result = newest(log)
+    (finding,) = [f for f in result.findings if f.check == "outside_range"]
+    assert not finding.blocks
+    assert "everybody's are about 1." in finding.message
+    assert result.status == "ok"
+
+
 def test_whole_data_is_ok_and_blocks_nothing(log):
     log.add(400)
     report = report_quality(log.settings, CONTRACT, NOW)

@@ -53,6 +53,27 @@ def test_customers_who_changed_are_no_fault(activity):
     assert find_special_values(pa.table(usual), pa.table(rows), KINDS) == []
 
 
+def readers(rows, seed, heavier=1.0):
+    """Who reads much clicks much; of readers who click nothing there are `heavier` times as many."""
+    random = np.random.default_rng(seed)
+    read = random.uniform(0, 100, 8 * rows)
+    clicks = random.poisson(0.02 * read).astype(float)
+    weight = np.where((read > 60) & (clicks == 0), heavier, 1.0)
+    drawn = random.choice(8 * rows, rows, replace=False, p=weight / weight.sum())
+    return {"read": read[drawn], "clicks": clicks[drawn]}
+
+
+def test_a_kind_of_customers_that_became_frequent_is_no_fault():
+    kinds = {"read": Kind.NUMBER, "clicks": Kind.INTEGER}
+    usual, more = readers(8000, seed=1), readers(ROWS, seed=2, heavier=6.0)
+    assert np.mean(more["clicks"] == 0) - np.mean(usual["clicks"] == 0) > 0.1
+    assert find_special_values(pa.table(usual), pa.table(more), kinds) == []
+    broken = readers(ROWS, seed=2)
+    broken["clicks"][: ROWS // 5] = 0.0
+    (result,) = find_special_values(pa.table(usual), pa.table(broken), kinds)
+    assert result.column == "clicks"
+
+
 def test_nothing_is_found_where_nothing_changed():
     assert [found(None, seed=seed) for seed in range(50, 90)] == [[]] * 40
 
@@ -97,7 +118,9 @@ def test_the_values_of_many_columns_are_tested_in_bounded_time(monkeypatch):
     before, now = ({name: random.normal(size=rows) for name in kinds} for rows in (2000, 1000))
     for name in list(kinds)[:60]:
         now[name][:300] = 0.0
-    monkeypatch.setattr(special_values, "_expected", lambda has, *sides: fits.append(sides[0].shape) or (0.0, 0.0))
+    monkeypatch.setattr(
+        special_values, "_chances", lambda has, *sides: fits.append(sides[0].shape) or (np.zeros(1000), 0.0)
+    )
     result = find_special_values(pa.table(before), pa.table(now), kinds)
     assert len(fits) == len(result) == 20
     assert {columns for _, columns in fits} == {40}

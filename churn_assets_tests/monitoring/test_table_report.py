@@ -62,7 +62,7 @@ def test_rejected_rows_are_counted_by_cause(judge):
     (finding,) = [f for f in report.findings if f.check == "refused"]
     assert finding.blocks
     assert finding.cause in report.rejected
-    assert "100 of 600 rows (16.7%) are rejected: " in finding.message
+    assert "100 of 600 rows (16.7%) are rejected for sent: " in finding.message
     assert report.verdict == "broken"
 
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from churn_assets.contract.model import Kind
-from churn_assets.monitoring.faults.units import FACTORS, find_foreign_numbers
+from churn_assets.monitoring.faults.units import FACTORS, find_foreign_numbers, growth
 
 KINDS = {"spent": Kind.NUMBER, "mails": Kind.INTEGER, "rate": Kind.NUMBER, "flag": Kind.BOOLEAN}
 ROWS = 2000
@@ -97,3 +97,18 @@ def test_empty_short_and_negative_columns_are_left_out():
 
 def test_the_factors_are_named_once():
     assert len({*FACTORS, *(1 / factor for factor in FACTORS)}) == 2 * len(FACTORS)
+
+
+@pytest.mark.parametrize("whole", [np.rint, np.floor])
+@pytest.mark.parametrize("factor", [0.8, 1.25, 1.5])
+def test_whole_numbers_that_grow_and_are_made_whole_are_growth(factor, whole):
+    before, now = (customers(rows, seed)["mails"] for rows, seed in ((10_000, 1), (ROWS, 7)))
+    assert growth(before, whole(now * factor)) == pytest.approx(factor, rel=0.06)
+
+
+def test_zeros_and_units_are_no_growth():
+    before, now = (customers(rows, seed)["mails"] for rows, seed in ((10_000, 1), (ROWS, 7)))
+    assert growth(before, now) is None
+    assert growth(before, now * 10) is None
+    now[: ROWS // 5] = 0.0
+    assert growth(before, now) is None

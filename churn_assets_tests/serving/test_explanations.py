@@ -9,11 +9,13 @@ import signal
 
 import pytest
 
+from churn_assets.contract.load import parse_contract
 from churn_assets.promotion.pointer import champion_bundle
 from churn_assets.scoring.bundle import load_bundle, write_bundle
 from churn_assets.scoring.explain import background
+from churn_assets.serving.schemas import EXPLANATIONS
 from churn_assets_tests.prediction_log.rows import rows_of
-from churn_assets_tests.scoring.tiny import AS_OF, customers, scorer_of, training
+from churn_assets_tests.scoring.tiny import AS_OF, TEXT, customers, json_rows, scorer_of, training
 from churn_assets_tests.serving.client import ASKED, ROW, ask, assert_refusal, make_bundle, post, promote
 
 
@@ -23,7 +25,9 @@ def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("explained")
     scorer = scorer_of("boosted")
     _, matrix, _ = training()
-    scorer = dataclasses.replace(scorer, background=background(scorer.model, scorer.program.specs, matrix))
+    known = background(scorer.model, scorer.program.specs, matrix)
+    marked = TEXT.replace('doc = "E-mails sent."', 'doc = "E-mails sent."\nchangeable = "up"')
+    scorer = dataclasses.replace(scorer, background=known, contract=parse_contract(marked))
     bundle = write_bundle(
         home / "bundles",
         scorer,
@@ -54,12 +58,33 @@ def test_an_explanation_adds_up_to_the_log_odds_that_predict_logs(home):
     assert {part["feature"] for part in told["contributions"]} == set(load_bundle(champion_bundle(home)).program.names)
 
 
+def test_what_a_counterfactual_proposes_is_under_the_threshold_of_predict(home):
+    rows = [{**row, "as_of": AS_OF} for row in json_rows(customers(20, seed=5))]
+
+    async def question(client, worker):
+        statuses = []
+        for row in rows:
+            told = (await client.post("/counterfactual", json=row)).json()
+            predicted = (await client.post("/predict", json=row)).json()
+            assert told["churn_probability"] == predicted["churn_probability"]
+            assert told["changeable"] == ["sent"]
+            for option in told["counterfactuals"]:
+                changed = {**row, **{change["column"]: change["after"] for change in option["changes"]}}
+                again = (await client.post("/predict", json=changed)).json()
+                assert (again["churn"], again["churn_probability"]) == (False, option["churn_probability"])
+            statuses.append(told["status"])
+        return statuses
+
+    assert set(ask(home, question)) == {"changed", "below_threshold", "none_found"}
+
+
+@pytest.mark.parametrize("path", EXPLANATIONS)
 @pytest.mark.parametrize(
     ("body", "column"),
     [({**ASKED, "sent": -1}, "sent"), ({**ROW, "as_of": "soon"}, "as_of"), ([ROW], ""), ({}, "created")],
 )
-def test_a_customer_that_breaks_the_contract_is_refused_as_by_predict(home, body, column):
-    detail = assert_refusal(post(home, "/explain", body), 422)["detail"]
+def test_a_customer_that_breaks_the_contract_is_refused_as_by_predict(home, path, body, column):
+    detail = assert_refusal(post(home, path, body), 422)["detail"]
     assert detail[0]["column"] == column
     assert detail == assert_refusal(post(home, "/predict", body), 422)["detail"]
 

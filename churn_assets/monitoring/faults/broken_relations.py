@@ -13,7 +13,7 @@ the same rank in the reference: a change that moves everybody in order, such as 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,13 @@ import numpy.typing as npt
 from churn_assets.contract.model import Kind
 from churn_assets.monitoring.drift.multivariate import encode
 from churn_assets.monitoring.faults.basis import RIDGE, fit_basis
+from churn_assets.monitoring.faults.units import growth_of_a_part
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 LEAST_SHARE = 0.03  # of the rows: fewer foreign values move no model by much
-SIGNIFICANCE = 1e-4  # of a report on a window, over all columns that are tested (Bonferroni)
+SIGNIFICANCE = 1e-5  # of a report on a window, over all columns that are tested (Bonferroni)
 _ROWS = 10_000  # of the reference: one half to learn from, one to compare with
 _FEWEST = 300  # rows of the window
 _SCREENED = 1.2  # standard errors by which the linear relation must have weakened before a classifier is fitted
@@ -38,12 +39,16 @@ _MOST_BROKEN = 4  # columns that are named
 _HEAVIEST = 5.0  # times as often as before is the most that a kind of customer may be taken to be
 _MOVED = 2.5  # standard errors from which a mean of the reference is balanced
 _MOST_BALANCED = 60
-_SAME = 1e-3  # p-value (Kolmogorov-Smirnov) above which a number has not moved
+_BEHIND = 0.8  # of the z of a column that is named late
+_NO_MORE = 3.0  # standard errors up to which rows are no more foreign than supposed
+_RANGES, _GROWN = 8, 3.0  # of a column's values; standard errors from which there are more customers of one
+_SAME = 0.01  # p-value (Kolmogorov-Smirnov) above which a number has not moved
 _PRIOR = 0.05  # share of foreign values at which the statistic is most powerful
 _NUMBERS = frozenset({Kind.NUMBER, Kind.INTEGER, Kind.DATE})
 
 Floats = npt.NDArray[np.float64]
 Positions = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,17 @@ class BrokenRelation:
 
 
 def find_broken_relations(
-    reference: pa.Table, current: pa.Table, kinds: Mapping[str, Kind], names: Sequence[str] | None = None
+    reference: pa.Table,
+    current: pa.Table,
+    kinds: Mapping[str, Kind],
+    names: Sequence[str] | None = None,
+    last: Collection[str] = (),
 ) -> list[BrokenRelation]:
     """Columns among `names` (all of `kinds` by default) whose values go with the others no more, the clearest first.
 
     The tables are samples of rows with the columns of `kinds`; those that one side lacks are left out. A column that is
-    named explains no other: the next ones are tested without it.
+    named explains no other: the next ones are tested without it. Of two columns that explain each other either may be
+    broken; one of `last` is named only if it is clearly the worse one.
     """
     from scipy import stats
 
@@ -71,11 +81,12 @@ def find_broken_relations(
     if min(reference.num_rows, current.num_rows) < _FEWEST or not tested:
         return []
     limit = float(stats.norm.isf(SIGNIFICANCE / len(tested)))
+    late = [own for own, name in enumerate(shared) if name in last]
     sides = _sides(encode(reference, current, shared), reference.num_rows, [k in _NUMBERS for k in shared.values()])
     broken: list[BrokenRelation] = []
     active = list(range(len(shared)))
     while len(active) > 1 and len(broken) < _MOST_BROKEN:
-        worst = _worst(sides, list(shared), active, [own for own in tested if own in active], limit)
+        worst = _worst(sides, list(shared), active, [own for own in tested if own in active], limit, late)
         if worst is None:
             break
         broken.append(worst)
@@ -85,13 +96,19 @@ def find_broken_relations(
 
 @dataclass(frozen=True)
 class _Sides:
-    """Rows (n, columns) of the reference, one half to `learn` from and one to `compare` with, and of the window, its
-    numbers also replaced by rank; and the basis of the first three, (n, functions) each, with the column of each."""
+    """Rows (n, columns) of the reference, one half to `learn` from and one to `compare` with, and of the window.
+
+    The last two are there with numbers replaced by rank as well, and `grown` are their cells in ranges that are more
+    frequent now. `functions` are the basis of the three, (n, functions) each, and `owner` the column of each function.
+    """
 
     learn: Floats
     compare: Floats
     now: Floats
     in_rank: Floats
+    compare_in_rank: Floats
+    grown: tuple[Flags, Flags]
+    numeric: tuple[bool, ...]
     owner: Positions
     functions: tuple[Floats, Floats, Floats]
 
@@ -102,13 +119,21 @@ def _sides(rows: Floats, first: int, numeric: Sequence[bool]) -> _Sides:
     learn, compare = before[::2], before[1::2]
     basis = fit_basis(learn, numeric)
     functions = (basis.of(learn), basis.of(compare), basis.of(now))
-    return _Sides(learn, compare, now, _in_rank(now, compare, numeric), basis.owner, functions)
+    in_rank, compare_in_rank = _in_rank(now, compare, numeric)
+    return _Sides(
+        learn, compare, now, in_rank, compare_in_rank, _grown(compare, now), tuple(numeric), basis.owner, functions
+    )
 
 
 def _worst(
-    sides: _Sides, names: Sequence[str], active: Sequence[int], tested: Sequence[int], limit: float
+    sides: _Sides,
+    names: Sequence[str],
+    active: Sequence[int],
+    tested: Sequence[int],
+    limit: float,
+    late: Collection[int],
 ) -> BrokenRelation | None:
-    """The clearest broken relation among the columns at `tested`, by those at `active`."""
+    """The clearest broken relation among the columns at `tested`, by those at `active`; those at `late` come late."""
     used = np.isin(sides.owner, active)
     owner = sides.owner[used]
     learn, compare, now = (side[:, used] for side in sides.functions)
@@ -119,9 +144,12 @@ def _worst(
     if not positions:
         return None
     weights = _balance(compare, now)
-    relations = [_test(names[own], own, _related(own, owner, gram), sides, weights) for own in positions]
+    relations = [
+        _test(names[own], own, _related(own, owner, gram), sides, weights, sides.numeric[own]) for own in positions
+    ]
     clear = [relation for relation in relations if relation.z > limit and relation.share >= LEAST_SHARE]
-    return max(clear, key=lambda relation: relation.z, default=None)
+    behind = {names[own] for own in late}
+    return max(clear, key=lambda r: r.z * (_BEHIND if r.column in behind else 1.0), default=None)
 
 
 def _weakened(gram: Floats, owner: Positions, compare: Floats, now: Floats) -> dict[int, float]:
@@ -157,13 +185,14 @@ def _form(rows: Floats, matrix: npt.NDArray[np.floating[Any]]) -> Floats:
     return values
 
 
-def _test(name: str, own: int, read: Positions, sides: _Sides, weights: Floats) -> BrokenRelation:
+def _test(name: str, own: int, read: Positions, sides: _Sides, weights: Floats, numeric: bool) -> BrokenRelation:
     """How many rows of the window have a foreign value of the column at `own`, by the weaker of the comparisons.
     The columns at `read` are those that the classifier reads, `own` the first of them."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     random = np.random.default_rng(own)
-    learn, compare, now, in_rank = (side[:, read] for side in (sides.learn, sides.compare, sides.now, sides.in_rank))
+    learn, compare, now = (side[:, read] for side in (sides.learn, sides.compare, sides.now))
+    in_rank, compare_in_rank = sides.in_rank[:, read], sides.compare_in_rank[:, read]
     model = HistGradientBoostingClassifier(
         max_iter=30, max_leaf_nodes=31, learning_rate=0.2, early_stopping=False, random_state=0
     ).fit(np.vstack([learn, _shuffled(learn, 0, random)]), np.repeat([0, 1], len(learn)))
@@ -175,16 +204,42 @@ def _test(name: str, own: int, read: Positions, sides: _Sides, weights: Floats) 
         share: Floats = odds / (1.0 + odds)
         return share
 
-    usual, all_foreign = foreign(compare), float(foreign(_shuffled(compare, 0, random)).mean())
-    equal = np.full(len(usual), 1.0 / len(usual))
+    all_foreign = float(foreign(_shuffled(compare, 0, random)).mean())
+    equal = np.full(len(compare), 1.0 / len(compare))
     shares, scores = [], []
-    for actual, chance in ((foreign(now), weights), (foreign(in_rank), equal)):
+    # Rows of kinds that became more frequent, by other columns than this one, are left out: these may be new customers.
+    same = [~np.delete(side[:, read], 0, axis=1).any(axis=1) for side in sides.grown]
+    if min(int(rows.sum()) for rows in same) < _FEWEST:
+        return BrokenRelation(name, 0.0, 0.0)
+    for before, after, chance in ((compare, now, weights), (compare_in_rank, in_rank, equal)):
+        usual, actual = foreign(before)[same[0]], foreign(after)[same[1]]
+        chance = chance[same[0]] / chance[same[0]].sum()
         expected = float(chance @ usual)
         error = np.sqrt(float(chance**2 @ (usual - expected) ** 2) + float(actual.var()) / len(actual))
         rise = float(actual.mean()) - expected
         shares.append(min(1.0, rise / max(all_foreign - expected, 1e-6)))
         scores.append(rise / max(float(error), 1e-12))
-    return BrokenRelation(name, min(shares), min(scores))
+    relation = BrokenRelation(name, min(shares), min(scores))
+    if relation.share >= LEAST_SHARE and numeric and _has_grown(compare, now, foreign, random):
+        return BrokenRelation(name, 0.0, 0.0)
+    return relation
+
+
+def _has_grown(compare: Floats, now: Floats, foreign: Callable[[Floats], Floats], random: np.random.Generator) -> bool:
+    """Whether the first column has grown for a part of the rows, as when prices rise within the window, and the rows
+    look no more foreign than the reference does after the same growth."""
+    sides = [np.sort(side[np.isfinite(side[:, 0]), 0]) for side in (compare, now)]
+    grown = growth_of_a_part(*sides)
+    if grown is None:
+        return False
+    factor, share = grown
+    rows = compare.copy()
+    part = random.random(len(rows)) < share
+    whole = np.array_equal(sides[0], np.floor(sides[0]))
+    rows[part, 0] = np.rint(rows[part, 0] * factor) if whole else rows[part, 0] * factor
+    supposed, actual = foreign(rows), foreign(now)
+    error = np.sqrt(supposed.var() / len(supposed) + actual.var() / len(actual))
+    return bool(actual.mean() - supposed.mean() < _NO_MORE * error)
 
 
 def _shuffled(rows: Floats, own: int, random: np.random.Generator) -> Floats:
@@ -195,22 +250,57 @@ def _shuffled(rows: Floats, own: int, random: np.random.Generator) -> Floats:
     return rows
 
 
-def _in_rank(now: Floats, before: Floats, numeric: Sequence[bool]) -> Floats:
-    """The rows with each number that moved replaced by the one of the same rank in the reference."""
+def _in_rank(now: Floats, before: Floats, numeric: Sequence[bool]) -> tuple[Floats, Floats]:
+    """The rows of the window with each number that moved replaced by the one of the same rank in the reference; and
+    those of the reference after the way there and back, which costs them as much of their detail."""
+    now, before = now.copy(), before.copy()
+    for own, is_number in enumerate(numeric):
+        known, known_before = np.isfinite(now[:, own]), np.isfinite(before[:, own])
+        actual, usual = np.sort(now[known, own]), np.sort(before[known_before, own])
+        if not is_number or min(len(actual), len(usual)) < _FEWEST:
+            continue
+        if not _has_moved(actual, usual):
+            continue
+        now[known, own] = _of_same_rank(now[known, own], actual, usual)
+        there = _of_same_rank(before[known_before, own], usual, actual)
+        before[known_before, own] = _of_same_rank(there, actual, usual)
+    return now, before
+
+
+def _grown(before: Floats, now: Floats) -> tuple[Flags, Flags]:
+    """The cells of both sides, each (rows, columns), whose range of the column's values is more frequent now."""
+    flags = (np.zeros(before.shape, dtype=bool), np.zeros(now.shape, dtype=bool))
+    for own, (usual, actual) in enumerate(zip(before.T, now.T, strict=True)):
+        finite = usual[np.isfinite(usual)]
+        if not len(finite):
+            continue
+        edges = np.unique(np.quantile(finite, np.linspace(0.0, 1.0, _RANGES + 1)[1:-1]))
+        places = [np.searchsorted(edges, side, "left") for side in (usual, actual)]  # missing ones have the last place
+        shares = [np.bincount(place, minlength=len(edges) + 1) / len(place) for place in places]
+        pooled = (shares[0] * len(usual) + shares[1] * len(actual)) / (len(usual) + len(actual))
+        noise = np.sqrt(pooled * (1.0 - pooled) * (1.0 / len(usual) + 1.0 / len(actual))) + 1e-12
+        grown = (shares[1] - shares[0]) / noise > _GROWN
+        for side, place in zip(flags, places, strict=True):
+            side[:, own] = grown[place]
+    return flags
+
+
+def _has_moved(actual: Floats, usual: Floats) -> bool:
+    """Whether two samples differ, or would without the most frequent value, which hides a change of the others."""
     from scipy import stats
 
-    now = now.copy()
-    for own, is_number in enumerate(numeric):
-        known, usual = np.isfinite(now[:, own]), np.sort(before[np.isfinite(before[:, own]), own])
-        values = now[known, own]
-        if not is_number or min(len(values), len(usual)) < _FEWEST:
-            continue
-        if stats.ks_2samp(values, usual, method="asymp").pvalue > _SAME:
-            continue
-        ordered = np.sort(values)
-        ranks = (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / 2 / len(values)
-        now[known, own] = usual[np.minimum((ranks * len(usual)).astype(np.int64), len(usual) - 1)]
-    return now
+    values, counts = np.unique(usual, return_counts=True)
+    frequent = values[np.argmax(counts)]
+    pairs = [(actual, usual), (actual[actual != frequent], usual[usual != frequent])]
+    return any(
+        min(map(len, pair)) >= _FEWEST // 3 and stats.ks_2samp(*pair, method="asymp").pvalue < _SAME for pair in pairs
+    )
+
+
+def _of_same_rank(values: Floats, own: Floats, other: Floats) -> Floats:
+    """For each value the one with its middle rank among `own` in `other`; both are sorted."""
+    rank = (np.searchsorted(own, values, "left") + np.searchsorted(own, values, "right")) / 2.0 / len(own)
+    return other[np.minimum((rank * len(other)).astype(np.int64), len(other) - 1)]
 
 
 def _balance(rows: Floats, after: Floats) -> Floats:

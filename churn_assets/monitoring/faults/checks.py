@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from churn_assets.contract.limits import Monitoring
 from churn_assets.contract.model import Column, Contract, Kind, Role
 from churn_assets.monitoring.faults.broken_relations import find_broken_relations
-from churn_assets.monitoring.faults.units import ForeignNumbers, find_foreign_numbers
+from churn_assets.monitoring.faults.units import ForeignNumbers, find_foreign_numbers, growth
 from churn_assets.monitoring.findings import Finding, has_few_values, share_finding, shown
 from churn_assets.monitoring.profile import AS_OF, Profile, Reference
 from churn_assets.monitoring.special_values import find_special_values
@@ -24,24 +24,38 @@ _EXPLAINING = frozenset({Kind.NUMBER, Kind.INTEGER, Kind.BOOLEAN, Kind.CATEGORY}
 def check_together(
     profile: Profile, reference: Reference, contract: Contract, limits: Monitoring, known: Sequence[Finding]
 ) -> list[Finding]:
-    """Findings about columns that look whole by themselves, after those `known` of single columns. None of them blocks
-    for a `silent` or excluded column. Below `limits.floor` customers nothing is tested."""
-    findings: list[Finding] = []
+    """The findings `known` of single columns, and those about columns that look whole by themselves. None blocks for a
+    `silent` or excluded column. Below `limits.floor` customers nothing more is tested."""
+    findings = [_without_growth(finding, profile, reference) for finding in known]
     if profile.rows >= limits.floor:
         for check in (check_units, check_special_values, check_relations):
-            findings += check(profile, reference, contract, limits, [*known, *findings])
+            findings += check(profile, reference, contract, limits, findings)
     return findings
+
+
+def _without_growth(finding: Finding, profile: Profile, reference: Reference) -> Finding:
+    """Numbers beyond those of training are drift if everybody's have grown by one factor that is no unit's."""
+    if finding.check != "outside_range" or not finding.blocks:
+        return finding
+    sides = (side.sample[finding.column].to_numpy() for side in (reference.profile, profile))
+    factor = growth(*sides)
+    if factor is None:
+        return finding
+    message = f"{finding.message} No: everybody's are about {factor:.2f} times those of training, which is drift"
+    return replace(finding, message=message, blocks=False)
 
 
 def check_special_values(
     profile: Profile, reference: Reference, contract: Contract, limits: Monitoring, known: Sequence[Finding]
 ) -> Iterator[Finding]:
     """Values that more customers have than before and than their other columns explain; columns that are broken by a
-    finding in `known` have one already. Of few different numbers one that becomes frequent is drift."""
+    finding in `known` have one already. Of few different numbers one that becomes frequent is drift, and so are those
+    that are frequent because everybody's have grown."""
     columns = {c.name: c for c in contract.logged_columns if _explains(c)}
     named = _broken_columns(known, contract, limits)
     numbers = [name for name in columns if name not in named and name in reference.bounds]
-    many = [name for name in numbers if not has_few_values(reference.profile.sample[name].to_numpy())]
+    sides = {name: [side.sample[name].to_numpy() for side in (reference.profile, profile)] for name in numbers}
+    many = [name for name in numbers if not has_few_values(sides[name][0]) and growth(*sides[name]) is None]
     kinds = {name: column.kind for name, column in columns.items()}
     for special in find_special_values(reference.profile.sample, profile.sample, kinds, many):
         column = columns[special.column]
@@ -105,12 +119,13 @@ def check_relations(
     if any(AS_OF not in sample.column_names for sample in sides):
         kinds = {name: kind for name, kind in kinds.items() if kind is not Kind.DATE}
     before, now = (_with_ages(sample, kinds) for sample in sides)
-    for relation in find_broken_relations(before, now, kinds):
+    late = (*limits.silent, *contract.unread)
+    for relation in find_broken_relations(before, now, kinds, last=late):
         message = (
             f"'{relation.column}' no longer goes with the other columns for about {relation.share:.0%} of the "
             f"customers ({relation.z:.1f} standard errors); is it joined by the right key, and in the same unit?"
         )
-        blocks = relation.column not in (*limits.silent, *contract.unread)
+        blocks = relation.column not in late
         yield share_finding("broken_relation", relation.column, relation.share, 0.0, message, blocks)
 
 

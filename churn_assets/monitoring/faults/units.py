@@ -41,6 +41,7 @@ _FEWEST, _FEWEST_POSITIVE = 300, 200
 _BINS = 60
 _RATIOS = (4.0, 20.0, 100.0)  # densities of foreign and usual values, from which a place is the foreign ones'
 _LEAST_PARTIAL = 7.0  # the least factor of a part of the rows: a smaller one looks like growth of some customers
+_GROWTH = (0.6, 0.7, 0.8, 0.9, 1.1, 1.25, 1.4, 1.6)  # factors by which numbers of customers may grow
 _EXACT = 0.04  # of a logarithm: how closely the factor must be known to be taken for a small one
 _MOST_SWAPPED = 20  # columns that moved, among which pairs are looked for
 _NUMBERS = frozenset({Kind.NUMBER, Kind.INTEGER})
@@ -77,6 +78,52 @@ def find_foreign_numbers(reference: pa.Table, current: pa.Table, kinds: Mapping[
         if name not in results and (result := _scaled(name, column, level, alone) or _far(name, column, level)):
             results[name] = result
     return [results[name] for name in columns if name in results]
+
+
+def growth(before: Floats, now: Floats) -> float | None:
+    """The factor by which the numbers of everybody have grown, None if they have not, or if it is one of units. Whole
+    numbers stay whole: they are rounded or cut after they have grown."""
+    column = _Column(*(np.sort(side[np.isfinite(side)]) for side in (before, now)))
+    if min(column.rows) < _FEWEST or column.before[0] < 0.0 or column.p_value > _FIT:
+        return None
+    factor = _factor_for_all(column)
+    if factor is None and np.array_equal(column.before, np.floor(column.before)):
+        factor = _whole_factor(column)
+    return None if factor is None or _is_unit(factor, column, alone=True) else factor
+
+
+def growth_of_a_part(before: Floats, now: Floats) -> tuple[float, float] | None:
+    """The factor, of those that growth has, and the share of the rows whose numbers have grown by it, where that
+    explains the window's distribution; None where it does not, or nothing has moved. All are sorted."""
+    if _same(before, now) > _FIT or not len(before) or before[0] < 0.0:
+        return None
+    whole = np.array_equal(before, np.floor(before))
+    fits = []
+    for factor in _GROWTH:
+        grown = np.rint(before * factor) if whole else before * factor
+        share = min(1.0, _mixed_share(before, now, grown))
+        if share > 0.0:
+            fits.append((_distance(before, now, grown, share), factor, share))
+    distance, factor, share = min(fits, default=(1.0, 1.0, 0.0))
+    return (factor, share) if distance < _critical(len(now), len(before)) else None
+
+
+def _whole_factor(column: _Column) -> float | None:
+    """The constant that all whole numbers are multiplied with before they are made whole again, None without one."""
+    from scipy import stats
+
+    mean = float(column.before.mean())
+    if mean <= 0.0:
+        return None
+    fits = []
+    for whole, lost in ((np.rint, 0.0), (np.floor, 0.5)):
+        factor = (float(column.now.mean()) + lost * float(np.mean(column.now > 0.0))) / mean
+        # As people choose them, to the last digit: halves are rounded to even ones.
+        plain = np.round(np.round(factor / 0.05) * 0.05 + np.array([-0.05, 0.0, 0.05]), 2)
+        for near in (*plain[plain > 0.0], *(factor * np.linspace(0.94, 1.06, 13))):
+            fits.append((stats.ks_2samp(whole(column.before * near), column.now, method="asymp").pvalue, near))
+    best, factor = max(fits)
+    return float(factor) if best > _FIT else None
 
 
 def _finite(table: pa.Table, name: str) -> Floats:

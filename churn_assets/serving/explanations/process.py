@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import sys
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,7 +22,9 @@ from churn_assets.errors import BundleError, ChurnError, DataError, RowsRejected
 from churn_assets.scoring.bundle import load_bundle
 from churn_assets.scoring.explain import Explainer
 from churn_assets.scoring.explanations.contributions import explain
+from churn_assets.scoring.explanations.counterfactual import CounterfactualSearch
 from churn_assets.scoring.explanations.customer import Customer, ExplainedCustomer
+from churn_assets.scoring.explanations.reference import Reference
 from churn_assets.scoring.online import CustomerScorer
 from churn_assets.serving.explanations.messages import LENGTH, READY, Answer, Question, decode_question, encode, frame
 
@@ -34,12 +36,28 @@ class ExplainedModel:
     """A bundle and what explains its scores; each part is made when it is first asked for."""
 
     def __init__(self, path: Path) -> None:
-        self.customers = CustomerScorer(load_bundle(path))
+        self._path, self._customers = path, CustomerScorer(load_bundle(path))
+
+    @cached_property
+    def _explainer(self) -> Explainer:
+        return Explainer(self._customers.scorer)
+
+    @cached_property
+    def _reference(self) -> Reference:
+        return Reference.read(self._path, self._customers.scorer)
+
+    @cached_property
+    def _counterfactuals(self) -> CounterfactualSearch:
+        return CounterfactualSearch(self._customers, self._reference)
 
     def answer(self, question: Question) -> ExplainedCustomer:
         """The answer to a question. Raises as `Customer.read`, and BundleError for a bundle that cannot explain."""
-        customer = Customer.read(self.customers, question.customer, question.day, question.as_of)
-        return explain(Explainer(self.customers.scorer), customer, question.warnings)
+        customer = Customer.read(self._customers, question.customer, question.day, question.as_of)
+        match question.kind:
+            case "explain":
+                return explain(self._explainer, customer, question.warnings)
+            case "counterfactual":
+                return self._counterfactuals.search(customer, question.warnings)
 
 
 @lru_cache(maxsize=MODELS_KEPT)

@@ -1,0 +1,119 @@
+"""What REST and gRPC answer alike. Customers are scored, logged and counted by the handlers of `/predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from churn_assets.contract.model import Contract
+from churn_assets.errors import RowsRejected, Violation
+from churn_assets.serving.http import Refused
+from churn_assets.serving.model_watcher import Arm
+from churn_assets.serving.open_inference.customers import (
+    AS_OF,
+    MODEL,
+    OUTPUTS,
+    InferenceRequest,
+    TensorDescription,
+    check_outputs,
+    describe_inputs,
+    output_tensors,
+    read_customers,
+)
+from churn_assets.serving.open_inference.messages import Target, V2ModelMetadata, V2ServerMetadata, V2TensorMetadata
+from churn_assets.serving.open_inference.tensors import Tensor, TensorError
+from churn_assets.serving.predict import PredictionResult, predict_many, predict_one
+
+if TYPE_CHECKING:
+    from churn_assets.serving.routes import Handlers, RequestFacts
+
+PLATFORM = "churn_bundle"
+EXTENSIONS = ["binary_tensor_data"]
+SMALL_BODY = 16_384  # bytes: customers of a shorter body are scored at once, of a longer one in a thread
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """The answer to a request: the version and contract of the model, and its output tensors."""
+
+    version: str
+    contract: str
+    outputs: Sequence[Tensor]
+
+
+class InferenceEndpoints:
+    """The endpoints of the protocol. Each raises `Refused` for a request that it refuses."""
+
+    def __init__(self, handlers: Handlers, batch_rows: int) -> None:
+        self._handlers, self._batch_rows = handlers, batch_rows
+
+    async def infer(
+        self, target: Target, read: Callable[[Contract], InferenceRequest], size: int, facts: RequestFacts
+    ) -> Inference:
+        """Score the customers of a message of `size` bytes, which `read` reads: one as `/predict` does, several as
+        `/predict_batch`. `read` may raise RowsRejected, TensorError and Refused, and may run in a thread."""
+        context = self._handlers.context(facts)
+        arm = self._arm(target)
+        names: list[str] = []
+
+        def score() -> PredictionResult:
+            contract = arm.model.contract
+            try:
+                request = read(contract)
+            except TensorError as error:
+                raise RowsRejected([Violation(0, error.tensor, error.problem, error.expected)]) from None
+            check_outputs(request.outputs)
+            names.extend(request.outputs)
+            customers = read_customers(contract, request.inputs, self._batch_rows)
+            self._handlers.check_queue(len(customers))
+            as_of = request.parameters.get(AS_OF)
+            if len(customers) > 1:
+                return predict_many(arm, customers, as_of, context)
+            return predict_one(arm, customers[0] if as_of is None else {**customers[0], AS_OF: as_of}, context)
+
+        answer = self._handlers.answer if size <= SMALL_BODY else self._handlers.answer_in_thread
+        result = await answer(arm, score)
+        return Inference(arm.model.scorer.version, arm.model.contract.name, output_tensors(result.responses, names))
+
+    def is_ready(self, target: Target | None = None) -> bool:
+        """Whether the model, in that version, can answer. Raises Refused for another model or version."""
+        try:
+            self.check_ready(target)
+        except Refused as refusal:
+            if refusal.status != 503:
+                raise
+            return False
+        return True
+
+    def check_ready(self, target: Target | None = None) -> None:
+        """Raise Refused unless the model, in that version, can answer."""
+        if target is None:
+            self._handlers.arm()
+        else:
+            self._arm(target)
+
+    def describe_server(self) -> V2ServerMetadata:
+        """Name, version of the package, extensions."""
+        return V2ServerMetadata(MODEL, metadata.version("churn-assets"), EXTENSIONS)
+
+    def describe_model(self, target: Target) -> V2ModelMetadata:
+        """The version that answers, inputs and outputs."""
+        model = self._arm(target).model
+        inputs, outputs = _metadata(describe_inputs(model.contract)), _metadata(OUTPUTS)
+        return V2ModelMetadata(MODEL, [model.scorer.version], PLATFORM, inputs, outputs)
+
+    def _arm(self, target: Target) -> Arm:
+        if target.model != MODEL:
+            raise Refused(404, "path", f"the model is {target.model[:60]!r}, expected {MODEL}; correct the name")
+        arm = self._handlers.arm()
+        version = arm.model.scorer.version
+        if target.version not in (None, "", version):
+            text = f"version {str(target.version)[:80]!r} is not loaded, expected {version}"
+            raise Refused(404, "path", f"{text}; ask for that version, or for none")
+        return arm
+
+
+def _metadata(tensors: Sequence[TensorDescription]) -> list[V2TensorMetadata]:
+    return [V2TensorMetadata(tensor.name, tensor.datatype, [-1]) for tensor in tensors]
